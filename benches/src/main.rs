@@ -1,0 +1,127 @@
+//! `make bench`: measures the shims of this machine, prints a table and writes `target/bench/results.json`.
+//!
+//! - [`options`]: the command line.
+//! - [`interrupt`]: two OS processes, so that an interrupted run cleans up as well.
+//! - [`ctr_run`], [`memory`]: the benchmarks. Each is one function from the bench to its rows; a new one is a module
+//!   and a line in `BENCHMARKS`.
+//! - [`processes`]: what the OS processes of a pod use.
+//! - [`stats`]: medians and intervals.
+//! - [`results`]: rows, the table and the file.
+//!
+//! All benchmarks of a run share one private containerd, which takes everything with it when it is dropped.
+
+mod ctr_run;
+mod interrupt;
+mod memory;
+mod options;
+mod processes;
+mod results;
+mod stats;
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use runwasi_tests::Containerd;
+
+use crate::interrupt::{Interrupt, WORKER, supervise};
+use crate::options::{Options, USAGE};
+use crate::results::Row;
+
+type Measure = fn(&mut Bench) -> Result<Vec<Row>>;
+
+/// The benchmarks by their names for `--only`, in the order they run.
+pub(crate) const BENCHMARKS: [(&str, Measure); 2] = [("ctr_run", ctr_run::measure), ("memory", memory::measure)];
+
+/// What every benchmark works with.
+pub(crate) struct Bench {
+    pub(crate) bed: Containerd,
+    pub(crate) options: Options,
+    pub(crate) interrupt: Interrupt,
+}
+
+impl Bench {
+    /// Prints a line. Not `println!`, which panics when nobody reads: `| head` shall end in a clean bed, too.
+    pub(crate) fn say(&self, text: &str) -> Result<()> {
+        writeln!(std::io::stdout(), "{text}").context("cannot print")
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match args.split_first() {
+        Some((first, rest)) if first == WORKER => work(rest).map(|()| ExitCode::SUCCESS),
+        _ => supervise(&args),
+    };
+    ended.unwrap_or_else(|error| {
+        // Nothing is left to tell if stderr is closed as well.
+        drop(writeln!(std::io::stderr(), "runwasi-bench: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn work(args: &[String]) -> Result<()> {
+    let Some(options) = Options::parse(args.iter().cloned())? else {
+        return writeln!(std::io::stdout(), "{USAGE}").context("cannot print");
+    };
+    results::forget()?;
+    options.demand_programs()?;
+    let interrupt = Interrupt::watch();
+    let bed = Containerd::start()?;
+    let mut bench = Bench {
+        bed,
+        options,
+        interrupt,
+    };
+    let rows = measure_all(&mut bench)?;
+    bench.say(results::table(&rows).trim_end())?;
+    // Panics if something was left behind: then the figures are not to be trusted either.
+    drop(bench);
+    results::write(&rows, &results::file())
+}
+
+fn measure_all(bench: &mut Bench) -> Result<Vec<Row>> {
+    load_images(bench)?;
+    print_machine(bench)?;
+    let mut rows = Vec::new();
+    for (name, measure) in BENCHMARKS {
+        if bench.options.benchmarks.contains(&name) {
+            rows.extend(measure(bench).with_context(|| format!("benchmark {name}"))?);
+        }
+    }
+    Ok(rows)
+}
+
+fn load_images(bench: &Bench) -> Result<()> {
+    let mut loaded = HashSet::new();
+    for runtime in &bench.options.runtimes {
+        if loaded.insert(runtime.image().name()) {
+            bench.interrupt.check()?;
+            bench.bed.load(runtime.image())?;
+        }
+    }
+    Ok(())
+}
+
+/// What the figures depend on besides the code.
+fn print_machine(bench: &Bench) -> Result<()> {
+    let read = |file: &str| std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
+    let version = bench.bed.ctr(["version"])?.ok()?.out();
+    let server = version
+        .lines()
+        .skip_while(|line| !line.starts_with("Server"))
+        .find_map(|line| {
+            let (_, version) = line.split_once("Version:")?;
+            Some(version.trim().to_owned())
+        });
+    let cpus = std::thread::available_parallelism()?;
+    let load = read("/proc/loadavg")?;
+    let kernel = read("/proc/sys/kernel/osrelease")?;
+    bench.say(&format!(
+        "containerd {}, kernel {}, {cpus} CPUs, load average {}",
+        server.context("ctr names no server version")?,
+        kernel.trim(),
+        load.split(' ').next().unwrap_or_default()
+    ))
+}

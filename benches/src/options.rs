@@ -1,0 +1,151 @@
+//! The command line of the benchmark program; read by `main`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use runwasi_tests::Runtime;
+
+use crate::BENCHMARKS;
+
+/// What it prints for `--help` and after a wrong argument.
+pub(crate) const USAGE: &str = "\
+usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]]
+  --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
+  --only NAMES  runtimes (wasmtime, runc, floor) and benchmarks (ctr_run, memory); default all";
+
+/// The runtimes compared.
+pub(crate) const RUNTIMES: [Runtime; 3] = [Runtime::Wasmtime, Runtime::Runc, Runtime::Floor];
+
+/// What to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) rounds: usize,
+    pub(crate) runtimes: Vec<Runtime>,
+    /// Names of the benchmarks.
+    pub(crate) benchmarks: Vec<&'static str>,
+}
+
+/// The short name of a runtime: `wasmtime` of `io.containerd.wasmtime.v1`.
+pub(crate) fn short(runtime: Runtime) -> &'static str {
+    runtime.name().split('.').rev().nth(1).unwrap_or(runtime.name())
+}
+
+impl Options {
+    /// None if help was asked for.
+    pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
+        let mut options = Self {
+            rounds: 50,
+            runtimes: RUNTIMES.to_vec(),
+            benchmarks: names().collect(),
+        };
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
+            match arg.as_str() {
+                "--rounds" => options.rounds = value()?.parse().context("--rounds needs a number")?,
+                "--only" => options.restrict(&value()?)?,
+                "--help" | "-h" => return Ok(None),
+                other => bail!("unknown argument {other}\n{USAGE}"),
+            }
+        }
+        ensure!(
+            options.rounds >= 6,
+            "an interval needs at least 6 rounds, not {}",
+            options.rounds
+        );
+        Ok(Some(options))
+    }
+
+    fn restrict(&mut self, only: &str) -> Result<()> {
+        let wanted: Vec<&str> = only.split(',').collect();
+        for name in &wanted {
+            let known = names().any(|known| known == *name) || RUNTIMES.iter().any(|known| short(*known) == *name);
+            ensure!(known, "--only {name}: no such runtime or benchmark\n{USAGE}");
+        }
+        // Naming only runtimes leaves all benchmarks, and the other way round.
+        let runtimes: Vec<_> = RUNTIMES
+            .into_iter()
+            .filter(|runtime| wanted.contains(&short(*runtime)))
+            .collect();
+        let benchmarks: Vec<_> = names().filter(|name| wanted.contains(name)).collect();
+        if !runtimes.is_empty() {
+            self.runtimes = runtimes;
+        }
+        if !benchmarks.is_empty() {
+            self.benchmarks = benchmarks;
+        }
+        Ok(())
+    }
+
+    /// Fails if a program that is to be measured is missing, naming what makes it.
+    pub(crate) fn demand_programs(&self) -> Result<()> {
+        for runtime in &self.runtimes {
+            let (there, file) = match runtime.program_file() {
+                Some(file) => (file.exists(), file),
+                None => (in_path(runtime.shim()), PathBuf::from(runtime.shim())),
+            };
+            let maker = match runtime {
+                Runtime::Wasmtime | Runtime::Native => "`make build` builds it",
+                Runtime::Floor => "`make bench` builds it",
+                Runtime::Runc => "`make setup` installs it",
+            };
+            ensure!(
+                there,
+                "{} is missing: {maker} (or leave it out with --only)",
+                file.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    BENCHMARKS.iter().map(|(name, _)| *name)
+}
+
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Option<Options>> {
+        Options::parse(args.iter().map(|arg| (*arg).to_owned()))
+    }
+
+    #[test]
+    fn everything_is_measured_by_default() {
+        let options = parsed(&[]).unwrap().unwrap();
+        assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
+        assert_eq!(options.benchmarks, ["ctr_run", "memory"]);
+    }
+
+    #[test]
+    fn only_restricts_runtimes_and_benchmarks_apart() {
+        let options = parsed(&["--only", "floor,runc"]).unwrap().unwrap();
+        assert_eq!(options.runtimes, [Runtime::Runc, Runtime::Floor]);
+        assert_eq!(options.benchmarks.len(), 2);
+        let options = parsed(&["--only", "memory"]).unwrap().unwrap();
+        assert_eq!(
+            (options.runtimes.len(), options.benchmarks.as_slice()),
+            (3, &["memory"][..])
+        );
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        for args in [
+            &["--only", "flor"][..],
+            &["--rounds"],
+            &["--rounds", "x"],
+            &["--rounds", "5"],
+            &["--fast"],
+        ] {
+            assert!(parsed(args).is_err(), "{args:?}");
+        }
+        assert_eq!(parsed(&["--help"]).unwrap(), None);
+    }
+}

@@ -1,0 +1,84 @@
+//! The action `delete`: removes what is left of a container and says how it ended. Works with the server dead, is idempotent,
+//! and is bounded: containerd gives it 5 s.
+
+use std::{
+    fs,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use containerd_shim_protos::protobuf::Message;
+use tokio::time::timeout;
+
+use super::{BootstrapError, io_error, socket, start::ADDRESS_FILE};
+use crate::{
+    bundle::rootfs,
+    cli::Invocation,
+    container::PID_FILE,
+    process::exit::{Exit, ExitStatus},
+    runtime,
+    service::{
+        client::{CallError, Containerd},
+        convert,
+    },
+};
+
+/// For everything that is asked of a server that still lives.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+const SIGKILL: u32 = 9;
+
+/// Cleans up; the answer is a protobuf `DeleteResponse` for stdout.
+pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
+    let bundle = &invocation.bundle;
+    let mut pid = read_pid(bundle);
+    let mut status = ExitStatus::KILLED.get();
+    if let Some(path) = read_address(bundle) {
+        if UnixStream::connect(&path).is_ok() {
+            if let Some(ended) = end_container(&path, invocation)? {
+                (pid, status) = ended;
+            }
+        } else {
+            socket::remove_if_dead(&path)?;
+        }
+    }
+    rootfs::unmount_leftovers(bundle);
+    let mut response = convert::delete_response(pid, Exit::now(ExitStatus::KILLED));
+    response.exit_status = status;
+    response
+        .write_to_bytes()
+        .map_err(|error| BootstrapError::Encode(error.to_string()))
+}
+
+/// The pid that was reported for the container; 0 if it never got that far.
+fn read_pid(bundle: &Path) -> u32 {
+    fs::read_to_string(bundle.join(PID_FILE))
+        .ok()
+        .and_then(|pid| pid.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+fn read_address(bundle: &Path) -> Option<PathBuf> {
+    let address = fs::read_to_string(bundle.join(ADDRESS_FILE)).ok()?;
+    Some(PathBuf::from(address.trim().strip_prefix("unix://")?))
+}
+
+/// The server lives: perhaps for the rest of the pod, perhaps it has lost its containerd. Only this container ends.
+fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<(u32, u32)>, BootstrapError> {
+    let control = runtime::control().map_err(io_error("control runtime"))?;
+    let ended = control.block_on(timeout(PATIENCE, async {
+        let server = Containerd::connect(&path.display().to_string(), PATIENCE).await?;
+        let id = invocation.id.as_str();
+        // Not found means: deleted in the ordinary way, nothing to do.
+        server.state(id).await?;
+        if server.kill(id, SIGKILL).await.is_ok() {
+            server.wait(id).await?;
+        }
+        let ended = server.delete(id).await?;
+        server.shutdown(id).await?;
+        Ok::<_, CallError>(ended)
+    }));
+    control.shutdown_background();
+    Ok(ended.ok().and_then(Result::ok))
+}

@@ -1,0 +1,62 @@
+//! containerd's runtime-v2 contract around the server: [`start`], [`serve`], [`delete`] and [`info`]. Called by `cli`.
+//!
+//! `start` binds the socket and hands the listening fd to the server it spawns as that one's stdin, so the address can be printed
+//! at once: connections wait in the socket's backlog until the server accepts them. [`socket`] has both halves.
+
+pub mod delete;
+pub mod info;
+pub mod serve;
+pub mod socket;
+pub mod start;
+
+use std::{io, path::PathBuf};
+
+use crate::{bundle::config::ConfigError, engine::EngineError, id::IdError, server::ServeError};
+
+/// Why an invocation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The command line means nothing.
+    #[error("{0}")]
+    Arguments(String),
+    /// An id is not allowed.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The bundle's `config.json` is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The socket's path does not fit into `sockaddr_un`.
+    #[error("socket path {} has {length} bytes, at most {} are possible", path.display(), socket::MAX_PATH)]
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        length: usize,
+    },
+    /// The system refuses something.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// containerd's message on stdin is of no known kind.
+    #[error("stdin: {0}")]
+    Stdin(String),
+    /// A message could not be encoded.
+    #[error("encode the reply: {0}")]
+    Encode(String),
+    /// The engine could not be built.
+    #[error("engine: {0}")]
+    Engine(#[from] EngineError),
+    /// The server failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// For `map_err`: names what was tried.
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> BootstrapError {
+    let what = what.into();
+    move |source| BootstrapError::Io { what, source }
+}

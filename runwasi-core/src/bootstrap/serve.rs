@@ -1,0 +1,158 @@
+//! The action `serve`: the sandbox's server, from its inherited socket to its last event. The shim's long-lived process.
+
+use std::{
+    env, fs,
+    os::{fd::AsFd, unix::net::UnixListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{BootstrapError, io_error, socket, start};
+use crate::{
+    bundle::config::{Config, Network},
+    cli::Invocation,
+    engine::{Engine, EngineError},
+    events::Queue,
+    logging, runtime,
+    sandbox::Sandbox,
+    server,
+    service::forward,
+    shutdown::Tasks,
+};
+
+/// What guests, replies and events have after the end was asked for. containerd gives a shim's `Shutdown` 3 s and a `delete` 5 s.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// Serves until the last container is gone or a signal comes.
+pub fn serve<E: Engine>(
+    invocation: &Invocation,
+    engine: impl FnOnce() -> Result<E, EngineError>,
+) -> Result<(), BootstrapError> {
+    let listener = socket::from_stdin()?;
+    logging::to_containerd(invocation.debug);
+    let own = listener
+        .local_addr()
+        .ok()
+        .and_then(|address| address.as_pathname().map(PathBuf::from));
+    let served = run(invocation, engine, listener, own.clone());
+    if let Err(error) = &served {
+        // Our stderr is /dev/null: the log is where this can be seen.
+        tracing::error!(%error, "the server failed");
+    }
+    if let Some(path) = own {
+        // Usually done already when the drain began.
+        socket::remove_own(&path)?;
+    }
+    served
+}
+
+fn run<E: Engine>(
+    invocation: &Invocation,
+    engine: impl FnOnce() -> Result<E, EngineError>,
+    listener: UnixListener,
+    own: Option<PathBuf>,
+) -> Result<(), BootstrapError> {
+    raise_oom_score();
+    // Before any thread exists: threads inherit the namespace.
+    enter_network(&Config::load(&invocation.bundle)?.network)?;
+    let engine = Arc::new(engine()?);
+    let guests = runtime::guest().map_err(io_error("guest runtime"))?;
+    let control = runtime::control().map_err(io_error("control runtime"))?;
+    let result = control.block_on(async {
+        let tasks = Tasks::new(GRACE);
+        let events = Queue::start(
+            forward::Containerd::new(&ttrpc_address(invocation), invocation.namespace.as_str()),
+            &tasks,
+        );
+        let sandbox = Sandbox::new(
+            engine,
+            Arc::new(events),
+            guests.handle().clone(),
+            tasks.clone(),
+            std::process::id(),
+        );
+        stop_on_signals(&tasks)?;
+        remove_socket_when_stopped(&tasks, own);
+        let served = server::serve(listener, sandbox).await;
+        tasks.stop();
+        tasks.drained().await;
+        Ok(served?)
+    });
+    // Guest threads may be in a long poll; nothing of them is needed any more.
+    guests.shutdown_background();
+    control.shutdown_background();
+    result
+}
+
+/// SIGTERM and SIGINT drain.
+fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(io_error("SIGTERM handler"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("SIGINT handler"))?;
+    let stopping = tasks.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+            () = stopping.stopped() => {}
+        }
+        stopping.stop();
+    });
+    Ok(())
+}
+
+/// First thing in the drain: from then on a `start` of the same group makes a new server instead of joining this one.
+fn remove_socket_when_stopped(tasks: &Tasks, own: Option<PathBuf>) {
+    let stopping = tasks.clone();
+    tasks.spawn(async move {
+        stopping.stopped().await;
+        if let Some(path) = own
+            && let Err(error) = socket::remove_own(&path)
+        {
+            tracing::error!(%error, "the socket stays behind");
+        }
+    });
+}
+
+/// containerd's ttrpc socket: told in the environment, else beside the gRPC one.
+fn ttrpc_address(invocation: &Invocation) -> String {
+    let told = env::var(start::TTRPC_ADDRESS)
+        .ok()
+        .filter(|address| !address.is_empty());
+    told.unwrap_or_else(|| format!("{}.ttrpc", invocation.address))
+}
+
+/// One above containerd's, which we have inherited: the kernel takes pods before it takes containerd.
+fn raise_oom_score() {
+    let path = "/proc/self/oom_score_adj";
+    let raised = fs::read_to_string(path)
+        .ok()
+        .and_then(|score| score.trim().parse::<i32>().ok())
+        .map(|score| (score + 1).min(1000));
+    if let Some(score) = raised
+        && let Err(error) = fs::write(path, score.to_string())
+    {
+        tracing::warn!(%error, "oom_score_adj stays as it is");
+    }
+}
+
+/// The pod's network becomes this process's own, so that guests have it and `/proc/<pid>/ns/net` is it.
+fn enter_network(network: &Network) -> Result<(), BootstrapError> {
+    match network {
+        Network::Host => Ok(()),
+        Network::New => {
+            // SAFETY: only the network namespace changes, no file descriptors or memory; and no other thread exists.
+            let unshared = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
+            unshared.map_err(|error| io_error("new network namespace")(error.into()))
+        }
+        Network::Path(path) => {
+            let what = || format!("network namespace {}", path.display());
+            let namespace = fs::File::open(path).map_err(io_error(what()))?;
+            let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
+            entered.map_err(|error| io_error(what())(error.into()))
+        }
+    }
+}

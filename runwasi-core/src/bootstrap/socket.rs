@@ -1,0 +1,191 @@
+//! The sandbox's socket: its name, its binding in `start`, its taking over in `serve`, its end.
+//!
+//! The name is a hash of containerd's address, the namespace and the group, so it is the same for all containers of a pod, and
+//! always short. Binding and removing happen under a lock on the directory: two shims that find the same stale socket
+//! cannot remove each other's new one.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{DirBuilderExt, FileTypeExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, Mode, fchmod, flock},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
+};
+use sha2::{Digest, Sha256};
+
+use super::{BootstrapError, io_error};
+
+/// The longest socket path: `sun_path` has 108 bytes with its NUL; one more is left for clients that prepend `@`.
+pub const MAX_PATH: usize = 106;
+
+/// Where shims' sockets lie, unless containerd (2.3 and later) says otherwise.
+const DIRECTORY: &str = "/run/containerd/s";
+
+const BACKLOG: i32 = 128;
+
+/// The name of a group's socket.
+pub fn path(directory: Option<&str>, address: &str, namespace: &str, group: &str) -> Result<PathBuf, BootstrapError> {
+    let mut hash = Sha256::new();
+    hash.update(
+        Path::new(address)
+            .join(namespace)
+            .join(group)
+            .as_os_str()
+            .as_encoded_bytes(),
+    );
+    let name = hash
+        .finalize()
+        .iter()
+        .fold(String::with_capacity(64), |name, byte| format!("{name}{byte:02x}"));
+    let path = Path::new(directory.unwrap_or(DIRECTORY)).join(name);
+    let length = path.as_os_str().len();
+    if length > MAX_PATH {
+        return Err(BootstrapError::SocketPath { path, length });
+    }
+    Ok(path)
+}
+
+/// What `start` finds under a socket's name.
+pub enum Bound {
+    /// Nothing, or a dead one: a new socket, listening, mode 0600.
+    New(UnixListener),
+    /// A server that answers: this container joins it.
+    Existing,
+}
+
+/// Binds the socket, or finds that it is served already.
+pub fn bind_or_join(path: &Path) -> Result<Bound, BootstrapError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    created.map_err(io_error(directory.display().to_string()))?;
+    let _lock = Lock::take(directory)?;
+    match UnixStream::connect(path) {
+        Ok(_) => return Ok(Bound::Existing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Nobody listens: left by a server that was killed.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove(path)?,
+        Err(source) => return Err(io_error(format!("socket {}", path.display()))(source)),
+    }
+    let listener = listener(path).map_err(io_error(format!("bind {}", path.display())))?;
+    Ok(Bound::New(listener))
+}
+
+fn listener(path: &Path) -> io::Result<UnixListener> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // Before `bind`, which gives the file the mode of the socket: nobody can connect in between.
+    fchmod(&socket, Mode::from(0o600))?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
+}
+
+/// The other half: the server takes the listening socket that is its stdin, and gets `/dev/null` instead.
+pub fn from_stdin() -> Result<UnixListener, BootstrapError> {
+    let what = || io_error("stdin is not a listening socket (this action is for the shim itself)");
+    let stdin = io::stdin();
+    let socket: OwnedFd = stdin.as_fd().try_clone_to_owned().map_err(what())?;
+    let listening = rustix::net::sockopt::socket_acceptconn(&socket).map_err(|error| what()(error.into()))?;
+    if !listening {
+        return Err(what()(io::ErrorKind::InvalidInput.into()));
+    }
+    let null = File::open("/dev/null").map_err(io_error("/dev/null"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|error| io_error("stdin")(error.into()))?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Removes a socket if nobody answers there. Used by `delete`; fine when it is gone already.
+pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
+    let Some(directory) = path.parent().filter(|directory| directory.is_dir()) else {
+        return Ok(());
+    };
+    let _lock = Lock::take(directory)?;
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove(path),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a server's own socket, so that later containers find none.
+pub fn remove_own(path: &Path) -> Result<(), BootstrapError> {
+    let _lock = Lock::take(path.parent().unwrap_or(Path::new("/")))?;
+    remove(path)
+}
+
+fn remove(path: &Path) -> Result<(), BootstrapError> {
+    let what = || format!("remove {}", path.display());
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(path).map_err(io_error(what())),
+        Ok(_) => Err(io_error(what())(io::Error::other("it is not a socket"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error(what())(error)),
+    }
+}
+
+/// A lock on a directory, held while binding or removing in it; the kernel frees it with its holder.
+struct Lock {
+    _directory: File,
+}
+
+impl Lock {
+    fn take(directory: &Path) -> Result<Self, BootstrapError> {
+        let what = || format!("lock {}", directory.display());
+        let opened = File::open(directory).map_err(io_error(what()))?;
+        flock(&opened, FlockOperation::LockExclusive).map_err(|error| io_error(what())(error.into()))?;
+        Ok(Self { _directory: opened })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn the_name_is_the_hash_that_containerd_knows() {
+        let path = path(None, "/run/containerd/containerd.sock", "default", "123").unwrap();
+        let name = "0ddfbd72d02b3551e75f3a0ed90b9965b533401be618f43a568bc522764e0ad0";
+        assert_eq!(path, Path::new("/run/containerd/s").join(name));
+    }
+
+    #[test]
+    fn a_path_that_does_not_fit_is_an_error_with_its_length() {
+        let error = path(Some(&"/x".repeat(40)), "a", "n", "g").unwrap_err().to_string();
+        assert!(error.contains("145"), "{error}");
+    }
+
+    #[test]
+    fn a_new_socket_is_for_its_owner_only_and_a_second_start_joins_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s/socket");
+        let Bound::New(_listener) = bind_or_join(&path).unwrap() else {
+            panic!("nobody was there to join")
+        };
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        assert!(matches!(bind_or_join(&path).unwrap(), Bound::Existing));
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_file_in_its_place_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(matches!(bind_or_join(&path).unwrap(), Bound::New(_)));
+        remove_if_dead(&path).unwrap();
+        assert!(!path.exists());
+        fs::write(&path, "precious").unwrap();
+        assert!(bind_or_join(&path).is_err());
+        assert!(path.exists());
+    }
+}

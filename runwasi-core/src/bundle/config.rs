@@ -1,0 +1,384 @@
+//! `config.json` (OCI runtime spec 1.1), read once and reduced to what a guest needs. Untrusted: every field is checked
+//! here, and an error names the file and the field.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
+
+use crate::id::{Id, IdError};
+
+/// Largest `config.json` that is read, in bytes; containerd's own limit for what it sends is the same.
+const MAX_BYTES: u64 = 10 << 20;
+
+const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+
+/// What a container's `config.json` says to us.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Program and arguments; empty only for a container of type `sandbox`.
+    pub args: Vec<String>,
+    /// Environment in the given order.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute.
+    pub cwd: PathBuf,
+    /// `root.path`, absolute or relative to the bundle.
+    pub root: PathBuf,
+    /// Whether the root file system refuses writes.
+    pub read_only: bool,
+    /// Bind mounts, in order.
+    pub volumes: Vec<VolumeConfig>,
+    /// All annotations.
+    pub annotations: Arc<HashMap<String, String>>,
+    /// The pod this container belongs to, if it belongs to one.
+    pub pod: Option<Id>,
+    /// What kind of container the CRI made it.
+    pub kind: ContainerKind,
+    /// Which network the container is in.
+    pub network: Network,
+}
+
+/// A bind mount of `config.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeConfig {
+    /// Path in the guest, absolute.
+    pub destination: PathBuf,
+    /// Path on the host, absolute or relative to the bundle.
+    pub source: PathBuf,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+    /// Whether the mounts below the source come along.
+    pub recursive: bool,
+}
+
+/// The annotation `io.kubernetes.cri.container-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerKind {
+    /// It runs a guest.
+    Container,
+    /// It only holds the pod (the CRI's pause) and needs no guest.
+    Sandbox,
+}
+
+/// The network namespace of `linux.namespaces`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// None is listed: the host's.
+    Host,
+    /// One without a path: a new one, never the host's.
+    New,
+    /// The one at this path.
+    Path(PathBuf),
+}
+
+/// What is wrong with a `config.json`.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The file is larger than 10 MiB.
+    #[error("{}: larger than {MAX_BYTES} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not JSON, or not of the OCI runtime spec's shape; the source names line and column.
+    #[error("{}: {source}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The parser's error.
+        source: serde_json::Error,
+    },
+    /// A field is missing or has a value that means nothing.
+    #[error("{}: {field}: {reason}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field, as in the spec.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A field and what is wrong with it, before the file's name is known.
+type Wrong = (String, String);
+
+impl Config {
+    /// Reads and checks `<bundle>/config.json`.
+    pub fn load(bundle: &Path) -> Result<Self, ConfigError> {
+        let path = bundle.join("config.json");
+        let bytes = read_bounded(&path)?;
+        let spec: Spec = match serde_json::from_slice(&bytes) {
+            Ok(spec) => spec,
+            Err(source) => return Err(ConfigError::Syntax { path, source }),
+        };
+        Self::from_spec(&spec).map_err(|(field, reason)| ConfigError::Field { path, field, reason })
+    }
+
+    fn from_spec(spec: &Spec) -> Result<Self, Wrong> {
+        let annotations = spec.annotations().clone().unwrap_or_default();
+        let kind = container_kind(&annotations)?;
+        let process = spec.process().as_ref().ok_or_else(|| wrong("process", "is missing"))?;
+        let root = spec.root().as_ref().ok_or_else(|| wrong("root", "is missing"))?;
+        Ok(Self {
+            args: args(process, kind)?,
+            env: env(process)?,
+            cwd: cwd(process)?,
+            root: root.path().clone(),
+            read_only: root.readonly().unwrap_or(false),
+            volumes: volumes(spec.mounts().as_deref().unwrap_or_default())?,
+            pod: pod(&annotations)?,
+            kind,
+            network: network(spec),
+            annotations: Arc::new(annotations),
+        })
+    }
+}
+
+fn wrong(field: impl Into<String>, reason: impl Into<String>) -> Wrong {
+    (field.into(), reason.into())
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let read = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(read)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+fn args(process: &Process, kind: ContainerKind) -> Result<Vec<String>, Wrong> {
+    let args = process.args().clone().unwrap_or_default();
+    if kind == ContainerKind::Container && args.first().is_none_or(String::is_empty) {
+        return Err(wrong("process.args", "is empty: no program to run"));
+    }
+    for (i, arg) in args.iter().enumerate() {
+        if arg.contains('\0') {
+            return Err(wrong(format!("process.args[{i}]"), "holds a NUL byte"));
+        }
+    }
+    Ok(args)
+}
+
+fn env(process: &Process) -> Result<Vec<(String, String)>, Wrong> {
+    let entries = process.env().as_deref().unwrap_or_default();
+    let mut env = Vec::with_capacity(entries.len());
+    for (i, entry) in entries.iter().enumerate() {
+        let field = || format!("process.env[{i}]");
+        if entry.contains('\0') {
+            return Err(wrong(field(), "holds a NUL byte"));
+        }
+        match entry.split_once('=') {
+            Some((name, value)) if !name.is_empty() => env.push((name.to_owned(), value.to_owned())),
+            _ => return Err(wrong(field(), format!("{entry:?} is not NAME=value"))),
+        }
+    }
+    Ok(env)
+}
+
+fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
+    let cwd = process.cwd();
+    if !cwd.is_absolute() {
+        return Err(wrong(
+            "process.cwd",
+            format!("{:?} is not an absolute path", cwd.display().to_string()),
+        ));
+    }
+    Ok(cwd.clone())
+}
+
+/// Keeps the bind mounts. The others (`proc`, `sysfs`, `cgroup`, `mqueue`, `devpts`, tmpfs on system paths) are kernel
+/// interfaces of the host that a guest never gets.
+fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
+    let mut volumes = Vec::new();
+    for (i, mount) in mounts.iter().enumerate() {
+        let options = mount.options().as_deref().unwrap_or_default();
+        let has = |name: &str| options.iter().any(|option| option == name);
+        if mount.typ().as_deref() != Some("bind") && !has("bind") && !has("rbind") {
+            continue;
+        }
+        let destination = mount.destination().clone();
+        if !destination.is_absolute() {
+            return Err(wrong(
+                format!("mounts[{i}].destination"),
+                format!("{:?} is not absolute", destination.display().to_string()),
+            ));
+        }
+        let source = mount
+            .source()
+            .clone()
+            .ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
+        volumes.push(VolumeConfig {
+            destination,
+            source,
+            read_only: has("ro"),
+            recursive: has("rbind"),
+        });
+    }
+    Ok(volumes)
+}
+
+fn pod(annotations: &HashMap<String, String>) -> Result<Option<Id>, Wrong> {
+    let Some(id) = annotations.get(SANDBOX_ID) else {
+        return Ok(None);
+    };
+    Id::parse("sandbox id", id)
+        .map(Some)
+        .map_err(|error: IdError| wrong(annotation(SANDBOX_ID), error.to_string()))
+}
+
+fn container_kind(annotations: &HashMap<String, String>) -> Result<ContainerKind, Wrong> {
+    match annotations.get(CONTAINER_TYPE).map(String::as_str) {
+        None | Some("container") => Ok(ContainerKind::Container),
+        Some("sandbox") => Ok(ContainerKind::Sandbox),
+        Some(other) => Err(wrong(
+            annotation(CONTAINER_TYPE),
+            format!("{other:?} is unknown, only \"sandbox\" and \"container\" are"),
+        )),
+    }
+}
+
+fn annotation(name: &str) -> String {
+    format!("annotations[{name:?}]")
+}
+
+fn network(spec: &Spec) -> Network {
+    let namespaces = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_deref())
+        .unwrap_or_default();
+    match namespaces
+        .iter()
+        .find(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+    {
+        None => Network::Host,
+        Some(namespace) => match namespace.path() {
+            Some(path) if !path.as_os_str().is_empty() => Network::Path(path.clone()),
+            _ => Network::New,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(json: &str) -> Result<Config, String> {
+        let bundle = tempfile::tempdir().unwrap();
+        std::fs::write(bundle.path().join("config.json"), json).unwrap();
+        Config::load(bundle.path()).map_err(|error| error.to_string())
+    }
+
+    fn minimal(process: &str, rest: &str) -> String {
+        format!(
+            r#"{{"ociVersion":"1.1.0","root":{{"path":"rootfs"}},"process":{{"user":{{"uid":0,"gid":0}},{process}}}{rest}}}"#
+        )
+    }
+
+    #[test]
+    fn a_minimal_config_is_enough() {
+        let config = load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
+        assert_eq!(config.args, ["/a.wasm", "x"]);
+        assert_eq!(config.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
+        assert_eq!(
+            (config.network, config.kind, config.pod),
+            (Network::Host, ContainerKind::Container, None)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_file_and_field() {
+        let good = r#""cwd":"/","args":["/a.wasm"]"#;
+        let annotated = |key: &str, value: &str| minimal(good, &format!(r#","annotations":{{"{key}":"{value}"}}"#));
+        let cases = [
+            (minimal(r#""cwd":"/","args":[]"#, ""), "process.args: is empty"),
+            (minimal(r#""cwd":"/""#, ""), "process.args: is empty"),
+            (minimal(r#""cwd":"","args":["/a"]"#, ""), "process.cwd"),
+            (
+                minimal(r#""cwd":"rel","args":["/a"]"#, ""),
+                "process.cwd: \"rel\" is not an absolute path",
+            ),
+            (
+                minimal(r#""cwd":"/","args":["/a"],"env":["NOVALUE"]"#, ""),
+                "process.env[0]: \"NOVALUE\"",
+            ),
+            (r#"{"ociVersion":"1.1.0"}"#.to_owned(), "process: is missing"),
+            ("{".to_owned(), "line 1 column 1"),
+            (annotated(CONTAINER_TYPE, "banana"), "\"banana\" is unknown"),
+            (annotated(SANDBOX_ID, "../../x"), "sandbox id \"../../x\" is invalid"),
+        ];
+        for (json, expected) in cases {
+            let error = load(&json).unwrap_err();
+            assert!(
+                error.contains(expected) && error.contains("config.json"),
+                "{json}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_or_huge_file_is_an_error_with_its_path() {
+        let bundle = tempfile::tempdir().unwrap();
+        let error = Config::load(bundle.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("config.json") && error.contains("No such file"),
+            "{error}"
+        );
+        let file = File::create(bundle.path().join("config.json")).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        assert!(matches!(Config::load(bundle.path()), Err(ConfigError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_network_namespace_without_path_is_a_new_one() {
+        let with = |ns: &str| {
+            load(&minimal(
+                r#""cwd":"/","args":["/a"]"#,
+                &format!(r#","linux":{{"namespaces":[{ns}]}}"#),
+            ))
+            .unwrap()
+            .network
+        };
+        assert_eq!(with(r#"{"type":"pid"}"#), Network::Host);
+        assert_eq!(with(r#"{"type":"network"}"#), Network::New);
+        assert_eq!(
+            with(r#"{"type":"network","path":"/proc/7/ns/net"}"#),
+            Network::Path("/proc/7/ns/net".into())
+        );
+    }
+
+    #[test]
+    fn only_bind_mounts_become_volumes() {
+        let mounts = r#","mounts":[{"destination":"/proc","type":"proc","source":"proc"},
+            {"destination":"/data","type":"bind","source":"/srv","options":["rbind","ro"]}]"#;
+        let config = load(&minimal(r#""cwd":"/","args":["/a"]"#, mounts)).unwrap();
+        let volume = VolumeConfig {
+            destination: "/data".into(),
+            source: "/srv".into(),
+            read_only: true,
+            recursive: true,
+        };
+        assert_eq!(config.volumes, [volume]);
+    }
+}

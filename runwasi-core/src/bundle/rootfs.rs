@@ -1,0 +1,486 @@
+//! A container's root file system and volumes as *detached* mounts. Made by `container`, used by engines as preopens
+//! and by `image` to read the artifact.
+//!
+//! `fsopen(2)`/`open_tree(2)` give a mount that is in no mount table: its fd is all there is of it. The guest's
+//! preopens are such fds; when they are closed, also by kill -9, the mount is gone and nothing has to be unmounted.
+//! Everything a guest sees is `nodev,nosuid`: a device node or a setuid file in an image is just a file.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
+    },
+};
+
+use crate::{
+    bundle::config::Config,
+    sys::{self, MountRestriction},
+};
+
+/// The kernel's limit for one string of `fsconfig(2)`, with its NUL.
+const FSCONFIG_STRING: usize = 256;
+
+/// A mount as containerd describes it in `Create`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountConfig {
+    /// `overlay`, `bind`, …
+    pub kind: String,
+    /// Device or directory.
+    pub source: String,
+    /// `mount(8)` options.
+    pub options: Vec<String>,
+}
+
+/// The file systems of one container. Dropping it lets the kernel take them away.
+#[derive(Debug)]
+pub struct Rootfs {
+    root: OwnedFd,
+    read_only: bool,
+    volumes: Vec<Volume>,
+}
+
+#[derive(Debug)]
+struct Volume {
+    destination: PathBuf,
+    directory: OwnedFd,
+    read_only: bool,
+}
+
+/// A directory the guest is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Preopen<'a> {
+    /// Where the guest sees it, absolute.
+    pub path: &'a Path,
+    /// The directory.
+    pub directory: BorrowedFd<'a>,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+}
+
+/// Why a file system could not be set up or a path in it not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsError {
+    /// A mount of `Create` failed.
+    #[error("mount {kind} {source_path} on rootfs (options {options}): {source}")]
+    Mount {
+        /// The mount's type.
+        kind: String,
+        /// The mount's source.
+        source_path: String,
+        /// Its options.
+        options: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A directory on the host cannot be used.
+    #[error("{what} {}: {source}", path.display())]
+    Directory {
+        /// What it is for.
+        what: &'static str,
+        /// The path on the host.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The working directory is not there.
+    #[error("process.cwd {}: {source}", path.display())]
+    Cwd {
+        /// The path in the guest.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl Rootfs {
+    /// Mounts everything detached. Blocks: call it on the blocking pool.
+    pub fn mount(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Self, RootfsError> {
+        let target = bundle.join(&config.root);
+        let root = match mounts {
+            [] => clone_tree(&target, true).map_err(directory("root.path", &target))?,
+            [only] => mount_detached(only, &target)?,
+            several => attach_and_clone(several, &target)?,
+        };
+        let restriction = MountRestriction {
+            read_only: config.read_only,
+            recursive: true,
+        };
+        restrict(&root, restriction).map_err(directory("root.path", &target))?;
+        let mut rootfs = Self {
+            root,
+            read_only: config.read_only,
+            volumes: Vec::new(),
+        };
+        for volume in &config.volumes {
+            rootfs.add_volume(bundle, volume)?;
+        }
+        Ok(rootfs)
+    }
+
+    fn add_volume(&mut self, bundle: &Path, volume: &crate::bundle::config::VolumeConfig) -> Result<(), RootfsError> {
+        let source = bundle.join(&volume.source);
+        let failed = directory("volume", &source);
+        let metadata = std::fs::metadata(&source).map_err(&failed)?;
+        if !metadata.is_dir() {
+            // WASI can preopen directories only.
+            tracing::warn!(source = %source.display(), "a volume that is a single file is left out");
+            return Ok(());
+        }
+        let directory = clone_tree(&source, volume.recursive).map_err(&failed)?;
+        restrict(
+            &directory,
+            MountRestriction {
+                read_only: volume.read_only,
+                recursive: true,
+            },
+        )
+        .map_err(&failed)?;
+        self.volumes.push(Volume {
+            destination: volume.destination.clone(),
+            directory,
+            read_only: volume.read_only,
+        });
+        Ok(())
+    }
+
+    /// The directories the guest is given: `/` first, then its volumes.
+    pub fn preopens(&self) -> impl Iterator<Item = Preopen<'_>> {
+        let root = Preopen {
+            path: Path::new("/"),
+            directory: self.root.as_fd(),
+            read_only: self.read_only,
+        };
+        let volumes = self.volumes.iter().map(|volume| Preopen {
+            path: &volume.destination,
+            directory: volume.directory.as_fd(),
+            read_only: volume.read_only,
+        });
+        std::iter::once(root).chain(volumes)
+    }
+
+    /// Opens a file for reading by its absolute path in the guest. Symbolic links and `..` cannot leave the file system it lies in,
+    /// and a FIFO does not block.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        self.open_with(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .map(File::from)
+    }
+
+    /// Checks that the working directory is there.
+    pub fn check_cwd(&self, cwd: &Path) -> Result<(), RootfsError> {
+        let opened = self.open_with(cwd, OFlags::PATH | OFlags::DIRECTORY);
+        opened.map(drop).map_err(|source| RootfsError::Cwd {
+            path: cwd.to_owned(),
+            source,
+        })
+    }
+
+    fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        // The deepest preopen that holds the path; `/` holds all.
+        let preopen = self
+            .preopens()
+            .filter(|p| path.starts_with(p.path))
+            .max_by_key(|p| p.path.as_os_str().len());
+        let preopen = preopen.ok_or(io::ErrorKind::NotFound)?;
+        let inner = path.strip_prefix(preopen.path).unwrap_or(path);
+        let inner = if inner.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            inner
+        };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(openat2(
+            preopen.directory,
+            inner,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        )?)
+    }
+}
+
+fn directory(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RootfsError {
+    move |source| RootfsError::Directory {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// A private copy of the mounts at `path`.
+fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    match open_tree(CWD, path, flags) {
+        Ok(tree) => Ok(tree),
+        // Without CAP_SYS_ADMIN (examples and tests of an ordinary user) the directory itself has to do.
+        Err(rustix::io::Errno::PERM) => Ok(openat(
+            CWD,
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn restrict(tree: &OwnedFd, restriction: MountRestriction) -> io::Result<()> {
+    match sys::restrict_mount(tree, restriction) {
+        // The same ordinary user; engines still refuse writes to what is read-only.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && !rustix::process::geteuid().is_root() => Ok(()),
+        result => result,
+    }
+}
+
+/// One mount without touching the mount table, if the kernel can; otherwise through it, briefly.
+fn mount_detached(config: &MountConfig, target: &Path) -> Result<OwnedFd, RootfsError> {
+    let bind = config.kind == "bind" || config.has("bind") || config.has("rbind");
+    let detached = if bind {
+        return clone_tree(Path::new(&config.source), config.has("rbind")).map_err(|source| config.failed(source));
+    } else if config.kind == "overlay" {
+        overlay(config)
+    } else {
+        Err(io::ErrorKind::Unsupported.into())
+    };
+    // A kernel before 6.8 has no `lowerdir+`; the table way also gives the error that users know.
+    detached.or_else(|_| attach_and_clone(std::slice::from_ref(config), target))
+}
+
+fn overlay(config: &MountConfig) -> io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", "overlay")?;
+    for option in &config.options {
+        match option.split_once('=') {
+            Some(("lowerdir", layers)) => overlay_layers(&context, layers)?,
+            Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value)?,
+            None if mount_flag(option).is_some() => {}
+            None => fsconfig_set_flag(context.as_fd(), option.as_str())?,
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = if config.has("ro") {
+        MountAttrFlags::MOUNT_ATTR_RDONLY
+    } else {
+        MountAttrFlags::empty()
+    };
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+fn overlay_layers(context: &OwnedFd, layers: &str) -> io::Result<()> {
+    if layers.len() < FSCONFIG_STRING {
+        return Ok(fsconfig_set_string(context.as_fd(), "lowerdir", layers)?);
+    }
+    if layers.contains('\\') {
+        // Escaped colons and backslashes have other rules with `lowerdir+`.
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    layers
+        .split(':')
+        .try_for_each(|layer| Ok(fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?))
+}
+
+/// Mounts on `target`, copies the tree and unmounts at once, so that the mounts are in the table for an instant only.
+/// A crash in that instant is cleaned up by `delete`.
+fn attach_and_clone(mounts: &[MountConfig], target: &Path) -> Result<OwnedFd, RootfsError> {
+    let mut attached = Attached { target, count: 0 };
+    for config in mounts {
+        attach(config, target).map_err(|source| config.failed(source))?;
+        attached.count += 1;
+    }
+    let tree = clone_tree(target, true).map_err(directory("rootfs", target));
+    drop(attached);
+    tree
+}
+
+/// Unmounts as often as something was mounted.
+struct Attached<'a> {
+    target: &'a Path,
+    count: usize,
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        for _ in 0..self.count {
+            if let Err(error) = unmount(self.target, UnmountFlags::DETACH) {
+                tracing::error!(target = %self.target.display(), %error, "cannot unmount");
+            }
+        }
+    }
+}
+
+fn attach(config: &MountConfig, target: &Path) -> io::Result<()> {
+    let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
+    let mut data = Vec::new();
+    for option in &config.options {
+        match mount_flag(option) {
+            Some(flag) => flags |= flag,
+            None => data.push(option.as_str()),
+        }
+    }
+    let data = std::ffi::CString::new(data.join(","))?;
+    Ok(mount(
+        config.source.as_str(),
+        target,
+        config.kind.as_str(),
+        flags,
+        data.as_c_str(),
+    )?)
+}
+
+/// The options of `mount(8)` that are flags of `mount(2)`; those that undo a default mean nothing here.
+fn mount_flag(option: &str) -> Option<MountFlags> {
+    Some(match option {
+        "ro" => MountFlags::RDONLY,
+        "bind" => MountFlags::BIND,
+        "rbind" => MountFlags::BIND | MountFlags::REC,
+        "noexec" => MountFlags::NOEXEC,
+        "noatime" => MountFlags::NOATIME,
+        "nodiratime" => MountFlags::NODIRATIME,
+        "relatime" => MountFlags::RELATIME,
+        "strictatime" => MountFlags::STRICTATIME,
+        "sync" => MountFlags::SYNCHRONOUS,
+        "dirsync" => MountFlags::DIRSYNC,
+        "rw" | "nodev" | "nosuid" | "dev" | "suid" | "exec" | "atime" | "diratime" | "async" | "defaults" => {
+            MountFlags::empty()
+        }
+        _ => return None,
+    })
+}
+
+impl MountConfig {
+    fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|o| o == option)
+    }
+
+    fn failed(&self, source: io::Error) -> RootfsError {
+        let options = self.options.join(",");
+        RootfsError::Mount {
+            kind: self.kind.clone(),
+            source_path: self.source.clone(),
+            options,
+            source,
+        }
+    }
+}
+
+/// Unmounts what a crash may have left on `<bundle>/rootfs`. Used by `delete`; fine when there is nothing.
+pub fn unmount_leftovers(bundle: &Path) {
+    let target = bundle.join("rootfs");
+    // Several mounts may lie on each other; anything but success means that none is left (EINVAL, ENOENT).
+    while unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn config(bundle: &Path) -> Config {
+        let json = r#"{"ociVersion":"1.1.0","root":{"path":"rootfs"},"process":{"user":{"uid":0,"gid":0},"cwd":"/","args":["/a"]}}"#;
+        std::fs::write(bundle.join("config.json"), json).unwrap();
+        std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
+        Config::load(bundle).unwrap()
+    }
+
+    fn read(rootfs: &Rootfs, path: &str) -> io::Result<String> {
+        let mut text = String::new();
+        rootfs.open(Path::new(path))?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn a_link_in_the_image_cannot_lead_out_of_it() {
+        let bundle = tempfile::tempdir().unwrap();
+        let config = config(bundle.path());
+        let root = bundle.path().join("rootfs");
+        std::fs::write(bundle.path().join("secret"), "host").unwrap();
+        std::fs::write(root.join("secret"), "guest").unwrap();
+        std::os::unix::fs::symlink("../secret", root.join("up")).unwrap();
+        std::os::unix::fs::symlink(bundle.path().join("secret"), root.join("absolute")).unwrap();
+        let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+        assert_eq!(read(&rootfs, "/up").unwrap(), "guest");
+        assert_eq!(read(&rootfs, "/../../secret").unwrap(), "guest");
+        assert!(read(&rootfs, "/absolute").is_err());
+    }
+
+    #[test]
+    fn an_overlay_is_mounted_without_a_trace_in_the_mount_table() {
+        if !rustix::process::geteuid().is_root() {
+            panic!("this test mounts an overlay and must run as root");
+        }
+        let bundle = tempfile::tempdir().unwrap();
+        let config = config(bundle.path());
+        // Many long layers: more than one fsconfig string can hold.
+        let layers: Vec<_> = (0..6)
+            .map(|i| bundle.path().join(format!("layer-{i}-{}", "x".repeat(60))))
+            .collect();
+        for (i, layer) in layers.iter().enumerate() {
+            std::fs::create_dir(layer).unwrap();
+            std::fs::write(layer.join(format!("f{i}")), format!("{i}")).unwrap();
+        }
+        std::fs::create_dir(bundle.path().join("upper")).unwrap();
+        std::fs::create_dir(bundle.path().join("work")).unwrap();
+        let lower = layers
+            .iter()
+            .map(|layer| layer.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(":");
+        let path = |name: &str| bundle.path().join(name).to_str().unwrap().to_owned();
+        let options = vec![
+            format!("lowerdir={lower}"),
+            format!("upperdir={}", path("upper")),
+            format!("workdir={}", path("work")),
+        ];
+        let overlay = MountConfig {
+            kind: "overlay".into(),
+            source: "overlay".into(),
+            options,
+        };
+        let bind = MountConfig {
+            kind: "bind".into(),
+            source: layers[5].to_str().unwrap().to_owned(),
+            options: vec!["rbind".into()],
+        };
+        for mounts in [vec![overlay.clone()], vec![overlay, bind]] {
+            let rootfs = Rootfs::mount(bundle.path(), &config, &mounts).unwrap();
+            assert_eq!(read(&rootfs, "/f5").unwrap(), "5");
+            let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            assert!(!table.contains(bundle.path().to_str().unwrap()), "{table}");
+        }
+    }
+
+    #[test]
+    fn a_mount_that_fails_is_an_error_with_its_source_and_leaves_nothing() {
+        let bundle = tempfile::tempdir().unwrap();
+        let config = config(bundle.path());
+        for kind in ["overlay", "bind", "ext4"] {
+            let mount = MountConfig {
+                kind: kind.into(),
+                source: "/nonexistent/x".into(),
+                options: vec!["lowerdir=/nonexistent/y".into()],
+            };
+            let error = Rootfs::mount(bundle.path(), &config, &[mount]).unwrap_err().to_string();
+            assert!(error.contains("/nonexistent"), "{error}");
+        }
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains(bundle.path().to_str().unwrap()), "{table}");
+    }
+
+    #[test]
+    fn a_missing_working_directory_is_named() {
+        let bundle = tempfile::tempdir().unwrap();
+        let config = config(bundle.path());
+        let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+        rootfs.check_cwd(Path::new("/")).unwrap();
+        let error = rootfs.check_cwd(Path::new("/no/where")).unwrap_err().to_string();
+        assert!(error.contains("/no/where"), "{error}");
+    }
+}

@@ -1,0 +1,294 @@
+//! A process's standard streams: containerd's FIFOs as non-blocking pipes. Made by `container`, used by instances.
+//!
+//! Every FIFO is opened so that the open never waits and a reader or writer may be absent, slow, gone or come back:
+//!
+//! * Output FIFOs are opened for reading *and* writing (`fifo(7)`): there is always a reader, so no `EPIPE` when a
+//!   client detaches, and a later `attach` finds what is still in the pipe. A full pipe makes the guest wait, not its thread.
+//! * The stdin FIFO is opened for reading, and for writing, too, until `CloseIO`: its end is only seen when
+//!   containerd says so and every other writer is gone. `containerd-shim-runc-v2` does the same.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::net::unix::pipe;
+
+use crate::process::StdioPaths;
+
+/// The three streams of a process. Clones speak of the same streams; the FIFOs are closed with the last clone.
+#[derive(Clone, Debug, Default)]
+pub struct Stdio {
+    /// What the guest reads.
+    pub stdin: Input,
+    /// What the guest prints.
+    pub stdout: Output,
+    /// What the guest complains about.
+    pub stderr: Output,
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StdioError {
+    /// The path cannot be opened as a FIFO.
+    #[error("{stream} {}: {source}", path.display())]
+    Open {
+        /// stdin, stdout or stderr.
+        stream: &'static str,
+        /// The path containerd gave.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The stream is of a kind that is not supported.
+    #[error("{what} is not supported: {why}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// Why not.
+        why: &'static str,
+    },
+}
+
+impl Stdio {
+    /// Opens what containerd asked for. Must run inside the Tokio runtime whose reactor is to watch the pipes.
+    pub fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
+        if paths.terminal {
+            return Err(StdioError::Unsupported {
+                what: "a terminal".into(),
+                why: "this version gives guests pipes only",
+            });
+        }
+        Ok(Self {
+            stdin: Input::open(&paths.stdin)?,
+            stdout: Output::open("stdout", &paths.stdout)?,
+            stderr: Output::open("stderr", &paths.stderr)?,
+        })
+    }
+}
+
+/// A stream the guest reads. Without a FIFO it is at its end from the start.
+#[derive(Clone, Debug, Default)]
+pub struct Input(Option<Arc<InputPipe>>);
+
+#[derive(Debug)]
+struct InputPipe {
+    receiver: pipe::Receiver,
+    /// Keeps the end of the stream away until `CloseIO`; locked only to take it.
+    writer: Mutex<Option<pipe::Sender>>,
+}
+
+impl Input {
+    fn open(path: &str) -> Result<Self, StdioError> {
+        let Some(path) = fifo_path("stdin", path)? else {
+            return Ok(Self::default());
+        };
+        let open = |source| StdioError::Open {
+            stream: "stdin",
+            path: path.to_owned(),
+            source,
+        };
+        let receiver = pipe::OpenOptions::new().open_receiver(path).map_err(open)?;
+        let writer = pipe::OpenOptions::new().open_sender(path).map_err(open)?;
+        Ok(Self(Some(Arc::new(InputPipe {
+            receiver,
+            writer: Mutex::new(Some(writer)),
+        }))))
+    }
+
+    /// Reads at least one byte into `buffer`; 0 is the end.
+    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.readable().await?;
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Reads what is there; 0 is the end, `WouldBlock` means: wait for [`Input::readable`].
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.as_ref().map_or(Ok(0), |pipe| pipe.receiver.try_read(buffer))
+    }
+
+    /// Waits until `try_read` may succeed.
+    pub async fn readable(&self) -> io::Result<()> {
+        match &self.0 {
+            Some(pipe) => pipe.receiver.readable().await,
+            None => Ok(()),
+        }
+    }
+
+    /// As `readable`, for hand-written polls; only the last caller is woken.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0
+            .as_ref()
+            .map_or(Poll::Ready(Ok(())), |pipe| pipe.receiver.poll_read_ready(cx))
+    }
+
+    /// `CloseIO`: the end comes once every other writer is gone, too.
+    pub fn close(&self) {
+        if let Some(pipe) = &self.0 {
+            pipe.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
+
+/// A stream the guest writes. Without a FIFO everything vanishes.
+#[derive(Clone, Debug, Default)]
+pub struct Output(Option<Arc<pipe::Sender>>);
+
+impl Output {
+    fn open(stream: &'static str, path: &str) -> Result<Self, StdioError> {
+        let Some(path) = fifo_path(stream, path)? else {
+            return Ok(Self::default());
+        };
+        let sender = pipe::OpenOptions::new().read_write(true).open_sender(path);
+        let sender = sender.map_err(|source| StdioError::Open {
+            stream,
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self(Some(Arc::new(sender))))
+    }
+
+    /// Writes all of `bytes` to the pipe, waiting for the reader as often as needed. Nothing is buffered here: what is
+    /// written has left the guest for good, and nothing has to be flushed at its end.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what the pipe takes now; `WouldBlock` means: wait for [`Output::writable`].
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
+    }
+
+    /// Waits until `try_write` may succeed.
+    pub async fn writable(&self) -> io::Result<()> {
+        match &self.0 {
+            Some(pipe) => pipe.writable().await,
+            None => Ok(()),
+        }
+    }
+
+    /// As `writable`, for hand-written polls; only the last caller is woken.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0
+            .as_ref()
+            .map_or(Poll::Ready(Ok(())), |pipe| pipe.poll_write_ready(cx))
+    }
+}
+
+/// The path of a FIFO; `None` for no stream.
+fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<Option<&'a Path>, StdioError> {
+    if path.is_empty() || path == "/dev/null" {
+        return Ok(None);
+    }
+    if let Some((scheme, _)) = path.split_once("://") {
+        let what = format!("{stream} {scheme}://");
+        return Err(StdioError::Unsupported {
+            what,
+            why: "this version writes to FIFOs only",
+        });
+    }
+    Ok(Some(Path::new(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, time::Duration};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn fifo(directory: &tempfile::TempDir, name: &str) -> String {
+        let path = directory.path().join(name);
+        mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn paths(stdin: String, stdout: String) -> StdioPaths {
+        StdioPaths {
+            stdin,
+            stdout,
+            ..StdioPaths::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn opening_a_fifo_that_nobody_reads_does_not_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let stdio = Stdio::open(&paths(fifo(&directory, "in"), fifo(&directory, "out"))).unwrap();
+        timeout(SOON, stdio.stdout.write_all(b"kept for a later reader"))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_waits_and_goes_on_when_somebody_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let stdio = Stdio::open(&paths(String::new(), path.clone())).unwrap();
+        let bytes: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+        let write = stdio.stdout.write_all(&bytes);
+        tokio::pin!(write);
+        assert!(
+            timeout(Duration::from_millis(50), &mut write).await.is_err(),
+            "a pipe took 300 kB"
+        );
+        let expected = bytes.clone();
+        let reader = tokio::task::spawn_blocking(move || {
+            let mut read = vec![0; expected.len()];
+            std::fs::File::open(path).unwrap().read_exact(&mut read).unwrap();
+            read == expected
+        });
+        timeout(SOON, write).await.unwrap().unwrap();
+        assert!(reader.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn stdin_ends_when_it_is_closed_and_its_writers_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "in");
+        let stdio = Stdio::open(&paths(path.clone(), String::new())).unwrap();
+        let writer = pipe::OpenOptions::new().open_sender(&path).unwrap();
+        writer.writable().await.unwrap();
+        writer.try_write(b"abc").unwrap();
+        drop(writer);
+        let mut buffer = [0; 8];
+        assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 3);
+        assert!(
+            timeout(Duration::from_millis(50), stdio.stdin.read(&mut buffer))
+                .await
+                .is_err()
+        );
+        stdio.stdin.close();
+        assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_fifo_is_refused_with_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in [file.to_str().unwrap(), "/nonexistent/fifo", "binary:///bin/logger"] {
+            let error = Stdio::open(&paths(String::new(), path.into())).unwrap_err().to_string();
+            assert!(error.contains("stdout"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The shim's `main`: containerd's command line becomes one of the actions of [`bootstrap`].
+//!
+//! ```text
+//! shim -v | -info                                            print and leave
+//! shim -namespace N -id I -address A [-bundle B] start       bind, spawn a server, print its address   (cwd: the bundle)
+//! shim -namespace N -id I -address A [-bundle B] serve       the server; the listening socket is its stdin
+//! shim -namespace N -id I -address A [-bundle B] delete      remove what is left of a container, print how it ended
+//! ```
+
+use std::{env, ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+
+use containerd_shim::Flags;
+
+use crate::{
+    bootstrap::{self, BootstrapError},
+    engine::{Engine, EngineError},
+    id::Id,
+};
+
+/// Who a shim is, for `-v` and `-info`.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// The runtime's name as users write it: `io.containerd.wasmtime.v1`.
+    pub runtime: &'static str,
+    /// The shim's version.
+    pub version: &'static str,
+    /// The engine and its version.
+    pub engine: &'static str,
+}
+
+/// One invocation by containerd, checked.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// containerd's namespace.
+    pub namespace: Id,
+    /// The container's id.
+    pub id: Id,
+    /// containerd's gRPC socket; part of the name of ours.
+    pub address: String,
+    /// The bundle directory.
+    pub bundle: PathBuf,
+    /// Whether containerd asked for debug logs.
+    pub debug: bool,
+}
+
+/// A complete shim. `engine` is called in the serving process only, before any thread exists.
+///
+/// Errors go to stderr, which containerd puts into the message that `ctr` prints.
+pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineError>) -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    match run(&about, &arguments, engine) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The one place where an error of a shim is reported; nobody is left to tell if stderr is closed.
+            let _ = writeln!(std::io::stderr(), "{}: {error}", about.runtime);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run<E: Engine>(
+    about: &About,
+    arguments: &[OsString],
+    engine: impl FnOnce() -> Result<E, EngineError>,
+) -> Result<(), BootstrapError> {
+    let flags = containerd_shim::parse(arguments).map_err(|error| BootstrapError::Arguments(error.to_string()))?;
+    if flags.version {
+        return print(version(about).as_bytes());
+    }
+    if flags.info {
+        return print(&bootstrap::info::runtime_info(about)?);
+    }
+    let action = flags.action.clone();
+    let invocation = Invocation::check(flags)?;
+    match action.as_str() {
+        "start" => print(&bootstrap::start::start(&invocation)?),
+        "serve" => bootstrap::serve::serve(&invocation, engine),
+        "delete" => print(&bootstrap::delete::delete(&invocation)?),
+        "" => Err(BootstrapError::Arguments(
+            "no action: containerd calls this program with start or delete".into(),
+        )),
+        other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),
+    }
+}
+
+impl Invocation {
+    fn check(flags: Flags) -> Result<Self, BootstrapError> {
+        let namespace = Id::parse("-namespace", &flags.namespace)?;
+        let id = Id::parse("-id", &flags.id)?;
+        let bundle = if flags.bundle.is_empty() {
+            env::current_dir().map_err(|source| BootstrapError::Io {
+                what: "current directory".into(),
+                source,
+            })?
+        } else {
+            PathBuf::from(flags.bundle)
+        };
+        Ok(Self {
+            namespace,
+            id,
+            address: flags.address,
+            bundle,
+            debug: flags.debug,
+        })
+    }
+}
+
+fn version(about: &About) -> String {
+    let program = env::args().next().unwrap_or_default();
+    format!(
+        "{program}:\n  Runtime:  {}\n  Version:  {}\n  Engine:   {}\n",
+        about.runtime, about.version, about.engine
+    )
+}
+
+fn print(bytes: &[u8]) -> Result<(), BootstrapError> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|source| BootstrapError::Io {
+        what: "stdout".into(),
+        source,
+    })
+}

@@ -1,0 +1,176 @@
+//! One container: its bundle, its file systems and its init process. Made by `sandbox`, used by `service`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    bundle::{
+        config::{Config, ConfigError, ContainerKind},
+        rootfs::{MountConfig, Rootfs, RootfsError},
+        stdio::{Stdio, StdioError},
+    },
+    engine::{Engine, EngineError},
+    events::{Event, Publisher},
+    guest::Group,
+    id::Id,
+    instance::{GuestContext, Instance, InstanceSpec},
+    process::{self, Info, Process, StdioPaths, driver, exit::ExitStatus},
+    shutdown::Tasks,
+};
+
+/// What containerd's `Create` says.
+#[derive(Clone, Debug)]
+pub struct CreateRequest {
+    /// The container's id.
+    pub id: Id,
+    /// The bundle directory.
+    pub bundle: PathBuf,
+    /// What to mount as root file system; empty if the bundle's root is ready to use.
+    pub mounts: Vec<MountConfig>,
+    /// The init's streams.
+    pub stdio: StdioPaths,
+}
+
+/// A container.
+pub struct Container {
+    /// Its bundle directory.
+    pub bundle: PathBuf,
+    /// Its init process.
+    pub init: Process,
+}
+
+/// What a container is made with; the same for all of a sandbox.
+pub(crate) struct Host {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) publisher: Arc<dyn Publisher>,
+    pub(crate) guests: tokio::runtime::Handle,
+    pub(crate) tasks: Tasks,
+    /// The pid containerd is told for every process of the sandbox.
+    pub(crate) pid: u32,
+}
+
+/// Why a container could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// `config.json` is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A mount failed, or the working directory is missing.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// A stream could not be opened.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The engine refuses.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A file of the bundle could not be written.
+    #[error("{}: {source}", path.display())]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl Container {
+    /// Prepares everything and starts the init's driver. Nothing of the guest runs yet.
+    pub(crate) async fn create(
+        host: &Host,
+        request: CreateRequest,
+        on_deleted: Box<dyn FnOnce() + Send>,
+    ) -> Result<Self, CreateError> {
+        let (config, rootfs) = prepare(&request).await?;
+        let stdio = Stdio::open(&request.stdio)?;
+        let instance: Arc<dyn Instance> = match rootfs {
+            None => Arc::new(Pause),
+            Some(rootfs) => {
+                host.engine
+                    .instance(spec(&request, config, rootfs, stdio.clone()))
+                    .await?
+            }
+        };
+        let pid_file = request.bundle.join(PID_FILE);
+        fs::write(&pid_file, host.pid.to_string()).map_err(|source| CreateError::Bundle { path: pid_file, source })?;
+        let info = Info {
+            container: request.id,
+            exec: None,
+            pid: host.pid,
+            stdio: request.stdio,
+        };
+        let created = Event::Created {
+            process: Arc::new(info.clone()),
+            bundle: request.bundle.display().to_string(),
+        };
+        host.publisher.publish(created);
+        let parts = driver::Parts {
+            info,
+            instance,
+            stdio,
+            group: Group::new(host.guests.clone()),
+            publisher: host.publisher.clone(),
+            on_deleted,
+        };
+        Ok(Self {
+            bundle: request.bundle,
+            init: process::driver::spawn(parts, &host.tasks),
+        })
+    }
+}
+
+/// In the bundle: the pid that was reported, for `delete` after the server's death.
+pub(crate) const PID_FILE: &str = "init.pid";
+
+/// The part that blocks: reads the config and mounts. A container of type `sandbox` gets no file system.
+async fn prepare(request: &CreateRequest) -> Result<(Config, Option<Arc<Rootfs>>), CreateError> {
+    let (bundle, mounts) = (request.bundle.clone(), request.mounts.clone());
+    let blocking = move || {
+        let config = Config::load(&bundle)?;
+        if config.kind == ContainerKind::Sandbox {
+            return Ok((config, None));
+        }
+        let rootfs = Rootfs::mount(&bundle, &config, &mounts)?;
+        rootfs.check_cwd(&config.cwd)?;
+        Ok((config, Some(Arc::new(rootfs))))
+    };
+    let lost = |error| CreateError::Bundle {
+        path: request.bundle.clone(),
+        source: io::Error::other(error),
+    };
+    spawn_blocking(blocking).await.map_err(lost)?
+}
+
+fn spec(request: &CreateRequest, config: Config, rootfs: Arc<Rootfs>, stdio: Stdio) -> InstanceSpec {
+    InstanceSpec {
+        container: request.id.clone(),
+        args: config.args,
+        env: config.env,
+        cwd: normal(&config.cwd),
+        annotations: config.annotations,
+        rootfs,
+        stdio,
+    }
+}
+
+/// Without `.` components, which mean nothing and confuse prefix comparisons.
+fn normal(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+/// The CRI's pause container: it only holds the pod together, so there is nothing to run.
+struct Pause;
+
+#[async_trait]
+impl Instance for Pause {
+    async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
+        context.ready();
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,60 @@
+//! What an integrator implements to bring an engine: [`Engine`] makes [`Instance`]s.
+
+use std::{path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{
+    image::ArtifactError,
+    instance::{Instance, InstanceSpec},
+};
+
+/// Compiles artifacts and makes instances; one per OS process, shared by all its containers.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Short lower-case name, shown in logs and by `-v`.
+    fn name(&self) -> &'static str;
+
+    /// Prepares one guest program: finds its artifact, compiles it, checks that it can be linked.
+    ///
+    /// Called once for every process, by containerd's `Create` and `Exec`, on the control runtime: it must not block the thread
+    /// (long work belongs on `tokio::task::spawn_blocking`) and runs no guest code. Everything that can be known to
+    /// fail should fail here, since the error becomes the answer that `ctr` prints. Dropping the future abandons the
+    /// preparation and must free what it took.
+    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
+}
+
+/// Why an engine could not make or run an instance. The text reaches the user through containerd.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The artifact could not be found or read.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The artifact, or what the container asks of it, is wrong.
+    #[error("{}: {reason}", path.display())]
+    Invalid {
+        /// The artifact, as the guest would name it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The container asks for something this engine does not do.
+    #[error("{what} is not supported: {why}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// Why it is not done.
+        why: String,
+    },
+    /// No memory, instance slot or other bounded resource is left.
+    #[error("out of {what}: {reason}")]
+    Exhausted {
+        /// Which resource.
+        what: &'static str,
+        /// The engine's own words.
+        reason: String,
+    },
+    /// Anything else that stopped the engine.
+    #[error("{0}")]
+    Failed(String),
+}

@@ -1,0 +1,277 @@
+//! Which artifact a process runs: the file in its root file system that `args[0]` names. Called by engines through
+//! `InstanceSpec::artifact`. [`cache`] keeps what an engine made of it.
+
+pub mod cache;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
+
+use crate::instance::InstanceSpec;
+
+/// Largest artifact that is read, in bytes.
+const MAX_BYTES: u64 = 512 << 20;
+
+/// Wasm bytes and where they come from. Untrusted.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// Its path in the guest.
+    pub path: PathBuf,
+    /// The export to call instead of the default one, from `path#function`.
+    pub function: Option<String>,
+    /// What its first bytes say it is.
+    pub kind: ArtifactKind,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of `bytes`.
+    pub digest: Digest,
+}
+
+/// SHA-256 of an artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+/// What an artifact is, by its magic bytes; its name says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArtifactKind {
+    /// A core module, binary.
+    Module,
+    /// A component, binary.
+    Component,
+    /// Text format: `(module …)` or `(component …)`.
+    Text,
+}
+
+/// Why there is no artifact.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// No file of that name is in any of the places looked at.
+    #[error("{name}: not found in the container (looked at {looked_at})")]
+    NotFound {
+        /// `args[0]` without the function.
+        name: String,
+        /// The paths tried.
+        looked_at: String,
+    },
+    /// The file is there and cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Its path in the guest.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The file is no regular file, too large, or its first bytes are not those of wasm.
+    #[error("{}: {reason}", path.display())]
+    NotWasm {
+        /// Its path in the guest.
+        path: PathBuf,
+        /// What it is instead.
+        reason: String,
+    },
+}
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Lower-case hexadecimal.
+    pub fn hex(&self) -> String {
+        use std::fmt::Write;
+        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+/// Finds and reads the artifact of `spec` on the blocking pool.
+pub(crate) async fn load(spec: &InstanceSpec) -> Result<Artifact, ArtifactError> {
+    let name = spec.args.first().cloned().unwrap_or_default();
+    let (file, function) = match name.rsplit_once('#') {
+        Some((file, function)) if !function.is_empty() => (file.to_owned(), Some(function.to_owned())),
+        _ => (name, None),
+    };
+    let candidates = candidates(&file, &spec.cwd, spec.env("PATH"));
+    let rootfs = spec.rootfs.clone();
+    let read = move || {
+        for path in &candidates {
+            match rootfs.open(path) {
+                Ok(file) => return read(path, file, function),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(source) => {
+                    return Err(ArtifactError::Read {
+                        path: path.clone(),
+                        source,
+                    });
+                }
+            }
+        }
+        let looked_at: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+        Err(ArtifactError::NotFound {
+            name: file,
+            looked_at: looked_at.join(", "),
+        })
+    };
+    match spawn_blocking(read).await {
+        Ok(result) => result,
+        Err(error) => Err(ArtifactError::Read {
+            path: PathBuf::new(),
+            source: io::Error::other(error),
+        }),
+    }
+}
+
+/// Where a program of that name may be, as `execvp(3)` has it, plus the working directory last: images made from
+/// scratch have no PATH worth the name.
+fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
+    if name.contains('/') {
+        // `join` takes an absolute name as it is.
+        return vec![cwd.join(name)];
+    }
+    let directories = path
+        .unwrap_or_default()
+        .split(':')
+        .filter(|directory| directory.starts_with('/'));
+    directories
+        .map(Path::new)
+        .chain([cwd])
+        .map(|directory| directory.join(name))
+        .collect()
+}
+
+fn read(path: &Path, file: File, function: Option<String>) -> Result<Artifact, ArtifactError> {
+    let failed = |source| ArtifactError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let not_wasm = |reason: String| ArtifactError::NotWasm {
+        path: path.to_owned(),
+        reason,
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(not_wasm("is not a regular file".into()));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(not_wasm(format!("has {} bytes, more than {MAX_BYTES}", metadata.len())));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    let kind = kind(&bytes).map_err(not_wasm)?;
+    let digest = Digest::of(&bytes);
+    Ok(Artifact {
+        path: path.to_owned(),
+        function,
+        kind,
+        bytes,
+        digest,
+    })
+}
+
+/// The binary format's preamble: magic, version, layer (component-model `Binary.md`).
+fn kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
+    match bytes {
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => return Ok(ArtifactKind::Module),
+        [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => return Ok(ArtifactKind::Component),
+        [b'\0', b'a', b's', b'm', version @ ..] => {
+            return Err(format!("is wasm of an unknown version ({})", hex(version)));
+        }
+        _ => {}
+    }
+    if is_text_format(bytes) {
+        return Ok(ArtifactKind::Text);
+    }
+    Err(match bytes {
+        [] => "is not wasm: it is empty".into(),
+        [0x7f, b'E', b'L', b'F', ..] => "is not wasm: it is a native program (ELF)".into(),
+        [b'#', b'!', ..] => "is not wasm: it is a script".into(),
+        other => format!("is not wasm: it begins with {}", hex(other)),
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Whether the first token after white space and comments is `(module` or `(component`.
+fn is_text_format(bytes: &[u8]) -> bool {
+    let Ok(mut text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    loop {
+        text = text.trim_start();
+        if let Some(comment) = text.strip_prefix(";;") {
+            text = comment.split_once('\n').map_or("", |(_, rest)| rest);
+        } else if let Some(comment) = text.strip_prefix("(;") {
+            text = comment.split_once(";)").map_or("", |(_, rest)| rest);
+        } else {
+            break;
+        }
+    }
+    let Some(list) = text.strip_prefix('(') else {
+        return false;
+    };
+    let list = list.trim_start();
+    ["module", "component"].iter().any(|word| {
+        list.strip_prefix(word)
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wasm_is_known_by_its_first_bytes() {
+        assert_eq!(kind(b"\0asm\x01\0\0\0rest"), Ok(ArtifactKind::Module));
+        assert_eq!(kind(b"\0asm\x0d\0\x01\0rest"), Ok(ArtifactKind::Component));
+        assert_eq!(kind(b"(module)"), Ok(ArtifactKind::Text));
+        assert_eq!(
+            kind(b" ;; a comment\n(; another ;) ( component $c)"),
+            Ok(ArtifactKind::Text)
+        );
+        for (bytes, reason) in [
+            (&b""[..], "empty"),
+            (b"\x7fELF\x02", "native program"),
+            (b"#!/bin/sh\n", "script"),
+            (b"(modules)", "28 6d 6f 64"),
+            (b"\0asm\x07\0\0\0", "unknown version (07 00 00 00)"),
+            (b"\0as", "00 61 73"),
+        ] {
+            let error = kind(bytes).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_is_looked_up_as_a_container_does() {
+        let at = |name, path| candidates(name, Path::new("/work"), path);
+        assert_eq!(at("/a.wasm", Some("/bin")), [Path::new("/a.wasm")]);
+        assert_eq!(at("sub/a.wasm", Some("/bin")), [Path::new("/work/sub/a.wasm")]);
+        assert_eq!(at("./a.wasm", None), [Path::new("/work/./a.wasm")]);
+        assert_eq!(
+            at("a.wasm", Some("/bin:/usr/bin")),
+            [
+                Path::new("/bin/a.wasm"),
+                Path::new("/usr/bin/a.wasm"),
+                Path::new("/work/a.wasm")
+            ]
+        );
+        assert_eq!(at("a.wasm", Some("relative:")), [Path::new("/work/a.wasm")]);
+    }
+}

@@ -1,0 +1,51 @@
+//! The shim framework: an [`Engine`] and its [`Instance`]s become a complete containerd shim.
+//!
+//! An integrator implements the two traits of [`engine`] and [`instance`] and calls [`cli::main`]; everything else,
+//! from containerd's command line to its events, is here. The modules in the order a request travels:
+//!
+//! | module | one thing |
+//! |---|---|
+//! | [`cli`], [`bootstrap`] | containerd's argv, environment and stdin; `start`, `delete`, `-info`, `-v`; serving |
+//! | [`server`] | one listening socket, its services, and the bounded drain |
+//! | [`shutdown`] | the cancel token and the task tracker; the only place that spawns on the control runtime |
+//! | [`runtime`] | the control and the guest Tokio runtimes |
+//! | [`logging`] | tracing onto containerd's `log` FIFO |
+//! | [`service`] | the ttrpc `Task` service: decode, one call, encode |
+//! | [`sandbox`] | the containers behind one socket |
+//! | [`container`] | one container: bundle, rootfs, processes |
+//! | [`process`] | a process: its state table, its driver, its exit |
+//! | [`guest`] | the group of futures of a container and how they are polled |
+//! | [`events`] | the ordered queue to containerd |
+//! | [`engine`], [`instance`] | what an integrator implements |
+//! | [`bundle`] | `config.json`, rootfs and stdio of a container |
+//! | [`image`] | which artifact runs, and the compiled-code cache |
+//! | [`resources`] | the metrics messages |
+//! | `testing` (feature) | harness, scripted engine, recording publisher |
+
+pub mod bootstrap;
+pub mod bundle;
+pub mod cli;
+pub mod container;
+pub mod engine;
+pub mod events;
+pub mod guest;
+pub mod id;
+pub mod image;
+pub mod instance;
+pub mod logging;
+pub mod process;
+pub mod resources;
+pub mod runtime;
+pub mod sandbox;
+pub mod server;
+pub mod service;
+pub mod shutdown;
+pub mod sys;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use engine::{Engine, EngineError};
+pub use id::Id;
+pub use instance::{GuestContext, Instance, InstanceSpec, SignalResponse};
+pub use process::exit::ExitStatus;
+pub use process::signal::Signal;

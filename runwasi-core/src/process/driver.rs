@@ -1,0 +1,367 @@
+//! The task that owns one process: its state, its instance and its group of futures. Started by `container`,
+//! lives on the control runtime, so that no guest can delay it.
+//!
+//! It is the only place where a process changes state and the only publisher of its events, hence their order:
+//! create, start, exit, delete, with exactly one exit.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
+
+use super::{
+    Command, Info, Process, ProcessError, Status,
+    exit::{Exit, ExitStatus},
+    signal::{Action, Signal},
+    state::{Decision, Event as GroupEvent, Request, State},
+};
+use crate::{
+    bundle::stdio::Stdio,
+    engine::EngineError,
+    events::{Event, Publisher},
+    guest::Group,
+    instance::{GuestContext, Instance, SignalResponse},
+    shutdown::Tasks,
+};
+
+/// Commands that may wait for one process. A client sends one and waits, so this bounds clients, not work.
+const COMMANDS: usize = 32;
+
+/// What a driver is made of.
+pub(crate) struct Parts {
+    pub(crate) info: Info,
+    pub(crate) instance: Arc<dyn Instance>,
+    pub(crate) stdio: Stdio,
+    pub(crate) group: Group,
+    pub(crate) publisher: Arc<dyn Publisher>,
+    /// Runs when the process has been deleted, before the delete is answered: removes it from its container.
+    pub(crate) on_deleted: Box<dyn FnOnce() + Send>,
+}
+
+type Reply = oneshot::Sender<Result<(), ProcessError>>;
+
+struct Driver {
+    info: Arc<Info>,
+    /// Dropped at the end together with `stdio`: that closes the FIFOs, so that readers see the end of the output.
+    guest: Option<(Arc<dyn Instance>, Stdio)>,
+    group: Group,
+    publisher: Arc<dyn Publisher>,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<Status>,
+    /// Set while futures of the process exist.
+    run: Option<Run>,
+    /// A stop signal holds it, whatever pause and resume do.
+    held: bool,
+}
+
+/// The running half of a process.
+struct Run {
+    /// Resolves when the guest reports itself ready; closes when it will not any more, and is then `None`.
+    ready: Option<oneshot::Receiver<()>>,
+    /// Resolves with what `Instance::run` returned; closes when that was dropped.
+    done: oneshot::Receiver<Result<ExitStatus, EngineError>>,
+    /// Who waits for the start.
+    starting: Option<Reply>,
+    /// The signal that ends it, the first one counts.
+    signal: Option<Signal>,
+    /// Set when `run` is over and the rest of the group is being dropped.
+    outcome: Option<Outcome>,
+}
+
+enum Outcome {
+    Returned(ExitStatus),
+    Failed(EngineError),
+    Dropped,
+}
+
+enum Next {
+    Command(Command),
+    Ready,
+    NeverReady,
+    Done(Outcome),
+    Ended,
+    NobodyAsks,
+}
+
+/// Starts the driver and publishes the creation.
+pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    let (status, receiver) = watch::channel(Status {
+        state: State::Created,
+        exit: None,
+    });
+    let info = Arc::new(parts.info);
+    let process = Process {
+        commands: sender,
+        status: receiver,
+        group: parts.group.clone(),
+        info: info.clone(),
+    };
+    let driver = Driver {
+        info: info.clone(),
+        guest: Some((parts.instance, parts.stdio)),
+        group: parts.group,
+        publisher: parts.publisher,
+        commands,
+        status,
+        run: None,
+        held: false,
+    };
+    let exec = info.exec.as_ref().map_or("", |exec| exec.as_str());
+    let span = tracing::info_span!("process", container = %info.container, exec);
+    tasks.spawn(driver.run(parts.on_deleted).instrument(span));
+    process
+}
+
+impl Driver {
+    async fn run(mut self, on_deleted: Box<dyn FnOnce() + Send>) {
+        loop {
+            match self.next().await {
+                Next::Command(Command {
+                    request: Request::Delete,
+                    reply,
+                }) => match self.delete() {
+                    Ok(()) => {
+                        on_deleted();
+                        let _ = reply.send(Ok(()));
+                        return;
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Next::Command(command) => self.command(command),
+                Next::Ready => self.ready(),
+                Next::NeverReady => self.forget_ready(),
+                Next::Done(outcome) => self.done(outcome),
+                Next::Ended => self.ended(),
+                // Every handle is gone: the sandbox is being torn down.
+                Next::NobodyAsks => return self.abandon().await,
+            }
+        }
+    }
+
+    /// Waits for whatever happens next.
+    async fn next(&mut self) -> Next {
+        let Some(run) = self.run.as_mut() else {
+            return self.commands.recv().await.map_or(Next::NobodyAsks, Next::Command);
+        };
+        let ending = run.outcome.is_some();
+        let ready = async {
+            match run.ready.as_mut() {
+                Some(ready) => ready.await.map_or(Next::NeverReady, |()| Next::Ready),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ready = ready => ready,
+            done = &mut run.done, if !ending => Next::Done(match done {
+                Ok(Ok(status)) => Outcome::Returned(status),
+                Ok(Err(error)) => Outcome::Failed(error),
+                Err(_) => Outcome::Dropped,
+            }),
+            () = self.group.ended(), if ending => Next::Ended,
+            command = self.commands.recv() => command.map_or(Next::NobodyAsks, Next::Command),
+        }
+    }
+
+    fn state(&self) -> State {
+        self.status.borrow().state
+    }
+
+    /// Carries out a request, or refuses it.
+    fn command(&mut self, Command { request, reply }: Command) {
+        let next = match self.state().decide(request) {
+            Decision::Accept(next) => next,
+            Decision::Ignore => return drop(reply.send(Ok(()))),
+            Decision::Deny(denial) => return drop(reply.send(Err(denial.into()))),
+        };
+        match request {
+            Request::Start => return self.start(next, reply),
+            Request::Kill(signal) => self.signal(signal),
+            Request::Pause => {
+                self.group.pause();
+                self.enter(next);
+                self.publish(Event::Paused {
+                    container: self.info.container.clone(),
+                });
+            }
+            Request::Resume => {
+                if !self.held {
+                    self.group.resume();
+                }
+                self.enter(next);
+                self.publish(Event::Resumed {
+                    container: self.info.container.clone(),
+                });
+            }
+            Request::CloseStdin => {
+                if let Some((_, stdio)) = &self.guest {
+                    stdio.stdin.close();
+                }
+            }
+            Request::Exec | Request::Probe | Request::Delete => {}
+        }
+        // A caller that has gone away takes nothing back.
+        let _ = reply.send(Ok(()));
+    }
+
+    fn start(&mut self, next: State, reply: Reply) {
+        let Some((instance, _)) = &self.guest else {
+            return drop(reply.send(Err(ProcessError::Deleted)));
+        };
+        let (context, ready) = GuestContext::new(self.group.clone());
+        let (sender, done) = oneshot::channel();
+        let instance = instance.clone();
+        self.group.spawn(async move {
+            let result = instance.run(context.clone()).await;
+            if result.is_ok() {
+                context.ready();
+            }
+            // The driver waits for it as long as it lives.
+            let _ = sender.send(result);
+        });
+        self.run = Some(Run {
+            ready: Some(ready),
+            done,
+            starting: Some(reply),
+            signal: None,
+            outcome: None,
+        });
+        self.enter(next);
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let Some(run) = self.run.as_mut() else {
+            // Created: nothing runs, it simply ends.
+            return self.stop(ExitStatus::signalled(signal));
+        };
+        match signal.action() {
+            Action::Ignore => {}
+            Action::Stop => {
+                self.held = true;
+                self.group.pause();
+            }
+            Action::Continue => {
+                self.held = false;
+                if self.status.borrow().state != State::Paused {
+                    self.group.resume();
+                }
+            }
+            Action::Kill => {
+                run.signal.get_or_insert(signal);
+                self.group.abort();
+            }
+            Action::Terminate => {
+                let response = self.guest.as_ref().map(|(instance, _)| instance.signal(signal));
+                if response != Some(SignalResponse::Handled) {
+                    run.signal.get_or_insert(signal);
+                    self.group.abort();
+                }
+            }
+        }
+    }
+
+    fn ready(&mut self) {
+        if let Some(next) = self.state().after(GroupEvent::Ready) {
+            self.enter(next);
+        }
+        self.forget_ready();
+        let reply = self.run.as_mut().and_then(|run| run.starting.take());
+        self.publish(Event::Started {
+            process: self.info.clone(),
+        });
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// The receiver has resolved and must not be polled again.
+    fn forget_ready(&mut self) {
+        if let Some(run) = self.run.as_mut() {
+            run.ready = None;
+        }
+    }
+
+    /// `run` is over: whatever it has spawned ends with it.
+    fn done(&mut self, outcome: Outcome) {
+        let starting = self.run.as_ref().is_some_and(|run| run.starting.is_some());
+        if starting && matches!(outcome, Outcome::Returned(_)) {
+            // Ready and done came at once, and the done was seen first.
+            self.ready();
+        }
+        if let Some(run) = self.run.as_mut() {
+            run.outcome = Some(outcome);
+        }
+        self.group.abort();
+    }
+
+    fn ended(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        let (status, failure) = match run.outcome {
+            Some(Outcome::Returned(status)) => (status, None),
+            Some(Outcome::Failed(error)) => (ExitStatus::START_FAILED, Some(error)),
+            Some(Outcome::Dropped) | None => (run.signal.map_or(ExitStatus::TRAP, ExitStatus::signalled), None),
+        };
+        match (run.starting, failure) {
+            (Some(reply), failure) => {
+                self.stop(status);
+                let error = failure.map_or(ProcessError::KilledWhileStarting, ProcessError::Start);
+                let _ = reply.send(Err(error));
+            }
+            (None, Some(error)) => {
+                tracing::error!(%error, "the engine failed while the guest was running");
+                self.stop(ExitStatus::TRAP);
+            }
+            (None, None) => self.stop(status),
+        }
+    }
+
+    /// Closes the streams, then tells everybody.
+    fn stop(&mut self, status: ExitStatus) {
+        self.guest = None;
+        let exit = Exit::now(status);
+        self.status.send_replace(Status {
+            state: State::Stopped,
+            exit: Some(exit),
+        });
+        self.publish(Event::Exited {
+            process: self.info.clone(),
+            exit,
+        });
+    }
+
+    fn delete(&mut self) -> Result<(), ProcessError> {
+        match self.state().decide(Request::Delete) {
+            Decision::Deny(denial) => return Err(denial.into()),
+            Decision::Accept(_) | Decision::Ignore => {}
+        }
+        if self.state() != State::Stopped {
+            self.stop(ExitStatus::KILLED);
+        }
+        if let Some(exit) = self.status.borrow().exit {
+            self.publish(Event::Deleted {
+                process: self.info.clone(),
+                exit,
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends what still runs; the exit is published so that containerd is not left guessing.
+    async fn abandon(mut self) {
+        if self.run.is_some() {
+            self.group.abort();
+            self.group.ended().await;
+        }
+        if self.state() != State::Stopped {
+            self.stop(ExitStatus::KILLED);
+        }
+    }
+
+    fn enter(&self, state: State) {
+        self.status.send_modify(|status| status.state = state);
+    }
+
+    fn publish(&self, event: Event) {
+        self.publisher.publish(event);
+    }
+}

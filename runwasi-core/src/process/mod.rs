@@ -1,0 +1,129 @@
+//! A process of a container: the cheap handle that RPC handlers hold. Commands go in, status comes out.
+//!
+//! [`state`] decides, [`driver`] acts, [`exit`] and [`signal`] are the values they speak in.
+
+pub(crate) mod driver;
+pub mod exit;
+pub mod signal;
+pub mod state;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    engine::EngineError,
+    guest::Group,
+    id::Id,
+    process::{
+        exit::Exit,
+        state::{Denial, Request, State},
+    },
+};
+
+/// A process: its state, and a way to ask for things. All clones speak of the same process.
+#[derive(Clone)]
+pub struct Process {
+    /// To the driver. Bounded: a client that floods one process waits, others do not.
+    commands: mpsc::Sender<Command>,
+    /// From the driver; the one truth that `State` and `Wait` both read.
+    status: watch::Receiver<Status>,
+    group: Group,
+    info: Arc<Info>,
+}
+
+/// What is fixed for the life of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The container it belongs to.
+    pub container: Id,
+    /// `None` for the container's init.
+    pub exec: Option<Id>,
+    /// The pid containerd is told. Never 0.
+    pub pid: u32,
+    /// Where containerd wants the standard streams, as given.
+    pub stdio: StdioPaths,
+}
+
+/// The stdio of `Create` and `Exec`, as containerd gives and wants it back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StdioPaths {
+    /// Path of the FIFO, or empty.
+    pub stdin: String,
+    /// Path of the FIFO, or empty.
+    pub stdout: String,
+    /// Path of the FIFO, or empty.
+    pub stderr: String,
+    /// Whether a pty was asked for.
+    pub terminal: bool,
+}
+
+/// Where a process is, and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The state.
+    pub state: State,
+    /// Set exactly when the state is `Stopped`.
+    pub exit: Option<Exit>,
+}
+
+/// Why a request to a process failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The state table denies it.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// The guest could not be started.
+    #[error(transparent)]
+    Start(#[from] EngineError),
+    /// It was killed before it had started.
+    #[error("killed while starting")]
+    KilledWhileStarting,
+    /// It has been deleted.
+    #[error("process is deleted")]
+    Deleted,
+}
+
+/// A request on its way to the driver.
+pub(crate) struct Command {
+    pub(crate) request: Request,
+    pub(crate) reply: oneshot::Sender<Result<(), ProcessError>>,
+}
+
+impl Process {
+    /// Asks the driver and waits for its answer. Dropping the future does not take the request back.
+    pub async fn request(&self, request: Request) -> Result<(), ProcessError> {
+        let (reply, answer) = oneshot::channel();
+        // Both errors mean the same: the driver has ended, which it does only after a delete.
+        self.commands
+            .send(Command { request, reply })
+            .await
+            .map_err(|_| ProcessError::Deleted)?;
+        answer.await.map_err(|_| ProcessError::Deleted)?
+    }
+
+    /// The status now.
+    pub fn status(&self) -> Status {
+        *self.status.borrow()
+    }
+
+    /// Waits for the end.
+    pub async fn wait(&self) -> Result<Exit, ProcessError> {
+        let mut status = self.status.clone();
+        let stopped = status
+            .wait_for(|status| status.exit.is_some())
+            .await
+            .map_err(|_| ProcessError::Deleted)?;
+        stopped.exit.ok_or(ProcessError::Deleted)
+    }
+
+    /// CPU time used so far; also after the end.
+    pub fn cpu_time(&self) -> Duration {
+        self.group.cpu_time()
+    }
+
+    /// What is fixed about it.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+}

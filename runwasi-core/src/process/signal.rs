@@ -1,0 +1,72 @@
+//! Signals as containerd names them, and what each does to a guest that has no handler for it.
+
+/// A signal number between 1 and 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal(u32);
+
+/// The default action of a signal, `signal(7)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// End the process at once, nobody is asked.
+    Kill,
+    /// End the process unless the instance handles the signal.
+    Terminate,
+    /// Stop polling the process until SIGCONT. Its state stays what it was.
+    Stop,
+    /// Undo `Stop`.
+    Continue,
+    /// Nothing happens.
+    Ignore,
+}
+
+impl Signal {
+    /// SIGKILL, which no guest can handle.
+    pub const KILL: Self = Self(9);
+    /// SIGTERM, the polite one.
+    pub const TERM: Self = Self(15);
+
+    /// Checks a number from containerd. 0 is no signal: it only asks whether the process is there.
+    pub fn new(number: u32) -> Option<Self> {
+        (1..=64).contains(&number).then_some(Self(number))
+    }
+
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The default action. Numbers are those of Linux on x86-64 and arm64, `signal(7)`.
+    pub fn action(self) -> Action {
+        match self.0 {
+            9 => Action::Kill,
+            17 | 23 | 28 => Action::Ignore, // CHLD, URG, WINCH
+            18 => Action::Continue,         // CONT
+            19..=22 => Action::Stop,        // STOP, TSTP, TTIN, TTOU
+            _ => Action::Terminate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_outside_1_to_64_are_no_signals() {
+        for number in [0, 65, 1000, u32::MAX] {
+            assert_eq!(Signal::new(number), None);
+        }
+    }
+
+    #[test]
+    fn default_actions_are_those_of_signal_7() {
+        let action = |n| Signal::new(n).unwrap().action();
+        assert_eq!(action(9), Action::Kill);
+        assert_eq!(action(15), Action::Terminate);
+        assert_eq!(action(2), Action::Terminate);
+        assert_eq!(action(17), Action::Ignore);
+        assert_eq!(action(18), Action::Continue);
+        assert_eq!(action(19), Action::Stop);
+        assert_eq!(action(64), Action::Terminate);
+    }
+}

@@ -1,0 +1,312 @@
+//! The state table of a process: pure policy, no async, no locks. Asked by the driver before it acts.
+//!
+//! ```text
+//!               Start            Ready             Ended
+//!   ┌─────────┐      ┌──────────┐     ┌─────────┐        ┌─────────┐ Delete
+//!   │ Created ├─────▶│ Starting ├────▶│ Running ├───────▶│ Stopped ├───────▶ (gone)
+//!   └────┬────┘      └────┬─────┘     └─┬─────▲─┘        └─▲──▲──▲─┘
+//!        │                │       Pause │     │ Resume     │  │  │
+//!        │                │           ┌─▼─────┴─┐   Ended  │  │  │
+//!        │                │           │ Paused  ├──────────┘  │  │
+//!        │                │           └─────────┘             │  │
+//!        │                └───────────────────────── Ended ───┘  │
+//!        └─────────────────────── a signal that ends it, Delete ─┘
+//! ```
+//!
+//! Requests come from containerd, events from the group of futures. What a request means in a state follows
+//! `containerd-shim-runc-v2` (`process/init_state.go`, `process/exec_state.go` there).
+
+use std::fmt;
+
+use crate::process::signal::{Action, Signal};
+
+/// Where a process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Prepared; nothing of the guest has run.
+    Created,
+    /// Its futures run, it has not reported itself ready. containerd is told `CREATED`.
+    Starting,
+    /// Its futures run.
+    Running,
+    /// Its futures are not polled.
+    Paused,
+    /// Its futures are gone and its exit status is known.
+    Stopped,
+}
+
+/// What containerd asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Run the guest.
+    Start,
+    /// Deliver a signal.
+    Kill(Signal),
+    /// Ask whether it could be signalled (signal 0).
+    Probe,
+    /// Stop polling.
+    Pause,
+    /// Poll again.
+    Resume,
+    /// Add a process to the container (asked of its init).
+    Exec,
+    /// Close the guest's stdin.
+    CloseStdin,
+    /// Forget the process.
+    Delete,
+}
+
+/// What happened to the group of futures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The guest reported itself ready.
+    Ready,
+    /// Every future is gone.
+    Ended,
+}
+
+/// What to do about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Do it; the process is then in this state, unless an event says otherwise first.
+    Accept(State),
+    /// Already so: answer success, do nothing.
+    Ignore,
+    /// Answer with an error, do nothing.
+    Deny(Denial),
+}
+
+/// Why a request is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// The process is in the wrong state for it.
+    #[error("cannot {verb} a process that is {state}")]
+    WrongState {
+        /// What was asked.
+        verb: &'static str,
+        /// Where the process is.
+        state: State,
+    },
+    /// Nothing is left to signal: containerd expects "not found" for it.
+    #[error("process already finished")]
+    AlreadyFinished,
+}
+
+impl State {
+    /// Decides about `request`.
+    pub fn decide(self, request: Request) -> Decision {
+        use Decision::{Accept, Deny, Ignore};
+        use State::{Created, Paused, Running, Starting, Stopped};
+        let wrong = |verb| Deny(Denial::WrongState { verb, state: self });
+        match (request, self) {
+            (Request::Start, Created) => Accept(Starting),
+            (Request::Start, _) => wrong("start"),
+
+            (Request::Kill(_) | Request::Probe, Stopped) => Deny(Denial::AlreadyFinished),
+            (Request::Probe, _) => Ignore,
+            (Request::Kill(signal), _) => self.decide_signal(signal),
+
+            (Request::Pause, Running) => Accept(Paused),
+            (Request::Pause, _) => wrong("pause"),
+            (Request::Resume, Paused) => Accept(Running),
+            (Request::Resume, _) => wrong("resume"),
+
+            (Request::Exec, Created | Starting | Running) => Accept(self),
+            (Request::Exec, _) => wrong("exec in"),
+
+            (Request::CloseStdin, Stopped) => Ignore,
+            (Request::CloseStdin, _) => Accept(self),
+
+            // containerd deletes what was never started; whatever waits is told 137.
+            (Request::Delete, Created | Stopped) => Accept(Stopped),
+            (Request::Delete, _) => wrong("delete"),
+        }
+    }
+
+    /// Decides about a signal to a process that has not ended.
+    fn decide_signal(self, signal: Signal) -> Decision {
+        match (signal.action(), self) {
+            (Action::Ignore, _) => Decision::Ignore,
+            // Nothing runs yet that a handler, a stop or a continue could concern.
+            (Action::Kill | Action::Terminate, Self::Created) => Decision::Accept(Self::Stopped),
+            (Action::Stop | Action::Continue, Self::Created) => Decision::Ignore,
+            // The end itself is an event: the state changes when the futures are gone.
+            _ => Decision::Accept(self),
+        }
+    }
+
+    /// The state after `event`, or `None` if it cannot happen here.
+    pub fn after(self, event: Event) -> Option<Self> {
+        match (event, self) {
+            (Event::Ready, Self::Starting) => Some(Self::Running),
+            (Event::Ready, _) => None,
+            (Event::Ended, Self::Starting | Self::Running | Self::Paused) => Some(Self::Stopped),
+            (Event::Ended, Self::Created | Self::Stopped) => None,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STATES: [State; 5] = [
+        State::Created,
+        State::Starting,
+        State::Running,
+        State::Paused,
+        State::Stopped,
+    ];
+
+    fn signal(number: u32) -> Signal {
+        Signal::new(number).unwrap()
+    }
+
+    /// The whole table, every request in every state, written a second time as a picture:
+    /// `c s r p x` = accepted, then in that state; `i` = ignored; `W` = wrong state; `F` = already finished.
+    const TABLE: [(&str, &str); 11] = [
+        //                 Created Starting Running Paused Stopped
+        ("start", "sWWWW"),
+        ("kill KILL", "xsrpF"),
+        ("kill TERM", "xsrpF"),
+        ("kill CHLD", "iiiiF"),
+        ("kill STOP", "isrpF"),
+        ("probe", "iiiiF"),
+        ("pause", "WWpWW"),
+        ("resume", "WWWrW"),
+        ("exec", "csrWW"),
+        ("close stdin", "csrpi"),
+        ("delete", "xWWWx"),
+    ];
+
+    fn request(name: &str) -> Request {
+        match name {
+            "start" => Request::Start,
+            "kill KILL" => Request::Kill(Signal::KILL),
+            "kill TERM" => Request::Kill(Signal::TERM),
+            "kill CHLD" => Request::Kill(signal(17)),
+            "kill STOP" => Request::Kill(signal(19)),
+            "probe" => Request::Probe,
+            "pause" => Request::Pause,
+            "resume" => Request::Resume,
+            "exec" => Request::Exec,
+            "close stdin" => Request::CloseStdin,
+            "delete" => Request::Delete,
+            other => panic!("no request {other}"),
+        }
+    }
+
+    fn letter(decision: Decision) -> char {
+        match decision {
+            Decision::Accept(State::Created) => 'c',
+            Decision::Accept(State::Starting) => 's',
+            Decision::Accept(State::Running) => 'r',
+            Decision::Accept(State::Paused) => 'p',
+            Decision::Accept(State::Stopped) => 'x',
+            Decision::Ignore => 'i',
+            Decision::Deny(Denial::WrongState { .. }) => 'W',
+            Decision::Deny(Denial::AlreadyFinished) => 'F',
+        }
+    }
+
+    #[test]
+    fn every_request_in_every_state_is_decided_as_the_table_says() {
+        for (name, row) in TABLE {
+            let decided: String = STATES.iter().map(|state| letter(state.decide(request(name)))).collect();
+            assert_eq!(decided, row, "{name}");
+        }
+    }
+
+    #[test]
+    fn delete_before_exit_is_denied() {
+        for state in [State::Starting, State::Running, State::Paused] {
+            let denial = Denial::WrongState { verb: "delete", state };
+            assert_eq!(state.decide(Request::Delete), Decision::Deny(denial));
+        }
+    }
+
+    #[test]
+    fn a_denial_names_the_request_and_the_state() {
+        let Decision::Deny(denial) = State::Running.decide(Request::Start) else {
+            panic!("start twice was accepted")
+        };
+        assert_eq!(denial.to_string(), "cannot start a process that is running");
+    }
+
+    fn any_request() -> impl Strategy<Value = Request> {
+        prop_oneof![
+            Just(Request::Start),
+            (1..=64u32).prop_map(|n| Request::Kill(signal(n))),
+            Just(Request::Probe),
+            Just(Request::Pause),
+            Just(Request::Resume),
+            Just(Request::Exec),
+            Just(Request::CloseStdin),
+            Just(Request::Delete),
+        ]
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Request(Request),
+        Event(Event),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => any_request().prop_map(Step::Request),
+            1 => Just(Step::Event(Event::Ready)),
+            1 => Just(Step::Event(Event::Ended)),
+        ]
+    }
+
+    proptest! {
+        /// Against a model that knows only three facts: whether it was started, whether it is paused, whether it ended.
+        #[test]
+        fn any_history_keeps_the_rules_of_a_process(steps in proptest::collection::vec(any_step(), 0..60)) {
+            let mut state = State::Created;
+            let (mut starts, mut ends) = (0, 0);
+            for step in steps {
+                let before = state;
+                match step {
+                    Step::Request(request) => match state.decide(request) {
+                        Decision::Accept(next) => {
+                            starts += u32::from(request == Request::Start);
+                            ends += u32::from(before != State::Stopped && next == State::Stopped);
+                            state = next;
+                        }
+                        Decision::Ignore | Decision::Deny(_) => {}
+                    },
+                    Step::Event(event) => if let Some(next) = state.after(event) {
+                        ends += u32::from(next == State::Stopped);
+                        state = next;
+                    },
+                }
+                // A process starts once, ends once, and never comes back.
+                prop_assert!(starts <= 1 && ends <= 1);
+                prop_assert_eq!(ends == 1, state == State::Stopped);
+                prop_assert!(before != State::Stopped || state == State::Stopped);
+                prop_assert!(state != State::Created || starts == 0);
+                // Only what runs can be paused, and only a request pauses or resumes it.
+                prop_assert!(state != State::Paused || starts == 1);
+                // SIGKILL is accepted as long as there is something to kill.
+                let killable = matches!(state.decide(Request::Kill(Signal::KILL)), Decision::Accept(_));
+                prop_assert_eq!(killable, state != State::Stopped);
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The containers behind one socket: a Kubernetes pod, or one `ctr` container. Made by `server`'s callers, used by
+//! `service`, which only translates.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use crate::{
+    container::{Container, CreateError, CreateRequest, Host},
+    engine::Engine,
+    events::Publisher,
+    id::Id,
+    process::{Process, ProcessError, Status, exit::Exit, signal::Signal, state::Request},
+    shutdown::Tasks,
+};
+
+/// A sandbox. Cheap to clone.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    host: Host,
+    /// Locked for single look-ups and changes, never across an await: a slow create stalls nobody.
+    containers: Mutex<HashMap<Id, Slot>>,
+}
+
+enum Slot {
+    /// Reserved by a `Create` that has not finished.
+    Creating,
+    Ready(Arc<Container>),
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// There is no such container.
+    #[error("container {id}: not found")]
+    NotFound {
+        /// Its id.
+        id: Id,
+    },
+    /// The container has no such exec process.
+    #[error("process {exec} in container {id}: not found")]
+    ProcessNotFound {
+        /// The container's id.
+        id: Id,
+        /// The exec's id.
+        exec: String,
+    },
+    /// A container of that id exists or is being created.
+    #[error("container {id}: already exists")]
+    AlreadyExists {
+        /// Its id.
+        id: Id,
+    },
+    /// The container could not be created.
+    #[error("create container {id}: {source}")]
+    Create {
+        /// Its id.
+        id: Id,
+        /// Why.
+        source: CreateError,
+    },
+    /// The process refused or failed.
+    #[error("container {id}: {source}")]
+    Process {
+        /// The container's id.
+        id: Id,
+        /// Why.
+        source: ProcessError,
+    },
+}
+
+/// Everything that is said about a process at once.
+pub struct View {
+    /// Its container's bundle.
+    pub bundle: PathBuf,
+    /// The process.
+    pub process: Process,
+}
+
+impl Sandbox {
+    /// An empty sandbox. Its guests run on `guests`, its drivers among `tasks`; `pid` is what containerd is told.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        publisher: Arc<dyn Publisher>,
+        guests: tokio::runtime::Handle,
+        tasks: Tasks,
+        pid: u32,
+    ) -> Self {
+        let host = Host {
+            engine,
+            publisher,
+            guests,
+            tasks,
+            pid,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                host,
+                containers: Mutex::new(HashMap::new()),
+            }),
+        }
+    }
+
+    /// Creates a container; the answer is its init's pid. Dropping the future undoes what was done.
+    pub async fn create(&self, request: CreateRequest) -> Result<u32, SandboxError> {
+        let id = request.id.clone();
+        let reservation = Reservation::take(&self.shared, &id)?;
+        let (shared, deleted) = (Arc::downgrade(&self.shared), id.clone());
+        let on_deleted = Box::new(move || forget(&shared, &deleted));
+        let created = Container::create(&self.shared.host, request, on_deleted).await;
+        let container = created.map_err(|source| SandboxError::Create { id, source })?;
+        let pid = container.init.info().pid;
+        reservation.fill(container);
+        Ok(pid)
+    }
+
+    /// Runs a process.
+    pub async fn start(&self, id: &Id, exec: &str) -> Result<u32, SandboxError> {
+        let view = self.view(id, exec)?;
+        self.request(id, &view.process, Request::Start).await?;
+        Ok(view.process.info().pid)
+    }
+
+    /// Delivers a signal; `None` (signal 0) only asks whether the process is there.
+    pub async fn kill(&self, id: &Id, exec: &str, signal: Option<Signal>) -> Result<(), SandboxError> {
+        let view = self.view(id, exec)?;
+        self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill))
+            .await
+    }
+
+    /// Pauses a container.
+    pub async fn pause(&self, id: &Id) -> Result<(), SandboxError> {
+        self.request(id, &self.view(id, "")?.process, Request::Pause).await
+    }
+
+    /// Lets a paused container go on.
+    pub async fn resume(&self, id: &Id) -> Result<(), SandboxError> {
+        self.request(id, &self.view(id, "")?.process, Request::Resume).await
+    }
+
+    /// Closes a process's stdin.
+    pub async fn close_stdin(&self, id: &Id, exec: &str) -> Result<(), SandboxError> {
+        self.request(id, &self.view(id, exec)?.process, Request::CloseStdin)
+            .await
+    }
+
+    /// Forgets a process that does not run; with the init goes its container.
+    pub async fn delete(&self, id: &Id, exec: &str) -> Result<(u32, Exit), SandboxError> {
+        let process = self.view(id, exec)?.process;
+        self.request(id, &process, Request::Delete).await?;
+        let gone = || SandboxError::NotFound { id: id.clone() };
+        Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
+    }
+
+    /// Waits for a process's end; as many callers at once as like.
+    pub async fn wait(&self, id: &Id, exec: &str) -> Result<Exit, SandboxError> {
+        let process = self.view(id, exec)?.process;
+        process
+            .wait()
+            .await
+            .map_err(|source| SandboxError::Process { id: id.clone(), source })
+    }
+
+    /// A process and what belongs to it; `exec` is empty for the init.
+    pub fn view(&self, id: &Id, exec: &str) -> Result<View, SandboxError> {
+        let container = match self.containers().get(id) {
+            Some(Slot::Ready(container)) => container.clone(),
+            Some(Slot::Creating) | None => return Err(SandboxError::NotFound { id: id.clone() }),
+        };
+        if !exec.is_empty() {
+            return Err(SandboxError::ProcessNotFound {
+                id: id.clone(),
+                exec: exec.to_owned(),
+            });
+        }
+        Ok(View {
+            bundle: container.bundle.clone(),
+            process: container.init.clone(),
+        })
+    }
+
+    /// Whether no container is left, nor one being created.
+    pub fn is_empty(&self) -> bool {
+        self.containers().is_empty()
+    }
+
+    /// The pid containerd is told for the processes of this sandbox.
+    pub fn pid(&self) -> u32 {
+        self.shared.host.pid
+    }
+
+    /// The tasks of this sandbox: stopping them stops its server.
+    pub fn tasks(&self) -> &Tasks {
+        &self.shared.host.tasks
+    }
+
+    /// Signals every container and waits until none runs. The caller bounds the wait.
+    pub async fn end_all(&self, signal: Signal) {
+        let inits: Vec<Process> = self.inits();
+        for process in &inits {
+            // What has ended already needs no signal.
+            let _ = process.request(Request::Kill(signal)).await;
+        }
+        for process in &inits {
+            let _ = process.wait().await;
+        }
+    }
+
+    /// The status of every container's init.
+    pub fn statuses(&self) -> Vec<Status> {
+        self.inits().iter().map(Process::status).collect()
+    }
+
+    fn inits(&self) -> Vec<Process> {
+        let containers = self.containers();
+        let ready = containers.values().filter_map(|slot| match slot {
+            Slot::Ready(container) => Some(container.init.clone()),
+            Slot::Creating => None,
+        });
+        ready.collect()
+    }
+
+    async fn request(&self, id: &Id, process: &Process, request: Request) -> Result<(), SandboxError> {
+        process
+            .request(request)
+            .await
+            .map_err(|source| SandboxError::Process { id: id.clone(), source })
+    }
+
+    fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
+        self.shared.containers()
+    }
+}
+
+impl Shared {
+    fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn forget(shared: &Weak<Shared>, id: &Id) {
+    if let Some(shared) = shared.upgrade() {
+        shared.containers().remove(id);
+    }
+}
+
+/// An id taken by a `Create` under way; given back unless it is filled.
+struct Reservation {
+    shared: Arc<Shared>,
+    id: Option<Id>,
+}
+
+impl Reservation {
+    fn take(shared: &Arc<Shared>, id: &Id) -> Result<Self, SandboxError> {
+        let mut containers = shared.containers();
+        if containers.contains_key(id) {
+            return Err(SandboxError::AlreadyExists { id: id.clone() });
+        }
+        containers.insert(id.clone(), Slot::Creating);
+        drop(containers);
+        Ok(Self {
+            shared: shared.clone(),
+            id: Some(id.clone()),
+        })
+    }
+
+    fn fill(mut self, container: Container) {
+        if let Some(id) = self.id.take() {
+            self.shared.containers().insert(id, Slot::Ready(Arc::new(container)));
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.shared.containers().remove(&id);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Between our types and containerd's messages. Used by the other files of `service` only.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use containerd_shim_protos::{
+    api::{CreateTaskRequest, DeleteResponse, StateResponse, Status as WireStatus},
+    events::task as wire,
+    protobuf::{
+        EnumOrUnknown, MessageField, MessageFull,
+        well_known_types::{any::Any, timestamp::Timestamp},
+    },
+    ttrpc, types,
+};
+
+use crate::{
+    bundle::rootfs::MountConfig,
+    container::CreateRequest,
+    events::Event,
+    id::Id,
+    process::{Info, StdioPaths, exit::Exit, state::State},
+    sandbox::View,
+};
+
+pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
+    // Before 1970 there are no containers.
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    let nanos = i32::try_from(since.subsec_nanos()).unwrap_or_default();
+    MessageField::some(Timestamp {
+        seconds,
+        nanos,
+        ..Timestamp::default()
+    })
+}
+
+/// containerd's `typeurl` writes bare message names.
+pub(crate) fn any<M: MessageFull>(message: &M) -> ttrpc::Result<Any> {
+    any_named(M::descriptor().full_name(), message)
+}
+
+pub(crate) fn any_named<M: MessageFull>(name: &str, message: &M) -> ttrpc::Result<Any> {
+    let value = message
+        .write_to_bytes()
+        .map_err(|error| ttrpc::Error::Others(error.to_string()))?;
+    Ok(Any {
+        type_url: name.to_owned(),
+        value,
+        ..Any::default()
+    })
+}
+
+pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<CreateRequest> {
+    let id = Id::parse("container id", &request.id)?;
+    let mounts = request.rootfs.into_iter().map(|mount| MountConfig {
+        kind: mount.type_,
+        source: mount.source,
+        options: mount.options,
+    });
+    let stdio = StdioPaths {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        terminal: request.terminal,
+    };
+    Ok(CreateRequest {
+        id,
+        bundle: request.bundle.into(),
+        mounts: mounts.collect(),
+        stdio,
+    })
+}
+
+pub(super) fn state_response(view: &View) -> StateResponse {
+    let info = view.process.info();
+    let status = view.process.status();
+    let mut response = StateResponse {
+        id: info.container.to_string(),
+        bundle: view.bundle.display().to_string(),
+        pid: info.pid,
+        status: EnumOrUnknown::new(wire_status(status.state)),
+        stdin: info.stdio.stdin.clone(),
+        stdout: info.stdio.stdout.clone(),
+        stderr: info.stdio.stderr.clone(),
+        terminal: info.stdio.terminal,
+        exec_id: exec_id(info),
+        ..StateResponse::default()
+    };
+    if let Some(exit) = status.exit {
+        response.exit_status = exit.status.get();
+        response.exited_at = timestamp(exit.at);
+    }
+    response
+}
+
+fn wire_status(state: State) -> WireStatus {
+    match state {
+        State::Created | State::Starting => WireStatus::CREATED,
+        State::Running => WireStatus::RUNNING,
+        State::Paused => WireStatus::PAUSED,
+        State::Stopped => WireStatus::STOPPED,
+    }
+}
+
+pub(crate) fn delete_response(pid: u32, exit: Exit) -> DeleteResponse {
+    DeleteResponse {
+        pid,
+        exit_status: exit.status.get(),
+        exited_at: timestamp(exit.at),
+        ..DeleteResponse::default()
+    }
+}
+
+fn exec_id(info: &Info) -> String {
+    info.exec.as_ref().map(Id::to_string).unwrap_or_default()
+}
+
+/// The id containerd gives a process in events: the exec's, or the container's for its init.
+fn process_id(info: &Info) -> String {
+    info.exec.as_ref().unwrap_or(&info.container).to_string()
+}
+
+/// The topic and the message of an event (`github.com/containerd/containerd/api/events/task.proto`).
+pub(super) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
+    use containerd_shim_protos::topics as topic;
+    Ok(match event {
+        Event::Created { process, bundle } => (topic::TASK_CREATE_EVENT_TOPIC, any(&created(process, bundle))?),
+        Event::Started { process } => match &process.exec {
+            None => (
+                topic::TASK_START_EVENT_TOPIC,
+                any(&wire::TaskStart {
+                    container_id: process.container.to_string(),
+                    pid: process.pid,
+                    ..Default::default()
+                })?,
+            ),
+            Some(exec) => (
+                topic::TASK_EXEC_STARTED_EVENT_TOPIC,
+                any(&wire::TaskExecStarted {
+                    container_id: process.container.to_string(),
+                    exec_id: exec.to_string(),
+                    pid: process.pid,
+                    ..Default::default()
+                })?,
+            ),
+        },
+        Event::Exited { process, exit } => (
+            topic::TASK_EXIT_EVENT_TOPIC,
+            any(&wire::TaskExit {
+                container_id: process.container.to_string(),
+                id: process_id(process),
+                pid: process.pid,
+                exit_status: exit.status.get(),
+                exited_at: timestamp(exit.at),
+                ..Default::default()
+            })?,
+        ),
+        Event::Deleted { process, exit } => (
+            topic::TASK_DELETE_EVENT_TOPIC,
+            any(&wire::TaskDelete {
+                container_id: process.container.to_string(),
+                id: exec_id(process),
+                pid: process.pid,
+                exit_status: exit.status.get(),
+                exited_at: timestamp(exit.at),
+                ..Default::default()
+            })?,
+        ),
+        Event::Paused { container } => (
+            topic::TASK_PAUSED_EVENT_TOPIC,
+            any(&wire::TaskPaused {
+                container_id: container.to_string(),
+                ..Default::default()
+            })?,
+        ),
+        Event::Resumed { container } => (
+            topic::TASK_RESUMED_EVENT_TOPIC,
+            any(&wire::TaskResumed {
+                container_id: container.to_string(),
+                ..Default::default()
+            })?,
+        ),
+    })
+}
+
+fn created(process: &Info, bundle: &str) -> wire::TaskCreate {
+    let io = wire::TaskIO {
+        stdin: process.stdio.stdin.clone(),
+        stdout: process.stdio.stdout.clone(),
+        stderr: process.stdio.stderr.clone(),
+        terminal: process.stdio.terminal,
+        ..Default::default()
+    };
+    wire::TaskCreate {
+        container_id: process.container.to_string(),
+        bundle: bundle.to_owned(),
+        io: MessageField::some(io),
+        pid: process.pid,
+        ..Default::default()
+    }
+}
+
+/// A process in the answer of `Pids`.
+pub(super) fn process_info(pid: u32) -> types::task::ProcessInfo {
+    types::task::ProcessInfo {
+        pid,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,9 @@
+//! The ttrpc services: decode, one call, encode. Protobuf types end here.
+//!
+//! [`task`] answers containerd, [`forward`] speaks to it, [`client`] plays it (for `delete`, tests and examples).
+
+pub mod client;
+pub(crate) mod convert;
+pub mod forward;
+pub(crate) mod status;
+pub mod task;

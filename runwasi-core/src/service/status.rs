@@ -1,0 +1,67 @@
+//! Errors to ttrpc status codes, in exhaustive matches. containerd's `errdefs` reads the code, users read the text.
+
+use containerd_shim_protos::ttrpc::{self, Code};
+
+use crate::{
+    bundle::stdio::StdioError,
+    container::CreateError,
+    engine::EngineError,
+    id::IdError,
+    process::{ProcessError, state::Denial},
+    sandbox::SandboxError,
+};
+
+/// A ttrpc error of `code` with `text`.
+pub(super) fn error(code: Code, text: impl ToString) -> ttrpc::Error {
+    ttrpc::Error::RpcStatus(ttrpc::get_status(code, text))
+}
+
+impl From<SandboxError> for ttrpc::Error {
+    fn from(cause: SandboxError) -> Self {
+        error(sandbox(&cause), cause)
+    }
+}
+
+impl From<IdError> for ttrpc::Error {
+    fn from(cause: IdError) -> Self {
+        error(Code::INVALID_ARGUMENT, cause)
+    }
+}
+
+fn sandbox(cause: &SandboxError) -> Code {
+    match cause {
+        SandboxError::NotFound { .. } | SandboxError::ProcessNotFound { .. } => Code::NOT_FOUND,
+        SandboxError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
+        SandboxError::Create { source, .. } => create(source),
+        SandboxError::Process { source, .. } => process(source),
+    }
+}
+
+fn create(cause: &CreateError) -> Code {
+    match cause {
+        CreateError::Config(_) => Code::INVALID_ARGUMENT,
+        CreateError::Rootfs(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
+        CreateError::Stdio(StdioError::Open { .. }) => Code::INVALID_ARGUMENT,
+        CreateError::Stdio(StdioError::Unsupported { .. }) => Code::UNIMPLEMENTED,
+        CreateError::Engine(cause) => engine(cause),
+    }
+}
+
+fn engine(cause: &EngineError) -> Code {
+    match cause {
+        EngineError::Artifact(_) | EngineError::Invalid { .. } => Code::INVALID_ARGUMENT,
+        EngineError::Unsupported { .. } => Code::UNIMPLEMENTED,
+        EngineError::Exhausted { .. } => Code::RESOURCE_EXHAUSTED,
+        EngineError::Failed(_) => Code::UNKNOWN,
+    }
+}
+
+fn process(cause: &ProcessError) -> Code {
+    match cause {
+        ProcessError::Denied(Denial::WrongState { .. }) => Code::FAILED_PRECONDITION,
+        // What containerd's clients take for "it has ended anyway".
+        ProcessError::Denied(Denial::AlreadyFinished) | ProcessError::Deleted => Code::NOT_FOUND,
+        ProcessError::Start(cause) => engine(cause),
+        ProcessError::KilledWhileStarting => Code::ABORTED,
+    }
+}

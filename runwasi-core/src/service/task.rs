@@ -1,0 +1,215 @@
+//! containerd's Task service, versions 2 and 3. The messages of both are wire compatible, so one implementation is
+//! registered under both names: containerd before 2.0 asks for v2, later ones for what `start` told them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use containerd_shim_protos::{
+    api::{
+        CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
+        DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, PidsResponse,
+        ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse,
+        StatsRequest, StatsResponse, UpdateTaskRequest, WaitRequest, WaitResponse,
+    },
+    protobuf::MessageField,
+    shim_async::{Task, create_task},
+    ttrpc::{
+        self, Code,
+        r#async::{Service, TtrpcContext},
+    },
+};
+use tracing::Instrument;
+
+use super::{convert, status::error};
+use crate::{id::Id, process::signal::Signal, resources, sandbox::Sandbox};
+
+/// The name that containerd before 2.0 asks for.
+pub(crate) const TASK_V2: &str = "containerd.task.v2.Task";
+
+/// The services of a sandbox's socket.
+pub(crate) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
+    let service = || {
+        create_task(Arc::new(TaskService {
+            sandbox: sandbox.clone(),
+        }))
+    };
+    let v2 = service().into_values().map(|service| (TASK_V2.to_owned(), service));
+    service().into_iter().chain(v2).collect()
+}
+
+struct TaskService {
+    sandbox: Sandbox,
+}
+
+fn container(id: &str) -> ttrpc::Result<Id> {
+    Ok(Id::parse("container id", id)?)
+}
+
+fn unsupported<T>(what: &str, why: &str) -> ttrpc::Result<T> {
+    Err(error(Code::UNIMPLEMENTED, format!("{what} is not supported: {why}")))
+}
+
+/// The one span of a request: every line logged below it carries the call and the container.
+fn rpc(call: &'static str, id: &str) -> tracing::Span {
+    tracing::debug_span!("rpc", call, id)
+}
+
+#[async_trait]
+impl Task for TaskService {
+    async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
+        Ok(convert::state_response(
+            &self.sandbox.view(&container(&request.id)?, &request.exec_id)?,
+        ))
+    }
+
+    async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> ttrpc::Result<CreateTaskResponse> {
+        if !request.checkpoint.is_empty() {
+            return unsupported("restoring a checkpoint", "a guest's state cannot be written down");
+        }
+        let span = rpc("create", &request.id);
+        let pid = self
+            .sandbox
+            .create(convert::create_request(request)?)
+            .instrument(span)
+            .await?;
+        Ok(CreateTaskResponse {
+            pid,
+            ..Default::default()
+        })
+    }
+
+    async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
+        let span = rpc("start", &request.id);
+        let pid = self
+            .sandbox
+            .start(&container(&request.id)?, &request.exec_id)
+            .instrument(span)
+            .await?;
+        Ok(StartResponse {
+            pid,
+            ..Default::default()
+        })
+    }
+
+    async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> ttrpc::Result<DeleteResponse> {
+        let span = rpc("delete", &request.id);
+        let (pid, exit) = self
+            .sandbox
+            .delete(&container(&request.id)?, &request.exec_id)
+            .instrument(span)
+            .await?;
+        Ok(convert::delete_response(pid, exit))
+    }
+
+    async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
+        // Also for a stopped task: containerd takes an empty answer for a leaked shim and forgets the exit status.
+        let view = self.sandbox.view(&container(&request.id)?, "")?;
+        let processes = vec![convert::process_info(view.process.info().pid)];
+        Ok(PidsResponse {
+            processes,
+            ..Default::default()
+        })
+    }
+
+    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
+        self.sandbox
+            .pause(&container(&request.id)?)
+            .instrument(rpc("pause", &request.id))
+            .await?;
+        Ok(Empty::default())
+    }
+
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
+        self.sandbox
+            .resume(&container(&request.id)?)
+            .instrument(rpc("resume", &request.id))
+            .await?;
+        Ok(Empty::default())
+    }
+
+    async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
+        unsupported("checkpoint", "a guest's state cannot be written down")
+    }
+
+    async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
+        let invalid = || {
+            error(
+                Code::INVALID_ARGUMENT,
+                format!("signal {} is not between 0 and 64", request.signal),
+            )
+        };
+        let signal = match request.signal {
+            0 => None,
+            number => Some(Signal::new(number).ok_or_else(invalid)?),
+        };
+        let kill = self
+            .sandbox
+            .kill(&container(&request.id)?, &request.exec_id, signal)
+            .await;
+        kill.map(|()| Empty::default()).map_err(Into::into)
+    }
+
+    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
+        self.sandbox.view(&container(&request.id)?, "")?;
+        unsupported("exec", "this version runs one process in a container")
+    }
+
+    async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> ttrpc::Result<Empty> {
+        // Without a terminal there is nothing to resize; clients resize without asking whether there is one.
+        self.sandbox.view(&container(&request.id)?, &request.exec_id)?;
+        Ok(Empty::default())
+    }
+
+    async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> ttrpc::Result<Empty> {
+        let id = container(&request.id)?;
+        if request.stdin {
+            self.sandbox.close_stdin(&id, &request.exec_id).await?;
+        }
+        Ok(Empty::default())
+    }
+
+    async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
+        self.sandbox.view(&container(&request.id)?, "")?;
+        unsupported("update", "this version sets no limits")
+    }
+
+    async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {
+        let exit = self.sandbox.wait(&container(&request.id)?, &request.exec_id).await?;
+        Ok(WaitResponse {
+            exit_status: exit.status.get(),
+            exited_at: convert::timestamp(exit.at),
+            ..Default::default()
+        })
+    }
+
+    async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
+        let view = self.sandbox.view(&container(&request.id)?, "")?;
+        let stats = resources::metrics(resources::host_cgroups(), view.process.cpu_time())?;
+        Ok(StatsResponse {
+            stats: MessageField::some(stats),
+            ..Default::default()
+        })
+    }
+
+    async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> ttrpc::Result<ConnectResponse> {
+        // containerd asks with the id of any container of the sandbox, also before it is created.
+        container(&request.id)?;
+        let shim_pid = std::process::id();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(ConnectResponse {
+            shim_pid,
+            task_pid: self.sandbox.pid(),
+            version,
+            ..Default::default()
+        })
+    }
+
+    async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {
+        // Asked after every delete; only the last container's takes the sandbox with it.
+        if self.sandbox.is_empty() {
+            tracing::debug!(id = request.id, "the last container is gone");
+            self.sandbox.tasks().stop();
+        }
+        Ok(Empty::default())
+    }
+}

@@ -1,0 +1,73 @@
+//! One cancel token, one task tracker and one grace for a server: the only place that spawns on the control runtime.
+//!
+//! ```text
+//! stop() ──▶ token cancelled: accepting ends, drivers end their guests
+//!        ──▶ grace runs: replies are written, events delivered
+//!        ──▶ grace over: whoever still waits gives up
+//! ```
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long after [`Tasks::grace_over`] tasks may still take to notice it.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// The tasks of one server. All clones speak of the same tasks.
+#[derive(Clone)]
+pub struct Tasks {
+    token: CancellationToken,
+    grace_over: CancellationToken,
+    tracker: TaskTracker,
+    grace: Duration,
+}
+
+impl Tasks {
+    /// No tasks yet; after [`Tasks::stop`] they have `grace` to finish.
+    pub fn new(grace: Duration) -> Self {
+        Self {
+            token: CancellationToken::new(),
+            grace_over: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            grace,
+        }
+    }
+
+    /// Starts a task on the current runtime. It is waited for by [`Tasks::drained`].
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(future);
+    }
+
+    /// Tells every task to finish. Idempotent.
+    pub fn stop(&self) {
+        self.token.cancel();
+        self.tracker.close();
+    }
+
+    /// The time between `stop` and the end of all patience.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Resolves once `stop` was called.
+    pub async fn stopped(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Resolves once the grace after `stop` is over.
+    pub async fn grace_over(&self) {
+        self.grace_over.cancelled().await;
+    }
+
+    /// Waits for all tasks after `stop`: at most the grace, and a little for them to notice its end.
+    pub async fn drained(&self) {
+        if timeout(self.grace, self.tracker.wait()).await.is_ok() {
+            return;
+        }
+        self.grace_over.cancel();
+        if timeout(NOTICE, self.tracker.wait()).await.is_err() {
+            tracing::error!(left = self.tracker.len(), "leaving with tasks unfinished");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The few raw system calls that no crate of ours wraps. Everything unsafe of this crate is here.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+use rustix::{
+    mount::MountAttrFlags,
+    time::{ClockId, clock_gettime},
+};
+
+/// CPU time of the calling thread.
+pub fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // The kernel's answer is never negative and its nanoseconds are below one second.
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// `struct mount_attr` of `mount_setattr(2)`.
+#[repr(C)]
+#[derive(Default)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// What a guest's mount may not do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MountRestriction {
+    /// Refuse writes.
+    pub read_only: bool,
+    /// Restrict the mounts below, too.
+    pub recursive: bool,
+}
+
+/// Sets `nodev`, `nosuid` and, if asked, `ro` on the mount behind `fd` (`mount_setattr(2)`, Linux 5.12).
+pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Result<()> {
+    let mut set = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, restriction.read_only);
+    let attr = MountAttr {
+        attr_set: u64::from(set.bits()),
+        ..MountAttr::default()
+    };
+    let flags = libc::AT_EMPTY_PATH | if restriction.recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a valid empty C string, `attr` is a live `mount_attr` whose size is passed, and the fd is
+    // borrowed for the call; the kernel writes to none of them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,186 @@
+//! The clock that makes guests yield: one OS thread that advances the engine's epoch while a guest is being polled.
+//!
+//! It must not be a Tokio task: if every worker runs a guest, a task would never get to tick, and no guest would ever
+//! yield. While nothing is polled it sleeps without a timer, so an idle process makes no wake-ups.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+/// Small: the thread calls one function.
+const STACK: usize = 64 << 10;
+
+/// The clock of one engine. Dropping it ends the thread.
+pub struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// Guests being polled right now.
+    active: AtomicUsize,
+    /// Guards the decision to sleep: `enter` takes it before it notifies, so a wake-up between the thread's look at
+    /// `active` and its sleep cannot be lost. Holds whether the ticker is being dropped.
+    stopping: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Ticker {
+    /// Starts the thread: every `quantum` the epoch of `engine` advances by one while a guest is polled.
+    pub fn start(engine: &wasmtime::Engine, quantum: Duration) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            active: AtomicUsize::new(0),
+            stopping: Mutex::new(false),
+            changed: Condvar::new(),
+        });
+        let (ticking, engine) = (shared.clone(), engine.clone());
+        let tick = move || ticking.run(quantum, || engine.increment_epoch());
+        let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick)?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Wraps a future that runs guest code: the clock ticks while it is polled.
+    pub fn during<F>(self: &Arc<Self>, future: F) -> During<F> {
+        During {
+            ticker: self.clone(),
+            future: Box::pin(future),
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        *self.shared.stopping.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // It only panics if a tick does, and has then said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, quantum: Duration, mut tick: impl FnMut()) {
+        let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*stopping {
+            if self.active.load(Ordering::SeqCst) == 0 {
+                stopping = self.changed.wait(stopping).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let waited = self.changed.wait_timeout(stopping, quantum);
+                let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                stopping = guard;
+                if timeout.timed_out() {
+                    tick();
+                }
+            }
+        }
+    }
+
+    fn enter(&self) {
+        if self.active.fetch_add(1, Ordering::SeqCst) == 0 {
+            drop(self.stopping.lock().unwrap_or_else(PoisonError::into_inner));
+            self.changed.notify_all();
+        }
+    }
+
+    fn leave(&self) {
+        self.active.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// See [`Ticker::during`].
+pub struct During<F> {
+    ticker: Arc<Ticker>,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for During<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let shared = self.ticker.shared.clone();
+        shared.enter();
+        // Also when the poll panics.
+        let _leave = Leave(&shared);
+        self.future.as_mut().poll(cx)
+    }
+}
+
+struct Leave<'a>(&'a Shared);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{atomic::AtomicU32, mpsc},
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// A ticker that counts.
+    fn counting() -> (Arc<Shared>, Arc<AtomicU32>, JoinHandle<()>) {
+        let shared = Arc::new(Shared {
+            active: AtomicUsize::new(0),
+            stopping: Mutex::new(false),
+            changed: Condvar::new(),
+        });
+        let ticks = Arc::new(AtomicU32::new(0));
+        let (running, counter) = (shared.clone(), ticks.clone());
+        let thread = std::thread::spawn(move || {
+            running.run(Duration::from_millis(1), || {
+                counter.fetch_add(1, Ordering::SeqCst);
+            });
+        });
+        (shared, ticks, thread)
+    }
+
+    fn stop(shared: &Shared, thread: JoinHandle<()>) {
+        *shared.stopping.lock().unwrap() = true;
+        shared.changed.notify_all();
+        thread.join().unwrap();
+    }
+
+    fn until(what: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !what() {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn it_ticks_while_something_is_polled_and_never_otherwise() {
+        let (shared, ticks, thread) = counting();
+        for _ in 0..3 {
+            let before = ticks.load(Ordering::SeqCst);
+            shared.enter();
+            until(|| ticks.load(Ordering::SeqCst) >= before + 5);
+            shared.leave();
+            // Nothing to poll for: a channel that never delivers is the wait of 50 ms.
+            let (_sender, receiver) = mpsc::channel::<()>();
+            let _ = receiver.recv_timeout(Duration::from_millis(20));
+            let settled = ticks.load(Ordering::SeqCst);
+            let _ = receiver.recv_timeout(Duration::from_millis(50));
+            assert_eq!(ticks.load(Ordering::SeqCst), settled);
+        }
+        stop(&shared, thread);
+    }
+}

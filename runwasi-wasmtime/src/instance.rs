@@ -1,0 +1,97 @@
+//! One guest: instantiate, call, status. Made by `engine`, run by the driver of `runwasi-core`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec};
+use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, Val};
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use crate::{epoch::Ticker, exit, wasi, world::Entry};
+
+/// What a guest's store holds.
+pub(crate) struct Guest {
+    pub(crate) wasi: WasiP1Ctx,
+}
+
+/// A guest that is ready to run.
+pub(crate) struct WasmtimeInstance {
+    /// Compiled and linked: everything but the memory.
+    pre: InstancePre<Guest>,
+    entry: Entry,
+    spec: InstanceSpec,
+    ticker: Arc<Ticker>,
+}
+
+impl WasmtimeInstance {
+    pub(crate) fn new(pre: InstancePre<Guest>, entry: Entry, spec: InstanceSpec, ticker: Arc<Ticker>) -> Self {
+        Self {
+            pre,
+            entry,
+            spec,
+            ticker,
+        }
+    }
+
+    async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
+        let mut store = self.store()?;
+        let instance = match self.pre.instantiate_async(&mut store).await {
+            Ok(instance) => instance,
+            // The module's own start function is guest code already.
+            Err(error) if is_guests(&error) => return Ok(exit::status(Err(error), &self.spec.stdio.stderr).await),
+            Err(error) => return Err(start_error(&error)),
+        };
+        context.ready();
+        let called = self.call(&mut store, &instance).await;
+        Ok(exit::status(called, &self.spec.stdio.stderr).await)
+    }
+
+    fn store(&self) -> Result<Store<Guest>, EngineError> {
+        let engine = self.pre.module().engine();
+        let mut store = Store::new(
+            engine,
+            Guest {
+                wasi: wasi::context(&self.spec)?,
+            },
+        );
+        // Yield at the first tick of every poll: nobody computes longer than one quantum.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        Ok(store)
+    }
+
+    async fn call(&self, store: &mut Store<Guest>, instance: &wasmtime::Instance) -> wasmtime::Result<()> {
+        let initialize = self.entry.initialize.then_some("_initialize");
+        for name in initialize.into_iter().chain([self.entry.function.as_str()]) {
+            let missing = || wasmtime::Error::msg(format!("export {name:?} is gone"));
+            let function = instance.get_func(&mut *store, name).ok_or_else(missing)?;
+            // Results have no place to go: the exit status is the guest's `proc_exit`.
+            let mut results = vec![Val::I32(0); function.ty(&*store).results().len()];
+            function.call_async(&mut *store, &[], &mut results).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Instance for WasmtimeInstance {
+    async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
+        let ticker = self.ticker.clone();
+        ticker.during(self.run_guest(context)).await
+    }
+}
+
+/// Whether an error of the instantiation comes from code of the guest.
+fn is_guests(error: &wasmtime::Error) -> bool {
+    error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>()
+}
+
+fn start_error(error: &wasmtime::Error) -> EngineError {
+    if error.is::<PoolConcurrencyLimitError>() {
+        return EngineError::Exhausted {
+            what: "instance slots",
+            reason: format!("{error:#}"),
+        };
+    }
+    EngineError::Failed(format!("instantiate: {error:#}"))
+}

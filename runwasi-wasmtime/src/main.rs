@@ -1,0 +1,9 @@
+//! The per-pod shim `containerd-shim-wasmtime-v1`. Started by containerd.
+
+use std::process::ExitCode;
+
+use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
+
+fn main() -> ExitCode {
+    runwasi_core::cli::main(ABOUT, || WasmtimeEngine::new(&Settings::for_shim()))
+}

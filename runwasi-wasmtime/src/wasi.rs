@@ -1,0 +1,47 @@
+//! A process as a WASI context. Used by `instance`.
+//!
+//! What a guest has: its args and environment, the container's root file system preopened at `/`, volumes at their
+//! destinations, and its three streams. What it has not: anything else of the host; no clocks or randomness are
+//! restricted.
+//!
+//! Preview 1 has no working directory of its own: libc of a guest begins at `/`. It is told of `process.cwd` by `PWD`.
+
+use std::os::fd::AsRawFd;
+
+use runwasi_core::{EngineError, InstanceSpec};
+use wasmtime::Linker;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p1, p1::WasiP1Ctx};
+
+use crate::{
+    instance::Guest,
+    stdio::{Stdin, Stdout},
+};
+
+/// Adds what guests may import.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    p1::add_to_linker_async(linker, |guest| &mut guest.wasi)
+}
+
+/// The context of one run.
+pub(crate) fn context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
+    let mut builder = WasiCtxBuilder::new();
+    builder.args(&spec.args).envs(&spec.env);
+    if spec.env("PWD").is_none() {
+        builder.env("PWD", spec.cwd.to_string_lossy());
+    }
+    builder.stdin(Stdin(spec.stdio.stdin.clone()));
+    builder.stdout(Stdout(spec.stdio.stdout.clone()));
+    builder.stderr(Stdout(spec.stdio.stderr.clone()));
+    for preopen in spec.rootfs.preopens() {
+        // The directory is a mount that is in no mount table: its fd is the only way to name it.
+        let host = format!("/proc/self/fd/{}", preopen.directory.as_raw_fd());
+        let permissions = if preopen.read_only {
+            FsPerms::ReadOnly
+        } else {
+            FsPerms::ReadWrite
+        };
+        let opened = builder.preopened_dir(host, preopen.path.to_string_lossy(), permissions);
+        opened.map_err(|error| EngineError::Failed(format!("preopen {}: {error:#}", preopen.path.display())))?;
+    }
+    Ok(builder.build_p1())
+}

@@ -1,0 +1,196 @@
+//! The guest of the image `docker.io/library/wasmtest`: one program, many small commands, each a thing that a
+//! test wants to see a container do. Built for wasm and natively (to test the tests with runc) by
+//! `scripts/guests`; started by the end-to-end tests, the demo and the benchmarks.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+const USAGE: &str = "\
+usage: wasmtest [COMMAND]
+  (none)             print \"Hello from wasm!\"
+  echo ARGS...       print the arguments, separated by spaces
+  sleep SECONDS      sleep; fractions are allowed
+  exit CODE          end with this exit code (0 to 255)
+  write FILE TEXT    write exactly TEXT to FILE
+  cat [FILE]         copy FILE, or standard input until its end, to standard output
+  env                print the environment, one NAME=VALUE a line
+  args ...           print all arguments, one a line, the program's name first
+  daemon             print a line each second for ever
+  spin               compute for ever
+  alloc MIB          allocate, touch every page, print \"done\"
+  trap               execute the unreachable instruction
+  bytes N            write N bytes; byte number i is i modulo 251
+  stderr TEXT        print TEXT to standard error
+  cwd                print the working directory
+  ls DIR             print the names in DIR, one a line, sorted
+";
+
+/// Why the command line cannot be obeyed; `main` answers with the usage and exit code 2.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}\n{USAGE}", self.0)
+    }
+}
+
+impl Error for Usage {}
+
+fn main() -> ExitCode {
+    // Lossless arguments are not worth their length here: the tests send UTF-8.
+    let args: Vec<String> = env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            // With standard error gone there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "wasmtest: {}", error.to_string().trim_end());
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(args: &[String]) -> Outcome {
+    let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    match words.as_slice() {
+        [] => line("Hello from wasm!"),
+        ["echo", rest @ ..] => line(&rest.join(" ")),
+        ["sleep", seconds] => sleep(seconds),
+        ["exit", code] => Ok(ExitCode::from(number::<u8>("exit code", code)?)),
+        ["write", file, text] => {
+            fs::write(file, text).map_err(|error| format!("write {file}: {error}"))?;
+            done()
+        }
+        ["cat"] => copy(io::stdin().lock()),
+        ["cat", file] => copy(fs::File::open(file).map_err(|error| format!("open {file}: {error}"))?),
+        ["env"] => environment(),
+        ["args", ..] => args.iter().try_for_each(|arg| print(arg)).and_then(|()| done()),
+        ["daemon"] => daemon(),
+        ["spin"] => loop {
+            std::hint::spin_loop();
+        },
+        ["alloc", mib] => alloc(number("number of MiB", mib)?),
+        ["trap"] => trap(),
+        ["bytes", count] => bytes(number("number of bytes", count)?),
+        ["stderr", text] => {
+            writeln!(io::stderr(), "{text}")?;
+            done()
+        }
+        ["cwd"] => line(&env::current_dir()?.to_string_lossy()),
+        ["ls", directory] => list(directory),
+        _ => Err(Usage(format!("cannot make sense of {words:?}")).into()),
+    }
+}
+
+fn done() -> Outcome {
+    Ok(ExitCode::SUCCESS)
+}
+
+fn number<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, Usage> {
+    text.parse().map_err(|_| Usage(format!("not a {what}: {text}")))
+}
+
+/// Not `println!`: a closed standard output is an exit code here, not a panic, which would be a trap.
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn line(text: &str) -> Outcome {
+    print(text)?;
+    done()
+}
+
+fn sleep(seconds: &str) -> Outcome {
+    let duration = Duration::try_from_secs_f64(number("number of seconds", seconds)?)
+        .map_err(|error| Usage(format!("{seconds}: {error}")))?;
+    thread::sleep(duration);
+    done()
+}
+
+/// Flushes what each read brought, so that an attached user sees it at once, line end or not.
+fn copy(mut from: impl Read) -> Outcome {
+    let mut out = io::stdout().lock();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return done(),
+            count => out.write_all(&buffer[..count])?,
+        }
+        out.flush()?;
+    }
+}
+
+fn environment() -> Outcome {
+    for (name, value) in env::vars_os() {
+        print(&format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))?;
+    }
+    done()
+}
+
+fn daemon() -> Outcome {
+    for tick in 1u64.. {
+        print(&format!("tick {tick}"))?;
+        thread::sleep(Duration::from_secs(1));
+    }
+    done()
+}
+
+fn alloc(mib: usize) -> Outcome {
+    let size = mib.checked_mul(1 << 20).ok_or("more MiB than addresses")?;
+    let mut memory = vec![0u8; size];
+    // Smaller than a wasm page: the host backs the memory with pages of its own, all of which shall be touched.
+    for page in memory.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    std::hint::black_box(&memory);
+    line("done")
+}
+
+fn trap() -> ! {
+    #[cfg(target_arch = "wasm32")]
+    core::arch::wasm32::unreachable();
+    #[cfg(not(target_arch = "wasm32"))]
+    std::process::abort();
+}
+
+fn bytes(count: u64) -> Outcome {
+    // A multiple of the pattern's period, so that every buffer is the same.
+    let pattern: Vec<u8> = (0..251u8).cycle().take(251 * 256).collect();
+    let mut out = io::stdout().lock();
+    let mut left = count;
+    while left > 0 {
+        let part = left.min(pattern.len() as u64);
+        out.write_all(&pattern[..part as usize])?;
+        left -= part;
+    }
+    out.flush()?;
+    done()
+}
+
+fn list(directory: &str) -> Outcome {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|error| format!("ls {directory}: {error}"))? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    names.iter().try_for_each(|name| print(name)).and_then(|()| done())
+}
+
+/// Run by the entrypoint `wasmtest.wasm#greet`, as the only call into a fresh instance: no constructor ran, so it
+/// may use standard output and nothing that opens files.
+#[cfg(target_arch = "wasm32")]
+#[unsafe(no_mangle)]
+pub extern "C" fn greet() {
+    // The signature has no place for an error, and a trap would hide the cause behind a backtrace.
+    let _ = print("Hello from greet!");
+}

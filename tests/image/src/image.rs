@@ -1,0 +1,235 @@
+//! The builder: what a plain Linux image and a wasm OCI image consist of. Called by [`crate::cli`] and by tests.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use oci_spec::image::{
+    Arch, Config, ConfigBuilder, ImageConfigurationBuilder, MediaType, Os, Platform, PlatformBuilder, RootFsBuilder,
+};
+use serde_json::json;
+
+use crate::files::Files;
+use crate::layout::{self, Blob, Layout};
+
+/// Config of a wasm artifact in the CNCF's "Wasm OCI Artifact layout".
+pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
+/// The layer of any wasm OCI image: the bare module or component.
+pub const WASM_LAYER: &str = "application/wasm";
+
+/// Both kinds exist: containerd only takes a command and environment from a config of the standard media type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WasmForm {
+    /// The CNCF layout: a wasm config that lists the layers. Its entrypoint must come from who runs it.
+    Artifact,
+    /// A standard image config (entrypoint, environment) above wasm layers.
+    ImageConfig,
+}
+
+/// Collects what an image is made of, then writes it.
+///
+/// ```
+/// # fn main() -> anyhow::Result<()> {
+/// let tar = runwasi_image::ImageBuilder::new("docker.io/library/hello:latest")
+///     .entrypoint(["/hello.wasm"])
+///     .file("Cargo.toml".as_ref(), "/hello.wasm", 0o755)?
+///     .directory("/tmp", 0o1777)?
+///     .linux_tar()?;
+/// # assert!(!tar.is_empty()); Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ImageBuilder {
+    name: String,
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    env: Vec<String>,
+    workdir: Option<String>,
+    user: Option<String>,
+    files: Files,
+}
+
+impl ImageBuilder {
+    /// `name` is the full reference that containerd lists the image under.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            entrypoint: Vec::new(),
+            cmd: Vec::new(),
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            files: Files::default(),
+        }
+    }
+
+    /// Adds words to the entrypoint.
+    pub fn entrypoint(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.entrypoint.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds words to the default arguments.
+    pub fn cmd(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.cmd.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds variables, each `NAME=VALUE`.
+    pub fn env(mut self, variables: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.env.extend(variables.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the working directory.
+    pub fn workdir(mut self, directory: impl Into<String>) -> Self {
+        self.workdir = Some(directory.into());
+        self
+    }
+
+    /// Sets the user, in the image config's form (`uid`, `uid:gid` or names).
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Adds a file, and its directories.
+    pub fn file(mut self, source: &Path, destination: &str, mode: u32) -> Result<Self> {
+        self.files.add_file(source, destination, mode)?;
+        Ok(self)
+    }
+
+    /// Adds a directory.
+    pub fn directory(mut self, destination: &str, mode: u32) -> Result<Self> {
+        self.files.add_directory(destination, mode)?;
+        Ok(self)
+    }
+
+    /// The tar of a plain Linux image for this machine's architecture.
+    pub fn linux_tar(&self) -> Result<Vec<u8>> {
+        self.check()?;
+        let layer = Blob {
+            media_type: MediaType::ImageLayer,
+            content: self.files.to_tar()?,
+        };
+        let platform = platform(Arch::default(), Os::Linux)?;
+        self.layout(platform.clone(), self.image_config(&platform, &layer)?, layer)
+    }
+
+    /// The tar of a wasm OCI image whose one layer is the file `module`.
+    pub fn wasm_tar(&self, module: &Path, form: WasmForm) -> Result<Vec<u8>> {
+        self.check()?;
+        let content = fs::read(module).with_context(|| format!("read {}", module.display()))?;
+        let os = wasm_os(&content).with_context(|| format!("{}", module.display()))?;
+        let platform = platform(Arch::Wasm, Os::Other(os.to_owned()))?;
+        let layer = Blob {
+            media_type: MediaType::Other(WASM_LAYER.to_owned()),
+            content,
+        };
+        let config = match form {
+            WasmForm::ImageConfig => self.image_config(&platform, &layer)?,
+            WasmForm::Artifact if self.has_process() => bail!(
+                "{}: a wasm artifact's config has no place for entrypoint, cmd, env, workdir or user",
+                self.name
+            ),
+            // The optional member "component" is left out: it would repeat what the layer itself says.
+            WasmForm::Artifact => Blob {
+                media_type: MediaType::Other(WASM_CONFIG.to_owned()),
+                content: layout::to_json(&json!({
+                    "architecture": "wasm",
+                    "os": os,
+                    "layerDigests": [layout::digest(&layer.content)],
+                }))?,
+            },
+        };
+        self.layout(platform, config, layer)
+    }
+
+    fn layout(&self, platform: Platform, config: Blob, layer: Blob) -> Result<Vec<u8>> {
+        let name = self.name.clone();
+        let layers = vec![layer];
+        Layout {
+            name,
+            platform,
+            config,
+            layers,
+        }
+        .to_tar()
+    }
+
+    fn has_process(&self) -> bool {
+        let words = [&self.entrypoint, &self.cmd, &self.env];
+        words.iter().any(|list| !list.is_empty()) || self.workdir.is_some() || self.user.is_some()
+    }
+
+    /// What containerd would only refuse when the image is run.
+    fn check(&self) -> Result<()> {
+        if !self.name.contains('/') || self.name.contains(char::is_whitespace) {
+            bail!(
+                "image name {:?} is not a full reference such as docker.io/library/wasmtest:latest",
+                self.name
+            );
+        }
+        for variable in &self.env {
+            if variable.find('=').is_none_or(|at| at == 0) {
+                bail!("environment variable {variable:?} is not NAME=VALUE");
+            }
+        }
+        if let Some(directory) = self.workdir.as_deref().filter(|d| !d.starts_with('/')) {
+            bail!("working directory {directory:?} is not an absolute path");
+        }
+        Ok(())
+    }
+
+    /// The standard image config; `layer` is uncompressed, so its digest is also its diff id.
+    fn image_config(&self, platform: &Platform, layer: &Blob) -> Result<Blob> {
+        let config = ImageConfigurationBuilder::default()
+            .architecture(platform.architecture().clone())
+            .os(platform.os().clone())
+            .config(self.process_config()?)
+            .rootfs(
+                RootFsBuilder::default()
+                    .typ("layers")
+                    .diff_ids([layout::digest(&layer.content)])
+                    .build()?,
+            )
+            .build()?;
+        Ok(Blob {
+            media_type: MediaType::ImageConfig,
+            content: layout::to_json(&config)?,
+        })
+    }
+
+    fn process_config(&self) -> Result<Config> {
+        let mut config = ConfigBuilder::default();
+        for (words, set) in [
+            (&self.entrypoint, ConfigBuilder::entrypoint as fn(_, Vec<String>) -> _),
+            (&self.cmd, ConfigBuilder::cmd),
+            (&self.env, ConfigBuilder::env),
+        ] {
+            // An empty list is not "none": it would be written, and some readers take it for an empty command.
+            if !words.is_empty() {
+                config = set(config, words.clone());
+            }
+        }
+        if let Some(directory) = &self.workdir {
+            config = config.working_dir(directory.clone());
+        }
+        if let Some(user) = &self.user {
+            config = config.user(user.clone());
+        }
+        Ok(config.build()?)
+    }
+}
+
+fn platform(architecture: Arch, os: Os) -> Result<Platform> {
+    Ok(PlatformBuilder::default().architecture(architecture).os(os).build()?)
+}
+
+/// A binary's first eight bytes tell modules (WASI preview 1) and components (preview 2) apart.
+fn wasm_os(content: &[u8]) -> Result<&'static str> {
+    match content {
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok("wasip1"),
+        [0, b'a', b's', b'm', _, 0, 1, 0, ..] => Ok("wasip2"),
+        _ => bail!("not a wasm binary"),
+    }
+}

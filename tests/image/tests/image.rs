@@ -1,0 +1,168 @@
+//! Reads the tars back as containerd would: every digest and size must fit, and equal input gives equal bytes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+
+use runwasi_image::layout::digest;
+use runwasi_image::{ImageBuilder, WasmForm, cli};
+use serde_json::{Value, json};
+
+const NAME: &str = "docker.io/library/wasmtest:latest";
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+fn linux() -> Vec<u8> {
+    ImageBuilder::new(NAME)
+        .entrypoint(["/wasmtest.wasm"])
+        .cmd(["echo", "hi"])
+        .env(["A=1"])
+        .workdir("/tmp")
+        .user("1000:1000")
+        .file(Path::new("Cargo.toml"), "/etc/motd", 0o644)
+        .unwrap()
+        .directory("/tmp", 0o1777)
+        .unwrap()
+        .linux_tar()
+        .unwrap()
+}
+
+fn wasm(form: WasmForm) -> Vec<u8> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), MODULE).unwrap();
+    ImageBuilder::new(NAME).wasm_tar(file.path(), form).unwrap()
+}
+
+fn unpack(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut archive = tar::Archive::new(tar);
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        (path, content)
+    });
+    entries.collect()
+}
+
+/// The blob a descriptor names, after checking that name and size are true.
+fn blob<'a>(files: &'a BTreeMap<String, Vec<u8>>, descriptor: &Value) -> &'a [u8] {
+    let expected = descriptor["digest"].as_str().unwrap();
+    let content = &files[&format!("blobs/{}", expected.replace(':', "/"))];
+    assert_eq!(digest(content), expected);
+    assert_eq!(descriptor["size"], content.len());
+    content
+}
+
+/// (manifest's descriptor, manifest, config, layers), following every digest from the index down.
+fn follow(tar: &[u8]) -> (Value, Value, Value, Vec<Vec<u8>>) {
+    let files = unpack(tar);
+    let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+    let descriptor = index["manifests"][0].clone();
+    let manifest: Value = serde_json::from_slice(blob(&files, &descriptor)).unwrap();
+    let config = serde_json::from_slice(blob(&files, &manifest["config"])).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let layers: Vec<_> = layers.iter().map(|l| blob(&files, l).to_vec()).collect();
+    let named = ["oci-layout", "index.json"].len() + [&manifest, &config].len() + layers.len();
+    assert_eq!(files.len(), named, "nothing but what is referenced");
+    (descriptor, manifest, config, layers)
+}
+
+#[test]
+fn every_digest_of_a_linux_image_matches_its_blob() {
+    let (descriptor, manifest, config, layers) = follow(&linux());
+    let names = &descriptor["annotations"];
+    assert_eq!(names["io.containerd.image.name"], NAME);
+    assert_eq!(names["org.opencontainers.image.ref.name"], "latest");
+    assert_eq!(descriptor["platform"]["os"], "linux");
+    assert_eq!(
+        manifest["config"]["mediaType"],
+        "application/vnd.oci.image.config.v1+json"
+    );
+    assert_eq!(config["rootfs"]["diff_ids"], json!([digest(&layers[0])]));
+    let process = json!({
+        "Entrypoint": ["/wasmtest.wasm"], "Cmd": ["echo", "hi"], "Env": ["A=1"],
+        "WorkingDir": "/tmp", "User": "1000:1000",
+    });
+    assert_eq!(config["config"], process);
+    assert_eq!(unpack(&layers[0]).len(), ["etc", "etc/motd", "tmp"].len());
+}
+
+#[test]
+fn every_digest_of_a_wasm_artifact_matches_its_blob() {
+    let (descriptor, manifest, config, layers) = follow(&wasm(WasmForm::Artifact));
+    let platform = json!({"architecture": "wasm", "os": "wasip1"});
+    assert_eq!(descriptor["platform"], platform);
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
+    assert_eq!(layers, [MODULE]);
+    assert_eq!(config["layerDigests"], json!([digest(MODULE)]));
+}
+
+#[test]
+fn a_wasm_image_with_standard_config_lists_the_module_as_its_layer() {
+    let (_, manifest, config, layers) = follow(&wasm(WasmForm::ImageConfig));
+    assert_eq!(
+        manifest["config"]["mediaType"],
+        "application/vnd.oci.image.config.v1+json"
+    );
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
+    assert_eq!(layers, [MODULE]);
+    assert_eq!(config["rootfs"]["diff_ids"], json!([digest(MODULE)]));
+}
+
+#[test]
+fn equal_input_gives_equal_bytes() {
+    // Annotations live in hash maps with a random order per map: several rounds, or luck could hide it.
+    for _ in 0..8 {
+        assert_eq!(linux(), linux());
+        assert_eq!(wasm(WasmForm::Artifact), wasm(WasmForm::Artifact));
+    }
+}
+
+#[test]
+fn bad_arguments_are_refused_with_the_culprit_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.wasm");
+    std::fs::write(&text, "no wasm").unwrap();
+    let text = text.to_str().unwrap();
+    let output = folder.path().join("out.tar");
+    let output = output.to_str().unwrap();
+    let wasm = ["wasm", "--name", NAME, "--output", output];
+    let linux = ["linux", "--name", NAME, "--output", output];
+    let cases: &[(&[&str], &[&str], &str)] = &[
+        (&[], &[], "no form"),
+        (&["zip"], &[], "\"zip\""),
+        (&linux, &["--no-such"], "--no-such"),
+        (&linux, &["--file", "/no/such:/a"], "/no/such"),
+        (&linux, &["--file", "nothing"], "\"nothing\""),
+        (&linux, &["--file", "Cargo.toml:/a:9"], "\"9\""),
+        (&linux, &["--file", "Cargo.toml:a"], "\"a\""),
+        (&linux, &["--dir", "/a:77777"], "\"77777\""),
+        (&linux, &["--env", "novalue"], "\"novalue\""),
+        (&linux, &["--workdir", "here"], "\"here\""),
+        (&linux, &["--image-config"], "--image-config"),
+        (&linux, &["stray"], "stray"),
+        (&["linux", "--output", output], &[], "--name"),
+        (&["linux", "--name", "short"], &[], "\"short\""),
+        (&["linux", "--name", NAME], &[], "--output"),
+        (
+            &["linux", "--name", NAME, "--output", "/no/such/x.tar"],
+            &[],
+            "/no/such/x.tar",
+        ),
+        (&wasm, &[], "MODULE"),
+        (&wasm, &["/no/such.wasm"], "/no/such.wasm"),
+        (&wasm, &[text], text),
+        (&wasm, &["--entrypoint", "/a", "Cargo.toml"], "Cargo.toml"),
+    ];
+    for (first, rest, culprit) in cases {
+        let arguments = first.iter().chain(*rest).map(OsString::from);
+        let error = cli::run(arguments).expect_err(&format!("{first:?} {rest:?} is refused"));
+        let message = format!("{error:#}");
+        assert!(message.contains(culprit), "{first:?} {rest:?}: {message}");
+    }
+    assert!(!Path::new(output).exists(), "a refused image leaves no file");
+}

@@ -1,0 +1,71 @@
+//! Bundle directories as containerd makes them; given by `shim` and by tests to a shim's own command line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+/// A bundle directory: `config.json`, `rootfs` and whatever a test adds or takes away.
+#[derive(Debug)]
+pub struct Bundle {
+    dir: PathBuf,
+    /// What [`Bundle::write`] writes into `config.json`.
+    pub config: Value,
+}
+
+impl Bundle {
+    /// Makes `dir` with a `rootfs` and a `config.json` that runs `args` in namespace-neutral surroundings.
+    pub fn create(dir: PathBuf, args: &[&str], cgroup: &str) -> Result<Self> {
+        fs::create_dir_all(dir.join("rootfs")).with_context(|| format!("cannot make {}", dir.display()))?;
+        let kinds = ["pid", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": { "uid": 0, "gid": 0 },
+                "args": args,
+                "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "cwd": "/",
+            },
+            "root": { "path": "rootfs" },
+            "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+            "linux": { "cgroupsPath": cgroup, "namespaces": kinds },
+        });
+        let bundle = Self { dir, config };
+        bundle.write()?;
+        Ok(bundle)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes `config.json` anew.
+    pub fn write(&self) -> Result<()> {
+        self.write_config(&serde_json::to_vec(&self.config)?)
+    }
+
+    /// Writes these bytes as `config.json`, whatever they are.
+    pub fn write_config(&self, bytes: &[u8]) -> Result<()> {
+        let file = self.dir.join("config.json");
+        fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Puts a file into the rootfs.
+    pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
+        let file = self.dir.join("rootfs").join(name.trim_start_matches('/'));
+        fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Files and directories in the bundle, `rootfs` left out: what a shim wrote there.
+    pub fn entries(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.retain(|name| name != "rootfs" && name != "config.json");
+        names.sort();
+        names
+    }
+}

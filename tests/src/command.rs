@@ -1,0 +1,287 @@
+//! A child process with captured output and a deadline; every `ctr` and shim call of the tests and benches is one.
+//!
+//! A call that outlives its deadline is killed and becomes an error with the command line in it: a hung
+//! call is a finding, never a hung test run.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// Long enough for a loaded 2-core machine, short enough that a hang is reported while one still watches.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A command to run; like `std::process::Command`, with stdin bytes and a deadline.
+#[derive(Debug)]
+pub struct Command {
+    inner: std::process::Command,
+    line: String,
+    stdin: Vec<u8>,
+    deadline: Duration,
+}
+
+/// What an ended command left: its command line, exit status and output.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The command line, for messages.
+    pub line: String,
+    /// Exit code, or 128+n when a signal ended the command.
+    pub status: i32,
+    /// Everything it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// Everything it wrote to stderr.
+    pub stderr: Vec<u8>,
+    /// From just before the spawn until the exit was seen.
+    pub took: Duration,
+}
+
+/// A command that runs in the background; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    line: String,
+    began: Instant,
+    deadline: Duration,
+    stdout: Collector,
+    stderr: Collector,
+}
+
+#[derive(Debug)]
+struct Collector {
+    // Shared with the reading thread; a mutex because tests look at the output while it grows.
+    bytes: Arc<Mutex<Vec<u8>>>,
+    // Disconnects at end of file.
+    ended: Receiver<()>,
+}
+
+impl Command {
+    /// A command with nothing on stdin and the usual deadline.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            line: program.as_ref().to_string_lossy().into_owned(),
+            inner: std::process::Command::new(program),
+            stdin: Vec::new(),
+            deadline: DEADLINE,
+        }
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        for arg in args {
+            self.line.push(' ');
+            self.line.push_str(&arg.as_ref().to_string_lossy());
+            self.inner.arg(arg);
+        }
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.inner.env(name, value);
+        self
+    }
+
+    /// Sets the working directory.
+    pub fn current_dir(mut self, dir: &Path) -> Self {
+        self.inner.current_dir(dir);
+        self
+    }
+
+    /// Writes these bytes to stdin, then closes it.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Replaces the deadline.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = limit;
+        self
+    }
+
+    /// Runs to the end; any exit status is an answer, only a missed deadline or a failed spawn is an error.
+    pub fn run(self) -> Result<Output> {
+        self.spawn()?.wait()
+    }
+
+    /// Starts in the background; the deadline counts from here.
+    pub fn spawn(mut self) -> Result<Running> {
+        let stdin = if self.stdin.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        };
+        self.inner.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let began = Instant::now();
+        let mut child = self
+            .inner
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.line))?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // A thread, because the child may fill its stdout before it has read all of its stdin. A child
+            // that ends early breaks the pipe, which is its right.
+            std::thread::spawn(move || drop(pipe.write_all(&self.stdin)));
+        }
+        let stdout = Collector::start(child.stdout.take().context("stdout is piped")?);
+        let stderr = Collector::start(child.stderr.take().context("stderr is piped")?);
+        Ok(Running {
+            child,
+            line: self.line,
+            began,
+            deadline: self.deadline,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+impl Output {
+    /// Stdout as text.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Stderr as text.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Demands exit status 0.
+    pub fn ok(self) -> Result<Self> {
+        self.status_is(0)
+    }
+
+    /// Demands this exit status.
+    pub fn status_is(self, wanted: i32) -> Result<Self> {
+        ensure!(
+            self.status == wanted,
+            "status {} instead of {wanted} from {self}",
+            self.status
+        );
+        Ok(self)
+    }
+
+    /// Demands a failure and gives what the command said about it.
+    pub fn refused(self) -> Result<String> {
+        ensure!(self.status != 0, "succeeded, but should have failed: {self}");
+        Ok(format!("{}{}", self.out(), self.err()))
+    }
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (out, err) = (shortened(&self.stdout), shortened(&self.stderr));
+        write!(
+            f,
+            "`{}` (status {}, {:?})\nstdout: {out}\nstderr: {err}",
+            self.line, self.status, self.took
+        )
+    }
+}
+
+impl Running {
+    /// The OS process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to stdout up to now.
+    pub fn stdout_so_far(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.stdout.bytes)).into_owned()
+    }
+
+    /// What it has written to stderr up to now.
+    pub fn stderr_so_far(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.stderr.bytes)).into_owned()
+    }
+
+    /// Ends it with SIGKILL; for commands that would run for ever, like `ctr events`.
+    pub fn kill(mut self) -> Result<Output> {
+        self.child
+            .kill()
+            .with_context(|| format!("cannot kill {}", self.line))?;
+        self.wait()
+    }
+
+    /// Waits for its end, within the deadline.
+    pub fn wait(mut self) -> Result<Output> {
+        let child = Pid::from_child(&self.child);
+        let pidfd = pidfd_open(child, PidfdFlags::empty()).with_context(|| format!("pidfd of {}", self.line))?;
+        let left = self.deadline.saturating_sub(self.began.elapsed());
+        let timeout = left.try_into().context("deadline too long")?;
+        let mut ends = [PollFd::new(&pidfd, PollFlags::IN)];
+        let ended = poll(&mut ends, Some(&timeout)).with_context(|| format!("waiting for {}", self.line))?;
+        if ended == 0 {
+            let (out, err) = (self.stdout_so_far(), self.stderr_so_far());
+            bail!(
+                "hung for {:?}: `{}`\nstdout: {out}\nstderr: {err}",
+                self.deadline,
+                self.line
+            );
+        }
+        let status = self.child.wait()?;
+        let took = self.began.elapsed();
+        Ok(Output {
+            line: self.line.clone(),
+            status: status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(-1),
+            stdout: self.stdout.finish("stdout", &self.line)?,
+            stderr: self.stderr.finish("stderr", &self.line)?,
+            took,
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it is gone already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Collector {
+    fn start(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (end, ended) = channel();
+        let sink = Arc::clone(&bytes);
+        std::thread::spawn(move || {
+            let mut chunk = vec![0; 64 * 1024];
+            while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+                lock(&sink).extend_from_slice(&chunk[..n]);
+            }
+            drop(end);
+        });
+        Self { bytes, ended }
+    }
+
+    /// The whole output. A process left behind that still holds the pipe is an error: containerd, too,
+    /// would wait for such a shim's `start` for ever.
+    fn finish(&self, name: &str, line: &str) -> Result<Vec<u8>> {
+        let grace = Duration::from_secs(5);
+        if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = self.ended.recv_timeout(grace) {
+            bail!("`{line}` ended, but its {name} is still held open by a process it left");
+        }
+        Ok(std::mem::take(&mut *lock(&self.bytes)))
+    }
+}
+
+fn lock(bytes: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+    bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn shortened(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(2000)];
+    let mut text = String::from_utf8_lossy(shown).into_owned();
+    if shown.len() < bytes.len() {
+        text.push_str(&format!("… ({} bytes in all)", bytes.len()));
+    }
+    text
+}

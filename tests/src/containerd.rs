@@ -1,0 +1,279 @@
+//! One private containerd in a directory of its own; called by `containers` and by tests and benches directly.
+//!
+//! Everything that all containerds of a machine share (cgroup paths, `/run/containerd/s`, FIFO
+//! names) is kept apart by a containerd namespace of the bed's own. Dropping the bed kills its tasks,
+//! ends containerd, and fails when a shim, mount, socket or bundle of the bed is left.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::builder::Builder;
+use crate::command::{Command, Output};
+use crate::config;
+use crate::poll::poll_until;
+use crate::proc::Shim;
+use crate::runtime::{Image, Runtime};
+use crate::traces::{self, Traces};
+
+/// How long containerd may take to come up or go down on a busy machine.
+const UP_OR_DOWN: Duration = Duration::from_secs(20);
+
+/// A private containerd, running or stopped.
+#[derive(Debug)]
+pub struct Containerd {
+    traces: Traces,
+    options: Builder,
+    // None while stopped.
+    process: Option<Child>,
+}
+
+impl Containerd {
+    /// Starts one with everything as usual and waits until it answers.
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// A containerd with something unusual.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn with(options: Builder) -> Result<Self> {
+        let mut bed = Self {
+            traces: Traces::new()?,
+            options,
+            process: None,
+        };
+        bed.prepare()?;
+        bed.start_again()?;
+        Ok(bed)
+    }
+
+    /// The bed's own containerd namespace.
+    pub fn namespace(&self) -> &str {
+        self.traces.namespace()
+    }
+
+    /// A container id no other bed of the machine uses: FIFO directories are told apart by it.
+    pub fn id(&self, name: &str) -> String {
+        format!("{name}-{}", self.namespace())
+    }
+
+    /// The bed's directory; tests may put files into it, they go with the bed.
+    pub fn dir(&self) -> &Path {
+        self.traces.dir()
+    }
+
+    /// The gRPC socket.
+    pub fn address(&self) -> PathBuf {
+        self.traces.address()
+    }
+
+    /// The bundle directory containerd makes for a task.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.bundles("s").join(id)
+    }
+
+    /// containerd's process id; an error while it is stopped.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("containerd is stopped")?.id())
+    }
+
+    /// A `ctr` call on this containerd, in the bed's namespace, to add stdin or a deadline to.
+    pub fn ctr_command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        // Whatever group a shim is started for is among the arguments, or the value of an annotation.
+        args.iter()
+            .flat_map(|arg| arg.split('='))
+            .for_each(|name| self.traces.name(name));
+        let ctr = match &self.options.containerd {
+            Some(containerd) => containerd.with_file_name("ctr"),
+            None => PathBuf::from("ctr"),
+        };
+        let address = self.address().to_string_lossy().into_owned();
+        Command::new(ctr)
+            .args(["-a", &address, "-n", self.namespace()])
+            .args(args)
+    }
+
+    /// Runs `ctr` to its end; any exit status is an answer.
+    pub fn ctr<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Result<Output> {
+        self.ctr_command(args).run()
+    }
+
+    /// Imports an image the build wrote.
+    pub fn load(&self, image: Image) -> Result<()> {
+        let tar = image.tar();
+        ensure!(tar.exists(), "{} is missing: `make images` writes it", tar.display());
+        self.ctr(["image", "import", &tar.to_string_lossy()])?.ok()?;
+        Ok(())
+    }
+
+    /// The shims of this containerd that run now.
+    pub fn shims(&self) -> Vec<Shim> {
+        self.traces.shims()
+    }
+
+    /// The socket file of the group `group` (a pod's id, or the container's).
+    pub fn socket(&self, group: &str) -> PathBuf {
+        self.traces.socket(group)
+    }
+
+    /// Mounts anywhere in the bed.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        self.traces.mounts()
+    }
+
+    /// What containerd and its shims logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir().join("log")).unwrap_or_default()
+    }
+
+    /// Shims, socket files, mounts and bundles that exist now, one a line; empty when the bed is clean.
+    pub fn leftovers(&self) -> Vec<String> {
+        let dirs = ["s", "r"].map(|top| self.bundles(top));
+        let entries = dirs
+            .iter()
+            .flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
+        let bundles = entries.map(|entry| format!("bundle {}", entry.path().display()));
+        self.traces.left().into_iter().chain(bundles).collect()
+    }
+
+    /// Waits until nothing of any container is left.
+    pub fn becomes_clean(&self) -> Result<()> {
+        traces::becomes_clean(|| self.leftovers())
+    }
+
+    /// Ends containerd as its service manager would; shims stay.
+    pub fn stop(&mut self) -> Result<()> {
+        self.end(Signal::TERM)
+    }
+
+    /// Ends containerd by SIGKILL; shims stay.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.end(Signal::KILL)
+    }
+
+    /// Starts containerd on the same root and state and waits until it answers.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "containerd runs already");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir().join("log"))?;
+        let program = self.options.containerd.as_deref().unwrap_or(Path::new("containerd"));
+        let mut command = std::process::Command::new(program);
+        command.arg("--config").arg(self.dir().join("config.toml"));
+        command
+            .env("PATH", self.search_path()?)
+            .envs(self.options.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn();
+        let mut child =
+            child.with_context(|| format!("cannot start {}: scripts/setup installs it", program.display()))?;
+        let address = self.address();
+        let up = poll_until("containerd's socket", UP_OR_DOWN, || match child.try_wait() {
+            Ok(Some(status)) => Some(Err(status)),
+            _ => UnixStream::connect(&address).is_ok().then_some(Ok(())),
+        });
+        // Kept also if it never answered: dropping the bed ends it.
+        self.process = Some(child);
+        if let Err(status) = up.with_context(|| self.log())? {
+            self.process = None;
+            bail!("containerd ended with {status}:\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    fn bundles(&self, top: &str) -> PathBuf {
+        self.dir()
+            .join(top)
+            .join("io.containerd.runtime.v2.task")
+            .join(self.namespace())
+    }
+
+    /// The configuration and the folder of shims that containerd finds before those of the system.
+    fn prepare(&self) -> Result<()> {
+        let text = config::text(self.dir(), &self.options.kept, &self.options.extra);
+        fs::write(self.dir().join("config.toml"), text)?;
+        let shims = self.dir().join("bin");
+        fs::create_dir(&shims)?;
+        for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Floor] {
+            if let Some(file) = runtime.program_file().and_then(|file| file.canonicalize().ok()) {
+                symlink(file, shims.join(runtime.shim()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn search_path(&self) -> Result<OsString> {
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        // sbin holds runc and is missing in the PATH of some root shells.
+        let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+        let own = self.dir().join("bin");
+        let all = std::iter::once(own).chain(std::env::split_paths(&usual)).chain(sbin);
+        Ok(std::env::join_paths(all)?)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        let mut child = self.process.take().context("containerd is stopped")?;
+        kill_process(Pid::from_child(&child), signal).context("cannot signal containerd")?;
+        let ended = poll_until("end of containerd", UP_OR_DOWN, || child.try_wait().ok().flatten());
+        if ended.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        ended.map(drop)
+    }
+
+    /// Ends all tasks and removes all containers through containerd itself.
+    fn remove_all(&mut self) -> Result<()> {
+        if self.process.is_none() {
+            self.start_again()?;
+        }
+        let brief = Duration::from_secs(10);
+        let list = |kind: &str| -> Result<Vec<String>> {
+            let out = self.ctr_command([kind, "ls", "-q"]).deadline(brief).run()?.ok()?.out();
+            Ok(out.split_whitespace().map(str::to_owned).collect())
+        };
+        for id in list("task")? {
+            // It may end by itself at any moment: what counts is what is left at the end.
+            self.ctr_command(["task", "kill", "-s", "SIGKILL", &id])
+                .deadline(brief)
+                .run()?;
+            self.ctr_command(["task", "delete", "-f", &id]).deadline(brief).run()?;
+        }
+        for id in list("container")? {
+            self.ctr_command(["container", "delete", &id]).deadline(brief).run()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of containerd {}\n{}---", self.dir().display(), self.log());
+        }
+        let mut faults = Vec::new();
+        if let Err(error) = self.remove_all() {
+            faults.push(format!("removing the containers: {error:#}"));
+        }
+        if self.becomes_clean().is_err() {
+            faults.extend(self.leftovers());
+        }
+        if let Err(error) = self.stop() {
+            faults.push(format!("stopping containerd: {error:#}"));
+        }
+        faults.extend(self.traces.sweep());
+        self.traces.report(&faults);
+    }
+}

@@ -1,0 +1,192 @@
+//! What a test does with the containers of one runtime, each step one or two `ctr` calls; called by the tests.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::{Command, Output};
+use crate::containerd::Containerd;
+use crate::poll::poll_until;
+use crate::runtime::Runtime;
+
+/// A bed together with the runtime its containers use.
+#[derive(Debug)]
+pub struct Containers {
+    /// The private containerd.
+    pub bed: Containerd,
+    /// The runtime under test.
+    pub runtime: Runtime,
+}
+
+/// One line of `ctr task ls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The process id containerd reports.
+    pub pid: u32,
+    /// `CREATED`, `RUNNING`, `STOPPED`, …
+    pub status: String,
+}
+
+/// Runs one case on a bed of its own; an error fails the test while the bed still stands, so that its log is printed.
+#[track_caller]
+pub fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    let mut containers = match Containers::start(runtime) {
+        Ok(containers) => containers,
+        Err(error) => panic!("no bed for {runtime:?}: {error:?}"),
+    };
+    if let Err(error) = case(&mut containers) {
+        panic!("{runtime:?}: {error:?}");
+    }
+}
+
+impl Containers {
+    /// A fresh bed with the runtime's image loaded.
+    pub fn start(runtime: Runtime) -> Result<Self> {
+        if let Some(file) = runtime.program_file() {
+            ensure!(file.exists(), "{} is missing: `make build` makes it", file.display());
+        }
+        let bed = Containerd::start()?;
+        bed.load(runtime.image())?;
+        Ok(Self { bed, runtime })
+    }
+
+    /// A container id of this bed.
+    pub fn id(&self, name: &str) -> String {
+        self.bed.id(name)
+    }
+
+    /// `ctr run FLAGS --runtime … IMAGE ID GUEST ARGS`; without `args` the image's own entrypoint runs.
+    pub fn run_command(&self, flags: &[&str], id: &str, args: &[&str]) -> Command {
+        let mut line = vec!["run", "--runtime", self.runtime.name()];
+        line.extend(flags);
+        line.extend([self.runtime.image().name(), id]);
+        if !args.is_empty() {
+            line.push(self.runtime.guest());
+            line.extend(args);
+        }
+        self.bed.ctr_command(line)
+    }
+
+    /// Runs a guest to its end, attached, and removes it.
+    pub fn run(&self, id: &str, args: &[&str]) -> Result<Output> {
+        self.run_command(&["--rm"], id, args).run()
+    }
+
+    /// Starts a guest in the background.
+    pub fn detached(&self, id: &str, args: &[&str]) -> Result<()> {
+        self.detached_with(&[], id, args)
+    }
+
+    /// Starts a guest in the background, with more flags.
+    pub fn detached_with(&self, flags: &[&str], id: &str, args: &[&str]) -> Result<()> {
+        let flags = [&["-d"], flags].concat();
+        self.run_command(&flags, id, args).run()?.ok()?;
+        Ok(())
+    }
+
+    /// `ctr container create`.
+    pub fn create(&self, id: &str, args: &[&str]) -> Result<()> {
+        let (name, image, guest) = (self.runtime.name(), self.runtime.image().name(), self.runtime.guest());
+        let line = [&["container", "create", "--runtime", name, image, id, guest], args].concat();
+        self.bed.ctr(line)?.ok()?;
+        Ok(())
+    }
+
+    /// What `ctr task ls` says about a container; none if it has no task.
+    pub fn task(&self, id: &str) -> Result<Option<Task>> {
+        let list = self.bed.ctr(["task", "ls"])?.ok()?.out();
+        let rows = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        for row in rows {
+            if let [name, pid, status] = row[..]
+                && name == id
+            {
+                let pid = pid.parse().with_context(|| format!("pid in {row:?}"))?;
+                return Ok(Some(Task {
+                    pid,
+                    status: status.to_owned(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until `ctr task ls` shows this status.
+    pub fn becomes(&self, id: &str, status: &str) -> Result<Task> {
+        let mut last = None;
+        let seen = poll_until(&format!("{id} {status}"), Duration::from_secs(15), || {
+            last = Some(self.task(id));
+            match &last {
+                Some(Ok(Some(task))) if task.status == status => Some(task.clone()),
+                _ => None,
+            }
+        });
+        seen.with_context(|| format!("last seen: {last:?}"))
+    }
+
+    /// Waits until the task has ended or is gone: containerd drops the tasks of a dead shim by itself.
+    pub fn becomes_stopped_or_gone(&self, id: &str) -> Result<()> {
+        poll_until(&format!("end of {id}"), Duration::from_secs(15), || {
+            match self.task(id) {
+                Ok(None) => Some(()),
+                Ok(Some(task)) if task.status == "STOPPED" => Some(()),
+                _ => None,
+            }
+        })
+    }
+
+    /// Demands that this is a running task with a real pid.
+    pub fn is_running(&self, id: &str) -> Result<Task> {
+        let task = self.task(id)?.with_context(|| format!("{id} has no task"))?;
+        ensure!(task.status == "RUNNING" && task.pid > 0, "{id} should run: {task:?}");
+        Ok(task)
+    }
+
+    /// `ctr task kill -s SIGNAL`.
+    pub fn kill(&self, id: &str, signal: &str) -> Result<()> {
+        self.bed.ctr(["task", "kill", "-s", signal, id])?.ok()?;
+        Ok(())
+    }
+
+    /// `ctr task delete`; gives the exit status it reports.
+    pub fn delete_task(&self, id: &str) -> Result<i32> {
+        exit_status(self.bed.ctr(["task", "delete", id])?)
+    }
+
+    /// `ctr task delete --force`; gives the exit status it reports.
+    pub fn delete_task_by_force(&self, id: &str) -> Result<i32> {
+        exit_status(self.bed.ctr(["task", "delete", "-f", id])?)
+    }
+
+    /// `ctr container delete`.
+    pub fn delete_container(&self, id: &str) -> Result<()> {
+        self.bed.ctr(["container", "delete", id])?.ok()?;
+        Ok(())
+    }
+
+    /// Waits for the task's end, deletes task and container, gives the exit status.
+    pub fn finish(&self, id: &str) -> Result<i32> {
+        self.becomes(id, "STOPPED")?;
+        let status = self.delete_task(id)?;
+        self.delete_container(id)?;
+        Ok(status)
+    }
+
+    /// Ends a task by SIGKILL and removes it; gives the exit status.
+    pub fn kill_and_finish(&self, id: &str) -> Result<i32> {
+        self.kill(id, "SIGKILL")?;
+        self.finish(id)
+    }
+}
+
+/// `ctr task delete` reports the guest's status as its own exit code or, in newer versions, in a warning.
+fn exit_status(output: Output) -> Result<i32> {
+    let said = output.err();
+    if let Some((_, code)) = said.rsplit_once("exit with non-zero exit code ") {
+        let digits: String = code.chars().take_while(char::is_ascii_digit).collect();
+        return digits.parse().with_context(|| format!("status in {said}"));
+    }
+    if output.status != 0 && !said.trim().is_empty() {
+        bail!("not deleted: {output}");
+    }
+    Ok(output.status)
+}

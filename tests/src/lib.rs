@@ -1,0 +1,40 @@
+//! The testbed: private containerds, a `ctr` with a deadline on every call, and `/proc` to see what is left.
+//! Called by the end-to-end tests in `tests/tests/` and by the benches.
+//!
+//! In the order a test uses them:
+//! - [`runtime`]: which shim, image and guest program a case runs with.
+//! - [`containerd`]: one private containerd in a directory of its own, cleaned up and checked for leftovers on drop.
+//! - [`builder`]: what is unusual about it.
+//! - [`config`]: that containerd's configuration file.
+//! - [`command`]: a child process with captured output and a deadline; `ctr` calls are these.
+//! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
+//! - [`shim`]: a shim driven by its command line and ttrpc socket alone, for what `ctr` cannot ask for.
+//! - [`sink`]: the event service such a shim reports to.
+//! - [`bundle`]: the bundle directories such a shim is given.
+//! - [`proc`]: the OS processes, threads, mounts and sockets of a bed.
+//! - [`suite!`]: one list of cases, instantiated for several runtimes.
+//! - [`traces`]: what a bed may leave on the machine, and its removal.
+//! - [`poll`]: wait for a condition, with a deadline.
+//!
+//! Everything here needs root and a containerd; where one is missing the error says so, nothing is skipped.
+
+pub mod builder;
+pub mod bundle;
+pub mod command;
+pub mod config;
+pub mod containerd;
+pub mod containers;
+pub mod poll;
+pub mod proc;
+pub mod runtime;
+pub mod shim;
+pub mod sink;
+mod suite;
+pub mod traces;
+
+pub use builder::Builder;
+pub use command::{Command, Output, Running};
+pub use containerd::Containerd;
+pub use containers::{Containers, check};
+pub use poll::poll_until;
+pub use runtime::{Image, Runtime};

@@ -1,0 +1,116 @@
+//! The OS processes, threads, mounts and sockets that belong to a bed; read by `containerd`'s clean-up and by tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+/// An OS process that runs a shim, known by its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shim {
+    /// Its process id.
+    pub pid: u32,
+    /// The `-id` it was started with: the container that opened the group.
+    pub id: String,
+    /// The `-namespace` it was started with.
+    pub namespace: String,
+    /// All arguments, for messages.
+    pub line: String,
+}
+
+/// The shims whose `-address` is this containerd's, short-lived `start` and `delete` calls left out.
+pub fn shims_of(address: &Path) -> Vec<Shim> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| shim(pid, address)).collect()
+}
+
+/// How many threads an OS process has.
+pub fn threads(pid: u32) -> Result<usize> {
+    let tasks = format!("/proc/{pid}/task");
+    Ok(fs::read_dir(&tasks).with_context(|| tasks)?.count())
+}
+
+/// Whether this OS process exists and is no zombie.
+pub fn alive(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // The state follows the name, which stands in brackets and may hold anything.
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Mount points at or below `path`, innermost last.
+pub fn mounts_below(path: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points
+        .map(|point| PathBuf::from(unescaped(point)))
+        .filter(|point| point.starts_with(path))
+        .collect()
+}
+
+/// The socket file of a group (a pod's id, or the container's) as every containerd shim names it.
+pub fn socket_path(address: &Path, namespace: &str, group: &str) -> PathBuf {
+    let name = format!("{}/{namespace}/{group}", address.display());
+    let digest = Sha256::digest(name.as_bytes());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Path::new("/run/containerd/s").join(hex)
+}
+
+/// FIFO files below `/run/containerd/fifo` of this container: `ctr` makes a directory there for every task.
+pub fn fifos_of(id: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir("/run/containerd/fifo") else {
+        return Vec::new();
+    };
+    let dirs = entries.flatten().map(|entry| entry.path());
+    let files = dirs.flat_map(|dir| {
+        fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    });
+    let prefix = format!("{id}-");
+    files
+        .filter(|file| {
+            file.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        })
+        .collect()
+}
+
+fn shim(pid: u32, address: &Path) -> Option<Shim> {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let args: Vec<String> = raw
+        .split(|byte| *byte == 0)
+        .map(|arg| String::from_utf8_lossy(arg).into_owned())
+        .collect();
+    let value = |flag: &str| {
+        let at = args.iter().position(|arg| arg.trim_start_matches('-') == flag)?;
+        args.get(at + 1).cloned()
+    };
+    let short_lived = args.iter().skip(1).any(|arg| arg == "start" || arg == "delete");
+    if short_lived || value("address")? != address.to_str()? {
+        return None;
+    }
+    Some(Shim {
+        pid,
+        id: value("id")?,
+        namespace: value("namespace")?,
+        line: args.join(" ").trim().to_owned(),
+    })
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal escapes.
+fn unescaped(point: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(point.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+}

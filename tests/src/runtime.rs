@@ -1,0 +1,128 @@
+//! Which shim, image and guest program a case runs with; named by tests and benches, read by `containerd` and `containers`.
+
+use std::path::PathBuf;
+
+/// A containerd runtime under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// The product: `containerd-shim-wasmtime-v1`.
+    Wasmtime,
+    /// The example engine whose guest is a plain async Rust function, with the same commands as the wasm guest.
+    Native,
+    /// runc with the guest compiled natively: it shows that the tests are right.
+    Runc,
+    /// The benches' shim that does nothing.
+    Floor,
+}
+
+/// An image the testbed can load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// A plain Linux image with the wasm guest in its rootfs.
+    Wasmtest,
+    /// The same guest as a wasm OCI image.
+    WasmtestOci,
+    /// The guest as a static Linux program.
+    WasmtestNative,
+}
+
+impl Runtime {
+    /// The name for `ctr --runtime`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasmtime => "io.containerd.wasmtime.v1",
+            Self::Native => "io.containerd.native.v1",
+            Self::Runc => "io.containerd.runc.v2",
+            Self::Floor => "io.containerd.floor.v1",
+        }
+    }
+
+    /// The shim's file name, as containerd derives it from the runtime's name.
+    pub fn shim(self) -> &'static str {
+        match self {
+            Self::Wasmtime => "containerd-shim-wasmtime-v1",
+            Self::Native => "containerd-shim-native-v1",
+            Self::Runc => "containerd-shim-runc-v2",
+            Self::Floor => "containerd-shim-floor-v1",
+        }
+    }
+
+    /// The program of the workspace that is this shim; none for runc, which the system brings.
+    pub fn program_file(self) -> Option<PathBuf> {
+        let name = match self {
+            Self::Runc => return None,
+            Self::Native => "engine-native",
+            Self::Wasmtime | Self::Floor => self.shim(),
+        };
+        Some(target_dir().join("release").join(name))
+    }
+
+    /// The image with a guest this runtime can run.
+    pub fn image(self) -> Image {
+        match self {
+            Self::Runc => Image::WasmtestNative,
+            Self::Wasmtime | Self::Native | Self::Floor => Image::Wasmtest,
+        }
+    }
+
+    /// Where the guest lies in that image.
+    pub fn guest(self) -> &'static str {
+        match self.image() {
+            Image::WasmtestNative => "/wasmtest",
+            Image::Wasmtest | Image::WasmtestOci => "/wasmtest.wasm",
+        }
+    }
+
+    /// Whether the socket file goes when the shim was killed. runc's `delete` leaves it to the next start.
+    pub fn removes_socket_of_killed_shim(self) -> bool {
+        self != Self::Runc
+    }
+
+    /// Signals the guest program itself handles or ignores. Rust's startup code, which a wasm guest
+    /// has no use for, ignores PIPE and looks for stack overflows at BUS and SEGV.
+    pub fn handled_signals(self) -> &'static [i32] {
+        match self {
+            Self::Runc => &[7, 11, 13],
+            Self::Wasmtime | Self::Native | Self::Floor => &[],
+        }
+    }
+
+    /// Flags for `ctr run` that give a program without handlers the default action of every signal.
+    pub fn default_signal_flags(self) -> &'static [&'static str] {
+        match self {
+            // The first process of a pid namespace is deaf to signals it has no handler for, so it must not
+            // be the first. runc resolves the path: its own namespace is the host's.
+            Self::Runc => &["--with-ns", "pid:/proc/self/ns/pid"],
+            Self::Wasmtime | Self::Native | Self::Floor => &[],
+        }
+    }
+}
+
+impl Image {
+    /// The name the image has in containerd.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasmtest => "docker.io/library/wasmtest:latest",
+            Self::WasmtestOci => "docker.io/library/wasmtest-oci:latest",
+            Self::WasmtestNative => "docker.io/library/wasmtest-native:latest",
+        }
+    }
+
+    /// The tar that `make images` writes.
+    pub fn tar(self) -> PathBuf {
+        let file = match self {
+            Self::Wasmtest => "wasmtest.tar",
+            Self::WasmtestOci => "wasmtest-oci.tar",
+            Self::WasmtestNative => "wasmtest-native.tar",
+        };
+        target_dir().join("images").join(file)
+    }
+}
+
+/// The workspace's target folder: `CARGO_TARGET_DIR`, or `target` beside the workspace's manifest.
+pub fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    }
+}

@@ -1,0 +1,157 @@
+//! What a containerd, real or played, and its shims may leave on the machine; kept by `containerd` and `shim`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::poll::poll_until;
+use crate::proc::{self, Shim};
+
+/// The directory, the containerd namespace and the names that one bed used.
+#[derive(Debug)]
+pub struct Traces {
+    dir: PathBuf,
+    namespace: String,
+    // Every name a shim may have been started for, so that a socket file left behind is found by
+    // its hash. A mutex because tests call ctr from several threads.
+    named: Mutex<BTreeSet<String>>,
+}
+
+impl Traces {
+    /// A fresh directory and a namespace that no other bed of the machine uses.
+    pub fn new() -> Result<Self> {
+        static BEDS: AtomicU32 = AtomicU32::new(0);
+        let root = rustix::process::geteuid().is_root();
+        ensure!(root, "containerd and shims need root: run the tests as root");
+        // Kept, not deleted on drop: deleting through a mount left behind would delete what is mounted.
+        let dir = tempfile::Builder::new().prefix("bed").tempdir_in("/tmp")?.keep();
+        let number = BEDS.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("t{}-{number}", std::process::id());
+        Ok(Self {
+            dir,
+            namespace,
+            named: Mutex::default(),
+        })
+    }
+
+    /// The directory everything of the bed lies in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The containerd namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The gRPC socket; a short name, as a socket's path ends at 106 bytes.
+    pub fn address(&self) -> PathBuf {
+        self.dir.join("c.sock")
+    }
+
+    /// Remembers that a shim may have been started for this group.
+    pub fn name(&self, group: &str) {
+        self.lock().insert(group.to_owned());
+    }
+
+    /// The socket file of a group.
+    pub fn socket(&self, group: &str) -> PathBuf {
+        self.name(group);
+        proc::socket_path(&self.address(), &self.namespace, group)
+    }
+
+    /// Shims of this address that run now.
+    pub fn shims(&self) -> Vec<Shim> {
+        proc::shims_of(&self.address())
+    }
+
+    /// Socket files that exist now.
+    pub fn sockets(&self) -> Vec<PathBuf> {
+        let address = self.address();
+        let paths: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|group| proc::socket_path(&address, &self.namespace, group))
+            .collect();
+        paths.into_iter().filter(|path| path.exists()).collect()
+    }
+
+    /// Mounts below the directory.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        proc::mounts_below(&self.dir)
+    }
+
+    /// Shims, socket files and mounts that exist now, one a line.
+    pub fn left(&self) -> Vec<String> {
+        let shims = self
+            .shims()
+            .into_iter()
+            .map(|shim| format!("shim {}: {}", shim.pid, shim.line));
+        let sockets = self
+            .sockets()
+            .into_iter()
+            .map(|path| format!("socket {}", path.display()));
+        let mounts = self
+            .mounts()
+            .into_iter()
+            .map(|path| format!("mount {}", path.display()));
+        shims.chain(sockets).chain(mounts).collect()
+    }
+
+    /// Removes by force what should have gone by itself, and the directory; gives what went wrong.
+    pub fn sweep(&self) -> Vec<String> {
+        for shim in self.shims() {
+            if let Some(pid) = i32::try_from(shim.pid).ok().and_then(Pid::from_raw) {
+                // Fails only if it ended by itself in between.
+                kill_process(pid, Signal::KILL).ok();
+            }
+        }
+        for path in self.sockets() {
+            fs::remove_file(path).ok();
+        }
+        // The innermost first: a mount may stand on another one. What stays shows below.
+        for mount in self.mounts().iter().rev() {
+            unmount(mount, UnmountFlags::DETACH).ok();
+        }
+        if !self.mounts().is_empty() {
+            return vec![format!("kept, something is still mounted below {}", self.dir.display())];
+        }
+        let removed = fs::remove_dir_all(&self.dir);
+        removed
+            .err()
+            .map(|error| format!("{}: {error}", self.dir.display()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Reports what was left; a test that has not failed yet fails by it.
+    pub fn report(&self, faults: &[String]) {
+        if faults.is_empty() {
+            return;
+        }
+        eprintln!("left by {}: {faults:#?}", self.namespace);
+        assert!(
+            std::thread::panicking(),
+            "{} was not clean: {faults:#?}",
+            self.namespace
+        );
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.named.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Waits until `left` gives nothing: shims leave a moment after their last container's removal.
+pub fn becomes_clean(left: impl Fn() -> Vec<String>) -> Result<()> {
+    let limit = Duration::from_secs(5);
+    let clean = poll_until("nothing left", limit, || left().is_empty().then_some(()));
+    clean.with_context(|| format!("left: {:#?}", left()))
+}

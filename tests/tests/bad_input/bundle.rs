@@ -1,0 +1,146 @@
+//! Bundles that are incomplete, broken or gone; the cases are listed in `main.rs`.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use runwasi_tests::bundle::Bundle;
+use runwasi_tests::shim::{Player, bind, reason};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Far more than any real specification.
+const HUGE: usize = 256 << 20;
+
+/// The shim's refusal of this bundle, at `start` or at `Create`, with everything cleaned up as containerd does it.
+fn bundle_is_refused(p: &Player, bundle: &Bundle) -> Result<String> {
+    let id = "bad";
+    let started = p.start(id, bundle.path())?;
+    if started.status != 0 {
+        p.becomes_clean()?;
+        return started.refused();
+    }
+    let client = runwasi_tests::shim::TaskClient::connect(started.out().trim())?;
+    let said = match client.create(id, bundle.path(), &[]) {
+        Ok(_) => bail!("created"),
+        Err(error) => reason(&error),
+    };
+    p.finish(&client, id, bundle.path())?;
+    p.becomes_clean()?;
+    Ok(said)
+}
+
+pub(crate) fn missing_config_is_refused(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/a"])?;
+    fs::remove_file(bundle.path().join("config.json"))?;
+    super::says(&bundle_is_refused(p, &bundle)?, &["config.json"], &["no such file"])
+}
+
+pub(crate) fn invalid_config_is_refused(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/a"])?;
+    bundle.write_config(b"{ \"ociVersion\": ")?;
+    // runc's shim gives the parser's words alone.
+    super::says(&bundle_is_refused(p, &bundle)?, &[], &["config.json", "unexpected eof"])
+}
+
+pub(crate) fn config_that_is_a_directory_is_refused(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/a"])?;
+    fs::remove_file(bundle.path().join("config.json"))?;
+    fs::create_dir(bundle.path().join("config.json"))?;
+    super::says(
+        &bundle_is_refused(p, &bundle)?,
+        &["config.json"],
+        &["directory", "regular file"],
+    )
+}
+
+pub(crate) fn config_that_is_a_fifo_is_refused(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/a"])?;
+    fs::remove_file(bundle.path().join("config.json"))?;
+    super::module::fifo(&bundle.path().join("config.json"))?;
+    super::says(
+        &bundle_is_refused(p, &bundle)?,
+        &["config.json"],
+        &["fifo", "regular file", "pipe"],
+    )
+}
+
+pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/a"])?;
+    // Sparse: the size alone must be enough.
+    fs::File::create(bundle.path().join("config.json"))?.set_len(HUGE as u64)?;
+    let began = Instant::now();
+    super::says(
+        &bundle_is_refused(p, &bundle)?,
+        &["config.json"],
+        &["large", "big", "exceed", "more than", "limit"],
+    )?;
+    ensure!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+    Ok(())
+}
+
+pub(crate) fn bundle_that_went_before_create_is_refused(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/a"])?;
+    let client = p.connect("bad", bundle.path())?;
+    fs::remove_dir_all(bundle.path())?;
+    let error = client.create("bad", bundle.path(), &[]).err().context("created")?;
+    super::says(&reason(&error), &[&bundle.path().to_string_lossy()], &["no such file"])?;
+    fs::create_dir_all(bundle.path())?;
+    p.finish(&client, "bad", bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn rootfs_that_cannot_be_mounted_is_refused(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/a"])?;
+    let client = p.connect("bad", bundle.path())?;
+    let nowhere = p.dir().join("nowhere");
+    let error = client
+        .create("bad", bundle.path(), &[bind(&nowhere)])
+        .err()
+        .context("created")?;
+    // The Go library names the target only.
+    super::says(&reason(&error), &[], &["no such file"])?;
+    p.finish(&client, "bad", bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn delete_without_a_bundle_ends(p: &Player) -> Result<()> {
+    let bundle = p.bundle("gone", &["/a"])?;
+    let elsewhere = p.dir().join("elsewhere");
+    fs::create_dir(&elsewhere)?;
+    let path = bundle.path().to_string_lossy().into_owned();
+    fs::remove_dir_all(bundle.path())?;
+    // Whatever it answers: it ends, and leaves nothing.
+    p.command("gone", &elsewhere).args(["-bundle", &path, "delete"]).run()?;
+    ensure!(!bundle.path().exists(), "delete made the bundle anew");
+    p.becomes_clean()
+}
+
+pub(crate) fn delete_cleans_up_after_a_killed_shim(p: &Player) -> Result<()> {
+    let bundle = p.bundle("orphan", &["/spin.wat"])?;
+    let layer = p.dir().join("layer");
+    fs::create_dir(&layer)?;
+    fs::write(
+        layer.join("spin.wat"),
+        "(module (memory (export \"memory\") 1) (func (export \"_start\") (loop (br 0))))",
+    )?;
+    let client = p.connect("orphan", bundle.path())?;
+    client.create("orphan", bundle.path(), &[bind(&layer)])?;
+    // The native engine has no such program; a created container is as good to be cleaned up.
+    client.start("orphan").ok();
+    let shims = p.shims();
+    ensure!(shims.len() == 1, "{shims:?}");
+    kill_process(
+        i32::try_from(shims[0].pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("pid")?,
+        Signal::KILL,
+    )?;
+    for _ in 0..2 {
+        // As containerd does it, and again: the second finds nothing to do.
+        let answer = p.delete("orphan", bundle.path())?.ok()?;
+        ensure!(!answer.stdout.is_empty(), "no answer: {answer}");
+    }
+    ensure!(layer.join("spin.wat").exists(), "delete went through the mount");
+    p.becomes_clean()
+}

@@ -1,0 +1,93 @@
+//! FIFOs nobody reads, and ones that are not there; the cases are listed in `main.rs`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use containerd_shim_protos::api::{CreateTaskRequest, CreateTaskResponse};
+use containerd_shim_protos::ttrpc;
+use runwasi_tests::bundle::Bundle;
+use runwasi_tests::shim::{LIMIT, Player, TaskClient, reason};
+use runwasi_tests::{Runtime, runtime};
+
+/// Puts the guest program, natively and as wasm, into the bundle's rootfs.
+pub(crate) fn guest(bundle: &Bundle) -> Result<()> {
+    let guests = runtime::target_dir().join("guests");
+    for (built, name) in [("wasmtest.wasm", "wasmtest.wasm"), ("wasmtest-native", "wasmtest")] {
+        let file = guests.join(built);
+        let to = bundle.path().join("rootfs").join(name);
+        std::fs::copy(&file, to).with_context(|| format!("{} is missing: `make images` builds it", file.display()))?;
+    }
+    std::fs::create_dir_all(bundle.path().join("rootfs/proc"))?;
+    Ok(())
+}
+
+/// `Create` with stdout at `stdout`.
+fn create(client: &TaskClient, id: &str, bundle: &Bundle, stdout: &Path) -> Result<CreateTaskResponse, ttrpc::Error> {
+    let mut request = CreateTaskRequest::new();
+    request.id = id.to_owned();
+    request.bundle = bundle.path().to_string_lossy().into_owned();
+    request.stdout = stdout.to_string_lossy().into_owned();
+    client.call("Create", &request, LIMIT)
+}
+
+fn program(p: &Player) -> &'static str {
+    if p.program().ends_with(Runtime::Runc.shim()) {
+        "/wasmtest"
+    } else {
+        "/wasmtest.wasm"
+    }
+}
+
+pub(crate) fn unread_output_does_not_outlive_a_kill(p: &Player) -> Result<()> {
+    let bundle = p.bundle("mute", &[program(p), "bytes", "1000000"])?;
+    guest(&bundle)?;
+    let client = p.connect("mute", bundle.path())?;
+    let stdout = p.dir().join("out");
+    super::module::fifo(&stdout)?;
+    create(&client, "mute", &bundle, &stdout)?;
+    client.start("mute")?;
+    // A pipe holds 64 KiB: the guest is stuck, the shim must not be.
+    client.kill("mute", 9)?;
+    let status = client.wait("mute")?.exit_status;
+    ensure!(status == 137, "status {status}");
+    client.delete("mute")?;
+    p.finish(&client, "mute", bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn little_unread_output_does_not_delay_the_exit(p: &Player) -> Result<()> {
+    let bundle = p.bundle("quiet", &[program(p), "echo", "x"])?;
+    guest(&bundle)?;
+    let client = p.connect("quiet", bundle.path())?;
+    let stdout = p.dir().join("out");
+    super::module::fifo(&stdout)?;
+    create(&client, "quiet", &bundle, &stdout)?;
+    let began = Instant::now();
+    client.start("quiet")?;
+    let status = client.wait("quiet")?.exit_status;
+    ensure!(status == 0, "status {status}");
+    ensure!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+    client.delete("quiet")?;
+    p.finish(&client, "quiet", bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn missing_fifo_is_refused(p: &Player) -> Result<()> {
+    let bundle = p.bundle("pipeless", &[program(p), "echo", "x"])?;
+    guest(&bundle)?;
+    let client = p.connect("pipeless", bundle.path())?;
+    let stdout = p.dir().join("nowhere/out");
+    let error = create(&client, "pipeless", &bundle, &stdout).err().context("created")?;
+    super::says(&reason(&error), &[&stdout.to_string_lossy()], &["no such file"])?;
+    p.finish(&client, "pipeless", bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn log_nobody_reads_does_not_hang_start(p: &Player) -> Result<()> {
+    let bundle = p.bundle("unread", &["/a"])?;
+    super::module::fifo(&bundle.path().join("log"))?;
+    let client = p.connect("unread", bundle.path())?;
+    p.finish(&client, "unread", bundle.path())?;
+    p.becomes_clean()
+}

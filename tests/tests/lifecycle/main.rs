@@ -1,0 +1,55 @@
+//! The lifecycle of containers under a real containerd, one suite for every runtime; run by `make test`.
+//!
+//! The runc instance runs the same guest as a native program: where it fails, the test is wrong, not the shim.
+//! Differences between the runtimes stand in `Runtime` and in the constants of the cases, with their reasons.
+
+mod crowd;
+mod events;
+mod recovery;
+mod run;
+mod signals;
+mod task;
+
+runwasi_tests::suite! { wasmtime = Wasmtime, native = Native, runc = Runc; {
+    run:
+        arguments_reach_the_guest
+        entrypoint_is_found_as_in_any_container
+        environment_reaches_the_guest
+        exit_status_is_passed_on
+        hello_is_printed
+        megabytes_of_output_arrive_intact
+        megabytes_of_stdin_pass_through
+        rm_leaves_nothing
+        stderr_is_apart_from_stdout
+        trap_ends_with_134
+        working_directory_reaches_the_guest;
+    task:
+        attach_gets_later_output_and_the_exit_status
+        calls_for_an_unknown_container_fail
+        created_container_starts_once
+        delete_gives_the_exit_status
+        delete_while_running_is_denied
+        detached_task_is_running_with_a_pid
+        ended_task_is_stopped_until_deleted
+        forced_delete_ends_a_running_task
+        ps_names_a_process;
+    signals:
+        signals_have_their_default_action
+        sigkill_ends_an_endless_loop
+        sigterm_ends_an_endless_loop
+        signal_after_the_end_is_an_error;
+    recovery:
+        killed_shim_is_seen_as_exit_137
+        id_of_a_killed_shim_can_be_used_again
+        restarted_containerd_still_knows_a_running_task
+        killed_containerd_still_knows_a_running_task
+        restarted_containerd_still_knows_an_exit_status
+        task_that_ends_without_containerd_keeps_its_exit_status;
+    crowd:
+        twenty_containers_run_at_once
+        twenty_clients_wait_for_one_container
+        twenty_attached_ctr_get_the_exit_status;
+    events:
+        run_gives_create_start_exit_delete
+        killed_container_gives_one_exit;
+}}

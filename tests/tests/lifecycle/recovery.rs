@@ -1,0 +1,119 @@
+//! Shims and containerds that die or restart under a container; the cases are listed in `main.rs`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::{Containers, poll_until, proc};
+use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) fn killed_shim_is_seen_as_exit_137(c: &mut Containers) -> Result<()> {
+    let id = c.id("orphan");
+    c.detached(&id, &["sleep", "100"])?;
+    kill_shim(c)?;
+    c.becomes_stopped_or_gone(&id)?;
+    // containerd drops the task of a dead shim by itself; until then it has the status.
+    if c.task(&id)?.is_some() {
+        ensure!(c.delete_task(&id)? == 137);
+    }
+    c.delete_container(&id)?;
+    if !c.runtime.removes_socket_of_killed_shim() {
+        fs::remove_file(c.bed.socket(&id))?;
+    }
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Result<()> {
+    let id = c.id("again");
+    c.detached(&id, &["spin"])?;
+    kill_shim(c)?;
+    c.becomes_stopped_or_gone(&id)?;
+    // The task may be gone already: containerd cleans up after a dead shim by itself, and for a moment
+    // neither shows the task nor takes its id again.
+    c.bed.ctr(["task", "delete", &id])?;
+    c.delete_container(&id)?;
+    let out = poll_until("a free id", Duration::from_secs(10), || {
+        match c.run(&id, &["echo", "anew"]) {
+            Ok(out) if out.err().contains("already exists") => None,
+            other => Some(other),
+        }
+    })??
+    .ok()?;
+    ensure!(out.out() == "anew\n", "{out}");
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn restarted_containerd_still_knows_a_running_task(c: &mut Containers) -> Result<()> {
+    let id = c.id("stay");
+    c.detached(&id, &["sleep", "100"])?;
+    let before = c.is_running(&id)?;
+    c.bed.stop()?;
+    c.bed.start_again()?;
+    still_manageable(c, &id, before.pid)
+}
+
+pub(crate) fn killed_containerd_still_knows_a_running_task(c: &mut Containers) -> Result<()> {
+    let id = c.id("stay");
+    c.detached(&id, &["sleep", "100"])?;
+    let before = c.is_running(&id)?;
+    c.bed.kill9()?;
+    c.bed.start_again()?;
+    still_manageable(c, &id, before.pid)
+}
+
+pub(crate) fn restarted_containerd_still_knows_an_exit_status(c: &mut Containers) -> Result<()> {
+    let id = c.id("kept");
+    c.detached(&id, &["exit", "42"])?;
+    c.becomes(&id, "STOPPED")?;
+    c.bed.stop()?;
+    c.bed.start_again()?;
+    c.becomes(&id, "STOPPED")?;
+    ensure!(c.finish(&id)? == 42);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(c: &mut Containers) -> Result<()> {
+    let id = c.id("alone");
+    c.detached(&id, &["sleep", "1"])?;
+    c.is_running(&id)?;
+    let shim = the_shim(c)?;
+    c.bed.stop()?;
+    // It sleeps a second, so it ends with nobody to tell; the shim has to stay for the one that asks later.
+    let stays = std::time::Instant::now();
+    poll_until("the guest's second", Duration::from_secs(5), || {
+        (stays.elapsed().as_millis() > 1500).then_some(())
+    })?;
+    ensure!(
+        proc::alive(shim),
+        "the shim left with an exit status nobody has collected"
+    );
+    c.bed.start_again()?;
+    c.becomes(&id, "STOPPED")?;
+    ensure!(c.finish(&id)? == 0);
+    c.bed.becomes_clean()
+}
+
+fn still_manageable(c: &Containers, id: &str, pid: u32) -> Result<()> {
+    let task = c.becomes(id, "RUNNING")?;
+    ensure!(task.pid == pid, "{task:?} instead of pid {pid}");
+    ensure!(c.kill_and_finish(id)? == 137);
+    // The restarted containerd starts new ones, too.
+    let out = c.run(&c.id("new"), &["echo", "new"])?.ok()?;
+    ensure!(out.out() == "new\n", "{out}");
+    c.bed.becomes_clean()
+}
+
+fn the_shim(c: &Containers) -> Result<u32> {
+    let shims = c.bed.shims();
+    ensure!(shims.len() == 1, "one container, one shim: {shims:?}");
+    Ok(shims[0].pid)
+}
+
+fn kill_shim(c: &Containers) -> Result<()> {
+    let shim = the_shim(c)?;
+    let pid = i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?;
+    kill_process(pid, Signal::KILL)?;
+    poll_until("end of the shim", Duration::from_secs(5), || {
+        (!proc::alive(shim)).then_some(())
+    })
+}

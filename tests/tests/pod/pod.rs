@@ -1,0 +1,170 @@
+//! One shim per pod: sharing, joining, leaving; the cases are listed in `main.rs`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::{Containers, poll_until, proc};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Starts a container of the pod `pod` in the background, with the annotations the CRI gives.
+pub(crate) fn join(c: &Containers, pod: &str, kind: &str, id: &str, args: &[&str]) -> Result<()> {
+    let pod = format!("io.kubernetes.cri.sandbox-id={pod}");
+    let kind = format!("io.kubernetes.cri.container-type={kind}");
+    c.detached_with(&["--annotation", &pod, "--annotation", &kind], id, args)
+}
+
+/// A pod of three sleeping containers.
+pub(crate) fn three(c: &Containers, pod: &str) -> Result<[String; 3]> {
+    let ids = ["a", "b", "c"].map(|name| c.id(&format!("{name}-{pod}")));
+    for (id, kind) in ids.iter().zip(["sandbox", "container", "container"]) {
+        join(c, pod, kind, id, &["sleep", "100"])?;
+    }
+    Ok(ids)
+}
+
+/// The one shim of the bed.
+pub(crate) fn only_shim(c: &Containers) -> Result<u32> {
+    let shims = c.bed.shims();
+    ensure!(shims.len() == 1, "one pod, one shim: {shims:?}");
+    Ok(shims[0].pid)
+}
+
+pub(crate) fn three_containers_share_one_process_and_one_socket(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    let ids = three(c, &pod)?;
+    only_shim(c)?;
+    let socket = c.bed.socket(&pod);
+    ensure!(socket.exists(), "{} is missing", socket.display());
+    for id in &ids {
+        c.is_running(id)?;
+        let address = fs::read_to_string(c.bed.bundle(id).join("address"))?;
+        ensure!(
+            address == format!("unix://{}", socket.display()),
+            "{id} is at {address}"
+        );
+        ensure!(!c.bed.socket(id).exists(), "{id} has a socket of its own");
+    }
+    all_killed(c, &ids)
+}
+
+pub(crate) fn each_container_ends_on_its_own(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    let [a, b, last] = three(c, &pod)?;
+    let (brief, late) = (c.id("brief"), c.id("late"));
+    join(c, &pod, "container", &brief, &["exit", "7"])?;
+    ensure!(c.finish(&brief)? == 7);
+    ensure!(c.kill_and_finish(&b)? == 137);
+    join(c, &pod, "container", &late, &["exit", "9"])?;
+    ensure!(c.finish(&late)? == 9);
+    for id in [&a, &last] {
+        c.is_running(id)?;
+    }
+    all_killed(c, &[a, last])
+}
+
+pub(crate) fn removal_of_the_first_container_keeps_the_others(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    let [first, b, last] = three(c, &pod)?;
+    let shim = only_shim(c)?;
+    // The shim was started for it and in its bundle, which goes now.
+    ensure!(c.kill_and_finish(&first)? == 137);
+    ensure!(only_shim(c)? == shim);
+    for id in [&b, &last] {
+        c.is_running(id)?;
+    }
+    all_killed(c, &[b, last])
+}
+
+pub(crate) fn last_removal_lets_the_shim_leave(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    let ids = three(c, &pod)?;
+    let shim = only_shim(c)?;
+    for id in &ids[..2] {
+        ensure!(c.kill_and_finish(id)? == 137);
+    }
+    ensure!(proc::alive(shim), "the shim left before its last container");
+    // Ended but not yet removed: it still has an exit status to give.
+    c.kill(&ids[2], "SIGKILL")?;
+    c.becomes(&ids[2], "STOPPED")?;
+    ensure!(
+        proc::alive(shim),
+        "the shim left with an exit status nobody has collected"
+    );
+    ensure!(c.finish(&ids[2])? == 137);
+    poll_until("end of the shim", Duration::from_secs(5), || {
+        (!proc::alive(shim)).then_some(())
+    })?;
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn pod_takes_a_container_after_another_ended(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    let ids = three(c, &pod)?;
+    let shim = only_shim(c)?;
+    ensure!(c.kill_and_finish(&ids[1])? == 137);
+    // The same id again, in the same pod.
+    join(c, &pod, "container", &ids[1], &["sleep", "100"])?;
+    ensure!(only_shim(c)? == shim);
+    all_killed(c, &ids)
+}
+
+pub(crate) fn pods_do_not_share_a_process(c: &mut Containers) -> Result<()> {
+    let one = three(c, &c.id("pod1"))?;
+    let two = three(c, &c.id("pod2"))?;
+    ensure!(c.bed.shims().len() == 2, "{:?}", c.bed.shims());
+    for id in &one {
+        ensure!(c.kill_and_finish(id)? == 137);
+    }
+    poll_until("end of the first pod's shim", Duration::from_secs(5), || {
+        only_shim(c).ok()
+    })?;
+    for id in &two {
+        c.is_running(id)?;
+    }
+    all_killed(c, &two)
+}
+
+pub(crate) fn killed_shim_of_a_pod_is_seen_for_every_container(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    let ids = three(c, &pod)?;
+    let shim = only_shim(c)?;
+    kill_process(
+        i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?,
+        Signal::KILL,
+    )?;
+    for id in &ids {
+        c.becomes_stopped_or_gone(id)?;
+        c.bed.ctr(["task", "delete", id])?;
+        c.delete_container(id)?;
+    }
+    if !c.runtime.removes_socket_of_killed_shim() {
+        fs::remove_file(c.bed.socket(&pod))?;
+    }
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn restarted_containerd_still_knows_every_container_of_a_pod(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    let ids = three(c, &pod)?;
+    let brief = c.id("brief");
+    join(c, &pod, "container", &brief, &["exit", "7"])?;
+    c.becomes(&brief, "STOPPED")?;
+    let shim = only_shim(c)?;
+    c.bed.stop()?;
+    c.bed.start_again()?;
+    ensure!(only_shim(c)? == shim);
+    for id in &ids {
+        c.becomes(id, "RUNNING")?;
+    }
+    ensure!(c.finish(&brief)? == 7);
+    all_killed(c, &ids)
+}
+
+fn all_killed(c: &Containers, ids: &[String]) -> Result<()> {
+    for id in ids {
+        let status = c.kill_and_finish(id)?;
+        ensure!(status == 137, "{id}: status {status}");
+    }
+    c.bed.becomes_clean()
+}

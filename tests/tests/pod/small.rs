@@ -1,0 +1,38 @@
+//! How little a pod costs in OS processes and threads; the cases are listed in `main.rs`.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use runwasi_tests::{Containers, proc};
+
+use crate::pod::{only_shim, three};
+
+/// What the project promises for a shim whose guests sleep.
+const THREADS: usize = 8;
+
+pub(crate) fn no_container_has_an_os_process_of_its_own(c: &mut Containers) -> Result<()> {
+    three(c, &c.id("pod"))?;
+    let shim = only_shim(c)?;
+    let mut children = String::new();
+    for task in fs::read_dir(format!("/proc/{shim}/task"))? {
+        children += &fs::read_to_string(task?.path().join("children"))?;
+    }
+    ensure!(children.trim().is_empty(), "the shim has child processes: {children}");
+    Ok(())
+}
+
+pub(crate) fn shim_has_at_most_eight_threads_while_a_guest_sleeps(c: &mut Containers) -> Result<()> {
+    c.detached(&c.id("alone"), &["sleep", "100"])?;
+    few_threads(c)
+}
+
+pub(crate) fn shim_has_at_most_eight_threads_with_a_pod_of_sleeping_guests(c: &mut Containers) -> Result<()> {
+    three(c, &c.id("pod"))?;
+    few_threads(c)
+}
+
+fn few_threads(c: &Containers) -> Result<()> {
+    let threads = proc::threads(only_shim(c)?)?;
+    ensure!(threads <= THREADS, "{threads} threads");
+    Ok(())
+}
