@@ -88,7 +88,7 @@ impl Container {
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, CreateError> {
         let (config, rootfs) = prepare(&request).await?;
-        let stdio = Stdio::open(&request.stdio)?;
+        let stdio = Stdio::open(&request.stdio).await?;
         let instance: Arc<dyn Instance> = match rootfs {
             None => Arc::new(Pause),
             Some(rootfs) => {

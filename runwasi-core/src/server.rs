@@ -33,6 +33,7 @@ pub async fn serve(listener: UnixListener, sandbox: Sandbox) -> Result<(), Serve
     end_guests(&sandbox, &tasks).await;
     // Waits for the handlers under way, the one that answers `Shutdown` among them.
     server.disconnect().await;
+    sandbox.abandon();
     Ok(())
 }
 

@@ -10,16 +10,24 @@ use std::os::fd::AsRawFd;
 
 use runwasi_core::{EngineError, InstanceSpec};
 use wasmtime::Linker;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p1, p1::WasiP1Ctx};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p0, p1, p1::WasiP1Ctx};
 
 use crate::{
     instance::Guest,
     stdio::{Stdin, Stdout},
 };
 
-/// Adds what guests may import.
+/// Adds what guests may import: preview 1, and its predecessor under its old name.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    p1::add_to_linker_async(linker, |guest| &mut guest.wasi)
+    p1::add_to_linker_async(linker, |guest| &mut guest.wasi)?;
+    p0::add_to_linker_async(linker, |guest| &mut guest.wasi)?;
+    // The library traps on statuses from 126 on; a container's program may end with any of 256.
+    linker.allow_shadowing(true);
+    for module in ["wasi_snapshot_preview1", "wasi_unstable"] {
+        linker.func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+    }
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 /// The context of one run.

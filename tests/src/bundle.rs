@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 /// A bundle directory: `config.json`, `rootfs` and whatever a test adds or takes away.
@@ -58,14 +59,19 @@ impl Bundle {
         fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// Files and directories in the bundle, `rootfs` left out: what a shim wrote there.
+    /// Files and directories in the bundle, those containerd makes left out: what a shim wrote there.
     pub fn entries(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
-        names.retain(|name| name != "rootfs" && name != "config.json");
+        names.retain(|name| !["rootfs", "config.json", "log"].contains(&name.as_str()));
         names.sort();
         names
     }
+}
+
+/// Makes a FIFO.
+pub fn fifo(path: &Path) -> Result<()> {
+    mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0).with_context(|| format!("cannot make {}", path.display()))
 }

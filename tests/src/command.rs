@@ -4,17 +4,14 @@
 //! call is a finding, never a hung test run.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use anyhow::{Context, Result, ensure};
+
+use crate::running::Running;
 
 /// Long enough for a loaded 2-core machine, short enough that a hang is reported while one still watches.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -41,25 +38,6 @@ pub struct Output {
     pub stderr: Vec<u8>,
     /// From just before the spawn until the exit was seen.
     pub took: Duration,
-}
-
-/// A command that runs in the background; killed when dropped.
-#[derive(Debug)]
-pub struct Running {
-    child: Child,
-    line: String,
-    began: Instant,
-    deadline: Duration,
-    stdout: Collector,
-    stderr: Collector,
-}
-
-#[derive(Debug)]
-struct Collector {
-    // Shared with the reading thread; a mutex because tests look at the output while it grows.
-    bytes: Arc<Mutex<Vec<u8>>>,
-    // Disconnects at end of file.
-    ended: Receiver<()>,
 }
 
 impl Command {
@@ -130,16 +108,7 @@ impl Command {
             // that ends early breaks the pipe, which is its right.
             std::thread::spawn(move || drop(pipe.write_all(&self.stdin)));
         }
-        let stdout = Collector::start(child.stdout.take().context("stdout is piped")?);
-        let stderr = Collector::start(child.stderr.take().context("stderr is piped")?);
-        Ok(Running {
-            child,
-            line: self.line,
-            began,
-            deadline: self.deadline,
-            stdout,
-            stderr,
-        })
+        Running::collect(child, self.line, began, self.deadline)
     }
 }
 
@@ -185,96 +154,6 @@ impl std::fmt::Display for Output {
             self.line, self.status, self.took
         )
     }
-}
-
-impl Running {
-    /// The OS process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// What it has written to stdout up to now.
-    pub fn stdout_so_far(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.stdout.bytes)).into_owned()
-    }
-
-    /// What it has written to stderr up to now.
-    pub fn stderr_so_far(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.stderr.bytes)).into_owned()
-    }
-
-    /// Ends it with SIGKILL; for commands that would run for ever, like `ctr events`.
-    pub fn kill(mut self) -> Result<Output> {
-        self.child
-            .kill()
-            .with_context(|| format!("cannot kill {}", self.line))?;
-        self.wait()
-    }
-
-    /// Waits for its end, within the deadline.
-    pub fn wait(mut self) -> Result<Output> {
-        let child = Pid::from_child(&self.child);
-        let pidfd = pidfd_open(child, PidfdFlags::empty()).with_context(|| format!("pidfd of {}", self.line))?;
-        let left = self.deadline.saturating_sub(self.began.elapsed());
-        let timeout = left.try_into().context("deadline too long")?;
-        let mut ends = [PollFd::new(&pidfd, PollFlags::IN)];
-        let ended = poll(&mut ends, Some(&timeout)).with_context(|| format!("waiting for {}", self.line))?;
-        if ended == 0 {
-            let (out, err) = (self.stdout_so_far(), self.stderr_so_far());
-            bail!(
-                "hung for {:?}: `{}`\nstdout: {out}\nstderr: {err}",
-                self.deadline,
-                self.line
-            );
-        }
-        let status = self.child.wait()?;
-        let took = self.began.elapsed();
-        Ok(Output {
-            line: self.line.clone(),
-            status: status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(-1),
-            stdout: self.stdout.finish("stdout", &self.line)?,
-            stderr: self.stderr.finish("stderr", &self.line)?,
-            took,
-        })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only when it is gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-impl Collector {
-    fn start(mut pipe: impl Read + Send + 'static) -> Self {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let (end, ended) = channel();
-        let sink = Arc::clone(&bytes);
-        std::thread::spawn(move || {
-            let mut chunk = vec![0; 64 * 1024];
-            while let Ok(n @ 1..) = pipe.read(&mut chunk) {
-                lock(&sink).extend_from_slice(&chunk[..n]);
-            }
-            drop(end);
-        });
-        Self { bytes, ended }
-    }
-
-    /// The whole output. A process left behind that still holds the pipe is an error: containerd, too,
-    /// would wait for such a shim's `start` for ever.
-    fn finish(&self, name: &str, line: &str) -> Result<Vec<u8>> {
-        let grace = Duration::from_secs(5);
-        if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = self.ended.recv_timeout(grace) {
-            bail!("`{line}` ended, but its {name} is still held open by a process it left");
-        }
-        Ok(std::mem::take(&mut *lock(&self.bytes)))
-    }
-}
-
-fn lock(bytes: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
-    bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn shortened(bytes: &[u8]) -> String {

@@ -7,8 +7,10 @@
 //! - [`builder`]: what is unusual about it.
 //! - [`config`]: that containerd's configuration file.
 //! - [`command`]: a child process with captured output and a deadline; `ctr` calls are these.
+//! - [`running`]: such a process while it runs.
 //! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
-//! - [`shim`]: a shim driven by its command line and ttrpc socket alone, for what `ctr` cannot ask for.
+//! - [`player`]: a shim driven by its command line and socket alone, for what `ctr` cannot ask for.
+//! - [`shim`]: that socket.
 //! - [`sink`]: the event service such a shim reports to.
 //! - [`bundle`]: the bundle directories such a shim is given.
 //! - [`proc`]: the OS processes, threads, mounts and sockets of a bed.
@@ -24,8 +26,10 @@ pub mod command;
 pub mod config;
 pub mod containerd;
 pub mod containers;
+pub mod player;
 pub mod poll;
 pub mod proc;
+pub mod running;
 pub mod runtime;
 pub mod shim;
 pub mod sink;
@@ -33,8 +37,10 @@ mod suite;
 pub mod traces;
 
 pub use builder::Builder;
-pub use command::{Command, Output, Running};
+pub use command::{Command, Output};
 pub use containerd::Containerd;
 pub use containers::{Containers, check};
+pub use player::Player;
 pub use poll::poll_until;
+pub use running::Running;
 pub use runtime::{Image, Runtime};

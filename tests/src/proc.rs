@@ -66,23 +66,21 @@ pub fn socket_path(address: &Path, namespace: &str, group: &str) -> PathBuf {
 
 /// FIFO files below `/run/containerd/fifo` of this container: `ctr` makes a directory there for every task.
 pub fn fifos_of(id: &str) -> Vec<PathBuf> {
+    let prefix = format!("{id}-");
+    fifos(|name| name.starts_with(&prefix))
+}
+
+/// FIFO files below `/run/containerd/fifo` whose name `ours` accepts.
+pub fn fifos(ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/run/containerd/fifo") else {
         return Vec::new();
     };
-    let dirs = entries.flatten().map(|entry| entry.path());
-    let files = dirs.flat_map(|dir| {
-        fs::read_dir(dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-    });
-    let prefix = format!("{id}-");
+    let files = entries
+        .flatten()
+        .flat_map(|dir| fs::read_dir(dir.path()).into_iter().flatten().flatten());
     files
-        .filter(|file| {
-            file.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-        })
+        .filter(|file| file.file_name().to_str().is_some_and(&ours))
+        .map(|file| file.path())
         .collect()
 }
 

@@ -116,6 +116,14 @@ impl Traces {
         for path in self.sockets() {
             fs::remove_file(path).ok();
         }
+        // ctr removes a task's FIFOs when it deletes the task; one that vanished with its shim leaves them.
+        let ours = format!("-{}-std", self.namespace);
+        for dir in proc::fifos(|name| name.contains(&ours))
+            .iter()
+            .filter_map(|file| file.parent())
+        {
+            fs::remove_dir_all(dir).ok();
+        }
         // The innermost first: a mount may stand on another one. What stays shows below.
         for mount in self.mounts().iter().rev() {
             unmount(mount, UnmountFlags::DETACH).ok();

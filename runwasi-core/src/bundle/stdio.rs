@@ -3,7 +3,9 @@
 //! Every FIFO is opened so that the open never waits and a reader or writer may be absent, slow, gone or come back:
 //!
 //! * Output FIFOs are opened for reading *and* writing (`fifo(7)`): there is always a reader, so no `EPIPE` when a
-//!   client detaches, and a later `attach` finds what is still in the pipe. A full pipe makes the guest wait, not its thread.
+//!   client detaches, and a later `attach` finds what is still in the pipe. A full pipe makes the guest wait, not its
+//!   thread. But what is in a FIFO is lost with its last fd, and clients open their end on the side, perhaps after we
+//!   have written and left: so the first thing is to wait, for a bounded time, until a reader is there.
 //! * The stdin FIFO is opened for reading, and for writing, too, until `CloseIO`: its end is only seen when
 //!   containerd says so and every other writer is gone. `containerd-shim-runc-v2` does the same.
 
@@ -14,9 +16,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::net::unix::pipe;
+use tokio::{
+    net::unix::pipe,
+    time::{Duration, Instant, sleep},
+};
 
 use crate::process::StdioPaths;
+
+/// How long a reader of the output may be late. Clients open their end before or while they ask for the container.
+const READER_PATIENCE: Duration = Duration::from_millis(500);
+const READER_POLL: Duration = Duration::from_millis(1);
 
 /// The three streams of a process. Clones speak of the same streams; the FIFOs are closed with the last clone.
 #[derive(Clone, Debug, Default)]
@@ -53,19 +62,20 @@ pub enum StdioError {
 }
 
 impl Stdio {
-    /// Opens what containerd asked for. Must run inside the Tokio runtime whose reactor is to watch the pipes.
-    pub fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
+    /// Opens what containerd asked for, on the Tokio runtime whose reactor is to watch the pipes. Waits up to half a
+    /// second for readers of the output.
+    pub async fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
         if paths.terminal {
             return Err(StdioError::Unsupported {
                 what: "a terminal".into(),
                 why: "this version gives guests pipes only",
             });
         }
-        Ok(Self {
-            stdin: Input::open(&paths.stdin)?,
-            stdout: Output::open("stdout", &paths.stdout)?,
-            stderr: Output::open("stderr", &paths.stderr)?,
-        })
+        let stdin = Input::open(&paths.stdin)?;
+        let deadline = Instant::now() + READER_PATIENCE;
+        let stdout = Output::open("stdout", &paths.stdout, deadline).await?;
+        let stderr = Output::open("stderr", &paths.stderr, deadline).await?;
+        Ok(Self { stdin, stdout, stderr })
     }
 }
 
@@ -142,16 +152,21 @@ impl Input {
 pub struct Output(Option<Arc<pipe::Sender>>);
 
 impl Output {
-    fn open(stream: &'static str, path: &str) -> Result<Self, StdioError> {
+    async fn open(stream: &'static str, path: &str, deadline: Instant) -> Result<Self, StdioError> {
         let Some(path) = fifo_path(stream, path)? else {
             return Ok(Self::default());
         };
-        let sender = pipe::OpenOptions::new().read_write(true).open_sender(path);
-        let sender = sender.map_err(|source| StdioError::Open {
+        let failed = |source| StdioError::Open {
             stream,
             path: path.to_owned(),
             source,
-        })?;
+        };
+        // Held until we have our own reading end: what it proves must not end in between.
+        let _proof = wait_for_reader(path, deadline).await.map_err(failed)?;
+        let sender = pipe::OpenOptions::new()
+            .read_write(true)
+            .open_sender(path)
+            .map_err(failed)?;
         Ok(Self(Some(Arc::new(sender))))
     }
 
@@ -189,6 +204,23 @@ impl Output {
     }
 }
 
+/// Opens the FIFO for writing only, which the kernel refuses (`ENXIO`) as long as nobody reads; `None` if nobody has
+/// come by the deadline.
+async fn wait_for_reader(path: &Path, deadline: Instant) -> io::Result<Option<pipe::Sender>> {
+    loop {
+        match pipe::OpenOptions::new().open_sender(path) {
+            Ok(sender) => return Ok(Some(sender)),
+            Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error),
+            Err(_) if Instant::now() >= deadline => {
+                tracing::debug!(path = %path.display(), "nobody reads");
+                return Ok(None);
+            }
+            // There is no event to wait for: inotify sees an open only once it has succeeded.
+            Err(_) => sleep(READER_POLL).await,
+        }
+    }
+}
+
 /// The path of a FIFO; `None` for no stream.
 fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<Option<&'a Path>, StdioError> {
     if path.is_empty() || path == "/dev/null" {
@@ -206,7 +238,7 @@ fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<Option<&'a Path>
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read, time::Duration};
+    use std::io::Read;
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tokio::time::timeout;
@@ -232,18 +264,41 @@ mod tests {
     #[tokio::test]
     async fn opening_a_fifo_that_nobody_reads_does_not_wait() {
         let directory = tempfile::tempdir().unwrap();
-        let stdio = Stdio::open(&paths(fifo(&directory, "in"), fifo(&directory, "out"))).unwrap();
+        let stdio = Stdio::open(&paths(fifo(&directory, "in"), fifo(&directory, "out")))
+            .await
+            .unwrap();
         timeout(SOON, stdio.stdout.write_all(b"kept for a later reader"))
             .await
             .unwrap()
             .unwrap();
     }
 
+    /// The writer is done and gone before the reader even opens its end.
+    #[tokio::test]
+    async fn a_reader_that_comes_late_misses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let writing = async {
+            let stdio = Stdio::open(&paths(String::new(), path.clone())).await.unwrap();
+            stdio.stdout.write_all(b"all of it").await.unwrap();
+        };
+        let reading = async {
+            sleep(Duration::from_millis(100)).await;
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || std::fs::read(path))
+                .await
+                .unwrap()
+                .unwrap()
+        };
+        let ((), read) = timeout(SOON, async { tokio::join!(writing, reading) }).await.unwrap();
+        assert_eq!(read, b"all of it");
+    }
+
     #[tokio::test]
     async fn a_full_pipe_waits_and_goes_on_when_somebody_reads() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "out");
-        let stdio = Stdio::open(&paths(String::new(), path.clone())).unwrap();
+        let stdio = Stdio::open(&paths(String::new(), path.clone())).await.unwrap();
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[0]).collect();
         let write = stdio.stdout.write_all(&bytes);
         tokio::pin!(write);
@@ -265,7 +320,7 @@ mod tests {
     async fn stdin_ends_when_it_is_closed_and_its_writers_are_gone() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "in");
-        let stdio = Stdio::open(&paths(path.clone(), String::new())).unwrap();
+        let stdio = Stdio::open(&paths(path.clone(), String::new())).await.unwrap();
         let writer = pipe::OpenOptions::new().open_sender(&path).unwrap();
         writer.writable().await.unwrap();
         writer.try_write(b"abc").unwrap();
@@ -287,7 +342,10 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         for path in [file.to_str().unwrap(), "/nonexistent/fifo", "binary:///bin/logger"] {
-            let error = Stdio::open(&paths(String::new(), path.into())).unwrap_err().to_string();
+            let error = Stdio::open(&paths(String::new(), path.into()))
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("stdout"), "{error}");
         }
     }

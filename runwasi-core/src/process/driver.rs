@@ -283,8 +283,8 @@ impl Driver {
 
     /// `run` is over: whatever it has spawned ends with it.
     fn done(&mut self, outcome: Outcome) {
-        let starting = self.run.as_ref().is_some_and(|run| run.starting.is_some());
-        if starting && matches!(outcome, Outcome::Returned(_)) {
+        let ready = self.run.as_mut().and_then(|run| run.ready.as_mut()?.try_recv().ok());
+        if ready.is_some() {
             // Ready and done came at once, and the done was seen first.
             self.ready();
         }

@@ -4,8 +4,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use runwasi_tests::bundle::Bundle;
-use runwasi_tests::shim::{Player, bind, reason};
+use runwasi_tests::Player;
+use runwasi_tests::bundle::{Bundle, fifo};
+use runwasi_tests::shim::{TaskClient, bind, reason};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Far more than any real specification.
@@ -19,7 +20,7 @@ fn bundle_is_refused(p: &Player, bundle: &Bundle) -> Result<String> {
         p.becomes_clean()?;
         return started.refused();
     }
-    let client = runwasi_tests::shim::TaskClient::connect(started.out().trim())?;
+    let client = TaskClient::connect(started.out().trim())?;
     let said = match client.create(id, bundle.path(), &[]) {
         Ok(_) => bail!("created"),
         Err(error) => reason(&error),
@@ -56,7 +57,7 @@ pub(crate) fn config_that_is_a_directory_is_refused(p: &Player) -> Result<()> {
 pub(crate) fn config_that_is_a_fifo_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
-    super::module::fifo(&bundle.path().join("config.json"))?;
+    fifo(&bundle.path().join("config.json"))?;
     super::says(
         &bundle_is_refused(p, &bundle)?,
         &["config.json"],
@@ -81,6 +82,8 @@ pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
 pub(crate) fn bundle_that_went_before_create_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     let client = p.connect("bad", bundle.path())?;
+    // `start` answers before the server is up; its bundle may only go once it serves.
+    super::socket::serves(&client)?;
     fs::remove_dir_all(bundle.path())?;
     let error = client.create("bad", bundle.path(), &[]).err().context("created")?;
     super::says(&reason(&error), &[&bundle.path().to_string_lossy()], &["no such file"])?;
@@ -99,6 +102,26 @@ pub(crate) fn rootfs_that_cannot_be_mounted_is_refused(p: &Player) -> Result<()>
         .context("created")?;
     // The Go library names the target only.
     super::says(&reason(&error), &[], &["no such file"])?;
+    p.finish(&client, "bad", bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn refused_create_leaves_no_mounted_rootfs(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/nosuch.wasm"])?;
+    let layer = p.dir().join("layer");
+    fs::create_dir(&layer)?;
+    let client = p.connect("bad", bundle.path())?;
+    let error = client
+        .create("bad", bundle.path(), &[bind(&layer)])
+        .err()
+        .context("created")?;
+    super::says(&reason(&error), &["/nosuch.wasm"], super::MISSING)?;
+    // Before `delete` has had a chance to tidy up.
+    ensure!(
+        p.leftovers().iter().all(|line| !line.starts_with("mount")),
+        "{:?}",
+        p.leftovers()
+    );
     p.finish(&client, "bad", bundle.path())?;
     p.becomes_clean()
 }

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::{ConnectRequest, ConnectResponse};
-use runwasi_tests::shim::{LIMIT, Player, TASK_V2, TASK_V3, TaskClient, reason};
+use runwasi_tests::Player;
+use runwasi_tests::shim::{LIMIT, TASK_V2, TASK_V3, TaskClient, reason};
 
 pub(crate) fn id_with_a_slash_is_refused(p: &Player) -> Result<()> {
     id_is_refused(p, "a/b", "a/b")
@@ -69,6 +70,15 @@ pub(crate) fn create_with_a_bad_id_is_refused(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
+/// The surroundings of all cases above are right: a container goes through its whole life here.
+pub(crate) fn good_container_runs(p: &Player) -> Result<()> {
+    let (bundle, client) = sleeping(p)?;
+    end(p, &client, &bundle)?;
+    let wanted = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"];
+    ensure!(p.topics() == wanted, "{:?}", p.topics());
+    Ok(())
+}
+
 pub(crate) fn second_start_is_denied_by_the_shim(p: &Player) -> Result<()> {
     let (bundle, client) = sleeping(p)?;
     let error = client.start("good").err().context("started twice")?;
@@ -117,7 +127,7 @@ pub(crate) fn both_service_names_are_served(p: &Player) -> Result<()> {
 
 /// A running container `good` that only ends when killed.
 fn sleeping(p: &Player) -> Result<(runwasi_tests::bundle::Bundle, TaskClient)> {
-    let bundle = p.bundle("good", &["/wasmtest.wasm", "sleep", "100"])?;
+    let bundle = p.bundle("good", &[p.runtime().guest(), "sleep", "100"])?;
     super::stdio::guest(&bundle)?;
     let client = p.connect("good", bundle.path())?;
     client.create("good", bundle.path(), &[])?;

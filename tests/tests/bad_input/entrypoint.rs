@@ -19,7 +19,7 @@ pub(crate) fn missing_program_is_refused(c: &mut Containers) -> Result<()> {
         "/nosuch.wasm",
     ];
     let said = super::refused(c, c.bed.ctr_command(run))?;
-    super::says(&said, &["/nosuch.wasm"], &["no such file"])
+    super::says(&said, &["/nosuch.wasm"], super::MISSING)
 }
 
 pub(crate) fn empty_args_are_refused(c: &mut Containers) -> Result<()> {
@@ -40,7 +40,7 @@ pub(crate) fn missing_rootfs_is_refused(c: &mut Containers) -> Result<()> {
         "/a.wasm",
     ];
     let said = super::refused(c, c.bed.ctr_command(run))?;
-    super::says(&said, &[&dir], &["no such file"])
+    super::says(&said, &[&dir], super::MISSING)
 }
 
 pub(crate) fn missing_working_directory_is_refused(c: &mut Containers) -> Result<()> {

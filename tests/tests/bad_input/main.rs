@@ -11,8 +11,10 @@ mod socket;
 mod stdio;
 
 use anyhow::{Result, ensure};
-use runwasi_tests::shim::Player;
-use runwasi_tests::{Containers, Runtime};
+use runwasi_tests::{Containers, Player, Runtime};
+
+/// How an absent file is spoken of.
+pub(crate) const MISSING: &[&str] = &["no such file", "not found"];
 
 /// Demands that `said` names all of `names` and gives one of `reasons`, upper and lower case alike.
 pub(crate) fn says(said: &str, names: &[&str], reasons: &[&str]) -> Result<()> {
@@ -107,18 +109,20 @@ played! { shim_wasmtime = Wasmtime, shim_native = Native, shim_runc = Runc; {
         missing_config_is_refused
         invalid_config_is_refused
         config_that_is_a_directory_is_refused
-        bundle_that_went_before_create_is_refused
         rootfs_that_cannot_be_mounted_is_refused
         delete_without_a_bundle_ends;
     socket:
         stale_socket_is_replaced;
     stdio:
-        unread_output_does_not_outlive_a_kill
         missing_fifo_is_refused;
+    command_line:
+        good_container_runs;
 }}
 
+// runc's shim reads and waits for whatever is there (a huge file, a FIFO without a reader), and its messages name no id.
 played! { strict_wasmtime = Wasmtime, strict_native = Native; {
     bundle:
+        bundle_that_went_before_create_is_refused
         huge_config_is_refused
         config_that_is_a_fifo_is_refused
         delete_cleans_up_after_a_killed_shim;
@@ -139,6 +143,13 @@ played! { strict_wasmtime = Wasmtime, strict_native = Native; {
         directory_in_place_of_the_socket_is_refused
         events_without_a_listener_do_not_keep_the_shim;
     stdio:
+        unread_output_does_not_outlive_a_kill
         little_unread_output_does_not_delay_the_exit
         log_nobody_reads_does_not_hang_start;
+}}
+
+// The native engine has every program: only a wasm file can be missing.
+played! { mount_wasmtime = Wasmtime; {
+    bundle:
+        refused_create_leaves_no_mounted_rootfs;
 }}

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use runwasi_tests::{Command, Containers};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use runwasi_tests::{Command, Containers, bundle};
 
 /// Only the magic bytes and the version: a whole module, an empty one.
 const HEADER: &[u8] = b"\0asm\x01\0\0\0";
@@ -52,13 +51,13 @@ pub(crate) fn directory_as_module_is_refused(c: &mut Containers) -> Result<()> {
 }
 
 pub(crate) fn fifo_as_module_is_refused(c: &mut Containers) -> Result<()> {
-    fifo(&rootfs(c)?.join("fifo.wasm"))?;
+    bundle::fifo(&rootfs(c)?.join("fifo.wasm"))?;
     entrypoint_is_refused(c, "/fifo.wasm", &["fifo", "regular file", "pipe"])
 }
 
 pub(crate) fn dangling_link_as_module_is_refused(c: &mut Containers) -> Result<()> {
     symlink("/nowhere", rootfs(c)?.join("link.wasm"))?;
-    entrypoint_is_refused(c, "/link.wasm", &["no such file"])
+    entrypoint_is_refused(c, "/link.wasm", super::MISSING)
 }
 
 pub(crate) fn link_loop_as_module_is_refused(c: &mut Containers) -> Result<()> {
@@ -71,12 +70,12 @@ pub(crate) fn link_out_of_the_rootfs_stays_inside(c: &mut Containers) -> Result<
     let outside = c.bed.dir().join("outside.wat");
     fs::write(&outside, GOOD)?;
     symlink(&outside, rootfs(c)?.join("out.wasm"))?;
-    entrypoint_is_refused(c, "/out.wasm", &["no such file"])
+    entrypoint_is_refused(c, "/out.wasm", super::MISSING)
 }
 
 pub(crate) fn path_out_of_the_rootfs_stays_inside(c: &mut Containers) -> Result<()> {
     fs::write(c.bed.dir().join("outside.wat"), GOOD)?;
-    entrypoint_is_refused(c, "/../outside.wat", &["no such file"])
+    entrypoint_is_refused(c, "/../outside.wat", super::MISSING)
 }
 
 pub(crate) fn text_that_is_no_module_is_refused(c: &mut Containers) -> Result<()> {
@@ -163,8 +162,3 @@ const GOOD: &str = r#"(module
     (data (i32.const 0) "\08\00\00\00\03\00\00\00ok\n")
     (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16))))
     (func (export "again") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))"#;
-
-/// Makes a FIFO.
-pub(crate) fn fifo(path: &Path) -> Result<()> {
-    Ok(mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0)?)
-}

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::shim::{Player, TaskClient};
-use runwasi_tests::{Runtime, poll_until};
+use runwasi_tests::Player;
+use runwasi_tests::poll_until;
+use runwasi_tests::shim::TaskClient;
 
 pub(crate) fn stale_socket_is_replaced(p: &Player) -> Result<()> {
     let bundle = p.bundle("stale", &["/a"])?;
@@ -66,12 +67,7 @@ pub(crate) fn directory_in_place_of_the_socket_is_refused(p: &Player) -> Result<
 
 pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &Player) -> Result<()> {
     // Another player of the same shim, with nobody at the address where events go.
-    let runtime = if p.program().ends_with("engine-native") {
-        Runtime::Native
-    } else {
-        Runtime::Wasmtime
-    };
-    let away = Player::away(runtime)?;
+    let away = Player::away(p.runtime())?;
     let bundle = away.bundle("alone", &["/wasmtest.wasm", "exit", "3"])?;
     super::stdio::guest(&bundle)?;
     let client = away.connect("alone", bundle.path())?;
@@ -85,7 +81,7 @@ pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &Player) -> Resu
 }
 
 /// It answers, even though there is no such container.
-fn serves(client: &TaskClient) -> Result<()> {
+pub(crate) fn serves(client: &TaskClient) -> Result<()> {
     use containerd_shim_protos::ttrpc::Error;
     match client.wait("nobody") {
         Err(Error::RpcStatus(_)) => Ok(()),

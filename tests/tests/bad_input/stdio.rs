@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim_protos::ttrpc;
-use runwasi_tests::bundle::Bundle;
-use runwasi_tests::shim::{LIMIT, Player, TaskClient, reason};
-use runwasi_tests::{Runtime, runtime};
+use runwasi_tests::Player;
+use runwasi_tests::bundle::{Bundle, fifo};
+use runwasi_tests::runtime;
+use runwasi_tests::shim::{LIMIT, TaskClient, reason};
 
 /// Puts the guest program, natively and as wasm, into the bundle's rootfs.
 pub(crate) fn guest(bundle: &Bundle) -> Result<()> {
@@ -31,20 +32,12 @@ fn create(client: &TaskClient, id: &str, bundle: &Bundle, stdout: &Path) -> Resu
     client.call("Create", &request, LIMIT)
 }
 
-fn program(p: &Player) -> &'static str {
-    if p.program().ends_with(Runtime::Runc.shim()) {
-        "/wasmtest"
-    } else {
-        "/wasmtest.wasm"
-    }
-}
-
 pub(crate) fn unread_output_does_not_outlive_a_kill(p: &Player) -> Result<()> {
-    let bundle = p.bundle("mute", &[program(p), "bytes", "1000000"])?;
+    let bundle = p.bundle("mute", &[p.runtime().guest(), "bytes", "1000000"])?;
     guest(&bundle)?;
     let client = p.connect("mute", bundle.path())?;
     let stdout = p.dir().join("out");
-    super::module::fifo(&stdout)?;
+    fifo(&stdout)?;
     create(&client, "mute", &bundle, &stdout)?;
     client.start("mute")?;
     // A pipe holds 64 KiB: the guest is stuck, the shim must not be.
@@ -57,11 +50,11 @@ pub(crate) fn unread_output_does_not_outlive_a_kill(p: &Player) -> Result<()> {
 }
 
 pub(crate) fn little_unread_output_does_not_delay_the_exit(p: &Player) -> Result<()> {
-    let bundle = p.bundle("quiet", &[program(p), "echo", "x"])?;
+    let bundle = p.bundle("quiet", &[p.runtime().guest(), "echo", "x"])?;
     guest(&bundle)?;
     let client = p.connect("quiet", bundle.path())?;
     let stdout = p.dir().join("out");
-    super::module::fifo(&stdout)?;
+    fifo(&stdout)?;
     create(&client, "quiet", &bundle, &stdout)?;
     let began = Instant::now();
     client.start("quiet")?;
@@ -74,7 +67,7 @@ pub(crate) fn little_unread_output_does_not_delay_the_exit(p: &Player) -> Result
 }
 
 pub(crate) fn missing_fifo_is_refused(p: &Player) -> Result<()> {
-    let bundle = p.bundle("pipeless", &[program(p), "echo", "x"])?;
+    let bundle = p.bundle("pipeless", &[p.runtime().guest(), "echo", "x"])?;
     guest(&bundle)?;
     let client = p.connect("pipeless", bundle.path())?;
     let stdout = p.dir().join("nowhere/out");
@@ -86,7 +79,7 @@ pub(crate) fn missing_fifo_is_refused(p: &Player) -> Result<()> {
 
 pub(crate) fn log_nobody_reads_does_not_hang_start(p: &Player) -> Result<()> {
     let bundle = p.bundle("unread", &["/a"])?;
-    super::module::fifo(&bundle.path().join("log"))?;
+    fifo(&bundle.path().join("log"))?;
     let client = p.connect("unread", bundle.path())?;
     p.finish(&client, "unread", bundle.path())?;
     p.becomes_clean()

@@ -55,12 +55,14 @@ pub(crate) fn twenty_attached_ctr_get_the_exit_status(c: &mut Containers) -> Res
         .into_iter()
         .map(Running::wait)
         .collect::<Result<Vec<Output>>>()?;
-    // Each deletes the task when it sees the end; one that attaches only then finds none.
+    // Each deletes the task and its FIFOs when it sees the end; one that attaches only then finds none.
+    let too_late = |end: &&Output| {
+        ["not found", "no such file"]
+            .iter()
+            .any(|reason| end.err().contains(reason))
+    };
     let (told, late): (Vec<_>, Vec<_>) = ends.iter().partition(|end| end.status == 137);
-    ensure!(
-        !told.is_empty() && late.iter().all(|end| end.err().contains("not found")),
-        "{late:?}"
-    );
+    ensure!(!told.is_empty() && late.iter().all(too_late), "{late:#?}");
     c.delete_container(&id)?;
     c.bed.becomes_clean()
 }

@@ -38,7 +38,7 @@ pub(crate) fn killed_container_gives_one_exit(c: &mut Containers) -> Result<()> 
 }
 
 /// Starts `ctr events` and waits until it really hears.
-fn listen(c: &Containers) -> Result<Running> {
+pub(crate) fn listen(c: &Containers) -> Result<Running> {
     let events = c.bed.ctr_command(["events"]).spawn()?;
     let mut n = 0;
     // It says nothing when it is ready: make containers until one is heard of.
@@ -54,7 +54,7 @@ fn listen(c: &Containers) -> Result<Running> {
 }
 
 /// The task events of `id` in the order containerd had them, up to `delete` and a moment longer.
-fn until_delete(events: Running, id: &str) -> Result<Vec<(String, Value)>> {
+pub(crate) fn until_delete(events: Running, id: &str) -> Result<Vec<(String, Value)>> {
     poll_until("/tasks/delete", Duration::from_secs(10), || {
         tasks(&events.stdout_so_far(), id)
             .iter()
@@ -65,7 +65,7 @@ fn until_delete(events: Running, id: &str) -> Result<Vec<(String, Value)>> {
     Ok(tasks(&events.kill()?.out(), id))
 }
 
-/// Lines read `DATE TIME ZONE … NAMESPACE TOPIC JSON`.
+/// Lines of `ctr events` read `DATE TIME ZONE … NAMESPACE TOPIC JSON`.
 fn tasks(text: &str, id: &str) -> Vec<(String, Value)> {
     let parse = |line: &str| {
         let (_, rest) = line.split_once(" /tasks/")?;
@@ -76,7 +76,7 @@ fn tasks(text: &str, id: &str) -> Vec<(String, Value)> {
     text.lines().filter_map(parse).collect()
 }
 
-fn in_order(seen: &[(String, Value)]) -> Result<()> {
+pub(crate) fn in_order(seen: &[(String, Value)]) -> Result<()> {
     let topics: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
     ensure!(topics == ["create", "start", "exit", "delete"], "{topics:?}");
     Ok(())

@@ -7,15 +7,18 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::{Containers, poll_until, proc};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::events::{in_order, listen, until_delete};
+
 pub(crate) fn killed_shim_is_seen_as_exit_137(c: &mut Containers) -> Result<()> {
+    let events = listen(c)?;
     let id = c.id("orphan");
     c.detached(&id, &["sleep", "100"])?;
     kill_shim(c)?;
+    // containerd runs the shim's `delete`, publishes what that prints, and drops the task by itself.
+    let seen = until_delete(events, &id)?;
+    in_order(&seen)?;
+    ensure!(seen[2].1["exit_status"] == 137, "{:?}", seen[2]);
     c.becomes_stopped_or_gone(&id)?;
-    // containerd drops the task of a dead shim by itself; until then it has the status.
-    if c.task(&id)?.is_some() {
-        ensure!(c.delete_task(&id)? == 137);
-    }
     c.delete_container(&id)?;
     if !c.runtime.removes_socket_of_killed_shim() {
         fs::remove_file(c.bed.socket(&id))?;

@@ -24,3 +24,9 @@ runwasi_tests::suite! { small_wasmtime = Wasmtime, small_native = Native; {
         shim_has_at_most_eight_threads_while_a_guest_sleeps
         shim_has_at_most_eight_threads_with_a_pod_of_sleeping_guests;
 }}
+
+// Not for the native engine, which has every program.
+runwasi_tests::suite! { strict_wasmtime = Wasmtime, strict_runc = Runc; {
+    pod:
+        refused_container_does_not_disturb_its_pod;
+}}

@@ -125,6 +125,31 @@ pub(crate) fn pods_do_not_share_a_process(c: &mut Containers) -> Result<()> {
     all_killed(c, &two)
 }
 
+pub(crate) fn refused_container_does_not_disturb_its_pod(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    let ids = three(c, &pod)?;
+    let shim = only_shim(c)?;
+    let annotation = format!("io.kubernetes.cri.sandbox-id={pod}");
+    let run = [
+        "run",
+        "--rm",
+        "--runtime",
+        c.runtime.name(),
+        "--annotation",
+        &annotation,
+    ];
+    let said = c
+        .bed
+        .ctr([&run[..], &[c.runtime.image().name(), &c.id("bad"), "/nosuch"]].concat())?
+        .refused()?;
+    ensure!(said.contains("/nosuch"), "{said}");
+    ensure!(only_shim(c)? == shim);
+    for id in &ids {
+        c.is_running(id)?;
+    }
+    all_killed(c, &ids)
+}
+
 pub(crate) fn killed_shim_of_a_pod_is_seen_for_every_container(c: &mut Containers) -> Result<()> {
     let pod = c.id("pod");
     let ids = three(c, &pod)?;

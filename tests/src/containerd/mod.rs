@@ -13,7 +13,6 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::builder::Builder;
 use crate::command::{Command, Output};
@@ -22,6 +21,8 @@ use crate::poll::poll_until;
 use crate::proc::Shim;
 use crate::runtime::{Image, Runtime};
 use crate::traces::{self, Traces};
+
+mod end;
 
 /// How long containerd may take to come up or go down on a busy machine.
 const UP_OR_DOWN: Duration = Duration::from_secs(20);
@@ -33,6 +34,8 @@ pub struct Containerd {
     options: Builder,
     // None while stopped.
     process: Option<Child>,
+    // Once true, containers may exist.
+    ever_ran: bool,
 }
 
 impl Containerd {
@@ -51,6 +54,7 @@ impl Containerd {
             traces: Traces::new()?,
             options,
             process: None,
+            ever_ran: false,
         };
         bed.prepare()?;
         bed.start_again()?;
@@ -152,16 +156,6 @@ impl Containerd {
         traces::becomes_clean(|| self.leftovers())
     }
 
-    /// Ends containerd as its service manager would; shims stay.
-    pub fn stop(&mut self) -> Result<()> {
-        self.end(Signal::TERM)
-    }
-
-    /// Ends containerd by SIGKILL; shims stay.
-    pub fn kill9(&mut self) -> Result<()> {
-        self.end(Signal::KILL)
-    }
-
     /// Starts containerd on the same root and state and waits until it answers.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "containerd runs already");
@@ -190,6 +184,7 @@ impl Containerd {
             self.process = None;
             bail!("containerd ended with {status}:\n{}", self.log());
         }
+        self.ever_ran = true;
         Ok(())
     }
 
@@ -221,59 +216,5 @@ impl Containerd {
         let own = self.dir().join("bin");
         let all = std::iter::once(own).chain(std::env::split_paths(&usual)).chain(sbin);
         Ok(std::env::join_paths(all)?)
-    }
-
-    fn end(&mut self, signal: Signal) -> Result<()> {
-        let mut child = self.process.take().context("containerd is stopped")?;
-        kill_process(Pid::from_child(&child), signal).context("cannot signal containerd")?;
-        let ended = poll_until("end of containerd", UP_OR_DOWN, || child.try_wait().ok().flatten());
-        if ended.is_err() {
-            child.kill()?;
-            child.wait()?;
-        }
-        ended.map(drop)
-    }
-
-    /// Ends all tasks and removes all containers through containerd itself.
-    fn remove_all(&mut self) -> Result<()> {
-        if self.process.is_none() {
-            self.start_again()?;
-        }
-        let brief = Duration::from_secs(10);
-        let list = |kind: &str| -> Result<Vec<String>> {
-            let out = self.ctr_command([kind, "ls", "-q"]).deadline(brief).run()?.ok()?.out();
-            Ok(out.split_whitespace().map(str::to_owned).collect())
-        };
-        for id in list("task")? {
-            // It may end by itself at any moment: what counts is what is left at the end.
-            self.ctr_command(["task", "kill", "-s", "SIGKILL", &id])
-                .deadline(brief)
-                .run()?;
-            self.ctr_command(["task", "delete", "-f", &id]).deadline(brief).run()?;
-        }
-        for id in list("container")? {
-            self.ctr_command(["container", "delete", &id]).deadline(brief).run()?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- log of containerd {}\n{}---", self.dir().display(), self.log());
-        }
-        let mut faults = Vec::new();
-        if let Err(error) = self.remove_all() {
-            faults.push(format!("removing the containers: {error:#}"));
-        }
-        if self.becomes_clean().is_err() {
-            faults.extend(self.leftovers());
-        }
-        if let Err(error) = self.stop() {
-            faults.push(format!("stopping containerd: {error:#}"));
-        }
-        faults.extend(self.traces.sweep());
-        self.traces.report(&faults);
     }
 }

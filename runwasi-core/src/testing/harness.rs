@@ -1,0 +1,182 @@
+//! The real Task service on a real unix socket in this process, without containerd. Used by tests and examples.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tokio::{
+    runtime::Runtime,
+    task::{JoinHandle, spawn_blocking},
+};
+
+use super::{BundleBuilder, Recorder};
+use crate::{
+    Engine,
+    bootstrap::{
+        BootstrapError,
+        socket::{self, Bound},
+    },
+    process::StdioPaths,
+    runtime,
+    sandbox::Sandbox,
+    server,
+    service::client::{CallError, Containerd},
+    shutdown::Tasks,
+};
+
+/// How long any call of a test may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A sandbox's server and everything around it. Lives on the Tokio runtime it was started on (the control side); its
+/// guests have a runtime of their own. [`Harness::stop`] ends it in order; a drop ends it at once.
+pub struct Harness {
+    directory: tempfile::TempDir,
+    socket: PathBuf,
+    recorder: Recorder,
+    sandbox: Sandbox,
+    tasks: Tasks,
+    /// Taken only in drop: a runtime must not be dropped inside another.
+    guests: Option<Runtime>,
+}
+
+impl Harness {
+    /// Serves `engine` on a socket in a temporary directory.
+    pub fn start(engine: impl Engine) -> Result<Self, BootstrapError> {
+        let failed = |source| BootstrapError::Io {
+            what: "harness".into(),
+            source,
+        };
+        let directory = tempfile::tempdir().map_err(failed)?;
+        let socket = directory.path().join("s").join("socket");
+        let Bound::New(listener) = socket::bind_or_join(&socket)? else {
+            return Err(failed(io::ErrorKind::AddrInUse.into()));
+        };
+        let guests = runtime::guest().map_err(failed)?;
+        let (tasks, recorder) = (Tasks::new(Duration::from_secs(4)), Recorder::default());
+        let publisher = Arc::new(recorder.clone());
+        let sandbox = Sandbox::new(
+            Arc::new(engine),
+            publisher,
+            guests.handle().clone(),
+            tasks.clone(),
+            std::process::id(),
+        );
+        let serving = server::serve(listener, sandbox.clone());
+        tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the harness does not serve");
+            }
+        });
+        Ok(Self {
+            directory,
+            socket,
+            recorder,
+            sandbox,
+            tasks,
+            guests: Some(guests),
+        })
+    }
+
+    /// A new connection, as containerd would make one.
+    pub async fn client(&self) -> Result<Containerd, CallError> {
+        Containerd::connect(&self.socket.display().to_string(), PATIENCE).await
+    }
+
+    /// A bundle for the container `id`, running `args`.
+    pub fn bundle(&self, id: &str, args: &[&str]) -> BundleBuilder {
+        BundleBuilder::new(&self.directory.path().join("bundles").join(id), args)
+    }
+
+    /// FIFOs for the standard streams of `id`, as containerd makes them.
+    pub fn pipes(&self, id: &str) -> io::Result<Pipes> {
+        Pipes::make(&self.directory.path().join("fifo").join(id))
+    }
+
+    /// What has happened.
+    pub fn events(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// The sandbox behind the socket.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// The tasks of the server.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// The directory that holds everything.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Ends guests and server, and waits for it.
+    pub async fn stop(&self) {
+        self.tasks.stop();
+        self.tasks.drained().await;
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        self.tasks.stop();
+        if let Some(guests) = self.guests.take() {
+            guests.shutdown_background();
+        }
+    }
+}
+
+/// The FIFOs of one process.
+#[derive(Clone, Debug)]
+pub struct Pipes {
+    /// What `Create` is given.
+    pub paths: StdioPaths,
+}
+
+impl Pipes {
+    fn make(directory: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        let fifo = |name: &str| -> io::Result<String> {
+            let path = directory.join(name);
+            mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0)?;
+            Ok(path.display().to_string())
+        };
+        let paths = StdioPaths {
+            stdin: fifo("stdin")?,
+            stdout: fifo("stdout")?,
+            stderr: fifo("stderr")?,
+            terminal: false,
+        };
+        Ok(Self { paths })
+    }
+
+    /// Reads stdout to its end on a thread of its own; start it before the container is created, as clients do.
+    pub fn read_stdout(&self) -> JoinHandle<io::Result<Vec<u8>>> {
+        read(self.paths.stdout.clone())
+    }
+
+    /// Reads stderr to its end.
+    pub fn read_stderr(&self) -> JoinHandle<io::Result<Vec<u8>>> {
+        read(self.paths.stderr.clone())
+    }
+
+    /// Opens stdin for writing, without waiting for a reader.
+    pub fn write_stdin(&self) -> io::Result<File> {
+        File::options().read(true).write(true).open(&self.paths.stdin)
+    }
+}
+
+fn read(path: String) -> JoinHandle<io::Result<Vec<u8>>> {
+    spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        File::open(path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    })
+}

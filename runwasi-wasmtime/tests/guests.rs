@@ -1,0 +1,377 @@
+//! Guests in the text format on the real engine, through the real Task service: what each prints, how it ends, and what
+//! is said about those that cannot run.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use runwasi_core::{
+    service::client::{CallError, Containerd},
+    testing::{BundleBuilder, Harness},
+};
+use runwasi_wasmtime::{Settings, WasmtimeEngine};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const SIGKILL: u32 = 9;
+
+/// A guest that prints `text`.
+fn printing(text: &str) -> String {
+    let length = text.len();
+    format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 16) "{text}")
+            (func $print (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const {length}))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+            (func (export "_start") (call $print))
+            (func (export "again") (call $print) (call $print)))"#
+    )
+}
+
+const SPIN: &str = r#"(module (func (export "_start") (loop (br 0))))"#;
+const TRAP: &str = r#"(module (func $inner unreachable) (func (export "_start") (call $inner)))"#;
+
+struct Bed {
+    harness: Harness,
+    client: Containerd,
+    cache: tempfile::TempDir,
+}
+
+/// What a run gave.
+#[derive(Debug, PartialEq)]
+struct Ran {
+    status: u32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Bed {
+    async fn new(slots: u32) -> Result<Self> {
+        let cache = tempfile::tempdir()?;
+        let directory = cache.path().join("code");
+        let settings = Settings {
+            slots,
+            cache: Some(directory),
+            quantum: Duration::from_millis(1),
+        };
+        let harness = Harness::start(WasmtimeEngine::new(&settings)?)?;
+        let client = harness.client().await?;
+        Ok(Self { harness, client, cache })
+    }
+
+    /// Runs `args` in a bundle with these files to its end.
+    async fn run(&self, args: &[&str], files: &[(&str, &str)]) -> Result<Ran> {
+        let bundle = files
+            .iter()
+            .fold(self.harness.bundle("c", args), |bundle, (path, text)| {
+                bundle.file(path, text)
+            });
+        self.run_bundle(bundle).await
+    }
+
+    async fn run_bundle(&self, bundle: BundleBuilder) -> Result<Ran> {
+        let bundle = bundle.write()?;
+        let fifos = self.harness.directory().join("fifo");
+        let _ = fs::remove_dir_all(&fifos);
+        let pipes = self.harness.pipes("c")?;
+        let (stdout, stderr) = (pipes.read_stdout(), pipes.read_stderr());
+        let created = self.client.create("c", &bundle, &pipes.paths, &[]).await;
+        if created.is_err() {
+            // Lets the readers end, too.
+            for path in [&pipes.paths.stdout, &pipes.paths.stderr] {
+                drop(fs::File::options().read(true).write(true).open(path)?);
+            }
+        }
+        created?;
+        self.client.start("c").await?;
+        let status = self.client.wait("c").await?;
+        self.client.delete("c").await?;
+        let _ = fs::remove_dir_all(bundle);
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Ran {
+            status,
+            stdout: text(stdout.await??),
+            stderr: text(stderr.await??),
+        })
+    }
+
+    async fn refused(&self, args: &[&str], files: &[(&str, &str)]) -> Result<CallError> {
+        let bundle = files
+            .iter()
+            .fold(self.harness.bundle("c", args), |bundle, (path, text)| {
+                bundle.file(path, text)
+            });
+        let refused = self
+            .client
+            .create("c", &bundle.write()?, &Default::default(), &[])
+            .await;
+        refused.err().ok_or_else(|| "it was created".into())
+    }
+
+    async fn start_spinning(&self, id: &str) -> Result {
+        let bundle = self
+            .harness
+            .bundle(id, &["/spin.wat"])
+            .file("/spin.wat", SPIN)
+            .write()?;
+        self.client.create(id, &bundle, &Default::default(), &[]).await?;
+        self.client.start(id).await?;
+        Ok(())
+    }
+
+    fn cached(&self) -> Result<Vec<PathBuf>> {
+        Ok(fs::read_dir(self.cache.path().join("code"))?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<std::io::Result<_>>()?)
+    }
+}
+
+#[tokio::test]
+async fn a_text_module_runs_and_prints() -> Result {
+    let bed = Bed::new(10).await?;
+    let ran = bed.run(&["/hello.wat"], &[("/hello.wat", &printing("hello"))]).await?;
+    assert_eq!(
+        ran,
+        Ran {
+            status: 0,
+            stdout: "hello".into(),
+            stderr: String::new()
+        }
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_named_export_runs_instead_of_start() -> Result {
+    let bed = Bed::new(10).await?;
+    let ran = bed
+        .run(&["/hello.wat#again"], &[("/hello.wat", &printing("hi"))])
+        .await?;
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "hihi"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_is_found_absolute_relative_and_through_path() -> Result {
+    let bed = Bed::new(10).await?;
+    let hello = printing("found");
+    for (args, cwd, path) in [
+        ("/bin/prog", "/", ""),
+        ("./prog", "/bin", ""),
+        ("bin/prog", "/", ""),
+        ("prog", "/", "PATH=/sbin:/bin"),
+        ("prog", "/bin", "PATH=/sbin"),
+    ] {
+        let bundle = bed.harness.bundle("c", &[args]).file("/bin/prog", &hello).cwd(cwd);
+        let bundle = if path.is_empty() { bundle } else { bundle.env(path) };
+        assert_eq!(
+            bed.run_bundle(bundle).await?.stdout,
+            "found",
+            "{args} in {cwd} with {path}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn proc_exit_is_the_exit_status() -> Result {
+    let bed = Bed::new(10).await?;
+    let exit = |code: i32| {
+        format!(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const {code}))))"#
+        )
+    };
+    for code in [0, 1, 42, 255] {
+        assert_eq!(
+            bed.run(&["/e"], &[("/e", &exit(code))]).await?.status,
+            u32::try_from(code)?
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trap_is_134_with_its_backtrace_on_stderr() -> Result {
+    let bed = Bed::new(10).await?;
+    let ran = bed.run(&["/trap.wat"], &[("/trap.wat", TRAP)]).await?;
+    assert_eq!(ran.status, 134);
+    assert!(
+        ran.stderr.contains("unreachable") && ran.stderr.contains("inner"),
+        "{}",
+        ran.stderr
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trap_in_the_modules_start_function_is_the_guests_end() -> Result {
+    let bed = Bed::new(10).await?;
+    let module = r#"(module (func $s unreachable) (start $s) (func (export "_start")))"#;
+    assert_eq!(bed.run(&["/m"], &[("/m", module)]).await?.status, 134);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_run_is_refused_with_file_and_reason() -> Result {
+    let bed = Bed::new(10).await?;
+    let unknown = r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#;
+    let no_start = r#"(module (func (export "run")))"#;
+    let mistyped = r#"(module (func (export "_start") (result i32)))"#;
+    for (program, bytes, reasons) in [
+        ("/missing.wasm", "", &["/missing.wasm", "not found"][..]),
+        ("/elf", "\x7fELF and more", &["/elf", "native program"]),
+        ("/script", "#!/bin/sh", &["/script", "script"]),
+        ("/empty", "", &["/empty", "empty"]),
+        ("/torn", "\0asm\x01\0\0\0\x01\x7f", &["/torn"]),
+        ("/mistyped", mistyped, &["/mistyped", "type mismatch"]),
+        ("/unknown", unknown, &["/unknown", "env", "mystery"]),
+        ("/lib", no_start, &["/lib", "_start", "run"]),
+        ("/lib#other", no_start, &["/lib", "\"other\"", "run"]),
+        ("/syntax", "(module (func (export", &["/syntax"]),
+        ("/component", "(component)", &["/component", "component"]),
+        ("/etc", "", &["/etc", "not a regular file"]),
+    ] {
+        let file = program.split('#').next().unwrap_or(program);
+        let place = if file == "/etc" { "/etc/x" } else { file };
+        let files = if file.starts_with("/missing") {
+            vec![]
+        } else {
+            vec![(place, bytes)]
+        };
+        let error = bed.refused(&[program], &files).await?;
+        for reason in reasons {
+            assert!(error.message.contains(reason), "{program}: {error}");
+        }
+    }
+    assert_eq!(
+        bed.run(&["/h"], &[("/h", &printing("still here"))]).await?.stdout,
+        "still here"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn sigkill_ends_guests_in_endless_loops_at_once_and_state_answers_meanwhile() -> Result {
+    let bed = Bed::new(100).await?;
+    for i in 0..32 {
+        bed.start_spinning(&format!("s{i}")).await?;
+    }
+    for i in 0..32 {
+        let id = format!("s{i}");
+        let (client, status) = (&bed.client, bed.client.state(&id).await?.status);
+        assert_eq!(status, "RUNNING");
+        client.kill(&id, SIGKILL).await?;
+        assert_eq!(
+            tokio::time::timeout(Duration::from_secs(5), client.wait(&id)).await??,
+            137
+        );
+        client.delete(&id).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paused_guest_computes_nothing() -> Result {
+    let bed = Bed::new(10).await?;
+    bed.start_spinning("c").await?;
+    let used = || {
+        bed.harness
+            .sandbox()
+            .view(&id("c"), "")
+            .map(|view| view.process.cpu_time())
+    };
+    bed.client.pause("c").await?;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let before = used()?;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(used()?, before);
+    bed.client.resume("c").await?;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while used()? <= before {
+        assert!(tokio::time::Instant::now() < deadline, "it does not go on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bed.client.kill("c", SIGKILL).await?;
+    bed.client.wait("c").await?;
+    Ok(())
+}
+
+fn id(text: &str) -> runwasi_core::Id {
+    runwasi_core::Id::parse("container id", text).expect("a good id")
+}
+
+#[tokio::test]
+async fn too_many_guests_are_a_start_error_and_slots_come_back() -> Result {
+    let bed = Bed::new(2).await?;
+    for id in ["a", "b"] {
+        bed.start_spinning(id).await?;
+    }
+    let error = bed
+        .start_spinning("c")
+        .await
+        .expect_err("a third guest on two slots")
+        .to_string();
+    assert!(error.contains("instance slots"), "{error}");
+    bed.client.delete("c").await?;
+    bed.client.kill("a", SIGKILL).await?;
+    bed.client.wait("a").await?;
+    assert_eq!(bed.run(&["/h"], &[("/h", &printing("room"))]).await?.stdout, "room");
+    Ok(())
+}
+
+#[tokio::test]
+async fn compiled_code_is_kept_and_damage_to_it_is_noticed() -> Result {
+    let bed = Bed::new(10).await?;
+    let hello = printing("cached");
+    for round in 0..4 {
+        assert_eq!(
+            bed.run(&["/h"], &[("/h", &hello)]).await?.stdout,
+            "cached",
+            "round {round}"
+        );
+        let cached = bed.cached()?;
+        assert_eq!(cached.len(), 1, "{cached:?}");
+        let mut bytes = fs::read(&cached[0])?;
+        match round {
+            1 => {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0xff;
+                fs::write(&cached[0], bytes)?;
+            }
+            2 => fs::write(&cached[0], "not code at all")?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn arguments_environment_and_working_directory_reach_the_guest() -> Result {
+    let bed = Bed::new(10).await?;
+    // Prints its arguments and environment as preview 1 lays them out: NUL-terminated, one after the other.
+    let module = r#"(module
+        (import "wasi_snapshot_preview1" "args_sizes_get" (func $as (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "args_get" (func $ag (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_sizes_get" (func $es (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_get" (func $eg (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func $print (i32.store (i32.const 0) (i32.const 4096)) (i32.store (i32.const 4) (i32.load (i32.const 12)))
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+        (func (export "_start")
+            (drop (call $as (i32.const 8) (i32.const 12)))
+            (drop (call $ag (i32.const 1024) (i32.const 4096)))
+            (call $print)
+            (drop (call $es (i32.const 8) (i32.const 12)))
+            (drop (call $eg (i32.const 1024) (i32.const 4096)))
+            (call $print)))"#;
+    let bundle = bed
+        .harness
+        .bundle("c", &["/m", "one", "two words"])
+        .file("/m", module)
+        .file("/work/x", "");
+    let ran = bed.run_bundle(bundle.env("A=1").env("B=x=y").cwd("/work")).await?;
+    assert_eq!(ran.stdout, "/m\0one\0two words\0A=1\0B=x=y\0PWD=/work\0");
+    Ok(())
+}

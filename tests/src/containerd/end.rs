@@ -1,0 +1,79 @@
+//! The end of a containerd: stopped, killed, or dropped with everything its containers left.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Containerd, UP_OR_DOWN};
+use crate::poll::poll_until;
+
+impl Containerd {
+    /// Ends containerd as its service manager would; shims stay.
+    pub fn stop(&mut self) -> Result<()> {
+        self.end(Signal::TERM)
+    }
+
+    /// Ends containerd by SIGKILL; shims stay.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.end(Signal::KILL)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        let mut child = self.process.take().context("containerd is stopped")?;
+        kill_process(Pid::from_child(&child), signal).context("cannot signal containerd")?;
+        let ended = poll_until("end of containerd", UP_OR_DOWN, || child.try_wait().ok().flatten());
+        if ended.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        ended.map(drop)
+    }
+
+    /// Ends all tasks and removes all containers through containerd itself.
+    fn remove_all(&mut self) -> Result<()> {
+        if self.process.is_none() {
+            self.start_again()?;
+        }
+        let brief = Duration::from_secs(10);
+        let list = |kind: &str| -> Result<Vec<String>> {
+            let out = self.ctr_command([kind, "ls", "-q"]).deadline(brief).run()?.ok()?.out();
+            Ok(out.split_whitespace().map(str::to_owned).collect())
+        };
+        for id in list("task")? {
+            // It may end by itself at any moment: what counts is what is left at the end.
+            self.ctr_command(["task", "kill", "-s", "SIGKILL", &id])
+                .deadline(brief)
+                .run()?;
+            self.ctr_command(["task", "delete", "-f", &id]).deadline(brief).run()?;
+        }
+        for id in list("container")? {
+            self.ctr_command(["container", "delete", &id]).deadline(brief).run()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of containerd {}\n{}---", self.dir().display(), self.log());
+        }
+        let mut faults = Vec::new();
+        if self.ever_ran
+            && let Err(error) = self.remove_all()
+        {
+            faults.push(format!("removing the containers: {error:#}"));
+        }
+        if self.becomes_clean().is_err() {
+            faults.extend(self.leftovers());
+        }
+        if self.process.is_some()
+            && let Err(error) = self.stop()
+        {
+            faults.push(format!("stopping containerd: {error:#}"));
+        }
+        faults.extend(self.traces.sweep());
+        self.traces.report(&faults);
+    }
+}

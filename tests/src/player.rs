@@ -1,0 +1,200 @@
+//! A shim driven as containerd drives it, by its command line and its socket; called by tests for what `ctr` cannot ask for.
+//!
+//! [`Player`] plays containerd without being one: what a shim asks of it is answered by [`Sink`] alone.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use containerd_shim_protos::api::DeleteResponse;
+use containerd_shim_protos::protobuf::Message;
+use rustix::fs::OFlags;
+
+use crate::bundle::{self, Bundle};
+use crate::command::{Command, Output};
+use crate::proc::Shim;
+use crate::runtime::Runtime;
+use crate::shim::{LIMIT, TaskClient};
+use crate::sink::Sink;
+use crate::traces::{self, Traces};
+
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
+
+/// containerd's part of the conversation with one shim program, in a directory of its own.
+#[derive(Debug)]
+pub struct Player {
+    traces: Traces,
+    runtime: Runtime,
+    program: PathBuf,
+    // None when it plays a containerd that is away.
+    sink: Option<Sink>,
+    // The reading ends of the bundles' log FIFOs, as containerd holds them; printed when a test fails.
+    logs: Mutex<Vec<File>>,
+}
+
+impl Player {
+    /// Prepares to drive the shim of `runtime`.
+    pub fn new(runtime: Runtime) -> Result<Self> {
+        let mut player = Self::away(runtime)?;
+        player.sink = Some(Sink::listen(&player.events_address())?);
+        Ok(player)
+    }
+
+    /// The same with nobody at the address where events go.
+    pub fn away(runtime: Runtime) -> Result<Self> {
+        let program = match runtime.program_file() {
+            Some(file) => file
+                .canonicalize()
+                .with_context(|| format!("{} is missing: `make build` makes it", file.display()))?,
+            None => Path::new("/usr/bin").join(runtime.shim()),
+        };
+        Ok(Self {
+            traces: Traces::new()?,
+            runtime,
+            program,
+            sink: None,
+            logs: Mutex::default(),
+        })
+    }
+
+    /// The containerd namespace of this player.
+    pub fn namespace(&self) -> &str {
+        self.traces.namespace()
+    }
+
+    /// The runtime whose shim this drives.
+    pub fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
+    /// A directory for what a test needs besides bundles; removed with the player.
+    pub fn dir(&self) -> &Path {
+        self.traces.dir()
+    }
+
+    /// A bundle for container `id` that runs `args`.
+    pub fn bundle(&self, id: &str, args: &[&str]) -> Result<Bundle> {
+        let cgroup = format!("/{}/{id}", self.namespace());
+        Bundle::create(self.dir().join("b").join(id), args, &cgroup)
+    }
+
+    /// The shim's `start` for container `id`, with the bundle as working directory and a `log` FIFO in it; one
+    /// that is there already stays without a reader.
+    pub fn start(&self, id: &str, bundle: &Path) -> Result<Output> {
+        let log = bundle.join("log");
+        if !log.exists() {
+            bundle::fifo(&log)?;
+            // Reading and writing, so that the open waits for nobody.
+            let open = File::options()
+                .read(true)
+                .write(true)
+                .custom_flags(NONBLOCK)
+                .open(&log)?;
+            self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(open);
+        }
+        self.command(id, bundle).args(["start"]).run()
+    }
+
+    /// The shim's `delete` for container `id`.
+    pub fn delete(&self, id: &str, bundle: &Path) -> Result<Output> {
+        let bundle_arg = bundle.to_string_lossy().into_owned();
+        self.command(id, bundle).args(["-bundle", &bundle_arg, "delete"]).run()
+    }
+
+    /// Starts a shim and connects to the address it printed.
+    pub fn connect(&self, id: &str, bundle: &Path) -> Result<TaskClient> {
+        let started = self.start(id, bundle)?.ok()?;
+        TaskClient::connect(started.out().trim())
+    }
+
+    /// Shims of this player that run now.
+    pub fn shims(&self) -> Vec<Shim> {
+        self.traces.shims()
+    }
+
+    /// The socket file of a group.
+    pub fn socket(&self, group: &str) -> PathBuf {
+        self.traces.socket(group)
+    }
+
+    /// Shims, socket files and mounts that exist now, one a line.
+    pub fn leftovers(&self) -> Vec<String> {
+        self.traces.left()
+    }
+
+    /// Waits until shims, socket files and mounts are gone.
+    pub fn becomes_clean(&self) -> Result<()> {
+        traces::becomes_clean(|| self.leftovers())
+    }
+
+    /// Event topics heard so far, in order.
+    pub fn topics(&self) -> Vec<String> {
+        self.sink.as_ref().map(Sink::topics).unwrap_or_default()
+    }
+
+    /// What containerd does after a container's end or failed creation: shut the shim down, run its `delete`.
+    pub fn finish(&self, client: &TaskClient, id: &str, bundle: &Path) -> Result<()> {
+        client.shutdown(id);
+        let answer = self.delete(id, bundle)?;
+        // runc's has no answer for a container it never created, which containerd puts up with.
+        if self.runtime != Runtime::Runc {
+            let answer = answer.ok()?;
+            DeleteResponse::parse_from_bytes(&answer.stdout).with_context(|| format!("no DeleteResponse: {answer}"))?;
+        }
+        Ok(())
+    }
+
+    /// After a failure: containers with OS processes of their own end by `delete`, not with their shim.
+    fn delete_all(&self) {
+        for entry in std::fs::read_dir(self.dir().join("b")).into_iter().flatten().flatten() {
+            self.delete(&entry.file_name().to_string_lossy(), &entry.path()).ok();
+        }
+    }
+
+    fn events_address(&self) -> PathBuf {
+        self.dir().join("c.sock.ttrpc")
+    }
+
+    /// The shim's program with the flags containerd gives it, to add a subcommand to.
+    pub fn command(&self, id: &str, bundle: &Path) -> Command {
+        self.traces.name(id);
+        let address = self.traces.address().to_string_lossy().into_owned();
+        let place = ["-namespace", self.namespace(), "-address", &address];
+        Command::new(&self.program)
+            .args(place)
+            .args(["-publish-binary", "/bin/true", "-id", id])
+            .env("TTRPC_ADDRESS", self.events_address())
+            .current_dir(bundle)
+            // Far above what a start takes and below what a user would call hung.
+            .deadline(LIMIT)
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        let mut log = Vec::new();
+        for file in self.logs.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            // Ends with an error, "would block", once it is empty.
+            file.read_to_end(&mut log).err();
+        }
+        if std::thread::panicking() {
+            eprintln!(
+                "--- log of the shims of {}\n{}---",
+                self.namespace(),
+                String::from_utf8_lossy(&log)
+            );
+        }
+        let mut faults = match self.becomes_clean() {
+            Ok(()) => Vec::new(),
+            Err(_) => self.leftovers(),
+        };
+        if !faults.is_empty() {
+            self.delete_all();
+        }
+        faults.extend(self.traces.sweep());
+        self.traces.report(&faults);
+    }
+}

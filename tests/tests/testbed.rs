@@ -1,0 +1,190 @@
+//! The testbed tested: each of its checks fails when there is something to find; run by `make test`.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::{Command, Containerd, Containers, Image, Player, Runtime, poll_until, proc};
+use rustix::mount::mount_bind;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Drops the bed; gives what it complained about, if it did.
+fn complaint<T>(bed: T) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(bed))).err();
+    panic
+        .and_then(|panic| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}
+
+#[test]
+fn clean_bed_is_dropped_in_silence() -> Result<()> {
+    let bed = Containerd::start()?;
+    let dir = bed.dir().to_owned();
+    ensure!(complaint(bed).is_empty());
+    ensure!(!dir.exists(), "{} is left", dir.display());
+    Ok(())
+}
+
+#[test]
+fn mount_left_in_a_bed_is_reported_and_removed() -> Result<()> {
+    let bed = Containerd::start()?;
+    let (source, target) = (bed.dir().join("source"), bed.dir().join("a b"));
+    fs::create_dir(&source)?;
+    fs::create_dir(&target)?;
+    mount_bind(&source, &target)?;
+    let said = complaint(bed);
+    ensure!(said.contains(&format!("mount {}", target.display())), "{said}");
+    ensure!(proc::mounts_below(&target).is_empty() && !target.exists());
+    Ok(())
+}
+
+#[test]
+fn socket_left_by_a_named_group_is_reported_and_removed() -> Result<()> {
+    let bed = Containerd::start()?;
+    bed.ctr(["task", "kill", "lost"])?.refused()?;
+    let socket = bed.socket("lost");
+    fs::create_dir_all(socket.parent().context("no parent")?)?;
+    drop(UnixListener::bind(&socket)?);
+    let said = complaint(bed);
+    ensure!(said.contains(&format!("socket {}", socket.display())), "{said}");
+    ensure!(!socket.exists());
+    Ok(())
+}
+
+#[test]
+fn shim_left_by_a_player_is_reported_and_killed() -> Result<()> {
+    let player = Player::new(Runtime::Runc)?;
+    let bundle = player.bundle("left", &["/a"])?;
+    player.connect("left", bundle.path())?;
+    let shim = player.shims().first().context("no shim")?.pid;
+    let said = complaint(player);
+    ensure!(said.contains(&format!("shim {shim}: ")), "{said}");
+    // Not our child: its new parent may take a moment to reap it.
+    poll_until("end of the shim", Duration::from_secs(5), || {
+        (!proc::alive(shim)).then_some(())
+    })
+}
+
+#[test]
+fn running_container_goes_with_its_bed() -> Result<()> {
+    let containers = Containers::start(Runtime::Runc)?;
+    let id = containers.id("left");
+    containers.detached(&id, &["sleep", "100"])?;
+    let pid = containers.is_running(&id)?.pid;
+    ensure!(complaint(containers).is_empty());
+    ensure!(!proc::alive(pid), "the container outlived its bed");
+    Ok(())
+}
+
+#[test]
+fn fifos_of_a_killed_shim_go_with_the_bed() -> Result<()> {
+    let containers = Containers::start(Runtime::Runc)?;
+    let id = containers.id("fifo");
+    containers.detached(&id, &["sleep", "100"])?;
+    let shim = containers.bed.shims().first().context("no shim")?.pid;
+    kill_process(
+        i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?,
+        Signal::KILL,
+    )?;
+    containers.becomes_stopped_or_gone(&id)?;
+    ensure!(
+        !proc::fifos_of(&id).is_empty(),
+        "ctr removes them by itself now: the sweep is needless"
+    );
+    // runc's socket file, as in the lifecycle suite.
+    fs::remove_file(containers.bed.socket(&id))?;
+    let said = complaint(containers);
+    ensure!(said.is_empty(), "{said}");
+    ensure!(proc::fifos_of(&id).is_empty());
+    Ok(())
+}
+
+#[test]
+fn failing_case_fails_its_test() {
+    let failed = catch_unwind(|| runwasi_tests::check(Runtime::Runc, |_| anyhow::bail!("on purpose")));
+    let message = failed
+        .err()
+        .and_then(|panic| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    assert!(message.contains("on purpose"), "{message}");
+}
+
+#[test]
+fn hung_command_is_killed_and_named() -> Result<()> {
+    let began = Instant::now();
+    let hung = Command::new("sleep")
+        .args(["77"])
+        .deadline(Duration::from_millis(200))
+        .run();
+    let message = format!("{:#}", hung.err().context("no error")?);
+    ensure!(message.contains("hung") && message.contains("sleep 77"), "{message}");
+    ensure!(began.elapsed() < Duration::from_secs(5));
+    Ok(())
+}
+
+#[test]
+fn output_held_open_by_a_grandchild_is_an_error() -> Result<()> {
+    let left = Command::new("sh").args(["-c", "sleep 8 & echo started"]).run();
+    let message = format!("{:#}", left.err().context("no error")?);
+    ensure!(message.contains("stdout is still held open"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn command_gets_stdin_and_gives_status_and_both_outputs() -> Result<()> {
+    let out = Command::new("sh")
+        .args(["-c", "cat; echo e >&2; exit 3"])
+        .stdin("in")
+        .run()?
+        .status_is(3)?;
+    ensure!(out.out() == "in" && out.err() == "e\n", "{out}");
+    ensure!(out.clone().ok().is_err() && out.refused().is_ok());
+    let killed = Command::new("sh").args(["-c", "kill -TERM $$"]).run()?;
+    killed.status_is(143)?;
+    Ok(())
+}
+
+#[test]
+fn containerd_keeps_what_it_knows_over_a_restart() -> Result<()> {
+    let mut bed = Containerd::start()?;
+    bed.load(Image::WasmtestNative)?;
+    let before = bed.ctr(["image", "ls", "-q"])?.ok()?.out();
+    bed.kill9()?;
+    ensure!(bed.pid().is_err());
+    bed.start_again()?;
+    bed.stop()?;
+    bed.start_again()?;
+    ensure!(!before.trim().is_empty() && bed.ctr(["image", "ls", "-q"])?.ok()?.out() == before);
+    Ok(())
+}
+
+#[test]
+fn beds_do_not_see_each_other() -> Result<()> {
+    let (one, two) = (Containerd::start()?, Containerd::start()?);
+    one.load(Image::WasmtestNative)?;
+    ensure!(two.ctr(["image", "ls", "-q"])?.ok()?.out().trim().is_empty());
+    ensure!(one.namespace() != two.namespace() && one.socket("x") != two.socket("x"));
+    Ok(())
+}
+
+#[test]
+fn missing_containerd_is_an_error_that_says_what_to_do() -> Result<()> {
+    let error = Containerd::builder()
+        .program("/nowhere/containerd")
+        .start()
+        .err()
+        .context("no error")?;
+    ensure!(format!("{error:#}").contains("scripts/setup"), "{error:#}");
+    Ok(())
+}
+
+#[test]
+fn socket_path_is_the_one_containerds_shims_use() {
+    // sha256 of "/run/containerd/containerd.sock/default/testwasm", by coreutils' sha256sum.
+    let wanted = "/run/containerd/s/714b80d8d306b2dc2ac329b8bb226db77d9ee4670a266092f1b1625501e554ed";
+    let path = proc::socket_path(Path::new("/run/containerd/containerd.sock"), "default", "testwasm");
+    assert_eq!(path, Path::new(wanted));
+}
