@@ -67,18 +67,19 @@ fn read_address(bundle: &Path) -> Option<PathBuf> {
 /// The server lives: perhaps for the rest of the pod, perhaps it has lost its containerd. Only this container ends.
 fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<(u32, u32)>, BootstrapError> {
     let control = runtime::control().map_err(io_error("control runtime"))?;
-    let ended = control.block_on(timeout(PATIENCE, async {
-        let server = Containerd::connect(&path.display().to_string(), PATIENCE).await?;
-        let id = invocation.id.as_str();
-        // Not found means: deleted in the ordinary way, nothing to do.
-        server.state(id).await?;
-        if server.kill(id, SIGKILL).await.is_ok() {
-            server.wait(id).await?;
-        }
-        let ended = server.delete(id).await?;
-        server.shutdown(id).await?;
-        Ok::<_, CallError>(ended)
-    }));
+    let ended = control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
     control.shutdown_background();
     Ok(ended.ok().and_then(Result::ok))
+}
+
+async fn end(path: &Path, id: &str) -> Result<(u32, u32), CallError> {
+    let server = Containerd::connect(&path.display().to_string(), PATIENCE).await?;
+    // Not found means: deleted in the ordinary way, nothing to do.
+    server.state(id).await?;
+    if server.kill(id, SIGKILL).await.is_ok() {
+        server.wait(id).await?;
+    }
+    let ended = server.delete(id).await?;
+    server.shutdown(id).await?;
+    Ok(ended)
 }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{BootstrapError, io_error, socket, start};
 use crate::{
-    bundle::config::{Config, Network},
+    bundle::config::Network,
     cli::Invocation,
     engine::{Engine, EngineError},
     events::Queue,
@@ -58,7 +58,7 @@ fn run<E: Engine>(
 ) -> Result<(), BootstrapError> {
     raise_oom_score();
     // Before any thread exists: threads inherit the namespace.
-    enter_network(&Config::load(&invocation.bundle)?.network)?;
+    enter_network(&told_network()?)?;
     let engine = Arc::new(engine()?);
     let guests = runtime::guest().map_err(io_error("guest runtime"))?;
     let control = runtime::control().map_err(io_error("control runtime"))?;
@@ -137,6 +137,14 @@ fn raise_oom_score() {
     {
         tracing::warn!(%error, "oom_score_adj stays as it is");
     }
+}
+
+/// What `start` has read in `config.json`. Without it nothing is assumed: the host's network would be too much.
+fn told_network() -> Result<Network, BootstrapError> {
+    let missing = || BootstrapError::Arguments(format!("{} is not set: serve is for the shim itself", start::NETWORK));
+    env::var_os(start::NETWORK)
+        .map(|word| Network::from_word(&word))
+        .ok_or_else(missing)
 }
 
 /// The pod's network becomes this process's own, so that guests have it and `/proc/<pid>/ns/net` is it.

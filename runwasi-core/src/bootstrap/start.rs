@@ -18,13 +18,19 @@ use super::{
     BootstrapError, io_error,
     socket::{self, Bound},
 };
-use crate::{bundle::config::Config, cli::Invocation};
+use crate::{
+    bundle::config::{Config, Network},
+    cli::Invocation,
+};
 
 /// containerd's own limit for what it sends.
 const MAX_STDIN: u64 = 10 << 20;
 
 /// Where containerd takes events; the name is containerd's.
 pub(super) const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
+
+/// From `start` to `serve`: the network of `config.json`, so that it is read once.
+pub(super) const NETWORK: &str = "RUNWASI_NETWORK";
 
 /// In the bundle: the address that was printed. containerd before 2.0 reads it back after its restart.
 pub(crate) const ADDRESS_FILE: &str = "address";
@@ -54,7 +60,7 @@ pub fn start(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
         group.as_str(),
     )?;
     if let Bound::New(listener) = socket::bind_or_join(&path)? {
-        let spawned = spawn_server(invocation, params.as_ref(), listener);
+        let spawned = spawn_server(invocation, params.as_ref(), &config.network, listener);
         if spawned.is_err() {
             // The socket has no server and never will.
             let _ = socket::remove_own(&path);
@@ -103,6 +109,7 @@ fn decode_params(bytes: &[u8], id: &str, namespace: &str) -> Option<BootstrapPar
 fn spawn_server(
     invocation: &Invocation,
     params: Option<&BootstrapParams>,
+    network: &Network,
     listener: UnixListener,
 ) -> Result<(), BootstrapError> {
     let program = env::current_exe().map_err(io_error("own executable"))?;
@@ -120,6 +127,7 @@ fn spawn_server(
     if let Some(params) = params {
         command.env(TTRPC_ADDRESS, &params.containerd_ttrpc_address);
     }
+    command.env(NETWORK, network.to_word());
     command.arg("serve").current_dir(&invocation.bundle).process_group(0);
     command
         .stdin(OwnedFd::from(listener))

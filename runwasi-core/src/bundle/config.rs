@@ -3,8 +3,10 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    ffi::{OsStr, OsString},
+    fs::OpenOptions,
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -77,6 +79,29 @@ pub enum Network {
     Path(PathBuf),
 }
 
+impl Network {
+    const HOST: &str = "host";
+    const NEW: &str = "new";
+
+    /// As one word, for the environment of the server that `start` spawns; see [`Network::from_word`].
+    pub fn to_word(&self) -> OsString {
+        match self {
+            Self::Host => Self::HOST.into(),
+            Self::New => Self::NEW.into(),
+            Self::Path(path) => path.clone().into_os_string(),
+        }
+    }
+
+    /// The other half. Paths of `config.json` that are not absolute could be taken for one of the words; they are refused there.
+    pub fn from_word(word: &OsStr) -> Self {
+        match word.to_str() {
+            Some(Self::HOST) => Self::Host,
+            Some(Self::NEW) => Self::New,
+            _ => Self::Path(word.into()),
+        }
+    }
+}
+
 /// What is wrong with a `config.json`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -143,7 +168,7 @@ impl Config {
             volumes: volumes(spec.mounts().as_deref().unwrap_or_default())?,
             pod: pod(&annotations)?,
             kind,
-            network: network(spec),
+            network: network(spec)?,
             annotations: Arc::new(annotations),
         })
     }
@@ -158,7 +183,18 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(read)?;
+    // A FIFO in its place must not hang us, and has nothing to say.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(read)?;
+    if !file.metadata().map_err(read)?.is_file() {
+        return Err(read(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "is not a regular file",
+        )));
+    }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > MAX_BYTES {
@@ -262,21 +298,25 @@ fn annotation(name: &str) -> String {
     format!("annotations[{name:?}]")
 }
 
-fn network(spec: &Spec) -> Network {
+fn network(spec: &Spec) -> Result<Network, Wrong> {
     let namespaces = spec
         .linux()
         .as_ref()
         .and_then(|linux| linux.namespaces().as_deref())
         .unwrap_or_default();
-    match namespaces
+    let Some(namespace) = namespaces
         .iter()
         .find(|namespace| namespace.typ() == LinuxNamespaceType::Network)
-    {
-        None => Network::Host,
-        Some(namespace) => match namespace.path() {
-            Some(path) if !path.as_os_str().is_empty() => Network::Path(path.clone()),
-            _ => Network::New,
-        },
+    else {
+        return Ok(Network::Host);
+    };
+    match namespace.path() {
+        Some(path) if path.is_absolute() => Ok(Network::Path(path.clone())),
+        Some(path) if !path.as_os_str().is_empty() => Err(wrong(
+            "linux.namespaces[network].path",
+            format!("{:?} is not absolute", path.display().to_string()),
+        )),
+        _ => Ok(Network::New),
     }
 }
 
@@ -345,7 +385,7 @@ mod tests {
             error.contains("config.json") && error.contains("No such file"),
             "{error}"
         );
-        let file = File::create(bundle.path().join("config.json")).unwrap();
+        let file = std::fs::File::create(bundle.path().join("config.json")).unwrap();
         file.set_len(MAX_BYTES + 1).unwrap();
         assert!(matches!(Config::load(bundle.path()), Err(ConfigError::TooLarge { .. })));
     }

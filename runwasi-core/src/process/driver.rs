@@ -283,8 +283,9 @@ impl Driver {
 
     /// `run` is over: whatever it has spawned ends with it.
     fn done(&mut self, outcome: Outcome) {
-        let ready = self.run.as_mut().and_then(|run| run.ready.as_mut()?.try_recv().ok());
-        if ready.is_some() {
+        // Taken: a receiver that has answered, even with "closed", must not be asked again.
+        let ready = self.run.as_mut().and_then(|run| run.ready.take());
+        if ready.is_some_and(|mut ready| ready.try_recv().is_ok()) {
             // Ready and done came at once, and the done was seen first.
             self.ready();
         }

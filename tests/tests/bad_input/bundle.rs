@@ -4,6 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use containerd_shim_protos::api::DeleteResponse;
+use containerd_shim_protos::protobuf::Message;
 use runwasi_tests::Player;
 use runwasi_tests::bundle::{Bundle, fifo};
 use runwasi_tests::shim::{TaskClient, bind, reason};
@@ -135,6 +137,15 @@ pub(crate) fn delete_without_a_bundle_ends(p: &Player) -> Result<()> {
     // Whatever it answers: it ends, and leaves nothing.
     p.command("gone", &elsewhere).args(["-bundle", &path, "delete"]).run()?;
     ensure!(!bundle.path().exists(), "delete made the bundle anew");
+    p.becomes_clean()
+}
+
+pub(crate) fn delete_ends_a_container_whose_shim_still_serves(p: &Player) -> Result<()> {
+    // containerd lost it, for instance by a restart that took too long: nobody else will end it.
+    let (bundle, _client) = super::command_line::sleeping(p)?;
+    let answer = p.delete("good", bundle.path())?.ok()?;
+    let answer = DeleteResponse::parse_from_bytes(&answer.stdout)?;
+    ensure!(answer.exit_status == 137, "{answer:?}");
     p.becomes_clean()
 }
 

@@ -126,7 +126,7 @@ pub(crate) fn both_service_names_are_served(p: &Player) -> Result<()> {
 }
 
 /// A running container `good` that only ends when killed.
-fn sleeping(p: &Player) -> Result<(runwasi_tests::bundle::Bundle, TaskClient)> {
+pub(crate) fn sleeping(p: &Player) -> Result<(runwasi_tests::bundle::Bundle, TaskClient)> {
     let bundle = p.bundle("good", &[p.runtime().guest(), "sleep", "100"])?;
     super::stdio::guest(&bundle)?;
     let client = p.connect("good", bundle.path())?;

@@ -125,6 +125,7 @@ played! { strict_wasmtime = Wasmtime, strict_native = Native; {
         bundle_that_went_before_create_is_refused
         huge_config_is_refused
         config_that_is_a_fifo_is_refused
+        delete_ends_a_container_whose_shim_still_serves
         delete_cleans_up_after_a_killed_shim;
     command_line:
         id_with_a_slash_is_refused
