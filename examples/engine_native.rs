@@ -25,17 +25,11 @@ impl Engine for Native {
 impl Instance for Guest {
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
         context.ready();
-        native_guest::run(&self.0)
-            .await
-            .map_err(|error| EngineError::Failed(error.to_string()))
+        native_guest::run(&self.0).await.map_err(|error| EngineError::Failed(error.to_string()))
     }
 }
 
 fn main() -> ExitCode {
-    let about = About {
-        runtime: "io.containerd.native.v1",
-        version: env!("CARGO_PKG_VERSION"),
-        engine: "native",
-    };
+    let about = About { runtime: "io.containerd.native.v1", version: env!("CARGO_PKG_VERSION"), engine: "native" };
     runwasi_core::cli::main(about, || Ok(Native))
 }

@@ -5,7 +5,7 @@
 use std::{env, fs, io, process::ExitCode};
 
 use anyhow::{Context, Result};
-use runwasi_core::testing::Harness;
+use runwasi_core::{logging, testing::Harness};
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
 #[tokio::main(flavor = "current_thread")]
@@ -14,21 +14,17 @@ async fn main() -> Result<ExitCode> {
     let file = arguments.first().context("usage: run-module FILE.wasm [ARGS…]")?;
     let wasm = fs::read(file).with_context(|| format!("read {file}"))?;
 
+    // Warnings of the server go to stderr.
+    logging::to_stderr(false);
     // The same server that containerd talks to, on a socket in a temporary directory.
-    let harness = Harness::start(WasmtimeEngine::new(&Settings {
-        cache: None,
-        ..Settings::for_shim()
-    })?)?;
+    let harness = Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
     let containerd = harness.client().await?;
 
     let mut args = vec!["/module.wasm"];
     args.extend(arguments[1..].iter().map(String::as_str));
     let bundle = harness.bundle("example", &args).file("/module.wasm", wasm).write()?;
     let pipes = harness.pipes("example")?;
-    let (stdout, stderr) = (
-        copy(&pipes.paths.stdout, io::stdout()),
-        copy(&pipes.paths.stderr, io::stderr()),
-    );
+    let (stdout, stderr) = (copy(&pipes.paths.stdout, io::stdout()), copy(&pipes.paths.stderr, io::stderr()));
 
     let created = containerd.create("example", &bundle, &pipes.paths, &[]).await;
     if let Err(error) = created {

@@ -27,18 +27,9 @@ struct Series {
 /// Measures and prints; the rows are the figures.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let rounds = bench.options.rounds;
-    bench.say(&format!(
-        "ctr run --rm hello, {rounds} interleaved rounds after {WARM_UP} to warm up"
-    ))?;
-    let mut all: Vec<Series> = bench
-        .options
-        .runtimes
-        .iter()
-        .map(|runtime| Series {
-            runtime: *runtime,
-            times: Vec::new(),
-        })
-        .collect();
+    bench.say(&format!("ctr run --rm hello, {rounds} interleaved rounds after {WARM_UP} to warm up"))?;
+    let mut all: Vec<Series> =
+        bench.options.runtimes.iter().map(|runtime| Series { runtime: *runtime, times: Vec::new() }).collect();
     for round in 0..WARM_UP + rounds {
         let mut order: Vec<usize> = (0..all.len()).collect();
         fastrand::shuffle(&mut order);
@@ -57,30 +48,18 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 fn hello(bench: &Bench, runtime: Runtime, round: usize) -> Result<f64> {
     bench.interrupt.check()?;
     let id = bench.bed.id(&format!("hello-{}-{round}", short(runtime)));
-    let command = bench
-        .bed
-        .ctr_command(["run", "--rm", "--runtime", runtime.name(), runtime.image().name(), &id]);
+    let command = bench.bed.ctr_command(["run", "--rm", "--runtime", runtime.name(), runtime.image().name(), &id]);
     let ended = command.run()?.ok()?;
     // The floor runs nothing.
     let wanted = runtime != Runtime::Floor;
-    ensure!(
-        wanted == ended.out().contains("Hello"),
-        "not what {} should print: {ended}",
-        runtime.name()
-    );
+    ensure!(wanted == ended.out().contains("Hello"), "not what {} should print: {ended}", runtime.name());
     // What a shim still does after `ctr` has ended must not slow the next run, which may be another's.
-    poll_until("end of the shim", Duration::from_secs(10), || {
-        bench.bed.shims().is_empty().then_some(())
-    })?;
+    poll_until("end of the shim", Duration::from_secs(10), || bench.bed.shims().is_empty().then_some(()))?;
     Ok(ended.took.as_secs_f64() * 1e3)
 }
 
 fn figures(all: &[Series]) -> Result<Vec<Row>> {
-    let times = |wanted| {
-        all.iter()
-            .find(|series| series.runtime == wanted)
-            .map(|series| series.times.as_slice())
-    };
+    let times = |wanted| all.iter().find(|series| series.runtime == wanted).map(|series| series.times.as_slice());
     let mut rows = Vec::new();
     for Series { runtime, times: own } in all {
         let name = short(*runtime);
@@ -91,19 +70,10 @@ fn figures(all: &[Series]) -> Result<Vec<Row>> {
         };
         let above = stats::difference(own, floor).with_context(|| format!("comparing {name} with the floor"))?;
         let median = Row::new("ctr_run_above_floor", name, above.median, "ms");
-        rows.push(if *runtime == Runtime::Wasmtime {
-            median.at_most(GOAL_ABOVE_FLOOR)
-        } else {
-            median
-        });
+        rows.push(if *runtime == Runtime::Wasmtime { median.at_most(GOAL_ABOVE_FLOOR) } else { median });
         rows.push(Row::new("ctr_run_above_floor_ci95_low", name, above.low, "ms"));
         rows.push(Row::new("ctr_run_above_floor_ci95_high", name, above.high, "ms"));
-        rows.push(Row::new(
-            "ctr_run_ratio_to_floor",
-            name,
-            stats::median(own)? / stats::median(floor)?,
-            "x",
-        ));
+        rows.push(Row::new("ctr_run_ratio_to_floor", name, stats::median(own)? / stats::median(floor)?, "x"));
     }
     if let (Some(own), Some(runc)) = (times(Runtime::Wasmtime), times(Runtime::Runc)) {
         let ratio = stats::median(own)? / stats::median(runc)?;
@@ -117,31 +87,19 @@ mod tests {
     use super::*;
 
     fn series(runtime: Runtime, milliseconds: f64) -> Series {
-        Series {
-            runtime,
-            times: (0..50).map(|round| milliseconds + f64::from(round % 5)).collect(),
-        }
+        Series { runtime, times: (0..50).map(|round| milliseconds + f64::from(round % 5)).collect() }
     }
 
     fn value(rows: &[Row], name: &str, runtime: &str) -> Option<f64> {
-        rows.iter()
-            .find(|row| row.name == name && row.runtime == runtime)
-            .map(|row| row.value)
+        rows.iter().find(|row| row.name == name && row.runtime == runtime).map(|row| row.value)
     }
 
     #[test]
     fn only_our_own_time_above_the_floor_has_a_goal() {
-        let all = [
-            series(Runtime::Wasmtime, 60.0),
-            series(Runtime::Runc, 100.0),
-            series(Runtime::Floor, 40.0),
-        ];
+        let all = [series(Runtime::Wasmtime, 60.0), series(Runtime::Runc, 100.0), series(Runtime::Floor, 40.0)];
         let rows = figures(&all).unwrap();
         let judged: Vec<_> = rows.iter().filter(|row| row.goal.is_some()).collect();
-        assert_eq!(
-            (judged.len(), judged[0].name, judged[0].met()),
-            (1, "ctr_run_above_floor", Some(false))
-        );
+        assert_eq!((judged.len(), judged[0].name, judged[0].met()), (1, "ctr_run_above_floor", Some(false)));
         assert_eq!(value(&rows, "ctr_run_above_floor", "wasmtime"), Some(20.0));
         assert_eq!(value(&rows, "ctr_run_above_floor", "runc"), Some(60.0));
         assert_eq!(value(&rows, "ctr_run_above_floor", "floor"), None);

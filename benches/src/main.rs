@@ -69,11 +69,7 @@ fn work(args: &[String]) -> Result<()> {
     options.demand_programs()?;
     let interrupt = Interrupt::watch();
     let bed = Containerd::start()?;
-    let mut bench = Bench {
-        bed,
-        options,
-        interrupt,
-    };
+    let mut bench = Bench { bed, options, interrupt };
     let rows = measure_all(&mut bench)?;
     bench.say(results::table(&rows).trim_end())?;
     // Panics if something was left behind: then the figures are not to be trusted either.
@@ -108,13 +104,10 @@ fn load_images(bench: &Bench) -> Result<()> {
 fn print_machine(bench: &Bench) -> Result<()> {
     let read = |file: &str| std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
     let version = bench.bed.ctr(["version"])?.ok()?.out();
-    let server = version
-        .lines()
-        .skip_while(|line| !line.starts_with("Server"))
-        .find_map(|line| {
-            let (_, version) = line.split_once("Version:")?;
-            Some(version.trim().to_owned())
-        });
+    let server = version.lines().skip_while(|line| !line.starts_with("Server")).find_map(|line| {
+        let (_, version) = line.split_once("Version:")?;
+        Some(version.trim().to_owned())
+    });
     let cpus = std::thread::available_parallelism()?;
     let load = read("/proc/loadavg")?;
     let kernel = read("/proc/sys/kernel/osrelease")?;

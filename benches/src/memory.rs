@@ -25,21 +25,14 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Measures one runtime after the other; the floor is left out, as it runs no guest.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
-    let runtimes = bench
-        .options
-        .runtimes
-        .iter()
-        .copied()
-        .filter(|runtime| *runtime != Runtime::Floor);
+    let runtimes = bench.options.runtimes.iter().copied().filter(|runtime| *runtime != Runtime::Floor);
     let mut rows = Vec::new();
     for runtime in runtimes.collect::<Vec<_>>() {
         bench.say(&format!(
             "memory, OS processes and threads of {PODS} pods with a sleeping guest each: {}",
             short(runtime)
         ))?;
-        let ids: Vec<String> = (0..PODS)
-            .map(|pod| bench.bed.id(&format!("pod{pod}-{}", short(runtime))))
-            .collect();
+        let ids: Vec<String> = (0..PODS).map(|pod| bench.bed.id(&format!("pod{pod}-{}", short(runtime)))).collect();
         for id in &ids {
             start(bench, runtime, id)?;
         }
@@ -54,10 +47,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 fn start(bench: &Bench, runtime: Runtime, id: &str) -> Result<()> {
     bench.interrupt.check()?;
     let (name, image, guest) = (runtime.name(), runtime.image().name(), runtime.guest());
-    bench
-        .bed
-        .ctr(["run", "-d", "--runtime", name, image, id, guest, "sleep", "1000"])?
-        .ok()?;
+    bench.bed.ctr(["run", "-d", "--runtime", name, image, id, guest, "sleep", "1000"])?.ok()?;
     Ok(())
 }
 
@@ -108,39 +98,15 @@ fn figures(runtime: Runtime, pods: &[Usage]) -> Result<Vec<Row>> {
     let name = short(runtime);
     let row = |figure, value, unit, goal: f64| {
         let row = Row::new(figure, name, value, unit);
-        if runtime == Runtime::Wasmtime {
-            row.at_most(goal)
-        } else {
-            row
-        }
+        if runtime == Runtime::Wasmtime { row.at_most(goal) } else { row }
     };
     Ok(vec![
         Row::new("memory_pod_pss_mean", name, stats::mean(&pss)?, "MB"),
         row("memory_pod_pss_max", most(&pss), "MB", GOAL_PSS),
-        Row::new(
-            "memory_pod_private_mean",
-            name,
-            stats::mean(&megabytes(|pod| pod.private))?,
-            "MB",
-        ),
-        Row::new(
-            "memory_pod_shared_mean",
-            name,
-            stats::mean(&megabytes(|pod| pod.shared))?,
-            "MB",
-        ),
-        row(
-            "memory_pod_processes_max",
-            most(&counts(|pod| pod.processes)),
-            "count",
-            GOAL_PROCESSES,
-        ),
-        row(
-            "memory_pod_threads_max",
-            most(&counts(|pod| pod.threads)),
-            "count",
-            GOAL_THREADS,
-        ),
+        Row::new("memory_pod_private_mean", name, stats::mean(&megabytes(|pod| pod.private))?, "MB"),
+        Row::new("memory_pod_shared_mean", name, stats::mean(&megabytes(|pod| pod.shared))?, "MB"),
+        row("memory_pod_processes_max", most(&counts(|pod| pod.processes)), "count", GOAL_PROCESSES),
+        row("memory_pod_threads_max", most(&counts(|pod| pod.threads)), "count", GOAL_THREADS),
     ])
 }
 
@@ -150,19 +116,8 @@ mod tests {
 
     #[test]
     fn one_pod_too_big_misses_the_goal() {
-        let good = Usage {
-            processes: 1,
-            threads: 8,
-            pss: 3_000_000,
-            private: 2_000_000,
-            shared: 5_000_000,
-            ticks: 0,
-        };
-        let bad = Usage {
-            pss: 4_500_000,
-            threads: 9,
-            ..good
-        };
+        let good = Usage { processes: 1, threads: 8, pss: 3_000_000, private: 2_000_000, shared: 5_000_000, ticks: 0 };
+        let bad = Usage { pss: 4_500_000, threads: 9, ..good };
         let met = |pods: &[Usage], runtime| -> Vec<_> {
             figures(runtime, pods).unwrap().iter().filter_map(Row::met).collect()
         };

@@ -33,11 +33,7 @@ pub(crate) fn short(runtime: Runtime) -> &'static str {
 impl Options {
     /// None if help was asked for.
     pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
-        let mut options = Self {
-            rounds: 50,
-            runtimes: RUNTIMES.to_vec(),
-            benchmarks: names().collect(),
-        };
+        let mut options = Self { rounds: 50, runtimes: RUNTIMES.to_vec(), benchmarks: names().collect() };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
@@ -48,11 +44,7 @@ impl Options {
                 other => bail!("unknown argument {other}\n{USAGE}"),
             }
         }
-        ensure!(
-            options.rounds >= 6,
-            "an interval needs at least 6 rounds, not {}",
-            options.rounds
-        );
+        ensure!(options.rounds >= 6, "an interval needs at least 6 rounds, not {}", options.rounds);
         Ok(Some(options))
     }
 
@@ -63,10 +55,7 @@ impl Options {
             ensure!(known, "--only {name}: no such runtime or benchmark\n{USAGE}");
         }
         // Naming only runtimes leaves all benchmarks, and the other way round.
-        let runtimes: Vec<_> = RUNTIMES
-            .into_iter()
-            .filter(|runtime| wanted.contains(&short(*runtime)))
-            .collect();
+        let runtimes: Vec<_> = RUNTIMES.into_iter().filter(|runtime| wanted.contains(&short(*runtime))).collect();
         let benchmarks: Vec<_> = names().filter(|name| wanted.contains(name)).collect();
         if !runtimes.is_empty() {
             self.runtimes = runtimes;
@@ -89,11 +78,7 @@ impl Options {
                 Runtime::Floor => "`make bench` builds it",
                 Runtime::Runc => "`make setup` installs it",
             };
-            ensure!(
-                there,
-                "{} is missing: {maker} (or leave it out with --only)",
-                file.display()
-            );
+            ensure!(there, "{} is missing: {maker} (or leave it out with --only)", file.display());
         }
         Ok(())
     }
@@ -129,21 +114,12 @@ mod tests {
         assert_eq!(options.runtimes, [Runtime::Runc, Runtime::Floor]);
         assert_eq!(options.benchmarks.len(), 2);
         let options = parsed(&["--only", "memory"]).unwrap().unwrap();
-        assert_eq!(
-            (options.runtimes.len(), options.benchmarks.as_slice()),
-            (3, &["memory"][..])
-        );
+        assert_eq!((options.runtimes.len(), options.benchmarks.as_slice()), (3, &["memory"][..]));
     }
 
     #[test]
     fn wrong_arguments_are_named() {
-        for args in [
-            &["--only", "flor"][..],
-            &["--rounds"],
-            &["--rounds", "x"],
-            &["--rounds", "5"],
-            &["--fast"],
-        ] {
+        for args in [&["--only", "flor"][..], &["--rounds"], &["--rounds", "x"], &["--rounds", "5"], &["--fast"]] {
             assert!(parsed(args).is_err(), "{args:?}");
         }
         assert_eq!(parsed(&["--help"]).unwrap(), None);

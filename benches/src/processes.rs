@@ -32,10 +32,7 @@ pub(crate) fn of_pod(address: &Path, id: &str) -> Vec<u32> {
 
 /// What these OS processes use; an error if one has ended.
 pub(crate) fn usage(pids: &[u32]) -> Result<Usage> {
-    let mut sum = Usage {
-        processes: pids.len(),
-        ..Usage::default()
-    };
+    let mut sum = Usage { processes: pids.len(), ..Usage::default() };
     for pid in pids {
         let rollup = read(*pid, "smaps_rollup")?;
         let bytes = |fields: &[&str]| sizes(&rollup, fields).with_context(|| format!("smaps_rollup of {pid}"));
@@ -58,9 +55,7 @@ fn parents() -> BTreeMap<u32, u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return BTreeMap::new();
     };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let parent = |pid: u32| Some((pid, stat_field(&read(pid, "stat").ok()?, 4)?.try_into().ok()?));
     pids.filter_map(parent).collect()
 }
@@ -75,10 +70,7 @@ fn names_both(pid: u32, address: &Path, id: &str) -> bool {
 
 fn with_descendants(mut found: BTreeSet<u32>, parents: &BTreeMap<u32, u32>) -> Vec<u32> {
     loop {
-        let children = parents
-            .iter()
-            .filter(|(_, parent)| found.contains(parent))
-            .map(|(pid, _)| *pid);
+        let children = parents.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid);
         let grown: BTreeSet<u32> = children.chain(found.iter().copied()).collect();
         if grown.len() == found.len() {
             return found.into_iter().collect();
@@ -90,9 +82,7 @@ fn with_descendants(mut found: BTreeSet<u32>, parents: &BTreeMap<u32, u32>) -> V
 /// The sum of these fields of a smaps file, in bytes; none if one is missing.
 fn sizes(smaps: &str, fields: &[&str]) -> Option<u64> {
     let size = |field: &&str| {
-        let line = smaps
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        let line = smaps.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     };
     fields.iter().map(size).sum()
@@ -138,10 +128,7 @@ mod tests {
     fn usage_of_this_very_process_is_plausible() {
         let used = usage(&[std::process::id()]).unwrap();
         assert_eq!(used.processes, 1);
-        assert!(
-            used.threads >= 1 && used.pss > 100_000 && used.private <= used.pss,
-            "{used:?}"
-        );
+        assert!(used.threads >= 1 && used.pss > 100_000 && used.private <= used.pss, "{used:?}");
     }
 
     #[test]

@@ -22,21 +22,12 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(name: &'static str, runtime: &str, value: f64, unit: &'static str) -> Self {
-        Self {
-            name,
-            runtime: runtime.to_owned(),
-            value,
-            unit,
-            goal: None,
-        }
+        Self { name, runtime: runtime.to_owned(), value, unit, goal: None }
     }
 
     /// The same figure with a goal.
     pub(crate) fn at_most(self, goal: f64) -> Self {
-        Self {
-            goal: Some(goal),
-            ..self
-        }
+        Self { goal: Some(goal), ..self }
     }
 
     /// Whether the goal is met; none without a goal.
@@ -76,10 +67,7 @@ pub(crate) fn write(rows: &[Row], file: &Path) -> Result<()> {
 
 /// The rows as a table, then what became of the goals.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = format!(
-        "{:<34} {:<10} {:>10} {:<8} {:>8}\n",
-        "figure", "runtime", "value", "unit", "goal"
-    );
+    let mut text = format!("{:<34} {:<10} {:>10} {:<8} {:>8}\n", "figure", "runtime", "value", "unit", "goal");
     for row in rows {
         let goal = row.goal.map(|goal| format!("<= {goal}")).unwrap_or_default();
         let met = match row.met() {
@@ -87,10 +75,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             Some(false) => " MISSED",
             None => "",
         };
-        let line = format!(
-            "{:<34} {:<10} {:>10.2} {:<8} {goal:>8}{met}",
-            row.name, row.runtime, row.value, row.unit
-        );
+        let line = format!("{:<34} {:<10} {:>10.2} {:<8} {goal:>8}{met}", row.name, row.runtime, row.value, row.unit);
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -116,10 +101,7 @@ mod tests {
     #[test]
     fn rows_without_a_goal_have_null_in_the_file() {
         let file = std::env::temp_dir().join(format!("results-{}/results.json", std::process::id()));
-        let rows = [
-            Row::new("a", "x", 1.5, "ms"),
-            Row::new("b", "y", 2.0, "MB").at_most(1.0),
-        ];
+        let rows = [Row::new("a", "x", 1.5, "ms"), Row::new("b", "y", 2.0, "MB").at_most(1.0)];
         write(&rows, &file).unwrap();
         let read: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         fs::remove_dir_all(file.parent().unwrap()).unwrap();
@@ -132,10 +114,7 @@ mod tests {
 
     #[test]
     fn the_table_names_missed_goals() {
-        let rows = [
-            Row::new("a", "x", 2.0, "ms").at_most(1.0),
-            Row::new("b", "x", 2.0, "ms").at_most(3.0),
-        ];
+        let rows = [Row::new("a", "x", 2.0, "ms").at_most(1.0), Row::new("b", "x", 2.0, "ms").at_most(3.0)];
         let text = table(&rows);
         assert!(text.contains("<= 1 MISSED") && text.contains("<= 3 met"), "{text}");
         assert!(text.ends_with("1 of 2 goals met\n"), "{text}");

@@ -76,9 +76,7 @@ fn run<E: Engine>(
         "start" => print(&bootstrap::start::start(&invocation)?),
         "serve" => bootstrap::serve::serve(&invocation, engine),
         "delete" => print(&bootstrap::delete::delete(&invocation)?),
-        "" => Err(BootstrapError::Arguments(
-            "no action: containerd calls this program with start or delete".into(),
-        )),
+        "" => Err(BootstrapError::Arguments("no action: containerd calls this program with start or delete".into())),
         other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),
     }
 }
@@ -88,36 +86,21 @@ impl Invocation {
         let namespace = Id::parse("-namespace", &flags.namespace)?;
         let id = Id::parse("-id", &flags.id)?;
         let bundle = if flags.bundle.is_empty() {
-            env::current_dir().map_err(|source| BootstrapError::Io {
-                what: "current directory".into(),
-                source,
-            })?
+            env::current_dir().map_err(|source| BootstrapError::Io { what: "current directory".into(), source })?
         } else {
             PathBuf::from(flags.bundle)
         };
-        Ok(Self {
-            namespace,
-            id,
-            address: flags.address,
-            bundle,
-            debug: flags.debug,
-        })
+        Ok(Self { namespace, id, address: flags.address, bundle, debug: flags.debug })
     }
 }
 
 fn version(about: &About) -> String {
     let program = env::args().next().unwrap_or_default();
-    format!(
-        "{program}:\n  Runtime:  {}\n  Version:  {}\n  Engine:   {}\n",
-        about.runtime, about.version, about.engine
-    )
+    format!("{program}:\n  Runtime:  {}\n  Version:  {}\n  Engine:   {}\n", about.runtime, about.version, about.engine)
 }
 
 fn print(bytes: &[u8]) -> Result<(), BootstrapError> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-    written.map_err(|source| BootstrapError::Io {
-        what: "stdout".into(),
-        source,
-    })
+    written.map_err(|source| BootstrapError::Io { what: "stdout".into(), source })
 }

@@ -91,24 +91,12 @@ impl Container {
         let stdio = Stdio::open(&request.stdio).await?;
         let instance: Arc<dyn Instance> = match rootfs {
             None => Arc::new(Pause),
-            Some(rootfs) => {
-                host.engine
-                    .instance(spec(&request, config, rootfs, stdio.clone()))
-                    .await?
-            }
+            Some(rootfs) => host.engine.instance(spec(&request, config, rootfs, stdio.clone())).await?,
         };
         let pid_file = request.bundle.join(PID_FILE);
         fs::write(&pid_file, host.pid.to_string()).map_err(|source| CreateError::Bundle { path: pid_file, source })?;
-        let info = Info {
-            container: request.id,
-            exec: None,
-            pid: host.pid,
-            stdio: request.stdio,
-        };
-        let created = Event::Created {
-            process: Arc::new(info.clone()),
-            bundle: request.bundle.display().to_string(),
-        };
+        let info = Info { container: request.id, exec: None, pid: host.pid, stdio: request.stdio };
+        let created = Event::Created { process: Arc::new(info.clone()), bundle: request.bundle.display().to_string() };
         host.publisher.publish(created);
         let parts = driver::Parts {
             info,
@@ -118,10 +106,7 @@ impl Container {
             publisher: host.publisher.clone(),
             on_deleted,
         };
-        Ok(Self {
-            bundle: request.bundle,
-            init: process::driver::spawn(parts, &host.tasks),
-        })
+        Ok(Self { bundle: request.bundle, init: process::driver::spawn(parts, &host.tasks) })
     }
 }
 
@@ -140,10 +125,7 @@ async fn prepare(request: &CreateRequest) -> Result<(Config, Option<Arc<Rootfs>>
         rootfs.check_cwd(&config.cwd)?;
         Ok((config, Some(Arc::new(rootfs))))
     };
-    let lost = |error| CreateError::Bundle {
-        path: request.bundle.clone(),
-        source: io::Error::other(error),
-    };
+    let lost = |error| CreateError::Bundle { path: request.bundle.clone(), source: io::Error::other(error) };
     spawn_blocking(blocking).await.map_err(lost)?
 }
 

@@ -68,7 +68,7 @@ pub trait Publisher: Send + Sync + 'static {
 /// Delivers one event to containerd. Called by the queue's task, one call at a time.
 #[async_trait]
 pub trait Forward: Send + 'static {
-    /// Returns when containerd has taken the event. An error means: try the same event again.
+    /// Returns when containerd has taken the event. `Unreachable` means: try the same event again.
     async fn forward(&mut self, event: &Event, at: SystemTime) -> Result<(), ForwardError>;
 }
 
@@ -157,10 +157,7 @@ mod tests {
         async fn forward(&mut self, event: &Event, _: SystemTime) -> Result<(), ForwardError> {
             if self.failures > 0 {
                 self.failures -= 1;
-                return Err(ForwardError::Unreachable {
-                    address: "a".into(),
-                    reason: "away".into(),
-                });
+                return Err(ForwardError::Unreachable { address: "a".into(), reason: "away".into() });
             }
             self.delivered.send(event.clone()).unwrap();
             Ok(())
@@ -168,9 +165,7 @@ mod tests {
     }
 
     fn event(n: u32) -> Event {
-        Event::Paused {
-            container: Id::parse("container id", &format!("c{n}")).unwrap(),
-        }
+        Event::Paused { container: Id::parse("container id", &format!("c{n}")).unwrap() }
     }
 
     #[tokio::test]
@@ -190,13 +185,7 @@ mod tests {
     async fn a_containerd_that_never_comes_back_delays_the_end_no_longer_than_the_grace() {
         let tasks = Tasks::new(Duration::from_millis(200));
         let (delivered, _received) = mpsc::unbounded_channel();
-        let queue = Queue::start(
-            Flaky {
-                failures: u32::MAX,
-                delivered,
-            },
-            &tasks,
-        );
+        let queue = Queue::start(Flaky { failures: u32::MAX, delivered }, &tasks);
         queue.publish(event(1));
         drop(queue);
         let start = std::time::Instant::now();

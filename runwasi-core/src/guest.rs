@@ -48,27 +48,15 @@ struct Members {
 impl Group {
     /// An empty group whose members will run on `runtime`.
     pub fn new(runtime: Handle) -> Self {
-        let members = Members {
-            set: JoinSet::new(),
-            open: true,
-        };
-        let shared = Shared {
-            runtime,
-            gate: Gate::default(),
-            cpu_nanos: AtomicU64::new(0),
-            members: Mutex::new(members),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let members = Members { set: JoinSet::new(), open: true };
+        let shared =
+            Shared { runtime, gate: Gate::default(), cpu_nanos: AtomicU64::new(0), members: Mutex::new(members) };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Adds a member. After [`Group::abort`] the future is dropped instead.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let guest = Guest {
-            shared: self.shared.clone(),
-            future: Box::pin(future),
-        };
+        let guest = Guest { shared: self.shared.clone(), future: Box::pin(future) };
         let mut members = self.members();
         if members.open {
             members.set.spawn_on(guest, &self.shared.runtime);
@@ -144,10 +132,7 @@ struct Meter {
 
 impl Meter {
     fn start(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            before: sys::thread_cpu_time(),
-        }
+        Self { shared, before: sys::thread_cpu_time() }
     }
 }
 
@@ -260,9 +245,6 @@ mod tests {
         });
         timeout(SOON, group.ended()).await.unwrap();
         let used = group.cpu_time();
-        assert!(
-            used >= Duration::from_millis(30) && used < Duration::from_millis(90),
-            "{used:?}"
-        );
+        assert!(used >= Duration::from_millis(30) && used < Duration::from_millis(90), "{used:?}");
     }
 }

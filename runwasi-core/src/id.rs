@@ -47,19 +47,12 @@ impl Id {
         }
         if id.len() > MAX_LEN {
             let start = id.chars().take(16).collect();
-            return Err(IdError::TooLong {
-                what,
-                start,
-                len: id.len(),
-            });
+            return Err(IdError::TooLong { what, start, len: id.len() });
         }
         let words = id.split(['.', '_', '-']);
         for word in words {
             if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphanumeric()) {
-                return Err(IdError::Invalid {
-                    what,
-                    id: id.to_owned(),
-                });
+                return Err(IdError::Invalid { what, id: id.to_owned() });
             }
         }
         Ok(Self(id.to_owned()))
@@ -90,21 +83,9 @@ mod tests {
 
     #[test]
     fn ids_that_could_leave_a_directory_are_refused() {
-        for id in [
-            "",
-            ".",
-            "..",
-            "../x",
-            "a/b",
-            "/a",
-            "a..b",
-            "-a",
-            "a-",
-            "a b",
-            "ä",
-            &"a".repeat(77),
-            &"x".repeat(4000),
-        ] {
+        for id in
+            ["", ".", "..", "../x", "a/b", "/a", "a..b", "-a", "a-", "a b", "ä", &"a".repeat(77), &"x".repeat(4000)]
+        {
             assert!(Id::parse("container id", id).is_err(), "{id}");
         }
     }

@@ -81,11 +81,7 @@ impl InstanceSpec {
 
     /// The value of an environment variable, the last one if it is given twice.
     pub fn env(&self, name: &str) -> Option<&str> {
-        self.env
-            .iter()
-            .rev()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -101,13 +97,7 @@ impl GuestContext {
     /// Makes the context of one run; the receiver resolves with the first `ready`.
     pub(crate) fn new(group: Group) -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
-        (
-            Self {
-                group,
-                ready: Arc::new(Mutex::new(Some(sender))),
-            },
-            receiver,
-        )
+        (Self { group, ready: Arc::new(Mutex::new(Some(sender))) }, receiver)
     }
 
     /// Reports the guest as running. The first call counts.

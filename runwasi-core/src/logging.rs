@@ -28,11 +28,8 @@ fn level(debug: bool) -> LevelFilter {
 }
 
 fn install(level: LevelFilter, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(writer)
-        .with_ansi(false)
-        .with_target(false);
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(false).with_target(false);
     // A second call (several tests in one process) keeps the first.
     let _ = subscriber.try_init();
 }
@@ -45,17 +42,8 @@ struct Fifo(Arc<File>);
 impl Fifo {
     fn open(path: &Path) -> Option<Self> {
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(path)
-            .ok()?;
-        file.metadata()
-            .ok()?
-            .file_type()
-            .is_fifo()
-            .then(|| Self(Arc::new(file)))
+        let file = options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).ok()?;
+        file.metadata().ok()?.file_type().is_fifo().then(|| Self(Arc::new(file)))
     }
 }
 

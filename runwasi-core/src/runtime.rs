@@ -1,4 +1,4 @@
-//! The two Tokio runtimes of a serving process. Made by `bootstrap` and by examples.
+//! The two Tokio runtimes of a serving process. Made by `bootstrap` and the harness.
 //!
 //! | runtime | threads | what runs there |
 //! |---|---|---|

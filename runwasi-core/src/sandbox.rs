@@ -92,19 +92,8 @@ impl Sandbox {
         tasks: Tasks,
         pid: u32,
     ) -> Self {
-        let host = Host {
-            engine,
-            publisher,
-            guests,
-            tasks,
-            pid,
-        };
-        Self {
-            shared: Arc::new(Shared {
-                host,
-                containers: Mutex::new(HashMap::new()),
-            }),
-        }
+        let host = Host { engine, publisher, guests, tasks, pid };
+        Self { shared: Arc::new(Shared { host, containers: Mutex::new(HashMap::new()) }) }
     }
 
     /// Creates a container; the answer is its init's pid. Dropping the future undoes what was done.
@@ -130,8 +119,7 @@ impl Sandbox {
     /// Delivers a signal; `None` (signal 0) only asks whether the process is there.
     pub async fn kill(&self, id: &Id, exec: &str, signal: Option<Signal>) -> Result<(), SandboxError> {
         let view = self.view(id, exec)?;
-        self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill))
-            .await
+        self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill)).await
     }
 
     /// Pauses a container.
@@ -146,8 +134,7 @@ impl Sandbox {
 
     /// Closes a process's stdin.
     pub async fn close_stdin(&self, id: &Id, exec: &str) -> Result<(), SandboxError> {
-        self.request(id, &self.view(id, exec)?.process, Request::CloseStdin)
-            .await
+        self.request(id, &self.view(id, exec)?.process, Request::CloseStdin).await
     }
 
     /// Forgets a process that does not run; with the init goes its container.
@@ -161,10 +148,7 @@ impl Sandbox {
     /// Waits for a process's end; as many callers at once as like.
     pub async fn wait(&self, id: &Id, exec: &str) -> Result<Exit, SandboxError> {
         let process = self.view(id, exec)?.process;
-        process
-            .wait()
-            .await
-            .map_err(|source| SandboxError::Process { id: id.clone(), source })
+        process.wait().await.map_err(|source| SandboxError::Process { id: id.clone(), source })
     }
 
     /// A process and what belongs to it; `exec` is empty for the init.
@@ -174,15 +158,9 @@ impl Sandbox {
             Some(Slot::Creating) | None => return Err(SandboxError::NotFound { id: id.clone() }),
         };
         if !exec.is_empty() {
-            return Err(SandboxError::ProcessNotFound {
-                id: id.clone(),
-                exec: exec.to_owned(),
-            });
+            return Err(SandboxError::ProcessNotFound { id: id.clone(), exec: exec.to_owned() });
         }
-        Ok(View {
-            bundle: container.bundle.clone(),
-            process: container.init.clone(),
-        })
+        Ok(View { bundle: container.bundle.clone(), process: container.init.clone() })
     }
 
     /// Whether no container is left, nor one being created.
@@ -193,6 +171,11 @@ impl Sandbox {
     /// The pid containerd is told for the processes of this sandbox.
     pub fn pid(&self) -> u32 {
         self.shared.host.pid
+    }
+
+    /// The engine that runs its guests.
+    pub fn engine_name(&self) -> &'static str {
+        self.shared.host.engine.name()
     }
 
     /// The tasks of this sandbox: stopping them stops its server.
@@ -228,10 +211,7 @@ impl Sandbox {
     }
 
     async fn request(&self, id: &Id, process: &Process, request: Request) -> Result<(), SandboxError> {
-        process
-            .request(request)
-            .await
-            .map_err(|source| SandboxError::Process { id: id.clone(), source })
+        process.request(request).await.map_err(|source| SandboxError::Process { id: id.clone(), source })
     }
 
     fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
@@ -265,10 +245,7 @@ impl Reservation {
         }
         containers.insert(id.clone(), Slot::Creating);
         drop(containers);
-        Ok(Self {
-            shared: shared.clone(),
-            id: Some(id.clone()),
-        })
+        Ok(Self { shared: shared.clone(), id: Some(id.clone()) })
     }
 
     fn fill(mut self, container: Container) {

@@ -1,4 +1,4 @@
-//! One listening socket and its services, until shutdown; then a bounded drain. Called by `bootstrap` and examples.
+//! One listening socket and its services, until shutdown; then a bounded drain. Called by `bootstrap` and the harness.
 
 use std::os::unix::net::UnixListener;
 
@@ -21,13 +21,9 @@ pub enum ServeError {
 /// Serves the sandbox until its tasks are told to stop, then ends what runs and lets replies and events out.
 pub async fn serve(listener: UnixListener, sandbox: Sandbox) -> Result<(), ServeError> {
     let tasks = sandbox.tasks().clone();
-    let mut server = Server::new()
-        .add_listener(Listener::try_from(listener)?)
-        .register_service(service::task::services(&sandbox));
-    server
-        .start()
-        .await
-        .map_err(|error| ServeError::Ttrpc(error.to_string()))?;
+    let mut server =
+        Server::new().add_listener(Listener::try_from(listener)?).register_service(service::task::services(&sandbox));
+    server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     tasks.stopped().await;
     server.stop_listen().await;
     end_guests(&sandbox, &tasks).await;

@@ -1,4 +1,5 @@
-//! The few raw system calls that no crate of ours wraps. Everything unsafe of this crate is here.
+//! The few raw system calls that no crate of ours wraps. What is unsafe of this crate is here, but for entering a new
+//! network namespace (`bootstrap::serve`).
 
 use std::{
     io,
@@ -16,6 +17,14 @@ pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // The kernel's answer is never negative and its nanoseconds are below one second.
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Whether nobody has the reading end of the pipe open whose writing end is `fd` (`poll(2)`: `POLLERR`).
+pub fn has_no_reader(fd: impl AsFd) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: `poll` is one live `pollfd`, as the count says, with a borrowed fd; a timeout of 0 returns at once.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    ready > 0 && poll.revents & libc::POLLERR != 0
 }
 
 /// `struct mount_attr` of `mount_setattr(2)`.
@@ -41,10 +50,7 @@ pub struct MountRestriction {
 pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Result<()> {
     let mut set = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, restriction.read_only);
-    let attr = MountAttr {
-        attr_set: u64::from(set.bits()),
-        ..MountAttr::default()
-    };
+    let attr = MountAttr { attr_set: u64::from(set.bits()), ..MountAttr::default() };
     let flags = libc::AT_EMPTY_PATH | if restriction.recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid empty C string, `attr` is a live `mount_attr` whose size is passed, and the fd is
     // borrowed for the call; the kernel writes to none of them.
@@ -58,9 +64,5 @@ pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Resul
             size_of::<MountAttr>(),
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

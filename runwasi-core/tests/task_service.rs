@@ -42,10 +42,7 @@ fn code<T>(result: std::result::Result<T, CallError>) -> String {
 async fn a_life_is_created_started_exited_deleted() -> Result {
     let (harness, client) = harness().await?;
     assert_eq!(run(&harness, &client, "c1", &["exit", "7"]).await?, 7);
-    assert_eq!(
-        harness.events().summary(),
-        ["created c1", "started c1", "exited c1 7", "deleted c1 7"]
-    );
+    assert_eq!(harness.events().summary(), ["created c1", "started c1", "exited c1 7", "deleted c1 7"]);
     assert_eq!(code(client.state("c1").await), "NOT_FOUND");
     harness.stop().await;
     Ok(())
@@ -57,40 +54,10 @@ async fn every_call_in_every_state_answers_as_documented() -> Result {
     let (harness, client) = harness().await?;
     for (state, expected) in [
         // start, pause, resume, kill 0, delete
-        (
-            "created",
-            ["-", "FAILED_PRECONDITION", "FAILED_PRECONDITION", "OK", "-"],
-        ),
-        (
-            "running",
-            [
-                "FAILED_PRECONDITION",
-                "-",
-                "FAILED_PRECONDITION",
-                "OK",
-                "FAILED_PRECONDITION",
-            ],
-        ),
-        (
-            "paused",
-            [
-                "FAILED_PRECONDITION",
-                "FAILED_PRECONDITION",
-                "-",
-                "OK",
-                "FAILED_PRECONDITION",
-            ],
-        ),
-        (
-            "stopped",
-            [
-                "FAILED_PRECONDITION",
-                "FAILED_PRECONDITION",
-                "FAILED_PRECONDITION",
-                "NOT_FOUND",
-                "-",
-            ],
-        ),
+        ("created", ["-", "FAILED_PRECONDITION", "FAILED_PRECONDITION", "OK", "-"]),
+        ("running", ["FAILED_PRECONDITION", "-", "FAILED_PRECONDITION", "OK", "FAILED_PRECONDITION"]),
+        ("paused", ["FAILED_PRECONDITION", "FAILED_PRECONDITION", "-", "OK", "FAILED_PRECONDITION"]),
+        ("stopped", ["FAILED_PRECONDITION", "FAILED_PRECONDITION", "FAILED_PRECONDITION", "NOT_FOUND", "-"]),
         ("unknown", ["NOT_FOUND"; 5]),
     ] {
         if state != "unknown" {
@@ -204,13 +171,8 @@ async fn what_was_never_started_can_be_killed_and_deleted() -> Result {
     assert_eq!(client.wait("killed").await?, 143);
     create(&harness, &client, "deleted", &["wait"]).await?;
     assert_eq!(client.delete("deleted").await?.1, 137);
-    let expected = [
-        "created killed",
-        "exited killed 143",
-        "created deleted",
-        "exited deleted 137",
-        "deleted deleted 137",
-    ];
+    let expected =
+        ["created killed", "exited killed 143", "created deleted", "exited deleted 137", "deleted deleted 137"];
     assert_eq!(harness.events().summary(), expected);
     harness.stop().await;
     Ok(())
@@ -224,10 +186,7 @@ async fn a_failing_start_is_the_answer_of_start_and_still_one_exit() -> Result {
     assert!(error.message.contains("told to fail"), "{error}");
     assert_eq!(client.wait("c").await?, 128);
     client.delete("c").await?;
-    assert_eq!(
-        harness.events().summary(),
-        ["created c", "exited c 128", "deleted c 128"]
-    );
+    assert_eq!(harness.events().summary(), ["created c", "exited c 128", "deleted c 128"]);
     harness.stop().await;
     Ok(())
 }
@@ -273,11 +232,7 @@ async fn many_clients_wait_for_one_container_at_once() -> Result {
     let mut waiters = tokio::task::JoinSet::new();
     for i in 0..100 {
         // Some on connections of their own, some on a shared one.
-        let client = if i % 2 == 0 {
-            harness.client().await?
-        } else {
-            client.clone()
-        };
+        let client = if i % 2 == 0 { harness.client().await? } else { client.clone() };
         waiters.spawn(async move { client.wait("c").await });
     }
     client.kill("c", SIGKILL).await?;
@@ -293,10 +248,7 @@ async fn a_container_that_exists_cannot_be_created_again() -> Result {
     let (harness, client) = harness().await?;
     create(&harness, &client, "c", &["wait"]).await?;
     let bundle = harness.bundle("c", &["wait"]).write()?;
-    assert_eq!(
-        code(client.create("c", &bundle, &Default::default(), &[]).await),
-        "ALREADY_EXISTS"
-    );
+    assert_eq!(code(client.create("c", &bundle, &Default::default(), &[]).await), "ALREADY_EXISTS");
     client.delete("c").await?;
     create(&harness, &client, "c", &["wait"]).await?;
     harness.stop().await;
@@ -306,10 +258,7 @@ async fn a_container_that_exists_cannot_be_created_again() -> Result {
 #[tokio::test]
 async fn a_create_that_fails_leaves_the_id_free() -> Result {
     let (harness, client) = harness().await?;
-    let refused = create(&harness, &client, "c", &["no-such-script"])
-        .await
-        .expect_err("created")
-        .to_string();
+    let refused = create(&harness, &client, "c", &["no-such-script"]).await.expect_err("created").to_string();
     assert!(refused.contains("no-such-script: unknown script"), "{refused}");
     assert_eq!(code(client.delete("c").await), "NOT_FOUND");
     assert_eq!(run(&harness, &client, "c", &["exit", "0"]).await?, 0);
@@ -322,18 +271,12 @@ async fn bad_ids_and_bundles_are_named_in_the_error() -> Result {
     let (harness, client) = harness().await?;
     let bundle = harness.bundle("good", &["wait"]).write()?;
     for id in ["../x", "a/b", "", &"x".repeat(4000)] {
-        let error = client
-            .create(id, &bundle, &Default::default(), &[])
-            .await
-            .expect_err("created");
+        let error = client.create(id, &bundle, &Default::default(), &[]).await.expect_err("created");
         assert_eq!(error.code, "INVALID_ARGUMENT");
         assert!(error.message.contains("container id"), "{error}");
     }
     let gone = harness.directory().join("no-bundle");
-    let error = client
-        .create("c", &gone, &Default::default(), &[])
-        .await
-        .expect_err("created");
+    let error = client.create("c", &gone, &Default::default(), &[]).await.expect_err("created");
     assert!(error.message.contains("no-bundle/config.json"), "{error}");
     harness.stop().await;
     Ok(())
@@ -377,10 +320,7 @@ async fn stdin_reaches_the_guest_and_close_io_ends_it() -> Result {
 #[tokio::test]
 async fn a_guest_whose_output_nobody_reads_can_be_killed() -> Result {
     let (harness, client) = harness().await?;
-    let (bundle, pipes) = (
-        harness.bundle("c", &["print", &"x".repeat(1 << 20)]).write()?,
-        harness.pipes("c")?,
-    );
+    let (bundle, pipes) = (harness.bundle("c", &["print", &"x".repeat(1 << 20)]).write()?, harness.pipes("c")?);
     client.create("c", &bundle, &pipes.paths, &[]).await?;
     client.start("c").await?;
     let waiting = tokio::time::timeout(Duration::from_millis(100), client.wait("c")).await;
@@ -428,12 +368,7 @@ async fn stopping_the_server_ends_guests_with_their_events() -> Result {
         client.start(id).await?;
     }
     harness.stop().await;
-    let exits: Vec<_> = harness
-        .events()
-        .summary()
-        .into_iter()
-        .filter(|event| event.starts_with("exited"))
-        .collect();
+    let exits: Vec<_> = harness.events().summary().into_iter().filter(|event| event.starts_with("exited")).collect();
     assert_eq!(exits.len(), 3, "{exits:?}");
     for expected in ["exited polite 0", "exited plain 143", "exited busy 143"] {
         assert!(exits.iter().any(|exit| exit == expected), "{exits:?}");
@@ -461,10 +396,8 @@ async fn a_client_that_goes_away_in_mid_call_disturbs_nobody() -> Result {
 #[tokio::test]
 async fn a_container_of_type_sandbox_needs_no_guest() -> Result {
     let (harness, client) = harness().await?;
-    let bundle = harness
-        .bundle("pause", &["/pause"])
-        .annotation("io.kubernetes.cri.container-type", "sandbox")
-        .write()?;
+    let bundle =
+        harness.bundle("pause", &["/pause"]).annotation("io.kubernetes.cri.container-type", "sandbox").write()?;
     client.create("pause", &bundle, &Default::default(), &[]).await?;
     client.start("pause").await?;
     assert_eq!(client.state("pause").await?.status, "RUNNING");

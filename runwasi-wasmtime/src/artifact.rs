@@ -27,10 +27,7 @@ impl Compiler {
     pub(crate) async fn module(&self, artifact: Artifact) -> Result<Module, EngineError> {
         if artifact.kind == ArtifactKind::Component {
             let what = format!("{}: a component", artifact.path.display());
-            return Err(EngineError::Unsupported {
-                what,
-                why: "this version runs core modules".into(),
-            });
+            return Err(EngineError::Unsupported { what, why: "this version runs core modules".into() });
         }
         let compiler = self.clone();
         let compiled = spawn_blocking(move || compiler.load_or_compile(&artifact)).await;
@@ -41,10 +38,7 @@ impl Compiler {
         if let Some(module) = self.load(&artifact.digest) {
             return Ok(module);
         }
-        let code = self
-            .engine
-            .precompile_module(&artifact.bytes)
-            .map_err(|error| invalid(&artifact.path, &error))?;
+        let code = self.engine.precompile_module(&artifact.bytes).map_err(|error| invalid(&artifact.path, &error))?;
         if let Some(cache) = &self.cache {
             match cache.put(&self.key, &artifact.digest, &code) {
                 // From the file, so that the pages are shared with every other process that runs it.
@@ -66,15 +60,10 @@ impl Compiler {
         // write, that were put there under this engine's key and are undamaged; they are replaced by rename, never
         // changed in place.
         let module = unsafe { Module::deserialize_open_file(&self.engine, file) };
-        module
-            .inspect_err(|error| tracing::warn!(%error, "cached code does not fit, compiling again"))
-            .ok()
+        module.inspect_err(|error| tracing::warn!(%error, "cached code does not fit, compiling again")).ok()
     }
 }
 
 fn invalid(path: &Path, error: &wasmtime::Error) -> EngineError {
-    EngineError::Invalid {
-        path: path.to_owned(),
-        reason: format!("{error:#}"),
-    }
+    EngineError::Invalid { path: path.to_owned(), reason: format!("{error:#}") }
 }

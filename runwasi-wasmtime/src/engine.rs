@@ -48,11 +48,7 @@ impl Settings {
             Some(value) if value.is_empty() || value == "off" => None,
             Some(directory) => Some(PathBuf::from(directory)),
         };
-        Self {
-            slots: SHIM_SLOTS,
-            cache,
-            quantum: QUANTUM,
-        }
+        Self { slots: SHIM_SLOTS, cache, quantum: QUANTUM }
     }
 }
 
@@ -72,11 +68,7 @@ impl WasmtimeEngine {
         let ticker =
             Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
         let compiler = Compiler::new(engine.clone(), key(&engine), open_cache(settings));
-        Ok(Self {
-            compiler: Arc::new(compiler),
-            linker: Arc::new(linker),
-            ticker: Arc::new(ticker),
-        })
+        Ok(Self { compiler: Arc::new(compiler), linker: Arc::new(linker), ticker: Arc::new(ticker) })
     }
 }
 
@@ -90,15 +82,9 @@ impl Engine for WasmtimeEngine {
         let artifact = spec.artifact().await?;
         let (path, function) = (artifact.path.clone(), artifact.function.clone());
         let module = self.compiler.module(artifact).await?;
-        let invalid = |reason: String| EngineError::Invalid {
-            path: path.clone(),
-            reason,
-        };
+        let invalid = |reason: String| EngineError::Invalid { path: path.clone(), reason };
         let entry = world::entry(&module, function.as_deref()).map_err(invalid)?;
-        let pre = self
-            .linker
-            .instantiate_pre(&module)
-            .map_err(|error| invalid(format!("{error:#}")))?;
+        let pre = self.linker.instantiate_pre(&module).map_err(|error| invalid(format!("{error:#}")))?;
         Ok(Arc::new(WasmtimeInstance::new(pre, entry, spec, self.ticker.clone())))
     }
 }
@@ -112,10 +98,7 @@ fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
     let mut config = config();
     config.allocation_strategy(pool(settings.slots));
     wasmtime::Engine::new(&config).or_else(|error| {
-        tracing::warn!(
-            error = format!("{error:#}"),
-            "no pool of instances, memory is allocated on demand"
-        );
+        tracing::warn!(error = format!("{error:#}"), "no pool of instances, memory is allocated on demand");
         wasmtime::Engine::new(&self::config()).map_err(failed)
     })
 }

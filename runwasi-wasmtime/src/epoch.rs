@@ -37,26 +37,17 @@ struct Shared {
 impl Ticker {
     /// Starts the thread: every `quantum` the epoch of `engine` advances by one while a guest is polled.
     pub fn start(engine: &wasmtime::Engine, quantum: Duration) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            active: AtomicUsize::new(0),
-            stopping: Mutex::new(false),
-            changed: Condvar::new(),
-        });
+        let shared =
+            Arc::new(Shared { active: AtomicUsize::new(0), stopping: Mutex::new(false), changed: Condvar::new() });
         let (ticking, engine) = (shared.clone(), engine.clone());
         let tick = move || ticking.run(quantum, || engine.increment_epoch());
         let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick)?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Wraps a future that runs guest code: the clock ticks while it is polled.
     pub fn during<F>(self: &Arc<Self>, future: F) -> During<F> {
-        During {
-            ticker: self.clone(),
-            future: Box::pin(future),
-        }
+        During { ticker: self.clone(), future: Box::pin(future) }
     }
 }
 
@@ -137,11 +128,8 @@ mod tests {
 
     /// A ticker that counts.
     fn counting() -> (Arc<Shared>, Arc<AtomicU32>, JoinHandle<()>) {
-        let shared = Arc::new(Shared {
-            active: AtomicUsize::new(0),
-            stopping: Mutex::new(false),
-            changed: Condvar::new(),
-        });
+        let shared =
+            Arc::new(Shared { active: AtomicUsize::new(0), stopping: Mutex::new(false), changed: Condvar::new() });
         let ticks = Arc::new(AtomicU32::new(0));
         let (running, counter) = (shared.clone(), ticks.clone());
         let thread = std::thread::spawn(move || {

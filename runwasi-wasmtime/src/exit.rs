@@ -9,10 +9,19 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, stderr: &Output) -> Exit
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return ExitStatus::code(*code);
     }
-    // `{:?}` is the message, the wasm backtrace and the causes.
-    let story = format!("{error:?}\n");
+    let story = story(&error);
     if let Err(error) = stderr.write_all(story.as_bytes()).await {
         tracing::warn!(%error, trap = story, "the guest's stderr does not take its trap");
     }
     ExitStatus::TRAP
+}
+
+/// The message with the wasm backtrace, and its causes. Not `{:?}`: that may add the host's own stack.
+fn story(error: &wasmtime::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let mut story = format!("Error: {}\n", causes.next().unwrap_or_default());
+    for cause in causes {
+        story.push_str(&format!("Caused by: {cause}\n"));
+    }
+    story
 }

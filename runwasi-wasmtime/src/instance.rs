@@ -25,12 +25,7 @@ pub(crate) struct WasmtimeInstance {
 
 impl WasmtimeInstance {
     pub(crate) fn new(pre: InstancePre<Guest>, entry: Entry, spec: InstanceSpec, ticker: Arc<Ticker>) -> Self {
-        Self {
-            pre,
-            entry,
-            spec,
-            ticker,
-        }
+        Self { pre, entry, spec, ticker }
     }
 
     async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
@@ -48,12 +43,7 @@ impl WasmtimeInstance {
 
     fn store(&self) -> Result<Store<Guest>, EngineError> {
         let engine = self.pre.module().engine();
-        let mut store = Store::new(
-            engine,
-            Guest {
-                wasi: wasi::context(&self.spec)?,
-            },
-        );
+        let mut store = Store::new(engine, Guest { wasi: wasi::context(&self.spec)? });
         // Yield at the first tick of every poll: nobody computes longer than one quantum.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
@@ -88,10 +78,7 @@ fn is_guests(error: &wasmtime::Error) -> bool {
 
 fn start_error(error: &wasmtime::Error) -> EngineError {
     if error.is::<PoolConcurrencyLimitError>() {
-        return EngineError::Exhausted {
-            what: "instance slots",
-            reason: format!("{error:#}"),
-        };
+        return EngineError::Exhausted { what: "instance slots", reason: format!("{error:#}") };
     }
     EngineError::Failed(format!("instantiate: {error:#}"))
 }

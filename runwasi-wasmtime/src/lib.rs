@@ -26,8 +26,5 @@ pub use engine::{Settings, WasmtimeEngine};
 use runwasi_core::cli::About;
 
 /// What the shim `containerd-shim-wasmtime-v1` says it is.
-pub const ABOUT: About = About {
-    runtime: "io.containerd.wasmtime.v1",
-    version: env!("CARGO_PKG_VERSION"),
-    engine: "wasmtime 48",
-};
+pub const ABOUT: About =
+    About { runtime: "io.containerd.wasmtime.v1", version: env!("CARGO_PKG_VERSION"), engine: "wasmtime 48" };

@@ -107,11 +107,7 @@ impl StdoutStream for Stdout {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Writer {
-            output: self.0.clone(),
-            pending: Bytes::new(),
-            error: None,
-        })
+        Box::new(Writer { output: self.0.clone(), pending: Bytes::new(), error: None })
     }
 }
 

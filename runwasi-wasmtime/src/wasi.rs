@@ -43,11 +43,7 @@ pub(crate) fn context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
     for preopen in spec.rootfs.preopens() {
         // The directory is a mount that is in no mount table: its fd is the only way to name it.
         let host = format!("/proc/self/fd/{}", preopen.directory.as_raw_fd());
-        let permissions = if preopen.read_only {
-            FsPerms::ReadOnly
-        } else {
-            FsPerms::ReadWrite
-        };
+        let permissions = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         let opened = builder.preopened_dir(host, preopen.path.to_string_lossy(), permissions);
         opened.map_err(|error| EngineError::Failed(format!("preopen {}: {error:#}", preopen.path.display())))?;
     }

@@ -19,29 +19,17 @@ pub(crate) fn entry(module: &Module, function: Option<&str>) -> Result<Entry, St
         Some(ExternType::Func(_)) => return Err(format!("export {name:?} takes parameters, nobody gives them")),
         Some(_) => return Err(format!("export {name:?} is not a function")),
         None => {
-            return Err(format!(
-                "has no export {name:?} (functions it exports: {})",
-                functions(module)
-            ));
+            return Err(format!("has no export {name:?} (functions it exports: {})", functions(module)));
         }
     }
     let initialize = function.is_some() && module.get_export("_initialize").is_some();
-    Ok(Entry {
-        initialize,
-        function: name.to_owned(),
-    })
+    Ok(Entry { initialize, function: name.to_owned() })
 }
 
 fn functions(module: &Module) -> String {
-    let functions = module
-        .exports()
-        .filter(|export| matches!(export.ty(), ExternType::Func(_)));
+    let functions = module.exports().filter(|export| matches!(export.ty(), ExternType::Func(_)));
     let names: Vec<_> = functions.map(|export| export.name().to_owned()).take(20).collect();
-    if names.is_empty() {
-        "none".into()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 #[cfg(test)]
@@ -57,42 +45,20 @@ mod tests {
     #[test]
     fn a_command_runs_start_and_a_named_export_runs_itself() {
         let module = r#"(module (func (export "_start")) (func (export "f") (result i32) i32.const 1))"#;
-        assert_eq!(
-            of(module, None),
-            Ok(Entry {
-                initialize: false,
-                function: "_start".into()
-            })
-        );
-        assert_eq!(
-            of(module, Some("f")),
-            Ok(Entry {
-                initialize: false,
-                function: "f".into()
-            })
-        );
+        assert_eq!(of(module, None), Ok(Entry { initialize: false, function: "_start".into() }));
+        assert_eq!(of(module, Some("f")), Ok(Entry { initialize: false, function: "f".into() }));
     }
 
     #[test]
     fn a_reactor_is_initialized_before_its_export_runs() {
         let module = r#"(module (func (export "_initialize")) (func (export "f")))"#;
-        assert_eq!(
-            of(module, Some("f")),
-            Ok(Entry {
-                initialize: true,
-                function: "f".into()
-            })
-        );
+        assert_eq!(of(module, Some("f")), Ok(Entry { initialize: true, function: "f".into() }));
     }
 
     #[test]
     fn what_cannot_be_run_is_named() {
         let module = r#"(module (memory (export "m") 1) (func (export "add") (param i32)))"#;
-        assert!(
-            of(module, None)
-                .unwrap_err()
-                .contains("no export \"_start\" (functions it exports: add)")
-        );
+        assert!(of(module, None).unwrap_err().contains("no export \"_start\" (functions it exports: add)"));
         assert!(of(module, Some("m")).unwrap_err().contains("not a function"));
         assert!(of(module, Some("add")).unwrap_err().contains("takes parameters"));
     }

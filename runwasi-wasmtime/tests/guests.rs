@@ -49,11 +49,7 @@ impl Bed {
     async fn new(slots: u32) -> Result<Self> {
         let cache = tempfile::tempdir()?;
         let directory = cache.path().join("code");
-        let settings = Settings {
-            slots,
-            cache: Some(directory),
-            quantum: Duration::from_millis(1),
-        };
+        let settings = Settings { slots, cache: Some(directory), quantum: Duration::from_millis(1) };
         let harness = Harness::start(WasmtimeEngine::new(&settings)?)?;
         let client = harness.client().await?;
         Ok(Self { harness, client, cache })
@@ -61,11 +57,7 @@ impl Bed {
 
     /// Runs `args` in a bundle with these files to its end.
     async fn run(&self, args: &[&str], files: &[(&str, &str)]) -> Result<Ran> {
-        let bundle = files
-            .iter()
-            .fold(self.harness.bundle("c", args), |bundle, (path, text)| {
-                bundle.file(path, text)
-            });
+        let bundle = files.iter().fold(self.harness.bundle("c", args), |bundle, (path, text)| bundle.file(path, text));
         self.run_bundle(bundle).await
     }
 
@@ -88,32 +80,17 @@ impl Bed {
         self.client.delete("c").await?;
         let _ = fs::remove_dir_all(bundle);
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Ran {
-            status,
-            stdout: text(stdout.await??),
-            stderr: text(stderr.await??),
-        })
+        Ok(Ran { status, stdout: text(stdout.await??), stderr: text(stderr.await??) })
     }
 
     async fn refused(&self, args: &[&str], files: &[(&str, &str)]) -> Result<CallError> {
-        let bundle = files
-            .iter()
-            .fold(self.harness.bundle("c", args), |bundle, (path, text)| {
-                bundle.file(path, text)
-            });
-        let refused = self
-            .client
-            .create("c", &bundle.write()?, &Default::default(), &[])
-            .await;
+        let bundle = files.iter().fold(self.harness.bundle("c", args), |bundle, (path, text)| bundle.file(path, text));
+        let refused = self.client.create("c", &bundle.write()?, &Default::default(), &[]).await;
         refused.err().ok_or_else(|| "it was created".into())
     }
 
     async fn start_spinning(&self, id: &str) -> Result {
-        let bundle = self
-            .harness
-            .bundle(id, &["/spin.wat"])
-            .file("/spin.wat", SPIN)
-            .write()?;
+        let bundle = self.harness.bundle(id, &["/spin.wat"]).file("/spin.wat", SPIN).write()?;
         self.client.create(id, &bundle, &Default::default(), &[]).await?;
         self.client.start(id).await?;
         Ok(())
@@ -130,23 +107,14 @@ impl Bed {
 async fn a_text_module_runs_and_prints() -> Result {
     let bed = Bed::new(10).await?;
     let ran = bed.run(&["/hello.wat"], &[("/hello.wat", &printing("hello"))]).await?;
-    assert_eq!(
-        ran,
-        Ran {
-            status: 0,
-            stdout: "hello".into(),
-            stderr: String::new()
-        }
-    );
+    assert_eq!(ran, Ran { status: 0, stdout: "hello".into(), stderr: String::new() });
     Ok(())
 }
 
 #[tokio::test]
 async fn a_named_export_runs_instead_of_start() -> Result {
     let bed = Bed::new(10).await?;
-    let ran = bed
-        .run(&["/hello.wat#again"], &[("/hello.wat", &printing("hi"))])
-        .await?;
+    let ran = bed.run(&["/hello.wat#again"], &[("/hello.wat", &printing("hi"))]).await?;
     assert_eq!((ran.status, ran.stdout.as_str()), (0, "hihi"));
     Ok(())
 }
@@ -164,11 +132,7 @@ async fn a_program_is_found_absolute_relative_and_through_path() -> Result {
     ] {
         let bundle = bed.harness.bundle("c", &[args]).file("/bin/prog", &hello).cwd(cwd);
         let bundle = if path.is_empty() { bundle } else { bundle.env(path) };
-        assert_eq!(
-            bed.run_bundle(bundle).await?.stdout,
-            "found",
-            "{args} in {cwd} with {path}"
-        );
+        assert_eq!(bed.run_bundle(bundle).await?.stdout, "found", "{args} in {cwd} with {path}");
     }
     Ok(())
 }
@@ -183,10 +147,7 @@ async fn proc_exit_is_the_exit_status() -> Result {
         )
     };
     for code in [0, 1, 42, 255] {
-        assert_eq!(
-            bed.run(&["/e"], &[("/e", &exit(code))]).await?.status,
-            u32::try_from(code)?
-        );
+        assert_eq!(bed.run(&["/e"], &[("/e", &exit(code))]).await?.status, u32::try_from(code)?);
     }
     Ok(())
 }
@@ -196,11 +157,7 @@ async fn a_trap_is_134_with_its_backtrace_on_stderr() -> Result {
     let bed = Bed::new(10).await?;
     let ran = bed.run(&["/trap.wat"], &[("/trap.wat", TRAP)]).await?;
     assert_eq!(ran.status, 134);
-    assert!(
-        ran.stderr.contains("unreachable") && ran.stderr.contains("inner"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("unreachable") && ran.stderr.contains("inner"), "{}", ran.stderr);
     Ok(())
 }
 
@@ -234,20 +191,13 @@ async fn what_cannot_run_is_refused_with_file_and_reason() -> Result {
     ] {
         let file = program.split('#').next().unwrap_or(program);
         let place = if file == "/etc" { "/etc/x" } else { file };
-        let files = if file.starts_with("/missing") {
-            vec![]
-        } else {
-            vec![(place, bytes)]
-        };
+        let files = if file.starts_with("/missing") { vec![] } else { vec![(place, bytes)] };
         let error = bed.refused(&[program], &files).await?;
         for reason in reasons {
             assert!(error.message.contains(reason), "{program}: {error}");
         }
     }
-    assert_eq!(
-        bed.run(&["/h"], &[("/h", &printing("still here"))]).await?.stdout,
-        "still here"
-    );
+    assert_eq!(bed.run(&["/h"], &[("/h", &printing("still here"))]).await?.stdout, "still here");
     Ok(())
 }
 
@@ -262,10 +212,7 @@ async fn sigkill_ends_guests_in_endless_loops_at_once_and_state_answers_meanwhil
         let (client, status) = (&bed.client, bed.client.state(&id).await?.status);
         assert_eq!(status, "RUNNING");
         client.kill(&id, SIGKILL).await?;
-        assert_eq!(
-            tokio::time::timeout(Duration::from_secs(5), client.wait(&id)).await??,
-            137
-        );
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), client.wait(&id)).await??, 137);
         client.delete(&id).await?;
     }
     Ok(())
@@ -275,12 +222,7 @@ async fn sigkill_ends_guests_in_endless_loops_at_once_and_state_answers_meanwhil
 async fn a_paused_guest_computes_nothing() -> Result {
     let bed = Bed::new(10).await?;
     bed.start_spinning("c").await?;
-    let used = || {
-        bed.harness
-            .sandbox()
-            .view(&id("c"), "")
-            .map(|view| view.process.cpu_time())
-    };
+    let used = || bed.harness.sandbox().view(&id("c"), "").map(|view| view.process.cpu_time());
     bed.client.pause("c").await?;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let before = used()?;
@@ -307,11 +249,7 @@ async fn too_many_guests_are_a_start_error_and_slots_come_back() -> Result {
     for id in ["a", "b"] {
         bed.start_spinning(id).await?;
     }
-    let error = bed
-        .start_spinning("c")
-        .await
-        .expect_err("a third guest on two slots")
-        .to_string();
+    let error = bed.start_spinning("c").await.expect_err("a third guest on two slots").to_string();
     assert!(error.contains("instance slots"), "{error}");
     bed.client.delete("c").await?;
     bed.client.kill("a", SIGKILL).await?;
@@ -325,11 +263,7 @@ async fn compiled_code_is_kept_and_damage_to_it_is_noticed() -> Result {
     let bed = Bed::new(10).await?;
     let hello = printing("cached");
     for round in 0..4 {
-        assert_eq!(
-            bed.run(&["/h"], &[("/h", &hello)]).await?.stdout,
-            "cached",
-            "round {round}"
-        );
+        assert_eq!(bed.run(&["/h"], &[("/h", &hello)]).await?.stdout, "cached", "round {round}");
         let cached = bed.cached()?;
         assert_eq!(cached.len(), 1, "{cached:?}");
         let mut bytes = fs::read(&cached[0])?;
@@ -366,11 +300,7 @@ async fn arguments_environment_and_working_directory_reach_the_guest() -> Result
             (drop (call $es (i32.const 8) (i32.const 12)))
             (drop (call $eg (i32.const 1024) (i32.const 4096)))
             (call $print)))"#;
-    let bundle = bed
-        .harness
-        .bundle("c", &["/m", "one", "two words"])
-        .file("/m", module)
-        .file("/work/x", "");
+    let bundle = bed.harness.bundle("c", &["/m", "one", "two words"]).file("/m", module).file("/work/x", "");
     let ran = bed.run_bundle(bundle.env("A=1").env("B=x=y").cwd("/work")).await?;
     assert_eq!(ran.stdout, "/m\0one\0two words\0A=1\0B=x=y\0PWD=/work\0");
     Ok(())

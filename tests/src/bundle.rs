@@ -62,9 +62,7 @@ impl Bundle {
     /// Files and directories in the bundle, those containerd makes left out: what a shim wrote there.
     pub fn entries(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.retain(|name| !["rootfs", "config.json", "log"].contains(&name.as_str()));
         names.sort();
         names

@@ -92,17 +92,10 @@ impl Command {
 
     /// Starts in the background; the deadline counts from here.
     pub fn spawn(mut self) -> Result<Running> {
-        let stdin = if self.stdin.is_empty() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        };
+        let stdin = if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
         self.inner.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let began = Instant::now();
-        let mut child = self
-            .inner
-            .spawn()
-            .with_context(|| format!("cannot run {}", self.line))?;
+        let mut child = self.inner.spawn().with_context(|| format!("cannot run {}", self.line))?;
         if let Some(mut pipe) = child.stdin.take() {
             // A thread, because the child may fill its stdout before it has read all of its stdin. A child
             // that ends early breaks the pipe, which is its right.
@@ -130,11 +123,7 @@ impl Output {
 
     /// Demands this exit status.
     pub fn status_is(self, wanted: i32) -> Result<Self> {
-        ensure!(
-            self.status == wanted,
-            "status {} instead of {wanted} from {self}",
-            self.status
-        );
+        ensure!(self.status == wanted, "status {} instead of {wanted} from {self}", self.status);
         Ok(self)
     }
 
@@ -148,11 +137,7 @@ impl Output {
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (out, err) = (shortened(&self.stdout), shortened(&self.stderr));
-        write!(
-            f,
-            "`{}` (status {}, {:?})\nstdout: {out}\nstderr: {err}",
-            self.line, self.status, self.took
-        )
+        write!(f, "`{}` (status {}, {:?})\nstdout: {out}\nstderr: {err}", self.line, self.status, self.took)
     }
 }
 

@@ -101,10 +101,7 @@ impl Containers {
                 && name == id
             {
                 let pid = pid.parse().with_context(|| format!("pid in {row:?}"))?;
-                return Ok(Some(Task {
-                    pid,
-                    status: status.to_owned(),
-                }));
+                return Ok(Some(Task { pid, status: status.to_owned() }));
             }
         }
         Ok(None)
@@ -125,12 +122,10 @@ impl Containers {
 
     /// Waits until the task has ended or is gone: containerd drops the tasks of a dead shim by itself.
     pub fn becomes_stopped_or_gone(&self, id: &str) -> Result<()> {
-        poll_until(&format!("end of {id}"), Duration::from_secs(15), || {
-            match self.task(id) {
-                Ok(None) => Some(()),
-                Ok(Some(task)) if task.status == "STOPPED" => Some(()),
-                _ => None,
-            }
+        poll_until(&format!("end of {id}"), Duration::from_secs(15), || match self.task(id) {
+            Ok(None) => Some(()),
+            Ok(Some(task)) if task.status == "STOPPED" => Some(()),
+            _ => None,
         })
     }
 

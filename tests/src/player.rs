@@ -46,18 +46,12 @@ impl Player {
     /// The same with nobody at the address where events go.
     pub fn away(runtime: Runtime) -> Result<Self> {
         let program = match runtime.program_file() {
-            Some(file) => file
-                .canonicalize()
-                .with_context(|| format!("{} is missing: `make build` makes it", file.display()))?,
+            Some(file) => {
+                file.canonicalize().with_context(|| format!("{} is missing: `make build` makes it", file.display()))?
+            }
             None => Path::new("/usr/bin").join(runtime.shim()),
         };
-        Ok(Self {
-            traces: Traces::new()?,
-            runtime,
-            program,
-            sink: None,
-            logs: Mutex::default(),
-        })
+        Ok(Self { traces: Traces::new()?, runtime, program, sink: None, logs: Mutex::default() })
     }
 
     /// The containerd namespace of this player.
@@ -88,11 +82,7 @@ impl Player {
         if !log.exists() {
             bundle::fifo(&log)?;
             // Reading and writing, so that the open waits for nobody.
-            let open = File::options()
-                .read(true)
-                .write(true)
-                .custom_flags(NONBLOCK)
-                .open(&log)?;
+            let open = File::options().read(true).write(true).custom_flags(NONBLOCK).open(&log)?;
             self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(open);
         }
         self.command(id, bundle).args(["start"]).run()
@@ -181,11 +171,7 @@ impl Drop for Player {
             file.read_to_end(&mut log).err();
         }
         if std::thread::panicking() {
-            eprintln!(
-                "--- log of the shims of {}\n{}---",
-                self.namespace(),
-                String::from_utf8_lossy(&log)
-            );
+            eprintln!("--- log of the shims of {}\n{}---", self.namespace(), String::from_utf8_lossy(&log));
         }
         let mut faults = match self.becomes_clean() {
             Ok(()) => Vec::new(),

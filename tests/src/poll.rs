@@ -21,10 +21,7 @@ pub fn poll_until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Opt
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place of the testbed that sleeps: between two probes"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place of the testbed that sleeps: between two probes")]
 fn nap(pause: Duration) {
     std::thread::sleep(pause);
 }

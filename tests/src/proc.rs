@@ -24,9 +24,7 @@ pub fn shims_of(address: &Path) -> Vec<Shim> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter_map(|pid| shim(pid, address)).collect()
 }
 
@@ -42,18 +40,14 @@ pub fn alive(pid: u32) -> bool {
         return false;
     };
     // The state follows the name, which stands in brackets and may hold anything.
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Mount points at or below `path`, innermost last.
 pub fn mounts_below(path: &Path) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    points
-        .map(|point| PathBuf::from(unescaped(point)))
-        .filter(|point| point.starts_with(path))
-        .collect()
+    points.map(|point| PathBuf::from(unescaped(point))).filter(|point| point.starts_with(path)).collect()
 }
 
 /// The socket file of a group (a pod's id, or the container's) as every containerd shim names it.
@@ -75,21 +69,13 @@ pub fn fifos(ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/run/containerd/fifo") else {
         return Vec::new();
     };
-    let files = entries
-        .flatten()
-        .flat_map(|dir| fs::read_dir(dir.path()).into_iter().flatten().flatten());
-    files
-        .filter(|file| file.file_name().to_str().is_some_and(&ours))
-        .map(|file| file.path())
-        .collect()
+    let files = entries.flatten().flat_map(|dir| fs::read_dir(dir.path()).into_iter().flatten().flatten());
+    files.filter(|file| file.file_name().to_str().is_some_and(&ours)).map(|file| file.path()).collect()
 }
 
 fn shim(pid: u32, address: &Path) -> Option<Shim> {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let args: Vec<String> = raw
-        .split(|byte| *byte == 0)
-        .map(|arg| String::from_utf8_lossy(arg).into_owned())
-        .collect();
+    let args: Vec<String> = raw.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
     let value = |flag: &str| {
         let at = args.iter().position(|arg| arg.trim_start_matches('-') == flag)?;
         args.get(at + 1).cloned()
@@ -98,12 +84,7 @@ fn shim(pid: u32, address: &Path) -> Option<Shim> {
     if short_lived || value("address")? != address.to_str()? {
         return None;
     }
-    Some(Shim {
-        pid,
-        id: value("id")?,
-        namespace: value("namespace")?,
-        line: args.join(" ").trim().to_owned(),
-    })
+    Some(Shim { pid, id: value("id")?, namespace: value("namespace")?, line: args.join(" ").trim().to_owned() })
 }
 
 /// mountinfo writes space, tab, newline and backslash as octal escapes.

@@ -37,14 +37,7 @@ impl Running {
     pub(crate) fn collect(mut child: Child, line: String, began: Instant, deadline: Duration) -> Result<Self> {
         let stdout = Collector::start(child.stdout.take().context("stdout is piped")?);
         let stderr = Collector::start(child.stderr.take().context("stderr is piped")?);
-        Ok(Self {
-            child,
-            line,
-            began,
-            deadline,
-            stdout,
-            stderr,
-        })
+        Ok(Self { child, line, began, deadline, stdout, stderr })
     }
 
     /// The OS process id.
@@ -64,9 +57,7 @@ impl Running {
 
     /// Ends it with SIGKILL; for commands that would run for ever, like `ctr events`.
     pub fn kill(mut self) -> Result<Output> {
-        self.child
-            .kill()
-            .with_context(|| format!("cannot kill {}", self.line))?;
+        self.child.kill().with_context(|| format!("cannot kill {}", self.line))?;
         self.wait()
     }
 
@@ -80,11 +71,7 @@ impl Running {
         let ended = poll(&mut ends, Some(&timeout)).with_context(|| format!("waiting for {}", self.line))?;
         if ended == 0 {
             let (out, err) = (self.stdout_so_far(), self.stderr_so_far());
-            bail!(
-                "hung for {:?}: `{}`\nstdout: {out}\nstderr: {err}",
-                self.deadline,
-                self.line
-            );
+            bail!("hung for {:?}: `{}`\nstdout: {out}\nstderr: {err}", self.deadline, self.line);
         }
         let status = self.child.wait()?;
         let took = self.began.elapsed();

@@ -30,18 +30,12 @@ impl TaskClient {
     /// Connects to `unix://…`.
     pub fn connect(address: &str) -> Result<Self> {
         let client = Client::connect(address).with_context(|| format!("cannot connect to {address:?}"))?;
-        Ok(Self {
-            client,
-            service: TASK_V2,
-        })
+        Ok(Self { client, service: TASK_V2 })
     }
 
     /// The same connection, asking for another service name.
     pub fn speaking(&self, service: &'static str) -> Self {
-        Self {
-            client: self.client.clone(),
-            service,
-        }
+        Self { client: self.client.clone(), service }
     }
 
     /// One call; a missed deadline is an error like any other and names the method.
@@ -50,9 +44,7 @@ impl TaskClient {
         message.service = self.service.to_owned();
         message.method = method.to_owned();
         message.timeout_nano = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX);
-        message.payload = request
-            .write_to_bytes()
-            .map_err(|error| ttrpc::Error::Others(error.to_string()))?;
+        message.payload = request.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
         let answer = self.client.request(message)?;
         A::parse_from_bytes(&answer.payload).map_err(|error| ttrpc::Error::Others(error.to_string()))
     }

@@ -30,10 +30,7 @@ impl Sink {
             .with_context(|| format!("cannot listen at {}", socket.display()))?
             .register_service(create_events(heard.clone()));
         server.start().context("cannot serve events")?;
-        Ok(Self {
-            server: Some(server),
-            heard,
-        })
+        Ok(Self { server: Some(server), heard })
     }
 
     /// The topics heard so far, in order.

@@ -34,11 +34,7 @@ impl Traces {
         let dir = tempfile::Builder::new().prefix("bed").tempdir_in("/tmp")?.keep();
         let number = BEDS.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("t{}-{number}", std::process::id());
-        Ok(Self {
-            dir,
-            namespace,
-            named: Mutex::default(),
-        })
+        Ok(Self { dir, namespace, named: Mutex::default() })
     }
 
     /// The directory everything of the bed lies in.
@@ -75,11 +71,8 @@ impl Traces {
     /// Socket files that exist now.
     pub fn sockets(&self) -> Vec<PathBuf> {
         let address = self.address();
-        let paths: Vec<_> = self
-            .lock()
-            .iter()
-            .map(|group| proc::socket_path(&address, &self.namespace, group))
-            .collect();
+        let paths: Vec<_> =
+            self.lock().iter().map(|group| proc::socket_path(&address, &self.namespace, group)).collect();
         paths.into_iter().filter(|path| path.exists()).collect()
     }
 
@@ -90,18 +83,9 @@ impl Traces {
 
     /// Shims, socket files and mounts that exist now, one a line.
     pub fn left(&self) -> Vec<String> {
-        let shims = self
-            .shims()
-            .into_iter()
-            .map(|shim| format!("shim {}: {}", shim.pid, shim.line));
-        let sockets = self
-            .sockets()
-            .into_iter()
-            .map(|path| format!("socket {}", path.display()));
-        let mounts = self
-            .mounts()
-            .into_iter()
-            .map(|path| format!("mount {}", path.display()));
+        let shims = self.shims().into_iter().map(|shim| format!("shim {}: {}", shim.pid, shim.line));
+        let sockets = self.sockets().into_iter().map(|path| format!("socket {}", path.display()));
+        let mounts = self.mounts().into_iter().map(|path| format!("mount {}", path.display()));
         shims.chain(sockets).chain(mounts).collect()
     }
 
@@ -118,10 +102,7 @@ impl Traces {
         }
         // ctr removes a task's FIFOs when it deletes the task; one that vanished with its shim leaves them.
         let ours = format!("-{}-std", self.namespace);
-        for dir in proc::fifos(|name| name.contains(&ours))
-            .iter()
-            .filter_map(|file| file.parent())
-        {
+        for dir in proc::fifos(|name| name.contains(&ours)).iter().filter_map(|file| file.parent()) {
             fs::remove_dir_all(dir).ok();
         }
         // The innermost first: a mount may stand on another one. What stays shows below.
@@ -132,11 +113,7 @@ impl Traces {
             return vec![format!("kept, something is still mounted below {}", self.dir.display())];
         }
         let removed = fs::remove_dir_all(&self.dir);
-        removed
-            .err()
-            .map(|error| format!("{}: {error}", self.dir.display()))
-            .into_iter()
-            .collect()
+        removed.err().map(|error| format!("{}: {error}", self.dir.display())).into_iter().collect()
     }
 
     /// Reports what was left; a test that has not failed yet fails by it.
@@ -145,11 +122,7 @@ impl Traces {
             return;
         }
         eprintln!("left by {}: {faults:#?}", self.namespace);
-        assert!(
-            std::thread::panicking(),
-            "{} was not clean: {faults:#?}",
-            self.namespace
-        );
+        assert!(std::thread::panicking(), "{} was not clean: {faults:#?}", self.namespace);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {

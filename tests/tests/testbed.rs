@@ -14,9 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Drops the bed; gives what it complained about, if it did.
 fn complaint<T>(bed: T) -> String {
     let panic = catch_unwind(AssertUnwindSafe(|| drop(bed))).err();
-    panic
-        .and_then(|panic| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default()
+    panic.and_then(|panic| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 #[test]
@@ -63,9 +61,7 @@ fn shim_left_by_a_player_is_reported_and_killed() -> Result<()> {
     let said = complaint(player);
     ensure!(said.contains(&format!("shim {shim}: ")), "{said}");
     // Not our child: its new parent may take a moment to reap it.
-    poll_until("end of the shim", Duration::from_secs(5), || {
-        (!proc::alive(shim)).then_some(())
-    })
+    poll_until("end of the shim", Duration::from_secs(5), || (!proc::alive(shim)).then_some(()))
 }
 
 #[test]
@@ -85,15 +81,9 @@ fn fifos_of_a_killed_shim_go_with_the_bed() -> Result<()> {
     let id = containers.id("fifo");
     containers.detached(&id, &["sleep", "100"])?;
     let shim = containers.bed.shims().first().context("no shim")?.pid;
-    kill_process(
-        i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?,
-        Signal::KILL,
-    )?;
+    kill_process(i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
     containers.becomes_stopped_or_gone(&id)?;
-    ensure!(
-        !proc::fifos_of(&id).is_empty(),
-        "ctr removes them by itself now: the sweep is needless"
-    );
+    ensure!(!proc::fifos_of(&id).is_empty(), "ctr removes them by itself now: the sweep is needless");
     // runc's socket file, as in the lifecycle suite.
     fs::remove_file(containers.bed.socket(&id))?;
     let said = complaint(containers);
@@ -105,20 +95,14 @@ fn fifos_of_a_killed_shim_go_with_the_bed() -> Result<()> {
 #[test]
 fn failing_case_fails_its_test() {
     let failed = catch_unwind(|| runwasi_tests::check(Runtime::Runc, |_| anyhow::bail!("on purpose")));
-    let message = failed
-        .err()
-        .and_then(|panic| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
+    let message = failed.err().and_then(|panic| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     assert!(message.contains("on purpose"), "{message}");
 }
 
 #[test]
 fn hung_command_is_killed_and_named() -> Result<()> {
     let began = Instant::now();
-    let hung = Command::new("sleep")
-        .args(["77"])
-        .deadline(Duration::from_millis(200))
-        .run();
+    let hung = Command::new("sleep").args(["77"]).deadline(Duration::from_millis(200)).run();
     let message = format!("{:#}", hung.err().context("no error")?);
     ensure!(message.contains("hung") && message.contains("sleep 77"), "{message}");
     ensure!(began.elapsed() < Duration::from_secs(5));
@@ -135,11 +119,7 @@ fn output_held_open_by_a_grandchild_is_an_error() -> Result<()> {
 
 #[test]
 fn command_gets_stdin_and_gives_status_and_both_outputs() -> Result<()> {
-    let out = Command::new("sh")
-        .args(["-c", "cat; echo e >&2; exit 3"])
-        .stdin("in")
-        .run()?
-        .status_is(3)?;
+    let out = Command::new("sh").args(["-c", "cat; echo e >&2; exit 3"]).stdin("in").run()?.status_is(3)?;
     ensure!(out.out() == "in" && out.err() == "e\n", "{out}");
     ensure!(out.clone().ok().is_err() && out.refused().is_ok());
     let killed = Command::new("sh").args(["-c", "kill -TERM $$"]).run()?;
@@ -172,11 +152,7 @@ fn beds_do_not_see_each_other() -> Result<()> {
 
 #[test]
 fn missing_containerd_is_an_error_that_says_what_to_do() -> Result<()> {
-    let error = Containerd::builder()
-        .program("/nowhere/containerd")
-        .start()
-        .err()
-        .context("no error")?;
+    let error = Containerd::builder().program("/nowhere/containerd").start().err().context("no error")?;
     ensure!(format!("{error:#}").contains("scripts/setup"), "{error:#}");
     Ok(())
 }

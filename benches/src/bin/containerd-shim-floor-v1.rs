@@ -45,10 +45,7 @@ fn main() -> Result<()> {
 
 fn socket_path(flags: &Flags) -> PathBuf {
     let name = format!("{}/{}/{}", flags.address, flags.namespace, flags.id);
-    let hex: String = Sha256::digest(name.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     Path::new(SOCKETS).join(hex)
 }
 
@@ -71,9 +68,7 @@ fn start(flags: &Flags) -> Result<()> {
         drop(std::fs::remove_file(&path));
     }
     server.context("cannot start the server")?;
-    std::io::stdout()
-        .write_all(address.as_bytes())
-        .context("cannot print the address")
+    std::io::stdout().write_all(address.as_bytes()).context("cannot print the address")
 }
 
 fn bind(path: &Path) -> std::io::Result<UnixListener> {
@@ -89,27 +84,15 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
 fn delete(flags: &Flags) -> Result<()> {
     // Gone already unless the server was killed.
     drop(std::fs::remove_file(socket_path(flags)));
-    let reply = api::DeleteResponse {
-        pid: own_pid(),
-        exited_at: now(),
-        ..Default::default()
-    };
-    std::io::stdout()
-        .write_all(&reply.write_to_bytes()?)
-        .context("cannot print the reply")
+    let reply = api::DeleteResponse { pid: own_pid(), exited_at: now(), ..Default::default() };
+    std::io::stdout().write_all(&reply.write_to_bytes()?).context("cannot print the reply")
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(flags: &Flags) -> Result<()> {
-    let socket = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .context("stdin is no listening socket")?;
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().context("stdin is no listening socket")?;
     let listener = Listener::try_from(UnixListener::from(socket)).context("stdin is no listening socket")?;
-    let floor = Arc::new(Floor {
-        started: watch::Sender::new(false),
-        leave: Notify::new(),
-    });
+    let floor = Arc::new(Floor { started: watch::Sender::new(false), leave: Notify::new() });
     let mut services = create_task(floor.clone());
     // The messages of both versions are the same; the crate registers only the newer name.
     for service in create_task(floor.clone()).into_values() {
@@ -133,53 +116,30 @@ struct Floor {
 #[async_trait]
 impl Task for Floor {
     async fn create(&self, _: &TtrpcContext, _: api::CreateTaskRequest) -> RpcResult<api::CreateTaskResponse> {
-        Ok(api::CreateTaskResponse {
-            pid: own_pid(),
-            ..Default::default()
-        })
+        Ok(api::CreateTaskResponse { pid: own_pid(), ..Default::default() })
     }
 
     async fn start(&self, _: &TtrpcContext, _: api::StartRequest) -> RpcResult<api::StartResponse> {
         self.started.send_replace(true);
-        Ok(api::StartResponse {
-            pid: own_pid(),
-            ..Default::default()
-        })
+        Ok(api::StartResponse { pid: own_pid(), ..Default::default() })
     }
 
     async fn wait(&self, _: &TtrpcContext, _: api::WaitRequest) -> RpcResult<api::WaitResponse> {
         let ended = self.started.subscribe().wait_for(|started| *started).await.is_ok();
         match ended {
-            true => Ok(api::WaitResponse {
-                exited_at: now(),
-                ..Default::default()
-            }),
+            true => Ok(api::WaitResponse { exited_at: now(), ..Default::default() }),
             false => Err(Error::Others("the shim leaves".to_owned())),
         }
     }
 
     async fn state(&self, _: &TtrpcContext, asked: api::StateRequest) -> RpcResult<api::StateResponse> {
-        let status = if *self.started.borrow() {
-            api::Status::STOPPED
-        } else {
-            api::Status::CREATED
-        };
+        let status = if *self.started.borrow() { api::Status::STOPPED } else { api::Status::CREATED };
         let (id, pid) = (asked.id, own_pid());
-        Ok(api::StateResponse {
-            id,
-            pid,
-            status: status.into(),
-            exited_at: now(),
-            ..Default::default()
-        })
+        Ok(api::StateResponse { id, pid, status: status.into(), exited_at: now(), ..Default::default() })
     }
 
     async fn delete(&self, _: &TtrpcContext, _: api::DeleteRequest) -> RpcResult<api::DeleteResponse> {
-        Ok(api::DeleteResponse {
-            pid: own_pid(),
-            exited_at: now(),
-            ..Default::default()
-        })
+        Ok(api::DeleteResponse { pid: own_pid(), exited_at: now(), ..Default::default() })
     }
 
     async fn kill(&self, _: &TtrpcContext, _: api::KillRequest) -> RpcResult<api::Empty> {
@@ -188,22 +148,12 @@ impl Task for Floor {
     }
 
     async fn connect(&self, _: &TtrpcContext, _: api::ConnectRequest) -> RpcResult<api::ConnectResponse> {
-        Ok(api::ConnectResponse {
-            shim_pid: own_pid(),
-            task_pid: own_pid(),
-            ..Default::default()
-        })
+        Ok(api::ConnectResponse { shim_pid: own_pid(), task_pid: own_pid(), ..Default::default() })
     }
 
     async fn pids(&self, _: &TtrpcContext, _: api::PidsRequest) -> RpcResult<api::PidsResponse> {
-        let only = ProcessInfo {
-            pid: own_pid(),
-            ..Default::default()
-        };
-        Ok(api::PidsResponse {
-            processes: vec![only],
-            ..Default::default()
-        })
+        let only = ProcessInfo { pid: own_pid(), ..Default::default() };
+        Ok(api::PidsResponse { processes: vec![only], ..Default::default() })
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: api::ShutdownRequest) -> RpcResult<api::Empty> {

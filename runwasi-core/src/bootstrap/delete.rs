@@ -46,17 +46,12 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     rootfs::unmount_leftovers(bundle);
     let mut response = convert::delete_response(pid, Exit::now(ExitStatus::KILLED));
     response.exit_status = status;
-    response
-        .write_to_bytes()
-        .map_err(|error| BootstrapError::Encode(error.to_string()))
+    response.write_to_bytes().map_err(|error| BootstrapError::Encode(error.to_string()))
 }
 
 /// The pid that was reported for the container; 0 if it never got that far.
 fn read_pid(bundle: &Path) -> u32 {
-    fs::read_to_string(bundle.join(PID_FILE))
-        .ok()
-        .and_then(|pid| pid.trim().parse().ok())
-        .unwrap_or(0)
+    fs::read_to_string(bundle.join(PID_FILE)).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
 }
 
 fn read_address(bundle: &Path) -> Option<PathBuf> {

@@ -10,16 +10,12 @@ use crate::cli::About;
 
 /// A protobuf `RuntimeInfo` for stdout. The options on stdin change nothing that it says, so they are not read.
 pub fn runtime_info(about: &About) -> Result<Vec<u8>, BootstrapError> {
-    let version = RuntimeVersion {
-        version: about.version.to_owned(),
-        ..RuntimeVersion::default()
-    };
+    let version = RuntimeVersion { version: about.version.to_owned(), ..RuntimeVersion::default() };
     let info = RuntimeInfo {
         name: about.runtime.to_owned(),
         version: MessageField::some(version),
         annotations: [("engine".to_owned(), about.engine.to_owned())].into(),
         ..RuntimeInfo::default()
     };
-    info.write_to_bytes()
-        .map_err(|error| BootstrapError::Encode(error.to_string()))
+    info.write_to_bytes().map_err(|error| BootstrapError::Encode(error.to_string()))
 }

@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     os::{fd::AsFd, unix::net::UnixListener},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -11,7 +10,11 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BootstrapError, io_error, socket, start};
+use super::{
+    BootstrapError, io_error,
+    socket::{self, Own},
+    start,
+};
 use crate::{
     bundle::config::Network,
     cli::Invocation,
@@ -34,18 +37,15 @@ pub fn serve<E: Engine>(
 ) -> Result<(), BootstrapError> {
     let listener = socket::from_stdin()?;
     logging::to_containerd(invocation.debug);
-    let own = listener
-        .local_addr()
-        .ok()
-        .and_then(|address| address.as_pathname().map(PathBuf::from));
+    let own = Own::of(&listener);
     let served = run(invocation, engine, listener, own.clone());
     if let Err(error) = &served {
         // Our stderr is /dev/null: the log is where this can be seen.
         tracing::error!(%error, "the server failed");
     }
-    if let Some(path) = own {
+    if let Some(own) = own {
         // Usually done already when the drain began.
-        socket::remove_own(&path)?;
+        own.remove()?;
     }
     served
 }
@@ -54,7 +54,7 @@ fn run<E: Engine>(
     invocation: &Invocation,
     engine: impl FnOnce() -> Result<E, EngineError>,
     listener: UnixListener,
-    own: Option<PathBuf>,
+    own: Option<Own>,
 ) -> Result<(), BootstrapError> {
     raise_oom_score();
     // Before any thread exists: threads inherit the namespace.
@@ -64,17 +64,11 @@ fn run<E: Engine>(
     let control = runtime::control().map_err(io_error("control runtime"))?;
     let result = control.block_on(async {
         let tasks = Tasks::new(GRACE);
-        let events = Queue::start(
-            forward::Containerd::new(&ttrpc_address(invocation), invocation.namespace.as_str()),
-            &tasks,
-        );
-        let sandbox = Sandbox::new(
-            engine,
-            Arc::new(events),
-            guests.handle().clone(),
-            tasks.clone(),
-            std::process::id(),
-        );
+        let events =
+            Queue::start(forward::Containerd::new(&ttrpc_address(invocation), invocation.namespace.as_str()), &tasks);
+        let sandbox =
+            Sandbox::new(engine, Arc::new(events), guests.handle().clone(), tasks.clone(), std::process::id());
+        tracing::info!(engine = sandbox.engine_name(), "serving");
         stop_on_signals(&tasks)?;
         remove_socket_when_stopped(&tasks, own);
         let served = server::serve(listener, sandbox).await;
@@ -105,12 +99,12 @@ fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
 }
 
 /// First thing in the drain: from then on a `start` of the same group makes a new server instead of joining this one.
-fn remove_socket_when_stopped(tasks: &Tasks, own: Option<PathBuf>) {
+fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Own>) {
     let stopping = tasks.clone();
     tasks.spawn(async move {
         stopping.stopped().await;
-        if let Some(path) = own
-            && let Err(error) = socket::remove_own(&path)
+        if let Some(own) = own
+            && let Err(error) = own.remove()
         {
             tracing::error!(%error, "the socket stays behind");
         }
@@ -119,9 +113,7 @@ fn remove_socket_when_stopped(tasks: &Tasks, own: Option<PathBuf>) {
 
 /// containerd's ttrpc socket: told in the environment, else beside the gRPC one.
 fn ttrpc_address(invocation: &Invocation) -> String {
-    let told = env::var(start::TTRPC_ADDRESS)
-        .ok()
-        .filter(|address| !address.is_empty());
+    let told = env::var(start::TTRPC_ADDRESS).ok().filter(|address| !address.is_empty());
     told.unwrap_or_else(|| format!("{}.ttrpc", invocation.address))
 }
 
@@ -142,9 +134,7 @@ fn raise_oom_score() {
 /// What `start` has read in `config.json`. Without it nothing is assumed: the host's network would be too much.
 fn told_network() -> Result<Network, BootstrapError> {
     let missing = || BootstrapError::Arguments(format!("{} is not set: serve is for the shim itself", start::NETWORK));
-    env::var_os(start::NETWORK)
-        .map(|word| Network::from_word(&word))
-        .ok_or_else(missing)
+    env::var_os(start::NETWORK).map(|word| Network::from_word(&word)).ok_or_else(missing)
 }
 
 /// The pod's network becomes this process's own, so that guests have it and `/proc/<pid>/ns/net` is it.

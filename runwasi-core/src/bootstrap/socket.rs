@@ -10,7 +10,7 @@ use std::{
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, FileTypeExt},
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -36,17 +36,8 @@ const BACKLOG: i32 = 128;
 /// The name of a group's socket.
 pub fn path(directory: Option<&str>, address: &str, namespace: &str, group: &str) -> Result<PathBuf, BootstrapError> {
     let mut hash = Sha256::new();
-    hash.update(
-        Path::new(address)
-            .join(namespace)
-            .join(group)
-            .as_os_str()
-            .as_encoded_bytes(),
-    );
-    let name = hash
-        .finalize()
-        .iter()
-        .fold(String::with_capacity(64), |name, byte| format!("{name}{byte:02x}"));
+    hash.update(Path::new(address).join(namespace).join(group).as_os_str().as_encoded_bytes());
+    let name = hash.finalize().iter().fold(String::with_capacity(64), |name, byte| format!("{name}{byte:02x}"));
     let path = Path::new(directory.unwrap_or(DIRECTORY)).join(name);
     let length = path.as_os_str().len();
     if length > MAX_PATH {
@@ -115,10 +106,31 @@ pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
     }
 }
 
-/// Removes a server's own socket, so that later containers find none.
-pub fn remove_own(path: &Path) -> Result<(), BootstrapError> {
-    let _lock = Lock::take(path.parent().unwrap_or(Path::new("/")))?;
-    remove(path)
+/// A server's own socket file. Known by its inode: in the drain a `start` of the same group may bind a new one under
+/// the same name, which is not ours to remove.
+#[derive(Clone, Debug)]
+pub struct Own {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl Own {
+    /// The file that `listener` is bound to; `None` if it is gone already.
+    pub fn of(listener: &UnixListener) -> Option<Self> {
+        let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
+        let inode = inode(&path)?;
+        Some(Self { path, inode })
+    }
+
+    /// Removes the file, so that later containers find none. Fine when it is gone or replaced.
+    pub fn remove(&self) -> Result<(), BootstrapError> {
+        let _lock = Lock::take(self.path.parent().unwrap_or(Path::new("/")))?;
+        if inode(&self.path) == Some(self.inode) { remove(&self.path) } else { Ok(()) }
+    }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn remove(path: &Path) -> Result<(), BootstrapError> {
@@ -147,8 +159,6 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     #[test]
@@ -168,12 +178,23 @@ mod tests {
     fn a_new_socket_is_for_its_owner_only_and_a_second_start_joins_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s/socket");
-        let Bound::New(_listener) = bind_or_join(&path).unwrap() else {
-            panic!("nobody was there to join")
-        };
+        let Bound::New(_listener) = bind_or_join(&path).unwrap() else { panic!("nobody was there to join") };
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
         assert!(matches!(bind_or_join(&path).unwrap(), Bound::Existing));
+    }
+
+    #[test]
+    fn a_leaving_server_removes_its_own_socket_and_never_its_successors() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let Bound::New(first) = bind_or_join(&path).unwrap() else { panic!("nobody was there to join") };
+        let own = Own::of(&first).unwrap();
+        own.remove().unwrap();
+        assert!(!path.exists());
+        let Bound::New(_second) = bind_or_join(&path).unwrap() else { panic!("nobody was there to join") };
+        own.remove().unwrap();
+        assert!(path.exists());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use containerd_shim_protos::{bootstrap_api::BootstrapResult, protobuf::Message};
 
 use super::{
     BootstrapError, io_error,
-    socket::{self, Bound},
+    socket::{self, Bound, Own},
 };
 use crate::{
     bundle::config::{Config, Network},
@@ -29,7 +29,7 @@ const MAX_STDIN: u64 = 10 << 20;
 /// Where containerd takes events; the name is containerd's.
 pub(super) const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
 
-/// From `start` to `serve`: the network of `config.json`, so that it is read once.
+/// From `start` to `serve`: the network of `config.json`. The bundle may be gone when the server comes up.
 pub(super) const NETWORK: &str = "RUNWASI_NETWORK";
 
 /// In the bundle: the address that was printed. containerd before 2.0 reads it back after its restart.
@@ -44,39 +44,26 @@ enum Reply {
     Protobuf,
 }
 
-/// Does everything that can fail, then spawns the server if there is none; the answer is what goes to stdout.
+/// Does what can be known to fail first, then spawns the server if there is none; the answer is what goes to stdout.
 pub fn start(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     let params = read_params(invocation)?;
     let config = Config::load(&invocation.bundle)?;
     let group = config.pod.as_ref().unwrap_or(&invocation.id);
-    let socket_directory = params
-        .as_ref()
-        .and_then(|params| params.socket_dir.as_deref())
-        .filter(|dir| !dir.is_empty());
-    let path = socket::path(
-        socket_directory,
-        &invocation.address,
-        invocation.namespace.as_str(),
-        group.as_str(),
-    )?;
+    let socket_directory =
+        params.as_ref().and_then(|params| params.socket_dir.as_deref()).filter(|dir| !dir.is_empty());
+    let path = socket::path(socket_directory, &invocation.address, invocation.namespace.as_str(), group.as_str())?;
     if let Bound::New(listener) = socket::bind_or_join(&path)? {
+        let own = Own::of(&listener);
         let spawned = spawn_server(invocation, params.as_ref(), &config.network, listener);
-        if spawned.is_err() {
+        if let (Err(_), Some(own)) = (&spawned, own) {
             // The socket has no server and never will.
-            let _ = socket::remove_own(&path);
+            let _ = own.remove();
         }
         spawned?;
     }
     let address = format!("unix://{}", path.display());
     write_address(&invocation.bundle, &address)?;
-    encode(
-        &address,
-        if params.is_some() {
-            Reply::Protobuf
-        } else {
-            Reply::Plain
-        },
-    )
+    encode(&address, if params.is_some() { Reply::Protobuf } else { Reply::Plain })
 }
 
 /// containerd 2.3 and later always sends `BootstrapParams` on stdin; earlier ones send nothing or the runtime options.
@@ -86,16 +73,8 @@ fn read_params(invocation: &Invocation) -> Result<Option<BootstrapParams>, Boots
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    stdin
-        .lock()
-        .take(MAX_STDIN)
-        .read_to_end(&mut bytes)
-        .map_err(io_error("stdin"))?;
-    Ok(decode_params(
-        &bytes,
-        invocation.id.as_str(),
-        invocation.namespace.as_str(),
-    ))
+    stdin.lock().take(MAX_STDIN).read_to_end(&mut bytes).map_err(io_error("stdin"))?;
+    Ok(decode_params(&bytes, invocation.id.as_str(), invocation.namespace.as_str()))
 }
 
 /// The options, an `Any`, also decode as `BootstrapParams` (type URL as id, value as namespace): only equal ids tell.
@@ -114,13 +93,8 @@ fn spawn_server(
 ) -> Result<(), BootstrapError> {
     let program = env::current_exe().map_err(io_error("own executable"))?;
     let mut command = Command::new(program);
-    command
-        .args(["-namespace", invocation.namespace.as_str()])
-        .args(["-id", invocation.id.as_str()]);
-    command
-        .args(["-address", &invocation.address])
-        .arg("-bundle")
-        .arg(&invocation.bundle);
+    command.args(["-namespace", invocation.namespace.as_str()]).args(["-id", invocation.id.as_str()]);
+    command.args(["-address", &invocation.address]).arg("-bundle").arg(&invocation.bundle);
     if invocation.debug {
         command.arg("-debug");
     }
@@ -129,10 +103,7 @@ fn spawn_server(
     }
     command.env(NETWORK, network.to_word());
     command.arg("serve").current_dir(&invocation.bundle).process_group(0);
-    command
-        .stdin(OwnedFd::from(listener))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map(drop).map_err(io_error("spawn the server"))
 }
 
@@ -153,9 +124,7 @@ fn encode(address: &str, reply: Reply) -> Result<Vec<u8>, BootstrapError> {
                 protocol: "ttrpc".to_owned(),
                 ..BootstrapResult::default()
             };
-            result
-                .write_to_bytes()
-                .map_err(|error| BootstrapError::Encode(error.to_string()))
+            result.write_to_bytes().map_err(|error| BootstrapError::Encode(error.to_string()))
         }
     }
 }
@@ -168,19 +137,12 @@ mod tests {
 
     #[test]
     fn only_params_with_our_ids_are_bootstrap_params() {
-        let params = BootstrapParams {
-            instance_id: "c1".into(),
-            namespace: "k8s.io".into(),
-            ..Default::default()
-        };
+        let params = BootstrapParams { instance_id: "c1".into(), namespace: "k8s.io".into(), ..Default::default() };
         let bytes = params.write_to_bytes().unwrap();
         assert_eq!(decode_params(&bytes, "c1", "k8s.io"), Some(params));
         assert_eq!(decode_params(&bytes, "c2", "k8s.io"), None);
-        let options = Any {
-            type_url: "containerd.runc.v1.Options".into(),
-            value: vec![10, 1, 65],
-            ..Default::default()
-        };
+        let options =
+            Any { type_url: "containerd.runc.v1.Options".into(), value: vec![10, 1, 65], ..Default::default() };
         assert_eq!(decode_params(&options.write_to_bytes().unwrap(), "c1", "k8s.io"), None);
         assert_eq!(decode_params(&[], "c1", "k8s.io"), None);
     }
@@ -189,9 +151,6 @@ mod tests {
     fn the_reply_is_plain_unless_containerd_sent_params() {
         assert_eq!(encode("unix:///s", Reply::Plain).unwrap(), b"unix:///s");
         let reply = BootstrapResult::parse_from_bytes(&encode("unix:///s", Reply::Protobuf).unwrap()).unwrap();
-        assert_eq!(
-            (reply.version, reply.address.as_str(), reply.protocol.as_str()),
-            (3, "unix:///s", "ttrpc")
-        );
+        assert_eq!((reply.version, reply.address.as_str(), reply.protocol.as_str()), (3, "unix:///s", "ttrpc"));
     }
 }

@@ -179,21 +179,11 @@ fn wrong(field: impl Into<String>, reason: impl Into<String>) -> Wrong {
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let read = |source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| ConfigError::Read { path: path.to_owned(), source };
     // A FIFO in its place must not hang us, and has nothing to say.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(read)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(read)?;
     if !file.metadata().map_err(read)?.is_file() {
-        return Err(read(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "is not a regular file",
-        )));
+        return Err(read(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")));
     }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
@@ -235,10 +225,7 @@ fn env(process: &Process) -> Result<Vec<(String, String)>, Wrong> {
 fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
     let cwd = process.cwd();
     if !cwd.is_absolute() {
-        return Err(wrong(
-            "process.cwd",
-            format!("{:?} is not an absolute path", cwd.display().to_string()),
-        ));
+        return Err(wrong("process.cwd", format!("{:?} is not an absolute path", cwd.display().to_string())));
     }
     Ok(cwd.clone())
 }
@@ -260,16 +247,8 @@ fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
                 format!("{:?} is not absolute", destination.display().to_string()),
             ));
         }
-        let source = mount
-            .source()
-            .clone()
-            .ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
-        volumes.push(VolumeConfig {
-            destination,
-            source,
-            read_only: has("ro"),
-            recursive: has("rbind"),
-        });
+        let source = mount.source().clone().ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
+        volumes.push(VolumeConfig { destination, source, read_only: has("ro"), recursive: has("rbind") });
     }
     Ok(volumes)
 }
@@ -278,9 +257,7 @@ fn pod(annotations: &HashMap<String, String>) -> Result<Option<Id>, Wrong> {
     let Some(id) = annotations.get(SANDBOX_ID) else {
         return Ok(None);
     };
-    Id::parse("sandbox id", id)
-        .map(Some)
-        .map_err(|error: IdError| wrong(annotation(SANDBOX_ID), error.to_string()))
+    Id::parse("sandbox id", id).map(Some).map_err(|error: IdError| wrong(annotation(SANDBOX_ID), error.to_string()))
 }
 
 fn container_kind(annotations: &HashMap<String, String>) -> Result<ContainerKind, Wrong> {
@@ -299,23 +276,15 @@ fn annotation(name: &str) -> String {
 }
 
 fn network(spec: &Spec) -> Result<Network, Wrong> {
-    let namespaces = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.namespaces().as_deref())
-        .unwrap_or_default();
-    let Some(namespace) = namespaces
-        .iter()
-        .find(|namespace| namespace.typ() == LinuxNamespaceType::Network)
-    else {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let Some(namespace) = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network) else {
         return Ok(Network::Host);
     };
     match namespace.path() {
         Some(path) if path.is_absolute() => Ok(Network::Path(path.clone())),
-        Some(path) if !path.as_os_str().is_empty() => Err(wrong(
-            "linux.namespaces[network].path",
-            format!("{:?} is not absolute", path.display().to_string()),
-        )),
+        Some(path) if !path.as_os_str().is_empty() => {
+            Err(wrong("linux.namespaces[network].path", format!("{:?} is not absolute", path.display().to_string())))
+        }
         _ => Ok(Network::New),
     }
 }
@@ -341,10 +310,7 @@ mod tests {
         let config = load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
         assert_eq!(config.args, ["/a.wasm", "x"]);
         assert_eq!(config.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
-        assert_eq!(
-            (config.network, config.kind, config.pod),
-            (Network::Host, ContainerKind::Container, None)
-        );
+        assert_eq!((config.network, config.kind, config.pod), (Network::Host, ContainerKind::Container, None));
     }
 
     #[test]
@@ -355,14 +321,8 @@ mod tests {
             (minimal(r#""cwd":"/","args":[]"#, ""), "process.args: is empty"),
             (minimal(r#""cwd":"/""#, ""), "process.args: is empty"),
             (minimal(r#""cwd":"","args":["/a"]"#, ""), "process.cwd"),
-            (
-                minimal(r#""cwd":"rel","args":["/a"]"#, ""),
-                "process.cwd: \"rel\" is not an absolute path",
-            ),
-            (
-                minimal(r#""cwd":"/","args":["/a"],"env":["NOVALUE"]"#, ""),
-                "process.env[0]: \"NOVALUE\"",
-            ),
+            (minimal(r#""cwd":"rel","args":["/a"]"#, ""), "process.cwd: \"rel\" is not an absolute path"),
+            (minimal(r#""cwd":"/","args":["/a"],"env":["NOVALUE"]"#, ""), "process.env[0]: \"NOVALUE\""),
             (r#"{"ociVersion":"1.1.0"}"#.to_owned(), "process: is missing"),
             ("{".to_owned(), "line 1 column 1"),
             (annotated(CONTAINER_TYPE, "banana"), "\"banana\" is unknown"),
@@ -370,10 +330,7 @@ mod tests {
         ];
         for (json, expected) in cases {
             let error = load(&json).unwrap_err();
-            assert!(
-                error.contains(expected) && error.contains("config.json"),
-                "{json}: {error}"
-            );
+            assert!(error.contains(expected) && error.contains("config.json"), "{json}: {error}");
         }
     }
 
@@ -381,10 +338,7 @@ mod tests {
     fn a_missing_or_huge_file_is_an_error_with_its_path() {
         let bundle = tempfile::tempdir().unwrap();
         let error = Config::load(bundle.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("config.json") && error.contains("No such file"),
-            "{error}"
-        );
+        assert!(error.contains("config.json") && error.contains("No such file"), "{error}");
         let file = std::fs::File::create(bundle.path().join("config.json")).unwrap();
         file.set_len(MAX_BYTES + 1).unwrap();
         assert!(matches!(Config::load(bundle.path()), Err(ConfigError::TooLarge { .. })));
@@ -393,19 +347,13 @@ mod tests {
     #[test]
     fn a_network_namespace_without_path_is_a_new_one() {
         let with = |ns: &str| {
-            load(&minimal(
-                r#""cwd":"/","args":["/a"]"#,
-                &format!(r#","linux":{{"namespaces":[{ns}]}}"#),
-            ))
-            .unwrap()
-            .network
+            load(&minimal(r#""cwd":"/","args":["/a"]"#, &format!(r#","linux":{{"namespaces":[{ns}]}}"#)))
+                .unwrap()
+                .network
         };
         assert_eq!(with(r#"{"type":"pid"}"#), Network::Host);
         assert_eq!(with(r#"{"type":"network"}"#), Network::New);
-        assert_eq!(
-            with(r#"{"type":"network","path":"/proc/7/ns/net"}"#),
-            Network::Path("/proc/7/ns/net".into())
-        );
+        assert_eq!(with(r#"{"type":"network","path":"/proc/7/ns/net"}"#), Network::Path("/proc/7/ns/net".into()));
     }
 
     #[test]
@@ -413,12 +361,8 @@ mod tests {
         let mounts = r#","mounts":[{"destination":"/proc","type":"proc","source":"proc"},
             {"destination":"/data","type":"bind","source":"/srv","options":["rbind","ro"]}]"#;
         let config = load(&minimal(r#""cwd":"/","args":["/a"]"#, mounts)).unwrap();
-        let volume = VolumeConfig {
-            destination: "/data".into(),
-            source: "/srv".into(),
-            read_only: true,
-            recursive: true,
-        };
+        let volume =
+            VolumeConfig { destination: "/data".into(), source: "/srv".into(), read_only: true, recursive: true };
         assert_eq!(config.volumes, [volume]);
     }
 }

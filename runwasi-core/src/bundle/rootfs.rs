@@ -25,6 +25,9 @@ use crate::{
     sys::{self, MountRestriction},
 };
 
+/// In the bundle: what is mounted by way of the mount table is mounted here.
+const MOUNT_POINT: &str = "rootfs";
+
 /// The kernel's limit for one string of `fsconfig(2)`, with its NUL.
 const FSCONFIG_STRING: usize = 256;
 
@@ -103,22 +106,19 @@ pub enum RootfsError {
 impl Rootfs {
     /// Mounts everything detached. Blocks: call it on the blocking pool.
     pub fn mount(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Self, RootfsError> {
-        let target = bundle.join(&config.root);
+        // Where containerd's own shims mount, whatever `root.path` says, and where `delete` looks.
+        let target = bundle.join(MOUNT_POINT);
+        let path = bundle.join(&config.root);
         let root = match mounts {
-            [] => clone_tree(&target, true).map_err(directory("root.path", &target))?,
+            [] => clone_tree(&path, true).map_err(directory("root.path", &path))?,
             [only] => mount_detached(only, &target)?,
             several => attach_and_clone(several, &target)?,
         };
-        let restriction = MountRestriction {
-            read_only: config.read_only,
-            recursive: true,
-        };
-        restrict(&root, restriction).map_err(directory("root.path", &target))?;
-        let mut rootfs = Self {
-            root,
-            read_only: config.read_only,
-            volumes: Vec::new(),
-        };
+        // The last one lies on top.
+        let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
+        let restriction = MountRestriction { read_only, recursive: true };
+        restrict(&root, restriction).map_err(directory("root.path", &path))?;
+        let mut rootfs = Self { root, read_only, volumes: Vec::new() };
         for volume in &config.volumes {
             rootfs.add_volume(bundle, volume)?;
         }
@@ -135,29 +135,14 @@ impl Rootfs {
             return Ok(());
         }
         let directory = clone_tree(&source, volume.recursive).map_err(&failed)?;
-        restrict(
-            &directory,
-            MountRestriction {
-                read_only: volume.read_only,
-                recursive: true,
-            },
-        )
-        .map_err(&failed)?;
-        self.volumes.push(Volume {
-            destination: volume.destination.clone(),
-            directory,
-            read_only: volume.read_only,
-        });
+        restrict(&directory, MountRestriction { read_only: volume.read_only, recursive: true }).map_err(&failed)?;
+        self.volumes.push(Volume { destination: volume.destination.clone(), directory, read_only: volume.read_only });
         Ok(())
     }
 
     /// The directories the guest is given: `/` first, then its volumes.
     pub fn preopens(&self) -> impl Iterator<Item = Preopen<'_>> {
-        let root = Preopen {
-            path: Path::new("/"),
-            directory: self.root.as_fd(),
-            read_only: self.read_only,
-        };
+        let root = Preopen { path: Path::new("/"), directory: self.root.as_fd(), read_only: self.read_only };
         let volumes = self.volumes.iter().map(|volume| Preopen {
             path: &volume.destination,
             directory: volume.directory.as_fd(),
@@ -169,49 +154,28 @@ impl Rootfs {
     /// Opens a file for reading by its absolute path in the guest. Symbolic links and `..` cannot leave the file system it lies in,
     /// and a FIFO does not block.
     pub fn open(&self, path: &Path) -> io::Result<File> {
-        self.open_with(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
-            .map(File::from)
+        self.open_with(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
     }
 
     /// Checks that the working directory is there.
     pub fn check_cwd(&self, cwd: &Path) -> Result<(), RootfsError> {
         let opened = self.open_with(cwd, OFlags::PATH | OFlags::DIRECTORY);
-        opened.map(drop).map_err(|source| RootfsError::Cwd {
-            path: cwd.to_owned(),
-            source,
-        })
+        opened.map(drop).map_err(|source| RootfsError::Cwd { path: cwd.to_owned(), source })
     }
 
     fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         // The deepest preopen that holds the path; `/` holds all.
-        let preopen = self
-            .preopens()
-            .filter(|p| path.starts_with(p.path))
-            .max_by_key(|p| p.path.as_os_str().len());
+        let preopen = self.preopens().filter(|p| path.starts_with(p.path)).max_by_key(|p| p.path.as_os_str().len());
         let preopen = preopen.ok_or(io::ErrorKind::NotFound)?;
         let inner = path.strip_prefix(preopen.path).unwrap_or(path);
-        let inner = if inner.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            inner
-        };
+        let inner = if inner.as_os_str().is_empty() { Path::new(".") } else { inner };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(
-            preopen.directory,
-            inner,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            resolve,
-        )?)
+        Ok(openat2(preopen.directory, inner, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
     }
 }
 
 fn directory(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RootfsError {
-    move |source| RootfsError::Directory {
-        what,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| RootfsError::Directory { what, path: path.to_owned(), source }
 }
 
 /// A private copy of the mounts at `path`.
@@ -221,12 +185,9 @@ fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     match open_tree(CWD, path, flags) {
         Ok(tree) => Ok(tree),
         // Without CAP_SYS_ADMIN (examples and tests of an ordinary user) the directory itself has to do.
-        Err(rustix::io::Errno::PERM) => Ok(openat(
-            CWD,
-            path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?),
+        Err(rustix::io::Errno::PERM) => {
+            Ok(openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -265,11 +226,7 @@ fn overlay(config: &MountConfig) -> io::Result<OwnedFd> {
         }
     }
     fsconfig_create(context.as_fd())?;
-    let attributes = if config.has("ro") {
-        MountAttrFlags::MOUNT_ATTR_RDONLY
-    } else {
-        MountAttrFlags::empty()
-    };
+    let attributes = if config.has("ro") { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
@@ -281,9 +238,7 @@ fn overlay_layers(context: &OwnedFd, layers: &str) -> io::Result<()> {
         // Escaped colons and backslashes have other rules with `lowerdir+`.
         return Err(io::ErrorKind::Unsupported.into());
     }
-    layers
-        .split(':')
-        .try_for_each(|layer| Ok(fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?))
+    layers.split(':').try_for_each(|layer| Ok(fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?))
 }
 
 /// Mounts on `target`, copies the tree and unmounts at once, so that the mounts are in the table for an instant only.
@@ -325,13 +280,7 @@ fn attach(config: &MountConfig, target: &Path) -> io::Result<()> {
         }
     }
     let data = std::ffi::CString::new(data.join(","))?;
-    Ok(mount(
-        config.source.as_str(),
-        target,
-        config.kind.as_str(),
-        flags,
-        data.as_c_str(),
-    )?)
+    Ok(mount(config.source.as_str(), target, config.kind.as_str(), flags, data.as_c_str())?)
 }
 
 /// The options of `mount(8)` that are flags of `mount(2)`; those that undo a default mean nothing here.
@@ -361,18 +310,13 @@ impl MountConfig {
 
     fn failed(&self, source: io::Error) -> RootfsError {
         let options = self.options.join(",");
-        RootfsError::Mount {
-            kind: self.kind.clone(),
-            source_path: self.source.clone(),
-            options,
-            source,
-        }
+        RootfsError::Mount { kind: self.kind.clone(), source_path: self.source.clone(), options, source }
     }
 }
 
 /// Unmounts what a crash may have left on `<bundle>/rootfs`. Used by `delete`; fine when there is nothing.
 pub fn unmount_leftovers(bundle: &Path) {
-    let target = bundle.join("rootfs");
+    let target = bundle.join(MOUNT_POINT);
     // Several mounts may lie on each other; anything but success means that none is left (EINVAL, ENOENT).
     while unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
 }
@@ -419,31 +363,21 @@ mod tests {
         let bundle = tempfile::tempdir().unwrap();
         let config = config(bundle.path());
         // Many long layers: more than one fsconfig string can hold.
-        let layers: Vec<_> = (0..6)
-            .map(|i| bundle.path().join(format!("layer-{i}-{}", "x".repeat(60))))
-            .collect();
+        let layers: Vec<_> = (0..6).map(|i| bundle.path().join(format!("layer-{i}-{}", "x".repeat(60)))).collect();
         for (i, layer) in layers.iter().enumerate() {
             std::fs::create_dir(layer).unwrap();
             std::fs::write(layer.join(format!("f{i}")), format!("{i}")).unwrap();
         }
         std::fs::create_dir(bundle.path().join("upper")).unwrap();
         std::fs::create_dir(bundle.path().join("work")).unwrap();
-        let lower = layers
-            .iter()
-            .map(|layer| layer.to_str().unwrap())
-            .collect::<Vec<_>>()
-            .join(":");
+        let lower = layers.iter().map(|layer| layer.to_str().unwrap()).collect::<Vec<_>>().join(":");
         let path = |name: &str| bundle.path().join(name).to_str().unwrap().to_owned();
         let options = vec![
             format!("lowerdir={lower}"),
             format!("upperdir={}", path("upper")),
             format!("workdir={}", path("work")),
         ];
-        let overlay = MountConfig {
-            kind: "overlay".into(),
-            source: "overlay".into(),
-            options,
-        };
+        let overlay = MountConfig { kind: "overlay".into(), source: "overlay".into(), options };
         let bind = MountConfig {
             kind: "bind".into(),
             source: layers[5].to_str().unwrap().to_owned(),

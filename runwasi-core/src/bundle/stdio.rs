@@ -2,17 +2,23 @@
 //!
 //! Every FIFO is opened so that the open never waits and a reader or writer may be absent, slow, gone or come back:
 //!
-//! * Output FIFOs are opened for reading *and* writing (`fifo(7)`): there is always a reader, so no `EPIPE` when a
-//!   client detaches, and a later `attach` finds what is still in the pipe. A full pipe makes the guest wait, not its
-//!   thread. But what is in a FIFO is lost with its last fd, and clients open their end on the side, perhaps after we
-//!   have written and left: so the first thing is to wait, for a bounded time, until a reader is there.
+//! * Of output FIFOs we hold the reading end, too: there is always a reader, so no `EPIPE` when a client detaches,
+//!   and a later `attach` finds what is still in the pipe. A full pipe makes the guest wait, not its thread.
+//! * But what is in a FIFO is lost with its last fd, and clients open their end on the side: after we have written and
+//!   left, or in a thread that is cancelled when they hear of the exit. So before the guest runs we wait, for a bounded
+//!   time, until a reader is there ([`Stdio::open`]), and before its end is told until it has read ([`Stdio::drained`]).
 //! * The stdin FIFO is opened for reading, and for writing, too, until `CloseIO`: its end is only seen when
 //!   containerd says so and every other writer is gone. `containerd-shim-runc-v2` does the same.
 
 use std::{
+    fs::File,
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -21,11 +27,15 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use crate::process::StdioPaths;
+use crate::{process::StdioPaths, sys};
 
 /// How long a reader of the output may be late. Clients open their end before or while they ask for the container.
-const READER_PATIENCE: Duration = Duration::from_millis(500);
+const READER_PATIENCE: Duration = Duration::from_secs(1);
 const READER_POLL: Duration = Duration::from_millis(1);
+/// How long a reader that is there may take to begin. Afterwards what it has not read is its own affair.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// Looks at the pipe without a pause in between: a reader that waits already needs less than a timer would.
+const DRAIN_SPINS: u32 = 50;
 
 /// The three streams of a process. Clones speak of the same streams; the FIFOs are closed with the last clone.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +72,7 @@ pub enum StdioError {
 }
 
 impl Stdio {
-    /// Opens what containerd asked for, on the Tokio runtime whose reactor is to watch the pipes. Waits up to half a
+    /// Opens what containerd asked for, on the Tokio runtime whose reactor is to watch the pipes. Waits up to a
     /// second for readers of the output.
     pub async fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
         if paths.terminal {
@@ -76,6 +86,13 @@ impl Stdio {
         let stdout = Output::open("stdout", &paths.stdout, deadline).await?;
         let stderr = Output::open("stderr", &paths.stderr, deadline).await?;
         Ok(Self { stdin, stdout, stderr })
+    }
+
+    /// Waits until whoever reads the output has begun to. Returns at once where nobody reads or nothing was written.
+    pub async fn drained(&self) {
+        let deadline = Instant::now() + DRAIN_PATIENCE;
+        self.stdout.drained(deadline).await;
+        self.stderr.drained(deadline).await;
     }
 }
 
@@ -95,17 +112,10 @@ impl Input {
         let Some(path) = fifo_path("stdin", path)? else {
             return Ok(Self::default());
         };
-        let open = |source| StdioError::Open {
-            stream: "stdin",
-            path: path.to_owned(),
-            source,
-        };
+        let open = |source| StdioError::Open { stream: "stdin", path: path.to_owned(), source };
         let receiver = pipe::OpenOptions::new().open_receiver(path).map_err(open)?;
         let writer = pipe::OpenOptions::new().open_sender(path).map_err(open)?;
-        Ok(Self(Some(Arc::new(InputPipe {
-            receiver,
-            writer: Mutex::new(Some(writer)),
-        }))))
+        Ok(Self(Some(Arc::new(InputPipe { receiver, writer: Mutex::new(Some(writer)) }))))
     }
 
     /// Reads at least one byte into `buffer`; 0 is the end.
@@ -134,9 +144,7 @@ impl Input {
 
     /// As `readable`, for hand-written polls; only the last caller is woken.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0
-            .as_ref()
-            .map_or(Poll::Ready(Ok(())), |pipe| pipe.receiver.poll_read_ready(cx))
+        self.0.as_ref().map_or(Poll::Ready(Ok(())), |pipe| pipe.receiver.poll_read_ready(cx))
     }
 
     /// `CloseIO`: the end comes once every other writer is gone, too.
@@ -149,25 +157,33 @@ impl Input {
 
 /// A stream the guest writes. Without a FIFO everything vanishes.
 #[derive(Clone, Debug, Default)]
-pub struct Output(Option<Arc<pipe::Sender>>);
+pub struct Output(Option<Arc<OutputPipe>>);
+
+#[derive(Debug)]
+struct OutputPipe {
+    sender: pipe::Sender,
+    /// Our own reading end; closed by `drained` to see whether there is another. Locked only for that.
+    reader: Mutex<Option<File>>,
+    /// Whether somebody has been seen to read: what a pipe did not take at first, it took later.
+    proven: AtomicBool,
+    /// Whether there is anything to wait for.
+    written: AtomicBool,
+}
 
 impl Output {
     async fn open(stream: &'static str, path: &str, deadline: Instant) -> Result<Self, StdioError> {
         let Some(path) = fifo_path(stream, path)? else {
             return Ok(Self::default());
         };
-        let failed = |source| StdioError::Open {
-            stream,
-            path: path.to_owned(),
-            source,
+        let failed = |source| StdioError::Open { stream, path: path.to_owned(), source };
+        let early = wait_for_reader(path, deadline).await.map_err(failed)?;
+        let reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+        let sender = match early {
+            Some(sender) => sender,
+            None => pipe::OpenOptions::new().open_sender(path).map_err(failed)?,
         };
-        // Held until we have our own reading end: what it proves must not end in between.
-        let _proof = wait_for_reader(path, deadline).await.map_err(failed)?;
-        let sender = pipe::OpenOptions::new()
-            .read_write(true)
-            .open_sender(path)
-            .map_err(failed)?;
-        Ok(Self(Some(Arc::new(sender))))
+        let (proven, written) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self(Some(Arc::new(OutputPipe { sender, reader: Mutex::new(Some(reader)), proven, written }))))
     }
 
     /// Writes all of `bytes` to the pipe, waiting for the reader as often as needed. Nothing is buffered here: what is
@@ -188,19 +204,59 @@ impl Output {
         self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
     }
 
+    async fn drained(&self, deadline: Instant) {
+        if let Some(pipe) = &self.0 {
+            pipe.drained(deadline).await;
+        }
+    }
+
     /// Waits until `try_write` may succeed.
     pub async fn writable(&self) -> io::Result<()> {
         match &self.0 {
-            Some(pipe) => pipe.writable().await,
+            Some(pipe) => pipe.sender.writable().await,
             None => Ok(()),
         }
     }
 
     /// As `writable`, for hand-written polls; only the last caller is woken.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0
-            .as_ref()
-            .map_or(Poll::Ready(Ok(())), |pipe| pipe.poll_write_ready(cx))
+        self.0.as_ref().map_or(Poll::Ready(Ok(())), |pipe| pipe.sender.poll_write_ready(cx))
+    }
+}
+
+impl OutputPipe {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.sender.try_write(bytes);
+        match &result {
+            // Past a full pipe the guest gets only if somebody reads. Before the first write `WouldBlock` may be
+            // tokio's, which has not heard of the pipe yet.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.proven.fetch_or(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            _ => self.written.store(true, Ordering::Relaxed),
+        }
+        result
+    }
+
+    async fn drained(&self, deadline: Instant) {
+        if self.proven.load(Ordering::Relaxed) || !self.written.load(Ordering::Relaxed) {
+            return;
+        }
+        // Closed before the look at the pipe: with our own end open there would always be a reader.
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for spin in 0.. {
+            let unread = rustix::io::ioctl_fionread(&self.sender).unwrap_or(0);
+            if unread == 0 || sys::has_no_reader(&self.sender) {
+                return;
+            }
+            if spin < DRAIN_SPINS {
+                tokio::task::yield_now().await;
+            } else if Instant::now() < deadline {
+                sleep(READER_POLL).await;
+            } else {
+                return tracing::warn!(unread, "a reader of the output does not read");
+            }
+        }
     }
 }
 
@@ -228,10 +284,7 @@ fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<Option<&'a Path>
     }
     if let Some((scheme, _)) = path.split_once("://") {
         let what = format!("{stream} {scheme}://");
-        return Err(StdioError::Unsupported {
-            what,
-            why: "this version writes to FIFOs only",
-        });
+        return Err(StdioError::Unsupported { what, why: "this version writes to FIFOs only" });
     }
     Ok(Some(Path::new(path)))
 }
@@ -254,23 +307,14 @@ mod tests {
     }
 
     fn paths(stdin: String, stdout: String) -> StdioPaths {
-        StdioPaths {
-            stdin,
-            stdout,
-            ..StdioPaths::default()
-        }
+        StdioPaths { stdin, stdout, ..StdioPaths::default() }
     }
 
     #[tokio::test]
     async fn opening_a_fifo_that_nobody_reads_does_not_wait() {
         let directory = tempfile::tempdir().unwrap();
-        let stdio = Stdio::open(&paths(fifo(&directory, "in"), fifo(&directory, "out")))
-            .await
-            .unwrap();
-        timeout(SOON, stdio.stdout.write_all(b"kept for a later reader"))
-            .await
-            .unwrap()
-            .unwrap();
+        let stdio = Stdio::open(&paths(fifo(&directory, "in"), fifo(&directory, "out"))).await.unwrap();
+        timeout(SOON, stdio.stdout.write_all(b"kept for a later reader")).await.unwrap().unwrap();
     }
 
     /// The writer is done and gone before the reader even opens its end.
@@ -285,13 +329,27 @@ mod tests {
         let reading = async {
             sleep(Duration::from_millis(100)).await;
             let path = path.clone();
-            tokio::task::spawn_blocking(move || std::fs::read(path))
-                .await
-                .unwrap()
-                .unwrap()
+            tokio::task::spawn_blocking(move || std::fs::read(path)).await.unwrap().unwrap()
         };
         let ((), read) = timeout(SOON, async { tokio::join!(writing, reading) }).await.unwrap();
         assert_eq!(read, b"all of it");
+    }
+
+    /// A client whose end is open and who is slow to begin: it must have read before it hears of the end.
+    #[tokio::test]
+    async fn a_reader_that_is_slow_to_begin_is_waited_for_and_an_absent_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let mut reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let stdio = Stdio::open(&paths(String::new(), path.clone())).await.unwrap();
+        stdio.stdout.write_all(b"unread").await.unwrap();
+        assert!(timeout(Duration::from_millis(100), stdio.drained()).await.is_err(), "nobody has read yet");
+        let mut read = [0; 6];
+        reader.read_exact(&mut read).unwrap();
+        timeout(SOON, stdio.drained()).await.unwrap();
+        stdio.stdout.write_all(b"unread").await.unwrap();
+        drop(reader);
+        timeout(Duration::from_millis(100), stdio.drained()).await.unwrap();
     }
 
     #[tokio::test]
@@ -302,10 +360,7 @@ mod tests {
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[0]).collect();
         let write = stdio.stdout.write_all(&bytes);
         tokio::pin!(write);
-        assert!(
-            timeout(Duration::from_millis(50), &mut write).await.is_err(),
-            "a pipe took 300 kB"
-        );
+        assert!(timeout(Duration::from_millis(50), &mut write).await.is_err(), "a pipe took 300 kB");
         let expected = bytes.clone();
         let reader = tokio::task::spawn_blocking(move || {
             let mut read = vec![0; expected.len()];
@@ -327,11 +382,7 @@ mod tests {
         drop(writer);
         let mut buffer = [0; 8];
         assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 3);
-        assert!(
-            timeout(Duration::from_millis(50), stdio.stdin.read(&mut buffer))
-                .await
-                .is_err()
-        );
+        assert!(timeout(Duration::from_millis(50), stdio.stdin.read(&mut buffer)).await.is_err());
         stdio.stdin.close();
         assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
     }
@@ -342,10 +393,7 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         for path in [file.to_str().unwrap(), "/nonexistent/fifo", "binary:///bin/logger"] {
-            let error = Stdio::open(&paths(String::new(), path.into()))
-                .await
-                .unwrap_err()
-                .to_string();
+            let error = Stdio::open(&paths(String::new(), path.into())).await.unwrap_err().to_string();
             assert!(error.contains("stdout"), "{error}");
         }
     }

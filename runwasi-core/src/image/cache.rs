@@ -12,11 +12,13 @@
 //! The CRC guards against damage; against malice stand owner and mode.
 
 use std::{
+    ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::SystemTime,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
 };
 
 use super::Digest;
@@ -24,6 +26,8 @@ use super::Digest;
 const MAGIC: &[u8; 8] = b"runwasi1";
 const TRAILER: usize = 16;
 const EXTENSION: &str = "cwasm";
+/// A file that has been in the making for so long has lost its writer.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A directory of compiled code.
 #[derive(Clone, Debug)]
@@ -39,25 +43,15 @@ impl CodeCache {
         let metadata = fs::symlink_metadata(directory)?;
         if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
             let reason = "is not a directory of ours with mode 0700";
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!("{}: {reason}", directory.display()),
-            ));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{}: {reason}", directory.display())));
         }
-        Ok(Self {
-            directory: directory.to_owned(),
-            max_bytes,
-        })
+        Ok(Self { directory: directory.to_owned(), max_bytes })
     }
 
     /// The compiled code of an artifact, if it is there and can be trusted. The file holds the engine's bytes and the trailer.
     pub fn get(&self, engine_key: &str, digest: &Digest) -> Option<File> {
         let path = self.path(engine_key, digest);
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .ok()?;
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
         match check(&file) {
             Ok(()) => {
                 // Marks it as used for `trim`; a cache on a read-only disk just ages.
@@ -74,16 +68,12 @@ impl CodeCache {
     /// Keeps compiled code. Complete or not at all, whoever else writes the same.
     pub fn put(&self, engine_key: &str, digest: &Digest, code: &[u8]) -> io::Result<()> {
         let path = self.path(engine_key, digest);
-        let temporary = Temporary(
-            self.directory
-                .join(format!(".{}-{}.tmp", digest.hex(), std::process::id())),
-        );
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary.0)?;
+        // Unique among the writers of this process and of all others.
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let write = WRITES.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".{}-{}-{write}.tmp", digest.hex(), std::process::id());
+        let temporary = Temporary(self.directory.join(name));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary.0)?;
         file.write_all(code)?;
         file.write_all(&trailer(crc32fast::hash(code)))?;
         drop(file);
@@ -92,18 +82,24 @@ impl CodeCache {
     }
 
     fn path(&self, engine_key: &str, digest: &Digest) -> PathBuf {
-        self.directory
-            .join(format!("{engine_key}-{}.{EXTENSION}", digest.hex()))
+        self.directory.join(format!("{engine_key}-{}.{EXTENSION}", digest.hex()))
     }
 
-    /// Removes the longest unused files until the rest fits. What is mapped stays usable.
+    /// Removes the longest unused files until the rest fits, and what writers have left that were killed. What is
+    /// mapped stays usable.
     fn trim(&self, keep: &Path) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            if entry.path().extension().is_some_and(|extension| extension == EXTENSION) && entry.path() != keep {
-                let metadata = entry.metadata()?;
-                files.push((metadata.modified()?, metadata.len(), entry.path()));
+            let path = entry?.path();
+            // Another process may have been faster.
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            let modified = metadata.modified()?;
+            match path.extension().and_then(OsStr::to_str) {
+                Some(EXTENSION) if path != keep => files.push((modified, metadata.len(), path)),
+                Some("tmp") if modified.elapsed().is_ok_and(|age| age > ABANDONED) => drop(fs::remove_file(path)),
+                _ => {}
             }
         }
         files.sort();
@@ -157,16 +153,12 @@ fn check(mut file: &File) -> io::Result<()> {
     }
     let mut found = [0; TRAILER];
     file.read_exact(&mut found)?;
-    if found == trailer(hasher.finalize()) {
-        Ok(())
-    } else {
-        bad("damaged")
-    }
+    if found == trailer(hasher.finalize()) { Ok(()) } else { bad("damaged") }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, time::Duration};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -232,8 +224,7 @@ mod tests {
         for (age, digest) in digests.iter().enumerate().take(3) {
             cache.put("e", digest, &[0; 1000]).unwrap();
             let file = File::options().write(true).open(cache.path("e", digest)).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(100 - age as u64))
-                .unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(100 - age as u64)).unwrap();
         }
         assert!(cache.get("e", &digests[0]).is_some(), "and a use makes it young again");
         cache.put("e", &digests[3], &[0; 1000]).unwrap();

@@ -36,15 +36,13 @@ pub struct Artifact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
-/// What an artifact is, by its magic bytes; its name says nothing.
+/// What an artifact is, by its magic bytes or first word; its name says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArtifactKind {
-    /// A core module, binary.
+    /// A core module, binary or text: `(module …)`.
     Module,
-    /// A component, binary.
+    /// A component, binary or text: `(component …)`.
     Component,
-    /// Text format: `(module …)` or `(component …)`.
-    Text,
 }
 
 /// Why there is no artifact.
@@ -108,25 +106,16 @@ pub(crate) async fn load(spec: &InstanceSpec) -> Result<Artifact, ArtifactError>
                 Ok(file) => return read(path, file, function),
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(source) => {
-                    return Err(ArtifactError::Read {
-                        path: path.clone(),
-                        source,
-                    });
+                    return Err(ArtifactError::Read { path: path.clone(), source });
                 }
             }
         }
         let looked_at: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-        Err(ArtifactError::NotFound {
-            name: file,
-            looked_at: looked_at.join(", "),
-        })
+        Err(ArtifactError::NotFound { name: file, looked_at: looked_at.join(", ") })
     };
     match spawn_blocking(read).await {
         Ok(result) => result,
-        Err(error) => Err(ArtifactError::Read {
-            path: PathBuf::new(),
-            source: io::Error::other(error),
-        }),
+        Err(error) => Err(ArtifactError::Read { path: PathBuf::new(), source: io::Error::other(error) }),
     }
 }
 
@@ -137,26 +126,13 @@ fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
         // `join` takes an absolute name as it is.
         return vec![cwd.join(name)];
     }
-    let directories = path
-        .unwrap_or_default()
-        .split(':')
-        .filter(|directory| directory.starts_with('/'));
-    directories
-        .map(Path::new)
-        .chain([cwd])
-        .map(|directory| directory.join(name))
-        .collect()
+    let directories = path.unwrap_or_default().split(':').filter(|directory| directory.starts_with('/'));
+    directories.map(Path::new).chain([cwd]).map(|directory| directory.join(name)).collect()
 }
 
 fn read(path: &Path, file: File, function: Option<String>) -> Result<Artifact, ArtifactError> {
-    let failed = |source| ArtifactError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let not_wasm = |reason: String| ArtifactError::NotWasm {
-        path: path.to_owned(),
-        reason,
-    };
+    let failed = |source| ArtifactError::Read { path: path.to_owned(), source };
+    let not_wasm = |reason: String| ArtifactError::NotWasm { path: path.to_owned(), reason };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(not_wasm("is not a regular file".into()));
@@ -168,13 +144,7 @@ fn read(path: &Path, file: File, function: Option<String>) -> Result<Artifact, A
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     let kind = kind(&bytes).map_err(not_wasm)?;
     let digest = Digest::of(&bytes);
-    Ok(Artifact {
-        path: path.to_owned(),
-        function,
-        kind,
-        bytes,
-        digest,
-    })
+    Ok(Artifact { path: path.to_owned(), function, kind, bytes, digest })
 }
 
 /// The binary format's preamble: magic, version, layer (component-model `Binary.md`).
@@ -187,8 +157,8 @@ fn kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
         }
         _ => {}
     }
-    if is_text_format(bytes) {
-        return Ok(ArtifactKind::Text);
+    if let Some(kind) = text_format(bytes) {
+        return Ok(kind);
     }
     Err(match bytes {
         [] => "is not wasm: it is empty".into(),
@@ -199,19 +169,12 @@ fn kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the first token after white space and comments is `(module` or `(component`.
-fn is_text_format(bytes: &[u8]) -> bool {
-    let Ok(mut text) = std::str::from_utf8(bytes) else {
-        return false;
-    };
+/// What text is: by the word after the first parenthesis, past white space and comments.
+fn text_format(bytes: &[u8]) -> Option<ArtifactKind> {
+    let mut text = std::str::from_utf8(bytes).ok()?;
     loop {
         text = text.trim_start();
         if let Some(comment) = text.strip_prefix(";;") {
@@ -222,14 +185,13 @@ fn is_text_format(bytes: &[u8]) -> bool {
             break;
         }
     }
-    let Some(list) = text.strip_prefix('(') else {
-        return false;
-    };
-    let list = list.trim_start();
-    ["module", "component"].iter().any(|word| {
-        list.strip_prefix(word)
-            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-'))
-    })
+    let list = text.strip_prefix('(')?.trim_start();
+    let end = list.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(list.len());
+    match &list[..end] {
+        "module" => Some(ArtifactKind::Module),
+        "component" => Some(ArtifactKind::Component),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -240,11 +202,8 @@ mod tests {
     fn wasm_is_known_by_its_first_bytes() {
         assert_eq!(kind(b"\0asm\x01\0\0\0rest"), Ok(ArtifactKind::Module));
         assert_eq!(kind(b"\0asm\x0d\0\x01\0rest"), Ok(ArtifactKind::Component));
-        assert_eq!(kind(b"(module)"), Ok(ArtifactKind::Text));
-        assert_eq!(
-            kind(b" ;; a comment\n(; another ;) ( component $c)"),
-            Ok(ArtifactKind::Text)
-        );
+        assert_eq!(kind(b"(module)"), Ok(ArtifactKind::Module));
+        assert_eq!(kind(b" ;; a comment\n(; another ;) ( component $c)"), Ok(ArtifactKind::Component));
         for (bytes, reason) in [
             (&b""[..], "empty"),
             (b"\x7fELF\x02", "native program"),
@@ -266,11 +225,7 @@ mod tests {
         assert_eq!(at("./a.wasm", None), [Path::new("/work/./a.wasm")]);
         assert_eq!(
             at("a.wasm", Some("/bin:/usr/bin")),
-            [
-                Path::new("/bin/a.wasm"),
-                Path::new("/usr/bin/a.wasm"),
-                Path::new("/work/a.wasm")
-            ]
+            [Path::new("/bin/a.wasm"), Path::new("/usr/bin/a.wasm"), Path::new("/work/a.wasm")]
         );
         assert_eq!(at("a.wasm", Some("relative:")), [Path::new("/work/a.wasm")]);
     }

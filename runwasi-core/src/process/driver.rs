@@ -1,8 +1,8 @@
 //! The task that owns one process: its state, its instance and its group of futures. Started by `container`,
 //! lives on the control runtime, so that no guest can delay it.
 //!
-//! It is the only place where a process changes state and the only publisher of its events, hence their order:
-//! create, start, exit, delete, with exactly one exit.
+//! It is the only place where a process changes state and, after its creation, the only publisher of its events, hence
+//! their order: create, start, exit, delete, with exactly one exit.
 
 use std::sync::Arc;
 
@@ -83,20 +83,12 @@ enum Next {
     NobodyAsks,
 }
 
-/// Starts the driver and publishes the creation.
+/// Starts the driver. The creation has been published.
 pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     let (sender, commands) = mpsc::channel(COMMANDS);
-    let (status, receiver) = watch::channel(Status {
-        state: State::Created,
-        exit: None,
-    });
+    let (status, receiver) = watch::channel(Status { state: State::Created, exit: None });
     let info = Arc::new(parts.info);
-    let process = Process {
-        commands: sender,
-        status: receiver,
-        group: parts.group.clone(),
-        info: info.clone(),
-    };
+    let process = Process { commands: sender, status: receiver, group: parts.group.clone(), info: info.clone() };
     let driver = Driver {
         info: info.clone(),
         guest: Some((parts.instance, parts.stdio)),
@@ -117,10 +109,7 @@ impl Driver {
     async fn run(mut self, on_deleted: Box<dyn FnOnce() + Send>) {
         loop {
             match self.next().await {
-                Next::Command(Command {
-                    request: Request::Delete,
-                    reply,
-                }) => match self.delete() {
+                Next::Command(Command { request: Request::Delete, reply }) => match self.delete() {
                     Ok(()) => {
                         on_deleted();
                         let _ = reply.send(Ok(()));
@@ -180,18 +169,14 @@ impl Driver {
             Request::Pause => {
                 self.group.pause();
                 self.enter(next);
-                self.publish(Event::Paused {
-                    container: self.info.container.clone(),
-                });
+                self.publish(Event::Paused { container: self.info.container.clone() });
             }
             Request::Resume => {
                 if !self.held {
                     self.group.resume();
                 }
                 self.enter(next);
-                self.publish(Event::Resumed {
-                    container: self.info.container.clone(),
-                });
+                self.publish(Event::Resumed { container: self.info.container.clone() });
             }
             Request::CloseStdin => {
                 if let Some((_, stdio)) = &self.guest {
@@ -205,27 +190,23 @@ impl Driver {
     }
 
     fn start(&mut self, next: State, reply: Reply) {
-        let Some((instance, _)) = &self.guest else {
+        let Some((instance, stdio)) = &self.guest else {
             return drop(reply.send(Err(ProcessError::Deleted)));
         };
         let (context, ready) = GuestContext::new(self.group.clone());
         let (sender, done) = oneshot::channel();
-        let instance = instance.clone();
+        let (instance, stdio) = (instance.clone(), stdio.clone());
         self.group.spawn(async move {
             let result = instance.run(context.clone()).await;
             if result.is_ok() {
                 context.ready();
             }
+            // Here, so that a kill ends this wait, too.
+            stdio.drained().await;
             // The driver waits for it as long as it lives.
             let _ = sender.send(result);
         });
-        self.run = Some(Run {
-            ready: Some(ready),
-            done,
-            starting: Some(reply),
-            signal: None,
-            outcome: None,
-        });
+        self.run = Some(Run { ready: Some(ready), done, starting: Some(reply), signal: None, outcome: None });
         self.enter(next);
     }
 
@@ -266,9 +247,7 @@ impl Driver {
         }
         self.forget_ready();
         let reply = self.run.as_mut().and_then(|run| run.starting.take());
-        self.publish(Event::Started {
-            process: self.info.clone(),
-        });
+        self.publish(Event::Started { process: self.info.clone() });
         if let Some(reply) = reply {
             let _ = reply.send(Ok(()));
         }
@@ -305,7 +284,11 @@ impl Driver {
         match (run.starting, failure) {
             (Some(reply), failure) => {
                 self.stop(status);
-                let error = failure.map_or(ProcessError::KilledWhileStarting, ProcessError::Start);
+                let error = match (failure, run.signal) {
+                    (Some(failure), _) => ProcessError::Start(failure),
+                    (None, Some(_)) => ProcessError::KilledWhileStarting,
+                    (None, None) => ProcessError::Start(EngineError::Failed("the instance panicked".into())),
+                };
                 let _ = reply.send(Err(error));
             }
             (None, Some(error)) => {
@@ -320,14 +303,8 @@ impl Driver {
     fn stop(&mut self, status: ExitStatus) {
         self.guest = None;
         let exit = Exit::now(status);
-        self.status.send_replace(Status {
-            state: State::Stopped,
-            exit: Some(exit),
-        });
-        self.publish(Event::Exited {
-            process: self.info.clone(),
-            exit,
-        });
+        self.status.send_replace(Status { state: State::Stopped, exit: Some(exit) });
+        self.publish(Event::Exited { process: self.info.clone(), exit });
     }
 
     fn delete(&mut self) -> Result<(), ProcessError> {
@@ -339,10 +316,7 @@ impl Driver {
             self.stop(ExitStatus::KILLED);
         }
         if let Some(exit) = self.status.borrow().exit {
-            self.publish(Event::Deleted {
-                process: self.info.clone(),
-                exit,
-            });
+            self.publish(Event::Deleted { process: self.info.clone(), exit });
         }
         Ok(())
     }

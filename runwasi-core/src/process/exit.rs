@@ -46,10 +46,7 @@ pub struct Exit {
 impl Exit {
     /// An exit that happens now.
     pub fn now(status: ExitStatus) -> Self {
-        Self {
-            status,
-            at: SystemTime::now(),
-        }
+        Self { status, at: SystemTime::now() }
     }
 }
 

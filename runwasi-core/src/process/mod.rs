@@ -45,7 +45,7 @@ pub struct Info {
     pub stdio: StdioPaths,
 }
 
-/// The stdio of `Create` and `Exec`, as containerd gives and wants it back.
+/// The stdio of `Create`, as containerd gives and wants it back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StdioPaths {
     /// Path of the FIFO, or empty.
@@ -94,11 +94,8 @@ impl Process {
     /// Asks the driver and waits for its answer. Dropping the future does not take the request back.
     pub async fn request(&self, request: Request) -> Result<(), ProcessError> {
         let (reply, answer) = oneshot::channel();
-        // Both errors mean the same: the driver has ended, which it does only after a delete.
-        self.commands
-            .send(Command { request, reply })
-            .await
-            .map_err(|_| ProcessError::Deleted)?;
+        // Both errors mean the same: the driver has ended, after a delete or with its server.
+        self.commands.send(Command { request, reply }).await.map_err(|_| ProcessError::Deleted)?;
         answer.await.map_err(|_| ProcessError::Deleted)?
     }
 
@@ -110,10 +107,7 @@ impl Process {
     /// Waits for the end.
     pub async fn wait(&self) -> Result<Exit, ProcessError> {
         let mut status = self.status.clone();
-        let stopped = status
-            .wait_for(|status| status.exit.is_some())
-            .await
-            .map_err(|_| ProcessError::Deleted)?;
+        let stopped = status.wait_for(|status| status.exit.is_some()).await.map_err(|_| ProcessError::Deleted)?;
         stopped.exit.ok_or(ProcessError::Deleted)
     }
 

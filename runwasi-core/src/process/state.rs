@@ -164,13 +164,7 @@ mod tests {
 
     use super::*;
 
-    const STATES: [State; 5] = [
-        State::Created,
-        State::Starting,
-        State::Running,
-        State::Paused,
-        State::Stopped,
-    ];
+    const STATES: [State; 5] = [State::Created, State::Starting, State::Running, State::Paused, State::Stopped];
 
     fn signal(number: u32) -> Signal {
         Signal::new(number).unwrap()
@@ -241,9 +235,7 @@ mod tests {
 
     #[test]
     fn a_denial_names_the_request_and_the_state() {
-        let Decision::Deny(denial) = State::Running.decide(Request::Start) else {
-            panic!("start twice was accepted")
-        };
+        let Decision::Deny(denial) = State::Running.decide(Request::Start) else { panic!("start twice was accepted") };
         assert_eq!(denial.to_string(), "cannot start a process that is running");
     }
 

@@ -27,11 +27,7 @@ pub fn host_cgroups() -> Cgroups {
 }
 
 fn cgroups_at(root: &Path) -> Cgroups {
-    if root.join("cgroup.controllers").exists() {
-        Cgroups::V2
-    } else {
-        Cgroups::V1
-    }
+    if root.join("cgroup.controllers").exists() { Cgroups::V2 } else { Cgroups::V1 }
 }
 
 /// The metrics message: CPU in nanoseconds for v1 and in microseconds for v2; one process.
@@ -44,42 +40,17 @@ pub(crate) fn metrics(cgroups: Cgroups, cpu: Duration) -> ttrpc::Result<Any> {
 
 fn metrics_v1(cpu: Duration) -> v1::Metrics {
     let total = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
-    let usage = v1::CPUUsage {
-        total,
-        user: total,
-        ..Default::default()
-    };
-    let cpu = v1::CPUStat {
-        usage: MessageField::some(usage),
-        ..Default::default()
-    };
-    let pids = v1::PidsStat {
-        current: 1,
-        ..Default::default()
-    };
-    v1::Metrics {
-        cpu: MessageField::some(cpu),
-        pids: MessageField::some(pids),
-        ..Default::default()
-    }
+    let usage = v1::CPUUsage { total, user: total, ..Default::default() };
+    let cpu = v1::CPUStat { usage: MessageField::some(usage), ..Default::default() };
+    let pids = v1::PidsStat { current: 1, ..Default::default() };
+    v1::Metrics { cpu: MessageField::some(cpu), pids: MessageField::some(pids), ..Default::default() }
 }
 
 fn metrics_v2(cpu: Duration) -> v2::Metrics {
     let usage_usec = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
-    let cpu = v2::CPUStat {
-        usage_usec,
-        user_usec: usage_usec,
-        ..Default::default()
-    };
-    let pids = v2::PidsStat {
-        current: 1,
-        ..Default::default()
-    };
-    v2::Metrics {
-        cpu: MessageField::some(cpu),
-        pids: MessageField::some(pids),
-        ..Default::default()
-    }
+    let cpu = v2::CPUStat { usage_usec, user_usec: usage_usec, ..Default::default() };
+    let pids = v2::PidsStat { current: 1, ..Default::default() };
+    v2::Metrics { cpu: MessageField::some(cpu), pids: MessageField::some(pids), ..Default::default() }
 }
 
 #[cfg(test)]
@@ -93,16 +64,10 @@ mod tests {
         let cpu = Duration::from_millis(1500);
         let any = metrics(Cgroups::V1, cpu).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
-        assert_eq!(
-            v1::Metrics::parse_from_bytes(&any.value).unwrap().cpu.usage.total,
-            1_500_000_000
-        );
+        assert_eq!(v1::Metrics::parse_from_bytes(&any.value).unwrap().cpu.usage.total, 1_500_000_000);
         let any = metrics(Cgroups::V2, cpu).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
-        assert_eq!(
-            v2::Metrics::parse_from_bytes(&any.value).unwrap().cpu.usage_usec,
-            1_500_000
-        );
+        assert_eq!(v2::Metrics::parse_from_bytes(&any.value).unwrap().cpu.usage_usec, 1_500_000);
     }
 
     #[test]

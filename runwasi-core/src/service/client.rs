@@ -45,35 +45,24 @@ pub struct TaskState {
 impl From<ttrpc::Error> for CallError {
     fn from(error: ttrpc::Error) -> Self {
         match error {
-            ttrpc::Error::RpcStatus(status) => Self {
-                code: format!("{:?}", status.code()),
-                message: status.message().to_owned(),
-            },
-            other => Self {
-                code: "TRANSPORT".into(),
-                message: other.to_string(),
-            },
+            ttrpc::Error::RpcStatus(status) => {
+                Self { code: format!("{:?}", status.code()), message: status.message().to_owned() }
+            }
+            other => Self { code: "TRANSPORT".into(), message: other.to_string() },
         }
     }
 }
 
 /// `unix://…`, as ttrpc wants it.
 pub(crate) fn with_scheme(address: &str) -> String {
-    if address.contains("://") {
-        address.to_owned()
-    } else {
-        format!("unix://{address}")
-    }
+    if address.contains("://") { address.to_owned() } else { format!("unix://{address}") }
 }
 
 impl Containerd {
     /// Connects to the socket at `address` (a path, with or without `unix://`). Calls other than `wait` give up after `timeout`.
     pub async fn connect(address: &str, timeout: Duration) -> Result<Self, CallError> {
         let client = Client::connect(&with_scheme(address)).await?;
-        Ok(Self {
-            task: TaskClient::new(client),
-            timeout,
-        })
+        Ok(Self { task: TaskClient::new(client), timeout })
     }
 
     fn context(&self) -> context::Context {
@@ -109,146 +98,79 @@ impl Containerd {
 
     /// `Start`; the answer is the pid.
     pub async fn start(&self, id: &str) -> Result<u32, CallError> {
-        let request = StartRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = StartRequest { id: id.to_owned(), ..Default::default() };
         Ok(self.task.start(self.context(), &request).await?.pid)
     }
 
     /// `State`.
     pub async fn state(&self, id: &str) -> Result<TaskState, CallError> {
-        let request = StateRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = StateRequest { id: id.to_owned(), ..Default::default() };
         let state = self.task.state(self.context(), &request).await?;
-        let status = state
-            .status
-            .enum_value()
-            .map_or_else(|n| n.to_string(), |status| format!("{status:?}"));
-        Ok(TaskState {
-            status,
-            pid: state.pid,
-            exit_status: state.exit_status,
-        })
+        let status = state.status.enum_value().map_or_else(|n| n.to_string(), |status| format!("{status:?}"));
+        Ok(TaskState { status, pid: state.pid, exit_status: state.exit_status })
     }
 
     /// `Wait`, for as long as it takes; the answer is the exit status.
     pub async fn wait(&self, id: &str) -> Result<u32, CallError> {
-        let request = WaitRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = WaitRequest { id: id.to_owned(), ..Default::default() };
         Ok(self.task.wait(context::with_timeout(0), &request).await?.exit_status)
     }
 
     /// `Kill`.
     pub async fn kill(&self, id: &str, signal: u32) -> Result<(), CallError> {
-        let request = KillRequest {
-            id: id.to_owned(),
-            signal,
-            ..Default::default()
-        };
+        let request = KillRequest { id: id.to_owned(), signal, ..Default::default() };
         self.task.kill(self.context(), &request).await?;
         Ok(())
     }
 
     /// `Pause`.
     pub async fn pause(&self, id: &str) -> Result<(), CallError> {
-        self.task
-            .pause(
-                self.context(),
-                &PauseRequest {
-                    id: id.to_owned(),
-                    ..Default::default()
-                },
-            )
-            .await?;
+        self.task.pause(self.context(), &PauseRequest { id: id.to_owned(), ..Default::default() }).await?;
         Ok(())
     }
 
     /// `Resume`.
     pub async fn resume(&self, id: &str) -> Result<(), CallError> {
-        self.task
-            .resume(
-                self.context(),
-                &ResumeRequest {
-                    id: id.to_owned(),
-                    ..Default::default()
-                },
-            )
-            .await?;
+        self.task.resume(self.context(), &ResumeRequest { id: id.to_owned(), ..Default::default() }).await?;
         Ok(())
     }
 
     /// `CloseIO` of stdin.
     pub async fn close_stdin(&self, id: &str) -> Result<(), CallError> {
-        let request = CloseIORequest {
-            id: id.to_owned(),
-            stdin: true,
-            ..Default::default()
-        };
+        let request = CloseIORequest { id: id.to_owned(), stdin: true, ..Default::default() };
         self.task.close_io(self.context(), &request).await?;
         Ok(())
     }
 
     /// `Delete`; the answer is pid and exit status.
     pub async fn delete(&self, id: &str) -> Result<(u32, u32), CallError> {
-        let request = DeleteRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = DeleteRequest { id: id.to_owned(), ..Default::default() };
         let answer = self.task.delete(self.context(), &request).await?;
         Ok((answer.pid, answer.exit_status))
     }
 
     /// `Connect`; the answer is the shim's and the task's pid.
     pub async fn connect_task(&self, id: &str) -> Result<(u32, u32), CallError> {
-        let request = ConnectRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = ConnectRequest { id: id.to_owned(), ..Default::default() };
         let answer = self.task.connect(self.context(), &request).await?;
         Ok((answer.shim_pid, answer.task_pid))
     }
 
     /// `Pids`.
     pub async fn pids(&self, id: &str) -> Result<Vec<u32>, CallError> {
-        let answer = self
-            .task
-            .pids(
-                self.context(),
-                &PidsRequest {
-                    id: id.to_owned(),
-                    ..Default::default()
-                },
-            )
-            .await?;
+        let answer = self.task.pids(self.context(), &PidsRequest { id: id.to_owned(), ..Default::default() }).await?;
         Ok(answer.processes.iter().map(|process| process.pid).collect())
     }
 
     /// `Stats`: the name of the metrics message.
     pub async fn stats(&self, id: &str) -> Result<String, CallError> {
-        let answer = self
-            .task
-            .stats(
-                self.context(),
-                &StatsRequest {
-                    id: id.to_owned(),
-                    ..Default::default()
-                },
-            )
-            .await?;
+        let answer = self.task.stats(self.context(), &StatsRequest { id: id.to_owned(), ..Default::default() }).await?;
         Ok(answer.stats.type_url.clone())
     }
 
     /// `Shutdown`.
     pub async fn shutdown(&self, id: &str) -> Result<(), CallError> {
-        let request = ShutdownRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = ShutdownRequest { id: id.to_owned(), ..Default::default() };
         self.task.shutdown(self.context(), &request).await?;
         Ok(())
     }

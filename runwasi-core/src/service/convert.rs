@@ -26,11 +26,7 @@ pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     let nanos = i32::try_from(since.subsec_nanos()).unwrap_or_default();
-    MessageField::some(Timestamp {
-        seconds,
-        nanos,
-        ..Timestamp::default()
-    })
+    MessageField::some(Timestamp { seconds, nanos, ..Timestamp::default() })
 }
 
 /// containerd's `typeurl` writes bare message names.
@@ -39,14 +35,8 @@ pub(crate) fn any<M: MessageFull>(message: &M) -> ttrpc::Result<Any> {
 }
 
 pub(crate) fn any_named<M: MessageFull>(name: &str, message: &M) -> ttrpc::Result<Any> {
-    let value = message
-        .write_to_bytes()
-        .map_err(|error| ttrpc::Error::Others(error.to_string()))?;
-    Ok(Any {
-        type_url: name.to_owned(),
-        value,
-        ..Any::default()
-    })
+    let value = message.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
+    Ok(Any { type_url: name.to_owned(), value, ..Any::default() })
 }
 
 pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<CreateRequest> {
@@ -56,18 +46,9 @@ pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<Create
         source: mount.source,
         options: mount.options,
     });
-    let stdio = StdioPaths {
-        stdin: request.stdin,
-        stdout: request.stdout,
-        stderr: request.stderr,
-        terminal: request.terminal,
-    };
-    Ok(CreateRequest {
-        id,
-        bundle: request.bundle.into(),
-        mounts: mounts.collect(),
-        stdio,
-    })
+    let stdio =
+        StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
+    Ok(CreateRequest { id, bundle: request.bundle.into(), mounts: mounts.collect(), stdio })
 }
 
 pub(super) fn state_response(view: &View) -> StateResponse {
@@ -102,12 +83,7 @@ fn wire_status(state: State) -> WireStatus {
 }
 
 pub(crate) fn delete_response(pid: u32, exit: Exit) -> DeleteResponse {
-    DeleteResponse {
-        pid,
-        exit_status: exit.status.get(),
-        exited_at: timestamp(exit.at),
-        ..DeleteResponse::default()
-    }
+    DeleteResponse { pid, exit_status: exit.status.get(), exited_at: timestamp(exit.at), ..DeleteResponse::default() }
 }
 
 fn exec_id(info: &Info) -> String {
@@ -167,17 +143,11 @@ pub(super) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
         ),
         Event::Paused { container } => (
             topic::TASK_PAUSED_EVENT_TOPIC,
-            any(&wire::TaskPaused {
-                container_id: container.to_string(),
-                ..Default::default()
-            })?,
+            any(&wire::TaskPaused { container_id: container.to_string(), ..Default::default() })?,
         ),
         Event::Resumed { container } => (
             topic::TASK_RESUMED_EVENT_TOPIC,
-            any(&wire::TaskResumed {
-                container_id: container.to_string(),
-                ..Default::default()
-            })?,
+            any(&wire::TaskResumed { container_id: container.to_string(), ..Default::default() })?,
         ),
     })
 }
@@ -201,8 +171,5 @@ fn created(process: &Info, bundle: &str) -> wire::TaskCreate {
 
 /// A process in the answer of `Pids`.
 pub(super) fn process_info(pid: u32) -> types::task::ProcessInfo {
-    types::task::ProcessInfo {
-        pid,
-        ..Default::default()
-    }
+    types::task::ProcessInfo { pid, ..Default::default() }
 }

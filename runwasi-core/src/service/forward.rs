@@ -30,37 +30,23 @@ pub struct Containerd {
 impl Containerd {
     /// Events of `namespace` for the containerd that serves ttrpc at `address` (a path, with or without `unix://`).
     pub fn new(address: &str, namespace: &str) -> Self {
-        Self {
-            address: super::client::with_scheme(address),
-            namespace: namespace.into(),
-            client: None,
-        }
+        Self { address: super::client::with_scheme(address), namespace: namespace.into(), client: None }
     }
 
     async fn client(&mut self) -> Result<&EventsClient, ForwardError> {
         if self.client.is_none() {
-            let connected = Client::connect(&self.address)
-                .await
-                .map_err(|error| self.unreachable(&error))?;
+            let connected = Client::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
             self.client = Some(EventsClient::new(connected));
         }
-        self.client
-            .as_ref()
-            .ok_or_else(|| self.unreachable(&ttrpc::Error::LocalClosed))
+        self.client.as_ref().ok_or_else(|| self.unreachable(&ttrpc::Error::LocalClosed))
     }
 
     fn unreachable(&self, error: &ttrpc::Error) -> ForwardError {
-        ForwardError::Unreachable {
-            address: self.address.clone(),
-            reason: error.to_string(),
-        }
+        ForwardError::Unreachable { address: self.address.clone(), reason: error.to_string() }
     }
 
     fn refused(&self, reason: impl ToString) -> ForwardError {
-        ForwardError::Refused {
-            address: self.address.clone(),
-            reason: reason.to_string(),
-        }
+        ForwardError::Refused { address: self.address.clone(), reason: reason.to_string() }
     }
 }
 
@@ -75,15 +61,8 @@ impl Forward for Containerd {
             event: MessageField::some(message),
             ..Default::default()
         };
-        let request = ForwardRequest {
-            envelope: MessageField::some(envelope),
-            ..Default::default()
-        };
-        let answer = self
-            .client()
-            .await?
-            .forward(context::with_duration(TIMEOUT), &request)
-            .await;
+        let request = ForwardRequest { envelope: MessageField::some(envelope), ..Default::default() };
+        let answer = self.client().await?.forward(context::with_duration(TIMEOUT), &request).await;
         match answer {
             Ok(_) => Ok(()),
             Err(ttrpc::Error::RpcStatus(status)) if is_final(status.code()) => Err(self.refused(status.message())),
@@ -97,8 +76,5 @@ impl Forward for Containerd {
 
 /// Whether a status says that the event itself is wrong; anything else may pass (a containerd that is leaving).
 fn is_final(code: ttrpc::Code) -> bool {
-    matches!(
-        code,
-        ttrpc::Code::INVALID_ARGUMENT | ttrpc::Code::UNIMPLEMENTED | ttrpc::Code::FAILED_PRECONDITION
-    )
+    matches!(code, ttrpc::Code::INVALID_ARGUMENT | ttrpc::Code::UNIMPLEMENTED | ttrpc::Code::FAILED_PRECONDITION)
 }

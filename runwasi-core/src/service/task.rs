@@ -28,11 +28,7 @@ pub(crate) const TASK_V2: &str = "containerd.task.v2.Task";
 
 /// The services of a sandbox's socket.
 pub(crate) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
-    let service = || {
-        create_task(Arc::new(TaskService {
-            sandbox: sandbox.clone(),
-        }))
-    };
+    let service = || create_task(Arc::new(TaskService { sandbox: sandbox.clone() }));
     let v2 = service().into_values().map(|service| (TASK_V2.to_owned(), service));
     service().into_iter().chain(v2).collect()
 }
@@ -57,9 +53,7 @@ fn rpc(call: &'static str, id: &str) -> tracing::Span {
 #[async_trait]
 impl Task for TaskService {
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
-        Ok(convert::state_response(
-            &self.sandbox.view(&container(&request.id)?, &request.exec_id)?,
-        ))
+        Ok(convert::state_response(&self.sandbox.view(&container(&request.id)?, &request.exec_id)?))
     }
 
     async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> ttrpc::Result<CreateTaskResponse> {
@@ -67,37 +61,19 @@ impl Task for TaskService {
             return unsupported("restoring a checkpoint", "a guest's state cannot be written down");
         }
         let span = rpc("create", &request.id);
-        let pid = self
-            .sandbox
-            .create(convert::create_request(request)?)
-            .instrument(span)
-            .await?;
-        Ok(CreateTaskResponse {
-            pid,
-            ..Default::default()
-        })
+        let pid = self.sandbox.create(convert::create_request(request)?).instrument(span).await?;
+        Ok(CreateTaskResponse { pid, ..Default::default() })
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
         let span = rpc("start", &request.id);
-        let pid = self
-            .sandbox
-            .start(&container(&request.id)?, &request.exec_id)
-            .instrument(span)
-            .await?;
-        Ok(StartResponse {
-            pid,
-            ..Default::default()
-        })
+        let pid = self.sandbox.start(&container(&request.id)?, &request.exec_id).instrument(span).await?;
+        Ok(StartResponse { pid, ..Default::default() })
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> ttrpc::Result<DeleteResponse> {
         let span = rpc("delete", &request.id);
-        let (pid, exit) = self
-            .sandbox
-            .delete(&container(&request.id)?, &request.exec_id)
-            .instrument(span)
-            .await?;
+        let (pid, exit) = self.sandbox.delete(&container(&request.id)?, &request.exec_id).instrument(span).await?;
         Ok(convert::delete_response(pid, exit))
     }
 
@@ -105,25 +81,16 @@ impl Task for TaskService {
         // Also for a stopped task: containerd takes an empty answer for a leaked shim and forgets the exit status.
         let view = self.sandbox.view(&container(&request.id)?, "")?;
         let processes = vec![convert::process_info(view.process.info().pid)];
-        Ok(PidsResponse {
-            processes,
-            ..Default::default()
-        })
+        Ok(PidsResponse { processes, ..Default::default() })
     }
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
-        self.sandbox
-            .pause(&container(&request.id)?)
-            .instrument(rpc("pause", &request.id))
-            .await?;
+        self.sandbox.pause(&container(&request.id)?).instrument(rpc("pause", &request.id)).await?;
         Ok(Empty::default())
     }
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
-        self.sandbox
-            .resume(&container(&request.id)?)
-            .instrument(rpc("resume", &request.id))
-            .await?;
+        self.sandbox.resume(&container(&request.id)?).instrument(rpc("resume", &request.id)).await?;
         Ok(Empty::default())
     }
 
@@ -132,20 +99,12 @@ impl Task for TaskService {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
-        let invalid = || {
-            error(
-                Code::INVALID_ARGUMENT,
-                format!("signal {} is not between 0 and 64", request.signal),
-            )
-        };
+        let invalid = || error(Code::INVALID_ARGUMENT, format!("signal {} is not between 0 and 64", request.signal));
         let signal = match request.signal {
             0 => None,
             number => Some(Signal::new(number).ok_or_else(invalid)?),
         };
-        let kill = self
-            .sandbox
-            .kill(&container(&request.id)?, &request.exec_id, signal)
-            .await;
+        let kill = self.sandbox.kill(&container(&request.id)?, &request.exec_id, signal).await;
         kill.map(|()| Empty::default()).map_err(Into::into)
     }
 
@@ -185,10 +144,7 @@ impl Task for TaskService {
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
         let view = self.sandbox.view(&container(&request.id)?, "")?;
         let stats = resources::metrics(resources::host_cgroups(), view.process.cpu_time())?;
-        Ok(StatsResponse {
-            stats: MessageField::some(stats),
-            ..Default::default()
-        })
+        Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
     }
 
     async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> ttrpc::Result<ConnectResponse> {
@@ -196,12 +152,7 @@ impl Task for TaskService {
         container(&request.id)?;
         let shim_pid = std::process::id();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(ConnectResponse {
-            shim_pid,
-            task_pid: self.sandbox.pid(),
-            version,
-            ..Default::default()
-        })
+        Ok(ConnectResponse { shim_pid, task_pid: self.sandbox.pid(), version, ..Default::default() })
     }
 
     async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {

@@ -34,29 +34,12 @@ impl Engine for ScriptedEngine {
     }
 
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
-        let known = [
-            "exit",
-            "print",
-            "cat",
-            "wait",
-            "spin",
-            "spawn",
-            "graceful",
-            "never-ready",
-            "fail",
-            "fail-late",
-            "panic",
-        ];
+        let known =
+            ["exit", "print", "cat", "wait", "spin", "spawn", "graceful", "never-ready", "fail", "fail-late", "panic"];
         if !known.contains(&spec.args[0].as_str()) {
-            return Err(EngineError::Invalid {
-                path: spec.args[0].clone().into(),
-                reason: "unknown script".into(),
-            });
+            return Err(EngineError::Invalid { path: spec.args[0].clone().into(), reason: "unknown script".into() });
         }
-        Ok(Arc::new(Script {
-            spec,
-            terminated: Notify::new(),
-        }))
+        Ok(Arc::new(Script { spec, terminated: Notify::new() }))
     }
 }
 
@@ -109,9 +92,7 @@ impl Script {
 
     async fn print(&self, bytes: &[u8]) -> Result<ExitStatus, EngineError> {
         let written = self.spec.stdio.stdout.write_all(bytes).await;
-        written
-            .map(|()| ExitStatus::SUCCESS)
-            .map_err(|error| EngineError::Failed(error.to_string()))
+        written.map(|()| ExitStatus::SUCCESS).map_err(|error| EngineError::Failed(error.to_string()))
     }
 
     async fn cat(&self) -> Result<ExitStatus, EngineError> {

@@ -47,10 +47,7 @@ pub struct Harness {
 impl Harness {
     /// Serves `engine` on a socket in a temporary directory.
     pub fn start(engine: impl Engine) -> Result<Self, BootstrapError> {
-        let failed = |source| BootstrapError::Io {
-            what: "harness".into(),
-            source,
-        };
+        let failed = |source| BootstrapError::Io { what: "harness".into(), source };
         let directory = tempfile::tempdir().map_err(failed)?;
         let socket = directory.path().join("s").join("socket");
         let Bound::New(listener) = socket::bind_or_join(&socket)? else {
@@ -59,27 +56,15 @@ impl Harness {
         let guests = runtime::guest().map_err(failed)?;
         let (tasks, recorder) = (Tasks::new(Duration::from_secs(4)), Recorder::default());
         let publisher = Arc::new(recorder.clone());
-        let sandbox = Sandbox::new(
-            Arc::new(engine),
-            publisher,
-            guests.handle().clone(),
-            tasks.clone(),
-            std::process::id(),
-        );
+        let sandbox =
+            Sandbox::new(Arc::new(engine), publisher, guests.handle().clone(), tasks.clone(), std::process::id());
         let serving = server::serve(listener, sandbox.clone());
         tasks.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the harness does not serve");
             }
         });
-        Ok(Self {
-            directory,
-            socket,
-            recorder,
-            sandbox,
-            tasks,
-            guests: Some(guests),
-        })
+        Ok(Self { directory, socket, recorder, sandbox, tasks, guests: Some(guests) })
     }
 
     /// A new connection, as containerd would make one.
@@ -148,12 +133,8 @@ impl Pipes {
             mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0)?;
             Ok(path.display().to_string())
         };
-        let paths = StdioPaths {
-            stdin: fifo("stdin")?,
-            stdout: fifo("stdout")?,
-            stderr: fifo("stderr")?,
-            terminal: false,
-        };
+        let paths =
+            StdioPaths { stdin: fifo("stdin")?, stdout: fifo("stdout")?, stderr: fifo("stderr")?, terminal: false };
         Ok(Self { paths })
     }
 

@@ -16,10 +16,7 @@ pub struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self {
-            events: Arc::default(),
-            count: watch::channel(0).0,
-        }
+        Self { events: Arc::default(), count: watch::channel(0).0 }
     }
 }
 

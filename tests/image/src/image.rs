@@ -107,10 +107,7 @@ impl ImageBuilder {
     /// The tar of a plain Linux image for this machine's architecture.
     pub fn linux_tar(&self) -> Result<Vec<u8>> {
         self.check()?;
-        let layer = Blob {
-            media_type: MediaType::ImageLayer,
-            content: self.files.to_tar()?,
-        };
+        let layer = Blob { media_type: MediaType::ImageLayer, content: self.files.to_tar()? };
         let platform = platform(Arch::default(), Os::Linux)?;
         self.layout(platform.clone(), self.image_config(&platform, &layer)?, layer)
     }
@@ -121,16 +118,12 @@ impl ImageBuilder {
         let content = fs::read(module).with_context(|| format!("read {}", module.display()))?;
         let os = wasm_os(&content).with_context(|| format!("{}", module.display()))?;
         let platform = platform(Arch::Wasm, Os::Other(os.to_owned()))?;
-        let layer = Blob {
-            media_type: MediaType::Other(WASM_LAYER.to_owned()),
-            content,
-        };
+        let layer = Blob { media_type: MediaType::Other(WASM_LAYER.to_owned()), content };
         let config = match form {
             WasmForm::ImageConfig => self.image_config(&platform, &layer)?,
-            WasmForm::Artifact if self.has_process() => bail!(
-                "{}: a wasm artifact's config has no place for entrypoint, cmd, env, workdir or user",
-                self.name
-            ),
+            WasmForm::Artifact if self.has_process() => {
+                bail!("{}: a wasm artifact's config has no place for entrypoint, cmd, env, workdir or user", self.name)
+            }
             // The optional member "component" is left out: it would repeat what the layer itself says.
             WasmForm::Artifact => Blob {
                 media_type: MediaType::Other(WASM_CONFIG.to_owned()),
@@ -147,13 +140,7 @@ impl ImageBuilder {
     fn layout(&self, platform: Platform, config: Blob, layer: Blob) -> Result<Vec<u8>> {
         let name = self.name.clone();
         let layers = vec![layer];
-        Layout {
-            name,
-            platform,
-            config,
-            layers,
-        }
-        .to_tar()
+        Layout { name, platform, config, layers }.to_tar()
     }
 
     fn has_process(&self) -> bool {
@@ -164,10 +151,7 @@ impl ImageBuilder {
     /// What containerd would only refuse when the image is run.
     fn check(&self) -> Result<()> {
         if !self.name.contains('/') || self.name.contains(char::is_whitespace) {
-            bail!(
-                "image name {:?} is not a full reference such as docker.io/library/wasmtest:latest",
-                self.name
-            );
+            bail!("image name {:?} is not a full reference such as docker.io/library/wasmtest:latest", self.name);
         }
         for variable in &self.env {
             if variable.find('=').is_none_or(|at| at == 0) {
@@ -186,17 +170,9 @@ impl ImageBuilder {
             .architecture(platform.architecture().clone())
             .os(platform.os().clone())
             .config(self.process_config()?)
-            .rootfs(
-                RootFsBuilder::default()
-                    .typ("layers")
-                    .diff_ids([layout::digest(&layer.content)])
-                    .build()?,
-            )
+            .rootfs(RootFsBuilder::default().typ("layers").diff_ids([layout::digest(&layer.content)]).build()?)
             .build()?;
-        Ok(Blob {
-            media_type: MediaType::ImageConfig,
-            content: layout::to_json(&config)?,
-        })
+        Ok(Blob { media_type: MediaType::ImageConfig, content: layout::to_json(&config)? })
     }
 
     fn process_config(&self) -> Result<Config> {

@@ -87,15 +87,12 @@ impl Layout {
 
 /// Writes under a temporary name first: who reads the file while it is written, or after a crash, sees the old one.
 pub fn write_file(output: &Path, content: &[u8]) -> Result<()> {
-    let mut name = output
-        .file_name()
-        .with_context(|| format!("output {} does not name a file", output.display()))?
-        .to_owned();
+    let mut name =
+        output.file_name().with_context(|| format!("output {} does not name a file", output.display()))?.to_owned();
     name.push(".part");
     let part = output.with_file_name(name);
-    let written = fs::File::create(&part)
-        .and_then(|mut file| file.write_all(content))
-        .and_then(|()| fs::rename(&part, output));
+    let written =
+        fs::File::create(&part).and_then(|mut file| file.write_all(content)).and_then(|()| fs::rename(&part, output));
     if written.is_err() {
         // The first error is the one to report; the file may not even exist.
         let _ = fs::remove_file(&part);
@@ -125,10 +122,7 @@ fn describe(blob: &Blob) -> Result<Descriptor> {
 }
 
 fn hex_digest(content: &[u8]) -> String {
-    Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) -> Result<()> {
@@ -138,6 +132,5 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) -> Result
     header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);
-    tar.append_data(&mut header, path, content)
-        .with_context(|| format!("add {path} to the image tar"))
+    tar.append_data(&mut header, path, content).with_context(|| format!("add {path} to the image tar"))
 }

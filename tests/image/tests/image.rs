@@ -77,10 +77,7 @@ fn every_digest_of_a_linux_image_matches_its_blob() {
     assert_eq!(names["io.containerd.image.name"], NAME);
     assert_eq!(names["org.opencontainers.image.ref.name"], "latest");
     assert_eq!(descriptor["platform"]["os"], "linux");
-    assert_eq!(
-        manifest["config"]["mediaType"],
-        "application/vnd.oci.image.config.v1+json"
-    );
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.oci.image.config.v1+json");
     assert_eq!(config["rootfs"]["diff_ids"], json!([digest(&layers[0])]));
     let process = json!({
         "Entrypoint": ["/wasmtest.wasm"], "Cmd": ["echo", "hi"], "Env": ["A=1"],
@@ -104,10 +101,7 @@ fn every_digest_of_a_wasm_artifact_matches_its_blob() {
 #[test]
 fn a_wasm_image_with_standard_config_lists_the_module_as_its_layer() {
     let (_, manifest, config, layers) = follow(&wasm(WasmForm::ImageConfig));
-    assert_eq!(
-        manifest["config"]["mediaType"],
-        "application/vnd.oci.image.config.v1+json"
-    );
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.oci.image.config.v1+json");
     assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
     assert_eq!(layers, [MODULE]);
     assert_eq!(config["rootfs"]["diff_ids"], json!([digest(MODULE)]));
@@ -148,11 +142,7 @@ fn bad_arguments_are_refused_with_the_culprit_named() {
         (&["linux", "--output", output], &[], "--name"),
         (&["linux", "--name", "short"], &[], "\"short\""),
         (&["linux", "--name", NAME], &[], "--output"),
-        (
-            &["linux", "--name", NAME, "--output", "/no/such/x.tar"],
-            &[],
-            "/no/such/x.tar",
-        ),
+        (&["linux", "--name", NAME, "--output", "/no/such/x.tar"], &[], "/no/such/x.tar"),
         (&wasm, &[], "MODULE"),
         (&wasm, &["/no/such.wasm"], "/no/such.wasm"),
         (&wasm, &[text], text),

@@ -42,9 +42,7 @@ impl Containerd {
         };
         for id in list("task")? {
             // It may end by itself at any moment: what counts is what is left at the end.
-            self.ctr_command(["task", "kill", "-s", "SIGKILL", &id])
-                .deadline(brief)
-                .run()?;
+            self.ctr_command(["task", "kill", "-s", "SIGKILL", &id]).deadline(brief).run()?;
             self.ctr_command(["task", "delete", "-f", &id]).deadline(brief).run()?;
         }
         for id in list("container")? {

@@ -50,12 +50,7 @@ impl Containerd {
     }
 
     pub(crate) fn with(options: Builder) -> Result<Self> {
-        let mut bed = Self {
-            traces: Traces::new()?,
-            options,
-            process: None,
-            ever_ran: false,
-        };
+        let mut bed = Self { traces: Traces::new()?, options, process: None, ever_ran: false };
         bed.prepare()?;
         bed.start_again()?;
         Ok(bed)
@@ -95,17 +90,13 @@ impl Containerd {
     pub fn ctr_command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         // Whatever group a shim is started for is among the arguments, or the value of an annotation.
-        args.iter()
-            .flat_map(|arg| arg.split('='))
-            .for_each(|name| self.traces.name(name));
+        args.iter().flat_map(|arg| arg.split('=')).for_each(|name| self.traces.name(name));
         let ctr = match &self.options.containerd {
             Some(containerd) => containerd.with_file_name("ctr"),
             None => PathBuf::from("ctr"),
         };
         let address = self.address().to_string_lossy().into_owned();
-        Command::new(ctr)
-            .args(["-a", &address, "-n", self.namespace()])
-            .args(args)
+        Command::new(ctr).args(["-a", &address, "-n", self.namespace()]).args(args)
     }
 
     /// Runs `ctr` to its end; any exit status is an answer.
@@ -144,9 +135,7 @@ impl Containerd {
     /// Shims, socket files, mounts and bundles that exist now, one a line; empty when the bed is clean.
     pub fn leftovers(&self) -> Vec<String> {
         let dirs = ["s", "r"].map(|top| self.bundles(top));
-        let entries = dirs
-            .iter()
-            .flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
+        let entries = dirs.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
         let bundles = entries.map(|entry| format!("bundle {}", entry.path().display()));
         self.traces.left().into_iter().chain(bundles).collect()
     }
@@ -159,16 +148,11 @@ impl Containerd {
     /// Starts containerd on the same root and state and waits until it answers.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "containerd runs already");
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir().join("log"))?;
+        let log = fs::File::options().create(true).append(true).open(self.dir().join("log"))?;
         let program = self.options.containerd.as_deref().unwrap_or(Path::new("containerd"));
         let mut command = std::process::Command::new(program);
         command.arg("--config").arg(self.dir().join("config.toml"));
-        command
-            .env("PATH", self.search_path()?)
-            .envs(self.options.env.iter().cloned());
+        command.env("PATH", self.search_path()?).envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn();
         let mut child =
@@ -189,10 +173,7 @@ impl Containerd {
     }
 
     fn bundles(&self, top: &str) -> PathBuf {
-        self.dir()
-            .join(top)
-            .join("io.containerd.runtime.v2.task")
-            .join(self.namespace())
+        self.dir().join(top).join("io.containerd.runtime.v2.task").join(self.namespace())
     }
 
     /// The configuration and the folder of shims that containerd finds before those of the system.

@@ -49,22 +49,14 @@ pub(crate) fn config_that_is_a_directory_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
     fs::create_dir(bundle.path().join("config.json"))?;
-    super::says(
-        &bundle_is_refused(p, &bundle)?,
-        &["config.json"],
-        &["directory", "regular file"],
-    )
+    super::says(&bundle_is_refused(p, &bundle)?, &["config.json"], &["directory", "regular file"])
 }
 
 pub(crate) fn config_that_is_a_fifo_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
     fifo(&bundle.path().join("config.json"))?;
-    super::says(
-        &bundle_is_refused(p, &bundle)?,
-        &["config.json"],
-        &["fifo", "regular file", "pipe"],
-    )
+    super::says(&bundle_is_refused(p, &bundle)?, &["config.json"], &["fifo", "regular file", "pipe"])
 }
 
 pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
@@ -72,11 +64,7 @@ pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
     // Sparse: the size alone must be enough.
     fs::File::create(bundle.path().join("config.json"))?.set_len(HUGE as u64)?;
     let began = Instant::now();
-    super::says(
-        &bundle_is_refused(p, &bundle)?,
-        &["config.json"],
-        &["large", "big", "exceed", "more than", "limit"],
-    )?;
+    super::says(&bundle_is_refused(p, &bundle)?, &["config.json"], &["large", "big", "exceed", "more than", "limit"])?;
     ensure!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
     Ok(())
 }
@@ -98,10 +86,7 @@ pub(crate) fn rootfs_that_cannot_be_mounted_is_refused(p: &Player) -> Result<()>
     let bundle = p.bundle("bad", &["/a"])?;
     let client = p.connect("bad", bundle.path())?;
     let nowhere = p.dir().join("nowhere");
-    let error = client
-        .create("bad", bundle.path(), &[bind(&nowhere)])
-        .err()
-        .context("created")?;
+    let error = client.create("bad", bundle.path(), &[bind(&nowhere)]).err().context("created")?;
     // The Go library names the target only.
     super::says(&reason(&error), &[], &["no such file"])?;
     p.finish(&client, "bad", bundle.path())?;
@@ -113,17 +98,10 @@ pub(crate) fn refused_create_leaves_no_mounted_rootfs(p: &Player) -> Result<()> 
     let layer = p.dir().join("layer");
     fs::create_dir(&layer)?;
     let client = p.connect("bad", bundle.path())?;
-    let error = client
-        .create("bad", bundle.path(), &[bind(&layer)])
-        .err()
-        .context("created")?;
+    let error = client.create("bad", bundle.path(), &[bind(&layer)]).err().context("created")?;
     super::says(&reason(&error), &["/nosuch.wasm"], super::MISSING)?;
     // Before `delete` has had a chance to tidy up.
-    ensure!(
-        p.leftovers().iter().all(|line| !line.starts_with("mount")),
-        "{:?}",
-        p.leftovers()
-    );
+    ensure!(p.leftovers().iter().all(|line| !line.starts_with("mount")), "{:?}", p.leftovers());
     p.finish(&client, "bad", bundle.path())?;
     p.becomes_clean()
 }
@@ -163,13 +141,7 @@ pub(crate) fn delete_cleans_up_after_a_killed_shim(p: &Player) -> Result<()> {
     client.start("orphan").ok();
     let shims = p.shims();
     ensure!(shims.len() == 1, "{shims:?}");
-    kill_process(
-        i32::try_from(shims[0].pid)
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("pid")?,
-        Signal::KILL,
-    )?;
+    kill_process(i32::try_from(shims[0].pid).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
     for _ in 0..2 {
         // As containerd does it, and again: the second finds nothing to do.
         let answer = p.delete("orphan", bundle.path())?.ok()?;

@@ -28,9 +28,7 @@ pub(crate) fn start_is_idempotent(p: &Player) -> Result<()> {
     let second = p.start("twice", bundle.path())?.ok()?;
     ensure!(first.stdout == second.stdout, "{first}\n{second}");
     // A start that lost the race to the socket may take a moment to leave.
-    poll_until("one shim", Duration::from_secs(5), || {
-        (p.shims().len() == 1).then_some(())
-    })?;
+    poll_until("one shim", Duration::from_secs(5), || (p.shims().len() == 1).then_some(()))?;
     let client = TaskClient::connect(first.out().trim())?;
     serves(&client)?;
     p.finish(&client, "twice", bundle.path())?;

@@ -25,17 +25,12 @@ pub(crate) fn twenty_clients_wait_for_one_container(c: &mut Containers) -> Resul
     c.detached(&id, &["sleep", "100"])?;
     let file = c.bed.bundle(&id).join("address");
     let address = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    let clients = (0..20)
-        .map(|_| TaskClient::connect(&address))
-        .collect::<Result<Vec<_>>>()?;
+    let clients = (0..20).map(|_| TaskClient::connect(&address)).collect::<Result<Vec<_>>>()?;
     let statuses = thread::scope(|scope| {
         let waiters: Vec<_> = clients.iter().map(|client| scope.spawn(|| client.wait(&id))).collect();
         // Some wait before, some may only ask after the end: both must get the answer.
         c.kill(&id, "SIGKILL")?;
-        waiters
-            .into_iter()
-            .map(|waiter| joined(waiter.join()))
-            .collect::<Result<Vec<_>>>()
+        waiters.into_iter().map(|waiter| joined(waiter.join())).collect::<Result<Vec<_>>>()
     })?;
     for answer in statuses {
         let answer = answer?;
@@ -51,10 +46,7 @@ pub(crate) fn twenty_attached_ctr_get_the_exit_status(c: &mut Containers) -> Res
     let attach = |_| c.bed.ctr_command(["task", "attach", &id]).spawn();
     let attached = (0..20).map(attach).collect::<Result<Vec<Running>>>()?;
     c.kill(&id, "SIGKILL")?;
-    let ends = attached
-        .into_iter()
-        .map(Running::wait)
-        .collect::<Result<Vec<Output>>>()?;
+    let ends = attached.into_iter().map(Running::wait).collect::<Result<Vec<Output>>>()?;
     // Each deletes the task and its FIFOs when it sees the end, and the shim leaves: one that attaches only
     // then meets any stage of that. All who ask in time are `twenty_clients_wait_for_one_container`'s business.
     let gone = ["not found", "no such file", "ttrpc: closed"];

@@ -16,10 +16,7 @@ pub(crate) fn run_gives_create_start_exit_delete(c: &mut Containers) -> Result<(
     ensure!(exit["exit_status"] == 7 && exit["id"] == id.as_str(), "{exit}");
     ensure!(exit["exited_at"].is_string(), "{exit}");
     let pids: Vec<_> = seen.iter().map(|(_, event)| &event["pid"]).collect();
-    ensure!(
-        pids.iter().all(|pid| *pid == pids[0] && pid.as_u64() > Some(0)),
-        "{pids:?}"
-    );
+    ensure!(pids.iter().all(|pid| *pid == pids[0] && pid.as_u64() > Some(0)), "{pids:?}");
     Ok(())
 }
 
@@ -45,9 +42,7 @@ pub(crate) fn listen(c: &Containers) -> Result<Running> {
     poll_until("the first event", Duration::from_secs(10), || {
         n += 1;
         let id = c.id(&format!("probe{n}"));
-        c.create(&id, &["exit", "0"])
-            .and_then(|()| c.delete_container(&id))
-            .ok()?;
+        c.create(&id, &["exit", "0"]).and_then(|()| c.delete_container(&id)).ok()?;
         events.stdout_so_far().contains("/containers/").then_some(())
     })?;
     Ok(events)
@@ -56,10 +51,7 @@ pub(crate) fn listen(c: &Containers) -> Result<Running> {
 /// The task events of `id` in the order containerd had them, up to `delete` and a moment longer.
 pub(crate) fn until_delete(events: Running, id: &str) -> Result<Vec<(String, Value)>> {
     poll_until("/tasks/delete", Duration::from_secs(10), || {
-        tasks(&events.stdout_so_far(), id)
-            .iter()
-            .any(|(topic, _)| topic == "delete")
-            .then_some(())
+        tasks(&events.stdout_so_far(), id).iter().any(|(topic, _)| topic == "delete").then_some(())
     })
     .with_context(|| events.stdout_so_far())?;
     Ok(tasks(&events.kill()?.out(), id))

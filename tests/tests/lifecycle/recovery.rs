@@ -35,11 +35,9 @@ pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Resul
     // neither shows the task nor takes its id again.
     c.bed.ctr(["task", "delete", &id])?;
     c.delete_container(&id)?;
-    let out = poll_until("a free id", Duration::from_secs(10), || {
-        match c.run(&id, &["echo", "anew"]) {
-            Ok(out) if out.err().contains("already exists") => None,
-            other => Some(other),
-        }
+    let out = poll_until("a free id", Duration::from_secs(10), || match c.run(&id, &["echo", "anew"]) {
+        Ok(out) if out.err().contains("already exists") => None,
+        other => Some(other),
     })??
     .ok()?;
     ensure!(out.out() == "anew\n", "{out}");
@@ -83,13 +81,8 @@ pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(c: &mut Co
     c.bed.stop()?;
     // It sleeps a second, so it ends with nobody to tell; the shim has to stay for the one that asks later.
     let stays = std::time::Instant::now();
-    poll_until("the guest's second", Duration::from_secs(5), || {
-        (stays.elapsed().as_millis() > 1500).then_some(())
-    })?;
-    ensure!(
-        proc::alive(shim),
-        "the shim left with an exit status nobody has collected"
-    );
+    poll_until("the guest's second", Duration::from_secs(5), || (stays.elapsed().as_millis() > 1500).then_some(()))?;
+    ensure!(proc::alive(shim), "the shim left with an exit status nobody has collected");
     c.bed.start_again()?;
     c.becomes(&id, "STOPPED")?;
     ensure!(c.finish(&id)? == 0);
@@ -116,7 +109,5 @@ fn kill_shim(c: &Containers) -> Result<()> {
     let shim = the_shim(c)?;
     let pid = i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?;
     kill_process(pid, Signal::KILL)?;
-    poll_until("end of the shim", Duration::from_secs(5), || {
-        (!proc::alive(shim)).then_some(())
-    })
+    poll_until("end of the shim", Duration::from_secs(5), || (!proc::alive(shim)).then_some(()))
 }

@@ -25,15 +25,7 @@ pub(crate) fn arguments_reach_the_guest(c: &mut Containers) -> Result<()> {
 }
 
 pub(crate) fn environment_reaches_the_guest(c: &mut Containers) -> Result<()> {
-    let flags = [
-        "--rm",
-        "--env",
-        "PLAIN=1",
-        "--env",
-        "SPACED=two words=2",
-        "--env",
-        "EMPTY=",
-    ];
+    let flags = ["--rm", "--env", "PLAIN=1", "--env", "SPACED=two words=2", "--env", "EMPTY="];
     let out = c.run_command(&flags, &c.id("env"), &["env"]).run()?.ok()?;
     let text = out.out();
     for wanted in ["PLAIN=1", "SPACED=two words=2", "EMPTY="] {
@@ -41,14 +33,9 @@ pub(crate) fn environment_reaches_the_guest(c: &mut Containers) -> Result<()> {
         ensure!(count == 1, "{wanted} is there {count} times: {out}");
     }
     let home = std::env::var("HOME").unwrap_or_default();
-    let leaked = text
-        .lines()
-        .any(|line| line.starts_with("CARGO") || line == format!("HOME={home}"));
+    let leaked = text.lines().any(|line| line.starts_with("CARGO") || line == format!("HOME={home}"));
     // runc sets HOME itself, from the container's user.
-    ensure!(
-        !leaked || c.runtime == Runtime::Runc,
-        "the host's environment leaked: {out}"
-    );
+    ensure!(!leaked || c.runtime == Runtime::Runc, "the host's environment leaked: {out}");
     Ok(())
 }
 
@@ -88,11 +75,7 @@ pub(crate) fn entrypoint_is_found_as_in_any_container(c: &mut Containers) -> Res
 
 pub(crate) fn megabytes_of_stdin_pass_through(c: &mut Containers) -> Result<()> {
     let sent = pattern(4_000_000);
-    let out = c
-        .run_command(&["--rm"], &c.id("cat"), &["cat"])
-        .stdin(sent.clone())
-        .run()?
-        .ok()?;
+    let out = c.run_command(&["--rm"], &c.id("cat"), &["cat"]).stdin(sent.clone()).run()?.ok()?;
     same(&out.stdout, &sent)
 }
 
@@ -113,10 +96,7 @@ pub(crate) fn trap_ends_with_134(c: &mut Containers) -> Result<()> {
     let out = c.run_command(&flags, &c.id("trap"), &["trap"]).run()?.status_is(134)?;
     if c.runtime == Runtime::Wasmtime {
         let text = out.err();
-        ensure!(
-            text.contains("unreachable") && text.contains("wasmtest"),
-            "no backtrace: {out}"
-        );
+        ensure!(text.contains("unreachable") && text.contains("wasmtest"), "no backtrace: {out}");
     }
     Ok(())
 }
@@ -145,12 +125,7 @@ fn pattern(count: usize) -> Vec<u8> {
 
 /// Compares megabytes without printing them.
 fn same(seen: &[u8], wanted: &[u8]) -> Result<()> {
-    ensure!(
-        seen.len() == wanted.len(),
-        "{} bytes instead of {}",
-        seen.len(),
-        wanted.len()
-    );
+    ensure!(seen.len() == wanted.len(), "{} bytes instead of {}", seen.len(), wanted.len());
     let differs = seen.iter().zip(wanted).position(|(a, b)| a != b);
     ensure!(differs.is_none(), "byte {} differs", differs.context("position")?);
     Ok(())

@@ -39,10 +39,7 @@ pub(crate) fn three_containers_share_one_process_and_one_socket(c: &mut Containe
     for id in &ids {
         c.is_running(id)?;
         let address = fs::read_to_string(c.bed.bundle(id).join("address"))?;
-        ensure!(
-            address == format!("unix://{}", socket.display()),
-            "{id} is at {address}"
-        );
+        ensure!(address == format!("unix://{}", socket.display()), "{id} is at {address}");
         ensure!(!c.bed.socket(id).exists(), "{id} has a socket of its own");
     }
     all_killed(c, &ids)
@@ -87,14 +84,9 @@ pub(crate) fn last_removal_lets_the_shim_leave(c: &mut Containers) -> Result<()>
     // Ended but not yet removed: it still has an exit status to give.
     c.kill(&ids[2], "SIGKILL")?;
     c.becomes(&ids[2], "STOPPED")?;
-    ensure!(
-        proc::alive(shim),
-        "the shim left with an exit status nobody has collected"
-    );
+    ensure!(proc::alive(shim), "the shim left with an exit status nobody has collected");
     ensure!(c.finish(&ids[2])? == 137);
-    poll_until("end of the shim", Duration::from_secs(5), || {
-        (!proc::alive(shim)).then_some(())
-    })?;
+    poll_until("end of the shim", Duration::from_secs(5), || (!proc::alive(shim)).then_some(()))?;
     c.bed.becomes_clean()
 }
 
@@ -116,9 +108,7 @@ pub(crate) fn pods_do_not_share_a_process(c: &mut Containers) -> Result<()> {
     for id in &one {
         ensure!(c.kill_and_finish(id)? == 137);
     }
-    poll_until("end of the first pod's shim", Duration::from_secs(5), || {
-        only_shim(c).ok()
-    })?;
+    poll_until("end of the first pod's shim", Duration::from_secs(5), || only_shim(c).ok())?;
     for id in &two {
         c.is_running(id)?;
     }
@@ -130,18 +120,8 @@ pub(crate) fn refused_container_does_not_disturb_its_pod(c: &mut Containers) -> 
     let ids = three(c, &pod)?;
     let shim = only_shim(c)?;
     let annotation = format!("io.kubernetes.cri.sandbox-id={pod}");
-    let run = [
-        "run",
-        "--rm",
-        "--runtime",
-        c.runtime.name(),
-        "--annotation",
-        &annotation,
-    ];
-    let said = c
-        .bed
-        .ctr([&run[..], &[c.runtime.image().name(), &c.id("bad"), "/nosuch"]].concat())?
-        .refused()?;
+    let run = ["run", "--rm", "--runtime", c.runtime.name(), "--annotation", &annotation];
+    let said = c.bed.ctr([&run[..], &[c.runtime.image().name(), &c.id("bad"), "/nosuch"]].concat())?.refused()?;
     ensure!(said.contains("/nosuch"), "{said}");
     ensure!(only_shim(c)? == shim);
     for id in &ids {
@@ -154,10 +134,7 @@ pub(crate) fn killed_shim_of_a_pod_is_seen_for_every_container(c: &mut Container
     let pod = c.id("pod");
     let ids = three(c, &pod)?;
     let shim = only_shim(c)?;
-    kill_process(
-        i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?,
-        Signal::KILL,
-    )?;
+    kill_process(i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
     for id in &ids {
         c.becomes_stopped_or_gone(id)?;
         c.bed.ctr(["task", "delete", id])?;
