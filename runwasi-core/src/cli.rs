@@ -95,7 +95,8 @@ impl Invocation {
 }
 
 fn version(about: &About) -> String {
-    let program = env::args().next().unwrap_or_default();
+    let program = env::args_os().next().unwrap_or_default();
+    let program = program.to_string_lossy();
     format!("{program}:\n  Runtime:  {}\n  Version:  {}\n  Engine:   {}\n", about.runtime, about.version, about.engine)
 }
 

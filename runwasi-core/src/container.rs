@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     bundle::{
         config::{Config, ConfigError, ContainerKind},
-        rootfs::{MountConfig, Rootfs, RootfsError},
+        rootfs::{Gone, MountConfig, Rootfs, RootfsError},
         stdio::{Stdio, StdioError},
     },
     engine::{Engine, EngineError},
@@ -89,6 +89,7 @@ impl Container {
     ) -> Result<Self, CreateError> {
         let (config, rootfs) = prepare(&request).await?;
         let stdio = Stdio::open(&request.stdio).await?;
+        let unmounted = rootfs.as_ref().map_or_else(Gone::already, |rootfs| rootfs.gone());
         let instance: Arc<dyn Instance> = match rootfs {
             None => Arc::new(Pause),
             Some(rootfs) => host.engine.instance(spec(&request, config, rootfs, stdio.clone())).await?,
@@ -102,6 +103,7 @@ impl Container {
             info,
             instance,
             stdio,
+            unmounted,
             group: Group::new(host.guests.clone()),
             publisher: host.publisher.clone(),
             on_deleted,

@@ -58,6 +58,8 @@ impl Group {
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let guest = Guest { shared: self.shared.clone(), future: Box::pin(future) };
         let mut members = self.members();
+        // Reaped here, too: a server's group gets a member for every connection of its life.
+        while members.set.try_join_next().is_some() {}
         if members.open {
             members.set.spawn_on(guest, &self.shared.runtime);
         }

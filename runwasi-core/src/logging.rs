@@ -28,10 +28,11 @@ fn level(debug: bool) -> LevelFilter {
 }
 
 fn install(level: LevelFilter, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(false).with_target(false);
+    let format = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
+    let subscriber = format.with_ansi(false).with_target(false).finish();
+    // Without the bridge from the `log` crate: ttrpc logs every failed accept, thousands a second when fds run out.
     // A second call (several tests in one process) keeps the first.
-    let _ = subscriber.try_init();
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// containerd's log FIFO. Its reader may be absent (containerd restarts) or slow: a line that does not fit is dropped,

@@ -1,9 +1,18 @@
 //! One listening socket and its services, until shutdown; then a bounded drain. Called by `bootstrap` and the harness.
 
-use std::os::unix::net::UnixListener;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use containerd_shim_protos::ttrpc::r#async::{Server, transport::Listener};
-use tokio::time::timeout;
+use futures_core::Stream;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::{Sleep, sleep, timeout},
+};
 
 use crate::{process::signal::Signal, sandbox::Sandbox, service, shutdown::Tasks};
 
@@ -19,18 +28,55 @@ pub enum ServeError {
 }
 
 /// Serves the sandbox until its tasks are told to stop, then ends what runs and lets replies and events out.
-pub async fn serve(listener: UnixListener, sandbox: Sandbox) -> Result<(), ServeError> {
+pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox) -> Result<(), ServeError> {
     let tasks = sandbox.tasks().clone();
-    let mut server =
-        Server::new().add_listener(Listener::try_from(listener)?).register_service(service::task::services(&sandbox));
+    let mut server = Server::new()
+        .add_listener(Listener::new(Accept::new(listener)?))
+        .register_service(service::task::services(&sandbox));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     tasks.stopped().await;
     server.stop_listen().await;
     end_guests(&sandbox, &tasks).await;
     // Waits for the handlers under way, the one that answers `Shutdown` among them.
-    server.disconnect().await;
+    let _ = timeout(tasks.grace() / 4, server.disconnect()).await;
     sandbox.abandon();
     Ok(())
+}
+
+/// How long nothing is accepted after an accept has failed: trying again at once would only burn the CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections as they come. ttrpc's own listener spins when the process is out of file descriptors.
+struct Accept {
+    listener: UnixListener,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Accept {
+    fn new(listener: std::os::unix::net::UnixListener) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: UnixListener::from_std(listener)?, pause: None })
+    }
+}
+
+impl Stream for Accept {
+    type Item = std::io::Result<UnixStream>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match ready!(self.listener.poll_accept(cx)) {
+                Ok((stream, _)) => return Poll::Ready(Some(Ok(stream))),
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a connection");
+                    self.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
+                }
+            }
+        }
+    }
 }
 
 /// SIGTERM first, as Kubernetes does; who has not ended within half the grace is killed.

@@ -46,11 +46,12 @@ pub struct MountRestriction {
     pub recursive: bool,
 }
 
-/// Sets `nodev`, `nosuid` and, if asked, `ro` on the mount behind `fd` (`mount_setattr(2)`, Linux 5.12).
+/// Sets `nodev`, `nosuid`, private propagation and, if asked, `ro` on the mount behind `fd` (`mount_setattr(2)`, Linux 5.12).
 pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Result<()> {
     let mut set = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, restriction.read_only);
-    let attr = MountAttr { attr_set: u64::from(set.bits()), ..MountAttr::default() };
+    // Private: what the host mounts below a volume later is not the guest's.
+    let attr = MountAttr { attr_set: u64::from(set.bits()), propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     let flags = libc::AT_EMPTY_PATH | if restriction.recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid empty C string, `attr` is a live `mount_attr` whose size is passed, and the fd is
     // borrowed for the call; the kernel writes to none of them.

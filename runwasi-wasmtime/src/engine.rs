@@ -29,6 +29,13 @@ const QUANTUM: Duration = Duration::from_millis(1);
 /// Instances of one pod. 100 slots cost 0.6 ms and 0.6 MB at the start.
 const SHIM_SLOTS: u32 = 100;
 
+/// What one module may have, generously: more is a clear error when it is started. Reference types give toolchains
+/// reasons for a second table, and large programs reach 20,000 functions in one, wasmtime's default.
+const MEMORIES: u32 = 4;
+const TABLES: u32 = 8;
+const TABLE_ELEMENTS: usize = 200_000;
+const INSTANCE_BYTES: usize = 16 << 20;
+
 /// How an engine is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -116,8 +123,13 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots);
     pool.total_component_instances(slots);
-    pool.total_memories(slots);
-    pool.total_tables(slots);
+    // One guest may have several; that all have is not provided for.
+    pool.total_memories(slots + slots / 2);
+    pool.max_memories_per_module(MEMORIES);
+    pool.total_tables(slots * 2);
+    pool.max_tables_per_module(TABLES);
+    pool.table_elements(TABLE_ELEMENTS);
+    pool.max_core_instance_size(INSTANCE_BYTES);
     pool.total_stacks(slots);
     // A stopped guest's pages go back to the system at once.
     pool.max_unused_warm_slots(0);

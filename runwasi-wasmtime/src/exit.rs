@@ -1,7 +1,13 @@
 //! How a guest's end becomes an exit status. Used by `instance`.
 
+use std::time::Duration;
+
 use runwasi_core::{ExitStatus, bundle::stdio::Output};
+use tokio::time::timeout;
 use wasmtime_wasi::I32Exit;
+
+/// How long a reader of stderr may take for the story of a trap.
+const STORY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Returning is success, `proc_exit` gives its code, anything else is a trap, whose story goes to the guest's stderr.
 pub(crate) async fn status(ended: wasmtime::Result<()>, stderr: &Output) -> ExitStatus {
@@ -10,8 +16,9 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, stderr: &Output) -> Exit
         return ExitStatus::code(*code);
     }
     let story = story(&error);
-    if let Err(error) = stderr.write_all(story.as_bytes()).await {
-        tracing::warn!(%error, trap = story, "the guest's stderr does not take its trap");
+    // Bounded: the guest is dead, and a pipe that is full and that nobody reads must not keep it.
+    if timeout(STORY_PATIENCE, stderr.write_all(story.as_bytes())).await.is_err() {
+        tracing::warn!(trap = story, "the guest's stderr does not take its trap");
     }
     ExitStatus::TRAP
 }

@@ -1,6 +1,10 @@
 //! One guest: instantiate, call, status. Made by `engine`, run by the driver of `runwasi-core`.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec};
@@ -30,7 +34,7 @@ impl WasmtimeInstance {
 
     async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
         let mut store = self.store()?;
-        let instance = match self.pre.instantiate_async(&mut store).await {
+        let instance = match self.instantiate(&mut store, &context).await {
             Ok(instance) => instance,
             // The module's own start function is guest code already.
             Err(error) if is_guests(&error) => return Ok(exit::status(Err(error), &self.spec.stdio.stderr).await),
@@ -39,6 +43,23 @@ impl WasmtimeInstance {
         context.ready();
         let called = self.call(&mut store, &instance).await;
         Ok(exit::status(called, &self.spec.stdio.stderr).await)
+    }
+
+    /// What waits or computes long in here is the module's start function: the guest runs already.
+    async fn instantiate(
+        &self,
+        store: &mut Store<Guest>,
+        context: &GuestContext,
+    ) -> wasmtime::Result<wasmtime::Instance> {
+        let mut instantiating = pin!(self.pre.instantiate_async(store));
+        poll_fn(|cx| {
+            let polled = instantiating.as_mut().poll(cx);
+            if polled.is_pending() {
+                context.ready();
+            }
+            polled
+        })
+        .await
     }
 
     fn store(&self) -> Result<Store<Guest>, EngineError> {

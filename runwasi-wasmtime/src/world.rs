@@ -28,7 +28,9 @@ pub(crate) fn entry(module: &Module, function: Option<&str>) -> Result<Entry, St
 
 fn functions(module: &Module) -> String {
     let functions = module.exports().filter(|export| matches!(export.ty(), ExternType::Func(_)));
-    let names: Vec<_> = functions.map(|export| export.name().to_owned()).take(20).collect();
+    // Names are untrusted: of any length, with any characters.
+    let shown = |name: &str| name.chars().take(64).flat_map(char::escape_default).collect::<String>();
+    let names: Vec<_> = functions.map(|export| shown(export.name())).take(20).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 

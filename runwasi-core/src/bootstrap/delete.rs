@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,7 +34,7 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     let mut pid = read_pid(bundle);
     let mut status = ExitStatus::KILLED.get();
     if let Some(path) = read_address(bundle) {
-        if UnixStream::connect(&path).is_ok() {
+        if socket::is_alive(&path) {
             if let Some(ended) = end_container(&path, invocation)? {
                 (pid, status) = ended;
             }
@@ -69,12 +68,17 @@ fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<(u32, u3
 
 async fn end(path: &Path, id: &str) -> Result<(u32, u32), CallError> {
     let server = Containerd::connect(&path.display().to_string(), PATIENCE).await?;
+    let ended = end_task(&server, id).await;
+    // Also when the task is not there: a server that nobody uses must not stay. It leaves only if it is empty.
+    let _ = server.shutdown(id).await;
+    ended
+}
+
+async fn end_task(server: &Containerd, id: &str) -> Result<(u32, u32), CallError> {
     // Not found means: deleted in the ordinary way, nothing to do.
     server.state(id).await?;
     if server.kill(id, SIGKILL).await.is_ok() {
         server.wait(id).await?;
     }
-    let ended = server.delete(id).await?;
-    server.shutdown(id).await?;
-    Ok(ended)
+    server.delete(id).await
 }

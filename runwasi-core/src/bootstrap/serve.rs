@@ -30,6 +30,9 @@ use crate::{
 /// What guests, replies and events have after the end was asked for. containerd gives a shim's `Shutdown` 3 s and a `delete` 5 s.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// How long after its start a server waits for its first container.
+const UNUSED: Duration = Duration::from_secs(60);
+
 /// Serves until the last container is gone or a signal comes.
 pub fn serve<E: Engine>(
     invocation: &Invocation,
@@ -37,7 +40,7 @@ pub fn serve<E: Engine>(
 ) -> Result<(), BootstrapError> {
     let listener = socket::from_stdin()?;
     logging::to_containerd(invocation.debug);
-    let own = Own::of(&listener);
+    let own = Own::of(&listener).map(Arc::new);
     let served = run(invocation, engine, listener, own.clone());
     if let Err(error) = &served {
         // Our stderr is /dev/null: the log is where this can be seen.
@@ -54,7 +57,7 @@ fn run<E: Engine>(
     invocation: &Invocation,
     engine: impl FnOnce() -> Result<E, EngineError>,
     listener: UnixListener,
-    own: Option<Own>,
+    own: Option<Arc<Own>>,
 ) -> Result<(), BootstrapError> {
     raise_oom_score();
     // Before any thread exists: threads inherit the namespace.
@@ -71,6 +74,7 @@ fn run<E: Engine>(
         tracing::info!(engine = sandbox.engine_name(), "serving");
         stop_on_signals(&tasks)?;
         remove_socket_when_stopped(&tasks, own);
+        leave_if_unused(&sandbox);
         let served = server::serve(listener, sandbox).await;
         tasks.stop();
         tasks.drained().await;
@@ -82,15 +86,17 @@ fn run<E: Engine>(
     result
 }
 
-/// SIGTERM and SIGINT drain.
+/// SIGTERM, SIGINT and SIGHUP drain.
 fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("SIGTERM handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("SIGINT handler"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(io_error("SIGHUP handler"))?;
     let stopping = tasks.clone();
     tasks.spawn(async move {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM"),
             _ = interrupt.recv() => tracing::info!("SIGINT"),
+            _ = hangup.recv() => tracing::info!("SIGHUP"),
             () = stopping.stopped() => {}
         }
         stopping.stop();
@@ -98,8 +104,24 @@ fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
     Ok(())
 }
 
+/// A containerd that dies between `start` and `Create` must not leave a server behind for ever.
+fn leave_if_unused(sandbox: &Sandbox) {
+    let unused = sandbox.clone();
+    sandbox.tasks().spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(UNUSED) => {
+                if unused.is_empty() {
+                    tracing::info!("nobody has created a container");
+                    unused.tasks().stop();
+                }
+            }
+            () = unused.tasks().stopped() => {}
+        }
+    });
+}
+
 /// First thing in the drain: from then on a `start` of the same group makes a new server instead of joining this one.
-fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Own>) {
+fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Arc<Own>>) {
     let stopping = tasks.clone();
     tasks.spawn(async move {
         stopping.stopped().await;

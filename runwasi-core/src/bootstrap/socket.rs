@@ -11,15 +11,16 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{
             fs::{DirBuilderExt, FileTypeExt, MetadataExt},
-            net::{UnixListener, UnixStream},
+            net::UnixListener,
         },
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
     fs::{FlockOperation, Mode, fchmod, flock},
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with},
 };
 use sha2::{Digest, Sha256};
 
@@ -60,12 +61,10 @@ pub fn bind_or_join(path: &Path) -> Result<Bound, BootstrapError> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     created.map_err(io_error(directory.display().to_string()))?;
     let _lock = Lock::take(directory)?;
-    match UnixStream::connect(path) {
-        Ok(_) => return Ok(Bound::Existing),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // Nobody listens: left by a server that was killed.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove(path)?,
-        Err(source) => return Err(io_error(format!("socket {}", path.display()))(source)),
+    match look_at(path).map_err(io_error(format!("socket {}", path.display())))? {
+        Seen::Alive => return Ok(Bound::Existing),
+        Seen::Nothing => {}
+        Seen::Dead => remove(path)?,
     }
     let listener = listener(path).map_err(io_error(format!("bind {}", path.display())))?;
     Ok(Bound::New(listener))
@@ -100,18 +99,46 @@ pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
         return Ok(());
     };
     let _lock = Lock::take(directory)?;
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove(path),
+    match look_at(path) {
+        Ok(Seen::Dead) => remove(path),
         _ => Ok(()),
+    }
+}
+
+/// Whether a server listens there.
+pub fn is_alive(path: &Path) -> bool {
+    matches!(look_at(path), Ok(Seen::Alive))
+}
+
+/// What is behind a path.
+enum Seen {
+    Alive,
+    /// A socket nobody listens on: left by a server that was killed.
+    Dead,
+    Nothing,
+}
+
+/// Never waits: a server whose backlog is full (`EAGAIN`) is alive.
+fn look_at(path: &Path) -> io::Result<Seen> {
+    use rustix::io::Errno;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(Seen::Alive),
+        Err(Errno::CONNREFUSED) => Ok(Seen::Dead),
+        Err(Errno::NOENT) => Ok(Seen::Nothing),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// A server's own socket file. Known by its inode: in the drain a `start` of the same group may bind a new one under
 /// the same name, which is not ours to remove.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Own {
     path: PathBuf,
     inode: (u64, u64),
+    /// Once removed the inode may be anybody's: the file system gives its number to the next socket.
+    removed: AtomicBool,
 }
 
 impl Own {
@@ -119,11 +146,14 @@ impl Own {
     pub fn of(listener: &UnixListener) -> Option<Self> {
         let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
         let inode = inode(&path)?;
-        Some(Self { path, inode })
+        Some(Self { path, inode, removed: AtomicBool::new(false) })
     }
 
-    /// Removes the file, so that later containers find none. Fine when it is gone or replaced.
+    /// Removes the file, so that later containers find none. Fine when it is gone or replaced; the second call does nothing.
     pub fn remove(&self) -> Result<(), BootstrapError> {
+        if self.removed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
         let _lock = Lock::take(self.path.parent().unwrap_or(Path::new("/")))?;
         if inode(&self.path) == Some(self.inode) { remove(&self.path) } else { Ok(()) }
     }
@@ -192,6 +222,7 @@ mod tests {
         let own = Own::of(&first).unwrap();
         own.remove().unwrap();
         assert!(!path.exists());
+        drop(first);
         let Bound::New(_second) = bind_or_join(&path).unwrap() else { panic!("nobody was there to join") };
         own.remove().unwrap();
         assert!(path.exists());

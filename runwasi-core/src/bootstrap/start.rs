@@ -1,11 +1,12 @@
 //! The action `start`: finds or makes the server of a container's group and replies with its address.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, OpenOptions},
     io::{self, IsTerminal, Read},
     os::{
         fd::OwnedFd,
-        unix::{net::UnixListener, process::CommandExt},
+        unix::{fs::OpenOptionsExt, net::UnixListener, process::CommandExt},
     },
     path::Path,
     process::{Command, Stdio},
@@ -52,6 +53,10 @@ pub fn start(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     let socket_directory =
         params.as_ref().and_then(|params| params.socket_dir.as_deref()).filter(|dir| !dir.is_empty());
     let path = socket::path(socket_directory, &invocation.address, invocation.namespace.as_str(), group.as_str())?;
+    check_network(&config.network)?;
+    let address = format!("unix://{}", path.display());
+    // Before there is a server that a failure would leave behind.
+    write_address(&invocation.bundle, &address)?;
     if let Bound::New(listener) = socket::bind_or_join(&path)? {
         let own = Own::of(&listener);
         let spawned = spawn_server(invocation, params.as_ref(), &config.network, listener);
@@ -61,9 +66,19 @@ pub fn start(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
         }
         spawned?;
     }
-    let address = format!("unix://{}", path.display());
-    write_address(&invocation.bundle, &address)?;
     encode(&address, if params.is_some() { Reply::Protobuf } else { Reply::Plain })
+}
+
+/// The server enters the namespace; a server that dies of a wrong one could not tell anybody.
+fn check_network(network: &Network) -> Result<(), BootstrapError> {
+    let Network::Path(path) = network else { return Ok(()) };
+    let what = || io_error(format!("linux.namespaces[network].path {}", path.display()));
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(what())?;
+    let file_system = rustix::fs::fstatfs(&opened).map_err(|error| what()(error.into()))?;
+    if file_system.f_type != libc::NSFS_MAGIC {
+        return Err(what()(io::Error::new(io::ErrorKind::InvalidInput, "is not a namespace")));
+    }
+    Ok(())
 }
 
 /// containerd 2.3 and later always sends `BootstrapParams` on stdin; earlier ones send nothing or the runtime options.

@@ -20,8 +20,10 @@ use rustix::{
     },
 };
 
+use tokio::sync::watch;
+
 use crate::{
-    bundle::config::Config,
+    bundle::config::{Config, VolumeConfig},
     sys::{self, MountRestriction},
 };
 
@@ -42,12 +44,51 @@ pub struct MountConfig {
     pub options: Vec<String>,
 }
 
-/// The file systems of one container. Dropping it lets the kernel take them away.
+/// The file systems of one container. Dropping it lets the kernel take them away, which writes back what is dirty and
+/// can take long: so that happens on the blocking pool, and [`Rootfs::gone`] tells when it is done.
 #[derive(Debug)]
 pub struct Rootfs {
+    /// Taken only in drop.
+    mounts: Option<Mounts>,
+    gone: watch::Receiver<()>,
+}
+
+#[derive(Debug)]
+struct Mounts {
     root: OwnedFd,
     read_only: bool,
     volumes: Vec<Volume>,
+    /// The last field, hence dropped last: its receivers see the end of all mounts.
+    _gone: watch::Sender<()>,
+}
+
+/// Resolves when the file systems of a container are gone.
+#[derive(Clone, Debug)]
+pub struct Gone(Option<watch::Receiver<()>>);
+
+impl Gone {
+    /// For a container without file systems.
+    pub(crate) fn already() -> Self {
+        Self(None)
+    }
+
+    /// Waits until the last user of the file systems has left and the kernel has taken them away.
+    pub async fn wait(&mut self) {
+        if let Some(gone) = &mut self.0 {
+            // Nothing is ever sent: an error is the end of the sender.
+            while gone.changed().await.is_ok() {}
+        }
+    }
+}
+
+impl Drop for Rootfs {
+    fn drop(&mut self) {
+        let Some(mounts) = self.mounts.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(mounts))),
+            Err(_) => drop(mounts),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -118,37 +159,22 @@ impl Rootfs {
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
         let restriction = MountRestriction { read_only, recursive: true };
         restrict(&root, restriction).map_err(directory("root.path", &path))?;
-        let mut rootfs = Self { root, read_only, volumes: Vec::new() };
+        let (sender, gone) = watch::channel(());
+        let mut mounts = Mounts { root, read_only, volumes: Vec::new(), _gone: sender };
         for volume in &config.volumes {
-            rootfs.add_volume(bundle, volume)?;
+            mounts.add_volume(bundle, volume)?;
         }
-        Ok(rootfs)
+        Ok(Self { mounts: Some(mounts), gone })
     }
 
-    fn add_volume(&mut self, bundle: &Path, volume: &crate::bundle::config::VolumeConfig) -> Result<(), RootfsError> {
-        let source = bundle.join(&volume.source);
-        let failed = directory("volume", &source);
-        let metadata = std::fs::metadata(&source).map_err(&failed)?;
-        if !metadata.is_dir() {
-            // WASI can preopen directories only.
-            tracing::warn!(source = %source.display(), "a volume that is a single file is left out");
-            return Ok(());
-        }
-        let directory = clone_tree(&source, volume.recursive).map_err(&failed)?;
-        restrict(&directory, MountRestriction { read_only: volume.read_only, recursive: true }).map_err(&failed)?;
-        self.volumes.push(Volume { destination: volume.destination.clone(), directory, read_only: volume.read_only });
-        Ok(())
+    /// Tells when the file systems are gone.
+    pub fn gone(&self) -> Gone {
+        Gone(Some(self.gone.clone()))
     }
 
     /// The directories the guest is given: `/` first, then its volumes.
     pub fn preopens(&self) -> impl Iterator<Item = Preopen<'_>> {
-        let root = Preopen { path: Path::new("/"), directory: self.root.as_fd(), read_only: self.read_only };
-        let volumes = self.volumes.iter().map(|volume| Preopen {
-            path: &volume.destination,
-            directory: volume.directory.as_fd(),
-            read_only: volume.read_only,
-        });
-        std::iter::once(root).chain(volumes)
+        self.mounts.iter().flat_map(Mounts::preopens)
     }
 
     /// Opens a file for reading by its absolute path in the guest. Symbolic links and `..` cannot leave the file system it lies in,
@@ -171,6 +197,33 @@ impl Rootfs {
         let inner = if inner.as_os_str().is_empty() { Path::new(".") } else { inner };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(openat2(preopen.directory, inner, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    }
+}
+
+impl Mounts {
+    fn add_volume(&mut self, bundle: &Path, volume: &VolumeConfig) -> Result<(), RootfsError> {
+        let source = bundle.join(&volume.source);
+        let failed = directory("volume", &source);
+        let metadata = std::fs::metadata(&source).map_err(&failed)?;
+        if !metadata.is_dir() {
+            // WASI can preopen directories only.
+            tracing::warn!(source = %source.display(), "a volume that is a single file is left out");
+            return Ok(());
+        }
+        let directory = clone_tree(&source, volume.recursive).map_err(&failed)?;
+        restrict(&directory, MountRestriction { read_only: volume.read_only, recursive: true }).map_err(&failed)?;
+        self.volumes.push(Volume { destination: volume.destination.clone(), directory, read_only: volume.read_only });
+        Ok(())
+    }
+
+    fn preopens(&self) -> impl Iterator<Item = Preopen<'_>> {
+        let root = Preopen { path: Path::new("/"), directory: self.root.as_fd(), read_only: self.read_only };
+        let volumes = self.volumes.iter().map(|volume| Preopen {
+            path: &volume.destination,
+            directory: volume.directory.as_fd(),
+            read_only: volume.read_only,
+        });
+        std::iter::once(root).chain(volumes)
     }
 }
 

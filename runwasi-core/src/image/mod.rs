@@ -17,6 +17,11 @@ use crate::instance::InstanceSpec;
 /// Largest artifact that is read, in bytes.
 const MAX_BYTES: u64 = 512 << 20;
 
+/// Largest text module that is read, in bytes.
+const MAX_TEXT_BYTES: u64 = 16 << 20;
+/// The bytes that tell what a file is.
+const PREAMBLE: u64 = 8;
+
 /// Wasm bytes and where they come from. Untrusted.
 #[derive(Clone, Debug)]
 pub struct Artifact {
@@ -100,9 +105,12 @@ pub(crate) async fn load(spec: &InstanceSpec) -> Result<Artifact, ArtifactError>
     };
     let candidates = candidates(&file, &spec.cwd, spec.env("PATH"));
     let rootfs = spec.rootfs.clone();
+    let several = candidates.len() > 1;
     let read = move || {
         for path in &candidates {
             match rootfs.open(path) {
+                // As `execvp(3)`: a directory of that name in PATH is passed over.
+                Ok(file) if several && file.metadata().is_ok_and(|metadata| metadata.is_dir()) => {}
                 Ok(file) => return read(path, file, function),
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(source) => {
@@ -140,8 +148,17 @@ fn read(path: &Path, file: File, function: Option<String>) -> Result<Artifact, A
     if metadata.len() > MAX_BYTES {
         return Err(not_wasm(format!("has {} bytes, more than {MAX_BYTES}", metadata.len())));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let mut file = file.take(MAX_BYTES);
+    file.by_ref().take(PREAMBLE).read_to_end(&mut bytes).map_err(failed)?;
+    if !bytes.starts_with(b"\0asm") && metadata.len() > MAX_TEXT_BYTES {
+        // Neither binary nor a text that anybody wrote: not worth reading.
+        return Err(not_wasm(
+            kind(&bytes).err().unwrap_or_else(|| format!("is text of more than {MAX_TEXT_BYTES} bytes")),
+        ));
+    }
+    bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
+    file.read_to_end(&mut bytes).map_err(failed)?;
     let kind = kind(&bytes).map_err(not_wasm)?;
     let digest = Digest::of(&bytes);
     Ok(Artifact { path: path.to_owned(), function, kind, bytes, digest })

@@ -4,9 +4,12 @@
 //! It is the only place where a process changes state and, after its creation, the only publisher of its events, hence
 //! their order: create, start, exit, delete, with exactly one exit.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use tracing::Instrument;
 
 use super::{
@@ -16,7 +19,7 @@ use super::{
     state::{Decision, Event as GroupEvent, Request, State},
 };
 use crate::{
-    bundle::stdio::Stdio,
+    bundle::{rootfs::Gone, stdio::Stdio},
     engine::EngineError,
     events::{Event, Publisher},
     guest::Group,
@@ -27,11 +30,16 @@ use crate::{
 /// Commands that may wait for one process. A client sends one and waits, so this bounds clients, not work.
 const COMMANDS: usize = 32;
 
+/// How long a delete waits for the container's file systems to go; containerd's patience is 5 s.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(4);
+
 /// What a driver is made of.
 pub(crate) struct Parts {
     pub(crate) info: Info,
     pub(crate) instance: Arc<dyn Instance>,
     pub(crate) stdio: Stdio,
+    /// When the container's file systems are gone.
+    pub(crate) unmounted: Gone,
     pub(crate) group: Group,
     pub(crate) publisher: Arc<dyn Publisher>,
     /// Runs when the process has been deleted, before the delete is answered: removes it from its container.
@@ -44,6 +52,7 @@ struct Driver {
     info: Arc<Info>,
     /// Dropped at the end together with `stdio`: that closes the FIFOs, so that readers see the end of the output.
     guest: Option<(Arc<dyn Instance>, Stdio)>,
+    unmounted: Gone,
     group: Group,
     publisher: Arc<dyn Publisher>,
     commands: mpsc::Receiver<Command>,
@@ -64,8 +73,10 @@ struct Run {
     starting: Option<Reply>,
     /// The signal that ends it, the first one counts.
     signal: Option<Signal>,
-    /// Set when `run` is over and the rest of the group is being dropped.
+    /// Set when `run` is over: what it has spawned is being dropped, its output read.
     outcome: Option<Outcome>,
+    /// A signal has come meanwhile: the output is not waited for. The outcome stands.
+    hurried: bool,
 }
 
 enum Outcome {
@@ -92,6 +103,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     let driver = Driver {
         info: info.clone(),
         guest: Some((parts.instance, parts.stdio)),
+        unmounted: parts.unmounted,
         group: parts.group,
         publisher: parts.publisher,
         commands,
@@ -109,7 +121,7 @@ impl Driver {
     async fn run(mut self, on_deleted: Box<dyn FnOnce() + Send>) {
         loop {
             match self.next().await {
-                Next::Command(Command { request: Request::Delete, reply }) => match self.delete() {
+                Next::Command(Command { request: Request::Delete, reply }) => match self.delete().await {
                     Ok(()) => {
                         on_deleted();
                         let _ = reply.send(Ok(()));
@@ -133,11 +145,18 @@ impl Driver {
         let Some(run) = self.run.as_mut() else {
             return self.commands.recv().await.map_or(Next::NobodyAsks, Next::Command);
         };
-        let ending = run.outcome.is_some();
+        let (ending, hurried) = (run.outcome.is_some(), run.hurried);
         let ready = async {
             match run.ready.as_mut() {
                 Some(ready) => ready.await.map_or(Next::NeverReady, |()| Next::Ready),
                 None => std::future::pending().await,
+            }
+        };
+        let stdio = self.guest.as_ref().map(|(_, stdio)| stdio);
+        let ended = async {
+            self.group.ended().await;
+            if let (Some(stdio), false) = (stdio, hurried) {
+                stdio.drained().await;
             }
         };
         tokio::select! {
@@ -147,7 +166,7 @@ impl Driver {
                 Ok(Err(error)) => Outcome::Failed(error),
                 Err(_) => Outcome::Dropped,
             }),
-            () = self.group.ended(), if ending => Next::Ended,
+            () = ended, if ending => Next::Ended,
             command = self.commands.recv() => command.map_or(Next::NobodyAsks, Next::Command),
         }
     }
@@ -190,23 +209,22 @@ impl Driver {
     }
 
     fn start(&mut self, next: State, reply: Reply) {
-        let Some((instance, stdio)) = &self.guest else {
+        let Some((instance, _)) = &self.guest else {
             return drop(reply.send(Err(ProcessError::Deleted)));
         };
         let (context, ready) = GuestContext::new(self.group.clone());
         let (sender, done) = oneshot::channel();
-        let (instance, stdio) = (instance.clone(), stdio.clone());
+        let instance = instance.clone();
         self.group.spawn(async move {
             let result = instance.run(context.clone()).await;
             if result.is_ok() {
                 context.ready();
             }
-            // Here, so that a kill ends this wait, too.
-            stdio.drained().await;
             // The driver waits for it as long as it lives.
             let _ = sender.send(result);
         });
-        self.run = Some(Run { ready: Some(ready), done, starting: Some(reply), signal: None, outcome: None });
+        self.run =
+            Some(Run { ready: Some(ready), done, starting: Some(reply), signal: None, outcome: None, hurried: false });
         self.enter(next);
     }
 
@@ -215,6 +233,10 @@ impl Driver {
             // Created: nothing runs, it simply ends.
             return self.stop(ExitStatus::signalled(signal));
         };
+        if run.outcome.is_some() {
+            run.hurried = true;
+            return;
+        }
         match signal.action() {
             Action::Ignore => {}
             Action::Stop => {
@@ -307,7 +329,7 @@ impl Driver {
         self.publish(Event::Exited { process: self.info.clone(), exit });
     }
 
-    fn delete(&mut self) -> Result<(), ProcessError> {
+    async fn delete(&mut self) -> Result<(), ProcessError> {
         match self.state().decide(Request::Delete) {
             Decision::Deny(denial) => return Err(denial.into()),
             Decision::Accept(_) | Decision::Ignore => {}
@@ -315,7 +337,12 @@ impl Driver {
         if self.state() != State::Stopped {
             self.stop(ExitStatus::KILLED);
         }
-        if let Some(exit) = self.status.borrow().exit {
+        // containerd removes the snapshot next. Bounded: a host call that outlives its guest may still hold a file.
+        if timeout(UNMOUNT_PATIENCE, self.unmounted.wait()).await.is_err() {
+            tracing::warn!("deleted while its file systems are still in use");
+        }
+        let exit = self.status.borrow().exit;
+        if let Some(exit) = exit {
             self.publish(Event::Deleted { process: self.info.clone(), exit });
         }
         Ok(())
