@@ -12,9 +12,6 @@ use crate::{
 /// Compiles artifacts and makes instances; one per OS process, shared by all its containers.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// Short lower-case name, shown in logs.
-    fn name(&self) -> &'static str;
-
     /// Prepares one guest program: finds its artifact, compiles it, checks that it can be linked.
     ///
     /// Called once for every process, by containerd's `Create`, on the control runtime: it must not block the thread

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::{
+    bundle::rootfs::MountConfig,
     id::Id,
     process::{Info, exit::Exit},
     shutdown::Tasks,
@@ -27,6 +28,8 @@ pub enum Event {
         process: Arc<Info>,
         /// Its bundle.
         bundle: String,
+        /// What its root file system is mounted from.
+        rootfs: Vec<MountConfig>,
     },
     /// A process runs.
     Started {

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 /// threads cost every other pod memory.
 const MAX_WORKERS: usize = 4;
 /// Threads for file access and compiling. They leave soon after, so that a sleeping pod keeps few.
-const MAX_BLOCKING: usize = 16;
+const MAX_BLOCKING: usize = 256;
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const BLOCKING_STACK: usize = 2 << 20;
 

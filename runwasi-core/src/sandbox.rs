@@ -173,11 +173,6 @@ impl Sandbox {
         self.shared.host.pid
     }
 
-    /// The engine that runs its guests.
-    pub fn engine_name(&self) -> &'static str {
-        self.shared.host.engine.name()
-    }
-
     /// The tasks of this sandbox: stopping them stops its server.
     pub fn tasks(&self) -> &Tasks {
         &self.shared.host.tasks

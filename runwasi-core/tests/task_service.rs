@@ -7,6 +7,7 @@ use runwasi_core::{
     service::client::{CallError, Containerd},
     testing::{Harness, ScriptedEngine},
 };
+use tokio::net::unix::pipe;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -327,6 +328,30 @@ async fn a_guest_whose_output_nobody_reads_can_be_killed() -> Result {
     assert!(waiting.is_err(), "a megabyte went into a pipe without a reader");
     client.kill("c", SIGKILL).await?;
     assert_eq!(client.wait("c").await?, 137);
+    harness.stop().await;
+    Ok(())
+}
+
+/// The guest is done, only its reader is not: a signal ends the waiting and changes nothing else.
+#[tokio::test]
+async fn a_signal_while_the_exit_waits_for_its_reader_does_not_change_the_status() -> Result {
+    let (harness, client) = harness().await?;
+    for signal in [SIGTERM, SIGKILL] {
+        let id = format!("c{signal}");
+        let (bundle, pipes) = (harness.bundle(&id, &["print", "unread"]).write()?, harness.pipes(&id)?);
+        let reader = pipe::OpenOptions::new().open_receiver(&pipes.paths.stdout)?;
+        client.create(&id, &bundle, &pipes.paths, &[]).await?;
+        client.start(&id).await?;
+        // One byte, so that it is known that the guest has written; the rest stays unread.
+        while reader.try_read(&mut [0]).is_err() {
+            tokio::time::timeout(Duration::from_secs(5), reader.readable()).await??;
+        }
+        let waiting = tokio::time::timeout(Duration::from_millis(300), client.wait(&id)).await;
+        assert!(waiting.is_err(), "the exit did not wait for the reader");
+        client.kill(&id, signal).await?;
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), client.wait(&id)).await??, 0, "signal {signal}");
+        client.delete(&id).await?;
+    }
     harness.stop().await;
     Ok(())
 }

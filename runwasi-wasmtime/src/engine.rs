@@ -81,10 +81,6 @@ impl WasmtimeEngine {
 
 #[async_trait]
 impl Engine for WasmtimeEngine {
-    fn name(&self) -> &'static str {
-        "wasmtime"
-    }
-
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         let artifact = spec.artifact().await?;
         let (path, function) = (artifact.path.clone(), artifact.function.clone());

@@ -9,6 +9,9 @@ use runwasi_core::{
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
+#[path = "guests/hostile.rs"]
+mod hostile;
+
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const SIGKILL: u32 = 9;

@@ -71,7 +71,6 @@ fn run<E: Engine>(
             Queue::start(forward::Containerd::new(&ttrpc_address(invocation), invocation.namespace.as_str()), &tasks);
         let sandbox =
             Sandbox::new(engine, Arc::new(events), guests.handle().clone(), tasks.clone(), std::process::id());
-        tracing::info!(engine = sandbox.engine_name(), "serving");
         stop_on_signals(&tasks)?;
         remove_socket_when_stopped(&tasks, own);
         leave_if_unused(&sandbox);

@@ -292,6 +292,8 @@ impl Driver {
         }
         if let Some(run) = self.run.as_mut() {
             run.outcome = Some(outcome);
+            // Who was killed is not kept by a reader either.
+            run.hurried = run.signal.is_some();
         }
         self.group.abort();
     }

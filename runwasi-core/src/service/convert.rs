@@ -99,7 +99,9 @@ fn process_id(info: &Info) -> String {
 pub(super) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
     use containerd_shim_protos::topics as topic;
     Ok(match event {
-        Event::Created { process, bundle } => (topic::TASK_CREATE_EVENT_TOPIC, any(&created(process, bundle))?),
+        Event::Created { process, bundle, rootfs } => {
+            (topic::TASK_CREATE_EVENT_TOPIC, any(&created(process, bundle, rootfs))?)
+        }
         Event::Started { process } => match &process.exec {
             None => (
                 topic::TASK_START_EVENT_TOPIC,
@@ -152,7 +154,13 @@ pub(super) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
     })
 }
 
-fn created(process: &Info, bundle: &str) -> wire::TaskCreate {
+fn created(process: &Info, bundle: &str, rootfs: &[MountConfig]) -> wire::TaskCreate {
+    let rootfs = rootfs.iter().map(|mount| types::mount::Mount {
+        type_: mount.kind.clone(),
+        source: mount.source.clone(),
+        options: mount.options.clone(),
+        ..Default::default()
+    });
     let io = wire::TaskIO {
         stdin: process.stdio.stdin.clone(),
         stdout: process.stdio.stdout.clone(),
@@ -163,6 +171,7 @@ fn created(process: &Info, bundle: &str) -> wire::TaskCreate {
     wire::TaskCreate {
         container_id: process.container.to_string(),
         bundle: bundle.to_owned(),
+        rootfs: rootfs.collect(),
         io: MessageField::some(io),
         pid: process.pid,
         ..Default::default()

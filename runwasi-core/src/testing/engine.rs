@@ -29,10 +29,6 @@ pub struct ScriptedEngine;
 
 #[async_trait]
 impl Engine for ScriptedEngine {
-    fn name(&self) -> &'static str {
-        "scripted"
-    }
-
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         let known =
             ["exit", "print", "cat", "wait", "spin", "spawn", "graceful", "never-ready", "fail", "fail-late", "panic"];

@@ -118,6 +118,34 @@ pub(crate) fn delete_without_a_bundle_ends(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
+pub(crate) fn bundle_that_takes_no_address_leaves_no_shim(p: &Player) -> Result<()> {
+    let bundle = p.bundle("bad", &["/a"])?;
+    // The file's temporary name, and its own.
+    for name in [".address", "address"] {
+        let place = bundle.path().join(name);
+        fs::create_dir(&place)?;
+        super::says(&p.start("bad", bundle.path())?.refused()?, &[&place.to_string_lossy()], &["directory"])?;
+        p.becomes_clean()?;
+        fs::remove_dir(&place)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn delete_without_a_create_ends_the_shim(p: &Player) -> Result<()> {
+    let bundle = p.bundle("idle", &["/a"])?;
+    // Once while the shim may still be coming up, once while it serves.
+    for serving in [false, true] {
+        let client = p.connect("idle", bundle.path())?;
+        if serving {
+            super::socket::serves(&client)?;
+        }
+        let answer = p.delete("idle", bundle.path())?.ok()?;
+        DeleteResponse::parse_from_bytes(&answer.stdout).with_context(|| format!("no DeleteResponse: {answer}"))?;
+        p.becomes_clean()?;
+    }
+    Ok(())
+}
+
 pub(crate) fn delete_ends_a_container_whose_shim_still_serves(p: &Player) -> Result<()> {
     // containerd lost it, for instance by a restart that took too long: nobody else will end it.
     let (bundle, _client) = super::command_line::sleeping(p)?;

@@ -107,7 +107,8 @@ pub(crate) fn sleeping(p: &Player) -> Result<(runwasi_tests::bundle::Bundle, Tas
     Ok((bundle, client))
 }
 
-fn end(p: &Player, client: &TaskClient, bundle: &runwasi_tests::bundle::Bundle) -> Result<()> {
+/// Kills and removes it, and demands that nothing is left.
+pub(crate) fn end(p: &Player, client: &TaskClient, bundle: &runwasi_tests::bundle::Bundle) -> Result<()> {
     client.kill("good", 9)?;
     let status = client.wait("good")?.exit_status;
     ensure!(status == 137, "status {status}");

@@ -7,6 +7,7 @@ mod bundle;
 mod command_line;
 mod entrypoint;
 mod module;
+mod network;
 mod socket;
 mod stdio;
 
@@ -125,6 +126,8 @@ played! { strict_wasmtime = Wasmtime, strict_native = Native; {
         bundle_that_went_before_create_is_refused
         huge_config_is_refused
         config_that_is_a_fifo_is_refused
+        bundle_that_takes_no_address_leaves_no_shim
+        delete_without_a_create_ends_the_shim
         delete_ends_a_container_whose_shim_still_serves
         delete_cleans_up_after_a_killed_shim;
     command_line:
@@ -142,7 +145,15 @@ played! { strict_wasmtime = Wasmtime, strict_native = Native; {
         start_is_idempotent
         file_in_place_of_the_socket_is_no_hang
         directory_in_place_of_the_socket_is_refused
-        events_without_a_listener_do_not_keep_the_shim;
+        events_without_a_listener_do_not_keep_the_shim
+        leaving_shim_spares_its_successors_socket
+        silent_and_garbling_clients_disturb_nobody;
+    network:
+        missing_network_namespace_is_refused
+        file_as_network_namespace_is_refused
+        fifo_as_network_namespace_is_refused
+        namespace_of_another_kind_is_refused
+        network_namespace_becomes_the_shims;
     stdio:
         unread_output_does_not_outlive_a_kill
         little_unread_output_does_not_delay_the_exit

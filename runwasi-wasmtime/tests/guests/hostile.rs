@@ -1,0 +1,182 @@
+//! Guests and readers that mean no good, and modules larger than usual. Part of `guests.rs`.
+
+use std::time::Instant;
+
+use tokio::net::unix::pipe;
+
+use super::{Bed, Containerd, Duration, Result, SIGKILL, fs};
+
+const SIGTERM: u32 = 15;
+
+/// Fails instead of hanging.
+async fn soon<T>(future: impl Future<Output = T>) -> Result<T> {
+    Ok(tokio::time::timeout(Duration::from_secs(8), future).await?)
+}
+
+/// A reader that is there and does not read.
+fn idle_reader(path: &str) -> std::io::Result<pipe::Receiver> {
+    pipe::OpenOptions::new().open_receiver(path)
+}
+
+/// Waits for a start as long as `soon` allows, then for the end.
+async fn ends(client: &Containerd, id: &str) -> Result<u32> {
+    soon(client.start(id)).await??;
+    Ok(soon(client.wait(id)).await??)
+}
+
+#[tokio::test]
+async fn a_module_whose_start_function_never_ends_is_running_and_can_be_killed() -> Result {
+    let bed = Bed::new(10).await?;
+    let module = r#"(module (func $s (loop (br 0))) (start $s) (func (export "_start")))"#;
+    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module).write()?;
+    bed.client.create("c", &bundle, &Default::default(), &[]).await?;
+    soon(bed.client.start("c")).await??;
+    assert_eq!(bed.client.state("c").await?.status, "RUNNING");
+    bed.client.kill("c", SIGKILL).await?;
+    assert_eq!(soon(bed.client.wait("c")).await??, 137);
+    bed.client.delete("c").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trap_of_a_guest_whose_full_stderr_nobody_reads_is_134_all_the_same() -> Result {
+    let bed = Bed::new(10).await?;
+    // As much as a pipe holds, to the byte: the story of the trap finds no room.
+    let module = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 2)
+        (func (export "_start") (local $left i32)
+            (local.set $left (i32.const 65536))
+            (loop $more
+                (i32.store (i32.const 0) (i32.const 65536))
+                (i32.store (i32.const 4) (local.get $left))
+                (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8)))
+                (local.set $left (i32.sub (local.get $left) (i32.load (i32.const 8))))
+                (br_if $more (local.get $left)))
+            unreachable))"#;
+    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module).write()?;
+    let pipes = bed.harness.pipes("c")?;
+    let _stderr = idle_reader(&pipes.paths.stderr)?;
+    bed.client.create("c", &bundle, &pipes.paths, &[]).await?;
+    assert_eq!(ends(&bed.client, "c").await?, 134);
+    bed.client.delete("c").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signal_while_the_exit_waits_for_its_reader_does_not_change_the_status() -> Result {
+    let bed = Bed::new(10).await?;
+    let module = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\10\00\00\00\06\00\00\00")
+        (data (i32.const 16) "unread")
+        (func (export "_start")
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (call $exit (i32.const 3))))"#;
+    for signal in [SIGTERM, SIGKILL] {
+        let id = format!("c{signal}");
+        let bundle = bed.harness.bundle(&id, &["/m"]).file("/m", module).write()?;
+        let pipes = bed.harness.pipes(&id)?;
+        let stdout = idle_reader(&pipes.paths.stdout)?;
+        bed.client.create(&id, &bundle, &pipes.paths, &[]).await?;
+        soon(bed.client.start(&id)).await??;
+        first_byte(&stdout).await?;
+        let waited = tokio::time::timeout(Duration::from_millis(300), bed.client.wait(&id)).await;
+        assert!(waited.is_err(), "the exit did not wait for the reader: {waited:?}");
+        bed.client.kill(&id, signal).await?;
+        assert_eq!(soon(bed.client.wait(&id)).await??, 3, "signal {signal}");
+        bed.client.delete(&id).await?;
+    }
+    Ok(())
+}
+
+/// Takes one byte, so that it is known that the guest has written; the rest stays unread.
+async fn first_byte(pipe: &pipe::Receiver) -> Result {
+    while pipe.try_read(&mut [0]).is_err() {
+        soon(pipe.readable()).await??;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn modules_with_several_tables_and_memories_and_large_tables_run() -> Result {
+    let bed = Bed::new(10).await?;
+    // Each ends with 7 by way of what is unusual about it.
+    for (what, body) in [
+        (
+            "two tables",
+            r#"(table 1 funcref) (table $second 1 funcref) (elem (table $second) (i32.const 0) func $seven)
+            (func (export "_start") (call_indirect $second (i32.const 0)))"#,
+        ),
+        (
+            "two memories",
+            r#"(memory (export "memory") 1) (memory $second 1)
+            (data (memory $second) (i32.const 0) "\07")
+            (func (export "_start") (call $exit (i32.load $second (i32.const 0))))"#,
+        ),
+        (
+            "50,000 elements",
+            r#"(table 50000 funcref) (elem (i32.const 49999) func $seven)
+            (func (export "_start") (call_indirect (i32.const 49999)))"#,
+        ),
+    ] {
+        let module = format!(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                (func $seven (call $exit (i32.const 7))) {body})"#
+        );
+        let ran = bed.run(&["/m"], &[("/m", &module)]).await.map_err(|error| format!("{what}: {error}"))?;
+        assert_eq!(ran.status, 7, "{what}: {}", ran.stderr);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_huge_file_that_is_not_wasm_is_refused_unread() -> Result {
+    let bed = Bed::new(10).await?;
+    let bundle = bed.harness.bundle("c", &["/huge"]).write()?;
+    // Sparse: costs its reader half a gigabyte, and the disk nothing.
+    fs::File::create(bundle.join("rootfs/huge"))?.set_len(500 << 20)?;
+    let (before, began) = (peak_memory()?, Instant::now());
+    let error = bed.client.create("c", &bundle, &Default::default(), &[]).await.expect_err("created");
+    let (took, grown) = (began.elapsed(), peak_memory()? - before);
+    assert!(error.message.contains("/huge") && error.message.contains("not wasm"), "{error}");
+    assert!(took < Duration::from_secs(1), "took {took:?}");
+    assert!(grown < 200 << 10, "took {grown} kB of memory");
+    Ok(())
+}
+
+/// The most this process has ever had resident, in kB.
+fn peak_memory() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim_end_matches("kB").trim().parse()?)
+}
+
+#[tokio::test]
+async fn names_from_an_image_reach_no_error_raw_or_at_full_length() -> Result {
+    let bed = Bed::new(10).await?;
+    // The text format's longest, with an escape sequence that a terminal would obey.
+    let (in_text, raw) = (format!(r"\1b[31m{}", "x".repeat(99_000)), format!("\u{1b}[31m{}", "x".repeat(99_000)));
+    let exports: String = (0..30).map(|n| format!(r#"(export "{in_text}{n}" (func $f))"#)).collect();
+    let exported = format!("(module (func $f) {exports})");
+    let module_name = format!(r#"(module (import "{in_text}" "f" (func)) (func (export "_start")))"#);
+    let field_name = format!(r#"(module (import "env" "{in_text}" (func)) (func (export "_start")))"#);
+    let (function, path) = (format!("/m#{raw}"), format!("/{raw}"));
+    for (what, program, module, reason) in [
+        ("exports", "/m", &exported, "_start"),
+        ("import's module", "/m", &module_name, "import"),
+        ("import's name", "/m", &field_name, "env"),
+        ("function", &function, &exported, "export"),
+        ("path", &path, &exported, "[31mxxx"),
+    ] {
+        let error = bed.refused(&[program], &[("/m", module)]).await?;
+        assert!(error.message.len() < 8 << 10, "{what}: {} bytes", error.message.len());
+        assert!(!error.message.contains('\u{1b}'), "{what}: {error:?}");
+        assert!(error.message.contains(reason), "{what}: {error}");
+        let file = if what == "path" { "/" } else { "/m" };
+        assert!(error.message.contains(file), "{what}: {error}");
+    }
+    Ok(())
+}

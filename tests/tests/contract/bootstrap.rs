@@ -1,0 +1,129 @@
+//! `-v`, `-info` and the forms of `start`'s answer.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::types::introspection::RuntimeInfo;
+use runwasi_tests::bundle::{self, Bundle};
+use runwasi_tests::shim::TaskClient;
+use runwasi_tests::{Player, Runtime};
+
+use crate::play;
+
+/// The engine as `-v` names it begins with this.
+fn engine(runtime: Runtime) -> &'static str {
+    if runtime == Runtime::Wasmtime { "wasmtime" } else { "native" }
+}
+
+/// Runtime options as containerd sends them.
+fn options() -> Result<Vec<u8>> {
+    let url = "containerd.runc.v1.Options".to_owned();
+    Ok(Any { type_url: url, value: vec![0x32, 4, b'r', b'u', b'n', b'c'], ..Any::default() }.write_to_bytes()?)
+}
+
+#[test]
+fn version_names_runtime_version_and_engine() {
+    for runtime in [Runtime::Wasmtime, Runtime::Native] {
+        play(runtime, |p| {
+            let said = p.command("x", p.dir()).args(["-v"]).run()?.ok()?;
+            let text = said.out();
+            let value = |name: &str| {
+                let mut lines = text.lines().filter_map(|line| line.trim().split_once(':'));
+                lines.find(|(key, _)| *key == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+            };
+            ensure!(value("Runtime") == runtime.name(), "{said}");
+            ensure!(value("Version") == env!("CARGO_PKG_VERSION"), "{said}");
+            ensure!(value("Engine").starts_with(engine(runtime)) && said.stderr.is_empty(), "{said}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn info_is_a_runtime_info_whatever_is_on_stdin() {
+    for runtime in [Runtime::Wasmtime, Runtime::Native] {
+        play(runtime, |p| {
+            // Nothing, options, and more than a pipe holds: it need not be read.
+            for stdin in [Vec::new(), options()?, vec![0; 1 << 20]] {
+                let said = p.command("x", p.dir()).args(["-info"]).stdin(stdin).run()?.ok()?;
+                let info =
+                    RuntimeInfo::parse_from_bytes(&said.stdout).with_context(|| format!("no message: {said}"))?;
+                ensure!(info.name == runtime.name(), "{info:?}");
+                ensure!(info.version.version == env!("CARGO_PKG_VERSION"), "{info:?}");
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn bootstrap_params_are_answered_with_a_bootstrap_result() {
+    for runtime in [Runtime::Wasmtime, Runtime::Native] {
+        play(runtime, params_are_honoured);
+    }
+}
+
+fn params_are_honoured(p: &Player) -> Result<()> {
+    let bundle = bundle(p, "boot")?;
+    let sockets = p.dir().join("s");
+    let params = BootstrapParams {
+        instance_id: "boot".to_owned(),
+        namespace: p.namespace().to_owned(),
+        containerd_ttrpc_address: p.dir().join("c.sock.ttrpc").to_string_lossy().into_owned(),
+        socket_dir: Some(sockets.to_string_lossy().into_owned()),
+        ..BootstrapParams::default()
+    };
+    // What the message says counts, not the environment.
+    let start = p.command("boot", bundle.path()).args(["start"]).env("TTRPC_ADDRESS", "/nowhere/at/all");
+    let started = start.stdin(params.write_to_bytes()?).run()?.ok()?;
+    let result = BootstrapResult::parse_from_bytes(&started.stdout).with_context(|| format!("no result: {started}"))?;
+    ensure!(result.version == 3 && result.protocol == "ttrpc", "{result:?}");
+    let path = result.address.strip_prefix("unix://").with_context(|| format!("{result:?}"))?;
+    let name = p.socket("boot").file_name().context("no name")?.to_owned();
+    ensure!(path == sockets.join(name).to_string_lossy(), "{result:?}");
+    ensure!(!p.socket("boot").exists(), "a second socket, where nobody asked for one");
+    life(p, &result.address, "boot", &bundle)?;
+    let left: Vec<_> = fs::read_dir(&sockets)?.collect();
+    ensure!(left.is_empty(), "{left:?}");
+    p.becomes_clean()
+}
+
+#[test]
+fn options_on_stdin_are_answered_with_a_plain_address() {
+    for runtime in [Runtime::Wasmtime, Runtime::Native] {
+        play(runtime, |p| {
+            let bundle = bundle(p, "plain")?;
+            let started = p.command("plain", bundle.path()).args(["start"]).stdin(options()?).run()?.ok()?;
+            ensure!(started.out() == format!("unix://{}", p.socket("plain").display()), "{started}");
+            life(p, &started.out(), "plain", &bundle)?;
+            p.becomes_clean()
+        });
+    }
+}
+
+/// A bundle with the guest and a `log` FIFO in it.
+fn bundle(p: &Player, id: &str) -> Result<Bundle> {
+    let bundle = p.bundle(id, &[p.runtime().guest(), "exit", "5"])?;
+    let guest = runwasi_tests::runtime::target_dir().join("guests/wasmtest.wasm");
+    bundle.file("wasmtest.wasm", fs::read(&guest).with_context(|| format!("{}: `make images`", guest.display()))?)?;
+    bundle::fifo(&bundle.path().join("log"))?;
+    Ok(bundle)
+}
+
+/// A container goes through its whole life at this address, and its events arrive.
+fn life(p: &Player, address: &str, id: &str, bundle: &Bundle) -> Result<()> {
+    let client = TaskClient::connect(address)?;
+    client.create(id, bundle.path(), &[])?;
+    client.start(id)?;
+    let status = client.wait(id)?.exit_status;
+    ensure!(status == 5, "status {status}");
+    client.delete(id)?;
+    p.finish(&client, id, bundle.path())?;
+    p.becomes_clean()?;
+    let wanted = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"];
+    ensure!(p.topics() == wanted, "{:?}", p.topics());
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Who may use a container's file systems when.
+
+use std::ffi::CString;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use containerd_shim_protos::api::Mount;
+use runwasi_tests::{Player, Runtime};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::play;
+
+/// Writes 4 MiB to `/big`: bytes that taking the file system away has to bring to the disk first.
+const WRITER: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 2)
+    (data (i32.const 16) "big")
+    (func $check (param $error i32) (if (local.get $error) (then (call $exit (local.get $error)))))
+    (func (export "_start") (local $left i32)
+        ;; Created and cut to nothing; 64 is the right to write.
+        (call $check (call $open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 3) (i32.const 9)
+            (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 8)))
+        (local.set $left (i32.const 0x400000))
+        (loop $more
+            (i32.store (i32.const 0) (i32.const 0x10000))
+            (i32.store (i32.const 4) (i32.const 0x10000))
+            (call $check (call $write (i32.load (i32.const 8)) (i32.const 0) (i32.const 1) (i32.const 12)))
+            (local.set $left (i32.sub (local.get $left) (i32.load (i32.const 12))))
+            (br_if $more (i32.gt_s (local.get $left) (i32.const 0))))))"#;
+
+/// An overlay that refuses to share its upper directory (`index=on`) with one that is still mounted.
+fn overlay(p: &Player) -> Result<Mount> {
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| p.dir().join(name));
+    for dir in [&lower, &upper, &work] {
+        fs::create_dir(dir)?;
+    }
+    fs::write(lower.join("writer.wat"), WRITER)?;
+    let option = |name: &str, dir: &PathBuf| format!("{name}={}", dir.display());
+    let mut overlay = Mount::new();
+    overlay.type_ = "overlay".to_owned();
+    overlay.source = "overlay".to_owned();
+    overlay.options =
+        vec![option("lowerdir", &lower), option("upperdir", &upper), option("workdir", &work), "index=on".to_owned()];
+    Ok(overlay)
+}
+
+#[test]
+fn overlay_can_be_mounted_again_as_soon_as_delete_has_answered() {
+    play(Runtime::Wasmtime, |p| {
+        let overlay = overlay(p)?;
+        let bundle = p.bundle("again", &["/writer.wat"])?;
+        let client = p.connect("again", bundle.path())?;
+        for round in 0..20 {
+            client.create("again", bundle.path(), std::slice::from_ref(&overlay))?;
+            if round == 0 {
+                is_refused_meanwhile(p, &overlay)?;
+            }
+            client.start("again")?;
+            let status = client.wait("again")?.exit_status;
+            ensure!(status == 0, "round {round}: status {status}");
+            client.delete("again")?;
+        }
+        ensure!(fs::metadata(p.dir().join("upper/big"))?.len() == 4 << 20);
+        p.finish(&client, "again", bundle.path())?;
+        p.becomes_clean()
+    });
+}
+
+/// The check above can fail: while the container has the overlay, nobody else gets it.
+fn is_refused_meanwhile(p: &Player, overlay: &Mount) -> Result<()> {
+    let target = p.dir().join("second");
+    fs::create_dir(&target)?;
+    let data = CString::new(overlay.options.join(","))?;
+    match mount("overlay", &target, "overlay", MountFlags::empty(), data.as_c_str()) {
+        Err(Errno::BUSY) => Ok(()),
+        Err(error) => bail!("a second overlay on the same directories: {error}"),
+        Ok(()) => {
+            unmount(&target, UnmountFlags::DETACH)?;
+            bail!("the kernel lets two overlays share an upper directory: nothing would be tested")
+        }
+    }
+}
