@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! shim -v | -info                                            print and leave
-//! shim -namespace N -id I -address A [-bundle B] start       bind, spawn a server, print its address   (cwd: the bundle)
-//! shim -namespace N -id I -address A [-bundle B] serve       the server; the listening socket is its stdin
+//! shim -namespace N -id I -address A [-bundle B] start       bind, fork a server, print its address   (cwd: the bundle)
 //! shim -namespace N -id I -address A [-bundle B] delete      remove what is left of a container, print how it ended
 //! ```
 
@@ -12,7 +11,7 @@ use std::{env, ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 use containerd_shim::Flags;
 
 use crate::{
-    bootstrap::{self, BootstrapError},
+    bootstrap::{self, BootstrapError, start::Started},
     engine::{Engine, EngineError},
     id::Id,
 };
@@ -73,8 +72,10 @@ fn run<E: Engine>(
     let action = flags.action.clone();
     let invocation = Invocation::check(flags)?;
     match action.as_str() {
-        "start" => print(&bootstrap::start::start(&invocation)?),
-        "serve" => bootstrap::serve::serve(&invocation, engine),
+        "start" => match bootstrap::start::start(&invocation)? {
+            Started::Reply(reply) => print(&reply),
+            Started::Server(handover) => bootstrap::serve::serve(&invocation, handover, engine),
+        },
         "delete" => print(&bootstrap::delete::delete(&invocation)?),
         "" => Err(BootstrapError::Arguments("no action: containerd calls this program with start or delete".into())),
         other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),

@@ -2,7 +2,7 @@
 //! network namespace (`bootstrap::serve`).
 
 use std::{
-    io,
+    fs, io,
     os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
@@ -17,6 +17,28 @@ pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // The kernel's answer is never negative and its nanoseconds are below one second.
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Which of two processes this is after a [`fork`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The one that was there before.
+    Parent,
+    /// The new one.
+    Child,
+}
+
+/// `fork(2)`, refused when the process has more than one thread.
+pub fn fork() -> io::Result<Fork> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a process with several threads cannot be forked"));
+    }
+    // SAFETY: this is the only thread, so the child misses none, and no lock is held by one that it misses.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        _ => Ok(Fork::Parent),
+    }
 }
 
 /// Whether nobody has the reading end of the pipe open whose writing end is `fd` (`poll(2)`: `POLLERR`).

@@ -1,7 +1,7 @@
 //! containerd's runtime-v2 contract around the server: [`start`], [`serve`], [`delete`] and [`info`]. Called by `cli`.
 //!
-//! `start` binds the socket and hands the listening fd to the server it spawns as that one's stdin, so the address can be printed
-//! at once: connections wait in the socket's backlog until the server accepts them. [`socket`] has both halves.
+//! `start` binds the socket, forks the server and prints the address at once: connections wait in the socket's backlog
+//! until the server accepts them.
 
 pub mod delete;
 pub mod info;

@@ -1,22 +1,16 @@
-//! The action `serve`: the sandbox's server, from its inherited socket to its last event. The shim's long-lived process.
+//! The sandbox's server, from the socket that `start` has bound to its last event. The shim's long-lived process.
 
-use std::{
-    env, fs,
-    os::{fd::AsFd, unix::net::UnixListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, os::fd::AsFd, sync::Arc, time::Duration};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     BootstrapError, io_error,
-    socket::{self, Own},
-    start,
+    socket::Own,
+    start::{Entrance, Handover},
 };
 use crate::{
-    bundle::config::Network,
     cli::Invocation,
     engine::{Engine, EngineError},
     events::Queue,
@@ -36,12 +30,12 @@ const UNUSED: Duration = Duration::from_secs(60);
 /// Serves until the last container is gone or a signal comes.
 pub fn serve<E: Engine>(
     invocation: &Invocation,
+    handover: Handover,
     engine: impl FnOnce() -> Result<E, EngineError>,
 ) -> Result<(), BootstrapError> {
-    let listener = socket::from_stdin()?;
     logging::to_containerd(invocation.debug);
-    let own = Own::of(&listener).map(Arc::new);
-    let served = run(invocation, engine, listener, own.clone());
+    let own = Own::of(&handover.listener).map(Arc::new);
+    let served = run(invocation, handover, engine, own.clone());
     if let Err(error) = &served {
         // Our stderr is /dev/null: the log is where this can be seen.
         tracing::error!(%error, "the server failed");
@@ -55,20 +49,20 @@ pub fn serve<E: Engine>(
 
 fn run<E: Engine>(
     invocation: &Invocation,
+    handover: Handover,
     engine: impl FnOnce() -> Result<E, EngineError>,
-    listener: UnixListener,
     own: Option<Arc<Own>>,
 ) -> Result<(), BootstrapError> {
+    let Handover { listener, network, ttrpc_address } = handover;
     raise_oom_score();
     // Before any thread exists: threads inherit the namespace.
-    enter_network(&told_network()?)?;
+    enter_network(network)?;
     let engine = Arc::new(engine()?);
     let guests = runtime::guest().map_err(io_error("guest runtime"))?;
     let control = runtime::control().map_err(io_error("control runtime"))?;
     let result = control.block_on(async {
         let tasks = Tasks::new(GRACE);
-        let events =
-            Queue::start(forward::Containerd::new(&ttrpc_address(invocation), invocation.namespace.as_str()), &tasks);
+        let events = Queue::start(forward::Containerd::new(&ttrpc_address, invocation.namespace.as_str()), &tasks);
         let sandbox =
             Sandbox::new(engine, Arc::new(events), guests.handle().clone(), tasks.clone(), std::process::id());
         stop_on_signals(&tasks)?;
@@ -132,12 +126,6 @@ fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Arc<Own>>) {
     });
 }
 
-/// containerd's ttrpc socket: told in the environment, else beside the gRPC one.
-fn ttrpc_address(invocation: &Invocation) -> String {
-    let told = env::var(start::TTRPC_ADDRESS).ok().filter(|address| !address.is_empty());
-    told.unwrap_or_else(|| format!("{}.ttrpc", invocation.address))
-}
-
 /// One above containerd's, which we have inherited: the kernel takes pods before it takes containerd.
 fn raise_oom_score() {
     let path = "/proc/self/oom_score_adj";
@@ -152,26 +140,18 @@ fn raise_oom_score() {
     }
 }
 
-/// What `start` has read in `config.json`. Without it nothing is assumed: the host's network would be too much.
-fn told_network() -> Result<Network, BootstrapError> {
-    let missing = || BootstrapError::Arguments(format!("{} is not set: serve is for the shim itself", start::NETWORK));
-    env::var_os(start::NETWORK).map(|word| Network::from_word(&word)).ok_or_else(missing)
-}
-
 /// The pod's network becomes this process's own, so that guests have it and `/proc/<pid>/ns/net` is it.
-fn enter_network(network: &Network) -> Result<(), BootstrapError> {
+fn enter_network(network: Entrance) -> Result<(), BootstrapError> {
     match network {
-        Network::Host => Ok(()),
-        Network::New => {
+        Entrance::Host => Ok(()),
+        Entrance::New => {
             // SAFETY: only the network namespace changes, no file descriptors or memory; and no other thread exists.
             let unshared = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
             unshared.map_err(|error| io_error("new network namespace")(error.into()))
         }
-        Network::Path(path) => {
-            let what = || format!("network namespace {}", path.display());
-            let namespace = fs::File::open(path).map_err(io_error(what()))?;
+        Entrance::Opened(namespace) => {
             let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
-            entered.map_err(|error| io_error(what())(error.into()))
+            entered.map_err(|error| io_error("enter the network namespace")(error.into()))
         }
     }
 }

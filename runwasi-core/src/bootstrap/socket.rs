@@ -1,4 +1,4 @@
-//! The sandbox's socket: its name, its binding in `start`, its taking over in `serve`, its end.
+//! The sandbox's socket: its name, its binding in `start`, its end.
 //!
 //! The name is a hash of containerd's address, the namespace and the group, so it is the same for all containers of a pod, and
 //! always short. Binding and removing happen under a lock on the directory: two shims that find the same stale socket
@@ -7,12 +7,9 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{
-            fs::{DirBuilderExt, FileTypeExt, MetadataExt},
-            net::UnixListener,
-        },
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -76,20 +73,6 @@ fn listener(path: &Path) -> io::Result<UnixListener> {
     fchmod(&socket, Mode::from(0o600))?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
     listen(&socket, BACKLOG)?;
-    Ok(UnixListener::from(socket))
-}
-
-/// The other half: the server takes the listening socket that is its stdin, and gets `/dev/null` instead.
-pub fn from_stdin() -> Result<UnixListener, BootstrapError> {
-    let what = || io_error("stdin is not a listening socket (this action is for the shim itself)");
-    let stdin = io::stdin();
-    let socket: OwnedFd = stdin.as_fd().try_clone_to_owned().map_err(what())?;
-    let listening = rustix::net::sockopt::socket_acceptconn(&socket).map_err(|error| what()(error.into()))?;
-    if !listening {
-        return Err(what()(io::ErrorKind::InvalidInput.into()));
-    }
-    let null = File::open("/dev/null").map_err(io_error("/dev/null"))?;
-    rustix::stdio::dup2_stdin(&null).map_err(|error| io_error("stdin")(error.into()))?;
     Ok(UnixListener::from(socket))
 }
 

@@ -2,14 +2,13 @@
 
 use std::{
     env,
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, IsTerminal, Read},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::OpenOptionsExt, net::UnixListener, process::CommandExt},
+    os::unix::{
+        fs::{FileExt, OpenOptionsExt},
+        net::UnixListener,
     },
     path::Path,
-    process::{Command, Stdio},
 };
 
 use containerd_shim::bootstrap::BootstrapParams;
@@ -22,16 +21,14 @@ use super::{
 use crate::{
     bundle::config::{Config, Network},
     cli::Invocation,
+    sys::{self, Fork},
 };
 
 /// containerd's own limit for what it sends.
 const MAX_STDIN: u64 = 10 << 20;
 
 /// Where containerd takes events; the name is containerd's.
-pub(super) const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
-
-/// From `start` to `serve`: the network of `config.json`. The bundle may be gone when the server comes up.
-pub(super) const NETWORK: &str = "RUNWASI_NETWORK";
+const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
 
 /// In the bundle: the address that was printed. containerd before 2.0 reads it back after its restart.
 pub(crate) const ADDRESS_FILE: &str = "address";
@@ -45,40 +42,79 @@ enum Reply {
     Protobuf,
 }
 
-/// Does what can be known to fail first, then spawns the server if there is none; the answer is what goes to stdout.
-pub fn start(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
+/// What `start` has become.
+pub enum Started {
+    /// The process that containerd has started: this goes to its stdout, then it ends.
+    Reply(Vec<u8>),
+    /// The server, a process of its own.
+    Server(Handover),
+}
+
+/// From `start` to the server: what has been checked and opened.
+pub struct Handover {
+    /// Bound and listening: connections wait in its backlog until they are accepted.
+    pub(super) listener: UnixListener,
+    pub(super) network: Entrance,
+    /// Where containerd takes events.
+    pub(super) ttrpc_address: String,
+}
+
+/// The network namespace that the server is to enter.
+pub(super) enum Entrance {
+    Host,
+    New,
+    Opened(File),
+}
+
+/// Does what can be known to fail first; then, if the group has no server, becomes two processes.
+pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     let params = read_params(invocation)?;
     let config = Config::load(&invocation.bundle)?;
     let group = config.pod.as_ref().unwrap_or(&invocation.id);
     let socket_directory =
         params.as_ref().and_then(|params| params.socket_dir.as_deref()).filter(|dir| !dir.is_empty());
     let path = socket::path(socket_directory, &invocation.address, invocation.namespace.as_str(), group.as_str())?;
-    check_network(&config.network)?;
+    let network = open_network(&config.network)?;
     let address = format!("unix://{}", path.display());
     // Before there is a server that a failure would leave behind.
     write_address(&invocation.bundle, &address)?;
-    if let Bound::New(listener) = socket::bind_or_join(&path)? {
-        let own = Own::of(&listener);
-        let spawned = spawn_server(invocation, params.as_ref(), &config.network, listener);
-        if let (Err(_), Some(own)) = (&spawned, own) {
-            // The socket has no server and never will.
-            let _ = own.remove();
+    let reply = encode(&address, if params.is_some() { Reply::Protobuf } else { Reply::Plain })?;
+    let Bound::New(listener) = socket::bind_or_join(&path)? else { return Ok(Started::Reply(reply)) };
+    let own = Own::of(&listener);
+    match become_server(&invocation.bundle) {
+        Ok(Fork::Parent) => Ok(Started::Reply(reply)),
+        Ok(Fork::Child) => {
+            let ttrpc_address = ttrpc_address(params.as_ref(), invocation);
+            Ok(Started::Server(Handover { listener, network, ttrpc_address }))
         }
-        spawned?;
+        Err(error) => {
+            // The socket has no server and never will.
+            let _ = own.map(|own| own.remove());
+            Err(error)
+        }
     }
-    encode(&address, if params.is_some() { Reply::Protobuf } else { Reply::Plain })
+}
+
+/// containerd's ttrpc socket: told in the params or the environment, else beside the gRPC one.
+fn ttrpc_address(params: Option<&BootstrapParams>, invocation: &Invocation) -> String {
+    let told = params.map(|params| params.containerd_ttrpc_address.clone()).or_else(|| env::var(TTRPC_ADDRESS).ok());
+    told.filter(|told| !told.is_empty()).unwrap_or_else(|| format!("{}.ttrpc", invocation.address))
 }
 
 /// The server enters the namespace; a server that dies of a wrong one could not tell anybody.
-fn check_network(network: &Network) -> Result<(), BootstrapError> {
-    let Network::Path(path) = network else { return Ok(()) };
+fn open_network(network: &Network) -> Result<Entrance, BootstrapError> {
+    let path = match network {
+        Network::Host => return Ok(Entrance::Host),
+        Network::New => return Ok(Entrance::New),
+        Network::Path(path) => path,
+    };
     let what = || io_error(format!("linux.namespaces[network].path {}", path.display()));
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(what())?;
     let file_system = rustix::fs::fstatfs(&opened).map_err(|error| what()(error.into()))?;
     if file_system.f_type != libc::NSFS_MAGIC {
         return Err(what()(io::Error::new(io::ErrorKind::InvalidInput, "is not a namespace")));
     }
-    Ok(())
+    Ok(Entrance::Opened(opened))
 }
 
 /// containerd 2.3 and later always sends `BootstrapParams` on stdin; earlier ones send nothing or the runtime options.
@@ -98,28 +134,36 @@ fn decode_params(bytes: &[u8], id: &str, namespace: &str) -> Option<BootstrapPar
     (params.instance_id == id && params.namespace == namespace).then_some(params)
 }
 
-/// The server is this program again, in a process group of its own, with the listening socket as stdin. It must not keep
-/// our stdout: containerd reads until it is closed.
-fn spawn_server(
-    invocation: &Invocation,
-    params: Option<&BootstrapParams>,
-    network: &Network,
-    listener: UnixListener,
-) -> Result<(), BootstrapError> {
-    let program = env::current_exe().map_err(io_error("own executable"))?;
-    let mut command = Command::new(program);
-    command.args(["-namespace", invocation.namespace.as_str()]).args(["-id", invocation.id.as_str()]);
-    command.args(["-address", &invocation.address]).arg("-bundle").arg(&invocation.bundle);
-    if invocation.debug {
-        command.arg("-debug");
+/// The server is a fork of this process, which has one thread and nothing but what it checked: another `exec` would only
+/// load and relocate the same program again. In the child: a process group of its own, the bundle as working
+/// directory (`log` is there), and none of our streams, since containerd reads stdout until it is closed.
+fn become_server(bundle: &Path) -> Result<Fork, BootstrapError> {
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(io_error("/dev/null"))?;
+    let fork = sys::fork().map_err(io_error("fork the server"))?;
+    if fork == Fork::Child {
+        let detached = rustix::process::setpgid(None, None)
+            .and_then(|()| rustix::stdio::dup2_stdin(&null))
+            .and_then(|()| rustix::stdio::dup2_stdout(&null))
+            .and_then(|()| rustix::stdio::dup2_stderr(&null));
+        detached.map_err(|error| io_error("detach the server")(error.into()))?;
+        env::set_current_dir(bundle).map_err(io_error(bundle.display().to_string()))?;
+        name_server();
     }
-    if let Some(params) = params {
-        command.env(TTRPC_ADDRESS, &params.containerd_ttrpc_address);
-    }
-    command.env(NETWORK, network.to_word());
-    command.arg("serve").current_dir(&invocation.bundle).process_group(0);
-    command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map(drop).map_err(io_error("spawn the server"))
+    Ok(fork)
+}
+
+/// For people and `ps`: the action in our command line becomes `serve`, which is as long as `start`. Cosmetic, so failures
+/// do not matter. `/proc/self/stat` has the place of the arguments in memory (`arg_start`, field 48 of `proc(5)`).
+fn name_server() {
+    let rename = || -> Option<()> {
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let arguments: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(48 - 3)?.parse().ok()?;
+        let line = fs::read("/proc/self/cmdline").ok()?;
+        let action = line.strip_suffix(b"start\0")?.len();
+        let memory = OpenOptions::new().write(true).open("/proc/self/mem").ok()?;
+        memory.write_all_at(b"serve", arguments + u64::try_from(action).ok()?).ok()
+    };
+    let _ = rename();
 }
 
 /// Complete or not at all: containerd may read it at any time.

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    ffi::{OsStr, OsString},
     fs::OpenOptions,
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
@@ -77,29 +76,6 @@ pub enum Network {
     New,
     /// The one at this path.
     Path(PathBuf),
-}
-
-impl Network {
-    const HOST: &str = "host";
-    const NEW: &str = "new";
-
-    /// As one word, for the environment of the server that `start` spawns; see [`Network::from_word`].
-    pub fn to_word(&self) -> OsString {
-        match self {
-            Self::Host => Self::HOST.into(),
-            Self::New => Self::NEW.into(),
-            Self::Path(path) => path.clone().into_os_string(),
-        }
-    }
-
-    /// The other half. Paths of `config.json` that are not absolute could be taken for one of the words; they are refused there.
-    pub fn from_word(word: &OsStr) -> Self {
-        match word.to_str() {
-            Some(Self::HOST) => Self::Host,
-            Some(Self::NEW) => Self::New,
-            _ => Self::Path(word.into()),
-        }
-    }
 }
 
 /// What is wrong with a `config.json`.
