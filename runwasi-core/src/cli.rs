@@ -14,6 +14,7 @@ use crate::{
     bootstrap::{self, BootstrapError, start::Started},
     engine::{Engine, EngineError},
     id::Id,
+    present,
 };
 
 /// Who a shim is, for `-v` and `-info`.
@@ -51,7 +52,7 @@ pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineEr
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The one place where an error of a shim is reported; nobody is left to tell if stderr is closed.
-            let _ = writeln!(std::io::stderr(), "{}: {error}", about.runtime);
+            let _ = writeln!(std::io::stderr(), "{}: {}", about.runtime, present::text(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -33,6 +33,7 @@ pub mod id;
 pub mod image;
 pub mod instance;
 pub mod logging;
+mod present;
 pub mod process;
 pub mod resources;
 pub mod runtime;

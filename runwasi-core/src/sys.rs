@@ -41,6 +41,18 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Whether `fd` is a file of `/proc/<pid>/ns` for a network namespace.
+pub fn is_network_namespace(fd: impl AsFd) -> io::Result<bool> {
+    if rustix::fs::fstatfs(&fd)?.f_type != libc::NSFS_MAGIC {
+        return Ok(false);
+    }
+    // SAFETY: this request takes no argument, and the file system understands it.
+    match unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::NS_GET_NSTYPE) } {
+        -1 => Err(io::Error::last_os_error()),
+        kind => Ok(kind == libc::CLONE_NEWNET),
+    }
+}
+
 /// Whether nobody has the reading end of the pipe open whose writing end is `fd` (`poll(2)`: `POLLERR`).
 pub fn has_no_reader(fd: impl AsFd) -> bool {
     let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: 0, revents: 0 };

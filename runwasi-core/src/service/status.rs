@@ -7,29 +7,14 @@ use crate::{
     container::CreateError,
     engine::EngineError,
     id::IdError,
+    present,
     process::{ProcessError, state::Denial},
     sandbox::SandboxError,
 };
 
 /// A ttrpc error of `code` with `text`.
 pub(super) fn error(code: Code, text: impl ToString) -> ttrpc::Error {
-    ttrpc::Error::RpcStatus(ttrpc::get_status(code, presentable(&text.to_string())))
-}
-
-/// Longest text of an error, in bytes. Names in it come from images and may be of any length.
-const MAX_TEXT: usize = 4096;
-
-/// Bounded, and without the control characters that a terminal would obey.
-fn presentable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(MAX_TEXT));
-    for c in text.chars() {
-        if shown.len() >= MAX_TEXT {
-            shown.push('…');
-            break;
-        }
-        if c.is_control() && c != '\n' && c != '\t' { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
+    ttrpc::Error::RpcStatus(ttrpc::get_status(code, present::text(&text.to_string())))
 }
 
 impl From<SandboxError> for ttrpc::Error {
@@ -79,16 +64,5 @@ fn process(cause: &ProcessError) -> Code {
         ProcessError::Denied(Denial::AlreadyFinished) | ProcessError::Deleted => Code::NOT_FOUND,
         ProcessError::Start(cause) => engine(cause),
         ProcessError::KilledWhileStarting => Code::ABORTED,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_an_image_says_cannot_flood_or_command_a_terminal() {
-        assert_eq!(presentable("a\u{1b}[31mred\nline"), "a\\u{1b}[31mred\nline");
-        assert!(presentable(&"x".repeat(1 << 20)).len() < 2 * MAX_TEXT);
     }
 }

@@ -82,10 +82,15 @@ pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &Player) -> Resu
 }
 
 pub(crate) fn leaving_shim_spares_its_successors_socket(p: &Player) -> Result<()> {
-    let away = Player::away(p.runtime())?;
+    // Another player, with nobody at the address where events go.
+    super::play_with(Player::away(p.runtime()), a_successor_comes_while_a_shim_leaves);
+    Ok(())
+}
+
+fn a_successor_comes_while_a_shim_leaves(away: &Player) -> Result<()> {
     // Takes connections and never answers: the events, and so the leaving shim, wait for seconds.
     let _mute = UnixListener::bind(away.dir().join("c.sock.ttrpc"))?;
-    let (bundle, client) = super::command_line::sleeping(&away)?;
+    let (bundle, client) = super::command_line::sleeping(away)?;
     // A connection would hold the socket's inode.
     drop(client);
     let socket = away.socket("good");

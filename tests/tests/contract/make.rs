@@ -46,10 +46,3 @@ fn load_makes_a_containerd_of_the_users_choice_know_the_images() -> Result<()> {
     ensure!(out.out() == "Hello from wasm!\n", "{out}");
     bed.becomes_clean()
 }
-
-#[test]
-fn load_into_no_containerd_names_the_address() -> Result<()> {
-    let said = make(["load", "ADDRESS=/nowhere/c.sock", "NAMESPACE=x"]).run()?.refused()?;
-    ensure!(said.contains("no containerd answers at /nowhere/c.sock"), "{said}");
-    Ok(())
-}
