@@ -1,0 +1,16 @@
+//! What only the wasm shim does or does otherwise than a native runtime, under a real containerd; run by `make test`.
+
+mod guest;
+mod pause;
+
+runwasi_tests::suite! { wasmtime = Wasmtime; {
+    guest:
+        named_export_of_the_image_runs
+        files_are_written_listed_and_read_back
+        read_only_volume_refuses_writes
+        memory_that_a_guest_allocates_is_there
+        guest_without_a_working_directory_begins_at_the_root;
+    pause:
+        paused_task_is_listed_computes_nothing_and_goes_on
+        paused_task_can_be_killed;
+}}
