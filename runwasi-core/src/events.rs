@@ -71,7 +71,7 @@ pub trait Publisher: Send + Sync + 'static {
 /// Delivers one event to containerd. Called by the queue's task, one call at a time.
 #[async_trait]
 pub trait Forward: Send + 'static {
-    /// Returns when containerd has taken the event. `Unreachable` means: try the same event again.
+    /// Returns when containerd has taken the event. `Unreachable` and `NotNow` mean: try the same event again.
     async fn forward(&mut self, event: &Event, at: SystemTime) -> Result<(), ForwardError>;
 }
 
@@ -86,6 +86,14 @@ pub enum ForwardError {
         /// The transport's words.
         reason: String,
     },
+    /// containerd answered with an error that may pass, as while it is leaving.
+    #[error("{address} did not take the event: {reason}")]
+    NotNow {
+        /// containerd's ttrpc socket.
+        address: String,
+        /// containerd's words.
+        reason: String,
+    },
     /// containerd refused the event; it will not take it later either.
     #[error("{address} refused the event: {reason}")]
     Refused {
@@ -98,6 +106,8 @@ pub enum ForwardError {
 
 /// Events that may wait for containerd, about 1 MB of them.
 const CAPACITY: usize = 8192;
+/// Answers with an error after which an event is given up: others wait behind it.
+const ANSWERS: u32 = 10;
 /// First and longest pause between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 
@@ -127,9 +137,10 @@ impl Publisher for Queue {
 
 async fn deliver(mut receiver: mpsc::Receiver<(Event, SystemTime)>, mut forward: impl Forward, tasks: Tasks) {
     while let Some((event, at)) = receiver.recv().await {
-        let mut pause = BACKOFF.0;
+        let (mut pause, mut answers) = (BACKOFF.0, 0);
         while let Err(error) = forward.forward(&event, at).await {
-            if let ForwardError::Refused { .. } = error {
+            answers += u32::from(matches!(error, ForwardError::NotNow { .. }));
+            if answers == ANSWERS || matches!(error, ForwardError::Refused { .. }) {
                 tracing::error!(%error, ?event, "an event is lost");
                 break;
             }
@@ -153,6 +164,32 @@ mod tests {
     struct Flaky {
         failures: u32,
         delivered: UnboundedSender<Event>,
+    }
+
+    /// Never takes the event of container `c1`.
+    struct Picky(UnboundedSender<Event>);
+
+    #[async_trait]
+    impl Forward for Picky {
+        async fn forward(&mut self, event: &Event, _: SystemTime) -> Result<(), ForwardError> {
+            if *event == self::event(1) {
+                return Err(ForwardError::NotNow { address: "a".into(), reason: "no".into() });
+            }
+            self.0.send(event.clone()).unwrap();
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_never_taken_does_not_hold_up_the_others_for_ever() {
+        let tasks = Tasks::new(Duration::from_secs(1));
+        let (delivered, mut received) = mpsc::unbounded_channel();
+        let queue = Queue::start(Picky(delivered), &tasks);
+        for n in 0..3 {
+            queue.publish(event(n));
+        }
+        assert_eq!(received.recv().await, Some(event(0)));
+        assert_eq!(received.recv().await, Some(event(2)));
     }
 
     #[async_trait]

@@ -66,6 +66,12 @@ impl Forward for Containerd {
         match answer {
             Ok(_) => Ok(()),
             Err(ttrpc::Error::RpcStatus(status)) if is_final(status.code()) => Err(self.refused(status.message())),
+            Err(ttrpc::Error::RpcStatus(status)) => {
+                // Perhaps one that is leaving: the next try asks whoever listens then.
+                self.client = None;
+                let reason = status.message().to_owned();
+                Err(ForwardError::NotNow { address: self.address.clone(), reason })
+            }
             Err(error) => {
                 self.client = None;
                 Err(self.unreachable(&error))
