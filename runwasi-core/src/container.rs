@@ -96,11 +96,11 @@ impl Container {
         };
         let pid_file = request.bundle.join(PID_FILE);
         fs::write(&pid_file, host.pid.to_string()).map_err(|source| CreateError::Bundle { path: pid_file, source })?;
-        let info = Info { container: request.id, exec: None, pid: host.pid, stdio: request.stdio };
+        let info = Arc::new(Info { container: request.id, exec: None, pid: host.pid, stdio: request.stdio });
         let created = Event::Created {
-            process: Arc::new(info.clone()),
+            process: info.clone(),
             bundle: request.bundle.display().to_string(),
-            rootfs: request.mounts.clone(),
+            rootfs: request.mounts,
         };
         host.publisher.publish(created);
         let parts = driver::Parts {

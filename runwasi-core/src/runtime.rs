@@ -15,7 +15,6 @@ const MAX_WORKERS: usize = 4;
 /// Threads for file access and compiling. They leave soon after, so that a sleeping pod keeps few.
 const MAX_BLOCKING: usize = 256;
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-const BLOCKING_STACK: usize = 2 << 20;
 
 /// The runtime of the control side; `block_on` it from `main`.
 pub fn control() -> io::Result<Runtime> {
@@ -24,7 +23,6 @@ pub fn control() -> io::Result<Runtime> {
         .thread_name("blocking")
         .thread_keep_alive(KEEP_ALIVE)
         .max_blocking_threads(MAX_BLOCKING)
-        .thread_stack_size(BLOCKING_STACK)
         .build()
 }
 

@@ -17,7 +17,7 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, stderr: &Output) -> Exit
     }
     let story = story(&error);
     // Bounded: the guest is dead, and a pipe that is full and that nobody reads must not keep it.
-    if timeout(STORY_PATIENCE, stderr.write_all(story.as_bytes())).await.is_err() {
+    if !matches!(timeout(STORY_PATIENCE, stderr.write_all(story.as_bytes())).await, Ok(Ok(()))) {
         tracing::warn!(trap = story, "the guest's stderr does not take its trap");
     }
     ExitStatus::TRAP

@@ -40,7 +40,7 @@ pub use builder::Builder;
 pub use command::{Command, Output};
 pub use containerd::Containerd;
 pub use containers::{Containers, check};
-pub use player::Player;
+pub use player::{Player, play, play_with};
 pub use poll::poll_until;
 pub use running::Running;
 pub use runtime::{Image, Runtime};

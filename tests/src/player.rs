@@ -184,3 +184,23 @@ impl Drop for Player {
         self.traces.report(&faults);
     }
 }
+
+/// Runs one case with a player for the runtime's shim.
+#[track_caller]
+pub fn play(runtime: Runtime, case: impl FnOnce(&Player) -> Result<()>) {
+    play_with(Player::new(runtime), case);
+}
+
+/// The same with another player. An error becomes a panic while the player still stands, so that it is printed with the
+/// shims' log and before any leftovers.
+#[track_caller]
+pub fn play_with(player: Result<Player>, case: impl FnOnce(&Player) -> Result<()>) {
+    let player = match player {
+        Ok(player) => player,
+        Err(error) => panic!("no player: {error:?}"),
+    };
+    let runtime = player.runtime();
+    if let Err(error) = case(&player) {
+        panic!("{runtime:?}: {error:?}");
+    }
+}

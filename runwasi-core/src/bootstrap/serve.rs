@@ -30,11 +30,11 @@ const UNUSED: Duration = Duration::from_secs(60);
 /// Serves until the last container is gone or a signal comes.
 pub fn serve<E: Engine>(
     invocation: &Invocation,
-    handover: Handover,
+    mut handover: Handover,
     engine: impl FnOnce() -> Result<E, EngineError>,
 ) -> Result<(), BootstrapError> {
     logging::to_containerd(invocation.debug);
-    let own = Own::of(&handover.listener).map(Arc::new);
+    let own = handover.own.take().map(Arc::new);
     let served = run(invocation, handover, engine, own.clone());
     if let Err(error) = &served {
         // Our stderr is /dev/null: the log is where this can be seen.
@@ -53,7 +53,7 @@ fn run<E: Engine>(
     engine: impl FnOnce() -> Result<E, EngineError>,
     own: Option<Arc<Own>>,
 ) -> Result<(), BootstrapError> {
-    let Handover { listener, network, ttrpc_address } = handover;
+    let Handover { listener, network, ttrpc_address, .. } = handover;
     raise_oom_score();
     // Before any thread exists: threads inherit the namespace.
     enter_network(network)?;

@@ -19,9 +19,9 @@ use rustix::{
     fs::{FlockOperation, Mode, fchmod, flock},
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with},
 };
-use sha2::{Digest, Sha256};
 
 use super::{BootstrapError, io_error};
+use crate::image::Digest;
 
 /// The longest socket path: `sun_path` has 108 bytes with its NUL; one more is left for clients that prepend `@`.
 pub const MAX_PATH: usize = 106;
@@ -33,10 +33,9 @@ const BACKLOG: i32 = 128;
 
 /// The name of a group's socket.
 pub fn path(directory: Option<&str>, address: &str, namespace: &str, group: &str) -> Result<PathBuf, BootstrapError> {
-    let mut hash = Sha256::new();
-    hash.update(Path::new(address).join(namespace).join(group).as_os_str().as_encoded_bytes());
-    let name = hash.finalize().iter().fold(String::with_capacity(64), |name, byte| format!("{name}{byte:02x}"));
-    let path = Path::new(directory.unwrap_or(DIRECTORY)).join(name);
+    let name = Path::new(address).join(namespace).join(group);
+    let digest = Digest::of(name.as_os_str().as_encoded_bytes());
+    let path = Path::new(directory.unwrap_or(DIRECTORY)).join(digest.hex());
     let length = path.as_os_str().len();
     if length > MAX_PATH {
         return Err(BootstrapError::SocketPath { path, length });

@@ -54,6 +54,8 @@ pub enum Started {
 pub struct Handover {
     /// Bound and listening: connections wait in its backlog until they are accepted.
     pub(super) listener: UnixListener,
+    /// The listener's file, for the server to remove.
+    pub(super) own: Option<Own>,
     pub(super) network: Entrance,
     /// Where containerd takes events.
     pub(super) ttrpc_address: String,
@@ -85,7 +87,7 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
         Ok(Fork::Parent) => Ok(Started::Reply(reply)),
         Ok(Fork::Child) => {
             let ttrpc_address = ttrpc_address(params.as_ref(), invocation);
-            Ok(Started::Server(Handover { listener, network, ttrpc_address }))
+            Ok(Started::Server(Handover { listener, own, network, ttrpc_address }))
         }
         Err(error) => {
             // The socket has no server and never will.

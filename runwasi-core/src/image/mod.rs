@@ -37,7 +37,7 @@ pub struct Artifact {
     pub digest: Digest,
 }
 
-/// SHA-256 of an artifact.
+/// A SHA-256: of an artifact, or of whatever else has to become a name of fixed length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 

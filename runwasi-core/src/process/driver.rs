@@ -35,7 +35,7 @@ const UNMOUNT_PATIENCE: Duration = Duration::from_secs(4);
 
 /// What a driver is made of.
 pub(crate) struct Parts {
-    pub(crate) info: Info,
+    pub(crate) info: Arc<Info>,
     pub(crate) instance: Arc<dyn Instance>,
     pub(crate) stdio: Stdio,
     /// When the container's file systems are gone.
@@ -98,7 +98,7 @@ enum Next {
 pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let (status, receiver) = watch::channel(Status { state: State::Created, exit: None });
-    let info = Arc::new(parts.info);
+    let info = parts.info;
     let process = Process { commands: sender, status: receiver, group: parts.group.clone(), info: info.clone() };
     let driver = Driver {
         info: info.clone(),

@@ -12,7 +12,7 @@ mod socket;
 mod stdio;
 
 use anyhow::{Result, ensure};
-use runwasi_tests::{Containers, Player, Runtime};
+use runwasi_tests::Containers;
 
 /// How an absent file is spoken of.
 pub(crate) const MISSING: &[&str] = &["no such file", "not found"];
@@ -37,26 +37,6 @@ pub(crate) fn refused(c: &Containers, command: runwasi_tests::Command) -> Result
     Ok(said)
 }
 
-/// Runs one case with a player for the runtime's shim.
-#[track_caller]
-pub(crate) fn play(runtime: Runtime, case: impl FnOnce(&Player) -> Result<()>) {
-    play_with(Player::new(runtime), case);
-}
-
-/// The same with another player. An error becomes a panic while the player still stands, so that it is printed with the
-/// shims' log and before any leftovers.
-#[track_caller]
-pub(crate) fn play_with(player: Result<Player>, case: impl FnOnce(&Player) -> Result<()>) {
-    let player = match player {
-        Ok(player) => player,
-        Err(error) => panic!("no player: {error:?}"),
-    };
-    let runtime = player.runtime();
-    if let Err(error) = case(&player) {
-        panic!("{runtime:?}: {error:?}");
-    }
-}
-
 /// Like `runwasi_tests::suite!`, for cases over a [`Player`].
 macro_rules! played {
     ($($name:ident = $runtime:ident),*; $cases:tt) => {
@@ -66,7 +46,7 @@ macro_rules! played {
         mod $name {
             $($(#[test]
             fn $case() {
-                super::play(runwasi_tests::Runtime::$runtime, super::$module::$case);
+                runwasi_tests::play(runwasi_tests::Runtime::$runtime, super::$module::$case);
             })*)*
         }
     };

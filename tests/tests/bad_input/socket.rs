@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::{StateRequest, StateResponse};
 use runwasi_tests::Player;
 use runwasi_tests::shim::{LIMIT, TaskClient};
-use runwasi_tests::{poll_until, proc};
+use runwasi_tests::{play_with, poll_until, proc};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) fn stale_socket_is_replaced(p: &Player) -> Result<()> {
@@ -83,7 +83,7 @@ pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &Player) -> Resu
 
 pub(crate) fn leaving_shim_spares_its_successors_socket(p: &Player) -> Result<()> {
     // Another player, with nobody at the address where events go.
-    super::play_with(Player::away(p.runtime()), a_successor_comes_while_a_shim_leaves);
+    play_with(Player::away(p.runtime()), a_successor_comes_while_a_shim_leaves);
     Ok(())
 }
 

@@ -9,9 +9,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::types::introspection::RuntimeInfo;
 use runwasi_tests::bundle::{self, Bundle};
 use runwasi_tests::shim::TaskClient;
-use runwasi_tests::{Player, Runtime};
-
-use crate::play;
+use runwasi_tests::{Player, Runtime, play};
 
 /// The engine as `-v` names it begins with this.
 fn engine(runtime: Runtime) -> &'static str {

@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use containerd_shim_protos::api::Mount;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Player, Runtime, poll_until};
+use runwasi_tests::{Player, Runtime, play, poll_until};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-
-use crate::play;
 
 /// What is written before each delete.
 const SIZE: usize = 4 << 20;
