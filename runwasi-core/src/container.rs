@@ -17,10 +17,12 @@ use crate::{
     },
     engine::{Engine, EngineError},
     events::{Event, Publisher},
-    guest::Group,
+    guest::{Group, fair_queue::DEFAULT_WEIGHT},
     id::Id,
     instance::{GuestContext, Instance, InstanceSpec},
+    network::Network,
     process::{self, Info, Process, StdioPaths, driver, exit::ExitStatus},
+    runtime::Guests,
     shutdown::Tasks,
 };
 
@@ -45,14 +47,19 @@ pub struct Container {
     pub init: Process,
 }
 
-/// What a container is made with; the same for all of a sandbox.
-pub(crate) struct Host {
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) publisher: Arc<dyn Publisher>,
-    pub(crate) guests: tokio::runtime::Handle,
-    pub(crate) tasks: Tasks,
-    /// The pid containerd is told for every process of the sandbox.
-    pub(crate) pid: u32,
+/// What containers are made with; the same for all of a sandbox.
+#[derive(Clone)]
+pub struct Host {
+    /// Makes their instances.
+    pub engine: Arc<dyn Engine>,
+    /// Is told what happens to them.
+    pub publisher: Arc<dyn Publisher>,
+    /// Where their guests run.
+    pub guests: Guests,
+    /// Where their drivers run. Stopping these tasks stops the sandbox's server.
+    pub tasks: Tasks,
+    /// The sandbox's network; its pid is the one that containerd is told for every process.
+    pub network: Network,
 }
 
 /// Why a container could not be created.
@@ -88,15 +95,16 @@ impl Container {
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, CreateError> {
         let (config, rootfs) = prepare(&request).await?;
+        let cpu_weight = config.cpu_shares.unwrap_or(DEFAULT_WEIGHT);
         let stdio = Stdio::open(&request.stdio).await?;
         let unmounted = rootfs.as_ref().map_or_else(Gone::already, |rootfs| rootfs.gone());
         let instance: Arc<dyn Instance> = match rootfs {
             None => Arc::new(Pause),
-            Some(rootfs) => host.engine.instance(spec(&request, config, rootfs, stdio.clone())).await?,
+            Some(rootfs) => host.engine.instance(spec(&request, config, rootfs, &stdio, &host.network)).await?,
         };
-        let pid_file = request.bundle.join(PID_FILE);
-        fs::write(&pid_file, host.pid.to_string()).map_err(|source| CreateError::Bundle { path: pid_file, source })?;
-        let info = Arc::new(Info { container: request.id, exec: None, pid: host.pid, stdio: request.stdio });
+        let (pid, pid_file) = (host.network.pid(), request.bundle.join(PID_FILE));
+        fs::write(&pid_file, pid.to_string()).map_err(|source| CreateError::Bundle { path: pid_file, source })?;
+        let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
         let created = Event::Created {
             process: info.clone(),
             bundle: request.bundle.display().to_string(),
@@ -108,7 +116,7 @@ impl Container {
             instance,
             stdio,
             unmounted,
-            group: Group::new(host.guests.clone()),
+            group: Group::new(host.guests.clone(), cpu_weight),
             publisher: host.publisher.clone(),
             on_deleted,
         };
@@ -135,7 +143,13 @@ async fn prepare(request: &CreateRequest) -> Result<(Config, Option<Arc<Rootfs>>
     spawn_blocking(blocking).await.map_err(lost)?
 }
 
-fn spec(request: &CreateRequest, config: Config, rootfs: Arc<Rootfs>, stdio: Stdio) -> InstanceSpec {
+fn spec(
+    request: &CreateRequest,
+    config: Config,
+    rootfs: Arc<Rootfs>,
+    stdio: &Stdio,
+    network: &Network,
+) -> InstanceSpec {
     InstanceSpec {
         container: request.id.clone(),
         args: config.args,
@@ -143,7 +157,8 @@ fn spec(request: &CreateRequest, config: Config, rootfs: Arc<Rootfs>, stdio: Std
         cwd: normal(&config.cwd),
         annotations: config.annotations,
         rootfs,
-        stdio,
+        stdio: stdio.clone(),
+        network: network.clone(),
     }
 }
 

@@ -6,11 +6,11 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::{
     bundle::rootfs::MountConfig,
@@ -72,7 +72,7 @@ pub trait Publisher: Send + Sync + 'static {
 #[async_trait]
 pub trait Forward: Send + 'static {
     /// Returns when containerd has taken the event. `Unreachable` and `NotNow` mean: try the same event again.
-    async fn forward(&mut self, event: &Event, at: SystemTime) -> Result<(), ForwardError>;
+    async fn forward(&mut self, namespace: &Id, event: &Event, at: SystemTime) -> Result<(), ForwardError>;
 }
 
 /// Why an event was not delivered.
@@ -104,47 +104,96 @@ pub enum ForwardError {
     },
 }
 
-/// Events that may wait for containerd, about 1 MB of them.
-const CAPACITY: usize = 8192;
+/// Events that may wait for containerd; a node of ten thousand containers that end at once has two of each.
+const CAPACITY: usize = 65_536;
 /// Answers with an error after which an event is given up: others wait behind it.
 const ANSWERS: u32 = 10;
 /// First and longest pause between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// How long a containerd may be away after the last sandbox of its has gone.
+const ORPHANED: Duration = Duration::from_secs(60);
 
-/// The queue. Cheap to clone; the forwarding task ends when the last clone is dropped and the queue is empty,
-/// or when its tasks are told to stop and the grace is over.
+/// The queue to one containerd. Cheap to clone. Its task ends when the last clone and publisher is dropped and the queue is
+/// empty, or containerd stays away; or when its tasks are told to stop and the grace is over.
 #[derive(Clone)]
 pub struct Queue {
-    sender: mpsc::Sender<(Event, SystemTime)>,
+    sender: mpsc::Sender<Entry>,
+}
+
+struct Entry {
+    namespace: Id,
+    event: Event,
+    at: SystemTime,
 }
 
 impl Queue {
     /// Starts the forwarding task.
     pub fn start(forward: impl Forward, tasks: &Tasks) -> Self {
+        Self::start_after(Arc::new(Mutex::new(forward)), tasks)
+    }
+
+    /// The same with a `forward` that an earlier queue may still be using: this one begins when that has ended.
+    pub fn start_after(forward: Arc<Mutex<dyn Forward>>, tasks: &Tasks) -> Self {
         let (sender, receiver) = mpsc::channel(CAPACITY);
-        tasks.spawn(deliver(receiver, forward, tasks.clone()));
+        let ending = tasks.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                mut forward = forward.lock() => deliver(receiver, &mut *forward, ending.clone()).await,
+                () = ending.grace_over() => {}
+            }
+        });
         Self { sender }
+    }
+
+    /// For the sandboxes of `namespace`.
+    pub fn publisher(&self, namespace: &Id) -> impl Publisher + use<> {
+        NamespacePublisher { queue: self.clone(), namespace: namespace.clone() }
+    }
+
+    /// Does not keep the queue.
+    pub fn downgrade(&self) -> WeakQueue {
+        WeakQueue(self.sender.downgrade())
     }
 }
 
-impl Publisher for Queue {
+/// A queue that others keep.
+#[derive(Clone)]
+pub struct WeakQueue(mpsc::WeakSender<Entry>);
+
+impl WeakQueue {
+    /// The queue, as long as there is a sandbox that publishes into it.
+    pub fn upgrade(&self) -> Option<Queue> {
+        self.0.upgrade().map(|sender| Queue { sender })
+    }
+}
+
+struct NamespacePublisher {
+    queue: Queue,
+    namespace: Id,
+}
+
+impl Publisher for NamespacePublisher {
     fn publish(&self, event: Event) {
-        if let Err(error) = self.sender.try_send((event, SystemTime::now())) {
+        let entry = Entry { namespace: self.namespace.clone(), event, at: SystemTime::now() };
+        if let Err(error) = self.queue.sender.try_send(entry) {
             tracing::error!(%error, "an event is lost");
         }
     }
 }
 
-async fn deliver(mut receiver: mpsc::Receiver<(Event, SystemTime)>, mut forward: impl Forward, tasks: Tasks) {
-    while let Some((event, at)) = receiver.recv().await {
-        let (mut pause, mut answers) = (BACKOFF.0, 0);
-        while let Err(error) = forward.forward(&event, at).await {
+async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward, tasks: Tasks) {
+    while let Some(Entry { namespace, event, at }) = receiver.recv().await {
+        let (mut pause, mut answers, mut orphaned) = (BACKOFF.0, 0, None);
+        while let Err(error) = forward.forward(&namespace, &event, at).await {
             answers += u32::from(matches!(error, ForwardError::NotNow { .. }));
             if answers == ANSWERS || matches!(error, ForwardError::Refused { .. }) {
                 tracing::error!(%error, ?event, "an event is lost");
                 break;
             }
             tracing::warn!(%error, "containerd does not take events, trying again");
+            if receiver.sender_strong_count() == 0 && orphaned.get_or_insert_with(Instant::now).elapsed() > ORPHANED {
+                return tracing::error!(left = receiver.len() + 1, "containerd stays away, its events are lost");
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
                 () = tasks.grace_over() => {
@@ -171,7 +220,7 @@ mod tests {
 
     #[async_trait]
     impl Forward for Picky {
-        async fn forward(&mut self, event: &Event, _: SystemTime) -> Result<(), ForwardError> {
+        async fn forward(&mut self, _: &Id, event: &Event, _: SystemTime) -> Result<(), ForwardError> {
             if *event == self::event(1) {
                 return Err(ForwardError::NotNow { address: "a".into(), reason: "no".into() });
             }
@@ -184,7 +233,7 @@ mod tests {
     async fn an_event_that_is_never_taken_does_not_hold_up_the_others_for_ever() {
         let tasks = Tasks::new(Duration::from_secs(1));
         let (delivered, mut received) = mpsc::unbounded_channel();
-        let queue = Queue::start(Picky(delivered), &tasks);
+        let queue = start(Picky(delivered), &tasks);
         for n in 0..3 {
             queue.publish(event(n));
         }
@@ -194,7 +243,7 @@ mod tests {
 
     #[async_trait]
     impl Forward for Flaky {
-        async fn forward(&mut self, event: &Event, _: SystemTime) -> Result<(), ForwardError> {
+        async fn forward(&mut self, _: &Id, event: &Event, _: SystemTime) -> Result<(), ForwardError> {
             if self.failures > 0 {
                 self.failures -= 1;
                 return Err(ForwardError::Unreachable { address: "a".into(), reason: "away".into() });
@@ -202,6 +251,10 @@ mod tests {
             self.delivered.send(event.clone()).unwrap();
             Ok(())
         }
+    }
+
+    fn start(forward: impl Forward, tasks: &Tasks) -> impl Publisher {
+        Queue::start(forward, tasks).publisher(&Id::parse("namespace", "default").unwrap())
     }
 
     fn event(n: u32) -> Event {
@@ -212,7 +265,7 @@ mod tests {
     async fn events_keep_their_order_while_containerd_is_away() {
         let tasks = Tasks::new(Duration::from_secs(1));
         let (delivered, mut received) = mpsc::unbounded_channel();
-        let queue = Queue::start(Flaky { failures: 4, delivered }, &tasks);
+        let queue = start(Flaky { failures: 4, delivered }, &tasks);
         for n in 0..100 {
             queue.publish(event(n));
         }
@@ -221,11 +274,31 @@ mod tests {
         }
     }
 
+    /// A containerd that is restarted: sandboxes have gone meanwhile, new ones have come.
+    #[tokio::test]
+    async fn a_queue_begins_when_its_predecessor_has_delivered_everything() {
+        let tasks = Tasks::new(Duration::from_secs(1));
+        let (delivered, mut received) = mpsc::unbounded_channel();
+        let forward: Arc<Mutex<dyn Forward>> = Arc::new(Mutex::new(Flaky { failures: 3, delivered }));
+        let namespace = Id::parse("namespace", "default").unwrap();
+        let first = Queue::start_after(forward.clone(), &tasks);
+        let weak = first.downgrade();
+        let publisher = first.publisher(&namespace);
+        publisher.publish(event(0));
+        drop(first);
+        assert!(weak.upgrade().is_some(), "a publisher keeps it");
+        drop(publisher);
+        assert!(weak.upgrade().is_none());
+        Queue::start_after(forward, &tasks).publisher(&namespace).publish(event(1));
+        assert_eq!(received.recv().await, Some(event(0)));
+        assert_eq!(received.recv().await, Some(event(1)));
+    }
+
     #[tokio::test]
     async fn a_containerd_that_never_comes_back_delays_the_end_no_longer_than_the_grace() {
         let tasks = Tasks::new(Duration::from_millis(200));
         let (delivered, _received) = mpsc::unbounded_channel();
-        let queue = Queue::start(Flaky { failures: u32::MAX, delivered }, &tasks);
+        let queue = start(Flaky { failures: u32::MAX, delivered }, &tasks);
         queue.publish(event(1));
         drop(queue);
         let start = std::time::Instant::now();

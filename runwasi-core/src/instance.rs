@@ -16,6 +16,7 @@ use crate::{
     guest::Group,
     id::Id,
     image::{self, Artifact, ArtifactError},
+    network::Network,
     process::{exit::ExitStatus, signal::Signal},
 };
 
@@ -68,6 +69,8 @@ pub struct InstanceSpec {
     pub rootfs: Arc<Rootfs>,
     /// Where the guest's standard streams go.
     pub stdio: Stdio,
+    /// The sandbox's network: a guest's sockets are to be made inside it, see [`Network::run`].
+    pub network: Network,
 }
 
 impl InstanceSpec {

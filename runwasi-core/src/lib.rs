@@ -15,6 +15,7 @@
 //! | [`container`] | one container: bundle, rootfs, processes |
 //! | [`process`] | a process: its state table, its driver, its exit |
 //! | [`guest`] | the group of futures of a container and how they are polled |
+//! | [`network`] | the network namespace of a sandbox |
 //! | [`events`] | the ordered queue to containerd |
 //! | [`engine`], [`instance`] | what an integrator implements |
 //! | [`bundle`] | `config.json`, rootfs and stdio of a container |
@@ -33,6 +34,7 @@ pub mod id;
 pub mod image;
 pub mod instance;
 pub mod logging;
+pub mod network;
 mod present;
 pub mod process;
 pub mod resources;

@@ -3,15 +3,16 @@
 //! | runtime | threads | what runs there |
 //! |---|---|---|
 //! | control | the calling thread | ttrpc, drivers, events, signals; never guest code, so it always answers |
-//! | guest | 1 to 4 workers | the futures of the guests, nothing else |
+//! | guest | a worker a core; in a pod 4 at most | the futures of the guests, nothing else |
 
 use std::{io, num::NonZero, thread::available_parallelism, time::Duration};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Workers are what guests of one process can use at once; a pod that needs more cores than this is rare, and idle
-/// threads cost every other pod memory.
-const MAX_WORKERS: usize = 4;
+use crate::guest::fair_queue::FairQueue;
+
+/// A pod that can use more cores at once than this is rare, and idle threads cost every other pod memory.
+const MAX_POD_WORKERS: usize = 4;
 /// Threads for file access and compiling. They leave soon after, so that a sleeping pod keeps few.
 const MAX_BLOCKING: usize = 256;
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -26,17 +27,69 @@ pub fn control() -> io::Result<Runtime> {
         .build()
 }
 
-/// The runtime of the guests.
-pub fn guest() -> io::Result<Runtime> {
-    let workers = available_parallelism().map_or(1, NonZero::get).min(MAX_WORKERS);
-    Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(workers)
-        .thread_name("guest")
-        // Look for timers and I/O after every poll: a guest's poll takes a millisecond, and the default of 61 polls would
-        // delay every timer by as much as 61 of them.
-        .event_interval(1)
-        .thread_keep_alive(KEEP_ALIVE)
-        .max_blocking_threads(MAX_BLOCKING)
-        .build()
+/// Workers for the guests of a whole node: one a core.
+pub fn node_workers() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Workers for the guests of one pod.
+pub fn pod_workers() -> usize {
+    node_workers().min(MAX_POD_WORKERS)
+}
+
+/// The runtime of the guests. Dropping it inside another runtime panics: see [`GuestRuntime::end`].
+pub struct GuestRuntime {
+    runtime: Runtime,
+    guests: Guests,
+}
+
+/// Where guests run: a runtime and the queue that says whose turn it is. Cheap to clone.
+#[derive(Clone)]
+pub struct Guests {
+    runtime: Handle,
+    queue: FairQueue,
+}
+
+impl GuestRuntime {
+    /// Starts that many workers.
+    pub fn start(workers: usize) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(workers)
+            .thread_name("guest")
+            // Look for timers, I/O and newcomers after every poll: a guest's poll takes a millisecond, and the default of
+            // 61 polls would delay every timer by as much as 61 of them.
+            .event_interval(1)
+            .global_queue_interval(1)
+            .thread_keep_alive(KEEP_ALIVE)
+            .max_blocking_threads(MAX_BLOCKING)
+            .build()?;
+        let guests = Guests::new(runtime.handle().clone(), workers);
+        Ok(Self { runtime, guests })
+    }
+
+    /// For groups of futures.
+    pub fn guests(&self) -> &Guests {
+        &self.guests
+    }
+
+    /// Ends it without waiting: a guest may be in a long poll, and nothing of it is needed any more.
+    pub fn end(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+impl Guests {
+    /// Guests on a runtime with that many workers.
+    pub fn new(runtime: Handle, workers: usize) -> Self {
+        Self { runtime, queue: FairQueue::new(workers) }
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(crate) fn queue(&self) -> &FairQueue {
+        &self.queue
+    }
 }

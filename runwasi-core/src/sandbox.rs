@@ -7,10 +7,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use tokio::sync::watch;
+
+pub use crate::container::Host;
 use crate::{
-    container::{Container, CreateError, CreateRequest, Host},
-    engine::Engine,
-    events::Publisher,
+    container::{Container, CreateError, CreateRequest},
     id::Id,
     process::{Process, ProcessError, exit::Exit, signal::Signal, state::Request},
     shutdown::Tasks,
@@ -26,6 +27,8 @@ struct Shared {
     host: Host,
     /// Locked for single look-ups and changes, never across an await: a slow create stalls nobody.
     containers: Mutex<HashMap<Id, Slot>>,
+    /// Whether there ever was a container.
+    used: watch::Sender<bool>,
 }
 
 enum Slot {
@@ -84,16 +87,21 @@ pub struct View {
 }
 
 impl Sandbox {
-    /// An empty sandbox. Its guests run on `guests`, its drivers among `tasks`; `pid` is what containerd is told.
-    pub fn new(
-        engine: Arc<dyn Engine>,
-        publisher: Arc<dyn Publisher>,
-        guests: tokio::runtime::Handle,
-        tasks: Tasks,
-        pid: u32,
-    ) -> Self {
-        let host = Host { engine, publisher, guests, tasks, pid };
-        Self { shared: Arc::new(Shared { host, containers: Mutex::new(HashMap::new()) }) }
+    /// An empty sandbox.
+    pub fn new(host: Host) -> Self {
+        let (containers, used) = (Mutex::new(HashMap::new()), watch::Sender::new(false));
+        Self { shared: Arc::new(Shared { host, containers, used }) }
+    }
+
+    /// Resolves when the first container is being created.
+    pub async fn used(&self) {
+        // The sender lives as long as we do.
+        let _ = self.shared.used.subscribe().wait_for(|used| *used).await;
+    }
+
+    /// How many containers there are, those being created included.
+    pub fn count(&self) -> usize {
+        self.containers().len()
     }
 
     /// Creates a container; the answer is its init's pid. Dropping the future undoes what was done.
@@ -170,7 +178,7 @@ impl Sandbox {
 
     /// The pid containerd is told for the processes of this sandbox.
     pub fn pid(&self) -> u32 {
-        self.shared.host.pid
+        self.shared.host.network.pid()
     }
 
     /// The tasks of this sandbox: stopping them stops its server.
@@ -240,6 +248,7 @@ impl Reservation {
         }
         containers.insert(id.clone(), Slot::Creating);
         drop(containers);
+        shared.used.send_if_modified(|used| !std::mem::replace(used, true));
         Ok(Self { shared: shared.clone(), id: Some(id.clone()) })
     }
 

@@ -30,6 +30,7 @@ pub enum ServeError {
 /// Serves the sandbox until its tasks are told to stop, then ends what runs and lets replies and events out.
 pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox) -> Result<(), ServeError> {
     let tasks = sandbox.tasks().clone();
+    leave_if_unused(&sandbox);
     let mut server = Server::new()
         .add_listener(Listener::new(Accept::new(listener)?))
         .register_service(service::task::services(&sandbox));
@@ -41,6 +42,25 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox)
     let _ = timeout(tasks.grace() / 4, server.disconnect()).await;
     sandbox.abandon();
     Ok(())
+}
+
+/// How long a sandbox waits for its first container: a containerd that dies between `start` and `Create` must not leave a
+/// server behind for ever.
+const UNUSED: Duration = Duration::from_secs(60);
+
+fn leave_if_unused(sandbox: &Sandbox) {
+    let unused = sandbox.clone();
+    sandbox.tasks().spawn(async move {
+        tokio::select! {
+            () = sleep(UNUSED) => {
+                tracing::info!("nobody has created a container");
+                unused.tasks().stop();
+            }
+            // A timer that goes off later would wake an idle process for nothing.
+            () = unused.used() => {}
+            () = unused.tasks().stopped() => {}
+        }
+    });
 }
 
 /// How long nothing is accepted after an accept has failed: trying again at once would only burn the CPU.

@@ -1,5 +1,4 @@
-//! The few raw system calls that no crate of ours wraps. What is unsafe of this crate is here, but for entering a new
-//! network namespace (`bootstrap::serve`).
+//! The few raw system calls that no crate of ours wraps. What is unsafe of this crate is here.
 
 use std::{
     fs, io,
@@ -9,6 +8,8 @@ use std::{
 
 use rustix::{
     mount::MountAttrFlags,
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    thread::{UnshareFlags, unshare_unsafe},
     time::{ClockId, clock_gettime},
 };
 
@@ -39,6 +40,34 @@ pub fn fork() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         _ => Ok(Fork::Parent),
     }
+}
+
+/// Gives the calling thread a new network namespace (`unshare(2)`); threads it starts later inherit it.
+pub fn unshare_network() -> io::Result<()> {
+    // SAFETY: only the network namespace changes: no file descriptors, no memory, no identity.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
+}
+
+/// Switches `lo` on in the calling thread's network namespace (`netdevice(7)`).
+pub fn set_loopback_up() -> io::Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: `ifreq` is plain data, for which zeroes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    let call = |request: &mut libc::ifreq, code| {
+        // SAFETY: both requests take one live `ifreq`, and the socket is open.
+        match unsafe { libc::ioctl(socket.as_raw_fd(), code, request) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    call(&mut request, libc::SIOCGIFFLAGS)?;
+    // SAFETY: SIOCGIFFLAGS has just filled this member of the union.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    call(&mut request, libc::SIOCSIFFLAGS)
 }
 
 /// Whether `fd` is a file of `/proc/<pid>/ns` for a network namespace.

@@ -11,7 +11,7 @@ pub mod start;
 
 use std::{io, path::PathBuf};
 
-use crate::{bundle::config::ConfigError, engine::EngineError, id::IdError, server::ServeError};
+use crate::{bundle::config::ConfigError, engine::EngineError, id::IdError, network::NetworkError, server::ServeError};
 
 /// Why an invocation failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum BootstrapError {
     /// The bundle's `config.json` is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The bundle's network namespace cannot be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The socket's path does not fit into `sockaddr_un`.
     #[error("socket path {} has {length} bytes, at most {} are possible", path.display(), socket::MAX_PATH)]
     SocketPath {

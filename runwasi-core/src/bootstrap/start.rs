@@ -2,12 +2,9 @@
 
 use std::{
     env,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, IsTerminal, Read},
-    os::unix::{
-        fs::{FileExt, OpenOptionsExt},
-        net::UnixListener,
-    },
+    os::unix::{fs::FileExt, net::UnixListener},
     path::Path,
 };
 
@@ -19,8 +16,9 @@ use super::{
     socket::{self, Bound, Own},
 };
 use crate::{
-    bundle::config::{Config, Network},
+    bundle::config::Config,
     cli::Invocation,
+    network::Entrance,
     sys::{self, Fork},
 };
 
@@ -61,13 +59,6 @@ pub struct Handover {
     pub(super) ttrpc_address: String,
 }
 
-/// The network namespace that the server is to enter.
-pub(super) enum Entrance {
-    Host,
-    New,
-    Opened(File),
-}
-
 /// Does what can be known to fail first; then, if the group has no server, becomes two processes.
 pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     let params = read_params(invocation)?;
@@ -76,7 +67,8 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     let socket_directory =
         params.as_ref().and_then(|params| params.socket_dir.as_deref()).filter(|dir| !dir.is_empty());
     let path = socket::path(socket_directory, &invocation.address, invocation.namespace.as_str(), group.as_str())?;
-    let network = open_network(&config.network)?;
+    // The server enters it; one that dies of a wrong one could not tell anybody.
+    let network = Entrance::open(&config.network)?;
     let address = format!("unix://{}", path.display());
     // Before there is a server that a failure would leave behind.
     write_address(&invocation.bundle, &address)?;
@@ -101,21 +93,6 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
 fn ttrpc_address(params: Option<&BootstrapParams>, invocation: &Invocation) -> String {
     let told = params.map(|params| params.containerd_ttrpc_address.clone()).or_else(|| env::var(TTRPC_ADDRESS).ok());
     told.filter(|told| !told.is_empty()).unwrap_or_else(|| format!("{}.ttrpc", invocation.address))
-}
-
-/// The server enters the namespace; a server that dies of a wrong one could not tell anybody.
-fn open_network(network: &Network) -> Result<Entrance, BootstrapError> {
-    let path = match network {
-        Network::Host => return Ok(Entrance::Host),
-        Network::New => return Ok(Entrance::New),
-        Network::Path(path) => path,
-    };
-    let what = || io_error(format!("linux.namespaces[network].path {}", path.display()));
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(what())?;
-    if !sys::is_network_namespace(&opened).map_err(what())? {
-        return Err(what()(io::Error::new(io::ErrorKind::InvalidInput, "is not a network namespace")));
-    }
-    Ok(Entrance::Opened(opened))
 }
 
 /// containerd 2.3 and later always sends `BootstrapParams` on stdin; earlier ones send nothing or the runtime options.
@@ -162,7 +139,7 @@ fn name_server() {
         let arguments: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(48 - 3)?.parse().ok()?;
         let line = fs::read("/proc/self/cmdline").ok()?;
         let action = line.strip_suffix(b"start\0")?.len();
-        let memory = OpenOptions::new().write(true).open("/proc/self/mem").ok()?;
+        let memory = File::options().write(true).open("/proc/self/mem").ok()?;
         memory.write_all_at(b"serve", arguments + u64::try_from(action).ok()?).ok()
     };
     let _ = rename();

@@ -43,6 +43,8 @@ pub struct Config {
     pub kind: ContainerKind,
     /// Which network the container is in.
     pub network: Network,
+    /// `linux.resources.cpu.shares`: its part of the CPU where guests compete; never 0.
+    pub cpu_shares: Option<u64>,
 }
 
 /// A bind mount of `config.json`.
@@ -145,6 +147,7 @@ impl Config {
             pod: pod(&annotations)?,
             kind,
             network: network(spec)?,
+            cpu_shares: cpu_shares(spec),
             annotations: Arc::new(annotations),
         })
     }
@@ -263,6 +266,12 @@ fn network(spec: &Spec) -> Result<Network, Wrong> {
         }
         _ => Ok(Network::New),
     }
+}
+
+/// 0 means unset, as it does for the kernel's cgroups by way of runc.
+fn cpu_shares(spec: &Spec) -> Option<u64> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    resources.cpu().as_ref()?.shares().filter(|shares| *shares > 0)
 }
 
 #[cfg(test)]

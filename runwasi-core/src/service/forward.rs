@@ -1,9 +1,6 @@
 //! Events to containerd: `containerd.services.events.ttrpc.v1.Events/Forward`. Used by `events::Queue`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -15,7 +12,10 @@ use containerd_shim_protos::{
 };
 
 use super::convert;
-use crate::events::{Event, Forward, ForwardError};
+use crate::{
+    events::{Event, Forward, ForwardError},
+    id::Id,
+};
 
 /// How long containerd may take for one event; its own clients use the same.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,14 +23,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// One connection to one containerd, made when first needed and again when it breaks.
 pub struct Containerd {
     address: String,
-    namespace: Arc<str>,
     client: Option<EventsClient>,
 }
 
 impl Containerd {
-    /// Events of `namespace` for the containerd that serves ttrpc at `address` (a path, with or without `unix://`).
-    pub fn new(address: &str, namespace: &str) -> Self {
-        Self { address: super::client::with_scheme(address), namespace: namespace.into(), client: None }
+    /// For the containerd that serves ttrpc at `address` (a path, with or without `unix://`).
+    pub fn new(address: &str) -> Self {
+        Self { address: super::client::with_scheme(address), client: None }
     }
 
     async fn client(&mut self) -> Result<&EventsClient, ForwardError> {
@@ -52,11 +51,11 @@ impl Containerd {
 
 #[async_trait]
 impl Forward for Containerd {
-    async fn forward(&mut self, event: &Event, at: SystemTime) -> Result<(), ForwardError> {
+    async fn forward(&mut self, namespace: &Id, event: &Event, at: SystemTime) -> Result<(), ForwardError> {
         let (topic, message) = convert::event(event).map_err(|error| self.refused(error))?;
         let envelope = Envelope {
             timestamp: convert::timestamp(at),
-            namespace: self.namespace.to_string(),
+            namespace: namespace.to_string(),
             topic: topic.to_owned(),
             event: MessageField::some(message),
             ..Default::default()

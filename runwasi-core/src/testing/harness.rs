@@ -9,10 +9,7 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use tokio::{
-    runtime::Runtime,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{BundleBuilder, Recorder};
 use crate::{
@@ -21,9 +18,10 @@ use crate::{
         BootstrapError,
         socket::{self, Bound},
     },
+    network::Network,
     process::StdioPaths,
-    runtime,
-    sandbox::Sandbox,
+    runtime::{self, GuestRuntime},
+    sandbox::{Host, Sandbox},
     server,
     service::client::{CallError, Containerd},
     shutdown::Tasks,
@@ -41,7 +39,7 @@ pub struct Harness {
     sandbox: Sandbox,
     tasks: Tasks,
     /// Taken only in drop: a runtime must not be dropped inside another.
-    guests: Option<Runtime>,
+    guests: Option<GuestRuntime>,
 }
 
 impl Harness {
@@ -53,11 +51,15 @@ impl Harness {
         let Bound::New(listener) = socket::bind_or_join(&socket)? else {
             return Err(failed(io::ErrorKind::AddrInUse.into()));
         };
-        let guests = runtime::guest().map_err(failed)?;
+        let guests = GuestRuntime::start(runtime::pod_workers()).map_err(failed)?;
         let (tasks, recorder) = (Tasks::new(Duration::from_secs(4)), Recorder::default());
-        let publisher = Arc::new(recorder.clone());
-        let sandbox =
-            Sandbox::new(Arc::new(engine), publisher, guests.handle().clone(), tasks.clone(), std::process::id());
+        let sandbox = Sandbox::new(Host {
+            engine: Arc::new(engine),
+            publisher: Arc::new(recorder.clone()),
+            guests: guests.guests().clone(),
+            tasks: tasks.clone(),
+            network: Network::of_process(),
+        });
         let serving = server::serve(listener, sandbox.clone());
         tasks.spawn(async move {
             if let Err(error) = serving.await {
@@ -113,7 +115,7 @@ impl Drop for Harness {
     fn drop(&mut self) {
         self.tasks.stop();
         if let Some(guests) = self.guests.take() {
-            guests.shutdown_background();
+            guests.end();
         }
     }
 }

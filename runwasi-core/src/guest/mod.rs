@@ -1,29 +1,33 @@
 //! The group of futures of a process and the wrapper they are polled through. Used by the driver and by instances.
 //!
 //! ```text
-//!              ┌─────────────── Group ───────────────┐
-//!  driver ───▶ │ pause gate · CPU meter · member set │ ◀─── GuestContext::spawn
-//!              └──────┬───────────┬───────────┬──────┘
-//!                  Guest(run)  Guest(conn)  Guest(conn)     polled on the guest runtime only
+//!              ┌──────────────── Group ───────────────┐
+//!  driver ───▶ │ lane in the queue · meter · members  │ ◀─── GuestContext::spawn
+//!              └──────┬───────────┬───────────┬───────┘
+//!                  Guest(run)  Guest(conn)  Guest(conn)     polled on the guest runtime only, when it is their turn
 //! ```
 //!
-//! Everything containerd asks of a running process acts here, once for every engine: pause closes the gate, so that
-//! members are no longer polled; CPU usage is thread CPU time spent inside `poll`; a kill drops the members.
+//! Everything containerd asks of a running process acts here, once for every engine: members are polled when the
+//! [`fair_queue`] grants them a turn; pause holds the group's lane in it; CPU usage is thread CPU time spent inside `poll`; a kill
+//! drops the members.
+
+pub mod fair_queue;
 
 use std::{
     future::Future,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::task::JoinSet;
 
-use crate::sys;
+use self::fair_queue::{Lane, RunningTurn, Seat};
+use crate::{runtime::Guests, sys};
 
 /// The futures of one process: its instance's `run` and whatever that starts. Cheap to clone.
 #[derive(Clone)]
@@ -32,8 +36,8 @@ pub struct Group {
 }
 
 struct Shared {
-    runtime: Handle,
-    gate: Gate,
+    guests: Guests,
+    lane: Lane,
     cpu_nanos: AtomicU64,
     /// Locked for the length of one spawn, one poll or one abort, never across an await.
     members: Mutex<Members>,
@@ -46,33 +50,32 @@ struct Members {
 }
 
 impl Group {
-    /// An empty group whose members will run on `runtime`.
-    pub fn new(runtime: Handle) -> Self {
-        let members = Members { set: JoinSet::new(), open: true };
-        let shared =
-            Shared { runtime, gate: Gate::default(), cpu_nanos: AtomicU64::new(0), members: Mutex::new(members) };
-        Self { shared: Arc::new(shared) }
+    /// An empty group whose members will run among `guests`, with turns in proportion to `weight`.
+    pub fn new(guests: Guests, weight: u64) -> Self {
+        let members = Mutex::new(Members { set: JoinSet::new(), open: true });
+        let lane = guests.queue().lane(weight);
+        Self { shared: Arc::new(Shared { guests, lane, cpu_nanos: AtomicU64::new(0), members }) }
     }
 
     /// Adds a member. After [`Group::abort`] the future is dropped instead.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let guest = Guest { shared: self.shared.clone(), future: Box::pin(future) };
+        let guest = Guest { seat: self.shared.lane.seat(), shared: self.shared.clone(), future: Box::pin(future) };
         let mut members = self.members();
         // Reaped here, too: a server's group gets a member for every connection of its life.
         while members.set.try_join_next().is_some() {}
         if members.open {
-            members.set.spawn_on(guest, &self.shared.runtime);
+            members.set.spawn_on(guest, self.shared.guests.runtime());
         }
     }
 
     /// Stops polling the members. One that is being polled right now goes on until its next yield.
     pub fn pause(&self) {
-        self.shared.gate.close();
+        self.shared.lane.hold();
     }
 
     /// Polls the members again.
     pub fn resume(&self) {
-        self.shared.gate.open();
+        self.shared.lane.release();
     }
 
     /// Drops every member, each at its next yield.
@@ -110,6 +113,8 @@ impl Group {
 
 /// A member: the only way guest code is ever polled.
 struct Guest<F> {
+    /// Its wake-ups go there, not to Tokio.
+    seat: Seat,
     shared: Arc<Shared>,
     future: Pin<Box<F>>,
 }
@@ -117,88 +122,46 @@ struct Guest<F> {
 impl<F: Future<Output = ()>> Future for Guest<F> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.shared.gate.is_closed(cx.waker()) {
-            return Poll::Pending;
-        }
-        let _meter = Meter::start(self.shared.clone());
-        self.future.as_mut().poll(cx)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { seat, shared, future } = self.get_mut();
+        let Some(turn) = seat.take_turn(cx.waker()) else { return Poll::Pending };
+        let waker = seat.waker();
+        let _meter = Meter { cpu_nanos: &shared.cpu_nanos, turn, before: sys::thread_cpu_time() };
+        future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 }
 
-/// Adds the thread's CPU time between its making and its drop to the group's, also when the poll panics.
-struct Meter {
-    shared: Arc<Shared>,
+/// Books the thread's CPU time between its making and its drop on the group and on the turn, also when the poll panics.
+struct Meter<'a> {
+    cpu_nanos: &'a AtomicU64,
+    turn: RunningTurn<'a>,
     before: Duration,
 }
 
-impl Meter {
-    fn start(shared: Arc<Shared>) -> Self {
-        Self { shared, before: sys::thread_cpu_time() }
-    }
-}
-
-impl Drop for Meter {
+impl Drop for Meter<'_> {
     fn drop(&mut self) {
         let used = sys::thread_cpu_time().saturating_sub(self.before);
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
-        self.shared.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
-    }
-}
-
-/// Where members wait while their process is paused.
-///
-/// No wake-up is lost: a member that finds the gate closed leaves its waker under the lock that `open` takes
-/// to change the flag, so either it sees the gate open or `open` sees its waker.
-#[derive(Default)]
-struct Gate {
-    /// The fast path: read at every poll without the lock.
-    closed: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
-}
-
-impl Gate {
-    fn is_closed(&self, waker: &Waker) -> bool {
-        if !self.closed.load(Ordering::Acquire) {
-            return false;
-        }
-        let mut waiting = self.waiting();
-        if !self.closed.load(Ordering::Acquire) {
-            return false;
-        }
-        if !waiting.iter().any(|other| other.will_wake(waker)) {
-            waiting.push(waker.clone());
-        }
-        true
-    }
-
-    fn close(&self) {
-        let _waiting = self.waiting();
-        self.closed.store(true, Ordering::Release);
-    }
-
-    fn open(&self) {
-        let mut waiting = self.waiting();
-        self.closed.store(false, Ordering::Release);
-        waiting.drain(..).for_each(Waker::wake);
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.turn.used = used;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{sync::oneshot, time::timeout};
+    use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-    use super::*;
+    use super::{fair_queue::DEFAULT_WEIGHT, *};
 
     const SOON: Duration = Duration::from_secs(5);
 
+    fn group() -> Group {
+        Group::new(Guests::new(Handle::current(), 1), DEFAULT_WEIGHT)
+    }
+
     #[tokio::test]
     async fn a_paused_member_is_not_polled_until_resume() {
-        let group = Group::new(Handle::current());
+        let group = group();
         let (sender, mut receiver) = oneshot::channel();
         group.pause();
         group.spawn(async move {
@@ -211,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn abort_drops_every_member_and_lets_none_join() {
-        let group = Group::new(Handle::current());
+        let group = group();
         let (alive, mut gone) = tokio::sync::mpsc::channel::<()>(1);
         for _ in 0..3 {
             let alive = alive.clone();
@@ -230,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_aborted_member_goes_although_it_is_paused() {
-        let group = Group::new(Handle::current());
+        let group = group();
         group.pause();
         group.spawn(std::future::pending());
         group.abort();
@@ -239,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn cpu_time_counts_what_is_spent_inside_poll() {
-        let group = Group::new(Handle::current());
+        let group = group();
         group.spawn(async {
             let start = sys::thread_cpu_time();
             while sys::thread_cpu_time() - start < Duration::from_millis(30) {}

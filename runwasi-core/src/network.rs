@@ -1,0 +1,233 @@
+//! The network namespace of a sandbox. Opened by `bootstrap::start` and by the node daemon, given to engines.
+//!
+//! A shim that serves one pod enters its namespace in `main` ([`Entrance::enter`]). A process that serves many cannot:
+//! there, a sandbox with a namespace of its own has one *parked* thread ([`Network::parked`]) that holds it and sleeps. What must
+//! happen inside (opening a socket) happens on that thread, so no other ever is in a foreign namespace. Its tid is
+//! the pid that containerd is told, since users of that pid look for `/proc/<pid>/ns/net`: the CRI and `ctr run --cni` do.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use rustix::thread::{LinkNameSpaceType, gettid, move_into_link_name_space};
+
+use crate::{bundle::config, sys};
+
+/// A thread that only sleeps needs the least there is; the kernel's minimum is 16 KiB.
+const STACK: usize = 64 << 10;
+
+/// A network namespace that has been checked and is yet to be entered.
+#[derive(Debug)]
+pub enum Entrance {
+    /// The one this process is in.
+    Host,
+    /// One that does not exist yet.
+    New,
+    /// An open file of `/proc/<pid>/ns/net`, or a bind mount of one.
+    Opened(File),
+}
+
+/// Why a namespace cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The path in `config.json` is none.
+    #[error("linux.namespaces[network].path {path}: {source}")]
+    Path {
+        /// The path.
+        path: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It cannot be made or entered.
+    #[error("{what}: {source}")]
+    Enter {
+        /// What was tried.
+        what: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl Entrance {
+    /// Opens what `config.json` names, and checks that it is a network namespace.
+    pub fn open(network: &config::Network) -> Result<Self, NetworkError> {
+        match network {
+            config::Network::Host => Ok(Self::Host),
+            config::Network::New => Ok(Self::New),
+            config::Network::Path(path) => open(path)
+                .map(Self::Opened)
+                .map_err(|source| NetworkError::Path { path: path.display().to_string(), source }),
+        }
+    }
+
+    /// Makes it the calling thread's own; threads started later inherit it.
+    pub fn enter(self) -> Result<(), NetworkError> {
+        let failed = |what| move |source| NetworkError::Enter { what, source };
+        match self {
+            Self::Host => Ok(()),
+            Self::New => {
+                sys::unshare_network().map_err(failed("new network namespace"))?;
+                // As runc does. A new namespace has its loopback device down.
+                sys::set_loopback_up().map_err(failed("loopback device of the new network namespace"))
+            }
+            Self::Opened(namespace) => {
+                let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
+                entered.map_err(io::Error::from).map_err(failed("enter the network namespace"))
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // A FIFO in its place must not hang us.
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !sys::is_network_namespace(&opened)? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a network namespace"));
+    }
+    Ok(opened)
+}
+
+/// The network of a sandbox. Cheap to clone; a namespace of its own is left with the last clone.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// `None`: the one this process is in.
+    parked: Option<Arc<Parked>>,
+}
+
+#[derive(Debug)]
+struct Parked {
+    tid: u32,
+    /// What the thread is to do; it ends when this is dropped.
+    jobs: mpsc::Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl Network {
+    /// The one this process is in.
+    pub fn of_process() -> Self {
+        Self { parked: None }
+    }
+
+    /// A namespace held by a thread of its own; none for the host's. Blocks as long as it takes to start a thread.
+    pub fn parked(entrance: Entrance) -> Result<Self, NetworkError> {
+        if matches!(entrance, Entrance::Host) {
+            return Ok(Self::of_process());
+        }
+        let (jobs, todo) = mpsc::channel::<Job>();
+        let (entered, answer) = mpsc::sync_channel(1);
+        let park = move || {
+            let result = entrance.enter().map(|()| gettid().as_raw_nonzero().get().cast_unsigned());
+            let is_in = result.is_ok();
+            // The other end waits for it.
+            let _ = entered.send(result);
+            if is_in {
+                todo.iter().for_each(|job| job());
+            }
+        };
+        let failed = |source| NetworkError::Enter { what: "thread for the network namespace", source };
+        thread::Builder::new().name("network".into()).stack_size(STACK).spawn(park).map_err(failed)?;
+        let tid = answer.recv().map_err(|error| failed(io::Error::other(error)))??;
+        Ok(Self { parked: Some(Arc::new(Parked { tid, jobs })) })
+    }
+
+    /// What containerd is told as pid: `/proc/<pid>/ns/net` is this network. Never 0.
+    pub fn pid(&self) -> u32 {
+        self.parked.as_ref().map_or_else(std::process::id, |parked| parked.tid)
+    }
+
+    /// Calls `call` inside the namespace and waits for it. For one short system call that makes a socket: it must not
+    /// block, and whatever it opens is used from any thread later.
+    pub fn run<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        let Some(parked) = &self.parked else { return Ok(call()) };
+        let (sender, answer) = mpsc::sync_channel(1);
+        let gone = |_| io::Error::other("the thread of the network namespace is gone");
+        let job = move || {
+            // The other end waits for it.
+            let _ = sender.send(call());
+        };
+        parked.jobs.send(Box::new(job)).map_err(|_| gone(mpsc::RecvError))?;
+        answer.recv().map_err(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        net::{TcpListener, TcpStream, UdpSocket},
+        path::PathBuf,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    fn namespace_of(pid: u32) -> PathBuf {
+        fs::read_link(format!("/proc/{pid}/ns/net")).unwrap()
+    }
+
+    fn until_gone(pid: u32) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Path::new(&format!("/proc/self/task/{pid}")).exists() {
+            assert!(Instant::now() < deadline, "the parked thread stays");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_pid_of_a_new_network_leads_to_it_and_to_no_other() {
+        let (one, two) = (Network::parked(Entrance::New).unwrap(), Network::parked(Entrance::New).unwrap());
+        let host = namespace_of(std::process::id());
+        assert!(namespace_of(one.pid()) != host && namespace_of(two.pid()) != host);
+        assert_ne!(namespace_of(one.pid()), namespace_of(two.pid()));
+        assert_eq!(Network::parked(Entrance::Host).unwrap().pid(), std::process::id());
+        assert_eq!(namespace_of(gettid().as_raw_nonzero().get().cast_unsigned()), host, "this thread has not moved");
+        let tid = one.pid();
+        drop(one);
+        until_gone(tid);
+    }
+
+    #[test]
+    fn a_socket_made_inside_is_used_from_anywhere_and_reaches_only_the_inside() {
+        let (inside, other) = (Network::parked(Entrance::New).unwrap(), Network::parked(Entrance::New).unwrap());
+        let listener = inside.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = move || TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        assert!(inside.run(connect).unwrap().is_ok());
+        assert!(other.run(connect).unwrap().is_err());
+        assert!(connect().is_err(), "the host does not reach it either");
+        listener.accept().unwrap();
+    }
+
+    #[test]
+    fn a_hundred_networks_have_a_hundred_of_the_same_port() {
+        let networks: Vec<_> = (0..100).map(|_| Network::parked(Entrance::New).unwrap()).collect();
+        let bind = || UdpSocket::bind("127.0.0.1:5353");
+        let sockets: Vec<_> = networks.iter().map(|network| network.run(bind).unwrap().unwrap()).collect();
+        assert!(networks[0].run(bind).unwrap().is_err(), "taken");
+        drop(sockets);
+        networks[0].run(bind).unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_network_is_joined_by_its_path() {
+        let first = Network::parked(Entrance::New).unwrap();
+        let path = PathBuf::from(format!("/proc/{}/ns/net", first.pid()));
+        let second = Network::parked(Entrance::open(&config::Network::Path(path)).unwrap()).unwrap();
+        assert_ne!(first.pid(), second.pid());
+        assert_eq!(namespace_of(first.pid()), namespace_of(second.pid()));
+    }
+
+    #[test]
+    fn what_is_no_network_namespace_is_refused_with_its_path() {
+        for path in ["/nonexistent/net", "/dev/null", "/proc/self/ns/uts"] {
+            let error = Entrance::open(&config::Network::Path(path.into())).unwrap_err().to_string();
+            assert!(error.contains("linux.namespaces[network].path") && error.contains(path), "{error}");
+        }
+    }
+}
