@@ -6,7 +6,7 @@
 //! shim -namespace N -id I -address A [-bundle B] delete      remove what is left of a container, print how it ended
 //! ```
 
-use std::{env, ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
 
 use containerd_shim::Flags;
 
@@ -47,8 +47,33 @@ pub struct Invocation {
 ///
 /// Errors go to stderr, which containerd puts into the message that `ctr` prints.
 pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineError>) -> ExitCode {
+    run(about, |action, invocation| match action {
+        Action::Start => match bootstrap::start::start(invocation)? {
+            Started::Reply(reply) => Ok(reply),
+            // The server has nothing to say on stdout when it leaves.
+            Started::Server(handover) => bootstrap::serve::serve(invocation, handover, engine).map(|()| Vec::new()),
+        },
+        Action::Delete => bootstrap::delete::delete(invocation),
+    })
+}
+
+/// What containerd asks of a shim's program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Find or make the server of the container's group.
+    Start,
+    /// Remove what is left of a container.
+    Delete,
+}
+
+/// The `main` of a shim's program: parses containerd's command line, answers `-v` and `-info`, and prints what `act` gives,
+/// or its error.
+pub fn run<F: Display + From<BootstrapError>>(
+    about: About,
+    act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
+) -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    match run(&about, &arguments, engine) {
+    match answer(&about, &arguments, act).and_then(|answer| print(&answer).map_err(F::from)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The one place where an error of a shim is reported; nobody is left to tell if stderr is closed.
@@ -58,28 +83,33 @@ pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineEr
     }
 }
 
-fn run<E: Engine>(
+fn answer<F: From<BootstrapError>>(
     about: &About,
     arguments: &[OsString],
-    engine: impl FnOnce() -> Result<E, EngineError>,
-) -> Result<(), BootstrapError> {
+    act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
+) -> Result<Vec<u8>, F> {
     let flags = containerd_shim::parse(arguments).map_err(|error| BootstrapError::Arguments(error.to_string()))?;
     if flags.version {
-        return print(version(about).as_bytes());
+        return Ok(version(about).into_bytes());
     }
     if flags.info {
-        return print(&bootstrap::info::runtime_info(about)?);
+        return Ok(bootstrap::info::runtime_info(about)?);
     }
-    let action = flags.action.clone();
+    let action = Action::parse(&flags.action);
     let invocation = Invocation::check(flags)?;
-    match action.as_str() {
-        "start" => match bootstrap::start::start(&invocation)? {
-            Started::Reply(reply) => print(&reply),
-            Started::Server(handover) => bootstrap::serve::serve(&invocation, handover, engine),
-        },
-        "delete" => print(&bootstrap::delete::delete(&invocation)?),
-        "" => Err(BootstrapError::Arguments("no action: containerd calls this program with start or delete".into())),
-        other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),
+    act(action?, &invocation)
+}
+
+impl Action {
+    fn parse(word: &str) -> Result<Self, BootstrapError> {
+        match word {
+            "start" => Ok(Self::Start),
+            "delete" => Ok(Self::Delete),
+            "" => {
+                Err(BootstrapError::Arguments("no action: containerd calls this program with start or delete".into()))
+            }
+            other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),
+        }
     }
 }
 

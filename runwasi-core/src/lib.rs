@@ -35,7 +35,7 @@ pub mod image;
 pub mod instance;
 pub mod logging;
 pub mod network;
-mod present;
+pub mod present;
 pub mod process;
 pub mod resources;
 pub mod runtime;

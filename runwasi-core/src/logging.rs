@@ -20,7 +20,12 @@ pub fn to_containerd(debug: bool) {
 
 /// Logs to stderr. For programs that a person starts.
 pub fn to_stderr(debug: bool) {
-    install(level(debug), io::stderr);
+    to_stderr_at(level(debug));
+}
+
+/// Logs to stderr, which systemd puts into its journal. For daemons.
+pub fn to_stderr_at(level: LevelFilter) {
+    install(level, io::stderr);
 }
 
 fn level(debug: bool) -> LevelFilter {

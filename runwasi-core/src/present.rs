@@ -8,7 +8,7 @@ const HEAD: usize = 3072;
 const TAIL: usize = MAX - HEAD;
 
 /// The text, bounded and without the control characters that a terminal would obey.
-pub(crate) fn text(text: &str) -> String {
+pub fn text(text: &str) -> String {
     if text.len() <= MAX {
         return plain(text);
     }

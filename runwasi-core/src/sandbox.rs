@@ -153,6 +153,14 @@ impl Sandbox {
         Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
     }
 
+    /// Ends a container, whatever its state, and forgets it.
+    pub async fn end(&self, id: &Id) -> Result<(u32, Exit), SandboxError> {
+        if self.kill(id, "", Some(Signal::KILL)).await.is_ok() {
+            self.wait(id, "").await?;
+        }
+        self.delete(id, "").await
+    }
+
     /// Waits for a process's end; as many callers at once as like.
     pub async fn wait(&self, id: &Id, exec: &str) -> Result<Exit, SandboxError> {
         let process = self.view(id, exec)?.process;

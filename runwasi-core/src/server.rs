@@ -66,14 +66,15 @@ fn leave_if_unused(sandbox: &Sandbox) {
 /// How long nothing is accepted after an accept has failed: trying again at once would only burn the CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections as they come. ttrpc's own listener spins when the process is out of file descriptors.
-struct Accept {
+/// Connections of a listening socket as they come. ttrpc's own listener spins when the process is out of file descriptors.
+pub struct Accept {
     listener: UnixListener,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Accept {
-    fn new(listener: std::os::unix::net::UnixListener) -> std::io::Result<Self> {
+    /// On the Tokio runtime that is to watch the socket.
+    pub fn new(listener: std::os::unix::net::UnixListener) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self { listener: UnixListener::from_std(listener)?, pause: None })
     }

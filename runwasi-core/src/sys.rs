@@ -2,13 +2,14 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     time::Duration,
 };
 
 use rustix::{
     mount::MountAttrFlags,
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    process::Pid,
     thread::{UnshareFlags, unshare_unsafe},
     time::{ClockId, clock_gettime},
 };
@@ -31,14 +32,21 @@ pub enum Fork {
 
 /// `fork(2)`, refused when the process has more than one thread.
 pub fn fork() -> io::Result<Fork> {
+    Ok(match fork_with_pid()? {
+        Some(_) => Fork::Parent,
+        None => Fork::Child,
+    })
+}
+
+/// The same; the parent is told the child's pid.
+pub fn fork_with_pid() -> io::Result<Option<Pid>> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("a process with several threads cannot be forked"));
     }
     // SAFETY: this is the only thread, so the child misses none, and no lock is held by one that it misses.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Fork::Child),
-        _ => Ok(Fork::Parent),
+        child => Ok(Pid::from_raw(child)),
     }
 }
 
@@ -129,4 +137,19 @@ pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Resul
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes a file descriptor that this process was given by number: an argument, or systemd's. Refused if it is not open.
+pub fn adopt_fd(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 3 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is a standard stream"));
+    }
+    // SAFETY: only asks for its flags; a number that is no open fd is answered with EBADF.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and whoever gave us the number gave it to us alone.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(owned)
 }

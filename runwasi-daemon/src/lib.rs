@@ -1,1 +1,98 @@
-//! One wasm host for the whole node: the place of `containerd-wasmtimed` and its thin shim. Nothing is here yet.
+//! One wasm host for the whole node: the library of `containerd-wasmtimed` and of its thin shim. An integrator with another
+//! engine calls [`main`] and [`thin::main`] with it. The modules in the order a sandbox comes to life:
+//!
+//! | module | one thing |
+//! |---|---|
+//! | [`thin`] | the shim that containerd starts: asks the daemon, prints the socket, leaves |
+//! | [`manager`] | the API between the two, both ends |
+//! | [`config`] | the daemon's settings, validated before anything is opened |
+//! | [`serve`] | the daemon's life: sockets, signals, takeover, drain |
+//! | `guard` | the small parent process that systemd sees |
+//! | `ready` | readiness and socket activation |
+//! | `limits` | how many guests the system's limits allow |
+//! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
+//! | `bundle_roots` | where bundles may lie |
+//! | `sandboxes` | the living ones |
+//! | `containerds` | one event connection per containerd |
+//! | [`record`] | what is written down for successors and thin shims |
+
+mod bundle_roots;
+pub mod config;
+mod containerds;
+pub mod daemon;
+mod guard;
+mod limits;
+pub mod manager;
+mod ready;
+pub mod record;
+mod sandboxes;
+pub mod serve;
+pub mod thin;
+
+use std::{
+    env,
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use runwasi_core::{Engine, EngineError, cli::About, present, sys};
+
+use crate::{
+    config::{Command, Settings},
+    guard::Side,
+    manager::client::Client,
+    ready::Waiting,
+    serve::EngineSettings,
+};
+
+/// For the answer to `list`.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A complete node daemon. `engine` is called once, before any other thread exists.
+pub fn main<E: Engine>(about: About, engine: impl FnOnce(&EngineSettings) -> Result<E, EngineError>) -> ExitCode {
+    let done = match config::read(env::args_os().skip(1), |name| env::var_os(name)) {
+        Ok(Command::Serve(settings)) => serve(settings, engine),
+        Ok(Command::List { socket }) => list(&socket).and_then(|list| print(&list)),
+        Ok(Command::PrintConfig(toml)) => print(&toml),
+        Ok(Command::Version) => print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine)),
+        Ok(Command::Help) => print(config::HELP),
+        Err(error) => Err(error.into()),
+    };
+    done.unwrap_or_else(|error| {
+        // The one place where an error of the daemon is reported; nobody is left to tell if stderr is closed.
+        let _ = writeln!(io::stderr(), "containerd-wasmtimed: {}", present::text(&error.to_string()));
+        ExitCode::FAILURE
+    })
+}
+
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+fn serve<E: Engine>(settings: Settings, engine: impl FnOnce(&EngineSettings) -> Result<E, EngineError>) -> Outcome {
+    let activated = ready::activated()?;
+    let fd = settings.ready_fd.map(sys::adopt_fd).transpose()?;
+    let waiting = if settings.guard {
+        match guard::split(fd)? {
+            Side::Guard(code) => return Ok(code),
+            Side::Host(waiting) => waiting,
+        }
+    } else {
+        Waiting { fd, systemd: true }
+    };
+    serve::serve(settings, activated, waiting, engine)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(socket: &std::path::Path) -> Result<String, Box<dyn std::error::Error>> {
+    let list = Client::connect(socket, LIST_PATIENCE)?.list()?;
+    let lines = list.sandboxes.iter().map(|sandbox| {
+        format!("{} {} {} {} {}\n", sandbox.namespace, sandbox.group, sandbox.pid, sandbox.socket, sandbox.containers)
+    });
+    Ok(lines.collect())
+}
+
+fn print(text: &str) -> Outcome {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -48,6 +48,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// For a daemon that serves a node.
+    pub fn for_node(slots: u32, cache: Option<PathBuf>) -> Self {
+        Self { slots, cache, quantum: QUANTUM }
+    }
+
     /// For a shim that serves one pod.
     pub fn for_shim() -> Self {
         let cache = match env::var_os(CACHE_VARIABLE) {

@@ -1,16 +1,12 @@
 //! The action `delete`: removes what is left of a container and says how it ended. Works with the server dead, is idempotent,
 //! and is bounded: containerd gives it 5 s.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use containerd_shim_protos::protobuf::Message;
 use tokio::time::timeout;
 
-use super::{BootstrapError, io_error, socket, start::ADDRESS_FILE};
+use super::{BootstrapError, dialog, io_error, socket};
 use crate::{
     bundle::rootfs,
     cli::Invocation,
@@ -28,45 +24,51 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 const SIGKILL: u32 = 9;
 
+/// How a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The pid that was reported for it; 0 if it never got that far.
+    pub pid: u32,
+    /// Its exit status.
+    pub status: u32,
+}
+
 /// Cleans up; the answer is a protobuf `DeleteResponse` for stdout.
 pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
-    let bundle = &invocation.bundle;
-    let mut pid = read_pid(bundle);
-    let mut status = ExitStatus::KILLED.get();
-    if let Some(path) = read_address(bundle) {
+    let mut ended = None;
+    if let Some(path) = dialog::read_address(&invocation.bundle) {
         if socket::is_alive(&path) {
-            if let Some(ended) = end_container(&path, invocation)? {
-                (pid, status) = ended;
-            }
+            ended = end_container(&path, invocation)?;
         } else {
             socket::remove_if_dead(&path)?;
         }
     }
+    finish(&invocation.bundle, ended)
+}
+
+/// What needs no server: unmounts what may be left, and makes the answer; 137 if nothing better is known.
+pub fn finish(bundle: &Path, ended: Option<Ended>) -> Result<Vec<u8>, BootstrapError> {
     rootfs::unmount_leftovers(bundle);
+    let Ended { pid, status } =
+        ended.unwrap_or_else(|| Ended { pid: read_pid(bundle), status: ExitStatus::KILLED.get() });
     let mut response = convert::delete_response(pid, Exit::now(ExitStatus::KILLED));
     response.exit_status = status;
     response.write_to_bytes().map_err(|error| BootstrapError::Encode(error.to_string()))
 }
 
-/// The pid that was reported for the container; 0 if it never got that far.
 fn read_pid(bundle: &Path) -> u32 {
     fs::read_to_string(bundle.join(PID_FILE)).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
 }
 
-fn read_address(bundle: &Path) -> Option<PathBuf> {
-    let address = fs::read_to_string(bundle.join(ADDRESS_FILE)).ok()?;
-    Some(PathBuf::from(address.trim().strip_prefix("unix://")?))
-}
-
 /// The server lives: perhaps for the rest of the pod, perhaps it has lost its containerd. Only this container ends.
-fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<(u32, u32)>, BootstrapError> {
+fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<Ended>, BootstrapError> {
     let control = runtime::control().map_err(io_error("control runtime"))?;
     let ended = control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
     control.shutdown_background();
     Ok(ended.ok().and_then(Result::ok))
 }
 
-async fn end(path: &Path, id: &str) -> Result<(u32, u32), CallError> {
+async fn end(path: &Path, id: &str) -> Result<Ended, CallError> {
     let server = Containerd::connect(&path.display().to_string(), PATIENCE).await?;
     let ended = end_task(&server, id).await;
     // Also when the task is not there: a server that nobody uses must not stay. It leaves only if it is empty.
@@ -74,11 +76,12 @@ async fn end(path: &Path, id: &str) -> Result<(u32, u32), CallError> {
     ended
 }
 
-async fn end_task(server: &Containerd, id: &str) -> Result<(u32, u32), CallError> {
+async fn end_task(server: &Containerd, id: &str) -> Result<Ended, CallError> {
     // Not found means: deleted in the ordinary way, nothing to do.
     server.state(id).await?;
     if server.kill(id, SIGKILL).await.is_ok() {
         server.wait(id).await?;
     }
-    server.delete(id).await
+    let (pid, status) = server.delete(id).await?;
+    Ok(Ended { pid, status })
 }

@@ -4,6 +4,7 @@
 //! until the server accepts them.
 
 pub mod delete;
+pub mod dialog;
 pub mod info;
 pub mod serve;
 pub mod socket;
@@ -59,7 +60,7 @@ pub enum BootstrapError {
 }
 
 /// For `map_err`: names what was tried.
-fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> BootstrapError {
+pub(crate) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> BootstrapError {
     let what = what.into();
     move |source| BootstrapError::Io { what, source }
 }

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
+    os::fd::OwnedFd,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt},
         net::UnixListener,
@@ -43,6 +44,11 @@ pub fn path(directory: Option<&str>, address: &str, namespace: &str, group: &str
     Ok(path)
 }
 
+/// A socket's path as an address.
+pub fn address(path: &Path) -> String {
+    format!("unix://{}", path.display())
+}
+
 /// What `start` finds under a socket's name.
 pub enum Bound {
     /// Nothing, or a dead one: a new socket, listening, mode 0600.
@@ -66,7 +72,8 @@ pub fn bind_or_join(path: &Path) -> Result<Bound, BootstrapError> {
     Ok(Bound::New(listener))
 }
 
-fn listener(path: &Path) -> io::Result<UnixListener> {
+/// A listening socket of mode 0600 at `path`, where nothing may be.
+pub fn listener(path: &Path) -> io::Result<UnixListener> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // Before `bind`, which gives the file the mode of the socket: nobody can connect in between.
     fchmod(&socket, Mode::from(0o600))?;
@@ -92,6 +99,17 @@ pub fn is_alive(path: &Path) -> bool {
     matches!(look_at(path), Ok(Seen::Alive))
 }
 
+/// The process that listens there, as it was when it began to. Never waits.
+pub fn peer(path: &Path) -> Option<i32> {
+    let socket = unconnected().ok()?;
+    connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
+    Some(rustix::net::sockopt::socket_peercred(&socket).ok()?.pid.as_raw_nonzero().get())
+}
+
+fn unconnected() -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+}
+
 /// What is behind a path.
 enum Seen {
     Alive,
@@ -103,8 +121,7 @@ enum Seen {
 /// Never waits: a server whose backlog is full (`EAGAIN`) is alive.
 fn look_at(path: &Path) -> io::Result<Seen> {
     use rustix::io::Errno;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket = unconnected()?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         Ok(()) | Err(Errno::AGAIN) => Ok(Seen::Alive),
         Err(Errno::CONNREFUSED) => Ok(Seen::Dead),
@@ -127,6 +144,12 @@ impl Own {
     /// The file that `listener` is bound to; `None` if it is gone already.
     pub fn of(listener: &UnixListener) -> Option<Self> {
         let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
+        Self::at(&path)
+    }
+
+    /// The socket's file at `path`, where it was renamed to after it was bound.
+    pub fn at(path: &Path) -> Option<Self> {
+        let path = path.to_owned();
         let inode = inode(&path)?;
         Some(Self { path, inode, removed: AtomicBool::new(false) })
     }

@@ -132,6 +132,11 @@ impl Config {
         Self::from_spec(&spec).map_err(|(field, reason)| ConfigError::Field { path, field, reason })
     }
 
+    /// What the container is grouped by: the id of its pod, or its own.
+    pub fn group<'a>(&'a self, id: &'a Id) -> &'a Id {
+        self.pod.as_ref().unwrap_or(id)
+    }
+
     fn from_spec(spec: &Spec) -> Result<Self, Wrong> {
         let annotations = spec.annotations().clone().unwrap_or_default();
         let kind = container_kind(&annotations)?;

@@ -1,0 +1,273 @@
+//! The command line: flags and the word `list`. Called by [`read`](super::read).
+
+use std::{ffi::OsString, path::Path};
+
+use lexopt::{Arg, Parser};
+
+use super::{
+    ConfigError,
+    layer::{Key, Layer, number, text},
+};
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+usage: containerd-wasmtimed [FLAGS]                               serve
+       containerd-wasmtimed list [--config FILE] [--socket PATH]  print the sandboxes of the daemon at this socket,
+                                                                  a line each: NAMESPACE GROUP PID SOCKET CONTAINERS
+
+One wasm host for the whole node; containerd reaches it as the runtime io.containerd.wasmtimed.v1.
+
+flag, key of the file, environment variable, default:
+  --config FILE        the file with settings, TOML; at most 1 MiB
+                       CONTAINERD_WASMTIMED_CONFIG; /etc/containerd-wasmtimed.toml, if it is there
+  --socket PATH        the manager socket; its directory is the daemon's own. The thin shim reads no file: another
+                       socket than the default must be in the variable, in containerd's environment
+                       socket; CONTAINERD_WASMTIMED_SOCKET; /run/io.containerd.wasmtime.v1/manager.sock
+  --bundle-root DIR    bundles must lie below it; may be repeated
+                       bundle-roots = [\"DIR\", ...]; CONTAINERD_WASMTIMED_BUNDLE_ROOTS=DIR:...; /run
+  --grace SECONDS      how long guests have to end when the daemon leaves, 0 to 3600
+                       grace; CONTAINERD_WASMTIMED_GRACE; 30
+  --slots N            how many guests there is room for, 1 to 100000
+                       slots; CONTAINERD_WASMTIMED_SLOTS; as many as RLIMIT_NOFILE and vm.max_map_count allow
+  --cache DIR|off      where compiled code is kept
+                       cache; CONTAINERD_WASMTIMED_CACHE; /var/cache/runwasi
+  --log-level LEVEL    error, warn, info, debug or trace
+                       log-level; CONTAINERD_WASMTIMED_LOG_LEVEL; info
+
+flags only:
+  --ready-fd N         write \"ready\" to this open fd (3 or more) and close it, when serving
+  --guard              leave a small parent process, for systemd
+  --print-config       print the settings as a file, and leave
+  -v, --version        -h, --help
+
+A flag wins over the environment, the environment over the file. All of them are checked before anything is served.
+Paths are absolute, except that of the file.
+";
+
+/// What the command line says.
+pub(super) enum Asked {
+    Version,
+    Help,
+    /// Something for which settings are needed.
+    Settings(Line),
+}
+
+/// The flags, checked one by one; the settings among them are one layer.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) layer: Layer,
+    pub(super) config: Option<OsString>,
+    pub(super) ready_fd: Option<i32>,
+    pub(super) guard: bool,
+    pub(super) print: bool,
+    pub(super) list: bool,
+    /// The flags that were there.
+    seen: Vec<&'static str>,
+}
+
+/// Reads the arguments, which come without the program's name.
+pub(super) fn parse(arguments: Vec<OsString>) -> Result<Asked, ConfigError> {
+    let mut parser = Parser::from_args(arguments);
+    let mut line = Line::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Short('v') | Arg::Long("version") => return Ok(Asked::Version),
+            Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Help),
+            Arg::Long(name) => match flag(name) {
+                Some(flag) => line.take(flag, &mut parser)?,
+                None => return Err(unknown(format!("--{name}"))),
+            },
+            Arg::Value(word) if word == "list" && !line.list => line.list = true,
+            Arg::Value(word) => return Err(unknown(format!("{word:?}"))),
+            Arg::Short(letter) => return Err(unknown(format!("-{letter}"))),
+        }
+    }
+    line.check()?;
+    Ok(Asked::Settings(line))
+}
+
+/// A flag other than those that print and leave.
+#[derive(Clone, Copy)]
+enum Flag {
+    Set(Key),
+    Config,
+    ReadyFd,
+    Guard,
+    PrintConfig,
+}
+
+/// The flag of this name, which is without its dashes.
+fn flag(name: &str) -> Option<Flag> {
+    match name {
+        "config" => Some(Flag::Config),
+        "ready-fd" => Some(Flag::ReadyFd),
+        "guard" => Some(Flag::Guard),
+        "print-config" => Some(Flag::PrintConfig),
+        _ => Key::ALL.into_iter().find(|key| key.flag().strip_prefix("--") == Some(name)).map(Flag::Set),
+    }
+}
+
+impl Flag {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Set(key) => key.flag(),
+            Self::Config => "--config",
+            Self::ReadyFd => "--ready-fd",
+            Self::Guard => "--guard",
+            Self::PrintConfig => "--print-config",
+        }
+    }
+}
+
+impl Line {
+    fn take(&mut self, flag: Flag, parser: &mut Parser) -> Result<(), ConfigError> {
+        let origin = flag.name();
+        let wrong = |reason| ConfigError::Value { origin, reason };
+        if self.seen.contains(&origin) && !matches!(flag, Flag::Set(Key::BundleRoots)) {
+            return Err(wrong("is given twice".to_owned()));
+        }
+        self.seen.push(origin);
+        let mut value = || parser.value().map_err(|_| wrong("needs a value".to_owned()));
+        match flag {
+            Flag::Set(key) => text(value()?).and_then(|value| self.layer.set(key, &value)).map_err(wrong)?,
+            Flag::Config => self.config = Some(value()?),
+            Flag::ReadyFd => self.ready_fd = Some(text(value()?).and_then(|value| open_fd(&value)).map_err(wrong)?),
+            Flag::Guard => self.guard = true,
+            Flag::PrintConfig => self.print = true,
+        }
+        Ok(())
+    }
+
+    /// `list` needs the socket, and where to find it.
+    fn check(&self) -> Result<(), ConfigError> {
+        let needed = [Flag::Config.name(), Key::Socket.flag()];
+        match self.seen.iter().find(|flag| self.list && !needed.contains(flag)) {
+            Some(origin) => Err(ConfigError::Value { origin, reason: "is not for `list`".to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An fd that is open now, before we open any: a wrong number could later be that of a connection, and `ready` would go
+/// to a stranger. Standard streams are no choice, as the fd is closed.
+fn open_fd(value: &str) -> Result<i32, String> {
+    let fd = number(value, 0..=i32::MAX.unsigned_abs(), "")?.cast_signed();
+    if fd < 3 {
+        return Err(format!("{fd} is a standard stream; 3 or more is needed"));
+    }
+    match Path::new("/proc/self/fd").join(fd.to_string()).symlink_metadata() {
+        Ok(_) => Ok(fd),
+        Err(_) => Err(format!("{fd} is not open")),
+    }
+}
+
+fn unknown(word: String) -> ConfigError {
+    ConfigError::Unknown { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::fd::AsRawFd, os::unix::ffi::OsStringExt, time::Duration};
+
+    use super::*;
+
+    fn line(arguments: &[&str]) -> Result<Line, String> {
+        match parse(arguments.iter().map(OsString::from).collect()) {
+            Ok(Asked::Settings(line)) => Ok(line),
+            Ok(_) => panic!("{arguments:?} asks for no settings"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn refusal(arguments: &[&str]) -> String {
+        line(arguments).expect_err("these arguments are wrong")
+    }
+
+    #[test]
+    fn values_follow_their_flags_or_an_equals_sign() {
+        let spaced = line(&["--grace", "5", "--cache", "off", "--guard"]).unwrap();
+        let joined = line(&["--grace=5", "--cache=off", "--guard"]).unwrap();
+        assert_eq!(spaced.layer, joined.layer);
+        assert_eq!(spaced.layer.grace, Some(Duration::from_secs(5)));
+        assert!(spaced.guard && joined.guard && !spaced.print);
+    }
+
+    #[test]
+    fn bundle_roots_add_up() {
+        let line = line(&["--bundle-root", "/a", "--bundle-root=/b"]).unwrap();
+        assert_eq!(line.layer.bundle_roots, Some(vec!["/a".into(), "/b".into()]));
+    }
+
+    #[test]
+    fn a_refusal_names_the_flag() {
+        for (arguments, error) in [
+            (&["--grace", "99999"][..], "--grace: 99999 is not between 0 and 3600 (seconds)"),
+            (&["--grace"], "--grace: needs a value"),
+            (&["--grace=1", "--grace=1"], "--grace: is given twice"),
+            (&["--guard=yes"], r#"unexpected argument for option '--guard': "yes""#),
+            (&["--bundle-root", ""], "--bundle-root: is empty"),
+            (&["--frobnicate"], "--frobnicate: unknown; --help shows what there is"),
+            (&["-x"], "-x: unknown; --help shows what there is"),
+            (&["serve"], r#""serve": unknown; --help shows what there is"#),
+            (&["list", "list"], r#""list": unknown; --help shows what there is"#),
+            (&["list", "--grace", "3"], "--grace: is not for `list`"),
+            (&["--print-config", "list"], "--print-config: is not for `list`"),
+        ] {
+            assert_eq!(refusal(arguments), error);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf_8_is_refused() {
+        let arguments = vec!["--cache".into(), OsString::from_vec(b"/\xff".to_vec())];
+        let error = parse(arguments).err().unwrap().to_string();
+        assert_eq!(error, r#"--cache: "/\xFF" is not UTF-8"#);
+    }
+
+    #[test]
+    fn help_and_version_ask_for_nothing_else() {
+        for (word, version) in [("-v", true), ("--version", true), ("-h", false), ("--help", false)] {
+            let asked = parse(vec!["--guard".into(), word.into()]).unwrap();
+            assert!(matches!(asked, Asked::Version) == version && matches!(asked, Asked::Help) != version);
+        }
+    }
+
+    #[test]
+    fn the_ready_fd_is_open_and_no_standard_stream() {
+        let file = File::open("/dev/null").unwrap();
+        let fd = file.as_raw_fd();
+        assert_eq!(line(&["--ready-fd", &fd.to_string()]).unwrap().ready_fd, Some(fd));
+        assert_eq!(refusal(&["--ready-fd", "1"]), "--ready-fd: 1 is a standard stream; 3 or more is needed");
+        assert_eq!(refusal(&["--ready-fd", "1000000"]), "--ready-fd: 1000000 is not open");
+        assert!(refusal(&["--ready-fd", "-1"]).starts_with("--ready-fd: -1 is not between 0 and"));
+        assert!(refusal(&["--ready-fd", "2147483648"]).starts_with("--ready-fd: 2147483648 is not between 0 and"));
+    }
+
+    #[test]
+    fn help_names_every_flag_key_and_variable() {
+        for key in Key::ALL {
+            assert!(HELP.contains(&format!("  {} ", key.flag())), "{}", key.flag());
+            assert!(HELP.contains(&format!(" {}", key.name())), "{}", key.name());
+            assert!(HELP.contains(&format!(" {}", key.variable())), "{}", key.variable());
+        }
+        for flag in [Flag::Config, Flag::ReadyFd, Flag::Guard, Flag::PrintConfig] {
+            assert!(HELP.contains(&format!("  {} ", flag.name())), "{}", flag.name());
+        }
+    }
+
+    #[test]
+    fn help_names_the_defaults() {
+        let default = crate::config::Settings::default();
+        for text in [
+            crate::config::DEFAULT_FILE,
+            crate::config::CONFIG_VARIABLE,
+            &default.socket.to_string_lossy(),
+            &format!("; {}\n", default.bundle_roots[0].display()),
+            &format!("; {}\n", default.grace.as_secs()),
+            &format!("; {}\n", default.cache.unwrap().display()),
+            &format!("; {}\n", default.log_level),
+        ] {
+            assert!(HELP.contains(text), "{text}");
+        }
+    }
+}

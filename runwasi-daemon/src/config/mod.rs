@@ -1,0 +1,152 @@
+//! The settings of `containerd-wasmtimed`: command line, environment and a TOML file become one [`Command`], or an
+//! error that names where the wrong value stands. Called by the daemon's `main` before it opens anything; the thin shim
+//! asks only for [`client_socket`].
+//!
+//! | flag | key of the file | environment variable | unit | default |
+//! |---|---|---|---|---|
+//! | `--config FILE` | | `CONTAINERD_WASMTIMED_CONFIG` | path | `/etc/containerd-wasmtimed.toml`, if it is there |
+//! | `--socket PATH` | `socket` | `CONTAINERD_WASMTIMED_SOCKET` | absolute path | [`DEFAULT_SOCKET`] |
+//! | `--bundle-root DIR` ... | `bundle-roots`, array | `CONTAINERD_WASMTIMED_BUNDLE_ROOTS`, `:` between | absolute paths | [`DEFAULT_BUNDLE_ROOT`] |
+//! | `--grace SECONDS` | `grace`, integer | `CONTAINERD_WASMTIMED_GRACE` | seconds, 0 to 3600 | [`DEFAULT_GRACE`] |
+//! | `--slots N` | `slots`, integer | `CONTAINERD_WASMTIMED_SLOTS` | guests, 1 to 100000 | by the system's limits |
+//! | `--cache DIR\|off` | `cache` | `CONTAINERD_WASMTIMED_CACHE` | absolute path or `off` | [`DEFAULT_CACHE`] |
+//! | `--log-level L` | `log-level` | `CONTAINERD_WASMTIMED_LOG_LEVEL` | error, warn, info, debug, trace | info |
+//! | `--ready-fd N` | | | open fd, 3 or more | none |
+//! | `--guard` | | | | off |
+//!
+//! A flag wins over the environment, the environment over the file, the file over the default; a list replaces a list,
+//! nothing is merged. What is overridden must be right, too: a wrong line of the file would otherwise wait for the day
+//! when somebody takes a flag away. An empty variable is an empty value, and wrong.
+//!
+//! ```text
+//! arguments ─▶ Line ──┐
+//! environment ─▶ Layer ┼─▶ merged, over the defaults ─▶ Settings
+//! file ─▶ Layer ──────┘
+//! ```
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use arguments::{Asked, Line};
+use file::Named;
+use layer::{Key, Layer};
+
+mod arguments;
+mod error;
+mod file;
+mod layer;
+mod settings;
+
+pub use arguments::HELP;
+pub use error::ConfigError;
+pub use settings::Settings;
+
+/// Where the manager API is, if nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
+
+/// The file that is read if none is named. It need not be there.
+pub const DEFAULT_FILE: &str = "/etc/containerd-wasmtimed.toml";
+
+/// Where bundles may lie: containerd's state directory is below it.
+pub const DEFAULT_BUNDLE_ROOT: &str = "/run";
+
+/// How long guests have to end when the daemon leaves.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// Where compiled code is kept; the per-pod shims' directory, so that both modes share it.
+pub const DEFAULT_CACHE: &str = "/var/cache/runwasi";
+
+/// Names the file.
+pub const CONFIG_VARIABLE: &str = "CONTAINERD_WASMTIMED_CONFIG";
+
+/// Names the manager socket, for the daemon and for the thin shim.
+pub const SOCKET_VARIABLE: &str = "CONTAINERD_WASMTIMED_SOCKET";
+
+/// Names the directories below which bundles may lie, with colons between.
+pub const BUNDLE_ROOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_BUNDLE_ROOTS";
+
+/// The grace in seconds.
+pub const GRACE_VARIABLE: &str = "CONTAINERD_WASMTIMED_GRACE";
+
+/// How many guests the engine has room for.
+pub const SLOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_SLOTS";
+
+/// The directory of compiled code, or `off`.
+pub const CACHE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE";
+
+/// What is logged.
+pub const LOG_LEVEL_VARIABLE: &str = "CONTAINERD_WASMTIMED_LOG_LEVEL";
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve with these settings.
+    Serve(Settings),
+    /// Print the sandboxes of the daemon at this manager socket.
+    List {
+        /// Its path, absolute.
+        socket: PathBuf,
+    },
+    /// Print the settings: TOML that [`read`] makes the same settings of.
+    PrintConfig(String),
+    /// Print the version.
+    Version,
+    /// Print [`HELP`].
+    Help,
+}
+
+/// Reads all sources. `arguments` come without the program's name.
+pub fn read(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, ConfigError> {
+    read_from(arguments.into_iter().collect(), &environment, Path::new(DEFAULT_FILE))
+}
+
+/// The manager socket as clients find it, who read no file: the variable's, else the default.
+pub fn client_socket(environment: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
+    let mut layer = Layer::default();
+    layer.set_variable(Key::Socket, &environment)?;
+    Ok(Settings::of(layer).socket)
+}
+
+fn read_from(
+    arguments: Vec<OsString>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    default_file: &Path,
+) -> Result<Command, ConfigError> {
+    let line = match arguments::parse(arguments)? {
+        Asked::Version => return Ok(Command::Version),
+        Asked::Help => return Ok(Command::Help),
+        Asked::Settings(line) => line,
+    };
+    // A file that somebody is just editing must not keep others from asking a daemon they can name.
+    if let (true, Some(socket)) = (line.list, &line.layer.socket) {
+        return Ok(Command::List { socket: socket.clone() });
+    }
+    let variables = Layer::from_environment(environment)?;
+    let file = match (&line.config, environment(CONFIG_VARIABLE)) {
+        (Some(path), _) => file::load(Named { path, by: "--config" })?,
+        (None, Some(path)) => file::load(Named { path: &path, by: CONFIG_VARIABLE })?,
+        (None, None) => file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?,
+    };
+    Ok(command(line, variables, file))
+}
+
+fn command(line: Line, variables: Layer, file: Layer) -> Command {
+    let merged = line.layer.or(variables).or(file);
+    let settings = Settings { ready_fd: line.ready_fd, guard: line.guard, ..Settings::of(merged) };
+    if line.list {
+        Command::List { socket: settings.socket }
+    } else if line.print {
+        Command::PrintConfig(settings.to_toml())
+    } else {
+        Command::Serve(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! The daemon's state: one engine, one guest runtime, and the sandboxes. Called by `manager::server`; made by `serve`.
+
+use std::{
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use runwasi_core::{
+    Engine, Id,
+    bootstrap::{
+        BootstrapError,
+        delete::Ended,
+        dialog,
+        socket::{self, Bound, Own},
+    },
+    bundle::config::Config,
+    id::IdError,
+    network::{Entrance, Network, NetworkError},
+    runtime::Guests,
+    sandbox::{Host, Sandbox, SandboxError},
+    server,
+    shutdown::Tasks,
+};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bundle_roots,
+    config::Settings,
+    containerds::Containerds,
+    manager::messages::{ConnectRequest, CreateRequest, DeleteRequest, SandboxEntry},
+    record::{Owner, Record, RecordError, StateDirectory},
+    sandboxes::{Living, Sandboxes},
+};
+
+/// Replies and events need some time, whatever the guests are given.
+pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(4);
+
+/// One wasm host for many sandboxes.
+pub struct Daemon {
+    settings: Settings,
+    engine: Arc<dyn Engine>,
+    guests: Guests,
+    /// The serving of every sandbox, event queues, and the manager's own.
+    tasks: Tasks,
+    state: StateDirectory,
+    owner: Owner,
+    containerds: Containerds,
+    sandboxes: Sandboxes,
+    /// No new sandboxes: a successor makes them, or nobody does any more.
+    retired: CancellationToken,
+}
+
+/// Why the daemon refuses, or fails.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// An id is not allowed.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The bundle is none, or not where bundles may be.
+    #[error("bundle {bundle}: {reason}")]
+    Bundle {
+        /// The path as given.
+        bundle: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The bundle's config or the sandbox's socket cannot be used.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The bundle's network cannot be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The sandbox cannot be written down.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The sandbox refuses.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The daemon takes no new sandboxes any more.
+    #[error("this daemon (pid {}) is leaving and takes no new sandboxes", std::process::id())]
+    Leaving,
+    /// The sandbox's socket is served by somebody else.
+    #[error("socket {} is served by another process{owner}, not by this daemon", socket.display())]
+    Squatted {
+        /// The socket.
+        socket: PathBuf,
+        /// Its pid, in parentheses, if that is known.
+        owner: String,
+    },
+    /// There is no such sandbox.
+    #[error("no sandbox {group} in namespace {namespace}")]
+    NotFound {
+        /// containerd's namespace.
+        namespace: String,
+        /// The pod's id, or the container's.
+        group: String,
+    },
+    /// A task of the daemon did not come back.
+    #[error("{what}: {reason}")]
+    Lost {
+        /// Which.
+        what: &'static str,
+        /// What is known.
+        reason: String,
+    },
+}
+
+/// What a `Create` asks for, checked.
+struct Wanted {
+    namespace: Id,
+    group: Id,
+    socket: PathBuf,
+    ttrpc_address: String,
+    entrance: Entrance,
+}
+
+impl Daemon {
+    /// A daemon without sandboxes. Its tasks stop when it has retired and the last sandbox is gone.
+    pub fn new(
+        settings: Settings,
+        engine: Arc<dyn Engine>,
+        guests: Guests,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>, RecordError> {
+        let state = StateDirectory::of(&settings.socket);
+        let owner = Owner::this(&state)?;
+        let (containerds, sandboxes, retired) = Default::default();
+        Ok(Arc::new(Self { settings, engine, guests, tasks, state, owner, containerds, sandboxes, retired }))
+    }
+
+    /// The address and pid of the sandbox that a container belongs to; makes it if it is not there.
+    pub(crate) async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<(String, u32), DaemonError> {
+        let roots = self.settings.bundle_roots.clone();
+        let wanted = blocking("check the bundle", move || Wanted::check(&request, &roots)).await??;
+        let socket = wanted.socket.clone();
+        if self.retired.is_cancelled() && self.sandboxes.get(&socket).is_none() {
+            return Err(DaemonError::Leaving);
+        }
+        let living = self.sandboxes.get_or_make(&socket, self.make(wanted)).await?;
+        Ok((socket::address(&socket), living.sandbox.pid()))
+    }
+
+    async fn make(self: &Arc<Self>, wanted: Wanted) -> Result<Arc<Living>, DaemonError> {
+        let (state, owner) = (self.state.clone(), self.owner.clone());
+        let open = move || open(wanted, &state, owner);
+        let Opened { listener, own, network, record, namespace, group, ttrpc_address } =
+            blocking("open the sandbox", open).await??;
+        let tasks = Tasks::new(self.settings.grace.max(LEAST_GRACE));
+        let sandbox = Sandbox::new(Host {
+            engine: self.engine.clone(),
+            publisher: self.containerds.publisher(&ttrpc_address, &namespace, &self.tasks),
+            guests: self.guests.clone(),
+            tasks,
+            network,
+        });
+        tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
+        let living = Arc::new(Living { sandbox, namespace, group, own, record });
+        self.tasks.spawn(self.clone().serve(listener, living.clone()));
+        Ok(living)
+    }
+
+    /// Serves a sandbox to its end, and removes everything of it.
+    async fn serve(self: Arc<Self>, listener: UnixListener, living: Arc<Living>) {
+        let tasks = living.sandbox.tasks().clone();
+        let (daemon, leaving) = (self.clone(), living.clone());
+        tasks.spawn(async move {
+            leaving.sandbox.tasks().stopped().await;
+            // First thing: from then on a `Create` for the same group makes a new sandbox.
+            daemon.remove(&leaving).await;
+        });
+        if let Err(error) = server::serve(listener, living.sandbox.clone()).await {
+            tracing::error!(%error, socket = %living.record.socket.display(), "a sandbox is not served");
+        }
+        tasks.stop();
+        tasks.drained().await;
+        tracing::info!(namespace = %living.namespace, group = %living.group, "sandbox is gone");
+        self.stop_if_done();
+    }
+
+    async fn remove(&self, living: &Arc<Living>) {
+        self.sandboxes.forget(living);
+        let (state, removed) = (self.state.clone(), living.clone());
+        let remove = move || -> Result<(), DaemonError> {
+            if let Some(own) = &removed.own {
+                own.remove()?;
+            }
+            Ok(state.remove(&removed.record)?)
+        };
+        if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed) {
+            tracing::error!(%error, "something of a sandbox stays behind");
+        }
+    }
+
+    /// The address and pid of a sandbox that is there.
+    pub(crate) fn connect(&self, request: &ConnectRequest) -> Result<(String, u32), DaemonError> {
+        let namespace = Id::parse("namespace", &request.namespace)?;
+        let group = Id::parse("sandbox id", &request.group)?;
+        let socket = socket::path(None, &request.containerd_address, namespace.as_str(), group.as_str())?;
+        let not_found = || DaemonError::NotFound { namespace: namespace.to_string(), group: group.to_string() };
+        let living = self.sandboxes.get(&socket).ok_or_else(not_found)?;
+        Ok((socket::address(&socket), living.sandbox.pid()))
+    }
+
+    /// Ends and forgets a container; `None` if there is no such. A sandbox that is left empty ends, too.
+    pub(crate) async fn delete(&self, request: &DeleteRequest) -> Result<Option<Ended>, DaemonError> {
+        let namespace = Id::parse("namespace", &request.namespace)?;
+        let id = Id::parse("container id", &request.id)?;
+        let Some(living) = self.find(&namespace, &id, request) else { return Ok(None) };
+        let ended = match living.sandbox.end(&id).await {
+            Ok((pid, exit)) => Some(Ended { pid, status: exit.status.get() }),
+            Err(SandboxError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if living.sandbox.is_empty() {
+            living.sandbox.tasks().stop();
+        }
+        Ok(ended)
+    }
+
+    /// By its socket, which the bundle names; else the sandbox of that containerd that has such a container or is called so.
+    fn find(&self, namespace: &Id, id: &Id, request: &DeleteRequest) -> Option<Arc<Living>> {
+        if !request.socket.is_empty() {
+            return self.sandboxes.get(Path::new(&request.socket));
+        }
+        let own = socket::path(None, &request.containerd_address, namespace.as_str(), id.as_str()).ok()?;
+        self.sandboxes.get(&own)
+    }
+
+    /// All sandboxes.
+    pub(crate) fn list(&self) -> Vec<SandboxEntry> {
+        let all = self.sandboxes.all();
+        let entry = |living: &Arc<Living>| SandboxEntry {
+            namespace: living.namespace.to_string(),
+            group: living.group.to_string(),
+            pid: living.sandbox.pid(),
+            socket: living.record.socket.display().to_string(),
+            containers: u32::try_from(living.sandbox.count()).unwrap_or(u32::MAX),
+        };
+        all.iter().map(entry).collect()
+    }
+
+    /// Takes no new sandboxes from now on, and leaves when the last one is gone.
+    pub(crate) fn retire(&self) {
+        if !self.retired.is_cancelled() {
+            tracing::info!(sandboxes = self.sandboxes.all().len(), "retired: leaving with the last sandbox");
+        }
+        self.retired.cancel();
+        self.stop_if_done();
+    }
+
+    /// Resolves when it has retired.
+    pub(crate) async fn retired(&self) {
+        self.retired.cancelled().await;
+    }
+
+    /// Ends all sandboxes: their guests get SIGTERM, after half the grace SIGKILL. The answer is how many there were.
+    pub(crate) fn drain(&self) -> usize {
+        self.retired.cancel();
+        let all = self.sandboxes.all();
+        for living in &all {
+            living.sandbox.tasks().stop();
+        }
+        self.stop_if_done();
+        all.len()
+    }
+
+    /// How many sandboxes there are.
+    pub(crate) fn count(&self) -> usize {
+        self.sandboxes.all().len()
+    }
+
+    fn stop_if_done(&self) {
+        if self.retired.is_cancelled() && self.sandboxes.is_empty() {
+            self.tasks.stop();
+        }
+    }
+}
+
+impl Wanted {
+    /// Does what can be known to fail first, and writes the address into the bundle. Blocks.
+    fn check(request: &CreateRequest, roots: &[PathBuf]) -> Result<Self, DaemonError> {
+        let namespace = Id::parse("namespace", &request.namespace)?;
+        let id = Id::parse("container id", &request.id)?;
+        let group = Id::parse("sandbox id", &request.group)?;
+        let bundle = bundle_roots::check(&request.bundle, roots)?;
+        let config = Config::load(&bundle).map_err(BootstrapError::from)?;
+        if *config.group(&id) != group {
+            let reason = format!("config.json belongs to the sandbox {}, not to {group}", config.group(&id));
+            return Err(DaemonError::Bundle { bundle: request.bundle.clone(), reason });
+        }
+        let entrance = Entrance::open(&config.network)?;
+        let directory = Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
+        let socket = socket::path(directory, &request.containerd_address, namespace.as_str(), group.as_str())?;
+        dialog::write_address(&bundle, &socket::address(&socket))?;
+        Ok(Self { namespace, group, socket, ttrpc_address: request.ttrpc_address.clone(), entrance })
+    }
+}
+
+/// What the system has given for a sandbox.
+struct Opened {
+    listener: UnixListener,
+    own: Option<Own>,
+    network: Network,
+    record: Record,
+    namespace: Id,
+    group: Id,
+    ttrpc_address: String,
+}
+
+/// Binds the socket, parks in the network, writes the record. Blocks.
+fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
+    let Wanted { namespace, group, socket, ttrpc_address, entrance } = wanted;
+    let network = Network::parked(entrance)?;
+    let Bound::New(listener) = socket::bind_or_join(&socket)? else {
+        let owner = socket::peer(&socket).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        return Err(DaemonError::Squatted { socket, owner });
+    };
+    let own = Own::of(&listener);
+    let record = Record { owner, socket, namespace: namespace.to_string(), group: group.to_string() };
+    if let Err(error) = state.write(&record) {
+        // A sandbox that nobody could find after a takeover.
+        let _ = own.map(|own| own.remove());
+        return Err(error.into());
+    }
+    Ok(Opened { listener, own, network, record, namespace, group, ttrpc_address })
+}
+
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DaemonError> {
+    spawn_blocking(work).await.map_err(|error| DaemonError::Lost { what, reason: error.to_string() })
+}

@@ -1,0 +1,42 @@
+//! What the system lets the daemon have: file descriptors and memory maps, and so guests. Used by `serve`.
+
+use std::{fs, io};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// More are never asked for: a pool costs half a kilobyte of memory a slot.
+const MOST_SLOTS: u64 = 20_000;
+/// Fewer are no daemon.
+const LEAST_SLOTS: u64 = 100;
+/// File descriptors of a running guest: the one of its root file system.
+const FDS_PER_GUEST: u64 = 1;
+/// Maps of a guest: its memory and stack each split the pool's map in three.
+const MAPS_PER_GUEST: u64 = 4;
+/// Kept for everything that is no guest.
+const RESERVE: u64 = 1000;
+
+/// Raises the soft limit of open files to the hard one. The answer is the limit.
+pub(crate) fn raise_open_files() -> io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let highest = limit.maximum.unwrap_or(u64::MAX);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(highest)
+}
+
+/// How many guests fit into these limits.
+pub(crate) fn slots(open_files: u64) -> u32 {
+    slots_within(open_files, max_map_count())
+}
+
+/// `vm.max_map_count`, maps of one process; the kernel's default where it cannot be read.
+fn max_map_count() -> u64 {
+    let read = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    read.and_then(|count| count.trim().parse().ok()).unwrap_or(65_530)
+}
+
+fn slots_within(open_files: u64, maps: u64) -> u32 {
+    let by_files = open_files.saturating_sub(RESERVE) / FDS_PER_GUEST;
+    let by_maps = maps.saturating_sub(RESERVE) / MAPS_PER_GUEST;
+    let slots = by_files.min(by_maps).clamp(LEAST_SLOTS, MOST_SLOTS);
+    u32::try_from(slots).unwrap_or(u32::MAX)
+}

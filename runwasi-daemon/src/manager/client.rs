@@ -1,0 +1,118 @@
+//! The thin shim's end of the manager API: blocking, without Tokio. Also used by `containerd-wasmtimed list`, by a daemon that
+//! takes over, and by benches.
+
+use std::{
+    io,
+    os::{fd::IntoRawFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use containerd_shim_protos::ttrpc::{self, Code};
+use prost::Message;
+
+use super::{
+    Method, PROTOCOL, SERVICE,
+    messages::{
+        ConnectRequest, CreateRequest, DeleteReply, DeleteRequest, ListReply, Plain, SandboxReply, VersionReply,
+    },
+};
+
+/// A connection to a daemon.
+pub struct Client {
+    socket: PathBuf,
+    client: ttrpc::Client,
+    patience: Duration,
+}
+
+/// Why a daemon gave no answer, or what it refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error(
+        "daemon not running at {} ({source}): start it with 'systemctl start containerd-wasmtimed' or \
+         'containerd-wasmtimed'", socket.display()
+    )]
+    NotRunning {
+        /// The manager socket.
+        socket: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It refuses; the text is the daemon's.
+    #[error("{message}")]
+    Refused {
+        /// Whether another daemon, or the same one later, may do it.
+        passing: bool,
+        /// Why.
+        message: String,
+    },
+    /// It does not answer as it should.
+    #[error("daemon at {}: {reason}", socket.display())]
+    Broken {
+        /// The manager socket.
+        socket: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl Client {
+    /// Connects. Calls give up after `patience`.
+    pub fn connect(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(socket)
+            .map_err(|source| ClientError::NotRunning { socket: socket.to_owned(), source })?;
+        let client = ttrpc::Client::new(stream.into_raw_fd());
+        let broken = |error: ttrpc::Error| ClientError::Broken { socket: socket.to_owned(), reason: error.to_string() };
+        Ok(Self { socket: socket.to_owned(), client: client.map_err(broken)?, patience })
+    }
+
+    /// Makes or joins a sandbox.
+    pub fn create(&self, request: &CreateRequest) -> Result<SandboxReply, ClientError> {
+        self.call(Method::Create, request)
+    }
+
+    /// Finds a sandbox.
+    pub fn connect_sandbox(&self, request: &ConnectRequest) -> Result<SandboxReply, ClientError> {
+        self.call(Method::Connect, request)
+    }
+
+    /// Ends and forgets a container.
+    pub fn delete(&self, request: &DeleteRequest) -> Result<DeleteReply, ClientError> {
+        self.call(Method::Delete, request)
+    }
+
+    /// Lists the sandboxes.
+    pub fn list(&self) -> Result<ListReply, ClientError> {
+        self.call(Method::List, &Plain { protocol: PROTOCOL })
+    }
+
+    /// Asks who serves.
+    pub fn version(&self) -> Result<VersionReply, ClientError> {
+        self.call(Method::Version, &Plain { protocol: PROTOCOL })
+    }
+
+    /// Tells it to leave new sandboxes to us.
+    pub fn retire(&self) -> Result<VersionReply, ClientError> {
+        self.call(Method::Retire, &Plain { protocol: PROTOCOL })
+    }
+
+    fn call<A: Message + Default>(&self, method: Method, message: &impl Message) -> Result<A, ClientError> {
+        let request = ttrpc::Request {
+            service: SERVICE.to_owned(),
+            method: method.name().to_owned(),
+            payload: message.encode_to_vec(),
+            timeout_nano: i64::try_from(self.patience.as_nanos()).unwrap_or(i64::MAX),
+            ..ttrpc::Request::default()
+        };
+        let broken = |reason: String| ClientError::Broken { socket: self.socket.clone(), reason };
+        match self.client.request(request) {
+            Ok(response) => A::decode(&*response.payload).map_err(|error| broken(error.to_string())),
+            Err(ttrpc::Error::RpcStatus(status)) => Err(ClientError::Refused {
+                passing: status.code() == Code::UNAVAILABLE,
+                message: status.message().to_owned(),
+            }),
+            Err(error) => Err(broken(format!("no answer to {}: {error}", method.name()))),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The living sandboxes of a daemon, by their sockets. Used by `daemon`.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use runwasi_core::{Id, bootstrap::socket::Own, sandbox::Sandbox};
+use tokio::sync::OnceCell;
+
+use crate::record::Record;
+
+/// A sandbox that is served.
+pub(crate) struct Living {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) namespace: Id,
+    pub(crate) group: Id,
+    /// Its socket's file.
+    pub(crate) own: Option<Own>,
+    pub(crate) record: Record,
+}
+
+/// All sandboxes, those being made included.
+#[derive(Default)]
+pub(crate) struct Sandboxes {
+    /// Locked for single look-ups and changes, never across an await.
+    map: Mutex<HashMap<PathBuf, Slot>>,
+}
+
+/// Filled once: who asks for a sandbox that is being made waits for it.
+type Slot = Arc<OnceCell<Arc<Living>>>;
+
+impl Sandboxes {
+    /// The sandbox behind `socket`; if there is none, the one that `make` makes. Of several callers at once one makes it.
+    pub(crate) async fn get_or_make<E>(
+        &self,
+        socket: &Path,
+        make: impl Future<Output = Result<Arc<Living>, E>>,
+    ) -> Result<Arc<Living>, E> {
+        let slot = self.map().entry(socket.to_owned()).or_default().clone();
+        let _unmade = Unmade { sandboxes: self, socket, slot: slot.clone() };
+        slot.get_or_try_init(|| make).await.cloned()
+    }
+
+    /// The sandbox behind `socket`.
+    pub(crate) fn get(&self, socket: &Path) -> Option<Arc<Living>> {
+        self.map().get(socket)?.get().cloned()
+    }
+
+    /// Forgets a sandbox; another one that has taken its place stays.
+    pub(crate) fn forget(&self, living: &Arc<Living>) {
+        let mut map = self.map();
+        let socket = &living.record.socket;
+        if map.get(socket).and_then(|slot| slot.get()).is_some_and(|known| Arc::ptr_eq(known, living)) {
+            map.remove(socket);
+        }
+    }
+
+    /// All that are served now.
+    pub(crate) fn all(&self) -> Vec<Arc<Living>> {
+        let mut all: Vec<_> = self.map().values().filter_map(|slot| slot.get().cloned()).collect();
+        all.sort_by(|a, b| (a.namespace.as_str(), a.group.as_str()).cmp(&(b.namespace.as_str(), b.group.as_str())));
+        all
+    }
+
+    /// Whether there is none, nor one being made.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map().is_empty()
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<PathBuf, Slot>> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives the place back when the making has failed or was given up and nobody else waits for it.
+struct Unmade<'a> {
+    sandboxes: &'a Sandboxes,
+    socket: &'a Path,
+    slot: Slot,
+}
+
+impl Drop for Unmade<'_> {
+    fn drop(&mut self) {
+        let mut map = self.sandboxes.map();
+        // Two: the map's and ours.
+        if !self.slot.initialized() && Arc::strong_count(&self.slot) <= 2 && map.contains_key(self.socket) {
+            map.remove(self.socket);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The daemon's life: from its settings to the end of its last task. Called by `main`.
+//!
+//! ```text
+//! limits ─▶ engine ─▶ bind daemons/<pid>.sock, manager.sock ─▶ sweep ─▶ serve ─▶ ready ─▶ retire the predecessor
+//! SIGTERM, SIGINT: drain, a second one: leave at once · SIGUSR2: retire
+//! ```
+
+use std::{
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt, net::UnixListener},
+    },
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use runwasi_core::{
+    Engine, EngineError,
+    bootstrap::{
+        BootstrapError,
+        socket::{self, Own},
+    },
+    logging,
+    runtime::{self, GuestRuntime},
+    server::ServeError,
+    shutdown::Tasks,
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
+};
+
+use crate::{
+    config::Settings,
+    daemon::{Daemon, LEAST_GRACE},
+    limits,
+    manager::{client::Client, server},
+    ready::{Waiting, tell_systemd},
+    record::{RecordError, StateDirectory},
+};
+
+/// How long a predecessor may take to answer that it has retired.
+const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an engine of a whole node needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Guests that can run at once.
+    pub slots: u32,
+    /// Where compiled code is kept; `None` keeps none.
+    pub cache: Option<std::path::PathBuf>,
+}
+
+/// Why a daemon does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeFailure {
+    /// The system refuses something.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A socket cannot be bound.
+    #[error(transparent)]
+    Socket(#[from] BootstrapError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] RecordError),
+    /// The engine could not be built.
+    #[error("engine: {0}")]
+    Engine(#[from] EngineError),
+    /// The manager API cannot be served.
+    #[error("manager API: {0}")]
+    Manager(#[from] ServeError),
+    /// A second signal came.
+    #[error("left at once by a second signal, {sandboxes} sandboxes with it")]
+    Hurried {
+        /// How many there were.
+        sandboxes: usize,
+    },
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeFailure {
+    let what = what.into();
+    move |source| ServeFailure::Io { what, source }
+}
+
+/// Serves until there is nothing left to serve. `activated` is the manager's listening socket, if systemd has opened it.
+pub(crate) fn serve<E: Engine>(
+    settings: Settings,
+    activated: Option<OwnedFd>,
+    waiting: Waiting,
+    engine: impl FnOnce(&EngineSettings) -> Result<E, EngineError>,
+) -> Result<(), ServeFailure> {
+    logging::to_stderr_at(settings.log_level);
+    let open_files = limits::raise_open_files().map_err(failed("RLIMIT_NOFILE"))?;
+    let slots = settings.slots.unwrap_or_else(|| limits::slots(open_files));
+    let engine = Arc::new(engine(&EngineSettings { slots, cache: settings.cache.clone() })?);
+    let guests = GuestRuntime::start(runtime::node_workers()).map_err(failed("guest runtime"))?;
+    let control = runtime::control().map_err(failed("control runtime"))?;
+    let result = control.block_on(async {
+        let tasks = Tasks::new(settings.grace.max(LEAST_GRACE) + LEAST_GRACE);
+        let socket = settings.socket.clone();
+        let daemon = Daemon::new(settings, engine, guests.guests().clone(), tasks.clone())?;
+        let sockets = Sockets::open(&socket, activated)?;
+        tracing::info!(pid = std::process::id(), socket = %socket.display(), slots, open_files, "serving");
+        let ended = run(daemon, &sockets, &tasks, waiting).await;
+        sockets.remove();
+        ended
+    });
+    guests.end();
+    control.shutdown_background();
+    result
+}
+
+async fn run(daemon: Arc<Daemon>, sockets: &Sockets, tasks: &Tasks, waiting: Waiting) -> Result<(), ServeFailure> {
+    let mut signals = Signals::catch()?;
+    let mut manager =
+        server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone()).await?;
+    let _own = server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone()).await?;
+    waiting.ready();
+    let state = sockets.state.clone();
+    let predecessors = spawn_blocking(move || retire_predecessors(&state));
+    let (retiring, stopping) = (daemon.clone(), tasks.clone());
+    let manager_file = sockets.manager_file.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = retiring.retired() => {}
+            () = stopping.stopped() => {}
+        }
+        manager.stop_listen().await;
+        // A successor that was started meanwhile has put its own in that place, which stays.
+        if let Some(Err(error)) = manager_file.map(|file| file.remove()) {
+            tracing::error!(%error, "the manager socket stays behind");
+        }
+    });
+    let _ = predecessors.await;
+    follow(&daemon, tasks, &mut signals).await?;
+    tasks.drained().await;
+    Ok(())
+}
+
+/// Waits for the end, and does what signals say meanwhile.
+async fn follow(daemon: &Arc<Daemon>, tasks: &Tasks, signals: &mut Signals) -> Result<(), ServeFailure> {
+    let mut draining = None;
+    loop {
+        let drained = async {
+            tasks.stopped().await;
+            tasks.clone().drained().await;
+        };
+        let told = tokio::select! {
+            () = drained => return Ok(()),
+            told = signals.next() => told,
+        };
+        match (told, draining) {
+            (Told::Retire, _) => daemon.retire(),
+            (Told::Leave, None) => {
+                tell_systemd(&[sd_notify::NotifyState::Stopping]);
+                let sandboxes = daemon.drain();
+                tracing::info!(sandboxes, "leaving: guests have their SIGTERM");
+                draining = Some(sandboxes);
+            }
+            (Told::Leave, Some(_)) => return Err(ServeFailure::Hurried { sandboxes: daemon.count() }),
+        }
+    }
+}
+
+enum Told {
+    Leave,
+    Retire,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    retire: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, ServeFailure> {
+        let catch = |kind, name: &str| signal(kind).map_err(failed(format!("{name} handler")));
+        Ok(Self {
+            terminate: catch(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: catch(SignalKind::interrupt(), "SIGINT")?,
+            retire: catch(SignalKind::user_defined2(), "SIGUSR2")?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Leave,
+            _ = self.interrupt.recv() => Told::Leave,
+            _ = self.retire.recv() => Told::Retire,
+        }
+    }
+}
+
+/// The daemon's listening sockets.
+struct Sockets {
+    state: StateDirectory,
+    manager: UnixListener,
+    /// The manager socket's file, if we have made it.
+    manager_file: Option<Arc<Own>>,
+    own: UnixListener,
+    own_file: Option<Own>,
+}
+
+impl Sockets {
+    /// Binds both, and removes what a predecessor that was killed has left.
+    fn open(manager: &Path, activated: Option<OwnedFd>) -> Result<Self, ServeFailure> {
+        let state = StateDirectory::of(manager);
+        state.create()?;
+        let removed = state.sweep()?;
+        if removed > 0 {
+            tracing::info!(removed, "records of sandboxes that a killed daemon has left");
+        }
+        let own_path = state.daemon_socket(std::process::id());
+        let own = bind_over(&own_path)?;
+        let own_file = Own::at(&own_path);
+        let (manager, manager_file) = match activated {
+            Some(fd) => (UnixListener::from(fd), None),
+            None => {
+                let listener = bind_over(manager)?;
+                let file = Own::at(manager).map(Arc::new);
+                (listener, file)
+            }
+        };
+        Ok(Self { state, manager, manager_file, own, own_file })
+    }
+
+    fn remove(&self) {
+        let files = self.manager_file.iter().map(Arc::as_ref).chain(&self.own_file);
+        for error in files.filter_map(|file| file.remove().err()) {
+            tracing::error!(%error, "a socket stays behind");
+        }
+    }
+}
+
+/// Binds beside `path` and renames over it: whoever connects finds the old socket or the new one, never none.
+fn bind_over(path: &Path) -> Result<UnixListener, ServeFailure> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !rustix::fs::FileType::from_raw_mode(found.mode()).is_socket() => {
+            return Err(failed(path.display().to_string())(io::Error::other("it is not a socket")));
+        }
+        _ => {}
+    }
+    let temporary = path.with_extension("new");
+    socket::remove_if_dead(&temporary)?;
+    let listener = socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
+    fs::rename(&temporary, path).map_err(failed(path.display().to_string()))?;
+    Ok(listener)
+}
+
+/// From then on all new sandboxes are ours.
+fn retire_predecessors(state: &StateDirectory) {
+    let others = state.others().unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot look for predecessors");
+        Vec::new()
+    });
+    for other in others {
+        match Client::connect(&other, RETIRE_PATIENCE).and_then(|client| client.retire()) {
+            Ok(answer) => tracing::info!(pid = answer.pid, version = answer.version, "took over"),
+            Err(error) => tracing::error!(%error, "a predecessor does not retire"),
+        }
+    }
+}

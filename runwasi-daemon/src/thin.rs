@@ -1,0 +1,152 @@
+//! The thin shim: asks the daemon for a sandbox and hands its socket to containerd. The whole of `containerd-shim-wasmtimed-v1`.
+//!
+//! It goes to the owner of a sandbox that is there, by its record, else to the manager socket. `delete` also works when
+//! the daemon is gone: then there is nobody but it to do the work.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use runwasi_core::{
+    bootstrap::{
+        BootstrapError,
+        delete::{self, Ended},
+        dialog::{self, Asked},
+        socket,
+    },
+    bundle::config::Config,
+    cli::{About, Action, Invocation, run},
+};
+
+use crate::{
+    config::{self, ConfigError},
+    manager::{
+        PROTOCOL,
+        client::{Client, ClientError},
+        messages::{CreateRequest, DeleteRequest},
+    },
+    record::StateDirectory,
+};
+
+/// For an answer to `start`; containerd gives a shim's start no limit, users do.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// For an answer to `delete`, for which containerd has 5 s.
+const DELETE_PATIENCE: Duration = Duration::from_secs(4);
+/// How long a daemon may be between two lives: one that is replaced says so and answers no more.
+const HANDOVER: Duration = Duration::from_secs(1);
+const HANDOVER_POLL: Duration = Duration::from_millis(20);
+
+/// Why the thin shim failed.
+#[derive(Debug, thiserror::Error)]
+enum ThinError {
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Daemon(#[from] ClientError),
+}
+
+/// The `main` of a thin shim.
+pub fn main(about: About) -> ExitCode {
+    run(about, |action, invocation| match action {
+        Action::Start => start(invocation),
+        Action::Delete => delete(invocation),
+    })
+}
+
+fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
+    let asked = Asked::read(invocation)?;
+    let config = Config::load(&invocation.bundle).map_err(BootstrapError::from)?;
+    let group = config.group(&invocation.id);
+    let manager = manager_socket()?;
+    let request = CreateRequest {
+        protocol: PROTOCOL,
+        namespace: invocation.namespace.to_string(),
+        id: invocation.id.to_string(),
+        bundle: invocation.bundle.display().to_string(),
+        group: group.to_string(),
+        containerd_address: invocation.address.clone(),
+        ttrpc_address: asked.ttrpc_address(invocation),
+        socket_directory: asked.socket_directory().unwrap_or_default().to_owned(),
+        debug: invocation.debug,
+        options: asked.options().to_vec(),
+    };
+    let sandbox = create(&manager, &asked.socket(invocation, group)?, &request)?;
+    Ok(asked.reply(&sandbox)?)
+}
+
+fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<String, ThinError> {
+    let deadline = Instant::now() + HANDOVER;
+    loop {
+        let created = client(manager, socket, START_PATIENCE).and_then(|client| client.create(request));
+        match created {
+            Ok(reply) => return Ok(reply.address),
+            Err(ClientError::Refused { passing: true, .. }) if Instant::now() < deadline => pause(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "no runtime here, and one thread that has nothing else to do")]
+fn pause() {
+    thread::sleep(HANDOVER_POLL);
+}
+
+/// The daemon that owns the sandbox behind `socket`, else the one that takes new ones.
+fn client(manager: &Path, socket: &Path, patience: Duration) -> Result<Client, ClientError> {
+    let record = StateDirectory::of(manager).read(socket).filter(|record| record.owner.is_alive());
+    let owner = record.and_then(|record| Client::connect(&record.owner.manager, patience).ok());
+    owner.map_or_else(|| Client::connect(manager, patience), Ok)
+}
+
+fn delete(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
+    let socket = dialog::read_address(&invocation.bundle);
+    let mut ended = None;
+    if let Some(socket) = &socket {
+        match ask_to_delete(invocation, socket) {
+            Ok(answer) => ended = answer,
+            // Nobody serves it any more.
+            Err(ThinError::Daemon(ClientError::NotRunning { .. })) => {}
+            Err(error) => return Err(error),
+        }
+        clean_up(socket)?;
+    }
+    Ok(delete::finish(&invocation.bundle, ended)?)
+}
+
+fn ask_to_delete(invocation: &Invocation, socket: &Path) -> Result<Option<Ended>, ThinError> {
+    let manager = manager_socket()?;
+    let request = DeleteRequest {
+        protocol: PROTOCOL,
+        namespace: invocation.namespace.to_string(),
+        id: invocation.id.to_string(),
+        socket: socket.display().to_string(),
+        containerd_address: invocation.address.clone(),
+    };
+    let reply = client(&manager, socket, DELETE_PATIENCE)?.delete(&request)?;
+    Ok(reply.found.then_some(Ended { pid: reply.pid, status: reply.exit_status }))
+}
+
+/// What a killed daemon has left of the sandbox.
+fn clean_up(socket: &Path) -> Result<(), ThinError> {
+    if socket::is_alive(socket) {
+        return Ok(());
+    }
+    socket::remove_if_dead(socket)?;
+    let state = StateDirectory::of(&manager_socket()?);
+    if let Some(record) = state.read(socket).filter(|record| !record.owner.is_alive())
+        && let Err(error) = state.remove(&record)
+    {
+        return Err(BootstrapError::Io { what: "sandbox record".into(), source: std::io::Error::other(error) }.into());
+    }
+    Ok(())
+}
+
+fn manager_socket() -> Result<PathBuf, ConfigError> {
+    config::client_socket(|name| env::var_os(name))
+}
