@@ -18,12 +18,12 @@ use runwasi_core::{
         dialog::{self, Asked},
         socket,
     },
-    bundle::config::Config,
+    bundle::config,
     cli::{About, Action, Invocation, run},
 };
 
 use crate::{
-    config::{self, ConfigError},
+    config::{ConfigError, client_socket},
     manager::{
         PROTOCOL,
         client::{Client, ClientError},
@@ -61,8 +61,7 @@ pub fn main(about: About) -> ExitCode {
 
 fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
     let asked = Asked::read(invocation)?;
-    let config = Config::load(&invocation.bundle).map_err(BootstrapError::from)?;
-    let group = config.group(&invocation.id);
+    let group = config::group(&invocation.bundle, &invocation.id).map_err(BootstrapError::from)?;
     let manager = manager_socket()?;
     let request = CreateRequest {
         protocol: PROTOCOL,
@@ -76,7 +75,7 @@ fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
         debug: invocation.debug,
         options: asked.options().to_vec(),
     };
-    let sandbox = create(&manager, &asked.socket(invocation, group)?, &request)?;
+    let sandbox = create(&manager, &asked.socket(invocation, &group)?, &request)?;
     Ok(asked.reply(&sandbox)?)
 }
 
@@ -148,5 +147,5 @@ fn clean_up(socket: &Path) -> Result<(), ThinError> {
 }
 
 fn manager_socket() -> Result<PathBuf, ConfigError> {
-    config::client_socket(|name| env::var_os(name))
+    client_socket(|name| env::var_os(name))
 }

@@ -1,6 +1,9 @@
-//! From an artifact's bytes to a compiled module, through the code cache. Used by `engine`.
+//! From an artifact's bytes to a compiled module, through what is loaded already and the code cache. Used by `engine`.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use runwasi_core::{
     EngineError,
@@ -16,11 +19,46 @@ pub(crate) struct Compiler {
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
+    loaded: Loaded,
+}
+
+/// Modules that guests of this process run, or ran lately: all guests of an image share one.
+#[derive(Clone, Default)]
+struct Loaded {
+    /// The most recently used last. Locked for look-ups; a module is a handle.
+    modules: Arc<Mutex<Vec<(Digest, Module)>>>,
+}
+
+/// Modules kept for the next guest; each holds a mapped file and some bookkeeping.
+const KEPT: usize = 256;
+
+impl Loaded {
+    fn get(&self, digest: &Digest) -> Option<Module> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = modules.iter().rposition(|(known, _)| known == digest)?;
+        let found = modules.remove(place);
+        let module = found.1.clone();
+        modules.push(found);
+        Some(module)
+    }
+
+    /// Of two who have loaded the same, the first counts.
+    fn put(&self, digest: Digest, module: Module) -> Module {
+        if let Some(known) = self.get(&digest) {
+            return known;
+        }
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if modules.len() == KEPT {
+            modules.remove(0);
+        }
+        modules.push((digest, module.clone()));
+        module
+    }
 }
 
 impl Compiler {
     pub(crate) fn new(engine: Engine, key: String, cache: Option<CodeCache>) -> Self {
-        Self { engine, key, cache }
+        Self { engine, key, cache, loaded: Loaded::default() }
     }
 
     /// The module of an artifact. Works on the blocking pool.
@@ -29,9 +67,15 @@ impl Compiler {
             let what = format!("{}: a component", artifact.path.display());
             return Err(EngineError::Unsupported { what, why: "this version runs core modules".into() });
         }
+        if let Some(module) = self.loaded.get(&artifact.digest) {
+            return Ok(module);
+        }
         let compiler = self.clone();
-        let compiled = spawn_blocking(move || compiler.load_or_compile(&artifact)).await;
-        compiled.map_err(|error| EngineError::Failed(error.to_string()))?
+        let work = move || {
+            let module = compiler.load_or_compile(&artifact)?;
+            Ok(compiler.loaded.put(artifact.digest, module))
+        };
+        spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?
     }
 
     fn load_or_compile(&self, artifact: &Artifact) -> Result<Module, EngineError> {

@@ -32,6 +32,8 @@ const SHIM_SLOTS: u32 = 100;
 /// What one module may have, generously: more is a clear error when it is started. Reference types give toolchains
 /// reasons for a second table, and large programs reach 20,000 functions in one, wasmtime's default.
 const MEMORIES: u32 = 4;
+/// Each takes 4 GiB of the 128 TiB that a process can address.
+const MAX_MEMORIES: u32 = 20_000;
 const TABLES: u32 = 8;
 const TABLE_ELEMENTS: usize = 200_000;
 const INSTANCE_BYTES: usize = 16 << 20;
@@ -124,8 +126,8 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots);
     pool.total_component_instances(slots);
-    // One guest may have several; that all have is not provided for.
-    pool.total_memories(slots + slots / 2);
+    // One guest may have several; that all have is not provided for, nor more than the address space holds.
+    pool.total_memories((slots + slots / 2).min(MAX_MEMORIES));
     pool.max_memories_per_module(MEMORIES);
     pool.total_tables(slots * 2);
     pool.max_tables_per_module(TABLES);

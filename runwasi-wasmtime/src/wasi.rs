@@ -10,7 +10,13 @@ use std::os::fd::AsRawFd;
 
 use runwasi_core::{EngineError, InstanceSpec};
 use wasmtime::Linker;
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, p0, p1, p1::WasiP1Ctx};
+use wasmtime_wasi::{
+    FsPerms, I32Exit, WasiCtxBuilder,
+    filesystem::{Descriptor, WasiFilesystemView},
+    p0, p1,
+    p1::WasiP1Ctx,
+    p2::bindings::filesystem::preopens,
+};
 
 use crate::{
     instance::Guest,
@@ -47,5 +53,21 @@ pub(crate) fn context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
         let opened = builder.preopened_dir(host, preopen.path.to_string_lossy(), permissions);
         opened.map_err(|error| EngineError::Failed(format!("preopen {}: {error:#}", preopen.path.display())))?;
     }
-    Ok(builder.build_p1())
+    let mut wasi = builder.build_p1();
+    share_preopens(&mut wasi, spec).map_err(|error| EngineError::Failed(format!("preopens: {error:#}")))?;
+    Ok(wasi)
+}
+
+/// The library has opened every preopen anew: its file descriptors become the container's, whose own are closed. A node of ten
+/// thousand containers has none to spare.
+fn share_preopens(wasi: &mut WasiP1Ctx, spec: &InstanceSpec) -> wasmtime::Result<()> {
+    let mut view = wasi.filesystem();
+    // The host function of the same name is the only way to the library's own.
+    let opened = preopens::Host::get_directories(&mut view)?;
+    for (n, (resource, _)) in opened.into_iter().enumerate() {
+        if let Descriptor::Dir(directory) = view.table.delete(resource)? {
+            spec.rootfs.share(n, directory.dir);
+        }
+    }
+    Ok(())
 }

@@ -8,8 +8,9 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use rustix::{
@@ -55,9 +56,8 @@ pub struct Rootfs {
 
 #[derive(Debug)]
 struct Mounts {
-    root: OwnedFd,
-    read_only: bool,
-    volumes: Vec<Volume>,
+    /// `/` first, then the volumes.
+    directories: Vec<Directory>,
     /// The last field, hence dropped last: its receivers see the end of all mounts.
     _gone: watch::Sender<()>,
 }
@@ -92,19 +92,20 @@ impl Drop for Rootfs {
 }
 
 #[derive(Debug)]
-struct Volume {
-    destination: PathBuf,
-    directory: OwnedFd,
+struct Directory {
+    path: PathBuf,
+    /// Replaced once, by [`Rootfs::share`]; locked for that and for looks.
+    file: Mutex<Arc<File>>,
     read_only: bool,
 }
 
 /// A directory the guest is given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Preopen<'a> {
     /// Where the guest sees it, absolute.
     pub path: &'a Path,
     /// The directory.
-    pub directory: BorrowedFd<'a>,
+    pub directory: Arc<File>,
     /// Whether it refuses writes.
     pub read_only: bool,
 }
@@ -160,7 +161,8 @@ impl Rootfs {
         let restriction = MountRestriction { read_only, recursive: true };
         restrict(&root, restriction).map_err(directory("root.path", &path))?;
         let (sender, gone) = watch::channel(());
-        let mut mounts = Mounts { root, read_only, volumes: Vec::new(), _gone: sender };
+        let root = Directory::new(PathBuf::from("/"), root, read_only);
+        let mut mounts = Mounts { directories: vec![root], _gone: sender };
         for volume in &config.volumes {
             mounts.add_volume(bundle, volume)?;
         }
@@ -174,7 +176,23 @@ impl Rootfs {
 
     /// The directories the guest is given: `/` first, then its volumes.
     pub fn preopens(&self) -> impl Iterator<Item = Preopen<'_>> {
-        self.mounts.iter().flat_map(Mounts::preopens)
+        self.directories().iter().map(|directory| Preopen {
+            path: &directory.path,
+            directory: directory.file(),
+            read_only: directory.read_only,
+        })
+    }
+
+    /// Takes over an engine's own opening of the preopen number `n` in the order of [`Rootfs::preopens`]: the same
+    /// directory, so one file descriptor does for both.
+    pub fn share(&self, n: usize, opened: Arc<File>) {
+        if let Some(directory) = self.directories().get(n) {
+            *directory.file.lock().unwrap_or_else(PoisonError::into_inner) = opened;
+        }
+    }
+
+    fn directories(&self) -> &[Directory] {
+        self.mounts.as_ref().map_or(&[], |mounts| &mounts.directories)
     }
 
     /// Opens a file for reading by its absolute path in the guest. Symbolic links and `..` cannot leave the file system it lies in,
@@ -196,7 +214,7 @@ impl Rootfs {
         let inner = path.strip_prefix(preopen.path).unwrap_or(path);
         let inner = if inner.as_os_str().is_empty() { Path::new(".") } else { inner };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(preopen.directory, inner, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+        Ok(openat2(&*preopen.directory, inner, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
     }
 }
 
@@ -212,18 +230,18 @@ impl Mounts {
         }
         let directory = clone_tree(&source, volume.recursive).map_err(&failed)?;
         restrict(&directory, MountRestriction { read_only: volume.read_only, recursive: true }).map_err(&failed)?;
-        self.volumes.push(Volume { destination: volume.destination.clone(), directory, read_only: volume.read_only });
+        self.directories.push(Directory::new(volume.destination.clone(), directory, volume.read_only));
         Ok(())
     }
+}
 
-    fn preopens(&self) -> impl Iterator<Item = Preopen<'_>> {
-        let root = Preopen { path: Path::new("/"), directory: self.root.as_fd(), read_only: self.read_only };
-        let volumes = self.volumes.iter().map(|volume| Preopen {
-            path: &volume.destination,
-            directory: volume.directory.as_fd(),
-            read_only: volume.read_only,
-        });
-        std::iter::once(root).chain(volumes)
+impl Directory {
+    fn new(path: PathBuf, file: OwnedFd, read_only: bool) -> Self {
+        Self { path, file: Mutex::new(Arc::new(file.into())), read_only }
+    }
+
+    fn file(&self) -> Arc<File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
