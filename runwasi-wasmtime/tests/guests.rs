@@ -1,7 +1,12 @@
 //! Guests in the text format on the real engine, through the real Task service: what each prints, how it ends, and what
 //! is said about those that cannot run.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use runwasi_core::{
     service::client::{CallError, Containerd},
