@@ -10,7 +10,9 @@ const MOST_SLOTS: u64 = 20_000;
 const LEAST_SLOTS: u64 = 100;
 /// File descriptors of a running guest: the one of its root file system.
 const FDS_PER_GUEST: u64 = 1;
-/// Maps of a guest: its memory and stack each split the pool's map in three.
+/// Maps of a slot: its stack and that stack's guard.
+const MAPS_PER_SLOT: u64 = 2;
+/// Maps of a running guest besides: its memory splits the pool's, and the image of its data lies in the middle.
 const MAPS_PER_GUEST: u64 = 4;
 /// Kept for everything that is no guest.
 const RESERVE: u64 = 1000;
@@ -36,7 +38,20 @@ fn max_map_count() -> u64 {
 
 fn slots_within(open_files: u64, maps: u64) -> u32 {
     let by_files = open_files.saturating_sub(RESERVE) / FDS_PER_GUEST;
-    let by_maps = maps.saturating_sub(RESERVE) / MAPS_PER_GUEST;
+    let by_maps = maps.saturating_sub(RESERVE) / (MAPS_PER_SLOT + MAPS_PER_GUEST);
     let slots = by_files.min(by_maps).clamp(LEAST_SLOTS, MOST_SLOTS);
     u32::try_from(slots).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slots_within;
+
+    #[test]
+    fn slots_follow_the_scarcer_of_files_and_maps() {
+        assert_eq!(slots_within(20_000, 65_530), 10_755);
+        assert_eq!(slots_within(4096, 65_530), 3096);
+        assert_eq!(slots_within(1024, 65_530), 100, "a daemon for a handful");
+        assert_eq!(slots_within(u64::MAX, 1_048_576), 20_000);
+    }
 }

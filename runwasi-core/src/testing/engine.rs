@@ -1,9 +1,17 @@
 //! An engine whose guests do what their arguments say. Used by tests of everything but engines.
 
-use std::sync::Arc;
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket},
+    sync::Notify,
+};
 
 use crate::{Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse};
 
@@ -22,17 +30,33 @@ use crate::{Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpe
 /// | `fail` | fails before it is ready |
 /// | `fail-late` | fails after it is ready |
 /// | `panic` | panics after it is ready |
+/// | `serve PORT` | listens on that port of its network's 127.0.0.1 and greets with its container's id, for ever |
+/// | `visit PORT` | prints who greets on that port; ends with 1 if nobody listens |
 ///
 /// Anything else is refused when the instance is made.
 #[derive(Debug, Default)]
 pub struct ScriptedEngine;
 
+const KNOWN: [&str; 13] = [
+    "exit",
+    "print",
+    "cat",
+    "wait",
+    "spin",
+    "spawn",
+    "graceful",
+    "never-ready",
+    "fail",
+    "fail-late",
+    "panic",
+    "serve",
+    "visit",
+];
+
 #[async_trait]
 impl Engine for ScriptedEngine {
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
-        let known =
-            ["exit", "print", "cat", "wait", "spin", "spawn", "graceful", "never-ready", "fail", "fail-late", "panic"];
-        if !known.contains(&spec.args[0].as_str()) {
+        if !KNOWN.contains(&spec.args[0].as_str()) {
             return Err(EngineError::Invalid { path: spec.args[0].clone().into(), reason: "unknown script".into() });
         }
         Ok(Arc::new(Script { spec, terminated: Notify::new() }))
@@ -50,6 +74,7 @@ impl Instance for Script {
         let failed = |reason: &str| EngineError::Failed(reason.to_owned());
         match self.spec.args[0].as_str() {
             "never-ready" => std::future::pending().await,
+            "serve" => return self.serve(&context).await.map_err(|error| failed(&error.to_string())),
             "fail" => return Err(failed("told to fail")),
             _ => context.ready(),
         }
@@ -57,6 +82,7 @@ impl Instance for Script {
             "exit" => Ok(ExitStatus::code(self.argument().parse().unwrap_or(255))),
             "print" => self.print(self.argument().as_bytes()).await,
             "cat" => self.cat().await,
+            "visit" => self.visit().await.map_err(|error| failed(&error.to_string())),
             "spin" => self.spin().await,
             "spawn" => {
                 context.spawn(std::future::pending());
@@ -100,6 +126,34 @@ impl Script {
                 Err(error) => return Err(EngineError::Failed(error.to_string())),
             }
         }
+    }
+
+    fn port(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.argument().parse().unwrap_or(0)).into()
+    }
+
+    async fn serve(&self, context: &GuestContext) -> io::Result<ExitStatus> {
+        let address = self.port();
+        let listener = self.spec.network.run(move || std::net::TcpListener::bind(address))??;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        // The port is bound: who is started next can come.
+        context.ready();
+        loop {
+            let (mut visitor, _) = listener.accept().await?;
+            visitor.write_all(self.spec.container.as_str().as_bytes()).await?;
+        }
+    }
+
+    async fn visit(&self) -> io::Result<ExitStatus> {
+        let address = self.port();
+        // The socket is made inside; it connects there from whatever thread.
+        let socket = self.spec.network.run(TcpSocket::new_v4)??;
+        let Ok(mut stream) = socket.connect(address).await else { return Ok(ExitStatus::code(1)) };
+        let mut greeting = String::new();
+        stream.read_to_string(&mut greeting).await?;
+        self.spec.stdio.stdout.write_all(greeting.as_bytes()).await?;
+        Ok(ExitStatus::SUCCESS)
     }
 
     async fn spin(&self) -> Result<ExitStatus, EngineError> {

@@ -45,6 +45,11 @@ pub struct Harness {
 impl Harness {
     /// Serves `engine` on a socket in a temporary directory.
     pub fn start(engine: impl Engine) -> Result<Self, BootstrapError> {
+        Self::start_in(engine, Network::of_process())
+    }
+
+    /// The same for a sandbox in that network.
+    pub fn start_in(engine: impl Engine, network: Network) -> Result<Self, BootstrapError> {
         let failed = |source| BootstrapError::Io { what: "harness".into(), source };
         let directory = tempfile::tempdir().map_err(failed)?;
         let socket = directory.path().join("s").join("socket");
@@ -58,7 +63,7 @@ impl Harness {
             publisher: Arc::new(recorder.clone()),
             guests: guests.guests().clone(),
             tasks: tasks.clone(),
-            network: Network::of_process(),
+            network,
         });
         let serving = server::serve(listener, sandbox.clone());
         tasks.spawn(async move {
