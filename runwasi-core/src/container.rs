@@ -19,6 +19,7 @@ use crate::{
     events::{Event, Publisher},
     guest::{Group, fair_queue::DEFAULT_WEIGHT},
     id::Id,
+    image::{self, ArtifactError, Program},
     instance::{GuestContext, Instance, InstanceSpec},
     network::Network,
     process::{self, Info, Process, StdioPaths, driver, exit::ExitStatus},
@@ -94,16 +95,15 @@ impl Container {
         request: CreateRequest,
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, CreateError> {
-        let (config, rootfs) = prepare(&request).await?;
+        let pid = host.network.pid();
+        let Prepared { config, files } = prepare(&request, pid).await?;
         let cpu_weight = config.cpu_shares.unwrap_or(DEFAULT_WEIGHT);
         let stdio = Stdio::open(&request.stdio).await?;
-        let unmounted = rootfs.as_ref().map_or_else(Gone::already, |rootfs| rootfs.gone());
-        let instance: Arc<dyn Instance> = match rootfs {
+        let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
+        let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
-            Some(rootfs) => host.engine.instance(spec(&request, config, rootfs, &stdio, &host.network)).await?,
+            Some(files) => host.engine.instance(spec(&request, config, files, &stdio, &host.network)).await?,
         };
-        let (pid, pid_file) = (host.network.pid(), request.bundle.join(PID_FILE));
-        fs::write(&pid_file, pid.to_string()).map_err(|source| CreateError::Bundle { path: pid_file, source })?;
         let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
         let created = Event::Created {
             process: info.clone(),
@@ -127,36 +127,52 @@ impl Container {
 /// In the bundle: the pid that was reported, for `delete` after the server's death.
 pub(crate) const PID_FILE: &str = "init.pid";
 
-/// The part that blocks: reads the config and mounts. A container of type `sandbox` gets no file system.
-async fn prepare(request: &CreateRequest) -> Result<(Config, Option<Arc<Rootfs>>), CreateError> {
+/// What is done before anything else, on the blocking pool.
+struct Prepared {
+    config: Config,
+    /// A container of type `sandbox` gets none.
+    files: Option<Files>,
+}
+
+struct Files {
+    rootfs: Arc<Rootfs>,
+    program: Result<Program, ArtifactError>,
+}
+
+/// The part that blocks: reads the config, mounts, looks for the program.
+async fn prepare(request: &CreateRequest, pid: u32) -> Result<Prepared, CreateError> {
     let (bundle, mounts) = (request.bundle.clone(), request.mounts.clone());
     let blocking = move || {
         let config = Config::load(&bundle)?;
-        if config.kind == ContainerKind::Sandbox {
-            return Ok((config, None));
-        }
-        let rootfs = Rootfs::mount(&bundle, &config, &mounts)?;
-        rootfs.check_cwd(&config.cwd)?;
-        Ok((config, Some(Arc::new(rootfs))))
+        let files = match config.kind {
+            ContainerKind::Sandbox => None,
+            ContainerKind::Container => Some(files(&bundle, &config, &mounts)?),
+        };
+        let path = bundle.join(PID_FILE);
+        fs::write(&path, pid.to_string()).map_err(|source| CreateError::Bundle { path, source })?;
+        Ok(Prepared { config, files })
     };
     let lost = |error| CreateError::Bundle { path: request.bundle.clone(), source: io::Error::other(error) };
     spawn_blocking(blocking).await.map_err(lost)?
 }
 
-fn spec(
-    request: &CreateRequest,
-    config: Config,
-    rootfs: Arc<Rootfs>,
-    stdio: &Stdio,
-    network: &Network,
-) -> InstanceSpec {
+fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files, CreateError> {
+    let rootfs = Rootfs::mount(bundle, config, mounts)?;
+    rootfs.check_cwd(&config.cwd)?;
+    let path = config.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_str());
+    let program = image::locate(&config.args, &normal(&config.cwd), path, &rootfs);
+    Ok(Files { rootfs: Arc::new(rootfs), program })
+}
+
+fn spec(request: &CreateRequest, config: Config, files: Files, stdio: &Stdio, network: &Network) -> InstanceSpec {
     InstanceSpec {
         container: request.id.clone(),
         args: config.args,
         env: config.env,
         cwd: normal(&config.cwd),
         annotations: config.annotations,
-        rootfs,
+        rootfs: files.rootfs,
+        program: files.program,
         stdio: stdio.clone(),
         network: network.clone(),
     }

@@ -15,7 +15,7 @@ use crate::{
     engine::EngineError,
     guest::Group,
     id::Id,
-    image::{self, Artifact, ArtifactError},
+    image::{self, Artifact, ArtifactError, Program},
     network::Network,
     process::{exit::ExitStatus, signal::Signal},
 };
@@ -57,7 +57,7 @@ pub enum SignalResponse {
 pub struct InstanceSpec {
     /// The container's id.
     pub container: Id,
-    /// Program and arguments; never empty. The first names the artifact, see [`InstanceSpec::artifact`].
+    /// Program and arguments; never empty. The first names the artifact, see [`InstanceSpec::program`].
     pub args: Vec<String>,
     /// Environment, `(name, value)` in the order of `config.json`.
     pub env: Vec<(String, String)>,
@@ -67,6 +67,9 @@ pub struct InstanceSpec {
     pub annotations: Arc<HashMap<String, String>>,
     /// The container's root file system and volumes.
     pub rootfs: Arc<Rootfs>,
+    /// The file that `args[0]` names, looked up as a container's program is: absolute, with a slash relative to `cwd`, else through
+    /// `PATH` and last in `cwd`; a suffix `#name` selects the export to call. An engine whose programs are no files ignores the error.
+    pub program: Result<Program, ArtifactError>,
     /// Where the guest's standard streams go.
     pub stdio: Stdio,
     /// The sandbox's network: a guest's sockets are to be made inside it, see [`Network::run`].
@@ -74,12 +77,9 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
-    /// Finds and reads the artifact that `args[0]` names.
-    ///
-    /// It is looked up as a container's program is: absolute, with a slash relative to `cwd`, else through `PATH` and
-    /// last in `cwd`. A suffix `#name` selects the export to call.
+    /// Reads the artifact that `args[0]` names.
     pub async fn artifact(&self) -> Result<Artifact, ArtifactError> {
-        image::load(self).await
+        image::load(self.program.as_ref().map_err(Clone::clone)?, &self.rootfs).await
     }
 
     /// The value of an environment variable, the last one if it is given twice.

@@ -1,81 +1,122 @@
 //! From an artifact's bytes to a compiled module, through what is loaded already and the code cache. Used by `engine`.
 
 use std::{
+    collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use runwasi_core::{
-    EngineError,
-    image::{Artifact, ArtifactKind, Digest, cache::CodeCache},
+    EngineError, InstanceSpec,
+    image::{Artifact, ArtifactKind, Digest, Identity, Program, cache::CodeCache},
 };
 use tokio::task::spawn_blocking;
-use wasmtime::{Engine, Module};
+use wasmtime::{Engine, InstancePre, Linker, Module};
+
+use crate::instance::Guest;
 
 /// Compiles, or finds what was compiled before.
 #[derive(Clone)]
 pub(crate) struct Compiler {
     engine: Engine,
+    linker: Arc<Linker<Guest>>,
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
-    loaded: Loaded,
+    /// Locked for look-ups.
+    loaded: Arc<Mutex<Loaded>>,
 }
 
-/// Modules that guests of this process run, or ran lately: all guests of an image share one.
-#[derive(Clone, Default)]
+/// A module that only has to be instantiated. A handle.
+#[derive(Clone)]
+pub(crate) struct Ready {
+    pub(crate) module: Module,
+    /// Linked with what guests may import.
+    pub(crate) pre: InstancePre<Guest>,
+}
+
+/// What guests of this process run, or ran lately: all guests of an image share one.
+#[derive(Default)]
 struct Loaded {
-    /// The most recently used last. Locked for look-ups; a module is a handle.
-    modules: Arc<Mutex<Vec<(Digest, Module)>>>,
+    /// The most recently used last.
+    ready: Vec<(Digest, Ready)>,
+    /// Files that need not be read again to know what they hold.
+    known: HashMap<Identity, Digest>,
 }
 
 /// Modules kept for the next guest; each holds a mapped file and some bookkeeping.
 const KEPT: usize = 256;
+/// Files that are remembered.
+const KNOWN: usize = 4096;
 
 impl Loaded {
-    fn get(&self, digest: &Digest) -> Option<Module> {
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = modules.iter().rposition(|(known, _)| known == digest)?;
-        let found = modules.remove(place);
-        let module = found.1.clone();
-        modules.push(found);
-        Some(module)
+    fn of_file(&mut self, identity: &Identity) -> Option<Ready> {
+        let digest = *self.known.get(identity)?;
+        self.get(&digest)
+    }
+
+    fn get(&mut self, digest: &Digest) -> Option<Ready> {
+        let place = self.ready.iter().rposition(|(known, _)| known == digest)?;
+        let found = self.ready.remove(place);
+        let ready = found.1.clone();
+        self.ready.push(found);
+        Some(ready)
     }
 
     /// Of two who have loaded the same, the first counts.
-    fn put(&self, digest: Digest, module: Module) -> Module {
+    fn put(&mut self, digest: Digest, ready: Ready) -> Ready {
         if let Some(known) = self.get(&digest) {
             return known;
         }
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if modules.len() == KEPT {
-            modules.remove(0);
+        if self.ready.len() == KEPT {
+            self.ready.remove(0);
         }
-        modules.push((digest, module.clone()));
-        module
+        self.ready.push((digest, ready.clone()));
+        ready
+    }
+
+    fn remember(&mut self, artifact: &Artifact) {
+        if self.known.len() == KNOWN {
+            self.known.clear();
+        }
+        self.known.extend(artifact.identity.map(|identity| (identity, artifact.digest)));
     }
 }
 
 impl Compiler {
-    pub(crate) fn new(engine: Engine, key: String, cache: Option<CodeCache>) -> Self {
-        Self { engine, key, cache, loaded: Loaded::default() }
+    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>) -> Self {
+        Self { engine: linker.engine().clone(), linker: Arc::new(linker), key, cache, loaded: Arc::default() }
     }
 
-    /// The module of an artifact. Works on the blocking pool.
-    pub(crate) async fn module(&self, artifact: Artifact) -> Result<Module, EngineError> {
+    /// What a process is to run. Works on the blocking pool if the file is not known.
+    pub(crate) async fn ready(&self, spec: &InstanceSpec) -> Result<(Program, Ready), EngineError> {
+        let program = spec.program.clone()?;
+        if let Some(ready) = program.identity.and_then(|identity| self.loaded().of_file(&identity)) {
+            return Ok((program, ready));
+        }
+        let artifact = spec.artifact().await?;
         if artifact.kind == ArtifactKind::Component {
             let what = format!("{}: a component", artifact.path.display());
             return Err(EngineError::Unsupported { what, why: "this version runs core modules".into() });
         }
-        if let Some(module) = self.loaded.get(&artifact.digest) {
-            return Ok(module);
+        self.loaded().remember(&artifact);
+        if let Some(ready) = { self.loaded().get(&artifact.digest) } {
+            return Ok((program, ready));
         }
         let compiler = self.clone();
-        let work = move || {
-            let module = compiler.load_or_compile(&artifact)?;
-            Ok(compiler.loaded.put(artifact.digest, module))
-        };
-        spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?
+        let work = move || compiler.make(&artifact);
+        let made = spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
+        Ok((program, made?))
+    }
+
+    fn make(&self, artifact: &Artifact) -> Result<Ready, EngineError> {
+        let module = self.load_or_compile(artifact)?;
+        let pre = self.linker.instantiate_pre(&module).map_err(|error| invalid(&artifact.path, &error))?;
+        Ok(self.loaded().put(artifact.digest, Ready { module, pre }))
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn load_or_compile(&self, artifact: &Artifact) -> Result<Module, EngineError> {

@@ -15,7 +15,7 @@ use wasmtime::{Config, Linker, PoolingAllocationConfig};
 use crate::{
     artifact::Compiler,
     epoch::Ticker,
-    instance::{Guest, WasmtimeInstance},
+    instance::WasmtimeInstance,
     wasi, world,
 };
 
@@ -68,8 +68,7 @@ impl Settings {
 
 /// The wasmtime engine: core modules with WASI preview 1.
 pub struct WasmtimeEngine {
-    compiler: Arc<Compiler>,
-    linker: Arc<Linker<Guest>>,
+    compiler: Compiler,
     ticker: Arc<Ticker>,
 }
 
@@ -81,21 +80,18 @@ impl WasmtimeEngine {
         wasi::link(&mut linker).map_err(failed)?;
         let ticker =
             Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
-        let compiler = Compiler::new(engine.clone(), key(&engine), open_cache(settings));
-        Ok(Self { compiler: Arc::new(compiler), linker: Arc::new(linker), ticker: Arc::new(ticker) })
+        let compiler = Compiler::new(linker, key(&engine), open_cache(settings));
+        Ok(Self { compiler, ticker: Arc::new(ticker) })
     }
 }
 
 #[async_trait]
 impl Engine for WasmtimeEngine {
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
-        let artifact = spec.artifact().await?;
-        let (path, function) = (artifact.path.clone(), artifact.function.clone());
-        let module = self.compiler.module(artifact).await?;
-        let invalid = |reason: String| EngineError::Invalid { path: path.clone(), reason };
-        let entry = world::entry(&module, function.as_deref()).map_err(invalid)?;
-        let pre = self.linker.instantiate_pre(&module).map_err(|error| invalid(format!("{error:#}")))?;
-        Ok(Arc::new(WasmtimeInstance::new(pre, entry, spec, self.ticker.clone())))
+        let (program, ready) = self.compiler.ready(&spec).await?;
+        let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
+        let entry = world::entry(&ready.module, program.function.as_deref()).map_err(invalid)?;
+        Ok(Arc::new(WasmtimeInstance::new(ready.pre, entry, spec, self.ticker.clone())))
     }
 }
 

@@ -4,15 +4,17 @@
 pub mod cache;
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
-use crate::instance::InstanceSpec;
+use crate::bundle::rootfs::Rootfs;
 
 /// Largest artifact that is read, in bytes.
 const MAX_BYTES: u64 = 512 << 20;
@@ -35,6 +37,29 @@ pub struct Artifact {
     pub bytes: Vec<u8>,
     /// SHA-256 of `bytes`.
     pub digest: Digest,
+    /// What tells that a file need not be read to know that it holds these bytes.
+    pub identity: Option<Identity>,
+}
+
+/// Which file of a container runs: found, not yet read.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its path in the guest.
+    pub path: PathBuf,
+    /// The export to call instead of the default one, from `path#function`.
+    pub function: Option<String>,
+    /// `None` where files cannot be told apart without reading them.
+    pub identity: Option<Identity>,
+}
+
+/// What a file's inode says about its content: equal identities, equal bytes. An overlay has a device number for every mount, so
+/// the number is not in it; but nobody can give a file another's time of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 /// A SHA-256: of an artifact, or of whatever else has to become a name of fixed length.
@@ -51,7 +76,7 @@ pub enum ArtifactKind {
 }
 
 /// Why there is no artifact.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// No file of that name is in any of the places looked at.
     #[error("{name}: not found in the container (looked at {looked_at})")]
@@ -66,8 +91,8 @@ pub enum ArtifactError {
     Read {
         /// Its path in the guest.
         path: PathBuf,
-        /// The system's error.
-        source: io::Error,
+        /// The system's error; shared, so that the error can be kept until somebody asks for the artifact.
+        source: Arc<io::Error>,
     },
     /// The file is no regular file, too large, or its first bytes are not those of wasm.
     #[error("{}: {reason}", path.display())]
@@ -96,35 +121,60 @@ impl Digest {
     }
 }
 
-/// Finds and reads the artifact of `spec` on the blocking pool.
-pub(crate) async fn load(spec: &InstanceSpec) -> Result<Artifact, ArtifactError> {
-    let name = spec.args.first().cloned().unwrap_or_default();
+impl Identity {
+    fn of(metadata: &Metadata) -> Option<Self> {
+        let identity = Self {
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        };
+        // File systems that are made as images may have no fine times, and files of many that look alike.
+        (identity.changed.1 != 0).then_some(identity)
+    }
+}
+
+/// Finds the program that `args[0]` names: absolute, with a slash relative to `cwd`, else through `PATH` and last in
+/// `cwd`; a suffix `#name` selects the export to call. Blocks.
+pub(crate) fn locate(
+    args: &[String],
+    cwd: &Path,
+    path: Option<&str>,
+    rootfs: &Rootfs,
+) -> Result<Program, ArtifactError> {
+    let name = args.first().map(String::as_str).unwrap_or_default();
     let (file, function) = match name.rsplit_once('#') {
-        Some((file, function)) if !function.is_empty() => (file.to_owned(), Some(function.to_owned())),
+        Some((file, function)) if !function.is_empty() => (file, Some(function.to_owned())),
         _ => (name, None),
     };
-    let candidates = candidates(&file, &spec.cwd, spec.env("PATH"));
-    let rootfs = spec.rootfs.clone();
-    let several = candidates.len() > 1;
-    let read = move || {
-        for path in &candidates {
-            match rootfs.open(path) {
+    let candidates = candidates(file, cwd, path);
+    for path in &candidates {
+        let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
+        match rootfs.open(path) {
+            Ok(file) => {
+                let metadata = file.metadata().map_err(failed)?;
                 // As `execvp(3)`: a directory of that name in PATH is passed over.
-                Ok(file) if several && file.metadata().is_ok_and(|metadata| metadata.is_dir()) => {}
-                Ok(file) => return read(path, file, function),
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-                Err(source) => {
-                    return Err(ArtifactError::Read { path: path.clone(), source });
+                if candidates.len() == 1 || !metadata.is_dir() {
+                    return Ok(Program { path: path.clone(), function, identity: Identity::of(&metadata) });
                 }
             }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(source) => return Err(failed(source)),
         }
-        let looked_at: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-        Err(ArtifactError::NotFound { name: file, looked_at: looked_at.join(", ") })
-    };
-    match spawn_blocking(read).await {
-        Ok(result) => result,
-        Err(error) => Err(ArtifactError::Read { path: PathBuf::new(), source: io::Error::other(error) }),
     }
+    let looked_at: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+    Err(ArtifactError::NotFound { name: file.to_owned(), looked_at: looked_at.join(", ") })
+}
+
+/// Reads a program on the blocking pool.
+pub(crate) async fn load(program: &Program, rootfs: &Arc<Rootfs>) -> Result<Artifact, ArtifactError> {
+    let (reading, rootfs) = (program.clone(), rootfs.clone());
+    let read = move || match rootfs.open(&reading.path) {
+        Ok(file) => read(reading, file),
+        Err(source) => Err(ArtifactError::Read { path: reading.path, source: Arc::new(source) }),
+    };
+    let lost = |error| ArtifactError::Read { path: program.path.clone(), source: Arc::new(io::Error::other(error)) };
+    spawn_blocking(read).await.map_err(lost)?
 }
 
 /// Where a program of that name may be, as `execvp(3)` has it, plus the working directory last: images made from
@@ -138,9 +188,10 @@ fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
     directories.map(Path::new).chain([cwd]).map(|directory| directory.join(name)).collect()
 }
 
-fn read(path: &Path, file: File, function: Option<String>) -> Result<Artifact, ArtifactError> {
-    let failed = |source| ArtifactError::Read { path: path.to_owned(), source };
-    let not_wasm = |reason: String| ArtifactError::NotWasm { path: path.to_owned(), reason };
+fn read(program: Program, file: File) -> Result<Artifact, ArtifactError> {
+    let path = &program.path;
+    let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
+    let not_wasm = |reason: String| ArtifactError::NotWasm { path: path.clone(), reason };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(not_wasm("is not a regular file".into()));
@@ -149,8 +200,8 @@ fn read(path: &Path, file: File, function: Option<String>) -> Result<Artifact, A
         return Err(not_wasm(format!("has {} bytes, more than {MAX_BYTES}", metadata.len())));
     }
     let mut bytes = Vec::new();
-    let mut file = file.take(MAX_BYTES);
-    file.by_ref().take(PREAMBLE).read_to_end(&mut bytes).map_err(failed)?;
+    let mut reader = (&file).take(MAX_BYTES);
+    reader.by_ref().take(PREAMBLE).read_to_end(&mut bytes).map_err(failed)?;
     if !bytes.starts_with(b"\0asm") && metadata.len() > MAX_TEXT_BYTES {
         // Neither binary nor a text that anybody wrote: not worth reading.
         return Err(not_wasm(
@@ -158,10 +209,13 @@ fn read(path: &Path, file: File, function: Option<String>) -> Result<Artifact, A
         ));
     }
     bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
-    file.read_to_end(&mut bytes).map_err(failed)?;
+    reader.read_to_end(&mut bytes).map_err(failed)?;
     let kind = kind(&bytes).map_err(not_wasm)?;
+    // Changed while it was read: what was read is nobody's.
+    let (before, after) = (Identity::of(&metadata), Identity::of(&file.metadata().map_err(failed)?));
+    let identity = before.filter(|before| Some(*before) == after);
     let digest = Digest::of(&bytes);
-    Ok(Artifact { path: path.to_owned(), function, kind, bytes, digest })
+    Ok(Artifact { path: program.path, function: program.function, kind, bytes, digest, identity })
 }
 
 /// The binary format's preamble: magic, version, layer (component-model `Binary.md`).
