@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::containerd::Containerd;
+use crate::daemon::{Settings, State};
+use crate::runtime::Runtime;
 
 /// How a containerd is to be; see [`Containerd::builder`].
 #[derive(Debug, Default)]
@@ -14,6 +16,19 @@ pub struct Builder {
     pub(crate) kept: Vec<String>,
     pub(crate) extra: String,
     pub(crate) env: Vec<(String, OsString)>,
+    pub(crate) node: Node,
+}
+
+/// Whom the thin shims of a bed find at the manager socket.
+#[derive(Debug, Default)]
+pub(crate) enum Node {
+    /// Nobody; never the machine's own daemon.
+    #[default]
+    Nobody,
+    /// A daemon of the bed's own.
+    Own(Settings),
+    /// Another bed's.
+    Of(State),
 }
 
 impl Builder {
@@ -38,6 +53,23 @@ impl Builder {
     /// An environment variable for containerd, and so for its shims.
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Starts a node daemon of the bed's own before containerd.
+    pub fn daemon(mut self, settings: Settings) -> Self {
+        self.node = Node::Own(settings);
+        self
+    }
+
+    /// The same with a daemon as usual, and only if this runtime needs one.
+    pub fn daemon_for(self, runtime: Runtime) -> Self {
+        if runtime.needs_daemon() { self.daemon(Settings::default()) } else { self }
+    }
+
+    /// Lets the thin shims ask the node daemon of another bed, which must outlive this one.
+    pub fn daemon_of(mut self, bed: &Containerd) -> Self {
+        self.node = Node::Of(bed.node().clone());
         self
     }
 

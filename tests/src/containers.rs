@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::builder::Builder;
 use crate::command::{Command, Output};
 use crate::containerd::Containerd;
 use crate::poll::poll_until;
@@ -30,7 +31,13 @@ pub struct Task {
 /// Runs one case on a bed of its own; an error fails the test while the bed still stands, so that its log is printed.
 #[track_caller]
 pub fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
-    let mut containers = match Containers::start(runtime) {
+    check_with(runtime, Containerd::builder().daemon_for(runtime), case);
+}
+
+/// The same on a bed with something unusual, a daemon's settings for instance.
+#[track_caller]
+pub fn check_with(runtime: Runtime, bed: Builder, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    let mut containers = match Containers::start_with(runtime, bed) {
         Ok(containers) => containers,
         Err(error) => panic!("no bed for {runtime:?}: {error:?}"),
     };
@@ -42,12 +49,23 @@ pub fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>)
 impl Containers {
     /// A fresh bed with the runtime's image loaded.
     pub fn start(runtime: Runtime) -> Result<Self> {
+        Self::start_with(runtime, Containerd::builder().daemon_for(runtime))
+    }
+
+    /// A fresh bed with something unusual and the runtime's image loaded.
+    pub fn start_with(runtime: Runtime, bed: Builder) -> Result<Self> {
         if let Some(file) = runtime.program_file() {
             ensure!(file.exists(), "{} is missing: `make build` makes it", file.display());
         }
-        let bed = Containerd::start()?;
+        let bed = bed.start()?;
         bed.load(runtime.image())?;
         Ok(Self { bed, runtime })
+    }
+
+    /// After a test has killed what serves its containers: starts a node daemon again, as its service manager would.
+    /// Shims are started by containerd.
+    pub fn restart_daemon(&mut self) -> Result<()> {
+        if self.runtime.needs_daemon() { self.bed.daemon()?.start_again() } else { Ok(()) }
     }
 
     /// A container id of this bed.
@@ -82,6 +100,13 @@ impl Containers {
         let flags = [&["-d"], flags].concat();
         self.run_command(&flags, id, args).run()?.ok()?;
         Ok(())
+    }
+
+    /// Starts a container of the pod `pod` in the background, with the annotations the CRI gives.
+    pub fn join(&self, pod: &str, kind: &str, id: &str, args: &[&str]) -> Result<()> {
+        let pod = format!("io.kubernetes.cri.sandbox-id={pod}");
+        let kind = format!("io.kubernetes.cri.container-type={kind}");
+        self.detached_with(&["--annotation", &pod, "--annotation", &kind], id, args)
     }
 
     /// `ctr container create`.

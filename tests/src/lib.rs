@@ -9,38 +9,59 @@
 //! - [`command`]: a child process with captured output and a deadline; `ctr` calls are these.
 //! - [`running`]: such a process while it runs.
 //! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
+//! - [`daemon`]: a private node daemon, for the runtime that needs one.
+//! - [`events`]: what `ctr events` prints.
 //! - [`player`]: a shim driven by its command line and socket alone, for what `ctr` cannot ask for.
 //! - [`shim`]: that socket.
 //! - [`sink`]: the event service such a shim reports to.
 //! - [`bundle`]: the bundle directories such a shim is given.
+//! - [`network`]: network namespaces and their links; a host of a test's own.
+//! - [`cni`]: a bridge of a bed's own, for containers' networks.
+//! - [`cri`]: the gRPC calls of Kubernetes' CRI.
+//! - [`pods`]: a containerd with its CRI, and what a test does with its pods.
 //! - [`proc`]: the OS processes, threads, mounts and sockets of a bed.
-//! - [`suite!`]: one list of cases, instantiated for several runtimes.
+//! - [`suite!`], [`played!`]: one list of cases, instantiated for several runtimes.
 //! - [`traces`]: what a bed may leave on the machine, and its removal.
+//! - [`said`]: what an error must say.
+//! - [`ticks`]: the output of a guest that goes on.
 //! - [`poll`]: wait for a condition, with a deadline.
 //!
 //! Everything here needs root and a containerd; where one is missing the error says so, nothing is skipped.
 
 pub mod builder;
 pub mod bundle;
+pub mod cni;
 pub mod command;
 pub mod config;
 pub mod containerd;
 pub mod containers;
+pub mod cri;
+pub mod daemon;
+pub mod events;
+pub mod network;
 pub mod player;
+pub mod pods;
 pub mod poll;
 pub mod proc;
 pub mod running;
 pub mod runtime;
+pub mod said;
 pub mod shim;
 pub mod sink;
 mod suite;
+pub mod ticks;
 pub mod traces;
 
 pub use builder::Builder;
 pub use command::{Command, Output};
 pub use containerd::Containerd;
-pub use containers::{Containers, check};
+pub use containers::{Containers, check, check_with};
+pub use daemon::Daemon;
+pub use network::on_own_host;
 pub use player::{Player, play, play_with};
+pub use pods::{Pod, Pods, check_pods};
 pub use poll::poll_until;
 pub use running::Running;
 pub use runtime::{Image, Runtime};
+pub use said::says;
+pub use ticks::Ticks;

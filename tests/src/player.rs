@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 
 use crate::bundle::{self, Bundle};
 use crate::command::{Command, Output};
+use crate::daemon::{Daemon, SOCKET_VARIABLE, Settings, State};
 use crate::proc::Shim;
 use crate::runtime::Runtime;
 use crate::shim::{LIMIT, TaskClient};
@@ -29,6 +30,8 @@ pub struct Player {
     traces: Traces,
     runtime: Runtime,
     program: PathBuf,
+    // For the runtime that needs one.
+    daemon: Option<Daemon>,
     // None when it plays a containerd that is away.
     sink: Option<Sink>,
     // The reading ends of the bundles' log FIFOs, as containerd holds them; printed when a test fails.
@@ -38,20 +41,61 @@ pub struct Player {
 impl Player {
     /// Prepares to drive the shim of `runtime`.
     pub fn new(runtime: Runtime) -> Result<Self> {
-        let mut player = Self::away(runtime)?;
-        player.sink = Some(Sink::listen(&player.events_address())?);
+        Self::with(runtime, Settings::default())
+    }
+
+    /// The same with an unusual node daemon, if the runtime needs one.
+    pub fn with(runtime: Runtime, daemon: Settings) -> Result<Self> {
+        let mut player = Self::prepared(runtime)?;
+        player.comes_back()?;
+        player.start_daemon(daemon)?;
         Ok(player)
     }
 
     /// The same with nobody at the address where events go.
     pub fn away(runtime: Runtime) -> Result<Self> {
+        // A daemon that leaves waits for somebody to take its events.
+        Self::away_with(runtime, Settings::default().flags(["--grace", "3"]))
+    }
+
+    /// The same with an unusual node daemon.
+    pub fn away_with(runtime: Runtime, daemon: Settings) -> Result<Self> {
+        let mut player = Self::prepared(runtime)?;
+        player.start_daemon(daemon)?;
+        Ok(player)
+    }
+
+    fn prepared(runtime: Runtime) -> Result<Self> {
         let program = match runtime.program_file() {
             Some(file) => {
                 file.canonicalize().with_context(|| format!("{} is missing: `make build` makes it", file.display()))?
             }
             None => Path::new("/usr/bin").join(runtime.shim()),
         };
-        Ok(Self { traces: Traces::new()?, runtime, program, sink: None, logs: Mutex::default() })
+        Ok(Self { traces: Traces::new()?, runtime, program, daemon: None, sink: None, logs: Mutex::default() })
+    }
+
+    fn start_daemon(&mut self, settings: Settings) -> Result<()> {
+        if self.runtime.needs_daemon() {
+            self.daemon = Some(Daemon::start(self.dir(), settings)?);
+        }
+        Ok(())
+    }
+
+    /// Listens at the address where events go, after a time away.
+    pub fn comes_back(&mut self) -> Result<()> {
+        self.sink = Some(Sink::listen(&self.events_address())?);
+        Ok(())
+    }
+
+    /// The player's node daemon.
+    pub fn daemon(&mut self) -> Result<&mut Daemon> {
+        self.daemon.as_mut().context("this player's runtime needs no daemon")
+    }
+
+    /// The node daemon's state directory.
+    pub fn node(&self) -> &State {
+        self.traces.node()
     }
 
     /// The containerd namespace of this player.
@@ -157,6 +201,7 @@ impl Player {
             .args(place)
             .args(["-publish-binary", "/bin/true", "-id", id])
             .env("TTRPC_ADDRESS", self.events_address())
+            .env(SOCKET_VARIABLE, self.node().socket())
             .current_dir(bundle)
             // Far above what a start takes and below what a user would call hung.
             .deadline(LIMIT)
@@ -172,6 +217,7 @@ impl Drop for Player {
         }
         if std::thread::panicking() {
             eprintln!("--- log of the shims of {}\n{}---", self.namespace(), String::from_utf8_lossy(&log));
+            self.daemon.iter().for_each(|daemon| eprintln!("--- log of its daemon\n{}---", daemon.log()));
         }
         let mut faults = match self.becomes_clean() {
             Ok(()) => Vec::new(),
@@ -180,6 +226,7 @@ impl Drop for Player {
         if !faults.is_empty() {
             self.delete_all();
         }
+        faults.extend(self.daemon.iter_mut().flat_map(Daemon::end));
         faults.extend(self.traces.sweep());
         self.traces.report(&faults);
     }
@@ -188,19 +235,19 @@ impl Drop for Player {
 /// Runs one case with a player for the runtime's shim.
 #[track_caller]
 pub fn play(runtime: Runtime, case: impl FnOnce(&Player) -> Result<()>) {
-    play_with(Player::new(runtime), case);
+    play_with(Player::new(runtime), |player| case(player));
 }
 
 /// The same with another player. An error becomes a panic while the player still stands, so that it is printed with the
 /// shims' log and before any leftovers.
 #[track_caller]
-pub fn play_with(player: Result<Player>, case: impl FnOnce(&Player) -> Result<()>) {
-    let player = match player {
+pub fn play_with(player: Result<Player>, case: impl FnOnce(&mut Player) -> Result<()>) {
+    let mut player = match player {
         Ok(player) => player,
         Err(error) => panic!("no player: {error:?}"),
     };
     let runtime = player.runtime();
-    if let Err(error) = case(&player) {
+    if let Err(error) = case(&mut player) {
         panic!("{runtime:?}: {error:?}");
     }
 }

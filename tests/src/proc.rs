@@ -6,32 +6,41 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// An OS process that runs a shim, known by its arguments.
+/// What serves one sandbox: an OS process that runs a shim, known by its arguments, or a node daemon's part in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shim {
-    /// Its process id.
+    /// The OS process that serves it; a node daemon serves many.
     pub pid: u32,
-    /// The `-id` it was started with: the container that opened the group.
+    /// The pid whose `/proc/PID/ns/net` is the sandbox's network.
+    pub network: u32,
+    /// The `-id` it was started with: the container that opened the group; the group itself in a node daemon.
     pub id: String,
-    /// The `-namespace` it was started with.
+    /// Its containerd namespace.
     pub namespace: String,
-    /// All arguments, for messages.
+    /// All arguments, or the daemon's line, for messages.
     pub line: String,
 }
 
 /// The shims whose `-address` is this containerd's, short-lived `start` and `delete` calls left out.
 pub fn shims_of(address: &Path) -> Vec<Shim> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| shim(pid, address)).collect()
+    pids().into_iter().filter_map(|pid| shim(pid, address)).collect()
+}
+
+/// OS processes that have this among their arguments.
+pub fn with_argument(wanted: &str) -> Vec<u32> {
+    pids().into_iter().filter(|pid| arguments(*pid).iter().any(|arg| arg == wanted)).collect()
 }
 
 /// How many threads an OS process has.
 pub fn threads(pid: u32) -> Result<usize> {
     let tasks = format!("/proc/{pid}/task");
     Ok(fs::read_dir(&tasks).with_context(|| tasks)?.count())
+}
+
+/// How many file descriptors an OS process has open.
+pub fn fds(pid: u32) -> Result<usize> {
+    let open = format!("/proc/{pid}/fd");
+    Ok(fs::read_dir(&open).with_context(|| open)?.count())
 }
 
 /// Whether this OS process exists and is no zombie.
@@ -73,9 +82,19 @@ pub fn fifos(ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     files.filter(|file| file.file_name().to_str().is_some_and(&ours)).map(|file| file.path()).collect()
 }
 
+fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Nothing for an OS process that is gone, or a zombie.
+fn arguments(pid: u32) -> Vec<String> {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    raw.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+}
+
 fn shim(pid: u32, address: &Path) -> Option<Shim> {
-    let raw = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let args: Vec<String> = raw.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+    let args = arguments(pid);
     let value = |flag: &str| {
         let at = args.iter().position(|arg| arg.trim_start_matches('-') == flag)?;
         args.get(at + 1).cloned()
@@ -84,7 +103,8 @@ fn shim(pid: u32, address: &Path) -> Option<Shim> {
     if short_lived || value("address")? != address.to_str()? {
         return None;
     }
-    Some(Shim { pid, id: value("id")?, namespace: value("namespace")?, line: args.join(" ").trim().to_owned() })
+    let line = args.join(" ").trim().to_owned();
+    Some(Shim { pid, network: pid, id: value("id")?, namespace: value("namespace")?, line })
 }
 
 /// mountinfo writes space, tab, newline and backslash as octal escapes.

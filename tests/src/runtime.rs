@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub enum Runtime {
     /// The product: `containerd-shim-wasmtime-v1`.
     Wasmtime,
+    /// The product's node daemon, `containerd-wasmtimed`, by its thin shim.
+    Wasmtimed,
     /// The example engine whose guest is a plain async Rust function, with the same commands as the wasm guest.
     Native,
     /// runc with the guest compiled natively: it shows that the tests are right.
@@ -31,6 +33,7 @@ impl Runtime {
     pub fn name(self) -> &'static str {
         match self {
             Self::Wasmtime => "io.containerd.wasmtime.v1",
+            Self::Wasmtimed => "io.containerd.wasmtimed.v1",
             Self::Native => "io.containerd.native.v1",
             Self::Runc => "io.containerd.runc.v2",
             Self::Floor => "io.containerd.floor.v1",
@@ -41,6 +44,7 @@ impl Runtime {
     pub fn shim(self) -> &'static str {
         match self {
             Self::Wasmtime => "containerd-shim-wasmtime-v1",
+            Self::Wasmtimed => "containerd-shim-wasmtimed-v1",
             Self::Native => "containerd-shim-native-v1",
             Self::Runc => "containerd-shim-runc-v2",
             Self::Floor => "containerd-shim-floor-v1",
@@ -52,7 +56,7 @@ impl Runtime {
         let name = match self {
             Self::Runc => return None,
             Self::Native => "engine-native",
-            Self::Wasmtime | Self::Floor => self.shim(),
+            Self::Wasmtime | Self::Wasmtimed | Self::Floor => self.shim(),
         };
         Some(target_dir().join("release").join(name))
     }
@@ -61,7 +65,7 @@ impl Runtime {
     pub fn image(self) -> Image {
         match self {
             Self::Runc => Image::WasmtestNative,
-            Self::Wasmtime | Self::Native | Self::Floor => Image::Wasmtest,
+            Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => Image::Wasmtest,
         }
     }
 
@@ -71,6 +75,16 @@ impl Runtime {
             Image::WasmtestNative => "/wasmtest",
             Image::Wasmtest | Image::WasmtestOci => "/wasmtest.wasm",
         }
+    }
+
+    /// Whether guests are wasm, run by wasmtime.
+    pub fn is_wasm(self) -> bool {
+        matches!(self, Self::Wasmtime | Self::Wasmtimed)
+    }
+
+    /// Whether all its sandboxes are served by a daemon that must run before.
+    pub fn needs_daemon(self) -> bool {
+        self == Self::Wasmtimed
     }
 
     /// Whether the socket file goes when the shim was killed. runc's `delete` leaves it to the next start.
@@ -83,7 +97,7 @@ impl Runtime {
     pub fn handled_signals(self) -> &'static [i32] {
         match self {
             Self::Runc => &[7, 11, 13],
-            Self::Wasmtime | Self::Native | Self::Floor => &[],
+            Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => &[],
         }
     }
 
@@ -93,7 +107,7 @@ impl Runtime {
             // The first process of a pid namespace is deaf to signals it has no handler for, so it must not
             // be the first. runc resolves the path: its own namespace is the host's.
             Self::Runc => &["--with-ns", "pid:/proc/self/ns/pid"],
-            Self::Wasmtime | Self::Native | Self::Floor => &[],
+            Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => &[],
         }
     }
 }
@@ -117,6 +131,11 @@ impl Image {
         };
         target_dir().join("images").join(file)
     }
+}
+
+/// The node daemon's program.
+pub fn daemon_file() -> PathBuf {
+    target_dir().join("release/containerd-wasmtimed")
 }
 
 /// The workspace's target folder: `CARGO_TARGET_DIR`, or `target` beside the workspace's manifest.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::daemon::{self, State};
 use crate::poll::poll_until;
 use crate::proc::{self, Shim};
 
@@ -19,6 +20,8 @@ use crate::proc::{self, Shim};
 pub struct Traces {
     dir: PathBuf,
     namespace: String,
+    // Of the node daemon that the bed's thin shims ask, whether or not there is one.
+    node: State,
     // Every name a shim may have been started for, so that a socket file left behind is found by
     // its hash. A mutex because tests call ctr from several threads.
     named: Mutex<BTreeSet<String>>,
@@ -34,7 +37,18 @@ impl Traces {
         let dir = tempfile::Builder::new().prefix("bed").tempdir_in("/tmp")?.keep();
         let number = BEDS.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("t{}-{number}", std::process::id());
-        Ok(Self { dir, namespace, named: Mutex::default() })
+        let node = State::of(&dir);
+        Ok(Self { dir, namespace, node, named: Mutex::default() })
+    }
+
+    /// Lets the thin shims ask another bed's daemon.
+    pub(crate) fn share(&mut self, node: State) {
+        self.node = node;
+    }
+
+    /// Where the node daemon of this bed keeps its sockets and records.
+    pub fn node(&self) -> &State {
+        &self.node
     }
 
     /// The directory everything of the bed lies in.
@@ -63,9 +77,20 @@ impl Traces {
         proc::socket_path(&self.address(), &self.namespace, group)
     }
 
-    /// Shims of this address that run now.
+    /// Shims of this address that run now; for each sandbox in a node daemon there is one, with the daemon's pid.
     pub fn shims(&self) -> Vec<Shim> {
-        proc::shims_of(&self.address())
+        let mut shims = proc::shims_of(&self.address());
+        match self.node.sandboxes() {
+            Ok(all) => shims.extend(all.into_iter().filter(|one| one.namespace == self.namespace).map(Shim::from)),
+            // In the list, so that nobody takes a daemon that does not answer for one without sandboxes.
+            Err(error) => shims.extend(self.node.daemons().into_iter().map(|pid| self.silent(pid, &error))),
+        }
+        shims
+    }
+
+    fn silent(&self, pid: u32, error: &anyhow::Error) -> Shim {
+        let line = format!("daemon that does not list its sandboxes: {error:#}");
+        Shim { pid, network: pid, id: String::new(), namespace: self.namespace.clone(), line }
     }
 
     /// Socket files that exist now.
@@ -76,17 +101,26 @@ impl Traces {
         paths.into_iter().filter(|path| path.exists()).collect()
     }
 
+    /// A node daemon's records of the named groups that exist now.
+    fn records(&self) -> Vec<PathBuf> {
+        let address = self.address();
+        let socket = |group: &String| proc::socket_path(&address, &self.namespace, group);
+        let paths: Vec<_> = self.lock().iter().map(|group| self.node.record(&socket(group))).collect();
+        paths.into_iter().filter(|path| path.exists()).collect()
+    }
+
     /// Mounts below the directory.
     pub fn mounts(&self) -> Vec<PathBuf> {
         proc::mounts_below(&self.dir)
     }
 
-    /// Shims, socket files and mounts that exist now, one a line.
+    /// Shims, socket files, records and mounts that exist now, one a line.
     pub fn left(&self) -> Vec<String> {
         let shims = self.shims().into_iter().map(|shim| format!("shim {}: {}", shim.pid, shim.line));
         let sockets = self.sockets().into_iter().map(|path| format!("socket {}", path.display()));
+        let records = self.records().into_iter().map(|path| format!("record {}", path.display()));
         let mounts = self.mounts().into_iter().map(|path| format!("mount {}", path.display()));
-        shims.chain(sockets).chain(mounts).collect()
+        shims.chain(sockets).chain(records).chain(mounts).collect()
     }
 
     /// Removes by force what should have gone by itself, and the directory; gives what went wrong.
@@ -97,6 +131,7 @@ impl Traces {
                 kill_process(pid, Signal::KILL).ok();
             }
         }
+        daemon::sweep(&State::of(&self.dir));
         for path in self.sockets() {
             fs::remove_file(path).ok();
         }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Containerd, UP_OR_DOWN};
+use crate::daemon::Daemon;
 use crate::poll::poll_until;
 
 impl Containerd {
@@ -56,6 +57,7 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- log of containerd {}\n{}---", self.dir().display(), self.log());
+            self.daemon.iter().for_each(|daemon| eprintln!("--- log of its daemon\n{}---", daemon.log()));
         }
         let mut faults = Vec::new();
         if self.ever_ran
@@ -71,6 +73,7 @@ impl Drop for Containerd {
         {
             faults.push(format!("stopping containerd: {error:#}"));
         }
+        faults.extend(self.daemon.iter_mut().flat_map(Daemon::end));
         faults.extend(self.traces.sweep());
         self.traces.report(&faults);
     }

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::builder::Builder;
+use crate::builder::{Builder, Node};
 use crate::command::{Command, Output};
 use crate::config;
+use crate::daemon::{Daemon, SOCKET_VARIABLE, State};
 use crate::poll::poll_until;
 use crate::proc::Shim;
 use crate::runtime::{Image, Runtime};
@@ -34,6 +35,8 @@ pub struct Containerd {
     options: Builder,
     // None while stopped.
     process: Option<Child>,
+    // The bed's own node daemon; none if nothing needs one, or another bed has it.
+    daemon: Option<Daemon>,
     // Once true, containers may exist.
     ever_ran: bool,
 }
@@ -50,8 +53,13 @@ impl Containerd {
     }
 
     pub(crate) fn with(options: Builder) -> Result<Self> {
-        let mut bed = Self { traces: Traces::new()?, options, process: None, ever_ran: false };
+        let mut bed = Self { traces: Traces::new()?, options, process: None, daemon: None, ever_ran: false };
         bed.prepare()?;
+        match &bed.options.node {
+            Node::Nobody => {}
+            Node::Own(settings) => bed.daemon = Some(Daemon::start(bed.dir(), settings.clone())?),
+            Node::Of(state) => bed.traces.share(state.clone()),
+        }
         bed.start_again()?;
         Ok(bed)
     }
@@ -84,6 +92,23 @@ impl Containerd {
     /// containerd's process id; an error while it is stopped.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.process.as_ref().context("containerd is stopped")?.id())
+    }
+
+    /// The bed's own node daemon.
+    pub fn daemon(&mut self) -> Result<&mut Daemon> {
+        self.daemon.as_mut().context("this bed has no daemon of its own")
+    }
+
+    /// Starts another node daemon that takes over; gives the one replaced, which serves what it has.
+    pub fn replace_daemon(&mut self) -> Result<Daemon> {
+        let daemon = self.daemon()?;
+        let successor = daemon.successor()?;
+        Ok(std::mem::replace(daemon, successor))
+    }
+
+    /// The node daemon's state directory, whoever started the daemon.
+    pub fn node(&self) -> &State {
+        self.traces.node()
     }
 
     /// A `ctr` call on this containerd, in the bed's namespace, to add stdin or a deadline to.
@@ -152,6 +177,7 @@ impl Containerd {
         let program = self.options.containerd.as_deref().unwrap_or(Path::new("containerd"));
         let mut command = std::process::Command::new(program);
         command.arg("--config").arg(self.dir().join("config.toml"));
+        command.env(SOCKET_VARIABLE, self.node().socket());
         command.env("PATH", self.search_path()?).envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn();
@@ -182,7 +208,7 @@ impl Containerd {
         fs::write(self.dir().join("config.toml"), text)?;
         let shims = self.dir().join("bin");
         fs::create_dir(&shims)?;
-        for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Floor] {
+        for runtime in [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Native, Runtime::Floor] {
             if let Some(file) = runtime.program_file().and_then(|file| file.canonicalize().ok()) {
                 symlink(file, shims.join(runtime.shim()))?;
             }

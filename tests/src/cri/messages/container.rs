@@ -1,0 +1,188 @@
+//! The CRI's messages about containers; sent and received by `super::super::Cri`.
+
+use std::collections::HashMap;
+
+use prost::{Enumeration, Message};
+
+use super::ImageSpec;
+use super::pod::PodSandboxConfig;
+
+/// What names a container within its pod.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerMetadata {
+    /// The container's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// What a container is to be.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerConfig {
+    /// Its name.
+    #[prost(message, optional, tag = "1")]
+    pub metadata: Option<ContainerMetadata>,
+    /// Its image.
+    #[prost(message, optional, tag = "2")]
+    pub image: Option<ImageSpec>,
+    /// Instead of the image's entrypoint.
+    #[prost(string, repeated, tag = "3")]
+    pub command: Vec<String>,
+    /// Instead of the image's arguments.
+    #[prost(string, repeated, tag = "4")]
+    pub args: Vec<String>,
+    /// Its log, below the pod's `log_directory`.
+    #[prost(string, tag = "11")]
+    pub log_path: String,
+}
+
+/// A request or an answer that is a container's id and nothing else.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerId {
+    /// The id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+/// Asks for `CreateContainer`.
+#[derive(Clone, PartialEq, Message)]
+pub struct CreateContainerRequest {
+    /// The pod it is for.
+    #[prost(string, tag = "1")]
+    pub pod_sandbox_id: String,
+    /// The container.
+    #[prost(message, optional, tag = "2")]
+    pub config: Option<ContainerConfig>,
+    /// The pod's configuration, as it was given to `RunPodSandbox`.
+    #[prost(message, optional, tag = "3")]
+    pub sandbox_config: Option<PodSandboxConfig>,
+}
+
+/// Asks for `StopContainer`.
+#[derive(Clone, PartialEq, Message)]
+pub struct StopContainerRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    /// Seconds from the gentle signal to SIGKILL; with 0 SIGKILL comes at once.
+    #[prost(int64, tag = "2")]
+    pub timeout: i64,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
+#[repr(i32)]
+pub enum ContainerState {
+    /// Not started yet.
+    Created = 0,
+    /// Started and not ended.
+    Running = 1,
+    /// Ended.
+    Exited = 2,
+    /// containerd cannot tell.
+    Unknown = 3,
+}
+
+/// How a container is.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerStatus {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Where in its life it is.
+    #[prost(enumeration = "ContainerState", tag = "3")]
+    pub state: i32,
+    /// When it was started, in nanoseconds since 1970; 0 before.
+    #[prost(int64, tag = "5")]
+    pub started_at: i64,
+    /// When it ended; 0 before.
+    #[prost(int64, tag = "6")]
+    pub finished_at: i64,
+    /// Its exit status once it has ended.
+    #[prost(int32, tag = "7")]
+    pub exit_code: i32,
+    /// One word for why it ended.
+    #[prost(string, tag = "10")]
+    pub reason: String,
+    /// Its log file.
+    #[prost(string, tag = "15")]
+    pub log_path: String,
+}
+
+/// The answer to `ContainerStatus`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerStatusResponse {
+    /// How it is.
+    #[prost(message, optional, tag = "1")]
+    pub status: Option<ContainerStatus>,
+    /// containerd's own knowledge: under `info` JSON with, among others, `pid`.
+    #[prost(map = "string, string", tag = "2")]
+    pub info: HashMap<String, String>,
+}
+
+/// A container in a list.
+#[derive(Clone, PartialEq, Message)]
+pub struct Container {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Its pod's id.
+    #[prost(string, tag = "2")]
+    pub pod_sandbox_id: String,
+    /// Where in its life it is.
+    #[prost(enumeration = "ContainerState", tag = "6")]
+    pub state: i32,
+}
+
+/// The answer to `ListContainers`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ListContainersResponse {
+    /// All containers; the pods' own are not among them.
+    #[prost(message, repeated, tag = "1")]
+    pub containers: Vec<Container>,
+}
+
+/// A number that may be missing.
+#[derive(Clone, PartialEq, Message)]
+pub struct UInt64Value {
+    /// The number.
+    #[prost(uint64, tag = "1")]
+    pub value: u64,
+}
+
+/// What a container computed.
+#[derive(Clone, PartialEq, Message)]
+pub struct CpuUsage {
+    /// When it was measured, in nanoseconds since 1970.
+    #[prost(int64, tag = "1")]
+    pub timestamp: i64,
+    /// CPU time since it began.
+    #[prost(message, optional, tag = "2")]
+    pub usage_core_nano_seconds: Option<UInt64Value>,
+}
+
+/// Whose figures they are.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerAttributes {
+    /// The container's id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+/// What a container uses.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerStats {
+    /// Whose figures they are.
+    #[prost(message, optional, tag = "1")]
+    pub attributes: Option<ContainerAttributes>,
+    /// Its CPU time.
+    #[prost(message, optional, tag = "2")]
+    pub cpu: Option<CpuUsage>,
+}
+
+/// The answer to `ContainerStats`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerStatsResponse {
+    /// The figures.
+    #[prost(message, optional, tag = "1")]
+    pub stats: Option<ContainerStats>,
+}

@@ -1,0 +1,175 @@
+//! containerd's CRI plugin as the kubelet asks it, over gRPC, each call with a deadline; held by `pods`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+
+use crate::command::DEADLINE;
+use crate::poll::poll_until;
+use messages::{
+    Container, ContainerConfig, ContainerId, ContainerStats, ContainerStatsResponse, ContainerStatusResponse,
+    CreateContainerRequest, ImageSpec, ImageStatusRequest, ImageStatusResponse, ListContainersResponse,
+    ListPodSandboxResponse, ListRequest, Nothing, PodId, PodSandbox, PodSandboxConfig, PodSandboxStatusResponse,
+    RunPodSandboxRequest, StatusRequest, StopContainerRequest, VersionRequest, VersionResponse,
+};
+
+pub mod messages;
+
+const RUNTIME: &str = "RuntimeService";
+const IMAGES: &str = "ImageService";
+
+/// A client. Every call connects anew, so a containerd that was restarted in between is no special case.
+#[derive(Debug)]
+pub struct Cri {
+    socket: PathBuf,
+    runtime: Runtime,
+}
+
+impl Cri {
+    /// A client of the containerd at this gRPC socket.
+    pub fn new(socket: &Path) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build().context("no Tokio runtime")?;
+        Ok(Self { socket: socket.to_owned(), runtime })
+    }
+
+    /// `Version`.
+    pub fn version(&self) -> Result<VersionResponse> {
+        self.call(RUNTIME, "Version", VersionRequest {})
+    }
+
+    /// Waits until it answers: containerd's socket does before its CRI plugin has looked at what there is.
+    pub fn becomes_ready(&self) -> Result<VersionResponse> {
+        let answer = poll_until("the CRI", DEADLINE, || match self.version() {
+            Err(error) if format!("{error:#}").contains("not initialized") => None,
+            answer => Some(answer),
+        });
+        answer?
+    }
+
+    /// `ImageStatus`: whether the CRI knows an image of this name.
+    pub fn has_image(&self, name: &str) -> Result<bool> {
+        let image = Some(ImageSpec { image: name.to_owned() });
+        let answer: ImageStatusResponse = self.call(IMAGES, "ImageStatus", ImageStatusRequest { image })?;
+        Ok(answer.image.is_some())
+    }
+
+    /// `RunPodSandbox`; gives the pod's id.
+    pub fn run_pod(&self, config: &PodSandboxConfig, handler: &str) -> Result<String> {
+        let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.to_owned() };
+        let answer: PodId = self.call(RUNTIME, "RunPodSandbox", request)?;
+        Ok(answer.id)
+    }
+
+    /// `StopPodSandbox`.
+    pub fn stop_pod(&self, pod: &str) -> Result<()> {
+        let Nothing {} = self.call(RUNTIME, "StopPodSandbox", PodId { id: pod.to_owned() })?;
+        Ok(())
+    }
+
+    /// `RemovePodSandbox`.
+    pub fn remove_pod(&self, pod: &str) -> Result<()> {
+        let Nothing {} = self.call(RUNTIME, "RemovePodSandbox", PodId { id: pod.to_owned() })?;
+        Ok(())
+    }
+
+    /// `PodSandboxStatus`, with what containerd knows besides.
+    pub fn pod_status(&self, pod: &str) -> Result<PodSandboxStatusResponse> {
+        self.call(RUNTIME, "PodSandboxStatus", StatusRequest { id: pod.to_owned(), verbose: true })
+    }
+
+    /// `ListPodSandbox`: all of them.
+    pub fn pods(&self) -> Result<Vec<PodSandbox>> {
+        let answer: ListPodSandboxResponse = self.call(RUNTIME, "ListPodSandbox", ListRequest {})?;
+        Ok(answer.items)
+    }
+
+    /// `CreateContainer`; gives the container's id.
+    pub fn create(&self, pod: &str, config: ContainerConfig, of: &PodSandboxConfig) -> Result<String> {
+        let request = CreateContainerRequest {
+            pod_sandbox_id: pod.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(of.clone()),
+        };
+        let answer: ContainerId = self.call(RUNTIME, "CreateContainer", request)?;
+        Ok(answer.id)
+    }
+
+    /// `StartContainer`.
+    pub fn start(&self, container: &str) -> Result<()> {
+        let Nothing {} = self.call(RUNTIME, "StartContainer", ContainerId { id: container.to_owned() })?;
+        Ok(())
+    }
+
+    /// `StopContainer`; `timeout` is the seconds from the gentle signal to SIGKILL.
+    pub fn stop(&self, container: &str, timeout: i64) -> Result<()> {
+        let request = StopContainerRequest { container_id: container.to_owned(), timeout };
+        let Nothing {} = self.call(RUNTIME, "StopContainer", request)?;
+        Ok(())
+    }
+
+    /// `RemoveContainer`.
+    pub fn remove(&self, container: &str) -> Result<()> {
+        let Nothing {} = self.call(RUNTIME, "RemoveContainer", ContainerId { id: container.to_owned() })?;
+        Ok(())
+    }
+
+    /// `ContainerStatus`, with what containerd knows besides.
+    pub fn status(&self, container: &str) -> Result<ContainerStatusResponse> {
+        self.call(RUNTIME, "ContainerStatus", StatusRequest { id: container.to_owned(), verbose: true })
+    }
+
+    /// `ListContainers`: those of all pods.
+    pub fn containers(&self) -> Result<Vec<Container>> {
+        let answer: ListContainersResponse = self.call(RUNTIME, "ListContainers", ListRequest {})?;
+        Ok(answer.containers)
+    }
+
+    /// `ContainerStats`.
+    pub fn stats(&self, container: &str) -> Result<ContainerStats> {
+        let request = ContainerId { id: container.to_owned() };
+        let answer: ContainerStatsResponse = self.call(RUNTIME, "ContainerStats", request)?;
+        answer.stats.context("no stats")
+    }
+
+    fn call<Q, A>(&self, service: &str, method: &str, request: Q) -> Result<A>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let answer = async { tokio::time::timeout(DEADLINE, self.answer(service, method, request)).await };
+        let answer = self.runtime.block_on(answer).with_context(|| format!("{method} hung for {DEADLINE:?}"))?;
+        answer.with_context(|| format!("{method} failed"))
+    }
+
+    async fn answer<Q, A>(&self, service: &str, method: &str, request: Q) -> Result<A>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut client = Grpc::new(self.connect().await?);
+        client.ready().await?;
+        let path = format!("/runtime.v1.{service}/{method}").parse().ok().context("no path")?;
+        let codec = ProstCodec::<Q, A>::default();
+        Ok(client.unary(tonic::Request::new(request), path, codec).await?.into_inner())
+    }
+
+    async fn connect(&self) -> Result<Channel> {
+        let socket = self.socket.clone();
+        let connector = service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+        });
+        // HTTP wants a host, a Unix socket has none.
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
+        channel.with_context(|| format!("cannot connect to {}", self.socket.display()))
+    }
+}

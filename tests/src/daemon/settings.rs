@@ -1,0 +1,39 @@
+//! What is unusual about a test's daemon; given by tests to a bed or player, read by [`Daemon`](super::Daemon).
+
+use std::ffi::OsString;
+
+/// How a daemon is to be started, besides what all of them get.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub(crate) flags: Vec<String>,
+    pub(crate) config: String,
+    pub(crate) before: String,
+    pub(crate) env: Vec<(String, OsString)>,
+}
+
+impl Settings {
+    /// More flags.
+    pub fn flags<S: AsRef<str>>(mut self, flags: impl IntoIterator<Item = S>) -> Self {
+        self.flags.extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
+        self
+    }
+
+    /// Lines for its configuration file, which is empty otherwise.
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self
+    }
+
+    /// A command of the shell that becomes the daemon, like `ulimit -n 64`.
+    pub fn before(mut self, command: &str) -> Self {
+        self.before.push_str(command);
+        self.before.push('\n');
+        self
+    }
+
+    /// An environment variable.
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+}

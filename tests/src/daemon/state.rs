@@ -1,0 +1,130 @@
+//! The state directory of a node daemon, looked at from outside; asked by `traces` for what is left, and by tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::command::{Command, Output};
+use crate::proc::{self, Shim};
+use crate::runtime;
+
+/// Where a daemon keeps its sockets and its records.
+#[derive(Debug, Clone)]
+pub struct State {
+    dir: PathBuf,
+}
+
+/// One line of `containerd-wasmtimed list`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// The OS process that serves it.
+    pub daemon: u32,
+    /// Its containerd namespace.
+    pub namespace: String,
+    /// Its group: a pod's id, or the container's.
+    pub group: String,
+    /// The pid reported for its tasks, whose network namespace is the sandbox's.
+    pub pid: u32,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// How many containers it holds.
+    pub containers: usize,
+}
+
+impl From<Sandbox> for Shim {
+    fn from(of: Sandbox) -> Self {
+        let line = format!("sandbox {} of daemon {}, containers: {}", of.socket.display(), of.daemon, of.containers);
+        Self { pid: of.daemon, network: of.pid, id: of.group, namespace: of.namespace, line }
+    }
+}
+
+impl State {
+    /// The state directory of the daemon that belongs to a bed or player in `home`; a short name, as a socket's
+    /// path ends at 106 bytes.
+    pub fn of(home: &Path) -> Self {
+        Self { dir: home.join("d") }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The manager socket, which names everything else.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("manager.sock")
+    }
+
+    /// The manager socket of one daemon process, which it keeps when another takes over.
+    pub fn socket_of(&self, pid: u32) -> PathBuf {
+        self.dir.join("daemons").join(format!("{pid}.sock"))
+    }
+
+    /// The OS processes that have such a socket, dead or alive, in the order of their pids.
+    pub fn daemons(&self) -> Vec<u32> {
+        let names = names_in(&self.dir.join("daemons"));
+        let mut pids: Vec<_> = names.iter().filter_map(|name| name.strip_suffix(".sock")?.parse().ok()).collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// The names of the records of living sandboxes; each is the file name of its socket.
+    pub fn records(&self) -> Vec<String> {
+        names_in(&self.dir.join("sandboxes"))
+    }
+
+    /// The record of the sandbox at this socket, there or not.
+    pub fn record(&self, socket: &Path) -> PathBuf {
+        self.dir.join("sandboxes").join(socket.file_name().unwrap_or_default())
+    }
+
+    /// `containerd-wasmtimed list --socket SOCKET`; its exit status is an answer.
+    pub fn list(&self, socket: &Path) -> Result<Output> {
+        Command::new(runtime::daemon_file()).args(["list", "--socket", &socket.to_string_lossy()]).run()
+    }
+
+    /// The sandboxes of all daemons of this directory that live; an error if one lives and does not tell.
+    pub fn sandboxes(&self) -> Result<Vec<Sandbox>> {
+        let mut all = Vec::new();
+        for daemon in self.daemons().into_iter().filter(|pid| proc::alive(*pid)) {
+            let said = self.list(&self.socket_of(daemon))?;
+            // It may have left in between.
+            if said.status == 0 || proc::alive(daemon) {
+                let text = said.ok()?.out();
+                let parse = |line| sandbox(daemon, line).with_context(|| format!("in a list: {line:?}"));
+                all.extend(text.lines().map(parse).collect::<Result<Vec<_>>>()?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// What is here although no sandbox lives and no daemon runs, one a line.
+    pub fn left(&self) -> Vec<String> {
+        let records = self.records().into_iter().map(|name| format!("record {name}"));
+        let sockets = self.daemons().into_iter().map(|pid| format!("socket of daemon {pid}"));
+        let manager = self.socket().exists().then(|| "the manager socket".to_owned());
+        records.chain(sockets).chain(manager).collect()
+    }
+}
+
+fn sandbox(daemon: u32, line: &str) -> Option<Sandbox> {
+    let [namespace, group, pid, socket, containers] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    Some(Sandbox {
+        daemon,
+        namespace: namespace.to_owned(),
+        group: group.to_owned(),
+        pid: pid.parse().ok()?,
+        socket: PathBuf::from(socket.trim_start_matches("unix://")),
+        containers: containers.parse().ok()?,
+    })
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

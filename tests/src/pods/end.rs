@@ -1,0 +1,71 @@
+//! The end of a bed with pods: what is left of them, and the removal of all.
+
+use std::fs;
+
+use anyhow::Result;
+
+use super::Pods;
+use crate::network::same_links;
+use crate::traces;
+
+impl Pods {
+    /// Waits until nothing of any pod is left, besides the bridge, and the host's links are what they were.
+    pub fn becomes_clean(&self) -> Result<()> {
+        traces::becomes_clean(|| self.leftovers())
+    }
+
+    /// What of pods is there, one a line.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = self.bed.leftovers();
+        let bundles = ["s", "r"].map(|top| fs::read_dir(self.bundles(top)));
+        let bundles = bundles.into_iter().flatten().flatten().flatten();
+        left.extend(bundles.map(|entry| format!("bundle {}", entry.path().display())));
+        let sockets = self.ever.borrow().iter().map(|pod| self.socket(pod)).collect::<Vec<_>>();
+        left.extend(sockets.iter().filter(|file| file.exists()).map(|file| format!("socket {}", file.display())));
+        left.extend(self.sandboxes());
+        left.extend(self.network.taken());
+        let links = self.network.links_without_bridge().and_then(|now| same_links(&self.links, &now));
+        left.extend(links.err().map(|error| format!("{error:#}")));
+        left
+    }
+
+    /// What a node daemon has of pods; the bed asks only for its own containerd namespace.
+    fn sandboxes(&self) -> Vec<String> {
+        let node = self.bed.node();
+        let records = node.records().into_iter().map(|name| format!("record {name}"));
+        let lines = match node.sandboxes() {
+            Ok(all) => all.iter().map(|one| format!("{one:?}")).collect(),
+            Err(error) => vec![format!("sandboxes unknown: {error:#}")],
+        };
+        lines.into_iter().chain(records).collect()
+    }
+
+    fn remove_all(&mut self) -> Result<()> {
+        if self.bed.pid().is_err() {
+            self.bed.start_again()?;
+        }
+        self.cri.becomes_ready()?;
+        for pod in self.cri.pods()? {
+            self.cri.stop_pod(&pod.id)?;
+            self.cri.remove_pod(&pod.id)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pods {
+    fn drop(&mut self) {
+        let mut faults: Vec<_> = self.remove_all().err().iter().map(|error| format!("{error:#}")).collect();
+        if self.becomes_clean().is_err() {
+            faults.extend(self.leftovers());
+        }
+        for pod in self.ever.borrow().iter() {
+            // Reported above, if it is there.
+            fs::remove_file(self.socket(pod)).ok();
+        }
+        if !faults.is_empty() {
+            eprintln!("left by pods of {}: {faults:#?}", self.bed.namespace());
+            assert!(std::thread::panicking(), "pods of {} were not clean: {faults:#?}", self.bed.namespace());
+        }
+    }
+}

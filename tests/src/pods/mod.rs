@@ -1,0 +1,213 @@
+//! A bed whose containerd has its CRI plugin, and the pods in it, on a network of their own; made by tests of pods.
+//!
+//! Everything the CRI makes lies in the containerd namespace `k8s.io`, so the bed's own check does not see it: dropping
+//! [`Pods`] removes the pods and fails when something of them is left.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::cni::Network;
+use crate::command::{Command, DEADLINE};
+use crate::containerd::Containerd;
+use crate::cri::Cri;
+use crate::cri::messages::{
+    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
+};
+use crate::network::on_own_host;
+use crate::poll::poll_until;
+use crate::proc;
+use crate::runtime::Runtime;
+use setup::{HANDLER, PAUSE};
+
+mod end;
+mod setup;
+
+/// The containerd namespace of all that the CRI makes.
+const NAMESPACE: &str = "k8s.io";
+
+/// A bed with a CRI and the runtime its pods use.
+#[derive(Debug)]
+pub struct Pods {
+    /// The CRI.
+    pub cri: Cri,
+    /// The runtime under test.
+    pub runtime: Runtime,
+    /// The private containerd. Before the network: it must have stopped before the bridge goes.
+    pub bed: Containerd,
+    /// The network of the pods.
+    pub network: Network,
+    links: Vec<String>,
+    // The pods there have been, whose sockets must be gone. A cell, so that cases may share a bed's pods.
+    ever: RefCell<BTreeSet<String>>,
+}
+
+/// A pod that was made.
+#[derive(Debug)]
+pub struct Pod {
+    /// The CRI's id.
+    pub id: String,
+    /// What it was made of, which every container's request repeats.
+    pub config: PodSandboxConfig,
+}
+
+/// Runs one case on a bed of its own on a host of its own; an error fails the test while the bed still stands.
+#[track_caller]
+pub fn check_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+    on_own_host(|| {
+        let mut pods = match Pods::start(runtime) {
+            Ok(pods) => pods,
+            Err(error) => panic!("no bed for pods of {runtime:?}: {error:?}"),
+        };
+        if let Err(error) = case(&mut pods) {
+            panic!("{runtime:?}: {error:?}");
+        }
+    });
+}
+
+impl Pods {
+    /// A fresh bed with the images loaded, in the network of the calling thread.
+    pub fn start(runtime: Runtime) -> Result<Self> {
+        let network = Network::new()?;
+        let links = network.links_without_bridge()?;
+        let builder = Containerd::builder().daemon_for(runtime).keep_plugin("io.containerd.grpc.v1.cri");
+        let bed = builder.config(&setup::configuration(runtime, &network)).start()?;
+        let cri = Cri::new(&bed.address())?;
+        // Without the plugin this fails at once.
+        cri.becomes_ready().with_context(|| bed.log())?;
+        let pods = Self { cri, runtime, bed, network, links, ever: RefCell::default() };
+        pods.load(PAUSE, &setup::pause_image(pods.bed.dir())?)?;
+        pods.load(runtime.image().name(), &runtime.image().tar())?;
+        Ok(pods)
+    }
+
+    /// Makes a pod with a network of its own.
+    pub fn run(&self, name: &str) -> Result<Pod> {
+        self.run_in(name, NamespaceMode::Pod)
+    }
+
+    /// Makes a pod with a network of its own or in the host's.
+    pub fn run_in(&self, name: &str, network: NamespaceMode) -> Result<Pod> {
+        let options = NamespaceOption { network: network.into() };
+        let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
+        let config = PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                name: name.to_owned(),
+                uid: self.bed.id(name),
+                namespace: "default".to_owned(),
+            }),
+            hostname: if network == NamespaceMode::Node { String::new() } else { name.to_owned() },
+            log_directory: self.bed.dir().join("logs").join(name).to_string_lossy().into_owned(),
+            linux: Some(LinuxPodSandboxConfig { security_context: Some(security) }),
+        };
+        let id = self.cri.run_pod(&config, HANDLER)?;
+        self.ever.borrow_mut().insert(id.clone());
+        Ok(Pod { id, config })
+    }
+
+    /// Makes a container in a pod that runs the guest with these arguments; its log is `NAME.log`.
+    pub fn create(&self, pod: &Pod, name: &str, args: &[&str]) -> Result<String> {
+        self.create_program(pod, name, self.runtime.guest(), args)
+    }
+
+    /// The same with another program of the image.
+    pub fn create_program(&self, pod: &Pod, name: &str, program: &str, args: &[&str]) -> Result<String> {
+        let config = ContainerConfig {
+            metadata: Some(ContainerMetadata { name: name.to_owned() }),
+            image: Some(ImageSpec { image: self.runtime.image().name().to_owned() }),
+            command: vec![program.to_owned()],
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            log_path: format!("{name}.log"),
+        };
+        self.cri.create(&pod.id, config, &pod.config)
+    }
+
+    /// Makes and starts such a container.
+    pub fn start_in(&self, pod: &Pod, name: &str, args: &[&str]) -> Result<String> {
+        let id = self.create(pod, name, args)?;
+        self.cri.start(&id)?;
+        Ok(id)
+    }
+
+    /// How a container is.
+    pub fn status(&self, container: &str) -> Result<ContainerStatus> {
+        self.cri.status(container)?.status.context("no status")
+    }
+
+    /// Waits until a container is in this state.
+    pub fn becomes(&self, container: &str, state: ContainerState) -> Result<ContainerStatus> {
+        let mut last = None;
+        let seen = poll_until(&format!("{container} {state:?}"), Duration::from_secs(15), || {
+            last = Some(self.status(container));
+            let status = last.as_ref()?.as_ref().ok()?;
+            (status.state() == state).then(|| status.clone())
+        });
+        seen.with_context(|| format!("last seen: {last:?}"))
+    }
+
+    /// The pid that containerd was told for a pod.
+    pub fn pid_of_pod(&self, pod: &Pod) -> Result<u32> {
+        pid(&self.cri.pod_status(&pod.id)?.info)
+    }
+
+    /// The pid that containerd was told for a container.
+    pub fn pid(&self, container: &str) -> Result<u32> {
+        pid(&self.cri.status(container)?.info)
+    }
+
+    /// The address of a pod, empty in the host's network.
+    pub fn address(&self, pod: &Pod) -> Result<String> {
+        let status = self.cri.pod_status(&pod.id)?.status.context("no status")?;
+        Ok(status.network.unwrap_or_default().ip)
+    }
+
+    /// The bundle of a pod or container.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.bundles("s").join(id)
+    }
+
+    /// Its `config.json`.
+    pub fn config(&self, id: &str) -> Result<Value> {
+        let file = self.bundle(id).join("config.json");
+        let text = fs::read(&file).with_context(|| file.display().to_string())?;
+        serde_json::from_slice(&text).with_context(|| file.display().to_string())
+    }
+
+    /// Where the socket of a pod's shim or sandbox is.
+    pub fn socket(&self, pod: &str) -> PathBuf {
+        proc::socket_path(&self.bed.address(), NAMESPACE, pod)
+    }
+
+    /// Stops and removes a pod with its containers.
+    pub fn finish(&self, pod: &Pod) -> Result<()> {
+        self.cri.stop_pod(&pod.id)?;
+        self.cri.remove_pod(&pod.id)
+    }
+
+    /// Imports an image and waits until the CRI, which learns of it by an event, knows it: it would pull it otherwise.
+    fn load(&self, name: &str, tar: &Path) -> Result<()> {
+        ensure!(tar.exists(), "{} is missing: `make images` writes it", tar.display());
+        let (address, tar) = (self.bed.address(), tar.to_string_lossy().into_owned());
+        let place = ["-a", &address.to_string_lossy(), "-n", NAMESPACE].map(str::to_owned);
+        Command::new("ctr").args(place).args(["image", "import", &tar]).run()?.ok()?;
+        poll_until(&format!("{name} in the CRI"), DEADLINE, || self.cri.has_image(name).ok()?.then_some(()))
+    }
+
+    fn bundles(&self, top: &str) -> PathBuf {
+        self.bed.dir().join(top).join("io.containerd.runtime.v2.task").join(NAMESPACE)
+    }
+}
+
+/// What the CRI says verbosely is JSON.
+fn pid(info: &std::collections::HashMap<String, String>) -> Result<u32> {
+    let text = info.get("info").context("nothing verbose")?;
+    let value: Value = serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?;
+    let pid = value["pid"].as_u64().filter(|pid| *pid > 0).with_context(|| format!("no pid in {text}"))?;
+    Ok(u32::try_from(pid)?)
+}

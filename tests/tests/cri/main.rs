@@ -1,0 +1,37 @@
+//! Pods as Kubernetes makes them, through containerd's CRI plugin, each bed on a host of its own; run by `make test`.
+//!
+//! runc with the native guest shows that the client, the network and the cases are right.
+
+mod bed;
+mod life;
+mod network;
+mod recovery;
+mod shared;
+
+runwasi_tests::suite! { runwasi_tests::check_pods: wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
+    life:
+        pod_with_two_containers_lives_and_leaves_nothing
+        output_of_the_guest_is_in_its_log
+        stats_tell_what_a_guest_computes
+        stopped_pod_ends_its_containers
+        pod_is_removed_with_what_still_runs
+        refused_container_does_not_disturb_its_pod
+        ended_container_is_replaced_in_its_pod;
+    network:
+        pod_has_a_network_of_its_own_with_an_address
+        containers_are_in_the_network_of_their_pod
+        pods_are_in_different_networks
+        pod_on_the_hosts_network_is_in_the_hosts
+        networks_vanish_with_their_pods;
+    recovery:
+        restarted_containerd_still_knows_a_pod
+        log_has_every_line_over_a_restart_of_containerd;
+}}
+
+// runc has an OS process for each container, and one that outlives its shim.
+runwasi_tests::suite! { runwasi_tests::check_pods: shared_wasmtime = Wasmtime, shared_wasmtimed = Wasmtimed; {
+    shared:
+        containers_of_a_pod_share_its_pid;
+    recovery:
+        pod_is_removed_after_what_served_it_was_killed;
+}}

@@ -1,0 +1,84 @@
+//! Pods whose containerd, shim or node daemon went away under them; the cases are listed in `main.rs`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::cri::messages::{ContainerState, PodState};
+use runwasi_tests::{Pods, poll_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::life::is_ready;
+
+pub(crate) fn restarted_containerd_still_knows_a_pod(pods: &mut Pods) -> Result<()> {
+    let pod = pods.run("restart")?;
+    let (sleeper, brief) =
+        (pods.start_in(&pod, "sleeper", &["sleep", "100"])?, pods.start_in(&pod, "brief", &["exit", "7"])?);
+    pods.becomes(&brief, ContainerState::Exited)?;
+    let pid = pods.pid(&sleeper)?;
+    pods.bed.stop()?;
+    pods.bed.start_again()?;
+    pods.cri.becomes_ready()?;
+    let status = pods.status(&sleeper)?;
+    ensure!(status.state() == ContainerState::Running && pods.pid(&sleeper)? == pid, "{status:?}");
+    ensure!(pods.status(&brief)?.exit_code == 7);
+    is_ready(pods, &pod)?;
+    let late = pods.start_in(&pod, "late", &["exit", "9"])?;
+    ensure!(pods.becomes(&late, ContainerState::Exited)?.exit_code == 9);
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+pub(crate) fn log_has_every_line_over_a_restart_of_containerd(pods: &mut Pods) -> Result<()> {
+    let pod = pods.run("ticking")?;
+    let container = pods.start_in(&pod, "ticking", &["daemon"])?;
+    let log = pods.status(&container)?.log_path;
+    let ticks = |least: usize| {
+        poll_until(&format!("{least} ticks"), Duration::from_secs(10), || {
+            let text = fs::read_to_string(&log).ok()?;
+            (text.ends_with('\n') && text.lines().count() >= least).then_some(text)
+        })
+    };
+    ticks(1)?;
+    pods.bed.stop()?;
+    let before = fs::read_to_string(&log)?.lines().count();
+    pods.bed.start_again()?;
+    pods.cri.becomes_ready()?;
+    let text = ticks(before + 2)?;
+    for (line, number) in text.lines().zip(1..) {
+        ensure!(line.ends_with(&format!(" stdout F tick {number}")), "a line is missing: {text}");
+    }
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+pub(crate) fn pod_is_removed_after_what_served_it_was_killed(pods: &mut Pods) -> Result<()> {
+    let pod = pods.run("killed")?;
+    let container = pods.start_in(&pod, "app", &["sleep", "100"])?;
+    if pods.runtime.needs_daemon() {
+        pods.bed.daemon()?.kill9()?;
+    } else {
+        let shim = i32::try_from(pods.pid_of_pod(&pod)?).ok().and_then(Pid::from_raw).context("no pid")?;
+        kill_process(shim, Signal::KILL)?;
+    }
+    let status = pods.becomes(&container, ContainerState::Exited)?;
+    // 255 is the CRI's word for a wait that was cut off, which it may see before it hears of the exit.
+    ensure!([137, 255].contains(&status.exit_code), "{status:?}");
+    poll_until("end of the pod", Duration::from_secs(10), || {
+        let status = pods.cri.pod_status(&pod.id).ok()?.status?;
+        (status.state() == PodState::NotReady).then_some(())
+    })?;
+    // What made it is not needed to remove it.
+    pods.finish(&pod)?;
+    ensure!(pods.cri.pods()?.is_empty() && pods.cri.containers()?.is_empty());
+    ensure!(pods.bed.mounts().is_empty(), "{:?}", pods.bed.mounts());
+
+    if pods.runtime.needs_daemon() {
+        pods.bed.daemon()?.start_again()?;
+    }
+    let next = pods.run("killed")?;
+    let brief = pods.start_in(&next, "app", &["exit", "7"])?;
+    ensure!(pods.becomes(&brief, ContainerState::Exited)?.exit_code == 7);
+    pods.finish(&next)?;
+    pods.becomes_clean()
+}
