@@ -4,8 +4,18 @@ PREFIX ?= /usr/local
 ADDRESS ?= $(or $(CONTAINERD_ADDRESS),/run/containerd/containerd.sock)
 NAMESPACE ?= default
 
+# Where systemd and sysctl look, if PREFIX is /usr/local or /usr; for another one say UNITDIR=/etc/systemd/system
+# SYSCTLDIR=/etc/sysctl.d.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSCTLDIR ?= $(PREFIX)/lib/sysctl.d
+DOCDIR ?= $(PREFIX)/share/doc/runwasi
+
 # The products that `install` copies, and nothing else from target/release.
-PRODUCTS := containerd-shim-wasmtime-v1
+PRODUCTS := containerd-shim-wasmtime-v1 containerd-shim-wasmtimed-v1 containerd-wasmtimed
+# The files that go with them: to UNITDIR, to SYSCTLDIR, and an example to DOCDIR.
+UNITS := containerd-wasmtimed.service containerd-wasmtimed.socket
+SYSCTL := 60-containerd-wasmtimed.conf
+EXAMPLE := containerd-wasmtimed.toml
 
 # Scripts, tests and recipes name files below target/, so a target folder from outside must not move them.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -24,18 +34,25 @@ help: ## list the targets
 setup: ## install what building and testing need on Debian (says first what; needs root)
 	@scripts/setup test
 
-build: ## build the shim
+build: ## build the shims and the daemon
 	$(BUILD) $(addprefix --bin ,$(PRODUCTS))
 
 # Not dependent on `build`: as root there is often no cargo, and root's files would block the user's next build.
-install: ## copy the built shim to PREFIX/bin (PREFIX=/usr/local, DESTDIR honoured)
+install: ## copy programs, systemd units and settings below PREFIX (PREFIX=/usr/local, DESTDIR honoured)
 	@for product in $(PRODUCTS); do \
 		test -x target/release/$$product || { echo "target/release/$$product is missing: run 'make build' first" >&2; exit 1; }; done
-	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCTLDIR)' '$(DESTDIR)$(DOCDIR)'
 	install -m 755 $(addprefix target/release/,$(PRODUCTS)) '$(DESTDIR)$(PREFIX)/bin'
+	install -m 644 $(addprefix packaging/,$(UNITS)) '$(DESTDIR)$(UNITDIR)'
+	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)')
+	install -m 644 packaging/$(SYSCTL) '$(DESTDIR)$(SYSCTLDIR)'
+	install -m 644 packaging/$(EXAMPLE) '$(DESTDIR)$(DOCDIR)'
 
 uninstall: ## remove what install copied
-	rm -f $(foreach product,$(PRODUCTS),'$(DESTDIR)$(PREFIX)/bin/$(product)')
+	rm -f $(foreach product,$(PRODUCTS),'$(DESTDIR)$(PREFIX)/bin/$(product)') \
+		$(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)') \
+		'$(DESTDIR)$(SYSCTLDIR)/$(SYSCTL)' '$(DESTDIR)$(DOCDIR)/$(EXAMPLE)'
+	rmdir '$(DESTDIR)$(DOCDIR)' 2>/dev/null || true
 
 images: ## build the guests and their images into target/images
 	@scripts/setup build guests
@@ -44,7 +61,7 @@ images: ## build the guests and their images into target/images
 load: ## import the images into a containerd (ADDRESS=/run/containerd/containerd.sock NAMESPACE=default)
 	@scripts/load '$(ADDRESS)' '$(NAMESPACE)'
 
-demo: ## from nothing to "Hello from wasm!" in a private containerd, then clean up (needs root)
+demo: ## from nothing to "Hello from wasm!" on both runtimes of a private containerd, then clean up (needs root)
 	@scripts/demo
 
 test: ## all tests, the end-to-end ones with a real containerd included (needs root)

@@ -19,6 +19,11 @@ pub trait Engine: Send + Sync + 'static {
     /// fail should fail here, since the error becomes the answer that `ctr` prints. Dropping the future abandons the
     /// preparation and must free what it took.
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
+
+    /// Gives back what is kept only to start the next guest faster.
+    ///
+    /// Called by the node daemon, on the blocking pool, some seconds after guests have ended and none has since.
+    fn tidy(&self) {}
 }
 
 /// Why an engine could not make or run an instance. The text reaches the user through containerd.

@@ -3,7 +3,10 @@
 use std::{
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,7 @@ use crate::{
     manager::messages::{ConnectRequest, CreateRequest, DeleteRequest, SandboxEntry},
     record::{Owner, Record, RecordError, StateDirectory},
     sandboxes::{Living, Sandboxes},
+    tidying::Tidying,
 };
 
 /// Replies and events need some time, whatever the guests are given.
@@ -49,6 +53,9 @@ pub struct Daemon {
     owner: Owner,
     containerds: Containerds,
     sandboxes: Sandboxes,
+    tidying: Tidying,
+    /// Sandboxes being served, those that are on their way out included.
+    served: AtomicUsize,
     /// No new sandboxes: a successor makes them, or nobody does any more.
     retired: CancellationToken,
 }
@@ -127,8 +134,21 @@ impl Daemon {
     ) -> Result<Arc<Self>, RecordError> {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
-        let (containerds, sandboxes, retired) = Default::default();
-        Ok(Arc::new(Self { settings, engine, guests, tasks, state, owner, containerds, sandboxes, retired }))
+        let (containerds, sandboxes, served, retired) = Default::default();
+        let tidying = Tidying::start(engine.clone(), &tasks);
+        Ok(Arc::new(Self {
+            settings,
+            engine,
+            guests,
+            tasks,
+            state,
+            owner,
+            containerds,
+            sandboxes,
+            tidying,
+            served,
+            retired,
+        }))
     }
 
     /// The address and pid of the sandbox that a container belongs to; makes it if it is not there.
@@ -158,6 +178,7 @@ impl Daemon {
         });
         tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
         let living = Arc::new(Living { sandbox, namespace, group, own, record });
+        self.served.fetch_add(1, Ordering::SeqCst);
         self.tasks.spawn(self.clone().serve(listener, living.clone()));
         Ok(living)
     }
@@ -177,6 +198,8 @@ impl Daemon {
         tasks.stop();
         tasks.drained().await;
         tracing::info!(namespace = %living.namespace, group = %living.group, "sandbox is gone");
+        self.tidying.something_ended();
+        self.served.fetch_sub(1, Ordering::SeqCst);
         self.stop_if_done();
     }
 
@@ -267,13 +290,14 @@ impl Daemon {
         all.len()
     }
 
-    /// How many sandboxes there are.
+    /// How many sandboxes are served, those on their way out included.
     pub(crate) fn count(&self) -> usize {
-        self.sandboxes.all().len()
+        self.served.load(Ordering::SeqCst)
     }
 
     fn stop_if_done(&self) {
-        if self.retired.is_cancelled() && self.sandboxes.is_empty() {
+        let none_left = self.served.load(Ordering::SeqCst) == 0 && self.sandboxes.is_empty();
+        if self.retired.is_cancelled() && none_left {
             self.tasks.stop();
         }
     }

@@ -14,6 +14,7 @@
 //! | `bundle_roots` | where bundles may lie |
 //! | `sandboxes` | the living ones |
 //! | `containerds` | one event connection per containerd |
+//! | `tidying` | gives memory back when sandboxes have ended |
 //! | [`record`] | what is written down for successors and thin shims |
 
 mod bundle_roots;
@@ -28,6 +29,7 @@ pub mod record;
 mod sandboxes;
 pub mod serve;
 pub mod thin;
+mod tidying;
 
 use std::{
     env,

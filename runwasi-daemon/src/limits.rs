@@ -7,7 +7,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// More are never asked for: a pool costs half a kilobyte of memory a slot.
 const MOST_SLOTS: u64 = 20_000;
 /// Fewer are no daemon.
-const LEAST_SLOTS: u64 = 100;
+const LEAST_SLOTS: u64 = 16;
+/// Connections to a manager socket at once, where there are file descriptors enough.
+const MOST_VISITORS: u64 = 128;
+/// Its part of the file descriptors where there are few.
+const VISITORS_PART: u64 = 16;
 /// File descriptors of a running guest: the one of its root file system.
 const FDS_PER_GUEST: u64 = 1;
 /// Maps of a slot: its stack and that stack's guard.
@@ -30,6 +34,11 @@ pub(crate) fn slots(open_files: u64) -> u32 {
     slots_within(open_files, max_map_count())
 }
 
+/// How many may be connected to one of the manager sockets.
+pub(crate) fn visitors(open_files: u64) -> usize {
+    usize::try_from((open_files / VISITORS_PART).clamp(2, MOST_VISITORS)).unwrap_or(2)
+}
+
 /// `vm.max_map_count`, maps of one process; the kernel's default where it cannot be read.
 fn max_map_count() -> u64 {
     let read = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
@@ -37,7 +46,7 @@ fn max_map_count() -> u64 {
 }
 
 fn slots_within(open_files: u64, maps: u64) -> u32 {
-    let by_files = open_files.saturating_sub(RESERVE) / FDS_PER_GUEST;
+    let by_files = (open_files - RESERVE.min(open_files / 2)) / FDS_PER_GUEST;
     let by_maps = maps.saturating_sub(RESERVE) / (MAPS_PER_SLOT + MAPS_PER_GUEST);
     let slots = by_files.min(by_maps).clamp(LEAST_SLOTS, MOST_SLOTS);
     u32::try_from(slots).unwrap_or(u32::MAX)
@@ -51,7 +60,7 @@ mod tests {
     fn slots_follow_the_scarcer_of_files_and_maps() {
         assert_eq!(slots_within(20_000, 65_530), 10_755);
         assert_eq!(slots_within(4096, 65_530), 3096);
-        assert_eq!(slots_within(1024, 65_530), 100, "a daemon for a handful");
+        assert_eq!(slots_within(64, 65_530), 32, "a daemon for a handful");
         assert_eq!(slots_within(u64::MAX, 1_048_576), 20_000);
     }
 }

@@ -40,8 +40,8 @@ impl Sandboxes {
         make: impl Future<Output = Result<Arc<Living>, E>>,
     ) -> Result<Arc<Living>, E> {
         let slot = self.map().entry(socket.to_owned()).or_default().clone();
-        let _unmade = Unmade { sandboxes: self, socket, slot: slot.clone() };
-        slot.get_or_try_init(|| make).await.cloned()
+        let place = Unmade { sandboxes: self, socket, slot };
+        place.slot.get_or_try_init(|| make).await.cloned()
     }
 
     /// The sandbox behind `socket`.
@@ -89,5 +89,24 @@ impl Drop for Unmade<'_> {
         if !self.slot.initialized() && Arc::strong_count(&self.slot) <= 2 && map.contains_key(self.socket) {
             map.remove(self.socket);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sandbox_that_could_not_be_made_leaves_no_place_behind() {
+        let sandboxes = Sandboxes::default();
+        let socket = Path::new("/s");
+        let failing = async || sandboxes.get_or_make(socket, async { Err::<Arc<Living>, _>("no") }).await.err();
+        assert_eq!(failing().await, Some("no"));
+        assert!(sandboxes.is_empty());
+        assert_eq!(tokio::join!(failing(), failing()), (Some("no"), Some("no")));
+        assert!(sandboxes.is_empty());
+        let given_up = sandboxes.get_or_make(socket, std::future::pending::<Result<Arc<Living>, ()>>());
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(10), given_up).await.is_err());
+        assert!(sandboxes.is_empty());
     }
 }

@@ -103,12 +103,13 @@ pub(crate) fn serve<E: Engine>(
     let guests = GuestRuntime::start(runtime::node_workers()).map_err(failed("guest runtime"))?;
     let control = runtime::control().map_err(failed("control runtime"))?;
     let result = control.block_on(async {
-        let tasks = Tasks::new(settings.grace.max(LEAST_GRACE) + LEAST_GRACE);
+        // Stopped when every sandbox has had its grace: what is left are events.
+        let tasks = Tasks::new(LEAST_GRACE);
         let socket = settings.socket.clone();
         let daemon = Daemon::new(settings, engine, guests.guests().clone(), tasks.clone())?;
         let sockets = Sockets::open(&socket, activated)?;
         tracing::info!(pid = std::process::id(), socket = %socket.display(), slots, open_files, "serving");
-        let ended = run(daemon, &sockets, &tasks, waiting).await;
+        let ended = run(daemon, &sockets, &tasks, waiting, limits::visitors(open_files)).await;
         sockets.remove();
         ended
     });
@@ -117,11 +118,18 @@ pub(crate) fn serve<E: Engine>(
     result
 }
 
-async fn run(daemon: Arc<Daemon>, sockets: &Sockets, tasks: &Tasks, waiting: Waiting) -> Result<(), ServeFailure> {
+async fn run(
+    daemon: Arc<Daemon>,
+    sockets: &Sockets,
+    tasks: &Tasks,
+    waiting: Waiting,
+    visitors: usize,
+) -> Result<(), ServeFailure> {
+    let systemd = waiting.systemd;
     let mut signals = Signals::catch()?;
     let mut manager =
-        server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone()).await?;
-    let _own = server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone()).await?;
+        server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), visitors).await?;
+    let _own = server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
     waiting.ready();
     let state = sockets.state.clone();
     let predecessors = spawn_blocking(move || retire_predecessors(&state));
@@ -139,13 +147,13 @@ async fn run(daemon: Arc<Daemon>, sockets: &Sockets, tasks: &Tasks, waiting: Wai
         }
     });
     let _ = predecessors.await;
-    follow(&daemon, tasks, &mut signals).await?;
+    follow(&daemon, tasks, &mut signals, systemd).await?;
     tasks.drained().await;
     Ok(())
 }
 
 /// Waits for the end, and does what signals say meanwhile.
-async fn follow(daemon: &Arc<Daemon>, tasks: &Tasks, signals: &mut Signals) -> Result<(), ServeFailure> {
+async fn follow(daemon: &Arc<Daemon>, tasks: &Tasks, signals: &mut Signals, systemd: bool) -> Result<(), ServeFailure> {
     let mut draining = None;
     loop {
         let drained = async {
@@ -159,7 +167,9 @@ async fn follow(daemon: &Arc<Daemon>, tasks: &Tasks, signals: &mut Signals) -> R
         match (told, draining) {
             (Told::Retire, _) => daemon.retire(),
             (Told::Leave, None) => {
-                tell_systemd(&[sd_notify::NotifyState::Stopping]);
+                if systemd {
+                    tell_systemd(&[sd_notify::NotifyState::Stopping]);
+                }
                 let sandboxes = daemon.drain();
                 tracing::info!(sandboxes, "leaving: guests have their SIGTERM");
                 draining = Some(sandboxes);
@@ -224,6 +234,7 @@ impl Sockets {
         let (manager, manager_file) = match activated {
             Some(fd) => (UnixListener::from(fd), None),
             None => {
+                refuse_stranger(manager, &state)?;
                 let listener = bind_over(manager)?;
                 let file = Own::at(manager).map(Arc::new);
                 (listener, file)
@@ -238,6 +249,17 @@ impl Sockets {
             tracing::error!(%error, "a socket stays behind");
         }
     }
+}
+
+/// What is served by a daemon is taken over; what is served by anybody else is not ours to take.
+fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFailure> {
+    let Some(pid) = socket::peer(manager) else { return Ok(()) };
+    let is_daemon = u32::try_from(pid).is_ok_and(|pid| socket::is_alive(&state.daemon_socket(pid)));
+    if is_daemon {
+        return Ok(());
+    }
+    let stranger = io::Error::new(io::ErrorKind::AddrInUse, format!("is served by another program (pid {pid})"));
+    Err(failed(format!("manager socket {}", manager.display()))(stranger))
 }
 
 /// Binds beside `path` and renames over it: whoever connects finds the old socket or the new one, never none.

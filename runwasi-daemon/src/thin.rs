@@ -32,8 +32,8 @@ use crate::{
     record::StateDirectory,
 };
 
-/// For an answer to `start`; containerd gives a shim's start no limit, users do.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+/// For an answer to `start`, which takes milliseconds; containerd gives a shim's start no limit, users do.
+const START_PATIENCE: Duration = Duration::from_secs(9);
 /// For an answer to `delete`, for which containerd has 5 s.
 const DELETE_PATIENCE: Duration = Duration::from_secs(4);
 /// How long a daemon may be between two lives: one that is replaced says so and answers no more.
@@ -107,11 +107,13 @@ fn delete(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
     let socket = dialog::read_address(&invocation.bundle);
     let mut ended = None;
     if let Some(socket) = &socket {
-        match ask_to_delete(invocation, socket) {
-            Ok(answer) => ended = answer,
-            // Nobody serves it any more.
-            Err(ThinError::Daemon(ClientError::NotRunning { .. })) => {}
-            Err(error) => return Err(error),
+        // Asked only while somebody serves the sandbox: the manager socket may be systemd's, and asking would start a daemon.
+        if socket::is_alive(socket) {
+            ended = match ask_to_delete(invocation, socket) {
+                // It has died, or left, under our hands: nobody serves the sandbox any more.
+                Err(_) if !socket::is_alive(socket) => None,
+                answer => answer?,
+            };
         }
         clean_up(socket)?;
     }

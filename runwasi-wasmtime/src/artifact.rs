@@ -27,8 +27,7 @@ pub(crate) struct Compiler {
     loaded: Arc<Mutex<Loaded>>,
 }
 
-/// A module that only has to be instantiated. A handle.
-#[derive(Clone)]
+/// A module that only has to be instantiated. Kept by its guests.
 pub(crate) struct Ready {
     pub(crate) module: Module,
     /// Linked with what guests may import.
@@ -39,7 +38,7 @@ pub(crate) struct Ready {
 #[derive(Default)]
 struct Loaded {
     /// The most recently used last.
-    ready: Vec<(Digest, Ready)>,
+    ready: Vec<(Digest, Arc<Ready>)>,
     /// Files that need not be read again to know what they hold.
     known: HashMap<Identity, Digest>,
 }
@@ -50,12 +49,12 @@ const KEPT: usize = 256;
 const KNOWN: usize = 4096;
 
 impl Loaded {
-    fn of_file(&mut self, identity: &Identity) -> Option<Ready> {
+    fn of_file(&mut self, identity: &Identity) -> Option<Arc<Ready>> {
         let digest = *self.known.get(identity)?;
         self.get(&digest)
     }
 
-    fn get(&mut self, digest: &Digest) -> Option<Ready> {
+    fn get(&mut self, digest: &Digest) -> Option<Arc<Ready>> {
         let place = self.ready.iter().rposition(|(known, _)| known == digest)?;
         let found = self.ready.remove(place);
         let ready = found.1.clone();
@@ -64,7 +63,7 @@ impl Loaded {
     }
 
     /// Of two who have loaded the same, the first counts.
-    fn put(&mut self, digest: Digest, ready: Ready) -> Ready {
+    fn put(&mut self, digest: Digest, ready: Arc<Ready>) -> Arc<Ready> {
         if let Some(known) = self.get(&digest) {
             return known;
         }
@@ -89,7 +88,7 @@ impl Compiler {
     }
 
     /// What a process is to run. Works on the blocking pool if the file is not known.
-    pub(crate) async fn ready(&self, spec: &InstanceSpec) -> Result<(Program, Ready), EngineError> {
+    pub(crate) async fn ready(&self, spec: &InstanceSpec) -> Result<(Program, Arc<Ready>), EngineError> {
         let program = spec.program.clone()?;
         if let Some(ready) = program.identity.and_then(|identity| self.loaded().of_file(&identity)) {
             return Ok((program, ready));
@@ -109,10 +108,19 @@ impl Compiler {
         Ok((program, made?))
     }
 
-    fn make(&self, artifact: &Artifact) -> Result<Ready, EngineError> {
+    /// Drops what is loaded and run by nobody; with it goes what the instance pool keeps mapped of it.
+    pub(crate) fn forget_unused(&self) {
+        let mut loaded = self.loaded();
+        let unused = loaded.ready.extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1).collect::<Vec<_>>();
+        drop(loaded);
+        // Not under the lock: unmapping takes its time.
+        drop(unused);
+    }
+
+    fn make(&self, artifact: &Artifact) -> Result<Arc<Ready>, EngineError> {
         let module = self.load_or_compile(artifact)?;
         let pre = self.linker.instantiate_pre(&module).map_err(|error| invalid(&artifact.path, &error))?;
-        Ok(self.loaded().put(artifact.digest, Ready { module, pre }))
+        Ok(self.loaded().put(artifact.digest, Arc::new(Ready { module, pre })))
     }
 
     fn loaded(&self) -> MutexGuard<'_, Loaded> {

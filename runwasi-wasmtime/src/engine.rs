@@ -12,12 +12,7 @@ use async_trait::async_trait;
 use runwasi_core::{Engine, EngineError, Instance, InstanceSpec, image::cache::CodeCache};
 use wasmtime::{Config, Linker, PoolingAllocationConfig};
 
-use crate::{
-    artifact::Compiler,
-    epoch::Ticker,
-    instance::WasmtimeInstance,
-    wasi, world,
-};
+use crate::{artifact::Compiler, epoch::Ticker, instance::WasmtimeInstance, wasi, world};
 
 /// Environment variable: where compiled code is kept; `off` keeps none.
 pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
@@ -91,7 +86,11 @@ impl Engine for WasmtimeEngine {
         let (program, ready) = self.compiler.ready(&spec).await?;
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
         let entry = world::entry(&ready.module, program.function.as_deref()).map_err(invalid)?;
-        Ok(Arc::new(WasmtimeInstance::new(ready.pre, entry, spec, self.ticker.clone())))
+        Ok(Arc::new(WasmtimeInstance::new(ready, entry, spec, self.ticker.clone())))
+    }
+
+    fn tidy(&self) {
+        self.compiler.forget_unused();
     }
 }
 

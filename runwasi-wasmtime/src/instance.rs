@@ -8,10 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec};
-use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, Val};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, Val};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use crate::{epoch::Ticker, exit, wasi, world::Entry};
+use crate::{artifact::Ready, epoch::Ticker, exit, wasi, world::Entry};
 
 /// What a guest's store holds.
 pub(crate) struct Guest {
@@ -21,15 +21,15 @@ pub(crate) struct Guest {
 /// A guest that is ready to run.
 pub(crate) struct WasmtimeInstance {
     /// Compiled and linked: everything but the memory.
-    pre: InstancePre<Guest>,
+    ready: Arc<Ready>,
     entry: Entry,
     spec: InstanceSpec,
     ticker: Arc<Ticker>,
 }
 
 impl WasmtimeInstance {
-    pub(crate) fn new(pre: InstancePre<Guest>, entry: Entry, spec: InstanceSpec, ticker: Arc<Ticker>) -> Self {
-        Self { pre, entry, spec, ticker }
+    pub(crate) fn new(ready: Arc<Ready>, entry: Entry, spec: InstanceSpec, ticker: Arc<Ticker>) -> Self {
+        Self { ready, entry, spec, ticker }
     }
 
     async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
@@ -51,7 +51,7 @@ impl WasmtimeInstance {
         store: &mut Store<Guest>,
         context: &GuestContext,
     ) -> wasmtime::Result<wasmtime::Instance> {
-        let mut instantiating = pin!(self.pre.instantiate_async(store));
+        let mut instantiating = pin!(self.ready.pre.instantiate_async(store));
         poll_fn(|cx| {
             let polled = instantiating.as_mut().poll(cx);
             if polled.is_pending() {
@@ -63,7 +63,7 @@ impl WasmtimeInstance {
     }
 
     fn store(&self) -> Result<Store<Guest>, EngineError> {
-        let engine = self.pre.module().engine();
+        let engine = self.ready.module.engine();
         let mut store = Store::new(engine, Guest { wasi: wasi::context(&self.spec)? });
         // Yield at the first tick of every poll: nobody computes longer than one quantum.
         store.set_epoch_deadline(1);

@@ -231,23 +231,3 @@ impl Drop for Player {
         self.traces.report(&faults);
     }
 }
-
-/// Runs one case with a player for the runtime's shim.
-#[track_caller]
-pub fn play(runtime: Runtime, case: impl FnOnce(&Player) -> Result<()>) {
-    play_with(Player::new(runtime), |player| case(player));
-}
-
-/// The same with another player. An error becomes a panic while the player still stands, so that it is printed with the
-/// shims' log and before any leftovers.
-#[track_caller]
-pub fn play_with(player: Result<Player>, case: impl FnOnce(&mut Player) -> Result<()>) {
-    let mut player = match player {
-        Ok(player) => player,
-        Err(error) => panic!("no player: {error:?}"),
-    };
-    let runtime = player.runtime();
-    if let Err(error) = case(&mut player) {
-        panic!("{runtime:?}: {error:?}");
-    }
-}

@@ -93,6 +93,57 @@ fn fifos_of_a_killed_shim_go_with_the_bed() -> Result<()> {
 }
 
 #[test]
+fn node_daemon_goes_with_its_bed() -> Result<()> {
+    let mut containers = Containers::start(Runtime::Wasmtimed)?;
+    containers.detached(&containers.id("left"), &["sleep", "100"])?;
+    let daemon = containers.bed.daemon()?.pid()?;
+    ensure!(complaint(containers).is_empty());
+    ensure!(!proc::alive(daemon), "the daemon outlived its bed");
+    Ok(())
+}
+
+#[test]
+fn node_daemon_goes_with_a_bed_that_panics() {
+    let daemon = std::cell::Cell::new(0);
+    let failed = catch_unwind(AssertUnwindSafe(|| {
+        runwasi_tests::check(Runtime::Wasmtimed, |c| {
+            c.detached(&c.id("left"), &["sleep", "100"])?;
+            daemon.set(c.bed.daemon()?.pid()?);
+            anyhow::bail!("on purpose")
+        });
+    }));
+    assert!(failed.is_err() && daemon.get() > 0 && !proc::alive(daemon.get()));
+}
+
+#[test]
+fn record_left_by_a_node_daemon_is_reported() -> Result<()> {
+    let mut player = Player::new(Runtime::Wasmtimed)?;
+    let record = player.node().record(Path::new("/nowhere/stray"));
+    player.daemon()?.kill9()?;
+    fs::create_dir_all(record.parent().context("no parent")?)?;
+    fs::write(&record, "{}")?;
+    let said = complaint(player);
+    ensure!(said.contains("record stray"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn node_daemon_that_a_test_killed_is_no_complaint() -> Result<()> {
+    let mut bed = Containerd::builder().daemon_for(Runtime::Wasmtimed).start()?;
+    bed.daemon()?.kill9()?;
+    ensure!(complaint(bed).is_empty());
+    Ok(())
+}
+
+#[test]
+fn node_daemon_that_does_not_start_says_why() -> Result<()> {
+    let nonsense = runwasi_tests::daemon::Settings::default().flags(["--nonsense"]);
+    let error = Containerd::builder().daemon(nonsense).start().err().context("started")?;
+    ensure!(format!("{error:#}").contains("--nonsense"), "{error:#}");
+    Ok(())
+}
+
+#[test]
 fn failing_case_fails_its_test() {
     let failed = catch_unwind(|| runwasi_tests::check(Runtime::Runc, |_| anyhow::bail!("on purpose")));
     let message = failed.err().and_then(|panic| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

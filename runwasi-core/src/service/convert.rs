@@ -6,7 +6,7 @@ use containerd_shim_protos::{
     api::{CreateTaskRequest, DeleteResponse, StateResponse, Status as WireStatus},
     events::task as wire,
     protobuf::{
-        EnumOrUnknown, MessageField, MessageFull,
+        EnumOrUnknown, Message, MessageField,
         well_known_types::{any::Any, timestamp::Timestamp},
     },
     ttrpc, types,
@@ -29,12 +29,13 @@ pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
     MessageField::some(Timestamp { seconds, nanos, ..Timestamp::default() })
 }
 
-/// containerd's `typeurl` writes bare message names.
-pub(crate) fn any<M: MessageFull>(message: &M) -> ttrpc::Result<Any> {
-    any_named(M::descriptor().full_name(), message)
+/// An event. containerd's `typeurl` writes bare message names. Not by the message's descriptor: that would parse descriptions of
+/// all messages first, a megabyte that every shim would keep.
+fn any<M: Message>(message: &M) -> ttrpc::Result<Any> {
+    any_named(&format!("containerd.events.{}", M::NAME), message)
 }
 
-pub(crate) fn any_named<M: MessageFull>(name: &str, message: &M) -> ttrpc::Result<Any> {
+pub(crate) fn any_named<M: Message>(name: &str, message: &M) -> ttrpc::Result<Any> {
     let value = message.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
     Ok(Any { type_url: name.to_owned(), value, ..Any::default() })
 }

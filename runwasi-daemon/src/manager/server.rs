@@ -17,20 +17,21 @@ use containerd_shim_protos::ttrpc::{
 use futures_core::Stream;
 use prost::Message;
 use runwasi_core::{
+    bootstrap::delete::Ended,
     present,
     server::{Accept, ServeError},
 };
 
 use super::{
     Method, PROTOCOL, SERVICE,
-    messages::{DeleteReply, ListReply, Request, SandboxReply, VersionReply},
+    messages::{DeleteReply, ListReply, Plain, Request, SandboxReply, VersionReply},
     visitors::{Visitor, Visitors},
 };
 use crate::daemon::{Daemon, DaemonError};
 
-/// Serves the manager API on one socket until it is dropped or stopped.
-pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>) -> Result<Server, ServeError> {
-    let guests = Door { accept: Accept::new(listener)?, visitors: Visitors::default() };
+/// Serves the manager API on one socket until it is dropped or stopped, to `most` clients at once.
+pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>, most: usize) -> Result<Server, ServeError> {
+    let guests = Door { accept: Accept::new(listener)?, visitors: Visitors::new(most) };
     let mut server = Server::new().add_listener(Listener::new(guests)).register_service(services(&daemon));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     Ok(server)
@@ -68,22 +69,51 @@ struct Handler {
 #[async_trait]
 impl MethodHandler for Handler {
     async fn handler(&self, _: TtrpcContext, frame: Frame) -> ttrpc::Result<Response> {
-        let (daemon, payload) = (&self.daemon, frame.payload.as_slice());
-        match self.method {
-            Method::Create => reply(daemon.create(decode(payload)?).await.map(sandbox)),
-            Method::Connect => reply(daemon.connect(&decode(payload)?).map(sandbox)),
-            Method::Delete => reply(daemon.delete(&decode(payload)?).await.map(|ended| match ended {
-                Some(ended) => DeleteReply { found: true, pid: ended.pid, exit_status: ended.status },
-                None => DeleteReply::default(),
-            })),
-            Method::List => plain(payload).and_then(|()| reply(Ok(ListReply { sandboxes: daemon.list() }))),
-            Method::Version => plain(payload).and_then(|()| reply(Ok(version()))),
-            Method::Retire => {
-                plain(payload)?;
-                daemon.retire();
-                reply(Ok(version()))
+        let answer = self.answer(frame.payload.as_slice()).await;
+        // An error that is returned would reach the client without its code.
+        let (status, payload) = match answer {
+            Ok(payload) => (ttrpc::get_status(Code::OK, ""), payload),
+            Err(refusal) => (ttrpc::get_status(refusal.code, present::text(&refusal.text)), Vec::new()),
+        };
+        let mut response = Response { payload, ..Response::default() };
+        response.set_status(status);
+        Ok(response)
+    }
+}
+
+/// Why there is no answer.
+struct Refusal {
+    code: Code,
+    text: String,
+}
+
+impl From<DaemonError> for Refusal {
+    fn from(error: DaemonError) -> Self {
+        Self { code: code(&error), text: error.to_string() }
+    }
+}
+
+impl Handler {
+    async fn answer(&self, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let daemon = &self.daemon;
+        Ok(match self.method {
+            Method::Create => sandbox(daemon.create(decode(payload)?).await?).encode_to_vec(),
+            Method::Connect => sandbox(daemon.connect(&decode(payload)?)?).encode_to_vec(),
+            Method::Delete => deleted(daemon.delete(&decode(payload)?).await?).encode_to_vec(),
+            Method::List => {
+                decode::<Plain>(payload)?;
+                ListReply { sandboxes: daemon.list() }.encode_to_vec()
             }
-        }
+            Method::Version => {
+                decode::<Plain>(payload)?;
+                version().encode_to_vec()
+            }
+            Method::Retire => {
+                decode::<Plain>(payload)?;
+                daemon.retire();
+                version().encode_to_vec()
+            }
+        })
     }
 }
 
@@ -91,35 +121,29 @@ fn sandbox((address, pid): (String, u32)) -> SandboxReply {
     SandboxReply { address, pid }
 }
 
+fn deleted(ended: Option<Ended>) -> DeleteReply {
+    let found = |ended: Ended| DeleteReply { found: true, pid: ended.pid, exit_status: ended.status };
+    ended.map(found).unwrap_or_default()
+}
+
 fn version() -> VersionReply {
     VersionReply { version: env!("CARGO_PKG_VERSION").to_owned(), protocol: PROTOCOL, pid: std::process::id() }
 }
 
-fn plain(payload: &[u8]) -> ttrpc::Result<()> {
-    decode::<super::messages::Plain>(payload).map(drop)
-}
-
-fn decode<Q: Request>(payload: &[u8]) -> ttrpc::Result<Q> {
-    let invalid = |error: prost::DecodeError| status(Code::INVALID_ARGUMENT, &error.to_string());
+fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
+    let invalid = |error: prost::DecodeError| Refusal { code: Code::INVALID_ARGUMENT, text: error.to_string() };
     let request = Q::decode(payload).map_err(invalid)?;
     match request.protocol() {
         PROTOCOL => Ok(request),
-        other => Err(status(
-            Code::FAILED_PRECONDITION,
-            &format!(
+        other => Err(Refusal {
+            code: Code::FAILED_PRECONDITION,
+            text: format!(
                 "manager protocol {other} is not spoken here, this daemon (version {}) speaks {PROTOCOL}: \
                  install daemon and shim of one version",
                 env!("CARGO_PKG_VERSION")
             ),
-        )),
+        }),
     }
-}
-
-fn reply(answer: Result<impl Message, DaemonError>) -> ttrpc::Result<Response> {
-    let payload = answer.map_err(|error| status(code(&error), &error.to_string()))?.encode_to_vec();
-    let mut response = Response { payload, ..Response::default() };
-    response.set_status(ttrpc::get_status(Code::OK, ""));
-    Ok(response)
 }
 
 fn code(error: &DaemonError) -> Code {
@@ -133,8 +157,4 @@ fn code(error: &DaemonError) -> Code {
         DaemonError::NotFound { .. } => Code::NOT_FOUND,
         DaemonError::Lost { .. } => Code::INTERNAL,
     }
-}
-
-fn status(code: Code, text: &str) -> ttrpc::Error {
-    ttrpc::Error::RpcStatus(ttrpc::get_status(code, present::text(text)))
 }

@@ -18,12 +18,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Connections at once.
-const MAX: usize = 128;
-
 /// Who is connected, the longest first.
-#[derive(Default)]
 pub(super) struct Visitors {
+    /// Connections at once.
+    most: usize,
     present: VecDeque<Weak<Presence>>,
 }
 
@@ -41,10 +39,15 @@ pub(super) struct Visitor {
 }
 
 impl Visitors {
+    /// For so many at once.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, present: VecDeque::new() }
+    }
+
     /// Lets one in; sends another away if there are too many.
     pub(super) fn welcome(&mut self, stream: UnixStream) -> Visitor {
         self.present.retain(|visitor| visitor.strong_count() > 0);
-        if self.present.len() >= MAX {
+        if self.present.len() >= self.most {
             self.send_one_away();
         }
         let presence = Arc::new(Presence::default());
@@ -104,7 +107,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_silent_give_way_and_who_has_spoken_stays() {
-        let mut visitors = Visitors::default();
+        const MAX: usize = 8;
+        let mut visitors = Visitors::new(MAX);
         let mut inside = Vec::new();
         let mut outside = Vec::new();
         for n in 0..MAX + 50 {

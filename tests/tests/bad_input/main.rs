@@ -13,20 +13,10 @@ mod stdio;
 
 use anyhow::{Result, ensure};
 use runwasi_tests::Containers;
+pub(crate) use runwasi_tests::says;
 
 /// How an absent file is spoken of.
 pub(crate) const MISSING: &[&str] = &["no such file", "not found"];
-
-/// Demands that `said` names all of `names` and gives one of `reasons`, upper and lower case alike.
-pub(crate) fn says(said: &str, names: &[&str], reasons: &[&str]) -> Result<()> {
-    let lower = said.to_lowercase();
-    for name in names {
-        ensure!(said.contains(name), "{name} is not named in: {said}");
-    }
-    let reason = reasons.is_empty() || reasons.iter().any(|reason| lower.contains(reason));
-    ensure!(reason, "none of the reasons {reasons:?} in: {said}");
-    Ok(())
-}
 
 /// A container that must not start: the message of `ctr`, with the bed clean and the id free afterwards.
 pub(crate) fn refused(c: &Containers, command: runwasi_tests::Command) -> Result<String> {
@@ -37,23 +27,8 @@ pub(crate) fn refused(c: &Containers, command: runwasi_tests::Command) -> Result
     Ok(said)
 }
 
-/// Like `runwasi_tests::suite!`, for cases over a [`Player`].
-macro_rules! played {
-    ($($name:ident = $runtime:ident),*; $cases:tt) => {
-        $(played!(@one $name $runtime $cases);)*
-    };
-    (@one $name:ident $runtime:ident { $($module:ident: $($case:ident)*;)* }) => {
-        mod $name {
-            $($(#[test]
-            fn $case() {
-                runwasi_tests::play(runwasi_tests::Runtime::$runtime, super::$module::$case);
-            })*)*
-        }
-    };
-}
-
 // Only the wasm engine reads the module.
-runwasi_tests::suite! { wasmtime = Wasmtime; {
+runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     module:
         directory_as_module_is_refused
         fifo_as_module_is_refused
@@ -75,7 +50,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime; {
         good_module_runs;
 }}
 
-runwasi_tests::suite! { any_wasmtime = Wasmtime, any_runc = Runc; {
+runwasi_tests::suite! { any_wasmtime = Wasmtime, any_wasmtimed = Wasmtimed, any_runc = Runc; {
     entrypoint:
         missing_program_is_refused
         empty_args_are_refused
@@ -83,7 +58,7 @@ runwasi_tests::suite! { any_wasmtime = Wasmtime, any_runc = Runc; {
 }}
 
 // runc makes a missing working directory and knows nothing of these annotations' values.
-runwasi_tests::suite! { own_wasmtime = Wasmtime, own_native = Native; {
+runwasi_tests::suite! { own_wasmtime = Wasmtime, own_wasmtimed = Wasmtimed, own_native = Native; {
     entrypoint:
         missing_working_directory_is_refused
         relative_working_directory_is_refused
@@ -93,7 +68,7 @@ runwasi_tests::suite! { own_wasmtime = Wasmtime, own_native = Native; {
 }}
 
 // runc's instance shows that the player plays containerd well enough for a shim nobody here wrote.
-played! { shim_wasmtime = Wasmtime, shim_native = Native, shim_runc = Runc; {
+runwasi_tests::played! { shim_wasmtime = Wasmtime, shim_wasmtimed = Wasmtimed, shim_native = Native, shim_runc = Runc; {
     bundle:
         missing_config_is_refused
         invalid_config_is_refused
@@ -109,7 +84,7 @@ played! { shim_wasmtime = Wasmtime, shim_native = Native, shim_runc = Runc; {
 }}
 
 // runc's shim reads and waits for whatever is there (a huge file, a FIFO without a reader), and its messages name no id.
-played! { strict_wasmtime = Wasmtime, strict_native = Native; {
+runwasi_tests::played! { strict_wasmtime = Wasmtime, strict_wasmtimed = Wasmtimed, strict_native = Native; {
     bundle:
         bundle_that_went_before_create_is_refused
         huge_config_is_refused
@@ -134,7 +109,6 @@ played! { strict_wasmtime = Wasmtime, strict_native = Native; {
         file_in_place_of_the_socket_is_no_hang
         directory_in_place_of_the_socket_is_refused
         events_without_a_listener_do_not_keep_the_shim
-        leaving_shim_spares_its_successors_socket
         silent_and_garbling_clients_disturb_nobody;
     network:
         missing_network_namespace_is_refused
@@ -148,8 +122,14 @@ played! { strict_wasmtime = Wasmtime, strict_native = Native; {
         log_nobody_reads_does_not_hang_start;
 }}
 
+// A daemon that leaves takes no successor in: that is the suite `daemon`'s.
+runwasi_tests::played! { leaving_wasmtime = Wasmtime, leaving_native = Native; {
+    socket:
+        leaving_shim_spares_its_successors_socket;
+}}
+
 // The native engine has every program: only a wasm file can be missing.
-played! { mount_wasmtime = Wasmtime; {
+runwasi_tests::played! { mount_wasmtime = Wasmtime, mount_wasmtimed = Wasmtimed; {
     bundle:
         refused_create_leaves_no_mounted_rootfs;
 }}

@@ -42,8 +42,8 @@ pub(crate) fn network_namespace_becomes_the_shims(p: &Player) -> Result<()> {
     let bundle = with_network(p, &namespace)?;
     let client = TaskClient::connect(p.start("net", bundle.path())?.ok()?.out().trim())?;
     super::socket::serves(&client)?;
-    let shim = p.shims().first().context("no shim")?.pid;
-    let seen = fs::read_link(format!("/proc/{shim}/ns/net"))?;
+    let pid = p.shims().first().context("no shim")?.network;
+    let seen = fs::read_link(format!("/proc/{pid}/ns/net"))?;
     ensure!(seen == wanted, "{} instead of {}", seen.display(), wanted.display());
     p.finish(&client, "net", bundle.path())?;
     p.becomes_clean()

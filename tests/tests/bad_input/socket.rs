@@ -83,7 +83,7 @@ pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &Player) -> Resu
 
 pub(crate) fn leaving_shim_spares_its_successors_socket(p: &Player) -> Result<()> {
     // Another player, with nobody at the address where events go.
-    play_with(Player::away(p.runtime()), a_successor_comes_while_a_shim_leaves);
+    play_with(Player::away(p.runtime()), |away| a_successor_comes_while_a_shim_leaves(away));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use runwasi_tests::{Player, Runtime, play};
 
 /// The engine as `-v` names it begins with this.
 fn engine(runtime: Runtime) -> &'static str {
-    if runtime == Runtime::Wasmtime { "wasmtime" } else { "native" }
+    if runtime.is_wasm() { "wasmtime" } else { "native" }
 }
 
 /// Runtime options as containerd sends them.
@@ -24,7 +24,7 @@ fn options() -> Result<Vec<u8>> {
 
 #[test]
 fn version_names_runtime_version_and_engine() {
-    for runtime in [Runtime::Wasmtime, Runtime::Native] {
+    for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
         play(runtime, |p| {
             let said = p.command("x", p.dir()).args(["-v"]).run()?.ok()?;
             let text = said.out();
@@ -42,7 +42,7 @@ fn version_names_runtime_version_and_engine() {
 
 #[test]
 fn info_is_a_runtime_info_whatever_is_on_stdin() {
-    for runtime in [Runtime::Wasmtime, Runtime::Native] {
+    for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
         play(runtime, |p| {
             // Nothing, options, and more than a pipe holds: it need not be read.
             for stdin in [Vec::new(), options()?, vec![0; 1 << 20]] {
@@ -59,7 +59,7 @@ fn info_is_a_runtime_info_whatever_is_on_stdin() {
 
 #[test]
 fn bootstrap_params_are_answered_with_a_bootstrap_result() {
-    for runtime in [Runtime::Wasmtime, Runtime::Native] {
+    for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
         play(runtime, params_are_honoured);
     }
 }
@@ -91,7 +91,7 @@ fn params_are_honoured(p: &Player) -> Result<()> {
 
 #[test]
 fn options_on_stdin_are_answered_with_a_plain_address() {
-    for runtime in [Runtime::Wasmtime, Runtime::Native] {
+    for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
         play(runtime, |p| {
             let bundle = bundle(p, "plain")?;
             let started = p.command("plain", bundle.path()).args(["start"]).stdin(options()?).run()?.ok()?;

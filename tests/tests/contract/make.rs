@@ -1,11 +1,13 @@
 //! What a person types before the first container: `make install`, `make load`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use runwasi_tests::{Command, Containerd, Image, Runtime};
+use tempfile::TempDir;
 
 /// `make` at the root of the workspace, apart from a `make` that runs these tests.
 fn make<const N: usize>(args: [&str; N]) -> Command {
@@ -13,18 +15,157 @@ fn make<const N: usize>(args: [&str; N]) -> Command {
     Command::new("make").current_dir(&root).env("MAKEFLAGS", "").env("MAKELEVEL", "0").args(args)
 }
 
+/// What `make install` has put below a stage, as for a package.
+struct Installed {
+    stage: TempDir,
+}
+
+/// With a space, as everybody's home may have one.
+const PREFIX: &str = "/opt/some where";
+
+/// Programs, then files: below [`PREFIX`].
+const PROGRAMS: [&str; 3] =
+    ["bin/containerd-shim-wasmtime-v1", "bin/containerd-shim-wasmtimed-v1", "bin/containerd-wasmtimed"];
+const FILES: [&str; 4] = [
+    "lib/systemd/system/containerd-wasmtimed.service",
+    "lib/systemd/system/containerd-wasmtimed.socket",
+    "lib/sysctl.d/60-containerd-wasmtimed.conf",
+    "share/doc/runwasi/containerd-wasmtimed.toml",
+];
+
+impl Installed {
+    fn new() -> Result<Self> {
+        let installed = Self { stage: tempfile::tempdir()? };
+        installed.make("install")?;
+        Ok(installed)
+    }
+
+    fn make(&self, target: &str) -> Result<()> {
+        let destdir = format!("DESTDIR={}", self.stage.path().display());
+        make([target, &format!("PREFIX={PREFIX}"), &destdir]).run()?.ok()?;
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.stage.path().join(PREFIX.trim_start_matches('/')).join(name)
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        let path = self.path(name);
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
+    }
+
+    /// The settings that the daemon makes of this file.
+    fn settings(&self, file: &Path) -> Result<String> {
+        let daemon = Command::new(self.path(PROGRAMS[2])).args(["--print-config", "--config"]).args([file]);
+        Ok(daemon.run()?.ok()?.out())
+    }
+
+    /// The settings of a daemon that nobody has configured.
+    fn defaults(&self) -> Result<String> {
+        let empty = self.stage.path().join("empty.toml");
+        fs::write(&empty, "")?;
+        self.settings(&empty)
+    }
+
+    /// All files there are, below [`PREFIX`].
+    fn files(&self) -> Result<BTreeSet<String>> {
+        let found =
+            Command::new("find").args([self.path("").as_os_str()]).args(["!", "-type", "d", "-printf", "%P\\n"]);
+        Ok(found.run()?.ok()?.out().lines().map(str::to_owned).collect())
+    }
+}
+
 #[test]
-fn install_puts_an_executable_shim_below_prefix_and_destdir_and_uninstall_takes_it_away() -> Result<()> {
-    let stage = tempfile::tempdir()?;
-    let destdir = format!("DESTDIR={}", stage.path().join("a stage").display());
-    make(["install", "PREFIX=/opt/some where", &destdir]).run()?.ok()?;
-    let shim = stage.path().join("a stage/opt/some where/bin").join(Runtime::Wasmtime.shim());
-    let mode = fs::metadata(&shim)?.permissions().mode() & 0o7777;
-    ensure!(mode == 0o755, "mode {mode:o}");
-    let said = Command::new(&shim).args(["-v"]).run()?.ok()?;
-    ensure!(said.out().contains(Runtime::Wasmtime.name()), "{said}");
-    make(["uninstall", "PREFIX=/opt/some where", &destdir]).run()?.ok()?;
-    ensure!(!shim.exists(), "{} is still there", shim.display());
+fn install_copies_below_prefix_and_destdir_and_uninstall_takes_just_that_away() -> Result<()> {
+    let installed = Installed::new()?;
+    ensure!(installed.files()? == PROGRAMS.into_iter().chain(FILES).map(str::to_owned).collect());
+    for (names, wanted) in [(&PROGRAMS[..], 0o755), (&FILES[..], 0o644)] {
+        for name in names {
+            let mode = fs::metadata(installed.path(name))?.permissions().mode() & 0o7777;
+            ensure!(mode == wanted, "{name}: mode {mode:o}");
+        }
+    }
+    let stranger = "share/doc/runwasi/notes";
+    fs::write(installed.path(stranger), "")?;
+    installed.make("uninstall")?;
+    ensure!(installed.files()? == [stranger.to_owned()].into());
+    Ok(())
+}
+
+#[test]
+fn installed_programs_say_who_they_are() -> Result<()> {
+    let installed = Installed::new()?;
+    for (program, name) in
+        PROGRAMS.into_iter().zip([Runtime::Wasmtime.name(), Runtime::Wasmtimed.name(), "containerd-wasmtimed"])
+    {
+        let said = Command::new(installed.path(program)).args(["-v"]).run()?.ok()?;
+        ensure!(said.out().contains(name), "{said}");
+    }
+    Ok(())
+}
+
+/// The values of a directive in a unit.
+fn values<'a>(unit: &'a str, directive: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix('=')).collect()
+}
+
+#[test]
+fn installed_units_start_the_installed_daemon_at_its_default_socket() -> Result<()> {
+    let installed = Installed::new()?;
+    let (service, socket) = (installed.read(FILES[0])?, installed.read(FILES[1])?);
+    let started = values(&service, "ExecStart");
+    ensure!(started == [format!("\"{PREFIX}/{}\" --guard", PROGRAMS[2])], "{started:?}");
+    let (listens, defaults) = (values(&socket, "ListenStream"), installed.defaults()?);
+    ensure!(
+        listens.len() == 1 && defaults.contains(&format!("socket = \"{}\"\n", listens[0])),
+        "{listens:?}: {defaults}"
+    );
+    Ok(())
+}
+
+#[test]
+fn service_has_nothing_that_makes_a_mount_namespace() -> Result<()> {
+    // Of systemd.exec(5). The daemon and `delete` would no longer see what containerd mounts.
+    const NAMESPACED: [&str; 23] = [
+        "BindPaths",
+        "BindReadOnlyPaths",
+        "DynamicUser",
+        "ExecPaths",
+        "InaccessiblePaths",
+        "LogNamespace",
+        "MountAPIVFS",
+        "MountFlags",
+        "NoExecPaths",
+        "PrivateDevices",
+        "PrivateIPC",
+        "PrivateMounts",
+        "PrivateTmp",
+        "ProcSubset",
+        "ProtectControlGroups",
+        "ProtectHome",
+        "ProtectKernel",
+        "ProtectProc",
+        "ProtectSystem",
+        "ReadOnlyPaths",
+        "ReadWritePaths",
+        "Root",
+        "TemporaryFileSystem",
+    ];
+    let service = Installed::new()?.read(FILES[0])?;
+    let directives: Vec<_> = service.lines().filter(|line| !line.starts_with('#')).collect();
+    ensure!(directives.contains(&"KillMode=process"), "{service}");
+    for name in NAMESPACED {
+        ensure!(!directives.iter().any(|line| line.starts_with(name)), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn example_settings_are_the_defaults() -> Result<()> {
+    let installed = Installed::new()?;
+    let (example, defaults) = (installed.settings(&installed.path(FILES[3]))?, installed.defaults()?);
+    ensure!(example == defaults, "{example}is not\n{defaults}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ mod run;
 mod signals;
 mod task;
 
-runwasi_tests::suite! { wasmtime = Wasmtime, native = Native, runc = Runc; {
+runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, native = Native, runc = Runc; {
     run:
         arguments_reach_the_guest
         entrypoint_is_found_as_in_any_container

@@ -4,18 +4,17 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::events::{Events, in_order};
 use runwasi_tests::{Containers, poll_until, proc};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::events::{in_order, listen, until_delete};
-
 pub(crate) fn killed_shim_is_seen_as_exit_137(c: &mut Containers) -> Result<()> {
-    let events = listen(c)?;
+    let events = Events::listen(c)?;
     let id = c.id("orphan");
     c.detached(&id, &["sleep", "100"])?;
     kill_shim(c)?;
     // containerd runs the shim's `delete`, publishes what that prints, and drops the task by itself.
-    let seen = until_delete(events, &id)?;
+    let seen = events.until_delete(&id)?;
     in_order(&seen)?;
     ensure!(seen[2].1["exit_status"] == 137, "{:?}", seen[2]);
     c.becomes_stopped_or_gone(&id)?;
@@ -35,6 +34,7 @@ pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Resul
     // neither shows the task nor takes its id again.
     c.bed.ctr(["task", "delete", &id])?;
     c.delete_container(&id)?;
+    c.restart_daemon()?;
     let out = poll_until("a free id", Duration::from_secs(10), || match c.run(&id, &["echo", "anew"]) {
         Ok(out) if out.err().contains("already exists") => None,
         other => Some(other),
@@ -82,7 +82,7 @@ pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(c: &mut Co
     // It sleeps a second, so it ends with nobody to tell; the shim has to stay for the one that asks later.
     let stays = std::time::Instant::now();
     poll_until("the guest's second", Duration::from_secs(5), || (stays.elapsed().as_millis() > 1500).then_some(()))?;
-    ensure!(proc::alive(shim), "the shim left with an exit status nobody has collected");
+    ensure!(the_shim(c)? == shim, "the shim left with an exit status nobody has collected");
     c.bed.start_again()?;
     c.becomes(&id, "STOPPED")?;
     ensure!(c.finish(&id)? == 0);

@@ -43,7 +43,7 @@ pub(crate) fn working_directory_reaches_the_guest(c: &mut Containers) -> Result<
     let absolute = c.run(&c.id("abs"), &["cat", "/etc/motd"])?.ok()?;
     ensure!(!absolute.stdout.is_empty(), "{absolute}");
     let inside = ["--rm", "--cwd", "/etc"];
-    if c.runtime == Runtime::Wasmtime {
+    if c.runtime.is_wasm() {
         // Preview 1 has no working directory and its libc starts at `/`: the variable is what a guest can go by.
         let out = c.run_command(&inside, &c.id("pwd"), &["env"]).run()?.ok()?;
         ensure!(out.out().lines().any(|line| line == "PWD=/etc"), "{out}");
@@ -94,7 +94,7 @@ pub(crate) fn trap_ends_with_134(c: &mut Containers) -> Result<()> {
     // Natively a trap is SIGABRT, which wants its default action.
     let flags = [&["--rm"], c.runtime.default_signal_flags()].concat();
     let out = c.run_command(&flags, &c.id("trap"), &["trap"]).run()?.status_is(134)?;
-    if c.runtime == Runtime::Wasmtime {
+    if c.runtime.is_wasm() {
         let text = out.err();
         ensure!(text.contains("unreachable") && text.contains("wasmtest"), "no backtrace: {out}");
     }

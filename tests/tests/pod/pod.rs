@@ -4,21 +4,14 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Containers, poll_until, proc};
+use runwasi_tests::{Containers, poll_until};
 use rustix::process::{Pid, Signal, kill_process};
-
-/// Starts a container of the pod `pod` in the background, with the annotations the CRI gives.
-pub(crate) fn join(c: &Containers, pod: &str, kind: &str, id: &str, args: &[&str]) -> Result<()> {
-    let pod = format!("io.kubernetes.cri.sandbox-id={pod}");
-    let kind = format!("io.kubernetes.cri.container-type={kind}");
-    c.detached_with(&["--annotation", &pod, "--annotation", &kind], id, args)
-}
 
 /// A pod of three sleeping containers.
 pub(crate) fn three(c: &Containers, pod: &str) -> Result<[String; 3]> {
     let ids = ["a", "b", "c"].map(|name| c.id(&format!("{name}-{pod}")));
     for (id, kind) in ids.iter().zip(["sandbox", "container", "container"]) {
-        join(c, pod, kind, id, &["sleep", "100"])?;
+        c.join(pod, kind, id, &["sleep", "100"])?;
     }
     Ok(ids)
 }
@@ -49,10 +42,10 @@ pub(crate) fn each_container_ends_on_its_own(c: &mut Containers) -> Result<()> {
     let pod = c.id("pod");
     let [a, b, last] = three(c, &pod)?;
     let (brief, late) = (c.id("brief"), c.id("late"));
-    join(c, &pod, "container", &brief, &["exit", "7"])?;
+    c.join(&pod, "container", &brief, &["exit", "7"])?;
     ensure!(c.finish(&brief)? == 7);
     ensure!(c.kill_and_finish(&b)? == 137);
-    join(c, &pod, "container", &late, &["exit", "9"])?;
+    c.join(&pod, "container", &late, &["exit", "9"])?;
     ensure!(c.finish(&late)? == 9);
     for id in [&a, &last] {
         c.is_running(id)?;
@@ -80,13 +73,13 @@ pub(crate) fn last_removal_lets_the_shim_leave(c: &mut Containers) -> Result<()>
     for id in &ids[..2] {
         ensure!(c.kill_and_finish(id)? == 137);
     }
-    ensure!(proc::alive(shim), "the shim left before its last container");
+    ensure!(only_shim(c)? == shim, "the shim left before its last container");
     // Ended but not yet removed: it still has an exit status to give.
     c.kill(&ids[2], "SIGKILL")?;
     c.becomes(&ids[2], "STOPPED")?;
-    ensure!(proc::alive(shim), "the shim left with an exit status nobody has collected");
+    ensure!(only_shim(c)? == shim, "the shim left with an exit status nobody has collected");
     ensure!(c.finish(&ids[2])? == 137);
-    poll_until("end of the shim", Duration::from_secs(5), || (!proc::alive(shim)).then_some(()))?;
+    poll_until("end of the shim", Duration::from_secs(5), || c.bed.shims().is_empty().then_some(()))?;
     c.bed.becomes_clean()
 }
 
@@ -96,12 +89,12 @@ pub(crate) fn pod_takes_a_container_after_another_ended(c: &mut Containers) -> R
     let shim = only_shim(c)?;
     ensure!(c.kill_and_finish(&ids[1])? == 137);
     // The same id again, in the same pod.
-    join(c, &pod, "container", &ids[1], &["sleep", "100"])?;
+    c.join(&pod, "container", &ids[1], &["sleep", "100"])?;
     ensure!(only_shim(c)? == shim);
     all_killed(c, &ids)
 }
 
-pub(crate) fn pods_do_not_share_a_process(c: &mut Containers) -> Result<()> {
+pub(crate) fn pods_do_not_share_a_shim(c: &mut Containers) -> Result<()> {
     let one = three(c, &c.id("pod1"))?;
     let two = three(c, &c.id("pod2"))?;
     ensure!(c.bed.shims().len() == 2, "{:?}", c.bed.shims());
@@ -150,7 +143,7 @@ pub(crate) fn restarted_containerd_still_knows_every_container_of_a_pod(c: &mut 
     let pod = c.id("pod");
     let ids = three(c, &pod)?;
     let brief = c.id("brief");
-    join(c, &pod, "container", &brief, &["exit", "7"])?;
+    c.join(&pod, "container", &brief, &["exit", "7"])?;
     c.becomes(&brief, "STOPPED")?;
     let shim = only_shim(c)?;
     c.bed.stop()?;

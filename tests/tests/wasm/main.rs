@@ -1,9 +1,9 @@
-//! What only the wasm shim does or does otherwise than a native runtime, under a real containerd; run by `make test`.
+//! What only the wasm shims do or does otherwise than a native runtime, under a real containerd; run by `make test`.
 
 mod guest;
 mod pause;
 
-runwasi_tests::suite! { wasmtime = Wasmtime; {
+runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     guest:
         named_export_of_the_image_runs
         files_are_written_listed_and_read_back

@@ -1,0 +1,62 @@
+//! A daemon that is asked to leave: guests are signalled, containerd is told, and it ends.
+
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::daemon::Settings;
+use runwasi_tests::events::Events;
+use runwasi_tests::shim::LIMIT;
+use runwasi_tests::{Containerd, Containers, Output, Player, Runtime, check_with, play_with, poll_until, says};
+use rustix::process::Signal;
+
+use crate::witness::{Witness, bundle};
+
+#[test]
+fn sigterm_ends_guests_with_143_and_the_daemon_with_0() {
+    let settings = Settings::default().flags(["--grace", "5"]);
+    check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), everything_ends);
+}
+
+fn everything_ends(c: &mut Containers) -> Result<()> {
+    let events = Events::listen(c)?;
+    let (alone, pod) = (c.id("alone"), c.id("pod"));
+    let [first, second] = ["a", "b"].map(|name| c.id(name));
+    c.detached(&alone, &["spin"])?;
+    c.join(&pod, "sandbox", &first, &["sleep", "100"])?;
+    c.join(&pod, "container", &second, &["daemon"])?;
+    let ids = [&alone, &first, &second];
+    ensure!(c.bed.daemon()?.terminate()? == 0, "the daemon left with an error");
+    for id in ids {
+        let seen = events.until("exit", id)?;
+        let exit = seen.iter().find(|(topic, _)| topic == "exit").context("no exit")?;
+        ensure!(exit.1["exit_status"] == 143, "{exit:?}");
+        c.becomes_stopped_or_gone(id)?;
+        c.bed.ctr(["task", "delete", id])?;
+        c.delete_container(id)?;
+    }
+    c.bed.becomes_clean()
+}
+
+#[test]
+fn draining_daemon_takes_no_new_sandbox_and_ends_at_once_by_a_second_signal() {
+    play_with(Player::away_with(Runtime::Wasmtimed, Settings::default()), |p| {
+        // Takes connections and never answers: the events, and so the drain, wait for the whole grace.
+        let _mute = UnixListener::bind(p.dir().join("c.sock.ttrpc"))?;
+        let witness = Witness::start(p, "good")?;
+        let late = bundle(p, "late")?;
+        p.daemon()?.signal(Signal::TERM)?;
+        let said = poll_until("a refusal", LIMIT, || {
+            let said = p.start("late", late.path()).and_then(Output::refused);
+            // Only one that came before the signal.
+            said.or_else(|error| p.delete("late", late.path()).and(Err(error))).ok()
+        })?;
+        says(&said, &["daemon"], &[])?;
+        ensure!(p.daemon()?.is_running(), "it did not wait for its events, so nothing is tried");
+        p.daemon()?.signal(Signal::TERM)?;
+        p.daemon()?.ends(Duration::from_secs(2)).context("after the second signal")?;
+        // What `delete` finds is what an end in haste may leave.
+        p.finish(witness.client(), "good", &p.dir().join("b/good"))?;
+        p.becomes_clean()
+    });
+}

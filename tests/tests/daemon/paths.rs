@@ -1,0 +1,66 @@
+//! Bundles the daemon must not touch; the cases are listed in `main.rs`. Its one root is `/tmp`.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use prost::Message;
+use runwasi_tests::bundle::Bundle;
+use runwasi_tests::{Player, says};
+use tempfile::TempDir;
+
+use crate::api::{Create, refusal};
+use crate::witness::Witness;
+
+/// Where no bundle may lie.
+const OUTSIDE: &str = "/var/tmp";
+
+/// A good bundle outside the roots.
+fn outside() -> Result<(TempDir, Bundle)> {
+    let dir = tempfile::Builder::new().prefix("outside").tempdir_in(OUTSIDE)?;
+    let bundle = Bundle::create(dir.path().join("b"), &["/a"], "/outside")?;
+    Ok((dir, bundle))
+}
+
+/// Asks for a sandbox with this bundle and demands a refusal that names it; nothing may be written there.
+fn is_refused(p: &Player, bundle: &Path, reasons: &[&str]) -> Result<()> {
+    let witness = Witness::start(p, "witness")?;
+    let said = refusal(p, "Create", Create::of(p, "bad", bundle).encode_to_vec())?;
+    says(&said, &[&bundle.to_string_lossy()], reasons)?;
+    ensure!(!p.socket("bad").exists(), "it has a socket");
+    witness.is_undisturbed(p)?;
+    witness.end(p)?;
+    p.becomes_clean()
+}
+
+pub(crate) fn bundle_outside_the_roots_is_refused(p: &Player) -> Result<()> {
+    let (_dir, bundle) = outside()?;
+    is_refused(p, bundle.path(), &["root"])?;
+    // The same by the thin shim: what containerd prints says how to allow it.
+    let said = p.start("bad", bundle.path())?.refused()?;
+    says(&said, &[&bundle.path().to_string_lossy(), "bundle-root"], &[])?;
+    p.becomes_clean()
+}
+
+pub(crate) fn dots_out_of_the_roots_are_refused(p: &Player) -> Result<()> {
+    let (_dir, bundle) = outside()?;
+    let relative = bundle.path().strip_prefix("/")?;
+    is_refused(p, &Path::new("/tmp/..").join(relative), &["root", ".."])?;
+    is_refused(p, &p.dir().join("../..").join(relative), &["root", ".."])
+}
+
+pub(crate) fn link_out_of_the_roots_is_refused(p: &Player) -> Result<()> {
+    let (dir, bundle) = outside()?;
+    let (link, above) = (p.dir().join("link"), p.dir().join("above"));
+    symlink(bundle.path(), &link)?;
+    symlink(dir.path(), &above)?;
+    is_refused(p, &link, &["root", "link"])?;
+    is_refused(p, &above.join("b"), &["root", "link"])
+}
+
+pub(crate) fn bundle_that_is_no_directory_is_refused(p: &Player) -> Result<()> {
+    let file = p.dir().join("file");
+    std::fs::write(&file, "")?;
+    is_refused(p, &file, &["not a directory"])?;
+    is_refused(p, &p.dir().join("nowhere"), &["no such file"])
+}

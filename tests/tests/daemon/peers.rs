@@ -1,0 +1,143 @@
+//! Clients of the manager socket that say nothing, or half of something; the cases are listed in `main.rs`.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use runwasi_tests::daemon::Settings;
+use runwasi_tests::shim::LIMIT;
+use runwasi_tests::{Player, Runtime, play_with, poll_until, proc, says};
+
+use crate::witness::{Witness, bundle};
+
+/// Connections made in all, as issue and operators fear them.
+const CONNECTIONS: usize = 10_000;
+/// Connections held at once: far beyond what a daemon should grant, below what this process may hold.
+const WAVE: usize = 2000;
+
+/// A new sandbox is made and removed as if nobody else were there.
+fn serves(p: &Player) -> Result<()> {
+    let began = Instant::now();
+    Witness::start(p, "newcomer")?.end(p)?;
+    ensure!(began.elapsed() < Duration::from_secs(5), "a new sandbox took {:?}", began.elapsed());
+    Ok(())
+}
+
+pub(crate) fn half_a_message_disturbs_nobody(p: &Player) -> Result<()> {
+    let witness = Witness::start(p, "witness")?;
+    // A ttrpc header is length, stream, type, flags.
+    const REQUEST: [u8; 6] = [0, 0, 0, 1, 1, 0];
+    let halves = [
+        vec![0, 0, 1],
+        [&[0, 0, 1, 0][..], &REQUEST].concat(),
+        [&[0, 0, 1, 0][..], &REQUEST, &[0x0a; 100]].concat(),
+        [&[0xff; 4][..], &REQUEST, &[0x0a; 1000]].concat(),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    ];
+    let mut crowd = Vec::new();
+    for half in halves {
+        for leaves in [true, false] {
+            let mut stream = UnixStream::connect(p.node().socket())?;
+            stream.set_write_timeout(Some(LIMIT))?;
+            // May fail: a daemon that hangs up on nonsense is right.
+            stream.write_all(&half).ok();
+            if !leaves {
+                crowd.push(stream);
+            }
+            witness.is_undisturbed(p)?;
+            serves(p)?;
+        }
+    }
+    witness.end(p)?;
+    p.becomes_clean()
+}
+
+pub(crate) fn silent_clients_disturb_nobody(p: &Player) -> Result<()> {
+    let witness = Witness::start(p, "witness")?;
+    let at_manager = connections(p, 20)?;
+    let at_sandbox = (0..20).map(|_| UnixStream::connect(p.socket("witness"))).collect::<Result<Vec<_>, _>>()?;
+    witness.is_undisturbed(p)?;
+    serves(p)?;
+    // They stay to the end: they must not keep the sandbox, either.
+    witness.end(p)?;
+    p.becomes_clean()?;
+    drop((at_manager, at_sandbox));
+    Ok(())
+}
+
+pub(crate) fn ten_thousand_connections_disturb_nobody(p: &Player) -> Result<()> {
+    let witness = Witness::start(p, "witness")?;
+    serves(p)?;
+    let before = proc::fds(witness.daemon())?;
+    for _ in 0..CONNECTIONS / WAVE {
+        let held = connections(p, WAVE)?;
+        witness.is_undisturbed(p)?;
+        serves(p)?;
+        drop(held);
+    }
+    poll_until("the fds of before", LIMIT, || proc::fds(witness.daemon()).ok().filter(|now| *now <= before))?;
+    witness.end(p)?;
+    p.becomes_clean()
+}
+
+fn connections(p: &Player, count: usize) -> Result<Vec<UnixStream>> {
+    let connect = |n| UnixStream::connect(p.node().socket()).with_context(|| format!("connection {n}"));
+    (0..count).map(connect).collect()
+}
+
+/// Few enough for a handful of sandboxes to use them up.
+const FEW: &str = "ulimit -n 64";
+
+#[test]
+fn connections_that_take_all_descriptors_are_survived() {
+    let player = Player::with(Runtime::Wasmtimed, Settings::default().before(FEW));
+    play_with(player, |p| {
+        let witness = Witness::start(p, "witness")?;
+        // Not more: with nobody to accept them, connections beyond the queue would wait here.
+        let held = connections(p, 100)?;
+        // Nobody can be served now, or somebody had to give way for it; a hang is an error of the command.
+        let new = bundle(p, "new")?;
+        let started = p.start("new", new.path())?;
+        if started.status != 0 {
+            let daemon = p.node().socket().to_string_lossy().into_owned();
+            says(&started.refused()?, &[], &[&daemon, "too many open files", "descriptors", "slots"])?;
+        }
+        drop(held);
+        p.delete("new", new.path())?.ok()?;
+        witness.is_undisturbed(p)?;
+        poll_until("service after the crowd", LIMIT, || serves(p).ok())?;
+        witness.end(p)?;
+        p.becomes_clean()
+    });
+}
+
+#[test]
+fn sandboxes_that_take_all_descriptors_are_survived() {
+    let player = Player::with(Runtime::Wasmtimed, Settings::default().before(FEW));
+    play_with(player, |p| {
+        let witness = Witness::start(p, "witness")?;
+        let mut crowd = Vec::new();
+        let error = loop {
+            let id = format!("crowd{}", crowd.len());
+            match Witness::start(p, &id) {
+                Ok(one) => crowd.push(one),
+                Err(error) => break (id, format!("{error:#}")),
+            }
+            ensure!(crowd.len() < 64, "64 sandboxes with 64 descriptors");
+        };
+        let (refused, said) = error;
+        says(&said, &[], &["too many open files", "descriptors", "slots"])?;
+        p.delete(&refused, &p.dir().join("b").join(&refused))?.ok()?;
+        if crowd.is_empty() {
+            bail!("not one more sandbox: {said}");
+        }
+        for one in crowd.iter().chain([&witness]) {
+            one.is_undisturbed(p)?;
+        }
+        crowd.into_iter().try_for_each(|one| one.end(p))?;
+        serves(p)?;
+        witness.end(p)?;
+        p.becomes_clean()
+    });
+}

@@ -1,0 +1,77 @@
+//! How a daemon says that it is ready, and who may talk to it; the cases are listed in `main.rs`.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::daemon::Settings;
+use runwasi_tests::shim::LIMIT;
+use runwasi_tests::{Containerd, Containers, Daemon, Player, Runtime, check_with, play_with};
+
+pub(crate) fn ready_daemon_answers_at_once(p: &mut Player) -> Result<()> {
+    // The player has just heard `ready`: nothing may be waited for any more.
+    UnixStream::connect(p.node().socket())?;
+    let list = p.daemon()?.list()?.ok()?;
+    ensure!(list.stdout.is_empty(), "{list}");
+    ensure!(p.node().daemons() == [p.daemon()?.pid()?]);
+    ensure!(p.daemon()?.terminate()? == 0);
+    let said = p.daemon()?.list()?.status_is(1)?.refused()?;
+    let socket = p.node().socket();
+    runwasi_tests::says(&said, &["daemon not running", &socket.to_string_lossy()], &[])
+}
+
+pub(crate) fn manager_socket_is_for_its_user_only(p: &Player) -> Result<()> {
+    let mode = |path: &Path| -> Result<u32> {
+        let found = fs::symlink_metadata(path).with_context(|| path.display().to_string())?;
+        Ok(found.permissions().mode() & 0o7777)
+    };
+    let pid = *p.node().daemons().first().context("no daemon")?;
+    ensure!(mode(p.node().dir())? == 0o700);
+    ensure!(mode(&p.node().socket())? == 0o600);
+    ensure!(mode(&p.node().socket_of(pid))? == 0o600);
+    Ok(())
+}
+
+#[test]
+fn service_manager_is_told_when_it_is_ready() {
+    let notified = || -> Result<(tempfile::TempDir, UnixDatagram)> {
+        let dir = tempfile::tempdir()?;
+        let socket = UnixDatagram::bind(dir.path().join("notify"))?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        Ok((dir, socket))
+    };
+    let (dir, socket) = notified().unwrap();
+    let settings = Settings::default().env("NOTIFY_SOCKET", dir.path().join("notify"));
+    play_with(Player::with(Runtime::Wasmtimed, settings), |p| {
+        let mut message = [0; 4096];
+        let length = socket.recv(&mut message).context("no message to the service manager")?;
+        let said = String::from_utf8_lossy(&message[..length]).into_owned();
+        ensure!(said.lines().any(|line| line == "READY=1"), "{said:?}");
+        UnixStream::connect(p.node().socket())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn socket_handed_over_is_served_and_outlives_the_daemon() {
+    check_with(Runtime::Wasmtimed, Containerd::builder(), activation);
+}
+
+fn activation(c: &mut Containers) -> Result<()> {
+    let (home, state) = (c.bed.dir().to_owned(), c.bed.node().clone());
+    fs::DirBuilder::new().mode(0o700).create(state.dir())?;
+    let listener = UnixListener::bind(state.socket())?;
+    for round in ["one", "two"] {
+        // A shim that comes before the daemon waits in the socket's queue: this is what activation is for.
+        let early = c.run_command(&["--rm"], &c.id(round), &["echo", round]).spawn()?;
+        let mut daemon = Daemon::activated(&home, Settings::default(), listener.try_clone()?)?;
+        let out = early.wait()?.ok()?;
+        ensure!(out.out() == format!("{round}\n"), "{out}");
+        ensure!(daemon.terminate()? == 0);
+        // It is the service manager's, and the next daemon's.
+        ensure!(state.socket().exists(), "the daemon removed a socket that is not its own");
+    }
+    c.bed.becomes_clean()
+}

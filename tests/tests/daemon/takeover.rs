@@ -1,0 +1,100 @@
+//! A daemon replaced by another while its guests run; the cases are listed in `main.rs`.
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::shim::LIMIT;
+use runwasi_tests::{Containers, Running, Ticks, proc};
+
+use crate::sandbox;
+
+pub(crate) fn replaced_daemon_serves_its_sandboxes_and_leaves_after_the_last(c: &mut Containers) -> Result<()> {
+    let (old_pod, new_pod) = (c.id("old"), c.id("new"));
+    let [a, b, other] = ["a", "b", "other"].map(|name| c.id(name));
+    c.join(&old_pod, "container", &a, &["daemon"])?;
+    let mut ticks = Ticks::of(&a)?;
+    ticks.go_on()?;
+    let mut old = c.bed.replace_daemon()?;
+    ticks.go_on().context("after the takeover")?;
+    // What joins an old pod goes to its owner, a new pod to the new daemon.
+    c.join(&old_pod, "container", &b, &["sleep", "100"])?;
+    c.join(&new_pod, "sandbox", &other, &["sleep", "100"])?;
+    let joined = sandbox(c.bed.node(), &old_pod)?;
+    ensure!(joined.daemon == old.pid()? && joined.containers == 2, "{joined:?}");
+    ensure!(sandbox(c.bed.node(), &new_pod)?.daemon == c.bed.daemon()?.pid()?);
+    ensure!(c.kill_and_finish(&b)? == 137);
+    c.is_running(&a)?;
+    ensure!(old.is_running(), "it left before its last container");
+    ensure!(c.kill_and_finish(&a)? == 137);
+    ensure!(old.ends(LIMIT).context("after its last sandbox")? == 0);
+    c.is_running(&other)?;
+    ensure!(c.bed.node().daemons() == [c.bed.daemon()?.pid()?], "{:?}", c.bed.node().daemons());
+    ensure!(c.kill_and_finish(&other)? == 137);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn no_start_fails_while_a_daemon_is_replaced(c: &mut Containers) -> Result<()> {
+    let mut running = Vec::new();
+    let mut replaced = Vec::new();
+    for round in 0..3 {
+        for n in 0..6 {
+            let text = format!("{round} {n}");
+            let id = c.id(&format!("r{round}n{n}"));
+            running.push((text.clone(), c.run_command(&["--rm"], &id, &["echo", &text]).spawn()?));
+        }
+        replaced.push(c.bed.replace_daemon()?);
+    }
+    for (text, run) in running {
+        let out = Running::wait(run)?.ok()?;
+        ensure!(out.out() == format!("{text}\n"), "{out}");
+    }
+    for old in &mut replaced {
+        ensure!(old.ends(LIMIT)? == 0);
+    }
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn three_daemons_serve_their_sandboxes_at_once(c: &mut Containers) -> Result<()> {
+    let ids = ["one", "two", "three"].map(|name| c.id(name));
+    c.detached(&ids[0], &["sleep", "100"])?;
+    let mut first = c.bed.replace_daemon()?;
+    c.detached(&ids[1], &["sleep", "100"])?;
+    let mut second = c.bed.replace_daemon()?;
+    c.detached(&ids[2], &["sleep", "100"])?;
+    for (id, daemon) in ids.iter().zip([first.pid()?, second.pid()?, c.bed.daemon()?.pid()?]) {
+        let found = sandbox(c.bed.node(), id)?;
+        ensure!(found.daemon == daemon, "{found:?} instead of daemon {daemon}");
+    }
+    // A containerd that comes back finds each at its own daemon.
+    c.bed.stop()?;
+    c.bed.start_again()?;
+    for id in &ids {
+        c.becomes(id, "RUNNING")?;
+    }
+    // Not in the order of their age.
+    for (id, daemon) in [(&ids[1], &mut second), (&ids[0], &mut first)] {
+        ensure!(c.kill_and_finish(id)? == 137);
+        ensure!(daemon.ends(LIMIT)? == 0);
+    }
+    c.is_running(&ids[2])?;
+    ensure!(c.kill_and_finish(&ids[2])? == 137);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn killed_predecessor_does_not_disturb_its_successor(c: &mut Containers) -> Result<()> {
+    let (lost, kept) = (c.id("lost"), c.id("kept"));
+    c.detached(&lost, &["daemon"])?;
+    let mut old = c.bed.replace_daemon()?;
+    c.detached(&kept, &["daemon"])?;
+    let mut ticks = Ticks::of(&kept)?;
+    old.kill9()?;
+    c.becomes_stopped_or_gone(&lost)?;
+    c.bed.ctr(["task", "delete", &lost])?;
+    c.delete_container(&lost)?;
+    ticks.go_on()?;
+    ensure!(!c.bed.node().record(&c.bed.socket(&lost)).exists(), "its record is left");
+    // The next one also removes the dead one's own socket.
+    let mut middle = c.bed.replace_daemon()?;
+    ensure!(c.bed.node().daemons().into_iter().all(proc::alive), "{:?}", c.bed.node().daemons());
+    ensure!(c.kill_and_finish(&kept)? == 137);
+    ensure!(middle.ends(LIMIT)? == 0);
+    c.bed.becomes_clean()
+}
