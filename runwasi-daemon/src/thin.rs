@@ -29,7 +29,7 @@ use crate::{
         client::{Client, ClientError},
         messages::{CreateRequest, DeleteRequest},
     },
-    record::StateDirectory,
+    record::{RecordError, StateDirectory},
 };
 
 /// For an answer to `start`, which takes milliseconds; containerd gives a shim's start no limit, users do.
@@ -49,6 +49,8 @@ enum ThinError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Daemon(#[from] ClientError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 /// The `main` of a thin shim.
@@ -140,12 +142,9 @@ fn clean_up(socket: &Path) -> Result<(), ThinError> {
     }
     socket::remove_if_dead(socket)?;
     let state = StateDirectory::of(&manager_socket()?);
-    if let Some(record) = state.read(socket).filter(|record| !record.owner.is_alive())
-        && let Err(error) = state.remove(&record)
-    {
-        return Err(BootstrapError::Io { what: "sandbox record".into(), source: std::io::Error::other(error) }.into());
-    }
-    Ok(())
+    // Whether or not its owner is still there: a killed process closes its sockets before it is gone.
+    let removed = state.read(socket).map_or(Ok(()), |record| state.remove(&record));
+    Ok(removed?)
 }
 
 fn manager_socket() -> Result<PathBuf, ConfigError> {
