@@ -14,8 +14,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::poll_until;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// The first argument of the worker.
@@ -58,5 +60,12 @@ impl Interrupt {
     pub(crate) fn check(&self) -> Result<()> {
         ensure!(!self.asked.load(Ordering::Relaxed), "interrupted");
         Ok(())
+    }
+
+    /// Lets this much time pass, or an interrupt end it.
+    pub(crate) fn pause(&self, time: Duration) -> Result<()> {
+        let begin = Instant::now();
+        let over = || self.check().err().map(Err).or_else(|| (begin.elapsed() >= time).then_some(Ok(())));
+        poll_until("end of a pause", time + Duration::from_secs(1), over)?
     }
 }

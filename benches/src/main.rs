@@ -2,21 +2,30 @@
 //!
 //! - [`options`]: the command line.
 //! - [`interrupt`]: two OS processes, so that an interrupted run cleans up as well.
-//! - [`ctr_run`], [`memory`]: the benchmarks. Each is one function from the bench to its rows; a new one is a module
-//!   and a line in `BENCHMARKS`.
+//! - [`ctr_run`], [`memory`], [`thin_start`], [`rate`], [`scheduling`], [`density`]: the benchmarks. Each is one function
+//!   from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
+//! - [`stage`]: containerd, played by this program.
 //! - [`processes`]: what the OS processes of a pod use.
+//! - [`levels`]: what one OS process holds.
 //! - [`stats`]: medians and intervals.
 //! - [`results`]: rows, the table and the file.
 //!
-//! All benchmarks of a run share one private containerd, which takes everything with it when it is dropped.
+//! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. The
+//! others have a stage each.
 
 mod ctr_run;
+mod density;
 mod interrupt;
+mod levels;
 mod memory;
 mod options;
 mod processes;
+mod rate;
 mod results;
+mod scheduling;
+mod stage;
 mod stats;
+mod thin_start;
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -32,7 +41,14 @@ use crate::results::Row;
 type Measure = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// The benchmarks by their names for `--only`, in the order they run.
-pub(crate) const BENCHMARKS: [(&str, Measure); 2] = [("ctr_run", ctr_run::measure), ("memory", memory::measure)];
+pub(crate) const BENCHMARKS: [(&str, Measure); 6] = [
+    ("ctr_run", ctr_run::measure),
+    ("memory", memory::measure),
+    ("thin_start", thin_start::measure),
+    ("rate", rate::measure),
+    ("scheduling", scheduling::measure),
+    ("density", density::measure),
+];
 
 /// What every benchmark works with.
 pub(crate) struct Bench {
@@ -68,13 +84,18 @@ fn work(args: &[String]) -> Result<()> {
     results::forget()?;
     options.demand_programs()?;
     let interrupt = Interrupt::watch();
-    let bed = Containerd::start()?;
+    let bed = start_containerd(&options)?;
     let mut bench = Bench { bed, options, interrupt };
     let rows = measure_all(&mut bench)?;
     bench.say(results::table(&rows).trim_end())?;
     // Panics if something was left behind: then the figures are not to be trusted either.
     drop(bench);
     results::write(&rows, &results::file())
+}
+
+/// With a node daemon if one of the runtimes needs it.
+fn start_containerd(options: &Options) -> Result<Containerd> {
+    options.runtimes.iter().fold(Containerd::builder(), |bed, runtime| bed.daemon_for(*runtime)).start()
 }
 
 fn measure_all(bench: &mut Bench) -> Result<Vec<Row>> {

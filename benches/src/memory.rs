@@ -1,15 +1,16 @@
 //! What ten pods with one sleeping guest each hold: memory, OS processes, threads; called by `main`.
 //!
 //! A pod is a container of its own here, so it has a shim of its own. All ten live at the same time, because what
-//! shims share shows only then. The memory of a pod is the proportional set size (PSS) of all its OS processes.
+//! shims share shows only then. The memory of a pod is the proportional set size (PSS) of all its OS processes; pods in a
+//! node daemon have a tenth of the daemon each.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Runtime, poll_until};
+use runwasi_tests::Runtime;
 
 use crate::options::short;
-use crate::processes::{Usage, of_pod, usage};
+use crate::processes::{Usage, at_rest, of_pod, usage};
 use crate::results::Row;
 use crate::{Bench, stats};
 
@@ -36,7 +37,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         for id in &ids {
             start(bench, runtime, id)?;
         }
-        rows.extend(figures(runtime, &settled(bench, &ids)?)?);
+        rows.extend(match runtime.needs_daemon() {
+            true => figures_of_daemon(runtime, &settled_daemon(bench)?),
+            false => figures(runtime, &settled(bench, &ids)?)?,
+        });
         for id in &ids {
             remove(bench, id)?;
         }
@@ -60,24 +64,15 @@ fn remove(bench: &Bench, id: &str) -> Result<()> {
 
 /// What each pod uses, once all of them have been quiet for a while.
 fn settled(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
-    let mut last: Option<(u64, Instant)> = None;
-    poll_until("pods at rest", Duration::from_secs(30), || {
-        if let Err(error) = bench.interrupt.check() {
-            return Some(Err(error));
-        }
-        let pods = match usages(bench, ids) {
-            Ok(pods) => pods,
-            Err(error) => return Some(Err(error)),
-        };
-        let ticks = pods.iter().map(|pod| pod.ticks).sum();
-        match last {
-            Some((before, since)) if before == ticks => (since.elapsed() > QUIET).then_some(Ok(pods)),
-            _ => {
-                last = Some((ticks, Instant::now()));
-                None
-            }
-        }
-    })?
+    at_rest(&bench.interrupt, QUIET, || Ok(usages(bench, ids)?.iter().map(|pod| pod.ticks).sum::<u64>()))?;
+    usages(bench, ids)
+}
+
+/// The same for the daemon that has all of them.
+fn settled_daemon(bench: &Bench) -> Result<Usage> {
+    let daemons = bench.bed.node().daemons();
+    at_rest(&bench.interrupt, QUIET, || Ok(usage(&daemons)?.ticks))?;
+    usage(&daemons)
 }
 
 fn usages(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
@@ -108,6 +103,16 @@ fn figures(runtime: Runtime, pods: &[Usage]) -> Result<Vec<Row>> {
         row("memory_pod_processes_max", most(&counts(|pod| pod.processes)), "count", GOAL_PROCESSES),
         row("memory_pod_threads_max", most(&counts(|pod| pod.threads)), "count", GOAL_THREADS),
     ])
+}
+
+/// A pod's part of the daemon, which holds much that does not grow with the pods.
+fn figures_of_daemon(runtime: Runtime, daemon: &Usage) -> Vec<Row> {
+    let row = |figure, bytes: u64| Row::new(figure, short(runtime), bytes as f64 / 1e6 / PODS as f64, "MB");
+    vec![
+        row("memory_pod_pss_mean", daemon.pss),
+        row("memory_pod_private_mean", daemon.private),
+        row("memory_pod_shared_mean", daemon.shared),
+    ]
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The command line of the benchmark program; read by `main`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use runwasi_tests::Runtime;
+use runwasi_tests::runtime::daemon_file;
 
 use crate::BENCHMARKS;
 
@@ -11,10 +12,11 @@ use crate::BENCHMARKS;
 pub(crate) const USAGE: &str = "\
 usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
-  --only NAMES  runtimes (wasmtime, runc, floor) and benchmarks (ctr_run, memory); default all";
+  --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, rate,
+                scheduling, density); default all";
 
 /// The runtimes compared.
-pub(crate) const RUNTIMES: [Runtime; 3] = [Runtime::Wasmtime, Runtime::Runc, Runtime::Floor];
+pub(crate) const RUNTIMES: [Runtime; 4] = [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Runc, Runtime::Floor];
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,15 +75,26 @@ impl Options {
                 Some(file) => (file.exists(), file),
                 None => (in_path(runtime.shim()), PathBuf::from(runtime.shim())),
             };
-            let maker = match runtime {
-                Runtime::Wasmtime | Runtime::Native => "`make build` builds it",
-                Runtime::Floor => "`make bench` builds it",
-                Runtime::Runc => "`make setup` installs it",
-            };
-            ensure!(there, "{} is missing: {maker} (or leave it out with --only)", file.display());
+            demand(there, &file, maker(*runtime))?;
+            if runtime.needs_daemon() {
+                demand(daemon_file().exists(), &daemon_file(), maker(*runtime))?;
+            }
         }
         Ok(())
     }
+}
+
+fn maker(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Wasmtime | Runtime::Wasmtimed | Runtime::Native => "`make build` builds it",
+        Runtime::Floor => "`make bench` builds it",
+        Runtime::Runc => "`make setup` installs it",
+    }
+}
+
+fn demand(there: bool, file: &Path, maker: &str) -> Result<()> {
+    ensure!(there, "{} is missing: {maker} (or leave it out with --only)", file.display());
+    Ok(())
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
@@ -105,16 +118,16 @@ mod tests {
     fn everything_is_measured_by_default() {
         let options = parsed(&[]).unwrap().unwrap();
         assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
-        assert_eq!(options.benchmarks, ["ctr_run", "memory"]);
+        assert_eq!(options.benchmarks, ["ctr_run", "memory", "thin_start", "rate", "scheduling", "density"]);
     }
 
     #[test]
     fn only_restricts_runtimes_and_benchmarks_apart() {
         let options = parsed(&["--only", "floor,runc"]).unwrap().unwrap();
         assert_eq!(options.runtimes, [Runtime::Runc, Runtime::Floor]);
-        assert_eq!(options.benchmarks.len(), 2);
+        assert_eq!(options.benchmarks.len(), BENCHMARKS.len());
         let options = parsed(&["--only", "memory"]).unwrap().unwrap();
-        assert_eq!((options.runtimes.len(), options.benchmarks.as_slice()), (3, &["memory"][..]));
+        assert_eq!((options.runtimes.len(), options.benchmarks.as_slice()), (4, &["memory"][..]));
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! The OS processes of a pod and what they use, read from `/proc`; called by `memory`.
+//! The OS processes of a pod and what they use, read from `/proc`; called by `memory` and `levels`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use runwasi_tests::proc;
+use runwasi_tests::{poll_until, proc};
+
+use crate::interrupt::Interrupt;
 
 /// What the OS processes of one pod use together.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -40,9 +43,36 @@ pub(crate) fn usage(pids: &[u32]) -> Result<Usage> {
         sum.private += bytes(&["Private_Clean", "Private_Dirty", "Private_Hugetlb"])?;
         sum.shared += bytes(&["Shared_Clean", "Shared_Dirty", "Shared_Hugetlb"])?;
         sum.threads += proc::threads(*pid)?;
-        sum.ticks += ticks(&read(*pid, "stat")?).with_context(|| format!("stat of {pid}"))?;
+        sum.ticks += cpu_ticks(*pid)?;
     }
     Ok(sum)
+}
+
+/// CPU time that an OS process has used up to now, in clock ticks.
+pub(crate) fn cpu_ticks(pid: u32) -> Result<u64> {
+    ticks(&read(pid, "stat")?).with_context(|| format!("stat of {pid}"))
+}
+
+/// Waits until what `probe` gives has not changed for `quiet`, and gives it.
+pub(crate) fn at_rest<T: PartialEq>(
+    interrupt: &Interrupt,
+    quiet: Duration,
+    mut probe: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let mut last: Option<(T, Instant)> = None;
+    poll_until("OS processes at rest", Duration::from_secs(30), || {
+        let seen = match interrupt.check().and_then(|()| probe()) {
+            Ok(seen) => seen,
+            Err(error) => return Some(Err(error)),
+        };
+        match &last {
+            Some((before, since)) if *before == seen => (since.elapsed() > quiet).then_some(Ok(seen)),
+            _ => {
+                last = Some((seen, Instant::now()));
+                None
+            }
+        }
+    })?
 }
 
 fn read(pid: u32, what: &str) -> Result<String> {

@@ -11,35 +11,65 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
     /// What was measured, for programs: `<benchmark>_<figure>`. Stays the same between versions, so runs compare.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Which shim: the middle part of the containerd runtime's name.
     pub(crate) runtime: String,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    /// The most the value may be; none for figures that are only reported.
-    pub(crate) goal: Option<f64>,
+    /// None for figures that are only reported.
+    pub(crate) goal: Option<Goal>,
+}
+
+/// What a figure is to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Row {
-    pub(crate) fn new(name: &'static str, runtime: &str, value: f64, unit: &'static str) -> Self {
-        Self { name, runtime: runtime.to_owned(), value, unit, goal: None }
+    pub(crate) fn new(name: impl Into<String>, runtime: &str, value: f64, unit: &'static str) -> Self {
+        Self { name: name.into(), runtime: runtime.to_owned(), value, unit, goal: None }
     }
 
-    /// The same figure with a goal.
+    /// The same figure with a goal that it must not exceed.
     pub(crate) fn at_most(self, goal: f64) -> Self {
-        Self { goal: Some(goal), ..self }
+        Self { goal: Some(Goal::AtMost(goal)), ..self }
+    }
+
+    /// The same figure with a goal that it must reach.
+    pub(crate) fn at_least(self, goal: f64) -> Self {
+        Self { goal: Some(Goal::AtLeast(goal)), ..self }
     }
 
     /// Whether the goal is met; none without a goal.
     pub(crate) fn met(&self) -> Option<bool> {
-        self.goal.map(|goal| self.value <= goal)
+        self.goal.map(|goal| match goal {
+            Goal::AtMost(most) => self.value <= most,
+            Goal::AtLeast(least) => self.value >= least,
+        })
     }
 
     fn json(&self) -> Value {
         json!({
             "name": self.name, "runtime": self.runtime, "value": self.value, "unit": self.unit,
-            "goal": self.goal, "met": self.met(),
+            "goal": self.goal.map(Goal::value), "bound": self.goal.map(Goal::bound), "met": self.met(),
         })
+    }
+}
+
+impl Goal {
+    fn value(self) -> f64 {
+        match self {
+            Self::AtMost(value) | Self::AtLeast(value) => value,
+        }
+    }
+
+    fn bound(self) -> &'static str {
+        match self {
+            Self::AtMost(_) => "<=",
+            Self::AtLeast(_) => ">=",
+        }
     }
 }
 
@@ -69,7 +99,7 @@ pub(crate) fn write(rows: &[Row], file: &Path) -> Result<()> {
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!("{:<34} {:<10} {:>10} {:<8} {:>8}\n", "figure", "runtime", "value", "unit", "goal");
     for row in rows {
-        let goal = row.goal.map(|goal| format!("<= {goal}")).unwrap_or_default();
+        let goal = row.goal.map(|goal| format!("{} {}", goal.bound(), goal.value())).unwrap_or_default();
         let met = match row.met() {
             Some(true) => " met",
             Some(false) => " MISSED",
@@ -96,6 +126,8 @@ mod tests {
         assert_eq!(Row::new("a", "x", 15.0, "ms").at_most(15.0).met(), Some(true));
         assert_eq!(Row::new("a", "x", 15.1, "ms").at_most(15.0).met(), Some(false));
         assert_eq!(Row::new("a", "x", 15.1, "ms").met(), None);
+        assert_eq!(Row::new("a", "x", 2000.0, "1/s").at_least(2000.0).met(), Some(true));
+        assert_eq!(Row::new("a", "x", 1999.0, "1/s").at_least(2000.0).met(), Some(false));
     }
 
     #[test]
@@ -106,8 +138,8 @@ mod tests {
         let read: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         fs::remove_dir_all(file.parent().unwrap()).unwrap();
         let wanted = json!([
-            {"name": "a", "runtime": "x", "value": 1.5, "unit": "ms", "goal": null, "met": null},
-            {"name": "b", "runtime": "y", "value": 2.0, "unit": "MB", "goal": 1.0, "met": false},
+            {"name": "a", "runtime": "x", "value": 1.5, "unit": "ms", "goal": null, "bound": null, "met": null},
+            {"name": "b", "runtime": "y", "value": 2.0, "unit": "MB", "goal": 1.0, "bound": "<=", "met": false},
         ]);
         assert_eq!(read, wanted);
     }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
 
@@ -30,6 +30,7 @@ usage: wasmtest [COMMAND]
   stderr TEXT        print TEXT to standard error
   cwd                print the working directory
   ls DIR             print the names in DIR, one a line, sorted
+  timer MILLIS COUNT sleep COUNT times, print how long each sleep took in microseconds, on one line
 ";
 
 /// Why the command line cannot be obeyed; `main` answers with the usage and exit code 2.
@@ -85,6 +86,7 @@ fn run(args: &[String]) -> Outcome {
         }
         ["cwd"] => line(&env::current_dir()?.to_string_lossy()),
         ["ls", directory] => list(directory),
+        ["timer", millis, count] => timer(number("number of milliseconds", millis)?, number("count", count)?),
         _ => Err(Usage(format!("cannot make sense of {words:?}")).into()),
     }
 }
@@ -115,6 +117,15 @@ fn sleep(seconds: &str) -> Outcome {
         .map_err(|error| Usage(format!("{seconds}: {error}")))?;
     thread::sleep(duration);
     done()
+}
+
+fn timer(millis: u64, count: usize) -> Outcome {
+    let sleeps = (0..count).map(|_| {
+        let begin = Instant::now();
+        thread::sleep(Duration::from_millis(millis));
+        begin.elapsed().as_micros().to_string()
+    });
+    line(&sleeps.collect::<Vec<_>>().join(" "))
 }
 
 /// Flushes what each read brought, so that an attached user sees it at once, line end or not.

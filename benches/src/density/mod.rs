@@ -1,0 +1,181 @@
+//! How many sandboxes and containers one daemon holds and what each costs it; called by `main`.
+//!
+//! This OS process plays containerd, so every socket, bundle and overlay is a real one. Each part has a daemon of its own
+//! and compares with what that daemon held after a first container had come and gone, at rest:
+//!
+//! ```text
+//! sandboxes    4,000 sandboxes with a container each
+//! containers   1,000 sandboxes with ten containers each; idle for a while when they had one each
+//! networks     50 sandboxes with a network namespace and a container each
+//! cycles       500 sandboxes come and go three times: what the second and the third time leave differs by what leaks
+//! ```
+//!
+//! All guests sleep and neither wake up nor end by themselves.
+
+mod crowd;
+mod figures;
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use runwasi_tests::{Command, Runtime};
+
+use crate::Bench;
+use crate::levels::{Level, Switches};
+use crate::results::Row;
+use crate::stage::Stage;
+use crowd::Crowd;
+use figures::{
+    GOAL_CONTAINER_FDS, GOAL_LEAK, GOAL_SANDBOX_FDS, Grown, LEFT_MAPS, costs, fds, kib, left, maps, row, threads,
+};
+
+const SANDBOXES: usize = 4_000;
+const PODS: usize = 1_000;
+const CONTAINERS: usize = 10_000;
+const NETWORKS: usize = 50;
+const CYCLE: usize = 500;
+
+/// After this many sandboxes the daemon has all its threads.
+const EARLY: usize = 100;
+
+/// How long an idle daemon is watched.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The runtime measured.
+const RUNTIME: Runtime = Runtime::Wasmtimed;
+
+/// Measures the three parts one after the other.
+pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
+    if !bench.options.runtimes.contains(&RUNTIME) {
+        return Ok(Vec::new());
+    }
+    raise_file_limit()?;
+    let parts = [sandboxes, containers, networks, cycles];
+    Ok(parts.into_iter().map(|measure| part(bench, measure)).collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// A part on a stage of its own, warmed up.
+fn part(bench: &Bench, measure: fn(&Bench, &Stage) -> Result<Vec<Row>>) -> Result<Vec<Row>> {
+    Stage::play(RUNTIME, |stage| {
+        let mut first = Crowd::new(bench, stage, "first");
+        first.add_sandbox(false)?;
+        first.remove_all()?;
+        measure(bench, stage)
+    })
+}
+
+fn sandboxes(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+    bench.say(&format!("density: {SANDBOXES} sandboxes with a sleeping guest each"))?;
+    let level = || Level::settled(stage.daemon()?, &bench.interrupt);
+    let mut crowd = Crowd::new(bench, stage, "s");
+    let start = level()?;
+    crowd.fill(EARLY, |crowd| crowd.add_sandbox(false))?;
+    let early = level()?;
+    crowd.fill(SANDBOXES, |crowd| crowd.add_sandbox(false))?;
+    let (count, full) = (crowd.len(), level()?);
+    crowd.remove_all()?;
+    let grown = Grown { what: "sandbox", count, base: start, early, full };
+    let mut rows = vec![
+        row("density_start_pss", kib(&start), "KiB"),
+        row("density_sandboxes", count as f64, "count").at_least(SANDBOXES as f64),
+        row("density_sandbox_start_100th", crowd.starts.early()?, "ms"),
+        row("density_sandbox_start_last", crowd.starts.late()?, "ms"),
+    ];
+    rows.extend(costs("sandbox", &crowd.creations)?);
+    rows.extend(grown.rows(GOAL_SANDBOX_FDS));
+    rows.extend(left("sandbox", &start, &level()?));
+    Ok(rows)
+}
+
+fn containers(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+    bench.say(&format!("density: {CONTAINERS} sleeping guests in {PODS} sandboxes"))?;
+    let level = || Level::settled(stage.daemon()?, &bench.interrupt);
+    let mut crowd = Crowd::new(bench, stage, "s");
+    let start = level()?;
+    crowd.fill(PODS, |crowd| crowd.add_sandbox(false))?;
+    let (singles, single) = (crowd.len(), level()?);
+    let switches = idle(bench, stage.daemon()?)?;
+    crowd.fill(CONTAINERS, Crowd::join)?;
+    let (count, full) = (crowd.len(), level()?);
+    crowd.remove_all()?;
+    let grown = Grown { what: "container", count: count - singles, base: single, early: single, full };
+    let mut rows = vec![
+        row("density_containers", count as f64, "count").at_least(CONTAINERS as f64),
+        row("density_idle_switches", switches as f64, "count").at_most(0.0),
+    ];
+    rows.extend(costs("container", &crowd.creations)?);
+    rows.extend(grown.rows(GOAL_CONTAINER_FDS));
+    rows.extend(left("container", &start, &level()?));
+    Ok(rows)
+}
+
+fn networks(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+    bench.say(&format!("density: {NETWORKS} sandboxes with a network namespace of their own"))?;
+    let level = || Level::settled(stage.daemon()?, &bench.interrupt);
+    let mut crowd = Crowd::new(bench, stage, "s");
+    let start = level()?;
+    crowd.fill(NETWORKS, |crowd| crowd.add_sandbox(true))?;
+    let (count, full) = (crowd.len(), level()?);
+    crowd.remove_all()?;
+    let grown = |figure| full.growth_per(&start, count, figure);
+    let mut rows = vec![
+        row("density_network_start", crowd.starts.early()?, "ms"),
+        row("density_network_pss", grown(kib), "KiB"),
+        row("density_network_threads", grown(threads), "count"),
+        row("density_network_fds", grown(fds), "count"),
+    ];
+    rows.extend(left("network", &start, &level()?));
+    Ok(rows)
+}
+
+fn cycles(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+    bench.say(&format!("density: {CYCLE} sandboxes come and go three times"))?;
+    let cycle = |name| {
+        let mut crowd = Crowd::new(bench, stage, name);
+        crowd.fill(CYCLE, |crowd| crowd.add_sandbox(false))?;
+        crowd.remove_all()?;
+        Level::settled(stage.daemon()?, &bench.interrupt)
+    };
+    cycle("once")?;
+    let (second, third) = (cycle("twice")?, cycle("thrice")?);
+    let more = |figure| third.growth_per(&second, 1, figure);
+    Ok(vec![
+        row("density_cycle_pss", third.growth_per(&second, CYCLE, kib), "KiB").at_most(GOAL_LEAK),
+        row("density_cycle_fds", more(fds), "count").at_most(0.0),
+        row("density_cycle_threads", more(threads), "count").at_most(0.0),
+        row("density_cycle_maps", more(maps), "count").at_most(LEFT_MAPS),
+    ])
+}
+
+/// How often any thread of the daemon is switched out while nothing happens.
+fn idle(bench: &Bench, daemon: u32) -> Result<u64> {
+    let before = Switches::read(daemon)?;
+    bench.interrupt.pause(IDLE)?;
+    Ok(Switches::read(daemon)?.since(&before))
+}
+
+/// A held connection is a file here, too: raises the soft limit of this OS process to the hard one.
+fn raise_file_limit() -> Result<()> {
+    let limits = fs::read_to_string("/proc/self/limits").context("cannot read the limits")?;
+    let hard = hard_file_limit(&limits).context("no limit of open files")?;
+    let own = std::process::id().to_string();
+    Command::new("prlimit").args(["--pid", &own, &format!("--nofile={hard}:{hard}")]).run()?.ok()?;
+    Ok(())
+}
+
+fn hard_file_limit(limits: &str) -> Option<&str> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().nth(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hard_limit_is_the_second_figure() {
+        let limits = "Max processes  1  2  processes\nMax open files            1024      20000      files\n";
+        assert_eq!(hard_file_limit(limits), Some("20000"));
+    }
+}

@@ -1,0 +1,143 @@
+//! How many containers a second come and go through the sockets of their sandboxes; called by `main`.
+//!
+//! A hello is created, started, waited for and deleted, several at a time. Bundles and overlay directories are prepared
+//! before the clock starts, as they are containerd's work. The client takes its part of the CPUs, as containerd would.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::{Command, Runtime};
+use tokio::task::JoinSet;
+
+use crate::options::short;
+use crate::results::Row;
+use crate::stage::{Container, Sandbox, Stage, Tasks};
+use crate::{Bench, stats};
+
+/// Rounds whose median is the figure, after one to warm up.
+const ROUNDS: usize = 3;
+
+/// Containers under way at once.
+const IN_FLIGHT: usize = 16;
+
+/// The spread variant's sandboxes.
+const SANDBOXES: usize = 16;
+
+/// The least, a second.
+const GOAL: f64 = 2_000.0;
+
+/// For writing back what a whole machine has dirtied.
+const SYNC_LIMIT: Duration = Duration::from_secs(60);
+
+/// How a runtime is measured: the sandboxes, and the containers of a round.
+struct Plan {
+    runtime: Runtime,
+    figure: &'static str,
+    sandboxes: usize,
+    containers: usize,
+    goal: bool,
+}
+
+const fn plan(runtime: Runtime, figure: &'static str, sandboxes: usize, containers: usize) -> Plan {
+    Plan { runtime, figure, sandboxes, containers, goal: matches!(runtime, Runtime::Wasmtimed) }
+}
+
+/// A round takes about a second.
+const PLANS: [Plan; 4] = [
+    plan(Runtime::Wasmtimed, "rate_one_sandbox", 1, 2_000),
+    plan(Runtime::Wasmtimed, "rate_16_sandboxes", SANDBOXES, 2_000),
+    plan(Runtime::Wasmtime, "rate_one_sandbox", 1, 1_000),
+    plan(Runtime::Runc, "rate_one_sandbox", 1, 30),
+];
+
+/// Measures one plan after the other. Those of a runtime share a stage: taking one down deletes so many files that a
+/// file system is slow to make new ones for a while.
+pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for runtime in &bench.options.runtimes {
+        let plans: Vec<_> = PLANS.iter().filter(|plan| plan.runtime == *runtime).collect();
+        if !plans.is_empty() {
+            rows.extend(Stage::play(*runtime, |stage| {
+                plans.iter().map(|plan| one(bench, stage, plan)).collect::<Result<Vec<_>>>()
+            })?);
+        }
+    }
+    Ok(rows)
+}
+
+fn one(bench: &Bench, stage: &Stage, plan: &Plan) -> Result<Row> {
+    let name = short(plan.runtime);
+    bench.say(&format!("rate: {} containers in {} sandboxes of {name}", plan.containers, plan.sandboxes))?;
+    let sandboxes = open(stage, plan)?;
+    let rounds = (0..=ROUNDS).map(|number| {
+        bench.interrupt.check()?;
+        round(stage, &sandboxes, plan, number)
+    });
+    let rates = rounds.collect::<Result<Vec<f64>>>()?;
+    close(stage, sandboxes)?;
+    let row = Row::new(plan.figure, name, stats::median(&rates[1..])?, "1/s");
+    Ok(if plan.goal { row.at_least(GOAL) } else { row })
+}
+
+/// The sandboxes, each with a container that holds it.
+fn open(stage: &Stage, plan: &Plan) -> Result<Vec<Sandbox>> {
+    let open = |place| -> Result<Sandbox> {
+        let holder = stage.container(&format!("{}-of-{}", place, plan.sandboxes), &["sleep", "1000000"])?;
+        let sandbox = stage.sandbox(&holder)?;
+        stage.run(async {
+            sandbox.tasks.create(&holder).await?;
+            sandbox.tasks.start(&holder.id).await
+        })?;
+        Ok(sandbox)
+    };
+    (0..plan.sandboxes).map(open).collect()
+}
+
+fn close(stage: &Stage, sandboxes: Vec<Sandbox>) -> Result<()> {
+    for sandbox in sandboxes {
+        stage.run(sandbox.tasks.remove(&sandbox.id))?;
+        stage.leave(sandbox);
+    }
+    Ok(())
+}
+
+/// Containers a second in one round.
+fn round(stage: &Stage, sandboxes: &[Sandbox], plan: &Plan, number: usize) -> Result<f64> {
+    let prepare = |count: usize| {
+        let sandbox = &sandboxes[count % sandboxes.len()];
+        let container = stage.joining(&sandbox.id, &format!("{}r{number}c{count}", sandbox.id), &[])?;
+        Ok((sandbox.tasks.clone(), container))
+    };
+    let work: VecDeque<_> = (0..plan.containers).map(prepare).collect::<Result<_>>()?;
+    // A mutex, because the workers take from one list; they share one thread, so it is never held against another.
+    let work = Arc::new(Mutex::new(work));
+    // Unmounting an overlay writes back what is dirty: the preparation's part of that is not to be measured.
+    Command::new("sync").deadline(SYNC_LIMIT).run()?.ok()?;
+    let begin = Instant::now();
+    stage.run(async {
+        let mut workers = JoinSet::new();
+        for _ in 0..IN_FLIGHT {
+            workers.spawn(worker(Arc::clone(&work)));
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.context("a worker panicked")??;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    Ok(plan.containers as f64 / begin.elapsed().as_secs_f64())
+}
+
+async fn worker(work: Arc<Mutex<VecDeque<(Tasks, Container)>>>) -> Result<()> {
+    loop {
+        let next = work.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some((tasks, container)) = next else { return Ok(()) };
+        let id = &container.id;
+        tasks.create(&container).await?;
+        tasks.start(id).await?;
+        let status = tasks.wait(id).await?;
+        ensure!(status == 0, "{id} ended with {status}");
+        tasks.delete(id).await?;
+    }
+}

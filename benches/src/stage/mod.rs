@@ -1,0 +1,180 @@
+//! containerd, played by this OS process towards one runtime: bundles and root file systems as containerd makes them,
+//! the shim's `start`, the sandboxes' sockets. Used by the benchmarks that need more than `ctr` can ask for.
+//!
+//! Every container has an overlay of its own over one common layer, in the directory of the [`Player`], which takes
+//! events and demands in the end that nothing is left.
+
+mod task;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use containerd_shim_protos::api::Mount;
+use runwasi_tests::bundle::{Bundle, fifo};
+use runwasi_tests::daemon::SOCKET_VARIABLE;
+use runwasi_tests::runtime::target_dir;
+use runwasi_tests::{Player, Runtime};
+use serde_json::json;
+
+pub(crate) use task::Tasks;
+
+/// What plays containerd towards one runtime.
+pub(crate) struct Stage {
+    player: Player,
+    /// The image: one layer, with the guest in it.
+    layer: PathBuf,
+    // One thread: the client shall take little of the two CPUs, and what it measures is the server.
+    calls: tokio::runtime::Runtime,
+}
+
+/// A container that is prepared as far as containerd does it before it asks a shim.
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) bundle: Bundle,
+    pub(crate) rootfs: Mount,
+    /// The FIFO of its output; without one the output vanishes.
+    pub(crate) stdout: Option<PathBuf>,
+}
+
+/// A sandbox with its connection held, as containerd does.
+pub(crate) struct Sandbox {
+    /// The container it was started for.
+    pub(crate) id: String,
+    pub(crate) tasks: Tasks,
+}
+
+impl Stage {
+    /// Prepares the stage, lets `measure` use it and takes it down.
+    pub(crate) fn play<T>(runtime: Runtime, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let stage = Self::new(runtime)?;
+        let outcome = measure(&stage);
+        if let Err(error) = &outcome {
+            // Told now, because containers that a failure left behind end the run with a panic of their own.
+            drop(writeln!(std::io::stderr(), "runwasi-bench: {error:#}"));
+        }
+        outcome
+    }
+
+    fn new(runtime: Runtime) -> Result<Self> {
+        let player = Player::new(runtime)?;
+        let layer = player.dir().join("layer");
+        for directory in ["", "proc", "etc"] {
+            fs::create_dir_all(layer.join(directory)).context("cannot make the layer")?;
+        }
+        let guest = runtime.guest().trim_start_matches('/');
+        let built = target_dir().join("guests").join(if guest == "wasmtest" { "wasmtest-native" } else { guest });
+        fs::copy(&built, layer.join(guest)).with_context(|| format!("{}: scripts/guests makes it", built.display()))?;
+        let calls = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { player, layer, calls })
+    }
+
+    /// Runs calls until their end.
+    pub(crate) fn run<F: Future>(&self, calls: F) -> F::Output {
+        self.calls.block_on(calls)
+    }
+
+    /// A container in a sandbox of its own; the guest gets `args`.
+    pub(crate) fn container(&self, id: &str, args: &[&str]) -> Result<Container> {
+        let args = [&[self.player.runtime().guest()], args].concat();
+        let bundle = self.player.bundle(id, &args)?;
+        Ok(Container { id: id.to_owned(), bundle, rootfs: self.overlay(id)?, stdout: None })
+    }
+
+    /// A container that will join the sandbox started for `group`.
+    pub(crate) fn joining(&self, group: &str, id: &str, args: &[&str]) -> Result<Container> {
+        let mut container = self.container(id, args)?;
+        container.configure(
+            "annotations",
+            json!({ "io.kubernetes.cri.sandbox-id": group, "io.kubernetes.cri.container-type": "container" }),
+        )?;
+        Ok(container)
+    }
+
+    /// Runs the shim's `start` for a container and connects to the address it prints.
+    pub(crate) fn sandbox(&self, container: &Container) -> Result<Sandbox> {
+        let started = self.player.start(&container.id, container.bundle.path())?.ok()?;
+        let tasks = self.run(Tasks::connect(started.out().trim()))?;
+        Ok(Sandbox { id: container.id.clone(), tasks })
+    }
+
+    /// Takes down an empty sandbox.
+    pub(crate) fn leave(&self, sandbox: Sandbox) {
+        self.run(sandbox.tasks.shutdown(&sandbox.id));
+    }
+
+    /// The shim's `start` as `sandbox` runs it, for whom the time is the figure.
+    pub(crate) fn start_command(&self, container: &Container) -> Result<Command> {
+        let program = self.player.runtime().program_file().context("not a program of the workspace")?;
+        let mut command = Command::new(program.canonicalize()?);
+        let address = self.player.dir().join("c.sock");
+        command.args(["-namespace", self.player.namespace(), "-address"]).arg(&address);
+        command.args(["-publish-binary", "/bin/true", "-id", &container.id, "start"]);
+        command.env("TTRPC_ADDRESS", address.with_extension("sock.ttrpc"));
+        command.env(SOCKET_VARIABLE, self.player.node().socket()).current_dir(container.bundle.path());
+        Ok(command)
+    }
+
+    /// The node daemon's pid.
+    pub(crate) fn daemon(&self) -> Result<u32> {
+        let daemons = self.player.node().daemons();
+        ensure!(daemons.len() == 1, "{} daemons, not one", daemons.len());
+        Ok(daemons[0])
+    }
+
+    /// The player, for what only one benchmark needs.
+    pub(crate) fn player(&self) -> &Player {
+        &self.player
+    }
+
+    /// The mount that containerd's overlay snapshotter describes.
+    fn overlay(&self, id: &str) -> Result<Mount> {
+        let snapshot = self.player.dir().join("snapshots").join(id);
+        let part = |name: &str| -> Result<String> {
+            let path = snapshot.join(name);
+            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+            Ok(path.to_string_lossy().into_owned())
+        };
+        let mut mount = Mount::new();
+        mount.type_ = "overlay".to_owned();
+        mount.source = "overlay".to_owned();
+        mount.options = vec![
+            "index=off".to_owned(),
+            format!("workdir={}", part("work")?),
+            format!("upperdir={}", part("fs")?),
+            format!("lowerdir={}", self.layer.display()),
+        ];
+        Ok(mount)
+    }
+}
+
+impl Container {
+    /// Sets a field of `config.json`.
+    pub(crate) fn configure(&mut self, field: &str, value: serde_json::Value) -> Result<()> {
+        self.bundle.config[field] = value;
+        self.bundle.write()
+    }
+
+    /// Gives it a network namespace of its own.
+    pub(crate) fn unshare_network(&mut self) -> Result<()> {
+        let mut linux = self.bundle.config["linux"].clone();
+        linux["namespaces"].as_array_mut().context("namespaces are a list")?.push(json!({ "type": "network" }));
+        self.configure("linux", linux)
+    }
+
+    /// Gives it a weight against other containers.
+    pub(crate) fn weigh(&mut self, shares: u32) -> Result<()> {
+        let mut linux = self.bundle.config["linux"].clone();
+        linux["resources"] = json!({ "cpu": { "shares": shares } });
+        self.configure("linux", linux)
+    }
+
+    /// Gives it a FIFO for its output, which somebody must read.
+    pub(crate) fn pipe_output(&mut self) -> Result<&Path> {
+        let path = self.bundle.path().with_extension("stdout");
+        fifo(&path)?;
+        Ok(self.stdout.insert(path))
+    }
+}
