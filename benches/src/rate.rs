@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::options::short;
 use crate::results::Row;
-use crate::stage::{Container, Sandbox, Stage, Tasks};
+use crate::stage::{Container, Sandbox, Stage, Storage, Tasks};
 use crate::{Bench, stats};
 
 /// Rounds whose median is the figure, after one to warm up.
@@ -34,6 +34,7 @@ const SYNC_LIMIT: Duration = Duration::from_secs(60);
 /// How a runtime is measured: the sandboxes, and the containers of a round.
 struct Plan {
     runtime: Runtime,
+    storage: Storage,
     figure: &'static str,
     sandboxes: usize,
     containers: usize,
@@ -41,13 +42,20 @@ struct Plan {
 }
 
 const fn plan(runtime: Runtime, figure: &'static str, sandboxes: usize, containers: usize) -> Plan {
-    Plan { runtime, figure, sandboxes, containers, goal: matches!(runtime, Runtime::Wasmtimed) }
+    let goal = matches!(runtime, Runtime::Wasmtimed);
+    Plan { runtime, storage: Storage::Memory, figure, sandboxes, containers, goal }
+}
+
+/// The same with snapshots on a disk, whose speed is the disk's, and so has no goal.
+const fn on_disk(plan: Plan, figure: &'static str) -> Plan {
+    Plan { storage: Storage::Disk, figure, goal: false, ..plan }
 }
 
 /// A round takes about a second.
-const PLANS: [Plan; 4] = [
+const PLANS: [Plan; 5] = [
     plan(Runtime::Wasmtimed, "rate_one_sandbox", 1, 2_000),
     plan(Runtime::Wasmtimed, "rate_16_sandboxes", SANDBOXES, 2_000),
+    on_disk(plan(Runtime::Wasmtimed, "", 1, 1_000), "rate_one_sandbox_disk"),
     plan(Runtime::Wasmtime, "rate_one_sandbox", 1, 1_000),
     plan(Runtime::Runc, "rate_one_sandbox", 1, 30),
 ];
@@ -57,11 +65,14 @@ const PLANS: [Plan; 4] = [
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for runtime in &bench.options.runtimes {
-        let plans: Vec<_> = PLANS.iter().filter(|plan| plan.runtime == *runtime).collect();
-        if !plans.is_empty() {
-            rows.extend(Stage::play(*runtime, |stage| {
-                plans.iter().map(|plan| one(bench, stage, plan)).collect::<Result<Vec<_>>>()
-            })?);
+        for storage in [Storage::Memory, Storage::Disk] {
+            let fits = |plan: &&Plan| plan.runtime == *runtime && plan.storage == storage;
+            let plans: Vec<_> = PLANS.iter().filter(fits).collect();
+            if !plans.is_empty() {
+                rows.extend(Stage::play(*runtime, storage, |stage| {
+                    plans.iter().map(|plan| one(bench, stage, plan)).collect::<Result<Vec<_>>>()
+                })?);
+            }
         }
     }
     Ok(rows)

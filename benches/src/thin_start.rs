@@ -13,7 +13,7 @@ use runwasi_tests::Runtime;
 
 use crate::options::short;
 use crate::results::Row;
-use crate::stage::{Container, Stage};
+use crate::stage::{Container, Stage, Storage};
 use crate::{Bench, stats};
 
 /// Rounds that are run and dropped: they fill the page cache.
@@ -41,7 +41,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     }
     let rounds = bench.options.rounds;
     bench.say(&format!("start of {} and /bin/true, {rounds} interleaved rounds", RUNTIME.shim()))?;
-    let mut rows = Stage::play(RUNTIME, |stage| {
+    let mut rows = Stage::play(RUNTIME, Storage::Memory, |stage| {
         let mut times = Times::default();
         for round in 0..WARM_UP + rounds {
             bench.interrupt.check()?;

@@ -24,7 +24,7 @@ use runwasi_tests::{Command, Runtime};
 use crate::Bench;
 use crate::levels::{Level, Switches};
 use crate::results::Row;
-use crate::stage::Stage;
+use crate::stage::{Stage, Storage};
 use crowd::Crowd;
 use figures::{
     GOAL_CONTAINER_FDS, GOAL_LEAK, GOAL_SANDBOX_FDS, Grown, LEFT_MAPS, costs, fds, kib, left, maps, row, threads,
@@ -57,7 +57,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 
 /// A part on a stage of its own, warmed up.
 fn part(bench: &Bench, measure: fn(&Bench, &Stage) -> Result<Vec<Row>>) -> Result<Vec<Row>> {
-    Stage::play(RUNTIME, |stage| {
+    Stage::play(RUNTIME, Storage::Memory, |stage| {
         let mut first = Crowd::new(bench, stage, "first");
         first.add_sandbox(false)?;
         first.remove_all()?;

@@ -13,7 +13,7 @@ use runwasi_tests::Runtime;
 
 use crate::options::short;
 use crate::results::Row;
-use crate::stage::Stage;
+use crate::stage::{Stage, Storage};
 use crate::{Bench, stats};
 use spinners::{Spinners, milliseconds, run};
 
@@ -43,7 +43,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     if !bench.options.runtimes.contains(&RUNTIME) {
         return Ok(Vec::new());
     }
-    Stage::play(RUNTIME, |stage| {
+    Stage::play(RUNTIME, Storage::Memory, |stage| {
         let mut rows = latencies(bench, stage)?;
         for count in EQUALS {
             rows.extend(equal(bench, stage, count)?);

@@ -4,6 +4,7 @@
 //! Every container has an overlay of its own over one common layer, in the directory of the [`Player`], which takes
 //! events and demands in the end that nothing is left.
 
+mod storage;
 mod task;
 
 use std::fs;
@@ -19,10 +20,13 @@ use runwasi_tests::runtime::target_dir;
 use runwasi_tests::{Player, Runtime};
 use serde_json::json;
 
+pub(crate) use storage::Storage;
 pub(crate) use task::Tasks;
 
 /// What plays containerd towards one runtime.
 pub(crate) struct Stage {
+    // Unmounted before the player looks for what is left.
+    _mounted: Vec<storage::Mounted>,
     player: Player,
     /// The image: one layer, with the guest in it.
     layer: PathBuf,
@@ -48,8 +52,8 @@ pub(crate) struct Sandbox {
 
 impl Stage {
     /// Prepares the stage, lets `measure` use it and takes it down.
-    pub(crate) fn play<T>(runtime: Runtime, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        let stage = Self::new(runtime)?;
+    pub(crate) fn play<T>(runtime: Runtime, storage: Storage, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let stage = Self::new(runtime, storage)?;
         let outcome = measure(&stage);
         if let Err(error) = &outcome {
             // Told now, because containers that a failure left behind end the run with a panic of their own.
@@ -58,9 +62,10 @@ impl Stage {
         outcome
     }
 
-    fn new(runtime: Runtime) -> Result<Self> {
+    fn new(runtime: Runtime, storage: Storage) -> Result<Self> {
         let player = Player::new(runtime)?;
-        let layer = player.dir().join("layer");
+        let mounted = storage.prepare(player.dir())?;
+        let layer = player.dir().join(storage::SNAPSHOTS).join("layer");
         for directory in ["", "proc", "etc"] {
             fs::create_dir_all(layer.join(directory)).context("cannot make the layer")?;
         }
@@ -68,7 +73,7 @@ impl Stage {
         let built = target_dir().join("guests").join(if guest == "wasmtest" { "wasmtest-native" } else { guest });
         fs::copy(&built, layer.join(guest)).with_context(|| format!("{}: scripts/guests makes it", built.display()))?;
         let calls = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { player, layer, calls })
+        Ok(Self { _mounted: mounted, player, layer, calls })
     }
 
     /// Runs calls until their end.
@@ -131,7 +136,7 @@ impl Stage {
 
     /// The mount that containerd's overlay snapshotter describes.
     fn overlay(&self, id: &str) -> Result<Mount> {
-        let snapshot = self.player.dir().join("snapshots").join(id);
+        let snapshot = self.player.dir().join(storage::SNAPSHOTS).join(id);
         let part = |name: &str| -> Result<String> {
             let path = snapshot.join(name);
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;

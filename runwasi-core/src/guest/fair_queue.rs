@@ -227,20 +227,28 @@ impl Seat {
         self.0.clone().into()
     }
 
+    /// Lets the future wait for its first turn before Tokio has polled it: if a permit is free, that poll already runs it.
+    pub(super) fn enter(&self) {
+        let Self(handle) = self;
+        handle.queue.lock().wait(handle.id);
+        handle.queue.grant();
+    }
+
     /// Takes the turn that was granted. Otherwise the future waits for one, and `task` is woken when it is granted.
     pub(super) fn take_turn(&self, task: &Waker) -> Option<RunningTurn<'_>> {
         let Self(handle) = self;
         let mut state = handle.queue.lock();
         let seat = state.seats.get_mut(&handle.id)?;
+        // Also when it runs now: its next turn may be granted while it does.
+        if !seat.waker.as_ref().is_some_and(|known| known.will_wake(task)) {
+            seat.waker = Some(task.clone());
+        }
         if seat.turn == Turn::Granted {
             seat.turn = Turn::Running;
             return Some(RunningTurn { handle, used: Duration::ZERO });
         }
-        if !seat.waker.as_ref().is_some_and(|known| known.will_wake(task)) {
-            seat.waker = Some(task.clone());
-        }
         if seat.turn == Turn::Idle {
-            // The first poll: nobody has woken it before.
+            // Nobody has woken it: Tokio polls for a reason of its own.
             state.wait(handle.id);
             drop(state);
             handle.queue.grant();
@@ -460,6 +468,18 @@ mod tests {
         assert_eq!(third.woken.0.load(Ordering::SeqCst), 1, "what was granted to one that is gone goes to the next");
         drop(third.take().unwrap());
         assert_eq!(queue.lock().free, 1);
+    }
+
+    #[test]
+    fn who_was_granted_before_its_first_poll_is_woken_for_its_second() {
+        let queue = FairQueue::new(1);
+        let spinner = Spinner::new(&queue, DEFAULT_WEIGHT);
+        spinner.seat.enter();
+        let turn = spinner.seat.take_turn(&spinner.woken.clone().into()).expect("the first poll runs it");
+        assert_eq!(spinner.woken.0.load(Ordering::SeqCst), 0);
+        spinner.seat.waker().wake();
+        drop(turn);
+        assert_eq!(spinner.woken.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]

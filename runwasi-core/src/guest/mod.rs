@@ -64,6 +64,7 @@ impl Group {
         // Reaped here, too: a server's group gets a member for every connection of its life.
         while members.set.try_join_next().is_some() {}
         if members.open {
+            guest.seat.enter();
             members.set.spawn_on(guest, self.shared.guests.runtime());
         }
     }

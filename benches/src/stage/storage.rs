@@ -1,0 +1,57 @@
+//! What the bundles and root file systems of a stage lie on; used by `stage`.
+//!
+//! containerd's bundles lie below `/run`, in memory. Its snapshots lie on a disk, whose file system takes its own time to mount an
+//! overlay (it makes, renames and removes files for it): in memory that part is small, and what is measured is the shim.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// Where a stage keeps its snapshots.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+
+/// Where the player makes bundles.
+const BUNDLES: &str = "b";
+
+/// A choice for a whole stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// Bundles and snapshots in memory.
+    Memory,
+    /// Bundles in memory, snapshots on the file system of `/tmp`.
+    Disk,
+}
+
+impl Storage {
+    /// Prepares a stage's directory.
+    pub(super) fn prepare(self, directory: &Path) -> Result<Vec<Mounted>> {
+        let in_memory = match self {
+            Self::Memory => &[BUNDLES, SNAPSHOTS][..],
+            Self::Disk => &[BUNDLES],
+        };
+        in_memory.iter().map(|name| Mounted::tmpfs(directory.join(name))).collect()
+    }
+}
+
+/// A tmpfs; unmounted when it is dropped.
+pub(super) struct Mounted {
+    path: PathBuf,
+}
+
+impl Mounted {
+    fn tmpfs(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "mode=700", "bench"]).arg(&path).status();
+        ensure!(mounted.context("mount")?.success(), "no tmpfs at {}", path.display());
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // What a failed run has left open keeps it alive until that is gone; the player reports such things.
+        drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
+    }
+}
