@@ -10,8 +10,8 @@ use runwasi_tests::proc;
 use crate::interrupt::Interrupt;
 use crate::processes::{at_rest, cpu_ticks, usage};
 
-/// Longer than idle threads of a blocking pool live, which is one second.
-const QUIET: Duration = Duration::from_millis(1500);
+/// Longer than idle threads of a blocking pool live, one second, and than the daemon waits before it gives memory back, five.
+const QUIET: Duration = Duration::from_millis(6500);
 
 /// What an OS process holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]

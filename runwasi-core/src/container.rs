@@ -13,6 +13,7 @@ use crate::{
     bundle::{
         config::{Config, ConfigError, ContainerKind},
         rootfs::{Gone, MountConfig, Rootfs, RootfsError},
+        roots::{self, BundleError},
         stdio::{Stdio, StdioError},
     },
     engine::{Engine, EngineError},
@@ -59,6 +60,8 @@ pub struct Host {
     pub guests: Guests,
     /// Where their drivers run. Stopping these tasks stops the sandbox's server.
     pub tasks: Tasks,
+    /// Where bundles may lie; anywhere if none is given.
+    pub bundle_roots: Arc<[PathBuf]>,
     /// The sandbox's network; its pid is the one that containerd is told for every process.
     pub network: Network,
 }
@@ -78,6 +81,9 @@ pub enum CreateError {
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The bundle does not lie where bundles may.
+    #[error(transparent)]
+    Place(#[from] BundleError),
     /// A file of the bundle could not be written.
     #[error("{}: {source}", path.display())]
     Bundle {
@@ -96,7 +102,7 @@ impl Container {
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, CreateError> {
         let pid = host.network.pid();
-        let Prepared { config, files } = prepare(&request, pid).await?;
+        let Prepared { config, files } = prepare(&request, pid, host.bundle_roots.clone()).await?;
         let cpu_weight = config.cpu_shares.unwrap_or(DEFAULT_WEIGHT);
         let stdio = Stdio::open(&request.stdio).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
@@ -140,9 +146,12 @@ struct Files {
 }
 
 /// The part that blocks: reads the config, mounts, looks for the program.
-async fn prepare(request: &CreateRequest, pid: u32) -> Result<Prepared, CreateError> {
+async fn prepare(request: &CreateRequest, pid: u32, roots: Arc<[PathBuf]>) -> Result<Prepared, CreateError> {
     let (bundle, mounts) = (request.bundle.clone(), request.mounts.clone());
     let blocking = move || {
+        if !roots.is_empty() {
+            roots::check(&bundle, &roots)?;
+        }
         let config = Config::load(&bundle)?;
         let files = match config.kind {
             ContainerKind::Sandbox => None,

@@ -190,7 +190,9 @@ async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward,
                 tracing::error!(%error, ?event, "an event is lost");
                 break;
             }
-            tracing::warn!(%error, "containerd does not take events, trying again");
+            if pause == BACKOFF.0 {
+                tracing::warn!(%error, "containerd does not take events, trying again until it does");
+            }
             if receiver.sender_strong_count() == 0 && orphaned.get_or_insert_with(Instant::now).elapsed() > ORPHANED {
                 return tracing::error!(left = receiver.len() + 1, "containerd stays away, its events are lost");
             }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
 
 /// Logs to the FIFO `log` in the current directory, which containerd made for us; to nowhere if there is none.
 pub fn to_containerd(debug: bool) {
@@ -33,8 +33,10 @@ fn level(debug: bool) -> LevelFilter {
 }
 
 fn install(level: LevelFilter, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
-    let format = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
-    let subscriber = format.with_ansi(false).with_target(false).finish();
+    let format = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
+    // What wasmtime's own libraries warn of is what guests do, as often as they like: not for the node's log.
+    let targets = Targets::new().with_default(level).with_target("wasmtime", LevelFilter::ERROR);
+    let subscriber = tracing_subscriber::registry().with(format.with_filter(targets));
     // Without the bridge from the `log` crate: ttrpc logs every failed accept, thousands a second when fds run out.
     // A second call (several tests in one process) keeps the first.
     let _ = tracing::subscriber::set_global_default(subscriber);

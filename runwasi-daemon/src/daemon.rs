@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use runwasi_core::{
@@ -18,7 +18,10 @@ use runwasi_core::{
         dialog,
         socket::{self, Bound, Own},
     },
-    bundle::config::Config,
+    bundle::{
+        config::Config,
+        roots::{self, BundleError},
+    },
     id::IdError,
     network::{Entrance, Network, NetworkError},
     runtime::Guests,
@@ -30,7 +33,6 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bundle_roots,
     config::Settings,
     containerds::Containerds,
     manager::messages::{ConnectRequest, CreateRequest, DeleteRequest, SandboxEntry},
@@ -58,6 +60,8 @@ pub struct Daemon {
     served: AtomicUsize,
     /// No new sandboxes: a successor makes them, or nobody does any more.
     retired: CancellationToken,
+    /// What is being made shall not come to life either.
+    draining: CancellationToken,
 }
 
 /// Why the daemon refuses, or fails.
@@ -66,14 +70,9 @@ pub enum DaemonError {
     /// An id is not allowed.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// The bundle is none, or not where bundles may be.
-    #[error("bundle {bundle}: {reason}")]
-    Bundle {
-        /// The path as given.
-        bundle: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// The bundle is none, or not where bundles may be, or another sandbox's.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// The bundle's config or the sandbox's socket cannot be used.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -134,7 +133,7 @@ impl Daemon {
     ) -> Result<Arc<Self>, RecordError> {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
-        let (containerds, sandboxes, served, retired) = Default::default();
+        let (containerds, sandboxes, served, retired, draining) = Default::default();
         let tidying = Tidying::start(engine.clone(), &tasks);
         Ok(Arc::new(Self {
             settings,
@@ -148,6 +147,7 @@ impl Daemon {
             tidying,
             served,
             retired,
+            draining,
         }))
     }
 
@@ -159,6 +159,8 @@ impl Daemon {
         if self.retired.is_cancelled() && self.sandboxes.get(&socket).is_none() {
             return Err(DaemonError::Leaving);
         }
+        // Also when the client goes away: a retired daemon may have waited for just this one.
+        let _look = StopIfDone(self);
         let living = self.sandboxes.get_or_make(&socket, self.make(wanted)).await?;
         Ok((socket::address(&socket), living.sandbox.pid()))
     }
@@ -166,14 +168,18 @@ impl Daemon {
     async fn make(self: &Arc<Self>, wanted: Wanted) -> Result<Arc<Living>, DaemonError> {
         let (state, owner) = (self.state.clone(), self.owner.clone());
         let open = move || open(wanted, &state, owner);
-        let Opened { listener, own, network, record, namespace, group, ttrpc_address } =
-            blocking("open the sandbox", open).await??;
+        let opened = blocking("open the sandbox", open).await??;
+        if self.draining.is_cancelled() {
+            return Err(DaemonError::Leaving);
+        }
+        let Parts { listener, own, network, record, namespace, group, ttrpc_address } = opened.keep()?;
         let tasks = Tasks::new(self.settings.grace.max(LEAST_GRACE));
         let sandbox = Sandbox::new(Host {
             engine: self.engine.clone(),
             publisher: self.containerds.publisher(&ttrpc_address, &namespace, &self.tasks),
             guests: self.guests.clone(),
             tasks,
+            bundle_roots: self.settings.bundle_roots.clone().into(),
             network,
         });
         tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
@@ -197,24 +203,28 @@ impl Daemon {
         }
         tasks.stop();
         tasks.drained().await;
+        // Again, if it failed for want of a file descriptor: the sandbox's end has freed some.
+        if living.own.as_ref().is_some_and(|own| !own.is_removed()) {
+            self.remove(&living).await;
+        }
         tracing::info!(namespace = %living.namespace, group = %living.group, "sandbox is gone");
         self.tidying.something_ended();
         self.served.fetch_sub(1, Ordering::SeqCst);
         self.stop_if_done();
     }
 
-    async fn remove(&self, living: &Arc<Living>) {
+    /// Whether its record and its socket are gone.
+    async fn remove(&self, living: &Arc<Living>) -> bool {
         self.sandboxes.forget(living);
         let (state, removed) = (self.state.clone(), living.clone());
+        // The record first: whoever makes the next sandbox of this name writes its own when the socket is gone.
         let remove = move || -> Result<(), DaemonError> {
-            if let Some(own) = &removed.own {
-                own.remove()?;
-            }
-            Ok(state.remove(&removed.record)?)
+            let record = state.remove(&removed.record);
+            removed.own.as_ref().map_or(Ok(()), Own::remove)?;
+            Ok(record?)
         };
-        if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed) {
-            tracing::error!(%error, "something of a sandbox stays behind");
-        }
+        let removed = blocking("remove the sandbox", remove).await.and_then(|removed| removed);
+        removed.inspect_err(|error| tracing::error!(%error, "something of a sandbox stays behind")).is_ok()
     }
 
     /// The address and pid of a sandbox that is there.
@@ -282,6 +292,7 @@ impl Daemon {
     /// Ends all sandboxes: their guests get SIGTERM, after half the grace SIGKILL. The answer is how many there were.
     pub(crate) fn drain(&self) -> usize {
         self.retired.cancel();
+        self.draining.cancel();
         let all = self.sandboxes.all();
         for living in &all {
             living.sandbox.tasks().stop();
@@ -309,11 +320,11 @@ impl Wanted {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let id = Id::parse("container id", &request.id)?;
         let group = Id::parse("sandbox id", &request.group)?;
-        let bundle = bundle_roots::check(&request.bundle, roots)?;
+        let bundle = roots::check(Path::new(&request.bundle), roots)?;
         let config = Config::load(&bundle).map_err(BootstrapError::from)?;
         if *config.group(&id) != group {
             let reason = format!("config.json belongs to the sandbox {}, not to {group}", config.group(&id));
-            return Err(DaemonError::Bundle { bundle: request.bundle.clone(), reason });
+            return Err(BundleError { bundle, reason }.into());
         }
         let entrance = Entrance::open(&config.network)?;
         let directory = Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
@@ -323,8 +334,17 @@ impl Wanted {
     }
 }
 
+/// Looks at its end whether the daemon is done.
+struct StopIfDone<'a>(&'a Daemon);
+
+impl Drop for StopIfDone<'_> {
+    fn drop(&mut self) {
+        self.0.stop_if_done();
+    }
+}
+
 /// What the system has given for a sandbox.
-struct Opened {
+struct Parts {
     listener: UnixListener,
     own: Option<Own>,
     network: Network,
@@ -334,22 +354,67 @@ struct Opened {
     ttrpc_address: String,
 }
 
+/// The same until somebody serves it: if nobody does, because the client has gone away or the daemon leaves, it is removed.
+struct Opened {
+    parts: Option<Parts>,
+    state: StateDirectory,
+}
+
+impl Opened {
+    fn keep(mut self) -> Result<Parts, DaemonError> {
+        self.parts.take().ok_or(DaemonError::Leaving)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let Some(Parts { own, record, .. }) = self.parts.take() else { return };
+        // Rare and short enough for any thread.
+        let removed = self.state.remove(&record).map_err(DaemonError::from);
+        if let Err(error) = removed.and_then(|()| Ok(own.map_or(Ok(()), |own| own.remove())?)) {
+            tracing::error!(%error, "something of a sandbox that nobody wants stays behind");
+        }
+    }
+}
+
+/// How long a sandbox of this daemon may take to leave its socket to the next one of the same name.
+const SUCCESSION: Duration = Duration::from_secs(1);
+
 /// Binds the socket, parks in the network, writes the record. Blocks.
 fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
     let Wanted { namespace, group, socket, ttrpc_address, entrance } = wanted;
     let network = Network::parked(entrance)?;
-    let Bound::New(listener) = socket::bind_or_join(&socket)? else {
-        let owner = socket::peer(&socket).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        return Err(DaemonError::Squatted { socket, owner });
-    };
+    let listener = bind(&socket)?;
     let own = Own::of(&listener);
-    let record = Record { owner, socket, namespace: namespace.to_string(), group: group.to_string() };
-    if let Err(error) = state.write(&record) {
-        // A sandbox that nobody could find after a takeover.
-        let _ = own.map(|own| own.remove());
-        return Err(error.into());
+    let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let record = Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
+    let written = state.write(&record);
+    let parts = Parts { listener, own, network, record, namespace, group, ttrpc_address };
+    // Dropped on failure: a sandbox that nobody could find after a takeover is none.
+    let opened = Opened { parts: Some(parts), state: state.clone() };
+    written?;
+    Ok(opened)
+}
+
+fn bind(socket: &Path) -> Result<UnixListener, DaemonError> {
+    let deadline = Instant::now() + SUCCESSION;
+    loop {
+        if let Bound::New(listener) = socket::bind_or_join(socket)? {
+            return Ok(listener);
+        }
+        let peer = socket::peer(socket);
+        let is_own = peer.is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id()));
+        if !is_own || Instant::now() >= deadline {
+            let owner = peer.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            return Err(DaemonError::Squatted { socket: socket.to_owned(), owner });
+        }
+        pause();
     }
-    Ok(Opened { listener, own, network, record, namespace, group, ttrpc_address })
+}
+
+#[expect(clippy::disallowed_methods, reason = "on the blocking pool, for a sandbox that is leaving")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(5));
 }
 
 async fn blocking<T: Send + 'static>(

@@ -11,13 +11,11 @@
 //! | `ready` | readiness and socket activation |
 //! | `limits` | how many guests the system's limits allow |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
-//! | `bundle_roots` | where bundles may lie |
 //! | `sandboxes` | the living ones |
 //! | `containerds` | one event connection per containerd |
 //! | `tidying` | gives memory back when sandboxes have ended |
 //! | [`record`] | what is written down for successors and thin shims |
 
-mod bundle_roots;
 pub mod config;
 mod containerds;
 pub mod daemon;

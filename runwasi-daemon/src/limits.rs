@@ -9,7 +9,7 @@ const MOST_SLOTS: u64 = 20_000;
 /// Fewer are no daemon.
 const LEAST_SLOTS: u64 = 16;
 /// Connections to a manager socket at once, where there are file descriptors enough.
-const MOST_VISITORS: u64 = 128;
+const MOST_VISITORS: u64 = 512;
 /// Its part of the file descriptors where there are few.
 const VISITORS_PART: u64 = 16;
 /// File descriptors of a running guest: the one of its root file system.

@@ -14,7 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use runwasi_core::bootstrap::{BootstrapError, socket};
+use runwasi_core::bootstrap::{
+    BootstrapError,
+    socket::{self, Lock},
+};
 use serde::{Deserialize, Serialize};
 
 /// The state directory: the one that the manager socket lies in.
@@ -22,6 +25,9 @@ use serde::{Deserialize, Serialize};
 pub struct StateDirectory {
     path: PathBuf,
 }
+
+/// The end of the name of a record that is being written.
+const TEMPORARY: &str = "tmp";
 
 /// Who serves a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +40,8 @@ pub struct Record {
     pub namespace: String,
     /// The pod's id, or the container's.
     pub group: String,
+    /// When it was made, in nanoseconds since 1970: no two records are equal.
+    pub made: u128,
 }
 
 /// A daemon, told apart from a later process of the same pid by its start.
@@ -102,6 +110,12 @@ impl StateDirectory {
         self.daemons().join(format!("{pid}.sock"))
     }
 
+    /// Held by a daemon while it takes its place among the others.
+    pub fn lock(&self) -> Result<Lock, RecordError> {
+        // No socket lies there, whose removal would take the same lock.
+        Ok(Lock::take(&self.sandboxes())?)
+    }
+
     fn daemons(&self) -> PathBuf {
         self.path.join("daemons")
     }
@@ -117,7 +131,7 @@ impl StateDirectory {
     /// Writes a sandbox's record, complete or not at all.
     pub fn write(&self, record: &Record) -> Result<(), RecordError> {
         let path = self.record(&record.socket);
-        let temporary = path.with_extension("tmp");
+        let temporary = path.with_extension(format!("{}.{TEMPORARY}", record.owner.pid));
         let json = serde_json::to_vec(record).map_err(|error| failed(&path)(io::Error::other(error)))?;
         fs::write(&temporary, json).map_err(failed(&temporary))?;
         fs::rename(&temporary, &path).map_err(failed(&path))
@@ -147,15 +161,24 @@ impl StateDirectory {
         }
         let mut removed = 0;
         for path in files(&self.sandboxes())? {
+            if being_written(&path) {
+                continue;
+            }
             let record: Option<Record> = fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
             match record {
                 Some(record) if record.owner.is_alive() => continue,
-                Some(record) => socket::remove_if_dead(&record.socket)?,
-                // Half written by a daemon that is gone; one that lives writes it again under its own name.
+                // Whatever lies there is no reason not to serve.
+                Some(record) => drop(socket::remove_if_dead(&record.socket).inspect_err(|error| {
+                    tracing::warn!(%error, "what a killed daemon has left stays behind");
+                })),
                 None => {}
             }
-            fs::remove_file(&path).map_err(failed(&path))?;
-            removed += 1;
+            match fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                // A thin shim's `delete` was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(&path)(error)),
+            }
         }
         Ok(removed)
     }
@@ -165,6 +188,14 @@ impl StateDirectory {
         let own = self.daemon_socket(std::process::id());
         Ok(files(&self.daemons())?.into_iter().filter(|path| *path != own && socket::is_alive(path)).collect())
     }
+}
+
+/// Half a record, whose writer lives: `<name>.<pid>.tmp`.
+fn being_written(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let mut parts = name.rsplit('.');
+    let pid = (parts.next() == Some(TEMPORARY)).then(|| parts.next().and_then(|pid| pid.parse().ok())).flatten();
+    pid.is_some_and(|pid| started(pid).is_ok())
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
@@ -213,7 +244,7 @@ mod tests {
     }
 
     fn record(directory: &Path, owner: Owner) -> Record {
-        Record { owner, socket: directory.join("abc"), namespace: "default".into(), group: "g".into() }
+        Record { owner, socket: directory.join("abc"), namespace: "default".into(), group: "g".into(), made: 1 }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! limits ─▶ engine ─▶ bind daemons/<pid>.sock, manager.sock ─▶ sweep ─▶ serve ─▶ ready ─▶ retire the predecessor
-//! SIGTERM, SIGINT: drain, a second one: leave at once · SIGUSR2: retire
+//! SIGTERM, SIGINT, SIGHUP: drain, a second one: leave at once · SIGUSR2: retire
 //! ```
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
         fd::OwnedFd,
         unix::{fs::MetadataExt, net::UnixListener},
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -50,7 +50,7 @@ pub struct EngineSettings {
     /// Guests that can run at once.
     pub slots: u32,
     /// Where compiled code is kept; `None` keeps none.
-    pub cache: Option<std::path::PathBuf>,
+    pub cache: Option<PathBuf>,
 }
 
 /// Why a daemon does not serve.
@@ -131,8 +131,8 @@ async fn run(
         server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), visitors).await?;
     let _own = server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
     waiting.ready();
-    let state = sockets.state.clone();
-    let predecessors = spawn_blocking(move || retire_predecessors(&state));
+    let predecessors = sockets.predecessors.clone();
+    let retiring_them = spawn_blocking(move || retire(&predecessors));
     let (retiring, stopping) = (daemon.clone(), tasks.clone());
     let manager_file = sockets.manager_file.clone();
     tasks.spawn(async move {
@@ -142,13 +142,14 @@ async fn run(
         }
         manager.stop_listen().await;
         // A successor that was started meanwhile has put its own in that place, which stays.
-        if let Some(Err(error)) = manager_file.map(|file| file.remove()) {
+        // On a thread that may wait for the directory's lock.
+        let removed = spawn_blocking(move || manager_file.map_or(Ok(()), |file| file.remove()));
+        if let Ok(Err(error)) = removed.await {
             tracing::error!(%error, "the manager socket stays behind");
         }
     });
-    let _ = predecessors.await;
+    let _ = retiring_them.await;
     follow(&daemon, tasks, &mut signals, systemd).await?;
-    tasks.drained().await;
     Ok(())
 }
 
@@ -187,6 +188,7 @@ enum Told {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
     retire: Signal,
 }
 
@@ -196,6 +198,7 @@ impl Signals {
         Ok(Self {
             terminate: catch(SignalKind::terminate(), "SIGTERM")?,
             interrupt: catch(SignalKind::interrupt(), "SIGINT")?,
+            hangup: catch(SignalKind::hangup(), "SIGHUP")?,
             retire: catch(SignalKind::user_defined2(), "SIGUSR2")?,
         })
     }
@@ -204,6 +207,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Told::Leave,
             _ = self.interrupt.recv() => Told::Leave,
+            _ = self.hangup.recv() => Told::Leave,
             _ = self.retire.recv() => Told::Retire,
         }
     }
@@ -211,7 +215,8 @@ impl Signals {
 
 /// The daemon's listening sockets.
 struct Sockets {
-    state: StateDirectory,
+    /// The own sockets of daemons that were there before.
+    predecessors: Vec<PathBuf>,
     manager: UnixListener,
     /// The manager socket's file, if we have made it.
     manager_file: Option<Arc<Own>>,
@@ -224,23 +229,24 @@ impl Sockets {
     fn open(manager: &Path, activated: Option<OwnedFd>) -> Result<Self, ServeFailure> {
         let state = StateDirectory::of(manager);
         state.create()?;
+        // Of several that are started at once each takes over from those before it.
+        let _place = state.lock()?;
         let removed = state.sweep()?;
         if removed > 0 {
             tracing::info!(removed, "records of sandboxes that a killed daemon has left");
         }
         let own_path = state.daemon_socket(std::process::id());
-        let own = bind_over(&own_path)?;
-        let own_file = Own::at(&own_path);
+        let (own, own_file) = bind_over(&own_path)?;
         let (manager, manager_file) = match activated {
             Some(fd) => (UnixListener::from(fd), None),
             None => {
                 refuse_stranger(manager, &state)?;
-                let listener = bind_over(manager)?;
-                let file = Own::at(manager).map(Arc::new);
-                (listener, file)
+                let (listener, file) = bind_over(manager)?;
+                (listener, file.map(Arc::new))
             }
         };
-        Ok(Self { state, manager, manager_file, own, own_file })
+        let predecessors = state.others()?;
+        Ok(Self { predecessors, manager, manager_file, own, own_file })
     }
 
     fn remove(&self) {
@@ -263,7 +269,7 @@ fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFa
 }
 
 /// Binds beside `path` and renames over it: whoever connects finds the old socket or the new one, never none.
-fn bind_over(path: &Path) -> Result<UnixListener, ServeFailure> {
+fn bind_over(path: &Path) -> Result<(UnixListener, Option<Own>), ServeFailure> {
     match fs::symlink_metadata(path) {
         Ok(found) if !rustix::fs::FileType::from_raw_mode(found.mode()).is_socket() => {
             return Err(failed(path.display().to_string())(io::Error::other("it is not a socket")));
@@ -273,18 +279,16 @@ fn bind_over(path: &Path) -> Result<UnixListener, ServeFailure> {
     let temporary = path.with_extension("new");
     socket::remove_if_dead(&temporary)?;
     let listener = socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
+    // Before the renaming: afterwards the name may be a successor's.
+    let file = Own::at(&temporary).map(|file| file.renamed(path));
     fs::rename(&temporary, path).map_err(failed(path.display().to_string()))?;
-    Ok(listener)
+    Ok((listener, file))
 }
 
 /// From then on all new sandboxes are ours.
-fn retire_predecessors(state: &StateDirectory) {
-    let others = state.others().unwrap_or_else(|error| {
-        tracing::error!(%error, "cannot look for predecessors");
-        Vec::new()
-    });
-    for other in others {
-        match Client::connect(&other, RETIRE_PATIENCE).and_then(|client| client.retire()) {
+fn retire(predecessors: &[PathBuf]) {
+    for predecessor in predecessors {
+        match Client::connect(predecessor, RETIRE_PATIENCE).and_then(|client| client.retire()) {
             Ok(answer) => tracing::info!(pid = answer.pid, version = answer.version, "took over"),
             Err(error) => tracing::error!(%error, "a predecessor does not retire"),
         }

@@ -87,7 +87,12 @@ fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<Stri
         let created = client(manager, socket, START_PATIENCE).and_then(|client| client.create(request));
         match created {
             Ok(reply) => return Ok(reply.address),
-            Err(ClientError::Refused { passing: true, .. }) if Instant::now() < deadline => pause(),
+            // It is being replaced, or had too many clients. Asking twice makes no second sandbox.
+            Err(ClientError::Refused { passing: true, .. } | ClientError::Broken { .. })
+                if Instant::now() < deadline =>
+            {
+                pause();
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -100,8 +105,11 @@ fn pause() {
 
 /// The daemon that owns the sandbox behind `socket`, else the one that takes new ones.
 fn client(manager: &Path, socket: &Path, patience: Duration) -> Result<Client, ClientError> {
-    let record = StateDirectory::of(manager).read(socket).filter(|record| record.owner.is_alive());
-    let owner = record.and_then(|record| Client::connect(&record.owner.manager, patience).ok());
+    let state = StateDirectory::of(manager);
+    let recorded = state.read(socket).filter(|record| record.owner.is_alive()).map(|record| record.owner.manager);
+    // Should its record be lost, the socket itself says whose it is.
+    let listening = || socket::peer(socket).and_then(|pid| u32::try_from(pid).ok()).map(|pid| state.daemon_socket(pid));
+    let owner = recorded.or_else(listening).and_then(|owner| Client::connect(&owner, patience).ok());
     owner.map_or_else(|| Client::connect(manager, patience), Ok)
 }
 
@@ -137,14 +145,15 @@ fn ask_to_delete(invocation: &Invocation, socket: &Path) -> Result<Option<Ended>
 
 /// What a killed daemon has left of the sandbox.
 fn clean_up(socket: &Path) -> Result<(), ThinError> {
+    let state = StateDirectory::of(&manager_socket()?);
+    // Read before the look at the socket: should a new sandbox take the place meanwhile, its record is another one.
+    let record = state.read(socket);
     if socket::is_alive(socket) {
         return Ok(());
     }
     socket::remove_if_dead(socket)?;
-    let state = StateDirectory::of(&manager_socket()?);
     // Whether or not its owner is still there: a killed process closes its sockets before it is gone.
-    let removed = state.read(socket).map_or(Ok(()), |record| state.remove(&record));
-    Ok(removed?)
+    Ok(record.map_or(Ok(()), |record| state.remove(&record))?)
 }
 
 fn manager_socket() -> Result<PathBuf, ConfigError> {

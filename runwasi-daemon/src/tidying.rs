@@ -11,6 +11,9 @@ use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
 /// How long no sandbox may end before it is worth the work.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// How long it may be put off.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// A task that waits for sandboxes' ends.
 pub(crate) struct Tidying {
     ended: Arc<Notify>,
@@ -38,7 +41,8 @@ impl Tidying {
 async fn tidy_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
     loop {
         ended.notified().await;
-        while timeout(QUIET, ended.notified()).await.is_ok() {}
+        // Where they end all the time it is done now and then all the same.
+        let _ = timeout(LONGEST, async { while timeout(QUIET, ended.notified()).await.is_ok() {} }).await;
         let engine = engine.clone();
         let tidied = spawn_blocking(move || {
             engine.tidy();

@@ -109,7 +109,7 @@ impl<'a> Crowd<'a> {
             })?;
         }
         self.sandboxes.drain(..).for_each(|sandbox| self.stage.leave(sandbox));
-        self.stage.player().becomes_clean()
+        self.stage.becomes_empty()
     }
 }
 

@@ -11,13 +11,14 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::Mount;
 use runwasi_tests::bundle::{Bundle, fifo};
 use runwasi_tests::daemon::SOCKET_VARIABLE;
 use runwasi_tests::runtime::target_dir;
-use runwasi_tests::{Player, Runtime};
+use runwasi_tests::{Player, Runtime, poll_until};
 use serde_json::json;
 
 pub(crate) use storage::Storage;
@@ -127,6 +128,16 @@ impl Stage {
         let daemons = self.player.node().daemons();
         ensure!(daemons.len() == 1, "{} daemons, not one", daemons.len());
         Ok(daemons[0])
+    }
+
+    /// Waits until no sandbox is left; the stage itself stays.
+    pub(crate) fn becomes_empty(&self) -> Result<()> {
+        let left = || -> Vec<String> {
+            let all = self.player.leftovers().into_iter();
+            all.filter(|line| !line.starts_with("mount ")).collect()
+        };
+        let empty = poll_until("an empty stage", Duration::from_secs(10), || left().is_empty().then_some(()));
+        empty.with_context(|| format!("left: {:#?}", left()))
     }
 
     /// The player, for what only one benchmark needs.

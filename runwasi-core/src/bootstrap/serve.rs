@@ -62,6 +62,7 @@ fn run<E: Engine>(
             publisher: Arc::new(queue.publisher(&invocation.namespace)),
             guests: guests.guests().clone(),
             tasks: tasks.clone(),
+            bundle_roots: Arc::default(),
             network: Network::of_process(),
         });
         // The sandbox alone keeps it: its events delivered, nothing does.

@@ -10,10 +10,11 @@ use std::{
     os::fd::OwnedFd,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt},
-        net::UnixListener,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -154,13 +155,28 @@ impl Own {
         Some(Self { path, inode, removed: AtomicBool::new(false) })
     }
 
-    /// Removes the file, so that later containers find none. Fine when it is gone or replaced; the second call does nothing.
+    /// The same file under the name it is about to get.
+    pub fn renamed(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
+
+    /// Whether it was removed.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::SeqCst)
+    }
+
+    /// Removes the file, so that later containers find none. Fine when it is gone or replaced; once it has succeeded, another
+    /// call does nothing.
     pub fn remove(&self) -> Result<(), BootstrapError> {
-        if self.removed.swap(true, Ordering::SeqCst) {
+        if self.removed.load(Ordering::SeqCst) {
             return Ok(());
         }
         let _lock = Lock::take(self.path.parent().unwrap_or(Path::new("/")))?;
-        if inode(&self.path) == Some(self.inode) { remove(&self.path) } else { Ok(()) }
+        if inode(&self.path) == Some(self.inode) {
+            remove(&self.path)?;
+        }
+        self.removed.store(true, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -178,13 +194,36 @@ fn remove(path: &Path) -> Result<(), BootstrapError> {
     }
 }
 
+/// Connects, for as long as a server's backlog is full no longer than `patience`.
+pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let socket = unconnected()?;
+        match connect(&socket, &SocketAddrUnix::new(path)?) {
+            Ok(()) => {
+                let stream = UnixStream::from(socket);
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(rustix::io::Errno::AGAIN) if Instant::now() < deadline => pause(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "for programs and threads that have nothing else to do")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
+
 /// A lock on a directory, held while binding or removing in it; the kernel frees it with its holder.
-struct Lock {
+pub struct Lock {
     _directory: File,
 }
 
 impl Lock {
-    fn take(directory: &Path) -> Result<Self, BootstrapError> {
+    /// Waits for it: blocks.
+    pub fn take(directory: &Path) -> Result<Self, BootstrapError> {
         let what = || format!("lock {}", directory.display());
         let opened = File::open(directory).map_err(io_error(what()))?;
         flock(&opened, FlockOperation::LockExclusive).map_err(|error| io_error(what())(error.into()))?;

@@ -293,10 +293,11 @@ fn network(spec: &Spec) -> Result<Network, Wrong> {
     }
 }
 
-/// 0 means unset, as it does for the kernel's cgroups by way of runc.
+/// 0 means unset, as it does by way of runc; others are brought into the range that the kernel's `cpu.shares` has.
 fn cpu_shares(spec: &Spec) -> Option<u64> {
     let resources = spec.linux().as_ref()?.resources().as_ref()?;
-    resources.cpu().as_ref()?.shares().filter(|shares| *shares > 0)
+    let shares = resources.cpu().as_ref()?.shares().filter(|shares| *shares > 0)?;
+    Some(shares.clamp(2, 262_144))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! A container's bundle: `config.json` read once ([`config`]), its root file system ([`rootfs`]) and its standard
-//! streams ([`stdio`]). Used by `bootstrap` for grouping and by `container` to prepare an instance.
+//! A container's bundle: `config.json` read once ([`config`]), its root file system ([`rootfs`]) its standard
+//! streams ([`stdio`]), and where bundles may lie ([`roots`]). Used by `bootstrap` for grouping and by `container` to prepare an instance.
 
 pub mod config;
 pub mod rootfs;
+pub mod roots;
 pub mod stdio;

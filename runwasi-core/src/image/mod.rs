@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use sha2::{Digest as _, Sha256};
@@ -21,6 +22,9 @@ const MAX_BYTES: u64 = 512 << 20;
 
 /// Largest text module that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
+/// Seconds after which a time of change is past.
+const SETTLED: i64 = 1;
+
 /// The bytes that tell what a file is.
 const PREAMBLE: u64 = 8;
 
@@ -129,8 +133,11 @@ impl Identity {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         };
-        // File systems that are made as images may have no fine times, and files of many that look alike.
-        (identity.changed.1 != 0).then_some(identity)
+        // File systems that are made as images may have no fine times, and files of many that look alike. And a file that has
+        // changed just now may change again within the same tick of its clock.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let settled = i64::try_from(now).is_ok_and(|now| now - identity.changed.0 > SETTLED);
+        (identity.changed.1 != 0 && settled).then_some(identity)
     }
 }
 

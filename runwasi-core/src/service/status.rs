@@ -40,7 +40,7 @@ fn sandbox(cause: &SandboxError) -> Code {
 
 fn create(cause: &CreateError) -> Code {
     match cause {
-        CreateError::Config(_) => Code::INVALID_ARGUMENT,
+        CreateError::Config(_) | CreateError::Place(_) => Code::INVALID_ARGUMENT,
         CreateError::Rootfs(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
         CreateError::Stdio(StdioError::Open { .. }) => Code::INVALID_ARGUMENT,
         CreateError::Stdio(StdioError::Unsupported { .. }) => Code::UNIMPLEMENTED,

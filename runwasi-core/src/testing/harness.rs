@@ -63,6 +63,7 @@ impl Harness {
             publisher: Arc::new(recorder.clone()),
             guests: guests.guests().clone(),
             tasks: tasks.clone(),
+            bundle_roots: Arc::default(),
             network,
         });
         let serving = server::serve(listener, sandbox.clone());

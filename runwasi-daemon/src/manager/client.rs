@@ -3,13 +3,14 @@
 
 use std::{
     io,
-    os::{fd::IntoRawFd, unix::net::UnixStream},
+    os::fd::IntoRawFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use containerd_shim_protos::ttrpc::{self, Code};
 use prost::Message;
+use runwasi_core::bootstrap::socket::connect_within;
 
 use super::{
     Method, PROTOCOL, SERVICE,
@@ -60,7 +61,7 @@ pub enum ClientError {
 impl Client {
     /// Connects. Calls give up after `patience`.
     pub fn connect(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(socket)
+        let stream = connect_within(socket, patience)
             .map_err(|source| ClientError::NotRunning { socket: socket.to_owned(), source })?;
         let client = ttrpc::Client::new(stream.into_raw_fd());
         let broken = |error: ttrpc::Error| ClientError::Broken { socket: socket.to_owned(), reason: error.to_string() };
@@ -112,7 +113,10 @@ impl Client {
                 passing: status.code() == Code::UNAVAILABLE,
                 message: status.message().to_owned(),
             }),
-            Err(error) => Err(broken(format!("no answer to {}: {error}", method.name()))),
+            Err(error) => Err(broken(format!(
+                "no answer to {} ({error}); is it stopped, or stuck? See 'systemctl status containerd-wasmtimed'",
+                method.name()
+            ))),
         }
     }
 }

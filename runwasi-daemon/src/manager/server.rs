@@ -21,6 +21,7 @@ use runwasi_core::{
     present,
     server::{Accept, ServeError},
 };
+use tokio::net::UnixStream;
 
 use super::{
     Method, PROTOCOL, SERVICE,
@@ -31,7 +32,7 @@ use crate::daemon::{Daemon, DaemonError};
 
 /// Serves the manager API on one socket until it is dropped or stopped, to `most` clients at once.
 pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>, most: usize) -> Result<Server, ServeError> {
-    let guests = Door { accept: Accept::new(listener)?, visitors: Visitors::new(most) };
+    let guests = Door { accept: Accept::new(listener)?, visitors: Visitors::new(most), knocking: None };
     let mut server = Server::new().add_listener(Listener::new(guests)).register_service(services(&daemon));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     Ok(server)
@@ -41,14 +42,25 @@ pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>, most: usi
 struct Door {
     accept: Accept,
     visitors: Visitors,
+    /// Accepted, and waiting for a place.
+    knocking: Option<UnixStream>,
 }
 
 impl Stream for Door {
     type Item = io::Result<Visitor>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let accepted = ready!(Pin::new(&mut self.accept).poll_next(cx));
-        Poll::Ready(accepted.map(|stream| stream.map(|stream| self.visitors.welcome(stream))))
+        let Self { accept, visitors, knocking } = &mut *self;
+        if knocking.is_none() {
+            match ready!(Pin::new(accept).poll_next(cx)) {
+                Some(Ok(stream)) => *knocking = Some(stream),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        // Only when somebody knocks is there a reason to send another one away.
+        let place = ready!(visitors.poll_place(cx));
+        Poll::Ready(knocking.take().map(|stream| Ok(visitors.welcome(stream, place))))
     }
 }
 
@@ -148,7 +160,7 @@ fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
 
 fn code(error: &DaemonError) -> Code {
     match error {
-        DaemonError::Id(_) | DaemonError::Bundle { .. } => Code::INVALID_ARGUMENT,
+        DaemonError::Id(_) | DaemonError::Bundle(_) => Code::INVALID_ARGUMENT,
         DaemonError::Bootstrap(_) | DaemonError::Network(_) | DaemonError::Record(_) | DaemonError::Sandbox(_) => {
             Code::UNKNOWN
         }

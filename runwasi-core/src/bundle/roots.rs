@@ -1,17 +1,25 @@
-//! Where bundles may lie. Only root can ask the daemon for a sandbox; this keeps a confused client from making it read and write
-//! elsewhere. Used by `daemon`.
+//! Where bundles may lie. Only root can ask the node daemon for anything; this keeps a confused client from making it read and
+//! write elsewhere. Used by `container` and by the daemon.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::daemon::DaemonError;
+/// Why a directory is no bundle.
+#[derive(Debug, thiserror::Error)]
+#[error("bundle {}: {reason}", bundle.display())]
+pub struct BundleError {
+    /// The path as given.
+    pub bundle: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
 
 /// The bundle's real path, without links, if it lies below one of the roots. Blocks.
-pub(crate) fn check(bundle: &str, roots: &[PathBuf]) -> Result<PathBuf, DaemonError> {
-    let wrong = |reason: String| DaemonError::Bundle { bundle: bundle.to_owned(), reason };
-    if !Path::new(bundle).is_absolute() {
+pub fn check(bundle: &Path, roots: &[PathBuf]) -> Result<PathBuf, BundleError> {
+    let wrong = |reason: String| BundleError { bundle: bundle.to_owned(), reason };
+    if !bundle.is_absolute() {
         return Err(wrong("is not an absolute path".into()));
     }
     let real = fs::canonicalize(bundle).map_err(|error| wrong(error.to_string()))?;
@@ -46,7 +54,7 @@ mod tests {
         symlink(&outside, root.join("link")).unwrap();
         symlink(root.join("bundle"), outside.join("way-in")).unwrap();
         let roots = [directory.path().join("nowhere"), root.clone()];
-        let check = |path: PathBuf| super::check(path.to_str().unwrap(), &roots).map_err(|error| error.to_string());
+        let check = |path: PathBuf| super::check(&path, &roots).map_err(|error| error.to_string());
         assert_eq!(check(root.join("bundle")), Ok(root.join("bundle").canonicalize().unwrap()));
         assert!(check(outside.join("way-in")).is_ok());
         for (path, reason) in [
