@@ -2,15 +2,17 @@
 
 use std::{
     collections::HashMap,
+    num::NonZero,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
 };
 
 use runwasi_core::{
     EngineError, InstanceSpec,
     image::{Artifact, ArtifactKind, Digest, Identity, Program, cache::CodeCache},
 };
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use wasmtime::{Engine, InstancePre, Linker, Module};
 
 use crate::instance::Guest;
@@ -25,6 +27,8 @@ pub(crate) struct Compiler {
     cache: Option<CodeCache>,
     /// Locked for look-ups.
     loaded: Arc<Mutex<Loaded>>,
+    /// Compiling and loading at once, one a core.
+    compiling: Arc<Semaphore>,
 }
 
 /// A module that only has to be instantiated. Kept by its guests.
@@ -84,7 +88,9 @@ impl Loaded {
 
 impl Compiler {
     pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>) -> Self {
-        Self { engine: linker.engine().clone(), linker: Arc::new(linker), key, cache, loaded: Arc::default() }
+        let compiling = Arc::new(Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
+        let (engine, linker) = (linker.engine().clone(), Arc::new(linker));
+        Self { engine, linker, key, cache, loaded: Arc::default(), compiling }
     }
 
     /// What a process is to run. Works on the blocking pool if the file is not known.
@@ -99,6 +105,11 @@ impl Compiler {
             return Err(EngineError::Unsupported { what, why: "this version runs core modules".into() });
         }
         self.loaded().remember(&artifact);
+        if let Some(ready) = { self.loaded().get(&artifact.digest) } {
+            return Ok((program, ready));
+        }
+        // A node that starts a hundred guests of a new image compiles it once or twice, not a hundred times.
+        let _turn = self.compiling.acquire().await;
         if let Some(ready) = { self.loaded().get(&artifact.digest) } {
             return Ok((program, ready));
         }

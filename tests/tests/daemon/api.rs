@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::ttrpc::proto::Request;
 use containerd_shim_protos::ttrpc::{Client, Error};
 use prost::Message;
@@ -57,6 +58,18 @@ pub(crate) fn call(p: &Player, method: &str, payload: Vec<u8>) -> Result<Vec<u8>
     request.timeout_nano = i64::try_from(LIMIT.as_nanos()).unwrap_or(i64::MAX);
     request.payload = payload;
     Ok(client.request(request)?.payload)
+}
+
+/// A call as bytes, for a connection that waits for nothing.
+pub(crate) fn frame(method: &str, payload: &[u8]) -> Result<Vec<u8>> {
+    let mut request = Request::new();
+    request.service = SERVICE.to_owned();
+    request.method = method.to_owned();
+    request.payload = payload.to_vec();
+    let body = request.write_to_bytes()?;
+    // Length, stream 1, a request, no flags.
+    let length = u32::try_from(body.len())?.to_be_bytes();
+    Ok([&length[..], &[0, 0, 0, 1, 1, 0], &body].concat())
 }
 
 /// What the daemon says when it refuses this; an answer, a hang and a closed connection are errors.

@@ -40,7 +40,8 @@ runwasi_tests::suite! { bed = Wasmtimed; {
         replaced_daemon_serves_its_sandboxes_and_leaves_after_the_last
         no_start_fails_while_a_daemon_is_replaced
         three_daemons_serve_their_sandboxes_at_once
-        killed_predecessor_does_not_disturb_its_successor;
+        killed_predecessor_does_not_disturb_its_successor
+        of_daemons_started_at_once_one_is_left_and_serves;
     many:
         five_hundred_sandboxes_live_at_once;
 }}
@@ -58,12 +59,14 @@ runwasi_tests::played! { played = Wasmtimed; {
     peers:
         half_a_message_disturbs_nobody
         silent_clients_disturb_nobody
-        ten_thousand_connections_disturb_nobody;
+        ten_thousand_connections_disturb_nobody
+        a_crowd_of_starts_is_served_to_the_last;
     paths:
         bundle_outside_the_roots_is_refused
         dots_out_of_the_roots_are_refused
         link_out_of_the_roots_is_refused
-        bundle_that_is_no_directory_is_refused;
+        bundle_that_is_no_directory_is_refused
+        task_with_a_bundle_outside_the_roots_is_refused;
     squat:
         socket_squatted_by_another_process_is_refused
         manager_socket_squatted_by_another_process_is_refused;

@@ -3,9 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use prost::Message;
 use runwasi_tests::bundle::Bundle;
+use runwasi_tests::shim::reason;
 use runwasi_tests::{Player, says};
 use tempfile::TempDir;
 
@@ -63,4 +64,15 @@ pub(crate) fn bundle_that_is_no_directory_is_refused(p: &Player) -> Result<()> {
     std::fs::write(&file, "")?;
     is_refused(p, &file, &["not a directory"])?;
     is_refused(p, &p.dir().join("nowhere"), &["no such file"])
+}
+
+pub(crate) fn task_with_a_bundle_outside_the_roots_is_refused(p: &Player) -> Result<()> {
+    let (_dir, outside) = outside()?;
+    let inside = p.bundle("good", &["/a"])?;
+    let client = p.connect("good", inside.path())?;
+    let Err(error) = client.create("good", outside.path(), &[]) else { bail!("it was created") };
+    says(&reason(&error), &[&outside.path().to_string_lossy(), "bundle-root"], &[])?;
+    ensure!(outside.entries().is_empty(), "it wrote {:?}", outside.entries());
+    p.finish(&client, "good", inside.path())?;
+    p.becomes_clean()
 }

@@ -1,14 +1,16 @@
 //! Clients of the manager socket that say nothing, or half of something; the cases are listed in `main.rs`.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use prost::Message;
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::shim::LIMIT;
 use runwasi_tests::{Player, Runtime, play_with, poll_until, proc, says};
 
+use crate::api::{self, Create};
 use crate::witness::{Witness, bundle};
 
 /// Connections made in all, as issue and operators fear them.
@@ -140,4 +142,26 @@ fn sandboxes_that_take_all_descriptors_are_survived() {
         witness.end(p)?;
         p.becomes_clean()
     });
+}
+
+/// As many pods at once as a node may start after its boot.
+pub(crate) fn a_crowd_of_starts_is_served_to_the_last(p: &Player) -> Result<()> {
+    const STARTS: usize = 400;
+    let shared = bundle(p, "crowd")?;
+    let frame = api::frame("Create", &Create::of(p, "crowd", shared.path()).encode_to_vec())?;
+    let mut crowd = Vec::new();
+    for _ in 0..STARTS {
+        let mut stream = UnixStream::connect(p.node().socket())?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(&frame)?;
+        crowd.push(stream);
+    }
+    for (n, stream) in crowd.iter_mut().enumerate() {
+        let mut header = [0; 10];
+        stream.read_exact(&mut header).with_context(|| format!("the answer to start {n} of {STARTS}"))?;
+    }
+    drop(crowd);
+    let client = p.connect("crowd", shared.path())?;
+    p.finish(&client, "crowd", shared.path())?;
+    p.becomes_clean()
 }

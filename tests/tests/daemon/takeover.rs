@@ -1,8 +1,9 @@
 //! A daemon replaced by another while its guests run; the cases are listed in `main.rs`.
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::daemon::Daemon;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containers, Running, Ticks, proc};
+use runwasi_tests::{Containers, Running, Ticks, poll_until, proc};
 
 use crate::sandbox;
 
@@ -96,5 +97,32 @@ pub(crate) fn killed_predecessor_does_not_disturb_its_successor(c: &mut Containe
     ensure!(c.bed.node().daemons().into_iter().all(proc::alive), "{:?}", c.bed.node().daemons());
     ensure!(c.kill_and_finish(&kept)? == 137);
     ensure!(middle.ends(LIMIT)? == 0);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn of_daemons_started_at_once_one_is_left_and_serves(c: &mut Containers) -> Result<()> {
+    let id = c.id("before");
+    c.detached(&id, &["sleep", "100"])?;
+    let first = c.bed.daemon()?;
+    let started: Result<Vec<Daemon>> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| first.successor())).collect();
+        starts.into_iter().map(|start| start.join().map_err(|_| anyhow::anyhow!("a start panicked"))?).collect()
+    });
+    let mut started = started.context("starting four")?;
+    let serving = || {
+        let running: Vec<_> = started.iter_mut().map(Daemon::is_running).collect();
+        (running.iter().filter(|running| **running).count() == 1).then_some(())
+    };
+    poll_until("one of four", LIMIT, serving)?;
+    let after = c.id("after");
+    c.detached(&after, &["sleep", "100"])?;
+    let of = [sandbox(c.bed.node(), &id)?.daemon, sandbox(c.bed.node(), &after)?.daemon];
+    ensure!(of[0] != of[1], "the first daemon still takes new sandboxes");
+    for id in [&id, &after] {
+        ensure!(c.kill_and_finish(id)? == 137);
+    }
+    for daemon in started.iter_mut().filter_map(|daemon| daemon.is_running().then_some(daemon)) {
+        ensure!(daemon.terminate()? == 0);
+    }
     c.bed.becomes_clean()
 }
