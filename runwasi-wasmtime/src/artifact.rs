@@ -93,8 +93,13 @@ impl Compiler {
         Self { engine, linker, key, cache, loaded: Arc::default(), compiling }
     }
 
-    /// What a process is to run. Works on the blocking pool if the file is not known.
-    pub(crate) async fn ready(&self, spec: &InstanceSpec) -> Result<(Program, Arc<Ready>), EngineError> {
+    /// What a process is to run. Works on the blocking pool if the file is not known; `keep` is dropped when that work is done,
+    /// also if nobody waits for it any more.
+    pub(crate) async fn ready(
+        &self,
+        spec: &InstanceSpec,
+        keep: impl Send + 'static,
+    ) -> Result<(Program, Arc<Ready>), EngineError> {
         let program = spec.program.clone()?;
         if let Some(ready) = program.identity.and_then(|identity| self.loaded().of_file(&identity)) {
             return Ok((program, ready));
@@ -114,7 +119,10 @@ impl Compiler {
             return Ok((program, ready));
         }
         let compiler = self.clone();
-        let work = move || compiler.make(&artifact);
+        let work = move || {
+            let _keep = keep;
+            compiler.make(&artifact)
+        };
         let made = spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
         Ok((program, made?))
     }

@@ -4,12 +4,16 @@ use std::{
     env,
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use runwasi_core::{Engine, EngineError, Instance, InstanceSpec, image::cache::CodeCache};
+use tokio::sync::RwLock;
 use wasmtime::{Config, Linker, PoolingAllocationConfig};
 
 use crate::{artifact::Compiler, epoch::Ticker, instance::WasmtimeInstance, wasi, world};
@@ -63,34 +67,69 @@ impl Settings {
 
 /// The wasmtime engine: core modules with WASI preview 1.
 pub struct WasmtimeEngine {
-    compiler: Compiler,
-    ticker: Arc<Ticker>,
+    settings: Settings,
+    /// Written only by `tidy`, for as long as a pool takes to be made; `None` if that failed.
+    pool: RwLock<Option<Arc<Pool>>>,
 }
+
+/// A wasmtime engine with its pool of slots, and what belongs to it. Kept by its instances.
+pub(crate) struct Pool {
+    compiler: Compiler,
+    pub(crate) ticker: Arc<Ticker>,
+    /// Instances made.
+    made: AtomicUsize,
+}
+
+/// Instances after which an unused pool is made anew: wasmtime keeps the stacks of slots that were used, and the mappings that
+/// using them has split.
+const WORN: usize = 256;
 
 impl WasmtimeEngine {
     /// Builds an engine. Starts its ticker thread, which sleeps as long as no guest runs.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
+        let pool = RwLock::new(Some(Arc::new(Pool::new(settings)?)));
+        Ok(Self { settings: settings.clone(), pool })
+    }
+}
+
+impl Pool {
+    fn new(settings: &Settings) -> Result<Self, EngineError> {
         let engine = build(settings)?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).map_err(failed)?;
         let ticker =
             Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
         let compiler = Compiler::new(linker, key(&engine), open_cache(settings));
-        Ok(Self { compiler, ticker: Arc::new(ticker) })
+        Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0) })
     }
 }
 
 #[async_trait]
 impl Engine for WasmtimeEngine {
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
-        let (program, ready) = self.compiler.ready(&spec).await?;
+        let pool = self.pool.read().await.clone();
+        let pool = pool.ok_or_else(|| EngineError::Failed("the engine could not be made again, see the log".into()))?;
+        pool.made.fetch_add(1, Ordering::Relaxed);
+        let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
         let entry = world::entry(&ready.module, program.function.as_deref()).map_err(invalid)?;
-        Ok(Arc::new(WasmtimeInstance::new(ready, entry, spec, self.ticker.clone())))
+        Ok(Arc::new(WasmtimeInstance::new(ready, entry, spec, pool)))
     }
 
     fn tidy(&self) {
-        self.compiler.forget_unused();
+        let mut pool = self.pool.blocking_write();
+        if let Some(current) = pool.as_ref() {
+            current.compiler.forget_unused();
+            if Arc::strong_count(current) > 1 || current.made.load(Ordering::Relaxed) < WORN {
+                return;
+            }
+        }
+        // The old one first: the address space has no room for two.
+        *pool = None;
+        match Pool::new(&self.settings) {
+            Ok(new) => *pool = Some(Arc::new(new)),
+            Err(error) => tracing::error!(%error, "the engine cannot be made again, no guest can start"),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, Val};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use crate::{artifact::Ready, epoch::Ticker, exit, wasi, world::Entry};
+use crate::{artifact::Ready, engine::Pool, exit, wasi, world::Entry};
 
 /// What a guest's store holds.
 pub(crate) struct Guest {
@@ -24,12 +24,12 @@ pub(crate) struct WasmtimeInstance {
     ready: Arc<Ready>,
     entry: Entry,
     spec: InstanceSpec,
-    ticker: Arc<Ticker>,
+    pool: Arc<Pool>,
 }
 
 impl WasmtimeInstance {
-    pub(crate) fn new(ready: Arc<Ready>, entry: Entry, spec: InstanceSpec, ticker: Arc<Ticker>) -> Self {
-        Self { ready, entry, spec, ticker }
+    pub(crate) fn new(ready: Arc<Ready>, entry: Entry, spec: InstanceSpec, pool: Arc<Pool>) -> Self {
+        Self { ready, entry, spec, pool }
     }
 
     async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
@@ -87,7 +87,7 @@ impl WasmtimeInstance {
 #[async_trait]
 impl Instance for WasmtimeInstance {
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
-        let ticker = self.ticker.clone();
+        let ticker = self.pool.ticker.clone();
         ticker.during(self.run_guest(context)).await
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use runwasi_core::{
+    Engine,
     service::client::{CallError, Containerd},
     testing::{BundleBuilder, Harness},
 };
@@ -325,4 +326,50 @@ async fn arguments_environment_and_working_directory_reach_the_guest() -> Result
     let ran = bed.run_bundle(bundle.env("A=1").env("B=x=y").cwd("/work")).await?;
     assert_eq!(ran.stdout, "/m\0one\0two words\0A=1\0B=x=y\0PWD=/work\0");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tidied_engine_runs_guests_as_before_and_those_that_run_go_on() -> Result {
+    let cache = Arc::new(tempfile::tempdir()?);
+    let settings = Settings { slots: 10, cache: Some(cache.path().join("code")), quantum: Duration::from_millis(1) };
+    let engine = Arc::new(WasmtimeEngine::new(&settings)?);
+    let harness = Harness::start(Shared(engine.clone()))?;
+    let bed = Bed { client: harness.client().await?, harness, cache };
+    let tidy = async || {
+        let engine = engine.clone();
+        tokio::task::spawn_blocking(move || engine.tidy()).await
+    };
+    for round in 0..300 {
+        let text = format!("round {}", round % 3);
+        assert_eq!(bed.run(&["/h"], &[("/h", &printing(&text))]).await?.stdout, text);
+        if round % 50 == 0 {
+            tidy().await?;
+        }
+    }
+    // Worn, and nobody runs: it is made anew.
+    tidy().await?;
+    let spinner = r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
+    bed.client
+        .create("s", &bed.harness.bundle("s", &["/s"]).file("/s", spinner).write()?, &Default::default(), &[])
+        .await?;
+    bed.client.start("s").await?;
+    tidy().await?;
+    assert_eq!(bed.client.state("s").await?.status, "RUNNING");
+    assert_eq!(bed.run(&["/h"], &[("/h", &printing("after"))]).await?.stdout, "after");
+    bed.client.kill("s", SIGKILL).await?;
+    bed.client.wait("s").await?;
+    Ok(())
+}
+
+/// An engine that the test holds, too.
+struct Shared(Arc<WasmtimeEngine>);
+
+#[async_trait::async_trait]
+impl Engine for Shared {
+    async fn instance(
+        &self,
+        spec: runwasi_core::InstanceSpec,
+    ) -> std::result::Result<Arc<dyn runwasi_core::Instance>, runwasi_core::EngineError> {
+        self.0.instance(spec).await
+    }
 }
