@@ -112,7 +112,9 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         held: false,
     };
     let exec = info.exec.as_ref().map_or("", |exec| exec.as_str());
-    let span = tracing::info_span!("process", container = %info.container, exec);
+    // For debugging only, though others are tempting: the subscriber keeps something of every span that ever lived at once, and a
+    // node has ten thousand. What is logged above that level names its container itself.
+    let span = tracing::debug_span!("process", container = %info.container, exec);
     tasks.spawn(driver.run(parts.on_deleted).instrument(span));
     process
 }
@@ -316,7 +318,7 @@ impl Driver {
                 let _ = reply.send(Err(error));
             }
             (None, Some(error)) => {
-                tracing::error!(%error, "the engine failed while the guest was running");
+                tracing::error!(container = %self.info.container, %error, "the engine failed while the guest was running");
                 self.stop(ExitStatus::TRAP);
             }
             (None, None) => self.stop(status),
@@ -341,7 +343,7 @@ impl Driver {
         }
         // containerd removes the snapshot next. Bounded: a host call that outlives its guest may still hold a file.
         if timeout(UNMOUNT_PATIENCE, self.unmounted.wait()).await.is_err() {
-            tracing::warn!("deleted while its file systems are still in use");
+            tracing::warn!(container = %self.info.container, "deleted while its file systems are still in use");
         }
         let exit = self.status.borrow().exit;
         if let Some(exit) = exit {
