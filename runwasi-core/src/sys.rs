@@ -21,6 +21,12 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Sleeps on the calling thread: for programs without a runtime and for the blocking pool, never on a runtime's worker.
+#[expect(clippy::disallowed_methods, reason = "the one place for threads that have nothing else to do")]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Which of two processes this is after a [`fork`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fork {

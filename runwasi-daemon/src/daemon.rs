@@ -28,6 +28,7 @@ use runwasi_core::{
     sandbox::{Host, Sandbox, SandboxError},
     server,
     shutdown::Tasks,
+    sys,
 };
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,10 @@ pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(4);
 
 /// One wasm host for many sandboxes.
 pub struct Daemon {
-    settings: Settings,
+    /// What guests have when the daemon leaves.
+    grace: Duration,
+    /// Shared by all sandboxes.
+    bundle_roots: Arc<[PathBuf]>,
     engine: Arc<dyn Engine>,
     guests: Guests,
     /// The serving of every sandbox, event queues, and the manager's own.
@@ -136,7 +140,8 @@ impl Daemon {
         let (containerds, sandboxes, served, retired, draining) = Default::default();
         let tidying = Tidying::start(engine.clone(), &tasks);
         Ok(Arc::new(Self {
-            settings,
+            grace: settings.grace.max(LEAST_GRACE),
+            bundle_roots: settings.bundle_roots.into(),
             engine,
             guests,
             tasks,
@@ -153,7 +158,7 @@ impl Daemon {
 
     /// The address and pid of the sandbox that a container belongs to; makes it if it is not there.
     pub(crate) async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<(String, u32), DaemonError> {
-        let roots = self.settings.bundle_roots.clone();
+        let roots = self.bundle_roots.clone();
         let wanted = blocking("check the bundle", move || Wanted::check(&request, &roots)).await??;
         let socket = wanted.socket.clone();
         if self.retired.is_cancelled() && self.sandboxes.get(&socket).is_none() {
@@ -173,13 +178,13 @@ impl Daemon {
             return Err(DaemonError::Leaving);
         }
         let Parts { listener, own, network, record, namespace, group, ttrpc_address } = opened.keep()?;
-        let tasks = Tasks::new(self.settings.grace.max(LEAST_GRACE));
+        let tasks = Tasks::new(self.grace);
         let sandbox = Sandbox::new(Host {
             engine: self.engine.clone(),
             publisher: self.containerds.publisher(&ttrpc_address, &namespace, &self.tasks),
             guests: self.guests.clone(),
             tasks,
-            bundle_roots: self.settings.bundle_roots.clone().into(),
+            bundle_roots: self.bundle_roots.clone(),
             network,
         });
         tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
@@ -213,8 +218,7 @@ impl Daemon {
         self.stop_if_done();
     }
 
-    /// Whether its record and its socket are gone.
-    async fn remove(&self, living: &Arc<Living>) -> bool {
+    async fn remove(&self, living: &Arc<Living>) {
         self.sandboxes.forget(living);
         let (state, removed) = (self.state.clone(), living.clone());
         // The record first: whoever makes the next sandbox of this name writes its own when the socket is gone.
@@ -223,8 +227,9 @@ impl Daemon {
             removed.own.as_ref().map_or(Ok(()), Own::remove)?;
             Ok(record?)
         };
-        let removed = blocking("remove the sandbox", remove).await.and_then(|removed| removed);
-        removed.inspect_err(|error| tracing::error!(%error, "something of a sandbox stays behind")).is_ok()
+        if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed) {
+            tracing::error!(%error, "something of a sandbox stays behind");
+        }
     }
 
     /// The address and pid of a sandbox that is there.
@@ -253,7 +258,7 @@ impl Daemon {
         Ok(ended)
     }
 
-    /// By its socket, which the bundle names; else the sandbox of that containerd that has such a container or is called so.
+    /// By its socket, which the bundle names; else as the sandbox of a container without a pod.
     fn find(&self, namespace: &Id, id: &Id, request: &DeleteRequest) -> Option<Arc<Living>> {
         if !request.socket.is_empty() {
             return self.sandboxes.get(Path::new(&request.socket));
@@ -379,6 +384,7 @@ impl Drop for Opened {
 
 /// How long a sandbox of this daemon may take to leave its socket to the next one of the same name.
 const SUCCESSION: Duration = Duration::from_secs(1);
+const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 
 /// Binds the socket, parks in the network, writes the record. Blocks.
 fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
@@ -403,18 +409,13 @@ fn bind(socket: &Path) -> Result<UnixListener, DaemonError> {
             return Ok(listener);
         }
         let peer = socket::peer(socket);
-        let is_own = peer.is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id()));
+        let is_own = peer == Some(std::process::id());
         if !is_own || Instant::now() >= deadline {
             let owner = peer.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             return Err(DaemonError::Squatted { socket: socket.to_owned(), owner });
         }
-        pause();
+        sys::pause(SUCCESSION_POLL);
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "on the blocking pool, for a sandbox that is leaving")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(5));
 }
 
 async fn blocking<T: Send + 'static>(

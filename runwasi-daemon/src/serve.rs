@@ -149,8 +149,7 @@ async fn run(
         }
     });
     let _ = retiring_them.await;
-    follow(&daemon, tasks, &mut signals, systemd).await?;
-    Ok(())
+    follow(&daemon, tasks, &mut signals, systemd).await
 }
 
 /// Waits for the end, and does what signals say meanwhile.
@@ -159,7 +158,7 @@ async fn follow(daemon: &Arc<Daemon>, tasks: &Tasks, signals: &mut Signals, syst
     loop {
         let drained = async {
             tasks.stopped().await;
-            tasks.clone().drained().await;
+            tasks.drained().await;
         };
         let told = tokio::select! {
             () = drained => return Ok(()),
@@ -260,8 +259,7 @@ impl Sockets {
 /// What is served by a daemon is taken over; what is served by anybody else is not ours to take.
 fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFailure> {
     let Some(pid) = socket::peer(manager) else { return Ok(()) };
-    let is_daemon = u32::try_from(pid).is_ok_and(|pid| socket::is_alive(&state.daemon_socket(pid)));
-    if is_daemon {
+    if socket::is_alive(&state.daemon_socket(pid)) {
         return Ok(());
     }
     let stranger = io::Error::new(io::ErrorKind::AddrInUse, format!("is served by another program (pid {pid})"));

@@ -7,7 +7,6 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::ExitCode,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,7 @@ use runwasi_core::{
     },
     bundle::config,
     cli::{About, Action, Invocation, run},
+    sys,
 };
 
 use crate::{
@@ -91,16 +91,11 @@ fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<Stri
             Err(ClientError::Refused { passing: true, .. } | ClientError::Broken { .. })
                 if Instant::now() < deadline =>
             {
-                pause();
+                sys::pause(HANDOVER_POLL);
             }
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "no runtime here, and one thread that has nothing else to do")]
-fn pause() {
-    thread::sleep(HANDOVER_POLL);
 }
 
 /// The daemon that owns the sandbox behind `socket`, else the one that takes new ones.
@@ -108,7 +103,7 @@ fn client(manager: &Path, socket: &Path, patience: Duration) -> Result<Client, C
     let state = StateDirectory::of(manager);
     let recorded = state.read(socket).filter(|record| record.owner.is_alive()).map(|record| record.owner.manager);
     // Should its record be lost, the socket itself says whose it is.
-    let listening = || socket::peer(socket).and_then(|pid| u32::try_from(pid).ok()).map(|pid| state.daemon_socket(pid));
+    let listening = || socket::peer(socket).map(|pid| state.daemon_socket(pid));
     let owner = recorded.or_else(listening).and_then(|owner| Client::connect(&owner, patience).ok());
     owner.map_or_else(|| Client::connect(manager, patience), Ok)
 }

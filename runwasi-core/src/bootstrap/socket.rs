@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::{BootstrapError, io_error};
-use crate::image::Digest;
+use crate::{image::Digest, sys};
 
 /// The longest socket path: `sun_path` has 108 bytes with its NUL; one more is left for clients that prepend `@`.
 pub const MAX_PATH: usize = 106;
@@ -32,6 +32,8 @@ pub const MAX_PATH: usize = 106;
 const DIRECTORY: &str = "/run/containerd/s";
 
 const BACKLOG: i32 = 128;
+
+const BACKLOG_POLL: Duration = Duration::from_millis(10);
 
 /// The name of a group's socket.
 pub fn path(directory: Option<&str>, address: &str, namespace: &str, group: &str) -> Result<PathBuf, BootstrapError> {
@@ -101,10 +103,10 @@ pub fn is_alive(path: &Path) -> bool {
 }
 
 /// The process that listens there, as it was when it began to. Never waits.
-pub fn peer(path: &Path) -> Option<i32> {
+pub fn peer(path: &Path) -> Option<u32> {
     let socket = unconnected().ok()?;
     connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
-    Some(rustix::net::sockopt::socket_peercred(&socket).ok()?.pid.as_raw_nonzero().get())
+    Some(rustix::net::sockopt::socket_peercred(&socket).ok()?.pid.as_raw_nonzero().get().cast_unsigned())
 }
 
 fn unconnected() -> io::Result<OwnedFd> {
@@ -148,7 +150,7 @@ impl Own {
         Self::at(&path)
     }
 
-    /// The socket's file at `path`, where it was renamed to after it was bound.
+    /// The socket's file at `path`; `None` if there is none.
     pub fn at(path: &Path) -> Option<Self> {
         let path = path.to_owned();
         let inode = inode(&path)?;
@@ -205,15 +207,10 @@ pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream>
                 stream.set_nonblocking(false)?;
                 return Ok(stream);
             }
-            Err(rustix::io::Errno::AGAIN) if Instant::now() < deadline => pause(),
+            Err(rustix::io::Errno::AGAIN) if Instant::now() < deadline => sys::pause(BACKLOG_POLL),
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "for programs and threads that have nothing else to do")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(10));
 }
 
 /// A lock on a directory, held while binding or removing in it; the kernel frees it with its holder.
