@@ -167,29 +167,24 @@ async fn prepare(request: &CreateRequest, pid: u32, roots: Arc<[PathBuf]>) -> Re
 
 fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files, CreateError> {
     let rootfs = Rootfs::mount(bundle, config, mounts)?;
-    rootfs.check_cwd(&config.cwd)?;
-    let path = config.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_str());
-    let program = image::locate(&config.args, &normal(&config.cwd), path, &rootfs);
+    let process = &config.process;
+    rootfs.check_cwd(&process.cwd)?;
+    let program = image::locate(&process.args, &process.cwd, process.env("PATH"), &rootfs);
     Ok(Files { rootfs: Arc::new(rootfs), program })
 }
 
 fn spec(request: &CreateRequest, config: Config, files: Files, stdio: &Stdio, network: &Network) -> InstanceSpec {
     InstanceSpec {
         container: request.id.clone(),
-        args: config.args,
-        env: config.env,
-        cwd: normal(&config.cwd),
+        args: config.process.args,
+        env: config.process.env,
+        cwd: config.process.cwd,
         annotations: config.annotations,
         rootfs: files.rootfs,
         program: files.program,
         stdio: stdio.clone(),
         network: network.clone(),
     }
-}
-
-/// Without `.` components, which mean nothing and confuse prefix comparisons.
-fn normal(path: &Path) -> PathBuf {
-    path.components().collect()
 }
 
 /// The CRI's pause container: it only holds the pod together, so there is nothing to run.

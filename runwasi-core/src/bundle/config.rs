@@ -10,9 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 
+use super::process::ProcessConfig;
 use crate::id::{Id, IdError};
 
 const CONFIG_FILE: &str = "config.json";
@@ -26,12 +27,8 @@ const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// What a container's `config.json` says to us.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Program and arguments; empty only for a container of type `sandbox`.
-    pub args: Vec<String>,
-    /// Environment in the given order.
-    pub env: Vec<(String, String)>,
-    /// Working directory, absolute.
-    pub cwd: PathBuf,
+    /// The container's init. Its args are empty only in a container of type `sandbox`.
+    pub process: ProcessConfig,
     /// `root.path`, absolute or relative to the bundle.
     pub root: PathBuf,
     /// Whether the root file system refuses writes.
@@ -121,7 +118,7 @@ pub enum ConfigError {
 }
 
 /// A field and what is wrong with it, before the file's name is known.
-type Wrong = (String, String);
+pub(super) type Wrong = (String, String);
 
 impl Config {
     /// Reads and checks `<bundle>/config.json`.
@@ -140,11 +137,10 @@ impl Config {
         let annotations = spec.annotations().clone().unwrap_or_default();
         let kind = container_kind(&annotations)?;
         let process = spec.process().as_ref().ok_or_else(|| wrong("process", "is missing"))?;
+        let process = ProcessConfig::from_spec(process, kind == ContainerKind::Container)?;
         let root = spec.root().as_ref().ok_or_else(|| wrong("root", "is missing"))?;
         Ok(Self {
-            args: args(process, kind)?,
-            env: env(process)?,
-            cwd: cwd(process)?,
+            process,
             root: root.path().clone(),
             read_only: root.readonly().unwrap_or(false),
             volumes: volumes(spec.mounts().as_deref().unwrap_or_default())?,
@@ -178,7 +174,7 @@ fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     serde_json::from_slice(&bytes).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
 }
 
-fn wrong(field: impl Into<String>, reason: impl Into<String>) -> Wrong {
+pub(super) fn wrong(field: impl Into<String>, reason: impl Into<String>) -> Wrong {
     (field.into(), reason.into())
 }
 
@@ -195,43 +191,6 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
     Ok(bytes)
-}
-
-fn args(process: &Process, kind: ContainerKind) -> Result<Vec<String>, Wrong> {
-    let args = process.args().clone().unwrap_or_default();
-    if kind == ContainerKind::Container && args.first().is_none_or(String::is_empty) {
-        return Err(wrong("process.args", "is empty: no program to run"));
-    }
-    for (i, arg) in args.iter().enumerate() {
-        if arg.contains('\0') {
-            return Err(wrong(format!("process.args[{i}]"), "holds a NUL byte"));
-        }
-    }
-    Ok(args)
-}
-
-fn env(process: &Process) -> Result<Vec<(String, String)>, Wrong> {
-    let entries = process.env().as_deref().unwrap_or_default();
-    let mut env = Vec::with_capacity(entries.len());
-    for (i, entry) in entries.iter().enumerate() {
-        let field = || format!("process.env[{i}]");
-        if entry.contains('\0') {
-            return Err(wrong(field(), "holds a NUL byte"));
-        }
-        match entry.split_once('=') {
-            Some((name, value)) if !name.is_empty() => env.push((name.to_owned(), value.to_owned())),
-            _ => return Err(wrong(field(), format!("{entry:?} is not NAME=value"))),
-        }
-    }
-    Ok(env)
-}
-
-fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
-    let cwd = process.cwd();
-    if !cwd.is_absolute() {
-        return Err(wrong("process.cwd", format!("{:?} is not an absolute path", cwd.display().to_string())));
-    }
-    Ok(cwd.clone())
 }
 
 /// Keeps the bind mounts. The others (`proc`, `sysfs`, `cgroup`, `mqueue`, `devpts`, tmpfs on system paths) are kernel
@@ -319,8 +278,8 @@ mod tests {
     #[test]
     fn a_minimal_config_is_enough() {
         let config = load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
-        assert_eq!(config.args, ["/a.wasm", "x"]);
-        assert_eq!(config.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
+        assert_eq!(config.process.args, ["/a.wasm", "x"]);
+        assert_eq!(config.process.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
         assert_eq!((config.network, config.kind, config.pod), (Network::Host, ContainerKind::Container, None));
     }
 

@@ -1,7 +1,8 @@
 //! A container's bundle: `config.json` read once ([`config`]), its root file system ([`rootfs`]) its standard
-//! streams ([`stdio`]), and where bundles may lie ([`roots`]). Used by `bootstrap` for grouping and by `container` to prepare an instance.
+//! streams ([`stdio`]), its processes ([`process`]) and where bundles may lie ([`roots`]). Used by `bootstrap` for grouping and by `container` to prepare an instance.
 
 pub mod config;
+pub mod process;
 pub mod rootfs;
 pub mod roots;
 pub mod stdio;

@@ -1,0 +1,114 @@
+//! `process` of the OCI runtime spec: what a container's init is run with, and what containerd sends for an exec. Used by `config`
+//! and `container`. Untrusted: every field is checked here, and an error names the field.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::Process;
+
+use super::config::{Wrong, wrong};
+
+/// One process as its specification describes it.
+#[derive(Clone, Debug)]
+pub struct ProcessConfig {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Environment in the given order.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute, without `.` components: they mean nothing and confuse prefix comparisons.
+    pub cwd: PathBuf,
+}
+
+/// What is wrong with the process of an exec.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessConfigError {
+    /// Not JSON, or not of the spec's shape; the source names line and column.
+    #[error("process: {0}")]
+    Syntax(#[source] serde_json::Error),
+    /// A field is missing or has a value that means nothing.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The field, as in the spec.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl ProcessConfig {
+    /// Reads the JSON that containerd's `Exec` carries.
+    pub fn parse(json: &[u8]) -> Result<Self, ProcessConfigError> {
+        let process: Process = serde_json::from_slice(json).map_err(ProcessConfigError::Syntax)?;
+        Self::from_spec(&process, true).map_err(|(field, reason)| ProcessConfigError::Field { field, reason })
+    }
+
+    /// Only the pause container of a pod may do without a program.
+    pub(super) fn from_spec(process: &Process, needs_program: bool) -> Result<Self, Wrong> {
+        Ok(Self { args: args(process, needs_program)?, env: env(process)?, cwd: cwd(process)? })
+    }
+
+    /// The value of an environment variable, the last one if it is given twice.
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn args(process: &Process, needs_program: bool) -> Result<Vec<String>, Wrong> {
+    let args = process.args().clone().unwrap_or_default();
+    if needs_program && args.first().is_none_or(String::is_empty) {
+        return Err(wrong("process.args", "is empty: no program to run"));
+    }
+    for (i, arg) in args.iter().enumerate() {
+        if arg.contains('\0') {
+            return Err(wrong(format!("process.args[{i}]"), "holds a NUL byte"));
+        }
+    }
+    Ok(args)
+}
+
+fn env(process: &Process) -> Result<Vec<(String, String)>, Wrong> {
+    let entries = process.env().as_deref().unwrap_or_default();
+    let mut env = Vec::with_capacity(entries.len());
+    for (i, entry) in entries.iter().enumerate() {
+        let field = || format!("process.env[{i}]");
+        if entry.contains('\0') {
+            return Err(wrong(field(), "holds a NUL byte"));
+        }
+        match entry.split_once('=') {
+            Some((name, value)) if !name.is_empty() => env.push((name.to_owned(), value.to_owned())),
+            _ => return Err(wrong(field(), format!("{entry:?} is not NAME=value"))),
+        }
+    }
+    Ok(env)
+}
+
+fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
+    let cwd = process.cwd();
+    if !cwd.is_absolute() {
+        return Err(wrong("process.cwd", format!("{:?} is not an absolute path", cwd.display().to_string())));
+    }
+    Ok(cwd.components().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_an_exec_is_named() {
+        for (json, expected) in [
+            ("", "process: EOF"),
+            ("[]", "process: "),
+            (r#"{"cwd":"/","args":[],"user":{"uid":0,"gid":0}}"#, "process.args: is empty"),
+            (r#"{"cwd":"x","args":["/a"],"user":{"uid":0,"gid":0}}"#, "process.cwd: \"x\""),
+        ] {
+            let error = ProcessConfig::parse(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_working_directory_loses_what_means_nothing() {
+        let json = r#"{"cwd":"/a/./b/","args":["/a"],"user":{"uid":0,"gid":0}}"#;
+        assert_eq!(ProcessConfig::parse(json.as_bytes()).unwrap().cwd.to_str(), Some("/a/b"));
+    }
+}
