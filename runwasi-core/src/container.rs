@@ -1,9 +1,12 @@
-//! One container: its bundle, its file systems and its init process. Made by `sandbox`, used by `service`.
+//! One container: its bundle, its file systems and its processes, the init and the execs. Made by `sandbox`, used by `service`.
+
+mod execs;
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use async_trait::async_trait;
@@ -12,6 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     bundle::{
         config::{Config, ConfigError, ContainerKind},
+        process::{ProcessConfig, ProcessConfigError},
         rootfs::{Gone, MountConfig, Rootfs, RootfsError},
         roots::{self, BundleError},
         stdio::{Stdio, StdioError},
@@ -23,10 +27,12 @@ use crate::{
     image::{self, ArtifactError, Program},
     instance::{GuestContext, Instance, InstanceSpec},
     network::Network,
-    process::{self, Info, Process, StdioPaths, driver, exit::ExitStatus},
+    process::{Info, Process, ProcessError, StdioPaths, driver, exit::ExitStatus, state::Request},
     runtime::Guests,
     shutdown::Tasks,
 };
+
+pub(crate) use self::execs::Execs;
 
 /// What containerd's `Create` says.
 #[derive(Clone, Debug)]
@@ -41,12 +47,27 @@ pub struct CreateRequest {
     pub stdio: StdioPaths,
 }
 
+/// What containerd's `Exec` says.
+#[derive(Clone, Debug)]
+pub struct ExecRequest {
+    /// The process's id, unlike any other of its container.
+    pub id: Id,
+    /// Its specification, JSON.
+    pub spec: Vec<u8>,
+    /// Its streams.
+    pub stdio: StdioPaths,
+}
+
 /// A container.
 pub struct Container {
     /// Its bundle directory.
     pub bundle: PathBuf,
     /// Its init process.
     pub init: Process,
+    execs: Arc<Execs>,
+    annotations: Arc<HashMap<String, String>>,
+    /// Held by the processes: the file systems go with the last of them.
+    rootfs: Weak<Rootfs>,
 }
 
 /// What containers are made with; the same for all of a sandbox.
@@ -94,6 +115,35 @@ pub enum CreateError {
     },
 }
 
+/// Why a process could not be added to a container.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The container has a process of that id, or it is being made.
+    #[error("already exists")]
+    AlreadyExists,
+    /// The container's init is in no state for it.
+    #[error(transparent)]
+    Init(ProcessError),
+    /// The init has ended meanwhile.
+    #[error("the container has ended")]
+    Ended,
+    /// The pause container of a pod has no file systems.
+    #[error("a container of type sandbox runs no programs")]
+    NoPrograms,
+    /// Its specification is wrong.
+    #[error(transparent)]
+    Config(#[from] ProcessConfigError),
+    /// The working directory is missing.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// A stream could not be opened.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The engine refuses.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
 impl Container {
     /// Prepares everything and starts the init's driver. Nothing of the guest runs yet.
     pub(crate) async fn create(
@@ -106,27 +156,89 @@ impl Container {
         let cpu_weight = config.cpu_shares.unwrap_or(DEFAULT_WEIGHT);
         let stdio = Stdio::open(&request.stdio).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
+        let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
+        let annotations = config.annotations.clone();
+        let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
-            Some(files) => host.engine.instance(spec(&request, config, files, &stdio, &host.network)).await?,
+            Some(files) => {
+                let spec = spec(&info, config.process, config.annotations, files, &stdio, &host.network);
+                host.engine.instance(spec).await?
+            }
         };
-        let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
         let created = Event::Created {
             process: info.clone(),
             bundle: request.bundle.display().to_string(),
             rootfs: request.mounts,
         };
         host.publisher.publish(created);
+        let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
             info,
             instance,
             stdio,
             unmounted,
             group: Group::new(host.guests.clone(), cpu_weight),
+            execs: Some(execs.clone()),
             publisher: host.publisher.clone(),
             on_deleted,
         };
-        Ok(Self { bundle: request.bundle, init: process::driver::spawn(parts, &host.tasks) })
+        let init = driver::spawn(parts, &host.tasks);
+        Ok(Self { bundle: request.bundle, init, execs, annotations, rootfs })
+    }
+
+    /// Prepares a further process. Nothing of its guest runs yet. Dropping the future undoes what was done.
+    pub(crate) async fn exec(&self, host: &Host, request: ExecRequest) -> Result<(), ExecError> {
+        let place = self.execs.reserve(&request.id)?;
+        self.init.request(Request::Exec).await.map_err(ExecError::Init)?;
+        let config = ProcessConfig::parse(&request.spec)?;
+        let (config, files) = self.find(config).await?;
+        let stdio = Stdio::open(&request.stdio).await?;
+        let init = self.init.info();
+        let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
+        let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
+        let spec = spec(&info, config, self.annotations.clone(), files, &stdio, &host.network);
+        let instance = host.engine.instance(spec).await?;
+        let (execs, id) = (Arc::downgrade(&self.execs), request.id);
+        let on_deleted = move || {
+            if let Some(execs) = execs.upgrade() {
+                execs.forget(&id);
+            }
+        };
+        let parts = driver::Parts {
+            info: info.clone(),
+            instance,
+            stdio,
+            unmounted: Gone::already(),
+            group: self.init.group().sibling(),
+            execs: None,
+            publisher: host.publisher.clone(),
+            on_deleted: Box::new(on_deleted),
+        };
+        place.fill(|| {
+            host.publisher.publish(Event::ExecAdded { process: info });
+            driver::spawn(parts, &host.tasks)
+        })
+    }
+
+    /// Its processes besides the init.
+    pub(crate) fn execs(&self) -> &Execs {
+        &self.execs
+    }
+
+    /// Looks for the program of a further process.
+    async fn find(&self, config: ProcessConfig) -> Result<(ProcessConfig, Files), ExecError> {
+        if self.rootfs.ptr_eq(&Weak::new()) {
+            return Err(ExecError::NoPrograms);
+        }
+        let rootfs = self.rootfs.upgrade().ok_or(ExecError::Ended)?;
+        let blocking = move || {
+            rootfs.check_cwd(&config.cwd)?;
+            let program = image::locate(&config.args, &config.cwd, config.env("PATH"), &rootfs);
+            Ok((config, Files { rootfs, program }))
+        };
+        let lost = |error: tokio::task::JoinError| EngineError::Failed(error.to_string());
+        spawn_blocking(blocking).await.map_err(lost)?
     }
 }
 
@@ -173,13 +285,20 @@ fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files
     Ok(Files { rootfs: Arc::new(rootfs), program })
 }
 
-fn spec(request: &CreateRequest, config: Config, files: Files, stdio: &Stdio, network: &Network) -> InstanceSpec {
+fn spec(
+    info: &Info,
+    config: ProcessConfig,
+    annotations: Arc<HashMap<String, String>>,
+    files: Files,
+    stdio: &Stdio,
+    network: &Network,
+) -> InstanceSpec {
     InstanceSpec {
-        container: request.id.clone(),
-        args: config.process.args,
-        env: config.process.env,
-        cwd: config.process.cwd,
-        annotations: config.annotations,
+        container: info.container.clone(),
+        args: config.args,
+        env: config.env,
+        cwd: config.cwd,
+        annotations,
         rootfs: files.rootfs,
         program: files.program,
         stdio: stdio.clone(),

@@ -14,7 +14,7 @@ use crate::{
 pub trait Engine: Send + Sync + 'static {
     /// Prepares one guest program: finds its artifact, compiles it, checks that it can be linked.
     ///
-    /// Called once for every process, by containerd's `Create`, on the control runtime: it must not block the thread
+    /// Called once for every process, by containerd's `Create` or `Exec`, on the control runtime: it must not block the thread
     /// (long work belongs on `tokio::task::spawn_blocking`) and runs no guest code. Everything that can be known to
     /// fail should fail here, since the error becomes the answer that `ctr` prints. Dropping the future abandons the
     /// preparation and must free what it took.

@@ -31,6 +31,11 @@ pub enum Event {
         /// What its root file system is mounted from.
         rootfs: Vec<MountConfig>,
     },
+    /// An exec process was made; it does not run yet.
+    ExecAdded {
+        /// Which.
+        process: Arc<Info>,
+    },
     /// A process runs.
     Started {
         /// Which.
@@ -43,7 +48,7 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
-    /// A process was deleted.
+    /// A container was deleted. There is none for an exec, as containerd's own shims do it.
     Deleted {
         /// Which.
         process: Arc<Info>,

@@ -1,6 +1,6 @@
 //! Validated container, exec and namespace ids. Used wherever an id from outside becomes part of a path or a key.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 /// An id as containerd's `identifiers.Validate` accepts it: 1 to 76 bytes, ASCII letters and digits, with single
 /// `.`, `_` or `-` between them. Such an id can be joined to a path: it holds no `/` and is never `.` or `..`.
@@ -60,6 +60,13 @@ impl Id {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that maps are asked with what containerd sent.
+impl Borrow<str> for Id {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 pub use crate::container::Host;
 use crate::{
-    container::{Container, CreateError, CreateRequest},
+    container::{Container, CreateError, CreateRequest, ExecError, ExecRequest},
     id::Id,
     process::{Process, ProcessError, exit::Exit, signal::Signal, state::Request},
     shutdown::Tasks,
@@ -68,6 +68,16 @@ pub enum SandboxError {
         /// Why.
         source: CreateError,
     },
+    /// The exec process could not be made.
+    #[error("exec {exec} in container {id}: {source}")]
+    Exec {
+        /// The container's id.
+        id: Id,
+        /// The exec's id.
+        exec: Id,
+        /// Why.
+        source: Box<ExecError>,
+    },
     /// The process refused or failed.
     #[error("container {id}: {source}")]
     Process {
@@ -117,9 +127,20 @@ impl Sandbox {
         Ok(pid)
     }
 
+    /// Adds a process to a container.
+    pub async fn exec(&self, id: &Id, request: ExecRequest) -> Result<(), SandboxError> {
+        let (container, exec) = (self.container(id)?, request.id.clone());
+        let added = container.exec(&self.shared.host, request).await;
+        added.map_err(|source| SandboxError::Exec { id: id.clone(), exec, source: source.into() })
+    }
+
     /// Runs a process.
     pub async fn start(&self, id: &Id, exec: &str) -> Result<u32, SandboxError> {
         let view = self.view(id, exec)?;
+        if !exec.is_empty() {
+            // The container may have been paused since.
+            self.request(id, &self.view(id, "")?.process, Request::Exec).await?;
+        }
         self.request(id, &view.process, Request::Start).await?;
         Ok(view.process.info().pid)
     }
@@ -128,6 +149,17 @@ impl Sandbox {
     pub async fn kill(&self, id: &Id, exec: &str, signal: Option<Signal>) -> Result<(), SandboxError> {
         let view = self.view(id, exec)?;
         self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill)).await
+    }
+
+    /// Delivers a signal to every process of a container.
+    pub async fn kill_all(&self, id: &Id, signal: Option<Signal>) -> Result<(), SandboxError> {
+        let container = self.container(id)?;
+        let request = signal.map_or(Request::Probe, Request::Kill);
+        for exec in container.execs().all() {
+            // One that has ended is no reason to spare the others.
+            let _ = exec.request(request).await;
+        }
+        self.request(id, &container.init, request).await
     }
 
     /// Pauses a container.
@@ -169,14 +201,26 @@ impl Sandbox {
 
     /// A process and what belongs to it; `exec` is empty for the init.
     pub fn view(&self, id: &Id, exec: &str) -> Result<View, SandboxError> {
-        let container = match self.containers().get(id) {
-            Some(Slot::Ready(container)) => container.clone(),
-            Some(Slot::Creating) | None => return Err(SandboxError::NotFound { id: id.clone() }),
+        let container = self.container(id)?;
+        let missing = || SandboxError::ProcessNotFound { id: id.clone(), exec: exec.to_owned() };
+        let process = match exec {
+            "" => container.init.clone(),
+            exec => container.execs().get(exec).ok_or_else(missing)?,
         };
-        if !exec.is_empty() {
-            return Err(SandboxError::ProcessNotFound { id: id.clone(), exec: exec.to_owned() });
+        Ok(View { bundle: container.bundle.clone(), process })
+    }
+
+    /// The processes of a container that have not been deleted, the init first.
+    pub fn processes(&self, id: &Id) -> Result<Vec<Process>, SandboxError> {
+        let container = self.container(id)?;
+        Ok([container.init.clone()].into_iter().chain(container.execs().all()).collect())
+    }
+
+    fn container(&self, id: &Id) -> Result<Arc<Container>, SandboxError> {
+        match self.containers().get(id) {
+            Some(Slot::Ready(container)) => Ok(container.clone()),
+            Some(Slot::Creating) | None => Err(SandboxError::NotFound { id: id.clone() }),
         }
-        Ok(View { bundle: container.bundle.clone(), process: container.init.clone() })
     }
 
     /// Whether no container is left, nor one being created.

@@ -37,10 +37,15 @@ pub struct Group {
 
 struct Shared {
     guests: Guests,
-    lane: Lane,
-    cpu_nanos: AtomicU64,
+    container: Arc<Container>,
     /// Locked for the length of one spawn, one poll or one abort, never across an await.
     members: Mutex<Members>,
+}
+
+/// What all groups of a container have in common.
+struct Container {
+    lane: Lane,
+    cpu_nanos: AtomicU64,
 }
 
 struct Members {
@@ -52,14 +57,24 @@ struct Members {
 impl Group {
     /// An empty group whose members will run among `guests`, with turns in proportion to `weight`.
     pub fn new(guests: Guests, weight: u64) -> Self {
-        let members = Mutex::new(Members { set: JoinSet::new(), open: true });
         let lane = guests.queue().lane(weight);
-        Self { shared: Arc::new(Shared { guests, lane, cpu_nanos: AtomicU64::new(0), members }) }
+        Self::within(guests, Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }))
+    }
+
+    /// An empty group of the same container: it takes its turns from the container's, is paused with it and metered with it.
+    pub fn sibling(&self) -> Self {
+        Self::within(self.shared.guests.clone(), self.shared.container.clone())
+    }
+
+    fn within(guests: Guests, container: Arc<Container>) -> Self {
+        let members = Mutex::new(Members { set: JoinSet::new(), open: true });
+        Self { shared: Arc::new(Shared { guests, container, members }) }
     }
 
     /// Adds a member. After [`Group::abort`] the future is dropped instead.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let guest = Guest { seat: self.shared.lane.seat(), shared: self.shared.clone(), future: Box::pin(future) };
+        let guest =
+            Guest { seat: self.shared.container.lane.seat(), shared: self.shared.clone(), future: Box::pin(future) };
         let mut members = self.members();
         // Reaped here, too: a server's group gets a member for every connection of its life.
         while members.set.try_join_next().is_some() {}
@@ -71,12 +86,12 @@ impl Group {
 
     /// Stops polling the members. One that is being polled right now goes on until its next yield.
     pub fn pause(&self) {
-        self.shared.lane.hold();
+        self.shared.container.lane.hold();
     }
 
     /// Polls the members again.
     pub fn resume(&self) {
-        self.shared.lane.release();
+        self.shared.container.lane.release();
     }
 
     /// Drops every member, each at its next yield.
@@ -102,9 +117,9 @@ impl Group {
         .await;
     }
 
-    /// CPU time that the members have used, summed over threads.
+    /// CPU time that the container's members have used, summed over threads.
     pub fn cpu_time(&self) -> Duration {
-        Duration::from_nanos(self.shared.cpu_nanos.load(Ordering::Relaxed))
+        Duration::from_nanos(self.shared.container.cpu_nanos.load(Ordering::Relaxed))
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -127,7 +142,7 @@ impl<F: Future<Output = ()>> Future for Guest<F> {
         let Self { seat, shared, future } = self.get_mut();
         let Some(turn) = seat.take_turn(cx.waker()) else { return Poll::Pending };
         let waker = seat.waker();
-        let _meter = Meter { cpu_nanos: &shared.cpu_nanos, turn, before: sys::thread_cpu_time() };
+        let _meter = Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
         future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     bundle::{rootfs::Gone, stdio::Stdio},
+    container::Execs,
     engine::EngineError,
     events::{Event, Publisher},
     guest::Group,
@@ -41,6 +42,8 @@ pub(crate) struct Parts {
     /// When the container's file systems are gone.
     pub(crate) unmounted: Gone,
     pub(crate) group: Group,
+    /// The init's: the processes that end with it.
+    pub(crate) execs: Option<Arc<Execs>>,
     pub(crate) publisher: Arc<dyn Publisher>,
     /// Runs when the process has been deleted, before the delete is answered: removes it from its container.
     pub(crate) on_deleted: Box<dyn FnOnce() + Send>,
@@ -54,6 +57,8 @@ struct Driver {
     guest: Option<(Arc<dyn Instance>, Stdio)>,
     unmounted: Gone,
     group: Group,
+    /// Taken when they have ended.
+    execs: Option<Arc<Execs>>,
     publisher: Arc<dyn Publisher>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
@@ -105,6 +110,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         guest: Some((parts.instance, parts.stdio)),
         unmounted: parts.unmounted,
         group: parts.group,
+        execs: parts.execs,
         publisher: parts.publisher,
         commands,
         status,
@@ -131,11 +137,11 @@ impl Driver {
                     }
                     Err(error) => drop(reply.send(Err(error))),
                 },
-                Next::Command(command) => self.command(command),
+                Next::Command(command) => self.command(command).await,
                 Next::Ready => self.ready(),
                 Next::NeverReady => self.forget_ready(),
                 Next::Done(outcome) => self.done(outcome),
-                Next::Ended => self.ended(),
+                Next::Ended => self.ended().await,
                 // Every handle is gone: the sandbox is being torn down.
                 Next::NobodyAsks => return self.abandon().await,
             }
@@ -178,7 +184,7 @@ impl Driver {
     }
 
     /// Carries out a request, or refuses it.
-    fn command(&mut self, Command { request, reply }: Command) {
+    async fn command(&mut self, Command { request, reply }: Command) {
         let next = match self.state().decide(request) {
             Decision::Accept(next) => next,
             Decision::Ignore => return drop(reply.send(Ok(()))),
@@ -186,7 +192,7 @@ impl Driver {
         };
         match request {
             Request::Start => return self.start(next, reply),
-            Request::Kill(signal) => self.signal(signal),
+            Request::Kill(signal) => self.signal(signal).await,
             Request::Pause => {
                 self.group.pause();
                 self.enter(next);
@@ -230,10 +236,10 @@ impl Driver {
         self.enter(next);
     }
 
-    fn signal(&mut self, signal: Signal) {
+    async fn signal(&mut self, signal: Signal) {
         let Some(run) = self.run.as_mut() else {
             // Created: nothing runs, it simply ends.
-            return self.stop(ExitStatus::signalled(signal));
+            return self.stop(ExitStatus::signalled(signal)).await;
         };
         if run.outcome.is_some() {
             run.hurried = true;
@@ -300,7 +306,7 @@ impl Driver {
         self.group.abort();
     }
 
-    fn ended(&mut self) {
+    async fn ended(&mut self) {
         let Some(run) = self.run.take() else { return };
         let (status, failure) = match run.outcome {
             Some(Outcome::Returned(status)) => (status, None),
@@ -309,7 +315,7 @@ impl Driver {
         };
         match (run.starting, failure) {
             (Some(reply), failure) => {
-                self.stop(status);
+                self.stop(status).await;
                 let error = match (failure, run.signal) {
                     (Some(failure), _) => ProcessError::Start(failure),
                     (None, Some(_)) => ProcessError::KilledWhileStarting,
@@ -319,14 +325,17 @@ impl Driver {
             }
             (None, Some(error)) => {
                 tracing::error!(container = %self.info.container, %error, "the engine failed while the guest was running");
-                self.stop(ExitStatus::TRAP);
+                self.stop(ExitStatus::TRAP).await;
             }
-            (None, None) => self.stop(status),
+            (None, None) => self.stop(status).await,
         }
     }
 
-    /// Closes the streams, then tells everybody.
-    fn stop(&mut self, status: ExitStatus) {
+    /// Ends the container's other processes, closes the streams, then tells everybody.
+    async fn stop(&mut self, status: ExitStatus) {
+        if let Some(execs) = self.execs.take() {
+            execs.end().await;
+        }
         self.guest = None;
         let exit = Exit::now(status);
         self.status.send_replace(Status { state: State::Stopped, exit: Some(exit) });
@@ -339,14 +348,14 @@ impl Driver {
             Decision::Accept(_) | Decision::Ignore => {}
         }
         if self.state() != State::Stopped {
-            self.stop(ExitStatus::KILLED);
+            self.stop(ExitStatus::KILLED).await;
         }
         // containerd removes the snapshot next. Bounded: a host call that outlives its guest may still hold a file.
         if timeout(UNMOUNT_PATIENCE, self.unmounted.wait()).await.is_err() {
             tracing::warn!(container = %self.info.container, "deleted while its file systems are still in use");
         }
         let exit = self.status.borrow().exit;
-        if let Some(exit) = exit {
+        if let (Some(exit), None) = (exit, &self.info.exec) {
             self.publish(Event::Deleted { process: self.info.clone(), exit });
         }
         Ok(())
@@ -359,7 +368,7 @@ impl Driver {
             self.group.ended().await;
         }
         if self.state() != State::Stopped {
-            self.stop(ExitStatus::KILLED);
+            self.stop(ExitStatus::KILLED).await;
         }
     }
 

@@ -104,6 +104,11 @@ impl Process {
         *self.status.borrow()
     }
 
+    /// Whether it has started and not ended.
+    pub fn is_running(&self) -> bool {
+        matches!(self.status().state, State::Starting | State::Running | State::Paused)
+    }
+
     /// Waits for the end.
     pub async fn wait(&self) -> Result<Exit, ProcessError> {
         let mut status = self.status.clone();
@@ -114,6 +119,11 @@ impl Process {
     /// CPU time used so far; also after the end.
     pub fn cpu_time(&self) -> Duration {
         self.group.cpu_time()
+    }
+
+    /// Its futures.
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// What is fixed about it.

@@ -4,9 +4,11 @@ use std::{path::Path, time::Duration};
 
 use containerd_shim_protos::{
     api::{
-        CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, KillRequest, PauseRequest, PidsRequest,
-        ResumeRequest, ShutdownRequest, StartRequest, StateRequest, StatsRequest, WaitRequest,
+        CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest,
+        PauseRequest, PidsRequest, ResumeRequest, ShutdownRequest, StartRequest, StateRequest, StatsRequest,
+        WaitRequest,
     },
+    protobuf::{MessageField, well_known_types::any::Any},
     shim_async::TaskClient,
     ttrpc::{self, asynchronous::Client, context},
     types::mount::Mount,
@@ -19,6 +21,37 @@ use crate::process::StdioPaths;
 pub struct Containerd {
     task: TaskClient,
     timeout: Duration,
+}
+
+/// Which process a call is about: `"container"` for its init, `("container", "exec")` for another.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    container: &'a str,
+    exec: &'a str,
+}
+
+impl Target<'_> {
+    fn owned(self) -> (String, String) {
+        (self.container.to_owned(), self.exec.to_owned())
+    }
+}
+
+impl<'a> From<&'a str> for Target<'a> {
+    fn from(container: &'a str) -> Self {
+        Self { container, exec: "" }
+    }
+}
+
+impl<'a> From<&'a String> for Target<'a> {
+    fn from(container: &'a String) -> Self {
+        Self { container, exec: "" }
+    }
+}
+
+impl<'a> From<(&'a str, &'a str)> for Target<'a> {
+    fn from((container, exec): (&'a str, &'a str)) -> Self {
+        Self { container, exec }
+    }
 }
 
 /// What a call answered with an error: ttrpc's code and text.
@@ -96,29 +129,61 @@ impl Containerd {
         Ok(self.task.create(self.context(), &request).await?.pid)
     }
 
+    /// `Exec`, with the process's specification as JSON.
+    pub async fn exec(&self, id: &str, exec: &str, spec: &str, stdio: &StdioPaths) -> Result<(), CallError> {
+        let spec = Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".into(),
+            value: spec.as_bytes().to_vec(),
+            ..Any::default()
+        };
+        let request = ExecProcessRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            spec: MessageField::some(spec),
+            terminal: stdio.terminal,
+            stdin: stdio.stdin.clone(),
+            stdout: stdio.stdout.clone(),
+            stderr: stdio.stderr.clone(),
+            ..Default::default()
+        };
+        self.task.exec(self.context(), &request).await?;
+        Ok(())
+    }
+
     /// `Start`; the answer is the pid.
-    pub async fn start(&self, id: &str) -> Result<u32, CallError> {
-        let request = StartRequest { id: id.to_owned(), ..Default::default() };
+    pub async fn start(&self, process: impl Into<Target<'_>>) -> Result<u32, CallError> {
+        let (id, exec_id) = process.into().owned();
+        let request = StartRequest { id, exec_id, ..Default::default() };
         Ok(self.task.start(self.context(), &request).await?.pid)
     }
 
     /// `State`.
-    pub async fn state(&self, id: &str) -> Result<TaskState, CallError> {
-        let request = StateRequest { id: id.to_owned(), ..Default::default() };
+    pub async fn state(&self, process: impl Into<Target<'_>>) -> Result<TaskState, CallError> {
+        let (id, exec_id) = process.into().owned();
+        let request = StateRequest { id, exec_id, ..Default::default() };
         let state = self.task.state(self.context(), &request).await?;
         let status = state.status.enum_value().map_or_else(|n| n.to_string(), |status| format!("{status:?}"));
         Ok(TaskState { status, pid: state.pid, exit_status: state.exit_status })
     }
 
     /// `Wait`, for as long as it takes; the answer is the exit status.
-    pub async fn wait(&self, id: &str) -> Result<u32, CallError> {
-        let request = WaitRequest { id: id.to_owned(), ..Default::default() };
+    pub async fn wait(&self, process: impl Into<Target<'_>>) -> Result<u32, CallError> {
+        let (id, exec_id) = process.into().owned();
+        let request = WaitRequest { id, exec_id, ..Default::default() };
         Ok(self.task.wait(context::with_timeout(0), &request).await?.exit_status)
     }
 
     /// `Kill`.
-    pub async fn kill(&self, id: &str, signal: u32) -> Result<(), CallError> {
-        let request = KillRequest { id: id.to_owned(), signal, ..Default::default() };
+    pub async fn kill(&self, process: impl Into<Target<'_>>, signal: u32) -> Result<(), CallError> {
+        let (id, exec_id) = process.into().owned();
+        let request = KillRequest { id, exec_id, signal, ..Default::default() };
+        self.task.kill(self.context(), &request).await?;
+        Ok(())
+    }
+
+    /// `Kill` of all processes.
+    pub async fn kill_all(&self, id: &str, signal: u32) -> Result<(), CallError> {
+        let request = KillRequest { id: id.to_owned(), signal, all: true, ..Default::default() };
         self.task.kill(self.context(), &request).await?;
         Ok(())
     }
@@ -136,15 +201,17 @@ impl Containerd {
     }
 
     /// `CloseIO` of stdin.
-    pub async fn close_stdin(&self, id: &str) -> Result<(), CallError> {
-        let request = CloseIORequest { id: id.to_owned(), stdin: true, ..Default::default() };
+    pub async fn close_stdin(&self, process: impl Into<Target<'_>>) -> Result<(), CallError> {
+        let (id, exec_id) = process.into().owned();
+        let request = CloseIORequest { id, exec_id, stdin: true, ..Default::default() };
         self.task.close_io(self.context(), &request).await?;
         Ok(())
     }
 
     /// `Delete`; the answer is pid and exit status.
-    pub async fn delete(&self, id: &str) -> Result<(u32, u32), CallError> {
-        let request = DeleteRequest { id: id.to_owned(), ..Default::default() };
+    pub async fn delete(&self, process: impl Into<Target<'_>>) -> Result<(u32, u32), CallError> {
+        let (id, exec_id) = process.into().owned();
+        let request = DeleteRequest { id, exec_id, ..Default::default() };
         let answer = self.task.delete(self.context(), &request).await?;
         Ok((answer.pid, answer.exit_status))
     }

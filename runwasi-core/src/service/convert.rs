@@ -3,18 +3,19 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::{
-    api::{CreateTaskRequest, DeleteResponse, StateResponse, Status as WireStatus},
+    api::{CreateTaskRequest, DeleteResponse, ExecProcessRequest, StateResponse, Status as WireStatus},
     events::task as wire,
     protobuf::{
         EnumOrUnknown, Message, MessageField,
         well_known_types::{any::Any, timestamp::Timestamp},
     },
+    shim::oci::ProcessDetails,
     ttrpc, types,
 };
 
 use crate::{
     bundle::rootfs::MountConfig,
-    container::CreateRequest,
+    container::{CreateRequest, ExecRequest},
     events::Event,
     id::Id,
     process::{Info, StdioPaths, exit::Exit, state::State},
@@ -50,6 +51,15 @@ pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<Create
     let stdio =
         StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
     Ok(CreateRequest { id, bundle: request.bundle.into(), mounts: mounts.collect(), stdio })
+}
+
+pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecRequest> {
+    let id = Id::parse("exec id", &request.exec_id)?;
+    // Typed as the OCI spec's `Process`; like containerd's own shims we look at the value only.
+    let spec = request.spec.into_option().map(|any| any.value).unwrap_or_default();
+    let stdio =
+        StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
+    Ok(ExecRequest { id, spec, stdio })
 }
 
 pub(super) fn state_response(view: &View) -> StateResponse {
@@ -103,6 +113,14 @@ pub(super) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
         Event::Created { process, bundle, rootfs } => {
             (topic::TASK_CREATE_EVENT_TOPIC, any(&created(process, bundle, rootfs))?)
         }
+        Event::ExecAdded { process } => (
+            topic::TASK_EXEC_ADDED_EVENT_TOPIC,
+            any(&wire::TaskExecAdded {
+                container_id: process.container.to_string(),
+                exec_id: exec_id(process),
+                ..Default::default()
+            })?,
+        ),
         Event::Started { process } => match &process.exec {
             None => (
                 topic::TASK_START_EVENT_TOPIC,
@@ -179,7 +197,16 @@ fn created(process: &Info, bundle: &str, rootfs: &[MountConfig]) -> wire::TaskCr
     }
 }
 
-/// A process in the answer of `Pids`.
-pub(super) fn process_info(pid: u32) -> types::task::ProcessInfo {
-    types::task::ProcessInfo { pid, ..Default::default() }
+/// A process in the answer of `Pids`; all have the pid of their sandbox, so an exec is told by its details.
+pub(super) fn process_info(info: &Info) -> ttrpc::Result<types::task::ProcessInfo> {
+    let details = |exec: &Id| {
+        let details = ProcessDetails { exec_id: exec.to_string(), ..ProcessDetails::default() };
+        any_named("containerd.runc.v1.ProcessDetails", &details)
+    };
+    let info = types::task::ProcessInfo {
+        pid: info.pid,
+        info: info.exec.as_ref().map(details).transpose()?.into(),
+        ..Default::default()
+    };
+    Ok(info)
 }

@@ -4,7 +4,7 @@ use containerd_shim_protos::ttrpc::{self, Code};
 
 use crate::{
     bundle::stdio::StdioError,
-    container::CreateError,
+    container::{CreateError, ExecError},
     engine::EngineError,
     id::IdError,
     present,
@@ -34,7 +34,27 @@ fn sandbox(cause: &SandboxError) -> Code {
         SandboxError::NotFound { .. } | SandboxError::ProcessNotFound { .. } => Code::NOT_FOUND,
         SandboxError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
         SandboxError::Create { source, .. } => create(source),
+        SandboxError::Exec { source, .. } => exec(source),
         SandboxError::Process { source, .. } => process(source),
+    }
+}
+
+fn exec(cause: &ExecError) -> Code {
+    match cause {
+        ExecError::AlreadyExists => Code::ALREADY_EXISTS,
+        ExecError::Ended | ExecError::NoPrograms => Code::FAILED_PRECONDITION,
+        ExecError::Config(_) => Code::INVALID_ARGUMENT,
+        ExecError::Rootfs(_) => Code::UNKNOWN,
+        ExecError::Init(cause) => process(cause),
+        ExecError::Stdio(cause) => stdio(cause),
+        ExecError::Engine(cause) => engine(cause),
+    }
+}
+
+fn stdio(cause: &StdioError) -> Code {
+    match cause {
+        StdioError::Open { .. } => Code::INVALID_ARGUMENT,
+        StdioError::Unsupported { .. } => Code::UNIMPLEMENTED,
     }
 }
 
@@ -42,8 +62,7 @@ fn create(cause: &CreateError) -> Code {
     match cause {
         CreateError::Config(_) | CreateError::Place(_) => Code::INVALID_ARGUMENT,
         CreateError::Rootfs(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
-        CreateError::Stdio(StdioError::Open { .. }) => Code::INVALID_ARGUMENT,
-        CreateError::Stdio(StdioError::Unsupported { .. }) => Code::UNIMPLEMENTED,
+        CreateError::Stdio(cause) => stdio(cause),
         CreateError::Engine(cause) => engine(cause),
     }
 }

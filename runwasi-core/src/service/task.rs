@@ -79,8 +79,9 @@ impl Task for TaskService {
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
         // Also for a stopped task: containerd takes an empty answer for a leaked shim and forgets the exit status.
-        let view = self.sandbox.view(&container(&request.id)?, "")?;
-        let processes = vec![convert::process_info(view.process.info().pid)];
+        let processes = self.sandbox.processes(&container(&request.id)?)?;
+        let infos = processes.iter().filter(|process| process.info().exec.is_none() || process.is_running());
+        let processes = infos.map(|process| convert::process_info(process.info())).collect::<Result<_, _>>()?;
         Ok(PidsResponse { processes, ..Default::default() })
     }
 
@@ -104,13 +105,19 @@ impl Task for TaskService {
             0 => None,
             number => Some(Signal::new(number).ok_or_else(invalid)?),
         };
-        let kill = self.sandbox.kill(&container(&request.id)?, &request.exec_id, signal).await;
-        kill.map(|()| Empty::default()).map_err(Into::into)
+        let id = container(&request.id)?;
+        match (request.all, request.exec_id.as_str()) {
+            (true, "") => self.sandbox.kill_all(&id, signal).await?,
+            (_, exec) => self.sandbox.kill(&id, exec, signal).await?,
+        }
+        Ok(Empty::default())
     }
 
     async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
-        self.sandbox.view(&container(&request.id)?, "")?;
-        unsupported("exec", "this version runs one process in a container")
+        let span = rpc("exec", &request.id);
+        let id = container(&request.id)?;
+        self.sandbox.exec(&id, convert::exec_request(request)?).instrument(span).await?;
+        Ok(Empty::default())
     }
 
     async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> ttrpc::Result<Empty> {

@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::events::{Event, Publisher};
+use crate::{
+    events::{Event, Publisher},
+    process::Info,
+};
 
 /// Keeps all events in their order. Cheap to clone.
 #[derive(Clone)]
@@ -48,10 +51,16 @@ impl Publisher for Recorder {
 fn summary(event: &Event) -> String {
     match event {
         Event::Created { process, .. } => format!("created {}", process.container),
-        Event::Started { process } => format!("started {}", process.container),
-        Event::Exited { process, exit } => format!("exited {} {}", process.container, exit.status.get()),
+        Event::ExecAdded { process } => format!("added {}", name(process)),
+        Event::Started { process } => format!("started {}", name(process)),
+        Event::Exited { process, exit } => format!("exited {} {}", name(process), exit.status.get()),
         Event::Deleted { process, exit } => format!("deleted {} {}", process.container, exit.status.get()),
         Event::Paused { container } => format!("paused {container}"),
         Event::Resumed { container } => format!("resumed {container}"),
     }
+}
+
+/// An exec is named after its container.
+fn name(process: &Info) -> String {
+    process.exec.as_ref().map_or_else(|| process.container.to_string(), |exec| format!("{}/{exec}", process.container))
 }
