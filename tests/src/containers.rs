@@ -102,6 +102,23 @@ impl Containers {
         Ok(())
     }
 
+    /// `ctr task exec FLAGS --exec-id EXEC ID PROGRAM ARGS`.
+    pub fn exec_command(&self, flags: &[&str], id: &str, exec: &str, program: &[&str]) -> Command {
+        let line = [&["task", "exec"], flags, &["--exec-id", exec, id], program].concat();
+        self.bed.ctr_command(line)
+    }
+
+    /// Runs the container's own guest once more, attached, with other arguments.
+    pub fn exec(&self, id: &str, exec: &str, args: &[&str]) -> Result<Output> {
+        self.exec_command(&[], id, exec, &[&[self.runtime.guest()], args].concat()).run()
+    }
+
+    /// The same in the background.
+    pub fn exec_detached(&self, id: &str, exec: &str, args: &[&str]) -> Result<()> {
+        self.exec_command(&["--detach"], id, exec, &[&[self.runtime.guest()], args].concat()).run()?.ok()?;
+        Ok(())
+    }
+
     /// Starts a container of the pod `pod` in the background, with the annotations the CRI gives.
     pub fn join(&self, pod: &str, kind: &str, id: &str, args: &[&str]) -> Result<()> {
         let pod = format!("io.kubernetes.cri.sandbox-id={pod}");

@@ -77,6 +77,14 @@ impl Runtime {
         }
     }
 
+    /// A second program of that image.
+    pub fn other_guest(self) -> &'static str {
+        match self.image() {
+            Image::WasmtestNative => "/other",
+            Image::Wasmtest | Image::WasmtestOci => "/other.wasm",
+        }
+    }
+
     /// Whether guests are wasm, run by wasmtime.
     pub fn is_wasm(self) -> bool {
         matches!(self, Self::Wasmtime | Self::Wasmtimed)

@@ -13,10 +13,10 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -72,7 +72,7 @@ pub enum StdioError {
 }
 
 impl Stdio {
-    /// Opens what containerd asked for, on the Tokio runtime whose reactor is to watch the pipes. Waits up to a
+    /// Opens what containerd asked for, stdin excepted, on the Tokio runtime whose reactor is to watch the pipes. Waits up to a
     /// second for readers of the output.
     pub async fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
         if paths.terminal {
@@ -81,7 +81,7 @@ impl Stdio {
                 why: "this version gives guests pipes only",
             });
         }
-        let stdin = Input::open(&paths.stdin)?;
+        let stdin = Input::find(&paths.stdin)?;
         let deadline = Instant::now() + READER_PATIENCE;
         let stdout = Output::open("stdout", &paths.stdout, deadline).await?;
         let stderr = Output::open("stderr", &paths.stderr, deadline).await?;
@@ -102,20 +102,51 @@ pub struct Input(Option<Arc<InputPipe>>);
 
 #[derive(Debug)]
 struct InputPipe {
-    receiver: pipe::Receiver,
-    /// Keeps the end of the stream away until `CloseIO`; locked only to take it.
-    writer: Mutex<Option<pipe::Sender>>,
+    path: PathBuf,
+    /// Set by [`Input::open`].
+    receiver: OnceLock<pipe::Receiver>,
+    /// Keeps the end of the stream away until `CloseIO`. Locked only to set and to take it.
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+enum Writer {
+    NotYet,
+    Open(#[expect(dead_code, reason = "held, never written to")] pipe::Sender),
+    Closed,
 }
 
 impl Input {
-    fn open(path: &str) -> Result<Self, StdioError> {
+    fn find(path: &str) -> Result<Self, StdioError> {
         let Some(path) = fifo_path("stdin", path)? else {
             return Ok(Self::default());
         };
         let open = |source| StdioError::Open { stream: "stdin", path: path.to_owned(), source };
-        let receiver = pipe::OpenOptions::new().open_receiver(path).map_err(open)?;
-        let writer = pipe::OpenOptions::new().open_sender(path).map_err(open)?;
-        Ok(Self(Some(Arc::new(InputPipe { receiver, writer: Mutex::new(Some(writer)) }))))
+        if !std::fs::metadata(path).map_err(open)?.file_type().is_fifo() {
+            return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "is not a FIFO")));
+        }
+        let (receiver, writer) = (OnceLock::new(), Mutex::new(Writer::NotYet));
+        Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer }))))
+    }
+
+    /// Opens the FIFO, at the start of the process and not before: from then on a client gets rid of its bytes, and one that has no
+    /// more to say closes stdin. `ctr` forgets to, if it is done before its `Create` or `Exec` has been answered.
+    pub(crate) fn open(&self) -> Result<(), StdioError> {
+        let Some(pipe) = &self.0 else { return Ok(()) };
+        let open = |source| StdioError::Open { stream: "stdin", path: pipe.path.clone(), source };
+        let receiver = pipe::OpenOptions::new().open_receiver(&pipe.path).map_err(open)?;
+        let mut writer = pipe.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*writer, Writer::NotYet) {
+            *writer = Writer::Open(pipe::OpenOptions::new().open_sender(&pipe.path).map_err(open)?);
+        }
+        // A second opening changes nothing.
+        let _ = pipe.receiver.set(receiver);
+        Ok(())
+    }
+
+    fn receiver(&self) -> io::Result<Option<&pipe::Receiver>> {
+        let Some(pipe) = &self.0 else { return Ok(None) };
+        pipe.receiver.get().map(Some).ok_or_else(|| io::Error::other("stdin is not open before the start"))
     }
 
     /// Reads at least one byte into `buffer`; 0 is the end.
@@ -131,26 +162,26 @@ impl Input {
 
     /// Reads what is there; 0 is the end, `WouldBlock` means: wait for [`Input::readable`].
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.as_ref().map_or(Ok(0), |pipe| pipe.receiver.try_read(buffer))
+        self.receiver()?.map_or(Ok(0), |receiver| receiver.try_read(buffer))
     }
 
     /// Waits until `try_read` may succeed.
     pub async fn readable(&self) -> io::Result<()> {
-        match &self.0 {
-            Some(pipe) => pipe.receiver.readable().await,
+        match self.receiver()? {
+            Some(receiver) => receiver.readable().await,
             None => Ok(()),
         }
     }
 
     /// As `readable`, for hand-written polls; only the last caller is woken.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_ref().map_or(Poll::Ready(Ok(())), |pipe| pipe.receiver.poll_read_ready(cx))
+        self.receiver()?.map_or(Poll::Ready(Ok(())), |receiver| receiver.poll_read_ready(cx))
     }
 
     /// `CloseIO`: the end comes once every other writer is gone, too.
     pub fn close(&self) {
         if let Some(pipe) = &self.0 {
-            pipe.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            *pipe.writer.lock().unwrap_or_else(PoisonError::into_inner) = Writer::Closed;
         }
     }
 }
@@ -376,6 +407,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "in");
         let stdio = Stdio::open(&paths(path.clone(), String::new())).await.unwrap();
+        let early = pipe::OpenOptions::new().open_sender(&path).unwrap_err();
+        assert_eq!(early.raw_os_error(), Some(libc::ENXIO), "nobody reads before the start");
+        stdio.stdin.open().unwrap();
         let writer = pipe::OpenOptions::new().open_sender(&path).unwrap();
         writer.writable().await.unwrap();
         writer.try_write(b"abc").unwrap();

@@ -217,9 +217,12 @@ impl Driver {
     }
 
     fn start(&mut self, next: State, reply: Reply) {
-        let Some((instance, _)) = &self.guest else {
+        let Some((instance, stdio)) = &self.guest else {
             return drop(reply.send(Err(ProcessError::Deleted)));
         };
+        if let Err(error) = stdio.stdin.open() {
+            return drop(reply.send(Err(error.into())));
+        }
         let (context, ready) = GuestContext::new(self.group.clone());
         let (sender, done) = oneshot::channel();
         let instance = instance.clone();

@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    bundle::stdio::StdioError,
     engine::EngineError,
     guest::Group,
     id::Id,
@@ -76,6 +77,9 @@ pub enum ProcessError {
     /// The guest could not be started.
     #[error(transparent)]
     Start(#[from] EngineError),
+    /// Its stdin could not be opened.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
     /// It was killed before it had started.
     #[error("killed while starting")]
     KilledWhileStarting,

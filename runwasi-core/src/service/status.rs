@@ -82,6 +82,7 @@ fn process(cause: &ProcessError) -> Code {
         // What containerd's clients take for "it has ended anyway".
         ProcessError::Denied(Denial::AlreadyFinished) | ProcessError::Deleted => Code::NOT_FOUND,
         ProcessError::Start(cause) => engine(cause),
+        ProcessError::Stdio(cause) => stdio(cause),
         ProcessError::KilledWhileStarting => Code::ABORTED,
     }
 }
