@@ -31,10 +31,10 @@ impl Ticks {
     /// Waits for two more lines than now; from the first heard on none may be missing. `ctr run -d` itself may have taken
     /// the guest's very first.
     pub fn go_on(&mut self) -> Result<()> {
-        self.read();
+        self.drain();
         let wanted = self.heard.lines().count() + 2;
         poll_until("two more ticks", Duration::from_secs(10), || {
-            self.read();
+            self.drain();
             (self.heard.lines().count() >= wanted).then_some(())
         })
         .with_context(|| format!("heard until now: {:?}", self.heard))?;
@@ -45,7 +45,13 @@ impl Ticks {
         Ok(())
     }
 
-    fn read(&mut self) {
+    /// How many lines were heard.
+    pub fn count(&self) -> usize {
+        self.heard.lines().count()
+    }
+
+    /// Takes what is there.
+    pub fn drain(&mut self) {
         let mut bytes = Vec::new();
         // Ends with an error, "would block", once it is empty.
         self.file.read_to_end(&mut bytes).err();

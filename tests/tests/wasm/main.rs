@@ -12,5 +12,11 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         guest_without_a_working_directory_begins_at_the_root;
     pause:
         paused_task_is_listed_computes_nothing_and_goes_on
+        paused_spinner_stops_within_twenty_milliseconds
+        paused_guest_goes_on_where_it_was
+        paused_sleeper_does_not_do_its_timers_work
+        pause_and_resume_are_told_as_events
+        pausing_what_does_not_run_is_an_error
+        paused_task_can_be_deleted_by_force
         paused_task_can_be_killed;
 }}

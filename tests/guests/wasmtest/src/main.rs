@@ -24,6 +24,7 @@ usage: wasmtest [COMMAND]
   args ...           print all arguments, one a line, the program's name first
   daemon             print a line each second for ever
   spin               compute for ever
+  count              compute for ever, print a line \"tick N\" now and then
   alloc MIB          allocate, touch every page, print \"done\"
   trap               execute the unreachable instruction
   bytes N            write N bytes; byte number i is i modulo 251
@@ -77,6 +78,7 @@ fn run(args: &[String]) -> Outcome {
         ["spin"] => loop {
             std::hint::spin_loop();
         },
+        ["count"] => count(),
         ["alloc", mib] => alloc(number("number of MiB", mib)?),
         ["trap"] => trap(),
         ["bytes", count] => bytes(number("number of bytes", count)?),
@@ -144,6 +146,18 @@ fn copy(mut from: impl Read) -> Outcome {
 fn environment() -> Outcome {
     for (name, value) in env::vars_os() {
         print(&format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))?;
+    }
+    done()
+}
+
+/// Never sleeps: how far it is tells how much it was allowed to compute.
+fn count() -> Outcome {
+    for n in 0u64.. {
+        let mut sum = 0u64;
+        for i in 0..20_000_000u64 {
+            sum = std::hint::black_box(sum.wrapping_add(i ^ n));
+        }
+        print(&format!("tick {n}"))?;
     }
     done()
 }
