@@ -10,7 +10,10 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::{
@@ -96,6 +99,7 @@ struct Directory {
     path: PathBuf,
     /// Replaced once, by [`Rootfs::share`]; locked for that and for looks.
     file: Mutex<Arc<File>>,
+    shared: AtomicBool,
     read_only: bool,
 }
 
@@ -184,9 +188,11 @@ impl Rootfs {
     }
 
     /// Takes over an engine's own opening of the preopen number `n` in the order of [`Rootfs::preopens`]: the same
-    /// directory, so one file descriptor does for both.
+    /// directory, so one file descriptor does for both. The first one counts, the init's: an exec's would be kept beyond its end.
     pub fn share(&self, n: usize, opened: Arc<File>) {
-        if let Some(directory) = self.directories().get(n) {
+        if let Some(directory) = self.directories().get(n)
+            && !directory.shared.swap(true, Ordering::Relaxed)
+        {
             *directory.file.lock().unwrap_or_else(PoisonError::into_inner) = opened;
         }
     }
@@ -237,7 +243,7 @@ impl Mounts {
 
 impl Directory {
     fn new(path: PathBuf, file: OwnedFd, read_only: bool) -> Self {
-        Self { path, file: Mutex::new(Arc::new(file.into())), read_only }
+        Self { path, file: Mutex::new(Arc::new(file.into())), shared: AtomicBool::new(false), read_only }
     }
 
     fn file(&self) -> Arc<File> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::events::Events;
-use runwasi_tests::{Containers, Runtime, poll_until};
+use runwasi_tests::{Containers, Runtime, poll_until, proc};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::run::{over, waiting};
@@ -41,6 +41,25 @@ pub(crate) fn ps_names_the_execs(c: &mut Containers) -> Result<()> {
     c.exec_detached(&id, "a", &["sleep", "1000"])?;
     c.exec_detached(&id, "b", &["sleep", "1000"])?;
     until_listed(c, &id, &["a", "b"])?;
+    over(c, &id)
+}
+
+pub(crate) fn execs_leave_no_file_descriptors_behind(c: &mut Containers) -> Result<()> {
+    let id = waiting(c)?;
+    let server = match c.runtime {
+        Runtime::Runc => c.bed.shims().first().context("a shim")?.pid,
+        _ => c.is_running(&id)?.pid,
+    };
+    let before = proc::fds(server)?;
+    for n in 0..10 {
+        c.exec(&id, &format!("e{n}"), &["exit", "0"])?.ok()?;
+    }
+    let mut after = 0;
+    poll_until("the file descriptors to be closed", SOON, || {
+        after = proc::fds(server).ok()?;
+        (after <= before).then_some(())
+    })
+    .with_context(|| format!("{before} file descriptors before, {after} after"))?;
     over(c, &id)
 }
 

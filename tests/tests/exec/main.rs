@@ -19,6 +19,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         end_of_the_init_ends_its_execs
         paused_container_takes_no_exec
         ps_names_the_execs
+        execs_leave_no_file_descriptors_behind
         exec_gives_added_started_and_exit
         exec_in_a_container_that_has_ended_is_an_error
         twenty_execs_run_at_once
