@@ -16,18 +16,20 @@ use crate::{
     bundle::{
         config::{Config, ConfigError, ContainerKind},
         process::{ProcessConfig, ProcessConfigError},
+        resources::{Limit, ResourcesConfig},
         rootfs::{Gone, MountConfig, Rootfs, RootfsError},
         roots::{self, BundleError},
         stdio::{Stdio, StdioError},
     },
     engine::{Engine, EngineError},
     events::{Event, Publisher},
-    guest::{Group, fair_queue::DEFAULT_WEIGHT},
+    guest::Group,
     id::Id,
     image::{self, ArtifactError, Program},
     instance::{GuestContext, Instance, InstanceSpec},
     network::Network,
     process::{Info, Process, ProcessError, StdioPaths, driver, exit::ExitStatus, state::Request},
+    resources::{memory::Memory, metrics::Usage},
     runtime::Guests,
     shutdown::Tasks,
 };
@@ -66,6 +68,7 @@ pub struct Container {
     pub init: Process,
     execs: Arc<Execs>,
     annotations: Arc<HashMap<String, String>>,
+    memory: Arc<Memory>,
     /// Held by the processes: the file systems go with the last of them.
     rootfs: Weak<Rootfs>,
 }
@@ -153,16 +156,20 @@ impl Container {
     ) -> Result<Self, CreateError> {
         let pid = host.network.pid();
         let Prepared { config, files } = prepare(&request, pid, host.bundle_roots.clone()).await?;
-        let cpu_weight = config.cpu_shares.unwrap_or(DEFAULT_WEIGHT);
+        let (limits, publisher) = (config.resources, host.publisher.clone());
+        let memory =
+            Memory::new(request.id.clone(), limits.memory.and_then(Limit::get), config.refuse_memory, publisher);
+        let memory = Arc::new(memory);
         let stdio = Stdio::open(&request.stdio).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
-        let annotations = config.annotations.clone();
+        let annotations = config.annotations;
         let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
             Some(files) => {
-                let spec = spec(&info, config.process, config.annotations, files, &stdio, &host.network);
+                let of = Of { annotations: &annotations, memory: &memory, network: &host.network };
+                let spec = of.spec(&info, config.process, files, &stdio);
                 host.engine.instance(spec).await?
             }
         };
@@ -178,13 +185,13 @@ impl Container {
             instance,
             stdio,
             unmounted,
-            group: Group::new(host.guests.clone(), cpu_weight),
+            group: Group::new(host.guests.clone(), &limits),
             execs: Some(execs.clone()),
             publisher: host.publisher.clone(),
             on_deleted,
         };
         let init = driver::spawn(parts, &host.tasks);
-        Ok(Self { bundle: request.bundle, init, execs, annotations, rootfs })
+        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, rootfs })
     }
 
     /// Prepares a further process. Nothing of its guest runs yet. Dropping the future undoes what was done.
@@ -197,7 +204,8 @@ impl Container {
         let init = self.init.info();
         let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
         let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
-        let spec = spec(&info, config, self.annotations.clone(), files, &stdio, &host.network);
+        let of = Of { annotations: &self.annotations, memory: &self.memory, network: &host.network };
+        let spec = of.spec(&info, config, files, &stdio);
         let instance = host.engine.instance(spec).await?;
         let (execs, id) = (Arc::downgrade(&self.execs), request.id);
         let on_deleted = move || {
@@ -219,6 +227,25 @@ impl Container {
             host.publisher.publish(Event::ExecAdded { process: info });
             driver::spawn(parts, &host.tasks)
         })
+    }
+
+    /// Changes its limits, as far as `limits` speak of them.
+    pub(crate) fn update(&self, limits: &ResourcesConfig) {
+        self.init.group().limit(limits);
+        if let Some(limit) = limits.memory {
+            self.memory.set_limit(limit.get());
+        }
+    }
+
+    /// What it has used; also after its end.
+    pub(crate) fn usage(&self) -> Usage {
+        let running = self.processes().filter(Process::is_running).count();
+        Usage { cpu: self.init.group().cpu(), memory: self.memory.usage(), processes: running as u64 }
+    }
+
+    /// Its processes that have not been deleted, the init first.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = Process> + use<> {
+        [self.init.clone()].into_iter().chain(self.execs.all())
     }
 
     /// Its processes besides the init.
@@ -285,24 +312,27 @@ fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files
     Ok(Files { rootfs: Arc::new(rootfs), program })
 }
 
-fn spec(
-    info: &Info,
-    config: ProcessConfig,
-    annotations: Arc<HashMap<String, String>>,
-    files: Files,
-    stdio: &Stdio,
-    network: &Network,
-) -> InstanceSpec {
-    InstanceSpec {
-        container: info.container.clone(),
-        args: config.args,
-        env: config.env,
-        cwd: config.cwd,
-        annotations,
-        rootfs: files.rootfs,
-        program: files.program,
-        stdio: stdio.clone(),
-        network: network.clone(),
+/// What the instances of all processes of a container have in common.
+struct Of<'a> {
+    annotations: &'a Arc<HashMap<String, String>>,
+    memory: &'a Arc<Memory>,
+    network: &'a Network,
+}
+
+impl Of<'_> {
+    fn spec(&self, info: &Info, config: ProcessConfig, files: Files, stdio: &Stdio) -> InstanceSpec {
+        InstanceSpec {
+            container: info.container.clone(),
+            args: config.args,
+            env: config.env,
+            cwd: config.cwd,
+            annotations: self.annotations.clone(),
+            rootfs: files.rootfs,
+            program: files.program,
+            stdio: stdio.clone(),
+            memory: self.memory.clone(),
+            network: self.network.clone(),
+        }
     }
 }
 

@@ -55,6 +55,11 @@ pub enum Event {
         /// How it had ended.
         exit: Exit,
     },
+    /// A process of the container wanted more memory than the container may have, and ends for it.
+    OutOfMemory {
+        /// Which container.
+        container: Id,
+    },
     /// A container is paused.
     Paused {
         /// Which.

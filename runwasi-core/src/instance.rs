@@ -18,6 +18,7 @@ use crate::{
     image::{self, Artifact, ArtifactError, Program},
     network::Network,
     process::{exit::ExitStatus, signal::Signal},
+    resources::memory::Memory,
 };
 
 /// One guest program: ready, running or done.
@@ -72,6 +73,8 @@ pub struct InstanceSpec {
     pub program: Result<Program, ArtifactError>,
     /// Where the guest's standard streams go.
     pub stdio: Stdio,
+    /// The container's memory: what a guest can grow is to be charged to it, and what it refuses is not to be given.
+    pub memory: Arc<Memory>,
     /// The sandbox's network: a guest's sockets are to be made inside it, see [`Network::run`].
     pub network: Network,
 }

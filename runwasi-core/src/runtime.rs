@@ -82,7 +82,8 @@ impl GuestRuntime {
 impl Guests {
     /// Guests on a runtime with that many workers.
     pub fn new(runtime: Handle, workers: usize) -> Self {
-        Self { runtime, queue: FairQueue::new(workers) }
+        let queue = FairQueue::new(workers, runtime.clone());
+        Self { runtime, queue }
     }
 
     pub(crate) fn runtime(&self) -> &Handle {

@@ -11,9 +11,11 @@ use tokio::sync::watch;
 
 pub use crate::container::Host;
 use crate::{
+    bundle::resources::ResourcesConfig,
     container::{Container, CreateError, CreateRequest, ExecError, ExecRequest},
     id::Id,
     process::{Process, ProcessError, exit::Exit, signal::Signal, state::Request},
+    resources::metrics::Usage,
     shutdown::Tasks,
 };
 
@@ -212,8 +214,18 @@ impl Sandbox {
 
     /// The processes of a container that have not been deleted, the init first.
     pub fn processes(&self, id: &Id) -> Result<Vec<Process>, SandboxError> {
-        let container = self.container(id)?;
-        Ok([container.init.clone()].into_iter().chain(container.execs().all()).collect())
+        Ok(self.container(id)?.processes().collect())
+    }
+
+    /// Changes a container's limits, as far as `limits` speak of them.
+    pub fn update(&self, id: &Id, limits: &ResourcesConfig) -> Result<(), SandboxError> {
+        self.container(id)?.update(limits);
+        Ok(())
+    }
+
+    /// What a container has used; also after its end.
+    pub fn usage(&self, id: &Id) -> Result<Usage, SandboxError> {
+        Ok(self.container(id)?.usage())
     }
 
     fn container(&self, id: &Id) -> Result<Arc<Container>, SandboxError> {

@@ -128,7 +128,7 @@ async fn a_pause_holds_the_execs_and_lets_none_start() -> Result {
     // What is in a poll goes on to its next yield.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let id = Id::parse("container id", "c1")?;
-    let used = async || harness.sandbox().view(&id, "").map(|view| view.process.cpu_time());
+    let used = async || harness.sandbox().usage(&id).map(|usage| usage.cpu.time);
     let before = used().await?;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(used().await?, before);

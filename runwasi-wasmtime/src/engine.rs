@@ -16,7 +16,7 @@ use runwasi_core::{Engine, EngineError, Instance, InstanceSpec, image::cache::Co
 use tokio::sync::RwLock;
 use wasmtime::{Config, Linker, PoolingAllocationConfig};
 
-use crate::{artifact::Compiler, epoch::Ticker, instance::WasmtimeInstance, wasi, world};
+use crate::{artifact::Compiler, epoch::Ticker, instance::WasmtimeInstance, limits::STACK, wasi, world};
 
 /// Environment variable: where compiled code is kept; `off` keeps none.
 pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
@@ -151,6 +151,7 @@ fn config() -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.memory_init_cow(true);
+    config.max_wasm_stack(STACK);
     // Unwinding through guests is wasmtime's own; system tables would only make the code files larger.
     config.native_unwind_info(false);
     config

@@ -2,25 +2,35 @@
 
 use std::time::Duration;
 
-use runwasi_core::{ExitStatus, bundle::stdio::Output};
+use runwasi_core::{ExitStatus, InstanceSpec};
 use tokio::time::timeout;
 use wasmtime_wasi::I32Exit;
+
+use crate::limits::OutOfMemory;
 
 /// How long a reader of stderr may take for the story of a trap.
 const STORY_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Returning is success, `proc_exit` gives its code, anything else is a trap, whose story goes to the guest's stderr.
-pub(crate) async fn status(ended: wasmtime::Result<()>, stderr: &Output) -> ExitStatus {
+/// Returning is success, `proc_exit` gives its code, a growth beyond the memory limit kills; anything else is a trap. The story of
+/// the last two goes to the guest's stderr.
+pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> ExitStatus {
     let Err(error) = ended else { return ExitStatus::SUCCESS };
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return ExitStatus::code(*code);
     }
-    let story = story(&error);
+    let status = match error.downcast_ref() {
+        Some(OutOfMemory(_)) => {
+            spec.memory.kill();
+            ExitStatus::KILLED
+        }
+        None => ExitStatus::TRAP,
+    };
+    let (story, stderr) = (story(&error), &spec.stdio.stderr);
     // Bounded: the guest is dead, and a pipe that is full and that nobody reads must not keep it.
     if !matches!(timeout(STORY_PATIENCE, stderr.write_all(story.as_bytes())).await, Ok(Ok(()))) {
         tracing::warn!(trap = story, "the guest's stderr does not take its trap");
     }
-    ExitStatus::TRAP
+    status
 }
 
 /// The message with the wasm backtrace, and its causes. Not `{:?}`: that may add the host's own stack.

@@ -7,15 +7,23 @@ use std::{
 };
 
 use async_trait::async_trait;
-use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec};
+use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, resources::memory::BeyondLimit};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, Val};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use crate::{artifact::Ready, engine::Pool, exit, wasi, world::Entry};
+use crate::{
+    artifact::Ready,
+    engine::Pool,
+    exit,
+    limits::{Limits, OutOfMemory},
+    wasi,
+    world::Entry,
+};
 
 /// What a guest's store holds.
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
+    pub(crate) limits: Limits,
 }
 
 /// A guest that is ready to run.
@@ -37,12 +45,13 @@ impl WasmtimeInstance {
         let instance = match self.instantiate(&mut store, &context).await {
             Ok(instance) => instance,
             // The module's own start function is guest code already.
-            Err(error) if is_guests(&error) => return Ok(exit::status(Err(error), &self.spec.stdio.stderr).await),
+            Err(error) if is_guests(&error) => return Ok(exit::status(Err(error), &self.spec).await),
             Err(error) => return Err(start_error(&error)),
         };
+        store.data_mut().limits.started();
         context.ready();
         let called = self.call(&mut store, &instance).await;
-        Ok(exit::status(called, &self.spec.stdio.stderr).await)
+        Ok(exit::status(called, &self.spec).await)
     }
 
     /// What waits or computes long in here is the module's start function: the guest runs already.
@@ -64,7 +73,9 @@ impl WasmtimeInstance {
 
     fn store(&self) -> Result<Store<Guest>, EngineError> {
         let engine = self.ready.module.engine();
-        let mut store = Store::new(engine, Guest { wasi: wasi::context(&self.spec)? });
+        let limits = Limits::new(self.spec.memory.charge()).map_err(beyond)?;
+        let mut store = Store::new(engine, Guest { wasi: wasi::context(&self.spec)?, limits });
+        store.limiter(|guest| &mut guest.limits);
         // Yield at the first tick of every poll: nobody computes longer than one quantum.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
@@ -101,5 +112,12 @@ fn start_error(error: &wasmtime::Error) -> EngineError {
     if error.is::<PoolConcurrencyLimitError>() {
         return EngineError::Exhausted { what: "instance slots", reason: format!("{error:#}") };
     }
-    EngineError::Failed(format!("instantiate: {error:#}"))
+    match error.downcast_ref() {
+        Some(OutOfMemory(error)) => beyond(*error),
+        None => EngineError::Failed(format!("instantiate: {error:#}")),
+    }
+}
+
+fn beyond(error: BeyondLimit) -> EngineError {
+    EngineError::Exhausted { what: "memory", reason: format!("what the guest begins with: {error}") }
 }

@@ -18,6 +18,7 @@ pub mod engine;
 pub mod epoch;
 mod exit;
 mod instance;
+mod limits;
 mod stdio;
 mod wasi;
 mod world;

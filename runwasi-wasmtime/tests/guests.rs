@@ -235,7 +235,7 @@ async fn sigkill_ends_guests_in_endless_loops_at_once_and_state_answers_meanwhil
 async fn a_paused_guest_computes_nothing() -> Result {
     let bed = Bed::new(10).await?;
     bed.start_spinning("c").await?;
-    let used = || bed.harness.sandbox().view(&id("c"), "").map(|view| view.process.cpu_time());
+    let used = || bed.harness.sandbox().usage(&id("c")).map(|usage| usage.cpu.time);
     bed.client.pause("c").await?;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let before = used()?;

@@ -13,8 +13,11 @@ use std::{
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::process::ProcessConfig;
-use crate::id::{Id, IdError};
+use super::{process::ProcessConfig, resources::ResourcesConfig};
+use crate::{
+    id::{Id, IdError},
+    resources::memory::ON_LIMIT,
+};
 
 const CONFIG_FILE: &str = "config.json";
 
@@ -43,8 +46,10 @@ pub struct Config {
     pub kind: ContainerKind,
     /// Which network the container is in.
     pub network: Network,
-    /// `linux.resources.cpu.shares`: its part of the CPU where guests compete; never 0.
-    pub cpu_shares: Option<u64>,
+    /// Its limits.
+    pub resources: ResourcesConfig,
+    /// What a growth beyond the memory limit does: ends the process, or fails.
+    pub refuse_memory: bool,
 }
 
 /// A bind mount of `config.json`.
@@ -147,7 +152,8 @@ impl Config {
             pod: pod(&annotations)?,
             kind,
             network: network(spec)?,
-            cpu_shares: cpu_shares(spec),
+            resources: resources(spec)?,
+            refuse_memory: refuse_memory(&annotations)?,
             annotations: Arc::new(annotations),
         })
     }
@@ -252,11 +258,19 @@ fn network(spec: &Spec) -> Result<Network, Wrong> {
     }
 }
 
-/// 0 means unset, as it does by way of runc; others are brought into the range that the kernel's `cpu.shares` has.
-fn cpu_shares(spec: &Spec) -> Option<u64> {
-    let resources = spec.linux().as_ref()?.resources().as_ref()?;
-    let shares = resources.cpu().as_ref()?.shares().filter(|shares| *shares > 0)?;
-    Some(shares.clamp(2, 262_144))
+fn resources(spec: &Spec) -> Result<ResourcesConfig, Wrong> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources.map_or_else(|| Ok(ResourcesConfig::default()), ResourcesConfig::from_spec)
+}
+
+fn refuse_memory(annotations: &HashMap<String, String>) -> Result<bool, Wrong> {
+    match annotations.get(ON_LIMIT).map(String::as_str) {
+        None | Some("kill") => Ok(false),
+        Some("refuse") => Ok(true),
+        Some(other) => {
+            Err(wrong(format!("annotations[{ON_LIMIT:?}]"), format!("{other:?} is neither kill nor refuse")))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -296,6 +310,8 @@ mod tests {
             (r#"{"ociVersion":"1.1.0"}"#.to_owned(), "process: is missing"),
             ("{".to_owned(), "line 1 column 1"),
             (annotated(CONTAINER_TYPE, "banana"), "\"banana\" is unknown"),
+            (annotated(ON_LIMIT, "cry"), "\"cry\" is neither kill nor refuse"),
+            (minimal(good, r#","linux":{"resources":{"cpu":{"quota":1}}}"#), "linux.resources.cpu.quota: 1 is less"),
             (annotated(SANDBOX_ID, "../../x"), "sandbox id \"../../x\" is invalid"),
         ];
         for (json, expected) in cases {

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod process;
+pub mod resources;
 pub mod rootfs;
 pub mod roots;
 pub mod stdio;

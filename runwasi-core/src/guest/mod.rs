@@ -26,8 +26,12 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use self::fair_queue::{Lane, RunningTurn, Seat};
-use crate::{runtime::Guests, sys};
+use self::fair_queue::{DEFAULT_WEIGHT, Lane, RunningTurn, Seat, Throttling};
+use crate::{
+    bundle::resources::{Limit, ResourcesConfig},
+    runtime::Guests,
+    sys,
+};
 
 /// The futures of one process: its instance's `run` and whatever that starts. Cheap to clone.
 #[derive(Clone)]
@@ -38,14 +42,36 @@ pub struct Group {
 struct Shared {
     guests: Guests,
     container: Arc<Container>,
+    /// Its id in the container's lane.
+    process: u64,
     /// Locked for the length of one spawn, one poll or one abort, never across an await.
     members: Mutex<Members>,
+}
+
+/// What a container has used of the CPU, and how its quota held it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuUsage {
+    /// CPU time, summed over threads.
+    pub time: Duration,
+    /// Periods of the quota in which it has used anything.
+    pub periods: u64,
+    /// How often the quota was used up.
+    pub throttled: u64,
+    /// How long it has waited then.
+    pub throttled_time: Duration,
 }
 
 /// What all groups of a container have in common.
 struct Container {
     lane: Lane,
     cpu_nanos: AtomicU64,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The lane may live on with other processes, and would keep it among the stopped.
+        self.container.lane.proceed(self.process);
+    }
 }
 
 struct Members {
@@ -55,9 +81,10 @@ struct Members {
 }
 
 impl Group {
-    /// An empty group whose members will run among `guests`, with turns in proportion to `weight`.
-    pub fn new(guests: Guests, weight: u64) -> Self {
-        let lane = guests.queue().lane(weight);
+    /// An empty group of a container of its own, whose members will run among `guests` as `limits` allow.
+    pub fn new(guests: Guests, limits: &ResourcesConfig) -> Self {
+        let lane = guests.queue().lane(limits.shares.unwrap_or(DEFAULT_WEIGHT));
+        lane.set_quota(limits.quota.and_then(Limit::get));
         Self::within(guests, Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }))
     }
 
@@ -68,13 +95,28 @@ impl Group {
 
     fn within(guests: Guests, container: Arc<Container>) -> Self {
         let members = Mutex::new(Members { set: JoinSet::new(), open: true });
-        Self { shared: Arc::new(Shared { guests, container, members }) }
+        let process = container.lane.process();
+        Self { shared: Arc::new(Shared { guests, container, process, members }) }
+    }
+
+    /// Changes what the container may use of the CPU, as far as `limits` speak of it.
+    pub(crate) fn limit(&self, limits: &ResourcesConfig) {
+        let lane = &self.shared.container.lane;
+        if let Some(shares) = limits.shares {
+            lane.set_weight(shares);
+        }
+        if let Some(quota) = limits.quota {
+            lane.set_quota(quota.get());
+        }
     }
 
     /// Adds a member. After [`Group::abort`] the future is dropped instead.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let guest =
-            Guest { seat: self.shared.container.lane.seat(), shared: self.shared.clone(), future: Box::pin(future) };
+        let guest = Guest {
+            seat: self.shared.container.lane.seat(self.shared.process),
+            shared: self.shared.clone(),
+            future: Box::pin(future),
+        };
         let mut members = self.members();
         // Reaped here, too: a server's group gets a member for every connection of its life.
         while members.set.try_join_next().is_some() {}
@@ -84,12 +126,22 @@ impl Group {
         }
     }
 
-    /// Stops polling the members. One that is being polled right now goes on until its next yield.
+    /// Stops polling the members of the whole container. One that is being polled right now goes on until its next yield.
     pub fn pause(&self) {
         self.shared.container.lane.hold();
     }
 
-    /// Polls the members again.
+    /// Stops polling the members of this group only, whatever pause and resume do.
+    pub fn stop(&self) {
+        self.shared.container.lane.stop(self.shared.process);
+    }
+
+    /// Ends a stop.
+    pub fn proceed(&self) {
+        self.shared.container.lane.proceed(self.shared.process);
+    }
+
+    /// Polls the container's members again.
     pub fn resume(&self) {
         self.shared.container.lane.release();
     }
@@ -117,9 +169,11 @@ impl Group {
         .await;
     }
 
-    /// CPU time that the container's members have used, summed over threads.
-    pub fn cpu_time(&self) -> Duration {
-        Duration::from_nanos(self.shared.container.cpu_nanos.load(Ordering::Relaxed))
+    /// What the container's members have used of the CPU.
+    pub fn cpu(&self) -> CpuUsage {
+        let Throttling { periods, throttled, time } = self.shared.container.lane.throttling();
+        let used = self.shared.container.cpu_nanos.load(Ordering::Relaxed);
+        CpuUsage { time: Duration::from_nanos(used), periods, throttled, throttled_time: time }
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -167,12 +221,17 @@ impl Drop for Meter<'_> {
 mod tests {
     use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-    use super::{fair_queue::DEFAULT_WEIGHT, *};
+    use super::*;
+    use crate::bundle::resources::Quota;
 
     const SOON: Duration = Duration::from_secs(5);
 
     fn group() -> Group {
-        Group::new(Guests::new(Handle::current(), 1), DEFAULT_WEIGHT)
+        limited(&ResourcesConfig::default())
+    }
+
+    fn limited(limits: &ResourcesConfig) -> Group {
+        Group::new(Guests::new(Handle::current(), 1), limits)
     }
 
     #[tokio::test]
@@ -225,7 +284,50 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(100)).await;
         });
         timeout(SOON, group.ended()).await.unwrap();
-        let used = group.cpu_time();
+        let used = group.cpu().time;
         assert!(used >= Duration::from_millis(30) && used < Duration::from_millis(90), "{used:?}");
+    }
+
+    async fn spin() {
+        loop {
+            let start = sys::thread_cpu_time();
+            while sys::thread_cpu_time() - start < Duration::from_millis(1) {}
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_quota_holds_all_groups_of_a_container_together_and_can_be_changed() {
+        let quota =
+            |time: u64| Some(Limit::Of(Quota { time: Duration::from_millis(time), period: Duration::from_millis(50) }));
+        let group = limited(&ResourcesConfig { quota: quota(10), ..Default::default() });
+        let sibling = group.sibling();
+        group.spawn(spin());
+        sibling.spawn(spin());
+        let used = async |time| {
+            let (before, start) = (group.cpu().time, std::time::Instant::now());
+            tokio::time::sleep(time).await;
+            (group.cpu().time - before).as_secs_f64() / start.elapsed().as_secs_f64()
+        };
+        let part = used(Duration::from_millis(1000)).await;
+        assert!((0.17..=0.23).contains(&part), "{part} of a fifth");
+        assert!(group.cpu().throttled > 10 && group.cpu().throttled_time > Duration::from_millis(500));
+        group.limit(&ResourcesConfig { quota: Some(Limit::None), ..Default::default() });
+        let part = used(Duration::from_millis(200)).await;
+        assert!(part > 0.5, "{part} without a quota");
+        group.abort();
+        sibling.abort();
+        timeout(SOON, group.ended()).await.unwrap();
+        timeout(SOON, sibling.ended()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_throttled_member_can_be_dropped() {
+        let quota = Quota { time: Duration::from_millis(1), period: Duration::from_secs(1) };
+        let group = limited(&ResourcesConfig { quota: Some(Limit::Of(quota)), ..Default::default() });
+        group.spawn(spin());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        group.abort();
+        timeout(Duration::from_millis(200), group.ended()).await.unwrap();
     }
 }

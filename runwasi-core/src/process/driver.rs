@@ -64,8 +64,6 @@ struct Driver {
     status: watch::Sender<Status>,
     /// Set while futures of the process exist.
     run: Option<Run>,
-    /// A stop signal holds it, whatever pause and resume do.
-    held: bool,
 }
 
 /// The running half of a process.
@@ -115,7 +113,6 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         commands,
         status,
         run: None,
-        held: false,
     };
     let exec = info.exec.as_ref().map_or("", |exec| exec.as_str());
     // For debugging only, though others are tempting: the subscriber keeps something of every span that ever lived at once, and a
@@ -199,9 +196,7 @@ impl Driver {
                 self.publish(Event::Paused { container: self.info.container.clone() });
             }
             Request::Resume => {
-                if !self.held {
-                    self.group.resume();
-                }
+                self.group.resume();
                 self.enter(next);
                 self.publish(Event::Resumed { container: self.info.container.clone() });
             }
@@ -250,16 +245,8 @@ impl Driver {
         }
         match signal.action() {
             Action::Ignore => {}
-            Action::Stop => {
-                self.held = true;
-                self.group.pause();
-            }
-            Action::Continue => {
-                self.held = false;
-                if self.status.borrow().state != State::Paused {
-                    self.group.resume();
-                }
-            }
+            Action::Stop => self.group.stop(),
+            Action::Continue => self.group.proceed(),
             Action::Kill => {
                 run.signal.get_or_insert(signal);
                 self.group.abort();

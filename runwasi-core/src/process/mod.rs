@@ -7,7 +7,7 @@ pub mod exit;
 pub mod signal;
 pub mod state;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -118,11 +118,6 @@ impl Process {
         let mut status = self.status.clone();
         let stopped = status.wait_for(|status| status.exit.is_some()).await.map_err(|_| ProcessError::Deleted)?;
         stopped.exit.ok_or(ProcessError::Deleted)
-    }
-
-    /// CPU time used so far; also after the end.
-    pub fn cpu_time(&self) -> Duration {
-        self.group.cpu_time()
     }
 
     /// Its futures.

@@ -162,6 +162,10 @@ pub(super) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
                 ..Default::default()
             })?,
         ),
+        Event::OutOfMemory { container } => (
+            topic::TASK_OOM_EVENT_TOPIC,
+            any(&wire::TaskOOM { container_id: container.to_string(), ..Default::default() })?,
+        ),
         Event::Paused { container } => (
             topic::TASK_PAUSED_EVENT_TOPIC,
             any(&wire::TaskPaused { container_id: container.to_string(), ..Default::default() })?,

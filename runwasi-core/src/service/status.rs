@@ -3,7 +3,7 @@
 use containerd_shim_protos::ttrpc::{self, Code};
 
 use crate::{
-    bundle::stdio::StdioError,
+    bundle::{resources::ResourcesConfigError, stdio::StdioError},
     container::{CreateError, ExecError},
     engine::EngineError,
     id::IdError,
@@ -25,6 +25,12 @@ impl From<SandboxError> for ttrpc::Error {
 
 impl From<IdError> for ttrpc::Error {
     fn from(cause: IdError) -> Self {
+        error(Code::INVALID_ARGUMENT, cause)
+    }
+}
+
+impl From<ResourcesConfigError> for ttrpc::Error {
+    fn from(cause: ResourcesConfigError) -> Self {
         error(Code::INVALID_ARGUMENT, cause)
     }
 }

@@ -21,7 +21,9 @@ use containerd_shim_protos::{
 use tracing::Instrument;
 
 use super::{convert, status::error};
-use crate::{id::Id, process::signal::Signal, resources, sandbox::Sandbox};
+use crate::{
+    bundle::resources::ResourcesConfig, id::Id, process::signal::Signal, resources::metrics, sandbox::Sandbox,
+};
 
 /// The name that containerd before 2.0 asks for.
 pub(crate) const TASK_V2: &str = "containerd.task.v2.Task";
@@ -135,8 +137,10 @@ impl Task for TaskService {
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
-        self.sandbox.view(&container(&request.id)?, "")?;
-        unsupported("update", "this version sets no limits")
+        // Typed as the OCI spec's `LinuxResources`; like containerd's own shims we look at the value only.
+        let json = request.resources.into_option().map(|any| any.value).unwrap_or_default();
+        self.sandbox.update(&container(&request.id)?, &ResourcesConfig::parse(&json)?)?;
+        Ok(Empty::default())
     }
 
     async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {
@@ -149,8 +153,8 @@ impl Task for TaskService {
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
-        let view = self.sandbox.view(&container(&request.id)?, "")?;
-        let stats = resources::metrics(resources::host_cgroups(), view.process.cpu_time())?;
+        let usage = self.sandbox.usage(&container(&request.id)?)?;
+        let stats = metrics::metrics(metrics::host_cgroups(), &usage)?;
         Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
     }
 

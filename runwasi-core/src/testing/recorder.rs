@@ -55,6 +55,7 @@ fn summary(event: &Event) -> String {
         Event::Started { process } => format!("started {}", name(process)),
         Event::Exited { process, exit } => format!("exited {} {}", name(process), exit.status.get()),
         Event::Deleted { process, exit } => format!("deleted {} {}", process.container, exit.status.get()),
+        Event::OutOfMemory { container } => format!("oom {container}"),
         Event::Paused { container } => format!("paused {container}"),
         Event::Resumed { container } => format!("resumed {container}"),
     }

@@ -1,0 +1,215 @@
+//! How much memory the guests of a container have: counted when they ask for it, by the engine, and limited. Made by `container`,
+//! asked by engines through [`Charge`], read by `metrics`.
+//!
+//! It counts what a guest can grow: linear memories, tables and stacks, in bytes of the guest's addresses; a page that was
+//! never touched counts, too. The host's own memory for a guest (its instance, its buffers) does not.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::{
+    events::{Event, Publisher},
+    id::Id,
+};
+
+/// Annotation: what a growth beyond the limit does. `kill`, the default, ends the process with 137 as the kernel would; `refuse`
+/// lets the guest's `memory.grow` fail.
+pub const ON_LIMIT: &str = "io.runwasi.memory.on-limit";
+
+/// A container's memory. Shared by all its processes.
+pub struct Memory {
+    container: Id,
+    publisher: Arc<dyn Publisher>,
+    refuse: bool,
+    /// `u64::MAX` for none.
+    limit: AtomicU64,
+    used: AtomicU64,
+    peak: AtomicU64,
+    /// Growths beyond the limit.
+    failures: AtomicU64,
+    /// Processes ended by one.
+    kills: AtomicU64,
+}
+
+/// What was counted, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUsage {
+    /// Now.
+    pub used: u64,
+    /// At most until now.
+    pub peak: u64,
+    /// The limit, if there is one.
+    pub limit: Option<u64>,
+    /// How many growths went beyond the limit.
+    pub failures: u64,
+    /// How many processes were ended by one.
+    pub kills: u64,
+}
+
+/// A growth beyond the limit of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{wanted} bytes more than the {used} in use are beyond the container's memory limit of {limit}")]
+pub struct BeyondLimit {
+    /// What was asked for, in bytes.
+    pub wanted: u64,
+    /// What the container had.
+    pub used: u64,
+    /// What it may have.
+    pub limit: u64,
+}
+
+impl Memory {
+    /// A container's memory; `None` is no limit.
+    pub(crate) fn new(container: Id, limit: Option<u64>, refuse: bool, publisher: Arc<dyn Publisher>) -> Self {
+        Self {
+            container,
+            publisher,
+            refuse,
+            limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
+            used: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            kills: AtomicU64::new(0),
+        }
+    }
+
+    /// An account for one process; what it has taken goes back when it is dropped.
+    pub fn charge(self: &Arc<Self>) -> Charge {
+        Charge { memory: self.clone(), bytes: 0 }
+    }
+
+    /// Whether a growth beyond the limit shall fail in the guest instead of ending it.
+    pub fn refuses(&self) -> bool {
+        self.refuse
+    }
+
+    /// Counts a process that is being ended by its growth, and tells containerd.
+    pub fn kill(&self) {
+        self.kills.fetch_add(1, Relaxed);
+        self.publisher.publish(Event::OutOfMemory { container: self.container.clone() });
+    }
+
+    /// Sets another limit. What is in use stays, also if it is more.
+    pub(crate) fn set_limit(&self, limit: Option<u64>) {
+        self.limit.store(limit.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// What was counted until now.
+    pub fn usage(&self) -> MemoryUsage {
+        let limit = self.limit.load(Relaxed);
+        MemoryUsage {
+            used: self.used.load(Relaxed),
+            peak: self.peak.load(Relaxed),
+            limit: (limit != u64::MAX).then_some(limit),
+            failures: self.failures.load(Relaxed),
+            kills: self.kills.load(Relaxed),
+        }
+    }
+
+    /// One step, so that two processes that grow at once stay within the limit together.
+    fn take(&self, bytes: u64) -> Result<(), BeyondLimit> {
+        let limit = self.limit.load(Relaxed);
+        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        match self.used.fetch_update(Relaxed, Relaxed, within) {
+            Ok(used) => {
+                self.peak.fetch_max(used + bytes, Relaxed);
+                Ok(())
+            }
+            Err(used) => {
+                self.failures.fetch_add(1, Relaxed);
+                Err(BeyondLimit { wanted: bytes, used, limit })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("container", &self.container).field("usage", &self.usage()).finish()
+    }
+}
+
+/// What one process has taken of its container's memory.
+#[derive(Debug)]
+pub struct Charge {
+    memory: Arc<Memory>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Takes `bytes` more.
+    pub fn take(&mut self, bytes: u64) -> Result<(), BeyondLimit> {
+        self.memory.take(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives back what was taken for nothing.
+    pub fn give_back(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.memory.used.fetch_sub(bytes, Relaxed);
+    }
+
+    /// The container's memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Recorder;
+
+    fn memory(limit: Option<u64>) -> (Arc<Memory>, Recorder) {
+        let recorder = Recorder::default();
+        let id = Id::parse("container id", "c1").unwrap();
+        (Arc::new(Memory::new(id, limit, false, Arc::new(recorder.clone()))), recorder)
+    }
+
+    #[test]
+    fn processes_of_a_container_share_its_limit() {
+        let (memory, _) = memory(Some(100));
+        let (mut one, mut other) = (memory.charge(), memory.charge());
+        one.take(60).unwrap();
+        let beyond = other.take(50).unwrap_err();
+        assert_eq!(beyond, BeyondLimit { wanted: 50, used: 60, limit: 100 });
+        other.take(40).unwrap();
+        assert_eq!(memory.usage(), MemoryUsage { used: 100, peak: 100, limit: Some(100), failures: 1, kills: 0 });
+        drop(one);
+        assert_eq!(memory.usage().used, 40);
+        other.give_back(40);
+        drop(other);
+        assert_eq!((memory.usage().used, memory.usage().peak), (0, 100));
+    }
+
+    #[test]
+    fn a_lower_limit_takes_nothing_away_and_allows_nothing_more() {
+        let (memory, _) = memory(None);
+        let mut charge = memory.charge();
+        charge.take(100).unwrap();
+        memory.set_limit(Some(50));
+        assert!(charge.take(1).is_err());
+        assert_eq!((memory.usage().used, memory.usage().limit), (100, Some(50)));
+        memory.set_limit(None);
+        charge.take(1).unwrap();
+        assert!(charge.take(u64::MAX).is_err(), "more than can be counted");
+    }
+
+    #[test]
+    fn a_kill_is_counted_and_told() {
+        let (memory, recorder) = memory(Some(1));
+        memory.kill();
+        assert_eq!(memory.usage().kills, 1);
+        assert_eq!(recorder.summary(), ["oom c1"]);
+    }
+}
