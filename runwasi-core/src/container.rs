@@ -156,10 +156,8 @@ impl Container {
     ) -> Result<Self, CreateError> {
         let pid = host.network.pid();
         let Prepared { config, files } = prepare(&request, pid, host.bundle_roots.clone()).await?;
-        let (limits, publisher) = (config.resources, host.publisher.clone());
-        let memory =
-            Memory::new(request.id.clone(), limits.memory.and_then(Limit::get), config.refuse_memory, publisher);
-        let memory = Arc::new(memory);
+        let limits = config.resources;
+        let memory = Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
         let stdio = Stdio::open(&request.stdio).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
@@ -187,6 +185,7 @@ impl Container {
             unmounted,
             group: Group::new(host.guests.clone(), &limits),
             execs: Some(execs.clone()),
+            memory: memory.clone(),
             publisher: host.publisher.clone(),
             on_deleted,
         };
@@ -220,6 +219,7 @@ impl Container {
             unmounted: Gone::already(),
             group: self.init.group().sibling(),
             execs: None,
+            memory: self.memory.clone(),
             publisher: host.publisher.clone(),
             on_deleted: Box::new(on_deleted),
         };

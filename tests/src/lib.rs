@@ -51,6 +51,7 @@ pub mod sink;
 mod suite;
 pub mod ticks;
 pub mod traces;
+pub mod usage;
 
 pub use builder::Builder;
 pub use command::{Command, Output};

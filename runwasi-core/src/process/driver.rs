@@ -25,6 +25,7 @@ use crate::{
     events::{Event, Publisher},
     guest::Group,
     instance::{GuestContext, Instance, SignalResponse},
+    resources::memory::Memory,
     shutdown::Tasks,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) group: Group,
     /// The init's: the processes that end with it.
     pub(crate) execs: Option<Arc<Execs>>,
+    /// The container's.
+    pub(crate) memory: Arc<Memory>,
     pub(crate) publisher: Arc<dyn Publisher>,
     /// Runs when the process has been deleted, before the delete is answered: removes it from its container.
     pub(crate) on_deleted: Box<dyn FnOnce() + Send>,
@@ -59,6 +62,7 @@ struct Driver {
     group: Group,
     /// Taken when they have ended.
     execs: Option<Arc<Execs>>,
+    memory: Arc<Memory>,
     publisher: Arc<dyn Publisher>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
@@ -109,6 +113,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         unmounted: parts.unmounted,
         group: parts.group,
         execs: parts.execs,
+        memory: parts.memory,
         publisher: parts.publisher,
         commands,
         status,
@@ -325,6 +330,9 @@ impl Driver {
     async fn stop(&mut self, status: ExitStatus) {
         if let Some(execs) = self.execs.take() {
             execs.end().await;
+        }
+        for _ in 0..self.memory.take_untold() {
+            self.publish(Event::OutOfMemory { container: self.info.container.clone() });
         }
         self.guest = None;
         let exit = Exit::now(status);

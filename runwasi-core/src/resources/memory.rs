@@ -9,19 +9,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::{
-    events::{Event, Publisher},
-    id::Id,
-};
-
 /// Annotation: what a growth beyond the limit does. `kill`, the default, ends the process with 137 as the kernel would; `refuse`
 /// lets the guest's `memory.grow` fail.
 pub const ON_LIMIT: &str = "io.runwasi.memory.on-limit";
 
 /// A container's memory. Shared by all its processes.
+#[derive(Debug)]
 pub struct Memory {
-    container: Id,
-    publisher: Arc<dyn Publisher>,
     refuse: bool,
     /// `u64::MAX` for none.
     limit: AtomicU64,
@@ -31,6 +25,8 @@ pub struct Memory {
     failures: AtomicU64,
     /// Processes ended by one.
     kills: AtomicU64,
+    /// Those that containerd has not been told of.
+    untold: AtomicU64,
 }
 
 /// What was counted, in bytes.
@@ -62,16 +58,15 @@ pub struct BeyondLimit {
 
 impl Memory {
     /// A container's memory; `None` is no limit.
-    pub(crate) fn new(container: Id, limit: Option<u64>, refuse: bool, publisher: Arc<dyn Publisher>) -> Self {
+    pub(crate) fn new(limit: Option<u64>, refuse: bool) -> Self {
         Self {
-            container,
-            publisher,
             refuse,
             limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             kills: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
         }
     }
 
@@ -85,10 +80,15 @@ impl Memory {
         self.refuse
     }
 
-    /// Counts a process that is being ended by its growth, and tells containerd.
+    /// Counts a process that ends because of its growth. Called before it ends: its driver tells containerd.
     pub fn kill(&self) {
         self.kills.fetch_add(1, Relaxed);
-        self.publisher.publish(Event::OutOfMemory { container: self.container.clone() });
+        self.untold.fetch_add(1, Relaxed);
+    }
+
+    /// How many have been counted since the last call.
+    pub(crate) fn take_untold(&self) -> u64 {
+        self.untold.swap(0, Relaxed)
     }
 
     /// Sets another limit. What is in use stays, also if it is more.
@@ -122,12 +122,6 @@ impl Memory {
                 Err(BeyondLimit { wanted: bytes, used, limit })
             }
         }
-    }
-}
-
-impl std::fmt::Debug for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Memory").field("container", &self.container).field("usage", &self.usage()).finish()
     }
 }
 
@@ -168,17 +162,14 @@ impl Drop for Charge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Recorder;
 
-    fn memory(limit: Option<u64>) -> (Arc<Memory>, Recorder) {
-        let recorder = Recorder::default();
-        let id = Id::parse("container id", "c1").unwrap();
-        (Arc::new(Memory::new(id, limit, false, Arc::new(recorder.clone()))), recorder)
+    fn memory(limit: Option<u64>) -> Arc<Memory> {
+        Arc::new(Memory::new(limit, false))
     }
 
     #[test]
     fn processes_of_a_container_share_its_limit() {
-        let (memory, _) = memory(Some(100));
+        let memory = memory(Some(100));
         let (mut one, mut other) = (memory.charge(), memory.charge());
         one.take(60).unwrap();
         let beyond = other.take(50).unwrap_err();
@@ -194,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_lower_limit_takes_nothing_away_and_allows_nothing_more() {
-        let (memory, _) = memory(None);
+        let memory = memory(None);
         let mut charge = memory.charge();
         charge.take(100).unwrap();
         memory.set_limit(Some(50));
@@ -206,10 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_is_counted_and_told() {
-        let (memory, recorder) = memory(Some(1));
+    fn a_kill_is_told_once() {
+        let memory = memory(Some(1));
         memory.kill();
+        assert_eq!((memory.take_untold(), memory.take_untold()), (1, 0));
         assert_eq!(memory.usage().kills, 1);
-        assert_eq!(recorder.summary(), ["oom c1"]);
     }
 }

@@ -26,6 +26,8 @@ usage: wasmtest [COMMAND]
   spin               compute for ever
   count              compute for ever, print a line \"tick N\" now and then
   alloc MIB          allocate, touch every page, print \"done\"
+  try-alloc MIB      ask for memory; print \"done\" or, if there is none, \"refused\"
+  hold MIB           allocate, touch every page, keep it and sleep for ever
   trap               execute the unreachable instruction
   bytes N            write N bytes; byte number i is i modulo 251
   stderr TEXT        print TEXT to standard error
@@ -80,6 +82,8 @@ fn run(args: &[String]) -> Outcome {
         },
         ["count"] => count(),
         ["alloc", mib] => alloc(number("number of MiB", mib)?),
+        ["try-alloc", mib] => try_alloc(number("number of MiB", mib)?),
+        ["hold", mib] => hold(number("number of MiB", mib)?),
         ["trap"] => trap(),
         ["bytes", count] => bytes(number("number of bytes", count)?),
         ["stderr", text] => {
@@ -171,14 +175,37 @@ fn daemon() -> Outcome {
 }
 
 fn alloc(mib: usize) -> Outcome {
-    let size = mib.checked_mul(1 << 20).ok_or("more MiB than addresses")?;
-    let mut memory = vec![0u8; size];
+    std::hint::black_box(&touched(mib)?);
+    line("done")
+}
+
+fn hold(mib: usize) -> Outcome {
+    let memory = touched(mib)?;
+    loop {
+        thread::sleep(Duration::from_secs(1000));
+        std::hint::black_box(&memory);
+    }
+}
+
+fn try_alloc(mib: usize) -> Outcome {
+    let mut memory = Vec::<u8>::new();
+    match memory.try_reserve_exact(size(mib)?) {
+        Ok(()) => line("done"),
+        Err(_) => line("refused"),
+    }
+}
+
+fn size(mib: usize) -> Result<usize, &'static str> {
+    mib.checked_mul(1 << 20).ok_or("more MiB than addresses")
+}
+
+fn touched(mib: usize) -> Result<Vec<u8>, &'static str> {
+    let mut memory = vec![0u8; size(mib)?];
     // Smaller than a wasm page: the host backs the memory with pages of its own, all of which shall be touched.
     for page in memory.chunks_mut(4096) {
         page[0] = 1;
     }
-    std::hint::black_box(&memory);
-    line("done")
+    Ok(memory)
 }
 
 fn trap() -> ! {

@@ -1,0 +1,27 @@
+//! What a container may use, and what is said about it, under a real containerd; run by `make test`.
+
+mod cpu;
+mod memory;
+mod stats;
+
+runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
+    memory:
+        guest_within_its_limit_runs
+        growth_beyond_the_limit_ends_with_137_and_an_oom_event
+        growth_beyond_the_limit_fails_if_the_container_wants_it_so
+        guest_that_begins_with_more_than_its_limit_is_refused
+        init_and_execs_share_the_limit
+        limit_can_be_changed_while_the_guest_runs;
+    cpu:
+        quota_bounds_a_spinner
+        quota_bounds_init_and_exec_together
+        quota_can_be_changed_while_the_guest_runs
+        throttled_guest_is_killed_at_once
+        shares_divide_the_cpus;
+    stats:
+        cpu_of_a_spinner_is_what_the_kernel_counts
+        cpu_of_two_spinners_adds_up
+        memory_and_processes_are_counted
+        stats_answer_after_the_end
+        wrong_updates_are_refused_with_the_field;
+}}
