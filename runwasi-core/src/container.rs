@@ -162,6 +162,7 @@ impl Container {
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let annotations = config.annotations;
+        let identity = config.process.identity.clone();
         let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
@@ -183,7 +184,7 @@ impl Container {
             instance,
             stdio,
             unmounted,
-            group: Group::new(host.guests.clone(), &limits),
+            group: Group::new(host.guests.clone(), &limits, identity),
             execs: Some(execs.clone()),
             memory: memory.clone(),
             publisher: host.publisher.clone(),
@@ -203,6 +204,7 @@ impl Container {
         let init = self.init.info();
         let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
         let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
+        let identity = config.identity.clone();
         let of = Of { annotations: &self.annotations, memory: &self.memory, network: &host.network };
         let spec = of.spec(&info, config, files, &stdio);
         let instance = host.engine.instance(spec).await?;
@@ -217,7 +219,7 @@ impl Container {
             instance,
             stdio,
             unmounted: Gone::already(),
-            group: self.init.group().sibling(),
+            group: self.init.group().sibling(identity),
             execs: None,
             memory: self.memory.clone(),
             publisher: host.publisher.clone(),
@@ -326,6 +328,8 @@ impl Of<'_> {
             args: config.args,
             env: config.env,
             cwd: config.cwd,
+            identity: config.identity,
+            open_files: config.open_files,
             annotations: self.annotations.clone(),
             rootfs: files.rootfs,
             program: files.program,

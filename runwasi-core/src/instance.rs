@@ -15,6 +15,7 @@ use crate::{
     engine::EngineError,
     guest::Group,
     id::Id,
+    identity::Identity,
     image::{self, Artifact, ArtifactError, Program},
     network::Network,
     process::{exit::ExitStatus, signal::Signal},
@@ -64,6 +65,11 @@ pub struct InstanceSpec {
     pub env: Vec<(String, String)>,
     /// Working directory, absolute, known to exist in the root file system.
     pub cwd: PathBuf,
+    /// As whom the guest opens files. If there is one, file calls are to be made by the thread that polls the guest: it is entered
+    /// there. What the engine opens for itself is opened with [`crate::identity::as_host`].
+    pub identity: Option<Arc<Identity>>,
+    /// `RLIMIT_NOFILE`: one more than the highest file descriptor the guest may have.
+    pub open_files: u32,
     /// The container's annotations.
     pub annotations: Arc<HashMap<String, String>>,
     /// The container's root file system and volumes.

@@ -31,6 +31,7 @@ pub mod engine;
 pub mod events;
 pub mod guest;
 pub mod id;
+pub mod identity;
 pub mod image;
 pub mod instance;
 pub mod logging;

@@ -9,7 +9,7 @@ use std::{io, num::NonZero, thread::available_parallelism, time::Duration};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::guest::fair_queue::FairQueue;
+use crate::{guest::fair_queue::FairQueue, identity};
 
 /// A pod that can use more cores at once than this is rare, and idle threads cost every other pod memory.
 const MAX_POD_WORKERS: usize = 4;
@@ -63,6 +63,7 @@ impl GuestRuntime {
             .global_queue_interval(1)
             .thread_keep_alive(KEEP_ALIVE)
             .max_blocking_threads(MAX_BLOCKING)
+            .on_thread_start(identity::prepare_thread)
             .build()?;
         let guests = Guests::new(runtime.handle().clone(), workers);
         Ok(Self { runtime, guests })

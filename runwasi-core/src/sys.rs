@@ -14,11 +14,37 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use crate::identity::Identity;
+
 /// CPU time of the calling thread.
 pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // The kernel's answer is never negative and its nanoseconds are below one second.
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Gives the calling thread a umask of its own (and root and working directories, which nobody here changes).
+pub(crate) fn unshare_file_attributes() -> io::Result<()> {
+    // SAFETY: no code of this process relies on threads sharing a working directory.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::FS) }?)
+}
+
+/// Sets as whom the calling thread opens files. By raw calls: libc's `setgroups` changes all threads. Root's privilege to do so is
+/// kept by every identity, since only the *filesystem* ids change.
+pub(crate) fn set_file_identity(identity: &Identity) {
+    let Identity { uid, gid, groups, umask } = identity;
+    // SAFETY: the pointer and the length are those of one slice; nothing else is passed by reference.
+    let set = unsafe {
+        let set = libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr());
+        libc::syscall(libc::SYS_setfsgid, *gid);
+        libc::syscall(libc::SYS_setfsuid, *uid);
+        libc::syscall(libc::SYS_umask, *umask);
+        // Neither of them reports a failure; a second call tells what is set.
+        let (gid_now, uid_now) = (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1));
+        set == 0 && gid_now == i64::from(*gid) && uid_now == i64::from(*uid)
+    };
+    // Checked before any guest: only root's processes have identities at all. A guest with another's would be an escape.
+    assert!(set, "the kernel does not let root change its own filesystem ids");
 }
 
 /// Sleeps on the calling thread: for programs without a runtime and for the blocking pool, never on a runtime's worker.

@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, resources::memory::BeyondLimit};
+use tokio::sync::RwLock;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, Val};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -24,6 +25,10 @@ use crate::{
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) limits: Limits,
+    /// Its container's: see [`Rootfs::names`](runwasi_core::bundle::rootfs::Rootfs::names).
+    pub(crate) names: Arc<RwLock<()>>,
+    /// One more than the highest file descriptor it may have.
+    pub(crate) open_files: u32,
 }
 
 /// A guest that is ready to run.
@@ -74,7 +79,8 @@ impl WasmtimeInstance {
     fn store(&self) -> Result<Store<Guest>, EngineError> {
         let engine = self.ready.module.engine();
         let limits = Limits::new(self.spec.memory.charge()).map_err(beyond)?;
-        let mut store = Store::new(engine, Guest { wasi: wasi::context(&self.spec)?, limits });
+        let (wasi, names, open_files) = (wasi::context(&self.spec)?, self.spec.rootfs.names(), self.spec.open_files);
+        let mut store = Store::new(engine, Guest { wasi, limits, names, open_files });
         store.limiter(|guest| &mut guest.limits);
         // Yield at the first tick of every poll: nobody computes longer than one quantum.
         store.set_epoch_deadline(1);

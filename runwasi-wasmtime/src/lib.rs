@@ -19,6 +19,7 @@ pub mod epoch;
 mod exit;
 mod instance;
 mod limits;
+mod preview1;
 mod stdio;
 mod wasi;
 mod world;

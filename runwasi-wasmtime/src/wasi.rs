@@ -8,10 +8,10 @@
 
 use std::os::fd::AsRawFd;
 
-use runwasi_core::{EngineError, InstanceSpec};
+use runwasi_core::{EngineError, InstanceSpec, identity::as_host};
 use wasmtime::Linker;
 use wasmtime_wasi::{
-    FsPerms, I32Exit, WasiCtxBuilder,
+    FsPerms, WasiCtxBuilder,
     filesystem::{Descriptor, WasiFilesystemView},
     p0, p1,
     p1::WasiP1Ctx,
@@ -20,6 +20,7 @@ use wasmtime_wasi::{
 
 use crate::{
     instance::Guest,
+    preview1,
     stdio::{Stdin, Stdout},
 };
 
@@ -27,17 +28,15 @@ use crate::{
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     p1::add_to_linker_async(linker, |guest| &mut guest.wasi)?;
     p0::add_to_linker_async(linker, |guest| &mut guest.wasi)?;
-    // The library traps on statuses from 126 on; a container's program may end with any of 256.
-    linker.allow_shadowing(true);
-    for module in ["wasi_snapshot_preview1", "wasi_unstable"] {
-        linker.func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
-    }
-    linker.allow_shadowing(false);
-    Ok(())
+    preview1::link(linker)
 }
 
-/// The context of one run.
+/// The context of one run. The preopens are opened as the host: the guest may see less of them, but has them.
 pub(crate) fn context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
+    as_host(|| build(spec))
+}
+
+fn build(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
     let mut builder = WasiCtxBuilder::new();
     builder.args(&spec.args).envs(&spec.env);
     if spec.env("PWD").is_none() {
@@ -46,6 +45,8 @@ pub(crate) fn context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
     builder.stdin(Stdin(spec.stdio.stdin.clone()));
     builder.stdout(Stdout(spec.stdio.stdout.clone()));
     builder.stderr(Stdout(spec.stdio.stderr.clone()));
+    // On a pool the identity of the poll does not hold. Root has none, and its slow files delay nobody there.
+    builder.allow_blocking_current_thread(spec.identity.is_some());
     for preopen in spec.rootfs.preopens() {
         // The directory is a mount that is in no mount table: its fd is the only way to name it.
         let host = format!("/proc/self/fd/{}", preopen.directory.as_raw_fd());

@@ -1,11 +1,18 @@
 //! `process` of the OCI runtime spec: what a container's init is run with, and what containerd sends for an exec. Used by `config`
 //! and `container`. Untrusted: every field is checked here, and an error names the field.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{PosixRlimitType, Process, User};
 
 use super::config::{Wrong, wrong};
+use crate::identity::{DEFAULT_UMASK, Identity};
+
+/// What containerd gives its containers, and so for those that name none.
+const DEFAULT_OPEN_FILES: u32 = 1024;
+
+/// The kernel's `NGROUPS_MAX`.
+const MAX_GROUPS: usize = 65_536;
 
 /// One process as its specification describes it.
 #[derive(Clone, Debug)]
@@ -16,6 +23,10 @@ pub struct ProcessConfig {
     pub env: Vec<(String, String)>,
     /// Working directory, absolute, without `.` components: they mean nothing and confuse prefix comparisons.
     pub cwd: PathBuf,
+    /// As whom it opens files; `None` for root as it is.
+    pub identity: Option<Arc<Identity>>,
+    /// `RLIMIT_NOFILE`, the soft limit.
+    pub open_files: u32,
 }
 
 /// What is wrong with the process of an exec.
@@ -43,7 +54,13 @@ impl ProcessConfig {
 
     /// Only the pause container of a pod may do without a program.
     pub(super) fn from_spec(process: &Process, needs_program: bool) -> Result<Self, Wrong> {
-        Ok(Self { args: args(process, needs_program)?, env: env(process)?, cwd: cwd(process)? })
+        Ok(Self {
+            args: args(process, needs_program)?,
+            env: env(process)?,
+            cwd: cwd(process)?,
+            identity: identity(process.user())?,
+            open_files: open_files(process),
+        })
     }
 
     /// The value of an environment variable, the last one if it is given twice.
@@ -89,6 +106,37 @@ fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
     Ok(cwd.components().collect())
 }
 
+/// A guest's open files are the host's: without a limit one guest could take all that a node has.
+fn open_files(process: &Process) -> u32 {
+    let limits = process.rlimits().as_deref().unwrap_or_default();
+    let limit = limits.iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
+    limit.map_or(DEFAULT_OPEN_FILES, |limit| u32::try_from(limit.soft()).unwrap_or(u32::MAX))
+}
+
+fn identity(user: &User) -> Result<Option<Arc<Identity>>, Wrong> {
+    let identity = Identity {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask().unwrap_or(DEFAULT_UMASK),
+    };
+    for (field, id) in [("uid", identity.uid), ("gid", identity.gid)] {
+        if id == u32::MAX {
+            return Err(wrong(format!("process.user.{field}"), format!("{id} means no id to the kernel")));
+        }
+    }
+    if identity.groups.len() > MAX_GROUPS || identity.groups.contains(&u32::MAX) {
+        return Err(wrong("process.user.additionalGids", "are too many, or one is no id"));
+    }
+    if identity.umask > 0o777 {
+        return Err(wrong("process.user.umask", format!("{:o} has more than permission bits", identity.umask)));
+    }
+    if identity.is_own() && !rustix::process::geteuid().is_root() {
+        return Err(wrong("process.user", "only root can run guests as somebody"));
+    }
+    Ok(identity.is_own().then(|| Arc::new(identity)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +148,8 @@ mod tests {
             ("[]", "process: "),
             (r#"{"cwd":"/","args":[],"user":{"uid":0,"gid":0}}"#, "process.args: is empty"),
             (r#"{"cwd":"x","args":["/a"],"user":{"uid":0,"gid":0}}"#, "process.cwd: \"x\""),
+            (r#"{"cwd":"/","args":["/a"],"user":{"uid":4294967295,"gid":0}}"#, "process.user.uid: 4294967295"),
+            (r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0,"umask":4096}}"#, "process.user.umask: 10000"),
         ] {
             let error = ProcessConfig::parse(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{json}: {error}");

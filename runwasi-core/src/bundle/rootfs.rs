@@ -24,7 +24,7 @@ use rustix::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use crate::{
     bundle::config::{Config, VolumeConfig},
@@ -54,6 +54,7 @@ pub struct MountConfig {
 pub struct Rootfs {
     /// Taken only in drop.
     mounts: Option<Mounts>,
+    names: Arc<RwLock<()>>,
     gone: watch::Receiver<()>,
 }
 
@@ -170,7 +171,13 @@ impl Rootfs {
         for volume in &config.volumes {
             mounts.add_volume(bundle, volume)?;
         }
-        Ok(Self { mounts: Some(mounts), gone })
+        Ok(Self { mounts: Some(mounts), names: Arc::default(), gone })
+    }
+
+    /// For engines that look at a file before they open it: held for reading from the look to the opening, for writing while a guest
+    /// gives files other names. So no process of the container can put another file in its place.
+    pub fn names(&self) -> Arc<RwLock<()>> {
+        self.names.clone()
     }
 
     /// Tells when the file systems are gone.

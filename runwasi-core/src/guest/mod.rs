@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Everything containerd asks of a running process acts here, once for every engine: members are polled when the
-//! [`fair_queue`] grants them a turn; pause holds the group's lane in it; CPU usage is thread CPU time spent inside `poll`; a kill
+//! [`fair_queue`] grants them a turn, as their user ([`crate::identity`]); pause holds the group's lane in it; CPU usage is thread CPU time spent inside `poll`; a kill
 //! drops the members.
 
 pub mod fair_queue;
@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use self::fair_queue::{DEFAULT_WEIGHT, Lane, RunningTurn, Seat, Throttling};
 use crate::{
     bundle::resources::{Limit, ResourcesConfig},
+    identity::{self, Identity},
     runtime::Guests,
     sys,
 };
@@ -44,6 +45,8 @@ struct Shared {
     container: Arc<Container>,
     /// Its id in the container's lane.
     process: u64,
+    /// As whom its members open files.
+    identity: Option<Arc<Identity>>,
     /// Locked for the length of one spawn, one poll or one abort, never across an await.
     members: Mutex<Members>,
 }
@@ -82,21 +85,21 @@ struct Members {
 
 impl Group {
     /// An empty group of a container of its own, whose members will run among `guests` as `limits` allow.
-    pub fn new(guests: Guests, limits: &ResourcesConfig) -> Self {
+    pub fn new(guests: Guests, limits: &ResourcesConfig, identity: Option<Arc<Identity>>) -> Self {
         let lane = guests.queue().lane(limits.shares.unwrap_or(DEFAULT_WEIGHT));
         lane.set_quota(limits.quota.and_then(Limit::get));
-        Self::within(guests, Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }))
+        Self::within(guests, Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }), identity)
     }
 
     /// An empty group of the same container: it takes its turns from the container's, is paused with it and metered with it.
-    pub fn sibling(&self) -> Self {
-        Self::within(self.shared.guests.clone(), self.shared.container.clone())
+    pub fn sibling(&self, identity: Option<Arc<Identity>>) -> Self {
+        Self::within(self.shared.guests.clone(), self.shared.container.clone(), identity)
     }
 
-    fn within(guests: Guests, container: Arc<Container>) -> Self {
+    fn within(guests: Guests, container: Arc<Container>, identity: Option<Arc<Identity>>) -> Self {
         let members = Mutex::new(Members { set: JoinSet::new(), open: true });
         let process = container.lane.process();
-        Self { shared: Arc::new(Shared { guests, container, process, members }) }
+        Self { shared: Arc::new(Shared { guests, container, process, identity, members }) }
     }
 
     /// Changes what the container may use of the CPU, as far as `limits` speak of it.
@@ -196,6 +199,7 @@ impl<F: Future<Output = ()>> Future for Guest<F> {
         let Self { seat, shared, future } = self.get_mut();
         let Some(turn) = seat.take_turn(cx.waker()) else { return Poll::Pending };
         let waker = seat.waker();
+        identity::enter(shared.identity.as_ref());
         let _meter = Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
         future.as_mut().poll(&mut Context::from_waker(&waker))
     }
@@ -231,7 +235,7 @@ mod tests {
     }
 
     fn limited(limits: &ResourcesConfig) -> Group {
-        Group::new(Guests::new(Handle::current(), 1), limits)
+        Group::new(Guests::new(Handle::current(), 1), limits, None)
     }
 
     #[tokio::test]
@@ -301,7 +305,7 @@ mod tests {
         let quota =
             |time: u64| Some(Limit::Of(Quota { time: Duration::from_millis(time), period: Duration::from_millis(50) }));
         let group = limited(&ResourcesConfig { quota: quota(10), ..Default::default() });
-        let sibling = group.sibling();
+        let sibling = group.sibling(None);
         group.spawn(spin());
         sibling.spawn(spin());
         let used = async |time| {

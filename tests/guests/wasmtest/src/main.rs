@@ -32,6 +32,10 @@ usage: wasmtest [COMMAND]
   bytes N            write N bytes; byte number i is i modulo 251
   stderr TEXT        print TEXT to standard error
   cwd                print the working directory
+  open-many FILE N   open FILE N times, keep all open, print \"A opened, B refused\", sleep for ever
+  link FROM TO       make a hard link
+  rename FROM TO     give another name
+  remove-all DIR     remove a directory and all in it
   ls DIR             print the names in DIR, one a line, sorted
   timer MILLIS COUNT sleep COUNT times, print how long each sleep took in microseconds, on one line
 ";
@@ -91,9 +95,27 @@ fn run(args: &[String]) -> Outcome {
             done()
         }
         ["cwd"] => line(&env::current_dir()?.to_string_lossy()),
+        ["open-many", file, count] => open_many(file, number("count", count)?),
+        ["link", from, to] => named("link", from, fs::hard_link(from, to)),
+        ["rename", from, to] => named("rename", from, fs::rename(from, to)),
+        ["remove-all", directory] => named("remove", directory, fs::remove_dir_all(directory)),
         ["ls", directory] => list(directory),
         ["timer", millis, count] => timer(number("number of milliseconds", millis)?, number("count", count)?),
         _ => Err(Usage(format!("cannot make sense of {words:?}")).into()),
+    }
+}
+
+fn named(what: &str, path: &str, result: io::Result<()>) -> Outcome {
+    result.map_err(|error| format!("{what} {path}: {error}"))?;
+    done()
+}
+
+fn open_many(file: &str, count: usize) -> Outcome {
+    let opened: Vec<_> = (0..count).filter_map(|_| fs::File::open(file).ok()).collect();
+    print(&format!("{} opened, {} refused", opened.len(), count - opened.len()))?;
+    loop {
+        thread::sleep(Duration::from_secs(1000));
+        std::hint::black_box(&opened);
     }
 }
 

@@ -1,0 +1,36 @@
+//! Users, mounts and what a guest must not reach, under a real containerd; run by `make test`.
+
+mod bed;
+mod escape;
+mod identity;
+mod special;
+
+runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
+    identity:
+        files_belong_to_the_containers_user
+        umask_is_the_processes_own
+        files_of_others_are_refused
+        directories_of_others_are_refused_also_below_an_open_one
+        further_groups_open_what_belongs_to_them
+        users_in_a_row_get_nothing_of_each_other;
+    escape:
+        links_of_the_image_lead_nowhere_outside
+        dots_lead_nowhere_outside
+        hard_links_do_not_leave_their_file_system
+        mount_over_a_link_lands_inside;
+    special:
+        devices_of_an_image_are_refused
+        process_has_so_many_files_and_no_more;
+}}
+
+// Native programs have a /proc, wait for FIFOs as long as they like, and know no wrong users: runc asks the kernel.
+runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
+    identity:
+        sleepers_of_other_users_delay_nobody
+        wrong_users_are_named;
+    escape:
+        there_is_no_proc;
+    special:
+        fifo_of_an_image_is_refused_and_holds_no_thread
+        socket_of_an_image_is_refused;
+}}
