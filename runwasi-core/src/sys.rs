@@ -163,9 +163,19 @@ pub struct MountRestriction {
 pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Result<()> {
     let mut set = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, restriction.read_only);
+    set_mount_attributes(fd, set, restriction.recursive)
+}
+
+/// Makes a mount of device nodes, which therefore is not `nodev`, read-only and good for nothing else.
+pub(crate) fn close_devices(fd: impl AsFd) -> io::Result<()> {
+    use MountAttrFlags as Flags;
+    set_mount_attributes(fd, Flags::MOUNT_ATTR_RDONLY | Flags::MOUNT_ATTR_NOSUID | Flags::MOUNT_ATTR_NOEXEC, false)
+}
+
+fn set_mount_attributes(fd: impl AsFd, set: MountAttrFlags, recursive: bool) -> io::Result<()> {
     // Private: what the host mounts below a volume later is not the guest's.
     let attr = MountAttr { attr_set: u64::from(set.bits()), propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    let flags = libc::AT_EMPTY_PATH | if restriction.recursive { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid empty C string, `attr` is a live `mount_attr` whose size is passed, and the fd is
     // borrowed for the call; the kernel writes to none of them.
     let result = unsafe {

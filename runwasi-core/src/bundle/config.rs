@@ -36,7 +36,7 @@ pub struct Config {
     pub root: PathBuf,
     /// Whether the root file system refuses writes.
     pub read_only: bool,
-    /// Bind mounts, in order.
+    /// What is mounted for the guest, in order.
     pub volumes: Vec<VolumeConfig>,
     /// All annotations.
     pub annotations: Arc<HashMap<String, String>>,
@@ -52,17 +52,34 @@ pub struct Config {
     pub refuse_memory: bool,
 }
 
-/// A bind mount of `config.json`.
+/// A mount of `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeConfig {
     /// Path in the guest, absolute.
     pub destination: PathBuf,
-    /// Path on the host, absolute or relative to the bundle.
-    pub source: PathBuf,
+    /// What is mounted.
+    pub source: Source,
     /// Whether it refuses writes.
     pub read_only: bool,
-    /// Whether the mounts below the source come along.
-    pub recursive: bool,
+}
+
+/// What a mount of `config.json` mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A directory or a file of the host.
+    Bind {
+        /// Absolute or relative to the bundle.
+        path: PathBuf,
+        /// Whether the mounts below it come along.
+        recursive: bool,
+    },
+    /// A new file system in memory.
+    Tmpfs {
+        /// The options of `mount(8)`.
+        options: Vec<String>,
+    },
+    /// Our own `/dev`.
+    Devices,
 }
 
 /// The annotation `io.kubernetes.cri.container-type`.
@@ -199,16 +216,15 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(bytes)
 }
 
-/// Keeps the bind mounts. The others (`proc`, `sysfs`, `cgroup`, `mqueue`, `devpts`, tmpfs on system paths) are kernel
-/// interfaces of the host that a guest never gets.
+/// Kernel interfaces of the host that a guest never gets: left out, since every engine's default config lists them.
+const NEVER: [&str; 7] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "devtmpfs"];
+
 fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
     let mut volumes = Vec::new();
     for (i, mount) in mounts.iter().enumerate() {
-        let options = mount.options().as_deref().unwrap_or_default();
+        let options = mount.options().clone().unwrap_or_default();
         let has = |name: &str| options.iter().any(|option| option == name);
-        if mount.typ().as_deref() != Some("bind") && !has("bind") && !has("rbind") {
-            continue;
-        }
+        let kind = mount.typ().as_deref().unwrap_or("none");
         let destination = mount.destination().clone();
         if !destination.is_absolute() {
             return Err(wrong(
@@ -216,8 +232,21 @@ fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
                 format!("{:?} is not absolute", destination.display().to_string()),
             ));
         }
-        let source = mount.source().clone().ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
-        volumes.push(VolumeConfig { destination, source, read_only: has("ro"), recursive: has("rbind") });
+        let read_only = has("ro");
+        let source = if kind == "bind" || has("bind") || has("rbind") {
+            let path = mount.source().clone().ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
+            Source::Bind { path, recursive: has("rbind") }
+        } else if destination == Path::new("/dev") {
+            Source::Devices
+        } else if kind == "tmpfs" && !["/dev", "/proc", "/sys"].iter().any(|system| destination.starts_with(system)) {
+            Source::Tmpfs { options }
+        } else if kind == "tmpfs" || NEVER.contains(&kind) {
+            continue;
+        } else {
+            let reason = format!("{kind:?} is not one of bind, tmpfs, or the system's {NEVER:?}");
+            return Err(wrong(format!("mounts[{i}].type"), reason));
+        };
+        volumes.push(VolumeConfig { destination, source, read_only });
     }
     Ok(volumes)
 }
@@ -343,12 +372,27 @@ mod tests {
     }
 
     #[test]
-    fn only_bind_mounts_become_volumes() {
-        let mounts = r#","mounts":[{"destination":"/proc","type":"proc","source":"proc"},
-            {"destination":"/data","type":"bind","source":"/srv","options":["rbind","ro"]}]"#;
-        let config = load(&minimal(r#""cwd":"/","args":["/a"]"#, mounts)).unwrap();
+    fn mounts_are_kept_replaced_left_out_or_refused() {
+        let with = |mounts: &str| {
+            load(&minimal(r#""cwd":"/","args":["/a"]"#, &format!(r#","mounts":[{mounts}]"#)))
+                .map(|config| config.volumes)
+        };
+        let mounts = r#"{"destination":"/proc","type":"proc","source":"proc"},
+            {"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["nosuid","size=65536k"]},
+            {"destination":"/dev/shm","type":"tmpfs","source":"shm"},
+            {"destination":"/run","type":"tmpfs","source":"tmpfs","options":["size=1m"]},
+            {"destination":"/data","type":"bind","source":"/srv","options":["rbind","ro"]}"#;
         let volume =
-            VolumeConfig { destination: "/data".into(), source: "/srv".into(), read_only: true, recursive: true };
-        assert_eq!(config.volumes, [volume]);
+            |destination: &str, source, read_only| VolumeConfig { destination: destination.into(), source, read_only };
+        let wanted = [
+            volume("/dev", Source::Devices, false),
+            volume("/run", Source::Tmpfs { options: vec!["size=1m".into()] }, false),
+            volume("/data", Source::Bind { path: "/srv".into(), recursive: true }, true),
+        ];
+        assert_eq!(with(mounts).unwrap(), wanted);
+        let error = with(r#"{"destination":"/x","type":"ext4","source":"/dev/vda"}"#).unwrap_err();
+        assert!(error.contains("mounts[0].type: \"ext4\" is not one of bind"), "{error}");
+        let error = with(r#"{"destination":"x","type":"tmpfs","source":"tmpfs"}"#).unwrap_err();
+        assert!(error.contains("mounts[0].destination: \"x\" is not absolute"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 //! streams ([`stdio`]), its processes ([`process`]) and where bundles may lie ([`roots`]). Used by `bootstrap` for grouping and by `container` to prepare an instance.
 
 pub mod config;
+mod mounts;
 pub mod process;
 pub mod resources;
 pub mod rootfs;

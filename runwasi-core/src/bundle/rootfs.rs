@@ -27,7 +27,10 @@ use rustix::{
 use tokio::sync::{RwLock, watch};
 
 use crate::{
-    bundle::config::{Config, VolumeConfig},
+    bundle::{
+        config::{Config, Source, VolumeConfig},
+        mounts,
+    },
     sys::{self, MountRestriction},
 };
 
@@ -111,7 +114,7 @@ pub struct Preopen<'a> {
     pub path: &'a Path,
     /// The directory.
     pub directory: Arc<File>,
-    /// Whether it refuses writes.
+    /// Whether the engine has to refuse writes, because the kernel does not.
     pub read_only: bool,
 }
 
@@ -163,14 +166,25 @@ impl Rootfs {
         };
         // The last one lies on top.
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
-        let restriction = MountRestriction { read_only, recursive: true };
-        restrict(&root, restriction).map_err(directory("root.path", &path))?;
-        let (sender, gone) = watch::channel(());
-        let root = Directory::new(PathBuf::from("/"), root, read_only);
-        let mut mounts = Mounts { directories: vec![root], _gone: sender };
-        for volume in &config.volumes {
-            mounts.add_volume(bundle, volume)?;
+        let restrict_root = |read_only| {
+            restrict(&root, MountRestriction { read_only, recursive: true }).map_err(directory("root.path", &path))
+        };
+        restrict_root(read_only && config.volumes.is_empty())?;
+        // An ordinary user (examples and tests) cannot make file systems.
+        let can_make = rustix::process::geteuid().is_root();
+        let wanted = config.volumes.iter().filter(|volume| can_make || matches!(volume.source, Source::Bind { .. }));
+        let volumes = wanted.map(|volume| Volume::make(bundle, &root, volume));
+        let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+        if read_only && !volumes.is_empty() {
+            // Only now: places for the volumes had to be made.
+            restrict_root(true)?;
         }
+        let others = volumes.into_iter().filter_map(|volume| volume.attach(&root)).collect::<Vec<_>>();
+        let (sender, gone) = watch::channel(());
+        // The kernel refuses writes; an engine that did would refuse those to writable volumes in the tree, too.
+        let mut directories = vec![Directory::new(PathBuf::from("/"), root, read_only && !can_make)];
+        directories.extend(others);
+        let mounts = Mounts { directories, _gone: sender };
         Ok(Self { mounts: Some(mounts), names: Arc::default(), gone })
     }
 
@@ -231,21 +245,68 @@ impl Rootfs {
     }
 }
 
-impl Mounts {
-    fn add_volume(&mut self, bundle: &Path, volume: &VolumeConfig) -> Result<(), RootfsError> {
-        let source = bundle.join(&volume.source);
-        let failed = directory("volume", &source);
-        let metadata = std::fs::metadata(&source).map_err(&failed)?;
-        if !metadata.is_dir() {
-            // WASI can preopen directories only.
-            tracing::warn!(source = %source.display(), "a volume that is a single file is left out");
-            return Ok(());
-        }
-        let directory = clone_tree(&source, volume.recursive).map_err(&failed)?;
-        restrict(&directory, MountRestriction { read_only: volume.read_only, recursive: true }).map_err(&failed)?;
-        self.directories.push(Directory::new(volume.destination.clone(), directory, volume.read_only));
-        Ok(())
+/// A mount of `config.json` on its way into the tree.
+struct Volume<'a> {
+    config: &'a VolumeConfig,
+    mount: OwnedFd,
+    is_directory: bool,
+    /// Where it goes; why there is no such place otherwise.
+    place: io::Result<OwnedFd>,
+}
+
+impl<'a> Volume<'a> {
+    fn make(bundle: &Path, root: &OwnedFd, config: &'a VolumeConfig) -> Result<Self, RootfsError> {
+        let (mount, is_directory) = match &config.source {
+            Source::Devices => (mounts::devices().map_err(directory("our own", Path::new("/dev")))?, true),
+            Source::Tmpfs { options } => {
+                let failed = directory("tmpfs", &config.destination);
+                let tmpfs = mounts::tmpfs(options).map_err(&failed)?;
+                restrict(&tmpfs, MountRestriction { read_only: config.read_only, recursive: true }).map_err(failed)?;
+                (tmpfs, true)
+            }
+            Source::Bind { path, recursive } => bind(&bundle.join(path), *recursive, config.read_only)?,
+        };
+        let place = mounts::place(root, &config.destination, is_directory);
+        Ok(Self { config, mount, is_directory, place })
     }
+
+    /// Puts it into the tree. Where that cannot be, a directory is the answer: the guest is given it beside the tree.
+    fn attach(self, root: &OwnedFd) -> Option<Directory> {
+        let Self { config, mount, is_directory, place } = self;
+        // Found anew: what was mounted since may lie above the place that was made.
+        let place = place.and_then(|_| mounts::place(root, &config.destination, is_directory));
+        let Err(error) = place.and_then(|place| mounts::attach(&mount, place)) else { return None };
+        let path = config.destination.display();
+        if is_directory {
+            tracing::debug!(%path, %error, "not mounted in the tree, given beside it");
+            return Some(Directory::new(config.destination.clone(), mount, config.read_only));
+        }
+        // WASI can preopen directories only.
+        tracing::warn!(%path, %error, "a volume that is a single file is left out");
+        None
+    }
+}
+
+/// A private copy of a directory or file of the host.
+fn bind(source: &Path, recursive: bool, read_only: bool) -> Result<(OwnedFd, bool), RootfsError> {
+    let failed = directory("volume", source);
+    let metadata = std::fs::metadata(source).map_err(&failed)?;
+    let kind = metadata.file_type();
+    if !kind.is_dir() && !kind.is_file() {
+        let reason = "is neither a directory nor a regular file";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
+    }
+    let whole_host = recursive && mounts::holds_interfaces(source);
+    if whole_host {
+        tracing::warn!("the host's root is mounted without the mounts below it: its /proc is no guest's");
+    }
+    let tree = clone_tree(source, recursive && !whole_host).map_err(&failed)?;
+    if mounts::is_interface(&tree).map_err(&failed)? {
+        let reason = "is a kernel interface of the host, which no guest gets";
+        return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+    }
+    restrict(&tree, MountRestriction { read_only, recursive: true }).map_err(&failed)?;
+    Ok((tree, kind.is_dir()))
 }
 
 impl Directory {
@@ -269,9 +330,7 @@ fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     match open_tree(CWD, path, flags) {
         Ok(tree) => Ok(tree),
         // Without CAP_SYS_ADMIN (examples and tests of an ordinary user) the directory itself has to do.
-        Err(rustix::io::Errno::PERM) => {
-            Ok(openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-        }
+        Err(rustix::io::Errno::PERM) => Ok(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
         Err(error) => Err(error.into()),
     }
 }
@@ -368,7 +427,7 @@ fn attach(config: &MountConfig, target: &Path) -> io::Result<()> {
 }
 
 /// The options of `mount(8)` that are flags of `mount(2)`; those that undo a default mean nothing here.
-fn mount_flag(option: &str) -> Option<MountFlags> {
+pub(super) fn mount_flag(option: &str) -> Option<MountFlags> {
     Some(match option {
         "ro" => MountFlags::RDONLY,
         "bind" => MountFlags::BIND,

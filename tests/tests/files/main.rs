@@ -3,6 +3,7 @@
 mod bed;
 mod escape;
 mod identity;
+mod mounts;
 mod special;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
@@ -18,6 +19,13 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         dots_lead_nowhere_outside
         hard_links_do_not_leave_their_file_system
         mount_over_a_link_lands_inside;
+    mounts:
+        read_only_root_refuses_writes_and_volumes_take_them
+        single_files_are_mounted
+        missing_places_are_made
+        volumes_lie_in_the_order_of_the_config
+        tmpfs_holds_what_it_may_and_no_more
+        null_swallows_and_gives_nothing;
     special:
         devices_of_an_image_are_refused
         process_has_so_many_files_and_no_more;
@@ -30,6 +38,11 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
         wrong_users_are_named;
     escape:
         there_is_no_proc;
+    mounts:
+        kernel_interfaces_are_refused
+        host_root_comes_without_its_proc
+        unknown_types_are_named
+        dev_is_our_own_and_small;
     special:
         fifo_of_an_image_is_refused_and_holds_no_thread
         socket_of_an_image_is_refused;

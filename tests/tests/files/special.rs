@@ -25,7 +25,8 @@ pub(crate) fn fifo_of_an_image_is_refused_and_holds_no_thread(c: &mut Containers
         let threads = proc::threads(c.is_running(&id)?.pid)?;
         ensure!(threads < 16, "{threads} threads");
         let start = Instant::now();
-        c.kill(&id, "SIGKILL")?;
+        // `--rm` may be done before containerd has passed the kill's answer on.
+        c.bed.ctr(["task", "kill", "-s", "SIGKILL", &id])?;
         guest.wait()?.status_is(137)?;
         ensure!(start.elapsed() < Duration::from_secs(3), "{:?} to end it", start.elapsed());
     }

@@ -19,6 +19,7 @@ usage: wasmtest [COMMAND]
   sleep SECONDS      sleep; fractions are allowed
   exit CODE          end with this exit code (0 to 255)
   write FILE TEXT    write exactly TEXT to FILE
+  fill FILE KIB      write that many KiB to FILE
   cat [FILE]         copy FILE, or standard input until its end, to standard output
   env                print the environment, one NAME=VALUE a line
   args ...           print all arguments, one a line, the program's name first
@@ -75,6 +76,9 @@ fn run(args: &[String]) -> Outcome {
         ["write", file, text] => {
             fs::write(file, text).map_err(|error| format!("write {file}: {error}"))?;
             done()
+        }
+        ["fill", file, kib] => {
+            named("fill", file, fs::write(file, vec![1; number::<usize>("number of KiB", kib)? << 10]))
         }
         ["cat"] => copy(io::stdin().lock()),
         ["cat", file] => copy(fs::File::open(file).map_err(|error| format!("open {file}: {error}"))?),

@@ -1,0 +1,130 @@
+//! What `config.json` mounts; the cases are listed in `main.rs`.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use runwasi_tests::Containers;
+use serde_json::json;
+
+use crate::bed::Tree;
+
+pub(crate) fn read_only_root_refuses_writes_and_volumes_take_them(c: &mut Containers) -> Result<()> {
+    let mut tree = Tree::new(c)?;
+    tree.bundle.config["root"]["readonly"] = json!(true);
+    tree.run(c, &["write", "/etc/new", "x"])?.status_is(1)?;
+    tree.run(c, &["write", "/data/new", "kept"])?.ok()?;
+    ensure!(fs::read_to_string(tree.volume().join("new"))? == "kept" && !tree.inside("etc/new").exists());
+    Ok(())
+}
+
+pub(crate) fn single_files_are_mounted(c: &mut Containers) -> Result<()> {
+    let tree = Tree::new(c)?;
+    for name in ["hosts", "notes"] {
+        fs::write(tree.outside(name), format!("{name} of the host\n"))?;
+        fs::write(tree.inside("etc").join(name), "of the image\n")?;
+    }
+    let file = |name: &str, option: &str| json!({ "destination": format!("/etc/{name}"), "type": "bind", "source": name, "options": ["rbind", option] });
+    let mut tree = tree.mount(file("hosts", "ro")).mount(file("notes", "rw"));
+    let out = tree.run(c, &["cat", "/etc/hosts"])?.ok()?;
+    ensure!(out.out() == "hosts of the host\n", "{out}");
+    tree.run(c, &["write", "/etc/hosts", "x"])?.status_is(1)?;
+    tree.run(c, &["write", "/etc/notes", "changed"])?.ok()?;
+    ensure!(fs::read_to_string(tree.outside("notes"))? == "changed");
+    ensure!(fs::read_to_string(tree.inside("etc/notes"))? == "of the image\n", "the image's was changed");
+    Ok(())
+}
+
+pub(crate) fn missing_places_are_made(c: &mut Containers) -> Result<()> {
+    let tree = Tree::new(c)?;
+    fs::write(tree.outside("f"), "found")?;
+    fs::create_dir(tree.outside("d"))?;
+    fs::write(tree.outside("d/g"), "found, too")?;
+    let bind =
+        |at: &str, source: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["bind"] });
+    let mut tree = tree.mount(bind("/new/deep/f", "f")).mount(bind("/other/deep/d", "d"));
+    tree.bundle.config["root"]["readonly"] = json!(true);
+    ensure!(tree.run(c, &["cat", "/new/deep/f"])?.ok()?.out() == "found");
+    ensure!(tree.run(c, &["cat", "/other/deep/d/g"])?.ok()?.out() == "found, too");
+    Ok(())
+}
+
+pub(crate) fn volumes_lie_in_the_order_of_the_config(c: &mut Containers) -> Result<()> {
+    let tree = Tree::new(c)?;
+    for name in ["below", "above"] {
+        fs::create_dir(tree.outside(name))?;
+        fs::write(tree.outside(name).join("f"), name)?;
+    }
+    fs::create_dir(tree.outside("below/inner"))?;
+    let bind =
+        |at: &str, source: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["bind"] });
+    let mut tree = tree.mount(bind("/v", "below")).mount(bind("/v/inner", "above"));
+    ensure!(tree.run(c, &["cat", "/v/f"])?.ok()?.out() == "below");
+    ensure!(tree.run(c, &["cat", "/v/inner/f"])?.ok()?.out() == "above");
+    ensure!(!tree.outside("below/inner/f").exists());
+    Ok(())
+}
+
+pub(crate) fn tmpfs_holds_what_it_may_and_no_more(c: &mut Containers) -> Result<()> {
+    let options = ["nosuid", "nodev", "noexec", "mode=1777", "size=1m", "rprivate"];
+    let tmpfs = json!({ "destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": options });
+    let mut tree = Tree::new(c)?.mount(tmpfs);
+    tree.user(json!({ "uid": 1000, "gid": 1000 }));
+    tree.run(c, &["fill", "/run/f", "512"])?.ok()?;
+    let out = tree.run(c, &["fill", "/run/f", "2048"])?.status_is(1)?;
+    ensure!(out.err().contains("/run/f"), "{out}");
+    ensure!(tree.run(c, &["ls", "/run"])?.ok()?.out().is_empty(), "it outlived its container");
+    ensure!(fs::read_dir(tree.inside("run"))?.next().is_none(), "it was written to the image");
+    Ok(())
+}
+
+/// What containerd's own default lists for `/dev`.
+fn with_dev(c: &Containers) -> Result<Tree> {
+    let options = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    Ok(Tree::new(c)?.mount(json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": options })))
+}
+
+pub(crate) fn null_swallows_and_gives_nothing(c: &mut Containers) -> Result<()> {
+    let mut tree = with_dev(c)?;
+    for uid in [0, 1000] {
+        tree.user(json!({ "uid": uid, "gid": uid }));
+        tree.run(c, &["write", "/dev/null", "swallowed"])?.ok()?;
+        ensure!(tree.run(c, &["cat", "/dev/null"])?.ok()?.out().is_empty());
+    }
+    Ok(())
+}
+
+pub(crate) fn dev_is_our_own_and_small(c: &mut Containers) -> Result<()> {
+    let mut tree = with_dev(c)?;
+    let listed = tree.run(c, &["ls", "/dev"])?.ok()?.out();
+    ensure!(listed == "full\nnull\nrandom\nshm\nurandom\nzero\n", "{listed}");
+    tree.run(c, &["write", "/dev/new", "x"])?.status_is(1)?;
+    tree.run(c, &["write", "/dev/full", "x"])?.status_is(1)?;
+    Ok(())
+}
+
+pub(crate) fn kernel_interfaces_are_refused(c: &mut Containers) -> Result<()> {
+    for source in ["/proc", "/proc/sys", "/sys", "/sys/kernel", "/dev/pts"] {
+        let mount = json!({ "destination": "/x", "type": "bind", "source": source, "options": ["rbind", "rw"] });
+        let said = Tree::new(c)?.mount(mount).run(c, &["exit", "0"])?.refused()?;
+        ensure!(said.contains(source) && said.contains("kernel interface"), "{said}");
+    }
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn host_root_comes_without_its_proc(c: &mut Containers) -> Result<()> {
+    let mount = json!({ "destination": "/host", "type": "bind", "source": "/", "options": ["rbind", "ro"] });
+    let mut tree = Tree::new(c)?.mount(mount);
+    ensure!(!tree.run(c, &["cat", "/host/etc/hostname"])?.ok()?.stdout.is_empty());
+    ensure!(tree.run(c, &["ls", "/host/proc"])?.ok()?.out().is_empty(), "the host's /proc is there");
+    Ok(())
+}
+
+pub(crate) fn unknown_types_are_named(c: &mut Containers) -> Result<()> {
+    let mount = json!({ "destination": "/x", "type": "ext4", "source": "/dev/sda", "options": [] });
+    let said = Tree::new(c)?.mount(mount).run(c, &["exit", "0"])?.refused()?;
+    ensure!(said.contains("type: \"ext4\" is not one of"), "{said}");
+    let mount = json!({ "destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["no-such-option"] });
+    let said = Tree::new(c)?.mount(mount).run(c, &["exit", "0"])?.refused()?;
+    ensure!(said.contains("tmpfs /x"), "{said}");
+    c.bed.becomes_clean()
+}
