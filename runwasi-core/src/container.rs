@@ -19,7 +19,7 @@ use crate::{
         resources::{Limit, ResourcesConfig},
         rootfs::{Gone, MountConfig, Rootfs, RootfsError},
         roots::{self, BundleError},
-        stdio::{Stdio, StdioError},
+        stdio::{Owner, Stdio, StdioError},
     },
     engine::{Engine, EngineError},
     events::{Event, Publisher},
@@ -86,6 +86,8 @@ pub struct Host {
     pub tasks: Tasks,
     /// Where bundles may lie; anywhere if none is given.
     pub bundle_roots: Arc<[PathBuf]>,
+    /// The containerd namespace they are in.
+    pub namespace: Id,
     /// The sandbox's network; its pid is the one that containerd is told for every process.
     pub network: Network,
 }
@@ -147,6 +149,17 @@ pub enum ExecError {
     Engine(#[from] EngineError),
 }
 
+impl Host {
+    /// Opens the streams of a process.
+    async fn stdio(&self, container: &Id, paths: &StdioPaths, process: &ProcessConfig) -> Result<Stdio, StdioError> {
+        let stdio = Stdio::open(paths, Owner { container, namespace: &self.namespace, tasks: &self.tasks }).await?;
+        if let (Some(terminal), Some(size)) = (stdio.terminal().upgrade(), process.console_size) {
+            terminal.resize(size).map_err(StdioError::Terminal)?;
+        }
+        Ok(stdio)
+    }
+}
+
 impl Container {
     /// Prepares everything and starts the init's driver. Nothing of the guest runs yet.
     pub(crate) async fn create(
@@ -158,7 +171,7 @@ impl Container {
         let Prepared { config, files } = prepare(&request, pid, host.bundle_roots.clone()).await?;
         let limits = config.resources;
         let memory = Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
-        let stdio = Stdio::open(&request.stdio).await?;
+        let stdio = host.stdio(&request.id, &request.stdio, &config.process).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let annotations = config.annotations;
@@ -200,8 +213,8 @@ impl Container {
         self.init.request(Request::Exec).await.map_err(ExecError::Init)?;
         let config = ProcessConfig::parse(&request.spec)?;
         let (config, files) = self.find(config).await?;
-        let stdio = Stdio::open(&request.stdio).await?;
         let init = self.init.info();
+        let stdio = host.stdio(&init.container, &request.stdio, &config).await?;
         let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
         let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
         let identity = config.identity.clone();

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 pub use crate::container::Host;
 use crate::{
-    bundle::resources::ResourcesConfig,
+    bundle::{resources::ResourcesConfig, stdio::Size},
     container::{Container, CreateError, CreateRequest, ExecError, ExecRequest},
     id::Id,
     process::{Process, ProcessError, exit::Exit, signal::Signal, state::Request},
@@ -177,6 +177,12 @@ impl Sandbox {
     /// Closes a process's stdin.
     pub async fn close_stdin(&self, id: &Id, exec: &str) -> Result<(), SandboxError> {
         self.request(id, &self.view(id, exec)?.process, Request::CloseStdin).await
+    }
+
+    /// Gives a process's terminal, if it has one, another size.
+    pub fn resize(&self, id: &Id, exec: &str, size: Size) -> Result<(), SandboxError> {
+        let process = self.view(id, exec)?.process;
+        process.resize(size).map_err(|source| SandboxError::Process { id: id.clone(), source })
     }
 
     /// Forgets a process that does not run; with the init goes its container.

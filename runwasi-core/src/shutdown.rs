@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const NOTICE: Duration = Duration::from_secs(1);
 
 /// The tasks of one server. All clones speak of the same tasks.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Tasks {
     token: CancellationToken,
     grace_over: CancellationToken,

@@ -1,8 +1,15 @@
 //! The few raw system calls that no crate of ours wraps. What is unsafe of this crate is here.
 
+pub(crate) mod terminal;
+
 use std::{
-    fs, io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
     time::Duration,
 };
 
@@ -13,6 +20,8 @@ use rustix::{
     thread::{UnshareFlags, unshare_unsafe},
     time::{ClockId, clock_gettime},
 };
+
+use tokio::io::unix::AsyncFd;
 
 use crate::identity::Identity;
 
@@ -80,6 +89,30 @@ pub fn fork_with_pid() -> io::Result<Option<Pid>> {
         -1 => Err(io::Error::last_os_error()),
         child => Ok(Pid::from_raw(child)),
     }
+}
+
+/// Starts `command` as a process that is nobody's child: whoever collects the system's orphans waits for its end.
+pub(crate) fn spawn_orphan(mut command: Command) -> io::Result<()> {
+    let fork_again = || {
+        // SAFETY: the process is the new one, of one thread, on its way to `execve`. Neither of the two that go on from here does
+        // anything but that or `_exit`.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(()),
+            // SAFETY: the one in between has nothing to clean up.
+            _ => unsafe { libc::_exit(0) },
+        }
+    };
+    // SAFETY: see above; the closure allocates nothing.
+    unsafe { command.pre_exec(fork_again) };
+    // The one in between, which has left already.
+    command.spawn()?.wait().map(drop)
+}
+
+/// Has the current Tokio runtime watch a file that can be watched: a terminal, a pipe, a socket.
+pub(crate) fn watch(file: File) -> io::Result<AsyncFd<File>> {
+    // SAFETY: a `File` owns its file descriptor, and nobody replaces or closes it in there.
+    Ok(unsafe { AsyncFd::register(file) }?)
 }
 
 /// Gives the calling thread a new network namespace (`unshare(2)`); threads it starts later inherit it.

@@ -185,6 +185,7 @@ impl Daemon {
             guests: self.guests.clone(),
             tasks,
             bundle_roots: self.bundle_roots.clone(),
+            namespace: namespace.clone(),
             network,
         });
         tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");

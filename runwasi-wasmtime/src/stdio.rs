@@ -31,7 +31,7 @@ pub(crate) struct Stdout(pub(crate) Output);
 
 impl IsTerminal for Stdin {
     fn is_terminal(&self) -> bool {
-        false
+        self.0.is_terminal()
     }
 }
 
@@ -97,7 +97,7 @@ impl InputStream for Stdin {
 
 impl IsTerminal for Stdout {
     fn is_terminal(&self) -> bool {
-        false
+        self.0.is_terminal()
     }
 }
 

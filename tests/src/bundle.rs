@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
+use crate::runtime::target_dir;
+
 /// A bundle directory: `config.json`, `rootfs` and whatever a test adds or takes away.
 #[derive(Debug)]
 pub struct Bundle {
@@ -51,6 +53,18 @@ impl Bundle {
     pub fn write_config(&self, bytes: &[u8]) -> Result<()> {
         let file = self.dir.join("config.json");
         fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Puts the guest program, natively and as wasm, into the rootfs.
+    pub fn add_guests(&self) -> Result<()> {
+        let guests = target_dir().join("guests");
+        for (built, name) in [("wasmtest.wasm", "wasmtest.wasm"), ("wasmtest-native", "wasmtest")] {
+            let file = guests.join(built);
+            let to = self.dir.join("rootfs").join(name);
+            fs::copy(&file, to).with_context(|| format!("{} is missing: `make images` builds it", file.display()))?;
+        }
+        fs::create_dir_all(self.dir.join("rootfs/proc"))?;
+        Ok(())
     }
 
     /// Puts a file into the rootfs.

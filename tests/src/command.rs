@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::console::{self, Console};
 use crate::running::Running;
 
 /// Long enough for a loaded 2-core machine, short enough that a hang is reported while one still watches.
@@ -88,6 +89,17 @@ impl Command {
     /// Runs to the end; any exit status is an answer, only a missed deadline or a failed spawn is an error.
     pub fn run(self) -> Result<Output> {
         self.spawn()?.wait()
+    }
+
+    /// Starts in the background, its three streams a terminal's.
+    pub fn spawn_at_terminal(mut self) -> Result<Console> {
+        let (master, slave) = console::open(80, 24)?;
+        let stream = || slave.try_clone().map(Stdio::from).context("terminal");
+        self.inner.stdin(stream()?).stdout(stream()?).stderr(stream()?);
+        let child = self.inner.spawn().with_context(|| format!("cannot run {}", self.line))?;
+        // Also our copies: the terminal's end is seen when nobody has it open.
+        drop(self.inner);
+        Console::new(child, self.line, master, slave, self.deadline)
     }
 
     /// Starts in the background; the deadline counts from here.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::builder::Builder;
 use crate::command::{Command, Output};
+use crate::console::Console;
 use crate::containerd::Containerd;
 use crate::poll::poll_until;
 use crate::runtime::Runtime;
@@ -111,6 +112,11 @@ impl Containers {
     /// Runs the container's own guest once more, attached, with other arguments.
     pub fn exec(&self, id: &str, exec: &str, args: &[&str]) -> Result<Output> {
         self.exec_command(&[], id, exec, &[&[self.runtime.guest()], args].concat()).run()
+    }
+
+    /// `ctr run -t`, its own streams a terminal's.
+    pub fn at_terminal(&self, flags: &[&str], id: &str, args: &[&str]) -> Result<Console> {
+        self.run_command(&[&["-t"], flags].concat(), id, args).spawn_at_terminal()
     }
 
     /// The same in the background.

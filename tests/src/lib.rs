@@ -33,6 +33,7 @@ pub mod bundle;
 pub mod cni;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod containerd;
 pub mod containers;
 pub mod cri;
@@ -55,6 +56,7 @@ pub mod usage;
 
 pub use builder::Builder;
 pub use command::{Command, Output};
+pub use console::Console;
 pub use containerd::Containerd;
 pub use containers::{Containers, check, check_with};
 pub use daemon::Daemon;

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd_shim_protos::api::DeleteResponse;
@@ -16,6 +17,7 @@ use rustix::fs::OFlags;
 use crate::bundle::{self, Bundle};
 use crate::command::{Command, Output};
 use crate::daemon::{Daemon, SOCKET_VARIABLE, Settings, State};
+use crate::poll::poll_until;
 use crate::proc::Shim;
 use crate::runtime::Runtime;
 use crate::shim::{LIMIT, TaskClient};
@@ -167,6 +169,13 @@ impl Player {
     /// Event topics heard so far, in order.
     pub fn topics(&self) -> Vec<String> {
         self.sink.as_ref().map(Sink::topics).unwrap_or_default()
+    }
+
+    /// Waits until these event topics have been heard, in this order and no others: the last may come after the call that made it
+    /// is answered.
+    pub fn hears(&self, wanted: &[&str]) -> Result<()> {
+        let heard = poll_until("event topics", Duration::from_secs(5), || (self.topics() == wanted).then_some(()));
+        heard.with_context(|| format!("{:?} instead of {wanted:?}", self.topics()))
     }
 
     /// What containerd does after a container's end or failed creation: shut the shim down, run its `delete`.

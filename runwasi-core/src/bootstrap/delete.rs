@@ -39,6 +39,8 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     if let Some(path) = dialog::read_address(&invocation.bundle) {
         if socket::is_alive(&path) {
             ended = end_container(&path, invocation)?;
+            // One that was killed this moment still listened.
+            socket::remove_if_dead(&path)?;
         } else {
             socket::remove_if_dead(&path)?;
         }

@@ -63,6 +63,7 @@ fn run<E: Engine>(
             guests: guests.guests().clone(),
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
+            namespace: invocation.namespace.clone(),
             network: Network::of_process(),
         });
         // The sandbox alone keeps it: its events delivered, nothing does.

@@ -5,7 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::{PosixRlimitType, Process, User};
 
-use super::config::{Wrong, wrong};
+use super::{
+    config::{Wrong, wrong},
+    stdio::Size,
+};
 use crate::identity::{DEFAULT_UMASK, Identity};
 
 /// What containerd gives its containers, and so for those that name none.
@@ -27,6 +30,8 @@ pub struct ProcessConfig {
     pub identity: Option<Arc<Identity>>,
     /// `RLIMIT_NOFILE`, the soft limit.
     pub open_files: u32,
+    /// The size its terminal begins with, if it gets one.
+    pub console_size: Option<Size>,
 }
 
 /// What is wrong with the process of an exec.
@@ -60,6 +65,7 @@ impl ProcessConfig {
             cwd: cwd(process)?,
             identity: identity(process.user())?,
             open_files: open_files(process),
+            console_size: process.console_size().and_then(|size| console_size(&size)),
         })
     }
 
@@ -111,6 +117,12 @@ fn open_files(process: &Process) -> u32 {
     let limits = process.rlimits().as_deref().unwrap_or_default();
     let limit = limits.iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
     limit.map_or(DEFAULT_OPEN_FILES, |limit| u32::try_from(limit.soft()).unwrap_or(u32::MAX))
+}
+
+/// A size that is none, 0 by 0, is what clients without a terminal send.
+fn console_size(size: &oci_spec::runtime::Box) -> Option<Size> {
+    let size = Size { columns: u16::try_from(size.width()).ok()?, rows: u16::try_from(size.height()).ok()? };
+    (size.columns > 0 && size.rows > 0).then_some(size)
 }
 
 fn identity(user: &User) -> Result<Option<Arc<Identity>>, Wrong> {

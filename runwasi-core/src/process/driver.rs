@@ -60,6 +60,8 @@ struct Driver {
     guest: Option<(Arc<dyn Instance>, Stdio)>,
     unmounted: Gone,
     group: Group,
+    /// To itself: what is typed at the terminal are commands, too. Weak, or it would ask itself for ever.
+    own_commands: mpsc::WeakSender<Command>,
     /// Taken when they have ended.
     execs: Option<Arc<Execs>>,
     memory: Arc<Memory>,
@@ -106,12 +108,16 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let (status, receiver) = watch::channel(Status { state: State::Created, exit: None });
     let info = parts.info;
-    let process = Process { commands: sender, status: receiver, group: parts.group.clone(), info: info.clone() };
+    let own_commands = sender.downgrade();
+    let terminal = parts.stdio.terminal();
+    let process =
+        Process { commands: sender, status: receiver, group: parts.group.clone(), terminal, info: info.clone() };
     let driver = Driver {
         info: info.clone(),
         guest: Some((parts.instance, parts.stdio)),
         unmounted: parts.unmounted,
         group: parts.group,
+        own_commands,
         execs: parts.execs,
         memory: parts.memory,
         publisher: parts.publisher,
@@ -165,8 +171,8 @@ impl Driver {
         let stdio = self.guest.as_ref().map(|(_, stdio)| stdio);
         let ended = async {
             self.group.ended().await;
-            if let (Some(stdio), false) = (stdio, hurried) {
-                stdio.drained().await;
+            if let Some(stdio) = stdio {
+                stdio.drained(hurried).await;
             }
         };
         tokio::select! {
@@ -207,7 +213,7 @@ impl Driver {
             }
             Request::CloseStdin => {
                 if let Some((_, stdio)) = &self.guest {
-                    stdio.stdin.close();
+                    stdio.close_stdin();
                 }
             }
             Request::Exec | Request::Probe | Request::Delete => {}
@@ -220,7 +226,14 @@ impl Driver {
         let Some((instance, stdio)) = &self.guest else {
             return drop(reply.send(Err(ProcessError::Deleted)));
         };
-        if let Err(error) = stdio.stdin.open() {
+        let commands = self.own_commands.clone();
+        let interrupt = move |signal| {
+            // Whoever types faster than the driver hears has typed it before.
+            let (reply, _) = oneshot::channel();
+            let command = Command { request: Request::Kill(signal), reply };
+            drop(commands.upgrade().map(|commands| commands.try_send(command)));
+        };
+        if let Err(error) = stdio.begin(interrupt) {
             return drop(reply.send(Err(error.into())));
         }
         let (context, ready) = GuestContext::new(self.group.clone());

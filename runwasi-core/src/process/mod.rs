@@ -7,12 +7,15 @@ pub mod exit;
 pub mod signal;
 pub mod state;
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{Arc, Weak},
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    bundle::stdio::StdioError,
+    bundle::stdio::{Size, StdioError, Terminal},
     engine::EngineError,
     guest::Group,
     id::Id,
@@ -30,6 +33,8 @@ pub struct Process {
     /// From the driver; the one truth that `State` and `Wait` both read.
     status: watch::Receiver<Status>,
     group: Group,
+    /// For as long as it has its streams, and if it has one.
+    terminal: Weak<Terminal>,
     info: Arc<Info>,
 }
 
@@ -51,9 +56,9 @@ pub struct Info {
 pub struct StdioPaths {
     /// Path of the FIFO, or empty.
     pub stdin: String,
-    /// Path of the FIFO, or empty.
+    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
     pub stdout: String,
-    /// Path of the FIFO, or empty.
+    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
     pub stderr: String,
     /// Whether a pty was asked for.
     pub terminal: bool,
@@ -80,6 +85,9 @@ pub enum ProcessError {
     /// Its stdin could not be opened.
     #[error(transparent)]
     Stdio(#[from] StdioError),
+    /// Its terminal refuses.
+    #[error("terminal: {0}")]
+    Terminal(#[source] io::Error),
     /// It was killed before it had started.
     #[error("killed while starting")]
     KilledWhileStarting,
@@ -118,6 +126,17 @@ impl Process {
         let mut status = self.status.clone();
         let stopped = status.wait_for(|status| status.exit.is_some()).await.map_err(|_| ProcessError::Deleted)?;
         stopped.exit.ok_or(ProcessError::Deleted)
+    }
+
+    /// Gives its terminal another size. Without a terminal there is nothing to resize; clients do not ask whether there is one.
+    pub(crate) fn resize(&self, size: Size) -> Result<(), ProcessError> {
+        match (self.terminal.upgrade(), self.status().state) {
+            (Some(terminal), _) => terminal.resize(size).map_err(ProcessError::Terminal),
+            (None, state @ State::Stopped) if self.info.stdio.terminal => {
+                Err(Denial::WrongState { verb: "resize", state }.into())
+            }
+            (None, _) => Ok(()),
+        }
     }
 
     /// Its futures.

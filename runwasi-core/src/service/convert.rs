@@ -3,18 +3,22 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::{
-    api::{CreateTaskRequest, DeleteResponse, ExecProcessRequest, StateResponse, Status as WireStatus},
+    api::{
+        CreateTaskRequest, DeleteResponse, ExecProcessRequest, ResizePtyRequest, StateResponse, Status as WireStatus,
+    },
     events::task as wire,
     protobuf::{
         EnumOrUnknown, Message, MessageField,
         well_known_types::{any::Any, timestamp::Timestamp},
     },
     shim::oci::ProcessDetails,
-    ttrpc, types,
+    ttrpc::{self, Code},
+    types,
 };
 
+use super::status::error;
 use crate::{
-    bundle::rootfs::MountConfig,
+    bundle::{rootfs::MountConfig, stdio::Size},
     container::{CreateRequest, ExecRequest},
     events::Event,
     id::Id,
@@ -60,6 +64,14 @@ pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecReq
     let stdio =
         StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
     Ok(ExecRequest { id, spec, stdio })
+}
+
+pub(super) fn size(request: &ResizePtyRequest) -> ttrpc::Result<Size> {
+    let dimension = |what: &str, value: u32| {
+        let wrong = |_| error(Code::INVALID_ARGUMENT, format!("{what} {value} is above 65535"));
+        u16::try_from(value).map_err(wrong)
+    };
+    Ok(Size { columns: dimension("width", request.width)?, rows: dimension("height", request.height)? })
 }
 
 pub(super) fn state_response(view: &View) -> StateResponse {

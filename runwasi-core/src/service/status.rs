@@ -59,7 +59,8 @@ fn exec(cause: &ExecError) -> Code {
 
 fn stdio(cause: &StdioError) -> Code {
     match cause {
-        StdioError::Open { .. } => Code::INVALID_ARGUMENT,
+        StdioError::Open { .. } | StdioError::Address { .. } | StdioError::Logger { .. } => Code::INVALID_ARGUMENT,
+        StdioError::Terminal(_) => Code::UNKNOWN,
         StdioError::Unsupported { .. } => Code::UNIMPLEMENTED,
     }
 }
@@ -89,6 +90,7 @@ fn process(cause: &ProcessError) -> Code {
         ProcessError::Denied(Denial::AlreadyFinished) | ProcessError::Deleted => Code::NOT_FOUND,
         ProcessError::Start(cause) => engine(cause),
         ProcessError::Stdio(cause) => stdio(cause),
+        ProcessError::Terminal(_) => Code::UNKNOWN,
         ProcessError::KilledWhileStarting => Code::ABORTED,
     }
 }

@@ -123,8 +123,8 @@ impl Task for TaskService {
     }
 
     async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> ttrpc::Result<Empty> {
-        // Without a terminal there is nothing to resize; clients resize without asking whether there is one.
-        self.sandbox.view(&container(&request.id)?, &request.exec_id)?;
+        let size = convert::size(&request)?;
+        self.sandbox.resize(&container(&request.id)?, &request.exec_id, size)?;
         Ok(Empty::default())
     }
 

@@ -18,6 +18,7 @@ use crate::{
         BootstrapError,
         socket::{self, Bound},
     },
+    id::Id,
     network::Network,
     process::StdioPaths,
     runtime::{self, GuestRuntime},
@@ -64,6 +65,7 @@ impl Harness {
             guests: guests.guests().clone(),
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
+            namespace: Id::parse("namespace", "harness")?,
             network,
         });
         let serving = server::serve(listener, sandbox.clone());

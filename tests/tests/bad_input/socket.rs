@@ -70,7 +70,7 @@ pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &Player) -> Resu
     // Another player of the same shim, with nobody at the address where events go.
     let away = Player::away(p.runtime())?;
     let bundle = away.bundle("alone", &["/wasmtest.wasm", "exit", "3"])?;
-    super::stdio::guest(&bundle)?;
+    bundle.add_guests()?;
     let client = away.connect("alone", bundle.path())?;
     client.create("alone", bundle.path(), &[])?;
     client.start("alone")?;

@@ -8,20 +8,7 @@ use containerd_shim_protos::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim_protos::ttrpc;
 use runwasi_tests::Player;
 use runwasi_tests::bundle::{Bundle, fifo};
-use runwasi_tests::runtime;
 use runwasi_tests::shim::{LIMIT, TaskClient, reason};
-
-/// Puts the guest program, natively and as wasm, into the bundle's rootfs.
-pub(crate) fn guest(bundle: &Bundle) -> Result<()> {
-    let guests = runtime::target_dir().join("guests");
-    for (built, name) in [("wasmtest.wasm", "wasmtest.wasm"), ("wasmtest-native", "wasmtest")] {
-        let file = guests.join(built);
-        let to = bundle.path().join("rootfs").join(name);
-        std::fs::copy(&file, to).with_context(|| format!("{} is missing: `make images` builds it", file.display()))?;
-    }
-    std::fs::create_dir_all(bundle.path().join("rootfs/proc"))?;
-    Ok(())
-}
 
 /// `Create` with stdout at `stdout`.
 fn create(client: &TaskClient, id: &str, bundle: &Bundle, stdout: &Path) -> Result<CreateTaskResponse, ttrpc::Error> {
@@ -34,7 +21,7 @@ fn create(client: &TaskClient, id: &str, bundle: &Bundle, stdout: &Path) -> Resu
 
 pub(crate) fn unread_output_does_not_outlive_a_kill(p: &Player) -> Result<()> {
     let bundle = p.bundle("mute", &[p.runtime().guest(), "bytes", "1000000"])?;
-    guest(&bundle)?;
+    bundle.add_guests()?;
     let client = p.connect("mute", bundle.path())?;
     let stdout = p.dir().join("out");
     fifo(&stdout)?;
@@ -51,7 +38,7 @@ pub(crate) fn unread_output_does_not_outlive_a_kill(p: &Player) -> Result<()> {
 
 pub(crate) fn little_unread_output_does_not_delay_the_exit(p: &Player) -> Result<()> {
     let bundle = p.bundle("quiet", &[p.runtime().guest(), "echo", "x"])?;
-    guest(&bundle)?;
+    bundle.add_guests()?;
     let client = p.connect("quiet", bundle.path())?;
     let stdout = p.dir().join("out");
     fifo(&stdout)?;
@@ -68,7 +55,7 @@ pub(crate) fn little_unread_output_does_not_delay_the_exit(p: &Player) -> Result
 
 pub(crate) fn missing_fifo_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("pipeless", &[p.runtime().guest(), "echo", "x"])?;
-    guest(&bundle)?;
+    bundle.add_guests()?;
     let client = p.connect("pipeless", bundle.path())?;
     let stdout = p.dir().join("nowhere/out");
     let error = create(&client, "pipeless", &bundle, &stdout).err().context("created")?;

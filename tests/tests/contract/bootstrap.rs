@@ -105,8 +105,7 @@ fn options_on_stdin_are_answered_with_a_plain_address() {
 /// A bundle with the guest and a `log` FIFO in it.
 fn bundle(p: &Player, id: &str) -> Result<Bundle> {
     let bundle = p.bundle(id, &[p.runtime().guest(), "exit", "5"])?;
-    let guest = runwasi_tests::runtime::target_dir().join("guests/wasmtest.wasm");
-    bundle.file("wasmtest.wasm", fs::read(&guest).with_context(|| format!("{}: `make images`", guest.display()))?)?;
+    bundle.add_guests()?;
     bundle::fifo(&bundle.path().join("log"))?;
     Ok(bundle)
 }
@@ -121,7 +120,5 @@ fn life(p: &Player, address: &str, id: &str, bundle: &Bundle) -> Result<()> {
     client.delete(id)?;
     p.finish(&client, id, bundle.path())?;
     p.becomes_clean()?;
-    let wanted = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"];
-    ensure!(p.topics() == wanted, "{:?}", p.topics());
-    Ok(())
+    p.hears(&["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"])
 }

@@ -5,7 +5,7 @@
 use std::env;
 use std::error::Error;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,6 +38,7 @@ usage: wasmtest [COMMAND]
   rename FROM TO     give another name
   remove-all DIR     remove a directory and all in it
   ls DIR             print the names in DIR, one a line, sorted
+  tty                print which of the three streams are terminals
   timer MILLIS COUNT sleep COUNT times, print how long each sleep took in microseconds, on one line
 ";
 
@@ -104,6 +105,7 @@ fn run(args: &[String]) -> Outcome {
         ["rename", from, to] => named("rename", from, fs::rename(from, to)),
         ["remove-all", directory] => named("remove", directory, fs::remove_dir_all(directory)),
         ["ls", directory] => list(directory),
+        ["tty"] => terminals(),
         ["timer", millis, count] => timer(number("number of milliseconds", millis)?, number("count", count)?),
         _ => Err(Usage(format!("cannot make sense of {words:?}")).into()),
     }
@@ -121,6 +123,12 @@ fn open_many(file: &str, count: usize) -> Outcome {
         thread::sleep(Duration::from_secs(1000));
         std::hint::black_box(&opened);
     }
+}
+
+fn terminals() -> Outcome {
+    let [stdin, stdout, stderr] =
+        [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
+    line(&format!("stdin {stdin}, stdout {stdout}, stderr {stderr}"))
 }
 
 fn done() -> Outcome {

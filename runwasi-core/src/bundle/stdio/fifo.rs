@@ -1,4 +1,4 @@
-//! A process's standard streams: containerd's FIFOs as non-blocking pipes. Made by `container`, used by instances.
+//! Streams that are FIFOs of containerd's, as non-blocking pipes. Used by the parent module.
 //!
 //! Every FIFO is opened so that the open never waits and a reader or writer may be absent, slow, gone or come back:
 //!
@@ -6,7 +6,7 @@
 //!   and a later `attach` finds what is still in the pipe. A full pipe makes the guest wait, not its thread.
 //! * But what is in a FIFO is lost with its last fd, and clients open their end on the side: after we have written and
 //!   left, or in a thread that is cancelled when they hear of the exit. So before the guest runs we wait, for a bounded
-//!   time, until a reader is there ([`Stdio::open`]), and before its end is told until it has read ([`Stdio::drained`]).
+//!   time, until a reader is there ([`Output::open`]), and before its end is told until it has read ([`Output::drained`]).
 //! * The stdin FIFO is opened for reading, and for writing, too, until `CloseIO`: its end is only seen when
 //!   containerd says so and every other writer is gone. `containerd-shim-runc-v2` does the same.
 
@@ -27,74 +27,12 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use crate::{process::StdioPaths, sys};
+use super::StdioError;
+use crate::sys;
 
-/// How long a reader of the output may be late. Clients open their end before or while they ask for the container.
-const READER_PATIENCE: Duration = Duration::from_secs(1);
 const READER_POLL: Duration = Duration::from_millis(1);
-/// How long a reader that is there may take to begin. Afterwards what it has not read is its own affair.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Looks at the pipe without a pause in between: a reader that waits already needs less than a timer would.
 const DRAIN_SPINS: u32 = 50;
-
-/// The three streams of a process. Clones speak of the same streams; the FIFOs are closed with the last clone.
-#[derive(Clone, Debug, Default)]
-pub struct Stdio {
-    /// What the guest reads.
-    pub stdin: Input,
-    /// What the guest prints.
-    pub stdout: Output,
-    /// What the guest complains about.
-    pub stderr: Output,
-}
-
-/// Why a stream could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum StdioError {
-    /// The path cannot be opened as a FIFO.
-    #[error("{stream} {}: {source}", path.display())]
-    Open {
-        /// stdin, stdout or stderr.
-        stream: &'static str,
-        /// The path containerd gave.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The stream is of a kind that is not supported.
-    #[error("{what} is not supported: {why}")]
-    Unsupported {
-        /// What was asked for.
-        what: String,
-        /// Why not.
-        why: &'static str,
-    },
-}
-
-impl Stdio {
-    /// Opens what containerd asked for, stdin excepted, on the Tokio runtime whose reactor is to watch the pipes. Waits up to a
-    /// second for readers of the output.
-    pub async fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
-        if paths.terminal {
-            return Err(StdioError::Unsupported {
-                what: "a terminal".into(),
-                why: "this version gives guests pipes only",
-            });
-        }
-        let stdin = Input::find(&paths.stdin)?;
-        let deadline = Instant::now() + READER_PATIENCE;
-        let stdout = Output::open("stdout", &paths.stdout, deadline).await?;
-        let stderr = Output::open("stderr", &paths.stderr, deadline).await?;
-        Ok(Self { stdin, stdout, stderr })
-    }
-
-    /// Waits until whoever reads the output has begun to. Returns at once where nobody reads or nothing was written.
-    pub async fn drained(&self) {
-        let deadline = Instant::now() + DRAIN_PATIENCE;
-        self.stdout.drained(deadline).await;
-        self.stderr.drained(deadline).await;
-    }
-}
 
 /// A stream the guest reads. Without a FIFO it is at its end from the start.
 #[derive(Clone, Debug, Default)]
@@ -117,10 +55,13 @@ enum Writer {
 }
 
 impl Input {
-    fn find(path: &str) -> Result<Self, StdioError> {
-        let Some(path) = fifo_path("stdin", path)? else {
-            return Ok(Self::default());
-        };
+    /// Whether there is no FIFO.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Looks whether there is one; it is not opened.
+    pub(super) fn find(path: &Path) -> Result<Self, StdioError> {
         let open = |source| StdioError::Open { stream: "stdin", path: path.to_owned(), source };
         if !std::fs::metadata(path).map_err(open)?.file_type().is_fifo() {
             return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "is not a FIFO")));
@@ -129,9 +70,8 @@ impl Input {
         Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer }))))
     }
 
-    /// Opens the FIFO, at the start of the process and not before: from then on a client gets rid of its bytes, and one that has no
-    /// more to say closes stdin. `ctr` forgets to, if it is done before its `Create` or `Exec` has been answered.
-    pub(crate) fn open(&self) -> Result<(), StdioError> {
+    /// Opens the FIFO.
+    pub(super) fn open(&self) -> Result<(), StdioError> {
         let Some(pipe) = &self.0 else { return Ok(()) };
         let open = |source| StdioError::Open { stream: "stdin", path: pipe.path.clone(), source };
         let receiver = pipe::OpenOptions::new().open_receiver(&pipe.path).map_err(open)?;
@@ -149,37 +89,23 @@ impl Input {
         pipe.receiver.get().map(Some).ok_or_else(|| io::Error::other("stdin is not open before the start"))
     }
 
-    /// Reads at least one byte into `buffer`; 0 is the end.
-    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            self.readable().await?;
-            match self.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
-    }
-
-    /// Reads what is there; 0 is the end, `WouldBlock` means: wait for [`Input::readable`].
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.receiver()?.map_or(Ok(0), |receiver| receiver.try_read(buffer))
     }
 
-    /// Waits until `try_read` may succeed.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub(super) async fn readable(&self) -> io::Result<()> {
         match self.receiver()? {
             Some(receiver) => receiver.readable().await,
             None => Ok(()),
         }
     }
 
-    /// As `readable`, for hand-written polls; only the last caller is woken.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.receiver()?.map_or(Poll::Ready(Ok(())), |receiver| receiver.poll_read_ready(cx))
     }
 
     /// `CloseIO`: the end comes once every other writer is gone, too.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         if let Some(pipe) = &self.0 {
             *pipe.writer.lock().unwrap_or_else(PoisonError::into_inner) = Writer::Closed;
         }
@@ -202,10 +128,8 @@ struct OutputPipe {
 }
 
 impl Output {
-    async fn open(stream: &'static str, path: &str, deadline: Instant) -> Result<Self, StdioError> {
-        let Some(path) = fifo_path(stream, path)? else {
-            return Ok(Self::default());
-        };
+    /// Opens the FIFO, and waits until the deadline for a reader.
+    pub(super) async fn open(stream: &'static str, path: &Path, deadline: Instant) -> Result<Self, StdioError> {
         let failed = |source| StdioError::Open { stream, path: path.to_owned(), source };
         let early = wait_for_reader(path, deadline).await.map_err(failed)?;
         let reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
@@ -213,44 +137,38 @@ impl Output {
             Some(sender) => sender,
             None => pipe::OpenOptions::new().open_sender(path).map_err(failed)?,
         };
+        Ok(Self::of(sender, Some(reader)))
+    }
+
+    /// Takes over a pipe whose reader is there already.
+    pub(super) fn pipe(sender: pipe::Sender) -> Self {
+        Self::of(sender, None)
+    }
+
+    fn of(sender: pipe::Sender, reader: Option<File>) -> Self {
         let (proven, written) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self(Some(Arc::new(OutputPipe { sender, reader: Mutex::new(Some(reader)), proven, written }))))
+        Self(Some(Arc::new(OutputPipe { sender, reader: Mutex::new(reader), proven, written })))
     }
 
-    /// Writes all of `bytes` to the pipe, waiting for the reader as often as needed. Nothing is buffered here: what is
-    /// written has left the guest for good, and nothing has to be flushed at its end.
-    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.try_write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what the pipe takes now; `WouldBlock` means: wait for [`Output::writable`].
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
     }
 
-    async fn drained(&self, deadline: Instant) {
+    /// Waits until a reader that is there has begun.
+    pub(super) async fn drained(&self, deadline: Instant) {
         if let Some(pipe) = &self.0 {
             pipe.drained(deadline).await;
         }
     }
 
-    /// Waits until `try_write` may succeed.
-    pub async fn writable(&self) -> io::Result<()> {
+    pub(super) async fn writable(&self) -> io::Result<()> {
         match &self.0 {
             Some(pipe) => pipe.sender.writable().await,
             None => Ok(()),
         }
     }
 
-    /// As `writable`, for hand-written polls; only the last caller is woken.
-    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.as_ref().map_or(Poll::Ready(Ok(())), |pipe| pipe.sender.poll_write_ready(cx))
     }
 }
@@ -263,6 +181,13 @@ impl OutputPipe {
             // tokio's, which has not heard of the pipe yet.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.proven.fetch_or(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            // Only a logger can go: of a FIFO we are a reader ourselves. Its end is no reason to end its container.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                if !self.proven.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("a logger is gone: what its container prints is lost");
+                }
+                return Ok(bytes.len());
             }
             _ => self.written.store(true, Ordering::Relaxed),
         }
@@ -308,18 +233,6 @@ async fn wait_for_reader(path: &Path, deadline: Instant) -> io::Result<Option<pi
     }
 }
 
-/// The path of a FIFO; `None` for no stream.
-fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<Option<&'a Path>, StdioError> {
-    if path.is_empty() || path == "/dev/null" {
-        return Ok(None);
-    }
-    if let Some((scheme, _)) = path.split_once("://") {
-        let what = format!("{stream} {scheme}://");
-        return Err(StdioError::Unsupported { what, why: "this version writes to FIFOs only" });
-    }
-    Ok(Some(Path::new(path)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -327,7 +240,11 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tokio::time::timeout;
 
-    use super::*;
+    use super::{
+        super::{Owner, Stdio},
+        *,
+    };
+    use crate::{id::Id, process::StdioPaths, shutdown::Tasks};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -337,14 +254,17 @@ mod tests {
         path.to_str().unwrap().to_owned()
     }
 
-    fn paths(stdin: String, stdout: String) -> StdioPaths {
-        StdioPaths { stdin, stdout, ..StdioPaths::default() }
+    async fn open(stdin: String, stdout: String) -> Result<Stdio, StdioError> {
+        let paths = StdioPaths { stdin, stdout, ..StdioPaths::default() };
+        let id = Id::parse("id", "test").unwrap();
+        let tasks = Tasks::new(SOON);
+        Stdio::open(&paths, Owner { container: &id, namespace: &id, tasks: &tasks }).await
     }
 
     #[tokio::test]
     async fn opening_a_fifo_that_nobody_reads_does_not_wait() {
         let directory = tempfile::tempdir().unwrap();
-        let stdio = Stdio::open(&paths(fifo(&directory, "in"), fifo(&directory, "out"))).await.unwrap();
+        let stdio = open(fifo(&directory, "in"), fifo(&directory, "out")).await.unwrap();
         timeout(SOON, stdio.stdout.write_all(b"kept for a later reader")).await.unwrap().unwrap();
     }
 
@@ -354,7 +274,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "out");
         let writing = async {
-            let stdio = Stdio::open(&paths(String::new(), path.clone())).await.unwrap();
+            let stdio = open(String::new(), path.clone()).await.unwrap();
             stdio.stdout.write_all(b"all of it").await.unwrap();
         };
         let reading = async {
@@ -372,22 +292,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "out");
         let mut reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
-        let stdio = Stdio::open(&paths(String::new(), path.clone())).await.unwrap();
+        let stdio = open(String::new(), path.clone()).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
-        assert!(timeout(Duration::from_millis(100), stdio.drained()).await.is_err(), "nobody has read yet");
+        assert!(timeout(Duration::from_millis(100), stdio.drained(false)).await.is_err(), "nobody has read yet");
         let mut read = [0; 6];
         reader.read_exact(&mut read).unwrap();
-        timeout(SOON, stdio.drained()).await.unwrap();
+        timeout(SOON, stdio.drained(false)).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
         drop(reader);
-        timeout(Duration::from_millis(100), stdio.drained()).await.unwrap();
+        timeout(Duration::from_millis(100), stdio.drained(false)).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_full_pipe_waits_and_goes_on_when_somebody_reads() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "out");
-        let stdio = Stdio::open(&paths(String::new(), path.clone())).await.unwrap();
+        let stdio = open(String::new(), path.clone()).await.unwrap();
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[0]).collect();
         let write = stdio.stdout.write_all(&bytes);
         tokio::pin!(write);
@@ -406,10 +326,10 @@ mod tests {
     async fn stdin_ends_when_it_is_closed_and_its_writers_are_gone() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "in");
-        let stdio = Stdio::open(&paths(path.clone(), String::new())).await.unwrap();
+        let stdio = open(path.clone(), String::new()).await.unwrap();
         let early = pipe::OpenOptions::new().open_sender(&path).unwrap_err();
         assert_eq!(early.raw_os_error(), Some(libc::ENXIO), "nobody reads before the start");
-        stdio.stdin.open().unwrap();
+        stdio.begin(drop).unwrap();
         let writer = pipe::OpenOptions::new().open_sender(&path).unwrap();
         writer.writable().await.unwrap();
         writer.try_write(b"abc").unwrap();
@@ -417,7 +337,7 @@ mod tests {
         let mut buffer = [0; 8];
         assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 3);
         assert!(timeout(Duration::from_millis(50), stdio.stdin.read(&mut buffer)).await.is_err());
-        stdio.stdin.close();
+        stdio.close_stdin();
         assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
     }
 
@@ -426,8 +346,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
-        for path in [file.to_str().unwrap(), "/nonexistent/fifo", "binary:///bin/logger"] {
-            let error = Stdio::open(&paths(String::new(), path.into())).await.unwrap_err().to_string();
+        for path in [file.to_str().unwrap(), "/nonexistent/fifo"] {
+            let error = open(String::new(), path.into()).await.unwrap_err().to_string();
             assert!(error.contains("stdout"), "{error}");
         }
     }

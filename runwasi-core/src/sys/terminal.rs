@@ -1,0 +1,84 @@
+//! Terminals: the requests of `ioctl_tty(2)` that `bundle::stdio::terminal` makes.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd},
+        unix::fs::OpenOptionsExt,
+    },
+};
+
+use crate::process::signal::Signal;
+
+/// A new terminal, master and slave, both non-blocking. It becomes nobody's controlling terminal.
+pub(crate) fn open() -> io::Result<(File, File)> {
+    let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
+    let master = File::options().read(true).write(true).custom_flags(flags).open("/dev/ptmx")?;
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the request reads one int, which lives.
+    if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // By its master and not by a path: `/dev/pts` of our mount namespace need not be the one it is in (Linux 4.13).
+    let flags = flags | libc::O_RDWR | libc::O_CLOEXEC;
+    // SAFETY: the request takes the flags of `open(2)` and answers with a new file descriptor.
+    match unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: it is new, so it is ours alone.
+        slave => Ok((master, unsafe { File::from_raw_fd(slave) })),
+    }
+}
+
+/// Gives a terminal its size.
+pub(crate) fn set_size(terminal: impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request reads one `winsize`, which lives.
+    match unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// A terminal's columns and rows.
+#[cfg(test)]
+pub(crate) fn size(terminal: impl AsFd) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request writes one `winsize`, which lives.
+    match unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok((size.ws_col, size.ws_row)),
+    }
+}
+
+/// The keys that mean something to a terminal's line discipline.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys {
+    /// The end of the input: ^D.
+    pub(crate) end: u8,
+    interrupt: u8,
+    quit: u8,
+}
+
+impl Keys {
+    /// The signal that a key gives, if any.
+    pub(crate) fn signal(&self, key: u8) -> Option<Signal> {
+        match key {
+            key if key == self.interrupt => Signal::new(libc::SIGINT.unsigned_abs()),
+            key if key == self.quit => Signal::new(libc::SIGQUIT.unsigned_abs()),
+            _ => None,
+        }
+    }
+}
+
+/// The keys of the terminal whose master this is. A guest has no way to change them.
+pub(crate) fn keys(master: impl AsFd) -> io::Result<Keys> {
+    // SAFETY: `termios` is plain data, for which zeroes are valid.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: `settings` lives, and the call fills it.
+    if unsafe { libc::tcgetattr(master.as_fd().as_raw_fd(), &raw mut settings) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    let key = |index: usize| settings.c_cc[index];
+    Ok(Keys { end: key(libc::VEOF), interrupt: key(libc::VINTR), quit: key(libc::VQUIT) })
+}
