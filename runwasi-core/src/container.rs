@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     bundle::{
         config::{Config, ConfigError, ContainerKind},
+        hooks::{self, ContainerState, HookError, HooksConfig},
         process::{ProcessConfig, ProcessConfigError},
         resources::{Limit, ResourcesConfig},
         rootfs::{Gone, MountConfig, Rootfs, RootfsError},
@@ -69,6 +70,7 @@ pub struct Container {
     execs: Arc<Execs>,
     annotations: Arc<HashMap<String, String>>,
     memory: Arc<Memory>,
+    hooks: Option<Arc<HooksConfig>>,
     /// Held by the processes: the file systems go with the last of them.
     rootfs: Weak<Rootfs>,
 }
@@ -107,6 +109,9 @@ pub enum CreateError {
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A hook refuses.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The bundle does not lie where bundles may.
     #[error(transparent)]
     Place(#[from] BundleError),
@@ -185,6 +190,11 @@ impl Container {
                 host.engine.instance(spec).await?
             }
         };
+        let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
+        if let Some(hooks) = hooks.clone() {
+            let state = ContainerState::new(info.container.as_str(), pid, &request.bundle, &annotations);
+            run_hooks(move || hooks.create(state)).await?;
+        }
         let created = Event::Created {
             process: info.clone(),
             bundle: request.bundle.display().to_string(),
@@ -204,7 +214,24 @@ impl Container {
             on_deleted,
         };
         let init = driver::spawn(parts, &host.tasks);
-        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, rootfs })
+        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, hooks, rootfs })
+    }
+
+    /// Runs the hooks that follow the init's start.
+    pub(crate) async fn started(&self) -> Result<(), HookError> {
+        let Some(hooks) = self.hooks.clone() else { return Ok(()) };
+        let init = self.init.info();
+        let state = ContainerState::new(init.container.as_str(), init.pid, &self.bundle, &self.annotations);
+        run_hooks(move || hooks.started(state)).await
+    }
+
+    /// Runs the hooks that follow the init's deletion.
+    pub(crate) async fn deleted(&self) {
+        if self.hooks.is_some() {
+            let bundle = self.bundle.clone();
+            // An error: the process is ending. Whoever deletes the bundle runs them then.
+            let _ = spawn_blocking(move || hooks::stopped(&bundle, None)).await;
+        }
     }
 
     /// Prepares a further process. Nothing of its guest runs yet. Dropping the future undoes what was done.
@@ -281,6 +308,16 @@ impl Container {
         };
         let lost = |error: tokio::task::JoinError| EngineError::Failed(error.to_string());
         spawn_blocking(blocking).await.map_err(lost)?
+    }
+}
+
+/// Off the runtime's workers. Should the caller go away, they run to their end.
+async fn run_hooks(run: impl FnOnce() -> Result<(), HookError> + Send + 'static) -> Result<(), HookError> {
+    match spawn_blocking(run).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is going, and this future with it.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 pub use crate::container::Host;
 use crate::{
-    bundle::{resources::ResourcesConfig, stdio::Size},
+    bundle::{hooks::HookError, resources::ResourcesConfig, stdio::Size},
     container::{Container, CreateError, CreateRequest, ExecError, ExecRequest},
     id::Id,
     process::{Process, ProcessError, exit::Exit, signal::Signal, state::Request},
@@ -80,6 +80,14 @@ pub enum SandboxError {
         /// Why.
         source: Box<ExecError>,
     },
+    /// A hook that follows its start failed.
+    #[error("container {id}: {source}")]
+    Hook {
+        /// The container's id.
+        id: Id,
+        /// Which, and why.
+        source: HookError,
+    },
     /// The process refused or failed.
     #[error("container {id}: {source}")]
     Process {
@@ -144,7 +152,20 @@ impl Sandbox {
             self.request(id, &self.view(id, "")?.process, Request::Exec).await?;
         }
         self.request(id, &view.process, Request::Start).await?;
+        if exec.is_empty() {
+            self.started(id).await?;
+        }
         Ok(view.process.info().pid)
+    }
+
+    /// The hooks that follow the start of a container; if one of them fails, so does the container.
+    async fn started(&self, id: &Id) -> Result<(), SandboxError> {
+        // It may have been deleted meanwhile.
+        let Ok(container) = self.container(id) else { return Ok(()) };
+        let Err(source) = container.started().await else { return Ok(()) };
+        // One that has ended needs no signal.
+        let _ = container.init.request(Request::Kill(Signal::KILL)).await;
+        Err(SandboxError::Hook { id: id.clone(), source })
     }
 
     /// Delivers a signal; `None` (signal 0) only asks whether the process is there.
@@ -187,8 +208,11 @@ impl Sandbox {
 
     /// Forgets a process that does not run; with the init goes its container.
     pub async fn delete(&self, id: &Id, exec: &str) -> Result<(u32, Exit), SandboxError> {
-        let process = self.view(id, exec)?.process;
+        let (container, process) = (self.container(id)?, self.view(id, exec)?.process);
         self.request(id, &process, Request::Delete).await?;
+        if exec.is_empty() {
+            container.deleted().await;
+        }
         let gone = || SandboxError::NotFound { id: id.clone() };
         Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
     }

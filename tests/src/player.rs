@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
 use rustix::fs::OFlags;
@@ -20,7 +20,7 @@ use crate::daemon::{Daemon, SOCKET_VARIABLE, Settings, State};
 use crate::poll::poll_until;
 use crate::proc::Shim;
 use crate::runtime::Runtime;
-use crate::shim::{LIMIT, TaskClient};
+use crate::shim::{LIMIT, TaskClient, reason};
 use crate::sink::Sink;
 use crate::traces::{self, Traces};
 
@@ -176,6 +176,23 @@ impl Player {
     pub fn hears(&self, wanted: &[&str]) -> Result<()> {
         let heard = poll_until("event topics", Duration::from_secs(5), || (self.topics() == wanted).then_some(()));
         heard.with_context(|| format!("{:?} instead of {wanted:?}", self.topics()))
+    }
+
+    /// The shim's refusal of this bundle, at `start` or at `Create`, with everything cleaned up as containerd does it.
+    pub fn refusal(&self, id: &str, bundle: &Bundle) -> Result<String> {
+        let started = self.start(id, bundle.path())?;
+        if started.status != 0 {
+            self.becomes_clean()?;
+            return started.refused();
+        }
+        let client = TaskClient::connect(started.out().trim())?;
+        let said = match client.create(id, bundle.path(), &[]) {
+            Ok(_) => bail!("created"),
+            Err(error) => reason(&error),
+        };
+        self.finish(&client, id, bundle.path())?;
+        self.becomes_clean()?;
+        Ok(said)
     }
 
     /// What containerd does after a container's end or failed creation: shut the shim down, run its `delete`.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{BootstrapError, dialog, io_error, socket};
 use crate::{
-    bundle::rootfs,
+    bundle::{hooks, rootfs},
     cli::Invocation,
     container::PID_FILE,
     process::exit::{Exit, ExitStatus},
@@ -21,6 +21,9 @@ use crate::{
 
 /// For everything that is asked of a server that still lives.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// For a `poststop` hook: containerd's patience is over soon after.
+const HOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 const SIGKILL: u32 = 9;
 
@@ -51,6 +54,7 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
 /// What needs no server: unmounts what may be left, and makes the answer; 137 if nothing better is known.
 pub fn finish(bundle: &Path, ended: Option<Ended>) -> Result<Vec<u8>, BootstrapError> {
     rootfs::unmount_leftovers(bundle);
+    hooks::stopped(bundle, Some(HOOK_PATIENCE));
     let Ended { pid, status } =
         ended.unwrap_or_else(|| Ended { pid: read_pid(bundle), status: ExitStatus::KILLED.get() });
     let mut response = convert::delete_response(pid, Exit::now(ExitStatus::KILLED));

@@ -13,7 +13,7 @@ use std::{
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{process::ProcessConfig, resources::ResourcesConfig};
+use super::{hooks::HooksConfig, process::ProcessConfig, resources::ResourcesConfig};
 use crate::{
     id::{Id, IdError},
     resources::memory::ON_LIMIT,
@@ -50,6 +50,8 @@ pub struct Config {
     pub resources: ResourcesConfig,
     /// What a growth beyond the memory limit does: ends the process, or fails.
     pub refuse_memory: bool,
+    /// Programs of the host that are to run with it.
+    pub hooks: HooksConfig,
 }
 
 /// A mount of `config.json`.
@@ -161,6 +163,7 @@ impl Config {
         let process = spec.process().as_ref().ok_or_else(|| wrong("process", "is missing"))?;
         let process = ProcessConfig::from_spec(process, kind == ContainerKind::Container)?;
         let root = spec.root().as_ref().ok_or_else(|| wrong("root", "is missing"))?;
+        refuse_user_namespace(spec)?;
         Ok(Self {
             process,
             root: root.path().clone(),
@@ -171,6 +174,7 @@ impl Config {
             network: network(spec)?,
             resources: resources(spec)?,
             refuse_memory: refuse_memory(&annotations)?,
+            hooks: spec.hooks().as_ref().map(HooksConfig::from_spec).transpose()?.unwrap_or_default(),
             annotations: Arc::new(annotations),
         })
     }
@@ -285,6 +289,23 @@ fn network(spec: &Spec) -> Result<Network, Wrong> {
         }
         _ => Ok(Network::New),
     }
+}
+
+/// Files would belong to other users than was asked for: a guest's ids are those of the host.
+fn refuse_user_namespace(spec: &Spec) -> Result<(), Wrong> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    let mapped = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let field = if mapped(linux.uid_mappings()) {
+        "linux.uidMappings"
+    } else if mapped(linux.gid_mappings()) {
+        "linux.gidMappings"
+    } else if namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+        "linux.namespaces[user]"
+    } else {
+        return Ok(());
+    };
+    Err(wrong(field, "is not supported: a guest has no user namespace, its ids are the host's"))
 }
 
 fn resources(spec: &Spec) -> Result<ResourcesConfig, Wrong> {

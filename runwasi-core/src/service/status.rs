@@ -41,6 +41,7 @@ fn sandbox(cause: &SandboxError) -> Code {
         SandboxError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
         SandboxError::Create { source, .. } => create(source),
         SandboxError::Exec { source, .. } => exec(source),
+        SandboxError::Hook { .. } => Code::UNKNOWN,
         SandboxError::Process { source, .. } => process(source),
     }
 }
@@ -68,7 +69,7 @@ fn stdio(cause: &StdioError) -> Code {
 fn create(cause: &CreateError) -> Code {
     match cause {
         CreateError::Config(_) | CreateError::Place(_) => Code::INVALID_ARGUMENT,
-        CreateError::Rootfs(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
+        CreateError::Rootfs(_) | CreateError::Hook(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
         CreateError::Stdio(cause) => stdio(cause),
         CreateError::Engine(cause) => engine(cause),
     }

@@ -17,9 +17,10 @@ use crate::command::DEADLINE;
 use crate::poll::poll_until;
 use messages::{
     Container, ContainerConfig, ContainerId, ContainerStats, ContainerStatsResponse, ContainerStatusResponse,
-    CreateContainerRequest, ImageSpec, ImageStatusRequest, ImageStatusResponse, ListContainersResponse,
-    ListPodSandboxResponse, ListRequest, Nothing, PodId, PodSandbox, PodSandboxConfig, PodSandboxStatusResponse,
-    RunPodSandboxRequest, StatusRequest, StopContainerRequest, VersionRequest, VersionResponse,
+    CreateContainerRequest, ImageSpec, ImageStatusRequest, ImageStatusResponse, LinuxContainerResources,
+    ListContainersResponse, ListPodSandboxResponse, ListRequest, Nothing, PodId, PodSandbox, PodSandboxConfig,
+    PodSandboxStatusResponse, RunPodSandboxRequest, StatusRequest, StopContainerRequest,
+    UpdateContainerResourcesRequest, VersionRequest, VersionResponse,
 };
 
 pub mod messages;
@@ -131,6 +132,13 @@ impl Cri {
     pub fn containers(&self) -> Result<Vec<Container>> {
         let answer: ListContainersResponse = self.call(RUNTIME, "ListContainers", ListRequest {})?;
         Ok(answer.containers)
+    }
+
+    /// `UpdateContainerResources`.
+    pub fn update(&self, container: &str, limits: LinuxContainerResources) -> Result<()> {
+        let request = UpdateContainerResourcesRequest { container_id: container.to_owned(), linux: Some(limits) };
+        let Nothing {} = self.call(RUNTIME, "UpdateContainerResources", request)?;
+        Ok(())
     }
 
     /// `ContainerStats`.

@@ -3,60 +3,42 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
 use runwasi_tests::Player;
-use runwasi_tests::bundle::{Bundle, fifo};
-use runwasi_tests::shim::{TaskClient, bind, reason};
+use runwasi_tests::bundle::fifo;
+use runwasi_tests::shim::{bind, reason};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Far more than any real specification.
 const HUGE: usize = 256 << 20;
 
-/// The shim's refusal of this bundle, at `start` or at `Create`, with everything cleaned up as containerd does it.
-fn bundle_is_refused(p: &Player, bundle: &Bundle) -> Result<String> {
-    let id = "bad";
-    let started = p.start(id, bundle.path())?;
-    if started.status != 0 {
-        p.becomes_clean()?;
-        return started.refused();
-    }
-    let client = TaskClient::connect(started.out().trim())?;
-    let said = match client.create(id, bundle.path(), &[]) {
-        Ok(_) => bail!("created"),
-        Err(error) => reason(&error),
-    };
-    p.finish(&client, id, bundle.path())?;
-    p.becomes_clean()?;
-    Ok(said)
-}
-
 pub(crate) fn missing_config_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
-    super::says(&bundle_is_refused(p, &bundle)?, &["config.json"], &["no such file"])
+    super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["no such file"])
 }
 
 pub(crate) fn invalid_config_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     bundle.write_config(b"{ \"ociVersion\": ")?;
     // runc's shim gives the parser's words alone.
-    super::says(&bundle_is_refused(p, &bundle)?, &[], &["config.json", "unexpected eof"])
+    super::says(&p.refusal("bad", &bundle)?, &[], &["config.json", "unexpected eof"])
 }
 
 pub(crate) fn config_that_is_a_directory_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
     fs::create_dir(bundle.path().join("config.json"))?;
-    super::says(&bundle_is_refused(p, &bundle)?, &["config.json"], &["directory", "regular file"])
+    super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["directory", "regular file"])
 }
 
 pub(crate) fn config_that_is_a_fifo_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
     fifo(&bundle.path().join("config.json"))?;
-    super::says(&bundle_is_refused(p, &bundle)?, &["config.json"], &["fifo", "regular file", "pipe"])
+    super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["fifo", "regular file", "pipe"])
 }
 
 pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
@@ -64,7 +46,7 @@ pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
     // Sparse: the size alone must be enough.
     fs::File::create(bundle.path().join("config.json"))?.set_len(HUGE as u64)?;
     let began = Instant::now();
-    super::says(&bundle_is_refused(p, &bundle)?, &["config.json"], &["large", "big", "exceed", "more than", "limit"])?;
+    super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["large", "big", "exceed", "more than", "limit"])?;
     ensure!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
     Ok(())
 }

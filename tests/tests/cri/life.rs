@@ -1,10 +1,10 @@
 //! A pod's life: containers come, write, end and go; the cases are listed in `main.rs`.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::cri::messages::{ContainerState, PodState};
+use runwasi_tests::cri::messages::{ContainerState, LinuxContainerResources, PodState};
 use runwasi_tests::{Pod, Pods, Runtime, poll_until};
 
 pub(crate) fn pod_with_two_containers_lives_and_leaves_nothing(pods: &mut Pods) -> Result<()> {
@@ -73,6 +73,23 @@ pub(crate) fn stats_tell_what_a_guest_computes(pods: &mut Pods) -> Result<()> {
     // A tenth of a second is far more than its start takes, and what the spinner has used must not be its too.
     let asleep = computed(pods, &sleeper)?;
     ensure!(asleep < 100_000_000, "a sleeping guest used {asleep} ns");
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+pub(crate) fn limits_are_changed_while_a_guest_runs(pods: &mut Pods) -> Result<()> {
+    let pod = pods.run("limits")?;
+    let spinner = pods.start_in(&pod, "spin", &["spin"])?;
+    let limits = LinuxContainerResources { cpu_period: 100_000, cpu_quota: 20_000, memory_limit_in_bytes: 64 << 20 };
+    pods.cri.update(&spinner, limits)?;
+    let (before, began) = (computed(pods, &spinner)?, Instant::now());
+    // Nothing is to happen for a while.
+    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+    let _ = receiver.recv_timeout(Duration::from_secs(2));
+    let used = Duration::from_nanos(computed(pods, &spinner)? - before);
+    let part = used.as_secs_f64() / began.elapsed().as_secs_f64();
+    // Without the limit it would be most of a CPU.
+    ensure!((0.1..0.3).contains(&part), "{part:.2} of a CPU instead of 0.2");
     pods.finish(&pod)?;
     pods.becomes_clean()
 }

@@ -13,6 +13,7 @@ runwasi_tests::suite! { runwasi_tests::check_pods: wasmtime = Wasmtime, wasmtime
         pod_with_two_containers_lives_and_leaves_nothing
         output_of_the_guest_is_in_its_log
         stats_tell_what_a_guest_computes
+        limits_are_changed_while_a_guest_runs
         stopped_pod_ends_its_containers
         pod_is_removed_with_what_still_runs
         refused_container_does_not_disturb_its_pod

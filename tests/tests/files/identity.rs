@@ -106,6 +106,22 @@ pub(crate) fn users_in_a_row_get_nothing_of_each_other(c: &mut Containers) -> Re
     Ok(())
 }
 
+pub(crate) fn exec_has_a_user_of_its_own(c: &mut Containers) -> Result<()> {
+    let mut tree = Tree::new(c)?;
+    let id = c.id("host");
+    tree.user(json!({ "uid": 0, "gid": 0 })).command(c, &["-d"], &id, &["sleep", "1000"])?.run()?.ok()?;
+    file(&tree.volume().join("roots"), 0, 0, 0o600)?;
+    let exec = |name: &str, args: &[&str]| {
+        c.exec_command(&["--user", "1000:1001"], &id, name, &[&[c.runtime.guest()], args].concat()).run()
+    };
+    exec("writes", &["write", "/data/f", "mine"])?.ok()?;
+    ensure!(of(&tree.volume().join("f"))? == (1000, 1001, 0o644));
+    exec("reads", &["cat", "/data/roots"])?.status_is(1)?;
+    ensure!(c.exec(&id, "root", &["cat", "/data/roots"])?.ok()?.out() == "secret", "the container's own user is root");
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.bed.becomes_clean()
+}
+
 /// One sleeper for every thread that polls guests.
 pub(crate) fn sleepers_of_other_users_delay_nobody(c: &mut Containers) -> Result<()> {
     let mut tree = Tree::new(c)?;

@@ -13,7 +13,8 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         files_of_others_are_refused
         directories_of_others_are_refused_also_below_an_open_one
         further_groups_open_what_belongs_to_them
-        users_in_a_row_get_nothing_of_each_other;
+        users_in_a_row_get_nothing_of_each_other
+        exec_has_a_user_of_its_own;
     escape:
         links_of_the_image_lead_nowhere_outside
         dots_lead_nowhere_outside

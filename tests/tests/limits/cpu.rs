@@ -35,7 +35,7 @@ pub(crate) fn quota_bounds_a_spinner(c: &mut Containers) -> Result<()> {
     let usage = Usage::of(c, &id)?;
     let (periods, throttled) = usage.periods();
     ensure!(periods >= 15 && throttled >= 15 && throttled <= periods, "{periods} periods, {throttled} throttled");
-    ensure!(usage.throttled_time() > Duration::from_millis(1200), "{:?}", usage.throttled_time());
+    ensure!(usage.throttled_time() > Duration::from_millis(700), "{:?}", usage.throttled_time());
     ensure!(c.kill_and_finish(&id)? == 137);
     c.bed.becomes_clean()
 }

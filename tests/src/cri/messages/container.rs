@@ -68,6 +68,31 @@ pub struct StopContainerRequest {
     pub timeout: i64,
 }
 
+/// Limits; 0 is what is not said.
+#[derive(Clone, PartialEq, Message)]
+pub struct LinuxContainerResources {
+    /// The period of the quota, in microseconds.
+    #[prost(int64, tag = "1")]
+    pub cpu_period: i64,
+    /// CPU time in a period, in microseconds.
+    #[prost(int64, tag = "2")]
+    pub cpu_quota: i64,
+    /// Bytes of memory.
+    #[prost(int64, tag = "4")]
+    pub memory_limit_in_bytes: i64,
+}
+
+/// Asks for `UpdateContainerResources`.
+#[derive(Clone, PartialEq, Message)]
+pub struct UpdateContainerResourcesRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    /// Its limits from now on.
+    #[prost(message, optional, tag = "2")]
+    pub linux: Option<LinuxContainerResources>,
+}
+
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
 #[repr(i32)]

@@ -1,0 +1,329 @@
+//! `hooks` of the OCI runtime spec 1.2: programs of the host that run at points of a container's life. Read by `config`, run by
+//! `container`, and by `bootstrap::delete` where no server is left to.
+//!
+//! | hook                             | when                            | if it fails                             |
+//! |----------------------------------|---------------------------------|-----------------------------------------|
+//! | `prestart`, `createRuntime`      | the end of `Create`             | `Create` fails                          |
+//! | `poststart`                      | after the start                 | the container is killed, `Start` fails  |
+//! | `poststop`                       | after `Delete`                  | a warning                               |
+//! | `createContainer`                | refused: the container's namespaces are to be its, and a guest has none |
+//! | `startContainer`                 | refused: it is a program of the image, which is a host's no more        |
+//!
+//! Whoever has been given `createRuntime` is owed `poststop`, even if everything in between fails or is killed: a file in the
+//! bundle says so until it has run.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read, Seek, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use oci_spec::runtime::{Hook, Hooks};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{MemfdFlags, memfd_create},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use serde::{Deserialize, Serialize};
+
+use super::config::{Wrong, wrong};
+
+/// In the bundle: what is to be run once the container is gone.
+const OWED_FILE: &str = "poststop.owed";
+
+/// How much of what a failing hook says is passed on, in bytes.
+const SAID: usize = 1000;
+
+/// A container's hooks.
+#[derive(Clone, Debug, Default)]
+pub struct HooksConfig {
+    prestart: Vec<Hook>,
+    create_runtime: Vec<Hook>,
+    poststart: Vec<Hook>,
+    poststop: Vec<Hook>,
+}
+
+/// What a hook reads from its stdin (`runtime.md` of the spec, "State").
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ContainerState {
+    oci_version: String,
+    id: String,
+    status: String,
+    pid: u32,
+    bundle: PathBuf,
+    annotations: HashMap<String, String>,
+}
+
+/// The content of [`OWED_FILE`].
+#[derive(Deserialize, Serialize)]
+struct Owed {
+    hooks: Vec<Hook>,
+    state: ContainerState,
+}
+
+/// A hook failed.
+#[derive(Debug, thiserror::Error)]
+#[error("hooks.{name}[{place}] {}: {reason}", path.display())]
+pub struct HookError {
+    /// As in the spec.
+    name: &'static str,
+    /// Which one of these.
+    place: usize,
+    path: PathBuf,
+    reason: String,
+}
+
+impl ContainerState {
+    pub(crate) fn new(id: &str, pid: u32, bundle: &Path, annotations: &HashMap<String, String>) -> Self {
+        let (oci_version, status) = ("1.2.0".to_owned(), String::new());
+        Self {
+            oci_version,
+            id: id.to_owned(),
+            status,
+            pid,
+            bundle: bundle.to_owned(),
+            annotations: annotations.clone(),
+        }
+    }
+
+    fn with(mut self, status: &str) -> Self {
+        status.clone_into(&mut self.status);
+        self
+    }
+}
+
+impl HooksConfig {
+    pub(super) fn from_spec(hooks: &Hooks) -> Result<Self, Wrong> {
+        let refused = [
+            ("createContainer", hooks.create_container(), "runs in the container's namespaces, and a guest has none"),
+            ("startContainer", hooks.start_container(), "is a program of the image, which is a wasm guest's"),
+        ];
+        for (name, hooks, reason) in refused {
+            if hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()) {
+                return Err(wrong(format!("hooks.{name}"), format!("is not supported: it {reason}")));
+            }
+        }
+        let prestart = hooks.prestart();
+        Ok(Self {
+            prestart: checked("prestart", prestart.as_deref())?,
+            create_runtime: checked("createRuntime", hooks.create_runtime().as_deref())?,
+            poststart: checked("poststart", hooks.poststart().as_deref())?,
+            poststop: checked("poststop", hooks.poststop().as_deref())?,
+        })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        let Self { prestart, create_runtime, poststart, poststop } = self;
+        [prestart, create_runtime, poststart, poststop].into_iter().all(Vec::is_empty)
+    }
+
+    /// `prestart` and `createRuntime`. Blocks.
+    pub(crate) fn create(&self, state: ContainerState) -> Result<(), HookError> {
+        self.owe(&state)?;
+        let state = state.with("creating");
+        run_all("prestart", &self.prestart, &state)?;
+        run_all("createRuntime", &self.create_runtime, &state)
+    }
+
+    /// `poststart`. Blocks.
+    pub(crate) fn started(&self, state: ContainerState) -> Result<(), HookError> {
+        run_all("poststart", &self.poststart, &state.with("running"))
+    }
+
+    fn owe(&self, state: &ContainerState) -> Result<(), HookError> {
+        let Some(first) = self.poststop.first() else { return Ok(()) };
+        let owed =
+            Owed { hooks: self.poststop.clone(), state: ContainerState { pid: 0, ..state.clone() }.with("stopped") };
+        let path = state.bundle.join(OWED_FILE);
+        let written = serde_json::to_vec(&owed).map_err(io::Error::other).and_then(|json| fs::write(&path, json));
+        written.map_err(|error| failed("poststop", 0, first, format!("{}: {error}", path.display())))
+    }
+}
+
+/// `poststop`, if it is owed to the container of this bundle; what fails is logged. Each hook gets its own timeout, and no more
+/// than `patience`. Blocks.
+pub(crate) fn stopped(bundle: &Path, patience: Option<Duration>) {
+    let path = bundle.join(OWED_FILE);
+    let owed = match fs::read(&path).map(|json| serde_json::from_slice::<Owed>(&json)) {
+        Ok(Ok(owed)) => owed,
+        Ok(Err(error)) => return tracing::error!(%error, path = %path.display(), "hooks are not run"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return tracing::error!(%error, path = %path.display(), "hooks are not run"),
+    };
+    // First: they are run once, whatever comes of it.
+    if let Err(error) = fs::remove_file(&path) {
+        return tracing::error!(%error, path = %path.display(), "hooks are not run");
+    }
+    for (place, hook) in owed.hooks.iter().enumerate() {
+        if let Err(reason) = run(hook, &owed.state, patience) {
+            tracing::warn!(error = %failed("poststop", place, hook, reason), container = owed.state.id, "a hook failed");
+        }
+    }
+}
+
+fn checked(name: &str, hooks: Option<&[Hook]>) -> Result<Vec<Hook>, Wrong> {
+    let hooks = hooks.unwrap_or_default();
+    for (i, hook) in hooks.iter().enumerate() {
+        let field = |field: &str| format!("hooks.{name}[{i}].{field}");
+        if !hook.path().is_absolute() {
+            let path = hook.path().display().to_string();
+            return Err(wrong(field("path"), format!("{path:?} is not an absolute path")));
+        }
+        if hook.timeout().is_some_and(|timeout| timeout <= 0) {
+            return Err(wrong(field("timeout"), "is not above zero"));
+        }
+        let env = hook.env().as_deref().unwrap_or_default();
+        if let Some(entry) = env.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
+            return Err(wrong(field("env"), format!("{entry:?} is not NAME=value")));
+        }
+    }
+    Ok(hooks.to_vec())
+}
+
+fn run_all(name: &'static str, hooks: &[Hook], state: &ContainerState) -> Result<(), HookError> {
+    for (place, hook) in hooks.iter().enumerate() {
+        run(hook, state, None).map_err(|reason| failed(name, place, hook, reason))?;
+    }
+    Ok(())
+}
+
+fn failed(name: &'static str, place: usize, hook: &Hook, reason: String) -> HookError {
+    HookError { name, place, path: hook.path().clone(), reason }
+}
+
+/// Runs a hook to its end: what fails is told as text, with what the hook has said on its stderr.
+fn run(hook: &Hook, state: &ContainerState, patience: Option<Duration>) -> Result<(), String> {
+    let own = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    let limit = own.into_iter().chain(patience).min();
+    let text = |error: io::Error| error.to_string();
+    let mut stderr = anonymous_file().map_err(text)?;
+    let status = execute(hook, state, &stderr, limit).map_err(text)?;
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => {
+            let mut said = Vec::new();
+            // Without it the status must do.
+            let _ = stderr.rewind().and_then(|()| stderr.read_to_end(&mut said));
+            said.truncate(SAID);
+            Err(format!("{status}: {}", String::from_utf8_lossy(&said).trim()))
+        }
+        None => Err(format!("killed after {} s", limit.unwrap_or_default().as_secs())),
+    }
+}
+
+/// `None`: its time was up.
+fn execute(
+    hook: &Hook,
+    state: &ContainerState,
+    stderr: &File,
+    limit: Option<Duration>,
+) -> io::Result<Option<ExitStatus>> {
+    // A file and no pipe: a hook that does not read is waited for by nobody.
+    let mut stdin = anonymous_file()?;
+    serde_json::to_writer(&stdin, state)?;
+    stdin.flush()?;
+    stdin.rewind()?;
+    let mut command = Command::new(hook.path());
+    if let [name, args @ ..] = hook.args().as_deref().unwrap_or_default() {
+        command.arg0(name).args(args);
+    }
+    let env = hook.env().as_deref().unwrap_or_default().iter().filter_map(|entry| entry.split_once('='));
+    command.env_clear().envs(env).current_dir(&state.bundle);
+    let mut child = command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?).spawn()?;
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    let limit = limit.map(TryInto::try_into).transpose().map_err(io::Error::other)?;
+    let ended = loop {
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], limit.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => break ready? > 0,
+        }
+    };
+    if !ended {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    Ok(ended.then_some(status))
+}
+
+fn anonymous_file() -> io::Result<File> {
+    Ok(memfd_create("hook", MemfdFlags::CLOEXEC)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> Result<HooksConfig, Wrong> {
+        HooksConfig::from_spec(&serde_json::from_str(json).unwrap())
+    }
+
+    fn state(bundle: &Path) -> ContainerState {
+        ContainerState::new("c1", 77, bundle, &HashMap::from([("a".to_owned(), "b".to_owned())]))
+    }
+
+    #[test]
+    fn hooks_get_the_state_their_arguments_and_nothing_else() {
+        let bundle = tempfile::tempdir().unwrap();
+        let hooks = r#"{"createRuntime":[{"path":"/bin/sh","args":["own name","-c","cat >state; echo \"$0 $A $HOME\" >told"],"env":["A=1"]}]}"#;
+        config(hooks).unwrap().create(state(bundle.path())).unwrap();
+        assert_eq!(fs::read_to_string(bundle.path().join("told")).unwrap(), "own name 1 \n");
+        let state: ContainerState = serde_json::from_slice(&fs::read(bundle.path().join("state")).unwrap()).unwrap();
+        assert_eq!((state.id.as_str(), state.status.as_str(), state.pid), ("c1", "creating", 77));
+        assert_eq!(state.annotations["a"], "b");
+    }
+
+    #[test]
+    fn failing_hook_is_named_with_what_it_says() {
+        let bundle = tempfile::tempdir().unwrap();
+        let json = r#"{"createRuntime":[{"path":"/bin/true"},{"path":"/bin/sh","args":["sh","-c","echo no luck >&2; exit 3"]}]}"#;
+        let error = config(json).unwrap().create(state(bundle.path())).unwrap_err().to_string();
+        for part in ["hooks.createRuntime[1]", "/bin/sh", "3", "no luck"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error =
+            config(r#"{"poststart":[{"path":"/no/such"}]}"#).unwrap().started(state(bundle.path())).unwrap_err();
+        assert!(error.to_string().contains("/no/such"), "{error}");
+    }
+
+    #[test]
+    fn hook_that_hangs_is_killed_at_its_timeout() {
+        let bundle = tempfile::tempdir().unwrap();
+        let json = r#"{"poststart":[{"path":"/bin/sleep","args":["sleep","1000"],"timeout":1}]}"#;
+        let error = config(json).unwrap().started(state(bundle.path())).unwrap_err().to_string();
+        assert!(error.contains("killed after 1 s"), "{error}");
+    }
+
+    #[test]
+    fn poststop_is_owed_from_the_creation_on_and_runs_once() {
+        let bundle = tempfile::tempdir().unwrap();
+        let ran = bundle.path().join("ran");
+        let json = r#"{"createRuntime":[{"path":"/bin/false"}],"poststop":[{"path":"/bin/sh","args":["sh","-c","cat >>ran"]}]}"#;
+        stopped(bundle.path(), None);
+        assert!(!ran.exists());
+        config(json).unwrap().create(state(bundle.path())).unwrap_err();
+        for _ in 0..2 {
+            stopped(bundle.path(), Some(Duration::from_secs(5)));
+            assert_eq!(fs::read_to_string(&ran).unwrap().matches(r#""status":"stopped""#).count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_hooks_is_named() {
+        for (json, expected) in [
+            (r#"{"poststop":[{"path":"/a"},{"path":"b"}]}"#, "hooks.poststop[1].path"),
+            (r#"{"prestart":[{"path":"/a","timeout":0}]}"#, "hooks.prestart[0].timeout"),
+            (r#"{"poststart":[{"path":"/a","env":["=x"]}]}"#, "hooks.poststart[0].env"),
+            (r#"{"startContainer":[{"path":"/a"}]}"#, "hooks.startContainer"),
+            (r#"{"createContainer":[{"path":"/a"}]}"#, "hooks.createContainer"),
+        ] {
+            assert_eq!(config(json).unwrap_err().0, expected);
+        }
+        assert!(config(r#"{"createContainer":[],"startContainer":[]}"#).unwrap().is_empty());
+    }
+}

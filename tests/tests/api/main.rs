@@ -1,0 +1,28 @@
+//! Everything that containerd's Task service and a `config.json` can say, and what comes of it: real shims, played containerd; run
+//! by `make test`.
+
+mod calls;
+mod fields;
+mod hooks;
+
+runwasi_tests::played! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
+    calls:
+        every_call_of_the_task_service_works_or_is_refused_with_a_reason
+        calls_in_the_wrong_state_are_refused;
+    fields:
+        fields_without_a_meaning_for_a_guest_change_nothing
+        fields_that_cannot_be_honoured_are_refused;
+    hooks:
+        hooks_run_at_their_points_with_the_containers_state
+        failing_hook_before_the_start_fails_the_creation
+        failing_hook_after_the_start_ends_the_container
+        hook_that_hangs_is_killed_at_its_timeout
+        hooks_after_the_end_run_also_for_a_killed_shim
+        hooks_of_the_image_are_refused;
+}}
+
+// runc shows that a native container's hooks fail in the same way. When it runs those after the start depends on its version.
+runwasi_tests::played! { runc = Runc; {
+    hooks:
+        failing_hook_before_the_start_fails_the_creation;
+}}
