@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     bundle::{
+        cgroups_path::CgroupsPath,
         config::{Config, ConfigError, ContainerKind},
         hooks::{self, ContainerState, HookError, HooksConfig},
         process::{ProcessConfig, ProcessConfigError},
@@ -30,7 +31,11 @@ use crate::{
     instance::{GuestContext, Instance, InstanceSpec},
     network::Network,
     process::{Info, Process, ProcessError, StdioPaths, driver, exit::ExitStatus, state::Request},
-    resources::{memory::Memory, metrics::Usage},
+    resources::{
+        cgroups::{Backing, Cgroups},
+        memory::Memory,
+        metrics::Usage,
+    },
     runtime::Guests,
     shutdown::Tasks,
 };
@@ -71,6 +76,7 @@ pub struct Container {
     annotations: Arc<HashMap<String, String>>,
     memory: Arc<Memory>,
     hooks: Option<Arc<HooksConfig>>,
+    backing: Option<Arc<Backing>>,
     /// Held by the processes: the file systems go with the last of them.
     rootfs: Weak<Rootfs>,
 }
@@ -90,6 +96,8 @@ pub struct Host {
     pub bundle_roots: Arc<[PathBuf]>,
     /// The containerd namespace they are in.
     pub namespace: Id,
+    /// The cgroups of the process, if it serves this sandbox alone.
+    pub cgroups: Option<Arc<Cgroups>>,
     /// The sandbox's network; its pid is the one that containerd is told for every process.
     pub network: Network,
 }
@@ -163,6 +171,24 @@ impl Host {
         }
         Ok(stdio)
     }
+
+    /// Has the kernel back a container's limits, if this process is the sandbox's own. Nobody waits until it does.
+    fn back(
+        &self,
+        path: Option<CgroupsPath>,
+        bundle: &Path,
+        limits: ResourcesConfig,
+        lone: bool,
+    ) -> Option<Arc<Backing>> {
+        let (cgroups, path) = self.cgroups.clone().zip(path)?;
+        let backing = Arc::new(Backing::new(cgroups, path, bundle, lone));
+        if backing.is_needed(&limits) {
+            let backed = backing.clone();
+            // Its end waits for what is begun here.
+            drop(spawn_blocking(move || backed.limit(&limits)));
+        }
+        Some(backing)
+    }
 }
 
 impl Container {
@@ -190,6 +216,8 @@ impl Container {
                 host.engine.instance(spec).await?
             }
         };
+        let lone = config.pod.is_none();
+        let backing = host.back(config.cgroup, &request.bundle, limits.clone(), lone);
         let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
         if let Some(hooks) = hooks.clone() {
             let state = ContainerState::new(info.container.as_str(), pid, &request.bundle, &annotations);
@@ -214,7 +242,7 @@ impl Container {
             on_deleted,
         };
         let init = driver::spawn(parts, &host.tasks);
-        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, hooks, rootfs })
+        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, hooks, backing, rootfs })
     }
 
     /// Runs the hooks that follow the init's start.
@@ -225,13 +253,20 @@ impl Container {
         run_hooks(move || hooks.started(state)).await
     }
 
-    /// Runs the hooks that follow the init's deletion.
+    /// What follows the init's deletion: its cgroup goes, its hooks run.
     pub(crate) async fn deleted(&self) {
-        if self.hooks.is_some() {
-            let bundle = self.bundle.clone();
-            // An error: the process is ending. Whoever deletes the bundle runs them then.
-            let _ = spawn_blocking(move || hooks::stopped(&bundle, None)).await;
+        if self.hooks.is_none() && self.backing.is_none() {
+            return;
         }
+        let (bundle, backing) = (self.bundle.clone(), self.backing.clone());
+        let blocking = move || {
+            if let Some(backing) = backing {
+                backing.end();
+            }
+            hooks::stopped(&bundle, None);
+        };
+        // An error: the process is ending. Whoever deletes the bundle does it then.
+        let _ = spawn_blocking(blocking).await;
     }
 
     /// Prepares a further process. Nothing of its guest runs yet. Dropping the future undoes what was done.
@@ -272,10 +307,14 @@ impl Container {
     }
 
     /// Changes its limits, as far as `limits` speak of them.
-    pub(crate) fn update(&self, limits: &ResourcesConfig) {
-        self.init.group().limit(limits);
+    pub(crate) async fn update(&self, limits: ResourcesConfig) {
+        self.init.group().limit(&limits);
         if let Some(limit) = limits.memory {
             self.memory.set_limit(limit.get());
+        }
+        if let Some(backing) = self.backing.clone() {
+            // An error: the process is ending.
+            let _ = spawn_blocking(move || backing.limit(&limits)).await;
         }
     }
 

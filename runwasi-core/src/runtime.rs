@@ -5,7 +5,16 @@
 //! | control | the calling thread | ttrpc, drivers, events, signals; never guest code, so it always answers |
 //! | guest | a worker a core; in a pod 4 at most | the futures of the guests, nothing else |
 
-use std::{io, num::NonZero, thread::available_parallelism, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    num::NonZero,
+    sync::{Arc, Mutex, PoisonError},
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use rustix::thread::gettid;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -41,7 +50,12 @@ pub fn pod_workers() -> usize {
 pub struct GuestRuntime {
     runtime: Runtime,
     guests: Guests,
+    threads: Threads,
 }
+
+/// The ids of a runtime's living threads. All clones speak of the same runtime.
+#[derive(Clone, Debug, Default)]
+pub struct Threads(Arc<Mutex<BTreeSet<i32>>>);
 
 /// Where guests run: a runtime and the queue that says whose turn it is. Cheap to clone.
 #[derive(Clone)]
@@ -53,6 +67,8 @@ pub struct Guests {
 impl GuestRuntime {
     /// Starts that many workers.
     pub fn start(workers: usize) -> io::Result<Self> {
+        let threads = Threads::default();
+        let (started, stopped) = (threads.clone(), threads.clone());
         let runtime = Builder::new_multi_thread()
             .enable_all()
             .worker_threads(workers)
@@ -63,10 +79,19 @@ impl GuestRuntime {
             .global_queue_interval(1)
             .thread_keep_alive(KEEP_ALIVE)
             .max_blocking_threads(MAX_BLOCKING)
-            .on_thread_start(identity::prepare_thread)
+            .on_thread_start(move || {
+                started.add(gettid().as_raw_nonzero().get());
+                identity::prepare_thread();
+            })
+            .on_thread_stop(move || stopped.remove(gettid().as_raw_nonzero().get()))
             .build()?;
         let guests = Guests::new(runtime.handle().clone(), workers);
-        Ok(Self { runtime, guests })
+        Ok(Self { runtime, guests, threads })
+    }
+
+    /// The threads that poll guests and make their file accesses.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     /// For groups of futures.
@@ -77,6 +102,21 @@ impl GuestRuntime {
     /// Ends it without waiting: a guest may be in a long poll, and nothing of it is needed any more.
     pub fn end(self) {
         self.runtime.shutdown_background();
+    }
+}
+
+impl Threads {
+    pub(crate) fn add(&self, thread: i32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(thread);
+    }
+
+    fn remove(&self, thread: i32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread);
+    }
+
+    /// Does something with every living thread; none ends meanwhile, so no id is another's.
+    pub(crate) fn each(&self, act: impl FnMut(i32) -> io::Result<()>) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().try_for_each(act)
     }
 }
 

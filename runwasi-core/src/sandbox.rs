@@ -248,8 +248,8 @@ impl Sandbox {
     }
 
     /// Changes a container's limits, as far as `limits` speak of them.
-    pub fn update(&self, id: &Id, limits: &ResourcesConfig) -> Result<(), SandboxError> {
-        self.container(id)?.update(limits);
+    pub async fn update(&self, id: &Id, limits: ResourcesConfig) -> Result<(), SandboxError> {
+        self.container(id)?.update(limits).await;
         Ok(())
     }
 

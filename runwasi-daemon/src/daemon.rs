@@ -186,6 +186,7 @@ impl Daemon {
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
+            cgroups: None,
             network,
         });
         tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");

@@ -12,6 +12,7 @@ use crate::{
     cli::Invocation,
     container::PID_FILE,
     process::exit::{Exit, ExitStatus},
+    resources::cgroups,
     runtime,
     service::{
         client::{CallError, Containerd},
@@ -54,6 +55,7 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
 /// What needs no server: unmounts what may be left, and makes the answer; 137 if nothing better is known.
 pub fn finish(bundle: &Path, ended: Option<Ended>) -> Result<Vec<u8>, BootstrapError> {
     rootfs::unmount_leftovers(bundle);
+    cgroups::remove(bundle);
     hooks::stopped(bundle, Some(HOOK_PATIENCE));
     let Ended { pid, status } =
         ended.unwrap_or_else(|| Ended { pid: read_pid(bundle), status: ExitStatus::KILLED.get() });

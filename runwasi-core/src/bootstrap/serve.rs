@@ -11,6 +11,7 @@ use crate::{
     events::Queue,
     logging,
     network::Network,
+    resources::cgroups::Cgroups,
     runtime::{self, GuestRuntime},
     sandbox::{Host, Sandbox},
     server,
@@ -64,6 +65,7 @@ fn run<E: Engine>(
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
             namespace: invocation.namespace.clone(),
+            cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone()))),
             network: Network::of_process(),
         });
         // The sandbox alone keeps it: its events delivered, nothing does.

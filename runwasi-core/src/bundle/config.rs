@@ -13,7 +13,7 @@ use std::{
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{hooks::HooksConfig, process::ProcessConfig, resources::ResourcesConfig};
+use super::{cgroups_path::CgroupsPath, hooks::HooksConfig, process::ProcessConfig, resources::ResourcesConfig};
 use crate::{
     id::{Id, IdError},
     resources::memory::ON_LIMIT,
@@ -50,6 +50,8 @@ pub struct Config {
     pub resources: ResourcesConfig,
     /// What a growth beyond the memory limit does: ends the process, or fails.
     pub refuse_memory: bool,
+    /// Where its cgroup is to be.
+    pub cgroup: Option<CgroupsPath>,
     /// Programs of the host that are to run with it.
     pub hooks: HooksConfig,
 }
@@ -174,6 +176,7 @@ impl Config {
             network: network(spec)?,
             resources: resources(spec)?,
             refuse_memory: refuse_memory(&annotations)?,
+            cgroup: cgroup(spec)?,
             hooks: spec.hooks().as_ref().map(HooksConfig::from_spec).transpose()?.unwrap_or_default(),
             annotations: Arc::new(annotations),
         })
@@ -306,6 +309,11 @@ fn refuse_user_namespace(spec: &Spec) -> Result<(), Wrong> {
         return Ok(());
     };
     Err(wrong(field, "is not supported: a guest has no user namespace, its ids are the host's"))
+}
+
+fn cgroup(spec: &Spec) -> Result<Option<CgroupsPath>, Wrong> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    path.map_or(Ok(None), CgroupsPath::parse)
 }
 
 fn resources(spec: &Spec) -> Result<ResourcesConfig, Wrong> {

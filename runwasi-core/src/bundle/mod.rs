@@ -2,6 +2,7 @@
 //! streams ([`stdio`]), its processes ([`process`]), its hooks ([`hooks`]) and where bundles may lie ([`roots`]). Used by
 //! `bootstrap` for grouping and by `container` to prepare an instance.
 
+pub mod cgroups_path;
 pub mod config;
 pub mod hooks;
 mod mounts;

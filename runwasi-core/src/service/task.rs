@@ -139,7 +139,7 @@ impl Task for TaskService {
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
         // Typed as the OCI spec's `LinuxResources`; like containerd's own shims we look at the value only.
         let json = request.resources.into_option().map(|any| any.value).unwrap_or_default();
-        self.sandbox.update(&container(&request.id)?, &ResourcesConfig::parse(&json)?)?;
+        self.sandbox.update(&container(&request.id)?, ResourcesConfig::parse(&json)?).await?;
         Ok(Empty::default())
     }
 

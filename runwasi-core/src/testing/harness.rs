@@ -66,6 +66,7 @@ impl Harness {
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
             namespace: Id::parse("namespace", "harness")?,
+            cgroups: None,
             network,
         });
         let serving = server::serve(listener, sandbox.clone());

@@ -1,5 +1,6 @@
 //! What a container may use, and what is said about it, under a real containerd; run by `make test`.
 
+mod cgroups;
 mod cpu;
 mod memory;
 mod stats;
@@ -24,4 +25,14 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         memory_and_processes_are_counted
         stats_answer_after_the_end
         wrong_updates_are_refused_with_the_field;
+}}
+
+// The guests of the daemon are not told apart by the kernel.
+runwasi_tests::suite! { shim = Wasmtime; {
+    cgroups:
+        kernel_stands_behind_the_limits_of_a_container
+        container_without_limits_needs_no_cgroup
+        guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not
+        systemds_path_is_a_scope_in_its_slice
+        cgroup_of_a_killed_shim_goes_with_it;
 }}

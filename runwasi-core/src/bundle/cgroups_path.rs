@@ -1,0 +1,100 @@
+//! `linux.cgroupsPath` of the OCI runtime spec, in the two forms that containerd's clients give it. Used by `config`. Untrusted:
+//! it must not lead out of the cgroup file system.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::config::{Wrong, wrong};
+
+const FIELD: &str = "linux.cgroupsPath";
+
+/// Where a container's cgroup is to be, in every hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupsPath {
+    /// Below the hierarchy's root.
+    Root(PathBuf),
+    /// Below the cgroup that we are in.
+    Own(PathBuf),
+}
+
+impl CgroupsPath {
+    /// `None` for the root itself, which is nobody's own.
+    pub(super) fn parse(path: &Path) -> Result<Option<Self>, Wrong> {
+        let text = path.to_str().ok_or_else(|| wrong(FIELD, "is not UTF-8"))?;
+        if let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..] {
+            return systemd(slice, prefix, name).map(Self::Root).map(Some);
+        }
+        let mut clean = PathBuf::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => clean.push(name),
+                Component::RootDir | Component::CurDir => {}
+                Component::ParentDir | Component::Prefix(_) => return Err(wrong(FIELD, format!("{text:?} holds .."))),
+            }
+        }
+        let place = if path.is_absolute() { Self::Root } else { Self::Own };
+        Ok((!clean.as_os_str().is_empty()).then(|| place(clean)))
+    }
+}
+
+/// `SLICE:PREFIX:NAME`, where systemd would put it (`systemd.slice(5)`): `a-b.slice` lies in `a.slice`, and what is no slice
+/// itself is the scope `PREFIX-NAME.scope`.
+fn systemd(slice: &str, prefix: &str, name: &str) -> Result<PathBuf, Wrong> {
+    let slice = if slice.is_empty() { "system.slice" } else { slice };
+    let nonsense = |what: &str| wrong(FIELD, format!("{what:?} is no name of a systemd unit"));
+    for part in [prefix, name] {
+        if part.contains('/') || part == ".." || part == "." {
+            return Err(nonsense(part));
+        }
+    }
+    let stem = slice.strip_suffix(".slice").filter(|stem| !stem.is_empty() && !stem.contains('/'));
+    let stem = stem.ok_or_else(|| nonsense(slice))?;
+    let mut path = PathBuf::new();
+    if stem != "-" {
+        let mut parent = String::new();
+        for part in stem.split('-') {
+            if part.is_empty() {
+                return Err(nonsense(slice));
+            }
+            parent.push_str(part);
+            path.push(format!("{parent}.slice"));
+            parent.push('-');
+        }
+    }
+    path.push(match (name.ends_with(".slice"), prefix) {
+        (true, _) => name.to_owned(),
+        (false, "") => format!("{name}.scope"),
+        (false, prefix) => format!("{prefix}-{name}.scope"),
+    });
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(path: &str) -> Result<Option<CgroupsPath>, String> {
+        CgroupsPath::parse(Path::new(path)).map_err(|(field, reason)| format!("{field}: {reason}"))
+    }
+
+    #[test]
+    fn both_forms_name_a_place_below_the_root() {
+        let root = |path: &str| Ok(Some(CgroupsPath::Root(path.into())));
+        assert_eq!(parse("/default/./x"), root("default/x"));
+        assert_eq!(parse("x/y"), Ok(Some(CgroupsPath::Own("x/y".into()))));
+        assert_eq!(parse("/"), Ok(None));
+        assert_eq!(parse(""), Ok(None));
+        assert_eq!(parse("a.slice:cri:x"), root("a.slice/cri-x.scope"));
+        assert_eq!(parse(":cri:x"), root("system.slice/cri-x.scope"));
+        assert_eq!(parse("-.slice:cri:x"), root("cri-x.scope"));
+        let nested = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-x.scope";
+        assert_eq!(parse("kubepods-burstable-pod1.slice:cri-containerd:x"), root(nested));
+    }
+
+    #[test]
+    fn what_leads_out_of_the_hierarchy_is_refused() {
+        for path in ["/a/../../etc", "..", "a.slice:x:../..", "../x.slice:p:n", "a:b:c", "a--b.slice:p:n", ".slice:p:n"]
+        {
+            assert!(parse(path).unwrap_err().starts_with("linux.cgroupsPath: "), "{path}");
+        }
+    }
+}

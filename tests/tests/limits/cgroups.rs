@@ -1,0 +1,143 @@
+//! The kernel behind the limits of a shim that serves one pod; the cases are listed in `main.rs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::usage::update;
+use runwasi_tests::{Containers, poll_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+fn unified() -> bool {
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
+
+/// Where the workers are, and where the process is.
+fn places(path: &str) -> [PathBuf; 2] {
+    let root = Path::new(ROOT);
+    if unified() {
+        [root.join(path).join("guests"), root.join(path)]
+    } else {
+        [root.join("cpu").join(path), root.join("memory").join(path)]
+    }
+}
+
+/// What a file of a cgroup says, as soon as it says anything but `before`.
+fn becomes(file: &Path, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    let read = || fs::read_to_string(file).ok().map(|text| text.trim().to_owned());
+    let seen = poll_until(&file.display().to_string(), Duration::from_secs(5), || read().filter(|text| wanted(text)));
+    seen.with_context(|| format!("{:?}", read()))
+}
+
+/// The names of the threads in a cgroup, sorted.
+fn threads(directory: &Path, shim: u32) -> Result<Vec<String>> {
+    let file = directory.join(if unified() { "cgroup.threads" } else { "tasks" });
+    let mut names = Vec::new();
+    for thread in becomes(&file, |text| !text.is_empty())?.lines() {
+        let name = fs::read_to_string(format!("/proc/{shim}/task/{thread}/comm"));
+        names.push(name.with_context(|| format!("{thread} is no thread of the shim"))?.trim().to_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn shim(c: &Containers) -> Result<u32> {
+    let shims = c.bed.shims();
+    ensure!(shims.len() == 1, "{shims:?}");
+    Ok(shims[0].pid)
+}
+
+fn gone(path: &str) -> Result<()> {
+    for place in places(path) {
+        poll_until(&format!("end of {}", place.display()), Duration::from_secs(5), || (!place.exists()).then_some(()))?;
+    }
+    Ok(())
+}
+
+/// `ctr` names it so.
+fn path(c: &Containers, id: &str) -> String {
+    format!("{}/{id}", c.bed.namespace())
+}
+
+const LIMITS: [&str; 6] = ["--cpu-quota", "20000", "--cpu-period", "100000", "--memory-limit", "50000000"];
+
+pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers) -> Result<()> {
+    let id = c.id("limited");
+    c.detached_with(&LIMITS, &id, &["spin"])?;
+    let [cpu, memory] = places(&path(c, &id));
+    let workers = threads(&cpu, shim(c)?)?;
+    ensure!(!workers.is_empty() && workers.iter().all(|name| name == "guest"), "{workers:?}");
+    let procs = becomes(&memory.join("cgroup.procs"), |text| !text.is_empty())?;
+    ensure!(procs == shim(c)?.to_string(), "{procs}");
+    let (file, wanted) = if unified() { ("cpu.max", "30000 100000") } else { ("cpu.cfs_quota_us", "30000") };
+    becomes(&cpu.join(file), |text| text == wanted)?;
+    let bytes = memory.join(if unified() { "memory.max" } else { "memory.limit_in_bytes" });
+    becomes(&bytes, |text| text.parse::<u64>().is_ok_and(|bytes| (50_000_000..500_000_000).contains(&bytes)))?;
+    update(c, &id, r#"{"cpu":{"quota":-1},"memory":{"limit":80000000}}"#)?;
+    let wanted = if unified() { "max 100000" } else { "-1" };
+    becomes(&cpu.join(file), |text| text == wanted)?;
+    becomes(&bytes, |text| text.parse::<u64>().is_ok_and(|bytes| (80_000_000..500_000_000).contains(&bytes)))?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    gone(&path(c, &id))?;
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn container_without_limits_needs_no_cgroup(c: &mut Containers) -> Result<()> {
+    let id = c.id("free");
+    c.detached(&id, &["sleep", "1000"])?;
+    ensure!(places(&path(c, &id)).iter().all(|place| !place.exists()));
+    update(c, &id, r#"{"cpu":{"shares":512}}"#)?;
+    let [cpu, _] = places(&path(c, &id));
+    becomes(&cpu.join(if unified() { "cpu.weight" } else { "cpu.shares" }), |text| {
+        text == if unified() { "20" } else { "512" }
+    })?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    gone(&path(c, &id))?;
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not(c: &mut Containers) -> Result<()> {
+    let (pod, app) = (c.id("pod"), c.id("app"));
+    c.join(&pod, "sandbox", &pod, &["sleep", "1000"])?;
+    c.join(&pod, "container", &app, &["spin"])?;
+    let [cpu, memory] = places(&path(c, &pod));
+    let workers = threads(&cpu, shim(c)?)?;
+    ensure!(!workers.is_empty() && workers.iter().all(|name| name == "guest"), "{workers:?}");
+    ensure!(unified() || !memory.exists(), "the pod's memory is its guests'");
+    ensure!(places(&path(c, &app)).iter().all(|place| !place.exists()), "one process, one cgroup");
+    for id in [&app, &pod] {
+        ensure!(c.kill_and_finish(id)? == 137);
+    }
+    gone(&path(c, &pod))?;
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn systemds_path_is_a_scope_in_its_slice(c: &mut Containers) -> Result<()> {
+    let id = c.id("scope");
+    let slice = format!("{}.slice", c.bed.namespace().replace('-', ""));
+    let cgroup = format!("{slice}:test:{id}");
+    let flags = [&LIMITS[..], &["--cgroup", &cgroup]].concat();
+    c.detached_with(&flags, &id, &["sleep", "1000"])?;
+    let path = format!("{slice}/test-{id}.scope");
+    let workers = threads(&places(&path)[0], shim(c)?)?;
+    ensure!(!workers.is_empty() && workers.iter().all(|name| name == "guest"), "{workers:?}");
+    ensure!(c.kill_and_finish(&id)? == 137);
+    gone(&path)?;
+    gone(&slice)?;
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn cgroup_of_a_killed_shim_goes_with_it(c: &mut Containers) -> Result<()> {
+    let id = c.id("killed");
+    c.detached_with(&LIMITS, &id, &["spin"])?;
+    threads(&places(&path(c, &id))[0], shim(c)?)?;
+    kill_process(i32::try_from(shim(c)?).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
+    c.becomes_stopped_or_gone(&id)?;
+    gone(&path(c, &id))?;
+    c.bed.ctr(["task", "delete", &id])?;
+    c.delete_container(&id)?;
+    c.bed.becomes_clean()
+}
