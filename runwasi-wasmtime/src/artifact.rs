@@ -1,10 +1,12 @@
-//! From an artifact's bytes to a compiled module, through what is loaded already and the code cache. Used by `engine`.
+//! From an artifact's bytes to compiled code, through what is loaded already and the code cache. Used by `engine`.
 
 use std::{
     collections::HashMap,
+    fs::File,
     num::NonZero,
+    os::fd::AsRawFd,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::available_parallelism,
 };
 
@@ -13,15 +15,20 @@ use runwasi_core::{
     image::{Artifact, ArtifactKind, Digest, Identity, Program, cache::CodeCache},
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
-use wasmtime::{Engine, InstancePre, Linker, Module};
+use wasmtime::{Engine, InstancePre, Linker, Module, component};
 
-use crate::instance::Guest;
+use crate::{
+    component::{self as guests, link},
+    module::Guest,
+};
 
 /// Compiles, or finds what was compiled before.
 #[derive(Clone)]
 pub(crate) struct Compiler {
     engine: Engine,
     linker: Arc<Linker<Guest>>,
+    /// Made for the first component: a shim that runs core modules has no need to wait for it.
+    components: Arc<OnceLock<component::Linker<guests::Component>>>,
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
@@ -31,11 +38,10 @@ pub(crate) struct Compiler {
     compiling: Arc<Semaphore>,
 }
 
-/// A module that only has to be instantiated. Kept by its guests.
-pub(crate) struct Ready {
-    pub(crate) module: Module,
-    /// Linked with what guests may import.
-    pub(crate) pre: InstancePre<Guest>,
+/// Code that only has to be instantiated: linked with what guests may import. Kept by its guests.
+pub(crate) enum Ready {
+    Module(InstancePre<Guest>),
+    Component(component::InstancePre<guests::Component>),
 }
 
 /// What guests of this process run, or ran lately: all guests of an image share one.
@@ -90,7 +96,7 @@ impl Compiler {
     pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>) -> Self {
         let compiling = Arc::new(Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
         let (engine, linker) = (linker.engine().clone(), Arc::new(linker));
-        Self { engine, linker, key, cache, loaded: Arc::default(), compiling }
+        Self { engine, linker, components: Arc::default(), key, cache, loaded: Arc::default(), compiling }
     }
 
     /// What a process is to run. Works on the blocking pool if the file is not known; `keep` is dropped when that work is done,
@@ -105,10 +111,6 @@ impl Compiler {
             return Ok((program, ready));
         }
         let artifact = spec.artifact().await?;
-        if artifact.kind == ArtifactKind::Component {
-            let what = format!("{}: a component", artifact.path.display());
-            return Err(EngineError::Unsupported { what, why: "this version runs core modules".into() });
-        }
         self.loaded().remember(&artifact);
         if let Some(ready) = { self.loaded().get(&artifact.digest) } {
             return Ok((program, ready));
@@ -137,43 +139,92 @@ impl Compiler {
     }
 
     fn make(&self, artifact: &Artifact) -> Result<Arc<Ready>, EngineError> {
-        let module = self.load_or_compile(artifact)?;
-        let pre = self.linker.instantiate_pre(&module).map_err(|error| invalid(&artifact.path, &error))?;
-        Ok(self.loaded().put(artifact.digest, Arc::new(Ready { module, pre })))
+        let ready = match artifact.kind {
+            ArtifactKind::Module => self.module(artifact),
+            ArtifactKind::Component => self.component(artifact),
+        };
+        let ready = ready.map_err(|error| invalid(&artifact.path, &error))?;
+        Ok(self.loaded().put(artifact.digest, Arc::new(ready)))
+    }
+
+    fn module(&self, artifact: &Artifact) -> wasmtime::Result<Ready> {
+        // SAFETY: see `Code`.
+        let module = self.load_or_compile(artifact, |code| unsafe {
+            match code {
+                Code::Kept(file) => Module::deserialize_open_file(&self.engine, file),
+                Code::Fresh(bytes) => Module::deserialize(&self.engine, bytes),
+            }
+        })?;
+        self.linker.instantiate_pre(&module).map(Ready::Module)
+    }
+
+    fn component(&self, artifact: &Artifact) -> wasmtime::Result<Ready> {
+        // SAFETY: see `Code`.
+        let component = self.load_or_compile(artifact, |code| unsafe {
+            match code {
+                // By its descriptor: the name may lead to another file by now.
+                Code::Kept(file) => {
+                    component::Component::deserialize_file(&self.engine, format!("/proc/self/fd/{}", file.as_raw_fd()))
+                }
+                Code::Fresh(bytes) => component::Component::deserialize(&self.engine, bytes),
+            }
+        })?;
+        self.component_linker()?.instantiate_pre(&component).map(Ready::Component)
+    }
+
+    fn component_linker(&self) -> wasmtime::Result<&component::Linker<guests::Component>> {
+        if let Some(linker) = self.components.get() {
+            return Ok(linker);
+        }
+        let linker = link::linker(&self.engine)?;
+        // Of two who have made one, the first counts.
+        Ok(self.components.get_or_init(|| linker))
     }
 
     fn loaded(&self) -> MutexGuard<'_, Loaded> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn load_or_compile(&self, artifact: &Artifact) -> Result<Module, EngineError> {
-        if let Some(module) = self.load(&artifact.digest) {
-            return Ok(module);
+    fn load_or_compile<T>(
+        &self,
+        artifact: &Artifact,
+        load: impl Fn(Code) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        if let Some(loaded) = self.kept(&artifact.digest, &load) {
+            return Ok(loaded);
         }
-        let code = self.engine.precompile_module(&artifact.bytes).map_err(|error| invalid(&artifact.path, &error))?;
+        let code = match artifact.kind {
+            ArtifactKind::Module => self.engine.precompile_module(&artifact.bytes)?,
+            ArtifactKind::Component => self.engine.precompile_component(&artifact.bytes)?,
+        };
         if let Some(cache) = &self.cache {
             match cache.put(&self.key, &artifact.digest, &code) {
                 // From the file, so that the pages are shared with every other process that runs it.
                 Ok(()) => {
-                    if let Some(module) = self.load(&artifact.digest) {
-                        return Ok(module);
+                    if let Some(loaded) = self.kept(&artifact.digest, &load) {
+                        return Ok(loaded);
                     }
                 }
                 Err(error) => tracing::warn!(%error, "compiled code is not kept"),
             }
         }
-        // SAFETY: the bytes were made by this engine a moment ago and have not left this function.
-        unsafe { Module::deserialize(&self.engine, code) }.map_err(|error| invalid(&artifact.path, &error))
+        load(Code::Fresh(code))
     }
 
-    fn load(&self, digest: &Digest) -> Option<Module> {
+    fn kept<T>(&self, digest: &Digest, load: impl Fn(Code) -> wasmtime::Result<T>) -> Option<T> {
         let file = self.cache.as_ref()?.get(&self.key, digest)?;
-        // SAFETY: the cache returns only files that this user alone can write, in a directory that this user alone can
-        // write, that were put there under this engine's key and are undamaged; they are replaced by rename, never
-        // changed in place.
-        let module = unsafe { Module::deserialize_open_file(&self.engine, file) };
-        module.inspect_err(|error| tracing::warn!(%error, "cached code does not fit, compiling again")).ok()
+        let loaded = load(Code::Kept(file));
+        loaded.inspect_err(|error| tracing::warn!(%error, "cached code does not fit, compiling again")).ok()
     }
+}
+
+/// Compiled code that may be loaded without a look at it.
+enum Code {
+    /// From the cache, which returns only files that this user alone can write, in a directory that this user alone can write, that
+    /// were put there under this engine's key and are undamaged; they are replaced by rename, never changed in place.
+    Kept(File),
+    /// Made by this engine a moment ago; has not left the function that made it.
+    Fresh(Vec<u8>),
 }
 
 fn invalid(path: &Path, error: &wasmtime::Error) -> EngineError {

@@ -16,7 +16,7 @@ use runwasi_core::{Engine, EngineError, Instance, InstanceSpec, image::cache::Co
 use tokio::sync::RwLock;
 use wasmtime::{Config, Linker, PoolingAllocationConfig};
 
-use crate::{artifact::Compiler, epoch::Ticker, instance::WasmtimeInstance, limits::STACK, wasi, world};
+use crate::{artifact::Compiler, epoch::Ticker, instance::WasmtimeInstance, limits::STACK, wasi};
 
 /// Environment variable: where compiled code is kept; `off` keeps none.
 pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
@@ -65,7 +65,7 @@ impl Settings {
     }
 }
 
-/// The wasmtime engine: core modules with WASI preview 1.
+/// The wasmtime engine: core modules with WASI preview 1, components with WASI p2 and p3.
 pub struct WasmtimeEngine {
     settings: Settings,
     /// Written only by `tidy`, for as long as a pool takes to be made; `None` if that failed.
@@ -111,9 +111,7 @@ impl Engine for WasmtimeEngine {
         let pool = pool.ok_or_else(|| EngineError::Failed("the engine could not be made again, see the log".into()))?;
         pool.made.fetch_add(1, Ordering::Relaxed);
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
-        let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
-        let entry = world::entry(&ready.module, program.function.as_deref()).map_err(invalid)?;
-        Ok(Arc::new(WasmtimeInstance::new(ready, entry, spec, pool)))
+        Ok(Arc::new(WasmtimeInstance::new(ready, program.function.as_deref(), spec, pool)?))
     }
 
     fn tidy(&self) {
@@ -151,6 +149,8 @@ fn config() -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.memory_init_cow(true);
+    // What WASI p3 is made of.
+    config.wasm_component_model_async(true);
     config.max_wasm_stack(STACK);
     // Unwinding through guests is wasmtime's own; system tables would only make the code files larger.
     config.native_unwind_info(false);

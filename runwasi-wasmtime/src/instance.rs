@@ -1,35 +1,21 @@
-//! One guest: instantiate, call, status. Made by `engine`, run by the driver of `runwasi-core`.
+//! One guest, of whatever kind: run to its end, which becomes its status. Made by `engine`, run by the driver of `runwasi-core`.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, resources::memory::BeyondLimit};
-use tokio::sync::RwLock;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, Val};
-use wasmtime_wasi::p1::WasiP1Ctx;
+use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec};
+use wasmtime::{PoolConcurrencyLimitError, Trap, component::InstancePre};
 
 use crate::{
     artifact::Ready,
+    component::{Component, command},
     engine::Pool,
     exit,
-    limits::{Limits, OutOfMemory},
-    wasi,
-    world::Entry,
+    limits::{self, OutOfMemory},
+    module,
+    outbound::Outbound,
+    world::{self, ModuleEntry, World},
 };
-
-/// What a guest's store holds.
-pub(crate) struct Guest {
-    pub(crate) wasi: WasiP1Ctx,
-    pub(crate) limits: Limits,
-    /// Its container's: see [`Rootfs::names`](runwasi_core::bundle::rootfs::Rootfs::names).
-    pub(crate) names: Arc<RwLock<()>>,
-    /// One more than the highest file descriptor it may have.
-    pub(crate) open_files: u32,
-}
 
 /// A guest that is ready to run.
 pub(crate) struct WasmtimeInstance {
@@ -40,64 +26,66 @@ pub(crate) struct WasmtimeInstance {
     pool: Arc<Pool>,
 }
 
+/// What is run of it.
+enum Entry {
+    Module(ModuleEntry),
+    Component(World, Outbound),
+}
+
 impl WasmtimeInstance {
-    pub(crate) fn new(ready: Arc<Ready>, entry: Entry, spec: InstanceSpec, pool: Arc<Pool>) -> Self {
-        Self { ready, entry, spec, pool }
+    /// What can be known to fail without running the guest fails here.
+    pub(crate) fn new(
+        ready: Arc<Ready>,
+        function: Option<&str>,
+        spec: InstanceSpec,
+        pool: Arc<Pool>,
+    ) -> Result<Self, EngineError> {
+        let path = || spec.program.as_ref().map(|program| program.path.clone()).unwrap_or_default();
+        let invalid = |reason: String| EngineError::Invalid { path: path(), reason };
+        let entry = match ready.as_ref() {
+            Ready::Module(pre) => Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?),
+            Ready::Component(pre) => {
+                let world = world::component_world(pre.component(), function).map_err(invalid)?;
+                Entry::Component(world, Outbound::new(&spec)?)
+            }
+        };
+        Ok(Self { ready, entry, spec, pool })
     }
 
     async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
-        let mut store = self.store()?;
-        let instance = match self.instantiate(&mut store, &context).await {
-            Ok(instance) => instance,
-            // The module's own start function is guest code already.
-            Err(error) if is_guests(&error) => return Ok(exit::status(Err(error), &self.spec).await),
-            Err(error) => return Err(start_error(&error)),
-        };
-        store.data_mut().limits.started();
-        context.ready();
-        let called = self.call(&mut store, &instance).await;
-        Ok(exit::status(called, &self.spec).await)
-    }
-
-    /// What waits or computes long in here is the module's start function: the guest runs already.
-    async fn instantiate(
-        &self,
-        store: &mut Store<Guest>,
-        context: &GuestContext,
-    ) -> wasmtime::Result<wasmtime::Instance> {
-        let mut instantiating = pin!(self.ready.pre.instantiate_async(store));
-        poll_fn(|cx| {
-            let polled = instantiating.as_mut().poll(cx);
-            if polled.is_pending() {
-                context.ready();
+        match (self.ready.as_ref(), &self.entry) {
+            (Ready::Module(pre), Entry::Module(entry)) => module::run(pre, entry, &self.spec, &context).await,
+            (Ready::Component(pre), Entry::Component(world, outbound)) => {
+                self.run_component(pre, world, outbound.clone(), &context).await
             }
-            polled
-        })
-        .await
-    }
-
-    fn store(&self) -> Result<Store<Guest>, EngineError> {
-        let engine = self.ready.module.engine();
-        let limits = Limits::new(self.spec.memory.charge()).map_err(beyond)?;
-        let (wasi, names, open_files) = (wasi::context(&self.spec)?, self.spec.rootfs.names(), self.spec.open_files);
-        let mut store = Store::new(engine, Guest { wasi, limits, names, open_files });
-        store.limiter(|guest| &mut guest.limits);
-        // Yield at the first tick of every poll: nobody computes longer than one quantum.
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-        Ok(store)
-    }
-
-    async fn call(&self, store: &mut Store<Guest>, instance: &wasmtime::Instance) -> wasmtime::Result<()> {
-        let initialize = self.entry.initialize.then_some("_initialize");
-        for name in initialize.into_iter().chain([self.entry.function.as_str()]) {
-            let missing = || wasmtime::Error::msg(format!("export {name:?} is gone"));
-            let function = instance.get_func(&mut *store, name).ok_or_else(missing)?;
-            // Results have no place to go: the exit status is the guest's `proc_exit`.
-            let mut results = vec![Val::I32(0); function.ty(&*store).results().len()];
-            function.call_async(&mut *store, &[], &mut results).await?;
+            _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),
         }
-        Ok(())
+    }
+
+    async fn run_component(
+        &self,
+        pre: &InstancePre<Component>,
+        world: &World,
+        outbound: Outbound,
+        context: &GuestContext,
+    ) -> Result<ExitStatus, EngineError> {
+        let mut store = Component::store(pre.engine(), &self.spec, outbound)?;
+        let instance = match module::ready_if_long(context, pre.instantiate_async(&mut store)).await {
+            Ok(instance) => instance,
+            Err(error) => return failed_start(error, &self.spec).await,
+        };
+        store.data_mut().started();
+        context.ready();
+        let ended = match world {
+            World::CommandP2 => command::run_p2(&mut store, &instance).await,
+            World::CommandP3 => command::run_p3(&mut store, &instance).await,
+            World::Function(function) => command::call(&mut store, &instance, function).await,
+            World::HttpP2 | World::HttpP3 => {
+                let what = format!("{}: a server", self.spec.args[0]);
+                return Err(EngineError::Unsupported { what, why: "this version runs commands".into() });
+            }
+        };
+        Ok(exit::status(ended, &self.spec).await)
     }
 }
 
@@ -109,21 +97,16 @@ impl Instance for WasmtimeInstance {
     }
 }
 
-/// Whether an error of the instantiation comes from code of the guest.
-fn is_guests(error: &wasmtime::Error) -> bool {
-    error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>()
-}
-
-fn start_error(error: &wasmtime::Error) -> EngineError {
+/// What a failed instantiation means: code of the guest may have run in it, which then has ended like any other.
+pub(crate) async fn failed_start(error: wasmtime::Error, spec: &InstanceSpec) -> Result<ExitStatus, EngineError> {
+    if error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>() {
+        return Ok(exit::status(Err(error), spec).await);
+    }
     if error.is::<PoolConcurrencyLimitError>() {
-        return EngineError::Exhausted { what: "instance slots", reason: format!("{error:#}") };
+        return Err(EngineError::Exhausted { what: "instance slots", reason: format!("{error:#}") });
     }
-    match error.downcast_ref() {
-        Some(OutOfMemory(error)) => beyond(*error),
+    Err(match error.downcast_ref() {
+        Some(OutOfMemory(error)) => limits::beyond(*error),
         None => EngineError::Failed(format!("instantiate: {error:#}")),
-    }
-}
-
-fn beyond(error: BeyondLimit) -> EngineError {
-    EngineError::Exhausted { what: "memory", reason: format!("what the guest begins with: {error}") }
+    })
 }

@@ -4,21 +4,29 @@
 //! |---|---|
 //! | [`engine`] | the one place that builds `wasmtime::Config`; artifact → instance |
 //! | [`epoch`] | the clock that makes guests yield |
-//! | `artifact` | bytes → compiled module, through the code cache |
-//! | `world` | which export of the guest is run |
-//! | `instance` | one guest: instantiate, call, status |
+//! | `artifact` | bytes → compiled code, through the code cache |
+//! | `world` | what the guest is, and which export of it is run |
+//! | `instance` | one guest, of whatever kind: run to its status |
+//! | `module` | a core module: instantiate, call |
+//! | `component` | a component: its store, what it may import, commands and named functions |
+//! | `outbound` | a component's way to the network |
 //! | `wasi` | the process → a WASI context |
+//! | `preview1` | the calls of modules that stand in front of the library's own |
+//! | `limits` | what guests grow, charged to their container |
 //! | `stdio` | the process's streams as WASI streams |
 //! | `exit` | how a guest's end becomes an exit status |
 //!
 //! wasmtime types begin here: `runwasi-core` knows none.
 
 mod artifact;
+mod component;
 pub mod engine;
 pub mod epoch;
 mod exit;
 mod instance;
 mod limits;
+mod module;
+mod outbound;
 mod preview1;
 mod stdio;
 mod wasi;

@@ -2,7 +2,10 @@
 //!
 //! Counted are linear memories, tables (a pointer an element) and the guest's stack.
 
-use runwasi_core::resources::memory::{BeyondLimit, Charge};
+use runwasi_core::{
+    EngineError,
+    resources::memory::{BeyondLimit, Charge},
+};
 use wasmtime::ResourceLimiter;
 
 /// What an element of a table takes.
@@ -24,6 +27,11 @@ pub(crate) struct Limits {
 #[derive(Debug, thiserror::Error)]
 #[error("out of memory: {0}")]
 pub(crate) struct OutOfMemory(#[source] pub(crate) BeyondLimit);
+
+/// Why a guest cannot start: it begins with more than its container may have.
+pub(crate) fn beyond(error: BeyondLimit) -> EngineError {
+    EngineError::Exhausted { what: "memory", reason: format!("what the guest begins with: {error}") }
+}
 
 impl Limits {
     /// Charges the stack.

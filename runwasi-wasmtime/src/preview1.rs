@@ -21,7 +21,7 @@ use wasmtime_wasi::{
 };
 use wiggle::GuestMemory;
 
-use crate::instance::Guest;
+use crate::module::Guest;
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 const UNSTABLE: &str = "wasi_unstable";

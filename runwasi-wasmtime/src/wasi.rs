@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use runwasi_core::{EngineError, InstanceSpec, identity::as_host};
 use wasmtime::Linker;
 use wasmtime_wasi::{
-    FsPerms, WasiCtxBuilder,
+    FsPerms, WasiCtx, WasiCtxBuilder, WasiView,
     filesystem::{Descriptor, WasiFilesystemView},
     p0, p1,
     p1::WasiP1Ctx,
@@ -19,7 +19,7 @@ use wasmtime_wasi::{
 };
 
 use crate::{
-    instance::Guest,
+    module::Guest,
     preview1,
     stdio::{Stdin, Stdout},
 };
@@ -31,12 +31,26 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     preview1::link(linker)
 }
 
-/// The context of one run. The preopens are opened as the host: the guest may see less of them, but has them.
-pub(crate) fn context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
-    as_host(|| build(spec))
+/// The context of one run of a module.
+pub(crate) fn module_context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
+    let mut wasi = builder(spec)?.build_p1();
+    share_preopens(&mut wasi, spec)?;
+    Ok(wasi)
 }
 
-fn build(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
+/// The context of one instance of a component; its preopens are yet to be shared. What it may reach is for its sockets to check.
+pub(crate) fn component_context(spec: &InstanceSpec) -> Result<WasiCtx, EngineError> {
+    let mut builder = builder(spec)?;
+    builder.initial_cwd(spec.cwd.to_string_lossy());
+    Ok(builder.build())
+}
+
+/// The preopens are opened as the host: the guest may see less of them, but has them.
+fn builder(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
+    as_host(|| prepare(spec))
+}
+
+fn prepare(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
     let mut builder = WasiCtxBuilder::new();
     builder.args(&spec.args).envs(&spec.env);
     if spec.env("PWD").is_none() {
@@ -54,14 +68,16 @@ fn build(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
         let opened = builder.preopened_dir(host, preopen.path.to_string_lossy(), permissions);
         opened.map_err(|error| EngineError::Failed(format!("preopen {}: {error:#}", preopen.path.display())))?;
     }
-    let mut wasi = builder.build_p1();
-    share_preopens(&mut wasi, spec).map_err(|error| EngineError::Failed(format!("preopens: {error:#}")))?;
-    Ok(wasi)
+    Ok(builder)
 }
 
 /// The library has opened every preopen anew: its file descriptors become the container's, whose own are closed. A node of ten
 /// thousand containers has none to spare.
-fn share_preopens(wasi: &mut WasiP1Ctx, spec: &InstanceSpec) -> wasmtime::Result<()> {
+pub(crate) fn share_preopens(wasi: &mut impl WasiView, spec: &InstanceSpec) -> Result<(), EngineError> {
+    share(wasi, spec).map_err(|error| EngineError::Failed(format!("preopens: {error:#}")))
+}
+
+fn share(wasi: &mut impl WasiView, spec: &InstanceSpec) -> wasmtime::Result<()> {
     let mut view = wasi.filesystem();
     // The host function of the same name is the only way to the library's own.
     let opened = preopens::Host::get_directories(&mut view)?;

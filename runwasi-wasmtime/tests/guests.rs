@@ -15,6 +15,8 @@ use runwasi_core::{
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
+#[path = "guests/components.rs"]
+mod components;
 #[path = "guests/hostile.rs"]
 mod hostile;
 
@@ -199,7 +201,7 @@ async fn what_cannot_run_is_refused_with_file_and_reason() -> Result {
         ("/lib", no_start, &["/lib", "_start", "run"]),
         ("/lib#other", no_start, &["/lib", "\"other\"", "run"]),
         ("/syntax", "(module (func (export", &["/syntax"]),
-        ("/component", "(component)", &["/component", "component"]),
+        ("/component", "(component)", &["/component", "wasi:cli/run", "none"]),
         ("/etc", "", &["/etc", "not a regular file"]),
     ] {
         let file = program.split('#').next().unwrap_or(program);

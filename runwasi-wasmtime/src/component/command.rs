@@ -1,0 +1,52 @@
+//! A component that is run once, to its end: a p2 or p3 command, or a function that the user has named. Used by `instance`.
+
+use std::future::poll_fn;
+
+use wasmtime::{
+    AsContextMut, Store,
+    component::{Instance, Val},
+};
+use wasmtime_wasi::{I32Exit, p2, p3};
+
+use super::Component;
+use crate::world::ComponentFunction;
+
+/// `wasi:cli/run` of p2.
+pub(crate) async fn run_p2(store: &mut Store<Component>, instance: &Instance) -> wasmtime::Result<()> {
+    let command = p2::bindings::Command::new(&mut *store, instance)?;
+    status(command.wasi_cli_run().call_run(store).await?)
+}
+
+/// `wasi:cli/run` of p3. What the guest has left to be done after its return belongs to the run.
+pub(crate) async fn run_p3(store: &mut Store<Component>, instance: &Instance) -> wasmtime::Result<()> {
+    let command = p3::bindings::Command::new(&mut *store, instance)?;
+    let returned = store
+        .run_concurrent(async |accessor| {
+            let returned = command.wasi_cli_run().call_run(accessor).await?;
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            wasmtime::error::Ok(returned)
+        })
+        .await??;
+    status(returned)
+}
+
+/// A function without parameters. A result that says so fails the process; others have no place to go.
+pub(crate) async fn call(
+    store: &mut Store<Component>,
+    instance: &Instance,
+    function: &ComponentFunction,
+) -> wasmtime::Result<()> {
+    let gone = || wasmtime::Error::msg(format!("export {:?} is gone", function.name));
+    let func = instance.get_func(&mut *store, function.index).ok_or_else(gone)?;
+    let mut results = vec![Val::Bool(false); func.ty(store.as_context_mut()).results().len()];
+    func.call_async(&mut *store, &[], &mut results).await?;
+    match results.first() {
+        Some(Val::Result(Err(_))) => status(Err(())),
+        _ => Ok(()),
+    }
+}
+
+/// As the libraries of guests have it: an error is status 1.
+fn status(returned: Result<(), ()>) -> wasmtime::Result<()> {
+    returned.map_err(|()| I32Exit(1).into())
+}

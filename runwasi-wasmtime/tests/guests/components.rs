@@ -1,0 +1,126 @@
+//! Components on the real engine: commands of both previews and named functions. Part of `guests.rs`.
+
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+};
+use wit_component::ComponentEncoder;
+
+use super::{Bed, Result, SIGKILL, SPIN, TRAP, printing};
+
+/// The component that a toolchain makes of a command with preview 1.
+pub(crate) fn command(module: &str) -> Result<Vec<u8>> {
+    let adapted = ComponentEncoder::default()
+        .module(&wat::parse_str(module)?)?
+        .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)?
+        .encode()?;
+    Ok(adapted)
+}
+
+/// A p3 command that returns at once: `status` is 0 for success and 1 for an error.
+fn p3_command(status: u32) -> String {
+    format!(
+        r#"(component
+            (core module $m (func (export "run") (result i32) (i32.const {status})))
+            (core instance $i (instantiate $m))
+            (func $run async (result (result)) (canon lift (core func $i "run")))
+            (instance $exported (export "run" (func $run)))
+            (export "wasi:cli/run@0.3.0" (instance $exported)))"#
+    )
+}
+
+/// Functions of its own and of an interface.
+const LIBRARY: &str = r#"(component
+    (core module $m
+        (func (export "ok") (result i32) (i32.const 0))
+        (func (export "fail") (result i32) (i32.const 1))
+        (func (export "trap") unreachable)
+        (func (export "takes") (param i32)))
+    (core instance $i (instantiate $m))
+    (func $ok (result (result)) (canon lift (core func $i "ok")))
+    (func $fail (result (result)) (canon lift (core func $i "fail")))
+    (func $trap (canon lift (core func $i "trap")))
+    (func $takes (param "n" u32) (canon lift (core func $i "takes")))
+    (instance $api (export "fail" (func $fail)) (export "ok" (func $ok)))
+    (instance $other (export "ok" (func $ok)))
+    (export "trap" (func $trap))
+    (export "takes" (func $takes))
+    (export "test:lib/api" (instance $api))
+    (export "test:lib/other" (instance $other)))"#;
+
+#[tokio::test]
+async fn a_p2_command_prints_and_ends() -> Result {
+    let bed = Bed::new(10).await?;
+    let bundle = bed.harness.bundle("c", &["/c.wasm"]).file("/c.wasm", command(&printing("component"))?);
+    let ran = bed.run_bundle(bundle).await?;
+    assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (0, "component", ""));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_p2_commands_exit_code_trap_and_kill_are_its_status() -> Result {
+    let bed = Bed::new(10).await?;
+    let exits = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const 42))))"#;
+    let run = async |module: &str| -> Result<_> {
+        bed.run_bundle(bed.harness.bundle("c", &["/c"]).file("/c", command(module)?)).await
+    };
+    // The adapter of this version passes on whether it was an error, no more.
+    assert_eq!(run(exits).await?.status, 1);
+    let trapped = run(&TRAP.replacen("(module", "(module (memory (export \"memory\") 1)", 1)).await?;
+    assert_eq!(trapped.status, 134);
+    assert!(trapped.stderr.contains("unreachable"), "{}", trapped.stderr);
+    let spinner = command(&SPIN.replacen("(module", "(module (memory (export \"memory\") 1)", 1))?;
+    let bundle = bed.harness.bundle("s", &["/s"]).file("/s", spinner).write()?;
+    bed.client.create("s", &bundle, &Default::default(), &[]).await?;
+    bed.client.start("s").await?;
+    bed.client.kill("s", SIGKILL).await?;
+    assert_eq!(bed.client.wait("s").await?, 137);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_p3_command_runs_and_its_result_is_its_status() -> Result {
+    let bed = Bed::new(10).await?;
+    for status in [0, 1] {
+        assert_eq!(bed.run(&["/p3"], &[("/p3", &p3_command(status))]).await?.status, status);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_function_of_a_component_is_called_by_its_name() -> Result {
+    let bed = Bed::new(10).await?;
+    for (program, status) in [("/lib#fail", 1), ("/lib#trap", 134)] {
+        assert_eq!(bed.run(&[program], &[("/lib", LIBRARY)]).await?.status, status, "{program}");
+    }
+    for (program, reason) in [
+        ("/lib#takes", "takes parameters"),
+        ("/lib#ok", "more than one"),
+        ("/lib#none", "test:lib/api#fail"),
+        ("/lib", "exports neither wasi:cli/run nor a wasi:http handler"),
+    ] {
+        let error = bed.refused(&[program], &[("/lib", LIBRARY)]).await?;
+        assert!(error.message.contains(reason), "{program}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_component_that_imports_what_nobody_has_is_refused_with_its_name() -> Result {
+    let bed = Bed::new(10).await?;
+    let component = r#"(component (import "my:own/thing@1.0.0" (instance (export "f" (func)))))"#;
+    let error = bed.refused(&["/c"], &[("/c", component)]).await?;
+    assert!(error.message.contains("/c") && error.message.contains("my:own/thing"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn compiled_components_are_kept() -> Result {
+    let cache = std::sync::Arc::new(tempfile::tempdir()?);
+    for _ in 0..2 {
+        let bed = Bed::with_cache(10, cache.clone()).await?;
+        assert_eq!(bed.run(&["/p3"], &[("/p3", &p3_command(0))]).await?.status, 0);
+        assert_eq!(bed.cached()?.len(), 1);
+    }
+    Ok(())
+}
