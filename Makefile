@@ -25,10 +25,10 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 BUILD := cargo build --release --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load demo test lint bench clean
+.PHONY: help setup build install uninstall images load demo test lint bench bench-http clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 		printf '  make %-10s %s\n' "$$target" "$$text"; done
 
 setup: ## install what building and testing need on Debian (says first what; needs root)
@@ -55,7 +55,7 @@ uninstall: ## remove what install copied
 	rmdir '$(DESTDIR)$(DOCDIR)' 2>/dev/null || true
 
 images: ## build the guests and their images into target/images
-	@scripts/setup build guests
+	@scripts/setup build guests resvg
 	scripts/guests
 
 load: ## import the images into a containerd (ADDRESS=/run/containerd/containerd.sock NAMESPACE=default)
@@ -72,14 +72,20 @@ test: ## all tests, the end-to-end ones with a real containerd included (needs r
 
 lint: ## format and clippy, as CI does
 	cargo fmt --all --check
-	cargo fmt --check --manifest-path tests/guests/wasmtest/Cargo.toml
+	cargo fmt --all --check --manifest-path tests/guests/Cargo.toml
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
 bench: ## the benchmarks; figures also go to target/bench/results.json (needs root)
-	@scripts/setup test
+	@scripts/setup test bench
 	$(BUILD)
 	scripts/guests
 	target/release/runwasi-bench
+
+bench-http: ## of them the one of HTTP servers, against the loop of `wasmtime serve` (needs root)
+	@scripts/setup test bench
+	$(BUILD)
+	scripts/guests
+	target/release/runwasi-bench --only http
 
 clean: ## remove everything built
 	cargo clean

@@ -126,8 +126,7 @@ fn open_many(file: &str, count: usize) -> Outcome {
 }
 
 fn terminals() -> Outcome {
-    let [stdin, stdout, stderr] =
-        [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
+    let [stdin, stdout, stderr] = [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
     line(&format!("stdin {stdin}, stdout {stdout}, stderr {stderr}"))
 }
 

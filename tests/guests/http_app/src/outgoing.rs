@@ -1,0 +1,44 @@
+//! `/get`: a request of the guest's own, whose answer is passed on.
+
+use wasip2::http::outgoing_handler::handle;
+use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest, Scheme};
+
+use crate::Outcome;
+use crate::answer::Answer;
+
+pub(crate) fn get(url: &str, answer: Answer) -> Outcome {
+    let Some(request) = request(url) else {
+        return answer.status(400)?.text("not a URL\n");
+    };
+    match send(request) {
+        Ok(response) => pass_on(response, answer),
+        Err(error) => answer.status(502)?.text(&format!("{error:?}\n")),
+    }
+}
+
+fn send(request: OutgoingRequest) -> Result<IncomingResponse, ErrorCode> {
+    let coming = handle(request, None)?;
+    coming.subscribe().block();
+    let gone = || ErrorCode::InternalError(Some("the answer was taken".to_owned()));
+    coming.get().ok_or_else(gone)?.map_err(|()| gone())?
+}
+
+fn pass_on(response: IncomingResponse, answer: Answer) -> Outcome {
+    let body = response.consume().map_err(|()| "the body was taken")?;
+    answer.status(response.status())?.begin()?.pass_on(body)
+}
+
+fn request(url: &str) -> Option<OutgoingRequest> {
+    let (scheme, rest) = url.split_once("://")?;
+    let scheme = match scheme {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return None,
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_scheme(Some(&scheme)).ok()?;
+    request.set_authority(Some(authority)).ok()?;
+    request.set_path_with_query(Some(path)).ok()?;
+    Some(request)
+}

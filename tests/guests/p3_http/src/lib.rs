@@ -1,0 +1,117 @@
+//! The guest `p3_http.wasm`, a component that exports the asynchronous `wasi:http/handler` of WASI p3. An instance of it may
+//! be given many requests, also at the same time: `/count` tells how many. Run by the end-to-end tests.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use wasip3::clocks::monotonic_clock::wait_for;
+use wasip3::exports::http::handler::Guest;
+use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::http::{client, types::Scheme};
+use wasip3::wit_bindgen::StreamReader;
+use wasip3::{spawn, wit_future, wit_stream};
+
+const PATHS: &str = "\
+/hello          a short text
+/echo           the request's body, as it comes
+/slow?ms=N      the answer after a while
+/slow-body?ms=N five lines \"chunk I\", N milliseconds before each
+/count          how many requests this very instance has had
+/log            prints a line to standard output
+/spin           computes for ever
+/trap           executes the unreachable instruction
+/get?url=URL    makes a request of its own, passes status and body on
+";
+
+/// Requests that this instance has had.
+static REQUESTS: AtomicU32 = AtomicU32::new(0);
+
+struct Service;
+
+impl Guest for Service {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let count = REQUESTS.fetch_add(1, Ordering::Relaxed) + 1;
+        let target = request.get_path_with_query().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let value = query.split_once('=').map_or("", |(_, value)| value);
+        match path {
+            "/" => Ok(text(200, PATHS)),
+            "/hello" => Ok(text(200, "Hello from p3!\n")),
+            "/echo" => Ok(echo(request)),
+            "/slow" => {
+                sleep(value).await;
+                Ok(text(200, "late\n"))
+            }
+            "/slow-body" => Ok(slow_body(value.to_owned())),
+            "/count" => Ok(text(200, &format!("{count}\n"))),
+            "/log" => {
+                println!("p3 {path}");
+                Ok(text(200, "logged\n"))
+            }
+            "/spin" => loop {
+                std::hint::spin_loop();
+            },
+            "/trap" => core::arch::wasm32::unreachable(),
+            "/get" => get(value).await,
+            _ => Ok(text(404, "not found\n")),
+        }
+    }
+}
+
+wasip3::http::service::export!(Service);
+
+async fn sleep(millis: &str) {
+    wait_for(millis.parse().unwrap_or(1000u64).saturating_mul(1_000_000)).await;
+}
+
+fn text(status: u16, text: &str) -> Response {
+    let (mut to, body) = wit_stream::new();
+    let text = text.as_bytes().to_vec();
+    spawn(async move {
+        // Who has left does not hear it.
+        to.write_all(text).await;
+    });
+    response(status, body)
+}
+
+fn response(status: u16, body: StreamReader<u8>) -> Response {
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let (response, _sent) = Response::new(Fields::new(), Some(body), trailers);
+    response.set_status_code(status).expect("a status of this program, or of a server's answer");
+    response
+}
+
+/// Hands the request's stream to the answer: no byte of it comes through the guest.
+fn echo(request: Request) -> Response {
+    let (_, taken) = wit_future::new(|| Ok(()));
+    let (body, _trailers) = Request::consume_body(request, taken);
+    response(200, body)
+}
+
+fn slow_body(millis: String) -> Response {
+    let (mut to, body) = wit_stream::new();
+    spawn(async move {
+        for chunk in 0..5 {
+            sleep(&millis).await;
+            to.write_all(format!("chunk {chunk}\n").into_bytes()).await;
+        }
+    });
+    response(200, body)
+}
+
+async fn get(url: &str) -> Result<Response, ErrorCode> {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return Ok(text(400, "not a URL\n"));
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let (request, _sent) = Request::new(Fields::new(), None, trailers, None);
+    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
+    request.set_scheme(Some(&Scheme::Http)).map_err(invalid)?;
+    request.set_authority(Some(authority)).map_err(invalid)?;
+    request.set_path_with_query(Some(path)).map_err(invalid)?;
+    let answer = client::send(request).await?;
+    let status = answer.get_status_code();
+    let (_, taken) = wit_future::new(|| Ok(()));
+    let (body, _trailers) = Response::consume_body(answer, taken);
+    Ok(response(status, body))
+}
