@@ -9,7 +9,7 @@ use crate::command::{Command, Output};
 use crate::console::Console;
 use crate::containerd::Containerd;
 use crate::poll::poll_until;
-use crate::runtime::Runtime;
+use crate::runtime::{Image, Runtime};
 
 /// A bed together with the runtime its containers use.
 #[derive(Debug)]
@@ -83,6 +83,12 @@ impl Containers {
             line.push(self.runtime.guest());
             line.extend(args);
         }
+        self.bed.ctr_command(line)
+    }
+
+    /// `ctr run FLAGS --runtime … IMAGE ID PROGRAM`, for a guest of another image, which must be loaded.
+    pub fn run_of(&self, image: Image, flags: &[&str], id: &str, program: &[&str]) -> Command {
+        let line = [&["run", "--runtime", self.runtime.name()], flags, &[image.name(), id], program].concat();
         self.bed.ctr_command(line)
     }
 

@@ -11,6 +11,7 @@
 //! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
 //! - [`daemon`]: a private node daemon, for the runtime that needs one.
 //! - [`events`]: what `ctr events` prints.
+//! - [`http`]: a request to a server in a container.
 //! - [`player`]: a shim driven by its command line and socket alone, for what `ctr` cannot ask for.
 //! - [`shim`]: that socket.
 //! - [`sink`]: the event service such a shim reports to.
@@ -39,6 +40,7 @@ pub mod containers;
 pub mod cri;
 pub mod daemon;
 pub mod events;
+pub mod http;
 pub mod network;
 pub mod player;
 pub mod pods;

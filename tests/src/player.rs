@@ -2,6 +2,7 @@
 //!
 //! [`Player`] plays containerd without being one: what a shim asks of it is answered by [`Sink`] alone.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,6 +35,8 @@ pub struct Player {
     program: PathBuf,
     // For the runtime that needs one.
     daemon: Option<Daemon>,
+    // Of the shims, for what is unusual about them.
+    env: Vec<(&'static str, OsString)>,
     // None when it plays a containerd that is away.
     sink: Option<Sink>,
     // The reading ends of the bundles' log FIFOs, as containerd holds them; printed when a test fails.
@@ -51,6 +54,13 @@ impl Player {
         let mut player = Self::prepared(runtime)?;
         player.comes_back()?;
         player.start_daemon(daemon)?;
+        Ok(player)
+    }
+
+    /// The same with another place for compiled code.
+    pub fn with_cache(runtime: Runtime, directory: &Path) -> Result<Self> {
+        let mut player = Self::with(runtime, Settings::default().env("CONTAINERD_WASMTIMED_CACHE", directory))?;
+        player.env.push(("RUNWASI_CACHE", directory.into()));
         Ok(player)
     }
 
@@ -74,7 +84,15 @@ impl Player {
             }
             None => Path::new("/usr/bin").join(runtime.shim()),
         };
-        Ok(Self { traces: Traces::new()?, runtime, program, daemon: None, sink: None, logs: Mutex::default() })
+        Ok(Self {
+            traces: Traces::new()?,
+            runtime,
+            program,
+            daemon: None,
+            env: Vec::new(),
+            sink: None,
+            logs: Mutex::default(),
+        })
     }
 
     fn start_daemon(&mut self, settings: Settings) -> Result<()> {
@@ -223,7 +241,9 @@ impl Player {
         self.traces.name(id);
         let address = self.traces.address().to_string_lossy().into_owned();
         let place = ["-namespace", self.namespace(), "-address", &address];
-        Command::new(&self.program)
+        let command = Command::new(&self.program);
+        let command = self.env.iter().fold(command, |command, (name, value)| command.env(name, value));
+        command
             .args(place)
             .args(["-publish-binary", "/bin/true", "-id", id])
             .env("TTRPC_ADDRESS", self.events_address())

@@ -9,6 +9,10 @@ pub enum Runtime {
     Wasmtime,
     /// The product's node daemon, `containerd-wasmtimed`, by its thin shim.
     Wasmtimed,
+    /// The first of them with a guest that is a component: the same program under the same name.
+    WasmtimeComponent,
+    /// The second with that guest.
+    WasmtimedComponent,
     /// The example engine whose guest is a plain async Rust function, with the same commands as the wasm guest.
     Native,
     /// runc with the guest compiled natively: it shows that the tests are right.
@@ -22,18 +26,24 @@ pub enum Runtime {
 pub enum Image {
     /// A plain Linux image with the wasm guest in its rootfs.
     Wasmtest,
+    /// The same image with the guest as a component.
+    WasmtestComponent,
     /// The same guest as a wasm OCI image.
     WasmtestOci,
     /// The guest as a static Linux program.
     WasmtestNative,
+    /// A plain Linux image with the other guests, most of them components.
+    Wasmguests,
+    /// The same with a large program that nobody here wrote, as a module and as a component.
+    Resvg,
 }
 
 impl Runtime {
     /// The name for `ctr --runtime`.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Wasmtime => "io.containerd.wasmtime.v1",
-            Self::Wasmtimed => "io.containerd.wasmtimed.v1",
+            Self::Wasmtime | Self::WasmtimeComponent => "io.containerd.wasmtime.v1",
+            Self::Wasmtimed | Self::WasmtimedComponent => "io.containerd.wasmtimed.v1",
             Self::Native => "io.containerd.native.v1",
             Self::Runc => "io.containerd.runc.v2",
             Self::Floor => "io.containerd.floor.v1",
@@ -43,8 +53,8 @@ impl Runtime {
     /// The shim's file name, as containerd derives it from the runtime's name.
     pub fn shim(self) -> &'static str {
         match self {
-            Self::Wasmtime => "containerd-shim-wasmtime-v1",
-            Self::Wasmtimed => "containerd-shim-wasmtimed-v1",
+            Self::Wasmtime | Self::WasmtimeComponent => "containerd-shim-wasmtime-v1",
+            Self::Wasmtimed | Self::WasmtimedComponent => "containerd-shim-wasmtimed-v1",
             Self::Native => "containerd-shim-native-v1",
             Self::Runc => "containerd-shim-runc-v2",
             Self::Floor => "containerd-shim-floor-v1",
@@ -56,7 +66,7 @@ impl Runtime {
         let name = match self {
             Self::Runc => return None,
             Self::Native => "engine-native",
-            Self::Wasmtime | Self::Wasmtimed | Self::Floor => self.shim(),
+            _ => self.shim(),
         };
         Some(target_dir().join("release").join(name))
     }
@@ -65,6 +75,7 @@ impl Runtime {
     pub fn image(self) -> Image {
         match self {
             Self::Runc => Image::WasmtestNative,
+            Self::WasmtimeComponent | Self::WasmtimedComponent => Image::WasmtestComponent,
             Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => Image::Wasmtest,
         }
     }
@@ -73,7 +84,7 @@ impl Runtime {
     pub fn guest(self) -> &'static str {
         match self.image() {
             Image::WasmtestNative => "/wasmtest",
-            Image::Wasmtest | Image::WasmtestOci => "/wasmtest.wasm",
+            _ => "/wasmtest.wasm",
         }
     }
 
@@ -81,18 +92,28 @@ impl Runtime {
     pub fn other_guest(self) -> &'static str {
         match self.image() {
             Image::WasmtestNative => "/other",
-            Image::Wasmtest | Image::WasmtestOci => "/other.wasm",
+            _ => "/other.wasm",
         }
+    }
+
+    /// The file that is the guest in that image.
+    pub fn guest_file(self) -> PathBuf {
+        let name = match self.image() {
+            Image::WasmtestNative => "wasmtest-native",
+            Image::WasmtestComponent => "wasmtest.component.wasm",
+            _ => "wasmtest.wasm",
+        };
+        target_dir().join("guests").join(name)
     }
 
     /// Whether guests are wasm, run by wasmtime.
     pub fn is_wasm(self) -> bool {
-        matches!(self, Self::Wasmtime | Self::Wasmtimed)
+        matches!(self, Self::Wasmtime | Self::WasmtimeComponent) || self.needs_daemon()
     }
 
     /// Whether all its sandboxes are served by a daemon that must run before.
     pub fn needs_daemon(self) -> bool {
-        self == Self::Wasmtimed
+        matches!(self, Self::Wasmtimed | Self::WasmtimedComponent)
     }
 
     /// Whether the socket file goes when the shim was killed. runc's `delete` leaves it to the next start.
@@ -105,7 +126,7 @@ impl Runtime {
     pub fn handled_signals(self) -> &'static [i32] {
         match self {
             Self::Runc => &[7, 11, 13],
-            Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => &[],
+            _ => &[],
         }
     }
 
@@ -115,7 +136,7 @@ impl Runtime {
             // The first process of a pid namespace is deaf to signals it has no handler for, so it must not
             // be the first. runc resolves the path: its own namespace is the host's.
             Self::Runc => &["--with-ns", "pid:/proc/self/ns/pid"],
-            Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => &[],
+            _ => &[],
         }
     }
 }
@@ -125,8 +146,11 @@ impl Image {
     pub fn name(self) -> &'static str {
         match self {
             Self::Wasmtest => "docker.io/library/wasmtest:latest",
+            Self::WasmtestComponent => "docker.io/library/wasmtest-component:latest",
             Self::WasmtestOci => "docker.io/library/wasmtest-oci:latest",
             Self::WasmtestNative => "docker.io/library/wasmtest-native:latest",
+            Self::Wasmguests => "docker.io/library/wasmguests:latest",
+            Self::Resvg => "docker.io/library/resvg:latest",
         }
     }
 
@@ -134,8 +158,11 @@ impl Image {
     pub fn tar(self) -> PathBuf {
         let file = match self {
             Self::Wasmtest => "wasmtest.tar",
+            Self::WasmtestComponent => "wasmtest-component.tar",
             Self::WasmtestOci => "wasmtest-oci.tar",
             Self::WasmtestNative => "wasmtest-native.tar",
+            Self::Wasmguests => "wasmguests.tar",
+            Self::Resvg => "resvg.tar",
         };
         target_dir().join("images").join(file)
     }
@@ -144,6 +171,11 @@ impl Image {
 /// The node daemon's program.
 pub fn daemon_file() -> PathBuf {
     target_dir().join("release/containerd-wasmtimed")
+}
+
+/// The folder of the guests' sources.
+pub fn guest_sources() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("guests")
 }
 
 /// The workspace's target folder: `CARGO_TARGET_DIR`, or `target` beside the workspace's manifest.

@@ -26,3 +26,14 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         restarted_containerd_still_knows_a_running_exec
         killed_shim_takes_its_execs_with_it;
 }}
+
+// The guest as a component.
+runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
+    run:
+        exec_prints_and_passes_its_status_on
+        another_program_of_the_image_runs
+        stdin_of_an_exec_is_its_own;
+    life:
+        end_of_the_init_ends_its_execs
+        execs_leave_no_file_descriptors_behind;
+}}

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use runwasi_tests::bundle::Bundle;
-use runwasi_tests::runtime::target_dir;
 use runwasi_tests::{Command, Containers};
 use serde_json::json;
 use tempfile::TempDir;
@@ -26,9 +25,9 @@ impl Tree {
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
         let mut bundle = Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.bed.namespace()))?;
         let guest = c.runtime.guest();
-        let file = if c.runtime.is_wasm() { "guests/wasmtest.wasm" } else { "guests/wasmtest-native" };
+        let file = c.runtime.guest_file();
         let program = bundle.path().join("rootfs").join(guest.trim_start_matches('/'));
-        fs::copy(target_dir().join(file), &program).with_context(|| format!("{file}: `make images` makes it"))?;
+        fs::copy(&file, &program).with_context(|| format!("{}: `make images` makes it", file.display()))?;
         fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
         for inside in ["data", "proc", "etc"] {
             fs::create_dir(bundle.path().join("rootfs").join(inside))?;

@@ -48,3 +48,31 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
         fifo_of_an_image_is_refused_and_holds_no_thread
         socket_of_an_image_is_refused;
 }}
+
+// The guest as a component, whose calls are others.
+runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
+    identity:
+        files_belong_to_the_containers_user
+        umask_is_the_processes_own
+        files_of_others_are_refused
+        directories_of_others_are_refused_also_below_an_open_one
+        further_groups_open_what_belongs_to_them
+        users_in_a_row_get_nothing_of_each_other
+        exec_has_a_user_of_its_own
+        sleepers_of_other_users_delay_nobody;
+    escape:
+        links_of_the_image_lead_nowhere_outside
+        dots_lead_nowhere_outside
+        hard_links_do_not_leave_their_file_system
+        mount_over_a_link_lands_inside
+        there_is_no_proc;
+    mounts:
+        read_only_root_refuses_writes_and_volumes_take_them
+        single_files_are_mounted
+        dev_is_our_own_and_small;
+    special:
+        devices_of_an_image_are_refused
+        process_has_so_many_files_and_no_more
+        fifo_of_an_image_is_refused_and_holds_no_thread
+        socket_of_an_image_is_refused;
+}}

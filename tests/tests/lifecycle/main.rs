@@ -53,3 +53,23 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, native = Nat
         run_gives_create_start_exit_delete
         killed_container_gives_one_exit;
 }}
+
+// The guest as a component.
+runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
+    run:
+        arguments_reach_the_guest
+        environment_reaches_the_guest
+        exit_status_is_passed_on
+        hello_is_printed
+        megabytes_of_output_arrive_intact
+        megabytes_of_stdin_pass_through
+        rm_leaves_nothing
+        stderr_is_apart_from_stdout
+        trap_ends_with_134
+        working_directory_reaches_the_guest;
+    signals:
+        signals_have_their_default_action
+        sigkill_ends_an_endless_loop;
+    recovery:
+        killed_shim_is_seen_as_exit_137;
+}}

@@ -36,3 +36,17 @@ runwasi_tests::suite! { shim = Wasmtime; {
         systemds_path_is_a_scope_in_its_slice
         cgroup_of_a_killed_shim_goes_with_it;
 }}
+
+// The guest as a component.
+runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
+    memory:
+        guest_within_its_limit_runs
+        growth_beyond_the_limit_ends_with_137_and_an_oom_event
+        growth_beyond_the_limit_fails_if_the_container_wants_it_so
+        guest_that_begins_with_more_than_its_limit_is_refused
+        init_and_execs_share_the_limit;
+    cpu:
+        quota_bounds_a_spinner;
+    stats:
+        memory_and_processes_are_counted;
+}}

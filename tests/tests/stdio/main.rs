@@ -41,3 +41,11 @@ runwasi_tests::played! { played_wasmtime = Wasmtime, played_wasmtimed = Wasmtime
     file:
         terminals_output_goes_to_a_file;
 }}
+
+// The guest as a component.
+runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
+    terminal:
+        guest_at_a_terminal_sees_one_and_another_none
+        what_is_typed_is_echoed_edited_and_read
+        ctrl_c_and_ctrl_backslash_end_a_guest;
+}}

@@ -20,3 +20,15 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         paused_task_can_be_deleted_by_force
         paused_task_can_be_killed;
 }}
+
+// The guest as a component.
+runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
+    guest:
+        files_are_written_listed_and_read_back
+        memory_that_a_guest_allocates_is_there;
+    pause:
+        paused_spinner_stops_within_twenty_milliseconds
+        paused_guest_goes_on_where_it_was
+        paused_sleeper_does_not_do_its_timers_work
+        paused_task_can_be_killed;
+}}

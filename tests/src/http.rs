@@ -1,0 +1,83 @@
+//! A request to a server in a container, as small as can be; called by tests of such servers.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::poll::poll_until;
+
+/// A server that says nothing for this long is an error.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status code.
+    pub status: u16,
+    /// Its body.
+    pub body: String,
+}
+
+/// An address of the host that nobody listens at now.
+pub fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// `GET`, by HTTP/1.0: the answer ends with the connection and has no chunks.
+pub fn get(server: SocketAddr, path: &str) -> Result<Answer> {
+    request(server, &format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n"), b"")
+}
+
+/// `POST`, in the same way.
+pub fn post(server: SocketAddr, path: &str, body: &[u8]) -> Result<Answer> {
+    let length = body.len();
+    request(server, &format!("POST {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {length}\r\n\r\n"), body)
+}
+
+/// The same as [`get`] from a server that may not listen yet.
+pub fn get_when_up(server: SocketAddr, path: &str) -> Result<Answer> {
+    let mut last = None;
+    let answer = poll_until("an answer", SILENCE, || match get(server, path) {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            last = Some(error);
+            None
+        }
+    });
+    answer.with_context(|| format!("last: {last:?}"))
+}
+
+fn request(server: SocketAddr, head: &str, body: &[u8]) -> Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&server, SILENCE).with_context(|| format!("no server at {server}"))?;
+    stream.set_read_timeout(Some(SILENCE))?;
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).with_context(|| format!("no answer from {server}"))?;
+    answer(&String::from_utf8_lossy(&bytes))
+}
+
+fn answer(text: &str) -> Result<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no end of the headers in {text:?}"))?;
+    let mut line = head.split(' ');
+    let version = line.next().unwrap_or_default();
+    ensure!(version.starts_with("HTTP/1."), "not HTTP: {head:?}");
+    let status = line.next().and_then(|code| code.parse().ok()).with_context(|| format!("no status in {head:?}"))?;
+    Ok(Answer { status, body: body.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_and_body_are_read() {
+        let got = answer("HTTP/1.0 200 OK\r\ndate: x\r\n\r\na\r\n\r\nb").unwrap();
+        assert_eq!(got, Answer { status: 200, body: "a\r\n\r\nb".to_owned() });
+        assert!(answer("HTTP/1.0 200 OK\r\n").is_err());
+        assert!(answer("SSH-2.0\r\n\r\n").is_err());
+    }
+}

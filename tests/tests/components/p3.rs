@@ -1,0 +1,97 @@
+//! Asynchronous components, of WASI p3; the cases are listed in `main.rs`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use runwasi_tests::proc::cpu_nanos;
+use runwasi_tests::{Containers, Image, poll_until};
+
+use crate::p2::{command, run};
+
+const GUEST: &str = "/p3_hello.wasm";
+
+pub(crate) fn arguments_reach_the_guest(c: &mut Containers) -> Result<()> {
+    let out = run(c, &[], &[GUEST, "echo", "two words", "ünï"])?.ok()?;
+    ensure!(out.out() == "two words ünï\n", "{out}");
+    Ok(())
+}
+
+pub(crate) fn environment_and_working_directory_reach_the_guest(c: &mut Containers) -> Result<()> {
+    let flags = ["--env", "COLOUR=blue", "--cwd", "/etc"];
+    let out = run(c, &flags, &[GUEST, "env"])?.ok()?;
+    ensure!(out.out().lines().any(|line| line == "COLOUR=blue"), "{out}");
+    let out = run(c, &flags, &[GUEST, "cwd"])?.ok()?;
+    ensure!(out.out() == "/etc\n", "{out}");
+    Ok(())
+}
+
+/// Two of a second each, at the same time: less than both in a row, on a machine that is slow, too.
+pub(crate) fn sleeps_at_the_same_time_overlap(c: &mut Containers) -> Result<()> {
+    let start = Instant::now();
+    let out = run(c, &[], &[GUEST, "both", "3000"])?.ok()?;
+    ensure!(out.out() == "slept\n", "{out}");
+    let took = start.elapsed();
+    ensure!(took >= Duration::from_secs(3) && took < Duration::from_secs(6), "{took:?}");
+    Ok(())
+}
+
+pub(crate) fn exit_status_is_passed_on(c: &mut Containers) -> Result<()> {
+    run(c, &[], &[GUEST, "exit", "42"])?.status_is(42)?;
+    run(c, &[], &[GUEST, "exit", "0"])?.status_is(0)?;
+    run(c, &[], &[GUEST, "fail"])?.status_is(1)?;
+    // What cannot be made sense of: usage, on standard error.
+    let out = run(c, &[], &[GUEST, "nonsense"])?.status_is(1)?;
+    ensure!(out.err().starts_with("usage:") && out.stdout.is_empty(), "{out}");
+    Ok(())
+}
+
+pub(crate) fn stdin_passes_through(c: &mut Containers) -> Result<()> {
+    let sent: Vec<u8> = (0..251u8).cycle().take(1_000_000).collect();
+    let out = command(c, &[], &[GUEST, "cat"])?.stdin(sent.clone()).run()?.ok()?;
+    ensure!(out.stdout.len() == sent.len(), "{} bytes instead of {}", out.stdout.len(), sent.len());
+    ensure!(out.stdout == sent, "other bytes");
+    Ok(())
+}
+
+pub(crate) fn trap_gives_134(c: &mut Containers) -> Result<()> {
+    let out = run(c, &[], &[GUEST, "trap"])?.status_is(134)?;
+    ensure!(out.err().contains("unreachable"), "{out}");
+    Ok(())
+}
+
+pub(crate) fn spinner_is_paused_and_killed(c: &mut Containers) -> Result<()> {
+    c.bed.load(Image::Wasmguests)?;
+    let id = c.id("spin");
+    c.run_of(Image::Wasmguests, &["-d"], &id, &[GUEST, "spin"]).run()?.ok()?;
+    let pid = c.is_running(&id)?.pid;
+    let spins_on = || -> Result<()> {
+        let target = cpu_nanos(pid)? + 100_000_000;
+        poll_until("the guest to spin", Duration::from_secs(10), || {
+            cpu_nanos(pid).ok().filter(|used| *used >= target)
+        })?;
+        Ok(())
+    };
+    spins_on()?;
+    c.bed.ctr(["task", "pause", &id])?.ok()?;
+    c.becomes(&id, "PAUSED")?;
+    let before = cpu_nanos(pid)?;
+    // `ctr` needs longer than the shim needs to stop.
+    c.becomes(&id, "PAUSED")?;
+    c.becomes(&id, "PAUSED")?;
+    let used = Duration::from_nanos(cpu_nanos(pid)? - before);
+    ensure!(used <= Duration::from_millis(30), "{used:?} while paused");
+    c.bed.ctr(["task", "resume", &id])?.ok()?;
+    spins_on()?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn sigterm_ends_a_sleeper(c: &mut Containers) -> Result<()> {
+    c.bed.load(Image::Wasmguests)?;
+    let id = c.id("sleep");
+    c.run_of(Image::Wasmguests, &["-d"], &id, &[GUEST, "sleep", "1000000"]).run()?.ok()?;
+    c.is_running(&id)?;
+    c.kill(&id, "SIGTERM")?;
+    ensure!(c.finish(&id)? == 143);
+    c.bed.becomes_clean()
+}
