@@ -21,7 +21,7 @@ fn goal_above_floor(runtime: Runtime) -> Option<f64> {
     match runtime {
         Runtime::Wasmtime => Some(15.0),
         Runtime::Wasmtimed => Some(6.0),
-        Runtime::Native | Runtime::Runc | Runtime::Floor => None,
+        _ => None,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! - [`options`]: the command line.
 //! - [`interrupt`]: two OS processes, so that an interrupted run cleans up as well.
-//! - [`ctr_run`], [`memory`], [`thin_start`], [`rate`], [`scheduling`], [`density`]: the benchmarks. Each is one function
-//!   from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
+//! - [`ctr_run`], [`memory`], [`thin_start`], [`rate`], [`scheduling`], [`density`], [`large`], [`http`]: the benchmarks.
+//!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
 //! - [`stage`]: containerd, played by this program.
 //! - [`processes`]: what the OS processes of a pod use.
 //! - [`levels`]: what one OS process holds.
@@ -15,7 +15,9 @@
 
 mod ctr_run;
 mod density;
+mod http;
 mod interrupt;
+mod large;
 mod levels;
 mod memory;
 mod options;
@@ -41,13 +43,15 @@ use crate::results::Row;
 type Measure = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// The benchmarks by their names for `--only`, in the order they run.
-pub(crate) const BENCHMARKS: [(&str, Measure); 6] = [
+pub(crate) const BENCHMARKS: [(&str, Measure); 8] = [
     ("ctr_run", ctr_run::measure),
     ("memory", memory::measure),
     ("thin_start", thin_start::measure),
     ("rate", rate::measure),
     ("scheduling", scheduling::measure),
     ("density", density::measure),
+    ("large", large::measure),
+    ("http", http::measure),
 ];
 
 /// What every benchmark works with.

@@ -13,7 +13,7 @@ pub(crate) const USAGE: &str = "\
 usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, rate,
-                scheduling, density); default all";
+                scheduling, density, large, http); default all";
 
 /// The runtimes compared.
 pub(crate) const RUNTIMES: [Runtime; 4] = [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Runc, Runtime::Floor];
@@ -68,6 +68,11 @@ impl Options {
         Ok(())
     }
 
+    /// The runtimes asked for whose guests are wasm.
+    pub(crate) fn wasm_runtimes(&self) -> Vec<Runtime> {
+        self.runtimes.iter().copied().filter(|runtime| runtime.is_wasm()).collect()
+    }
+
     /// Fails if a program that is to be measured is missing, naming what makes it.
     pub(crate) fn demand_programs(&self) -> Result<()> {
         for runtime in &self.runtimes {
@@ -86,7 +91,11 @@ impl Options {
 
 fn maker(runtime: Runtime) -> &'static str {
     match runtime {
-        Runtime::Wasmtime | Runtime::Wasmtimed | Runtime::Native => "`make build` builds it",
+        Runtime::Wasmtime
+        | Runtime::Wasmtimed
+        | Runtime::WasmtimeComponent
+        | Runtime::WasmtimedComponent
+        | Runtime::Native => "`make build` builds it",
         Runtime::Floor => "`make bench` builds it",
         Runtime::Runc => "`make setup` installs it",
     }
@@ -118,7 +127,10 @@ mod tests {
     fn everything_is_measured_by_default() {
         let options = parsed(&[]).unwrap().unwrap();
         assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
-        assert_eq!(options.benchmarks, ["ctr_run", "memory", "thin_start", "rate", "scheduling", "density"]);
+        assert_eq!(
+            options.benchmarks,
+            ["ctr_run", "memory", "thin_start", "rate", "scheduling", "density", "large", "http"]
+        );
     }
 
     #[test]

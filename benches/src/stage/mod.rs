@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::Mount;
 use runwasi_tests::bundle::{Bundle, fifo};
 use runwasi_tests::daemon::SOCKET_VARIABLE;
-use runwasi_tests::runtime::target_dir;
+use runwasi_tests::runtime::{guest_sources, target_dir};
 use runwasi_tests::{Player, Runtime, poll_until};
 use serde_json::json;
 
@@ -31,6 +31,8 @@ pub(crate) struct Stage {
     player: Player,
     /// The image: one layer, with the guest in it.
     layer: PathBuf,
+    /// Where compiled code is kept, if it is the stage's own.
+    cache: PathBuf,
     // One thread: the client shall take little of the two CPUs, and what it measures is the server.
     calls: tokio::runtime::Runtime,
 }
@@ -40,6 +42,8 @@ pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) bundle: Bundle,
     pub(crate) rootfs: Mount,
+    /// The FIFO of its input; without one it is empty.
+    pub(crate) stdin: Option<PathBuf>,
     /// The FIFO of its output; without one the output vanishes.
     pub(crate) stdout: Option<PathBuf>,
 }
@@ -54,8 +58,23 @@ pub(crate) struct Sandbox {
 impl Stage {
     /// Prepares the stage, lets `measure` use it and takes it down.
     pub(crate) fn play<T>(runtime: Runtime, storage: Storage, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        let stage = Self::new(runtime, storage)?;
-        let outcome = measure(&stage);
+        Self::new(Player::new(runtime)?, storage)?.played(measure)
+    }
+
+    /// The same with a directory of the stage's own for compiled code, in which nothing is at first.
+    pub(crate) fn play_with_empty_cache<T>(
+        runtime: Runtime,
+        storage: Storage,
+        measure: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let cache = tempfile::tempdir().context("no directory for compiled code")?;
+        let mut stage = Self::new(Player::with_cache(runtime, cache.path())?, storage)?;
+        stage.cache = cache.path().to_owned();
+        stage.played(measure)
+    }
+
+    fn played<T>(self, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let outcome = measure(&self);
         if let Err(error) = &outcome {
             // Told now, because containers that a failure left behind end the run with a panic of their own.
             drop(writeln!(std::io::stderr(), "runwasi-bench: {error:#}"));
@@ -63,18 +82,18 @@ impl Stage {
         outcome
     }
 
-    fn new(runtime: Runtime, storage: Storage) -> Result<Self> {
-        let player = Player::new(runtime)?;
+    fn new(player: Player, storage: Storage) -> Result<Self> {
+        let runtime = player.runtime();
         let mounted = storage.prepare(player.dir())?;
         let layer = player.dir().join(storage::SNAPSHOTS).join("layer");
         for directory in ["", "proc", "etc"] {
             fs::create_dir_all(layer.join(directory)).context("cannot make the layer")?;
         }
         let guest = runtime.guest().trim_start_matches('/');
-        let built = target_dir().join("guests").join(if guest == "wasmtest" { "wasmtest-native" } else { guest });
+        let built = runtime.guest_file();
         fs::copy(&built, layer.join(guest)).with_context(|| format!("{}: scripts/guests makes it", built.display()))?;
         let calls = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { _mounted: mounted, player, layer, calls })
+        Ok(Self { _mounted: mounted, player, layer, cache: PathBuf::new(), calls })
     }
 
     /// Runs calls until their end.
@@ -82,11 +101,41 @@ impl Stage {
         self.calls.block_on(calls)
     }
 
+    /// Puts another guest that was built into the image.
+    pub(crate) fn add_guest(&self, name: &str) -> Result<()> {
+        self.add(&target_dir().join("guests").join(name), name)
+    }
+
+    /// Puts a file that belongs to the guests' sources into the image.
+    pub(crate) fn add_source(&self, name: &str) -> Result<()> {
+        self.add(&guest_sources().join(name), name)
+    }
+
+    fn add(&self, file: &Path, name: &str) -> Result<()> {
+        let copied = fs::copy(file, self.layer.join(name));
+        copied.with_context(|| format!("{}: scripts/guests makes it", file.display()))?;
+        Ok(())
+    }
+
     /// A container in a sandbox of its own; the guest gets `args`.
     pub(crate) fn container(&self, id: &str, args: &[&str]) -> Result<Container> {
-        let args = [&[self.player.runtime().guest()], args].concat();
-        let bundle = self.player.bundle(id, &args)?;
-        Ok(Container { id: id.to_owned(), bundle, rootfs: self.overlay(id)?, stdout: None })
+        self.program(id, &[&[self.player.runtime().guest()], args].concat())
+    }
+
+    /// A container in a sandbox of its own, with whatever program of the image.
+    pub(crate) fn program(&self, id: &str, words: &[&str]) -> Result<Container> {
+        let bundle = self.player.bundle(id, words)?;
+        Ok(Container { id: id.to_owned(), bundle, rootfs: self.overlay(id)?, stdin: None, stdout: None })
+    }
+
+    /// The containerd that is played.
+    pub(crate) fn address(&self) -> PathBuf {
+        self.player.dir().join("c.sock")
+    }
+
+    /// Where compiled code is kept, if it is the stage's own.
+    pub(crate) fn cache(&self) -> &Path {
+        &self.cache
     }
 
     /// A container that will join the sandbox started for `group`.
@@ -115,7 +164,7 @@ impl Stage {
     pub(crate) fn start_command(&self, container: &Container) -> Result<Command> {
         let program = self.player.runtime().program_file().context("not a program of the workspace")?;
         let mut command = Command::new(program.canonicalize()?);
-        let address = self.player.dir().join("c.sock");
+        let address = self.address();
         command.args(["-namespace", self.player.namespace(), "-address"]).arg(&address);
         command.args(["-publish-binary", "/bin/true", "-id", &container.id, "start"]);
         command.env("TTRPC_ADDRESS", address.with_extension("sock.ttrpc"));
@@ -185,6 +234,14 @@ impl Container {
         let mut linux = self.bundle.config["linux"].clone();
         linux["resources"] = json!({ "cpu": { "shares": shares } });
         self.configure("linux", linux)
+    }
+
+    /// Gives it a FIFO for its input, which nothing is written to and whose end does not come.
+    pub(crate) fn hold_input(&mut self) -> Result<()> {
+        let path = self.bundle.path().with_extension("stdin");
+        fifo(&path)?;
+        self.stdin = Some(path);
+        Ok(())
     }
 
     /// Gives it a FIFO for its output, which somebody must read.

@@ -42,6 +42,9 @@ impl Tasks {
         request.id = container.id.clone();
         request.bundle = container.bundle.path().to_string_lossy().into_owned();
         request.rootfs = vec![container.rootfs.clone()];
+        if let Some(fifo) = &container.stdin {
+            request.stdin = fifo.to_string_lossy().into_owned();
+        }
         if let Some(fifo) = &container.stdout {
             request.stdout = fifo.to_string_lossy().into_owned();
         }

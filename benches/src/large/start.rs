@@ -1,0 +1,108 @@
+//! How long the large program takes from the shim's `start` to its end; used by `large`.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use runwasi_tests::Runtime;
+
+use crate::options::short;
+use crate::results::Row;
+use crate::stage::{Container, Stage, Storage};
+use crate::{Bench, stats};
+
+/// Interleaved, one of each.
+const ROUNDS: usize = 100;
+
+/// Run and dropped: the first compiles, and fills the page cache.
+const WARM_UP: usize = 3;
+
+/// First starts, each with a cache of its own.
+const FIRST_STARTS: usize = 3;
+
+/// The most a component may take above a hello, in milliseconds.
+const GOAL_ABOVE_HELLO: f64 = 3.0;
+
+/// The most a second start may take of the first one's time.
+const GOAL_SECOND: f64 = 0.1;
+
+const COMPONENT: &str = "resvg.component.wasm";
+const MODULE: &str = "resvg.wasm";
+const PICTURE: &str = "picture.svg";
+
+/// A component that says its version, against a module that says hello; both compiled before.
+pub(super) fn above_hello(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
+    let name = short(runtime);
+    bench.say(&format!("large: {COMPONENT} against a hello, {ROUNDS} interleaved rounds of {name}"))?;
+    Stage::play(runtime, Storage::Memory, |stage| {
+        stage.add_guest(COMPONENT)?;
+        let component = format!("/{COMPONENT}");
+        let (hello, large) = ([runtime.guest()], [component.as_str(), "--version"]);
+        let (mut of_hello, mut of_large) = (Vec::new(), Vec::new());
+        for round in 0..WARM_UP + ROUNDS {
+            bench.interrupt.check()?;
+            let one = |kind: &str, words: &[&str]| took(stage, &stage.program(&format!("{kind}{round}"), words)?);
+            let (small, large) = match fastrand::bool() {
+                true => (one("hello", &hello)?, one("large", &large)?),
+                false => {
+                    let large = one("large", &large)?;
+                    (one("hello", &hello)?, large)
+                }
+            };
+            if round >= WARM_UP {
+                of_hello.push(small);
+                of_large.push(large);
+            }
+        }
+        let above = stats::difference(&of_large, &of_hello)?;
+        let row = |figure: &str, value| Row::new(format!("large_start_{figure}"), name, value, "ms");
+        Ok(vec![
+            row("of_hello", stats::median(&of_hello)?),
+            row("of_component", stats::median(&of_large)?),
+            row("above_hello", above.median).at_most(GOAL_ABOVE_HELLO),
+            row("above_hello_ci95_low", above.low),
+            row("above_hello_ci95_high", above.high),
+        ])
+    })
+}
+
+/// The first start compiles, the second does not; both render the picture.
+pub(super) fn second_to_first(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
+    let name = short(runtime);
+    bench
+        .say(&format!("large: {MODULE} renders a picture, twice with each of {FIRST_STARTS} empty caches of {name}"))?;
+    let (mut first, mut second, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..FIRST_STARTS {
+        bench.interrupt.check()?;
+        let [one, two] = Stage::play_with_empty_cache(runtime, Storage::Memory, |stage| {
+            stage.add_guest(MODULE)?;
+            stage.add_source(PICTURE)?;
+            let render = |id| took(stage, &stage.program(id, &[&format!("/{MODULE}"), &format!("/{PICTURE}"), "-c"])?);
+            Ok([render("first")?, render("second")?])
+        })?;
+        first.push(one);
+        second.push(two);
+        ratios.push(two / one);
+    }
+    Ok(vec![
+        Row::new("large_first_start", name, stats::median(&first)?, "ms"),
+        Row::new("large_second_start", name, stats::median(&second)?, "ms"),
+        Row::new("large_second_to_first", name, stats::median(&ratios)?, "x").at_most(GOAL_SECOND),
+    ])
+}
+
+/// From the shim's `start` to the guest's end, in milliseconds; then the sandbox is taken away.
+fn took(stage: &Stage, container: &Container) -> Result<f64> {
+    let begin = Instant::now();
+    let sandbox = stage.sandbox(container)?;
+    let status = stage.run(async {
+        sandbox.tasks.create(container).await?;
+        sandbox.tasks.start(&container.id).await?;
+        sandbox.tasks.wait(&container.id).await
+    })?;
+    let took = begin.elapsed().as_secs_f64() * 1e3;
+    ensure!(status == 0, "{} ended with {status}", container.id);
+    stage.run(sandbox.tasks.delete(&container.id))?;
+    stage.leave(sandbox);
+    stage.becomes_empty()?;
+    Ok(took)
+}
