@@ -30,6 +30,7 @@ use crate::{
     image::{self, ArtifactError, Program},
     instance::{GuestContext, Instance, InstanceSpec},
     network::Network,
+    options::{OptionsError, RuntimeOptions},
     process::{Info, Process, ProcessError, StdioPaths, driver, exit::ExitStatus, state::Request},
     resources::{
         cgroups::{Backing, Cgroups},
@@ -37,6 +38,7 @@ use crate::{
         metrics::Usage,
     },
     runtime::Guests,
+    settings::Written,
     shutdown::Tasks,
 };
 
@@ -53,6 +55,8 @@ pub struct CreateRequest {
     pub mounts: Vec<MountConfig>,
     /// The init's streams.
     pub stdio: StdioPaths,
+    /// Settings for the engine.
+    pub options: RuntimeOptions,
 }
 
 /// What containerd's `Exec` says.
@@ -123,6 +127,9 @@ pub enum CreateError {
     /// The bundle does not lie where bundles may.
     #[error(transparent)]
     Place(#[from] BundleError),
+    /// The runtime options cannot be read.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
     /// A file of the bundle could not be written.
     #[error("{}: {source}", path.display())]
     Bundle {
@@ -199,7 +206,10 @@ impl Container {
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, CreateError> {
         let pid = host.network.pid();
-        let Prepared { config, files } = prepare(&request, pid, host.bundle_roots.clone()).await?;
+        let Prepared { config, settings, files } = prepare(&request, pid, host.bundle_roots.clone()).await?;
+        if !settings.is_empty() {
+            host.engine.configure(&settings).await?;
+        }
         let limits = config.resources;
         let memory = Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
         let stdio = host.stdio(&request.id, &request.stdio, &config.process).await?;
@@ -366,6 +376,8 @@ pub(crate) const PID_FILE: &str = "init.pid";
 /// What is done before anything else, on the blocking pool.
 struct Prepared {
     config: Config,
+    /// What the runtime options say.
+    settings: Written,
     /// A container of type `sandbox` gets none.
     files: Option<Files>,
 }
@@ -377,19 +389,20 @@ struct Files {
 
 /// The part that blocks: reads the config, mounts, looks for the program.
 async fn prepare(request: &CreateRequest, pid: u32, roots: Arc<[PathBuf]>) -> Result<Prepared, CreateError> {
-    let (bundle, mounts) = (request.bundle.clone(), request.mounts.clone());
+    let (bundle, mounts, options) = (request.bundle.clone(), request.mounts.clone(), request.options.clone());
     let blocking = move || {
         if !roots.is_empty() {
             roots::check(&bundle, &roots)?;
         }
         let config = Config::load(&bundle)?;
+        let settings = options.read()?;
         let files = match config.kind {
             ContainerKind::Sandbox => None,
             ContainerKind::Container => Some(files(&bundle, &config, &mounts)?),
         };
         let path = bundle.join(PID_FILE);
         fs::write(&path, pid.to_string()).map_err(|source| CreateError::Bundle { path, source })?;
-        Ok(Prepared { config, files })
+        Ok(Prepared { config, settings, files })
     };
     let lost = |error| CreateError::Bundle { path: request.bundle.clone(), source: io::Error::other(error) };
     spawn_blocking(blocking).await.map_err(lost)?

@@ -5,8 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 
 use crate::{
-    image::ArtifactError,
+    image::{Artifact, ArtifactError},
     instance::{Instance, InstanceSpec},
+    settings::{SettingsError, Written},
 };
 
 /// Compiles artifacts and makes instances; one per OS process, shared by all its containers.
@@ -20,10 +21,36 @@ pub trait Engine: Send + Sync + 'static {
     /// preparation and must free what it took.
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
 
+    /// Takes settings from containerd's runtime options.
+    ///
+    /// Called by every `Create` that has some, before [`Engine::instance`], on the control runtime. What the engine cannot do, or
+    /// can do no more, it refuses; the error becomes the answer that `ctr` prints. Without an implementation there are no settings.
+    async fn configure(&self, settings: &Written) -> Result<(), EngineError> {
+        let unknown = |entry| settings.unknown(entry, "none");
+        settings.entries().first().map_or(Ok(()), |entry| Err(unknown(entry).into()))
+    }
+
+    /// Compiles an artifact for later starts, unless that was done before.
+    ///
+    /// Called by the daemon's command `precompile`, for several artifacts at once; it must not block the thread.
+    async fn precompile(&self, _artifact: Artifact) -> Result<Precompiled, EngineError> {
+        let (what, why) = ("precompile".to_owned(), "this engine keeps no compiled code".to_owned());
+        Err(EngineError::Unsupported { what, why })
+    }
+
     /// Gives back what is kept only to start the next guest faster.
     ///
     /// Called by the node daemon, on the blocking pool, some seconds after guests have ended and none has since.
     fn tidy(&self) {}
+}
+
+/// What [`Engine::precompile`] found or did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precompiled {
+    /// It was compiled before.
+    Kept,
+    /// It has been compiled, and is kept.
+    Compiled,
 }
 
 /// Why an engine could not make or run an instance. The text reaches the user through containerd.
@@ -48,6 +75,9 @@ pub enum EngineError {
         /// Why it is not done.
         why: String,
     },
+    /// A setting is unknown or wrong, or cannot be had any more.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// No memory, instance slot or other bounded resource is left.
     #[error("out of {what}: {reason}")]
     Exhausted {

@@ -18,6 +18,7 @@
 //! | [`network`] | the network namespace of a sandbox |
 //! | [`events`] | the ordered queue to containerd |
 //! | [`engine`], [`instance`] | what an integrator implements |
+//! | [`options`], [`settings`] | containerd's runtime options; an engine's settings as they were written |
 //! | [`bundle`] | `config.json`, rootfs and stdio of a container |
 //! | [`image`] | which artifact runs, and the compiled-code cache |
 //! | [`resources`] | the metrics messages |
@@ -36,6 +37,7 @@ pub mod image;
 pub mod instance;
 pub mod logging;
 pub mod network;
+pub mod options;
 pub mod present;
 pub mod process;
 pub mod resources;
@@ -43,6 +45,7 @@ pub mod runtime;
 pub mod sandbox;
 pub mod server;
 pub mod service;
+pub mod settings;
 pub mod shutdown;
 pub mod sys;
 #[cfg(feature = "testing")]

@@ -1,5 +1,5 @@
 //! One wasm host for the whole node: the library of `containerd-wasmtimed` and of its thin shim. An integrator with another
-//! engine calls [`main`] and [`thin::main`] with it. The modules in the order a sandbox comes to life:
+//! engine calls [`main`] with it, and [`thin::main`]. The modules in the order a sandbox comes to life:
 //!
 //! | module | one thing |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | `sandboxes` | the living ones |
 //! | `containerds` | one event connection per containerd |
 //! | `tidying` | gives memory back when sandboxes have ended |
+//! | `precompile` | the command that fills the code cache |
 //! | [`record`] | what is written down for successors and thin shims |
 
 pub mod config;
@@ -22,6 +23,7 @@ pub mod daemon;
 mod guard;
 mod limits;
 pub mod manager;
+mod precompile;
 mod ready;
 pub mod record;
 mod sandboxes;
@@ -36,23 +38,24 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::{Engine, EngineError, cli::About, present, sys};
+use runwasi_core::{cli::About, present, sys};
 
 use crate::{
     config::{Command, Settings},
     guard::Side,
     manager::client::Client,
     ready::Waiting,
-    serve::EngineSettings,
+    serve::NodeEngine,
 };
 
 /// For the answer to `list`.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A complete node daemon. `engine` is called once, before any other thread exists.
-pub fn main<E: Engine>(about: About, engine: impl FnOnce(&EngineSettings) -> Result<E, EngineError>) -> ExitCode {
-    let done = match config::read(env::args_os().skip(1), |name| env::var_os(name)) {
-        Ok(Command::Serve(settings)) => serve(settings, engine),
+/// A complete node daemon.
+pub fn main<N: NodeEngine>(about: About) -> ExitCode {
+    let done = match config::read(env::args_os().skip(1), |name| env::var_os(name), &N::table) {
+        Ok(Command::Serve(settings)) => serve::<N>(settings),
+        Ok(Command::Precompile(settings, targets)) => precompile::run::<N>(&settings, &targets),
         Ok(Command::List { socket }) => list(&socket).and_then(|list| print(&list)),
         Ok(Command::PrintConfig(toml)) => print(&toml),
         Ok(Command::Version) => print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine)),
@@ -68,7 +71,7 @@ pub fn main<E: Engine>(about: About, engine: impl FnOnce(&EngineSettings) -> Res
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
-fn serve<E: Engine>(settings: Settings, engine: impl FnOnce(&EngineSettings) -> Result<E, EngineError>) -> Outcome {
+fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
     let activated = ready::activated()?;
     let fd = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let waiting = if settings.guard {
@@ -79,7 +82,7 @@ fn serve<E: Engine>(settings: Settings, engine: impl FnOnce(&EngineSettings) -> 
     } else {
         Waiting { fd, systemd: true }
     };
-    serve::serve(settings, activated, waiting, engine)?;
+    serve::serve::<N>(settings, activated, waiting)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -25,6 +25,7 @@ use runwasi_core::{
     logging,
     runtime::{self, GuestRuntime},
     server::ServeError,
+    settings::{SettingsError, Written},
     shutdown::Tasks,
 };
 use tokio::{
@@ -51,6 +52,31 @@ pub struct EngineSettings {
     pub slots: u32,
     /// Where compiled code is kept; `None` keeps none.
     pub cache: Option<PathBuf>,
+    /// How many bytes of it.
+    pub cache_bytes: u64,
+    /// What the file's table `[engine]` says.
+    pub written: Written,
+}
+
+/// How the settings become an engine: what an integrator brings.
+pub trait NodeEngine {
+    /// The engine.
+    type Engine: Engine;
+
+    /// Checks the table `[engine]`; the answer is that table as `--print-config` shows it, with every key. Called before anything is
+    /// opened.
+    fn table(written: &Written) -> Result<String, SettingsError>;
+
+    /// Makes the engine. Called once, before any other thread exists.
+    fn make(settings: &EngineSettings) -> Result<Self::Engine, EngineError>;
+}
+
+impl EngineSettings {
+    /// Of a daemon's settings, with room for so many guests.
+    pub(crate) fn of(settings: &Settings, slots: u32) -> Self {
+        let (cache, cache_bytes) = (settings.cache.clone(), u64::from(settings.cache_size) << 20);
+        Self { slots, cache, cache_bytes, written: settings.engine.clone() }
+    }
 }
 
 /// Why a daemon does not serve.
@@ -90,16 +116,15 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeFailure {
 }
 
 /// Serves until there is nothing left to serve. `activated` is the manager's listening socket, if systemd has opened it.
-pub(crate) fn serve<E: Engine>(
+pub(crate) fn serve<N: NodeEngine>(
     settings: Settings,
     activated: Option<OwnedFd>,
     waiting: Waiting,
-    engine: impl FnOnce(&EngineSettings) -> Result<E, EngineError>,
 ) -> Result<(), ServeFailure> {
     logging::to_stderr_at(settings.log_level);
     let open_files = limits::raise_open_files().map_err(failed("RLIMIT_NOFILE"))?;
     let slots = settings.slots.unwrap_or_else(|| limits::slots(open_files));
-    let engine = Arc::new(engine(&EngineSettings { slots, cache: settings.cache.clone() })?);
+    let engine = Arc::new(N::make(&EngineSettings::of(&settings, slots))?);
     let guests = GuestRuntime::start(runtime::node_workers()).map_err(failed("guest runtime"))?;
     let control = runtime::control().map_err(failed("control runtime"))?;
     let result = control.block_on(async {

@@ -1,28 +1,50 @@
-//! From an artifact's bytes to compiled code, through what is loaded already and the code cache. Used by `engine`.
+//! From an artifact's bytes to compiled code: what is loaded already, what was compiled before, the compiler. Used by `engine`.
+//!
+//! ```text
+//! ready ─▶ loaded? ─▶ read ─▶ loaded? ─▶ board ─▶ (blocking pool) kept? ─▶ (compile thread) reserve ─▶ kept? ─▶ compile ─▶ keep
+//! ```
+//!
+//! What is kept is loaded without waiting for anybody's compilation. What is not is compiled once: in this OS process by the
+//! flight that all who want it board, among the processes of the node by the place in the cache that one of them reserves.
 
 use std::{
-    collections::HashMap,
     fs::File,
     num::NonZero,
     os::fd::AsRawFd,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     thread::available_parallelism,
+    time::{Duration, Instant},
 };
 
 use runwasi_core::{
     EngineError, InstanceSpec,
-    image::{Artifact, ArtifactKind, Digest, Identity, Program, cache::CodeCache},
+    engine::Precompiled as Warmed,
+    image::{
+        Artifact, ArtifactKind, Digest, Program,
+        cache::{CodeCache, Reservation},
+        flights::{Flights, Landing},
+        workers::{Turn, Workers},
+    },
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
-use wasmtime::{Engine, InstancePre, Linker, Module, component};
+use tokio::task::spawn_blocking;
+use wasmtime::{
+    Engine, Linker, Module, Precompiled,
+    component::{self, Component},
+};
 
+pub(crate) use crate::loaded::Ready;
 use crate::{
     component::{self as guests, link},
+    loaded::Loaded,
     module::Guest,
 };
 
-/// Compiles, or finds what was compiled before.
+/// How long the compilation of another process is waited for. It has not died, or its place would be free.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is looked for its end.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Compiles, or finds what was compiled before. All clones are the same.
 #[derive(Clone)]
 pub(crate) struct Compiler {
     engine: Engine,
@@ -32,144 +54,155 @@ pub(crate) struct Compiler {
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
-    /// Locked for look-ups.
-    loaded: Arc<Mutex<Loaded>>,
-    /// Compiling and loading at once, one a core.
-    compiling: Arc<Semaphore>,
+    loaded: Loaded,
+    flights: Flights<Outcome>,
+    /// Those that compile, one a core.
+    workers: Workers,
 }
 
-/// Code that only has to be instantiated: linked with what guests may import. Kept by its guests.
-pub(crate) enum Ready {
-    Module(InstancePre<Guest>),
-    Component(component::InstancePre<guests::Component>),
+/// What has become of an artifact; the error is the reason.
+type Outcome = Result<Made, Arc<str>>;
+
+#[derive(Clone)]
+struct Made {
+    ready: Arc<Ready>,
+    how: How,
 }
 
-/// What guests of this process run, or ran lately: all guests of an image share one.
-#[derive(Default)]
-struct Loaded {
-    /// The most recently used last.
-    ready: Vec<(Digest, Arc<Ready>)>,
-    /// Files that need not be read again to know what they hold.
-    known: HashMap<Identity, Digest>,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It was compiled before.
+    Kept,
+    /// Now, and it is kept.
+    Compiled,
+    /// Now, but it is not kept.
+    NotKept,
 }
 
-/// Modules kept for the next guest; each holds a mapped file and some bookkeeping.
-const KEPT: usize = 256;
-/// Files that are remembered.
-const KNOWN: usize = 4096;
-
-impl Loaded {
-    fn of_file(&mut self, identity: &Identity) -> Option<Arc<Ready>> {
-        let digest = *self.known.get(identity)?;
-        self.get(&digest)
-    }
-
-    fn get(&mut self, digest: &Digest) -> Option<Arc<Ready>> {
-        let place = self.ready.iter().rposition(|(known, _)| known == digest)?;
-        let found = self.ready.remove(place);
-        let ready = found.1.clone();
-        self.ready.push(found);
-        Some(ready)
-    }
-
-    /// Of two who have loaded the same, the first counts.
-    fn put(&mut self, digest: Digest, ready: Arc<Ready>) -> Arc<Ready> {
-        if let Some(known) = self.get(&digest) {
-            return known;
-        }
-        if self.ready.len() == KEPT {
-            self.ready.remove(0);
-        }
-        self.ready.push((digest, ready.clone()));
-        ready
-    }
-
-    fn remember(&mut self, artifact: &Artifact) {
-        if self.known.len() == KNOWN {
-            self.known.clear();
-        }
-        self.known.extend(artifact.identity.map(|identity| (identity, artifact.digest)));
-    }
+/// An artifact on its way. Dropped, it tells those who wait that nothing comes.
+struct Order {
+    compiler: Compiler,
+    artifact: Artifact,
+    landing: Landing<Outcome>,
+    /// When it was first asked for the place in the cache.
+    asked: Option<Instant>,
+    /// Whoever lends the engine.
+    _keep: Box<dyn Send>,
 }
 
 impl Compiler {
     pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>) -> Self {
-        let compiling = Arc::new(Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
-        let (engine, linker) = (linker.engine().clone(), Arc::new(linker));
-        Self { engine, linker, components: Arc::default(), key, cache, loaded: Arc::default(), compiling }
+        Self {
+            engine: linker.engine().clone(),
+            linker: Arc::new(linker),
+            components: Arc::default(),
+            key,
+            cache,
+            loaded: Loaded::default(),
+            flights: Flights::default(),
+            workers: Workers::new(available_parallelism().map_or(1, NonZero::get)),
+        }
     }
 
-    /// What a process is to run. Works on the blocking pool if the file is not known; `keep` is dropped when that work is done,
-    /// also if nobody waits for it any more.
+    /// What a process is to run. `keep` is dropped when nothing is done for it any more, also if nobody waits for it.
     pub(crate) async fn ready(
         &self,
         spec: &InstanceSpec,
         keep: impl Send + 'static,
     ) -> Result<(Program, Arc<Ready>), EngineError> {
         let program = spec.program.clone()?;
-        if let Some(ready) = program.identity.and_then(|identity| self.loaded().of_file(&identity)) {
+        if let Some(ready) = program.identity.and_then(|identity| self.loaded.of_file(&identity)) {
             return Ok((program, ready));
         }
         let artifact = spec.artifact().await?;
-        self.loaded().remember(&artifact);
-        if let Some(ready) = { self.loaded().get(&artifact.digest) } {
+        self.loaded.remember(&artifact);
+        if let Some(ready) = self.loaded.get(&artifact.digest) {
             return Ok((program, ready));
         }
-        // A node that starts a hundred guests of a new image compiles it once or twice, not a hundred times.
-        let _turn = self.compiling.acquire().await;
-        if let Some(ready) = { self.loaded().get(&artifact.digest) } {
-            return Ok((program, ready));
-        }
-        let compiler = self.clone();
-        let work = move || {
-            let _keep = keep;
-            compiler.make(&artifact)
-        };
-        let made = spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
-        Ok((program, made?))
+        Ok((program, self.made(artifact, keep).await?.ready))
     }
 
-    /// Drops what is loaded and run by nobody; with it goes what the instance pool keeps mapped of it.
+    /// Has the compiled code of an artifact in the cache.
+    pub(crate) async fn precompile(
+        &self,
+        artifact: Artifact,
+        keep: impl Send + 'static,
+    ) -> Result<Warmed, EngineError> {
+        if self.cache.is_none() {
+            return Err(EngineError::Failed("no compiled code is kept: there is no cache".into()));
+        }
+        match self.made(artifact, keep).await?.how {
+            How::Kept => Ok(Warmed::Kept),
+            How::Compiled => Ok(Warmed::Compiled),
+            How::NotKept => Err(EngineError::Failed("the compiled code could not be kept, see the log".into())),
+        }
+    }
+
+    /// Drops what is loaded and run by nobody.
     pub(crate) fn forget_unused(&self) {
-        let mut loaded = self.loaded();
-        let unused = loaded.ready.extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1).collect::<Vec<_>>();
-        drop(loaded);
-        // Not under the lock: unmapping takes its time.
-        drop(unused);
+        self.loaded.forget_unused();
     }
 
-    fn make(&self, artifact: &Artifact) -> Result<Arc<Ready>, EngineError> {
-        let ready = match artifact.kind {
-            ArtifactKind::Module => self.module(artifact),
-            ArtifactKind::Component => self.component(artifact),
+    async fn made(&self, artifact: Artifact, keep: impl Send + 'static) -> Result<Made, EngineError> {
+        let path = artifact.path.clone();
+        let flight = self.flights.board(artifact.digest, |landing| {
+            let order = Order { compiler: self.clone(), artifact, landing, asked: None, _keep: Box::new(keep) };
+            // Not waited for: those who wait may go away, the flight goes on.
+            drop(spawn_blocking(move || order.load()));
+        });
+        let still = |since: Duration| {
+            tracing::info!(path = %path.display(), seconds = since.as_secs(), "still being compiled");
         };
-        let ready = ready.map_err(|error| invalid(&artifact.path, &error))?;
-        Ok(self.loaded().put(artifact.digest, Arc::new(ready)))
+        let outcome = flight.landed(still).await;
+        let outcome =
+            outcome.ok_or_else(|| EngineError::Failed(format!("{}: compiling has failed", path.display())))?;
+        outcome.map_err(|reason| EngineError::Invalid { path, reason: reason.to_string() })
     }
 
-    fn module(&self, artifact: &Artifact) -> wasmtime::Result<Ready> {
-        // SAFETY: see `Code`.
-        let module = self.load_or_compile(artifact, |code| unsafe {
-            match code {
-                Code::Kept(file) => Module::deserialize_open_file(&self.engine, file),
-                Code::Fresh(bytes) => Module::deserialize(&self.engine, bytes),
+    /// What was compiled before, linked or not to be linked.
+    fn kept(&self, digest: &Digest) -> Option<wasmtime::Result<Ready>> {
+        let file = self.cache.as_ref()?.get(&self.key, digest)?;
+        match self.load(Code::Kept(file)) {
+            Ok(code) => Some(self.link(&code)),
+            Err(error) => {
+                tracing::warn!(%error, "cached code does not fit, compiling again");
+                None
             }
-        })?;
-        self.linker.instantiate_pre(&module).map(Ready::Module)
+        }
     }
 
-    fn component(&self, artifact: &Artifact) -> wasmtime::Result<Ready> {
+    /// Whatever compiled code says it is.
+    fn load(&self, code: Code) -> wasmtime::Result<Loadable> {
+        let engine = &self.engine;
+        let kind = match &code {
+            Code::Kept(file) => Engine::detect_precompiled_file(by_descriptor(file))?,
+            Code::Fresh(bytes) => Engine::detect_precompiled(bytes),
+        };
         // SAFETY: see `Code`.
-        let component = self.load_or_compile(artifact, |code| unsafe {
-            match code {
-                // By its descriptor: the name may lead to another file by now.
-                Code::Kept(file) => {
-                    component::Component::deserialize_file(&self.engine, format!("/proc/self/fd/{}", file.as_raw_fd()))
+        Ok(unsafe {
+            match (kind, code) {
+                (Some(Precompiled::Module), Code::Kept(file)) => {
+                    Loadable::Module(Module::deserialize_open_file(engine, file)?)
                 }
-                Code::Fresh(bytes) => component::Component::deserialize(&self.engine, bytes),
+                (Some(Precompiled::Module), Code::Fresh(bytes)) => {
+                    Loadable::Module(Module::deserialize(engine, bytes)?)
+                }
+                (Some(Precompiled::Component), Code::Kept(file)) => {
+                    Loadable::Component(Component::deserialize_file(engine, by_descriptor(&file))?)
+                }
+                (Some(Precompiled::Component), Code::Fresh(bytes)) => {
+                    Loadable::Component(Component::deserialize(engine, bytes)?)
+                }
+                (None, _) => return Err(wasmtime::Error::msg("it is no compiled code")),
             }
-        })?;
-        self.component_linker()?.instantiate_pre(&component).map(Ready::Component)
+        })
+    }
+
+    fn link(&self, code: &Loadable) -> wasmtime::Result<Ready> {
+        match code {
+            Loadable::Module(module) => self.linker.instantiate_pre(module).map(Ready::Module),
+            Loadable::Component(component) => self.component_linker()?.instantiate_pre(component).map(Ready::Component),
+        }
     }
 
     fn component_linker(&self) -> wasmtime::Result<&component::Linker<guests::Component>> {
@@ -180,42 +213,121 @@ impl Compiler {
         // Of two who have made one, the first counts.
         Ok(self.components.get_or_init(|| linker))
     }
+}
 
-    fn loaded(&self) -> MutexGuard<'_, Loaded> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+impl Order {
+    /// The part without a compiler, on the blocking pool.
+    fn load(self) {
+        if let Some(ready) = self.compiler.loaded.get(&self.artifact.digest) {
+            return self.landing.land(Ok(Made { ready, how: How::Kept }));
+        }
+        if let Some(kept) = self.compiler.kept(&self.artifact.digest) {
+            return self.land(kept, How::Kept);
+        }
+        let workers = self.compiler.workers.clone();
+        let mut order = Some(self);
+        let job = move || match order.take() {
+            Some(mut this) => match this.reserve() {
+                Place::Busy => {
+                    order = Some(this);
+                    Turn::Again(LOOK)
+                }
+                Place::Ours(place) => {
+                    this.compile(Some(place));
+                    Turn::Done
+                }
+                Place::None => {
+                    this.compile(None);
+                    Turn::Done
+                }
+            },
+            None => Turn::Done,
+        };
+        if let Err(error) = workers.submit(job) {
+            tracing::error!(%error, "no thread to compile on");
+        }
     }
 
-    fn load_or_compile<T>(
-        &self,
-        artifact: &Artifact,
-        load: impl Fn(Code) -> wasmtime::Result<T>,
-    ) -> wasmtime::Result<T> {
-        if let Some(loaded) = self.kept(&artifact.digest, &load) {
-            return Ok(loaded);
-        }
-        let code = match artifact.kind {
-            ArtifactKind::Module => self.engine.precompile_module(&artifact.bytes)?,
-            ArtifactKind::Component => self.engine.precompile_component(&artifact.bytes)?,
-        };
-        if let Some(cache) = &self.cache {
-            match cache.put(&self.key, &artifact.digest, &code) {
-                // From the file, so that the pages are shared with every other process that runs it.
-                Ok(()) => {
-                    if let Some(loaded) = self.kept(&artifact.digest, &load) {
-                        return Ok(loaded);
-                    }
+    /// The place in the cache, unless it is another process's for now.
+    fn reserve(&mut self) -> Place {
+        let Some(cache) = &self.compiler.cache else { return Place::None };
+        let first = self.asked.is_none();
+        let asked = *self.asked.get_or_insert_with(Instant::now);
+        let path = self.artifact.path.display();
+        match cache.reserve(&self.compiler.key, &self.artifact.digest) {
+            Ok(Some(place)) => Place::Ours(place),
+            Ok(None) if asked.elapsed() < PATIENCE => {
+                if first {
+                    tracing::info!(%path, "another process compiles it, waiting");
                 }
-                Err(error) => tracing::warn!(%error, "compiled code is not kept"),
+                Place::Busy
+            }
+            Ok(None) => {
+                tracing::warn!(%path, "another process does not finish compiling it, compiling it here, too");
+                Place::None
+            }
+            Err(error) => {
+                tracing::warn!(%path, %error, "compiled code is not kept");
+                Place::None
             }
         }
-        load(Code::Fresh(code))
     }
 
-    fn kept<T>(&self, digest: &Digest, load: impl Fn(Code) -> wasmtime::Result<T>) -> Option<T> {
-        let file = self.cache.as_ref()?.get(&self.key, digest)?;
-        let loaded = load(Code::Kept(file));
-        loaded.inspect_err(|error| tracing::warn!(%error, "cached code does not fit, compiling again")).ok()
+    fn compile(self, place: Option<Reservation>) {
+        // Whoever had the place before may have finished.
+        if let Some(kept) = place.as_ref().and_then(|_| self.compiler.kept(&self.artifact.digest)) {
+            return self.land(kept, How::Kept);
+        }
+        let code = match self.code() {
+            Ok(code) => code,
+            Err(error) => return self.land(Err(error), How::NotKept),
+        };
+        let filled = place.map(|place| place.fill(&code));
+        if let Some(Err(error)) = &filled {
+            tracing::warn!(path = %self.artifact.path.display(), %error, "compiled code is not kept");
+        }
+        let is_kept = matches!(filled, Some(Ok(())));
+        // From the file, so that the pages are shared with every other process that runs it.
+        if let Some(kept) = is_kept.then(|| self.compiler.kept(&self.artifact.digest)).flatten() {
+            return self.land(kept, How::Compiled);
+        }
+        let loaded = self.compiler.load(Code::Fresh(code));
+        let ready = loaded.and_then(|code| self.compiler.link(&code));
+        self.land(ready, How::NotKept);
     }
+
+    fn code(&self) -> wasmtime::Result<Vec<u8>> {
+        let Artifact { path, bytes, kind, .. } = &self.artifact;
+        let (engine, begun, path) = (&self.compiler.engine, Instant::now(), path.display());
+        tracing::info!(%path, bytes = bytes.len(), "compiling");
+        let code = match kind {
+            ArtifactKind::Module => engine.precompile_module(bytes),
+            ArtifactKind::Component => engine.precompile_component(bytes),
+        }?;
+        tracing::info!(%path, bytes = code.len(), took = ?begun.elapsed(), "compiled");
+        Ok(code)
+    }
+
+    fn land(self, ready: wasmtime::Result<Ready>, how: How) {
+        let Self { compiler, artifact, landing, .. } = self;
+        // Before it lands: whoever looks for it later finds it loaded, or on its way.
+        let made = ready.map(|ready| Made { ready: compiler.loaded.put(artifact.digest, ready), how });
+        landing.land(made.map_err(|error| format!("{error:#}").into()));
+    }
+}
+
+/// Whose the place in the cache is.
+enum Place {
+    Ours(Reservation),
+    Busy,
+    /// There is no cache, or none that works.
+    None,
+}
+
+/// Code that is loaded and not yet linked.
+enum Loadable {
+    Module(Module),
+    Component(Component),
 }
 
 /// Compiled code that may be loaded without a look at it.
@@ -227,6 +339,7 @@ enum Code {
     Fresh(Vec<u8>),
 }
 
-fn invalid(path: &Path, error: &wasmtime::Error) -> EngineError {
-    EngineError::Invalid { path: path.to_owned(), reason: format!("{error:#}") }
+/// A file's own name may lead to another file by now.
+fn by_descriptor(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }

@@ -1,75 +1,50 @@
 //! [`WasmtimeEngine`]: the one place that builds `wasmtime::Config`, and the way from an artifact to an instance.
 
 use std::{
-    env,
     hash::{DefaultHasher, Hash, Hasher},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use runwasi_core::{Engine, EngineError, Instance, InstanceSpec, image::cache::CodeCache};
-use tokio::sync::RwLock;
-use wasmtime::{Config, Linker, PoolingAllocationConfig};
+use runwasi_core::{
+    Engine, EngineError, Instance, InstanceSpec,
+    engine::Precompiled,
+    image::{Artifact, cache::CodeCache},
+    settings::Written,
+};
+use tokio::{
+    sync::{OwnedRwLockWriteGuard, RwLock},
+    task::spawn_blocking,
+};
+use wasmtime::{Config, Linker, OptLevel, PoolingAllocationConfig};
 
-use crate::{artifact::Compiler, epoch::Ticker, instance::WasmtimeInstance, limits::STACK, wasi};
+use crate::{
+    artifact::Compiler,
+    epoch::Ticker,
+    instance::WasmtimeInstance,
+    limits::STACK,
+    settings::{Optimise, Settings},
+    wasi,
+};
 
-/// Environment variable: where compiled code is kept; `off` keeps none.
-pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
-
-const CACHE_DIRECTORY: &str = "/var/cache/runwasi";
-const CACHE_BYTES: u64 = 1 << 30;
-/// What a guest computes between two yields: the longest another guest, or a kill, waits for it.
-const QUANTUM: Duration = Duration::from_millis(1);
-/// Instances of one pod. 100 slots cost 0.6 ms and 0.6 MB at the start.
-const SHIM_SLOTS: u32 = 100;
-
-/// What one module may have, generously: more is a clear error when it is started. Reference types give toolchains
-/// reasons for a second table, and large programs reach 20,000 functions in one, wasmtime's default.
-const MEMORIES: u32 = 4;
-/// Each takes 4 GiB of the 128 TiB that a process can address.
-const MAX_MEMORIES: u32 = 20_000;
-const TABLES: u32 = 8;
-const TABLE_ELEMENTS: usize = 200_000;
+/// What one instance may take of its slot, for its globals and the like.
 const INSTANCE_BYTES: usize = 16 << 20;
-
-/// How an engine is set up.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Guests that can run at once.
-    pub slots: u32,
-    /// Where compiled code is kept; `None` keeps none.
-    pub cache: Option<PathBuf>,
-    /// The scheduling quantum.
-    pub quantum: Duration,
-}
-
-impl Settings {
-    /// For a daemon that serves a node.
-    pub fn for_node(slots: u32, cache: Option<PathBuf>) -> Self {
-        Self { slots, cache, quantum: QUANTUM }
-    }
-
-    /// For a shim that serves one pod.
-    pub fn for_shim() -> Self {
-        let cache = match env::var_os(CACHE_VARIABLE) {
-            None => Some(PathBuf::from(CACHE_DIRECTORY)),
-            Some(value) if value.is_empty() || value == "off" => None,
-            Some(directory) => Some(PathBuf::from(directory)),
-        };
-        Self { slots: SHIM_SLOTS, cache, quantum: QUANTUM }
-    }
-}
 
 /// The wasmtime engine: core modules with WASI preview 1, components with WASI p2 and p3.
 pub struct WasmtimeEngine {
+    /// Written only while a pool is made.
+    state: Arc<RwLock<State>>,
+    /// What containerd's runtime options change; `None` if they may not.
+    base: Option<Settings>,
+}
+
+struct State {
     settings: Settings,
-    /// Written only by `tidy`, for as long as a pool takes to be made; `None` if that failed.
-    pool: RwLock<Option<Arc<Pool>>>,
+    /// `None` if it could not be made.
+    pool: Option<Arc<Pool>>,
 }
 
 /// A wasmtime engine with its pool of slots, and what belongs to it. Kept by its instances.
@@ -85,10 +60,42 @@ pub(crate) struct Pool {
 const WORN: usize = 256;
 
 impl WasmtimeEngine {
-    /// Builds an engine. Starts its ticker thread, which sleeps as long as no guest runs.
+    /// An engine with these settings for ever. Starts its ticker thread, which sleeps as long as no guest runs.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
-        let pool = RwLock::new(Some(Arc::new(Pool::new(settings)?)));
-        Ok(Self { settings: settings.clone(), pool })
+        let state = State { settings: settings.clone(), pool: Some(Arc::new(Pool::new(settings)?)) };
+        Ok(Self { state: Arc::new(RwLock::new(state)), base: None })
+    }
+
+    /// The same for one pod: the runtime options of its first container may say something else than these settings.
+    pub fn for_pod(settings: &Settings) -> Result<Self, EngineError> {
+        Ok(Self { base: Some(settings.clone()), ..Self::new(settings)? })
+    }
+
+    async fn pool(&self) -> Result<Arc<Pool>, EngineError> {
+        let pool = self.state.read().await.pool.clone();
+        pool.ok_or_else(|| EngineError::Failed("the engine could not be made again, see the log".into()))
+    }
+}
+
+impl State {
+    /// Refuses what these settings are not, because of `why`.
+    fn demand(&self, written: &Written, why: &str) -> Result<(), EngineError> {
+        match self.settings.difference(written)? {
+            None => Ok(()),
+            Some((entry, ours)) => {
+                let reason = format!("{} cannot be had, {why} has {ours}", entry.value);
+                Err(written.wrong(entry, reason).into())
+            }
+        }
+    }
+
+    /// Makes the pool anew. Blocks.
+    fn remake(&mut self, settings: Settings) -> Result<(), EngineError> {
+        // The old one first: the address space may have no room for two.
+        self.pool = None;
+        self.settings = settings;
+        self.pool = Some(Arc::new(Pool::new(&self.settings)?));
+        Ok(())
     }
 }
 
@@ -107,26 +114,48 @@ impl Pool {
 #[async_trait]
 impl Engine for WasmtimeEngine {
     async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
-        let pool = self.pool.read().await.clone();
-        let pool = pool.ok_or_else(|| EngineError::Failed("the engine could not be made again, see the log".into()))?;
+        let pool = self.pool().await?;
         pool.made.fetch_add(1, Ordering::Relaxed);
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
         Ok(Arc::new(WasmtimeInstance::new(ready, program.function.as_deref(), spec, pool)?))
     }
 
+    async fn configure(&self, written: &Written) -> Result<(), EngineError> {
+        let state = self.state.clone().write_owned().await;
+        let Some(base) = &self.base else {
+            return state.demand(written, "this node's daemon, whose own configuration decides,");
+        };
+        let wanted = base.with(written)?;
+        match &state.pool {
+            Some(_) if state.settings == wanted => Ok(()),
+            Some(pool) if pool.made.load(Ordering::Relaxed) > 0 => {
+                state.demand(written, "the pod's engine, which an earlier container has begun to use,")
+            }
+            _ => {
+                let mut state: OwnedRwLockWriteGuard<State> = state;
+                // With the guard: should nobody wait for it any more, the pool is made all the same.
+                let remake = move || state.remake(wanted);
+                spawn_blocking(remake).await.map_err(|error| EngineError::Failed(error.to_string()))?
+            }
+        }
+    }
+
+    async fn precompile(&self, artifact: Artifact) -> Result<Precompiled, EngineError> {
+        let pool = self.pool().await?;
+        pool.compiler.precompile(artifact, pool.clone()).await
+    }
+
     fn tidy(&self) {
-        let mut pool = self.pool.blocking_write();
-        if let Some(current) = pool.as_ref() {
+        let mut state = self.state.blocking_write();
+        if let Some(current) = &state.pool {
             current.compiler.forget_unused();
             if Arc::strong_count(current) > 1 || current.made.load(Ordering::Relaxed) < WORN {
                 return;
             }
         }
-        // The old one first: the address space has no room for two.
-        *pool = None;
-        match Pool::new(&self.settings) {
-            Ok(new) => *pool = Some(Arc::new(new)),
-            Err(error) => tracing::error!(%error, "the engine cannot be made again, no guest can start"),
+        let settings = state.settings.clone();
+        if let Err(error) = state.remake(settings) {
+            tracing::error!(%error, "the engine cannot be made again, no guest can start");
         }
     }
 }
@@ -137,15 +166,15 @@ fn failed(error: wasmtime::Error) -> EngineError {
 
 /// Pooled slots, made once and reused; where the address space is too small for them, memory on demand.
 fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
-    let mut config = config();
-    config.allocation_strategy(pool(settings.slots));
+    let mut config = config(settings);
+    config.allocation_strategy(pool(settings));
     wasmtime::Engine::new(&config).or_else(|error| {
         tracing::warn!(error = format!("{error:#}"), "no pool of instances, memory is allocated on demand");
-        wasmtime::Engine::new(&self::config()).map_err(failed)
+        wasmtime::Engine::new(&self::config(settings)).map_err(failed)
     })
 }
 
-fn config() -> Config {
+fn config(settings: &Settings) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.memory_init_cow(true);
@@ -154,21 +183,35 @@ fn config() -> Config {
     config.max_wasm_stack(STACK);
     // Unwinding through guests is wasmtime's own; system tables would only make the code files larger.
     config.native_unwind_info(false);
+    let features = settings.features;
+    config.wasm_gc(features.gc).wasm_function_references(features.gc);
+    config.wasm_exceptions(features.exceptions);
+    config.wasm_threads(features.threads);
+    config.wasm_memory64(features.memory64);
+    config.wasm_simd(features.simd).wasm_relaxed_simd(features.simd);
+    config.wasm_tail_call(features.tail_calls);
+    config.cranelift_opt_level(match settings.optimise {
+        Optimise::None => OptLevel::None,
+        Optimise::Speed => OptLevel::Speed,
+        Optimise::SpeedAndSize => OptLevel::SpeedAndSize,
+    });
     config
 }
 
-fn pool(slots: u32) -> PoolingAllocationConfig {
+fn pool(settings: &Settings) -> PoolingAllocationConfig {
+    let slots = settings.slots;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots);
     pool.total_component_instances(slots);
-    // One guest may have several; that all have is not provided for, nor more than the address space holds.
-    pool.total_memories((slots + slots / 2).min(MAX_MEMORIES));
-    pool.max_memories_per_module(MEMORIES);
-    pool.total_tables(slots * 2);
-    pool.max_tables_per_module(TABLES);
-    pool.table_elements(TABLE_ELEMENTS);
+    pool.total_memories(settings.room_for_memories());
+    pool.max_memories_per_module(settings.module_memories);
+    pool.total_tables(settings.room_for_tables());
+    pool.max_tables_per_module(settings.module_tables);
+    pool.table_elements(settings.table_elements as usize);
     pool.max_core_instance_size(INSTANCE_BYTES);
     pool.total_stacks(slots);
+    // Each lies in a memory of the pool.
+    pool.total_gc_heaps(slots);
     // A stopped guest's pages go back to the system at once.
     pool.max_unused_warm_slots(0);
     pool
@@ -183,7 +226,7 @@ fn key(engine: &wasmtime::Engine) -> String {
 
 fn open_cache(settings: &Settings) -> Option<CodeCache> {
     let directory = settings.cache.as_deref()?;
-    match CodeCache::open(directory, CACHE_BYTES) {
+    match CodeCache::open(directory, settings.cache_bytes) {
         Ok(cache) => Some(cache),
         Err(error) => {
             tracing::warn!(directory = %directory.display(), %error, "compiled code is not kept");

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`engine`] | the one place that builds `wasmtime::Config`; artifact → instance |
 //! | [`epoch`] | the clock that makes guests yield |
+//! | [`settings`] | how an engine is set up |
 //! | `artifact` | bytes → compiled code, through the code cache |
+//! | `loaded` | what guests run, or ran lately |
 //! | `world` | what the guest is, and which export of it is run |
 //! | `instance` | one guest, of whatever kind: run to its status |
 //! | `module` | a core module: instantiate, call |
@@ -25,15 +27,18 @@ pub mod epoch;
 mod exit;
 mod instance;
 mod limits;
+mod loaded;
 mod module;
 mod outbound;
 mod preview1;
+pub mod settings;
 mod stdio;
 mod wasi;
 mod world;
 
-pub use engine::{Settings, WasmtimeEngine};
+pub use engine::WasmtimeEngine;
 use runwasi_core::cli::About;
+pub use settings::Settings;
 
 /// What the shim `containerd-shim-wasmtime-v1` says it is.
 pub const ABOUT: About =

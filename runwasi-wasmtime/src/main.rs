@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
 
 fn main() -> ExitCode {
-    runwasi_core::cli::main(ABOUT, || WasmtimeEngine::new(&Settings::for_shim()))
+    runwasi_core::cli::main(ABOUT, || WasmtimeEngine::for_pod(&Settings::for_shim()))
 }

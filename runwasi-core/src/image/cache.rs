@@ -4,21 +4,23 @@
 //! ```text
 //! <directory>/                    0700, ours
 //!   <engine key>-<sha256>.cwasm   the engine's bytes, then a 16-byte trailer: magic, CRC-32 of the bytes, zeros
-//!   .<…>.tmp                      being written; renamed when complete
+//!   .<engine key>-<sha256>.tmp    being made by the process that has its lock; renamed when complete
 //! ```
 //!
 //! Loading compiled code runs it, so only files are trusted that nobody else could have written (owner and mode of
 //! directory and file) and that are undamaged (CRC). Anything else counts as absent: it is compiled again and replaced.
 //! The CRC guards against damage; against malice stand owner and mode.
+//!
+//! Who wants to compile something reserves its place first: the lock of the temporary file, which the kernel takes from a
+//! process that dies. So whatever has no lock is nobody's, and the next one who comes takes it, or takes it away.
 
 use std::{
     ffi::OsStr,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use super::Digest;
@@ -26,8 +28,7 @@ use super::Digest;
 const MAGIC: &[u8; 8] = b"runwasi1";
 const TRAILER: usize = 16;
 const EXTENSION: &str = "cwasm";
-/// A file that has been in the making for so long has lost its writer.
-const ABANDONED: Duration = Duration::from_secs(3600);
+const TEMPORARY: &str = "tmp";
 
 /// A directory of compiled code.
 #[derive(Clone, Debug)]
@@ -65,28 +66,33 @@ impl CodeCache {
         }
     }
 
-    /// Keeps compiled code. Complete or not at all, whoever else writes the same.
-    pub fn put(&self, engine_key: &str, digest: &Digest, code: &[u8]) -> io::Result<()> {
+    /// Takes the place of an artifact's code, for who wants to make it; `None` while somebody else makes it. Who has waited
+    /// for the place looks with [`CodeCache::get`] whether the code is there by now.
+    pub fn reserve(&self, engine_key: &str, digest: &Digest) -> io::Result<Option<Reservation>> {
         let path = self.path(engine_key, digest);
-        // Unique among the writers of this process and of all others.
-        static WRITES: AtomicU64 = AtomicU64::new(0);
-        let write = WRITES.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".{}-{}-{write}.tmp", digest.hex(), std::process::id());
-        let temporary = Temporary(self.directory.join(name));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary.0)?;
-        file.write_all(code)?;
-        file.write_all(&trailer(crc32fast::hash(code)))?;
-        drop(file);
-        fs::rename(&temporary.0, &path)?;
-        self.trim(&path)
+        let temporary = self.directory.join(format!(".{engine_key}-{}.{TEMPORARY}", digest.hex()));
+        loop {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let file = options.open(&temporary)?;
+            match file.try_lock() {
+                // Between the two calls somebody may have finished, and renamed this very file, or given up and removed it.
+                Ok(()) if is_at(&file, &temporary)? => {
+                    return Ok(Some(Reservation { cache: self.clone(), file, temporary, path, filled: false }));
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
     }
 
     fn path(&self, engine_key: &str, digest: &Digest) -> PathBuf {
         self.directory.join(format!("{engine_key}-{}.{EXTENSION}", digest.hex()))
     }
 
-    /// Removes the longest unused files until the rest fits, and what writers have left that were killed. What is
-    /// mapped stays usable.
+    /// Removes the longest unused files until the rest fits, and what was left by those who were killed. What is mapped stays
+    /// usable.
     fn trim(&self, keep: &Path) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
@@ -98,12 +104,13 @@ impl CodeCache {
             let modified = metadata.modified()?;
             match path.extension().and_then(OsStr::to_str) {
                 Some(EXTENSION) if path != keep => files.push((modified, metadata.len(), path)),
-                Some("tmp") if modified.elapsed().is_ok_and(|age| age > ABANDONED) => drop(fs::remove_file(path)),
+                Some(TEMPORARY) => remove_abandoned(&path),
                 _ => {}
             }
         }
         files.sort();
-        let mut total = fs::metadata(keep)?.len() + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
+        let mut total =
+            fs::metadata(keep).map_or(0, |kept| kept.len()) + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
         for (_, bytes, path) in files {
             if total <= self.max_bytes {
                 break;
@@ -117,12 +124,62 @@ impl CodeCache {
     }
 }
 
-/// Removes a half-written file; after the rename there is nothing to remove.
-struct Temporary(PathBuf);
+/// The place of code that is being made. Dropped unfilled, it is free again, and nothing is left.
+#[derive(Debug)]
+pub struct Reservation {
+    cache: CodeCache,
+    /// Locked.
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    filled: bool,
+}
 
-impl Drop for Temporary {
+impl Reservation {
+    /// Keeps the code: complete or not at all. It is found from now on.
+    pub fn fill(mut self, code: &[u8]) -> io::Result<()> {
+        let bytes = (code.len() + TRAILER) as u64;
+        if bytes > self.cache.max_bytes {
+            let reason = format!("the code has {bytes} bytes, more than the cache, which has {}", self.cache.max_bytes);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+        }
+        // What a killed process has begun.
+        self.file.set_len(0)?;
+        self.file.write_all(code)?;
+        self.file.write_all(&trailer(crc32fast::hash(code)))?;
+        fs::rename(&self.temporary, &self.path)?;
+        self.filled = true;
+        self.cache.trim(&self.path)
+    }
+}
+
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if !self.filled {
+            // Ours as long as we have its lock.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Whether this open file is what the path names.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a temporary file that nobody has locked.
+fn remove_abandoned(path: &Path) {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
+    if let Ok(file) = opened
+        && file.try_lock().is_ok()
+        && is_at(&file, path).unwrap_or(false)
+    {
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -158,7 +215,7 @@ fn check(mut file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{os::unix::fs::PermissionsExt, time::Duration};
 
     use super::*;
 
@@ -166,6 +223,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(&directory.path().join("code"), max_bytes).unwrap();
         (directory, cache)
+    }
+
+    fn put(cache: &CodeCache, digest: &Digest, code: &[u8]) {
+        cache.reserve("e", digest).unwrap().unwrap().fill(code).unwrap();
+    }
+
+    /// The names in the cache's directory.
+    fn names(cache: &CodeCache) -> Vec<String> {
+        let entries = fs::read_dir(&cache.directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     fn read(file: File) -> Vec<u8> {
@@ -183,7 +250,7 @@ mod tests {
         let (_directory, cache) = cache(1 << 20);
         let digest = Digest::of(b"wasm");
         assert!(cache.get("e1", &digest).is_none());
-        cache.put("e1", &digest, b"code").unwrap();
+        cache.reserve("e1", &digest).unwrap().unwrap().fill(b"code").unwrap();
         assert_eq!(read(cache.get("e1", &digest).unwrap()), b"code");
         assert!(cache.get("e2", &digest).is_none());
         assert!(cache.get("e1", &Digest::of(b"other")).is_none());
@@ -195,7 +262,7 @@ mod tests {
         let digest = Digest::of(b"wasm");
         let path = cache.path("e", &digest);
         for damage in ["flip", "cut", "mode", "empty"] {
-            cache.put("e", &digest, &[7; 1000]).unwrap();
+            put(&cache, &digest, &[7; 1000]);
             assert!(cache.get("e", &digest).is_some());
             let mut bytes = fs::read(&path).unwrap();
             match damage {
@@ -222,13 +289,57 @@ mod tests {
         let (_directory, cache) = cache(3 * 1016);
         let digests: Vec<_> = (0..4u8).map(|i| Digest::of(&[i])).collect();
         for (age, digest) in digests.iter().enumerate().take(3) {
-            cache.put("e", digest, &[0; 1000]).unwrap();
+            put(&cache, digest, &[0; 1000]);
             let file = File::options().write(true).open(cache.path("e", digest)).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(100 - age as u64)).unwrap();
         }
         assert!(cache.get("e", &digests[0]).is_some(), "and a use makes it young again");
-        cache.put("e", &digests[3], &[0; 1000]).unwrap();
+        put(&cache, &digests[3], &[0; 1000]);
         let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
         assert_eq!(left, [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_place_has_one_owner_until_it_is_given_back() {
+        let (_directory, cache) = cache(1 << 20);
+        let [one, two] = [Digest::of(b"1"), Digest::of(b"2")];
+        let first = cache.reserve("e", &one).unwrap().unwrap();
+        assert!(cache.reserve("e", &one).unwrap().is_none(), "two owners");
+        assert!(cache.reserve("e", &two).unwrap().is_some() && cache.reserve("f", &one).unwrap().is_some());
+        drop(first);
+        assert_eq!(names(&cache), [""; 0], "what was given up leaves nothing");
+        cache.reserve("e", &one).unwrap().unwrap().fill(b"code").unwrap();
+        assert!(cache.reserve("e", &one).unwrap().is_some(), "to replace it");
+        assert_eq!(read(cache.get("e", &one).unwrap()), b"code");
+    }
+
+    #[test]
+    fn what_a_killed_process_has_begun_is_taken_over_or_removed() {
+        let (_directory, cache) = cache(1 << 20);
+        let [one, two] = [Digest::of(b"1"), Digest::of(b"2")];
+        // As the kernel leaves it: half written, and no lock.
+        let abandon = |digest: &Digest| {
+            let path = cache.reserve("e", digest).unwrap().unwrap().temporary.clone();
+            fs::write(path, [1; 5000]).unwrap();
+        };
+        abandon(&one);
+        abandon(&two);
+        let living = cache.reserve("e", &Digest::of(b"3")).unwrap().unwrap();
+        put(&cache, &one, b"code");
+        assert_eq!(read(cache.get("e", &one).unwrap()), b"code");
+        let mut left = names(&cache);
+        left.sort();
+        let living = living.temporary.file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(left, [living, format!("e-{}.cwasm", one.hex())]);
+    }
+
+    #[test]
+    fn code_larger_than_the_cache_is_not_kept() {
+        let (_directory, cache) = cache(1000);
+        put(&cache, &Digest::of(b"1"), &[0; 900]);
+        let large = cache.reserve("e", &Digest::of(b"2")).unwrap().unwrap();
+        let error = large.fill(&[0; 1000]).unwrap_err().to_string();
+        assert!(error.contains("1016 bytes"), "{error}");
+        assert_eq!(names(&cache), [format!("e-{}.cwasm", Digest::of(b"1").hex())], "nor does it push others out");
     }
 }

@@ -1,7 +1,10 @@
 //! Which artifact a process runs: the file in its root file system that `args[0]` names. Called by engines through
-//! `InstanceSpec::artifact`. [`cache`] keeps what an engine made of it.
+//! `InstanceSpec::artifact`. What an engine makes of it is made once ([`flights`]), on threads of its own ([`workers`]), and kept
+//! ([`cache`]).
 
 pub mod cache;
+pub mod flights;
+pub mod workers;
 
 use std::{
     fs::{File, Metadata},
@@ -18,7 +21,7 @@ use tokio::task::spawn_blocking;
 use crate::bundle::rootfs::Rootfs;
 
 /// Largest artifact that is read, in bytes.
-const MAX_BYTES: u64 = 512 << 20;
+pub const MAX_BYTES: u64 = 512 << 20;
 
 /// Largest text module that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
@@ -106,6 +109,16 @@ pub enum ArtifactError {
         /// What it is instead.
         reason: String,
     },
+}
+
+impl Artifact {
+    /// Of bytes that are in no container.
+    pub fn of_bytes(path: PathBuf, bytes: Vec<u8>) -> Result<Self, ArtifactError> {
+        match kind(&bytes) {
+            Ok(kind) => Ok(Self { path, function: None, kind, digest: Digest::of(&bytes), bytes, identity: None }),
+            Err(reason) => Err(ArtifactError::NotWasm { path, reason }),
+        }
+    }
 }
 
 impl Digest {
@@ -240,6 +253,10 @@ fn kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
     }
     Err(match bytes {
         [] => "is not wasm: it is empty".into(),
+        // The mark that wasmtime gives its object files, where others name an operating system.
+        [0x7f, b'E', b'L', b'F', _, _, _, 200, ..] => {
+            "is precompiled code, which is never taken from an image: give the wasm it was made of".into()
+        }
         [0x7f, b'E', b'L', b'F', ..] => "is not wasm: it is a native program (ELF)".into(),
         [b'#', b'!', ..] => "is not wasm: it is a script".into(),
         other => format!("is not wasm: it begins with {}", hex(other)),
@@ -285,6 +302,8 @@ mod tests {
         for (bytes, reason) in [
             (&b""[..], "empty"),
             (b"\x7fELF\x02", "native program"),
+            (b"\x7fELF\x02\x01\x01\xc8", "precompiled code, which is never taken"),
+            (b"\x7fELF\x02\x01\x01\0", "native program"),
             (b"#!/bin/sh\n", "script"),
             (b"(modules)", "28 6d 6f 64"),
             (b"\0asm\x07\0\0\0", "unknown version (07 00 00 00)"),

@@ -16,7 +16,7 @@ use containerd_shim_protos::{
     types,
 };
 
-use super::status::error;
+use super::{options, status::error};
 use crate::{
     bundle::{rootfs::MountConfig, stdio::Size},
     container::{CreateRequest, ExecRequest},
@@ -54,7 +54,10 @@ pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<Create
     });
     let stdio =
         StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
-    Ok(CreateRequest { id, bundle: request.bundle.into(), mounts: mounts.collect(), stdio })
+    let options = request.options.into_option().map(|any| options::decode(&any)).transpose();
+    let options = options.map_err(|wrong| error(Code::INVALID_ARGUMENT, format!("runtime options: {wrong}")))?;
+    let (bundle, mounts, options) = (request.bundle.into(), mounts.collect(), options.unwrap_or_default());
+    Ok(CreateRequest { id, bundle, mounts, stdio, options })
 }
 
 pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecRequest> {

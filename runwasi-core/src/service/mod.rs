@@ -5,5 +5,6 @@
 pub mod client;
 pub(crate) mod convert;
 pub mod forward;
+mod options;
 pub(crate) mod status;
 pub mod task;

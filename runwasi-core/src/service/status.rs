@@ -68,7 +68,7 @@ fn stdio(cause: &StdioError) -> Code {
 
 fn create(cause: &CreateError) -> Code {
     match cause {
-        CreateError::Config(_) | CreateError::Place(_) => Code::INVALID_ARGUMENT,
+        CreateError::Config(_) | CreateError::Place(_) | CreateError::Options(_) => Code::INVALID_ARGUMENT,
         CreateError::Rootfs(_) | CreateError::Hook(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
         CreateError::Stdio(cause) => stdio(cause),
         CreateError::Engine(cause) => engine(cause),
@@ -77,7 +77,7 @@ fn create(cause: &CreateError) -> Code {
 
 fn engine(cause: &EngineError) -> Code {
     match cause {
-        EngineError::Artifact(_) | EngineError::Invalid { .. } => Code::INVALID_ARGUMENT,
+        EngineError::Artifact(_) | EngineError::Invalid { .. } | EngineError::Settings(_) => Code::INVALID_ARGUMENT,
         EngineError::Unsupported { .. } => Code::UNIMPLEMENTED,
         EngineError::Exhausted { .. } => Code::RESOURCE_EXHAUSTED,
         EngineError::Failed(_) => Code::UNKNOWN,

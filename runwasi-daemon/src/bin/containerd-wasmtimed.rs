@@ -2,10 +2,30 @@
 
 use std::process::ExitCode;
 
+use runwasi_core::{
+    EngineError,
+    settings::{SettingsError, Written},
+};
+use runwasi_daemon::serve::{EngineSettings, NodeEngine};
 use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
 
+/// wasmtime as a node's engine.
+struct Wasmtime;
+
+impl NodeEngine for Wasmtime {
+    type Engine = WasmtimeEngine;
+
+    fn table(written: &Written) -> Result<String, SettingsError> {
+        // What the table can change does not hang on the rest.
+        Ok(Settings::for_node(1, None, 0).with(written)?.to_toml())
+    }
+
+    fn make(settings: &EngineSettings) -> Result<WasmtimeEngine, EngineError> {
+        let node = Settings::for_node(settings.slots, settings.cache.clone(), settings.cache_bytes);
+        WasmtimeEngine::new(&node.with(&settings.written)?)
+    }
+}
+
 fn main() -> ExitCode {
-    runwasi_daemon::main(ABOUT, |settings| {
-        WasmtimeEngine::new(&Settings::for_node(settings.slots, settings.cache.clone()))
-    })
+    runwasi_daemon::main::<Wasmtime>(ABOUT)
 }

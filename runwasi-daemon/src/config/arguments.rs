@@ -14,6 +14,8 @@ pub const HELP: &str = "\
 usage: containerd-wasmtimed [FLAGS]                               serve
        containerd-wasmtimed list [--config FILE] [--socket PATH]  print the sandboxes of the daemon at this socket,
                                                                   a line each: NAMESPACE GROUP PID SOCKET CONTAINERS
+       containerd-wasmtimed precompile [FLAGS] FILE...            compile into the cache: wasm, or what of it is in an
+                                                                  image's tar; shims and daemon need not any more
 
 One wasm host for the whole node; containerd reaches it as the runtime io.containerd.wasmtimed.v1.
 
@@ -29,8 +31,10 @@ flag, key of the file, environment variable, default:
                        grace; CONTAINERD_WASMTIMED_GRACE; 30
   --slots N            how many guests there is room for, 1 to 100000
                        slots; CONTAINERD_WASMTIMED_SLOTS; as many as RLIMIT_NOFILE and vm.max_map_count allow
-  --cache DIR|off      where compiled code is kept
+  --cache-dir DIR|off  where compiled code is kept
                        cache; CONTAINERD_WASMTIMED_CACHE; /var/cache/runwasi
+  --cache-size MIB     how much of it; the longest unused goes, 1 to 1048576
+                       cache-size; CONTAINERD_WASMTIMED_CACHE_SIZE; 1024
   --log-level LEVEL    error, warn, info, debug or trace
                        log-level; CONTAINERD_WASMTIMED_LOG_LEVEL; info
 
@@ -43,6 +47,13 @@ flags only:
 A flag wins over the environment, the environment over the file. All of them are checked before anything is served.
 Paths are absolute, except that of the file.
 ";
+
+/// What to precompile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Files, in their order.
+    pub names: Vec<OsString>,
+}
 
 /// What the command line says.
 pub(super) enum Asked {
@@ -61,6 +72,7 @@ pub(super) struct Line {
     pub(super) guard: bool,
     pub(super) print: bool,
     pub(super) list: bool,
+    pub(super) precompile: Option<Targets>,
     /// The flags that were there.
     seen: Vec<&'static str>,
 }
@@ -77,8 +89,7 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Asked, ConfigError> {
                 Some(flag) => line.take(flag, &mut parser)?,
                 None => return Err(unknown(format!("--{name}"))),
             },
-            Arg::Value(word) if word == "list" && !line.list => line.list = true,
-            Arg::Value(word) => return Err(unknown(format!("{word:?}"))),
+            Arg::Value(word) => line.word(word)?,
             Arg::Short(letter) => return Err(unknown(format!("-{letter}"))),
         }
     }
@@ -138,8 +149,28 @@ impl Line {
         Ok(())
     }
 
-    /// `list` needs the socket, and where to find it.
+    /// A command, or one of its targets.
+    fn word(&mut self, word: OsString) -> Result<(), ConfigError> {
+        match &mut self.precompile {
+            Some(targets) => targets.names.push(word),
+            None if word == "list" && !self.list => self.list = true,
+            None if word == "precompile" && !self.list => self.precompile = Some(Targets::default()),
+            None => return Err(unknown(format!("{word:?}"))),
+        }
+        Ok(())
+    }
+
+    /// `list` needs the socket, and where to find it; `precompile` needs something to compile, and serves nobody.
     fn check(&self) -> Result<(), ConfigError> {
+        if let Some(targets) = &self.precompile {
+            let serving = [Flag::ReadyFd.name(), Flag::Guard.name(), Flag::PrintConfig.name()];
+            if let Some(origin) = self.seen.iter().find(|flag| serving.contains(flag)) {
+                return Err(ConfigError::Value { origin, reason: "is not for `precompile`".to_owned() });
+            }
+            if targets.names.is_empty() {
+                return Err(ConfigError::Value { origin: "precompile", reason: "needs a file".to_owned() });
+            }
+        }
         let needed = [Flag::Config.name(), Key::Socket.flag()];
         match self.seen.iter().find(|flag| self.list && !needed.contains(flag)) {
             Some(origin) => Err(ConfigError::Value { origin, reason: "is not for `list`".to_owned() }),
@@ -185,11 +216,18 @@ mod tests {
 
     #[test]
     fn values_follow_their_flags_or_an_equals_sign() {
-        let spaced = line(&["--grace", "5", "--cache", "off", "--guard"]).unwrap();
-        let joined = line(&["--grace=5", "--cache=off", "--guard"]).unwrap();
+        let spaced = line(&["--grace", "5", "--cache-dir", "off", "--guard"]).unwrap();
+        let joined = line(&["--grace=5", "--cache-dir=off", "--guard"]).unwrap();
         assert_eq!(spaced.layer, joined.layer);
         assert_eq!(spaced.layer.grace, Some(Duration::from_secs(5)));
         assert!(spaced.guard && joined.guard && !spaced.print);
+    }
+
+    #[test]
+    fn what_follows_precompile_is_to_be_compiled() {
+        let line = line(&["--cache-dir=/c", "precompile", "list", "--cache-size=2", "precompile"]).unwrap();
+        assert_eq!(line.precompile.unwrap().names, ["list", "precompile"]);
+        assert_eq!((line.layer.cache, line.layer.cache_size), (Some(Some("/c".into())), Some(2)));
     }
 
     #[test]
@@ -212,6 +250,9 @@ mod tests {
             (&["list", "list"], r#""list": unknown; --help shows what there is"#),
             (&["list", "--grace", "3"], "--grace: is not for `list`"),
             (&["--print-config", "list"], "--print-config: is not for `list`"),
+            (&["precompile"], "precompile: needs a file"),
+            (&["precompile", "a.wasm", "--guard"], "--guard: is not for `precompile`"),
+            (&["list", "precompile"], r#""precompile": unknown; --help shows what there is"#),
         ] {
             assert_eq!(refusal(arguments), error);
         }
@@ -219,9 +260,9 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_utf_8_is_refused() {
-        let arguments = vec!["--cache".into(), OsString::from_vec(b"/\xff".to_vec())];
+        let arguments = vec!["--cache-dir".into(), OsString::from_vec(b"/\xff".to_vec())];
         let error = parse(arguments).err().unwrap().to_string();
-        assert_eq!(error, r#"--cache: "/\xFF" is not UTF-8"#);
+        assert_eq!(error, r#"--cache-dir: "/\xFF" is not UTF-8"#);
     }
 
     #[test]
@@ -265,6 +306,7 @@ mod tests {
             &format!("; {}\n", default.bundle_roots[0].display()),
             &format!("; {}\n", default.grace.as_secs()),
             &format!("; {}\n", default.cache.unwrap().display()),
+            &format!("; {}\n", default.cache_size),
             &format!("; {}\n", default.log_level),
         ] {
             assert!(HELP.contains(text), "{text}");

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use runwasi_core::settings::SettingsError;
+
 use super::{file, layer::Key};
 
 /// What is wrong, and where it stands.
@@ -16,6 +18,9 @@ pub enum ConfigError {
     /// Flags that cannot be understood; the source names the flag.
     #[error(transparent)]
     Arguments(#[from] lexopt::Error),
+    /// What is wrong in the table `[engine]`.
+    #[error(transparent)]
+    Engine(#[from] SettingsError),
     /// A flag or an environment variable with a value that means nothing.
     #[error("{origin}: {reason}")]
     Value {

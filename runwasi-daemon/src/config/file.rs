@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use runwasi_core::settings::{Written, kind, line_of};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -17,7 +18,7 @@ use toml::{
 
 use super::{
     ConfigError,
-    layer::{Key, Layer},
+    layer::{ENGINE, Key, Layer},
 };
 
 /// The largest file that is read.
@@ -82,6 +83,11 @@ impl Text {
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut layer = Layer::default();
         for (name, value) in &entries {
+            if let (ENGINE, DeValue::Table(table)) = (name.get_ref().as_ref(), value.get_ref()) {
+                let source = self.path.display().to_string();
+                layer.engine = Some(Written::of_table(&source, &self.text, ENGINE, table));
+                continue;
+            }
             let Some(key) = Key::ALL.into_iter().find(|key| key.name() == name.get_ref()) else {
                 return Err(self.unknown(name.get_ref(), name.span()));
             };
@@ -122,13 +128,13 @@ impl Entry<'_> {
                 return roots.iter().try_for_each(|root| self.add(layer, root));
             }
             (Key::BundleRoots, other) => Err(mismatch(other, "an array of strings")),
-            (Key::Grace | Key::Slots, DeValue::Integer(integer)) => {
+            (Key::Grace | Key::Slots | Key::CacheSize, DeValue::Integer(integer)) => {
                 // Digits may be hexadecimal; beyond 128 bits they are out of every range as they stand.
                 let decimal = i128::from_str_radix(integer.as_str(), integer.radix());
                 let digits = decimal.map_or_else(|_| integer.to_string(), |number| number.to_string());
                 layer.set(self.key, &digits)
             }
-            (Key::Grace | Key::Slots, other) => Err(mismatch(other, "an integer")),
+            (Key::Grace | Key::Slots | Key::CacheSize, other) => Err(mismatch(other, "an integer")),
             (Key::Socket | Key::Cache | Key::LogLevel, DeValue::String(text)) => layer.set(self.key, text),
             (Key::Socket | Key::Cache | Key::LogLevel, other) => Err(mismatch(other, "a string")),
         };
@@ -151,26 +157,12 @@ impl Entry<'_> {
 }
 
 fn mismatch(value: &DeValue<'_>, wanted: &str) -> String {
-    let found = match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "an array",
-        DeValue::Table(_) => "a table",
-    };
-    format!("is {found}, not {wanted}")
+    format!("is {}, not {wanted}", kind(value))
 }
 
 /// Without blocking: the open of a FIFO would wait for its writer.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
-}
-
-/// The line, from 1, in which this byte is.
-fn line_of(bytes: &[u8], index: usize) -> usize {
-    1 + bytes[..index.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -201,13 +193,16 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = b"socket = '/s/m.sock'\nbundle-roots = [\n  '/a',\n  '/b', # two\n]\ngrace = 0x10\nslots = 1_000\n\
-            cache = 'off'\nlog-level = \"debug\"\n";
+            cache = 'off'\ncache-size = 20\nlog-level = \"debug\"\n[engine]\ngc = false\n";
         let layer = load_bytes(text).unwrap();
         assert_eq!(layer.socket, Some("/s/m.sock".into()));
         assert_eq!(layer.bundle_roots, Some(vec!["/a".into(), "/b".into()]));
         assert_eq!(layer.grace, Some(Duration::from_secs(16)));
         assert_eq!(layer.slots, Some(1000));
         assert_eq!(layer.cache, Some(None));
+        assert_eq!(layer.cache_size, Some(20));
+        let engine = layer.engine.unwrap();
+        assert_eq!(engine.entries().iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["engine.gc"]);
         assert_eq!(layer.log_level, Some(tracing::level_filters::LevelFilter::DEBUG));
     }
 
@@ -256,13 +251,15 @@ mod tests {
 
     #[test]
     fn unknown_keys_name_line_and_what_there_is() {
-        let known = "expected one of socket, bundle-roots, grace, slots, cache, log-level";
+        let known = "expected one of socket, bundle-roots, grace, slots, cache, cache-size, log-level, and the \
+            table engine";
         for (text, start) in [
             ("grace = 1\n\n\n\ngracee = 5", "FILE:5: unknown key \"gracee\", "),
             ("bundle_roots = ['/run']", "FILE:1: unknown key \"bundle_roots\", "),
             ("\n[daemon]\ngrace = 1", "FILE:2: unknown key \"daemon\", "),
             ("\"\\u001b[2J\" = 1", "FILE:1: unknown key \"\\u{1b}[2J\", "),
             ("ready-fd = 3", "FILE:1: unknown key \"ready-fd\", "),
+            ("engine = true", "FILE:1: unknown key \"engine\", "),
         ] {
             assert_eq!(refusal(text), format!("{start}{known}"));
         }

@@ -8,16 +8,22 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::bootstrap::socket::MAX_PATH;
+use runwasi_core::{bootstrap::socket::MAX_PATH, settings::Written};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    BUNDLE_ROOTS_VARIABLE, CACHE_VARIABLE, ConfigError, GRACE_VARIABLE, LOG_LEVEL_VARIABLE, SLOTS_VARIABLE,
-    SOCKET_VARIABLE,
+    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, ConfigError, GRACE_VARIABLE, LOG_LEVEL_VARIABLE,
+    SLOTS_VARIABLE, SOCKET_VARIABLE,
 };
+
+/// The table of the file whose keys the engine knows.
+pub(super) const ENGINE: &str = "engine";
 
 /// The cache that is none.
 pub(super) const OFF: &str = "off";
+
+/// MiB that `cache-size` may be: up to a tebibyte.
+const CACHE_SIZE_RANGE: RangeInclusive<u32> = 1..=1 << 20;
 
 /// Seconds that `grace` may be.
 const GRACE_RANGE: RangeInclusive<u32> = 0..=3600;
@@ -40,12 +46,13 @@ pub(super) enum Key {
     Grace,
     Slots,
     Cache,
+    CacheSize,
     LogLevel,
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Socket, Self::BundleRoots, Self::Grace, Self::Slots, Self::Cache, Self::LogLevel];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Socket, Self::BundleRoots, Self::Grace, Self::Slots, Self::Cache, Self::CacheSize, Self::LogLevel];
 
     /// Its name in the file.
     pub(super) fn name(self) -> &'static str {
@@ -55,6 +62,7 @@ impl Key {
             Self::Grace => "grace",
             Self::Slots => "slots",
             Self::Cache => "cache",
+            Self::CacheSize => "cache-size",
             Self::LogLevel => "log-level",
         }
     }
@@ -65,7 +73,8 @@ impl Key {
             Self::BundleRoots => "--bundle-root",
             Self::Grace => "--grace",
             Self::Slots => "--slots",
-            Self::Cache => "--cache",
+            Self::Cache => "--cache-dir",
+            Self::CacheSize => "--cache-size",
             Self::LogLevel => "--log-level",
         }
     }
@@ -77,13 +86,14 @@ impl Key {
             Self::Grace => GRACE_VARIABLE,
             Self::Slots => SLOTS_VARIABLE,
             Self::Cache => CACHE_VARIABLE,
+            Self::CacheSize => CACHE_SIZE_VARIABLE,
             Self::LogLevel => LOG_LEVEL_VARIABLE,
         }
     }
 
     /// The names of all, as an error lists them.
     pub(super) fn list() -> String {
-        Self::ALL.map(Self::name).join(", ")
+        Self::ALL.map(Self::name).join(", ") + ", and the table " + ENGINE
     }
 }
 
@@ -95,7 +105,11 @@ pub(super) struct Layer {
     pub(super) grace: Option<Duration>,
     pub(super) slots: Option<u32>,
     pub(super) cache: Option<Option<PathBuf>>,
+    /// In MiB.
+    pub(super) cache_size: Option<u32>,
     pub(super) log_level: Option<LevelFilter>,
+    /// Only a file can say it.
+    pub(super) engine: Option<Written>,
 }
 
 impl Layer {
@@ -135,6 +149,7 @@ impl Layer {
             Key::Slots => self.slots = Some(number(value, SLOTS_RANGE, "")?),
             Key::Cache if value == OFF => self.cache = Some(None),
             Key::Cache => self.cache = Some(Some(path(value).map_err(|reason| format!("{reason}, nor {OFF:?}"))?)),
+            Key::CacheSize => self.cache_size = Some(number(value, CACHE_SIZE_RANGE, " (MiB)")?),
             Key::LogLevel => self.log_level = Some(log_level(value)?),
         }
         Ok(())
@@ -148,7 +163,9 @@ impl Layer {
             grace: self.grace.or(other.grace),
             slots: self.slots.or(other.slots),
             cache: self.cache.or(other.cache),
+            cache_size: self.cache_size.or(other.cache_size),
             log_level: self.log_level.or(other.log_level),
+            engine: self.engine.or(other.engine),
         }
     }
 }

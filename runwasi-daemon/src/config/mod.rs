@@ -9,7 +9,9 @@
 //! | `--bundle-root DIR` ... | `bundle-roots`, array | `CONTAINERD_WASMTIMED_BUNDLE_ROOTS`, `:` between | absolute paths | [`DEFAULT_BUNDLE_ROOT`] |
 //! | `--grace SECONDS` | `grace`, integer | `CONTAINERD_WASMTIMED_GRACE` | seconds, 0 to 3600 | [`DEFAULT_GRACE`] |
 //! | `--slots N` | `slots`, integer | `CONTAINERD_WASMTIMED_SLOTS` | guests, 1 to 100000 | by the system's limits |
-//! | `--cache DIR\|off` | `cache` | `CONTAINERD_WASMTIMED_CACHE` | absolute path or `off` | [`DEFAULT_CACHE`] |
+//! | `--cache-dir DIR\|off` | `cache` | `CONTAINERD_WASMTIMED_CACHE` | absolute path or `off` | [`DEFAULT_CACHE`] |
+//! | `--cache-size MIB` | `cache-size`, integer | `CONTAINERD_WASMTIMED_CACHE_SIZE` | MiB, 1 to 1048576 | [`DEFAULT_CACHE_SIZE`] |
+//! | | `[engine]`, table | | what the engine knows | the engine's |
 //! | `--log-level L` | `log-level` | `CONTAINERD_WASMTIMED_LOG_LEVEL` | error, warn, info, debug, trace | info |
 //! | `--ready-fd N` | | | open fd, 3 or more | none |
 //! | `--guard` | | | | off |
@@ -30,6 +32,8 @@ use std::{
     time::Duration,
 };
 
+use runwasi_core::settings::{SettingsError, Written};
+
 use arguments::{Asked, Line};
 use file::Named;
 use layer::{Key, Layer};
@@ -40,7 +44,7 @@ mod file;
 mod layer;
 mod settings;
 
-pub use arguments::HELP;
+pub use arguments::{HELP, Targets};
 pub use error::ConfigError;
 pub use settings::Settings;
 
@@ -58,6 +62,9 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// Where compiled code is kept; the per-pod shims' directory, so that both modes share it.
 pub const DEFAULT_CACHE: &str = "/var/cache/runwasi";
+
+/// How much compiled code is kept, in MiB.
+pub const DEFAULT_CACHE_SIZE: u32 = 1024;
 
 /// Names the file.
 pub const CONFIG_VARIABLE: &str = "CONTAINERD_WASMTIMED_CONFIG";
@@ -77,6 +84,9 @@ pub const SLOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_SLOTS";
 /// The directory of compiled code, or `off`.
 pub const CACHE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE";
 
+/// How much compiled code is kept, in MiB.
+pub const CACHE_SIZE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE_SIZE";
+
 /// What is logged.
 pub const LOG_LEVEL_VARIABLE: &str = "CONTAINERD_WASMTIMED_LOG_LEVEL";
 
@@ -90,6 +100,8 @@ pub enum Command {
         /// Its path, absolute.
         socket: PathBuf,
     },
+    /// Compile into the cache of these settings.
+    Precompile(Settings, Targets),
     /// Print the settings: TOML that [`read`] makes the same settings of.
     PrintConfig(String),
     /// Print the version.
@@ -98,12 +110,16 @@ pub enum Command {
     Help,
 }
 
+/// What an engine makes of the table `[engine]`: the whole table, with every key, or what is wrong with it.
+pub type EngineTable<'a> = &'a dyn Fn(&Written) -> Result<String, SettingsError>;
+
 /// Reads all sources. `arguments` come without the program's name.
 pub fn read(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
+    engine: EngineTable<'_>,
 ) -> Result<Command, ConfigError> {
-    read_from(arguments.into_iter().collect(), &environment, Path::new(DEFAULT_FILE))
+    read_from(arguments.into_iter().collect(), &environment, Path::new(DEFAULT_FILE), engine)
 }
 
 /// The manager socket as clients find it, who read no file: the variable's, else the default.
@@ -117,6 +133,7 @@ fn read_from(
     arguments: Vec<OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
     default_file: &Path,
+    engine: EngineTable<'_>,
 ) -> Result<Command, ConfigError> {
     let line = match arguments::parse(arguments)? {
         Asked::Version => return Ok(Command::Version),
@@ -133,16 +150,19 @@ fn read_from(
         (None, Some(path)) => file::load(Named { path: &path, by: CONFIG_VARIABLE })?,
         (None, None) => file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?,
     };
-    Ok(command(line, variables, file))
+    let table = engine(file.engine.as_ref().unwrap_or(&Written::default()))?;
+    Ok(command(line, variables, file, &table))
 }
 
-fn command(line: Line, variables: Layer, file: Layer) -> Command {
+fn command(line: Line, variables: Layer, file: Layer, engine: &str) -> Command {
     let merged = line.layer.or(variables).or(file);
     let settings = Settings { ready_fd: line.ready_fd, guard: line.guard, ..Settings::of(merged) };
     if line.list {
         Command::List { socket: settings.socket }
     } else if line.print {
-        Command::PrintConfig(settings.to_toml())
+        Command::PrintConfig(format!("{}\n{engine}", settings.to_toml()))
+    } else if let Some(targets) = line.precompile {
+        Command::Precompile(settings, targets)
     } else {
         Command::Serve(settings)
     }

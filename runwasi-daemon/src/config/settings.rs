@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use runwasi_core::settings::{Written, quoted};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_GRACE, DEFAULT_SOCKET,
+    DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET,
     layer::{Key, Layer, OFF},
 };
 
@@ -26,6 +27,10 @@ pub struct Settings {
     pub slots: Option<u32>,
     /// Where compiled code is kept; `None`: nowhere.
     pub cache: Option<PathBuf>,
+    /// How much of it, in MiB.
+    pub cache_size: u32,
+    /// The file's table `[engine]`, which the engine understands.
+    pub engine: Written,
     /// What is logged.
     pub log_level: LevelFilter,
     /// Where `ready\n` is written when the daemon serves; open when it was checked, and no standard stream.
@@ -42,6 +47,8 @@ impl Default for Settings {
             grace: DEFAULT_GRACE,
             slots: None,
             cache: Some(DEFAULT_CACHE.into()),
+            cache_size: DEFAULT_CACHE_SIZE,
+            engine: Written::default(),
             log_level: LevelFilter::INFO,
             ready_fd: None,
             guard: false,
@@ -59,12 +66,15 @@ impl Settings {
             grace: layer.grace.unwrap_or(default.grace),
             slots: layer.slots.or(default.slots),
             cache: layer.cache.unwrap_or(default.cache),
+            cache_size: layer.cache_size.unwrap_or(default.cache_size),
+            engine: layer.engine.unwrap_or_default(),
             log_level: layer.log_level.unwrap_or(default.log_level),
             ..default
         }
     }
 
-    /// A file that says the same; what no key of the file can say (`--ready-fd`, `--guard`) is left out.
+    /// A file that says the same; what no key of the file can say (`--ready-fd`, `--guard`) is left out, and the table of the engine,
+    /// which is added by who knows it.
     pub fn to_toml(&self) -> String {
         let roots: Vec<String> = self.bundle_roots.iter().map(|root| quoted_path(root)).collect();
         let cache = self.cache.as_deref().map_or_else(|| quoted(OFF), quoted_path);
@@ -78,6 +88,7 @@ impl Settings {
             entry(Key::Grace, format_args!("{} # seconds", self.grace.as_secs())),
             slots,
             entry(Key::Cache, cache),
+            entry(Key::CacheSize, format_args!("{} # MiB", self.cache_size)),
             entry(Key::LogLevel, quoted(&self.log_level.to_string())),
         ]
         .concat()
@@ -90,18 +101,4 @@ fn entry(key: Key, value: impl Display) -> String {
 
 fn quoted_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
-}
-
-/// A basic string of TOML: in it, quotes, backslashes and control characters are escaped.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            control if control.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(control))),
-            plain => quoted.push(plain),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

@@ -26,7 +26,7 @@ impl Sources<'_> {
             found.map(|(_, value)| OsString::from(value))
         };
         let arguments = self.arguments.iter().map(OsString::from).collect();
-        let command = read_from(arguments, &variable, &path);
+        let command = read_from(arguments, &variable, &path, &engine);
         command.map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
     }
 
@@ -38,18 +38,32 @@ impl Sources<'_> {
     }
 }
 
+/// An engine whose only key is `engine.fast`.
+fn engine(written: &Written) -> Result<String, SettingsError> {
+    let unknown = written.entries().iter().find(|entry| entry.key != "engine.fast");
+    unknown.map_or(Ok("[engine]\nfast = true\n".to_owned()), |entry| Err(written.unknown(entry, "engine.fast")))
+}
+
 const FILE: &str = "socket = '/file/s'\nbundle-roots = ['/file']\ngrace = 1\nslots = 1\ncache = '/file'\n\
-    log-level = 'error'\n";
-const VARIABLES: [(&str, &str); 6] = [
+    cache-size = 1\nlog-level = 'error'\n";
+const VARIABLES: [(&str, &str); 7] = [
     (SOCKET_VARIABLE, "/variable/s"),
     (BUNDLE_ROOTS_VARIABLE, "/variable:/two"),
     (GRACE_VARIABLE, "2"),
     (SLOTS_VARIABLE, "2"),
     (CACHE_VARIABLE, "off"),
+    (CACHE_SIZE_VARIABLE, "2"),
     (LOG_LEVEL_VARIABLE, "warn"),
 ];
-const ARGUMENTS: [&str; 6] =
-    ["--socket=/flag/s", "--bundle-root=/flag", "--grace=3", "--slots=3", "--cache=/flag", "--log-level=debug"];
+const ARGUMENTS: [&str; 7] = [
+    "--socket=/flag/s",
+    "--bundle-root=/flag",
+    "--grace=3",
+    "--slots=3",
+    "--cache-dir=/flag",
+    "--cache-size=3",
+    "--log-level=debug",
+];
 
 fn settings(socket: &str, roots: &[&str], number: u32, cache: Option<&str>, log_level: LevelFilter) -> Settings {
     Settings {
@@ -58,6 +72,7 @@ fn settings(socket: &str, roots: &[&str], number: u32, cache: Option<&str>, log_
         grace: Duration::from_secs(number.into()),
         slots: Some(number),
         cache: cache.map(PathBuf::from),
+        cache_size: number,
         log_level,
         ..Settings::default()
     }
@@ -120,6 +135,7 @@ fn a_wrong_variable_is_named() {
         (GRACE_VARIABLE, "99999", "99999 is not between 0 and 3600 (seconds)"),
         (SLOTS_VARIABLE, "0", "0 is not between 1 and 100000"),
         (CACHE_VARIABLE, "no", "\"no\" is not an absolute path, nor \"off\""),
+        (CACHE_SIZE_VARIABLE, "0", "0 is not between 1 and 1048576 (MiB)"),
         (LOG_LEVEL_VARIABLE, "x", "\"x\" is none of error, warn, info, debug, trace"),
     ] {
         let sources = Sources { arguments: &[], variables: &[(name, value)], file: None };

@@ -1,0 +1,197 @@
+//! The wasm in files: in the file itself, or in the tars that an image is made of, compressed or not, one within the other. What
+//! is read is bounded: a tar may say it holds anything.
+
+use std::{
+    collections::HashSet,
+    fs::{File, OpenOptions},
+    io::{self, Cursor, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use flate2::read::MultiGzDecoder;
+use runwasi_core::image::{Artifact, Digest, MAX_BYTES};
+
+/// Tars within tars: an image's, a layer's.
+const MAX_DEPTH: u32 = 3;
+/// Of all artifacts together.
+const MAX_TOTAL: u64 = 4 << 30;
+/// Of what is unpacked from one file.
+const MAX_UNPACKED: u64 = 64 << 30;
+
+/// Enough to tell what a file is.
+const HEAD: usize = 512;
+/// Where a tar has its mark.
+const TAR_MARK: std::ops::Range<usize> = 257..262;
+
+/// What was found, and what was wrong.
+#[derive(Default)]
+pub(super) struct Finding {
+    pub(super) artifacts: Vec<Artifact>,
+    pub(super) faults: Vec<String>,
+    seen: HashSet<Digest>,
+    total: u64,
+}
+
+impl Finding {
+    /// Takes a file that somebody has named: it must hold wasm.
+    pub(super) fn file(&mut self, path: &Path) {
+        let name = path.display().to_string();
+        let before = self.seen.len();
+        let found = open(path).and_then(|file| self.stream(&name, file.take(MAX_UNPACKED), 0, true));
+        match found {
+            Err(error) => self.faults.push(format!("{name}: {error}")),
+            Ok(Found::Wasm) => {}
+            Ok(Found::Tar(0)) if self.seen.len() == before => self.faults.push(format!("{name}: no wasm in it")),
+            Ok(Found::Tar(_)) => {}
+            Ok(Found::Other) => self.faults.push(format!("{name}: neither wasm nor a tar with wasm in it")),
+        }
+    }
+
+    /// Takes whatever this is. `text` as well, if somebody has named it.
+    fn stream(&mut self, name: &str, mut stream: impl Read, depth: u32, named: bool) -> io::Result<Found> {
+        let mut head = Vec::new();
+        stream.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+        let whole = |head: Vec<u8>, stream| Cursor::new(head).chain(stream);
+        if head.starts_with(b"\0asm") {
+            return self.artifact(name, whole(head, stream));
+        }
+        if depth < MAX_DEPTH {
+            // Of any reader: what is in a tar in a gzip in a tar has a type of its own otherwise, without an end.
+            if head.starts_with(&[0x1f, 0x8b]) {
+                let unpacked = MultiGzDecoder::new(whole(head, stream)).take(MAX_UNPACKED);
+                return self.stream(name, Box::new(unpacked) as Box<dyn Read>, depth, named);
+            }
+            if head.get(TAR_MARK) == Some(b"ustar".as_slice()) {
+                return self.tar(name, &mut whole(head, stream), depth);
+            }
+        }
+        if named { self.artifact(name, whole(head, stream)) } else { Ok(Found::Other) }
+    }
+
+    fn tar(&mut self, name: &str, stream: &mut dyn Read, depth: u32) -> io::Result<Found> {
+        let mut found = 0;
+        for entry in tar::Archive::new(stream).entries()? {
+            let entry = entry?;
+            if !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let inside = format!("{name}:{}", String::from_utf8_lossy(&entry.path_bytes()));
+            match self.stream(&inside, Box::new(entry) as Box<dyn Read>, depth + 1, false)? {
+                Found::Wasm => found += 1,
+                Found::Tar(more) => found += more,
+                Found::Other => {}
+            }
+        }
+        Ok(Found::Tar(found))
+    }
+
+    fn artifact(&mut self, name: &str, stream: impl Read) -> io::Result<Found> {
+        let mut bytes = Vec::new();
+        stream.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(io::Error::other(format!("{name}: more than {MAX_BYTES} bytes")));
+        }
+        let artifact = Artifact::of_bytes(name.into(), bytes).map_err(io::Error::other)?;
+        // The same layer in two images.
+        if self.seen.insert(artifact.digest) {
+            self.total += artifact.bytes.len() as u64;
+            if self.total > MAX_TOTAL {
+                return Err(io::Error::other(format!("more than {MAX_TOTAL} bytes of wasm at once")));
+            }
+            self.artifacts.push(artifact);
+        }
+        Ok(Found::Wasm)
+    }
+}
+
+/// What a file was.
+enum Found {
+    Wasm,
+    /// With so many artifacts in it.
+    Tar(usize),
+    Other,
+}
+
+/// Without waiting for the writer of a FIFO.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    const WASM: &[u8] = b"\0asm\x01\0\0\0";
+
+    fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, name, *bytes).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    /// The names found and the faults, those without the directory.
+    fn found(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        fs::write(&path, bytes).unwrap();
+        let mut finding = Finding::default();
+        finding.file(&path);
+        let short = |text: String| text.replace(&path.display().to_string(), "F");
+        let names = finding.artifacts.iter().map(|artifact| short(artifact.path.display().to_string()));
+        (names.collect(), finding.faults.into_iter().map(short).collect())
+    }
+
+    #[test]
+    fn wasm_is_found_as_binary_as_text_and_in_layers_of_an_image() {
+        let (names, faults) = found(WASM);
+        assert_eq!((names, faults), (vec!["F".to_owned()], vec![]));
+        assert_eq!(found(b"(component)").0, ["F"]);
+        let layer =
+            gzip(&tar(&[("bin/a.wasm", &[WASM, b"\0\x02\x01a"].concat()), ("bin/sh", b"\x7fELF"), ("t", b"(module)")]));
+        let image =
+            tar(&[("blobs/sha256/1", &layer), ("blobs/sha256/2", WASM), ("again", WASM), ("index.json", b"{}")]);
+        assert_eq!(found(&image).0, ["F:blobs/sha256/1:bin/a.wasm", "F:blobs/sha256/2"]);
+        assert_eq!(found(&gzip(&image)).0.len(), 2);
+    }
+
+    #[test]
+    fn what_holds_no_wasm_is_a_fault() {
+        for (bytes, fault) in [
+            (tar(&[("a", b"x")]), "F: no wasm in it"),
+            (b"{}".to_vec(), "F: F: is not wasm: it begins with 7b 7d"),
+            (gzip(b"{}")[..12].to_vec(), "F: "),
+        ] {
+            let (names, faults) = found(&bytes);
+            assert!(names.is_empty() && faults.len() == 1 && faults[0].starts_with(fault), "{faults:?}");
+        }
+        let mut finding = Finding::default();
+        finding.file(Path::new("/absent/x.wasm"));
+        finding.file(Path::new("/"));
+        assert_eq!(finding.faults.len(), 2);
+    }
+
+    #[test]
+    fn tars_within_tars_have_an_end() {
+        let mut nested = tar(&[("a.wasm", WASM)]);
+        for _ in 0..3 {
+            nested = tar(&[("next.tar", &nested)]);
+        }
+        assert_eq!(found(&nested).1, ["F: no wasm in it"]);
+    }
+}
