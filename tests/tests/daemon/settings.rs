@@ -58,6 +58,22 @@ fn values_that_mean_nothing_are_refused_by_name() -> Result<()> {
 }
 
 #[test]
+fn engine_settings_are_judged_and_printed_with_the_rest() -> Result<()> {
+    let said = refused("grace = 5\n[engine]\ngc = true\ngcc = true\n", &[], &[])?;
+    says(&said, &["config.toml:4", "engine.gcc"], &["unknown"])?;
+    let said = refused("[engine]\nquantum = 5\n", &[], &[])?;
+    says(&said, &["config.toml:2", "engine.quantum"], &["not between"])?;
+    let dir = tempfile::tempdir()?;
+    let printed = daemon(dir.path(), "[engine]\nsimd = false\n")?.args(["--print-config"]).run()?.ok()?.out();
+    for line in ["cache-size = 1024 # MiB", "[engine]", "simd = false", "gc = true", "quantum = 1000 # microseconds"] {
+        ensure!(printed.lines().any(|printed| printed == line), "no {line:?} in {printed}");
+    }
+    let again = daemon(dir.path(), &printed)?.args(["--print-config"]).run()?.ok()?.out();
+    ensure!(again == printed, "{again} instead of {printed}");
+    Ok(())
+}
+
+#[test]
 fn printed_config_is_read_back_and_flags_win_over_environment_and_file() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let toml = "grace = 1\nslots = 10\nlog-level = \"warn\"\n";

@@ -1,0 +1,118 @@
+//! Code that is compiled once and kept; the cases are listed in `main.rs`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::{poll_until, says};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::bed::Bed;
+use crate::modules::{large, printing};
+
+/// For what compiles something large, on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) fn two_starts_of_a_new_module_compile_it_once(b: &mut Bed) -> Result<()> {
+    b.module("new.wat", large(1000))?;
+    let starts = ["one", "two"].map(|name| b.start(&["--rm"], &b.id(name), "new.wat").deadline(PATIENCE).spawn());
+    for start in starts {
+        let out = start?.wait()?.ok()?;
+        ensure!(out.out() == "ok\n", "{out}");
+    }
+    ensure!(b.compilations("new.wat") == 1, "compiled {} times", b.compilations("new.wat"));
+    let kept = b.kept();
+    ensure!(kept.len() == 1 && kept[0].ends_with(".cwasm"), "{kept:?}");
+    b.runs("new.wat")?;
+    ensure!(b.compilations("new.wat") == 1, "compiled again");
+    b.bed.becomes_clean()
+}
+
+pub(crate) fn killed_compiler_leaves_no_lock_and_no_half_file(b: &mut Bed) -> Result<()> {
+    b.module("slow.wat", large(1500))?;
+    let id = b.id("killed");
+    let start = b.start(&[], &id, "slow.wat").deadline(PATIENCE).spawn()?;
+    poll_until("a compilation", PATIENCE, || b.is_making().then_some(()))?;
+    if b.runtime.needs_daemon() {
+        b.bed.daemon()?.kill9()?;
+    } else {
+        let shims = b.bed.shims();
+        let shim = shims.first().context("no shim compiles")?.pid;
+        let pid = Pid::from_raw(i32::try_from(shim)?).context("no pid")?;
+        kill_process(pid, Signal::KILL)?;
+    }
+    start.wait()?.refused()?;
+    // Its container may be there, or not any more.
+    b.bed.ctr(["container", "delete", &id])?;
+    b.restart_daemon()?;
+    let out = b.start(&["--rm"], &b.id("next"), "slow.wat").deadline(PATIENCE).run()?.ok()?;
+    ensure!(out.out() == "ok\n", "{out}");
+    let kept = b.kept();
+    ensure!(kept.len() == 1 && kept[0].ends_with(".cwasm"), "{kept:?}");
+    ensure!(b.compilations("slow.wat") == 2, "compiled {} times", b.compilations("slow.wat"));
+    b.bed.becomes_clean()
+}
+
+pub(crate) fn damaged_code_is_compiled_again(b: &mut Bed) -> Result<()> {
+    b.module("a.wat", printing("", ""))?;
+    b.runs("a.wat")?;
+    let kept = b.kept();
+    let [file] = &kept[..] else { anyhow::bail!("{kept:?}") };
+    let file = b.cache.join(file);
+    let good = fs::read(&file)?;
+    let mut bytes = good.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, &bytes)?;
+    b.restart_everything()?;
+    b.runs("a.wat")?;
+    ensure!(b.compilations("a.wat") == 2, "compiled {} times", b.compilations("a.wat"));
+    ensure!(fs::read(&file)? == good, "the damaged file is still there");
+    ensure!(b.log().contains("compiled code is not trusted"), "nobody was told");
+    b.bed.becomes_clean()
+}
+
+pub(crate) fn compiling_is_nice_and_delays_no_other_container(b: &mut Bed) -> Result<()> {
+    b.module("hello.wat", printing("", ""))?;
+    b.runs("hello.wat")?;
+    b.module("slow.wat", large(1500))?;
+    let slow = b.start(&["--rm"], &b.id("slow"), "slow.wat").deadline(PATIENCE).spawn()?;
+    poll_until("a compilation", PATIENCE, || b.is_making().then_some(()))?;
+    let compiler = poll_until("the thread that compiles", PATIENCE, || compiler(b))?;
+    ensure!(compiler >= 10, "niceness {compiler}");
+    for _ in 0..3 {
+        b.runs("hello.wat")?;
+    }
+    // A new one besides, which is compiled in its turn.
+    b.module("other.wat", printing("", "nop"))?;
+    if std::thread::available_parallelism()?.get() > 1 {
+        b.runs("other.wat")?;
+    }
+    ensure!(b.is_making(), "the large module was compiled before the others were done: it shows nothing");
+    let out = slow.wait()?.ok()?;
+    ensure!(out.out() == "ok\n", "{out}");
+    b.bed.becomes_clean()
+}
+
+/// The niceness of a thread that compiles.
+fn compiler(b: &mut Bed) -> Option<i32> {
+    let pids: Vec<u32> = match b.bed.daemon() {
+        Ok(daemon) => vec![daemon.pid().ok()?],
+        Err(_) => b.bed.shims().iter().map(|shim| shim.pid).collect(),
+    };
+    let tasks =
+        pids.into_iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten());
+    tasks.into_iter().find_map(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.rsplit_once(") ")?;
+        name.ends_with("(compile").then(|| rest.split(' ').nth(19 - 3)?.parse().ok())?
+    })
+}
+
+pub(crate) fn precompiled_code_from_an_image_is_refused(b: &mut Bed) -> Result<()> {
+    b.module("a.wat", printing("", ""))?;
+    b.runs("a.wat")?;
+    let code = fs::read(b.cache.join(b.kept().first().context("nothing is kept")?))?;
+    b.module("a.cwasm", code)?;
+    says(&b.refusal("a.cwasm")?, &["/a.cwasm"], &["precompiled code"])
+}

@@ -1,0 +1,46 @@
+//! `containerd-wasmtimed precompile`; the cases are listed in `main.rs`.
+
+use anyhow::{Result, ensure};
+use runwasi_tests::runtime::daemon_file;
+use runwasi_tests::{Command, says};
+
+use crate::bed::Bed;
+use crate::modules::{large, printing};
+
+/// With an empty file of settings instead of the machine's own.
+fn precompile(b: &Bed, targets: &[&str]) -> Result<Command> {
+    let place = b.cache.to_string_lossy().into_owned();
+    let flags = ["precompile", "--config", &b.options("")?, "--cache-dir", &place];
+    Ok(Command::new(daemon_file()).args(flags).args(targets))
+}
+
+pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(b: &mut Bed) -> Result<()> {
+    b.module("new.wat", large(200))?;
+    let file = b.bed.dir().join("rootfs/new.wat").to_string_lossy().into_owned();
+    let tar = b.runtime.image().tar().to_string_lossy().into_owned();
+    let out = precompile(b, &[&file, &tar])?.run()?.ok()?;
+    ensure!(out.out().contains(" compiled, 0 kept"), "{out}");
+    says(&out.err(), &["new.wat", "wasmtest.tar:blobs/"], &["compiled"])?;
+    let out = precompile(b, &[&file, &tar])?.run()?.ok()?;
+    ensure!(out.out().starts_with("0 compiled, "), "{out}");
+    b.runs("new.wat")?;
+    let out = b.run(&b.id("image"), &["echo", "hi"])?.ok()?;
+    ensure!(out.out() == "hi\n", "{out}");
+    let log = b.log();
+    ensure!(!log.contains(" compiling path="), "something was compiled once more");
+    b.bed.becomes_clean()
+}
+
+pub(crate) fn precompiling_what_is_no_wasm_names_it_and_does_the_rest(b: &mut Bed) -> Result<()> {
+    b.module("good.wat", printing("", ""))?;
+    b.module("bad.wat", "(module (func (oops)))")?;
+    b.module("text", "nothing of the kind")?;
+    let files = ["good.wat", "bad.wat", "text", "absent.wasm"]
+        .map(|name| b.bed.dir().join("rootfs").join(name).to_string_lossy().into_owned());
+    let out = precompile(b, &files.each_ref().map(String::as_str))?.run()?.status_is(1)?;
+    ensure!(out.out().starts_with("1 compiled, 0 kept"), "{out}");
+    says(&out.err(), &["bad.wat", "oops", "/text", "absent.wasm"], &["no such file"])?;
+    let (status, seen) = precompile(b, &[&files[0]])?.spawn_at_terminal()?.wait()?;
+    ensure!(status == 0, "status {status}: {seen}");
+    says(&seen, &["good.wat", "0 compiled, 1 kept"], &["kept"])
+}

@@ -1,0 +1,55 @@
+//! What the engine's settings change for guests; the cases are listed in `main.rs`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::{poll_until, says};
+
+use crate::bed::Bed;
+use crate::modules::{SPINNING, printing, proposals};
+
+pub(crate) fn finished_proposals_are_on(b: &mut Bed) -> Result<()> {
+    for proposal in proposals() {
+        b.module("guest.wat", &proposal.module)?;
+        b.runs("guest.wat").context(proposal.key)?;
+    }
+    b.bed.becomes_clean()
+}
+
+pub(crate) fn what_is_off_is_refused_by_its_name(b: &mut Bed) -> Result<()> {
+    for proposal in proposals() {
+        b.module("guest.wat", &proposal.module)?;
+        says(&b.refusal("guest.wat").context(proposal.key)?, &["/guest.wat"], proposal.missed).context(proposal.key)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn plain_module_needs_none_of_them(b: &mut Bed) -> Result<()> {
+    b.module("guest.wat", printing("", ""))?;
+    b.runs("guest.wat")?;
+    b.bed.becomes_clean()
+}
+
+/// Its growth could not be counted.
+pub(crate) fn shared_memory_is_refused(b: &mut Bed) -> Result<()> {
+    b.module("guest.wat", printing("(memory $shared 1 2 shared)", ""))?;
+    says(&b.refusal("guest.wat")?, &["/guest.wat"], &["memory is shared", "shared memor"])
+}
+
+/// In one pod, since the slots of a shim are those of its pod.
+pub(crate) fn second_guest_of_one_slot_is_refused_until_the_first_has_ended(b: &mut Bed) -> Result<()> {
+    b.module("spin.wat", SPINNING)?;
+    b.module("hello.wat", printing("", ""))?;
+    let (pod, first) = (b.id("pod"), b.id("first"));
+    let group = format!("io.kubernetes.cri.sandbox-id={pod}");
+    let kind = "io.kubernetes.cri.container-type=container";
+    let flags = ["--annotation", &group, "--annotation", kind];
+    b.start(&[&flags[..], &["-d"]].concat(), &first, "spin.wat").run()?.ok()?;
+    b.is_running(&first)?;
+    let second = b.id("second");
+    let said = b.start(&[&flags[..], &["--rm"]].concat(), &second, "hello.wat").run()?.refused()?;
+    says(&said, &[], &["out of instance slots"])?;
+    ensure!(b.kill_and_finish(&first)? == 137);
+    poll_until("a free slot", Duration::from_secs(10), || b.runs("hello.wat").ok())?;
+    b.bed.becomes_clean()
+}
