@@ -64,7 +64,7 @@ impl Bed {
 
     async fn with_cache(slots: u32, cache: Arc<tempfile::TempDir>) -> Result<Self> {
         let directory = cache.path().join("code");
-        let settings = Settings { slots, cache: Some(directory), quantum: Duration::from_millis(1) };
+        let settings = Settings { slots, cache: Some(directory), ..Settings::for_shim() };
         let harness = Harness::start(WasmtimeEngine::new(&settings)?)?;
         let client = harness.client().await?;
         Ok(Self { harness, client, cache })
@@ -333,7 +333,7 @@ async fn arguments_environment_and_working_directory_reach_the_guest() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tidied_engine_runs_guests_as_before_and_those_that_run_go_on() -> Result {
     let cache = Arc::new(tempfile::tempdir()?);
-    let settings = Settings { slots: 10, cache: Some(cache.path().join("code")), quantum: Duration::from_millis(1) };
+    let settings = Settings { slots: 10, cache: Some(cache.path().join("code")), ..Settings::for_shim() };
     let engine = Arc::new(WasmtimeEngine::new(&settings)?);
     let harness = Harness::start(Shared(engine.clone()))?;
     let bed = Bed { client: harness.client().await?, harness, cache };
