@@ -64,7 +64,7 @@ pub use containers::{Containers, check, check_with};
 pub use daemon::Daemon;
 pub use network::on_own_host;
 pub use player::Player;
-pub use pods::{Pod, Pods, check_pods};
+pub use pods::{Pod, Pods, check_pods, check_pods_with};
 pub use poll::poll_until;
 pub use running::Running;
 pub use runtime::{Image, Runtime};

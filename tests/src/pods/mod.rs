@@ -60,8 +60,14 @@ pub struct Pod {
 /// Runs one case on a bed of its own on a host of its own; an error fails the test while the bed still stands.
 #[track_caller]
 pub fn check_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+    check_pods_with(runtime, "", case);
+}
+
+/// The same with more lines for the table of the runtime in containerd's configuration.
+#[track_caller]
+pub fn check_pods_with(runtime: Runtime, handler: &str, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
     on_own_host(|| {
-        let mut pods = match Pods::start(runtime) {
+        let mut pods = match Pods::start_with(runtime, handler) {
             Ok(pods) => pods,
             Err(error) => panic!("no bed for pods of {runtime:?}: {error:?}"),
         };
@@ -74,10 +80,15 @@ pub fn check_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> +
 impl Pods {
     /// A fresh bed with the images loaded, in the network of the calling thread.
     pub fn start(runtime: Runtime) -> Result<Self> {
+        Self::start_with(runtime, "")
+    }
+
+    /// The same with more lines for the table of the runtime in containerd's configuration.
+    pub fn start_with(runtime: Runtime, handler: &str) -> Result<Self> {
         let network = Network::new()?;
         let links = network.links_without_bridge()?;
         let builder = Containerd::builder().daemon_for(runtime).keep_plugin("io.containerd.grpc.v1.cri");
-        let bed = builder.config(&setup::configuration(runtime, &network)).start()?;
+        let bed = builder.config(&setup::configuration(runtime, &network)).config(handler).start()?;
         let cri = Cri::new(&bed.address())?;
         // Without the plugin this fails at once.
         cri.becomes_ready().with_context(|| bed.log())?;

@@ -5,6 +5,7 @@
 mod bed;
 mod life;
 mod network;
+mod options;
 mod recovery;
 mod shared;
 
@@ -35,4 +36,10 @@ runwasi_tests::suite! { runwasi_tests::check_pods: shared_wasmtime = Wasmtime, s
         containers_of_a_pod_share_its_pid;
     recovery:
         pod_is_removed_after_what_served_it_was_killed;
+}}
+
+// runc has options of its own.
+runwasi_tests::suite! { crate::options::check: options_wasmtime = Wasmtime, options_wasmtimed = Wasmtimed; {
+    options:
+        options_of_containerds_configuration_reach_the_engine;
 }}
