@@ -226,7 +226,7 @@ impl Order {
         }
         let workers = self.compiler.workers.clone();
         let mut order = Some(self);
-        let job = move || match order.take() {
+        let job = move || match order.take().and_then(Self::wanted) {
             Some(mut this) => match this.reserve() {
                 Place::Busy => {
                     order = Some(this);
@@ -246,6 +246,11 @@ impl Order {
         if let Err(error) = workers.submit(job) {
             tracing::error!(%error, "no thread to compile on");
         }
+    }
+
+    /// Nothing, if all who waited have gone away.
+    fn wanted(self) -> Option<Self> {
+        Some(Self { landing: self.landing.wanted()?, ..self })
     }
 
     /// The place in the cache, unless it is another process's for now.

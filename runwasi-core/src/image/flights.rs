@@ -7,7 +7,8 @@
 //!                        Flight ◀── watch ── Landing::land, or its drop
 //! ```
 //!
-//! What is made does not hang on those who wait: one may go away, all may.
+//! What is being made does not hang on those who wait: one may go away, all may. What has not been begun is given up if
+//! all have ([`Landing::wanted`]).
 
 use std::{
     collections::HashMap,
@@ -47,6 +48,8 @@ pub struct Landing<T> {
     digest: Digest,
     result: watch::Sender<Option<T>>,
     map: Arc<Mutex<HashMap<Digest, Flight<T>>>>,
+    /// Whether it is in the map no more, where another one may have taken its place.
+    given_up: bool,
 }
 
 impl<T> Default for Flights<T> {
@@ -78,7 +81,7 @@ impl<T> Flights<T> {
         let flight = Flight { result, begun: Instant::now(), told: Arc::default() };
         map.insert(digest, flight.clone());
         drop(map);
-        begin(Landing { digest, result: sender, map: self.map.clone() });
+        begin(Landing { digest, result: sender, map: self.map.clone(), given_up: false });
         flight
     }
 }
@@ -107,6 +110,20 @@ impl<T: Clone> Flight<T> {
 }
 
 impl<T> Landing<T> {
+    /// Nothing, if nobody waits for it any more: who wants it later begins another one.
+    pub fn wanted(mut self) -> Option<Self> {
+        let mut map = lock(&self.map);
+        // One is the map's. Whoever boards does so under this lock.
+        if self.result.receiver_count() > 1 {
+            drop(map);
+            return Some(self);
+        }
+        map.remove(&self.digest);
+        drop(map);
+        self.given_up = true;
+        None
+    }
+
     /// Hands over what was made.
     pub fn land(self, result: T) {
         self.result.send_replace(Some(result));
@@ -115,7 +132,9 @@ impl<T> Landing<T> {
 
 impl<T> Drop for Landing<T> {
     fn drop(&mut self) {
-        lock(&self.map).remove(&self.digest);
+        if !self.given_up {
+            lock(&self.map).remove(&self.digest);
+        }
     }
 }
 
@@ -129,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn all_who_wait_get_what_one_makes() {
         let (flights, digest) = (Flights::default(), Digest::of(b"wasm"));
         let mut landing = None;
@@ -142,6 +161,23 @@ mod tests {
         assert_eq!(second.landed(|_| ()).await, Some(7));
         let again = flights.board(digest, |landing| landing.land(8));
         assert_eq!(again.landed(|_| ()).await, Some(8), "what has landed is forgotten");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_given_up_and_can_be_begun_again() {
+        let (flights, digest) = (Flights::default(), Digest::of(b"wasm"));
+        let begin = || {
+            let mut landing = None;
+            let flight = flights.board(digest, |begun| landing = Some(begun));
+            (flight, landing.unwrap())
+        };
+        let (flight, landing) = begin();
+        let landing = landing.wanted().expect("somebody waits");
+        drop(flight);
+        assert!(landing.wanted().is_none(), "nobody waits");
+        let (flight, landing) = begin();
+        landing.wanted().unwrap().land(1);
+        assert_eq!(flight.landed(|_| ()).await, Some(1));
     }
 
     #[tokio::test]

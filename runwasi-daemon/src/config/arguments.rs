@@ -14,8 +14,8 @@ pub const HELP: &str = "\
 usage: containerd-wasmtimed [FLAGS]                               serve
        containerd-wasmtimed list [--config FILE] [--socket PATH]  print the sandboxes of the daemon at this socket,
                                                                   a line each: NAMESPACE GROUP PID SOCKET CONTAINERS
-       containerd-wasmtimed precompile [FLAGS] FILE...            compile into the cache: wasm, or what of it is in an
-                                                                  image's tar; shims and daemon need not any more
+       containerd-wasmtimed precompile [FLAGS] FILE|IMAGE...      compile into the cache: wasm, or what of it is in an
+                                                                  image's tar, or in an image that containerd has
 
 One wasm host for the whole node; containerd reaches it as the runtime io.containerd.wasmtimed.v1.
 
@@ -38,6 +38,12 @@ flag, key of the file, environment variable, default:
   --log-level LEVEL    error, warn, info, debug or trace
                        log-level; CONTAINERD_WASMTIMED_LOG_LEVEL; info
 
+for precompile only:
+  --address PATH       containerd's gRPC socket
+                       CONTAINERD_ADDRESS; /run/containerd/containerd.sock
+  --namespace NAME     containerd's namespace; Kubernetes' images are in k8s.io
+                       CONTAINERD_NAMESPACE; default
+
 flags only:
   --ready-fd N         write \"ready\" to this open fd (3 or more) and close it, when serving
   --guard              leave a small parent process, for systemd
@@ -51,8 +57,12 @@ Paths are absolute, except that of the file.
 /// What to precompile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// Files, in their order.
+    /// Files and images, in their order.
     pub names: Vec<OsString>,
+    /// The gRPC socket of the containerd that has the images.
+    pub address: Option<String>,
+    /// The namespace they are in.
+    pub namespace: Option<String>,
 }
 
 /// What the command line says.
@@ -73,6 +83,8 @@ pub(super) struct Line {
     pub(super) print: bool,
     pub(super) list: bool,
     pub(super) precompile: Option<Targets>,
+    address: Option<String>,
+    namespace: Option<String>,
     /// The flags that were there.
     seen: Vec<&'static str>,
 }
@@ -105,6 +117,8 @@ enum Flag {
     ReadyFd,
     Guard,
     PrintConfig,
+    Address,
+    Namespace,
 }
 
 /// The flag of this name, which is without its dashes.
@@ -114,6 +128,8 @@ fn flag(name: &str) -> Option<Flag> {
         "ready-fd" => Some(Flag::ReadyFd),
         "guard" => Some(Flag::Guard),
         "print-config" => Some(Flag::PrintConfig),
+        "address" => Some(Flag::Address),
+        "namespace" => Some(Flag::Namespace),
         _ => Key::ALL.into_iter().find(|key| key.flag().strip_prefix("--") == Some(name)).map(Flag::Set),
     }
 }
@@ -126,6 +142,8 @@ impl Flag {
             Self::ReadyFd => "--ready-fd",
             Self::Guard => "--guard",
             Self::PrintConfig => "--print-config",
+            Self::Address => "--address",
+            Self::Namespace => "--namespace",
         }
     }
 }
@@ -145,6 +163,8 @@ impl Line {
             Flag::ReadyFd => self.ready_fd = Some(text(value()?).and_then(|value| open_fd(&value)).map_err(wrong)?),
             Flag::Guard => self.guard = true,
             Flag::PrintConfig => self.print = true,
+            Flag::Address => self.address = Some(text(value()?).map_err(wrong)?),
+            Flag::Namespace => self.namespace = Some(text(value()?).map_err(wrong)?),
         }
         Ok(())
     }
@@ -161,14 +181,19 @@ impl Line {
     }
 
     /// `list` needs the socket, and where to find it; `precompile` needs something to compile, and serves nobody.
-    fn check(&self) -> Result<(), ConfigError> {
-        if let Some(targets) = &self.precompile {
+    fn check(&mut self) -> Result<(), ConfigError> {
+        let of_images = [Flag::Address.name(), Flag::Namespace.name()];
+        if let Some(origin) = self.seen.iter().find(|flag| self.precompile.is_none() && of_images.contains(flag)) {
+            return Err(ConfigError::Value { origin, reason: "is for `precompile`".to_owned() });
+        }
+        if let Some(targets) = &mut self.precompile {
+            (targets.address, targets.namespace) = (self.address.take(), self.namespace.take());
             let serving = [Flag::ReadyFd.name(), Flag::Guard.name(), Flag::PrintConfig.name()];
             if let Some(origin) = self.seen.iter().find(|flag| serving.contains(flag)) {
                 return Err(ConfigError::Value { origin, reason: "is not for `precompile`".to_owned() });
             }
             if targets.names.is_empty() {
-                return Err(ConfigError::Value { origin: "precompile", reason: "needs a file".to_owned() });
+                return Err(ConfigError::Value { origin: "precompile", reason: "needs a file or an image".to_owned() });
             }
         }
         let needed = [Flag::Config.name(), Key::Socket.flag()];
@@ -225,8 +250,11 @@ mod tests {
 
     #[test]
     fn what_follows_precompile_is_to_be_compiled() {
-        let line = line(&["--cache-dir=/c", "precompile", "list", "--cache-size=2", "precompile"]).unwrap();
-        assert_eq!(line.precompile.unwrap().names, ["list", "precompile"]);
+        let arguments = ["--cache-dir=/c", "precompile", "list", "--cache-size=2", "--namespace", "n", "precompile"];
+        let line = line(&arguments).unwrap();
+        let targets = line.precompile.unwrap();
+        assert_eq!(targets.names, ["list", "precompile"]);
+        assert_eq!((targets.namespace.as_deref(), targets.address), (Some("n"), None));
         assert_eq!((line.layer.cache, line.layer.cache_size), (Some(Some("/c".into())), Some(2)));
     }
 
@@ -250,7 +278,9 @@ mod tests {
             (&["list", "list"], r#""list": unknown; --help shows what there is"#),
             (&["list", "--grace", "3"], "--grace: is not for `list`"),
             (&["--print-config", "list"], "--print-config: is not for `list`"),
-            (&["precompile"], "precompile: needs a file"),
+            (&["precompile"], "precompile: needs a file or an image"),
+            (&["--namespace", "k8s.io"], "--namespace: is for `precompile`"),
+            (&["list", "--address=/a"], "--address: is for `precompile`"),
             (&["precompile", "a.wasm", "--guard"], "--guard: is not for `precompile`"),
             (&["list", "precompile"], r#""precompile": unknown; --help shows what there is"#),
         ] {
@@ -291,7 +321,7 @@ mod tests {
             assert!(HELP.contains(&format!(" {}", key.name())), "{}", key.name());
             assert!(HELP.contains(&format!(" {}", key.variable())), "{}", key.variable());
         }
-        for flag in [Flag::Config, Flag::ReadyFd, Flag::Guard, Flag::PrintConfig] {
+        for flag in [Flag::Config, Flag::ReadyFd, Flag::Guard, Flag::PrintConfig, Flag::Address, Flag::Namespace] {
             assert!(HELP.contains(&format!("  {} ", flag.name())), "{}", flag.name());
         }
     }

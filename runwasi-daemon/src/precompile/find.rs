@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    fmt::Display,
     fs::{File, OpenOptions},
     io::{self, Cursor, Read},
     os::unix::fs::OpenOptionsExt,
@@ -12,12 +13,12 @@ use std::{
 use flate2::read::MultiGzDecoder;
 use runwasi_core::image::{Artifact, Digest, MAX_BYTES};
 
-/// Tars within tars: an image's, a layer's.
-const MAX_DEPTH: u32 = 3;
+/// A gzipped image with gzipped layers: things that are opened one within the other. There are files that unpack to themselves.
+const MAX_DEPTH: u32 = 4;
 /// Of all artifacts together.
 const MAX_TOTAL: u64 = 4 << 30;
 /// Of what is unpacked from one file.
-const MAX_UNPACKED: u64 = 64 << 30;
+const MAX_UNPACKED: u64 = 16 << 30;
 
 /// Enough to tell what a file is.
 const HEAD: usize = 512;
@@ -37,15 +38,20 @@ impl Finding {
     /// Takes a file that somebody has named: it must hold wasm.
     pub(super) fn file(&mut self, path: &Path) {
         let name = path.display().to_string();
-        let before = self.seen.len();
         let found = open(path).and_then(|file| self.stream(&name, file.take(MAX_UNPACKED), 0, true));
         match found {
-            Err(error) => self.faults.push(format!("{name}: {error}")),
+            Err(error) => self.fault(&name, &error),
             Ok(Found::Wasm) => {}
-            Ok(Found::Tar(0)) if self.seen.len() == before => self.faults.push(format!("{name}: no wasm in it")),
+            Ok(Found::Tar(0)) => self.faults.push(format!("{name}: no wasm in it")),
             Ok(Found::Tar(_)) => {}
             Ok(Found::Other) => self.faults.push(format!("{name}: neither wasm nor a tar with wasm in it")),
         }
+    }
+
+    /// Notes what is wrong, with its name.
+    pub(super) fn fault(&mut self, name: &str, error: &dyn Display) {
+        let text = error.to_string();
+        self.faults.push(if text.starts_with(name) { text } else { format!("{name}: {text}") });
     }
 
     /// Takes whatever this is. `text` as well, if somebody has named it.
@@ -60,7 +66,7 @@ impl Finding {
             // Of any reader: what is in a tar in a gzip in a tar has a type of its own otherwise, without an end.
             if head.starts_with(&[0x1f, 0x8b]) {
                 let unpacked = MultiGzDecoder::new(whole(head, stream)).take(MAX_UNPACKED);
-                return self.stream(name, Box::new(unpacked) as Box<dyn Read>, depth, named);
+                return self.stream(name, Box::new(unpacked) as Box<dyn Read>, depth + 1, named);
             }
             if head.get(TAR_MARK) == Some(b"ustar".as_slice()) {
                 return self.tar(name, &mut whole(head, stream), depth);
@@ -174,7 +180,7 @@ mod tests {
     fn what_holds_no_wasm_is_a_fault() {
         for (bytes, fault) in [
             (tar(&[("a", b"x")]), "F: no wasm in it"),
-            (b"{}".to_vec(), "F: F: is not wasm: it begins with 7b 7d"),
+            (b"{}".to_vec(), "F: is not wasm: it begins with 7b 7d"),
             (gzip(b"{}")[..12].to_vec(), "F: "),
         ] {
             let (names, faults) = found(&bytes);
@@ -188,10 +194,12 @@ mod tests {
 
     #[test]
     fn tars_within_tars_have_an_end() {
-        let mut nested = tar(&[("a.wasm", WASM)]);
-        for _ in 0..3 {
-            nested = tar(&[("next.tar", &nested)]);
+        let (mut tarred, mut gzipped) = (tar(&[("a.wasm", WASM)]), WASM.to_vec());
+        for _ in 0..4 {
+            (tarred, gzipped) = (tar(&[("next.tar", &tarred)]), gzip(&gzipped));
         }
-        assert_eq!(found(&nested).1, ["F: no wasm in it"]);
+        assert_eq!(found(&gzipped).0.len(), 1);
+        assert_eq!(found(&tarred).1, ["F: no wasm in it"]);
+        assert_eq!(found(&gzip(&gzipped)).1, ["F: is not wasm: it begins with 1f 8b 08 00"]);
     }
 }
