@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 /// What serves one sandbox: an OS process that runs a shim, known by its arguments, or a node daemon's part in it.
@@ -114,11 +117,13 @@ fn unescaped(point: &str) -> String {
         .fold(point.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
 }
 
-/// CPU time that an OS process's threads have used since they began, in nanoseconds (`/proc/PID/task/*/schedstat`, first
-/// field): far finer than the ticks of `/proc/PID/stat`. Threads that have ended are not in it.
+/// CPU time that an OS process has used since it began, in nanoseconds; threads that have ended are in it. `pid` may be one of
+/// its threads, as that of a sandbox in a daemon is.
 pub fn cpu_nanos(pid: u32) -> Result<u64> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"))?;
-    let used = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
-    let first = used.map(|line| line.split(' ').next().unwrap_or_default().parse::<u64>());
-    first.sum::<Result<u64, _>>().with_context(|| format!("CPU times of {pid}"))
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+    let process = Pid::from_raw(process.with_context(|| format!("the process of {pid}"))?);
+    let clock = clock_getcpuclockid(process).with_context(|| format!("the CPU clock of {pid}"))?;
+    let now = clock.now().with_context(|| format!("CPU time of {pid}"))?;
+    Ok(Duration::from(now).as_nanos().try_into()?)
 }
