@@ -18,6 +18,7 @@ fn main() {
         // A command module exports nothing but `_start` unless the linker is told to.
         if env::var("CARGO_PKG_NAME").is_ok_and(|name| name == "wasmtest") {
             println!("cargo::rustc-link-arg-bins=--export=greet");
+            println!("cargo::rustc-link-arg-bins=--export=cabi_realloc");
         }
     }
 }

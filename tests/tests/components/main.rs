@@ -6,6 +6,7 @@ mod p3;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     p2:
+        exit_code_is_passed_on
         named_function_runs
         named_function_that_fails_gives_status_one
         named_function_that_traps_gives_134

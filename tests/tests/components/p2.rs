@@ -14,6 +14,13 @@ pub(crate) fn run(c: &Containers, flags: &[&str], program: &[&str]) -> Result<Ou
     command(c, flags, program)?.run()
 }
 
+pub(crate) fn exit_code_is_passed_on(c: &mut Containers) -> Result<()> {
+    for code in [0, 1, 42, 255] {
+        run(c, &[], &["/net.wasm", "exit", &code.to_string()])?.status_is(code)?;
+    }
+    Ok(())
+}
+
 pub(crate) fn named_function_runs(c: &mut Containers) -> Result<()> {
     let out = run(c, &[], &["/cli_exports.wasm#greet"])?.ok()?;
     ensure!(out.out() == "Hello from greet!\n", "{out}");

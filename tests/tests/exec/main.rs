@@ -30,7 +30,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
 // The guest as a component.
 runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
     run:
-        exec_prints_and_passes_its_status_on
+        environment_and_working_directory_are_the_execs
         another_program_of_the_image_runs
         stdin_of_an_exec_is_its_own;
     life:

@@ -12,7 +12,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use wasip2::cli::environment;
+use wasip2::cli::{environment, exit};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -28,6 +28,7 @@ usage: net COMMAND
   config KEY                  print a value of wasi:config, or \"none\"
   config-all                  print all of them, one NAME=VALUE a line, sorted
   kv                          set, get, count, list and delete in wasi:keyvalue, print each result
+  exit CODE                   end with this exit code, which preview 1's adapter would make 1
   cwd                         print the directory that the guest was started in, or \"none\"
 ";
 
@@ -56,6 +57,10 @@ fn run(words: &[&str]) -> Outcome {
         ["config", key] => store::config(key),
         ["config-all"] => store::config_all(),
         ["kv"] => store::keyvalue(),
+        ["exit", code] => {
+            exit::exit_with_code(code.parse()?);
+            Ok(())
+        }
         ["cwd"] => print(environment::initial_cwd().as_deref().unwrap_or("none")),
         _ => Err(format!("cannot make sense of {words:?}\n{USAGE}").into()),
     }
