@@ -34,7 +34,7 @@ pub enum Image {
     WasmtestNative,
     /// A plain Linux image with the other guests, most of them components.
     Wasmguests,
-    /// The same with a large program that nobody here wrote, as a module and as a component.
+    /// The same with the large ones, among them a program that nobody here wrote, as a module and as a component.
     Resvg,
 }
 

@@ -67,9 +67,11 @@ impl Stage {
         storage: Storage,
         measure: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
-        let cache = tempfile::tempdir().context("no directory for compiled code")?;
-        let mut stage = Self::new(Player::with_cache(runtime, cache.path())?, storage)?;
-        stage.cache = cache.path().to_owned();
+        let place = tempfile::tempdir().context("no directory for compiled code")?;
+        // Made by who writes there: one that others could read is refused.
+        let cache = place.path().join("code");
+        let mut stage = Self::new(Player::with_cache(runtime, &cache)?, storage)?;
+        stage.cache = cache;
         stage.played(measure)
     }
 

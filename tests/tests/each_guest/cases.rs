@@ -38,6 +38,16 @@ pub(crate) fn cli_exports(c: &mut Containers) -> Result<()> {
     run(c, &["/cli_exports.wasm#greet"], 0, "Hello from greet!\n")
 }
 
+pub(crate) fn cli_large(c: &mut Containers) -> Result<()> {
+    c.bed.load(Image::Resvg)?;
+    let command = |words: &[&str]| c.run_of(Image::Resvg, &["--rm"], &c.id("large"), words);
+    let out = command(&["/cli_large.wasm"]).run()?.ok()?;
+    ensure!(out.out() == "Hello from a large guest!\n", "{out}");
+    let out = command(&["/cli_large.wasm", "reprint"]).stdin("( module (func) )").run()?.ok()?;
+    ensure!(out.out().contains("(func (;0;)"), "{out}");
+    c.bed.becomes_clean()
+}
+
 pub(crate) fn cli_reactor(c: &mut Containers) -> Result<()> {
     run(c, &["/cli_reactor.wasm#greet"], 0, "Hello from a reactor!\n")
 }
