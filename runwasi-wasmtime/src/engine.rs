@@ -19,7 +19,7 @@ use tokio::{
     sync::{OwnedRwLockWriteGuard, RwLock},
     task::spawn_blocking,
 };
-use wasmtime::{Config, Linker, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Linker, OptLevel, PoolingAllocationConfig};
 
 use crate::{
     artifact::Compiler,
@@ -32,6 +32,14 @@ use crate::{
 
 /// What one instance may take of its slot, for its globals and the like.
 const INSTANCE_BYTES: usize = 16 << 20;
+/// Core instances in a component.
+const CORE_INSTANCES: u32 = 16;
+
+/// What a slot keeps of the pages that its guest has written, filled anew for the next one. All else goes back to the system at once.
+/// A server has an instance for each request: giving every page back and faulting it in again costs more than a small one computes. A
+/// node that has had more guests than now keeps this much for each, until its engine is made anew.
+const KEPT_MEMORY: usize = 64 << 10;
+const KEPT_TABLE: usize = 16 << 10;
 
 /// The wasmtime engine: core modules with WASI preview 1, components with WASI p2 and p3.
 pub struct WasmtimeEngine {
@@ -201,7 +209,8 @@ fn config(settings: &Settings) -> Config {
 fn pool(settings: &Settings) -> PoolingAllocationConfig {
     let slots = settings.slots;
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(slots);
+    // A component is made of several, and one takes nothing from the pool but its number.
+    pool.total_core_instances(slots.saturating_mul(CORE_INSTANCES));
     pool.total_component_instances(slots);
     pool.total_memories(settings.room_for_memories());
     pool.max_memories_per_module(settings.module_memories);
@@ -212,8 +221,10 @@ fn pool(settings: &Settings) -> PoolingAllocationConfig {
     pool.total_stacks(slots);
     // Each lies in a memory of the pool.
     pool.total_gc_heaps(slots);
-    // A stopped guest's pages go back to the system at once.
     pool.max_unused_warm_slots(0);
+    pool.linear_memory_keep_resident(KEPT_MEMORY);
+    pool.table_keep_resident(KEPT_TABLE);
+    pool.pagemap_scan(Enabled::Auto);
     pool
 }
 

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     thread::{Builder, JoinHandle},
@@ -18,6 +18,10 @@ use std::{
 
 /// Small: the thread calls one function.
 const STACK: usize = 64 << 10;
+
+/// Quanta without a guest after which the thread sleeps. A server polls for microseconds, thousands of times a second: waking the
+/// thread for each would cost more than the polls.
+const QUIET: u32 = 8;
 
 /// The clock of one engine. Dropping it ends the thread.
 pub struct Ticker {
@@ -28,8 +32,11 @@ pub struct Ticker {
 struct Shared {
     /// Guests being polled right now.
     active: AtomicUsize,
-    /// Guards the decision to sleep: `enter` takes it before it notifies, so a wake-up between the thread's look at
-    /// `active` and its sleep cannot be lost. Holds whether the ticker is being dropped.
+    /// Whether the thread sleeps without a timer. It says so before its last look at `active`, and `enter` counts itself before it looks
+    /// here: one of the two sees the other.
+    asleep: AtomicBool,
+    /// Guards the thread's sleep: `enter` takes it before it notifies, so a wake-up between the thread's last look and its sleep cannot
+    /// be lost. Holds whether the ticker is being dropped.
     stopping: Mutex<bool>,
     changed: Condvar,
 }
@@ -37,8 +44,7 @@ struct Shared {
 impl Ticker {
     /// Starts the thread: every `quantum` the epoch of `engine` advances by one while a guest is polled.
     pub fn start(engine: &wasmtime::Engine, quantum: Duration) -> io::Result<Self> {
-        let shared =
-            Arc::new(Shared { active: AtomicUsize::new(0), stopping: Mutex::new(false), changed: Condvar::new() });
+        let shared = Arc::new(Shared::new());
         let (ticking, engine) = (shared.clone(), engine.clone());
         let tick = move || ticking.run(quantum, || engine.increment_epoch());
         let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick)?;
@@ -63,24 +69,41 @@ impl Drop for Ticker {
 }
 
 impl Shared {
+    fn new() -> Self {
+        Self {
+            active: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
+            stopping: Mutex::new(false),
+            changed: Condvar::new(),
+        }
+    }
+
     fn run(&self, quantum: Duration, mut tick: impl FnMut()) {
         let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quiet = 0;
         while !*stopping {
-            if self.active.load(Ordering::SeqCst) == 0 {
-                stopping = self.changed.wait(stopping).unwrap_or_else(PoisonError::into_inner);
-            } else {
-                let waited = self.changed.wait_timeout(stopping, quantum);
-                let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                stopping = guard;
-                if timeout.timed_out() {
-                    tick();
+            if quiet >= QUIET {
+                self.asleep.store(true, Ordering::SeqCst);
+                while !*stopping && self.active.load(Ordering::SeqCst) == 0 {
+                    stopping = self.changed.wait(stopping).unwrap_or_else(PoisonError::into_inner);
                 }
+                self.asleep.store(false, Ordering::SeqCst);
+                quiet = 0;
+            }
+            let waited = self.changed.wait_timeout_while(stopping, quantum, |stopping| !*stopping);
+            stopping = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if self.active.load(Ordering::SeqCst) == 0 {
+                quiet += 1;
+            } else {
+                quiet = 0;
+                tick();
             }
         }
     }
 
     fn enter(&self) {
-        if self.active.fetch_add(1, Ordering::SeqCst) == 0 {
+        self.active.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) {
             drop(self.stopping.lock().unwrap_or_else(PoisonError::into_inner));
             self.changed.notify_all();
         }
@@ -128,8 +151,7 @@ mod tests {
 
     /// A ticker that counts.
     fn counting() -> (Arc<Shared>, Arc<AtomicU32>, JoinHandle<()>) {
-        let shared =
-            Arc::new(Shared { active: AtomicUsize::new(0), stopping: Mutex::new(false), changed: Condvar::new() });
+        let shared = Arc::new(Shared::new());
         let ticks = Arc::new(AtomicU32::new(0));
         let (running, counter) = (shared.clone(), ticks.clone());
         let thread = std::thread::spawn(move || {

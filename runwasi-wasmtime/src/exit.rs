@@ -25,12 +25,17 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> 
         }
         None => ExitStatus::TRAP,
     };
-    let (story, stderr) = (story(&error), &spec.stdio.stderr);
+    tell(&error, spec).await;
+    status
+}
+
+/// Writes how a guest has ended to its container's stderr.
+pub(crate) async fn tell(error: &wasmtime::Error, spec: &InstanceSpec) {
+    let (story, stderr) = (story(error), &spec.stdio.stderr);
     // Bounded: the guest is dead, and a pipe that is full and that nobody reads must not keep it.
     if !matches!(timeout(STORY_PATIENCE, stderr.write_all(story.as_bytes())).await, Ok(Ok(()))) {
         tracing::warn!(trap = story, "the guest's stderr does not take its trap");
     }
-    status
 }
 
 /// The message with the wasm backtrace, and its causes. Not `{:?}`: that may add the host's own stack.

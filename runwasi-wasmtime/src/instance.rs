@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec};
+use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse};
 use wasmtime::{PoolConcurrencyLimitError, Trap, component::InstancePre};
 
 use crate::{
@@ -11,10 +11,11 @@ use crate::{
     component::{Component, command},
     engine::Pool,
     exit,
+    http::Server,
     limits::{self, OutOfMemory},
     module,
     outbound::Outbound,
-    world::{self, ModuleEntry, World},
+    world::{self, Command, ModuleEntry, Wasi, World},
 };
 
 /// A guest that is ready to run.
@@ -29,7 +30,8 @@ pub(crate) struct WasmtimeInstance {
 /// What is run of it.
 enum Entry {
     Module(ModuleEntry),
-    Component(World, Outbound),
+    Component(Command, Outbound),
+    Server(Server),
 }
 
 impl WasmtimeInstance {
@@ -45,8 +47,12 @@ impl WasmtimeInstance {
         let entry = match ready.as_ref() {
             Ready::Module(pre) => Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?),
             Ready::Component(pre) => {
-                let world = world::component_world(pre.component(), function).map_err(invalid)?;
-                Entry::Component(world, Outbound::new(&spec)?)
+                let outbound = Outbound::new(&spec)?;
+                match world::component_world(pre.component(), function).map_err(invalid)? {
+                    World::Command(command) => Entry::Component(command, outbound),
+                    World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), &spec, outbound)?),
+                    World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), &spec, outbound)?),
+                }
             }
         };
         Ok(Self { ready, entry, spec, pool })
@@ -55,9 +61,10 @@ impl WasmtimeInstance {
     async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
         match (self.ready.as_ref(), &self.entry) {
             (Ready::Module(pre), Entry::Module(entry)) => module::run(pre, entry, &self.spec, &context).await,
-            (Ready::Component(pre), Entry::Component(world, outbound)) => {
-                self.run_component(pre, world, outbound.clone(), &context).await
+            (Ready::Component(pre), Entry::Component(command, outbound)) => {
+                self.run_component(pre, command, outbound.clone(), &context).await
             }
+            (_, Entry::Server(server)) => server.run(&self.spec, self.pool.ticker.clone(), &context).await,
             _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),
         }
     }
@@ -65,7 +72,7 @@ impl WasmtimeInstance {
     async fn run_component(
         &self,
         pre: &InstancePre<Component>,
-        world: &World,
+        command: &Command,
         outbound: Outbound,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
@@ -76,14 +83,10 @@ impl WasmtimeInstance {
         };
         store.data_mut().started();
         context.ready();
-        let ended = match world {
-            World::CommandP2 => command::run_p2(&mut store, &instance).await,
-            World::CommandP3 => command::run_p3(&mut store, &instance).await,
-            World::Function(function) => command::call(&mut store, &instance, function).await,
-            World::HttpP2 | World::HttpP3 => {
-                let what = format!("{}: a server", self.spec.args[0]);
-                return Err(EngineError::Unsupported { what, why: "this version runs commands".into() });
-            }
+        let ended = match command {
+            Command::Run(Wasi::P2) => command::run_p2(&mut store, &instance).await,
+            Command::Run(Wasi::P3) => command::run_p3(&mut store, &instance).await,
+            Command::Function(function) => command::call(&mut store, &instance, function).await,
         };
         Ok(exit::status(ended, &self.spec).await)
     }
@@ -94,6 +97,16 @@ impl Instance for WasmtimeInstance {
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
         let ticker = self.pool.ticker.clone();
         ticker.during(self.run_guest(context)).await
+    }
+
+    fn signal(&self, signal: Signal) -> SignalResponse {
+        match &self.entry {
+            Entry::Server(server) if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) => {
+                server.stop();
+                SignalResponse::Handled
+            }
+            _ => SignalResponse::Unhandled,
+        }
     }
 }
 

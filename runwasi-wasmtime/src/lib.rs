@@ -11,6 +11,7 @@
 //! | `instance` | one guest, of whatever kind: run to its status |
 //! | `module` | a core module: instantiate, call |
 //! | `component` | a component: its store, what it may import, commands and named functions |
+//! | `http` | a component that answers HTTP |
 //! | `outbound` | a component's way to the network |
 //! | `wasi` | the process → a WASI context |
 //! | `preview1` | the calls of modules that stand in front of the library's own |
@@ -25,6 +26,7 @@ mod component;
 pub mod engine;
 pub mod epoch;
 mod exit;
+mod http;
 mod instance;
 mod limits;
 mod loaded;

@@ -12,7 +12,7 @@ use runwasi_core::{EngineError, InstanceSpec, identity::as_host};
 use wasmtime::Linker;
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxBuilder, WasiView,
-    filesystem::{Descriptor, WasiFilesystemView},
+    filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemView},
     p0, p1,
     p1::WasiP1Ctx,
     p2::bindings::filesystem::preopens,
@@ -45,12 +45,22 @@ pub(crate) fn component_context(spec: &InstanceSpec) -> Result<WasiCtx, EngineEr
     Ok(builder.build())
 }
 
+/// A further context of a component's process, with the directories of the first one.
+pub(crate) fn further_context(spec: &InstanceSpec, directories: &WasiFilesystemCtx) -> WasiCtx {
+    let mut builder = surroundings(spec);
+    builder.initial_cwd(spec.cwd.to_string_lossy());
+    let mut context = builder.build();
+    *context.filesystem() = directories.clone();
+    context
+}
+
 /// The preopens are opened as the host: the guest may see less of them, but has them.
 fn builder(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
     as_host(|| prepare(spec))
 }
 
-fn prepare(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
+/// All but the directories.
+fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
     builder.args(&spec.args).envs(&spec.env);
     if spec.env("PWD").is_none() {
@@ -61,6 +71,11 @@ fn prepare(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
     builder.stderr(Stdout(spec.stdio.stderr.clone()));
     // On a pool the identity of the poll does not hold. Root has none, and its slow files delay nobody there.
     builder.allow_blocking_current_thread(spec.identity.is_some());
+    builder
+}
+
+fn prepare(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
+    let mut builder = surroundings(spec);
     for preopen in spec.rootfs.preopens() {
         // The directory is a mount that is in no mount table: its fd is the only way to name it.
         let host = format!("/proc/self/fd/{}", preopen.directory.as_raw_fd());

@@ -20,16 +20,26 @@ pub(crate) struct ModuleEntry {
 /// What a component is, by what it exports.
 #[derive(Clone)]
 pub(crate) enum World {
-    /// `wasi:cli/run` of WASI p2.
-    CommandP2,
-    /// `wasi:cli/run` of WASI p3.
-    CommandP3,
-    /// `wasi:http/incoming-handler` of WASI p2.
-    HttpP2,
-    /// `wasi:http/handler` of WASI p3.
-    HttpP3,
+    /// It is run once.
+    Command(Command),
+    /// It answers HTTP.
+    Server(Wasi),
+}
+
+/// What is run of a component, once.
+#[derive(Clone)]
+pub(crate) enum Command {
+    /// `wasi:cli/run`.
+    Run(Wasi),
     /// The function that the user has named.
     Function(ComponentFunction),
+}
+
+/// A version of WASI for components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wasi {
+    P2,
+    P3,
 }
 
 /// A function without parameters that a component exports.
@@ -59,16 +69,16 @@ pub(crate) fn module_entry(module: &Module, function: Option<&str>) -> Result<Mo
 /// The world of a component. One that is both a server and a command is a server: a command runs it once, by its name.
 pub(crate) fn component_world(component: &Component, function: Option<&str>) -> Result<World, String> {
     if let Some(name) = function {
-        return named_function(component, name).map(World::Function);
+        return named_function(component, name).map(|function| World::Command(Command::Function(function)));
     }
     let engine = component.engine();
     let ty = component.component_type();
     let exports = || ty.exports(engine).map(|(name, _)| name);
     let worlds = [
-        ("wasi:http/handler@0.3.", World::HttpP3),
-        ("wasi:http/incoming-handler@0.2.", World::HttpP2),
-        ("wasi:cli/run@0.3.", World::CommandP3),
-        ("wasi:cli/run@0.2.", World::CommandP2),
+        ("wasi:http/handler@0.3.", World::Server(Wasi::P3)),
+        ("wasi:http/incoming-handler@0.2.", World::Server(Wasi::P2)),
+        ("wasi:cli/run@0.3.", World::Command(Command::Run(Wasi::P3))),
+        ("wasi:cli/run@0.2.", World::Command(Command::Run(Wasi::P2))),
     ];
     let found = worlds.into_iter().find(|(prefix, _)| exports().any(|name| name.starts_with(prefix)));
     found.map(|(_, world)| world).ok_or_else(|| {

@@ -17,6 +17,7 @@
 //! - [`sink`]: the event service such a shim reports to.
 //! - [`bundle`]: the bundle directories such a shim is given.
 //! - [`network`]: network namespaces and their links; a host of a test's own.
+//! - [`connection`]: a connection to one, in whatever network.
 //! - [`cni`]: a bridge of a bed's own, for containers' networks.
 //! - [`cri`]: the gRPC calls of Kubernetes' CRI.
 //! - [`pods`]: a containerd with its CRI, and what a test does with its pods.
@@ -34,6 +35,7 @@ pub mod bundle;
 pub mod cni;
 pub mod command;
 pub mod config;
+pub mod connection;
 pub mod console;
 pub mod containerd;
 pub mod containers;

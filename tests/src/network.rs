@@ -77,7 +77,7 @@ impl Namespace {
     }
 
     /// Calls `work` on a thread that is inside, and so are the OS processes it starts.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let enter = || {
             move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
                 .with_context(|| format!("cannot enter {}", self.name))?;

@@ -20,6 +20,10 @@ pub enum Action {
 }
 
 impl Signal {
+    /// SIGINT, as a terminal's Ctrl-C sends it.
+    pub const INT: Self = Self(2);
+    /// SIGQUIT.
+    pub const QUIT: Self = Self(3);
     /// SIGKILL, which no guest can handle.
     pub const KILL: Self = Self(9);
     /// SIGTERM, the polite one.

@@ -16,6 +16,7 @@ pub struct BundleBuilder {
     cwd: String,
     annotations: BTreeMap<String, String>,
     files: Vec<(String, Vec<u8>)>,
+    memory_limit: Option<u64>,
 }
 
 impl BundleBuilder {
@@ -28,6 +29,7 @@ impl BundleBuilder {
             cwd: "/".into(),
             annotations: BTreeMap::new(),
             files: Vec::new(),
+            memory_limit: None,
         }
     }
 
@@ -55,6 +57,12 @@ impl BundleBuilder {
         self
     }
 
+    /// Limits the container's memory, in bytes.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
     /// Writes everything; the answer is the bundle's directory.
     pub fn write(self) -> io::Result<PathBuf> {
         let root = self.directory.join("rootfs");
@@ -74,6 +82,7 @@ impl BundleBuilder {
                 "cwd": self.cwd,
             },
             "annotations": self.annotations,
+            "linux": { "resources": { "memory": { "limit": self.memory_limit } } },
         });
         fs::write(self.directory.join("config.json"), config.to_string())?;
         Ok(self.directory)

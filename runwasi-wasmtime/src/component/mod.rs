@@ -12,7 +12,7 @@ pub(crate) mod link;
 
 use std::sync::Arc;
 
-use runwasi_core::{EngineError, InstanceSpec};
+use runwasi_core::{EngineError, InstanceSpec, resources::memory::BeyondLimit};
 use tokio::sync::RwLock;
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -39,22 +39,32 @@ pub(crate) struct Component {
 impl Component {
     /// A store for one instance of a component. What it has taken goes with it.
     pub(crate) fn store(engine: &Engine, spec: &InstanceSpec, outbound: Outbound) -> Result<Store<Self>, EngineError> {
-        let limits = Limits::new(spec.memory.charge()).map_err(limits::beyond)?;
-        let mut component = Self {
-            wasi: wasi::component_context(spec)?,
-            table: ResourceTable::new(),
-            http: WasiHttpCtx::new(),
-            outbound,
-            limits,
-            names: spec.rootfs.names(),
-        };
-        wasi::share_preopens(&mut component, spec)?;
-        let mut store = Store::new(engine, component);
+        let context = wasi::component_context(spec)?;
+        let mut store = Self::with_context(engine, spec, context, outbound).map_err(limits::beyond)?;
+        wasi::share_preopens(store.data_mut(), spec)?;
+        Ok(store)
+    }
+
+    /// A store with that context. What it has taken goes with it.
+    pub(crate) fn with_context(
+        engine: &Engine,
+        spec: &InstanceSpec,
+        wasi: WasiCtx,
+        outbound: Outbound,
+    ) -> Result<Store<Self>, BeyondLimit> {
+        let limits = Limits::new(spec.memory.charge())?;
+        let (table, http, names) = (ResourceTable::new(), WasiHttpCtx::new(), spec.rootfs.names());
+        let mut store = Store::new(engine, Self { wasi, table, http, outbound, limits, names });
         store.limiter(|component| &mut component.limits);
         // Yield at the first tick of every poll: nobody computes longer than one quantum.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         Ok(store)
+    }
+
+    /// The context of a guest that has returned, to be used again.
+    pub(crate) fn into_context(self) -> WasiCtx {
+        self.wasi
     }
 
     /// The guest has all it begins with: from now on it can be refused more.

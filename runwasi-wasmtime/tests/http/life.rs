@@ -1,0 +1,225 @@
+//! From the start of a server to its end.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use runwasi_core::network::{Entrance, Network};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    Result,
+    bed::{APP, Bed, Client, HELLO, P3, SIGKILL, SIGTERM, SOON, address},
+};
+
+#[tokio::test]
+async fn a_component_of_p2_answers() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(HELLO).await?;
+    let reply = server.get("/").await?;
+    assert_eq!(reply.said(), (200, "Hello from wasm!\n".into()));
+    assert!(reply.headers.contains_key("date"), "{reply:?}");
+    let ended = server.stop().await?;
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_listens_in_its_own_network_on_port_8080_of_every_address() -> Result {
+    let inside = Network::parked(Entrance::New)?;
+    let bed = Bed::in_network(inside.clone()).await?;
+    let server = bed.start(bed.setup_without_address("c", HELLO)?).await?;
+    let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let connect = move || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    let stream = inside.run(connect)??;
+    assert!(connect().is_err(), "the host does not reach it");
+    stream.set_nonblocking(true)?;
+    let reply = Client::over(TcpStream::from_std(stream)?, address).await?.get("/").await?;
+    assert_eq!(reply.status, 200);
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_address_is_told_by_a_variable_and_the_annotation_wins() -> Result {
+    let bed = Bed::new().await?;
+    let by_variable = address();
+    let setup = bed.setup_without_address("c", HELLO)?.env(&format!("RUNWASI_HTTP_ADDRESS={by_variable}"));
+    let mut server = bed.start(setup).await?;
+    server.address = by_variable;
+    assert_eq!(server.get("/").await?.status, 200);
+    // The other one has the same variable.
+    let setup = bed.setup("d", HELLO)?.env(&format!("RUNWASI_HTTP_ADDRESS={by_variable}"));
+    let other = bed.start(setup).await?;
+    assert_eq!(other.get("/").await?.status, 200);
+    server.stop().await?;
+    other.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_refused_with_its_key() -> Result {
+    let bed = Bed::new().await?;
+    for (n, (key, value)) in
+        [("address", "nowhere"), ("max-requests", "0"), ("header-timeout", "soon")].into_iter().enumerate()
+    {
+        let refused = bed.create_refused(bed.setup_without_address(&format!("c{n}"), HELLO)?.annotation(key, value));
+        let refused = refused.await?.to_string();
+        assert!(refused.contains(&format!("io.runwasi.http.{key}")) && refused.contains(value), "{refused}");
+    }
+    let setup = bed.setup_without_address("e", HELLO)?.env("RUNWASI_HTTP_ADDRESS=8080");
+    let refused = bed.create_refused(setup).await?.to_string();
+    assert!(refused.contains("RUNWASI_HTTP_ADDRESS"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_fails_the_start_and_is_named() -> Result {
+    let bed = Bed::new().await?;
+    let first = bed.serve(HELLO).await?;
+    let refused = bed.start_refused(bed.setup_without_address("d", HELLO)?.at(first.address)).await?.to_string();
+    assert!(refused.contains(&format!("listen on {}", first.address)), "{refused}");
+    assert!(refused.contains("in use"), "{refused}");
+    let nowhere = "203.0.113.1:80".parse()?;
+    let refused = bed.start_refused(bed.setup_without_address("e", HELLO)?.at(nowhere)).await?.to_string();
+    assert!(refused.contains("listen on 203.0.113.1:80"), "{refused}");
+    first.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_has_started_listens_and_its_address_is_free_when_it_has_ended() -> Result {
+    let bed = Bed::new().await?;
+    let address = address();
+    for n in 0..10 {
+        let server = bed.start(bed.setup_without_address(&format!("c{n}"), HELLO)?.at(address)).await?;
+        // No second try: the start has said that it runs.
+        assert_eq!(server.get("/").await?.status, 200);
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+/// A request that is under way when the server is told to end: its status and how many lines it got.
+async fn under_way(address: SocketAddr, path: &str) -> Result<(u16, usize)> {
+    let reply = Client::connect(address).await?.get(path).await?;
+    Ok((reply.status.as_u16(), reply.text().lines().count()))
+}
+
+#[tokio::test]
+async fn sigterm_lets_requests_finish_and_closes_what_is_idle() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let address = server.address;
+        let mut idle = Client::connect(address).await?;
+        idle.get("/hello").await?;
+        let _silent = TcpStream::connect(address).await?;
+        let ending = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let asked = Instant::now();
+            server.kill(SIGTERM).await?;
+            idle.closed().await?;
+            assert!(asked.elapsed() < Duration::from_millis(800), "{:?}", asked.elapsed());
+            // More of it changes nothing.
+            server.kill(SIGTERM).await?;
+            assert!(TcpStream::connect(address).await.is_err(), "nobody new is served");
+            Result::Ok(())
+        };
+        let slow_body = if guest == APP { "/slow-body?chunks=5&ms=300" } else { "/slow-body?ms=300" };
+        let (slow, long, ending) =
+            tokio::join!(under_way(address, "/slow?ms=1500"), under_way(address, slow_body), ending);
+        ending?;
+        assert_eq!((slow?, long?), ((200, 1), (200, 5)), "{guest}");
+        let ended = timeout(SOON, server.ended()).await??;
+        assert_eq!(ended.status, 0, "{ended:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_polite_signal_drains_and_others_do_what_they_always_do() -> Result {
+    const SIGHUP: u32 = 1;
+    let bed = Bed::new().await?;
+    for (signal, status) in [(2, 0), (3, 0), (SIGTERM, 0), (SIGHUP, 128 + SIGHUP)] {
+        let server = bed.serve(HELLO).await?;
+        server.kill(signal).await?;
+        assert_eq!(timeout(SOON, server.ended()).await??.status, status, "signal {signal}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sigkill_ends_a_server_at_once_also_while_it_drains() -> Result {
+    let bed = Bed::new().await?;
+    for polite in [false, true] {
+        let server = bed.serve(APP).await?;
+        let address = server.address;
+        let ending = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            if polite {
+                server.kill(SIGTERM).await?;
+            }
+            let asked = Instant::now();
+            server.kill(SIGKILL).await?;
+            let ended = timeout(SOON, server.ended()).await??;
+            assert_eq!(ended.status, 137);
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+            Result::Ok(())
+        };
+        let (slow, spin, ending) =
+            tokio::join!(under_way(address, "/slow?ms=60000"), under_way(address, "/spin"), ending);
+        ending?;
+        assert!(slow.is_err() && spin.is_err(), "{slow:?} {spin:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paused_server_answers_when_it_is_resumed() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(APP).await?;
+    let mut client = Client::connect(server.address).await?;
+    client.get("/hello").await?;
+    bed.client.pause("c").await?;
+    let asked = Instant::now();
+    let resuming = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        bed.client.resume("c").await
+    };
+    // On a connection that is there, and on one that is not accepted meanwhile.
+    let (old, new, resumed) = tokio::join!(client.get("/hello"), server.get("/hello"), resuming);
+    resumed?;
+    assert_eq!((old?.status.as_u16(), new?.status.as_u16()), (200, 200));
+    assert!(asked.elapsed() >= Duration::from_millis(500), "{:?}", asked.elapsed());
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn output_of_all_requests_is_the_containers() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.start(bed.setup("c", APP)?.env("GREETING=hi")).await?;
+    for _ in 0..3 {
+        assert_eq!(server.get("/log?secret").await?.text(), "logged\n");
+    }
+    let environment = server.get("/env").await?.text();
+    assert!(environment.lines().any(|line| line == "GREETING=hi"), "{environment}");
+    assert_eq!(server.stop().await?.stdout, "GET /log\n".repeat(3));
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_servers_of_one_sandbox_serve_on_their_own_addresses() -> Result {
+    let bed = Bed::new().await?;
+    let one = bed.start(bed.setup("one", HELLO)?).await?;
+    let other = bed.start(bed.setup("other", P3)?).await?;
+    assert_eq!(one.get("/hello").await?.text(), "Hello from wasm!\n");
+    assert_eq!(other.get("/hello").await?.text(), "Hello from p3!\n");
+    one.kill(SIGKILL).await?;
+    assert_eq!(one.ended().await?.status, 137);
+    assert_eq!(other.get("/hello").await?.status, 200);
+    other.stop().await?;
+    Ok(())
+}

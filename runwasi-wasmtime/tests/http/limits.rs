@@ -1,0 +1,239 @@
+//! Requests that want too much fail alone; clients that keep a server waiting are left.
+
+use std::time::{Duration, Instant};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    Result,
+    bed::{APP, Bed, Client, P3, SOON, nothing},
+};
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn a_request_that_traps_fails_alone_and_its_story_is_told() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let mut client = Client::connect(server.address).await?;
+        let slow = async { server.get("/slow?ms=500").await };
+        let trap = async {
+            let reply = client.get("/trap").await?;
+            // On the same connection, too.
+            Result::Ok((reply, client.get("/hello").await?))
+        };
+        let (slow, trap) = tokio::join!(slow, trap);
+        let (trapped, next) = trap?;
+        assert_eq!(trapped.said(), (500, "the handler failed\n".into()));
+        assert_eq!((next.status.as_u16(), slow?.status.as_u16()), (200, 200));
+        drop(client);
+        let stderr = server.stop().await?.stderr;
+        assert!(stderr.contains("unreachable") && stderr.contains("wasm backtrace"), "{guest}: {stderr}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_spins_is_given_up_and_others_go_on() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.start(bed.setup("c", guest)?.annotation("request-timeout", "1s")).await?;
+        let spin = async {
+            let began = Instant::now();
+            let reply = server.get("/spin").await?;
+            Result::Ok((reply, began.elapsed()))
+        };
+        let others = async {
+            let (mut count, began) = (0, Instant::now());
+            let mut client = Client::connect(server.address).await?;
+            while began.elapsed() < Duration::from_millis(900) {
+                assert_eq!(client.get("/hello").await?.status, 200);
+                count += 1;
+            }
+            Result::Ok(count)
+        };
+        let (first, second, third, others) = tokio::join!(spin, server.get("/spin"), server.get("/spin"), others);
+        let (reply, took) = first?;
+        assert_eq!(reply.said(), (504, "no answer in time\n".into()), "{guest}");
+        assert_eq!((second?.status.as_u16(), third?.status.as_u16()), (504, 504));
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+        assert!(others? > 20, "others starve");
+        assert_eq!(server.get("/hello").await?.status, 200);
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_outgrows_the_memory_fails_alone_and_kills_nobody() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.start(bed.setup("c", APP)?.memory_limit(64 * MIB)).await?;
+    assert_eq!(server.get("/alloc?mib=20").await?.said(), (200, "done\n".into()));
+    let (large, slow) = tokio::join!(server.get("/alloc?mib=100"), server.get("/slow?ms=500"));
+    assert_eq!((large?.status.as_u16(), slow?.status.as_u16()), (500, 200));
+    assert_eq!(server.get("/alloc?mib=20").await?.status, 200, "it was given back");
+    let events = bed.harness.events().summary();
+    assert!(!events.iter().any(|event| event.starts_with("oom")), "{events:?}");
+    let memory = bed.usage("c")?.memory;
+    assert!(memory.failures == 1 && memory.kills == 0, "{memory:?}");
+    let stderr = server.stop().await?.stderr;
+    assert!(stderr.contains("beyond the container's memory limit"), "{stderr}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_whose_instances_do_not_fit_are_told_to_come_later() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        // Room for a few instances, each of a little more than a megabyte.
+        let server = bed.start(bed.setup("c", guest)?.memory_limit(8 * MIB)).await?;
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..30 {
+            let address = server.address;
+            all.spawn(async move {
+                let get = async { Client::connect(address).await?.get("/slow?ms=1000").await };
+                get.await.map(|reply| (reply.status.as_u16(), reply.headers.contains_key("retry-after"))).ok()
+            });
+        }
+        let answers = all.join_all().await;
+        let of = |wanted| answers.iter().filter(|answer| **answer == Some(wanted)).count();
+        let (served, refused) = (of((200, false)), of((503, true)));
+        assert!(served >= 2 && refused >= 10 && served + refused == 30, "{guest}: {answers:?}");
+        assert_eq!(server.get("/hello").await?.status, 200);
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_requests_than_allowed_wait_and_are_then_told_to_come_later() -> Result {
+    let bed = Bed::new().await?;
+    let setup = bed.setup("c", APP)?.annotation("max-requests", "1").annotation("queue-timeout", "700ms");
+    let server = bed.start(setup).await?;
+    let after = async |millis, path| {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        server.get(path).await
+    };
+    let (first, second) = tokio::join!(after(0, "/slow?ms=500"), after(200, "/hello"));
+    assert_eq!((first?.status.as_u16(), second?.status.as_u16()), (200, 200), "it waits for its turn");
+    let (first, second) = tokio::join!(after(0, "/slow?ms=2000"), after(200, "/hello"));
+    assert_eq!((first?.status.as_u16(), second?.said()), (200, (503, "no instance is free\n".into())));
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_request_with_it() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.start(bed.setup("c", guest)?.annotation("max-requests", "1")).await?;
+        for path in ["/spin", "/slow?ms=60000", "/slow-body?ms=60000"] {
+            let mut client = Client::connect(server.address).await?;
+            let left = timeout(Duration::from_millis(300), client.send("GET", path, nothing())).await;
+            assert!(left.is_err() || path.starts_with("/slow-body"), "{path} was answered");
+            drop((left, client));
+            // There is one place, and it is free again.
+            let began = Instant::now();
+            assert_eq!(server.get("/hello").await?.status, 200, "{guest} {path}");
+            assert!(began.elapsed() < Duration::from_secs(2), "{guest} {path}: {:?}", began.elapsed());
+        }
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_in_the_backlog() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.start(bed.setup("c", APP)?.annotation("max-connections", "2")).await?;
+    let mut one = Client::connect(server.address).await?;
+    let mut two = Client::connect(server.address).await?;
+    assert_eq!((one.get("/hello").await?.status, two.get("/hello").await?.status), (200.try_into()?, 200.try_into()?));
+    let mut three = Client::connect(server.address).await?;
+    assert!(timeout(Duration::from_millis(500), three.send("GET", "/hello", nothing())).await.is_err());
+    drop(one);
+    assert_eq!(server.get("/hello").await?.status, 200);
+    drop((two, three));
+    server.stop().await?;
+    Ok(())
+}
+
+/// When the server closes a connection on which these bytes were sent, one after the other.
+async fn closes(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> Result<Duration> {
+    let began = Instant::now();
+    let mut buffer = [0; 4096];
+    for byte in bytes {
+        if stream.write_all(&[*byte]).await.is_err() {
+            return Ok(began.elapsed());
+        }
+        match timeout(pause, stream.read(&mut buffer)).await {
+            Ok(Ok(0) | Err(_)) => return Ok(began.elapsed()),
+            Ok(Ok(_)) | Err(_) => {}
+        }
+    }
+    while !matches!(timeout(SOON, stream.read(&mut buffer)).await?, Ok(0) | Err(_)) {}
+    Ok(began.elapsed())
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_say_what_it_wants_is_left() -> Result {
+    let bed = Bed::new().await?;
+    let setup = bed.setup("c", APP)?.annotation("header-timeout", "500ms").annotation("idle-timeout", "30s");
+    let server = bed.start(setup).await?;
+    let silence = closes(&mut TcpStream::connect(server.address).await?, b"", Duration::ZERO).await?;
+    let head = format!("GET /hello HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(200));
+    let slow = Duration::from_millis(50);
+    let drip = closes(&mut TcpStream::connect(server.address).await?, head.as_bytes(), slow).await?;
+    let mut used = TcpStream::connect(server.address).await?;
+    used.write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await?;
+    let again = closes(&mut used, b"GET", Duration::from_millis(50)).await?;
+    for closed in [silence, drip, again] {
+        let wanted = Duration::from_millis(400)..Duration::from_secs(3);
+        assert!(wanted.contains(&closed), "{silence:?} {drip:?} {again:?}");
+    }
+    assert_eq!(server.get("/hello").await?.status, 200);
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.start(bed.setup("c", APP)?.annotation("idle-timeout", "700ms")).await?;
+    let mut client = Client::connect(server.address).await?;
+    assert_eq!(client.get("/slow?ms=1500").await?.status, 200);
+    let began = Instant::now();
+    let mut stream = TcpStream::connect(server.address).await?;
+    stream.write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await?;
+    closes(&mut stream, b"", Duration::ZERO).await?;
+    assert!(began.elapsed() >= Duration::from_millis(600) && began.elapsed() < Duration::from_secs(3));
+    client.closed().await?;
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_stops_in_the_middle_of_a_body_is_left() -> Result {
+    let bed = Bed::new().await?;
+    let setup = bed.setup("c", APP)?.annotation("idle-timeout", "700ms").annotation("max-requests", "1");
+    let server = bed.start(setup).await?;
+    // Nothing more is sent.
+    let mut stream = TcpStream::connect(server.address).await?;
+    stream.write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf").await?;
+    let closed = closes(&mut stream, b"", Duration::ZERO).await?;
+    assert!(closed >= Duration::from_millis(600) && closed < Duration::from_secs(5), "{closed:?}");
+    // Nothing is read.
+    let mut stream = TcpStream::connect(server.address).await?;
+    stream.write_all(b"GET /bytes?count=1000000000 HTTP/1.1\r\nHost: a\r\n\r\n").await?;
+    stream.read_exact(&mut [0; 8]).await?;
+    let began = Instant::now();
+    assert_eq!(server.get("/hello").await?.status, 200, "its place is free");
+    assert!(began.elapsed() >= Duration::from_millis(500) && began.elapsed() < Duration::from_secs(5));
+    server.stop().await?;
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! What goes through a server: bodies in both directions, many requests, wrong ones.
+
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    Result,
+    bed::{APP, Bed, Client, P3, SOON, nothing, raw, reply},
+};
+
+/// A body that is sent as a test goes on.
+type Sent = StreamBody<Pieces>;
+
+pub(crate) struct Pieces(mpsc::Receiver<Bytes>);
+
+impl futures_core::Stream for Pieces {
+    type Item = std::result::Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+fn body() -> (mpsc::Sender<Bytes>, Sent) {
+    let (sender, receiver) = mpsc::channel(1);
+    (sender, StreamBody::new(Pieces(receiver)))
+}
+
+#[tokio::test]
+async fn one_connection_carries_many_requests_one_instance_each() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(APP).await?;
+    let mut client = Client::connect(server.address).await?;
+    for _ in 0..200 {
+        assert_eq!(client.get("/count").await?.said(), (200, "1\n".into()));
+    }
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_goes_both_ways_piece_by_piece() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let (pieces, sent) = body();
+        let mut client = Client::<Sent>::connect(server.address).await?;
+        let mut response = client.send("POST", "/echo", sent).await?;
+        assert_eq!(response.status(), 200);
+        for n in 0..20 {
+            let piece = format!("piece {n}");
+            pieces.send(piece.clone().into()).await?;
+            // It is back before the next one leaves.
+            let frame = timeout(SOON, response.frame()).await?.ok_or("the body has ended")??;
+            assert_eq!(frame.into_data().map_err(|_| "trailers")?, piece.as_bytes(), "{guest}");
+        }
+        drop(pieces);
+        assert!(timeout(SOON, response.frame()).await?.is_none());
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn large_bodies_arrive_whole() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let large: Vec<u8> = (0..16u32 << 20).map(|n| (n % 251) as u8).collect();
+        let mut client = Client::connect(server.address).await?;
+        let sent = client.send("POST", "/echo", Full::new(Bytes::from(large.clone()))).await?;
+        assert!(reply(sent).await?.body == large, "{guest}");
+        server.stop().await?;
+    }
+    let server = bed.serve(APP).await?;
+    let bytes = server.get("/bytes?count=10000000").await?.body;
+    assert!(bytes.len() == 10_000_000 && bytes.iter().enumerate().all(|(n, byte)| n % 251 == usize::from(*byte)));
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_comes_as_the_guest_writes_it() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, path) in [(APP, "/slow-body?chunks=5&ms=200"), (P3, "/slow-body?ms=200")] {
+        let server = bed.serve(guest).await?;
+        let began = Instant::now();
+        let mut response = Client::connect(server.address).await?.send("GET", path, nothing()).await?;
+        let (mut first, mut text) = (None, String::new());
+        while let Some(frame) = timeout(SOON, response.frame()).await? {
+            first.get_or_insert(began.elapsed());
+            text.push_str(&String::from_utf8_lossy(&frame?.into_data().map_err(|_| "trailers")?));
+        }
+        assert_eq!(text, "chunk 0\nchunk 1\nchunk 2\nchunk 3\nchunk 4\n");
+        let (first, last) = (first.ok_or("nothing came")?, began.elapsed());
+        assert!(last >= Duration::from_secs(1) && last - first >= Duration::from_millis(600), "{first:?} {last:?}");
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_slows_its_guest_down() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(APP).await?;
+    // A gigabyte: more than all buffers between guest and client.
+    let path = "/bytes?count=1000000000";
+    let response = Client::connect(server.address).await?.send("GET", path, nothing()).await?;
+    let cpu = async || {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        bed.usage("c").map(|usage| usage.cpu.time)
+    };
+    let (first, second, third) = (cpu().await?, cpu().await?, cpu().await?);
+    assert!(third - second < Duration::from_millis(50), "it computes on: {first:?} {second:?} {third:?}");
+    drop(response);
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_requests_at_once_wait_together() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let began = Instant::now();
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..60 {
+            let address = server.address;
+            let request = async move {
+                let slow = async { Client::connect(address).await?.get("/slow?ms=1000").await };
+                slow.await.map(|reply| reply.said()).map_err(|error| error.to_string())
+            };
+            all.spawn(request);
+        }
+        for said in all.join_all().await {
+            assert_eq!(said?, (200, "late\n".into()));
+        }
+        assert!(began.elapsed() < Duration::from_secs(6), "{guest}: {:?}", began.elapsed());
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn headers_status_and_method_are_passed_on() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(APP).await?;
+    let said =
+        raw(server.address, b"GET /headers HTTP/1.1\r\nHost: example.org\r\nX-One: 1\r\nConnection: close\r\n\r\n");
+    let said = said.await?;
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("x-one: 1\n"), "{said}");
+    assert_eq!(server.get("/status?code=418").await?.status, 418);
+    assert_eq!(server.get("/nowhere").await?.status, 404);
+    // No final status, and none at all.
+    assert_eq!(server.get("/status?code=103").await?.status, 500);
+    let mut client = Client::connect(server.address).await?;
+    let head = reply(client.send("HEAD", "/hello", nothing()).await?).await?;
+    assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+    assert_eq!(client.send("DELETE", "/log", nothing()).await?.status(), 200);
+    drop(client);
+    assert_eq!(server.stop().await?.stdout, "DELETE /log\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_and_hurts_nobody() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(APP).await?;
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000));
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(1000));
+    for (request, status) in [
+        ("nonsense\r\n\r\n", "400"),
+        ("GET /hello HTTP/1.1\r\n\r\n", "400"),
+        ("GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+        ("GET /hello HTTP/1.1\r\nHost: a b\r\n\r\n", "400"),
+        ("CONNECT example.org:80 HTTP/1.1\r\nHost: example.org\r\n\r\n", "501"),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
+        ("GET /hello HTTP/9.9\r\nHost: a\r\n\r\n", ""),
+        ("\0\0\0\0\0\0\0\0", ""),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense, not frames, and long enough to be read as one", ""),
+        (long.as_str(), "4"),
+        (many.as_str(), "431"),
+    ] {
+        let closing = "\r\nConnection: close\r\n\r\n";
+        let request =
+            if request.starts_with("PRI") { request.to_owned() } else { request.replacen("\r\n\r\n", closing, 1) };
+        let said = raw(server.address, request.as_bytes()).await?;
+        let shown: String = request.chars().take(60).collect();
+        let expected = if status.is_empty() { String::new() } else { format!("HTTP/1.1 {status}") };
+        assert!(said.starts_with(&expected), "{shown:?}: {said:?}");
+        assert!(!said.contains("Hello"), "{shown:?}: {said:?}");
+    }
+    let old = raw(server.address, b"GET /hello HTTP/1.0\r\n\r\n").await?;
+    assert!(old.contains("200 OK") && old.ends_with("Hello from wasm!\n"), "{old}");
+    assert_eq!(server.get("/hello").await?.status, 200);
+    assert_eq!(server.stop().await?.stderr, "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_sent_all_at_once_are_answered_in_order() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(APP).await?;
+    let codes: Vec<_> = (0..50).map(|n| 200 + n).collect();
+    let mut requests: String =
+        codes.iter().map(|code| format!("GET /status?code={code} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    requests.push_str("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let said = raw(server.address, requests.as_bytes()).await?;
+    let answered: Vec<u32> =
+        said.lines().filter_map(|line| line.split("HTTP/1.1 ").nth(1)?.split(' ').next()?.parse().ok()).collect();
+    let expected: Vec<u32> = codes.into_iter().chain([200]).collect();
+    assert_eq!(answered, expected, "{said}");
+    server.stop().await?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! HTTP/2 without TLS.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper::{client::conn::http2, rt::Executor};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    Result,
+    bed::{APP, Bed, P3, Reply, SIGTERM, SOON, reply},
+};
+
+#[derive(Clone)]
+struct Client {
+    sender: http2::SendRequest<Full<Bytes>>,
+    address: SocketAddr,
+}
+
+impl Client {
+    async fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        TokioExecutor::new().execute(async { drop(connection.await) });
+        Ok(Self { sender, address })
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<Reply> {
+        let uri = format!("http://{}{path}", self.address);
+        let request = Request::builder().method(method).uri(uri).body(Full::new(body))?;
+        let mut sender = self.sender.clone();
+        sender.ready().await?;
+        reply(timeout(3 * SOON, sender.send_request(request)).await??).await
+    }
+
+    async fn get(&self, path: &str) -> Result<Reply> {
+        self.send("GET", path, Bytes::new()).await
+    }
+}
+
+#[tokio::test]
+async fn http2_without_tls_is_answered() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, hello) in [(APP, "Hello from wasm!\n"), (P3, "Hello from p3!\n")] {
+        let server = bed.serve(guest).await?;
+        let client = Client::connect(server.address).await?;
+        assert_eq!(client.get("/hello").await?.said(), (200, hello.into()));
+        let large = Bytes::from(vec![7; 3 << 20]);
+        assert!(client.send("POST", "/echo", large.clone()).await?.body == large);
+        assert_eq!(client.get("/trap").await?.status, 500);
+        assert_eq!(client.send("CONNECT", "", Bytes::new()).await.map_or(501, |reply| reply.status.as_u16()), 501);
+        assert_eq!(client.get("/hello").await?.status, 200, "the connection lives on");
+        drop(client);
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_of_one_connection_do_not_wait_for_each_other() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.start(bed.setup("c", guest)?.annotation("request-timeout", "2s")).await?;
+        let client = Client::connect(server.address).await?;
+        let began = Instant::now();
+        let hello = async {
+            for _ in 0..20 {
+                assert_eq!(client.get("/hello").await?.status, 200);
+            }
+            Result::Ok(began.elapsed())
+        };
+        let (spin, slow, also, hello) =
+            tokio::join!(client.get("/spin"), client.get("/slow?ms=1000"), client.get("/slow?ms=1000"), hello);
+        assert_eq!(spin?.status, 504);
+        assert_eq!((slow?.status.as_u16(), also?.status.as_u16()), (200, 200));
+        let took = hello?;
+        assert!(took < Duration::from_millis(1500), "{guest}: {took:?} behind a spinner");
+        drop(client);
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sigterm_lets_streams_finish() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(APP).await?;
+    let client = Client::connect(server.address).await?;
+    let ending = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.kill(SIGTERM).await
+    };
+    let (slow, body, ending) =
+        tokio::join!(client.get("/slow?ms=1000"), client.get("/slow-body?chunks=4&ms=300"), ending);
+    ending?;
+    assert_eq!((slow?.text().lines().count(), body?.text().lines().count()), (1, 4));
+    assert_eq!(timeout(SOON, server.ended()).await??.status, 0);
+    assert!(client.get("/hello").await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_server_speaks_both_versions() -> Result {
+    let bed = Bed::new().await?;
+    let server = bed.serve(APP).await?;
+    let client = Client::connect(server.address).await?;
+    let (new, old) = tokio::join!(client.get("/count"), server.get("/count"));
+    assert_eq!((new?.text(), old?.text()), ("1\n".into(), "1\n".into()));
+    drop(client);
+    server.stop().await?;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Servers that have much to do: what holds for a guest that computes holds for all its requests; the cases are listed in `main.rs`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use runwasi_tests::Containers;
+use runwasi_tests::connection::Connection;
+use runwasi_tests::http::get;
+use runwasi_tests::usage::Usage;
+
+use crate::bed::{APP, serve};
+
+/// Clients that ask without a pause, each on a connection of its own.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn on(address: SocketAddr, clients: usize) -> Self {
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let client = |_| {
+            let (stop, answered) = (stop.clone(), answered.clone());
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // A server that is ended closes what it has.
+                    let Ok(mut connection) = Connection::to(address) else { return };
+                    while !stop.load(Ordering::Relaxed) && connection.get("/hello").is_ok() {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+        };
+        let clients = (0..clients).map(client).collect();
+        Self { stop, answered, clients }
+    }
+
+    fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients.drain(..) {
+            // It has nothing to say.
+            drop(client.join());
+        }
+    }
+}
+
+/// Requests that compute as long as their connections are there.
+fn spinning(address: SocketAddr, count: usize) -> Result<Vec<Connection>> {
+    asking(address, "/spin", count)
+}
+
+fn asking(address: SocketAddr, path: &str, count: usize) -> Result<Vec<Connection>> {
+    let ask = |_| {
+        let mut connection = Connection::to(address)?;
+        connection.send(path)?;
+        Ok(connection)
+    };
+    (0..count).map(ask).collect()
+}
+
+/// Lets time pass: nothing can be polled for, since nothing is to happen.
+fn wait(time: Duration) {
+    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+    let _ = receiver.recv_timeout(time);
+}
+
+/// CPU time used meanwhile, as part of the time that passes.
+fn part(c: &Containers, id: &str, time: Duration) -> Result<f64> {
+    let (before, start) = (Usage::of(c, id)?.cpu(), Instant::now());
+    wait(time);
+    let used = Usage::of(c, id)?.cpu() - before;
+    Ok(used.as_secs_f64() / start.elapsed().as_secs_f64())
+}
+
+pub(crate) fn paused_server_uses_no_cpu_and_goes_on(c: &mut Containers) -> Result<()> {
+    let id = c.id("pause");
+    let address = serve(c, &[], &id, APP)?;
+    let load = Load::on(address, 4);
+    wait(Duration::from_millis(300));
+    ensure!(load.answered() > 0);
+    c.bed.ctr(["task", "pause", &id])?.ok()?;
+    // What was on its way is there.
+    wait(Duration::from_millis(100));
+    let answered = load.answered();
+    let part = part(c, &id, Duration::from_secs(1))?;
+    ensure!(part < 0.005, "{part} of a CPU while paused");
+    ensure!(load.answered() == answered, "it answers while paused");
+    c.bed.ctr(["task", "resume", &id])?.ok()?;
+    ensure!(get(address, "/hello")?.status == 200);
+    wait(Duration::from_millis(300));
+    ensure!(load.answered() > answered);
+    drop(load);
+    c.kill(&id, "SIGTERM")?;
+    ensure!(c.finish(&id)? == 0);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn cpu_quota_holds_for_a_server_under_load(c: &mut Containers) -> Result<()> {
+    let id = c.id("quota");
+    let address = serve(c, &["--cpu-quota", "10000", "--cpu-period", "100000"], &id, APP)?;
+    let (load, spinning) = (Load::on(address, 4), spinning(address, 4)?);
+    wait(Duration::from_millis(500));
+    let before = load.answered();
+    let part = part(c, &id, Duration::from_secs(3))?;
+    ensure!((0.085..=0.11).contains(&part), "{part:.3} of a CPU instead of 0.1");
+    ensure!(load.answered() > before, "nobody is answered");
+    ensure!(Usage::of(c, &id)?.periods().1 > 10, "{:?}", Usage::of(c, &id)?.periods());
+    drop((load, spinning));
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn cpu_of_requests_is_in_the_metrics(c: &mut Containers) -> Result<()> {
+    let id = c.id("metrics");
+    let address = serve(c, &["--annotation", "io.runwasi.http.request-timeout=1s"], &id, APP)?;
+    let before = Usage::of(c, &id)?.cpu();
+    ensure!(get(address, "/spin")?.status == 504);
+    let used = Usage::of(c, &id)?.cpu() - before;
+    // On a busy machine it gets less than the second it had.
+    ensure!(used > Duration::from_millis(200) && used < Duration::from_millis(1300), "{used:?}");
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn memory_limit_is_for_all_requests_together(c: &mut Containers) -> Result<()> {
+    let id = c.id("memory");
+    let address = serve(c, &["--memory-limit", &(24u64 << 20).to_string()], &id, APP)?;
+    ensure!(get(address, "/alloc?mib=10")?.status == 200);
+    ensure!(get(address, "/alloc?mib=100")?.status == 500);
+    let held = asking(address, "/slow?ms=2000", 60)?;
+    let (mut served, mut refused) = (0, 0);
+    for mut connection in held {
+        match connection.answer()?.status {
+            200 => served += 1,
+            503 => refused += 1,
+            other => anyhow::bail!("status {other}"),
+        }
+    }
+    ensure!(served > 10 && refused > 0, "{served} served, {refused} refused");
+    let usage = Usage::of(c, &id)?;
+    ensure!(usage.oom_kills() == 0 && usage.memory().0 == 0, "{usage:?}");
+    c.is_running(&id)?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn server_under_load_is_killed_at_once(c: &mut Containers) -> Result<()> {
+    let id = c.id("kill");
+    let address = serve(c, &[], &id, APP)?;
+    let (load, spinning) = (Load::on(address, 16), spinning(address, 8)?);
+    wait(Duration::from_millis(500));
+    let asked = Instant::now();
+    c.kill(&id, "SIGKILL")?;
+    c.becomes(&id, "STOPPED")?;
+    ensure!(asked.elapsed() < Duration::from_millis(1500), "{:?}", asked.elapsed());
+    drop((load, spinning));
+    ensure!(c.finish(&id)? == 137);
+    c.bed.becomes_clean()
+}
