@@ -29,6 +29,7 @@ use crate::{
     id::Id,
     image::{self, ArtifactError, Program},
     instance::{GuestContext, Instance, InstanceSpec},
+    kept::Kept,
     network::Network,
     options::{OptionsError, RuntimeOptions},
     process::{Info, Process, ProcessError, StdioPaths, driver, exit::ExitStatus, state::Request},
@@ -79,6 +80,7 @@ pub struct Container {
     execs: Arc<Execs>,
     annotations: Arc<HashMap<String, String>>,
     memory: Arc<Memory>,
+    kept: Arc<Kept>,
     hooks: Option<Arc<HooksConfig>>,
     backing: Option<Arc<Backing>>,
     /// Held by the processes: the file systems go with the last of them.
@@ -212,6 +214,7 @@ impl Container {
         }
         let limits = config.resources;
         let memory = Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
+        let kept = Arc::<Kept>::default();
         let stdio = host.stdio(&request.id, &request.stdio, &config.process).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
@@ -221,7 +224,7 @@ impl Container {
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
             Some(files) => {
-                let of = Of { annotations: &annotations, memory: &memory, network: &host.network };
+                let of = Of { annotations: &annotations, memory: &memory, kept: &kept, network: &host.network };
                 let spec = of.spec(&info, config.process, files, &stdio);
                 host.engine.instance(spec).await?
             }
@@ -252,7 +255,7 @@ impl Container {
             on_deleted,
         };
         let init = driver::spawn(parts, &host.tasks);
-        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, hooks, backing, rootfs })
+        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, kept, hooks, backing, rootfs })
     }
 
     /// Runs the hooks that follow the init's start.
@@ -290,7 +293,7 @@ impl Container {
         let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
         let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
         let identity = config.identity.clone();
-        let of = Of { annotations: &self.annotations, memory: &self.memory, network: &host.network };
+        let of = Of { annotations: &self.annotations, memory: &self.memory, kept: &self.kept, network: &host.network };
         let spec = of.spec(&info, config, files, &stdio);
         let instance = host.engine.instance(spec).await?;
         let (execs, id) = (Arc::downgrade(&self.execs), request.id);
@@ -420,6 +423,7 @@ fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files
 struct Of<'a> {
     annotations: &'a Arc<HashMap<String, String>>,
     memory: &'a Arc<Memory>,
+    kept: &'a Arc<Kept>,
     network: &'a Network,
 }
 
@@ -437,6 +441,7 @@ impl Of<'_> {
             program: files.program,
             stdio: stdio.clone(),
             memory: self.memory.clone(),
+            kept: self.kept.clone(),
             network: self.network.clone(),
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     id::Id,
     identity::Identity,
     image::{self, Artifact, ArtifactError, Program},
+    kept::Kept,
     network::Network,
     process::{exit::ExitStatus, signal::Signal},
     resources::memory::Memory,
@@ -81,6 +82,8 @@ pub struct InstanceSpec {
     pub stdio: Stdio,
     /// The container's memory: what a guest can grow is to be charged to it, and what it refuses is not to be given.
     pub memory: Arc<Memory>,
+    /// What the engine keeps for the container; the same for all its processes.
+    pub kept: Arc<Kept>,
     /// The sandbox's network: a guest's sockets are to be made inside it, see [`Network::run`].
     pub network: Network,
 }

@@ -19,6 +19,7 @@
 //! | [`events`] | the ordered queue to containerd |
 //! | [`engine`], [`instance`] | what an integrator implements |
 //! | [`options`], [`settings`] | containerd's runtime options; an engine's settings as they were written |
+//! | [`kept`] | what an engine keeps for a container |
 //! | [`bundle`] | `config.json`, rootfs and stdio of a container |
 //! | [`image`] | which artifact runs, and the compiled-code cache |
 //! | [`resources`] | the metrics messages |
@@ -35,6 +36,7 @@ pub mod id;
 pub mod identity;
 pub mod image;
 pub mod instance;
+pub mod kept;
 pub mod logging;
 pub mod network;
 pub mod options;

@@ -8,13 +8,13 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, component::InstancePre};
 
 use crate::{
     artifact::Ready,
-    component::{Component, command},
+    component::{Component, Imports, command},
     engine::Pool,
     exit,
     http::Server,
     limits::{self, OutOfMemory},
     module,
-    outbound::Outbound,
+    outbound::Way,
     world::{self, Command, ModuleEntry, Wasi, World},
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct WasmtimeInstance {
 /// What is run of it.
 enum Entry {
     Module(ModuleEntry),
-    Component(Command, Outbound),
+    Component(Command, Arc<Way>),
     Server(Server),
 }
 
@@ -44,16 +44,14 @@ impl WasmtimeInstance {
     ) -> Result<Self, EngineError> {
         let path = || spec.program.as_ref().map(|program| program.path.clone()).unwrap_or_default();
         let invalid = |reason: String| EngineError::Invalid { path: path(), reason };
+        let way = Way::of(&spec)?;
         let entry = match ready.as_ref() {
             Ready::Module(pre) => Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?),
-            Ready::Component(pre) => {
-                let outbound = Outbound::new(&spec)?;
-                match world::component_world(pre.component(), function).map_err(invalid)? {
-                    World::Command(command) => Entry::Component(command, outbound),
-                    World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), &spec, outbound)?),
-                    World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), &spec, outbound)?),
-                }
-            }
+            Ready::Component(pre) => match world::component_world(pre.component(), function).map_err(invalid)? {
+                World::Command(command) => Entry::Component(command, way),
+                World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), &spec, way)?),
+                World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), &spec, way)?),
+            },
         };
         Ok(Self { ready, entry, spec, pool })
     }
@@ -61,8 +59,9 @@ impl WasmtimeInstance {
     async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
         match (self.ready.as_ref(), &self.entry) {
             (Ready::Module(pre), Entry::Module(entry)) => module::run(pre, entry, &self.spec, &context).await,
-            (Ready::Component(pre), Entry::Component(command, outbound)) => {
-                self.run_component(pre, command, outbound.clone(), &context).await
+            (Ready::Component(pre), Entry::Component(command, way)) => {
+                let imports = Imports::begin(&self.spec, way, &context).await?;
+                self.run_component(pre, command, imports, &context).await
             }
             (_, Entry::Server(server)) => server.run(&self.spec, self.pool.ticker.clone(), &context).await,
             _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),
@@ -73,10 +72,10 @@ impl WasmtimeInstance {
         &self,
         pre: &InstancePre<Component>,
         command: &Command,
-        outbound: Outbound,
+        imports: Imports,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
-        let mut store = Component::store(pre.engine(), &self.spec, outbound)?;
+        let mut store = Component::store(pre.engine(), &self.spec, imports)?;
         let instance = match module::ready_if_long(context, pre.instantiate_async(&mut store)).await {
             Ok(instance) => instance,
             Err(error) => return failed_start(error, &self.spec).await,

@@ -13,6 +13,8 @@
 //! | `component` | a component: its store, what it may import, commands and named functions |
 //! | `http` | a component that answers HTTP |
 //! | `outbound` | a component's way to the network |
+//! | `config`, `keyvalue` | what a component finds and keeps there |
+//! | `nn` (feature `wasi-nn`) | models that a component runs |
 //! | `wasi` | the process → a WASI context |
 //! | `preview1` | the calls of modules that stand in front of the library's own |
 //! | `limits` | what guests grow, charged to their container |
@@ -23,14 +25,18 @@
 
 mod artifact;
 mod component;
+mod config;
 pub mod engine;
 pub mod epoch;
 mod exit;
 mod http;
 mod instance;
+mod keyvalue;
 mod limits;
 mod loaded;
 mod module;
+#[cfg(feature = "wasi-nn")]
+mod nn;
 mod outbound;
 mod preview1;
 pub mod settings;

@@ -38,7 +38,7 @@ pub(crate) fn module_context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineErr
     Ok(wasi)
 }
 
-/// The context of one instance of a component; its preopens are yet to be shared. What it may reach is for its sockets to check.
+/// The context of one instance of a component; its preopens are yet to be shared. It allows no sockets: see `outbound`.
 pub(crate) fn component_context(spec: &InstanceSpec) -> Result<WasiCtx, EngineError> {
     let mut builder = builder(spec)?;
     builder.initial_cwd(spec.cwd.to_string_lossy());

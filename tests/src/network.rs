@@ -76,7 +76,7 @@ impl Namespace {
         Ok(out.lines().map(|line| line.trim().to_owned()).collect())
     }
 
-    /// Calls `work` on a thread that is inside, and so are the OS processes it starts.
+    /// Calls `work` on a thread that is inside, and so are the OS processes it starts. Sockets that it makes stay inside.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let enter = || {
             move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))

@@ -58,7 +58,7 @@ pub struct BeyondLimit {
 
 impl Memory {
     /// A container's memory; `None` is no limit.
-    pub(crate) fn new(limit: Option<u64>, refuse: bool) -> Self {
+    pub fn new(limit: Option<u64>, refuse: bool) -> Self {
         Self {
             refuse,
             limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),

@@ -1,4 +1,4 @@
-//! What components may import: WASI p2 and p3 and `wasi:http`, with our own calls in front of some of theirs. Used by `artifact`,
+//! What components may import: WASI p2 and p3, `wasi:http`, `wasi:config` and `wasi:keyvalue`, with our own calls in front of some of theirs. Used by `artifact`,
 //! once for each engine, when the first component is loaded: it takes longer than the start of a core module.
 
 use wasmtime::{Engine, component::Linker};
@@ -6,7 +6,7 @@ use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use super::{Component, files};
-use crate::outbound;
+use crate::{config, keyvalue, outbound};
 
 /// A linker with all of it.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
@@ -19,5 +19,9 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     files::link(&mut linker)?;
     outbound::link(&mut linker)?;
     linker.allow_shadowing(false);
+    config::link(&mut linker)?;
+    keyvalue::link(&mut linker)?;
+    #[cfg(feature = "wasi-nn")]
+    crate::nn::link(&mut linker)?;
     Ok(linker)
 }

@@ -4,25 +4,53 @@
 //! |---|---|
 //! | [`link`] | what components may import |
 //! | [`files`] | the file calls that stand in front of the library's own |
+//! | [`descriptors`] | how many files and sockets a guest may have |
 //! | [`command`] | a component that is run once: p2 or p3 command, or a named function |
 
 pub(crate) mod command;
+mod descriptors;
 mod files;
 pub(crate) mod link;
 
 use std::sync::Arc;
 
-use runwasi_core::{EngineError, InstanceSpec, resources::memory::BeyondLimit};
+use runwasi_core::{EngineError, GuestContext, InstanceSpec, resources::memory::BeyondLimit};
 use tokio::sync::RwLock;
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use self::descriptors::Descriptors;
 use crate::{
+    config::Values,
+    keyvalue,
     limits::{self, Limits},
-    outbound::Outbound,
+    outbound::{Outbound, Way},
     wasi,
 };
+
+/// What all stores of a process have in common, in the places of what its guest imports. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Imports {
+    outbound: Outbound,
+    config: Arc<Values>,
+    keyvalue: Arc<keyvalue::Store>,
+}
+
+impl Imports {
+    /// For one process, before its code runs.
+    pub(crate) async fn begin(
+        spec: &InstanceSpec,
+        way: &Arc<Way>,
+        context: &GuestContext,
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
+            outbound: Outbound::begin(way, context).await?,
+            config: Arc::new(Values::of(spec)),
+            keyvalue: keyvalue::Store::of(spec),
+        })
+    }
+}
 
 /// What a component's store holds.
 pub(crate) struct Component {
@@ -31,6 +59,13 @@ pub(crate) struct Component {
     http: WasiHttpCtx,
     /// The guest's way to the network.
     pub(crate) outbound: Outbound,
+    /// What it finds in `wasi:config`.
+    pub(crate) config: Arc<Values>,
+    /// What it and its container's others keep in `wasi:keyvalue`.
+    pub(crate) keyvalue: Arc<keyvalue::Store>,
+    #[cfg(feature = "wasi-nn")]
+    nn: wasmtime_wasi_nn::wit::WasiNnCtx,
+    descriptors: Descriptors,
     limits: Limits,
     /// Its container's: see [`Rootfs::names`](runwasi_core::bundle::rootfs::Rootfs::names).
     names: Arc<RwLock<()>>,
@@ -38,9 +73,9 @@ pub(crate) struct Component {
 
 impl Component {
     /// A store for one instance of a component. What it has taken goes with it.
-    pub(crate) fn store(engine: &Engine, spec: &InstanceSpec, outbound: Outbound) -> Result<Store<Self>, EngineError> {
+    pub(crate) fn store(engine: &Engine, spec: &InstanceSpec, imports: Imports) -> Result<Store<Self>, EngineError> {
         let context = wasi::component_context(spec)?;
-        let mut store = Self::with_context(engine, spec, context, outbound).map_err(limits::beyond)?;
+        let mut store = Self::with_context(engine, spec, context, imports).map_err(limits::beyond)?;
         wasi::share_preopens(store.data_mut(), spec)?;
         Ok(store)
     }
@@ -50,11 +85,30 @@ impl Component {
         engine: &Engine,
         spec: &InstanceSpec,
         wasi: WasiCtx,
-        outbound: Outbound,
+        imports: Imports,
     ) -> Result<Store<Self>, BeyondLimit> {
         let limits = Limits::new(spec.memory.charge())?;
-        let (table, http, names) = (ResourceTable::new(), WasiHttpCtx::new(), spec.rootfs.names());
-        let mut store = Store::new(engine, Self { wasi, table, http, outbound, limits, names });
+        let descriptors = Descriptors::new(spec);
+        let mut table = ResourceTable::new();
+        let capacity = descriptors.table_capacity();
+        table.set_max_capacity(capacity);
+        let component = Self {
+            wasi,
+            table,
+            http: WasiHttpCtx::new(),
+            outbound: imports.outbound,
+            config: imports.config,
+            keyvalue: imports.keyvalue,
+            #[cfg(feature = "wasi-nn")]
+            nn: crate::nn::context(),
+            descriptors,
+            limits,
+            names: spec.rootfs.names(),
+        };
+        let mut store = Store::new(engine, component);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(capacity);
+        }
         store.limiter(|component| &mut component.limits);
         // Yield at the first tick of every poll: nobody computes longer than one quantum.
         store.set_epoch_deadline(1);
@@ -70,6 +124,12 @@ impl Component {
     /// The guest has all it begins with: from now on it can be refused more.
     pub(crate) fn started(&mut self) {
         self.limits.started();
+    }
+
+    /// What `wasi:nn` works on.
+    #[cfg(feature = "wasi-nn")]
+    pub(crate) fn nn(&mut self) -> (&mut ResourceTable, &mut wasmtime_wasi_nn::wit::WasiNnCtx) {
+        (&mut self.table, &mut self.nn)
     }
 }
 

@@ -55,7 +55,13 @@ use self::{
     serving::{Serving, Spawner},
     settings::Settings,
 };
-use crate::{component::Component, epoch::Ticker, instance::failed_start, module::ready_if_long, outbound::Outbound};
+use crate::{
+    component::{Component, Imports},
+    epoch::Ticker,
+    instance::failed_start,
+    module::ready_if_long,
+    outbound::Way,
+};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -66,34 +72,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     guest: Arc<Guest>,
     settings: Settings,
-    outbound: Outbound,
+    way: Arc<Way>,
     drain: Arc<Drain>,
 }
 
 impl Server {
     /// Of a component that exports `wasi:http/incoming-handler`.
-    pub(crate) fn p2(
-        pre: InstancePre<Component>,
-        spec: &InstanceSpec,
-        outbound: Outbound,
-    ) -> Result<Self, EngineError> {
-        Self::new(Guest::p2(pre), spec, outbound)
+    pub(crate) fn p2(pre: InstancePre<Component>, spec: &InstanceSpec, way: Arc<Way>) -> Result<Self, EngineError> {
+        Self::new(Guest::p2(pre), spec, way)
     }
 
     /// Of one that exports `wasi:http/handler`.
-    pub(crate) fn p3(
-        pre: InstancePre<Component>,
-        spec: &InstanceSpec,
-        outbound: Outbound,
-    ) -> Result<Self, EngineError> {
-        Self::new(Guest::p3(pre), spec, outbound)
+    pub(crate) fn p3(pre: InstancePre<Component>, spec: &InstanceSpec, way: Arc<Way>) -> Result<Self, EngineError> {
+        Self::new(Guest::p3(pre), spec, way)
     }
 
-    fn new(guest: wasmtime::Result<Guest>, spec: &InstanceSpec, outbound: Outbound) -> Result<Self, EngineError> {
+    fn new(guest: wasmtime::Result<Guest>, spec: &InstanceSpec, way: Arc<Way>) -> Result<Self, EngineError> {
         let path = || spec.program.as_ref().map(|program| program.path.clone()).unwrap_or_default();
         let invalid = |error| EngineError::Invalid { path: path(), reason: format!("{error:#}") };
         let guest = Arc::new(guest.map_err(invalid)?);
-        Ok(Self { guest, settings: Settings::new(spec)?, outbound, drain: Arc::default() })
+        Ok(Self { guest, settings: Settings::new(spec)?, way, drain: Arc::default() })
     }
 
     /// Begins the polite end: [`Server::run`] returns when the requests under way are done.
@@ -110,7 +108,8 @@ impl Server {
     ) -> Result<ExitStatus, EngineError> {
         let settings = &self.settings;
         let listener = listen(&spec.network, settings.address)?;
-        let mut store = Component::store(self.guest.engine(), spec, self.outbound.clone())?;
+        let imports = Imports::begin(spec, &self.way, context).await?;
+        let mut store = Component::store(self.guest.engine(), spec, imports.clone())?;
         let begun = timeout(settings.request_timeout, ready_if_long(context, self.guest.instantiate(&mut store))).await;
         match begun {
             Ok(Ok(_)) => {}
@@ -121,14 +120,7 @@ impl Server {
         }
         context.ready();
         let spawner = Spawner::new(context.clone(), ticker);
-        let serving = Serving::new(
-            spec.clone(),
-            settings.clone(),
-            spawner.clone(),
-            self.guest.clone(),
-            store,
-            self.outbound.clone(),
-        );
+        let serving = Serving::new(spec.clone(), settings.clone(), spawner.clone(), self.guest.clone(), store, imports);
         tracing::info!(container = %spec.container, address = %settings.address, "serves HTTP");
         self.accept(listener, Arc::new(serving), spawner).await;
         tracing::info!(container = %spec.container, "has served its last request");

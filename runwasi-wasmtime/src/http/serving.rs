@@ -20,7 +20,12 @@ use super::{
     handler::Head,
     settings::Settings,
 };
-use crate::{component::Component, epoch::Ticker, exit, limits::OutOfMemory, outbound::Outbound};
+use crate::{
+    component::{Component, Imports},
+    epoch::Ticker,
+    exit,
+    limits::OutOfMemory,
+};
 
 /// When the pool that all containers share is looked at again.
 const POOL_LOOK: Duration = Duration::from_millis(5);
@@ -33,7 +38,7 @@ pub(super) struct Serving {
     pub(super) authority: Authority,
     guest: Arc<Guest>,
     engine: Engine,
-    outbound: Outbound,
+    imports: Imports,
     contexts: Contexts,
     requests: Arc<Semaphore>,
 }
@@ -70,7 +75,7 @@ impl Serving {
         spawner: Spawner,
         guest: Arc<Guest>,
         mut first: Store<Component>,
-        outbound: Outbound,
+        imports: Imports,
     ) -> Self {
         let engine = first.engine().clone();
         let contexts = Contexts::new(first.data_mut().ctx().ctx.filesystem().clone());
@@ -78,7 +83,7 @@ impl Serving {
         let authority = settings.address.to_string();
         let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
         let requests = Arc::new(Semaphore::new(settings.max_requests as usize));
-        Self { spec, settings, spawner, authority, guest, engine, outbound, contexts, requests }
+        Self { spec, settings, spawner, authority, guest, engine, imports, contexts, requests }
     }
 
     /// One of the requests that may be worked on at once, when it is free.
@@ -152,7 +157,7 @@ impl Serving {
 
     async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
         let context = self.contexts.take(&self.spec);
-        let store = Component::with_context(&self.engine, &self.spec, context, self.outbound.clone());
+        let store = Component::with_context(&self.engine, &self.spec, context, self.imports.clone());
         let mut store = store.map_err(OutOfMemory)?;
         let instance = self.guest.instantiate(&mut store).await?;
         store.data_mut().started();

@@ -1,42 +1,137 @@
 //! A component's way to the network: sockets, name lookup and outgoing HTTP, all in its sandbox's network namespace and as its
 //! container's policy allows. Held by every store of a component, linked by `component::link`.
+//!
+//! | module | one thing |
+//! |---|---|
+//! | `policy` | whom guests may call |
+//! | `sockets` | sockets in the sandbox's network, the host's and the guests' |
+//! | `names` | from a name to addresses, by the container's own files |
+//! | `http` | outgoing requests |
+//! | `tls` | whom HTTPS trusts |
 
-use std::future::Future;
+mod http;
+mod names;
+mod policy;
+mod sockets;
+mod tls;
 
-use runwasi_core::{EngineError, InstanceSpec, network::Network};
-use wasmtime::component::Linker;
+use std::{future::ready, sync::Arc};
+
+use runwasi_core::{EngineError, GuestContext, InstanceSpec, network::Network};
+use tokio::sync::Semaphore;
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime_wasi::{
+    WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
+    sockets::{SocketAddrUse, WasiSocketsCtx, WasiSocketsView},
+};
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpHooks};
 
+use self::{
+    names::{LookupError, Names},
+    policy::{Policy, Reach},
+};
 use crate::component::Component;
 
-/// What a container's guests may reach, and how. Cheap to clone.
+/// The version of WASI p2 under which the library links its functions: ours must stand in front of these. Should they ever part,
+/// guests get no sockets: the library's own functions are allowed nothing.
+const P2_VERSION: &str = "0.2.12";
+
+/// What a container's guests may reach, and how. One for all its processes.
+pub(crate) struct Way {
+    network: Network,
+    reach: Arc<Reach>,
+    names: Arc<Names>,
+    /// With it, and with nothing else, the library makes sockets.
+    sockets: WasiSocketsCtx,
+    /// How many requests may have a connection at once.
+    connections: Arc<Semaphore>,
+}
+
+impl Way {
+    /// As the container says. An annotation that means nothing is an error, whatever the guest is.
+    pub(crate) fn of(spec: &InstanceSpec) -> Result<Arc<Self>, EngineError> {
+        let policy = Policy::parse(spec.annotations.get(policy::ANNOTATION).map(String::as_str));
+        let path = || spec.program.as_ref().map(|program| program.path.clone()).unwrap_or_default();
+        let policy = policy.map_err(|error| EngineError::Invalid { path: path(), reason: error.to_string() })?;
+        Ok(spec.kept.get_or_make(|| Self::new(spec, policy)))
+    }
+
+    fn new(spec: &InstanceSpec, policy: Policy) -> Self {
+        let reach = Arc::new(Reach::new(policy));
+        let names = Arc::new(Names::new(spec.network.clone(), reach.clone(), &spec.rootfs));
+        let connections = Arc::new(Semaphore::new(spec.open_files as usize));
+        Self { network: spec.network.clone(), sockets: sockets_for(reach.clone()), reach, names, connections }
+    }
+}
+
+/// The library's context for sockets that reach what the policy allows. It can be built as a part of a whole only.
+fn sockets_for(reach: Arc<Reach>) -> WasiSocketsCtx {
+    let mut builder = WasiCtxBuilder::new();
+    builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, purpose| {
+        let allowed = match purpose {
+            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => reach.allows(address),
+            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => true,
+            SocketAddrUse::UdpBind | SocketAddrUse::UdpReceive => true,
+        };
+        Box::pin(ready(allowed))
+    });
+    let mut whole = Whole { ctx: builder.build(), table: ResourceTable::new() };
+    whole.sockets().ctx.clone()
+}
+
+struct Whole {
+    ctx: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for Whole {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+    }
+}
+
+/// A process's way out. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Outbound {
-    network: Network,
+    way: Arc<Way>,
+    /// Requests are work of the process: members of its group of futures.
+    context: GuestContext,
 }
 
 impl Outbound {
-    /// As the container says. Called once for each process.
-    pub(crate) fn new(spec: &InstanceSpec) -> Result<Self, EngineError> {
-        Ok(Self { network: spec.network.clone() })
+    /// For one process, before its code runs.
+    pub(crate) async fn begin(way: &Arc<Way>, context: &GuestContext) -> Result<Self, EngineError> {
+        let failed = |error: LookupError| EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"));
+        way.names.begin().await.map_err(failed)?;
+        Ok(Self { way: way.clone(), context: context.clone() })
+    }
+
+    fn network(&self) -> &Network {
+        &self.way.network
+    }
+
+    fn names(&self) -> &Arc<Names> {
+        &self.way.names
     }
 }
 
 /// Replaces what the library has linked.
-pub(crate) fn link(_linker: &mut Linker<Component>) -> wasmtime::Result<()> {
-    Ok(())
+pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+    sockets::link(linker)?;
+    names::link(linker)
 }
 
-type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>);
+type HttpResult<T> = Result<T, wasmtime_wasi_http::Error>;
+type Done = Box<dyn Future<Output = HttpResult<()>> + Send>;
+type Sent = (::http::Response<WasiBody>, Done);
 
 impl WasiHttpHooks for Outbound {
     fn send_request(
         &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _done: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
-    ) -> Box<dyn Future<Output = wasmtime_wasi_http::Result<Sent>> + Send> {
-        let _ = &self.network;
-        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+        request: ::http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _done: Done,
+    ) -> Box<dyn Future<Output = HttpResult<Sent>> + Send> {
+        Box::new(http::send(self.clone(), request, options.unwrap_or_default()))
     }
 }

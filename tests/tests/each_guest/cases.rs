@@ -92,6 +92,11 @@ pub(crate) fn p3_http(c: &mut Containers) -> Result<()> {
     serves(c, "/p3_http.wasm", "/hello", "Hello from p3!\n")
 }
 
+/// An address is its own answer.
+pub(crate) fn p3_net(c: &mut Containers) -> Result<()> {
+    run(c, &["/p3_net.wasm", "resolve", "127.0.0.1"], 0, "127.0.0.1\n")
+}
+
 /// Renders a picture of ours, which is a PNG of the right size then.
 pub(crate) fn resvg(c: &mut Containers) -> Result<()> {
     c.bed.load(Image::Resvg)?;

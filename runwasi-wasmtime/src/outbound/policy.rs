@@ -1,0 +1,354 @@
+//! Whom a container's guests may call: the annotation [`ANNOTATION`]. Parsed when a process is made, asked by `sockets`, `names` and
+//! `http` before a connection, a datagram or a lookup leaves.
+//!
+//! It is about what guests begin: listening, accepting and receiving are not asked, nor is an answer on an accepted connection.
+//! A datagram that answers one is a datagram sent.
+//!
+//! | item | what may be reached |
+//! |---|---|
+//! | `10.0.0.0/8`, `192.0.2.1`, `[2001:db8::/32]` | these addresses |
+//! | `example.com` | the addresses that a lookup of this name has given |
+//! | `*.example.com` | the same of every name below it |
+//!
+//! each with `:PORT` for this port only. An address is checked when it is used, whatever name led to it: so a name that
+//! suddenly means another address (DNS rebinding) opens nothing that the list does not name.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, PoisonError},
+};
+
+use ipnet::IpNet;
+
+/// The annotation: `all` (the default, as for any container), `none`, or a list of items with commas in between.
+pub(crate) const ANNOTATION: &str = "io.runwasi.network.outbound";
+
+/// Items of a list. More is no list that anybody has written.
+const MAX_ITEMS: usize = 1024;
+/// Addresses that are remembered of lookups; the oldest is forgotten first.
+const MAX_LEARNED: usize = 4096;
+/// What DNS allows of a name and of a label.
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+/// Why the annotation means nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PolicyError {
+    /// An item is neither a name nor an address.
+    #[error("annotations[{ANNOTATION:?}]: item {item:?} {reason}")]
+    Item { item: String, reason: &'static str },
+    /// There are too many.
+    #[error("annotations[{ANNOTATION:?}]: has more than {MAX_ITEMS} items")]
+    TooMany,
+}
+
+/// Whom guests may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    All,
+    None,
+    List(Vec<Item>),
+}
+
+/// One item of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    target: Target,
+    /// `None`: every port.
+    port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    Network(IpNet),
+    Name(String),
+    /// Every name that ends in a dot and this.
+    Below(String),
+}
+
+impl Policy {
+    /// Of the annotation's value; without one, all.
+    pub(crate) fn parse(value: Option<&str>) -> Result<Self, PolicyError> {
+        match value.map(str::trim) {
+            None | Some("all") => Ok(Self::All),
+            Some("none") => Ok(Self::None),
+            Some(list) => {
+                let items = list.split(',').map(str::trim);
+                if items.clone().count() > MAX_ITEMS {
+                    return Err(PolicyError::TooMany);
+                }
+                let parsed = items.map(|item| {
+                    let shown = || item.chars().take(2 * MAX_NAME).collect();
+                    Item::parse(item).map_err(|reason| PolicyError::Item { item: shown(), reason })
+                });
+                parsed.collect::<Result<_, _>>().map(Self::List)
+            }
+        }
+    }
+
+    fn items(&self) -> &[Item] {
+        match self {
+            Self::List(items) => items,
+            Self::All | Self::None => &[],
+        }
+    }
+}
+
+impl Item {
+    fn parse(item: &str) -> Result<Self, &'static str> {
+        if ["all", "none"].contains(&item) {
+            return Err("stands alone or not at all");
+        }
+        let (target, port) = match item.strip_prefix('[') {
+            Some(rest) => {
+                let (inside, port) = rest.split_once(']').ok_or("has no closing bracket")?;
+                let network = network(inside)?.ok_or("has no address in its brackets")?;
+                let port = if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or("is no address")?) };
+                (Target::Network(network), port)
+            }
+            // More than one colon: an address of IPv6.
+            None => match item.split_once(':') {
+                Some((host, port)) if !port.contains(':') => (target(host)?, Some(port)),
+                _ => (target(item)?, None),
+            },
+        };
+        Ok(Self { target, port: port.map(self::port).transpose()? })
+    }
+
+    fn names(&self, name: &str) -> bool {
+        match &self.target {
+            Target::Network(_) => false,
+            Target::Name(named) => named == name,
+            Target::Below(suffix) => {
+                name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+        }
+    }
+
+    fn holds(&self, to: SocketAddr) -> bool {
+        matches!(&self.target, Target::Network(network) if network.contains(&to.ip())) && has(self.port, to.port())
+    }
+}
+
+fn has(allowed: Option<u16>, port: u16) -> bool {
+    allowed.is_none_or(|allowed| allowed == port)
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port != 0).ok_or("has no port from 1 to 65535 after its colon")
+}
+
+fn target(text: &str) -> Result<Target, &'static str> {
+    if let Some(network) = network(text)? {
+        return Ok(Target::Network(network));
+    }
+    match text.strip_prefix("*.") {
+        Some(suffix) => name(suffix).map(Target::Below),
+        None => name(text).map(Target::Name),
+    }
+}
+
+/// An address or a network; `None` if it looks like neither.
+fn network(text: &str) -> Result<Option<IpNet>, &'static str> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Some(IpNet::from(address)));
+    }
+    let Ok(network) = text.parse::<IpNet>() else {
+        return if text.contains('/') { Err("is no network: ADDRESS/BITS") } else { Ok(None) };
+    };
+    // Somebody has meant the one or the other.
+    if network.addr() == network.network() {
+        Ok(Some(network))
+    } else {
+        Err("has bits of its address beyond its prefix")
+    }
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let fits = |label: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && label.len() <= MAX_LABEL && label.bytes().all(known)
+    };
+    if text.len() > MAX_NAME || !text.split('.').all(fits) {
+        return Err("is neither a name, nor an address, nor a network");
+    }
+    if text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err("is a bad address");
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// What a container's policy says now: it knows what lookups have given.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    policy: Policy,
+    /// Addresses of listed names, and for which port each. Locked for one look or change.
+    learned: Mutex<VecDeque<(IpAddr, Option<u16>)>>,
+}
+
+impl Reach {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { policy, learned: Mutex::default() }
+    }
+
+    /// Whether names decide what may be reached.
+    pub(crate) fn goes_by_names(&self) -> bool {
+        self.policy.items().iter().any(|item| !matches!(item.target, Target::Network(_)))
+    }
+
+    /// Whether something may be sent there.
+    pub(crate) fn allows(&self, to: SocketAddr) -> bool {
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        match &self.policy {
+            Policy::All => true,
+            Policy::None => false,
+            Policy::List(items) => {
+                items.iter().any(|item| item.holds(to))
+                    || self.learned().iter().any(|(address, port)| *address == to.ip() && has(*port, to.port()))
+            }
+        }
+    }
+
+    /// Whether a name may be looked up: `name` as the guest has it or with a search domain behind it; lower case, no dot at its end.
+    pub(crate) fn allows_lookup(&self, name: &str) -> bool {
+        match &self.policy {
+            Policy::All => true,
+            Policy::None => false,
+            Policy::List(items) => items.iter().any(|item| item.names(name)),
+        }
+    }
+
+    /// Takes note of what the lookup of an allowed name has given.
+    pub(crate) fn learn(&self, name: &str, addresses: &[IpAddr]) {
+        for item in self.policy.items().iter().filter(|item| item.names(name)) {
+            for address in addresses.iter().map(IpAddr::to_canonical) {
+                let mut learned = self.learned();
+                // What is used is not forgotten: it becomes the newest.
+                learned.retain(|known| *known != (address, item.port));
+                if learned.len() >= MAX_LEARNED {
+                    learned.pop_front();
+                }
+                learned.push_back((address, item.port));
+            }
+        }
+    }
+
+    fn learned(&self) -> std::sync::MutexGuard<'_, VecDeque<(IpAddr, Option<u16>)>> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(list: &str) -> Reach {
+        Reach::new(Policy::parse(Some(list)).unwrap())
+    }
+
+    fn to(address: &str) -> SocketAddr {
+        address.parse().unwrap()
+    }
+
+    #[test]
+    fn nothing_said_and_all_allow_everything_and_none_nothing() {
+        for value in [None, Some("all"), Some(" all ")] {
+            let reach = Reach::new(Policy::parse(value).unwrap());
+            assert!(reach.allows(to("192.0.2.1:1")) && reach.allows_lookup("example.com"));
+        }
+        let none = reach("none");
+        assert!(!none.allows(to("127.0.0.1:80")) && !none.allows_lookup("localhost"));
+        none.learn("localhost", &[to("127.0.0.1:0").ip()]);
+        assert!(!none.allows(to("127.0.0.1:80")));
+    }
+
+    #[test]
+    fn networks_and_ports_of_a_list_are_held_to() {
+        let reach = reach("10.0.0.0/8, 192.0.2.1:443,172.16.0.0/12:80,[2001:db8::/32]:53,::1,fd00::/8");
+        for (address, allowed) in [
+            ("172.16.5.5:80", true),
+            ("172.16.5.5:81", false),
+            ("[fd00::1]:7", true),
+            ("10.255.0.1:1", true),
+            ("11.0.0.1:1", false),
+            ("192.0.2.1:443", true),
+            ("192.0.2.1:80", false),
+            ("[2001:db8::5]:53", true),
+            ("[2001:db8::5]:54", false),
+            ("[::1]:9", true),
+            ("[::ffff:10.1.1.1]:9", true),
+            ("[::ffff:11.1.1.1]:9", false),
+        ] {
+            assert_eq!(reach.allows(to(address)), allowed, "{address}");
+        }
+        assert!(!reach.allows_lookup("example.com") && !reach.goes_by_names());
+    }
+
+    #[test]
+    fn a_name_opens_what_its_lookup_has_given_and_only_for_its_port() {
+        let reach = reach("Example.COM:443,*.cluster.local");
+        assert!(reach.goes_by_names());
+        for (name, allowed) in [
+            ("example.com", true),
+            ("www.example.com", false),
+            ("db.cluster.local", true),
+            ("a.b.cluster.local", true),
+            ("cluster.local", false),
+            ("evilcluster.local", false),
+            (".cluster.local", false),
+        ] {
+            assert_eq!(reach.allows_lookup(name), allowed, "{name}");
+        }
+        assert!(!reach.allows(to("192.0.2.7:443")), "not looked up yet");
+        reach.learn("example.com", &[to("192.0.2.7:0").ip()]);
+        reach.learn("other.com", &[to("192.0.2.8:0").ip()]);
+        reach.learn("db.cluster.local", &[to("[::ffff:192.0.2.9]:0").ip()]);
+        assert!(reach.allows(to("192.0.2.7:443")) && !reach.allows(to("192.0.2.7:80")));
+        assert!(!reach.allows(to("192.0.2.8:443")));
+        assert!(reach.allows(to("192.0.2.9:1")));
+    }
+
+    #[test]
+    fn what_lookups_give_is_remembered_up_to_a_bound() {
+        let reach = reach("a.test");
+        for n in 0..=u32::try_from(MAX_LEARNED).unwrap() {
+            reach.learn("a.test", &[IpAddr::from(n.to_be_bytes())]);
+        }
+        assert_eq!(reach.learned().len(), MAX_LEARNED);
+        assert!(!reach.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 1)), "the oldest is forgotten");
+        assert!(reach.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 1]), 1)));
+    }
+
+    #[test]
+    fn an_item_that_means_nothing_is_refused_with_its_name() {
+        for (list, wrong) in [
+            ("", ""),
+            ("a.test,,b.test", ""),
+            ("a.test, all", "all"),
+            ("10.0.0.1/8", "10.0.0.1/8"),
+            ("10.0.0.0/33", "10.0.0.0/33"),
+            ("300.1.1.1", "300.1.1.1"),
+            ("a.test:0", "a.test:0"),
+            ("a.test:+1", "a.test:+1"),
+            ("a.test:65536", "a.test:65536"),
+            ("a.test:", "a.test:"),
+            ("*.", "*."),
+            ("*", "*"),
+            ("a.*.test", "a.*.test"),
+            ("http://a.test", "http://a.test"),
+            ("[::1", "[::1"),
+            ("[::1]80", "[::1]80"),
+            ("[a.test]:80", "[a.test]:80"),
+            ("::1:x", "::1:x"),
+            ("a b", "a b"),
+        ] {
+            let error = Policy::parse(Some(list)).unwrap_err();
+            assert!(matches!(&error, PolicyError::Item { item, .. } if item == wrong), "{list}: {error}");
+            assert!(error.to_string().contains(ANNOTATION));
+        }
+        assert_eq!(Policy::parse(Some(&"a,".repeat(MAX_ITEMS))), Err(PolicyError::TooMany));
+    }
+}

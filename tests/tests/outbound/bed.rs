@@ -1,0 +1,129 @@
+//! A network of a test's own, and containers in it that run the guests `net` and `p3_net`; made by the cases.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use runwasi_tests::bundle::Bundle;
+use runwasi_tests::network::Namespace;
+use runwasi_tests::runtime::target_dir;
+use runwasi_tests::{Command, Containers, Output};
+use rustix::mount::{UnmountFlags, unmount};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A network namespace with a path, whose loopback device is up.
+pub(crate) struct Network {
+    path: PathBuf,
+    pub(crate) namespace: Namespace,
+}
+
+impl Network {
+    pub(crate) fn new(c: &Containers, name: &str) -> Result<Self> {
+        let path = c.bed.dir().join(name);
+        fs::write(&path, "")?;
+        Command::new("unshare").args([&format!("--net={}", path.display()), "true"]).run()?.ok()?;
+        let network = Self { namespace: Namespace::at(&path)?, path };
+        network.namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(network)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // What stays mounted, the bed's check finds.
+        unmount(&self.path, UnmountFlags::DETACH).ok();
+    }
+}
+
+/// The guests of both previews, which share the commands that the cases play with both.
+pub(crate) const P2: &str = "/net.wasm";
+pub(crate) const P3: &str = "/p3_net.wasm";
+
+/// One container: its root file system has the guest, its config what a case says.
+pub(crate) struct Guest {
+    dir: TempDir,
+    bundle: Bundle,
+    runtime: &'static str,
+    program: &'static str,
+}
+
+impl Guest {
+    /// On the host's network, if it is in none of the test's own.
+    pub(crate) fn new(c: &Containers, network: Option<&Network>) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let mut bundle = Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.bed.namespace()))?;
+        for name in [P2, P3] {
+            let program = target_dir().join("guests").join(name.trim_start_matches('/'));
+            fs::copy(&program, bundle.path().join("rootfs").join(name.trim_start_matches('/')))
+                .with_context(|| format!("{}: `make images` makes it", program.display()))?;
+        }
+        fs::create_dir(bundle.path().join("rootfs/etc"))?;
+        bundle.config["root"]["path"] = json!(bundle.path().join("rootfs"));
+        bundle.config["annotations"] = json!({});
+        if let Some(network) = network {
+            push(&mut bundle.config["linux"]["namespaces"], json!({ "type": "network", "path": network.path }));
+        }
+        Ok(Self { dir, bundle, runtime: c.runtime.name(), program: P2 })
+    }
+
+    /// With another of the two programs.
+    pub(crate) fn of(mut self, program: &'static str) -> Self {
+        self.program = program;
+        self
+    }
+
+    pub(crate) fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.bundle.config["annotations"][key] = json!(value);
+        self
+    }
+
+    /// Mounts a file of the host, as whoever cares for a container's names does.
+    pub(crate) fn mounted(mut self, path: &str, text: &str) -> Result<Self> {
+        let source = self.dir.path().join(path.replace('/', "_"));
+        fs::write(&source, text)?;
+        let mount = json!({ "destination": path, "type": "bind", "source": source, "options": ["bind", "ro"] });
+        push(&mut self.bundle.config["mounts"], mount);
+        Ok(self)
+    }
+
+    /// A file of its image.
+    pub(crate) fn file(self, path: &str, text: &str) -> Result<Self> {
+        self.bundle.file(path, text)?;
+        Ok(self)
+    }
+
+    pub(crate) fn command(&mut self, c: &Containers, flags: &[&str], id: &str, args: &[&str]) -> Result<Command> {
+        self.bundle.config["process"]["args"] = json!([&[self.program], args].concat());
+        self.bundle.write()?;
+        let config = self.bundle.path().join("config.json").display().to_string();
+        let line = [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
+        Ok(c.bed.ctr_command(line))
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&mut self, c: &Containers, args: &[&str]) -> Result<Output> {
+        // An id of its own for every run of a case.
+        static RUNS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.command(c, &["--rm"], &c.id(&format!("r{n}")), args)?.run()
+    }
+
+    /// Runs it to a success; gives what it printed.
+    pub(crate) fn prints(&mut self, c: &Containers, args: &[&str]) -> Result<String> {
+        Ok(self.run(c, args)?.ok()?.out())
+    }
+
+    /// Demands that the guest is told this error.
+    pub(crate) fn fails_with(&mut self, c: &Containers, args: &[&str], what: &str) -> Result<()> {
+        let out = self.run(c, args)?.status_is(1)?;
+        anyhow::ensure!(out.err().contains(what), "no {what} in {out}");
+        Ok(())
+    }
+}
+
+fn push(array: &mut Value, value: Value) {
+    if let Some(array) = array.as_array_mut() {
+        array.push(value);
+    }
+}

@@ -1,0 +1,51 @@
+//! What components reach of the network: each sandbox its own servers, names by the container's own files, HTTPS by the system's
+//! roots, and all of it as the policy allows. Run by `make test`.
+//!
+//! The servers are this process's, in network namespaces that the containers are put into.
+
+mod authority;
+mod bed;
+mod ends;
+mod names;
+mod policy;
+mod reach;
+mod servers;
+mod tls;
+
+use anyhow::Result;
+use runwasi_tests::daemon::Settings;
+use runwasi_tests::{Containerd, Containers, Runtime, check_with};
+
+use authority::Authority;
+
+/// Runs a case on a bed whose shims and daemon are told that the tests' authority is the system's only one.
+#[track_caller]
+fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    let roots = match Authority::of_tests().and_then(Authority::file) {
+        Ok(roots) => roots,
+        Err(error) => panic!("no certificates: {error:?}"),
+    };
+    let bed = Containerd::builder().env("SSL_CERT_FILE", roots.path());
+    let daemon = Settings::default().env("SSL_CERT_FILE", roots.path());
+    let bed = if runtime.needs_daemon() { bed.daemon(daemon) } else { bed };
+    check_with(runtime, bed, case);
+}
+
+runwasi_tests::suite! { crate::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
+    reach:
+        sandboxes_reach_the_servers_of_their_own_network_only
+        containers_on_the_hosts_network_reach_the_host
+        guest_that_listens_is_reached_inside_its_network;
+    names:
+        name_servers_of_the_container_are_asked_in_its_network
+        hosts_of_the_container_win;
+    tls:
+        https_trusts_the_systems_roots_and_nobody_else;
+    policy:
+        none_lets_nothing_out
+        list_lets_out_what_it_names
+        wrong_item_fails_the_create_with_its_name;
+    ends:
+        kill_of_what_hangs_leaves_nothing_open
+        config_and_keyvalue_are_the_containers;
+}}

@@ -1,0 +1,48 @@
+//! Names by the container's own files; the cases are listed in `main.rs`.
+
+use anyhow::{Result, ensure};
+use runwasi_tests::Containers;
+
+use crate::bed::{Guest, Network, P2, P3};
+use crate::servers::{serve, serve_names};
+
+const RESOLV_CONF: &str = "search corp.test\nnameserver 127.0.0.1\noptions timeout:2\n";
+
+pub(crate) fn name_servers_of_the_container_are_asked_in_its_network(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    serve_names(&network.namespace, "web.corp.test")?;
+    let ports = serve(&network.namespace, "found")?;
+    let mut guest =
+        Guest::new(c, Some(&network))?.file("/etc/resolv.conf", "")?.mounted("/etc/resolv.conf", RESOLV_CONF)?;
+    for name in ["web", "web.corp.test", "WEB.corp.test."] {
+        let said = guest.prints(c, &["resolve", name])?;
+        ensure!(said == "127.0.0.1\n", "{name}: {said}");
+    }
+    let mut guest = guest.of(P3);
+    let said = guest.prints(c, &["resolve", "web"])?;
+    ensure!(said == "127.0.0.1\n", "{said}");
+    let mut guest = guest.of(P2);
+    guest.fails_with(c, &["resolve", "db.corp.test"], "name-unresolvable")?;
+    let said = guest.prints(c, &["http-get", &format!("http://web:{}/", ports.http)])?;
+    ensure!(said == "200\nfound", "{said}");
+    let said = guest.prints(c, &["tcp-connect", "web.corp.test", &ports.tcp, "hello "])?;
+    ensure!(said == "hello found\n", "{said}");
+    // The same files in a network where nobody answers.
+    let silent = Network::new(c, "silent")?;
+    let mut elsewhere = Guest::new(c, Some(&silent))?.file("/etc/resolv.conf", RESOLV_CONF)?;
+    elsewhere.fails_with(c, &["resolve", "web"], "temporary-resolver-failure")?;
+    drop((network, silent));
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn hosts_of_the_container_win(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    serve_names(&network.namespace, "web.test")?;
+    let guest = Guest::new(c, Some(&network))?.file("/etc/resolv.conf", RESOLV_CONF)?.file("/etc/hosts", "")?;
+    let mut guest = guest.mounted("/etc/hosts", "127.0.0.7 web.test other.test\n::1 other.test\n")?;
+    ensure!(guest.prints(c, &["resolve", "web.test"])? == "127.0.0.7\n");
+    let said = guest.prints(c, &["resolve", "other.test"])?;
+    ensure!(said == "::1\n127.0.0.7\n", "{said}");
+    drop(network);
+    c.bed.becomes_clean()
+}

@@ -1,0 +1,66 @@
+//! Who reaches whom; the cases are listed in `main.rs`.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use runwasi_tests::network::Namespace;
+use runwasi_tests::{Containers, poll_until};
+
+use crate::bed::{Guest, Network, P2, P3};
+use crate::servers::{listen, serve};
+
+pub(crate) fn sandboxes_reach_the_servers_of_their_own_network_only(c: &mut Containers) -> Result<()> {
+    let (one, two) = (Network::new(c, "one")?, Network::new(c, "two")?);
+    for (network, other, word, program) in
+        [(&one, &two, "one", P2), (&two, &one, "two", P2), (&one, &two, "three", P3), (&two, &one, "four", P3)]
+    {
+        let ports = serve(&network.namespace, word)?;
+        let mut guest = Guest::new(c, Some(network))?.of(program);
+        let said = guest.prints(c, &["tcp-connect", "127.0.0.1", &ports.tcp, "hello "])?;
+        ensure!(said == format!("hello {word}\n"), "{said}");
+        let said = guest.prints(c, &["udp-send", "127.0.0.1", &ports.udp, "hello "])?;
+        ensure!(said == format!("hello {word}\n"), "{said}");
+        let url = format!("http://127.0.0.1:{}/", ports.http);
+        let said = guest.prints(c, &["http-get", &url])?;
+        ensure!(said == format!("200\n{word}"), "{said}");
+        let mut stranger = Guest::new(c, Some(other))?.of(program);
+        let refused = if program == P2 { "connection-refused" } else { "ConnectionRefused" };
+        stranger.fails_with(c, &["tcp-connect", "127.0.0.1", &ports.tcp, "x"], refused)?;
+        stranger.fails_with(c, &["http-get", &url], "ConnectionRefused")?;
+    }
+    drop((one, two));
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn containers_on_the_hosts_network_reach_the_host(c: &mut Containers) -> Result<()> {
+    let ports = serve(&Namespace::own()?, "host")?;
+    let mut guest = Guest::new(c, None)?;
+    let said = guest.prints(c, &["tcp-connect", "127.0.0.1", &ports.tcp, "hello "])?;
+    ensure!(said == "hello host\n", "{said}");
+    let said = guest.prints(c, &["http-get", &format!("http://localhost:{}/", ports.http)])?;
+    ensure!(said == "200\nhost", "{said}");
+    c.bed.becomes_clean()
+}
+
+pub(crate) fn guest_that_listens_is_reached_inside_its_network(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    // Free a moment ago, and nobody else is in this network.
+    let port: u16 = listen(&network.namespace)?.1.parse()?;
+    let id = c.id("echo");
+    let mut guest = Guest::new(c, Some(&network))?;
+    let server = guest.command(c, &["--rm"], &id, &["tcp-echo", &port.to_string()])?.spawn()?;
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+    let connected = || network.namespace.inside(connect).ok()?.ok();
+    let mut stream = poll_until("the guest's listener", Duration::from_secs(15), connected)?;
+    ensure!(connect().is_err(), "the host reaches in");
+    stream.write_all(b"echo")?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    ensure!(said == "echo", "{said}");
+    server.wait()?.ok()?;
+    drop((stream, network));
+    c.bed.becomes_clean()
+}
