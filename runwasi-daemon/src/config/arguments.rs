@@ -70,7 +70,7 @@ pub(super) enum Asked {
     Version,
     Help,
     /// Something for which settings are needed.
-    Settings(Line),
+    Settings(Box<Line>),
 }
 
 /// The flags, checked one by one; the settings among them are one layer.
@@ -92,7 +92,7 @@ pub(super) struct Line {
 /// Reads the arguments, which come without the program's name.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Asked, ConfigError> {
     let mut parser = Parser::from_args(arguments);
-    let mut line = Line::default();
+    let mut line = Box::<Line>::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Short('v') | Arg::Long("version") => return Ok(Asked::Version),
@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    fn line(arguments: &[&str]) -> Result<Line, String> {
+    fn line(arguments: &[&str]) -> Result<Box<Line>, String> {
         match parse(arguments.iter().map(OsString::from).collect()) {
             Ok(Asked::Settings(line)) => Ok(line),
             Ok(_) => panic!("{arguments:?} asks for no settings"),

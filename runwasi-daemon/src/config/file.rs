@@ -320,10 +320,10 @@ mod tests {
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let (done, result) = mpsc::channel();
         // In a thread of its own: an open that waits must become a failure and no test that never ends.
-        let reader = thread::spawn(move || done.send(load_path(&fifo)));
+        let reader = thread::spawn(move || drop(done.send(load_path(&fifo))));
         let error = result.recv_timeout(Duration::from_secs(10)).expect("the open waits").unwrap_err();
         assert_eq!(error, "FILE: not a regular file (named by --config)");
-        reader.join().unwrap().unwrap();
+        reader.join().unwrap();
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn read_from(
     let line = match arguments::parse(arguments)? {
         Asked::Version => return Ok(Command::Version),
         Asked::Help => return Ok(Command::Help),
-        Asked::Settings(line) => line,
+        Asked::Settings(line) => *line,
     };
     // A file that somebody is just editing must not keep others from asking a daemon they can name.
     if let (true, Some(socket)) = (line.list, &line.layer.socket) {
