@@ -64,7 +64,7 @@ fn engine() -> Result<WasmtimeEngine> {
     // Compiled once for all tests: the guest is large.
     let cache = target().join("tmp/outbound-cache");
     fs::create_dir_all(cache.parent().ok_or("a target folder")?)?;
-    Ok(WasmtimeEngine::new(&Settings { slots: 20, cache: Some(cache), ..Settings::for_node(20, None) })?)
+    Ok(WasmtimeEngine::new(&Settings { slots: 20, cache: Some(cache), ..Settings::for_shim() })?)
 }
 
 fn target() -> PathBuf {
