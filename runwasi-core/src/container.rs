@@ -27,7 +27,7 @@ use crate::{
     events::{Event, Publisher},
     guest::Group,
     id::Id,
-    image::{self, ArtifactError, Program},
+    image::{self, ArtifactError, Program, oci::Images},
     instance::{GuestContext, Instance, InstanceSpec},
     kept::Kept,
     network::Network,
@@ -102,6 +102,8 @@ pub struct Host {
     pub bundle_roots: Arc<[PathBuf]>,
     /// The containerd namespace they are in.
     pub namespace: Id,
+    /// The images they are made from.
+    pub images: Arc<dyn Images>,
     /// The cgroups of the process, if it serves this sandbox alone.
     pub cgroups: Option<Arc<Cgroups>>,
     /// The sandbox's network; its pid is the one that containerd is told for every process.
@@ -224,7 +226,7 @@ impl Container {
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
             Some(files) => {
-                let of = Of { annotations: &annotations, memory: &memory, kept: &kept, network: &host.network };
+                let of = Of { annotations: &annotations, memory: &memory, kept: &kept, host };
                 let spec = of.spec(&info, config.process, files, &stdio);
                 host.engine.instance(spec).await?
             }
@@ -293,7 +295,7 @@ impl Container {
         let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
         let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
         let identity = config.identity.clone();
-        let of = Of { annotations: &self.annotations, memory: &self.memory, kept: &self.kept, network: &host.network };
+        let of = Of { annotations: &self.annotations, memory: &self.memory, kept: &self.kept, host };
         let spec = of.spec(&info, config, files, &stdio);
         let instance = host.engine.instance(spec).await?;
         let (execs, id) = (Arc::downgrade(&self.execs), request.id);
@@ -387,6 +389,7 @@ struct Prepared {
 
 struct Files {
     rootfs: Arc<Rootfs>,
+    /// The file to run, if there is one.
     program: Result<Program, ArtifactError>,
 }
 
@@ -424,7 +427,7 @@ struct Of<'a> {
     annotations: &'a Arc<HashMap<String, String>>,
     memory: &'a Arc<Memory>,
     kept: &'a Arc<Kept>,
-    network: &'a Network,
+    host: &'a Host,
 }
 
 impl Of<'_> {
@@ -438,11 +441,12 @@ impl Of<'_> {
             open_files: config.open_files,
             annotations: self.annotations.clone(),
             rootfs: files.rootfs,
-            program: files.program,
+            file: files.program,
+            images: self.host.images.clone(),
             stdio: stdio.clone(),
             memory: self.memory.clone(),
             kept: self.kept.clone(),
-            network: self.network.clone(),
+            network: self.host.network.clone(),
         }
     }
 }

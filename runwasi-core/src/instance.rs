@@ -16,7 +16,7 @@ use crate::{
     guest::Group,
     id::Id,
     identity::Identity,
-    image::{self, Artifact, ArtifactError, Program},
+    image::{self, Artifact, ArtifactError, Program, oci::Images},
     kept::Kept,
     network::Network,
     process::{exit::ExitStatus, signal::Signal},
@@ -60,7 +60,7 @@ pub enum SignalResponse {
 pub struct InstanceSpec {
     /// The container's id.
     pub container: Id,
-    /// Program and arguments; never empty. The first names the artifact, see [`InstanceSpec::program`].
+    /// Program and arguments; never empty. The first names the artifact, see [`InstanceSpec::find`].
     pub args: Vec<String>,
     /// Environment, `(name, value)` in the order of `config.json`.
     pub env: Vec<(String, String)>,
@@ -76,8 +76,10 @@ pub struct InstanceSpec {
     /// The container's root file system and volumes.
     pub rootfs: Arc<Rootfs>,
     /// The file that `args[0]` names, looked up as a container's program is: absolute, with a slash relative to `cwd`, else through
-    /// `PATH` and last in `cwd`; a suffix `#name` selects the export to call. An engine whose programs are no files ignores the error.
-    pub program: Result<Program, ArtifactError>,
+    /// `PATH` and last in `cwd`; a suffix `#name` selects the export to call. See [`InstanceSpec::find`].
+    pub file: Result<Program, ArtifactError>,
+    /// Where the image of the container is looked at.
+    pub images: Arc<dyn Images>,
     /// Where the guest's standard streams go.
     pub stdio: Stdio,
     /// The container's memory: what a guest can grow is to be charged to it, and what it refuses is not to be given.
@@ -89,9 +91,15 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
-    /// Reads the artifact that `args[0]` names.
-    pub async fn artifact(&self) -> Result<Artifact, ArtifactError> {
-        image::load(self.program.as_ref().map_err(Clone::clone)?, &self.rootfs).await
+    /// Finds the program that `args[0]` names: the file, or, where there is none, a wasm layer of the container's image. Of one layer
+    /// any name will do, of several it is the title. Only then is containerd asked; an engine whose programs are no wasm never does.
+    pub async fn find(&self) -> Result<Program, ArtifactError> {
+        image::find(&self.file, &self.args, &self.container, &*self.images).await
+    }
+
+    /// Reads a program that was found.
+    pub async fn read(&self, program: &Program) -> Result<Artifact, ArtifactError> {
+        image::load(program, &self.rootfs, &*self.images).await
     }
 
     /// The value of an environment variable, the last one if it is given twice.

@@ -27,6 +27,7 @@ use runwasi_core::{
     runtime::Guests,
     sandbox::{Host, Sandbox, SandboxError},
     server,
+    service::images,
     shutdown::Tasks,
     sys,
 };
@@ -123,6 +124,7 @@ struct Wanted {
     namespace: Id,
     group: Id,
     socket: PathBuf,
+    grpc_address: String,
     ttrpc_address: String,
     entrance: Entrance,
 }
@@ -177,7 +179,7 @@ impl Daemon {
         if self.draining.is_cancelled() {
             return Err(DaemonError::Leaving);
         }
-        let Parts { listener, own, network, record, namespace, group, ttrpc_address } = opened.keep()?;
+        let Parts { listener, own, network, record, namespace, group, grpc_address, ttrpc_address } = opened.keep()?;
         let tasks = Tasks::new(self.grace);
         let sandbox = Sandbox::new(Host {
             engine: self.engine.clone(),
@@ -186,6 +188,7 @@ impl Daemon {
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
+            images: Arc::new(images::Containerd::new(&grpc_address, &namespace)),
             cgroups: None,
             network,
         });
@@ -337,7 +340,8 @@ impl Wanted {
         let directory = Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
         let socket = socket::path(directory, &request.containerd_address, namespace.as_str(), group.as_str())?;
         dialog::write_address(&bundle, &socket::address(&socket))?;
-        Ok(Self { namespace, group, socket, ttrpc_address: request.ttrpc_address.clone(), entrance })
+        let (grpc_address, ttrpc_address) = (request.containerd_address.clone(), request.ttrpc_address.clone());
+        Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, entrance })
     }
 }
 
@@ -358,6 +362,7 @@ struct Parts {
     record: Record,
     namespace: Id,
     group: Id,
+    grpc_address: String,
     ttrpc_address: String,
 }
 
@@ -390,14 +395,14 @@ const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 
 /// Binds the socket, parks in the network, writes the record. Blocks.
 fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
-    let Wanted { namespace, group, socket, ttrpc_address, entrance } = wanted;
+    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance } = wanted;
     let network = Network::parked(entrance)?;
     let listener = bind(&socket)?;
     let own = Own::of(&listener);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let record = Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
     let written = state.write(&record);
-    let parts = Parts { listener, own, network, record, namespace, group, ttrpc_address };
+    let parts = Parts { listener, own, network, record, namespace, group, grpc_address, ttrpc_address };
     // Dropped on failure: a sandbox that nobody could find after a takeover is none.
     let opened = Opened { parts: Some(parts), state: state.clone() };
     written?;

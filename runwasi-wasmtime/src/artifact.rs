@@ -110,16 +110,37 @@ impl Compiler {
         spec: &InstanceSpec,
         keep: impl Send + 'static,
     ) -> Result<(Program, Arc<Ready>), EngineError> {
-        let program = spec.program.clone()?;
-        if let Some(ready) = program.identity.and_then(|identity| self.loaded.of_file(&identity)) {
+        let program = spec.find().await?;
+        if let Some(ready) = self.known(&program) {
             return Ok((program, ready));
         }
-        let artifact = spec.artifact().await?;
+        if let Some(ready) = self.unread(&program).await? {
+            return Ok((program, ready));
+        }
+        let artifact = spec.read(&program).await?;
         self.loaded.remember(&artifact);
         if let Some(ready) = self.loaded.get(&artifact.digest) {
             return Ok((program, ready));
         }
         Ok((program, self.made(artifact, keep).await?.ready))
+    }
+
+    /// What is loaded already and can be told without reading the program.
+    fn known(&self, program: &Program) -> Option<Arc<Ready>> {
+        match (program.digest(), program.identity()) {
+            (Some(digest), _) => self.loaded.get(&digest),
+            (None, identity) => self.loaded.of_file(&identity?),
+        }
+    }
+
+    /// A layer that was compiled before need not be read: its name is the digest of its bytes.
+    async fn unread(&self, program: &Program) -> Result<Option<Arc<Ready>>, EngineError> {
+        let Some(digest) = program.digest() else { return Ok(None) };
+        let compiler = self.clone();
+        let work = move || Some(compiler.kept(&digest)?.map(|ready| compiler.loaded.put(digest, ready)));
+        let kept = spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
+        let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
+        kept.transpose().map_err(invalid)
     }
 
     /// Has the compiled code of an artifact in the cache.

@@ -125,7 +125,7 @@ impl Engine for WasmtimeEngine {
         let pool = self.pool().await?;
         pool.made.fetch_add(1, Ordering::Relaxed);
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
-        Ok(Arc::new(WasmtimeInstance::new(ready, program.function.as_deref(), spec, pool)?))
+        Ok(Arc::new(WasmtimeInstance::new(ready, &program, spec, pool)?))
     }
 
     async fn configure(&self, written: &Written) -> Result<(), EngineError> {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use runwasi_core::{EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse};
+use runwasi_core::{
+    EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse, image::Program,
+};
 use wasmtime::{PoolConcurrencyLimitError, Trap, component::InstancePre};
 
 use crate::{
@@ -38,19 +40,19 @@ impl WasmtimeInstance {
     /// What can be known to fail without running the guest fails here.
     pub(crate) fn new(
         ready: Arc<Ready>,
-        function: Option<&str>,
+        program: &Program,
         spec: InstanceSpec,
         pool: Arc<Pool>,
     ) -> Result<Self, EngineError> {
-        let path = || spec.program.as_ref().map(|program| program.path.clone()).unwrap_or_default();
-        let invalid = |reason: String| EngineError::Invalid { path: path(), reason };
-        let way = Way::of(&spec)?;
+        let function = program.function.as_deref();
+        let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
+        let way = Way::of(&spec, program)?;
         let entry = match ready.as_ref() {
             Ready::Module(pre) => Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?),
             Ready::Component(pre) => match world::component_world(pre.component(), function).map_err(invalid)? {
                 World::Command(command) => Entry::Component(command, way),
-                World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), &spec, way)?),
-                World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), &spec, way)?),
+                World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), program, &spec, way)?),
+                World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), program, &spec, way)?),
             },
         };
         Ok(Self { ready, entry, spec, pool })

@@ -19,6 +19,8 @@ use runwasi_wasmtime::{Settings, WasmtimeEngine};
 mod components;
 #[path = "guests/hostile.rs"]
 mod hostile;
+#[path = "guests/layers.rs"]
+mod layers;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -8,11 +8,13 @@ use anyhow::Result;
 use crate::containerd::Containerd;
 use crate::daemon::{Settings, State};
 use crate::runtime::Runtime;
+use crate::version::Version;
 
 /// How a containerd is to be; see [`Containerd::builder`].
 #[derive(Debug, Default)]
 pub struct Builder {
     pub(crate) containerd: Option<PathBuf>,
+    pub(crate) version: Version,
     pub(crate) kept: Vec<String>,
     pub(crate) extra: String,
     pub(crate) env: Vec<(String, OsString)>,
@@ -35,6 +37,12 @@ impl Builder {
     /// Another containerd program than the one in `PATH`; its `ctr` must lie beside it.
     pub fn program(mut self, containerd: impl Into<PathBuf>) -> Self {
         self.containerd = Some(containerd.into());
+        self
+    }
+
+    /// A containerd of another version than the machine's.
+    pub fn version(mut self, version: Version) -> Self {
+        self.version = version;
         self
     }
 

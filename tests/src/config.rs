@@ -3,7 +3,10 @@
 use std::path::Path;
 
 /// Plugins no test needs; without them containerd is up in a fraction of a second.
-const NEEDLESS: [&str; 8] = [
+const NEEDLESS: [&str; 10] = [
+    // containerd 2 has the CRI in three parts.
+    "io.containerd.cri.v1.images",
+    "io.containerd.cri.v1.runtime",
     "io.containerd.grpc.v1.cri",
     "io.containerd.internal.v1.restart",
     "io.containerd.internal.v1.tracing",

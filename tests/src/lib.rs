@@ -19,6 +19,9 @@
 //! - [`network`]: network namespaces and their links; a host of a test's own.
 //! - [`connection`]: a connection to one, in whatever network.
 //! - [`cni`]: a bridge of a bed's own, for containers' networks.
+//! - [`version`]: which containerd a bed has.
+//! - [`records`]: what only containerd's gRPC API can say about a container.
+//! - [`registry`]: where images are pulled from.
 //! - [`cri`]: the gRPC calls of Kubernetes' CRI.
 //! - [`pods`]: a containerd with its CRI, and what a test does with its pods.
 //! - [`proc`]: the OS processes, threads, mounts and sockets of a bed.
@@ -42,12 +45,15 @@ pub mod containers;
 pub mod cri;
 pub mod daemon;
 pub mod events;
+mod grpc;
 pub mod http;
 pub mod network;
 pub mod player;
 pub mod pods;
 pub mod poll;
 pub mod proc;
+pub mod records;
+pub mod registry;
 pub mod running;
 pub mod runtime;
 pub mod said;
@@ -57,6 +63,7 @@ mod suite;
 pub mod ticks;
 pub mod traces;
 pub mod usage;
+pub mod version;
 
 pub use builder::Builder;
 pub use command::{Command, Output};
@@ -66,10 +73,12 @@ pub use containers::{Containers, check, check_with};
 pub use daemon::Daemon;
 pub use network::on_own_host;
 pub use player::Player;
-pub use pods::{Pod, Pods, check_pods, check_pods_with};
+pub use pods::{Pod, Pods, check_pods, check_pods_on_1_7, check_pods_on_2, check_pods_with};
 pub use poll::poll_until;
+pub use registry::Registry;
 pub use running::Running;
 pub use runtime::{Image, Runtime};
 pub use said::says;
 pub use suite::{play, play_with};
 pub use ticks::Ticks;
+pub use version::{Version, check_on_1_7, check_on_2};

@@ -28,14 +28,80 @@ pub enum Image {
     Wasmtest,
     /// The same image with the guest as a component.
     WasmtestComponent,
-    /// The same guest as a wasm OCI image.
-    WasmtestOci,
+    /// The same guest in a wasm OCI image.
+    Wasm(WasmImage),
     /// The guest as a static Linux program.
     WasmtestNative,
     /// A plain Linux image with the other guests, most of them components.
     Wasmguests,
     /// The same with the large ones, among them a program that nobody here wrote, as a module and as a component.
     Resvg,
+}
+
+/// A wasm OCI image: what its config and its layers are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WasmImage {
+    /// The standard config, `application/wasm`.
+    Oci,
+    /// The same within an index.
+    OciIndex,
+    /// The standard config, `application/vnd.wasm.content.layer.v1+wasm`.
+    OciContent,
+    /// The standard config, `application/vnd.bytecodealliance.wasm.component.layer.v0+wasm`.
+    OciComponent,
+    /// `application/vnd.wasm.config.v0+json`, `application/wasm`.
+    Artifact,
+    /// `application/vnd.wasm.config.v0+json`, `application/vnd.wasm.content.layer.v1+wasm`.
+    ArtifactContent,
+    /// `application/vnd.wasm.config.v0+json`, `application/vnd.bytecodealliance.wasm.component.layer.v0+wasm`.
+    ArtifactComponent,
+    /// The standard config, several layers: `wasmtest.wasm` and `other.wasm`.
+    Several,
+}
+
+impl WasmImage {
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::Oci,
+        Self::OciIndex,
+        Self::OciContent,
+        Self::OciComponent,
+        Self::Artifact,
+        Self::ArtifactContent,
+        Self::ArtifactComponent,
+        Self::Several,
+    ];
+
+    /// Whether its config is of the type that containerd's own clients read.
+    pub fn has_standard_config(self) -> bool {
+        !matches!(self, Self::Artifact | Self::ArtifactContent | Self::ArtifactComponent)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Oci => "docker.io/library/wasmtest-oci:latest",
+            Self::OciIndex => "docker.io/library/wasmtest-oci-index:latest",
+            Self::OciContent => "docker.io/library/wasmtest-oci-content:latest",
+            Self::OciComponent => "docker.io/library/wasmtest-oci-component:latest",
+            Self::Artifact => "docker.io/library/wasmtest-artifact:latest",
+            Self::ArtifactContent => "docker.io/library/wasmtest-artifact-content:latest",
+            Self::ArtifactComponent => "docker.io/library/wasmtest-artifact-component:latest",
+            Self::Several => "docker.io/library/wasmtest-several:latest",
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Oci => "wasmtest-oci.tar",
+            Self::OciIndex => "wasmtest-oci-index.tar",
+            Self::OciContent => "wasmtest-oci-content.tar",
+            Self::OciComponent => "wasmtest-oci-component.tar",
+            Self::Artifact => "wasmtest-artifact.tar",
+            Self::ArtifactContent => "wasmtest-artifact-content.tar",
+            Self::ArtifactComponent => "wasmtest-artifact-component.tar",
+            Self::Several => "wasmtest-several.tar",
+        }
+    }
 }
 
 impl Runtime {
@@ -147,11 +213,16 @@ impl Image {
         match self {
             Self::Wasmtest => "docker.io/library/wasmtest:latest",
             Self::WasmtestComponent => "docker.io/library/wasmtest-component:latest",
-            Self::WasmtestOci => "docker.io/library/wasmtest-oci:latest",
+            Self::Wasm(image) => image.name(),
             Self::WasmtestNative => "docker.io/library/wasmtest-native:latest",
             Self::Wasmguests => "docker.io/library/wasmguests:latest",
             Self::Resvg => "docker.io/library/resvg:latest",
         }
+    }
+
+    /// Whether its layers are bare wasm.
+    pub fn is_wasm_image(self) -> bool {
+        matches!(self, Self::Wasm(_))
     }
 
     /// The tar that `make images` writes.
@@ -159,7 +230,7 @@ impl Image {
         let file = match self {
             Self::Wasmtest => "wasmtest.tar",
             Self::WasmtestComponent => "wasmtest-component.tar",
-            Self::WasmtestOci => "wasmtest-oci.tar",
+            Self::Wasm(image) => image.file(),
             Self::WasmtestNative => "wasmtest-native.tar",
             Self::Wasmguests => "wasmguests.tar",
             Self::Resvg => "resvg.tar",

@@ -15,7 +15,7 @@ use crate::{
     runtime::{self, GuestRuntime},
     sandbox::{Host, Sandbox},
     server,
-    service::forward,
+    service::{forward, images},
     shutdown::Tasks,
 };
 
@@ -65,6 +65,7 @@ fn run<E: Engine>(
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
             namespace: invocation.namespace.clone(),
+            images: Arc::new(images::Containerd::new(&invocation.address, &invocation.namespace)),
             cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone()))),
             network: Network::of_process(),
         });

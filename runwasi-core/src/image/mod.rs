@@ -1,40 +1,32 @@
-//! Which artifact a process runs: the file in its root file system that `args[0]` names. Called by engines through
-//! `InstanceSpec::artifact`. What an engine makes of it is made once ([`flights`]), on threads of its own ([`workers`]), and kept
-//! ([`cache`]).
+//! Which artifact a process runs: the file in its root file system that `args[0]` names, else a wasm layer of its image ([`oci`]).
+//! Called by engines through `InstanceSpec`. What an engine makes of it is made once ([`flights`]), on threads of its own
+//! ([`workers`]), and kept ([`cache`]).
 
 pub mod cache;
+mod file;
 pub mod flights;
+pub mod oci;
 pub mod workers;
 
-use std::{
-    fs::{File, Metadata},
-    io::{self, Read},
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
-use crate::bundle::rootfs::Rootfs;
+pub(crate) use self::file::locate;
+use self::oci::{ImageError, Images, Layer};
+use crate::{bundle::rootfs::Rootfs, id::Id};
 
 /// Largest artifact that is read, in bytes.
 pub const MAX_BYTES: u64 = 512 << 20;
 
 /// Largest text module that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
-/// Seconds after which a time of change is past.
-const SETTLED: i64 = 1;
-
-/// The bytes that tell what a file is.
-const PREAMBLE: u64 = 8;
 
 /// Wasm bytes and where they come from. Untrusted.
 #[derive(Clone, Debug)]
 pub struct Artifact {
-    /// Its path in the guest.
+    /// Its path in the guest; of a layer, `IMAGE/TITLE`.
     pub path: PathBuf,
     /// The export to call instead of the default one, from `path#function`.
     pub function: Option<String>,
@@ -48,15 +40,27 @@ pub struct Artifact {
     pub identity: Option<Identity>,
 }
 
-/// Which file of a container runs: found, not yet read.
+/// What of a container runs: found, not yet read.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Its path in the guest.
+    /// Its path in the guest; of a layer, `IMAGE/TITLE`.
     pub path: PathBuf,
     /// The export to call instead of the default one, from `path#function`.
     pub function: Option<String>,
-    /// `None` where files cannot be told apart without reading them.
-    pub identity: Option<Identity>,
+    /// Where its bytes are.
+    pub source: Source,
+}
+
+/// Where a program's bytes are.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In a file of the container.
+    File {
+        /// `None` where files cannot be told apart without reading them.
+        identity: Option<Identity>,
+    },
+    /// In containerd's content store.
+    Layer(Layer),
 }
 
 /// What a file's inode says about its content: equal identities, equal bytes. An overlay has a device number for every mount, so
@@ -86,12 +90,22 @@ pub enum ArtifactKind {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// No file of that name is in any of the places looked at.
-    #[error("{name}: not found in the container (looked at {looked_at})")]
+    #[error("{name}: not found in the container (looked at {looked_at}{})", besides(image))]
     NotFound {
         /// `args[0]` without the function.
         name: String,
         /// The paths tried.
         looked_at: String,
+        /// Why the image has no such layer either, if it was looked at.
+        image: Option<ImageError>,
+    },
+    /// The layer cannot be read.
+    #[error("{}: {source}", path.display())]
+    Layer {
+        /// `IMAGE/TITLE`.
+        path: PathBuf,
+        /// Why.
+        source: ImageError,
     },
     /// The file is there and cannot be read.
     #[error("{}: {source}", path.display())]
@@ -114,14 +128,59 @@ pub enum ArtifactError {
 impl Artifact {
     /// Of bytes that are in no container.
     pub fn of_bytes(path: PathBuf, bytes: Vec<u8>) -> Result<Self, ArtifactError> {
-        match kind(&bytes) {
-            Ok(kind) => Ok(Self { path, function: None, kind, digest: Digest::of(&bytes), bytes, identity: None }),
+        let digest = Digest::of(&bytes);
+        Self::hashed(path, bytes, digest)
+    }
+
+    fn hashed(path: PathBuf, bytes: Vec<u8>, digest: Digest) -> Result<Self, ArtifactError> {
+        match bounded_kind(&bytes) {
+            Ok(kind) => Ok(Self { path, function: None, kind, digest, bytes, identity: None }),
             Err(reason) => Err(ArtifactError::NotWasm { path, reason }),
         }
     }
 }
 
+fn besides(image: &Option<ImageError>) -> String {
+    image.as_ref().map_or_else(String::new, |reason| format!("; {reason}"))
+}
+
+impl Program {
+    /// The digest of its bytes, if that is known before they are read.
+    pub fn digest(&self) -> Option<Digest> {
+        match &self.source {
+            Source::File { .. } => None,
+            Source::Layer(layer) => Some(layer.blob.digest),
+        }
+    }
+
+    /// What tells that a file need not be read to know what it holds.
+    pub fn identity(&self) -> Option<Identity> {
+        match self.source {
+            Source::File { identity } => identity,
+            Source::Layer(_) => None,
+        }
+    }
+}
+
+/// As OCI writes it: `sha256:…`.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
 impl Digest {
+    /// A digest as OCI writes it; `None` if it is no SHA-256, or not in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64)?.as_bytes();
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(hex.chunks(2)) {
+            let is_hex = pair.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+            *byte = u8::from_str_radix(str::from_utf8(pair).ok().filter(|_| is_hex)?, 16).ok()?;
+        }
+        Some(Self(digest))
+    }
+
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
@@ -138,104 +197,81 @@ impl Digest {
     }
 }
 
-impl Identity {
-    fn of(metadata: &Metadata) -> Option<Self> {
-        let identity = Self {
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
-        // File systems that are made as images may have no fine times, and files of many that look alike. And a file that has
-        // changed just now may change again within the same tick of its clock.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let settled = i64::try_from(now).is_ok_and(|now| now - identity.changed.0 > SETTLED);
-        (identity.changed.1 != 0 && settled).then_some(identity)
+/// What [`locate`] has found, or a wasm layer of the container's image.
+pub(crate) async fn find(
+    located: &Result<Program, ArtifactError>,
+    args: &[String],
+    container: &Id,
+    images: &dyn Images,
+) -> Result<Program, ArtifactError> {
+    let (name, looked_at) = match located {
+        Err(ArtifactError::NotFound { name, looked_at, .. }) => (name.clone(), looked_at.clone()),
+        found_or_failed => return found_or_failed.clone(),
+    };
+    match oci::find(images, container, &name).await {
+        Ok(layer) => {
+            let (path, (_, function)) = (PathBuf::from(layer.name()), named(args));
+            Ok(Program { path, function, source: Source::Layer(layer) })
+        }
+        Err(error) => Err(ArtifactError::NotFound { name, looked_at, image: Some(error) }),
     }
 }
 
-/// Finds the program that `args[0]` names: absolute, with a slash relative to `cwd`, else through `PATH` and last in
-/// `cwd`; a suffix `#name` selects the export to call. Blocks.
-pub(crate) fn locate(
-    args: &[String],
-    cwd: &Path,
-    path: Option<&str>,
-    rootfs: &Rootfs,
-) -> Result<Program, ArtifactError> {
+/// Reads a program.
+pub(crate) async fn load(
+    program: &Program,
+    rootfs: &Arc<Rootfs>,
+    images: &dyn Images,
+) -> Result<Artifact, ArtifactError> {
+    let Program { path, function, source } = program.clone();
+    if let Source::Layer(layer) = source {
+        return Ok(Artifact { function, ..layer_artifact(&layer, images).await? });
+    }
+    let (program, rootfs) = (program.clone(), rootfs.clone());
+    on_pool(path, move || file::read(program, &rootfs)).await
+}
+
+/// Reads a layer, whoever it is for.
+pub async fn layer_artifact(layer: &Layer, images: &dyn Images) -> Result<Artifact, ArtifactError> {
+    let path = PathBuf::from(layer.name());
+    let failed = |source| ArtifactError::Layer { path: path.clone(), source };
+    let (bytes, layer) = (oci::read(images, layer).await.map_err(failed)?, layer.clone());
+    on_pool(path.clone(), move || unpack(path, bytes, &layer)).await
+}
+
+/// What computes or blocks does so on the blocking pool.
+async fn on_pool<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
+) -> Result<T, ArtifactError> {
+    let lost = |error| ArtifactError::Read { path, source: Arc::new(io::Error::other(error)) };
+    spawn_blocking(work).await.map_err(lost)?
+}
+
+/// `args[0]` as the name of a file or layer and that of an export.
+fn named(args: &[String]) -> (&str, Option<String>) {
     let name = args.first().map(String::as_str).unwrap_or_default();
-    let (file, function) = match name.rsplit_once('#') {
+    match name.rsplit_once('#') {
         Some((file, function)) if !function.is_empty() => (file, Some(function.to_owned())),
         _ => (name, None),
-    };
-    let candidates = candidates(file, cwd, path);
-    for path in &candidates {
-        let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
-        match rootfs.open(path) {
-            Ok(file) => {
-                let metadata = file.metadata().map_err(failed)?;
-                // As `execvp(3)`: a directory of that name in PATH is passed over.
-                if candidates.len() == 1 || !metadata.is_dir() {
-                    return Ok(Program { path: path.clone(), function, identity: Identity::of(&metadata) });
-                }
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(source) => return Err(failed(source)),
-        }
     }
-    let looked_at: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-    Err(ArtifactError::NotFound { name: file.to_owned(), looked_at: looked_at.join(", ") })
 }
 
-/// Reads a program on the blocking pool.
-pub(crate) async fn load(program: &Program, rootfs: &Arc<Rootfs>) -> Result<Artifact, ArtifactError> {
-    let (reading, rootfs) = (program.clone(), rootfs.clone());
-    let read = move || match rootfs.open(&reading.path) {
-        Ok(file) => read(reading, file),
-        Err(source) => Err(ArtifactError::Read { path: reading.path, source: Arc::new(source) }),
-    };
-    let lost = |error| ArtifactError::Read { path: program.path.clone(), source: Arc::new(io::Error::other(error)) };
-    spawn_blocking(read).await.map_err(lost)?
-}
-
-/// Where a program of that name may be, as `execvp(3)` has it, plus the working directory last: images made from
-/// scratch have no PATH worth the name.
-fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
-    if name.contains('/') {
-        // `join` takes an absolute name as it is.
-        return vec![cwd.join(name)];
-    }
-    let directories = path.unwrap_or_default().split(':').filter(|directory| directory.starts_with('/'));
-    directories.map(Path::new).chain([cwd]).map(|directory| directory.join(name)).collect()
-}
-
-fn read(program: Program, file: File) -> Result<Artifact, ArtifactError> {
-    let path = &program.path;
-    let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
-    let not_wasm = |reason: String| ArtifactError::NotWasm { path: path.clone(), reason };
-    let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(not_wasm("is not a regular file".into()));
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(not_wasm(format!("has {} bytes, more than {MAX_BYTES}", metadata.len())));
-    }
-    let mut bytes = Vec::new();
-    let mut reader = (&file).take(MAX_BYTES);
-    reader.by_ref().take(PREAMBLE).read_to_end(&mut bytes).map_err(failed)?;
-    if !bytes.starts_with(b"\0asm") && metadata.len() > MAX_TEXT_BYTES {
-        // Neither binary nor a text that anybody wrote: not worth reading.
-        return Err(not_wasm(
-            kind(&bytes).err().unwrap_or_else(|| format!("is text of more than {MAX_TEXT_BYTES} bytes")),
-        ));
-    }
-    bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
-    reader.read_to_end(&mut bytes).map_err(failed)?;
-    let kind = kind(&bytes).map_err(not_wasm)?;
-    // Changed while it was read: what was read is nobody's.
-    let (before, after) = (Identity::of(&metadata), Identity::of(&file.metadata().map_err(failed)?));
-    let identity = before.filter(|before| Some(*before) == after);
+fn unpack(path: PathBuf, bytes: Vec<u8>, layer: &Layer) -> Result<Artifact, ArtifactError> {
     let digest = Digest::of(&bytes);
-    Ok(Artifact { path: program.path, function: program.function, kind, bytes, digest, identity })
+    match layer.blob.check(&digest) {
+        Ok(()) => Artifact::hashed(path, bytes, digest),
+        Err(source) => Err(ArtifactError::Layer { path, source }),
+    }
+}
+
+/// Text is worth less time than a binary.
+fn bounded_kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
+    let kind = kind(bytes)?;
+    if !bytes.starts_with(b"\0asm") && bytes.len() as u64 > MAX_TEXT_BYTES {
+        return Err(format!("is text of more than {MAX_TEXT_BYTES} bytes"));
+    }
+    Ok(kind)
 }
 
 /// The binary format's preamble: magic, version, layer (component-model `Binary.md`).
@@ -315,15 +351,15 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_looked_up_as_a_container_does() {
-        let at = |name, path| candidates(name, Path::new("/work"), path);
-        assert_eq!(at("/a.wasm", Some("/bin")), [Path::new("/a.wasm")]);
-        assert_eq!(at("sub/a.wasm", Some("/bin")), [Path::new("/work/sub/a.wasm")]);
-        assert_eq!(at("./a.wasm", None), [Path::new("/work/./a.wasm")]);
-        assert_eq!(
-            at("a.wasm", Some("/bin:/usr/bin")),
-            [Path::new("/bin/a.wasm"), Path::new("/usr/bin/a.wasm"), Path::new("/work/a.wasm")]
-        );
-        assert_eq!(at("a.wasm", Some("relative:")), [Path::new("/work/a.wasm")]);
+    fn a_digest_is_read_as_it_is_written_and_nothing_else_is() {
+        let digest = Digest::of(b"wasm");
+        let text = digest.to_string();
+        assert_eq!(Digest::parse(&text), Some(digest));
+        let hex = digest.hex();
+        let wrong =
+            [hex.clone(), format!("sha512:{hex}"), format!("sha256:{}", hex.to_uppercase()), text[..70].to_owned()];
+        for wrong in wrong.into_iter().chain([format!("sha256:+{}", &hex[1..]), format!("sha256:ä{}", &hex[2..])]) {
+            assert_eq!(Digest::parse(&wrong), None, "{wrong}");
+        }
     }
 }

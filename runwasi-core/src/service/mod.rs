@@ -1,10 +1,11 @@
 //! The ttrpc services: decode, one call, encode. Protobuf types end here.
 //!
-//! [`task`] answers containerd, [`forward`] speaks to it, [`client`] plays it (for `delete`, tests and examples).
+//! [`task`] answers containerd, [`forward`] and [`images`] (gRPC) speak to it, [`client`] plays it (for `delete`, tests and examples).
 
 pub mod client;
 pub(crate) mod convert;
 pub mod forward;
+pub mod images;
 mod options;
 pub(crate) mod status;
 pub mod task;

@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{BundleBuilder, Recorder};
+use super::{BundleBuilder, Recorder, Shelf};
 use crate::{
     Engine,
     bootstrap::{
@@ -19,6 +19,7 @@ use crate::{
         socket::{self, Bound},
     },
     id::Id,
+    image::oci::Images,
     network::Network,
     process::StdioPaths,
     runtime::{self, GuestRuntime},
@@ -51,6 +52,11 @@ impl Harness {
 
     /// The same for a sandbox in that network.
     pub fn start_in(engine: impl Engine, network: Network) -> Result<Self, BootstrapError> {
+        Self::start_with(engine, network, Arc::new(Shelf::default()))
+    }
+
+    /// The same with containers that are made from these images.
+    pub fn start_with(engine: impl Engine, network: Network, images: Arc<dyn Images>) -> Result<Self, BootstrapError> {
         let failed = |source| BootstrapError::Io { what: "harness".into(), source };
         let directory = tempfile::tempdir().map_err(failed)?;
         let socket = directory.path().join("s").join("socket");
@@ -66,6 +72,7 @@ impl Harness {
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
             namespace: Id::parse("namespace", "harness")?,
+            images,
             cgroups: None,
             network,
         });

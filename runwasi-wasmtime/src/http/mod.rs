@@ -41,7 +41,7 @@ mod wire;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec, network::Network};
+use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec, image::Program, network::Network};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
@@ -78,18 +78,32 @@ pub(crate) struct Server {
 
 impl Server {
     /// Of a component that exports `wasi:http/incoming-handler`.
-    pub(crate) fn p2(pre: InstancePre<Component>, spec: &InstanceSpec, way: Arc<Way>) -> Result<Self, EngineError> {
-        Self::new(Guest::p2(pre), spec, way)
+    pub(crate) fn p2(
+        pre: InstancePre<Component>,
+        program: &Program,
+        spec: &InstanceSpec,
+        way: Arc<Way>,
+    ) -> Result<Self, EngineError> {
+        Self::new(Guest::p2(pre), program, spec, way)
     }
 
     /// Of one that exports `wasi:http/handler`.
-    pub(crate) fn p3(pre: InstancePre<Component>, spec: &InstanceSpec, way: Arc<Way>) -> Result<Self, EngineError> {
-        Self::new(Guest::p3(pre), spec, way)
+    pub(crate) fn p3(
+        pre: InstancePre<Component>,
+        program: &Program,
+        spec: &InstanceSpec,
+        way: Arc<Way>,
+    ) -> Result<Self, EngineError> {
+        Self::new(Guest::p3(pre), program, spec, way)
     }
 
-    fn new(guest: wasmtime::Result<Guest>, spec: &InstanceSpec, way: Arc<Way>) -> Result<Self, EngineError> {
-        let path = || spec.program.as_ref().map(|program| program.path.clone()).unwrap_or_default();
-        let invalid = |error| EngineError::Invalid { path: path(), reason: format!("{error:#}") };
+    fn new(
+        guest: wasmtime::Result<Guest>,
+        program: &Program,
+        spec: &InstanceSpec,
+        way: Arc<Way>,
+    ) -> Result<Self, EngineError> {
+        let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
         let guest = Arc::new(guest.map_err(invalid)?);
         Ok(Self { guest, settings: Settings::new(spec)?, way, drain: Arc::default() })
     }

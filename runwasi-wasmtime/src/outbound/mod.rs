@@ -17,7 +17,7 @@ mod tls;
 
 use std::{future::ready, sync::Arc};
 
-use runwasi_core::{EngineError, GuestContext, InstanceSpec, network::Network};
+use runwasi_core::{EngineError, GuestContext, InstanceSpec, image::Program, network::Network};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::{
@@ -49,10 +49,10 @@ pub(crate) struct Way {
 
 impl Way {
     /// As the container says. An annotation that means nothing is an error, whatever the guest is.
-    pub(crate) fn of(spec: &InstanceSpec) -> Result<Arc<Self>, EngineError> {
+    pub(crate) fn of(spec: &InstanceSpec, program: &Program) -> Result<Arc<Self>, EngineError> {
         let policy = Policy::parse(spec.annotations.get(policy::ANNOTATION).map(String::as_str));
-        let path = || spec.program.as_ref().map(|program| program.path.clone()).unwrap_or_default();
-        let policy = policy.map_err(|error| EngineError::Invalid { path: path(), reason: error.to_string() })?;
+        let policy =
+            policy.map_err(|error| EngineError::Invalid { path: program.path.clone(), reason: error.to_string() })?;
         Ok(spec.kept.get_or_make(|| Self::new(spec, policy)))
     }
 

@@ -7,19 +7,22 @@ use anyhow::{Context, Result, anyhow, bail};
 use lexopt::prelude::*;
 
 use crate::files::{DIRECTORY_MODE, FILE_MODE};
-use crate::image::{ImageBuilder, WasmForm};
+use crate::image::{ImageBuilder, WASM_LAYERS, WasmForm, WasmLayer};
 use crate::layout::write_file;
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
 usage: oci-image linux --name NAME --output TAR [OPTIONS]
-       oci-image wasm --name NAME --output TAR [--image-config [OPTIONS]] MODULE
+       oci-image wasm --name NAME --output TAR [--image-config [OPTIONS]] [--layer-type TYPE] MODULE[:TITLE]...
 
 Writes an OCI image layout as a tar for `ctr image import`. NAME is a full reference.
 linux: one layer with the given files, for this machine's architecture.
-wasm:  one layer of type application/wasm; the config is the CNCF artifact's, or with --image-config the standard one.
+wasm:  a layer for each module or component; its title is the file's name, if none is given. The config is the CNCF
+       artifact's, or with --image-config the standard one. TYPE is application/wasm, if absent,
+       application/vnd.wasm.content.layer.v1+wasm or application/vnd.bytecodealliance.wasm.component.layer.v0+wasm.
 
 options, those with ... may be repeated:
+  --index                     puts an index that names the platform around the manifest
   --entrypoint WORD ...       --cmd WORD ...           --env NAME=VALUE ...
   --workdir DIR               --user USER
   --file SRC:DEST[:MODE] ...  (linux; octal mode, 644 if absent; directories are created)
@@ -32,8 +35,10 @@ struct Arguments {
     form: Option<String>,
     name: Option<String>,
     output: Option<PathBuf>,
-    module: Option<PathBuf>,
+    modules: Vec<String>,
     image_config: bool,
+    layer_type: Option<String>,
+    index: bool,
     entrypoint: Vec<String>,
     cmd: Vec<String>,
     env: Vec<String>,
@@ -77,9 +82,11 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments> {
             Long("file") => found.files.push(parser.value()?.string()?),
             Long("dir") => found.directories.push(parser.value()?.string()?),
             Long("image-config") => found.image_config = true,
+            Long("layer-type") => found.layer_type = Some(parser.value()?.string()?),
+            Long("index") => found.index = true,
             Long("help") | Short('h') => found.help = true,
             Value(value) if found.form.is_none() => found.form = Some(value.string()?),
-            Value(value) if found.module.is_none() => found.module = Some(value.into()),
+            Value(value) => found.modules.push(value.string()?),
             _ => return Err(argument.unexpected().into()),
         }
     }
@@ -92,6 +99,9 @@ fn builder(arguments: &Arguments) -> Result<ImageBuilder> {
         .entrypoint(arguments.entrypoint.clone())
         .cmd(arguments.cmd.clone())
         .env(arguments.env.clone());
+    if arguments.index {
+        image = image.indexed();
+    }
     if let Some(directory) = &arguments.workdir {
         image = image.workdir(directory);
     }
@@ -102,11 +112,14 @@ fn builder(arguments: &Arguments) -> Result<ImageBuilder> {
 }
 
 fn linux(arguments: &Arguments) -> Result<Vec<u8>> {
-    if let Some(module) = &arguments.module {
-        bail!("{}: a linux image takes files by --file", module.display());
+    if let Some(module) = arguments.modules.first() {
+        bail!("{module}: a linux image takes files by --file");
     }
     if arguments.image_config {
         bail!("--image-config is for the wasm form");
+    }
+    if arguments.layer_type.is_some() {
+        bail!("--layer-type is for the wasm form");
     }
     let mut image = builder(arguments)?;
     for file in &arguments.files {
@@ -124,15 +137,27 @@ fn linux(arguments: &Arguments) -> Result<Vec<u8>> {
 }
 
 fn wasm(arguments: &Arguments) -> Result<Vec<u8>> {
-    let module = arguments.module.as_deref().context("MODULE is missing")?;
+    let first = arguments.modules.first().context("MODULE is missing")?;
     if !arguments.files.is_empty() || !arguments.directories.is_empty() {
-        bail!("{}: a wasm image holds no other files", module.display());
+        bail!("{first}: a wasm image holds no other files");
     }
+    let layers = arguments.modules.iter().map(|module| wasm_layer(module, arguments)).collect::<Result<Vec<_>>>()?;
     let form = match arguments.image_config {
         true => WasmForm::ImageConfig,
         false => WasmForm::Artifact,
     };
-    builder(arguments)?.wasm_tar(module, form)
+    builder(arguments)?.wasm_tar(&layers, form)
+}
+
+/// `MODULE[:TITLE]`.
+fn wasm_layer(text: &str, arguments: &Arguments) -> Result<WasmLayer> {
+    let (file, title) = text.split_once(':').map_or((text, None), |(file, title)| (file, Some(title)));
+    let file = PathBuf::from(file);
+    let name = || Some(file.file_name()?.to_str()?.to_owned());
+    let title = title.map(str::to_owned).or_else(name).filter(|title| !title.is_empty());
+    let title = title.with_context(|| format!("module {text:?} has no title"))?;
+    let media_type = arguments.layer_type.clone().unwrap_or_else(|| WASM_LAYERS[0].to_owned());
+    Ok(WasmLayer { file, title, media_type })
 }
 
 /// `SRC:DEST[:MODE]`.

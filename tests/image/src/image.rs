@@ -1,7 +1,8 @@
 //! The builder: what a plain Linux image and a wasm OCI image consist of. Called by [`crate::cli`] and by tests.
 
+use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::image::{
@@ -14,8 +15,15 @@ use crate::layout::{self, Blob, Layout};
 
 /// Config of a wasm artifact in the CNCF's "Wasm OCI Artifact layout".
 pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
-/// The layer of any wasm OCI image: the bare module or component.
-pub const WASM_LAYER: &str = "application/wasm";
+/// What the layers of wasm images, bare modules or components, are called: by the CNCF's layout, by its predecessor, and by the
+/// first component registries.
+pub const WASM_LAYERS: [&str; 3] = [
+    "application/wasm",
+    "application/vnd.wasm.content.layer.v1+wasm",
+    "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+];
+/// The annotation that names a layer among several.
+const TITLE: &str = "org.opencontainers.image.title";
 
 /// Both kinds exist: containerd only takes a command and environment from a config of the standard media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +32,17 @@ pub enum WasmForm {
     Artifact,
     /// A standard image config (entrypoint, environment) above wasm layers.
     ImageConfig,
+}
+
+/// One module or component of a wasm image.
+#[derive(Clone, Debug)]
+pub struct WasmLayer {
+    /// The file it is.
+    pub file: PathBuf,
+    /// What the image calls it.
+    pub title: String,
+    /// One of [`WASM_LAYERS`], for the manifest.
+    pub media_type: String,
 }
 
 /// Collects what an image is made of, then writes it.
@@ -46,6 +65,7 @@ pub struct ImageBuilder {
     workdir: Option<String>,
     user: Option<String>,
     files: Files,
+    indexed: bool,
 }
 
 impl ImageBuilder {
@@ -59,7 +79,14 @@ impl ImageBuilder {
             workdir: None,
             user: None,
             files: Files::default(),
+            indexed: false,
         }
+    }
+
+    /// Puts an index that names the platform around the manifest, as images for several platforms have it.
+    pub fn indexed(mut self) -> Self {
+        self.indexed = true;
+        self
     }
 
     /// Adds words to the entrypoint.
@@ -107,40 +134,39 @@ impl ImageBuilder {
     /// The tar of a plain Linux image for this machine's architecture.
     pub fn linux_tar(&self) -> Result<Vec<u8>> {
         self.check()?;
-        let layer = Blob { media_type: MediaType::ImageLayer, content: self.files.to_tar()? };
+        let layer = Blob::new(MediaType::ImageLayer, self.files.to_tar()?);
         let platform = platform(Arch::default(), Os::Linux)?;
-        self.layout(platform.clone(), self.image_config(&platform, &layer)?, layer)
+        // The layer is uncompressed, so its digest is also its diff id.
+        let config = self.image_config(&platform, vec![layout::digest(&layer.content)])?;
+        self.layout(platform, config, vec![layer])
     }
 
-    /// The tar of a wasm OCI image whose one layer is the file `module`.
-    pub fn wasm_tar(&self, module: &Path, form: WasmForm) -> Result<Vec<u8>> {
+    /// The tar of a wasm OCI image with these layers.
+    pub fn wasm_tar(&self, layers: &[WasmLayer], form: WasmForm) -> Result<Vec<u8>> {
         self.check()?;
-        let content = fs::read(module).with_context(|| format!("read {}", module.display()))?;
-        let os = wasm_os(&content).with_context(|| format!("{}", module.display()))?;
+        let blobs = layers.iter().map(wasm_blob).collect::<Result<Vec<_>>>()?;
+        // With one component among them the image needs what components need.
+        let os = blobs.iter().map(|(os, _)| *os).max().context("a wasm image has at least one layer")?;
+        let layers: Vec<_> = blobs.into_iter().map(|(_, blob)| blob).collect();
         let platform = platform(Arch::Wasm, Os::Other(os.to_owned()))?;
-        let layer = Blob { media_type: MediaType::Other(WASM_LAYER.to_owned()), content };
         let config = match form {
-            WasmForm::ImageConfig => self.image_config(&platform, &layer)?,
+            // containerd compares these with the layers it can unpack, and of those there are none.
+            WasmForm::ImageConfig => self.image_config(&platform, Vec::new())?,
             WasmForm::Artifact if self.has_process() => {
                 bail!("{}: a wasm artifact's config has no place for entrypoint, cmd, env, workdir or user", self.name)
             }
             // The optional member "component" is left out: it would repeat what the layer itself says.
-            WasmForm::Artifact => Blob {
-                media_type: MediaType::Other(WASM_CONFIG.to_owned()),
-                content: layout::to_json(&json!({
-                    "architecture": "wasm",
-                    "os": os,
-                    "layerDigests": [layout::digest(&layer.content)],
-                }))?,
-            },
+            WasmForm::Artifact => {
+                let digests: Vec<_> = layers.iter().map(|layer| layout::digest(&layer.content)).collect();
+                let config = json!({"architecture": "wasm", "os": os, "layerDigests": digests});
+                Blob::new(MediaType::Other(WASM_CONFIG.to_owned()), layout::to_json(&config)?)
+            }
         };
-        self.layout(platform, config, layer)
+        self.layout(platform, config, layers)
     }
 
-    fn layout(&self, platform: Platform, config: Blob, layer: Blob) -> Result<Vec<u8>> {
-        let name = self.name.clone();
-        let layers = vec![layer];
-        Layout { name, platform, config, layers }.to_tar()
+    fn layout(&self, platform: Platform, config: Blob, layers: Vec<Blob>) -> Result<Vec<u8>> {
+        Layout { name: self.name.clone(), platform, config, layers, indexed: self.indexed }.to_tar()
     }
 
     fn has_process(&self) -> bool {
@@ -164,15 +190,15 @@ impl ImageBuilder {
         Ok(())
     }
 
-    /// The standard image config; `layer` is uncompressed, so its digest is also its diff id.
-    fn image_config(&self, platform: &Platform, layer: &Blob) -> Result<Blob> {
+    /// The standard image config.
+    fn image_config(&self, platform: &Platform, diff_ids: Vec<String>) -> Result<Blob> {
         let config = ImageConfigurationBuilder::default()
             .architecture(platform.architecture().clone())
             .os(platform.os().clone())
             .config(self.process_config()?)
-            .rootfs(RootFsBuilder::default().typ("layers").diff_ids([layout::digest(&layer.content)]).build()?)
+            .rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?)
             .build()?;
-        Ok(Blob { media_type: MediaType::ImageConfig, content: layout::to_json(&config)? })
+        Ok(Blob::new(MediaType::ImageConfig, layout::to_json(&config)?))
     }
 
     fn process_config(&self) -> Result<Config> {
@@ -199,6 +225,19 @@ impl ImageBuilder {
 
 fn platform(architecture: Arch, os: Os) -> Result<Platform> {
     Ok(PlatformBuilder::default().architecture(architecture).os(os).build()?)
+}
+
+/// The platform's system and the layer.
+fn wasm_blob(layer: &WasmLayer) -> Result<(&'static str, Blob)> {
+    let WasmLayer { file, title, media_type } = layer;
+    let content = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let os = wasm_os(&content).with_context(|| format!("{}", file.display()))?;
+    if !WASM_LAYERS.contains(&media_type.as_str()) {
+        bail!("layer type {media_type:?} is none of {}", WASM_LAYERS.join(", "));
+    }
+    let mut blob = Blob::new(MediaType::Other(media_type.clone()), content);
+    blob.annotations = HashMap::from([(TITLE.to_owned(), title.clone())]);
+    Ok((os, blob))
 }
 
 /// A binary's first eight bytes tell modules (WASI preview 1) and components (preview 2) apart.

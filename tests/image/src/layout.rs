@@ -1,7 +1,7 @@
 //! The OCI image layout: content-addressed blobs, a manifest and an index that names the image, in one tar.
 //! Called by [`crate::ImageBuilder`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -22,6 +22,15 @@ pub struct Blob {
     pub media_type: MediaType,
     /// Its bytes, uncompressed: these tars are read once, on the machine that wrote them.
     pub content: Vec<u8>,
+    /// What the manifest says about it.
+    pub annotations: HashMap<String, String>,
+}
+
+impl Blob {
+    /// One without annotations.
+    pub fn new(media_type: MediaType, content: Vec<u8>) -> Self {
+        Self { media_type, content, annotations: HashMap::new() }
+    }
 }
 
 /// Everything the layout's tar is made from.
@@ -35,6 +44,8 @@ pub struct Layout {
     pub config: Blob,
     /// Lowest first.
     pub layers: Vec<Blob>,
+    /// Whether the name stands for an index in which the manifest is, rather than for the manifest.
+    pub indexed: bool,
 }
 
 impl Layout {
@@ -42,47 +53,58 @@ impl Layout {
     pub fn to_tar(&self) -> Result<Vec<u8>> {
         let config = describe(&self.config)?;
         let layers = self.layers.iter().map(describe).collect::<Result<Vec<_>>>()?;
-        let manifest = Blob {
-            media_type: MediaType::ImageManifest,
-            content: to_json(
-                &ImageManifestBuilder::default()
-                    .schema_version(SCHEMA_VERSION)
-                    .media_type(MediaType::ImageManifest)
-                    .config(config)
-                    .layers(layers)
-                    .build()?,
-            )?,
-        };
-        let index = ImageIndexBuilder::default()
+        let manifest = ImageManifestBuilder::default()
             .schema_version(SCHEMA_VERSION)
-            .media_type(MediaType::ImageIndex)
-            .manifests([self.name_manifest(describe(&manifest)?)])
+            .media_type(MediaType::ImageManifest)
+            .config(config)
+            .layers(layers)
             .build()?;
+        let manifest = Blob::new(MediaType::ImageManifest, to_json(&manifest)?);
+        let mut named = describe(&manifest)?;
+        named.set_platform(Some(self.platform.clone()));
+        let mut tops = vec![manifest];
+        if self.indexed {
+            let index = Blob::new(MediaType::ImageIndex, index_of(named)?);
+            named = describe(&index)?;
+            tops.push(index);
+        }
         let marker = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
 
         let mut tar = tar::Builder::new(Vec::new());
         append(&mut tar, "oci-layout", &to_json(&marker)?)?;
-        for blob in [&self.config].into_iter().chain(&self.layers).chain([&manifest]) {
+        // Of equal layers one blob.
+        let mut written = BTreeSet::new();
+        for blob in [&self.config].into_iter().chain(&self.layers).chain(&tops) {
             let path = format!("blobs/sha256/{}", hex_digest(&blob.content));
-            append(&mut tar, &path, &blob.content)?;
+            if written.insert(path.clone()) {
+                append(&mut tar, &path, &blob.content)?;
+            }
         }
-        append(&mut tar, "index.json", &to_json(&index)?)?;
+        append(&mut tar, "index.json", &index_of(self.name(named))?)?;
         tar.into_inner().context("finish the image tar")
     }
 
     /// Both names: containerd takes its own annotation as it is and falls back to the standard one, which others read.
-    fn name_manifest(&self, mut manifest: Descriptor) -> Descriptor {
+    fn name(&self, mut top: Descriptor) -> Descriptor {
         let tag = match self.name.rsplit_once(':') {
             Some((_, tag)) if !tag.contains('/') => tag,
             _ => "latest",
         };
-        manifest.set_annotations(Some(HashMap::from([
+        top.set_annotations(Some(HashMap::from([
             ("io.containerd.image.name".to_owned(), self.name.clone()),
             ("org.opencontainers.image.ref.name".to_owned(), tag.to_owned()),
         ])));
-        manifest.set_platform(Some(self.platform.clone()));
-        manifest
+        top
     }
+}
+
+fn index_of(only: Descriptor) -> Result<Vec<u8>> {
+    let index = ImageIndexBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageIndex)
+        .manifests([only])
+        .build()?;
+    to_json(&index)
 }
 
 /// Writes under a temporary name first: who reads the file while it is written, or after a crash, sees the old one.
@@ -114,11 +136,15 @@ pub fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
 
 fn describe(blob: &Blob) -> Result<Descriptor> {
     let digest = Sha256Digest::from_str(&hex_digest(&blob.content))?;
-    Ok(DescriptorBuilder::default()
+    let mut descriptor = DescriptorBuilder::default()
         .media_type(blob.media_type.clone())
         .digest(digest)
         .size(blob.content.len() as u64)
-        .build()?)
+        .build()?;
+    if !blob.annotations.is_empty() {
+        descriptor.set_annotations(Some(blob.annotations.clone()));
+    }
+    Ok(descriptor)
 }
 
 fn hex_digest(content: &[u8]) -> String {

@@ -14,4 +14,4 @@ pub mod files;
 pub mod image;
 pub mod layout;
 
-pub use image::{ImageBuilder, WasmForm};
+pub use image::{ImageBuilder, WasmForm, WasmLayer};

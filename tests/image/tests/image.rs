@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
+use runwasi_image::image::WASM_LAYERS;
 use runwasi_image::layout::digest;
-use runwasi_image::{ImageBuilder, WasmForm, cli};
+use runwasi_image::{ImageBuilder, WasmForm, WasmLayer, cli};
 use serde_json::{Value, json};
 
 const NAME: &str = "docker.io/library/wasmtest:latest";
@@ -30,9 +31,18 @@ fn linux() -> Vec<u8> {
 }
 
 fn wasm(form: WasmForm) -> Vec<u8> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), MODULE).unwrap();
-    ImageBuilder::new(NAME).wasm_tar(file.path(), form).unwrap()
+    wasm_of(ImageBuilder::new(NAME), form, "application/wasm", &[("a.wasm", MODULE)])
+}
+
+fn wasm_of(image: ImageBuilder, form: WasmForm, media_type: &str, layers: &[(&str, &[u8])]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |(title, content): &(&str, &[u8])| {
+        let file = folder.path().join(title);
+        std::fs::write(&file, content).unwrap();
+        WasmLayer { file, title: (*title).to_owned(), media_type: media_type.to_owned() }
+    };
+    let layers: Vec<_> = layers.iter().map(write).collect();
+    image.wasm_tar(&layers, form).unwrap()
 }
 
 fn unpack(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -61,12 +71,18 @@ fn follow(tar: &[u8]) -> (Value, Value, Value, Vec<Vec<u8>>) {
     let files = unpack(tar);
     let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
     let descriptor = index["manifests"][0].clone();
-    let manifest: Value = serde_json::from_slice(blob(&files, &descriptor)).unwrap();
+    let mut manifest: Value = serde_json::from_slice(blob(&files, &descriptor)).unwrap();
+    let mut named = ["oci-layout", "index.json", "manifest", "config"].len();
+    if descriptor["mediaType"] == "application/vnd.oci.image.index.v1+json" {
+        named += 1;
+        assert_eq!(manifest["manifests"][0]["platform"]["architecture"], "wasm");
+        manifest = serde_json::from_slice(blob(&files, &manifest["manifests"][0])).unwrap();
+    }
     let config = serde_json::from_slice(blob(&files, &manifest["config"])).unwrap();
     let layers = manifest["layers"].as_array().unwrap();
     let layers: Vec<_> = layers.iter().map(|l| blob(&files, l).to_vec()).collect();
-    let named = ["oci-layout", "index.json"].len() + [&manifest, &config].len() + layers.len();
-    assert_eq!(files.len(), named, "nothing but what is referenced");
+    let distinct: BTreeSet<_> = layers.iter().collect();
+    assert_eq!(files.len(), named + distinct.len(), "nothing but what is referenced, and that once");
     (descriptor, manifest, config, layers)
 }
 
@@ -94,17 +110,36 @@ fn every_digest_of_a_wasm_artifact_matches_its_blob() {
     assert_eq!(descriptor["platform"], platform);
     assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
     assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
+    assert_eq!(manifest["layers"][0]["annotations"], json!({"org.opencontainers.image.title": "a.wasm"}));
     assert_eq!(layers, [MODULE]);
     assert_eq!(config["layerDigests"], json!([digest(MODULE)]));
 }
 
 #[test]
-fn a_wasm_image_with_standard_config_lists_the_module_as_its_layer() {
+fn several_layers_of_any_type_have_their_titles_and_equal_ones_one_blob() {
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    let several: [(&str, &[u8]); 3] = [("a.wasm", MODULE), ("b.wasm", COMPONENT), ("c.wasm", MODULE)];
+    for media_type in WASM_LAYERS {
+        for form in [WasmForm::Artifact, WasmForm::ImageConfig] {
+            let tar = wasm_of(ImageBuilder::new(NAME).indexed(), form, media_type, &several);
+            let (_, manifest, config, layers) = follow(&tar);
+            assert_eq!(layers, [MODULE, COMPONENT, MODULE]);
+            assert_eq!(config["os"], "wasip2");
+            for (layer, (title, _)) in manifest["layers"].as_array().unwrap().iter().zip(several) {
+                assert_eq!(layer["mediaType"], media_type);
+                assert_eq!(layer["annotations"]["org.opencontainers.image.title"], title);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wasm_image_with_standard_config_has_nothing_for_containerd_to_unpack() {
     let (_, manifest, config, layers) = follow(&wasm(WasmForm::ImageConfig));
     assert_eq!(manifest["config"]["mediaType"], "application/vnd.oci.image.config.v1+json");
     assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
     assert_eq!(layers, [MODULE]);
-    assert_eq!(config["rootfs"]["diff_ids"], json!([digest(MODULE)]));
+    assert_eq!(config["rootfs"]["diff_ids"], json!([]));
 }
 
 #[test]
@@ -122,6 +157,9 @@ fn bad_arguments_are_refused_with_the_culprit_named() {
     let text = folder.path().join("text.wasm");
     std::fs::write(&text, "no wasm").unwrap();
     let text = text.to_str().unwrap();
+    let module = folder.path().join("a.wasm");
+    std::fs::write(&module, MODULE).unwrap();
+    let module = module.to_str().unwrap();
     let output = folder.path().join("out.tar");
     let output = output.to_str().unwrap();
     let wasm = ["wasm", "--name", NAME, "--output", output];
@@ -138,6 +176,7 @@ fn bad_arguments_are_refused_with_the_culprit_named() {
         (&linux, &["--env", "novalue"], "\"novalue\""),
         (&linux, &["--workdir", "here"], "\"here\""),
         (&linux, &["--image-config"], "--image-config"),
+        (&linux, &["--layer-type", "application/wasm"], "--layer-type"),
         (&linux, &["stray"], "stray"),
         (&["linux", "--output", output], &[], "--name"),
         (&["linux", "--name", "short"], &[], "\"short\""),
@@ -147,6 +186,8 @@ fn bad_arguments_are_refused_with_the_culprit_named() {
         (&wasm, &["/no/such.wasm"], "/no/such.wasm"),
         (&wasm, &[text], text),
         (&wasm, &["--entrypoint", "/a", "Cargo.toml"], "Cargo.toml"),
+        (&wasm, &["--layer-type", "application/x", module], "\"application/x\""),
+        (&wasm, &["Cargo.toml:"], "\"Cargo.toml:\""),
     ];
     for (first, rest, culprit) in cases {
         let arguments = first.iter().chain(*rest).map(OsString::from);

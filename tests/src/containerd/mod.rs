@@ -22,6 +22,7 @@ use crate::poll::poll_until;
 use crate::proc::Shim;
 use crate::runtime::{Image, Runtime};
 use crate::traces::{self, Traces};
+use crate::version::Version;
 
 mod end;
 
@@ -52,7 +53,10 @@ impl Containerd {
         Builder::default()
     }
 
-    pub(crate) fn with(options: Builder) -> Result<Self> {
+    pub(crate) fn with(mut options: Builder) -> Result<Self> {
+        if options.containerd.is_none() {
+            options.containerd = options.version.program()?;
+        }
         let mut bed = Self { traces: Traces::new()?, options, process: None, daemon: None, ever_ran: false };
         bed.prepare()?;
         match &bed.options.node {
@@ -116,12 +120,22 @@ impl Containerd {
         let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         // Whatever group a shim is started for is among the arguments, or the value of an annotation.
         args.iter().flat_map(|arg| arg.split('=')).for_each(|name| self.traces.name(name));
+        self.ctr_in(self.namespace()).args(args)
+    }
+
+    /// The beginning of a `ctr` call in another namespace.
+    pub(crate) fn ctr_in(&self, namespace: &str) -> Command {
         let ctr = match &self.options.containerd {
             Some(containerd) => containerd.with_file_name("ctr"),
             None => PathBuf::from("ctr"),
         };
         let address = self.address().to_string_lossy().into_owned();
-        Command::new(ctr).args(["-a", &address, "-n", self.namespace()]).args(args)
+        Command::new(ctr).args(["-a", &address, "-n", namespace])
+    }
+
+    /// Which containerd this is.
+    pub fn version(&self) -> Version {
+        self.options.version
     }
 
     /// Runs `ctr` to its end; any exit status is an answer.
@@ -133,7 +147,13 @@ impl Containerd {
     pub fn load(&self, image: Image) -> Result<()> {
         let tar = image.tar();
         ensure!(tar.exists(), "{} is missing: `make images` writes it", tar.display());
-        self.ctr(["image", "import", &tar.to_string_lossy()])?.ok()?;
+        self.import(&tar, image.is_wasm_image())
+    }
+
+    /// Imports an image from a tar. A wasm image is for no machine's platform, and containerd 1.6 cannot unpack it.
+    pub fn import(&self, tar: &Path, is_wasm_image: bool) -> Result<()> {
+        let flags: &[&str] = if is_wasm_image { &["--all-platforms", "--no-unpack"] } else { &[] };
+        self.ctr_command([&["image", "import"], flags, &[&tar.to_string_lossy()]].concat()).run()?.ok()?;
         Ok(())
     }
 
@@ -221,7 +241,9 @@ impl Containerd {
         // sbin holds runc and is missing in the PATH of some root shells.
         let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
         let own = self.dir().join("bin");
-        let all = std::iter::once(own).chain(std::env::split_paths(&usual)).chain(sbin);
+        // A containerd has its own shim for runc beside it.
+        let beside = self.options.containerd.iter().filter_map(|containerd| containerd.parent()).map(PathBuf::from);
+        let all = std::iter::once(own).chain(beside).chain(std::env::split_paths(&usual)).chain(sbin);
         Ok(std::env::join_paths(all)?)
     }
 }

@@ -1,45 +1,36 @@
 //! containerd's CRI plugin as the kubelet asks it, over gRPC, each call with a deadline; held by `pods`.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use hyper_util::rt::TokioIo;
 use prost::Message;
-use tokio::net::UnixStream;
-use tokio::runtime::{Builder, Runtime};
-use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tonic_prost::ProstCodec;
-use tower::service_fn;
 
 use crate::command::DEADLINE;
+use crate::grpc::Client;
 use crate::poll::poll_until;
 use messages::{
     Container, ContainerConfig, ContainerId, ContainerStats, ContainerStatsResponse, ContainerStatusResponse,
     CreateContainerRequest, ImageSpec, ImageStatusRequest, ImageStatusResponse, LinuxContainerResources,
     ListContainersResponse, ListPodSandboxResponse, ListRequest, Nothing, PodId, PodSandbox, PodSandboxConfig,
-    PodSandboxStatusResponse, RunPodSandboxRequest, StatusRequest, StopContainerRequest,
-    UpdateContainerResourcesRequest, VersionRequest, VersionResponse,
+    PodSandboxStatusResponse, PullImageRequest, PullImageResponse, RunPodSandboxRequest, StatusRequest,
+    StopContainerRequest, UpdateContainerResourcesRequest, VersionRequest, VersionResponse,
 };
 
 pub mod messages;
 
-const RUNTIME: &str = "RuntimeService";
-const IMAGES: &str = "ImageService";
+const RUNTIME: &str = "runtime.v1.RuntimeService";
+const IMAGES: &str = "runtime.v1.ImageService";
 
-/// A client. Every call connects anew, so a containerd that was restarted in between is no special case.
+/// A client.
 #[derive(Debug)]
 pub struct Cri {
-    socket: PathBuf,
-    runtime: Runtime,
+    client: Client,
 }
 
 impl Cri {
     /// A client of the containerd at this gRPC socket.
     pub fn new(socket: &Path) -> Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build().context("no Tokio runtime")?;
-        Ok(Self { socket: socket.to_owned(), runtime })
+        Ok(Self { client: Client::new(socket, None)? })
     }
 
     /// `Version`.
@@ -61,6 +52,13 @@ impl Cri {
         let image = Some(ImageSpec { image: name.to_owned() });
         let answer: ImageStatusResponse = self.call(IMAGES, "ImageStatus", ImageStatusRequest { image })?;
         Ok(answer.image.is_some())
+    }
+
+    /// `PullImage`; gives the image's id.
+    pub fn pull(&self, name: &str) -> Result<String> {
+        let image = Some(ImageSpec { image: name.to_owned() });
+        let answer: PullImageResponse = self.call(IMAGES, "PullImage", PullImageRequest { image })?;
+        Ok(answer.image_ref)
     }
 
     /// `RunPodSandbox`; gives the pod's id.
@@ -153,31 +151,6 @@ impl Cri {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let answer = async { tokio::time::timeout(DEADLINE, self.answer(service, method, request)).await };
-        let answer = self.runtime.block_on(answer).with_context(|| format!("{method} hung for {DEADLINE:?}"))?;
-        answer.with_context(|| format!("{method} failed"))
-    }
-
-    async fn answer<Q, A>(&self, service: &str, method: &str, request: Q) -> Result<A>
-    where
-        Q: Message + 'static,
-        A: Message + Default + 'static,
-    {
-        let mut client = Grpc::new(self.connect().await?);
-        client.ready().await?;
-        let path = format!("/runtime.v1.{service}/{method}").parse().ok().context("no path")?;
-        let codec = ProstCodec::<Q, A>::default();
-        Ok(client.unary(tonic::Request::new(request), path, codec).await?.into_inner())
-    }
-
-    async fn connect(&self) -> Result<Channel> {
-        let socket = self.socket.clone();
-        let connector = service_fn(move |_: Uri| {
-            let socket = socket.clone();
-            async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
-        });
-        // HTTP wants a host, a Unix socket has none.
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
-        channel.with_context(|| format!("cannot connect to {}", self.socket.display()))
+        self.client.call(service, method, request)
     }
 }

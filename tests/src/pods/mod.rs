@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::cni::Network;
-use crate::command::{Command, DEADLINE};
+use crate::command::DEADLINE;
 use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::cri::messages::{
@@ -23,7 +23,8 @@ use crate::cri::messages::{
 use crate::network::on_own_host;
 use crate::poll::poll_until;
 use crate::proc;
-use crate::runtime::Runtime;
+use crate::runtime::{Image, Runtime};
+use crate::version::Version;
 use setup::{HANDLER, PAUSE};
 
 mod end;
@@ -31,6 +32,9 @@ mod setup;
 
 /// The containerd namespace of all that the CRI makes.
 const NAMESPACE: &str = "k8s.io";
+
+/// The CRI's plugins; up to containerd 1.7 it is one.
+const CRI: [&str; 3] = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"];
 
 /// A bed with a CRI and the runtime its pods use.
 #[derive(Debug)]
@@ -66,8 +70,25 @@ pub fn check_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> +
 /// The same with more lines for the table of the runtime in containerd's configuration.
 #[track_caller]
 pub fn check_pods_with(runtime: Runtime, handler: &str, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+    check_pods_of(Version::Machine, runtime, handler, case);
+}
+
+/// As [`check_pods`], on containerd 1.7.
+#[track_caller]
+pub fn check_pods_on_1_7(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+    check_pods_of(Version::V1_7, runtime, "", case);
+}
+
+/// As [`check_pods`], on containerd 2.
+#[track_caller]
+pub fn check_pods_on_2(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+    check_pods_of(Version::V2, runtime, "", case);
+}
+
+#[track_caller]
+fn check_pods_of(version: Version, runtime: Runtime, handler: &str, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
     on_own_host(|| {
-        let mut pods = match Pods::start_with(runtime, handler) {
+        let mut pods = match Pods::start(version, runtime, handler) {
             Ok(pods) => pods,
             Err(error) => panic!("no bed for pods of {runtime:?}: {error:?}"),
         };
@@ -79,23 +100,25 @@ pub fn check_pods_with(runtime: Runtime, handler: &str, case: impl FnOnce(&mut P
 
 impl Pods {
     /// A fresh bed with the images loaded, in the network of the calling thread.
-    pub fn start(runtime: Runtime) -> Result<Self> {
-        Self::start_with(runtime, "")
-    }
-
-    /// The same with more lines for the table of the runtime in containerd's configuration.
-    pub fn start_with(runtime: Runtime, handler: &str) -> Result<Self> {
+    /// `handler`: more lines for the table of the runtime in containerd's configuration.
+    pub fn start(version: Version, runtime: Runtime, handler: &str) -> Result<Self> {
         let network = Network::new()?;
         let links = network.links_without_bridge()?;
-        let builder = Containerd::builder().daemon_for(runtime).keep_plugin("io.containerd.grpc.v1.cri");
+        let builder = Containerd::builder().version(version).daemon_for(runtime);
+        let builder = CRI.iter().fold(builder, |builder, plugin| builder.keep_plugin(plugin));
         let bed = builder.config(&setup::configuration(runtime, &network)).config(handler).start()?;
         let cri = Cri::new(&bed.address())?;
         // Without the plugin this fails at once.
         cri.becomes_ready().with_context(|| bed.log())?;
         let pods = Self { cri, runtime, bed, network, links, ever: RefCell::default() };
-        pods.load(PAUSE, &setup::pause_image(pods.bed.dir())?)?;
-        pods.load(runtime.image().name(), &runtime.image().tar())?;
+        pods.load(PAUSE, &setup::pause_image(pods.bed.dir())?, false)?;
+        pods.load_image(runtime.image())?;
         Ok(pods)
+    }
+
+    /// Imports another image.
+    pub fn load_image(&self, image: Image) -> Result<()> {
+        self.load(image.name(), &image.tar(), image.is_wasm_image())
     }
 
     /// Makes a pod with a network of its own.
@@ -129,11 +152,16 @@ impl Pods {
 
     /// The same with another program of the image.
     pub fn create_program(&self, pod: &Pod, name: &str, program: &str, args: &[&str]) -> Result<String> {
+        self.create_of(pod, name, self.runtime.image().name(), &[&[program], args].concat())
+    }
+
+    /// Makes a container of another image; without `command` it runs what the image says.
+    pub fn create_of(&self, pod: &Pod, name: &str, image: &str, command: &[&str]) -> Result<String> {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned() }),
-            image: Some(ImageSpec { image: self.runtime.image().name().to_owned() }),
-            command: vec![program.to_owned()],
-            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            image: Some(ImageSpec { image: image.to_owned() }),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            args: Vec::new(),
             log_path: format!("{name}.log"),
         };
         self.cri.create(&pod.id, config, &pod.config)
@@ -202,11 +230,11 @@ impl Pods {
     }
 
     /// Imports an image and waits until the CRI, which learns of it by an event, knows it: it would pull it otherwise.
-    fn load(&self, name: &str, tar: &Path) -> Result<()> {
+    fn load(&self, name: &str, tar: &Path, is_wasm_image: bool) -> Result<()> {
         ensure!(tar.exists(), "{} is missing: `make images` writes it", tar.display());
-        let (address, tar) = (self.bed.address(), tar.to_string_lossy().into_owned());
-        let place = ["-a", &address.to_string_lossy(), "-n", NAMESPACE].map(str::to_owned);
-        Command::new("ctr").args(place).args(["image", "import", &tar]).run()?.ok()?;
+        let flags: &[&str] = if is_wasm_image { &["--all-platforms", "--no-unpack"] } else { &[] };
+        let import = self.bed.ctr_in(NAMESPACE).args(["image", "import"]).args(flags);
+        import.args([tar]).run()?.ok()?;
         poll_until(&format!("{name} in the CRI"), DEADLINE, || self.cri.has_image(name).ok()?.then_some(()))
     }
 

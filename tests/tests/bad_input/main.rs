@@ -133,3 +133,20 @@ runwasi_tests::played! { mount_wasmtime = Wasmtime, mount_wasmtimed = Wasmtimed;
     bundle:
         refused_create_leaves_no_mounted_rootfs;
 }}
+
+// The text of an error passes through containerd, which each does in its own way.
+runwasi_tests::suite! { runwasi_tests::check_on_1_7: wasmtime_1_7 = Wasmtime, wasmtimed_1_7 = Wasmtimed; {
+    entrypoint:
+        missing_program_is_refused
+        missing_working_directory_is_refused;
+    module:
+        text_that_is_no_module_is_refused;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_on_2: wasmtime_2 = Wasmtime, wasmtimed_2 = Wasmtimed; {
+    entrypoint:
+        missing_program_is_refused
+        missing_working_directory_is_refused;
+    module:
+        text_that_is_no_module_is_refused;
+}}

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Command, Containerd, Image, Runtime};
+use runwasi_tests::runtime::WasmImage;
+use runwasi_tests::{Command, Containerd, Image, Runtime, Version};
 use tempfile::TempDir;
 
 /// `make` at the root of the workspace, apart from a `make` that runs these tests.
@@ -171,15 +172,33 @@ fn example_settings_are_the_defaults() -> Result<()> {
 
 #[test]
 fn load_makes_a_containerd_of_the_users_choice_know_the_images() -> Result<()> {
-    for image in [Image::Wasmtest, Image::WasmtestNative, Image::WasmtestOci] {
+    load_makes_known(Version::Machine)
+}
+
+#[test]
+fn load_makes_a_containerd_1_7_know_the_images() -> Result<()> {
+    load_makes_known(Version::V1_7)
+}
+
+#[test]
+fn load_makes_a_containerd_2_know_the_images() -> Result<()> {
+    load_makes_known(Version::V2)
+}
+
+fn load_makes_known(version: Version) -> Result<()> {
+    let wasm = WasmImage::ALL.map(Image::Wasm);
+    let images = || [Image::Wasmtest, Image::WasmtestNative].into_iter().chain(wasm);
+    for image in images() {
         ensure!(image.tar().exists(), "{} is missing: `make images` writes it", image.tar().display());
     }
-    let bed = Containerd::start()?;
+    let bed = Containerd::builder().version(version).start()?;
     let (address, namespace) =
         (format!("ADDRESS={}", bed.address().display()), format!("NAMESPACE={}", bed.namespace()));
-    make(["load", &address, &namespace]).run()?.ok()?;
+    let said = make(["load", &address, &namespace]).run()?.ok()?;
+    let warned = said.out().contains("cannot run the wasm images");
+    ensure!(warned != version.runs_wasm_images(), "{said}");
     let list = bed.ctr(["image", "ls", "-q"])?.ok()?;
-    for image in [Image::Wasmtest, Image::WasmtestNative] {
+    for image in images() {
         ensure!(list.out().lines().any(|line| line == image.name()), "no {}: {list}", image.name());
     }
     let run = ["run", "--rm", "--runtime", Runtime::Wasmtime.name(), Image::Wasmtest.name(), &bed.id("loaded")];

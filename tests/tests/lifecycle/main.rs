@@ -72,3 +72,89 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
     recovery:
         killed_shim_is_seen_as_exit_137;
 }}
+
+// What differs between containerds: how a shim is started, asked, restarted and cleaned up after. runc's own shim loses an exit
+// status over a restart of these, and of a `ctr run --rm` one of them has no delete event.
+runwasi_tests::suite! { runwasi_tests::check_on_1_7: wasmtime_1_7 = Wasmtime, wasmtimed_1_7 = Wasmtimed; {
+    run:
+        hello_is_printed
+        exit_status_is_passed_on
+        rm_leaves_nothing;
+    task:
+        attach_gets_later_output_and_the_exit_status
+        created_container_starts_once
+        delete_gives_the_exit_status
+        ps_names_a_process;
+    signals:
+        sigterm_ends_an_endless_loop;
+    recovery:
+        killed_shim_is_seen_as_exit_137
+        id_of_a_killed_shim_can_be_used_again
+        restarted_containerd_still_knows_a_running_task
+        killed_containerd_still_knows_a_running_task
+        restarted_containerd_still_knows_an_exit_status
+        task_that_ends_without_containerd_keeps_its_exit_status;
+    events:
+        run_gives_create_start_exit_delete;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_on_1_7: runc_1_7 = Runc; {
+    run:
+        hello_is_printed
+        exit_status_is_passed_on
+        rm_leaves_nothing;
+    task:
+        attach_gets_later_output_and_the_exit_status
+        created_container_starts_once
+        delete_gives_the_exit_status
+        ps_names_a_process;
+    signals:
+        sigterm_ends_an_endless_loop;
+    recovery:
+        killed_shim_is_seen_as_exit_137
+        id_of_a_killed_shim_can_be_used_again
+        restarted_containerd_still_knows_a_running_task
+        killed_containerd_still_knows_a_running_task;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_on_2: wasmtime_2 = Wasmtime, wasmtimed_2 = Wasmtimed; {
+    run:
+        hello_is_printed
+        exit_status_is_passed_on
+        rm_leaves_nothing;
+    task:
+        attach_gets_later_output_and_the_exit_status
+        created_container_starts_once
+        delete_gives_the_exit_status
+        ps_names_a_process;
+    signals:
+        sigterm_ends_an_endless_loop;
+    recovery:
+        killed_shim_is_seen_as_exit_137
+        id_of_a_killed_shim_can_be_used_again
+        restarted_containerd_still_knows_a_running_task
+        killed_containerd_still_knows_a_running_task
+        restarted_containerd_still_knows_an_exit_status
+        task_that_ends_without_containerd_keeps_its_exit_status;
+    events:
+        run_gives_create_start_exit_delete;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_on_2: runc_2 = Runc; {
+    run:
+        hello_is_printed
+        exit_status_is_passed_on
+        rm_leaves_nothing;
+    task:
+        attach_gets_later_output_and_the_exit_status
+        created_container_starts_once
+        delete_gives_the_exit_status
+        ps_names_a_process;
+    signals:
+        sigterm_ends_an_endless_loop;
+    recovery:
+        killed_shim_is_seen_as_exit_137
+        id_of_a_killed_shim_can_be_used_again
+        restarted_containerd_still_knows_a_running_task
+        killed_containerd_still_knows_a_running_task;
+}}

@@ -76,3 +76,19 @@ pub struct ImageStatusResponse {
     #[prost(message, optional, tag = "1")]
     pub image: Option<Image>,
 }
+
+/// Asks for `PullImage`.
+#[derive(Clone, PartialEq, Message)]
+pub struct PullImageRequest {
+    /// The image.
+    #[prost(message, optional, tag = "1")]
+    pub image: Option<ImageSpec>,
+}
+
+/// The answer to `PullImage`.
+#[derive(Clone, PartialEq, Message)]
+pub struct PullImageResponse {
+    /// The image's id.
+    #[prost(string, tag = "1")]
+    pub image_ref: String,
+}
