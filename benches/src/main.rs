@@ -2,7 +2,8 @@
 //!
 //! - [`options`]: the command line.
 //! - [`interrupt`]: two OS processes, so that an interrupted run cleans up as well.
-//! - [`ctr_run`], [`memory`], [`thin_start`], [`rate`], [`scheduling`], [`density`], [`large`], [`http`]: the benchmarks.
+//! - [`ctr_run`], [`memory`], [`thin_start`], [`rate`], [`output`], [`compute`], [`scheduling`], [`density`], [`large`], [`http`]:
+//!   the benchmarks.
 //!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
 //! - [`stage`]: containerd, played by this program.
 //! - [`processes`]: what the OS processes of a pod use.
@@ -13,6 +14,7 @@
 //! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. The
 //! others have a stage each.
 
+mod compute;
 mod ctr_run;
 mod density;
 mod http;
@@ -21,6 +23,7 @@ mod large;
 mod levels;
 mod memory;
 mod options;
+mod output;
 mod processes;
 mod rate;
 mod results;
@@ -43,11 +46,13 @@ use crate::results::Row;
 type Measure = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// The benchmarks by their names for `--only`, in the order they run.
-pub(crate) const BENCHMARKS: [(&str, Measure); 8] = [
+pub(crate) const BENCHMARKS: [(&str, Measure); 10] = [
     ("ctr_run", ctr_run::measure),
     ("memory", memory::measure),
     ("thin_start", thin_start::measure),
     ("rate", rate::measure),
+    ("output", output::measure),
+    ("compute", compute::measure),
     ("scheduling", scheduling::measure),
     ("density", density::measure),
     ("large", large::measure),

@@ -316,6 +316,7 @@ mod tests {
         let start = std::time::Instant::now();
         tasks.stop();
         tasks.drained().await;
-        assert!(start.elapsed() <= Duration::from_secs(2), "{:?}", start.elapsed());
+        // Without a bound it would be for ever.
+        assert!(start.elapsed() <= Duration::from_secs(10), "{:?}", start.elapsed());
     }
 }

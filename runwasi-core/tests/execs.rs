@@ -125,13 +125,8 @@ async fn a_pause_holds_the_execs_and_lets_none_start() -> Result {
     client.start(("c1", "spins")).await?;
     exec(&client, "later", &["exit", "3"]).await?;
     client.pause("c1").await?;
-    // What is in a poll goes on to its next yield.
-    tokio::time::sleep(Duration::from_millis(50)).await;
     let id = Id::parse("container id", "c1")?;
-    let used = async || harness.sandbox().usage(&id).map(|usage| usage.cpu.time);
-    let before = used().await?;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(used().await?, before);
+    settled(|| Ok(harness.sandbox().usage(&id)?.cpu.time)).await?;
     let (code, text) = error(client.start(("c1", "later")).await);
     assert!(code == "FAILED_PRECONDITION" && text.contains("paused"), "{code}: {text}");
     assert_eq!(error(exec(&client, "another", &["wait"]).await).0, "FAILED_PRECONDITION");
@@ -142,6 +137,20 @@ async fn a_pause_holds_the_execs_and_lets_none_start() -> Result {
     assert_eq!(client.wait(("c1", "later")).await?, 3);
     harness.stop().await;
     Ok(())
+}
+
+/// The figure once it stands still: what is in a poll when a pause begins goes on to its next yield. Of a guest that computes it
+/// never does.
+async fn settled(used: impl Fn() -> Result<Duration>) -> Result<Duration> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let mut last = used()?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        match std::mem::replace(&mut last, used()?) {
+            before if before == last => return Ok(last),
+            _ => assert!(tokio::time::Instant::now() < deadline, "it goes on"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What guests of many sandboxes in different network namespaces, all of one process, can and cannot reach. Needs root, as
 //! making a network namespace does.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use runwasi_core::{
     network::{Entrance, Network},
@@ -34,9 +34,20 @@ async fn serve(harness: &Harness, client: &Containerd, id: &str, port: &str) -> 
     Ok(())
 }
 
-fn namespaces_of_threads() -> Result<Vec<PathBuf>> {
-    let tasks = fs::read_dir("/proc/self/task")?;
-    tasks.map(|task| Ok(fs::read_link(task?.path().join("ns/net"))?)).collect()
+/// The threads of this process that are in another network than `host`, with their names. Other tests have some, too.
+fn threads_outside(host: &Path) -> Result<BTreeMap<u32, String>> {
+    let mut outside = BTreeMap::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        let tid = task.file_name().and_then(|name| name.to_str()).ok_or("no name")?.parse()?;
+        // One that ends meanwhile is nowhere.
+        let Ok(namespace) = fs::read_link(task.join("ns/net")) else { continue };
+        let Ok(name) = fs::read_to_string(task.join("comm")) else { continue };
+        if namespace != host {
+            outside.insert(tid, name.trim().to_owned());
+        }
+    }
+    Ok(outside)
 }
 
 #[tokio::test]
@@ -62,8 +73,10 @@ async fn every_guest_reaches_its_own_network_and_no_other() -> Result {
         assert!(std::net::TcpStream::connect("127.0.0.1:8080").is_err(), "the host does not reach in");
     }
     // Nobody but the parked threads is in a foreign namespace.
-    let foreign = namespaces_of_threads()?.into_iter().filter(|namespace| *namespace != host).count();
-    assert_eq!(foreign, sandboxes.len() + 1);
+    let foreign = threads_outside(&host)?;
+    assert!(foreign.values().all(|name| name == "network"), "{foreign:?}");
+    let ours = sandboxes.iter().map(|(harness, _)| harness).chain([&lonely]);
+    assert!(ours.map(|harness| harness.sandbox().pid()).all(|pid| foreign.contains_key(&pid)), "{foreign:?}");
     for (n, (harness, client)) in sandboxes.iter().enumerate() {
         client.kill(&format!("server{n}"), SIGKILL).await?;
         harness.stop().await;

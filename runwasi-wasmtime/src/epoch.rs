@@ -2,6 +2,16 @@
 //!
 //! It must not be a Tokio task: if every worker runs a guest, a task would never get to tick, and no guest would ever
 //! yield. While nothing is polled it sleeps without a timer, so an idle process makes no wake-ups.
+//!
+//! ```text
+//!            enter, which wakes it                   a quantum is over, something is polled
+//!   asleep ────────────────────────▶ ticking ────────────────────────────────────────────────▶ ticking
+//!      ▲                                │
+//!      └────────────────────────────────┘  some quanta are over, in none of them something was polled
+//! ```
+//!
+//! A guest that computes is polled again and again with hardly anything in between: while the clock ticks, neither the beginning
+//! nor the end of a poll concerns it.
 
 use std::{
     future::Future,
@@ -29,14 +39,15 @@ pub struct Ticker {
     thread: Option<JoinHandle<()>>,
 }
 
+#[derive(Default)]
 struct Shared {
     /// Guests being polled right now.
     active: AtomicUsize,
-    /// Whether the thread sleeps without a timer. It says so before its last look at `active`, and `enter` counts itself before it looks
-    /// here: one of the two sees the other.
+    /// Whether the thread sleeps, or is about to. It says so before it looks at `active` for the last time, and `enter` counts
+    /// itself before it looks here: one of the two sees the other.
     asleep: AtomicBool,
-    /// Guards the thread's sleep: `enter` takes it before it notifies, so a wake-up between the thread's last look and its sleep cannot
-    /// be lost. Holds whether the ticker is being dropped.
+    /// `enter` takes it before it notifies: the thread holds it between its last look at `active` and its sleep, so no wake-up
+    /// is lost. Holds whether the ticker is being dropped.
     stopping: Mutex<bool>,
     changed: Condvar,
 }
@@ -44,7 +55,7 @@ struct Shared {
 impl Ticker {
     /// Starts the thread: every `quantum` the epoch of `engine` advances by one while a guest is polled.
     pub fn start(engine: &wasmtime::Engine, quantum: Duration) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::<Shared>::default();
         let (ticking, engine) = (shared.clone(), engine.clone());
         let tick = move || ticking.run(quantum, || engine.increment_epoch());
         let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick)?;
@@ -69,36 +80,32 @@ impl Drop for Ticker {
 }
 
 impl Shared {
-    fn new() -> Self {
-        Self {
-            active: AtomicUsize::new(0),
-            asleep: AtomicBool::new(false),
-            stopping: Mutex::new(false),
-            changed: Condvar::new(),
-        }
-    }
-
     fn run(&self, quantum: Duration, mut tick: impl FnMut()) {
         let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut quiet = 0;
         while !*stopping {
-            if quiet >= QUIET {
-                self.asleep.store(true, Ordering::SeqCst);
-                while !*stopping && self.active.load(Ordering::SeqCst) == 0 {
-                    stopping = self.changed.wait(stopping).unwrap_or_else(PoisonError::into_inner);
+            self.asleep.store(true, Ordering::SeqCst);
+            let sleeping = self.changed.wait_while(stopping, |stopping| !*stopping && !self.is_active());
+            stopping = sleeping.unwrap_or_else(PoisonError::into_inner);
+            self.asleep.store(false, Ordering::SeqCst);
+            let mut quiet = 0;
+            while quiet < QUIET {
+                let waited = self.changed.wait_timeout_while(stopping, quantum, |stopping| !*stopping);
+                stopping = waited.unwrap_or_else(PoisonError::into_inner).0;
+                if *stopping {
+                    break;
                 }
-                self.asleep.store(false, Ordering::SeqCst);
-                quiet = 0;
-            }
-            let waited = self.changed.wait_timeout_while(stopping, quantum, |stopping| !*stopping);
-            stopping = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if self.active.load(Ordering::SeqCst) == 0 {
-                quiet += 1;
-            } else {
+                if !self.is_active() {
+                    quiet += 1;
+                    continue;
+                }
                 quiet = 0;
                 tick();
             }
         }
+    }
+
+    fn is_active(&self) -> bool {
+        self.active.load(Ordering::SeqCst) > 0
     }
 
     fn enter(&self) {
@@ -151,7 +158,7 @@ mod tests {
 
     /// A ticker that counts.
     fn counting() -> (Arc<Shared>, Arc<AtomicU32>, JoinHandle<()>) {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::<Shared>::default();
         let ticks = Arc::new(AtomicU32::new(0));
         let (running, counter) = (shared.clone(), ticks.clone());
         let thread = std::thread::spawn(move || {
@@ -184,12 +191,14 @@ mod tests {
             shared.enter();
             until(|| ticks.load(Ordering::SeqCst) >= before + 5);
             shared.leave();
-            // Nothing to poll for: a channel that never delivers is the wait of 50 ms.
+            // A tick may be under way; one that goes on never settles.
             let (_sender, receiver) = mpsc::channel::<()>();
-            let _ = receiver.recv_timeout(Duration::from_millis(20));
-            let settled = ticks.load(Ordering::SeqCst);
-            let _ = receiver.recv_timeout(Duration::from_millis(50));
-            assert_eq!(ticks.load(Ordering::SeqCst), settled);
+            until(|| {
+                let before = ticks.load(Ordering::SeqCst);
+                // Nothing to poll for: a channel that never delivers is the wait of 50 ms.
+                let _ = receiver.recv_timeout(Duration::from_millis(50));
+                ticks.load(Ordering::SeqCst) == before
+            });
         }
         stop(&shared, thread);
     }

@@ -95,7 +95,7 @@ impl Console {
         let status = ended.with_context(|| format!("on the screen: {:?}", self.seen()))??;
         // The reader may be behind: what it has not read is in the terminal until all is.
         let mut last = usize::MAX;
-        poll_until("a quiet terminal", Duration::from_secs(5), || {
+        poll_until("a quiet terminal", Duration::from_secs(20), || {
             let quiet = std::mem::replace(&mut last, self.count()) == self.count();
             quiet.then_some(())
         })?;

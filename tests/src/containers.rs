@@ -8,6 +8,7 @@ use crate::builder::Builder;
 use crate::command::{Command, Output};
 use crate::console::Console;
 use crate::containerd::Containerd;
+use crate::machine::Use;
 use crate::poll::poll_until;
 use crate::runtime::{Image, Runtime};
 
@@ -35,9 +36,22 @@ pub fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>)
     check_with(runtime, Containerd::builder().daemon_for(runtime), case);
 }
 
-/// The same on a bed with something unusual, a daemon's settings for instance.
+/// The same for a case that measures: no other runs beside it.
+#[track_caller]
+pub fn check_alone(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    let _machine = Use::alone();
+    check_on(runtime, Containerd::builder().daemon_for(runtime), case);
+}
+
+/// The same as [`check`] on a bed with something unusual, a daemon's settings for instance.
 #[track_caller]
 pub fn check_with(runtime: Runtime, bed: Builder, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    let _machine = Use::shared();
+    check_on(runtime, bed, case);
+}
+
+#[track_caller]
+fn check_on(runtime: Runtime, bed: Builder, case: impl FnOnce(&mut Containers) -> Result<()>) {
     let mut containers = match Containers::start_with(runtime, bed) {
         Ok(containers) => containers,
         Err(error) => panic!("no bed for {runtime:?}: {error:?}"),

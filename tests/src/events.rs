@@ -24,7 +24,7 @@ impl Events {
         let running = c.bed.ctr_command(["events"]).deadline(Duration::from_secs(120)).spawn()?;
         let mut n = 0;
         // It says nothing when it is ready: make containers until one is heard of.
-        poll_until("the first event", Duration::from_secs(10), || {
+        poll_until("the first event", Duration::from_secs(20), || {
             n += 1;
             let id = c.id(&format!("probe{n}"));
             c.create(&id, &["exit", "0"]).and_then(|()| c.delete_container(&id)).ok()?;
@@ -35,7 +35,7 @@ impl Events {
 
     /// Waits for this event of this container; gives all of its events so far.
     pub fn until(&self, topic: &str, id: &str) -> Result<Seen> {
-        let seen = poll_until(&format!("/tasks/{topic} of {id}"), Duration::from_secs(10), || {
+        let seen = poll_until(&format!("/tasks/{topic} of {id}"), Duration::from_secs(20), || {
             let seen = tasks(&self.running.stdout_so_far(), id);
             seen.iter().any(|(heard, _)| heard == topic).then_some(seen)
         });

@@ -25,10 +25,12 @@
 //! - [`cri`]: the gRPC calls of Kubernetes' CRI.
 //! - [`pods`]: a containerd with its CRI, and what a test does with its pods.
 //! - [`proc`]: the OS processes, threads, mounts and sockets of a bed.
+//! - [`machine`]: who may run beside whom, and figures that noise makes worse.
 //! - [`suite!`], [`played!`]: one list of cases, instantiated for several runtimes.
 //! - [`traces`]: what a bed may leave on the machine, and its removal.
 //! - [`said`]: what an error must say.
 //! - [`ticks`]: the output of a guest that goes on.
+//! - [`meter`]: CPU figures of a container, with the time they were read.
 //! - [`poll`]: wait for a condition, with a deadline.
 //!
 //! Everything here needs root and a containerd; where one is missing the error says so, nothing is skipped.
@@ -47,6 +49,8 @@ pub mod daemon;
 pub mod events;
 mod grpc;
 pub mod http;
+pub mod machine;
+pub mod meter;
 pub mod network;
 pub mod player;
 pub mod pods;
@@ -69,8 +73,10 @@ pub use builder::Builder;
 pub use command::{Command, Output};
 pub use console::Console;
 pub use containerd::Containerd;
-pub use containers::{Containers, check, check_with};
+pub use containers::{Containers, check, check_alone, check_with};
 pub use daemon::Daemon;
+pub use machine::best_of;
+pub use meter::Meter;
 pub use network::on_own_host;
 pub use player::Player;
 pub use pods::{Pod, Pods, check_pods, check_pods_on_1_7, check_pods_on_2, check_pods_with};

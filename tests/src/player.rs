@@ -192,7 +192,7 @@ impl Player {
     /// Waits until these event topics have been heard, in this order and no others: the last may come after the call that made it
     /// is answered.
     pub fn hears(&self, wanted: &[&str]) -> Result<()> {
-        let heard = poll_until("event topics", Duration::from_secs(5), || (self.topics() == wanted).then_some(()));
+        let heard = poll_until("event topics", Duration::from_secs(20), || (self.topics() == wanted).then_some(()));
         heard.with_context(|| format!("{:?} instead of {wanted:?}", self.topics()))
     }
 

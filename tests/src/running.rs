@@ -111,7 +111,7 @@ impl Collector {
     /// The whole output. A process left behind that still holds the pipe is an error: containerd, too,
     /// would wait for such a shim's `start` for ever.
     fn finish(&self, name: &str, line: &str) -> Result<Vec<u8>> {
-        let grace = Duration::from_secs(5);
+        let grace = Duration::from_secs(20);
         if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(grace) {
             bail!("`{line}` ended, but its {name} is still held open by a process it left");
         }

@@ -58,6 +58,20 @@ impl TaskClient {
         self.call("Create", &request, LIMIT)
     }
 
+    /// `Create` with a root file system that is there already, and stdout at a path.
+    pub fn create_with_output(
+        &self,
+        id: &str,
+        bundle: &Path,
+        stdout: &Path,
+    ) -> Result<CreateTaskResponse, ttrpc::Error> {
+        let mut request = CreateTaskRequest::new();
+        request.id = id.to_owned();
+        request.bundle = bundle.to_string_lossy().into_owned();
+        request.stdout = stdout.to_string_lossy().into_owned();
+        self.call("Create", &request, LIMIT)
+    }
+
     /// `Start` of the init process.
     pub fn start(&self, id: &str) -> Result<StartResponse, ttrpc::Error> {
         let mut request = StartRequest::new();

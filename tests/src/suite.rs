@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 
+use crate::machine::Use;
 use crate::player::Player;
 use crate::runtime::Runtime;
 
@@ -45,6 +46,7 @@ pub fn play(runtime: Runtime, case: impl FnOnce(&Player) -> Result<()>) {
 /// shims' log and before any leftovers.
 #[track_caller]
 pub fn play_with(player: Result<Player>, case: impl FnOnce(&mut Player) -> Result<()>) {
+    let _machine = Use::shared();
     let mut player = match player {
         Ok(player) => player,
         Err(error) => panic!("no player: {error:?}"),

@@ -33,7 +33,7 @@ impl Ticks {
     pub fn go_on(&mut self) -> Result<()> {
         self.drain();
         let wanted = self.heard.lines().count() + 2;
-        poll_until("two more ticks", Duration::from_secs(10), || {
+        poll_until("two more ticks", Duration::from_secs(20), || {
             self.drain();
             (self.heard.lines().count() >= wanted).then_some(())
         })

@@ -167,7 +167,7 @@ impl Traces {
 
 /// Waits until `left` gives nothing: shims leave a moment after their last container's removal.
 pub fn becomes_clean(left: impl Fn() -> Vec<String>) -> Result<()> {
-    let limit = Duration::from_secs(5);
+    let limit = Duration::from_secs(20);
     let clean = poll_until("nothing left", limit, || left().is_empty().then_some(()));
     clean.with_context(|| format!("left: {:#?}", left()))
 }

@@ -64,6 +64,12 @@ impl Usage {
         self.v1.then(|| self.json["memory"]["usage"]["max"].as_u64().unwrap_or(0))
     }
 
+    /// How often memory was asked for beyond the limit.
+    pub fn failures(&self) -> u64 {
+        let count = if self.v1 { &self.json["memory"]["usage"]["failcnt"] } else { &self.json["memory_events"]["max"] };
+        count.as_u64().unwrap_or(0)
+    }
+
     /// Processes ended for memory.
     pub fn oom_kills(&self) -> u64 {
         let event = if self.v1 { &self.json["memory_oom_control"] } else { &self.json["memory_events"] };

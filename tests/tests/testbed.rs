@@ -61,7 +61,7 @@ fn shim_left_by_a_player_is_reported_and_killed() -> Result<()> {
     let said = complaint(player);
     ensure!(said.contains(&format!("shim {shim}: ")), "{said}");
     // Not our child: its new parent may take a moment to reap it.
-    poll_until("end of the shim", Duration::from_secs(5), || (!proc::alive(shim)).then_some(()))
+    poll_until("end of the shim", Duration::from_secs(20), || (!proc::alive(shim)).then_some(()))
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn hung_command_is_killed_and_named() -> Result<()> {
     let hung = Command::new("sleep").args(["77"]).deadline(Duration::from_millis(200)).run();
     let message = format!("{:#}", hung.err().context("no error")?);
     ensure!(message.contains("hung") && message.contains("sleep 77"), "{message}");
-    ensure!(began.elapsed() < Duration::from_secs(5));
+    ensure!(began.elapsed() < Duration::from_secs(30));
     Ok(())
 }
 

@@ -191,6 +191,11 @@ impl Stage {
         empty.with_context(|| format!("left: {:#?}", left()))
     }
 
+    /// The image's one layer, to add files to before there are containers.
+    pub(crate) fn layer(&self) -> &Path {
+        &self.layer
+    }
+
     /// The player, for what only one benchmark needs.
     pub(crate) fn player(&self) -> &Player {
         &self.player

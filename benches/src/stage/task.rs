@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use containerd_shim_protos::api::{
     CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, KillRequest, ShutdownRequest,
     StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::protobuf::Message;
-use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::shim_async::Client;
 use containerd_shim_protos::ttrpc::proto::Request;
-use containerd_shim_protos::{cgroups::metrics as v1, cgroups_v2::metrics as v2};
+use runwasi_tests::meter::Figures;
 use runwasi_tests::shim::TASK_V2;
 
 use super::Container;
@@ -47,6 +46,8 @@ impl Tasks {
         }
         if let Some(fifo) = &container.stdout {
             request.stdout = fifo.to_string_lossy().into_owned();
+            // runc's shim wants both or none.
+            request.stderr.clone_from(&request.stdout);
         }
         self.call::<CreateTaskResponse>("Create", &request.id, &request).await?;
         Ok(())
@@ -103,7 +104,7 @@ impl Tasks {
     pub(crate) async fn cpu(&self, id: &str) -> Result<Duration> {
         let request = StatsRequest { id: id.to_owned(), ..Default::default() };
         let stats = self.call::<StatsResponse>("Stats", id, &request).await?.stats;
-        cpu_time(&stats).with_context(|| format!("Stats of {id}"))
+        Ok(Figures::of(&stats).with_context(|| format!("Stats of {id}"))?.cpu)
     }
 
     async fn call<A: Message>(&self, method: &str, id: &str, request: &impl Message) -> Result<A> {
@@ -114,41 +115,5 @@ impl Tasks {
         message.payload = request.write_to_bytes()?;
         let answer = self.client.request(message).await.with_context(|| format!("{method} of {id}"))?;
         A::parse_from_bytes(&answer.payload).with_context(|| format!("answer to {method} of {id}"))
-    }
-}
-
-/// The CPU time in either of the two messages containerd knows.
-fn cpu_time(stats: &Any) -> Result<Duration> {
-    // containerd gives the type without the usual prefix.
-    match stats.type_url.rsplit('/').next() {
-        Some("io.containerd.cgroups.v1.Metrics") => {
-            Ok(Duration::from_nanos(v1::Metrics::parse_from_bytes(&stats.value)?.cpu.usage.total))
-        }
-        Some("io.containerd.cgroups.v2.Metrics") => {
-            Ok(Duration::from_micros(v2::Metrics::parse_from_bytes(&stats.value)?.cpu.usage_usec))
-        }
-        _ => bail!("metrics of an unknown type: {:?}", stats.type_url),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn any(kind: &str, value: Vec<u8>) -> Any {
-        Any { type_url: kind.to_owned(), value, ..Default::default() }
-    }
-
-    #[test]
-    fn cpu_is_nanoseconds_in_v1_and_microseconds_in_v2() {
-        let mut old = v1::Metrics::new();
-        old.cpu.mut_or_insert_default().usage.mut_or_insert_default().total = 1_500;
-        let mut new = v2::Metrics::new();
-        new.cpu.mut_or_insert_default().usage_usec = 2;
-        let old = any("io.containerd.cgroups.v1.Metrics", old.write_to_bytes().unwrap());
-        let new = any("types.example/io.containerd.cgroups.v2.Metrics", new.write_to_bytes().unwrap());
-        assert_eq!(cpu_time(&old).unwrap(), Duration::from_nanos(1_500));
-        assert_eq!(cpu_time(&new).unwrap(), Duration::from_micros(2));
-        assert!(cpu_time(&any("", Vec::new())).is_err());
     }
 }

@@ -18,6 +18,9 @@ const DEFAULT_PERIOD: u64 = 100_000;
 const LEAST_SHARES: u64 = 2;
 const MOST_SHARES: u64 = 262_144;
 
+/// The kernel's `cpu.shares` of whoever asks for none.
+pub const DEFAULT_SHARES: u64 = 1024;
+
 /// Limits; `None` is what was not said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResourcesConfig {
@@ -74,6 +77,14 @@ pub enum ResourcesConfigError {
 }
 
 impl ResourcesConfig {
+    /// Whether they hold anybody back. `ctr` always says [`DEFAULT_SHARES`], which is what everybody has.
+    pub(crate) fn bind(&self) -> bool {
+        let Self { memory, shares, quota } = self;
+        memory.is_some_and(|limit| limit.get().is_some())
+            || quota.is_some_and(|quota| quota.get().is_some())
+            || shares.is_some_and(|shares| shares != DEFAULT_SHARES)
+    }
+
     /// Reads the JSON that containerd's `Update` carries.
     pub fn parse(json: &[u8]) -> Result<Self, ResourcesConfigError> {
         let resources: LinuxResources = serde_json::from_slice(json).map_err(ResourcesConfigError::Syntax)?;
@@ -139,6 +150,16 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(json).unwrap(), wanted, "{json}");
+        }
+    }
+
+    #[test]
+    fn only_a_limit_and_unusual_shares_bind() {
+        for free in ["{}", r#"{"cpu":{"shares":1024,"quota":-1},"memory":{"limit":-1}}"#] {
+            assert!(!ResourcesConfig::parse(free.as_bytes()).unwrap().bind(), "{free}");
+        }
+        for bound in [r#"{"cpu":{"shares":1023}}"#, r#"{"cpu":{"quota":9999}}"#, r#"{"memory":{"limit":1}}"#] {
+            assert!(ResourcesConfig::parse(bound.as_bytes()).unwrap().bind(), "{bound}");
         }
     }
 

@@ -308,17 +308,20 @@ mod tests {
         let sibling = group.sibling(None);
         group.spawn(spin());
         sibling.spawn(spin());
-        let used = async |time| {
-            let (before, start) = (group.cpu().time, std::time::Instant::now());
-            tokio::time::sleep(time).await;
-            (group.cpu().time - before).as_secs_f64() / start.elapsed().as_secs_f64()
+        // Other tests compute at the same time: what is measured may be less than it could be, but not each time.
+        let becomes = async |time, wanted: std::ops::RangeInclusive<f64>| {
+            let mut parts = Vec::new();
+            while !parts.last().is_some_and(|part| wanted.contains(part)) {
+                assert!(parts.len() < 10, "{parts:?}, never within {wanted:?}");
+                let (before, start) = (group.cpu().time, std::time::Instant::now());
+                tokio::time::sleep(time).await;
+                parts.push((group.cpu().time - before).as_secs_f64() / start.elapsed().as_secs_f64());
+            }
         };
-        let part = used(Duration::from_millis(1000)).await;
-        assert!((0.17..=0.23).contains(&part), "{part} of a fifth");
+        becomes(Duration::from_millis(1000), 0.17..=0.23).await;
         assert!(group.cpu().throttled > 10 && group.cpu().throttled_time > Duration::from_millis(500));
         group.limit(&ResourcesConfig { quota: Some(Limit::None), ..Default::default() });
-        let part = used(Duration::from_millis(200)).await;
-        assert!(part > 0.5, "{part} without a quota");
+        becomes(Duration::from_millis(200), 0.5..=1.1).await;
         group.abort();
         sibling.abort();
         timeout(SOON, group.ended()).await.unwrap();
@@ -327,11 +330,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_throttled_member_can_be_dropped() {
-        let quota = Quota { time: Duration::from_millis(1), period: Duration::from_secs(1) };
+        // Its next period is far away.
+        let quota = Quota { time: Duration::from_millis(1), period: Duration::from_secs(1000) };
         let group = limited(&ResourcesConfig { quota: Some(Limit::Of(quota)), ..Default::default() });
         group.spawn(spin());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        while group.cpu().throttled == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         group.abort();
-        timeout(Duration::from_millis(200), group.ended()).await.unwrap();
+        timeout(SOON, group.ended()).await.unwrap();
     }
 }

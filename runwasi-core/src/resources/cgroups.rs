@@ -60,7 +60,7 @@ impl Backing {
 
     /// Whether there is anything to stand behind. In a pod the limits are the pod's, which we do not know.
     pub(crate) fn is_needed(&self, limits: &ResourcesConfig) -> bool {
-        !self.lone || *limits != ResourcesConfig::default()
+        !self.lone || limits.bind()
     }
 
     /// Has the kernel stand behind these limits, as far as they speak. Blocks.
@@ -490,8 +490,10 @@ mod tests {
         let path = CgroupsPath::Root("k8s/c1".into());
         let backing = Backing::new(bed.cgroups.clone(), path, bed.bundle.path(), true);
         let made = || bed.root.path().join("cpu/k8s/c1").exists();
-        backing.limit(&ResourcesConfig::default());
-        assert!(!made());
+        for nothing in ["{}", r#"{"memory":{"limit":-1},"cpu":{"shares":1024,"quota":-1}}"#] {
+            backing.limit(&ResourcesConfig::parse(nothing.as_bytes()).unwrap());
+            assert!(!made(), "{nothing}");
+        }
         backing.limit(&ResourcesConfig::parse(LIMITS.as_bytes()).unwrap());
         assert!(made());
         backing.end();

@@ -20,6 +20,7 @@ use crate::cri::messages::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec, LinuxPodSandboxConfig,
     LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
 };
+use crate::machine::Use;
 use crate::network::on_own_host;
 use crate::poll::poll_until;
 use crate::proc;
@@ -87,6 +88,7 @@ pub fn check_pods_on_2(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<
 
 #[track_caller]
 fn check_pods_of(version: Version, runtime: Runtime, handler: &str, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+    let _machine = Use::shared();
     on_own_host(|| {
         let mut pods = match Pods::start(version, runtime, handler) {
             Ok(pods) => pods,

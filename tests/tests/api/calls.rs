@@ -171,7 +171,7 @@ fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
             stage.client.wait(ID)?;
             stage.client.delete(ID)?;
             stage.client.shutdown(ID);
-            poll_until("end of the sandbox", Duration::from_secs(5), || p.shims().is_empty().then_some(()))?;
+            poll_until("end of the sandbox", Duration::from_secs(20), || p.shims().is_empty().then_some(()))?;
         }
         "Checkpoint" => {
             let request =

@@ -47,7 +47,7 @@ pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
     fs::File::create(bundle.path().join("config.json"))?.set_len(HUGE as u64)?;
     let began = Instant::now();
     super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["large", "big", "exceed", "more than", "limit"])?;
-    ensure!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+    ensure!(began.elapsed() < Duration::from_secs(8), "took {:?}", began.elapsed());
     Ok(())
 }
 

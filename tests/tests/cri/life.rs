@@ -29,10 +29,10 @@ pub(crate) fn pod_with_two_containers_lives_and_leaves_nothing(pods: &mut Pods) 
     made.sort();
     ensure!(listed == made, "{listed:?} instead of {made:?}");
 
-    pods.cri.stop(&sleeper, 1)?;
+    pods.cri.stop(&sleeper, 10)?;
     let stopped = pods.status(&sleeper)?;
     ensure!(stopped.state() == ContainerState::Exited, "{stopped:?}");
-    // By SIGTERM, for which the guest had a second.
+    // By SIGTERM, for which the guest had ten seconds.
     ensure!(stopped.exit_code == 143, "{stopped:?}");
     is_ready(pods, &pod)?;
     pods.cri.stop_pod(&pod.id)?;
@@ -51,7 +51,7 @@ pub(crate) fn output_of_the_guest_is_in_its_log(pods: &mut Pods) -> Result<()> {
         let status = pods.becomes(&container, ContainerState::Exited)?;
         ensure!(status.exit_code == 0, "{status:?}");
         // containerd closes the log when it has read all, a moment after it heard of the end.
-        let line = poll_until("a line in the log", Duration::from_secs(5), || {
+        let line = poll_until("a line in the log", Duration::from_secs(20), || {
             fs::read_to_string(&status.log_path).ok().filter(|log| log.ends_with('\n'))
         })?;
         // TIME STREAM F TEXT, F for a full line.
@@ -67,7 +67,7 @@ pub(crate) fn stats_tell_what_a_guest_computes(pods: &mut Pods) -> Result<()> {
     let (spinner, sleeper) =
         (pods.start_in(&pod, "spin", &["spin"])?, pods.start_in(&pod, "sleep", &["sleep", "100"])?);
     let first = computed(pods, &spinner)?;
-    poll_until("CPU time in the stats", Duration::from_secs(10), || {
+    poll_until("CPU time in the stats", Duration::from_secs(20), || {
         (computed(pods, &spinner).ok()? > first + 100_000_000).then_some(())
     })?;
     // A tenth of a second is far more than its start takes, and what the spinner has used must not be its too.

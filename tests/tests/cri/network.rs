@@ -104,7 +104,7 @@ pub(crate) fn networks_vanish_with_their_pods(pods: &mut Pods) -> Result<()> {
         pods.finish(pod)?;
     }
     let unused = || users_of(&networks).is_empty().then_some(());
-    poll_until("unused networks", Duration::from_secs(5), unused)
+    poll_until("unused networks", Duration::from_secs(20), unused)
         .with_context(|| format!("{:#?}", users_of(&networks)))?;
     drop(all);
     pods.becomes_clean()

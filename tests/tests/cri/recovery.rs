@@ -34,7 +34,7 @@ pub(crate) fn log_has_every_line_over_a_restart_of_containerd(pods: &mut Pods) -
     let container = pods.start_in(&pod, "ticking", &["daemon"])?;
     let log = pods.status(&container)?.log_path;
     let ticks = |least: usize| {
-        poll_until(&format!("{least} ticks"), Duration::from_secs(10), || {
+        poll_until(&format!("{least} ticks"), Duration::from_secs(20), || {
             let text = fs::read_to_string(&log).ok()?;
             (text.ends_with('\n') && text.lines().count() >= least).then_some(text)
         })
@@ -64,7 +64,7 @@ pub(crate) fn pod_is_removed_after_what_served_it_was_killed(pods: &mut Pods) ->
     let status = pods.becomes(&container, ContainerState::Exited)?;
     // 255 is the CRI's word for a wait that was cut off, which it may see before it hears of the exit.
     ensure!([137, 255].contains(&status.exit_code), "{status:?}");
-    poll_until("end of the pod", Duration::from_secs(10), || {
+    poll_until("end of the pod", Duration::from_secs(20), || {
         let status = pods.cri.pod_status(&pod.id).ok()?.status?;
         (status.state() == PodState::NotReady).then_some(())
     })?;

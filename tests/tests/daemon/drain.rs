@@ -54,7 +54,7 @@ fn draining_daemon_takes_no_new_sandbox_and_ends_at_once_by_a_second_signal() {
         says(&said, &["daemon"], &[])?;
         ensure!(p.daemon()?.is_running(), "it did not wait for its events, so nothing is tried");
         p.daemon()?.signal(Signal::TERM)?;
-        p.daemon()?.ends(Duration::from_secs(2)).context("after the second signal")?;
+        p.daemon()?.ends(Duration::from_secs(10)).context("after the second signal")?;
         // What `delete` finds is what an end in haste may leave.
         p.finish(witness.client(), "good", &p.dir().join("b/good"))?;
         p.becomes_clean()

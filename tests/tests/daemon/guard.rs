@@ -32,7 +32,7 @@ fn restart_of_the_guard_leaves_guests_running_and_the_next_daemon_takes_over() {
         let first = host(c)?;
         // RestartKillSignal, to the main process only.
         c.bed.daemon()?.signal(Signal::USR2)?;
-        ensure!(c.bed.daemon()?.ends(Duration::from_secs(2)).context("the guard stays")? == 0);
+        ensure!(c.bed.daemon()?.ends(Duration::from_secs(10)).context("the guard stays")? == 0);
         ticks.go_on().context("with the guard gone")?;
         c.bed.daemon()?.start_again()?;
         ticks.go_on().context("after the restart")?;

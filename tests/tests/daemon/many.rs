@@ -42,7 +42,7 @@ pub(crate) fn five_hundred_sandboxes_live_at_once(c: &mut Containers) -> Result<
     ensure!(tasks.trim().is_empty(), "tasks are left: {tasks}");
     c.bed.becomes_clean()?;
     ensure!(c.bed.node().records().is_empty());
-    poll_until("the fds of before", Duration::from_secs(10), || proc::fds(daemon).ok().filter(|now| *now <= fds))
+    poll_until("the fds of before", Duration::from_secs(20), || proc::fds(daemon).ok().filter(|now| *now <= fds))
         .with_context(|| format!("{fds} before, {:?} after", proc::fds(daemon)))?;
     Ok(())
 }

@@ -22,7 +22,7 @@ const WAVE: usize = 2000;
 fn serves(p: &Player) -> Result<()> {
     let began = Instant::now();
     Witness::start(p, "newcomer")?.end(p)?;
-    ensure!(began.elapsed() < Duration::from_secs(5), "a new sandbox took {:?}", began.elapsed());
+    ensure!(began.elapsed() < Duration::from_secs(8), "a new sandbox took {:?}", began.elapsed());
     Ok(())
 }
 

@@ -47,7 +47,7 @@ impl Witness {
             let began = Instant::now();
             let state: StateResponse = client.call("State", &request, LIMIT).context("State of the witness")?;
             ensure!(state.status == Status::RUNNING.into(), "{state:?}");
-            ensure!(began.elapsed() < Duration::from_secs(2), "State took {:?}", began.elapsed());
+            ensure!(began.elapsed() < Duration::from_secs(5), "State took {:?}", began.elapsed());
         }
         Ok(())
     }

@@ -75,12 +75,26 @@ pub(crate) fn mount_over_a_link_lands_inside(c: &mut Containers) -> Result<()> {
 
 pub(crate) fn there_is_no_proc(c: &mut Containers) -> Result<()> {
     let mut tree = tempted(c)?;
-    for path in
-        ["/proc/self/environ", "/proc/1/root/etc/shadow", "/proc/self/fd/1", "/proc/sysrq-trigger", "/sys/kernel"]
-    {
+    for path in [
+        "/proc/self/environ",
+        "/proc/self/root/etc/shadow",
+        "/proc/1/root/etc/shadow",
+        "/proc/self/fd/1",
+        "/sys/kernel",
+    ] {
         let out = tree.run(c, &["cat", path])?.status_is(1)?;
         ensure!(out.out().is_empty(), "{path}: {out}");
     }
     ensure!(tree.run(c, &["ls", "/proc"])?.ok()?.out().is_empty(), "/proc is not empty");
+    Ok(())
+}
+
+/// What is written asks the kernel to list what it could do, should it ever get there.
+pub(crate) fn sysrq_trigger_is_absent(c: &mut Containers) -> Result<()> {
+    let mut tree = tempted(c)?;
+    tree.bundle.config["root"]["readonly"] = json!(true);
+    let out = tree.run(c, &["write", "/proc/sysrq-trigger", "h"])?.status_is(1)?;
+    ensure!(out.err().contains("/proc/sysrq-trigger"), "{out}");
+    tree.run(c, &["cat", "/proc/sysrq-trigger"])?.status_is(1)?;
     Ok(())
 }

@@ -136,7 +136,8 @@ pub(crate) fn sleepers_of_other_users_delay_nobody(c: &mut Containers) -> Result
     tree.user(json!({ "uid": 500, "gid": 500 }));
     let start = Instant::now();
     tree.run(c, &["timer", "5", "20"])?.ok()?;
-    ensure!(start.elapsed() < Duration::from_secs(5), "{:?} for 100 ms of sleep", start.elapsed());
+    // One that waits for a sleeper's thread waits for a thousand.
+    ensure!(start.elapsed() < Duration::from_secs(10), "{:?} for 100 ms of sleep", start.elapsed());
     for id in &sleepers {
         ensure!(c.kill_and_finish(id)? == 137);
     }

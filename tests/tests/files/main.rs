@@ -38,8 +38,10 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
         sleepers_of_other_users_delay_nobody
         wrong_users_are_named;
     escape:
-        there_is_no_proc;
+        there_is_no_proc
+        sysrq_trigger_is_absent;
     mounts:
+        nothing_a_guest_sees_has_devices_or_setuid
         kernel_interfaces_are_refused
         host_root_comes_without_its_proc
         unknown_types_are_named

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use serde_json::json;
 
 use crate::bed::Tree;
@@ -100,6 +101,25 @@ pub(crate) fn dev_is_our_own_and_small(c: &mut Containers) -> Result<()> {
     tree.run(c, &["write", "/dev/new", "x"])?.status_is(1)?;
     tree.run(c, &["write", "/dev/full", "x"])?.status_is(1)?;
     Ok(())
+}
+
+/// Its tree is in no mount table; but whoever serves it has it open.
+pub(crate) fn nothing_a_guest_sees_has_devices_or_setuid(c: &mut Containers) -> Result<()> {
+    let tmpfs = json!({ "destination": "/scratch", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m"] });
+    let id = c.id("sleeps");
+    let mut tree = with_dev(c)?.mount(tmpfs);
+    tree.command(c, &["-d"], &id, &["sleep", "1000"])?.run()?.ok()?;
+    let open = fs::read_dir(format!("/proc/{}/fd", c.is_running(&id)?.pid))?;
+    let root = open.flatten().map(|entry| entry.path()).find(|file| file.join("scratch").is_dir());
+    let root = root.context("nobody has the guest's root open")?;
+    let of = |place: &str| Ok::<_, anyhow::Error>(statvfs(root.join(place))?.f_flag);
+    for place in ["", "data", "scratch"] {
+        ensure!(of(place)?.contains(StatVfsMountFlags::NODEV | StatVfsMountFlags::NOSUID), "/{place}: {:?}", of(place));
+    }
+    // Our own few devices, to which nobody can add.
+    ensure!(of("dev")?.contains(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOSUID), "/dev: {:?}", of("dev"));
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.bed.becomes_clean()
 }
 
 pub(crate) fn kernel_interfaces_are_refused(c: &mut Containers) -> Result<()> {

@@ -18,7 +18,7 @@ pub(crate) fn fifo_of_an_image_is_refused_and_holds_no_thread(c: &mut Containers
         let id = c.id(&format!("f{n}"));
         tree.user(json!({ "uid": uid, "gid": uid }));
         let guest = tree.command(c, &["--rm"], &id, &["open-many", path, "300"])?.spawn()?;
-        poll_until("the guest's word", Duration::from_secs(10), || {
+        poll_until("the guest's word", Duration::from_secs(20), || {
             guest.stdout_so_far().contains("refused").then_some(())
         })?;
         ensure!(guest.stdout_so_far() == "0 opened, 300 refused\n", "{}", guest.stdout_so_far());
@@ -28,7 +28,7 @@ pub(crate) fn fifo_of_an_image_is_refused_and_holds_no_thread(c: &mut Containers
         // `--rm` may be done before containerd has passed the kill's answer on.
         c.bed.ctr(["task", "kill", "-s", "SIGKILL", &id])?;
         guest.wait()?.status_is(137)?;
-        ensure!(start.elapsed() < Duration::from_secs(3), "{:?} to end it", start.elapsed());
+        ensure!(start.elapsed() < Duration::from_secs(10), "{:?} to end it", start.elapsed());
     }
     c.bed.becomes_clean()
 }
@@ -62,7 +62,7 @@ pub(crate) fn process_has_so_many_files_and_no_more(c: &mut Containers) -> Resul
     tree.bundle.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 32, "hard": 32 }]);
     let id = c.id("many");
     let guest = tree.command(c, &[], &id, &["open-many", c.runtime.guest(), "100"])?.spawn()?;
-    poll_until("the guest's word", Duration::from_secs(10), || {
+    poll_until("the guest's word", Duration::from_secs(20), || {
         guest.stdout_so_far().contains("refused").then_some(())
     })?;
     let opened: u32 = guest.stdout_so_far().split(' ').next().unwrap_or_default().parse()?;

@@ -35,7 +35,7 @@ pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Resul
     c.bed.ctr(["task", "delete", &id])?;
     c.delete_container(&id)?;
     c.restart_daemon()?;
-    let out = poll_until("a free id", Duration::from_secs(10), || match c.run(&id, &["echo", "anew"]) {
+    let out = poll_until("a free id", Duration::from_secs(20), || match c.run(&id, &["echo", "anew"]) {
         Ok(out) if out.err().contains("already exists") => None,
         other => Some(other),
     })??
@@ -75,13 +75,13 @@ pub(crate) fn restarted_containerd_still_knows_an_exit_status(c: &mut Containers
 
 pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(c: &mut Containers) -> Result<()> {
     let id = c.id("alone");
-    c.detached(&id, &["sleep", "1"])?;
+    c.detached(&id, &["sleep", "3"])?;
     c.is_running(&id)?;
     let shim = the_shim(c)?;
     c.bed.stop()?;
-    // It sleeps a second, so it ends with nobody to tell; the shim has to stay for the one that asks later.
+    // It sleeps three seconds, so it ends with nobody to tell; the shim has to stay for the one that asks later.
     let stays = std::time::Instant::now();
-    poll_until("the guest's second", Duration::from_secs(5), || (stays.elapsed().as_millis() > 1500).then_some(()))?;
+    poll_until("the guest's end", Duration::from_secs(20), || (stays.elapsed().as_millis() > 3500).then_some(()))?;
     ensure!(the_shim(c)? == shim, "the shim left with an exit status nobody has collected");
     c.bed.start_again()?;
     c.becomes(&id, "STOPPED")?;
@@ -109,5 +109,5 @@ fn kill_shim(c: &Containers) -> Result<()> {
     let shim = the_shim(c)?;
     let pid = i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?;
     kill_process(pid, Signal::KILL)?;
-    poll_until("end of the shim", Duration::from_secs(5), || (!proc::alive(shim)).then_some(()))
+    poll_until("end of the shim", Duration::from_secs(20), || (!proc::alive(shim)).then_some(()))
 }

@@ -81,7 +81,7 @@ pub(crate) fn attach_gets_later_output_and_the_exit_status(c: &mut Containers) -
     c.detached(&id, &["daemon"])?;
     let attached = c.bed.ctr_command(["task", "attach", &id]).spawn()?;
     // Two lines, as the first may have been waiting in the FIFO.
-    poll_until("two ticks", Duration::from_secs(10), || {
+    poll_until("two ticks", Duration::from_secs(20), || {
         (attached.stdout_so_far().matches("tick").count() >= 2).then_some(())
     })?;
     c.kill(&id, "SIGKILL")?;

@@ -28,7 +28,7 @@ fn places(path: &str) -> [PathBuf; 2] {
 /// What a file of a cgroup says, as soon as it says anything but `before`.
 fn becomes(file: &Path, wanted: impl Fn(&str) -> bool) -> Result<String> {
     let read = || fs::read_to_string(file).ok().map(|text| text.trim().to_owned());
-    let seen = poll_until(&file.display().to_string(), Duration::from_secs(5), || read().filter(|text| wanted(text)));
+    let seen = poll_until(&file.display().to_string(), Duration::from_secs(20), || read().filter(|text| wanted(text)));
     seen.with_context(|| format!("{:?}", read()))
 }
 
@@ -52,7 +52,9 @@ fn shim(c: &Containers) -> Result<u32> {
 
 fn gone(path: &str) -> Result<()> {
     for place in places(path) {
-        poll_until(&format!("end of {}", place.display()), Duration::from_secs(5), || (!place.exists()).then_some(()))?;
+        poll_until(&format!("end of {}", place.display()), Duration::from_secs(20), || {
+            (!place.exists()).then_some(())
+        })?;
     }
     Ok(())
 }
@@ -87,8 +89,12 @@ pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers)
 
 pub(crate) fn container_without_limits_needs_no_cgroup(c: &mut Containers) -> Result<()> {
     let id = c.id("free");
-    c.detached(&id, &["sleep", "1000"])?;
-    ensure!(places(&path(c, &id)).iter().all(|place| !place.exists()));
+    // `ctr` says the shares that everybody has.
+    c.detached_with(&["--cpu-shares", "1024"], &id, &["sleep", "1000"])?;
+    let some = || places(&path(c, &id)).into_iter().find(|place| place.exists());
+    // It would be made beside the start, which waits for nothing of it.
+    let seen = poll_until("a cgroup", Duration::from_millis(500), some);
+    ensure!(seen.is_err(), "{seen:?}");
     update(c, &id, r#"{"cpu":{"shares":512}}"#)?;
     let [cpu, _] = places(&path(c, &id));
     becomes(&cpu.join(if unified() { "cpu.weight" } else { "cpu.shares" }), |text| {

@@ -1,4 +1,5 @@
-//! What a container may use, and what is said about it, under a real containerd; run by `make test`.
+//! What a container may use, and what is said about it, under a real containerd; run by `make test`. What is measured has the
+//! machine to itself.
 
 mod cgroups;
 mod cpu;
@@ -13,6 +14,13 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         guest_that_begins_with_more_than_its_limit_is_refused
         init_and_execs_share_the_limit
         limit_can_be_changed_while_the_guest_runs;
+    stats:
+        memory_and_processes_are_counted
+        stats_answer_after_the_end
+        wrong_updates_are_refused_with_the_field;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed; {
     cpu:
         quota_bounds_a_spinner
         quota_bounds_init_and_exec_together
@@ -21,10 +29,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         shares_divide_the_cpus;
     stats:
         cpu_of_a_spinner_is_what_the_kernel_counts
-        cpu_of_two_spinners_adds_up
-        memory_and_processes_are_counted
-        stats_answer_after_the_end
-        wrong_updates_are_refused_with_the_field;
+        cpu_of_two_spinners_adds_up;
 }}
 
 // The guests of the daemon are not told apart by the kernel.
@@ -45,8 +50,12 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         growth_beyond_the_limit_fails_if_the_container_wants_it_so
         guest_that_begins_with_more_than_its_limit_is_refused
         init_and_execs_share_the_limit;
-    cpu:
-        quota_bounds_a_spinner;
     stats:
         memory_and_processes_are_counted;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_alone:
+    alone_component_wasmtime = WasmtimeComponent, alone_component_wasmtimed = WasmtimedComponent; {
+    cpu:
+        quota_bounds_a_spinner;
 }}

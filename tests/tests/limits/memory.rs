@@ -56,7 +56,7 @@ pub(crate) fn init_and_execs_share_the_limit(c: &mut Containers) -> Result<()> {
     let id = c.id("host");
     let [flag, bytes] = limit(64);
     c.detached_with(&[&flag, &bytes], &id, &["hold", "40"])?;
-    runwasi_tests::poll_until("the init's memory", std::time::Duration::from_secs(10), || {
+    runwasi_tests::poll_until("the init's memory", std::time::Duration::from_secs(20), || {
         Usage::of(c, &id).ok().filter(|usage| usage.memory().0 > 40 * MIB)
     })?;
     c.exec(&id, "small", &["alloc", "8"])?.ok()?;

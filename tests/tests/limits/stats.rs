@@ -1,40 +1,71 @@
 //! `ctr task metrics`; the cases are listed in `main.rs`.
 
-use std::time::Duration;
+use std::num::NonZero;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::proc::cpu_nanos;
+use runwasi_tests::proc::cpu_time;
 use runwasi_tests::usage::{Usage, update};
-use runwasi_tests::{Containers, poll_until};
+use runwasi_tests::{Containers, Meter, best_of, poll_until};
 
-/// Runs that many spinners in one OS process for two seconds of CPU time, and compares.
+/// What may lie between our figure and the kernel's.
+const ERROR: f64 = 0.05;
+
+/// Somebody else may be busy on the machine for a while.
+const TRIES: usize = 4;
+
+/// Runs that many spinners in one OS process for two seconds of its CPU time, and compares what is told of them with that.
 fn adds_up(c: &mut Containers, count: usize) -> Result<()> {
     let pod = c.id("pod");
     let ids: Vec<_> = (0..count).map(|n| c.id(&format!("s{n}"))).collect();
     for id in &ids {
-        c.join(&pod, "container", id, &["spin"])?;
+        match count {
+            1 => c.detached(id, &["spin"])?,
+            _ => c.join(&pod, "container", id, &["spin"])?,
+        }
     }
     let pid = c.is_running(&ids[0])?.pid;
-    // Both numbers at rest, or the guests would go on between two looks.
-    let look = || {
-        ids.iter().try_for_each(|id| c.bed.ctr(["task", "pause", id])?.ok().map(drop))?;
-        let told = ids.iter().map(|id| Ok(Usage::of(c, id)?.cpu())).sum::<Result<Duration>>()?;
-        let kernel = cpu_nanos(pid)?;
-        ids.iter().try_for_each(|id| c.bed.ctr(["task", "resume", id])?.ok().map(drop))?;
-        anyhow::Ok((told, kernel))
-    };
-    let before = look()?;
-    poll_until("two seconds of CPU time", Duration::from_secs(20), || {
-        cpu_nanos(pid).ok().filter(|used| used - before.1 > 2_000_000_000)
+    let meters = ids.iter().map(|id| Meter::of(c, id)).collect::<Result<Vec<_>>>()?;
+    best_of(TRIES, || {
+        let begin = Instant::now();
+        let before = at_rest(pid, &meters)?;
+        poll_until("two seconds of CPU time", Duration::from_secs(30), || {
+            cpu_time(pid).ok().filter(|used| *used - before.kernel > Duration::from_secs(2))
+        })?;
+        let after = at_rest(pid, &meters)?;
+        let (told, kernel) = (after.told - before.told, after.kernel - before.kernel);
+        let allowed = kernel.max(deserved(begin.elapsed(), count)).mul_f64(ERROR);
+        ensure!(
+            told.abs_diff(kernel) <= allowed,
+            "told {told:?}, the kernel counts {kernel:?}: off by more than {allowed:?}"
+        );
+        Ok(())
     })?;
-    let after = look()?;
-    let (told, kernel) = (after.0 - before.0, Duration::from_nanos(after.1 - before.1));
-    let ratio = told.as_secs_f64() / kernel.as_secs_f64();
-    ensure!((0.95..=1.05).contains(&ratio), "told {told:?}, the kernel counts {kernel:?}");
     for id in &ids {
         ensure!(c.kill_and_finish(id)? == 137);
     }
     c.bed.becomes_clean()
+}
+
+/// The CPU time that so many spinners have on an undisturbed machine. Where they get less, the clock that interrupts them goes on
+/// all the same, and its part of what they get is larger.
+fn deserved(time: Duration, count: usize) -> Duration {
+    let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+    time.mul_f64(count.min(cpus) as f64)
+}
+
+struct Used {
+    told: Duration,
+    kernel: Duration,
+}
+
+/// Both figures while all guests are paused: else they would go on between the two looks.
+fn at_rest(pid: u32, meters: &[Meter]) -> Result<Used> {
+    meters.iter().try_for_each(Meter::pause)?;
+    let told = meters.iter().map(|meter| Ok(meter.read()?.figures.cpu)).sum::<Result<Duration>>()?;
+    let kernel = cpu_time(pid)?;
+    meters.iter().try_for_each(Meter::resume)?;
+    Ok(Used { told, kernel })
 }
 
 pub(crate) fn cpu_of_a_spinner_is_what_the_kernel_counts(c: &mut Containers) -> Result<()> {
@@ -49,14 +80,14 @@ pub(crate) fn memory_and_processes_are_counted(c: &mut Containers) -> Result<()>
     const MIB: u64 = 1 << 20;
     let id = c.id("host");
     c.detached_with(&["--memory-limit", "268435456"], &id, &["hold", "20"])?;
-    let usage = poll_until("the guest's memory", Duration::from_secs(10), || {
+    let usage = poll_until("the guest's memory", Duration::from_secs(20), || {
         Usage::of(c, &id).ok().filter(|usage| usage.memory().0 > 20 * MIB)
     })?;
     ensure!(usage.memory().0 < 24 * MIB && usage.memory().1 == 256 * MIB, "{usage:?}");
     ensure!(usage.processes() == 1, "{usage:?}");
     c.exec(&id, "more", &["alloc", "50"])?.ok()?;
     c.exec_detached(&id, "second", &["sleep", "1000"])?;
-    let usage = poll_until("two processes", Duration::from_secs(10), || {
+    let usage = poll_until("two processes", Duration::from_secs(20), || {
         Usage::of(c, &id).ok().filter(|usage| usage.processes() == 2)
     })?;
     // The exec that has ended has given its memory back.
@@ -71,7 +102,9 @@ pub(crate) fn stats_answer_after_the_end(c: &mut Containers) -> Result<()> {
     c.detached_with(&["--memory-limit", "33554432"], &id, &["alloc", "64"])?;
     c.becomes(&id, "STOPPED")?;
     let usage = Usage::of(c, &id)?;
-    ensure!(usage.oom_kills() == 1 && usage.memory().0 == 0 && usage.processes() == 0, "{usage:?}");
+    ensure!(usage.oom_kills() == 1 && usage.failures() == 1, "{usage:?}");
+    ensure!(usage.memory() == (0, 32 << 20) && usage.processes() == 0, "{usage:?}");
+    ensure!(usage.peak().is_none_or(|peak| peak > 0 && peak <= 32 << 20), "{usage:?}");
     ensure!(usage.cpu() > Duration::ZERO, "{usage:?}");
     ensure!(c.finish(&id)? == 137);
     c.bed.becomes_clean()

@@ -21,7 +21,7 @@ pub(crate) fn ctr_run_cni_gives_an_address_and_takes_it_back(c: &mut Containers)
     c.bed.becomes_clean()?;
     // The link to the container goes with the container's network.
     let same = || same_links(&links, &network.links_without_bridge().ok()?).ok();
-    poll_until("the links from before", Duration::from_secs(5), same)
+    poll_until("the links from before", Duration::from_secs(20), same)
         .with_context(|| format!("{links:#?} before, now {:#?}", network.links_without_bridge()))?;
     drop(network);
     same_links(&links, &host.links()?)

@@ -181,6 +181,6 @@ fn network_of(c: &Containers, id: &str) -> Result<Namespace> {
 fn unused<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> Result<()> {
     let namespaces: Vec<_> = namespaces.into_iter().collect();
     let none = || users_of(&namespaces).is_empty().then_some(());
-    let gone = poll_until("unused namespaces", Duration::from_secs(5), none);
+    let gone = poll_until("unused namespaces", Duration::from_secs(20), none);
     gone.with_context(|| format!("used by {:#?}", users_of(&namespaces)))
 }

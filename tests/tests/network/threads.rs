@@ -35,7 +35,7 @@ pub(crate) fn only_reported_threads_are_outside_the_hosts_network(c: &mut Contai
         ensure!(c.kill_and_finish(id)? == 137);
     }
     let all_back = || outside(daemon).ok()?.is_empty().then_some(());
-    poll_until("all threads in the host's network", Duration::from_secs(5), all_back)?;
+    poll_until("all threads in the host's network", Duration::from_secs(20), all_back)?;
     drop(named);
     c.bed.becomes_clean()
 }

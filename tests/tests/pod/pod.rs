@@ -79,7 +79,7 @@ pub(crate) fn last_removal_lets_the_shim_leave(c: &mut Containers) -> Result<()>
     c.becomes(&ids[2], "STOPPED")?;
     ensure!(only_shim(c)? == shim, "the shim left with an exit status nobody has collected");
     ensure!(c.finish(&ids[2])? == 137);
-    poll_until("end of the shim", Duration::from_secs(5), || c.bed.shims().is_empty().then_some(()))?;
+    poll_until("end of the shim", Duration::from_secs(20), || c.bed.shims().is_empty().then_some(()))?;
     c.bed.becomes_clean()
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn pods_do_not_share_a_shim(c: &mut Containers) -> Result<()> {
     for id in &one {
         ensure!(c.kill_and_finish(id)? == 137);
     }
-    poll_until("end of the first pod's shim", Duration::from_secs(5), || only_shim(c).ok())?;
+    poll_until("end of the first pod's shim", Duration::from_secs(20), || only_shim(c).ok())?;
     for id in &two {
         c.is_running(id)?;
     }

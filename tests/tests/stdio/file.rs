@@ -8,7 +8,7 @@ use runwasi_tests::{Containers, Player, poll_until, shim::LIMIT};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 fn becomes(path: &PathBuf, wanted: &str) -> Result<()> {
-    let seen = poll_until("output in a file", Duration::from_secs(10), || {
+    let seen = poll_until("output in a file", Duration::from_secs(20), || {
         fs::read_to_string(path).is_ok_and(|text| text == wanted).then_some(())
     });
     seen.with_context(|| format!("{:?} instead of {wanted:?}", fs::read_to_string(path)))

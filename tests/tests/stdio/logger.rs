@@ -22,7 +22,7 @@ fn logger(c: &Containers, script: &str) -> Result<(PathBuf, String)> {
 }
 
 fn becomes(path: &Path, wanted: &str) -> Result<()> {
-    let seen = poll_until("a logger's file", Duration::from_secs(10), || {
+    let seen = poll_until("a logger's file", Duration::from_secs(20), || {
         fs::read_to_string(path).is_ok_and(|text| text == wanted).then_some(())
     });
     seen.with_context(|| format!("{}: {:?} instead of {wanted:?}", path.display(), fs::read_to_string(path)))
@@ -57,7 +57,7 @@ pub(crate) fn logger_gets_all_of_what_was_printed(c: &mut Containers) -> Result<
     ensure!(c.finish(&id)? == 0);
     let out = directory.join("out");
     let all = || fs::metadata(&out).is_ok_and(|out| out.len() >= count as u64).then_some(());
-    poll_until("all of the output", Duration::from_secs(10), all)?;
+    poll_until("all of the output", Duration::from_secs(20), all)?;
     let written = fs::read(&out)?;
     ensure!(written.len() == count && written.iter().enumerate().all(|(i, byte)| i % 251 == usize::from(*byte)));
     c.bed.becomes_clean()
@@ -87,7 +87,7 @@ pub(crate) fn logger_that_never_becomes_ready_is_refused(c: &mut Containers) -> 
     ensure!(said.contains("not ready within 10 s"), "{said}");
     // Its streams have ended, and so has it.
     let pid: u32 = fs::read_to_string(directory.join("pid"))?.trim().parse()?;
-    poll_until("the logger's end", Duration::from_secs(5), || (!proc::alive(pid)).then_some(()))?;
+    poll_until("the logger's end", Duration::from_secs(20), || (!proc::alive(pid)).then_some(()))?;
     // It is no child of the shim's: nobody but the system's init had to wait for it.
     let parent = Command::new("ps").args(["-o", "ppid=", "-p", &pid.to_string()]).run()?.out();
     ensure!(["", "1"].contains(&parent.trim()), "its parent is {parent}");

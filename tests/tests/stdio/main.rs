@@ -2,6 +2,7 @@
 
 mod file;
 mod logger;
+mod reader;
 mod terminal;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
@@ -40,6 +41,10 @@ runwasi_tests::suite! { wasm_only_wasmtime = Wasmtime, wasm_only_wasmtimed = Was
 runwasi_tests::played! { played_wasmtime = Wasmtime, played_wasmtimed = Wasmtimed; {
     file:
         terminals_output_goes_to_a_file;
+    reader:
+        slow_reader_gets_everything_and_disturbs_nobody
+        exit_is_told_when_the_reader_has_everything
+        reader_that_has_gone_is_replaced_without_a_loss;
 }}
 
 // The guest as a component.

@@ -69,7 +69,7 @@ pub(crate) fn size_of_the_clients_terminal_is_the_guests(c: &mut Containers) -> 
     let holder = c.is_running(&id)?.pid;
     let becomes = |size: &str| {
         let mut last = None;
-        let seen = poll_until(size, Duration::from_secs(10), || {
+        let seen = poll_until(size, Duration::from_secs(20), || {
             last = Some(console::sizes_of_terminals(holder));
             let seen = last.as_ref()?.as_ref().ok()?;
             (!seen.is_empty() && seen.iter().all(|one| one == size)).then_some(())

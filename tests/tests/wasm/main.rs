@@ -12,7 +12,6 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         guest_without_a_working_directory_begins_at_the_root;
     pause:
         paused_task_is_listed_computes_nothing_and_goes_on
-        paused_spinner_stops_within_twenty_milliseconds
         paused_guest_goes_on_where_it_was
         paused_sleeper_does_not_do_its_timers_work
         pause_and_resume_are_told_as_events
@@ -27,8 +26,14 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         files_are_written_listed_and_read_back
         memory_that_a_guest_allocates_is_there;
     pause:
-        paused_spinner_stops_within_twenty_milliseconds
         paused_guest_goes_on_where_it_was
         paused_sleeper_does_not_do_its_timers_work
         paused_task_can_be_killed;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_alone:
+    alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed,
+    alone_component_wasmtime = WasmtimeComponent, alone_component_wasmtimed = WasmtimedComponent; {
+    pause:
+        paused_spinner_stops_within_twenty_milliseconds;
 }}

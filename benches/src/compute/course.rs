@@ -1,0 +1,128 @@
+//! One kind of work, compiled for the three ways, and what runs it; used by the parent module.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use runwasi_core::bundle::resources::ResourcesConfig;
+use runwasi_core::guest::Group;
+use runwasi_core::runtime::{GuestRuntime, node_workers};
+use runwasi_wasmtime::epoch::Ticker;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Runtime;
+use wasmtime::{Config, Engine, Linker, Module, Store};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+
+use super::work::{Call, Work};
+
+/// As the shims have it.
+const QUANTUM: Duration = Duration::from_millis(1);
+
+/// Far above what any work takes.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    Bare,
+    Epochs,
+    Wrapped,
+}
+
+impl Way {
+    pub(super) const ALL: [Self; 3] = [Self::Bare, Self::Epochs, Self::Wrapped];
+}
+
+/// Compiled, and with what it imports.
+#[derive(Clone)]
+struct Program {
+    module: Module,
+    linker: Linker<WasiP1Ctx>,
+}
+
+pub(super) struct Course {
+    pub(super) work: &'static Work,
+    bare: Program,
+    interruptible: Program,
+    ticker: Arc<Ticker>,
+    /// A usual one.
+    plain: Runtime,
+    /// That of the shims.
+    guests: GuestRuntime,
+}
+
+impl Course {
+    pub(super) fn new(work: &'static Work) -> Result<Self> {
+        let source = work.source()?;
+        let (bare, interruptible) = (Program::new(&source, false)?, Program::new(&source, true)?);
+        let ticker = Arc::new(Ticker::start(interruptible.module.engine(), QUANTUM).context("no ticker")?);
+        let workers = node_workers();
+        let plain = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+        Ok(Self { work, bare, interruptible, ticker, plain, guests: GuestRuntime::start(workers)? })
+    }
+
+    /// Runs the work once, and demands the right result; what it has cost.
+    pub(super) fn run(&self, way: Way) -> Result<Duration> {
+        let before = cpu_time()?;
+        let (sender, receiver) = channel();
+        let program = if matches!(way, Way::Bare) { &self.bare } else { &self.interruptible };
+        let working = program.clone().run(way, &self.work.call);
+        // Nobody listens any more only when this has failed.
+        let done = async move { drop(sender.send(working.await)) };
+        let group = Group::new(self.guests.guests().clone(), &ResourcesConfig::default(), None);
+        match way {
+            Way::Bare => drop(self.plain.spawn(done)),
+            Way::Epochs => drop(self.plain.spawn(self.ticker.during(done))),
+            Way::Wrapped => group.spawn(self.ticker.during(done)),
+        }
+        let result = receiver.recv_timeout(LIMIT).context("the work does not end")?.map_err(failed)?;
+        ensure!(result == self.work.result, "{result} instead of {}", self.work.result);
+        cpu_time()?.checked_sub(before).context("the clock went back")
+    }
+}
+
+impl Program {
+    fn new(source: &[u8], epochs: bool) -> Result<Self> {
+        let compile = || {
+            let engine = Engine::new(Config::new().epoch_interruption(epochs))?;
+            let mut linker = Linker::new(&engine);
+            p1::add_to_linker_async(&mut linker, |wasi| wasi)?;
+            Ok(Self { module: Module::new(&engine, source)?, linker })
+        };
+        compile().map_err(failed)
+    }
+
+    async fn run(self, way: Way, call: &Call) -> wasmtime::Result<i64> {
+        let mut wasi = WasiCtxBuilder::new();
+        if let Call::Main { args, directory } = call {
+            wasi.args(args).preopened_dir(directory, "/", FsPerms::ReadOnly)?;
+        }
+        let mut store = Store::new(self.module.engine(), wasi.build_p1());
+        if !matches!(way, Way::Bare) {
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_async_yield_and_update(1);
+        }
+        let instance = self.linker.instantiate_async(&mut store, &self.module).await?;
+        match call {
+            Call::Function { rounds } => {
+                let function = instance.get_typed_func::<i32, i64>(&mut store, "work")?;
+                function.call_async(&mut store, *rounds).await
+            }
+            Call::Main { .. } => {
+                let main = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+                let ended = main.call_async(&mut store, ()).await;
+                ended.map_or_else(|error| error.downcast::<I32Exit>().map(|exit| exit.0.into()), |()| Ok(0))
+            }
+        }
+    }
+}
+
+/// CPU time of this process, of all its threads.
+fn cpu_time() -> Result<Duration> {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).context("CPU time")
+}
+
+fn failed(error: wasmtime::Error) -> anyhow::Error {
+    anyhow!("{error:#}")
+}
