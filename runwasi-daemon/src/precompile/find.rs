@@ -48,6 +48,19 @@ impl Finding {
         }
     }
 
+    /// Takes a layer of an image, which may hold none; the answer is how much was found.
+    pub(super) fn layer(&mut self, name: &str, bytes: Vec<u8>) -> usize {
+        match self.stream(name, Cursor::new(bytes), 0, false) {
+            Ok(Found::Wasm) => 1,
+            Ok(Found::Tar(found)) => found,
+            Ok(Found::Other) => 0,
+            Err(error) => {
+                self.fault(name, &error);
+                0
+            }
+        }
+    }
+
     /// Notes what is wrong, with its name.
     pub(super) fn fault(&mut self, name: &str, error: &dyn Display) {
         let text = error.to_string();

@@ -2,6 +2,8 @@
 //! beside a daemon that runs, and without one. Called by `main`.
 
 use std::{
+    env,
+    ffi::OsStr,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -9,7 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use runwasi_core::{Engine, EngineError, engine::Precompiled, image::Artifact, logging, runtime};
+use runwasi_core::{
+    Engine, EngineError, Id,
+    engine::Precompiled,
+    id::IdError,
+    image::{Artifact, oci},
+    logging, runtime,
+    service::images::Containerd,
+};
 use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
@@ -42,13 +51,18 @@ pub(crate) fn run<N: NodeEngine>(
     let begun = Instant::now();
     // No guest runs here: the smallest pool will do, and code does not depend on it.
     let engine = Arc::new(N::make(&EngineSettings::of(settings, 1))?);
-    let mut finding = Finding::default();
-    for name in &targets.names {
-        finding.file(Path::new(name));
-    }
-    let Finding { artifacts, mut faults, .. } = finding;
+    let containerd = containerd(targets)?;
     let control = runtime::control()?;
-    let all = control.block_on(compile(engine, artifacts));
+    let (all, mut faults) = control.block_on(async {
+        let mut finding = Finding::default();
+        for name in &targets.names {
+            match file(name) {
+                Some(path) => finding.file(path),
+                None => image(&mut finding, &containerd, &name.to_string_lossy()).await,
+            }
+        }
+        (compile(engine, finding.artifacts).await, finding.faults)
+    });
     control.shutdown_background();
     let count = |wanted| all.iter().filter(|done| matches!(&done.result, Ok(result) if *result == wanted)).count();
     let summary = format!(
@@ -63,6 +77,40 @@ pub(crate) fn run<N: NodeEngine>(
     }
     io::stdout().write_all(summary.as_bytes())?;
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where images are, as `ctr` has it.
+fn containerd(targets: &Targets) -> Result<Containerd, IdError> {
+    let given = |flag: &Option<String>, variable: &str, default: &str| {
+        flag.clone().or_else(|| env::var(variable).ok()).unwrap_or_else(|| default.to_owned())
+    };
+    let address = given(&targets.address, "CONTAINERD_ADDRESS", "/run/containerd/containerd.sock");
+    let namespace = given(&targets.namespace, "CONTAINERD_NAMESPACE", "default");
+    Ok(Containerd::new(&address, &Id::parse("namespace", &namespace)?))
+}
+
+/// The file that is meant, if it is one: the name of an image has no slash in front, and is rarely that of a file.
+fn file(name: &OsStr) -> Option<&Path> {
+    let path = Path::new(name);
+    (path.is_absolute() || name.as_encoded_bytes().starts_with(b".") || path.exists()).then_some(path)
+}
+
+/// Takes the wasm in all layers of an image, those of its root file system too.
+async fn image(finding: &mut Finding, images: &Containerd, name: &str) {
+    let layers = match oci::all_layers(images, name).await {
+        Ok(layers) => layers,
+        Err(error) => return finding.fault(name, &format!("no file, and as an image: {error}")),
+    };
+    let mut found = 0;
+    for layer in layers {
+        match oci::right_bytes(images, &layer).await {
+            Ok(bytes) => found += finding.layer(&layer.name(), bytes),
+            Err(error) => finding.fault(&layer.name(), &error),
+        }
+    }
+    if found == 0 {
+        finding.fault(name, &"no wasm in it");
+    }
 }
 
 /// As many at once as the engine has threads for.

@@ -18,6 +18,7 @@ runwasi_tests::suite! { crate::bed::check: wasmtime = Wasmtime, wasmtimed = Wasm
         precompiled_code_from_an_image_is_refused;
     precompile:
         precompiled_file_and_image_need_no_compiler_when_they_start
+        precompiled_images_of_containerd_need_no_compiler_either
         precompiling_what_is_no_wasm_names_it_and_does_the_rest;
 }}
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use runwasi_tests::runtime::daemon_file;
-use runwasi_tests::{Command, says};
+use runwasi_tests::{Command, Image, says};
 
 use crate::bed::Bed;
 use crate::modules::{large, printing};
@@ -28,6 +28,25 @@ pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(b: &mu
     ensure!(out.out() == "hi\n", "{out}");
     let log = b.log();
     ensure!(!log.contains(" compiling path="), "something was compiled once more");
+    b.bed.becomes_clean()
+}
+
+pub(crate) fn precompiled_images_of_containerd_need_no_compiler_either(b: &mut Bed) -> Result<()> {
+    b.bed.load(Image::WasmtestOci)?;
+    let (address, namespace) = (b.bed.address().to_string_lossy().into_owned(), b.bed.namespace().to_owned());
+    let containerd = ["--address", &address, "--namespace", &namespace];
+    // One with the guest in a gzipped tar, one with the guest as a layer.
+    for image in [b.runtime.image(), Image::WasmtestOci] {
+        let out = precompile(b, &[&containerd[..], &[image.name()]].concat())?.run()?.ok()?;
+        ensure!(out.err().contains(image.name()), "{out}");
+    }
+    let out = b.run(&b.id("image"), &["echo", "hi"])?.ok()?;
+    ensure!(out.out() == "hi\n", "{out}");
+    ensure!(!b.log().contains(" compiling path="), "something was compiled once more");
+    let out = precompile(b, &[&containerd[..], &["example.com/absent:1"]].concat())?.run()?.status_is(1)?;
+    says(&out.err(), &["example.com/absent:1"], &["no image"])?;
+    let out = precompile(b, &["--address", "/absent.sock", "example.com/absent:1"])?.run()?.status_is(1)?;
+    says(&out.err(), &["example.com/absent:1", "/absent.sock"], &[])?;
     b.bed.becomes_clean()
 }
 

@@ -1,4 +1,4 @@
-//! From the bytes of an index to the manifest to follow, from those of a manifest to its wasm layers. Pure; used by `oci`.
+//! From the bytes of an index to the manifest to follow, from those of a manifest to its layers, from these to wasm. Pure; used by `oci`.
 
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform};
 
@@ -20,7 +20,7 @@ const MANIFESTS: [&str; 2] =
 
 /// What a blob was.
 pub(super) enum Found {
-    /// A manifest: the wasm layers in it.
+    /// A manifest: the layers in it.
     Manifest(Vec<Layer>),
     /// An index: what to read next.
     Next(Blob),
@@ -36,7 +36,7 @@ pub(super) fn parse(image: &str, blob: &Blob, bytes: &[u8]) -> Result<Found, Ima
     }
     if MANIFESTS.contains(&media_type) {
         let manifest: ImageManifest = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-        return wasm_layers(image, &manifest).map(Found::Manifest);
+        return layers(image, &manifest).map(Found::Manifest);
     }
     Err(malformed(format!("its type is {media_type:?}")))
 }
@@ -70,18 +70,22 @@ fn name(platform: &Platform) -> String {
     format!("{}/{}", platform.os(), platform.architecture())
 }
 
-fn wasm_layers(image: &str, manifest: &ImageManifest) -> Result<Vec<Layer>, ImageError> {
-    let is_wasm = |layer: &&Descriptor| WASM.contains(&layer.media_type().as_ref());
+fn layers(image: &str, manifest: &ImageManifest) -> Result<Vec<Layer>, ImageError> {
     let layer = |descriptor: &Descriptor| {
         let title = descriptor.annotations().as_ref().and_then(|all| all.get(TITLE)).cloned();
         Ok(Layer { image: image.into(), title, blob: blob(descriptor)? })
     };
-    let layers = manifest.layers().iter().filter(is_wasm).map(layer).collect::<Result<Vec<_>, ImageError>>()?;
-    if layers.is_empty() {
-        let layers = manifest.layers().iter().map(|layer| layer.media_type().to_string()).collect();
-        return Err(ImageError::NoWasm { image: image.to_owned(), layers });
+    manifest.layers().iter().map(layer).collect()
+}
+
+/// Those of an image's layers that are wasm, if any is.
+pub(super) fn wasm(image: &str, layers: Vec<Layer>) -> Result<Vec<Layer>, ImageError> {
+    let is_wasm = |layer: &Layer| WASM.contains(&layer.blob.media_type.as_str());
+    if layers.iter().any(is_wasm) {
+        return Ok(layers.into_iter().filter(is_wasm).collect());
     }
-    Ok(layers)
+    let layers = layers.into_iter().map(|layer| layer.blob.media_type).collect();
+    Err(ImageError::NoWasm { image: image.to_owned(), layers })
 }
 
 fn blob(descriptor: &Descriptor) -> Result<Blob, ImageError> {
@@ -146,12 +150,19 @@ mod tests {
         json!({"schemaVersion": 2, "config": config, "layers": layers})
     }
 
+    fn wasm_of(media_type: &str, layers: &[Value]) -> Result<Vec<Layer>, ImageError> {
+        match parsed(media_type, &manifest(layers))? {
+            Found::Manifest(found) => wasm(IMAGE, found),
+            Found::Next(_) => panic!("a manifest is no index"),
+        }
+    }
+
     #[test]
     fn wasm_layers_are_known_by_each_of_their_types_among_others() {
         let mut layers = vec![descriptor("application/vnd.oci.image.layer.v1.tar+gzip", 'f')];
         layers.extend(WASM.iter().zip('0'..='9').map(|(media_type, digit)| descriptor(media_type, digit)));
         layers[1]["annotations"] = json!({TITLE: "a.wasm"});
-        let Ok(Found::Manifest(found)) = parsed(MANIFESTS[1], &manifest(&layers)) else { panic!("no manifest") };
+        let found = wasm_of(MANIFESTS[1], &layers).unwrap();
         let types: Vec<_> = found.iter().map(|layer| layer.blob.media_type.as_str()).collect();
         assert_eq!(types, WASM);
         assert_eq!(found[0].name(), "example/i:1/a.wasm");
@@ -162,7 +173,7 @@ mod tests {
     #[test]
     fn what_an_image_without_wasm_has_instead_is_told() {
         let tar = "application/vnd.oci.image.layer.v1.tar";
-        let error = parsed(MANIFESTS[0], &manifest(&[descriptor(tar, '0')])).err().unwrap().to_string();
+        let error = wasm_of(MANIFESTS[0], &[descriptor(tar, '0')]).unwrap_err().to_string();
         assert!(error.contains(IMAGE) && error.contains(tar), "{error}");
     }
 

@@ -75,7 +75,12 @@ pub(super) async fn find(images: &dyn Images, container: &Id, name: &str) -> Res
 }
 
 /// All wasm layers of an image, in its order; never none.
-pub async fn layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, ImageError> {
+async fn layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, ImageError> {
+    manifest::wasm(image, all_layers(images, image).await?)
+}
+
+/// All layers of an image, wasm or not, in its order. For the command `precompile`.
+pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, ImageError> {
     let mut blob = images.target(image).await?;
     for _ in 0..=MAX_DEPTH {
         match manifest::parse(image, &blob, &checked(images, &blob, MAX_MANIFEST).await?)? {
@@ -84,6 +89,11 @@ pub async fn layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, Imag
         }
     }
     Err(ImageError::Malformed { digest: blob.digest, reason: format!("more than {MAX_DEPTH} indexes in each other") })
+}
+
+/// The bytes of a layer, which are the right ones.
+pub async fn right_bytes(images: &dyn Images, layer: &Layer) -> Result<Vec<u8>, ImageError> {
+    checked(images, &layer.blob, MAX_BYTES).await
 }
 
 /// The bytes of a layer; whether they are the right ones is for the caller to see.
@@ -124,7 +134,7 @@ fn last_part(title: &str, wanted: &str) -> bool {
     title.rsplit('/').next() == Some(wanted)
 }
 
-/// Small blobs only: the digest is made here.
+/// For small blobs, or who has nothing else to do: the digest is made here.
 async fn checked(images: &dyn Images, blob: &Blob, limit: u64) -> Result<Vec<u8>, ImageError> {
     let bytes = bounded(images, blob, limit).await?;
     blob.check(&Digest::of(&bytes))?;
