@@ -1,7 +1,7 @@
 //! `containerd-wasmtimed precompile`; the cases are listed in `main.rs`.
 
 use anyhow::{Result, ensure};
-use runwasi_tests::runtime::daemon_file;
+use runwasi_tests::runtime::{WasmImage, daemon_file};
 use runwasi_tests::{Command, Image, says};
 
 use crate::bed::Bed;
@@ -32,11 +32,11 @@ pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(b: &mu
 }
 
 pub(crate) fn precompiled_images_of_containerd_need_no_compiler_either(b: &mut Bed) -> Result<()> {
-    b.bed.load(Image::WasmtestOci)?;
+    b.bed.load(Image::Wasm(WasmImage::Artifact))?;
     let (address, namespace) = (b.bed.address().to_string_lossy().into_owned(), b.bed.namespace().to_owned());
     let containerd = ["--address", &address, "--namespace", &namespace];
     // One with the guest in a gzipped tar, one with the guest as a layer.
-    for image in [b.runtime.image(), Image::WasmtestOci] {
+    for image in [b.runtime.image(), Image::Wasm(WasmImage::Artifact)] {
         let out = precompile(b, &[&containerd[..], &[image.name()]].concat())?.run()?.ok()?;
         ensure!(out.err().contains(image.name()), "{out}");
     }
