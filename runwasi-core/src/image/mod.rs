@@ -97,7 +97,7 @@ pub enum ArtifactError {
         /// The paths tried.
         looked_at: String,
         /// Why the image has no such layer either, if it was looked at.
-        image: Option<ImageError>,
+        image: Option<Box<ImageError>>,
     },
     /// The layer cannot be read.
     #[error("{}: {source}", path.display())]
@@ -105,7 +105,7 @@ pub enum ArtifactError {
         /// `IMAGE/TITLE`.
         path: PathBuf,
         /// Why.
-        source: ImageError,
+        source: Box<ImageError>,
     },
     /// The file is there and cannot be read.
     #[error("{}: {source}", path.display())]
@@ -140,7 +140,7 @@ impl Artifact {
     }
 }
 
-fn besides(image: &Option<ImageError>) -> String {
+fn besides(image: &Option<Box<ImageError>>) -> String {
     image.as_ref().map_or_else(String::new, |reason| format!("; {reason}"))
 }
 
@@ -213,7 +213,7 @@ pub(crate) async fn find(
             let (path, (_, function)) = (PathBuf::from(layer.name()), named(args));
             Ok(Program { path, function, source: Source::Layer(layer) })
         }
-        Err(error) => Err(ArtifactError::NotFound { name, looked_at, image: Some(error) }),
+        Err(error) => Err(ArtifactError::NotFound { name, looked_at, image: Some(Box::new(error)) }),
     }
 }
 
@@ -234,7 +234,7 @@ pub(crate) async fn load(
 /// Reads a layer, whoever it is for.
 pub async fn layer_artifact(layer: &Layer, images: &dyn Images) -> Result<Artifact, ArtifactError> {
     let path = PathBuf::from(layer.name());
-    let failed = |source| ArtifactError::Layer { path: path.clone(), source };
+    let failed = |source| ArtifactError::Layer { path: path.clone(), source: Box::new(source) };
     let (bytes, layer) = (oci::read(images, layer).await.map_err(failed)?, layer.clone());
     on_pool(path.clone(), move || unpack(path, bytes, &layer)).await
 }
@@ -261,7 +261,7 @@ fn unpack(path: PathBuf, bytes: Vec<u8>, layer: &Layer) -> Result<Artifact, Arti
     let digest = Digest::of(&bytes);
     match layer.blob.check(&digest) {
         Ok(()) => Artifact::hashed(path, bytes, digest),
-        Err(source) => Err(ArtifactError::Layer { path, source }),
+        Err(source) => Err(ArtifactError::Layer { path, source: Box::new(source) }),
     }
 }
 
