@@ -43,3 +43,32 @@ runwasi_tests::suite! { crate::options::check: options_wasmtime = Wasmtime, opti
     options:
         options_of_containerds_configuration_reach_the_engine;
 }}
+
+// From containerd 1.7 on the CRI makes its pods in other ways, and in 2 it has parts of its own for images and for pods.
+runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: wasmtime_1_7 = Wasmtime, wasmtimed_1_7 = Wasmtimed, runc_1_7 = Runc; {
+    life:
+        pod_with_two_containers_lives_and_leaves_nothing
+        output_of_the_guest_is_in_its_log
+        stats_tell_what_a_guest_computes
+        pod_is_removed_with_what_still_runs
+        refused_container_does_not_disturb_its_pod
+        ended_container_is_replaced_in_its_pod;
+    network:
+        containers_are_in_the_network_of_their_pod;
+    recovery:
+        restarted_containerd_still_knows_a_pod;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_pods_on_2: wasmtime_2 = Wasmtime, wasmtimed_2 = Wasmtimed, runc_2 = Runc; {
+    life:
+        pod_with_two_containers_lives_and_leaves_nothing
+        output_of_the_guest_is_in_its_log
+        stats_tell_what_a_guest_computes
+        pod_is_removed_with_what_still_runs
+        refused_container_does_not_disturb_its_pod
+        ended_container_is_replaced_in_its_pod;
+    network:
+        containers_are_in_the_network_of_their_pod;
+    recovery:
+        restarted_containerd_still_knows_a_pod;
+}}
