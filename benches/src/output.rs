@@ -68,11 +68,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 }
 
 /// All at once, so that a slow hour of the machine falls on all alike.
-fn on_stages<'a>(
-    runtimes: &[Runtime],
-    stages: Vec<(Runtime, &'a Stage)>,
-    measure: &mut OnStages<'_>,
-) -> Result<Vec<Row>> {
+fn on_stages(runtimes: &[Runtime], stages: Vec<(Runtime, &Stage)>, measure: &mut OnStages<'_>) -> Result<Vec<Row>> {
     match runtimes.split_first() {
         None => measure(&stages),
         Some((Runtime::Floor, rest)) => on_stages(rest, stages, measure),

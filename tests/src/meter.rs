@@ -81,6 +81,17 @@ impl Meter {
         });
         seen?
     }
+
+    /// The part of one CPU that a container with a quota uses over a second or more: from one end of its quota to another, between
+    /// which there are whole periods.
+    pub fn part_of_periods(&self) -> Result<f64> {
+        let first = self.used_up()?;
+        let mut last = self.used_up()?;
+        while last.at - first.at < Duration::from_secs(1) {
+            last = self.used_up()?;
+        }
+        Ok(last.part_since(&first))
+    }
 }
 
 impl Reading {

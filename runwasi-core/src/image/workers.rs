@@ -166,7 +166,7 @@ mod tests {
         let waits = move || {
             turns += 1;
             first.send(format!("turn {turns}")).unwrap();
-            if turns == 1 { Turn::Again(Duration::from_millis(50)) } else { Turn::Done }
+            if turns == 1 { Turn::Again(Duration::from_millis(500)) } else { Turn::Done }
         };
         workers.submit(waits).unwrap();
         workers.submit(|| panic!("on purpose")).unwrap();

@@ -103,7 +103,7 @@ async fn a_body_comes_as_the_guest_writes_it() -> Result {
         }
         assert_eq!(text, "chunk 0\nchunk 1\nchunk 2\nchunk 3\nchunk 4\n");
         let (first, last) = (first.ok_or("nothing came")?, began.elapsed());
-        assert!(last >= Duration::from_secs(1) && last - first >= Duration::from_millis(600), "{first:?} {last:?}");
+        assert!(last >= Duration::from_secs(1) && last - first >= Duration::from_millis(300), "{first:?} {last:?}");
         server.stop().await?;
     }
     Ok(())
@@ -120,8 +120,12 @@ async fn a_client_that_does_not_read_slows_its_guest_down() -> Result {
         tokio::time::sleep(Duration::from_millis(500)).await;
         bed.usage("c").map(|usage| usage.cpu.time)
     };
-    let (first, second, third) = (cpu().await?, cpu().await?, cpu().await?);
-    assert!(third - second < Duration::from_millis(50), "it computes on: {first:?} {second:?} {third:?}");
+    let mut used = vec![cpu().await?, cpu().await?];
+    // On a busy machine it takes a while until the buffers are full.
+    while used[used.len() - 1] - used[used.len() - 2] >= Duration::from_millis(50) {
+        assert!(used.len() < 10, "it computes on: {used:?}");
+        used.push(cpu().await?);
+    }
     drop(response);
     server.stop().await?;
     Ok(())

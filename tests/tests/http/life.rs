@@ -69,12 +69,12 @@ pub(crate) fn sigterm_lets_requests_finish_and_exits_with_0(c: &mut Containers) 
     let mut idle = Connection::to(address)?;
     idle.get("/hello")?;
     let mut slow = Connection::to(address)?;
-    slow.send("/slow?ms=3000")?;
+    slow.send("/slow?ms=8000")?;
     // The server has it when another request, sent later, has been answered.
     get(address, "/hello")?;
     c.kill(&id, "SIGTERM")?;
     let closed = || TcpStream::connect(address).is_err().then_some(());
-    poll_until("the end of accepting", Duration::from_secs(2), closed)?;
+    poll_until("the end of accepting", Duration::from_secs(5), closed)?;
     ensure!(idle.get("/hello").is_err(), "the idle connection is closed");
     c.is_running(&id)?;
     c.kill(&id, "SIGTERM")?;
@@ -92,7 +92,7 @@ pub(crate) fn sigkill_ends_a_server_at_once(c: &mut Containers) -> Result<()> {
     let asked = Instant::now();
     ensure!(c.kill_and_finish(&id)? == 137);
     ensure!(slow.answer().is_err());
-    ensure!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    ensure!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
     c.bed.becomes_clean()
 }
 

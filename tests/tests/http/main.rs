@@ -16,10 +16,14 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         output_of_requests_is_the_containers
         failing_requests_fail_alone;
     load:
+        memory_limit_is_for_all_requests_together;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed; {
+    load:
         paused_server_uses_no_cpu_and_goes_on
         cpu_quota_holds_for_a_server_under_load
         cpu_of_requests_is_in_the_metrics
-        memory_limit_is_for_all_requests_together
         server_under_load_is_killed_at_once;
 }}
 

@@ -94,7 +94,7 @@ pub(crate) fn container_without_an_image_says_so(c: &mut Containers) -> Result<(
 }
 
 /// Longer than the shim waits for an answer, shorter than anybody would call a hang.
-const A_WHILE: Duration = Duration::from_secs(10);
+const A_WHILE: Duration = Duration::from_secs(20);
 
 pub(crate) fn silent_containerd_is_waited_for_a_while(p: &Player) -> Result<()> {
     // It takes connections, and says nothing.

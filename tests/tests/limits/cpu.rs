@@ -16,17 +16,11 @@ fn wait(time: Duration) {
     let _ = receiver.recv_timeout(time);
 }
 
-/// Demands a part of a CPU within 10 %, so little that a busy machine has it. Over a second: from one end of the quota to another,
-/// between which there are whole periods.
+/// Demands a part of a CPU within 10 %, so little that a busy machine has it.
 fn gets(c: &Containers, id: &str, wanted: f64) -> Result<()> {
     let meter = Meter::of(c, id)?;
     best_of(TRIES, || {
-        let first = meter.used_up()?;
-        let mut last = meter.used_up()?;
-        while last.at - first.at < Duration::from_secs(1) {
-            last = meter.used_up()?;
-        }
-        let part = last.part_since(&first);
+        let part = meter.part_of_periods()?;
         ensure!((part / wanted - 1.0).abs() <= 0.1, "{part:.3} of a CPU instead of {wanted}");
         Ok(())
     })
