@@ -91,8 +91,10 @@ pub fn fork_with_pid() -> io::Result<Option<Pid>> {
     }
 }
 
-/// Starts `command` as a process that is nobody's child: whoever collects the system's orphans waits for its end.
-pub(crate) fn spawn_orphan(mut command: Command) -> io::Result<()> {
+/// Has `command` start a process that is nobody's child: whoever collects the system's orphans waits for its end. To be said before
+/// anything else that is to happen between fork and exec: who has asked to be told of forks, as wasmtime has to open its `pagemap`
+/// anew, may put a file in the place of one that was arranged before this fork.
+pub(crate) fn orphan(command: &mut Command) {
     let fork_again = || {
         // SAFETY: the process is the new one, of one thread, on its way to `execve`. Neither of the two that go on from here does
         // anything but that or `_exit`.
@@ -105,8 +107,6 @@ pub(crate) fn spawn_orphan(mut command: Command) -> io::Result<()> {
     };
     // SAFETY: see above; the closure allocates nothing.
     unsafe { command.pre_exec(fork_again) };
-    // The one in between, which has left already.
-    command.spawn()?.wait().map(drop)
 }
 
 /// Has the current Tokio runtime watch a file that can be watched: a terminal, a pipe, a socket.

@@ -16,7 +16,7 @@ use runwasi_core::{
     settings::Written,
 };
 use tokio::{
-    sync::{OwnedRwLockWriteGuard, RwLock},
+    sync::{OwnedRwLockWriteGuard, RwLock, Semaphore, SemaphorePermit},
     task::spawn_blocking,
 };
 use wasmtime::{Config, Enabled, Linker, OptLevel, PoolingAllocationConfig};
@@ -61,6 +61,9 @@ pub(crate) struct Pool {
     pub(crate) ticker: Arc<Ticker>,
     /// Instances made.
     made: AtomicUsize,
+    /// Those of modules and commands that run. The pool counts what they are made of, and would tell the last one of a lack only
+    /// after its start.
+    slots: Semaphore,
 }
 
 /// Instances after which an unused pool is made anew: wasmtime keeps the stacks of slots that were used, and the mappings that
@@ -115,7 +118,15 @@ impl Pool {
         let ticker =
             Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
         let compiler = Compiler::new(linker, key(&engine), open_cache(settings));
-        Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0) })
+        let slots = Semaphore::new(settings.slots as usize);
+        Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
+    }
+
+    /// The place of a guest that runs, until it is dropped.
+    pub(crate) fn slot(&self) -> Result<SemaphorePermit<'_>, EngineError> {
+        // Nobody closes it.
+        let taken = |_| EngineError::Exhausted { what: "instance slots", reason: "all are taken by guests".into() };
+        self.slots.try_acquire().map_err(taken)
     }
 }
 

@@ -60,8 +60,12 @@ impl WasmtimeInstance {
 
     async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
         match (self.ready.as_ref(), &self.entry) {
-            (Ready::Module(pre), Entry::Module(entry)) => module::run(pre, entry, &self.spec, &context).await,
+            (Ready::Module(pre), Entry::Module(entry)) => {
+                let _slot = self.pool.slot()?;
+                module::run(pre, entry, &self.spec, &context).await
+            }
             (Ready::Component(pre), Entry::Component(command, way)) => {
+                let _slot = self.pool.slot()?;
                 let imports = Imports::begin(&self.spec, way, &context).await?;
                 self.run_component(pre, command, imports, &context).await
             }

@@ -115,9 +115,11 @@ impl Drop for Console {
 pub fn sizes_of_terminals(pid: u32) -> Result<Vec<String>> {
     let mut sizes = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
-        let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
+        let file = entry?.path();
+        let Ok(target) = std::fs::read_link(&file) else { continue };
         if target.starts_with("/dev/pts") && target.file_name() != Some("ptmx".as_ref()) {
-            let size = Command::new("stty").args(["-F", &target.display().to_string(), "size"]).run()?.ok()?;
+            // By the open file: its name may be one of another mount namespace.
+            let size = Command::new("stty").args(["-F", &file.display().to_string(), "size"]).run()?.ok()?;
             sizes.push(size.out().trim().to_owned());
         }
     }

@@ -162,7 +162,7 @@ fn hung_command_is_killed_and_named() -> Result<()> {
 
 #[test]
 fn output_held_open_by_a_grandchild_is_an_error() -> Result<()> {
-    let left = Command::new("sh").args(["-c", "sleep 8 & echo started"]).run();
+    let left = Command::new("sh").args(["-c", "sleep 30 & echo started"]).run();
     let message = format!("{:#}", left.err().context("no error")?);
     ensure!(message.contains("stdout is still held open"), "{message}");
     Ok(())

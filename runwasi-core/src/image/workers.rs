@@ -14,6 +14,8 @@ use std::{
 
 use rustix::process::{getpriority_process, setpriority_process};
 
+use crate::sys;
+
 /// The threads' niceness: they get a tenth of a core that others want, and all of one that nobody wants.
 const NICE: i32 = 10;
 
@@ -93,6 +95,8 @@ impl Shared {
                 self.lock().waiting.push_back(job);
             }
         }
+        // A compiler takes megabytes, and a pod may live for months without one.
+        sys::trim_memory();
     }
 
     /// The next job whose time has come; `None` when there is none at all, and this thread is no longer counted.

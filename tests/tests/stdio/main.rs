@@ -10,7 +10,6 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         guest_at_a_terminal_sees_one_and_another_none
         what_is_typed_is_echoed_edited_and_read
         exit_status_passes_through_a_terminal
-        megabyte_passes_through_a_terminal_before_the_end
         exec_gets_a_terminal_of_its_own
         size_of_the_clients_terminal_is_the_guests
         client_attaches_to_a_detached_guest
@@ -24,8 +23,10 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         missing_logger_is_refused;
 }}
 
+// Not all of it for runc: its shim has been seen to lose the last kilobytes of a megabyte.
 runwasi_tests::suite! { wasm_only_wasmtime = Wasmtime, wasm_only_wasmtimed = Wasmtimed; {
     terminal:
+        megabyte_passes_through_a_terminal_before_the_end
         guest_outlives_the_client_and_another_attaches
         ctrl_c_and_ctrl_backslash_end_a_guest
         ctrl_c_is_heard_although_nobody_reads;

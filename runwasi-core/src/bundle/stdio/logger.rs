@@ -49,11 +49,13 @@ async fn run(mut command: Command) -> io::Result<(Output, Output)> {
     let (stdout, to_stdout) = io::pipe()?;
     let (stderr, to_stderr) = io::pipe()?;
     let (is_ready, ready) = io::pipe()?;
+    sys::orphan(&mut command);
     let mappings = [(OwnedFd::from(stdout), 3), (stderr.into(), 4), (ready.into(), 5)];
     let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
     command.fd_mappings(mappings.into()).map_err(io::Error::other)?;
-    // Making a process of one with as much memory mapped as a node's takes its time. `command` goes with its pipe ends.
-    let started = spawn_blocking(move || sys::spawn_orphan(command)).await;
+    // Making a process of one with as much memory mapped as a node's takes its time. `command` goes with its pipe ends; what is
+    // waited for is the one in between, which has left already.
+    let started = spawn_blocking(move || command.spawn()?.wait().map(drop)).await;
     started.unwrap_or_else(|error| Err(io::Error::other(error)))?;
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("not ready within {} s", PATIENCE.as_secs()));
     timeout(PATIENCE, readiness(is_ready)).await.map_err(late)??;
