@@ -1,7 +1,7 @@
 //! Programs that are files of the container's root file system: found by name, read within bounds. Part of `image`.
 
 use std::{
-    fs::Metadata,
+    fs::{File, Metadata},
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -15,11 +15,24 @@ use crate::bundle::rootfs::Rootfs;
 /// Seconds after which a time of change is past.
 const SETTLED: i64 = 1;
 
+/// File systems whose inode numbers and times of change are the kernel's own work (`statfs(2)`). Those of a FUSE or a network file
+/// system, and of an image that is mounted, are what somebody else says: his file could claim to be another one.
+const KERNELS_OWN: [i64; 5] = [OVERLAYFS, EXT, XFS, BTRFS, TMPFS];
+const OVERLAYFS: i64 = 0x794c_7630;
+const EXT: i64 = 0xef53;
+const XFS: i64 = 0x5846_5342;
+const BTRFS: i64 = 0x9123_683e;
+const TMPFS: i64 = 0x0102_1994;
+
 /// The bytes that tell what a file is.
 const PREAMBLE: u64 = 8;
 
 impl Identity {
-    fn of(metadata: &Metadata) -> Option<Self> {
+    fn of(file: &File, metadata: &Metadata) -> Option<Self> {
+        let kind = rustix::fs::fstatfs(file).ok()?.f_type;
+        if !KERNELS_OWN.contains(&kind) {
+            return None;
+        }
         let identity = Self {
             inode: metadata.ino(),
             bytes: metadata.len(),
@@ -51,7 +64,7 @@ pub(crate) fn locate(
                 let metadata = file.metadata().map_err(failed)?;
                 // As `execvp(3)`: a directory of that name in PATH is passed over.
                 if candidates.len() == 1 || !metadata.is_dir() {
-                    let source = Source::File { identity: Identity::of(&metadata) };
+                    let source = Source::File { identity: Identity::of(&file, &metadata) };
                     return Ok(Program { path: path.clone(), function, source });
                 }
             }
@@ -89,7 +102,8 @@ pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, Artifa
     reader.read_to_end(&mut bytes).map_err(failed)?;
     let kind = kind(&bytes).map_err(not_wasm)?;
     // Changed while it was read: what was read is nobody's.
-    let (before, after) = (Identity::of(&metadata), Identity::of(&file.metadata().map_err(failed)?));
+    let after = file.metadata().map_err(failed)?;
+    let (before, after) = (Identity::of(&file, &metadata), Identity::of(&file, &after));
     let identity = before.filter(|before| Some(*before) == after);
     let digest = Digest::of(&bytes);
     Ok(Artifact { path: program.path, function: program.function, kind, bytes, digest, identity })
@@ -109,6 +123,18 @@ fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_files_whose_times_the_kernel_keeps_have_an_identity() {
+        let of = |path: &str| {
+            let file = File::open(path).unwrap();
+            Identity::of(&file, &file.metadata().unwrap())
+        };
+        let program = std::env::current_exe().unwrap();
+        assert!(of(program.to_str().unwrap()).is_some());
+        assert_eq!(of("/proc/self/status"), None);
+        assert_eq!(of("/sys/kernel/notes"), None);
+    }
 
     #[test]
     fn a_program_is_looked_up_as_a_container_does() {
