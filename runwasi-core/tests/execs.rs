@@ -1,7 +1,5 @@
 //! The exec processes of a container over a real socket, with a scripted engine in place of wasm.
 
-use std::time::Duration;
-
 use runwasi_core::{
     Id,
     process::StdioPaths,
@@ -126,7 +124,7 @@ async fn a_pause_holds_the_execs_and_lets_none_start() -> Result {
     exec(&client, "later", &["exit", "3"]).await?;
     client.pause("c1").await?;
     let id = Id::parse("container id", "c1")?;
-    settled(|| Ok(harness.sandbox().usage(&id)?.cpu.time)).await?;
+    harness.settled_cpu(&id).await?;
     let (code, text) = error(client.start(("c1", "later")).await);
     assert!(code == "FAILED_PRECONDITION" && text.contains("paused"), "{code}: {text}");
     assert_eq!(error(exec(&client, "another", &["wait"]).await).0, "FAILED_PRECONDITION");
@@ -137,20 +135,6 @@ async fn a_pause_holds_the_execs_and_lets_none_start() -> Result {
     assert_eq!(client.wait(("c1", "later")).await?, 3);
     harness.stop().await;
     Ok(())
-}
-
-/// The figure once it stands still: what is in a poll when a pause begins goes on to its next yield. Of a guest that computes it
-/// never does.
-async fn settled(used: impl Fn() -> Result<Duration>) -> Result<Duration> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    let mut last = used()?;
-    loop {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        match std::mem::replace(&mut last, used()?) {
-            before if before == last => return Ok(last),
-            _ => assert!(tokio::time::Instant::now() < deadline, "it goes on"),
-        }
-    }
 }
 
 #[tokio::test]

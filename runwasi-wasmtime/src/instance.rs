@@ -46,14 +46,19 @@ impl WasmtimeInstance {
     ) -> Result<Self, EngineError> {
         let function = program.function.as_deref();
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
-        let way = Way::of(&spec, program)?;
         let entry = match ready.as_ref() {
-            Ready::Module(pre) => Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?),
-            Ready::Component(pre) => match world::component_world(pre.component(), function).map_err(invalid)? {
-                World::Command(command) => Entry::Component(command, way),
-                World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), program, &spec, way)?),
-                World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), program, &spec, way)?),
-            },
+            Ready::Module(pre) => {
+                Way::check(&spec, program)?;
+                Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?)
+            }
+            Ready::Component(pre) => {
+                let way = Way::of(&spec, program)?;
+                match world::component_world(pre.component(), function).map_err(invalid)? {
+                    World::Command(command) => Entry::Component(command, way),
+                    World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), program, &spec, way)?),
+                    World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), program, &spec, way)?),
+                }
+            }
         };
         Ok(Self { ready, entry, spec, pool })
     }

@@ -241,7 +241,7 @@ async fn a_paused_guest_computes_nothing() -> Result {
     bed.start_spinning("c").await?;
     let used = || -> Result<Duration> { Ok(bed.harness.sandbox().usage(&id("c"))?.cpu.time) };
     bed.client.pause("c").await?;
-    let before = settled(used).await?;
+    let before = bed.harness.settled_cpu(&id("c")).await?;
     bed.client.resume("c").await?;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while used()? <= before {
@@ -251,20 +251,6 @@ async fn a_paused_guest_computes_nothing() -> Result {
     bed.client.kill("c", SIGKILL).await?;
     bed.client.wait("c").await?;
     Ok(())
-}
-
-/// The figure once it stands still: what is in a poll when a pause begins goes on to its next yield. Of a guest that computes it
-/// never does.
-async fn settled(used: impl Fn() -> Result<Duration>) -> Result<Duration> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    let mut last = used()?;
-    loop {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        match std::mem::replace(&mut last, used()?) {
-            before if before == last => return Ok(last),
-            _ => assert!(tokio::time::Instant::now() < deadline, "it goes on"),
-        }
-    }
 }
 
 fn id(text: &str) -> runwasi_core::Id {

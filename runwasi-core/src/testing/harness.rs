@@ -9,7 +9,10 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep},
+};
 
 use super::{BundleBuilder, Recorder, Shelf};
 use crate::{
@@ -23,11 +26,15 @@ use crate::{
     network::Network,
     process::StdioPaths,
     runtime::{self, GuestRuntime},
-    sandbox::{Host, Sandbox},
+    sandbox::{Host, Sandbox, SandboxError},
     server,
     service::client::{CallError, Containerd},
     shutdown::Tasks,
 };
+
+/// How long a paused guest may go on, and how far apart its figures are looked at.
+const SETTLED: Duration = Duration::from_secs(10);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// How long any call of a test may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -108,6 +115,24 @@ impl Harness {
     /// The sandbox behind the socket.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
+    }
+
+    /// The CPU time of a container once it stands still: what is in a poll when a pause begins goes on to its next yield.
+    ///
+    /// # Panics
+    ///
+    /// If it never does, as of a guest that computes.
+    pub async fn settled_cpu(&self, id: &Id) -> Result<Duration, SandboxError> {
+        let used = || self.sandbox.usage(id).map(|usage| usage.cpu.time);
+        let deadline = Instant::now() + SETTLED;
+        let mut last = used()?;
+        loop {
+            sleep(BETWEEN_LOOKS).await;
+            match std::mem::replace(&mut last, used()?) {
+                before if before == last => return Ok(last),
+                _ => assert!(Instant::now() < deadline, "it goes on"),
+            }
+        }
     }
 
     /// The tasks of the server.

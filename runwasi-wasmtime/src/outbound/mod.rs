@@ -48,12 +48,15 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// As the container says. An annotation that means nothing is an error, whatever the guest is.
+    /// As the container says.
     pub(crate) fn of(spec: &InstanceSpec, program: &Program) -> Result<Arc<Self>, EngineError> {
-        let policy = Policy::parse(spec.annotations.get(policy::ANNOTATION).map(String::as_str));
-        let policy =
-            policy.map_err(|error| EngineError::Invalid { path: program.path.clone(), reason: error.to_string() })?;
+        let policy = policy_of(spec, program)?;
         Ok(spec.kept.get_or_make(|| Self::new(spec, policy)))
+    }
+
+    /// What a guest without a way out owes: an annotation that means nothing is an error, whatever the guest is.
+    pub(crate) fn check(spec: &InstanceSpec, program: &Program) -> Result<(), EngineError> {
+        policy_of(spec, program).map(drop)
     }
 
     fn new(spec: &InstanceSpec, policy: Policy) -> Self {
@@ -62,6 +65,11 @@ impl Way {
         let connections = Arc::new(Semaphore::new(spec.open_files as usize));
         Self { network: spec.network.clone(), sockets: sockets_for(reach.clone()), reach, names, connections }
     }
+}
+
+fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineError> {
+    let policy = Policy::parse(spec.annotations.get(policy::ANNOTATION).map(String::as_str));
+    policy.map_err(|error| EngineError::Invalid { path: program.path.clone(), reason: error.to_string() })
 }
 
 /// The library's context for sockets that reach what the policy allows. It can be built as a part of a whole only.
