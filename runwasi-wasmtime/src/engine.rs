@@ -19,7 +19,7 @@ use tokio::{
     sync::{OwnedRwLockWriteGuard, RwLock, Semaphore, SemaphorePermit},
     task::spawn_blocking,
 };
-use wasmtime::{Config, Enabled, Linker, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Inlining, Linker, OptLevel, PoolingAllocationConfig};
 
 use crate::{
     artifact::Compiler,
@@ -193,7 +193,8 @@ fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
     })
 }
 
-fn config(settings: &Settings) -> Config {
+/// Everything but the pool. Also for benchmarks, which compare what guests compute with and without a part of it.
+pub fn config(settings: &Settings) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.memory_init_cow(true);
@@ -209,11 +210,14 @@ fn config(settings: &Settings) -> Config {
     config.wasm_memory64(features.memory64);
     config.wasm_simd(features.simd).wasm_relaxed_simd(features.simd);
     config.wasm_tail_call(features.tail_calls);
-    config.cranelift_opt_level(match settings.optimise {
-        Optimise::None => OptLevel::None,
-        Optimise::Speed => OptLevel::Speed,
-        Optimise::SpeedAndSize => OptLevel::SpeedAndSize,
-    });
+    let (level, inlining) = match settings.optimise {
+        Optimise::None => (OptLevel::None, Inlining::No),
+        Optimise::Speed => (OptLevel::Speed, Inlining::No),
+        // Calls that are none look at no epoch; more than half of what that costs resvg comes back.
+        Optimise::SpeedAtAnySize => (OptLevel::Speed, Inlining::Yes),
+        Optimise::SpeedAndSize => (OptLevel::SpeedAndSize, Inlining::No),
+    };
+    config.cranelift_opt_level(level).compiler_inlining(inlining);
     config
 }
 

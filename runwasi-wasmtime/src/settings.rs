@@ -12,7 +12,7 @@
 //! | `engine.memory64` | boolean | true |
 //! | `engine.simd` | boolean: 128 bits, relaxed ones too | true |
 //! | `engine.tail-calls` | boolean | true |
-//! | `engine.optimise` | `speed`, `speed-and-size` or `none` | `speed` |
+//! | `engine.optimise` | `speed`, `speed-at-any-size`, `speed-and-size` or `none` | `speed` |
 //! | `engine.quantum` | microseconds between two yields of a guest, 100 to 100000 | 1000 |
 //! | `engine.memories` | linear memories at once, 1 to 20000 | half as many again as slots |
 //! | `engine.tables` | tables at once, 1 to 200000 | twice as many as slots |
@@ -100,6 +100,8 @@ pub enum Optimise {
     None,
     /// Fast code.
     Speed,
+    /// Faster code: functions within their callers, for several times the time and size.
+    SpeedAtAnySize,
     /// Fast and small code.
     SpeedAndSize,
 }
@@ -232,12 +234,13 @@ impl Settings {
 }
 
 impl Optimise {
-    const ALL: [Self; 3] = [Self::Speed, Self::SpeedAndSize, Self::None];
+    const ALL: [Self; 4] = [Self::Speed, Self::SpeedAtAnySize, Self::SpeedAndSize, Self::None];
 
     fn word(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Speed => "speed",
+            Self::SpeedAtAnySize => "speed-at-any-size",
             Self::SpeedAndSize => "speed-and-size",
         }
     }
@@ -380,7 +383,7 @@ mod tests {
             ("slots = 0", "f:1: slots: 0 is not between 1 and 100000"),
             ("\n[engine]\ngc = 1", "f:3: engine.gc: is an integer, not a boolean"),
             ("[engine]\nquantum = '1ms'", "f:2: engine.quantum: is a string, not an integer"),
-            ("[engine]\noptimise = 'fast'", "f:2: engine.optimise: \"fast\" is none of speed, speed-and-size, none"),
+            ("[engine]\noptimise = 'fast'", "f:2: engine.optimise: \"fast\" is none of speed, speed-at-any-size, speed-and-size, none"),
             ("cache = 'c'", "f:1: cache: \"c\" is no absolute path without \"..\", nor \"off\""),
             ("cache = '/c/../d'", "f:1: cache: \"/c/../d\" is no absolute path without \"..\", nor \"off\""),
             ("[engine]\nquantum = 1.5", "f:2: engine.quantum: is a float, not an integer"),

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use runwasi_core::bundle::resources::ResourcesConfig;
 use runwasi_core::guest::Group;
 use runwasi_core::runtime::{GuestRuntime, node_workers};
+use runwasi_wasmtime::Settings;
 use runwasi_wasmtime::epoch::Ticker;
+use runwasi_wasmtime::settings::Optimise;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use wasmtime::{Config, Engine, Linker, Module, Store};
@@ -16,9 +18,6 @@ use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
 use super::work::{Call, Work};
-
-/// As the shims have it.
-const QUANTUM: Duration = Duration::from_millis(1);
 
 /// Far above what any work takes.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -28,10 +27,11 @@ pub(super) enum Way {
     Bare,
     Epochs,
     Wrapped,
+    Inlined,
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 3] = [Self::Bare, Self::Epochs, Self::Wrapped];
+    pub(super) const ALL: [Self; 4] = [Self::Bare, Self::Epochs, Self::Wrapped, Self::Inlined];
 }
 
 /// Compiled, and with what it imports.
@@ -41,11 +41,17 @@ struct Program {
     linker: Linker<WasiP1Ctx>,
 }
 
+/// Compiled with epochs, with the clock of its engine.
+struct Interruptible {
+    program: Program,
+    ticker: Arc<Ticker>,
+}
+
 pub(super) struct Course {
     pub(super) work: &'static Work,
     bare: Program,
-    interruptible: Program,
-    ticker: Arc<Ticker>,
+    interruptible: Interruptible,
+    inlined: Interruptible,
     /// A usual one.
     plain: Runtime,
     /// That of the shims.
@@ -55,26 +61,28 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(work: &'static Work) -> Result<Self> {
         let source = work.source()?;
-        let (bare, interruptible) = (Program::new(&source, false)?, Program::new(&source, true)?);
-        let ticker = Arc::new(Ticker::start(interruptible.module.engine(), QUANTUM).context("no ticker")?);
+        let bare = Program::new(&source, &Config::new())?;
+        let interruptible = Interruptible::new(&source, Optimise::Speed)?;
+        let inlined = Interruptible::new(&source, Optimise::SpeedAtAnySize)?;
         let workers = node_workers();
         let plain = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-        Ok(Self { work, bare, interruptible, ticker, plain, guests: GuestRuntime::start(workers)? })
+        Ok(Self { work, bare, interruptible, inlined, plain, guests: GuestRuntime::start(workers)? })
     }
 
     /// Runs the work once, and demands the right result; what it has cost.
     pub(super) fn run(&self, way: Way) -> Result<Duration> {
         let before = cpu_time()?;
         let (sender, receiver) = channel();
-        let program = if matches!(way, Way::Bare) { &self.bare } else { &self.interruptible };
+        let epochs = if matches!(way, Way::Inlined) { &self.inlined } else { &self.interruptible };
+        let program = if matches!(way, Way::Bare) { &self.bare } else { &epochs.program };
         let working = program.clone().run(way, &self.work.call);
         // Nobody listens any more only when this has failed.
         let done = async move { drop(sender.send(working.await)) };
         let group = Group::new(self.guests.guests().clone(), &ResourcesConfig::default(), None);
         match way {
             Way::Bare => drop(self.plain.spawn(done)),
-            Way::Epochs => drop(self.plain.spawn(self.ticker.during(done))),
-            Way::Wrapped => group.spawn(self.ticker.during(done)),
+            Way::Epochs | Way::Inlined => drop(self.plain.spawn(epochs.ticker.during(done))),
+            Way::Wrapped => group.spawn(epochs.ticker.during(done)),
         }
         let result = receiver.recv_timeout(LIMIT).context("the work does not end")?.map_err(failed)?;
         ensure!(result == self.work.result, "{result} instead of {}", self.work.result);
@@ -82,10 +90,20 @@ impl Course {
     }
 }
 
+impl Interruptible {
+    /// With the settings of the shims.
+    fn new(source: &[u8], optimise: Optimise) -> Result<Self> {
+        let settings = Settings { optimise, ..Settings::for_shim() };
+        let program = Program::new(source, &runwasi_wasmtime::engine::config(&settings))?;
+        let ticker = Ticker::start(program.module.engine(), settings.quantum).context("no ticker")?;
+        Ok(Self { program, ticker: Arc::new(ticker) })
+    }
+}
+
 impl Program {
-    fn new(source: &[u8], epochs: bool) -> Result<Self> {
+    fn new(source: &[u8], config: &Config) -> Result<Self> {
         let compile = || {
-            let engine = Engine::new(Config::new().epoch_interruption(epochs))?;
+            let engine = Engine::new(config)?;
             let mut linker = Linker::new(&engine);
             p1::add_to_linker_async(&mut linker, |wasi| wasi)?;
             Ok(Self { module: Module::new(&engine, source)?, linker })
