@@ -1,7 +1,7 @@
 //! From an artifact's bytes to compiled code: what is loaded already, what was compiled before, the compiler. Used by `engine`.
 //!
 //! ```text
-//! ready ─▶ loaded? ─▶ read ─▶ loaded? ─▶ board ─▶ (blocking pool) kept? ─▶ (compile thread) reserve ─▶ kept? ─▶ compile ─▶ keep
+//! ready ─▶ loaded? ─▶ seen and kept? ─▶ read ─▶ loaded? ─▶ board ─▶ (blocking pool) kept? ─▶ (compile thread) reserve ─▶ kept? ─▶ compile ─▶ keep
 //! ```
 //!
 //! What is kept is loaded without waiting for anybody's compilation. What is not is compiled once: in this OS process by the
@@ -12,7 +12,7 @@ use std::{
     num::NonZero,
     os::fd::AsRawFd,
     sync::{Arc, OnceLock},
-    thread::available_parallelism,
+    thread::{self, available_parallelism},
     time::{Duration, Instant},
 };
 
@@ -21,8 +21,9 @@ use runwasi_core::{
     engine::Precompiled as Warmed,
     image::{
         Artifact, ArtifactKind, Digest, Program,
-        cache::{CodeCache, Reservation},
+        cache::{CodeCache, Found, Reservation},
         flights::{Flights, Landing},
+        seen::SeenFiles,
         workers::{Turn, Workers},
     },
 };
@@ -54,6 +55,7 @@ pub(crate) struct Compiler {
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
+    seen: Option<SeenFiles>,
     loaded: Loaded,
     flights: Flights<Outcome>,
     /// Those that compile, one a core.
@@ -91,13 +93,14 @@ struct Order {
 }
 
 impl Compiler {
-    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>) -> Self {
+    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>, seen: Option<SeenFiles>) -> Self {
         Self {
             engine: linker.engine().clone(),
             linker: Arc::new(linker),
             components: Arc::default(),
             key,
             cache,
+            seen,
             loaded: Loaded::default(),
             flights: Flights::default(),
             workers: Workers::new(available_parallelism().map_or(1, NonZero::get)),
@@ -118,7 +121,7 @@ impl Compiler {
             return Ok((program, ready));
         }
         let artifact = spec.read(&program).await?;
-        self.loaded.remember(&artifact);
+        self.remember(&artifact).await?;
         if let Some(ready) = self.loaded.get(&artifact.digest) {
             return Ok((program, ready));
         }
@@ -133,14 +136,34 @@ impl Compiler {
         }
     }
 
-    /// A layer that was compiled before need not be read: its name is the digest of its bytes.
+    /// What was compiled before need not be read, if the digest of its bytes is known: that of a layer is its name, of a file it is
+    /// kept beside the code.
     async fn unread(&self, program: &Program) -> Result<Option<Arc<Ready>>, EngineError> {
-        let Some(digest) = program.digest() else { return Ok(None) };
+        let (digest, identity) = (program.digest(), program.identity());
+        if digest.is_none() && (identity.is_none() || self.seen.is_none()) {
+            return Ok(None);
+        }
         let compiler = self.clone();
-        let work = move || Some(compiler.kept(&digest)?.map(|ready| compiler.loaded.put(digest, ready)));
-        let kept = spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
+        let work = move || {
+            let digest = digest.or_else(|| compiler.seen.as_ref()?.get(&identity?))?;
+            let kept = compiler.kept(&digest)?;
+            compiler.loaded.remember(identity, digest);
+            Some(kept.map(|ready| compiler.loaded.put(digest, ready)))
+        };
+        let kept = on_pool(work).await?;
         let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
         kept.transpose().map_err(invalid)
+    }
+
+    /// What an artifact's file holds, for the next guest and the next process.
+    async fn remember(&self, artifact: &Artifact) -> Result<(), EngineError> {
+        let (identity, digest) = (artifact.identity, artifact.digest);
+        self.loaded.remember(identity, digest);
+        let (Some(seen), Some(identity)) = (self.seen.clone(), identity) else { return Ok(()) };
+        if let Err(error) = on_pool(move || seen.put(&identity, &digest)).await? {
+            tracing::warn!(path = %artifact.path.display(), %error, "the next start reads the file again");
+        }
+        Ok(())
     }
 
     /// Has the compiled code of an artifact in the cache.
@@ -182,14 +205,27 @@ impl Compiler {
 
     /// What was compiled before, linked or not to be linked.
     fn kept(&self, digest: &Digest) -> Option<wasmtime::Result<Ready>> {
-        let file = self.cache.as_ref()?.get(&self.key, digest)?;
-        match self.load(Code::Kept(file)) {
+        let found = self.cache.as_ref()?.find(&self.key, digest)?;
+        match self.load(Code::Kept(self.undamaged(found)?)) {
             Ok(code) => Some(self.link(&code)),
             Err(error) => {
                 tracing::warn!(%error, "cached code does not fit, compiling again");
                 None
             }
         }
+    }
+
+    /// To look at all of the code takes as long as to make the first component's linker: both at once.
+    fn undamaged(&self, found: Found) -> Option<File> {
+        let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
+        if self.components.get().is_some() || !matches!(kind, Ok(Some(Precompiled::Component))) {
+            return found.undamaged();
+        }
+        thread::scope(|scope| {
+            // An error is met again where the linker is needed.
+            scope.spawn(|| drop(self.component_linker()));
+            found.undamaged()
+        })
     }
 
     /// Whatever compiled code says it is.
@@ -363,6 +399,11 @@ enum Code {
     Kept(File),
     /// Made by this engine a moment ago; has not left the function that made it.
     Fresh(Vec<u8>),
+}
+
+/// What blocks does so on the blocking pool.
+async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
+    spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))
 }
 
 /// A file's own name may lead to another file by now.

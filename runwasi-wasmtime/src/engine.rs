@@ -2,6 +2,8 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +14,7 @@ use async_trait::async_trait;
 use runwasi_core::{
     Engine, EngineError, Instance, InstanceSpec,
     engine::Precompiled,
-    image::{Artifact, cache::CodeCache},
+    image::{Artifact, cache::CodeCache, seen::SeenFiles},
     settings::Written,
 };
 use tokio::{
@@ -117,7 +119,9 @@ impl Pool {
         wasi::link(&mut linker).map_err(failed)?;
         let ticker =
             Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
-        let compiler = Compiler::new(linker, key(&engine), open_cache(settings));
+        let cache = open(settings, CodeCache::open);
+        let seen = cache.as_ref().and_then(|_| open(settings, |directory, _| SeenFiles::open(directory)));
+        let compiler = Compiler::new(linker, key(&engine), cache, seen);
         let slots = Semaphore::new(settings.slots as usize);
         Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
     }
@@ -250,13 +254,12 @@ fn key(engine: &wasmtime::Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn open_cache(settings: &Settings) -> Option<CodeCache> {
+/// What is in the cache's directory, or a warning.
+fn open<T>(settings: &Settings, open: impl FnOnce(&Path, u64) -> io::Result<T>) -> Option<T> {
     let directory = settings.cache.as_deref()?;
-    match CodeCache::open(directory, settings.cache_bytes) {
-        Ok(cache) => Some(cache),
-        Err(error) => {
-            tracing::warn!(directory = %directory.display(), %error, "compiled code is not kept");
-            None
-        }
-    }
+    let opened = open(directory, settings.cache_bytes);
+    let warn = |error: &io::Error| {
+        tracing::warn!(directory = %directory.display(), %error, "compiled code is not kept");
+    };
+    opened.inspect_err(warn).ok()
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use runwasi_core::image::{Artifact, Digest, Identity};
+use runwasi_core::image::{Digest, Identity};
 use wasmtime::{InstancePre, component};
 
 use crate::{component::Component, module::Guest};
@@ -63,13 +63,13 @@ impl Loaded {
         ready
     }
 
-    /// That this file holds this.
-    pub(crate) fn remember(&self, artifact: &Artifact) {
+    /// That the file with this identity holds this.
+    pub(crate) fn remember(&self, identity: Option<Identity>, digest: Digest) {
         let mut shelf = self.lock();
         if shelf.known.len() == KNOWN {
             shelf.known.clear();
         }
-        shelf.known.extend(artifact.identity.map(|identity| (identity, artifact.digest)));
+        shelf.known.extend(identity.map(|identity| (identity, digest)));
     }
 
     /// Drops what is run by nobody; with it goes what the instance pool keeps mapped of it.

@@ -40,30 +40,20 @@ pub struct CodeCache {
 impl CodeCache {
     /// Makes the directory if it is not there. Refuses one that others could write to.
     pub fn open(directory: &Path, max_bytes: u64) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let metadata = fs::symlink_metadata(directory)?;
-        if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
-            let reason = "is not a directory of ours with mode 0700";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{}: {reason}", directory.display())));
-        }
+        own_directory(directory)?;
         Ok(Self { directory: directory.to_owned(), max_bytes })
     }
 
-    /// The compiled code of an artifact, if it is there and can be trusted. The file holds the engine's bytes and the trailer.
-    pub fn get(&self, engine_key: &str, digest: &Digest) -> Option<File> {
+    /// The file with an artifact's compiled code, if it is there and nobody else could have written it.
+    pub fn find(&self, engine_key: &str, digest: &Digest) -> Option<Found> {
         let path = self.path(engine_key, digest);
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
-        match check(&file) {
-            Ok(()) => {
-                // Marks it as used for `trim`; a cache on a read-only disk just ages.
-                let _ = file.set_modified(SystemTime::now());
-                Some(file)
-            }
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "compiled code is not trusted, compiling again");
-                None
-            }
-        }
+        Found { file, path }.trusted(Found::vouch)
+    }
+
+    /// The same, undamaged.
+    pub fn get(&self, engine_key: &str, digest: &Digest) -> Option<File> {
+        self.find(engine_key, digest)?.undamaged()
     }
 
     /// Takes the place of an artifact's code, for who wants to make it; `None` while somebody else makes it. Who has waited
@@ -124,6 +114,65 @@ impl CodeCache {
     }
 }
 
+/// A file with compiled code that may be damaged: not to be run.
+#[derive(Debug)]
+pub struct Found {
+    file: File,
+    path: PathBuf,
+}
+
+impl Found {
+    /// To look at.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The file, if its code is what was written. It holds the engine's bytes and the trailer.
+    pub fn undamaged(self) -> Option<File> {
+        let Self { file, .. } = self.trusted(Self::check)?;
+        // Marks it as used for `trim`; a cache on a read-only disk just ages.
+        let _ = file.set_modified(SystemTime::now());
+        Some(file)
+    }
+
+    fn trusted(self, look: impl FnOnce(&Self) -> io::Result<()>) -> Option<Self> {
+        if let Err(error) = look(&self) {
+            tracing::warn!(path = %self.path.display(), %error, "compiled code is not trusted, compiling again");
+            return None;
+        }
+        Some(self)
+    }
+
+    fn vouch(&self) -> io::Result<()> {
+        let metadata = self.file.metadata()?;
+        let ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
+        if metadata.is_file() && ours { Ok(()) } else { bad("others could have written it") }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let mut file = &self.file;
+        let Some(length) = file.metadata()?.len().checked_sub(TRAILER as u64) else {
+            return bad("too short");
+        };
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; 64 << 10];
+        let mut code = file.take(length);
+        loop {
+            match code.read(&mut buffer)? {
+                0 => break,
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+        let mut found = [0; TRAILER];
+        file.read_exact(&mut found)?;
+        if found == trailer(hasher.finalize()) { Ok(()) } else { bad("damaged") }
+    }
+}
+
+fn bad(reason: &str) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+}
+
 /// The place of code that is being made. Dropped unfilled, it is free again, and nothing is left.
 #[derive(Debug)]
 pub struct Reservation {
@@ -162,6 +211,17 @@ impl Drop for Reservation {
     }
 }
 
+/// Makes a directory if it is not there. Refuses one that others could write to.
+pub(super) fn own_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let metadata = fs::symlink_metadata(directory)?;
+    if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+        let reason = "is not a directory of ours with mode 0700";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{}: {reason}", directory.display())));
+    }
+    Ok(())
+}
+
 /// Whether this open file is what the path names.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
@@ -188,29 +248,6 @@ fn trailer(crc: u32) -> [u8; TRAILER] {
     trailer[..8].copy_from_slice(MAGIC);
     trailer[8..12].copy_from_slice(&crc.to_le_bytes());
     trailer
-}
-
-fn check(mut file: &File) -> io::Result<()> {
-    let bad = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-        return bad("others could have written it");
-    }
-    let Some(length) = metadata.len().checked_sub(TRAILER as u64) else {
-        return bad("too short");
-    };
-    let mut hasher = crc32fast::Hasher::new();
-    let mut buffer = vec![0; 64 << 10];
-    let mut code = file.take(length);
-    loop {
-        match code.read(&mut buffer)? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    let mut found = [0; TRAILER];
-    file.read_exact(&mut found)?;
-    if found == trailer(hasher.finalize()) { Ok(()) } else { bad("damaged") }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Which artifact a process runs: the file in its root file system that `args[0]` names, else a wasm layer of its image ([`oci`]).
 //! Called by engines through `InstanceSpec`. What an engine makes of it is made once ([`flights`]), on threads of its own
-//! ([`workers`]), and kept ([`cache`]).
+//! ([`workers`]), and kept ([`cache`]); a file that was read need not be read again ([`seen`]).
 
 pub mod cache;
 mod file;
 pub mod flights;
 pub mod oci;
+pub mod seen;
 pub mod workers;
 
 use std::{fmt, io, path::PathBuf, sync::Arc};

@@ -14,6 +14,9 @@ use tempfile::TempDir;
 const ALL_OFF: &str = "[engine]\ngc = false\nexceptions = false\nthreads = false\nmemory64 = false\nsimd = false\n\
     tail-calls = false\n";
 
+/// What in the cache is no code: what files held when they were read.
+pub(crate) const SEEN: &str = "seen";
+
 /// Containers whose compiled code is kept in a directory that nobody else uses.
 pub(crate) struct Bed {
     containers: Containers,
@@ -167,9 +170,9 @@ impl Bed {
         Ok(())
     }
 
-    /// The names of the files in the cache.
+    /// The names of the files with code in the cache.
     pub(crate) fn kept(&self) -> Vec<String> {
-        names(&self.cache)
+        names(&self.cache).into_iter().filter(|name| name != SEEN).collect()
     }
 
     /// Whether somebody is making code now, or has left a half of it.

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::{poll_until, says};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bed::Bed;
-use crate::modules::{large, printing};
+use crate::bed::{Bed, SEEN};
+use crate::modules::{large, large_spinning, printing};
 
 /// For what compiles something large, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -107,6 +107,40 @@ fn compiler(b: &mut Bed) -> Option<i32> {
         let (name, rest) = stat.rsplit_once(") ")?;
         name.ends_with("(compile").then(|| rest.split(' ').nth(19 - 3)?.parse().ok())?
     })
+}
+
+pub(crate) fn program_that_was_seen_is_not_read_again(b: &mut Bed) -> Result<()> {
+    let module = large_spinning(100);
+    b.module("big.wat", &module)?;
+    bytes_read(b)?;
+    // Until then it could change again within the same tick of its clock, and is not remembered.
+    std::thread::sleep(Duration::from_millis(2500));
+    bytes_read(b)?;
+    let seen = bytes_read(b)?;
+    fs::remove_dir_all(b.cache.join(SEEN))?;
+    let unseen = bytes_read(b)?;
+    ensure!(unseen >= seen + module.len() as u64, "{seen} bytes were read, and {unseen} of a file not seen before");
+    ensure!(b.compilations("big.wat") == 1, "compiled {} times", b.compilations("big.wat"));
+    // Its content is another, and so is the time of its change.
+    b.module("big.wat", printing("", ""))?;
+    b.runs("big.wat")?;
+    b.bed.becomes_clean()
+}
+
+/// What a process that has just been started reads until a container of it runs.
+fn bytes_read(b: &mut Bed) -> Result<u64> {
+    b.restart_everything()?;
+    let id = b.id("reads");
+    b.start(&["-d"], &id, "big.wat").deadline(PATIENCE).run()?.ok()?;
+    let pid = match b.bed.daemon() {
+        Ok(daemon) => daemon.pid()?,
+        Err(_) => b.bed.shims().first().context("no shim")?.pid,
+    };
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    b.bed.ctr(["task", "delete", "--force", &id])?.ok()?;
+    b.bed.ctr(["container", "delete", &id])?.ok()?;
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).context("no rchar")?;
+    Ok(read.parse()?)
 }
 
 pub(crate) fn precompiled_code_from_an_image_is_refused(b: &mut Bed) -> Result<()> {

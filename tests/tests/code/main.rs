@@ -14,6 +14,7 @@ runwasi_tests::suite! { crate::bed::check: wasmtime = Wasmtime, wasmtimed = Wasm
         two_starts_of_a_new_module_compile_it_once
         killed_compiler_leaves_no_lock_and_no_half_file
         damaged_code_is_compiled_again
+        program_that_was_seen_is_not_read_again
         compiling_is_nice_and_delays_no_other_container
         precompiled_code_from_an_image_is_refused;
     precompile:

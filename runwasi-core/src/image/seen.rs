@@ -1,0 +1,133 @@
+//! What files held when they were read, for the next OS process: beside the compiled code, so that a shim need not read and hash a
+//! program of which it wants the code alone. Used by engines.
+//!
+//! ```text
+//! <directory>/seen/               0700, ours
+//!   <sha256> -> sha256:<hex>      a symbolic link, made and read in one call each; its name is the boot's and the identity's
+//! ```
+//!
+//! An identity says nothing beyond the boot: file systems in memory count their inodes anew, and a clock may have been set back.
+
+use std::{
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::{Digest, Identity, cache};
+
+/// Links that are kept; of more, the older half goes.
+const MOST: usize = 4096;
+
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// A directory of links.
+#[derive(Clone, Debug)]
+pub struct SeenFiles {
+    directory: PathBuf,
+    boot: String,
+}
+
+impl SeenFiles {
+    /// Beside the code in this directory, which is the user's own.
+    pub fn open(code: &Path) -> io::Result<Self> {
+        let directory = code.join("seen");
+        cache::own_directory(&directory)?;
+        Ok(Self { directory, boot: fs::read_to_string(BOOT)? })
+    }
+
+    /// What the file held that has this identity.
+    pub fn get(&self, identity: &Identity) -> Option<Digest> {
+        let target = fs::read_link(self.link(identity)).ok()?;
+        Digest::parse(target.to_str()?)
+    }
+
+    /// That it holds this.
+    pub fn put(&self, identity: &Identity, digest: &Digest) -> io::Result<()> {
+        match symlink(digest.to_string(), self.link(identity)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            // Equal identities, equal bytes: whoever was faster has written the same.
+            Err(_) => Ok(()),
+            Ok(()) => self.trim(),
+        }
+    }
+
+    fn link(&self, identity: &Identity) -> PathBuf {
+        let Identity { inode, bytes, modified, changed } = identity;
+        let name = format!("{} {inode} {bytes} {modified:?} {changed:?}", self.boot);
+        self.directory.join(Digest::of(name.as_bytes()).hex())
+    }
+
+    fn trim(&self) -> io::Result<()> {
+        let links = fs::read_dir(&self.directory)?.collect::<Result<Vec<_>, _>>()?;
+        if links.len() <= MOST {
+            return Ok(());
+        }
+        // Another process may have been faster.
+        let age = |link: fs::DirEntry| Some((link.metadata().and_then(|link| link.modified()).ok()?, link.path()));
+        let mut links: Vec<(SystemTime, PathBuf)> = links.into_iter().filter_map(age).collect();
+        links.sort();
+        let surplus = links.len().saturating_sub(MOST / 2);
+        links.iter().take(surplus).for_each(|(_, link)| drop(fs::remove_file(link)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(inode: u64) -> Identity {
+        Identity { inode, bytes: 10, modified: (1, 2), changed: (3, 4) }
+    }
+
+    #[test]
+    fn what_a_file_held_is_known_to_the_next_process_of_this_boot() {
+        let code = tempfile::tempdir().unwrap();
+        let seen = SeenFiles::open(code.path()).unwrap();
+        let (digest, other) = (Digest::of(b"wasm"), Digest::of(b"other"));
+        assert_eq!(seen.get(&identity(1)), None);
+        seen.put(&identity(1), &digest).unwrap();
+        seen.put(&identity(2), &other).unwrap();
+        seen.put(&identity(1), &digest).unwrap();
+        let next = SeenFiles::open(code.path()).unwrap();
+        assert_eq!((next.get(&identity(1)), next.get(&identity(2))), (Some(digest), Some(other)));
+        assert_eq!(next.get(&Identity { changed: (3, 5), ..identity(1) }), None, "it was changed since");
+        let rebooted = SeenFiles { boot: "another".into(), ..next };
+        assert_eq!(rebooted.get(&identity(1)), None);
+    }
+
+    #[test]
+    fn a_link_that_is_no_digest_says_nothing() {
+        let code = tempfile::tempdir().unwrap();
+        let seen = SeenFiles::open(code.path()).unwrap();
+        symlink("/etc/passwd", seen.link(&identity(1))).unwrap();
+        fs::write(seen.link(&identity(2)), "sha256:").unwrap();
+        assert_eq!((seen.get(&identity(1)), seen.get(&identity(2))), (None, None));
+    }
+
+    #[test]
+    fn a_directory_of_others_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let code = tempfile::tempdir().unwrap();
+        fs::create_dir(code.path().join("seen")).unwrap();
+        fs::set_permissions(code.path().join("seen"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(SeenFiles::open(code.path()).is_err());
+    }
+
+    #[test]
+    fn of_too_many_the_older_half_goes() {
+        let code = tempfile::tempdir().unwrap();
+        let seen = SeenFiles::open(code.path()).unwrap();
+        let digest = Digest::of(b"wasm");
+        let put = |inode| seen.put(&identity(inode), &digest).unwrap();
+        (0..MOST as u64).for_each(put);
+        assert!(seen.get(&identity(0)).is_some());
+        // A tick of the file system's clock later.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        put(u64::MAX);
+        assert_eq!(fs::read_dir(&seen.directory).unwrap().count(), MOST / 2);
+        assert!(seen.get(&identity(u64::MAX)).is_some() && seen.get(&identity(0)).is_none());
+    }
+}
