@@ -27,7 +27,7 @@ pub(crate) struct Load {
 /// Every answer must be a good one, or it is no measurement.
 pub(crate) fn load(server: SocketAddr, path: &str) -> Result<Load> {
     let (threads, connections) = (format!("-t{THREADS}"), format!("-c{CONNECTIONS}"));
-    let (duration, url) = (format!("-d{SECONDS}s"), format!("http://{server}{path}"));
+    let (duration, url) = (format!("-d{SECONDS}s"), format!("http://{server}/{path}"));
     let command = Command::new("wrk").args(["--latency", &threads, &connections, &duration, &url]);
     let ended = command.deadline(Duration::from_secs(SECONDS + 20)).run().context("`make setup` installs wrk")?.ok()?;
     parse(&ended.out())

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use wasip2::cli::stdout::get_stdout;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{IncomingRequest, Method, ResponseOutparam};
@@ -29,7 +30,8 @@ const PATHS: &str = "\
 /spin                   computes for ever
 /alloc?mib=N            touches memory, then \"done\"
 /trap                   executes the unreachable instruction
-/log                    prints the method and path to standard output
+/log                    writes the method and path to the stream of standard output
+/println                the same as programs do it, through the language's standard library
 /env                    the environment, one NAME=VALUE a line
 /headers                the request's headers, one NAME: VALUE a line
 /count                  how many requests this very instance has had
@@ -72,6 +74,11 @@ fn serve(path: &str, query: &Query, request: IncomingRequest, answer: Answer, co
         "/alloc" => alloc(query.number("mib", 1), answer),
         "/trap" => core::arch::wasm32::unreachable(),
         "/log" => {
+            let line = format!("{} {path}\n", method(&request.method()));
+            get_stdout().blocking_write_and_flush(line.as_bytes())?;
+            answer.text("logged\n")
+        }
+        "/println" => {
             writeln!(io::stdout(), "{} {path}", method(&request.method()))?;
             answer.text("logged\n")
         }
