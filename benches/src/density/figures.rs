@@ -20,7 +20,7 @@ pub(super) const GOAL_CONTAINER_FDS: f64 = 1.0;
 
 /// When all are gone the daemon may hold this many times what it held at the start: an allocator keeps pages that are
 /// not wholly free, and free ones for the next use.
-const LEFT_PSS: f64 = 2.0;
+const LEFT_PSS: f64 = 1.5;
 
 /// Mappings that may stay: the heaps of the threads, and what a few guests have split in a pool that is not worth making anew.
 pub(super) const LEFT_MAPS: f64 = 512.0;

@@ -1,13 +1,15 @@
 //! A daemon that is asked to leave: guests are signalled, containerd is told, and it ends.
 
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use runwasi_tests::connection::{address, guests};
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::events::Events;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containerd, Containers, Output, Player, Runtime, check_with, play_with, poll_until, says};
+use runwasi_tests::{Containerd, Containers, Output, Player, Runtime, check_with, http, play_with, poll_until, says};
 use rustix::process::Signal;
 
 use crate::witness::{Witness, bundle};
@@ -35,6 +37,40 @@ fn everything_ends(c: &mut Containers) -> Result<()> {
         c.bed.ctr(["task", "delete", id])?;
         c.delete_container(id)?;
     }
+    c.bed.becomes_clean()
+}
+
+#[test]
+fn guests_that_finish_their_work_are_killed_after_half_the_grace() {
+    let settings = Settings::default().flags(["--grace", "10"]);
+    check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), unfinished_request_is_cut_off);
+}
+
+fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
+    let events = Events::listen(c)?;
+    let (id, address) = (c.id("server"), address());
+    let (place, mount) = (
+        format!("io.runwasi.http.address={address}"),
+        format!("type=bind,src={},dst=/guests,options=rbind:ro", guests()?.display()),
+    );
+    let line = ["run", "-d", "--runtime", c.runtime.name(), "--net-host", "--annotation", &place, "--mount", &mount];
+    c.bed.ctr([&line[..], &[c.runtime.image().name(), &id, "/guests/http_app.wasm"]].concat())?.ok()?;
+    let request = thread::spawn(move || http::get(address, "/slow?ms=60000"));
+    thread::sleep(Duration::from_millis(500));
+    ensure!(!request.is_finished(), "{:?}", request.join());
+    let begin = Instant::now();
+    c.bed.daemon()?.signal(Signal::TERM)?;
+    let seen = events.until("exit", &id)?;
+    let took = begin.elapsed();
+    let exit = seen.iter().find(|(topic, _)| topic == "exit").context("no exit")?;
+    // It waits for its request, as SIGTERM makes it do, until it is killed.
+    ensure!(exit.1["exit_status"] == 137, "{exit:?}");
+    ensure!((Duration::from_secs(4)..Duration::from_secs(10)).contains(&took), "killed after {took:?}");
+    ensure!(request.join().map_err(|_| anyhow!("panicked"))?.is_err(), "it was answered");
+    c.bed.daemon()?.ends(Duration::from_secs(10))?;
+    c.becomes_stopped_or_gone(&id)?;
+    c.bed.ctr(["task", "delete", &id])?;
+    c.delete_container(&id)?;
     c.bed.becomes_clean()
 }
 
