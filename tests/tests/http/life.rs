@@ -103,12 +103,13 @@ pub(crate) fn output_of_requests_is_the_containers(c: &mut Containers) -> Result
     poll_until("the server", Duration::from_secs(10), up).with_context(|| server.stderr_so_far())?;
     get(address, "/log")?;
     get(address, "/log?query")?;
+    get(address, "/println")?;
     let environment = get(address, "/env")?.body;
     ensure!(environment.lines().any(|line| line == "GREETING=hi"), "{environment}");
     get(address, "/trap")?;
     c.kill(&id, "SIGTERM")?;
     let ended = server.wait()?;
-    ensure!(ended.status == 0 && ended.out() == "GET /log\nGET /log\n", "{ended:?}");
+    ensure!(ended.status == 0 && ended.out() == "GET /log\nGET /log\nGET /println\n", "{ended:?}");
     ensure!(ended.err().contains("unreachable"), "{ended:?}");
     c.bed.becomes_clean()
 }

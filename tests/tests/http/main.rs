@@ -4,6 +4,7 @@ mod bed;
 mod life;
 mod load;
 mod network;
+mod patience;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     life:
@@ -17,6 +18,8 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         failing_requests_fail_alone;
     load:
         memory_limit_is_for_all_requests_together;
+    patience:
+        servers_that_keep_a_request_waiting_are_given_up;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed; {

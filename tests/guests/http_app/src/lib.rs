@@ -36,7 +36,8 @@ const PATHS: &str = "\
 /headers                the request's headers, one NAME: VALUE a line
 /count                  how many requests this very instance has had
 /status?code=N          an empty answer with that status
-/get?url=URL            makes a request of its own, passes status and body on
+/get?url=URL            makes a request of its own, passes status and body on; it waits for connect-ms=N, first-byte-ms=N,
+                        between-bytes-ms=N
 ";
 
 /// Requests that this instance has had.
@@ -86,7 +87,7 @@ fn serve(path: &str, query: &Query, request: IncomingRequest, answer: Answer, co
         "/headers" => answer.text(&headers(&request)),
         "/count" => answer.text(&format!("{count}\n")),
         "/status" => answer.status(query.number("code", 200) as u16)?.text(""),
-        "/get" => outgoing::get(query.text("url"), answer),
+        "/get" => outgoing::get(query, answer),
         _ => answer.status(404)?.text("not found\n"),
     }
 }

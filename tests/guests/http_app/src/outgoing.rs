@@ -1,23 +1,34 @@
 //! `/get`: a request of the guest's own, whose answer is passed on.
 
 use wasip2::http::outgoing_handler::handle;
-use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest, Scheme};
+use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest, RequestOptions, Scheme};
 
 use crate::Outcome;
 use crate::answer::Answer;
+use crate::query::Query;
 
-pub(crate) fn get(url: &str, answer: Answer) -> Outcome {
-    let Some(request) = request(url) else {
+pub(crate) fn get(query: &Query, answer: Answer) -> Outcome {
+    let Some(request) = request(query.text("url")) else {
         return answer.status(400)?.text("not a URL\n");
     };
-    match send(request) {
+    match send(request, options(query)) {
         Ok(response) => pass_on(response, answer),
         Err(error) => answer.status(502)?.text(&format!("{error:?}\n")),
     }
 }
 
-fn send(request: OutgoingRequest) -> Result<IncomingResponse, ErrorCode> {
-    let coming = handle(request, None)?;
+/// How long the server is waited for: for as long as the host does, unless the query says it.
+fn options(query: &Query) -> Option<RequestOptions> {
+    let nanos = |name| query.text(name).parse::<u64>().ok().map(|millis| millis * 1_000_000);
+    let options = RequestOptions::new();
+    options.set_connect_timeout(nanos("connect-ms")).ok()?;
+    options.set_first_byte_timeout(nanos("first-byte-ms")).ok()?;
+    options.set_between_bytes_timeout(nanos("between-bytes-ms")).ok()?;
+    Some(options)
+}
+
+fn send(request: OutgoingRequest, options: Option<RequestOptions>) -> Result<IncomingResponse, ErrorCode> {
+    let coming = handle(request, options)?;
     coming.subscribe().block();
     let gone = || ErrorCode::InternalError(Some("the answer was taken".to_owned()));
     coming.get().ok_or_else(gone)?.map_err(|()| gone())?
