@@ -13,6 +13,8 @@ use std::{
 use flate2::read::MultiGzDecoder;
 use runwasi_core::image::{Artifact, Digest, MAX_BYTES};
 
+use super::zstd::{self, Zstd};
+
 /// A gzipped image with gzipped layers: things that are opened one within the other. There are files that unpack to themselves.
 const MAX_DEPTH: u32 = 4;
 /// Of all artifacts together.
@@ -81,6 +83,10 @@ impl Finding {
                 let unpacked = MultiGzDecoder::new(whole(head, stream)).take(MAX_UNPACKED);
                 return self.stream(name, Box::new(unpacked) as Box<dyn Read>, depth + 1, named);
             }
+            if zstd::begins(&head) {
+                let unpacked = Zstd::new(whole(head, stream)).take(MAX_UNPACKED);
+                return self.stream(name, Box::new(unpacked) as Box<dyn Read>, depth + 1, named);
+            }
             if head.get(TAR_MARK) == Some(b"ustar".as_slice()) {
                 return self.tar(name, &mut whole(head, stream), depth);
             }
@@ -143,6 +149,7 @@ mod tests {
     use std::{fs, io::Write};
 
     use flate2::{Compression, write::GzEncoder};
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     use super::*;
 
@@ -187,6 +194,8 @@ mod tests {
             tar(&[("blobs/sha256/1", &layer), ("blobs/sha256/2", WASM), ("again", WASM), ("index.json", b"{}")]);
         assert_eq!(found(&image).0, ["F:blobs/sha256/1:bin/a.wasm", "F:blobs/sha256/2"]);
         assert_eq!(found(&gzip(&image)).0.len(), 2);
+        let zstd = |bytes: &[u8]| compress_to_vec(bytes, CompressionLevel::Fastest);
+        assert_eq!(found(&zstd(&tar(&[("layer", &zstd(&tar(&[("bin/a.wasm", WASM)])))]))).0, ["F:layer:bin/a.wasm"]);
     }
 
     #[test]

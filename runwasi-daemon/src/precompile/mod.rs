@@ -30,6 +30,7 @@ use crate::{
 
 mod find;
 mod progress;
+mod zstd;
 
 /// What has become of one artifact.
 struct Done {

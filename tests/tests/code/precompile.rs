@@ -1,8 +1,11 @@
 //! `containerd-wasmtimed precompile`; the cases are listed in `main.rs`.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
 use runwasi_tests::runtime::{WasmImage, daemon_file};
 use runwasi_tests::{Command, Image, says};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use crate::bed::Bed;
 use crate::modules::{large, printing};
@@ -23,6 +26,10 @@ pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(b: &mu
     says(&out.err(), &["new.wat", "wasmtest.tar:blobs/"], &["compiled"])?;
     let out = precompile(b, &[&file, &tar])?.run()?.ok()?;
     ensure!(out.out().starts_with("0 compiled, "), "{out}");
+    let packed = b.bed.dir().join("packed.tar.zst");
+    fs::write(&packed, compress_to_vec(&*fs::read(&tar)?, CompressionLevel::Fastest))?;
+    let out = precompile(b, &[&packed.to_string_lossy()])?.run()?.ok()?;
+    ensure!(out.out().starts_with("0 compiled, ") && !out.out().contains(" 0 kept"), "{out}");
     b.runs("new.wat")?;
     let out = b.run(&b.id("image"), &["echo", "hi"])?.ok()?;
     ensure!(out.out() == "hi\n", "{out}");
