@@ -383,7 +383,10 @@ mod tests {
             ("slots = 0", "f:1: slots: 0 is not between 1 and 100000"),
             ("\n[engine]\ngc = 1", "f:3: engine.gc: is an integer, not a boolean"),
             ("[engine]\nquantum = '1ms'", "f:2: engine.quantum: is a string, not an integer"),
-            ("[engine]\noptimise = 'fast'", "f:2: engine.optimise: \"fast\" is none of speed, speed-at-any-size, speed-and-size, none"),
+            (
+                "[engine]\noptimise = 'fast'",
+                "f:2: engine.optimise: \"fast\" is none of speed, speed-at-any-size, speed-and-size, none",
+            ),
             ("cache = 'c'", "f:1: cache: \"c\" is no absolute path without \"..\", nor \"off\""),
             ("cache = '/c/../d'", "f:1: cache: \"/c/../d\" is no absolute path without \"..\", nor \"off\""),
             ("[engine]\nquantum = 1.5", "f:2: engine.quantum: is a float, not an integer"),

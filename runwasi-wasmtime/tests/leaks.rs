@@ -11,10 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use runwasi_core::{
-    Engine, EngineError, Instance, InstanceSpec,
-    testing::Harness,
-};
+use runwasi_core::{Engine, EngineError, Instance, InstanceSpec, testing::Harness};
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;

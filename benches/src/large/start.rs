@@ -1,6 +1,5 @@
 //! How long large programs take from the shim's `start` to its end; used by `large`.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -40,7 +39,7 @@ pub(super) fn above_hello(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
     bench.say(&format!("large: {COMPONENT} against a hello, {ROUNDS} interleaved rounds of {name}"))?;
     Stage::play(runtime, Storage::Memory, |stage| {
         stage.add_guest(COMPONENT)?;
-        thread::sleep(SETTLED);
+        bench.interrupt.pause(SETTLED)?;
         let component = format!("/{COMPONENT}");
         let (hello, large) = ([runtime.guest()], [component.as_str()]);
         let (mut of_hello, mut of_large) = (Vec::new(), Vec::new());

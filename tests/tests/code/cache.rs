@@ -13,6 +13,9 @@ use crate::modules::{large, large_spinning, printing};
 /// For what compiles something large, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Longer than a file is taken for one that changes.
+const SETTLED: Duration = Duration::from_millis(2500);
+
 pub(crate) fn two_starts_of_a_new_module_compile_it_once(b: &mut Bed) -> Result<()> {
     b.module("new.wat", large(1000))?;
     let starts = ["one", "two"].map(|name| b.start(&["--rm"], &b.id(name), "new.wat").deadline(PATIENCE).spawn());
@@ -114,7 +117,9 @@ pub(crate) fn program_that_was_seen_is_not_read_again(b: &mut Bed) -> Result<()>
     b.module("big.wat", &module)?;
     bytes_read(b)?;
     // Until then it could change again within the same tick of its clock, and is not remembered.
-    std::thread::sleep(Duration::from_millis(2500));
+    let file = b.bed.dir().join("rootfs/big.wat");
+    let age = || fs::metadata(&file).ok()?.modified().ok()?.elapsed().ok();
+    poll_until("a file of some age", SETTLED * 4, || age().filter(|age| *age > SETTLED))?;
     bytes_read(b)?;
     let seen = bytes_read(b)?;
     fs::remove_dir_all(b.cache.join(SEEN))?;

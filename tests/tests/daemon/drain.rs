@@ -1,11 +1,10 @@
 //! A daemon that is asked to leave: guests are signalled, containerd is told, and it ends.
 
 use std::os::unix::net::UnixListener;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use runwasi_tests::connection::{address, guests};
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::connection::{Connection, address, guests};
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::events::Events;
 use runwasi_tests::shim::LIMIT;
@@ -55,9 +54,9 @@ fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
     );
     let line = ["run", "-d", "--runtime", c.runtime.name(), "--net-host", "--annotation", &place, "--mount", &mount];
     c.bed.ctr([&line[..], &[c.runtime.image().name(), &id, "/guests/http_app.wasm"]].concat())?.ok()?;
-    let request = thread::spawn(move || http::get(address, "/slow?ms=60000"));
-    thread::sleep(Duration::from_millis(500));
-    ensure!(!request.is_finished(), "{:?}", request.join());
+    let mut slow = Connection::to(address)?;
+    slow.send("/slow?ms=60000")?;
+    http::get(address, "/hello")?;
     let begin = Instant::now();
     c.bed.daemon()?.signal(Signal::TERM)?;
     let seen = events.until("exit", &id)?;
@@ -66,7 +65,7 @@ fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
     // It waits for its request, as SIGTERM makes it do, until it is killed.
     ensure!(exit.1["exit_status"] == 137, "{exit:?}");
     ensure!((Duration::from_secs(4)..Duration::from_secs(10)).contains(&took), "killed after {took:?}");
-    ensure!(request.join().map_err(|_| anyhow!("panicked"))?.is_err(), "it was answered");
+    ensure!(slow.answer().is_err(), "it was answered");
     c.bed.daemon()?.ends(Duration::from_secs(10))?;
     c.becomes_stopped_or_gone(&id)?;
     c.bed.ctr(["task", "delete", &id])?;
