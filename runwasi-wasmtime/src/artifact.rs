@@ -12,7 +12,7 @@ use std::{
     num::NonZero,
     os::fd::AsRawFd,
     sync::{Arc, OnceLock},
-    thread::{self, available_parallelism},
+    thread::{self, ScopedJoinHandle, available_parallelism},
     time::{Duration, Instant},
 };
 
@@ -121,7 +121,7 @@ impl Compiler {
             return Ok((program, ready));
         }
         let artifact = spec.read(&program).await?;
-        self.remember(&artifact).await?;
+        self.remember(&artifact);
         if let Some(ready) = self.loaded.get(&artifact.digest) {
             return Ok((program, ready));
         }
@@ -146,24 +146,31 @@ impl Compiler {
         let compiler = self.clone();
         let work = move || {
             let digest = digest.or_else(|| compiler.seen.as_ref()?.get(&identity?))?;
-            let kept = compiler.kept(&digest)?;
-            compiler.loaded.remember(identity, digest);
-            Some(kept.map(|ready| compiler.loaded.put(digest, ready)))
+            if let Some(identity) = identity {
+                compiler.loaded.remember(identity, digest);
+            }
+            if let Some(ready) = compiler.loaded.get(&digest) {
+                return Some(Ok(ready));
+            }
+            Some(compiler.kept(&digest)?.map(|ready| compiler.loaded.put(digest, ready)))
         };
-        let kept = on_pool(work).await?;
+        let kept = spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
         let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
         kept.transpose().map_err(invalid)
     }
 
     /// What an artifact's file holds, for the next guest and the next process.
-    async fn remember(&self, artifact: &Artifact) -> Result<(), EngineError> {
-        let (identity, digest) = (artifact.identity, artifact.digest);
+    fn remember(&self, artifact: &Artifact) {
+        let Some(identity) = artifact.identity else { return };
+        let (digest, path) = (artifact.digest, artifact.path.clone());
         self.loaded.remember(identity, digest);
-        let (Some(seen), Some(identity)) = (self.seen.clone(), identity) else { return Ok(()) };
-        if let Err(error) = on_pool(move || seen.put(&identity, &digest)).await? {
-            tracing::warn!(path = %artifact.path.display(), %error, "the next start reads the file again");
-        }
-        Ok(())
+        let Some(seen) = self.seen.clone() else { return };
+        // Not waited for: this start does without.
+        drop(spawn_blocking(move || {
+            if let Err(error) = seen.put(&identity, &digest) {
+                tracing::warn!(path = %path.display(), %error, "the next process reads the file again");
+            }
+        }));
     }
 
     /// Has the compiled code of an artifact in the cache.
@@ -215,16 +222,18 @@ impl Compiler {
         }
     }
 
-    /// To look at all of the code takes as long as to make the first component's linker: both at once.
+    /// The first component's linker is made while the code is looked at: each takes about a millisecond.
     fn undamaged(&self, found: Found) -> Option<File> {
         let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
         if self.components.get().is_some() || !matches!(kind, Ok(Some(Precompiled::Component))) {
             return found.undamaged();
         }
         thread::scope(|scope| {
-            // An error is met again where the linker is needed.
-            scope.spawn(|| drop(self.component_linker()));
-            found.undamaged()
+            // Where it cannot be made now it is made, or fails, where it is needed.
+            let linker = thread::Builder::new().spawn_scoped(scope, || drop(self.component_linker()));
+            let code = found.undamaged();
+            drop(linker.map(ScopedJoinHandle::join));
+            code
         })
     }
 
@@ -399,11 +408,6 @@ enum Code {
     Kept(File),
     /// Made by this engine a moment ago; has not left the function that made it.
     Fresh(Vec<u8>),
-}
-
-/// What blocks does so on the blocking pool.
-async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
-    spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))
 }
 
 /// A file's own name may lead to another file by now.

@@ -3,7 +3,6 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -119,8 +118,8 @@ impl Pool {
         wasi::link(&mut linker).map_err(failed)?;
         let ticker =
             Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
-        let cache = open(settings, CodeCache::open);
-        let seen = cache.as_ref().and_then(|_| open(settings, |directory, _| SeenFiles::open(directory)));
+        let cache = open_cache(settings);
+        let seen = cache.as_ref().and_then(|_| open_seen(settings));
         let compiler = Compiler::new(linker, key(&engine), cache, seen);
         let slots = Semaphore::new(settings.slots as usize);
         Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
@@ -217,7 +216,7 @@ pub fn config(settings: &Settings) -> Config {
     let (level, inlining) = match settings.optimise {
         Optimise::None => (OptLevel::None, Inlining::No),
         Optimise::Speed => (OptLevel::Speed, Inlining::No),
-        // Calls that are none look at no epoch; more than half of what that costs resvg comes back.
+        // What it wins is what looking at the epoch costs, or more (`compute` of the benchmarks).
         Optimise::SpeedAtAnySize => (OptLevel::Speed, Inlining::Yes),
         Optimise::SpeedAndSize => (OptLevel::SpeedAndSize, Inlining::No),
     };
@@ -254,12 +253,18 @@ fn key(engine: &wasmtime::Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// What is in the cache's directory, or a warning.
-fn open<T>(settings: &Settings, open: impl FnOnce(&Path, u64) -> io::Result<T>) -> Option<T> {
+fn open_cache(settings: &Settings) -> Option<CodeCache> {
     let directory = settings.cache.as_deref()?;
-    let opened = open(directory, settings.cache_bytes);
     let warn = |error: &io::Error| {
         tracing::warn!(directory = %directory.display(), %error, "compiled code is not kept");
     };
-    opened.inspect_err(warn).ok()
+    CodeCache::open(directory, settings.cache_bytes).inspect_err(warn).ok()
+}
+
+fn open_seen(settings: &Settings) -> Option<SeenFiles> {
+    let directory = settings.cache.as_deref()?;
+    let warn = |error: &io::Error| {
+        tracing::warn!(directory = %directory.display(), %error, "what files held is not kept, each process reads them");
+    };
+    SeenFiles::open(directory).inspect_err(warn).ok()
 }

@@ -64,12 +64,12 @@ impl Loaded {
     }
 
     /// That the file with this identity holds this.
-    pub(crate) fn remember(&self, identity: Option<Identity>, digest: Digest) {
+    pub(crate) fn remember(&self, identity: Identity, digest: Digest) {
         let mut shelf = self.lock();
         if shelf.known.len() == KNOWN {
             shelf.known.clear();
         }
-        shelf.known.extend(identity.map(|identity| (identity, digest)));
+        shelf.known.insert(identity, digest);
     }
 
     /// Drops what is run by nobody; with it goes what the instance pool keeps mapped of it.

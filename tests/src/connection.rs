@@ -63,6 +63,11 @@ impl Connection {
         Ok(write!(self.stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host)?)
     }
 
+    /// Waits for the head of an answer whose body is still being made.
+    pub fn head(&mut self) -> Result<String> {
+        self.until(b"\r\n\r\n")
+    }
+
     /// The answer to what was asked.
     pub fn answer(&mut self) -> Result<Answer> {
         let head = self.until(b"\r\n\r\n")?;

@@ -15,6 +15,9 @@ use nix::unistd::Pid;
 use crate::command::Command;
 use crate::poll::poll_until;
 
+/// What no command prints.
+const END: &str = "\u{1}end\u{2}";
+
 /// A command that runs at a terminal; killed when dropped.
 #[derive(Debug)]
 pub struct Console {
@@ -93,13 +96,11 @@ impl Console {
         let child = &mut self.child;
         let ended = poll_until(&self.line, self.deadline, || child.try_wait().transpose());
         let status = ended.with_context(|| format!("on the screen: {:?}", self.seen()))??;
-        // The reader may be behind: what it has not read is in the terminal until all is.
-        let mut last = usize::MAX;
-        poll_until("a quiet terminal", Duration::from_secs(20), || {
-            let quiet = std::mem::replace(&mut last, self.count()) == self.count();
-            quiet.then_some(())
-        })?;
-        Ok((status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(-1), self.seen()))
+        // The reader may be behind. What is printed now comes after all that the command has printed.
+        self.slave.write_all(END.as_bytes()).context("printing")?;
+        poll_until("all that was printed", Duration::from_secs(20), || self.seen().contains(END).then_some(()))?;
+        let seen = self.seen().replace(END, "");
+        Ok((status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(-1), seen))
     }
 }
 

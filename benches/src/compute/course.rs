@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use runwasi_core::bundle::resources::ResourcesConfig;
@@ -39,6 +39,10 @@ impl Way {
 struct Program {
     module: Module,
     linker: Linker<WasiP1Ctx>,
+    /// What it took to compile.
+    compiled: Duration,
+    /// Bytes of code.
+    bytes: usize,
 }
 
 /// Compiled with epochs, with the clock of its engine.
@@ -61,12 +65,19 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(work: &'static Work) -> Result<Self> {
         let source = work.source()?;
-        let bare = Program::new(&source, &Config::new())?;
+        let mut never_stops = config(Optimise::Speed);
+        let bare = Program::new(&source, never_stops.epoch_interruption(false))?;
         let interruptible = Interruptible::new(&source, Optimise::Speed)?;
         let inlined = Interruptible::new(&source, Optimise::SpeedAtAnySize)?;
         let workers = node_workers();
         let plain = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
         Ok(Self { work, bare, interruptible, inlined, plain, guests: GuestRuntime::start(workers)? })
+    }
+
+    /// How many times as long the compiler takes for speed at any size, and how many times the code is as large.
+    pub(super) fn price_of_inlining(&self) -> (f64, f64) {
+        let (inlined, usual) = (&self.inlined.program, &self.interruptible.program);
+        (inlined.compiled.as_secs_f64() / usual.compiled.as_secs_f64(), inlined.bytes as f64 / usual.bytes as f64)
     }
 
     /// Runs the work once, and demands the right result; what it has cost.
@@ -91,11 +102,9 @@ impl Course {
 }
 
 impl Interruptible {
-    /// With the settings of the shims.
     fn new(source: &[u8], optimise: Optimise) -> Result<Self> {
-        let settings = Settings { optimise, ..Settings::for_shim() };
-        let program = Program::new(source, &runwasi_wasmtime::engine::config(&settings))?;
-        let ticker = Ticker::start(program.module.engine(), settings.quantum).context("no ticker")?;
+        let program = Program::new(source, &config(optimise))?;
+        let ticker = Ticker::start(program.module.engine(), Settings::for_shim().quantum).context("no ticker")?;
         Ok(Self { program, ticker: Arc::new(ticker) })
     }
 }
@@ -106,7 +115,11 @@ impl Program {
             let engine = Engine::new(config)?;
             let mut linker = Linker::new(&engine);
             p1::add_to_linker_async(&mut linker, |wasi| wasi)?;
-            Ok(Self { module: Module::new(&engine, source)?, linker })
+            let begin = Instant::now();
+            let module = Module::new(&engine, source)?;
+            let compiled = begin.elapsed();
+            let bytes = module.serialize()?.len();
+            Ok(Self { module, linker, compiled, bytes })
         };
         compile().map_err(failed)
     }
@@ -134,6 +147,11 @@ impl Program {
             }
         }
     }
+}
+
+/// As the shims have it.
+fn config(optimise: Optimise) -> Config {
+    runwasi_wasmtime::engine::config(&Settings { optimise, ..Settings::for_shim() })
 }
 
 /// CPU time of this process, of all its threads.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
         fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
@@ -31,6 +31,7 @@ use crate::{
         config::{Config, Source, VolumeConfig},
         mounts,
     },
+    image::Digest,
     sys::{self, MountRestriction},
 };
 
@@ -57,8 +58,18 @@ pub struct MountConfig {
 pub struct Rootfs {
     /// Taken only in drop.
     mounts: Option<Mounts>,
+    layers: Option<Layers>,
     names: Arc<RwLock<()>>,
     gone: watch::Receiver<()>,
+}
+
+/// What `/` is made of, if it is an overlay.
+#[derive(Debug)]
+struct Layers {
+    /// The number of its mount.
+    mount: u64,
+    /// Of the list of read-only layers: all containers of an image have the same.
+    digest: Digest,
 }
 
 #[derive(Debug)]
@@ -164,6 +175,7 @@ impl Rootfs {
             [only] => mount_detached(only, &target)?,
             several => attach_and_clone(several, &target)?,
         };
+        let layers = Layers::of(mounts, &root);
         // The last one lies on top.
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
         let restrict_root = |read_only| {
@@ -185,13 +197,19 @@ impl Rootfs {
         let mut directories = vec![Directory::new(PathBuf::from("/"), root, read_only && !can_make)];
         directories.extend(others);
         let mounts = Mounts { directories, _gone: sender };
-        Ok(Self { mounts: Some(mounts), names: Arc::default(), gone })
+        Ok(Self { mounts: Some(mounts), layers, names: Arc::default(), gone })
     }
 
     /// For engines that look at a file before they open it: held for reading from the look to the opening, for writing while a guest
     /// gives files other names. So no process of the container can put another file in its place.
     pub fn names(&self) -> Arc<RwLock<()>> {
         self.names.clone()
+    }
+
+    /// What names the layers that this file is from, if it lies in `/` itself, not in a volume, and `/` is an overlay.
+    pub(crate) fn layers_of(&self, file: &File) -> Option<Digest> {
+        let layers = self.layers.as_ref()?;
+        (mount_of(file)? == layers.mount).then_some(layers.digest)
     }
 
     /// Tells when the file systems are gone.
@@ -243,6 +261,20 @@ impl Rootfs {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(openat2(&*preopen.directory, inner, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
     }
+}
+
+impl Layers {
+    fn of(mounts: &[MountConfig], root: &OwnedFd) -> Option<Self> {
+        let [MountConfig { kind, options, .. }] = mounts else { return None };
+        let lower = options.iter().find_map(|option| option.strip_prefix("lowerdir=")).filter(|_| kind == "overlay")?;
+        Some(Self { mount: mount_of(root)?, digest: Digest::of(lower.as_bytes()) })
+    }
+}
+
+/// The number of the mount that something open lies in.
+fn mount_of(fd: impl AsFd) -> Option<u64> {
+    let told = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
 }
 
 /// A mount of `config.json` on its way into the tree.

@@ -5,6 +5,7 @@
 //! <directory>/                    0700, ours
 //!   <engine key>-<sha256>.cwasm   the engine's bytes, then a 16-byte trailer: magic, CRC-32 of the bytes, zeros
 //!   .<engine key>-<sha256>.tmp    being made by the process that has its lock; renamed when complete
+//!   seen/                         of `seen`
 //! ```
 //!
 //! Loading compiled code runs it, so only files are trusted that nobody else could have written (owner and mode of
@@ -64,7 +65,14 @@ impl CodeCache {
         loop {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            let file = options.open(&temporary)?;
+            let file = match options.open(&temporary) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Taken away while we ran.
+                    own_directory(&self.directory)?;
+                    options.open(&temporary)?
+                }
+                opened => opened?,
+            };
             match file.try_lock() {
                 // Between the two calls somebody may have finished, and renamed this very file, or given up and removed it.
                 Ok(()) if is_at(&file, &temporary)? => {

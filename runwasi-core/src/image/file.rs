@@ -1,7 +1,7 @@
 //! Programs that are files of the container's root file system: found by name, read within bounds. Part of `image`.
 
 use std::{
-    fs::{File, Metadata},
+    fs::Metadata,
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -15,25 +15,13 @@ use crate::bundle::rootfs::Rootfs;
 /// Seconds after which a time of change is past.
 const SETTLED: i64 = 1;
 
-/// File systems whose inode numbers and times of change are the kernel's own work (`statfs(2)`). Those of a FUSE or a network file
-/// system, and of an image that is mounted, are what somebody else says: his file could claim to be another one.
-const KERNELS_OWN: [i64; 5] = [OVERLAYFS, EXT, XFS, BTRFS, TMPFS];
-const OVERLAYFS: i64 = 0x794c_7630;
-const EXT: i64 = 0xef53;
-const XFS: i64 = 0x5846_5342;
-const BTRFS: i64 = 0x9123_683e;
-const TMPFS: i64 = 0x0102_1994;
-
 /// The bytes that tell what a file is.
 const PREAMBLE: u64 = 8;
 
 impl Identity {
-    fn of(file: &File, metadata: &Metadata) -> Option<Self> {
-        let kind = rustix::fs::fstatfs(file).ok()?.f_type;
-        if !KERNELS_OWN.contains(&kind) {
-            return None;
-        }
+    fn of(metadata: &Metadata, layers: Option<Digest>) -> Option<Self> {
         let identity = Self {
+            layers: layers?,
             inode: metadata.ino(),
             bytes: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -64,7 +52,7 @@ pub(crate) fn locate(
                 let metadata = file.metadata().map_err(failed)?;
                 // As `execvp(3)`: a directory of that name in PATH is passed over.
                 if candidates.len() == 1 || !metadata.is_dir() {
-                    let source = Source::File { identity: Identity::of(&file, &metadata) };
+                    let source = Source::File { identity: Identity::of(&metadata, rootfs.layers_of(&file)) };
                     return Ok(Program { path: path.clone(), function, source });
                 }
             }
@@ -103,7 +91,8 @@ pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, Artifa
     let kind = kind(&bytes).map_err(not_wasm)?;
     // Changed while it was read: what was read is nobody's.
     let after = file.metadata().map_err(failed)?;
-    let (before, after) = (Identity::of(&file, &metadata), Identity::of(&file, &after));
+    let layers = rootfs.layers_of(&file);
+    let (before, after) = (Identity::of(&metadata, layers), Identity::of(&after, layers));
     let identity = before.filter(|before| Some(*before) == after);
     let digest = Digest::of(&bytes);
     Ok(Artifact { path: program.path, function: program.function, kind, bytes, digest, identity })
@@ -125,15 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_whose_times_the_kernel_keeps_have_an_identity() {
-        let of = |path: &str| {
-            let file = File::open(path).unwrap();
-            Identity::of(&file, &file.metadata().unwrap())
-        };
+    fn only_settled_files_of_an_overlay_have_an_identity() {
+        let layers = Some(Digest::of(b"/snapshots/2/fs:/snapshots/1/fs"));
         // The test's own program may have been linked this very second.
-        assert!(of(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).is_some());
-        assert_eq!(of("/proc/self/status"), None);
-        assert_eq!(of("/sys/kernel/notes"), None);
+        let old = std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+        assert!(Identity::of(&old, layers).is_some());
+        assert_eq!(Identity::of(&old, None), None);
+        let new = tempfile::tempfile().unwrap().metadata().unwrap();
+        assert_eq!(Identity::of(&new, layers), None);
     }
 
     #[test]

@@ -64,10 +64,12 @@ pub enum Source {
     Layer(Layer),
 }
 
-/// What a file's inode says about its content: equal identities, equal bytes. An overlay has a device number for every mount, so
-/// the number is not in it; but nobody can give a file another's time of change.
+/// What tells a file of an image from all others: equal identities, equal bytes. Whoever makes a file system chooses its inodes and
+/// times, so they count only among files of the same layers, which containerd has put together; and there nobody can give a file
+/// another's time of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
+    layers: Digest,
     inode: u64,
     bytes: u64,
     modified: (i64, i64),

@@ -6,7 +6,8 @@
 //!   <sha256> -> sha256:<hex>      a symbolic link, made and read in one call each; its name is the boot's and the identity's
 //! ```
 //!
-//! An identity says nothing beyond the boot: file systems in memory count their inodes anew, and a clock may have been set back.
+//! An identity says nothing beyond the boot, after which a clock may be another: nothing else than the time of change tells a file from
+//! one that had its place before.
 
 use std::{
     fs, io,
@@ -18,7 +19,7 @@ use std::{
 use super::{Digest, Identity, cache};
 
 /// Links that are kept; of more, the older half goes.
-const MOST: usize = 4096;
+const MOST: usize = 1024;
 
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -43,19 +44,28 @@ impl SeenFiles {
         Digest::parse(target.to_str()?)
     }
 
-    /// That it holds this.
+    /// That it holds this, as somebody has seen who has read it.
     pub fn put(&self, identity: &Identity, digest: &Digest) -> io::Result<()> {
-        match symlink(digest.to_string(), self.link(identity)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            // Equal identities, equal bytes: whoever was faster has written the same.
-            Err(_) => Ok(()),
+        let link = self.link(identity);
+        match symlink(digest.to_string(), &link) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Taken away while we ran.
+                cache::own_directory(&self.directory)?;
+                symlink(digest.to_string(), link)
+            }
+            // Whoever was faster has written the same; or it is damaged.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match self.get(identity) {
+                Some(known) if known == *digest => Ok(()),
+                _ => fs::remove_file(&link).and_then(|()| symlink(digest.to_string(), link)),
+            },
+            Err(error) => Err(error),
             Ok(()) => self.trim(),
         }
     }
 
     fn link(&self, identity: &Identity) -> PathBuf {
-        let Identity { inode, bytes, modified, changed } = identity;
-        let name = format!("{} {inode} {bytes} {modified:?} {changed:?}", self.boot);
+        let Identity { layers, inode, bytes, modified, changed } = identity;
+        let name = format!("{} {layers} {inode} {bytes} {modified:?} {changed:?}", self.boot);
         self.directory.join(Digest::of(name.as_bytes()).hex())
     }
 
@@ -81,7 +91,7 @@ mod tests {
     use super::*;
 
     fn identity(inode: u64) -> Identity {
-        Identity { inode, bytes: 10, modified: (1, 2), changed: (3, 4) }
+        Identity { layers: Digest::of(b"layers"), inode, bytes: 10, modified: (1, 2), changed: (3, 4) }
     }
 
     #[test]
@@ -96,17 +106,28 @@ mod tests {
         let next = SeenFiles::open(code.path()).unwrap();
         assert_eq!((next.get(&identity(1)), next.get(&identity(2))), (Some(digest), Some(other)));
         assert_eq!(next.get(&Identity { changed: (3, 5), ..identity(1) }), None, "it was changed since");
+        assert_eq!(next.get(&Identity { layers: other, ..identity(1) }), None, "it is one of another image");
         let rebooted = SeenFiles { boot: "another".into(), ..next };
         assert_eq!(rebooted.get(&identity(1)), None);
     }
 
     #[test]
-    fn a_link_that_is_no_digest_says_nothing() {
+    fn what_is_damaged_says_nothing_and_is_replaced() {
         let code = tempfile::tempdir().unwrap();
         let seen = SeenFiles::open(code.path()).unwrap();
+        let digest = Digest::of(b"wasm");
         symlink("/etc/passwd", seen.link(&identity(1))).unwrap();
         fs::write(seen.link(&identity(2)), "sha256:").unwrap();
+        symlink(Digest::of(b"other").to_string(), seen.link(&identity(3))).unwrap();
         assert_eq!((seen.get(&identity(1)), seen.get(&identity(2))), (None, None));
+        for inode in 1..4 {
+            seen.put(&identity(inode), &digest).unwrap();
+            assert_eq!(seen.get(&identity(inode)), Some(digest));
+        }
+        fs::remove_dir_all(&seen.directory).unwrap();
+        assert_eq!(seen.get(&identity(1)), None);
+        seen.put(&identity(1), &digest).unwrap();
+        assert_eq!(seen.get(&identity(1)), Some(digest));
     }
 
     #[test]
@@ -124,7 +145,7 @@ mod tests {
         let seen = SeenFiles::open(code.path()).unwrap();
         let digest = Digest::of(b"wasm");
         let put = |inode| seen.put(&identity(inode), &digest).unwrap();
-        (0..MOST as u64).for_each(put);
+        (0..MOST as u64).for_each(&put);
         let long_ago = Timestamps { last_access: Timespec::default(), last_modification: Timespec::default() };
         utimensat(CWD, seen.link(&identity(7)), &long_ago, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         put(u64::MAX);

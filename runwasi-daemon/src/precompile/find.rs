@@ -2,12 +2,14 @@
 //! is read is bounded: a tar may say it holds anything.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     fmt::Display,
     fs::{File, OpenOptions},
     io::{self, Cursor, Read},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    rc::Rc,
 };
 
 use flate2::read::MultiGzDecoder;
@@ -19,7 +21,7 @@ use super::zstd::{self, Zstd};
 const MAX_DEPTH: u32 = 4;
 /// Of all artifacts together.
 const MAX_TOTAL: u64 = 4 << 30;
-/// Of what is unpacked from one file.
+/// Of what is read of one file and unpacked from it, at all depths together.
 const MAX_UNPACKED: u64 = 16 << 30;
 
 /// Enough to tell what a file is.
@@ -40,7 +42,7 @@ impl Finding {
     /// Takes a file that somebody has named: it must hold wasm.
     pub(super) fn file(&mut self, path: &Path) {
         let name = path.display().to_string();
-        let found = open(path).and_then(|file| self.stream(&name, file.take(MAX_UNPACKED), 0, true));
+        let found = open(path).and_then(|file| self.stream(&name, Bounded::new(file), 0, true));
         match found {
             Err(error) => self.fault(&name, &error),
             Ok(Found::Wasm) => {}
@@ -52,7 +54,7 @@ impl Finding {
 
     /// Takes a layer of an image, which may hold none; the answer is how much was found.
     pub(super) fn layer(&mut self, name: &str, bytes: Vec<u8>) -> usize {
-        match self.stream(name, Cursor::new(bytes), 0, false) {
+        match self.stream(name, Bounded::new(Cursor::new(bytes)), 0, false) {
             Ok(Found::Wasm) => 1,
             Ok(Found::Tar(found)) => found,
             Ok(Found::Other) => 0,
@@ -70,31 +72,25 @@ impl Finding {
     }
 
     /// Takes whatever this is. `text` as well, if somebody has named it.
-    fn stream(&mut self, name: &str, mut stream: impl Read, depth: u32, named: bool) -> io::Result<Found> {
+    fn stream(&mut self, name: &str, mut stream: Bounded<impl Read>, depth: u32, named: bool) -> io::Result<Found> {
+        let left = stream.left.clone();
         let mut head = Vec::new();
         stream.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
-        let whole = |head: Vec<u8>, stream| Cursor::new(head).chain(stream);
-        if head.starts_with(b"\0asm") {
-            return self.artifact(name, whole(head, stream));
-        }
-        if depth < MAX_DEPTH {
-            // Of any reader: what is in a tar in a gzip in a tar has a type of its own otherwise, without an end.
-            if head.starts_with(&[0x1f, 0x8b]) {
-                let unpacked = MultiGzDecoder::new(whole(head, stream)).take(MAX_UNPACKED);
-                return self.stream(name, Box::new(unpacked) as Box<dyn Read>, depth + 1, named);
-            }
-            if zstd::begins(&head) {
-                let unpacked = Zstd::new(whole(head, stream)).take(MAX_UNPACKED);
-                return self.stream(name, Box::new(unpacked) as Box<dyn Read>, depth + 1, named);
-            }
-            if head.get(TAR_MARK) == Some(b"ustar".as_slice()) {
-                return self.tar(name, &mut whole(head, stream), depth);
-            }
-        }
-        if named { self.artifact(name, whole(head, stream)) } else { Ok(Found::Other) }
+        let kind = Kind::of(&head).filter(|kind| *kind == Kind::Wasm || depth < MAX_DEPTH);
+        let mut stream = Cursor::new(head).chain(stream);
+        // Of any reader: what is in a tar in a gzip in a tar has a type of its own otherwise, without an end.
+        let inner: Box<dyn Read> = match kind {
+            None if named => return self.artifact(name, stream),
+            None => return Ok(Found::Other),
+            Some(Kind::Wasm) => return self.artifact(name, stream),
+            Some(Kind::Tar) => return self.tar(name, &mut stream, &left, depth),
+            Some(Kind::Gzip) => Box::new(MultiGzDecoder::new(stream)),
+            Some(Kind::Zstd) => Box::new(Zstd::new(stream)),
+        };
+        self.stream(name, Bounded { left, inner }, depth + 1, named)
     }
 
-    fn tar(&mut self, name: &str, stream: &mut dyn Read, depth: u32) -> io::Result<Found> {
+    fn tar(&mut self, name: &str, stream: &mut dyn Read, left: &Rc<Cell<u64>>, depth: u32) -> io::Result<Found> {
         let mut found = 0;
         for entry in tar::Archive::new(stream).entries()? {
             let entry = entry?;
@@ -102,10 +98,13 @@ impl Finding {
                 continue;
             }
             let inside = format!("{name}:{}", String::from_utf8_lossy(&entry.path_bytes()));
-            match self.stream(&inside, Box::new(entry) as Box<dyn Read>, depth + 1, false)? {
-                Found::Wasm => found += 1,
-                Found::Tar(more) => found += more,
-                Found::Other => {}
+            let entry = Bounded { left: left.clone(), inner: Box::new(entry) as Box<dyn Read> };
+            match self.stream(&inside, entry, depth + 1, false) {
+                Ok(Found::Wasm) => found += 1,
+                Ok(Found::Tar(more)) => found += more,
+                Ok(Found::Other) => {}
+                // What comes after it may be right. Where it is the tar that is wrong, so is the next entry.
+                Err(error) => self.fault(&inside, &error),
             }
         }
         Ok(Found::Tar(found))
@@ -127,6 +126,49 @@ impl Finding {
             self.artifacts.push(artifact);
         }
         Ok(Found::Wasm)
+    }
+}
+
+/// What something is, by its first bytes; text tells nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Wasm,
+    Tar,
+    Gzip,
+    Zstd,
+}
+
+impl Kind {
+    fn of(head: &[u8]) -> Option<Self> {
+        match head {
+            [b'\0', b'a', b's', b'm', ..] => Some(Self::Wasm),
+            [0x1f, 0x8b, ..] => Some(Self::Gzip),
+            _ if zstd::begins(head) => Some(Self::Zstd),
+            _ => (head.get(TAR_MARK) == Some(b"ustar".as_slice())).then_some(Self::Tar),
+        }
+    }
+}
+
+/// A reader, or what one is unpacked to; all of one file draw on the same sum.
+struct Bounded<R> {
+    left: Rc<Cell<u64>>,
+    inner: R,
+}
+
+impl<R: Read> Bounded<R> {
+    fn new(inner: R) -> Self {
+        Self { left: Rc::new(Cell::new(MAX_UNPACKED)), inner }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        match self.left.get().checked_sub(read as u64) {
+            Some(left) => self.left.set(left),
+            None => return Err(io::Error::other(format!("more than {MAX_UNPACKED} bytes in all"))),
+        }
+        Ok(read)
     }
 }
 

@@ -8,7 +8,7 @@ use ruzstd::decoding::{
     errors::{FrameDecoderError, ReadFrameHeaderError},
 };
 
-/// All frames of a stream. What a frame demands of memory is bounded by the library, at 128 MiB.
+/// All frames of a stream. The library bounds what a frame demands of memory, at 128 MiB.
 pub(super) struct Zstd<R> {
     source: R,
     decoder: FrameDecoder,
@@ -27,11 +27,11 @@ impl<R: Read> Zstd<R> {
 
     /// Goes past the head of the next frame, if there is one.
     fn next(&mut self) -> io::Result<bool> {
-        let mut first = Vec::new();
-        if self.source.by_ref().take(1).read_to_end(&mut first)? == 0 {
+        let mut first = [0];
+        if self.source.read(&mut first)? == 0 {
             return Ok(false);
         }
-        match self.decoder.init(first.chain(&mut self.source)) {
+        match self.decoder.init(first.as_slice().chain(&mut self.source)) {
             Ok(()) => self.inside = true,
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                 let skipped = io::copy(&mut self.source.by_ref().take(length.into()), &mut io::sink())?;
@@ -43,6 +43,17 @@ impl<R: Read> Zstd<R> {
         }
         Ok(true)
     }
+
+    /// Goes out of a frame that was read to its end. A checksum may be missing.
+    fn leave(&mut self) -> io::Result<()> {
+        self.inside = false;
+        match self.decoder.get_checksum_from_data() {
+            Some(told) if self.decoder.get_calculated_checksum() != Some(told) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum is wrong"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<R: Read> Read for Zstd<R> {
@@ -51,7 +62,7 @@ impl<R: Read> Read for Zstd<R> {
             while self.inside {
                 match self.decoder.read(buffer)? {
                     0 if buffer.is_empty() => return Ok(0),
-                    0 if self.decoder.is_finished() => self.inside = false,
+                    0 if self.decoder.is_finished() => self.leave()?,
                     0 => {
                         let more = BlockDecodingStrategy::UptoBlocks(1);
                         self.decoder.decode_blocks(&mut self.source, more).map_err(io::Error::other)?;
@@ -92,9 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_none_is_an_error() {
+    fn what_is_cut_off_damaged_or_none_is_an_error() {
         let stream = packed(&[7; 100_000]);
-        for bytes in [&stream[..stream.len() - 5], &stream[..3], b"\x5a\x2a\x4d\x18\x09\0\0\0abc", b"nothing at all"] {
+        let mut damaged = packed(b"some words, and a few more that are not the same");
+        damaged[20] ^= 1;
+        for bytes in
+            [&damaged, &stream[..stream.len() - 5], &stream[..3], b"\x5a\x2a\x4d\x18\x09\0\0\0abc", b"nothing at all"]
+        {
             assert!(unpacked(bytes).is_err(), "{bytes:02x?}");
         }
     }

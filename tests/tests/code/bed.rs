@@ -65,6 +65,11 @@ pub(crate) fn check_all_off(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Res
 }
 
 #[track_caller]
+pub(crate) fn check_inlined(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Result<()>) {
+    run(Bed::new(runtime, "code", "[engine]\noptimise = 'speed-at-any-size'\n", None), case);
+}
+
+#[track_caller]
 pub(crate) fn check_one_slot(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Result<()>) {
     run(Bed::new(runtime, "code", "slots = 1\n", None), case);
 }

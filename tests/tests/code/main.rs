@@ -15,6 +15,7 @@ runwasi_tests::suite! { crate::bed::check: wasmtime = Wasmtime, wasmtimed = Wasm
         killed_compiler_leaves_no_lock_and_no_half_file
         damaged_code_is_compiled_again
         program_that_was_seen_is_not_read_again
+        file_of_a_volume_or_a_plain_directory_is_read_at_every_start
         compiling_is_nice_and_delays_no_other_container
         precompiled_code_from_an_image_is_refused;
     precompile:
@@ -43,6 +44,11 @@ runwasi_tests::suite! { crate::bed::check_all_off: off_shim = Wasmtime, off_daem
     settings:
         what_is_off_is_refused_by_its_name
         plain_module_needs_none_of_them;
+}}
+
+runwasi_tests::suite! { crate::bed::check_inlined: inlined_shim = Wasmtime, inlined_daemon = Wasmtimed; {
+    settings:
+        guests_compiled_for_speed_at_any_size_run_trap_and_can_be_killed;
 }}
 
 runwasi_tests::suite! { crate::bed::check_one_slot: one_slot_shim = Wasmtime, one_slot_daemon = Wasmtimed; {

@@ -21,15 +21,6 @@ pub(crate) const SPINNING: &str =
 
 /// Prints `ok`, and takes a compiler about as long as `functions` say: seconds for a thousand and more. Its text has 8 KiB for each.
 pub(crate) fn large(functions: usize) -> String {
-    printing(&many(functions), "")
-}
-
-/// As large, and computes for ever.
-pub(crate) fn large_spinning(functions: usize) -> String {
-    printing(&many(functions), "(loop $again (br $again))")
-}
-
-fn many(functions: usize) -> String {
     let mut text = String::new();
     for function in 0..functions {
         write!(text, "(func (param i32) (result i32) ").expect("a String takes everything");
@@ -44,7 +35,7 @@ fn many(functions: usize) -> String {
         }
         text.push_str("(local.get 0))\n");
     }
-    text
+    printing(&text, "")
 }
 
 /// A proposal, by its key, with a module that needs it and the words of who misses it.

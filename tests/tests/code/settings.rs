@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::{poll_until, says};
 
 use crate::bed::Bed;
-use crate::modules::{SPINNING, printing, proposals};
+use crate::modules::{SPINNING, large, printing, proposals};
 
 pub(crate) fn finished_proposals_are_on(b: &mut Bed) -> Result<()> {
     for proposal in proposals() {
@@ -34,6 +34,21 @@ pub(crate) fn plain_module_needs_none_of_them(b: &mut Bed) -> Result<()> {
 pub(crate) fn shared_memory_is_refused(b: &mut Bed) -> Result<()> {
     b.module("guest.wat", printing("(memory $shared 1 2 shared)", ""))?;
     says(&b.refusal("guest.wat")?, &["/guest.wat"], &["memory is shared", "shared memor"])
+}
+
+/// A function within its caller makes the guest yield as a function does.
+pub(crate) fn guests_compiled_for_speed_at_any_size_run_trap_and_can_be_killed(b: &mut Bed) -> Result<()> {
+    b.module("hello.wat", large(20))?;
+    b.runs("hello.wat")?;
+    b.module("trap.wat", printing("(func $inner unreachable)", "(call $inner)"))?;
+    let out = b.start(&["--rm"], &b.id("trap"), "trap.wat").run()?.status_is(134)?;
+    says(&out.err(), &["unreachable"], &[])?;
+    b.module("spin.wat", printing("(func $down (loop $again (br $again)))", "(call $down)"))?;
+    let spinner = b.id("spinner");
+    b.start(&["-d"], &spinner, "spin.wat").run()?.ok()?;
+    b.is_running(&spinner)?;
+    ensure!(b.kill_and_finish(&spinner)? == 137);
+    b.bed.becomes_clean()
 }
 
 /// In one pod, since the slots of a shim are those of its pod.

@@ -8,7 +8,7 @@ use runwasi_tests::connection::{Connection, address, guests};
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::events::Events;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containerd, Containers, Output, Player, Runtime, check_with, http, play_with, poll_until, says};
+use runwasi_tests::{Containerd, Containers, Output, Player, Runtime, check_with, play_with, poll_until, says};
 use rustix::process::Signal;
 
 use crate::witness::{Witness, bundle};
@@ -55,8 +55,8 @@ fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
     let line = ["run", "-d", "--runtime", c.runtime.name(), "--net-host", "--annotation", &place, "--mount", &mount];
     c.bed.ctr([&line[..], &[c.runtime.image().name(), &id, "/guests/http_app.wasm"]].concat())?.ok()?;
     let mut slow = Connection::to(address)?;
-    slow.send("/slow?ms=60000")?;
-    http::get(address, "/hello")?;
+    slow.send("/slow-body?chunks=1&ms=60000")?;
+    slow.head()?;
     let begin = Instant::now();
     c.bed.daemon()?.signal(Signal::TERM)?;
     let seen = events.until("exit", &id)?;

@@ -1,14 +1,15 @@
 //! Requests that a server makes itself, to others that keep it waiting.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
 use runwasi_tests::http::{Answer, get};
-use rustix::net::{AddressFamily, SocketAddrV4, SocketType, bind, getsockname, listen, socket};
+use rustix::net::{AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
 use crate::bed::{APP, serve};
 
@@ -26,8 +27,8 @@ pub(crate) fn servers_that_keep_a_request_waiting_are_given_up(c: &mut Container
         ensure!((Duration::from_millis(ALLOWED)..SOON).contains(&took), "{option}: {took:?} {answer:?}");
         Ok(answer)
     };
-    let (deaf, _waiting) = deaf()?;
-    let answer = asks(deaf, "connect-ms")?;
+    let deaf = Deaf::new()?;
+    let answer = asks(deaf.address, "connect-ms")?;
     ensure!(answer.status == 502 && answer.body.contains("ConnectionTimeout"), "{answer:?}");
     let answer = asks(saying(b"")?, "first-byte-ms")?;
     ensure!(answer.status == 502 && answer.body.contains("ConnectionReadTimeout"), "{answer:?}");
@@ -40,19 +41,29 @@ pub(crate) fn servers_that_keep_a_request_waiting_are_given_up(c: &mut Container
 }
 
 /// A server that takes no connection, with those that fill its queue.
-fn deaf() -> Result<(SocketAddr, Vec<TcpStream>)> {
-    let listener = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
-    listen(&listener, 0)?;
-    let address = SocketAddr::try_from(getsockname(&listener)?)?;
-    let mut waiting = Vec::new();
-    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-        ensure!(waiting.len() < 16, "its queue has no end");
-        waiting.push(stream);
+struct Deaf {
+    address: SocketAddr,
+    _listener: OwnedFd,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Deaf {
+    fn new() -> Result<Self> {
+        let listener = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+        listen(&listener, 0)?;
+        let address = SocketAddr::try_from(getsockname(&listener)?)?;
+        let mut waiting = Vec::new();
+        loop {
+            match TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) if error.kind() == ErrorKind::TimedOut => break,
+                Err(error) => return Err(error.into()),
+            }
+            ensure!(waiting.len() < 16, "its queue has no end");
+        }
+        Ok(Self { address, _listener: listener, _waiting: waiting })
     }
-    // It lives as long as this OS process.
-    std::mem::forget(listener);
-    Ok((address, waiting))
 }
 
 /// A server that says this to its first client when it has asked, and then no more.
