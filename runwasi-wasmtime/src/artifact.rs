@@ -344,14 +344,19 @@ impl Order {
         }
     }
 
+    /// The place is given back before it lands: with the last guest that waits the OS process may end.
     fn compile(self, place: Option<Reservation>) {
         // Whoever had the place before may have finished.
         if let Some(kept) = place.as_ref().and_then(|_| self.compiler.kept(&self.artifact.digest)) {
+            drop(place);
             return self.land(kept, How::Kept);
         }
         let code = match self.code() {
             Ok(code) => code,
-            Err(error) => return self.land(Err(error), How::NotKept),
+            Err(error) => {
+                drop(place);
+                return self.land(Err(error), How::NotKept);
+            }
         };
         let filled = place.map(|place| place.fill(&code));
         if let Some(Err(error)) = &filled {

@@ -113,10 +113,11 @@ impl Bed {
         Ok(())
     }
 
+    /// The files with code.
     fn cached(&self) -> Result<Vec<PathBuf>> {
-        Ok(fs::read_dir(self.cache.path().join("code"))?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<std::io::Result<_>>()?)
+        let entries = fs::read_dir(self.cache.path().join("code"))?;
+        let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        Ok(paths.into_iter().filter(|path| path.is_file()).collect())
     }
 }
 

@@ -112,13 +112,17 @@ impl Activity {
         }
         let (timeout, verdict) = match state.doing {
             // Nothing is due: the next look is for what it will be doing then.
-            Doing::Busy(_) => return Verdict::LookAt(now + self.idle_timeout.min(self.header_timeout)),
+            Doing::Busy(_) => return Verdict::LookAt(now + self.shortest()),
             Doing::Idle => (self.idle_timeout, Verdict::Close),
             Doing::Head => (self.header_timeout, Verdict::Drop),
         };
         let due = state.since + timeout;
-        // What is idle may become a head at once, and is then due earlier than the next look would be.
-        if now >= due { verdict } else { Verdict::LookAt(due.min(now + self.header_timeout)) }
+        // What is idle may become a head at once, and the other way round, and is then due earlier than the next look would be.
+        if now >= due { verdict } else { Verdict::LookAt(due.min(now + self.shortest())) }
+    }
+
+    fn shortest(&self) -> Duration {
+        self.idle_timeout.min(self.header_timeout)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -179,6 +183,13 @@ mod tests {
         activity.request_ended();
         let now = Instant::now();
         assert_eq!(activity.verdict(now), Verdict::LookAt(now + HEADER));
+    }
+
+    #[test]
+    fn nor_than_it_could_have_been_idle_for_too_long() {
+        let activity = Activity::new(IDLE, HEADER);
+        let now = Instant::now();
+        assert_eq!(activity.verdict(now), Verdict::LookAt(now + HEADER), "it begins as a head");
     }
 
     #[test]
