@@ -213,7 +213,12 @@ impl Compiler {
     /// What was compiled before, linked or not to be linked.
     fn kept(&self, digest: &Digest) -> Option<wasmtime::Result<Ready>> {
         let found = self.cache.as_ref()?.find(&self.key, digest)?;
-        match self.load(Code::Kept(self.undamaged(found)?)) {
+        let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
+        let file = match kind {
+            Ok(Some(Precompiled::Component)) if self.components.get().is_none() => self.undamaged_component(found),
+            _ => found.undamaged(),
+        }?;
+        match kind.and_then(|kind| self.load(kind, Code::Kept(file))) {
             Ok(code) => Some(self.link(&code)),
             Err(error) => {
                 tracing::warn!(%error, "cached code does not fit, compiling again");
@@ -223,11 +228,7 @@ impl Compiler {
     }
 
     /// The first component's linker is made while the code is looked at: each takes about a millisecond.
-    fn undamaged(&self, found: Found) -> Option<File> {
-        let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
-        if self.components.get().is_some() || !matches!(kind, Ok(Some(Precompiled::Component))) {
-            return found.undamaged();
-        }
+    fn undamaged_component(&self, found: Found) -> Option<File> {
         thread::scope(|scope| {
             // Where it cannot be made now it is made, or fails, where it is needed.
             let linker = thread::Builder::new().spawn_scoped(scope, || drop(self.component_linker()));
@@ -237,13 +238,9 @@ impl Compiler {
         })
     }
 
-    /// Whatever compiled code says it is.
-    fn load(&self, code: Code) -> wasmtime::Result<Loadable> {
+    /// Compiled code of the kind that it says it is.
+    fn load(&self, kind: Option<Precompiled>, code: Code) -> wasmtime::Result<Loadable> {
         let engine = &self.engine;
-        let kind = match &code {
-            Code::Kept(file) => Engine::detect_precompiled_file(by_descriptor(file))?,
-            Code::Fresh(bytes) => Engine::detect_precompiled(bytes),
-        };
         // SAFETY: see `Code`.
         Ok(unsafe {
             match (kind, code) {
@@ -367,7 +364,7 @@ impl Order {
         if let Some(kept) = is_kept.then(|| self.compiler.kept(&self.artifact.digest)).flatten() {
             return self.land(kept, How::Compiled);
         }
-        let loaded = self.compiler.load(Code::Fresh(code));
+        let loaded = self.compiler.load(Engine::detect_precompiled(&code), Code::Fresh(code));
         let ready = loaded.and_then(|code| self.compiler.link(&code));
         self.land(ready, How::NotKept);
     }

@@ -3,6 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -118,8 +119,7 @@ impl Pool {
         wasi::link(&mut linker).map_err(failed)?;
         let ticker =
             Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
-        let cache = open_cache(settings);
-        let seen = cache.as_ref().and_then(|_| open_seen(settings));
+        let (cache, seen) = open_cache(settings);
         let compiler = Compiler::new(linker, key(&engine), cache, seen);
         let slots = Semaphore::new(settings.slots as usize);
         Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
@@ -253,18 +253,16 @@ fn key(engine: &wasmtime::Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn open_cache(settings: &Settings) -> Option<CodeCache> {
-    let directory = settings.cache.as_deref()?;
-    let warn = |error: &io::Error| {
-        tracing::warn!(directory = %directory.display(), %error, "compiled code is not kept");
-    };
-    CodeCache::open(directory, settings.cache_bytes).inspect_err(warn).ok()
+fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<SeenFiles>) {
+    let Some(directory) = settings.cache.as_deref() else { return (None, None) };
+    let cache = CodeCache::open(directory, settings.cache_bytes);
+    let Some(cache) = or_warn(directory, cache, "compiled code is not kept") else { return (None, None) };
+    let lost = "what files held is not kept, each process reads them";
+    (Some(cache), or_warn(directory, SeenFiles::open(directory), lost))
 }
 
-fn open_seen(settings: &Settings) -> Option<SeenFiles> {
-    let directory = settings.cache.as_deref()?;
-    let warn = |error: &io::Error| {
-        tracing::warn!(directory = %directory.display(), %error, "what files held is not kept, each process reads them");
-    };
-    SeenFiles::open(directory).inspect_err(warn).ok()
+/// What could be opened in the cache's directory, or a warning that names what is lost.
+fn or_warn<T>(directory: &Path, opened: io::Result<T>, lost: &str) -> Option<T> {
+    let warn = |error: &io::Error| tracing::warn!(directory = %directory.display(), %error, "{lost}");
+    opened.inspect_err(warn).ok()
 }

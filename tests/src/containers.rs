@@ -234,6 +234,13 @@ impl Containers {
         Ok(status)
     }
 
+    /// Waits for the end of a container whose host has left, and removes what containerd still has of it.
+    pub fn is_taken_away(&self, id: &str) -> Result<()> {
+        self.becomes_stopped_or_gone(id)?;
+        self.bed.ctr(["task", "delete", id])?;
+        self.delete_container(id)
+    }
+
     /// Ends a task by SIGKILL and removes it; gives the exit status.
     pub fn kill_and_finish(&self, id: &str) -> Result<i32> {
         self.kill(id, "SIGKILL")?;

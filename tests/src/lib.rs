@@ -61,6 +61,7 @@ pub mod registry;
 pub mod running;
 pub mod runtime;
 pub mod said;
+pub mod server;
 pub mod shim;
 pub mod sink;
 mod suite;

@@ -65,14 +65,7 @@ impl CodeCache {
         loop {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            let file = match options.open(&temporary) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // Taken away while we ran.
-                    own_directory(&self.directory)?;
-                    options.open(&temporary)?
-                }
-                opened => opened?,
-            };
+            let file = in_own_directory(&self.directory, || options.open(&temporary))?;
             match file.try_lock() {
                 // Between the two calls somebody may have finished, and renamed this very file, or given up and removed it.
                 Ok(()) if is_at(&file, &temporary)? => {
@@ -228,6 +221,17 @@ pub(super) fn own_directory(directory: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{}: {reason}", directory.display())));
     }
     Ok(())
+}
+
+/// Makes something in a directory of ours, which somebody may have taken away while we ran.
+pub(super) fn in_own_directory<T>(directory: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            own_directory(directory)?;
+            make()
+        }
+        made => made,
+    }
 }
 
 /// Whether this open file is what the path names.

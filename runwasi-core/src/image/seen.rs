@@ -47,16 +47,12 @@ impl SeenFiles {
     /// That it holds this, as somebody has seen who has read it.
     pub fn put(&self, identity: &Identity, digest: &Digest) -> io::Result<()> {
         let link = self.link(identity);
-        match symlink(digest.to_string(), &link) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Taken away while we ran.
-                cache::own_directory(&self.directory)?;
-                symlink(digest.to_string(), link)
-            }
+        let make = || symlink(digest.to_string(), &link);
+        match cache::in_own_directory(&self.directory, make) {
             // Whoever was faster has written the same; or it is damaged.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match self.get(identity) {
                 Some(known) if known == *digest => Ok(()),
-                _ => fs::remove_file(&link).and_then(|()| symlink(digest.to_string(), link)),
+                _ => fs::remove_file(&link).and_then(|()| make()),
             },
             Err(error) => Err(error),
             Ok(()) => self.trim(),

@@ -36,13 +36,15 @@ pub(super) struct Finding {
     pub(super) faults: Vec<String>,
     seen: HashSet<Digest>,
     total: u64,
+    /// What may still be read of the file that is being looked at.
+    left: Rc<Cell<u64>>,
 }
 
 impl Finding {
     /// Takes a file that somebody has named: it must hold wasm.
     pub(super) fn file(&mut self, path: &Path) {
         let name = path.display().to_string();
-        let found = open(path).and_then(|file| self.stream(&name, Bounded::new(file), 0, true));
+        let found = open(path).and_then(|file| self.whole(&name, file, true));
         match found {
             Err(error) => self.fault(&name, &error),
             Ok(Found::Wasm) => {}
@@ -54,7 +56,7 @@ impl Finding {
 
     /// Takes a layer of an image, which may hold none; the answer is how much was found.
     pub(super) fn layer(&mut self, name: &str, bytes: Vec<u8>) -> usize {
-        match self.stream(name, Bounded::new(Cursor::new(bytes)), 0, false) {
+        match self.whole(name, Cursor::new(bytes), false) {
             Ok(Found::Wasm) => 1,
             Ok(Found::Tar(found)) => found,
             Ok(Found::Other) => 0,
@@ -71,9 +73,19 @@ impl Finding {
         self.faults.push(if text.starts_with(name) { text } else { format!("{name}: {text}") });
     }
 
+    /// Takes a file, or a layer.
+    fn whole(&mut self, name: &str, bytes: impl Read, named: bool) -> io::Result<Found> {
+        self.left.set(MAX_UNPACKED);
+        let stream = self.bounded(bytes);
+        self.stream(name, stream, 0, named)
+    }
+
+    fn bounded<R>(&self, inner: R) -> Bounded<R> {
+        Bounded { left: self.left.clone(), inner }
+    }
+
     /// Takes whatever this is. `text` as well, if somebody has named it.
     fn stream(&mut self, name: &str, mut stream: Bounded<impl Read>, depth: u32, named: bool) -> io::Result<Found> {
-        let left = stream.left.clone();
         let mut head = Vec::new();
         stream.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
         let kind = Kind::of(&head).filter(|kind| *kind == Kind::Wasm || depth < MAX_DEPTH);
@@ -83,14 +95,15 @@ impl Finding {
             None if named => return self.artifact(name, stream),
             None => return Ok(Found::Other),
             Some(Kind::Wasm) => return self.artifact(name, stream),
-            Some(Kind::Tar) => return self.tar(name, &mut stream, &left, depth),
+            Some(Kind::Tar) => return self.tar(name, &mut stream, depth),
             Some(Kind::Gzip) => Box::new(MultiGzDecoder::new(stream)),
             Some(Kind::Zstd) => Box::new(Zstd::new(stream)),
         };
-        self.stream(name, Bounded { left, inner }, depth + 1, named)
+        let inner = self.bounded(inner);
+        self.stream(name, inner, depth + 1, named)
     }
 
-    fn tar(&mut self, name: &str, stream: &mut dyn Read, left: &Rc<Cell<u64>>, depth: u32) -> io::Result<Found> {
+    fn tar(&mut self, name: &str, stream: &mut dyn Read, depth: u32) -> io::Result<Found> {
         let mut found = 0;
         for entry in tar::Archive::new(stream).entries()? {
             let entry = entry?;
@@ -98,7 +111,7 @@ impl Finding {
                 continue;
             }
             let inside = format!("{name}:{}", String::from_utf8_lossy(&entry.path_bytes()));
-            let entry = Bounded { left: left.clone(), inner: Box::new(entry) as Box<dyn Read> };
+            let entry = self.bounded(Box::new(entry) as Box<dyn Read>);
             match self.stream(&inside, entry, depth + 1, false) {
                 Ok(Found::Wasm) => found += 1,
                 Ok(Found::Tar(more)) => found += more,
@@ -153,12 +166,6 @@ impl Kind {
 struct Bounded<R> {
     left: Rc<Cell<u64>>,
     inner: R,
-}
-
-impl<R: Read> Bounded<R> {
-    fn new(inner: R) -> Self {
-        Self { left: Rc::new(Cell::new(MAX_UNPACKED)), inner }
-    }
 }
 
 impl<R: Read> Read for Bounded<R> {

@@ -21,9 +21,7 @@ pub(crate) fn killed_daemon_is_exit_137_for_every_container(c: &mut Containers) 
         let seen = events.until("exit", id)?;
         in_order(&seen)?;
         ensure!(seen[2].1["exit_status"] == 137, "{:?}", seen[2]);
-        c.becomes_stopped_or_gone(id)?;
-        c.bed.ctr(["task", "delete", id])?;
-        c.delete_container(id)?;
+        c.is_taken_away(id)?;
     }
     // All without a daemon.
     c.bed.becomes_clean()?;
@@ -46,9 +44,7 @@ pub(crate) fn daemon_restarted_at_once_lets_containerd_clean_up(c: &mut Containe
     let out = c.run(&c.id("new"), &["echo", "new"])?.ok()?;
     ensure!(out.out() == "new\n", "{out}");
     for id in &ids {
-        c.becomes_stopped_or_gone(id)?;
-        c.bed.ctr(["task", "delete", id])?;
-        c.delete_container(id)?;
+        c.is_taken_away(id)?;
     }
     c.bed.becomes_clean()
 }

@@ -4,9 +4,10 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::connection::{Connection, address, guests};
+use runwasi_tests::connection::Connection;
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::events::Events;
+use runwasi_tests::server::{APP, serve};
 use runwasi_tests::shim::LIMIT;
 use runwasi_tests::{Containerd, Containers, Output, Player, Runtime, check_with, play_with, poll_until, says};
 use rustix::process::Signal;
@@ -29,14 +30,18 @@ fn everything_ends(c: &mut Containers) -> Result<()> {
     let ids = [&alone, &first, &second];
     ensure!(c.bed.daemon()?.terminate()? == 0, "the daemon left with an error");
     for id in ids {
-        let seen = events.until("exit", id)?;
-        let exit = seen.iter().find(|(topic, _)| topic == "exit").context("no exit")?;
-        ensure!(exit.1["exit_status"] == 143, "{exit:?}");
-        c.becomes_stopped_or_gone(id)?;
-        c.bed.ctr(["task", "delete", id])?;
-        c.delete_container(id)?;
+        exits_with(&events, id, 143)?;
+        c.is_taken_away(id)?;
     }
     c.bed.becomes_clean()
+}
+
+/// Waits for a container's exit event and looks at the status in it.
+fn exits_with(events: &Events, id: &str, status: u32) -> Result<()> {
+    let seen = events.until("exit", id)?;
+    let (_, exit) = seen.iter().find(|(topic, _)| topic == "exit").context("no exit")?;
+    ensure!(exit["exit_status"] == status, "{exit:?}");
+    Ok(())
 }
 
 #[test]
@@ -47,29 +52,20 @@ fn guests_that_finish_their_work_are_killed_after_half_the_grace() {
 
 fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
     let events = Events::listen(c)?;
-    let (id, address) = (c.id("server"), address());
-    let (place, mount) = (
-        format!("io.runwasi.http.address={address}"),
-        format!("type=bind,src={},dst=/guests,options=rbind:ro", guests()?.display()),
-    );
-    let line = ["run", "-d", "--runtime", c.runtime.name(), "--net-host", "--annotation", &place, "--mount", &mount];
-    c.bed.ctr([&line[..], &[c.runtime.image().name(), &id, "/guests/http_app.wasm"]].concat())?.ok()?;
+    let id = c.id("server");
+    let address = serve(c, &[], &id, APP)?;
     let mut slow = Connection::to(address)?;
     slow.send("/slow-body?chunks=1&ms=60000")?;
     slow.head()?;
     let begin = Instant::now();
     c.bed.daemon()?.signal(Signal::TERM)?;
-    let seen = events.until("exit", &id)?;
-    let took = begin.elapsed();
-    let exit = seen.iter().find(|(topic, _)| topic == "exit").context("no exit")?;
     // It waits for its request, as SIGTERM makes it do, until it is killed.
-    ensure!(exit.1["exit_status"] == 137, "{exit:?}");
+    exits_with(&events, &id, 137)?;
+    let took = begin.elapsed();
     ensure!((Duration::from_secs(4)..Duration::from_secs(10)).contains(&took), "killed after {took:?}");
     ensure!(slow.answer().is_err(), "it was answered");
     c.bed.daemon()?.ends(Duration::from_secs(10))?;
-    c.becomes_stopped_or_gone(&id)?;
-    c.bed.ctr(["task", "delete", &id])?;
-    c.delete_container(&id)?;
+    c.is_taken_away(&id)?;
     c.bed.becomes_clean()
 }
 

@@ -56,9 +56,7 @@ fn guard_ends_with_its_daemon_so_that_systemd_starts_another() {
         kill_process(host, Signal::KILL)?;
         let status = c.bed.daemon()?.ends(LIMIT).context("the guard stays")?;
         ensure!(status != 0, "systemd would take this for a wanted end");
-        c.becomes_stopped_or_gone(&id)?;
-        c.bed.ctr(["task", "delete", &id])?;
-        c.delete_container(&id)?;
+        c.is_taken_away(&id)?;
         c.bed.daemon()?.start_again()?;
         let out = c.run(&c.id("new"), &["echo", "new"])?.ok()?;
         ensure!(out.out() == "new\n", "{out}");
@@ -74,9 +72,7 @@ fn sigterm_to_the_guard_drains_its_daemon() {
         let host = host(c)?;
         ensure!(c.bed.daemon()?.terminate()? == 0);
         ensure!(!proc::alive(host), "the daemon outlived its guard");
-        c.becomes_stopped_or_gone(&id)?;
-        c.bed.ctr(["task", "delete", &id])?;
-        c.delete_container(&id)?;
+        c.is_taken_away(&id)?;
         c.bed.becomes_clean()
     });
 }

@@ -91,9 +91,7 @@ pub(crate) fn delete_by_hand_after_containerds_death_leaves_nothing(c: &mut Cont
     ensure!(!socket.exists() && !record.exists(), "socket or record are left");
     ensure!(c.bed.node().sandboxes()?.is_empty(), "{:?}", c.bed.node().sandboxes());
     c.bed.start_again()?;
-    c.becomes_stopped_or_gone(&lost)?;
-    c.bed.ctr(["task", "delete", &lost])?;
-    c.delete_container(&lost)?;
+    c.is_taken_away(&lost)?;
     c.bed.becomes_clean()
 }
 

@@ -87,9 +87,7 @@ pub(crate) fn killed_predecessor_does_not_disturb_its_successor(c: &mut Containe
     c.detached(&kept, &["daemon"])?;
     let mut ticks = Ticks::of(&kept)?;
     old.kill9()?;
-    c.becomes_stopped_or_gone(&lost)?;
-    c.bed.ctr(["task", "delete", &lost])?;
-    c.delete_container(&lost)?;
+    c.is_taken_away(&lost)?;
     ticks.go_on()?;
     ensure!(!c.bed.node().record(&c.bed.socket(&lost)).exists(), "its record is left");
     // The next one also removes the dead one's own socket.

@@ -10,7 +10,7 @@ use runwasi_tests::http::get;
 use runwasi_tests::says;
 use runwasi_tests::{Containers, poll_until};
 
-use crate::bed::{APP, P3, command, serve};
+use runwasi_tests::server::{APP, P3, command, serve};
 
 pub(crate) fn components_of_both_worlds_answer(c: &mut Containers) -> Result<()> {
     for (name, guest, hello) in [("p2", APP, "Hello from wasm!\n"), ("p3", P3, "Hello from p3!\n")] {

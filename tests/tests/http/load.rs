@@ -12,7 +12,7 @@ use runwasi_tests::http::get;
 use runwasi_tests::usage::Usage;
 use runwasi_tests::{Containers, Meter, best_of, poll_until};
 
-use crate::bed::{APP, serve};
+use runwasi_tests::server::{APP, serve};
 
 /// Clients that ask without a pause, each on a connection of its own.
 struct Load {

@@ -1,6 +1,5 @@
 //! Components that answer HTTP, under a real containerd; run by `make test`.
 
-mod bed;
 mod life;
 mod load;
 mod network;

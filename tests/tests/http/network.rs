@@ -7,7 +7,7 @@ use runwasi_tests::Containers;
 use runwasi_tests::connection::Connection;
 use runwasi_tests::network::Namespace;
 
-use crate::bed::{APP, P3, command_in};
+use runwasi_tests::server::{APP, P3, command_in};
 
 /// Nothing is said about addresses: both have the default one, each in a new network.
 pub(crate) fn servers_in_two_networks_have_the_same_port(c: &mut Containers) -> Result<()> {

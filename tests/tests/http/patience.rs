@@ -11,7 +11,7 @@ use runwasi_tests::Containers;
 use runwasi_tests::http::{Answer, get};
 use rustix::net::{AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
-use crate::bed::{APP, serve};
+use runwasi_tests::server::{APP, serve};
 
 /// What the guest allows; the host would wait for minutes.
 const ALLOWED: u64 = 300;

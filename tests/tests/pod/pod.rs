@@ -129,9 +129,7 @@ pub(crate) fn killed_shim_of_a_pod_is_seen_for_every_container(c: &mut Container
     let shim = only_shim(c)?;
     kill_process(i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
     for id in &ids {
-        c.becomes_stopped_or_gone(id)?;
-        c.bed.ctr(["task", "delete", id])?;
-        c.delete_container(id)?;
+        c.is_taken_away(id)?;
     }
     if !c.runtime.removes_socket_of_killed_shim() {
         fs::remove_file(c.bed.socket(&pod))?;

@@ -1,16 +1,18 @@
-//! Starts guests that serve; used by the cases.
+//! Starts guests that serve HTTP; called by tests of such servers.
 
 use std::net::SocketAddr;
 
+use crate::connection::{address, guests};
+use crate::{Command, Containers};
 use anyhow::Result;
-use runwasi_tests::connection::{address, guests};
-use runwasi_tests::{Command, Containers};
 
-pub(crate) const APP: &str = "/guests/http_app.wasm";
-pub(crate) const P3: &str = "/guests/p3_http.wasm";
+/// A server of WASI p2, with a path for each thing that a test wants to see.
+pub const APP: &str = "/guests/http_app.wasm";
+/// One of WASI p3.
+pub const P3: &str = "/guests/p3_http.wasm";
 
 /// `ctr run FLAGS` of a server on the host's network, at that address.
-pub(crate) fn command(c: &Containers, flags: &[&str], id: &str, guest: &str, address: SocketAddr) -> Result<Command> {
+pub fn command(c: &Containers, flags: &[&str], id: &str, guest: &str, address: SocketAddr) -> Result<Command> {
     let address = format!("io.runwasi.http.address={address}");
     let mut all = vec!["--net-host", "--annotation", &address];
     all.extend(flags);
@@ -18,7 +20,7 @@ pub(crate) fn command(c: &Containers, flags: &[&str], id: &str, guest: &str, add
 }
 
 /// The same without network or address.
-pub(crate) fn command_in(c: &Containers, flags: &[&str], id: &str, guest: &str) -> Result<Command> {
+pub fn command_in(c: &Containers, flags: &[&str], id: &str, guest: &str) -> Result<Command> {
     let mount = format!("type=bind,src={},dst=/guests,options=rbind:ro", guests()?.display());
     let mut line = vec!["run", "--runtime", c.runtime.name(), "--mount", &mount];
     line.extend(flags);
@@ -27,7 +29,7 @@ pub(crate) fn command_in(c: &Containers, flags: &[&str], id: &str, guest: &str) 
 }
 
 /// Starts one in the background; it listens when this returns.
-pub(crate) fn serve(c: &Containers, flags: &[&str], id: &str, guest: &str) -> Result<SocketAddr> {
+pub fn serve(c: &Containers, flags: &[&str], id: &str, guest: &str) -> Result<SocketAddr> {
     let address = address();
     command(c, &[&["-d"], flags].concat(), id, guest, address)?.run()?.ok()?;
     Ok(address)
