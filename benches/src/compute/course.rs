@@ -1,4 +1,4 @@
-//! One kind of work, compiled for the three ways, and what runs it; used by the parent module.
+//! One program, compiled for the four ways, and what runs it; used by the parent module.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use runwasi_core::bundle::resources::ResourcesConfig;
 use runwasi_core::guest::Group;
-use runwasi_core::runtime::{GuestRuntime, node_workers};
+use runwasi_core::runtime::{GuestRuntime, pod_workers};
 use runwasi_wasmtime::Settings;
 use runwasi_wasmtime::epoch::Ticker;
 use runwasi_wasmtime::settings::Optimise;
@@ -17,7 +17,7 @@ use wasmtime::{Config, Engine, Linker, Module, Store};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
-use super::work::{Call, Work};
+use super::work::{Call, Code, DIRECTORY, Work};
 
 /// Far above what any work takes.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -51,27 +51,37 @@ struct Interruptible {
     ticker: Arc<Ticker>,
 }
 
-pub(super) struct Course {
-    pub(super) work: &'static Work,
-    bare: Program,
-    interruptible: Interruptible,
-    inlined: Interruptible,
+/// Where guests run.
+pub(super) struct Runtimes {
     /// A usual one.
     plain: Runtime,
     /// That of the shims.
     guests: GuestRuntime,
 }
 
+pub(super) struct Course {
+    pub(super) code: &'static Code,
+    bare: Program,
+    interruptible: Interruptible,
+    inlined: Interruptible,
+}
+
+impl Runtimes {
+    pub(super) fn start() -> Result<Self> {
+        let workers = pod_workers();
+        let plain = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+        Ok(Self { plain, guests: GuestRuntime::start(workers)? })
+    }
+}
+
 impl Course {
-    pub(super) fn new(work: &'static Work) -> Result<Self> {
-        let source = work.source()?;
+    pub(super) fn new(code: &'static Code) -> Result<Self> {
+        let source = code.source()?;
         let mut never_stops = config(Optimise::Speed);
         let bare = Program::new(&source, never_stops.epoch_interruption(false))?;
         let interruptible = Interruptible::new(&source, Optimise::Speed)?;
         let inlined = Interruptible::new(&source, Optimise::SpeedAtAnySize)?;
-        let workers = node_workers();
-        let plain = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-        Ok(Self { work, bare, interruptible, inlined, plain, guests: GuestRuntime::start(workers)? })
+        Ok(Self { code, bare, interruptible, inlined })
     }
 
     /// How many times as long the compiler takes for speed at any size, and how many times the code is as large.
@@ -81,22 +91,22 @@ impl Course {
     }
 
     /// Runs the work once, and demands the right result; what it has cost.
-    pub(super) fn run(&self, way: Way) -> Result<Duration> {
+    pub(super) fn run(&self, runtimes: &Runtimes, way: Way, work: &'static Work) -> Result<Duration> {
         let before = cpu_time()?;
         let (sender, receiver) = channel();
         let epochs = if matches!(way, Way::Inlined) { &self.inlined } else { &self.interruptible };
         let program = if matches!(way, Way::Bare) { &self.bare } else { &epochs.program };
-        let working = program.clone().run(way, &self.work.call);
+        let working = program.clone().run(way, &work.call);
         // Nobody listens any more only when this has failed.
         let done = async move { drop(sender.send(working.await)) };
-        let group = Group::new(self.guests.guests().clone(), &ResourcesConfig::default(), None);
+        let group = Group::new(runtimes.guests.guests().clone(), &ResourcesConfig::default(), None);
         match way {
-            Way::Bare => drop(self.plain.spawn(done)),
-            Way::Epochs | Way::Inlined => drop(self.plain.spawn(epochs.ticker.during(done))),
+            Way::Bare => drop(runtimes.plain.spawn(done)),
+            Way::Epochs | Way::Inlined => drop(runtimes.plain.spawn(epochs.ticker.during(done))),
             Way::Wrapped => group.spawn(epochs.ticker.during(done)),
         }
         let result = receiver.recv_timeout(LIMIT).context("the work does not end")?.map_err(failed)?;
-        ensure!(result == self.work.result, "{result} instead of {}", self.work.result);
+        ensure!(result == work.result, "{result} instead of {}", work.result);
         cpu_time()?.checked_sub(before).context("the clock went back")
     }
 }
@@ -104,7 +114,8 @@ impl Course {
 impl Interruptible {
     fn new(source: &[u8], optimise: Optimise) -> Result<Self> {
         let program = Program::new(source, &config(optimise))?;
-        let ticker = Ticker::start(program.module.engine(), Settings::for_shim().quantum).context("no ticker")?;
+        let Settings { quantum, workers, .. } = Settings::for_shim();
+        let ticker = Ticker::start(program.module.engine(), quantum, workers).context("no ticker")?;
         Ok(Self { program, ticker: Arc::new(ticker) })
     }
 }
@@ -126,8 +137,8 @@ impl Program {
 
     async fn run(self, way: Way, call: &Call) -> wasmtime::Result<i64> {
         let mut wasi = WasiCtxBuilder::new();
-        if let Call::Main { args, directory } = call {
-            wasi.args(args).preopened_dir(directory, "/", FsPerms::ReadOnly)?;
+        if let Call::Main(args) = call {
+            wasi.args(args).preopened_dir(DIRECTORY, "/", FsPerms::ReadOnly)?;
         }
         let mut store = Store::new(self.module.engine(), wasi.build_p1());
         if !matches!(way, Way::Bare) {
@@ -140,7 +151,7 @@ impl Program {
                 let function = instance.get_typed_func::<i32, i64>(&mut store, "work")?;
                 function.call_async(&mut store, *rounds).await
             }
-            Call::Main { .. } => {
+            Call::Main(_) => {
                 let main = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
                 let ended = main.call_async(&mut store, ()).await;
                 ended.map_or_else(|error| error.downcast::<I32Exit>().map(|exit| exit.0.into()), |()| Ok(0))

@@ -7,8 +7,9 @@
 //! inlined    like epochs, compiled for speed at any size
 //! ```
 //!
-//! The last one is judged against the first, too: it is what a guest can have that must be stoppable. It wins by itself, not by fewer
-//! looks at the epoch alone.
+//! Epochs cost each program another part, so they are judged by the mean of the programs, and each program's own part is printed
+//! beside it. The last way is judged against the first, too: it is what a guest can have that must be stoppable. It wins by itself,
+//! not by fewer looks at the epoch alone.
 //!
 //! All four run the same work in this OS process, on runtimes with a worker a core. A round runs each once, in a random order; what
 //! is compared is the CPU time of all threads: that of the clock and of a worker that is woken for nothing is in it, that of others
@@ -21,8 +22,8 @@ use anyhow::{Context, Result};
 
 use crate::results::Row;
 use crate::{Bench, stats};
-use course::{Course, Way};
-use work::{PROGRAM, WORK};
+use course::{Course, Runtimes, Way};
+use work::{CODE, Work};
 
 /// Rounds that are run and dropped.
 const WARM_UP: usize = 2;
@@ -39,25 +40,59 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let rounds = bench.options.rounds;
     bench
         .say(&format!("a guest that computes: bare, with epochs, wrapped and inlined, {rounds} interleaved rounds"))?;
-    let courses = WORK.iter().map(Course::new).collect::<Result<Vec<_>>>()?;
-    let mut times = vec![Times::default(); courses.len()];
+    let runtimes = Runtimes::start()?;
+    let courses = CODE.iter().map(Course::new).collect::<Result<Vec<_>>>()?;
+    let mut all: Vec<_> = courses.iter().flat_map(Series::of).collect();
     for round in 0..WARM_UP + rounds {
-        for (course, times) in courses.iter().zip(&mut times) {
+        for series in &mut all {
             bench.interrupt.check()?;
-            let this = Times::of_a_round(course)?;
+            let times = series.round(&runtimes)?;
             if round >= WARM_UP {
-                times.extend(&this);
+                series.times.extend(&times);
             }
         }
     }
-    let rows = courses.iter().zip(&times).map(|(course, times)| times.rows(course.work.name));
-    let mut rows = rows.collect::<Result<Vec<_>>>()?.concat();
-    for course in courses.iter().filter(|course| course.work.name == PROGRAM) {
-        let (time, bytes) = course.price_of_inlining();
-        rows.push(Row::new(format!("compute_{PROGRAM}_inlined_compile_time"), RUNTIME, time, "x"));
-        rows.push(Row::new(format!("compute_{PROGRAM}_inlined_code_size"), RUNTIME, bytes, "x"));
+    let mut rows = all.iter().map(Series::rows).collect::<Result<Vec<_>>>()?.concat();
+    let programs: Vec<_> = all.iter().filter(|series| series.work.is_program()).map(|series| &series.times).collect();
+    for (figure, way) in [("epochs_add", Way::Epochs), ("inlined_adds", Way::Inlined)] {
+        rows.push(adding("programs", figure, mean_ratio(&programs, way)?).at_most(GOAL_EPOCHS));
+    }
+    for course in courses.iter().filter(|course| course.code.work.iter().any(Work::is_program)) {
+        let (name, (time, bytes)) = (course.code.name, course.price_of_inlining());
+        rows.push(Row::new(format!("compute_{name}_inlined_compile_time"), RUNTIME, time, "x"));
+        rows.push(Row::new(format!("compute_{name}_inlined_code_size"), RUNTIME, bytes, "x"));
     }
     Ok(rows)
+}
+
+/// What is measured of one work.
+struct Series<'a> {
+    course: &'a Course,
+    work: &'static Work,
+    times: Times,
+}
+
+impl<'a> Series<'a> {
+    fn of(course: &'a Course) -> impl Iterator<Item = Self> {
+        course.code.work.iter().map(move |work| Self { course, work, times: Times::default() })
+    }
+
+    /// Once each way, in a random order.
+    fn round(&self, runtimes: &Runtimes) -> Result<Times> {
+        let mut ways = Way::ALL;
+        fastrand::shuffle(&mut ways);
+        let mut times = Times::default();
+        for way in ways {
+            let took = self.course.run(runtimes, way, self.work);
+            let took = took.with_context(|| format!("{way:?} {}", self.work.name))?;
+            times.0[way as usize].push(took.as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    }
+
+    fn rows(&self) -> Result<Vec<Row>> {
+        self.times.rows(self.work.name)
+    }
 }
 
 /// Milliseconds of CPU time, a series for each way.
@@ -65,17 +100,6 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 struct Times([Vec<f64>; 4]);
 
 impl Times {
-    fn of_a_round(course: &Course) -> Result<Self> {
-        let mut ways = Way::ALL;
-        fastrand::shuffle(&mut ways);
-        let mut times = Self::default();
-        for way in ways {
-            let took = course.run(way).with_context(|| format!("{way:?} {}", course.work.name))?;
-            times.0[way as usize].push(took.as_secs_f64() * 1e3);
-        }
-        Ok(times)
-    }
-
     fn extend(&mut self, more: &Self) {
         self.0.iter_mut().zip(&more.0).for_each(|(all, more)| all.extend(more));
     }
@@ -86,20 +110,26 @@ impl Times {
         stats::median(&way.iter().zip(base).map(|(way, base)| way / base).collect::<Vec<_>>())
     }
 
-    /// Those of the program are judged; what is by itself in the others is mixed in it.
     fn rows(&self, work: &str) -> Result<Vec<Row>> {
-        let row = |figure: &str, value, unit| Row::new(format!("compute_{work}_{figure}"), RUNTIME, value, unit);
-        let epochs = row("epochs_add", percent(self.ratio(Way::Epochs, Way::Bare)?), "%");
-        let inlined = row("inlined_adds", percent(self.ratio(Way::Inlined, Way::Bare)?), "%");
-        let wrapper = row("wrapper_adds", percent(self.ratio(Way::Wrapped, Way::Epochs)?), "%").at_most(GOAL_WRAPPER);
-        let judged = |row: Row| if work == PROGRAM { row.at_most(GOAL_EPOCHS) } else { row };
-        let bare = row("bare", stats::median(&self.0[Way::Bare as usize])?, "ms");
-        Ok(vec![bare, judged(epochs), judged(inlined), wrapper])
+        let adds = |figure, way, base| Ok::<_, anyhow::Error>(adding(work, figure, self.ratio(way, base)?));
+        Ok(vec![
+            Row::new(format!("compute_{work}_bare"), RUNTIME, stats::median(&self.0[Way::Bare as usize])?, "ms"),
+            adds("epochs_add", Way::Epochs, Way::Bare)?,
+            adds("inlined_adds", Way::Inlined, Way::Bare)?,
+            adds("wrapper_adds", Way::Wrapped, Way::Epochs)?.at_most(GOAL_WRAPPER),
+        ])
     }
 }
 
-fn percent(ratio: f64) -> f64 {
-    (ratio - 1.0) * 100.0
+/// The geometric mean of what a way takes against bare.
+fn mean_ratio(of: &[&Times], way: Way) -> Result<f64> {
+    let logarithms = of.iter().map(|times| Ok(times.ratio(way, Way::Bare)?.ln())).collect::<Result<Vec<_>>>()?;
+    Ok(stats::mean(&logarithms)?.exp())
+}
+
+/// What a ratio is above 1, in percent.
+fn adding(work: &str, figure: &str, ratio: f64) -> Row {
+    Row::new(format!("compute_{work}_{figure}"), RUNTIME, (ratio - 1.0) * 100.0, "%")
 }
 
 #[cfg(test)]
@@ -111,12 +141,18 @@ mod tests {
         // The second round was slow for all.
         let inlined = vec![10.4, 20.8, 10.4];
         let times = Times([vec![10.0, 20.0, 10.0], vec![10.6, 21.2, 10.6], vec![10.812, 21.624, 10.812], inlined]);
-        let rows = times.rows(PROGRAM).unwrap();
-        for (row, value) in rows[1..].iter().zip([6.0, 4.0, 2.0]) {
+        let rows = times.rows("sieve").unwrap();
+        for (row, value) in rows.iter().zip([10.0, 6.0, 4.0, 2.0]) {
             assert!((row.value - value).abs() < 1e-9, "{row:?}");
         }
-        assert_eq!(rows.iter().map(Row::met).collect::<Vec<_>>(), [None, Some(false), Some(true), Some(true)]);
-        let kinds: Vec<_> = times.rows("sieve").unwrap().iter().map(Row::met).collect();
-        assert_eq!(kinds, [None, None, None, Some(true)]);
+        assert_eq!(rows.iter().map(Row::met).collect::<Vec<_>>(), [None, None, None, Some(true)]);
+    }
+
+    #[test]
+    fn mean_of_ratios_is_the_geometric_one() {
+        let twice = Times([vec![10.0], vec![20.0], vec![10.0], vec![10.0]]);
+        let half = Times([vec![10.0], vec![5.0], vec![10.0], vec![10.0]]);
+        assert!((mean_ratio(&[&twice, &half], Way::Epochs).unwrap() - 1.0).abs() < 1e-9);
+        assert!(mean_ratio(&[], Way::Epochs).is_err());
     }
 }

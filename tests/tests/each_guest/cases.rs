@@ -34,6 +34,19 @@ pub(crate) fn wasmtest(c: &mut Containers) -> Result<()> {
     run(c, &["/wasmtest.component.wasm"], 0, "Hello from wasm!\n")
 }
 
+pub(crate) fn cli_compute(c: &mut Containers) -> Result<()> {
+    // What the same program prints natively.
+    let lines = [
+        ("deflate", "1048576 bytes, at last in 390883"),
+        ("hash", "ac3bb28c59d30105648d12cc69d31d336dffad6862a267cd47629e19c68188d3"),
+        ("json", "118401 bytes"),
+        ("regex", "2048 addresses"),
+    ];
+    lines.iter().try_for_each(|(command, result)| {
+        run(c, &["/cli_compute.wasm", command, "1"], 0, &format!("{command}: {result}\n"))
+    })
+}
+
 pub(crate) fn cli_exports(c: &mut Containers) -> Result<()> {
     run(c, &["/cli_exports.wasm#greet"], 0, "Hello from greet!\n")
 }
