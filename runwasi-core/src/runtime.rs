@@ -73,8 +73,8 @@ impl GuestRuntime {
             .enable_all()
             .worker_threads(workers)
             .thread_name("guest")
-            // Look for timers, I/O and newcomers after every poll: a guest's poll takes a millisecond, and the default of
-            // 61 polls would delay every timer by as much as 61 of them.
+            // Look for timers, I/O and newcomers after every poll: a guest's poll takes a millisecond or more, and the default
+            // of 61 polls would delay every timer by as much as 61 of them.
             .event_interval(1)
             .global_queue_interval(1)
             .thread_keep_alive(KEEP_ALIVE)

@@ -117,8 +117,8 @@ impl Pool {
         let engine = build(settings)?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).map_err(failed)?;
-        let ticker = Ticker::start(&engine, settings.quantum, settings.workers)
-            .map_err(|error| EngineError::Failed(error.to_string()))?;
+        let ticker =
+            Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
         let (cache, seen) = open_cache(settings);
         let compiler = Compiler::new(linker, key(&engine), cache, seen);
         let slots = Semaphore::new(settings.slots as usize);

@@ -4,15 +4,16 @@
 //! yield. While nothing is polled it sleeps without a timer, so an idle process makes no wake-ups.
 //!
 //! ```text
-//!            enter, which wakes it                   its time is over, something is polled
-//!   asleep ────────────────────────▶ ticking ────────────────────────────────────────────────▶ ticking
-//!      ▲                                │
-//!      └────────────────────────────────┘  a while is over, nothing was polled at its ticks
+//!            a guest is polled                 its time is over, something is polled
+//!   asleep ──────────────────────▶ ticking ──────────────────────────────────────────▶ ticking
+//!      ▲                              │
+//!      └──────────────────────────────┘  at some ticks one after the other nothing was polled
 //! ```
 //!
-//! It ticks every quantum while all workers are with guests: others may wait for one. While a worker is free nobody waits, and a tick
-//! is for those who stop guests; it comes less often, because a tick costs who computes (at one a millisecond 2 to 4 % of a
-//! core, most of it by the wake-up of this thread).
+//! While all workers are with guests a tick comes every quantum: others may wait for one. While a worker is free it takes who is woken,
+//! and ticks come less often, because they cost who computes: at one a millisecond 2 to 4 % of a core, most of it by the wake-up of
+//! this thread. Then a yield is for those who stop a guest, for what its own future does beside it, and for who was woken by
+//! it: Tokio keeps the last of these for the same worker.
 //!
 //! A guest that computes is polled again and again with hardly anything in between: while the clock ticks, neither the beginning
 //! nor the end of a poll concerns it.
@@ -22,13 +23,15 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     thread::{Builder, JoinHandle},
     time::Duration,
 };
+
+use tokio::runtime::Handle;
 
 /// Small: the thread calls one function.
 const STACK: usize = 64 << 10;
@@ -36,9 +39,12 @@ const STACK: usize = 64 << 10;
 /// From tick to tick while a worker is free, unless a quantum is longer.
 const UNHURRIED: Duration = Duration::from_millis(5);
 
-/// How long without a guest until the thread sleeps. A server polls for microseconds, thousands of times a second: waking the
+/// Ticks without a guest after which the thread sleeps. A server polls for microseconds, thousands of times a second: waking the
 /// thread for each would cost more than the polls.
-const QUIET: Duration = Duration::from_millis(8);
+const QUIET: u32 = 4;
+
+/// More than are ever polled.
+const NEVER: usize = usize::MAX;
 
 /// The clock of one engine. Dropping it ends the thread.
 pub struct Ticker {
@@ -50,9 +56,11 @@ pub struct Ticker {
 struct Shared {
     /// Guests being polled right now.
     active: AtomicUsize,
-    /// Whether the thread sleeps, or is about to. It says so before it looks at `active` for the last time, and `enter` counts
-    /// itself before it looks here: one of the two sees the other.
-    asleep: AtomicBool,
+    /// With how many of them the thread wants to be woken. It says so before it looks at `active` for the last time, and `enter`
+    /// counts itself before it looks here: one of the two sees the other.
+    wanted: AtomicUsize,
+    /// Threads that poll guests; 0 until the first poll. Only the runtime that polls knows.
+    workers: AtomicUsize,
     /// `enter` takes it before it notifies: the thread holds it between its last look at `active` and its sleep, so no wake-up
     /// is lost. Holds whether the ticker is being dropped.
     stopping: Mutex<bool>,
@@ -60,12 +68,12 @@ struct Shared {
 }
 
 impl Ticker {
-    /// Starts the thread: every `quantum` the epoch of `engine` advances by one while each of the `workers` polls a guest, and
-    /// every 5 ms at least, or every quantum if that is longer, while some do.
-    pub fn start(engine: &wasmtime::Engine, quantum: Duration, workers: usize) -> io::Result<Self> {
+    /// Starts the thread: the epoch of `engine` advances by one every `quantum` while every worker polls a guest, and every 5 ms or,
+    /// if it is longer, every `quantum` while some do.
+    pub fn start(engine: &wasmtime::Engine, quantum: Duration) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let (ticking, engine) = (shared.clone(), engine.clone());
-        let tick = move || ticking.run(quantum, workers, || engine.increment_epoch());
+        let tick = move || ticking.run(quantum, || engine.increment_epoch());
         let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick)?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -78,7 +86,7 @@ impl Ticker {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        *self.shared.stopping.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.shared.lock() = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             // It only panics if a tick does, and has then said so itself.
@@ -88,29 +96,56 @@ impl Drop for Ticker {
 }
 
 impl Shared {
-    fn run(&self, quantum: Duration, workers: usize, mut tick: impl FnMut()) {
-        let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+    fn run(&self, quantum: Duration, mut tick: impl FnMut()) {
+        let mut stopping = self.lock();
         while !*stopping {
-            self.asleep.store(true, Ordering::SeqCst);
-            let sleeping = self.changed.wait_while(stopping, |stopping| !*stopping && self.active() == 0);
-            stopping = sleeping.unwrap_or_else(PoisonError::into_inner);
-            self.asleep.store(false, Ordering::SeqCst);
-            let mut quiet = Duration::ZERO;
+            stopping = self.sleep(stopping);
+            let mut quiet = 0;
             while quiet < QUIET {
-                let time = if self.active() < workers { quantum.max(UNHURRIED) } else { quantum };
-                let waited = self.changed.wait_timeout_while(stopping, time, |stopping| !*stopping);
-                stopping = waited.unwrap_or_else(PoisonError::into_inner).0;
+                stopping = self.wait_for_tick(stopping, quantum);
                 if *stopping {
                     break;
                 }
                 if self.active() == 0 {
-                    quiet += time;
+                    quiet += 1;
                     continue;
                 }
-                quiet = Duration::ZERO;
+                quiet = 0;
                 tick();
             }
         }
+    }
+
+    /// Until something is polled.
+    fn sleep<'a>(&self, stopping: MutexGuard<'a, bool>) -> MutexGuard<'a, bool> {
+        self.wanted.store(1, Ordering::SeqCst);
+        let slept = self.changed.wait_while(stopping, |stopping| !*stopping && self.active() == 0);
+        slept.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A quantum, from when no worker is free; if one stays so, until its time is over.
+    fn wait_for_tick<'a>(&self, stopping: MutexGuard<'a, bool>, quantum: Duration) -> MutexGuard<'a, bool> {
+        let workers = self.workers.load(Ordering::SeqCst);
+        let (stopping, over) = self.wait_until(stopping, workers, quantum.max(UNHURRIED));
+        if over { stopping } else { self.wait_until(stopping, NEVER, quantum).0 }
+    }
+
+    /// Until so many are polled, but that long at most; the answer is whether the time is over.
+    fn wait_until<'a>(
+        &self,
+        stopping: MutexGuard<'a, bool>,
+        wanted: usize,
+        time: Duration,
+    ) -> (MutexGuard<'a, bool>, bool) {
+        self.wanted.store(wanted, Ordering::SeqCst);
+        let waits = |stopping: &mut bool| !*stopping && self.active() < wanted;
+        let (stopping, result) =
+            self.changed.wait_timeout_while(stopping, time, waits).unwrap_or_else(PoisonError::into_inner);
+        (stopping, result.timed_out())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn active(&self) -> usize {
@@ -118,15 +153,23 @@ impl Shared {
     }
 
     fn enter(&self) {
-        self.active.fetch_add(1, Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst) {
-            drop(self.stopping.lock().unwrap_or_else(PoisonError::into_inner));
+        let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
+        if active >= self.wanted.load(Ordering::SeqCst) {
+            drop(self.lock());
             self.changed.notify_all();
         }
     }
 
     fn leave(&self) {
         self.active.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Asks the runtime that polls, once. Outside of one there is nobody else.
+    fn know_workers(&self) {
+        if self.workers.load(Ordering::Relaxed) == 0 {
+            let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+            self.workers.store(workers, Ordering::SeqCst);
+        }
     }
 }
 
@@ -141,6 +184,7 @@ impl<F: Future> Future for During<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let shared = self.ticker.shared.clone();
+        shared.know_workers();
         shared.enter();
         // Also when the poll panics.
         let _leave = Leave(&shared);
@@ -166,24 +210,62 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    /// Ticks that are waited for where time is measured. The first may just not have been seen at once, and others be late.
+    const TICKS: u32 = 8;
+    /// Lies between that many at one a millisecond and that many unhurried ones.
+    const HURRIED: Duration = Duration::from_millis(25);
 
-    /// A ticker that counts; so many workers there are.
-    fn counting(workers: usize) -> (Arc<Shared>, Arc<AtomicU32>, JoinHandle<()>) {
-        let shared = Arc::<Shared>::default();
-        let ticks = Arc::new(AtomicU32::new(0));
-        let (running, counter) = (shared.clone(), ticks.clone());
-        let thread = std::thread::spawn(move || {
-            running.run(MS, workers, || {
-                counter.fetch_add(1, Ordering::SeqCst);
-            });
-        });
-        (shared, ticks, thread)
+    /// A ticker that counts.
+    struct Counting {
+        shared: Arc<Shared>,
+        ticks: Arc<AtomicU32>,
+        thread: JoinHandle<()>,
     }
 
-    fn stop(shared: &Shared, thread: JoinHandle<()>) {
-        *shared.stopping.lock().unwrap() = true;
-        shared.changed.notify_all();
-        thread.join().unwrap();
+    impl Counting {
+        fn start(quantum: Duration, workers: usize) -> Self {
+            let shared = Arc::<Shared>::default();
+            shared.workers.store(workers, Ordering::SeqCst);
+            let ticks = Arc::new(AtomicU32::new(0));
+            let (running, counter) = (shared.clone(), ticks.clone());
+            let thread = std::thread::spawn(move || {
+                running.run(quantum, || {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                });
+            });
+            Self { shared, ticks, thread }
+        }
+
+        fn stop(self) {
+            *self.shared.lock() = true;
+            self.shared.changed.notify_all();
+            self.thread.join().unwrap();
+        }
+
+        fn now(&self) -> u32 {
+            self.ticks.load(Ordering::SeqCst)
+        }
+
+        /// How long that many ticks take, from a tick on.
+        fn time_of(&self, number: u32) -> Duration {
+            let before = self.now();
+            until(|| self.now() > before);
+            // In this order: what comes between the two only makes it longer.
+            let (begin, first) = (Instant::now(), self.now());
+            until(|| self.now() >= first + number);
+            begin.elapsed()
+        }
+
+        /// A tick may be under way; one that goes on never settles.
+        fn settles(&self) {
+            let (_sender, receiver) = mpsc::channel::<()>();
+            until(|| {
+                let before = self.now();
+                // Nothing to poll for: a channel that never delivers is the wait of 50 ms.
+                let _ = receiver.recv_timeout(Duration::from_millis(50));
+                self.now() == before
+            });
+        }
     }
 
     fn until(what: impl Fn() -> bool) {
@@ -194,50 +276,58 @@ mod tests {
         }
     }
 
-    /// How long a number of ticks takes, from a tick on.
-    fn time_of(ticks: &AtomicU32, number: u32) -> Duration {
-        let now = || ticks.load(Ordering::SeqCst);
-        let before = now();
-        until(|| now() > before);
-        let (first, begin) = (now(), Instant::now());
-        until(|| now() >= first + number);
-        begin.elapsed()
-    }
-
     #[test]
     fn it_ticks_while_something_is_polled_and_never_otherwise() {
         for workers in [1, 2] {
-            let (shared, ticks, thread) = counting(workers);
+            let ticker = Counting::start(MS, workers);
             for _ in 0..3 {
-                shared.enter();
-                time_of(&ticks, 5);
-                shared.leave();
-                // A tick may be under way; one that goes on never settles.
-                let (_sender, receiver) = mpsc::channel::<()>();
-                until(|| {
-                    let before = ticks.load(Ordering::SeqCst);
-                    // Nothing to poll for: a channel that never delivers is the wait of 50 ms.
-                    let _ = receiver.recv_timeout(Duration::from_millis(50));
-                    ticks.load(Ordering::SeqCst) == before
-                });
+                ticker.shared.enter();
+                ticker.time_of(5);
+                ticker.shared.leave();
+                ticker.settles();
             }
-            stop(&shared, thread);
+            ticker.stop();
         }
     }
 
     #[test]
     fn it_ticks_every_quantum_when_no_worker_is_free_and_less_often_otherwise() {
-        let (shared, ticks, thread) = counting(2);
-        shared.enter();
-        // The first of the ticks may just not have been seen at once.
-        assert!(time_of(&ticks, 4) > UNHURRIED * 3);
-        shared.enter();
+        let ticker = Counting::start(MS, 2);
+        ticker.shared.enter();
+        assert!(ticker.time_of(TICKS) > HURRIED);
+        ticker.shared.enter();
         // Not at every try on a machine that is busy.
-        until(|| time_of(&ticks, 4) < UNHURRIED * 3);
-        shared.leave();
-        time_of(&ticks, 1);
-        assert!(time_of(&ticks, 4) > UNHURRIED * 3);
-        shared.leave();
-        stop(&shared, thread);
+        until(|| ticker.time_of(TICKS) < HURRIED);
+        ticker.shared.leave();
+        ticker.time_of(1);
+        assert!(ticker.time_of(TICKS) > HURRIED);
+        ticker.shared.leave();
+        ticker.stop();
+    }
+
+    #[test]
+    fn long_quantum_holds_also_while_a_worker_is_free() {
+        let ticker = Counting::start(MS * 20, 2);
+        ticker.shared.enter();
+        assert!(ticker.time_of(3) > MS * 40);
+        ticker.shared.leave();
+        ticker.stop();
+    }
+
+    #[test]
+    fn who_takes_the_last_free_worker_shortens_the_wait() {
+        let shared = Arc::<Shared>::default();
+        let (waiting, hour) = (shared.clone(), Duration::from_secs(3600));
+        let waiter = std::thread::spawn(move || waiting.wait_until(waiting.lock(), 2, hour).1);
+        shared.enter();
+        shared.enter();
+        assert!(!waiter.join().unwrap(), "an hour is over");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn workers_are_those_of_the_runtime_that_polls() {
+        let ticker = Arc::new(Ticker::start(&wasmtime::Engine::default(), MS).unwrap());
+        ticker.during(async {}).await;
+        assert_eq!(ticker.shared.workers.load(Ordering::SeqCst), 3);
     }
 }

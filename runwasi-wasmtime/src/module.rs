@@ -51,7 +51,7 @@ fn store(pre: &InstancePre<Guest>, spec: &InstanceSpec) -> Result<Store<Guest>, 
     let (wasi, names, open_files) = (wasi::module_context(spec)?, spec.rootfs.names(), spec.open_files);
     let mut store = Store::new(pre.module().engine(), Guest { wasi, limits, names, open_files });
     store.limiter(|guest| &mut guest.limits);
-    // Yield at the first tick of every poll: nobody computes longer than one quantum.
+    // Yield at the first tick of every poll: nobody computes longer than from one tick to the next.
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     Ok(store)

@@ -13,7 +13,7 @@
 //! | `engine.simd` | boolean: 128 bits, relaxed ones too | true |
 //! | `engine.tail-calls` | boolean | true |
 //! | `engine.optimise` | `speed`, `speed-at-any-size`, `speed-and-size` or `none` | `speed` |
-//! | `engine.quantum` | microseconds between two yields of a guest while no worker is free, 100 to 100000 | 1000 |
+//! | `engine.quantum` | microseconds between two yields of a guest while no worker is free, 100 to 100000; otherwise 5000 or, if it is longer, the quantum | 1000 |
 //! | `engine.memories` | linear memories at once, 1 to 20000 | half as many again as slots |
 //! | `engine.tables` | tables at once, 1 to 200000 | twice as many as slots |
 //! | `engine.module-memories` | memories of one module, 1 to 100 | 4 |
@@ -31,7 +31,6 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::runtime::{node_workers, pod_workers};
 use runwasi_core::settings::{Entry, SettingsError, Value, Written, quoted};
 
 /// Environment variable: where shims keep compiled code; `off` keeps none. The runtime options win over it.
@@ -59,10 +58,8 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// How many bytes of it.
     pub cache_bytes: u64,
-    /// The scheduling quantum.
+    /// From yield to yield of a guest while no worker is free; see [`epoch`](crate::epoch).
     pub quantum: Duration,
-    /// Threads that poll guests.
-    pub workers: usize,
     /// What wasm may do.
     pub features: Features,
     /// What the compiler works for.
@@ -112,7 +109,7 @@ pub enum Optimise {
 impl Settings {
     /// For a daemon that serves a node.
     pub fn for_node(slots: u32, cache: Option<PathBuf>, cache_bytes: u64) -> Self {
-        Self { slots, cache, cache_bytes, workers: node_workers(), ..Self::defaults() }
+        Self { slots, cache, cache_bytes, ..Self::defaults() }
     }
 
     /// For a shim that serves one pod.
@@ -133,7 +130,6 @@ impl Settings {
             cache: Some(PathBuf::from(CACHE_DIRECTORY)),
             cache_bytes: CACHE_BYTES,
             quantum: QUANTUM,
-            workers: pod_workers(),
             features,
             optimise: Optimise::Speed,
             memories: None,
@@ -369,7 +365,6 @@ mod tests {
             cache: Some("/c".into()),
             cache_bytes: 2 << 20,
             quantum: Duration::from_millis(5),
-            workers: pod_workers(),
             features,
             optimise: Optimise::None,
             memories: Some(8),

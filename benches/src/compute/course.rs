@@ -1,4 +1,4 @@
-//! One program, compiled for the four ways, and what runs it; used by the parent module.
+//! The code of one module, compiled for the four ways, and what runs it; used by the parent module.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -114,8 +114,7 @@ impl Course {
 impl Interruptible {
     fn new(source: &[u8], optimise: Optimise) -> Result<Self> {
         let program = Program::new(source, &config(optimise))?;
-        let Settings { quantum, workers, .. } = Settings::for_shim();
-        let ticker = Ticker::start(program.module.engine(), quantum, workers).context("no ticker")?;
+        let ticker = Ticker::start(program.module.engine(), Settings::for_shim().quantum).context("no ticker")?;
         Ok(Self { program, ticker: Arc::new(ticker) })
     }
 }

@@ -11,9 +11,9 @@
 //! beside it. The last way is judged against the first, too: it is what a guest can have that must be stoppable. It wins by itself,
 //! not by fewer looks at the epoch alone.
 //!
-//! All four run the same work in this OS process, on runtimes with a worker a core. A round runs each once, in a random order; what
-//! is compared is the CPU time of all threads: that of the clock and of a worker that is woken for nothing is in it, that of others
-//! on the machine is not.
+//! All four run the same work in this OS process, alone on runtimes with as many workers as the shims have, so that ticks come
+//! as they do while a worker is free. A round runs each once, in a random order; what is compared is the CPU time of all threads: that of
+//! the clock and of a worker that is woken for nothing is in it, that of others on the machine is not.
 
 mod course;
 mod work;

@@ -110,7 +110,7 @@ impl Component {
             table.set_max_capacity(capacity);
         }
         store.limiter(|component| &mut component.limits);
-        // Yield at the first tick of every poll: nobody computes longer than one quantum.
+        // Yield at the first tick of every poll: nobody computes longer than from one tick to the next.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         Ok(store)

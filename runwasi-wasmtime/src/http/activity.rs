@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What one poll takes at most, as guests do between two yields.
+/// What one poll takes at most.
 const TURN: Duration = Duration::from_millis(1);
 
 /// Shared by the parts of one connection. The mutex is for single steps; requests of HTTP/2 are on other threads.

@@ -77,7 +77,7 @@ pub(crate) fn throttled_guest_is_killed_at_once(c: &mut Containers) -> Result<()
     best_of(TRIES, || {
         number += 1;
         let id = c.id(&format!("slow{number}"));
-        // A millisecond in a second: when it is used up, the guest would wait for nearly all of that.
+        // A millisecond in a second: when it is used up, the guest would wait for nearly all of that, or for some of them.
         c.detached_with(&["--cpu-quota", "1000", "--cpu-period", "1000000"], &id, &["spin"])?;
         let meter = Meter::of(c, &id)?;
         meter.used_up()?;
