@@ -1,7 +1,10 @@
 //! The Task service over a real socket, with a scripted engine in place of wasm: what every RPC does in every state,
 //! what clients at once see, and which events come.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use runwasi_core::{
     service::client::{CallError, Containerd},
@@ -382,6 +385,23 @@ async fn the_shutdown_that_ends_the_server_is_answered() -> Result {
         client.shutdown("c").await?;
         harness.stop().await;
     }
+    Ok(())
+}
+
+/// containerd has to see the answer to the kill before it sees that the connection is closed.
+#[tokio::test]
+async fn shutdown_leaves_the_answer_to_a_kill_its_time() -> Result {
+    let (harness, client) = harness().await?;
+    create(&harness, &client, "c", &["wait"]).await?;
+    client.start("c").await?;
+    // Before the answer, whose time is the server's.
+    let begin = Instant::now();
+    client.kill("c", 9).await?;
+    assert_eq!(client.wait("c").await?, 137);
+    client.delete("c").await?;
+    client.shutdown("c").await?;
+    assert!(begin.elapsed() >= Duration::from_millis(5), "{:?}", begin.elapsed());
+    harness.stop().await;
     Ok(())
 }
 
