@@ -216,7 +216,7 @@ pub fn config(settings: &Settings) -> Config {
     let (level, inlining) = match settings.optimise {
         Optimise::None => (OptLevel::None, Inlining::No),
         Optimise::Speed => (OptLevel::Speed, Inlining::No),
-        // What it wins is what looking at the epoch costs, or more (`compute` of the benchmarks).
+        // Wins a program of many small calls what looking at the epoch costs it, or more (`compute` of the benchmarks).
         Optimise::SpeedAtAnySize => (OptLevel::Speed, Inlining::Yes),
         Optimise::SpeedAndSize => (OptLevel::SpeedAndSize, Inlining::No),
     };
