@@ -30,7 +30,8 @@ pub trait Instance: Send + Sync + 'static {
     ///
     /// Called once, by containerd's `Start`, on the guest runtime and inside the container's group of futures: pause,
     /// kill and metering act on how this future is polled. It therefore yields often (within some milliseconds, about
-    /// one while others may wait), never blocks its thread, and frees everything when it is dropped at any await: that is what SIGKILL does.
+    /// one while others may wait), never blocks its thread, and frees everything when it is dropped at any await: that is
+    /// what SIGKILL does.
     /// Further futures are started with [`GuestContext::spawn`] only.
     ///
     /// The guest counts as started when [`GuestContext::ready`] is called, at the latest when `run` returns

@@ -5,9 +5,13 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 pub use crate::container::Host;
 use crate::{
@@ -31,7 +35,14 @@ struct Shared {
     containers: Mutex<HashMap<Id, Slot>>,
     /// Whether there ever was a container.
     used: watch::Sender<bool>,
+    /// When a signal was delivered last.
+    killed: Mutex<Option<Instant>>,
 }
+
+/// From the answer to a `Kill` to that of a `Shutdown` at least. The exit makes containerd delete the container and close the
+/// connection, and who waits for the `Kill` there takes that for its answer if it has not come to see the answer before:
+/// containerd 1.7 then failed to stop a pod. A shim of processes is never that fast.
+const KILL_TO_SHUTDOWN: Duration = Duration::from_millis(5);
 
 enum Slot {
     /// Reserved by a `Create` that has not finished.
@@ -110,7 +121,7 @@ impl Sandbox {
     /// An empty sandbox.
     pub fn new(host: Host) -> Self {
         let (containers, used) = (Mutex::new(HashMap::new()), watch::Sender::new(false));
-        Self { shared: Arc::new(Shared { host, containers, used }) }
+        Self { shared: Arc::new(Shared { host, containers, used, killed: Mutex::default() }) }
     }
 
     /// Resolves when the first container is being created.
@@ -171,7 +182,9 @@ impl Sandbox {
     /// Delivers a signal; `None` (signal 0) only asks whether the process is there.
     pub async fn kill(&self, id: &Id, exec: &str, signal: Option<Signal>) -> Result<(), SandboxError> {
         let view = self.view(id, exec)?;
-        self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill)).await
+        self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill)).await?;
+        *self.shared.killed() = Some(Instant::now());
+        Ok(())
     }
 
     /// Delivers a signal to every process of a container.
@@ -182,7 +195,9 @@ impl Sandbox {
             // One that has ended is no reason to spare the others.
             let _ = exec.request(request).await;
         }
-        self.request(id, &container.init, request).await
+        self.request(id, &container.init, request).await?;
+        *self.shared.killed() = Some(Instant::now());
+        Ok(())
     }
 
     /// Pauses a container.
@@ -265,6 +280,19 @@ impl Sandbox {
         }
     }
 
+    /// Ends the sandbox. Asked after every delete; only the last container's takes it along.
+    pub async fn shutdown(&self) {
+        if !self.is_empty() {
+            return;
+        }
+        let killed = *self.shared.killed();
+        if let Some(killed) = killed {
+            sleep_until(killed + KILL_TO_SHUTDOWN).await;
+        }
+        tracing::debug!("the last container is gone");
+        self.tasks().stop();
+    }
+
     /// Whether no container is left, nor one being created.
     pub fn is_empty(&self) -> bool {
         self.containers().is_empty()
@@ -317,6 +345,10 @@ impl Sandbox {
 }
 
 impl Shared {
+    fn killed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.killed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }

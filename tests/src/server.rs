@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Result;
+
 use crate::connection::{address, guests};
 use crate::{Command, Containers};
-use anyhow::Result;
 
 /// A server of WASI p2, with a path for each thing that a test wants to see.
 pub const APP: &str = "/guests/http_app.wasm";

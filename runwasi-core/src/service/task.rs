@@ -1,11 +1,7 @@
 //! containerd's Task service, versions 2 and 3. The messages of both are wire compatible, so one implementation is
 //! registered under both names: containerd before 2.0 asks for v2, later ones for what `start` told them.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -22,7 +18,6 @@ use containerd_shim_protos::{
         r#async::{Service, TtrpcContext},
     },
 };
-use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
 use super::{convert, status::error};
@@ -35,26 +30,13 @@ pub(crate) const TASK_V2: &str = "containerd.task.v2.Task";
 
 /// The services of a sandbox's socket.
 pub(crate) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
-    let service = || create_task(Arc::new(TaskService { sandbox: sandbox.clone(), killed: Mutex::default() }));
+    let service = || create_task(Arc::new(TaskService { sandbox: sandbox.clone() }));
     let v2 = service().into_values().map(|service| (TASK_V2.to_owned(), service));
     service().into_iter().chain(v2).collect()
 }
 
 struct TaskService {
     sandbox: Sandbox,
-    /// When a `Kill` was answered last.
-    killed: Mutex<Option<Instant>>,
-}
-
-/// From the answer to a `Kill` to that of a `Shutdown` at least. The exit makes containerd delete the container and close the
-/// connection, and who waits for the `Kill` there takes that for its answer if it has not come to see the answer before:
-/// containerd 1.7 then failed to stop a pod. A shim of processes is never that fast.
-const KILL_TO_SHUTDOWN: Duration = Duration::from_millis(5);
-
-impl TaskService {
-    fn killed(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.killed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 fn container(id: &str) -> ttrpc::Result<Id> {
@@ -130,7 +112,6 @@ impl Task for TaskService {
             (true, "") => self.sandbox.kill_all(&id, signal).await?,
             (_, exec) => self.sandbox.kill(&id, exec, signal).await?,
         }
-        *self.killed() = Some(Instant::now());
         Ok(Empty::default())
     }
 
@@ -186,15 +167,7 @@ impl Task for TaskService {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {
-        // Asked after every delete; only the last container's takes the sandbox with it.
-        if self.sandbox.is_empty() {
-            let killed = *self.killed();
-            if let Some(killed) = killed {
-                sleep_until(killed + KILL_TO_SHUTDOWN).await;
-            }
-            tracing::debug!(id = request.id, "the last container is gone");
-            self.sandbox.tasks().stop();
-        }
+        self.sandbox.shutdown().instrument(rpc("shutdown", &request.id)).await;
         Ok(Empty::default())
     }
 }

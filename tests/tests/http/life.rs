@@ -8,9 +8,8 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::connection::{Connection, address};
 use runwasi_tests::http::get;
 use runwasi_tests::says;
-use runwasi_tests::{Containers, poll_until};
-
 use runwasi_tests::server::{APP, P3, command, serve};
+use runwasi_tests::{Containers, poll_until};
 
 pub(crate) fn components_of_both_worlds_answer(c: &mut Containers) -> Result<()> {
     for (name, guest, hello) in [("p2", APP, "Hello from wasm!\n"), ("p3", P3, "Hello from p3!\n")] {

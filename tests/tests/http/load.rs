@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use runwasi_tests::connection::Connection;
 use runwasi_tests::http::get;
+use runwasi_tests::server::{APP, serve};
 use runwasi_tests::usage::Usage;
 use runwasi_tests::{Containers, Meter, best_of, poll_until};
-
-use runwasi_tests::server::{APP, serve};
 
 /// Clients that ask without a pause, each on a connection of its own.
 struct Load {

@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 use runwasi_tests::Containers;
 use runwasi_tests::connection::Connection;
 use runwasi_tests::network::Namespace;
-
 use runwasi_tests::server::{APP, P3, command_in};
 
 /// Nothing is said about addresses: both have the default one, each in a new network.

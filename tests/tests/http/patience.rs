@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
 use runwasi_tests::http::{Answer, get};
-use rustix::net::{AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
-
 use runwasi_tests::server::{APP, serve};
+use rustix::net::{AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
 /// What the guest allows; the host would wait for minutes.
 const ALLOWED: u64 = 300;

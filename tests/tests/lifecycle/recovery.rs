@@ -29,11 +29,9 @@ pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Resul
     let id = c.id("again");
     c.detached(&id, &["spin"])?;
     kill_shim(c)?;
-    c.becomes_stopped_or_gone(&id)?;
     // The task may be gone already: containerd cleans up after a dead shim by itself, and for a moment
     // neither shows the task nor takes its id again.
-    c.bed.ctr(["task", "delete", &id])?;
-    c.delete_container(&id)?;
+    c.is_taken_away(&id)?;
     c.restart_daemon()?;
     let out = poll_until("a free id", Duration::from_secs(20), || match c.run(&id, &["echo", "anew"]) {
         Ok(out) if out.err().contains("already exists") => None,
