@@ -2,7 +2,7 @@
 //! `service`, which only translates.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 pub use crate::container::Host;
@@ -33,8 +33,8 @@ struct Shared {
     host: Host,
     /// Locked for single look-ups and changes, never across an await: a slow create stalls nobody.
     containers: Mutex<HashMap<Id, Slot>>,
-    /// Whether there ever was a container.
-    used: watch::Sender<bool>,
+    /// Whether there is no container; follows `containers`.
+    empty: watch::Sender<bool>,
     /// When a signal was delivered last.
     killed: Mutex<Option<Instant>>,
 }
@@ -120,14 +120,24 @@ pub struct View {
 impl Sandbox {
     /// An empty sandbox.
     pub fn new(host: Host) -> Self {
-        let (containers, used) = (Mutex::new(HashMap::new()), watch::Sender::new(false));
-        Self { shared: Arc::new(Shared { host, containers, used, killed: Mutex::default() }) }
+        let (containers, empty) = (Mutex::new(HashMap::new()), watch::Sender::new(true));
+        Self { shared: Arc::new(Shared { host, containers, empty, killed: Mutex::default() }) }
     }
 
-    /// Resolves when the first container is being created.
-    pub async fn used(&self) {
+    /// Resolves when the sandbox has had no container for `time`, from now on.
+    pub async fn deserted(&self, time: Duration) {
+        loop {
+            self.becomes_empty(true).await;
+            // A timer that stayed would wake an idle process for nothing.
+            if timeout(time, self.becomes_empty(false)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn becomes_empty(&self, wanted: bool) {
         // The sender lives as long as we do.
-        let _ = self.shared.used.subscribe().wait_for(|used| *used).await;
+        let _ = self.shared.empty.subscribe().wait_for(|empty| *empty == wanted).await;
     }
 
     /// How many containers there are, those being created included.
@@ -322,7 +332,7 @@ impl Sandbox {
 
     /// Forgets every container without a delete: the server leaves, and nobody can ask any more. Drivers end with it.
     pub fn abandon(&self) {
-        let containers = std::mem::take(&mut *self.containers());
+        let containers = self.shared.change(std::mem::take);
         drop(containers);
     }
 
@@ -352,11 +362,20 @@ impl Shared {
     fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Adds or takes away, and tells who waits for the sandbox to be used or empty.
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<Id, Slot>) -> T) -> T {
+        let mut containers = self.containers();
+        let result = change(&mut containers);
+        let now = containers.is_empty();
+        self.empty.send_if_modified(|empty| std::mem::replace(empty, now) != now);
+        result
+    }
 }
 
 fn forget(shared: &Weak<Shared>, id: &Id) {
     if let Some(shared) = shared.upgrade() {
-        shared.containers().remove(id);
+        shared.change(|containers| containers.remove(id));
     }
 }
 
@@ -368,19 +387,18 @@ struct Reservation {
 
 impl Reservation {
     fn take(shared: &Arc<Shared>, id: &Id) -> Result<Self, SandboxError> {
-        let mut containers = shared.containers();
-        if containers.contains_key(id) {
-            return Err(SandboxError::AlreadyExists { id: id.clone() });
-        }
-        containers.insert(id.clone(), Slot::Creating);
-        drop(containers);
-        shared.used.send_if_modified(|used| !std::mem::replace(used, true));
-        Ok(Self { shared: shared.clone(), id: Some(id.clone()) })
+        shared.change(|containers| match containers.entry(id.clone()) {
+            Entry::Occupied(_) => Err(SandboxError::AlreadyExists { id: id.clone() }),
+            Entry::Vacant(place) => {
+                place.insert(Slot::Creating);
+                Ok(Self { shared: shared.clone(), id: Some(id.clone()) })
+            }
+        })
     }
 
     fn fill(mut self, container: Container) {
         if let Some(id) = self.id.take() {
-            self.shared.containers().insert(id, Slot::Ready(Arc::new(container)));
+            self.shared.change(|containers| containers.insert(id, Slot::Ready(Arc::new(container))));
         }
     }
 }
@@ -388,7 +406,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            self.shared.containers().remove(&id);
+            self.shared.change(|containers| containers.remove(&id));
         }
     }
 }

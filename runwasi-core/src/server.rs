@@ -30,12 +30,11 @@ pub enum ServeError {
 /// Serves the sandbox until its tasks are told to stop, then ends what runs and lets replies and events out.
 pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox) -> Result<(), ServeError> {
     let tasks = sandbox.tasks().clone();
-    leave_if_unused(&sandbox);
     let mut server = Server::new()
         .add_listener(Listener::new(Accept::new(listener)?))
         .register_service(service::task::services(&sandbox));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
-    tasks.stopped().await;
+    stopped(&sandbox).await;
     server.stop_listen().await;
     end_guests(&sandbox, &tasks).await;
     // Waits for the handlers under way, the one that answers `Shutdown` among them.
@@ -44,23 +43,19 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox)
     Ok(())
 }
 
-/// How long a sandbox waits for its first container: a containerd that dies between `start` and `Create` must not leave a
-/// server behind for ever.
-const UNUSED: Duration = Duration::from_secs(60);
+/// How long a sandbox stays without a container. A containerd that dies between `start` and `Create`, or between the last `Delete` and
+/// `Shutdown`, must not leave a server behind for ever.
+const EMPTY: Duration = Duration::from_secs(30);
 
-fn leave_if_unused(sandbox: &Sandbox) {
-    let unused = sandbox.clone();
-    sandbox.tasks().spawn(async move {
-        tokio::select! {
-            () = sleep(UNUSED) => {
-                tracing::info!("nobody has created a container");
-                unused.tasks().stop();
-            }
-            // A timer that goes off later would wake an idle process for nothing.
-            () = unused.used() => {}
-            () = unused.tasks().stopped() => {}
+/// Until `Shutdown`, or the end of a sandbox that nobody uses.
+async fn stopped(sandbox: &Sandbox) {
+    tokio::select! {
+        () = sandbox.tasks().stopped() => {}
+        () = sandbox.deserted(EMPTY) => {
+            tracing::info!("no container for {} s", EMPTY.as_secs());
+            sandbox.tasks().stop();
         }
-    });
+    }
 }
 
 /// How long nothing is accepted after an accept has failed: trying again at once would only burn the CPU.

@@ -375,6 +375,22 @@ async fn shutdown_is_obeyed_only_when_no_container_is_left() -> Result {
     Ok(())
 }
 
+#[tokio::test]
+async fn sandbox_is_deserted_while_it_has_no_container() -> Result {
+    let (harness, client) = harness().await?;
+    let brief = Duration::from_millis(50);
+    let deserted = || tokio::time::timeout(10 * brief, harness.sandbox().deserted(brief));
+    deserted().await?;
+    create(&harness, &client, "c", &["wait"]).await?;
+    assert!(deserted().await.is_err(), "with a container");
+    client.delete("c").await?;
+    deserted().await?;
+    create(&harness, &client, "bad", &["unheard-of"]).await.expect_err("no such script");
+    deserted().await?;
+    harness.stop().await;
+    Ok(())
+}
+
 /// The reply must be out before the server is gone: containerd would see a closed connection instead.
 #[tokio::test]
 async fn the_shutdown_that_ends_the_server_is_answered() -> Result {

@@ -1,5 +1,6 @@
 //! What a test does with the containers of one runtime, each step one or two `ctr` calls; called by the tests.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +12,7 @@ use crate::containerd::Containerd;
 use crate::machine::Use;
 use crate::poll::poll_until;
 use crate::runtime::{Image, Runtime};
+use crate::shim::TaskClient;
 
 /// A bed together with the runtime its containers use.
 #[derive(Debug)]
@@ -218,6 +220,12 @@ impl Containers {
     /// `ctr task delete --force`; gives the exit status it reports.
     pub fn delete_task_by_force(&self, id: &str) -> Result<i32> {
         exit_status(self.bed.ctr(["task", "delete", "-f", id])?)
+    }
+
+    /// The task service of a container, past containerd.
+    pub fn client(&self, id: &str) -> Result<TaskClient> {
+        let file = self.bed.bundle(id).join("address");
+        TaskClient::connect(&fs::read_to_string(&file).with_context(|| file.display().to_string())?)
     }
 
     /// `ctr container delete`.

@@ -13,7 +13,6 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use crate::containers::Containers;
 use crate::poll::poll_until;
 use crate::shim::{LIMIT, TaskClient};
-use crate::usage::task_client;
 
 /// A connection that asks for one container's figures.
 pub struct Meter {
@@ -42,7 +41,7 @@ pub struct Figures {
 impl Meter {
     /// Of a container that has been created.
     pub fn of(c: &Containers, id: &str) -> Result<Self> {
-        Ok(Self { client: task_client(c, id)?, id: id.to_owned() })
+        Ok(Self { client: c.client(id)?, id: id.to_owned() })
     }
 
     /// The connection.

@@ -187,6 +187,12 @@ impl Runtime {
         self != Self::Runc
     }
 
+    /// Whether the shim leaves when several clients delete its last container at once. runc's takes a `Shutdown` that overtakes its
+    /// own delete for one that came too early, and stays for ever: <https://github.com/containerd/containerd/pull/12393>.
+    pub fn leaves_when_deleted_by_several(self) -> bool {
+        self != Self::Runc
+    }
+
     /// Signals the guest program itself handles or ignores. Rust's startup code, which a wasm guest
     /// has no use for, ignores PIPE and looks for stack overflows at BUS and SEGV.
     pub fn handled_signals(self) -> &'static [i32] {

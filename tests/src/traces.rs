@@ -123,18 +123,23 @@ impl Traces {
         shims.chain(sockets).chain(records).chain(mounts).collect()
     }
 
-    /// Removes by force what should have gone by itself, and the directory; gives what went wrong.
-    pub fn sweep(&self) -> Vec<String> {
+    /// Ends by force all shims that run, and removes their socket files.
+    pub fn end_shims(&self) {
         for shim in self.shims() {
             if let Some(pid) = i32::try_from(shim.pid).ok().and_then(Pid::from_raw) {
                 // Fails only if it ended by itself in between.
                 kill_process(pid, Signal::KILL).ok();
             }
         }
-        daemon::sweep(&State::of(&self.dir));
         for path in self.sockets() {
             fs::remove_file(path).ok();
         }
+    }
+
+    /// Removes by force what should have gone by itself, and the directory; gives what went wrong.
+    pub fn sweep(&self) -> Vec<String> {
+        self.end_shims();
+        daemon::sweep(&State::of(&self.dir));
         // ctr removes a task's FIFOs when it deletes the task; one that vanished with its shim leaves them.
         let ours = format!("-{}-std", self.namespace);
         for dir in proc::fifos(|name| name.contains(&ours)).iter().filter_map(|file| file.parent()) {

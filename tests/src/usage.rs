@@ -9,7 +9,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use serde_json::Value;
 
 use crate::containers::Containers;
-use crate::shim::{TaskClient, reason};
+use crate::shim::reason;
 
 /// A data point.
 #[derive(Debug)]
@@ -90,12 +90,6 @@ impl Usage {
     }
 }
 
-/// The task service of a container, past containerd.
-pub fn task_client(c: &Containers, id: &str) -> Result<TaskClient> {
-    let address = c.bed.bundle(id).join("address");
-    TaskClient::connect(std::fs::read_to_string(&address).with_context(|| address.display().to_string())?.trim())
-}
-
 /// `Update` with `resources` as JSON; the error is the shim's words.
 pub fn update(c: &Containers, id: &str, resources: &str) -> Result<()> {
     let resources = Any {
@@ -105,6 +99,6 @@ pub fn update(c: &Containers, id: &str, resources: &str) -> Result<()> {
     };
     let request =
         UpdateTaskRequest { id: id.to_owned(), resources: MessageField::some(resources), ..Default::default() };
-    let answer = task_client(c, id)?.call::<Empty>("Update", &request, Duration::from_secs(10));
+    let answer = c.client(id)?.call::<Empty>("Update", &request, Duration::from_secs(10));
     answer.map(drop).map_err(|error| anyhow::Error::msg(reason(&error)))
 }

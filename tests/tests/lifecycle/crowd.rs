@@ -1,10 +1,8 @@
 //! Many containers, and many clients of one container; the cases are listed in `main.rs`.
 
-use std::fs;
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
-use runwasi_tests::shim::TaskClient;
+use anyhow::{Result, ensure};
 use runwasi_tests::{Containers, Output, Running};
 
 pub(crate) fn twenty_containers_run_at_once(c: &mut Containers) -> Result<()> {
@@ -23,9 +21,7 @@ pub(crate) fn twenty_containers_run_at_once(c: &mut Containers) -> Result<()> {
 pub(crate) fn twenty_clients_wait_for_one_container(c: &mut Containers) -> Result<()> {
     let id = c.id("awaited");
     c.detached(&id, &["sleep", "100"])?;
-    let file = c.bed.bundle(&id).join("address");
-    let address = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    let clients = (0..20).map(|_| TaskClient::connect(&address)).collect::<Result<Vec<_>>>()?;
+    let clients = (0..20).map(|_| c.client(&id)).collect::<Result<Vec<_>>>()?;
     let statuses = thread::scope(|scope| {
         let waiters: Vec<_> = clients.iter().map(|client| scope.spawn(|| client.wait(&id))).collect();
         // Some wait before, some may only ask after the end: both must get the answer.
@@ -54,6 +50,9 @@ pub(crate) fn twenty_attached_ctr_get_the_exit_status(c: &mut Containers) -> Res
     let (told, late): (Vec<_>, Vec<_>) = ends.iter().partition(|end| end.status == 137);
     ensure!(!told.is_empty() && late.iter().all(too_late), "{late:#?}");
     c.delete_container(&id)?;
+    if !c.runtime.leaves_when_deleted_by_several() {
+        c.bed.end_shims();
+    }
     c.bed.becomes_clean()
 }
 

@@ -54,6 +54,12 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, native = Nat
         killed_container_gives_one_exit;
 }}
 
+// runc's shim stays.
+runwasi_tests::suite! { left_wasmtime = Wasmtime, left_wasmtimed = Wasmtimed; {
+    recovery:
+        shim_that_nobody_shuts_down_leaves;
+}}
+
 // The guest as a component. Its adapter knows no exit codes but 0 and 1: see the suite `components` for others.
 runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
     run:

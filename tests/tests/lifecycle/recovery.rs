@@ -87,6 +87,22 @@ pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(c: &mut Co
     c.bed.becomes_clean()
 }
 
+/// As after a containerd that died when the shim had answered its `Delete`, and before it could say `Shutdown`.
+pub(crate) fn shim_that_nobody_shuts_down_leaves(c: &mut Containers) -> Result<()> {
+    let id = c.id("deserted");
+    c.detached(&id, &["sleep", "100"])?;
+    let client = c.client(&id)?;
+    c.bed.kill9()?;
+    client.kill(&id, 9)?;
+    ensure!(client.wait(&id)?.exit_status == 137);
+    client.delete(&id)?;
+    poll_until("a sandbox gone", Duration::from_secs(60), || c.bed.shims().is_empty().then_some(()))?;
+    c.bed.start_again()?;
+    c.becomes_stopped_or_gone(&id)?;
+    c.delete_container(&id)?;
+    c.bed.becomes_clean()
+}
+
 fn still_manageable(c: &Containers, id: &str, pid: u32) -> Result<()> {
     let task = c.becomes(id, "RUNNING")?;
     ensure!(task.pid == pid, "{task:?} instead of pid {pid}");
