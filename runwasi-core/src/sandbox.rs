@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -33,8 +33,8 @@ struct Shared {
     host: Host,
     /// Locked for single look-ups and changes, never across an await: a slow create stalls nobody.
     containers: Mutex<HashMap<Id, Slot>>,
-    /// Whether there is no container; follows `containers`.
-    empty: watch::Sender<bool>,
+    /// Told when the first container comes and when the last has gone.
+    used: Notify,
     /// When a signal was delivered last.
     killed: Mutex<Option<Instant>>,
 }
@@ -120,24 +120,21 @@ pub struct View {
 impl Sandbox {
     /// An empty sandbox.
     pub fn new(host: Host) -> Self {
-        let (containers, empty) = (Mutex::new(HashMap::new()), watch::Sender::new(true));
-        Self { shared: Arc::new(Shared { host, containers, empty, killed: Mutex::default() }) }
+        let (containers, used, killed) = (Mutex::default(), Notify::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { host, containers, used, killed }) }
     }
 
     /// Resolves when the sandbox has had no container for `time`, from now on.
     pub async fn deserted(&self, time: Duration) {
         loop {
-            self.becomes_empty(true).await;
-            // A timer that stayed would wake an idle process for nothing.
-            if timeout(time, self.becomes_empty(false)).await.is_err() {
+            // Hears of every change from here on, also before it is first polled.
+            let changed = self.shared.used.notified();
+            if !self.is_empty() {
+                changed.await;
+            } else if timeout(time, changed).await.is_err() {
                 return;
             }
         }
-    }
-
-    async fn becomes_empty(&self, wanted: bool) {
-        // The sender lives as long as we do.
-        let _ = self.shared.empty.subscribe().wait_for(|empty| *empty == wanted).await;
     }
 
     /// How many containers there are, those being created included.
@@ -366,9 +363,11 @@ impl Shared {
     /// Adds or takes away, and tells who waits for the sandbox to be used or empty.
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<Id, Slot>) -> T) -> T {
         let mut containers = self.containers();
+        let before = containers.is_empty();
         let result = change(&mut containers);
-        let now = containers.is_empty();
-        self.empty.send_if_modified(|empty| std::mem::replace(empty, now) != now);
+        if containers.is_empty() != before {
+            self.used.notify_waiters();
+        }
         result
     }
 }

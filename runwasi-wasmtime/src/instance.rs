@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use runwasi_core::{
     EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse, image::Program,
 };
-use wasmtime::{PoolConcurrencyLimitError, Trap, component::InstancePre};
+use wasmtime::{InstancePre, PoolConcurrencyLimitError, Trap, component};
 
 use crate::{
     artifact::Ready,
@@ -63,29 +63,25 @@ impl WasmtimeInstance {
         Ok(Self { ready, entry, spec, pool })
     }
 
-    async fn run_guest(&self, context: GuestContext) -> Result<ExitStatus, EngineError> {
-        match (self.ready.as_ref(), &self.entry) {
-            (Ready::Module(pre), Entry::Module(entry)) => {
-                let _slot = self.pool.slot()?;
-                module::run(pre, entry, &self.spec, &context).await
-            }
-            (Ready::Component(pre), Entry::Component(command, way)) => {
-                let _slot = self.pool.slot()?;
-                let imports = Imports::begin(&self.spec, way, &context).await?;
-                self.run_component(pre, command, imports, &context).await
-            }
-            (_, Entry::Server(server)) => server.run(&self.spec, self.pool.ticker.clone(), &context).await,
-            _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),
-        }
+    async fn run_module(
+        &self,
+        pre: &InstancePre<module::Guest>,
+        entry: &ModuleEntry,
+        context: &GuestContext,
+    ) -> Result<ExitStatus, EngineError> {
+        let _slot = self.pool.slot()?;
+        module::run(pre, entry, &self.spec, context).await
     }
 
     async fn run_component(
         &self,
-        pre: &InstancePre<Component>,
+        pre: &component::InstancePre<Component>,
         command: &Command,
-        imports: Imports,
+        way: &Arc<Way>,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
+        let _slot = self.pool.slot()?;
+        let imports = Imports::begin(&self.spec, way, context).await?;
         let mut store = Component::store(pre.engine(), &self.spec, imports)?;
         let instance = match module::ready_if_long(context, pre.instantiate_async(&mut store)).await {
             Ok(instance) => instance,
@@ -105,8 +101,16 @@ impl WasmtimeInstance {
 #[async_trait]
 impl Instance for WasmtimeInstance {
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
-        let ticker = self.pool.ticker.clone();
-        ticker.during(self.run_guest(context)).await
+        let ticker = &self.pool.ticker;
+        // A box for each kind: a guest that sleeps keeps what its own kind needs, not what the largest does.
+        match (self.ready.as_ref(), &self.entry) {
+            (Ready::Module(pre), Entry::Module(entry)) => ticker.during(self.run_module(pre, entry, &context)).await,
+            (Ready::Component(pre), Entry::Component(command, way)) => {
+                ticker.during(self.run_component(pre, command, way, &context)).await
+            }
+            (_, Entry::Server(server)) => ticker.during(server.run(&self.spec, ticker.clone(), &context)).await,
+            _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),
+        }
     }
 
     fn signal(&self, signal: Signal) -> SignalResponse {

@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
     sync::Arc,
 };
 
@@ -58,16 +57,20 @@ fn store(pre: &InstancePre<Guest>, spec: &InstanceSpec) -> Result<Store<Guest>, 
 }
 
 /// What waits or computes long while a guest is instantiated is code of its own: it runs already.
-pub(crate) async fn ready_if_long<T>(context: &GuestContext, instantiating: impl Future<Output = T>) -> T {
-    let mut instantiating = pin!(instantiating);
-    poll_fn(|cx| {
+///
+/// Boxed, because it is large, and gone when the guest runs.
+pub(crate) fn ready_if_long<'a, T>(
+    context: &'a GuestContext,
+    instantiating: impl Future<Output = T> + Send + 'a,
+) -> impl Future<Output = T> + Send + 'a {
+    let mut instantiating = Box::pin(instantiating);
+    poll_fn(move |cx| {
         let polled = instantiating.as_mut().poll(cx);
         if polled.is_pending() {
             context.ready();
         }
         polled
     })
-    .await
 }
 
 async fn call(entry: &ModuleEntry, store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<()> {

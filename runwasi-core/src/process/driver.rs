@@ -112,7 +112,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     let terminal = parts.stdio.terminal();
     let process =
         Process { commands: sender, status: receiver, group: parts.group.clone(), terminal, info: info.clone() };
-    let driver = Driver {
+    let mut driver = Driver {
         info: info.clone(),
         guest: Some((parts.instance, parts.stdio)),
         unmounted: parts.unmounted,
@@ -129,15 +129,16 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     // For debugging only, though others are tempting: the subscriber keeps something of every span that ever lived at once, and a
     // node has ten thousand. What is logged above that level names its container itself.
     let span = tracing::debug_span!("process", container = %info.container, exec);
-    tasks.spawn(driver.run(parts.on_deleted).instrument(span));
+    tasks.spawn(async move { driver.run(parts.on_deleted).await }.instrument(span));
     process
 }
 
 impl Driver {
-    async fn run(mut self, on_deleted: Box<dyn FnOnce() + Send>) {
+    async fn run(&mut self, on_deleted: Box<dyn FnOnce() + Send>) {
         loop {
             match self.next().await {
-                Next::Command(Command { request: Request::Delete, reply }) => match self.delete().await {
+                // Boxed, or every driver would be as large as it is at its end for all its life.
+                Next::Command(Command { request: Request::Delete, reply }) => match Box::pin(self.delete()).await {
                     Ok(()) => {
                         on_deleted();
                         let _ = reply.send(Ok(()));
@@ -342,7 +343,7 @@ impl Driver {
     /// Ends the container's other processes, closes the streams, then tells everybody.
     async fn stop(&mut self, status: ExitStatus) {
         if let Some(execs) = self.execs.take() {
-            execs.end().await;
+            Box::pin(execs.end()).await;
         }
         for _ in 0..self.memory.take_untold() {
             self.publish(Event::OutOfMemory { container: self.info.container.clone() });
@@ -373,7 +374,7 @@ impl Driver {
     }
 
     /// Ends what still runs; the exit is published so that containerd is not left guessing.
-    async fn abandon(mut self) {
+    async fn abandon(&mut self) {
         if self.run.is_some() {
             self.group.abort();
             self.group.ended().await;
