@@ -10,7 +10,7 @@ use std::{
     io,
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{Arc, OnceLock, mpsc},
     thread,
 };
 
@@ -95,8 +95,8 @@ fn open(path: &Path) -> io::Result<File> {
 /// The network of a sandbox. Cheap to clone; a namespace of its own is left with the last clone.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// `None`: the one this process is in.
-    parked: Option<Arc<Parked>>,
+    /// Empty: the one this process is in.
+    parked: Arc<OnceLock<Parked>>,
 }
 
 #[derive(Debug)]
@@ -111,13 +111,21 @@ type Job = Box<dyn FnOnce() + Send>;
 impl Network {
     /// The one this process is in.
     pub fn of_process() -> Self {
-        Self { parked: None }
+        Self { parked: Arc::default() }
     }
 
     /// A namespace held by a thread of its own; none for the host's. Blocks as long as it takes to start a thread.
     pub fn parked(entrance: Entrance) -> Result<Self, NetworkError> {
+        let network = Self::of_process();
+        network.park(entrance)?;
+        Ok(network)
+    }
+
+    /// Leaves the process's network for that namespace, together with all clones; once. For a sandbox that is told its network when
+    /// it is served already. Blocks as long as it takes to start a thread.
+    pub fn park(&self, entrance: Entrance) -> Result<(), NetworkError> {
         if matches!(entrance, Entrance::Host) {
-            return Ok(Self::of_process());
+            return Ok(());
         }
         let (jobs, todo) = mpsc::channel::<Job>();
         let (entered, answer) = mpsc::sync_channel(1);
@@ -133,18 +141,18 @@ impl Network {
         let failed = |source| NetworkError::Enter { what: "thread for the network namespace", source };
         thread::Builder::new().name("network".into()).stack_size(STACK).spawn(park).map_err(failed)?;
         let tid = answer.recv().map_err(|error| failed(io::Error::other(error)))??;
-        Ok(Self { parked: Some(Arc::new(Parked { tid, jobs })) })
+        self.parked.set(Parked { tid, jobs }).map_err(|_| failed(io::Error::other("there is one already")))
     }
 
     /// What containerd is told as pid: `/proc/<pid>/ns/net` is this network. Never 0.
     pub fn pid(&self) -> u32 {
-        self.parked.as_ref().map_or_else(std::process::id, |parked| parked.tid)
+        self.parked.get().map_or_else(std::process::id, |parked| parked.tid)
     }
 
     /// Calls `call` inside the namespace and waits for it. For one short system call that makes a socket: it must not
     /// block, and whatever it opens is used from any thread later.
     pub fn run<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        let Some(parked) = &self.parked else { return Ok(call()) };
+        let Some(parked) = self.parked.get() else { return Ok(call()) };
         let (sender, answer) = mpsc::sync_channel(1);
         let gone = |_| io::Error::other("the thread of the network namespace is gone");
         let job = move || {
@@ -190,6 +198,18 @@ mod tests {
         let tid = one.pid();
         drop(one);
         until_gone(tid);
+    }
+
+    #[test]
+    fn a_network_is_left_for_another_once_and_by_all_clones() {
+        let network = Network::of_process();
+        let clone = network.clone();
+        network.park(Entrance::Host).unwrap();
+        assert_eq!(clone.pid(), std::process::id());
+        network.park(Entrance::New).unwrap();
+        assert!(clone.pid() == network.pid() && namespace_of(clone.pid()) != namespace_of(std::process::id()));
+        let (pid, refused) = (clone.pid(), network.park(Entrance::New).unwrap_err().to_string());
+        assert!(refused.contains("one already") && clone.pid() == pid, "{refused}");
     }
 
     #[test]

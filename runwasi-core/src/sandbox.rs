@@ -1,6 +1,8 @@
 //! The containers behind one socket: a Kubernetes pod, or one `ctr` container. Made by `server`'s callers, used by
 //! `service`, which only translates.
 
+mod life;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     path::PathBuf,
@@ -13,11 +15,14 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use self::life::Life;
+pub use self::life::{LifeError, LifeStatus, Phase};
 pub use crate::container::Host;
 use crate::{
     bundle::{hooks::HookError, resources::ResourcesConfig, stdio::Size},
     container::{Container, CreateError, CreateRequest, ExecError, ExecRequest},
     id::Id,
+    network::Network,
     process::{Process, ProcessError, exit::Exit, signal::Signal, state::Request},
     resources::metrics::Usage,
     shutdown::Tasks,
@@ -37,6 +42,8 @@ struct Shared {
     used: Notify,
     /// When a signal was delivered last.
     killed: Mutex<Option<Instant>>,
+    /// Of its own, if containerd manages it by its Sandbox API; else it lives as long as its containers.
+    life: Option<Box<Life>>,
 }
 
 /// From the answer to a `Kill` to that of a `Shutdown` at least. The exit makes containerd delete the container and close the
@@ -48,6 +55,15 @@ enum Slot {
     /// Reserved by a `Create` that has not finished.
     Creating,
     Ready(Arc<Container>),
+}
+
+impl Slot {
+    fn ready(&self) -> Option<Arc<Container>> {
+        match self {
+            Self::Ready(container) => Some(container.clone()),
+            Self::Creating => None,
+        }
+    }
 }
 
 /// Why a request failed.
@@ -118,10 +134,24 @@ pub struct View {
 }
 
 impl Sandbox {
-    /// An empty sandbox.
+    /// An empty sandbox, which lives as long as its containers.
     pub fn new(host: Host) -> Self {
+        Self::with_life(host, None)
+    }
+
+    /// One that containerd manages by its Sandbox API.
+    pub fn managed(host: Host) -> Self {
+        Self::with_life(host, Some(Box::default()))
+    }
+
+    fn with_life(host: Host, life: Option<Box<Life>>) -> Self {
         let (containers, used, killed) = (Mutex::default(), Notify::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { host, containers, used, killed }) }
+        Self { shared: Arc::new(Shared { host, containers, used, killed, life }) }
+    }
+
+    /// Whether containerd manages it by its Sandbox API.
+    pub fn is_managed(&self) -> bool {
+        self.shared.life.is_some()
     }
 
     /// Resolves when the sandbox has had no container for `time`, from now on.
@@ -280,34 +310,46 @@ impl Sandbox {
         Ok(self.container(id)?.usage())
     }
 
+    /// What all containers have used, added up; a peak is at most that.
+    pub fn usage_of_all(&self) -> Usage {
+        let containers: Vec<_> = self.containers().values().filter_map(Slot::ready).collect();
+        containers.iter().map(|container| container.usage()).sum()
+    }
+
     fn container(&self, id: &Id) -> Result<Arc<Container>, SandboxError> {
-        match self.containers().get(id) {
-            Some(Slot::Ready(container)) => Ok(container.clone()),
-            Some(Slot::Creating) | None => Err(SandboxError::NotFound { id: id.clone() }),
+        let ready = self.containers().get(id).and_then(Slot::ready);
+        ready.ok_or_else(|| SandboxError::NotFound { id: id.clone() })
+    }
+
+    /// Ends the sandbox. Asked after every delete; only the last container's takes it along, or one in the sandbox's own name.
+    pub async fn shutdown(&self, id: &str) {
+        let itself = self.shared.life.as_ref().is_some_and(|life| life.is_of(id));
+        if itself || self.is_empty() {
+            self.leave().await;
         }
     }
 
-    /// Ends the sandbox. Asked after every delete; only the last container's takes it along.
-    pub async fn shutdown(&self) {
-        if !self.is_empty() {
-            return;
-        }
+    async fn leave(&self) {
         let killed = *self.shared.killed();
         if let Some(killed) = killed {
             sleep_until(killed + KILL_TO_SHUTDOWN).await;
         }
-        tracing::debug!("the last container is gone");
+        tracing::debug!("the sandbox is over");
         self.tasks().stop();
     }
 
-    /// Whether no container is left, nor one being created.
+    /// Whether nothing keeps it: no container, nor one being created, nor containerd's Sandbox API.
     pub fn is_empty(&self) -> bool {
-        self.containers().is_empty()
+        self.containers().is_empty() && !self.shared.life.as_ref().is_some_and(|life| life.holds())
     }
 
     /// The pid containerd is told for the processes of this sandbox.
     pub fn pid(&self) -> u32 {
-        self.shared.host.network.pid()
+        self.network().pid()
+    }
+
+    fn network(&self) -> &Network {
+        &self.shared.host.network
     }
 
     /// The tasks of this sandbox: stopping them stops its server.
@@ -334,12 +376,7 @@ impl Sandbox {
     }
 
     fn inits(&self) -> Vec<Process> {
-        let containers = self.containers();
-        let ready = containers.values().filter_map(|slot| match slot {
-            Slot::Ready(container) => Some(container.init.clone()),
-            Slot::Creating => None,
-        });
-        ready.collect()
+        self.containers().values().filter_map(Slot::ready).map(|container| container.init.clone()).collect()
     }
 
     async fn request(&self, id: &Id, process: &Process, request: Request) -> Result<(), SandboxError> {

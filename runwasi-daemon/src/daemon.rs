@@ -127,6 +127,8 @@ struct Wanted {
     grpc_address: String,
     ttrpc_address: String,
     entrance: Entrance,
+    /// Whether containerd manages the sandbox by its Sandbox API.
+    managed: bool,
 }
 
 impl Daemon {
@@ -179,9 +181,10 @@ impl Daemon {
         if self.draining.is_cancelled() {
             return Err(DaemonError::Leaving);
         }
-        let Parts { listener, own, network, record, namespace, group, grpc_address, ttrpc_address } = opened.keep()?;
+        let Parts { listener, own, network, managed, record, namespace, group, grpc_address, ttrpc_address } =
+            opened.keep()?;
         let tasks = Tasks::new(self.grace);
-        let sandbox = Sandbox::new(Host {
+        let host = Host {
             engine: self.engine.clone(),
             publisher: self.containerds.publisher(&ttrpc_address, &namespace, &self.tasks),
             guests: self.guests.clone(),
@@ -191,7 +194,8 @@ impl Daemon {
             images: Arc::new(images::Containerd::new(&grpc_address, &namespace)),
             cgroups: None,
             network,
-        });
+        };
+        let sandbox = if managed { Sandbox::managed(host) } else { Sandbox::new(host) };
         tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
         let living = Arc::new(Living { sandbox, namespace, group, own, record });
         self.served.fetch_add(1, Ordering::SeqCst);
@@ -247,7 +251,8 @@ impl Daemon {
         Ok((socket::address(&socket), living.sandbox.pid()))
     }
 
-    /// Ends and forgets a container; `None` if there is no such. A sandbox that is left empty ends, too.
+    /// Ends and forgets a container; `None` if there is no such. A sandbox that is left empty ends, too, as does one that is
+    /// deleted in its own name.
     pub(crate) async fn delete(&self, request: &DeleteRequest) -> Result<Option<Ended>, DaemonError> {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let id = Id::parse("container id", &request.id)?;
@@ -257,9 +262,7 @@ impl Daemon {
             Err(SandboxError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        if living.sandbox.is_empty() {
-            living.sandbox.tasks().stop();
-        }
+        living.sandbox.shutdown(id.as_str()).await;
         Ok(ended)
     }
 
@@ -331,17 +334,19 @@ impl Wanted {
         let id = Id::parse("container id", &request.id)?;
         let group = Id::parse("sandbox id", &request.group)?;
         let bundle = roots::check(Path::new(&request.bundle), roots)?;
-        let config = Config::load(&bundle).map_err(BootstrapError::from)?;
-        if *config.group(&id) != group {
-            let reason = format!("config.json belongs to the sandbox {}, not to {group}", config.group(&id));
+        let config = Config::load_if_any(&bundle).map_err(BootstrapError::from)?;
+        let own = config.as_ref().map_or(&id, |config| config.group(&id));
+        if *own != group {
+            let reason = format!("it belongs to the sandbox {own}, not to {group}");
             return Err(BundleError { bundle, reason }.into());
         }
-        let entrance = Entrance::open(&config.network)?;
+        let entrance = config.as_ref().map_or(Ok(Entrance::Host), |config| Entrance::open(&config.network))?;
+        let managed = config.is_none();
         let directory = Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
         let socket = socket::path(directory, &request.containerd_address, namespace.as_str(), group.as_str())?;
         dialog::write_address(&bundle, &socket::address(&socket))?;
         let (grpc_address, ttrpc_address) = (request.containerd_address.clone(), request.ttrpc_address.clone());
-        Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, entrance })
+        Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed })
     }
 }
 
@@ -359,6 +364,7 @@ struct Parts {
     listener: UnixListener,
     own: Option<Own>,
     network: Network,
+    managed: bool,
     record: Record,
     namespace: Id,
     group: Id,
@@ -395,14 +401,14 @@ const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 
 /// Binds the socket, parks in the network, writes the record. Blocks.
 fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
-    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance } = wanted;
+    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed } = wanted;
     let network = Network::parked(entrance)?;
     let listener = bind(&socket)?;
     let own = Own::of(&listener);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let record = Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
     let written = state.write(&record);
-    let parts = Parts { listener, own, network, record, namespace, group, grpc_address, ttrpc_address };
+    let parts = Parts { listener, own, network, managed, record, namespace, group, grpc_address, ttrpc_address };
     // Dropped on failure: a sandbox that nobody could find after a takeover is none.
     let opened = Opened { parts: Some(parts), state: state.clone() };
     written?;

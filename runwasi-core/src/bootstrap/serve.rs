@@ -48,7 +48,7 @@ fn run<E: Engine>(
     engine: impl FnOnce() -> Result<E, EngineError>,
     own: Option<Arc<Own>>,
 ) -> Result<(), BootstrapError> {
-    let Handover { listener, network, ttrpc_address, .. } = handover;
+    let Handover { listener, network, managed, ttrpc_address, .. } = handover;
     raise_oom_score();
     // Before any thread exists: threads inherit the namespace, so guests have it and `/proc/<pid>/ns/net` is it.
     network.enter()?;
@@ -58,7 +58,7 @@ fn run<E: Engine>(
     let result = control.block_on(async {
         let tasks = Tasks::new(GRACE);
         let queue = Queue::start(forward::Containerd::new(&ttrpc_address), &tasks);
-        let sandbox = Sandbox::new(Host {
+        let host = Host {
             engine,
             publisher: Arc::new(queue.publisher(&invocation.namespace)),
             guests: guests.guests().clone(),
@@ -68,7 +68,8 @@ fn run<E: Engine>(
             images: Arc::new(images::Containerd::new(&invocation.address, &invocation.namespace)),
             cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone()))),
             network: Network::of_process(),
-        });
+        };
+        let sandbox = if managed { Sandbox::managed(host) } else { Sandbox::new(host) };
         // The sandbox alone keeps it: its events delivered, nothing does.
         drop(queue);
         stop_on_signals(&tasks)?;

@@ -35,6 +35,8 @@ pub struct Handover {
     /// The listener's file, for the server to remove.
     pub(super) own: Option<Own>,
     pub(super) network: Entrance,
+    /// Whether containerd manages the sandbox by its Sandbox API.
+    pub(super) managed: bool,
     /// Where containerd takes events.
     pub(super) ttrpc_address: String,
 }
@@ -42,10 +44,12 @@ pub struct Handover {
 /// Does what can be known to fail first; then, if the group has no server, becomes two processes.
 pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     let asked = Asked::read(invocation)?;
-    let config = Config::load(&invocation.bundle)?;
-    let path = asked.socket(invocation, config.group(&invocation.id))?;
+    let config = Config::load_if_any(&invocation.bundle)?;
+    let group = config.as_ref().map_or(&invocation.id, |config| config.group(&invocation.id));
+    let path = asked.socket(invocation, group)?;
     // The server enters it; one that dies of a wrong one could not tell anybody.
-    let network = Entrance::open(&config.network)?;
+    let network = config.as_ref().map_or(Ok(Entrance::Host), |config| Entrance::open(&config.network))?;
+    let managed = config.is_none();
     let address = socket::address(&path);
     // Before there is a server that a failure would leave behind.
     dialog::write_address(&invocation.bundle, &address)?;
@@ -56,7 +60,7 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
         Ok(Fork::Parent) => Ok(Started::Reply(reply)),
         Ok(Fork::Child) => {
             let ttrpc_address = asked.ttrpc_address(invocation);
-            Ok(Started::Server(Handover { listener, own, network, ttrpc_address }))
+            Ok(Started::Server(Handover { listener, own, network, managed, ttrpc_address }))
         }
         Err(error) => {
             // The socket has no server and never will.

@@ -143,6 +143,12 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// A field and what is wrong with it, before the file's name is known.
 pub(super) type Wrong = (String, String);
 
@@ -152,6 +158,14 @@ impl Config {
         let path = bundle.join(CONFIG_FILE);
         let spec: Spec = parse(&path)?;
         Self::from_spec(&spec).map_err(|(field, reason)| ConfigError::Field { path, field, reason })
+    }
+
+    /// The same, of a bundle that may have none: containerd's Sandbox API makes such bundles for its sandboxes.
+    pub fn load_if_any(bundle: &Path) -> Result<Option<Self>, ConfigError> {
+        match Self::load(bundle) {
+            Err(error) if error.is_missing() => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// What the container is grouped by: the id of its pod, or its own.
@@ -183,7 +197,8 @@ impl Config {
     }
 }
 
-/// What the container of a bundle is grouped by: the id of its pod, or its own. Reads nothing else of `config.json`: the node
+/// What the container of a bundle is grouped by: the id of its pod, or its own, which also is what a bundle without
+/// `config.json` is for ([`Config::load_if_any`]). Reads nothing else of `config.json`: the node
 /// daemon's shim needs no more, and a small program starts fast.
 pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
     #[derive(Deserialize)]
@@ -193,7 +208,10 @@ pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
     }
 
     let path = bundle.join(CONFIG_FILE);
-    let config: Annotated = parse(&path)?;
+    let config: Annotated = match parse(&path) {
+        Err(error) if error.is_missing() => return Ok(id.clone()),
+        other => other?,
+    };
     let pod = pod(&config.annotations.unwrap_or_default());
     let pod = pod.map_err(|(field, reason)| ConfigError::Field { path, field, reason })?;
     Ok(pod.unwrap_or_else(|| id.clone()))

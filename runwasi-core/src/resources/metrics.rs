@@ -1,7 +1,7 @@
 //! What containerd's `Stats` is answered with. containerd decodes only its own two messages, and one of another type breaks
 //! the listing of all containers: v1 on hosts whose controllers are mounted the old way, v2 otherwise.
 
-use std::{path::Path, time::Duration};
+use std::{iter::Sum, path::Path, time::Duration};
 
 use containerd_shim_protos::{
     cgroups::metrics as v1,
@@ -22,6 +22,28 @@ pub struct Usage {
     pub memory: MemoryUsage,
     /// Processes that run.
     pub processes: u64,
+}
+
+impl Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            cpu: CpuUsage {
+                time: sum.cpu.time + one.cpu.time,
+                periods: sum.cpu.periods + one.cpu.periods,
+                throttled: sum.cpu.throttled + one.cpu.throttled,
+                throttled_time: sum.cpu.throttled_time + one.cpu.throttled_time,
+            },
+            memory: MemoryUsage {
+                used: sum.memory.used + one.memory.used,
+                peak: sum.memory.peak + one.memory.peak,
+                // Each has its own; there is none for all.
+                limit: None,
+                failures: sum.memory.failures + one.memory.failures,
+                kills: sum.memory.kills + one.memory.kills,
+            },
+            processes: sum.processes + one.processes,
+        })
+    }
 }
 
 /// How the host's cgroup controllers are mounted.

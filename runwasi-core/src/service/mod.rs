@@ -7,5 +7,6 @@ pub(crate) mod convert;
 pub mod forward;
 pub mod images;
 mod options;
+mod sandbox;
 pub(crate) mod status;
 pub mod task;

@@ -7,9 +7,10 @@ use crate::{
     container::{CreateError, ExecError},
     engine::EngineError,
     id::IdError,
+    network::NetworkError,
     present,
     process::{ProcessError, state::Denial},
-    sandbox::SandboxError,
+    sandbox::{LifeError, SandboxError},
 };
 
 /// A ttrpc error of `code` with `text`.
@@ -20,6 +21,12 @@ pub(super) fn error(code: Code, text: impl ToString) -> ttrpc::Error {
 impl From<SandboxError> for ttrpc::Error {
     fn from(cause: SandboxError) -> Self {
         error(sandbox(&cause), cause)
+    }
+}
+
+impl From<LifeError> for ttrpc::Error {
+    fn from(cause: LifeError) -> Self {
+        error(life(&cause), cause)
     }
 }
 
@@ -43,6 +50,16 @@ fn sandbox(cause: &SandboxError) -> Code {
         SandboxError::Exec { source, .. } => exec(source),
         SandboxError::Hook { .. } => Code::UNKNOWN,
         SandboxError::Process { source, .. } => process(source),
+    }
+}
+
+fn life(cause: &LifeError) -> Code {
+    match cause {
+        LifeError::NotFound { .. } => Code::NOT_FOUND,
+        LifeError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
+        LifeError::NotCreated { .. } => Code::FAILED_PRECONDITION,
+        LifeError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
+        LifeError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
     }
 }
 

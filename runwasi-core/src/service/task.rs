@@ -28,11 +28,12 @@ use crate::{
 /// The name that containerd before 2.0 asks for.
 pub(crate) const TASK_V2: &str = "containerd.task.v2.Task";
 
-/// The services of a sandbox's socket.
+/// The services of a sandbox's socket: this one under both names, and the Sandbox API if containerd manages the sandbox by it.
 pub(crate) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
     let service = || create_task(Arc::new(TaskService { sandbox: sandbox.clone() }));
     let v2 = service().into_values().map(|service| (TASK_V2.to_owned(), service));
-    service().into_iter().chain(v2).collect()
+    let own = sandbox.is_managed().then(|| super::sandbox::services(sandbox));
+    service().into_iter().chain(v2).chain(own.into_iter().flatten()).collect()
 }
 
 struct TaskService {
@@ -48,7 +49,7 @@ fn unsupported<T>(what: &str, why: &str) -> ttrpc::Result<T> {
 }
 
 /// The one span of a request: every line logged below it carries the call and the container.
-fn rpc(call: &'static str, id: &str) -> tracing::Span {
+pub(super) fn rpc(call: &'static str, id: &str) -> tracing::Span {
     tracing::debug_span!("rpc", call, id)
 }
 
@@ -167,7 +168,7 @@ impl Task for TaskService {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {
-        self.sandbox.shutdown().instrument(rpc("shutdown", &request.id)).await;
+        self.sandbox.shutdown(&request.id).instrument(rpc("shutdown", &request.id)).await;
         Ok(Empty::default())
     }
 }

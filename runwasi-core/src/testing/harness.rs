@@ -57,6 +57,11 @@ impl Harness {
         Self::start_in(engine, Network::of_process())
     }
 
+    /// The same for a sandbox that containerd manages by its Sandbox API.
+    pub fn start_managed(engine: impl Engine) -> Result<Self, BootstrapError> {
+        Self::serve(engine, Network::of_process(), Arc::new(Shelf::default()), Sandbox::managed)
+    }
+
     /// The same for a sandbox in that network.
     pub fn start_in(engine: impl Engine, network: Network) -> Result<Self, BootstrapError> {
         Self::start_with(engine, network, Arc::new(Shelf::default()))
@@ -64,6 +69,15 @@ impl Harness {
 
     /// The same with containers that are made from these images.
     pub fn start_with(engine: impl Engine, network: Network, images: Arc<dyn Images>) -> Result<Self, BootstrapError> {
+        Self::serve(engine, network, images, Sandbox::new)
+    }
+
+    fn serve(
+        engine: impl Engine,
+        network: Network,
+        images: Arc<dyn Images>,
+        sandbox: fn(Host) -> Sandbox,
+    ) -> Result<Self, BootstrapError> {
         let failed = |source| BootstrapError::Io { what: "harness".into(), source };
         let directory = tempfile::tempdir().map_err(failed)?;
         let socket = directory.path().join("s").join("socket");
@@ -72,7 +86,7 @@ impl Harness {
         };
         let guests = GuestRuntime::start(runtime::pod_workers()).map_err(failed)?;
         let (tasks, recorder) = (Tasks::new(Duration::from_secs(4)), Recorder::default());
-        let sandbox = Sandbox::new(Host {
+        let sandbox = sandbox(Host {
             engine: Arc::new(engine),
             publisher: Arc::new(recorder.clone()),
             guests: guests.guests().clone(),
@@ -105,6 +119,11 @@ impl Harness {
     /// FIFOs for the standard streams of `id`, as containerd makes them.
     pub fn pipes(&self, id: &str) -> io::Result<Pipes> {
         Pipes::make(&self.directory.path().join("fifo").join(id))
+    }
+
+    /// Where it is served.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// What has happened.

@@ -17,8 +17,8 @@ impl Pods {
     /// What of pods is there, one a line.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = self.bed.leftovers();
-        let bundles = ["s", "r"].map(|top| fs::read_dir(self.bundles(top)));
-        let bundles = bundles.into_iter().flatten().flatten().flatten();
+        let directories = ["s", "r"].map(|top| self.bundles(top));
+        let bundles = directories.iter().flatten().flat_map(fs::read_dir).flatten().flatten();
         left.extend(bundles.map(|entry| format!("bundle {}", entry.path().display())));
         let sockets = self.ever.borrow().iter().map(|pod| self.socket(pod)).collect::<Vec<_>>();
         left.extend(sockets.iter().filter(|file| file.exists()).map(|file| format!("socket {}", file.display())));

@@ -48,6 +48,8 @@ pub struct Pods {
     pub bed: Containerd,
     /// The network of the pods.
     pub network: Network,
+    /// Whether the shim makes the pods: then a pod has no `config.json`.
+    pub managed: bool,
     links: Vec<String>,
     // The pods there have been, whose sockets must be gone. A cell, so that cases may share a bed's pods.
     ever: RefCell<BTreeSet<String>>,
@@ -62,35 +64,48 @@ pub struct Pod {
     pub config: PodSandboxConfig,
 }
 
+/// What a bed for pods may have unusual.
+#[derive(Debug, Default)]
+pub struct Setup<'a> {
+    /// The containerd.
+    pub version: Version,
+    /// More lines for the table of the runtime in containerd's configuration.
+    pub handler: &'a str,
+    /// Whether containerd has the shim make its pods, by the Sandbox API. Then there is no image for pods.
+    pub managed: bool,
+}
+
 /// Runs one case on a bed of its own on a host of its own; an error fails the test while the bed still stands.
 #[track_caller]
 pub fn check_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
-    check_pods_with(runtime, "", case);
-}
-
-/// The same with more lines for the table of the runtime in containerd's configuration.
-#[track_caller]
-pub fn check_pods_with(runtime: Runtime, handler: &str, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
-    check_pods_of(Version::Machine, runtime, handler, case);
+    check_pods_with(runtime, &Setup::default(), case);
 }
 
 /// As [`check_pods`], on containerd 1.7.
 #[track_caller]
 pub fn check_pods_on_1_7(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
-    check_pods_of(Version::V1_7, runtime, "", case);
+    check_pods_with(runtime, &Setup { version: Version::V1_7, ..Setup::default() }, case);
 }
 
 /// As [`check_pods`], on containerd 2.
 #[track_caller]
 pub fn check_pods_on_2(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
-    check_pods_of(Version::V2, runtime, "", case);
+    check_pods_with(runtime, &Setup { version: Version::V2, ..Setup::default() }, case);
 }
 
+/// The same with pods that the shim makes.
 #[track_caller]
-fn check_pods_of(version: Version, runtime: Runtime, handler: &str, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+pub fn check_managed_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+    let setup = Setup { version: Version::V2, managed: true, ..Setup::default() };
+    check_pods_with(runtime, &setup, case);
+}
+
+/// As [`check_pods`], on a bed with something unusual.
+#[track_caller]
+pub fn check_pods_with(runtime: Runtime, setup: &Setup<'_>, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
     let _machine = Use::shared();
     on_own_host(|| {
-        let mut pods = match Pods::start(version, runtime, handler) {
+        let mut pods = match Pods::start(runtime, setup) {
             Ok(pods) => pods,
             Err(error) => panic!("no bed for pods of {runtime:?}: {error:?}"),
         };
@@ -102,18 +117,22 @@ fn check_pods_of(version: Version, runtime: Runtime, handler: &str, case: impl F
 
 impl Pods {
     /// A fresh bed with the images loaded, in the network of the calling thread.
-    /// `handler`: more lines for the table of the runtime in containerd's configuration.
-    pub fn start(version: Version, runtime: Runtime, handler: &str) -> Result<Self> {
+    pub fn start(runtime: Runtime, setup: &Setup<'_>) -> Result<Self> {
         let network = Network::new()?;
         let links = network.links_without_bridge()?;
-        let builder = Containerd::builder().version(version).daemon_for(runtime);
+        let builder = Containerd::builder().version(setup.version).daemon_for(runtime);
         let builder = CRI.iter().fold(builder, |builder, plugin| builder.keep_plugin(plugin));
-        let bed = builder.config(&setup::configuration(runtime, &network)).config(handler).start()?;
+        let sandboxer = if setup.managed { "sandboxer = \"shim\"\n" } else { "" };
+        let configuration = setup::configuration(runtime, &network);
+        let bed = builder.config(&configuration).config(sandboxer).config(setup.handler).start()?;
         let cri = Cri::new(&bed.address())?;
         // Without the plugin this fails at once.
         cri.becomes_ready().with_context(|| bed.log())?;
-        let pods = Self { cri, runtime, bed, network, links, ever: RefCell::default() };
-        pods.load(PAUSE, &setup::pause_image(pods.bed.dir())?, false)?;
+        let (managed, ever) = (setup.managed, RefCell::default());
+        let pods = Self { cri, runtime, bed, network, managed, links, ever };
+        if !pods.managed {
+            pods.load(PAUSE, &setup::pause_image(pods.bed.dir())?, false)?;
+        }
         pods.load_image(runtime.image())?;
         Ok(pods)
     }
@@ -208,9 +227,9 @@ impl Pods {
         Ok(status.network.unwrap_or_default().ip)
     }
 
-    /// The bundle of a pod or container.
+    /// The bundle of a container, or of a pod that the shim does not make.
     pub fn bundle(&self, id: &str) -> PathBuf {
-        self.bundles("s").join(id)
+        self.bundles("s")[0].join(id)
     }
 
     /// Its `config.json`.
@@ -240,8 +259,10 @@ impl Pods {
         poll_until(&format!("{name} in the CRI"), DEADLINE, || self.cri.has_image(name).ok()?.then_some(()))
     }
 
-    fn bundles(&self, top: &str) -> PathBuf {
-        self.bed.dir().join(top).join("io.containerd.runtime.v2.task").join(NAMESPACE)
+    /// Of containers and, where the shim makes them, of pods.
+    fn bundles(&self, top: &str) -> [PathBuf; 2] {
+        let of = |plugin| self.bed.dir().join(top).join(plugin).join(NAMESPACE);
+        ["io.containerd.runtime.v2.task", "io.containerd.sandbox.controller.v1.shim"].map(of)
     }
 }
 

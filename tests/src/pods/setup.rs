@@ -13,7 +13,7 @@ pub(super) const PAUSE: &str = "docker.io/library/pause:latest";
 /// The name of the runtime under test in containerd's configuration.
 pub(super) const HANDLER: &str = "under-test";
 
-/// The CRI's part of containerd's configuration. Network namespaces are mounted in the bed, not in `/run/netns`: so it
+/// The CRI's part of containerd's configuration. The socket of containerd 2's NRI is one for the whole machine. Network namespaces are mounted in the bed, not in `/run/netns`: so it
 /// sees what is left of them.
 pub(super) fn configuration(runtime: Runtime, network: &Network) -> String {
     let (name, plugins, configurations) = (runtime.name(), cni::PLUGINS, network.configurations());
@@ -24,6 +24,8 @@ pub(super) fn configuration(runtime: Runtime, network: &Network) -> String {
          restrict_oom_score_adj = true\n\
          disable_apparmor = true\n\
          netns_mounts_under_state_dir = true\n\
+         [plugins.\"io.containerd.nri.v1.nri\"]\n\
+         disable = true\n\
          [plugins.\"io.containerd.grpc.v1.cri\".cni]\n\
          bin_dir = \"{plugins}\"\n\
          conf_dir = \"{configurations}\"\n\

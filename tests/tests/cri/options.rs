@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use runwasi_tests::{Pods, Runtime, check_pods_with, says};
+use runwasi_tests::{Pods, Runtime, Setup, check_pods_with, says};
 
 /// With an options file of the runtime's, which the case writes.
 #[track_caller]
@@ -13,7 +13,8 @@ pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Pods, &Path) -> Res
     let file = dir.path().join("options.toml");
     // A table within the one of the runtime, which the configuration ends with.
     let table = r#"plugins."io.containerd.grpc.v1.cri".containerd.runtimes.under-test.options"#;
-    check_pods_with(runtime, &format!("[{table}]\nConfigPath = {file:?}\n"), |pods| case(pods, &file));
+    let handler = format!("[{table}]\nConfigPath = {file:?}\n");
+    check_pods_with(runtime, &Setup { handler: &handler, ..Setup::default() }, |pods| case(pods, &file));
 }
 
 pub(crate) fn options_of_containerds_configuration_reach_the_engine(pods: &mut Pods, options: &Path) -> Result<()> {

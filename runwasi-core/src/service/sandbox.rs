@@ -1,0 +1,164 @@
+//! containerd's Sandbox API (`containerd.runtime.sandbox.v1.Sandbox`), for a sandbox that it manages by it. Registered by [`super::task`]
+//! beside the Task service, since containers of the sandbox come by the same socket.
+//!
+//! The states in words are the ones that containerd's CRI compares with; they are in no other place of the contract.
+
+use std::{
+    collections::HashMap,
+    env::consts::ARCH,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use containerd_shim_protos::{
+    protobuf::MessageField,
+    sandbox_api::{
+        CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest, PlatformResponse,
+        SandboxMetricsRequest, SandboxMetricsResponse, SandboxStatusRequest, SandboxStatusResponse,
+        ShutdownSandboxRequest, ShutdownSandboxResponse, StartSandboxRequest, StartSandboxResponse, StopSandboxRequest,
+        StopSandboxResponse, WaitSandboxRequest, WaitSandboxResponse,
+    },
+    sandbox_async::{Sandbox as SandboxApi, create_sandbox},
+    ttrpc::{
+        self,
+        r#async::{Service, TtrpcContext},
+    },
+    types::platform::Platform,
+};
+use serde_json::json;
+use tracing::Instrument;
+
+use super::{convert, task::rpc};
+use crate::{
+    id::Id,
+    resources::metrics,
+    sandbox::{Phase, Sandbox},
+};
+
+/// The service.
+pub(super) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
+    create_sandbox(Arc::new(SandboxService { sandbox: sandbox.clone() }))
+}
+
+struct SandboxService {
+    sandbox: Sandbox,
+}
+
+impl SandboxService {
+    /// For people: what `crictl inspectp` shows, JSON under the name that the CRI has for it.
+    fn info(&self) -> HashMap<String, String> {
+        let info = json!({ "pid": self.sandbox.pid(), "containers": self.sandbox.count() });
+        HashMap::from([("info".to_owned(), info.to_string())])
+    }
+}
+
+fn sandbox_id(id: &str) -> ttrpc::Result<Id> {
+    Ok(Id::parse("sandbox id", id)?)
+}
+
+/// The architecture as Go, and so an image's platform, calls it.
+fn architecture() -> &'static str {
+    match ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+#[async_trait]
+impl SandboxApi for SandboxService {
+    async fn create_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: CreateSandboxRequest,
+    ) -> ttrpc::Result<CreateSandboxResponse> {
+        let id = sandbox_id(&request.sandbox_id)?;
+        let network = Some(request.netns_path).filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.sandbox.create_sandbox(&id, network).instrument(rpc("create_sandbox", &request.sandbox_id)).await?;
+        Ok(CreateSandboxResponse::default())
+    }
+
+    async fn start_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: StartSandboxRequest,
+    ) -> ttrpc::Result<StartSandboxResponse> {
+        let status = self.sandbox.start_sandbox(&sandbox_id(&request.sandbox_id)?)?;
+        let created_at = convert::timestamp(status.created);
+        Ok(StartSandboxResponse { pid: self.sandbox.pid(), created_at, ..Default::default() })
+    }
+
+    async fn platform(&self, _: &TtrpcContext, request: PlatformRequest) -> ttrpc::Result<PlatformResponse> {
+        self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
+        let platform =
+            Platform { os: "linux".to_owned(), architecture: architecture().to_owned(), ..Default::default() };
+        Ok(PlatformResponse { platform: MessageField::some(platform), ..Default::default() })
+    }
+
+    async fn stop_sandbox(&self, _: &TtrpcContext, request: StopSandboxRequest) -> ttrpc::Result<StopSandboxResponse> {
+        let (id, time) = (sandbox_id(&request.sandbox_id)?, Duration::from_secs(request.timeout_secs.into()));
+        self.sandbox.stop_sandbox(&id, time).instrument(rpc("stop_sandbox", &request.sandbox_id)).await?;
+        Ok(StopSandboxResponse::default())
+    }
+
+    async fn wait_sandbox(&self, _: &TtrpcContext, request: WaitSandboxRequest) -> ttrpc::Result<WaitSandboxResponse> {
+        let at = self.sandbox.wait_sandbox(&sandbox_id(&request.sandbox_id)?).await?;
+        Ok(WaitSandboxResponse { exit_status: 0, exited_at: convert::timestamp(at), ..Default::default() })
+    }
+
+    async fn sandbox_status(
+        &self,
+        _: &TtrpcContext,
+        request: SandboxStatusRequest,
+    ) -> ttrpc::Result<SandboxStatusResponse> {
+        let status = self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
+        let (state, exited_at) = match status.phase {
+            Phase::Created => ("SANDBOX_NOTREADY", MessageField::none()),
+            Phase::Ready => ("SANDBOX_READY", MessageField::none()),
+            Phase::Stopped { at } => ("SANDBOX_NOTREADY", convert::timestamp(at)),
+        };
+        let info = if request.verbose { self.info() } else { HashMap::new() };
+        Ok(SandboxStatusResponse {
+            info,
+            sandbox_id: request.sandbox_id,
+            pid: self.sandbox.pid(),
+            state: state.to_owned(),
+            created_at: convert::timestamp(status.created),
+            exited_at,
+            ..Default::default()
+        })
+    }
+
+    async fn ping_sandbox(&self, _: &TtrpcContext, request: PingRequest) -> ttrpc::Result<PingResponse> {
+        self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
+        Ok(PingResponse::default())
+    }
+
+    async fn shutdown_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: ShutdownSandboxRequest,
+    ) -> ttrpc::Result<ShutdownSandboxResponse> {
+        self.sandbox.shutdown_sandbox(&sandbox_id(&request.sandbox_id)?)?;
+        Ok(ShutdownSandboxResponse::default())
+    }
+
+    async fn sandbox_metrics(
+        &self,
+        _: &TtrpcContext,
+        request: SandboxMetricsRequest,
+    ) -> ttrpc::Result<SandboxMetricsResponse> {
+        self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
+        let data = metrics::metrics(metrics::host_cgroups(), &self.sandbox.usage_of_all())?;
+        let mut response = SandboxMetricsResponse::default();
+        // A type without a name outside its crate.
+        let metric = response.metrics.mut_or_insert_default();
+        metric.timestamp = convert::timestamp(SystemTime::now());
+        metric.id = request.sandbox_id;
+        metric.data = MessageField::some(data);
+        Ok(response)
+    }
+}
