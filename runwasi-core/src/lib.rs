@@ -10,7 +10,7 @@
 //! | [`shutdown`] | the cancel token and the task tracker; the only place that spawns on the control runtime |
 //! | [`runtime`] | the control and the guest Tokio runtimes |
 //! | [`logging`] | tracing onto containerd's `log` FIFO |
-//! | [`service`] | the ttrpc `Task` service: decode, one call, encode |
+//! | [`service`] | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
 //! | [`sandbox`] | the containers behind one socket |
 //! | [`container`] | one container: bundle, rootfs, processes |
 //! | [`process`] | a process: its state table, its driver, its exit |

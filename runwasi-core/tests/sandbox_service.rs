@@ -80,7 +80,7 @@ impl Bed {
 }
 
 fn code<T: std::fmt::Debug>(result: ttrpc::Result<T>) -> Code {
-    match result.unwrap_err() {
+    match result.expect_err("a refusal") {
         ttrpc::Error::RpcStatus(status) => status.code(),
         other => panic!("{other}"),
     }

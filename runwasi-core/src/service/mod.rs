@@ -1,6 +1,6 @@
 //! The ttrpc services: decode, one call, encode. Protobuf types end here.
 //!
-//! [`task`] answers containerd, [`forward`] and [`images`] (gRPC) speak to it, [`client`] plays it (for `delete`, tests and examples).
+//! [`task`] and `sandbox` answer containerd, [`forward`] and [`images`] (gRPC) speak to it, [`client`] plays it (for `delete`, tests and examples).
 
 pub mod client;
 pub(crate) mod convert;

@@ -34,6 +34,8 @@ runwasi_tests::suite! { runwasi_tests::check_pods: wasmtime = Wasmtime, wasmtime
 runwasi_tests::suite! { runwasi_tests::check_pods: shared_wasmtime = Wasmtime, shared_wasmtimed = Wasmtimed; {
     shared:
         containers_of_a_pod_share_its_pid;
+    network:
+        server_in_a_pod_answers_at_the_pods_address;
     recovery:
         pod_is_removed_after_what_served_it_was_killed;
 }}
@@ -76,7 +78,8 @@ runwasi_tests::suite! { runwasi_tests::check_managed_pods: managed_wasmtime = Wa
         pod_has_a_network_of_its_own_with_an_address
         containers_are_in_the_network_of_their_pod
         pods_are_in_different_networks
-        networks_vanish_with_their_pods;
+        networks_vanish_with_their_pods
+        server_in_a_pod_answers_at_the_pods_address;
     shared:
         containers_of_a_pod_share_its_pid;
     recovery:

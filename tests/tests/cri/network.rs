@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::cri::messages::NamespaceMode;
 use runwasi_tests::network::{Namespace, users_of};
-use runwasi_tests::{Pod, Pods, poll_until};
+use runwasi_tests::{Image, Pod, Pods, http, poll_until};
 use serde_json::Value;
 
 pub(crate) fn pod_has_a_network_of_its_own_with_an_address(pods: &mut Pods) -> Result<()> {
@@ -109,6 +109,19 @@ pub(crate) fn networks_vanish_with_their_pods(pods: &mut Pods) -> Result<()> {
     poll_until("unused networks", Duration::from_secs(20), unused)
         .with_context(|| format!("{:#?}", users_of(&networks)))?;
     drop(all);
+    pods.becomes_clean()
+}
+
+pub(crate) fn server_in_a_pod_answers_at_the_pods_address(pods: &mut Pods) -> Result<()> {
+    pods.load_image(Image::Wasmguests)?;
+    let (server, client) = (pods.run("server")?, pods.run("client")?);
+    let container = pods.create_of(&server, "web", Image::Wasmguests.name(), &["/http_hello.wasm"])?;
+    pods.cri.start(&container)?;
+    let address = format!("{}:8080", pods.address(&server)?).parse()?;
+    let answer = Namespace::of(pods.pid_of_pod(&client)?)?.inside(|| http::get(address, "/"))??;
+    ensure!(answer.body == "Hello from wasm!\n", "{answer:?}");
+    pods.finish(&server)?;
+    pods.finish(&client)?;
     pods.becomes_clean()
 }
 
