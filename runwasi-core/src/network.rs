@@ -1,7 +1,7 @@
 //! The network namespace of a sandbox. Opened by `bootstrap::start` and by the node daemon, given to engines.
 //!
-//! A shim that serves one pod enters its namespace in `main` ([`Entrance::enter`]). A process that serves many cannot:
-//! there, a sandbox with a namespace of its own has one *parked* thread ([`Network::parked`]) that holds it and sleeps. What must
+//! A shim that serves one pod enters its namespace in `main` ([`Entrance::enter`]). A process that serves many cannot, nor one
+//! that is told its network later ([`Network::park`]): there, a sandbox with a namespace of its own has one *parked* thread ([`Network::parked`]) that holds it and sleeps. What must
 //! happen inside (opening a socket) happens on that thread, so no other ever is in a foreign namespace. Its tid is
 //! the pid that containerd is told, since users of that pid look for `/proc/<pid>/ns/net`: the CRI and `ctr run --cni` do.
 
@@ -35,9 +35,11 @@ pub enum Entrance {
 /// Why a namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// The path in `config.json` is none.
-    #[error("linux.namespaces[network].path {path}: {source}")]
+    /// The path is none.
+    #[error("{field} {path}: {source}")]
     Path {
+        /// Where it was given.
+        field: &'static str,
         /// The path.
         path: String,
         /// The system's error.
@@ -59,10 +61,14 @@ impl Entrance {
         match network {
             config::Network::Host => Ok(Self::Host),
             config::Network::New => Ok(Self::New),
-            config::Network::Path(path) => open(path)
-                .map(Self::Opened)
-                .map_err(|source| NetworkError::Path { path: path.display().to_string(), source }),
+            config::Network::Path(path) => Self::at("linux.namespaces[network].path", path),
         }
+    }
+
+    /// Opens the one at this path, which `field` has given, and checks that it is a network namespace.
+    pub fn at(field: &'static str, path: &Path) -> Result<Self, NetworkError> {
+        let wrong = |source| NetworkError::Path { field, path: path.display().to_string(), source };
+        open(path).map(Self::Opened).map_err(wrong)
     }
 
     /// Makes it the calling thread's own; threads started later inherit it.

@@ -1,5 +1,5 @@
-//! The containers behind one socket: a Kubernetes pod, or one `ctr` container. Made by `server`'s callers, used by
-//! `service`, which only translates.
+//! The containers behind one socket: a Kubernetes pod, or one `ctr` container. It lives as long as they do, or, if containerd
+//! manages it, by itself ([`life`]). Made by `server`'s callers, used by `service`, which only translates.
 
 mod life;
 
@@ -89,6 +89,12 @@ pub enum SandboxError {
         /// Its id.
         id: Id,
     },
+    /// The sandbox is managed, and has not been started or is being stopped.
+    #[error("container {id}: its sandbox is not ready")]
+    NotReady {
+        /// The container's id.
+        id: Id,
+    },
     /// The container could not be created.
     #[error("create container {id}: {source}")]
     Create {
@@ -175,6 +181,7 @@ impl Sandbox {
     /// Creates a container; the answer is its init's pid. Dropping the future undoes what was done.
     pub async fn create(&self, request: CreateRequest) -> Result<u32, SandboxError> {
         let id = request.id.clone();
+        self.is_ready_for(&id)?;
         let reservation = Reservation::take(&self.shared, &id)?;
         let (shared, deleted) = (Arc::downgrade(&self.shared), id.clone());
         let on_deleted = Box::new(move || forget(&shared, &deleted));
@@ -183,6 +190,13 @@ impl Sandbox {
         let pid = container.init.info().pid;
         reservation.fill(container);
         Ok(pid)
+    }
+
+    fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
+        match &self.shared.life {
+            Some(life) if !life.takes_containers() => Err(SandboxError::NotReady { id: container.clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// Adds a process to a container.
@@ -195,6 +209,7 @@ impl Sandbox {
     /// Runs a process.
     pub async fn start(&self, id: &Id, exec: &str) -> Result<u32, SandboxError> {
         let view = self.view(id, exec)?;
+        self.is_ready_for(id)?;
         if !exec.is_empty() {
             // The container may have been paused since.
             self.request(id, &self.view(id, "")?.process, Request::Exec).await?;
@@ -361,8 +376,7 @@ impl Sandbox {
     pub async fn end_all(&self, signal: Signal) {
         let inits: Vec<Process> = self.inits();
         for process in &inits {
-            // What has ended already needs no signal.
-            let _ = process.request(Request::Kill(signal)).await;
+            process.tell(Request::Kill(signal)).await;
         }
         for process in &inits {
             let _ = process.wait().await;

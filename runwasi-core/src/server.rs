@@ -37,14 +37,16 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox)
     stopped(&sandbox).await;
     server.stop_listen().await;
     end_guests(&sandbox, &tasks).await;
+    sandbox.is_over();
     // Waits for the handlers under way, the one that answers `Shutdown` among them.
     let _ = timeout(tasks.grace() / 4, server.disconnect()).await;
     sandbox.abandon();
     Ok(())
 }
 
-/// How long a sandbox stays without a container. A containerd that dies between `start` and `Create`, or between the last `Delete` and
-/// `Shutdown`, must not leave a server behind for ever.
+/// How long a sandbox stays without a container, unless it is managed; a `Create` that comes at just that moment ends with it.
+/// A containerd that dies between `start` and `Create`, or between the last `Delete` and `Shutdown`, must not leave a server
+/// behind for ever.
 const EMPTY: Duration = Duration::from_secs(30);
 
 /// Until `Shutdown`, or the end of a sandbox that nobody uses.

@@ -9,6 +9,8 @@ use std::{
 use containerd_shim::bootstrap::BootstrapParams;
 use containerd_shim_protos::{bootstrap_api::BootstrapResult, protobuf::Message};
 
+use serde::Deserialize;
+
 use super::{BootstrapError, io_error, socket};
 use crate::{cli::Invocation, id::Id};
 
@@ -20,6 +22,9 @@ const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
 
 /// In the bundle: the address that was printed. containerd before 2.0 reads it back after its restart.
 pub(crate) const ADDRESS_FILE: &str = "address";
+
+/// In the bundle: the same with version and protocol, as containerd 2 keeps it.
+const BOOTSTRAP_FILE: &str = "bootstrap.json";
 
 /// What was on stdin of `start`.
 #[derive(Debug)]
@@ -96,10 +101,20 @@ pub fn write_address(bundle: &Path, address: &str) -> Result<(), BootstrapError>
     fs::rename(&temporary, &path).map_err(io_error(path.display().to_string()))
 }
 
-/// The socket that was written into the bundle.
+/// The socket that was written into the bundle: by `start`; else by containerd 2 itself, which runs no `start` for a container of a
+/// managed sandbox.
 pub fn read_address(bundle: &Path) -> Option<PathBuf> {
-    let address = fs::read_to_string(bundle.join(ADDRESS_FILE)).ok()?;
-    Some(PathBuf::from(address.trim().strip_prefix("unix://")?))
+    #[derive(Deserialize)]
+    struct Bootstrap {
+        address: String,
+    }
+
+    let written = fs::read_to_string(bundle.join(ADDRESS_FILE));
+    let address = written.or_else(|_| {
+        let text = fs::read_to_string(bundle.join(BOOTSTRAP_FILE))?;
+        serde_json::from_str(&text).map(|Bootstrap { address }| address).map_err(io::Error::from)
+    });
+    Some(PathBuf::from(address.ok()?.trim().strip_prefix("unix://")?))
 }
 
 #[cfg(test)]
@@ -118,6 +133,17 @@ mod tests {
             Any { type_url: "containerd.runc.v1.Options".into(), value: vec![10, 1, 65], ..Default::default() };
         assert_eq!(decode_params(&options.write_to_bytes().unwrap(), "c1", "k8s.io"), None);
         assert_eq!(decode_params(&[], "c1", "k8s.io"), None);
+    }
+
+    #[test]
+    fn the_address_is_what_start_or_containerd_has_written() {
+        let bundle = tempfile::tempdir().unwrap();
+        assert_eq!(read_address(bundle.path()), None);
+        let bootstrap = r#"{"version":2,"address":"unix:///run/containerd/s/1","protocol":"ttrpc"}"#;
+        fs::write(bundle.path().join(BOOTSTRAP_FILE), bootstrap).unwrap();
+        assert_eq!(read_address(bundle.path()), Some("/run/containerd/s/1".into()));
+        write_address(bundle.path(), "unix:///run/containerd/s/2").unwrap();
+        assert_eq!(read_address(bundle.path()), Some("/run/containerd/s/2".into()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
 /// What guests, replies and events have after the end was asked for. containerd gives a shim's `Shutdown` 3 s and a `delete` 5 s.
 const GRACE: Duration = Duration::from_secs(4);
 
-/// Serves until the last container is gone or a signal comes.
+/// Serves until the sandbox is over or a signal comes.
 pub fn serve<E: Engine>(
     invocation: &Invocation,
     mut handover: Handover,

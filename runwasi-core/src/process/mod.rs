@@ -111,6 +111,13 @@ impl Process {
         answer.await.map_err(|_| ProcessError::Deleted)?
     }
 
+    /// The same without waiting for the answer: one that is slow to give it keeps nobody from the next.
+    pub(crate) async fn tell(&self, request: Request) {
+        let (reply, _) = oneshot::channel();
+        // What has ended needs no command any more.
+        let _ = self.commands.send(Command { request, reply }).await;
+    }
+
     /// The status now.
     pub fn status(&self) -> Status {
         *self.status.borrow()

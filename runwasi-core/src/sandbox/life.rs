@@ -1,36 +1,42 @@
-//! The life of a sandbox that containerd manages by its Sandbox API (`sandboxer = "shim"`): it is there before its first container
-//! and after its last, and needs no container that stands for it. Used by `service::sandbox`, which only translates.
+//! The life of a *managed* sandbox, which containerd makes and ends by its Sandbox API (`sandboxer = "shim"`): it is there before its
+//! first container and after its last. Used by `service::sandbox`, which only translates, and by `server`.
 //!
 //! ```text
-//! create ─▶ Created ── start ─▶ Ready ── stop ─▶ Stopped ── shutdown ─▶ the server ends
-//!              └────────────── stop ─────────────┘     (also from any other phase)
+//! Creating ─▶ Created ── start ─▶ Ready ── stop ─▶ Stopping ─▶ Stopped
+//!     └─ failed: as before            (also from Created)
 //! ```
+//!
+//! `shutdown` ends the server in any phase.
 
 use std::{
+    io,
     path::PathBuf,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 use super::Sandbox;
 use crate::{
-    bundle::config,
     id::Id,
-    network::{Entrance, NetworkError},
+    network::{Entrance, Network, NetworkError},
     process::signal::Signal,
 };
 
-/// From the answer to a `ShutdownSandbox` to the end of the server. containerd closes the connection itself then; one that closes together
-/// with the answer it takes for a failure, and does not remove the pod.
-const ANSWER_TO_END: Duration = Duration::from_millis(100);
+/// From the answer to a `ShutdownSandbox` to the end of the server. containerd takes a connection that closes together with the
+/// answer for a failure, and keeps the pod. It has our `delete` end us next, which does not wait for this.
+const ANSWER_TO_END: Duration = Duration::from_secs(1);
 
 /// The life itself.
 #[derive(Default)]
 pub(super) struct Life {
     now: Mutex<Option<LifeStatus>>,
-    changed: Notify,
+    stopped: Notify,
 }
 
 /// Where a sandbox is in its life.
@@ -47,10 +53,14 @@ pub struct LifeStatus {
 /// How far a sandbox has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Is about to enter its network.
+    Creating,
     /// Has a network.
     Created,
     /// Takes containers.
     Ready,
+    /// Takes none any more; those there are are being ended.
+    Stopping,
     /// Its containers have been ended.
     Stopped {
         /// When.
@@ -67,7 +77,7 @@ pub enum LifeError {
         /// The id that was asked for.
         id: Id,
     },
-    /// It has been created already.
+    /// It has been created already, or is being.
     #[error("sandbox {id}: already exists")]
     AlreadyExists {
         /// Its id.
@@ -78,6 +88,14 @@ pub enum LifeError {
     NotCreated {
         /// Its id.
         id: Id,
+    },
+    /// Its containers do not end. It takes no others; stopping it may be tried again.
+    #[error("sandbox {id}: its containers have not ended within {} s of SIGKILL", time.as_secs())]
+    NotEnding {
+        /// Its id.
+        id: Id,
+        /// How long they had.
+        time: Duration,
     },
     /// Its network cannot be used.
     #[error("sandbox {id}: {source}")]
@@ -100,18 +118,32 @@ impl Life {
         self.with(|now| now.as_ref().is_some_and(|status| status.id.as_str() == id))
     }
 
+    /// Whether containers may be made and started. Without a life there is nothing yet that could refuse them.
+    pub(super) fn takes_containers(&self) -> bool {
+        self.with(|now| now.as_ref().is_none_or(|status| status.phase == Phase::Ready))
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut Option<LifeStatus>) -> T) -> T {
         look(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn create(&self, id: &Id) -> Result<(), LifeError> {
+    fn begin(&self, id: &Id) -> Result<(), LifeError> {
         self.with(|now| match now {
             Some(_) => Err(LifeError::AlreadyExists { id: id.clone() }),
             None => {
-                *now = Some(LifeStatus { id: id.clone(), created: SystemTime::now(), phase: Phase::Created });
+                *now = Some(LifeStatus { id: id.clone(), created: SystemTime::now(), phase: Phase::Creating });
                 Ok(())
             }
         })
+    }
+
+    /// What was begun has a network now, or has come to nothing.
+    fn settle(&self, has_network: bool) {
+        self.with(|now| match now {
+            Some(status) if has_network && status.phase == Phase::Creating => status.phase = Phase::Created,
+            Some(_) if has_network => {}
+            _ => *now = None,
+        });
     }
 
     fn start(&self, id: &Id) -> Result<LifeStatus, LifeError> {
@@ -125,35 +157,40 @@ impl Life {
         })
     }
 
-    fn stop(&self, id: &Id) -> Result<(), LifeError> {
+    fn stopping(&self, id: &Id) -> Result<(), LifeError> {
         self.with(|now| {
             let status = of(now, id)?;
             if !matches!(status.phase, Phase::Stopped { .. }) {
-                status.phase = Phase::Stopped { at: SystemTime::now() };
+                status.phase = Phase::Stopping;
             }
             Ok(())
-        })?;
-        self.changed.notify_waiters();
-        Ok(())
+        })
     }
 
-    async fn stopped(&self, id: &Id) -> Result<SystemTime, LifeError> {
+    /// Its containers have ended. What has been stopped before stays so.
+    fn stop(&self) {
+        self.with(|now| match now {
+            Some(status) if !matches!(status.phase, Phase::Stopped { .. }) => {
+                status.phase = Phase::Stopped { at: SystemTime::now() };
+            }
+            _ => {}
+        });
+        self.stopped.notify_waiters();
+    }
+
+    async fn until_stopped(&self, id: &Id) -> Result<SystemTime, LifeError> {
         loop {
-            // Hears of every change from here on, also before it is first polled.
-            let changed = self.changed.notified();
+            // Hears of a stop from here on, also before it is first polled.
+            let stopped = self.stopped.notified();
             if let Phase::Stopped { at } = self.status(id)?.phase {
                 return Ok(at);
             }
-            changed.await;
+            stopped.await;
         }
     }
 
     fn status(&self, id: &Id) -> Result<LifeStatus, LifeError> {
         self.with(|now| of(now, id).cloned())
-    }
-
-    fn forget(&self) {
-        self.with(Option::take);
     }
 }
 
@@ -162,21 +199,23 @@ fn of<'a>(now: &'a mut Option<LifeStatus>, id: &Id) -> Result<&'a mut LifeStatus
 }
 
 impl Sandbox {
-    /// Creates the sandbox, in the network namespace at that path, or in the host's.
+    /// Creates the sandbox, in the network namespace at that path, or in the host's. What has begun is brought to its end also when
+    /// the future is dropped.
     pub async fn create_sandbox(&self, id: &Id, network: Option<PathBuf>) -> Result<(), LifeError> {
-        let life = self.life(id)?;
-        life.create(id)?;
+        self.life(id)?.begin(id)?;
         self.shared.used.notify_waiters();
-        let (network, own) = (network.map_or(config::Network::Host, config::Network::Path), self.network().clone());
-        let enter = move || own.park(Entrance::open(&network)?);
-        let entered = spawn_blocking(enter).await.unwrap_or_else(|error| {
-            Err(NetworkError::Enter { what: "enter the sandbox's network", source: error.into() })
+        let (sandbox, (answer, settled)) = (self.clone(), oneshot::channel());
+        self.tasks().spawn(async move {
+            let entered = enter(sandbox.network().clone(), network).await;
+            if let Some(life) = &sandbox.shared.life {
+                life.settle(entered.is_ok());
+            }
+            sandbox.shared.used.notify_waiters();
+            // Whoever has gone takes nothing back.
+            let _ = answer.send(entered);
         });
-        entered.map_err(|source| {
-            life.forget();
-            self.shared.used.notify_waiters();
-            LifeError::Network { id: id.clone(), source }
-        })
+        let entered = settled.await.unwrap_or_else(|error| Err(lost(error)));
+        entered.map_err(|source| LifeError::Network { id: id.clone(), source })
     }
 
     /// Starts it: from now on it takes containers.
@@ -189,25 +228,31 @@ impl Sandbox {
         self.life(id)?.status(id)
     }
 
-    /// Ends its containers: by SIGTERM if they have time, then by SIGKILL. They stay until they are deleted.
+    /// Ends its containers: by SIGTERM if they have time, then by SIGKILL. They stay until they are deleted; one that is being created
+    /// meanwhile is not started any more.
     pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifeError> {
         let life = self.life(id)?;
-        life.status(id)?;
+        life.stopping(id)?;
         if time.is_zero() || timeout(time, self.end_all(Signal::TERM)).await.is_err() {
-            // Bounded: a reader who does not read keeps no sandbox.
-            let _ = timeout(self.tasks().grace(), self.end_all(Signal::KILL)).await;
+            let time = self.tasks().grace();
+            let ended = timeout(time, self.end_all(Signal::KILL)).await;
+            ended.map_err(|_| LifeError::NotEnding { id: id.clone(), time })?;
         }
-        life.stop(id)
+        life.stop();
+        Ok(())
     }
 
     /// Waits until it is stopped; the answer is when that was.
     pub async fn wait_sandbox(&self, id: &Id) -> Result<SystemTime, LifeError> {
-        self.life(id)?.stopped(id).await
+        self.life(id)?.until_stopped(id).await
     }
 
-    /// Ends it, with what is left in it; the server ends with it, a moment later.
+    /// Ends it, with what is left in it; the server ends with it, a moment later. Also one that could not be created.
     pub fn shutdown_sandbox(&self, id: &Id) -> Result<(), LifeError> {
-        self.life(id)?.stop(id)?;
+        let life = self.life(id)?;
+        if life.holds() {
+            life.stopping(id)?;
+        }
         let tasks = self.tasks().clone();
         self.tasks().spawn(async move {
             // An error: nobody has ended it meanwhile.
@@ -217,7 +262,24 @@ impl Sandbox {
         Ok(())
     }
 
+    /// The server has ended its containers: who waits for the sandbox is told.
+    pub(crate) fn is_over(&self) {
+        if let Some(life) = &self.shared.life {
+            life.stop();
+        }
+    }
+
     fn life(&self, id: &Id) -> Result<&Life, LifeError> {
         self.shared.life.as_deref().ok_or_else(|| LifeError::NotFound { id: id.clone() })
     }
+}
+
+async fn enter(network: Network, path: Option<PathBuf>) -> Result<(), NetworkError> {
+    let Some(path) = path else { return Ok(()) };
+    let entered = spawn_blocking(move || network.park(Entrance::at("netns_path", &path)?)).await;
+    entered.unwrap_or_else(|error| Err(lost(error)))
+}
+
+fn lost(error: impl std::error::Error + Send + Sync + 'static) -> NetworkError {
+    NetworkError::Enter { what: "enter the sandbox's network", source: io::Error::other(error) }
 }

@@ -1,5 +1,5 @@
-//! containerd's Sandbox API (`containerd.runtime.sandbox.v1.Sandbox`), for a sandbox that it manages by it. Registered by [`super::task`]
-//! beside the Task service, since containers of the sandbox come by the same socket.
+//! containerd's Sandbox API (`containerd.runtime.sandbox.v1.Sandbox`), for a sandbox that it manages by it. Registered by
+//! [`super::task`] beside the Task service, since containers of the sandbox come by the same socket.
 //!
 //! The states in words are the ones that containerd's CRI compares with; they are in no other place of the contract.
 
@@ -58,12 +58,11 @@ fn sandbox_id(id: &str) -> ttrpc::Result<Id> {
     Ok(Id::parse("sandbox id", id)?)
 }
 
-/// The architecture as Go, and so an image's platform, calls it.
+/// The architecture as Go, and so an image's platform, calls it. riscv64 and s390x have the same name there.
 fn architecture() -> &'static str {
     match ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
-        "powerpc64" => "ppc64le",
         other => other,
     }
 }
@@ -116,7 +115,7 @@ impl SandboxApi for SandboxService {
     ) -> ttrpc::Result<SandboxStatusResponse> {
         let status = self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
         let (state, exited_at) = match status.phase {
-            Phase::Created => ("SANDBOX_NOTREADY", MessageField::none()),
+            Phase::Creating | Phase::Created | Phase::Stopping => ("SANDBOX_NOTREADY", MessageField::none()),
             Phase::Ready => ("SANDBOX_READY", MessageField::none()),
             Phase::Stopped { at } => ("SANDBOX_NOTREADY", convert::timestamp(at)),
         };

@@ -46,6 +46,7 @@ fn sandbox(cause: &SandboxError) -> Code {
     match cause {
         SandboxError::NotFound { .. } | SandboxError::ProcessNotFound { .. } => Code::NOT_FOUND,
         SandboxError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
+        SandboxError::NotReady { .. } => Code::FAILED_PRECONDITION,
         SandboxError::Create { source, .. } => create(source),
         SandboxError::Exec { source, .. } => exec(source),
         SandboxError::Hook { .. } => Code::UNKNOWN,
@@ -58,6 +59,7 @@ fn life(cause: &LifeError) -> Code {
         LifeError::NotFound { .. } => Code::NOT_FOUND,
         LifeError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
         LifeError::NotCreated { .. } => Code::FAILED_PRECONDITION,
+        LifeError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
         LifeError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
         LifeError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
     }

@@ -26,6 +26,7 @@ use crate::{Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpe
 /// | `spin` | computes for ever, yielding |
 /// | `spawn` | starts a future that waits for ever, ends with 0 |
 /// | `graceful` | waits; SIGTERM makes it end with 0 |
+/// | `deaf` | waits; says that it handles SIGTERM, and does not |
 /// | `never-ready` | waits without ever reporting itself ready |
 /// | `fail` | fails before it is ready |
 /// | `fail-late` | fails after it is ready |
@@ -37,7 +38,7 @@ use crate::{Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpe
 #[derive(Debug, Default)]
 pub struct ScriptedEngine;
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "exit",
     "print",
     "cat",
@@ -45,6 +46,7 @@ const KNOWN: [&str; 13] = [
     "spin",
     "spawn",
     "graceful",
+    "deaf",
     "never-ready",
     "fail",
     "fail-late",
@@ -99,10 +101,11 @@ impl Instance for Script {
     }
 
     fn signal(&self, signal: Signal) -> SignalResponse {
-        if self.spec.args[0] != "graceful" || signal != Signal::TERM {
-            return SignalResponse::Unhandled;
+        match self.spec.args[0].as_str() {
+            "graceful" if signal == Signal::TERM => self.terminated.notify_one(),
+            "deaf" if signal == Signal::TERM => {}
+            _ => return SignalResponse::Unhandled,
         }
-        self.terminated.notify_one();
         SignalResponse::Handled
     }
 }

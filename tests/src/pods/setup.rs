@@ -13,8 +13,8 @@ pub(super) const PAUSE: &str = "docker.io/library/pause:latest";
 /// The name of the runtime under test in containerd's configuration.
 pub(super) const HANDLER: &str = "under-test";
 
-/// The CRI's part of containerd's configuration. The socket of containerd 2's NRI is one for the whole machine. Network namespaces are mounted in the bed, not in `/run/netns`: so it
-/// sees what is left of them.
+/// The CRI's part of containerd's configuration, without NRI, whose socket is one for the whole machine. Network namespaces are
+/// mounted in the bed, not in `/run/netns`: so it sees what is left of them.
 pub(super) fn configuration(runtime: Runtime, network: &Network) -> String {
     let (name, plugins, configurations) = (runtime.name(), cni::PLUGINS, network.configurations());
     let configurations = configurations.display();
