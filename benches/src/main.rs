@@ -2,8 +2,8 @@
 //!
 //! - [`options`]: the command line.
 //! - [`interrupt`]: two OS processes, so that an interrupted run cleans up as well.
-//! - [`ctr_run`], [`memory`], [`thin_start`], [`rate`], [`output`], [`compute`], [`scheduling`], [`density`], [`large`], [`http`]:
-//!   the benchmarks.
+//! - [`ctr_run`], [`memory`], [`thin_start`], [`pods`], [`rate`], [`output`], [`compute`], [`scheduling`], [`density`], [`large`],
+//!   [`http`]: the benchmarks.
 //!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
 //! - [`stage`]: containerd, played by this program.
 //! - [`processes`]: what the OS processes of a pod use.
@@ -11,8 +11,8 @@
 //! - [`stats`]: medians and intervals.
 //! - [`results`]: rows, the table and the file.
 //!
-//! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. The
-//! others have a stage each.
+//! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. Pods have
+//! containerds of their own, the others a stage each.
 
 mod compute;
 mod ctr_run;
@@ -24,6 +24,7 @@ mod levels;
 mod memory;
 mod options;
 mod output;
+mod pods;
 mod processes;
 mod rate;
 mod results;
@@ -46,10 +47,11 @@ use crate::results::Row;
 type Measure = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// The benchmarks by their names for `--only`, in the order they run.
-pub(crate) const BENCHMARKS: [(&str, Measure); 10] = [
+pub(crate) const BENCHMARKS: [(&str, Measure); 11] = [
     ("ctr_run", ctr_run::measure),
     ("memory", memory::measure),
     ("thin_start", thin_start::measure),
+    ("pods", pods::measure),
     ("rate", rate::measure),
     ("output", output::measure),
     ("compute", compute::measure),

@@ -1,0 +1,168 @@
+//! How long a pod with one container takes through containerd's CRI, from `RunPodSandbox` to the answer to `StartContainer`; called by
+//! `main`.
+//!
+//! Every way to make a pod has a containerd 2 with a network of its own. A round makes and removes one pod in each, in a random order. All
+//! have CNI set up the same network, which is much of the time.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use runwasi_tests::cri::messages::ContainerState;
+use runwasi_tests::network::on_own_host;
+use runwasi_tests::version::Version;
+use runwasi_tests::{Pods, Runtime, Setup};
+
+use crate::options::short;
+use crate::results::Row;
+use crate::{Bench, stats};
+
+/// Rounds that count, after those that fill caches.
+const ROUNDS: usize = 20;
+const WARM_UP: usize = 2;
+
+/// A way to make a pod.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Way {
+    runtime: Runtime,
+    /// By the shim itself, not by a container of type `sandbox`.
+    managed: bool,
+}
+
+impl Way {
+    /// For the names of figures.
+    fn figure(self) -> &'static str {
+        if self.managed { "pod_start_managed" } else { "pod_start" }
+    }
+}
+
+/// A bed of its own, on a thread of its own, since that is in the bed's network.
+struct Lane {
+    way: Way,
+    go: Sender<()>,
+    answers: Receiver<Result<f64>>,
+    /// In milliseconds.
+    times: Vec<f64>,
+}
+
+/// Measures and prints; the rows are the figures.
+pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
+    bench.say(&format!("pods: {ROUNDS} interleaved rounds after {WARM_UP} to warm up"))?;
+    let ways = ways(&bench.options.runtimes);
+    let lanes = thread::scope(|scope| {
+        let begin = |way: &Way| {
+            let (way, (go, todo), (answer, answers)) = (*way, channel(), channel());
+            scope.spawn(move || on_own_host(move || serve(way, &todo, &answer)));
+            Lane { way, go, answers, times: Vec::new() }
+        };
+        let mut lanes: Vec<Lane> = ways.iter().map(begin).collect();
+        let ran = rounds(bench, &mut lanes);
+        // With the channels the beds end.
+        let done: Vec<_> = lanes.into_iter().map(|lane| (lane.way, lane.times)).collect();
+        ran.map(|()| done)
+    })?;
+    figures(&lanes)
+}
+
+/// runc in the usual way only: its shim cannot make a pod.
+fn ways(runtimes: &[Runtime]) -> Vec<Way> {
+    let pods = runtimes.iter().copied().filter(|runtime| *runtime != Runtime::Floor);
+    let both = |runtime: Runtime| {
+        let managed: &[bool] = if runtime.is_wasm() { &[false, true] } else { &[false] };
+        managed.iter().map(move |managed| Way { runtime, managed: *managed })
+    };
+    pods.flat_map(both).collect()
+}
+
+fn rounds(bench: &Bench, lanes: &mut [Lane]) -> Result<()> {
+    for round in 0..WARM_UP + ROUNDS {
+        let mut order: Vec<usize> = (0..lanes.len()).collect();
+        fastrand::shuffle(&mut order);
+        for place in order {
+            bench.interrupt.check()?;
+            let lane = &mut lanes[place];
+            let gone = || format!("the bed of {:?} is gone", lane.way);
+            lane.go.send(()).ok().with_context(gone)?;
+            let time = lane.answers.recv().with_context(gone)?.with_context(|| format!("{:?}", lane.way))?;
+            if round >= WARM_UP {
+                lane.times.push(time);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a pod whenever it is told to, until nobody does any more.
+fn serve(way: Way, todo: &Receiver<()>, answer: &Sender<Result<f64>>) {
+    let setup = Setup { version: Version::V2, managed: way.managed, ..Setup::default() };
+    let pods = Pods::start(way.runtime, &setup);
+    for (number, ()) in todo.iter().enumerate() {
+        let time = match &pods {
+            Ok(pods) => pod(pods, number),
+            Err(error) => Err(anyhow!("no bed: {error:#}")),
+        };
+        if answer.send(time).is_err() {
+            return;
+        }
+    }
+}
+
+/// One pod, in milliseconds; any fault in it is an error, since a failed pod is no measurement.
+fn pod(pods: &Pods, number: usize) -> Result<f64> {
+    let begin = Instant::now();
+    let pod = pods.run(&format!("pod{number}"))?;
+    let container = pods.start_in(&pod, "app", &["sleep", "100"])?;
+    let time = begin.elapsed().as_secs_f64() * 1e3;
+    let status = pods.status(&container)?;
+    ensure!(status.state() == ContainerState::Running, "{status:?}");
+    pods.finish(&pod)?;
+    Ok(time)
+}
+
+fn figures(lanes: &[(Way, Vec<f64>)]) -> Result<Vec<Row>> {
+    let times = |runtime, managed| {
+        let wanted = Way { runtime, managed };
+        lanes.iter().find(|(way, _)| *way == wanted).map(|(_, times)| times.as_slice())
+    };
+    let mut rows = Vec::new();
+    for (way, own) in lanes {
+        let (figure, name) = (way.figure(), short(way.runtime));
+        rows.push(Row::new(format!("{figure}_median"), name, stats::median(own)?, "ms"));
+        rows.push(Row::new(format!("{figure}_p90"), name, stats::quantile(own, 0.9)?, "ms"));
+        if let (Some(runc), true) = (times(Runtime::Runc, false), way.runtime != Runtime::Runc) {
+            let ratio = stats::median(own)? / stats::median(runc)?;
+            rows.push(Row::new(format!("{figure}_ratio_to_runc"), name, ratio, "x"));
+        }
+        if let (Some(usual), true) = (times(way.runtime, false), way.managed) {
+            let saved = stats::difference(usual, own).with_context(|| format!("comparing the pods of {name}"))?;
+            rows.push(Row::new("pod_start_managed_saves", name, saved.median, "ms"));
+            rows.push(Row::new("pod_start_managed_saves_ci95_low", name, saved.low, "ms"));
+            rows.push(Row::new("pod_start_managed_saves_ci95_high", name, saved.high, "ms"));
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_shims_make_pods_themselves_and_the_floor_makes_none() {
+        let all = ways(&[Runtime::Wasmtime, Runtime::Runc, Runtime::Floor]);
+        let told: Vec<_> = all.iter().map(|way| (way.runtime, way.managed)).collect();
+        assert_eq!(told, [(Runtime::Wasmtime, false), (Runtime::Wasmtime, true), (Runtime::Runc, false)]);
+    }
+
+    #[test]
+    fn what_is_saved_is_the_difference_to_the_same_runtime() {
+        let lane = |managed, begin: u32| {
+            let times = (0..ROUNDS).map(|round| f64::from(begin) + (round % 5) as f64).collect();
+            (Way { runtime: Runtime::Wasmtime, managed }, times)
+        };
+        let rows = figures(&[lane(false, 100), lane(true, 60)]).unwrap();
+        let saved = rows.iter().find(|row| row.name == "pod_start_managed_saves").unwrap();
+        assert_eq!((saved.value, saved.runtime.as_str()), (40.0, "wasmtime"));
+    }
+}
