@@ -12,6 +12,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
+    task::spawn_blocking,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -19,7 +20,7 @@ use self::life::Life;
 pub use self::life::{LifeError, LifeStatus, Phase};
 pub use crate::container::Host;
 use crate::{
-    bundle::{hooks::HookError, resources::ResourcesConfig, stdio::Size},
+    bundle::{config::Config, hooks::HookError, resources::ResourcesConfig, stdio::Size},
     container::{Container, CreateError, CreateRequest, ExecError, ExecRequest},
     id::Id,
     network::Network,
@@ -181,7 +182,7 @@ impl Sandbox {
     /// Creates a container; the answer is its init's pid. Dropping the future undoes what was done.
     pub async fn create(&self, request: CreateRequest) -> Result<u32, SandboxError> {
         let id = request.id.clone();
-        self.is_ready_for(&id)?;
+        self.takes(&request).await?;
         let reservation = Reservation::take(&self.shared, &id)?;
         let (shared, deleted) = (Arc::downgrade(&self.shared), id.clone());
         let on_deleted = Box::new(move || forget(&shared, &deleted));
@@ -190,6 +191,16 @@ impl Sandbox {
         let pid = container.init.info().pid;
         reservation.fill(container);
         Ok(pid)
+    }
+
+    /// A bundle that has lost its `config.json` makes a managed sandbox that nobody has created: that is said first.
+    async fn takes(&self, request: &CreateRequest) -> Result<(), SandboxError> {
+        let Err(refusal) = self.is_ready_for(&request.id) else { return Ok(()) };
+        let bundle = request.bundle.clone();
+        match spawn_blocking(move || Config::load(&bundle)).await {
+            Ok(Err(wrong)) => Err(SandboxError::Create { id: request.id.clone(), source: CreateError::Config(wrong) }),
+            _ => Err(refusal),
+        }
     }
 
     fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {

@@ -36,6 +36,7 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox)
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     stopped(&sandbox).await;
     server.stop_listen().await;
+    sandbox.is_ending();
     end_guests(&sandbox, &tasks).await;
     sandbox.is_over();
     // Waits for the handlers under way, the one that answers `Shutdown` among them.
@@ -44,7 +45,7 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox)
     Ok(())
 }
 
-/// How long a sandbox stays without a container, unless it is managed; a `Create` that comes at just that moment ends with it.
+/// How long a sandbox stays without a container, unless it has a life of its own; a `Create` that comes at just that moment ends with it.
 /// A containerd that dies between `start` and `Create`, or between the last `Delete` and `Shutdown`, must not leave a server
 /// behind for ever.
 const EMPTY: Duration = Duration::from_secs(30);

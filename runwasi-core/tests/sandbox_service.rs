@@ -17,7 +17,7 @@ use containerd_shim_protos::{
 use runwasi_core::{
     Id,
     network::{Entrance, Network},
-    sandbox::Phase,
+    sandbox::{LifeError, Phase},
     service::client::Containerd,
     testing::{Harness, ScriptedEngine},
 };
@@ -151,14 +151,70 @@ async fn stop_without_time_kills_at_once() -> Result {
 #[tokio::test]
 async fn containers_are_made_and_started_in_a_ready_sandbox_only() -> Result {
     let bed = Bed::new().await?;
+    let early = async || bed.run("early", &["wait"]).await.map_err(|error| error.to_string());
+    assert_eq!(code(bed.create(ID, "/nowhere").await), Code::INVALID_ARGUMENT);
+    assert!(early().await.unwrap_err().contains("not ready"), "in no sandbox");
     bed.create(ID, "").await?;
-    assert!(bed.run("early", &["wait"]).await.unwrap_err().to_string().contains("not ready"));
+    assert!(early().await.unwrap_err().contains("not ready"), "before its start");
     bed.start(ID).await?;
     let bundle = bed.harness.bundle("created", &["wait"]).write()?;
     bed.tasks.create("created", &bundle, &Default::default(), &[]).await?;
     bed.stop(0).await?;
     assert!(bed.run("late", &["wait"]).await.unwrap_err().to_string().contains("not ready"));
     assert_eq!(bed.tasks.start("created").await.unwrap_err().code, "FAILED_PRECONDITION");
+    bed.harness.stop().await;
+    Ok(())
+}
+
+/// A bundle of `ctr run` that has lost the file looks like one of the Sandbox API.
+#[tokio::test]
+async fn missing_config_is_named_before_the_missing_sandbox() -> Result {
+    let bed = Bed::new().await?;
+    let bundle = bed.harness.bundle("c", &["wait"]).write()?;
+    std::fs::remove_file(bundle.join("config.json"))?;
+    let refused = bed.tasks.create("c", &bundle, &Default::default(), &[]).await.unwrap_err();
+    assert!(refused.message.contains("config.json: No such file"), "{}", refused.message);
+    bed.harness.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn sandbox_that_was_never_started_can_be_stopped() -> Result {
+    let bed = Bed::new().await?;
+    bed.create(ID, "").await?;
+    bed.stop(0).await?;
+    let request = WaitSandboxRequest { sandbox_id: ID.into(), ..Default::default() };
+    assert!(bed.sandbox.wait_sandbox(patience(), &request).await?.exited_at.is_some());
+    assert_eq!(code(bed.start(ID).await), Code::FAILED_PRECONDITION);
+    bed.harness.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_waits_for_what_comes_to_nothing_is_told() -> Result {
+    let bed = Bed::new().await?;
+    let (sandbox, id) = (bed.harness.sandbox(), Id::parse("sandbox id", ID)?);
+    // The creation begins first, and fails when the other waits.
+    let both = async { tokio::join!(sandbox.create_sandbox(&id, Some("/nowhere".into())), sandbox.wait_sandbox(&id)) };
+    let (created, waited) = tokio::time::timeout(Duration::from_secs(10), both).await?;
+    assert!(created.is_err());
+    assert!(matches!(waited, Err(LifeError::NotFound { .. })), "{waited:?}");
+    bed.harness.stop().await;
+    Ok(())
+}
+
+/// The caller of a stop goes; its containers end all the same, and who waits is told.
+#[tokio::test]
+async fn stop_whose_caller_has_gone_is_brought_to_its_end() -> Result {
+    let bed = Bed::new().await?;
+    let (sandbox, id) = (bed.harness.sandbox(), Id::parse("sandbox id", ID)?);
+    bed.create(ID, "").await?;
+    bed.start(ID).await?;
+    bed.run("deaf", &["deaf"]).await?;
+    let stop = sandbox.stop_sandbox(&id, Duration::from_millis(200));
+    assert!(tokio::time::timeout(Duration::from_millis(20), stop).await.is_err());
+    tokio::time::timeout(Duration::from_secs(10), sandbox.wait_sandbox(&id)).await??;
+    assert_eq!(bed.tasks.wait("deaf").await?, 137);
     bed.harness.stop().await;
     Ok(())
 }
@@ -238,7 +294,12 @@ async fn shutdown_is_answered_and_ends_the_server_with_what_is_left() -> Result 
     bed.start(ID).await?;
     bed.run("left", &["wait"]).await?;
     bed.shutdown().await?;
-    bed.harness.tasks().stopped().await;
+    // The connection must not close together with the answer.
+    let stopped = || tokio::time::timeout(Duration::from_millis(300), bed.harness.tasks().stopped());
+    assert!(stopped().await.is_err() && bed.status().await?.state == "SANDBOX_NOTREADY");
+    // As our `delete` does it next.
+    bed.tasks.shutdown(ID).await?;
+    stopped().await?;
     bed.harness.tasks().drained().await;
     assert!(bed.harness.events().summary().contains(&"exited left 143".to_owned()));
     Ok(())

@@ -10,15 +10,16 @@
 //! * Only workers are throttled: `Kill` and everything else that control threads answer is not.
 //! * Our own meters act first. The kernel's limits lie a little higher, so that it never punishes what we allow: a worker that is
 //!   throttled cannot drop a guest that is killed, and whoever runs out of memory takes all down.
-//! * The limits are those of a container that is its own sandbox. In a pod the workers are in the pod's cgroup, whose limits bind;
-//!   its memory stays outside: what the pod may use is meant for its guests, not for a shim beside them.
+//! * The limits are those of a container that is its own sandbox. In a pod the workers are in the cgroup of one of its containers, below
+//!   the pod's, whose limits bind: that of the first, then of one of those left. The pod's memory stays outside: what it may use is
+//!   meant for its guests, not for a shim beside them.
 //! * Everything here is a second fence. If it cannot be put up, that is logged, and the first one stands.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
     process,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -64,11 +65,13 @@ impl Backing {
     }
 
     /// Has the kernel stand behind these limits, as far as they speak. Blocks.
-    pub(crate) fn limit(&self, limits: &ResourcesConfig) {
+    pub(crate) fn limit(self: &Arc<Self>, limits: &ResourcesConfig) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
             BackingState::Inside(joined) => joined.limit(limits),
             BackingState::Outside if self.is_needed(limits) => {
+                // Before it is tried: whose turn ends meanwhile finds us.
+                self.cgroups.heirs().push(Arc::downgrade(self));
                 if let Some(joined) = self.cgroups.clone().join(&self.bundle, &self.path, limits, self.lone) {
                     *state = BackingState::Inside(joined);
                 }
@@ -77,10 +80,21 @@ impl Backing {
         }
     }
 
-    /// Leaves and removes the cgroup, for good. Blocks.
+    /// Leaves and removes the cgroup, for good; the workers go to that of another container of the pod. Blocks.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(std::mem::replace(&mut *state, BackingState::Over));
+        let before = std::mem::replace(&mut *state, BackingState::Over);
+        drop(state);
+        let was_inside = matches!(before, BackingState::Inside(_));
+        drop(before);
+        if was_inside && let Some(heir) = self.cgroups.heir() {
+            // Only a pod has heirs, and what its containers may use is not what the kernel is told.
+            heir.limit(&ResourcesConfig::default());
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), BackingState::Over)
     }
 }
 
@@ -93,6 +107,8 @@ pub struct Cgroups {
     home: [PathBuf; 2],
     /// Whether a container has given its cgroup: the first of the sandbox does. Locked for the change only.
     taken: Mutex<bool>,
+    /// Who may give its own when that one ends.
+    heirs: Mutex<Vec<Weak<Backing>>>,
 }
 
 /// The cgroup of one container, as soon as there is something for the kernel to stand behind.
@@ -142,7 +158,23 @@ impl Cgroups {
 
     fn at(root: &Path, version: Version, own: &str, workers: Threads) -> Self {
         let home = ["cpu", "memory"].map(|controller| home(version, own, controller));
-        Self { root: root.to_owned(), version, workers, home, taken: Mutex::new(false) }
+        Self { root: root.to_owned(), version, workers, home, taken: Mutex::default(), heirs: Mutex::default() }
+    }
+
+    fn heirs(&self) -> MutexGuard<'_, Vec<Weak<Backing>>> {
+        self.heirs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that lives. Who has gone is forgotten.
+    fn heir(&self) -> Option<Arc<Backing>> {
+        loop {
+            // Not held while the heir is asked: its own lock is held by who comes here to be one.
+            let heir = self.heirs().pop()?.upgrade();
+            match heir {
+                Some(heir) if !heir.is_over() => return Some(heir),
+                _ => {}
+            }
+        }
     }
 
     /// Makes a container's cgroup and joins it, if it is the sandbox's first. `lone`: no other will come. Blocks.
@@ -485,10 +517,29 @@ mod tests {
     }
 
     #[test]
+    fn workers_of_a_pod_go_from_a_container_that_ends_to_one_that_lives() {
+        let bed = Bed::new(Version::V1);
+        let bundles = [(); 4].map(|()| tempfile::tempdir().unwrap());
+        let [first, gone, over, last] = [0, 1, 2, 3].map(|n| {
+            let path = CgroupsPath::Root(format!("k8s/h{n}").into());
+            let backing = Arc::new(Backing::new(bed.cgroups.clone(), path, bundles[n].path(), false));
+            backing.limit(&ResourcesConfig::default());
+            backing
+        });
+        let workers = |n| bed.at(&format!("cpu/k8s/h{n}/tasks"));
+        assert_eq!([0, 1, 2, 3].map(workers), ["71", "", "", ""]);
+        drop(gone);
+        over.end();
+        first.end();
+        assert_eq!(workers(3), "71");
+        last.end();
+    }
+
+    #[test]
     fn nothing_is_made_without_a_limit_and_nothing_after_the_end() {
         let bed = Bed::new(Version::V1);
         let path = CgroupsPath::Root("k8s/c1".into());
-        let backing = Backing::new(bed.cgroups.clone(), path, bed.bundle.path(), true);
+        let backing = Arc::new(Backing::new(bed.cgroups.clone(), path, bed.bundle.path(), true));
         let made = || bed.root.path().join("cpu/k8s/c1").exists();
         for nothing in ["{}", r#"{"memory":{"limit":-1},"cpu":{"shares":1024,"quota":-1}}"#] {
             backing.limit(&ResourcesConfig::parse(nothing.as_bytes()).unwrap());

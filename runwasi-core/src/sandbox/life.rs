@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! Creating ─▶ Created ── start ─▶ Ready ── stop ─▶ Stopping ─▶ Stopped
-//!     └─ failed: as before            (also from Created)
+//!     └─ failed: as if never begun
 //! ```
 //!
-//! `shutdown` ends the server in any phase.
+//! It may be stopped in any phase, and `shutdown` ends the server in any.
 
 use std::{
     io,
@@ -36,7 +36,7 @@ const ANSWER_TO_END: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Life {
     now: Mutex<Option<LifeStatus>>,
-    stopped: Notify,
+    changed: Notify,
 }
 
 /// Where a sandbox is in its life.
@@ -118,9 +118,9 @@ impl Life {
         self.with(|now| now.as_ref().is_some_and(|status| status.id.as_str() == id))
     }
 
-    /// Whether containers may be made and started. Without a life there is nothing yet that could refuse them.
+    /// Whether containers may be made and started.
     pub(super) fn takes_containers(&self) -> bool {
-        self.with(|now| now.as_ref().is_none_or(|status| status.phase == Phase::Ready))
+        self.with(|now| now.as_ref().is_some_and(|status| status.phase == Phase::Ready))
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Option<LifeStatus>) -> T) -> T {
@@ -144,6 +144,8 @@ impl Life {
             Some(_) if has_network => {}
             _ => *now = None,
         });
+        // Who waits for what has come to nothing is told.
+        self.changed.notify_waiters();
     }
 
     fn start(&self, id: &Id) -> Result<LifeStatus, LifeError> {
@@ -157,14 +159,12 @@ impl Life {
         })
     }
 
-    fn stopping(&self, id: &Id) -> Result<(), LifeError> {
-        self.with(|now| {
-            let status = of(now, id)?;
-            if !matches!(status.phase, Phase::Stopped { .. }) {
-                status.phase = Phase::Stopping;
-            }
-            Ok(())
-        })
+    /// Takes no containers any more.
+    fn stopping(&self) {
+        self.with(|now| match now {
+            Some(status) if !matches!(status.phase, Phase::Stopped { .. }) => status.phase = Phase::Stopping,
+            _ => {}
+        });
     }
 
     /// Its containers have ended. What has been stopped before stays so.
@@ -175,17 +175,17 @@ impl Life {
             }
             _ => {}
         });
-        self.stopped.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     async fn until_stopped(&self, id: &Id) -> Result<SystemTime, LifeError> {
         loop {
-            // Hears of a stop from here on, also before it is first polled.
-            let stopped = self.stopped.notified();
+            // Hears of a change from here on, also before it is first polled.
+            let changed = self.changed.notified();
             if let Phase::Stopped { at } = self.status(id)?.phase {
                 return Ok(at);
             }
-            stopped.await;
+            changed.await;
         }
     }
 
@@ -229,17 +229,33 @@ impl Sandbox {
     }
 
     /// Ends its containers: by SIGTERM if they have time, then by SIGKILL. They stay until they are deleted; one that is being created
-    /// meanwhile is not started any more.
+    /// meanwhile is not started any more. What has begun is brought to its end also when the future is dropped.
     pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifeError> {
         let life = self.life(id)?;
-        life.stopping(id)?;
-        if time.is_zero() || timeout(time, self.end_all(Signal::TERM)).await.is_err() {
-            let time = self.tasks().grace();
-            let ended = timeout(time, self.end_all(Signal::KILL)).await;
-            ended.map_err(|_| LifeError::NotEnding { id: id.clone(), time })?;
+        life.status(id)?;
+        life.stopping();
+        let (sandbox, (answer, settled)) = (self.clone(), oneshot::channel());
+        self.tasks().spawn(async move {
+            let ended = tokio::select! {
+                ended = sandbox.end_within(time) => ended,
+                // The server ends them.
+                () = sandbox.tasks().stopped() => false,
+            };
+            if ended {
+                sandbox.is_over();
+            }
+            // Whoever has gone takes nothing back.
+            let _ = answer.send(ended);
+        });
+        match settled.await {
+            Ok(true) => Ok(()),
+            _ => Err(LifeError::NotEnding { id: id.clone(), time: self.tasks().grace() }),
         }
-        life.stop();
-        Ok(())
+    }
+
+    async fn end_within(&self, time: Duration) -> bool {
+        let willingly = !time.is_zero() && timeout(time, self.end_all(Signal::TERM)).await.is_ok();
+        willingly || timeout(self.tasks().grace(), self.end_all(Signal::KILL)).await.is_ok()
     }
 
     /// Waits until it is stopped; the answer is when that was.
@@ -251,8 +267,9 @@ impl Sandbox {
     pub fn shutdown_sandbox(&self, id: &Id) -> Result<(), LifeError> {
         let life = self.life(id)?;
         if life.holds() {
-            life.stopping(id)?;
+            life.status(id)?;
         }
+        life.stopping();
         let tasks = self.tasks().clone();
         self.tasks().spawn(async move {
             // An error: nobody has ended it meanwhile.
@@ -262,7 +279,14 @@ impl Sandbox {
         Ok(())
     }
 
-    /// The server has ended its containers: who waits for the sandbox is told.
+    /// The server is about to end its containers.
+    pub(crate) fn is_ending(&self) {
+        if let Some(life) = &self.shared.life {
+            life.stopping();
+        }
+    }
+
+    /// Its containers have ended: who waits for the sandbox is told.
     pub(crate) fn is_over(&self) {
         if let Some(life) = &self.shared.life {
             life.stop();

@@ -121,6 +121,21 @@ pub(crate) fn guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not(c: &mut Cont
     c.bed.becomes_clean()
 }
 
+/// A pod whose shim makes it has no container that lives as long as the pod.
+pub(crate) fn guests_of_a_pod_go_to_another_cgroup_when_their_first_container_ends(c: &mut Containers) -> Result<()> {
+    let (pod, first, other) = (c.id("pod"), c.id("first"), c.id("other"));
+    c.join(&pod, "container", &first, &["sleep", "1000"])?;
+    let before = threads(&places(&path(c, &first))[0], shim(c)?)?;
+    c.join(&pod, "container", &other, &["spin"])?;
+    ensure!(c.kill_and_finish(&first)? == 137);
+    let workers = threads(&places(&path(c, &other))[0], shim(c)?)?;
+    ensure!(!workers.is_empty() && workers == before, "{workers:?} instead of {before:?}");
+    gone(&path(c, &first))?;
+    ensure!(c.kill_and_finish(&other)? == 137);
+    gone(&path(c, &other))?;
+    c.bed.becomes_clean()
+}
+
 pub(crate) fn systemds_path_is_a_scope_in_its_slice(c: &mut Containers) -> Result<()> {
     let id = c.id("scope");
     let slice = format!("{}.slice", c.bed.namespace().replace('-', ""));

@@ -38,6 +38,7 @@ runwasi_tests::suite! { shim = Wasmtime; {
         kernel_stands_behind_the_limits_of_a_container
         container_without_limits_needs_no_cgroup
         guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not
+        guests_of_a_pod_go_to_another_cgroup_when_their_first_container_ends
         systemds_path_is_a_scope_in_its_slice
         cgroup_of_a_killed_shim_goes_with_it;
 }}
