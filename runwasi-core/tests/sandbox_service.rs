@@ -6,6 +6,7 @@ use containerd_shim_protos::{
     sandbox_api::{
         CreateSandboxRequest, PingRequest, PlatformRequest, SandboxMetricsRequest, SandboxStatusRequest,
         SandboxStatusResponse, ShutdownSandboxRequest, StartSandboxRequest, StopSandboxRequest, WaitSandboxRequest,
+        WaitSandboxResponse,
     },
     sandbox_async::SandboxClient,
     ttrpc::{
@@ -44,6 +45,14 @@ impl Bed {
         Ok(Self { harness, sandbox: SandboxClient::new(client), tasks })
     }
 
+    /// With a sandbox that takes containers.
+    async fn ready() -> Result<Self> {
+        let bed = Self::new().await?;
+        bed.create(ID, "").await?;
+        bed.start(ID).await?;
+        Ok(bed)
+    }
+
     async fn create(&self, id: &str, network: &str) -> ttrpc::Result<()> {
         let (sandbox_id, netns_path) = (id.to_owned(), network.to_owned());
         let request = CreateSandboxRequest { sandbox_id, netns_path, ..Default::default() };
@@ -66,6 +75,11 @@ impl Bed {
     async fn stop(&self, timeout_secs: u32) -> ttrpc::Result<()> {
         let request = StopSandboxRequest { sandbox_id: ID.to_owned(), timeout_secs, ..Default::default() };
         self.sandbox.stop_sandbox(patience(), &request).await.map(drop)
+    }
+
+    async fn wait(&self) -> ttrpc::Result<WaitSandboxResponse> {
+        let request = WaitSandboxRequest { sandbox_id: ID.to_owned(), ..Default::default() };
+        self.sandbox.wait_sandbox(patience(), &request).await
     }
 
     async fn shutdown(&self) -> ttrpc::Result<()> {
@@ -112,15 +126,11 @@ async fn managed_sandbox_lives_without_a_container() -> Result {
 
 #[tokio::test]
 async fn stop_ends_the_containers_and_answers_who_waits() -> Result {
-    let bed = Bed::new().await?;
-    bed.create(ID, "").await?;
-    bed.start(ID).await?;
+    let bed = Bed::ready().await?;
     bed.run("polite", &["graceful"]).await?;
     bed.run("plain", &["spin"]).await?;
     bed.run("deaf", &["deaf"]).await?;
-    let request = WaitSandboxRequest { sandbox_id: ID.into(), ..Default::default() };
-    let wait = bed.sandbox.wait_sandbox(patience(), &request);
-    let (waited, stopped) = tokio::join!(wait, bed.stop(1));
+    let (waited, stopped) = tokio::join!(bed.wait(), bed.stop(1));
     stopped?;
     let waited = waited?;
     assert!(waited.exit_status == 0 && waited.exited_at.is_some());
@@ -138,9 +148,7 @@ async fn stop_ends_the_containers_and_answers_who_waits() -> Result {
 
 #[tokio::test]
 async fn stop_without_time_kills_at_once() -> Result {
-    let bed = Bed::new().await?;
-    bed.create(ID, "").await?;
-    bed.start(ID).await?;
+    let bed = Bed::ready().await?;
     bed.run("polite", &["graceful"]).await?;
     bed.stop(0).await?;
     assert_eq!(bed.tasks.wait("polite").await?, 137);
@@ -183,8 +191,7 @@ async fn sandbox_that_was_never_started_can_be_stopped() -> Result {
     let bed = Bed::new().await?;
     bed.create(ID, "").await?;
     bed.stop(0).await?;
-    let request = WaitSandboxRequest { sandbox_id: ID.into(), ..Default::default() };
-    assert!(bed.sandbox.wait_sandbox(patience(), &request).await?.exited_at.is_some());
+    assert!(bed.wait().await?.exited_at.is_some());
     assert_eq!(code(bed.start(ID).await), Code::FAILED_PRECONDITION);
     bed.harness.stop().await;
     Ok(())
@@ -206,10 +213,8 @@ async fn who_waits_for_what_comes_to_nothing_is_told() -> Result {
 /// The caller of a stop goes; its containers end all the same, and who waits is told.
 #[tokio::test]
 async fn stop_whose_caller_has_gone_is_brought_to_its_end() -> Result {
-    let bed = Bed::new().await?;
+    let bed = Bed::ready().await?;
     let (sandbox, id) = (bed.harness.sandbox(), Id::parse("sandbox id", ID)?);
-    bed.create(ID, "").await?;
-    bed.start(ID).await?;
     bed.run("deaf", &["deaf"]).await?;
     let stop = sandbox.stop_sandbox(&id, Duration::from_millis(200));
     assert!(tokio::time::timeout(Duration::from_millis(20), stop).await.is_err());
@@ -275,11 +280,8 @@ async fn shutdown_of_what_could_not_be_created_ends_the_server() -> Result {
 
 #[tokio::test]
 async fn who_waits_is_answered_when_the_server_ends() -> Result {
-    let bed = Bed::new().await?;
-    bed.create(ID, "").await?;
-    bed.start(ID).await?;
-    let request = WaitSandboxRequest { sandbox_id: ID.into(), ..Default::default() };
-    let (waited, ()) = tokio::join!(bed.sandbox.wait_sandbox(patience(), &request), async {
+    let bed = Bed::ready().await?;
+    let (waited, ()) = tokio::join!(bed.wait(), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         bed.harness.tasks().stop();
     });
@@ -289,9 +291,7 @@ async fn who_waits_is_answered_when_the_server_ends() -> Result {
 
 #[tokio::test]
 async fn shutdown_is_answered_and_ends_the_server_with_what_is_left() -> Result {
-    let bed = Bed::new().await?;
-    bed.create(ID, "").await?;
-    bed.start(ID).await?;
+    let bed = Bed::ready().await?;
     bed.run("left", &["wait"]).await?;
     bed.shutdown().await?;
     // The connection must not close together with the answer.
@@ -319,9 +319,7 @@ async fn shutdown_of_a_task_in_the_sandboxs_own_name_ends_it() -> Result {
 
 #[tokio::test]
 async fn metrics_are_those_of_all_containers_and_the_platform_is_an_images() -> Result {
-    let bed = Bed::new().await?;
-    bed.create(ID, "").await?;
-    bed.start(ID).await?;
+    let bed = Bed::ready().await?;
     bed.run("one", &["wait"]).await?;
     bed.run("two", &["wait"]).await?;
     assert_eq!(bed.harness.sandbox().usage_of_all().processes, 2);

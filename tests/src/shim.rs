@@ -18,6 +18,8 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 pub const TASK_V2: &str = "containerd.task.v2.Task";
 /// The task service newer containerds ask for.
 pub const TASK_V3: &str = "containerd.task.v3.Task";
+/// The service by which containerd manages a sandbox.
+pub const SANDBOX: &str = "containerd.runtime.sandbox.v1.Sandbox";
 
 /// A connection to a shim's socket.
 #[derive(Clone)]

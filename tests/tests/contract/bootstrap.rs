@@ -1,14 +1,19 @@
 //! `-v`, `-info` and the forms of `start`'s answer.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::sandbox_api::{
+    CreateSandboxRequest, CreateSandboxResponse, SandboxStatusRequest, SandboxStatusResponse, ShutdownSandboxRequest,
+    ShutdownSandboxResponse, StartSandboxRequest, StartSandboxResponse,
+};
 use containerd_shim_protos::types::introspection::RuntimeInfo;
 use runwasi_tests::bundle::{self, Bundle};
-use runwasi_tests::shim::TaskClient;
+use runwasi_tests::shim::{LIMIT, SANDBOX, TASK_V3, TaskClient};
 use runwasi_tests::{Player, Runtime, play};
 
 /// The engine as `-v` names it begins with this.
@@ -64,21 +69,27 @@ fn bootstrap_params_are_answered_with_a_bootstrap_result() {
     }
 }
 
-fn params_are_honoured(p: &Player) -> Result<()> {
-    let bundle = bundle(p, "boot")?;
-    let sockets = p.dir().join("s");
+/// As containerd 2.3 and later start a shim.
+fn by_params(p: &Player, id: &str, bundle: &Bundle, sockets: &Path) -> Result<BootstrapResult> {
     let params = BootstrapParams {
-        instance_id: "boot".to_owned(),
+        instance_id: id.to_owned(),
         namespace: p.namespace().to_owned(),
         containerd_ttrpc_address: p.dir().join("c.sock.ttrpc").to_string_lossy().into_owned(),
         socket_dir: Some(sockets.to_string_lossy().into_owned()),
         ..BootstrapParams::default()
     };
     // What the message says counts, not the environment.
-    let start = p.command("boot", bundle.path()).args(["start"]).env("TTRPC_ADDRESS", "/nowhere/at/all");
+    let start = p.command(id, bundle.path()).args(["start"]).env("TTRPC_ADDRESS", "/nowhere/at/all");
     let started = start.stdin(params.write_to_bytes()?).run()?.ok()?;
     let result = BootstrapResult::parse_from_bytes(&started.stdout).with_context(|| format!("no result: {started}"))?;
     ensure!(result.version == 3 && result.protocol == "ttrpc", "{result:?}");
+    Ok(result)
+}
+
+fn params_are_honoured(p: &Player) -> Result<()> {
+    let bundle = bundle(p, "boot")?;
+    let sockets = p.dir().join("s");
+    let result = by_params(p, "boot", &bundle, &sockets)?;
     let path = result.address.strip_prefix("unix://").with_context(|| format!("{result:?}"))?;
     let name = p.socket("boot").file_name().context("no name")?.to_owned();
     ensure!(path == sockets.join(name).to_string_lossy(), "{result:?}");
@@ -87,6 +98,39 @@ fn params_are_honoured(p: &Player) -> Result<()> {
     let left: Vec<_> = fs::read_dir(&sockets)?.collect();
     ensure!(left.is_empty(), "{left:?}");
     p.becomes_clean()
+}
+
+#[test]
+fn bundle_without_config_makes_a_managed_sandbox() {
+    for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
+        play(runtime, managed_sandbox);
+    }
+}
+
+/// As containerd 2.3 and later make a pod with `sandboxer = "shim"` and a container in it, for which they start nothing.
+fn managed_sandbox(p: &Player) -> Result<()> {
+    let (pod, app) = (bundle(p, "pod")?, bundle(p, "app")?);
+    fs::remove_file(pod.path().join("config.json"))?;
+    let tasks = TaskClient::connect(&by_params(p, "pod", &pod, &p.dir().join("s"))?.address)?.speaking(TASK_V3);
+    let sandbox = tasks.speaking(SANDBOX);
+    let sandbox_id = "pod".to_owned();
+    let request = CreateSandboxRequest { sandbox_id: sandbox_id.clone(), ..Default::default() };
+    sandbox.call::<CreateSandboxResponse>("CreateSandbox", &request, LIMIT)?;
+    let request = StartSandboxRequest { sandbox_id: sandbox_id.clone(), ..Default::default() };
+    let pid = sandbox.call::<StartSandboxResponse>("StartSandbox", &request, LIMIT)?.pid;
+    ensure!(tasks.create("app", app.path(), &[])?.pid == pid && pid > 0, "another pid than {pid}");
+    tasks.start("app")?;
+    ensure!(tasks.wait("app")?.exit_status == 5);
+    tasks.delete("app")?;
+    tasks.shutdown("app");
+    let request = SandboxStatusRequest { sandbox_id: sandbox_id.clone(), ..Default::default() };
+    let status = sandbox.call::<SandboxStatusResponse>("SandboxStatus", &request, LIMIT)?;
+    ensure!(status.state == "SANDBOX_READY", "{status:?}");
+    let request = ShutdownSandboxRequest { sandbox_id, ..Default::default() };
+    sandbox.call::<ShutdownSandboxResponse>("ShutdownSandbox", &request, LIMIT)?;
+    p.delete("pod", pod.path())?.ok()?;
+    p.becomes_clean()?;
+    p.hears(&["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"])
 }
 
 #[test]
