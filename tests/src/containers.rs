@@ -9,7 +9,7 @@ use crate::builder::Builder;
 use crate::command::{Command, Output};
 use crate::console::Console;
 use crate::containerd::Containerd;
-use crate::machine::Use;
+use crate::machine::{Use, tried};
 use crate::poll::poll_until;
 use crate::runtime::{Image, Runtime};
 use crate::shim::TaskClient;
@@ -34,8 +34,8 @@ pub struct Task {
 
 /// Runs one case on a bed of its own; an error fails the test while the bed still stands, so that its log is printed.
 #[track_caller]
-pub fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
-    check_with(runtime, Containerd::builder().daemon_for(runtime), case);
+pub fn check(runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()>) {
+    tried(runtime, || check_with(runtime, Containerd::builder().daemon_for(runtime), &case));
 }
 
 /// The same for a case that measures: no other runs beside it.

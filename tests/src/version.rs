@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::containerd::Containerd;
 use crate::containers::{Containers, check_with};
+use crate::machine::tried;
 use crate::runtime::{Runtime, target_dir};
 
 /// A containerd that tests run against.
@@ -48,17 +49,17 @@ impl Version {
 
 /// As [`check`](crate::check), on containerd 1.7.
 #[track_caller]
-pub fn check_on_1_7(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+pub fn check_on_1_7(runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()>) {
     check_on(Version::V1_7, runtime, case);
 }
 
 /// As [`check`](crate::check), on containerd 2.
 #[track_caller]
-pub fn check_on_2(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+pub fn check_on_2(runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()>) {
     check_on(Version::V2, runtime, case);
 }
 
 #[track_caller]
-fn check_on(version: Version, runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
-    check_with(runtime, Containerd::builder().version(version).daemon_for(runtime), case);
+fn check_on(version: Version, runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()>) {
+    tried(runtime, || check_with(runtime, Containerd::builder().version(version).daemon_for(runtime), &case));
 }

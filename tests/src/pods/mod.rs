@@ -20,7 +20,7 @@ use crate::cri::messages::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec, LinuxPodSandboxConfig,
     LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
 };
-use crate::machine::Use;
+use crate::machine::{Use, tried};
 use crate::network::on_own_host;
 use crate::poll::poll_until;
 use crate::proc;
@@ -77,20 +77,20 @@ pub struct Setup<'a> {
 
 /// Runs one case on a bed of its own on a host of its own; an error fails the test while the bed still stands.
 #[track_caller]
-pub fn check_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
-    check_pods_with(runtime, &Setup::default(), case);
+pub fn check_pods(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> + Sync) {
+    tried(runtime, || check_pods_with(runtime, &Setup::default(), &case));
 }
 
 /// As [`check_pods`], on containerd 1.7.
 #[track_caller]
-pub fn check_pods_on_1_7(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
-    check_pods_with(runtime, &Setup { version: Version::V1_7, ..Setup::default() }, case);
+pub fn check_pods_on_1_7(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> + Sync) {
+    tried(runtime, || check_pods_with(runtime, &Setup { version: Version::V1_7, ..Setup::default() }, &case));
 }
 
 /// As [`check_pods`], on containerd 2.
 #[track_caller]
-pub fn check_pods_on_2(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
-    check_pods_with(runtime, &Setup { version: Version::V2, ..Setup::default() }, case);
+pub fn check_pods_on_2(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> + Sync) {
+    tried(runtime, || check_pods_with(runtime, &Setup { version: Version::V2, ..Setup::default() }, &case));
 }
 
 /// The same with pods that the shim makes.

@@ -33,9 +33,9 @@ runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, a
 #[track_caller]
 fn check_on_own_host(
     runtime: runwasi_tests::Runtime,
-    case: impl FnOnce(&mut runwasi_tests::Containers) -> anyhow::Result<()> + Send,
+    case: impl Fn(&mut runwasi_tests::Containers) -> anyhow::Result<()> + Sync,
 ) {
-    runwasi_tests::on_own_host(|| runwasi_tests::check(runtime, case));
+    runwasi_tests::on_own_host(|| runwasi_tests::check(runtime, &case));
 }
 
 runwasi_tests::suite! { crate::check_on_own_host: own_wasmtime = Wasmtime, own_wasmtimed = Wasmtimed; {

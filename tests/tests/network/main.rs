@@ -12,8 +12,8 @@ use runwasi_tests::{Containers, Runtime, check, on_own_host};
 
 /// Runs a case on a bed of its own on a host of its own.
 #[track_caller]
-fn check_on_own_host(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()> + Send) {
-    on_own_host(|| check(runtime, case));
+fn check_on_own_host(runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()> + Sync) {
+    on_own_host(|| check(runtime, &case));
 }
 
 runwasi_tests::suite! { crate::check_on_own_host: wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
