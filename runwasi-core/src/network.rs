@@ -1,8 +1,8 @@
 //! The network namespace of a sandbox. Opened by `bootstrap::start` and by the node daemon, given to engines.
 //!
 //! A shim that serves one pod enters its namespace in `main` ([`Entrance::enter`]). A process that serves many cannot, nor one
-//! that is told its network later ([`Network::park`]): there, a sandbox with a namespace of its own has one *parked* thread ([`Network::parked`]) that holds it and sleeps. What must
-//! happen inside (opening a socket) happens on that thread, so no other ever is in a foreign namespace. Its tid is
+//! that is told its network later ([`Network::park`]): there, a sandbox with a namespace of its own has one *parked* thread
+//! ([`Network::parked`]) that holds it and sleeps. What must happen inside (opening a socket) happens on that thread, so no other ever is in a foreign namespace. Its tid is
 //! the pid that containerd is told, since users of that pid look for `/proc/<pid>/ns/net`: the CRI and `ctr run --cni` do.
 
 use std::{

@@ -19,7 +19,7 @@ use runwasi_core::{
         socket::{self, Bound, Own},
     },
     bundle::{
-        config::Config,
+        config::SandboxConfig,
         roots::{self, BundleError},
     },
     id::IdError,
@@ -334,14 +334,12 @@ impl Wanted {
         let id = Id::parse("container id", &request.id)?;
         let group = Id::parse("sandbox id", &request.group)?;
         let bundle = roots::check(Path::new(&request.bundle), roots)?;
-        let config = Config::load_if_any(&bundle).map_err(BootstrapError::from)?;
-        let own = config.as_ref().map_or(&id, |config| config.group(&id));
-        if *own != group {
-            let reason = format!("it belongs to the sandbox {own}, not to {group}");
+        let own = SandboxConfig::load(&bundle, &id).map_err(BootstrapError::from)?;
+        if own.group != group {
+            let reason = format!("it belongs to the sandbox {}, not to {group}", own.group);
             return Err(BundleError { bundle, reason }.into());
         }
-        let entrance = config.as_ref().map_or(Ok(Entrance::Host), |config| Entrance::open(&config.network))?;
-        let managed = config.is_none();
+        let (entrance, managed) = (Entrance::open(&own.network)?, own.managed);
         let directory = Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
         let socket = socket::path(directory, &request.containerd_address, namespace.as_str(), group.as_str())?;
         dialog::write_address(&bundle, &socket::address(&socket))?;

@@ -8,7 +8,6 @@ use std::{
 
 use containerd_shim::bootstrap::BootstrapParams;
 use containerd_shim_protos::{bootstrap_api::BootstrapResult, protobuf::Message};
-
 use serde::Deserialize;
 
 use super::{BootstrapError, io_error, socket};

@@ -14,7 +14,7 @@ use super::{
     socket::{self, Bound, Own},
 };
 use crate::{
-    bundle::config::Config,
+    bundle::config::SandboxConfig,
     cli::Invocation,
     network::Entrance,
     sys::{self, Fork},
@@ -44,12 +44,10 @@ pub struct Handover {
 /// Does what can be known to fail first; then, if the group has no server, becomes two processes.
 pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     let asked = Asked::read(invocation)?;
-    let config = Config::load_if_any(&invocation.bundle)?;
-    let group = config.as_ref().map_or(&invocation.id, |config| config.group(&invocation.id));
-    let path = asked.socket(invocation, group)?;
+    let SandboxConfig { group, network, managed } = SandboxConfig::load(&invocation.bundle, &invocation.id)?;
+    let path = asked.socket(invocation, &group)?;
     // The server enters it; one that dies of a wrong one could not tell anybody.
-    let network = config.as_ref().map_or(Ok(Entrance::Host), |config| Entrance::open(&config.network))?;
-    let managed = config.is_none();
+    let network = Entrance::open(&network)?;
     let address = socket::address(&path);
     // Before there is a server that a failure would leave behind.
     dialog::write_address(&invocation.bundle, &address)?;

@@ -160,19 +160,6 @@ impl Config {
         Self::from_spec(&spec).map_err(|(field, reason)| ConfigError::Field { path, field, reason })
     }
 
-    /// The same, of a bundle that may have none: containerd's Sandbox API makes such bundles for its sandboxes.
-    pub fn load_if_any(bundle: &Path) -> Result<Option<Self>, ConfigError> {
-        match Self::load(bundle) {
-            Err(error) if error.is_missing() => Ok(None),
-            other => other.map(Some),
-        }
-    }
-
-    /// What the container is grouped by: the id of its pod, or its own.
-    pub fn group<'a>(&'a self, id: &'a Id) -> &'a Id {
-        self.pod.as_ref().unwrap_or(id)
-    }
-
     fn from_spec(spec: &Spec) -> Result<Self, Wrong> {
         let annotations = spec.annotations().clone().unwrap_or_default();
         let kind = container_kind(&annotations)?;
@@ -197,9 +184,33 @@ impl Config {
     }
 }
 
-/// What the container of a bundle is grouped by: the id of its pod, or its own, which also is what a bundle without
-/// `config.json` is for ([`Config::load_if_any`]). Reads nothing else of `config.json`: the node
-/// daemon's shim needs no more, and a small program starts fast.
+/// The sandbox that a bundle is for.
+#[derive(Debug)]
+pub struct SandboxConfig {
+    /// What its containers are grouped by: the id of the pod, or the container's own.
+    pub group: Id,
+    /// Its network, unless it is managed and told it later.
+    pub network: Network,
+    /// Whether containerd manages it by its Sandbox API: it makes a bundle without `config.json`, named as the sandbox.
+    pub managed: bool,
+}
+
+impl SandboxConfig {
+    /// Reads and checks the `config.json` of the bundle made for `id`, if it has one.
+    pub fn load(bundle: &Path, id: &Id) -> Result<Self, ConfigError> {
+        match Config::load(bundle) {
+            Ok(config) => {
+                let group = config.pod.unwrap_or_else(|| id.clone());
+                Ok(Self { group, network: config.network, managed: false })
+            }
+            Err(error) if error.is_missing() => Ok(Self { group: id.clone(), network: Network::Host, managed: true }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The group of [`SandboxConfig`] alone. Reads nothing else of `config.json`: the node daemon's shim needs no more, and a small
+/// program starts fast.
 pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
     #[derive(Deserialize)]
     struct Annotated {

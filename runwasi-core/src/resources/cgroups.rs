@@ -71,7 +71,7 @@ impl Backing {
             BackingState::Inside(joined) => joined.limit(limits),
             BackingState::Outside if self.is_needed(limits) => {
                 // Before it is tried: whose turn ends meanwhile finds us.
-                self.cgroups.heirs().push(Arc::downgrade(self));
+                self.cgroups.add_heir(self);
                 if let Some(joined) = self.cgroups.clone().join(&self.bundle, &self.path, limits, self.lone) {
                     *state = BackingState::Inside(joined);
                 }
@@ -159,6 +159,13 @@ impl Cgroups {
     fn at(root: &Path, version: Version, own: &str, workers: Threads) -> Self {
         let home = ["cpu", "memory"].map(|controller| home(version, own, controller));
         Self { root: root.to_owned(), version, workers, home, taken: Mutex::default(), heirs: Mutex::default() }
+    }
+
+    /// Once, however often its limits change.
+    fn add_heir(&self, heir: &Arc<Backing>) {
+        let (mut heirs, own) = (self.heirs(), Arc::downgrade(heir));
+        heirs.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&own));
+        heirs.push(own);
     }
 
     fn heirs(&self) -> MutexGuard<'_, Vec<Weak<Backing>>> {
@@ -526,6 +533,8 @@ mod tests {
             backing.limit(&ResourcesConfig::default());
             backing
         });
+        last.limit(&ResourcesConfig::default());
+        assert_eq!(bed.cgroups.heirs().len(), 4, "each once");
         let workers = |n| bed.at(&format!("cpu/k8s/h{n}/tasks"));
         assert_eq!([0, 1, 2, 3].map(workers), ["71", "", "", ""]);
         drop(gone);

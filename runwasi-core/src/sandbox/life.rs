@@ -16,7 +16,10 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{
+        Notify,
+        oneshot::{self, error::RecvError},
+    },
     task::spawn_blocking,
     time::timeout,
 };
@@ -204,17 +207,16 @@ impl Sandbox {
     pub async fn create_sandbox(&self, id: &Id, network: Option<PathBuf>) -> Result<(), LifeError> {
         self.life(id)?.begin(id)?;
         self.shared.used.notify_waiters();
-        let (sandbox, (answer, settled)) = (self.clone(), oneshot::channel());
-        self.tasks().spawn(async move {
+        let sandbox = self.clone();
+        let entered = self.brought_to_its_end(async move {
             let entered = enter(sandbox.network().clone(), network).await;
             if let Some(life) = &sandbox.shared.life {
                 life.settle(entered.is_ok());
             }
             sandbox.shared.used.notify_waiters();
-            // Whoever has gone takes nothing back.
-            let _ = answer.send(entered);
+            entered
         });
-        let entered = settled.await.unwrap_or_else(|error| Err(lost(error)));
+        let entered = entered.await.unwrap_or_else(|error| Err(lost(error)));
         entered.map_err(|source| LifeError::Network { id: id.clone(), source })
     }
 
@@ -234,8 +236,8 @@ impl Sandbox {
         let life = self.life(id)?;
         life.status(id)?;
         life.stopping();
-        let (sandbox, (answer, settled)) = (self.clone(), oneshot::channel());
-        self.tasks().spawn(async move {
+        let sandbox = self.clone();
+        let ended = self.brought_to_its_end(async move {
             let ended = tokio::select! {
                 ended = sandbox.end_within(time) => ended,
                 // The server ends them.
@@ -244,13 +246,23 @@ impl Sandbox {
             if ended {
                 sandbox.is_over();
             }
-            // Whoever has gone takes nothing back.
-            let _ = answer.send(ended);
+            ended
         });
-        match settled.await {
+        match ended.await {
             Ok(true) => Ok(()),
             _ => Err(LifeError::NotEnding { id: id.clone(), time: self.tasks().grace() }),
         }
+    }
+
+    /// Does `work` in a task of its own: whoever goes meanwhile takes nothing back.
+    async fn brought_to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, RecvError> {
+        let (answer, done) = oneshot::channel();
+        // An error: nobody listens any more.
+        self.tasks().spawn(async move { drop(answer.send(work.await)) });
+        done.await
     }
 
     async fn end_within(&self, time: Duration) -> bool {

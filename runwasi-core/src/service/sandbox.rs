@@ -34,7 +34,7 @@ use super::{convert, task::rpc};
 use crate::{
     id::Id,
     resources::metrics,
-    sandbox::{Phase, Sandbox},
+    sandbox::{LifeStatus, Phase, Sandbox},
 };
 
 /// The service.
@@ -47,6 +47,10 @@ struct SandboxService {
 }
 
 impl SandboxService {
+    fn status(&self, id: &str) -> ttrpc::Result<LifeStatus> {
+        Ok(self.sandbox.sandbox_status(&sandbox_id(id)?)?)
+    }
+
     /// For people: what `crictl inspectp` shows, JSON under the name that the CRI has for it.
     fn info(&self) -> HashMap<String, String> {
         let info = json!({ "pid": self.sandbox.pid(), "containers": self.sandbox.count() });
@@ -91,7 +95,7 @@ impl SandboxApi for SandboxService {
     }
 
     async fn platform(&self, _: &TtrpcContext, request: PlatformRequest) -> ttrpc::Result<PlatformResponse> {
-        self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
+        self.status(&request.sandbox_id)?;
         let platform =
             Platform { os: "linux".to_owned(), architecture: architecture().to_owned(), ..Default::default() };
         Ok(PlatformResponse { platform: MessageField::some(platform), ..Default::default() })
@@ -113,7 +117,7 @@ impl SandboxApi for SandboxService {
         _: &TtrpcContext,
         request: SandboxStatusRequest,
     ) -> ttrpc::Result<SandboxStatusResponse> {
-        let status = self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
+        let status = self.status(&request.sandbox_id)?;
         let (state, exited_at) = match status.phase {
             Phase::Creating | Phase::Created | Phase::Stopping => ("SANDBOX_NOTREADY", MessageField::none()),
             Phase::Ready => ("SANDBOX_READY", MessageField::none()),
@@ -132,7 +136,7 @@ impl SandboxApi for SandboxService {
     }
 
     async fn ping_sandbox(&self, _: &TtrpcContext, request: PingRequest) -> ttrpc::Result<PingResponse> {
-        self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
+        self.status(&request.sandbox_id)?;
         Ok(PingResponse::default())
     }
 
@@ -150,7 +154,7 @@ impl SandboxApi for SandboxService {
         _: &TtrpcContext,
         request: SandboxMetricsRequest,
     ) -> ttrpc::Result<SandboxMetricsResponse> {
-        self.sandbox.sandbox_status(&sandbox_id(&request.sandbox_id)?)?;
+        self.status(&request.sandbox_id)?;
         let data = metrics::metrics(metrics::host_cgroups(), &self.sandbox.usage_of_all())?;
         let mut response = SandboxMetricsResponse::default();
         // A type without a name outside its crate.
