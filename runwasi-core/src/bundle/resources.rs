@@ -1,7 +1,7 @@
 //! `linux.resources` of the OCI runtime spec: what a container is created with, and what containerd's `Update` changes. Used by
 //! `config` and `container`. Untrusted: every value is checked here, and an error names the field.
 //!
-//! What is not read here has no meaning for a guest; the table in `ARCHITECTURE.md` lists it.
+//! What is not read here has no meaning for a guest; the table in `docs/config-json.md` lists it.
 
 use std::time::Duration;
 

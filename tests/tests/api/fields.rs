@@ -1,5 +1,5 @@
 //! Fields of `config.json` that say nothing to a guest, and those that must not be passed over; the table is in
-//! `ARCHITECTURE.md`, the cases are listed in `main.rs`.
+//! `docs/config-json.md`, the cases are listed in `main.rs`.
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Player;

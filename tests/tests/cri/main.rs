@@ -62,8 +62,8 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: wasmtime_1_7 = Wasmtim
 }}
 
 // Pods that the shim makes by containerd's Sandbox API: `sandboxer = "shim"`. They need no image of their own. runc's shim does
-// not start without a `config.json`, which such a pod has not. A pod on the host's network is missing: containerd 2.1.9 dies of
-// it before it asks the shim (`NewBundle` reads a nil spec).
+// not start without a `config.json`, which such a pod has not. A pod on the host's network is missing: containerd 2.1.9 does not
+// support this combination.
 runwasi_tests::suite! { runwasi_tests::check_managed_pods: managed_wasmtime = Wasmtime, managed_wasmtimed = Wasmtimed; {
     life:
         pod_with_two_containers_lives_and_leaves_nothing
