@@ -54,6 +54,8 @@ pub(super) struct MountNamespace {
     host: Host,
     /// procfs, which is not mounted in the namespace.
     proc: OwnedFd,
+    /// Of procfs: links to what this process has open.
+    descriptors: OwnedFd,
     /// Name of the next tree.
     next: AtomicU64,
 }
@@ -97,6 +99,7 @@ impl MountNamespace {
     fn make() -> io::Result<Self> {
         let host = Host::of_process()?;
         let proc = open("/proc", PATH, Mode::empty())?;
+        let descriptors = openat(&proc, "self/fd", PATH, Mode::empty())?;
         // A thread for it alone, because unsharing cannot be undone.
         let builder = thread::Builder::new().name("mounts".into());
         let panicked = |_| io::Error::other("the thread that makes it has panicked");
@@ -104,7 +107,7 @@ impl MountNamespace {
             let thread = builder.spawn_scoped(scope, || make_namespace(&host, &proc))?;
             thread.join().map_err(panicked)?
         })?;
-        Ok(Self { namespace, root, host, proc, next: AtomicU64::new(0) })
+        Ok(Self { namespace, root, host, proc, descriptors, next: AtomicU64::new(0) })
     }
 
     /// Takes the calling thread inside. The thread gets root and working directories of its own, which
@@ -174,10 +177,12 @@ impl Inside {
         Ok(tree)
     }
 
-    /// Attaches a detached mount at a place in an attached tree.
+    /// Attaches a detached mount at a place in an attached tree. The place is named by its link in
+    /// procfs: a name in the tree could be a symbolic link by now.
     pub(super) fn attach(&self, mount: impl AsFd, place: impl AsFd) -> io::Result<()> {
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        Ok(move_mount(mount, "", place, "", flags)?)
+        let place = place.as_fd().as_raw_fd().to_string();
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+        Ok(move_mount(mount, "", &self.namespace.descriptors, place, flags)?)
     }
 
     /// A detached clone of our own `/dev`.
@@ -189,7 +194,7 @@ impl Inside {
     /// Calls `act` with a path of what is open at `fd`, for system calls that take paths only. The path
     /// holds during the call, on this thread.
     pub(super) fn with_path<T>(&self, fd: impl AsFd, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-        fchdir(openat(&self.namespace.proc, "thread-self/fd", PATH, Mode::empty())?)?;
+        fchdir(&self.namespace.descriptors)?;
         act(Path::new(&fd.as_fd().as_raw_fd().to_string()))
     }
 
