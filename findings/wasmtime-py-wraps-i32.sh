@@ -4,7 +4,7 @@
 # Version: PyPI wasmtime 50.0.1.
 # Expected: OverflowError (or at least the check that the float parameter gets).
 # Seen: 2^40 -> 0, 2^32 + 5 -> 5, 10^39 -> 0; f32 of 3 -> TypeError
-# Here: a test that drives a guest from Python passes with a wrong argument. Results come back signed.
+# Here: a test that drives a guest from Python passes with a wrong argument.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
