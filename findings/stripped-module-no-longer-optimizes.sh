@@ -5,7 +5,7 @@
 # Expected: custom sections have no effect on whether a module is valid (the core specification says
 #   so); every other tool here, and every runtime, takes bulk memory for granted.
 # Seen: "memory.fill operations require bulk memory [--enable-bulk-memory-opt]"
-# Here: guests are made small by strip and wasm-opt in that order; the other order works.
+# Here: whoever makes a guest small optimizes first and strips last.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

