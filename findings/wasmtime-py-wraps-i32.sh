@@ -13,6 +13,7 @@ changed() {
     echo "changed: $*" >&2
     exit 1
 }
+export PIP_ROOT_USER_ACTION=ignore
 python3 -m pip -q install --no-deps --target py wasmtime==50.0.1
 cat >call.py <<'PY'
 from wasmtime import Instance, Module, Store
