@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Behaviour: the oci-spec crate cannot read a config.json in which one capability is newer than the
 #   crate: the whole file is refused. runc runs the same bundle with a warning.
-# Versions: crates.io oci-spec 0.10.0, Debian runc 1.1.5+ds1-1+deb12u1 and busybox-static
+# Versions: Rust crate oci-spec 0.10.0, Debian runc 1.1.5+ds1-1+deb12u1 and busybox-static
 #   1:1.35.0-4+deb12u1+b1 (bookworm).
 # Expected: the runtime specification: what maps to no capability is logged, and no reason to fail.
 # Seen: oci-spec: "no variant for CAP_NEW_ONE (converted to NEW_ONE)"; runc: status 0, "ignoring

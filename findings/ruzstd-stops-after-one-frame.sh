@@ -2,7 +2,7 @@
 # Behaviour: ruzstd's StreamingDecoder reads the first frame of a stream and then reports its end;
 #   what follows is left unread, without an error. A stream that begins with a skippable frame is
 #   an error at once. Its own `decode_all` reads both.
-# Version: crates.io ruzstd 0.9.1.
+# Version: Rust crate ruzstd 0.9.1.
 # Expected: a reader over a .zst stream gives all of it: by RFC 8878 that is one or more frames.
 # Seen: "first " of "first second"; SkipFrame
 # Here: zstd layers of images have several frames (zstd:chunked, pzstd); a layer read so would be
