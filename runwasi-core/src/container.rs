@@ -369,6 +369,7 @@ impl Container {
 async fn run_hooks(run: impl FnOnce() -> Result<(), HookError> + Send + 'static) -> Result<(), HookError> {
     match spawn_blocking(run).await {
         Ok(result) => result,
+        // Answered by the call that runs them (`panics`).
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The runtime is going, and this future with it.
         Err(_) => std::future::pending().await,

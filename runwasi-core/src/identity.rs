@@ -49,10 +49,11 @@ pub(crate) fn prepare_thread() {
         // Nobody has an identity then.
         return;
     }
-    match sys::unshare_file_attributes() {
-        Ok(()) => sys::set_file_identity(&HOST),
-        Err(error) => tracing::error!(%error, "a guest's thread shares its umask with others"),
+    // Tried by `requirements::check` before; a thread that shared its umask would change that of others.
+    if let Err(error) = sys::unshare_file_attributes() {
+        panic!("unshare(CLONE_FS): {error}");
     }
+    sys::set_file_identity(&HOST);
 }
 
 /// Puts an identity on the calling thread, unless it has it already.

@@ -9,6 +9,8 @@
 //! | [`server`] | one listening socket, its services, and the bounded drain |
 //! | [`shutdown`] | the cancel token and the task tracker; the only place that spawns on the control runtime |
 //! | [`runtime`] | the control and the guest Tokio runtimes |
+//! | [`requirements`] | kernel, capabilities and system calls that serving needs |
+//! | [`panics`] | the log of panics, and the end of the process where one cannot be contained |
 //! | [`logging`] | tracing onto containerd's `log` FIFO |
 //! | [`service`] | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
 //! | [`sandbox`] | the containers behind one socket |
@@ -41,8 +43,10 @@ pub mod kept;
 pub mod logging;
 pub mod network;
 pub mod options;
+pub mod panics;
 pub mod present;
 pub mod process;
+pub mod requirements;
 pub mod resources;
 pub mod rootfs;
 pub mod runtime;

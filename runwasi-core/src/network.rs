@@ -16,7 +16,7 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, gettid, move_into_link_name_space};
 
-use crate::{bundle::config, sys};
+use crate::{bundle::config, panics, sys};
 
 /// A thread that only sleeps needs the least there is; the kernel's minimum is 16 KiB.
 const STACK: usize = 64 << 10;
@@ -141,7 +141,7 @@ impl Network {
             // The other end waits for it.
             let _ = entered.send(result);
             if is_in {
-                todo.iter().for_each(|job| job());
+                panics::fatal(|| todo.iter().for_each(|job| job()));
             }
         };
         let failed = |source| NetworkError::Enter { what: "thread for the network namespace", source };

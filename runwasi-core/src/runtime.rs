@@ -18,7 +18,7 @@ use rustix::thread::gettid;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::{guest::fair_queue::FairQueue, identity};
+use crate::{guest::fair_queue::FairQueue, identity, panics, requirements};
 
 /// A pod that can use more cores at once than this is rare, and idle threads cost every other pod memory.
 const MAX_POD_WORKERS: usize = 4;
@@ -65,8 +65,9 @@ pub struct Guests {
 }
 
 impl GuestRuntime {
-    /// Starts that many workers.
+    /// Starts that many workers. An error names what they would lack ([`requirements`]).
     pub fn start(workers: usize) -> io::Result<Self> {
+        requirements::check().map_err(io::Error::other)?;
         let threads = Threads::default();
         let (started, stopped) = (threads.clone(), threads.clone());
         let runtime = Builder::new_multi_thread()
@@ -81,7 +82,8 @@ impl GuestRuntime {
             .max_blocking_threads(MAX_BLOCKING)
             .on_thread_start(move || {
                 started.add(gettid().as_raw_nonzero().get());
-                identity::prepare_thread();
+                // Tokio would go on without this worker.
+                panics::fatal(identity::prepare_thread);
             })
             .on_thread_stop(move || stopped.remove(gettid().as_raw_nonzero().get()))
             .build()?;
@@ -125,6 +127,12 @@ impl Guests {
     pub fn new(runtime: Handle, workers: usize) -> Self {
         let queue = FairQueue::new(workers, runtime.clone());
         Self { runtime, queue }
+    }
+
+    /// Resolves when a worker has polled a task beside the guests: the sign of life of the runtime.
+    /// `false` if it has ended.
+    pub async fn answer(&self) -> bool {
+        self.runtime.spawn(async {}).await.is_ok()
     }
 
     pub(crate) fn runtime(&self) -> &Handle {

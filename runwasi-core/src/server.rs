@@ -14,7 +14,12 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-use crate::{process::signal::Signal, sandbox::Sandbox, service, shutdown::Tasks};
+use crate::{
+    process::signal::Signal,
+    sandbox::Sandbox,
+    service::{self, contained::contained},
+    shutdown::Tasks,
+};
 
 /// Why a server could not run.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +37,7 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox)
     let tasks = sandbox.tasks().clone();
     let mut server = Server::new()
         .add_listener(Listener::new(Accept::new(listener)?))
-        .register_service(service::task::services(&sandbox));
+        .register_service(contained(service::task::services(&sandbox)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     stopped(&sandbox).await;
     server.stop_listen().await;

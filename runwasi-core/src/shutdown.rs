@@ -11,6 +11,8 @@ use std::{future::Future, time::Duration};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::panics;
+
 /// How long after [`Tasks::grace_over`] tasks may still take to notice it.
 const NOTICE: Duration = Duration::from_secs(1);
 
@@ -34,9 +36,9 @@ impl Tasks {
         }
     }
 
-    /// Starts a task on the current runtime. It is waited for by [`Tasks::drained`].
+    /// Starts a task on the current runtime. It is waited for by [`Tasks::drained`]. Its panic ends the process ([`panics`]).
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(future);
+        self.tracker.spawn(panics::fatal_future(future));
     }
 
     /// Tells every task to finish. Idempotent.

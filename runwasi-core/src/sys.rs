@@ -57,22 +57,89 @@ pub(crate) fn in_directory<T>(directory: &Path, work: impl FnOnce() -> io::Resul
     result
 }
 
+/// A system call that the kernel, or a filter, refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("{call}: {source}")]
+pub struct RefusedCall {
+    call: &'static str,
+    source: io::Error,
+}
+
+fn refused(call: &'static str) -> RefusedCall {
+    RefusedCall { call, source: io::Error::last_os_error() }
+}
+
 /// Sets as whom the calling thread opens files. By raw calls: libc's `setgroups` changes all threads. Root's privilege to do so is
 /// kept by every identity, since only the *filesystem* ids change.
 pub(crate) fn set_file_identity(identity: &Identity) {
+    let set = switch_file_identity(identity);
+    // Tried before any guest: only root's processes have identities at all. A guest with another's would be an escape.
+    if let Err(error) = set {
+        panic!("{error}");
+    }
+}
+
+/// Makes the calls of [`unshare_file_attributes`] and [`set_file_identity`] with the ids that the calling thread has already.
+pub(crate) fn try_file_identity() -> Result<(), RefusedCall> {
+    unshare_file_attributes().map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
+    let groups = rustix::process::getgroups().map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
+    // SAFETY: neither call takes a pointer; an invalid id changes nothing and is answered with the one that is set.
+    let (gid, uid) = unsafe { (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)) };
+    let own = |id: libc::c_long, call| u32::try_from(id).map_err(|_| refused(call));
+    let identity = Identity {
+        uid: own(uid, "setfsuid")?,
+        gid: own(gid, "setfsgid")?,
+        groups: groups.into_iter().map(|group| group.as_raw()).collect(),
+        umask: current_umask(),
+    };
+    switch_file_identity(&identity)
+}
+
+fn current_umask() -> u32 {
+    let current = rustix::process::umask(rustix::fs::Mode::empty());
+    // It cannot be read without being set.
+    rustix::process::umask(current);
+    current.bits()
+}
+
+fn switch_file_identity(identity: &Identity) -> Result<(), RefusedCall> {
     let Identity { uid, gid, groups, umask } = identity;
-    // SAFETY: the pointer and the length are those of one slice; nothing else is passed by reference.
-    let set = unsafe {
-        let set = libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr());
+    // SAFETY: the pointer and the length are those of one slice.
+    if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } != 0 {
+        return Err(refused("setgroups"));
+    }
+    // SAFETY: none of these calls takes a pointer.
+    let [gid_now, uid_now] = unsafe {
         libc::syscall(libc::SYS_setfsgid, *gid);
         libc::syscall(libc::SYS_setfsuid, *uid);
         libc::syscall(libc::SYS_umask, *umask);
-        // Neither of them reports a failure; a second call tells what is set.
-        let (gid_now, uid_now) = (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1));
-        set == 0 && gid_now == i64::from(*gid) && uid_now == i64::from(*uid)
+        // Neither of the first two reports a failure; a second call tells what is set.
+        [libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)]
     };
-    // Checked before any guest: only root's processes have identities at all. A guest with another's would be an escape.
-    assert!(set, "the kernel does not let root change its own filesystem ids");
+    let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+    if gid_now != i64::from(*gid) {
+        return Err(RefusedCall { call: "setfsgid", source: denied() });
+    }
+    if uid_now != i64::from(*uid) {
+        return Err(RefusedCall { call: "setfsuid", source: denied() });
+    }
+    Ok(())
+}
+
+/// The kernel's release (`uname(2)`). By libc: rustix has it behind a feature of its own, with which wasmtime is compiled anew.
+pub(crate) fn kernel_release() -> String {
+    // SAFETY: `utsname` is plain data, for which zeroes are valid.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: one live `utsname` that the kernel fills; on failure it stays empty.
+    unsafe { libc::uname(&raw mut names) };
+    let release = names.release.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0);
+    String::from_utf8_lossy(&release.collect::<Vec<u8>>()).into_owned()
+}
+
+/// Ends the process at once, without unwinding and without a core dump (`_exit(2)`).
+pub(crate) fn end_process(status: i32) -> ! {
+    // SAFETY: takes no pointer and does not return; buffers that are not written out are lost.
+    unsafe { libc::_exit(status) }
 }
 
 /// Sleeps on the calling thread: for programs without a runtime and for the blocking pool, never on a runtime's worker.

@@ -40,6 +40,7 @@ use crate::{
     manager::messages::{ConnectRequest, CreateRequest, DeleteRequest, SandboxEntry},
     record::{Owner, Record, RecordError, StateDirectory},
     sandboxes::{Living, Sandboxes},
+    successor::Successors,
     tidying::Tidying,
 };
 
@@ -61,6 +62,8 @@ pub struct Daemon {
     containerds: Containerds,
     sandboxes: Sandboxes,
     tidying: Tidying,
+    /// `None` without a guard.
+    successors: Option<Successors>,
     /// Sandboxes being served, those that are on their way out included.
     served: AtomicUsize,
     /// No new sandboxes: a successor makes them, or nobody does any more.
@@ -109,6 +112,18 @@ pub enum DaemonError {
         /// The pod's id, or the container's.
         group: String,
     },
+    /// There is no process that could start another daemon.
+    #[error(
+        "this daemon (pid {}) runs without --guard and cannot start another one: start it yourself, and it takes over",
+        std::process::id()
+    )]
+    NoGuard,
+    /// The other daemon has not come up; this one goes on.
+    #[error("the new daemon does not start ({reason}), this one (pid {}) goes on: see its log", std::process::id())]
+    NotReloaded {
+        /// How it has ended.
+        reason: String,
+    },
     /// A task of the daemon did not come back.
     #[error("{what}: {reason}")]
     Lost {
@@ -133,11 +148,12 @@ struct Wanted {
 
 impl Daemon {
     /// A daemon without sandboxes. Its tasks stop when it has retired and the last sandbox is gone.
-    pub fn new(
+    pub(crate) fn new(
         settings: Settings,
         engine: Arc<dyn Engine>,
         guests: Guests,
         tasks: Tasks,
+        successors: Option<Successors>,
     ) -> Result<Arc<Self>, RecordError> {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
@@ -154,6 +170,7 @@ impl Daemon {
             containerds,
             sandboxes,
             tidying,
+            successors,
             served,
             retired,
             draining,
@@ -295,6 +312,19 @@ impl Daemon {
         }
         self.retired.cancel();
         self.stop_if_done();
+    }
+
+    /// Has the guard start a daemon with the settings of now, which retires this one. Resolves when it has.
+    pub(crate) async fn reload(&self) -> Result<(), DaemonError> {
+        let successors = self.successors.as_ref().ok_or(DaemonError::NoGuard)?;
+        if self.retired.is_cancelled() {
+            return Err(DaemonError::Leaving);
+        }
+        tokio::select! {
+            () = self.retired() => {}
+            reason = successors.failure() => return Err(DaemonError::NotReloaded { reason }),
+        }
+        if self.draining.is_cancelled() { Err(DaemonError::Leaving) } else { Ok(()) }
     }
 
     /// Resolves when it has retired.

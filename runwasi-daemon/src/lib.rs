@@ -8,7 +8,9 @@
 //! | [`config`] | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | the daemon's life: sockets, signals, takeover, drain |
 //! | `guard` | the small parent process that systemd sees |
-//! | `ready` | readiness and socket activation |
+//! | `ready` | signs to systemd or the guard; socket activation |
+//! | `successor` | the host's end of a reload |
+//! | `watchdog` | proof that both runtimes work |
 //! | `limits` | how many guests the system's limits allow |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the living ones |
@@ -28,8 +30,10 @@ mod ready;
 pub mod record;
 mod sandboxes;
 pub mod serve;
+mod successor;
 pub mod thin;
 mod tidying;
+mod watchdog;
 
 use std::{
     env,
@@ -38,18 +42,21 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::{cli::About, present, sys};
+use runwasi_core::{cli::About, logging, present, sys};
 
 use crate::{
     config::{Command, Settings},
-    guard::Side,
+    guard::Plan,
     manager::client::Client,
-    ready::Waiting,
-    serve::NodeEngine,
+    ready::Supervisor,
+    serve::{NodeEngine, Start},
 };
 
 /// For the answer to `list`.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// For the start of a daemon and its takeover.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A complete node daemon.
 pub fn main<N: NodeEngine>(about: About) -> ExitCode {
@@ -57,6 +64,7 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
         Ok(Command::Serve(settings)) => serve::<N>(settings),
         Ok(Command::Precompile(settings, targets)) => precompile::run::<N>(&settings, &targets),
         Ok(Command::List { socket }) => list(&socket).and_then(|list| print(&list)),
+        Ok(Command::Reload { socket }) => reload(&socket),
         Ok(Command::PrintConfig(toml)) => print(&toml),
         Ok(Command::Version) => print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine)),
         Ok(Command::Help) => print(config::HELP),
@@ -72,17 +80,23 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
-    let activated = ready::activated()?;
-    let fd = settings.ready_fd.map(sys::adopt_fd).transpose()?;
-    let waiting = if settings.guard {
-        match guard::split(fd)? {
-            Side::Guard(code) => return Ok(code),
-            Side::Host(waiting) => waiting,
-        }
-    } else {
-        Waiting { fd, systemd: true }
+    let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
+    let manager = match settings.listen_fd {
+        Some(fd) => Some(sys::adopt_fd(fd)?),
+        None => ready::activated()?,
     };
-    serve::serve::<N>(settings, activated, waiting)?;
+    if let Some(arguments) = settings.guard {
+        logging::to_stderr_at(settings.log_level);
+        return Ok(guard::run(Plan { arguments, manager, ready })?);
+    }
+    let supervisor = Supervisor::of(settings.guard_fd)?;
+    serve::serve::<N>(settings, Start { manager, ready, supervisor })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings have been read already: a wrong file is refused before the daemon hears of it.
+fn reload(socket: &std::path::Path) -> Outcome {
+    Client::connect(socket, RELOAD_PATIENCE)?.reload()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,7 +22,9 @@ use runwasi_core::{
         BootstrapError,
         socket::{self, Own},
     },
-    logging, rootfs,
+    logging, panics,
+    requirements::{self, RequirementError},
+    rootfs,
     runtime::{self, GuestRuntime},
     server::ServeError,
     settings::{SettingsError, Written},
@@ -30,7 +32,9 @@ use runwasi_core::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
     task::spawn_blocking,
+    time::timeout,
 };
 
 use crate::{
@@ -38,12 +42,17 @@ use crate::{
     daemon::{Daemon, LEAST_GRACE},
     limits,
     manager::{client::Client, server},
-    ready::{Waiting, tell_systemd},
+    ready::{self, Sign, Supervisor},
     record::{RecordError, StateDirectory},
+    successor::Successors,
+    watchdog,
 };
 
 /// How long a predecessor may take to answer that it has retired.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a daemon that leaves waits for calls of the manager API to be answered.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// What an engine of a whole node needs to know.
 #[derive(Clone, Debug)]
@@ -82,6 +91,9 @@ impl EngineSettings {
 /// Why a daemon does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeFailure {
+    /// The kernel or the privileges do not do.
+    #[error(transparent)]
+    Requirement(#[from] RequirementError),
     /// The system refuses something.
     #[error("{what}: {source}")]
     Io {
@@ -115,13 +127,25 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeFailure {
     move |source| ServeFailure::Io { what, source }
 }
 
-/// Serves until there is nothing left to serve. `activated` is the manager's listening socket, if systemd has opened it.
-pub(crate) fn serve<N: NodeEngine>(
-    settings: Settings,
-    activated: Option<OwnedFd>,
-    waiting: Waiting,
-) -> Result<(), ServeFailure> {
+/// What a daemon is given by whoever has started it.
+pub(crate) struct Start {
+    /// The manager's listening socket, if it is open already.
+    pub(crate) manager: Option<OwnedFd>,
+    /// Descriptor that is told when it serves.
+    pub(crate) ready: Option<OwnedFd>,
+    pub(crate) supervisor: Supervisor,
+}
+
+/// Serves until there is nothing left to serve.
+pub(crate) fn serve<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), ServeFailure> {
     logging::to_stderr_at(settings.log_level);
+    panics::log();
+    panics::fatal(|| serve_all::<N>(settings, start))
+}
+
+fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), ServeFailure> {
+    requirements::check()?;
+    requirements::warn_of_limits();
     let open_files = limits::raise_open_files().map_err(failed("RLIMIT_NOFILE"))?;
     let slots = settings.slots.unwrap_or_else(|| limits::slots(open_files));
     rootfs::prepare().map_err(failed("root file systems of containers"))?;
@@ -132,10 +156,13 @@ pub(crate) fn serve<N: NodeEngine>(
         // Stopped when every sandbox has had its grace: what is left are events.
         let tasks = Tasks::new(LEAST_GRACE);
         let socket = settings.socket.clone();
-        let daemon = Daemon::new(settings, engine, guests.guests().clone(), tasks.clone())?;
-        let sockets = Sockets::open(&socket, activated)?;
+        let Start { manager, ready, supervisor } = start;
+        let successors = Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
+        let daemon = Daemon::new(settings, engine, guests.guests().clone(), tasks.clone(), successors)?;
+        let sockets = Sockets::open(&socket, manager)?;
         tracing::info!(pid = std::process::id(), socket = %socket.display(), slots, open_files, "serving");
-        let ended = run(daemon, &sockets, &tasks, waiting, limits::visitors(open_files)).await;
+        watchdog::start(&supervisor, guests.guests().clone(), &tasks);
+        let ended = run(daemon, &sockets, &tasks, (ready, supervisor), limits::visitors(open_files)).await;
         sockets.remove();
         ended
     });
@@ -148,19 +175,22 @@ async fn run(
     daemon: Arc<Daemon>,
     sockets: &Sockets,
     tasks: &Tasks,
-    waiting: Waiting,
+    (ready, supervisor): (Option<OwnedFd>, Supervisor),
     visitors: usize,
 ) -> Result<(), ServeFailure> {
-    let systemd = waiting.systemd;
     let mut signals = Signals::catch()?;
     let mut manager =
         server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), visitors).await?;
-    let _own = server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
-    waiting.ready();
+    let mut own = server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
+    ready.map(ready::write_ready);
+    if let Err(error) = supervisor.tell(Sign::Ready) {
+        tracing::warn!(%error, "the supervisor does not listen");
+    }
     let predecessors = sockets.predecessors.clone();
     let retiring_them = spawn_blocking(move || retire(&predecessors));
     let (retiring, stopping) = (daemon.clone(), tasks.clone());
     let manager_file = sockets.manager_file.clone();
+    let (give_back, given_back) = oneshot::channel();
     tasks.spawn(async move {
         tokio::select! {
             () = retiring.retired() => {}
@@ -173,13 +203,31 @@ async fn run(
         if let Ok(Err(error)) = removed.await {
             tracing::error!(%error, "the manager socket stays behind");
         }
+        // An error: the process is leaving in a hurry.
+        let _ = give_back.send(manager);
     });
+    // An error is a panic, which is logged. What was not retired goes on beside this one.
     let _ = retiring_them.await;
-    follow(&daemon, tasks, &mut signals, systemd).await
+    let ended = follow(&daemon, tasks, &mut signals, &supervisor).await;
+    // The answers under way, that to `Retire` or `Reload` among them.
+    let answered = async {
+        own.stop_listen().await;
+        own.disconnect().await;
+        if let Ok(mut manager) = given_back.await {
+            manager.disconnect().await;
+        }
+    };
+    let _ = timeout(LAST_ANSWERS, answered).await;
+    ended
 }
 
 /// Waits for the end, and does what signals say meanwhile.
-async fn follow(daemon: &Arc<Daemon>, tasks: &Tasks, signals: &mut Signals, systemd: bool) -> Result<(), ServeFailure> {
+async fn follow(
+    daemon: &Arc<Daemon>,
+    tasks: &Tasks,
+    signals: &mut Signals,
+    supervisor: &Supervisor,
+) -> Result<(), ServeFailure> {
     let mut draining = None;
     loop {
         let drained = async {
@@ -193,9 +241,7 @@ async fn follow(daemon: &Arc<Daemon>, tasks: &Tasks, signals: &mut Signals, syst
         match (told, draining) {
             (Told::Retire, _) => daemon.retire(),
             (Told::Leave, None) => {
-                if systemd {
-                    tell_systemd(&[sd_notify::NotifyState::Stopping]);
-                }
+                supervisor.stopping();
                 let sandboxes = daemon.drain();
                 tracing::info!(sandboxes, "leaving: guests have their SIGTERM");
                 draining = Some(sandboxes);

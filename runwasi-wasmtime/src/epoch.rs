@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use runwasi_core::panics;
 use tokio::runtime::Handle;
 
 /// Small: the thread calls one function.
@@ -73,7 +74,8 @@ impl Ticker {
     pub fn start(engine: &wasmtime::Engine, quantum: Duration) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let (ticking, engine) = (shared.clone(), engine.clone());
-        let tick = move || ticking.run(quantum, || engine.increment_epoch());
+        // Without it no guest would ever yield.
+        let tick = move || panics::fatal(|| ticking.run(quantum, || engine.increment_epoch()));
         let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick)?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -89,7 +91,7 @@ impl Drop for Ticker {
         *self.shared.lock() = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // It only panics if a tick does, and has then said so itself.
+            // It cannot fail: a panic would have ended the process.
             let _ = thread.join();
         }
     }

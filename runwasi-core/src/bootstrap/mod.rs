@@ -12,7 +12,10 @@ pub mod start;
 
 use std::{io, path::PathBuf};
 
-use crate::{bundle::config::ConfigError, engine::EngineError, id::IdError, network::NetworkError, server::ServeError};
+use crate::{
+    bundle::config::ConfigError, engine::EngineError, id::IdError, network::NetworkError,
+    requirements::RequirementError, server::ServeError,
+};
 
 /// Why an invocation failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,9 @@ pub enum BootstrapError {
     /// An id is not allowed.
     #[error(transparent)]
     Id(#[from] IdError),
+    /// The kernel or the privileges do not do.
+    #[error(transparent)]
+    Requirement(#[from] RequirementError),
     /// The bundle's `config.json` is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -11,6 +11,7 @@ use crate::{
     events::Queue,
     logging,
     network::Network,
+    panics,
     resources::cgroups::Cgroups,
     rootfs,
     runtime::{self, GuestRuntime},
@@ -30,8 +31,9 @@ pub fn serve<E: Engine>(
     engine: impl FnOnce() -> Result<E, EngineError>,
 ) -> Result<(), BootstrapError> {
     logging::to_containerd(invocation.debug);
+    panics::log();
     let own = handover.own.take().map(Arc::new);
-    let served = run(invocation, handover, engine, own.clone());
+    let served = panics::fatal(|| run(invocation, handover, engine, own.clone()));
     if let Err(error) = &served {
         // Our stderr is /dev/null: the log is where this can be seen.
         tracing::error!(%error, "the server failed");
@@ -88,7 +90,7 @@ fn run<E: Engine>(
 
 /// While containerd connects. The first container waits for it, and reports its failure.
 fn prepare_rootfs() {
-    std::thread::spawn(rootfs::prepare);
+    std::thread::spawn(|| panics::fatal(rootfs::prepare));
 }
 
 /// SIGTERM, SIGINT and SIGHUP drain.

@@ -17,6 +17,7 @@ use crate::{
     bundle::config::SandboxConfig,
     cli::Invocation,
     network::Entrance,
+    requirements,
     sys::{self, Fork},
 };
 
@@ -48,6 +49,7 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     let path = asked.socket(invocation, &group)?;
     // The server enters it; one that dies of a wrong one could not tell anybody.
     let network = Entrance::open(&network)?;
+    requirements::check()?;
     let address = socket::address(&path);
     // Before there is a server that a failure would leave behind.
     dialog::write_address(&invocation.bundle, &address)?;

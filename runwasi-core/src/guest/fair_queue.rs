@@ -31,7 +31,7 @@ use tokio::runtime::Handle;
 
 use self::bandwidth::Bandwidth;
 pub use self::bandwidth::Throttling;
-use crate::bundle::resources::Quota;
+use crate::{bundle::resources::Quota, panics};
 
 /// The weight of a container that asks for none; the unit is that of `cpu.shares`.
 pub const DEFAULT_WEIGHT: u64 = 1024;
@@ -144,10 +144,11 @@ impl FairQueue {
     /// Looks at a throttled lane when its debt is paid.
     fn look_at(&self, lane: LaneId, at: Instant) {
         let queue = self.clone();
-        self.timers.spawn(async move {
+        // A lane that is not looked at again is never polled again.
+        self.timers.spawn(panics::fatal_future(async move {
             tokio::time::sleep_until(at.into()).await;
             queue.look(lane);
-        });
+        }));
     }
 
     fn look(&self, id: LaneId) {

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-use crate::sys;
+use crate::{panics, sys};
 
 /// The threads' niceness: they get a tenth of a core that others want, and all of one that nobody wants.
 const NICE: i32 = 10;
@@ -68,7 +68,7 @@ impl Workers {
             return Ok(());
         }
         let shared = self.shared.clone();
-        match thread::Builder::new().name("compile".into()).spawn(move || shared.work()) {
+        match thread::Builder::new().name("compile".into()).spawn(move || panics::fatal(|| shared.work())) {
             Ok(_) => state.threads += 1,
             Err(error) if state.threads == 0 => {
                 let dropped = state.waiting.pop_back();

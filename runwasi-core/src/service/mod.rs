@@ -1,8 +1,9 @@
 //! The ttrpc services: decode, one call, encode. Protobuf types end here.
 //!
-//! [`task`] and `sandbox` answer containerd, [`forward`] and [`images`] (gRPC) speak to it, [`client`] plays it (for `delete`, tests and examples).
+//! [`contained`] answers for a call that panics. [`task`] and `sandbox` answer containerd, [`forward`] and [`images`] (gRPC) speak to it, [`client`] plays it (for `delete`, tests and examples).
 
 pub mod client;
+pub mod contained;
 pub(crate) mod convert;
 pub mod forward;
 pub mod images;

@@ -14,6 +14,9 @@ pub const HELP: &str = "\
 usage: containerd-wasmtimed [FLAGS]                               serve
        containerd-wasmtimed list [--config FILE] [--socket PATH]  print the sandboxes of the daemon at this socket,
                                                                   a line each: NAMESPACE GROUP PID SOCKET CONTAINERS
+       containerd-wasmtimed reload [--config FILE] [--socket PATH]
+                                                                  have it replaced by a new daemon: new settings, a
+                                                                  new version; sandboxes go on. It needs its --guard
        containerd-wasmtimed precompile [FLAGS] FILE|IMAGE...      compile into the cache: wasm, or what of it is in an
                                                                   image's tar, or in an image that containerd has
 
@@ -46,7 +49,9 @@ for precompile only:
 
 flags only:
   --ready-fd N         write \"ready\" to this open fd (3 or more) and close it, when serving
+  --listen-fd N        take this open fd (3 or more) as the manager socket, listening
   --guard              leave a small parent process, for systemd
+  --guard-fd N         report to it by this open fd (3 or more); the guard adds this to the command line of its daemons
   --print-config       print the settings as a file, and leave
   -v, --version        -h, --help
 
@@ -79,9 +84,14 @@ pub(super) struct Line {
     pub(super) layer: Layer,
     pub(super) config: Option<OsString>,
     pub(super) ready_fd: Option<i32>,
+    pub(super) listen_fd: Option<i32>,
     pub(super) guard: bool,
+    pub(super) guard_fd: Option<i32>,
+    /// The flags that a guard passes on.
+    pub(super) of_hosts: Vec<OsString>,
     pub(super) print: bool,
     pub(super) list: bool,
+    pub(super) reload: bool,
     pub(super) precompile: Option<Targets>,
     address: Option<String>,
     namespace: Option<String>,
@@ -115,7 +125,9 @@ enum Flag {
     Set(Key),
     Config,
     ReadyFd,
+    ListenFd,
     Guard,
+    GuardFd,
     PrintConfig,
     Address,
     Namespace,
@@ -126,7 +138,9 @@ fn flag(name: &str) -> Option<Flag> {
     match name {
         "config" => Some(Flag::Config),
         "ready-fd" => Some(Flag::ReadyFd),
+        "listen-fd" => Some(Flag::ListenFd),
         "guard" => Some(Flag::Guard),
+        "guard-fd" => Some(Flag::GuardFd),
         "print-config" => Some(Flag::PrintConfig),
         "address" => Some(Flag::Address),
         "namespace" => Some(Flag::Namespace),
@@ -140,7 +154,9 @@ impl Flag {
             Self::Set(key) => key.flag(),
             Self::Config => "--config",
             Self::ReadyFd => "--ready-fd",
+            Self::ListenFd => "--listen-fd",
             Self::Guard => "--guard",
+            Self::GuardFd => "--guard-fd",
             Self::PrintConfig => "--print-config",
             Self::Address => "--address",
             Self::Namespace => "--namespace",
@@ -157,10 +173,21 @@ impl Line {
         }
         self.seen.push(origin);
         let mut value = || parser.value().map_err(|_| wrong("needs a value".to_owned()));
+        let mut fd = || text(value()?).and_then(|value| open_fd(&value)).map_err(wrong);
         match flag {
-            Flag::Set(key) => text(value()?).and_then(|value| self.layer.set(key, &value)).map_err(wrong)?,
-            Flag::Config => self.config = Some(value()?),
-            Flag::ReadyFd => self.ready_fd = Some(text(value()?).and_then(|value| open_fd(&value)).map_err(wrong)?),
+            Flag::ReadyFd => self.ready_fd = Some(fd()?),
+            Flag::ListenFd => self.listen_fd = Some(fd()?),
+            Flag::GuardFd => self.guard_fd = Some(fd()?),
+            Flag::Set(key) => {
+                let value = value()?;
+                self.of_hosts.extend([origin.into(), value.clone()]);
+                text(value).and_then(|value| self.layer.set(key, &value)).map_err(wrong)?;
+            }
+            Flag::Config => {
+                let value = value()?;
+                self.of_hosts.extend([origin.into(), value.clone()]);
+                self.config = Some(value);
+            }
             Flag::Guard => self.guard = true,
             Flag::PrintConfig => self.print = true,
             Flag::Address => self.address = Some(text(value()?).map_err(wrong)?),
@@ -173,14 +200,15 @@ impl Line {
     fn word(&mut self, word: OsString) -> Result<(), ConfigError> {
         match &mut self.precompile {
             Some(targets) => targets.names.push(word),
-            None if word == "list" && !self.list => self.list = true,
-            None if word == "precompile" && !self.list => self.precompile = Some(Targets::default()),
+            None if word == "list" && !self.list && !self.reload => self.list = true,
+            None if word == "reload" && !self.list && !self.reload => self.reload = true,
+            None if word == "precompile" && !self.list && !self.reload => self.precompile = Some(Targets::default()),
             None => return Err(unknown(format!("{word:?}"))),
         }
         Ok(())
     }
 
-    /// `list` needs the socket, and where to find it; `precompile` needs something to compile, and serves nobody.
+    /// `list` and `reload` need the socket, and where to find it; `precompile` needs something to compile, and serves nobody.
     fn check(&mut self) -> Result<(), ConfigError> {
         let of_images = [Flag::Address.name(), Flag::Namespace.name()];
         if let Some(origin) = self.seen.iter().find(|flag| self.precompile.is_none() && of_images.contains(flag)) {
@@ -188,7 +216,8 @@ impl Line {
         }
         if let Some(targets) = &mut self.precompile {
             (targets.address, targets.namespace) = (self.address.take(), self.namespace.take());
-            let serving = [Flag::ReadyFd.name(), Flag::Guard.name(), Flag::PrintConfig.name()];
+            let serving =
+                [Flag::ReadyFd, Flag::ListenFd, Flag::Guard, Flag::GuardFd, Flag::PrintConfig].map(Flag::name);
             if let Some(origin) = self.seen.iter().find(|flag| serving.contains(flag)) {
                 return Err(ConfigError::Value { origin, reason: "is not for `precompile`".to_owned() });
             }
@@ -197,10 +226,21 @@ impl Line {
             }
         }
         let needed = [Flag::Config.name(), Key::Socket.flag()];
-        match self.seen.iter().find(|flag| self.list && !needed.contains(flag)) {
-            Some(origin) => Err(ConfigError::Value { origin, reason: "is not for `list`".to_owned() }),
-            None => Ok(()),
+        let asking = if self.list { Some("list") } else { self.reload.then_some("reload") };
+        let strange = self.seen.iter().find(|flag| !needed.contains(flag));
+        match (asking, strange) {
+            (Some(command), Some(origin)) => {
+                Err(ConfigError::Value { origin, reason: format!("is not for `{command}`") })
+            }
+            _ => self.check_guard(),
         }
+    }
+
+    /// A guard is not the host of another one.
+    fn check_guard(&self) -> Result<(), ConfigError> {
+        let both = self.guard && self.guard_fd.is_some();
+        let reason = || "is not for a guard".to_owned();
+        if both { Err(ConfigError::Value { origin: Flag::GuardFd.name(), reason: reason() }) } else { Ok(()) }
     }
 }
 
@@ -259,6 +299,16 @@ mod tests {
     }
 
     #[test]
+    fn guard_passes_settings_on_and_keeps_its_own() {
+        let file = File::open("/dev/null").unwrap();
+        let fd = file.as_raw_fd().to_string();
+        let arguments = ["--guard", "--grace=5", "--ready-fd", &fd, "--config", "--guard", "--bundle-root=/a"];
+        let line = line(&arguments).unwrap();
+        assert_eq!(line.of_hosts, ["--grace", "5", "--config", "--guard", "--bundle-root", "/a"]);
+        assert_eq!(refusal(&["--guard", "--guard-fd", &fd]), "--guard-fd: is not for a guard");
+    }
+
+    #[test]
     fn bundle_roots_add_up() {
         let line = line(&["--bundle-root", "/a", "--bundle-root=/b"]).unwrap();
         assert_eq!(line.layer.bundle_roots, Some(vec!["/a".into(), "/b".into()]));
@@ -277,6 +327,9 @@ mod tests {
             (&["serve"], r#""serve": unknown; --help shows what there is"#),
             (&["list", "list"], r#""list": unknown; --help shows what there is"#),
             (&["list", "--grace", "3"], "--grace: is not for `list`"),
+            (&["reload", "--guard"], "--guard: is not for `reload`"),
+            (&["list", "reload"], r#""reload": unknown; --help shows what there is"#),
+            (&["--guard-fd", "2"], "--guard-fd: 2 is a standard stream; 3 or more is needed"),
             (&["--print-config", "list"], "--print-config: is not for `list`"),
             (&["precompile"], "precompile: needs a file or an image"),
             (&["--namespace", "k8s.io"], "--namespace: is for `precompile`"),
@@ -321,7 +374,16 @@ mod tests {
             assert!(HELP.contains(&format!(" {}", key.name())), "{}", key.name());
             assert!(HELP.contains(&format!(" {}", key.variable())), "{}", key.variable());
         }
-        for flag in [Flag::Config, Flag::ReadyFd, Flag::Guard, Flag::PrintConfig, Flag::Address, Flag::Namespace] {
+        for flag in [
+            Flag::Config,
+            Flag::ReadyFd,
+            Flag::ListenFd,
+            Flag::Guard,
+            Flag::GuardFd,
+            Flag::PrintConfig,
+            Flag::Address,
+            Flag::Namespace,
+        ] {
             assert!(HELP.contains(&format!("  {} ", flag.name())), "{}", flag.name());
         }
     }

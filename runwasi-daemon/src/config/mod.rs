@@ -14,7 +14,9 @@
 //! | | `[engine]`, table | | what the engine knows | the engine's |
 //! | `--log-level L` | `log-level` | `CONTAINERD_WASMTIMED_LOG_LEVEL` | error, warn, info, debug, trace | info |
 //! | `--ready-fd N` | | | open fd, 3 or more | none |
+//! | `--listen-fd N` | | | open fd, 3 or more | none |
 //! | `--guard` | | | | off |
+//! | `--guard-fd N` | | | open fd, 3 or more | none |
 //!
 //! A flag wins over the environment, the environment over the file, the file over the default; a list replaces a list,
 //! nothing is merged. What is overridden must be right, too: a wrong line of the file would otherwise wait for the day
@@ -100,6 +102,11 @@ pub enum Command {
         /// Its path, absolute.
         socket: PathBuf,
     },
+    /// Have the daemon at this manager socket replaced by one with the settings of now.
+    Reload {
+        /// Its path, absolute.
+        socket: PathBuf,
+    },
     /// Compile into the cache of these settings.
     Precompile(Settings, Targets),
     /// Print the settings: TOML that [`read`] makes the same settings of.
@@ -156,8 +163,16 @@ fn read_from(
 
 fn command(line: Line, variables: Layer, file: Layer, engine: &str) -> Command {
     let merged = line.layer.or(variables).or(file);
-    let settings = Settings { ready_fd: line.ready_fd, guard: line.guard, ..Settings::of(merged) };
-    if line.list {
+    let settings = Settings {
+        ready_fd: line.ready_fd,
+        guard: line.guard.then_some(line.of_hosts),
+        guard_fd: line.guard_fd,
+        listen_fd: line.listen_fd,
+        ..Settings::of(merged)
+    };
+    if line.reload {
+        Command::Reload { socket: settings.socket }
+    } else if line.list {
         Command::List { socket: settings.socket }
     } else if line.print {
         Command::PrintConfig(format!("{}\n{engine}", settings.to_toml()))

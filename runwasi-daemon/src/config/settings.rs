@@ -1,6 +1,7 @@
 //! The settings as the daemon uses them, their defaults, and how they look as a file.
 
 use std::{
+    ffi::OsString,
     fmt::Display,
     path::{Path, PathBuf},
     time::Duration,
@@ -35,8 +36,12 @@ pub struct Settings {
     pub log_level: LevelFilter,
     /// Where `ready\n` is written when the daemon serves; open when it was checked, and no standard stream.
     pub ready_fd: Option<i32>,
-    /// Whether a parent process stays as systemd's main process.
-    pub guard: bool,
+    /// A parent process stays as systemd's main process, and starts hosts with these arguments.
+    pub guard: Option<Vec<OsString>>,
+    /// Socket to that parent, where this is such a host; open when it was checked.
+    pub guard_fd: Option<i32>,
+    /// The manager socket, if it was opened by whoever has started this process.
+    pub listen_fd: Option<i32>,
 }
 
 impl Default for Settings {
@@ -51,7 +56,9 @@ impl Default for Settings {
             engine: Written::default(),
             log_level: LevelFilter::INFO,
             ready_fd: None,
-            guard: false,
+            guard: None,
+            guard_fd: None,
+            listen_fd: None,
         }
     }
 }
@@ -73,7 +80,7 @@ impl Settings {
         }
     }
 
-    /// A file that says the same; what no key of the file can say (`--ready-fd`, `--guard`) is left out, and the table of the engine,
+    /// A file that says the same; what no key of the file can say (`--ready-fd`, `--guard`, …) is left out, and the table of the engine,
     /// which is added by who knows it.
     pub fn to_toml(&self) -> String {
         let roots: Vec<String> = self.bundle_roots.iter().map(|root| quoted_path(root)).collect();

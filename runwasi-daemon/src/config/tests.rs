@@ -110,7 +110,7 @@ fn sources_complete_each_other() {
         grace: Duration::from_secs(3),
         slots: Some(2),
         cache: Some("/file".into()),
-        guard: true,
+        guard: Some(["--grace", "3"].map(OsString::from).into()),
         ..Settings::default()
     };
     assert_eq!(sources.settings(), expected);

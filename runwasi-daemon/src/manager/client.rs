@@ -98,6 +98,11 @@ impl Client {
         self.call(Method::Retire, &Plain { protocol: PROTOCOL })
     }
 
+    /// Has it replaced. It answers when the successor serves, or says why there is none.
+    pub fn reload(&self) -> Result<VersionReply, ClientError> {
+        self.call(Method::Reload, &Plain { protocol: PROTOCOL })
+    }
+
     fn call<A: Message + Default>(&self, method: Method, message: &impl Message) -> Result<A, ClientError> {
         let request = ttrpc::Request {
             service: SERVICE.to_owned(),

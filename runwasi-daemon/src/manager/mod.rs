@@ -33,11 +33,14 @@ pub enum Method {
     Version,
     /// Leave new sandboxes to a successor: [`messages::Plain`], [`messages::VersionReply`].
     Retire,
+    /// Have a successor started with the settings of now, which retires this one: [`messages::Plain`], [`messages::VersionReply`].
+    Reload,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Create, Self::Connect, Self::Delete, Self::List, Self::Version, Self::Retire];
+    pub const ALL: [Self; 7] =
+        [Self::Create, Self::Connect, Self::Delete, Self::List, Self::Version, Self::Retire, Self::Reload];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {
@@ -48,6 +51,7 @@ impl Method {
             Self::List => "List",
             Self::Version => "Version",
             Self::Retire => "Retire",
+            Self::Reload => "Reload",
         }
     }
 }

@@ -20,6 +20,7 @@ use runwasi_core::{
     bootstrap::delete::Ended,
     present,
     server::{Accept, ServeError},
+    service::contained::contained,
 };
 use tokio::net::UnixStream;
 
@@ -33,7 +34,7 @@ use crate::daemon::{Daemon, DaemonError};
 /// Serves the manager API on one socket until it is dropped or stopped, to `most` clients at once.
 pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>, most: usize) -> Result<Server, ServeError> {
     let guests = Door { accept: Accept::new(listener)?, visitors: Visitors::new(most), knocking: None };
-    let mut server = Server::new().add_listener(Listener::new(guests)).register_service(services(&daemon));
+    let mut server = Server::new().add_listener(Listener::new(guests)).register_service(contained(services(&daemon)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     Ok(server)
 }
@@ -125,6 +126,11 @@ impl Handler {
                 daemon.retire();
                 version().encode_to_vec()
             }
+            Method::Reload => {
+                decode::<Plain>(payload)?;
+                daemon.reload().await?;
+                version().encode_to_vec()
+            }
         })
     }
 }
@@ -165,6 +171,7 @@ fn code(error: &DaemonError) -> Code {
             Code::UNKNOWN
         }
         DaemonError::Leaving => Code::UNAVAILABLE,
+        DaemonError::NoGuard | DaemonError::NotReloaded { .. } => Code::FAILED_PRECONDITION,
         DaemonError::Squatted { .. } => Code::ALREADY_EXISTS,
         DaemonError::NotFound { .. } => Code::NOT_FOUND,
         DaemonError::Lost { .. } => Code::INTERNAL,

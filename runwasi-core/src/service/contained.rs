@@ -1,0 +1,43 @@
+//! Services whose panics are answers: a call that panics fails with `INTERNAL`, where ttrpc alone would
+//! leave its client without a reply.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use containerd_shim_protos::ttrpc::{
+    self, Code, Request, Response,
+    r#async::{MethodHandler, Service, TtrpcContext},
+};
+
+use crate::{panics, present};
+
+type Handler = Box<dyn MethodHandler + Send + Sync>;
+
+/// The same services, with every method contained.
+pub fn contained(services: HashMap<String, Service>) -> HashMap<String, Service> {
+    services.into_iter().map(|(name, service)| (name, contain_all(service))).collect()
+}
+
+fn contain_all(service: Service) -> Service {
+    let contain = |(name, handler)| (name, Box::new(Contained(handler)) as Handler);
+    Service { methods: service.methods.into_iter().map(contain).collect(), ..service }
+}
+
+struct Contained(Handler);
+
+#[async_trait]
+impl MethodHandler for Contained {
+    async fn handler(&self, context: TtrpcContext, request: Request) -> ttrpc::Result<Response> {
+        match panics::caught(self.0.handler(context, request)).await {
+            Ok(answer) => answer,
+            Err(message) => Ok(panicked(&message)),
+        }
+    }
+}
+
+fn panicked(message: &str) -> Response {
+    let text = present::text(&format!("the call panicked: {message}"));
+    let mut response = Response::default();
+    response.set_status(ttrpc::get_status(Code::INTERNAL, text));
+    response
+}
