@@ -222,7 +222,9 @@ impl Guard {
         let ended = self.ended?;
         // Only a stop is over when all have ended.
         let over = self.starting.is_none() && (!self.stopping || self.retired.is_empty());
-        over.then(|| exit_code(ended))
+        // A host that had no handler yet when the stop came.
+        let stopped_early = self.stopping && ended.signal() == Some(Signal::TERM.as_raw());
+        over.then(|| if stopped_early { ExitCode::SUCCESS } else { exit_code(ended) })
     }
 
     fn hosts(&self) -> impl Iterator<Item = &Host> {

@@ -1,6 +1,8 @@
 //! Under systemd: its unit restarts the main process alone (`KillMode=process`), and the guard is that process. These tests
 //! play systemd.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -129,17 +131,24 @@ fn reload_that_fails_names_the_reason_and_changes_nothing() {
         c.detached(&id, &["daemon"])?;
         let mut ticks = Ticks::of(&id)?;
         let first = host(c)?;
-        // Refused when it is read; and when the engine is made: no machine has so much address space.
-        for (settings, reasons) in [("grace = -1", ["grace", "-1"]), ("slots = 100000", ["does not start", "goes on"])] {
-            c.bed.daemon()?.reconfigure(settings)?;
+        let mut fails = |c: &mut Containers, reasons: &[&str]| -> Result<()> {
             let said = c.bed.daemon()?.reload()?.status_is(1)?.refused()?;
-            runwasi_tests::says(&said, &reasons, &[])?;
+            runwasi_tests::says(&said, reasons, &[])?;
             ensure!(host(c)? == first, "another daemon serves");
-            ticks.go_on().context("after a failed reload")?;
-        }
-        ensure!(c.kill_and_finish(&id)? == 137);
-        // The next one is tried as if nothing had happened.
+            ticks.go_on().context("after a failed reload")
+        };
+        // By its caller, who reads the settings first.
+        c.bed.daemon()?.reconfigure("grace = -1")?;
+        fails(c, &["grace", "-1"])?;
+        // By the new daemon: others could write to its directory.
         c.bed.daemon()?.reconfigure("")?;
+        let directory = c.bed.node().dir().to_owned();
+        fs::set_permissions(&directory, PermissionsExt::from_mode(0o777))?;
+        fails(c, &["does not start", "goes on"])?;
+        ensure!(c.bed.daemon()?.log().contains("must be this user's"), "{}", c.bed.daemon()?.log());
+        // The next one is tried as if nothing had happened.
+        fs::set_permissions(&directory, PermissionsExt::from_mode(0o700))?;
+        ensure!(c.kill_and_finish(&id)? == 137);
         c.bed.daemon()?.reload()?.ok()?;
         poll_until("end of the old daemon", LIMIT, || (!proc::alive(first)).then_some(()))?;
         c.bed.becomes_clean()
