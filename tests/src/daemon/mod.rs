@@ -30,6 +30,8 @@ pub use state::{Sandbox, State};
 pub const SOCKET_VARIABLE: &str = "CONTAINERD_WASMTIMED_SOCKET";
 /// How long a daemon may take to come up, or to leave without guests, on a busy machine.
 const UP_OR_DOWN: Duration = Duration::from_secs(20);
+/// How long one that does not start may take to say why.
+const SAYS_WHY: Duration = Duration::from_secs(5);
 
 /// A daemon, running or ended.
 #[derive(Debug)]
@@ -194,8 +196,13 @@ impl Daemon {
         let mut child = command.spawn().context("cannot start the daemon")?;
         let ready = child.stdout.take().context("stdout is piped")?;
         // Kept also if it never answers: dropping it ends it.
-        self.process = Some(child);
-        is_ready(ready).with_context(|| format!("the daemon does not start:\n{}", self.log()))
+        let child = self.process.insert(child);
+        let answer = is_ready(ready);
+        if answer.is_err() {
+            // It closes the descriptor before it says why. One that hangs says nothing more.
+            poll_until("end of a daemon that does not start", SAYS_WHY, || child.try_wait().ok().flatten()).ok();
+        }
+        answer.with_context(|| format!("the daemon does not start:\n{}", self.log()))
     }
 
     fn log_file(&self) -> PathBuf {
