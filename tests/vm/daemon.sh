@@ -1,0 +1,135 @@
+# The node daemon as a service of systemd.
+
+service_is_ready_and_unit_is_valid() {
+    prints active systemctl is-active $unit
+    prints active systemctl is-active $unit.socket
+    prints "" systemd_complaints
+    prints 0 systemctl show --property NRestarts --value $unit
+}
+
+systemd_complaints() {
+    systemd-analyze verify $unit.service $unit.socket 2>&1
+}
+
+# Processes of the service, as systemd has them; guard is the main one.
+guard() {
+    systemctl show --property MainPID --value $unit
+}
+
+host() {
+    pgrep --parent "$(guard)" --full containerd-wasmtimed
+}
+
+hello() {
+    prints "Hello from wasm!" ctr run --rm --runtime="$runtime" $image "hello-$id"
+}
+
+# journal SINCE: what systemd and the daemon wrote of the service since then.
+journal() {
+    journalctl --quiet --no-pager --output cat --unit $unit --since "$1"
+}
+
+now() {
+    # journalctl takes whole seconds; one that ends before the case begins.
+    sleep 1
+    date '+%Y-%m-%d %H:%M:%S'
+}
+
+reload_disturbs_no_container() {
+    guest_in_background -- sleep 1000
+    local before
+    before=$(guard)
+    systemctl reload $unit
+    prints "$before" guard
+    task RUNNING
+    hello
+    end_guest
+}
+
+restart_disturbs_no_container_and_leaves_no_complaint() {
+    guest_in_background -- sleep 1000
+    local before since
+    before=$(guard)
+    since=$(now)
+    systemctl restart $unit
+    [[ $(guard) != "$before" ]]
+    task RUNNING
+    hello
+    prints "still there" ctr task exec --exec-id later "$id" /wasmtest.wasm echo still there
+    end_guest
+    journal "$since" >said
+    cat said
+    status_is 1 grep -i 'left-over process' said
+}
+
+# killed PID: the containers end with 137, systemd starts the service again, and it serves.
+killed() {
+    local before
+    before=$(guard)
+    kill -KILL "$1"
+    eventually 30 task STOPPED
+    status_is 137 ctr task delete "$id"
+    ctr container delete "$id"
+    eventually 30 restarted "$before"
+    hello
+}
+
+# restarted GUARD: another one is there, and ready.
+restarted() {
+    [[ $(systemctl is-active $unit) == active && $(guard) != "$1" ]]
+}
+
+killed_host_is_started_again() {
+    guest_in_background -- sleep 1000
+    killed "$(host)"
+}
+
+killed_guard_is_started_again() {
+    guest_in_background -- sleep 1000
+    local before
+    before=$(host)
+    killed "$(guard)"
+    # Its host is not left alone.
+    [[ ! -e /proc/$before ]]
+}
+
+stopped_process_is_found_by_the_watchdog() {
+    local before since
+    since=$(now)
+    before=$(guard)
+    systemctl show --property WatchdogUSec,WatchdogTimestamp $unit
+    [[ $(systemctl show --property WatchdogUSec --value $unit) != 0 ]]
+    kill -STOP "$(host)"
+    eventually 60 restarted "$before"
+    journal "$since" >said
+    cat said
+    grep -i watchdog said
+    hello
+}
+
+stop_ends_its_containers() {
+    guest_in_background -- sleep 1000
+    local start=$SECONDS
+    systemctl stop $unit.socket $unit
+    ((SECONDS - start < 20))
+    eventually 20 task STOPPED
+    status_is 143 ctr task delete "$id"
+    ctr container delete "$id"
+    # Nothing of it runs any more, and `ctr` is told what to do.
+    status_is 1 pgrep --full '^/usr/local/bin/containerd-wasmtimed'
+    status_is 1 hello 2>message
+    cat message
+    grep "daemon not running" message
+    systemctl start $unit.socket
+}
+
+socket_starts_the_daemon() {
+    systemctl stop $unit
+    prints inactive is_active
+    hello
+    prints active is_active
+}
+
+is_active() {
+    systemctl is-active $unit || true
+}
