@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::{
-    bundle::rootfs::MountConfig,
     id::Id,
     process::{Info, exit::Exit},
+    rootfs::MountConfig,
     shutdown::Tasks,
 };
 

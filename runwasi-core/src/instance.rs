@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::{
-    bundle::{rootfs::Rootfs, stdio::Stdio},
+    bundle::stdio::Stdio,
     engine::EngineError,
     guest::Group,
     id::Id,
@@ -21,6 +21,7 @@ use crate::{
     network::Network,
     process::{exit::ExitStatus, signal::Signal},
     resources::memory::Memory,
+    rootfs::Rootfs,
 };
 
 /// One guest program: ready, running or done.

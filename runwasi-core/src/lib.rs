@@ -20,7 +20,8 @@
 //! | [`engine`], [`instance`] | what an integrator implements |
 //! | [`options`], [`settings`] | containerd's runtime options; an engine's settings as they were written |
 //! | [`kept`] | what an engine keeps for a container |
-//! | [`bundle`] | `config.json`, rootfs and stdio of a container |
+//! | [`bundle`] | `config.json` and stdio of a container |
+//! | [`rootfs`] | root file system and volumes of a container: one tree of mounts |
 //! | [`image`] | which artifact runs, and the compiled-code cache |
 //! | [`resources`] | the metrics messages |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
@@ -43,6 +44,7 @@ pub mod options;
 pub mod present;
 pub mod process;
 pub mod resources;
+pub mod rootfs;
 pub mod runtime;
 pub mod sandbox;
 pub mod server;

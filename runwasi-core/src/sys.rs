@@ -9,11 +9,13 @@ use std::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
+    path::Path,
     process::Command,
     time::Duration,
 };
 
 use rustix::{
+    fs::{Mode, OFlags},
     mount::MountAttrFlags,
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
     process::Pid,
@@ -36,6 +38,23 @@ pub fn thread_cpu_time() -> Duration {
 pub(crate) fn unshare_file_attributes() -> io::Result<()> {
     // SAFETY: no code of this process relies on threads sharing a working directory.
     Ok(unsafe { unshare_unsafe(UnshareFlags::FS) }?)
+}
+
+/// Gives the calling thread a mount namespace of its own (`unshare(2)`): a copy of the one it is in.
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: only the mount namespace changes: no file descriptors, no memory, no identity.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
+}
+
+/// Runs `work` with another working directory, which only the calling thread has meanwhile.
+pub(crate) fn in_directory<T>(directory: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    unshare_file_attributes()?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let before = rustix::fs::open(".", flags, Mode::empty())?;
+    rustix::process::chdir(directory)?;
+    let result = work();
+    rustix::process::fchdir(before)?;
+    result
 }
 
 /// Sets as whom the calling thread opens files. By raw calls: libc's `setgroups` changes all threads. Root's privilege to do so is
@@ -196,19 +215,9 @@ pub struct MountRestriction {
 pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Result<()> {
     let mut set = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, restriction.read_only);
-    set_mount_attributes(fd, set, restriction.recursive)
-}
-
-/// Makes a mount of device nodes, which therefore is not `nodev`, read-only and good for nothing else.
-pub(crate) fn close_devices(fd: impl AsFd) -> io::Result<()> {
-    use MountAttrFlags as Flags;
-    set_mount_attributes(fd, Flags::MOUNT_ATTR_RDONLY | Flags::MOUNT_ATTR_NOSUID | Flags::MOUNT_ATTR_NOEXEC, false)
-}
-
-fn set_mount_attributes(fd: impl AsFd, set: MountAttrFlags, recursive: bool) -> io::Result<()> {
     // Private: what the host mounts below a volume later is not the guest's.
     let attr = MountAttr { attr_set: u64::from(set.bits()), propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH | if restriction.recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid empty C string, `attr` is a live `mount_attr` whose size is passed, and the fd is
     // borrowed for the call; the kernel writes to none of them.
     let result = unsafe {

@@ -22,7 +22,7 @@ use runwasi_core::{
         BootstrapError,
         socket::{self, Own},
     },
-    logging,
+    logging, rootfs,
     runtime::{self, GuestRuntime},
     server::ServeError,
     settings::{SettingsError, Written},
@@ -124,6 +124,7 @@ pub(crate) fn serve<N: NodeEngine>(
     logging::to_stderr_at(settings.log_level);
     let open_files = limits::raise_open_files().map_err(failed("RLIMIT_NOFILE"))?;
     let slots = settings.slots.unwrap_or_else(|| limits::slots(open_files));
+    rootfs::prepare().map_err(failed("root file systems of containers"))?;
     let engine = Arc::new(N::make(&EngineSettings::of(&settings, slots))?);
     let guests = GuestRuntime::start(runtime::node_workers()).map_err(failed("guest runtime"))?;
     let control = runtime::control().map_err(failed("control runtime"))?;

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) limits: Limits,
-    /// Its container's: see [`Rootfs::names`](runwasi_core::bundle::rootfs::Rootfs::names).
+    /// Its container's: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(crate) names: Arc<RwLock<()>>,
     /// One more than the highest file descriptor it may have.
     pub(crate) open_files: u32,

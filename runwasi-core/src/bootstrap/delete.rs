@@ -8,12 +8,12 @@ use tokio::time::timeout;
 
 use super::{BootstrapError, dialog, io_error, socket};
 use crate::{
-    bundle::{hooks, rootfs},
+    bundle::hooks,
     cli::Invocation,
     container::PID_FILE,
     process::exit::{Exit, ExitStatus},
     resources::cgroups,
-    runtime,
+    rootfs, runtime,
     service::{
         client::{CallError, Containerd},
         convert,

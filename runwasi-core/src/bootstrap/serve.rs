@@ -12,6 +12,7 @@ use crate::{
     logging,
     network::Network,
     resources::cgroups::Cgroups,
+    rootfs,
     runtime::{self, GuestRuntime},
     sandbox::{Host, Sandbox},
     server,
@@ -52,6 +53,7 @@ fn run<E: Engine>(
     raise_oom_score();
     // Before any thread exists: threads inherit the namespace, so guests have it and `/proc/<pid>/ns/net` is it.
     network.enter()?;
+    prepare_rootfs();
     let engine = Arc::new(engine()?);
     let guests = GuestRuntime::start(runtime::pod_workers()).map_err(io_error("guest runtime"))?;
     let control = runtime::control().map_err(io_error("control runtime"))?;
@@ -82,6 +84,11 @@ fn run<E: Engine>(
     guests.end();
     control.shutdown_background();
     result
+}
+
+/// While containerd connects. The first container waits for it, and reports its failure.
+fn prepare_rootfs() {
+    std::thread::spawn(rootfs::prepare);
 }
 
 /// SIGTERM, SIGINT and SIGHUP drain.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Artifact, ArtifactError, Digest, Identity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind, named};
-use crate::bundle::rootfs::Rootfs;
+use crate::rootfs::Rootfs;
 
 /// Seconds after which a time of change is past.
 const SETTLED: i64 = 1;

@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 
 pub(crate) use self::file::locate;
 use self::oci::{ImageError, Images, Layer};
-use crate::{bundle::rootfs::Rootfs, id::Id};
+use crate::{id::Id, rootfs::Rootfs};
 
 /// Largest artifact that is read, in bytes.
 pub const MAX_BYTES: u64 = 512 << 20;

@@ -19,13 +19,14 @@ use super::{
     state::{Decision, Event as GroupEvent, Request, State},
 };
 use crate::{
-    bundle::{rootfs::Gone, stdio::Stdio},
+    bundle::stdio::Stdio,
     container::Execs,
     engine::EngineError,
     events::{Event, Publisher},
     guest::Group,
     instance::{GuestContext, Instance, SignalResponse},
     resources::memory::Memory,
+    rootfs::Gone,
     shutdown::Tasks,
 };
 

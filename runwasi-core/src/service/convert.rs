@@ -18,11 +18,12 @@ use containerd_shim_protos::{
 
 use super::{options, status::error};
 use crate::{
-    bundle::{rootfs::MountConfig, stdio::Size},
+    bundle::stdio::Size,
     container::{CreateRequest, ExecRequest},
     events::Event,
     id::Id,
     process::{Info, StdioPaths, exit::Exit, state::State},
+    rootfs::MountConfig,
     sandbox::View,
 };
 

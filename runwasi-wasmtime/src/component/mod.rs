@@ -67,7 +67,7 @@ pub(crate) struct Component {
     nn: wasmtime_wasi_nn::wit::WasiNnCtx,
     descriptors: Descriptors,
     limits: Limits,
-    /// Its container's: see [`Rootfs::names`](runwasi_core::bundle::rootfs::Rootfs::names).
+    /// Its container's: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     names: Arc<RwLock<()>>,
 }
 

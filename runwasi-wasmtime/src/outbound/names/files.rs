@@ -12,7 +12,7 @@ use std::{
 };
 
 use resolv_conf::ScopedIp;
-use runwasi_core::bundle::rootfs::Rootfs;
+use runwasi_core::rootfs::Rootfs;
 
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";

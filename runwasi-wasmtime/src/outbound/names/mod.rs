@@ -22,7 +22,7 @@ use std::{
     },
 };
 
-use runwasi_core::{bundle::rootfs::Rootfs, network::Network};
+use runwasi_core::{network::Network, rootfs::Rootfs};
 use tokio::{
     sync::{OnceCell, Semaphore},
     task::spawn_blocking,

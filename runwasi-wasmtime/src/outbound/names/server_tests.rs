@@ -13,8 +13,9 @@ use std::{
 };
 
 use runwasi_core::{
-    bundle::{config::Config, rootfs::Rootfs},
+    bundle::config::Config,
     network::{Entrance, Network},
+    rootfs::Rootfs,
     testing::BundleBuilder,
 };
 use simple_dns::{

@@ -1,0 +1,272 @@
+//! The mounts of `Create`, of which the root file system is made. Nothing of them stays in the host's
+//! mount table.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
+    },
+};
+
+use super::RootfsError;
+use crate::sys;
+
+/// In the bundle: a file system that cannot be made detached is mounted here for an instant.
+const MOUNT_POINT: &str = "rootfs";
+
+/// The kernel's limit for one string of `fsconfig(2)`, with its NUL.
+const FSCONFIG_STRING: usize = 256;
+
+/// A mount as containerd describes it in `Create`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountConfig {
+    /// `overlay`, `bind`, …
+    pub kind: String,
+    /// Device or directory.
+    pub source: String,
+    /// `mount(8)` options.
+    pub options: Vec<String>,
+}
+
+impl MountConfig {
+    pub(super) fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|o| o == option)
+    }
+
+    /// The value of an option `KEY=VALUE` of an overlay.
+    pub(super) fn overlay_option(&self, key: &str) -> Option<&str> {
+        let value = |option: &'_ String| option.strip_prefix(key)?.strip_prefix('=').map(str::len);
+        let option = self.options.iter().find(|option| value(option).is_some())?;
+        (self.kind == "overlay").then(|| &option[key.len() + 1..])
+    }
+
+    fn failed(&self, source: io::Error) -> RootfsError {
+        let options = self.options.join(",");
+        let source_path = self.source.clone();
+        RootfsError::Mount { kind: self.kind.clone(), source_path, options, source }
+    }
+}
+
+/// The root file system as a detached mount; `path` is what `root.path` says.
+pub(super) fn open_root(bundle: &Path, path: &Path, mounts: &[MountConfig]) -> Result<OwnedFd, RootfsError> {
+    // Where containerd's own shims mount, whatever `root.path` says, and where `delete` looks.
+    let target = bundle.join(MOUNT_POINT);
+    match mounts {
+        [] => clone_tree(path, true).map_err(RootfsError::directory("root.path", path)),
+        [only] => mount_detached(only, &target),
+        several => attach_and_clone(several, &target),
+    }
+}
+
+/// A private copy of the mounts at `path`.
+pub(super) fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    match open_tree(CWD, path, flags) {
+        Ok(tree) => Ok(tree),
+        // An ordinary user (examples and tests) has the directory itself.
+        Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() => {
+            Ok(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One mount without touching the mount table, if the kernel can; otherwise through it, briefly.
+fn mount_detached(config: &MountConfig, target: &Path) -> Result<OwnedFd, RootfsError> {
+    if config.kind == "bind" || config.has("bind") || config.has("rbind") {
+        let tree = clone_tree(Path::new(&config.source), config.has("rbind"));
+        return tree.map_err(|source| config.failed(source));
+    }
+    let detached = match config.kind.as_str() {
+        "overlay" => overlay(config),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    };
+    // The way through the table also gives the error that users know.
+    detached.or_else(|_| attach_and_clone(std::slice::from_ref(config), target))
+}
+
+fn overlay(config: &MountConfig) -> io::Result<OwnedFd> {
+    match config.overlay_option("lowerdir") {
+        Some(layers) if layers.len() >= FSCONFIG_STRING => {
+            overlay_of_single_layers(config).or_else(|_| overlay_of_relative_layers(config, layers))
+        }
+        _ => make_overlay(config, |context, layers| Ok(fsconfig_set_string(context, "lowerdir", layers)?)),
+    }
+}
+
+/// Layer by layer, of any length: Linux 6.5 and later.
+fn overlay_of_single_layers(config: &MountConfig) -> io::Result<OwnedFd> {
+    make_overlay(config, |context, layers| {
+        if layers.contains('\\') {
+            // Escaped colons and backslashes have other rules with `lowerdir+`.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let add = |layer| fsconfig_set_string(context.as_fd(), "lowerdir+", layer);
+        Ok(layers.split(':').try_for_each(add)?)
+    })
+}
+
+/// Relative to the directory that holds all layers, as containerd itself shortens the option.
+fn overlay_of_relative_layers(config: &MountConfig, layers: &str) -> io::Result<OwnedFd> {
+    let directory = common_directory(layers).ok_or(io::ErrorKind::Unsupported)?;
+    let prefix = format!("{}/", directory.display());
+    let relative: Vec<_> = layers.split(':').filter_map(|layer| layer.strip_prefix(&prefix)).collect();
+    let relative = relative.join(":");
+    sys::in_directory(&directory, || {
+        make_overlay(config, |context, _| Ok(fsconfig_set_string(context, "lowerdir", &*relative)?))
+    })
+}
+
+/// The deepest directory that all layers lie below, if there is one besides the root.
+fn common_directory(layers: &str) -> Option<PathBuf> {
+    let mut layers = layers.split(':').map(Path::new);
+    let mut common = layers.next()?.parent()?;
+    for layer in layers {
+        while !layer.parent()?.starts_with(common) {
+            common = common.parent()?;
+        }
+    }
+    common.parent().is_some().then(|| common.to_owned())
+}
+
+fn make_overlay(
+    config: &MountConfig,
+    set_layers: impl Fn(std::os::fd::BorrowedFd<'_>, &str) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", "overlay")?;
+    for option in &config.options {
+        match option.split_once('=') {
+            Some(("lowerdir", layers)) => set_layers(context.as_fd(), layers)?,
+            Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value)?,
+            None if mount_flag(option).is_some() => {}
+            None => fsconfig_set_flag(context.as_fd(), option.as_str())?,
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    let read_only = config.has("ro");
+    let mut attributes = MountAttrFlags::empty();
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Mounts on `target`, copies the tree and unmounts at once, so that the mounts are in the table for an instant only.
+/// A crash in that instant is cleaned up by `delete`.
+fn attach_and_clone(mounts: &[MountConfig], target: &Path) -> Result<OwnedFd, RootfsError> {
+    let mut attached = Attached { target, count: 0 };
+    for config in mounts {
+        attach(config, target).map_err(|source| config.failed(source))?;
+        attached.count += 1;
+    }
+    let tree = clone_tree(target, true).map_err(RootfsError::directory("rootfs", target));
+    drop(attached);
+    tree
+}
+
+/// Unmounts as often as something was mounted.
+struct Attached<'a> {
+    target: &'a Path,
+    count: usize,
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        for _ in 0..self.count {
+            if let Err(error) = unmount(self.target, UnmountFlags::DETACH) {
+                tracing::error!(target = %self.target.display(), %error, "cannot unmount");
+            }
+        }
+    }
+}
+
+fn attach(config: &MountConfig, target: &Path) -> io::Result<()> {
+    let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
+    let mut data = Vec::new();
+    for option in &config.options {
+        match mount_flag(option) {
+            Some(flag) => flags |= flag,
+            None => data.push(option.as_str()),
+        }
+    }
+    let data = CString::new(data.join(","))?;
+    Ok(mount(config.source.as_str(), target, config.kind.as_str(), flags, data.as_c_str())?)
+}
+
+/// The options of `mount(8)` that are flags of `mount(2)`; those that undo a default mean nothing here.
+pub(super) fn mount_flag(option: &str) -> Option<MountFlags> {
+    Some(match option {
+        "ro" => MountFlags::RDONLY,
+        "bind" => MountFlags::BIND,
+        "rbind" => MountFlags::BIND | MountFlags::REC,
+        "noexec" => MountFlags::NOEXEC,
+        "noatime" => MountFlags::NOATIME,
+        "nodiratime" => MountFlags::NODIRATIME,
+        "relatime" => MountFlags::RELATIME,
+        "strictatime" => MountFlags::STRICTATIME,
+        "sync" => MountFlags::SYNCHRONOUS,
+        "dirsync" => MountFlags::DIRSYNC,
+        "rw" | "nodev" | "nosuid" | "dev" | "suid" | "exec" | "atime" | "diratime" | "async" | "defaults" => {
+            MountFlags::empty()
+        }
+        _ => return None,
+    })
+}
+
+/// Unmounts what a crash may have left on `<bundle>/rootfs`; fine when there is nothing.
+pub fn unmount_leftovers(bundle: &Path) {
+    let target = bundle.join(MOUNT_POINT);
+    // Several mounts may lie on each other; anything but success means that none is left (EINVAL,
+    // ENOENT).
+    while unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_relative_to_the_deepest_common_directory() {
+        let common = |layers: &str| common_directory(layers);
+        assert_eq!(common("/a/b/1/fs:/a/b/2/fs"), Some("/a/b".into()));
+        assert_eq!(common("/a/b/fs:/a/bc/fs"), Some("/a".into()));
+        assert_eq!(common("/a/fs:/b/fs"), None);
+    }
+
+    #[test]
+    fn options_of_an_overlay_are_found_by_their_whole_key() {
+        let options = vec!["lowerdir+=/x".to_owned(), "lowerdir=/a:/b".to_owned()];
+        let config = MountConfig { kind: "overlay".into(), source: "overlay".into(), options };
+        assert_eq!(config.overlay_option("lowerdir"), Some("/a:/b"));
+        assert_eq!(config.overlay_option("upperdir"), None);
+    }
+
+    #[test]
+    fn overlay_of_relative_layers_shows_all_of_them() {
+        assert!(rustix::process::geteuid().is_root(), "this test mounts and must run as root");
+        let directory = tempfile::tempdir().unwrap();
+        let layers: Vec<_> = (0..3).map(|n| directory.path().join(format!("layer-{n}/fs"))).collect();
+        for (n, layer) in layers.iter().enumerate() {
+            std::fs::create_dir_all(layer).unwrap();
+            std::fs::write(layer.join(format!("f{n}")), "").unwrap();
+        }
+        let lower = layers.iter().map(|layer| layer.to_str().unwrap()).collect::<Vec<_>>().join(":");
+        let options = vec![format!("lowerdir={lower}")];
+        let config = MountConfig { kind: "overlay".into(), source: "overlay".into(), options };
+        let before = std::env::current_dir().unwrap();
+        let made = overlay_of_relative_layers(&config, &lower).unwrap();
+        assert_eq!(std::env::current_dir().unwrap(), before);
+        for n in 0..3 {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            openat(&made, format!("f{n}"), flags, Mode::empty()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The mounts of `config.json`: opened on the host, then attached at their places in the container's
+//! tree.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmodat, fstatfs, makedev, mkdirat, mknodat, openat2,
+        readlinkat, statat,
+    },
+    io::Errno,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+        fsopen,
+    },
+};
+
+use super::{
+    Directory, RootfsError, attributes,
+    mounts::{clone_tree, mount_flag},
+    namespace::Inside,
+};
+use crate::{
+    bundle::config::{Source, VolumeConfig},
+    sys::MountRestriction,
+};
+
+/// Size of a tmpfs that names none: what containerd gives `/dev/shm` and `/run`.
+const TMPFS_SIZE: &str = "65536k";
+
+/// Kernel interfaces of the host, by the magic numbers of `statfs(2)` (`linux/magic.h`): proc, sysfs,
+/// cgroup, cgroup2, mqueue, devpts, debugfs, tracefs, securityfs, bpf. A devtmpfs has the number of a
+/// tmpfs; `nodev` makes plain files of its nodes.
+const INTERFACES: [i64; 10] = [
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x1980_0202,
+    0x1cd1,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0xcafe_4a11,
+];
+
+/// The devices of our `/dev`: names and minor numbers; all have major number 1.
+const DEVICES: [(&str, u32); 5] = [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
+
+/// Symbolic links that are followed on the way to a place, as many as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// A mount of `config.json` on its way into the tree.
+pub(super) struct Volume<'a> {
+    config: &'a VolumeConfig,
+    /// Path in the container without `.` and `..`.
+    destination: PathBuf,
+    opened: Opened,
+    /// Found and made before the root file system becomes read-only.
+    place: Option<OwnedFd>,
+}
+
+enum Opened {
+    /// Our own `/dev`, which is cloned in the namespace.
+    Devices,
+    /// A detached mount of a directory.
+    Directory(OwnedFd),
+    /// A detached mount of a single file.
+    File(OwnedFd),
+}
+
+impl<'a> Volume<'a> {
+    /// Opens the source, in the host's mount namespace.
+    pub(super) fn open(bundle: &Path, config: &'a VolumeConfig) -> Result<Self, RootfsError> {
+        let opened = match &config.source {
+            Source::Devices => Opened::Devices,
+            Source::Tmpfs { options } => {
+                let failed = RootfsError::directory("tmpfs", &config.destination);
+                Opened::Directory(tmpfs(options).map_err(failed)?)
+            }
+            Source::Bind { path, recursive } => bind(&bundle.join(path), *recursive)?,
+        };
+        let destination = clean(&config.destination);
+        Ok(Self { config, destination, opened, place: None })
+    }
+
+    fn is_directory(&self) -> bool {
+        !matches!(self.opened, Opened::File(_))
+    }
+
+    /// The mount of this one lies below another's destination.
+    pub(super) fn is_below(&self, other: &Self) -> bool {
+        self.destination != other.destination && self.destination.starts_with(&other.destination)
+    }
+
+    /// Finds its place in the root file system and makes it if it is missing.
+    pub(super) fn make_place(&mut self, root: &OwnedFd) -> Result<(), RootfsError> {
+        match place(root, &self.destination, self.is_directory()) {
+            Ok(found) => {
+                self.place = Some(found);
+                Ok(())
+            }
+            // The file system itself is read-only. A directory is given beside the tree.
+            Err(error) if self.is_directory() && is_read_only(&error) => Ok(()),
+            Err(error) => Err(RootfsError::destination(&self.config.destination)(error)),
+        }
+    }
+
+    /// Attaches it to the tree of `root`. The answer is a directory that has no place in the tree and
+    /// becomes a preopen of its own.
+    pub(super) fn attach(self, inside: &Inside, root: &OwnedFd) -> Result<Option<Directory>, RootfsError> {
+        let failed = RootfsError::destination(&self.config.destination);
+        let is_directory = self.is_directory();
+        let found = self.place.map_or_else(|| place(root, &self.destination, is_directory), Ok);
+        let read_only = self.config.read_only;
+        let restriction = MountRestriction { read_only, recursive: true };
+        let (mount, restriction) = match self.opened {
+            // Restricted when it was made; `nodev` would close its devices.
+            Opened::Devices => (inside.devices().map_err(&failed)?, None),
+            Opened::Directory(mount) | Opened::File(mount) => (mount, Some(restriction)),
+        };
+        let place = match found {
+            Ok(place) => Some(place),
+            Err(error) if is_directory && is_read_only(&error) => None,
+            Err(error) => return Err(failed(error)),
+        };
+        if let Some(place) = &place {
+            inside.attach(&mount, place).map_err(&failed)?;
+        }
+        if let Some(restriction) = restriction {
+            attributes::restrict(inside, &mount, restriction).map_err(&failed)?;
+        }
+        let beside = || Directory::new(self.destination, mount, read_only);
+        Ok(place.is_none().then(beside))
+    }
+
+    /// The directory as a preopen of its own, for an ordinary user, who attaches nothing.
+    pub(super) fn beside(self) -> Result<Directory, RootfsError> {
+        match self.opened {
+            Opened::Directory(mount) => Ok(Directory::new(self.destination, mount, self.config.read_only)),
+            Opened::File(_) | Opened::Devices => {
+                let reason = "only root can mount a single file";
+                let error = io::Error::new(io::ErrorKind::PermissionDenied, reason);
+                Err(RootfsError::destination(&self.config.destination)(error))
+            }
+        }
+    }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
+/// Resolves `.` and `..` by the text alone, as runc does for `mounts[].destination`.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => drop(cleaned.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    cleaned
+}
+
+/// A private copy of a directory or file of the host.
+fn bind(source: &Path, recursive: bool) -> Result<Opened, RootfsError> {
+    let failed = RootfsError::directory("volume", source);
+    let kind = std::fs::metadata(source).map_err(&failed)?.file_type();
+    if !kind.is_dir() && !kind.is_file() {
+        let reason = "is neither a directory nor a regular file";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
+    }
+    let whole_host = recursive && is_host_root(source);
+    if whole_host {
+        tracing::warn!("the host's root is mounted without the mounts below it: its /proc is no guest's");
+    }
+    let tree = clone_tree(source, recursive && !whole_host).map_err(&failed)?;
+    if is_interface(&tree).map_err(&failed)? {
+        let reason = "is a kernel interface of the host, which no guest gets";
+        return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+    }
+    Ok(if kind.is_dir() { Opened::Directory(tree) } else { Opened::File(tree) })
+}
+
+/// A recursive bind of this directory would bring the host's own `/proc` and `/sys` along.
+fn is_host_root(source: &Path) -> bool {
+    let id = |path: &Path| {
+        let found = statat(CWD, path, AtFlags::empty()).ok()?;
+        Some((found.st_dev, found.st_ino))
+    };
+    let root = id(Path::new("/"));
+    root.is_some() && root == id(source)
+}
+
+fn is_interface(mount: impl AsFd) -> io::Result<bool> {
+    Ok(INTERFACES.contains(&fstatfs(mount)?.f_type))
+}
+
+/// A detached tmpfs with the options of `mount(8)`; flags of the mount itself are the caller's.
+fn tmpfs(options: &[String]) -> io::Result<OwnedFd> {
+    let of_the_file_system = |option: &&String| {
+        // `tmpcopyup` is runc's own: it copies the image's files below, of which a guest gets none.
+        mount_flag(option).is_none() && !is_propagation(option) && *option != "tmpcopyup"
+    };
+    let options = options.iter().filter(of_the_file_system);
+    let settings = options.map(|option| match option.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (option.as_str(), None),
+    });
+    make_tmpfs([("size", Some(TMPFS_SIZE))].into_iter().chain(settings))
+}
+
+/// A detached tmpfs with settings of its own.
+pub(super) fn make_tmpfs<'a>(settings: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in settings {
+        match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), key, value)?,
+            None => fsconfig_set_flag(context.as_fd(), key)?,
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+/// Every mount of a container is private: mounts of the host do not appear in it later, nor the other
+/// way round.
+fn is_propagation(option: &str) -> bool {
+    matches!(option, "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable")
+}
+
+/// Our own `/dev`, detached: devices that cannot do harm, and a place for `/dev/shm`.
+pub(super) fn make_devices() -> io::Result<OwnedFd> {
+    let made = make_tmpfs([("mode", Some("755"))])?;
+    for (name, minor) in DEVICES {
+        mknodat(&made, name, FileType::CharacterDevice, Mode::from(0o666), makedev(1, minor))?;
+        // Past the umask.
+        chmodat(&made, name, Mode::from(0o666), AtFlags::empty())?;
+    }
+    mkdirat(&made, "shm", Mode::from(0o755))?;
+    Ok(made)
+}
+
+/// The place at `path` inside the tree of `root`, made if it is missing. No link of the image leads out
+/// of the tree; the target of a dangling one is made inside.
+fn place(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match step_to(root.as_fd(), &path, is_directory)? {
+            Step::Arrived(place) => return Ok(place),
+            Step::Link(target) => path = target,
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+enum Step {
+    Arrived(OwnedFd),
+    /// A dangling link is on the way; this path leads around it.
+    Link(PathBuf),
+}
+
+fn step_to(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<Step> {
+    let root = root.as_fd();
+    let mut reached = PathBuf::from(".");
+    let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    let mut names = path.components().filter(is_name).peekable();
+    while let Some(name) = names.next() {
+        let parent = reached.clone();
+        reached.push(name);
+        if inside(root, &reached, OFlags::PATH).is_ok() {
+            continue;
+        }
+        let directory = inside(root, &parent, OFlags::PATH | OFlags::DIRECTORY)?;
+        let name: &Path = name.as_ref();
+        let made = match names.peek().is_some() || is_directory {
+            true => mkdirat(&directory, name, Mode::from(0o755)),
+            false => mknodat(&directory, name, FileType::RegularFile, Mode::from(0o644), 0),
+        };
+        match made {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let Ok(target) = readlinkat(&directory, name, Vec::new()) else { continue };
+                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                // An absolute target replaces what it is joined to.
+                let around = parent.join(target);
+                return Ok(Step::Link(names.fold(around, |path, name| path.join(name))));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    inside(root, &reached, OFlags::PATH).map(Step::Arrived)
+}
+
+fn inside(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+}
