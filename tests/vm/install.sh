@@ -14,6 +14,17 @@ make_load_imports_the_images() {
     ctr image import "$here/../../target/images/wasmguests.tar"
 }
 
+# For `ctr run --cni`, which looks for both at these places.
+network_for_cni_is_configured() {
+    mkdir -p /etc/cni/net.d /opt/cni
+    ln -sT /usr/lib/cni /opt/cni/bin
+    cat >/etc/cni/net.d/10-smoke.conflist <<CNI
+{"cniVersion": "0.4.0", "name": "smoke", "plugins": [
+    {"type": "bridge", "bridge": "smoke0", "isGateway": true,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "198.18.7.0/24"}]]}}]}
+CNI
+}
+
 hello_after_a_reboot() {
     prints active systemctl is-active $unit.socket
     prints active systemctl is-active $unit

@@ -1,4 +1,4 @@
-# Words of the cases. `runtime` is the runtime in question, `id` a name for the case's container.
+# Words of the cases. `runtime` is the runtime in question, `id` a name for the case's container, `port` a free one.
 
 image=docker.io/library/wasmtest:latest
 # Components: servers, and what else is no command of wasmtest.
@@ -31,7 +31,16 @@ guest_in_background() {
 # Ends the container with SIGKILL and removes it. Its status must be 137.
 end_guest() {
     ctr task kill --signal SIGKILL "$id"
-    status_is 137 ctr task delete "$id"
+    remove_with_status 137
+}
+
+# remove_with_status STATUS: removes the case's container, whose task has ended so. `ctr` tells it in a warning.
+remove_with_status() {
+    local said
+    eventually 20 task STOPPED
+    said=$(ctr task delete "$id" 2>&1)
+    echo "$said"
+    [[ $said == *"non-zero exit code $1"* ]]
     ctr container delete "$id"
 }
 
@@ -40,7 +49,7 @@ prints() {
     local wanted=$1 got status=0
     shift
     got=$("$@") || status=$?
-    got=${got//$'\r'/}
+    got=${got//[$'\r\0']/}
     echo "status $status, printed: $got" >&2
     if [[ $status -ne 0 || $got != "$wanted" ]]; then
         echo "wanted status 0 and: $wanted" >&2
@@ -81,12 +90,18 @@ task_pid() {
     ctr task ls | awk -v id="$id" '$1 == id { print $2 }'
 }
 
-no_container_is_left() {
-    prints "" ctr container ls --quiet
-    local left
-    left=$(pgrep -fa '^/usr/local/bin/containerd-shim-wasmtime-v1' || true)
+# Containers of the case's runtime.
+containers_left() {
+    ctr container ls | awk -v runtime="$runtime" '$NF == runtime { print $1 }'
+}
+
+# Tasks of the case's runtime, whose names end with it: by their bundles, since `ctr` takes a second to start here.
+nothing_is_left() {
+    if [[ -z $runtime ]]; then return; fi
+    prints "" find /run/containerd/io.containerd.runtime.v2.task/default -mindepth 1 -maxdepth 1 \
+        -name "*-${runtime#io.containerd.}"
     # A shim ends soon after its last container.
-    if [[ -n $left ]]; then eventually 10 no_shim_is_left; fi
+    if [[ $runtime == io.containerd.wasmtime.v1 ]]; then eventually 20 no_shim_is_left; fi
 }
 
 no_shim_is_left() {
@@ -96,7 +111,7 @@ no_shim_is_left() {
 # After a failure, so that the next case finds the machine as it should.
 remove_containers() {
     local name
-    for name in $(ctr container ls --quiet); do
+    for name in $(containers_left); do
         timeout -s KILL 20 ctr task kill --signal SIGKILL "$name"
         timeout -s KILL 20 ctr task delete --force "$name"
         timeout -s KILL 20 ctr container delete "$name"

@@ -43,7 +43,7 @@ cpu_quota_holds() {
 kernel_backs_the_limits() {
     guest_in_background --memory-limit 67108864 --cpu-quota 20000 --cpu-period 100000 -- spin
     local cgroup=$cgroups/default/$id
-    eventually 20 test -s "$cgroup/guests/cgroup.threads"
+    eventually 20 grep --quiet . "$cgroup/guests/cgroup.threads"
     local shim
     shim=$(<"$cgroup/cgroup.procs")
     prints containerd-shim cut -c 1-15 "/proc/$shim/comm"
@@ -66,23 +66,23 @@ limits_memory() {
 }
 
 relative_cgroup_path_runs_and_leaves_nothing() {
-    prints "in a scope" guest --cgroup system.slice/smoke.scope --memory-limit 67108864 -- echo in a scope
-    prints "" find $cgroups -name smoke.scope
+    prints "in a scope" guest --cgroup "system.slice/$id.scope" --memory-limit 67108864 -- echo in a scope
+    prints "" find $cgroups -name "$id.scope"
 }
 
-# where_it_is PID: below which cgroup, from the root of the hierarchy.
+# cgroup_of PID: below which cgroup, from the root of the hierarchy.
 cgroup_of() {
     sed -n 's/^0:://p' "/proc/$1/cgroup"
 }
 
 # runc shows it in the same breath.
 relative_cgroup_path_is_placed_as_runc_places_it() {
-    local scope=system.slice/smoke.scope runcs ours
-    ctr run --detach --runtime=io.containerd.runc.v2 --cgroup $scope --memory-limit 67108864 \
+    local scope=system.slice/$id.scope runcs ours
+    ctr run --detach --runtime=io.containerd.runc.v2 --cgroup "$scope" --memory-limit 67108864 \
         docker.io/library/wasmtest-native:latest "$id" /wasmtest sleep 1000
     runcs=$(cgroup_of "$(task_pid)")
     end_guest
-    guest_in_background --cgroup $scope --memory-limit 67108864 -- sleep 1000
+    guest_in_background --cgroup "$scope" --memory-limit 67108864 -- sleep 1000
     eventually 20 is_below "$runcs"
     ours=$(cgroup_of "$(task_pid)")
     end_guest

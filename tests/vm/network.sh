@@ -13,32 +13,25 @@ get() {
 }
 
 host_network_serves_http() {
-    serve 127.0.0.1:8080 --net-host
-    eventually 60 get --output answer http://127.0.0.1:8080/hello
+    serve "127.0.0.1:$port" --net-host
+    eventually 60 get --output answer "http://127.0.0.1:$port/hello"
     prints "Hello from wasm!" cat answer
     end_guest
 }
 
 new_network_is_not_the_hosts() {
-    serve 127.0.0.1:8080
+    serve "127.0.0.1:$port"
     local pid
     pid=$(task_pid)
     [[ $(readlink "/proc/$pid/ns/net") != $(readlink /proc/self/ns/net) ]]
-    eventually 60 nsenter --net="/proc/$pid/ns/net" curl --silent --output answer http://127.0.0.1:8080/hello
+    eventually 60 nsenter --net="/proc/$pid/ns/net" curl --silent --output answer "http://127.0.0.1:$port/hello"
     prints "Hello from wasm!" cat answer
     # 7: nothing listens.
-    status_is 7 curl --silent --max-time 5 http://127.0.0.1:8080/hello
+    status_is 7 curl --silent --max-time 5 "http://127.0.0.1:$port/hello"
     end_guest
 }
 
 cni_gives_an_address() {
-    mkdir -p /etc/cni/net.d /opt/cni
-    ln -sfT /usr/lib/cni /opt/cni/bin
-    cat >/etc/cni/net.d/10-smoke.conflist <<CNI
-{"cniVersion": "0.4.0", "name": "smoke", "plugins": [
-    {"type": "bridge", "bridge": "smoke0", "isGateway": true,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": "198.18.7.0/24"}]]}}]}
-CNI
     ctr run --rm --cni --runtime="$runtime" $guests "$id" /http_app.wasm &
     eventually 30 has_address
     local address
@@ -48,8 +41,7 @@ CNI
     ctr task kill --signal SIGTERM "$id"
     status_is 0 wait $!
     # What was given was taken back.
-    prints "" find /var/lib/cni/networks/smoke -name '198.*'
-    ip link delete smoke0
+    prints "" find /var/lib/cni/networks/smoke -name "$address"
 }
 
 addresses() {
@@ -64,16 +56,16 @@ has_address() {
 }
 
 http_server_drains() {
-    ctr run --rm --net-host --runtime="$runtime" --annotation io.runwasi.http.address=127.0.0.1:8080 \
+    ctr run --rm --net-host --runtime="$runtime" --annotation "io.runwasi.http.address=127.0.0.1:$port" \
         $guests "$id" /http_app.wasm &
     local server=$!
-    eventually 60 get --output answer http://127.0.0.1:8080/hello
-    get --output late 'http://127.0.0.1:8080/slow?ms=4000' &
+    eventually 60 get --output answer "http://127.0.0.1:$port/hello"
+    get --output late "http://127.0.0.1:$port/slow?ms=4000" &
     local request=$!
     sleep 1
     ctr task kill --signal SIGTERM "$id"
     status_is 0 wait $request
     prints late cat late
     status_is 0 wait $server
-    status_is 7 curl --silent --max-time 5 http://127.0.0.1:8080/hello
+    status_is 7 curl --silent --max-time 5 "http://127.0.0.1:$port/hello"
 }
