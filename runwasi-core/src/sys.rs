@@ -82,7 +82,8 @@ pub(crate) fn set_file_identity(identity: &Identity) {
 /// Makes the calls of [`unshare_file_attributes`] and [`set_file_identity`] with the ids that the calling thread has already.
 pub(crate) fn try_file_identity() -> Result<(), RefusedCall> {
     unshare_file_attributes().map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
-    let groups = rustix::process::getgroups().map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
+    let groups =
+        rustix::process::getgroups().map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
     // SAFETY: neither call takes a pointer; an invalid id changes nothing and is answered with the one that is set.
     let (gid, uid) = unsafe { (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)) };
     let own = |id: libc::c_long, call| u32::try_from(id).map_err(|_| refused(call));

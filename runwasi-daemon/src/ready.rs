@@ -12,10 +12,7 @@ use std::{
     env,
     fs::File,
     io::{self, Write},
-    os::{
-        fd::OwnedFd,
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::Arc,
     time::Duration,
 };

@@ -181,7 +181,8 @@ async fn run(
     let mut signals = Signals::catch()?;
     let mut manager =
         server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), visitors).await?;
-    let mut own = server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
+    let mut own =
+        server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
     ready.map(ready::write_ready);
     if let Err(error) = supervisor.tell(Sign::Ready) {
         tracing::warn!(%error, "the supervisor does not listen");
