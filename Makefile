@@ -29,7 +29,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 BUILD := cargo build --release --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load demo test test-vm lint bench bench-http clean
+.PHONY: help setup build install uninstall images load demo test test-vm tried lint bench bench-http clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -73,7 +73,12 @@ test: ## all tests, with a real containerd and in a virtual machine (needs root)
 	$(BUILD)
 	scripts/guests
 	cargo test --release --workspace
+	@scripts/tried facts | scripts/tried record host 'all tests passed'
 	scripts/test-vm smoke
+
+tried: test ## all tests, here and on two kernels; then the README's table of what they ran on (needs root)
+	DEBIAN=trixie scripts/test-vm smoke
+	scripts/tried write
 
 # SUITES are tests of tests/tests, or `all` of them. They take long there: software emulates the machine.
 test-vm: ## the smoke test in a virtual machine; SUITES="files limits" or SUITES=all, DEBIAN=trixie (needs root)
