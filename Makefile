@@ -4,6 +4,10 @@ PREFIX ?= /usr/local
 ADDRESS ?= $(or $(CONTAINERD_ADDRESS),/run/containerd/containerd.sock)
 NAMESPACE ?= default
 
+# What `test-vm` runs, and the Debian that it runs in.
+SUITES ?= smoke
+export DEBIAN ?= bookworm
+
 # Where systemd and sysctl look, if PREFIX is /usr/local or /usr; for another one say UNITDIR=/etc/systemd/system
 # SYSCTLDIR=/etc/sysctl.d.
 UNITDIR ?= $(PREFIX)/lib/systemd/system
@@ -25,7 +29,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 BUILD := cargo build --release --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load demo test lint bench bench-http clean
+.PHONY: help setup build install uninstall images load demo test test-vm tried lint bench bench-http clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -64,11 +68,24 @@ load: ## import the images into a containerd (ADDRESS=/run/containerd/containerd
 demo: ## from nothing to "Hello from wasm!" on both runtimes of a private containerd, then clean up (needs root)
 	@scripts/demo
 
-test: ## all tests, the end-to-end ones with a real containerd included (needs root)
+test: ## all tests, with a real containerd and in a virtual machine (needs root)
 	scripts/setup test
 	$(BUILD)
 	scripts/guests
 	cargo test --release --workspace
+	@scripts/tried facts | scripts/tried record host 'all tests passed'
+	scripts/test-vm smoke
+
+tried: test ## all tests, here and on two kernels; then the README's table of what they ran on (needs root)
+	DEBIAN=trixie scripts/test-vm smoke
+	scripts/tried write
+
+# SUITES are tests of tests/tests, or `all` of them. They take long there: software emulates the machine.
+test-vm: ## the smoke test in a virtual machine; SUITES="files limits" or SUITES=all, DEBIAN=trixie (needs root)
+	@scripts/setup build guests resvg vm
+	$(BUILD)
+	scripts/guests
+	scripts/test-vm $(SUITES)
 
 lint: ## format and clippy, as CI does
 	cargo fmt --all --check

@@ -12,7 +12,7 @@ const FIELD: &str = "linux.cgroupsPath";
 pub enum CgroupsPath {
     /// Below the hierarchy's root.
     Root(PathBuf),
-    /// Below the cgroup that we are in.
+    /// Relative to the cgroup that the process is in.
     Own(PathBuf),
 }
 

@@ -210,7 +210,7 @@ impl Cgroups {
     fn leaf(&self, path: &CgroupsPath, lone: bool) -> Leaf {
         let [cpu, memory] = [0, 1].map(|hierarchy| match path {
             CgroupsPath::Root(path) => self.directory(hierarchy).join(path),
-            CgroupsPath::Own(path) => self.home_directory(hierarchy).join(path),
+            CgroupsPath::Own(path) => self.start_of_relative_paths(hierarchy).join(path),
         });
         let (cpu, made) = match self.version {
             Version::V1 => (cpu.clone(), if lone { vec![cpu, memory.clone()] } else { vec![cpu] }),
@@ -232,6 +232,15 @@ impl Cgroups {
 
     fn home_directory(&self, hierarchy: usize) -> PathBuf {
         self.directory(hierarchy).join(&self.home[hierarchy])
+    }
+
+    /// The same as with runc 1.1: on v1 the cgroup of the process, on v2 the one above it. On v2 a cgroup that has
+    /// processes passes no controllers on, and the own one has at least this process.
+    fn start_of_relative_paths(&self, hierarchy: usize) -> PathBuf {
+        match self.version {
+            Version::V1 => self.home_directory(hierarchy),
+            Version::V2 => self.directory(hierarchy).join(self.home[hierarchy].parent().unwrap_or(Path::new(""))),
+        }
     }
 
     fn enter(&self, leaf: &Leaf) -> io::Result<()> {
@@ -465,7 +474,10 @@ mod tests {
         }
 
         fn join(&self, limits: &str, lone: bool) -> Option<Joined> {
-            let path = CgroupsPath::Root("k8s/c1".into());
+            self.join_at(CgroupsPath::Root("k8s/c1".into()), limits, lone)
+        }
+
+        fn join_at(&self, path: CgroupsPath, limits: &str, lone: bool) -> Option<Joined> {
             let limits = ResourcesConfig::parse(limits.as_bytes()).unwrap();
             self.cgroups.clone().join(self.bundle.path(), &path, &limits, lone)
         }
@@ -507,6 +519,35 @@ mod tests {
         assert!(bed.at("k8s/c1/memory.max").parse::<u64>().unwrap() > 1_000_000);
         drop(joined);
         assert_eq!(bed.at("pods/shim/cgroup.procs"), process::id().to_string());
+    }
+
+    fn relative() -> CgroupsPath {
+        CgroupsPath::Own("system.slice/x.scope".into())
+    }
+
+    #[test]
+    fn relative_path_begins_at_the_own_cgroup_on_v1() {
+        let bed = Bed::new(Version::V1);
+        let _joined = bed.join_at(relative(), LIMITS, true).unwrap();
+        assert_eq!(bed.at("cpu/pods/shim/system.slice/x.scope/tasks"), "71");
+        let procs = bed.at("memory/pods/shim/system.slice/x.scope/cgroup.procs");
+        assert_eq!(procs, process::id().to_string());
+    }
+
+    #[test]
+    fn relative_path_begins_above_the_own_cgroup_on_v2() {
+        let bed = Bed::new(Version::V2);
+        let _joined = bed.join_at(relative(), LIMITS, true).unwrap();
+        assert_eq!(bed.at("pods/system.slice/x.scope/guests/cgroup.threads"), "71");
+        assert_eq!(bed.at("pods/system.slice/x.scope/cgroup.procs"), process::id().to_string());
+    }
+
+    #[test]
+    fn relative_path_begins_at_the_root_for_a_process_in_the_root_of_v2() {
+        let root = tempfile::tempdir().unwrap();
+        let cgroups = Cgroups::at(root.path(), Version::V2, "0::/\n", Threads::default());
+        let leaf = cgroups.leaf(&relative(), true);
+        assert_eq!(leaf.memory, Some(root.path().join("system.slice/x.scope")));
     }
 
     #[test]

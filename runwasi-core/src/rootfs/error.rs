@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::sys;
+
 /// A file system that cannot be set up, or a path that cannot be opened in it.
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
@@ -51,11 +53,41 @@ pub enum RootfsError {
 impl RootfsError {
     /// Names the directory of the host and its purpose.
     pub(super) fn directory(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Directory { what, path: path.to_owned(), source }
+        move |source| Self::Directory { what, path: path.to_owned(), source: with_kernel(source) }
     }
 
     /// Names the place in the container.
     pub(super) fn destination(destination: &Path) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Destination { destination: destination.to_owned(), source }
+        move |source| {
+            let destination = destination.to_owned();
+            Self::Destination { destination, source: with_kernel(source) }
+        }
+    }
+}
+
+/// A system call that is missing says which kernel lacks it.
+fn with_kernel(error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(libc::ENOSYS) {
+        return error;
+    }
+    let reason = format!("{error}: Linux {} lacks it, or a filter hides it", sys::kernel_release());
+    io::Error::new(error.kind(), reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_system_call_names_the_kernel() {
+        let error = || io::Error::from_raw_os_error(libc::ENOSYS);
+        let release = sys::kernel_release();
+        let said = RootfsError::directory("root.path", Path::new("/x"))(error()).to_string();
+        assert!(said.starts_with("root.path /x: ") && said.contains(&release), "{said}");
+        let said = RootfsError::destination(Path::new("/v"))(error()).to_string();
+        assert!(said.starts_with("mounts: /v: ") && said.contains(&release), "{said}");
+        let other = io::Error::from_raw_os_error(libc::EROFS);
+        let said = RootfsError::destination(Path::new("/v"))(other).to_string();
+        assert!(!said.contains(&release), "{said}");
     }
 }

@@ -1,0 +1,156 @@
+# The node daemon as a service of systemd.
+
+service_is_ready_and_unit_is_valid() {
+    prints active systemctl is-active $unit
+    prints active systemctl is-active $unit.socket
+    prints "" systemd_complaints
+    prints 0 systemctl show --property NRestarts --value $unit
+}
+
+systemd_complaints() {
+    systemd-analyze verify $unit.service $unit.socket 2>&1
+}
+
+# Processes of the service, as systemd has them; guard is the main one.
+guard() {
+    systemctl show --property MainPID --value $unit
+}
+
+host() {
+    pgrep --parent "$(guard)" --full containerd-wasmtimed
+}
+
+hello() {
+    prints "Hello from wasm!" ctr run --rm --runtime="$runtime" $image "hello-$id"
+}
+
+# journal SINCE: what systemd and the daemon wrote of the service since then.
+journal() {
+    journalctl --quiet --no-pager --output cat --unit $unit --since "$1"
+}
+
+now() {
+    # journalctl takes whole seconds; one that ends before the case begins.
+    sleep 1
+    date '+%Y-%m-%d %H:%M:%S'
+}
+
+# A new host takes over, and the guard stays.
+reload_disturbs_no_container_and_leaves_no_complaint() {
+    guest_in_background -- sleep 1000
+    local guard_before host_before since
+    guard_before=$(guard)
+    host_before=$(host)
+    since=$(now)
+    systemctl reload $unit
+    prints "$guard_before" guard
+    task RUNNING
+    hello
+    prints "still there" ctr task exec --exec-id later "$id" /wasmtest.wasm echo still there
+    [[ $(host | wc -l) -eq 2 ]]
+    end_guest
+    # The one before leaves with its last container.
+    eventually 20 test ! -e "/proc/$host_before"
+    journal "$since" >said
+    cat said
+    status_is 1 grep -i 'left-over process' said
+}
+
+restart_disturbs_no_container() {
+    guest_in_background -- sleep 1000
+    local before host_before
+    before=$(guard)
+    host_before=$(host)
+    systemctl restart $unit
+    [[ $(guard) != "$before" ]]
+    task RUNNING
+    hello
+    prints "still there" ctr task exec --exec-id later "$id" /wasmtest.wasm echo still there
+    end_guest
+    eventually 20 test ! -e "/proc/$host_before"
+}
+
+# killed PID: the container ends with 137, systemd starts the service again, and it serves.
+killed() {
+    local before
+    before=$(guard)
+    kill -KILL "$1"
+    status_is 137 wait $client
+    eventually 30 restarted "$before"
+    hello
+}
+
+# restarted GUARD: another one is there, and ready.
+restarted() {
+    [[ $(systemctl is-active $unit) == active && $(guard) != "$1" ]]
+}
+
+# A container whose `ctr run` waits for its end. What its daemon leaves is no longer there for `ctr task delete`.
+attended_guest() {
+    guest -- sleep 1000 &
+    client=$!
+    eventually 30 task RUNNING
+}
+
+killed_host_is_started_again() {
+    attended_guest
+    killed "$(host)"
+}
+
+killed_guard_is_started_again() {
+    attended_guest
+    local before
+    before=$(host)
+    killed "$(guard)"
+    # Its host has not stayed.
+    eventually 10 test ! -e "/proc/$before"
+}
+
+stopped_process_is_found_by_the_watchdog() {
+    [[ $(systemctl show --property WatchdogUSec --value $unit) != 0 ]]
+    # Shorter than the unit's, so that this does not take a minute.
+    local folder=/run/systemd/system/$unit.service.d since before
+    mkdir -p $folder
+    printf '[Service]\nWatchdogSec=10\n' >$folder/smoke.conf
+    systemctl daemon-reload
+    systemctl restart $unit
+    since=$(now)
+    before=$(guard)
+    # One that lives is left alone.
+    sleep 12
+    prints "$before" guard
+    kill -STOP "$(host)"
+    eventually 40 restarted "$before"
+    journal "$since" >said
+    cat said
+    grep -i watchdog said
+    rm -r $folder
+    systemctl daemon-reload
+    systemctl restart $unit
+    hello
+}
+
+stop_ends_its_containers() {
+    attended_guest
+    local start=$SECONDS
+    systemctl stop $unit.socket $unit
+    ((SECONDS - start < 20))
+    status_is 143 wait $client
+    # Nothing of it runs any more, and `ctr` is told what to do.
+    status_is 1 pgrep --full '^/usr/local/bin/containerd-wasmtimed'
+    status_is 1 hello 2>message
+    cat message
+    grep "daemon not running" message
+    systemctl start $unit.socket
+}
+
+socket_starts_the_daemon() {
+    systemctl stop $unit
+    prints inactive is_active
+    hello
+    prints active is_active
+}
+
+is_active() {
+    systemctl is-active $unit || true
+}
