@@ -70,12 +70,31 @@ restart_disturbs_no_container() {
     eventually 20 test ! -e "/proc/$host_before"
 }
 
+# watched_guest: a container, and containerd's events in a file. What a daemon leaves at its end is not there any more for
+# `ctr task delete`, and `ctr run` tells no status when it loses its task.
+watched_guest() {
+    ctr events >events &
+    watcher=$!
+    guest_in_background -- sleep 1000
+    eventually 10 grep --quiet /tasks/start events
+}
+
+# ended_with STATUS: the watched container, as containerd has told all.
+ended_with() {
+    eventually 40 grep --quiet /tasks/exit events
+    grep /tasks/exit events
+    kill $watcher
+    [[ $(grep -c /tasks/exit events) -eq 1 ]]
+    grep --quiet "\"exit_status\":$1[,}]" events
+    ctr container delete "$id"
+}
+
 # killed PID: the container ends with 137, systemd starts the service again, and it serves.
 killed() {
     local before
     before=$(guard)
     kill -KILL "$1"
-    status_is 137 wait $client
+    ended_with 137
     eventually 30 restarted "$before"
     hello
 }
@@ -85,20 +104,13 @@ restarted() {
     [[ $(systemctl is-active $unit) == active && $(guard) != "$1" ]]
 }
 
-# A container whose `ctr run` waits for its end. What its daemon leaves is no longer there for `ctr task delete`.
-attended_guest() {
-    guest -- sleep 1000 &
-    client=$!
-    eventually 30 task RUNNING
-}
-
 killed_host_is_started_again() {
-    attended_guest
+    watched_guest
     killed "$(host)"
 }
 
 killed_guard_is_started_again() {
-    attended_guest
+    watched_guest
     local before
     before=$(host)
     killed "$(guard)"
@@ -131,11 +143,11 @@ stopped_process_is_found_by_the_watchdog() {
 }
 
 stop_ends_its_containers() {
-    attended_guest
+    watched_guest
     local start=$SECONDS
     systemctl stop $unit.socket $unit
     ((SECONDS - start < 20))
-    status_is 143 wait $client
+    ended_with 143
     # Nothing of it runs any more, and `ctr` is told what to do.
     status_is 1 pgrep --full '^/usr/local/bin/containerd-wasmtimed'
     status_is 1 hello 2>message
