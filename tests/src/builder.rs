@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::containerd::Containerd;
 use crate::daemon::{Settings, State};
+use crate::restrictions::Restrictions;
 use crate::runtime::Runtime;
 use crate::version::Version;
 
@@ -19,6 +20,7 @@ pub struct Builder {
     pub(crate) extra: String,
     pub(crate) env: Vec<(String, OsString)>,
     pub(crate) node: Node,
+    pub(crate) restrictions: Restrictions,
 }
 
 /// Whom the thin shims of a bed find at the manager socket.
@@ -61,6 +63,12 @@ impl Builder {
     /// An environment variable for containerd, and so for its shims.
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Restricts it, and so its shims.
+    pub fn restricted(mut self, restrictions: Restrictions) -> Self {
+        self.restrictions = restrictions;
         self
     }
 

@@ -28,6 +28,7 @@
 //! - [`machine`]: who may run beside whom, and figures that noise makes worse.
 //! - [`suite!`], [`played!`]: one list of cases, instantiated for several runtimes.
 //! - [`traces`]: what a bed may leave on the machine, and its removal.
+//! - [`restrictions`]: those of a unit file or an older kernel, for a daemon or a containerd.
 //! - [`said`]: what an error must say.
 //! - [`ticks`]: the output of a guest that goes on.
 //! - [`meter`]: CPU figures of a container, with the time they were read.
@@ -58,6 +59,7 @@ pub mod poll;
 pub mod proc;
 pub mod records;
 pub mod registry;
+pub mod restrictions;
 pub mod running;
 pub mod runtime;
 pub mod said;
@@ -83,6 +85,7 @@ pub use player::Player;
 pub use pods::{Pod, Pods, Setup, check_managed_pods, check_pods, check_pods_on_1_7, check_pods_on_2, check_pods_with};
 pub use poll::poll_until;
 pub use registry::Registry;
+pub use restrictions::Restrictions;
 pub use running::Running;
 pub use runtime::{Image, Runtime};
 pub use said::says;

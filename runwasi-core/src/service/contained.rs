@@ -41,3 +41,36 @@ fn panicked(message: &str) -> Response {
     response.set_status(ttrpc::get_status(Code::INTERNAL, text));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Panics;
+
+    #[async_trait]
+    impl MethodHandler for Panics {
+        async fn handler(&self, _: TtrpcContext, request: Request) -> ttrpc::Result<Response> {
+            tokio::task::yield_now().await;
+            assert!(request.payload.is_empty(), "on purpose");
+            Ok(Response::default())
+        }
+    }
+
+    async fn answer(payload: &[u8]) -> Response {
+        let methods = HashMap::from([("Method".to_owned(), Box::new(Panics) as Handler)]);
+        let service = Service { methods, streams: HashMap::new() };
+        let services = contained(HashMap::from([("Service".to_owned(), service)]));
+        let context = TtrpcContext::default();
+        let request = Request { payload: payload.to_vec(), ..Request::default() };
+        services["Service"].methods["Method"].handler(context, request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn call_that_panics_is_answered() {
+        assert!(answer(b"").await.status().message().is_empty());
+        let response = answer(b"x").await;
+        assert_eq!(response.status().code(), Code::INTERNAL);
+        assert_eq!(response.status().message(), "the call panicked: on purpose");
+    }
+}

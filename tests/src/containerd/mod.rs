@@ -200,6 +200,7 @@ impl Containerd {
         command.env(SOCKET_VARIABLE, self.node().socket());
         command.env("PATH", self.search_path()?).envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.options.restrictions.put_on(&mut command);
         let child = command.spawn();
         let mut child =
             child.with_context(|| format!("cannot start {}: scripts/setup installs it", program.display()))?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::command::Output;
+use crate::command::{Command, Output};
 use crate::poll::poll_until;
 use crate::proc;
 use crate::runtime;
@@ -92,6 +92,23 @@ impl Daemon {
     /// `containerd-wasmtimed list`, which asks whoever has the manager socket.
     pub fn list(&self) -> Result<Output> {
         self.state.list(&self.state.socket())
+    }
+
+    /// `containerd-wasmtimed reload` with its settings of now; the exit status is an answer.
+    pub fn reload(&self) -> Result<Output> {
+        let config = self.config_file();
+        let socket = self.state.socket();
+        let reload = Command::new(runtime::daemon_file()).args(["reload", "--config", &config.to_string_lossy()]);
+        reload.args(["--socket", &socket.to_string_lossy()]).run()
+    }
+
+    /// Changes the settings in its file, for its next start.
+    pub fn reconfigure(&self, toml: &str) -> Result<()> {
+        Ok(fs::write(self.config_file(), toml)?)
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.home.join("daemon.toml")
     }
 
     /// What all daemons of this directory logged.
@@ -173,6 +190,7 @@ impl Daemon {
         command.args(["--bundle-root", "/tmp", "--ready-fd", "9"]).args(&self.settings.flags);
         command.envs(self.settings.env.iter().cloned());
         command.stdin(stdin).stdout(Stdio::piped()).stderr(log);
+        self.settings.restrictions.put_on(&mut command);
         let mut child = command.spawn().context("cannot start the daemon")?;
         let ready = child.stdout.take().context("stdout is piped")?;
         // Kept also if it never answers: dropping it ends it.

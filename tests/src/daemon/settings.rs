@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use crate::restrictions::Restrictions;
+
 /// How a daemon is to be started, besides what all of them get.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -9,6 +11,7 @@ pub struct Settings {
     pub(crate) config: String,
     pub(crate) before: String,
     pub(crate) env: Vec<(String, OsString)>,
+    pub(crate) restrictions: Restrictions,
 }
 
 impl Settings {
@@ -28,6 +31,12 @@ impl Settings {
     pub fn before(mut self, command: &str) -> Self {
         self.before.push_str(command);
         self.before.push('\n');
+        self
+    }
+
+    /// Restricts it as its service manager would.
+    pub fn restricted(mut self, restrictions: Restrictions) -> Self {
+        self.restrictions = restrictions;
         self
     }
 

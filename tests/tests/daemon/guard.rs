@@ -1,7 +1,8 @@
 //! Under systemd: its unit restarts the main process alone (`KillMode=process`), and the guard is that process. These tests
 //! play systemd.
 
-use std::time::Duration;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::daemon::Settings;
@@ -73,6 +74,131 @@ fn sigterm_to_the_guard_drains_its_daemon() {
         ensure!(c.bed.daemon()?.terminate()? == 0);
         ensure!(!proc::alive(host), "the daemon outlived its guard");
         c.is_taken_away(&id)?;
+        c.bed.becomes_clean()
+    });
+}
+
+/// The process of the current host once it is another one than `before`.
+fn next_host(c: &mut Containers, id: &str, before: u32) -> Result<u32> {
+    c.detached(id, &["sleep", "100"])?;
+    let host = sandbox(c.bed.node(), id)?.daemon;
+    ensure!(host != before, "the old daemon {before} has taken {id}");
+    Ok(host)
+}
+
+#[test]
+fn reload_takes_new_settings_and_leaves_guard_and_guests_running() {
+    guarded(|c| {
+        let (old, new) = (c.id("old"), c.id("new"));
+        c.detached(&old, &["daemon"])?;
+        let mut ticks = Ticks::of(&old)?;
+        let (guard, first) = (c.bed.daemon()?.pid()?, host(c)?);
+        c.bed.daemon()?.reconfigure("slots = 77\n")?;
+        c.bed.daemon()?.reload()?.ok()?;
+        ensure!(c.bed.daemon()?.log().contains("slots=77"), "{}", c.bed.daemon()?.log());
+        ticks.go_on().context("after the reload")?;
+        next_host(c, &new, first)?;
+        ensure!(c.bed.daemon()?.is_running() && c.bed.daemon()?.pid()? == guard);
+        ensure!(c.kill_and_finish(&old)? == 137);
+        poll_until("end of the old daemon", LIMIT, || (!proc::alive(first)).then_some(()))?;
+        ensure!(c.kill_and_finish(&new)? == 137);
+        c.bed.becomes_clean()
+    });
+}
+
+#[test]
+fn stop_after_a_reload_ends_the_guests_of_all_daemons() {
+    guarded(|c| {
+        let (old, new) = (c.id("old"), c.id("new"));
+        c.detached(&old, &["sleep", "100"])?;
+        let first = host(c)?;
+        c.bed.daemon()?.reload()?.ok()?;
+        let second = next_host(c, &new, first)?;
+        ensure!(c.bed.daemon()?.terminate()? == 0);
+        ensure!(!proc::alive(first) && !proc::alive(second), "a daemon outlived its guard");
+        c.is_taken_away(&old)?;
+        c.is_taken_away(&new)?;
+        c.bed.becomes_clean()
+    });
+}
+
+#[test]
+fn reload_that_fails_names_the_reason_and_changes_nothing() {
+    guarded(|c| {
+        let id = c.id("kept");
+        c.detached(&id, &["daemon"])?;
+        let mut ticks = Ticks::of(&id)?;
+        let first = host(c)?;
+        // Refused when it is read; and when the engine is made: no machine has so much address space.
+        for (settings, reasons) in [("grace = -1", ["grace", "-1"]), ("slots = 100000", ["does not start", "goes on"])] {
+            c.bed.daemon()?.reconfigure(settings)?;
+            let said = c.bed.daemon()?.reload()?.status_is(1)?.refused()?;
+            runwasi_tests::says(&said, &reasons, &[])?;
+            ensure!(host(c)? == first, "another daemon serves");
+            ticks.go_on().context("after a failed reload")?;
+        }
+        ensure!(c.kill_and_finish(&id)? == 137);
+        // The next one is tried as if nothing had happened.
+        c.bed.daemon()?.reconfigure("")?;
+        c.bed.daemon()?.reload()?.ok()?;
+        poll_until("end of the old daemon", LIMIT, || (!proc::alive(first)).then_some(()))?;
+        c.bed.becomes_clean()
+    });
+}
+
+#[test]
+fn reload_without_a_guard_is_refused() {
+    check_with(Runtime::Wasmtimed, Containerd::builder().daemon(Settings::default()), |c| {
+        let said = c.bed.daemon()?.reload()?.status_is(1)?.refused()?;
+        runwasi_tests::says(&said, &["--guard", "takes over"], &[])
+    });
+}
+
+/// From one sign of life to the next.
+const SIGN: Duration = Duration::from_millis(200);
+
+/// Waits for a sign of life, also behind older ones; its time is taken when it comes.
+fn sign(socket: &UnixDatagram) -> Result<()> {
+    let mut message = [0; 4096];
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let length = socket.recv(&mut message).context("no sign of life")?;
+        if String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "WATCHDOG=1") {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("only other messages")
+}
+
+#[test]
+fn busy_daemon_gives_signs_of_life_and_one_that_hangs_is_killed_by_the_watchdog() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let interval = (SIGN * 2).as_micros().to_string();
+    let settings = Settings::default().flags(["--guard"]).env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", interval);
+    check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), |c| {
+        let ids = ["a", "b", "c", "d"].map(|name| c.id(name));
+        for id in &ids {
+            c.detached(id, &["spin"])?;
+        }
+        for _ in 0..5 {
+            sign(&socket)?;
+        }
+        let stopped = host(c)?;
+        let host = i32::try_from(stopped).ok().and_then(Pid::from_raw).context("pid")?;
+        kill_process(host, Signal::STOP)?;
+        socket.set_read_timeout(Some(SIGN * 5))?;
+        // Those that were under way; then none.
+        while sign(&socket).is_ok() {}
+        c.bed.daemon()?.signal(Signal::ABORT)?;
+        let status = c.bed.daemon()?.ends(LIMIT).context("the guard stays")?;
+        ensure!(status != 0, "systemd would take this for a wanted end");
+        poll_until("end of the daemon", LIMIT, || (!proc::alive(stopped)).then_some(()))?;
+        for id in &ids {
+            c.is_taken_away(id)?;
+        }
         c.bed.becomes_clean()
     });
 }

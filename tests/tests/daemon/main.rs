@@ -19,6 +19,7 @@ mod sandboxes;
 mod settings;
 mod squat;
 mod takeover;
+mod unit;
 mod witness;
 
 use anyhow::{Context, Result};
