@@ -76,16 +76,17 @@ watched_guest() {
     ctr events >events &
     watcher=$!
     guest_in_background -- sleep 1000
-    eventually 10 grep --quiet /tasks/start events
+    eventually 20 grep --quiet "/tasks/start.*\"$id\"" events
 }
 
 # ended_with STATUS: the watched container, as containerd has told all. After the daemon has gone, containerd 1.6 may tell
 # an end a second time, on its own account.
 ended_with() {
-    eventually 40 grep --quiet /tasks/exit events
+    local end="/tasks/exit.*\"$id\""
+    eventually 40 grep --quiet "$end" events
     kill $watcher
-    grep /tasks/exit events
-    grep --max-count 1 /tasks/exit events | grep --quiet "\"exit_status\":$1[,}]"
+    grep "$end" events
+    grep --max-count 1 "$end" events | grep --quiet "\"exit_status\":$1[,}]"
     ctr container delete "$id"
 }
 
