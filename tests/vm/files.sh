@@ -40,7 +40,7 @@ nested_volumes_are_seen_in_their_parent() {
         --mount "type=bind,src=$PWD/inner,dst=/data/deep/inner,options=rbind:rw"
         --mount "type=bind,src=$PWD/file,dst=/data/file,options=rbind:ro")
     prints $'deep\nfile\nof-the-outer' guest "${volumes[@]}" -- ls /data
-    prints of-the-inner guest "${volumes[@]}" -- ls /data/deep/inner
+    prints i guest "${volumes[@]}" -- cat /data/deep/inner/of-the-inner
     prints f guest "${volumes[@]}" -- cat /data/file
 }
 

@@ -14,7 +14,7 @@ get() {
 
 host_network_serves_http() {
     serve "127.0.0.1:$port" --net-host
-    eventually 60 get --output answer "http://127.0.0.1:$port/hello"
+    eventually 120 get --output answer "http://127.0.0.1:$port/hello"
     prints "Hello from wasm!" cat answer
     end_guest
 }
@@ -24,7 +24,7 @@ new_network_is_not_the_hosts() {
     local pid
     pid=$(task_pid)
     [[ $(readlink "/proc/$pid/ns/net") != $(readlink /proc/self/ns/net) ]]
-    eventually 60 nsenter --net="/proc/$pid/ns/net" curl --silent --output answer "http://127.0.0.1:$port/hello"
+    eventually 120 nsenter --net="/proc/$pid/ns/net" curl --silent --output answer "http://127.0.0.1:$port/hello"
     prints "Hello from wasm!" cat answer
     # 7: nothing listens.
     status_is 7 curl --silent --max-time 5 "http://127.0.0.1:$port/hello"
@@ -36,7 +36,7 @@ cni_gives_an_address() {
     eventually 30 has_address
     local address
     address=$(addresses)
-    eventually 60 get --output answer "http://$address:8080/hello"
+    eventually 120 get --output answer "http://$address:8080/hello"
     prints "Hello from wasm!" cat answer
     ctr task kill --signal SIGTERM "$id"
     status_is 0 wait $!
@@ -59,7 +59,7 @@ http_server_drains() {
     ctr run --rm --net-host --runtime="$runtime" --annotation "io.runwasi.http.address=127.0.0.1:$port" \
         $guests "$id" /http_app.wasm &
     local server=$!
-    eventually 60 get --output answer "http://127.0.0.1:$port/hello"
+    eventually 120 get --output answer "http://127.0.0.1:$port/hello"
     get --output late "http://127.0.0.1:$port/slow?ms=4000" &
     local request=$!
     sleep 1
