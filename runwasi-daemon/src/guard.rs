@@ -152,7 +152,9 @@ impl Guard {
             Some(replaced) => self.retired.push(replaced),
             None => {
                 tell_systemd(&[NotifyState::Ready]);
-                self.plan.ready.take().map(ready::write_ready);
+                if let Some(descriptor) = self.plan.ready.take() {
+                    ready::write_ready(descriptor);
+                }
             }
         }
         self.current = ready;

@@ -183,7 +183,9 @@ async fn run(
         server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), visitors).await?;
     let mut own =
         server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
-    ready.map(ready::write_ready);
+    if let Some(descriptor) = ready {
+        ready::write_ready(descriptor);
+    }
     if let Err(error) = supervisor.tell(Sign::Ready) {
         tracing::warn!(%error, "the supervisor does not listen");
     }

@@ -114,19 +114,20 @@ fn shim_without_a_needed_capability_is_refused_with_its_name() {
 }
 
 /// Single files reach guests also where the kernel mounts nothing on a detached tree.
-fn old_kernel(runtime: Runtime) {
-    let restricted = Restrictions::old_kernel().unwrap();
+fn old_kernel(runtime: Runtime) -> Result<()> {
+    let restricted = Restrictions::old_kernel()?;
     let bed = Containerd::builder().restricted(restricted.clone());
     let bed = if runtime.needs_daemon() { bed.daemon(Settings::default().restricted(restricted)) } else { bed };
     check_with(runtime, bed, |c| single_file_is_mounted(c).and_then(|()| c.bed.becomes_clean()));
+    Ok(())
 }
 
 #[test]
 fn single_file_is_mounted_on_an_old_kernel_by_the_shim() {
-    old_kernel(Runtime::Wasmtime);
+    old_kernel(Runtime::Wasmtime).unwrap();
 }
 
 #[test]
 fn single_file_is_mounted_on_an_old_kernel_by_the_daemon() {
-    old_kernel(Runtime::Wasmtimed);
+    old_kernel(Runtime::Wasmtimed).unwrap();
 }
