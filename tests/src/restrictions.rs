@@ -71,7 +71,8 @@ impl Restrictions {
     /// tried.
     pub fn of_unit(unit: &str) -> Result<Self> {
         let mut all = BTreeMap::<&str, Vec<&str>>::new();
-        let lines = unit.lines().skip_while(|line| *line != "[Service]").skip(1).take_while(|line| *line != "[Install]");
+        let lines =
+            unit.lines().skip_while(|line| *line != "[Service]").skip(1).take_while(|line| *line != "[Install]");
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (name, value) = line.split_once('=').with_context(|| format!("no directive: {line}"))?;
             all.entry(name).or_default().push(value);
@@ -110,7 +111,9 @@ impl Restrictions {
             for capability in &capabilities {
                 remove_capability_from_bounding_set(*capability)?;
             }
-            filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error()))
+            filters
+                .iter()
+                .try_for_each(|filter| seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error()))
         };
         // SAFETY: between fork and exec it makes system calls only; nothing is allocated unless one fails.
         unsafe { command.pre_exec(restrict) };

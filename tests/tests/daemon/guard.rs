@@ -130,7 +130,8 @@ fn reload_that_fails_names_the_reason_and_changes_nothing() {
         let mut ticks = Ticks::of(&id)?;
         let first = host(c)?;
         // Refused when it is read; and when the engine is made: no machine has so much address space.
-        for (settings, reasons) in [("grace = -1", ["grace", "-1"]), ("slots = 100000", ["does not start", "goes on"])] {
+        for (settings, reasons) in [("grace = -1", ["grace", "-1"]), ("slots = 100000", ["does not start", "goes on"])]
+        {
             c.bed.daemon()?.reconfigure(settings)?;
             let said = c.bed.daemon()?.reload()?.status_is(1)?.refused()?;
             runwasi_tests::says(&said, &reasons, &[])?;

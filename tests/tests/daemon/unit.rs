@@ -92,7 +92,8 @@ fn daemon_without_a_needed_capability_does_not_start_and_names_it() -> Result<()
     for capability in NEEDED {
         let home = tempfile::tempdir()?;
         let settings = Settings::default().restricted(unit()?.without(capability)?);
-        let refused = Daemon::start(home.path(), settings).err().with_context(|| format!("ready without {capability}"))?;
+        let refused =
+            Daemon::start(home.path(), settings).err().with_context(|| format!("ready without {capability}"))?;
         says(&format!("{refused:#}"), &["containerd-wasmtimed: missing: ", capability], &[])?;
     }
     Ok(())
