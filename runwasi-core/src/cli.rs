@@ -14,7 +14,7 @@ use crate::{
     bootstrap::{self, BootstrapError, start::Started},
     engine::{Engine, EngineError},
     id::Id,
-    present,
+    sanitize,
 };
 
 /// Who a shim is, for `-v` and `-info`.
@@ -77,7 +77,7 @@ pub fn run<F: Display + From<BootstrapError>>(
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The one place where an error of a shim is reported; nobody is left to tell if stderr is closed.
-            let _ = writeln!(std::io::stderr(), "{}: {}", about.runtime, present::text(&error.to_string()));
+            let _ = writeln!(std::io::stderr(), "{}: {}", about.runtime, sanitize::text(&error.to_string()));
             ExitCode::FAILURE
         }
     }

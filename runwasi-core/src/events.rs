@@ -12,12 +12,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::{
-    id::Id,
-    process::{Info, exit::Exit},
-    rootfs::MountConfig,
-    shutdown::Tasks,
-};
+use crate::{engine::exit::Exit, id::Id, process::Info, rootfs::MountConfig, shutdown::Tasks};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]

@@ -18,7 +18,7 @@ use rustix::thread::gettid;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::{guest::fair_queue::FairQueue, identity, panics, requirements};
+use crate::{credentials, panics, requirements, scheduler::queue::FairQueue};
 
 /// A pod that can use more cores at once than this is rare, and idle threads cost every other pod memory.
 const MAX_POD_WORKERS: usize = 4;
@@ -83,7 +83,7 @@ impl GuestRuntime {
             .on_thread_start(move || {
                 started.add(gettid().as_raw_nonzero().get());
                 // Tokio would go on without this worker.
-                panics::fatal(identity::prepare_thread);
+                panics::fatal(credentials::prepare_thread);
             })
             .on_thread_stop(move || stopped.remove(gettid().as_raw_nonzero().get()))
             .build()?;

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    process::signal::Signal,
+    engine::signal::Signal,
     sandbox::Sandbox,
     service::{self, contained::contained},
     shutdown::Tasks,

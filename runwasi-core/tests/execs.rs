@@ -2,8 +2,8 @@
 
 use runwasi_core::{
     Id,
+    containerd::task_client::{CallError, Containerd},
     process::StdioPaths,
-    service::client::{CallError, Containerd},
     testing::{Harness, ScriptedEngine},
 };
 

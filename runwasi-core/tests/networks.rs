@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use runwasi_core::{
+    containerd::task_client::Containerd,
     network::{Entrance, Network},
     process::StdioPaths,
-    service::client::Containerd,
     testing::{Harness, ScriptedEngine},
 };
 

@@ -17,9 +17,9 @@ use containerd_shim_protos::{
 };
 use runwasi_core::{
     Id,
+    containerd::task_client::Containerd,
     network::{Entrance, Network},
     sandbox::{LifeError, Phase},
-    service::client::Containerd,
     testing::{Harness, ScriptedEngine},
 };
 

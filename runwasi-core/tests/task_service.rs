@@ -7,7 +7,7 @@ use std::{
 };
 
 use runwasi_core::{
-    service::client::{CallError, Containerd},
+    containerd::task_client::{CallError, Containerd},
     testing::{Harness, ScriptedEngine},
 };
 use tokio::net::unix::pipe;

@@ -7,8 +7,8 @@ use std::{
 
 use runwasi_core::{
     Id,
+    containerd::events,
     events::{Forward, Publisher, Queue, WeakQueue},
-    service::forward,
     shutdown::Tasks,
 };
 
@@ -35,7 +35,7 @@ impl Containerds {
         }
         // An earlier queue may still be delivering: what it has comes first.
         let forward = known.get(address).and_then(|known| known.forward.upgrade());
-        let forward = forward.unwrap_or_else(|| Arc::new(tokio::sync::Mutex::new(forward::Containerd::new(address))));
+        let forward = forward.unwrap_or_else(|| Arc::new(tokio::sync::Mutex::new(events::Containerd::new(address))));
         let downgraded = Arc::downgrade(&forward);
         let queue = Queue::start_after(forward, tasks);
         known.insert(address.to_owned(), Known { queue: queue.downgrade(), forward: downgraded });

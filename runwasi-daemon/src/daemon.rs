@@ -15,19 +15,19 @@ use runwasi_core::{
     bootstrap::{
         BootstrapError,
         delete::Ended,
-        dialog,
+        protocol,
         socket::{self, Bound, Own},
     },
     bundle::{
+        allowed_roots::{self, BundleError},
         config::SandboxConfig,
-        roots::{self, BundleError},
     },
+    containerd::images,
     id::IdError,
     network::{Entrance, Network, NetworkError},
     runtime::Guests,
     sandbox::{Host, Sandbox, SandboxError},
     server,
-    service::images,
     shutdown::Tasks,
     sys,
 };
@@ -363,7 +363,7 @@ impl Wanted {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let id = Id::parse("container id", &request.id)?;
         let group = Id::parse("sandbox id", &request.group)?;
-        let bundle = roots::check(Path::new(&request.bundle), roots)?;
+        let bundle = allowed_roots::check(Path::new(&request.bundle), roots)?;
         let own = SandboxConfig::load(&bundle, &id).map_err(BootstrapError::from)?;
         if own.group != group {
             let reason = format!("it belongs to the sandbox {}, not to {group}", own.group);
@@ -372,7 +372,7 @@ impl Wanted {
         let (entrance, managed) = (Entrance::open(&own.network)?, own.managed);
         let directory = Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
         let socket = socket::path(directory, &request.containerd_address, namespace.as_str(), group.as_str())?;
-        dialog::write_address(&bundle, &socket::address(&socket))?;
+        protocol::write_address(&bundle, &socket::address(&socket))?;
         let (grpc_address, ttrpc_address) = (request.containerd_address.clone(), request.ttrpc_address.clone());
         Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed })
     }

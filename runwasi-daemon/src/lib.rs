@@ -42,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::{cli::About, logging, present, sys};
+use runwasi_core::{cli::About, logging, sanitize, sys};
 
 use crate::{
     config::{Command, Settings},
@@ -72,7 +72,7 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // The one place where an error of the daemon is reported; nobody is left to tell if stderr is closed.
-        let _ = writeln!(io::stderr(), "containerd-wasmtimed: {}", present::text(&error.to_string()));
+        let _ = writeln!(io::stderr(), "containerd-wasmtimed: {}", sanitize::text(&error.to_string()));
         ExitCode::FAILURE
     })
 }

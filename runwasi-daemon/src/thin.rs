@@ -14,7 +14,7 @@ use runwasi_core::{
     bootstrap::{
         BootstrapError,
         delete::{self, Ended},
-        dialog::{self, Asked},
+        protocol::{self, Asked},
         socket,
     },
     bundle::config,
@@ -109,7 +109,7 @@ fn client(manager: &Path, socket: &Path, patience: Duration) -> Result<Client, C
 }
 
 fn delete(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
-    let socket = dialog::read_address(&invocation.bundle);
+    let socket = protocol::read_address(&invocation.bundle);
     let mut ended = None;
     if let Some(socket) = &socket {
         // Asked only while somebody serves the sandbox: the manager socket may be systemd's, and asking would start a daemon.

@@ -18,14 +18,14 @@ use std::{
 
 use runwasi_core::{
     EngineError, InstanceSpec,
-    engine::Precompiled as Warmed,
-    image::{
-        Artifact, ArtifactKind, Digest, Program,
-        cache::{CodeCache, Found, Reservation},
-        flights::{Flights, Landing},
-        seen::SeenFiles,
+    artifact::{Artifact, ArtifactKind, Digest, Program},
+    code_cache::{
+        digests::SeenFiles,
+        single_flight::{Flights, Landing},
+        store::{CodeCache, Found, Reservation},
         workers::{Turn, Workers},
     },
+    engine::Precompiled as Warmed,
 };
 use tokio::task::spawn_blocking;
 use wasmtime::{

@@ -13,8 +13,9 @@ use std::{
 use async_trait::async_trait;
 use runwasi_core::{
     Engine, EngineError, Instance, InstanceSpec,
+    artifact::Artifact,
+    code_cache::{digests::SeenFiles, store::CodeCache},
     engine::Precompiled,
-    image::{Artifact, cache::CodeCache, seen::SeenFiles},
     settings::Written,
 };
 use tokio::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use runwasi_core::{
-    EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse, image::Program,
+    EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse, artifact::Program,
 };
 use wasmtime::{InstancePre, PoolConcurrencyLimitError, Trap, component};
 

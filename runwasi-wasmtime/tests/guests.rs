@@ -10,7 +10,7 @@ use std::{
 
 use runwasi_core::{
     Engine,
-    service::client::{CallError, Containerd},
+    containerd::task_client::{CallError, Containerd},
     testing::{BundleBuilder, Harness},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};

@@ -15,9 +15,9 @@ use std::{
 };
 
 use runwasi_core::{
+    containerd::task_client::Containerd,
     network::{Entrance, Network},
     process::StdioPaths,
-    service::client::Containerd,
     testing::{BundleBuilder, Harness},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};

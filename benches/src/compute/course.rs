@@ -5,9 +5,11 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use runwasi_core::bundle::resources::ResourcesConfig;
-use runwasi_core::guest::Group;
-use runwasi_core::runtime::{GuestRuntime, pod_workers};
+use runwasi_core::{
+    bundle::resources::ResourcesConfig,
+    runtime::{GuestRuntime, pod_workers},
+    scheduler::group::Group,
+};
 use runwasi_wasmtime::Settings;
 use runwasi_wasmtime::epoch::Ticker;
 use runwasi_wasmtime::settings::Optimise;

@@ -6,18 +6,16 @@ use std::{fs, path::Path, time::Duration};
 use containerd_shim_protos::protobuf::Message;
 use tokio::time::timeout;
 
-use super::{BootstrapError, dialog, io_error, socket};
+use super::{BootstrapError, io_error, protocol, socket};
 use crate::{
     bundle::hooks,
+    cgroups,
     cli::Invocation,
     container::PID_FILE,
-    process::exit::{Exit, ExitStatus},
-    resources::cgroups,
+    containerd::task_client::{CallError, Containerd},
+    engine::exit::{Exit, ExitStatus},
     rootfs, runtime,
-    service::{
-        client::{CallError, Containerd},
-        convert,
-    },
+    service::convert,
 };
 
 /// For everything that is asked of a server that still lives.
@@ -40,7 +38,7 @@ pub struct Ended {
 /// Cleans up; the answer is a protobuf `DeleteResponse` for stdout.
 pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     let mut ended = None;
-    if let Some(path) = dialog::read_address(&invocation.bundle) {
+    if let Some(path) = protocol::read_address(&invocation.bundle) {
         if socket::is_alive(&path) {
             ended = end_container(&path, invocation)?;
             // One that was killed this moment still listened.

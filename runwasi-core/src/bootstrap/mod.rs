@@ -4,8 +4,8 @@
 //! until the server accepts them.
 
 pub mod delete;
-pub mod dialog;
 pub mod info;
+pub mod protocol;
 pub mod serve;
 pub mod socket;
 pub mod start;

@@ -6,18 +6,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{BootstrapError, io_error, socket::Own, start::Handover};
 use crate::{
+    cgroups::Cgroups,
     cli::Invocation,
+    containerd::{events, images},
     engine::{Engine, EngineError},
     events::Queue,
     logging,
     network::Network,
-    panics,
-    resources::cgroups::Cgroups,
-    rootfs,
+    panics, rootfs,
     runtime::{self, GuestRuntime},
     sandbox::{Host, Sandbox},
     server,
-    service::{forward, images},
     shutdown::Tasks,
 };
 
@@ -61,7 +60,7 @@ fn run<E: Engine>(
     let control = runtime::control().map_err(io_error("control runtime"))?;
     let result = control.block_on(async {
         let tasks = Tasks::new(GRACE);
-        let queue = Queue::start(forward::Containerd::new(&ttrpc_address), &tasks);
+        let queue = Queue::start(events::Containerd::new(&ttrpc_address), &tasks);
         let host = Host {
             engine,
             publisher: Arc::new(queue.publisher(&invocation.namespace)),

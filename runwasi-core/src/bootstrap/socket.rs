@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::{BootstrapError, io_error};
-use crate::{image::Digest, sys};
+use crate::{artifact::Digest, sys};
 
 /// The longest socket path: `sun_path` has 108 bytes with its NUL; one more is left for clients that prepend `@`.
 pub const MAX_PATH: usize = 106;

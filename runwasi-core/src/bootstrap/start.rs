@@ -8,9 +8,8 @@ use std::{
 };
 
 use super::{
-    BootstrapError,
-    dialog::{self, Asked},
-    io_error,
+    BootstrapError, io_error,
+    protocol::{self, Asked},
     socket::{self, Bound, Own},
 };
 use crate::{
@@ -52,7 +51,7 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     requirements::check()?;
     let address = socket::address(&path);
     // Before there is a server that a failure would leave behind.
-    dialog::write_address(&invocation.bundle, &address)?;
+    protocol::write_address(&invocation.bundle, &address)?;
     let reply = asked.reply(&address)?;
     let Bound::New(listener) = socket::bind_or_join(&path)? else { return Ok(Started::Reply(reply)) };
     let own = Own::of(&listener);

@@ -5,11 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::{PosixRlimitType, Process, User};
 
-use super::{
-    config::{Wrong, wrong},
+use super::config::{Wrong, wrong};
+use crate::{
+    credentials::{DEFAULT_UMASK, Identity},
     stdio::Size,
 };
-use crate::identity::{DEFAULT_UMASK, Identity};
 
 /// What containerd gives its containers, and so for those that name none.
 const DEFAULT_OPEN_FILES: u32 = 1024;

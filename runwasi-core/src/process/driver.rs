@@ -14,20 +14,22 @@ use tracing::Instrument;
 
 use super::{
     Command, Info, Process, ProcessError, Status,
-    exit::{Exit, ExitStatus},
-    signal::{Action, Signal},
+    execs::Execs,
     state::{Decision, Event as GroupEvent, Request, State},
 };
 use crate::{
-    bundle::stdio::Stdio,
-    container::Execs,
-    engine::EngineError,
+    engine::{
+        EngineError,
+        exit::{Exit, ExitStatus},
+        instance::{GuestContext, Instance, SignalResponse},
+        signal::{Action, Signal},
+    },
     events::{Event, Publisher},
-    guest::Group,
-    instance::{GuestContext, Instance, SignalResponse},
     resources::memory::Memory,
     rootfs::Gone,
+    scheduler::group::Group,
     shutdown::Tasks,
+    stdio::Stdio,
 };
 
 /// Commands that may wait for one process. A client sends one and waits, so this bounds clients, not work.

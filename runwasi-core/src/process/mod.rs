@@ -1,10 +1,9 @@
 //! A process of a container: the cheap handle that RPC handlers hold. Commands go in, status comes out.
 //!
-//! [`state`] decides, [`driver`] acts, [`exit`] and [`signal`] are the values they speak in.
+//! [`state`] decides, [`driver`] acts.
 
 pub(crate) mod driver;
-pub mod exit;
-pub mod signal;
+pub(crate) mod execs;
 pub mod state;
 
 use std::{
@@ -14,15 +13,12 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::state::{Denial, Request, State};
 use crate::{
-    bundle::stdio::{Size, StdioError, Terminal},
-    engine::EngineError,
-    guest::Group,
+    engine::{EngineError, exit::Exit},
     id::Id,
-    process::{
-        exit::Exit,
-        state::{Denial, Request, State},
-    },
+    scheduler::group::Group,
+    stdio::{Size, StdioError, Terminal},
 };
 
 /// A process: its state, and a way to ask for things. All clones speak of the same process.

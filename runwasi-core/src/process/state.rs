@@ -18,7 +18,7 @@
 
 use std::fmt;
 
-use crate::process::signal::{Action, Signal};
+use crate::engine::signal::{Action, Signal};
 
 /// Where a process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

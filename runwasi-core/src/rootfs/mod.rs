@@ -41,8 +41,8 @@ use self::{
     volumes::Volume,
 };
 use crate::{
+    artifact::Digest,
     bundle::config::{Config, Source},
-    image::Digest,
     sys::MountRestriction,
 };
 

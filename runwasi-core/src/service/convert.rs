@@ -18,13 +18,14 @@ use containerd_shim_protos::{
 
 use super::{options, status::error};
 use crate::{
-    bundle::stdio::Size,
     container::{CreateRequest, ExecRequest},
+    engine::exit::Exit,
     events::Event,
     id::Id,
-    process::{Info, StdioPaths, exit::Exit, state::State},
+    process::{Info, StdioPaths, state::State},
     rootfs::MountConfig,
     sandbox::View,
+    stdio::Size,
 };
 
 pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
@@ -123,7 +124,7 @@ fn process_id(info: &Info) -> String {
 }
 
 /// The topic and the message of an event (`github.com/containerd/containerd/api/events/task.proto`).
-pub(super) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
+pub(crate) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
     use containerd_shim_protos::topics as topic;
     Ok(match event {
         Event::Created { process, bundle, rootfs } => {

@@ -30,10 +30,9 @@ use containerd_shim_protos::{
 use serde_json::json;
 use tracing::Instrument;
 
-use super::{convert, task::rpc};
+use super::{convert, metrics, task::rpc};
 use crate::{
     id::Id,
-    resources::metrics,
     sandbox::{LifeStatus, Phase, Sandbox},
 };
 

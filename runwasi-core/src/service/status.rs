@@ -3,19 +3,20 @@
 use containerd_shim_protos::ttrpc::{self, Code};
 
 use crate::{
-    bundle::{resources::ResourcesConfigError, stdio::StdioError},
+    bundle::resources::ResourcesConfigError,
     container::{CreateError, ExecError},
     engine::EngineError,
     id::IdError,
     network::NetworkError,
-    present,
     process::{ProcessError, state::Denial},
     sandbox::{LifeError, SandboxError},
+    sanitize,
+    stdio::StdioError,
 };
 
 /// A ttrpc error of `code` with `text`.
 pub(super) fn error(code: Code, text: impl ToString) -> ttrpc::Error {
-    ttrpc::Error::RpcStatus(ttrpc::get_status(code, present::text(&text.to_string())))
+    ttrpc::Error::RpcStatus(ttrpc::get_status(code, sanitize::text(&text.to_string())))
 }
 
 impl From<SandboxError> for ttrpc::Error {

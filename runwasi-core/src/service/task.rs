@@ -20,10 +20,8 @@ use containerd_shim_protos::{
 };
 use tracing::Instrument;
 
-use super::{convert, status::error};
-use crate::{
-    bundle::resources::ResourcesConfig, id::Id, process::signal::Signal, resources::metrics, sandbox::Sandbox,
-};
+use super::{convert, metrics, status::error};
+use crate::{bundle::resources::ResourcesConfig, engine::signal::Signal, id::Id, sandbox::Sandbox};
 
 /// The name that containerd before 2.0 asks for.
 pub(crate) const TASK_V2: &str = "containerd.task.v2.Task";

@@ -17,18 +17,18 @@ use tokio::{
 use super::{BundleBuilder, Recorder, Shelf};
 use crate::{
     Engine,
+    artifact::oci::Images,
     bootstrap::{
         BootstrapError,
         socket::{self, Bound},
     },
+    containerd::task_client::{CallError, Containerd},
     id::Id,
-    image::oci::Images,
     network::Network,
     process::StdioPaths,
     runtime::{self, GuestRuntime},
     sandbox::{Host, Sandbox, SandboxError},
     server,
-    service::client::{CallError, Containerd},
     shutdown::Tasks,
 };
 

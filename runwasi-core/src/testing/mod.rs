@@ -5,11 +5,11 @@
 mod bundle;
 mod engine;
 mod harness;
+mod images;
 mod recorder;
-mod shelf;
 
 pub use bundle::BundleBuilder;
 pub use engine::ScriptedEngine;
 pub use harness::{Harness, Pipes};
+pub use images::Shelf;
 pub use recorder::Recorder;
-pub use shelf::Shelf;

@@ -18,7 +18,7 @@ use futures_core::Stream;
 use prost::Message;
 use runwasi_core::{
     bootstrap::delete::Ended,
-    present,
+    sanitize,
     server::{Accept, ServeError},
     service::contained::contained,
 };
@@ -86,7 +86,7 @@ impl MethodHandler for Handler {
         // An error that is returned would reach the client without its code.
         let (status, payload) = match answer {
             Ok(payload) => (ttrpc::get_status(Code::OK, ""), payload),
-            Err(refusal) => (ttrpc::get_status(refusal.code, present::text(&refusal.text)), Vec::new()),
+            Err(refusal) => (ttrpc::get_status(refusal.code, sanitize::text(&refusal.text)), Vec::new()),
         };
         let mut response = Response { payload, ..Response::default() };
         response.set_status(status);

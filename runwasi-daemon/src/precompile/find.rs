@@ -13,7 +13,7 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
-use runwasi_core::image::{Artifact, Digest, MAX_BYTES};
+use runwasi_core::artifact::{Artifact, Digest, MAX_BYTES};
 
 use super::zstd::{self, Zstd};
 

@@ -13,11 +13,11 @@ use std::{
 
 use runwasi_core::{
     Engine, EngineError, Id,
+    artifact::{Artifact, oci},
+    containerd::images::Containerd,
     engine::Precompiled,
     id::IdError,
-    image::{Artifact, oci},
     logging, runtime,
-    service::images::Containerd,
 };
 use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
@@ -74,7 +74,7 @@ pub(crate) fn run<N: NodeEngine>(
     );
     faults.extend(all.into_iter().filter_map(|done| done.result.err().map(|error| error.to_string())));
     for fault in &faults {
-        writeln!(io::stderr(), "containerd-wasmtimed: {}", runwasi_core::present::text(fault))?;
+        writeln!(io::stderr(), "containerd-wasmtimed: {}", runwasi_core::sanitize::text(fault))?;
     }
     io::stdout().write_all(summary.as_bytes())?;
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

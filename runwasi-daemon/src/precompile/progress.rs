@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use runwasi_core::{engine::Precompiled, image::Artifact, present};
+use runwasi_core::{artifact::Artifact, engine::Precompiled, sanitize};
 
 use super::Done;
 
@@ -31,7 +31,7 @@ impl Progress {
             Err(_) => "failed",
         };
         let size = HumanBytes(done.bytes);
-        let line = format!("{what:8} {} ({size}, {:.1} s)", present::text(&done.name), done.took.as_secs_f64());
+        let line = format!("{what:8} {} ({size}, {:.1} s)", sanitize::text(&done.name), done.took.as_secs_f64());
         match &self.bar {
             Some(bar) => {
                 bar.println(line);

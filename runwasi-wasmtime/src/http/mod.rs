@@ -41,7 +41,7 @@ mod wire;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec, image::Program, network::Network};
+use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec, artifact::Program, network::Network};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,

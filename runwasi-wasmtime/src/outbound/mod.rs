@@ -17,7 +17,7 @@ mod tls;
 
 use std::{future::ready, sync::Arc};
 
-use runwasi_core::{EngineError, GuestContext, InstanceSpec, image::Program, network::Network};
+use runwasi_core::{EngineError, GuestContext, InstanceSpec, artifact::Program, network::Network};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::{

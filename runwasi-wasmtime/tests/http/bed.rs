@@ -16,9 +16,9 @@ use hyper::{body::Incoming, client::conn::http1, rt::Executor};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use runwasi_core::{
     Id,
+    containerd::task_client::{CallError, Containerd},
     network::Network,
-    resources::metrics::Usage,
-    service::client::{CallError, Containerd},
+    service::metrics::Usage,
     testing::{BundleBuilder, Harness, Pipes},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
