@@ -3,7 +3,7 @@
 use runwasi_core::{
     Id,
     containerd::task_client::{CallError, Containerd},
-    process::StdioPaths,
+    stdio::paths::StdioPaths,
     testing::{Harness, ScriptedEngine},
 };
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use runwasi_core::{
     containerd::task_client::Containerd,
     network::{Entrance, Network},
-    process::StdioPaths,
+    stdio::paths::StdioPaths,
     testing::{Harness, ScriptedEngine},
 };
 

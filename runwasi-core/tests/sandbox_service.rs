@@ -19,7 +19,7 @@ use runwasi_core::{
     Id,
     containerd::task_client::Containerd,
     network::{Entrance, Network},
-    sandbox::{LifeError, Phase},
+    sandbox::lifecycle::{LifeError, Phase},
     testing::{Harness, ScriptedEngine},
 };
 

@@ -18,13 +18,14 @@ use std::{
 
 use runwasi_core::{
     EngineError, InstanceSpec,
-    artifact::{Artifact, ArtifactKind, Digest, Program},
+    artifact::{Artifact, ArtifactKind, Program},
     code_cache::{
         digests::SeenFiles,
         single_flight::{Flights, Landing},
         store::{CodeCache, Found, Reservation},
         workers::{Turn, Workers},
     },
+    digest::Digest,
     engine::Precompiled as Warmed,
 };
 use tokio::task::spawn_blocking;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use runwasi_core::artifact::{Digest, Identity};
+use runwasi_core::{artifact::Identity, digest::Digest};
 use wasmtime::{InstancePre, component};
 
 use crate::{component::Component, module::Guest};

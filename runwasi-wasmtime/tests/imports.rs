@@ -17,7 +17,7 @@ use std::{
 use runwasi_core::{
     containerd::task_client::Containerd,
     network::{Entrance, Network},
-    process::StdioPaths,
+    stdio::paths::StdioPaths,
     testing::{BundleBuilder, Harness},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};

@@ -9,8 +9,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Artifact, ArtifactError, Digest, Identity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind, named};
-use crate::rootfs::Rootfs;
+use super::{Artifact, ArtifactError, Identity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind};
+use crate::{digest::Digest, rootfs::Rootfs};
 
 /// Seconds after which a time of change is past.
 const SETTLED: i64 = 1;
@@ -107,6 +107,15 @@ fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
     }
     let directories = path.unwrap_or_default().split(':').filter(|directory| directory.starts_with('/'));
     directories.map(Path::new).chain([cwd]).map(|directory| directory.join(name)).collect()
+}
+
+/// `args[0]` as the name of a file or layer and that of an export.
+pub(super) fn named(args: &[String]) -> (&str, Option<String>) {
+    let name = args.first().map(String::as_str).unwrap_or_default();
+    match name.rsplit_once('#') {
+        Some((file, function)) if !function.is_empty() => (file, Some(function.to_owned())),
+        _ => (name, None),
+    }
 }
 
 #[cfg(test)]

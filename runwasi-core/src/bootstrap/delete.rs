@@ -6,12 +6,11 @@ use std::{fs, path::Path, time::Duration};
 use containerd_shim_protos::protobuf::Message;
 use tokio::time::timeout;
 
-use super::{BootstrapError, io_error, protocol, socket};
+use super::{BootstrapError, invocation::Invocation, io_error, protocol, socket};
 use crate::{
     bundle::hooks,
     cgroups,
-    cli::Invocation,
-    container::PID_FILE,
+    container::prepare::PID_FILE,
     containerd::task_client::{CallError, Containerd},
     engine::exit::{Exit, ExitStatus},
     rootfs, runtime,

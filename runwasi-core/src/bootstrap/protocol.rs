@@ -10,8 +10,8 @@ use containerd_shim::bootstrap::BootstrapParams;
 use containerd_shim_protos::{bootstrap_api::BootstrapResult, protobuf::Message};
 use serde::Deserialize;
 
-use super::{BootstrapError, io_error, socket};
-use crate::{cli::Invocation, id::Id};
+use super::{BootstrapError, invocation::Invocation, io_error, socket};
+use crate::id::Id;
 
 /// containerd's own limit for what it sends.
 const MAX_STDIN: u64 = 10 << 20;

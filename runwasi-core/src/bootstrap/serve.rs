@@ -4,18 +4,18 @@ use std::{fs, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BootstrapError, io_error, socket::Own, start::Handover};
+use super::{BootstrapError, invocation::Invocation, io_error, socket::Own, start::Handover};
 use crate::{
     cgroups::Cgroups,
-    cli::Invocation,
+    container::host::Host,
     containerd::{events, images},
-    engine::{Engine, EngineError},
+    engine::{Engine, error::EngineError},
     events::Queue,
     logging,
     network::Network,
     panics, rootfs,
     runtime::{self, GuestRuntime},
-    sandbox::{Host, Sandbox},
+    sandbox::Sandbox,
     server,
     shutdown::Tasks,
 };

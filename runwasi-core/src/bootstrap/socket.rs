@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::{BootstrapError, io_error};
-use crate::{artifact::Digest, sys};
+use crate::{digest::Digest, sys};
 
 /// The longest socket path: `sun_path` has 108 bytes with its NUL; one more is left for clients that prepend `@`.
 pub const MAX_PATH: usize = 106;
@@ -42,7 +42,7 @@ pub fn path(directory: Option<&str>, address: &str, namespace: &str, group: &str
     let path = Path::new(directory.unwrap_or(DIRECTORY)).join(digest.hex());
     let length = path.as_os_str().len();
     if length > MAX_PATH {
-        return Err(BootstrapError::SocketPath { path, length });
+        return Err(BootstrapError::SocketPath { path, length, limit: MAX_PATH });
     }
     Ok(path)
 }

@@ -8,13 +8,14 @@ use std::{
 };
 
 use super::{
-    BootstrapError, io_error,
+    BootstrapError,
+    invocation::Invocation,
+    io_error,
     protocol::{self, Asked},
     socket::{self, Bound, Own},
 };
 use crate::{
     bundle::config::SandboxConfig,
-    cli::Invocation,
     network::Entrance,
     requirements,
     sys::{self, Fork},

@@ -13,7 +13,13 @@ use std::{
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{cgroups_path::CgroupsPath, hooks::HooksConfig, process::ProcessConfig, resources::ResourcesConfig};
+use super::{
+    cgroups_path::CgroupsPath,
+    error::{Wrong, wrong},
+    hooks::HooksConfig,
+    process::ProcessConfig,
+    resources::ResourcesConfig,
+};
 use crate::{
     id::{Id, IdError},
     resources::memory::ON_LIMIT,
@@ -149,9 +155,6 @@ impl ConfigError {
     }
 }
 
-/// A field and what is wrong with it, before the file's name is known.
-pub(super) type Wrong = (String, String);
-
 impl Config {
     /// Reads and checks `<bundle>/config.json`.
     pub fn load(bundle: &Path) -> Result<Self, ConfigError> {
@@ -231,10 +234,6 @@ pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let bytes = read_bounded(path)?;
     serde_json::from_slice(&bytes).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
-}
-
-pub(super) fn wrong(field: impl Into<String>, reason: impl Into<String>) -> Wrong {
-    (field.into(), reason.into())
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {

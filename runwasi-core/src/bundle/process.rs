@@ -5,10 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::{PosixRlimitType, Process, User};
 
-use super::config::{Wrong, wrong};
+use super::error::{Wrong, wrong};
 use crate::{
-    credentials::{DEFAULT_UMASK, Identity},
-    stdio::Size,
+    stdio::pty::Size,
+    sys::credentials::{DEFAULT_UMASK, Identity},
 };
 
 /// What containerd gives its containers, and so for those that name none.

@@ -15,6 +15,8 @@
 //!   meant for its guests, not for a shim beside them.
 //! * Everything here is a second fence. If it cannot be put up, that is logged, and the first one stands.
 
+pub mod version;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -23,13 +25,13 @@ use std::{
     time::Duration,
 };
 
+use self::version::Cgroups as Version;
 use crate::{
     bundle::{
         cgroups_path::CgroupsPath,
         resources::{Quota, ResourcesConfig},
     },
     runtime::Threads,
-    service::metrics::{self, Cgroups as Version},
     sys,
 };
 
@@ -153,7 +155,7 @@ impl Cgroups {
     /// Those of this process.
     pub fn of_process(workers: Threads) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self::at(Path::new(ROOT), metrics::host_cgroups(), &own, workers)
+        Self::at(Path::new(ROOT), version::host_cgroups(), &own, workers)
     }
 
     fn at(root: &Path, version: Version, own: &str, workers: Threads) -> Self {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::store;
-use crate::artifact::{Digest, Identity};
+use crate::{artifact::Identity, digest::Digest};
 
 /// Links that are kept; of more, the older half goes.
 const MOST: usize = 1024;

@@ -21,7 +21,7 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use crate::artifact::Digest;
+use crate::digest::Digest;
 
 /// How often it is told that something is still being made.
 const TOLD_EVERY: Duration = Duration::from_secs(5);

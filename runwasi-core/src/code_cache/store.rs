@@ -24,7 +24,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::artifact::Digest;
+use crate::digest::Digest;
 
 const MAGIC: &[u8; 8] = b"runwasi1";
 const TRAILER: usize = 16;

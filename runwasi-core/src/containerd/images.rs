@@ -24,10 +24,8 @@ use super::messages::{
     ReadContentResponse,
 };
 use crate::{
-    artifact::{
-        Digest,
-        oci::{Blob, ImageError, Images},
-    },
+    artifact::oci::{Images, blob::Blob, error::ImageError},
+    digest::Digest,
     id::Id,
 };
 

@@ -14,7 +14,7 @@ use containerd_shim_protos::{
     types::mount::Mount,
 };
 
-use crate::process::StdioPaths;
+use crate::stdio::paths::StdioPaths;
 
 /// A connection to a sandbox's socket. Cheap to clone.
 #[derive(Clone)]

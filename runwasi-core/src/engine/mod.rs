@@ -1,19 +1,18 @@
 //! What an integrator implements to bring an engine: [`Engine`] makes [`Instance`]s.
 
+pub mod error;
 pub mod exit;
 pub mod extensions;
 pub mod instance;
 pub mod signal;
+pub mod spec;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::instance::{Instance, InstanceSpec};
-use crate::{
-    artifact::{Artifact, ArtifactError},
-    settings::{SettingsError, Written},
-};
+use self::{error::EngineError, instance::Instance, spec::InstanceSpec};
+use crate::{artifact::Artifact, settings::Written};
 
 /// Compiles artifacts and makes instances; one per OS process, shared by all its containers.
 #[async_trait]
@@ -56,42 +55,4 @@ pub enum Precompiled {
     Kept,
     /// It has been compiled, and is kept.
     Compiled,
-}
-
-/// Why an engine could not make or run an instance. The text reaches the user through containerd.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The artifact could not be found or read.
-    #[error(transparent)]
-    Artifact(#[from] ArtifactError),
-    /// The artifact, or what the container asks of it, is wrong.
-    #[error("{}: {reason}", path.display())]
-    Invalid {
-        /// The artifact, as the guest would name it.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The container asks for something this engine does not do.
-    #[error("{what} is not supported: {why}")]
-    Unsupported {
-        /// What was asked for.
-        what: String,
-        /// Why it is not done.
-        why: String,
-    },
-    /// A setting is unknown or wrong, or cannot be had any more.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// No memory, instance slot or other bounded resource is left.
-    #[error("out of {what}: {reason}")]
-    Exhausted {
-        /// Which resource.
-        what: &'static str,
-        /// The engine's own words.
-        reason: String,
-    },
-    /// Anything else that stopped the engine.
-    #[error("{0}")]
-    Failed(String),
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     engine::{
-        EngineError,
+        error::EngineError,
         exit::{Exit, ExitStatus},
         instance::{GuestContext, Instance, SignalResponse},
         signal::{Action, Signal},

@@ -1,7 +1,9 @@
 //! The containers behind one socket: a Kubernetes pod, or one `ctr` container. It lives as long as they do, or, if containerd
 //! manages it, by itself ([`lifecycle`]).
 
-mod lifecycle;
+pub mod error;
+pub mod lifecycle;
+mod managed;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,19 +18,22 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::lifecycle::Life;
-pub use self::lifecycle::{LifeError, LifeStatus, Phase};
-pub use crate::container::Host;
+use self::{error::SandboxError, lifecycle::Life};
 use crate::{
-    bundle::{config::Config, hooks::HookError, resources::ResourcesConfig},
-    container::{Container, CreateError, CreateRequest, ExecError, ExecRequest},
+    bundle::{config::Config, resources::ResourcesConfig},
+    container::{
+        Container,
+        error::CreateError,
+        host::Host,
+        request::{CreateRequest, ExecRequest},
+    },
     engine::{exit::Exit, signal::Signal},
     id::Id,
     network::Network,
-    process::{Process, ProcessError, state::Request},
-    service::metrics::Usage,
+    process::{Process, state::Request},
+    resources::usage::Usage,
     shutdown::Tasks,
-    stdio::Size,
+    stdio::pty::Size,
 };
 
 /// A sandbox. Cheap to clone.
@@ -67,71 +72,6 @@ impl Slot {
             Self::Creating => None,
         }
     }
-}
-
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SandboxError {
-    /// There is no such container.
-    #[error("container {id}: not found")]
-    NotFound {
-        /// Its id.
-        id: Id,
-    },
-    /// The container has no such exec process.
-    #[error("process {exec} in container {id}: not found")]
-    ProcessNotFound {
-        /// The container's id.
-        id: Id,
-        /// The exec's id.
-        exec: String,
-    },
-    /// A container of that id exists or is being created.
-    #[error("container {id}: already exists")]
-    AlreadyExists {
-        /// Its id.
-        id: Id,
-    },
-    /// The sandbox is managed, and has not been started or is being stopped.
-    #[error("container {id}: its sandbox is not ready")]
-    NotReady {
-        /// The container's id.
-        id: Id,
-    },
-    /// The container could not be created.
-    #[error("create container {id}: {source}")]
-    Create {
-        /// Its id.
-        id: Id,
-        /// Why.
-        source: CreateError,
-    },
-    /// The exec process could not be made.
-    #[error("exec {exec} in container {id}: {source}")]
-    Exec {
-        /// The container's id.
-        id: Id,
-        /// The exec's id.
-        exec: Id,
-        /// Why.
-        source: Box<ExecError>,
-    },
-    /// A hook that follows its start failed.
-    #[error("container {id}: {source}")]
-    Hook {
-        /// The container's id.
-        id: Id,
-        /// Which, and why.
-        source: HookError,
-    },
-    /// The process refused or failed.
-    #[error("container {id}: {source}")]
-    Process {
-        /// The container's id.
-        id: Id,
-        /// Why.
-        source: ProcessError,
-    },
 }
 
 /// Everything that is said about a process at once.

@@ -24,12 +24,15 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::queue::{DEFAULT_WEIGHT, Lane, RunningTurn, Seat, Throttling};
+use super::{
+    Guests,
+    bandwidth::Throttling,
+    queue::{DEFAULT_WEIGHT, Lane, RunningTurn, Seat},
+};
 use crate::{
     bundle::resources::{Limit, ResourcesConfig},
-    credentials::{self, Identity},
-    runtime::Guests,
-    sys,
+    credentials,
+    sys::{self, credentials::Identity},
 };
 
 /// The futures of one process: its instance's `run` and whatever that starts. Cheap to clone.

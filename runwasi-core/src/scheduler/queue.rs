@@ -27,8 +27,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::bandwidth::Bandwidth;
-pub use super::bandwidth::Throttling;
+use super::bandwidth::{Bandwidth, Throttling};
 use crate::{bundle::resources::Quota, panics};
 
 /// The weight of a container that asks for none; the unit is that of `cpu.shares`.

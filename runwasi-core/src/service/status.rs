@@ -4,14 +4,14 @@ use containerd_shim_protos::ttrpc::{self, Code};
 
 use crate::{
     bundle::resources::ResourcesConfigError,
-    container::{CreateError, ExecError},
-    engine::EngineError,
+    container::error::{CreateError, ExecError},
+    engine::error::EngineError,
     id::IdError,
     network::NetworkError,
     process::{ProcessError, state::Denial},
-    sandbox::{LifeError, SandboxError},
+    sandbox::{error::SandboxError, lifecycle::LifeError},
     sanitize,
-    stdio::StdioError,
+    stdio::error::StdioError,
 };
 
 /// A ttrpc error of `code` with `text`.

@@ -1,5 +1,6 @@
 //! The few raw system calls that no crate of ours wraps. What is unsafe of this crate is here.
 
+pub mod credentials;
 pub(crate) mod terminal;
 
 use std::{
@@ -25,7 +26,7 @@ use rustix::{
 
 use tokio::io::unix::AsyncFd;
 
-use crate::credentials::Identity;
+use self::credentials::Identity;
 
 /// CPU time of the calling thread.
 pub fn thread_cpu_time() -> Duration {

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{BundleBuilder, Recorder, Shelf};
+use super::{bundle::BundleBuilder, images::Shelf, recorder::Recorder};
 use crate::{
     Engine,
     artifact::oci::Images,
@@ -22,14 +22,15 @@ use crate::{
         BootstrapError,
         socket::{self, Bound},
     },
+    container::host::Host,
     containerd::task_client::{CallError, Containerd},
     id::Id,
     network::Network,
-    process::StdioPaths,
     runtime::{self, GuestRuntime},
-    sandbox::{Host, Sandbox, SandboxError},
+    sandbox::{Sandbox, error::SandboxError},
     server,
     shutdown::Tasks,
+    stdio::paths::StdioPaths,
 };
 
 /// How long a paused guest may go on, and how far apart its figures are looked at.

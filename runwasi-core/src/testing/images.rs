@@ -12,10 +12,8 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use crate::{
-    artifact::{
-        Digest,
-        oci::{Blob, ImageError, Images},
-    },
+    artifact::oci::{Images, blob::Blob, error::ImageError},
+    digest::Digest,
     id::Id,
 };
 

@@ -18,7 +18,7 @@ use runwasi_core::{
     Id,
     containerd::task_client::{CallError, Containerd},
     network::Network,
-    service::metrics::Usage,
+    resources::usage::Usage,
     testing::{BundleBuilder, Harness, Pipes},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
