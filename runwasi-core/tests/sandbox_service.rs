@@ -17,9 +17,9 @@ use containerd_shim_protos::{
 };
 use runwasi_core::{
     Id,
-    containerd::task_client::Containerd,
+    containerd::task_client::TaskClient,
     network::{Entrance, Network},
-    sandbox::lifecycle::{LifeError, Phase},
+    sandbox::lifecycle::{LifecycleError, Phase},
     testing::{Harness, ScriptedEngine},
 };
 
@@ -30,7 +30,7 @@ const ID: &str = "sandbox";
 struct Bed {
     harness: Harness,
     sandbox: SandboxClient,
-    tasks: Containerd,
+    tasks: TaskClient,
 }
 
 fn patience() -> Context {
@@ -205,7 +205,7 @@ async fn who_waits_for_what_comes_to_nothing_is_told() -> Result {
     let both = async { tokio::join!(sandbox.create_sandbox(&id, Some("/nowhere".into())), sandbox.wait_sandbox(&id)) };
     let (created, waited) = tokio::time::timeout(Duration::from_secs(10), both).await?;
     assert!(created.is_err());
-    assert!(matches!(waited, Err(LifeError::NotFound { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(LifecycleError::NotFound { .. })), "{waited:?}");
     bed.harness.stop().await;
     Ok(())
 }

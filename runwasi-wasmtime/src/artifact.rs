@@ -20,9 +20,9 @@ use runwasi_core::{
     EngineError, InstanceSpec,
     artifact::{Artifact, ArtifactKind, Program},
     code_cache::{
-        digests::SeenFiles,
-        single_flight::{Flights, Landing},
-        store::{CodeCache, Found, Reservation},
+        digests::DigestIndex,
+        single_flight::{Leader, SingleFlight},
+        store::{CodeCache, CompileLock, Found},
         workers::{Turn, Workers},
     },
     digest::Digest,
@@ -56,9 +56,9 @@ pub(crate) struct Compiler {
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
-    seen: Option<SeenFiles>,
+    seen: Option<DigestIndex>,
     loaded: Loaded,
-    flights: Flights<Outcome>,
+    flights: SingleFlight<Outcome>,
     /// Those that compile, one a core.
     workers: Workers,
 }
@@ -86,7 +86,7 @@ enum How {
 struct Order {
     compiler: Compiler,
     artifact: Artifact,
-    landing: Landing<Outcome>,
+    landing: Leader<Outcome>,
     /// When it was first asked for the place in the cache.
     asked: Option<Instant>,
     /// Whoever lends the engine.
@@ -94,7 +94,7 @@ struct Order {
 }
 
 impl Compiler {
-    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>, seen: Option<SeenFiles>) -> Self {
+    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>, seen: Option<DigestIndex>) -> Self {
         Self {
             engine: linker.engine().clone(),
             linker: Arc::new(linker),
@@ -103,7 +103,7 @@ impl Compiler {
             cache,
             seen,
             loaded: Loaded::default(),
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             workers: Workers::new(available_parallelism().map_or(1, NonZero::get)),
         }
     }
@@ -343,7 +343,7 @@ impl Order {
     }
 
     /// The place is given back before it lands: with the last guest that waits the OS process may end.
-    fn compile(self, place: Option<Reservation>) {
+    fn compile(self, place: Option<CompileLock>) {
         // Whoever had the place before may have finished.
         if let Some(kept) = place.as_ref().and_then(|_| self.compiler.kept(&self.artifact.digest)) {
             drop(place);
@@ -392,7 +392,7 @@ impl Order {
 
 /// Whose the place in the cache is.
 enum Place {
-    Ours(Reservation),
+    Ours(CompileLock),
     Busy,
     /// There is no cache, or none that works.
     None,

@@ -72,7 +72,7 @@ struct Slot(Mutex<Weak<Store>>);
 impl Store {
     /// The container's.
     pub(crate) fn of(spec: &InstanceSpec) -> Arc<Self> {
-        let slot = spec.kept.get_or_make(Slot::default);
+        let slot = spec.extensions.get_or_make(Slot::default);
         let mut current = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
         current.upgrade().unwrap_or_else(|| {
             let made = Arc::new(Self::new(spec.memory.charge()));

@@ -10,7 +10,7 @@ use std::{
 
 use runwasi_core::{
     Engine,
-    containerd::task_client::{CallError, Containerd},
+    containerd::task_client::{CallError, TaskClient},
     testing::{BundleBuilder, Harness},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
@@ -46,7 +46,7 @@ const TRAP: &str = r#"(module (func $inner unreachable) (func (export "_start") 
 
 struct Bed {
     harness: Harness,
-    client: Containerd,
+    client: TaskClient,
     /// May be shared with another bed: engines of one node share what is compiled.
     cache: Arc<tempfile::TempDir>,
 }

@@ -29,7 +29,7 @@ pub struct Artifact {
     /// SHA-256 of `bytes`.
     pub digest: Digest,
     /// What tells that a file need not be read to know that it holds these bytes.
-    pub identity: Option<Identity>,
+    pub identity: Option<FileIdentity>,
 }
 
 /// What of a container runs: found, not yet read.
@@ -49,7 +49,7 @@ pub enum Source {
     /// In a file of the container.
     File {
         /// `None` where files cannot be told apart without reading them.
-        identity: Option<Identity>,
+        identity: Option<FileIdentity>,
     },
     /// In containerd's content store.
     Layer(Layer),
@@ -59,7 +59,7 @@ pub enum Source {
 /// times, so they count only among files of the same layers, which containerd has put together; and there nobody can give a file
 /// another's time of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct FileIdentity {
     pub(crate) layers: Digest,
     pub(crate) inode: u64,
     pub(crate) bytes: u64,
@@ -144,7 +144,7 @@ impl Program {
     }
 
     /// What tells that a file need not be read to know what it holds.
-    pub fn identity(&self) -> Option<Identity> {
+    pub fn identity(&self) -> Option<FileIdentity> {
         match self.source {
             Source::File { identity } => identity,
             Source::Layer(_) => None,

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What is being made does not hang on those who wait: one may go away, all may. What has not been begun is given up if
-//! all have ([`Landing::wanted`]).
+//! all have ([`Leader::wanted`]).
 
 use std::{
     collections::HashMap,
@@ -28,14 +28,14 @@ const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// What is being made now. All clones speak of the same.
 #[derive(Debug)]
-pub struct Flights<T> {
+pub struct SingleFlight<T> {
     /// Locked for single look-ups and changes.
-    map: Arc<Mutex<HashMap<Digest, Flight<T>>>>,
+    map: Arc<Mutex<HashMap<Digest, Waiter<T>>>>,
 }
 
 /// One making, for who waits for it.
 #[derive(Debug)]
-pub struct Flight<T> {
+pub struct Waiter<T> {
     result: watch::Receiver<Option<T>>,
     begun: Instant,
     /// How often it has been told, by whichever of the waiting.
@@ -44,49 +44,49 @@ pub struct Flight<T> {
 
 /// One making, for who does it.
 #[derive(Debug)]
-pub struct Landing<T> {
+pub struct Leader<T> {
     digest: Digest,
     result: watch::Sender<Option<T>>,
-    map: Arc<Mutex<HashMap<Digest, Flight<T>>>>,
+    map: Arc<Mutex<HashMap<Digest, Waiter<T>>>>,
     /// Whether it is in the map no more, where another one may have taken its place.
     given_up: bool,
 }
 
-impl<T> Default for Flights<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self { map: Arc::default() }
     }
 }
 
-impl<T> Clone for Flights<T> {
+impl<T> Clone for SingleFlight<T> {
     fn clone(&self) -> Self {
         Self { map: self.map.clone() }
     }
 }
 
-impl<T> Clone for Flight<T> {
+impl<T> Clone for Waiter<T> {
     fn clone(&self) -> Self {
         Self { result: self.result.clone(), begun: self.begun, told: self.told.clone() }
     }
 }
 
-impl<T> Flights<T> {
+impl<T> SingleFlight<T> {
     /// Joins the making of an artifact; if there is none, `begin` is to see to it.
-    pub fn board(&self, digest: Digest, begin: impl FnOnce(Landing<T>)) -> Flight<T> {
+    pub fn board(&self, digest: Digest, begin: impl FnOnce(Leader<T>)) -> Waiter<T> {
         let mut map = lock(&self.map);
         if let Some(flight) = map.get(&digest) {
             return flight.clone();
         }
         let (sender, result) = watch::channel(None);
-        let flight = Flight { result, begun: Instant::now(), told: Arc::default() };
+        let flight = Waiter { result, begun: Instant::now(), told: Arc::default() };
         map.insert(digest, flight.clone());
         drop(map);
-        begin(Landing { digest, result: sender, map: self.map.clone(), given_up: false });
+        begin(Leader { digest, result: sender, map: self.map.clone(), given_up: false });
         flight
     }
 }
 
-impl<T: Clone> Flight<T> {
+impl<T: Clone> Waiter<T> {
     /// What was made; `None` if its maker has given up. Calls `still` now and then, for one of those who wait.
     pub async fn landed(mut self, still: impl Fn(Duration)) -> Option<T> {
         loop {
@@ -109,7 +109,7 @@ impl<T: Clone> Flight<T> {
     }
 }
 
-impl<T> Landing<T> {
+impl<T> Leader<T> {
     /// Nothing, if nobody waits for it any more: who wants it later begins another one.
     pub fn wanted(mut self) -> Option<Self> {
         let mut map = lock(&self.map);
@@ -130,7 +130,7 @@ impl<T> Landing<T> {
     }
 }
 
-impl<T> Drop for Landing<T> {
+impl<T> Drop for Leader<T> {
     fn drop(&mut self) {
         if !self.given_up {
             lock(&self.map).remove(&self.digest);
@@ -138,7 +138,7 @@ impl<T> Drop for Landing<T> {
     }
 }
 
-fn lock<T>(map: &Mutex<HashMap<Digest, Flight<T>>>) -> MutexGuard<'_, HashMap<Digest, Flight<T>>> {
+fn lock<T>(map: &Mutex<HashMap<Digest, Waiter<T>>>) -> MutexGuard<'_, HashMap<Digest, Waiter<T>>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -150,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_get_what_one_makes() {
-        let (flights, digest) = (Flights::default(), Digest::of(b"wasm"));
+        let (flights, digest) = (SingleFlight::default(), Digest::of(b"wasm"));
         let mut landing = None;
         let first = flights.board(digest, |begun| landing = Some(begun));
         let second = flights.board(digest, |_| panic!("made twice"));
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_waits_for_is_given_up_and_can_be_begun_again() {
-        let (flights, digest) = (Flights::default(), Digest::of(b"wasm"));
+        let (flights, digest) = (SingleFlight::default(), Digest::of(b"wasm"));
         let begin = || {
             let mut landing = None;
             let flight = flights.board(digest, |begun| landing = Some(begun));
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_one_of_those_who_wait_tells() {
-        let flights = Flights::<()>::default();
+        let flights = SingleFlight::<()>::default();
         let mut landing = None;
         let mut flight = flights.board(Digest::of(b"wasm"), |begun| landing = Some(begun));
         flight.begun = Instant::now().checked_sub(TOLD_EVERY * 2).unwrap();

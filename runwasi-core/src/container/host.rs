@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     artifact::oci::Images,
     bundle::{cgroups_path::CgroupsPath, process::ProcessConfig, resources::ResourcesConfig},
-    cgroups::{Backing, Cgroups},
+    cgroups::{Cgroups, KernelLimits},
     engine::Engine,
     events::Publisher,
     id::Id,
@@ -59,20 +59,20 @@ impl Host {
     }
 
     /// Has the kernel back a container's limits, if this process is the sandbox's own. Nobody waits until it does.
-    pub(super) fn back(
+    pub(super) fn mirror_limits(
         &self,
         path: Option<CgroupsPath>,
         bundle: &Path,
         limits: ResourcesConfig,
-        lone: bool,
-    ) -> Option<Arc<Backing>> {
+        single: bool,
+    ) -> Option<Arc<KernelLimits>> {
         let (cgroups, path) = self.cgroups.clone().zip(path)?;
-        let backing = Arc::new(Backing::new(cgroups, path, bundle, lone));
-        if backing.is_needed(&limits) {
-            let backed = backing.clone();
+        let kernel_limits = Arc::new(KernelLimits::new(cgroups, path, bundle, single));
+        if kernel_limits.is_needed(&limits) {
+            let backed = kernel_limits.clone();
             // Its end waits for what is begun here.
             drop(spawn_blocking(move || backed.limit(&limits)));
         }
-        Some(backing)
+        Some(kernel_limits)
     }
 }

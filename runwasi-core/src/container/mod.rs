@@ -18,7 +18,7 @@ use self::{
     error::{CreateError, ExecError},
     host::Host,
     pause::Pause,
-    prepare::{Files, Of, Prepared, prepare},
+    prepare::{Files, Prepared, ProcessContext, prepare},
     request::{CreateRequest, ExecRequest},
 };
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
         process::ProcessConfig,
         resources::{Limit, ResourcesConfig},
     },
-    cgroups::Backing,
-    engine::{error::EngineError, extensions::Kept, instance::Instance},
+    cgroups::KernelLimits,
+    engine::{error::EngineError, extensions::Extensions, instance::Instance},
     events::Event,
     process::{Info, Process, driver, execs::Execs, state::Request},
     resources::{memory::Memory, usage::Usage},
@@ -46,9 +46,9 @@ pub struct Container {
     execs: Arc<Execs>,
     annotations: Arc<HashMap<String, String>>,
     memory: Arc<Memory>,
-    kept: Arc<Kept>,
+    extensions: Arc<Extensions>,
     hooks: Option<Arc<HooksConfig>>,
-    backing: Option<Arc<Backing>>,
+    kernel_limits: Option<Arc<KernelLimits>>,
     /// Held by the processes: the file systems go with the last of them.
     rootfs: Weak<Rootfs>,
 }
@@ -67,23 +67,23 @@ impl Container {
         }
         let limits = config.resources;
         let memory = Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
-        let kept = Arc::<Kept>::default();
+        let extensions = Arc::<Extensions>::default();
         let stdio = host.stdio(&request.id, &request.stdio, &config.process).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let annotations = config.annotations;
-        let identity = config.process.identity.clone();
+        let credentials = config.process.credentials.clone();
         let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
             Some(files) => {
-                let of = Of { annotations: &annotations, memory: &memory, kept: &kept, host };
+                let of = ProcessContext { annotations: &annotations, memory: &memory, extensions: &extensions, host };
                 let spec = of.spec(&info, config.process, files, &stdio);
                 host.engine.instance(spec).await?
             }
         };
-        let lone = config.pod.is_none();
-        let backing = host.back(config.cgroup, &request.bundle, limits.clone(), lone);
+        let single = config.pod.is_none();
+        let kernel_limits = host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
         let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
         if let Some(hooks) = hooks.clone() {
             let state = ContainerState::new(info.container.as_str(), pid, &request.bundle, &annotations);
@@ -101,14 +101,14 @@ impl Container {
             instance,
             stdio,
             unmounted,
-            group: Group::new(host.guests.clone(), &limits, identity),
+            group: Group::new(host.guests.clone(), &limits, credentials),
             execs: Some(execs.clone()),
             memory: memory.clone(),
             publisher: host.publisher.clone(),
             on_deleted,
         };
         let init = driver::spawn(parts, &host.tasks);
-        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, kept, hooks, backing, rootfs })
+        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, extensions, hooks, kernel_limits, rootfs })
     }
 
     /// Runs the hooks that follow the init's start.
@@ -121,13 +121,13 @@ impl Container {
 
     /// What follows the init's deletion: its cgroup goes, its hooks run.
     pub(crate) async fn deleted(&self) {
-        if self.hooks.is_none() && self.backing.is_none() {
+        if self.hooks.is_none() && self.kernel_limits.is_none() {
             return;
         }
-        let (bundle, backing) = (self.bundle.clone(), self.backing.clone());
+        let (bundle, kernel_limits) = (self.bundle.clone(), self.kernel_limits.clone());
         let blocking = move || {
-            if let Some(backing) = backing {
-                backing.end();
+            if let Some(kernel_limits) = kernel_limits {
+                kernel_limits.end();
             }
             hooks::stopped(&bundle, None);
         };
@@ -145,8 +145,9 @@ impl Container {
         let stdio = host.stdio(&init.container, &request.stdio, &config).await?;
         let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
         let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
-        let identity = config.identity.clone();
-        let of = Of { annotations: &self.annotations, memory: &self.memory, kept: &self.kept, host };
+        let credentials = config.credentials.clone();
+        let of =
+            ProcessContext { annotations: &self.annotations, memory: &self.memory, extensions: &self.extensions, host };
         let spec = of.spec(&info, config, files, &stdio);
         let instance = host.engine.instance(spec).await?;
         let (execs, id) = (Arc::downgrade(&self.execs), request.id);
@@ -160,7 +161,7 @@ impl Container {
             instance,
             stdio,
             unmounted: Gone::already(),
-            group: self.init.group().sibling(identity),
+            group: self.init.group().sibling(credentials),
             execs: None,
             memory: self.memory.clone(),
             publisher: host.publisher.clone(),
@@ -179,9 +180,9 @@ impl Container {
         if let Some(limit) = limits.memory {
             self.memory.set_limit(limit.get());
         }
-        if let Some(backing) = self.backing.clone() {
+        if let Some(kernel_limits) = self.kernel_limits.clone() {
             // An error: the process is ending.
-            let _ = spawn_blocking(move || backing.limit(&limits)).await;
+            let _ = spawn_blocking(move || kernel_limits.limit(&limits)).await;
         }
     }
 

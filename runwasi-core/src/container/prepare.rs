@@ -17,11 +17,11 @@ use crate::{
         config::{Config, ContainerKind},
         process::ProcessConfig,
     },
-    engine::{extensions::Kept, spec::InstanceSpec},
+    engine::{extensions::Extensions, spec::InstanceSpec},
     process::Info,
     resources::memory::Memory,
     rootfs::{MountConfig, Rootfs},
-    settings::Written,
+    settings::RawSettings,
     stdio::Stdio,
 };
 
@@ -32,7 +32,7 @@ pub(crate) const PID_FILE: &str = "init.pid";
 pub(super) struct Prepared {
     pub(super) config: Config,
     /// What the runtime options say.
-    pub(super) settings: Written,
+    pub(super) settings: RawSettings,
     /// A container of type `sandbox` gets none.
     pub(super) files: Option<Files>,
 }
@@ -73,21 +73,21 @@ fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files
 }
 
 /// What the instances of all processes of a container have in common.
-pub(super) struct Of<'a> {
+pub(super) struct ProcessContext<'a> {
     pub(super) annotations: &'a Arc<HashMap<String, String>>,
     pub(super) memory: &'a Arc<Memory>,
-    pub(super) kept: &'a Arc<Kept>,
+    pub(super) extensions: &'a Arc<Extensions>,
     pub(super) host: &'a Host,
 }
 
-impl Of<'_> {
+impl ProcessContext<'_> {
     pub(super) fn spec(&self, info: &Info, config: ProcessConfig, files: Files, stdio: &Stdio) -> InstanceSpec {
         InstanceSpec {
             container: info.container.clone(),
             args: config.args,
             env: config.env,
             cwd: config.cwd,
-            identity: config.identity,
+            credentials: config.credentials,
             open_files: config.open_files,
             annotations: self.annotations.clone(),
             rootfs: files.rootfs,
@@ -95,7 +95,7 @@ impl Of<'_> {
             images: self.host.images.clone(),
             stdio: stdio.clone(),
             memory: self.memory.clone(),
-            kept: self.kept.clone(),
+            extensions: self.extensions.clone(),
             network: self.host.network.clone(),
         }
     }

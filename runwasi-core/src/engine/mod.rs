@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::{error::EngineError, instance::Instance, spec::InstanceSpec};
-use crate::{artifact::Artifact, settings::Written};
+use crate::{artifact::Artifact, settings::RawSettings};
 
 /// Compiles artifacts and makes instances; one per OS process, shared by all its containers.
 #[async_trait]
@@ -29,7 +29,7 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// Called by every `Create` that has some, before [`Engine::instance`], on the control runtime. What the engine cannot do, or
     /// can do no more, it refuses; the error becomes the answer that `ctr` prints. Without an implementation there are no settings.
-    async fn configure(&self, settings: &Written) -> Result<(), EngineError> {
+    async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
         let unknown = |entry| settings.unknown(entry, "none");
         settings.entries().first().map_or(Ok(()), |entry| Err(unknown(entry).into()))
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use super::extensions::Kept;
+use super::extensions::Extensions;
 use crate::{
     artifact::{Artifact, ArtifactError, Program, lookup, oci::Images},
     id::Id,
@@ -10,7 +10,7 @@ use crate::{
     resources::memory::Memory,
     rootfs::Rootfs,
     stdio::Stdio,
-    sys::credentials::Identity,
+    sys::credentials::Credentials,
 };
 
 /// Everything an engine may know about the process it prepares.
@@ -26,7 +26,7 @@ pub struct InstanceSpec {
     pub cwd: PathBuf,
     /// As whom the guest opens files. If there is one, file calls are to be made by the thread that polls the guest: it is entered
     /// there. What the engine opens for itself is opened with [`crate::credentials::as_host`].
-    pub identity: Option<Arc<Identity>>,
+    pub credentials: Option<Arc<Credentials>>,
     /// `RLIMIT_NOFILE`: one more than the highest file descriptor the guest may have.
     pub open_files: u32,
     /// The container's annotations.
@@ -43,7 +43,7 @@ pub struct InstanceSpec {
     /// The container's memory: what a guest can grow is to be charged to it, and what it refuses is not to be given.
     pub memory: Arc<Memory>,
     /// What the engine keeps for the container; the same for all its processes.
-    pub kept: Arc<Kept>,
+    pub extensions: Arc<Extensions>,
     /// The sandbox's network: a guest's sockets are to be made inside it, see [`Network::run`].
     pub network: Network,
 }

@@ -37,7 +37,7 @@ struct Table {
 
 impl Execs {
     /// Takes an id for a process that is going to be made.
-    pub(crate) fn reserve(self: &Arc<Self>, id: &Id) -> Result<Place, ExecsError> {
+    pub(crate) fn reserve(self: &Arc<Self>, id: &Id) -> Result<ExecReservation, ExecsError> {
         let mut table = self.table();
         if table.closed {
             return Err(ExecsError::Ended);
@@ -46,7 +46,7 @@ impl Execs {
             return Err(ExecsError::AlreadyExists);
         }
         table.processes.insert(id.clone(), None);
-        Ok(Place { execs: self.clone(), id: Some(id.clone()) })
+        Ok(ExecReservation { execs: self.clone(), id: Some(id.clone()) })
     }
 
     /// The process of that id, if it is made.
@@ -84,12 +84,12 @@ impl Execs {
 }
 
 /// An id taken; given back unless it is filled.
-pub(crate) struct Place {
+pub(crate) struct ExecReservation {
     execs: Arc<Execs>,
     id: Option<Id>,
 }
 
-impl Place {
+impl ExecReservation {
     /// Makes the process, unless the init has ended since.
     pub(crate) fn fill(mut self, make: impl FnOnce() -> Process) -> Result<(), ExecsError> {
         let mut table = self.execs.table();
@@ -103,7 +103,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ExecReservation {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
             self.execs.forget(&id);

@@ -19,14 +19,14 @@ use crate::{id::Id, network::NetworkError};
 
 /// The life itself.
 #[derive(Default)]
-pub(super) struct Life {
-    now: Mutex<Option<LifeStatus>>,
+pub(super) struct Lifecycle {
+    now: Mutex<Option<LifecycleStatus>>,
     changed: Notify,
 }
 
 /// Where a sandbox is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LifeStatus {
+pub struct LifecycleStatus {
     /// Its id, which its containers have as group.
     pub id: Id,
     /// When it was created.
@@ -55,7 +55,7 @@ pub enum Phase {
 
 /// Why a call of the Sandbox API failed.
 #[derive(Debug, thiserror::Error)]
-pub enum LifeError {
+pub enum LifecycleError {
     /// There is no such sandbox behind this socket.
     #[error("sandbox {id}: not found")]
     NotFound {
@@ -92,7 +92,7 @@ pub enum LifeError {
     },
 }
 
-impl Life {
+impl Lifecycle {
     /// Whether the sandbox stays although it has no container.
     pub(super) fn holds(&self) -> bool {
         self.with(|now| now.is_some())
@@ -108,15 +108,15 @@ impl Life {
         self.with(|now| now.as_ref().is_some_and(|status| status.phase == Phase::Ready))
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Option<LifeStatus>) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut Option<LifecycleStatus>) -> T) -> T {
         look(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn begin(&self, id: &Id) -> Result<(), LifeError> {
+    pub(super) fn begin(&self, id: &Id) -> Result<(), LifecycleError> {
         self.with(|now| match now {
-            Some(_) => Err(LifeError::AlreadyExists { id: id.clone() }),
+            Some(_) => Err(LifecycleError::AlreadyExists { id: id.clone() }),
             None => {
-                *now = Some(LifeStatus { id: id.clone(), created: SystemTime::now(), phase: Phase::Creating });
+                *now = Some(LifecycleStatus { id: id.clone(), created: SystemTime::now(), phase: Phase::Creating });
                 Ok(())
             }
         })
@@ -133,11 +133,11 @@ impl Life {
         self.changed.notify_waiters();
     }
 
-    pub(super) fn start(&self, id: &Id) -> Result<LifeStatus, LifeError> {
+    pub(super) fn start(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {
         self.with(|now| {
             let status = of(now, id)?;
             if status.phase != Phase::Created {
-                return Err(LifeError::NotCreated { id: id.clone() });
+                return Err(LifecycleError::NotCreated { id: id.clone() });
             }
             status.phase = Phase::Ready;
             Ok(status.clone())
@@ -163,7 +163,7 @@ impl Life {
         self.changed.notify_waiters();
     }
 
-    pub(super) async fn until_stopped(&self, id: &Id) -> Result<SystemTime, LifeError> {
+    pub(super) async fn until_stopped(&self, id: &Id) -> Result<SystemTime, LifecycleError> {
         loop {
             // Hears of a change from here on, also before it is first polled.
             let changed = self.changed.notified();
@@ -174,11 +174,11 @@ impl Life {
         }
     }
 
-    pub(super) fn status(&self, id: &Id) -> Result<LifeStatus, LifeError> {
+    pub(super) fn status(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {
         self.with(|now| of(now, id).cloned())
     }
 }
 
-fn of<'a>(now: &'a mut Option<LifeStatus>, id: &Id) -> Result<&'a mut LifeStatus, LifeError> {
-    now.as_mut().filter(|status| status.id == *id).ok_or_else(|| LifeError::NotFound { id: id.clone() })
+fn of<'a>(now: &'a mut Option<LifecycleStatus>, id: &Id) -> Result<&'a mut LifecycleStatus, LifecycleError> {
+    now.as_mut().filter(|status| status.id == *id).ok_or_else(|| LifecycleError::NotFound { id: id.clone() })
 }

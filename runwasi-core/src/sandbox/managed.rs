@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     Sandbox,
-    lifecycle::{Life, LifeError, LifeStatus},
+    lifecycle::{Lifecycle, LifecycleError, LifecycleStatus},
 };
 use crate::{
     engine::signal::Signal,
@@ -29,38 +29,38 @@ const ANSWER_TO_END: Duration = Duration::from_secs(1);
 impl Sandbox {
     /// Creates the sandbox, in the network namespace at that path, or in the host's. What has begun is brought to its end also when
     /// the future is dropped.
-    pub async fn create_sandbox(&self, id: &Id, network: Option<PathBuf>) -> Result<(), LifeError> {
-        self.life(id)?.begin(id)?;
+    pub async fn create_sandbox(&self, id: &Id, network: Option<PathBuf>) -> Result<(), LifecycleError> {
+        self.lifecycle(id)?.begin(id)?;
         self.shared.used.notify_waiters();
         let sandbox = self.clone();
         let entered = self.brought_to_its_end(async move {
             let entered = enter(sandbox.network().clone(), network).await;
-            if let Some(life) = &sandbox.shared.life {
-                life.settle(entered.is_ok());
+            if let Some(lifecycle) = &sandbox.shared.lifecycle {
+                lifecycle.settle(entered.is_ok());
             }
             sandbox.shared.used.notify_waiters();
             entered
         });
         let entered = entered.await.unwrap_or_else(|error| Err(lost(error)));
-        entered.map_err(|source| LifeError::Network { id: id.clone(), source })
+        entered.map_err(|source| LifecycleError::Network { id: id.clone(), source })
     }
 
     /// Starts it: from now on it takes containers.
-    pub fn start_sandbox(&self, id: &Id) -> Result<LifeStatus, LifeError> {
-        self.life(id)?.start(id)
+    pub fn start_sandbox(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {
+        self.lifecycle(id)?.start(id)
     }
 
     /// Where it is in its life.
-    pub fn sandbox_status(&self, id: &Id) -> Result<LifeStatus, LifeError> {
-        self.life(id)?.status(id)
+    pub fn sandbox_status(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {
+        self.lifecycle(id)?.status(id)
     }
 
     /// Ends its containers: by SIGTERM if they have time, then by SIGKILL. They stay until they are deleted; one that is being created
     /// meanwhile is not started any more. What has begun is brought to its end also when the future is dropped.
-    pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifeError> {
-        let life = self.life(id)?;
-        life.status(id)?;
-        life.stopping();
+    pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifecycleError> {
+        let lifecycle = self.lifecycle(id)?;
+        lifecycle.status(id)?;
+        lifecycle.stopping();
         let sandbox = self.clone();
         let ended = self.brought_to_its_end(async move {
             let ended = tokio::select! {
@@ -75,7 +75,7 @@ impl Sandbox {
         });
         match ended.await {
             Ok(true) => Ok(()),
-            _ => Err(LifeError::NotEnding { id: id.clone(), time: self.tasks().grace() }),
+            _ => Err(LifecycleError::NotEnding { id: id.clone(), time: self.tasks().grace() }),
         }
     }
 
@@ -96,17 +96,17 @@ impl Sandbox {
     }
 
     /// Waits until it is stopped; the answer is when that was.
-    pub async fn wait_sandbox(&self, id: &Id) -> Result<SystemTime, LifeError> {
-        self.life(id)?.until_stopped(id).await
+    pub async fn wait_sandbox(&self, id: &Id) -> Result<SystemTime, LifecycleError> {
+        self.lifecycle(id)?.until_stopped(id).await
     }
 
     /// Ends it, with what is left in it; the server ends with it, a moment later. Also one that could not be created.
-    pub fn shutdown_sandbox(&self, id: &Id) -> Result<(), LifeError> {
-        let life = self.life(id)?;
-        if life.holds() {
-            life.status(id)?;
+    pub fn shutdown_sandbox(&self, id: &Id) -> Result<(), LifecycleError> {
+        let lifecycle = self.lifecycle(id)?;
+        if lifecycle.holds() {
+            lifecycle.status(id)?;
         }
-        life.stopping();
+        lifecycle.stopping();
         let tasks = self.tasks().clone();
         self.tasks().spawn(async move {
             // An error: nobody has ended it meanwhile.
@@ -118,20 +118,20 @@ impl Sandbox {
 
     /// The server is about to end its containers.
     pub(crate) fn is_ending(&self) {
-        if let Some(life) = &self.shared.life {
-            life.stopping();
+        if let Some(lifecycle) = &self.shared.lifecycle {
+            lifecycle.stopping();
         }
     }
 
     /// Its containers have ended: who waits for the sandbox is told.
     pub(crate) fn is_over(&self) {
-        if let Some(life) = &self.shared.life {
-            life.stop();
+        if let Some(lifecycle) = &self.shared.lifecycle {
+            lifecycle.stop();
         }
     }
 
-    fn life(&self, id: &Id) -> Result<&Life, LifeError> {
-        self.shared.life.as_deref().ok_or_else(|| LifeError::NotFound { id: id.clone() })
+    fn lifecycle(&self, id: &Id) -> Result<&Lifecycle, LifecycleError> {
+        self.shared.lifecycle.as_deref().ok_or_else(|| LifecycleError::NotFound { id: id.clone() })
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::{error::SandboxError, lifecycle::Life};
+use self::{error::SandboxError, lifecycle::Lifecycle};
 use crate::{
     bundle::{config::Config, resources::ResourcesConfig},
     container::{
@@ -51,7 +51,7 @@ struct Shared {
     /// When a signal was delivered last.
     killed: Mutex<Option<Instant>>,
     /// Of its own, if containerd manages it by its Sandbox API; else it lives as long as its containers.
-    life: Option<Box<Life>>,
+    lifecycle: Option<Box<Lifecycle>>,
 }
 
 /// From the answer to a `Kill` to that of a `Shutdown` at least. The exit makes containerd delete the container and close the
@@ -85,22 +85,22 @@ pub struct View {
 impl Sandbox {
     /// An empty sandbox, which lives as long as its containers.
     pub fn new(host: Host) -> Self {
-        Self::with_life(host, None)
+        Self::with_lifecycle(host, None)
     }
 
     /// One that containerd manages by its Sandbox API.
     pub fn managed(host: Host) -> Self {
-        Self::with_life(host, Some(Box::default()))
+        Self::with_lifecycle(host, Some(Box::default()))
     }
 
-    fn with_life(host: Host, life: Option<Box<Life>>) -> Self {
+    fn with_lifecycle(host: Host, lifecycle: Option<Box<Lifecycle>>) -> Self {
         let (containers, used, killed) = (Mutex::default(), Notify::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { host, containers, used, killed, life }) }
+        Self { shared: Arc::new(Shared { host, containers, used, killed, lifecycle }) }
     }
 
     /// Whether containerd manages it by its Sandbox API.
     pub fn is_managed(&self) -> bool {
-        self.shared.life.is_some()
+        self.shared.lifecycle.is_some()
     }
 
     /// Resolves when the sandbox has had no container for `time`, from now on.
@@ -146,8 +146,8 @@ impl Sandbox {
     }
 
     fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
-        match &self.shared.life {
-            Some(life) if !life.takes_containers() => Err(SandboxError::NotReady { id: container.clone() }),
+        match &self.shared.lifecycle {
+            Some(lifecycle) if !lifecycle.takes_containers() => Err(SandboxError::NotReady { id: container.clone() }),
             _ => Ok(()),
         }
     }
@@ -291,7 +291,7 @@ impl Sandbox {
 
     /// Ends the sandbox. Asked after every delete; only the last container's takes it along, or one in the sandbox's own name.
     pub async fn shutdown(&self, id: &str) {
-        let itself = self.shared.life.as_ref().is_some_and(|life| life.is_of(id));
+        let itself = self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.is_of(id));
         if itself || self.is_empty() {
             self.leave().await;
         }
@@ -308,7 +308,7 @@ impl Sandbox {
 
     /// Whether nothing keeps it: no container, nor one being created, nor containerd's Sandbox API.
     pub fn is_empty(&self) -> bool {
-        self.containers().is_empty() && !self.shared.life.as_ref().is_some_and(|life| life.holds())
+        self.containers().is_empty() && !self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.holds())
     }
 
     /// The pid containerd is told for the processes of this sandbox.

@@ -11,14 +11,13 @@ use containerd_shim_protos::{
 };
 
 use super::convert;
-use crate::cgroups::version::Cgroups;
-use crate::resources::usage::Usage;
+use crate::{cgroups::version::CgroupVersion, resources::usage::Usage};
 
 /// The metrics message: times in nanoseconds for v1 and in microseconds for v2, memory in bytes.
-pub(crate) fn metrics(cgroups: Cgroups, usage: &Usage) -> ttrpc::Result<Any> {
+pub(crate) fn metrics(cgroups: CgroupVersion, usage: &Usage) -> ttrpc::Result<Any> {
     match cgroups {
-        Cgroups::V1 => convert::any_named("io.containerd.cgroups.v1.Metrics", &metrics_v1(usage)),
-        Cgroups::V2 => convert::any_named("io.containerd.cgroups.v2.Metrics", &metrics_v2(usage)),
+        CgroupVersion::V1 => convert::any_named("io.containerd.cgroups.v1.Metrics", &metrics_v1(usage)),
+        CgroupVersion::V2 => convert::any_named("io.containerd.cgroups.v2.Metrics", &metrics_v2(usage)),
     }
 }
 
@@ -109,7 +108,7 @@ mod tests {
 
     #[test]
     fn version_1_has_nanoseconds_and_the_peak() {
-        let any = metrics(Cgroups::V1, &USAGE).unwrap();
+        let any = metrics(CgroupVersion::V1, &USAGE).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
         let message = v1::Metrics::parse_from_bytes(&any.value).unwrap();
         assert_eq!(message.cpu.usage.total, 1_500_000_000);
@@ -123,7 +122,7 @@ mod tests {
 
     #[test]
     fn version_2_has_microseconds() {
-        let any = metrics(Cgroups::V2, &USAGE).unwrap();
+        let any = metrics(CgroupVersion::V2, &USAGE).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
         let message = v2::Metrics::parse_from_bytes(&any.value).unwrap();
         assert_eq!((message.cpu.usage_usec, message.cpu.throttled_usec), (1_500_000, 70_000));

@@ -36,7 +36,7 @@ use crate::{
     id::Id,
     sandbox::{
         Sandbox,
-        lifecycle::{LifeStatus, Phase},
+        lifecycle::{LifecycleStatus, Phase},
     },
 };
 
@@ -50,7 +50,7 @@ struct SandboxService {
 }
 
 impl SandboxService {
-    fn status(&self, id: &str) -> ttrpc::Result<LifeStatus> {
+    fn status(&self, id: &str) -> ttrpc::Result<LifecycleStatus> {
         Ok(self.sandbox.sandbox_status(&sandbox_id(id)?)?)
     }
 

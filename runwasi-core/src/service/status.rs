@@ -9,7 +9,7 @@ use crate::{
     id::IdError,
     network::NetworkError,
     process::{ProcessError, state::Denial},
-    sandbox::{error::SandboxError, lifecycle::LifeError},
+    sandbox::{error::SandboxError, lifecycle::LifecycleError},
     sanitize,
     stdio::error::StdioError,
 };
@@ -25,9 +25,9 @@ impl From<SandboxError> for ttrpc::Error {
     }
 }
 
-impl From<LifeError> for ttrpc::Error {
-    fn from(cause: LifeError) -> Self {
-        error(life(&cause), cause)
+impl From<LifecycleError> for ttrpc::Error {
+    fn from(cause: LifecycleError) -> Self {
+        error(lifecycle(&cause), cause)
     }
 }
 
@@ -55,14 +55,14 @@ fn sandbox(cause: &SandboxError) -> Code {
     }
 }
 
-fn life(cause: &LifeError) -> Code {
+fn lifecycle(cause: &LifecycleError) -> Code {
     match cause {
-        LifeError::NotFound { .. } => Code::NOT_FOUND,
-        LifeError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
-        LifeError::NotCreated { .. } => Code::FAILED_PRECONDITION,
-        LifeError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
-        LifeError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
-        LifeError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
+        LifecycleError::NotFound { .. } => Code::NOT_FOUND,
+        LifecycleError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
+        LifecycleError::NotCreated { .. } => Code::FAILED_PRECONDITION,
+        LifecycleError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
+        LifecycleError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
+        LifecycleError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
     }
 }
 

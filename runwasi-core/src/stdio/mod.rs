@@ -27,7 +27,7 @@ use tokio::time::{Duration, Instant};
 use self::{
     error::StdioError,
     owner::Owner,
-    paths::{Place, StdioPaths, place},
+    paths::{StdioPaths, StreamTarget, place},
     streams::{Input, Output},
     terminal::Terminal,
 };
@@ -57,13 +57,13 @@ impl Stdio {
     /// readers of FIFOs.
     pub async fn open(paths: &StdioPaths, owner: Owner<'_>) -> Result<Self, StdioError> {
         let stdin = match place("stdin", &paths.stdin)? {
-            Place::Nothing => fifo::Input::default(),
-            Place::Fifo(path) => fifo::Input::find(&path)?,
-            Place::File(path) => {
+            StreamTarget::Nothing => fifo::Input::default(),
+            StreamTarget::Fifo(path) => fifo::Input::find(&path)?,
+            StreamTarget::File(path) => {
                 let what = format!("stdin file://{}", path.display());
                 return Err(StdioError::Unsupported { what, why: "input comes from FIFOs only" });
             }
-            Place::Logger(uri) => {
+            StreamTarget::Logger(uri) => {
                 let what = format!("stdin {uri}");
                 return Err(StdioError::Unsupported { what, why: "a logger takes output only" });
             }
@@ -128,7 +128,7 @@ impl Stdio {
 /// Opens stdout and stderr. A logger given as stdout takes both, as does a file that is given twice.
 async fn outputs(paths: &StdioPaths, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
     let (stdout, stderr) = (place("stdout", &paths.stdout)?, place("stderr", &paths.stderr)?);
-    if let Place::Logger(uri) = &stdout {
+    if let StreamTarget::Logger(uri) = &stdout {
         let (stdout, stderr) = logger::start(uri, owner).await?;
         return Ok((Output::Fifo(stdout), Output::Fifo(stderr)));
     }

@@ -21,19 +21,19 @@ pub struct StdioPaths {
 
 /// Where a stream comes from or goes to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum StreamTarget {
     Nothing,
     Fifo(PathBuf),
     File(PathBuf),
     Logger(Url),
 }
 
-pub(super) fn place(stream: &'static str, address: &str) -> Result<Place, StdioError> {
+pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget, StdioError> {
     if address.is_empty() || address == "/dev/null" {
-        return Ok(Place::Nothing);
+        return Ok(StreamTarget::Nothing);
     }
     let Some((scheme, rest)) = address.split_once("://") else {
-        return Ok(Place::Fifo(address.into()));
+        return Ok(StreamTarget::Fifo(address.into()));
     };
     let wrong = |reason: &str| StdioError::Address { stream, address: address.to_owned(), reason: reason.to_owned() };
     let url = Url::parse(address).map_err(|error| wrong(&error.to_string()))?;
@@ -41,9 +41,9 @@ pub(super) fn place(stream: &'static str, address: &str) -> Result<Place, StdioE
         return Err(wrong("names a host; an absolute path begins with a third slash"));
     }
     match scheme {
-        "fifo" => Ok(Place::Fifo(path(&url).ok_or_else(|| wrong("is no path"))?)),
-        "file" => Ok(Place::File(path(&url).ok_or_else(|| wrong("is no path"))?)),
-        "binary" => Ok(Place::Logger(url)),
+        "fifo" => Ok(StreamTarget::Fifo(path(&url).ok_or_else(|| wrong("is no path"))?)),
+        "file" => Ok(StreamTarget::File(path(&url).ok_or_else(|| wrong("is no path"))?)),
+        "binary" => Ok(StreamTarget::Logger(url)),
         scheme => {
             let what = format!("{stream} {scheme}://");
             Err(StdioError::Unsupported { what, why: "streams are FIFOs, file:// or binary://" })
@@ -64,12 +64,12 @@ mod tests {
     #[test]
     fn an_address_says_where_a_stream_goes() {
         let at = |address| place("stdout", address).unwrap();
-        assert_eq!(at(""), Place::Nothing);
-        assert_eq!(at("/dev/null"), Place::Nothing);
-        assert_eq!(at("/run/fifo/a%20b"), Place::Fifo("/run/fifo/a%20b".into()));
-        assert_eq!(at("file:///var/log/a%20b"), Place::File("/var/log/a b".into()));
-        assert_eq!(at("fifo:///run/x"), Place::Fifo("/run/x".into()));
-        assert!(matches!(at("binary:///bin/logger?a=b"), Place::Logger(_)));
+        assert_eq!(at(""), StreamTarget::Nothing);
+        assert_eq!(at("/dev/null"), StreamTarget::Nothing);
+        assert_eq!(at("/run/fifo/a%20b"), StreamTarget::Fifo("/run/fifo/a%20b".into()));
+        assert_eq!(at("file:///var/log/a%20b"), StreamTarget::File("/var/log/a b".into()));
+        assert_eq!(at("fifo:///run/x"), StreamTarget::Fifo("/run/x".into()));
+        assert!(matches!(at("binary:///bin/logger?a=b"), StreamTarget::Logger(_)));
     }
 
     #[test]

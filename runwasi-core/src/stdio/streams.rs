@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{error::StdioError, fifo, file, paths::Place, pty::Slave};
+use super::{error::StdioError, fifo, file, paths::StreamTarget, pty::Slave};
 
 /// A stream the guest reads. By default it is at its end from the start.
 #[derive(Clone, Debug)]
@@ -85,12 +85,12 @@ impl Default for Output {
 }
 
 impl Output {
-    pub(super) async fn open(stream: &'static str, place: Place, deadline: Instant) -> Result<Self, StdioError> {
+    pub(super) async fn open(stream: &'static str, place: StreamTarget, deadline: Instant) -> Result<Self, StdioError> {
         match place {
-            Place::Nothing => Ok(Self::default()),
-            Place::Fifo(path) => fifo::Output::open(stream, &path, deadline).await.map(Self::Fifo),
-            Place::File(path) => file::Output::open(stream, path).await.map(Self::File),
-            Place::Logger(uri) => {
+            StreamTarget::Nothing => Ok(Self::default()),
+            StreamTarget::Fifo(path) => fifo::Output::open(stream, &path, deadline).await.map(Self::Fifo),
+            StreamTarget::File(path) => file::Output::open(stream, path).await.map(Self::File),
+            StreamTarget::Logger(uri) => {
                 let what = format!("{stream} {uri} alone");
                 Err(StdioError::Unsupported { what, why: "a logger is given as stdout and takes both" })
             }

@@ -5,7 +5,7 @@ pub const DEFAULT_UMASK: u32 = 0o022;
 
 /// A process's user. Root with its own group and the usual umask has none: that is what threads are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct Credentials {
     /// User id.
     pub uid: u32,
     /// Group id.
@@ -17,9 +17,9 @@ pub struct Identity {
 }
 
 /// What a thread has of its own.
-pub(crate) const HOST: Identity = Identity { uid: 0, gid: 0, groups: Vec::new(), umask: DEFAULT_UMASK };
+pub(crate) const HOST: Credentials = Credentials { uid: 0, gid: 0, groups: Vec::new(), umask: DEFAULT_UMASK };
 
-impl Identity {
+impl Credentials {
     /// Whether it is more than a thread of the host has anyway.
     pub fn is_own(&self) -> bool {
         // Root's further groups open nothing to it that it could not open.

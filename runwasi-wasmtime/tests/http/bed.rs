@@ -16,7 +16,7 @@ use hyper::{body::Incoming, client::conn::http1, rt::Executor};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use runwasi_core::{
     Id,
-    containerd::task_client::{CallError, Containerd},
+    containerd::task_client::{CallError, TaskClient},
     network::Network,
     resources::usage::Usage,
     testing::{BundleBuilder, Harness, Pipes},
@@ -59,7 +59,7 @@ pub(crate) fn address() -> SocketAddr {
 
 pub(crate) struct Bed {
     pub(crate) harness: Harness,
-    pub(crate) client: Containerd,
+    pub(crate) client: TaskClient,
 }
 
 /// A server in the making.
@@ -73,7 +73,7 @@ pub(crate) struct Setup {
 pub(crate) struct Served {
     pub(crate) id: String,
     pub(crate) address: SocketAddr,
-    client: Containerd,
+    client: TaskClient,
     stdout: JoinHandle<std::io::Result<Vec<u8>>>,
     stderr: JoinHandle<std::io::Result<Vec<u8>>>,
 }
