@@ -46,12 +46,12 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox)
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     stopped(&sandbox).await;
     server.stop_listen().await;
-    sandbox.is_ending();
+    sandbox.mark_stopping();
     end_guests(&sandbox, &tasks).await;
-    sandbox.is_over();
+    sandbox.mark_stopped();
     // Waits for the handlers under way, the one that answers `Shutdown` among them.
     let _ = timeout(tasks.grace() / 4, server.disconnect()).await;
-    sandbox.abandon();
+    sandbox.clear();
     Ok(())
 }
 
@@ -71,7 +71,7 @@ const EMPTY: Duration = Duration::from_secs(30);
 async fn stopped(sandbox: &Sandbox) {
     tokio::select! {
         () = sandbox.tasks().stopped() => {}
-        () = sandbox.deserted(EMPTY) => {
+        () = sandbox.idle_for(EMPTY) => {
             tracing::info!("no container for {} s", EMPTY.as_secs());
             sandbox.tasks().stop();
         }

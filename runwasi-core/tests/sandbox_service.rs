@@ -114,7 +114,7 @@ async fn managed_sandbox_lives_without_a_container() -> Result {
     bed.tasks.delete("c").await?;
     // As containerd says it after a container's delete.
     bed.tasks.shutdown("c").await?;
-    let deserted = bed.harness.sandbox().deserted(Duration::from_millis(20));
+    let deserted = bed.harness.sandbox().idle_for(Duration::from_millis(20));
     assert!(tokio::time::timeout(Duration::from_millis(200), deserted).await.is_err());
     let status = bed.status().await?;
     assert_eq!((status.state.as_str(), status.pid), ("SANDBOX_READY", std::process::id()));

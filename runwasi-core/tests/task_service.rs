@@ -379,7 +379,7 @@ async fn shutdown_is_obeyed_only_when_no_container_is_left() -> Result {
 async fn sandbox_is_deserted_while_it_has_no_container() -> Result {
     let (harness, client) = harness().await?;
     let brief = Duration::from_millis(50);
-    let deserted = || tokio::time::timeout(10 * brief, harness.sandbox().deserted(brief));
+    let deserted = || tokio::time::timeout(10 * brief, harness.sandbox().idle_for(brief));
     deserted().await?;
     create(&harness, &client, "c", &["wait"]).await?;
     assert!(deserted().await.is_err(), "with a container");

@@ -197,7 +197,7 @@ impl Compiler {
 
     async fn made(&self, artifact: Artifact, keep: impl Send + 'static) -> Result<Made, EngineError> {
         let path = artifact.path.clone();
-        let flight = self.flights.board(artifact.digest, |landing| {
+        let flight = self.flights.join(artifact.digest, |landing| {
             let order = Order { compiler: self.clone(), artifact, landing, asked: None, _keep: Box::new(keep) };
             // Not waited for: those who wait may go away, the flight goes on.
             drop(spawn_blocking(move || order.load()));
@@ -205,7 +205,7 @@ impl Compiler {
         let still = |since: Duration| {
             tracing::info!(path = %path.display(), seconds = since.as_secs(), "still being compiled");
         };
-        let outcome = flight.landed(still).await;
+        let outcome = flight.wait(still).await;
         let outcome =
             outcome.ok_or_else(|| EngineError::Failed(format!("{}: compiling has failed", path.display())))?;
         outcome.map_err(|reason| EngineError::Invalid { path, reason: reason.to_string() })
@@ -283,7 +283,7 @@ impl Order {
     /// The part without a compiler, on the blocking pool.
     fn load(self) {
         if let Some(ready) = self.compiler.loaded.get(&self.artifact.digest) {
-            return self.landing.land(Ok(Made { ready, how: How::Kept }));
+            return self.landing.complete(Ok(Made { ready, how: How::Kept }));
         }
         if let Some(kept) = self.compiler.kept(&self.artifact.digest) {
             return self.land(kept, How::Kept);
@@ -386,7 +386,7 @@ impl Order {
         let Self { compiler, artifact, landing, .. } = self;
         // Before it lands: whoever looks for it later finds it loaded, or on its way.
         let made = ready.map(|ready| Made { ready: compiler.loaded.put(artifact.digest, ready), how });
-        landing.land(made.map_err(|error| format!("{error:#}").into()));
+        landing.complete(made.map_err(|error| format!("{error:#}").into()));
     }
 }
 

@@ -136,7 +136,7 @@ impl Pool {
 
 #[async_trait]
 impl Engine for WasmtimeEngine {
-    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+    async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         let pool = self.pool().await?;
         pool.made.fetch_add(1, Ordering::Relaxed);
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
@@ -168,7 +168,7 @@ impl Engine for WasmtimeEngine {
         pool.compiler.precompile(artifact, pool.clone()).await
     }
 
-    fn tidy(&self) {
+    fn release_unused(&self) {
         let mut state = self.state.blocking_write();
         if let Some(current) = &state.pool {
             current.compiler.forget_unused();

@@ -158,7 +158,7 @@ impl Data {
         if self.bytes + bytes > MAX_BYTES {
             return refused(format!("a container's keys and values are {MAX_BYTES} bytes at most"));
         }
-        if let Err(error) = self.charge.take(bytes) {
+        if let Err(error) = self.charge.reserve(bytes) {
             return refused(error.to_string());
         }
         self.bytes += bytes;
@@ -166,7 +166,7 @@ impl Data {
     }
 
     fn give_back(&mut self, bytes: u64) {
-        self.charge.give_back(bytes);
+        self.charge.release(bytes);
         self.bytes -= bytes;
     }
 }

@@ -79,7 +79,7 @@ impl Container {
             Some(files) => {
                 let of = ProcessContext { annotations: &annotations, memory: &memory, extensions: &extensions, host };
                 let spec = of.spec(&info, config.process, files, &stdio);
-                host.engine.instance(spec).await?
+                host.engine.prepare(spec).await?
             }
         };
         let single = config.pod.is_none();
@@ -149,7 +149,7 @@ impl Container {
         let of =
             ProcessContext { annotations: &self.annotations, memory: &self.memory, extensions: &self.extensions, host };
         let spec = of.spec(&info, config, files, &stdio);
-        let instance = host.engine.instance(spec).await?;
+        let instance = host.engine.prepare(spec).await?;
         let (execs, id) = (Arc::downgrade(&self.execs), request.id);
         let on_deleted = move || {
             if let Some(execs) = execs.upgrade() {

@@ -23,11 +23,11 @@ pub trait Engine: Send + Sync + 'static {
     /// (long work belongs on `tokio::task::spawn_blocking`) and runs no guest code. Everything that can be known to
     /// fail should fail here, since the error becomes the answer that `ctr` prints. Dropping the future abandons the
     /// preparation and must free what it took.
-    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
+    async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
 
     /// Takes settings from containerd's runtime options.
     ///
-    /// Called by every `Create` that has some, before [`Engine::instance`], on the control runtime. What the engine cannot do, or
+    /// Called by every `Create` that has some, before [`Engine::prepare`], on the control runtime. What the engine cannot do, or
     /// can do no more, it refuses; the error becomes the answer that `ctr` prints. Without an implementation there are no settings.
     async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
         let unknown = |entry| settings.unknown(entry, "none");
@@ -45,7 +45,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Gives back what is kept only to start the next guest faster.
     ///
     /// Called by the node daemon, on the blocking pool, some seconds after guests have ended and none has since.
-    fn tidy(&self) {}
+    fn release_unused(&self) {}
 }
 
 /// What [`Engine::precompile`] found or did.

@@ -33,7 +33,7 @@ impl Sandbox {
         self.lifecycle(id)?.begin(id)?;
         self.shared.used.notify_waiters();
         let sandbox = self.clone();
-        let entered = self.brought_to_its_end(async move {
+        let entered = self.run_to_completion(async move {
             let entered = enter(sandbox.network().clone(), network).await;
             if let Some(lifecycle) = &sandbox.shared.lifecycle {
                 lifecycle.settle(entered.is_ok());
@@ -62,14 +62,14 @@ impl Sandbox {
         lifecycle.status(id)?;
         lifecycle.stopping();
         let sandbox = self.clone();
-        let ended = self.brought_to_its_end(async move {
+        let ended = self.run_to_completion(async move {
             let ended = tokio::select! {
                 ended = sandbox.end_within(time) => ended,
                 // The server ends them.
                 () = sandbox.tasks().stopped() => false,
             };
             if ended {
-                sandbox.is_over();
+                sandbox.mark_stopped();
             }
             ended
         });
@@ -80,7 +80,7 @@ impl Sandbox {
     }
 
     /// Does `work` in a task of its own: whoever goes meanwhile takes nothing back.
-    async fn brought_to_its_end<T: Send + 'static>(
+    async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, RecvError> {
@@ -117,14 +117,14 @@ impl Sandbox {
     }
 
     /// The server is about to end its containers.
-    pub(crate) fn is_ending(&self) {
+    pub(crate) fn mark_stopping(&self) {
         if let Some(lifecycle) = &self.shared.lifecycle {
             lifecycle.stopping();
         }
     }
 
     /// Its containers have ended: who waits for the sandbox is told.
-    pub(crate) fn is_over(&self) {
+    pub(crate) fn mark_stopped(&self) {
         if let Some(lifecycle) = &self.shared.lifecycle {
             lifecycle.stop();
         }

@@ -104,7 +104,7 @@ impl Sandbox {
     }
 
     /// Resolves when the sandbox has had no container for `time`, from now on.
-    pub async fn deserted(&self, time: Duration) {
+    pub async fn idle_for(&self, time: Duration) {
         loop {
             // Hears of every change from here on, also before it is first polled.
             let changed = self.shared.used.notified();
@@ -124,7 +124,7 @@ impl Sandbox {
     /// Creates a container; the answer is its init's pid. Dropping the future undoes what was done.
     pub async fn create(&self, request: CreateRequest) -> Result<u32, SandboxError> {
         let id = request.id.clone();
-        self.takes(&request).await?;
+        self.check_ready(&request).await?;
         let reservation = Reservation::take(&self.shared, &id)?;
         let (shared, deleted) = (Arc::downgrade(&self.shared), id.clone());
         let on_deleted = Box::new(move || forget(&shared, &deleted));
@@ -136,7 +136,7 @@ impl Sandbox {
     }
 
     /// A bundle that has lost its `config.json` makes a managed sandbox that nobody has created: that is said first.
-    async fn takes(&self, request: &CreateRequest) -> Result<(), SandboxError> {
+    async fn check_ready(&self, request: &CreateRequest) -> Result<(), SandboxError> {
         let Err(refusal) = self.is_ready_for(&request.id) else { return Ok(()) };
         let bundle = request.bundle.clone();
         match spawn_blocking(move || Config::load(&bundle)).await {
@@ -337,7 +337,7 @@ impl Sandbox {
     }
 
     /// Forgets every container without a delete: the server leaves, and nobody can ask any more. Drivers end with it.
-    pub fn abandon(&self) {
+    pub fn clear(&self) {
         let containers = self.shared.change(std::mem::take);
         drop(containers);
     }

@@ -74,7 +74,7 @@ struct Container {
 impl Drop for Shared {
     fn drop(&mut self) {
         // The lane may live on with other processes, and would keep it among the stopped.
-        self.container.lane.proceed(self.process);
+        self.container.lane.continue_process(self.process);
     }
 }
 
@@ -132,22 +132,22 @@ impl Group {
 
     /// Stops polling the members of the whole container. One that is being polled right now goes on until its next yield.
     pub fn pause(&self) {
-        self.shared.container.lane.hold();
+        self.shared.container.lane.pause();
     }
 
     /// Stops polling the members of this group only, whatever pause and resume do.
     pub fn stop(&self) {
-        self.shared.container.lane.stop(self.shared.process);
+        self.shared.container.lane.stop_process(self.shared.process);
     }
 
     /// Ends a stop.
     pub fn proceed(&self) {
-        self.shared.container.lane.proceed(self.shared.process);
+        self.shared.container.lane.continue_process(self.shared.process);
     }
 
     /// Polls the container's members again.
     pub fn resume(&self) {
-        self.shared.container.lane.release();
+        self.shared.container.lane.resume();
     }
 
     /// Drops every member, each at its next yield.

@@ -104,7 +104,7 @@ async fn image(finding: &mut Finding, images: &ImageClient, name: &str) {
     };
     let mut found = 0;
     for layer in layers {
-        match oci::right_bytes(images, &layer).await {
+        match oci::verified_bytes(images, &layer).await {
             Ok(bytes) => found += finding.layer(&layer.name(), bytes),
             Err(error) => finding.fault(&layer.name(), &error),
         }

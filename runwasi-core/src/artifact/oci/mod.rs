@@ -65,7 +65,7 @@ pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, 
 }
 
 /// The bytes of a layer, which are the right ones.
-pub async fn right_bytes(images: &dyn Images, layer: &Layer) -> Result<Vec<u8>, ImageError> {
+pub async fn verified_bytes(images: &dyn Images, layer: &Layer) -> Result<Vec<u8>, ImageError> {
     checked(images, &layer.blob, MAX_BYTES).await
 }
 
