@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{digest::Digest, id::Id, rootfs::Rootfs};
 
-/// What [`locate`] has found, or a wasm layer of the container's image.
+/// What [`locate`](file::locate) has found, or a wasm layer of the container's image.
 pub(crate) async fn find(
     located: &Result<Program, ArtifactError>,
     args: &[String],

@@ -10,7 +10,7 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
-    /// Replaced once, by [`Rootfs::share`]; locked for that and for looks.
+    /// Replaced once, by [`Rootfs::share`](super::Rootfs::share); locked for that and for looks.
     pub(super) file: Mutex<Arc<File>>,
     pub(super) shared: AtomicBool,
     pub(super) read_only: bool,
