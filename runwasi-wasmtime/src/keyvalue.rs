@@ -323,7 +323,7 @@ mod tests {
         let used = memory.usage().used;
         assert!(data.set("b", "k".into(), vec![2; 65 << 20]).is_err(), "the bound of the store");
         let mut others = memory.charge();
-        others.take(90 << 20).unwrap();
+        others.reserve(90 << 20).unwrap();
         assert!(data.set("b", "k".into(), vec![2; 20 << 20]).is_err(), "the container's memory");
         drop(others);
         assert_eq!(data.get("b", "k").map(|value| value[0]), Some(1));
