@@ -10,7 +10,7 @@ struct Guest(InstanceSpec);
 
 #[async_trait::async_trait]
 impl Engine for Native {
-    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+    async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         Ok(Arc::new(Guest(spec)))
     }
 }

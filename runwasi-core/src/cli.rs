@@ -6,42 +6,14 @@
 //! shim -namespace N -id I -address A [-bundle B] delete      remove what is left of a container, print how it ended
 //! ```
 
-use std::{env, ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsString, fmt::Display, io::Write, process::ExitCode};
 
-use containerd_shim::Flags;
-
+pub use crate::bootstrap::invocation::{About, Invocation};
 use crate::{
     bootstrap::{self, BootstrapError, start::Started},
-    engine::{Engine, EngineError},
-    id::Id,
+    engine::{Engine, error::EngineError},
     sanitize,
 };
-
-/// Who a shim is, for `-v` and `-info`.
-#[derive(Clone, Copy, Debug)]
-pub struct About {
-    /// The runtime's name as users write it: `io.containerd.wasmtime.v1`.
-    pub runtime: &'static str,
-    /// The shim's version.
-    pub version: &'static str,
-    /// The engine and its version.
-    pub engine: &'static str,
-}
-
-/// One invocation by containerd, checked.
-#[derive(Clone, Debug)]
-pub struct Invocation {
-    /// containerd's namespace.
-    pub namespace: Id,
-    /// The container's id.
-    pub id: Id,
-    /// containerd's gRPC socket; part of the name of ours.
-    pub address: String,
-    /// The bundle directory.
-    pub bundle: PathBuf,
-    /// Whether containerd asked for debug logs.
-    pub debug: bool,
-}
 
 /// A complete shim. `engine` is called in the serving process only, before any thread exists.
 ///
@@ -110,19 +82,6 @@ impl Action {
             }
             other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),
         }
-    }
-}
-
-impl Invocation {
-    fn check(flags: Flags) -> Result<Self, BootstrapError> {
-        let namespace = Id::parse("-namespace", &flags.namespace)?;
-        let id = Id::parse("-id", &flags.id)?;
-        let bundle = if flags.bundle.is_empty() {
-            env::current_dir().map_err(|source| BootstrapError::Io { what: "current directory".into(), source })?
-        } else {
-            PathBuf::from(flags.bundle)
-        };
-        Ok(Self { namespace, id, address: flags.address, bundle, debug: flags.debug })
     }
 }
 

@@ -7,38 +7,14 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use crate::sys;
-
-/// The OCI runtime spec's umask if a process names none.
-pub const DEFAULT_UMASK: u32 = 0o022;
-
-/// A process's user. Root with its own group and the usual umask has none: that is what threads are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-    /// Further groups.
-    pub groups: Vec<u32>,
-    /// What new files do not get of the permissions asked for.
-    pub umask: u32,
-}
-
-/// What a thread has of its own.
-const HOST: Identity = Identity { uid: 0, gid: 0, groups: Vec::new(), umask: DEFAULT_UMASK };
+use crate::sys::{
+    self,
+    credentials::{Credentials, HOST},
+};
 
 thread_local! {
     /// `None` is the host's.
-    static CURRENT: RefCell<Option<Arc<Identity>>> = const { RefCell::new(None) };
-}
-
-impl Identity {
-    /// Whether it is more than a thread of the host has anyway.
-    pub fn is_own(&self) -> bool {
-        // Root's further groups open nothing to it that it could not open.
-        self.uid != HOST.uid || self.gid != HOST.gid || self.umask != HOST.umask
-    }
+    static CURRENT: RefCell<Option<Arc<Credentials>>> = const { RefCell::new(None) };
 }
 
 /// Prepares a thread of the guest runtime: it may have been born inside a poll, with a guest's identity, and shares the umask of the
@@ -52,20 +28,20 @@ pub(crate) fn prepare_thread() {
     if let Err(error) = sys::unshare_file_attributes() {
         panic!("unshare(CLONE_FS): {error}");
     }
-    sys::set_file_identity(&HOST);
+    sys::set_file_credentials(&HOST);
 }
 
 /// Puts an identity on the calling thread, unless it has it already.
-pub(crate) fn enter(identity: Option<&Arc<Identity>>) {
+pub(crate) fn enter(credentials: Option<&Arc<Credentials>>) {
     CURRENT.with_borrow_mut(|current| {
-        let same = match (&current, identity) {
+        let same = match (&current, credentials) {
             (None, None) => true,
-            (Some(current), Some(identity)) => Arc::ptr_eq(current, identity),
+            (Some(current), Some(credentials)) => Arc::ptr_eq(current, credentials),
             _ => false,
         };
         if !same {
-            sys::set_file_identity(identity.map_or(&HOST, Arc::as_ref));
-            *current = identity.cloned();
+            sys::set_file_credentials(credentials.map_or(&HOST, Arc::as_ref));
+            *current = credentials.cloned();
         }
     });
 }
@@ -97,8 +73,8 @@ mod tests {
         })
     }
 
-    fn somebody(uid: u32, groups: &[u32], umask: u32) -> Arc<Identity> {
-        Arc::new(Identity { uid, gid: uid + 1, groups: groups.to_vec(), umask })
+    fn somebody(uid: u32, groups: &[u32], umask: u32) -> Arc<Credentials> {
+        Arc::new(Credentials { uid, gid: uid + 1, groups: groups.to_vec(), umask })
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! | [`engine`] | what an integrator implements |
 //! | [`options`], [`settings`] | containerd's runtime options; an engine's settings as they were written |
 //! | [`cgroups`] | the kernel's limits behind our own |
-//! | [`resources`] | memory of a container |
+//! | [`resources`] | what a container has used; its memory |
 //! | [`artifact`] | which artifact runs: a file of the container or a layer of its image |
 //! | [`code_cache`] | compiled code on disk, made once |
 //! | [`scheduler`] | the group of futures of a process and how they are polled |
@@ -31,7 +31,7 @@
 //! | [`bundle`] | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
 //! | [`sys`] | raw system calls; all unsafe code of this crate |
-//! | [`id`], [`sanitize`] | checked ids; untrusted text made fit to print |
+//! | [`digest`], [`id`], [`sanitize`] | SHA-256 digests; checked ids; untrusted text made fit to print |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
 pub mod artifact;
@@ -43,6 +43,7 @@ pub mod code_cache;
 pub mod container;
 pub mod containerd;
 pub mod credentials;
+pub mod digest;
 pub mod engine;
 pub mod events;
 pub mod id;
@@ -68,9 +69,11 @@ pub mod sys;
 pub mod testing;
 
 pub use engine::{
-    Engine, EngineError,
+    Engine,
+    error::EngineError,
     exit::ExitStatus,
-    instance::{GuestContext, Instance, InstanceSpec, SignalResponse},
+    instance::{GuestContext, Instance, SignalResponse},
     signal::Signal,
+    spec::InstanceSpec,
 };
 pub use id::Id;

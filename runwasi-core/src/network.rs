@@ -57,11 +57,11 @@ pub enum NetworkError {
 
 impl Entrance {
     /// Opens what `config.json` names, and checks that it is a network namespace.
-    pub fn open(network: &config::Network) -> Result<Self, NetworkError> {
+    pub fn open(network: &config::NetworkNamespace) -> Result<Self, NetworkError> {
         match network {
-            config::Network::Host => Ok(Self::Host),
-            config::Network::New => Ok(Self::New),
-            config::Network::Path(path) => Self::at("linux.namespaces[network].path", path),
+            config::NetworkNamespace::Host => Ok(Self::Host),
+            config::NetworkNamespace::New => Ok(Self::New),
+            config::NetworkNamespace::Path(path) => Self::at("linux.namespaces[network].path", path),
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
     fn a_network_is_joined_by_its_path() {
         let first = Network::parked(Entrance::New).unwrap();
         let path = PathBuf::from(format!("/proc/{}/ns/net", first.pid()));
-        let second = Network::parked(Entrance::open(&config::Network::Path(path)).unwrap()).unwrap();
+        let second = Network::parked(Entrance::open(&config::NetworkNamespace::Path(path)).unwrap()).unwrap();
         assert_ne!(first.pid(), second.pid());
         assert_eq!(namespace_of(first.pid()), namespace_of(second.pid()));
     }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn what_is_no_network_namespace_is_refused_with_its_path() {
         for path in ["/nonexistent/net", "/dev/null", "/proc/self/ns/uts"] {
-            let error = Entrance::open(&config::Network::Path(path.into())).unwrap_err().to_string();
+            let error = Entrance::open(&config::NetworkNamespace::Path(path.into())).unwrap_err().to_string();
             assert!(error.contains("linux.namespaces[network].path") && error.contains(path), "{error}");
         }
     }

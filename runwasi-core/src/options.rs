@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::settings::{SettingsError, Written};
+use crate::settings::{RawSettings, SettingsError};
 
 /// The largest text that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -49,13 +49,13 @@ pub enum OptionsError {
 
 impl RuntimeOptions {
     /// Reads them. Blocks.
-    pub(crate) fn read(&self) -> Result<Written, OptionsError> {
+    pub(crate) fn read(&self) -> Result<RawSettings, OptionsError> {
         let mut written = match self {
-            Self::None => return Ok(Written::default()),
-            Self::Text(text) => Written::parse(NO_FILE, text)?,
+            Self::None => return Ok(RawSettings::default()),
+            Self::Text(text) => RawSettings::parse(NO_FILE, text)?,
             Self::File(path) => {
                 let text = text(path).map_err(|source| OptionsError::Read { path: path.clone(), source })?;
-                Written::parse(&path.display().to_string(), &text)?
+                RawSettings::parse(&path.display().to_string(), &text)?
             }
         };
         written.retain(|key| !CONTAINERDS.contains(&key));

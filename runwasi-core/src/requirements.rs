@@ -85,7 +85,7 @@ pub fn check() -> Result<(), RequirementError> {
         return Ok(());
     }
     check_capabilities(effective()?)?;
-    Ok(sys::try_file_identity()?)
+    Ok(sys::try_file_credentials()?)
 }
 
 /// Names what certain containers will lack, in the log of a process that serves all kinds.

@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use runwasi_core::{
-    containerd::task_client::Containerd,
+    containerd::task_client::TaskClient,
     network::{Entrance, Network},
-    process::StdioPaths,
+    stdio::paths::StdioPaths,
     testing::{Harness, ScriptedEngine},
 };
 
@@ -15,7 +15,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 const SIGKILL: u32 = 9;
 
 /// Runs a guest to its end; the answer is its status and what it printed.
-async fn run(harness: &Harness, client: &Containerd, id: &str, args: &[&str]) -> Result<(u32, String)> {
+async fn run(harness: &Harness, client: &TaskClient, id: &str, args: &[&str]) -> Result<(u32, String)> {
     let pipes = harness.pipes(id)?;
     let reader = pipes.read_stdout();
     // Nobody reads the others, and a stream without a reader is waited for.
@@ -28,7 +28,7 @@ async fn run(harness: &Harness, client: &Containerd, id: &str, args: &[&str]) ->
 }
 
 /// Starts a guest that serves, and returns when it does.
-async fn serve(harness: &Harness, client: &Containerd, id: &str, port: &str) -> Result {
+async fn serve(harness: &Harness, client: &TaskClient, id: &str, port: &str) -> Result {
     client.create(id, &harness.bundle(id, &["serve", port]).write()?, &Default::default(), &[]).await?;
     client.start(id).await?;
     Ok(())

@@ -17,9 +17,9 @@ use containerd_shim_protos::{
 };
 use runwasi_core::{
     Id,
-    containerd::task_client::Containerd,
+    containerd::task_client::TaskClient,
     network::{Entrance, Network},
-    sandbox::{LifeError, Phase},
+    sandbox::lifecycle::{LifecycleError, Phase},
     testing::{Harness, ScriptedEngine},
 };
 
@@ -30,7 +30,7 @@ const ID: &str = "sandbox";
 struct Bed {
     harness: Harness,
     sandbox: SandboxClient,
-    tasks: Containerd,
+    tasks: TaskClient,
 }
 
 fn patience() -> Context {
@@ -114,7 +114,7 @@ async fn managed_sandbox_lives_without_a_container() -> Result {
     bed.tasks.delete("c").await?;
     // As containerd says it after a container's delete.
     bed.tasks.shutdown("c").await?;
-    let deserted = bed.harness.sandbox().deserted(Duration::from_millis(20));
+    let deserted = bed.harness.sandbox().idle_for(Duration::from_millis(20));
     assert!(tokio::time::timeout(Duration::from_millis(200), deserted).await.is_err());
     let status = bed.status().await?;
     assert_eq!((status.state.as_str(), status.pid), ("SANDBOX_READY", std::process::id()));
@@ -205,7 +205,7 @@ async fn who_waits_for_what_comes_to_nothing_is_told() -> Result {
     let both = async { tokio::join!(sandbox.create_sandbox(&id, Some("/nowhere".into())), sandbox.wait_sandbox(&id)) };
     let (created, waited) = tokio::time::timeout(Duration::from_secs(10), both).await?;
     assert!(created.is_err());
-    assert!(matches!(waited, Err(LifeError::NotFound { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(LifecycleError::NotFound { .. })), "{waited:?}");
     bed.harness.stop().await;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use runwasi_core::{
-    containerd::task_client::{CallError, Containerd},
+    containerd::task_client::{CallError, TaskClient},
     testing::{Harness, ScriptedEngine},
 };
 use tokio::net::unix::pipe;
@@ -17,20 +17,20 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
 
-async fn harness() -> Result<(Harness, Containerd)> {
+async fn harness() -> Result<(Harness, TaskClient)> {
     let harness = Harness::start(ScriptedEngine)?;
     let client = harness.client().await?;
     Ok((harness, client))
 }
 
 /// Creates a container without streams.
-async fn create(harness: &Harness, client: &Containerd, id: &str, args: &[&str]) -> Result {
+async fn create(harness: &Harness, client: &TaskClient, id: &str, args: &[&str]) -> Result {
     let bundle = harness.bundle(id, args).write()?;
     client.create(id, &bundle, &Default::default(), &[]).await?;
     Ok(())
 }
 
-async fn run(harness: &Harness, client: &Containerd, id: &str, args: &[&str]) -> Result<u32> {
+async fn run(harness: &Harness, client: &TaskClient, id: &str, args: &[&str]) -> Result<u32> {
     create(harness, client, id, args).await?;
     client.start(id).await?;
     let status = client.wait(id).await?;
@@ -379,7 +379,7 @@ async fn shutdown_is_obeyed_only_when_no_container_is_left() -> Result {
 async fn sandbox_is_deserted_while_it_has_no_container() -> Result {
     let (harness, client) = harness().await?;
     let brief = Duration::from_millis(50);
-    let deserted = || tokio::time::timeout(10 * brief, harness.sandbox().deserted(brief));
+    let deserted = || tokio::time::timeout(10 * brief, harness.sandbox().idle_for(brief));
     deserted().await?;
     create(&harness, &client, "c", &["wait"]).await?;
     assert!(deserted().await.is_err(), "with a container");

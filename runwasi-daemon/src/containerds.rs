@@ -35,7 +35,8 @@ impl Containerds {
         }
         // An earlier queue may still be delivering: what it has comes first.
         let forward = known.get(address).and_then(|known| known.forward.upgrade());
-        let forward = forward.unwrap_or_else(|| Arc::new(tokio::sync::Mutex::new(events::Containerd::new(address))));
+        let forward =
+            forward.unwrap_or_else(|| Arc::new(tokio::sync::Mutex::new(events::EventForwarder::new(address))));
         let downgraded = Arc::downgrade(&forward);
         let queue = Queue::start_after(forward, tasks);
         known.insert(address.to_owned(), Known { queue: queue.downgrade(), forward: downgraded });

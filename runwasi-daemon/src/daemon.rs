@@ -16,17 +16,18 @@ use runwasi_core::{
         BootstrapError,
         delete::Ended,
         protocol,
-        socket::{self, Bound, Own},
+        socket::{self, Bound, SocketFile},
     },
     bundle::{
         allowed_roots::{self, BundleError},
         config::SandboxConfig,
     },
+    container::host::Host,
     containerd::images,
     id::IdError,
     network::{Entrance, Network, NetworkError},
-    runtime::Guests,
-    sandbox::{Host, Sandbox, SandboxError},
+    sandbox::{Sandbox, error::SandboxError},
+    scheduler::Guests,
     server,
     shutdown::Tasks,
     sys,
@@ -208,7 +209,7 @@ impl Daemon {
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
-            images: Arc::new(images::Containerd::new(&grpc_address, &namespace)),
+            images: Arc::new(images::ImageClient::new(&grpc_address, &namespace)),
             cgroups: None,
             network,
         };
@@ -250,7 +251,7 @@ impl Daemon {
         // The record first: whoever makes the next sandbox of this name writes its own when the socket is gone.
         let remove = move || -> Result<(), DaemonError> {
             let record = state.remove(&removed.record);
-            removed.own.as_ref().map_or(Ok(()), Own::remove)?;
+            removed.own.as_ref().map_or(Ok(()), SocketFile::remove)?;
             Ok(record?)
         };
         if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed) {
@@ -390,7 +391,7 @@ impl Drop for StopIfDone<'_> {
 /// What the system has given for a sandbox.
 struct Parts {
     listener: UnixListener,
-    own: Option<Own>,
+    own: Option<SocketFile>,
     network: Network,
     managed: bool,
     record: Record,
@@ -432,7 +433,7 @@ fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, 
     let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed } = wanted;
     let network = Network::parked(entrance)?;
     let listener = bind(&socket)?;
-    let own = Own::of(&listener);
+    let own = SocketFile::of(&listener);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let record = Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
     let written = state.write(&record);

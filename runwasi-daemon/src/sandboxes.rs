@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use runwasi_core::{Id, bootstrap::socket::Own, sandbox::Sandbox};
+use runwasi_core::{Id, bootstrap::socket::SocketFile, sandbox::Sandbox};
 use tokio::sync::OnceCell;
 
 use crate::record::Record;
@@ -18,7 +18,7 @@ pub(crate) struct Living {
     pub(crate) namespace: Id,
     pub(crate) group: Id,
     /// Its socket's file.
-    pub(crate) own: Option<Own>,
+    pub(crate) own: Option<SocketFile>,
     pub(crate) record: Record,
 }
 

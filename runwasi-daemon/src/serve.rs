@@ -20,14 +20,14 @@ use runwasi_core::{
     Engine, EngineError,
     bootstrap::{
         BootstrapError,
-        socket::{self, Own},
+        socket::{self, SocketFile},
     },
     logging, panics,
     requirements::{self, RequirementError},
     rootfs,
     runtime::{self, GuestRuntime},
     server::ServeError,
-    settings::{SettingsError, Written},
+    settings::{RawSettings, SettingsError},
     shutdown::Tasks,
 };
 use tokio::{
@@ -64,7 +64,7 @@ pub struct EngineSettings {
     /// How many bytes of it.
     pub cache_bytes: u64,
     /// What the file's table `[engine]` says.
-    pub written: Written,
+    pub written: RawSettings,
 }
 
 /// How the settings become an engine: what an integrator brings.
@@ -74,7 +74,7 @@ pub trait NodeEngine {
 
     /// Checks the table `[engine]`; the answer is that table as `--print-config` shows it, with every key. Called before anything is
     /// opened.
-    fn table(written: &Written) -> Result<String, SettingsError>;
+    fn table(written: &RawSettings) -> Result<String, SettingsError>;
 
     /// Makes the engine. Called once, before any other thread exists.
     fn make(settings: &EngineSettings) -> Result<Self::Engine, EngineError>;
@@ -293,9 +293,9 @@ struct Sockets {
     predecessors: Vec<PathBuf>,
     manager: UnixListener,
     /// The manager socket's file, if we have made it.
-    manager_file: Option<Arc<Own>>,
+    manager_file: Option<Arc<SocketFile>>,
     own: UnixListener,
-    own_file: Option<Own>,
+    own_file: Option<SocketFile>,
 }
 
 impl Sockets {
@@ -342,7 +342,7 @@ fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFa
 }
 
 /// Binds beside `path` and renames over it: whoever connects finds the old socket or the new one, never none.
-fn bind_over(path: &Path) -> Result<(UnixListener, Option<Own>), ServeFailure> {
+fn bind_over(path: &Path) -> Result<(UnixListener, Option<SocketFile>), ServeFailure> {
     match fs::symlink_metadata(path) {
         Ok(found) if !rustix::fs::FileType::from_raw_mode(found.mode()).is_socket() => {
             return Err(failed(path.display().to_string())(io::Error::other("it is not a socket")));
@@ -353,7 +353,7 @@ fn bind_over(path: &Path) -> Result<(UnixListener, Option<Own>), ServeFailure> {
     socket::remove_if_dead(&temporary)?;
     let listener = socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
     // Before the renaming: afterwards the name may be a successor's.
-    let file = Own::at(&temporary).map(|file| file.renamed(path));
+    let file = SocketFile::at(&temporary).map(|file| file.renamed(path));
     fs::rename(&temporary, path).map_err(failed(path.display().to_string()))?;
     Ok((listener, file))
 }

@@ -14,7 +14,7 @@ use runwasi_core::{
     bootstrap::{
         BootstrapError,
         delete::{self, Ended},
-        protocol::{self, Asked},
+        protocol::{self, StartInput},
         socket,
     },
     bundle::config,
@@ -62,7 +62,7 @@ pub fn main(about: About) -> ExitCode {
 }
 
 fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
-    let asked = Asked::read(invocation)?;
+    let asked = StartInput::read(invocation)?;
     let group = config::group(&invocation.bundle, &invocation.id).map_err(BootstrapError::from)?;
     let manager = manager_socket()?;
     let request = CreateRequest {

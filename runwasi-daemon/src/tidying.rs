@@ -45,7 +45,7 @@ async fn tidy_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
         let _ = timeout(LONGEST, async { while timeout(QUIET, ended.notified()).await.is_ok() {} }).await;
         let engine = engine.clone();
         let tidied = spawn_blocking(move || {
-            engine.tidy();
+            engine.release_unused();
             sys::trim_memory();
         });
         if let Err(error) = tidied.await {

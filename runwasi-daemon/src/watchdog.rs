@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use runwasi_core::{runtime::Guests, shutdown::Tasks};
+use runwasi_core::{scheduler::Guests, shutdown::Tasks};
 use tokio::time::{sleep, timeout};
 
 use crate::ready::{Sign, Supervisor};

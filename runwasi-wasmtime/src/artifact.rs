@@ -18,13 +18,14 @@ use std::{
 
 use runwasi_core::{
     EngineError, InstanceSpec,
-    artifact::{Artifact, ArtifactKind, Digest, Program},
+    artifact::{Artifact, ArtifactKind, Program},
     code_cache::{
-        digests::SeenFiles,
-        single_flight::{Flights, Landing},
-        store::{CodeCache, Found, Reservation},
+        digests::DigestIndex,
+        single_flight::{Leader, SingleFlight},
+        store::{CodeCache, CompileLock, Found},
         workers::{Turn, Workers},
     },
+    digest::Digest,
     engine::Precompiled as Warmed,
 };
 use tokio::task::spawn_blocking;
@@ -55,9 +56,9 @@ pub(crate) struct Compiler {
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
-    seen: Option<SeenFiles>,
+    seen: Option<DigestIndex>,
     loaded: Loaded,
-    flights: Flights<Outcome>,
+    flights: SingleFlight<Outcome>,
     /// Those that compile, one a core.
     workers: Workers,
 }
@@ -85,7 +86,7 @@ enum How {
 struct Order {
     compiler: Compiler,
     artifact: Artifact,
-    landing: Landing<Outcome>,
+    landing: Leader<Outcome>,
     /// When it was first asked for the place in the cache.
     asked: Option<Instant>,
     /// Whoever lends the engine.
@@ -93,7 +94,7 @@ struct Order {
 }
 
 impl Compiler {
-    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>, seen: Option<SeenFiles>) -> Self {
+    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>, seen: Option<DigestIndex>) -> Self {
         Self {
             engine: linker.engine().clone(),
             linker: Arc::new(linker),
@@ -102,7 +103,7 @@ impl Compiler {
             cache,
             seen,
             loaded: Loaded::default(),
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             workers: Workers::new(available_parallelism().map_or(1, NonZero::get)),
         }
     }
@@ -196,7 +197,7 @@ impl Compiler {
 
     async fn made(&self, artifact: Artifact, keep: impl Send + 'static) -> Result<Made, EngineError> {
         let path = artifact.path.clone();
-        let flight = self.flights.board(artifact.digest, |landing| {
+        let flight = self.flights.join(artifact.digest, |landing| {
             let order = Order { compiler: self.clone(), artifact, landing, asked: None, _keep: Box::new(keep) };
             // Not waited for: those who wait may go away, the flight goes on.
             drop(spawn_blocking(move || order.load()));
@@ -204,7 +205,7 @@ impl Compiler {
         let still = |since: Duration| {
             tracing::info!(path = %path.display(), seconds = since.as_secs(), "still being compiled");
         };
-        let outcome = flight.landed(still).await;
+        let outcome = flight.wait(still).await;
         let outcome =
             outcome.ok_or_else(|| EngineError::Failed(format!("{}: compiling has failed", path.display())))?;
         outcome.map_err(|reason| EngineError::Invalid { path, reason: reason.to_string() })
@@ -282,7 +283,7 @@ impl Order {
     /// The part without a compiler, on the blocking pool.
     fn load(self) {
         if let Some(ready) = self.compiler.loaded.get(&self.artifact.digest) {
-            return self.landing.land(Ok(Made { ready, how: How::Kept }));
+            return self.landing.complete(Ok(Made { ready, how: How::Kept }));
         }
         if let Some(kept) = self.compiler.kept(&self.artifact.digest) {
             return self.land(kept, How::Kept);
@@ -342,7 +343,7 @@ impl Order {
     }
 
     /// The place is given back before it lands: with the last guest that waits the OS process may end.
-    fn compile(self, place: Option<Reservation>) {
+    fn compile(self, place: Option<CompileLock>) {
         // Whoever had the place before may have finished.
         if let Some(kept) = place.as_ref().and_then(|_| self.compiler.kept(&self.artifact.digest)) {
             drop(place);
@@ -385,13 +386,13 @@ impl Order {
         let Self { compiler, artifact, landing, .. } = self;
         // Before it lands: whoever looks for it later finds it loaded, or on its way.
         let made = ready.map(|ready| Made { ready: compiler.loaded.put(artifact.digest, ready), how });
-        landing.land(made.map_err(|error| format!("{error:#}").into()));
+        landing.complete(made.map_err(|error| format!("{error:#}").into()));
     }
 }
 
 /// Whose the place in the cache is.
 enum Place {
-    Ours(Reservation),
+    Ours(CompileLock),
     Busy,
     /// There is no cache, or none that works.
     None,

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use runwasi_core::{
     Engine, EngineError, Instance, InstanceSpec,
     artifact::Artifact,
-    code_cache::{digests::SeenFiles, store::CodeCache},
+    code_cache::{digests::DigestIndex, store::CodeCache},
     engine::Precompiled,
-    settings::Written,
+    settings::RawSettings,
 };
 use tokio::{
     sync::{OwnedRwLockWriteGuard, RwLock, Semaphore, SemaphorePermit},
@@ -93,7 +93,7 @@ impl WasmtimeEngine {
 
 impl State {
     /// Refuses what these settings are not, because of `why`.
-    fn demand(&self, written: &Written, why: &str) -> Result<(), EngineError> {
+    fn demand(&self, written: &RawSettings, why: &str) -> Result<(), EngineError> {
         match self.settings.difference(written)? {
             None => Ok(()),
             Some((entry, ours)) => {
@@ -136,14 +136,14 @@ impl Pool {
 
 #[async_trait]
 impl Engine for WasmtimeEngine {
-    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+    async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         let pool = self.pool().await?;
         pool.made.fetch_add(1, Ordering::Relaxed);
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
         Ok(Arc::new(WasmtimeInstance::new(ready, &program, spec, pool)?))
     }
 
-    async fn configure(&self, written: &Written) -> Result<(), EngineError> {
+    async fn configure(&self, written: &RawSettings) -> Result<(), EngineError> {
         let state = self.state.clone().write_owned().await;
         let Some(base) = &self.base else {
             return state.demand(written, "this node's daemon, whose own configuration decides,");
@@ -168,7 +168,7 @@ impl Engine for WasmtimeEngine {
         pool.compiler.precompile(artifact, pool.clone()).await
     }
 
-    fn tidy(&self) {
+    fn release_unused(&self) {
         let mut state = self.state.blocking_write();
         if let Some(current) = &state.pool {
             current.compiler.forget_unused();
@@ -254,12 +254,12 @@ fn key(engine: &wasmtime::Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<SeenFiles>) {
+fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<DigestIndex>) {
     let Some(directory) = settings.cache.as_deref() else { return (None, None) };
     let cache = CodeCache::open(directory, settings.cache_bytes);
     let Some(cache) = or_warn(directory, cache, "compiled code is not kept") else { return (None, None) };
     let lost = "what files held is not kept, each process reads them";
-    (Some(cache), or_warn(directory, SeenFiles::open(directory), lost))
+    (Some(cache), or_warn(directory, DigestIndex::open(directory), lost))
 }
 
 /// What could be opened in the cache's directory, or a warning that names what is lost.

@@ -72,7 +72,7 @@ struct Slot(Mutex<Weak<Store>>);
 impl Store {
     /// The container's.
     pub(crate) fn of(spec: &InstanceSpec) -> Arc<Self> {
-        let slot = spec.kept.get_or_make(Slot::default);
+        let slot = spec.extensions.get_or_make(Slot::default);
         let mut current = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
         current.upgrade().unwrap_or_else(|| {
             let made = Arc::new(Self::new(spec.memory.charge()));
@@ -158,7 +158,7 @@ impl Data {
         if self.bytes + bytes > MAX_BYTES {
             return refused(format!("a container's keys and values are {MAX_BYTES} bytes at most"));
         }
-        if let Err(error) = self.charge.take(bytes) {
+        if let Err(error) = self.charge.reserve(bytes) {
             return refused(error.to_string());
         }
         self.bytes += bytes;
@@ -166,7 +166,7 @@ impl Data {
     }
 
     fn give_back(&mut self, bytes: u64) {
-        self.charge.give_back(bytes);
+        self.charge.release(bytes);
         self.bytes -= bytes;
     }
 }
@@ -323,7 +323,7 @@ mod tests {
         let used = memory.usage().used;
         assert!(data.set("b", "k".into(), vec![2; 65 << 20]).is_err(), "the bound of the store");
         let mut others = memory.charge();
-        others.take(90 << 20).unwrap();
+        others.reserve(90 << 20).unwrap();
         assert!(data.set("b", "k".into(), vec![2; 20 << 20]).is_err(), "the container's memory");
         drop(others);
         assert_eq!(data.get("b", "k").map(|value| value[0]), Some(1));

@@ -36,7 +36,7 @@ pub(crate) fn beyond(error: BeyondLimit) -> EngineError {
 impl Limits {
     /// Charges the stack.
     pub(crate) fn new(mut charge: Charge) -> Result<Self, BeyondLimit> {
-        charge.take(STACK as u64)?;
+        charge.reserve(STACK as u64)?;
         Ok(Self { charge, pending: 0, running: false })
     }
 
@@ -48,7 +48,7 @@ impl Limits {
     fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
         let bytes = bytes as u64;
         self.pending = 0;
-        match self.charge.take(bytes) {
+        match self.charge.reserve(bytes) {
             Ok(()) => {
                 self.pending = bytes;
                 Ok(true)
@@ -59,7 +59,7 @@ impl Limits {
     }
 
     fn failed(&mut self) {
-        self.charge.give_back(std::mem::take(&mut self.pending));
+        self.charge.release(std::mem::take(&mut self.pending));
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use runwasi_core::artifact::{Digest, Identity};
+use runwasi_core::{artifact::FileIdentity, digest::Digest};
 use wasmtime::{InstancePre, component};
 
 use crate::{component::Component, module::Guest};
@@ -33,12 +33,12 @@ struct Shelf {
     /// The most recently used last.
     ready: Vec<(Digest, Arc<Ready>)>,
     /// Files that need not be read again to know what they hold.
-    known: HashMap<Identity, Digest>,
+    known: HashMap<FileIdentity, Digest>,
 }
 
 impl Loaded {
     /// What a file holds that was read before.
-    pub(crate) fn of_file(&self, identity: &Identity) -> Option<Arc<Ready>> {
+    pub(crate) fn of_file(&self, identity: &FileIdentity) -> Option<Arc<Ready>> {
         let mut shelf = self.lock();
         let digest = *shelf.known.get(identity)?;
         shelf.get(&digest)
@@ -64,7 +64,7 @@ impl Loaded {
     }
 
     /// That the file with this identity holds this.
-    pub(crate) fn remember(&self, identity: Identity, digest: Digest) {
+    pub(crate) fn remember(&self, identity: FileIdentity, digest: Digest) {
         let mut shelf = self.lock();
         if shelf.known.len() == KNOWN {
             shelf.known.clear();

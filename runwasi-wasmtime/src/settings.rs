@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::settings::{Entry, SettingsError, Value, Written, quoted};
+use runwasi_core::settings::{Entry, RawSettings, SettingsError, Value, quoted};
 
 /// Environment variable: where shims keep compiled code; `off` keeps none. The runtime options win over it.
 pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
@@ -143,7 +143,7 @@ impl Settings {
     }
 
     /// These settings as far as `written` says nothing else.
-    pub fn with(&self, written: &Written) -> Result<Self, SettingsError> {
+    pub fn with(&self, written: &RawSettings) -> Result<Self, SettingsError> {
         let mut settings = self.clone();
         for entry in written.entries() {
             let Some(key) = Key::ALL.into_iter().find(|key| key.name() == entry.key) else {
@@ -155,7 +155,7 @@ impl Settings {
     }
 
     /// The first entry that says something else than these settings do, and what they say.
-    pub fn difference<'a>(&self, written: &'a Written) -> Result<Option<(&'a Entry, String)>, SettingsError> {
+    pub fn difference<'a>(&self, written: &'a RawSettings) -> Result<Option<(&'a Entry, String)>, SettingsError> {
         let wanted = self.with(written)?;
         let differs = |entry: &Entry| {
             let key = Key::ALL.into_iter().find(|key| key.name() == entry.key)?;
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Settings, String> {
-        let written = Written::parse("f", text).unwrap();
+        let written = RawSettings::parse("f", text).unwrap();
         Settings::defaults().with(&written).map_err(|error| error.to_string())
     }
 
@@ -374,7 +374,7 @@ mod tests {
             table_elements: 10,
         };
         assert_eq!(read(text), Ok(wanted));
-        assert_eq!(Written::parse("f", text).unwrap().entries().len(), Key::ALL.len(), "a key is missing here");
+        assert_eq!(RawSettings::parse("f", text).unwrap().entries().len(), Key::ALL.len(), "a key is missing here");
     }
 
     #[test]
@@ -431,7 +431,7 @@ mod tests {
     fn only_what_differs_is_a_difference() {
         let settings = read("slots = 5\n[engine]\ngc = false").unwrap();
         let difference = |text: &str| {
-            let written = Written::parse("f", text).unwrap();
+            let written = RawSettings::parse("f", text).unwrap();
             let found = settings.difference(&written).unwrap();
             found.map(|(entry, value)| (entry.key.clone(), value))
         };

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use runwasi_core::stdio::{Input, Output};
+use runwasi_core::stdio::streams::{Input, Output};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdinStream, StdoutStream},

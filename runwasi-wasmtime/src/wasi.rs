@@ -70,7 +70,7 @@ fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
     builder.stdout(Stdout(spec.stdio.stdout.clone()));
     builder.stderr(Stdout(spec.stdio.stderr.clone()));
     // On a pool the identity of the poll does not hold. Root has none, and its slow files delay nobody there.
-    builder.allow_blocking_current_thread(spec.identity.is_some());
+    builder.allow_blocking_current_thread(spec.credentials.is_some());
     builder
 }
 

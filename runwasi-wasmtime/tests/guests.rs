@@ -10,7 +10,7 @@ use std::{
 
 use runwasi_core::{
     Engine,
-    containerd::task_client::{CallError, Containerd},
+    containerd::task_client::{CallError, TaskClient},
     testing::{BundleBuilder, Harness},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
@@ -46,7 +46,7 @@ const TRAP: &str = r#"(module (func $inner unreachable) (func (export "_start") 
 
 struct Bed {
     harness: Harness,
-    client: Containerd,
+    client: TaskClient,
     /// May be shared with another bed: engines of one node share what is compiled.
     cache: Arc<tempfile::TempDir>,
 }
@@ -339,7 +339,7 @@ async fn a_tidied_engine_runs_guests_as_before_and_those_that_run_go_on() -> Res
     let bed = Bed { client: harness.client().await?, harness, cache };
     let tidy = async || {
         let engine = engine.clone();
-        tokio::task::spawn_blocking(move || engine.tidy()).await
+        tokio::task::spawn_blocking(move || engine.release_unused()).await
     };
     for round in 0..300 {
         let text = format!("round {}", round % 3);
@@ -368,10 +368,10 @@ struct Shared(Arc<WasmtimeEngine>);
 
 #[async_trait::async_trait]
 impl Engine for Shared {
-    async fn instance(
+    async fn prepare(
         &self,
         spec: runwasi_core::InstanceSpec,
     ) -> std::result::Result<Arc<dyn runwasi_core::Instance>, runwasi_core::EngineError> {
-        self.0.instance(spec).await
+        self.0.prepare(spec).await
     }
 }

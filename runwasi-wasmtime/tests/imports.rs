@@ -15,9 +15,9 @@ use std::{
 };
 
 use runwasi_core::{
-    containerd::task_client::Containerd,
+    containerd::task_client::TaskClient,
     network::{Entrance, Network},
-    process::StdioPaths,
+    stdio::paths::StdioPaths,
     testing::{BundleBuilder, Harness},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
@@ -36,7 +36,7 @@ const SOON: Duration = Duration::from_secs(5);
 struct Bed {
     network: Network,
     harness: Harness,
-    client: Containerd,
+    client: TaskClient,
     runs: AtomicUsize,
 }
 

@@ -50,8 +50,8 @@ struct Shared(Arc<WasmtimeEngine>);
 
 #[async_trait]
 impl Engine for Shared {
-    async fn instance(&self, spec: InstanceSpec) -> std::result::Result<Arc<dyn Instance>, EngineError> {
-        self.0.instance(spec).await
+    async fn prepare(&self, spec: InstanceSpec) -> std::result::Result<Arc<dyn Instance>, EngineError> {
+        self.0.prepare(spec).await
     }
 }
 

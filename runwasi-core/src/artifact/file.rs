@@ -9,8 +9,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Artifact, ArtifactError, Digest, Identity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind, named};
-use crate::rootfs::Rootfs;
+use super::{Artifact, ArtifactError, FileIdentity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind};
+use crate::{digest::Digest, rootfs::Rootfs};
 
 /// Seconds after which a time of change is past.
 const SETTLED: i64 = 1;
@@ -18,7 +18,7 @@ const SETTLED: i64 = 1;
 /// The bytes that tell what a file is.
 const PREAMBLE: u64 = 8;
 
-impl Identity {
+impl FileIdentity {
     fn of(metadata: &Metadata, layers: Option<Digest>) -> Option<Self> {
         let identity = Self {
             layers: layers?,
@@ -52,7 +52,7 @@ pub(crate) fn locate(
                 let metadata = file.metadata().map_err(failed)?;
                 // As `execvp(3)`: a directory of that name in PATH is passed over.
                 if candidates.len() == 1 || !metadata.is_dir() {
-                    let source = Source::File { identity: Identity::of(&metadata, rootfs.layers_of(&file)) };
+                    let source = Source::File { identity: FileIdentity::of(&metadata, rootfs.layers_of(&file)) };
                     return Ok(Program { path: path.clone(), function, source });
                 }
             }
@@ -92,7 +92,7 @@ pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, Artifa
     // Changed while it was read: what was read is nobody's.
     let after = file.metadata().map_err(failed)?;
     let layers = rootfs.layers_of(&file);
-    let (before, after) = (Identity::of(&metadata, layers), Identity::of(&after, layers));
+    let (before, after) = (FileIdentity::of(&metadata, layers), FileIdentity::of(&after, layers));
     let identity = before.filter(|before| Some(*before) == after);
     let digest = Digest::of(&bytes);
     Ok(Artifact { path: program.path, function: program.function, kind, bytes, digest, identity })
@@ -109,6 +109,15 @@ fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
     directories.map(Path::new).chain([cwd]).map(|directory| directory.join(name)).collect()
 }
 
+/// `args[0]` as the name of a file or layer and that of an export.
+pub(super) fn named(args: &[String]) -> (&str, Option<String>) {
+    let name = args.first().map(String::as_str).unwrap_or_default();
+    match name.rsplit_once('#') {
+        Some((file, function)) if !function.is_empty() => (file, Some(function.to_owned())),
+        _ => (name, None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,10 +127,10 @@ mod tests {
         let layers = Some(Digest::of(b"/snapshots/2/fs:/snapshots/1/fs"));
         // The test's own program may have been linked this very second.
         let old = std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
-        assert!(Identity::of(&old, layers).is_some());
-        assert_eq!(Identity::of(&old, None), None);
+        assert!(FileIdentity::of(&old, layers).is_some());
+        assert_eq!(FileIdentity::of(&old, None), None);
         let new = tempfile::tempfile().unwrap().metadata().unwrap();
-        assert_eq!(Identity::of(&new, layers), None);
+        assert_eq!(FileIdentity::of(&new, layers), None);
     }
 
     #[test]

@@ -1,17 +1,13 @@
 //! Which artifact a process runs: the file in its root file system that `args[0]` names, else a wasm layer of its image ([`oci`]).
-//!
 
-mod file;
+pub(crate) mod file;
+pub mod lookup;
 pub mod oci;
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
-use sha2::{Digest as _, Sha256};
-use tokio::task::spawn_blocking;
-
-pub(crate) use self::file::locate;
-use self::oci::{ImageError, Images, Layer};
-use crate::{id::Id, rootfs::Rootfs};
+use self::oci::{blob::Layer, error::ImageError};
+use crate::digest::Digest;
 
 /// Largest artifact that is read, in bytes.
 pub const MAX_BYTES: u64 = 512 << 20;
@@ -33,7 +29,7 @@ pub struct Artifact {
     /// SHA-256 of `bytes`.
     pub digest: Digest,
     /// What tells that a file need not be read to know that it holds these bytes.
-    pub identity: Option<Identity>,
+    pub identity: Option<FileIdentity>,
 }
 
 /// What of a container runs: found, not yet read.
@@ -53,7 +49,7 @@ pub enum Source {
     /// In a file of the container.
     File {
         /// `None` where files cannot be told apart without reading them.
-        identity: Option<Identity>,
+        identity: Option<FileIdentity>,
     },
     /// In containerd's content store.
     Layer(Layer),
@@ -63,17 +59,13 @@ pub enum Source {
 /// times, so they count only among files of the same layers, which containerd has put together; and there nobody can give a file
 /// another's time of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct FileIdentity {
     pub(crate) layers: Digest,
     pub(crate) inode: u64,
     pub(crate) bytes: u64,
     pub(crate) modified: (i64, i64),
     pub(crate) changed: (i64, i64),
 }
-
-/// A SHA-256: of an artifact, or of whatever else has to become a name of fixed length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
 
 /// What an artifact is, by its magic bytes or first word; its name says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,114 +144,11 @@ impl Program {
     }
 
     /// What tells that a file need not be read to know what it holds.
-    pub fn identity(&self) -> Option<Identity> {
+    pub fn identity(&self) -> Option<FileIdentity> {
         match self.source {
             Source::File { identity } => identity,
             Source::Layer(_) => None,
         }
-    }
-}
-
-/// As OCI writes it: `sha256:…`.
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
-    }
-}
-
-impl Digest {
-    /// A digest as OCI writes it; `None` if it is no SHA-256, or not in lower case.
-    pub fn parse(text: &str) -> Option<Self> {
-        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64)?.as_bytes();
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(hex.chunks(2)) {
-            let is_hex = pair.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-            *byte = u8::from_str_radix(str::from_utf8(pair).ok().filter(|_| is_hex)?, 16).ok()?;
-        }
-        Some(Self(digest))
-    }
-
-    /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// Lower-case hexadecimal.
-    pub fn hex(&self) -> String {
-        use std::fmt::Write;
-        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
-    }
-}
-
-/// What [`locate`] has found, or a wasm layer of the container's image.
-pub(crate) async fn find(
-    located: &Result<Program, ArtifactError>,
-    args: &[String],
-    container: &Id,
-    images: &dyn Images,
-) -> Result<Program, ArtifactError> {
-    let (name, looked_at) = match located {
-        Err(ArtifactError::NotFound { name, looked_at, .. }) => (name.clone(), looked_at.clone()),
-        found_or_failed => return found_or_failed.clone(),
-    };
-    match oci::find(images, container, &name).await {
-        Ok(layer) => {
-            let (path, (_, function)) = (PathBuf::from(layer.name()), named(args));
-            Ok(Program { path, function, source: Source::Layer(layer) })
-        }
-        Err(error) => Err(ArtifactError::NotFound { name, looked_at, image: Some(Box::new(error)) }),
-    }
-}
-
-/// Reads a program.
-pub(crate) async fn load(
-    program: &Program,
-    rootfs: &Arc<Rootfs>,
-    images: &dyn Images,
-) -> Result<Artifact, ArtifactError> {
-    let Program { path, function, source } = program.clone();
-    if let Source::Layer(layer) = source {
-        return Ok(Artifact { function, ..layer_artifact(&layer, images).await? });
-    }
-    let (program, rootfs) = (program.clone(), rootfs.clone());
-    on_pool(path, move || file::read(program, &rootfs)).await
-}
-
-/// Reads a layer, whoever it is for.
-pub async fn layer_artifact(layer: &Layer, images: &dyn Images) -> Result<Artifact, ArtifactError> {
-    let path = PathBuf::from(layer.name());
-    let failed = |source| ArtifactError::Layer { path: path.clone(), source: Box::new(source) };
-    let (bytes, layer) = (oci::read(images, layer).await.map_err(failed)?, layer.clone());
-    on_pool(path.clone(), move || unpack(path, bytes, &layer)).await
-}
-
-/// What computes or blocks does so on the blocking pool.
-async fn on_pool<T: Send + 'static>(
-    path: PathBuf,
-    work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
-) -> Result<T, ArtifactError> {
-    let lost = |error| ArtifactError::Read { path, source: Arc::new(io::Error::other(error)) };
-    spawn_blocking(work).await.map_err(lost)?
-}
-
-/// `args[0]` as the name of a file or layer and that of an export.
-fn named(args: &[String]) -> (&str, Option<String>) {
-    let name = args.first().map(String::as_str).unwrap_or_default();
-    match name.rsplit_once('#') {
-        Some((file, function)) if !function.is_empty() => (file, Some(function.to_owned())),
-        _ => (name, None),
-    }
-}
-
-fn unpack(path: PathBuf, bytes: Vec<u8>, layer: &Layer) -> Result<Artifact, ArtifactError> {
-    let digest = Digest::of(&bytes);
-    match layer.blob.check(&digest) {
-        Ok(()) => Artifact::hashed(path, bytes, digest),
-        Err(source) => Err(ArtifactError::Layer { path, source: Box::new(source) }),
     }
 }
 
@@ -345,19 +234,6 @@ mod tests {
         ] {
             let error = kind(bytes).unwrap_err();
             assert!(error.contains(reason), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_digest_is_read_as_it_is_written_and_nothing_else_is() {
-        let digest = Digest::of(b"wasm");
-        let text = digest.to_string();
-        assert_eq!(Digest::parse(&text), Some(digest));
-        let hex = digest.hex();
-        let wrong =
-            [hex.clone(), format!("sha512:{hex}"), format!("sha256:{}", hex.to_uppercase()), text[..70].to_owned()];
-        for wrong in wrong.into_iter().chain([format!("sha256:+{}", &hex[1..]), format!("sha256:ä{}", &hex[2..])]) {
-            assert_eq!(Digest::parse(&wrong), None, "{wrong}");
         }
     }
 }

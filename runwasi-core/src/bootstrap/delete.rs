@@ -6,13 +6,12 @@ use std::{fs, path::Path, time::Duration};
 use containerd_shim_protos::protobuf::Message;
 use tokio::time::timeout;
 
-use super::{BootstrapError, io_error, protocol, socket};
+use super::{BootstrapError, invocation::Invocation, io_error, protocol, socket};
 use crate::{
     bundle::hooks,
     cgroups,
-    cli::Invocation,
-    container::PID_FILE,
-    containerd::task_client::{CallError, Containerd},
+    container::prepare::PID_FILE,
+    containerd::task_client::{CallError, TaskClient},
     engine::exit::{Exit, ExitStatus},
     rootfs, runtime,
     service::convert,
@@ -75,14 +74,14 @@ fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<Ended>, 
 }
 
 async fn end(path: &Path, id: &str) -> Result<Ended, CallError> {
-    let server = Containerd::connect(&path.display().to_string(), PATIENCE).await?;
+    let server = TaskClient::connect(&path.display().to_string(), PATIENCE).await?;
     let ended = end_task(&server, id).await;
     // Also when the task is not there: a server that nobody uses must not stay. It leaves only if it is empty.
     let _ = server.shutdown(id).await;
     ended
 }
 
-async fn end_task(server: &Containerd, id: &str) -> Result<Ended, CallError> {
+async fn end_task(server: &TaskClient, id: &str) -> Result<Ended, CallError> {
     // Not found means: deleted in the ordinary way, nothing to do.
     server.state(id).await?;
     if server.kill(id, SIGKILL).await.is_ok() {

@@ -10,8 +10,8 @@ use containerd_shim::bootstrap::BootstrapParams;
 use containerd_shim_protos::{bootstrap_api::BootstrapResult, protobuf::Message};
 use serde::Deserialize;
 
-use super::{BootstrapError, io_error, socket};
-use crate::{cli::Invocation, id::Id};
+use super::{BootstrapError, invocation::Invocation, io_error, socket};
+use crate::id::Id;
 
 /// containerd's own limit for what it sends.
 const MAX_STDIN: u64 = 10 << 20;
@@ -27,14 +27,14 @@ const BOOTSTRAP_FILE: &str = "bootstrap.json";
 
 /// What was on stdin of `start`.
 #[derive(Debug)]
-pub struct Asked {
+pub struct StartInput {
     /// From containerd 2.3 and later.
     params: Option<BootstrapParams>,
     /// From earlier ones: the runtime options, a protobuf `Any`, or nothing.
     options: Vec<u8>,
 }
 
-impl Asked {
+impl StartInput {
     /// Reads stdin to its end.
     pub fn read(invocation: &Invocation) -> Result<Self, BootstrapError> {
         let stdin = io::stdin();
@@ -147,9 +147,9 @@ mod tests {
 
     #[test]
     fn the_reply_is_plain_unless_containerd_sent_params() {
-        let plain = Asked { params: None, options: Vec::new() };
+        let plain = StartInput { params: None, options: Vec::new() };
         assert_eq!(plain.reply("unix:///s").unwrap(), b"unix:///s");
-        let asked = Asked { params: Some(BootstrapParams::default()), options: Vec::new() };
+        let asked = StartInput { params: Some(BootstrapParams::default()), options: Vec::new() };
         let reply = BootstrapResult::parse_from_bytes(&asked.reply("unix:///s").unwrap()).unwrap();
         assert_eq!((reply.version, reply.address.as_str(), reply.protocol.as_str()), (3, "unix:///s", "ttrpc"));
     }

@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::{BootstrapError, io_error};
-use crate::{artifact::Digest, sys};
+use crate::{digest::Digest, sys};
 
 /// The longest socket path: `sun_path` has 108 bytes with its NUL; one more is left for clients that prepend `@`.
 pub const MAX_PATH: usize = 106;
@@ -42,7 +42,7 @@ pub fn path(directory: Option<&str>, address: &str, namespace: &str, group: &str
     let path = Path::new(directory.unwrap_or(DIRECTORY)).join(digest.hex());
     let length = path.as_os_str().len();
     if length > MAX_PATH {
-        return Err(BootstrapError::SocketPath { path, length });
+        return Err(BootstrapError::SocketPath { path, length, limit: MAX_PATH });
     }
     Ok(path)
 }
@@ -136,14 +136,14 @@ fn look_at(path: &Path) -> io::Result<Seen> {
 /// A server's own socket file. Known by its inode: in the drain a `start` of the same group may bind a new one under
 /// the same name, which is not ours to remove.
 #[derive(Debug)]
-pub struct Own {
+pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
     /// Once removed the inode may be anybody's: the file system gives its number to the next socket.
     removed: AtomicBool,
 }
 
-impl Own {
+impl SocketFile {
     /// The file that `listener` is bound to; `None` if it is gone already.
     pub fn of(listener: &UnixListener) -> Option<Self> {
         let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
@@ -260,7 +260,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let Bound::New(first) = bind_or_join(&path).unwrap() else { panic!("nobody was there to join") };
-        let own = Own::of(&first).unwrap();
+        let own = SocketFile::of(&first).unwrap();
         own.remove().unwrap();
         assert!(!path.exists());
         drop(first);

@@ -8,13 +8,14 @@ use std::{
 };
 
 use super::{
-    BootstrapError, io_error,
-    protocol::{self, Asked},
-    socket::{self, Bound, Own},
+    BootstrapError,
+    invocation::Invocation,
+    io_error,
+    protocol::{self, StartInput},
+    socket::{self, Bound, SocketFile},
 };
 use crate::{
     bundle::config::SandboxConfig,
-    cli::Invocation,
     network::Entrance,
     requirements,
     sys::{self, Fork},
@@ -33,7 +34,7 @@ pub struct Handover {
     /// Bound and listening: connections wait in its backlog until they are accepted.
     pub(super) listener: UnixListener,
     /// The listener's file, for the server to remove.
-    pub(super) own: Option<Own>,
+    pub(super) own: Option<SocketFile>,
     pub(super) network: Entrance,
     /// Whether containerd manages the sandbox by its Sandbox API.
     pub(super) managed: bool,
@@ -43,7 +44,7 @@ pub struct Handover {
 
 /// Does what can be known to fail first; then, if the group has no server, becomes two processes.
 pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
-    let asked = Asked::read(invocation)?;
+    let asked = StartInput::read(invocation)?;
     let SandboxConfig { group, network, managed } = SandboxConfig::load(&invocation.bundle, &invocation.id)?;
     let path = asked.socket(invocation, &group)?;
     // The server enters it; one that dies of a wrong one could not tell anybody.
@@ -54,7 +55,7 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     protocol::write_address(&invocation.bundle, &address)?;
     let reply = asked.reply(&address)?;
     let Bound::New(listener) = socket::bind_or_join(&path)? else { return Ok(Started::Reply(reply)) };
-    let own = Own::of(&listener);
+    let own = SocketFile::of(&listener);
     match become_server(&invocation.bundle) {
         Ok(Fork::Parent) => Ok(Started::Reply(reply)),
         Ok(Fork::Child) => {

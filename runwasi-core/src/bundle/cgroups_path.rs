@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::config::{Wrong, wrong};
+use super::error::{Wrong, wrong};
 
 const FIELD: &str = "linux.cgroupsPath";
 

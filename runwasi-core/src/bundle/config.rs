@@ -13,7 +13,13 @@ use std::{
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{cgroups_path::CgroupsPath, hooks::HooksConfig, process::ProcessConfig, resources::ResourcesConfig};
+use super::{
+    cgroups_path::CgroupsPath,
+    error::{Wrong, wrong},
+    hooks::HooksConfig,
+    process::ProcessConfig,
+    resources::ResourcesConfig,
+};
 use crate::{
     id::{Id, IdError},
     resources::memory::ON_LIMIT,
@@ -45,7 +51,7 @@ pub struct Config {
     /// What kind of container the CRI made it.
     pub kind: ContainerKind,
     /// Which network the container is in.
-    pub network: Network,
+    pub network: NetworkNamespace,
     /// Its limits.
     pub resources: ResourcesConfig,
     /// What a growth beyond the memory limit does: ends the process, or fails.
@@ -97,7 +103,7 @@ pub enum ContainerKind {
 
 /// The network namespace of `linux.namespaces`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Network {
+pub enum NetworkNamespace {
     /// None is listed: the host's.
     Host,
     /// One without a path: a new one, never the host's.
@@ -149,9 +155,6 @@ impl ConfigError {
     }
 }
 
-/// A field and what is wrong with it, before the file's name is known.
-pub(super) type Wrong = (String, String);
-
 impl Config {
     /// Reads and checks `<bundle>/config.json`.
     pub fn load(bundle: &Path) -> Result<Self, ConfigError> {
@@ -190,7 +193,7 @@ pub struct SandboxConfig {
     /// What its containers are grouped by: the id of the pod, or the container's own.
     pub group: Id,
     /// Its network, unless it is managed and told it later.
-    pub network: Network,
+    pub network: NetworkNamespace,
     /// Whether containerd manages it by its Sandbox API: it makes a bundle without `config.json`, named as the sandbox.
     pub managed: bool,
 }
@@ -203,7 +206,9 @@ impl SandboxConfig {
                 let group = config.pod.unwrap_or_else(|| id.clone());
                 Ok(Self { group, network: config.network, managed: false })
             }
-            Err(error) if error.is_missing() => Ok(Self { group: id.clone(), network: Network::Host, managed: true }),
+            Err(error) if error.is_missing() => {
+                Ok(Self { group: id.clone(), network: NetworkNamespace::Host, managed: true })
+            }
             Err(error) => Err(error),
         }
     }
@@ -231,10 +236,6 @@ pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let bytes = read_bounded(path)?;
     serde_json::from_slice(&bytes).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
-}
-
-pub(super) fn wrong(field: impl Into<String>, reason: impl Into<String>) -> Wrong {
-    (field.into(), reason.into())
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
@@ -309,17 +310,17 @@ fn annotation(name: &str) -> String {
     format!("annotations[{name:?}]")
 }
 
-fn network(spec: &Spec) -> Result<Network, Wrong> {
+fn network(spec: &Spec) -> Result<NetworkNamespace, Wrong> {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let Some(namespace) = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network) else {
-        return Ok(Network::Host);
+        return Ok(NetworkNamespace::Host);
     };
     match namespace.path() {
-        Some(path) if path.is_absolute() => Ok(Network::Path(path.clone())),
+        Some(path) if path.is_absolute() => Ok(NetworkNamespace::Path(path.clone())),
         Some(path) if !path.as_os_str().is_empty() => {
             Err(wrong("linux.namespaces[network].path", format!("{:?} is not absolute", path.display().to_string())))
         }
-        _ => Ok(Network::New),
+        _ => Ok(NetworkNamespace::New),
     }
 }
 
@@ -381,7 +382,7 @@ mod tests {
         let config = load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
         assert_eq!(config.process.args, ["/a.wasm", "x"]);
         assert_eq!(config.process.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
-        assert_eq!((config.network, config.kind, config.pod), (Network::Host, ContainerKind::Container, None));
+        assert_eq!((config.network, config.kind, config.pod), (NetworkNamespace::Host, ContainerKind::Container, None));
     }
 
     #[test]
@@ -424,9 +425,12 @@ mod tests {
                 .unwrap()
                 .network
         };
-        assert_eq!(with(r#"{"type":"pid"}"#), Network::Host);
-        assert_eq!(with(r#"{"type":"network"}"#), Network::New);
-        assert_eq!(with(r#"{"type":"network","path":"/proc/7/ns/net"}"#), Network::Path("/proc/7/ns/net".into()));
+        assert_eq!(with(r#"{"type":"pid"}"#), NetworkNamespace::Host);
+        assert_eq!(with(r#"{"type":"network"}"#), NetworkNamespace::New);
+        assert_eq!(
+            with(r#"{"type":"network","path":"/proc/7/ns/net"}"#),
+            NetworkNamespace::Path("/proc/7/ns/net".into())
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::config::{Wrong, wrong};
+use super::error::{Wrong, wrong};
 
 /// In the bundle: what is to be run once the container is gone.
 const OWED_FILE: &str = "poststop.owed";

@@ -4,6 +4,7 @@
 pub mod allowed_roots;
 pub mod cgroups_path;
 pub mod config;
+mod error;
 pub mod hooks;
 pub mod process;
 pub mod resources;

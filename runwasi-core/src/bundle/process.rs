@@ -5,10 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::{PosixRlimitType, Process, User};
 
-use super::config::{Wrong, wrong};
+use super::error::{Wrong, wrong};
 use crate::{
-    credentials::{DEFAULT_UMASK, Identity},
-    stdio::Size,
+    stdio::pty::Size,
+    sys::credentials::{Credentials, DEFAULT_UMASK},
 };
 
 /// What containerd gives its containers, and so for those that name none.
@@ -27,7 +27,7 @@ pub struct ProcessConfig {
     /// Working directory, absolute, without `.` components: they mean nothing and confuse prefix comparisons.
     pub cwd: PathBuf,
     /// As whom it opens files; `None` for root as it is.
-    pub identity: Option<Arc<Identity>>,
+    pub credentials: Option<Arc<Credentials>>,
     /// `RLIMIT_NOFILE`, the soft limit.
     pub open_files: u32,
     /// The size its terminal begins with, if it gets one.
@@ -63,7 +63,7 @@ impl ProcessConfig {
             args: args(process, needs_program)?,
             env: env(process)?,
             cwd: cwd(process)?,
-            identity: identity(process.user())?,
+            credentials: credentials(process.user())?,
             open_files: open_files(process),
             console_size: process.console_size().and_then(|size| console_size(&size)),
         })
@@ -125,28 +125,28 @@ fn console_size(size: &oci_spec::runtime::Box) -> Option<Size> {
     (size.columns > 0 && size.rows > 0).then_some(size)
 }
 
-fn identity(user: &User) -> Result<Option<Arc<Identity>>, Wrong> {
-    let identity = Identity {
+fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
+    let credentials = Credentials {
         uid: user.uid(),
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(DEFAULT_UMASK),
     };
-    for (field, id) in [("uid", identity.uid), ("gid", identity.gid)] {
+    for (field, id) in [("uid", credentials.uid), ("gid", credentials.gid)] {
         if id == u32::MAX {
             return Err(wrong(format!("process.user.{field}"), format!("{id} means no id to the kernel")));
         }
     }
-    if identity.groups.len() > MAX_GROUPS || identity.groups.contains(&u32::MAX) {
+    if credentials.groups.len() > MAX_GROUPS || credentials.groups.contains(&u32::MAX) {
         return Err(wrong("process.user.additionalGids", "are too many, or one is no id"));
     }
-    if identity.umask > 0o777 {
-        return Err(wrong("process.user.umask", format!("{:o} has more than permission bits", identity.umask)));
+    if credentials.umask > 0o777 {
+        return Err(wrong("process.user.umask", format!("{:o} has more than permission bits", credentials.umask)));
     }
-    if identity.is_own() && !rustix::process::geteuid().is_root() {
+    if credentials.is_own() && !rustix::process::geteuid().is_root() {
         return Err(wrong("process.user", "only root can run guests as somebody"));
     }
-    Ok(identity.is_own().then(|| Arc::new(identity)))
+    Ok(credentials.is_own().then(|| Arc::new(credentials)))
 }
 
 #[cfg(test)]

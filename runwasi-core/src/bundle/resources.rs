@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::config::{Wrong, wrong};
+use super::error::{Wrong, wrong};
 
 /// The kernel's bounds for `cpu.cfs_period_us`, and the least for `cpu.cfs_quota_us`, in microseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;

@@ -15,6 +15,8 @@
 //!   meant for its guests, not for a shim beside them.
 //! * Everything here is a second fence. If it cannot be put up, that is logged, and the first one stands.
 
+pub mod version;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -23,13 +25,13 @@ use std::{
     time::Duration,
 };
 
+use self::version::CgroupVersion as Version;
 use crate::{
     bundle::{
         cgroups_path::CgroupsPath,
         resources::{Quota, ResourcesConfig},
     },
     runtime::Threads,
-    service::metrics::{self, Cgroups as Version},
     sys,
 };
 
@@ -53,48 +55,48 @@ const SPARE_MEMORY: u64 = 64 << 20;
 const REMOVE_TRIES: u32 = 100;
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
-impl Backing {
-    /// Nothing is made yet. `lone`: the container is its sandbox's only one.
-    pub(crate) fn new(cgroups: Arc<Cgroups>, path: CgroupsPath, bundle: &Path, lone: bool) -> Self {
-        Self { cgroups, path, bundle: bundle.to_owned(), lone, state: Mutex::new(BackingState::Outside) }
+impl KernelLimits {
+    /// Nothing is made yet. `single`: the container is its sandbox's only one.
+    pub(crate) fn new(cgroups: Arc<Cgroups>, path: CgroupsPath, bundle: &Path, single: bool) -> Self {
+        Self { cgroups, path, bundle: bundle.to_owned(), single, state: Mutex::new(KernelLimitsState::Outside) }
     }
 
     /// Whether there is anything to stand behind. In a pod the limits are the pod's, which we do not know.
     pub(crate) fn is_needed(&self, limits: &ResourcesConfig) -> bool {
-        !self.lone || limits.bind()
+        !self.single || limits.bind()
     }
 
     /// Has the kernel stand behind these limits, as far as they speak. Blocks.
     pub(crate) fn limit(self: &Arc<Self>, limits: &ResourcesConfig) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
-            BackingState::Inside(joined) => joined.limit(limits),
-            BackingState::Outside if self.is_needed(limits) => {
+            KernelLimitsState::Inside(joined) => joined.limit(limits),
+            KernelLimitsState::Outside if self.is_needed(limits) => {
                 // Before it is tried: whose turn ends meanwhile finds us.
-                self.cgroups.add_heir(self);
-                if let Some(joined) = self.cgroups.clone().join(&self.bundle, &self.path, limits, self.lone) {
-                    *state = BackingState::Inside(joined);
+                self.cgroups.add_successor(self);
+                if let Some(joined) = self.cgroups.clone().join(&self.bundle, &self.path, limits, self.single) {
+                    *state = KernelLimitsState::Inside(joined);
                 }
             }
-            BackingState::Outside | BackingState::Over => {}
+            KernelLimitsState::Outside | KernelLimitsState::Over => {}
         }
     }
 
     /// Leaves and removes the cgroup, for good; the workers go to that of another container of the pod. Blocks.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *state, BackingState::Over);
+        let before = std::mem::replace(&mut *state, KernelLimitsState::Over);
         drop(state);
-        let was_inside = matches!(before, BackingState::Inside(_));
+        let was_inside = matches!(before, KernelLimitsState::Inside(_));
         drop(before);
-        if was_inside && let Some(heir) = self.cgroups.heir() {
-            // Only a pod has heirs, and what its containers may use is not what the kernel is told.
-            heir.limit(&ResourcesConfig::default());
+        if was_inside && let Some(successor) = self.cgroups.successor() {
+            // Only a pod has successors, and what its containers may use is not what the kernel is told.
+            successor.limit(&ResourcesConfig::default());
         }
     }
 
     fn is_over(&self) -> bool {
-        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), BackingState::Over)
+        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), KernelLimitsState::Over)
     }
 }
 
@@ -104,25 +106,25 @@ pub struct Cgroups {
     version: Version,
     workers: Threads,
     /// Where the process was before, in the hierarchies of CPU and memory.
-    home: [PathBuf; 2],
+    original: [PathBuf; 2],
     /// Whether a container has given its cgroup: the first of the sandbox does. Locked for the change only.
     taken: Mutex<bool>,
     /// Who may give its own when that one ends.
-    heirs: Mutex<Vec<Weak<Backing>>>,
+    successors: Mutex<Vec<Weak<KernelLimits>>>,
 }
 
 /// The cgroup of one container, as soon as there is something for the kernel to stand behind.
 ///
 /// To join takes the kernel ten milliseconds and more (a grace period of RCU), which no start is to wait for.
-pub(crate) struct Backing {
+pub(crate) struct KernelLimits {
     cgroups: Arc<Cgroups>,
     path: CgroupsPath,
     bundle: PathBuf,
-    lone: bool,
-    state: Mutex<BackingState>,
+    single: bool,
+    state: Mutex<KernelLimitsState>,
 }
 
-enum BackingState {
+enum KernelLimitsState {
     Outside,
     Inside(Joined),
     Over,
@@ -153,49 +155,56 @@ impl Cgroups {
     /// Those of this process.
     pub fn of_process(workers: Threads) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self::at(Path::new(ROOT), metrics::host_cgroups(), &own, workers)
+        Self::at(Path::new(ROOT), version::host_cgroups(), &own, workers)
     }
 
     fn at(root: &Path, version: Version, own: &str, workers: Threads) -> Self {
-        let home = ["cpu", "memory"].map(|controller| home(version, own, controller));
-        Self { root: root.to_owned(), version, workers, home, taken: Mutex::default(), heirs: Mutex::default() }
+        let original = ["cpu", "memory"].map(|controller| original(version, own, controller));
+        Self {
+            root: root.to_owned(),
+            version,
+            workers,
+            original,
+            taken: Mutex::default(),
+            successors: Mutex::default(),
+        }
     }
 
     /// Once, however often its limits change.
-    fn add_heir(&self, heir: &Arc<Backing>) {
-        let (mut heirs, own) = (self.heirs(), Arc::downgrade(heir));
-        heirs.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&own));
-        heirs.push(own);
+    fn add_successor(&self, successor: &Arc<KernelLimits>) {
+        let (mut successors, own) = (self.successors(), Arc::downgrade(successor));
+        successors.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&own));
+        successors.push(own);
     }
 
-    fn heirs(&self) -> MutexGuard<'_, Vec<Weak<Backing>>> {
-        self.heirs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn successors(&self) -> MutexGuard<'_, Vec<Weak<KernelLimits>>> {
+        self.successors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One that lives. Who has gone is forgotten.
-    fn heir(&self) -> Option<Arc<Backing>> {
+    fn successor(&self) -> Option<Arc<KernelLimits>> {
         loop {
-            // Not held while the heir is asked: its own lock is held by who comes here to be one.
-            let heir = self.heirs().pop()?.upgrade();
-            match heir {
-                Some(heir) if !heir.is_over() => return Some(heir),
+            // Not held while the successor is asked: its own lock is held by who comes here to be one.
+            let successor = self.successors().pop()?.upgrade();
+            match successor {
+                Some(successor) if !successor.is_over() => return Some(successor),
                 _ => {}
             }
         }
     }
 
-    /// Makes a container's cgroup and joins it, if it is the sandbox's first. `lone`: no other will come. Blocks.
+    /// Makes a container's cgroup and joins it, if it is the sandbox's first. `single`: no other will come. Blocks.
     fn join(
         self: Arc<Self>,
         bundle: &Path,
         path: &CgroupsPath,
         limits: &ResourcesConfig,
-        lone: bool,
+        single: bool,
     ) -> Option<Joined> {
         if std::mem::replace(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner), true) {
             return None;
         }
-        let leaf = self.leaf(path, lone);
+        let leaf = self.leaf(path, single);
         let joined = Joined { cgroups: self, leaf, bundle: bundle.to_owned() };
         let Joined { cgroups, leaf, .. } = &joined;
         match leaf.make(bundle).and_then(|()| leaf.set(limits)).and_then(|()| cgroups.enter(leaf)) {
@@ -207,19 +216,19 @@ impl Cgroups {
         }
     }
 
-    fn leaf(&self, path: &CgroupsPath, lone: bool) -> Leaf {
+    fn leaf(&self, path: &CgroupsPath, single: bool) -> Leaf {
         let [cpu, memory] = [0, 1].map(|hierarchy| match path {
             CgroupsPath::Root(path) => self.directory(hierarchy).join(path),
             CgroupsPath::Own(path) => self.start_of_relative_paths(hierarchy).join(path),
         });
         let (cpu, made) = match self.version {
-            Version::V1 => (cpu.clone(), if lone { vec![cpu, memory.clone()] } else { vec![cpu] }),
+            Version::V1 => (cpu.clone(), if single { vec![cpu, memory.clone()] } else { vec![cpu] }),
             Version::V2 => (cpu.join("guests"), vec![cpu.join("guests"), cpu]),
         };
         let base = resident().saturating_add(SPARE_MEMORY);
         // On v2 a threaded cgroup's parent must hold the process.
-        let memory = (lone || self.version == Version::V2).then_some(memory);
-        Leaf { cpu, memory, limited: lone, base, version: self.version, made }
+        let memory = (single || self.version == Version::V2).then_some(memory);
+        Leaf { cpu, memory, limited: single, base, version: self.version, made }
     }
 
     /// The root of a hierarchy: 0 for CPU, 1 for memory.
@@ -230,16 +239,16 @@ impl Cgroups {
         }
     }
 
-    fn home_directory(&self, hierarchy: usize) -> PathBuf {
-        self.directory(hierarchy).join(&self.home[hierarchy])
+    fn original_directory(&self, hierarchy: usize) -> PathBuf {
+        self.directory(hierarchy).join(&self.original[hierarchy])
     }
 
     /// The same as with runc 1.1: on v1 the cgroup of the process, on v2 the one above it. On v2 a cgroup that has
     /// processes passes no controllers on, and the own one has at least this process.
     fn start_of_relative_paths(&self, hierarchy: usize) -> PathBuf {
         match self.version {
-            Version::V1 => self.home_directory(hierarchy),
-            Version::V2 => self.directory(hierarchy).join(self.home[hierarchy].parent().unwrap_or(Path::new(""))),
+            Version::V1 => self.original_directory(hierarchy),
+            Version::V2 => self.directory(hierarchy).join(self.original[hierarchy].parent().unwrap_or(Path::new(""))),
         }
     }
 
@@ -265,12 +274,12 @@ impl Cgroups {
     fn leave(&self, leaf: &Leaf) {
         // What cannot go back is seen when the directory is removed.
         let _ = match self.version {
-            Version::V1 => self.move_workers(&self.home_directory(0)),
+            Version::V1 => self.move_workers(&self.original_directory(0)),
             // A thread of a threaded cgroup goes back to its process first.
             Version::V2 => leaf.memory.as_ref().map_or(Ok(()), |memory| self.move_workers(memory)),
         };
         if leaf.memory.is_some() {
-            let _ = write(self.home_directory(1).join("cgroup.procs"), process::id());
+            let _ = write(self.original_directory(1).join("cgroup.procs"), process::id());
         }
         *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
@@ -418,7 +427,7 @@ fn enable(leaf: &Path) -> io::Result<()> {
 }
 
 /// Where the process is in the hierarchy of a controller, from the lines of `/proc/self/cgroup` (`cgroups(7)`).
-fn home(version: Version, own: &str, controller: &str) -> PathBuf {
+fn original(version: Version, own: &str, controller: &str) -> PathBuf {
     let find = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
@@ -464,8 +473,8 @@ mod tests {
         fn new(version: Version) -> Self {
             let root = tempfile::tempdir().unwrap();
             let own = if version == Version::V1 { OWN_V1 } else { OWN_V2 };
-            for home in ["cpu/pods/shim", "memory/pods/shim", "pods/shim"] {
-                fs::create_dir_all(root.path().join(home)).unwrap();
+            for original in ["cpu/pods/shim", "memory/pods/shim", "pods/shim"] {
+                fs::create_dir_all(root.path().join(original)).unwrap();
             }
             let workers = Threads::default();
             workers.add(71);
@@ -473,13 +482,13 @@ mod tests {
             Self { root, bundle: tempfile::tempdir().unwrap(), cgroups }
         }
 
-        fn join(&self, limits: &str, lone: bool) -> Option<Joined> {
-            self.join_at(CgroupsPath::Root("k8s/c1".into()), limits, lone)
+        fn join(&self, limits: &str, single: bool) -> Option<Joined> {
+            self.join_at(CgroupsPath::Root("k8s/c1".into()), limits, single)
         }
 
-        fn join_at(&self, path: CgroupsPath, limits: &str, lone: bool) -> Option<Joined> {
+        fn join_at(&self, path: CgroupsPath, limits: &str, single: bool) -> Option<Joined> {
             let limits = ResourcesConfig::parse(limits.as_bytes()).unwrap();
-            self.cgroups.clone().join(self.bundle.path(), &path, &limits, lone)
+            self.cgroups.clone().join(self.bundle.path(), &path, &limits, single)
         }
 
         fn at(&self, path: &str) -> String {
@@ -570,12 +579,12 @@ mod tests {
         let bundles = [(); 4].map(|()| tempfile::tempdir().unwrap());
         let [first, gone, over, last] = [0, 1, 2, 3].map(|n| {
             let path = CgroupsPath::Root(format!("k8s/h{n}").into());
-            let backing = Arc::new(Backing::new(bed.cgroups.clone(), path, bundles[n].path(), false));
+            let backing = Arc::new(KernelLimits::new(bed.cgroups.clone(), path, bundles[n].path(), false));
             backing.limit(&ResourcesConfig::default());
             backing
         });
         last.limit(&ResourcesConfig::default());
-        assert_eq!(bed.cgroups.heirs().len(), 4, "each once");
+        assert_eq!(bed.cgroups.successors().len(), 4, "each once");
         let workers = |n| bed.at(&format!("cpu/k8s/h{n}/tasks"));
         assert_eq!([0, 1, 2, 3].map(workers), ["71", "", "", ""]);
         drop(gone);
@@ -589,7 +598,7 @@ mod tests {
     fn nothing_is_made_without_a_limit_and_nothing_after_the_end() {
         let bed = Bed::new(Version::V1);
         let path = CgroupsPath::Root("k8s/c1".into());
-        let backing = Arc::new(Backing::new(bed.cgroups.clone(), path, bed.bundle.path(), true));
+        let backing = Arc::new(KernelLimits::new(bed.cgroups.clone(), path, bed.bundle.path(), true));
         let made = || bed.root.path().join("cpu/k8s/c1").exists();
         for nothing in ["{}", r#"{"memory":{"limit":-1},"cpu":{"shares":1024,"quota":-1}}"#] {
             backing.limit(&ResourcesConfig::parse(nothing.as_bytes()).unwrap());

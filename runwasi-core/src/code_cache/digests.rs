@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::store;
-use crate::artifact::{Digest, Identity};
+use crate::{artifact::FileIdentity, digest::Digest};
 
 /// Links that are kept; of more, the older half goes.
 const MOST: usize = 1024;
@@ -26,12 +26,12 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A directory of links.
 #[derive(Clone, Debug)]
-pub struct SeenFiles {
+pub struct DigestIndex {
     directory: PathBuf,
     boot: String,
 }
 
-impl SeenFiles {
+impl DigestIndex {
     /// Beside the code in this directory, which is the user's own.
     pub fn open(code: &Path) -> io::Result<Self> {
         let directory = code.join("seen");
@@ -40,13 +40,13 @@ impl SeenFiles {
     }
 
     /// What the file held that has this identity.
-    pub fn get(&self, identity: &Identity) -> Option<Digest> {
+    pub fn get(&self, identity: &FileIdentity) -> Option<Digest> {
         let target = fs::read_link(self.link(identity)).ok()?;
         Digest::parse(target.to_str()?)
     }
 
     /// That it holds this, as somebody has seen who has read it.
-    pub fn put(&self, identity: &Identity, digest: &Digest) -> io::Result<()> {
+    pub fn put(&self, identity: &FileIdentity, digest: &Digest) -> io::Result<()> {
         let link = self.link(identity);
         let make = || symlink(digest.to_string(), &link);
         match store::in_own_directory(&self.directory, make) {
@@ -60,8 +60,8 @@ impl SeenFiles {
         }
     }
 
-    fn link(&self, identity: &Identity) -> PathBuf {
-        let Identity { layers, inode, bytes, modified, changed } = identity;
+    fn link(&self, identity: &FileIdentity) -> PathBuf {
+        let FileIdentity { layers, inode, bytes, modified, changed } = identity;
         let name = format!("{} {layers} {inode} {bytes} {modified:?} {changed:?}", self.boot);
         self.directory.join(Digest::of(name.as_bytes()).hex())
     }
@@ -87,31 +87,31 @@ mod tests {
 
     use super::*;
 
-    fn identity(inode: u64) -> Identity {
-        Identity { layers: Digest::of(b"layers"), inode, bytes: 10, modified: (1, 2), changed: (3, 4) }
+    fn identity(inode: u64) -> FileIdentity {
+        FileIdentity { layers: Digest::of(b"layers"), inode, bytes: 10, modified: (1, 2), changed: (3, 4) }
     }
 
     #[test]
     fn what_a_file_held_is_known_to_the_next_process_of_this_boot() {
         let code = tempfile::tempdir().unwrap();
-        let seen = SeenFiles::open(code.path()).unwrap();
+        let seen = DigestIndex::open(code.path()).unwrap();
         let (digest, other) = (Digest::of(b"wasm"), Digest::of(b"other"));
         assert_eq!(seen.get(&identity(1)), None);
         seen.put(&identity(1), &digest).unwrap();
         seen.put(&identity(2), &other).unwrap();
         seen.put(&identity(1), &digest).unwrap();
-        let next = SeenFiles::open(code.path()).unwrap();
+        let next = DigestIndex::open(code.path()).unwrap();
         assert_eq!((next.get(&identity(1)), next.get(&identity(2))), (Some(digest), Some(other)));
-        assert_eq!(next.get(&Identity { changed: (3, 5), ..identity(1) }), None, "it was changed since");
-        assert_eq!(next.get(&Identity { layers: other, ..identity(1) }), None, "it is one of another image");
-        let rebooted = SeenFiles { boot: "another".into(), ..next };
+        assert_eq!(next.get(&FileIdentity { changed: (3, 5), ..identity(1) }), None, "it was changed since");
+        assert_eq!(next.get(&FileIdentity { layers: other, ..identity(1) }), None, "it is one of another image");
+        let rebooted = DigestIndex { boot: "another".into(), ..next };
         assert_eq!(rebooted.get(&identity(1)), None);
     }
 
     #[test]
     fn what_is_damaged_says_nothing_and_is_replaced() {
         let code = tempfile::tempdir().unwrap();
-        let seen = SeenFiles::open(code.path()).unwrap();
+        let seen = DigestIndex::open(code.path()).unwrap();
         let digest = Digest::of(b"wasm");
         symlink("/etc/passwd", seen.link(&identity(1))).unwrap();
         fs::write(seen.link(&identity(2)), "sha256:").unwrap();
@@ -133,13 +133,13 @@ mod tests {
         let code = tempfile::tempdir().unwrap();
         fs::create_dir(code.path().join("seen")).unwrap();
         fs::set_permissions(code.path().join("seen"), fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(SeenFiles::open(code.path()).is_err());
+        assert!(DigestIndex::open(code.path()).is_err());
     }
 
     #[test]
     fn of_too_many_the_older_half_goes() {
         let code = tempfile::tempdir().unwrap();
-        let seen = SeenFiles::open(code.path()).unwrap();
+        let seen = DigestIndex::open(code.path()).unwrap();
         let digest = Digest::of(b"wasm");
         let put = |inode| seen.put(&identity(inode), &digest).unwrap();
         (0..MOST as u64).for_each(&put);

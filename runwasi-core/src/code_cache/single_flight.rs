@@ -1,14 +1,14 @@
 //! One making at a time of each artifact: who wants what is being made joins the making.
 //!
 //! ```text
-//! board ─▶ nobody makes it: `begin` is called with a Landing, which goes to whoever makes it
-//!       └▶ somebody makes it ─────────────┐
+//! join ─▶ nobody makes it: `begin` is called with a Leader, which goes to whoever makes it
+//!      └▶ somebody makes it ──────────────┐
 //!                                         ▼
-//!                        Flight ◀── watch ── Landing::land, or its drop
+//!                        Waiter ◀── watch ── Leader::complete, or its drop
 //! ```
 //!
 //! What is being made does not hang on those who wait: one may go away, all may. What has not been begun is given up if
-//! all have ([`Landing::wanted`]).
+//! all have ([`Leader::wanted`]).
 
 use std::{
     collections::HashMap,
@@ -21,21 +21,21 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use crate::artifact::Digest;
+use crate::digest::Digest;
 
 /// How often it is told that something is still being made.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// What is being made now. All clones speak of the same.
 #[derive(Debug)]
-pub struct Flights<T> {
+pub struct SingleFlight<T> {
     /// Locked for single look-ups and changes.
-    map: Arc<Mutex<HashMap<Digest, Flight<T>>>>,
+    map: Arc<Mutex<HashMap<Digest, Waiter<T>>>>,
 }
 
 /// One making, for who waits for it.
 #[derive(Debug)]
-pub struct Flight<T> {
+pub struct Waiter<T> {
     result: watch::Receiver<Option<T>>,
     begun: Instant,
     /// How often it has been told, by whichever of the waiting.
@@ -44,51 +44,51 @@ pub struct Flight<T> {
 
 /// One making, for who does it.
 #[derive(Debug)]
-pub struct Landing<T> {
+pub struct Leader<T> {
     digest: Digest,
     result: watch::Sender<Option<T>>,
-    map: Arc<Mutex<HashMap<Digest, Flight<T>>>>,
+    map: Arc<Mutex<HashMap<Digest, Waiter<T>>>>,
     /// Whether it is in the map no more, where another one may have taken its place.
     given_up: bool,
 }
 
-impl<T> Default for Flights<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self { map: Arc::default() }
     }
 }
 
-impl<T> Clone for Flights<T> {
+impl<T> Clone for SingleFlight<T> {
     fn clone(&self) -> Self {
         Self { map: self.map.clone() }
     }
 }
 
-impl<T> Clone for Flight<T> {
+impl<T> Clone for Waiter<T> {
     fn clone(&self) -> Self {
         Self { result: self.result.clone(), begun: self.begun, told: self.told.clone() }
     }
 }
 
-impl<T> Flights<T> {
+impl<T> SingleFlight<T> {
     /// Joins the making of an artifact; if there is none, `begin` is to see to it.
-    pub fn board(&self, digest: Digest, begin: impl FnOnce(Landing<T>)) -> Flight<T> {
+    pub fn join(&self, digest: Digest, begin: impl FnOnce(Leader<T>)) -> Waiter<T> {
         let mut map = lock(&self.map);
-        if let Some(flight) = map.get(&digest) {
-            return flight.clone();
+        if let Some(waiter) = map.get(&digest) {
+            return waiter.clone();
         }
         let (sender, result) = watch::channel(None);
-        let flight = Flight { result, begun: Instant::now(), told: Arc::default() };
-        map.insert(digest, flight.clone());
+        let waiter = Waiter { result, begun: Instant::now(), told: Arc::default() };
+        map.insert(digest, waiter.clone());
         drop(map);
-        begin(Landing { digest, result: sender, map: self.map.clone(), given_up: false });
-        flight
+        begin(Leader { digest, result: sender, map: self.map.clone(), given_up: false });
+        waiter
     }
 }
 
-impl<T: Clone> Flight<T> {
+impl<T: Clone> Waiter<T> {
     /// What was made; `None` if its maker has given up. Calls `still` now and then, for one of those who wait.
-    pub async fn landed(mut self, still: impl Fn(Duration)) -> Option<T> {
+    pub async fn wait(mut self, still: impl Fn(Duration)) -> Option<T> {
         loop {
             let landed = timeout(TOLD_EVERY, self.result.wait_for(Option::is_some)).await;
             // In a statement of its own: what it may hold of `self` ends with it.
@@ -109,11 +109,11 @@ impl<T: Clone> Flight<T> {
     }
 }
 
-impl<T> Landing<T> {
+impl<T> Leader<T> {
     /// Nothing, if nobody waits for it any more: who wants it later begins another one.
     pub fn wanted(mut self) -> Option<Self> {
         let mut map = lock(&self.map);
-        // One is the map's. Whoever boards does so under this lock.
+        // One is the map's. Whoever joins does so under this lock.
         if self.result.receiver_count() > 1 {
             drop(map);
             return Some(self);
@@ -125,12 +125,12 @@ impl<T> Landing<T> {
     }
 
     /// Hands over what was made.
-    pub fn land(self, result: T) {
+    pub fn complete(self, result: T) {
         self.result.send_replace(Some(result));
     }
 }
 
-impl<T> Drop for Landing<T> {
+impl<T> Drop for Leader<T> {
     fn drop(&mut self) {
         if !self.given_up {
             lock(&self.map).remove(&self.digest);
@@ -138,7 +138,7 @@ impl<T> Drop for Landing<T> {
     }
 }
 
-fn lock<T>(map: &Mutex<HashMap<Digest, Flight<T>>>) -> MutexGuard<'_, HashMap<Digest, Flight<T>>> {
+fn lock<T>(map: &Mutex<HashMap<Digest, Waiter<T>>>) -> MutexGuard<'_, HashMap<Digest, Waiter<T>>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -150,44 +150,44 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_get_what_one_makes() {
-        let (flights, digest) = (Flights::default(), Digest::of(b"wasm"));
-        let mut landing = None;
-        let first = flights.board(digest, |begun| landing = Some(begun));
-        let second = flights.board(digest, |_| panic!("made twice"));
-        let other = flights.board(Digest::of(b"other"), drop);
+        let (single_flight, digest) = (SingleFlight::default(), Digest::of(b"wasm"));
+        let mut leader = None;
+        let first = single_flight.join(digest, |begun| leader = Some(begun));
+        let second = single_flight.join(digest, |_| panic!("made twice"));
+        let other = single_flight.join(Digest::of(b"other"), drop);
         drop(first);
-        assert_eq!(other.landed(|_| ()).await, None, "its maker has given up");
-        landing.unwrap().land(7);
-        assert_eq!(second.landed(|_| ()).await, Some(7));
-        let again = flights.board(digest, |landing| landing.land(8));
-        assert_eq!(again.landed(|_| ()).await, Some(8), "what has landed is forgotten");
+        assert_eq!(other.wait(|_| ()).await, None, "its maker has given up");
+        leader.unwrap().complete(7);
+        assert_eq!(second.wait(|_| ()).await, Some(7));
+        let again = single_flight.join(digest, |leader| leader.complete(8));
+        assert_eq!(again.wait(|_| ()).await, Some(8), "what has landed is forgotten");
     }
 
     #[tokio::test]
     async fn what_nobody_waits_for_is_given_up_and_can_be_begun_again() {
-        let (flights, digest) = (Flights::default(), Digest::of(b"wasm"));
+        let (single_flight, digest) = (SingleFlight::default(), Digest::of(b"wasm"));
         let begin = || {
-            let mut landing = None;
-            let flight = flights.board(digest, |begun| landing = Some(begun));
-            (flight, landing.unwrap())
+            let mut leader = None;
+            let waiter = single_flight.join(digest, |begun| leader = Some(begun));
+            (waiter, leader.unwrap())
         };
-        let (flight, landing) = begin();
-        let landing = landing.wanted().expect("somebody waits");
-        drop(flight);
-        assert!(landing.wanted().is_none(), "nobody waits");
-        let (flight, landing) = begin();
-        landing.wanted().unwrap().land(1);
-        assert_eq!(flight.landed(|_| ()).await, Some(1));
+        let (waiter, leader) = begin();
+        let leader = leader.wanted().expect("somebody waits");
+        drop(waiter);
+        assert!(leader.wanted().is_none(), "nobody waits");
+        let (waiter, leader) = begin();
+        leader.wanted().unwrap().complete(1);
+        assert_eq!(waiter.wait(|_| ()).await, Some(1));
     }
 
     #[tokio::test]
     async fn only_one_of_those_who_wait_tells() {
-        let flights = Flights::<()>::default();
-        let mut landing = None;
-        let mut flight = flights.board(Digest::of(b"wasm"), |begun| landing = Some(begun));
-        flight.begun = Instant::now().checked_sub(TOLD_EVERY * 2).unwrap();
-        let (told, other) = (RefCell::new(0), flight.clone());
-        flight.tell(|_| *told.borrow_mut() += 1);
+        let single_flight = SingleFlight::<()>::default();
+        let mut leader = None;
+        let mut waiter = single_flight.join(Digest::of(b"wasm"), |begun| leader = Some(begun));
+        waiter.begun = Instant::now().checked_sub(TOLD_EVERY * 2).unwrap();
+        let (told, other) = (RefCell::new(0), waiter.clone());
+        waiter.tell(|_| *told.borrow_mut() += 1);
         other.tell(|_| *told.borrow_mut() += 1);
         assert_eq!(*told.borrow(), 1);
     }

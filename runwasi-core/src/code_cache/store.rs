@@ -24,7 +24,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::artifact::Digest;
+use crate::digest::Digest;
 
 const MAGIC: &[u8; 8] = b"runwasi1";
 const TRAILER: usize = 16;
@@ -59,7 +59,7 @@ impl CodeCache {
 
     /// Takes the place of an artifact's code, for who wants to make it; `None` while somebody else makes it. Who has waited
     /// for the place looks with [`CodeCache::get`] whether the code is there by now.
-    pub fn reserve(&self, engine_key: &str, digest: &Digest) -> io::Result<Option<Reservation>> {
+    pub fn reserve(&self, engine_key: &str, digest: &Digest) -> io::Result<Option<CompileLock>> {
         let path = self.path(engine_key, digest);
         let temporary = self.directory.join(format!(".{engine_key}-{}.{TEMPORARY}", digest.hex()));
         loop {
@@ -69,7 +69,7 @@ impl CodeCache {
             match file.try_lock() {
                 // Between the two calls somebody may have finished, and renamed this very file, or given up and removed it.
                 Ok(()) if is_at(&file, &temporary)? => {
-                    return Ok(Some(Reservation { cache: self.clone(), file, temporary, path, filled: false }));
+                    return Ok(Some(CompileLock { cache: self.clone(), file, temporary, path, filled: false }));
                 }
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -176,7 +176,7 @@ fn bad(reason: &str) -> io::Result<()> {
 
 /// The place of code that is being made. Dropped unfilled, it is free again, and nothing is left.
 #[derive(Debug)]
-pub struct Reservation {
+pub struct CompileLock {
     cache: CodeCache,
     /// Locked.
     file: File,
@@ -185,7 +185,7 @@ pub struct Reservation {
     filled: bool,
 }
 
-impl Reservation {
+impl CompileLock {
     /// Keeps the code: complete or not at all. It is found from now on.
     pub fn fill(mut self, code: &[u8]) -> io::Result<()> {
         let bytes = (code.len() + TRAILER) as u64;
@@ -203,7 +203,7 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for CompileLock {
     fn drop(&mut self) {
         if !self.filled {
             // Ours as long as we have its lock.

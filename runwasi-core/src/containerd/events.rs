@@ -21,12 +21,12 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One connection to one containerd, made when first needed and again when it breaks.
-pub struct Containerd {
+pub struct EventForwarder {
     address: String,
     client: Option<EventsClient>,
 }
 
-impl Containerd {
+impl EventForwarder {
     /// For the containerd that serves ttrpc at `address` (a path, with or without `unix://`).
     pub fn new(address: &str) -> Self {
         Self { address: super::task_client::with_scheme(address), client: None }
@@ -50,7 +50,7 @@ impl Containerd {
 }
 
 #[async_trait]
-impl Forward for Containerd {
+impl Forward for EventForwarder {
     async fn forward(&mut self, namespace: &Id, event: &Event, at: SystemTime) -> Result<(), ForwardError> {
         let (topic, message) = convert::event(event).map_err(|error| self.refused(error))?;
         let envelope = Envelope {

@@ -24,10 +24,8 @@ use super::messages::{
     ReadContentResponse,
 };
 use crate::{
-    artifact::{
-        Digest,
-        oci::{Blob, ImageError, Images},
-    },
+    artifact::oci::{Images, blob::Blob, error::ImageError},
+    digest::Digest,
     id::Id,
 };
 
@@ -48,12 +46,12 @@ const READ_CONTENT: &str = "/containerd.services.content.v1.Content/Read";
 
 /// The images of the containerd at one address, in one of its namespaces.
 #[derive(Clone, Debug)]
-pub struct Containerd {
+pub struct ImageClient {
     address: String,
     namespace: Id,
 }
 
-impl Containerd {
+impl ImageClient {
     /// For the containerd that serves gRPC at `address` (a path, with or without `unix://`).
     pub fn new(address: &str, namespace: &Id) -> Self {
         let address = address.strip_prefix("unix://").unwrap_or(address).to_owned();
@@ -142,7 +140,7 @@ impl Containerd {
 }
 
 #[async_trait]
-impl Images for Containerd {
+impl Images for ImageClient {
     async fn of_container(&self, container: &Id) -> Result<String, ImageError> {
         let what = format!("container {container}");
         let request = GetContainerRequest { id: container.to_string() };

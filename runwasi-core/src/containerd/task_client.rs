@@ -9,17 +9,17 @@ use containerd_shim_protos::{
         WaitRequest,
     },
     protobuf::{MessageField, well_known_types::any::Any},
-    shim_async::TaskClient,
+    shim_async::TaskClient as TaskStub,
     ttrpc::{self, asynchronous::Client, context},
     types::mount::Mount,
 };
 
-use crate::process::StdioPaths;
+use crate::stdio::paths::StdioPaths;
 
 /// A connection to a sandbox's socket. Cheap to clone.
 #[derive(Clone)]
-pub struct Containerd {
-    task: TaskClient,
+pub struct TaskClient {
+    task: TaskStub,
     timeout: Duration,
 }
 
@@ -91,11 +91,11 @@ pub(crate) fn with_scheme(address: &str) -> String {
     if address.contains("://") { address.to_owned() } else { format!("unix://{address}") }
 }
 
-impl Containerd {
+impl TaskClient {
     /// Connects to the socket at `address` (a path, with or without `unix://`). Calls other than `wait` give up after `timeout`.
     pub async fn connect(address: &str, timeout: Duration) -> Result<Self, CallError> {
         let client = Client::connect(&with_scheme(address)).await?;
-        Ok(Self { task: TaskClient::new(client), timeout })
+        Ok(Self { task: TaskStub::new(client), timeout })
     }
 
     fn context(&self) -> context::Context {

@@ -10,19 +10,19 @@ use std::{
 
 /// One value of each type an engine asks for. Starts empty.
 #[derive(Default)]
-pub struct Kept {
+pub struct Extensions {
     /// Locked for a look, or for the making of a value.
     values: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
-impl Kept {
+impl Extensions {
     /// The container's value of this type. `make` is called if there is none yet; it must not ask for another.
     pub fn get_or_make<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = values.get(&TypeId::of::<T>())
-            && let Ok(kept) = kept.clone().downcast()
+        if let Some(extensions) = values.get(&TypeId::of::<T>())
+            && let Ok(extensions) = extensions.clone().downcast()
         {
-            return kept;
+            return extensions;
         }
         let made = Arc::new(make());
         values.insert(TypeId::of::<T>(), made.clone());
@@ -30,9 +30,9 @@ impl Kept {
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").finish_non_exhaustive()
+        f.debug_struct("Extensions").finish_non_exhaustive()
     }
 }
 
@@ -42,12 +42,12 @@ mod tests {
 
     #[test]
     fn a_value_is_made_once_for_each_type() {
-        let kept = Kept::default();
-        let one = kept.get_or_make(|| 1u32);
-        assert!(Arc::ptr_eq(&one, &kept.get_or_make(|| 2u32)));
-        assert_eq!((*one, *kept.get_or_make(|| 3u64)), (1, 3));
+        let extensions = Extensions::default();
+        let one = extensions.get_or_make(|| 1u32);
+        assert!(Arc::ptr_eq(&one, &extensions.get_or_make(|| 2u32)));
+        assert_eq!((*one, *extensions.get_or_make(|| 3u64)), (1, 3));
         let weak = Arc::downgrade(&one);
-        drop((one, kept));
+        drop((one, extensions));
         assert!(weak.upgrade().is_none());
     }
 }

@@ -1,19 +1,18 @@
 //! What an integrator implements to bring an engine: [`Engine`] makes [`Instance`]s.
 
+pub mod error;
 pub mod exit;
 pub mod extensions;
 pub mod instance;
 pub mod signal;
+pub mod spec;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::instance::{Instance, InstanceSpec};
-use crate::{
-    artifact::{Artifact, ArtifactError},
-    settings::{SettingsError, Written},
-};
+use self::{error::EngineError, instance::Instance, spec::InstanceSpec};
+use crate::{artifact::Artifact, settings::RawSettings};
 
 /// Compiles artifacts and makes instances; one per OS process, shared by all its containers.
 #[async_trait]
@@ -24,13 +23,13 @@ pub trait Engine: Send + Sync + 'static {
     /// (long work belongs on `tokio::task::spawn_blocking`) and runs no guest code. Everything that can be known to
     /// fail should fail here, since the error becomes the answer that `ctr` prints. Dropping the future abandons the
     /// preparation and must free what it took.
-    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
+    async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
 
     /// Takes settings from containerd's runtime options.
     ///
-    /// Called by every `Create` that has some, before [`Engine::instance`], on the control runtime. What the engine cannot do, or
+    /// Called by every `Create` that has some, before [`Engine::prepare`], on the control runtime. What the engine cannot do, or
     /// can do no more, it refuses; the error becomes the answer that `ctr` prints. Without an implementation there are no settings.
-    async fn configure(&self, settings: &Written) -> Result<(), EngineError> {
+    async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
         let unknown = |entry| settings.unknown(entry, "none");
         settings.entries().first().map_or(Ok(()), |entry| Err(unknown(entry).into()))
     }
@@ -46,7 +45,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Gives back what is kept only to start the next guest faster.
     ///
     /// Called by the node daemon, on the blocking pool, some seconds after guests have ended and none has since.
-    fn tidy(&self) {}
+    fn release_unused(&self) {}
 }
 
 /// What [`Engine::precompile`] found or did.
@@ -56,42 +55,4 @@ pub enum Precompiled {
     Kept,
     /// It has been compiled, and is kept.
     Compiled,
-}
-
-/// Why an engine could not make or run an instance. The text reaches the user through containerd.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The artifact could not be found or read.
-    #[error(transparent)]
-    Artifact(#[from] ArtifactError),
-    /// The artifact, or what the container asks of it, is wrong.
-    #[error("{}: {reason}", path.display())]
-    Invalid {
-        /// The artifact, as the guest would name it.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The container asks for something this engine does not do.
-    #[error("{what} is not supported: {why}")]
-    Unsupported {
-        /// What was asked for.
-        what: String,
-        /// Why it is not done.
-        why: String,
-    },
-    /// A setting is unknown or wrong, or cannot be had any more.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// No memory, instance slot or other bounded resource is left.
-    #[error("out of {what}: {reason}")]
-    Exhausted {
-        /// Which resource.
-        what: &'static str,
-        /// The engine's own words.
-        reason: String,
-    },
-    /// Anything else that stopped the engine.
-    #[error("{0}")]
-    Failed(String),
 }

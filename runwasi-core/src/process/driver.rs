@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     engine::{
-        EngineError,
+        error::EngineError,
         exit::{Exit, ExitStatus},
         instance::{GuestContext, Instance, SignalResponse},
         signal::{Action, Signal},
@@ -348,7 +348,7 @@ impl Driver {
         if let Some(execs) = self.execs.take() {
             Box::pin(execs.end()).await;
         }
-        for _ in 0..self.memory.take_untold() {
+        for _ in 0..self.memory.take_unreported_kills() {
             self.publish(Event::OutOfMemory { container: self.info.container.clone() });
         }
         self.guest = None;

@@ -7,7 +7,18 @@ use std::{
 };
 
 use super::{Process, state::Request};
-use crate::{container::ExecError, engine::signal::Signal, id::Id};
+use crate::{engine::signal::Signal, id::Id};
+
+/// Why a process could not join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExecsError {
+    /// The container has a process of that id, or it is being made.
+    #[error("already exists")]
+    AlreadyExists,
+    /// The init has ended meanwhile.
+    #[error("the container has ended")]
+    Ended,
+}
 
 /// A container's exec processes, made or being made.
 #[derive(Default)]
@@ -26,16 +37,16 @@ struct Table {
 
 impl Execs {
     /// Takes an id for a process that is going to be made.
-    pub(crate) fn reserve(self: &Arc<Self>, id: &Id) -> Result<Place, ExecError> {
+    pub(crate) fn reserve(self: &Arc<Self>, id: &Id) -> Result<ExecReservation, ExecsError> {
         let mut table = self.table();
         if table.closed {
-            return Err(ExecError::Ended);
+            return Err(ExecsError::Ended);
         }
         if table.processes.contains_key(id) {
-            return Err(ExecError::AlreadyExists);
+            return Err(ExecsError::AlreadyExists);
         }
         table.processes.insert(id.clone(), None);
-        Ok(Place { execs: self.clone(), id: Some(id.clone()) })
+        Ok(ExecReservation { execs: self.clone(), id: Some(id.clone()) })
     }
 
     /// The process of that id, if it is made.
@@ -73,17 +84,17 @@ impl Execs {
 }
 
 /// An id taken; given back unless it is filled.
-pub(crate) struct Place {
+pub(crate) struct ExecReservation {
     execs: Arc<Execs>,
     id: Option<Id>,
 }
 
-impl Place {
+impl ExecReservation {
     /// Makes the process, unless the init has ended since.
-    pub(crate) fn fill(mut self, make: impl FnOnce() -> Process) -> Result<(), ExecError> {
+    pub(crate) fn fill(mut self, make: impl FnOnce() -> Process) -> Result<(), ExecsError> {
         let mut table = self.execs.table();
         if table.closed {
-            return Err(ExecError::Ended);
+            return Err(ExecsError::Ended);
         }
         if let Some(id) = self.id.take() {
             table.processes.insert(id, Some(make()));
@@ -92,7 +103,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ExecReservation {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
             self.execs.forget(&id);

@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::state::{Denial, Request, State};
 use crate::{
-    engine::{EngineError, exit::Exit},
+    engine::{error::EngineError, exit::Exit},
     id::Id,
     scheduler::group::Group,
-    stdio::{Size, StdioError, Terminal},
+    stdio::{error::StdioError, paths::StdioPaths, pty::Size, terminal::Terminal},
 };
 
 /// A process: its state, and a way to ask for things. All clones speak of the same process.
@@ -45,19 +45,6 @@ pub struct Info {
     pub pid: u32,
     /// Where containerd wants the standard streams, as given.
     pub stdio: StdioPaths,
-}
-
-/// The stdio of `Create`, as containerd gives and wants it back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StdioPaths {
-    /// Path of the FIFO, or empty.
-    pub stdin: String,
-    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
-    pub stdout: String,
-    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
-    pub stderr: String,
-    /// Whether a pty was asked for.
-    pub terminal: bool,
 }
 
 /// Where a process is, and how it ended.

@@ -1,3 +1,4 @@
 //! What a container may use and has used: [`memory`] is counted where guests ask for it, CPU time where they are polled ([`scheduler`](crate::scheduler)).
 
 pub mod memory;
+pub mod usage;

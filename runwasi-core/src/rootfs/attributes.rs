@@ -18,7 +18,10 @@ use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount},
 };
 
-use super::{mount_id, mounts::mount_flag, namespace::Inside};
+use super::{
+    mounts::{mount_flag, mount_id},
+    namespace::Inside,
+};
 use crate::sys::{self, MountRestriction};
 
 /// Restricts an attached mount.

@@ -13,6 +13,8 @@
 //! | `nodev`, `nosuid`, `ro` | private | [`attributes`] |
 
 mod attributes;
+mod devices;
+mod directory;
 mod error;
 mod mounts;
 mod namespace;
@@ -21,28 +23,27 @@ mod volumes;
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use tokio::sync::{RwLock, watch};
 
+use self::{
+    directory::Directory,
+    mounts::mount_id,
+    namespace::{MountNamespace, Tree},
+    volumes::Volume,
+};
 pub use self::{
     error::RootfsError,
     mounts::{MountConfig, unmount_leftovers},
 };
-use self::{
-    namespace::{MountNamespace, Tree},
-    volumes::Volume,
-};
 use crate::{
-    artifact::Digest,
     bundle::config::{Config, Source},
+    digest::Digest,
     sys::MountRestriction,
 };
 
@@ -117,15 +118,6 @@ impl Drop for Rootfs {
             Err(_) => drop(mounts),
         }
     }
-}
-
-#[derive(Debug)]
-struct Directory {
-    path: PathBuf,
-    /// Replaced once, by [`Rootfs::share`]; locked for that and for looks.
-    file: Mutex<Arc<File>>,
-    shared: AtomicBool,
-    read_only: bool,
 }
 
 /// A directory the guest is given.
@@ -279,22 +271,6 @@ fn beside(bundle: &Path, root: OwnedFd, config: &Config, read_only: bool) -> Res
         }
     }
     Ok(directories)
-}
-
-/// The number of the mount that something open lies in.
-fn mount_id(fd: impl AsFd) -> Option<u64> {
-    let told = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
-    (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
-}
-
-impl Directory {
-    fn new(path: PathBuf, file: OwnedFd, read_only: bool) -> Self {
-        Self { path, file: Mutex::new(Arc::new(file.into())), shared: AtomicBool::new(false), read_only }
-    }
-
-    fn file(&self) -> Arc<File> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 #[cfg(test)]

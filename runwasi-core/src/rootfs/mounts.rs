@@ -9,14 +9,14 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
         fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
     },
 };
 
-use super::RootfsError;
+use super::error::RootfsError;
 use crate::sys;
 
 /// In the bundle: a file system that cannot be made detached is mounted here for an instant.
@@ -227,6 +227,12 @@ pub fn unmount_leftovers(bundle: &Path) {
     // Several mounts may lie on each other; anything but success means that none is left (EINVAL,
     // ENOENT).
     while unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+}
+
+/// The number of the mount that something open lies in.
+pub(super) fn mount_id(fd: impl AsFd) -> Option<u64> {
+    let told = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
 }
 
 #[cfg(test)]

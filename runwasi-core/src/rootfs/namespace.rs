@@ -39,7 +39,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::volumes;
+use super::devices;
 use crate::sys;
 
 /// Our own `/dev` in the namespace.
@@ -149,14 +149,14 @@ fn make_namespace(host: &Host, proc: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)>
     sys::unshare_mounts()?;
     // First of all: no change below is to reach the host.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let root = volumes::make_tmpfs([("mode", Some("700"))])?;
+    let root = devices::make_tmpfs([("mode", Some("700"))])?;
     move_mount(&root, "", rustix::fs::CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     fchdir(&root)?;
     // The old root lands on the new one and is taken off.
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     mkdirat(&root, DEVICES, Mode::from(0o755))?;
-    let devices = volumes::make_devices()?;
+    let devices = devices::make_devices()?;
     move_mount(&devices, "", &root, DEVICES, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     // Clones have the same flags. Not `nodev`: these devices are meant to be opened.
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;

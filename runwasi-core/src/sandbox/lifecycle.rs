@@ -9,42 +9,24 @@
 //! It may be stopped in any phase, and `shutdown` ends the server in any.
 
 use std::{
-    io,
-    path::PathBuf,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use tokio::{
-    sync::{
-        Notify,
-        oneshot::{self, error::RecvError},
-    },
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::sync::Notify;
 
-use super::Sandbox;
-use crate::{
-    engine::signal::Signal,
-    id::Id,
-    network::{Entrance, Network, NetworkError},
-};
-
-/// From the answer to a `ShutdownSandbox` to the end of the server. containerd takes a connection that closes together with the
-/// answer for a failure, and keeps the pod. It has our `delete` end us next, which does not wait for this.
-const ANSWER_TO_END: Duration = Duration::from_secs(1);
+use crate::{id::Id, network::NetworkError};
 
 /// The life itself.
 #[derive(Default)]
-pub(super) struct Life {
-    now: Mutex<Option<LifeStatus>>,
+pub(super) struct Lifecycle {
+    now: Mutex<Option<LifecycleStatus>>,
     changed: Notify,
 }
 
 /// Where a sandbox is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LifeStatus {
+pub struct LifecycleStatus {
     /// Its id, which its containers have as group.
     pub id: Id,
     /// When it was created.
@@ -73,7 +55,7 @@ pub enum Phase {
 
 /// Why a call of the Sandbox API failed.
 #[derive(Debug, thiserror::Error)]
-pub enum LifeError {
+pub enum LifecycleError {
     /// There is no such sandbox behind this socket.
     #[error("sandbox {id}: not found")]
     NotFound {
@@ -110,7 +92,7 @@ pub enum LifeError {
     },
 }
 
-impl Life {
+impl Lifecycle {
     /// Whether the sandbox stays although it has no container.
     pub(super) fn holds(&self) -> bool {
         self.with(|now| now.is_some())
@@ -126,22 +108,22 @@ impl Life {
         self.with(|now| now.as_ref().is_some_and(|status| status.phase == Phase::Ready))
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Option<LifeStatus>) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut Option<LifecycleStatus>) -> T) -> T {
         look(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn begin(&self, id: &Id) -> Result<(), LifeError> {
+    pub(super) fn begin(&self, id: &Id) -> Result<(), LifecycleError> {
         self.with(|now| match now {
-            Some(_) => Err(LifeError::AlreadyExists { id: id.clone() }),
+            Some(_) => Err(LifecycleError::AlreadyExists { id: id.clone() }),
             None => {
-                *now = Some(LifeStatus { id: id.clone(), created: SystemTime::now(), phase: Phase::Creating });
+                *now = Some(LifecycleStatus { id: id.clone(), created: SystemTime::now(), phase: Phase::Creating });
                 Ok(())
             }
         })
     }
 
     /// What was begun has a network now, or has come to nothing.
-    fn settle(&self, has_network: bool) {
+    pub(super) fn settle(&self, has_network: bool) {
         self.with(|now| match now {
             Some(status) if has_network && status.phase == Phase::Creating => status.phase = Phase::Created,
             Some(_) if has_network => {}
@@ -151,11 +133,11 @@ impl Life {
         self.changed.notify_waiters();
     }
 
-    fn start(&self, id: &Id) -> Result<LifeStatus, LifeError> {
+    pub(super) fn start(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {
         self.with(|now| {
             let status = of(now, id)?;
             if status.phase != Phase::Created {
-                return Err(LifeError::NotCreated { id: id.clone() });
+                return Err(LifecycleError::NotCreated { id: id.clone() });
             }
             status.phase = Phase::Ready;
             Ok(status.clone())
@@ -163,7 +145,7 @@ impl Life {
     }
 
     /// Takes no containers any more.
-    fn stopping(&self) {
+    pub(super) fn stopping(&self) {
         self.with(|now| match now {
             Some(status) if !matches!(status.phase, Phase::Stopped { .. }) => status.phase = Phase::Stopping,
             _ => {}
@@ -171,7 +153,7 @@ impl Life {
     }
 
     /// Its containers have ended. What has been stopped before stays so.
-    fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.with(|now| match now {
             Some(status) if !matches!(status.phase, Phase::Stopped { .. }) => {
                 status.phase = Phase::Stopped { at: SystemTime::now() };
@@ -181,7 +163,7 @@ impl Life {
         self.changed.notify_waiters();
     }
 
-    async fn until_stopped(&self, id: &Id) -> Result<SystemTime, LifeError> {
+    pub(super) async fn until_stopped(&self, id: &Id) -> Result<SystemTime, LifecycleError> {
         loop {
             // Hears of a change from here on, also before it is first polled.
             let changed = self.changed.notified();
@@ -192,130 +174,11 @@ impl Life {
         }
     }
 
-    fn status(&self, id: &Id) -> Result<LifeStatus, LifeError> {
+    pub(super) fn status(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {
         self.with(|now| of(now, id).cloned())
     }
 }
 
-fn of<'a>(now: &'a mut Option<LifeStatus>, id: &Id) -> Result<&'a mut LifeStatus, LifeError> {
-    now.as_mut().filter(|status| status.id == *id).ok_or_else(|| LifeError::NotFound { id: id.clone() })
-}
-
-impl Sandbox {
-    /// Creates the sandbox, in the network namespace at that path, or in the host's. What has begun is brought to its end also when
-    /// the future is dropped.
-    pub async fn create_sandbox(&self, id: &Id, network: Option<PathBuf>) -> Result<(), LifeError> {
-        self.life(id)?.begin(id)?;
-        self.shared.used.notify_waiters();
-        let sandbox = self.clone();
-        let entered = self.brought_to_its_end(async move {
-            let entered = enter(sandbox.network().clone(), network).await;
-            if let Some(life) = &sandbox.shared.life {
-                life.settle(entered.is_ok());
-            }
-            sandbox.shared.used.notify_waiters();
-            entered
-        });
-        let entered = entered.await.unwrap_or_else(|error| Err(lost(error)));
-        entered.map_err(|source| LifeError::Network { id: id.clone(), source })
-    }
-
-    /// Starts it: from now on it takes containers.
-    pub fn start_sandbox(&self, id: &Id) -> Result<LifeStatus, LifeError> {
-        self.life(id)?.start(id)
-    }
-
-    /// Where it is in its life.
-    pub fn sandbox_status(&self, id: &Id) -> Result<LifeStatus, LifeError> {
-        self.life(id)?.status(id)
-    }
-
-    /// Ends its containers: by SIGTERM if they have time, then by SIGKILL. They stay until they are deleted; one that is being created
-    /// meanwhile is not started any more. What has begun is brought to its end also when the future is dropped.
-    pub async fn stop_sandbox(&self, id: &Id, time: Duration) -> Result<(), LifeError> {
-        let life = self.life(id)?;
-        life.status(id)?;
-        life.stopping();
-        let sandbox = self.clone();
-        let ended = self.brought_to_its_end(async move {
-            let ended = tokio::select! {
-                ended = sandbox.end_within(time) => ended,
-                // The server ends them.
-                () = sandbox.tasks().stopped() => false,
-            };
-            if ended {
-                sandbox.is_over();
-            }
-            ended
-        });
-        match ended.await {
-            Ok(true) => Ok(()),
-            _ => Err(LifeError::NotEnding { id: id.clone(), time: self.tasks().grace() }),
-        }
-    }
-
-    /// Does `work` in a task of its own: whoever goes meanwhile takes nothing back.
-    async fn brought_to_its_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, RecvError> {
-        let (answer, done) = oneshot::channel();
-        // An error: nobody listens any more.
-        self.tasks().spawn(async move { drop(answer.send(work.await)) });
-        done.await
-    }
-
-    async fn end_within(&self, time: Duration) -> bool {
-        let willingly = !time.is_zero() && timeout(time, self.end_all(Signal::TERM)).await.is_ok();
-        willingly || timeout(self.tasks().grace(), self.end_all(Signal::KILL)).await.is_ok()
-    }
-
-    /// Waits until it is stopped; the answer is when that was.
-    pub async fn wait_sandbox(&self, id: &Id) -> Result<SystemTime, LifeError> {
-        self.life(id)?.until_stopped(id).await
-    }
-
-    /// Ends it, with what is left in it; the server ends with it, a moment later. Also one that could not be created.
-    pub fn shutdown_sandbox(&self, id: &Id) -> Result<(), LifeError> {
-        let life = self.life(id)?;
-        if life.holds() {
-            life.status(id)?;
-        }
-        life.stopping();
-        let tasks = self.tasks().clone();
-        self.tasks().spawn(async move {
-            // An error: nobody has ended it meanwhile.
-            let _ = timeout(ANSWER_TO_END, tasks.stopped()).await;
-            tasks.stop();
-        });
-        Ok(())
-    }
-
-    /// The server is about to end its containers.
-    pub(crate) fn is_ending(&self) {
-        if let Some(life) = &self.shared.life {
-            life.stopping();
-        }
-    }
-
-    /// Its containers have ended: who waits for the sandbox is told.
-    pub(crate) fn is_over(&self) {
-        if let Some(life) = &self.shared.life {
-            life.stop();
-        }
-    }
-
-    fn life(&self, id: &Id) -> Result<&Life, LifeError> {
-        self.shared.life.as_deref().ok_or_else(|| LifeError::NotFound { id: id.clone() })
-    }
-}
-
-async fn enter(network: Network, path: Option<PathBuf>) -> Result<(), NetworkError> {
-    let Some(path) = path else { return Ok(()) };
-    let entered = spawn_blocking(move || network.park(Entrance::at("netns_path", &path)?)).await;
-    entered.unwrap_or_else(|error| Err(lost(error)))
-}
-
-fn lost(error: impl std::error::Error + Send + Sync + 'static) -> NetworkError {
-    NetworkError::Enter { what: "enter the sandbox's network", source: io::Error::other(error) }
+fn of<'a>(now: &'a mut Option<LifecycleStatus>, id: &Id) -> Result<&'a mut LifecycleStatus, LifecycleError> {
+    now.as_mut().filter(|status| status.id == *id).ok_or_else(|| LifecycleError::NotFound { id: id.clone() })
 }

@@ -1,7 +1,9 @@
 //! The containers behind one socket: a Kubernetes pod, or one `ctr` container. It lives as long as they do, or, if containerd
 //! manages it, by itself ([`lifecycle`]).
 
-mod lifecycle;
+pub mod error;
+pub mod lifecycle;
+mod managed;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,19 +18,22 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::lifecycle::Life;
-pub use self::lifecycle::{LifeError, LifeStatus, Phase};
-pub use crate::container::Host;
+use self::{error::SandboxError, lifecycle::Lifecycle};
 use crate::{
-    bundle::{config::Config, hooks::HookError, resources::ResourcesConfig},
-    container::{Container, CreateError, CreateRequest, ExecError, ExecRequest},
+    bundle::{config::Config, resources::ResourcesConfig},
+    container::{
+        Container,
+        error::CreateError,
+        host::Host,
+        request::{CreateRequest, ExecRequest},
+    },
     engine::{exit::Exit, signal::Signal},
     id::Id,
     network::Network,
-    process::{Process, ProcessError, state::Request},
-    service::metrics::Usage,
+    process::{Process, state::Request},
+    resources::usage::Usage,
     shutdown::Tasks,
-    stdio::Size,
+    stdio::pty::Size,
 };
 
 /// A sandbox. Cheap to clone.
@@ -46,7 +51,7 @@ struct Shared {
     /// When a signal was delivered last.
     killed: Mutex<Option<Instant>>,
     /// Of its own, if containerd manages it by its Sandbox API; else it lives as long as its containers.
-    life: Option<Box<Life>>,
+    lifecycle: Option<Box<Lifecycle>>,
 }
 
 /// From the answer to a `Kill` to that of a `Shutdown` at least. The exit makes containerd delete the container and close the
@@ -69,71 +74,6 @@ impl Slot {
     }
 }
 
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SandboxError {
-    /// There is no such container.
-    #[error("container {id}: not found")]
-    NotFound {
-        /// Its id.
-        id: Id,
-    },
-    /// The container has no such exec process.
-    #[error("process {exec} in container {id}: not found")]
-    ProcessNotFound {
-        /// The container's id.
-        id: Id,
-        /// The exec's id.
-        exec: String,
-    },
-    /// A container of that id exists or is being created.
-    #[error("container {id}: already exists")]
-    AlreadyExists {
-        /// Its id.
-        id: Id,
-    },
-    /// The sandbox is managed, and has not been started or is being stopped.
-    #[error("container {id}: its sandbox is not ready")]
-    NotReady {
-        /// The container's id.
-        id: Id,
-    },
-    /// The container could not be created.
-    #[error("create container {id}: {source}")]
-    Create {
-        /// Its id.
-        id: Id,
-        /// Why.
-        source: CreateError,
-    },
-    /// The exec process could not be made.
-    #[error("exec {exec} in container {id}: {source}")]
-    Exec {
-        /// The container's id.
-        id: Id,
-        /// The exec's id.
-        exec: Id,
-        /// Why.
-        source: Box<ExecError>,
-    },
-    /// A hook that follows its start failed.
-    #[error("container {id}: {source}")]
-    Hook {
-        /// The container's id.
-        id: Id,
-        /// Which, and why.
-        source: HookError,
-    },
-    /// The process refused or failed.
-    #[error("container {id}: {source}")]
-    Process {
-        /// The container's id.
-        id: Id,
-        /// Why.
-        source: ProcessError,
-    },
-}
-
 /// Everything that is said about a process at once.
 pub struct View {
     /// Its container's bundle.
@@ -145,26 +85,26 @@ pub struct View {
 impl Sandbox {
     /// An empty sandbox, which lives as long as its containers.
     pub fn new(host: Host) -> Self {
-        Self::with_life(host, None)
+        Self::with_lifecycle(host, None)
     }
 
     /// One that containerd manages by its Sandbox API.
     pub fn managed(host: Host) -> Self {
-        Self::with_life(host, Some(Box::default()))
+        Self::with_lifecycle(host, Some(Box::default()))
     }
 
-    fn with_life(host: Host, life: Option<Box<Life>>) -> Self {
+    fn with_lifecycle(host: Host, lifecycle: Option<Box<Lifecycle>>) -> Self {
         let (containers, used, killed) = (Mutex::default(), Notify::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { host, containers, used, killed, life }) }
+        Self { shared: Arc::new(Shared { host, containers, used, killed, lifecycle }) }
     }
 
     /// Whether containerd manages it by its Sandbox API.
     pub fn is_managed(&self) -> bool {
-        self.shared.life.is_some()
+        self.shared.lifecycle.is_some()
     }
 
     /// Resolves when the sandbox has had no container for `time`, from now on.
-    pub async fn deserted(&self, time: Duration) {
+    pub async fn idle_for(&self, time: Duration) {
         loop {
             // Hears of every change from here on, also before it is first polled.
             let changed = self.shared.used.notified();
@@ -184,7 +124,7 @@ impl Sandbox {
     /// Creates a container; the answer is its init's pid. Dropping the future undoes what was done.
     pub async fn create(&self, request: CreateRequest) -> Result<u32, SandboxError> {
         let id = request.id.clone();
-        self.takes(&request).await?;
+        self.check_ready(&request).await?;
         let reservation = Reservation::take(&self.shared, &id)?;
         let (shared, deleted) = (Arc::downgrade(&self.shared), id.clone());
         let on_deleted = Box::new(move || forget(&shared, &deleted));
@@ -196,7 +136,7 @@ impl Sandbox {
     }
 
     /// A bundle that has lost its `config.json` makes a managed sandbox that nobody has created: that is said first.
-    async fn takes(&self, request: &CreateRequest) -> Result<(), SandboxError> {
+    async fn check_ready(&self, request: &CreateRequest) -> Result<(), SandboxError> {
         let Err(refusal) = self.is_ready_for(&request.id) else { return Ok(()) };
         let bundle = request.bundle.clone();
         match spawn_blocking(move || Config::load(&bundle)).await {
@@ -206,8 +146,8 @@ impl Sandbox {
     }
 
     fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
-        match &self.shared.life {
-            Some(life) if !life.takes_containers() => Err(SandboxError::NotReady { id: container.clone() }),
+        match &self.shared.lifecycle {
+            Some(lifecycle) if !lifecycle.takes_containers() => Err(SandboxError::NotReady { id: container.clone() }),
             _ => Ok(()),
         }
     }
@@ -351,7 +291,7 @@ impl Sandbox {
 
     /// Ends the sandbox. Asked after every delete; only the last container's takes it along, or one in the sandbox's own name.
     pub async fn shutdown(&self, id: &str) {
-        let itself = self.shared.life.as_ref().is_some_and(|life| life.is_of(id));
+        let itself = self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.is_of(id));
         if itself || self.is_empty() {
             self.leave().await;
         }
@@ -368,7 +308,7 @@ impl Sandbox {
 
     /// Whether nothing keeps it: no container, nor one being created, nor containerd's Sandbox API.
     pub fn is_empty(&self) -> bool {
-        self.containers().is_empty() && !self.shared.life.as_ref().is_some_and(|life| life.holds())
+        self.containers().is_empty() && !self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.holds())
     }
 
     /// The pid containerd is told for the processes of this sandbox.
@@ -397,7 +337,7 @@ impl Sandbox {
     }
 
     /// Forgets every container without a delete: the server leaves, and nobody can ask any more. Drivers end with it.
-    pub fn abandon(&self) {
+    pub fn clear(&self) {
         let containers = self.shared.change(std::mem::take);
         drop(containers);
     }

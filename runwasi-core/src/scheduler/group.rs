@@ -24,12 +24,15 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::queue::{DEFAULT_WEIGHT, Lane, RunningTurn, Seat, Throttling};
+use super::{
+    Guests,
+    bandwidth::Throttling,
+    queue::{DEFAULT_WEIGHT, Lane, RunningTurn, Seat},
+};
 use crate::{
     bundle::resources::{Limit, ResourcesConfig},
-    credentials::{self, Identity},
-    runtime::Guests,
-    sys,
+    credentials,
+    sys::{self, credentials::Credentials},
 };
 
 /// The futures of one process: its instance's `run` and whatever that starts. Cheap to clone.
@@ -44,7 +47,7 @@ struct Shared {
     /// Its id in the container's lane.
     process: u64,
     /// As whom its members open files.
-    identity: Option<Arc<Identity>>,
+    credentials: Option<Arc<Credentials>>,
     /// Locked for the length of one spawn, one poll or one abort, never across an await.
     members: Mutex<Members>,
 }
@@ -71,7 +74,7 @@ struct Container {
 impl Drop for Shared {
     fn drop(&mut self) {
         // The lane may live on with other processes, and would keep it among the stopped.
-        self.container.lane.proceed(self.process);
+        self.container.lane.continue_process(self.process);
     }
 }
 
@@ -83,21 +86,21 @@ struct Members {
 
 impl Group {
     /// An empty group of a container of its own, whose members will run among `guests` as `limits` allow.
-    pub fn new(guests: Guests, limits: &ResourcesConfig, identity: Option<Arc<Identity>>) -> Self {
+    pub fn new(guests: Guests, limits: &ResourcesConfig, credentials: Option<Arc<Credentials>>) -> Self {
         let lane = guests.queue().lane(limits.shares.unwrap_or(DEFAULT_WEIGHT));
         lane.set_quota(limits.quota.and_then(Limit::get));
-        Self::within(guests, Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }), identity)
+        Self::within(guests, Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }), credentials)
     }
 
     /// An empty group of the same container: it takes its turns from the container's, is paused with it and metered with it.
-    pub fn sibling(&self, identity: Option<Arc<Identity>>) -> Self {
-        Self::within(self.shared.guests.clone(), self.shared.container.clone(), identity)
+    pub fn sibling(&self, credentials: Option<Arc<Credentials>>) -> Self {
+        Self::within(self.shared.guests.clone(), self.shared.container.clone(), credentials)
     }
 
-    fn within(guests: Guests, container: Arc<Container>, identity: Option<Arc<Identity>>) -> Self {
+    fn within(guests: Guests, container: Arc<Container>, credentials: Option<Arc<Credentials>>) -> Self {
         let members = Mutex::new(Members { set: JoinSet::new(), open: true });
         let process = container.lane.process();
-        Self { shared: Arc::new(Shared { guests, container, process, identity, members }) }
+        Self { shared: Arc::new(Shared { guests, container, process, credentials, members }) }
     }
 
     /// Changes what the container may use of the CPU, as far as `limits` speak of it.
@@ -129,22 +132,22 @@ impl Group {
 
     /// Stops polling the members of the whole container. One that is being polled right now goes on until its next yield.
     pub fn pause(&self) {
-        self.shared.container.lane.hold();
+        self.shared.container.lane.pause();
     }
 
     /// Stops polling the members of this group only, whatever pause and resume do.
     pub fn stop(&self) {
-        self.shared.container.lane.stop(self.shared.process);
+        self.shared.container.lane.stop_process(self.shared.process);
     }
 
     /// Ends a stop.
     pub fn proceed(&self) {
-        self.shared.container.lane.proceed(self.shared.process);
+        self.shared.container.lane.continue_process(self.shared.process);
     }
 
     /// Polls the container's members again.
     pub fn resume(&self) {
-        self.shared.container.lane.release();
+        self.shared.container.lane.resume();
     }
 
     /// Drops every member, each at its next yield.
@@ -197,7 +200,7 @@ impl<F: Future<Output = ()>> Future for Guest<F> {
         let Self { seat, shared, future } = self.get_mut();
         let Some(turn) = seat.take_turn(cx.waker()) else { return Poll::Pending };
         let waker = seat.waker();
-        credentials::enter(shared.identity.as_ref());
+        credentials::enter(shared.credentials.as_ref());
         let _meter = Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
         future.as_mut().poll(&mut Context::from_waker(&waker))
     }

@@ -27,8 +27,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::bandwidth::Bandwidth;
-pub use super::bandwidth::Throttling;
+use super::bandwidth::{Bandwidth, Throttling};
 use crate::{bundle::resources::Quota, panics};
 
 /// The weight of a container that asks for none; the unit is that of `cpu.shares`.
@@ -283,17 +282,17 @@ impl Lane {
     }
 
     /// Nobody of the lane is granted a turn until [`Lane::release`]; who runs goes on to its next yield.
-    pub(super) fn hold(&self) {
+    pub(super) fn pause(&self) {
         self.queue.lock().hold(self.id);
     }
 
     /// Ends a hold. Time spent held is not made up for.
-    pub(super) fn release(&self) {
+    pub(super) fn resume(&self) {
         self.change(|lane| lane.held = false);
     }
 
     /// Nobody of that process is granted a turn until [`Lane::proceed`].
-    pub(super) fn stop(&self, process: ProcessId) {
+    pub(super) fn stop_process(&self, process: ProcessId) {
         self.change(|lane| {
             if !lane.has_stopped(process) {
                 lane.rare().stopped.push(process);
@@ -302,7 +301,7 @@ impl Lane {
     }
 
     /// Ends a stop.
-    pub(super) fn proceed(&self, process: ProcessId) {
+    pub(super) fn continue_process(&self, process: ProcessId) {
         let mut state = self.queue.lock();
         let Some(rare) = state.lanes.get_mut(&self.id).and_then(|lane| lane.rare.as_mut()) else { return };
         rare.stopped.retain(|stopped| *stopped != process);
@@ -600,11 +599,11 @@ mod tests {
         let queue = queue(1);
         let lane = queue.lane(DEFAULT_WEIGHT);
         let (seat, woken) = (lane.seat(0), Arc::<Count>::default());
-        lane.hold();
+        lane.pause();
         assert!(take(&seat, &woken).is_none());
         seat.waker().wake();
         assert_eq!(woken.0.load(Ordering::SeqCst), 0);
-        lane.release();
+        lane.resume();
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
         assert!(take(&seat, &woken).is_some());
     }
@@ -617,14 +616,14 @@ mod tests {
         let (stopped, runs) = (lane.seat(one), lane.seat(other));
         let woken = Arc::<Count>::default();
         stopped.enter();
-        lane.stop(one);
-        lane.stop(one);
+        lane.stop_process(one);
+        lane.stop_process(one);
         drop(take(&stopped, &woken).expect("what was granted goes on to its next yield"));
         stopped.waker().wake();
         assert!(take(&stopped, &woken).is_none());
         drop(take(&runs, &Arc::default()).expect("the other process has its turn"));
         let before = woken.0.load(Ordering::SeqCst);
-        lane.proceed(one);
+        lane.continue_process(one);
         assert_eq!(woken.0.load(Ordering::SeqCst), before + 1);
         drop(take(&stopped, &woken).expect("its wake-up was kept"));
     }
@@ -638,11 +637,11 @@ mod tests {
         let turn = take(&first, &Arc::default()).unwrap();
         let woken = Arc::<Count>::default();
         assert!(take(&second, &woken).is_none() && take(&third, &Arc::default()).is_none());
-        lane.stop(one);
+        lane.stop_process(one);
         drop(turn);
         assert!(take(&second, &woken).is_none());
         drop(take(&third, &Arc::default()).expect("it waited behind the stopped one"));
-        lane.proceed(one);
+        lane.continue_process(one);
         drop(take(&second, &woken).expect("it goes on"));
         assert_eq!(queue.lock().free, 1);
     }

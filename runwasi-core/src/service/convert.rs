@@ -18,14 +18,14 @@ use containerd_shim_protos::{
 
 use super::{options, status::error};
 use crate::{
-    container::{CreateRequest, ExecRequest},
+    container::request::{CreateRequest, ExecRequest},
     engine::exit::Exit,
     events::Event,
     id::Id,
-    process::{Info, StdioPaths, state::State},
+    process::{Info, state::State},
     rootfs::MountConfig,
     sandbox::View,
-    stdio::Size,
+    stdio::{paths::StdioPaths, pty::Size},
 };
 
 pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {

@@ -1,7 +1,7 @@
 //! What containerd's `Stats` is answered with. containerd decodes only its own two messages, and one of another type breaks
 //! the listing of all containers: v1 on hosts whose controllers are mounted the old way, v2 otherwise.
 
-use std::{iter::Sum, path::Path, time::Duration};
+use std::time::Duration;
 
 use containerd_shim_protos::{
     cgroups::metrics as v1,
@@ -11,64 +11,13 @@ use containerd_shim_protos::{
 };
 
 use super::convert;
-use crate::{resources::memory::MemoryUsage, scheduler::group::CpuUsage};
-
-/// What a container has used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// By all its processes, also those that have ended.
-    pub cpu: CpuUsage,
-    /// By all its processes.
-    pub memory: MemoryUsage,
-    /// Processes that run.
-    pub processes: u64,
-}
-
-impl Sum for Usage {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self {
-            cpu: CpuUsage {
-                time: sum.cpu.time + one.cpu.time,
-                periods: sum.cpu.periods + one.cpu.periods,
-                throttled: sum.cpu.throttled + one.cpu.throttled,
-                throttled_time: sum.cpu.throttled_time + one.cpu.throttled_time,
-            },
-            memory: MemoryUsage {
-                used: sum.memory.used + one.memory.used,
-                peak: sum.memory.peak + one.memory.peak,
-                // Each has its own; there is none for all.
-                limit: None,
-                failures: sum.memory.failures + one.memory.failures,
-                kills: sum.memory.kills + one.memory.kills,
-            },
-            processes: sum.processes + one.processes,
-        })
-    }
-}
-
-/// How the host's cgroup controllers are mounted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cgroups {
-    /// A hierarchy for every controller.
-    V1,
-    /// The unified hierarchy.
-    V2,
-}
-
-/// The host's mode, as containerd finds it: v2 if the root of the hierarchy is a cgroup2 file system.
-pub fn host_cgroups() -> Cgroups {
-    cgroups_at(Path::new("/sys/fs/cgroup"))
-}
-
-fn cgroups_at(root: &Path) -> Cgroups {
-    if root.join("cgroup.controllers").exists() { Cgroups::V2 } else { Cgroups::V1 }
-}
+use crate::{cgroups::version::CgroupVersion, resources::usage::Usage};
 
 /// The metrics message: times in nanoseconds for v1 and in microseconds for v2, memory in bytes.
-pub(crate) fn metrics(cgroups: Cgroups, usage: &Usage) -> ttrpc::Result<Any> {
+pub(crate) fn metrics(cgroups: CgroupVersion, usage: &Usage) -> ttrpc::Result<Any> {
     match cgroups {
-        Cgroups::V1 => convert::any_named("io.containerd.cgroups.v1.Metrics", &metrics_v1(usage)),
-        Cgroups::V2 => convert::any_named("io.containerd.cgroups.v2.Metrics", &metrics_v2(usage)),
+        CgroupVersion::V1 => convert::any_named("io.containerd.cgroups.v1.Metrics", &metrics_v1(usage)),
+        CgroupVersion::V2 => convert::any_named("io.containerd.cgroups.v2.Metrics", &metrics_v2(usage)),
     }
 }
 
@@ -144,6 +93,7 @@ mod tests {
     use containerd_shim_protos::protobuf::Message;
 
     use super::*;
+    use crate::{resources::memory::MemoryUsage, scheduler::group::CpuUsage};
 
     const USAGE: Usage = Usage {
         cpu: CpuUsage {
@@ -158,7 +108,7 @@ mod tests {
 
     #[test]
     fn version_1_has_nanoseconds_and_the_peak() {
-        let any = metrics(Cgroups::V1, &USAGE).unwrap();
+        let any = metrics(CgroupVersion::V1, &USAGE).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
         let message = v1::Metrics::parse_from_bytes(&any.value).unwrap();
         assert_eq!(message.cpu.usage.total, 1_500_000_000);
@@ -172,7 +122,7 @@ mod tests {
 
     #[test]
     fn version_2_has_microseconds() {
-        let any = metrics(Cgroups::V2, &USAGE).unwrap();
+        let any = metrics(CgroupVersion::V2, &USAGE).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
         let message = v2::Metrics::parse_from_bytes(&any.value).unwrap();
         assert_eq!((message.cpu.usage_usec, message.cpu.throttled_usec), (1_500_000, 70_000));
@@ -187,13 +137,5 @@ mod tests {
         let unlimited = Usage { memory: MemoryUsage { limit: None, ..USAGE.memory }, ..USAGE };
         assert_eq!(metrics_v1(&unlimited).memory.usage.limit, u64::MAX);
         assert_eq!(metrics_v2(&unlimited).memory.usage_limit, u64::MAX);
-    }
-
-    #[test]
-    fn the_mode_is_read_off_the_hierarchys_root() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(cgroups_at(root.path()), Cgroups::V1);
-        std::fs::write(root.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
-        assert_eq!(cgroups_at(root.path()), Cgroups::V2);
     }
 }

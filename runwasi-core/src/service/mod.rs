@@ -7,6 +7,11 @@ pub mod contained;
 pub(crate) mod convert;
 pub mod metrics;
 mod options;
-mod sandbox;
+pub(crate) mod sandbox;
 pub(crate) mod status;
 pub mod task;
+
+/// The one span of a request: every line logged below it carries the call and the container.
+pub(super) fn rpc(call: &'static str, id: &str) -> tracing::Span {
+    tracing::debug_span!("rpc", call, id)
+}

@@ -30,14 +30,18 @@ use containerd_shim_protos::{
 use serde_json::json;
 use tracing::Instrument;
 
-use super::{convert, metrics, task::rpc};
+use super::{convert, metrics, rpc};
 use crate::{
+    cgroups::version,
     id::Id,
-    sandbox::{LifeStatus, Phase, Sandbox},
+    sandbox::{
+        Sandbox,
+        lifecycle::{LifecycleStatus, Phase},
+    },
 };
 
 /// The service.
-pub(super) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
+pub(crate) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
     create_sandbox(Arc::new(SandboxService { sandbox: sandbox.clone() }))
 }
 
@@ -46,7 +50,7 @@ struct SandboxService {
 }
 
 impl SandboxService {
-    fn status(&self, id: &str) -> ttrpc::Result<LifeStatus> {
+    fn status(&self, id: &str) -> ttrpc::Result<LifecycleStatus> {
         Ok(self.sandbox.sandbox_status(&sandbox_id(id)?)?)
     }
 
@@ -154,7 +158,7 @@ impl SandboxApi for SandboxService {
         request: SandboxMetricsRequest,
     ) -> ttrpc::Result<SandboxMetricsResponse> {
         self.status(&request.sandbox_id)?;
-        let data = metrics::metrics(metrics::host_cgroups(), &self.sandbox.usage_of_all())?;
+        let data = metrics::metrics(version::host_cgroups(), &self.sandbox.usage_of_all())?;
         let mut response = SandboxMetricsResponse::default();
         // A type without a name outside its crate.
         let metric = response.metrics.mut_or_insert_default();

@@ -4,14 +4,14 @@ use containerd_shim_protos::ttrpc::{self, Code};
 
 use crate::{
     bundle::resources::ResourcesConfigError,
-    container::{CreateError, ExecError},
-    engine::EngineError,
+    container::error::{CreateError, ExecError},
+    engine::error::EngineError,
     id::IdError,
     network::NetworkError,
     process::{ProcessError, state::Denial},
-    sandbox::{LifeError, SandboxError},
+    sandbox::{error::SandboxError, lifecycle::LifecycleError},
     sanitize,
-    stdio::StdioError,
+    stdio::error::StdioError,
 };
 
 /// A ttrpc error of `code` with `text`.
@@ -25,9 +25,9 @@ impl From<SandboxError> for ttrpc::Error {
     }
 }
 
-impl From<LifeError> for ttrpc::Error {
-    fn from(cause: LifeError) -> Self {
-        error(life(&cause), cause)
+impl From<LifecycleError> for ttrpc::Error {
+    fn from(cause: LifecycleError) -> Self {
+        error(lifecycle(&cause), cause)
     }
 }
 
@@ -55,14 +55,14 @@ fn sandbox(cause: &SandboxError) -> Code {
     }
 }
 
-fn life(cause: &LifeError) -> Code {
+fn lifecycle(cause: &LifecycleError) -> Code {
     match cause {
-        LifeError::NotFound { .. } => Code::NOT_FOUND,
-        LifeError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
-        LifeError::NotCreated { .. } => Code::FAILED_PRECONDITION,
-        LifeError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
-        LifeError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
-        LifeError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
+        LifecycleError::NotFound { .. } => Code::NOT_FOUND,
+        LifecycleError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
+        LifecycleError::NotCreated { .. } => Code::FAILED_PRECONDITION,
+        LifecycleError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
+        LifecycleError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
+        LifecycleError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
     }
 }
 

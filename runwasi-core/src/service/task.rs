@@ -20,18 +20,15 @@ use containerd_shim_protos::{
 };
 use tracing::Instrument;
 
-use super::{convert, metrics, status::error};
-use crate::{bundle::resources::ResourcesConfig, engine::signal::Signal, id::Id, sandbox::Sandbox};
+use super::{convert, metrics, rpc, status::error};
+use crate::{bundle::resources::ResourcesConfig, cgroups::version, engine::signal::Signal, id::Id, sandbox::Sandbox};
 
 /// The name that containerd before 2.0 asks for.
 pub(crate) const TASK_V2: &str = "containerd.task.v2.Task";
 
-/// The services of a sandbox's socket: this one under both names, and the Sandbox API if containerd manages the sandbox by it.
+/// The service, under the name of version 3.
 pub(crate) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
-    let service = || create_task(Arc::new(TaskService { sandbox: sandbox.clone() }));
-    let v2 = service().into_values().map(|service| (TASK_V2.to_owned(), service));
-    let own = sandbox.is_managed().then(|| super::sandbox::services(sandbox));
-    service().into_iter().chain(v2).chain(own.into_iter().flatten()).collect()
+    create_task(Arc::new(TaskService { sandbox: sandbox.clone() }))
 }
 
 struct TaskService {
@@ -44,11 +41,6 @@ fn container(id: &str) -> ttrpc::Result<Id> {
 
 fn unsupported<T>(what: &str, why: &str) -> ttrpc::Result<T> {
     Err(error(Code::UNIMPLEMENTED, format!("{what} is not supported: {why}")))
-}
-
-/// The one span of a request: every line logged below it carries the call and the container.
-pub(super) fn rpc(call: &'static str, id: &str) -> tracing::Span {
-    tracing::debug_span!("rpc", call, id)
 }
 
 #[async_trait]
@@ -153,7 +145,7 @@ impl Task for TaskService {
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
         let usage = self.sandbox.usage(&container(&request.id)?)?;
-        let stats = metrics::metrics(metrics::host_cgroups(), &usage)?;
+        let stats = metrics::metrics(version::host_cgroups(), &usage)?;
         Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
     }
 

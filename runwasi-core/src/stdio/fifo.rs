@@ -27,7 +27,7 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-use super::StdioError;
+use super::error::StdioError;
 use crate::sys;
 
 const READER_POLL: Duration = Duration::from_millis(1);
@@ -244,7 +244,7 @@ mod tests {
         super::{Owner, Stdio},
         *,
     };
-    use crate::{id::Id, process::StdioPaths, shutdown::Tasks};
+    use crate::{id::Id, shutdown::Tasks, stdio::paths::StdioPaths};
 
     const SOON: Duration = Duration::from_secs(5);
 

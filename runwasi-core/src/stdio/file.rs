@@ -12,7 +12,7 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-use super::StdioError;
+use super::error::StdioError;
 
 /// A file that is written to at its end. Clones write to the same file.
 #[derive(Clone, Debug)]

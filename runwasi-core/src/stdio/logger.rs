@@ -17,7 +17,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use tokio::{net::unix::pipe, task::spawn_blocking, time::timeout};
 use url::Url;
 
-use super::{Owner, StdioError, fifo::Output};
+use super::{error::StdioError, fifo::Output, owner::Owner};
 use crate::sys;
 
 /// How long a logger may take to begin.
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Starts the logger; the answer is what writes to its stdout and stderr streams.
 pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
     let wrong = || StdioError::Address { stream: "stdout", address: uri.to_string(), reason: "is no path".into() };
-    let program = super::path(uri).ok_or_else(wrong)?;
+    let program = super::paths::path(uri).ok_or_else(wrong)?;
     run(command(&program, uri, owner)).await.map_err(|source| StdioError::Logger { program, source })
 }
 
@@ -111,7 +111,7 @@ mod tests {
         let script = "echo \"$@\" >told; env | grep -v ^PWD | grep -v ^_= | grep -v ^OLDPWD | sort >>told; exec 5>&-; cat <&3 >out; cat <&4 >err; echo done >end";
         let (stdout, stderr) = started(directory.path(), script, "a=b%20c&d=e").await.unwrap();
         for (output, text) in [(stdout, "to stdout"), (stderr, "to stderr")] {
-            crate::stdio::Output::Fifo(output).write_all(text.as_bytes()).await.unwrap();
+            crate::stdio::streams::Output::Fifo(output).write_all(text.as_bytes()).await.unwrap();
         }
         becomes(&directory.path().join("end"), "done\n").await;
         becomes(&directory.path().join("out"), "to stdout").await;
@@ -123,7 +123,7 @@ mod tests {
     async fn logger_that_leaves_takes_only_what_it_was_told() {
         let directory = tempfile::tempdir().unwrap();
         let (stdout, _stderr) = started(directory.path(), "exit 3", "").await.unwrap();
-        let stdout = crate::stdio::Output::Fifo(stdout);
+        let stdout = crate::stdio::streams::Output::Fifo(stdout);
         for _ in 0..100 {
             timeout(PATIENCE, stdout.write_all(&[b'x'; 4096])).await.unwrap().unwrap();
         }

@@ -1,5 +1,6 @@
 //! The few raw system calls that no crate of ours wraps. What is unsafe of this crate is here.
 
+pub mod credentials;
 pub(crate) mod terminal;
 
 use std::{
@@ -25,7 +26,7 @@ use rustix::{
 
 use tokio::io::unix::AsyncFd;
 
-use crate::credentials::Identity;
+use self::credentials::Credentials;
 
 /// CPU time of the calling thread.
 pub fn thread_cpu_time() -> Duration {
@@ -71,29 +72,29 @@ fn refused(call: &'static str) -> RefusedCall {
 
 /// Sets as whom the calling thread opens files. By raw calls: libc's `setgroups` changes all threads. Root's privilege to do so is
 /// kept by every identity, since only the *filesystem* ids change.
-pub(crate) fn set_file_identity(identity: &Identity) {
-    let set = switch_file_identity(identity);
+pub(crate) fn set_file_credentials(credentials: &Credentials) {
+    let set = switch_file_credentials(credentials);
     // Tried before any guest: only root's processes have identities at all. A guest with another's would be an escape.
     if let Err(error) = set {
         panic!("{error}");
     }
 }
 
-/// Makes the calls of [`unshare_file_attributes`] and [`set_file_identity`] with the ids that the calling thread has already.
-pub(crate) fn try_file_identity() -> Result<(), RefusedCall> {
+/// Makes the calls of [`unshare_file_attributes`] and [`set_file_credentials`] with the ids that the calling thread has already.
+pub(crate) fn try_file_credentials() -> Result<(), RefusedCall> {
     unshare_file_attributes().map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
     let groups =
         rustix::process::getgroups().map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
     // SAFETY: neither call takes a pointer; an invalid id changes nothing and is answered with the one that is set.
     let (gid, uid) = unsafe { (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)) };
     let own = |id: libc::c_long, call| u32::try_from(id).map_err(|_| refused(call));
-    let identity = Identity {
+    let credentials = Credentials {
         uid: own(uid, "setfsuid")?,
         gid: own(gid, "setfsgid")?,
         groups: groups.into_iter().map(|group| group.as_raw()).collect(),
         umask: current_umask(),
     };
-    switch_file_identity(&identity)
+    switch_file_credentials(&credentials)
 }
 
 fn current_umask() -> u32 {
@@ -103,8 +104,8 @@ fn current_umask() -> u32 {
     current.bits()
 }
 
-fn switch_file_identity(identity: &Identity) -> Result<(), RefusedCall> {
-    let Identity { uid, gid, groups, umask } = identity;
+fn switch_file_credentials(credentials: &Credentials) -> Result<(), RefusedCall> {
+    let Credentials { uid, gid, groups, umask } = credentials;
     // SAFETY: the pointer and the length are those of one slice.
     if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } != 0 {
         return Err(refused("setgroups"));

@@ -57,7 +57,7 @@ const KNOWN: [&str; 14] = [
 
 #[async_trait]
 impl Engine for ScriptedEngine {
-    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+    async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         if !KNOWN.contains(&spec.args[0].as_str()) {
             return Err(EngineError::Invalid { path: spec.args[0].clone().into(), reason: "unknown script".into() });
         }

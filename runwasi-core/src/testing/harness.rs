@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{BundleBuilder, Recorder, Shelf};
+use super::{bundle::BundleBuilder, images::ImageStore, recorder::Recorder};
 use crate::{
     Engine,
     artifact::oci::Images,
@@ -22,14 +22,15 @@ use crate::{
         BootstrapError,
         socket::{self, Bound},
     },
-    containerd::task_client::{CallError, Containerd},
+    container::host::Host,
+    containerd::task_client::{CallError, TaskClient},
     id::Id,
     network::Network,
-    process::StdioPaths,
     runtime::{self, GuestRuntime},
-    sandbox::{Host, Sandbox, SandboxError},
+    sandbox::{Sandbox, error::SandboxError},
     server,
     shutdown::Tasks,
+    stdio::paths::StdioPaths,
 };
 
 /// How long a paused guest may go on, and how far apart its figures are looked at.
@@ -59,12 +60,12 @@ impl Harness {
 
     /// The same for a sandbox that containerd manages by its Sandbox API.
     pub fn start_managed(engine: impl Engine) -> Result<Self, BootstrapError> {
-        Self::serve(engine, Network::of_process(), Arc::new(Shelf::default()), Sandbox::managed)
+        Self::serve(engine, Network::of_process(), Arc::new(ImageStore::default()), Sandbox::managed)
     }
 
     /// The same for a sandbox in that network.
     pub fn start_in(engine: impl Engine, network: Network) -> Result<Self, BootstrapError> {
-        Self::start_with(engine, network, Arc::new(Shelf::default()))
+        Self::start_with(engine, network, Arc::new(ImageStore::default()))
     }
 
     /// The same with containers that are made from these images.
@@ -107,8 +108,8 @@ impl Harness {
     }
 
     /// A new connection, as containerd would make one.
-    pub async fn client(&self) -> Result<Containerd, CallError> {
-        Containerd::connect(&self.socket.display().to_string(), PATIENCE).await
+    pub async fn client(&self) -> Result<TaskClient, CallError> {
+        TaskClient::connect(&self.socket.display().to_string(), PATIENCE).await
     }
 
     /// A bundle for the container `id`, running `args`.

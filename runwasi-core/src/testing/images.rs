@@ -12,10 +12,8 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use crate::{
-    artifact::{
-        Digest,
-        oci::{Blob, ImageError, Images},
-    },
+    artifact::oci::{Images, blob::Blob, error::ImageError},
+    digest::Digest,
     id::Id,
 };
 
@@ -24,7 +22,7 @@ const LAYER: &str = "application/wasm";
 
 /// At most one image, of which every container is made; none to begin with.
 #[derive(Debug, Default)]
-pub struct Shelf {
+pub struct ImageStore {
     /// Locked for single look-ups and changes.
     image: Mutex<Option<(String, Blob)>>,
     blobs: Mutex<HashMap<String, Vec<u8>>>,
@@ -32,7 +30,7 @@ pub struct Shelf {
     reads: AtomicUsize,
 }
 
-impl Shelf {
+impl ImageStore {
     /// Puts an image in the place of the one before: wasm layers, each with its title. What was there of others stays readable.
     pub fn put(&self, name: &str, layers: &[(&str, &[u8])]) {
         let layer = |(title, bytes): &(&str, &[u8])| {
@@ -70,7 +68,7 @@ impl Shelf {
 }
 
 #[async_trait]
-impl Images for Shelf {
+impl Images for ImageStore {
     async fn of_container(&self, _container: &Id) -> Result<String, ImageError> {
         lock(&self.image).as_ref().map(|(name, _)| name.clone()).ok_or(ImageError::NoImage)
     }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use runwasi_core::settings::{Written, kind, line_of};
+use runwasi_core::settings::{RawSettings, kind, line_of};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -85,7 +85,7 @@ impl Text {
         for (name, value) in &entries {
             if let (ENGINE, DeValue::Table(table)) = (name.get_ref().as_ref(), value.get_ref()) {
                 let source = self.path.display().to_string();
-                layer.engine = Some(Written::of_table(&source, &self.text, ENGINE, table));
+                layer.engine = Some(RawSettings::of_table(&source, &self.text, ENGINE, table));
                 continue;
             }
             let Some(key) = Key::ALL.into_iter().find(|key| key.name() == name.get_ref()) else {

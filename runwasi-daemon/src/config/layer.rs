@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::{bootstrap::socket::MAX_PATH, settings::Written};
+use runwasi_core::{bootstrap::socket::MAX_PATH, settings::RawSettings};
 use tracing::level_filters::LevelFilter;
 
 use super::{
@@ -109,7 +109,7 @@ pub(super) struct Layer {
     pub(super) cache_size: Option<u32>,
     pub(super) log_level: Option<LevelFilter>,
     /// Only a file can say it.
-    pub(super) engine: Option<Written>,
+    pub(super) engine: Option<RawSettings>,
 }
 
 impl Layer {

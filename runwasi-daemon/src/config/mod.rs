@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::settings::{SettingsError, Written};
+use runwasi_core::settings::{RawSettings, SettingsError};
 
 use arguments::{Asked, Line};
 use file::Named;
@@ -118,7 +118,7 @@ pub enum Command {
 }
 
 /// What an engine makes of the table `[engine]`: the whole table, with every key, or what is wrong with it.
-pub type EngineTable<'a> = &'a dyn Fn(&Written) -> Result<String, SettingsError>;
+pub type EngineTable<'a> = &'a dyn Fn(&RawSettings) -> Result<String, SettingsError>;
 
 /// Reads all sources. `arguments` come without the program's name.
 pub fn read(
@@ -157,7 +157,7 @@ fn read_from(
         (None, Some(path)) => file::load(Named { path: &path, by: CONFIG_VARIABLE })?,
         (None, None) => file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?,
     };
-    let table = engine(file.engine.as_ref().unwrap_or(&Written::default()))?;
+    let table = engine(file.engine.as_ref().unwrap_or(&RawSettings::default()))?;
     Ok(command(line, variables, file, &table))
 }
 

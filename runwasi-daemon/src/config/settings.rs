@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::settings::{Written, quoted};
+use runwasi_core::settings::{RawSettings, quoted};
 use tracing::level_filters::LevelFilter;
 
 use super::{
@@ -31,7 +31,7 @@ pub struct Settings {
     /// How much of it, in MiB.
     pub cache_size: u32,
     /// The file's table `[engine]`, which the engine understands.
-    pub engine: Written,
+    pub engine: RawSettings,
     /// What is logged.
     pub log_level: LevelFilter,
     /// Where `ready\n` is written when the daemon serves; open when it was checked, and no standard stream.
@@ -53,7 +53,7 @@ impl Default for Settings {
             slots: None,
             cache: Some(DEFAULT_CACHE.into()),
             cache_size: DEFAULT_CACHE_SIZE,
-            engine: Written::default(),
+            engine: RawSettings::default(),
             log_level: LevelFilter::INFO,
             ready_fd: None,
             guard: None,

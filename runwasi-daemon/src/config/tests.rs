@@ -39,7 +39,7 @@ impl Sources<'_> {
 }
 
 /// An engine whose only key is `engine.fast`.
-fn engine(written: &Written) -> Result<String, SettingsError> {
+fn engine(written: &RawSettings) -> Result<String, SettingsError> {
     let unknown = written.entries().iter().find(|entry| entry.key != "engine.fast");
     unknown.map_or(Ok("[engine]\nfast = true\n".to_owned()), |entry| Err(written.unknown(entry, "engine.fast")))
 }

@@ -13,7 +13,10 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
-use runwasi_core::artifact::{Artifact, Digest, MAX_BYTES};
+use runwasi_core::{
+    artifact::{Artifact, MAX_BYTES},
+    digest::Digest,
+};
 
 use super::zstd::{self, Zstd};
 

@@ -14,7 +14,7 @@ use std::{
 use runwasi_core::{
     Engine, EngineError, Id,
     artifact::{Artifact, oci},
-    containerd::images::Containerd,
+    containerd::images::ImageClient,
     engine::Precompiled,
     id::IdError,
     logging, runtime,
@@ -81,13 +81,13 @@ pub(crate) fn run<N: NodeEngine>(
 }
 
 /// Where images are, as `ctr` has it.
-fn containerd(targets: &Targets) -> Result<Containerd, IdError> {
+fn containerd(targets: &Targets) -> Result<ImageClient, IdError> {
     let given = |flag: &Option<String>, variable: &str, default: &str| {
         flag.clone().or_else(|| env::var(variable).ok()).unwrap_or_else(|| default.to_owned())
     };
     let address = given(&targets.address, "CONTAINERD_ADDRESS", "/run/containerd/containerd.sock");
     let namespace = given(&targets.namespace, "CONTAINERD_NAMESPACE", "default");
-    Ok(Containerd::new(&address, &Id::parse("namespace", &namespace)?))
+    Ok(ImageClient::new(&address, &Id::parse("namespace", &namespace)?))
 }
 
 /// The file that is meant, if it is one: the name of an image has no slash in front, and is rarely that of a file.
@@ -97,14 +97,14 @@ fn file(name: &OsStr) -> Option<&Path> {
 }
 
 /// Takes the wasm in all layers of an image, those of its root file system too.
-async fn image(finding: &mut Finding, images: &Containerd, name: &str) {
+async fn image(finding: &mut Finding, images: &ImageClient, name: &str) {
     let layers = match oci::all_layers(images, name).await {
         Ok(layers) => layers,
         Err(error) => return finding.fault(name, &format!("no file, and as an image: {error}")),
     };
     let mut found = 0;
     for layer in layers {
-        match oci::right_bytes(images, &layer).await {
+        match oci::verified_bytes(images, &layer).await {
             Ok(bytes) => found += finding.layer(&layer.name(), bytes),
             Err(error) => finding.fault(&layer.name(), &error),
         }

@@ -51,7 +51,7 @@ impl Way {
     /// As the container says.
     pub(crate) fn of(spec: &InstanceSpec, program: &Program) -> Result<Arc<Self>, EngineError> {
         let policy = policy_of(spec, program)?;
-        Ok(spec.kept.get_or_make(|| Self::new(spec, policy)))
+        Ok(spec.extensions.get_or_make(|| Self::new(spec, policy)))
     }
 
     /// What a guest without a way out owes: an annotation that means nothing is an error, whatever the guest is.

@@ -2,7 +2,7 @@
 
 use tokio::net::unix::pipe;
 
-use super::{Bed, Containerd, Duration, Result, SIGKILL, fs};
+use super::{Bed, Duration, Result, SIGKILL, TaskClient, fs};
 
 const SIGTERM: u32 = 15;
 
@@ -17,7 +17,7 @@ fn idle_reader(path: &str) -> std::io::Result<pipe::Receiver> {
 }
 
 /// Waits for a start as long as `soon` allows, then for the end.
-async fn ends(client: &Containerd, id: &str) -> Result<u32> {
+async fn ends(client: &TaskClient, id: &str) -> Result<u32> {
     soon(client.start(id)).await??;
     Ok(soon(client.wait(id)).await??)
 }

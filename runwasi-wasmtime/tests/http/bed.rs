@@ -16,9 +16,9 @@ use hyper::{body::Incoming, client::conn::http1, rt::Executor};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use runwasi_core::{
     Id,
-    containerd::task_client::{CallError, Containerd},
+    containerd::task_client::{CallError, TaskClient},
     network::Network,
-    service::metrics::Usage,
+    resources::usage::Usage,
     testing::{BundleBuilder, Harness, Pipes},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
@@ -59,7 +59,7 @@ pub(crate) fn address() -> SocketAddr {
 
 pub(crate) struct Bed {
     pub(crate) harness: Harness,
-    pub(crate) client: Containerd,
+    pub(crate) client: TaskClient,
 }
 
 /// A server in the making.
@@ -73,7 +73,7 @@ pub(crate) struct Setup {
 pub(crate) struct Served {
     pub(crate) id: String,
     pub(crate) address: SocketAddr,
-    client: Containerd,
+    client: TaskClient,
     stdout: JoinHandle<std::io::Result<Vec<u8>>>,
     stderr: JoinHandle<std::io::Result<Vec<u8>>>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::artifact::Digest;
+use crate::digest::Digest;
 
 /// Why there is no wasm layer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,8 +2,11 @@
 
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform};
 
-use super::{Blob, ImageError, Layer};
-use crate::artifact::Digest;
+use super::{
+    blob::{Blob, Layer},
+    error::ImageError,
+};
+use crate::digest::Digest;
 
 /// Media types of wasm layers: the CNCF's artifact layout, its predecessor, and that of the first component registries.
 const WASM: [&str; 3] = [

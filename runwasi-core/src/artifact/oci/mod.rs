@@ -7,17 +7,21 @@
 //!
 //! Images are untrusted: every blob is bounded before it is read and is nobody's if its SHA-256 is not the one it was asked for by.
 
-mod error;
+pub mod blob;
+pub mod error;
 mod manifest;
 
-use std::{fmt::Debug, sync::Arc};
+use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-pub use self::error::ImageError;
-use self::manifest::Found;
-use super::{Digest, MAX_BYTES};
-use crate::id::Id;
+use self::{
+    blob::{Blob, Layer},
+    error::ImageError,
+    manifest::Found,
+};
+use super::MAX_BYTES;
+use crate::{digest::Digest, id::Id};
 
 /// Largest index or manifest that is read, in bytes; registries take no larger ones.
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -35,36 +39,6 @@ pub trait Images: Debug + Send + Sync + 'static {
 
     /// The bytes of a blob, at most as many as it says. Whether they are the right ones is for the caller to see.
     async fn read(&self, blob: &Blob) -> Result<Vec<u8>, ImageError>;
-}
-
-/// A blob of the content store, not yet read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blob {
-    /// What it says it is.
-    pub media_type: String,
-    /// Its name.
-    pub digest: Digest,
-    /// Its length.
-    pub bytes: u64,
-}
-
-/// A wasm layer of an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// The name of the image.
-    pub image: Arc<str>,
-    /// What the image calls it (`org.opencontainers.image.title`), if it does.
-    pub title: Option<String>,
-    /// Where its bytes are.
-    pub blob: Blob,
-}
-
-impl Layer {
-    /// For people: `IMAGE/TITLE`, or its digest in the place of a title.
-    pub fn name(&self) -> String {
-        let title = self.title.clone().unwrap_or_else(|| self.blob.digest.to_string());
-        format!("{}/{}", self.image, title.trim_start_matches('/'))
-    }
 }
 
 /// The layer that `name` means in the image of a container.
@@ -91,7 +65,7 @@ pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, 
 }
 
 /// The bytes of a layer, which are the right ones.
-pub async fn right_bytes(images: &dyn Images, layer: &Layer) -> Result<Vec<u8>, ImageError> {
+pub async fn verified_bytes(images: &dyn Images, layer: &Layer) -> Result<Vec<u8>, ImageError> {
     checked(images, &layer.blob, MAX_BYTES).await
 }
 
@@ -145,16 +119,6 @@ async fn bounded(images: &dyn Images, blob: &Blob, limit: u64) -> Result<Vec<u8>
         return Err(ImageError::TooLarge { digest: blob.digest, bytes: blob.bytes, limit });
     }
     images.read(blob).await
-}
-
-impl Blob {
-    /// Whether what was read is what was asked for.
-    pub(super) fn check(&self, found: &Digest) -> Result<(), ImageError> {
-        if *found == self.digest {
-            return Ok(());
-        }
-        Err(ImageError::Damaged { digest: self.digest, reason: format!("its digest is {found}") })
-    }
 }
 
 #[cfg(test)]
