@@ -1,4 +1,4 @@
-//! The daemon's state: one engine, one guest runtime, and the sandboxes. Called by `manager::server`; made by `serve`.
+//! The daemon's state: one engine, one guest runtime, and the sandboxes.
 
 use std::{
     os::unix::net::UnixListener,
@@ -36,11 +36,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
-    containerds::Containerds,
+    event_queues::Containerds,
     manager::messages::{ConnectRequest, CreateRequest, DeleteRequest, SandboxEntry},
-    record::{Owner, Record, RecordError, StateDirectory},
+    reclaim::Tidying,
     sandboxes::{Living, Sandboxes},
-    tidying::Tidying,
+    state_dir::{Owner, Record, RecordError, StateDirectory},
 };
 
 /// Replies and events need some time, whatever the guests are given.

@@ -7,29 +7,29 @@
 //! | [`manager`] | the API between the two, both ends |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | the daemon's life: sockets, signals, takeover, drain |
-//! | `guard` | the small parent process that systemd sees |
-//! | `ready` | readiness and socket activation |
+//! | `supervisor` | the small parent process that systemd sees |
+//! | `readiness` | readiness and socket activation |
 //! | `limits` | how many guests the system's limits allow |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the living ones |
-//! | `containerds` | one event connection per containerd |
-//! | `tidying` | gives memory back when sandboxes have ended |
+//! | `event_queues` | one event connection per containerd |
+//! | `reclaim` | gives memory back when sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
-//! | [`record`] | what is written down for successors and thin shims |
+//! | [`state_dir`] | what is written down for successors and thin shims |
 
 pub mod config;
-mod containerds;
 pub mod daemon;
-mod guard;
+mod event_queues;
 mod limits;
 pub mod manager;
 mod precompile;
-mod ready;
-pub mod record;
+mod readiness;
+mod reclaim;
 mod sandboxes;
 pub mod serve;
+pub mod state_dir;
+mod supervisor;
 pub mod thin;
-mod tidying;
 
 use std::{
     env,
@@ -42,10 +42,10 @@ use runwasi_core::{cli::About, present, sys};
 
 use crate::{
     config::{Command, Settings},
-    guard::Side,
     manager::client::Client,
-    ready::Waiting,
+    readiness::Waiting,
     serve::NodeEngine,
+    supervisor::Side,
 };
 
 /// For the answer to `list`.
@@ -72,10 +72,10 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
-    let activated = ready::activated()?;
+    let activated = readiness::activated()?;
     let fd = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let waiting = if settings.guard {
-        match guard::split(fd)? {
+        match supervisor::split(fd)? {
             Side::Guard(code) => return Ok(code),
             Side::Host(waiting) => waiting,
         }

@@ -1,4 +1,4 @@
-//! The living sandboxes of a daemon, by their sockets. Used by `daemon`.
+//! The living sandboxes of a daemon, by their sockets.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
 use runwasi_core::{Id, bootstrap::socket::Own, sandbox::Sandbox};
 use tokio::sync::OnceCell;
 
-use crate::record::Record;
+use crate::state_dir::Record;
 
 /// A sandbox that is served.
 pub(crate) struct Living {

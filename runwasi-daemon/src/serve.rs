@@ -1,4 +1,4 @@
-//! The daemon's life: from its settings to the end of its last task. Called by `main`.
+//! The daemon's life: from its settings to the end of its last task.
 //!
 //! ```text
 //! limits ─▶ engine ─▶ bind daemons/<pid>.sock, manager.sock ─▶ sweep ─▶ serve ─▶ ready ─▶ retire the predecessor
@@ -38,8 +38,8 @@ use crate::{
     daemon::{Daemon, LEAST_GRACE},
     limits,
     manager::{client::Client, server},
-    ready::{Waiting, tell_systemd},
-    record::{RecordError, StateDirectory},
+    readiness::{Waiting, tell_systemd},
+    state_dir::{RecordError, StateDirectory},
 };
 
 /// How long a predecessor may take to answer that it has retired.

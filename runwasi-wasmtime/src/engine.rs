@@ -24,7 +24,7 @@ use tokio::{
 use wasmtime::{Config, Enabled, Inlining, Linker, OptLevel, PoolingAllocationConfig};
 
 use crate::{
-    artifact::Compiler,
+    compiler::Compiler,
     epoch::Ticker,
     instance::WasmtimeInstance,
     limits::STACK,
@@ -116,7 +116,7 @@ impl Pool {
     fn new(settings: &Settings) -> Result<Self, EngineError> {
         let engine = build(settings)?;
         let mut linker = Linker::new(&engine);
-        wasi::link(&mut linker).map_err(failed)?;
+        wasi::context::link(&mut linker).map_err(failed)?;
         let ticker =
             Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
         let (cache, seen) = open_cache(settings);

@@ -9,13 +9,16 @@ use runwasi_core::{
 use wasmtime::{InstancePre, PoolConcurrencyLimitError, Trap, component};
 
 use crate::{
-    artifact::Ready,
-    component::{Component, Imports, command},
+    component::{
+        command,
+        store::{Component, Imports},
+    },
     engine::Pool,
     exit,
     http::Server,
     limits::{self, OutOfMemory},
     module,
+    module_cache::Ready,
     outbound::Way,
     world::{self, Command, ModuleEntry, Wasi, World},
 };

@@ -25,8 +25,8 @@ use tokio::net::UnixStream;
 
 use super::{
     Method, PROTOCOL, SERVICE,
+    connections::{Visitor, Visitors},
     messages::{DeleteReply, ListReply, Plain, Request, SandboxReply, VersionReply},
-    visitors::{Visitor, Visitors},
 };
 use crate::daemon::{Daemon, DaemonError};
 

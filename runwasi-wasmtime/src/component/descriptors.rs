@@ -1,5 +1,5 @@
-//! How many files and sockets of the host a guest may have: `RLIMIT_NOFILE` of its process. Asked by `files` and `outbound` before
-//! they make one more.
+//! How many files and sockets of the host a guest may have: `RLIMIT_NOFILE` of its process. Asked before
+//! one more is made.
 //!
 //! A p2 or p3 guest has no numbers for them: what counts is what is open now. A file can outlive its resource in a stream, so
 //! files are counted themselves; sockets are counted in the guest's table. What a p3 guest lets live on in streams only, and
@@ -13,7 +13,7 @@ use std::{
 use runwasi_core::InstanceSpec;
 use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
 
-use super::Component;
+use super::store::Component;
 
 /// The standard streams.
 const STANDARD: usize = 3;

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{failure::Failure, handler::Ticket};
+use super::{error::Failure, handler::Ticket};
 
 /// A guest's call of its handler; ends when the guest has returned and its instance is gone.
 pub(super) type Call = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;

@@ -1,5 +1,4 @@
-//! The guest of a server in its two worlds: instantiated, called, and kept for the next request where the world allows it. Used by
-//! `serving`.
+//! The guest of a server in its two worlds: instantiated, called, and kept for the next request where the world allows it.
 //!
 //! An instance of WASI p2 serves one request. One of p3 may serve more: a component of that world says that it can by being of it.
 //! It serves one after the other, not several at once, so that a request that traps, spins or grows fails alone.
@@ -32,8 +31,8 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{body::RequestBody, failure::Failure, handler::Head, settings::Settings};
-use crate::component::Component;
+use super::{body::RequestBody, error::Failure, handler::Head, settings::Settings};
+use crate::component::store::Component;
 
 /// How long an instance waits for its next request.
 const KEPT_FOR: Duration = Duration::from_secs(5);

@@ -19,11 +19,11 @@ use tracing::Level;
 use wasmtime_wasi_http::WasiBody;
 
 use super::{
-    activity::Activity,
     body::{Call, GuestBody, RequestBody, ResponseBody},
-    failure::Failure,
+    error::Failure,
+    instances::Serving,
     request,
-    serving::Serving,
+    timeouts::Activity,
 };
 
 /// The head of a guest's response, as the guest's call hands it over.

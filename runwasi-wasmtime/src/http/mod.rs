@@ -1,11 +1,11 @@
-//! A component that answers HTTP: `wasi:http/incoming-handler` of WASI p2 or `wasi:http/handler` of p3. Used by `instance`.
+//! A component that answers HTTP: `wasi:http/incoming-handler` of WASI p2 or `wasi:http/handler` of p3.
 //!
 //! ```text
 //!             accepts                hyper                  Call                 wasmtime
-//!   Server ─────────────▶ connection ──────▶ handler ─────────────────▶ serving ──────────▶ guest
+//!   Server ─────────────▶ connection ──────▶ handler ────────────────▶ instances ─────────▶ guest
 //!     ▲                        │  ▲            │ a slot, an instance        │
 //!     │ drain                  │  └─ body ◀────┘ head, then the body        │
-//!   signal                     └─ activity: idle, head, busy                └─ contexts
+//!   signal                     └─ timeouts: idle, head, busy                └─ context_pool
 //! ```
 //!
 //! Everything here is polled in the container's group of futures: the server's `run` accepts, each connection is a member, and so is
@@ -17,29 +17,29 @@
 //! | `settings` | annotations: where it listens, limits, timeouts |
 //! | `drain` | the polite end: stop accepting, finish, leave |
 //! | `connection` | one connection, from its acceptance to its end |
-//! | `activity`, `wire` | what a connection is doing, and until when it may |
+//! | `timeouts`, `io` | what a connection is doing, and until when it may |
 //! | `handler` | one request: admitted, given to a guest, answered |
 //! | `request` | what must be true of it |
 //! | `body` | what the client sends, what it gets; the second drives the guest |
-//! | `serving` | from a request to an instance |
+//! | `instances` | from a request to an instance |
 //! | `guest` | the two worlds |
-//! | `contexts` | WASI contexts, used again |
-//! | `failure` | what a client is told instead of an answer |
+//! | `context_pool` | WASI contexts, used again |
+//! | `error` | what a client is told instead of an answer |
 
-mod activity;
 mod body;
 mod connection;
-mod contexts;
+mod context_pool;
 mod drain;
-mod failure;
+mod error;
 mod guest;
 mod handler;
+mod instances;
+mod io;
 mod request;
-mod serving;
 mod settings;
-mod wire;
+mod timeouts;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec, image::Program, network::Network};
 use tokio::{
@@ -52,11 +52,11 @@ use wasmtime::component::InstancePre;
 use self::{
     drain::Drain,
     guest::Guest,
-    serving::{Serving, Spawner},
+    instances::{Serving, Spawner},
     settings::Settings,
 };
 use crate::{
-    component::{Component, Imports},
+    component::store::{Component, Imports},
     epoch::Ticker,
     instance::failed_start,
     module::ready_if_long,
@@ -173,7 +173,7 @@ impl Server {
 }
 
 fn listen(network: &Network, address: SocketAddr) -> Result<TcpListener, EngineError> {
-    let open = || -> io::Result<TcpListener> {
+    let open = || -> std::io::Result<TcpListener> {
         // The socket belongs to the network it is made in, wherever it is used.
         let socket =
             network.run(move || if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })??;
@@ -204,7 +204,7 @@ async fn accepted(listener: &TcpListener) -> TcpStream {
     }
 }
 
-fn is_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+fn is_clients(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

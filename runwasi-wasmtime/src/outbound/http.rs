@@ -1,4 +1,4 @@
-//! Outgoing HTTP/1.1 requests. Called by the library for both previews, through `Outbound`.
+//! Outgoing HTTP/1.1 requests.
 //!
 //! ```text
 //!  guest ── send ──▶ a member of the process's group: look up ─▶ connect ─▶ TLS ─▶ send ─▶ move the connection's bytes
@@ -38,7 +38,7 @@ use tokio::{
 use tokio_rustls::rustls::pki_types::ServerName;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::{Outbound, Sent, names::LookupError, sockets, tls};
+use super::{Outbound, Sent, resolver::LookupError, sockets, tls};
 
 /// What the library waits if the guest says nothing.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -1,17 +1,17 @@
 //! A component's way to the network: sockets, name lookup and outgoing HTTP, all in its sandbox's network namespace and as its
-//! container's policy allows. Held by every store of a component, linked by `component::link`.
+//! container's policy allows.
 //!
 //! | module | one thing |
 //! |---|---|
 //! | `policy` | whom guests may call |
 //! | `sockets` | sockets in the sandbox's network, the host's and the guests' |
-//! | `names` | from a name to addresses, by the container's own files |
+//! | `resolver` | from a name to addresses, by the container's own files |
 //! | `http` | outgoing requests |
 //! | `tls` | whom HTTPS trusts |
 
 mod http;
-mod names;
 mod policy;
+mod resolver;
 mod sockets;
 mod tls;
 
@@ -26,15 +26,16 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpHooks};
 
+pub(crate) use self::resolver::LookupError;
 use self::{
-    names::{LookupError, Names},
     policy::{Policy, Reach},
+    resolver::Names,
 };
-use crate::component::Component;
+use crate::component::{link::names, store::Component};
 
 /// The version of WASI p2 under which the library links its functions: ours must stand in front of these. Should they ever part,
 /// guests get no sockets: the library's own functions are allowed nothing.
-const P2_VERSION: &str = "0.2.12";
+pub(crate) const P2_VERSION: &str = "0.2.12";
 
 /// What a container's guests may reach, and how. One for all its processes.
 pub(crate) struct Way {
@@ -103,7 +104,7 @@ impl WasiView for Whole {
 pub(crate) struct Outbound {
     way: Arc<Way>,
     /// Requests are work of the process: members of its group of futures.
-    context: GuestContext,
+    pub(crate) context: GuestContext,
 }
 
 impl Outbound {
@@ -118,7 +119,7 @@ impl Outbound {
         &self.way.network
     }
 
-    fn names(&self) -> &Arc<Names> {
+    pub(crate) fn names(&self) -> &Arc<Names> {
         &self.way.names
     }
 }

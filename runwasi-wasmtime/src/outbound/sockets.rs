@@ -1,4 +1,4 @@
-//! Sockets in the sandbox's network: those that the host uses for a guest, and those that guests make. Used by `outbound`.
+//! Sockets in the sandbox's network: those that the host uses for a guest, and those that guests make.
 //!
 //! Only the making of a socket happens inside the namespace, see [`Network::run`]; whatever a socket does later it does there, on
 //! whichever thread. The functions of the library that make sockets are run there as they are, on a context and a table of
@@ -32,7 +32,7 @@ use wasmtime_wasi::{
 };
 
 use super::P2_VERSION;
-use crate::component::Component;
+use crate::component::store::Component;
 
 /// A UDP socket inside that is connected to `to`.
 pub(crate) fn udp(network: &Network, to: SocketAddr) -> io::Result<UdpSocket> {

@@ -1,5 +1,5 @@
 //! `wasi:nn`, behind the cargo feature `wasi-nn`: models that guests bring along, run by the host's OpenVINO, which is looked for
-//! when the first one is loaded. Linked by `component::link`.
+//! when the first one is loaded.
 //!
 //! An inference runs on the thread that polls its guest, and neither yields nor counts as memory: other guests and a kill wait
 //! for it. Hence it is for nodes whose guests are trusted, and off unless asked for.
@@ -10,7 +10,7 @@ use wasmtime_wasi_nn::{
     wit::{self, WasiNnCtx, WasiNnView},
 };
 
-use crate::component::Component;
+use crate::component::store::Component;
 
 /// What one store needs of it: the backends, and no models of the host's own.
 pub(crate) fn context() -> WasiNnCtx {

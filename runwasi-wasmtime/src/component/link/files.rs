@@ -1,4 +1,4 @@
-//! The file calls of components that stand in front of the library's own, for the reasons in [`crate::preview1`]. Used by `link`.
+//! The file calls of components that stand in front of the library's own, for the reasons in [`crate::module::preview1`].
 //!
 //! | function | why |
 //! |---|---|
@@ -28,7 +28,7 @@ use wasmtime_wasi::{
     p3::{bindings::filesystem::types as p3, filesystem::FilesystemError},
 };
 
-use super::Component;
+use crate::component::store::Component;
 
 /// The versions under which the library links its functions. That ours are called is tested (`guests/components.rs`).
 const P2: &str = "wasi:filesystem/types@0.2.12";
@@ -38,7 +38,7 @@ type Directory = Resource<Descriptor>;
 type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
 
 /// Replaces what the library has linked.
-pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut p2 = linker.instance(P2)?;
     p2.func_wrap_async("[method]descriptor.open-at", |store, arguments| Box::new(open_p2(store, arguments)))?;
     p2.func_wrap_async("[method]descriptor.rename-at", |store, arguments| Box::new(rename_p2(store, arguments)))?;

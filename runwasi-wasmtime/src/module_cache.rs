@@ -1,4 +1,4 @@
-//! What guests of this OS process run, or ran lately: all guests of an image share one. Kept by `artifact`.
+//! What guests of this OS process run, or ran lately: all guests of an image share one.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 use runwasi_core::image::{Digest, Identity};
 use wasmtime::{InstancePre, component};
 
-use crate::{component::Component, module::Guest};
+use crate::{component::store::Component, module::Guest};
 
 /// Modules kept for the next guest; each holds a mapped file and some bookkeeping.
 const KEPT: usize = 256;

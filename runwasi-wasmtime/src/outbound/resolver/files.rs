@@ -1,4 +1,4 @@
-//! What the container's own `/etc/hosts` and `/etc/resolv.conf` say. Read by `names`.
+//! What the container's own `/etc/hosts` and `/etc/resolv.conf` say.
 //!
 //! The files are the guest's, or its image's: they are opened inside its file system, must be regular, and have a bound. What is
 //! missing or unfit says nothing.

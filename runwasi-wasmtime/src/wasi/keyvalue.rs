@@ -1,4 +1,4 @@
-//! `wasi:keyvalue`: store, atomics and batch, in memory. Linked by `component::link`.
+//! `wasi:keyvalue`: store, atomics and batch, in memory.
 //!
 //! All processes of a container and all their instances see the same data; they go with the last process. What is kept is
 //! charged to the container's memory and has a bound of its own besides: what does not fit is the guest's error, not its end.
@@ -18,7 +18,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::WasiView;
 
-use crate::component::Component;
+use crate::component::store::Component;
 
 const STORE: &str = "wasi:keyvalue/store@0.2.0-draft";
 const ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft";

@@ -1,4 +1,4 @@
-//! The process's streams as WASI streams. Used by `wasi`.
+//! The process's streams as WASI streams.
 //!
 //! wasmtime-wasi's own adapters copy through a task of their own, whose last bytes are lost when it is dropped. These
 //! write to the pipe from the guest's call: when the call returns, the bytes are in the pipe.

@@ -1,12 +1,16 @@
-//! What components may import: WASI p2 and p3, `wasi:http`, `wasi:config` and `wasi:keyvalue`, with our own calls in front of some of theirs. Used by `artifact`,
+//! What components may import: WASI p2 and p3, `wasi:http`, `wasi:config` and `wasi:keyvalue`, with our own calls in front of some of theirs. Made
 //! once for each engine, when the first component is loaded: it takes longer than the start of a core module.
 
 use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
-use super::{Component, files};
-use crate::{config, keyvalue, outbound};
+use super::files;
+use crate::{
+    component::store::Component,
+    outbound,
+    wasi::{config, keyvalue},
+};
 
 /// A linker with all of it.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
@@ -22,6 +26,6 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     config::link(&mut linker)?;
     keyvalue::link(&mut linker)?;
     #[cfg(feature = "wasi-nn")]
-    crate::nn::link(&mut linker)?;
+    crate::wasi::nn::link(&mut linker)?;
     Ok(linker)
 }

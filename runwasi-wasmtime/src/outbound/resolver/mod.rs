@@ -1,10 +1,9 @@
-//! From a name to addresses, as libc in the container would find them. Used by `http` and by the guests' own lookups (`link`).
+//! From a name to addresses, as libc in the container would find them.
 //!
 //! | module | one thing |
 //! |---|---|
 //! | `files` | the container's `/etc/hosts` and `/etc/resolv.conf` |
 //! | `dns` | one question to one name server |
-//! | `link` | `wasi:sockets/ip-name-lookup` of both previews |
 //!
 //! An address is its own answer; `hosts` comes before the name servers; a name below `localhost` is this host. The files are read at
 //! every lookup. If the policy goes by names, they are read once, before any code of the container runs: a guest that
@@ -12,7 +11,6 @@
 
 mod dns;
 mod files;
-mod link;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -34,7 +32,6 @@ use self::{
     files::{NameFiles, ResolverConfig},
 };
 use super::policy::Reach;
-pub(super) use link::link;
 
 /// Lookups of a container at the same time.
 const AT_ONCE: usize = 32;

@@ -25,11 +25,13 @@ use wasmtime_wasi::{
     p3::bindings::sockets::{ip_name_lookup::ErrorCode as P3ErrorCode, types::IpAddress as P3IpAddress},
 };
 
-use super::LookupError;
-use crate::{component::Component, outbound::P2_VERSION};
+use crate::{
+    component::store::Component,
+    outbound::{LookupError, P2_VERSION},
+};
 
 /// Replaces both.
-pub(in crate::outbound) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut p2 = linker.instance(&format!("wasi:sockets/ip-name-lookup@{P2_VERSION}"))?;
     p2.resource("resolve-address-stream", ResourceType::host::<Lookup>(), |mut store, rep| {
         let lookup = Resource::<Lookup>::new_own(rep);

@@ -1,4 +1,4 @@
-//! A connection's socket as hyper wants it, telling [`Activity`] what comes and goes. Made by `connection`.
+//! A connection's socket as hyper wants it, telling [`Activity`] what comes and goes.
 
 use std::{
     io::{self, IoSlice},
@@ -11,7 +11,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::activity::Activity;
+use super::timeouts::Activity;
 
 pub(super) struct Wire {
     stream: TokioIo<TcpStream>,

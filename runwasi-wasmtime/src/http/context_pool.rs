@@ -1,4 +1,4 @@
-//! WASI contexts of a server's instances. Used by `serving`.
+//! WASI contexts of a server's instances.
 //!
 //! A context holds arguments, environment, streams and the preopened directories: the same for every request of the container, and
 //! more work to make than a small guest needs to answer. So one whose guest has returned is kept for the next; a guest cannot change
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use runwasi_core::InstanceSpec;
 use wasmtime_wasi::{WasiCtx, filesystem::WasiFilesystemCtx, random::WasiRandomCtx};
 
-use crate::wasi;
+use crate::wasi::context;
 
 /// Kept; more are made when more requests come at once.
 const KEPT: usize = 64;
@@ -33,7 +33,7 @@ impl Contexts {
                 *context.random() = WasiRandomCtx::default();
                 context
             }
-            None => wasi::further_context(spec, &self.directories),
+            None => context::further_context(spec, &self.directories),
         }
     }
 

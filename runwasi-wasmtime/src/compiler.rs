@@ -1,4 +1,4 @@
-//! From an artifact's bytes to compiled code: what is loaded already, what was compiled before, the compiler. Used by `engine`.
+//! From an artifact's bytes to compiled code: what is loaded already, what was compiled before, the compiler.
 //!
 //! ```text
 //! ready ─▶ loaded? ─▶ seen and kept? ─▶ read ─▶ loaded? ─▶ board ─▶ (blocking pool) kept? ─▶ (compile thread) reserve ─▶ kept? ─▶ compile ─▶ keep
@@ -33,11 +33,11 @@ use wasmtime::{
     component::{self, Component},
 };
 
-pub(crate) use crate::loaded::Ready;
+pub(crate) use crate::module_cache::Ready;
 use crate::{
-    component::{self as guests, link},
-    loaded::Loaded,
+    component::{link::linker, store},
     module::Guest,
+    module_cache::Loaded,
 };
 
 /// How long the compilation of another process is waited for. It has not died, or its place would be free.
@@ -51,7 +51,7 @@ pub(crate) struct Compiler {
     engine: Engine,
     linker: Arc<Linker<Guest>>,
     /// Made for the first component: a shim that runs core modules has no need to wait for it.
-    components: Arc<OnceLock<component::Linker<guests::Component>>>,
+    components: Arc<OnceLock<component::Linker<store::Component>>>,
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
@@ -268,11 +268,11 @@ impl Compiler {
         }
     }
 
-    fn component_linker(&self) -> wasmtime::Result<&component::Linker<guests::Component>> {
+    fn component_linker(&self) -> wasmtime::Result<&component::Linker<store::Component>> {
         if let Some(linker) = self.components.get() {
             return Ok(linker);
         }
-        let linker = link::linker(&self.engine)?;
+        let linker = linker::linker(&self.engine)?;
         // Of two who have made one, the first counts.
         Ok(self.components.get_or_init(|| linker))
     }

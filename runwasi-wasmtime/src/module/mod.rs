@@ -1,4 +1,6 @@
-//! A core module: its store, its start, its entry. Used by `instance`.
+//! A core module: its store, its start, its entry.
+
+pub(crate) mod preview1;
 
 use std::{
     future::{Future, poll_fn},
@@ -47,7 +49,7 @@ pub(crate) async fn run(
 
 fn store(pre: &InstancePre<Guest>, spec: &InstanceSpec) -> Result<Store<Guest>, EngineError> {
     let limits = Limits::new(spec.memory.charge()).map_err(limits::beyond)?;
-    let (wasi, names, open_files) = (wasi::module_context(spec)?, spec.rootfs.names(), spec.open_files);
+    let (wasi, names, open_files) = (wasi::context::module_context(spec)?, spec.rootfs.names(), spec.open_files);
     let mut store = Store::new(pre.module().engine(), Guest { wasi, limits, names, open_files });
     store.limiter(|guest| &mut guest.limits);
     // Yield at the first tick of every poll: nobody computes longer than from one tick to the next.

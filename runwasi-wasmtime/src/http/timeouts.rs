@@ -1,4 +1,4 @@
-//! What a connection is doing, and until when it may. Written by its reads, writes and requests, read by `connection`.
+//! What a connection is doing, and until when it may.
 //!
 //! ```text
 //!             first byte           request begins

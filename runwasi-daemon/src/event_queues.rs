@@ -1,4 +1,4 @@
-//! One event connection per containerd, shared by all its sandboxes. Used by `daemon`.
+//! One event connection per containerd, shared by all its sandboxes.
 
 use std::{
     collections::HashMap,

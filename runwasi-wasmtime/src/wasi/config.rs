@@ -1,4 +1,4 @@
-//! `wasi:config`: what a guest finds there. Linked by `component::link`.
+//! `wasi:config`: what a guest finds there.
 //!
 //! The container's annotations `io.runwasi.config.NAME`, and the process's environment under the names that these leave free. Guests
 //! only read it.
@@ -7,7 +7,7 @@ use runwasi_core::InstanceSpec;
 use wasmtime::component::Linker;
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
-use crate::component::Component;
+use crate::component::store::Component;
 
 /// What is behind it is the value's name.
 const ANNOTATION: &str = "io.runwasi.config.";

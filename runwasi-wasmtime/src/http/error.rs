@@ -1,4 +1,4 @@
-//! Why a request has no answer of the guest, and what its client is told instead. Used by `handler` and `guest`.
+//! Why a request has no answer of the guest, and what its client is told instead.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use wasmtime_wasi_http::{

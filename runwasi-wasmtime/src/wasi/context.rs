@@ -1,4 +1,4 @@
-//! A process as a WASI context. Used by `instance`.
+//! A process as a WASI context.
 //!
 //! What a guest has: its args and environment, the container's root file system preopened at `/`, volumes at their
 //! destinations, and its three streams. What it has not: anything else of the host; no clocks or randomness are
@@ -18,11 +18,8 @@ use wasmtime_wasi::{
     p2::bindings::filesystem::preopens,
 };
 
-use crate::{
-    module::Guest,
-    preview1,
-    stdio::{Stdin, Stdout},
-};
+use super::stdio::{Stdin, Stdout};
+use crate::module::{Guest, preview1};
 
 /// Adds what guests may import: preview 1, and its predecessor under its old name.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {

@@ -1,4 +1,4 @@
-//! Gives memory back to the system when sandboxes have ended. Started by `daemon`.
+//! Gives memory back to the system when sandboxes have ended.
 //!
 //! What a guest has used is kept for the next one, which then starts faster. Where no next one comes it is a waste: so some seconds
 //! after the last sandbox's end the engine and the allocator give back what nobody uses. Between such ends nothing wakes up.

@@ -1,4 +1,4 @@
-//! The host functions of preview 1 that stand in front of the library's own. Linked by `wasi`.
+//! The host functions of preview 1 that stand in front of the library's own.
 //!
 //! | function | why |
 //! |---|---|
@@ -21,7 +21,7 @@ use wasmtime_wasi::{
 };
 use wiggle::GuestMemory;
 
-use crate::module::Guest;
+use super::Guest;
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 const UNSTABLE: &str = "wasi_unstable";

@@ -1,5 +1,4 @@
-//! What all requests of a running server share, and the way from a request to an instance of the guest. Made by `mod`, used by
-//! `handler` and `connection`.
+//! What all requests of a running server share, and the way from a request to an instance of the guest.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -14,14 +13,14 @@ use wasmtime_wasi::WasiView;
 
 use super::{
     body::RequestBody,
-    contexts::Contexts,
-    failure::Failure,
+    context_pool::Contexts,
+    error::Failure,
     guest::{Guest, Instance},
     handler::Head,
     settings::Settings,
 };
 use crate::{
-    component::{Component, Imports},
+    component::store::{Component, Imports},
     epoch::Ticker,
     exit,
     limits::OutOfMemory,

@@ -1,4 +1,4 @@
-//! The guard: a small parent process for systemd's sake. Used by `main` with `--guard`.
+//! The guard: a small parent process for systemd's sake.
 //!
 //! systemd counts a service as stopped when its main process has ended, and a restart begins with a stop. Sandboxes must
 //! outlive it. So the main process is the guard, which does nothing but wait:
@@ -26,7 +26,7 @@ use signal_hook::{
 
 use runwasi_core::sys;
 
-use crate::ready::{Waiting, tell_systemd};
+use crate::readiness::{Waiting, tell_systemd};
 
 /// Which of the two processes this is now.
 pub(crate) enum Side {

@@ -1,4 +1,4 @@
-//! One question to one name server: by UDP, and by TCP if the answer did not fit. Used by `names`.
+//! One question to one name server: by UDP, and by TCP if the answer did not fit.
 //!
 //! What comes back is anybody's. A datagram counts only if it comes from the server asked (the socket is connected), to our random
 //! port, with our random id and our question; others are as if they had not come.
