@@ -36,7 +36,7 @@ use wasmtime::{
 pub(crate) use crate::module_cache::Ready;
 use crate::{
     component::{link::linker, store},
-    module::Guest,
+    module::store::Guest,
     module_cache::Loaded,
 };
 

@@ -1,4 +1,4 @@
-//! One guest, of whatever kind: run to its end, which becomes its status. Made by `engine`, run by the driver of `runwasi-core`.
+//! One guest, of whatever kind: run to its end, which becomes its status.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use async_trait::async_trait;
 use runwasi_core::{
     EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse, image::Program,
 };
-use wasmtime::{InstancePre, PoolConcurrencyLimitError, Trap, component};
+use wasmtime::{InstancePre, component};
 
 use crate::{
     component::{
         command,
         store::{Component, Imports},
     },
-    engine::Pool,
     exit,
     http::Server,
-    limits::{self, OutOfMemory},
-    module,
+    module::{self, store},
     module_cache::Ready,
     outbound::Way,
+    pool::Pool,
+    start,
     world::{self, Command, ModuleEntry, Wasi, World},
 };
 
@@ -68,7 +68,7 @@ impl WasmtimeInstance {
 
     async fn run_module(
         &self,
-        pre: &InstancePre<module::Guest>,
+        pre: &InstancePre<store::Guest>,
         entry: &ModuleEntry,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
@@ -86,9 +86,9 @@ impl WasmtimeInstance {
         let _slot = self.pool.slot()?;
         let imports = Imports::begin(&self.spec, way, context).await?;
         let mut store = Component::store(pre.engine(), &self.spec, imports)?;
-        let instance = match module::ready_if_long(context, pre.instantiate_async(&mut store)).await {
+        let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await {
             Ok(instance) => instance,
-            Err(error) => return failed_start(error, &self.spec).await,
+            Err(error) => return start::failed_start(error, &self.spec).await,
         };
         store.data_mut().started();
         context.ready();
@@ -125,18 +125,4 @@ impl Instance for WasmtimeInstance {
             _ => SignalResponse::Unhandled,
         }
     }
-}
-
-/// What a failed instantiation means: code of the guest may have run in it, which then has ended like any other.
-pub(crate) async fn failed_start(error: wasmtime::Error, spec: &InstanceSpec) -> Result<ExitStatus, EngineError> {
-    if error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>() {
-        return Ok(exit::status(Err(error), spec).await);
-    }
-    if error.is::<PoolConcurrencyLimitError>() {
-        return Err(EngineError::Exhausted { what: "instance slots", reason: format!("{error:#}") });
-    }
-    Err(match error.downcast_ref() {
-        Some(OutOfMemory(error)) => limits::beyond(*error),
-        None => EngineError::Failed(format!("instantiate: {error:#}")),
-    })
 }

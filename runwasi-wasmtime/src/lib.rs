@@ -2,13 +2,15 @@
 //!
 //! | module | one thing |
 //! |---|---|
-//! | [`engine`] | the one place that builds `wasmtime::Config`; artifact → instance |
+//! | [`engine`] | artifact → instance |
+//! | `pool` | the one place that builds `wasmtime::Config`, and what belongs to one wasmtime engine |
 //! | [`epoch`] | the clock that makes guests yield |
 //! | [`settings`] | how an engine is set up |
 //! | `compiler` | bytes → compiled code, through the code cache |
 //! | `module_cache` | what guests run, or ran lately |
 //! | `world` | what the guest is, and which export of it is run |
 //! | `instance` | one guest, of whatever kind: run to its status |
+//! | `start` | the instantiation of a guest: when it counts as running, what its failure means |
 //! | `module` | a core module: instantiate, call |
 //! | `component` | a component: its store, what it may import (`link`), commands and named functions |
 //! | `http` | a component that answers HTTP |
@@ -30,7 +32,9 @@ mod limits;
 mod module;
 mod module_cache;
 mod outbound;
+mod pool;
 pub mod settings;
+mod start;
 mod wasi;
 mod world;
 

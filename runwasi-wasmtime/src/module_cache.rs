@@ -8,7 +8,7 @@ use std::{
 use runwasi_core::image::{Digest, Identity};
 use wasmtime::{InstancePre, component};
 
-use crate::{component::store::Component, module::Guest};
+use crate::{component::store::Component, module::store::Guest};
 
 /// Modules kept for the next guest; each holds a mapped file and some bookkeeping.
 const KEPT: usize = 256;

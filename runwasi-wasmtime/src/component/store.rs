@@ -5,7 +5,7 @@ use std::sync::Arc;
 use runwasi_core::{EngineError, GuestContext, InstanceSpec, resources::memory::BeyondLimit};
 use tokio::sync::RwLock;
 use wasmtime::{Engine, Store, component::ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, filesystem::Descriptor};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::descriptors::Descriptors;
@@ -41,7 +41,7 @@ impl Imports {
 /// What a component's store holds.
 pub(crate) struct Component {
     wasi: WasiCtx,
-    pub(super) table: ResourceTable,
+    table: ResourceTable,
     http: WasiHttpCtx,
     /// The guest's way to the network.
     pub(crate) outbound: Outbound,
@@ -51,7 +51,7 @@ pub(crate) struct Component {
     pub(crate) keyvalue: Arc<keyvalue::Store>,
     #[cfg(feature = "wasi-nn")]
     nn: wasmtime_wasi_nn::wit::WasiNnCtx,
-    pub(super) descriptors: Descriptors,
+    descriptors: Descriptors,
     limits: Limits,
     /// Its container's: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(super) names: Arc<RwLock<()>>,
@@ -110,6 +110,16 @@ impl Component {
     /// The guest has all it begins with: from now on it can be refused more.
     pub(crate) fn started(&mut self) {
         self.limits.started();
+    }
+
+    /// How many more files and sockets it may open.
+    pub(super) fn descriptors_left(&mut self) -> usize {
+        self.descriptors.left(&mut self.table)
+    }
+
+    /// Takes note of a file that was opened.
+    pub(super) fn opened(&mut self, descriptor: &Descriptor) {
+        self.descriptors.opened(descriptor);
     }
 
     /// What `wasi:nn` works on.

@@ -1,11 +1,9 @@
 //! Why a request has no answer of the guest, and what its client is told instead.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use wasmtime_wasi_http::{
     p2::bindings::http::types::ErrorCode as CodeP2, p3::bindings::http::types::ErrorCode as CodeP3,
 };
-
-use super::body::ResponseBody;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
@@ -45,17 +43,6 @@ impl Failure {
             Self::Failed | Self::Silent | Self::Status => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Refused(status) => status,
         }
-    }
-
-    pub(super) fn response(self) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::text(format!("{self}\n")));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
     }
 
     pub(super) fn of_p2(code: &CodeP2) -> Self {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Request;
+use http::{Request, Response};
 use tokio::{
     sync::{Notify, oneshot},
     time::sleep_until,
@@ -23,7 +23,7 @@ use wasmtime::{
     component::{Accessor, InstancePre},
 };
 use wasmtime_wasi_http::{
-    WasiHttpView,
+    WasiBody, WasiHttpView,
     p2::bindings::{Proxy, ProxyPre, http::types::Scheme},
     p3::{
         self,
@@ -31,13 +31,16 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{body::RequestBody, error::Failure, handler::Head, settings::Settings};
+use super::{error::Failure, request_body::RequestBody, settings::Settings};
 use crate::component::store::Component;
 
 /// How long an instance waits for its next request.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 /// How many do.
 const KEPT: usize = 16;
+
+/// The head of a guest's response, as the guest's call hands it over.
+pub(super) type Head = Result<Response<WasiBody>, Failure>;
 
 /// Linked and checked: everything but the memory.
 pub(super) enum Guest {

@@ -12,11 +12,10 @@ use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 use wasmtime_wasi::WasiView;
 
 use super::{
-    body::RequestBody,
     context_pool::Contexts,
     error::Failure,
-    guest::{Guest, Instance},
-    handler::Head,
+    guest::{Guest, Head, Instance},
+    request_body::RequestBody,
     settings::Settings,
 };
 use crate::{

@@ -20,7 +20,8 @@
 //! | `timeouts`, `io` | what a connection is doing, and until when it may |
 //! | `handler` | one request: admitted, given to a guest, answered |
 //! | `request` | what must be true of it |
-//! | `body` | what the client sends, what it gets; the second drives the guest |
+//! | `request_body`, `body` | what the client sends, what it gets; the second drives the guest |
+//! | `ticket` | what a request holds until all of it is done |
 //! | `instances` | from a request to an instance |
 //! | `guest` | the two worlds |
 //! | `context_pool` | WASI contexts, used again |
@@ -36,7 +37,9 @@ mod handler;
 mod instances;
 mod io;
 mod request;
+mod request_body;
 mod settings;
+mod ticket;
 mod timeouts;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -58,9 +61,8 @@ use self::{
 use crate::{
     component::store::{Component, Imports},
     epoch::Ticker,
-    instance::failed_start,
-    module::ready_if_long,
     outbound::Way,
+    start::{failed_start, ready_if_long},
 };
 
 /// Connections that wait to be accepted.

@@ -1,4 +1,4 @@
-//! What must be true of a request before a guest is given it. Used by `handler`.
+//! What must be true of a request before a guest is given it.
 
 use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Authority, uri::Scheme};
 

@@ -21,7 +21,7 @@ use wasmtime_wasi::{
 };
 use wiggle::GuestMemory;
 
-use super::Guest;
+use super::store::Guest;
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 const UNSTABLE: &str = "wasi_unstable";
@@ -44,7 +44,7 @@ const UNKNOWN: u8 = 0;
 type OpenArguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
 /// Replaces what the library has linked.
-pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     for module in [PREVIEW1, UNSTABLE] {
         linker.func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;

@@ -36,21 +36,31 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::rustls::pki_types::ServerName;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::{Outbound, Sent, resolver::LookupError, sockets, tls};
+use super::{Outbound, resolver::LookupError, sockets, tls};
 
 /// What the library waits if the guest says nothing.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The least that one of several addresses gets of the time to connect.
 const PER_ADDRESS: Duration = Duration::from_secs(2);
 
+type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Sent = (Response<WasiBody>, Done);
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _done: Done,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        Box::new(send(self.clone(), request, options.unwrap_or_default()))
+    }
+}
+
 /// Sends a request; the answer is the response's head, with a body that is yet to come.
-pub(super) async fn send(
-    outbound: Outbound,
-    request: Request<WasiBody>,
-    options: RequestOptions,
-) -> Result<Sent, Error> {
+async fn send(outbound: Outbound, request: Request<WasiBody>, options: RequestOptions) -> Result<Sent, Error> {
     let (answer, answered) = oneshot::channel();
     let context = outbound.context.clone();
     context.spawn(serve(outbound, request, options, answer));

@@ -4,14 +4,14 @@
 //! | module | one thing |
 //! |---|---|
 //! | `policy` | whom guests may call |
-//! | `sockets` | sockets in the sandbox's network, the host's and the guests' |
+//! | `sockets` | the host's sockets in the sandbox's network |
 //! | `resolver` | from a name to addresses, by the container's own files |
 //! | `http` | outgoing requests |
 //! | `tls` | whom HTTPS trusts |
 
 mod http;
 mod policy;
-mod resolver;
+pub(crate) mod resolver;
 mod sockets;
 mod tls;
 
@@ -19,23 +19,16 @@ use std::{future::ready, sync::Arc};
 
 use runwasi_core::{EngineError, GuestContext, InstanceSpec, image::Program, network::Network};
 use tokio::sync::Semaphore;
-use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
     sockets::{SocketAddrUse, WasiSocketsCtx, WasiSocketsView},
 };
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpHooks};
 
-pub(crate) use self::resolver::LookupError;
 use self::{
     policy::{Policy, Reach},
-    resolver::Names,
+    resolver::{LookupError, Names},
 };
-use crate::component::{link::names, store::Component};
-
-/// The version of WASI p2 under which the library links its functions: ours must stand in front of these. Should they ever part,
-/// guests get no sockets: the library's own functions are allowed nothing.
-pub(crate) const P2_VERSION: &str = "0.2.12";
 
 /// What a container's guests may reach, and how. One for all its processes.
 pub(crate) struct Way {
@@ -115,32 +108,16 @@ impl Outbound {
         Ok(Self { way: way.clone(), context: context.clone() })
     }
 
-    fn network(&self) -> &Network {
+    pub(crate) fn network(&self) -> &Network {
         &self.way.network
+    }
+
+    /// With what the library makes sockets for the guest.
+    pub(crate) fn sockets(&self) -> WasiSocketsCtx {
+        self.way.sockets.clone()
     }
 
     pub(crate) fn names(&self) -> &Arc<Names> {
         &self.way.names
-    }
-}
-
-/// Replaces what the library has linked.
-pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
-    sockets::link(linker)?;
-    names::link(linker)
-}
-
-type HttpResult<T> = Result<T, wasmtime_wasi_http::Error>;
-type Done = Box<dyn Future<Output = HttpResult<()>> + Send>;
-type Sent = (::http::Response<WasiBody>, Done);
-
-impl WasiHttpHooks for Outbound {
-    fn send_request(
-        &mut self,
-        request: ::http::Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _done: Done,
-    ) -> Box<dyn Future<Output = HttpResult<Sent>> + Send> {
-        Box::new(http::send(self.clone(), request, options.unwrap_or_default()))
     }
 }

@@ -4,16 +4,13 @@
 //! only read it.
 
 use runwasi_core::InstanceSpec;
-use wasmtime::component::Linker;
-use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
-
-use crate::component::store::Component;
+use wasmtime_wasi_config::WasiConfigVariables;
 
 /// What is behind it is the value's name.
 const ANNOTATION: &str = "io.runwasi.config.";
 
 /// A process's values.
-pub(crate) struct Values(WasiConfigVariables);
+pub(crate) struct Values(pub(crate) WasiConfigVariables);
 
 impl Values {
     pub(crate) fn of(spec: &InstanceSpec) -> Self {
@@ -23,9 +20,4 @@ impl Values {
         // A later one of a name replaces an earlier one.
         Self(environment.chain(annotated).collect())
     }
-}
-
-/// Adds the interface.
-pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
-    wasmtime_wasi_config::add_to_linker(linker, |component| WasiConfig::new(&component.config.0))
 }

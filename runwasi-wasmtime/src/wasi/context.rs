@@ -9,24 +9,14 @@
 use std::os::fd::AsRawFd;
 
 use runwasi_core::{EngineError, InstanceSpec, identity::as_host};
-use wasmtime::Linker;
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxBuilder, WasiView,
     filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemView},
-    p0, p1,
     p1::WasiP1Ctx,
     p2::bindings::filesystem::preopens,
 };
 
 use super::stdio::{Stdin, Stdout};
-use crate::module::{Guest, preview1};
-
-/// Adds what guests may import: preview 1, and its predecessor under its old name.
-pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    p1::add_to_linker_async(linker, |guest| &mut guest.wasi)?;
-    p0::add_to_linker_async(linker, |guest| &mut guest.wasi)?;
-    preview1::link(linker)
-}
 
 /// The context of one run of a module.
 pub(crate) fn module_context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {

@@ -12,17 +12,7 @@ use std::{
 };
 
 use runwasi_core::{InstanceSpec, resources::memory::Charge};
-use wasmtime::{
-    StoreContextMut,
-    component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType},
-};
-use wasmtime_wasi::WasiView;
-
-use crate::component::store::Component;
-
-const STORE: &str = "wasi:keyvalue/store@0.2.0-draft";
-const ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft";
-const BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft";
+use wasmtime::component::{ComponentType, Lift, Lower};
 
 /// What all buckets of a container may hold, whatever its memory limit.
 const MAX_BYTES: u64 = 64 << 20;
@@ -36,7 +26,7 @@ const PAGE: usize = 1000;
 /// Of the interface.
 #[derive(Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(variant)]
-enum Error {
+pub(crate) enum Error {
     #[component(name = "no-such-store")]
     NoSuchStore,
     #[component(name = "access-denied")]
@@ -48,7 +38,7 @@ enum Error {
 /// Of the interface: one page of keys, and where the next begins.
 #[derive(Debug, ComponentType, Lift, Lower)]
 #[component(record)]
-struct KeyResponse {
+pub(crate) struct KeyResponse {
     keys: Vec<String>,
     cursor: Option<u64>,
 }
@@ -59,7 +49,7 @@ pub(crate) struct Store {
     data: Mutex<Data>,
 }
 
-struct Data {
+pub(crate) struct Data {
     buckets: HashMap<String, BTreeMap<String, Vec<u8>>>,
     bytes: u64,
     charge: Charge,
@@ -85,7 +75,7 @@ impl Store {
         Self { data: Mutex::new(Data { buckets: HashMap::new(), bytes: 0, charge }) }
     }
 
-    fn data(&self) -> MutexGuard<'_, Data> {
+    pub(crate) fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,7 +85,7 @@ fn refused<T>(why: impl Into<String>) -> Result<T, Error> {
 }
 
 impl Data {
-    fn open(&mut self, identifier: &str) -> Result<(), Error> {
+    pub(crate) fn open(&mut self, identifier: &str) -> Result<(), Error> {
         if self.buckets.contains_key(identifier) {
             return Ok(());
         }
@@ -109,11 +99,11 @@ impl Data {
         Ok(())
     }
 
-    fn get(&self, bucket: &str, key: &str) -> Option<&Vec<u8>> {
+    pub(crate) fn get(&self, bucket: &str, key: &str) -> Option<&Vec<u8>> {
         self.buckets.get(bucket)?.get(key)
     }
 
-    fn set(&mut self, bucket: &str, key: String, value: Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn set(&mut self, bucket: &str, key: String, value: Vec<u8>) -> Result<(), Error> {
         if key.len() > MAX_KEY {
             return refused(format!("a key has {MAX_KEY} bytes at most"));
         }
@@ -129,12 +119,12 @@ impl Data {
         Ok(())
     }
 
-    fn delete(&mut self, bucket: &str, key: &str) {
+    pub(crate) fn delete(&mut self, bucket: &str, key: &str) {
         let removed = self.buckets.get_mut(bucket).and_then(|entries| entries.remove(key));
         self.give_back(removed.map_or(0, |value| size(key, &value)));
     }
 
-    fn keys(&self, bucket: &str, cursor: Option<u64>) -> KeyResponse {
+    pub(crate) fn keys(&self, bucket: &str, cursor: Option<u64>) -> KeyResponse {
         let start = usize::try_from(cursor.unwrap_or(0)).unwrap_or(usize::MAX);
         let mut rest = self.buckets.get(bucket).into_iter().flat_map(BTreeMap::keys).skip(start);
         let keys: Vec<_> = rest.by_ref().take(PAGE).cloned().collect();
@@ -143,7 +133,7 @@ impl Data {
     }
 
     /// Numbers are kept as text, in decimal.
-    fn increment(&mut self, bucket: &str, key: String, delta: u64) -> Result<u64, Error> {
+    pub(crate) fn increment(&mut self, bucket: &str, key: String, delta: u64) -> Result<u64, Error> {
         let current = match self.get(bucket, &key) {
             None => Some(0),
             Some(value) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok()),
@@ -173,85 +163,6 @@ impl Data {
 
 fn size(key: &str, value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64 + ENTRY
-}
-
-/// A guest's handle of a bucket: its name.
-struct Bucket(String);
-
-type Answer<T> = wasmtime::Result<(Result<T, Error>,)>;
-
-/// Calls `work` with the data and the bucket's name.
-fn with<T>(
-    mut store: StoreContextMut<'_, Component>,
-    bucket: &Resource<Bucket>,
-    work: impl FnOnce(&mut Data, &str) -> Result<T, Error>,
-) -> Answer<T> {
-    let component = store.data_mut();
-    let data = component.keyvalue.clone();
-    let Bucket(name) = component.ctx().table.get(bucket)?;
-    Ok((work(&mut data.data(), name),))
-}
-
-/// Adds the interfaces.
-pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
-    link_store(linker)?;
-    let mut atomics = linker.instance(ATOMICS)?;
-    atomics.func_wrap("increment", |store, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
-        with(store, &bucket, |data, name| data.increment(name, key, delta))
-    })?;
-    link_batch(linker)
-}
-
-fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
-    let mut store = linker.instance(STORE)?;
-    store.resource("bucket", ResourceType::host::<Bucket>(), |mut store, rep| {
-        store.data_mut().ctx().table.delete(Resource::<Bucket>::new_own(rep))?;
-        Ok(())
-    })?;
-    store.func_wrap("open", |mut store, (identifier,): (String,)| {
-        let component: &mut Component = store.data_mut();
-        if let Err(error) = component.keyvalue.data().open(&identifier) {
-            return Ok((Err(error),));
-        }
-        Ok((Ok(component.ctx().table.push(Bucket(identifier))?),))
-    })?;
-    store.func_wrap("[method]bucket.get", |store, (bucket, key): (Resource<Bucket>, String)| {
-        with(store, &bucket, |data, name| Ok(data.get(name, &key).cloned()))
-    })?;
-    store.func_wrap("[method]bucket.set", |store, (bucket, key, value): (Resource<Bucket>, String, Vec<u8>)| {
-        with(store, &bucket, |data, name| data.set(name, key, value))
-    })?;
-    store.func_wrap("[method]bucket.delete", |store, (bucket, key): (Resource<Bucket>, String)| {
-        with(store, &bucket, |data, name| {
-            data.delete(name, &key);
-            Ok(())
-        })
-    })?;
-    store.func_wrap("[method]bucket.exists", |store, (bucket, key): (Resource<Bucket>, String)| {
-        with(store, &bucket, |data, name| Ok(data.get(name, &key).is_some()))
-    })?;
-    store.func_wrap("[method]bucket.list-keys", |store, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
-        with(store, &bucket, |data, name| Ok(data.keys(name, cursor)))
-    })
-}
-
-fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
-    let mut batch = linker.instance(BATCH)?;
-    batch.func_wrap("get-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
-        with(store, &bucket, |data, name| {
-            let found = keys.into_iter().map(|key| data.get(name, &key).cloned().map(|value| (key, value)));
-            Ok(found.collect::<Vec<_>>())
-        })
-    })?;
-    batch.func_wrap("set-many", |store, (bucket, entries): (Resource<Bucket>, Vec<(String, Vec<u8>)>)| {
-        with(store, &bucket, |data, name| entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value)))
-    })?;
-    batch.func_wrap("delete-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
-        with(store, &bucket, |data, name| {
-            keys.iter().for_each(|key| data.delete(name, key));
-            Ok(())
-        })
-    })
 }
 
 #[cfg(test)]

@@ -4,23 +4,9 @@
 //! An inference runs on the thread that polls its guest, and neither yields nor counts as memory: other guests and a kill wait
 //! for it. Hence it is for nodes whose guests are trusted, and off unless asked for.
 
-use wasmtime::component::Linker;
-use wasmtime_wasi_nn::{
-    InMemoryRegistry, Registry, backend,
-    wit::{self, WasiNnCtx, WasiNnView},
-};
-
-use crate::component::store::Component;
+use wasmtime_wasi_nn::{InMemoryRegistry, Registry, backend, wit::WasiNnCtx};
 
 /// What one store needs of it: the backends, and no models of the host's own.
 pub(crate) fn context() -> WasiNnCtx {
     WasiNnCtx::new(backend::list(), Registry::from(InMemoryRegistry::new()))
-}
-
-/// Adds the interfaces.
-pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
-    wit::add_to_linker(linker, |component: &mut Component| {
-        let (table, nn) = component.nn();
-        WasiNnView::new(table, nn)
-    })
 }

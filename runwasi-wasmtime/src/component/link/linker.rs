@@ -5,12 +5,8 @@ use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
-use super::files;
-use crate::{
-    component::store::Component,
-    outbound,
-    wasi::{config, keyvalue},
-};
+use super::{config, files, keyvalue, names, sockets};
+use crate::component::store::Component;
 
 /// A linker with all of it.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
@@ -21,11 +17,12 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     http_p3::add_to_linker(&mut linker)?;
     linker.allow_shadowing(true);
     files::link(&mut linker)?;
-    outbound::link(&mut linker)?;
+    sockets::link(&mut linker)?;
+    names::link(&mut linker)?;
     linker.allow_shadowing(false);
     config::link(&mut linker)?;
     keyvalue::link(&mut linker)?;
     #[cfg(feature = "wasi-nn")]
-    crate::wasi::nn::link(&mut linker)?;
+    super::nn::link(&mut linker)?;
     Ok(linker)
 }

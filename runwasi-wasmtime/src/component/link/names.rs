@@ -25,13 +25,11 @@ use wasmtime_wasi::{
     p3::bindings::sockets::{ip_name_lookup::ErrorCode as P3ErrorCode, types::IpAddress as P3IpAddress},
 };
 
-use crate::{
-    component::store::Component,
-    outbound::{LookupError, P2_VERSION},
-};
+use super::P2_VERSION;
+use crate::{component::store::Component, outbound::resolver::LookupError};
 
 /// Replaces both.
-pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut p2 = linker.instance(&format!("wasi:sockets/ip-name-lookup@{P2_VERSION}"))?;
     p2.resource("resolve-address-stream", ResourceType::host::<Lookup>(), |mut store, rep| {
         let lookup = Resource::<Lookup>::new_own(rep);
