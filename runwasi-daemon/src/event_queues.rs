@@ -14,7 +14,7 @@ use runwasi_core::{
 
 /// The queues, by the address of containerd's ttrpc socket.
 #[derive(Default)]
-pub(crate) struct Containerds {
+pub(crate) struct EventQueues {
     /// Locked for single look-ups.
     known: Mutex<HashMap<String, Known>>,
 }
@@ -25,7 +25,7 @@ struct Known {
     forward: Weak<tokio::sync::Mutex<dyn Forward>>,
 }
 
-impl Containerds {
+impl EventQueues {
     /// Where the sandboxes of `namespace` put their events.
     pub(crate) fn publisher(&self, address: &str, namespace: &Id, tasks: &Tasks) -> Arc<dyn Publisher> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,17 +15,17 @@ const QUIET: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A task that waits for sandboxes' ends.
-pub(crate) struct Tidying {
+pub(crate) struct Reclaim {
     ended: Arc<Notify>,
 }
 
-impl Tidying {
+impl Reclaim {
     pub(crate) fn start(engine: Arc<dyn Engine>, tasks: &Tasks) -> Self {
         let ended = Arc::new(Notify::new());
         let (waiting, stopping) = (ended.clone(), tasks.clone());
         tasks.spawn(async move {
             tokio::select! {
-                () = tidy_after_ends(&waiting, &engine) => {}
+                () = reclaim_after_ends(&waiting, &engine) => {}
                 () = stopping.stopped() => {}
             }
         });
@@ -33,12 +33,12 @@ impl Tidying {
     }
 
     /// A sandbox is gone.
-    pub(crate) fn something_ended(&self) {
+    pub(crate) fn sandbox_ended(&self) {
         self.ended.notify_one();
     }
 }
 
-async fn tidy_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
+async fn reclaim_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
     loop {
         ended.notified().await;
         // Where they end all the time it is done now and then all the same.

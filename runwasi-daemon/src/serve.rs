@@ -135,7 +135,7 @@ pub(crate) fn serve<N: NodeEngine>(
         let daemon = Daemon::new(settings, engine, guests.guests().clone(), tasks.clone())?;
         let sockets = Sockets::open(&socket, activated)?;
         tracing::info!(pid = std::process::id(), socket = %socket.display(), slots, open_files, "serving");
-        let ended = run(daemon, &sockets, &tasks, waiting, limits::visitors(open_files)).await;
+        let ended = run(daemon, &sockets, &tasks, waiting, limits::manager_connections(open_files)).await;
         sockets.remove();
         ended
     });
@@ -149,13 +149,15 @@ async fn run(
     sockets: &Sockets,
     tasks: &Tasks,
     waiting: Waiting,
-    visitors: usize,
+    connections: usize,
 ) -> Result<(), ServeFailure> {
     let systemd = waiting.systemd;
     let mut signals = Signals::catch()?;
     let mut manager =
-        server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), visitors).await?;
-    let _own = server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
+        server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), connections)
+            .await?;
+    let _own =
+        server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), connections).await?;
     waiting.ready();
     let predecessors = sockets.predecessors.clone();
     let retiring_them = spawn_blocking(move || retire(&predecessors));

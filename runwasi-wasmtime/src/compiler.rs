@@ -37,7 +37,7 @@ pub(crate) use crate::module_cache::Ready;
 use crate::{
     component::{link::linker, store},
     module::store::Guest,
-    module_cache::Loaded,
+    module_cache::ModuleCache,
 };
 
 /// How long the compilation of another process is waited for. It has not died, or its place would be free.
@@ -56,7 +56,7 @@ pub(crate) struct Compiler {
     key: String,
     cache: Option<CodeCache>,
     seen: Option<SeenFiles>,
-    loaded: Loaded,
+    module_cache: ModuleCache,
     flights: Flights<Outcome>,
     /// Those that compile, one a core.
     workers: Workers,
@@ -101,7 +101,7 @@ impl Compiler {
             key,
             cache,
             seen,
-            loaded: Loaded::default(),
+            module_cache: ModuleCache::default(),
             flights: Flights::default(),
             workers: Workers::new(available_parallelism().map_or(1, NonZero::get)),
         }
@@ -122,7 +122,7 @@ impl Compiler {
         }
         let artifact = spec.read(&program).await?;
         self.remember(&artifact);
-        if let Some(ready) = self.loaded.get(&artifact.digest) {
+        if let Some(ready) = self.module_cache.get(&artifact.digest) {
             return Ok((program, ready));
         }
         Ok((program, self.made(artifact, keep).await?.ready))
@@ -131,8 +131,8 @@ impl Compiler {
     /// What is loaded already and can be told without reading the program.
     fn known(&self, program: &Program) -> Option<Arc<Ready>> {
         match (program.digest(), program.identity()) {
-            (Some(digest), _) => self.loaded.get(&digest),
-            (None, identity) => self.loaded.of_file(&identity?),
+            (Some(digest), _) => self.module_cache.get(&digest),
+            (None, identity) => self.module_cache.of_file(&identity?),
         }
     }
 
@@ -147,12 +147,12 @@ impl Compiler {
         let work = move || {
             let digest = digest.or_else(|| compiler.seen.as_ref()?.get(&identity?))?;
             if let Some(identity) = identity {
-                compiler.loaded.remember(identity, digest);
+                compiler.module_cache.remember(identity, digest);
             }
-            if let Some(ready) = compiler.loaded.get(&digest) {
+            if let Some(ready) = compiler.module_cache.get(&digest) {
                 return Some(Ok(ready));
             }
-            Some(compiler.kept(&digest)?.map(|ready| compiler.loaded.put(digest, ready)))
+            Some(compiler.kept(&digest)?.map(|ready| compiler.module_cache.put(digest, ready)))
         };
         let kept = spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
         let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
@@ -163,7 +163,7 @@ impl Compiler {
     fn remember(&self, artifact: &Artifact) {
         let Some(identity) = artifact.identity else { return };
         let (digest, path) = (artifact.digest, artifact.path.clone());
-        self.loaded.remember(identity, digest);
+        self.module_cache.remember(identity, digest);
         let Some(seen) = self.seen.clone() else { return };
         // Not waited for: this start does without.
         drop(spawn_blocking(move || {
@@ -191,7 +191,7 @@ impl Compiler {
 
     /// Drops what is loaded and run by nobody.
     pub(crate) fn forget_unused(&self) {
-        self.loaded.forget_unused();
+        self.module_cache.forget_unused();
     }
 
     async fn made(&self, artifact: Artifact, keep: impl Send + 'static) -> Result<Made, EngineError> {
@@ -281,7 +281,7 @@ impl Compiler {
 impl Order {
     /// The part without a compiler, on the blocking pool.
     fn load(self) {
-        if let Some(ready) = self.compiler.loaded.get(&self.artifact.digest) {
+        if let Some(ready) = self.compiler.module_cache.get(&self.artifact.digest) {
             return self.landing.land(Ok(Made { ready, how: How::Kept }));
         }
         if let Some(kept) = self.compiler.kept(&self.artifact.digest) {
@@ -384,7 +384,7 @@ impl Order {
     fn land(self, ready: wasmtime::Result<Ready>, how: How) {
         let Self { compiler, artifact, landing, .. } = self;
         // Before it lands: whoever looks for it later finds it loaded, or on its way.
-        let made = ready.map(|ready| Made { ready: compiler.loaded.put(artifact.digest, ready), how });
+        let made = ready.map(|ready| Made { ready: compiler.module_cache.put(artifact.digest, ready), how });
         landing.land(made.map_err(|error| format!("{error:#}").into()));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     http::Server,
     module::{self, store},
     module_cache::Ready,
-    outbound::Way,
+    outbound::NetworkAccess,
     pool::Pool,
     start,
     world::{self, Command, ModuleEntry, Wasi, World},
@@ -35,7 +35,7 @@ pub(crate) struct WasmtimeInstance {
 /// What is run of it.
 enum Entry {
     Module(ModuleEntry),
-    Component(Command, Arc<Way>),
+    Component(Command, Arc<NetworkAccess>),
     Server(Server),
 }
 
@@ -51,15 +51,15 @@ impl WasmtimeInstance {
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
         let entry = match ready.as_ref() {
             Ready::Module(pre) => {
-                Way::check(&spec, program)?;
+                NetworkAccess::check(&spec, program)?;
                 Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?)
             }
             Ready::Component(pre) => {
-                let way = Way::of(&spec, program)?;
+                let access = NetworkAccess::of(&spec, program)?;
                 match world::component_world(pre.component(), function).map_err(invalid)? {
-                    World::Command(command) => Entry::Component(command, way),
-                    World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), program, &spec, way)?),
-                    World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), program, &spec, way)?),
+                    World::Command(command) => Entry::Component(command, access),
+                    World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), program, &spec, access)?),
+                    World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), program, &spec, access)?),
                 }
             }
         };
@@ -80,11 +80,11 @@ impl WasmtimeInstance {
         &self,
         pre: &component::InstancePre<Component>,
         command: &Command,
-        way: &Arc<Way>,
+        access: &Arc<NetworkAccess>,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
         let _slot = self.pool.slot()?;
-        let imports = Imports::begin(&self.spec, way, context).await?;
+        let imports = Imports::begin(&self.spec, access, context).await?;
         let mut store = Component::store(pre.engine(), &self.spec, imports)?;
         let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await {
             Ok(instance) => instance,
@@ -108,8 +108,8 @@ impl Instance for WasmtimeInstance {
         // A box for each kind: a guest that sleeps keeps what its own kind needs, not what the largest does.
         match (self.ready.as_ref(), &self.entry) {
             (Ready::Module(pre), Entry::Module(entry)) => ticker.during(self.run_module(pre, entry, &context)).await,
-            (Ready::Component(pre), Entry::Component(command, way)) => {
-                ticker.during(self.run_component(pre, command, way, &context)).await
+            (Ready::Component(pre), Entry::Component(command, access)) => {
+                ticker.during(self.run_component(pre, command, access, &context)).await
             }
             (_, Entry::Server(server)) => ticker.during(server.run(&self.spec, ticker.clone(), &context)).await,
             _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),

@@ -23,25 +23,25 @@ pub(crate) enum Ready {
 
 /// All clones speak of the same.
 #[derive(Clone, Default)]
-pub(crate) struct Loaded {
+pub(crate) struct ModuleCache {
     /// Locked for look-ups.
-    shelf: Arc<Mutex<Shelf>>,
+    entries: Arc<Mutex<Entries>>,
 }
 
 #[derive(Default)]
-struct Shelf {
+struct Entries {
     /// The most recently used last.
     ready: Vec<(Digest, Arc<Ready>)>,
     /// Files that need not be read again to know what they hold.
     known: HashMap<Identity, Digest>,
 }
 
-impl Loaded {
+impl ModuleCache {
     /// What a file holds that was read before.
     pub(crate) fn of_file(&self, identity: &Identity) -> Option<Arc<Ready>> {
-        let mut shelf = self.lock();
-        let digest = *shelf.known.get(identity)?;
-        shelf.get(&digest)
+        let mut entries = self.lock();
+        let digest = *entries.known.get(identity)?;
+        entries.get(&digest)
     }
 
     pub(crate) fn get(&self, digest: &Digest) -> Option<Arc<Ready>> {
@@ -50,14 +50,14 @@ impl Loaded {
 
     /// Of two who have loaded the same, the first counts.
     pub(crate) fn put(&self, digest: Digest, ready: Ready) -> Arc<Ready> {
-        let mut shelf = self.lock();
-        if let Some(known) = shelf.get(&digest) {
+        let mut entries = self.lock();
+        if let Some(known) = entries.get(&digest) {
             return known;
         }
-        let oldest = (shelf.ready.len() == KEPT).then(|| shelf.ready.remove(0));
+        let oldest = (entries.ready.len() == KEPT).then(|| entries.ready.remove(0));
         let ready = Arc::new(ready);
-        shelf.ready.push((digest, ready.clone()));
-        drop(shelf);
+        entries.ready.push((digest, ready.clone()));
+        drop(entries);
         // Not under the lock: unmapping takes its time.
         drop(oldest);
         ready
@@ -65,27 +65,27 @@ impl Loaded {
 
     /// That the file with this identity holds this.
     pub(crate) fn remember(&self, identity: Identity, digest: Digest) {
-        let mut shelf = self.lock();
-        if shelf.known.len() == KNOWN {
-            shelf.known.clear();
+        let mut entries = self.lock();
+        if entries.known.len() == KNOWN {
+            entries.known.clear();
         }
-        shelf.known.insert(identity, digest);
+        entries.known.insert(identity, digest);
     }
 
     /// Drops what is run by nobody; with it goes what the instance pool keeps mapped of it.
     pub(crate) fn forget_unused(&self) {
-        let mut shelf = self.lock();
-        let unused = shelf.ready.extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1).collect::<Vec<_>>();
-        drop(shelf);
+        let mut entries = self.lock();
+        let unused = entries.ready.extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1).collect::<Vec<_>>();
+        drop(entries);
         drop(unused);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelf {
+impl Entries {
     fn get(&mut self, digest: &Digest) -> Option<Arc<Ready>> {
         let place = self.ready.iter().rposition(|(known, _)| known == digest)?;
         let found = self.ready.remove(place);

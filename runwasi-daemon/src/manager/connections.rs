@@ -25,86 +25,86 @@ use tokio_util::sync::{CancellationToken, PollSemaphore, WaitForCancellationFutu
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Who is connected, in the order of their coming.
-pub(super) struct Visitors {
-    places: PollSemaphore,
-    present: VecDeque<Weak<Presence>>,
+pub(super) struct ConnectionLimit {
+    permits: PollSemaphore,
+    connections: VecDeque<Weak<ConnectionState>>,
 }
 
-struct Presence {
-    came: Instant,
+struct ConnectionState {
+    accepted: Instant,
     /// It has said something that has not been answered yet.
     served: AtomicBool,
-    sent_away: CancellationToken,
+    evicted: CancellationToken,
 }
 
-impl Presence {
-    fn may_stay(&self) -> bool {
-        self.served.load(Ordering::Relaxed) && self.came.elapsed() < LONGEST
+impl ConnectionState {
+    fn is_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed) && self.accepted.elapsed() < LONGEST
     }
 }
 
 /// One connection; reads as ended when it was sent away.
-pub(super) struct Visitor {
+pub(super) struct Connection {
     stream: UnixStream,
-    presence: Arc<Presence>,
-    sent_away: Pin<Box<WaitForCancellationFutureOwned>>,
-    _place: OwnedSemaphorePermit,
+    state: Arc<ConnectionState>,
+    evicted: Pin<Box<WaitForCancellationFutureOwned>>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Visitors {
+impl ConnectionLimit {
     /// For so many at once.
     pub(super) fn new(most: usize) -> Self {
-        Self { places: PollSemaphore::new(Arc::new(Semaphore::new(most))), present: VecDeque::new() }
+        Self { permits: PollSemaphore::new(Arc::new(Semaphore::new(most))), connections: VecDeque::new() }
     }
 
     /// Waits for a place, and asks somebody who does not need his to leave.
-    pub(super) fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
-        if self.places.available_permits() == 0 {
-            self.send_one_away();
+    pub(super) fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
+        if self.permits.available_permits() == 0 {
+            self.evict_idle();
         }
         // The semaphore is never closed.
-        match ready!(self.places.poll_acquire(cx)) {
-            Some(place) => Poll::Ready(place),
+        match ready!(self.permits.poll_acquire(cx)) {
+            Some(permit) => Poll::Ready(permit),
             None => Poll::Pending,
         }
     }
 
     /// Lets one in.
-    pub(super) fn welcome(&mut self, stream: UnixStream, place: OwnedSemaphorePermit) -> Visitor {
-        self.present.retain(|visitor| visitor.strong_count() > 0);
-        let sent_away = CancellationToken::new();
-        let presence = Arc::new(Presence { came: Instant::now(), served: AtomicBool::new(false), sent_away });
-        self.present.push_back(Arc::downgrade(&presence));
-        let sent_away = Box::pin(presence.sent_away.clone().cancelled_owned());
-        Visitor { stream, presence, sent_away, _place: place }
+    pub(super) fn admit(&mut self, stream: UnixStream, permit: OwnedSemaphorePermit) -> Connection {
+        self.connections.retain(|connection| connection.strong_count() > 0);
+        let evicted = CancellationToken::new();
+        let state = Arc::new(ConnectionState { accepted: Instant::now(), served: AtomicBool::new(false), evicted });
+        self.connections.push_back(Arc::downgrade(&state));
+        let evicted = Box::pin(state.evicted.clone().cancelled_owned());
+        Connection { stream, state, evicted, _permit: permit }
     }
 
-    fn send_one_away(&mut self) {
-        let present = self.present.iter().filter_map(Weak::upgrade);
-        let Some(visitor) = present.into_iter().find(|visitor| !visitor.may_stay()) else { return };
+    fn evict_idle(&mut self) {
+        let connections = self.connections.iter().filter_map(Weak::upgrade);
+        let Some(connection) = connections.into_iter().find(|connection| !connection.is_served()) else { return };
         tracing::debug!("too many connections to the manager socket, closing one");
-        visitor.sent_away.cancel();
+        connection.evicted.cancel();
     }
 }
 
-impl AsyncRead for Visitor {
+impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.sent_away.as_mut().poll(cx).is_ready() {
+        if self.evicted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_ready() {
-            self.presence.served.store(true, Ordering::Relaxed);
+            self.state.served.store(true, Ordering::Relaxed);
         }
         polled
     }
 }
 
-impl AsyncWrite for Visitor {
+impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if polled.is_ready() {
-            self.presence.served.store(false, Ordering::Relaxed);
+            self.state.served.store(false, Ordering::Relaxed);
         }
         polled
     }
@@ -133,18 +133,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_idle_give_way_and_who_is_being_served_stays() {
-        let mut visitors = Visitors::new(2);
+        let mut limit = ConnectionLimit::new(2);
         let (mut one, ours) = UnixStream::pair().unwrap();
-        let place = poll_fn(|cx| visitors.poll_place(cx)).await;
-        let mut served = visitors.welcome(ours, place);
+        let permit = poll_fn(|cx| limit.poll_permit(cx)).await;
+        let mut served = limit.admit(ours, permit);
         one.write_all(b"x").await.unwrap();
         assert_eq!(served.read_u8().await.unwrap(), b'x');
         for _ in 0..20 {
             let (_silent, ours) = UnixStream::pair().unwrap();
-            let place = timeout(SOON, poll_fn(|cx| visitors.poll_place(cx))).await.unwrap();
-            let mut idle = visitors.welcome(ours, place);
+            let permit = timeout(SOON, poll_fn(|cx| limit.poll_permit(cx))).await.unwrap();
+            let mut idle = limit.admit(ours, permit);
             // Whoever comes next asks for the place of this one.
-            assert!(poll_fn(|cx| Poll::Ready(visitors.poll_place(cx).is_pending())).await);
+            assert!(poll_fn(|cx| Poll::Ready(limit.poll_permit(cx).is_pending())).await);
             assert_eq!(timeout(SOON, idle.read(&mut [0])).await.unwrap().unwrap(), 0);
         }
         one.write_all(b"y").await.unwrap();
@@ -153,15 +153,15 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_who_is_being_served_is_sent_away() {
-        let mut visitors = Visitors::new(1);
+        let mut limit = ConnectionLimit::new(1);
         let (mut one, ours) = UnixStream::pair().unwrap();
-        let place = poll_fn(|cx| visitors.poll_place(cx)).await;
-        let mut served = visitors.welcome(ours, place);
+        let permit = poll_fn(|cx| limit.poll_permit(cx)).await;
+        let mut served = limit.admit(ours, permit);
         one.write_all(b"x").await.unwrap();
         served.read_u8().await.unwrap();
-        assert!(timeout(Duration::from_millis(50), poll_fn(|cx| visitors.poll_place(cx))).await.is_err());
+        assert!(timeout(Duration::from_millis(50), poll_fn(|cx| limit.poll_permit(cx))).await.is_err());
         served.write_all(b"answer").await.unwrap();
-        let next = async { timeout(SOON, poll_fn(|cx| visitors.poll_place(cx))).await.unwrap() };
+        let next = async { timeout(SOON, poll_fn(|cx| limit.poll_permit(cx))).await.unwrap() };
         let leaving = async {
             // Asked to leave by the newcomer's wait, it reads its end.
             let _ = timeout(Duration::from_millis(50), served.read(&mut [0])).await;

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::descriptors::Descriptors;
 use crate::{
     limits::{self, Limits},
-    outbound::{Outbound, Way},
+    outbound::{NetworkAccess, Outbound},
     wasi::{config::Values, context, keyvalue},
 };
 
@@ -27,11 +27,11 @@ impl Imports {
     /// For one process, before its code runs.
     pub(crate) async fn begin(
         spec: &InstanceSpec,
-        way: &Arc<Way>,
+        access: &Arc<NetworkAccess>,
         context: &GuestContext,
     ) -> Result<Self, EngineError> {
         Ok(Self {
-            outbound: Outbound::begin(way, context).await?,
+            outbound: Outbound::begin(access, context).await?,
             config: Arc::new(Values::of(spec)),
             keyvalue: keyvalue::Store::of(spec),
         })

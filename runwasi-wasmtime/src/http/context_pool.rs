@@ -14,13 +14,13 @@ use crate::wasi::context;
 /// Kept; more are made when more requests come at once.
 const KEPT: usize = 64;
 
-pub(super) struct Contexts {
+pub(super) struct ContextPool {
     directories: WasiFilesystemCtx,
     /// Locked to take and to put back.
     free: Mutex<Vec<WasiCtx>>,
 }
 
-impl Contexts {
+impl ContextPool {
     pub(super) fn new(directories: WasiFilesystemCtx) -> Self {
         Self { directories, free: Mutex::default() }
     }

@@ -12,7 +12,7 @@ use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 use wasmtime_wasi::WasiView;
 
 use super::{
-    context_pool::Contexts,
+    context_pool::ContextPool,
     error::Failure,
     guest::{Guest, Head, Instance},
     request_body::RequestBody,
@@ -37,7 +37,7 @@ pub(super) struct Serving {
     guest: Arc<Guest>,
     engine: Engine,
     imports: Imports,
-    contexts: Contexts,
+    context_pool: ContextPool,
     requests: Arc<Semaphore>,
 }
 
@@ -76,12 +76,12 @@ impl Serving {
         imports: Imports,
     ) -> Self {
         let engine = first.engine().clone();
-        let contexts = Contexts::new(first.data_mut().ctx().ctx.filesystem().clone());
-        contexts.put_back(first.into_data().into_context());
+        let context_pool = ContextPool::new(first.data_mut().ctx().ctx.filesystem().clone());
+        context_pool.put_back(first.into_data().into_context());
         let authority = settings.address.to_string();
         let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
         let requests = Arc::new(Semaphore::new(settings.max_requests as usize));
-        Self { spec, settings, spawner, authority, guest, engine, imports, contexts, requests }
+        Self { spec, settings, spawner, authority, guest, engine, imports, context_pool, requests }
     }
 
     /// One of the requests that may be worked on at once, when it is free.
@@ -109,7 +109,7 @@ impl Serving {
         match instance.call(&mut store, request, head).await {
             Ok(()) => {
                 if let Some(store) = self.guest.keep(store, instance, &self.settings) {
-                    self.contexts.put_back(store.into_data().into_context());
+                    self.context_pool.put_back(store.into_data().into_context());
                 }
                 Ok(())
             }
@@ -154,7 +154,7 @@ impl Serving {
     }
 
     async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
-        let context = self.contexts.take(&self.spec);
+        let context = self.context_pool.take(&self.spec);
         let store = Component::with_context(&self.engine, &self.spec, context, self.imports.clone());
         let mut store = store.map_err(OutOfMemory)?;
         let instance = self.guest.instantiate(&mut store).await?;

@@ -61,7 +61,7 @@ use self::{
 use crate::{
     component::store::{Component, Imports},
     epoch::Ticker,
-    outbound::Way,
+    outbound::NetworkAccess,
     start::{failed_start, ready_if_long},
 };
 
@@ -74,7 +74,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     guest: Arc<Guest>,
     settings: Settings,
-    way: Arc<Way>,
+    access: Arc<NetworkAccess>,
     drain: Arc<Drain>,
 }
 
@@ -84,9 +84,9 @@ impl Server {
         pre: InstancePre<Component>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
-        Self::new(Guest::p2(pre), program, spec, way)
+        Self::new(Guest::p2(pre), program, spec, access)
     }
 
     /// Of one that exports `wasi:http/handler`.
@@ -94,20 +94,20 @@ impl Server {
         pre: InstancePre<Component>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
-        Self::new(Guest::p3(pre), program, spec, way)
+        Self::new(Guest::p3(pre), program, spec, access)
     }
 
     fn new(
         guest: wasmtime::Result<Guest>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
         let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
         let guest = Arc::new(guest.map_err(invalid)?);
-        Ok(Self { guest, settings: Settings::new(spec)?, way, drain: Arc::default() })
+        Ok(Self { guest, settings: Settings::new(spec)?, access, drain: Arc::default() })
     }
 
     /// Begins the polite end: [`Server::run`] returns when the requests under way are done.
@@ -124,7 +124,7 @@ impl Server {
     ) -> Result<ExitStatus, EngineError> {
         let settings = &self.settings;
         let listener = listen(&spec.network, settings.address)?;
-        let imports = Imports::begin(spec, &self.way, context).await?;
+        let imports = Imports::begin(spec, &self.access, context).await?;
         let mut store = Component::store(self.guest.engine(), spec, imports.clone())?;
         let begun = timeout(settings.request_timeout, ready_if_long(context, self.guest.instantiate(&mut store))).await;
         match begun {

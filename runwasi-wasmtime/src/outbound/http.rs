@@ -75,7 +75,7 @@ async fn serve(
     options: RequestOptions,
     mut answer: oneshot::Sender<Result<Sent, Error>>,
 ) {
-    let Ok(_permit) = outbound.way.connections.clone().try_acquire_owned() else {
+    let Ok(_permit) = outbound.access.connections.clone().try_acquire_owned() else {
         let _ = answer.send(Err(Error::ConnectionLimitReached));
         return;
     };
@@ -163,9 +163,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// One address after the other, each with its part of the time. The policy is asked about addresses, not about the name.
 async fn connect(outbound: &Outbound, host: &str, port: u16, patience: Duration) -> Result<TcpStream, Error> {
     let deadline = Instant::now() + patience;
-    let found = outbound.names().look_up(host).await.map_err(unknown)?;
+    let found = outbound.resolver().look_up(host).await.map_err(unknown)?;
     let allowed =
-        found.into_iter().map(|address| SocketAddr::new(address, port)).filter(|to| outbound.way.reach.allows(*to));
+        found.into_iter().map(|address| SocketAddr::new(address, port)).filter(|to| outbound.access.rules.allows(*to));
     let allowed: Vec<_> = allowed.collect();
     let mut last = Error::DestinationIpProhibited;
     for (n, to) in allowed.iter().enumerate() {

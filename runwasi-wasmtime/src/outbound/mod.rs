@@ -26,22 +26,22 @@ use wasmtime_wasi::{
 };
 
 use self::{
-    policy::{Policy, Reach},
-    resolver::{LookupError, Names},
+    policy::{OutboundRules, Policy},
+    resolver::{LookupError, Resolver},
 };
 
 /// What a container's guests may reach, and how. One for all its processes.
-pub(crate) struct Way {
+pub(crate) struct NetworkAccess {
     network: Network,
-    reach: Arc<Reach>,
-    names: Arc<Names>,
+    rules: Arc<OutboundRules>,
+    resolver: Arc<Resolver>,
     /// With it, and with nothing else, the library makes sockets.
     sockets: WasiSocketsCtx,
     /// How many requests may have a connection at once.
     connections: Arc<Semaphore>,
 }
 
-impl Way {
+impl NetworkAccess {
     /// As the container says.
     pub(crate) fn of(spec: &InstanceSpec, program: &Program) -> Result<Arc<Self>, EngineError> {
         let policy = policy_of(spec, program)?;
@@ -54,10 +54,10 @@ impl Way {
     }
 
     fn new(spec: &InstanceSpec, policy: Policy) -> Self {
-        let reach = Arc::new(Reach::new(policy));
-        let names = Arc::new(Names::new(spec.network.clone(), reach.clone(), &spec.rootfs));
+        let rules = Arc::new(OutboundRules::new(policy));
+        let resolver = Arc::new(Resolver::new(spec.network.clone(), rules.clone(), &spec.rootfs));
         let connections = Arc::new(Semaphore::new(spec.open_files as usize));
-        Self { network: spec.network.clone(), sockets: sockets_for(reach.clone()), reach, names, connections }
+        Self { network: spec.network.clone(), sockets: sockets_for(rules.clone()), rules, resolver, connections }
     }
 }
 
@@ -67,11 +67,11 @@ fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineErr
 }
 
 /// The library's context for sockets that reach what the policy allows. It can be built as a part of a whole only.
-fn sockets_for(reach: Arc<Reach>) -> WasiSocketsCtx {
+fn sockets_for(rules: Arc<OutboundRules>) -> WasiSocketsCtx {
     let mut builder = WasiCtxBuilder::new();
     builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, purpose| {
         let allowed = match purpose {
-            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => reach.allows(address),
+            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => rules.allows(address),
             SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => true,
             SocketAddrUse::UdpBind | SocketAddrUse::UdpReceive => true,
         };
@@ -95,29 +95,29 @@ impl WasiView for Whole {
 /// A process's way out. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Outbound {
-    way: Arc<Way>,
+    access: Arc<NetworkAccess>,
     /// Requests are work of the process: members of its group of futures.
     pub(crate) context: GuestContext,
 }
 
 impl Outbound {
     /// For one process, before its code runs.
-    pub(crate) async fn begin(way: &Arc<Way>, context: &GuestContext) -> Result<Self, EngineError> {
+    pub(crate) async fn begin(access: &Arc<NetworkAccess>, context: &GuestContext) -> Result<Self, EngineError> {
         let failed = |error: LookupError| EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"));
-        way.names.begin().await.map_err(failed)?;
-        Ok(Self { way: way.clone(), context: context.clone() })
+        access.resolver.begin().await.map_err(failed)?;
+        Ok(Self { access: access.clone(), context: context.clone() })
     }
 
     pub(crate) fn network(&self) -> &Network {
-        &self.way.network
+        &self.access.network
     }
 
     /// With what the library makes sockets for the guest.
     pub(crate) fn sockets(&self) -> WasiSocketsCtx {
-        self.way.sockets.clone()
+        self.access.sockets.clone()
     }
 
-    pub(crate) fn names(&self) -> &Arc<Names> {
-        &self.way.names
+    pub(crate) fn resolver(&self) -> &Arc<Resolver> {
+        &self.access.resolver
     }
 }

@@ -81,8 +81,8 @@ fn begin(
     let component = store.data_mut();
     // The handle is the right to ask; the library gives it to everybody.
     component.ctx().table.get(&network)?;
-    let names = component.outbound.names().clone();
-    let mut asking = Box::pin(async move { names.look_up(&name).await });
+    let resolver = component.outbound.resolver().clone();
+    let mut asking = Box::pin(async move { resolver.look_up(&name).await });
     let lookup = match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         // What fails at once is said at once.
         Poll::Ready(Err(error)) => return Ok((Err(error.into()),)),
@@ -121,8 +121,8 @@ async fn resolve_p3(
     accessor: &Accessor<Component>,
     name: String,
 ) -> wasmtime::Result<(Result<Vec<P3IpAddress>, P3ErrorCode>,)> {
-    let names = accessor.with(|mut access| access.get().outbound.names().clone());
-    let found = names.look_up(&name).await;
+    let resolver = accessor.with(|mut access| access.get().outbound.resolver().clone());
+    let found = resolver.look_up(&name).await;
     Ok((found.map(|addresses| addresses.into_iter().map(P3IpAddress::from).collect()).map_err(P3ErrorCode::from),))
 }
 

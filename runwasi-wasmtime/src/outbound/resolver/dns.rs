@@ -70,7 +70,7 @@ pub(crate) async fn ask(
     tcp: bool,
     patience: Duration,
 ) -> Result<Answer, DnsError> {
-    let question = Asked::new(name, family)?;
+    let question = Query::new(name, family)?;
     let asking = async {
         if !tcp && let Some(answer) = question.by_udp(network, server).await? {
             return Ok(answer);
@@ -81,14 +81,14 @@ pub(crate) async fn ask(
 }
 
 /// A question on its way.
-struct Asked<'a> {
+struct Query<'a> {
     id: u16,
     name: Name<'a>,
     kind: TYPE,
     message: Vec<u8>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Query<'a> {
     fn new(name: &'a str, family: Family) -> Result<Self, DnsError> {
         let id = random_id()?;
         let name = Name::new(name).map_err(|_| DnsError::BadName)?;
@@ -211,7 +211,7 @@ mod tests {
 
     /// What `asked` makes of an answer with these records, `None` if it does not take it for one.
     fn answered<'r>(
-        asked: &Asked<'r>,
+        asked: &Query<'r>,
         change: impl FnOnce(&mut Packet<'r>),
         records: Vec<ResourceRecord<'r>>,
     ) -> Option<Answer> {
@@ -230,17 +230,17 @@ mod tests {
 
     #[test]
     fn a_question_is_one_that_servers_understand() {
-        let asked = Asked::new("www.example.com", Family::V6).unwrap();
+        let asked = Query::new("www.example.com", Family::V6).unwrap();
         let packet = Packet::parse(&asked.message).unwrap();
         assert!(packet.has_flags(PacketFlag::RECURSION_DESIRED) && !packet.has_flags(PacketFlag::RESPONSE));
         assert_eq!((packet.id(), packet.questions.len()), (asked.id, 1));
         assert_eq!(packet.questions[0].qname.to_string(), "www.example.com");
-        assert!(Asked::new(&"a".repeat(64), Family::V4).is_err());
+        assert!(Query::new(&"a".repeat(64), Family::V4).is_err());
     }
 
     #[test]
     fn only_the_records_of_the_name_and_its_aliases_count() {
-        let asked = Asked::new("www.test", Family::V4).unwrap();
+        let asked = Query::new("www.test", Family::V4).unwrap();
         let records = vec![
             record("evil.test", a([6, 6, 6, 6])),
             record("c.test", a([192, 0, 2, 2])),
@@ -254,14 +254,14 @@ mod tests {
 
     #[test]
     fn aliases_in_a_circle_end() {
-        let asked = Asked::new("a.test", Family::V4).unwrap();
+        let asked = Query::new("a.test", Family::V4).unwrap();
         let records = vec![record("a.test", alias("b.test")), record("b.test", alias("a.test"))];
         assert_eq!(answered(&asked, |_| (), records), addresses(&[]));
     }
 
     #[test]
     fn an_answer_to_another_question_is_none() {
-        let asked = Asked::new("a.test", Family::V4).unwrap();
+        let asked = Query::new("a.test", Family::V4).unwrap();
         let records = || vec![record("a.test", a([192, 0, 2, 1]))];
         assert_eq!(answered(&asked, |_| (), records()), addresses(&["192.0.2.1"]));
         let other_name = question(&Name::new("b.test").unwrap(), TYPE::A);
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_the_server_says_of_a_name_is_told_apart() {
-        let asked = Asked::new("a.test", Family::V4).unwrap();
+        let asked = Query::new("a.test", Family::V4).unwrap();
         let none = answered(&asked, |packet| *packet.rcode_mut() = RCODE::NameError, Vec::new());
         assert_eq!(none, Some(Answer::NoName));
         assert_eq!(answered(&asked, |_| (), Vec::new()), addresses(&[]));

@@ -31,7 +31,7 @@ use self::{
     dns::{Answer, Family},
     files::{NameFiles, ResolverConfig},
 };
-use super::policy::Reach;
+use super::policy::OutboundRules;
 
 /// Lookups of a container at the same time.
 const AT_ONCE: usize = 32;
@@ -58,9 +58,9 @@ pub(crate) enum LookupError {
 
 /// A container's way from names to addresses. Shared by its processes.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub(crate) struct Resolver {
     network: Network,
-    reach: Arc<Reach>,
+    rules: Arc<OutboundRules>,
     rootfs: Weak<Rootfs>,
     /// If the files are to be read once.
     first: OnceCell<Arc<NameFiles>>,
@@ -70,12 +70,12 @@ pub(crate) struct Names {
     at_once: Semaphore,
 }
 
-impl Names {
-    pub(crate) fn new(network: Network, reach: Arc<Reach>, rootfs: &Arc<Rootfs>) -> Self {
+impl Resolver {
+    pub(crate) fn new(network: Network, rules: Arc<OutboundRules>, rootfs: &Arc<Rootfs>) -> Self {
         let rootfs = Arc::downgrade(rootfs);
         Self {
             network,
-            reach,
+            rules,
             rootfs,
             first: OnceCell::new(),
             turn: AtomicUsize::new(0),
@@ -85,7 +85,7 @@ impl Names {
 
     /// Before code of the container runs.
     pub(crate) async fn begin(&self) -> Result<(), LookupError> {
-        if self.reach.goes_by_names() { self.files().await.map(drop) } else { Ok(()) }
+        if self.rules.goes_by_names() { self.files().await.map(drop) } else { Ok(()) }
     }
 
     /// The addresses of `name`, the ones that can be reached first.
@@ -110,7 +110,7 @@ impl Names {
     }
 
     async fn files(&self) -> Result<Arc<NameFiles>, LookupError> {
-        if self.reach.goes_by_names() {
+        if self.rules.goes_by_names() {
             self.first.get_or_try_init(|| self.read()).await.cloned()
         } else {
             self.read().await
@@ -147,13 +147,13 @@ impl Names {
 
     /// A listed name may be searched for in every domain: the domains are the container's.
     fn may_ask(&self, name: &AskedName, candidate: &str) -> bool {
-        self.reach.allows_lookup(&name.text) || self.reach.allows_lookup(candidate)
+        self.rules.allows_lookup(&name.text) || self.rules.allows_lookup(candidate)
     }
 
     fn learn(&self, name: &AskedName, candidate: &str, addresses: &[IpAddr]) {
-        self.reach.learn(&name.text, addresses);
+        self.rules.learn(&name.text, addresses);
         if candidate != name.text {
-            self.reach.learn(candidate, addresses);
+            self.rules.learn(candidate, addresses);
         }
     }
 

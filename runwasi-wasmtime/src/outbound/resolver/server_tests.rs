@@ -24,8 +24,8 @@ use simple_dns::{
 };
 use tempfile::TempDir;
 
-use super::{LookupError, Names};
-use crate::outbound::policy::{Policy, Reach};
+use super::{LookupError, Resolver};
+use crate::outbound::policy::{OutboundRules, Policy};
 
 /// What a server does with a question.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,8 +47,8 @@ struct Scene {
     network: Network,
     directory: TempDir,
     rootfs: Arc<Rootfs>,
-    reach: Arc<Reach>,
-    names: Names,
+    rules: Arc<OutboundRules>,
+    resolver: Resolver,
 }
 
 impl Scene {
@@ -60,9 +60,9 @@ impl Scene {
             BundleBuilder::new(&bundle, &["/x"]).file("/etc/hosts", hosts).file("/etc/resolv.conf", resolv_conf);
         files.write().unwrap();
         let rootfs = Arc::new(Rootfs::mount(&bundle, &Config::load(&bundle).unwrap(), &[]).unwrap());
-        let reach = Arc::new(Reach::new(Policy::parse(Some(policy)).unwrap()));
-        let names = Names::new(network.clone(), reach.clone(), &rootfs);
-        Self { network, directory, rootfs, reach, names }
+        let rules = Arc::new(OutboundRules::new(Policy::parse(Some(policy)).unwrap()));
+        let resolver = Resolver::new(network.clone(), rules.clone(), &rootfs);
+        Self { network, directory, rootfs, rules, resolver }
     }
 
     /// A server at this address; the answer counts the questions it was asked.
@@ -101,7 +101,7 @@ impl Scene {
     }
 
     async fn look_up(&self, name: &str) -> Result<Vec<String>, LookupError> {
-        let found = self.names.look_up(name).await?;
+        let found = self.resolver.look_up(name).await?;
         Ok(found.iter().map(IpAddr::to_string).collect())
     }
 }
@@ -215,26 +215,26 @@ async fn search_domains_are_tried_and_rotating_servers_take_turns() {
 async fn a_list_lets_listed_names_be_looked_up_and_opens_what_they_give() {
     let scene = Scene::new("192.0.2.50 inside\n", &format!("search corp.test\n{LOCAL}"), "one.test:80,*.corp.test");
     let asked = scene.serve("127.0.0.1", Part::Know);
-    scene.names.begin().await.unwrap();
+    scene.resolver.begin().await.unwrap();
     let to = |address: &str| address.parse().unwrap();
     assert_eq!(scene.look_up("none.test").await, Err(LookupError::NoAddress), "none.test.corp.test might be meant");
     assert_eq!(scene.look_up("none.test.").await, Err(LookupError::Denied));
     let before = asked.load(Ordering::Relaxed);
-    assert!(!scene.reach.allows(to("192.0.2.1:80")));
+    assert!(!scene.rules.allows(to("192.0.2.1:80")));
     assert_eq!(scene.look_up("one.test.").await.map(|found| found.len()), Ok(2));
     assert!(asked.load(Ordering::Relaxed) > before);
-    assert!(scene.reach.allows(to("192.0.2.1:80")) && !scene.reach.allows(to("192.0.2.1:81")));
+    assert!(scene.rules.allows(to("192.0.2.1:80")) && !scene.rules.allows(to("192.0.2.1:81")));
     assert_eq!(scene.look_up("one").await, Ok(vec!["192.0.2.1".into()]), "one.corp.test");
-    assert!(scene.reach.allows(to("192.0.2.1:81")));
+    assert!(scene.rules.allows(to("192.0.2.1:81")));
 }
 
 #[tokio::test]
 async fn a_guest_under_a_list_cannot_give_names_a_meaning() {
     let scene = Scene::new("192.0.2.1 one.test\n", LOCAL, "one.test");
-    scene.names.begin().await.unwrap();
+    scene.resolver.begin().await.unwrap();
     std::fs::write(scene.directory.path().join("bundle/rootfs/etc/hosts"), "10.0.0.1 one.test").unwrap();
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["192.0.2.1".into()]));
-    assert!(!scene.reach.allows("10.0.0.1:80".parse().unwrap()));
+    assert!(!scene.rules.allows("10.0.0.1:80".parse().unwrap()));
 }
 
 #[tokio::test]
