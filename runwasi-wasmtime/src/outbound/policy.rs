@@ -1,4 +1,4 @@
-//! Whom a container's guests may call: the annotation [`ANNOTATION`]. Parsed when a process is made, asked by `sockets`, `names` and
+//! Whom a container's guests may call: the annotation [`ANNOTATION`]. Parsed when a process is made, asked by `sockets`, `resolver` and
 //! `http` before a connection, a datagram or a lookup leaves.
 //!
 //! It is about what guests begin: listening, accepting and receiving are not asked, nor is an answer on an accepted connection.
