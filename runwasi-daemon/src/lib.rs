@@ -14,20 +14,19 @@
 //! | `limits` | how many guests the system's limits allow |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the living ones |
-//! | `containerds` | one event connection per containerd |
-//! | `tidying` | gives memory back when sandboxes have ended |
+//! | `event_queues` | one event connection per containerd |
+//! | `reclaim` | gives memory back when sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
-//! | [`record`] | what is written down for successors and thin shims |
+//! | [`state_dir`] | what is written down for successors and thin shims |
 
 pub mod config;
-mod containerds;
 pub mod daemon;
-mod guard;
+mod event_queues;
 mod limits;
 pub mod manager;
 mod precompile;
-mod ready;
-pub mod record;
+mod readiness;
+mod reclaim;
 mod sandboxes;
 pub mod serve;
 mod successor;

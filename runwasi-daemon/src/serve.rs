@@ -1,4 +1,4 @@
-//! The daemon's life: from its settings to the end of its last task. Called by `main`.
+//! The daemon's life: from its settings to the end of its last task.
 //!
 //! ```text
 //! limits ─▶ engine ─▶ bind daemons/<pid>.sock, manager.sock ─▶ sweep ─▶ serve ─▶ ready ─▶ retire the predecessor
