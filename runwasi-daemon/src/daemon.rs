@@ -38,10 +38,10 @@ use crate::{
     config::Settings,
     event_queues::EventQueues,
     manager::messages::{ConnectRequest, CreateRequest, DeleteRequest, SandboxEntry},
-    record::{Owner, Record, RecordError, StateDirectory},
-    sandboxes::{Living, Sandboxes},
+    reclaim::Reclaim,
+    sandboxes::{Sandboxes, ServedSandbox},
+    state_dir::{Owner, Record, RecordError, StateDirectory},
     successor::Successors,
-    tidying::Tidying,
 };
 
 /// Replies and events need some time, whatever the guests are given.
@@ -61,7 +61,7 @@ pub struct Daemon {
     owner: Owner,
     event_queues: EventQueues,
     sandboxes: Sandboxes,
-    tidying: Tidying,
+    reclaim: Reclaim,
     /// `None` without a guard.
     successors: Option<Successors>,
     /// Sandboxes being served, those that are on their way out included.
@@ -169,7 +169,7 @@ impl Daemon {
             owner,
             event_queues,
             sandboxes,
-            tidying,
+            reclaim,
             successors,
             served,
             retired,

@@ -7,8 +7,8 @@
 //! | [`manager`] | the API between the two, both ends |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | the daemon's life: sockets, signals, takeover, drain |
-//! | `guard` | the small parent process that systemd sees |
-//! | `ready` | signs to systemd or the guard; socket activation |
+//! | `supervisor` | the small parent process that systemd sees |
+//! | `readiness` | signs to systemd or the guard; socket activation |
 //! | `successor` | the host's end of a reload |
 //! | `watchdog` | proof that both runtimes work |
 //! | `limits` | how many guests the system's limits allow |
@@ -29,9 +29,10 @@ mod readiness;
 mod reclaim;
 mod sandboxes;
 pub mod serve;
+pub mod state_dir;
 mod successor;
+mod supervisor;
 pub mod thin;
-mod tidying;
 mod watchdog;
 
 use std::{
@@ -45,10 +46,10 @@ use runwasi_core::{cli::About, logging, present, sys};
 
 use crate::{
     config::{Command, Settings},
-    guard::Plan,
     manager::client::Client,
-    ready::Supervisor,
+    readiness::Supervisor,
     serve::{NodeEngine, Start},
+    supervisor::Plan,
 };
 
 /// For the answer to `list`.
@@ -82,11 +83,11 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
     let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let manager = match settings.listen_fd {
         Some(fd) => Some(sys::adopt_fd(fd)?),
-        None => ready::activated()?,
+        None => readiness::activated()?,
     };
     if let Some(arguments) = settings.guard {
         logging::to_stderr_at(settings.log_level);
-        return Ok(guard::run(Plan { arguments, manager, ready })?);
+        return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;
     serve::serve::<N>(settings, Start { manager, ready, supervisor })?;

@@ -37,7 +37,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::ready::{self, Sign, WATCHDOG_PID, tell_systemd};
+use crate::readiness::{self, Sign, WATCHDOG_PID, tell_systemd};
 
 /// How hosts are started.
 pub(crate) struct Plan {
@@ -153,7 +153,7 @@ impl Guard {
             None => {
                 tell_systemd(&[NotifyState::Ready]);
                 if let Some(descriptor) = self.plan.ready.take() {
-                    ready::write_ready(descriptor);
+                    readiness::write_ready(descriptor);
                 }
             }
         }

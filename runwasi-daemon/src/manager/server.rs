@@ -33,7 +33,7 @@ use crate::daemon::{Daemon, DaemonError};
 
 /// Serves the manager API on one socket until it is dropped or stopped, to `most` clients at once.
 pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>, most: usize) -> Result<Server, ServeError> {
-    let guests = Door { accept: Accept::new(listener)?, visitors: Visitors::new(most), knocking: None };
+    let guests = LimitedAccept { accept: Accept::new(listener)?, limit: ConnectionLimit::new(most), pending: None };
     let mut server = Server::new().add_listener(Listener::new(guests)).register_service(contained(services(&daemon)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     Ok(server)
