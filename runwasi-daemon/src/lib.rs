@@ -7,32 +7,32 @@
 //! | [`manager`] | the API between the two, both ends |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | the daemon's life: sockets, signals, takeover, drain |
-//! | `guard` | the small parent process that systemd sees |
-//! | `ready` | signs to systemd or the guard; socket activation |
+//! | `supervisor` | the small parent process that systemd sees |
+//! | `readiness` | signs to systemd or the guard; socket activation |
 //! | `successor` | the host's end of a reload |
 //! | `watchdog` | proof that both runtimes work |
 //! | `limits` | how many guests the system's limits allow |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the living ones |
-//! | `containerds` | one event connection per containerd |
-//! | `tidying` | gives memory back when sandboxes have ended |
+//! | `event_queues` | one event connection per containerd |
+//! | `reclaim` | gives memory back when sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
-//! | [`record`] | what is written down for successors and thin shims |
+//! | [`state_dir`] | what is written down for successors and thin shims |
 
 pub mod config;
-mod containerds;
 pub mod daemon;
-mod guard;
+mod event_queues;
 mod limits;
 pub mod manager;
 mod precompile;
-mod ready;
-pub mod record;
+mod readiness;
+mod reclaim;
 mod sandboxes;
 pub mod serve;
+pub mod state_dir;
 mod successor;
+mod supervisor;
 pub mod thin;
-mod tidying;
 mod watchdog;
 
 use std::{
@@ -46,10 +46,10 @@ use runwasi_core::{cli::About, logging, sanitize, sys};
 
 use crate::{
     config::{Command, Settings},
-    guard::Plan,
     manager::client::Client,
-    ready::Supervisor,
+    readiness::Supervisor,
     serve::{NodeEngine, Start},
+    supervisor::Plan,
 };
 
 /// For the answer to `list`.
@@ -83,11 +83,11 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
     let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let manager = match settings.listen_fd {
         Some(fd) => Some(sys::adopt_fd(fd)?),
-        None => ready::activated()?,
+        None => readiness::activated()?,
     };
     if let Some(arguments) = settings.guard {
         logging::to_stderr_at(settings.log_level);
-        return Ok(guard::run(Plan { arguments, manager, ready })?);
+        return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;
     serve::serve::<N>(settings, Start { manager, ready, supervisor })?;

@@ -1,4 +1,4 @@
-//! The daemon's life: from its settings to the end of its last task. Called by `main`.
+//! The daemon's life: from its settings to the end of its last task.
 //!
 //! ```text
 //! limits ─▶ engine ─▶ bind daemons/<pid>.sock, manager.sock ─▶ sweep ─▶ serve ─▶ ready ─▶ retire the predecessor
@@ -42,8 +42,8 @@ use crate::{
     daemon::{Daemon, LEAST_GRACE},
     limits,
     manager::{client::Client, server},
-    ready::{self, Sign, Supervisor},
-    record::{RecordError, StateDirectory},
+    readiness::{self, Sign, Supervisor},
+    state_dir::{RecordError, StateDirectory},
     successor::Successors,
     watchdog,
 };
@@ -162,7 +162,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         let sockets = Sockets::open(&socket, manager)?;
         tracing::info!(pid = std::process::id(), socket = %socket.display(), slots, open_files, "serving");
         watchdog::start(&supervisor, guests.guests().clone(), &tasks);
-        let ended = run(daemon, &sockets, &tasks, (ready, supervisor), limits::visitors(open_files)).await;
+        let ended = run(daemon, &sockets, &tasks, (ready, supervisor), limits::manager_connections(open_files)).await;
         sockets.remove();
         ended
     });
@@ -184,7 +184,7 @@ async fn run(
     let mut own =
         server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
     if let Some(descriptor) = ready {
-        ready::write_ready(descriptor);
+        readiness::write_ready(descriptor);
     }
     if let Err(error) = supervisor.tell(Sign::Ready) {
         tracing::warn!(%error, "the supervisor does not listen");

@@ -29,7 +29,7 @@ use crate::{
         client::{Client, ClientError},
         messages::{CreateRequest, DeleteRequest},
     },
-    record::{RecordError, StateDirectory},
+    state_dir::{RecordError, StateDirectory},
 };
 
 /// For an answer to `start`, which takes milliseconds; containerd gives a shim's start no limit, users do.

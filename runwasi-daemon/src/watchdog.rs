@@ -10,7 +10,7 @@ use std::time::Duration;
 use runwasi_core::{scheduler::Guests, shutdown::Tasks};
 use tokio::time::{sleep, timeout};
 
-use crate::ready::{Sign, Supervisor};
+use crate::readiness::{Sign, Supervisor};
 
 /// Starts it if it is wanted; it ends with the other tasks, or with the guard that it reports to.
 pub(crate) fn start(supervisor: &Supervisor, guests: Guests, tasks: &Tasks) {

@@ -5,8 +5,9 @@ use std::{ffi::OsString, path::Path};
 use lexopt::{Arg, Parser};
 
 use super::{
-    ConfigError,
-    layer::{Key, Layer, number, text},
+    error::ConfigError,
+    keys::Key,
+    layer::{Layer, number, text},
 };
 
 /// What `--help` prints.

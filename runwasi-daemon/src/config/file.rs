@@ -17,12 +17,10 @@ use toml::{
 };
 
 use super::{
-    ConfigError,
-    layer::{ENGINE, Key, Layer},
+    error::ConfigError,
+    keys::{ENGINE, Key, MAX_BYTES},
+    layer::Layer,
 };
-
-/// The largest file that is read.
-pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// A file and who named it.
 #[derive(Clone, Copy)]

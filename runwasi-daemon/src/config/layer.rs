@@ -1,4 +1,4 @@
-//! The keys, and what one source says about them. Every value, whatever its source, passes here as text, so a rule
+//! What one source says about the keys. Every value, whatever its source, passes here as text, so a rule
 //! stands once; what is wrong is said without the place, which the caller knows.
 
 use std::{
@@ -11,13 +11,7 @@ use std::{
 use runwasi_core::{bootstrap::socket::MAX_PATH, settings::RawSettings};
 use tracing::level_filters::LevelFilter;
 
-use super::{
-    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, ConfigError, GRACE_VARIABLE, LOG_LEVEL_VARIABLE,
-    SLOTS_VARIABLE, SOCKET_VARIABLE,
-};
-
-/// The table of the file whose keys the engine knows.
-pub(super) const ENGINE: &str = "engine";
+use super::{error::ConfigError, keys::Key};
 
 /// The cache that is none.
 pub(super) const OFF: &str = "off";
@@ -37,65 +31,6 @@ const LONGEST_PRIVATE_SOCKET: &str = "daemons/4194304.sock";
 
 /// The daemon's directories beside its socket.
 const DIRECTORIES: [&str; 2] = ["daemons", "sandboxes"];
-
-/// A setting that flags, environment and file have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    Socket,
-    BundleRoots,
-    Grace,
-    Slots,
-    Cache,
-    CacheSize,
-    LogLevel,
-}
-
-impl Key {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Socket, Self::BundleRoots, Self::Grace, Self::Slots, Self::Cache, Self::CacheSize, Self::LogLevel];
-
-    /// Its name in the file.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Socket => "socket",
-            Self::BundleRoots => "bundle-roots",
-            Self::Grace => "grace",
-            Self::Slots => "slots",
-            Self::Cache => "cache",
-            Self::CacheSize => "cache-size",
-            Self::LogLevel => "log-level",
-        }
-    }
-
-    pub(super) fn flag(self) -> &'static str {
-        match self {
-            Self::Socket => "--socket",
-            Self::BundleRoots => "--bundle-root",
-            Self::Grace => "--grace",
-            Self::Slots => "--slots",
-            Self::Cache => "--cache-dir",
-            Self::CacheSize => "--cache-size",
-            Self::LogLevel => "--log-level",
-        }
-    }
-
-    pub(super) fn variable(self) -> &'static str {
-        match self {
-            Self::Socket => SOCKET_VARIABLE,
-            Self::BundleRoots => BUNDLE_ROOTS_VARIABLE,
-            Self::Grace => GRACE_VARIABLE,
-            Self::Slots => SLOTS_VARIABLE,
-            Self::Cache => CACHE_VARIABLE,
-            Self::CacheSize => CACHE_SIZE_VARIABLE,
-            Self::LogLevel => LOG_LEVEL_VARIABLE,
-        }
-    }
-
-    /// The names of all, as an error lists them.
-    pub(super) fn list() -> String {
-        Self::ALL.map(Self::name).join(", ") + ", and the table " + ENGINE
-    }
-}
 
 /// What one source says. `None`: nothing; a cache of `Some(None)` is off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

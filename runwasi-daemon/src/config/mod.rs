@@ -31,66 +31,30 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use runwasi_core::settings::{RawSettings, SettingsError};
 
 use arguments::{Asked, Line};
 use file::Named;
-use layer::{Key, Layer};
+use keys::Key;
+use layer::Layer;
 
 mod arguments;
 mod error;
 mod file;
+mod keys;
 mod layer;
 mod settings;
 
 pub use arguments::{HELP, Targets};
 pub use error::ConfigError;
+pub use keys::{
+    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, CONFIG_VARIABLE, DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE,
+    DEFAULT_CACHE_SIZE, DEFAULT_FILE, DEFAULT_GRACE, DEFAULT_SOCKET, GRACE_VARIABLE, LOG_LEVEL_VARIABLE,
+    SLOTS_VARIABLE, SOCKET_VARIABLE,
+};
 pub use settings::Settings;
-
-/// Where the manager API is, if nothing else is said.
-pub const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
-
-/// The file that is read if none is named. It need not be there.
-pub const DEFAULT_FILE: &str = "/etc/containerd-wasmtimed.toml";
-
-/// Where bundles may lie: containerd's state directory is below it.
-pub const DEFAULT_BUNDLE_ROOT: &str = "/run";
-
-/// How long guests have to end when the daemon leaves.
-pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
-
-/// Where compiled code is kept; the per-pod shims' directory, so that both modes share it.
-pub const DEFAULT_CACHE: &str = "/var/cache/runwasi";
-
-/// How much compiled code is kept, in MiB.
-pub const DEFAULT_CACHE_SIZE: u32 = 1024;
-
-/// Names the file.
-pub const CONFIG_VARIABLE: &str = "CONTAINERD_WASMTIMED_CONFIG";
-
-/// Names the manager socket, for the daemon and for the thin shim.
-pub const SOCKET_VARIABLE: &str = "CONTAINERD_WASMTIMED_SOCKET";
-
-/// Names the directories below which bundles may lie, with colons between.
-pub const BUNDLE_ROOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_BUNDLE_ROOTS";
-
-/// The grace in seconds.
-pub const GRACE_VARIABLE: &str = "CONTAINERD_WASMTIMED_GRACE";
-
-/// How many guests the engine has room for.
-pub const SLOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_SLOTS";
-
-/// The directory of compiled code, or `off`.
-pub const CACHE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE";
-
-/// How much compiled code is kept, in MiB.
-pub const CACHE_SIZE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE_SIZE";
-
-/// What is logged.
-pub const LOG_LEVEL_VARIABLE: &str = "CONTAINERD_WASMTIMED_LOG_LEVEL";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

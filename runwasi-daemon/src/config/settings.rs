@@ -11,8 +11,8 @@ use runwasi_core::settings::{RawSettings, quoted};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET,
-    layer::{Key, Layer, OFF},
+    keys::{DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET, Key},
+    layer::{Layer, OFF},
 };
 
 /// How the daemon serves. Paths are absolute, UTF-8, and without `..`.

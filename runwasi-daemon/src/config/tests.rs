@@ -1,6 +1,6 @@
 //! The sources together: which one wins, what each command reads, and that printed settings read back.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use tempfile::TempDir;
 use tracing::level_filters::LevelFilter;

@@ -8,9 +8,9 @@
 //! The service is `runwasi.manager.v1.Manager`; errors are ttrpc statuses with a text for people.
 
 pub mod client;
+mod connections;
 pub mod messages;
 pub(crate) mod server;
-mod visitors;
 
 /// The service's name on the wire.
 pub const SERVICE: &str = "runwasi.manager.v1.Manager";

@@ -26,42 +26,42 @@ use tokio::net::UnixStream;
 
 use super::{
     Method, PROTOCOL, SERVICE,
+    connections::{Connection, ConnectionLimit},
     messages::{DeleteReply, ListReply, Plain, Request, SandboxReply, VersionReply},
-    visitors::{Visitor, Visitors},
 };
 use crate::daemon::{Daemon, DaemonError};
 
 /// Serves the manager API on one socket until it is dropped or stopped, to `most` clients at once.
 pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>, most: usize) -> Result<Server, ServeError> {
-    let guests = Door { accept: Accept::new(listener)?, visitors: Visitors::new(most), knocking: None };
+    let guests = LimitedAccept { accept: Accept::new(listener)?, limit: ConnectionLimit::new(most), pending: None };
     let mut server = Server::new().add_listener(Listener::new(guests)).register_service(contained(services(&daemon)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     Ok(server)
 }
 
 /// Connections as they are let in.
-struct Door {
+struct LimitedAccept {
     accept: Accept,
-    visitors: Visitors,
+    limit: ConnectionLimit,
     /// Accepted, and waiting for a place.
-    knocking: Option<UnixStream>,
+    pending: Option<UnixStream>,
 }
 
-impl Stream for Door {
-    type Item = io::Result<Visitor>;
+impl Stream for LimitedAccept {
+    type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { accept, visitors, knocking } = &mut *self;
-        if knocking.is_none() {
+        let Self { accept, limit, pending } = &mut *self;
+        if pending.is_none() {
             match ready!(Pin::new(accept).poll_next(cx)) {
-                Some(Ok(stream)) => *knocking = Some(stream),
+                Some(Ok(stream)) => *pending = Some(stream),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }
         }
         // Only when somebody knocks is there a reason to send another one away.
-        let place = ready!(visitors.poll_place(cx));
-        Poll::Ready(knocking.take().map(|stream| Ok(visitors.welcome(stream, place))))
+        let permit = ready!(limit.poll_permit(cx));
+        Poll::Ready(pending.take().map(|stream| Ok(limit.admit(stream, permit))))
     }
 }
 

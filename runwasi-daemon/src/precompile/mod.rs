@@ -1,5 +1,5 @@
 //! The command `precompile`: compiles wasm into the cache of the daemon's settings, which shims of the same settings share. Works
-//! beside a daemon that runs, and without one. Called by `main`.
+//! beside a daemon that runs, and without one.
 
 use std::{
     env,
@@ -8,13 +8,11 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use runwasi_core::{
-    Engine, EngineError, Id,
-    artifact::{Artifact, oci},
-    containerd::images::ImageClient,
+    Engine, Id,
     engine::Precompiled,
     id::IdError,
     logging, runtime,
@@ -22,7 +20,10 @@ use runwasi_core::{
 use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
-use self::{find::Finding, progress::Progress};
+use self::{
+    find::Finding,
+    progress::{Done, Progress},
+};
 use crate::{
     config::{Settings, Targets},
     serve::{EngineSettings, NodeEngine},
@@ -31,14 +32,6 @@ use crate::{
 mod find;
 mod progress;
 mod zstd;
-
-/// What has become of one artifact.
-struct Done {
-    name: String,
-    bytes: u64,
-    took: Duration,
-    result: Result<Precompiled, EngineError>,
-}
 
 /// Runs the command to its end. What fails is named, and makes the whole fail when the rest is done.
 pub(crate) fn run<N: NodeEngine>(

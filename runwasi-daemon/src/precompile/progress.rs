@@ -6,9 +6,15 @@ use std::{
 };
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use runwasi_core::{artifact::Artifact, engine::Precompiled, sanitize};
+use runwasi_core::{EngineError, engine::Precompiled, image::Artifact, present};
 
-use super::Done;
+/// What has become of one artifact.
+pub(super) struct Done {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) took: Duration,
+    pub(super) result: Result<Precompiled, EngineError>,
+}
 
 const TICK: Duration = Duration::from_millis(100);
 

@@ -1,4 +1,4 @@
-//! A component that is run once, to its end: a p2 or p3 command, or a function that the user has named. Used by `instance`.
+//! A component that is run once, to its end: a p2 or p3 command, or a function that the user has named.
 
 use std::future::poll_fn;
 
@@ -8,7 +8,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{I32Exit, p2, p3};
 
-use super::Component;
+use super::store::Component;
 use crate::world::ComponentFunction;
 
 /// `wasi:cli/run` of p2.

@@ -1,66 +1,21 @@
-//! The two bodies of a request: what the client sends, and what it gets. Made by `handler`, polled by the guest and by hyper.
+//! The body of a response: what the client gets.
 //!
-//! The body of a response carries the guest's call as long as that has not returned: polling the one runs the other. So a handler
+//! It carries the guest's call as long as that has not returned: polling the one runs the other. So a handler
 //! needs no future beside its connection's, a client that does not read slows its guest down, and one that goes away ends it. What a
 //! guest still does when its response is complete goes on as a member of the group.
 
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{failure::Failure, handler::Ticket};
-
-/// A guest's call of its handler; ends when the guest has returned and its instance is gone.
-pub(super) type Call = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
-
-/// What the client sends. It may let the guest wait for as long as a connection may be idle.
-pub(super) struct RequestBody {
-    incoming: Incoming,
-    patience: Duration,
-    /// Set while the guest waits.
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl RequestBody {
-    pub(super) fn new(incoming: Incoming, patience: Duration) -> Self {
-        Self { incoming, patience, waiting: None }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            self.waiting = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));
-        }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(waiting.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
+use super::ticket::{Call, Ticket};
 
 /// What the client gets.
 pub(super) enum ResponseBody {

@@ -18,10 +18,10 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, Verdict},
     drain, handler,
-    serving::{Serving, Spawner},
-    wire::Wire,
+    instances::{Serving, Spawner},
+    io::Wire,
+    timeouts::{Activity, Verdict},
 };
 
 /// Read at once, and at most the head of a request.

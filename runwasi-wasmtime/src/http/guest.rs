@@ -1,5 +1,4 @@
-//! The guest of a server in its two worlds: instantiated, called, and kept for the next request where the world allows it. Used by
-//! `serving`.
+//! The guest of a server in its two worlds: instantiated, called, and kept for the next request where the world allows it.
 //!
 //! An instance of WASI p2 serves one request. One of p3 may serve more: a component of that world says that it can by being of it.
 //! It serves one after the other, not several at once, so that a request that traps, spins or grows fails alone.
@@ -14,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Request;
+use http::{Request, Response};
 use tokio::{
     sync::{Notify, oneshot},
     time::sleep_until,
@@ -24,7 +23,7 @@ use wasmtime::{
     component::{Accessor, InstancePre},
 };
 use wasmtime_wasi_http::{
-    WasiHttpView,
+    WasiBody, WasiHttpView,
     p2::bindings::{Proxy, ProxyPre, http::types::Scheme},
     p3::{
         self,
@@ -32,25 +31,28 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{body::RequestBody, failure::Failure, handler::Head, settings::Settings};
-use crate::component::Component;
+use super::{error::Failure, request_body::RequestBody, settings::Settings};
+use crate::component::store::Component;
 
 /// How long an instance waits for its next request.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 /// How many do.
 const KEPT: usize = 16;
 
+/// The head of a guest's response, as the guest's call hands it over.
+pub(super) type Head = Result<Response<WasiBody>, Failure>;
+
 /// Linked and checked: everything but the memory.
 pub(super) enum Guest {
     P2(ProxyPre<Component>),
-    P3(ServicePre<Component>, Waiting),
+    P3(ServicePre<Component>, IdleInstances),
 }
 
 /// Instances that wait for their next request.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct IdleInstances {
     /// The one that came first is the first. Locked to take and to put back.
-    kept: Mutex<Vec<Kept>>,
+    kept: Mutex<Vec<IdleInstance>>,
     /// Whether somebody sees to it that they leave; who puts back wakes him once, not for every request.
     watched: AtomicBool,
     wake: Notify,
@@ -62,7 +64,7 @@ pub(super) enum Instance {
     P3(Service, u32),
 }
 
-struct Kept {
+struct IdleInstance {
     store: Store<Component>,
     instance: Instance,
     since: Instant,
@@ -74,7 +76,7 @@ impl Guest {
     }
 
     pub(super) fn p3(pre: InstancePre<Component>) -> wasmtime::Result<Self> {
-        ServicePre::new(pre).map(|pre| Self::P3(pre, Waiting::default()))
+        ServicePre::new(pre).map(|pre| Self::P3(pre, IdleInstances::default()))
     }
 
     pub(super) async fn instantiate(&self, store: &mut Store<Component>) -> wasmtime::Result<Instance> {
@@ -93,8 +95,8 @@ impl Guest {
 
     /// An instance that has waited for a request. The one that came last: others may leave.
     pub(super) fn kept(&self) -> Option<(Store<Component>, Instance)> {
-        let Self::P3(_, waiting) = self else { return None };
-        let Kept { store, instance, .. } = waiting.kept().pop()?;
+        let Self::P3(_, idle) = self else { return None };
+        let IdleInstance { store, instance, .. } = idle.kept().pop()?;
         Some((store, instance))
     }
 
@@ -105,30 +107,30 @@ impl Guest {
         instance: Instance,
         settings: &Settings,
     ) -> Option<Store<Component>> {
-        let (Self::P3(_, waiting), Instance::P3(service, served)) = (self, instance) else { return Some(store) };
-        let mut kept = waiting.kept();
+        let (Self::P3(_, idle), Instance::P3(service, served)) = (self, instance) else { return Some(store) };
+        let mut kept = idle.kept();
         if served + 1 >= settings.max_reuse || kept.len() == KEPT {
             return Some(store);
         }
-        kept.push(Kept { store, instance: Instance::P3(service, served + 1), since: Instant::now() });
+        kept.push(IdleInstance { store, instance: Instance::P3(service, served + 1), since: Instant::now() });
         drop(kept);
-        if !waiting.watched.swap(true, Ordering::SeqCst) {
-            waiting.wake.notify_one();
+        if !idle.watched.swap(true, Ordering::SeqCst) {
+            idle.wake.notify_one();
         }
         None
     }
 
     /// Ends instances that have waited for too long. Never returns.
     pub(super) async fn tidy(&self) {
-        let Self::P3(_, waiting) = self else { return std::future::pending().await };
+        let Self::P3(_, idle) = self else { return std::future::pending().await };
         loop {
-            match waiting.tidy(Instant::now()) {
+            match idle.tidy(Instant::now()) {
                 Some(at) => sleep_until(at.into()).await,
                 None => {
                     // Who puts one back from now on wakes us.
-                    waiting.watched.store(false, Ordering::SeqCst);
-                    if waiting.kept().is_empty() {
-                        waiting.wake.notified().await;
+                    idle.watched.store(false, Ordering::SeqCst);
+                    if idle.kept().is_empty() {
+                        idle.wake.notified().await;
                     }
                 }
             }
@@ -137,14 +139,14 @@ impl Guest {
 
     /// Drops all that wait; whether there were any.
     pub(super) fn forget_kept(&self) -> bool {
-        let Self::P3(_, waiting) = self else { return false };
-        let kept = std::mem::take(&mut *waiting.kept());
+        let Self::P3(_, idle) = self else { return false };
+        let kept = std::mem::take(&mut *idle.kept());
         !kept.is_empty()
     }
 }
 
-impl Waiting {
-    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+impl IdleInstances {
+    fn kept(&self) -> MutexGuard<'_, Vec<IdleInstance>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -9,63 +9,23 @@ use std::{
     time::Instant,
 };
 
-use http::{Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
-    time::{Sleep, sleep, timeout},
+    sync::oneshot,
+    time::{Sleep, sleep},
 };
 use tracing::Level;
-use wasmtime_wasi_http::WasiBody;
 
 use super::{
-    activity::Activity,
-    body::{Call, GuestBody, RequestBody, ResponseBody},
-    failure::Failure,
+    body::{GuestBody, ResponseBody},
+    error::Failure,
+    instances::Serving,
     request,
-    serving::Serving,
+    request_body::RequestBody,
+    ticket::{Busy, Call, Ticket},
+    timeouts::Activity,
 };
-
-/// The head of a guest's response, as the guest's call hands it over.
-pub(super) type Head = Result<Response<WasiBody>, Failure>;
-
-/// What a request holds until all of it is done.
-pub(super) struct Ticket {
-    serving: Arc<Serving>,
-    /// One of the requests that may be worked on at once.
-    _slot: OwnedSemaphorePermit,
-    _busy: Busy,
-}
-
-/// Says that the connection has a request.
-struct Busy(Arc<Activity>);
-
-impl Ticket {
-    /// The client has all it gets, the guest goes on: in the group, for as long as it might have taken for the response.
-    pub(super) fn go_on(self, call: Call) {
-        let Self { serving, _slot, _busy } = self;
-        let patience = serving.settings.request_timeout;
-        serving.spawner.clone().spawn(async move {
-            if timeout(patience, call).await.is_err() {
-                tracing::debug!("a guest was ended that did not return after its response");
-            }
-            drop(_slot);
-        });
-    }
-}
-
-impl Busy {
-    fn new(activity: Arc<Activity>, http2: bool) -> Self {
-        activity.request_begins(http2);
-        Self(activity)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.request_ended();
-    }
-}
 
 /// What the access log says of a request.
 struct Access {
@@ -111,7 +71,7 @@ pub(super) async fn answer(
         let status = answer.as_ref().map(|response| response.status().as_u16());
         access.log(&serving, status.map_err(|failure| *failure));
     }
-    Ok(answer.unwrap_or_else(Failure::response))
+    Ok(answer.unwrap_or_else(failed))
 }
 
 async fn handle(
@@ -121,7 +81,7 @@ async fn handle(
 ) -> Result<Response<ResponseBody>, Failure> {
     request::check(&mut request, &serving.authority)?;
     let slot = serving.admit().await?;
-    let ticket = Ticket { serving: serving.clone(), _slot: slot, _busy: busy };
+    let ticket = Ticket::new(serving.clone(), slot, busy);
     let method = request.method().clone();
     let request = request.map(|body| RequestBody::new(body, serving.settings.idle_timeout));
     let (sender, mut head) = oneshot::channel();
@@ -150,4 +110,16 @@ async fn handle(
 fn expired(expiry: &mut Option<Pin<Box<Sleep>>>, serving: &Serving, cx: &mut Context<'_>) -> Poll<()> {
     let timeout = serving.settings.request_timeout;
     expiry.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
+}
+
+/// What the client is told instead of an answer.
+fn failed(failure: Failure) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::text(format!("{failure}\n")));
+    *response.status_mut() = failure.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if failure.status() == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }

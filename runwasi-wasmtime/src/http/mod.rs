@@ -1,11 +1,11 @@
-//! A component that answers HTTP: `wasi:http/incoming-handler` of WASI p2 or `wasi:http/handler` of p3. Used by `instance`.
+//! A component that answers HTTP: `wasi:http/incoming-handler` of WASI p2 or `wasi:http/handler` of p3.
 //!
 //! ```text
 //!             accepts                hyper                  Call                 wasmtime
-//!   Server ─────────────▶ connection ──────▶ handler ─────────────────▶ serving ──────────▶ guest
+//!   Server ─────────────▶ connection ──────▶ handler ────────────────▶ instances ─────────▶ guest
 //!     ▲                        │  ▲            │ a slot, an instance        │
 //!     │ drain                  │  └─ body ◀────┘ head, then the body        │
-//!   signal                     └─ activity: idle, head, busy                └─ contexts
+//!   signal                     └─ timeouts: idle, head, busy                └─ context_pool
 //! ```
 //!
 //! Everything here is polled in the container's group of futures: the server's `run` accepts, each connection is a member, and so is
@@ -17,29 +17,32 @@
 //! | `settings` | annotations: where it listens, limits, timeouts |
 //! | `drain` | the polite end: stop accepting, finish, leave |
 //! | `connection` | one connection, from its acceptance to its end |
-//! | `activity`, `wire` | what a connection is doing, and until when it may |
+//! | `timeouts`, `io` | what a connection is doing, and until when it may |
 //! | `handler` | one request: admitted, given to a guest, answered |
 //! | `request` | what must be true of it |
-//! | `body` | what the client sends, what it gets; the second drives the guest |
-//! | `serving` | from a request to an instance |
+//! | `request_body`, `body` | what the client sends, what it gets; the second drives the guest |
+//! | `ticket` | what a request holds until all of it is done |
+//! | `instances` | from a request to an instance |
 //! | `guest` | the two worlds |
-//! | `contexts` | WASI contexts, used again |
-//! | `failure` | what a client is told instead of an answer |
+//! | `context_pool` | WASI contexts, used again |
+//! | `error` | what a client is told instead of an answer |
 
-mod activity;
 mod body;
 mod connection;
-mod contexts;
+mod context_pool;
 mod drain;
-mod failure;
+mod error;
 mod guest;
 mod handler;
+mod instances;
+mod io;
 mod request;
-mod serving;
+mod request_body;
 mod settings;
-mod wire;
+mod ticket;
+mod timeouts;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec, artifact::Program, network::Network};
 use tokio::{
@@ -52,15 +55,14 @@ use wasmtime::component::InstancePre;
 use self::{
     drain::Drain,
     guest::Guest,
-    serving::{Serving, Spawner},
+    instances::{Serving, Spawner},
     settings::Settings,
 };
 use crate::{
-    component::{Component, Imports},
+    component::store::{Component, Imports},
     epoch::Ticker,
-    instance::failed_start,
-    module::ready_if_long,
-    outbound::Way,
+    outbound::NetworkAccess,
+    start::{failed_start, ready_if_long},
 };
 
 /// Connections that wait to be accepted.
@@ -72,7 +74,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     guest: Arc<Guest>,
     settings: Settings,
-    way: Arc<Way>,
+    access: Arc<NetworkAccess>,
     drain: Arc<Drain>,
 }
 
@@ -82,9 +84,9 @@ impl Server {
         pre: InstancePre<Component>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
-        Self::new(Guest::p2(pre), program, spec, way)
+        Self::new(Guest::p2(pre), program, spec, access)
     }
 
     /// Of one that exports `wasi:http/handler`.
@@ -92,20 +94,20 @@ impl Server {
         pre: InstancePre<Component>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
-        Self::new(Guest::p3(pre), program, spec, way)
+        Self::new(Guest::p3(pre), program, spec, access)
     }
 
     fn new(
         guest: wasmtime::Result<Guest>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
         let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
         let guest = Arc::new(guest.map_err(invalid)?);
-        Ok(Self { guest, settings: Settings::new(spec)?, way, drain: Arc::default() })
+        Ok(Self { guest, settings: Settings::new(spec)?, access, drain: Arc::default() })
     }
 
     /// Begins the polite end: [`Server::run`] returns when the requests under way are done.
@@ -122,7 +124,7 @@ impl Server {
     ) -> Result<ExitStatus, EngineError> {
         let settings = &self.settings;
         let listener = listen(&spec.network, settings.address)?;
-        let imports = Imports::begin(spec, &self.way, context).await?;
+        let imports = Imports::begin(spec, &self.access, context).await?;
         let mut store = Component::store(self.guest.engine(), spec, imports.clone())?;
         let begun = timeout(settings.request_timeout, ready_if_long(context, self.guest.instantiate(&mut store))).await;
         match begun {
@@ -173,7 +175,7 @@ impl Server {
 }
 
 fn listen(network: &Network, address: SocketAddr) -> Result<TcpListener, EngineError> {
-    let open = || -> io::Result<TcpListener> {
+    let open = || -> std::io::Result<TcpListener> {
         // The socket belongs to the network it is made in, wherever it is used.
         let socket =
             network.run(move || if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })??;
@@ -204,7 +206,7 @@ async fn accepted(listener: &TcpListener) -> TcpStream {
     }
 }
 
-fn is_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+fn is_clients(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

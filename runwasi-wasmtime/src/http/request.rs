@@ -1,8 +1,8 @@
-//! What must be true of a request before a guest is given it. Used by `handler`.
+//! What must be true of a request before a guest is given it.
 
 use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Authority, uri::Scheme};
 
-use super::failure::Failure;
+use super::error::Failure;
 
 /// Checks it and writes whom it is for into its URI: there guests of both worlds look for it. `own` is the authority of a client
 /// that names none, as HTTP/1.0 allows.

@@ -1,4 +1,4 @@
-//! Outgoing HTTP/1.1 requests. Called by the library for both previews, through `Outbound`.
+//! Outgoing HTTP/1.1 requests.
 //!
 //! ```text
 //!  guest ── send ──▶ a member of the process's group: look up ─▶ connect ─▶ TLS ─▶ send ─▶ move the connection's bytes
@@ -36,21 +36,31 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::rustls::pki_types::ServerName;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::{Outbound, Sent, names::LookupError, sockets, tls};
+use super::{Outbound, resolver::LookupError, sockets, tls};
 
 /// What the library waits if the guest says nothing.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The least that one of several addresses gets of the time to connect.
 const PER_ADDRESS: Duration = Duration::from_secs(2);
 
+type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Sent = (Response<WasiBody>, Done);
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _done: Done,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        Box::new(send(self.clone(), request, options.unwrap_or_default()))
+    }
+}
+
 /// Sends a request; the answer is the response's head, with a body that is yet to come.
-pub(super) async fn send(
-    outbound: Outbound,
-    request: Request<WasiBody>,
-    options: RequestOptions,
-) -> Result<Sent, Error> {
+async fn send(outbound: Outbound, request: Request<WasiBody>, options: RequestOptions) -> Result<Sent, Error> {
     let (answer, answered) = oneshot::channel();
     let context = outbound.context.clone();
     context.spawn(serve(outbound, request, options, answer));
@@ -65,7 +75,7 @@ async fn serve(
     options: RequestOptions,
     mut answer: oneshot::Sender<Result<Sent, Error>>,
 ) {
-    let Ok(_permit) = outbound.way.connections.clone().try_acquire_owned() else {
+    let Ok(_permit) = outbound.access.connections.clone().try_acquire_owned() else {
         let _ = answer.send(Err(Error::ConnectionLimitReached));
         return;
     };
@@ -153,9 +163,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// One address after the other, each with its part of the time. The policy is asked about addresses, not about the name.
 async fn connect(outbound: &Outbound, host: &str, port: u16, patience: Duration) -> Result<TcpStream, Error> {
     let deadline = Instant::now() + patience;
-    let found = outbound.names().look_up(host).await.map_err(unknown)?;
+    let found = outbound.resolver().look_up(host).await.map_err(unknown)?;
     let allowed =
-        found.into_iter().map(|address| SocketAddr::new(address, port)).filter(|to| outbound.way.reach.allows(*to));
+        found.into_iter().map(|address| SocketAddr::new(address, port)).filter(|to| outbound.access.rules.allows(*to));
     let allowed: Vec<_> = allowed.collect();
     let mut last = Error::DestinationIpProhibited;
     for (n, to) in allowed.iter().enumerate() {

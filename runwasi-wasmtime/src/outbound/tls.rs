@@ -1,5 +1,5 @@
 //! Whom outgoing HTTPS trusts: the roots of the system this process runs on, as OpenSSL finds them; `SSL_CERT_FILE` and
-//! `SSL_CERT_DIR` of this process name others. Used by `http`.
+//! `SSL_CERT_DIR` of this process name others.
 //!
 //! The container's own certificates do not count: its image is not trusted to say whom its host believes. The roots are read once
 //! for all, at the first request that needs them, so others need a restart.

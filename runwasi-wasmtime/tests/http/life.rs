@@ -10,7 +10,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Result,
-    bed::{APP, Bed, Client, HELLO, P3, SIGKILL, SIGTERM, SOON, address},
+    fixture::{APP, Bed, Client, HELLO, P3, SIGKILL, SIGTERM, SOON, address},
 };
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Result,
-    bed::{APP, Bed, Client, P3, SOON, nothing},
+    fixture::{APP, Bed, Client, P3, SOON, nothing},
 };
 
 const MIB: u64 = 1 << 20;

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Result,
-    bed::{APP, Bed, Client, P3, SOON, nothing, raw, reply},
+    fixture::{APP, Bed, Client, P3, SOON, nothing, raw, reply},
 };
 
 /// A body that is sent as a test goes on.

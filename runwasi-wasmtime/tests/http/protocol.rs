@@ -14,7 +14,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Result,
-    bed::{APP, Bed, P3, Reply, SIGTERM, SOON, reply},
+    fixture::{APP, Bed, P3, Reply, SIGTERM, SOON, reply},
 };
 
 #[derive(Clone)]
