@@ -56,9 +56,9 @@ pub(crate) struct Compiler {
     /// Names the engine's settings in the cache.
     key: String,
     cache: Option<CodeCache>,
-    seen: Option<SeenFiles>,
+    seen: Option<DigestIndex>,
     module_cache: ModuleCache,
-    flights: Flights<Outcome>,
+    flights: SingleFlight<Outcome>,
     /// Those that compile, one a core.
     workers: Workers,
 }
@@ -103,7 +103,7 @@ impl Compiler {
             cache,
             seen,
             module_cache: ModuleCache::default(),
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             workers: Workers::new(available_parallelism().map_or(1, NonZero::get)),
         }
     }
@@ -283,7 +283,7 @@ impl Order {
     /// The part without a compiler, on the blocking pool.
     fn load(self) {
         if let Some(ready) = self.compiler.module_cache.get(&self.artifact.digest) {
-            return self.landing.land(Ok(Made { ready, how: How::Kept }));
+            return self.landing.complete(Ok(Made { ready, how: How::Kept }));
         }
         if let Some(kept) = self.compiler.kept(&self.artifact.digest) {
             return self.land(kept, How::Kept);
@@ -386,7 +386,7 @@ impl Order {
         let Self { compiler, artifact, landing, .. } = self;
         // Before it lands: whoever looks for it later finds it loaded, or on its way.
         let made = ready.map(|ready| Made { ready: compiler.module_cache.put(artifact.digest, ready), how });
-        landing.land(made.map_err(|error| format!("{error:#}").into()));
+        landing.complete(made.map_err(|error| format!("{error:#}").into()));
     }
 }
 

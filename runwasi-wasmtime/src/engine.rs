@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use runwasi_core::{
-    Engine, EngineError, Instance, InstanceSpec, engine::Precompiled, image::Artifact, settings::Written,
+    Engine, EngineError, Instance, InstanceSpec, artifact::Artifact, engine::Precompiled, settings::RawSettings,
 };
 use tokio::{
     sync::{OwnedRwLockWriteGuard, RwLock},

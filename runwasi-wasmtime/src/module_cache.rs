@@ -38,7 +38,7 @@ struct Entries {
 
 impl ModuleCache {
     /// What a file holds that was read before.
-    pub(crate) fn of_file(&self, identity: &Identity) -> Option<Arc<Ready>> {
+    pub(crate) fn of_file(&self, identity: &FileIdentity) -> Option<Arc<Ready>> {
         let mut entries = self.lock();
         let digest = *entries.known.get(identity)?;
         entries.get(&digest)
@@ -64,7 +64,7 @@ impl ModuleCache {
     }
 
     /// That the file with this identity holds this.
-    pub(crate) fn remember(&self, identity: Identity, digest: Digest) {
+    pub(crate) fn remember(&self, identity: FileIdentity, digest: Digest) {
         let mut entries = self.lock();
         if entries.known.len() == KNOWN {
             entries.known.clear();

@@ -9,7 +9,7 @@ use std::{
 
 use runwasi_core::{
     EngineError,
-    image::{cache::CodeCache, seen::SeenFiles},
+    code_cache::{digests::DigestIndex, store::CodeCache},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{Config, Enabled, Inlining, Linker, OptLevel, PoolingAllocationConfig};
@@ -136,12 +136,12 @@ fn key(engine: &wasmtime::Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<SeenFiles>) {
+fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<DigestIndex>) {
     let Some(directory) = settings.cache.as_deref() else { return (None, None) };
     let cache = CodeCache::open(directory, settings.cache_bytes);
     let Some(cache) = or_warn(directory, cache, "compiled code is not kept") else { return (None, None) };
     let lost = "what files held is not kept, each process reads them";
-    (Some(cache), or_warn(directory, SeenFiles::open(directory), lost))
+    (Some(cache), or_warn(directory, DigestIndex::open(directory), lost))
 }
 
 /// What could be opened in the cache's directory, or a warning that names what is lost.

@@ -13,6 +13,8 @@ use std::{
 
 use runwasi_core::{
     Engine, Id,
+    artifact::{Artifact, oci},
+    containerd::images::ImageClient,
     engine::Precompiled,
     id::IdError,
     logging, runtime,

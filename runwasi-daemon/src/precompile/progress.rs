@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use runwasi_core::{EngineError, engine::Precompiled, image::Artifact, present};
+use runwasi_core::{EngineError, artifact::Artifact, engine::Precompiled, sanitize};
 
 /// What has become of one artifact.
 pub(super) struct Done {

@@ -8,7 +8,7 @@
 
 use std::os::fd::AsRawFd;
 
-use runwasi_core::{EngineError, InstanceSpec, identity::as_host};
+use runwasi_core::{EngineError, InstanceSpec, credentials::as_host};
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxBuilder, WasiView,
     filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemView},
