@@ -23,7 +23,9 @@ pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineEr
         Action::Start => match bootstrap::start::start(invocation)? {
             Started::Reply(reply) => Ok(reply),
             // The server has nothing to say on stdout when it leaves.
-            Started::Server(handover) => bootstrap::serve::serve(invocation, handover, engine).map(|()| Vec::new()),
+            Started::Server(handover) => {
+                bootstrap::serve::serve(invocation, handover, engine).map(|()| Vec::new())
+            }
         },
         Action::Delete => bootstrap::delete::delete(invocation),
     })
@@ -49,7 +51,12 @@ pub fn run<F: Display + From<BootstrapError>>(
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The one place where an error of a shim is reported; nobody is left to tell if stderr is closed.
-            let _ = writeln!(std::io::stderr(), "{}: {}", about.runtime, sanitize::text(&error.to_string()));
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}: {}",
+                about.runtime,
+                sanitize::text(&error.to_string())
+            );
             ExitCode::FAILURE
         }
     }
@@ -60,7 +67,8 @@ fn answer<F: From<BootstrapError>>(
     arguments: &[OsString],
     act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
 ) -> Result<Vec<u8>, F> {
-    let flags = containerd_shim::parse(arguments).map_err(|error| BootstrapError::Arguments(error.to_string()))?;
+    let flags = containerd_shim::parse(arguments)
+        .map_err(|error| BootstrapError::Arguments(error.to_string()))?;
     if flags.version {
         return Ok(version(about).into_bytes());
     }
@@ -77,9 +85,9 @@ impl Action {
         match word {
             "start" => Ok(Self::Start),
             "delete" => Ok(Self::Delete),
-            "" => {
-                Err(BootstrapError::Arguments("no action: containerd calls this program with start or delete".into()))
-            }
+            "" => Err(BootstrapError::Arguments(
+                "no action: containerd calls this program with start or delete".into(),
+            )),
             other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),
         }
     }
@@ -88,7 +96,10 @@ impl Action {
 fn version(about: &About) -> String {
     let program = env::args_os().next().unwrap_or_default();
     let program = program.to_string_lossy();
-    format!("{program}:\n  Runtime:  {}\n  Version:  {}\n  Engine:   {}\n", about.runtime, about.version, about.engine)
+    format!(
+        "{program}:\n  Runtime:  {}\n  Version:  {}\n  Engine:   {}\n",
+        about.runtime, about.version, about.engine
+    )
 }
 
 fn print(bytes: &[u8]) -> Result<(), BootstrapError> {

@@ -63,7 +63,10 @@ mod tests {
 
     /// On a thread of its own: an identity must not stay on a test's.
     fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-        assert!(rustix::process::geteuid().is_root(), "this test becomes other users and must run as root");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test becomes other users and must run as root"
+        );
         std::thread::scope(|scope| {
             let prepared = || {
                 prepare_thread();

@@ -54,9 +54,16 @@ mod tests {
         let text = digest.to_string();
         assert_eq!(Digest::parse(&text), Some(digest));
         let hex = digest.hex();
-        let wrong =
-            [hex.clone(), format!("sha512:{hex}"), format!("sha256:{}", hex.to_uppercase()), text[..70].to_owned()];
-        for wrong in wrong.into_iter().chain([format!("sha256:+{}", &hex[1..]), format!("sha256:ä{}", &hex[2..])]) {
+        let wrong = [
+            hex.clone(),
+            format!("sha512:{hex}"),
+            format!("sha256:{}", hex.to_uppercase()),
+            text[..70].to_owned(),
+        ];
+        for wrong in wrong
+            .into_iter()
+            .chain([format!("sha256:+{}", &hex[1..]), format!("sha256:ä{}", &hex[2..])])
+        {
             assert_eq!(Digest::parse(&wrong), None, "{wrong}");
         }
     }

@@ -36,7 +36,9 @@ fn log_one(info: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     match backtrace.status() {
         // Asked for by RUST_BACKTRACE.
-        BacktraceStatus::Captured => tracing::error!(thread, location, "panic: {message}\n{backtrace}"),
+        BacktraceStatus::Captured => {
+            tracing::error!(thread, location, "panic: {message}\n{backtrace}")
+        }
         _ => tracing::error!(thread, location, "panic: {message}"),
     }
 }

@@ -19,7 +19,11 @@ pub fn text(text: &str) -> String {
 fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if c.is_control() && c != '\n' && c != '\t' {
+            shown.extend(c.escape_default())
+        } else {
+            shown.push(c)
+        }
     }
     shown
 }

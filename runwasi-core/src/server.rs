@@ -38,7 +38,10 @@ pub enum ServeError {
 }
 
 /// Serves the sandbox until its tasks are told to stop, then ends what runs and lets replies and events out.
-pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox) -> Result<(), ServeError> {
+pub async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    sandbox: Sandbox,
+) -> Result<(), ServeError> {
     let tasks = sandbox.tasks().clone();
     let mut server = Server::new()
         .add_listener(Listener::new(Accept::new(listener)?))

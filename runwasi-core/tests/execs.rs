@@ -183,7 +183,10 @@ async fn what_is_wrong_with_an_exec_is_named_and_leaves_its_id_free() -> Result 
 async fn the_pause_container_of_a_pod_runs_no_programs() -> Result {
     let harness = Harness::start(ScriptedEngine)?;
     let client = harness.client().await?;
-    let bundle = harness.bundle("c1", &[]).annotation("io.kubernetes.cri.container-type", "sandbox").write()?;
+    let bundle = harness
+        .bundle("c1", &[])
+        .annotation("io.kubernetes.cri.container-type", "sandbox")
+        .write()?;
     client.create("c1", &bundle, &StdioPaths::default(), &[]).await?;
     client.start("c1").await?;
     let (code, text) = error(exec(&client, "e1", &["wait"]).await);

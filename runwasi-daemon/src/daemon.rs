@@ -120,7 +120,10 @@ pub enum DaemonError {
     )]
     NoGuard,
     /// The other daemon has not come up; this one goes on.
-    #[error("the new daemon does not start ({reason}), this one (pid {}) goes on: see its log", std::process::id())]
+    #[error(
+        "the new daemon does not start ({reason}), this one (pid {}) goes on: see its log",
+        std::process::id()
+    )]
     NotReloaded {
         /// How it has ended.
         reason: String,
@@ -179,9 +182,13 @@ impl Daemon {
     }
 
     /// The address and pid of the sandbox that a container belongs to; makes it if it is not there.
-    pub(crate) async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<(String, u32), DaemonError> {
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        request: CreateRequest,
+    ) -> Result<(String, u32), DaemonError> {
         let roots = self.bundle_roots.clone();
-        let wanted = blocking("check the bundle", move || Wanted::check(&request, &roots)).await??;
+        let wanted =
+            blocking("check the bundle", move || Wanted::check(&request, &roots)).await??;
         let socket = wanted.socket.clone();
         if self.retired.is_cancelled() && self.sandboxes.get(&socket).is_none() {
             return Err(DaemonError::Leaving);
@@ -199,8 +206,17 @@ impl Daemon {
         if self.draining.is_cancelled() {
             return Err(DaemonError::Leaving);
         }
-        let Parts { listener, own, network, managed, record, namespace, group, grpc_address, ttrpc_address } =
-            opened.keep()?;
+        let Parts {
+            listener,
+            own,
+            network,
+            managed,
+            record,
+            namespace,
+            group,
+            grpc_address,
+            ttrpc_address,
+        } = opened.keep()?;
         let tasks = Tasks::new(self.grace);
         let host = Host {
             engine: self.engine.clone(),
@@ -254,7 +270,8 @@ impl Daemon {
             removed.own.as_ref().map_or(Ok(()), SocketFile::remove)?;
             Ok(record?)
         };
-        if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed) {
+        if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed)
+        {
             tracing::error!(%error, "something of a sandbox stays behind");
         }
     }
@@ -263,15 +280,20 @@ impl Daemon {
     pub(crate) fn connect(&self, request: &ConnectRequest) -> Result<(String, u32), DaemonError> {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let group = Id::parse("sandbox id", &request.group)?;
-        let socket = socket::path(None, &request.containerd_address, namespace.as_str(), group.as_str())?;
-        let not_found = || DaemonError::NotFound { namespace: namespace.to_string(), group: group.to_string() };
+        let socket =
+            socket::path(None, &request.containerd_address, namespace.as_str(), group.as_str())?;
+        let not_found =
+            || DaemonError::NotFound { namespace: namespace.to_string(), group: group.to_string() };
         let served = self.sandboxes.get(&socket).ok_or_else(not_found)?;
         Ok((socket::address(&socket), served.sandbox.pid()))
     }
 
     /// Ends and forgets a container; `None` if there is no such. A sandbox that is left empty ends, too, as does one that is
     /// deleted in its own name.
-    pub(crate) async fn delete(&self, request: &DeleteRequest) -> Result<Option<Ended>, DaemonError> {
+    pub(crate) async fn delete(
+        &self,
+        request: &DeleteRequest,
+    ) -> Result<Option<Ended>, DaemonError> {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let id = Id::parse("container id", &request.id)?;
         let Some(served) = self.find(&namespace, &id, request) else { return Ok(None) };
@@ -289,7 +311,8 @@ impl Daemon {
         if !request.socket.is_empty() {
             return self.sandboxes.get(Path::new(&request.socket));
         }
-        let own = socket::path(None, &request.containerd_address, namespace.as_str(), id.as_str()).ok()?;
+        let own = socket::path(None, &request.containerd_address, namespace.as_str(), id.as_str())
+            .ok()?;
         self.sandboxes.get(&own)
     }
 
@@ -309,7 +332,10 @@ impl Daemon {
     /// Takes no new sandboxes from now on, and leaves when the last one is gone.
     pub(crate) fn retire(&self) {
         if !self.retired.is_cancelled() {
-            tracing::info!(sandboxes = self.sandboxes.all().len(), "retired: leaving with the last sandbox");
+            tracing::info!(
+                sandboxes = self.sandboxes.all().len(),
+                "retired: leaving with the last sandbox"
+            );
         }
         self.retired.cancel();
         self.stop_if_done();
@@ -371,10 +397,17 @@ impl Wanted {
             return Err(BundleError { bundle, reason }.into());
         }
         let (entrance, managed) = (Entrance::open(&own.network)?, own.managed);
-        let directory = Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
-        let socket = socket::path(directory, &request.containerd_address, namespace.as_str(), group.as_str())?;
+        let directory =
+            Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
+        let socket = socket::path(
+            directory,
+            &request.containerd_address,
+            namespace.as_str(),
+            group.as_str(),
+        )?;
         protocol::write_address(&bundle, &socket::address(&socket))?;
-        let (grpc_address, ttrpc_address) = (request.containerd_address.clone(), request.ttrpc_address.clone());
+        let (grpc_address, ttrpc_address) =
+            (request.containerd_address.clone(), request.ttrpc_address.clone());
         Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed })
     }
 }
@@ -430,14 +463,26 @@ const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 
 /// Binds the socket, parks in the network, writes the record. Blocks.
 fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
-    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed } = wanted;
+    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed } =
+        wanted;
     let network = Network::parked(entrance)?;
     let listener = bind(&socket)?;
     let own = SocketFile::of(&listener);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let record = Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
+    let record =
+        Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
     let written = state.write(&record);
-    let parts = Parts { listener, own, network, managed, record, namespace, group, grpc_address, ttrpc_address };
+    let parts = Parts {
+        listener,
+        own,
+        network,
+        managed,
+        record,
+        namespace,
+        group,
+        grpc_address,
+        ttrpc_address,
+    };
     // Dropped on failure: a sandbox that nobody could find after a takeover is none.
     let opened = Opened { parts: Some(parts), state: state.clone() };
     written?;
@@ -464,5 +509,7 @@ async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DaemonError> {
-    spawn_blocking(work).await.map_err(|error| DaemonError::Lost { what, reason: error.to_string() })
+    spawn_blocking(work)
+        .await
+        .map_err(|error| DaemonError::Lost { what, reason: error.to_string() })
 }

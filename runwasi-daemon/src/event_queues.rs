@@ -27,7 +27,12 @@ struct Known {
 
 impl EventQueues {
     /// Where the sandboxes of `namespace` put their events.
-    pub(crate) fn publisher(&self, address: &str, namespace: &Id, tasks: &Tasks) -> Arc<dyn Publisher> {
+    pub(crate) fn publisher(
+        &self,
+        address: &str,
+        namespace: &Id,
+        tasks: &Tasks,
+    ) -> Arc<dyn Publisher> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, known| known.forward.strong_count() > 0);
         if let Some(queue) = known.get(address).and_then(|known| known.queue.upgrade()) {
@@ -35,8 +40,9 @@ impl EventQueues {
         }
         // An earlier queue may still be delivering: what it has comes first.
         let forward = known.get(address).and_then(|known| known.forward.upgrade());
-        let forward =
-            forward.unwrap_or_else(|| Arc::new(tokio::sync::Mutex::new(events::EventForwarder::new(address))));
+        let forward = forward.unwrap_or_else(|| {
+            Arc::new(tokio::sync::Mutex::new(events::EventForwarder::new(address)))
+        });
         let downgraded = Arc::downgrade(&forward);
         let queue = Queue::start_after(forward, tasks);
         known.insert(address.to_owned(), Known { queue: queue.downgrade(), forward: downgraded });

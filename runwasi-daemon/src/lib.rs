@@ -66,13 +66,16 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
         Ok(Command::List { socket }) => list(&socket).and_then(|list| print(&list)),
         Ok(Command::Reload { socket }) => reload(&socket),
         Ok(Command::PrintConfig(toml)) => print(&toml),
-        Ok(Command::Version) => print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine)),
+        Ok(Command::Version) => {
+            print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine))
+        }
         Ok(Command::Help) => print(config::HELP),
         Err(error) => Err(error.into()),
     };
     done.unwrap_or_else(|error| {
         // The one place where an error of the daemon is reported; nobody is left to tell if stderr is closed.
-        let _ = writeln!(io::stderr(), "containerd-wasmtimed: {}", sanitize::text(&error.to_string()));
+        let _ =
+            writeln!(io::stderr(), "containerd-wasmtimed: {}", sanitize::text(&error.to_string()));
         ExitCode::FAILURE
     })
 }
@@ -103,7 +106,10 @@ fn reload(socket: &std::path::Path) -> Outcome {
 fn list(socket: &std::path::Path) -> Result<String, Box<dyn std::error::Error>> {
     let list = Client::connect(socket, LIST_PATIENCE)?.list()?;
     let lines = list.sandboxes.iter().map(|sandbox| {
-        format!("{} {} {} {} {}\n", sandbox.namespace, sandbox.group, sandbox.pid, sandbox.socket, sandbox.containers)
+        format!(
+            "{} {} {} {} {}\n",
+            sandbox.namespace, sandbox.group, sandbox.pid, sandbox.socket, sandbox.containers
+        )
     });
     Ok(lines.collect())
 }

@@ -36,7 +36,8 @@ pub(crate) fn slots(open_files: u64) -> u32 {
 
 /// How many may be connected to one of the manager sockets.
 pub(crate) fn manager_connections(open_files: u64) -> usize {
-    usize::try_from((open_files / MANAGER_CONNECTIONS_SHARE).clamp(2, MAX_MANAGER_CONNECTIONS)).unwrap_or(2)
+    usize::try_from((open_files / MANAGER_CONNECTIONS_SHARE).clamp(2, MAX_MANAGER_CONNECTIONS))
+        .unwrap_or(2)
 }
 
 /// `vm.max_map_count`, maps of one process; the kernel's default where it cannot be read.

@@ -72,7 +72,9 @@ impl Supervisor {
     /// An error: the guard has left, as it does at a restart.
     pub(crate) fn tell(&self, sign: Sign) -> io::Result<()> {
         match (self, sign) {
-            (Self::Guard(guard), sign) => (&**guard).write_all(format!("{}\n", sign.word()).as_bytes()),
+            (Self::Guard(guard), sign) => {
+                (&**guard).write_all(format!("{}\n", sign.word()).as_bytes())
+            }
             (Self::Systemd, Sign::Ready) => sd_notify::notify(false, &[NotifyState::Ready]),
             (Self::Systemd, Sign::Alive) => sd_notify::notify(false, &[NotifyState::Watchdog]),
             (Self::Systemd, Sign::Reload) => Err(io::Error::from(io::ErrorKind::Unsupported)),
@@ -116,7 +118,10 @@ pub(crate) fn activated() -> io::Result<Option<OwnedFd>> {
     }
     let extra = fds.len().saturating_sub(1);
     if extra > 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{extra} sockets too many: one is needed")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{extra} sockets too many: one is needed"),
+        ));
     }
     Ok(fds.pop())
 }

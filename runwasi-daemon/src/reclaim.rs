@@ -42,7 +42,8 @@ async fn reclaim_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
     loop {
         ended.notified().await;
         // Where they end all the time it is done now and then all the same.
-        let _ = timeout(LONGEST, async { while timeout(QUIET, ended.notified()).await.is_ok() {} }).await;
+        let _ = timeout(LONGEST, async { while timeout(QUIET, ended.notified()).await.is_ok() {} })
+            .await;
         let engine = engine.clone();
         let tidied = spawn_blocking(move || {
             engine.release_unused();

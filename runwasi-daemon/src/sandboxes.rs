@@ -53,7 +53,11 @@ impl Sandboxes {
     pub(crate) fn forget(&self, served: &Arc<ServedSandbox>) {
         let mut map = self.map();
         let socket = &served.record.socket;
-        if map.get(socket).and_then(|slot| slot.get()).is_some_and(|known| Arc::ptr_eq(known, served)) {
+        if map
+            .get(socket)
+            .and_then(|slot| slot.get())
+            .is_some_and(|known| Arc::ptr_eq(known, served))
+        {
             map.remove(socket);
         }
     }
@@ -61,7 +65,9 @@ impl Sandboxes {
     /// All that are served now.
     pub(crate) fn all(&self) -> Vec<Arc<ServedSandbox>> {
         let mut all: Vec<_> = self.map().values().filter_map(|slot| slot.get().cloned()).collect();
-        all.sort_by(|a, b| (a.namespace.as_str(), a.group.as_str()).cmp(&(b.namespace.as_str(), b.group.as_str())));
+        all.sort_by(|a, b| {
+            (a.namespace.as_str(), a.group.as_str()).cmp(&(b.namespace.as_str(), b.group.as_str()))
+        });
         all
     }
 
@@ -86,7 +92,10 @@ impl Drop for Unmade<'_> {
     fn drop(&mut self) {
         let mut map = self.sandboxes.map();
         // Two: the map's and ours.
-        if !self.slot.initialized() && Arc::strong_count(&self.slot) <= 2 && map.contains_key(self.socket) {
+        if !self.slot.initialized()
+            && Arc::strong_count(&self.slot) <= 2
+            && map.contains_key(self.socket)
+        {
             map.remove(self.socket);
         }
     }
@@ -100,13 +109,18 @@ mod tests {
     async fn a_sandbox_that_could_not_be_made_leaves_no_place_behind() {
         let sandboxes = Sandboxes::default();
         let socket = Path::new("/s");
-        let failing = async || sandboxes.get_or_make(socket, async { Err::<Arc<ServedSandbox>, _>("no") }).await.err();
+        let failing = async || {
+            sandboxes.get_or_make(socket, async { Err::<Arc<ServedSandbox>, _>("no") }).await.err()
+        };
         assert_eq!(failing().await, Some("no"));
         assert!(sandboxes.is_empty());
         assert_eq!(tokio::join!(failing(), failing()), (Some("no"), Some("no")));
         assert!(sandboxes.is_empty());
-        let given_up = sandboxes.get_or_make(socket, std::future::pending::<Result<Arc<ServedSandbox>, ()>>());
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(10), given_up).await.is_err());
+        let given_up =
+            sandboxes.get_or_make(socket, std::future::pending::<Result<Arc<ServedSandbox>, ()>>());
+        assert!(
+            tokio::time::timeout(std::time::Duration::from_millis(10), given_up).await.is_err()
+        );
         assert!(sandboxes.is_empty());
     }
 }

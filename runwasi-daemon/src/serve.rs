@@ -179,10 +179,18 @@ async fn run(
     visitors: usize,
 ) -> Result<(), ServeFailure> {
     let mut signals = Signals::catch()?;
-    let mut manager =
-        server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), visitors).await?;
-    let mut own =
-        server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
+    let mut manager = server::serve(
+        sockets.manager.try_clone().map_err(failed("manager socket"))?,
+        daemon.clone(),
+        visitors,
+    )
+    .await?;
+    let mut own = server::serve(
+        sockets.own.try_clone().map_err(failed("own socket"))?,
+        daemon.clone(),
+        visitors,
+    )
+    .await?;
     if let Some(descriptor) = ready {
         readiness::write_ready(descriptor);
     }
@@ -249,7 +257,9 @@ async fn follow(
                 tracing::info!(sandboxes, "leaving: guests have their SIGTERM");
                 draining = Some(sandboxes);
             }
-            (Told::Leave, Some(_)) => return Err(ServeFailure::Hurried { sandboxes: daemon.count() }),
+            (Told::Leave, Some(_)) => {
+                return Err(ServeFailure::Hurried { sandboxes: daemon.count() });
+            }
         }
     }
 }
@@ -337,7 +347,10 @@ fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFa
     if socket::is_alive(&state.daemon_socket(pid)) {
         return Ok(());
     }
-    let stranger = io::Error::new(io::ErrorKind::AddrInUse, format!("is served by another program (pid {pid})"));
+    let stranger = io::Error::new(
+        io::ErrorKind::AddrInUse,
+        format!("is served by another program (pid {pid})"),
+    );
     Err(failed(format!("manager socket {}", manager.display()))(stranger))
 }
 
@@ -351,7 +364,8 @@ fn bind_over(path: &Path) -> Result<(UnixListener, Option<SocketFile>), ServeFai
     }
     let temporary = path.with_extension("new");
     socket::remove_if_dead(&temporary)?;
-    let listener = socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
+    let listener =
+        socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
     // Before the renaming: afterwards the name may be a successor's.
     let file = SocketFile::at(&temporary).map(|file| file.renamed(path));
     fs::rename(&temporary, path).map_err(failed(path.display().to_string()))?;

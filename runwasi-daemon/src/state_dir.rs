@@ -95,10 +95,15 @@ impl StateDirectory {
     /// Makes it, and what belongs into it, for this user alone.
     pub fn create(&self) -> Result<(), RecordError> {
         for directory in [self.path.clone(), self.daemons(), self.sandboxes()] {
-            DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed(&directory))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&directory)
+                .map_err(failed(&directory))?;
             let metadata = fs::symlink_metadata(&directory).map_err(failed(&directory))?;
             let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-            if uid != rustix::process::geteuid().as_raw() || mode & 0o022 != 0 || !metadata.is_dir() {
+            if uid != rustix::process::geteuid().as_raw() || mode & 0o022 != 0 || !metadata.is_dir()
+            {
                 return Err(RecordError::Unsafe { path: directory, uid, mode });
             }
         }
@@ -132,7 +137,8 @@ impl StateDirectory {
     pub fn write(&self, record: &Record) -> Result<(), RecordError> {
         let path = self.record(&record.socket);
         let temporary = path.with_extension(format!("{}.{TEMPORARY}", record.owner.pid));
-        let json = serde_json::to_vec(record).map_err(|error| failed(&path)(io::Error::other(error)))?;
+        let json =
+            serde_json::to_vec(record).map_err(|error| failed(&path)(io::Error::other(error)))?;
         fs::write(&temporary, json).map_err(failed(&temporary))?;
         fs::rename(&temporary, &path).map_err(failed(&path))
     }
@@ -164,7 +170,8 @@ impl StateDirectory {
             if being_written(&path) {
                 continue;
             }
-            let record: Option<Record> = fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
+            let record: Option<Record> =
+                fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
             match record {
                 Some(record) if record.owner.is_alive() => continue,
                 // Whatever lies there is no reason not to serve.
@@ -186,7 +193,10 @@ impl StateDirectory {
     /// The manager sockets of other daemons that live.
     pub fn others(&self) -> Result<Vec<PathBuf>, RecordError> {
         let own = self.daemon_socket(std::process::id());
-        Ok(files(&self.daemons())?.into_iter().filter(|path| *path != own && socket::is_alive(path)).collect())
+        Ok(files(&self.daemons())?
+            .into_iter()
+            .filter(|path| *path != own && socket::is_alive(path))
+            .collect())
     }
 }
 
@@ -194,7 +204,9 @@ impl StateDirectory {
 fn being_written(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mut parts = name.rsplit('.');
-    let pid = (parts.next() == Some(TEMPORARY)).then(|| parts.next().and_then(|pid| pid.parse().ok())).flatten();
+    let pid = (parts.next() == Some(TEMPORARY))
+        .then(|| parts.next().and_then(|pid| pid.parse().ok()))
+        .flatten();
     pid.is_some_and(|pid| started(pid).is_ok())
 }
 
@@ -244,7 +256,13 @@ mod tests {
     }
 
     fn record(directory: &Path, owner: Owner) -> Record {
-        Record { owner, socket: directory.join("abc"), namespace: "default".into(), group: "g".into(), made: 1 }
+        Record {
+            owner,
+            socket: directory.join("abc"),
+            namespace: "default".into(),
+            group: "g".into(),
+            made: 1,
+        }
     }
 
     #[test]

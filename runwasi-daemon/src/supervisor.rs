@@ -80,8 +80,14 @@ enum Message {
 pub(crate) fn run(plan: Plan) -> io::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
-        let mut guard =
-            Guard { plan, current: None, starting: None, retired: Vec::new(), stopping: false, ended: None };
+        let mut guard = Guard {
+            plan,
+            current: None,
+            starting: None,
+            retired: Vec::new(),
+            stopping: false,
+            ended: None,
+        };
         guard.run().await
     })
 }

@@ -84,7 +84,8 @@ fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
 fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<String, ThinError> {
     let deadline = Instant::now() + HANDOVER;
     loop {
-        let created = client(manager, socket, START_PATIENCE).and_then(|client| client.create(request));
+        let created =
+            client(manager, socket, START_PATIENCE).and_then(|client| client.create(request));
         match created {
             Ok(reply) => return Ok(reply.address),
             // It is being replaced, or had too many clients. Asking twice makes no second sandbox.
@@ -101,10 +102,14 @@ fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<Stri
 /// The daemon that owns the sandbox behind `socket`, else the one that takes new ones.
 fn client(manager: &Path, socket: &Path, patience: Duration) -> Result<Client, ClientError> {
     let state = StateDirectory::of(manager);
-    let recorded = state.read(socket).filter(|record| record.owner.is_alive()).map(|record| record.owner.manager);
+    let recorded = state
+        .read(socket)
+        .filter(|record| record.owner.is_alive())
+        .map(|record| record.owner.manager);
     // Should its record be lost, the socket itself says whose it is.
     let listening = || socket::peer(socket).map(|pid| state.daemon_socket(pid));
-    let owner = recorded.or_else(listening).and_then(|owner| Client::connect(&owner, patience).ok());
+    let owner =
+        recorded.or_else(listening).and_then(|owner| Client::connect(&owner, patience).ok());
     owner.map_or_else(|| Client::connect(manager, patience), Ok)
 }
 

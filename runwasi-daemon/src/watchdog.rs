@@ -33,7 +33,9 @@ async fn report(supervisor: &Supervisor, guests: &Guests, interval: Duration) {
             Ok(true) => {}
             // The runtime is ending with the process.
             Ok(false) => return,
-            Err(_) => tracing::error!(seconds = interval.as_secs_f32(), "no worker of the guests answers"),
+            Err(_) => {
+                tracing::error!(seconds = interval.as_secs_f32(), "no worker of the guests answers")
+            }
         }
         sleep(interval).await;
     }

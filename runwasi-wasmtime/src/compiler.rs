@@ -94,7 +94,12 @@ struct Order {
 }
 
 impl Compiler {
-    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>, seen: Option<DigestIndex>) -> Self {
+    pub(crate) fn new(
+        linker: Linker<Guest>,
+        key: String,
+        cache: Option<CodeCache>,
+        seen: Option<DigestIndex>,
+    ) -> Self {
         Self {
             engine: linker.engine().clone(),
             linker: Arc::new(linker),
@@ -155,8 +160,12 @@ impl Compiler {
             }
             Some(compiler.kept(&digest)?.map(|ready| compiler.module_cache.put(digest, ready)))
         };
-        let kept = spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
-        let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
+        let kept =
+            spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
+        let invalid = |error| EngineError::Invalid {
+            path: program.path.clone(),
+            reason: format!("{error:#}"),
+        };
         kept.transpose().map_err(invalid)
     }
 
@@ -186,7 +195,9 @@ impl Compiler {
         match self.made(artifact, keep).await?.how {
             How::Kept => Ok(Warmed::Kept),
             How::Compiled => Ok(Warmed::Compiled),
-            How::NotKept => Err(EngineError::Failed("the compiled code could not be kept, see the log".into())),
+            How::NotKept => {
+                Err(EngineError::Failed("the compiled code could not be kept, see the log".into()))
+            }
         }
     }
 
@@ -195,10 +206,20 @@ impl Compiler {
         self.module_cache.forget_unused();
     }
 
-    async fn made(&self, artifact: Artifact, keep: impl Send + 'static) -> Result<Made, EngineError> {
+    async fn made(
+        &self,
+        artifact: Artifact,
+        keep: impl Send + 'static,
+    ) -> Result<Made, EngineError> {
         let path = artifact.path.clone();
         let flight = self.flights.join(artifact.digest, |landing| {
-            let order = Order { compiler: self.clone(), artifact, landing, asked: None, _keep: Box::new(keep) };
+            let order = Order {
+                compiler: self.clone(),
+                artifact,
+                landing,
+                asked: None,
+                _keep: Box::new(keep),
+            };
             // Not waited for: those who wait may go away, the flight goes on.
             drop(spawn_blocking(move || order.load()));
         });
@@ -206,8 +227,9 @@ impl Compiler {
             tracing::info!(path = %path.display(), seconds = since.as_secs(), "still being compiled");
         };
         let outcome = flight.wait(still).await;
-        let outcome =
-            outcome.ok_or_else(|| EngineError::Failed(format!("{}: compiling has failed", path.display())))?;
+        let outcome = outcome.ok_or_else(|| {
+            EngineError::Failed(format!("{}: compiling has failed", path.display()))
+        })?;
         outcome.map_err(|reason| EngineError::Invalid { path, reason: reason.to_string() })
     }
 
@@ -216,7 +238,9 @@ impl Compiler {
         let found = self.cache.as_ref()?.find(&self.key, digest)?;
         let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
         let file = match kind {
-            Ok(Some(Precompiled::Component)) if self.components.get().is_none() => self.undamaged_component(found),
+            Ok(Some(Precompiled::Component)) if self.components.get().is_none() => {
+                self.undamaged_component(found)
+            }
             _ => found.undamaged(),
         }?;
         match kind.and_then(|kind| self.load(kind, Code::Kept(file))) {
@@ -232,7 +256,8 @@ impl Compiler {
     fn undamaged_component(&self, found: Found) -> Option<File> {
         thread::scope(|scope| {
             // Where it cannot be made now it is made, or fails, where it is needed.
-            let linker = thread::Builder::new().spawn_scoped(scope, || drop(self.component_linker()));
+            let linker =
+                thread::Builder::new().spawn_scoped(scope, || drop(self.component_linker()));
             let code = found.undamaged();
             drop(linker.map(ScopedJoinHandle::join));
             code
@@ -265,7 +290,9 @@ impl Compiler {
     fn link(&self, code: &Loadable) -> wasmtime::Result<Ready> {
         match code {
             Loadable::Module(module) => self.linker.instantiate_pre(module).map(Ready::Module),
-            Loadable::Component(component) => self.component_linker()?.instantiate_pre(component).map(Ready::Component),
+            Loadable::Component(component) => {
+                self.component_linker()?.instantiate_pre(component).map(Ready::Component)
+            }
         }
     }
 
@@ -385,7 +412,8 @@ impl Order {
     fn land(self, ready: wasmtime::Result<Ready>, how: How) {
         let Self { compiler, artifact, landing, .. } = self;
         // Before it lands: whoever looks for it later finds it loaded, or on its way.
-        let made = ready.map(|ready| Made { ready: compiler.module_cache.put(artifact.digest, ready), how });
+        let made = ready
+            .map(|ready| Made { ready: compiler.module_cache.put(artifact.digest, ready), how });
         landing.complete(made.map_err(|error| format!("{error:#}").into()));
     }
 }

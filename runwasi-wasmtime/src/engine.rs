@@ -4,7 +4,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use runwasi_core::{
-    Engine, EngineError, Instance, InstanceSpec, artifact::Artifact, engine::Precompiled, settings::RawSettings,
+    Engine, EngineError, Instance, InstanceSpec, artifact::Artifact, engine::Precompiled,
+    settings::RawSettings,
 };
 use tokio::{
     sync::{OwnedRwLockWriteGuard, RwLock},
@@ -35,7 +36,8 @@ const WORN: usize = 256;
 impl WasmtimeEngine {
     /// An engine with these settings for ever. Starts its ticker thread, which sleeps as long as no guest runs.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
-        let state = State { settings: settings.clone(), pool: Some(Arc::new(Pool::new(settings)?)) };
+        let state =
+            State { settings: settings.clone(), pool: Some(Arc::new(Pool::new(settings)?)) };
         Ok(Self { state: Arc::new(RwLock::new(state)), base: None })
     }
 
@@ -46,7 +48,9 @@ impl WasmtimeEngine {
 
     async fn pool(&self) -> Result<Arc<Pool>, EngineError> {
         let pool = self.state.read().await.pool.clone();
-        pool.ok_or_else(|| EngineError::Failed("the engine could not be made again, see the log".into()))
+        pool.ok_or_else(|| {
+            EngineError::Failed("the engine could not be made again, see the log".into())
+        })
     }
 }
 
@@ -89,14 +93,15 @@ impl Engine for WasmtimeEngine {
         let wanted = base.with(written)?;
         match &state.pool {
             Some(_) if state.settings == wanted => Ok(()),
-            Some(pool) if pool.made.load(Ordering::Relaxed) > 0 => {
-                state.demand(written, "the pod's engine, which an earlier container has begun to use,")
-            }
+            Some(pool) if pool.made.load(Ordering::Relaxed) > 0 => state
+                .demand(written, "the pod's engine, which an earlier container has begun to use,"),
             _ => {
                 let mut state: OwnedRwLockWriteGuard<State> = state;
                 // With the guard: should nobody wait for it any more, the pool is made all the same.
                 let remake = move || state.remake(wanted);
-                spawn_blocking(remake).await.map_err(|error| EngineError::Failed(error.to_string()))?
+                spawn_blocking(remake)
+                    .await
+                    .map_err(|error| EngineError::Failed(error.to_string()))?
             }
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use runwasi_core::{
-    EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse, artifact::Program,
+    EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse,
+    artifact::Program,
 };
 use wasmtime::{InstancePre, component};
 
@@ -58,8 +59,12 @@ impl WasmtimeInstance {
                 let access = NetworkAccess::of(&spec, program)?;
                 match world::component_world(pre.component(), function).map_err(invalid)? {
                     World::Command(command) => Entry::Component(command, access),
-                    World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), program, &spec, access)?),
-                    World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), program, &spec, access)?),
+                    World::Server(Wasi::P2) => {
+                        Entry::Server(Server::p2(pre.clone(), program, &spec, access)?)
+                    }
+                    World::Server(Wasi::P3) => {
+                        Entry::Server(Server::p3(pre.clone(), program, &spec, access)?)
+                    }
                 }
             }
         };
@@ -86,7 +91,8 @@ impl WasmtimeInstance {
         let _slot = self.pool.slot()?;
         let imports = Imports::begin(&self.spec, access, context).await?;
         let mut store = Component::store(pre.engine(), &self.spec, imports)?;
-        let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await {
+        let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await
+        {
             Ok(instance) => instance,
             Err(error) => return start::failed_start(error, &self.spec).await,
         };
@@ -107,18 +113,24 @@ impl Instance for WasmtimeInstance {
         let ticker = &self.pool.ticker;
         // A box for each kind: a guest that sleeps keeps what its own kind needs, not what the largest does.
         match (self.ready.as_ref(), &self.entry) {
-            (Ready::Module(pre), Entry::Module(entry)) => ticker.during(self.run_module(pre, entry, &context)).await,
+            (Ready::Module(pre), Entry::Module(entry)) => {
+                ticker.during(self.run_module(pre, entry, &context)).await
+            }
             (Ready::Component(pre), Entry::Component(command, access)) => {
                 ticker.during(self.run_component(pre, command, access, &context)).await
             }
-            (_, Entry::Server(server)) => ticker.during(server.run(&self.spec, ticker.clone(), &context)).await,
+            (_, Entry::Server(server)) => {
+                ticker.during(server.run(&self.spec, ticker.clone(), &context)).await
+            }
             _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),
         }
     }
 
     fn signal(&self, signal: Signal) -> SignalResponse {
         match &self.entry {
-            Entry::Server(server) if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) => {
+            Entry::Server(server)
+                if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) =>
+            {
                 server.stop();
                 SignalResponse::Handled
             }

@@ -43,5 +43,8 @@ use runwasi_core::cli::About;
 pub use settings::Settings;
 
 /// What the shim `containerd-shim-wasmtime-v1` says it is.
-pub const ABOUT: About =
-    About { runtime: "io.containerd.wasmtime.v1", version: env!("CARGO_PKG_VERSION"), engine: "wasmtime 48" };
+pub const ABOUT: About = About {
+    runtime: "io.containerd.wasmtime.v1",
+    version: env!("CARGO_PKG_VERSION"),
+    engine: "wasmtime 48",
+};

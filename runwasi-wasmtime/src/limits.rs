@@ -30,7 +30,10 @@ pub(crate) struct OutOfMemory(#[source] pub(crate) BeyondLimit);
 
 /// Why a guest cannot start: it begins with more than its container may have.
 pub(crate) fn beyond(error: BeyondLimit) -> EngineError {
-    EngineError::Exhausted { what: "memory", reason: format!("what the guest begins with: {error}") }
+    EngineError::Exhausted {
+        what: "memory",
+        reason: format!("what the guest begins with: {error}"),
+    }
 }
 
 impl Limits {
@@ -64,7 +67,12 @@ impl Limits {
 }
 
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.grow(desired.saturating_sub(current))
     }
 
@@ -74,7 +82,12 @@ impl ResourceLimiter for Limits {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT))
     }
 

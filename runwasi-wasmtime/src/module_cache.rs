@@ -75,7 +75,10 @@ impl ModuleCache {
     /// Drops what is run by nobody; with it goes what the instance pool keeps mapped of it.
     pub(crate) fn forget_unused(&self) {
         let mut entries = self.lock();
-        let unused = entries.ready.extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1).collect::<Vec<_>>();
+        let unused = entries
+            .ready
+            .extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1)
+            .collect::<Vec<_>>();
         drop(entries);
         drop(unused);
     }

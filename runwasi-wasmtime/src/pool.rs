@@ -49,8 +49,8 @@ impl Pool {
         let engine = build(settings)?;
         let mut linker = Linker::new(&engine);
         link::link(&mut linker).map_err(failed)?;
-        let ticker =
-            Ticker::start(&engine, settings.quantum).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let ticker = Ticker::start(&engine, settings.quantum)
+            .map_err(|error| EngineError::Failed(error.to_string()))?;
         let (cache, seen) = open_cache(settings);
         let compiler = Compiler::new(linker, key(&engine), cache, seen);
         let slots = Semaphore::new(settings.slots as usize);
@@ -60,7 +60,10 @@ impl Pool {
     /// The place of a guest that runs, until it is dropped.
     pub(crate) fn slot(&self) -> Result<SemaphorePermit<'_>, EngineError> {
         // Nobody closes it.
-        let taken = |_| EngineError::Exhausted { what: "instance slots", reason: "all are taken by guests".into() };
+        let taken = |_| EngineError::Exhausted {
+            what: "instance slots",
+            reason: "all are taken by guests".into(),
+        };
         self.slots.try_acquire().map_err(taken)
     }
 }
@@ -74,7 +77,10 @@ fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
     let mut config = config(settings);
     config.allocation_strategy(pool(settings));
     wasmtime::Engine::new(&config).or_else(|error| {
-        tracing::warn!(error = format!("{error:#}"), "no pool of instances, memory is allocated on demand");
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "no pool of instances, memory is allocated on demand"
+        );
         wasmtime::Engine::new(&self::config(settings)).map_err(failed)
     })
 }
@@ -139,13 +145,16 @@ fn key(engine: &wasmtime::Engine) -> String {
 fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<DigestIndex>) {
     let Some(directory) = settings.cache.as_deref() else { return (None, None) };
     let cache = CodeCache::open(directory, settings.cache_bytes);
-    let Some(cache) = or_warn(directory, cache, "compiled code is not kept") else { return (None, None) };
+    let Some(cache) = or_warn(directory, cache, "compiled code is not kept") else {
+        return (None, None);
+    };
     let lost = "what files held is not kept, each process reads them";
     (Some(cache), or_warn(directory, DigestIndex::open(directory), lost))
 }
 
 /// What could be opened in the cache's directory, or a warning that names what is lost.
 fn or_warn<T>(directory: &Path, opened: io::Result<T>, lost: &str) -> Option<T> {
-    let warn = |error: &io::Error| tracing::warn!(directory = %directory.display(), %error, "{lost}");
+    let warn =
+        |error: &io::Error| tracing::warn!(directory = %directory.display(), %error, "{lost}");
     opened.inspect_err(warn).ok()
 }

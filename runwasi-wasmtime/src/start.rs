@@ -28,12 +28,18 @@ pub(crate) fn ready_if_long<'a, T>(
 }
 
 /// What a failed instantiation means: code of the guest may have run in it, which then has ended like any other.
-pub(crate) async fn failed_start(error: wasmtime::Error, spec: &InstanceSpec) -> Result<ExitStatus, EngineError> {
+pub(crate) async fn failed_start(
+    error: wasmtime::Error,
+    spec: &InstanceSpec,
+) -> Result<ExitStatus, EngineError> {
     if error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>() {
         return Ok(exit::status(Err(error), spec).await);
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return Err(EngineError::Exhausted { what: "instance slots", reason: format!("{error:#}") });
+        return Err(EngineError::Exhausted {
+            what: "instance slots",
+            reason: format!("{error:#}"),
+        });
     }
     Err(match error.downcast_ref() {
         Some(OutOfMemory(error)) => limits::beyond(*error),

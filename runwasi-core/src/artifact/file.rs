@@ -9,7 +9,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Artifact, ArtifactError, FileIdentity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind};
+use super::{
+    Artifact, ArtifactError, FileIdentity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind,
+};
 use crate::{digest::Digest, rootfs::Rootfs};
 
 /// Seconds after which a time of change is past.
@@ -52,16 +54,26 @@ pub(crate) fn locate(
                 let metadata = file.metadata().map_err(failed)?;
                 // As `execvp(3)`: a directory of that name in PATH is passed over.
                 if candidates.len() == 1 || !metadata.is_dir() {
-                    let source = Source::File { identity: FileIdentity::of(&metadata, rootfs.layers_of(&file)) };
+                    let source = Source::File {
+                        identity: FileIdentity::of(&metadata, rootfs.layers_of(&file)),
+                    };
                     return Ok(Program { path: path.clone(), function, source });
                 }
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
             Err(source) => return Err(failed(source)),
         }
     }
     let looked_at: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-    Err(ArtifactError::NotFound { name: file.to_owned(), looked_at: looked_at.join(", "), image: None })
+    Err(ArtifactError::NotFound {
+        name: file.to_owned(),
+        looked_at: looked_at.join(", "),
+        image: None,
+    })
 }
 
 /// Reads a program that was found. Blocks.
@@ -83,7 +95,9 @@ pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, Artifa
     if !bytes.starts_with(b"\0asm") && metadata.len() > MAX_TEXT_BYTES {
         // Neither binary nor a text that anybody wrote: not worth reading.
         return Err(not_wasm(
-            kind(&bytes).err().unwrap_or_else(|| format!("is text of more than {MAX_TEXT_BYTES} bytes")),
+            kind(&bytes)
+                .err()
+                .unwrap_or_else(|| format!("is text of more than {MAX_TEXT_BYTES} bytes")),
         ));
     }
     bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
@@ -105,7 +119,8 @@ fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
         // `join` takes an absolute name as it is.
         return vec![cwd.join(name)];
     }
-    let directories = path.unwrap_or_default().split(':').filter(|directory| directory.starts_with('/'));
+    let directories =
+        path.unwrap_or_default().split(':').filter(|directory| directory.starts_with('/'));
     directories.map(Path::new).chain([cwd]).map(|directory| directory.join(name)).collect()
 }
 

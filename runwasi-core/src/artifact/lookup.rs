@@ -28,7 +28,9 @@ pub(crate) async fn find(
             let (path, (_, function)) = (PathBuf::from(layer.name()), named(args));
             Ok(Program { path, function, source: Source::Layer(layer) })
         }
-        Err(error) => Err(ArtifactError::NotFound { name, looked_at, image: Some(Box::new(error)) }),
+        Err(error) => {
+            Err(ArtifactError::NotFound { name, looked_at, image: Some(Box::new(error)) })
+        }
     }
 }
 

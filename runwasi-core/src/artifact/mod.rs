@@ -178,7 +178,8 @@ fn kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
         [] => "is not wasm: it is empty".into(),
         // The mark that wasmtime gives its object files, where others name an operating system.
         [0x7f, b'E', b'L', b'F', _, _, _, 200, ..] => {
-            "is precompiled code, which is never taken from an image: give the wasm it was made of".into()
+            "is precompiled code, which is never taken from an image: give the wasm it was made of"
+                .into()
         }
         [0x7f, b'E', b'L', b'F', ..] => "is not wasm: it is a native program (ELF)".into(),
         [b'#', b'!', ..] => "is not wasm: it is a script".into(),
@@ -204,7 +205,8 @@ fn text_format(bytes: &[u8]) -> Option<ArtifactKind> {
         }
     }
     let list = text.strip_prefix('(')?.trim_start();
-    let end = list.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(list.len());
+    let end =
+        list.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(list.len());
     match &list[..end] {
         "module" => Some(ArtifactKind::Module),
         "component" => Some(ArtifactKind::Component),
@@ -221,7 +223,10 @@ mod tests {
         assert_eq!(kind(b"\0asm\x01\0\0\0rest"), Ok(ArtifactKind::Module));
         assert_eq!(kind(b"\0asm\x0d\0\x01\0rest"), Ok(ArtifactKind::Component));
         assert_eq!(kind(b"(module)"), Ok(ArtifactKind::Module));
-        assert_eq!(kind(b" ;; a comment\n(; another ;) ( component $c)"), Ok(ArtifactKind::Component));
+        assert_eq!(
+            kind(b" ;; a comment\n(; another ;) ( component $c)"),
+            Ok(ArtifactKind::Component)
+        );
         for (bytes, reason) in [
             (&b""[..], "empty"),
             (b"\x7fELF\x02", "native program"),

@@ -62,13 +62,17 @@ pub fn finish(bundle: &Path, ended: Option<Ended>) -> Result<Vec<u8>, BootstrapE
 }
 
 fn read_pid(bundle: &Path) -> u32 {
-    fs::read_to_string(bundle.join(PID_FILE)).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
+    fs::read_to_string(bundle.join(PID_FILE))
+        .ok()
+        .and_then(|pid| pid.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// The server lives: perhaps for the rest of the pod, perhaps it has lost its containerd. Only this container ends.
 fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<Ended>, BootstrapError> {
     let control = runtime::control().map_err(io_error("control runtime"))?;
-    let ended = control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
+    let ended =
+        control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
     control.shutdown_background();
     Ok(ended.ok().and_then(Result::ok))
 }

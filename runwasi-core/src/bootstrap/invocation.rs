@@ -38,7 +38,8 @@ impl Invocation {
         let namespace = Id::parse("-namespace", &flags.namespace)?;
         let id = Id::parse("-id", &flags.id)?;
         let bundle = if flags.bundle.is_empty() {
-            env::current_dir().map_err(|source| BootstrapError::Io { what: "current directory".into(), source })?
+            env::current_dir()
+                .map_err(|source| BootstrapError::Io { what: "current directory".into(), source })?
         } else {
             PathBuf::from(flags.bundle)
         };

@@ -50,7 +50,12 @@ impl StartInput {
 
     /// Where the socket of the container's group is to be.
     pub fn socket(&self, invocation: &Invocation, group: &Id) -> Result<PathBuf, BootstrapError> {
-        socket::path(self.socket_directory(), &invocation.address, invocation.namespace.as_str(), group.as_str())
+        socket::path(
+            self.socket_directory(),
+            &invocation.address,
+            invocation.namespace.as_str(),
+            group.as_str(),
+        )
     }
 
     /// Where containerd wants sockets to lie, if it says so.
@@ -124,12 +129,19 @@ mod tests {
 
     #[test]
     fn only_params_with_our_ids_are_bootstrap_params() {
-        let params = BootstrapParams { instance_id: "c1".into(), namespace: "k8s.io".into(), ..Default::default() };
+        let params = BootstrapParams {
+            instance_id: "c1".into(),
+            namespace: "k8s.io".into(),
+            ..Default::default()
+        };
         let bytes = params.write_to_bytes().unwrap();
         assert_eq!(decode_params(&bytes, "c1", "k8s.io"), Some(params));
         assert_eq!(decode_params(&bytes, "c2", "k8s.io"), None);
-        let options =
-            Any { type_url: "containerd.runc.v1.Options".into(), value: vec![10, 1, 65], ..Default::default() };
+        let options = Any {
+            type_url: "containerd.runc.v1.Options".into(),
+            value: vec![10, 1, 65],
+            ..Default::default()
+        };
         assert_eq!(decode_params(&options.write_to_bytes().unwrap(), "c1", "k8s.io"), None);
         assert_eq!(decode_params(&[], "c1", "k8s.io"), None);
     }
@@ -138,7 +150,8 @@ mod tests {
     fn the_address_is_what_start_or_containerd_has_written() {
         let bundle = tempfile::tempdir().unwrap();
         assert_eq!(read_address(bundle.path()), None);
-        let bootstrap = r#"{"version":2,"address":"unix:///run/containerd/s/1","protocol":"ttrpc"}"#;
+        let bootstrap =
+            r#"{"version":2,"address":"unix:///run/containerd/s/1","protocol":"ttrpc"}"#;
         fs::write(bundle.path().join(BOOTSTRAP_FILE), bootstrap).unwrap();
         assert_eq!(read_address(bundle.path()), Some("/run/containerd/s/1".into()));
         write_address(bundle.path(), "unix:///run/containerd/s/2").unwrap();
@@ -151,6 +164,9 @@ mod tests {
         assert_eq!(plain.reply("unix:///s").unwrap(), b"unix:///s");
         let asked = StartInput { params: Some(BootstrapParams::default()), options: Vec::new() };
         let reply = BootstrapResult::parse_from_bytes(&asked.reply("unix:///s").unwrap()).unwrap();
-        assert_eq!((reply.version, reply.address.as_str(), reply.protocol.as_str()), (3, "unix:///s", "ttrpc"));
+        assert_eq!(
+            (reply.version, reply.address.as_str(), reply.protocol.as_str()),
+            (3, "unix:///s", "ttrpc")
+        );
     }
 }

@@ -4,7 +4,9 @@ use std::{fs, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BootstrapError, invocation::Invocation, io_error, socket::SocketFile, start::Handover};
+use super::{
+    BootstrapError, invocation::Invocation, io_error, socket::SocketFile, start::Handover,
+};
 use crate::{
     cgroups::Cgroups,
     container::host::Host,

@@ -30,7 +30,10 @@ pub fn check(bundle: &Path, roots: &[PathBuf]) -> Result<PathBuf, BundleError> {
     // A root that is not there holds nothing.
     if !roots.iter().any(|root| inside(root).unwrap_or(false)) {
         let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
-        return Err(wrong(format!("lies outside the allowed roots (bundle-roots: {})", roots.join(", "))));
+        return Err(wrong(format!(
+            "lies outside the allowed roots (bundle-roots: {})",
+            roots.join(", ")
+        )));
     }
     if !real.is_dir() {
         return Err(wrong("is not a directory".into()));

@@ -181,7 +181,12 @@ impl Config {
             resources: resources(spec)?,
             refuse_memory: refuse_memory(&annotations)?,
             cgroup: cgroup(spec)?,
-            hooks: spec.hooks().as_ref().map(HooksConfig::from_spec).transpose()?.unwrap_or_default(),
+            hooks: spec
+                .hooks()
+                .as_ref()
+                .map(HooksConfig::from_spec)
+                .transpose()?
+                .unwrap_or_default(),
             annotations: Arc::new(annotations),
         })
     }
@@ -235,13 +240,15 @@ pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
 
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let bytes = read_bounded(path)?;
-    serde_json::from_slice(&bytes).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
+    serde_json::from_slice(&bytes)
+        .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };
     // A FIFO in its place must not hang us, and has nothing to say.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(read)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(read)?;
     if !file.metadata().map_err(read)?.is_file() {
         return Err(read(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")));
     }
@@ -271,11 +278,16 @@ fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
         }
         let read_only = has("ro");
         let source = if kind == "bind" || has("bind") || has("rbind") {
-            let path = mount.source().clone().ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
+            let path = mount
+                .source()
+                .clone()
+                .ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
             Source::Bind { path, recursive: has("rbind") }
         } else if destination == Path::new("/dev") {
             Source::Devices
-        } else if kind == "tmpfs" && !["/dev", "/proc", "/sys"].iter().any(|system| destination.starts_with(system)) {
+        } else if kind == "tmpfs"
+            && !["/dev", "/proc", "/sys"].iter().any(|system| destination.starts_with(system))
+        {
             Source::Tmpfs { options }
         } else if kind == "tmpfs" || NEVER.contains(&kind) {
             continue;
@@ -292,7 +304,9 @@ fn pod(annotations: &HashMap<String, String>) -> Result<Option<Id>, Wrong> {
     let Some(id) = annotations.get(SANDBOX_ID) else {
         return Ok(None);
     };
-    Id::parse("sandbox id", id).map(Some).map_err(|error: IdError| wrong(annotation(SANDBOX_ID), error.to_string()))
+    Id::parse("sandbox id", id)
+        .map(Some)
+        .map_err(|error: IdError| wrong(annotation(SANDBOX_ID), error.to_string()))
 }
 
 fn container_kind(annotations: &HashMap<String, String>) -> Result<ContainerKind, Wrong> {
@@ -311,15 +325,19 @@ fn annotation(name: &str) -> String {
 }
 
 fn network(spec: &Spec) -> Result<NetworkNamespace, Wrong> {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let Some(namespace) = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network) else {
+    let namespaces =
+        spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let Some(namespace) =
+        namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+    else {
         return Ok(NetworkNamespace::Host);
     };
     match namespace.path() {
         Some(path) if path.is_absolute() => Ok(NetworkNamespace::Path(path.clone())),
-        Some(path) if !path.as_os_str().is_empty() => {
-            Err(wrong("linux.namespaces[network].path", format!("{:?} is not absolute", path.display().to_string())))
-        }
+        Some(path) if !path.as_os_str().is_empty() => Err(wrong(
+            "linux.namespaces[network].path",
+            format!("{:?} is not absolute", path.display().to_string()),
+        )),
         _ => Ok(NetworkNamespace::New),
     }
 }
@@ -327,7 +345,8 @@ fn network(spec: &Spec) -> Result<NetworkNamespace, Wrong> {
 /// Files would belong to other users than was asked for: a guest's ids are those of the host.
 fn refuse_user_namespace(spec: &Spec) -> Result<(), Wrong> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    let mapped = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
+    let mapped =
+        |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let field = if mapped(linux.uid_mappings()) {
         "linux.uidMappings"
@@ -355,9 +374,10 @@ fn refuse_memory(annotations: &HashMap<String, String>) -> Result<bool, Wrong> {
     match annotations.get(ON_LIMIT).map(String::as_str) {
         None | Some("kill") => Ok(false),
         Some("refuse") => Ok(true),
-        Some(other) => {
-            Err(wrong(format!("annotations[{ON_LIMIT:?}]"), format!("{other:?} is neither kill nor refuse")))
-        }
+        Some(other) => Err(wrong(
+            format!("annotations[{ON_LIMIT:?}]"),
+            format!("{other:?} is neither kill nor refuse"),
+        )),
     }
 }
 
@@ -379,27 +399,42 @@ mod tests {
 
     #[test]
     fn a_minimal_config_is_enough() {
-        let config = load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
+        let config =
+            load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
         assert_eq!(config.process.args, ["/a.wasm", "x"]);
         assert_eq!(config.process.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
-        assert_eq!((config.network, config.kind, config.pod), (NetworkNamespace::Host, ContainerKind::Container, None));
+        assert_eq!(
+            (config.network, config.kind, config.pod),
+            (NetworkNamespace::Host, ContainerKind::Container, None)
+        );
     }
 
     #[test]
     fn what_is_wrong_is_named_with_file_and_field() {
         let good = r#""cwd":"/","args":["/a.wasm"]"#;
-        let annotated = |key: &str, value: &str| minimal(good, &format!(r#","annotations":{{"{key}":"{value}"}}"#));
+        let annotated = |key: &str, value: &str| {
+            minimal(good, &format!(r#","annotations":{{"{key}":"{value}"}}"#))
+        };
         let cases = [
             (minimal(r#""cwd":"/","args":[]"#, ""), "process.args: is empty"),
             (minimal(r#""cwd":"/""#, ""), "process.args: is empty"),
             (minimal(r#""cwd":"","args":["/a"]"#, ""), "process.cwd"),
-            (minimal(r#""cwd":"rel","args":["/a"]"#, ""), "process.cwd: \"rel\" is not an absolute path"),
-            (minimal(r#""cwd":"/","args":["/a"],"env":["NOVALUE"]"#, ""), "process.env[0]: \"NOVALUE\""),
+            (
+                minimal(r#""cwd":"rel","args":["/a"]"#, ""),
+                "process.cwd: \"rel\" is not an absolute path",
+            ),
+            (
+                minimal(r#""cwd":"/","args":["/a"],"env":["NOVALUE"]"#, ""),
+                "process.env[0]: \"NOVALUE\"",
+            ),
             (r#"{"ociVersion":"1.1.0"}"#.to_owned(), "process: is missing"),
             ("{".to_owned(), "line 1 column 1"),
             (annotated(CONTAINER_TYPE, "banana"), "\"banana\" is unknown"),
             (annotated(ON_LIMIT, "cry"), "\"cry\" is neither kill nor refuse"),
-            (minimal(good, r#","linux":{"resources":{"cpu":{"quota":1}}}"#), "linux.resources.cpu.quota: 1 is less"),
+            (
+                minimal(good, r#","linux":{"resources":{"cpu":{"quota":1}}}"#),
+                "linux.resources.cpu.quota: 1 is less",
+            ),
             (annotated(SANDBOX_ID, "../../x"), "sandbox id \"../../x\" is invalid"),
         ];
         for (json, expected) in cases {
@@ -421,9 +456,12 @@ mod tests {
     #[test]
     fn a_network_namespace_without_path_is_a_new_one() {
         let with = |ns: &str| {
-            load(&minimal(r#""cwd":"/","args":["/a"]"#, &format!(r#","linux":{{"namespaces":[{ns}]}}"#)))
-                .unwrap()
-                .network
+            load(&minimal(
+                r#""cwd":"/","args":["/a"]"#,
+                &format!(r#","linux":{{"namespaces":[{ns}]}}"#),
+            ))
+            .unwrap()
+            .network
         };
         assert_eq!(with(r#"{"type":"pid"}"#), NetworkNamespace::Host);
         assert_eq!(with(r#"{"type":"network"}"#), NetworkNamespace::New);
@@ -444,8 +482,11 @@ mod tests {
             {"destination":"/dev/shm","type":"tmpfs","source":"shm"},
             {"destination":"/run","type":"tmpfs","source":"tmpfs","options":["size=1m"]},
             {"destination":"/data","type":"bind","source":"/srv","options":["rbind","ro"]}"#;
-        let volume =
-            |destination: &str, source, read_only| VolumeConfig { destination: destination.into(), source, read_only };
+        let volume = |destination: &str, source, read_only| VolumeConfig {
+            destination: destination.into(),
+            source,
+            read_only,
+        };
         let wanted = [
             volume("/dev", Source::Devices, false),
             volume("/run", Source::Tmpfs { options: vec!["size=1m".into()] }, false),

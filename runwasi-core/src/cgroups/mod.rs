@@ -57,8 +57,19 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
 impl KernelLimits {
     /// Nothing is made yet. `single`: the container is its sandbox's only one.
-    pub(crate) fn new(cgroups: Arc<Cgroups>, path: CgroupsPath, bundle: &Path, single: bool) -> Self {
-        Self { cgroups, path, bundle: bundle.to_owned(), single, state: Mutex::new(KernelLimitsState::Outside) }
+    pub(crate) fn new(
+        cgroups: Arc<Cgroups>,
+        path: CgroupsPath,
+        bundle: &Path,
+        single: bool,
+    ) -> Self {
+        Self {
+            cgroups,
+            path,
+            bundle: bundle.to_owned(),
+            single,
+            state: Mutex::new(KernelLimitsState::Outside),
+        }
     }
 
     /// Whether there is anything to stand behind. In a pod the limits are the pod's, which we do not know.
@@ -74,7 +85,9 @@ impl KernelLimits {
             KernelLimitsState::Outside if self.is_needed(limits) => {
                 // Before it is tried: whose turn ends meanwhile finds us.
                 self.cgroups.add_successor(self);
-                if let Some(joined) = self.cgroups.clone().join(&self.bundle, &self.path, limits, self.single) {
+                if let Some(joined) =
+                    self.cgroups.clone().join(&self.bundle, &self.path, limits, self.single)
+                {
                     *state = KernelLimitsState::Inside(joined);
                 }
             }
@@ -96,7 +109,10 @@ impl KernelLimits {
     }
 
     fn is_over(&self) -> bool {
-        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), KernelLimitsState::Over)
+        matches!(
+            *self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            KernelLimitsState::Over
+        )
     }
 }
 
@@ -201,7 +217,8 @@ impl Cgroups {
         limits: &ResourcesConfig,
         single: bool,
     ) -> Option<Joined> {
-        if std::mem::replace(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner), true) {
+        if std::mem::replace(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner), true)
+        {
             return None;
         }
         let leaf = self.leaf(path, single);
@@ -222,7 +239,9 @@ impl Cgroups {
             CgroupsPath::Own(path) => self.start_of_relative_paths(hierarchy).join(path),
         });
         let (cpu, made) = match self.version {
-            Version::V1 => (cpu.clone(), if single { vec![cpu, memory.clone()] } else { vec![cpu] }),
+            Version::V1 => {
+                (cpu.clone(), if single { vec![cpu, memory.clone()] } else { vec![cpu] })
+            }
             Version::V2 => (cpu.join("guests"), vec![cpu.join("guests"), cpu]),
         };
         let base = resident().saturating_add(SPARE_MEMORY);
@@ -248,7 +267,9 @@ impl Cgroups {
     fn start_of_relative_paths(&self, hierarchy: usize) -> PathBuf {
         match self.version {
             Version::V1 => self.original_directory(hierarchy),
-            Version::V2 => self.directory(hierarchy).join(self.original[hierarchy].parent().unwrap_or(Path::new(""))),
+            Version::V2 => self
+                .directory(hierarchy)
+                .join(self.original[hierarchy].parent().unwrap_or(Path::new(""))),
         }
     }
 
@@ -304,8 +325,11 @@ impl Leaf {
     fn make(&self, bundle: &Path) -> io::Result<()> {
         let line = |path: &Path| format!("{}\n", path.display());
         let made: String = self.made.iter().map(|path| line(path)).collect();
-        let above =
-            self.made.iter().filter_map(|path| path.parent()).filter(|parent| !self.made.iter().any(|m| m == parent));
+        let above = self
+            .made
+            .iter()
+            .filter_map(|path| path.parent())
+            .filter(|parent| !self.made.iter().any(|m| m == parent));
         let missing = above.flat_map(|above| above.ancestors().take_while(|path| !path.exists()));
         let missing: String = missing.map(line).collect();
         fs::write(bundle.join(MADE_FILE), format!("{made}\n{missing}"))?;
@@ -355,7 +379,10 @@ impl Leaf {
                 write(self.cpu.join("cpu.cfs_period_us"), period)?;
                 write(self.cpu.join("cpu.cfs_quota_us"), time.as_deref().unwrap_or("-1"))
             }
-            Version::V2 => write(self.cpu.join("cpu.max"), format!("{} {period}", time.as_deref().unwrap_or("max"))),
+            Version::V2 => write(
+                self.cpu.join("cpu.max"),
+                format!("{} {period}", time.as_deref().unwrap_or("max")),
+            ),
         }
     }
 }
@@ -364,7 +391,8 @@ impl Leaf {
 fn backing(quota: Quota) -> Duration {
     let part = quota.time.as_secs_f64() / quota.period.as_secs_f64();
     // A quota is at most u64 microseconds; nobody has so many CPUs.
-    Duration::try_from_secs_f64(part * 1.25 * PERIOD.as_secs_f64()).unwrap_or(PERIOD * 1000) + SPARE_TIME
+    Duration::try_from_secs_f64(part * 1.25 * PERIOD.as_secs_f64()).unwrap_or(PERIOD * 1000)
+        + SPARE_TIME
 }
 
 /// `cpu.shares`, 2 to 262144, as `cpu.weight`, 1 to 10000: the conversion of Kubernetes and runc.
@@ -415,7 +443,8 @@ fn remove_directory(directory: &Path) {
 
 /// v2: lets the cgroup have the controllers, from the root down. One that has them already says nothing.
 fn enable(leaf: &Path) -> io::Result<()> {
-    let mut ancestors: Vec<_> = leaf.ancestors().take_while(|path| path.join("cgroup.controllers").exists()).collect();
+    let mut ancestors: Vec<_> =
+        leaf.ancestors().take_while(|path| path.join("cgroup.controllers").exists()).collect();
     // Its own controllers are for its threaded child.
     let own = ancestors.first().copied();
     ancestors.reverse();
@@ -466,7 +495,8 @@ mod tests {
         cgroups: Arc<Cgroups>,
     }
 
-    const OWN_V1: &str = "9:name=systemd:/x\n4:memory:/pods/shim\n3:cpu,cpuacct:/pods/shim\n0::/y\n";
+    const OWN_V1: &str =
+        "9:name=systemd:/x\n4:memory:/pods/shim\n3:cpu,cpuacct:/pods/shim\n0::/y\n";
     const OWN_V2: &str = "0::/pods/shim\n";
 
     impl Bed {
@@ -496,7 +526,8 @@ mod tests {
         }
     }
 
-    const LIMITS: &str = r#"{"memory":{"limit":1000000},"cpu":{"shares":512,"quota":20000,"period":100000}}"#;
+    const LIMITS: &str =
+        r#"{"memory":{"limit":1000000},"cpu":{"shares":512,"quota":20000,"period":100000}}"#;
 
     #[test]
     fn lone_container_has_its_limits_and_a_reserve_backed() {
@@ -508,7 +539,9 @@ mod tests {
         assert_eq!(bed.at("memory/k8s/c1/cgroup.procs"), process::id().to_string());
         let memory: u64 = bed.at("memory/k8s/c1/memory.limit_in_bytes").parse().unwrap();
         assert!(memory > 1_000_000 + SPARE_MEMORY && memory < SPARE_MEMORY * 20, "{memory}");
-        joined.limit(&ResourcesConfig::parse(br#"{"cpu":{"quota":-1},"memory":{"limit":-1}}"#).unwrap());
+        joined.limit(
+            &ResourcesConfig::parse(br#"{"cpu":{"quota":-1},"memory":{"limit":-1}}"#).unwrap(),
+        );
         assert_eq!(bed.at("cpu/k8s/c1/cpu.cfs_quota_us"), "-1");
         assert_eq!(bed.at("memory/k8s/c1/memory.limit_in_bytes"), "-1");
         drop(joined);
@@ -565,7 +598,9 @@ mod tests {
         let first = bed.join(LIMITS, false).unwrap();
         assert!(bed.join(LIMITS, false).is_none(), "a second one");
         assert_eq!(bed.at("cpu/k8s/c1/tasks"), "71");
-        for never in ["cpu/k8s/c1/cpu.shares", "cpu/k8s/c1/cpu.cfs_quota_us", "memory/k8s/c1/cgroup.procs"] {
+        for never in
+            ["cpu/k8s/c1/cpu.shares", "cpu/k8s/c1/cpu.cfs_quota_us", "memory/k8s/c1/cgroup.procs"]
+        {
             assert_eq!(bed.at(never), "", "{never}");
         }
         drop(first);
@@ -579,7 +614,8 @@ mod tests {
         let bundles = [(); 4].map(|()| tempfile::tempdir().unwrap());
         let [first, gone, over, last] = [0, 1, 2, 3].map(|n| {
             let path = CgroupsPath::Root(format!("k8s/h{n}").into());
-            let backing = Arc::new(KernelLimits::new(bed.cgroups.clone(), path, bundles[n].path(), false));
+            let backing =
+                Arc::new(KernelLimits::new(bed.cgroups.clone(), path, bundles[n].path(), false));
             backing.limit(&ResourcesConfig::default());
             backing
         });
@@ -598,7 +634,8 @@ mod tests {
     fn nothing_is_made_without_a_limit_and_nothing_after_the_end() {
         let bed = Bed::new(Version::V1);
         let path = CgroupsPath::Root("k8s/c1".into());
-        let backing = Arc::new(KernelLimits::new(bed.cgroups.clone(), path, bed.bundle.path(), true));
+        let backing =
+            Arc::new(KernelLimits::new(bed.cgroups.clone(), path, bed.bundle.path(), true));
         let made = || bed.root.path().join("cpu/k8s/c1").exists();
         for nothing in ["{}", r#"{"memory":{"limit":-1},"cpu":{"shares":1024,"quota":-1}}"#] {
             backing.limit(&ResourcesConfig::parse(nothing.as_bytes()).unwrap());

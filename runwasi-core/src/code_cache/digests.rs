@@ -51,10 +51,12 @@ impl DigestIndex {
         let make = || symlink(digest.to_string(), &link);
         match store::in_own_directory(&self.directory, make) {
             // Whoever was faster has written the same; or it is damaged.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match self.get(identity) {
-                Some(known) if known == *digest => Ok(()),
-                _ => fs::remove_file(&link).and_then(|()| make()),
-            },
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match self.get(identity) {
+                    Some(known) if known == *digest => Ok(()),
+                    _ => fs::remove_file(&link).and_then(|()| make()),
+                }
+            }
             Err(error) => Err(error),
             Ok(()) => self.trim(),
         }
@@ -72,7 +74,9 @@ impl DigestIndex {
             return Ok(());
         }
         // Another process may have been faster.
-        let age = |link: fs::DirEntry| Some((link.metadata().and_then(|link| link.modified()).ok()?, link.path()));
+        let age = |link: fs::DirEntry| {
+            Some((link.metadata().and_then(|link| link.modified()).ok()?, link.path()))
+        };
         let mut links: Vec<(SystemTime, PathBuf)> = links.into_iter().filter_map(age).collect();
         links.sort();
         let surplus = links.len().saturating_sub(MOST / 2);
@@ -88,7 +92,13 @@ mod tests {
     use super::*;
 
     fn identity(inode: u64) -> FileIdentity {
-        FileIdentity { layers: Digest::of(b"layers"), inode, bytes: 10, modified: (1, 2), changed: (3, 4) }
+        FileIdentity {
+            layers: Digest::of(b"layers"),
+            inode,
+            bytes: 10,
+            modified: (1, 2),
+            changed: (3, 4),
+        }
     }
 
     #[test]
@@ -102,8 +112,16 @@ mod tests {
         seen.put(&identity(1), &digest).unwrap();
         let next = DigestIndex::open(code.path()).unwrap();
         assert_eq!((next.get(&identity(1)), next.get(&identity(2))), (Some(digest), Some(other)));
-        assert_eq!(next.get(&FileIdentity { changed: (3, 5), ..identity(1) }), None, "it was changed since");
-        assert_eq!(next.get(&FileIdentity { layers: other, ..identity(1) }), None, "it is one of another image");
+        assert_eq!(
+            next.get(&FileIdentity { changed: (3, 5), ..identity(1) }),
+            None,
+            "it was changed since"
+        );
+        assert_eq!(
+            next.get(&FileIdentity { layers: other, ..identity(1) }),
+            None,
+            "it is one of another image"
+        );
         let rebooted = DigestIndex { boot: "another".into(), ..next };
         assert_eq!(rebooted.get(&identity(1)), None);
     }
@@ -143,7 +161,8 @@ mod tests {
         let digest = Digest::of(b"wasm");
         let put = |inode| seen.put(&identity(inode), &digest).unwrap();
         (0..MOST as u64).for_each(&put);
-        let long_ago = Timestamps { last_access: Timespec::default(), last_modification: Timespec::default() };
+        let long_ago =
+            Timestamps { last_access: Timespec::default(), last_modification: Timespec::default() };
         utimensat(CWD, seen.link(&identity(7)), &long_ago, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         put(u64::MAX);
         assert_eq!(fs::read_dir(&seen.directory).unwrap().count(), MOST / 2);

@@ -64,12 +64,24 @@ impl CodeCache {
         let temporary = self.directory.join(format!(".{engine_key}-{}.{TEMPORARY}", digest.hex()));
         loop {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW);
             let file = in_own_directory(&self.directory, || options.open(&temporary))?;
             match file.try_lock() {
                 // Between the two calls somebody may have finished, and renamed this very file, or given up and removed it.
                 Ok(()) if is_at(&file, &temporary)? => {
-                    return Ok(Some(CompileLock { cache: self.clone(), file, temporary, path, filled: false }));
+                    return Ok(Some(CompileLock {
+                        cache: self.clone(),
+                        file,
+                        temporary,
+                        path,
+                        filled: false,
+                    }));
                 }
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -100,8 +112,8 @@ impl CodeCache {
             }
         }
         files.sort();
-        let mut total =
-            fs::metadata(keep).map_or(0, |kept| kept.len()) + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
+        let mut total = fs::metadata(keep).map_or(0, |kept| kept.len())
+            + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
         for (_, bytes, path) in files {
             if total <= self.max_bytes {
                 break;
@@ -146,7 +158,8 @@ impl Found {
 
     fn vouch(&self) -> io::Result<()> {
         let metadata = self.file.metadata()?;
-        let ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
+        let ours =
+            metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
         if metadata.is_file() && ours { Ok(()) } else { bad("others could have written it") }
     }
 
@@ -190,7 +203,10 @@ impl CompileLock {
     pub fn fill(mut self, code: &[u8]) -> io::Result<()> {
         let bytes = (code.len() + TRAILER) as u64;
         if bytes > self.cache.max_bytes {
-            let reason = format!("the code has {bytes} bytes, more than the cache, which has {}", self.cache.max_bytes);
+            let reason = format!(
+                "the code has {bytes} bytes, more than the cache, which has {}",
+                self.cache.max_bytes
+            );
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
         }
         // What a killed process has begun.
@@ -216,15 +232,24 @@ impl Drop for CompileLock {
 pub(super) fn own_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let metadata = fs::symlink_metadata(directory)?;
-    if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+    if !metadata.is_dir()
+        || metadata.uid() != rustix::process::geteuid().as_raw()
+        || metadata.mode() & 0o077 != 0
+    {
         let reason = "is not a directory of ours with mode 0700";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{}: {reason}", directory.display())));
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{}: {reason}", directory.display()),
+        ));
     }
     Ok(())
 }
 
 /// Makes something in a directory of ours, which somebody may have taken away while we ran.
-pub(super) fn in_own_directory<T>(directory: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn in_own_directory<T>(
+    directory: &Path,
+    make: impl Fn() -> io::Result<T>,
+) -> io::Result<T> {
     match make() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             own_directory(directory)?;
@@ -354,7 +379,10 @@ mod tests {
         let [one, two] = [Digest::of(b"1"), Digest::of(b"2")];
         let first = cache.reserve("e", &one).unwrap().unwrap();
         assert!(cache.reserve("e", &one).unwrap().is_none(), "two owners");
-        assert!(cache.reserve("e", &two).unwrap().is_some() && cache.reserve("f", &one).unwrap().is_some());
+        assert!(
+            cache.reserve("e", &two).unwrap().is_some()
+                && cache.reserve("f", &one).unwrap().is_some()
+        );
         drop(first);
         assert_eq!(names(&cache), [""; 0], "what was given up leaves nothing");
         cache.reserve("e", &one).unwrap().unwrap().fill(b"code").unwrap();
@@ -389,6 +417,10 @@ mod tests {
         let large = cache.reserve("e", &Digest::of(b"2")).unwrap().unwrap();
         let error = large.fill(&[0; 1000]).unwrap_err().to_string();
         assert!(error.contains("1016 bytes"), "{error}");
-        assert_eq!(names(&cache), [format!("e-{}.cwasm", Digest::of(b"1").hex())], "nor does it push others out");
+        assert_eq!(
+            names(&cache),
+            [format!("e-{}.cwasm", Digest::of(b"1").hex())],
+            "nor does it push others out"
+        );
     }
 }

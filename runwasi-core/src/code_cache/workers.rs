@@ -55,7 +55,13 @@ struct Job {
 impl Workers {
     /// At most so many threads; none yet.
     pub fn new(most: usize) -> Self {
-        Self { shared: Arc::new(Shared { most: most.max(1), state: Mutex::default(), changed: Condvar::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                most: most.max(1),
+                state: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+        }
     }
 
     /// Has a job done when there is a thread for it. One that panics is dropped. An error means that there is no thread at all; then
@@ -68,7 +74,10 @@ impl Workers {
             return Ok(());
         }
         let shared = self.shared.clone();
-        match thread::Builder::new().name("compile".into()).spawn(move || panics::fatal(|| shared.work())) {
+        match thread::Builder::new()
+            .name("compile".into())
+            .spawn(move || panics::fatal(|| shared.work()))
+        {
             Ok(_) => state.threads += 1,
             Err(error) if state.threads == 0 => {
                 let dropped = state.waiting.pop_back();

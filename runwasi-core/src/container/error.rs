@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    bundle::{allowed_roots::BundleError, config::ConfigError, hooks::HookError, process::ProcessConfigError},
+    bundle::{
+        allowed_roots::BundleError, config::ConfigError, hooks::HookError,
+        process::ProcessConfigError,
+    },
     engine::error::EngineError,
     options::OptionsError,
     process::{ProcessError, execs::ExecsError},

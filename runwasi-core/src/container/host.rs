@@ -51,7 +51,9 @@ impl Host {
         paths: &StdioPaths,
         process: &ProcessConfig,
     ) -> Result<Stdio, StdioError> {
-        let stdio = Stdio::open(paths, Owner { container, namespace: &self.namespace, tasks: &self.tasks }).await?;
+        let stdio =
+            Stdio::open(paths, Owner { container, namespace: &self.namespace, tasks: &self.tasks })
+                .await?;
         if let (Some(terminal), Some(size)) = (stdio.terminal().upgrade(), process.console_size) {
             terminal.resize(size).map_err(StdioError::Terminal)?;
         }

@@ -61,12 +61,14 @@ impl Container {
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, CreateError> {
         let pid = host.network.pid();
-        let Prepared { config, settings, files } = prepare(&request, pid, host.bundle_roots.clone()).await?;
+        let Prepared { config, settings, files } =
+            prepare(&request, pid, host.bundle_roots.clone()).await?;
         if !settings.is_empty() {
             host.engine.configure(&settings).await?;
         }
         let limits = config.resources;
-        let memory = Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
+        let memory =
+            Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
         let extensions = Arc::<Extensions>::default();
         let stdio = host.stdio(&request.id, &request.stdio, &config.process).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
@@ -77,16 +79,23 @@ impl Container {
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
             Some(files) => {
-                let of = ProcessContext { annotations: &annotations, memory: &memory, extensions: &extensions, host };
+                let of = ProcessContext {
+                    annotations: &annotations,
+                    memory: &memory,
+                    extensions: &extensions,
+                    host,
+                };
                 let spec = of.spec(&info, config.process, files, &stdio);
                 host.engine.prepare(spec).await?
             }
         };
         let single = config.pod.is_none();
-        let kernel_limits = host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
+        let kernel_limits =
+            host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
         let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
         if let Some(hooks) = hooks.clone() {
-            let state = ContainerState::new(info.container.as_str(), pid, &request.bundle, &annotations);
+            let state =
+                ContainerState::new(info.container.as_str(), pid, &request.bundle, &annotations);
             run_hooks(move || hooks.create(state)).await?;
         }
         let created = Event::Created {
@@ -108,14 +117,25 @@ impl Container {
             on_deleted,
         };
         let init = driver::spawn(parts, &host.tasks);
-        Ok(Self { bundle: request.bundle, init, execs, annotations, memory, extensions, hooks, kernel_limits, rootfs })
+        Ok(Self {
+            bundle: request.bundle,
+            init,
+            execs,
+            annotations,
+            memory,
+            extensions,
+            hooks,
+            kernel_limits,
+            rootfs,
+        })
     }
 
     /// Runs the hooks that follow the init's start.
     pub(crate) async fn started(&self) -> Result<(), HookError> {
         let Some(hooks) = self.hooks.clone() else { return Ok(()) };
         let init = self.init.info();
-        let state = ContainerState::new(init.container.as_str(), init.pid, &self.bundle, &self.annotations);
+        let state =
+            ContainerState::new(init.container.as_str(), init.pid, &self.bundle, &self.annotations);
         run_hooks(move || hooks.started(state)).await
     }
 
@@ -146,8 +166,12 @@ impl Container {
         let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
         let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
         let credentials = config.credentials.clone();
-        let of =
-            ProcessContext { annotations: &self.annotations, memory: &self.memory, extensions: &self.extensions, host };
+        let of = ProcessContext {
+            annotations: &self.annotations,
+            memory: &self.memory,
+            extensions: &self.extensions,
+            host,
+        };
         let spec = of.spec(&info, config, files, &stdio);
         let instance = host.engine.prepare(spec).await?;
         let (execs, id) = (Arc::downgrade(&self.execs), request.id);
@@ -189,7 +213,11 @@ impl Container {
     /// What it has used; also after its end.
     pub(crate) fn usage(&self) -> Usage {
         let running = self.processes().filter(Process::is_running).count();
-        Usage { cpu: self.init.group().cpu(), memory: self.memory.usage(), processes: running as u64 }
+        Usage {
+            cpu: self.init.group().cpu(),
+            memory: self.memory.usage(),
+            processes: running as u64,
+        }
     }
 
     /// Its processes that have not been deleted, the init first.
@@ -219,7 +247,9 @@ impl Container {
 }
 
 /// Off the runtime's workers. Should the caller go away, they run to their end.
-async fn run_hooks(run: impl FnOnce() -> Result<(), HookError> + Send + 'static) -> Result<(), HookError> {
+async fn run_hooks(
+    run: impl FnOnce() -> Result<(), HookError> + Send + 'static,
+) -> Result<(), HookError> {
     match spawn_blocking(run).await {
         Ok(result) => result,
         // Answered by the call that runs them (`panics`).

@@ -44,8 +44,13 @@ pub(super) struct Files {
 }
 
 /// The part that blocks: reads the config, mounts, looks for the program.
-pub(super) async fn prepare(request: &CreateRequest, pid: u32, roots: Arc<[PathBuf]>) -> Result<Prepared, CreateError> {
-    let (bundle, mounts, options) = (request.bundle.clone(), request.mounts.clone(), request.options.clone());
+pub(super) async fn prepare(
+    request: &CreateRequest,
+    pid: u32,
+    roots: Arc<[PathBuf]>,
+) -> Result<Prepared, CreateError> {
+    let (bundle, mounts, options) =
+        (request.bundle.clone(), request.mounts.clone(), request.options.clone());
     let blocking = move || {
         if !roots.is_empty() {
             allowed_roots::check(&bundle, &roots)?;
@@ -60,7 +65,10 @@ pub(super) async fn prepare(request: &CreateRequest, pid: u32, roots: Arc<[PathB
         fs::write(&path, pid.to_string()).map_err(|source| CreateError::Bundle { path, source })?;
         Ok(Prepared { config, settings, files })
     };
-    let lost = |error| CreateError::Bundle { path: request.bundle.clone(), source: io::Error::other(error) };
+    let lost = |error| CreateError::Bundle {
+        path: request.bundle.clone(),
+        source: io::Error::other(error),
+    };
     spawn_blocking(blocking).await.map_err(lost)?
 }
 
@@ -81,7 +89,13 @@ pub(super) struct ProcessContext<'a> {
 }
 
 impl ProcessContext<'_> {
-    pub(super) fn spec(&self, info: &Info, config: ProcessConfig, files: Files, stdio: &Stdio) -> InstanceSpec {
+    pub(super) fn spec(
+        &self,
+        info: &Info,
+        config: ProcessConfig,
+        files: Files,
+        stdio: &Stdio,
+    ) -> InstanceSpec {
         InstanceSpec {
             container: info.container.clone(),
             args: config.args,

@@ -34,7 +34,8 @@ impl EventForwarder {
 
     async fn client(&mut self) -> Result<&EventsClient, ForwardError> {
         if self.client.is_none() {
-            let connected = Client::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
+            let connected =
+                Client::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
             self.client = Some(EventsClient::new(connected));
         }
         self.client.as_ref().ok_or_else(|| self.unreachable(&ttrpc::Error::LocalClosed))
@@ -51,7 +52,12 @@ impl EventForwarder {
 
 #[async_trait]
 impl Forward for EventForwarder {
-    async fn forward(&mut self, namespace: &Id, event: &Event, at: SystemTime) -> Result<(), ForwardError> {
+    async fn forward(
+        &mut self,
+        namespace: &Id,
+        event: &Event,
+        at: SystemTime,
+    ) -> Result<(), ForwardError> {
         let (topic, message) = convert::event(event).map_err(|error| self.refused(error))?;
         let envelope = Envelope {
             timestamp: convert::timestamp(at),
@@ -60,11 +66,14 @@ impl Forward for EventForwarder {
             event: MessageField::some(message),
             ..Default::default()
         };
-        let request = ForwardRequest { envelope: MessageField::some(envelope), ..Default::default() };
+        let request =
+            ForwardRequest { envelope: MessageField::some(envelope), ..Default::default() };
         let answer = self.client().await?.forward(context::with_duration(TIMEOUT), &request).await;
         match answer {
             Ok(_) => Ok(()),
-            Err(ttrpc::Error::RpcStatus(status)) if is_final(status.code()) => Err(self.refused(status.message())),
+            Err(ttrpc::Error::RpcStatus(status)) if is_final(status.code()) => {
+                Err(self.refused(status.message()))
+            }
             Err(ttrpc::Error::RpcStatus(status)) => {
                 // Perhaps one that is leaving: the next try asks whoever listens then.
                 self.client = None;
@@ -81,5 +90,10 @@ impl Forward for EventForwarder {
 
 /// Whether a status says that the event itself is wrong; anything else may pass (a containerd that is leaving).
 fn is_final(code: ttrpc::Code) -> bool {
-    matches!(code, ttrpc::Code::INVALID_ARGUMENT | ttrpc::Code::UNIMPLEMENTED | ttrpc::Code::FAILED_PRECONDITION)
+    matches!(
+        code,
+        ttrpc::Code::INVALID_ARGUMENT
+            | ttrpc::Code::UNIMPLEMENTED
+            | ttrpc::Code::FAILED_PRECONDITION
+    )
 }

@@ -20,8 +20,8 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use super::messages::{
-    GetContainerRequest, GetContainerResponse, GetImageRequest, GetImageResponse, ReadContentRequest,
-    ReadContentResponse,
+    GetContainerRequest, GetContainerResponse, GetImageRequest, GetImageResponse,
+    ReadContentRequest, ReadContentResponse,
 };
 use crate::{
     artifact::oci::{Images, blob::Blob, error::ImageError},
@@ -58,7 +58,12 @@ impl ImageClient {
         Self { address, namespace: namespace.clone() }
     }
 
-    async fn unary<Q, A>(&self, path: &'static str, what: &str, request: Q) -> Result<Result<A, Status>, ImageError>
+    async fn unary<Q, A>(
+        &self,
+        path: &'static str,
+        what: &str,
+        request: Q,
+    ) -> Result<Result<A, Status>, ImageError>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
@@ -79,9 +84,10 @@ impl ImageClient {
             async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(address).await?)) }
         });
         // HTTP wants a host, a unix socket has none.
-        let connected = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
-        let mut client =
-            Grpc::new(connected.map_err(|error| self.unreachable(&error))?).max_decoding_message_size(MAX_MESSAGE);
+        let connected =
+            Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
+        let mut client = Grpc::new(connected.map_err(|error| self.unreachable(&error))?)
+            .max_decoding_message_size(MAX_MESSAGE);
         client.ready().await.map_err(|error| self.unreachable(&error))?;
         Ok(client)
     }
@@ -95,8 +101,14 @@ impl ImageClient {
         request
     }
 
-    async fn within<T>(&self, limit: Duration, what: &str, call: impl Future<Output = T>) -> Result<T, ImageError> {
-        let silent = |_| ImageError::Silent { address: self.address.clone(), what: what.to_owned(), limit };
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        call: impl Future<Output = T>,
+    ) -> Result<T, ImageError> {
+        let silent =
+            |_| ImageError::Silent { address: self.address.clone(), what: what.to_owned(), limit };
         timeout(limit, call).await.map_err(silent)
     }
 
@@ -119,16 +131,24 @@ impl ImageClient {
         let opened = async {
             let mut client = self.connect().await?;
             let codec = ProstCodec::<_, ReadContentResponse>::default();
-            Ok(client.server_streaming(request, PathAndQuery::from_static(READ_CONTENT), codec).await)
+            Ok(client
+                .server_streaming(request, PathAndQuery::from_static(READ_CONTENT), codec)
+                .await)
         };
         let mut stream = self.within(PATIENCE, &what, opened).await??.map_err(failed)?.into_inner();
         let mut bytes = Vec::new();
         // Only as much as is read is ever touched; the caller has bounded the length.
         bytes.reserve_exact(usize::try_from(blob.bytes).unwrap_or(0));
-        while let Some(piece) = self.within(PATIENCE, &what, stream.message()).await?.map_err(failed)? {
+        while let Some(piece) =
+            self.within(PATIENCE, &what, stream.message()).await?.map_err(failed)?
+        {
             let damaged = |reason| ImageError::Damaged { digest: blob.digest, reason };
             if u64::try_from(piece.offset) != Ok(bytes.len() as u64) {
-                return Err(damaged(format!("a piece of it is for byte {} after {} bytes", piece.offset, bytes.len())));
+                return Err(damaged(format!(
+                    "a piece of it is for byte {} after {} bytes",
+                    piece.offset,
+                    bytes.len()
+                )));
             }
             if (bytes.len() + piece.data.len()) as u64 > blob.bytes {
                 return Err(damaged(format!("it is longer than {} bytes", blob.bytes)));
@@ -144,21 +164,25 @@ impl Images for ImageClient {
     async fn of_container(&self, container: &Id) -> Result<String, ImageError> {
         let what = format!("container {container}");
         let request = GetContainerRequest { id: container.to_string() };
-        let answer: Result<GetContainerResponse, Status> = self.unary(GET_CONTAINER, &what, request).await?;
-        let image = answer.map_err(|status| refused(&what, &status))?.container.unwrap_or_default().image;
+        let answer: Result<GetContainerResponse, Status> =
+            self.unary(GET_CONTAINER, &what, request).await?;
+        let image =
+            answer.map_err(|status| refused(&what, &status))?.container.unwrap_or_default().image;
         if image.is_empty() { Err(ImageError::NoImage) } else { Ok(image) }
     }
 
     async fn target(&self, image: &str) -> Result<Blob, ImageError> {
         let what = format!("image {image}");
         let request = GetImageRequest { name: image.to_owned() };
-        let answer: Result<GetImageResponse, Status> = self.unary(GET_IMAGE, &what, request).await?;
+        let answer: Result<GetImageResponse, Status> =
+            self.unary(GET_IMAGE, &what, request).await?;
         let answer = answer.map_err(|status| match status.code() {
             Code::NotFound => ImageError::Unknown { image: image.to_owned() },
             _ => refused(&what, &status),
         })?;
         let target = answer.image.and_then(|image| image.target).unwrap_or_default();
-        let digest = Digest::parse(&target.digest).ok_or(ImageError::Digest { digest: target.digest })?;
+        let digest =
+            Digest::parse(&target.digest).ok_or(ImageError::Digest { digest: target.digest })?;
         // containerd knows no negative lengths; one would be too large to read.
         let bytes = u64::try_from(target.size).unwrap_or(u64::MAX);
         Ok(Blob { media_type: target.media_type, digest, bytes })

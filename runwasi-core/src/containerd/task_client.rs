@@ -4,9 +4,9 @@ use std::{path::Path, time::Duration};
 
 use containerd_shim_protos::{
     api::{
-        CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest,
-        PauseRequest, PidsRequest, ResumeRequest, ShutdownRequest, StartRequest, StateRequest, StatsRequest,
-        WaitRequest,
+        CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, ExecProcessRequest,
+        KillRequest, PauseRequest, PidsRequest, ResumeRequest, ShutdownRequest, StartRequest,
+        StateRequest, StatsRequest, WaitRequest,
     },
     protobuf::{MessageField, well_known_types::any::Any},
     shim_async::TaskClient as TaskStub,
@@ -130,7 +130,13 @@ impl TaskClient {
     }
 
     /// `Exec`, with the process's specification as JSON.
-    pub async fn exec(&self, id: &str, exec: &str, spec: &str, stdio: &StdioPaths) -> Result<(), CallError> {
+    pub async fn exec(
+        &self,
+        id: &str,
+        exec: &str,
+        spec: &str,
+        stdio: &StdioPaths,
+    ) -> Result<(), CallError> {
         let spec = Any {
             type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".into(),
             value: spec.as_bytes().to_vec(),
@@ -162,7 +168,10 @@ impl TaskClient {
         let (id, exec_id) = process.into().owned();
         let request = StateRequest { id, exec_id, ..Default::default() };
         let state = self.task.state(self.context(), &request).await?;
-        let status = state.status.enum_value().map_or_else(|n| n.to_string(), |status| format!("{status:?}"));
+        let status = state
+            .status
+            .enum_value()
+            .map_or_else(|n| n.to_string(), |status| format!("{status:?}"));
         Ok(TaskState { status, pid: state.pid, exit_status: state.exit_status })
     }
 
@@ -190,13 +199,17 @@ impl TaskClient {
 
     /// `Pause`.
     pub async fn pause(&self, id: &str) -> Result<(), CallError> {
-        self.task.pause(self.context(), &PauseRequest { id: id.to_owned(), ..Default::default() }).await?;
+        self.task
+            .pause(self.context(), &PauseRequest { id: id.to_owned(), ..Default::default() })
+            .await?;
         Ok(())
     }
 
     /// `Resume`.
     pub async fn resume(&self, id: &str) -> Result<(), CallError> {
-        self.task.resume(self.context(), &ResumeRequest { id: id.to_owned(), ..Default::default() }).await?;
+        self.task
+            .resume(self.context(), &ResumeRequest { id: id.to_owned(), ..Default::default() })
+            .await?;
         Ok(())
     }
 
@@ -225,13 +238,19 @@ impl TaskClient {
 
     /// `Pids`.
     pub async fn pids(&self, id: &str) -> Result<Vec<u32>, CallError> {
-        let answer = self.task.pids(self.context(), &PidsRequest { id: id.to_owned(), ..Default::default() }).await?;
+        let answer = self
+            .task
+            .pids(self.context(), &PidsRequest { id: id.to_owned(), ..Default::default() })
+            .await?;
         Ok(answer.processes.iter().map(|process| process.pid).collect())
     }
 
     /// `Stats`: the name of the metrics message.
     pub async fn stats(&self, id: &str) -> Result<String, CallError> {
-        let answer = self.task.stats(self.context(), &StatsRequest { id: id.to_owned(), ..Default::default() }).await?;
+        let answer = self
+            .task
+            .stats(self.context(), &StatsRequest { id: id.to_owned(), ..Default::default() })
+            .await?;
         Ok(answer.stats.type_url.clone())
     }
 

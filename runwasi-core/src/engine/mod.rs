@@ -38,7 +38,8 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// Called by the daemon's command `precompile`, for several artifacts at once; it must not block the thread.
     async fn precompile(&self, _artifact: Artifact) -> Result<Precompiled, EngineError> {
-        let (what, why) = ("precompile".to_owned(), "this engine keeps no compiled code".to_owned());
+        let (what, why) =
+            ("precompile".to_owned(), "this engine keeps no compiled code".to_owned());
         Err(EngineError::Unsupported { what, why })
     }
 

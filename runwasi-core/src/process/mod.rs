@@ -114,7 +114,10 @@ impl Process {
     /// Waits for the end.
     pub async fn wait(&self) -> Result<Exit, ProcessError> {
         let mut status = self.status.clone();
-        let stopped = status.wait_for(|status| status.exit.is_some()).await.map_err(|_| ProcessError::Deleted)?;
+        let stopped = status
+            .wait_for(|status| status.exit.is_some())
+            .await
+            .map_err(|_| ProcessError::Deleted)?;
         stopped.exit.ok_or(ProcessError::Deleted)
     }
 

@@ -46,7 +46,9 @@ pub struct MemoryUsage {
 
 /// A growth beyond the limit of the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} bytes more than the {used} in use are beyond the container's memory limit of {limit}")]
+#[error(
+    "{wanted} bytes more than the {used} in use are beyond the container's memory limit of {limit}"
+)]
 pub struct BeyondLimit {
     /// What was asked for, in bytes.
     pub wanted: u64,
@@ -175,7 +177,10 @@ mod tests {
         let beyond = other.reserve(50).unwrap_err();
         assert_eq!(beyond, BeyondLimit { wanted: 50, used: 60, limit: 100 });
         other.reserve(40).unwrap();
-        assert_eq!(memory.usage(), MemoryUsage { used: 100, peak: 100, limit: Some(100), failures: 1, kills: 0 });
+        assert_eq!(
+            memory.usage(),
+            MemoryUsage { used: 100, peak: 100, limit: Some(100), failures: 1, kills: 0 }
+        );
         drop(one);
         assert_eq!(memory.usage().used, 40);
         other.release(40);

@@ -8,16 +8,19 @@ use std::{
 use rustix::{
     fs::{AtFlags, FileType, Mode, chmodat, makedev, mkdirat, mknodat},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-        fsopen,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+        fsconfig_set_string, fsmount, fsopen,
     },
 };
 
 /// The devices of our `/dev`: names and minor numbers; all have major number 1.
-const DEVICES: [(&str, u32); 5] = [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
+const DEVICES: [(&str, u32); 5] =
+    [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
 
 /// A detached tmpfs with settings of its own.
-pub(super) fn make_tmpfs<'a>(settings: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> io::Result<OwnedFd> {
+pub(super) fn make_tmpfs<'a>(
+    settings: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+) -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in settings {
         match value {

@@ -18,7 +18,12 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn new(path: PathBuf, file: OwnedFd, read_only: bool) -> Self {
-        Self { path, file: Mutex::new(Arc::new(file.into())), shared: AtomicBool::new(false), read_only }
+        Self {
+            path,
+            file: Mutex::new(Arc::new(file.into())),
+            shared: AtomicBool::new(false),
+            read_only,
+        }
     }
 
     pub(super) fn file(&self) -> Arc<File> {

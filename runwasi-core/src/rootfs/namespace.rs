@@ -32,8 +32,8 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags, mkdirat, open, openat, unlinkat},
     mount::{
-        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, mount_remount,
-        move_mount, open_tree, unmount,
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+        mount_change, mount_remount, move_mount, open_tree, unmount,
     },
     process::{chroot, fchdir, pivot_root},
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -193,7 +193,11 @@ impl Inside {
 
     /// Calls `act` with a path of what is open at `fd`, for system calls that take paths only. The path
     /// holds during the call, on this thread.
-    pub(super) fn with_path<T>(&self, fd: impl AsFd, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn with_path<T>(
+        &self,
+        fd: impl AsFd,
+        act: impl FnOnce(&Path) -> io::Result<T>,
+    ) -> io::Result<T> {
         fchdir(&self.namespace.descriptors)?;
         act(Path::new(&fd.as_fd().as_raw_fd().to_string()))
     }
@@ -235,8 +239,9 @@ impl Drop for Inside {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        let detached =
-            MountNamespace::of_process().and_then(MountNamespace::enter).and_then(|inside| inside.detach(self));
+        let detached = MountNamespace::of_process()
+            .and_then(MountNamespace::enter)
+            .and_then(|inside| inside.detach(self));
         if let Err(error) = detached {
             tracing::error!(%error, tree = self.name, "mounts of a container stay behind");
         }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs, mkdirat, mknodat, openat2, readlinkat, statat},
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs, mkdirat, mknodat, openat2,
+        readlinkat, statat,
+    },
     io::Errno,
 };
 
@@ -109,7 +112,11 @@ impl<'a> Volume<'a> {
 
     /// Attaches it to the tree of `root`. The answer is a directory that has no place in the tree and
     /// becomes a preopen of its own.
-    pub(super) fn attach(self, inside: &Inside, root: &OwnedFd) -> Result<Option<Directory>, RootfsError> {
+    pub(super) fn attach(
+        self,
+        inside: &Inside,
+        root: &OwnedFd,
+    ) -> Result<Option<Directory>, RootfsError> {
         let failed = RootfsError::destination(&self.config.destination);
         let is_directory = self.is_directory();
         let found = self.place.map_or_else(|| place(root, &self.destination, is_directory), Ok);
@@ -138,7 +145,9 @@ impl<'a> Volume<'a> {
     /// The directory as a preopen of its own, for an ordinary user, who attaches nothing.
     pub(super) fn beside(self) -> Result<Directory, RootfsError> {
         match self.opened {
-            Opened::Directory(mount) => Ok(Directory::new(self.destination, mount, self.config.read_only)),
+            Opened::Directory(mount) => {
+                Ok(Directory::new(self.destination, mount, self.config.read_only))
+            }
             Opened::File(_) | Opened::Devices => {
                 let reason = "only root can mount a single file";
                 let error = io::Error::new(io::ErrorKind::PermissionDenied, reason);
@@ -175,7 +184,9 @@ fn bind(source: &Path, recursive: bool) -> Result<Opened, RootfsError> {
     }
     let whole_host = recursive && is_host_root(source);
     if whole_host {
-        tracing::warn!("the host's root is mounted without the mounts below it: its /proc is no guest's");
+        tracing::warn!(
+            "the host's root is mounted without the mounts below it: its /proc is no guest's"
+        );
     }
     let tree = clone_tree(source, recursive && !whole_host).map_err(&failed)?;
     if is_interface(&tree).map_err(&failed)? {
@@ -216,7 +227,17 @@ fn tmpfs(options: &[String]) -> io::Result<OwnedFd> {
 /// Every mount of a container is private: mounts of the host do not appear in it later, nor the other
 /// way round.
 fn is_propagation(option: &str) -> bool {
-    matches!(option, "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable")
+    matches!(
+        option,
+        "private"
+            | "rprivate"
+            | "shared"
+            | "rshared"
+            | "slave"
+            | "rslave"
+            | "unbindable"
+            | "runbindable"
+    )
 }
 
 /// The place at `path` inside the tree of `root`, made if it is missing. No link of the image leads out
@@ -241,7 +262,8 @@ enum Step {
 fn step_to(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<Step> {
     let root = root.as_fd();
     let mut reached = PathBuf::from(".");
-    let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    let is_name =
+        |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
     let mut names = path.components().filter(is_name).peekable();
     while let Some(name) = names.next() {
         let parent = reached.clone();

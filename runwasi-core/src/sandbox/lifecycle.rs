@@ -116,7 +116,11 @@ impl Lifecycle {
         self.with(|now| match now {
             Some(_) => Err(LifecycleError::AlreadyExists { id: id.clone() }),
             None => {
-                *now = Some(LifecycleStatus { id: id.clone(), created: SystemTime::now(), phase: Phase::Creating });
+                *now = Some(LifecycleStatus {
+                    id: id.clone(),
+                    created: SystemTime::now(),
+                    phase: Phase::Creating,
+                });
                 Ok(())
             }
         })
@@ -125,7 +129,9 @@ impl Lifecycle {
     /// What was begun has a network now, or has come to nothing.
     pub(super) fn settle(&self, has_network: bool) {
         self.with(|now| match now {
-            Some(status) if has_network && status.phase == Phase::Creating => status.phase = Phase::Created,
+            Some(status) if has_network && status.phase == Phase::Creating => {
+                status.phase = Phase::Created
+            }
             Some(_) if has_network => {}
             _ => *now = None,
         });
@@ -147,7 +153,9 @@ impl Lifecycle {
     /// Takes no containers any more.
     pub(super) fn stopping(&self) {
         self.with(|now| match now {
-            Some(status) if !matches!(status.phase, Phase::Stopped { .. }) => status.phase = Phase::Stopping,
+            Some(status) if !matches!(status.phase, Phase::Stopped { .. }) => {
+                status.phase = Phase::Stopping
+            }
             _ => {}
         });
     }
@@ -179,6 +187,11 @@ impl Lifecycle {
     }
 }
 
-fn of<'a>(now: &'a mut Option<LifecycleStatus>, id: &Id) -> Result<&'a mut LifecycleStatus, LifecycleError> {
-    now.as_mut().filter(|status| status.id == *id).ok_or_else(|| LifecycleError::NotFound { id: id.clone() })
+fn of<'a>(
+    now: &'a mut Option<LifecycleStatus>,
+    id: &Id,
+) -> Result<&'a mut LifecycleStatus, LifecycleError> {
+    now.as_mut()
+        .filter(|status| status.id == *id)
+        .ok_or_else(|| LifecycleError::NotFound { id: id.clone() })
 }

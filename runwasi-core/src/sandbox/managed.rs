@@ -29,7 +29,11 @@ const ANSWER_TO_END: Duration = Duration::from_secs(1);
 impl Sandbox {
     /// Creates the sandbox, in the network namespace at that path, or in the host's. What has begun is brought to its end also when
     /// the future is dropped.
-    pub async fn create_sandbox(&self, id: &Id, network: Option<PathBuf>) -> Result<(), LifecycleError> {
+    pub async fn create_sandbox(
+        &self,
+        id: &Id,
+        network: Option<PathBuf>,
+    ) -> Result<(), LifecycleError> {
         self.lifecycle(id)?.begin(id)?;
         self.shared.used.notify_waiters();
         let sandbox = self.clone();

@@ -140,14 +140,19 @@ impl Sandbox {
         let Err(refusal) = self.is_ready_for(&request.id) else { return Ok(()) };
         let bundle = request.bundle.clone();
         match spawn_blocking(move || Config::load(&bundle)).await {
-            Ok(Err(wrong)) => Err(SandboxError::Create { id: request.id.clone(), source: CreateError::Config(wrong) }),
+            Ok(Err(wrong)) => Err(SandboxError::Create {
+                id: request.id.clone(),
+                source: CreateError::Config(wrong),
+            }),
             _ => Err(refusal),
         }
     }
 
     fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
         match &self.shared.lifecycle {
-            Some(lifecycle) if !lifecycle.takes_containers() => Err(SandboxError::NotReady { id: container.clone() }),
+            Some(lifecycle) if !lifecycle.takes_containers() => {
+                Err(SandboxError::NotReady { id: container.clone() })
+            }
             _ => Ok(()),
         }
     }
@@ -185,7 +190,12 @@ impl Sandbox {
     }
 
     /// Delivers a signal; `None` (signal 0) only asks whether the process is there.
-    pub async fn kill(&self, id: &Id, exec: &str, signal: Option<Signal>) -> Result<(), SandboxError> {
+    pub async fn kill(
+        &self,
+        id: &Id,
+        exec: &str,
+        signal: Option<Signal>,
+    ) -> Result<(), SandboxError> {
         let view = self.view(id, exec)?;
         self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill)).await?;
         *self.shared.killed() = Some(Instant::now());
@@ -308,7 +318,8 @@ impl Sandbox {
 
     /// Whether nothing keeps it: no container, nor one being created, nor containerd's Sandbox API.
     pub fn is_empty(&self) -> bool {
-        self.containers().is_empty() && !self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.holds())
+        self.containers().is_empty()
+            && !self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.holds())
     }
 
     /// The pid containerd is told for the processes of this sandbox.
@@ -343,11 +354,23 @@ impl Sandbox {
     }
 
     fn inits(&self) -> Vec<Process> {
-        self.containers().values().filter_map(Slot::ready).map(|container| container.init.clone()).collect()
+        self.containers()
+            .values()
+            .filter_map(Slot::ready)
+            .map(|container| container.init.clone())
+            .collect()
     }
 
-    async fn request(&self, id: &Id, process: &Process, request: Request) -> Result<(), SandboxError> {
-        process.request(request).await.map_err(|source| SandboxError::Process { id: id.clone(), source })
+    async fn request(
+        &self,
+        id: &Id,
+        process: &Process,
+        request: Request,
+    ) -> Result<(), SandboxError> {
+        process
+            .request(request)
+            .await
+            .map_err(|source| SandboxError::Process { id: id.clone(), source })
     }
 
     fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
@@ -401,7 +424,8 @@ impl Reservation {
 
     fn fill(mut self, container: Container) {
         if let Some(id) = self.id.take() {
-            self.shared.change(|containers| containers.insert(id, Slot::Ready(Arc::new(container))));
+            self.shared
+                .change(|containers| containers.insert(id, Slot::Ready(Arc::new(container))));
         }
     }
 }

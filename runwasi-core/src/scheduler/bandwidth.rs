@@ -139,9 +139,13 @@ mod tests {
         for (quota, period) in [(20, 100), (5, 100), (50, 100), (1, 10), (99, 100)] {
             for turn in [MS / 10, MS, MS * 7] {
                 let now = Instant::now();
-                let used = spin(&mut bandwidth(quota, period, now), turn, now, 10_000).as_secs_f64();
+                let used =
+                    spin(&mut bandwidth(quota, period, now), turn, now, 10_000).as_secs_f64();
                 let wanted = 10.0 * f64::from(quota) / f64::from(period);
-                assert!((used / wanted - 1.0).abs() < 0.03, "{quota} of {period} in turns of {turn:?}: {used}");
+                assert!(
+                    (used / wanted - 1.0).abs() < 0.03,
+                    "{quota} of {period} in turns of {turn:?}: {used}"
+                );
             }
         }
     }
@@ -152,7 +156,10 @@ mod tests {
         let mut bandwidth = bandwidth(20, 100, now);
         spin(&mut bandwidth, MS, now, 1000);
         let Throttling { periods, throttled, time } = bandwidth.throttling();
-        assert!((9..=11).contains(&periods) && (9..=11).contains(&throttled), "{periods} {throttled}");
+        assert!(
+            (9..=11).contains(&periods) && (9..=11).contains(&throttled),
+            "{periods} {throttled}"
+        );
         assert!(time > MS * 750 && time < MS * 850, "{time:?}");
     }
 

@@ -86,10 +86,18 @@ struct Members {
 
 impl Group {
     /// An empty group of a container of its own, whose members will run among `guests` as `limits` allow.
-    pub fn new(guests: Guests, limits: &ResourcesConfig, credentials: Option<Arc<Credentials>>) -> Self {
+    pub fn new(
+        guests: Guests,
+        limits: &ResourcesConfig,
+        credentials: Option<Arc<Credentials>>,
+    ) -> Self {
         let lane = guests.queue().lane(limits.shares.unwrap_or(DEFAULT_WEIGHT));
         lane.set_quota(limits.quota.and_then(Limit::get));
-        Self::within(guests, Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }), credentials)
+        Self::within(
+            guests,
+            Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }),
+            credentials,
+        )
     }
 
     /// An empty group of the same container: it takes its turns from the container's, is paused with it and metered with it.
@@ -97,7 +105,11 @@ impl Group {
         Self::within(self.shared.guests.clone(), self.shared.container.clone(), credentials)
     }
 
-    fn within(guests: Guests, container: Arc<Container>, credentials: Option<Arc<Credentials>>) -> Self {
+    fn within(
+        guests: Guests,
+        container: Arc<Container>,
+        credentials: Option<Arc<Credentials>>,
+    ) -> Self {
         let members = Mutex::new(Members { set: JoinSet::new(), open: true });
         let process = container.lane.process();
         Self { shared: Arc::new(Shared { guests, container, process, credentials, members }) }
@@ -201,7 +213,8 @@ impl<F: Future<Output = ()>> Future for Guest<F> {
         let Some(turn) = seat.take_turn(cx.waker()) else { return Poll::Pending };
         let waker = seat.waker();
         credentials::enter(shared.credentials.as_ref());
-        let _meter = Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
+        let _meter =
+            Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
         future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 }
@@ -303,8 +316,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_quota_holds_all_groups_of_a_container_together_and_can_be_changed() {
-        let quota =
-            |time: u64| Some(Limit::Of(Quota { time: Duration::from_millis(time), period: Duration::from_millis(50) }));
+        let quota = |time: u64| {
+            Some(Limit::Of(Quota {
+                time: Duration::from_millis(time),
+                period: Duration::from_millis(50),
+            }))
+        };
         // So little that it is to be had beside other tests.
         let group = limited(&ResourcesConfig { quota: quota(2), ..Default::default() });
         let sibling = group.sibling(None);
@@ -317,11 +334,15 @@ mod tests {
                 assert!(parts.len() < 10, "{parts:?}, never within {wanted:?}");
                 let (before, start) = (group.cpu().time, std::time::Instant::now());
                 tokio::time::sleep(time).await;
-                parts.push((group.cpu().time - before).as_secs_f64() / start.elapsed().as_secs_f64());
+                parts.push(
+                    (group.cpu().time - before).as_secs_f64() / start.elapsed().as_secs_f64(),
+                );
             }
         };
         becomes(Duration::from_millis(1000), 0.034..=0.046).await;
-        assert!(group.cpu().throttled > 10 && group.cpu().throttled_time > Duration::from_millis(500));
+        assert!(
+            group.cpu().throttled > 10 && group.cpu().throttled_time > Duration::from_millis(500)
+        );
         group.limit(&ResourcesConfig { quota: Some(Limit::None), ..Default::default() });
         becomes(Duration::from_millis(200), 0.1..=1.1).await;
         group.abort();
@@ -334,7 +355,8 @@ mod tests {
     async fn a_throttled_member_can_be_dropped() {
         // Its next period is far away.
         let quota = Quota { time: Duration::from_millis(1), period: Duration::from_secs(1000) };
-        let group = limited(&ResourcesConfig { quota: Some(Limit::Of(quota)), ..Default::default() });
+        let group =
+            limited(&ResourcesConfig { quota: Some(Limit::Of(quota)), ..Default::default() });
         group.spawn(spin());
         while group.cpu().throttled == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;

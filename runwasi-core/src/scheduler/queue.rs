@@ -129,7 +129,13 @@ impl FairQueue {
     pub(super) fn lane(&self, weight: u64) -> Lane {
         let mut state = self.lock();
         let (id, used) = (state.id(), state.now);
-        let lane = LaneState { used, weight: weight.max(1), held: false, waiting: VecDeque::new(), rare: None };
+        let lane = LaneState {
+            used,
+            weight: weight.max(1),
+            held: false,
+            waiting: VecDeque::new(),
+            rare: None,
+        };
         state.lanes.insert(id, lane);
         Lane { queue: self.clone(), id }
     }
@@ -213,7 +219,9 @@ impl State {
             if !lane.waiting.is_empty() {
                 self.eligible.insert((used, id));
             }
-            let Some((id, seat)) = next.and_then(|id| Some((id, self.seats.get_mut(&id)?))) else { continue };
+            let Some((id, seat)) = next.and_then(|id| Some((id, self.seats.get_mut(&id)?))) else {
+                continue;
+            };
             if lane.has_stopped(seat.process) {
                 lane.rare().parked.push(id);
                 continue;
@@ -303,7 +311,9 @@ impl Lane {
     /// Ends a stop.
     pub(super) fn continue_process(&self, process: ProcessId) {
         let mut state = self.queue.lock();
-        let Some(rare) = state.lanes.get_mut(&self.id).and_then(|lane| lane.rare.as_mut()) else { return };
+        let Some(rare) = state.lanes.get_mut(&self.id).and_then(|lane| lane.rare.as_mut()) else {
+            return;
+        };
         rare.stopped.retain(|stopped| *stopped != process);
         // Those of other processes find their way back.
         for seat in std::mem::take(&mut rare.parked) {
@@ -535,7 +545,8 @@ mod tests {
     fn equal_spinners_get_equal_turns_on_any_number_of_workers() {
         for (count, workers) in [(1, 2), (2, 2), (3, 2), (5, 2), (64, 2), (7, 4)] {
             let queue = queue(workers);
-            let mut spinners: Vec<_> = (0..count).map(|_| Spinner::new(&queue, DEFAULT_WEIGHT)).collect();
+            let mut spinners: Vec<_> =
+                (0..count).map(|_| Spinner::new(&queue, DEFAULT_WEIGHT)).collect();
             run(&mut spinners, workers, 1000 * count);
             let turns: Vec<_> = spinners.iter().map(|spinner| spinner.turns).collect();
             let (least, most) = (turns.iter().min().unwrap(), turns.iter().max().unwrap());
@@ -546,11 +557,14 @@ mod tests {
     #[test]
     fn turns_follow_the_weights() {
         let queue = queue(1);
-        let mut spinners: Vec<_> = [2048, 1024, 512].map(|weight| Spinner::new(&queue, weight)).into();
+        let mut spinners: Vec<_> =
+            [2048, 1024, 512].map(|weight| Spinner::new(&queue, weight)).into();
         run(&mut spinners, 1, 7000);
         let turns: Vec<_> = spinners.iter().map(|spinner| spinner.turns).collect();
         assert!(
-            turns[0].abs_diff(4000) <= 4 && turns[1].abs_diff(2000) <= 4 && turns[2].abs_diff(1000) <= 4,
+            turns[0].abs_diff(4000) <= 4
+                && turns[1].abs_diff(2000) <= 4
+                && turns[2].abs_diff(1000) <= 4,
             "{turns:?}"
         );
     }
@@ -584,7 +598,9 @@ mod tests {
         drop(first);
         let (mut many, mut one) = (0, 0);
         for _ in 0..1000 {
-            let turn = seats.iter().find_map(|seat| take(seat, &Arc::default()).map(|turn| (seat, turn, true)));
+            let turn = seats
+                .iter()
+                .find_map(|seat| take(seat, &Arc::default()).map(|turn| (seat, turn, true)));
             let turn = turn.or_else(|| alone.take().map(|turn| (&alone.seat, turn, false)));
             let (seat, mut turn, of_many) = turn.unwrap();
             *if of_many { &mut many } else { &mut one } += 1;
@@ -658,13 +674,18 @@ mod tests {
     #[test]
     fn a_permit_never_gets_lost() {
         let queue = queue(1);
-        let (first, second, third) = (Spinner::new(&queue, 1), Spinner::new(&queue, 1), Spinner::new(&queue, 1));
+        let (first, second, third) =
+            (Spinner::new(&queue, 1), Spinner::new(&queue, 1), Spinner::new(&queue, 1));
         let turn = first.take().unwrap();
         assert!(second.take().is_none() && third.take().is_none());
         drop(turn);
         assert_eq!(second.woken.0.load(Ordering::SeqCst), 1, "granted");
         drop(second);
-        assert_eq!(third.woken.0.load(Ordering::SeqCst), 1, "what was granted to one that is gone goes to the next");
+        assert_eq!(
+            third.woken.0.load(Ordering::SeqCst),
+            1,
+            "what was granted to one that is gone goes to the next"
+        );
         drop(third.take().unwrap());
         assert_eq!(queue.lock().free, 1);
     }
@@ -674,7 +695,8 @@ mod tests {
         let queue = queue(1);
         let spinner = Spinner::new(&queue, DEFAULT_WEIGHT);
         spinner.seat.enter();
-        let turn = spinner.seat.take_turn(&spinner.woken.clone().into()).expect("the first poll runs it");
+        let turn =
+            spinner.seat.take_turn(&spinner.woken.clone().into()).expect("the first poll runs it");
         assert_eq!(spinner.woken.0.load(Ordering::SeqCst), 0);
         spinner.seat.waker().wake();
         drop(turn);

@@ -16,8 +16,12 @@ use crate::{cgroups::version::CgroupVersion, resources::usage::Usage};
 /// The metrics message: times in nanoseconds for v1 and in microseconds for v2, memory in bytes.
 pub(crate) fn metrics(cgroups: CgroupVersion, usage: &Usage) -> ttrpc::Result<Any> {
     match cgroups {
-        CgroupVersion::V1 => convert::any_named("io.containerd.cgroups.v1.Metrics", &metrics_v1(usage)),
-        CgroupVersion::V2 => convert::any_named("io.containerd.cgroups.v2.Metrics", &metrics_v2(usage)),
+        CgroupVersion::V1 => {
+            convert::any_named("io.containerd.cgroups.v1.Metrics", &metrics_v1(usage))
+        }
+        CgroupVersion::V2 => {
+            convert::any_named("io.containerd.cgroups.v2.Metrics", &metrics_v2(usage))
+        }
     }
 }
 
@@ -37,8 +41,13 @@ fn metrics_v1(Usage { cpu, memory, processes }: &Usage) -> v1::Metrics {
     };
     // The kernel's word for "no limit".
     let limit = memory.limit.unwrap_or(u64::MAX);
-    let entry =
-        v1::MemoryEntry { usage: memory.used, limit, max: memory.peak, failcnt: memory.failures, ..Default::default() };
+    let entry = v1::MemoryEntry {
+        usage: memory.used,
+        limit,
+        max: memory.peak,
+        failcnt: memory.failures,
+        ..Default::default()
+    };
     let stat = v1::MemoryStat { usage: MessageField::some(entry), ..Default::default() };
     let oom = v1::MemoryOomControl { oom_kill: memory.kills, ..Default::default() };
     let pids = v1::PidsStat { current: *processes, ..Default::default() };
@@ -68,8 +77,12 @@ fn metrics_v2(Usage { cpu, memory, processes }: &Usage) -> v2::Metrics {
         anon: memory.used,
         ..Default::default()
     };
-    let events =
-        v2::MemoryEvents { max: memory.failures, oom: memory.failures, oom_kill: memory.kills, ..Default::default() };
+    let events = v2::MemoryEvents {
+        max: memory.failures,
+        oom: memory.failures,
+        oom_kill: memory.kills,
+        ..Default::default()
+    };
     let pids = v2::PidsStat { current: *processes, ..Default::default() };
     v2::Metrics {
         cpu: MessageField::some(cpu),

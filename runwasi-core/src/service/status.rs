@@ -80,7 +80,9 @@ fn exec(cause: &ExecError) -> Code {
 
 fn stdio(cause: &StdioError) -> Code {
     match cause {
-        StdioError::Open { .. } | StdioError::Address { .. } | StdioError::Logger { .. } => Code::INVALID_ARGUMENT,
+        StdioError::Open { .. } | StdioError::Address { .. } | StdioError::Logger { .. } => {
+            Code::INVALID_ARGUMENT
+        }
         StdioError::Terminal(_) => Code::UNKNOWN,
         StdioError::Unsupported { .. } => Code::UNIMPLEMENTED,
     }
@@ -88,7 +90,9 @@ fn stdio(cause: &StdioError) -> Code {
 
 fn create(cause: &CreateError) -> Code {
     match cause {
-        CreateError::Config(_) | CreateError::Place(_) | CreateError::Options(_) => Code::INVALID_ARGUMENT,
+        CreateError::Config(_) | CreateError::Place(_) | CreateError::Options(_) => {
+            Code::INVALID_ARGUMENT
+        }
         CreateError::Rootfs(_) | CreateError::Hook(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
         CreateError::Stdio(cause) => stdio(cause),
         CreateError::Engine(cause) => engine(cause),
@@ -97,7 +101,9 @@ fn create(cause: &CreateError) -> Code {
 
 fn engine(cause: &EngineError) -> Code {
     match cause {
-        EngineError::Artifact(_) | EngineError::Invalid { .. } | EngineError::Settings(_) => Code::INVALID_ARGUMENT,
+        EngineError::Artifact(_) | EngineError::Invalid { .. } | EngineError::Settings(_) => {
+            Code::INVALID_ARGUMENT
+        }
         EngineError::Unsupported { .. } => Code::UNIMPLEMENTED,
         EngineError::Exhausted { .. } => Code::RESOURCE_EXHAUSTED,
         EngineError::Failed(_) => Code::UNKNOWN,

@@ -86,7 +86,10 @@ impl Input {
 
     fn receiver(&self) -> io::Result<Option<&pipe::Receiver>> {
         let Some(pipe) = &self.0 else { return Ok(None) };
-        pipe.receiver.get().map(Some).ok_or_else(|| io::Error::other("stdin is not open before the start"))
+        pipe.receiver
+            .get()
+            .map(Some)
+            .ok_or_else(|| io::Error::other("stdin is not open before the start"))
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -129,10 +132,15 @@ struct OutputPipe {
 
 impl Output {
     /// Opens the FIFO, and waits until the deadline for a reader.
-    pub(super) async fn open(stream: &'static str, path: &Path, deadline: Instant) -> Result<Self, StdioError> {
+    pub(super) async fn open(
+        stream: &'static str,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<Self, StdioError> {
         let failed = |source| StdioError::Open { stream, path: path.to_owned(), source };
         let early = wait_for_reader(path, deadline).await.map_err(failed)?;
-        let reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+        let reader =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let sender = match early {
             Some(sender) => sender,
             None => pipe::OpenOptions::new().open_sender(path).map_err(failed)?,
@@ -291,10 +299,14 @@ mod tests {
     async fn a_reader_that_is_slow_to_begin_is_waited_for_and_an_absent_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "out");
-        let mut reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let mut reader =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
         let stdio = open(String::new(), path.clone()).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
-        assert!(timeout(Duration::from_millis(100), stdio.drained(false)).await.is_err(), "nobody has read yet");
+        assert!(
+            timeout(Duration::from_millis(100), stdio.drained(false)).await.is_err(),
+            "nobody has read yet"
+        );
         let mut read = [0; 6];
         reader.read_exact(&mut read).unwrap();
         timeout(SOON, stdio.drained(false)).await.unwrap();
@@ -312,7 +324,10 @@ mod tests {
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[0]).collect();
         let write = stdio.stdout.write_all(&bytes);
         tokio::pin!(write);
-        assert!(timeout(Duration::from_millis(50), &mut write).await.is_err(), "a pipe took 300 kB");
+        assert!(
+            timeout(Duration::from_millis(50), &mut write).await.is_err(),
+            "a pipe took 300 kB"
+        );
         let expected = bytes.clone();
         let reader = tokio::task::spawn_blocking(move || {
             let mut read = vec![0; expected.len()];

@@ -22,7 +22,9 @@ impl Output {
     /// Opens the file, makes it and its directory if need be, as `containerd-shim-runc-v2` does.
     pub(super) async fn open(stream: &'static str, path: PathBuf) -> Result<Self, StdioError> {
         let named = path.clone();
-        let opened = spawn_blocking(move || open(&path)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let opened = spawn_blocking(move || open(&path))
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
         let file = opened.map_err(|source| StdioError::Open { stream, path: named, source })?;
         Ok(Self(Arc::new(file)))
     }
@@ -37,7 +39,12 @@ fn open(path: &Path) -> io::Result<File> {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     }
     // Without waiting: a FIFO in the file's place would wait for a reader.
-    let file = File::options().append(true).create(true).mode(0o644).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_file() || kind.is_char_device() {
         return Ok(file);
@@ -68,7 +75,8 @@ mod tests {
         let fifo = directory.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::from(0o600), 0).unwrap();
         // One that somebody reads can be opened, and still is none.
-        let _reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
+        let _reader =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
         for path in [fifo.as_path(), directory.path(), Path::new("/dev/null/log")] {
             let error = Output::open("stdout", path.to_owned()).await.unwrap_err().to_string();
             assert!(error.contains(path.to_str().unwrap()), "{error}");

@@ -25,9 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts the logger; the answer is what writes to its stdout and stderr streams.
 pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
-    let wrong = || StdioError::Address { stream: "stdout", address: uri.to_string(), reason: "is no path".into() };
+    let wrong = || StdioError::Address {
+        stream: "stdout",
+        address: uri.to_string(),
+        reason: "is no path".into(),
+    };
     let program = super::paths::path(uri).ok_or_else(wrong)?;
-    run(command(&program, uri, owner)).await.map_err(|source| StdioError::Logger { program, source })
+    run(command(&program, uri, owner))
+        .await
+        .map_err(|source| StdioError::Logger { program, source })
 }
 
 /// A query `?a=b&c=d` becomes the arguments `a b c d`.
@@ -40,7 +46,11 @@ fn command(program: &Path, uri: &Url, owner: Owner<'_>) -> Command {
         .env_clear()
         .env("CONTAINER_ID", owner.container.as_str())
         .env("CONTAINER_NAMESPACE", owner.namespace.as_str());
-    command.current_dir("/").stdin(Standard::null()).stdout(Standard::null()).stderr(Standard::null());
+    command
+        .current_dir("/")
+        .stdin(Standard::null())
+        .stdout(Standard::null())
+        .stderr(Standard::null());
     command
 }
 
@@ -57,9 +67,16 @@ async fn run(mut command: Command) -> io::Result<(Output, Output)> {
     // waited for is the one in between, which has left already.
     let started = spawn_blocking(move || command.spawn()?.wait().map(drop)).await;
     started.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("not ready within {} s", PATIENCE.as_secs()));
+    let late = |_| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("not ready within {} s", PATIENCE.as_secs()),
+        )
+    };
     timeout(PATIENCE, readiness(is_ready)).await.map_err(late)??;
-    let output = |writer: io::PipeWriter| io::Result::Ok(Output::pipe(pipe::Sender::from_owned_fd(writer.into())?));
+    let output = |writer: io::PipeWriter| {
+        io::Result::Ok(Output::pipe(pipe::Sender::from_owned_fd(writer.into())?))
+    };
     Ok((output(to_stdout)?, output(to_stderr)?))
 }
 
@@ -83,12 +100,18 @@ mod tests {
     use super::*;
     use crate::{id::Id, shutdown::Tasks};
 
-    async fn started(directory: &Path, script: &str, query: &str) -> Result<(Output, Output), StdioError> {
+    async fn started(
+        directory: &Path,
+        script: &str,
+        query: &str,
+    ) -> Result<(Output, Output), StdioError> {
         let program = directory.join("a logger");
-        fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", directory.display())).unwrap();
+        fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", directory.display()))
+            .unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let uri = Url::parse(&format!("binary://{}?{query}", program.display())).unwrap();
-        let (container, namespace) = (Id::parse("id", "c1").unwrap(), Id::parse("id", "n1").unwrap());
+        let (container, namespace) =
+            (Id::parse("id", "c1").unwrap(), Id::parse("id", "n1").unwrap());
         let tasks = Tasks::new(Duration::ZERO);
         start(&uri, Owner { container: &container, namespace: &namespace, tasks: &tasks }).await
     }
@@ -116,7 +139,11 @@ mod tests {
         becomes(&directory.path().join("end"), "done\n").await;
         becomes(&directory.path().join("out"), "to stdout").await;
         becomes(&directory.path().join("err"), "to stderr").await;
-        becomes(&directory.path().join("told"), "a b c d e\nCONTAINER_ID=c1\nCONTAINER_NAMESPACE=n1\n").await;
+        becomes(
+            &directory.path().join("told"),
+            "a b c d e\nCONTAINER_ID=c1\nCONTAINER_NAMESPACE=n1\n",
+        )
+        .await;
     }
 
     #[tokio::test]

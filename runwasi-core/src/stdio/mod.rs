@@ -72,7 +72,8 @@ impl Stdio {
         if !paths.terminal {
             return Ok(Self { stdin: Input::Fifo(stdin), stdout, stderr, terminal: None });
         }
-        let (terminal, slave) = Terminal::open(stdin, stdout, owner.tasks).map_err(StdioError::Terminal)?;
+        let (terminal, slave) =
+            Terminal::open(stdin, stdout, owner.tasks).map_err(StdioError::Terminal)?;
         Ok(Self {
             stdin: Input::Terminal(slave.clone()),
             stdout: Output::Terminal(slave.clone()),
@@ -85,7 +86,10 @@ impl Stdio {
     /// more to say closes stdin. `ctr` forgets to, if it is done before its `Create` or `Exec` has been answered.
     ///
     /// `interrupt` is called with the signals that somebody types at the terminal.
-    pub(crate) fn begin(&self, interrupt: impl Fn(Signal) + Send + 'static) -> Result<(), StdioError> {
+    pub(crate) fn begin(
+        &self,
+        interrupt: impl Fn(Signal) + Send + 'static,
+    ) -> Result<(), StdioError> {
         match (&self.terminal, &self.stdin) {
             (Some(terminal), _) => terminal.begin(interrupt),
             (None, Input::Fifo(stdin)) => stdin.open(),
@@ -135,6 +139,7 @@ async fn outputs(paths: &StdioPaths, owner: Owner<'_>) -> Result<(Output, Output
     let deadline = Instant::now() + READER_PATIENCE;
     let same = stdout == stderr;
     let stdout = Output::open("stdout", stdout, deadline).await?;
-    let stderr = if same { stdout.clone() } else { Output::open("stderr", stderr, deadline).await? };
+    let stderr =
+        if same { stdout.clone() } else { Output::open("stderr", stderr, deadline).await? };
     Ok((stdout, stderr))
 }

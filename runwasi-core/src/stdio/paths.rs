@@ -35,7 +35,11 @@ pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget,
     let Some((scheme, rest)) = address.split_once("://") else {
         return Ok(StreamTarget::Fifo(address.into()));
     };
-    let wrong = |reason: &str| StdioError::Address { stream, address: address.to_owned(), reason: reason.to_owned() };
+    let wrong = |reason: &str| StdioError::Address {
+        stream,
+        address: address.to_owned(),
+        reason: reason.to_owned(),
+    };
     let url = Url::parse(address).map_err(|error| wrong(&error.to_string()))?;
     if !rest.starts_with('/') {
         return Err(wrong("names a host; an absolute path begins with a third slash"));
@@ -74,7 +78,9 @@ mod tests {
 
     #[test]
     fn an_address_that_means_nothing_is_refused_with_its_stream() {
-        for address in ["file://host/var/log/x", "binary://logger", "https:///x", "npipe:///x", "file://"] {
+        for address in
+            ["file://host/var/log/x", "binary://logger", "https:///x", "npipe:///x", "file://"]
+        {
             let error = place("stdout", address).unwrap_err().to_string();
             assert!(error.contains("stdout"), "{address}: {error}");
         }

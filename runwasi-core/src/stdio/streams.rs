@@ -85,14 +85,23 @@ impl Default for Output {
 }
 
 impl Output {
-    pub(super) async fn open(stream: &'static str, place: StreamTarget, deadline: Instant) -> Result<Self, StdioError> {
+    pub(super) async fn open(
+        stream: &'static str,
+        place: StreamTarget,
+        deadline: Instant,
+    ) -> Result<Self, StdioError> {
         match place {
             StreamTarget::Nothing => Ok(Self::default()),
-            StreamTarget::Fifo(path) => fifo::Output::open(stream, &path, deadline).await.map(Self::Fifo),
+            StreamTarget::Fifo(path) => {
+                fifo::Output::open(stream, &path, deadline).await.map(Self::Fifo)
+            }
             StreamTarget::File(path) => file::Output::open(stream, path).await.map(Self::File),
             StreamTarget::Logger(uri) => {
                 let what = format!("{stream} {uri} alone");
-                Err(StdioError::Unsupported { what, why: "a logger is given as stdout and takes both" })
+                Err(StdioError::Unsupported {
+                    what,
+                    why: "a logger is given as stdout and takes both",
+                })
             }
         }
     }

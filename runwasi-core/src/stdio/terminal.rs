@@ -49,19 +49,34 @@ pub struct Terminal {
 
 impl Terminal {
     /// Makes a terminal of the system's usual settings. What is typed will come from `input`, what is printed goes to `output`.
-    pub(super) fn open(input: fifo::Input, output: Output, tasks: &Tasks) -> io::Result<(Self, Arc<Slave>)> {
+    pub(super) fn open(
+        input: fifo::Input,
+        output: Output,
+        tasks: &Tasks,
+    ) -> io::Result<(Self, Arc<Slave>)> {
         let (master, slave) = sys::terminal::open()?;
         let slave = Arc::new(Slave(RwLock::new(Some(Arc::new(sys::watch(slave)?)))));
         let master = Arc::new(sys::watch(master)?);
         let (stop, copied) = (CancellationToken::new(), CancellationToken::new());
         let unbegun = Mutex::new(Some(copied.clone().drop_guard()));
-        let terminal =
-            Self { master, slave: slave.clone(), input, output, tasks: tasks.clone(), unbegun, stop, copied };
+        let terminal = Self {
+            master,
+            slave: slave.clone(),
+            input,
+            output,
+            tasks: tasks.clone(),
+            unbegun,
+            stop,
+            copied,
+        };
         Ok((terminal, slave))
     }
 
     /// Opens stdin and begins to copy; a second call changes nothing.
-    pub(super) fn begin(&self, interrupt: impl Fn(Signal) + Send + 'static) -> Result<(), StdioError> {
+    pub(super) fn begin(
+        &self,
+        interrupt: impl Fn(Signal) + Send + 'static,
+    ) -> Result<(), StdioError> {
         self.input.open()?;
         let unbegun = self.unbegun.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(copied) = unbegun else { return Ok(()) };
@@ -118,7 +133,9 @@ impl Drop for Terminal {
 async fn copy_out(master: &AsyncFd<File>, output: &Output) {
     let mut buffer = vec![0; CHUNK];
     let mut lost = false;
-    while let Ok(read @ 1..) = master.async_io(Interest::READABLE, |mut file| file.read(&mut buffer)).await {
+    while let Ok(read @ 1..) =
+        master.async_io(Interest::READABLE, |mut file| file.read(&mut buffer)).await
+    {
         if let Err(error) = output.write_all(&buffer[..read]).await
             && !std::mem::replace(&mut lost, true)
         {
@@ -129,7 +146,11 @@ async fn copy_out(master: &AsyncFd<File>, output: &Output) {
 }
 
 /// Copies what is typed, and tells of the signals among it.
-async fn copy_in(input: &fifo::Input, master: &AsyncFd<File>, interrupt: impl Fn(Signal)) -> io::Result<()> {
+async fn copy_in(
+    input: &fifo::Input,
+    master: &AsyncFd<File>,
+    interrupt: impl Fn(Signal),
+) -> io::Result<()> {
     let keys = sys::terminal::keys(master.get_ref())?;
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -188,7 +209,8 @@ mod tests {
                 mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
             }
             let seen = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
-            let output = Output::Fifo(fifo::Output::open("stdout", &stdout, Instant::now()).await.unwrap());
+            let output =
+                Output::Fifo(fifo::Output::open("stdout", &stdout, Instant::now()).await.unwrap());
             let input = fifo::Input::find(&stdin).unwrap();
             let (terminal, slave) = Terminal::open(input, output, &Tasks::new(SOON)).unwrap();
             let (sender, signals) = mpsc::channel();
@@ -277,8 +299,13 @@ mod tests {
                 let _ = bed.slave.try_write(&[b'x'; 1000]);
             }
         };
-        assert!(timeout(Duration::from_millis(200), printing).await.is_err(), "a terminal takes everything");
-        timeout(SOON, bed.terminal.drained(Instant::now() + Duration::from_millis(100))).await.unwrap();
+        assert!(
+            timeout(Duration::from_millis(200), printing).await.is_err(),
+            "a terminal takes everything"
+        );
+        timeout(SOON, bed.terminal.drained(Instant::now() + Duration::from_millis(100)))
+            .await
+            .unwrap();
         let copied = bed.terminal.copied.clone();
         drop(bed);
         timeout(SOON, copied.cancelled()).await.unwrap();

@@ -17,7 +17,8 @@ pub struct Credentials {
 }
 
 /// What a thread has of its own.
-pub(crate) const HOST: Credentials = Credentials { uid: 0, gid: 0, groups: Vec::new(), umask: DEFAULT_UMASK };
+pub(crate) const HOST: Credentials =
+    Credentials { uid: 0, gid: 0, groups: Vec::new(), umask: DEFAULT_UMASK };
 
 impl Credentials {
     /// Whether it is more than a thread of the host has anyway.

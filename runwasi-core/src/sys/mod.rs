@@ -48,7 +48,10 @@ pub(crate) fn unshare_mounts() -> io::Result<()> {
 }
 
 /// Runs `work` with another working directory, which only the calling thread has meanwhile.
-pub(crate) fn in_directory<T>(directory: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn in_directory<T>(
+    directory: &Path,
+    work: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
     unshare_file_attributes()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let before = rustix::fs::open(".", flags, Mode::empty())?;
@@ -82,11 +85,13 @@ pub(crate) fn set_file_credentials(credentials: &Credentials) {
 
 /// Makes the calls of [`unshare_file_attributes`] and [`set_file_credentials`] with the ids that the calling thread has already.
 pub(crate) fn try_file_credentials() -> Result<(), RefusedCall> {
-    unshare_file_attributes().map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
-    let groups =
-        rustix::process::getgroups().map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
+    unshare_file_attributes()
+        .map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
+    let groups = rustix::process::getgroups()
+        .map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
     // SAFETY: neither call takes a pointer; an invalid id changes nothing and is answered with the one that is set.
-    let (gid, uid) = unsafe { (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)) };
+    let (gid, uid) =
+        unsafe { (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)) };
     let own = |id: libc::c_long, call| u32::try_from(id).map_err(|_| refused(call));
     let credentials = Credentials {
         uid: own(uid, "setfsuid")?,
@@ -134,7 +139,8 @@ pub(crate) fn kernel_release() -> String {
     let mut names: libc::utsname = unsafe { std::mem::zeroed() };
     // SAFETY: one live `utsname` that the kernel fills; on failure it stays empty.
     unsafe { libc::uname(&raw mut names) };
-    let release = names.release.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0);
+    let release =
+        names.release.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0);
     String::from_utf8_lossy(&release.collect::<Vec<u8>>()).into_owned()
 }
 
@@ -145,7 +151,10 @@ pub(crate) fn end_process(status: i32) -> ! {
 }
 
 /// Sleeps on the calling thread: for programs without a runtime and for the blocking pool, never on a runtime's worker.
-#[expect(clippy::disallowed_methods, reason = "the one place for threads that have nothing else to do")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place for threads that have nothing else to do"
+)]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
@@ -285,7 +294,11 @@ pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Resul
     let mut set = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, restriction.read_only);
     // Private: what the host mounts below a volume later is not the guest's.
-    let attr = MountAttr { attr_set: u64::from(set.bits()), propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    let attr = MountAttr {
+        attr_set: u64::from(set.bits()),
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
     let flags = libc::AT_EMPTY_PATH | if restriction.recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid empty C string, `attr` is a live `mount_attr` whose size is passed, and the fd is
     // borrowed for the call; the kernel writes to none of them.

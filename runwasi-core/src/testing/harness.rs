@@ -60,7 +60,12 @@ impl Harness {
 
     /// The same for a sandbox that containerd manages by its Sandbox API.
     pub fn start_managed(engine: impl Engine) -> Result<Self, BootstrapError> {
-        Self::serve(engine, Network::of_process(), Arc::new(ImageStore::default()), Sandbox::managed)
+        Self::serve(
+            engine,
+            Network::of_process(),
+            Arc::new(ImageStore::default()),
+            Sandbox::managed,
+        )
     }
 
     /// The same for a sandbox in that network.
@@ -69,7 +74,11 @@ impl Harness {
     }
 
     /// The same with containers that are made from these images.
-    pub fn start_with(engine: impl Engine, network: Network, images: Arc<dyn Images>) -> Result<Self, BootstrapError> {
+    pub fn start_with(
+        engine: impl Engine,
+        network: Network,
+        images: Arc<dyn Images>,
+    ) -> Result<Self, BootstrapError> {
         Self::serve(engine, network, images, Sandbox::new)
     }
 
@@ -196,8 +205,12 @@ impl Pipes {
             mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0)?;
             Ok(path.display().to_string())
         };
-        let paths =
-            StdioPaths { stdin: fifo("stdin")?, stdout: fifo("stdout")?, stderr: fifo("stderr")?, terminal: false };
+        let paths = StdioPaths {
+            stdin: fifo("stdin")?,
+            stdout: fifo("stdout")?,
+            stderr: fifo("stderr")?,
+            terminal: false,
+        };
         Ok(Self { paths })
     }
 

@@ -39,7 +39,8 @@ impl ImageStore {
             json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes, "annotations": annotations})
         };
         let layers: Vec<_> = layers.iter().map(layer).collect();
-        let Blob { media_type, digest, bytes } = self.keep("application/vnd.wasm.config.v0+json", b"{}");
+        let Blob { media_type, digest, bytes } =
+            self.keep("application/vnd.wasm.config.v0+json", b"{}");
         let config = json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes});
         let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
         let target = self.keep(MANIFEST, manifest.to_string().as_bytes());

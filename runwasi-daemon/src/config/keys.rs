@@ -63,8 +63,15 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Socket, Self::BundleRoots, Self::Grace, Self::Slots, Self::Cache, Self::CacheSize, Self::LogLevel];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Socket,
+        Self::BundleRoots,
+        Self::Grace,
+        Self::Slots,
+        Self::Cache,
+        Self::CacheSize,
+        Self::LogLevel,
+    ];
 
     /// Its name in the file.
     pub(super) fn name(self) -> &'static str {

@@ -50,9 +50,9 @@ mod settings;
 pub use arguments::{HELP, Targets};
 pub use error::ConfigError;
 pub use keys::{
-    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, CONFIG_VARIABLE, DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE,
-    DEFAULT_CACHE_SIZE, DEFAULT_FILE, DEFAULT_GRACE, DEFAULT_SOCKET, GRACE_VARIABLE, LOG_LEVEL_VARIABLE,
-    SLOTS_VARIABLE, SOCKET_VARIABLE,
+    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, CONFIG_VARIABLE,
+    DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_FILE, DEFAULT_GRACE,
+    DEFAULT_SOCKET, GRACE_VARIABLE, LOG_LEVEL_VARIABLE, SLOTS_VARIABLE, SOCKET_VARIABLE,
 };
 pub use settings::Settings;
 
@@ -94,7 +94,9 @@ pub fn read(
 }
 
 /// The manager socket as clients find it, who read no file: the variable's, else the default.
-pub fn client_socket(environment: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
+pub fn client_socket(
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf, ConfigError> {
     let mut layer = Layer::default();
     layer.set_variable(Key::Socket, &environment)?;
     Ok(Settings::of(layer).socket)
@@ -119,7 +121,9 @@ fn read_from(
     let file = match (&line.config, environment(CONFIG_VARIABLE)) {
         (Some(path), _) => file::load(Named { path, by: "--config" })?,
         (None, Some(path)) => file::load(Named { path: &path, by: CONFIG_VARIABLE })?,
-        (None, None) => file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?,
+        (None, None) => {
+            file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?
+        }
     };
     let table = engine(file.engine.as_ref().unwrap_or(&RawSettings::default()))?;
     Ok(command(line, variables, file, &table))

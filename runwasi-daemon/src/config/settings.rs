@@ -11,7 +11,9 @@ use runwasi_core::settings::{RawSettings, quoted};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    keys::{DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET, Key},
+    keys::{
+        DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET, Key,
+    },
     layer::{Layer, OFF},
 };
 

@@ -54,7 +54,10 @@ pub(super) struct Connection {
 impl ConnectionLimit {
     /// For so many at once.
     pub(super) fn new(most: usize) -> Self {
-        Self { permits: PollSemaphore::new(Arc::new(Semaphore::new(most))), connections: VecDeque::new() }
+        Self {
+            permits: PollSemaphore::new(Arc::new(Semaphore::new(most))),
+            connections: VecDeque::new(),
+        }
     }
 
     /// Waits for a place, and asks somebody who does not need his to leave.
@@ -73,7 +76,11 @@ impl ConnectionLimit {
     pub(super) fn admit(&mut self, stream: UnixStream, permit: OwnedSemaphorePermit) -> Connection {
         self.connections.retain(|connection| connection.strong_count() > 0);
         let evicted = CancellationToken::new();
-        let state = Arc::new(ConnectionState { accepted: Instant::now(), served: AtomicBool::new(false), evicted });
+        let state = Arc::new(ConnectionState {
+            accepted: Instant::now(),
+            served: AtomicBool::new(false),
+            evicted,
+        });
         self.connections.push_back(Arc::downgrade(&state));
         let evicted = Box::pin(state.evicted.clone().cancelled_owned());
         Connection { stream, state, evicted, _permit: permit }
@@ -81,14 +88,21 @@ impl ConnectionLimit {
 
     fn evict_idle(&mut self) {
         let connections = self.connections.iter().filter_map(Weak::upgrade);
-        let Some(connection) = connections.into_iter().find(|connection| !connection.is_served()) else { return };
+        let Some(connection) = connections.into_iter().find(|connection| !connection.is_served())
+        else {
+            return;
+        };
         tracing::debug!("too many connections to the manager socket, closing one");
         connection.evicted.cancel();
     }
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.evicted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
@@ -101,7 +115,11 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if polled.is_ready() {
             self.state.served.store(false, Ordering::Relaxed);
@@ -159,7 +177,9 @@ mod tests {
         let mut served = limit.admit(ours, permit);
         one.write_all(b"x").await.unwrap();
         served.read_u8().await.unwrap();
-        assert!(timeout(Duration::from_millis(50), poll_fn(|cx| limit.poll_permit(cx))).await.is_err());
+        assert!(
+            timeout(Duration::from_millis(50), poll_fn(|cx| limit.poll_permit(cx))).await.is_err()
+        );
         served.write_all(b"answer").await.unwrap();
         let next = async { timeout(SOON, poll_fn(|cx| limit.poll_permit(cx))).await.unwrap() };
         let leaving = async {

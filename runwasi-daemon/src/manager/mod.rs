@@ -39,8 +39,15 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Create, Self::Connect, Self::Delete, Self::List, Self::Version, Self::Retire, Self::Reload];
+    pub const ALL: [Self; 7] = [
+        Self::Create,
+        Self::Connect,
+        Self::Delete,
+        Self::List,
+        Self::Version,
+        Self::Retire,
+        Self::Reload,
+    ];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {

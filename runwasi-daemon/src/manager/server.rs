@@ -32,9 +32,19 @@ use super::{
 use crate::daemon::{Daemon, DaemonError};
 
 /// Serves the manager API on one socket until it is dropped or stopped, to `most` clients at once.
-pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>, most: usize) -> Result<Server, ServeError> {
-    let guests = LimitedAccept { accept: Accept::new(listener)?, limit: ConnectionLimit::new(most), pending: None };
-    let mut server = Server::new().add_listener(Listener::new(guests)).register_service(contained(services(&daemon)));
+pub(crate) async fn serve(
+    listener: UnixListener,
+    daemon: Arc<Daemon>,
+    most: usize,
+) -> Result<Server, ServeError> {
+    let guests = LimitedAccept {
+        accept: Accept::new(listener)?,
+        limit: ConnectionLimit::new(most),
+        pending: None,
+    };
+    let mut server = Server::new()
+        .add_listener(Listener::new(guests))
+        .register_service(contained(services(&daemon)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     Ok(server)
 }
@@ -67,7 +77,8 @@ impl Stream for LimitedAccept {
 
 fn services(daemon: &Arc<Daemon>) -> HashMap<String, Service> {
     let methods = Method::ALL.into_iter().map(|method| {
-        let handler: Box<dyn MethodHandler + Send + Sync> = Box::new(Handler { method, daemon: daemon.clone() });
+        let handler: Box<dyn MethodHandler + Send + Sync> =
+            Box::new(Handler { method, daemon: daemon.clone() });
         (method.name().to_owned(), handler)
     });
     let service = Service { methods: methods.collect(), streams: HashMap::new() };
@@ -86,7 +97,9 @@ impl MethodHandler for Handler {
         // An error that is returned would reach the client without its code.
         let (status, payload) = match answer {
             Ok(payload) => (ttrpc::get_status(Code::OK, ""), payload),
-            Err(refusal) => (ttrpc::get_status(refusal.code, sanitize::text(&refusal.text)), Vec::new()),
+            Err(refusal) => {
+                (ttrpc::get_status(refusal.code, sanitize::text(&refusal.text)), Vec::new())
+            }
         };
         let mut response = Response { payload, ..Response::default() };
         response.set_status(status);
@@ -140,16 +153,24 @@ fn sandbox((address, pid): (String, u32)) -> SandboxReply {
 }
 
 fn deleted(ended: Option<Ended>) -> DeleteReply {
-    let found = |ended: Ended| DeleteReply { found: true, pid: ended.pid, exit_status: ended.status };
+    let found =
+        |ended: Ended| DeleteReply { found: true, pid: ended.pid, exit_status: ended.status };
     ended.map(found).unwrap_or_default()
 }
 
 fn version() -> VersionReply {
-    VersionReply { version: env!("CARGO_PKG_VERSION").to_owned(), protocol: PROTOCOL, pid: std::process::id() }
+    VersionReply {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL,
+        pid: std::process::id(),
+    }
 }
 
 fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
-    let invalid = |error: prost::DecodeError| Refusal { code: Code::INVALID_ARGUMENT, text: error.to_string() };
+    let invalid = |error: prost::DecodeError| Refusal {
+        code: Code::INVALID_ARGUMENT,
+        text: error.to_string(),
+    };
     let request = Q::decode(payload).map_err(invalid)?;
     match request.protocol() {
         PROTOCOL => Ok(request),
@@ -167,9 +188,10 @@ fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
 fn code(error: &DaemonError) -> Code {
     match error {
         DaemonError::Id(_) | DaemonError::Bundle(_) => Code::INVALID_ARGUMENT,
-        DaemonError::Bootstrap(_) | DaemonError::Network(_) | DaemonError::Record(_) | DaemonError::Sandbox(_) => {
-            Code::UNKNOWN
-        }
+        DaemonError::Bootstrap(_)
+        | DaemonError::Network(_)
+        | DaemonError::Record(_)
+        | DaemonError::Sandbox(_) => Code::UNKNOWN,
         DaemonError::Leaving => Code::UNAVAILABLE,
         DaemonError::NoGuard | DaemonError::NotReloaded { .. } => Code::FAILED_PRECONDITION,
         DaemonError::Squatted { .. } => Code::ALREADY_EXISTS,

@@ -60,14 +60,18 @@ pub(crate) fn run<N: NodeEngine>(
         (compile(engine, finding.artifacts).await, finding.faults)
     });
     control.shutdown_background();
-    let count = |wanted| all.iter().filter(|done| matches!(&done.result, Ok(result) if *result == wanted)).count();
+    let count = |wanted| {
+        all.iter().filter(|done| matches!(&done.result, Ok(result) if *result == wanted)).count()
+    };
     let summary = format!(
         "{} compiled, {} kept from before, in {:.1} s\n",
         count(Precompiled::Compiled),
         count(Precompiled::Kept),
         begun.elapsed().as_secs_f64()
     );
-    faults.extend(all.into_iter().filter_map(|done| done.result.err().map(|error| error.to_string())));
+    faults.extend(
+        all.into_iter().filter_map(|done| done.result.err().map(|error| error.to_string())),
+    );
     for fault in &faults {
         writeln!(io::stderr(), "containerd-wasmtimed: {}", runwasi_core::sanitize::text(fault))?;
     }
@@ -88,7 +92,8 @@ fn containerd(targets: &Targets) -> Result<ImageClient, IdError> {
 /// The file that is meant, if it is one: the name of an image has no slash in front, and is rarely that of a file.
 fn file(name: &OsStr) -> Option<&Path> {
     let path = Path::new(name);
-    (path.is_absolute() || name.as_encoded_bytes().starts_with(b".") || path.exists()).then_some(path)
+    (path.is_absolute() || name.as_encoded_bytes().starts_with(b".") || path.exists())
+        .then_some(path)
 }
 
 /// Takes the wasm in all layers of an image, those of its root file system too.

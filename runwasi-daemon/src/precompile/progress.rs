@@ -37,7 +37,11 @@ impl Progress {
             Err(_) => "failed",
         };
         let size = HumanBytes(done.bytes);
-        let line = format!("{what:8} {} ({size}, {:.1} s)", sanitize::text(&done.name), done.took.as_secs_f64());
+        let line = format!(
+            "{what:8} {} ({size}, {:.1} s)",
+            sanitize::text(&done.name),
+            done.took.as_secs_f64()
+        );
         match &self.bar {
             Some(bar) => {
                 bar.println(line);
@@ -60,7 +64,9 @@ impl Drop for Progress {
 fn bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
     // Unless the template is wrong, which the first use would show.
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_bar} {bytes} of {total_bytes}, {elapsed}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {wide_bar} {bytes} of {total_bytes}, {elapsed}")
+    {
         bar.set_style(style);
     }
     bar.enable_steady_tick(TICK);

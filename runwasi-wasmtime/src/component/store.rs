@@ -59,9 +59,14 @@ pub(crate) struct Component {
 
 impl Component {
     /// A store for one instance of a component. What it has taken goes with it.
-    pub(crate) fn store(engine: &Engine, spec: &InstanceSpec, imports: Imports) -> Result<Store<Self>, EngineError> {
+    pub(crate) fn store(
+        engine: &Engine,
+        spec: &InstanceSpec,
+        imports: Imports,
+    ) -> Result<Store<Self>, EngineError> {
         let context = context::component_context(spec)?;
-        let mut store = Self::with_context(engine, spec, context, imports).map_err(limits::beyond)?;
+        let mut store =
+            Self::with_context(engine, spec, context, imports).map_err(limits::beyond)?;
         context::share_preopens(store.data_mut(), spec)?;
         Ok(store)
     }

@@ -61,8 +61,8 @@ impl GuestBody {
     ) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         let left = declared_length(&head.headers);
-        let bodiless =
-            *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bodiless = *method == Method::HEAD
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let complete = bodiless || left == Some(0);
         let body = Self { body, call, left, complete, ticket: Some(ticket) };
         Response::from_parts(head, ResponseBody::Guest(body))
@@ -99,7 +99,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
             Self::Guest(body) => body.poll(cx),

@@ -79,10 +79,15 @@ impl Guest {
         ServicePre::new(pre).map(|pre| Self::P3(pre, IdleInstances::default()))
     }
 
-    pub(super) async fn instantiate(&self, store: &mut Store<Component>) -> wasmtime::Result<Instance> {
+    pub(super) async fn instantiate(
+        &self,
+        store: &mut Store<Component>,
+    ) -> wasmtime::Result<Instance> {
         match self {
             Self::P2(pre) => pre.instantiate_async(store).await.map(Instance::P2),
-            Self::P3(pre, _) => pre.instantiate_async(store).await.map(|service| Instance::P3(service, 0)),
+            Self::P3(pre, _) => {
+                pre.instantiate_async(store).await.map(|service| Instance::P3(service, 0))
+            }
         }
     }
 
@@ -107,12 +112,18 @@ impl Guest {
         instance: Instance,
         settings: &Settings,
     ) -> Option<Store<Component>> {
-        let (Self::P3(_, idle), Instance::P3(service, served)) = (self, instance) else { return Some(store) };
+        let (Self::P3(_, idle), Instance::P3(service, served)) = (self, instance) else {
+            return Some(store);
+        };
         let mut kept = idle.kept();
         if served + 1 >= settings.max_reuse || kept.len() == KEPT {
             return Some(store);
         }
-        kept.push(IdleInstance { store, instance: Instance::P3(service, served + 1), since: Instant::now() });
+        kept.push(IdleInstance {
+            store,
+            instance: Instance::P3(service, served + 1),
+            since: Instant::now(),
+        });
         drop(kept);
         if !idle.watched.swap(true, Ordering::SeqCst) {
             idle.wake.notify_one();
@@ -187,7 +198,8 @@ async fn call_p2(
     let scheme = Scheme::Http;
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     // Nobody waits for it any more if the request has been given up.
-    let send = move |answer: Result<_, _>| drop(head.send(answer.map_err(|code| Failure::of_p2(&code))));
+    let send =
+        move |answer: Result<_, _>| drop(head.send(answer.map_err(|code| Failure::of_p2(&code))));
     let out = store.data_mut().http().new_response_outparam_from_callback(send)?;
     proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
 }

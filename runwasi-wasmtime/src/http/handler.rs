@@ -107,7 +107,11 @@ async fn handle(
 }
 
 /// Whether the guest has had its time. The timer is made when it is needed: most guests have answered before.
-fn expired(expiry: &mut Option<Pin<Box<Sleep>>>, serving: &Serving, cx: &mut Context<'_>) -> Poll<()> {
+fn expired(
+    expiry: &mut Option<Pin<Box<Sleep>>>,
+    serving: &Serving,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     let timeout = serving.settings.request_timeout;
     expiry.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
 }

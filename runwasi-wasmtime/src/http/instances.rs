@@ -89,7 +89,8 @@ impl Serving {
         if let Ok(slot) = self.requests.clone().try_acquire_owned() {
             return Ok(slot);
         }
-        let slot = timeout(self.settings.queue_timeout, self.requests.clone().acquire_owned()).await;
+        let slot =
+            timeout(self.settings.queue_timeout, self.requests.clone().acquire_owned()).await;
         slot.ok().and_then(Result::ok).ok_or(Failure::Busy)
     }
 
@@ -155,7 +156,8 @@ impl Serving {
 
     async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
         let context = self.context_pool.take(&self.spec);
-        let store = Component::with_context(&self.engine, &self.spec, context, self.imports.clone());
+        let store =
+            Component::with_context(&self.engine, &self.spec, context, self.imports.clone());
         let mut store = store.map_err(OutOfMemory)?;
         let instance = self.guest.instantiate(&mut store).await?;
         store.data_mut().started();

@@ -44,7 +44,9 @@ mod timeouts;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec, artifact::Program, network::Network};
+use runwasi_core::{
+    EngineError, ExitStatus, GuestContext, InstanceSpec, artifact::Program, network::Network,
+};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
@@ -105,7 +107,10 @@ impl Server {
         spec: &InstanceSpec,
         access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
-        let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
+        let invalid = |error| EngineError::Invalid {
+            path: program.path.clone(),
+            reason: format!("{error:#}"),
+        };
         let guest = Arc::new(guest.map_err(invalid)?);
         Ok(Self { guest, settings: Settings::new(spec)?, access, drain: Arc::default() })
     }
@@ -126,17 +131,30 @@ impl Server {
         let listener = listen(&spec.network, settings.address)?;
         let imports = Imports::begin(spec, &self.access, context).await?;
         let mut store = Component::store(self.guest.engine(), spec, imports.clone())?;
-        let begun = timeout(settings.request_timeout, ready_if_long(context, self.guest.instantiate(&mut store))).await;
+        let begun = timeout(
+            settings.request_timeout,
+            ready_if_long(context, self.guest.instantiate(&mut store)),
+        )
+        .await;
         match begun {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return failed_start(error, spec).await,
             Err(_) => {
-                return Err(EngineError::Failed("an instance takes longer to begin than a request may take".into()));
+                return Err(EngineError::Failed(
+                    "an instance takes longer to begin than a request may take".into(),
+                ));
             }
         }
         context.ready();
         let spawner = Spawner::new(context.clone(), ticker);
-        let serving = Serving::new(spec.clone(), settings.clone(), spawner.clone(), self.guest.clone(), store, imports);
+        let serving = Serving::new(
+            spec.clone(),
+            settings.clone(),
+            spawner.clone(),
+            self.guest.clone(),
+            store,
+            imports,
+        );
         tracing::info!(container = %spec.container, address = %settings.address, "serves HTTP");
         self.accept(listener, Arc::new(serving), spawner).await;
         tracing::info!(container = %spec.container, "has served its last request");
@@ -160,7 +178,8 @@ impl Server {
                 () = self.guest.tidy() => continue,
                 () = drain.begun() => break,
             };
-            let connection = connection::serve(serving.clone(), builder.clone(), stream, self.drain.listener());
+            let connection =
+                connection::serve(serving.clone(), builder.clone(), stream, self.drain.listener());
             spawner.spawn(async move {
                 connection.await;
                 drop(place);
@@ -177,8 +196,9 @@ impl Server {
 fn listen(network: &Network, address: SocketAddr) -> Result<TcpListener, EngineError> {
     let open = || -> std::io::Result<TcpListener> {
         // The socket belongs to the network it is made in, wherever it is used.
-        let socket =
-            network.run(move || if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })??;
+        let socket = network.run(move || {
+            if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+        })??;
         // A server that is started again need not wait for the connections of the one before it.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;

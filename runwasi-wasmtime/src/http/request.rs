@@ -23,7 +23,8 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme.get_or_insert(Scheme::HTTP);
     parts.authority = Some(authority);
-    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Failure::Request("has a target that is no path"))?;
+    *request.uri_mut() =
+        Uri::from_parts(parts).map_err(|_| Failure::Request("has a target that is no path"))?;
     Ok(())
 }
 
@@ -44,7 +45,12 @@ fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
 mod tests {
     use super::*;
 
-    fn checked(version: Version, method: Method, uri: &str, hosts: &[&str]) -> Result<String, Failure> {
+    fn checked(
+        version: Version,
+        method: Method,
+        uri: &str,
+        hosts: &[&str],
+    ) -> Result<String, Failure> {
         let mut request = Request::builder().version(version).method(method).uri(uri);
         for host in hosts {
             request = request.header(header::HOST, *host);
@@ -57,19 +63,30 @@ mod tests {
     #[test]
     fn the_host_becomes_part_of_the_uri() {
         let get = |version, uri, hosts| checked(version, Method::GET, uri, hosts);
-        assert_eq!(get(Version::HTTP_11, "/a?b", &["example.org"]).unwrap(), "http://example.org/a?b");
-        assert_eq!(get(Version::HTTP_11, "http://other/a", &["example.org"]).unwrap(), "http://other/a");
+        assert_eq!(
+            get(Version::HTTP_11, "/a?b", &["example.org"]).unwrap(),
+            "http://example.org/a?b"
+        );
+        assert_eq!(
+            get(Version::HTTP_11, "http://other/a", &["example.org"]).unwrap(),
+            "http://other/a"
+        );
         assert_eq!(get(Version::HTTP_2, "https://h2/a", &[]).unwrap(), "https://h2/a");
         assert_eq!(get(Version::HTTP_10, "/a", &[]).unwrap(), "http://10.0.0.1:8080/a");
     }
 
     #[test]
     fn what_no_guest_can_be_given_is_refused() {
-        let status = |version, method, uri, hosts| checked(version, method, uri, hosts).unwrap_err().status().as_u16();
+        let status = |version, method, uri, hosts| {
+            checked(version, method, uri, hosts).unwrap_err().status().as_u16()
+        };
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a", "b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[""]), 400);
-        assert_eq!(status(Version::HTTP_11, Method::CONNECT, "example.org:80", &["example.org"]), 501);
+        assert_eq!(
+            status(Version::HTTP_11, Method::CONNECT, "example.org:80", &["example.org"]),
+            501
+        );
     }
 }

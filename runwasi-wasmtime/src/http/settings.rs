@@ -66,16 +66,21 @@ impl Settings {
         Self::read(annotation, spec.env(ADDRESS_VARIABLE)).map_err(EngineError::Failed)
     }
 
-    fn read<'a>(annotation: impl Fn(&str) -> Option<&'a str>, variable: Option<&str>) -> Result<Self, String> {
+    fn read<'a>(
+        annotation: impl Fn(&str) -> Option<&'a str>,
+        variable: Option<&str>,
+    ) -> Result<Self, String> {
         let default = Self::default();
         let address = match (annotation(ADDRESS), variable) {
-            (Some(text), _) => address(text).map_err(|reason| wrong("annotation", ADDRESS, text, &reason))?,
-            (None, Some(text)) => {
-                address(text).map_err(|reason| wrong("environment variable", ADDRESS_VARIABLE, text, &reason))?
+            (Some(text), _) => {
+                address(text).map_err(|reason| wrong("annotation", ADDRESS, text, &reason))?
             }
+            (None, Some(text)) => address(text)
+                .map_err(|reason| wrong("environment variable", ADDRESS_VARIABLE, text, &reason))?,
             (None, None) => default.address,
         };
-        let count = |key, most, default| read(annotation(key), key, default, |text| count(text, most));
+        let count =
+            |key, most, default| read(annotation(key), key, default, |text| count(text, most));
         let time = |key, default| read(annotation(key), key, default, time);
         Ok(Self {
             address,
@@ -90,7 +95,12 @@ impl Settings {
     }
 }
 
-fn read<T>(text: Option<&str>, key: &str, default: T, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+fn read<T>(
+    text: Option<&str>,
+    key: &str,
+    default: T,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, String> {
     let Some(text) = text else { return Ok(default) };
     parse(text).map_err(|reason| wrong("annotation", key, text, &reason))
 }
@@ -111,7 +121,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn count(text: &str, most: u32) -> Result<u32, String> {
     let number = digits(text).and_then(|number| u32::try_from(number).ok());
-    number.filter(|number| (1..=most).contains(number)).ok_or_else(|| format!("is no number from 1 to {most}"))
+    number
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| format!("is no number from 1 to {most}"))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -133,8 +145,13 @@ fn digits(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn read(annotations: &[(&str, &'static str)], variable: Option<&str>) -> Result<Settings, String> {
-        let of = |key: &str| annotations.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
+    fn read(
+        annotations: &[(&str, &'static str)],
+        variable: Option<&str>,
+    ) -> Result<Settings, String> {
+        let of = |key: &str| {
+            annotations.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
+        };
         Settings::read(of, variable)
     }
 
@@ -146,7 +163,8 @@ mod tests {
 
     #[test]
     fn the_annotation_wins_over_the_variable() {
-        let address = |annotations, variable| read(annotations, variable).unwrap().address.to_string();
+        let address =
+            |annotations, variable| read(annotations, variable).unwrap().address.to_string();
         assert_eq!(address(&[], Some("127.0.0.1:80")), "127.0.0.1:80");
         assert_eq!(address(&[(ADDRESS, "[::]:81")], Some("127.0.0.1:80")), "[::]:81");
         assert_eq!(address(&[(ADDRESS, "[::]:81")], Some("nonsense")), "[::]:81", "nobody asks it");

@@ -59,7 +59,8 @@ pub(super) enum Verdict {
 impl Activity {
     pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
         let now = Instant::now();
-        let state = State { doing: Doing::Head, since: now, stalled: None, http2: false, turn: now };
+        let state =
+            State { doing: Doing::Head, since: now, stalled: None, http2: false, turn: now };
         Self { state: Mutex::new(state), header_timeout, idle_timeout }
     }
 

@@ -34,7 +34,11 @@ pub(crate) async fn run(
     Ok(exit::status(called, spec).await)
 }
 
-async fn call(entry: &ModuleEntry, store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<()> {
+async fn call(
+    entry: &ModuleEntry,
+    store: &mut Store<Guest>,
+    instance: &Instance,
+) -> wasmtime::Result<()> {
     let initialize = entry.initialize.then_some("_initialize");
     for name in initialize.into_iter().chain([entry.function.as_str()]) {
         let missing = || wasmtime::Error::msg(format!("export {name:?} is gone"));

@@ -47,10 +47,14 @@ type OpenArguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     for module in [PREVIEW1, UNSTABLE] {
-        linker.func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
-        linker.func_wrap_async(module, "path_open", |caller: Caller<'_, Guest>, arguments: OpenArguments| {
-            Box::new(open(caller, arguments))
+        linker.func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+            Err(I32Exit(code).into())
         })?;
+        linker.func_wrap_async(
+            module,
+            "path_open",
+            |caller: Caller<'_, Guest>, arguments: OpenArguments| Box::new(open(caller, arguments)),
+        )?;
         names(linker, module)?;
     }
     poll(linker)?;
@@ -59,7 +63,9 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 /// The memory of a guest that calls, and what it calls.
-fn enter<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
+fn enter<'a>(
+    caller: &'a mut Caller<'_, Guest>,
+) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
     let fuel = caller.as_context_mut().hostcall_fuel();
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         return Err(wasmtime::Error::msg("the guest exports no memory"));
@@ -84,9 +90,10 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
     }
     guest.wasi.set_hostcall_fuel(fuel);
     let (wasi, memory) = (&mut guest.wasi, &mut memory);
-    let errno =
-        library::path_open(wasi, memory, directory, lookup, path, length, flags, rights, inheriting, fdflags, opened)
-            .await?;
+    let errno = library::path_open(
+        wasi, memory, directory, lookup, path, length, flags, rights, inheriting, fdflags, opened,
+    )
+    .await?;
     if errno != SUCCESS {
         return Ok(errno);
     }
@@ -141,42 +148,56 @@ fn names(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
             let names = caller.data().names.clone();
             let _changing = names.write().await;
             let (mut memory, guest) = enter(&mut caller)?;
-            library::path_link(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3, a.4, a.5, a.6).await
+            library::path_link(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3, a.4, a.5, a.6)
+                .await
         })
     })?;
     type Symlink = (i32, i32, i32, i32, i32);
-    linker.func_wrap_async(module, "path_symlink", |mut caller: Caller<'_, Guest>, a: Symlink| {
-        Box::new(async move {
-            let names = caller.data().names.clone();
-            let _changing = names.write().await;
-            let (mut memory, guest) = enter(&mut caller)?;
-            library::path_symlink(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3, a.4).await
-        })
-    })?;
+    linker.func_wrap_async(
+        module,
+        "path_symlink",
+        |mut caller: Caller<'_, Guest>, a: Symlink| {
+            Box::new(async move {
+                let names = caller.data().names.clone();
+                let _changing = names.write().await;
+                let (mut memory, guest) = enter(&mut caller)?;
+                library::path_symlink(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3, a.4).await
+            })
+        },
+    )?;
     Ok(())
 }
 
 type PollArguments = (i32, i32, i32, i32);
 
 fn poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap_async(PREVIEW1, "poll_oneoff", |mut caller: Caller<'_, Guest>, a: PollArguments| {
-        Box::new(async move {
-            if sleeps(&mut caller, a, &SUBSCRIPTION).await? {
-                return Ok(SUCCESS);
-            }
-            let (mut memory, guest) = enter(&mut caller)?;
-            library::poll_oneoff(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3).await
-        })
-    })?;
-    linker.func_wrap_async(UNSTABLE, "poll_oneoff", |mut caller: Caller<'_, Guest>, a: PollArguments| {
-        Box::new(async move {
-            if sleeps(&mut caller, a, &UNSTABLE_SUBSCRIPTION).await? {
-                return Ok(SUCCESS);
-            }
-            let (mut memory, guest) = enter(&mut caller)?;
-            p0::wasi_unstable::poll_oneoff(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3).await
-        })
-    })?;
+    linker.func_wrap_async(
+        PREVIEW1,
+        "poll_oneoff",
+        |mut caller: Caller<'_, Guest>, a: PollArguments| {
+            Box::new(async move {
+                if sleeps(&mut caller, a, &SUBSCRIPTION).await? {
+                    return Ok(SUCCESS);
+                }
+                let (mut memory, guest) = enter(&mut caller)?;
+                library::poll_oneoff(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3).await
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        UNSTABLE,
+        "poll_oneoff",
+        |mut caller: Caller<'_, Guest>, a: PollArguments| {
+            Box::new(async move {
+                if sleeps(&mut caller, a, &UNSTABLE_SUBSCRIPTION).await? {
+                    return Ok(SUCCESS);
+                }
+                let (mut memory, guest) = enter(&mut caller)?;
+                p0::wasi_unstable::poll_oneoff(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3)
+                    .await
+            })
+        },
+    )?;
     Ok(())
 }
 
@@ -198,7 +219,11 @@ const ABSTIME: u16 = 1;
 const EVENT: usize = 32;
 
 /// A poll for nothing but the passing of time: waits, and answers it.
-async fn sleeps(caller: &mut Caller<'_, Guest>, arguments: PollArguments, at: &Subscription) -> wasmtime::Result<bool> {
+async fn sleeps(
+    caller: &mut Caller<'_, Guest>,
+    arguments: PollArguments,
+    at: &Subscription,
+) -> wasmtime::Result<bool> {
     let (subscription, event, count, counted) = arguments;
     let (memory, _) = enter(caller)?;
     if count != 1 || read(&memory, subscription, at.size as usize).is_none() {
@@ -241,7 +266,8 @@ fn write(memory: &mut GuestMemory<'_>, at: i32, what: &[u8]) -> wasmtime::Result
         GuestMemory::Unshared(bytes) => bytes.get_mut(at..at.saturating_add(what.len())),
         GuestMemory::Shared(_) => None,
     };
-    let place = place.ok_or_else(|| wasmtime::Error::msg("a pointer leads out of the guest's memory"))?;
+    let place =
+        place.ok_or_else(|| wasmtime::Error::msg("a pointer leads out of the guest's memory"))?;
     place.copy_from_slice(what);
     Ok(())
 }

@@ -22,9 +22,13 @@ pub(crate) struct Guest {
     pub(crate) open_files: u32,
 }
 
-pub(super) fn store(pre: &InstancePre<Guest>, spec: &InstanceSpec) -> Result<Store<Guest>, EngineError> {
+pub(super) fn store(
+    pre: &InstancePre<Guest>,
+    spec: &InstanceSpec,
+) -> Result<Store<Guest>, EngineError> {
     let limits = Limits::new(spec.memory.charge()).map_err(limits::beyond)?;
-    let (wasi, names, open_files) = (context::module_context(spec)?, spec.rootfs.names(), spec.open_files);
+    let (wasi, names, open_files) =
+        (context::module_context(spec)?, spec.rootfs.names(), spec.open_files);
     let mut store = Store::new(pre.module().engine(), Guest { wasi, limits, names, open_files });
     store.limiter(|guest| &mut guest.limits);
     // Yield at the first tick of every poll: nobody computes longer than from one tick to the next.

@@ -60,7 +60,11 @@ impl WasiHttpHooks for Outbound {
 }
 
 /// Sends a request; the answer is the response's head, with a body that is yet to come.
-async fn send(outbound: Outbound, request: Request<WasiBody>, options: RequestOptions) -> Result<Sent, Error> {
+async fn send(
+    outbound: Outbound,
+    request: Request<WasiBody>,
+    options: RequestOptions,
+) -> Result<Sent, Error> {
     let (answer, answered) = oneshot::channel();
     let context = outbound.context.clone();
     context.spawn(serve(outbound, request, options, answer));
@@ -117,7 +121,8 @@ async fn exchange(
     let (mut sender, mut connection) = opened.unwrap_or(Err(Error::ConnectionTimeout))?;
     // What is said to a server, not to a proxy.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
+    *request.uri_mut() =
+        Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
     let mut open = true;
     let head = async {
         let mut sending = std::pin::pin!(sender.send_request(request));
@@ -139,7 +144,11 @@ async fn exchange(
     Ok((response, open.then_some(connection)))
 }
 
-async fn open(outbound: &Outbound, uri: &Uri, patience: Duration) -> Result<(SendRequest<WasiBody>, Open), Error> {
+async fn open(
+    outbound: &Outbound,
+    uri: &Uri,
+    patience: Duration,
+) -> Result<(SendRequest<WasiBody>, Open), Error> {
     let secure = uri.scheme() == Some(&Scheme::HTTPS);
     let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -161,11 +170,18 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// One address after the other, each with its part of the time. The policy is asked about addresses, not about the name.
-async fn connect(outbound: &Outbound, host: &str, port: u16, patience: Duration) -> Result<TcpStream, Error> {
+async fn connect(
+    outbound: &Outbound,
+    host: &str,
+    port: u16,
+    patience: Duration,
+) -> Result<TcpStream, Error> {
     let deadline = Instant::now() + patience;
     let found = outbound.resolver().look_up(host).await.map_err(unknown)?;
-    let allowed =
-        found.into_iter().map(|address| SocketAddr::new(address, port)).filter(|to| outbound.access.rules.allows(*to));
+    let allowed = found
+        .into_iter()
+        .map(|address| SocketAddr::new(address, port))
+        .filter(|to| outbound.access.rules.allows(*to));
     let allowed: Vec<_> = allowed.collect();
     let mut last = Error::DestinationIpProhibited;
     for (n, to) in allowed.iter().enumerate() {
@@ -189,14 +205,18 @@ fn unknown(error: LookupError) -> Error {
             Error::DnsError { rcode: Some("no such name, or no address".into()), info_code: None }
         }
         LookupError::Temporary => Error::DnsTimeout,
-        LookupError::Permanent => Error::DnsError { rcode: Some(error.to_string()), info_code: None },
+        LookupError::Permanent => {
+            Error::DnsError { rcode: Some(error.to_string()), info_code: None }
+        }
     }
 }
 
 fn unreachable(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Error::DestinationIpUnroutable,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+            Error::DestinationIpUnroutable
+        }
         io::ErrorKind::TimedOut => Error::ConnectionTimeout,
         io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
         _ => {
@@ -214,11 +234,16 @@ fn meaning(error: &hyper::Error) -> Error {
     if error.is_incomplete_message() {
         return Error::HttpResponseIncomplete;
     }
-    if let Some(Error::HttpRequestBodySize(size)) = error.source().and_then(|source| source.downcast_ref()) {
+    if let Some(Error::HttpRequestBodySize(size)) =
+        error.source().and_then(|source| source.downcast_ref())
+    {
         return Error::HttpRequestBodySize(*size);
     }
     tracing::debug!(%error, "an outgoing request");
-    if error.is_closed() || error.is_canceled() || error.source().is_some_and(|source| source.is::<io::Error>()) {
+    if error.is_closed()
+        || error.is_canceled()
+        || error.source().is_some_and(|source| source.is::<io::Error>())
+    {
         return Error::ConnectionTerminated;
     }
     Error::HttpProtocolError
@@ -242,7 +267,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let body = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
             body.until = None;

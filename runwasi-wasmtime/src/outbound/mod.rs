@@ -57,13 +57,22 @@ impl NetworkAccess {
         let rules = Arc::new(OutboundRules::new(policy));
         let resolver = Arc::new(Resolver::new(spec.network.clone(), rules.clone(), &spec.rootfs));
         let connections = Arc::new(Semaphore::new(spec.open_files as usize));
-        Self { network: spec.network.clone(), sockets: sockets_for(rules.clone()), rules, resolver, connections }
+        Self {
+            network: spec.network.clone(),
+            sockets: sockets_for(rules.clone()),
+            rules,
+            resolver,
+            connections,
+        }
     }
 }
 
 fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineError> {
     let policy = Policy::parse(spec.annotations.get(policy::ANNOTATION).map(String::as_str));
-    policy.map_err(|error| EngineError::Invalid { path: program.path.clone(), reason: error.to_string() })
+    policy.map_err(|error| EngineError::Invalid {
+        path: program.path.clone(),
+        reason: error.to_string(),
+    })
 }
 
 /// The library's context for sockets that reach what the policy allows. It can be built as a part of a whole only.
@@ -102,8 +111,13 @@ pub(crate) struct Outbound {
 
 impl Outbound {
     /// For one process, before its code runs.
-    pub(crate) async fn begin(access: &Arc<NetworkAccess>, context: &GuestContext) -> Result<Self, EngineError> {
-        let failed = |error: LookupError| EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"));
+    pub(crate) async fn begin(
+        access: &Arc<NetworkAccess>,
+        context: &GuestContext,
+    ) -> Result<Self, EngineError> {
+        let failed = |error: LookupError| {
+            EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"))
+        };
         access.resolver.begin().await.map_err(failed)?;
         Ok(Self { access: access.clone(), context: context.clone() })
     }

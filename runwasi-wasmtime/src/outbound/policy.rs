@@ -104,7 +104,11 @@ impl Item {
             Some(rest) => {
                 let (inside, port) = rest.split_once(']').ok_or("has no closing bracket")?;
                 let network = network(inside)?.ok_or("has no address in its brackets")?;
-                let port = if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or("is no address")?) };
+                let port = if port.is_empty() {
+                    None
+                } else {
+                    Some(port.strip_prefix(':').ok_or("is no address")?)
+                };
                 (Target::Network(network), port)
             }
             // More than one colon: an address of IPv6.
@@ -120,14 +124,15 @@ impl Item {
         match &self.target {
             Target::Network(_) => false,
             Target::Name(named) => named == name,
-            Target::Below(suffix) => {
-                name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-            }
+            Target::Below(suffix) => name
+                .strip_suffix(suffix.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
         }
     }
 
     fn holds(&self, to: SocketAddr) -> bool {
-        matches!(&self.target, Target::Network(network) if network.contains(&to.ip())) && has(self.port, to.port())
+        matches!(&self.target, Target::Network(network) if network.contains(&to.ip()))
+            && has(self.port, to.port())
     }
 }
 
@@ -137,7 +142,10 @@ fn has(allowed: Option<u16>, port: u16) -> bool {
 
 fn port(text: &str) -> Result<u16, &'static str> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|port| digits && *port != 0).ok_or("has no port from 1 to 65535 after its colon")
+    text.parse()
+        .ok()
+        .filter(|port| digits && *port != 0)
+        .ok_or("has no port from 1 to 65535 after its colon")
 }
 
 fn target(text: &str) -> Result<Target, &'static str> {
@@ -207,7 +215,10 @@ impl OutboundRules {
             Policy::None => false,
             Policy::List(items) => {
                 items.iter().any(|item| item.holds(to))
-                    || self.learned().iter().any(|(address, port)| *address == to.ip() && has(*port, to.port()))
+                    || self
+                        .learned()
+                        .iter()
+                        .any(|(address, port)| *address == to.ip() && has(*port, to.port()))
             }
         }
     }
@@ -267,7 +278,8 @@ mod tests {
 
     #[test]
     fn networks_and_ports_of_a_list_are_held_to() {
-        let rules = rules("10.0.0.0/8, 192.0.2.1:443,172.16.0.0/12:80,[2001:db8::/32]:53,::1,fd00::/8");
+        let rules =
+            rules("10.0.0.0/8, 192.0.2.1:443,172.16.0.0/12:80,[2001:db8::/32]:53,::1,fd00::/8");
         for (address, allowed) in [
             ("172.16.5.5:80", true),
             ("172.16.5.5:81", false),
@@ -318,7 +330,10 @@ mod tests {
             rules.learn("a.test", &[IpAddr::from(n.to_be_bytes())]);
         }
         assert_eq!(rules.learned().len(), MAX_LEARNED);
-        assert!(!rules.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 1)), "the oldest is forgotten");
+        assert!(
+            !rules.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 1)),
+            "the oldest is forgotten"
+        );
         assert!(rules.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 1]), 1)));
     }
 
@@ -346,7 +361,10 @@ mod tests {
             ("a b", "a b"),
         ] {
             let error = Policy::parse(Some(list)).unwrap_err();
-            assert!(matches!(&error, PolicyError::Item { item, .. } if item == wrong), "{list}: {error}");
+            assert!(
+                matches!(&error, PolicyError::Item { item, .. } if item == wrong),
+                "{list}: {error}"
+            );
             assert!(error.to_string().contains(ANNOTATION));
         }
         assert_eq!(Policy::parse(Some(&"a,".repeat(MAX_ITEMS))), Err(PolicyError::TooMany));

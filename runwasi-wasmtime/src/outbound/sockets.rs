@@ -13,8 +13,11 @@ use tokio::net::{TcpSocket, UdpSocket};
 
 /// A UDP socket inside that is connected to `to`.
 pub(crate) fn udp(network: &Network, to: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr =
-        if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let any: SocketAddr = if to.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
     let made = network.run(move || {
         let socket = std::net::UdpSocket::bind(any)?;
         socket.connect(to)?;

@@ -37,8 +37,8 @@ fn load() -> Result<ClientConfig, Error> {
         tracing::warn!("the system has no root certificates: outgoing HTTPS fails");
         return Err(Error::TlsCertificateError);
     }
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions();
     let config = config.map_err(|_| Error::ConfigurationError)?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -59,5 +59,8 @@ pub(super) fn meaning(error: &std::io::Error) -> Error {
 }
 
 fn alert_received(alert: AlertDescription) -> Error {
-    Error::TlsAlertReceived { alert_id: Some(alert.into()), alert_message: Some(format!("{alert:?}")) }
+    Error::TlsAlertReceived {
+        alert_id: Some(alert.into()),
+        alert_message: Some(format!("{alert:?}")),
+    }
 }

@@ -14,8 +14,10 @@ pub(crate) struct Values(pub(crate) WasiConfigVariables);
 
 impl Values {
     pub(crate) fn of(spec: &InstanceSpec) -> Self {
-        let annotated =
-            spec.annotations.iter().filter_map(|(key, value)| Some((key.strip_prefix(ANNOTATION)?, value.as_str())));
+        let annotated = spec
+            .annotations
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(ANNOTATION)?, value.as_str())));
         let environment = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // A later one of a name replaces an earlier one.
         Self(environment.chain(annotated).collect())

@@ -68,14 +68,19 @@ fn prepare(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
         let host = format!("/proc/self/fd/{}", preopen.directory.as_raw_fd());
         let permissions = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         let opened = builder.preopened_dir(host, preopen.path.to_string_lossy(), permissions);
-        opened.map_err(|error| EngineError::Failed(format!("preopen {}: {error:#}", preopen.path.display())))?;
+        opened.map_err(|error| {
+            EngineError::Failed(format!("preopen {}: {error:#}", preopen.path.display()))
+        })?;
     }
     Ok(builder)
 }
 
 /// The library has opened every preopen anew: its file descriptors become the container's, whose own are closed. A node of ten
 /// thousand containers has none to spare.
-pub(crate) fn share_preopens(wasi: &mut impl WasiView, spec: &InstanceSpec) -> Result<(), EngineError> {
+pub(crate) fn share_preopens(
+    wasi: &mut impl WasiView,
+    spec: &InstanceSpec,
+) -> Result<(), EngineError> {
     share(wasi, spec).map_err(|error| EngineError::Failed(format!("preopens: {error:#}")))
 }
 

@@ -133,10 +133,17 @@ impl Data {
     }
 
     /// Numbers are kept as text, in decimal.
-    pub(crate) fn increment(&mut self, bucket: &str, key: String, delta: u64) -> Result<u64, Error> {
+    pub(crate) fn increment(
+        &mut self,
+        bucket: &str,
+        key: String,
+        delta: u64,
+    ) -> Result<u64, Error> {
         let current = match self.get(bucket, &key) {
             None => Some(0),
-            Some(value) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok()),
+            Some(value) => {
+                std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok())
+            }
         };
         let Some(current) = current else { return refused("the value is no number") };
         let Some(sum) = current.checked_add(delta) else { return refused("the sum is too large") };

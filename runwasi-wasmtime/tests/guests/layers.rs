@@ -16,7 +16,8 @@ const IMAGE: &str = "docker.io/library/layers:1";
 async fn bed(shelf: &Arc<ImageStore>, cache: Arc<tempfile::TempDir>) -> Result<Bed> {
     let directory = cache.path().join("code");
     let settings = Settings { slots: 10, cache: Some(directory), ..Settings::for_shim() };
-    let harness = Harness::start_with(WasmtimeEngine::new(&settings)?, Network::of_process(), shelf.clone())?;
+    let harness =
+        Harness::start_with(WasmtimeEngine::new(&settings)?, Network::of_process(), shelf.clone())?;
     let client = harness.client().await?;
     Ok(Bed { harness, client, cache })
 }

@@ -47,7 +47,8 @@ fn cache() -> PathBuf {
 
 pub(crate) fn guest(name: &str) -> Result<Vec<u8>> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("guests").join(name);
-    fs::read(&path).map_err(|error| format!("{}: {error}: `scripts/guests` builds it", path.display()).into())
+    fs::read(&path)
+        .map_err(|error| format!("{}: {error}: `scripts/guests` builds it", path.display()).into())
 }
 
 /// An address that nobody else uses: the host's loopback network has sixteen million.
@@ -106,7 +107,8 @@ impl Bed {
     }
 
     pub(crate) fn setup_without_address(&self, id: &str, name: &str) -> Result<Setup> {
-        let bundle = self.harness.bundle(id, &["/app.wasm", "first"]).file("/app.wasm", guest(name)?);
+        let bundle =
+            self.harness.bundle(id, &["/app.wasm", "first"]).file("/app.wasm", guest(name)?);
         Ok(Setup { id: id.to_owned(), bundle, address: (Ipv4Addr::LOCALHOST, 8080).into() })
     }
 
@@ -133,7 +135,8 @@ impl Bed {
     }
 
     pub(crate) async fn create_refused(&self, setup: Setup) -> Result<CallError> {
-        let created = self.client.create(&setup.id, &setup.bundle.write()?, &Default::default(), &[]).await;
+        let created =
+            self.client.create(&setup.id, &setup.bundle.write()?, &Default::default(), &[]).await;
         created.err().ok_or_else(|| "it was created".into())
     }
 
@@ -233,9 +236,15 @@ where
     }
 
     /// Until the head.
-    pub(crate) async fn send(&mut self, method: &str, path: &str, body: B) -> Result<Response<Incoming>> {
+    pub(crate) async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: B,
+    ) -> Result<Response<Incoming>> {
         self.sender.ready().await?;
-        let request = Request::builder().method(method).uri(path).header("host", self.address.to_string());
+        let request =
+            Request::builder().method(method).uri(path).header("host", self.address.to_string());
         Ok(timeout(3 * SOON, self.sender.send_request(request.body(body)?)).await??)
     }
 
@@ -261,7 +270,8 @@ pub(crate) async fn reply(response: Response<Incoming>) -> Result<Reply> {
     let (head, body) = response.into_parts();
     let body = timeout(3 * SOON, body.collect()).await??.to_bytes().to_vec();
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let headers =
+        head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     Ok(Reply { status: head.status, headers, body })
 }
 

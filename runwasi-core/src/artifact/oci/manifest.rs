@@ -16,10 +16,14 @@ const WASM: [&str; 3] = [
 ];
 const TITLE: &str = "org.opencontainers.image.title";
 
-const INDEXES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-const MANIFESTS: [&str; 2] =
-    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+const INDEXES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+const MANIFESTS: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
 
 /// What a blob was.
 pub(super) enum Found {
@@ -34,11 +38,13 @@ pub(super) fn parse(image: &str, blob: &Blob, bytes: &[u8]) -> Result<Found, Ima
     let media_type = blob.media_type.as_str();
     let malformed = |reason: String| ImageError::Malformed { digest: blob.digest, reason };
     if INDEXES.contains(&media_type) {
-        let index: ImageIndex = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
+        let index: ImageIndex =
+            serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         return pick(image, index.manifests()).and_then(self::blob).map(Found::Next);
     }
     if MANIFESTS.contains(&media_type) {
-        let manifest: ImageManifest = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
+        let manifest: ImageManifest =
+            serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         return layers(image, &manifest).map(Found::Manifest);
     }
     Err(malformed(format!("its type is {media_type:?}")))
@@ -47,18 +53,26 @@ pub(super) fn parse(image: &str, blob: &Blob, bytes: &[u8]) -> Result<Found, Ima
 /// For wasm, whatever its WASI version is called, before this machine's; the first of several. The only one needs no platform.
 fn pick<'a>(image: &str, manifests: &'a [Descriptor]) -> Result<&'a Descriptor, ImageError> {
     // Build tools put papers about an image beside it, for the platform `unknown`.
-    let images: Vec<_> = manifests.iter().filter(|one| !is_for(one, |p| *p.architecture() == unknown())).collect();
-    let for_wasm = |one: &&&Descriptor| is_for(one, |platform| *platform.architecture() == Arch::Wasm);
+    let images: Vec<_> =
+        manifests.iter().filter(|one| !is_for(one, |p| *p.architecture() == unknown())).collect();
+    let for_wasm =
+        |one: &&&Descriptor| is_for(one, |platform| *platform.architecture() == Arch::Wasm);
     let for_host = |one: &&&Descriptor| {
-        is_for(one, |platform| *platform.os() == Os::Linux && *platform.architecture() == Arch::default())
+        is_for(one, |platform| {
+            *platform.os() == Os::Linux && *platform.architecture() == Arch::default()
+        })
     };
     if let [only] = images[..] {
         return Ok(only);
     }
-    images.iter().find(for_wasm).or_else(|| images.iter().find(for_host)).copied().ok_or_else(|| {
-        let there = images.iter().map(|one| one.platform().as_ref().map_or_else(|| "no platform".into(), name));
-        ImageError::NoPlatform { image: image.to_owned(), there: there.collect() }
-    })
+    images.iter().find(for_wasm).or_else(|| images.iter().find(for_host)).copied().ok_or_else(
+        || {
+            let there = images
+                .iter()
+                .map(|one| one.platform().as_ref().map_or_else(|| "no platform".into(), name));
+            ImageError::NoPlatform { image: image.to_owned(), there: there.collect() }
+        },
+    )
 }
 
 fn unknown() -> Arch {
@@ -112,7 +126,11 @@ mod tests {
 
     fn parsed(media_type: &str, content: &Value) -> Result<Found, ImageError> {
         let bytes = serde_json::to_vec(content).unwrap();
-        let blob = Blob { media_type: media_type.into(), digest: Digest::of(&bytes), bytes: bytes.len() as u64 };
+        let blob = Blob {
+            media_type: media_type.into(),
+            digest: Digest::of(&bytes),
+            bytes: bytes.len() as u64,
+        };
         parse(IMAGE, &blob, &bytes)
     }
 
@@ -142,7 +160,11 @@ mod tests {
         assert_eq!(picked(&["linux/s390x", &host]), Ok('1'));
         assert_eq!(picked(&["linux/s390x"]), Ok('0'));
         assert_eq!(picked(&[""]), Ok('0'));
-        assert_eq!(picked(&["unknown/unknown", "linux/s390x"]), Ok('1'), "an attestation is no image");
+        assert_eq!(
+            picked(&["unknown/unknown", "linux/s390x"]),
+            Ok('1'),
+            "an attestation is no image"
+        );
         let error = picked(&["linux/s390x", "windows/wasm64"]).unwrap_err();
         assert!(error.contains("linux/s390x, windows/wasm64"), "{error}");
         assert!(picked(&[]).unwrap_err().contains("nothing"));
@@ -163,7 +185,9 @@ mod tests {
     #[test]
     fn wasm_layers_are_known_by_each_of_their_types_among_others() {
         let mut layers = vec![descriptor("application/vnd.oci.image.layer.v1.tar+gzip", 'f')];
-        layers.extend(WASM.iter().zip('0'..='9').map(|(media_type, digit)| descriptor(media_type, digit)));
+        layers.extend(
+            WASM.iter().zip('0'..='9').map(|(media_type, digit)| descriptor(media_type, digit)),
+        );
         layers[1]["annotations"] = json!({TITLE: "a.wasm"});
         let found = wasm_of(MANIFESTS[1], &layers).unwrap();
         let types: Vec<_> = found.iter().map(|layer| layer.blob.media_type.as_str()).collect();

@@ -42,7 +42,11 @@ pub trait Images: Debug + Send + Sync + 'static {
 }
 
 /// The layer that `name` means in the image of a container.
-pub(super) async fn find(images: &dyn Images, container: &Id, name: &str) -> Result<Layer, ImageError> {
+pub(super) async fn find(
+    images: &dyn Images,
+    container: &Id,
+    name: &str,
+) -> Result<Layer, ImageError> {
     let image = images.of_container(container).await?;
     choose(layers(images, &image).await?, &image, name)
 }
@@ -61,7 +65,10 @@ pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, 
             Found::Next(next) => blob = next,
         }
     }
-    Err(ImageError::Malformed { digest: blob.digest, reason: format!("more than {MAX_DEPTH} indexes in each other") })
+    Err(ImageError::Malformed {
+        digest: blob.digest,
+        reason: format!("more than {MAX_DEPTH} indexes in each other"),
+    })
 }
 
 /// The bytes of a layer, which are the right ones.
@@ -90,13 +97,22 @@ fn choose(mut layers: Vec<Layer>, image: &str, name: &str) -> Result<Layer, Imag
         match (meant.next(), meant.next()) {
             (Some(one), None) => return Ok(one.clone()),
             (Some(_), Some(_)) => {
-                return Err(ImageError::Ambiguous { image: image.to_owned(), name: name.to_owned() });
+                return Err(ImageError::Ambiguous {
+                    image: image.to_owned(),
+                    name: name.to_owned(),
+                });
             }
             (None, _) => {}
         }
     }
-    let there = layers.iter().map(|layer| layer.title.clone().unwrap_or_else(|| layer.blob.digest.to_string()));
-    Err(ImageError::NoSuchLayer { image: image.to_owned(), name: name.to_owned(), there: there.collect() })
+    let there = layers
+        .iter()
+        .map(|layer| layer.title.clone().unwrap_or_else(|| layer.blob.digest.to_string()));
+    Err(ImageError::NoSuchLayer {
+        image: image.to_owned(),
+        name: name.to_owned(),
+        there: there.collect(),
+    })
 }
 
 fn whole(title: &str, wanted: &str) -> bool {
@@ -133,7 +149,9 @@ mod tests {
 
     fn chosen(titles: &[Option<&str>], name: &str) -> Result<Option<String>, String> {
         let layers = titles.iter().copied().map(layer).collect();
-        choose(layers, "example/i:1", name).map(|layer| layer.title).map_err(|error| error.to_string())
+        choose(layers, "example/i:1", name)
+            .map(|layer| layer.title)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -154,7 +172,10 @@ mod tests {
         ] {
             assert_eq!(chosen(&several, name), Ok(Some(title.into())), "{name}");
         }
-        assert_eq!(chosen(&[Some("bin/c.wasm"), Some("a")], "/c.wasm"), Ok(Some("bin/c.wasm".into())));
+        assert_eq!(
+            chosen(&[Some("bin/c.wasm"), Some("a")], "/c.wasm"),
+            Ok(Some("bin/c.wasm".into()))
+        );
     }
 
     #[test]
@@ -217,7 +238,10 @@ mod tests {
         let index = index_of(&right).into_bytes();
         let store = Store(vec![(blob(INDEX, &index), index)]);
         let error = layers(&store, "example/i:1").await.unwrap_err();
-        assert!(matches!(&error, ImageError::Missing { digest } if *digest == right.digest), "{error}");
+        assert!(
+            matches!(&error, ImageError::Missing { digest } if *digest == right.digest),
+            "{error}"
+        );
     }
 
     #[tokio::test]

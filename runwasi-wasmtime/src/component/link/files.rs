@@ -40,15 +40,31 @@ type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
 /// Replaces what the library has linked.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut p2 = linker.instance(P2)?;
-    p2.func_wrap_async("[method]descriptor.open-at", |store, arguments| Box::new(open_p2(store, arguments)))?;
-    p2.func_wrap_async("[method]descriptor.rename-at", |store, arguments| Box::new(rename_p2(store, arguments)))?;
-    p2.func_wrap_async("[method]descriptor.link-at", |store, arguments| Box::new(link_p2(store, arguments)))?;
-    p2.func_wrap_async("[method]descriptor.symlink-at", |store, arguments| Box::new(symlink_p2(store, arguments)))?;
+    p2.func_wrap_async("[method]descriptor.open-at", |store, arguments| {
+        Box::new(open_p2(store, arguments))
+    })?;
+    p2.func_wrap_async("[method]descriptor.rename-at", |store, arguments| {
+        Box::new(rename_p2(store, arguments))
+    })?;
+    p2.func_wrap_async("[method]descriptor.link-at", |store, arguments| {
+        Box::new(link_p2(store, arguments))
+    })?;
+    p2.func_wrap_async("[method]descriptor.symlink-at", |store, arguments| {
+        Box::new(symlink_p2(store, arguments))
+    })?;
     let mut p3 = linker.instance(P3)?;
-    p3.func_wrap_concurrent("[method]descriptor.open-at", |store, arguments| Box::pin(open_p3(store, arguments)))?;
-    p3.func_wrap_concurrent("[method]descriptor.rename-at", |store, arguments| Box::pin(rename_p3(store, arguments)))?;
-    p3.func_wrap_concurrent("[method]descriptor.link-at", |store, arguments| Box::pin(link_p3(store, arguments)))?;
-    p3.func_wrap_concurrent("[method]descriptor.symlink-at", |store, arguments| Box::pin(symlink_p3(store, arguments)))
+    p3.func_wrap_concurrent("[method]descriptor.open-at", |store, arguments| {
+        Box::pin(open_p3(store, arguments))
+    })?;
+    p3.func_wrap_concurrent("[method]descriptor.rename-at", |store, arguments| {
+        Box::pin(rename_p3(store, arguments))
+    })?;
+    p3.func_wrap_concurrent("[method]descriptor.link-at", |store, arguments| {
+        Box::pin(link_p3(store, arguments))
+    })?;
+    p3.func_wrap_concurrent("[method]descriptor.symlink-at", |store, arguments| {
+        Box::pin(symlink_p3(store, arguments))
+    })
 }
 
 /// The same resource for one more call.
@@ -66,7 +82,13 @@ fn answer<T>(result: Result<T, FsError>) -> Answer<T, ErrorCode> {
 
 async fn open_p2(
     mut store: StoreContextMut<'_, Component>,
-    (directory, lookup, path, how, flags): (Directory, PathFlags, String, OpenFlags, DescriptorFlags),
+    (directory, lookup, path, how, flags): (
+        Directory,
+        PathFlags,
+        String,
+        OpenFlags,
+        DescriptorFlags,
+    ),
 ) -> Answer<Directory, ErrorCode> {
     let component = store.data_mut();
     let names = component.names.clone();
@@ -78,7 +100,10 @@ async fn open_p2(
     let mut files = component.filesystem();
     // What is not there, or may not be looked at, will be the opening's error.
     if let Ok(seen) = files.stat_at(again(&directory), lookup, path.clone()).await
-        && matches!(seen.type_, DescriptorType::Fifo | DescriptorType::Socket | DescriptorType::Unknown)
+        && matches!(
+            seen.type_,
+            DescriptorType::Fifo | DescriptorType::Socket | DescriptorType::Unknown
+        )
     {
         return Ok((Err(ErrorCode::Access),));
     }
@@ -140,7 +165,13 @@ fn answer_p3<T>(result: Result<T, FilesystemError>) -> Answer<T, p3::ErrorCode> 
 
 async fn open_p3(
     accessor: &Accessor<Component>,
-    (directory, lookup, path, how, flags): (Directory, p3::PathFlags, String, p3::OpenFlags, p3::DescriptorFlags),
+    (directory, lookup, path, how, flags): (
+        Directory,
+        p3::PathFlags,
+        String,
+        p3::OpenFlags,
+        p3::DescriptorFlags,
+    ),
 ) -> Answer<Directory, p3::ErrorCode> {
     use p3::{DescriptorType, HostDescriptorWithStore};
     let (names, left) = accessor.with(|mut access| {
@@ -154,7 +185,10 @@ async fn open_p3(
     let files = files(accessor);
     let seen = WasiFilesystem::stat_at(&files, again(&directory), lookup, path.clone()).await;
     if let Ok(seen) = seen
-        && matches!(seen.type_, DescriptorType::Fifo | DescriptorType::Socket | DescriptorType::Other(_))
+        && matches!(
+            seen.type_,
+            DescriptorType::Fifo | DescriptorType::Socket | DescriptorType::Other(_)
+        )
     {
         return Ok((Err(p3::ErrorCode::Access),));
     }

@@ -36,9 +36,12 @@ fn with<T>(
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     link_store(linker)?;
     let mut atomics = linker.instance(ATOMICS)?;
-    atomics.func_wrap("increment", |store, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
-        with(store, &bucket, |data, name| data.increment(name, key, delta))
-    })?;
+    atomics.func_wrap(
+        "increment",
+        |store, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
+            with(store, &bucket, |data, name| data.increment(name, key, delta))
+        },
+    )?;
     link_batch(linker)
 }
 
@@ -58,34 +61,52 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     store.func_wrap("[method]bucket.get", |store, (bucket, key): (Resource<Bucket>, String)| {
         with(store, &bucket, |data, name| Ok(data.get(name, &key).cloned()))
     })?;
-    store.func_wrap("[method]bucket.set", |store, (bucket, key, value): (Resource<Bucket>, String, Vec<u8>)| {
-        with(store, &bucket, |data, name| data.set(name, key, value))
-    })?;
-    store.func_wrap("[method]bucket.delete", |store, (bucket, key): (Resource<Bucket>, String)| {
-        with(store, &bucket, |data, name| {
-            data.delete(name, &key);
-            Ok(())
-        })
-    })?;
-    store.func_wrap("[method]bucket.exists", |store, (bucket, key): (Resource<Bucket>, String)| {
-        with(store, &bucket, |data, name| Ok(data.get(name, &key).is_some()))
-    })?;
-    store.func_wrap("[method]bucket.list-keys", |store, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
-        with(store, &bucket, |data, name| Ok(data.keys(name, cursor)))
-    })
+    store.func_wrap(
+        "[method]bucket.set",
+        |store, (bucket, key, value): (Resource<Bucket>, String, Vec<u8>)| {
+            with(store, &bucket, |data, name| data.set(name, key, value))
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.delete",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            with(store, &bucket, |data, name| {
+                data.delete(name, &key);
+                Ok(())
+            })
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.exists",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            with(store, &bucket, |data, name| Ok(data.get(name, &key).is_some()))
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.list-keys",
+        |store, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
+            with(store, &bucket, |data, name| Ok(data.keys(name, cursor)))
+        },
+    )
 }
 
 fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut batch = linker.instance(BATCH)?;
     batch.func_wrap("get-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
         with(store, &bucket, |data, name| {
-            let found = keys.into_iter().map(|key| data.get(name, &key).cloned().map(|value| (key, value)));
+            let found =
+                keys.into_iter().map(|key| data.get(name, &key).cloned().map(|value| (key, value)));
             Ok(found.collect::<Vec<_>>())
         })
     })?;
-    batch.func_wrap("set-many", |store, (bucket, entries): (Resource<Bucket>, Vec<(String, Vec<u8>)>)| {
-        with(store, &bucket, |data, name| entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value)))
-    })?;
+    batch.func_wrap(
+        "set-many",
+        |store, (bucket, entries): (Resource<Bucket>, Vec<(String, Vec<u8>)>)| {
+            with(store, &bucket, |data, name| {
+                entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
+            })
+        },
+    )?;
     batch.func_wrap("delete-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
         with(store, &bucket, |data, name| {
             keys.iter().for_each(|key| data.delete(name, key));

@@ -22,7 +22,9 @@ use wasmtime_wasi::{
         bindings::sockets::network::{ErrorCode, IpAddress},
         subscribe,
     },
-    p3::bindings::sockets::{ip_name_lookup::ErrorCode as P3ErrorCode, types::IpAddress as P3IpAddress},
+    p3::bindings::sockets::{
+        ip_name_lookup::ErrorCode as P3ErrorCode, types::IpAddress as P3IpAddress,
+    },
 };
 
 use super::P2_VERSION;
@@ -40,7 +42,9 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     p2.func_wrap("[method]resolve-address-stream.resolve-next-address", next)?;
     p2.func_wrap("[method]resolve-address-stream.subscribe", wait)?;
     let mut p3 = linker.instance("wasi:sockets/ip-name-lookup@0.3.0")?;
-    p3.func_wrap_concurrent("resolve-addresses", |accessor, (name,): (String,)| Box::pin(resolve_p3(accessor, name)))
+    p3.func_wrap_concurrent("resolve-addresses", |accessor, (name,): (String,)| {
+        Box::pin(resolve_p3(accessor, name))
+    })
 }
 
 /// A p2 lookup that has begun.
@@ -52,10 +56,14 @@ enum Lookup {
 type Found = Result<Vec<IpAddr>, LookupError>;
 
 impl Lookup {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&mut Result<vec::IntoIter<IpAddr>, LookupError>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<&mut Result<vec::IntoIter<IpAddr>, LookupError>> {
         if let Self::Asking(asking) = self {
             // An error: the process is ending.
-            let found = std::task::ready!(Pin::new(asking).poll(cx)).unwrap_or(Err(LookupError::Permanent));
+            let found =
+                std::task::ready!(Pin::new(asking).poll(cx)).unwrap_or(Err(LookupError::Permanent));
             *self = Self::Done(found.map(Vec::into_iter));
         }
         match self {
@@ -101,7 +109,10 @@ fn begin(
     Ok((Ok(component.ctx().table.push(lookup)?),))
 }
 
-fn next(mut store: StoreContextMut<'_, Component>, (lookup,): (Resource<Lookup>,)) -> Answered<Option<IpAddress>> {
+fn next(
+    mut store: StoreContextMut<'_, Component>,
+    (lookup,): (Resource<Lookup>,),
+) -> Answered<Option<IpAddress>> {
     let lookup = store.data_mut().ctx().table.get_mut(&lookup)?;
     Ok((match lookup.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Pending => Err(ErrorCode::WouldBlock),
@@ -123,7 +134,9 @@ async fn resolve_p3(
 ) -> wasmtime::Result<(Result<Vec<P3IpAddress>, P3ErrorCode>,)> {
     let resolver = accessor.with(|mut access| access.get().outbound.resolver().clone());
     let found = resolver.look_up(&name).await;
-    Ok((found.map(|addresses| addresses.into_iter().map(P3IpAddress::from).collect()).map_err(P3ErrorCode::from),))
+    Ok((found
+        .map(|addresses| addresses.into_iter().map(P3IpAddress::from).collect())
+        .map_err(P3ErrorCode::from),))
 }
 
 impl From<LookupError> for ErrorCode {

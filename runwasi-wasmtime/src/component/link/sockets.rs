@@ -36,20 +36,23 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
         create_tcp_p2(store, family)
     })?;
     let mut udp = linker.instance(&format!("wasi:sockets/udp-create-socket@{P2_VERSION}"))?;
-    udp.func_wrap_async("create-udp-socket", |store, (family,): (p2_network::IpAddressFamily,)| {
-        Box::new(create_udp_p2(store, family))
-    })?;
+    udp.func_wrap_async(
+        "create-udp-socket",
+        |store, (family,): (p2_network::IpAddressFamily,)| Box::new(create_udp_p2(store, family)),
+    )?;
     let mut listeners = linker.instance(&format!("wasi:sockets/tcp@{P2_VERSION}"))?;
-    listeners.func_wrap("[method]tcp-socket.accept", |store, (listener,): (Resource<p2::TcpSocket>,)| {
-        accept_p2(store, listener)
-    })?;
+    listeners.func_wrap(
+        "[method]tcp-socket.accept",
+        |store, (listener,): (Resource<p2::TcpSocket>,)| accept_p2(store, listener),
+    )?;
     let mut p3 = linker.instance("wasi:sockets/types@0.3.0")?;
     p3.func_wrap("[static]tcp-socket.create", |store, (family,): (p3_types::IpAddressFamily,)| {
         create_tcp_p3(store, family)
     })?;
-    p3.func_wrap_async("[static]udp-socket.create", |store, (family,): (p3_types::IpAddressFamily,)| {
-        Box::new(create_udp_p3(store, family))
-    })?;
+    p3.func_wrap_async(
+        "[static]udp-socket.create",
+        |store, (family,): (p3_types::IpAddressFamily,)| Box::new(create_udp_p3(store, family)),
+    )?;
     Ok(())
 }
 
@@ -189,7 +192,10 @@ async fn begun_inside<T: Send + 'static>(
 }
 
 /// Puts what was made into the guest's table; an error that is none of the guest's ends it.
-fn pushed<T: Send + 'static, E>(component: &mut Component, made: Result<T, wasmtime::Result<E>>) -> Created<T, E> {
+fn pushed<T: Send + 'static, E>(
+    component: &mut Component,
+    made: Result<T, wasmtime::Result<E>>,
+) -> Created<T, E> {
     match made {
         Ok(socket) => Ok((Ok(component.ctx().table.push(socket)?),)),
         Err(error) => Ok((Err(error?),)),

@@ -10,7 +10,9 @@ use std::{
 };
 
 use runwasi_core::network::Network;
-use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE, rdata::RData};
+use simple_dns::{
+    CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE, rdata::RData,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -104,7 +106,11 @@ impl<'a> Query<'a> {
     }
 
     /// `None` if the answer was cut off.
-    async fn by_udp(&self, network: &Network, server: SocketAddr) -> Result<Option<Answer>, DnsError> {
+    async fn by_udp(
+        &self,
+        network: &Network,
+        server: SocketAddr,
+    ) -> Result<Option<Answer>, DnsError> {
         let socket = sockets::udp(network, server)?;
         socket.send(&self.message).await?;
         let mut buffer = vec![0; MAX_DATAGRAM];
@@ -157,7 +163,12 @@ impl<'a> Query<'a> {
     fn addresses(&self, packet: &Packet<'_>) -> Vec<IpAddr> {
         let mut owner = &self.name;
         for _ in 0..MAX_ALIASES {
-            let records = || packet.answers.iter().filter(|record| record.name == *owner && record.class == CLASS::IN);
+            let records = || {
+                packet
+                    .answers
+                    .iter()
+                    .filter(|record| record.name == *owner && record.class == CLASS::IN)
+            };
             let of_kind = records().filter_map(|record| match (&record.rdata, self.kind) {
                 (RData::A(a), TYPE::A) => Some(IpAddr::from(a.address.to_be_bytes())),
                 (RData::AAAA(aaaa), TYPE::AAAA) => Some(IpAddr::from(aaaa.address.to_be_bytes())),
@@ -232,7 +243,10 @@ mod tests {
     fn a_question_is_one_that_servers_understand() {
         let asked = Query::new("www.example.com", Family::V6).unwrap();
         let packet = Packet::parse(&asked.message).unwrap();
-        assert!(packet.has_flags(PacketFlag::RECURSION_DESIRED) && !packet.has_flags(PacketFlag::RESPONSE));
+        assert!(
+            packet.has_flags(PacketFlag::RECURSION_DESIRED)
+                && !packet.has_flags(PacketFlag::RESPONSE)
+        );
         assert_eq!((packet.id(), packet.questions.len()), (asked.id, 1));
         assert_eq!(packet.questions[0].qname.to_string(), "www.example.com");
         assert!(Query::new(&"a".repeat(64), Family::V4).is_err());
@@ -268,7 +282,10 @@ mod tests {
         assert_eq!(answered(&asked, |packet| packet.questions = vec![other_name], records()), None);
         assert_eq!(answered(&asked, |packet| packet.questions.clear(), records()), None);
         assert_eq!(answered(&asked, |packet| packet.set_id(asked.id ^ 1), records()), None);
-        assert_eq!(answered(&asked, |packet| packet.remove_flags(PacketFlag::RESPONSE), records()), None);
+        assert_eq!(
+            answered(&asked, |packet| packet.remove_flags(PacketFlag::RESPONSE), records()),
+            None
+        );
         assert!(asked.ours(b"\0").is_none());
     }
 
@@ -278,7 +295,8 @@ mod tests {
         let none = answered(&asked, |packet| *packet.rcode_mut() = RCODE::NameError, Vec::new());
         assert_eq!(none, Some(Answer::NoName));
         assert_eq!(answered(&asked, |_| (), Vec::new()), addresses(&[]));
-        let failed = answered(&asked, |packet| *packet.rcode_mut() = RCODE::ServerFailure, Vec::new());
+        let failed =
+            answered(&asked, |packet| *packet.rcode_mut() = RCODE::ServerFailure, Vec::new());
         assert_eq!(failed, None);
     }
 }

@@ -78,7 +78,8 @@ impl NameFiles {
             // A zone says by which interface a link's address is reached; guests are told addresses only.
             let address = words.next().and_then(|word| word.split('%').next()?.parse().ok());
             let Some(address) = address else { continue };
-            let is_it = |word: &str| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(name);
+            let is_it =
+                |word: &str| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(name);
             if words.any(is_it) && !found.contains(&address) {
                 found.push(address);
             }
@@ -137,7 +138,10 @@ fn contents(file: &File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("has more than {most} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("has more than {most} bytes"),
+        ));
     }
     Ok(bytes)
 }
@@ -175,7 +179,10 @@ mod tests {
               domain old.test\nsearch a.Test. b.test\noptions ndots:5 timeout:1 attempts:4 rotate use-vc unknown:7\n\xff\xfe\n",
         );
         let expected = ResolverConfig {
-            servers: ["192.0.2.1:53", "[fe80::5%2]:53", "192.0.2.3:53"].iter().map(|s| s.parse().unwrap()).collect(),
+            servers: ["192.0.2.1:53", "[fe80::5%2]:53", "192.0.2.3:53"]
+                .iter()
+                .map(|s| s.parse().unwrap())
+                .collect(),
             search: vec!["a.test".into(), "b.test".into()],
             ndots: 5,
             timeout: Duration::from_secs(1),
@@ -197,7 +204,8 @@ mod tests {
 
     #[test]
     fn what_is_said_without_measure_is_bounded() {
-        let text = format!("search {}\noptions ndots:99 timeout:0 attempts:1000", "a.test ".repeat(100));
+        let text =
+            format!("search {}\noptions ndots:99 timeout:0 attempts:1000", "a.test ".repeat(100));
         let config = ResolverConfig::parse(text.as_bytes());
         assert_eq!((config.search.len(), config.ndots, config.attempts), (MAX_SEARCH, 15, 5));
         assert_eq!(config.timeout, Duration::from_secs(1));

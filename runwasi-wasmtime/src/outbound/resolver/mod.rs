@@ -106,7 +106,11 @@ impl Resolver {
     async fn files_for(&self, name: &AskedName) -> Result<Arc<NameFiles>, LookupError> {
         let files = self.files().await?;
         let may = |candidate: &String| self.may_ask(name, candidate);
-        if candidates(name, &files.resolver).iter().any(may) { Ok(files) } else { Err(LookupError::Denied) }
+        if candidates(name, &files.resolver).iter().any(may) {
+            Ok(files)
+        } else {
+            Err(LookupError::Denied)
+        }
     }
 
     async fn files(&self) -> Result<Arc<NameFiles>, LookupError> {
@@ -135,7 +139,10 @@ impl Resolver {
             self.learn(name, &name.text, &loopback);
             return Ok(loopback);
         }
-        for candidate in candidates(name, &files.resolver).iter().filter(|candidate| self.may_ask(name, candidate)) {
+        for candidate in candidates(name, &files.resolver)
+            .iter()
+            .filter(|candidate| self.may_ask(name, candidate))
+        {
             let found = self.ask_servers(candidate, &files.resolver).await?;
             if !found.is_empty() {
                 self.learn(name, candidate, &found);
@@ -158,10 +165,18 @@ impl Resolver {
     }
 
     /// Both families at once. One that has no answer is no reason to forget the other's.
-    async fn ask_servers(&self, name: &str, config: &ResolverConfig) -> Result<Vec<IpAddr>, LookupError> {
+    async fn ask_servers(
+        &self,
+        name: &str,
+        config: &ResolverConfig,
+    ) -> Result<Vec<IpAddr>, LookupError> {
         let first = if config.rotate { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let ipv6 = async {
-            if config.no_ipv6 { Ok(Vec::new()) } else { self.ask_in_turn(name, Family::V6, config, first).await }
+            if config.no_ipv6 {
+                Ok(Vec::new())
+            } else {
+                self.ask_in_turn(name, Family::V6, config, first).await
+            }
         };
         match tokio::join!(self.ask_in_turn(name, Family::V4, config, first), ipv6) {
             (Ok(v4), Ok(v6)) => Ok([v6, v4].concat()),
@@ -278,9 +293,12 @@ mod tests {
 
     #[test]
     fn addresses_are_their_own_answer() {
-        for (text, address) in
-            [("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1"), ("[::1]", "::1"), ("0x7f.1", "127.0.0.1")]
-        {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[::1]", "::1"),
+            ("0x7f.1", "127.0.0.1"),
+        ] {
             let Ok(Name::Address(found)) = name(text) else { panic!("{text} is no address") };
             assert_eq!(found, address.parse::<IpAddr>().unwrap());
         }
@@ -299,8 +317,11 @@ mod tests {
 
     #[test]
     fn search_domains_come_before_or_after_the_name_by_its_dots() {
-        let config =
-            ResolverConfig { search: vec!["x.test".into(), "test".into()], ndots: 2, ..ResolverConfig::default() };
+        let config = ResolverConfig {
+            search: vec!["x.test".into(), "test".into()],
+            ndots: 2,
+            ..ResolverConfig::default()
+        };
         assert_eq!(candidates(&asked("a.b"), &config), ["a.b.x.test", "a.b.test", "a.b"]);
         assert_eq!(candidates(&asked("a.b.c"), &config), ["a.b.c", "a.b.c.x.test", "a.b.c.test"]);
         assert_eq!(candidates(&asked("a.b."), &config), ["a.b"]);

@@ -53,13 +53,16 @@ struct Scene {
 
 impl Scene {
     fn new(hosts: &str, resolv_conf: &str, policy: &str) -> Self {
-        let network = Network::parked(Entrance::New).expect("a network namespace; these tests run as root");
+        let network =
+            Network::parked(Entrance::New).expect("a network namespace; these tests run as root");
         let directory = tempfile::tempdir().unwrap();
         let bundle = directory.path().join("bundle");
-        let files =
-            BundleBuilder::new(&bundle, &["/x"]).file("/etc/hosts", hosts).file("/etc/resolv.conf", resolv_conf);
+        let files = BundleBuilder::new(&bundle, &["/x"])
+            .file("/etc/hosts", hosts)
+            .file("/etc/resolv.conf", resolv_conf);
         files.write().unwrap();
-        let rootfs = Arc::new(Rootfs::mount(&bundle, &Config::load(&bundle).unwrap(), &[]).unwrap());
+        let rootfs =
+            Arc::new(Rootfs::mount(&bundle, &Config::load(&bundle).unwrap(), &[]).unwrap());
         let rules = Arc::new(OutboundRules::new(Policy::parse(Some(policy)).unwrap()));
         let resolver = Resolver::new(network.clone(), rules.clone(), &rootfs);
         Self { network, directory, rootfs, rules, resolver }
@@ -68,7 +71,9 @@ impl Scene {
     /// A server at this address; the answer counts the questions it was asked.
     fn serve(&self, address: &'static str, part: Part) -> Arc<AtomicUsize> {
         let asked = Arc::new(AtomicUsize::new(0));
-        let bind = move || (UdpSocket::bind((address, 53)).unwrap(), TcpListener::bind((address, 53)).unwrap());
+        let bind = move || {
+            (UdpSocket::bind((address, 53)).unwrap(), TcpListener::bind((address, 53)).unwrap())
+        };
         let (udp, tcp) = self.network.run(bind).unwrap();
         let count = asked.clone();
         thread::spawn(move || {
@@ -113,14 +118,24 @@ fn answer(question: &[u8], part: Part) -> Vec<u8> {
     packet.questions = question.questions.clone();
     let asked = &question.questions[0];
     let name = asked.qname.to_string();
-    let mut give =
-        |rdata| packet.answers.push(ResourceRecord::new(Name::new(&name).unwrap().into_owned(), CLASS::IN, 60, rdata));
+    let mut give = |rdata| {
+        packet.answers.push(ResourceRecord::new(
+            Name::new(&name).unwrap().into_owned(),
+            CLASS::IN,
+            60,
+            rdata,
+        ))
+    };
     match (name.as_str(), asked.qtype) {
         _ if part == Part::Fail => *packet.rcode_mut() = RCODE::ServerFailure,
         _ if part == Part::Truncate => packet.set_flags(PacketFlag::TRUNCATION),
-        ("one.test" | "one.corp.test", QTYPE::TYPE(TYPE::A)) => give(RData::A(A { address: 0xc000_0201 })),
+        ("one.test" | "one.corp.test", QTYPE::TYPE(TYPE::A)) => {
+            give(RData::A(A { address: 0xc000_0201 }))
+        }
         ("one.test", QTYPE::TYPE(TYPE::AAAA)) => give(RData::AAAA(AAAA { address: 1 })),
-        ("many.test", QTYPE::TYPE(TYPE::A)) => (1..100).for_each(|n| give(RData::A(A { address: 0xc633_6400 + n }))),
+        ("many.test", QTYPE::TYPE(TYPE::A)) => {
+            (1..100).for_each(|n| give(RData::A(A { address: 0xc633_6400 + n })))
+        }
         ("one.corp.test" | "many.test" | "empty.test", _) => {}
         _ => *packet.rcode_mut() = RCODE::NameError,
     }
@@ -158,7 +173,8 @@ async fn hosts_comes_first_and_is_read_at_every_lookup() {
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["192.0.2.77".into()]));
     assert_eq!(scene.look_up("localhost").await.map(|found| found.len()), Ok(2));
     assert_eq!(asked.load(Ordering::Relaxed), 0);
-    std::fs::write(scene.directory.path().join("bundle/rootfs/etc/hosts"), "192.0.2.78 one.test").unwrap();
+    std::fs::write(scene.directory.path().join("bundle/rootfs/etc/hosts"), "192.0.2.78 one.test")
+        .unwrap();
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["192.0.2.78".into()]));
 }
 
@@ -178,8 +194,7 @@ async fn datagrams_that_answer_something_else_are_ignored() {
 
 #[tokio::test]
 async fn the_next_server_is_asked_if_one_fails_is_silent_or_away() {
-    let resolv_conf =
-        "nameserver 127.0.0.2\nnameserver 127.0.0.3\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
+    let resolv_conf = "nameserver 127.0.0.2\nnameserver 127.0.0.3\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
     let scene = Scene::new("", resolv_conf, "all");
     scene.serve("127.0.0.1", Part::Know);
     assert_eq!(scene.look_up("one.test").await.map(|found| found.len()), Ok(2), "two are away");
@@ -201,9 +216,11 @@ async fn without_an_answer_the_failure_is_temporary() {
 
 #[tokio::test]
 async fn search_domains_are_tried_and_rotating_servers_take_turns() {
-    let resolv_conf = "search corp.test\nnameserver 127.0.0.1\nnameserver 127.0.0.2\noptions rotate timeout:1\n";
+    let resolv_conf =
+        "search corp.test\nnameserver 127.0.0.1\nnameserver 127.0.0.2\noptions rotate timeout:1\n";
     let scene = Scene::new("", resolv_conf, "all");
-    let (first, second) = (scene.serve("127.0.0.1", Part::Know), scene.serve("127.0.0.2", Part::Know));
+    let (first, second) =
+        (scene.serve("127.0.0.1", Part::Know), scene.serve("127.0.0.2", Part::Know));
     for _ in 0..4 {
         assert_eq!(scene.look_up("one").await, Ok(vec!["192.0.2.1".into()]));
     }
@@ -213,11 +230,19 @@ async fn search_domains_are_tried_and_rotating_servers_take_turns() {
 
 #[tokio::test]
 async fn a_list_lets_listed_names_be_looked_up_and_opens_what_they_give() {
-    let scene = Scene::new("192.0.2.50 inside\n", &format!("search corp.test\n{LOCAL}"), "one.test:80,*.corp.test");
+    let scene = Scene::new(
+        "192.0.2.50 inside\n",
+        &format!("search corp.test\n{LOCAL}"),
+        "one.test:80,*.corp.test",
+    );
     let asked = scene.serve("127.0.0.1", Part::Know);
     scene.resolver.begin().await.unwrap();
     let to = |address: &str| address.parse().unwrap();
-    assert_eq!(scene.look_up("none.test").await, Err(LookupError::NoAddress), "none.test.corp.test might be meant");
+    assert_eq!(
+        scene.look_up("none.test").await,
+        Err(LookupError::NoAddress),
+        "none.test.corp.test might be meant"
+    );
     assert_eq!(scene.look_up("none.test.").await, Err(LookupError::Denied));
     let before = asked.load(Ordering::Relaxed);
     assert!(!scene.rules.allows(to("192.0.2.1:80")));
@@ -232,7 +257,8 @@ async fn a_list_lets_listed_names_be_looked_up_and_opens_what_they_give() {
 async fn a_guest_under_a_list_cannot_give_names_a_meaning() {
     let scene = Scene::new("192.0.2.1 one.test\n", LOCAL, "one.test");
     scene.resolver.begin().await.unwrap();
-    std::fs::write(scene.directory.path().join("bundle/rootfs/etc/hosts"), "10.0.0.1 one.test").unwrap();
+    std::fs::write(scene.directory.path().join("bundle/rootfs/etc/hosts"), "10.0.0.1 one.test")
+        .unwrap();
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["192.0.2.1".into()]));
     assert!(!scene.rules.allows("10.0.0.1:80".parse().unwrap()));
 }
@@ -243,7 +269,11 @@ async fn none_asks_nobody() {
     let asked = scene.serve("127.0.0.1", Part::Know);
     assert_eq!(scene.look_up("one.test").await, Err(LookupError::Denied));
     assert_eq!(scene.look_up("localhost").await, Err(LookupError::Denied));
-    assert_eq!(scene.look_up("192.0.2.1").await, Ok(vec!["192.0.2.1".into()]), "an address is not looked up");
+    assert_eq!(
+        scene.look_up("192.0.2.1").await,
+        Ok(vec!["192.0.2.1".into()]),
+        "an address is not looked up"
+    );
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
 
@@ -252,12 +282,23 @@ async fn fifos_and_links_in_the_place_of_the_files_say_nothing() {
     let scene = Scene::new("", LOCAL, "all");
     let etc = scene.directory.path().join("bundle/rootfs/etc");
     std::fs::remove_file(etc.join("hosts")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, etc.join("hosts"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        etc.join("hosts"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
     std::fs::remove_file(etc.join("resolv.conf")).unwrap();
     std::fs::write(scene.directory.path().join("outside"), "nameserver 192.0.2.1\n").unwrap();
     std::os::unix::fs::symlink("../../../outside", etc.join("resolv.conf")).unwrap();
     scene.serve("127.0.0.1", Part::Know);
-    assert_eq!(scene.look_up("one.test").await.map(|found| found.len()), Ok(2), "the local server is asked");
+    assert_eq!(
+        scene.look_up("one.test").await.map(|found| found.len()),
+        Ok(2),
+        "the local server is asked"
+    );
 }
 
 #[tokio::test]
