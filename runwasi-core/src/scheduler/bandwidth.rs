@@ -1,43 +1,46 @@
-//! How much CPU time a lane may use in a period: pure bookkeeping, the queue asks it after every turn.
+//! CPU quota of a lane per period: pure bookkeeping, updated by the queue after every turn.
 //!
-//! A turn ends when it ends, so a lane can use more than it has; the debt is paid in the periods that follow, and what was not
-//! used is not saved up. Over several periods the lane gets its quota exactly.
+//! A turn cannot be cut short, so a lane can exceed its quota. The debt is paid in the periods that
+//! follow, and unused time is not carried over. Over several periods the lane gets its quota exactly.
 
 use std::time::{Duration, Instant};
 
 use crate::bundle::resources::Quota;
 
-/// How often and how long a lane has waited for its next period.
+/// Throttling counters of a lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
-    /// Periods in which it has used anything.
+    /// Periods in which it has used CPU time.
     pub periods: u64,
-    /// How often it was throttled.
+    /// Number of times it was throttled.
     pub throttled: u64,
-    /// For how long, all in all.
+    /// Total time throttled.
     pub time: Duration,
 }
 
-/// A lane's quota and what is left of it.
+/// A lane's quota and the time left of it in this period.
 #[derive(Debug, Default)]
 pub(super) struct Bandwidth {
     quota: Option<Quota>,
-    /// Nanoseconds left in this period; less than 0 is a debt.
+    /// Nanoseconds left in this period; a negative value is a debt.
     left: i128,
-    /// The end of this period; none has begun yet.
+    /// The end of this period; empty until the first charge.
     ends: Option<Instant>,
     throttled_since: Option<Instant>,
     throttling: Throttling,
 }
 
 impl Bandwidth {
-    /// Another quota, from now on; debts are forgotten.
+    /// Replaces the quota from now on and forgets debts.
     pub(super) fn set(&mut self, quota: Option<Quota>, now: Instant) {
+        // Ends a throttling under the old quota, so that its time is counted.
         self.wake(now);
-        (self.quota, self.ends) = (quota, None);
+        self.quota = quota;
+        // The next charge starts a period of the new quota, with all of its time left.
+        self.ends = None;
     }
 
-    /// Books CPU time. The answer is when the lane may go on, unless it may at once.
+    /// Books CPU time. Returns the time at which the lane may run again, if it is throttled.
     pub(super) fn charge(&mut self, used: Duration, now: Instant) -> Option<Instant> {
         let quota = self.quota?;
         self.advance(quota, now);
@@ -45,6 +48,7 @@ impl Bandwidth {
         if self.left > 0 {
             return None;
         }
+        // A lane that is throttled already is charged for turns that were running: one throttling.
         if self.throttled_since.is_none() {
             self.throttled_since = Some(now);
             self.throttling.throttled += 1;
@@ -52,10 +56,11 @@ impl Bandwidth {
         self.until(quota)
     }
 
-    /// Looks whether a throttled lane may go on; if not, the answer is when to look again.
+    /// Ends the throttling if the debt is paid; otherwise returns the time of the next check.
     pub(super) fn look(&mut self, now: Instant) -> Option<Instant> {
         if let Some(quota) = self.quota.filter(|_| self.throttled_since.is_some()) {
             self.advance(quota, now);
+            // Turns that were running have been charged since: the debt may have grown.
             if self.left <= 0 {
                 return self.until(quota);
             }
@@ -89,14 +94,16 @@ impl Bandwidth {
             return;
         }
         let over = nanos(now - ends) / nanos(quota.period) + 1;
+        // A debt is carried into the next periods, unused time is not: at most one period's quota.
         self.left = (self.left + over * nanos(quota.time)).min(nanos(quota.time));
         let periods = u32::try_from(over).unwrap_or(u32::MAX);
         self.ends = Some(ends + quota.period * periods);
         self.throttling.periods += 1;
     }
 
-    /// When the debt is paid.
+    /// The time at which the debt is paid.
     fn until(&self, quota: Quota) -> Option<Instant> {
+        // Each whole quota of debt takes one more period after the end of this one.
         let periods = u32::try_from(-self.left / nanos(quota.time)).unwrap_or(u32::MAX);
         self.ends.map(|ends| ends + quota.period * periods)
     }
@@ -118,9 +125,12 @@ mod tests {
         bandwidth
     }
 
-    /// Runs turns of `turn` whenever that is allowed, for `rounds` milliseconds; the answer is the CPU time used.
+    /// Runs turns of `turn` whenever the quota allows, for `rounds` milliseconds.
+    /// Returns the CPU time used.
     fn spin(bandwidth: &mut Bandwidth, turn: Duration, start: Instant, rounds: u32) -> Duration {
-        let (mut now, mut used, end) = (start, Duration::ZERO, start + MS * rounds);
+        let mut now = start;
+        let mut used = Duration::ZERO;
+        let end = start + MS * rounds;
         while now < end {
             now += turn;
             used += turn;
@@ -135,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spinner_gets_its_quota_whatever_its_turns_last() {
+    fn a_spinner_gets_its_quota_for_any_turn_length() {
         for (quota, period) in [(20, 100), (5, 100), (50, 100), (1, 10), (99, 100)] {
             for turn in [MS / 10, MS, MS * 7] {
                 let now = Instant::now();
@@ -164,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_is_not_saved_up() {
+    fn unused_time_is_not_carried_over() {
         let now = Instant::now();
         let mut bandwidth = bandwidth(10, 100, now);
         assert_eq!(bandwidth.charge(MS, now), None);

@@ -4,12 +4,17 @@
 //!              ┌──────────────── Group ───────────────┐
 //!  driver ───▶ │ lane in the queue · meter · members  │ ◀─── GuestContext::spawn
 //!              └──────┬───────────┬───────────┬───────┘
-//!                  Guest(run)  Guest(conn)  Guest(conn)     polled on the guest runtime only, when it is their turn
+//!                  Guest(run)  Guest(conn)  Guest(conn)
 //! ```
 //!
-//! Everything containerd asks of a running process acts here, once for every engine: members are polled when the
-//! [`queue`](super::queue) grants them a turn, as their user ([`crate::credentials`]); pause holds the group's lane in it; CPU usage is thread CPU time spent inside `poll`; a kill
-//! drops the members.
+//! Members are polled on the guest runtime only, when the [`queue`](super::queue) grants them a
+//! turn, with the credentials of their user ([`crate::credentials`]).
+//!
+//! Every request of containerd to a running process acts here, once for all engines:
+//!
+//! * Pause holds the group's lane in the queue.
+//! * CPU usage is the thread CPU time spent inside `poll`.
+//! * A kill drops the members.
 
 use std::{
     future::Future,
@@ -35,7 +40,7 @@ use crate::{
     sys::{self, credentials::Credentials},
 };
 
-/// The futures of one process: its instance's `run` and whatever that starts. Cheap to clone.
+/// The futures of one process: its instance's `run` and every future that starts. Cheap to clone.
 #[derive(Clone)]
 pub struct Group {
     shared: Arc<Shared>,
@@ -46,26 +51,26 @@ struct Shared {
     container: Arc<Container>,
     /// Its id in the container's lane.
     process: u64,
-    /// As whom its members open files.
+    /// The user, groups and umask for its members' file accesses.
     credentials: Option<Arc<Credentials>>,
     /// Locked for the length of one spawn, one poll or one abort, never across an await.
     members: Mutex<Members>,
 }
 
-/// What a container has used of the CPU, and how its quota held it back.
+/// CPU usage and throttling of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuUsage {
     /// CPU time, summed over threads.
     pub time: Duration,
-    /// Periods of the quota in which it has used anything.
+    /// Quota periods in which it has used CPU time.
     pub periods: u64,
-    /// How often the quota was used up.
+    /// Number of times the quota was used up.
     pub throttled: u64,
-    /// How long it has waited then.
+    /// Total time throttled.
     pub throttled_time: Duration,
 }
 
-/// What all groups of a container have in common.
+/// State shared by all groups of a container.
 struct Container {
     lane: Lane,
     cpu_nanos: AtomicU64,
@@ -73,19 +78,19 @@ struct Container {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // The lane may live on with other processes, and would keep it among the stopped.
+        // The lane may live on with other processes and would keep this id in its stopped list.
         self.container.lane.continue_process(self.process);
     }
 }
 
 struct Members {
     set: JoinSet<()>,
-    /// After the end nothing may join: it would never be aborted.
+    /// False after `abort`: a future that joined later would never be aborted.
     open: bool,
 }
 
 impl Group {
-    /// An empty group of a container of its own, whose members will run among `guests` as `limits` allow.
+    /// An empty group of a new container. Its members run among `guests` within `limits`.
     pub fn new(
         guests: Guests,
         limits: &ResourcesConfig,
@@ -100,7 +105,7 @@ impl Group {
         )
     }
 
-    /// An empty group of the same container: it takes its turns from the container's, is paused with it and metered with it.
+    /// An empty group of the same container: it shares the container's turns, pause and meter.
     pub fn sibling(&self, credentials: Option<Arc<Credentials>>) -> Self {
         Self::within(self.shared.guests.clone(), self.shared.container.clone(), credentials)
     }
@@ -115,7 +120,7 @@ impl Group {
         Self { shared: Arc::new(Shared { guests, container, process, credentials, members }) }
     }
 
-    /// Changes what the container may use of the CPU, as far as `limits` speak of it.
+    /// Applies the CPU limits that `limits` sets; the others stay as they are.
     pub(crate) fn limit(&self, limits: &ResourcesConfig) {
         let lane = &self.shared.container.lane;
         if let Some(shares) = limits.shares {
@@ -133,21 +138,24 @@ impl Group {
             shared: self.shared.clone(),
             future: Box::pin(future),
         };
+        // Locked over check and spawn: an abort in between would miss this member.
         let mut members = self.members();
-        // Reaped here, too: a server's group gets a member for every connection of its life.
+        // Reaped here, too: a server's group gets a member for every connection it ever accepts.
         while members.set.try_join_next().is_some() {}
         if members.open {
+            // Before Tokio knows the task: with a free permit its first poll is a turn already.
             guest.seat.enter();
             members.set.spawn_on(guest, self.shared.guests.runtime());
         }
     }
 
-    /// Stops polling the members of the whole container. One that is being polled right now goes on until its next yield.
+    /// Stops polling the members of the whole container. A member that is being polled now runs
+    /// until its next yield.
     pub fn pause(&self) {
         self.shared.container.lane.pause();
     }
 
-    /// Stops polling the members of this group only, whatever pause and resume do.
+    /// Stops polling the members of this group only, independently of pause and resume.
     pub fn stop(&self) {
         self.shared.container.lane.stop_process(self.shared.process);
     }
@@ -166,14 +174,17 @@ impl Group {
     pub fn abort(&self) {
         let mut members = self.members();
         members.open = false;
+        // Tokio drops an aborted task without another poll: a paused lane does not delay it.
         members.set.abort_all();
     }
 
-    /// Waits until every member is gone. Futures may be dropped at any time: a later call goes on where this one stood.
+    /// Waits until every member is gone. Cancel safe: a later call continues where this one stood.
     pub async fn ended(&self) {
+        // Locked in each poll, not across the wait: `abort` and `spawn` need the lock meanwhile.
         std::future::poll_fn(|cx| {
             let mut members = self.members();
             while let Some(ended) = std::task::ready!(members.set.poll_join_next(cx)) {
+                // An aborted member is an error, too, but the expected one.
                 if let Err(error) = ended
                     && error.is_panic()
                 {
@@ -185,9 +196,10 @@ impl Group {
         .await;
     }
 
-    /// What the container's members have used of the CPU.
+    /// CPU usage of the container's members.
     pub fn cpu(&self) -> CpuUsage {
         let Throttling { periods, throttled, time } = self.shared.container.lane.throttling();
+        // Relaxed: a counter that publishes no other memory.
         let used = self.shared.container.cpu_nanos.load(Ordering::Relaxed);
         CpuUsage { time: Duration::from_nanos(used), periods, throttled, throttled_time: time }
     }
@@ -197,9 +209,9 @@ impl Group {
     }
 }
 
-/// A member: the only way guest code is ever polled.
+/// A member of a group: the only path by which guest code is polled.
 struct Guest<F> {
-    /// Its wake-ups go there, not to Tokio.
+    /// Receives its wake-ups in place of Tokio.
     seat: Seat,
     shared: Arc<Shared>,
     future: Pin<Box<F>>,
@@ -211,15 +223,18 @@ impl<F: Future<Output = ()>> Future for Guest<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { seat, shared, future } = self.get_mut();
         let Some(turn) = seat.take_turn(cx.waker()) else { return Poll::Pending };
+        // The guest's waker goes to the queue: Tokio would poll it out of turn.
         let waker = seat.waker();
+        // On this thread: the kernel checks file accesses against the thread's filesystem ids.
         credentials::enter(shared.credentials.as_ref());
+        // A guard, so that a poll that panics is charged, too.
         let _meter =
             Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
         future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 }
 
-/// Books the thread's CPU time between its making and its drop on the group and on the turn, also when the poll panics.
+/// Charges the thread's CPU time from its creation to its drop to the container and to the turn.
 struct Meter<'a> {
     cpu_nanos: &'a AtomicU64,
     turn: RunningTurn<'a>,
@@ -231,6 +246,7 @@ impl Drop for Meter<'_> {
         let used = sys::thread_cpu_time().saturating_sub(self.before);
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
         self.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        // `turn` is a field and drops after this: it charges the lane with the time set here.
         self.turn.used = used;
     }
 }
@@ -266,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn abort_drops_every_member_and_lets_none_join() {
+    async fn abort_drops_every_member_and_refuses_new_ones() {
         let group = group();
         let (alive, mut gone) = tokio::sync::mpsc::channel::<()>(1);
         for _ in 0..3 {
@@ -285,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_aborted_member_goes_although_it_is_paused() {
+    async fn a_paused_member_can_be_aborted() {
         let group = group();
         group.pause();
         group.spawn(std::future::pending());
@@ -294,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cpu_time_counts_what_is_spent_inside_poll() {
+    async fn cpu_time_counts_time_inside_poll_only() {
         let group = group();
         group.spawn(async {
             let start = sys::thread_cpu_time();
@@ -315,24 +331,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_quota_holds_all_groups_of_a_container_together_and_can_be_changed() {
+    async fn a_quota_covers_all_groups_of_a_container_and_can_be_changed() {
         let quota = |time: u64| {
             Some(Limit::Of(Quota {
                 time: Duration::from_millis(time),
                 period: Duration::from_millis(50),
             }))
         };
-        // So little that it is to be had beside other tests.
+        // Small enough to be available beside other tests.
         let group = limited(&ResourcesConfig { quota: quota(2), ..Default::default() });
         let sibling = group.sibling(None);
         group.spawn(spin());
         sibling.spawn(spin());
-        // Other tests compute at the same time: what is measured may be less than it could be, but not each time.
+        // Other tests compute at the same time: a measurement may fall short, but not every one.
         let becomes = async |time, wanted: std::ops::RangeInclusive<f64>| {
             let mut parts = Vec::new();
             while !parts.last().is_some_and(|part| wanted.contains(part)) {
                 assert!(parts.len() < 10, "{parts:?}, never within {wanted:?}");
-                let (before, start) = (group.cpu().time, std::time::Instant::now());
+                let before = group.cpu().time;
+                let start = std::time::Instant::now();
                 tokio::time::sleep(time).await;
                 parts.push(
                     (group.cpu().time - before).as_secs_f64() / start.elapsed().as_secs_f64(),
@@ -353,7 +370,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_throttled_member_can_be_dropped() {
-        // Its next period is far away.
+        // The next period is far away.
         let quota = Quota { time: Duration::from_millis(1), period: Duration::from_secs(1000) };
         let group =
             limited(&ResourcesConfig { quota: Some(Limit::Of(quota)), ..Default::default() });

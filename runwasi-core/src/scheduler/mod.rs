@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use self::queue::FairQueue;
 
-/// Where guests run: a runtime and the queue that says whose turn it is. Cheap to clone.
+/// The guest runtime and the queue that orders its polls. Cheap to clone.
 #[derive(Clone)]
 pub struct Guests {
     runtime: Handle,
@@ -16,15 +16,17 @@ pub struct Guests {
 }
 
 impl Guests {
-    /// Guests on a runtime with that many workers.
+    /// Guests on a runtime of `workers` threads.
     pub fn new(runtime: Handle, workers: usize) -> Self {
+        // A permit for each worker: a granted future finds a free worker at once.
         let queue = FairQueue::new(workers, runtime.clone());
         Self { runtime, queue }
     }
 
-    /// Resolves when a worker has polled a task beside the guests: the sign of life of the runtime.
-    /// `false` if it has ended.
+    /// Liveness probe: resolves when a worker has polled an empty task. `false` if the runtime has
+    /// ended.
     pub async fn answer(&self) -> bool {
+        // Past the queue: an answer must not depend on a permit.
         self.runtime.spawn(async {}).await.is_ok()
     }
 

@@ -1,22 +1,25 @@
-//! The fair queue in front of the guest runtime: who may be polled next.
+//! The fair queue in front of the guest runtime: selects the future that is polled next.
 //!
-//! Tokio alone is not fair to futures that compute: of three spinners on two workers one gets twice the others' turns.
-//! So a guest's wake-ups do not go to Tokio but here, and only who is *granted* a permit is woken there. There are as
-//! many permits as workers, hence a granted future finds a worker at once.
+//! Tokio alone is not fair to futures that compute: of three spinners on two workers one gets twice
+//! the turns of the others. Therefore a guest's wake-ups go to this queue instead of Tokio, and only
+//! a future that is *granted* a permit is woken in Tokio. There are as many permits as workers, so a
+//! granted future finds a worker at once.
 //!
 //! ```text
-//!            wake                    permit free, lane has had least             polled
-//!   Idle ───────────▶ Waiting ──────────────────────────────────▶ Granted ──────────────────▶ Running
-//!    ▲                   ▲                                                                      │  │ wake
-//!    │                   └──────────────── poll over ◀── Woken ◀────────────────────────────────┼──┘
-//!    └───────────────────────────────────────────────────────────────── poll over ◀─────────────┘
+//!         wake             permit free, lane has least           polled
+//!   Idle ────────▶ Waiting ────────────────────────────▶ Granted ──────▶ Running
+//!    ▲                ▲                                                    │  │ wake
+//!    │                └──────── poll over ◀── Woken ◀──────────────────────┼──┘
+//!    └────────────────────────────────────────────── poll over ◀───────────┘
 //! ```
 //!
-//! Turns are shared among *lanes* (a lane is a container), not among futures: a server with a thousand
-//! connections gets what a spinner gets. A lane's virtual time is the CPU time it has used, divided by its weight; the
-//! waiting lane with the least is next. A lane that has slept begins at the present: it is next, but has saved up nothing.
-//! A lane that has used up its [`bandwidth`](super::bandwidth), or that is held, is not among those that wait; a stopped process of a lane parks its
-//! futures beside it.
+//! Turns are shared among *lanes* (a lane is a container), not among futures: a server with a
+//! thousand connections gets as many turns as one spinner. A lane's virtual time is the CPU time it
+//! has used, divided by its weight. The waiting lane with the least virtual time is next. A lane that
+//! has slept starts at the present: it is next but has saved up nothing.
+//!
+//! A lane that is held or has used up its [`bandwidth`](super::bandwidth) is not eligible. The futures
+//! of a stopped process are parked, and the rest of its lane goes on.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -30,7 +33,7 @@ use tokio::runtime::Handle;
 use super::bandwidth::{Bandwidth, Throttling};
 use crate::{bundle::resources::Quota, panics};
 
-/// The weight of a container that asks for none; the unit is that of `cpu.shares`.
+/// Default weight of a container, in the unit of `cpu.shares`.
 pub const DEFAULT_WEIGHT: u64 = 1024;
 
 /// The queue of one guest runtime. Cheap to clone.
@@ -38,7 +41,7 @@ pub const DEFAULT_WEIGHT: u64 = 1024;
 pub struct FairQueue {
     /// Locked for single steps, never across a poll or an await.
     state: Arc<Mutex<State>>,
-    /// Where the ends of throttled periods are waited for.
+    /// The runtime for the timers of throttled lanes.
     timers: Handle,
 }
 
@@ -47,15 +50,15 @@ type ProcessId = u64;
 type SeatId = u64;
 
 struct State {
-    /// Permits nobody holds.
+    /// Free permits.
     free: usize,
-    /// The virtual time of the lane that was granted last; the present.
+    /// The present: the virtual time of the lane that was granted last.
     now: u64,
-    /// Lanes that are not held and have somebody waiting, by virtual time.
+    /// Lanes that may run and have a waiting future, by virtual time.
     eligible: BTreeSet<(u64, LaneId)>,
     lanes: HashMap<LaneId, LaneState>,
     seats: HashMap<SeatId, SeatState>,
-    /// The next id of any kind; never given twice.
+    /// The last id of any kind; ids are never reused.
     next: u64,
 }
 
@@ -63,11 +66,11 @@ struct LaneState {
     /// Virtual time used, in nanoseconds at the default weight.
     used: u64,
     weight: u64,
-    /// Paused: nobody of it is granted.
+    /// Paused: no seat of it is granted.
     held: bool,
     /// In the order of their wake-ups; may name seats that are gone.
     waiting: VecDeque<SeatId>,
-    /// What few lanes have.
+    /// State that few lanes need.
     rare: Option<Box<Rare>>,
 }
 
@@ -76,7 +79,7 @@ struct Rare {
     bandwidth: Bandwidth,
     /// Processes that are stopped.
     stopped: Vec<ProcessId>,
-    /// Their seats that would be waiting; may name seats that are gone.
+    /// Seats of stopped processes that would be waiting; may name seats that are gone.
     parked: Vec<SeatId>,
 }
 
@@ -112,7 +115,7 @@ enum Turn {
 }
 
 impl FairQueue {
-    /// A queue for a runtime of `permits` workers; `timers` is where it waits for the ends of periods.
+    /// A queue for a runtime of `permits` workers; its timers run on `timers`.
     pub fn new(permits: usize, timers: Handle) -> Self {
         let state = State {
             free: permits,
@@ -128,9 +131,12 @@ impl FairQueue {
     /// A new lane, which gets turns in proportion to `weight`.
     pub(super) fn lane(&self, weight: u64) -> Lane {
         let mut state = self.lock();
-        let (id, used) = (state.id(), state.now);
+        let id = state.id();
+        // Starts at the present: a new lane does not catch up with the time before it.
+        let used = state.now;
         let lane = LaneState {
             used,
+            // A weight of 0 would divide by zero in `charge`.
             weight: weight.max(1),
             held: false,
             waiting: VecDeque::new(),
@@ -144,10 +150,10 @@ impl FairQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at a throttled lane when its debt is paid.
+    /// Checks a throttled lane when its debt is paid.
     fn look_at(&self, lane: LaneId, at: Instant) {
         let queue = self.clone();
-        // A lane that is not looked at again is never polled again.
+        // Fatal: without this check the lane would never be polled again.
         self.timers.spawn(panics::fatal_future(async move {
             tokio::time::sleep_until(at.into()).await;
             queue.look(lane);
@@ -158,6 +164,7 @@ impl FairQueue {
         let mut state = self.lock();
         let Some(lane) = state.lanes.get_mut(&id) else { return };
         let again = lane.rare().bandwidth.look(Instant::now());
+        // No effect if the lane is still throttled.
         state.let_run(id);
         drop(state);
         match again {
@@ -166,9 +173,12 @@ impl FairQueue {
         }
     }
 
-    /// Hands out free permits. The lock is not held while Tokio is told: that runs its code.
+    /// Hands out free permits.
     fn grant(&self) {
+        // The inner block releases the lock before the wake-up: a waker runs Tokio's code, which may
+        // drop a task and with it a `Seat` that locks the queue.
         while let Some(granted) = { self.lock().grant() } {
+            // Without a waker the seat was granted before its first poll, which Tokio owes it anyway.
             if let Some(waker) = granted {
                 waker.wake();
             }
@@ -186,47 +196,54 @@ impl State {
         self.seats.get(&seat).map(|seat| seat.turn)
     }
 
-    /// Lets a seat wait for its turn.
+    /// Puts a seat into the queue of its lane.
     fn wait(&mut self, seat: SeatId) {
         let Some(place) = self.seats.get_mut(&seat) else { return };
         place.turn = Turn::Waiting;
-        let (id, process) = (place.lane, place.process);
+        let id = place.lane;
+        let process = place.process;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.has_stopped(process) {
             return lane.rare().parked.push(seat);
         }
         lane.waiting.push_back(seat);
+        // With more than one the lane is eligible already, or may not run.
         if lane.waiting.len() == 1 {
             self.let_run(id);
         }
     }
 
-    /// Lets a lane that may run, and has somebody waiting, have its turn from the present on. Time without is not made up for.
+    /// Makes a lane eligible from the present on, if it may run and has a waiting future.
     fn let_run(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.may_run() && !lane.waiting.is_empty() && !self.eligible.contains(&(lane.used, id)) {
+            // Time spent idle, held or throttled is not made up for.
             lane.used = lane.used.max(self.now);
             self.eligible.insert((lane.used, id));
         }
     }
 
-    /// Grants one permit, if one is free and somebody waits.
+    /// Grants one permit, if one is free and a future waits. Returns its waker, if it has one yet.
     fn grant(&mut self) -> Option<Option<Waker>> {
         while self.free > 0 {
             let (used, id) = self.eligible.pop_first()?;
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let next = lane.waiting.pop_front();
+            // At its old time: `charge` moves the lane on when the turn is over.
             if !lane.waiting.is_empty() {
                 self.eligible.insert((used, id));
             }
             let Some((id, seat)) = next.and_then(|id| Some((id, self.seats.get_mut(&id)?))) else {
+                // A dropped seat leaves its id in the queue: to search for it costs more.
                 continue;
             };
+            // Stopped while it waited.
             if lane.has_stopped(seat.process) {
                 lane.rare().parked.push(id);
                 continue;
             }
             seat.turn = Turn::Granted;
+            // Never back: a lane may be granted at a time before the present.
             self.now = self.now.max(used);
             self.free -= 1;
             return Some(seat.waker.clone());
@@ -234,9 +251,10 @@ impl State {
         None
     }
 
-    /// Books what a lane has used. If that was all it may use, the answer is when to look again.
+    /// Charges CPU time to a lane. If that uses up its quota, returns the time of the next check.
     fn charge(&mut self, id: LaneId, time: Duration) -> Option<Instant> {
         let lane = self.lanes.get_mut(&id)?;
+        // The entry is keyed by `used`: out before the change, in again after it.
         let was_eligible = self.eligible.remove(&(lane.used, id));
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         lane.used = lane.used.saturating_add(nanos.saturating_mul(DEFAULT_WEIGHT) / lane.weight);
@@ -245,7 +263,7 @@ impl State {
         if was_eligible && lane.may_run() {
             self.eligible.insert((lane.used, id));
         }
-        // Somebody looks already, and will see a debt that has grown since.
+        // A lane throttled before has its timer already, and that check sees the larger debt.
         until.filter(|_| !throttled)
     }
 
@@ -256,7 +274,7 @@ impl State {
         }
     }
 
-    /// A node of ten thousand containers shall not keep their tables when they are gone.
+    /// Returns table memory after many containers have gone.
     fn shrink(&mut self) {
         shrink(&mut self.lanes);
         shrink(&mut self.seats);
@@ -264,24 +282,26 @@ impl State {
 }
 
 fn shrink<V>(table: &mut HashMap<u64, V>) {
+    // A `HashMap` keeps its largest size for ever, and a node may have had ten thousand containers.
+    // An eighth and twice the length: far apart, so that a table does not shrink and grow in turns.
     if table.capacity() > 1024 && table.len() < table.capacity() / 8 {
         table.shrink_to(table.len() * 2);
     }
 }
 
-/// A group's place in the queue; dropping it gives it up.
+/// A container's lane in the queue; dropping it removes the lane.
 pub(super) struct Lane {
     queue: FairQueue,
     id: LaneId,
 }
 
 impl Lane {
-    /// An id for one process of the container.
+    /// A new id for one process of the container.
     pub(super) fn process(&self) -> ProcessId {
         self.queue.lock().id()
     }
 
-    /// A place for one future of a process.
+    /// A seat for one future of a process.
     pub(super) fn seat(&self, process: ProcessId) -> Seat {
         let mut state = self.queue.lock();
         let id = state.id();
@@ -289,18 +309,20 @@ impl Lane {
         Seat(Arc::new(SeatHandle { queue: self.queue.clone(), id }))
     }
 
-    /// Nobody of the lane is granted a turn until [`Lane::release`]; who runs goes on to its next yield.
+    /// Grants no turn to the lane until [`Lane::resume`]. A running future goes on to its next yield.
     pub(super) fn pause(&self) {
         self.queue.lock().hold(self.id);
     }
 
-    /// Ends a hold. Time spent held is not made up for.
+    /// Ends a pause. Time spent paused is not made up for.
     pub(super) fn resume(&self) {
         self.change(|lane| lane.held = false);
     }
 
-    /// Nobody of that process is granted a turn until [`Lane::proceed`].
+    /// Grants no turn to that process until [`Lane::continue_process`]. A running future goes on to
+    /// its next yield.
     pub(super) fn stop_process(&self, process: ProcessId) {
+        // Seats that wait now are parked by `grant` when they come up.
         self.change(|lane| {
             if !lane.has_stopped(process) {
                 lane.rare().stopped.push(process);
@@ -308,14 +330,14 @@ impl Lane {
         });
     }
 
-    /// Ends a stop.
+    /// Ends the stop of a process.
     pub(super) fn continue_process(&self, process: ProcessId) {
         let mut state = self.queue.lock();
         let Some(rare) = state.lanes.get_mut(&self.id).and_then(|lane| lane.rare.as_mut()) else {
             return;
         };
         rare.stopped.retain(|stopped| *stopped != process);
-        // Those of other processes find their way back.
+        // `wait` parks the seats of processes that are still stopped again.
         for seat in std::mem::take(&mut rare.parked) {
             state.wait(seat);
         }
@@ -328,16 +350,17 @@ impl Lane {
         self.change(|lane| lane.weight = weight.max(1));
     }
 
-    /// Sets another quota, or none.
+    /// Replaces or removes the quota.
     pub(super) fn set_quota(&self, quota: Option<Quota>) {
         self.change(|lane| {
+            // No quota before and after: the lane needs no `rare`.
             if quota.is_some() || lane.rare.is_some() {
                 lane.rare().bandwidth.set(quota, Instant::now());
             }
         });
     }
 
-    /// How often the quota was used up.
+    /// Throttling counters of the lane.
     pub(super) fn throttling(&self) -> Throttling {
         let state = self.queue.lock();
         let rare = state.lanes.get(&self.id).and_then(|lane| lane.rare.as_ref());
@@ -348,6 +371,7 @@ impl Lane {
         let mut state = self.queue.lock();
         let Some(lane) = state.lanes.get_mut(&self.id) else { return };
         change(lane);
+        // The change may have ended a pause or a throttling.
         state.let_run(self.id);
         drop(state);
         self.queue.grant();
@@ -364,7 +388,7 @@ impl Drop for Lane {
     }
 }
 
-/// One future's place in its lane; dropping it gives it up, and the permit it may hold.
+/// The seat of one future in its lane; dropping it returns a permit it was granted.
 pub(super) struct Seat(Arc<SeatHandle>);
 
 struct SeatHandle {
@@ -378,19 +402,21 @@ impl Seat {
         self.0.clone().into()
     }
 
-    /// Lets the future wait for its first turn before Tokio has polled it: if a permit is free, that poll already runs it.
+    /// Queues the future for its first turn before Tokio has polled it. If a permit is free, the
+    /// first poll already runs it.
     pub(super) fn enter(&self) {
         let Self(handle) = self;
         handle.queue.lock().wait(handle.id);
         handle.queue.grant();
     }
 
-    /// Takes the turn that was granted. Otherwise the future waits for one, and `task` is woken when it is granted.
+    /// Takes the granted turn. Otherwise the future waits, and a later grant wakes `task`.
     pub(super) fn take_turn(&self, task: &Waker) -> Option<RunningTurn<'_>> {
         let Self(handle) = self;
         let mut state = handle.queue.lock();
         let seat = state.seats.get_mut(&handle.id)?;
-        // Also when it runs now: its next turn may be granted while it does.
+        // Stored under the lock that a grant takes: no grant can miss the waker. Also when it runs
+        // now, since its next turn may be granted before Tokio sees the end of this poll.
         if !seat.waker.as_ref().is_some_and(|known| known.will_wake(task)) {
             seat.waker = Some(task.clone());
         }
@@ -399,7 +425,7 @@ impl Seat {
             return Some(RunningTurn { handle, used: Duration::ZERO });
         }
         if seat.turn == Turn::Idle {
-            // Nobody has woken it: Tokio polls for a reason of its own.
+            // Polled without a wake-up of this queue: Tokio has a reason of its own.
             state.wait(handle.id);
             drop(state);
             handle.queue.grant();
@@ -414,6 +440,7 @@ impl Drop for Seat {
         let mut state = handle.queue.lock();
         let Some(seat) = state.seats.remove(&handle.id) else { return };
         state.shrink();
+        // Not `Running`: a running turn borrows the seat and returns its permit itself.
         if seat.turn == Turn::Granted {
             state.free += 1;
             drop(state);
@@ -432,12 +459,13 @@ impl Wake for SeatHandle {
         match state.turn(self.id) {
             Some(Turn::Idle) => state.wait(self.id),
             Some(Turn::Running) => {
+                // Remembered: the end of the turn queues the seat again.
                 if let Some(seat) = state.seats.get_mut(&self.id) {
                     seat.turn = Turn::Woken;
                 }
                 return;
             }
-            // Its turn comes anyway; or it is gone.
+            // A turn is due already, or the seat is gone.
             Some(Turn::Waiting | Turn::Granted | Turn::Woken) | None => return,
         }
         drop(state);
@@ -445,10 +473,10 @@ impl Wake for SeatHandle {
     }
 }
 
-/// A turn being taken; ends when it is dropped, also when the poll panics.
+/// A turn in progress; ends when it is dropped, also when the poll panics.
 pub(super) struct RunningTurn<'a> {
     handle: &'a SeatHandle,
-    /// What the turn has cost, to be set before the end.
+    /// CPU time of the turn, to be set before the end.
     pub(super) used: Duration,
 }
 
@@ -459,13 +487,16 @@ impl Drop for RunningTurn<'_> {
         state.free += 1;
         let mut throttled = None;
         if let Some(seat) = state.seats.get_mut(&handle.id) {
-            let (lane, woken) = (seat.lane, seat.turn == Turn::Woken);
+            let lane = seat.lane;
+            let woken = seat.turn == Turn::Woken;
             seat.turn = Turn::Idle;
+            // Charged before it waits again: the next grant compares up-to-date virtual times.
             throttled = state.charge(lane, *used).map(|until| (lane, until));
             if woken {
                 state.wait(handle.id);
             }
         }
+        // Timers and grants call into Tokio: not under the lock.
         drop(state);
         if let Some((lane, until)) = throttled {
             handle.queue.look_at(lane, until);
@@ -480,7 +511,7 @@ mod tests {
 
     use super::*;
 
-    /// A future that always wants to go on: counts its turns and how often its task is woken.
+    /// A future that is always ready: counts its turns and the wake-ups of its task.
     struct Spinner {
         _lane: Lane,
         seat: Seat,
@@ -509,7 +540,7 @@ mod tests {
             Self { seat: lane.seat(lane.process()), _lane: lane, woken: Arc::default(), turns: 0 }
         }
 
-        /// As Tokio does: polls, and polls again when that has woken the task.
+        /// Polls as Tokio does, and again if the poll has woken the task.
         fn take(&self) -> Option<RunningTurn<'_>> {
             take(&self.seat, &self.woken)
         }
@@ -520,7 +551,7 @@ mod tests {
         seat.take_turn(&waker).or_else(|| seat.take_turn(&waker))
     }
 
-    /// `workers` run whoever is granted, a millisecond each, `rounds` times.
+    /// `workers` run every granted spinner for a millisecond, `rounds` times.
     fn run(spinners: &mut [Spinner], workers: usize, rounds: usize) {
         let mut turns = vec![0; spinners.len()];
         let mut running = VecDeque::new();
@@ -549,7 +580,8 @@ mod tests {
                 (0..count).map(|_| Spinner::new(&queue, DEFAULT_WEIGHT)).collect();
             run(&mut spinners, workers, 1000 * count);
             let turns: Vec<_> = spinners.iter().map(|spinner| spinner.turns).collect();
-            let (least, most) = (turns.iter().min().unwrap(), turns.iter().max().unwrap());
+            let least = turns.iter().min().unwrap();
+            let most = turns.iter().max().unwrap();
             assert!(*least > 0 && most - least <= 2, "{count} on {workers}: {turns:?}");
         }
     }
@@ -570,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_slept_is_next_and_has_saved_up_nothing() {
+    fn a_lane_that_slept_is_next_for_one_turn_only() {
         let queue = queue(1);
         let sleeper = Spinner::new(&queue, DEFAULT_WEIGHT);
         let mut spinners: Vec<_> = (0..4).map(|_| Spinner::new(&queue, DEFAULT_WEIGHT)).collect();
@@ -592,11 +624,12 @@ mod tests {
         let crowd = queue.lane(DEFAULT_WEIGHT);
         let seats: Vec<_> = (0..10).map(|_| crowd.seat(0)).collect();
         let alone = Spinner::new(&queue, DEFAULT_WEIGHT);
-        // Both have somebody waiting when the first turn ends.
+        // Both lanes have a waiting future when the first turn ends.
         let first = take(&seats[0], &Arc::default()).unwrap();
         assert!(alone.take().is_none() && take(&seats[1], &Arc::default()).is_none());
         drop(first);
-        let (mut many, mut one) = (0, 0);
+        let mut many = 0;
+        let mut one = 0;
         for _ in 0..1000 {
             let turn = seats
                 .iter()
@@ -614,7 +647,8 @@ mod tests {
     fn a_held_lane_gets_no_turn_and_keeps_its_wake_ups() {
         let queue = queue(1);
         let lane = queue.lane(DEFAULT_WEIGHT);
-        let (seat, woken) = (lane.seat(0), Arc::<Count>::default());
+        let seat = lane.seat(0);
+        let woken = Arc::<Count>::default();
         lane.pause();
         assert!(take(&seat, &woken).is_none());
         seat.waker().wake();
@@ -628,8 +662,10 @@ mod tests {
     fn a_stopped_process_gets_no_turn_and_its_lane_goes_on() {
         let queue = queue(1);
         let lane = queue.lane(DEFAULT_WEIGHT);
-        let (one, other) = (lane.process(), lane.process());
-        let (stopped, runs) = (lane.seat(one), lane.seat(other));
+        let one = lane.process();
+        let other = lane.process();
+        let stopped = lane.seat(one);
+        let runs = lane.seat(other);
         let woken = Arc::<Count>::default();
         stopped.enter();
         lane.stop_process(one);
@@ -645,11 +681,14 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_parked_when_its_process_stops() {
+    fn a_waiting_seat_is_parked_when_its_process_stops() {
         let queue = queue(1);
         let lane = queue.lane(DEFAULT_WEIGHT);
-        let (one, other) = (lane.process(), lane.process());
-        let (first, second, third) = (lane.seat(other), lane.seat(one), lane.seat(other));
+        let one = lane.process();
+        let other = lane.process();
+        let first = lane.seat(other);
+        let second = lane.seat(one);
+        let third = lane.seat(other);
         let turn = take(&first, &Arc::default()).unwrap();
         let woken = Arc::<Count>::default();
         assert!(take(&second, &woken).is_none() && take(&third, &Arc::default()).is_none());
@@ -674,8 +713,9 @@ mod tests {
     #[test]
     fn a_permit_never_gets_lost() {
         let queue = queue(1);
-        let (first, second, third) =
-            (Spinner::new(&queue, 1), Spinner::new(&queue, 1), Spinner::new(&queue, 1));
+        let first = Spinner::new(&queue, 1);
+        let second = Spinner::new(&queue, 1);
+        let third = Spinner::new(&queue, 1);
         let turn = first.take().unwrap();
         assert!(second.take().is_none() && third.take().is_none());
         drop(turn);
@@ -691,7 +731,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_granted_before_its_first_poll_is_woken_for_its_second() {
+    fn a_seat_granted_before_its_first_poll_is_woken_for_its_second() {
         let queue = queue(1);
         let spinner = Spinner::new(&queue, DEFAULT_WEIGHT);
         spinner.seat.enter();
@@ -704,7 +744,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_who_is_gone() {
+    fn nothing_is_kept_of_dropped_lanes_and_seats() {
         let queue = queue(1);
         for _ in 0..10 {
             let spinner = Spinner::new(&queue, DEFAULT_WEIGHT);

@@ -1,8 +1,9 @@
-//! The body of a response: what the client gets.
+//! Body of a response to the client.
 //!
-//! It carries the guest's call as long as that has not returned: polling the one runs the other. So a handler
-//! needs no future beside its connection's, a client that does not read slows its guest down, and one that goes away ends it. What a
-//! guest still does when its response is complete goes on as a member of the group.
+//! The body of a guest's response carries the guest's call until the call has returned: polling the
+//! body also polls the call. So a handler needs no future beside its connection's. A client that
+//! does not read slows its guest down, and a client that disconnects ends it. The work of a guest
+//! after its complete response continues as a member of the group.
 
 use std::{
     pin::Pin,
@@ -17,26 +18,26 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::ticket::{Call, Ticket};
 
-/// What the client gets.
+/// Body of a response: a text of the server, or what the guest writes.
 pub(super) enum ResponseBody {
     Text(Full<Bytes>),
     Guest(GuestBody),
 }
 
-/// Of a guest.
+/// Body of a guest's response.
 pub(super) struct GuestBody {
     body: WasiBody,
-    /// Until it has returned.
+    /// Call of the handler, until it has returned.
     call: Option<Call>,
-    /// How many bytes are left to be sent, if the head says it.
+    /// Bytes left to be sent, if the head declares a length.
     left: Option<u64>,
-    /// The client will have all of it.
+    /// The client gets the complete response, even if the guest ends now.
     complete: bool,
-    /// Given back when all is done.
+    /// Held until all work for the request is done.
     ticket: Option<Ticket>,
 }
 
-/// A body that ends too early.
+/// Error of a body that ends too early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cut {
     #[error("the handler failed in the middle of its response")]
@@ -52,7 +53,7 @@ impl ResponseBody {
 }
 
 impl GuestBody {
-    /// `call` is what is left of it, if anything.
+    /// Response whose body drives `call`; `None` if the call has returned.
     pub(super) fn response(
         method: &Method,
         response: Response<WasiBody>,
@@ -61,6 +62,7 @@ impl GuestBody {
     ) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         let left = declared_length(&head.headers);
+        // hyper sends no body with these, whatever the guest writes: the head completes them.
         let bodiless = *method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let complete = bodiless || left == Some(0);
@@ -69,20 +71,25 @@ impl GuestBody {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        // The call comes first: a frame that it writes in this poll is sent in this poll. Both polls
+        // register the waker of this task, so progress of either continues the response.
         if let Some(call) = &mut self.call
             && let Poll::Ready(returned) = call.as_mut().poll(cx)
         {
             self.call = None;
             if returned.is_err() {
+                // hyper aborts the message on an error: a client cannot take it for complete.
                 return Poll::Ready(Some(Err(Cut::Failed)));
             }
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
+                // hyper drops a body after its declared length, without a poll that returns `None`.
                 if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
                     self.complete |= *left == 0;
                 }
+                // Trailers are the last frame of a body.
                 self.complete |= frame.is_trailers();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -112,6 +119,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Text(text) => text.is_end_stream(),
+            // hyper does not poll a body at its end, and only polls of the body run the call.
             Self::Guest(body) => body.call.is_none() && body.body.is_end_stream(),
         }
     }
@@ -125,8 +133,10 @@ impl Body for ResponseBody {
 }
 
 impl Drop for GuestBody {
-    /// A response that is complete does not end its guest; one that nobody will get does.
+    /// Ends the guest, unless its response is complete.
     fn drop(&mut self) {
+        // The client of an incomplete response is gone: dropping the call saves useless work. After
+        // a complete response the guest may still have work of its own.
         if self.complete
             && let (Some(call), Some(ticket)) = (self.call.take(), self.ticket.take())
         {

@@ -1,4 +1,4 @@
-//! Why a request has no answer of the guest, and what its client is told instead.
+//! Reasons why a request has no answer of the guest, and the status that its client gets instead.
 
 use http::StatusCode;
 use wasmtime_wasi_http::{
@@ -7,12 +7,12 @@ use wasmtime_wasi_http::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
-    /// The request is none that a guest can be given.
+    /// The request cannot be given to a guest.
     #[error("the request {0}")]
     Request(&'static str),
     #[error("the method is not supported")]
     Method,
-    /// As many requests as may be are being worked on, and none has ended in time.
+    /// The limit of requests, or of the pool of instances, is reached.
     #[error("no instance is free")]
     Busy,
     /// An instance does not fit into the container's memory limit.
@@ -20,7 +20,7 @@ pub(super) enum Failure {
     NoMemory,
     #[error("no answer in time")]
     TimedOut,
-    /// A trap, an exit, a growth beyond the memory limit. The container's stderr has the story.
+    /// A trap, an exit, or a growth beyond the memory limit. The container's stderr has the details.
     #[error("the handler failed")]
     Failed,
     #[error("the handler has not answered")]
@@ -28,7 +28,7 @@ pub(super) enum Failure {
     /// The guest has answered with an error code of its own.
     #[error("the handler answered with an error")]
     Refused(StatusCode),
-    /// It has answered with a status that is none of a final response.
+    /// The guest has answered with a status that is not final (1xx).
     #[error("the handler answered with a status that is no answer")]
     Status,
 }
@@ -55,11 +55,12 @@ impl Failure {
             CodeP2::HttpRequestUriTooLong => StatusCode::URI_TOO_LONG,
             CodeP2::ConnectionReadTimeout => StatusCode::REQUEST_TIMEOUT,
             CodeP2::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            // Something that the guest has asked for it has not got.
+            // The other codes are about requests that the guest sends: it is a gateway then.
             _ => StatusCode::BAD_GATEWAY,
         })
     }
 
+    // The worlds have the same codes, but each has a type of its own.
     pub(super) fn of_p3(code: &CodeP3) -> Self {
         Self::Refused(match code {
             CodeP3::HttpRequestDenied => StatusCode::FORBIDDEN,

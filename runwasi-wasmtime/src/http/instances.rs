@@ -1,4 +1,4 @@
-//! What all requests of a running server share, and the way from a request to an instance of the guest.
+//! State shared by all requests of a running server, and the way from a request to an instance.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -25,14 +25,15 @@ use crate::{
     limits::OutOfMemory,
 };
 
-/// When the pool that all containers share is looked at again.
+/// Interval between attempts to get an instance from the pool that all containers share.
+// The pool does not notify when an instance becomes free.
 const POOL_LOOK: Duration = Duration::from_millis(5);
 
 pub(super) struct Serving {
     pub(super) spec: InstanceSpec,
     pub(super) settings: Settings,
     pub(super) spawner: Spawner,
-    /// Of requests that name no host.
+    /// Authority of requests that name no host.
     pub(super) authority: Authority,
     guest: Arc<Guest>,
     engine: Engine,
@@ -54,19 +55,21 @@ impl Spawner {
     }
 
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        // Guest code yields only at ticks of the epoch, so the clock must tick during its polls.
         self.context.spawn(self.ticker.during(future));
     }
 }
 
-/// Streams of HTTP/2 are members of the group each: they run on all workers, and one that spins delays no other.
+/// Starts each stream of HTTP/2 as a member of the group.
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
     fn execute(&self, future: F) {
+        // As members, streams run on all workers, and a guest that spins delays no other stream.
         self.spawn(future);
     }
 }
 
 impl Serving {
-    /// `first` has been instantiated to see that it can be.
+    /// `first` is the store of an instance that was made only to check that it can be made.
     pub(super) fn new(
         spec: InstanceSpec,
         settings: Settings,
@@ -79,13 +82,15 @@ impl Serving {
         let context_pool = ContextPool::new(first.data_mut().ctx().ctx.filesystem().clone());
         context_pool.put_back(first.into_data().into_context());
         let authority = settings.address.to_string();
+        // An address with its port is always an authority: the fallback only avoids a panic.
         let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
         let requests = Arc::new(Semaphore::new(settings.max_requests as usize));
         Self { spec, settings, spawner, authority, guest, engine, imports, context_pool, requests }
     }
 
-    /// One of the requests that may be worked on at once, when it is free.
+    /// Takes a slot of the concurrent requests. Waits for `queue-timeout` at most.
     pub(super) async fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        // A free slot is taken without a timer.
         if let Ok(slot) = self.requests.clone().try_acquire_owned() {
             return Ok(slot);
         }
@@ -94,13 +99,14 @@ impl Serving {
         slot.ok().and_then(Result::ok).ok_or(Failure::Busy)
     }
 
-    /// When no request is being worked on.
+    /// Waits until no request is being worked on.
     pub(super) async fn idle(&self) {
-        // Nobody closes it.
+        // This cannot fail: the semaphore is never closed. The permits may return at once, as the
+        // server has stopped to accept.
         let _ = self.requests.acquire_many(self.settings.max_requests).await;
     }
 
-    /// Runs the guest's handler to its return. `head` is sent as soon as the guest has answered.
+    /// Runs the guest's handler until it returns. `head` is sent as soon as the guest has answered.
     pub(super) async fn call(
         self: Arc<Self>,
         request: Request<RequestBody>,
@@ -115,9 +121,10 @@ impl Serving {
                 Ok(())
             }
             Err(error) => {
-                // The story may wait for a reader, the memory need not.
+                // Freed now: writing the trap may wait for a reader of stderr, and the memory need
+                // not be held until then.
                 drop(store);
-                // Of the stacks that calls run on.
+                // The pool has no stack left for the call.
                 if error.is::<PoolConcurrencyLimitError>() {
                     return Err(Failure::Busy);
                 }
@@ -126,7 +133,7 @@ impl Serving {
         }
     }
 
-    /// An instance, waited for as long as a request may wait.
+    /// Takes a waiting instance or makes one. Waits for `queue-timeout` at most.
     async fn instance(&self) -> Result<(Store<Component>, Instance), Failure> {
         if let Some(kept) = self.guest.kept() {
             return Ok(kept);
@@ -139,12 +146,13 @@ impl Serving {
             };
             if error.is::<PoolConcurrencyLimitError>() {
                 let now = Instant::now();
+                // The wait begins with the first failure.
                 if now >= *until.get_or_insert(now + self.settings.queue_timeout) {
                     return Err(Failure::Busy);
                 }
                 sleep(POOL_LOOK).await;
             } else if error.is::<OutOfMemory>() {
-                // Those that wait for requests may be what is in the way.
+                // The memory may be held by instances that wait for requests: they go first.
                 if !self.guest.forget_kept() {
                     return Err(Failure::NoMemory);
                 }
@@ -158,8 +166,10 @@ impl Serving {
         let context = self.context_pool.take(&self.spec);
         let store =
             Component::with_context(&self.engine, &self.spec, context, self.imports.clone());
+        // Handled like a growth beyond the limit: the new store's stack counts as memory, too.
         let mut store = store.map_err(OutOfMemory)?;
         let instance = self.guest.instantiate(&mut store).await?;
+        // Only now: up to here, memory that is refused means that the instance does not fit.
         store.data_mut().started();
         Ok((store, instance))
     }

@@ -1,4 +1,4 @@
-//! A connection's socket as hyper wants it, telling [`Activity`] what comes and goes.
+//! Socket of a connection as hyper requires it. Reports reads and writes to [`Activity`].
 
 use std::{
     io::{self, IoSlice},
@@ -32,6 +32,7 @@ impl Read for Wire {
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_ready() {
+            // The end of the stream and errors count as well: the connection ends then anyway.
             self.activity.read();
         }
         polled
@@ -45,11 +46,13 @@ impl Write for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        // Pending means that the socket's buffer is full: the client does not read.
         self.activity.wrote(polled.is_ready());
         polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Not reported: a TCP stream has no buffer of its own, so a flush never waits.
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -1,16 +1,17 @@
-//! What must be true of a request before a guest is given it.
+//! Checks of a request before a guest gets it.
 
 use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Authority, uri::Scheme};
 
 use super::error::Failure;
 
-/// Checks it and writes whom it is for into its URI: there guests of both worlds look for it. `own` is the authority of a client
-/// that names none, as HTTP/1.0 allows.
+/// Checks a request and writes its authority into its URI. `own` is the authority if the client does
+/// not name one, as HTTP/1.0 allows.
 pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), Failure> {
     if request.method() == Method::CONNECT {
-        // A tunnel; no world of WASI has it.
+        // CONNECT asks for a tunnel, and no world of WASI has tunnels.
         return Err(Failure::Method);
     }
+    // An authority in the target wins over `Host`: RFC 9112, section 3.2.2.
     let named = match request.uri().authority() {
         Some(authority) => Some(authority.clone()),
         None => host(request.headers())?,
@@ -20,6 +21,7 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
         None if request.version() == Version::HTTP_10 => own.clone(),
         None => return Err(Failure::Request("names no host")),
     };
+    // Guests of both worlds look for the authority in the URI.
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme.get_or_insert(Scheme::HTTP);
     parts.authority = Some(authority);
@@ -30,7 +32,10 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
 
 fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
     let mut hosts = headers.get_all(header::HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
+    let first = hosts.next();
+    let second = hosts.next();
+    // More than one `Host`, or an invalid one, is a bad request: RFC 9112, section 3.2. A guest and
+    // a proxy before it could otherwise take different hosts.
     match (first, second) {
         (None, _) => Ok(None),
         (Some(host), None) => {
@@ -76,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_guest_can_be_given_is_refused() {
+    fn connect_and_requests_without_exactly_one_valid_host_are_refused() {
         let status = |version, method, uri, hosts| {
             checked(version, method, uri, hosts).unwrap_err().status().as_u16()
         };

@@ -1,4 +1,4 @@
-//! The body of a request: what the client sends.
+//! Body of a request, from the client to the guest.
 
 use std::{
     future::Future,
@@ -13,11 +13,11 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
-/// What the client sends. It may let the guest wait for as long as a connection may be idle.
+/// Body of a request. The client may let the guest wait for as long as a connection may be idle.
 pub(super) struct RequestBody {
     incoming: Incoming,
     patience: Duration,
-    /// Set while the guest waits.
+    /// Timer, set while the guest waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -36,10 +36,12 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            // The next frame has the whole time again.
             self.waiting = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));
         }
         let patience = self.patience;
+        // Made only when the guest has to wait: a body that is there needs no timer.
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(waiting.as_mut().poll(cx));
         Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))

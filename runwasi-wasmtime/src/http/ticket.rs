@@ -1,4 +1,4 @@
-//! The call of a guest's handler, and what a request holds until all of it is done.
+//! Call of a guest's handler, and the resources of a request until all its work is done.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -6,18 +6,18 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{error::Failure, instances::Serving, timeouts::Activity};
 
-/// A guest's call of its handler; ends when the guest has returned and its instance is gone.
+/// Call of a guest's handler. Ends when the guest has returned and its instance is kept or dropped.
 pub(super) type Call = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
-/// What a request holds until all of it is done.
+/// Resources that a request holds until all its work is done.
 pub(super) struct Ticket {
     serving: Arc<Serving>,
-    /// One of the requests that may be worked on at once.
+    /// Slot of the concurrent requests.
     _slot: OwnedSemaphorePermit,
     _busy: Busy,
 }
 
-/// Says that the connection has a request.
+/// Counts a request of the connection for as long as it lives.
 pub(super) struct Busy(Arc<Activity>);
 
 impl Ticket {
@@ -25,14 +25,17 @@ impl Ticket {
         Self { serving, _slot: slot, _busy: busy }
     }
 
-    /// The client has all it gets, the guest goes on: in the group, for as long as it might have taken for the response.
+    /// Continues the call of a guest whose response is complete, as a member of the group.
     pub(super) fn go_on(self, call: Call) {
+        // `_busy` ends with this function: for the connection the request is done.
         let Self { serving, _slot, _busy } = self;
+        // As long as the guest might have taken for its response.
         let patience = serving.settings.request_timeout;
         serving.spawner.clone().spawn(async move {
             if timeout(patience, call).await.is_err() {
                 tracing::debug!("a guest was ended that did not return after its response");
             }
+            // Moved in and freed only now: the guest still counts as a request.
             drop(_slot);
         });
     }

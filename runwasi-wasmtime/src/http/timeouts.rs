@@ -1,4 +1,4 @@
-//! What a connection is doing, and until when it may.
+//! Activity of a connection, and its deadlines.
 //!
 //! ```text
 //!             first byte           request begins
@@ -9,19 +9,21 @@
 //!                         closed
 //! ```
 //!
-//! A connection begins in `Head`: who connects is to say something. HTTP/2 has no `Head` after its first request, since its frames
-//! come at any time. A client that does not take what is written to it has `idle-timeout` for that, whatever the state.
+//! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has no
+//! `Head` after its first request, since its frames come at any time. A client that does not take
+//! what is written to it is dropped after `idle-timeout`, whatever the state.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// What one poll takes at most.
+/// Time after which a poll of a connection begins no further request.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Shared by the parts of one connection. The mutex is for single steps; requests of HTTP/2 are on other threads.
+/// Activity of one connection, shared by its parts.
 pub(super) struct Activity {
+    // Locked for single steps. Requests of HTTP/2 run on other threads, hence a mutex.
     state: Mutex<State>,
     header_timeout: Duration,
     idle_timeout: Duration,
@@ -30,10 +32,10 @@ pub(super) struct Activity {
 struct State {
     doing: Doing,
     since: Instant,
-    /// Since when the client takes nothing.
+    /// Time of the first write that the client did not take.
     stalled: Option<Instant>,
     http2: bool,
-    /// When the connection was polled last.
+    /// Beginning of the connection's last poll.
     turn: Instant,
 }
 
@@ -41,18 +43,18 @@ struct State {
 enum Doing {
     Idle,
     Head,
-    /// That many requests.
+    /// With the number of requests.
     Busy(usize),
 }
 
-/// What is to happen with a connection.
+/// Action that is due for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Look again then.
+    /// Look again at this time.
     LookAt(Instant),
-    /// It has been idle for long enough: close it politely.
+    /// Close gracefully: the connection has been idle for too long.
     Close,
-    /// It keeps us waiting.
+    /// Drop at once: the client keeps the server waiting.
     Drop,
 }
 
@@ -64,29 +66,32 @@ impl Activity {
         Self { state: Mutex::new(state), header_timeout, idle_timeout }
     }
 
-    /// The connection is being polled.
+    /// Takes note that a poll of the connection begins.
     pub(super) fn turn_begins(&self) {
         self.state().turn = Instant::now();
     }
 
-    /// Whether this poll has taken what a poll may take.
+    /// Returns `true` if this poll has used up its time.
     pub(super) fn turn_is_over(&self) -> bool {
         self.state().turn.elapsed() >= TURN
     }
 
-    /// Bytes of the client have come.
+    /// Takes note of bytes from the client.
     pub(super) fn read(&self) {
         let mut state = self.state();
+        // Frames of HTTP/2, such as a ping, need not be the beginning of a request.
         if state.doing == Doing::Idle && !state.http2 {
             state.enter(Doing::Head);
         }
     }
 
-    /// Bytes have been given to the system, or it has no room for them.
+    /// Takes note of a write: `taken` if the system had room for bytes of it.
     pub(super) fn wrote(&self, taken: bool) {
         let mut state = self.state();
         match taken {
             true => state.stalled = None,
+            // The first stall counts: further attempts must not move the deadline. The reference to
+            // it is of no use here.
             false => drop(state.stalled.get_or_insert_with(Instant::now)),
         }
     }
@@ -94,6 +99,7 @@ impl Activity {
     pub(super) fn request_begins(&self, http2: bool) {
         let mut state = self.state();
         state.http2 |= http2;
+        // Requests of HTTP/2 overlap.
         let others = if let Doing::Busy(others) = state.doing { others } else { 0 };
         state.enter(Doing::Busy(others + 1));
     }
@@ -108,17 +114,19 @@ impl Activity {
 
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
         let state = self.state();
+        // In every state: a guest that writes to a stalled client would be busy without end.
         if state.stalled.is_some_and(|since| now >= since + self.idle_timeout) {
             return Verdict::Drop;
         }
         let (timeout, verdict) = match state.doing {
-            // Nothing is due: the next look is for what it will be doing then.
+            // No deadline. The next look is for the state that may follow meanwhile.
             Doing::Busy(_) => return Verdict::LookAt(now + self.shortest()),
             Doing::Idle => (self.idle_timeout, Verdict::Close),
             Doing::Head => (self.header_timeout, Verdict::Drop),
         };
         let due = state.since + timeout;
-        // What is idle may become a head at once, and the other way round, and is then due earlier than the next look would be.
+        // `Idle` may become `Head` at once, and the other way round. The new state may be due before
+        // `due`, so the next look is not later than the shorter timeout.
         if now >= due { verdict } else { Verdict::LookAt(due.min(now + self.shortest())) }
     }
 
@@ -127,6 +135,7 @@ impl Activity {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
+        // Poisoning is harmless: a step that panics leaves a valid state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn who_connects_and_says_nothing_is_dropped() {
+    fn silent_client_is_dropped_after_the_header_timeout() {
         let activity = Activity::new(HEADER, IDLE);
         assert!(matches!(after(&activity, Duration::ZERO), Verdict::LookAt(_)));
         assert_eq!(after(&activity, HEADER), Verdict::Drop);
@@ -187,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nor_than_it_could_have_been_idle_for_too_long() {
+    fn the_next_look_is_not_later_than_the_idle_timeout() {
         let activity = Activity::new(IDLE, HEADER);
         let now = Instant::now();
         assert_eq!(activity.verdict(now), Verdict::LookAt(now + HEADER), "it begins as a head");
