@@ -37,7 +37,12 @@ pub(crate) fn killed_compiler_leaves_no_lock_and_no_half_file(b: &mut Bed) -> Re
     b.module("slow.wat", large(1500))?;
     let id = b.id("killed");
     let start = b.start(&[], &id, "slow.wat").deadline(PATIENCE).spawn()?;
-    poll_until("a compilation", PATIENCE, || b.is_making().then_some(()))?;
+    // The lock of the new file is taken before the compiler says that it begins: killed in between, the log
+    // would count one compilation less.
+    poll_until("a compilation", PATIENCE, || {
+        let begun = b.is_making() && b.compilations("slow.wat") == 1;
+        begun.then_some(())
+    })?;
     if b.runtime.needs_daemon() {
         b.bed.daemon()?.kill9()?;
     } else {
