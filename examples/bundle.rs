@@ -30,7 +30,8 @@ async fn main() -> Result<ExitCode> {
         Some(bundle) => fs::canonicalize(bundle)?,
         None => write_bundle(own.path())?,
     };
-    let harness = Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
+    let harness =
+        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
     let containerd = harness.client().await?;
     let pipes = harness.pipes("bundle")?;
     let stdout = pipes.read_stdout();
@@ -47,7 +48,9 @@ async fn main() -> Result<ExitCode> {
 }
 
 fn write_bundle(directory: &Path) -> Result<PathBuf> {
-    let bundle = BundleBuilder::new(&directory.join("bundle"), &["/guest.wat"]).file("/guest.wat", GUEST).write()?;
+    let bundle = BundleBuilder::new(&directory.join("bundle"), &["/guest.wat"])
+        .file("/guest.wat", GUEST)
+        .write()?;
     println!("bundle:   {}", bundle.display());
     println!("config:   {}", fs::read_to_string(bundle.join("config.json"))?);
     Ok(bundle)

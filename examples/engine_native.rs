@@ -2,7 +2,9 @@
 //! Run with: `ctr run --runtime=io.containerd.native.v1 …` and this as `containerd-shim-native-v1` in its PATH.
 use std::{io::Read, process::ExitCode, sync::Arc, time::Duration};
 
-use runwasi_core::{Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, cli::About};
+use runwasi_core::{
+    Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, cli::About,
+};
 use tokio::{task::yield_now, time::sleep};
 
 struct Native;
@@ -10,7 +12,7 @@ struct Guest(InstanceSpec);
 
 #[async_trait::async_trait]
 impl Engine for Native {
-    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+    async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         Ok(Arc::new(Guest(spec)))
     }
 }
@@ -25,13 +27,17 @@ impl Instance for Guest {
 
 /// The guest: what the image's wasm program does, as far as the lifecycle suite asks.
 async fn guest(spec: &InstanceSpec) -> anyhow::Result<ExitStatus> {
-    let (words, io) = (spec.args.iter().skip(1).map(String::as_str).collect::<Vec<_>>(), &spec.stdio);
+    let (words, io) =
+        (spec.args.iter().skip(1).map(String::as_str).collect::<Vec<_>>(), &spec.stdio);
     let (mut out, mut buffer) = (Vec::new(), [0; 8192]);
     match words[..] {
         [] => out.extend(b"Hello from wasm!\n"),
         ["echo", ..] => out.extend((words[1..].join(" ") + "\n").bytes()),
         ["args", ..] => out.extend((spec.args.join("\n") + "\n").bytes()),
-        ["env"] => spec.env.iter().for_each(|(name, value)| out.extend(format!("{name}={value}\n").bytes())),
+        ["env"] => spec
+            .env
+            .iter()
+            .for_each(|(name, value)| out.extend(format!("{name}={value}\n").bytes())),
         ["bytes", n] => out.extend((0..251).cycle().take(n.parse()?)),
         ["cat", path] => drop(spec.rootfs.open(&spec.cwd.join(path))?.read_to_end(&mut out)?),
         ["cat"] => {
@@ -55,6 +61,10 @@ async fn guest(spec: &InstanceSpec) -> anyhow::Result<ExitStatus> {
 }
 
 fn main() -> ExitCode {
-    let about = About { runtime: "io.containerd.native.v1", version: env!("CARGO_PKG_VERSION"), engine: "native" };
+    let about = About {
+        runtime: "io.containerd.native.v1",
+        version: env!("CARGO_PKG_VERSION"),
+        engine: "native",
+    };
     runwasi_core::cli::main(about, || Ok(Native))
 }

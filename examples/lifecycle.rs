@@ -13,7 +13,8 @@ const SIGKILL: u32 = 9;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let harness = Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
+    let harness =
+        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
     let containerd = harness.client().await?;
     let bundle = harness.bundle("spin", &["/spin.wat"]).file("/spin.wat", SPIN).write()?;
 
@@ -40,7 +41,10 @@ async fn main() -> Result<()> {
         println!("resume -> {}", containerd.state("spin").await?.status);
 
         let refused = containerd.delete("spin").await;
-        println!("delete -> {}", refused.map_or_else(|error| error.to_string(), |_| "deleted a running guest".into()));
+        println!(
+            "delete -> {}",
+            refused.map_or_else(|error| error.to_string(), |_| "deleted a running guest".into())
+        );
         let asked = Instant::now();
         containerd.kill("spin", SIGKILL).await?;
         let status = containerd.wait("spin").await?;

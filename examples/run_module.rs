@@ -17,14 +17,16 @@ async fn main() -> Result<ExitCode> {
     // Warnings of the server go to stderr.
     logging::to_stderr(false);
     // The same server that containerd talks to, on a socket in a temporary directory.
-    let harness = Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
+    let harness =
+        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
     let containerd = harness.client().await?;
 
     let mut args = vec!["/module.wasm"];
     args.extend(arguments[1..].iter().map(String::as_str));
     let bundle = harness.bundle("example", &args).file("/module.wasm", wasm).write()?;
     let pipes = harness.pipes("example")?;
-    let (stdout, stderr) = (copy(&pipes.paths.stdout, io::stdout()), copy(&pipes.paths.stderr, io::stderr()));
+    let (stdout, stderr) =
+        (copy(&pipes.paths.stdout, io::stdout()), copy(&pipes.paths.stderr, io::stderr()));
 
     let created = containerd.create("example", &bundle, &pipes.paths, &[]).await;
     if let Err(error) = created {
@@ -42,7 +44,10 @@ async fn main() -> Result<ExitCode> {
 }
 
 /// Copies a FIFO to one of our own streams until the guest closes it.
-fn copy(fifo: &str, mut to: impl io::Write + Send + 'static) -> tokio::task::JoinHandle<io::Result<u64>> {
+fn copy(
+    fifo: &str,
+    mut to: impl io::Write + Send + 'static,
+) -> tokio::task::JoinHandle<io::Result<u64>> {
     let fifo = fifo.to_owned();
     tokio::task::spawn_blocking(move || io::copy(&mut fs::File::open(fifo)?, &mut to))
 }

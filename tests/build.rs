@@ -18,9 +18,12 @@ fn main() -> io::Result<()> {
         }
     }
     names.sort();
-    let mut text = String::from("/// Hands the names of all guests to a macro.\nmacro_rules! each_guest {\n");
+    let mut text =
+        String::from("/// Hands the names of all guests to a macro.\nmacro_rules! each_guest {\n");
     let list = names.join(" ");
-    write!(text, "    ($with:ident) => {{ $with! {{ {list} }} }};\n}}\n").map_err(io::Error::other)?;
-    let directory = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo says where to write"))?;
+    write!(text, "    ($with:ident) => {{ $with! {{ {list} }} }};\n}}\n")
+        .map_err(io::Error::other)?;
+    let directory =
+        env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo says where to write"))?;
     fs::write(Path::new(&directory).join("each_guest.rs"), text)
 }

@@ -34,9 +34,15 @@ struct Series {
 /// Measures and prints; the rows are the figures.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let rounds = bench.options.rounds;
-    bench.say(&format!("ctr run --rm hello, {rounds} interleaved rounds after {WARM_UP} to warm up"))?;
-    let mut all: Vec<Series> =
-        bench.options.runtimes.iter().map(|runtime| Series { runtime: *runtime, times: Vec::new() }).collect();
+    bench.say(&format!(
+        "ctr run --rm hello, {rounds} interleaved rounds after {WARM_UP} to warm up"
+    ))?;
+    let mut all: Vec<Series> = bench
+        .options
+        .runtimes
+        .iter()
+        .map(|runtime| Series { runtime: *runtime, times: Vec::new() })
+        .collect();
     for round in 0..WARM_UP + rounds {
         let mut order: Vec<usize> = (0..all.len()).collect();
         fastrand::shuffle(&mut order);
@@ -55,11 +61,22 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 fn hello(bench: &Bench, runtime: Runtime, round: usize) -> Result<f64> {
     bench.interrupt.check()?;
     let id = bench.bed.id(&format!("hello-{}-{round}", short(runtime)));
-    let command = bench.bed.ctr_command(["run", "--rm", "--runtime", runtime.name(), runtime.image().name(), &id]);
+    let command = bench.bed.ctr_command([
+        "run",
+        "--rm",
+        "--runtime",
+        runtime.name(),
+        runtime.image().name(),
+        &id,
+    ]);
     let ended = command.run()?.ok()?;
     // The floor runs nothing.
     let wanted = runtime != Runtime::Floor;
-    ensure!(wanted == ended.out().contains("Hello"), "not what {} should print: {ended}", runtime.name());
+    ensure!(
+        wanted == ended.out().contains("Hello"),
+        "not what {} should print: {ended}",
+        runtime.name()
+    );
     // What a shim still does after `ctr` has ended must not slow the next run, which may be another's.
     let socket = bench.bed.socket(&id);
     let gone = || !socket.exists() && shims_of(&bench.bed.address()).is_empty();
@@ -68,7 +85,9 @@ fn hello(bench: &Bench, runtime: Runtime, round: usize) -> Result<f64> {
 }
 
 fn figures(all: &[Series]) -> Result<Vec<Row>> {
-    let times = |wanted| all.iter().find(|series| series.runtime == wanted).map(|series| series.times.as_slice());
+    let times = |wanted| {
+        all.iter().find(|series| series.runtime == wanted).map(|series| series.times.as_slice())
+    };
     let mut rows = Vec::new();
     for Series { runtime, times: own } in all {
         let name = short(*runtime);
@@ -77,7 +96,8 @@ fn figures(all: &[Series]) -> Result<Vec<Row>> {
         let (Some(floor), true) = (times(Runtime::Floor), *runtime != Runtime::Floor) else {
             continue;
         };
-        let above = stats::difference(own, floor).with_context(|| format!("comparing {name} with the floor"))?;
+        let above = stats::difference(own, floor)
+            .with_context(|| format!("comparing {name} with the floor"))?;
         let median = Row::new("ctr_run_above_floor", name, above.median, "ms");
         rows.push(match goal_above_floor(*runtime) {
             Some(goal) => median.at_most(goal),
@@ -85,7 +105,12 @@ fn figures(all: &[Series]) -> Result<Vec<Row>> {
         });
         rows.push(Row::new("ctr_run_above_floor_ci95_low", name, above.low, "ms"));
         rows.push(Row::new("ctr_run_above_floor_ci95_high", name, above.high, "ms"));
-        rows.push(Row::new("ctr_run_ratio_to_floor", name, stats::median(own)? / stats::median(floor)?, "x"));
+        rows.push(Row::new(
+            "ctr_run_ratio_to_floor",
+            name,
+            stats::median(own)? / stats::median(floor)?,
+            "x",
+        ));
     }
     for runtime in [Runtime::Wasmtime, Runtime::Wasmtimed] {
         if let (Some(own), Some(runc)) = (times(runtime), times(Runtime::Runc)) {
@@ -101,7 +126,10 @@ mod tests {
     use super::*;
 
     fn series(runtime: Runtime, milliseconds: f64) -> Series {
-        Series { runtime, times: (0..50).map(|round| milliseconds + f64::from(round % 5)).collect() }
+        Series {
+            runtime,
+            times: (0..50).map(|round| milliseconds + f64::from(round % 5)).collect(),
+        }
     }
 
     fn value(rows: &[Row], name: &str, runtime: &str) -> Option<f64> {
@@ -113,8 +141,13 @@ mod tests {
         let ours = [series(Runtime::Wasmtime, 50.0), series(Runtime::Wasmtimed, 50.0)];
         let others = [series(Runtime::Runc, 100.0), series(Runtime::Floor, 40.0)];
         let rows = figures(&ours.into_iter().chain(others).collect::<Vec<_>>()).unwrap();
-        let judged = rows.iter().filter_map(|row| Some((row.name.as_str(), row.runtime.as_str(), row.met()?)));
-        let goals = [("ctr_run_above_floor", "wasmtime", true), ("ctr_run_above_floor", "wasmtimed", false)];
+        let judged = rows
+            .iter()
+            .filter_map(|row| Some((row.name.as_str(), row.runtime.as_str(), row.met()?)));
+        let goals = [
+            ("ctr_run_above_floor", "wasmtime", true),
+            ("ctr_run_above_floor", "wasmtimed", false),
+        ];
         assert_eq!(judged.collect::<Vec<_>>(), goals);
         assert_eq!(value(&rows, "ctr_run_above_floor", "wasmtime"), Some(10.0));
         assert_eq!(value(&rows, "ctr_run_above_floor", "runc"), Some(60.0));
@@ -124,7 +157,8 @@ mod tests {
 
     #[test]
     fn without_the_floor_there_is_nothing_above_it() {
-        let rows = figures(&[series(Runtime::Wasmtime, 60.0), series(Runtime::Runc, 100.0)]).unwrap();
+        let rows =
+            figures(&[series(Runtime::Wasmtime, 60.0), series(Runtime::Runc, 100.0)]).unwrap();
         assert_eq!(value(&rows, "ctr_run_above_floor", "wasmtime"), None);
         assert_eq!(value(&rows, "ctr_run_ratio_to_runc", "wasmtime"), Some(62.0 / 102.0));
     }

@@ -27,7 +27,8 @@ pub(crate) const WORKER: &str = "--worker";
 pub(crate) fn supervise(args: &[String]) -> Result<ExitCode> {
     let (orders, sender) = std::io::pipe().context("cannot make a pipe")?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::low_level::pipe::register(signal, sender.try_clone()?).context("cannot watch for signals")?;
+        signal_hook::low_level::pipe::register(signal, sender.try_clone()?)
+            .context("cannot watch for signals")?;
     }
     let mut worker = Command::new(std::env::current_exe()?);
     worker.arg(WORKER).args(args).stdin(orders).process_group(0);
@@ -65,7 +66,8 @@ impl Interrupt {
     /// Lets this much time pass, or an interrupt end it.
     pub(crate) fn pause(&self, time: Duration) -> Result<()> {
         let begin = Instant::now();
-        let over = || self.check().err().map(Err).or_else(|| (begin.elapsed() >= time).then_some(Ok(())));
+        let over =
+            || self.check().err().map(Err).or_else(|| (begin.elapsed() >= time).then_some(Ok(())));
         poll_until("end of a pause", time + Duration::from_secs(1), over)?
     }
 }

@@ -48,9 +48,12 @@ impl Switches {
     pub(crate) fn read(pid: u32) -> Result<Self> {
         let tasks = format!("/proc/{pid}/task");
         let entries = fs::read_dir(&tasks).with_context(|| tasks.clone())?;
-        let threads = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let threads =
+            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         // A thread that ends meanwhile is none of the second reading, which counts as a switch.
-        let read = |tid: u32| Some((tid, switches(&fs::read_to_string(format!("{tasks}/{tid}/status")).ok()?)?));
+        let read = |tid: u32| {
+            Some((tid, switches(&fs::read_to_string(format!("{tasks}/{tid}/status")).ok()?)?))
+        };
         Ok(Self(threads.filter_map(read).collect()))
     }
 

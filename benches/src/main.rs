@@ -106,7 +106,11 @@ fn work(args: &[String]) -> Result<()> {
 
 /// With a node daemon if one of the runtimes needs it.
 fn start_containerd(options: &Options) -> Result<Containerd> {
-    options.runtimes.iter().fold(Containerd::builder(), |bed, runtime| bed.daemon_for(*runtime)).start()
+    options
+        .runtimes
+        .iter()
+        .fold(Containerd::builder(), |bed, runtime| bed.daemon_for(*runtime))
+        .start()
 }
 
 fn measure_all(bench: &mut Bench) -> Result<Vec<Row>> {
@@ -134,7 +138,8 @@ fn load_images(bench: &Bench) -> Result<()> {
 
 /// What the figures depend on besides the code.
 fn print_machine(bench: &Bench) -> Result<()> {
-    let read = |file: &str| std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
+    let read =
+        |file: &str| std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
     let version = bench.bed.ctr(["version"])?.ok()?.out();
     let server = version.lines().skip_while(|line| !line.starts_with("Server")).find_map(|line| {
         let (_, version) = line.split_once("Version:")?;

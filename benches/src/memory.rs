@@ -26,14 +26,16 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Measures one runtime after the other; the floor is left out, as it runs no guest.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
-    let runtimes = bench.options.runtimes.iter().copied().filter(|runtime| *runtime != Runtime::Floor);
+    let runtimes =
+        bench.options.runtimes.iter().copied().filter(|runtime| *runtime != Runtime::Floor);
     let mut rows = Vec::new();
     for runtime in runtimes.collect::<Vec<_>>() {
         bench.say(&format!(
             "memory, OS processes and threads of {PODS} pods with a sleeping guest each: {}",
             short(runtime)
         ))?;
-        let ids: Vec<String> = (0..PODS).map(|pod| bench.bed.id(&format!("pod{pod}-{}", short(runtime)))).collect();
+        let ids: Vec<String> =
+            (0..PODS).map(|pod| bench.bed.id(&format!("pod{pod}-{}", short(runtime)))).collect();
         for id in &ids {
             start(bench, runtime, id)?;
         }
@@ -64,7 +66,9 @@ fn remove(bench: &Bench, id: &str) -> Result<()> {
 
 /// What each pod uses, once all of them have been quiet for a while.
 fn settled(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
-    at_rest(&bench.interrupt, QUIET, || Ok(usages(bench, ids)?.iter().map(|pod| pod.ticks).sum::<u64>()))?;
+    at_rest(&bench.interrupt, QUIET, || {
+        Ok(usages(bench, ids)?.iter().map(|pod| pod.ticks).sum::<u64>())
+    })?;
     usages(bench, ids)
 }
 
@@ -86,9 +90,12 @@ fn usages(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
 }
 
 fn figures(runtime: Runtime, pods: &[Usage]) -> Result<Vec<Row>> {
-    let megabytes = |field: fn(&Usage) -> u64| pods.iter().map(|pod| field(pod) as f64 / 1e6).collect::<Vec<_>>();
+    let megabytes = |field: fn(&Usage) -> u64| {
+        pods.iter().map(|pod| field(pod) as f64 / 1e6).collect::<Vec<_>>()
+    };
     let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-    let counts = |field: fn(&Usage) -> usize| pods.iter().map(|pod| field(pod) as f64).collect::<Vec<_>>();
+    let counts =
+        |field: fn(&Usage) -> usize| pods.iter().map(|pod| field(pod) as f64).collect::<Vec<_>>();
     let pss = megabytes(|pod| pod.pss);
     let name = short(runtime);
     let row = |figure, value, unit, goal: f64| {
@@ -98,16 +105,28 @@ fn figures(runtime: Runtime, pods: &[Usage]) -> Result<Vec<Row>> {
     Ok(vec![
         Row::new("memory_pod_pss_mean", name, stats::mean(&pss)?, "MB"),
         row("memory_pod_pss_max", most(&pss), "MB", GOAL_PSS),
-        Row::new("memory_pod_private_mean", name, stats::mean(&megabytes(|pod| pod.private))?, "MB"),
+        Row::new(
+            "memory_pod_private_mean",
+            name,
+            stats::mean(&megabytes(|pod| pod.private))?,
+            "MB",
+        ),
         Row::new("memory_pod_shared_mean", name, stats::mean(&megabytes(|pod| pod.shared))?, "MB"),
-        row("memory_pod_processes_max", most(&counts(|pod| pod.processes)), "count", GOAL_PROCESSES),
+        row(
+            "memory_pod_processes_max",
+            most(&counts(|pod| pod.processes)),
+            "count",
+            GOAL_PROCESSES,
+        ),
         row("memory_pod_threads_max", most(&counts(|pod| pod.threads)), "count", GOAL_THREADS),
     ])
 }
 
 /// A pod's part of the daemon, which holds much that does not grow with the pods.
 fn figures_of_daemon(runtime: Runtime, daemon: &Usage) -> Vec<Row> {
-    let row = |figure, bytes: u64| Row::new(figure, short(runtime), bytes as f64 / 1e6 / PODS as f64, "MB");
+    let row = |figure, bytes: u64| {
+        Row::new(figure, short(runtime), bytes as f64 / 1e6 / PODS as f64, "MB")
+    };
     vec![
         row("memory_pod_pss_mean", daemon.pss),
         row("memory_pod_private_mean", daemon.private),
@@ -121,7 +140,14 @@ mod tests {
 
     #[test]
     fn one_pod_too_big_misses_the_goal() {
-        let good = Usage { processes: 1, threads: 8, pss: 3_000_000, private: 2_000_000, shared: 5_000_000, ticks: 0 };
+        let good = Usage {
+            processes: 1,
+            threads: 8,
+            pss: 3_000_000,
+            private: 2_000_000,
+            shared: 5_000_000,
+            ticks: 0,
+        };
         let bad = Usage { pss: 4_500_000, threads: 9, ..good };
         let met = |pods: &[Usage], runtime| -> Vec<_> {
             figures(runtime, pods).unwrap().iter().filter_map(Row::met).collect()

@@ -16,7 +16,8 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]]
                 rate, output, compute, scheduling, density, large, http); default all";
 
 /// The runtimes compared.
-pub(crate) const RUNTIMES: [Runtime; 4] = [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Runc, Runtime::Floor];
+pub(crate) const RUNTIMES: [Runtime; 4] =
+    [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Runc, Runtime::Floor];
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,12 +36,15 @@ pub(crate) fn short(runtime: Runtime) -> &'static str {
 impl Options {
     /// None if help was asked for.
     pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
-        let mut options = Self { rounds: 50, runtimes: RUNTIMES.to_vec(), benchmarks: names().collect() };
+        let mut options =
+            Self { rounds: 50, runtimes: RUNTIMES.to_vec(), benchmarks: names().collect() };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
             match arg.as_str() {
-                "--rounds" => options.rounds = value()?.parse().context("--rounds needs a number")?,
+                "--rounds" => {
+                    options.rounds = value()?.parse().context("--rounds needs a number")?
+                }
                 "--only" => options.restrict(&value()?)?,
                 "--help" | "-h" => return Ok(None),
                 other => bail!("unknown argument {other}\n{USAGE}"),
@@ -53,11 +57,13 @@ impl Options {
     fn restrict(&mut self, only: &str) -> Result<()> {
         let wanted: Vec<&str> = only.split(',').collect();
         for name in &wanted {
-            let known = names().any(|known| known == *name) || RUNTIMES.iter().any(|known| short(*known) == *name);
+            let known = names().any(|known| known == *name)
+                || RUNTIMES.iter().any(|known| short(*known) == *name);
             ensure!(known, "--only {name}: no such runtime or benchmark\n{USAGE}");
         }
         // Naming only runtimes leaves all benchmarks, and the other way round.
-        let runtimes: Vec<_> = RUNTIMES.into_iter().filter(|runtime| wanted.contains(&short(*runtime))).collect();
+        let runtimes: Vec<_> =
+            RUNTIMES.into_iter().filter(|runtime| wanted.contains(&short(*runtime))).collect();
         let benchmarks: Vec<_> = names().filter(|name| wanted.contains(name)).collect();
         if !runtimes.is_empty() {
             self.runtimes = runtimes;
@@ -127,7 +133,8 @@ mod tests {
     fn everything_is_measured_by_default() {
         let options = parsed(&[]).unwrap().unwrap();
         assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
-        let all = "ctr_run memory thin_start pods rate output compute scheduling density large http";
+        let all =
+            "ctr_run memory thin_start pods rate output compute scheduling density large http";
         assert_eq!(options.benchmarks.join(" "), all);
     }
 
@@ -142,7 +149,13 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_named() {
-        for args in [&["--only", "flor"][..], &["--rounds"], &["--rounds", "x"], &["--rounds", "5"], &["--fast"]] {
+        for args in [
+            &["--only", "flor"][..],
+            &["--rounds"],
+            &["--rounds", "x"],
+            &["--rounds", "5"],
+            &["--fast"],
+        ] {
             assert!(parsed(args).is_err(), "{args:?}");
         }
         assert_eq!(parsed(&["--help"]).unwrap(), None);

@@ -47,7 +47,10 @@ type OnStages<'a> = dyn FnMut(&[(Runtime, &Stage)]) -> Result<Vec<Row>> + 'a;
 
 /// Measures and prints; the rows are the figures. Without runc there is nothing to compare with.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
-    bench.say(&format!("output of {} MiB through a FIFO, {ROUNDS} interleaved rounds", BYTES >> 20))?;
+    bench.say(&format!(
+        "output of {} MiB through a FIFO, {ROUNDS} interleaved rounds",
+        BYTES >> 20
+    ))?;
     on_stages(&bench.options.runtimes, Vec::new(), &mut |stages| {
         let mut sources = Vec::new();
         for (runtime, stage) in stages {
@@ -68,12 +71,17 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 }
 
 /// All at once, so that a slow hour of the machine falls on all alike.
-fn on_stages(runtimes: &[Runtime], stages: Vec<(Runtime, &Stage)>, measure: &mut OnStages<'_>) -> Result<Vec<Row>> {
+fn on_stages(
+    runtimes: &[Runtime],
+    stages: Vec<(Runtime, &Stage)>,
+    measure: &mut OnStages<'_>,
+) -> Result<Vec<Row>> {
     match runtimes.split_first() {
         None => measure(&stages),
         Some((Runtime::Floor, rest)) => on_stages(rest, stages, measure),
         Some((runtime, rest)) => Stage::play(*runtime, Storage::Memory, |stage| {
-            let stages: Vec<(Runtime, &Stage)> = stages.iter().copied().chain([(*runtime, stage)]).collect();
+            let stages: Vec<(Runtime, &Stage)> =
+                stages.iter().copied().chain([(*runtime, stage)]).collect();
             on_stages(rest, stages, measure)
         }),
     }
@@ -91,7 +99,10 @@ fn of(runtime: Runtime, stage: &Stage) -> Result<Vec<Source<'_>>> {
         return Ok(vec![source("output_native_cat", &[CAT, FILE])]);
     }
     let guest = runtime.guest();
-    Ok(vec![source("output_bytes", &[guest, "bytes", &BYTES.to_string()]), source("output_cat", &[guest, "cat", FILE])])
+    Ok(vec![
+        source("output_bytes", &[guest, "bytes", &BYTES.to_string()]),
+        source("output_cat", &[guest, "cat", FILE]),
+    ])
 }
 
 /// Puts the system's `cat` into the layer, and what it is linked with.
@@ -112,7 +123,8 @@ fn inside(layer: &Path, path: &str) -> std::path::PathBuf {
 impl Source<'_> {
     /// One life of a container; how fast its output came, in megabytes a second.
     fn run(&mut self, round: usize) -> Result<f64> {
-        let mut container = self.stage.container(&format!("{}{round}", self.figure.replace('_', "-")), &[])?;
+        let mut container =
+            self.stage.container(&format!("{}{round}", self.figure.replace('_', "-")), &[])?;
         let mut process = container.bundle.config["process"].clone();
         process["args"] = json!(self.args);
         container.configure("process", process)?;
@@ -154,14 +166,24 @@ fn read(fifo: &Path) -> Result<Duration> {
 
 fn rows(mut sources: Vec<Source<'_>>) -> Result<Vec<Row>> {
     sources.sort_by_key(|source| (source.figure, short(source.runtime)));
-    let native = sources.iter().find(|source| source.runtime == Runtime::Runc).map(|source| source.rates.clone());
+    let native = sources
+        .iter()
+        .find(|source| source.runtime == Runtime::Runc)
+        .map(|source| source.rates.clone());
     let mut rows = Vec::new();
     for Source { runtime, figure, rates, .. } in &sources {
         rows.push(Row::new(*figure, short(*runtime), stats::median(rates)?, "MB/s"));
         if let Some(native) = native.as_ref().filter(|_| *runtime != Runtime::Runc) {
-            let ratios: Vec<_> = rates.iter().zip(native).map(|(rate, native)| rate / native).collect();
+            let ratios: Vec<_> =
+                rates.iter().zip(native).map(|(rate, native)| rate / native).collect();
             rows.push(
-                Row::new(format!("{figure}_to_native"), short(*runtime), stats::median(&ratios)?, "x").at_least(GOAL),
+                Row::new(
+                    format!("{figure}_to_native"),
+                    short(*runtime),
+                    stats::median(&ratios)?,
+                    "x",
+                )
+                .at_least(GOAL),
             );
         }
     }

@@ -84,7 +84,11 @@ fn rounds(bench: &Bench, lanes: &mut [Lane]) -> Result<()> {
             let lane = &mut lanes[place];
             let gone = || format!("the bed of {:?} is gone", lane.way);
             lane.go.send(()).ok().with_context(gone)?;
-            let time = lane.answers.recv().with_context(gone)?.with_context(|| format!("{:?}", lane.way))?;
+            let time = lane
+                .answers
+                .recv()
+                .with_context(gone)?
+                .with_context(|| format!("{:?}", lane.way))?;
             if round >= WARM_UP {
                 lane.times.push(time);
             }
@@ -135,7 +139,8 @@ fn figures(lanes: &[(Way, Vec<f64>)]) -> Result<Vec<Row>> {
             rows.push(Row::new(format!("{figure}_ratio_to_runc"), name, ratio, "x"));
         }
         if let (Some(usual), true) = (times(way.runtime, false), way.managed) {
-            let saved = stats::difference(usual, own).with_context(|| format!("comparing the pods of {name}"))?;
+            let saved = stats::difference(usual, own)
+                .with_context(|| format!("comparing the pods of {name}"))?;
             rows.push(Row::new("pod_start_managed_saves", name, saved.median, "ms"));
             rows.push(Row::new("pod_start_managed_saves_ci95_low", name, saved.low, "ms"));
             rows.push(Row::new("pod_start_managed_saves_ci95_high", name, saved.high, "ms"));
@@ -152,7 +157,10 @@ mod tests {
     fn only_our_shims_make_pods_themselves_and_the_floor_makes_none() {
         let all = ways(&[Runtime::Wasmtime, Runtime::Runc, Runtime::Floor]);
         let told: Vec<_> = all.iter().map(|way| (way.runtime, way.managed)).collect();
-        assert_eq!(told, [(Runtime::Wasmtime, false), (Runtime::Wasmtime, true), (Runtime::Runc, false)]);
+        assert_eq!(
+            told,
+            [(Runtime::Wasmtime, false), (Runtime::Wasmtime, true), (Runtime::Runc, false)]
+        );
     }
 
     #[test]

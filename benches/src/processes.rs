@@ -38,7 +38,9 @@ pub(crate) fn usage(pids: &[u32]) -> Result<Usage> {
     let mut sum = Usage { processes: pids.len(), ..Usage::default() };
     for pid in pids {
         let rollup = read(*pid, "smaps_rollup")?;
-        let bytes = |fields: &[&str]| sizes(&rollup, fields).with_context(|| format!("smaps_rollup of {pid}"));
+        let bytes = |fields: &[&str]| {
+            sizes(&rollup, fields).with_context(|| format!("smaps_rollup of {pid}"))
+        };
         sum.pss += bytes(&["Pss"])?;
         sum.private += bytes(&["Private_Clean", "Private_Dirty", "Private_Hugetlb"])?;
         sum.shared += bytes(&["Shared_Clean", "Shared_Dirty", "Shared_Hugetlb"])?;
@@ -66,7 +68,9 @@ pub(crate) fn at_rest<T: PartialEq>(
             Err(error) => return Some(Err(error)),
         };
         match &last {
-            Some((before, since)) if *before == seen => (since.elapsed() > quiet).then_some(Ok(seen)),
+            Some((before, since)) if *before == seen => {
+                (since.elapsed() > quiet).then_some(Ok(seen))
+            }
             _ => {
                 last = Some((seen, Instant::now()));
                 None
@@ -100,7 +104,8 @@ fn names_both(pid: u32, address: &Path, id: &str) -> bool {
 
 fn with_descendants(mut found: BTreeSet<u32>, parents: &BTreeMap<u32, u32>) -> Vec<u32> {
     loop {
-        let children = parents.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid);
+        let children =
+            parents.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid);
         let grown: BTreeSet<u32> = children.chain(found.iter().copied()).collect();
         if grown.len() == found.len() {
             return found.into_iter().collect();

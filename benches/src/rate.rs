@@ -80,7 +80,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 
 fn one(bench: &Bench, stage: &Stage, plan: &Plan) -> Result<Row> {
     let name = short(plan.runtime);
-    bench.say(&format!("rate: {} containers in {} sandboxes of {name}", plan.containers, plan.sandboxes))?;
+    bench.say(&format!(
+        "rate: {} containers in {} sandboxes of {name}",
+        plan.containers, plan.sandboxes
+    ))?;
     let sandboxes = open(stage, plan)?;
     let rounds = (0..=ROUNDS).map(|number| {
         bench.interrupt.check()?;
@@ -95,7 +98,8 @@ fn one(bench: &Bench, stage: &Stage, plan: &Plan) -> Result<Row> {
 /// The sandboxes, each with a container that holds it.
 fn open(stage: &Stage, plan: &Plan) -> Result<Vec<Sandbox>> {
     let open = |place| -> Result<Sandbox> {
-        let holder = stage.container(&format!("{}-of-{}", place, plan.sandboxes), &["sleep", "1000000"])?;
+        let holder =
+            stage.container(&format!("{}-of-{}", place, plan.sandboxes), &["sleep", "1000000"])?;
         let sandbox = stage.sandbox(&holder)?;
         stage.run(async {
             sandbox.tasks.create(&holder).await?;
@@ -118,7 +122,8 @@ fn close(stage: &Stage, sandboxes: Vec<Sandbox>) -> Result<()> {
 fn round(stage: &Stage, sandboxes: &[Sandbox], plan: &Plan, number: usize) -> Result<f64> {
     let prepare = |count: usize| {
         let sandbox = &sandboxes[count % sandboxes.len()];
-        let container = stage.joining(&sandbox.id, &format!("{}r{number}c{count}", sandbox.id), &[])?;
+        let container =
+            stage.joining(&sandbox.id, &format!("{}r{number}c{count}", sandbox.id), &[])?;
         Ok((sandbox.tasks.clone(), container))
     };
     let work: VecDeque<_> = (0..plan.containers).map(prepare).collect::<Result<_>>()?;

@@ -28,7 +28,12 @@ pub(crate) enum Goal {
 }
 
 impl Row {
-    pub(crate) fn new(name: impl Into<String>, runtime: &str, value: f64, unit: &'static str) -> Self {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        runtime: &str,
+        value: f64,
+        unit: &'static str,
+    ) -> Self {
         Self { name: name.into(), runtime: runtime.to_owned(), value, unit, goal: None }
     }
 
@@ -81,7 +86,9 @@ pub(crate) fn file() -> PathBuf {
 /// Removes an earlier run's figures, so that a run that fails leaves none that look like its own.
 pub(crate) fn forget() -> Result<()> {
     match fs::remove_file(file()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove old results"),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("cannot remove old results")
+        }
         _ => Ok(()),
     }
 }
@@ -97,15 +104,20 @@ pub(crate) fn write(rows: &[Row], file: &Path) -> Result<()> {
 
 /// The rows as a table, then what became of the goals.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = format!("{:<34} {:<10} {:>10} {:<8} {:>8}\n", "figure", "runtime", "value", "unit", "goal");
+    let mut text =
+        format!("{:<34} {:<10} {:>10} {:<8} {:>8}\n", "figure", "runtime", "value", "unit", "goal");
     for row in rows {
-        let goal = row.goal.map(|goal| format!("{} {}", goal.bound(), goal.value())).unwrap_or_default();
+        let goal =
+            row.goal.map(|goal| format!("{} {}", goal.bound(), goal.value())).unwrap_or_default();
         let met = match row.met() {
             Some(true) => " met",
             Some(false) => " MISSED",
             None => "",
         };
-        let line = format!("{:<34} {:<10} {:>10.2} {:<8} {goal:>8}{met}", row.name, row.runtime, row.value, row.unit);
+        let line = format!(
+            "{:<34} {:<10} {:>10.2} {:<8} {goal:>8}{met}",
+            row.name, row.runtime, row.value, row.unit
+        );
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -132,7 +144,8 @@ mod tests {
 
     #[test]
     fn rows_without_a_goal_have_null_in_the_file() {
-        let file = std::env::temp_dir().join(format!("results-{}/results.json", std::process::id()));
+        let file =
+            std::env::temp_dir().join(format!("results-{}/results.json", std::process::id()));
         let rows = [Row::new("a", "x", 1.5, "ms"), Row::new("b", "y", 2.0, "MB").at_most(1.0)];
         write(&rows, &file).unwrap();
         let read: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
@@ -146,7 +159,10 @@ mod tests {
 
     #[test]
     fn the_table_names_missed_goals() {
-        let rows = [Row::new("a", "x", 2.0, "ms").at_most(1.0), Row::new("b", "x", 2.0, "ms").at_most(3.0)];
+        let rows = [
+            Row::new("a", "x", 2.0, "ms").at_most(1.0),
+            Row::new("b", "x", 2.0, "ms").at_most(3.0),
+        ];
         let text = table(&rows);
         assert!(text.contains("<= 1 MISSED") && text.contains("<= 3 met"), "{text}");
         assert!(text.ends_with("1 of 2 goals met\n"), "{text}");

@@ -39,7 +39,12 @@ pub(crate) fn mean(values: &[f64]) -> Result<f64> {
 
 /// How much larger `values` are than `base` within the rounds: the median difference and its interval.
 pub(crate) fn difference(values: &[f64], base: &[f64]) -> Result<Estimate> {
-    ensure!(values.len() == base.len(), "{} values against {}: not of the same rounds", values.len(), base.len());
+    ensure!(
+        values.len() == base.len(),
+        "{} values against {}: not of the same rounds",
+        values.len(),
+        base.len()
+    );
     let differences: Vec<f64> = values.iter().zip(base).map(|(value, base)| value - base).collect();
     median_with_interval(&differences)
 }
@@ -49,7 +54,11 @@ fn median_with_interval(values: &[f64]) -> Result<Estimate> {
     let rank = sign_test_rank(values.len());
     ensure!(rank > 0, "{} rounds are too few for a {CONFIDENCE} interval", values.len());
     let sorted = sorted(values);
-    Ok(Estimate { median: median(values)?, low: sorted[rank - 1], high: sorted[sorted.len() - rank] })
+    Ok(Estimate {
+        median: median(values)?,
+        low: sorted[rank - 1],
+        high: sorted[sorted.len() - rank],
+    })
 }
 
 /// The largest k for which fewer than k of n values lie below the true median with a probability of at most half
@@ -109,7 +118,18 @@ mod tests {
     #[test]
     fn sign_test_ranks_are_those_of_the_published_tables() {
         // Conover, Practical Nonparametric Statistics: two-sided 95 %; the tables give k - 1 as the critical value.
-        let known = [(5, 0), (6, 1), (8, 1), (9, 2), (10, 2), (15, 4), (20, 6), (25, 8), (50, 18), (100, 40)];
+        let known = [
+            (5, 0),
+            (6, 1),
+            (8, 1),
+            (9, 2),
+            (10, 2),
+            (15, 4),
+            (20, 6),
+            (25, 8),
+            (50, 18),
+            (100, 40),
+        ];
         for (n, rank) in known {
             assert_eq!(sign_test_rank(n), rank, "n = {n}");
         }
@@ -131,7 +151,10 @@ mod tests {
     fn drift_common_to_both_series_cancels_out() {
         let base = up_to(50);
         let slower: Vec<f64> = base.iter().map(|value| value + 3.0).collect();
-        assert_eq!(difference(&slower, &base).unwrap(), Estimate { median: 3.0, low: 3.0, high: 3.0 });
+        assert_eq!(
+            difference(&slower, &base).unwrap(),
+            Estimate { median: 3.0, low: 3.0, high: 3.0 }
+        );
     }
 
     #[test]

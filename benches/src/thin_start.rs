@@ -40,7 +40,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         return Ok(Vec::new());
     }
     let rounds = bench.options.rounds;
-    bench.say(&format!("start of {} and /bin/true, {rounds} interleaved rounds", RUNTIME.shim()))?;
+    bench
+        .say(&format!("start of {} and /bin/true, {rounds} interleaved rounds", RUNTIME.shim()))?;
     let mut rows = Stage::play(RUNTIME, Storage::Memory, |stage| {
         let mut times = Times::default();
         for round in 0..WARM_UP + rounds {
@@ -54,7 +55,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         }
         figures(&times)
     })?;
-    rows.push(Row::new("thin_start_size", short(RUNTIME), stripped_size()? as f64 / 1e6, "MB").at_most(GOAL_SIZE));
+    rows.push(
+        Row::new("thin_start_size", short(RUNTIME), stripped_size()? as f64 / 1e6, "MB")
+            .at_most(GOAL_SIZE),
+    );
     Ok(rows)
 }
 
@@ -79,7 +83,12 @@ fn took(mut command: Command) -> Result<f64> {
     let ended = command.output().with_context(|| format!("cannot run {command:?}"))?;
     let took = begin.elapsed().as_secs_f64() * 1e3;
     let said = String::from_utf8_lossy(&ended.stderr);
-    ensure!(ended.status.success(), "{command:?}: {}, {said}{}", ended.status, String::from_utf8_lossy(&ended.stdout));
+    ensure!(
+        ended.status.success(),
+        "{command:?}: {}, {said}{}",
+        ended.status,
+        String::from_utf8_lossy(&ended.stdout)
+    );
     Ok(took)
 }
 
@@ -100,8 +109,9 @@ fn figures(times: &Times) -> Result<Vec<Row>> {
 fn stripped_size() -> Result<u64> {
     let program = RUNTIME.program_file().context("the shim is no program of the workspace")?;
     let copy = std::env::temp_dir().join(format!("stripped-{}", std::process::id()));
-    let stripped =
-        runwasi_tests::Command::new("strip").args([OsStr::new("-o"), copy.as_os_str(), program.as_os_str()]).run();
+    let stripped = runwasi_tests::Command::new("strip")
+        .args([OsStr::new("-o"), copy.as_os_str(), program.as_os_str()])
+        .run();
     let size = stripped.and_then(|output| output.ok()).and_then(|_| Ok(fs::metadata(&copy)?.len()));
     // Not there if stripping failed, and that is told.
     fs::remove_file(&copy).ok();
@@ -116,7 +126,8 @@ mod tests {
     fn the_whole_run_is_judged_and_the_difference_is_told() {
         let times = Times { shim: vec![3.5; 20], nothing: vec![1.0; 20] };
         let rows = figures(&times).unwrap();
-        let judged: Vec<_> = rows.iter().filter_map(|row| Some((row.name.as_str(), row.met()?))).collect();
+        let judged: Vec<_> =
+            rows.iter().filter_map(|row| Some((row.name.as_str(), row.met()?))).collect();
         assert_eq!(judged, [("thin_start_median", false)]);
         let above = rows.iter().find(|row| row.name == "thin_start_above_true").unwrap();
         assert_eq!(above.value, 2.5);

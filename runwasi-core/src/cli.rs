@@ -6,42 +6,14 @@
 //! shim -namespace N -id I -address A [-bundle B] delete      remove what is left of a container, print how it ended
 //! ```
 
-use std::{env, ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsString, fmt::Display, io::Write, process::ExitCode};
 
-use containerd_shim::Flags;
-
+pub use crate::bootstrap::invocation::{About, Invocation};
 use crate::{
     bootstrap::{self, BootstrapError, start::Started},
-    engine::{Engine, EngineError},
-    id::Id,
-    present,
+    engine::{Engine, error::EngineError},
+    sanitize,
 };
-
-/// Who a shim is, for `-v` and `-info`.
-#[derive(Clone, Copy, Debug)]
-pub struct About {
-    /// The runtime's name as users write it: `io.containerd.wasmtime.v1`.
-    pub runtime: &'static str,
-    /// The shim's version.
-    pub version: &'static str,
-    /// The engine and its version.
-    pub engine: &'static str,
-}
-
-/// One invocation by containerd, checked.
-#[derive(Clone, Debug)]
-pub struct Invocation {
-    /// containerd's namespace.
-    pub namespace: Id,
-    /// The container's id.
-    pub id: Id,
-    /// containerd's gRPC socket; part of the name of ours.
-    pub address: String,
-    /// The bundle directory.
-    pub bundle: PathBuf,
-    /// Whether containerd asked for debug logs.
-    pub debug: bool,
-}
 
 /// A complete shim. `engine` is called in the serving process only, before any thread exists.
 ///
@@ -51,7 +23,9 @@ pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineEr
         Action::Start => match bootstrap::start::start(invocation)? {
             Started::Reply(reply) => Ok(reply),
             // The server has nothing to say on stdout when it leaves.
-            Started::Server(handover) => bootstrap::serve::serve(invocation, handover, engine).map(|()| Vec::new()),
+            Started::Server(handover) => {
+                bootstrap::serve::serve(invocation, handover, engine).map(|()| Vec::new())
+            }
         },
         Action::Delete => bootstrap::delete::delete(invocation),
     })
@@ -77,7 +51,12 @@ pub fn run<F: Display + From<BootstrapError>>(
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The one place where an error of a shim is reported; nobody is left to tell if stderr is closed.
-            let _ = writeln!(std::io::stderr(), "{}: {}", about.runtime, present::text(&error.to_string()));
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}: {}",
+                about.runtime,
+                sanitize::text(&error.to_string())
+            );
             ExitCode::FAILURE
         }
     }
@@ -88,7 +67,8 @@ fn answer<F: From<BootstrapError>>(
     arguments: &[OsString],
     act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
 ) -> Result<Vec<u8>, F> {
-    let flags = containerd_shim::parse(arguments).map_err(|error| BootstrapError::Arguments(error.to_string()))?;
+    let flags = containerd_shim::parse(arguments)
+        .map_err(|error| BootstrapError::Arguments(error.to_string()))?;
     if flags.version {
         return Ok(version(about).into_bytes());
     }
@@ -105,31 +85,21 @@ impl Action {
         match word {
             "start" => Ok(Self::Start),
             "delete" => Ok(Self::Delete),
-            "" => {
-                Err(BootstrapError::Arguments("no action: containerd calls this program with start or delete".into()))
-            }
+            "" => Err(BootstrapError::Arguments(
+                "no action: containerd calls this program with start or delete".into(),
+            )),
             other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),
         }
-    }
-}
-
-impl Invocation {
-    fn check(flags: Flags) -> Result<Self, BootstrapError> {
-        let namespace = Id::parse("-namespace", &flags.namespace)?;
-        let id = Id::parse("-id", &flags.id)?;
-        let bundle = if flags.bundle.is_empty() {
-            env::current_dir().map_err(|source| BootstrapError::Io { what: "current directory".into(), source })?
-        } else {
-            PathBuf::from(flags.bundle)
-        };
-        Ok(Self { namespace, id, address: flags.address, bundle, debug: flags.debug })
     }
 }
 
 fn version(about: &About) -> String {
     let program = env::args_os().next().unwrap_or_default();
     let program = program.to_string_lossy();
-    format!("{program}:\n  Runtime:  {}\n  Version:  {}\n  Engine:   {}\n", about.runtime, about.version, about.engine)
+    format!(
+        "{program}:\n  Runtime:  {}\n  Version:  {}\n  Engine:   {}\n",
+        about.runtime, about.version, about.engine
+    )
 }
 
 fn print(bytes: &[u8]) -> Result<(), BootstrapError> {

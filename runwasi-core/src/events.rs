@@ -12,12 +12,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::{
-    id::Id,
-    process::{Info, exit::Exit},
-    rootfs::MountConfig,
-    shutdown::Tasks,
-};
+use crate::{engine::exit::Exit, id::Id, process::Info, rootfs::MountConfig, shutdown::Tasks};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,7 +77,12 @@ pub trait Publisher: Send + Sync + 'static {
 #[async_trait]
 pub trait Forward: Send + 'static {
     /// Returns when containerd has taken the event. `Unreachable` and `NotNow` mean: try the same event again.
-    async fn forward(&mut self, namespace: &Id, event: &Event, at: SystemTime) -> Result<(), ForwardError>;
+    async fn forward(
+        &mut self,
+        namespace: &Id,
+        event: &Event,
+        at: SystemTime,
+    ) -> Result<(), ForwardError>;
 }
 
 /// Why an event was not delivered.
@@ -203,8 +203,13 @@ async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward,
             if pause == BACKOFF.0 {
                 tracing::warn!(%error, "containerd does not take events, trying again until it does");
             }
-            if receiver.sender_strong_count() == 0 && orphaned.get_or_insert_with(Instant::now).elapsed() > ORPHANED {
-                return tracing::error!(left = receiver.len() + 1, "containerd stays away, its events are lost");
+            if receiver.sender_strong_count() == 0
+                && orphaned.get_or_insert_with(Instant::now).elapsed() > ORPHANED
+            {
+                return tracing::error!(
+                    left = receiver.len() + 1,
+                    "containerd stays away, its events are lost"
+                );
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
@@ -232,7 +237,12 @@ mod tests {
 
     #[async_trait]
     impl Forward for Picky {
-        async fn forward(&mut self, _: &Id, event: &Event, _: SystemTime) -> Result<(), ForwardError> {
+        async fn forward(
+            &mut self,
+            _: &Id,
+            event: &Event,
+            _: SystemTime,
+        ) -> Result<(), ForwardError> {
             if *event == self::event(1) {
                 return Err(ForwardError::NotNow { address: "a".into(), reason: "no".into() });
             }
@@ -255,10 +265,18 @@ mod tests {
 
     #[async_trait]
     impl Forward for Flaky {
-        async fn forward(&mut self, _: &Id, event: &Event, _: SystemTime) -> Result<(), ForwardError> {
+        async fn forward(
+            &mut self,
+            _: &Id,
+            event: &Event,
+            _: SystemTime,
+        ) -> Result<(), ForwardError> {
             if self.failures > 0 {
                 self.failures -= 1;
-                return Err(ForwardError::Unreachable { address: "a".into(), reason: "away".into() });
+                return Err(ForwardError::Unreachable {
+                    address: "a".into(),
+                    reason: "away".into(),
+                });
             }
             self.delivered.send(event.clone()).unwrap();
             Ok(())
@@ -291,7 +309,8 @@ mod tests {
     async fn a_queue_begins_when_its_predecessor_has_delivered_everything() {
         let tasks = Tasks::new(Duration::from_secs(1));
         let (delivered, mut received) = mpsc::unbounded_channel();
-        let forward: Arc<Mutex<dyn Forward>> = Arc::new(Mutex::new(Flaky { failures: 3, delivered }));
+        let forward: Arc<Mutex<dyn Forward>> =
+            Arc::new(Mutex::new(Flaky { failures: 3, delivered }));
         let namespace = Id::parse("namespace", "default").unwrap();
         let first = Queue::start_after(forward.clone(), &tasks);
         let weak = first.downgrade();

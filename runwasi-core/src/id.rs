@@ -27,7 +27,9 @@ pub enum IdError {
         len: usize,
     },
     /// The string holds a character, or an order of characters, that is not allowed.
-    #[error("{what} {id:?} is invalid: only letters and digits with single '.', '_' or '-' between them")]
+    #[error(
+        "{what} {id:?} is invalid: only letters and digits with single '.', '_' or '-' between them"
+    )]
     Invalid {
         /// Which id.
         what: &'static str,
@@ -90,9 +92,21 @@ mod tests {
 
     #[test]
     fn ids_that_could_leave_a_directory_are_refused() {
-        for id in
-            ["", ".", "..", "../x", "a/b", "/a", "a..b", "-a", "a-", "a b", "ä", &"a".repeat(77), &"x".repeat(4000)]
-        {
+        for id in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "/a",
+            "a..b",
+            "-a",
+            "a-",
+            "a b",
+            "ä",
+            &"a".repeat(77),
+            &"x".repeat(4000),
+        ] {
             assert!(Id::parse("container id", id).is_err(), "{id}");
         }
     }

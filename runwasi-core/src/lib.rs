@@ -1,66 +1,79 @@
 //! The shim framework: an [`Engine`] and its [`Instance`]s become a complete containerd shim.
 //!
-//! An integrator implements the two traits of [`engine`] and [`instance`] and calls [`cli::main`]; everything else,
+//! An integrator implements the two traits of [`engine`] and calls [`cli::main`]; everything else,
 //! from containerd's command line to its events, is here. The modules in the order a request travels:
 //!
 //! | module | one thing |
 //! |---|---|
 //! | [`cli`], [`bootstrap`] | containerd's argv, environment and stdin; `start`, `delete`, `-info`, `-v`; serving |
-//! | [`server`] | one listening socket, its services, and the bounded drain |
-//! | [`shutdown`] | the cancel token and the task tracker; the only place that spawns on the control runtime |
-//! | [`runtime`] | the control and the guest Tokio runtimes |
 //! | [`requirements`] | kernel, capabilities and system calls that serving needs |
-//! | [`panics`] | the log of panics, and the end of the process where one cannot be contained |
 //! | [`logging`] | tracing onto containerd's `log` FIFO |
+//! | [`panics`] | the log of panics, and the end of the process where one cannot be contained |
+//! | [`runtime`] | the control and the guest Tokio runtimes |
+//! | [`shutdown`] | the cancel token and the task tracker; the only place that spawns on the control runtime |
+//! | [`server`] | one listening socket, its services, and the bounded drain |
 //! | [`service`] | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
 //! | [`sandbox`] | the containers behind one socket |
 //! | [`container`] | one container: bundle, rootfs, processes |
-//! | [`process`] | a process: its state table, its driver, its exit |
-//! | [`guest`] | the group of futures of a container and how they are polled |
-//! | [`network`] | the network namespace of a sandbox |
+//! | [`process`] | a process: its state table, its driver, its execs |
+//! | [`stdio`] | the standard streams of a process |
 //! | [`events`] | the ordered queue to containerd |
-//! | [`engine`], [`instance`] | what an integrator implements |
+//! | [`containerd`] | clients of containerd: images, events, its side of the Task service |
+//! | [`engine`] | what an integrator implements |
 //! | [`options`], [`settings`] | containerd's runtime options; an engine's settings as they were written |
-//! | [`kept`] | what an engine keeps for a container |
-//! | [`bundle`] | `config.json` and stdio of a container |
+//! | [`cgroups`] | the kernel's limits behind our own |
+//! | [`resources`] | what a container has used; its memory |
+//! | [`artifact`] | which artifact runs: a file of the container or a layer of its image |
+//! | [`code_cache`] | compiled code on disk, made once |
+//! | [`scheduler`] | the group of futures of a process and how they are polled |
+//! | [`network`] | the network namespace of a sandbox |
 //! | [`rootfs`] | root file system and volumes of a container: one tree of mounts |
-//! | [`image`] | which artifact runs, and the compiled-code cache |
-//! | [`resources`] | the metrics messages |
+//! | [`bundle`] | `config.json` of a container |
+//! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
+//! | [`sys`] | raw system calls; all unsafe code of this crate |
+//! | [`digest`], [`id`], [`sanitize`] | SHA-256 digests; checked ids; untrusted text made fit to print |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
+pub mod artifact;
 pub mod bootstrap;
 pub mod bundle;
+pub mod cgroups;
 pub mod cli;
+pub mod code_cache;
 pub mod container;
+pub mod containerd;
+pub mod credentials;
+pub mod digest;
 pub mod engine;
 pub mod events;
-pub mod guest;
 pub mod id;
-pub mod identity;
-pub mod image;
-pub mod instance;
-pub mod kept;
 pub mod logging;
 pub mod network;
 pub mod options;
 pub mod panics;
-pub mod present;
 pub mod process;
 pub mod requirements;
 pub mod resources;
 pub mod rootfs;
 pub mod runtime;
 pub mod sandbox;
+pub mod sanitize;
+pub mod scheduler;
 pub mod server;
 pub mod service;
 pub mod settings;
 pub mod shutdown;
+pub mod stdio;
 pub mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use engine::{Engine, EngineError};
+pub use engine::{
+    Engine,
+    error::EngineError,
+    exit::ExitStatus,
+    instance::{GuestContext, Instance, SignalResponse},
+    signal::Signal,
+    spec::InstanceSpec,
+};
 pub use id::Id;
-pub use instance::{GuestContext, Instance, InstanceSpec, SignalResponse};
-pub use process::exit::ExitStatus;
-pub use process::signal::Signal;

@@ -33,7 +33,8 @@ fn level(debug: bool) -> LevelFilter {
 }
 
 fn install(level: LevelFilter, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
-    let format = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
+    let format =
+        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
     // What wasmtime's own libraries warn of is what guests do, as often as they like: not for the node's log.
     let targets = Targets::new().with_default(level).with_target("wasmtime", LevelFilter::ERROR);
     let subscriber = tracing_subscriber::registry().with(format.with_filter(targets));
@@ -50,7 +51,12 @@ struct Fifo(Arc<File>);
 impl Fifo {
     fn open(path: &Path) -> Option<Self> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).ok()?;
+        let file = options
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(path)
+            .ok()?;
         file.metadata().ok()?.file_type().is_fifo().then(|| Self(Arc::new(file)))
     }
 }

@@ -57,11 +57,13 @@ pub enum NetworkError {
 
 impl Entrance {
     /// Opens what `config.json` names, and checks that it is a network namespace.
-    pub fn open(network: &config::Network) -> Result<Self, NetworkError> {
+    pub fn open(network: &config::NetworkNamespace) -> Result<Self, NetworkError> {
         match network {
-            config::Network::Host => Ok(Self::Host),
-            config::Network::New => Ok(Self::New),
-            config::Network::Path(path) => Self::at("linux.namespaces[network].path", path),
+            config::NetworkNamespace::Host => Ok(Self::Host),
+            config::NetworkNamespace::New => Ok(Self::New),
+            config::NetworkNamespace::Path(path) => {
+                Self::at("linux.namespaces[network].path", path)
+            }
         }
     }
 
@@ -79,10 +81,12 @@ impl Entrance {
             Self::New => {
                 sys::unshare_network().map_err(failed("new network namespace"))?;
                 // As runc does. A new namespace has its loopback device down.
-                sys::set_loopback_up().map_err(failed("loopback device of the new network namespace"))
+                sys::set_loopback_up()
+                    .map_err(failed("loopback device of the new network namespace"))
             }
             Self::Opened(namespace) => {
-                let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
+                let entered =
+                    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
                 entered.map_err(io::Error::from).map_err(failed("enter the network namespace"))
             }
         }
@@ -144,10 +148,17 @@ impl Network {
                 panics::fatal(|| todo.iter().for_each(|job| job()));
             }
         };
-        let failed = |source| NetworkError::Enter { what: "thread for the network namespace", source };
-        thread::Builder::new().name("network".into()).stack_size(STACK).spawn(park).map_err(failed)?;
+        let failed =
+            |source| NetworkError::Enter { what: "thread for the network namespace", source };
+        thread::Builder::new()
+            .name("network".into())
+            .stack_size(STACK)
+            .spawn(park)
+            .map_err(failed)?;
         let tid = answer.recv().map_err(|error| failed(io::Error::other(error)))??;
-        self.parked.set(Parked { tid, jobs }).map_err(|_| failed(io::Error::other("there is one already")))
+        self.parked
+            .set(Parked { tid, jobs })
+            .map_err(|_| failed(io::Error::other("there is one already")))
     }
 
     /// What containerd is told as pid: `/proc/<pid>/ns/net` is this network. Never 0.
@@ -157,7 +168,10 @@ impl Network {
 
     /// Calls `call` inside the namespace and waits for it. For one short system call that makes a socket: it must not
     /// block, and whatever it opens is used from any thread later.
-    pub fn run<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    pub fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
         let Some(parked) = self.parked.get() else { return Ok(call()) };
         let (sender, answer) = mpsc::sync_channel(1);
         let gone = |_| io::Error::other("the thread of the network namespace is gone");
@@ -195,12 +209,17 @@ mod tests {
 
     #[test]
     fn the_pid_of_a_new_network_leads_to_it_and_to_no_other() {
-        let (one, two) = (Network::parked(Entrance::New).unwrap(), Network::parked(Entrance::New).unwrap());
+        let (one, two) =
+            (Network::parked(Entrance::New).unwrap(), Network::parked(Entrance::New).unwrap());
         let host = namespace_of(std::process::id());
         assert!(namespace_of(one.pid()) != host && namespace_of(two.pid()) != host);
         assert_ne!(namespace_of(one.pid()), namespace_of(two.pid()));
         assert_eq!(Network::parked(Entrance::Host).unwrap().pid(), std::process::id());
-        assert_eq!(namespace_of(gettid().as_raw_nonzero().get().cast_unsigned()), host, "this thread has not moved");
+        assert_eq!(
+            namespace_of(gettid().as_raw_nonzero().get().cast_unsigned()),
+            host,
+            "this thread has not moved"
+        );
         let tid = one.pid();
         drop(one);
         until_gone(tid);
@@ -213,14 +232,18 @@ mod tests {
         network.park(Entrance::Host).unwrap();
         assert_eq!(clone.pid(), std::process::id());
         network.park(Entrance::New).unwrap();
-        assert!(clone.pid() == network.pid() && namespace_of(clone.pid()) != namespace_of(std::process::id()));
+        assert!(
+            clone.pid() == network.pid()
+                && namespace_of(clone.pid()) != namespace_of(std::process::id())
+        );
         let (pid, refused) = (clone.pid(), network.park(Entrance::New).unwrap_err().to_string());
         assert!(refused.contains("one already") && clone.pid() == pid, "{refused}");
     }
 
     #[test]
     fn a_socket_made_inside_is_used_from_anywhere_and_reaches_only_the_inside() {
-        let (inside, other) = (Network::parked(Entrance::New).unwrap(), Network::parked(Entrance::New).unwrap());
+        let (inside, other) =
+            (Network::parked(Entrance::New).unwrap(), Network::parked(Entrance::New).unwrap());
         let listener = inside.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         let connect = move || TcpStream::connect_timeout(&address, Duration::from_secs(1));
@@ -234,7 +257,8 @@ mod tests {
     fn a_hundred_networks_have_a_hundred_of_the_same_port() {
         let networks: Vec<_> = (0..100).map(|_| Network::parked(Entrance::New).unwrap()).collect();
         let bind = || UdpSocket::bind("127.0.0.1:5353");
-        let sockets: Vec<_> = networks.iter().map(|network| network.run(bind).unwrap().unwrap()).collect();
+        let sockets: Vec<_> =
+            networks.iter().map(|network| network.run(bind).unwrap().unwrap()).collect();
         assert!(networks[0].run(bind).unwrap().is_err(), "taken");
         drop(sockets);
         networks[0].run(bind).unwrap().unwrap();
@@ -244,7 +268,9 @@ mod tests {
     fn a_network_is_joined_by_its_path() {
         let first = Network::parked(Entrance::New).unwrap();
         let path = PathBuf::from(format!("/proc/{}/ns/net", first.pid()));
-        let second = Network::parked(Entrance::open(&config::Network::Path(path)).unwrap()).unwrap();
+        let second =
+            Network::parked(Entrance::open(&config::NetworkNamespace::Path(path)).unwrap())
+                .unwrap();
         assert_ne!(first.pid(), second.pid());
         assert_eq!(namespace_of(first.pid()), namespace_of(second.pid()));
     }
@@ -252,8 +278,13 @@ mod tests {
     #[test]
     fn what_is_no_network_namespace_is_refused_with_its_path() {
         for path in ["/nonexistent/net", "/dev/null", "/proc/self/ns/uts"] {
-            let error = Entrance::open(&config::Network::Path(path.into())).unwrap_err().to_string();
-            assert!(error.contains("linux.namespaces[network].path") && error.contains(path), "{error}");
+            let error = Entrance::open(&config::NetworkNamespace::Path(path.into()))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("linux.namespaces[network].path") && error.contains(path),
+                "{error}"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::settings::{SettingsError, Written};
+use crate::settings::{RawSettings, SettingsError};
 
 /// The largest text that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -49,13 +49,14 @@ pub enum OptionsError {
 
 impl RuntimeOptions {
     /// Reads them. Blocks.
-    pub(crate) fn read(&self) -> Result<Written, OptionsError> {
+    pub(crate) fn read(&self) -> Result<RawSettings, OptionsError> {
         let mut written = match self {
-            Self::None => return Ok(Written::default()),
-            Self::Text(text) => Written::parse(NO_FILE, text)?,
+            Self::None => return Ok(RawSettings::default()),
+            Self::Text(text) => RawSettings::parse(NO_FILE, text)?,
             Self::File(path) => {
-                let text = text(path).map_err(|source| OptionsError::Read { path: path.clone(), source })?;
-                Written::parse(&path.display().to_string(), &text)?
+                let text = text(path)
+                    .map_err(|source| OptionsError::Read { path: path.clone(), source })?;
+                RawSettings::parse(&path.display().to_string(), &text)?
             }
         };
         written.retain(|key| !CONTAINERDS.contains(&key));
@@ -69,7 +70,8 @@ fn text(path: &Path) -> io::Result<String> {
     if !path.is_absolute() {
         return Err(refused("not an absolute path"));
     }
-    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let file: File =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(refused("not a regular file"));
     }
@@ -88,7 +90,8 @@ mod tests {
     fn a_file_is_named_in_its_errors() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("options.toml");
-        let refusal = |path: &Path| RuntimeOptions::File(path.to_owned()).read().unwrap_err().to_string();
+        let refusal =
+            |path: &Path| RuntimeOptions::File(path.to_owned()).read().unwrap_err().to_string();
         assert!(refusal(&path).ends_with("options.toml: No such file or directory (os error 2)"));
         assert!(refusal(directory.path()).ends_with(": not a regular file"));
         assert!(refusal(Path::new("x.toml")).ends_with("x.toml: not an absolute path"));

@@ -20,7 +20,7 @@ use std::{
     thread,
 };
 
-use crate::{present, sys};
+use crate::{sanitize, sys};
 
 /// Sends the messages of panics to the log: the stderr of a shim's server is `/dev/null`.
 pub fn log() {
@@ -29,14 +29,16 @@ pub fn log() {
 
 fn log_one(info: &PanicHookInfo<'_>) {
     let message = text(info.payload());
-    let message = present::text(&message);
+    let message = sanitize::text(&message);
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = thread::current();
     let thread = thread.name().unwrap_or_default();
     let backtrace = Backtrace::capture();
     match backtrace.status() {
         // Asked for by RUST_BACKTRACE.
-        BacktraceStatus::Captured => tracing::error!(thread, location, "panic: {message}\n{backtrace}"),
+        BacktraceStatus::Captured => {
+            tracing::error!(thread, location, "panic: {message}\n{backtrace}")
+        }
         _ => tracing::error!(thread, location, "panic: {message}"),
     }
 }

@@ -41,9 +41,21 @@ const NEEDED: [Capability; 9] = [
 const SOMETIMES_NEEDED: [Capability; 5] = [
     capability(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN", "new network namespaces"),
     capability(CapabilitySet::NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", "ports below 1024"),
-    capability(CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE", "network namespaces of other processes"),
-    capability(CapabilitySet::SETFCAP, "CAP_SETFCAP", "files with capabilities that overlayfs copies"),
-    capability(CapabilitySet::KILL, "CAP_KILL", "hooks that change their user and exceed their time"),
+    capability(
+        CapabilitySet::SYS_PTRACE,
+        "CAP_SYS_PTRACE",
+        "network namespaces of other processes",
+    ),
+    capability(
+        CapabilitySet::SETFCAP,
+        "CAP_SETFCAP",
+        "files with capabilities that overlayfs copies",
+    ),
+    capability(
+        CapabilitySet::KILL,
+        "CAP_KILL",
+        "hooks that change their user and exceed their time",
+    ),
 ];
 
 /// An unmet requirement.
@@ -85,7 +97,7 @@ pub fn check() -> Result<(), RequirementError> {
         return Ok(());
     }
     check_capabilities(effective()?)?;
-    Ok(sys::try_file_identity()?)
+    Ok(sys::try_file_credentials()?)
 }
 
 /// Names what certain containers will lack, in the log of a process that serves all kinds.
@@ -105,7 +117,9 @@ fn effective() -> Result<CapabilitySet, RequirementError> {
 fn check_kernel(release: &str) -> Result<(), RequirementError> {
     // A release that cannot be read is one of the future.
     match Version::of_release(release) {
-        Some(version) if version < OLDEST_KERNEL => Err(RequirementError::Kernel { found: release.to_owned() }),
+        Some(version) if version < OLDEST_KERNEL => {
+            Err(RequirementError::Kernel { found: release.to_owned() })
+        }
         _ => Ok(()),
     }
 }
@@ -148,14 +162,19 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named() {
-        let said = check_capabilities(CapabilitySet::all() - CapabilitySet::SETUID).unwrap_err().to_string();
+        let said = check_capabilities(CapabilitySet::all() - CapabilitySet::SETUID)
+            .unwrap_err()
+            .to_string();
         assert_eq!(said, "missing: CAP_SETUID (users of guests)");
         let several = CapabilitySet::all() - CapabilitySet::SETGID - CapabilitySet::SYS_ADMIN;
         let said = check_capabilities(several).unwrap_err().to_string();
         assert_eq!(said, "missing: CAP_SYS_ADMIN (mounts), CAP_SETGID (groups of guests)");
         let without_network = CapabilitySet::all() - CapabilitySet::NET_ADMIN;
         check_capabilities(without_network).unwrap();
-        assert_eq!(missing(&SOMETIMES_NEEDED, without_network), "CAP_NET_ADMIN (new network namespaces)");
+        assert_eq!(
+            missing(&SOMETIMES_NEEDED, without_network),
+            "CAP_NET_ADMIN (new network namespaces)"
+        );
     }
 
     #[test]

@@ -16,9 +16,9 @@ use std::{
 
 use rustix::thread::gettid;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::{guest::fair_queue::FairQueue, identity, panics, requirements};
+use crate::{credentials, panics, requirements, scheduler::Guests};
 
 /// A pod that can use more cores at once than this is rare, and idle threads cost every other pod memory.
 const MAX_POD_WORKERS: usize = 4;
@@ -57,13 +57,6 @@ pub struct GuestRuntime {
 #[derive(Clone, Debug, Default)]
 pub struct Threads(Arc<Mutex<BTreeSet<i32>>>);
 
-/// Where guests run: a runtime and the queue that says whose turn it is. Cheap to clone.
-#[derive(Clone)]
-pub struct Guests {
-    runtime: Handle,
-    queue: FairQueue,
-}
-
 impl GuestRuntime {
     /// Starts that many workers. An error names what they would lack ([`requirements`]).
     pub fn start(workers: usize) -> io::Result<Self> {
@@ -83,7 +76,7 @@ impl GuestRuntime {
             .on_thread_start(move || {
                 started.add(gettid().as_raw_nonzero().get());
                 // Tokio would go on without this worker.
-                panics::fatal(identity::prepare_thread);
+                panics::fatal(credentials::prepare_thread);
             })
             .on_thread_stop(move || stopped.remove(gettid().as_raw_nonzero().get()))
             .build()?;
@@ -119,27 +112,5 @@ impl Threads {
     /// Does something with every living thread; none ends meanwhile, so no id is another's.
     pub(crate) fn each(&self, act: impl FnMut(i32) -> io::Result<()>) -> io::Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().try_for_each(act)
-    }
-}
-
-impl Guests {
-    /// Guests on a runtime with that many workers.
-    pub fn new(runtime: Handle, workers: usize) -> Self {
-        let queue = FairQueue::new(workers, runtime.clone());
-        Self { runtime, queue }
-    }
-
-    /// Resolves when a worker has polled a task beside the guests: the sign of life of the runtime.
-    /// `false` if it has ended.
-    pub async fn answer(&self) -> bool {
-        self.runtime.spawn(async {}).await.is_ok()
-    }
-
-    pub(crate) fn runtime(&self) -> &Handle {
-        &self.runtime
-    }
-
-    pub(crate) fn queue(&self) -> &FairQueue {
-        &self.queue
     }
 }

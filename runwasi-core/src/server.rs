@@ -1,13 +1,14 @@
 //! One listening socket and its services, until shutdown; then a bounded drain. Called by `bootstrap` and the harness.
 
 use std::{
+    collections::HashMap,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use containerd_shim_protos::ttrpc::r#async::{Server, transport::Listener};
+use containerd_shim_protos::ttrpc::r#async::{Server, Service, transport::Listener};
 use futures_core::Stream;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -15,9 +16,13 @@ use tokio::{
 };
 
 use crate::{
-    process::signal::Signal,
+    engine::signal::Signal,
     sandbox::Sandbox,
-    service::{self, contained::contained},
+    service::{
+        self,
+        contained::contained,
+        task::{self, TASK_V2},
+    },
     shutdown::Tasks,
 };
 
@@ -33,21 +38,31 @@ pub enum ServeError {
 }
 
 /// Serves the sandbox until its tasks are told to stop, then ends what runs and lets replies and events out.
-pub async fn serve(listener: std::os::unix::net::UnixListener, sandbox: Sandbox) -> Result<(), ServeError> {
+pub async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    sandbox: Sandbox,
+) -> Result<(), ServeError> {
     let tasks = sandbox.tasks().clone();
     let mut server = Server::new()
         .add_listener(Listener::new(Accept::new(listener)?))
-        .register_service(contained(service::task::services(&sandbox)));
+        .register_service(contained(services(&sandbox)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     stopped(&sandbox).await;
     server.stop_listen().await;
-    sandbox.is_ending();
+    sandbox.mark_stopping();
     end_guests(&sandbox, &tasks).await;
-    sandbox.is_over();
+    sandbox.mark_stopped();
     // Waits for the handlers under way, the one that answers `Shutdown` among them.
     let _ = timeout(tasks.grace() / 4, server.disconnect()).await;
-    sandbox.abandon();
+    sandbox.clear();
     Ok(())
+}
+
+/// The services of a sandbox's socket: Task under both names, and the Sandbox API if containerd manages the sandbox by it.
+fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
+    let v2 = task::services(sandbox).into_values().map(|service| (TASK_V2.to_owned(), service));
+    let own = sandbox.is_managed().then(|| service::sandbox::services(sandbox));
+    task::services(sandbox).into_iter().chain(v2).chain(own.into_iter().flatten()).collect()
 }
 
 /// How long a sandbox stays without a container, unless it has a life of its own; a `Create` that comes at just that moment ends with it.
@@ -59,7 +74,7 @@ const EMPTY: Duration = Duration::from_secs(30);
 async fn stopped(sandbox: &Sandbox) {
     tokio::select! {
         () = sandbox.tasks().stopped() => {}
-        () = sandbox.deserted(EMPTY) => {
+        () = sandbox.idle_for(EMPTY) => {
             tracing::info!("no container for {} s", EMPTY.as_secs());
             sandbox.tasks().stop();
         }

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 /// Keys with their values, in the order of their lines. The key of a table's entry is `table.key`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct RawSettings {
     source: String,
     entries: Vec<Entry>,
 }
@@ -47,7 +47,7 @@ pub struct SettingsError {
     pub reason: String,
 }
 
-impl Written {
+impl RawSettings {
     /// Takes a whole document apart. Tables in tables are values of no setting.
     pub fn parse(source: &str, text: &str) -> Result<Self, SettingsError> {
         let table = DeTable::parse(text).map_err(|error| SettingsError {
@@ -59,7 +59,9 @@ impl Written {
         for (key, value) in table.into_inner() {
             match value.get_ref() {
                 DeValue::Table(table) => written.add_table(text, key.get_ref(), table),
-                _ => written.add(text, key.get_ref().to_string(), key.span().start, value.get_ref()),
+                _ => {
+                    written.add(text, key.get_ref().to_string(), key.span().start, value.get_ref())
+                }
             }
         }
         written.sort();
@@ -113,7 +115,11 @@ impl Written {
     }
 
     fn add(&mut self, text: &str, key: String, start: usize, value: &DeValue<'_>) {
-        self.entries.push(Entry { key, value: Value::of(value), line: line_of(text.as_bytes(), start) });
+        self.entries.push(Entry {
+            key,
+            value: Value::of(value),
+            line: line_of(text.as_bytes(), start),
+        });
     }
 
     /// In the order of the lines: who corrects one error after another goes down the file.
@@ -128,7 +134,9 @@ impl Value {
             DeValue::Boolean(value) => Self::Boolean(*value),
             DeValue::Integer(integer) => {
                 let beyond = if integer.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
-                Self::Integer(i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(beyond))
+                Self::Integer(
+                    i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(beyond),
+                )
             }
             DeValue::String(text) => Self::Text(text.to_string()),
             other => Self::Other(kind(other)),
@@ -177,7 +185,9 @@ pub fn quoted(text: &str) -> String {
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
-            control if control.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(control))),
+            control if control.is_control() => {
+                quoted.push_str(&format!("\\u{:04X}", u32::from(control)))
+            }
             plain => quoted.push(plain),
         }
     }
@@ -196,33 +206,46 @@ mod tests {
 
     #[test]
     fn keys_have_their_table_and_their_line() {
-        let written = Written::parse("f", "slots = 0x10\n[engine]\n\ngc = false\noptimise = 'none'\n").unwrap();
-        let read: Vec<_> =
-            written.entries().iter().map(|entry| (entry.key.as_str(), &entry.value, entry.line)).collect();
-        let [slots, gc, optimise] = [Value::Integer(16), Value::Boolean(false), Value::Text("none".into())];
-        assert_eq!(read, [("slots", &slots, 1), ("engine.gc", &gc, 4), ("engine.optimise", &optimise, 5)]);
+        let written =
+            RawSettings::parse("f", "slots = 0x10\n[engine]\n\ngc = false\noptimise = 'none'\n")
+                .unwrap();
+        let read: Vec<_> = written
+            .entries()
+            .iter()
+            .map(|entry| (entry.key.as_str(), &entry.value, entry.line))
+            .collect();
+        let [slots, gc, optimise] =
+            [Value::Integer(16), Value::Boolean(false), Value::Text("none".into())];
+        assert_eq!(
+            read,
+            [("slots", &slots, 1), ("engine.gc", &gc, 4), ("engine.optimise", &optimise, 5)]
+        );
         assert_eq!(written.wrong(&written.entries()[1], "no").to_string(), "f:4: engine.gc: no");
     }
 
     #[test]
     fn what_is_no_setting_has_a_kind() {
-        let written = Written::parse("f", "a = 1.5\nb = []\n[c.d]\ne = 1\n").unwrap();
-        let kinds: Vec<_> = written.entries().iter().map(|entry| (entry.key.as_str(), entry.value.kind())).collect();
+        let written = RawSettings::parse("f", "a = 1.5\nb = []\n[c.d]\ne = 1\n").unwrap();
+        let kinds: Vec<_> = written
+            .entries()
+            .iter()
+            .map(|entry| (entry.key.as_str(), entry.value.kind()))
+            .collect();
         assert_eq!(kinds, [("a", "a float"), ("b", "an array"), ("c.d", "a table")]);
     }
 
     #[test]
     fn a_syntax_error_names_its_line() {
-        let error = Written::parse("f", "a = 1\nb =\n").unwrap_err().to_string();
+        let error = RawSettings::parse("f", "a = 1\nb =\n").unwrap_err().to_string();
         assert!(error.starts_with("f:2: "), "{error}");
     }
 
     #[test]
     fn numbers_beyond_all_ranges_stay_there() {
         let text = format!("a = {}\nb = -{}", "9".repeat(60), "9".repeat(60));
-        let written = Written::parse("f", &text);
+        let written = RawSettings::parse("f", &text);
         // Whether the parser takes them is its own affair; if it does, they are no small numbers.
-        for entry in written.iter().flat_map(Written::entries) {
+        for entry in written.iter().flat_map(RawSettings::entries) {
             assert!(matches!(entry.value, Value::Integer(i128::MAX | i128::MIN)), "{entry:?}");
         }
     }

@@ -2,8 +2,8 @@
 
 use runwasi_core::{
     Id,
-    process::StdioPaths,
-    service::client::{CallError, Containerd},
+    containerd::task_client::{CallError, TaskClient},
+    stdio::paths::StdioPaths,
     testing::{Harness, ScriptedEngine},
 };
 
@@ -13,13 +13,13 @@ const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
 
 /// A harness with the running container `c1`.
-async fn running(args: &[&str]) -> Result<(Harness, Containerd)> {
+async fn running(args: &[&str]) -> Result<(Harness, TaskClient)> {
     let (harness, client) = created(args).await?;
     client.start("c1").await?;
     Ok((harness, client))
 }
 
-async fn created(args: &[&str]) -> Result<(Harness, Containerd)> {
+async fn created(args: &[&str]) -> Result<(Harness, TaskClient)> {
     let harness = Harness::start(ScriptedEngine)?;
     let client = harness.client().await?;
     let bundle = harness.bundle("c1", args).write()?;
@@ -31,7 +31,7 @@ fn spec(args: &[&str]) -> String {
     format!(r#"{{"cwd":"/","args":{args:?},"user":{{"uid":0,"gid":0}}}}"#)
 }
 
-async fn exec(client: &Containerd, id: &str, args: &[&str]) -> std::result::Result<(), CallError> {
+async fn exec(client: &TaskClient, id: &str, args: &[&str]) -> std::result::Result<(), CallError> {
     client.exec("c1", id, &spec(args), &StdioPaths::default()).await
 }
 
@@ -183,7 +183,10 @@ async fn what_is_wrong_with_an_exec_is_named_and_leaves_its_id_free() -> Result 
 async fn the_pause_container_of_a_pod_runs_no_programs() -> Result {
     let harness = Harness::start(ScriptedEngine)?;
     let client = harness.client().await?;
-    let bundle = harness.bundle("c1", &[]).annotation("io.kubernetes.cri.container-type", "sandbox").write()?;
+    let bundle = harness
+        .bundle("c1", &[])
+        .annotation("io.kubernetes.cri.container-type", "sandbox")
+        .write()?;
     client.create("c1", &bundle, &StdioPaths::default(), &[]).await?;
     client.start("c1").await?;
     let (code, text) = error(exec(&client, "e1", &["wait"]).await);

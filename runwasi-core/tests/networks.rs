@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use runwasi_core::{
+    containerd::task_client::TaskClient,
     network::{Entrance, Network},
-    process::StdioPaths,
-    service::client::Containerd,
+    stdio::paths::StdioPaths,
     testing::{Harness, ScriptedEngine},
 };
 
@@ -15,7 +15,12 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 const SIGKILL: u32 = 9;
 
 /// Runs a guest to its end; the answer is its status and what it printed.
-async fn run(harness: &Harness, client: &Containerd, id: &str, args: &[&str]) -> Result<(u32, String)> {
+async fn run(
+    harness: &Harness,
+    client: &TaskClient,
+    id: &str,
+    args: &[&str],
+) -> Result<(u32, String)> {
     let pipes = harness.pipes(id)?;
     let reader = pipes.read_stdout();
     // Nobody reads the others, and a stream without a reader is waited for.
@@ -28,8 +33,10 @@ async fn run(harness: &Harness, client: &Containerd, id: &str, args: &[&str]) ->
 }
 
 /// Starts a guest that serves, and returns when it does.
-async fn serve(harness: &Harness, client: &Containerd, id: &str, port: &str) -> Result {
-    client.create(id, &harness.bundle(id, &["serve", port]).write()?, &Default::default(), &[]).await?;
+async fn serve(harness: &Harness, client: &TaskClient, id: &str, port: &str) -> Result {
+    client
+        .create(id, &harness.bundle(id, &["serve", port]).write()?, &Default::default(), &[])
+        .await?;
     client.start(id).await?;
     Ok(())
 }
@@ -65,18 +72,26 @@ async fn every_guest_reaches_its_own_network_and_no_other() -> Result {
     let lonely_client = lonely.client().await?;
     for round in 0..3 {
         for (n, (harness, client)) in sandboxes.iter().enumerate() {
-            let visited = run(harness, client, &format!("visitor{round}"), &["visit", "8080"]).await?;
+            let visited =
+                run(harness, client, &format!("visitor{round}"), &["visit", "8080"]).await?;
             assert_eq!(visited, (0, format!("server{n}")), "round {round}");
         }
-        let visited = run(&lonely, &lonely_client, &format!("visitor{round}"), &["visit", "8080"]).await?;
+        let visited =
+            run(&lonely, &lonely_client, &format!("visitor{round}"), &["visit", "8080"]).await?;
         assert_eq!(visited, (1, String::new()), "nobody listens in this network");
-        assert!(std::net::TcpStream::connect("127.0.0.1:8080").is_err(), "the host does not reach in");
+        assert!(
+            std::net::TcpStream::connect("127.0.0.1:8080").is_err(),
+            "the host does not reach in"
+        );
     }
     // Nobody but the parked threads is in a foreign namespace.
     let foreign = threads_outside(&host)?;
     assert!(foreign.values().all(|name| name == "network"), "{foreign:?}");
     let ours = sandboxes.iter().map(|(harness, _)| harness).chain([&lonely]);
-    assert!(ours.map(|harness| harness.sandbox().pid()).all(|pid| foreign.contains_key(&pid)), "{foreign:?}");
+    assert!(
+        ours.map(|harness| harness.sandbox().pid()).all(|pid| foreign.contains_key(&pid)),
+        "{foreign:?}"
+    );
     for (n, (harness, client)) in sandboxes.iter().enumerate() {
         client.kill(&format!("server{n}"), SIGKILL).await?;
         harness.stop().await;
@@ -92,7 +107,10 @@ async fn guests_of_host_network_reach_the_host_and_each_other() -> Result {
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
     serve(&first, &one, "server", &free).await?;
     assert_eq!(run(&second, &two, "visitor", &["visit", &free]).await?, (0, "server".into()));
-    assert_eq!((first.sandbox().pid(), second.sandbox().pid()), (std::process::id(), std::process::id()));
+    assert_eq!(
+        (first.sandbox().pid(), second.sandbox().pid()),
+        (std::process::id(), std::process::id())
+    );
     Ok(())
 }
 
@@ -101,7 +119,9 @@ async fn the_pid_that_is_reported_leads_to_the_network_of_the_sandbox() -> Resul
     let harness = Harness::start_in(ScriptedEngine, Network::parked(Entrance::New)?)?;
     let client = harness.client().await?;
     let id = "waits";
-    let pid = client.create(id, &harness.bundle(id, &["wait"]).write()?, &Default::default(), &[]).await?;
+    let pid = client
+        .create(id, &harness.bundle(id, &["wait"]).write()?, &Default::default(), &[])
+        .await?;
     client.start(id).await?;
     assert_eq!(client.state(id).await?.pid, pid);
     assert_eq!(client.pids(id).await?, [pid]);

@@ -22,7 +22,9 @@ fn main() -> ExitCode {
         run(&case);
         return ExitCode::from(SURVIVED);
     }
-    for (case, status) in [("task", 101), ("thread", 101), ("main", 101), ("untracked task", SURVIVED.into())] {
+    for (case, status) in
+        [("task", 101), ("thread", 101), ("main", 101), ("untracked task", SURVIVED.into())]
+    {
         let output = of(case);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{case}: {said}");

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use containerd_shim_protos::{
     sandbox_api::{
-        CreateSandboxRequest, PingRequest, PlatformRequest, SandboxMetricsRequest, SandboxStatusRequest,
-        SandboxStatusResponse, ShutdownSandboxRequest, StartSandboxRequest, StopSandboxRequest, WaitSandboxRequest,
-        WaitSandboxResponse,
+        CreateSandboxRequest, PingRequest, PlatformRequest, SandboxMetricsRequest,
+        SandboxStatusRequest, SandboxStatusResponse, ShutdownSandboxRequest, StartSandboxRequest,
+        StopSandboxRequest, WaitSandboxRequest, WaitSandboxResponse,
     },
     sandbox_async::SandboxClient,
     ttrpc::{
@@ -17,9 +17,9 @@ use containerd_shim_protos::{
 };
 use runwasi_core::{
     Id,
+    containerd::task_client::TaskClient,
     network::{Entrance, Network},
-    sandbox::{LifeError, Phase},
-    service::client::Containerd,
+    sandbox::lifecycle::{LifecycleError, Phase},
     testing::{Harness, ScriptedEngine},
 };
 
@@ -30,7 +30,7 @@ const ID: &str = "sandbox";
 struct Bed {
     harness: Harness,
     sandbox: SandboxClient,
-    tasks: Containerd,
+    tasks: TaskClient,
 }
 
 fn patience() -> Context {
@@ -68,12 +68,14 @@ impl Bed {
     }
 
     async fn status(&self) -> ttrpc::Result<SandboxStatusResponse> {
-        let request = SandboxStatusRequest { sandbox_id: ID.to_owned(), verbose: true, ..Default::default() };
+        let request =
+            SandboxStatusRequest { sandbox_id: ID.to_owned(), verbose: true, ..Default::default() };
         self.sandbox.sandbox_status(patience(), &request).await
     }
 
     async fn stop(&self, timeout_secs: u32) -> ttrpc::Result<()> {
-        let request = StopSandboxRequest { sandbox_id: ID.to_owned(), timeout_secs, ..Default::default() };
+        let request =
+            StopSandboxRequest { sandbox_id: ID.to_owned(), timeout_secs, ..Default::default() };
         self.sandbox.stop_sandbox(patience(), &request).await.map(drop)
     }
 
@@ -114,12 +116,18 @@ async fn managed_sandbox_lives_without_a_container() -> Result {
     bed.tasks.delete("c").await?;
     // As containerd says it after a container's delete.
     bed.tasks.shutdown("c").await?;
-    let deserted = bed.harness.sandbox().deserted(Duration::from_millis(20));
+    let deserted = bed.harness.sandbox().idle_for(Duration::from_millis(20));
     assert!(tokio::time::timeout(Duration::from_millis(200), deserted).await.is_err());
     let status = bed.status().await?;
     assert_eq!((status.state.as_str(), status.pid), ("SANDBOX_READY", std::process::id()));
-    assert!(status.info["info"].contains(&format!("\"pid\":{}", std::process::id())), "{:?}", status.info);
-    bed.sandbox.ping_sandbox(patience(), &PingRequest { sandbox_id: ID.into(), ..Default::default() }).await?;
+    assert!(
+        status.info["info"].contains(&format!("\"pid\":{}", std::process::id())),
+        "{:?}",
+        status.info
+    );
+    bed.sandbox
+        .ping_sandbox(patience(), &PingRequest { sandbox_id: ID.into(), ..Default::default() })
+        .await?;
     bed.harness.stop().await;
     Ok(())
 }
@@ -202,10 +210,15 @@ async fn who_waits_for_what_comes_to_nothing_is_told() -> Result {
     let bed = Bed::new().await?;
     let (sandbox, id) = (bed.harness.sandbox(), Id::parse("sandbox id", ID)?);
     // The creation begins first, and fails when the other waits.
-    let both = async { tokio::join!(sandbox.create_sandbox(&id, Some("/nowhere".into())), sandbox.wait_sandbox(&id)) };
+    let both = async {
+        tokio::join!(
+            sandbox.create_sandbox(&id, Some("/nowhere".into())),
+            sandbox.wait_sandbox(&id)
+        )
+    };
     let (created, waited) = tokio::time::timeout(Duration::from_secs(10), both).await?;
     assert!(created.is_err());
-    assert!(matches!(waited, Err(LifeError::NotFound { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(LifecycleError::NotFound { .. })), "{waited:?}");
     bed.harness.stop().await;
     Ok(())
 }
@@ -295,7 +308,8 @@ async fn shutdown_is_answered_and_ends_the_server_with_what_is_left() -> Result 
     bed.run("left", &["wait"]).await?;
     bed.shutdown().await?;
     // The connection must not close together with the answer.
-    let stopped = || tokio::time::timeout(Duration::from_millis(300), bed.harness.tasks().stopped());
+    let stopped =
+        || tokio::time::timeout(Duration::from_millis(300), bed.harness.tasks().stopped());
     assert!(stopped().await.is_err() && bed.status().await?.state == "SANDBOX_NOTREADY");
     // As our `delete` does it next.
     bed.tasks.shutdown(ID).await?;
@@ -324,7 +338,8 @@ async fn metrics_are_those_of_all_containers_and_the_platform_is_an_images() -> 
     bed.run("two", &["wait"]).await?;
     assert_eq!(bed.harness.sandbox().usage_of_all().processes, 2);
     let request = SandboxMetricsRequest { sandbox_id: ID.into(), ..Default::default() };
-    let metric = bed.sandbox.sandbox_metrics(patience(), &request).await?.metrics.unwrap_or_default();
+    let metric =
+        bed.sandbox.sandbox_metrics(patience(), &request).await?.metrics.unwrap_or_default();
     let kind = metric.data.unwrap_or_default().type_url;
     assert!(metric.id == ID && kind.starts_with("io.containerd.cgroups.v"), "{kind}");
     let request = PlatformRequest { sandbox_id: ID.into(), ..Default::default() };
@@ -360,7 +375,9 @@ async fn calls_out_of_order_and_for_others_are_refused() -> Result {
 #[tokio::test]
 async fn sandbox_of_its_containers_has_no_sandbox_api() -> Result {
     let harness = Harness::start(ScriptedEngine)?;
-    let client = SandboxClient::new(Client::connect(&format!("unix://{}", harness.socket().display())).await?);
+    let client = SandboxClient::new(
+        Client::connect(&format!("unix://{}", harness.socket().display())).await?,
+    );
     let request = PingRequest { sandbox_id: ID.into(), ..Default::default() };
     assert_eq!(code(client.ping_sandbox(patience(), &request).await), Code::INVALID_ARGUMENT);
     harness.stop().await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use runwasi_core::{
-    service::client::{CallError, Containerd},
+    containerd::task_client::{CallError, TaskClient},
     testing::{Harness, ScriptedEngine},
 };
 use tokio::net::unix::pipe;
@@ -17,20 +17,20 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
 
-async fn harness() -> Result<(Harness, Containerd)> {
+async fn harness() -> Result<(Harness, TaskClient)> {
     let harness = Harness::start(ScriptedEngine)?;
     let client = harness.client().await?;
     Ok((harness, client))
 }
 
 /// Creates a container without streams.
-async fn create(harness: &Harness, client: &Containerd, id: &str, args: &[&str]) -> Result {
+async fn create(harness: &Harness, client: &TaskClient, id: &str, args: &[&str]) -> Result {
     let bundle = harness.bundle(id, args).write()?;
     client.create(id, &bundle, &Default::default(), &[]).await?;
     Ok(())
 }
 
-async fn run(harness: &Harness, client: &Containerd, id: &str, args: &[&str]) -> Result<u32> {
+async fn run(harness: &Harness, client: &TaskClient, id: &str, args: &[&str]) -> Result<u32> {
     create(harness, client, id, args).await?;
     client.start(id).await?;
     let status = client.wait(id).await?;
@@ -46,7 +46,10 @@ fn code<T>(result: std::result::Result<T, CallError>) -> String {
 async fn a_life_is_created_started_exited_deleted() -> Result {
     let (harness, client) = harness().await?;
     assert_eq!(run(&harness, &client, "c1", &["exit", "7"]).await?, 7);
-    assert_eq!(harness.events().summary(), ["created c1", "started c1", "exited c1 7", "deleted c1 7"]);
+    assert_eq!(
+        harness.events().summary(),
+        ["created c1", "started c1", "exited c1 7", "deleted c1 7"]
+    );
     assert_eq!(code(client.state("c1").await), "NOT_FOUND");
     harness.stop().await;
     Ok(())
@@ -59,9 +62,18 @@ async fn every_call_in_every_state_answers_as_documented() -> Result {
     for (state, expected) in [
         // start, pause, resume, kill 0, delete
         ("created", ["-", "FAILED_PRECONDITION", "FAILED_PRECONDITION", "OK", "-"]),
-        ("running", ["FAILED_PRECONDITION", "-", "FAILED_PRECONDITION", "OK", "FAILED_PRECONDITION"]),
-        ("paused", ["FAILED_PRECONDITION", "FAILED_PRECONDITION", "-", "OK", "FAILED_PRECONDITION"]),
-        ("stopped", ["FAILED_PRECONDITION", "FAILED_PRECONDITION", "FAILED_PRECONDITION", "NOT_FOUND", "-"]),
+        (
+            "running",
+            ["FAILED_PRECONDITION", "-", "FAILED_PRECONDITION", "OK", "FAILED_PRECONDITION"],
+        ),
+        (
+            "paused",
+            ["FAILED_PRECONDITION", "FAILED_PRECONDITION", "-", "OK", "FAILED_PRECONDITION"],
+        ),
+        (
+            "stopped",
+            ["FAILED_PRECONDITION", "FAILED_PRECONDITION", "FAILED_PRECONDITION", "NOT_FOUND", "-"],
+        ),
         ("unknown", ["NOT_FOUND"; 5]),
     ] {
         if state != "unknown" {
@@ -175,8 +187,13 @@ async fn what_was_never_started_can_be_killed_and_deleted() -> Result {
     assert_eq!(client.wait("killed").await?, 143);
     create(&harness, &client, "deleted", &["wait"]).await?;
     assert_eq!(client.delete("deleted").await?.1, 137);
-    let expected =
-        ["created killed", "exited killed 143", "created deleted", "exited deleted 137", "deleted deleted 137"];
+    let expected = [
+        "created killed",
+        "exited killed 143",
+        "created deleted",
+        "exited deleted 137",
+        "deleted deleted 137",
+    ];
     assert_eq!(harness.events().summary(), expected);
     harness.stop().await;
     Ok(())
@@ -262,7 +279,8 @@ async fn a_container_that_exists_cannot_be_created_again() -> Result {
 #[tokio::test]
 async fn a_create_that_fails_leaves_the_id_free() -> Result {
     let (harness, client) = harness().await?;
-    let refused = create(&harness, &client, "c", &["no-such-script"]).await.expect_err("created").to_string();
+    let refused =
+        create(&harness, &client, "c", &["no-such-script"]).await.expect_err("created").to_string();
     assert!(refused.contains("no-such-script: unknown script"), "{refused}");
     assert_eq!(code(client.delete("c").await), "NOT_FOUND");
     assert_eq!(run(&harness, &client, "c", &["exit", "0"]).await?, 0);
@@ -275,7 +293,8 @@ async fn bad_ids_and_bundles_are_named_in_the_error() -> Result {
     let (harness, client) = harness().await?;
     let bundle = harness.bundle("good", &["wait"]).write()?;
     for id in ["../x", "a/b", "", &"x".repeat(4000)] {
-        let error = client.create(id, &bundle, &Default::default(), &[]).await.expect_err("created");
+        let error =
+            client.create(id, &bundle, &Default::default(), &[]).await.expect_err("created");
         assert_eq!(error.code, "INVALID_ARGUMENT");
         assert!(error.message.contains("container id"), "{error}");
     }
@@ -292,7 +311,8 @@ async fn output_is_complete_when_the_exit_is_seen() -> Result {
     for round in 0..20 {
         let id = format!("c{round}");
         let text = "x".repeat(1 + round * 10_000);
-        let (bundle, pipes) = (harness.bundle(&id, &["print", &text]).write()?, harness.pipes(&id)?);
+        let (bundle, pipes) =
+            (harness.bundle(&id, &["print", &text]).write()?, harness.pipes(&id)?);
         let (stdout, _stderr) = (pipes.read_stdout(), pipes.read_stderr());
         client.create(&id, &bundle, &pipes.paths, &[]).await?;
         client.start(&id).await?;
@@ -324,7 +344,8 @@ async fn stdin_reaches_the_guest_and_close_io_ends_it() -> Result {
 #[tokio::test]
 async fn a_guest_whose_output_nobody_reads_can_be_killed() -> Result {
     let (harness, client) = harness().await?;
-    let (bundle, pipes) = (harness.bundle("c", &["print", &"x".repeat(1 << 20)]).write()?, harness.pipes("c")?);
+    let (bundle, pipes) =
+        (harness.bundle("c", &["print", &"x".repeat(1 << 20)]).write()?, harness.pipes("c")?);
     client.create("c", &bundle, &pipes.paths, &[]).await?;
     client.start("c").await?;
     let waiting = tokio::time::timeout(Duration::from_millis(100), client.wait("c")).await;
@@ -341,7 +362,8 @@ async fn a_signal_while_the_exit_waits_for_its_reader_does_not_change_the_status
     let (harness, client) = harness().await?;
     for signal in [SIGTERM, SIGKILL] {
         let id = format!("c{signal}");
-        let (bundle, pipes) = (harness.bundle(&id, &["print", "unread"]).write()?, harness.pipes(&id)?);
+        let (bundle, pipes) =
+            (harness.bundle(&id, &["print", "unread"]).write()?, harness.pipes(&id)?);
         let reader = pipe::OpenOptions::new().open_receiver(&pipes.paths.stdout)?;
         client.create(&id, &bundle, &pipes.paths, &[]).await?;
         client.start(&id).await?;
@@ -352,7 +374,11 @@ async fn a_signal_while_the_exit_waits_for_its_reader_does_not_change_the_status
         let waiting = tokio::time::timeout(Duration::from_millis(300), client.wait(&id)).await;
         assert!(waiting.is_err(), "the exit did not wait for the reader");
         client.kill(&id, signal).await?;
-        assert_eq!(tokio::time::timeout(Duration::from_secs(5), client.wait(&id)).await??, 0, "signal {signal}");
+        assert_eq!(
+            tokio::time::timeout(Duration::from_secs(5), client.wait(&id)).await??,
+            0,
+            "signal {signal}"
+        );
         client.delete(&id).await?;
     }
     harness.stop().await;
@@ -379,7 +405,7 @@ async fn shutdown_is_obeyed_only_when_no_container_is_left() -> Result {
 async fn sandbox_is_deserted_while_it_has_no_container() -> Result {
     let (harness, client) = harness().await?;
     let brief = Duration::from_millis(50);
-    let deserted = || tokio::time::timeout(10 * brief, harness.sandbox().deserted(brief));
+    let deserted = || tokio::time::timeout(10 * brief, harness.sandbox().idle_for(brief));
     deserted().await?;
     create(&harness, &client, "c", &["wait"]).await?;
     assert!(deserted().await.is_err(), "with a container");
@@ -429,7 +455,12 @@ async fn stopping_the_server_ends_guests_with_their_events() -> Result {
         client.start(id).await?;
     }
     harness.stop().await;
-    let exits: Vec<_> = harness.events().summary().into_iter().filter(|event| event.starts_with("exited")).collect();
+    let exits: Vec<_> = harness
+        .events()
+        .summary()
+        .into_iter()
+        .filter(|event| event.starts_with("exited"))
+        .collect();
     assert_eq!(exits.len(), 3, "{exits:?}");
     for expected in ["exited polite 0", "exited plain 143", "exited busy 143"] {
         assert!(exits.iter().any(|exit| exit == expected), "{exits:?}");
@@ -457,8 +488,10 @@ async fn a_client_that_goes_away_in_mid_call_disturbs_nobody() -> Result {
 #[tokio::test]
 async fn a_container_of_type_sandbox_needs_no_guest() -> Result {
     let (harness, client) = harness().await?;
-    let bundle =
-        harness.bundle("pause", &["/pause"]).annotation("io.kubernetes.cri.container-type", "sandbox").write()?;
+    let bundle = harness
+        .bundle("pause", &["/pause"])
+        .annotation("io.kubernetes.cri.container-type", "sandbox")
+        .write()?;
     client.create("pause", &bundle, &Default::default(), &[]).await?;
     client.start("pause").await?;
     assert_eq!(client.state("pause").await?.status, "RUNNING");

@@ -1,4 +1,4 @@
-//! The daemon's state: one engine, one guest runtime, and the sandboxes. Called by `manager::server`; made by `serve`.
+//! The daemon's state: one engine, one guest runtime, and the sandboxes.
 
 use std::{
     os::unix::net::UnixListener,
@@ -15,19 +15,20 @@ use runwasi_core::{
     bootstrap::{
         BootstrapError,
         delete::Ended,
-        dialog,
-        socket::{self, Bound, Own},
+        protocol,
+        socket::{self, Bound, SocketFile},
     },
     bundle::{
+        allowed_roots::{self, BundleError},
         config::SandboxConfig,
-        roots::{self, BundleError},
     },
+    container::host::Host,
+    containerd::images,
     id::IdError,
     network::{Entrance, Network, NetworkError},
-    runtime::Guests,
-    sandbox::{Host, Sandbox, SandboxError},
+    sandbox::{Sandbox, error::SandboxError},
+    scheduler::Guests,
     server,
-    service::images,
     shutdown::Tasks,
     sys,
 };
@@ -36,12 +37,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
-    containerds::Containerds,
+    event_queues::EventQueues,
     manager::messages::{ConnectRequest, CreateRequest, DeleteRequest, SandboxEntry},
-    record::{Owner, Record, RecordError, StateDirectory},
-    sandboxes::{Living, Sandboxes},
+    reclaim::Reclaim,
+    sandboxes::{Sandboxes, ServedSandbox},
+    state_dir::{Owner, Record, RecordError, StateDirectory},
     successor::Successors,
-    tidying::Tidying,
 };
 
 /// Replies and events need some time, whatever the guests are given.
@@ -59,9 +60,9 @@ pub struct Daemon {
     tasks: Tasks,
     state: StateDirectory,
     owner: Owner,
-    containerds: Containerds,
+    event_queues: EventQueues,
     sandboxes: Sandboxes,
-    tidying: Tidying,
+    reclaim: Reclaim,
     /// `None` without a guard.
     successors: Option<Successors>,
     /// Sandboxes being served, those that are on their way out included.
@@ -119,7 +120,10 @@ pub enum DaemonError {
     )]
     NoGuard,
     /// The other daemon has not come up; this one goes on.
-    #[error("the new daemon does not start ({reason}), this one (pid {}) goes on: see its log", std::process::id())]
+    #[error(
+        "the new daemon does not start ({reason}), this one (pid {}) goes on: see its log",
+        std::process::id()
+    )]
     NotReloaded {
         /// How it has ended.
         reason: String,
@@ -157,8 +161,8 @@ impl Daemon {
     ) -> Result<Arc<Self>, RecordError> {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
-        let (containerds, sandboxes, served, retired, draining) = Default::default();
-        let tidying = Tidying::start(engine.clone(), &tasks);
+        let (event_queues, sandboxes, served, retired, draining) = Default::default();
+        let reclaim = Reclaim::start(engine.clone(), &tasks);
         Ok(Arc::new(Self {
             grace: settings.grace.max(LEAST_GRACE),
             bundle_roots: settings.bundle_roots.into(),
@@ -167,9 +171,9 @@ impl Daemon {
             tasks,
             state,
             owner,
-            containerds,
+            event_queues,
             sandboxes,
-            tidying,
+            reclaim,
             successors,
             served,
             retired,
@@ -178,82 +182,96 @@ impl Daemon {
     }
 
     /// The address and pid of the sandbox that a container belongs to; makes it if it is not there.
-    pub(crate) async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<(String, u32), DaemonError> {
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        request: CreateRequest,
+    ) -> Result<(String, u32), DaemonError> {
         let roots = self.bundle_roots.clone();
-        let wanted = blocking("check the bundle", move || Wanted::check(&request, &roots)).await??;
+        let wanted =
+            blocking("check the bundle", move || Wanted::check(&request, &roots)).await??;
         let socket = wanted.socket.clone();
         if self.retired.is_cancelled() && self.sandboxes.get(&socket).is_none() {
             return Err(DaemonError::Leaving);
         }
         // Also when the client goes away: a retired daemon may have waited for just this one.
         let _look = StopIfDone(self);
-        let living = self.sandboxes.get_or_make(&socket, self.make(wanted)).await?;
-        Ok((socket::address(&socket), living.sandbox.pid()))
+        let served = self.sandboxes.get_or_make(&socket, self.make(wanted)).await?;
+        Ok((socket::address(&socket), served.sandbox.pid()))
     }
 
-    async fn make(self: &Arc<Self>, wanted: Wanted) -> Result<Arc<Living>, DaemonError> {
+    async fn make(self: &Arc<Self>, wanted: Wanted) -> Result<Arc<ServedSandbox>, DaemonError> {
         let (state, owner) = (self.state.clone(), self.owner.clone());
         let open = move || open(wanted, &state, owner);
         let opened = blocking("open the sandbox", open).await??;
         if self.draining.is_cancelled() {
             return Err(DaemonError::Leaving);
         }
-        let Parts { listener, own, network, managed, record, namespace, group, grpc_address, ttrpc_address } =
-            opened.keep()?;
+        let Parts {
+            listener,
+            own,
+            network,
+            managed,
+            record,
+            namespace,
+            group,
+            grpc_address,
+            ttrpc_address,
+        } = opened.keep()?;
         let tasks = Tasks::new(self.grace);
         let host = Host {
             engine: self.engine.clone(),
-            publisher: self.containerds.publisher(&ttrpc_address, &namespace, &self.tasks),
+            publisher: self.event_queues.publisher(&ttrpc_address, &namespace, &self.tasks),
             guests: self.guests.clone(),
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
-            images: Arc::new(images::Containerd::new(&grpc_address, &namespace)),
+            images: Arc::new(images::ImageClient::new(&grpc_address, &namespace)),
             cgroups: None,
             network,
         };
         let sandbox = if managed { Sandbox::managed(host) } else { Sandbox::new(host) };
         tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
-        let living = Arc::new(Living { sandbox, namespace, group, own, record });
+        let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record });
         self.served.fetch_add(1, Ordering::SeqCst);
-        self.tasks.spawn(self.clone().serve(listener, living.clone()));
-        Ok(living)
+        self.tasks.spawn(self.clone().serve(listener, served.clone()));
+        Ok(served)
     }
 
     /// Serves a sandbox to its end, and removes everything of it.
-    async fn serve(self: Arc<Self>, listener: UnixListener, living: Arc<Living>) {
-        let tasks = living.sandbox.tasks().clone();
-        let (daemon, leaving) = (self.clone(), living.clone());
+    async fn serve(self: Arc<Self>, listener: UnixListener, served: Arc<ServedSandbox>) {
+        let tasks = served.sandbox.tasks().clone();
+        let (daemon, leaving) = (self.clone(), served.clone());
         tasks.spawn(async move {
             leaving.sandbox.tasks().stopped().await;
             // First thing: from then on a `Create` for the same group makes a new sandbox.
             daemon.remove(&leaving).await;
         });
-        if let Err(error) = server::serve(listener, living.sandbox.clone()).await {
-            tracing::error!(%error, socket = %living.record.socket.display(), "a sandbox is not served");
+        if let Err(error) = server::serve(listener, served.sandbox.clone()).await {
+            tracing::error!(%error, socket = %served.record.socket.display(), "a sandbox is not served");
         }
         tasks.stop();
         tasks.drained().await;
         // Again, if it failed for want of a file descriptor: the sandbox's end has freed some.
-        if living.own.as_ref().is_some_and(|own| !own.is_removed()) {
-            self.remove(&living).await;
+        if served.own.as_ref().is_some_and(|own| !own.is_removed()) {
+            self.remove(&served).await;
         }
-        tracing::info!(namespace = %living.namespace, group = %living.group, "sandbox is gone");
-        self.tidying.something_ended();
+        tracing::info!(namespace = %served.namespace, group = %served.group, "sandbox is gone");
+        self.reclaim.sandbox_ended();
         self.served.fetch_sub(1, Ordering::SeqCst);
         self.stop_if_done();
     }
 
-    async fn remove(&self, living: &Arc<Living>) {
-        self.sandboxes.forget(living);
-        let (state, removed) = (self.state.clone(), living.clone());
+    async fn remove(&self, served: &Arc<ServedSandbox>) {
+        self.sandboxes.forget(served);
+        let (state, removed) = (self.state.clone(), served.clone());
         // The record first: whoever makes the next sandbox of this name writes its own when the socket is gone.
         let remove = move || -> Result<(), DaemonError> {
             let record = state.remove(&removed.record);
-            removed.own.as_ref().map_or(Ok(()), Own::remove)?;
+            removed.own.as_ref().map_or(Ok(()), SocketFile::remove)?;
             Ok(record?)
         };
-        if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed) {
+        if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed)
+        {
             tracing::error!(%error, "something of a sandbox stays behind");
         }
     }
@@ -262,45 +280,51 @@ impl Daemon {
     pub(crate) fn connect(&self, request: &ConnectRequest) -> Result<(String, u32), DaemonError> {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let group = Id::parse("sandbox id", &request.group)?;
-        let socket = socket::path(None, &request.containerd_address, namespace.as_str(), group.as_str())?;
-        let not_found = || DaemonError::NotFound { namespace: namespace.to_string(), group: group.to_string() };
-        let living = self.sandboxes.get(&socket).ok_or_else(not_found)?;
-        Ok((socket::address(&socket), living.sandbox.pid()))
+        let socket =
+            socket::path(None, &request.containerd_address, namespace.as_str(), group.as_str())?;
+        let not_found =
+            || DaemonError::NotFound { namespace: namespace.to_string(), group: group.to_string() };
+        let served = self.sandboxes.get(&socket).ok_or_else(not_found)?;
+        Ok((socket::address(&socket), served.sandbox.pid()))
     }
 
     /// Ends and forgets a container; `None` if there is no such. A sandbox that is left empty ends, too, as does one that is
     /// deleted in its own name.
-    pub(crate) async fn delete(&self, request: &DeleteRequest) -> Result<Option<Ended>, DaemonError> {
+    pub(crate) async fn delete(
+        &self,
+        request: &DeleteRequest,
+    ) -> Result<Option<Ended>, DaemonError> {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let id = Id::parse("container id", &request.id)?;
-        let Some(living) = self.find(&namespace, &id, request) else { return Ok(None) };
-        let ended = match living.sandbox.end(&id).await {
+        let Some(served) = self.find(&namespace, &id, request) else { return Ok(None) };
+        let ended = match served.sandbox.end(&id).await {
             Ok((pid, exit)) => Some(Ended { pid, status: exit.status.get() }),
             Err(SandboxError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        living.sandbox.shutdown(id.as_str()).await;
+        served.sandbox.shutdown(id.as_str()).await;
         Ok(ended)
     }
 
     /// By its socket, which the bundle names; else as the sandbox of a container without a pod.
-    fn find(&self, namespace: &Id, id: &Id, request: &DeleteRequest) -> Option<Arc<Living>> {
+    fn find(&self, namespace: &Id, id: &Id, request: &DeleteRequest) -> Option<Arc<ServedSandbox>> {
         if !request.socket.is_empty() {
             return self.sandboxes.get(Path::new(&request.socket));
         }
-        let own = socket::path(None, &request.containerd_address, namespace.as_str(), id.as_str()).ok()?;
+        let own = socket::path(None, &request.containerd_address, namespace.as_str(), id.as_str())
+            .ok()?;
         self.sandboxes.get(&own)
     }
 
     /// All sandboxes.
     pub(crate) fn list(&self) -> Vec<SandboxEntry> {
         let all = self.sandboxes.all();
-        let entry = |living: &Arc<Living>| SandboxEntry {
-            namespace: living.namespace.to_string(),
-            group: living.group.to_string(),
-            pid: living.sandbox.pid(),
-            socket: living.record.socket.display().to_string(),
-            containers: u32::try_from(living.sandbox.count()).unwrap_or(u32::MAX),
+        let entry = |served: &Arc<ServedSandbox>| SandboxEntry {
+            namespace: served.namespace.to_string(),
+            group: served.group.to_string(),
+            pid: served.sandbox.pid(),
+            socket: served.record.socket.display().to_string(),
+            containers: u32::try_from(served.sandbox.count()).unwrap_or(u32::MAX),
         };
         all.iter().map(entry).collect()
     }
@@ -308,7 +332,10 @@ impl Daemon {
     /// Takes no new sandboxes from now on, and leaves when the last one is gone.
     pub(crate) fn retire(&self) {
         if !self.retired.is_cancelled() {
-            tracing::info!(sandboxes = self.sandboxes.all().len(), "retired: leaving with the last sandbox");
+            tracing::info!(
+                sandboxes = self.sandboxes.all().len(),
+                "retired: leaving with the last sandbox"
+            );
         }
         self.retired.cancel();
         self.stop_if_done();
@@ -337,8 +364,8 @@ impl Daemon {
         self.retired.cancel();
         self.draining.cancel();
         let all = self.sandboxes.all();
-        for living in &all {
-            living.sandbox.tasks().stop();
+        for served in &all {
+            served.sandbox.tasks().stop();
         }
         self.stop_if_done();
         all.len()
@@ -363,17 +390,24 @@ impl Wanted {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let id = Id::parse("container id", &request.id)?;
         let group = Id::parse("sandbox id", &request.group)?;
-        let bundle = roots::check(Path::new(&request.bundle), roots)?;
+        let bundle = allowed_roots::check(Path::new(&request.bundle), roots)?;
         let own = SandboxConfig::load(&bundle, &id).map_err(BootstrapError::from)?;
         if own.group != group {
             let reason = format!("it belongs to the sandbox {}, not to {group}", own.group);
             return Err(BundleError { bundle, reason }.into());
         }
         let (entrance, managed) = (Entrance::open(&own.network)?, own.managed);
-        let directory = Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
-        let socket = socket::path(directory, &request.containerd_address, namespace.as_str(), group.as_str())?;
-        dialog::write_address(&bundle, &socket::address(&socket))?;
-        let (grpc_address, ttrpc_address) = (request.containerd_address.clone(), request.ttrpc_address.clone());
+        let directory =
+            Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
+        let socket = socket::path(
+            directory,
+            &request.containerd_address,
+            namespace.as_str(),
+            group.as_str(),
+        )?;
+        protocol::write_address(&bundle, &socket::address(&socket))?;
+        let (grpc_address, ttrpc_address) =
+            (request.containerd_address.clone(), request.ttrpc_address.clone());
         Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed })
     }
 }
@@ -390,7 +424,7 @@ impl Drop for StopIfDone<'_> {
 /// What the system has given for a sandbox.
 struct Parts {
     listener: UnixListener,
-    own: Option<Own>,
+    own: Option<SocketFile>,
     network: Network,
     managed: bool,
     record: Record,
@@ -429,14 +463,26 @@ const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 
 /// Binds the socket, parks in the network, writes the record. Blocks.
 fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
-    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed } = wanted;
+    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed } =
+        wanted;
     let network = Network::parked(entrance)?;
     let listener = bind(&socket)?;
-    let own = Own::of(&listener);
+    let own = SocketFile::of(&listener);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let record = Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
+    let record =
+        Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
     let written = state.write(&record);
-    let parts = Parts { listener, own, network, managed, record, namespace, group, grpc_address, ttrpc_address };
+    let parts = Parts {
+        listener,
+        own,
+        network,
+        managed,
+        record,
+        namespace,
+        group,
+        grpc_address,
+        ttrpc_address,
+    };
     // Dropped on failure: a sandbox that nobody could find after a takeover is none.
     let opened = Opened { parts: Some(parts), state: state.clone() };
     written?;
@@ -463,5 +509,7 @@ async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DaemonError> {
-    spawn_blocking(work).await.map_err(|error| DaemonError::Lost { what, reason: error.to_string() })
+    spawn_blocking(work)
+        .await
+        .map_err(|error| DaemonError::Lost { what, reason: error.to_string() })
 }

@@ -7,32 +7,32 @@
 //! | [`manager`] | the API between the two, both ends |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | the daemon's life: sockets, signals, takeover, drain |
-//! | `guard` | the small parent process that systemd sees |
-//! | `ready` | signs to systemd or the guard; socket activation |
+//! | `supervisor` | the small parent process that systemd sees |
+//! | `readiness` | signs to systemd or the guard; socket activation |
 //! | `successor` | the host's end of a reload |
 //! | `watchdog` | proof that both runtimes work |
 //! | `limits` | how many guests the system's limits allow |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the living ones |
-//! | `containerds` | one event connection per containerd |
-//! | `tidying` | gives memory back when sandboxes have ended |
+//! | `event_queues` | one event connection per containerd |
+//! | `reclaim` | gives memory back when sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
-//! | [`record`] | what is written down for successors and thin shims |
+//! | [`state_dir`] | what is written down for successors and thin shims |
 
 pub mod config;
-mod containerds;
 pub mod daemon;
-mod guard;
+mod event_queues;
 mod limits;
 pub mod manager;
 mod precompile;
-mod ready;
-pub mod record;
+mod readiness;
+mod reclaim;
 mod sandboxes;
 pub mod serve;
+pub mod state_dir;
 mod successor;
+mod supervisor;
 pub mod thin;
-mod tidying;
 mod watchdog;
 
 use std::{
@@ -42,14 +42,14 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::{cli::About, logging, present, sys};
+use runwasi_core::{cli::About, logging, sanitize, sys};
 
 use crate::{
     config::{Command, Settings},
-    guard::Plan,
     manager::client::Client,
-    ready::Supervisor,
+    readiness::Supervisor,
     serve::{NodeEngine, Start},
+    supervisor::Plan,
 };
 
 /// For the answer to `list`.
@@ -66,13 +66,16 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
         Ok(Command::List { socket }) => list(&socket).and_then(|list| print(&list)),
         Ok(Command::Reload { socket }) => reload(&socket),
         Ok(Command::PrintConfig(toml)) => print(&toml),
-        Ok(Command::Version) => print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine)),
+        Ok(Command::Version) => {
+            print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine))
+        }
         Ok(Command::Help) => print(config::HELP),
         Err(error) => Err(error.into()),
     };
     done.unwrap_or_else(|error| {
         // The one place where an error of the daemon is reported; nobody is left to tell if stderr is closed.
-        let _ = writeln!(io::stderr(), "containerd-wasmtimed: {}", present::text(&error.to_string()));
+        let _ =
+            writeln!(io::stderr(), "containerd-wasmtimed: {}", sanitize::text(&error.to_string()));
         ExitCode::FAILURE
     })
 }
@@ -83,11 +86,11 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
     let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let manager = match settings.listen_fd {
         Some(fd) => Some(sys::adopt_fd(fd)?),
-        None => ready::activated()?,
+        None => readiness::activated()?,
     };
     if let Some(arguments) = settings.guard {
         logging::to_stderr_at(settings.log_level);
-        return Ok(guard::run(Plan { arguments, manager, ready })?);
+        return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;
     serve::serve::<N>(settings, Start { manager, ready, supervisor })?;
@@ -103,7 +106,10 @@ fn reload(socket: &std::path::Path) -> Outcome {
 fn list(socket: &std::path::Path) -> Result<String, Box<dyn std::error::Error>> {
     let list = Client::connect(socket, LIST_PATIENCE)?.list()?;
     let lines = list.sandboxes.iter().map(|sandbox| {
-        format!("{} {} {} {} {}\n", sandbox.namespace, sandbox.group, sandbox.pid, sandbox.socket, sandbox.containers)
+        format!(
+            "{} {} {} {} {}\n",
+            sandbox.namespace, sandbox.group, sandbox.pid, sandbox.socket, sandbox.containers
+        )
     });
     Ok(lines.collect())
 }

@@ -9,9 +9,9 @@ const MOST_SLOTS: u64 = 20_000;
 /// Fewer are no daemon.
 const LEAST_SLOTS: u64 = 16;
 /// Connections to a manager socket at once, where there are file descriptors enough.
-const MOST_VISITORS: u64 = 512;
+const MAX_MANAGER_CONNECTIONS: u64 = 512;
 /// Its part of the file descriptors where there are few.
-const VISITORS_PART: u64 = 16;
+const MANAGER_CONNECTIONS_SHARE: u64 = 16;
 /// File descriptors of a running guest: the one of its root file system.
 const FDS_PER_GUEST: u64 = 1;
 /// Maps of a slot: its stack and that stack's guard.
@@ -35,8 +35,9 @@ pub(crate) fn slots(open_files: u64) -> u32 {
 }
 
 /// How many may be connected to one of the manager sockets.
-pub(crate) fn visitors(open_files: u64) -> usize {
-    usize::try_from((open_files / VISITORS_PART).clamp(2, MOST_VISITORS)).unwrap_or(2)
+pub(crate) fn manager_connections(open_files: u64) -> usize {
+    usize::try_from((open_files / MANAGER_CONNECTIONS_SHARE).clamp(2, MAX_MANAGER_CONNECTIONS))
+        .unwrap_or(2)
 }
 
 /// `vm.max_map_count`, maps of one process; the kernel's default where it cannot be read.

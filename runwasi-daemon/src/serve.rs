@@ -1,4 +1,4 @@
-//! The daemon's life: from its settings to the end of its last task. Called by `main`.
+//! The daemon's life: from its settings to the end of its last task.
 //!
 //! ```text
 //! limits ─▶ engine ─▶ bind daemons/<pid>.sock, manager.sock ─▶ sweep ─▶ serve ─▶ ready ─▶ retire the predecessor
@@ -20,14 +20,14 @@ use runwasi_core::{
     Engine, EngineError,
     bootstrap::{
         BootstrapError,
-        socket::{self, Own},
+        socket::{self, SocketFile},
     },
     logging, panics,
     requirements::{self, RequirementError},
     rootfs,
     runtime::{self, GuestRuntime},
     server::ServeError,
-    settings::{SettingsError, Written},
+    settings::{RawSettings, SettingsError},
     shutdown::Tasks,
 };
 use tokio::{
@@ -42,8 +42,8 @@ use crate::{
     daemon::{Daemon, LEAST_GRACE},
     limits,
     manager::{client::Client, server},
-    ready::{self, Sign, Supervisor},
-    record::{RecordError, StateDirectory},
+    readiness::{self, Sign, Supervisor},
+    state_dir::{RecordError, StateDirectory},
     successor::Successors,
     watchdog,
 };
@@ -64,7 +64,7 @@ pub struct EngineSettings {
     /// How many bytes of it.
     pub cache_bytes: u64,
     /// What the file's table `[engine]` says.
-    pub written: Written,
+    pub written: RawSettings,
 }
 
 /// How the settings become an engine: what an integrator brings.
@@ -74,7 +74,7 @@ pub trait NodeEngine {
 
     /// Checks the table `[engine]`; the answer is that table as `--print-config` shows it, with every key. Called before anything is
     /// opened.
-    fn table(written: &Written) -> Result<String, SettingsError>;
+    fn table(written: &RawSettings) -> Result<String, SettingsError>;
 
     /// Makes the engine. Called once, before any other thread exists.
     fn make(settings: &EngineSettings) -> Result<Self::Engine, EngineError>;
@@ -162,7 +162,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         let sockets = Sockets::open(&socket, manager)?;
         tracing::info!(pid = std::process::id(), socket = %socket.display(), slots, open_files, "serving");
         watchdog::start(&supervisor, guests.guests().clone(), &tasks);
-        let ended = run(daemon, &sockets, &tasks, (ready, supervisor), limits::visitors(open_files)).await;
+        let ended = run(daemon, &sockets, &tasks, (ready, supervisor), limits::manager_connections(open_files)).await;
         sockets.remove();
         ended
     });
@@ -179,12 +179,20 @@ async fn run(
     visitors: usize,
 ) -> Result<(), ServeFailure> {
     let mut signals = Signals::catch()?;
-    let mut manager =
-        server::serve(sockets.manager.try_clone().map_err(failed("manager socket"))?, daemon.clone(), visitors).await?;
-    let mut own =
-        server::serve(sockets.own.try_clone().map_err(failed("own socket"))?, daemon.clone(), visitors).await?;
+    let mut manager = server::serve(
+        sockets.manager.try_clone().map_err(failed("manager socket"))?,
+        daemon.clone(),
+        visitors,
+    )
+    .await?;
+    let mut own = server::serve(
+        sockets.own.try_clone().map_err(failed("own socket"))?,
+        daemon.clone(),
+        visitors,
+    )
+    .await?;
     if let Some(descriptor) = ready {
-        ready::write_ready(descriptor);
+        readiness::write_ready(descriptor);
     }
     if let Err(error) = supervisor.tell(Sign::Ready) {
         tracing::warn!(%error, "the supervisor does not listen");
@@ -249,7 +257,9 @@ async fn follow(
                 tracing::info!(sandboxes, "leaving: guests have their SIGTERM");
                 draining = Some(sandboxes);
             }
-            (Told::Leave, Some(_)) => return Err(ServeFailure::Hurried { sandboxes: daemon.count() }),
+            (Told::Leave, Some(_)) => {
+                return Err(ServeFailure::Hurried { sandboxes: daemon.count() });
+            }
         }
     }
 }
@@ -293,9 +303,9 @@ struct Sockets {
     predecessors: Vec<PathBuf>,
     manager: UnixListener,
     /// The manager socket's file, if we have made it.
-    manager_file: Option<Arc<Own>>,
+    manager_file: Option<Arc<SocketFile>>,
     own: UnixListener,
-    own_file: Option<Own>,
+    own_file: Option<SocketFile>,
 }
 
 impl Sockets {
@@ -337,12 +347,15 @@ fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFa
     if socket::is_alive(&state.daemon_socket(pid)) {
         return Ok(());
     }
-    let stranger = io::Error::new(io::ErrorKind::AddrInUse, format!("is served by another program (pid {pid})"));
+    let stranger = io::Error::new(
+        io::ErrorKind::AddrInUse,
+        format!("is served by another program (pid {pid})"),
+    );
     Err(failed(format!("manager socket {}", manager.display()))(stranger))
 }
 
 /// Binds beside `path` and renames over it: whoever connects finds the old socket or the new one, never none.
-fn bind_over(path: &Path) -> Result<(UnixListener, Option<Own>), ServeFailure> {
+fn bind_over(path: &Path) -> Result<(UnixListener, Option<SocketFile>), ServeFailure> {
     match fs::symlink_metadata(path) {
         Ok(found) if !rustix::fs::FileType::from_raw_mode(found.mode()).is_socket() => {
             return Err(failed(path.display().to_string())(io::Error::other("it is not a socket")));
@@ -351,9 +364,10 @@ fn bind_over(path: &Path) -> Result<(UnixListener, Option<Own>), ServeFailure> {
     }
     let temporary = path.with_extension("new");
     socket::remove_if_dead(&temporary)?;
-    let listener = socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
+    let listener =
+        socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
     // Before the renaming: afterwards the name may be a successor's.
-    let file = Own::at(&temporary).map(|file| file.renamed(path));
+    let file = SocketFile::at(&temporary).map(|file| file.renamed(path));
     fs::rename(&temporary, path).map_err(failed(path.display().to_string()))?;
     Ok((listener, file))
 }

@@ -8,7 +8,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::ready::{Sign, Supervisor};
+use crate::readiness::{Sign, Supervisor};
 
 /// Begins a line of the guard about a successor that has not come up.
 const FAILED: &str = "failed ";

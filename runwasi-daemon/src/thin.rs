@@ -14,7 +14,7 @@ use runwasi_core::{
     bootstrap::{
         BootstrapError,
         delete::{self, Ended},
-        dialog::{self, Asked},
+        protocol::{self, StartInput},
         socket,
     },
     bundle::config,
@@ -29,7 +29,7 @@ use crate::{
         client::{Client, ClientError},
         messages::{CreateRequest, DeleteRequest},
     },
-    record::{RecordError, StateDirectory},
+    state_dir::{RecordError, StateDirectory},
 };
 
 /// For an answer to `start`, which takes milliseconds; containerd gives a shim's start no limit, users do.
@@ -62,7 +62,7 @@ pub fn main(about: About) -> ExitCode {
 }
 
 fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
-    let asked = Asked::read(invocation)?;
+    let asked = StartInput::read(invocation)?;
     let group = config::group(&invocation.bundle, &invocation.id).map_err(BootstrapError::from)?;
     let manager = manager_socket()?;
     let request = CreateRequest {
@@ -84,7 +84,8 @@ fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
 fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<String, ThinError> {
     let deadline = Instant::now() + HANDOVER;
     loop {
-        let created = client(manager, socket, START_PATIENCE).and_then(|client| client.create(request));
+        let created =
+            client(manager, socket, START_PATIENCE).and_then(|client| client.create(request));
         match created {
             Ok(reply) => return Ok(reply.address),
             // It is being replaced, or had too many clients. Asking twice makes no second sandbox.
@@ -101,15 +102,19 @@ fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<Stri
 /// The daemon that owns the sandbox behind `socket`, else the one that takes new ones.
 fn client(manager: &Path, socket: &Path, patience: Duration) -> Result<Client, ClientError> {
     let state = StateDirectory::of(manager);
-    let recorded = state.read(socket).filter(|record| record.owner.is_alive()).map(|record| record.owner.manager);
+    let recorded = state
+        .read(socket)
+        .filter(|record| record.owner.is_alive())
+        .map(|record| record.owner.manager);
     // Should its record be lost, the socket itself says whose it is.
     let listening = || socket::peer(socket).map(|pid| state.daemon_socket(pid));
-    let owner = recorded.or_else(listening).and_then(|owner| Client::connect(&owner, patience).ok());
+    let owner =
+        recorded.or_else(listening).and_then(|owner| Client::connect(&owner, patience).ok());
     owner.map_or_else(|| Client::connect(manager, patience), Ok)
 }
 
 fn delete(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
-    let socket = dialog::read_address(&invocation.bundle);
+    let socket = protocol::read_address(&invocation.bundle);
     let mut ended = None;
     if let Some(socket) = &socket {
         // Asked only while somebody serves the sandbox: the manager socket may be systemd's, and asking would start a daemon.

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use runwasi_core::{runtime::Guests, shutdown::Tasks};
+use runwasi_core::{scheduler::Guests, shutdown::Tasks};
 use tokio::time::{sleep, timeout};
 
-use crate::ready::{Sign, Supervisor};
+use crate::readiness::{Sign, Supervisor};
 
 /// Starts it if it is wanted; it ends with the other tasks, or with the guard that it reports to.
 pub(crate) fn start(supervisor: &Supervisor, guests: Guests, tasks: &Tasks) {
@@ -33,7 +33,9 @@ async fn report(supervisor: &Supervisor, guests: &Guests, interval: Duration) {
             Ok(true) => {}
             // The runtime is ending with the process.
             Ok(false) => return,
-            Err(_) => tracing::error!(seconds = interval.as_secs_f32(), "no worker of the guests answers"),
+            Err(_) => {
+                tracing::error!(seconds = interval.as_secs_f32(), "no worker of the guests answers")
+            }
         }
         sleep(interval).await;
     }

@@ -126,7 +126,11 @@ impl Shared {
     }
 
     /// A quantum, from when no worker is free; if one stays so, until its time is over.
-    fn wait_for_tick<'a>(&self, stopping: MutexGuard<'a, bool>, quantum: Duration) -> MutexGuard<'a, bool> {
+    fn wait_for_tick<'a>(
+        &self,
+        stopping: MutexGuard<'a, bool>,
+        quantum: Duration,
+    ) -> MutexGuard<'a, bool> {
         let workers = self.workers.load(Ordering::SeqCst);
         let (stopping, over) = self.wait_until(stopping, workers, quantum.max(UNHURRIED));
         if over { stopping } else { self.wait_until(stopping, NEVER, quantum).0 }
@@ -141,8 +145,10 @@ impl Shared {
     ) -> (MutexGuard<'a, bool>, bool) {
         self.wanted.store(wanted, Ordering::SeqCst);
         let waits = |stopping: &mut bool| !*stopping && self.active() < wanted;
-        let (stopping, result) =
-            self.changed.wait_timeout_while(stopping, time, waits).unwrap_or_else(PoisonError::into_inner);
+        let (stopping, result) = self
+            .changed
+            .wait_timeout_while(stopping, time, waits)
+            .unwrap_or_else(PoisonError::into_inner);
         (stopping, result.timed_out())
     }
 
@@ -169,7 +175,8 @@ impl Shared {
     /// Asks the runtime that polls, once. Outside of one there is nobody else.
     fn know_workers(&self) {
         if self.workers.load(Ordering::Relaxed) == 0 {
-            let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+            let workers =
+                Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
             self.workers.store(workers, Ordering::SeqCst);
         }
     }

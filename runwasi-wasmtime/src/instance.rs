@@ -1,22 +1,26 @@
-//! One guest, of whatever kind: run to its end, which becomes its status. Made by `engine`, run by the driver of `runwasi-core`.
+//! One guest, of whatever kind: run to its end, which becomes its status.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use runwasi_core::{
-    EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse, image::Program,
+    EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse,
+    artifact::Program,
 };
-use wasmtime::{InstancePre, PoolConcurrencyLimitError, Trap, component};
+use wasmtime::{InstancePre, component};
 
 use crate::{
-    artifact::Ready,
-    component::{Component, Imports, command},
-    engine::Pool,
+    component::{
+        command,
+        store::{Component, Imports},
+    },
     exit,
     http::Server,
-    limits::{self, OutOfMemory},
-    module,
-    outbound::Way,
+    module::{self, store},
+    module_cache::Ready,
+    outbound::NetworkAccess,
+    pool::Pool,
+    start,
     world::{self, Command, ModuleEntry, Wasi, World},
 };
 
@@ -32,7 +36,7 @@ pub(crate) struct WasmtimeInstance {
 /// What is run of it.
 enum Entry {
     Module(ModuleEntry),
-    Component(Command, Arc<Way>),
+    Component(Command, Arc<NetworkAccess>),
     Server(Server),
 }
 
@@ -48,15 +52,19 @@ impl WasmtimeInstance {
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
         let entry = match ready.as_ref() {
             Ready::Module(pre) => {
-                Way::check(&spec, program)?;
+                NetworkAccess::check(&spec, program)?;
                 Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?)
             }
             Ready::Component(pre) => {
-                let way = Way::of(&spec, program)?;
+                let access = NetworkAccess::of(&spec, program)?;
                 match world::component_world(pre.component(), function).map_err(invalid)? {
-                    World::Command(command) => Entry::Component(command, way),
-                    World::Server(Wasi::P2) => Entry::Server(Server::p2(pre.clone(), program, &spec, way)?),
-                    World::Server(Wasi::P3) => Entry::Server(Server::p3(pre.clone(), program, &spec, way)?),
+                    World::Command(command) => Entry::Component(command, access),
+                    World::Server(Wasi::P2) => {
+                        Entry::Server(Server::p2(pre.clone(), program, &spec, access)?)
+                    }
+                    World::Server(Wasi::P3) => {
+                        Entry::Server(Server::p3(pre.clone(), program, &spec, access)?)
+                    }
                 }
             }
         };
@@ -65,7 +73,7 @@ impl WasmtimeInstance {
 
     async fn run_module(
         &self,
-        pre: &InstancePre<module::Guest>,
+        pre: &InstancePre<store::Guest>,
         entry: &ModuleEntry,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
@@ -77,15 +85,16 @@ impl WasmtimeInstance {
         &self,
         pre: &component::InstancePre<Component>,
         command: &Command,
-        way: &Arc<Way>,
+        access: &Arc<NetworkAccess>,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
         let _slot = self.pool.slot()?;
-        let imports = Imports::begin(&self.spec, way, context).await?;
+        let imports = Imports::begin(&self.spec, access, context).await?;
         let mut store = Component::store(pre.engine(), &self.spec, imports)?;
-        let instance = match module::ready_if_long(context, pre.instantiate_async(&mut store)).await {
+        let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await
+        {
             Ok(instance) => instance,
-            Err(error) => return failed_start(error, &self.spec).await,
+            Err(error) => return start::failed_start(error, &self.spec).await,
         };
         store.data_mut().started();
         context.ready();
@@ -104,36 +113,28 @@ impl Instance for WasmtimeInstance {
         let ticker = &self.pool.ticker;
         // A box for each kind: a guest that sleeps keeps what its own kind needs, not what the largest does.
         match (self.ready.as_ref(), &self.entry) {
-            (Ready::Module(pre), Entry::Module(entry)) => ticker.during(self.run_module(pre, entry, &context)).await,
-            (Ready::Component(pre), Entry::Component(command, way)) => {
-                ticker.during(self.run_component(pre, command, way, &context)).await
+            (Ready::Module(pre), Entry::Module(entry)) => {
+                ticker.during(self.run_module(pre, entry, &context)).await
             }
-            (_, Entry::Server(server)) => ticker.during(server.run(&self.spec, ticker.clone(), &context)).await,
+            (Ready::Component(pre), Entry::Component(command, access)) => {
+                ticker.during(self.run_component(pre, command, access, &context)).await
+            }
+            (_, Entry::Server(server)) => {
+                ticker.during(server.run(&self.spec, ticker.clone(), &context)).await
+            }
             _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),
         }
     }
 
     fn signal(&self, signal: Signal) -> SignalResponse {
         match &self.entry {
-            Entry::Server(server) if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) => {
+            Entry::Server(server)
+                if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) =>
+            {
                 server.stop();
                 SignalResponse::Handled
             }
             _ => SignalResponse::Unhandled,
         }
     }
-}
-
-/// What a failed instantiation means: code of the guest may have run in it, which then has ended like any other.
-pub(crate) async fn failed_start(error: wasmtime::Error, spec: &InstanceSpec) -> Result<ExitStatus, EngineError> {
-    if error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>() {
-        return Ok(exit::status(Err(error), spec).await);
-    }
-    if error.is::<PoolConcurrencyLimitError>() {
-        return Err(EngineError::Exhausted { what: "instance slots", reason: format!("{error:#}") });
-    }
-    Err(match error.downcast_ref() {
-        Some(OutOfMemory(error)) => limits::beyond(*error),
-        None => EngineError::Failed(format!("instantiate: {error:#}")),
-    })
 }

@@ -2,45 +2,39 @@
 //!
 //! | module | one thing |
 //! |---|---|
-//! | [`engine`] | the one place that builds `wasmtime::Config`; artifact → instance |
+//! | [`engine`] | artifact → instance |
+//! | `pool` | the one place that builds `wasmtime::Config`, and what belongs to one wasmtime engine |
 //! | [`epoch`] | the clock that makes guests yield |
 //! | [`settings`] | how an engine is set up |
-//! | `artifact` | bytes → compiled code, through the code cache |
-//! | `loaded` | what guests run, or ran lately |
+//! | `compiler` | bytes → compiled code, through the code cache |
+//! | `module_cache` | what guests run, or ran lately |
 //! | `world` | what the guest is, and which export of it is run |
 //! | `instance` | one guest, of whatever kind: run to its status |
+//! | `start` | the instantiation of a guest: when it counts as running, what its failure means |
 //! | `module` | a core module: instantiate, call |
-//! | `component` | a component: its store, what it may import, commands and named functions |
+//! | `component` | a component: its store, what it may import (`link`), commands and named functions |
 //! | `http` | a component that answers HTTP |
 //! | `outbound` | a component's way to the network |
-//! | `config`, `keyvalue` | what a component finds and keeps there |
-//! | `nn` (feature `wasi-nn`) | models that a component runs |
-//! | `wasi` | the process → a WASI context |
-//! | `preview1` | the calls of modules that stand in front of the library's own |
+//! | `wasi` | the process → a WASI context, its streams, configuration and key-value store; models (feature `wasi-nn`) |
 //! | `limits` | what guests grow, charged to their container |
-//! | `stdio` | the process's streams as WASI streams |
 //! | `exit` | how a guest's end becomes an exit status |
 //!
 //! wasmtime types begin here: `runwasi-core` knows none.
 
-mod artifact;
+mod compiler;
 mod component;
-mod config;
 pub mod engine;
 pub mod epoch;
 mod exit;
 mod http;
 mod instance;
-mod keyvalue;
 mod limits;
-mod loaded;
 mod module;
-#[cfg(feature = "wasi-nn")]
-mod nn;
+mod module_cache;
 mod outbound;
-mod preview1;
+mod pool;
 pub mod settings;
-mod stdio;
+mod start;
 mod wasi;
 mod world;
 
@@ -49,5 +43,8 @@ use runwasi_core::cli::About;
 pub use settings::Settings;
 
 /// What the shim `containerd-shim-wasmtime-v1` says it is.
-pub const ABOUT: About =
-    About { runtime: "io.containerd.wasmtime.v1", version: env!("CARGO_PKG_VERSION"), engine: "wasmtime 48" };
+pub const ABOUT: About = About {
+    runtime: "io.containerd.wasmtime.v1",
+    version: env!("CARGO_PKG_VERSION"),
+    engine: "wasmtime 48",
+};

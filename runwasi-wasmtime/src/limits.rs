@@ -30,13 +30,16 @@ pub(crate) struct OutOfMemory(#[source] pub(crate) BeyondLimit);
 
 /// Why a guest cannot start: it begins with more than its container may have.
 pub(crate) fn beyond(error: BeyondLimit) -> EngineError {
-    EngineError::Exhausted { what: "memory", reason: format!("what the guest begins with: {error}") }
+    EngineError::Exhausted {
+        what: "memory",
+        reason: format!("what the guest begins with: {error}"),
+    }
 }
 
 impl Limits {
     /// Charges the stack.
     pub(crate) fn new(mut charge: Charge) -> Result<Self, BeyondLimit> {
-        charge.take(STACK as u64)?;
+        charge.reserve(STACK as u64)?;
         Ok(Self { charge, pending: 0, running: false })
     }
 
@@ -48,7 +51,7 @@ impl Limits {
     fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
         let bytes = bytes as u64;
         self.pending = 0;
-        match self.charge.take(bytes) {
+        match self.charge.reserve(bytes) {
             Ok(()) => {
                 self.pending = bytes;
                 Ok(true)
@@ -59,12 +62,17 @@ impl Limits {
     }
 
     fn failed(&mut self) {
-        self.charge.give_back(std::mem::take(&mut self.pending));
+        self.charge.release(std::mem::take(&mut self.pending));
     }
 }
 
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.grow(desired.saturating_sub(current))
     }
 
@@ -74,7 +82,12 @@ impl ResourceLimiter for Limits {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT))
     }
 

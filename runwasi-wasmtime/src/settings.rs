@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::settings::{Entry, SettingsError, Value, Written, quoted};
+use runwasi_core::settings::{Entry, RawSettings, SettingsError, Value, quoted};
 
 /// Environment variable: where shims keep compiled code; `off` keeps none. The runtime options win over it.
 pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
@@ -123,8 +123,14 @@ impl Settings {
     }
 
     fn defaults() -> Self {
-        let features =
-            Features { gc: true, exceptions: true, threads: true, memory64: true, simd: true, tail_calls: true };
+        let features = Features {
+            gc: true,
+            exceptions: true,
+            threads: true,
+            memory64: true,
+            simd: true,
+            tail_calls: true,
+        };
         Self {
             slots: SHIM_SLOTS,
             cache: Some(PathBuf::from(CACHE_DIRECTORY)),
@@ -143,7 +149,7 @@ impl Settings {
     }
 
     /// These settings as far as `written` says nothing else.
-    pub fn with(&self, written: &Written) -> Result<Self, SettingsError> {
+    pub fn with(&self, written: &RawSettings) -> Result<Self, SettingsError> {
         let mut settings = self.clone();
         for entry in written.entries() {
             let Some(key) = Key::ALL.into_iter().find(|key| key.name() == entry.key) else {
@@ -155,7 +161,10 @@ impl Settings {
     }
 
     /// The first entry that says something else than these settings do, and what they say.
-    pub fn difference<'a>(&self, written: &'a Written) -> Result<Option<(&'a Entry, String)>, SettingsError> {
+    pub fn difference<'a>(
+        &self,
+        written: &'a RawSettings,
+    ) -> Result<Option<(&'a Entry, String)>, SettingsError> {
         let wanted = self.with(written)?;
         let differs = |entry: &Entry| {
             let key = Key::ALL.into_iter().find(|key| key.name() == entry.key)?;
@@ -167,9 +176,12 @@ impl Settings {
 
     /// The table `[engine]` of a file that says the same.
     pub fn to_toml(&self) -> String {
-        let table = Key::ALL.into_iter().filter_map(|key| Some((key.name().strip_prefix("engine.")?, key)));
+        let table =
+            Key::ALL.into_iter().filter_map(|key| Some((key.name().strip_prefix("engine.")?, key)));
         let lines = table.map(|(name, key)| match (key, self.memories, self.tables) {
-            (Key::Memories, None, _) | (Key::Tables, _, None) => format!("# {name}: {} (by slots)\n", self.show(key)),
+            (Key::Memories, None, _) | (Key::Tables, _, None) => {
+                format!("# {name}: {} (by slots)\n", self.show(key))
+            }
             (Key::Quantum, ..) => format!("{name} = {} # microseconds\n", self.show(key)),
             _ => format!("{name} = {}\n", self.show(key)),
         });
@@ -199,7 +211,9 @@ impl Settings {
             Key::Simd => self.features.simd = boolean(value)?,
             Key::TailCalls => self.features.tail_calls = boolean(value)?,
             Key::Optimise => self.optimise = optimise(value)?,
-            Key::Quantum => self.quantum = Duration::from_micros(number(value, 100..=100_000)?.into()),
+            Key::Quantum => {
+                self.quantum = Duration::from_micros(number(value, 100..=100_000)?.into())
+            }
             Key::Memories => self.memories = Some(number(value, 1..=MAX_MEMORIES)?),
             Key::Tables => self.tables = Some(number(value, 1..=200_000)?),
             Key::ModuleMemories => self.module_memories = number(value, 1..=100)?,
@@ -214,7 +228,9 @@ impl Settings {
         let shown = |value: &dyn Display| value.to_string();
         match key {
             Key::Slots => shown(&self.slots),
-            Key::Cache => quoted(&self.cache.as_deref().unwrap_or(Path::new(OFF)).to_string_lossy()),
+            Key::Cache => {
+                quoted(&self.cache.as_deref().unwrap_or(Path::new(OFF)).to_string_lossy())
+            }
             Key::CacheSize => shown(&(self.cache_bytes >> 20)),
             Key::Gc => shown(&self.features.gc),
             Key::Exceptions => shown(&self.features.exceptions),
@@ -320,7 +336,9 @@ fn boolean(value: &Value) -> Result<bool, String> {
 }
 
 fn number(value: &Value, range: RangeInclusive<u32>) -> Result<u32, String> {
-    let Value::Integer(wide) = value else { return Err(format!("is {}, not an integer", value.kind())) };
+    let Value::Integer(wide) = value else {
+        return Err(format!("is {}, not an integer", value.kind()));
+    };
     let fits = u32::try_from(*wide).ok().filter(|number| range.contains(number));
     fits.ok_or_else(|| format!("{wide} is not between {} and {}", range.start(), range.end()))
 }
@@ -328,7 +346,9 @@ fn number(value: &Value, range: RangeInclusive<u32>) -> Result<u32, String> {
 fn optimise(value: &Value) -> Result<Optimise, String> {
     let Value::Text(word) = value else { return Err(format!("is {}, not a string", value.kind())) };
     let known = Optimise::ALL.into_iter().find(|optimise| optimise.word() == word);
-    known.ok_or_else(|| format!("{} is none of {}", quoted(word), Optimise::ALL.map(Optimise::word).join(", ")))
+    known.ok_or_else(|| {
+        format!("{} is none of {}", quoted(word), Optimise::ALL.map(Optimise::word).join(", "))
+    })
 }
 
 /// An absolute directory, or none.
@@ -337,7 +357,10 @@ fn directory(value: &Value) -> Result<Option<PathBuf>, String> {
     let path = Path::new(text);
     if text == OFF {
         Ok(None)
-    } else if !path.is_absolute() || text.contains('\0') || path.components().any(|part| part == Component::ParentDir) {
+    } else if !path.is_absolute()
+        || text.contains('\0')
+        || path.components().any(|part| part == Component::ParentDir)
+    {
         Err(format!("{} is no absolute path without \"..\", nor {OFF:?}", quoted(text)))
     } else {
         Ok(Some(path.components().collect()))
@@ -349,7 +372,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Settings, String> {
-        let written = Written::parse("f", text).unwrap();
+        let written = RawSettings::parse("f", text).unwrap();
         Settings::defaults().with(&written).map_err(|error| error.to_string())
     }
 
@@ -358,8 +381,14 @@ mod tests {
         let text = "slots = 7\ncache = '/c'\ncache-size = 2\n[engine]\ngc = false\nexceptions = false\nthreads = false\n\
             memory64 = false\nsimd = false\ntail-calls = false\noptimise = 'none'\nquantum = 5000\nmemories = 8\ntables = 9\n\
             module-memories = 2\nmodule-tables = 3\ntable-elements = 10\n";
-        let features =
-            Features { gc: false, exceptions: false, threads: false, memory64: false, simd: false, tail_calls: false };
+        let features = Features {
+            gc: false,
+            exceptions: false,
+            threads: false,
+            memory64: false,
+            simd: false,
+            tail_calls: false,
+        };
         let wanted = Settings {
             slots: 7,
             cache: Some("/c".into()),
@@ -374,7 +403,11 @@ mod tests {
             table_elements: 10,
         };
         assert_eq!(read(text), Ok(wanted));
-        assert_eq!(Written::parse("f", text).unwrap().entries().len(), Key::ALL.len(), "a key is missing here");
+        assert_eq!(
+            RawSettings::parse("f", text).unwrap().entries().len(),
+            Key::ALL.len(),
+            "a key is missing here"
+        );
     }
 
     #[test]
@@ -388,7 +421,10 @@ mod tests {
                 "f:2: engine.optimise: \"fast\" is none of speed, speed-at-any-size, speed-and-size, none",
             ),
             ("cache = 'c'", "f:1: cache: \"c\" is no absolute path without \"..\", nor \"off\""),
-            ("cache = '/c/../d'", "f:1: cache: \"/c/../d\" is no absolute path without \"..\", nor \"off\""),
+            (
+                "cache = '/c/../d'",
+                "f:1: cache: \"/c/../d\" is no absolute path without \"..\", nor \"off\"",
+            ),
             ("[engine]\nquantum = 1.5", "f:2: engine.quantum: is a float, not an integer"),
         ] {
             assert_eq!(read(text), Err(error.to_owned()));
@@ -410,7 +446,9 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back() {
-        let odd = read("[engine]\ngc = false\noptimise = 'speed-and-size'\nmemories = 3\nquantum = 200").unwrap();
+        let odd =
+            read("[engine]\ngc = false\noptimise = 'speed-and-size'\nmemories = 3\nquantum = 200")
+                .unwrap();
         for settings in [Settings::defaults(), odd] {
             assert_eq!(read(&settings.to_toml()), Ok(settings));
         }
@@ -431,12 +469,15 @@ mod tests {
     fn only_what_differs_is_a_difference() {
         let settings = read("slots = 5\n[engine]\ngc = false").unwrap();
         let difference = |text: &str| {
-            let written = Written::parse("f", text).unwrap();
+            let written = RawSettings::parse("f", text).unwrap();
             let found = settings.difference(&written).unwrap();
             found.map(|(entry, value)| (entry.key.clone(), value))
         };
         assert_eq!(difference("slots = 5\n[engine]\ngc = false\nsimd = true"), None);
-        assert_eq!(difference("slots = 6\n[engine]\ngc = true"), Some(("slots".into(), "5".into())));
+        assert_eq!(
+            difference("slots = 6\n[engine]\ngc = true"),
+            Some(("slots".into(), "5".into()))
+        );
         assert_eq!(difference("[engine]\ngc = true"), Some(("engine.gc".into(), "false".into())));
     }
 }

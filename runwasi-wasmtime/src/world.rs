@@ -56,10 +56,15 @@ pub(crate) fn module_entry(module: &Module, function: Option<&str>) -> Result<Mo
     let name = function.unwrap_or("_start");
     match module.get_export(name) {
         Some(ExternType::Func(signature)) if signature.params().len() == 0 => {}
-        Some(ExternType::Func(_)) => return Err(format!("export {name:?} takes parameters, nobody gives them")),
+        Some(ExternType::Func(_)) => {
+            return Err(format!("export {name:?} takes parameters, nobody gives them"));
+        }
         Some(_) => return Err(format!("export {name:?} is not a function")),
         None => {
-            return Err(format!("has no export {name:?} (functions it exports: {})", functions(module)));
+            return Err(format!(
+                "has no export {name:?} (functions it exports: {})",
+                functions(module)
+            ));
         }
     }
     let initialize = function.is_some() && module.get_export("_initialize").is_some();
@@ -67,9 +72,13 @@ pub(crate) fn module_entry(module: &Module, function: Option<&str>) -> Result<Mo
 }
 
 /// The world of a component. One that is both a server and a command is a server: a command runs it once, by its name.
-pub(crate) fn component_world(component: &Component, function: Option<&str>) -> Result<World, String> {
+pub(crate) fn component_world(
+    component: &Component,
+    function: Option<&str>,
+) -> Result<World, String> {
     if let Some(name) = function {
-        return named_function(component, name).map(|function| World::Command(Command::Function(function)));
+        return named_function(component, name)
+            .map(|function| World::Command(Command::Function(function)));
     }
     let engine = component.engine();
     let ty = component.component_type();
@@ -80,7 +89,8 @@ pub(crate) fn component_world(component: &Component, function: Option<&str>) -> 
         ("wasi:cli/run@0.3.", World::Command(Command::Run(Wasi::P3))),
         ("wasi:cli/run@0.2.", World::Command(Command::Run(Wasi::P2))),
     ];
-    let found = worlds.into_iter().find(|(prefix, _)| exports().any(|name| name.starts_with(prefix)));
+    let found =
+        worlds.into_iter().find(|(prefix, _)| exports().any(|name| name.starts_with(prefix)));
     found.map(|(_, world)| world).ok_or_else(|| {
         let exported = listed(exports());
         format!("exports neither wasi:cli/run nor a wasi:http handler, of a version this engine knows (it exports: {exported})")
@@ -120,9 +130,10 @@ fn named_function(component: &Component, name: &str) -> Result<ComponentFunction
             callable(&func).map_err(|reason| format!("export {name:?} {reason}"))?;
             Ok(ComponentFunction { name: name.to_owned(), index })
         }
-        (Some(_), Some(_)) => {
-            Err(format!("has more than one function {name:?} (functions it exports: {})", exported()))
-        }
+        (Some(_), Some(_)) => Err(format!(
+            "has more than one function {name:?} (functions it exports: {})",
+            exported()
+        )),
         _ => Err(format!("has no function {name:?} (functions it exports: {})", exported())),
     }
 }
@@ -138,7 +149,8 @@ fn functions(module: &Module) -> String {
 
 /// Names are untrusted: of any length, with any characters, and as many as one likes.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let shown = |name: &str| name.chars().take(64).flat_map(char::escape_default).collect::<String>();
+    let shown =
+        |name: &str| name.chars().take(64).flat_map(char::escape_default).collect::<String>();
     let names: Vec<_> = names.map(shown).take(20).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
@@ -155,21 +167,35 @@ mod tests {
 
     #[test]
     fn a_command_runs_start_and_a_named_export_runs_itself() {
-        let module = r#"(module (func (export "_start")) (func (export "f") (result i32) i32.const 1))"#;
-        assert_eq!(of(module, None), Ok(ModuleEntry { initialize: false, function: "_start".into() }));
-        assert_eq!(of(module, Some("f")), Ok(ModuleEntry { initialize: false, function: "f".into() }));
+        let module =
+            r#"(module (func (export "_start")) (func (export "f") (result i32) i32.const 1))"#;
+        assert_eq!(
+            of(module, None),
+            Ok(ModuleEntry { initialize: false, function: "_start".into() })
+        );
+        assert_eq!(
+            of(module, Some("f")),
+            Ok(ModuleEntry { initialize: false, function: "f".into() })
+        );
     }
 
     #[test]
     fn a_reactor_is_initialized_before_its_export_runs() {
         let module = r#"(module (func (export "_initialize")) (func (export "f")))"#;
-        assert_eq!(of(module, Some("f")), Ok(ModuleEntry { initialize: true, function: "f".into() }));
+        assert_eq!(
+            of(module, Some("f")),
+            Ok(ModuleEntry { initialize: true, function: "f".into() })
+        );
     }
 
     #[test]
     fn what_cannot_be_run_is_named() {
         let module = r#"(module (memory (export "m") 1) (func (export "add") (param i32)))"#;
-        assert!(of(module, None).unwrap_err().contains("no export \"_start\" (functions it exports: add)"));
+        assert!(
+            of(module, None)
+                .unwrap_err()
+                .contains("no export \"_start\" (functions it exports: add)")
+        );
         assert!(of(module, Some("m")).unwrap_err().contains("not a function"));
         assert!(of(module, Some("add")).unwrap_err().contains("takes parameters"));
     }

@@ -10,7 +10,7 @@ use std::{
 
 use runwasi_core::{
     Engine,
-    service::client::{CallError, Containerd},
+    containerd::task_client::{CallError, TaskClient},
     testing::{BundleBuilder, Harness},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
@@ -46,7 +46,7 @@ const TRAP: &str = r#"(module (func $inner unreachable) (func (export "_start") 
 
 struct Bed {
     harness: Harness,
-    client: Containerd,
+    client: TaskClient,
     /// May be shared with another bed: engines of one node share what is compiled.
     cache: Arc<tempfile::TempDir>,
 }
@@ -74,7 +74,9 @@ impl Bed {
 
     /// Runs `args` in a bundle with these files to its end.
     async fn run(&self, args: &[&str], files: &[(&str, &str)]) -> Result<Ran> {
-        let bundle = files.iter().fold(self.harness.bundle("c", args), |bundle, (path, text)| bundle.file(path, text));
+        let bundle = files
+            .iter()
+            .fold(self.harness.bundle("c", args), |bundle, (path, text)| bundle.file(path, text));
         self.run_bundle(bundle).await
     }
 
@@ -101,7 +103,9 @@ impl Bed {
     }
 
     async fn refused(&self, args: &[&str], files: &[(&str, &str)]) -> Result<CallError> {
-        let bundle = files.iter().fold(self.harness.bundle("c", args), |bundle, (path, text)| bundle.file(path, text));
+        let bundle = files
+            .iter()
+            .fold(self.harness.bundle("c", args), |bundle, (path, text)| bundle.file(path, text));
         let refused = self.client.create("c", &bundle.write()?, &Default::default(), &[]).await;
         refused.err().ok_or_else(|| "it was created".into())
     }
@@ -324,7 +328,8 @@ async fn arguments_environment_and_working_directory_reach_the_guest() -> Result
             (drop (call $es (i32.const 8) (i32.const 12)))
             (drop (call $eg (i32.const 1024) (i32.const 4096)))
             (call $print)))"#;
-    let bundle = bed.harness.bundle("c", &["/m", "one", "two words"]).file("/m", module).file("/work/x", "");
+    let bundle =
+        bed.harness.bundle("c", &["/m", "one", "two words"]).file("/m", module).file("/work/x", "");
     let ran = bed.run_bundle(bundle.env("A=1").env("B=x=y").cwd("/work")).await?;
     assert_eq!(ran.stdout, "/m\0one\0two words\0A=1\0B=x=y\0PWD=/work\0");
     Ok(())
@@ -333,13 +338,14 @@ async fn arguments_environment_and_working_directory_reach_the_guest() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tidied_engine_runs_guests_as_before_and_those_that_run_go_on() -> Result {
     let cache = Arc::new(tempfile::tempdir()?);
-    let settings = Settings { slots: 10, cache: Some(cache.path().join("code")), ..Settings::for_shim() };
+    let settings =
+        Settings { slots: 10, cache: Some(cache.path().join("code")), ..Settings::for_shim() };
     let engine = Arc::new(WasmtimeEngine::new(&settings)?);
     let harness = Harness::start(Shared(engine.clone()))?;
     let bed = Bed { client: harness.client().await?, harness, cache };
     let tidy = async || {
         let engine = engine.clone();
-        tokio::task::spawn_blocking(move || engine.tidy()).await
+        tokio::task::spawn_blocking(move || engine.release_unused()).await
     };
     for round in 0..300 {
         let text = format!("round {}", round % 3);
@@ -352,7 +358,12 @@ async fn a_tidied_engine_runs_guests_as_before_and_those_that_run_go_on() -> Res
     tidy().await?;
     let spinner = r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
     bed.client
-        .create("s", &bed.harness.bundle("s", &["/s"]).file("/s", spinner).write()?, &Default::default(), &[])
+        .create(
+            "s",
+            &bed.harness.bundle("s", &["/s"]).file("/s", spinner).write()?,
+            &Default::default(),
+            &[],
+        )
         .await?;
     bed.client.start("s").await?;
     tidy().await?;
@@ -368,10 +379,10 @@ struct Shared(Arc<WasmtimeEngine>);
 
 #[async_trait::async_trait]
 impl Engine for Shared {
-    async fn instance(
+    async fn prepare(
         &self,
         spec: runwasi_core::InstanceSpec,
     ) -> std::result::Result<Arc<dyn runwasi_core::Instance>, runwasi_core::EngineError> {
-        self.0.instance(spec).await
+        self.0.prepare(spec).await
     }
 }

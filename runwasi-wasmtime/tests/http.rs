@@ -1,8 +1,8 @@
 //! Components that answer HTTP on the real engine, through the real Task service and over real sockets, without containerd. The guests
 //! are those that `scripts/guests` builds.
 
-#[path = "http/bed.rs"]
-mod bed;
+#[path = "http/fixture.rs"]
+mod fixture;
 #[path = "http/life.rs"]
 mod life;
 #[path = "http/limits.rs"]

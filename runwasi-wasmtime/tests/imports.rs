@@ -15,9 +15,9 @@ use std::{
 };
 
 use runwasi_core::{
+    containerd::task_client::TaskClient,
     network::{Entrance, Network},
-    process::StdioPaths,
-    service::client::Containerd,
+    stdio::paths::StdioPaths,
     testing::{BundleBuilder, Harness},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
@@ -36,7 +36,7 @@ const SOON: Duration = Duration::from_secs(5);
 struct Bed {
     network: Network,
     harness: Harness,
-    client: Containerd,
+    client: TaskClient,
     runs: AtomicUsize,
 }
 
@@ -56,7 +56,11 @@ impl Ran {
 
     /// Demands that the guest was told this error.
     fn failed_with(self, what: &str) -> Result {
-        if self.status == 1 && self.stderr.contains(what) { Ok(()) } else { Err(format!("no {what}: {self:?}").into()) }
+        if self.status == 1 && self.stderr.contains(what) {
+            Ok(())
+        } else {
+            Err(format!("no {what}: {self:?}").into())
+        }
     }
 }
 
@@ -75,7 +79,8 @@ fn target() -> PathBuf {
 /// The program `/NAME.wasm` of a guest.
 fn guest(program: &str) -> Result<Vec<u8>> {
     let path = target().join("guests").join(program.trim_start_matches('/'));
-    fs::read(&path).map_err(|error| format!("{}: {error}; scripts/guests builds it", path.display()).into())
+    fs::read(&path)
+        .map_err(|error| format!("{}: {error}; scripts/guests builds it", path.display()).into())
 }
 
 impl Bed {
@@ -109,7 +114,11 @@ impl Bed {
         let status = self.client.wait(started.id.as_str()).await?;
         self.client.delete(started.id.as_str()).await?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Ran { status, stdout: text(started.stdout.await??), stderr: text(started.stderr.await??) })
+        Ok(Ran {
+            status,
+            stdout: text(started.stdout.await??),
+            stderr: text(started.stderr.await??),
+        })
     }
 
     async fn start(&self, bundle: BundleBuilder) -> Result<Started> {
@@ -117,7 +126,11 @@ impl Bed {
     }
 
     async fn start_written(&self, bundle: PathBuf) -> Result<Started> {
-        let id = bundle.file_name().and_then(|name| name.to_str()).ok_or("the bundle's name")?.to_owned();
+        let id = bundle
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or("the bundle's name")?
+            .to_owned();
         let pipes = self.harness.pipes(&id)?;
         let (stdout, stderr) = (pipes.read_stdout(), pipes.read_stderr());
         self.client.create(&id, &bundle, &pipes.paths, &[]).await?;
@@ -128,9 +141,12 @@ impl Bed {
     async fn exec(&self, id: &str, exec: &str, args: &[&str]) -> Result<Ran> {
         let pipes = self.harness.pipes(&format!("{id}-{exec}"))?;
         let (stdout, stderr) = (pipes.read_stdout(), pipes.read_stderr());
-        let words: Vec<_> = ["/net.wasm"].iter().chain(args).map(|word| format!("{word:?}")).collect();
-        let spec =
-            format!(r#"{{"user":{{"uid":0,"gid":0}},"args":[{}],"env":["FROM=exec"],"cwd":"/"}}"#, words.join(","));
+        let words: Vec<_> =
+            ["/net.wasm"].iter().chain(args).map(|word| format!("{word:?}")).collect();
+        let spec = format!(
+            r#"{{"user":{{"uid":0,"gid":0}},"args":[{}],"env":["FROM=exec"],"cwd":"/"}}"#,
+            words.join(",")
+        );
         self.client.exec(id, exec, &spec, &pipes.paths).await?;
         self.client.start((id, exec)).await?;
         let status = self.client.wait((id, exec)).await?;
@@ -161,8 +177,12 @@ impl Bed {
         let (http, http_port) = self.listen()?;
         let udp = self.network.run(|| UdpSocket::bind("127.0.0.1:0"))??;
         let udp_port = udp.local_addr()?.port();
-        thread::spawn(move || tcp.incoming().flatten().for_each(|stream| drop(answer_tcp(stream, word))));
-        thread::spawn(move || http.incoming().flatten().for_each(|stream| drop(answer_http(stream, word))));
+        thread::spawn(move || {
+            tcp.incoming().flatten().for_each(|stream| drop(answer_tcp(stream, word)))
+        });
+        thread::spawn(move || {
+            http.incoming().flatten().for_each(|stream| drop(answer_http(stream, word)))
+        });
         thread::spawn(move || {
             let mut buffer = [0; 2048];
             while let Ok((length, from)) = udp.recv_from(&mut buffer) {
@@ -197,7 +217,9 @@ fn answer_tcp(mut stream: TcpStream, word: &str) -> std::io::Result<()> {
 
 fn answer_http(mut stream: TcpStream, word: &str) -> std::io::Result<()> {
     let head = head(&mut stream)?;
-    let host = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("host: ").map(str::to_owned));
+    let host = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("host: ").map(str::to_owned));
     let body = format!("{word} at {}", host.unwrap_or_default());
     write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
@@ -216,13 +238,22 @@ fn head(stream: &mut TcpStream) -> std::io::Result<String> {
 #[tokio::test]
 async fn guests_reach_the_servers_of_their_own_network_by_tcp_udp_and_http() -> Result {
     let host = fs::read_link("/proc/self/ns/net")?;
-    for (program, word, refused) in [(P2, "one", "connection-refused"), (P3, "two", "ConnectionRefused")] {
+    for (program, word, refused) in
+        [(P2, "one", "connection-refused"), (P3, "two", "ConnectionRefused")]
+    {
         let bed = Bed::new().await?;
         let ports = bed.serve(word)?;
-        let run = async |bed: &Bed, args: &[&str]| bed.run_bundle(bed.bundle_of(program, args)?).await;
+        let run =
+            async |bed: &Bed, args: &[&str]| bed.run_bundle(bed.bundle_of(program, args)?).await;
         let echoed = format!("hello {word}\n");
-        assert_eq!(run(&bed, &["tcp-connect", "127.0.0.1", &ports.tcp, "hello "]).await?.printed()?, echoed);
-        assert_eq!(run(&bed, &["udp-send", "127.0.0.1", &ports.udp, "hello "]).await?.printed()?, echoed);
+        assert_eq!(
+            run(&bed, &["tcp-connect", "127.0.0.1", &ports.tcp, "hello "]).await?.printed()?,
+            echoed
+        );
+        assert_eq!(
+            run(&bed, &["udp-send", "127.0.0.1", &ports.udp, "hello "]).await?.printed()?,
+            echoed
+        );
         let url = format!("http://127.0.0.1:{}/", ports.http);
         let expected = format!("200\n{word} at 127.0.0.1:{}", ports.http);
         assert_eq!(run(&bed, &["http-get", &url]).await?.printed()?, expected);
@@ -286,16 +317,25 @@ async fn none_refuses_connections_datagrams_requests_and_lookups_but_not_listeni
     let bed = Bed::new().await?;
     let ports = bed.serve("here")?;
     let run = async |args: &[&str]| {
-        let bundle = bed.bundle(args)?.annotation(OUTBOUND, "none").file("/etc/hosts", "127.0.0.1 one.test\n");
+        let bundle = bed
+            .bundle(args)?
+            .annotation(OUTBOUND, "none")
+            .file("/etc/hosts", "127.0.0.1 one.test\n");
         bed.run_bundle(bundle).await
     };
     run(&["tcp-connect", "127.0.0.1", &ports.tcp, "x"]).await?.failed_with("access-denied")?;
     run(&["udp-send", "127.0.0.1", &ports.udp, "x"]).await?.failed_with("access-denied")?;
     run(&["resolve", "one.test"]).await?.failed_with("access-denied")?;
-    run(&["http-get", &format!("http://127.0.0.1:{}/", ports.http)]).await?.failed_with("DestinationIpProhibited")?;
-    run(&["http-get", &format!("http://one.test:{}/", ports.http)]).await?.failed_with("HttpRequestDenied")?;
+    run(&["http-get", &format!("http://127.0.0.1:{}/", ports.http)])
+        .await?
+        .failed_with("DestinationIpProhibited")?;
+    run(&["http-get", &format!("http://one.test:{}/", ports.http)])
+        .await?
+        .failed_with("HttpRequestDenied")?;
     assert_eq!(run(&["resolve", "127.0.0.1"]).await?.printed()?, "127.0.0.1\n");
-    let run_p3 = async |args: &[&str]| bed.run_bundle(bed.bundle_of(P3, args)?.annotation(OUTBOUND, "none")).await;
+    let run_p3 = async |args: &[&str]| {
+        bed.run_bundle(bed.bundle_of(P3, args)?.annotation(OUTBOUND, "none")).await
+    };
     run_p3(&["tcp-connect", "127.0.0.1", &ports.tcp, "x"]).await?.failed_with("AccessDenied")?;
     run_p3(&["udp-send", "127.0.0.1", &ports.udp, "x"]).await?.failed_with("AccessDenied")?;
     run_p3(&["resolve", "one.test"]).await?.failed_with("AccessDenied")?;
@@ -320,7 +360,9 @@ async fn a_list_opens_what_it_names_and_nothing_else() -> Result {
     let connect = ["tcp-connect", "127.0.0.1", ports.tcp.as_str(), "x"];
     let by_port = format!("127.0.0.0/8:{}", ports.tcp);
     run(&by_port, &connect).await?.printed()?;
-    run(&by_port, &["udp-send", "127.0.0.1", &ports.udp, "x"]).await?.failed_with("access-denied")?;
+    run(&by_port, &["udp-send", "127.0.0.1", &ports.udp, "x"])
+        .await?
+        .failed_with("access-denied")?;
     run(&by_port, &["http-get", &format!("http://127.0.0.1:{}/", ports.http)])
         .await?
         .failed_with("DestinationIpProhibited")?;
@@ -329,7 +371,9 @@ async fn a_list_opens_what_it_names_and_nothing_else() -> Result {
     let by_name = format!("one.test:{}", ports.http);
     run(&by_name, &["http-get", &url("one.test")]).await?.printed()?;
     run(&by_name, &["http-get", &url("two.test")]).await?.failed_with("HttpRequestDenied")?;
-    run(&by_name, &["http-get", &url("127.0.0.1")]).await?.failed_with("DestinationIpProhibited")?;
+    run(&by_name, &["http-get", &url("127.0.0.1")])
+        .await?
+        .failed_with("DestinationIpProhibited")?;
     run(&by_name, &["resolve", "two.test"]).await?.failed_with("access-denied")?;
     run("one.test:1", &["http-get", &url("one.test")]).await?.failed_with("DestinationIpProhibited")
 }
@@ -338,7 +382,8 @@ async fn a_list_opens_what_it_names_and_nothing_else() -> Result {
 async fn an_annotation_that_means_nothing_is_refused_with_its_item() -> Result {
     let bed = Bed::new().await?;
     let module = r#"(module (func (export "_start")))"#;
-    let bundles = [bed.bundle(&["cwd"])?, bed.harness.bundle("module", &["/m.wat"]).file("/m.wat", module)];
+    let bundles =
+        [bed.bundle(&["cwd"])?, bed.harness.bundle("module", &["/m.wat"]).file("/m.wat", module)];
     for bundle in bundles {
         let bundle = bundle.annotation(OUTBOUND, "example.com, 10.0.0.1/8").write()?;
         let refused = bed.client.create("c", &bundle, &StdioPaths::default(), &[]).await;
@@ -353,7 +398,9 @@ async fn config_has_annotations_before_the_environment() -> Result {
     let bed = Bed::new().await?;
     let with = |args: &[&str]| -> Result<BundleBuilder> {
         let bundle = bed.bundle(args)?.env("A=environment").env("B=environment");
-        Ok(bundle.annotation("io.runwasi.config.A", "annotation").annotation("io.runwasi.config.a.b", "dotted"))
+        Ok(bundle
+            .annotation("io.runwasi.config.A", "annotation")
+            .annotation("io.runwasi.config.a.b", "dotted"))
     };
     let all = bed.run_bundle(with(&["config-all"])?).await?.printed()?;
     assert_eq!(all, "A=annotation\nB=environment\na.b=dotted\n");
@@ -368,7 +415,9 @@ async fn keyvalue_is_shared_by_the_processes_of_a_container_and_goes_with_them()
     let (listener, port) = bed.listen()?;
     let hold = ["tcp-hold", "127.0.0.1", &port.to_string()];
     let expected = |count: u32| {
-        format!("at first None\nset Some(\"value\")\ncount {count}\nkeys [\"count\", \"name\"]\ndeleted None\n")
+        format!(
+            "at first None\nset Some(\"value\")\ncount {count}\nkeys [\"count\", \"name\"]\ndeleted None\n"
+        )
     };
     for _ in 0..2 {
         let init = bed.start(bed.bundle(&hold)?).await?;
@@ -387,11 +436,18 @@ async fn a_container_under_a_list_keeps_the_names_it_began_with() -> Result {
     let (listener, port) = bed.listen()?;
     let hold = ["tcp-hold", "127.0.0.1", &port.to_string()];
     for (list, found) in [("127.0.0.1,one.test", "127.0.0.1\n"), ("all", "127.0.0.9\n")] {
-        let bundle = bed.bundle(&hold)?.annotation(OUTBOUND, list).file("/etc/hosts", "127.0.0.1 one.test\n");
+        let bundle = bed
+            .bundle(&hold)?
+            .annotation(OUTBOUND, list)
+            .file("/etc/hosts", "127.0.0.1 one.test\n");
         let init = bed.start(bundle).await?;
         let _held = listener.accept()?;
         fs::write(init.bundle.join("rootfs/etc/hosts"), "127.0.0.9 one.test\n")?;
-        assert_eq!(bed.exec(&init.id, "asks", &["resolve", "one.test"]).await?.printed()?, found, "{list}");
+        assert_eq!(
+            bed.exec(&init.id, "asks", &["resolve", "one.test"]).await?.printed()?,
+            found,
+            "{list}"
+        );
         bed.end(init).await?;
     }
     Ok(())
@@ -434,7 +490,9 @@ async fn a_kill_ends_connections_requests_and_lookups_that_hang() -> Result {
 
     let silent = bed.network.run(|| UdpSocket::bind("127.0.0.1:53"))??;
     silent.set_read_timeout(Some(SOON))?;
-    let files = |bundle: BundleBuilder| bundle.file("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
+    let files = |bundle: BundleBuilder| {
+        bundle.file("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n")
+    };
     let lookup = bed.start(files(bed.bundle(&["resolve", "one.test"])?)).await?;
     silent.recv_from(&mut [0; 512])?;
     bed.end(lookup).await
@@ -479,7 +537,13 @@ async fn files_of_a_p3_guest_are_so_many_and_no_fifos() -> Result {
     let bed = Bed::new().await?;
     let bundle = |args: &[&str]| -> Result<PathBuf> {
         let bundle = bed.bundle_of(P3, args)?.file("/old", "").write()?;
-        rustix::fs::mknodat(rustix::fs::CWD, bundle.join("rootfs/fifo"), rustix::fs::FileType::Fifo, 0o666.into(), 0)?;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            bundle.join("rootfs/fifo"),
+            rustix::fs::FileType::Fifo,
+            0o666.into(),
+            0,
+        )?;
         let config = fs::read_to_string(bundle.join("config.json"))?;
         let limits = r#""process":{"rlimits":[{"type":"RLIMIT_NOFILE","soft":32,"hard":32}],"#;
         fs::write(bundle.join("config.json"), config.replace(r#""process":{"#, limits))?;

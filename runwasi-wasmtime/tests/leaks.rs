@@ -50,8 +50,11 @@ struct Shared(Arc<WasmtimeEngine>);
 
 #[async_trait]
 impl Engine for Shared {
-    async fn instance(&self, spec: InstanceSpec) -> std::result::Result<Arc<dyn Instance>, EngineError> {
-        self.0.instance(spec).await
+    async fn prepare(
+        &self,
+        spec: InstanceSpec,
+    ) -> std::result::Result<Arc<dyn Instance>, EngineError> {
+        self.0.prepare(spec).await
     }
 }
 
@@ -110,7 +113,12 @@ async fn settled() -> Result<(isize, isize)> {
 #[test]
 fn sandboxes_that_came_and_went_leave_no_allocation() -> Result {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(2).thread_keep_alive(KEEP_ALIVE).enable_all().build()?.block_on(compare())
+    runtime
+        .worker_threads(2)
+        .thread_keep_alive(KEEP_ALIVE)
+        .enable_all()
+        .build()?
+        .block_on(compare())
 }
 
 async fn compare() -> Result {
@@ -124,9 +132,15 @@ async fn compare() -> Result {
     }
     let after = settled().await?;
     let (allocations, bytes) = (after.0 - before.0, after.1 - before.1);
-    println!("{} allocations, {} bytes before; {allocations} and {bytes} more after", before.0, before.1);
+    println!(
+        "{} allocations, {} bytes before; {allocations} and {bytes} more after",
+        before.0, before.1
+    );
     // What a sandbox leaves for ever would be there fifty times; a table that has grown once is not.
     assert!(allocations < SANDBOXES as isize, "{allocations} allocations more, {bytes} bytes");
-    assert!(bytes < MOST_BYTES * SANDBOXES as isize, "{allocations} allocations more, {bytes} bytes");
+    assert!(
+        bytes < MOST_BYTES * SANDBOXES as isize,
+        "{allocations} allocations more, {bytes} bytes"
+    );
     Ok(())
 }

@@ -20,7 +20,8 @@ pub struct Bundle {
 impl Bundle {
     /// Makes `dir` with a `rootfs` and a `config.json` that runs `args` in namespace-neutral surroundings.
     pub fn create(dir: PathBuf, args: &[&str], cgroup: &str) -> Result<Self> {
-        fs::create_dir_all(dir.join("rootfs")).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(dir.join("rootfs"))
+            .with_context(|| format!("cannot make {}", dir.display()))?;
         let kinds = ["pid", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
         let config = json!({
             "ociVersion": "1.0.2",
@@ -61,7 +62,9 @@ impl Bundle {
         for (built, name) in [("wasmtest.wasm", "wasmtest.wasm"), ("wasmtest-native", "wasmtest")] {
             let file = guests.join(built);
             let to = self.dir.join("rootfs").join(name);
-            fs::copy(&file, to).with_context(|| format!("{} is missing: `make images` builds it", file.display()))?;
+            fs::copy(&file, to).with_context(|| {
+                format!("{} is missing: `make images` builds it", file.display())
+            })?;
         }
         fs::create_dir_all(self.dir.join("rootfs/proc"))?;
         Ok(())
@@ -76,7 +79,8 @@ impl Bundle {
     /// Files and directories in the bundle, those containerd makes left out: what a shim wrote there.
     pub fn entries(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.retain(|name| !["rootfs", "config.json", "log"].contains(&name.as_str()));
         names.sort();
         names
@@ -85,5 +89,6 @@ impl Bundle {
 
 /// Makes a FIFO.
 pub fn fifo(path: &Path) -> Result<()> {
-    mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0).with_context(|| format!("cannot make {}", path.display()))
+    mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0)
+        .with_context(|| format!("cannot make {}", path.display()))
 }

@@ -65,7 +65,8 @@ impl Network {
 
     /// Containers whose address is still theirs, one a line: what the plugins and their users remember.
     pub fn taken(&self) -> Vec<String> {
-        let leases = files_in(&self.leases().join(&self.name)).filter(|name| name.starts_with(&self.subnet));
+        let leases =
+            files_in(&self.leases().join(&self.name)).filter(|name| name.starts_with(&self.subnet));
         let ours = format!("{}-", self.name);
         let remembered = files_in(Path::new(REMEMBERED)).filter(|name| name.starts_with(&ours));
         let leases = leases.map(|name| format!("lease {name}"));

@@ -149,7 +149,11 @@ impl Output {
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (out, err) = (shortened(&self.stdout), shortened(&self.stderr));
-        write!(f, "`{}` (status {}, {:?})\nstdout: {out}\nstderr: {err}", self.line, self.status, self.took)
+        write!(
+            f,
+            "`{}` (status {}, {:?})\nstdout: {out}\nstderr: {err}",
+            self.line, self.status, self.took
+        )
     }
 }
 

@@ -19,7 +19,8 @@ const NEEDLESS: [&str; 10] = [
 
 /// The version-2 configuration of a containerd that lives in `dir`; `kept` names needless plugins that are kept.
 pub fn text(dir: &Path, kept: &[String], extra: &str) -> String {
-    let disabled: Vec<_> = NEEDLESS.iter().filter(|name| !kept.iter().any(|kept| kept == *name)).collect();
+    let disabled: Vec<_> =
+        NEEDLESS.iter().filter(|name| !kept.iter().any(|kept| kept == *name)).collect();
     let dir = dir.display();
     format!(
         "version = 2\n\

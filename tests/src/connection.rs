@@ -26,7 +26,11 @@ pub fn address() -> SocketAddr {
 /// The folder with the guests that `scripts/guests` builds, among them the servers; they are no part of an image.
 pub fn guests() -> Result<PathBuf> {
     let folder = target_dir().join("guests");
-    ensure!(folder.join("http_app.wasm").exists(), "no guests in {}: `make images` builds them", folder.display());
+    ensure!(
+        folder.join("http_app.wasm").exists(),
+        "no guests in {}: `make images` builds them",
+        folder.display()
+    );
     Ok(folder.canonicalize()?)
 }
 
@@ -42,7 +46,8 @@ pub struct Connection {
 impl Connection {
     /// From the host's network.
     pub fn to(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("connect to {address}"))?;
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)
+            .with_context(|| format!("connect to {address}"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream, host: address, rest: Vec::new() })
     }
@@ -71,9 +76,12 @@ impl Connection {
     /// The answer to what was asked.
     pub fn answer(&mut self) -> Result<Answer> {
         let head = self.until(b"\r\n\r\n")?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
+        let status =
+            head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
         let value = |name: &str| {
-            let line = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(str::to_owned));
+            let line = head
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(str::to_owned));
             line.map(|value| value.trim().to_owned())
         };
         let body = match (value("content-length:"), value("transfer-encoding:")) {
@@ -88,7 +96,8 @@ impl Connection {
         let mut body = Vec::new();
         loop {
             let line = self.until(b"\r\n")?;
-            let length = usize::from_str_radix(line.trim(), 16).with_context(|| format!("{line:?} is no length"))?;
+            let length = usize::from_str_radix(line.trim(), 16)
+                .with_context(|| format!("{line:?} is no length"))?;
             body.extend(self.exactly(length)?);
             self.until(b"\r\n")?;
             if length == 0 {

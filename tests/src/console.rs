@@ -41,7 +41,13 @@ pub(crate) fn open(columns: u16, rows: u16) -> Result<(File, File)> {
 }
 
 impl Console {
-    pub(crate) fn new(child: Child, line: String, master: File, slave: File, deadline: Duration) -> Result<Self> {
+    pub(crate) fn new(
+        child: Child,
+        line: String,
+        master: File,
+        slave: File,
+        deadline: Duration,
+    ) -> Result<Self> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (mut reader, sink) = (master.try_clone()?, Arc::clone(&seen));
         std::thread::spawn(move || {
@@ -56,7 +62,8 @@ impl Console {
 
     /// What is on the screen, without carriage returns: `ctr` leaves its own terminal adding them, too.
     pub fn seen(&self) -> String {
-        String::from_utf8_lossy(&self.seen.lock().unwrap_or_else(PoisonError::into_inner)).replace('\r', "")
+        String::from_utf8_lossy(&self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+            .replace('\r', "")
     }
 
     /// How many bytes have been printed.
@@ -66,9 +73,10 @@ impl Console {
 
     /// Waits until this is on the screen.
     pub fn shows(&self, text: &str) -> Result<()> {
-        let shown = poll_until(&format!("{text:?} of {}", self.line), Duration::from_secs(15), || {
-            self.seen().contains(text).then_some(())
-        });
+        let shown =
+            poll_until(&format!("{text:?} of {}", self.line), Duration::from_secs(15), || {
+                self.seen().contains(text).then_some(())
+            });
         shown.with_context(|| format!("on the screen: {:?}", self.seen()))
     }
 
@@ -80,7 +88,10 @@ impl Console {
     /// Gives the terminal another size and tells the command, as a terminal emulator does.
     pub fn resize(&self, columns: u16, rows: u16) -> Result<()> {
         let size = format!("cols {columns} rows {rows}");
-        let stty = std::process::Command::new("stty").args(size.split(' ')).stdin(self.slave.try_clone()?).status()?;
+        let stty = std::process::Command::new("stty")
+            .args(size.split(' '))
+            .stdin(self.slave.try_clone()?)
+            .status()?;
         ensure!(stty.success(), "stty: {stty}");
         self.signal(Signal::SIGWINCH)
     }
@@ -98,7 +109,9 @@ impl Console {
         let status = ended.with_context(|| format!("on the screen: {:?}", self.seen()))??;
         // The reader may be behind. What is printed now comes after all that the command has printed.
         self.slave.write_all(END.as_bytes()).context("printing")?;
-        poll_until("all that was printed", Duration::from_secs(20), || self.seen().contains(END).then_some(()))?;
+        poll_until("all that was printed", Duration::from_secs(20), || {
+            self.seen().contains(END).then_some(())
+        })?;
         let seen = self.seen().replace(END, "");
         Ok((status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(-1), seen))
     }
@@ -120,7 +133,10 @@ pub fn sizes_of_terminals(pid: u32) -> Result<Vec<String>> {
         let Ok(target) = std::fs::read_link(&file) else { continue };
         if target.starts_with("/dev/pts") && target.file_name() != Some("ptmx".as_ref()) {
             // By the open file: its name may be one of another mount namespace.
-            let size = Command::new("stty").args(["-F", &file.display().to_string(), "size"]).run()?.ok()?;
+            let size = Command::new("stty")
+                .args(["-F", &file.display().to_string(), "size"])
+                .run()?
+                .ok()?;
             sizes.push(size.out().trim().to_owned());
         }
     }

@@ -47,7 +47,11 @@ pub fn check_alone(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Resul
 
 /// The same as [`check`] on a bed with something unusual, a daemon's settings for instance.
 #[track_caller]
-pub fn check_with(runtime: Runtime, bed: Builder, case: impl FnOnce(&mut Containers) -> Result<()>) {
+pub fn check_with(
+    runtime: Runtime,
+    bed: Builder,
+    case: impl FnOnce(&mut Containers) -> Result<()>,
+) {
     let _machine = Use::shared();
     check_on(runtime, bed, case);
 }
@@ -104,7 +108,9 @@ impl Containers {
 
     /// `ctr run FLAGS --runtime … IMAGE ID PROGRAM`, for a guest of another image, which must be loaded.
     pub fn run_of(&self, image: Image, flags: &[&str], id: &str, program: &[&str]) -> Command {
-        let line = [&["run", "--runtime", self.runtime.name()], flags, &[image.name(), id], program].concat();
+        let line =
+            [&["run", "--runtime", self.runtime.name()], flags, &[image.name(), id], program]
+                .concat();
         self.bed.ctr_command(line)
     }
 
@@ -143,7 +149,9 @@ impl Containers {
 
     /// The same in the background.
     pub fn exec_detached(&self, id: &str, exec: &str, args: &[&str]) -> Result<()> {
-        self.exec_command(&["--detach"], id, exec, &[&[self.runtime.guest()], args].concat()).run()?.ok()?;
+        self.exec_command(&["--detach"], id, exec, &[&[self.runtime.guest()], args].concat())
+            .run()?
+            .ok()?;
         Ok(())
     }
 
@@ -156,7 +164,8 @@ impl Containers {
 
     /// `ctr container create`.
     pub fn create(&self, id: &str, args: &[&str]) -> Result<()> {
-        let (name, image, guest) = (self.runtime.name(), self.runtime.image().name(), self.runtime.guest());
+        let (name, image, guest) =
+            (self.runtime.name(), self.runtime.image().name(), self.runtime.guest());
         let line = [&["container", "create", "--runtime", name, image, id, guest], args].concat();
         self.bed.ctr(line)?.ok()?;
         Ok(())

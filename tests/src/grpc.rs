@@ -26,7 +26,8 @@ pub(crate) struct Client {
 impl Client {
     /// For the containerd at this gRPC socket; its own services want to know a namespace, its CRI does not.
     pub(crate) fn new(socket: &Path, namespace: Option<&str>) -> Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build().context("no Tokio runtime")?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build().context("no Tokio runtime")?;
         Ok(Self { socket: socket.to_owned(), namespace: namespace.map(str::to_owned), runtime })
     }
 
@@ -36,8 +37,12 @@ impl Client {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let answer = async { tokio::time::timeout(DEADLINE, self.answer(service, method, request)).await };
-        let answer = self.runtime.block_on(answer).with_context(|| format!("{method} hung for {DEADLINE:?}"))?;
+        let answer =
+            async { tokio::time::timeout(DEADLINE, self.answer(service, method, request)).await };
+        let answer = self
+            .runtime
+            .block_on(answer)
+            .with_context(|| format!("{method} hung for {DEADLINE:?}"))?;
         answer.with_context(|| format!("{method} failed"))
     }
 
@@ -64,7 +69,8 @@ impl Client {
             async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         });
         // HTTP wants a host, a Unix socket has none.
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
+        let channel =
+            Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
         channel.with_context(|| format!("cannot connect to {}", self.socket.display()))
     }
 }

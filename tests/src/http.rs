@@ -34,7 +34,11 @@ pub fn get(server: SocketAddr, path: &str) -> Result<Answer> {
 /// `POST`, in the same way.
 pub fn post(server: SocketAddr, path: &str, body: &[u8]) -> Result<Answer> {
     let length = body.len();
-    request(server, &format!("POST {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {length}\r\n\r\n"), body)
+    request(
+        server,
+        &format!("POST {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {length}\r\n\r\n"),
+        body,
+    )
 }
 
 /// The same as [`get`] from a server that may not listen yet.
@@ -51,7 +55,8 @@ pub fn get_when_up(server: SocketAddr, path: &str) -> Result<Answer> {
 }
 
 fn request(server: SocketAddr, head: &str, body: &[u8]) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&server, SILENCE).with_context(|| format!("no server at {server}"))?;
+    let mut stream = TcpStream::connect_timeout(&server, SILENCE)
+        .with_context(|| format!("no server at {server}"))?;
     stream.set_read_timeout(Some(SILENCE))?;
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
@@ -61,11 +66,16 @@ fn request(server: SocketAddr, head: &str, body: &[u8]) -> Result<Answer> {
 }
 
 fn answer(text: &str) -> Result<Answer> {
-    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no end of the headers in {text:?}"))?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .with_context(|| format!("no end of the headers in {text:?}"))?;
     let mut line = head.split(' ');
     let version = line.next().unwrap_or_default();
     ensure!(version.starts_with("HTTP/1."), "not HTTP: {head:?}");
-    let status = line.next().and_then(|code| code.parse().ok()).with_context(|| format!("no status in {head:?}"))?;
+    let status = line
+        .next()
+        .and_then(|code| code.parse().ok())
+        .with_context(|| format!("no status in {head:?}"))?;
     Ok(Answer { status, body: body.to_owned() })
 }
 

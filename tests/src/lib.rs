@@ -82,7 +82,10 @@ pub use machine::best_of;
 pub use meter::Meter;
 pub use network::on_own_host;
 pub use player::Player;
-pub use pods::{Pod, Pods, Setup, check_managed_pods, check_pods, check_pods_on_1_7, check_pods_on_2, check_pods_with};
+pub use pods::{
+    Pod, Pods, Setup, check_managed_pods, check_pods, check_pods_on_1_7, check_pods_on_2,
+    check_pods_with,
+};
 pub use poll::poll_until;
 pub use registry::Registry;
 pub use restrictions::Restrictions;

@@ -110,7 +110,10 @@ mod tests {
             };
             (catch_unwind(AssertUnwindSafe(|| tried(runtime, check))).is_err(), count.get())
         };
-        assert_eq!([fails(Runtime::Wasmtime, 1), fails(Runtime::Wasmtime, 0)], [(true, 1), (false, 1)]);
+        assert_eq!(
+            [fails(Runtime::Wasmtime, 1), fails(Runtime::Wasmtime, 0)],
+            [(true, 1), (false, 1)]
+        );
         assert_eq!([fails(Runtime::Runc, 2), fails(Runtime::Runc, 3)], [(false, 3), (true, 3)]);
     }
 

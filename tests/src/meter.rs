@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use containerd_shim_protos::api::{Empty, PauseRequest, ResumeRequest, StatsRequest, StatsResponse};
+use containerd_shim_protos::api::{
+    Empty, PauseRequest, ResumeRequest, StatsRequest, StatsResponse,
+};
 use containerd_shim_protos::cgroups::metrics as v1;
 use containerd_shim_protos::cgroups_v2::metrics as v2;
 use containerd_shim_protos::protobuf::Message;
@@ -55,7 +57,8 @@ impl Meter {
         let asked = Instant::now();
         let answer: StatsResponse = self.client.call("Stats", &request, LIMIT)?;
         let at = asked + asked.elapsed() / 2;
-        let figures = Figures::of(&answer.stats).with_context(|| format!("Stats of {}", self.id))?;
+        let figures =
+            Figures::of(&answer.stats).with_context(|| format!("Stats of {}", self.id))?;
         Ok(Reading { at, figures })
     }
 
@@ -74,10 +77,13 @@ impl Meter {
     /// Waits until the container uses its quota up once more. It then waits for its next period, so the figures stand still.
     pub fn used_up(&self) -> Result<Reading> {
         let before = self.read()?.figures.throttled;
-        let seen = poll_until(&format!("the end of the quota of {}", self.id), LIMIT, || match self.read() {
-            Ok(reading) => (reading.figures.throttled > before).then_some(Ok(reading)),
-            Err(error) => Some(Err(error)),
-        });
+        let seen =
+            poll_until(&format!("the end of the quota of {}", self.id), LIMIT, || {
+                match self.read() {
+                    Ok(reading) => (reading.figures.throttled > before).then_some(Ok(reading)),
+                    Err(error) => Some(Err(error)),
+                }
+            });
         seen?
     }
 
@@ -135,9 +141,16 @@ mod tests {
         new.cpu.mut_or_insert_default().usage_usec = 2;
         new.cpu.mut_or_insert_default().nr_throttled = 3;
         let old = any("io.containerd.cgroups.v1.Metrics", old.write_to_bytes().unwrap());
-        let new = any("types.example/io.containerd.cgroups.v2.Metrics", new.write_to_bytes().unwrap());
-        assert_eq!(Figures::of(&old).unwrap(), Figures { cpu: Duration::from_nanos(1_500), throttled: 0 });
-        assert_eq!(Figures::of(&new).unwrap(), Figures { cpu: Duration::from_micros(2), throttled: 3 });
+        let new =
+            any("types.example/io.containerd.cgroups.v2.Metrics", new.write_to_bytes().unwrap());
+        assert_eq!(
+            Figures::of(&old).unwrap(),
+            Figures { cpu: Duration::from_nanos(1_500), throttled: 0 }
+        );
+        assert_eq!(
+            Figures::of(&new).unwrap(),
+            Figures { cpu: Duration::from_micros(2), throttled: 3 }
+        );
         assert!(Figures::of(&any("", Vec::new())).is_err());
     }
 }

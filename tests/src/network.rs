@@ -26,7 +26,8 @@ pub struct Namespace {
 impl Namespace {
     /// The one at a path: `/proc/<pid>/ns/net`, or a bind mount of such a file.
     pub fn at(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("no network namespace at {}", path.display()))?;
+        let file = File::open(path)
+            .with_context(|| format!("no network namespace at {}", path.display()))?;
         let name = format!("net:[{}]", file.metadata()?.ino());
         Ok(Self { file, name })
     }
@@ -46,7 +47,8 @@ impl Namespace {
         let script = "ip link set lo up && echo up && exec sleep 100";
         let holder = Command::new("unshare").args(["--net", "sh", "-c", script]).spawn()?;
         let up = || holder.stdout_so_far().contains("up").then_some(());
-        poll_until("a new network namespace", DEADLINE, up).with_context(|| holder.stderr_so_far())?;
+        poll_until("a new network namespace", DEADLINE, up)
+            .with_context(|| holder.stderr_so_far())?;
         Self::of(holder.pid())
     }
 
@@ -64,7 +66,8 @@ impl Namespace {
     pub fn addresses(&self) -> Result<Vec<String>> {
         let lines = self.ip(&["-o", "-4", "address", "show", "scope", "global"])?;
         // 2: eth0    inet 198.18.0.2/24 brd …
-        let address = |line: &String| line.split_whitespace().nth(3)?.split('/').next().map(str::to_owned);
+        let address =
+            |line: &String| line.split_whitespace().nth(3)?.split('/').next().map(str::to_owned);
         let addresses: Option<Vec<_>> = lines.iter().map(address).collect();
         addresses.with_context(|| format!("no address in {lines:?}"))
     }
@@ -83,7 +86,8 @@ impl Namespace {
                 .with_context(|| format!("cannot enter {}", self.name))?;
             Ok(work())
         };
-        thread::scope(|scope| scope.spawn(enter).join()).unwrap_or_else(|panic| resume_unwind(panic))
+        thread::scope(|scope| scope.spawn(enter).join())
+            .unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 
@@ -115,10 +119,14 @@ pub fn users_of(namespaces: &[&Namespace]) -> Vec<String> {
     let mut users = Vec::new();
     for process in numbers_in(Path::new("/proc")).filter(|process| !is_us(process)) {
         for entry in numbers_in(&process.join("task")).map(|thread| thread.join("ns/net")) {
-            users.extend(ours(&entry).map(|namespace| format!("{}: {}", namespace.name(), entry.display())));
+            users.extend(
+                ours(&entry).map(|namespace| format!("{}: {}", namespace.name(), entry.display())),
+            );
         }
         for entry in numbers_in(&process.join("fd")) {
-            users.extend(ours(&entry).map(|namespace| format!("{}: {}", namespace.name(), entry.display())));
+            users.extend(
+                ours(&entry).map(|namespace| format!("{}: {}", namespace.name(), entry.display())),
+            );
         }
     }
     users
@@ -137,9 +145,12 @@ pub fn same_links(before: &[String], now: &[String]) -> Result<()> {
 fn numbers_in(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    entries.filter(move |entry| entry.file_name().to_str().is_some_and(number)).map(|entry| entry.path())
+    entries
+        .filter(move |entry| entry.file_name().to_str().is_some_and(number))
+        .map(|entry| entry.path())
 }
 
 fn is_us(process: &Path) -> bool {
-    process.file_name().and_then(|name| name.to_str()) == Some(std::process::id().to_string().as_str())
+    process.file_name().and_then(|name| name.to_str())
+        == Some(std::process::id().to_string().as_str())
 }

@@ -59,7 +59,8 @@ impl Player {
 
     /// The same with another place for compiled code.
     pub fn with_cache(runtime: Runtime, directory: &Path) -> Result<Self> {
-        let mut player = Self::with(runtime, Settings::default().env("CONTAINERD_WASMTIMED_CACHE", directory))?;
+        let mut player =
+            Self::with(runtime, Settings::default().env("CONTAINERD_WASMTIMED_CACHE", directory))?;
         player.env.push(("RUNWASI_CACHE", directory.into()));
         Ok(player)
     }
@@ -79,9 +80,9 @@ impl Player {
 
     fn prepared(runtime: Runtime) -> Result<Self> {
         let program = match runtime.program_file() {
-            Some(file) => {
-                file.canonicalize().with_context(|| format!("{} is missing: `make build` makes it", file.display()))?
-            }
+            Some(file) => file
+                .canonicalize()
+                .with_context(|| format!("{} is missing: `make build` makes it", file.display()))?,
             None => Path::new("/usr/bin").join(runtime.shim()),
         };
         Ok(Self {
@@ -192,7 +193,9 @@ impl Player {
     /// Waits until these event topics have been heard, in this order and no others: the last may come after the call that made it
     /// is answered.
     pub fn hears(&self, wanted: &[&str]) -> Result<()> {
-        let heard = poll_until("event topics", Duration::from_secs(20), || (self.topics() == wanted).then_some(()));
+        let heard = poll_until("event topics", Duration::from_secs(20), || {
+            (self.topics() == wanted).then_some(())
+        });
         heard.with_context(|| format!("{:?} instead of {wanted:?}", self.topics()))
     }
 
@@ -220,7 +223,8 @@ impl Player {
         // runc's has no answer for a container it never created, which containerd puts up with.
         if self.runtime != Runtime::Runc {
             let answer = answer.ok()?;
-            DeleteResponse::parse_from_bytes(&answer.stdout).with_context(|| format!("no DeleteResponse: {answer}"))?;
+            DeleteResponse::parse_from_bytes(&answer.stdout)
+                .with_context(|| format!("no DeleteResponse: {answer}"))?;
         }
         Ok(())
     }
@@ -242,7 +246,8 @@ impl Player {
         let address = self.traces.address().to_string_lossy().into_owned();
         let place = ["-namespace", self.namespace(), "-address", &address];
         let command = Command::new(&self.program);
-        let command = self.env.iter().fold(command, |command, (name, value)| command.env(name, value));
+        let command =
+            self.env.iter().fold(command, |command, (name, value)| command.env(name, value));
         command
             .args(place)
             .args(["-publish-binary", "/bin/true", "-id", id])
@@ -262,8 +267,14 @@ impl Drop for Player {
             file.read_to_end(&mut log).err();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the shims of {}\n{}---", self.namespace(), String::from_utf8_lossy(&log));
-            self.daemon.iter().for_each(|daemon| eprintln!("--- log of its daemon\n{}---", daemon.log()));
+            eprintln!(
+                "--- log of the shims of {}\n{}---",
+                self.namespace(),
+                String::from_utf8_lossy(&log)
+            );
+            self.daemon
+                .iter()
+                .for_each(|daemon| eprintln!("--- log of its daemon\n{}---", daemon.log()));
         }
         let mut faults = match self.becomes_clean() {
             Ok(()) => Vec::new(),

@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// Asks `probe` again and again until it gives a value; after `limit` fails with `what` in the message.
-pub fn poll_until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
+pub fn poll_until<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+) -> Result<T> {
     let begin = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
@@ -21,7 +25,10 @@ pub fn poll_until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Opt
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place of the testbed that sleeps: between two probes")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place of the testbed that sleeps: between two probes"
+)]
 fn nap(pause: Duration) {
     std::thread::sleep(pause);
 }

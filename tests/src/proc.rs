@@ -59,7 +59,10 @@ pub fn alive(pid: u32) -> bool {
 pub fn mounts_below(path: &Path) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    points.map(|point| PathBuf::from(unescaped(point))).filter(|point| point.starts_with(path)).collect()
+    points
+        .map(|point| PathBuf::from(unescaped(point)))
+        .filter(|point| point.starts_with(path))
+        .collect()
 }
 
 /// The socket file of a group (a pod's id, or the container's) as every containerd shim names it.
@@ -81,8 +84,12 @@ pub fn fifos(ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/run/containerd/fifo") else {
         return Vec::new();
     };
-    let files = entries.flatten().flat_map(|dir| fs::read_dir(dir.path()).into_iter().flatten().flatten());
-    files.filter(|file| file.file_name().to_str().is_some_and(&ours)).map(|file| file.path()).collect()
+    let files =
+        entries.flatten().flat_map(|dir| fs::read_dir(dir.path()).into_iter().flatten().flatten());
+    files
+        .filter(|file| file.file_name().to_str().is_some_and(&ours))
+        .map(|file| file.path())
+        .collect()
 }
 
 fn pids() -> Vec<u32> {
@@ -137,6 +144,12 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(&file).with_context(|| file.clone())?;
     // The name stands in brackets and may hold anything; utime and stime are the 14th and 15th field.
     let (_, fields) = stat.rsplit_once(") ").with_context(|| stat.clone())?;
-    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>().context(file)?;
+    let ticks = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(str::parse::<u64>)
+        .sum::<Result<u64, _>>()
+        .context(file)?;
     Ok(Duration::from_secs(ticks) / TICKS)
 }

@@ -45,7 +45,8 @@ impl Containers {
         let rootfs = self.bed.dir().join("empty");
         std::fs::create_dir_all(&rootfs)?;
         let (name, rootfs) = (self.runtime.name(), rootfs.to_string_lossy());
-        let line = [&["container", "create", "--runtime", name, "--rootfs", &rootfs, id], args].concat();
+        let line =
+            [&["container", "create", "--runtime", name, "--rootfs", &rootfs, id], args].concat();
         self.bed.ctr(line)?.ok()?;
         let client = Client::new(&self.bed.address(), Some(self.bed.namespace()))?;
         let request = UpdateContainerRequest {

@@ -81,7 +81,8 @@ fn repository(image: Image) -> &'static str {
 impl Contents {
     fn add(&mut self, image: Image) -> Result<()> {
         let tar = image.tar();
-        let bytes = fs::read(&tar).with_context(|| format!("{}: `make images` writes it", tar.display()))?;
+        let bytes = fs::read(&tar)
+            .with_context(|| format!("{}: `make images` writes it", tar.display()))?;
         for entry in tar::Archive::new(&*bytes).entries()? {
             let mut entry = entry?;
             let path = entry.path()?.display().to_string();
@@ -91,7 +92,8 @@ impl Contents {
                 self.blobs.insert(format!("sha256:{hex}"), content);
             } else if path == "index.json" {
                 let index: Value = serde_json::from_slice(&content)?;
-                let digest = index["manifests"][0]["digest"].as_str().context("an index of nothing")?;
+                let digest =
+                    index["manifests"][0]["digest"].as_str().context("an index of nothing")?;
                 let name = repository(image).trim_end_matches(":latest");
                 self.tags.insert(name.to_owned(), digest.to_owned());
             }
@@ -140,8 +142,10 @@ impl Contents {
     /// `/v2/REPOSITORY/manifests/TAG-OR-DIGEST` or `/v2/REPOSITORY/blobs/DIGEST`.
     fn find(&self, path: &str) -> Option<(&str, &[u8])> {
         let path = path.split('?').next()?.strip_prefix("/v2/")?;
-        let (repository, wanted) = path.split_once("/manifests/").or_else(|| path.split_once("/blobs/"))?;
-        let digest = if wanted.starts_with("sha256:") { wanted } else { self.tags.get(repository)? };
+        let (repository, wanted) =
+            path.split_once("/manifests/").or_else(|| path.split_once("/blobs/"))?;
+        let digest =
+            if wanted.starts_with("sha256:") { wanted } else { self.tags.get(repository)? };
         let (digest, content) = self.blobs.get_key_value(digest)?;
         Some((digest, content))
     }

@@ -10,7 +10,8 @@ use std::os::unix::process::CommandExt;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
 };
 use serde_json::json;
 
@@ -71,10 +72,14 @@ impl Restrictions {
     /// tried.
     pub fn of_unit(unit: &str) -> Result<Self> {
         let mut all = BTreeMap::<&str, Vec<&str>>::new();
-        let lines =
-            unit.lines().skip_while(|line| *line != "[Service]").skip(1).take_while(|line| *line != "[Install]");
+        let lines = unit
+            .lines()
+            .skip_while(|line| *line != "[Service]")
+            .skip(1)
+            .take_while(|line| *line != "[Install]");
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let (name, value) = line.split_once('=').with_context(|| format!("no directive: {line}"))?;
+            let (name, value) =
+                line.split_once('=').with_context(|| format!("no directive: {line}"))?;
             all.entry(name).or_default().push(value);
         }
         let mut restrictions = Self::default();
@@ -82,7 +87,12 @@ impl Restrictions {
             let words: Vec<_> = values.iter().flat_map(|value| value.split_whitespace()).collect();
             restrictions.add(name, &words).with_context(|| format!("{name}={words:?}"))?;
         }
-        for demanded in ["CapabilityBoundingSet", "NoNewPrivileges", "SystemCallArchitectures", "SystemCallFilter"] {
+        for demanded in [
+            "CapabilityBoundingSet",
+            "NoNewPrivileges",
+            "SystemCallArchitectures",
+            "SystemCallFilter",
+        ] {
             ensure!(all.contains_key(demanded), "a unit without {demanded}");
         }
         Ok(restrictions)
@@ -111,9 +121,9 @@ impl Restrictions {
             for capability in &capabilities {
                 remove_capability_from_bounding_set(*capability)?;
             }
-            filters
-                .iter()
-                .try_for_each(|filter| seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error()))
+            filters.iter().try_for_each(|filter| {
+                seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error())
+            })
         };
         // SAFETY: between fork and exec it makes system calls only; nothing is allocated unless one fails.
         unsafe { command.pre_exec(restrict) };
@@ -122,7 +132,8 @@ impl Restrictions {
     fn add(&mut self, directive: &str, words: &[&str]) -> Result<()> {
         match directive {
             "CapabilityBoundingSet" => {
-                let kept = words.iter().map(|name| capability(name)).collect::<Result<CapabilitySet>>()?;
+                let kept =
+                    words.iter().map(|name| capability(name)).collect::<Result<CapabilitySet>>()?;
                 // Bits without a name are no capabilities of this kernel.
                 let named = CapabilitySet::all().iter_names().map(|(_, capability)| capability);
                 self.capabilities.extend(named.filter(|capability| !kept.contains(*capability)));
@@ -133,11 +144,13 @@ impl Restrictions {
             "LockPersonality" => {
                 ensure!(words == ["yes"]);
                 let asked = condition(0, SeccompCmpOp::Ne, 0xffff_ffff)?;
-                self.filters.push(filter([(libc::SYS_personality, vec![vec![asked]])], libc::EPERM)?);
+                self.filters
+                    .push(filter([(libc::SYS_personality, vec![vec![asked]])], libc::EPERM)?);
             }
             "RestrictRealtime" => {
                 ensure!(words == ["yes"]);
-                let policies = [libc::SCHED_FIFO, libc::SCHED_RR, libc::SCHED_DEADLINE].map(i32::unsigned_abs);
+                let policies =
+                    [libc::SCHED_FIFO, libc::SCHED_RR, libc::SCHED_DEADLINE].map(i32::unsigned_abs);
                 let rule = |policy: u32| Ok(vec![condition(1, SeccompCmpOp::Eq, policy.into())?]);
                 let rules = policies.into_iter().map(rule).collect::<Result<_>>()?;
                 self.filters.push(filter([(libc::SYS_sched_setscheduler, rules)], libc::EPERM)?);
@@ -168,7 +181,8 @@ fn filter<const N: usize>(
         Ok((call, rules))
     });
     let denied = SeccompAction::Errno(errno.unsigned_abs());
-    let filter = SeccompFilter::new(rules.collect::<Result<_>>()?, SeccompAction::Allow, denied, arch()?)?;
+    let filter =
+        SeccompFilter::new(rules.collect::<Result<_>>()?, SeccompAction::Allow, denied, arch()?)?;
     Ok(filter.try_into()?)
 }
 
@@ -178,7 +192,10 @@ fn arch() -> Result<TargetArch> {
 
 /// `SystemCallFilter=~…`: calls and groups that are refused with EPERM.
 fn denied_calls(words: &[&str]) -> Result<BpfProgram> {
-    let first = words.first().and_then(|word| word.strip_prefix('~')).context("only lists of refused calls")?;
+    let first = words
+        .first()
+        .and_then(|word| word.strip_prefix('~'))
+        .context("only lists of refused calls")?;
     let mut known = Vec::new();
     for word in [first].iter().chain(&words[1..]) {
         let mut names = Vec::new();
@@ -198,7 +215,11 @@ fn expand(word: &str, names: &mut Vec<String>) -> Result<()> {
     }
     let told = Command::new("systemd-analyze").args(["syscall-filter", "--no-pager", word]).run();
     let told = told.context("`make setup` installs systemd-analyze")?.ok()?.out();
-    let inside = told.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let inside = told
+        .lines()
+        .skip(1)
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     for word in inside {
         expand(word, names)?;
     }
@@ -209,7 +230,8 @@ fn expand(word: &str, names: &mut Vec<String>) -> Result<()> {
 fn compile(names: &[String]) -> Result<BpfProgram> {
     let calls: Vec<_> = names.iter().map(|name| json!({ "syscall": name })).collect();
     let refused = json!({ "errno": libc::EPERM });
-    let all = json!({ "all": { "mismatch_action": "allow", "match_action": refused, "filter": calls } });
+    let all =
+        json!({ "all": { "mismatch_action": "allow", "match_action": refused, "filter": calls } });
     let mut compiled = seccompiler::compile_from_json(all.to_string().as_bytes(), arch()?)?;
     compiled.remove("all").context("no filter")
 }
@@ -230,13 +252,17 @@ fn namespaces(allowed: &[&str]) -> Result<[BpfProgram; 2]> {
     };
     let mut entered = rules(1)?;
     entered.push(vec![condition(1, SeccompCmpOp::Eq, 0)?]);
-    let calls = [(libc::SYS_unshare, rules(0)?), (libc::SYS_clone, rules(0)?), (libc::SYS_setns, entered)];
+    let calls =
+        [(libc::SYS_unshare, rules(0)?), (libc::SYS_clone, rules(0)?), (libc::SYS_setns, entered)];
     Ok([filter(calls, libc::EPERM)?, filter([(libc::SYS_clone3, Vec::new())], libc::ENOSYS)?])
 }
 
 fn families(allowed: &[&str]) -> Result<BpfProgram> {
     let other = |name: &&str| {
-        let family = FAMILIES.iter().find(|(known, _)| known == name).with_context(|| format!("no family {name}"))?;
+        let family = FAMILIES
+            .iter()
+            .find(|(known, _)| known == name)
+            .with_context(|| format!("no family {name}"))?;
         condition(0, SeccompCmpOp::Ne, family.1.unsigned_abs().into())
     };
     let none_of_them = allowed.iter().map(other).collect::<Result<Vec<_>>>()?;
@@ -251,7 +277,10 @@ mod tests {
 
     fn succeeds(restrictions: &Restrictions, script: &str) -> bool {
         let mut command = std::process::Command::new("sh");
-        command.args(["-c", script]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command
+            .args(["-c", script])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
         restrictions.put_on(&mut command);
         command.status().unwrap().success()
     }
@@ -279,7 +308,9 @@ mod tests {
 
     #[test]
     fn unknown_directive_is_an_error() {
-        for line in ["PrivateUsers=yes", "CapabilityBoundingSet=CAP_FLY", "RestrictAddressFamilies=AF_X25"] {
+        for line in
+            ["PrivateUsers=yes", "CapabilityBoundingSet=CAP_FLY", "RestrictAddressFamilies=AF_X25"]
+        {
             let unit = UNIT.replace("[Install]", &format!("{line}\n[Install]"));
             assert!(Restrictions::of_unit(&unit).is_err(), "{line}");
         }

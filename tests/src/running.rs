@@ -34,7 +34,12 @@ struct Collector {
 
 impl Running {
     /// Takes over a child whose stdout and stderr are pipes.
-    pub(crate) fn collect(mut child: Child, line: String, began: Instant, deadline: Duration) -> Result<Self> {
+    pub(crate) fn collect(
+        mut child: Child,
+        line: String,
+        began: Instant,
+        deadline: Duration,
+    ) -> Result<Self> {
         let stdout = Collector::start(child.stdout.take().context("stdout is piped")?);
         let stderr = Collector::start(child.stderr.take().context("stderr is piped")?);
         Ok(Self { child, line, began, deadline, stdout, stderr })
@@ -64,11 +69,13 @@ impl Running {
     /// Waits for its end, within the deadline.
     pub fn wait(mut self) -> Result<Output> {
         let child = Pid::from_child(&self.child);
-        let pidfd = pidfd_open(child, PidfdFlags::empty()).with_context(|| format!("pidfd of {}", self.line))?;
+        let pidfd = pidfd_open(child, PidfdFlags::empty())
+            .with_context(|| format!("pidfd of {}", self.line))?;
         let left = self.deadline.saturating_sub(self.began.elapsed());
         let timeout = left.try_into().context("deadline too long")?;
         let mut ends = [PollFd::new(&pidfd, PollFlags::IN)];
-        let ended = poll(&mut ends, Some(&timeout)).with_context(|| format!("waiting for {}", self.line))?;
+        let ended = poll(&mut ends, Some(&timeout))
+            .with_context(|| format!("waiting for {}", self.line))?;
         if ended == 0 {
             let (out, err) = (self.stdout_so_far(), self.stderr_so_far());
             bail!("hung for {:?}: `{}`\nstdout: {out}\nstderr: {err}", self.deadline, self.line);

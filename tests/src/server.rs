@@ -13,7 +13,13 @@ pub const APP: &str = "/guests/http_app.wasm";
 pub const P3: &str = "/guests/p3_http.wasm";
 
 /// `ctr run FLAGS` of a server on the host's network, at that address.
-pub fn command(c: &Containers, flags: &[&str], id: &str, guest: &str, address: SocketAddr) -> Result<Command> {
+pub fn command(
+    c: &Containers,
+    flags: &[&str],
+    id: &str,
+    guest: &str,
+    address: SocketAddr,
+) -> Result<Command> {
     let address = format!("io.runwasi.http.address={address}");
     let mut all = vec!["--net-host", "--annotation", &address];
     all.extend(flags);

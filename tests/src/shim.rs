@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd_shim_protos::api::{
-    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, KillRequest, Mount, ShutdownRequest,
-    StartRequest, StartResponse, WaitRequest, WaitResponse,
+    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, KillRequest,
+    Mount, ShutdownRequest, StartRequest, StartResponse, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::ttrpc::proto::{Request, Status};
@@ -31,7 +31,8 @@ pub struct TaskClient {
 impl TaskClient {
     /// Connects to `unix://…`.
     pub fn connect(address: &str) -> Result<Self> {
-        let client = Client::connect(address).with_context(|| format!("cannot connect to {address:?}"))?;
+        let client =
+            Client::connect(address).with_context(|| format!("cannot connect to {address:?}"))?;
         Ok(Self { client, service: TASK_V2 })
     }
 
@@ -41,18 +42,30 @@ impl TaskClient {
     }
 
     /// One call; a missed deadline is an error like any other and names the method.
-    pub fn call<A: Message>(&self, method: &str, request: &impl Message, limit: Duration) -> Result<A, ttrpc::Error> {
+    pub fn call<A: Message>(
+        &self,
+        method: &str,
+        request: &impl Message,
+        limit: Duration,
+    ) -> Result<A, ttrpc::Error> {
         let mut message = Request::new();
         message.service = self.service.to_owned();
         message.method = method.to_owned();
         message.timeout_nano = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX);
-        message.payload = request.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
+        message.payload =
+            request.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
         let answer = self.client.request(message)?;
-        A::parse_from_bytes(&answer.payload).map_err(|error| ttrpc::Error::Others(error.to_string()))
+        A::parse_from_bytes(&answer.payload)
+            .map_err(|error| ttrpc::Error::Others(error.to_string()))
     }
 
     /// `Create` without stdio; `rootfs` is what the shim mounts at the bundle's rootfs.
-    pub fn create(&self, id: &str, bundle: &Path, rootfs: &[Mount]) -> Result<CreateTaskResponse, ttrpc::Error> {
+    pub fn create(
+        &self,
+        id: &str,
+        bundle: &Path,
+        rootfs: &[Mount],
+    ) -> Result<CreateTaskResponse, ttrpc::Error> {
         let mut request = CreateTaskRequest::new();
         request.id = id.to_owned();
         request.bundle = bundle.to_string_lossy().into_owned();

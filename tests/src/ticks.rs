@@ -25,7 +25,10 @@ impl Ticks {
         let stdout = fifos.iter().find(|path| path.to_string_lossy().ends_with("-stdout"));
         let path = stdout.with_context(|| format!("no stdout of {id} among {fifos:?}"))?;
         let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-        Ok(Self { file: File::options().read(true).custom_flags(nonblock).open(path)?, heard: String::new() })
+        Ok(Self {
+            file: File::options().read(true).custom_flags(nonblock).open(path)?,
+            heard: String::new(),
+        })
     }
 
     /// Waits for two more lines than now; from the first heard on none may be missing. `ctr run -d` itself may have taken
@@ -38,8 +41,12 @@ impl Ticks {
             (self.heard.lines().count() >= wanted).then_some(())
         })
         .with_context(|| format!("heard until now: {:?}", self.heard))?;
-        let numbers = self.heard.lines().map(|line| line.strip_prefix("tick ").and_then(|n| n.parse::<usize>().ok()));
-        let numbers: Vec<_> = numbers.collect::<Option<_>>().with_context(|| format!("{:?}", self.heard))?;
+        let numbers = self
+            .heard
+            .lines()
+            .map(|line| line.strip_prefix("tick ").and_then(|n| n.parse::<usize>().ok()));
+        let numbers: Vec<_> =
+            numbers.collect::<Option<_>>().with_context(|| format!("{:?}", self.heard))?;
         let follow = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
         ensure!(follow, "output is missing: {:?}", self.heard);
         Ok(())

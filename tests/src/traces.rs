@@ -81,9 +81,13 @@ impl Traces {
     pub fn shims(&self) -> Vec<Shim> {
         let mut shims = proc::shims_of(&self.address());
         match self.node.sandboxes() {
-            Ok(all) => shims.extend(all.into_iter().filter(|one| one.namespace == self.namespace).map(Shim::from)),
+            Ok(all) => shims.extend(
+                all.into_iter().filter(|one| one.namespace == self.namespace).map(Shim::from),
+            ),
             // In the list, so that nobody takes a daemon that does not answer for one without sandboxes.
-            Err(error) => shims.extend(self.node.daemons().into_iter().map(|pid| self.silent(pid, &error))),
+            Err(error) => {
+                shims.extend(self.node.daemons().into_iter().map(|pid| self.silent(pid, &error)))
+            }
         }
         shims
     }
@@ -96,8 +100,11 @@ impl Traces {
     /// Socket files that exist now.
     pub fn sockets(&self) -> Vec<PathBuf> {
         let address = self.address();
-        let paths: Vec<_> =
-            self.lock().iter().map(|group| proc::socket_path(&address, &self.namespace, group)).collect();
+        let paths: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|group| proc::socket_path(&address, &self.namespace, group))
+            .collect();
         paths.into_iter().filter(|path| path.exists()).collect()
     }
 
@@ -105,7 +112,8 @@ impl Traces {
     fn records(&self) -> Vec<PathBuf> {
         let address = self.address();
         let socket = |group: &String| proc::socket_path(&address, &self.namespace, group);
-        let paths: Vec<_> = self.lock().iter().map(|group| self.node.record(&socket(group))).collect();
+        let paths: Vec<_> =
+            self.lock().iter().map(|group| self.node.record(&socket(group))).collect();
         paths.into_iter().filter(|path| path.exists()).collect()
     }
 
@@ -116,7 +124,8 @@ impl Traces {
 
     /// Shims, socket files, records and mounts that exist now, one a line.
     pub fn left(&self) -> Vec<String> {
-        let shims = self.shims().into_iter().map(|shim| format!("shim {}: {}", shim.pid, shim.line));
+        let shims =
+            self.shims().into_iter().map(|shim| format!("shim {}: {}", shim.pid, shim.line));
         let sockets = self.sockets().into_iter().map(|path| format!("socket {}", path.display()));
         let records = self.records().into_iter().map(|path| format!("record {}", path.display()));
         let mounts = self.mounts().into_iter().map(|path| format!("mount {}", path.display()));
@@ -142,7 +151,8 @@ impl Traces {
         daemon::sweep(&State::of(&self.dir));
         // ctr removes a task's FIFOs when it deletes the task; one that vanished with its shim leaves them.
         let ours = format!("-{}-std", self.namespace);
-        for dir in proc::fifos(|name| name.contains(&ours)).iter().filter_map(|file| file.parent()) {
+        for dir in proc::fifos(|name| name.contains(&ours)).iter().filter_map(|file| file.parent())
+        {
             fs::remove_dir_all(dir).ok();
         }
         // The innermost first: a mount may stand on another one. What stays shows below.

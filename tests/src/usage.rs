@@ -44,7 +44,10 @@ impl Usage {
         let cpu = &self.json["cpu"];
         let number = |value: &Value| value.as_u64().unwrap_or(0);
         match self.v1 {
-            true => (number(&cpu["throttling"]["periods"]), number(&cpu["throttling"]["throttled_periods"])),
+            true => (
+                number(&cpu["throttling"]["periods"]),
+                number(&cpu["throttling"]["throttled_periods"]),
+            ),
             false => (number(&cpu["nr_periods"]), number(&cpu["nr_throttled"])),
         }
     }
@@ -66,13 +69,18 @@ impl Usage {
 
     /// How often memory was asked for beyond the limit.
     pub fn failures(&self) -> u64 {
-        let count = if self.v1 { &self.json["memory"]["usage"]["failcnt"] } else { &self.json["memory_events"]["max"] };
+        let count = if self.v1 {
+            &self.json["memory"]["usage"]["failcnt"]
+        } else {
+            &self.json["memory_events"]["max"]
+        };
         count.as_u64().unwrap_or(0)
     }
 
     /// Processes ended for memory.
     pub fn oom_kills(&self) -> u64 {
-        let event = if self.v1 { &self.json["memory_oom_control"] } else { &self.json["memory_events"] };
+        let event =
+            if self.v1 { &self.json["memory_oom_control"] } else { &self.json["memory_events"] };
         event["oom_kill"].as_u64().unwrap_or(0)
     }
 
@@ -84,7 +92,9 @@ impl Usage {
     fn time(&self, v1: &[&str], v2: &str) -> Duration {
         let cpu = &self.json["cpu"];
         match self.v1 {
-            true => Duration::from_nanos(v1.iter().fold(cpu, |value, key| &value[*key]).as_u64().unwrap_or(0)),
+            true => Duration::from_nanos(
+                v1.iter().fold(cpu, |value, key| &value[*key]).as_u64().unwrap_or(0),
+            ),
             false => Duration::from_micros(cpu[v2].as_u64().unwrap_or(0)),
         }
     }
@@ -97,8 +107,11 @@ pub fn update(c: &Containers, id: &str, resources: &str) -> Result<()> {
         value: resources.as_bytes().to_vec(),
         ..Any::default()
     };
-    let request =
-        UpdateTaskRequest { id: id.to_owned(), resources: MessageField::some(resources), ..Default::default() };
+    let request = UpdateTaskRequest {
+        id: id.to_owned(),
+        resources: MessageField::some(resources),
+        ..Default::default()
+    };
     let answer = c.client(id)?.call::<Empty>("Update", &request, Duration::from_secs(10));
     answer.map(drop).map_err(|error| anyhow::Error::msg(reason(&error)))
 }

@@ -61,5 +61,7 @@ pub fn check_on_2(runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()>
 
 #[track_caller]
 fn check_on(version: Version, runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()>) {
-    tried(runtime, || check_with(runtime, Containerd::builder().version(version).daemon_for(runtime), &case));
+    tried(runtime, || {
+        check_with(runtime, Containerd::builder().version(version).daemon_for(runtime), &case)
+    });
 }

@@ -83,7 +83,10 @@ fn fifos_of_a_killed_shim_go_with_the_bed() -> Result<()> {
     let shim = containers.bed.shims().first().context("no shim")?.pid;
     kill_process(i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
     containers.becomes_stopped_or_gone(&id)?;
-    ensure!(!proc::fifos_of(&id).is_empty(), "ctr removes them by itself now: the sweep is needless");
+    ensure!(
+        !proc::fifos_of(&id).is_empty(),
+        "ctr removes them by itself now: the sweep is needless"
+    );
     // runc's socket file, as in the lifecycle suite.
     fs::remove_file(containers.bed.socket(&id))?;
     let said = complaint(containers);
@@ -145,8 +148,10 @@ fn node_daemon_that_does_not_start_says_why() -> Result<()> {
 
 #[test]
 fn failing_case_fails_its_test() {
-    let failed = catch_unwind(|| runwasi_tests::check(Runtime::Runc, |_| anyhow::bail!("on purpose")));
-    let message = failed.err().and_then(|panic| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let failed =
+        catch_unwind(|| runwasi_tests::check(Runtime::Runc, |_| anyhow::bail!("on purpose")));
+    let message =
+        failed.err().and_then(|panic| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     assert!(message.contains("on purpose"), "{message}");
 }
 
@@ -170,7 +175,11 @@ fn output_held_open_by_a_grandchild_is_an_error() -> Result<()> {
 
 #[test]
 fn command_gets_stdin_and_gives_status_and_both_outputs() -> Result<()> {
-    let out = Command::new("sh").args(["-c", "cat; echo e >&2; exit 3"]).stdin("in").run()?.status_is(3)?;
+    let out = Command::new("sh")
+        .args(["-c", "cat; echo e >&2; exit 3"])
+        .stdin("in")
+        .run()?
+        .status_is(3)?;
     ensure!(out.out() == "in" && out.err() == "e\n", "{out}");
     ensure!(out.clone().ok().is_err() && out.refused().is_ok());
     let killed = Command::new("sh").args(["-c", "kill -TERM $$"]).run()?;
@@ -203,7 +212,8 @@ fn beds_do_not_see_each_other() -> Result<()> {
 
 #[test]
 fn missing_containerd_is_an_error_that_says_what_to_do() -> Result<()> {
-    let error = Containerd::builder().program("/nowhere/containerd").start().err().context("no error")?;
+    let error =
+        Containerd::builder().program("/nowhere/containerd").start().err().context("no error")?;
     ensure!(format!("{error:#}").contains("scripts/setup"), "{error:#}");
     Ok(())
 }
@@ -211,7 +221,9 @@ fn missing_containerd_is_an_error_that_says_what_to_do() -> Result<()> {
 #[test]
 fn socket_path_is_the_one_containerds_shims_use() {
     // sha256 of "/run/containerd/containerd.sock/default/testwasm", by coreutils' sha256sum.
-    let wanted = "/run/containerd/s/714b80d8d306b2dc2ac329b8bb226db77d9ee4670a266092f1b1625501e554ed";
-    let path = proc::socket_path(Path::new("/run/containerd/containerd.sock"), "default", "testwasm");
+    let wanted =
+        "/run/containerd/s/714b80d8d306b2dc2ac329b8bb226db77d9ee4670a266092f1b1625501e554ed";
+    let path =
+        proc::socket_path(Path::new("/run/containerd/containerd.sock"), "default", "testwasm");
     assert_eq!(path, Path::new(wanted));
 }

@@ -45,7 +45,8 @@ fn main() -> Result<()> {
 
 fn socket_path(flags: &Flags) -> PathBuf {
     let name = format!("{}/{}/{}", flags.address, flags.namespace, flags.id);
-    let hex: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String =
+        Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     Path::new(SOCKETS).join(hex)
 }
 
@@ -90,8 +91,10 @@ fn delete(flags: &Flags) -> Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(flags: &Flags) -> Result<()> {
-    let socket = std::io::stdin().as_fd().try_clone_to_owned().context("stdin is no listening socket")?;
-    let listener = Listener::try_from(UnixListener::from(socket)).context("stdin is no listening socket")?;
+    let socket =
+        std::io::stdin().as_fd().try_clone_to_owned().context("stdin is no listening socket")?;
+    let listener =
+        Listener::try_from(UnixListener::from(socket)).context("stdin is no listening socket")?;
     let floor = Arc::new(Floor { started: watch::Sender::new(false), leave: Notify::new() });
     let mut services = create_task(floor.clone());
     // The messages of both versions are the same; the crate registers only the newer name.
@@ -115,7 +118,11 @@ struct Floor {
 
 #[async_trait]
 impl Task for Floor {
-    async fn create(&self, _: &TtrpcContext, _: api::CreateTaskRequest) -> RpcResult<api::CreateTaskResponse> {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        _: api::CreateTaskRequest,
+    ) -> RpcResult<api::CreateTaskResponse> {
         Ok(api::CreateTaskResponse { pid: own_pid(), ..Default::default() })
     }
 
@@ -132,13 +139,28 @@ impl Task for Floor {
         }
     }
 
-    async fn state(&self, _: &TtrpcContext, asked: api::StateRequest) -> RpcResult<api::StateResponse> {
-        let status = if *self.started.borrow() { api::Status::STOPPED } else { api::Status::CREATED };
+    async fn state(
+        &self,
+        _: &TtrpcContext,
+        asked: api::StateRequest,
+    ) -> RpcResult<api::StateResponse> {
+        let status =
+            if *self.started.borrow() { api::Status::STOPPED } else { api::Status::CREATED };
         let (id, pid) = (asked.id, own_pid());
-        Ok(api::StateResponse { id, pid, status: status.into(), exited_at: now(), ..Default::default() })
+        Ok(api::StateResponse {
+            id,
+            pid,
+            status: status.into(),
+            exited_at: now(),
+            ..Default::default()
+        })
     }
 
-    async fn delete(&self, _: &TtrpcContext, _: api::DeleteRequest) -> RpcResult<api::DeleteResponse> {
+    async fn delete(
+        &self,
+        _: &TtrpcContext,
+        _: api::DeleteRequest,
+    ) -> RpcResult<api::DeleteResponse> {
         Ok(api::DeleteResponse { pid: own_pid(), exited_at: now(), ..Default::default() })
     }
 
@@ -147,7 +169,11 @@ impl Task for Floor {
         Ok(api::Empty::new())
     }
 
-    async fn connect(&self, _: &TtrpcContext, _: api::ConnectRequest) -> RpcResult<api::ConnectResponse> {
+    async fn connect(
+        &self,
+        _: &TtrpcContext,
+        _: api::ConnectRequest,
+    ) -> RpcResult<api::ConnectResponse> {
         Ok(api::ConnectResponse { shim_pid: own_pid(), task_pid: own_pid(), ..Default::default() })
     }
 

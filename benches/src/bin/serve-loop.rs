@@ -31,12 +31,14 @@ use wasmtime::component::{Component, GuestTaskId, Linker, ResourceTable};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Store, StoreContextMut, StoreLimits};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p3};
 use wasmtime_wasi_http::handler::{
-    HandlerState, Instance, ProxyHandler, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+    HandlerState, Instance, ProxyHandler, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState,
+    WorkerStatus,
 };
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::p3 as http3;
 use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView, p2 as http2,
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+    p2 as http2,
 };
 
 #[path = "serve-loop/lines.rs"]
@@ -112,7 +114,13 @@ impl HandlerState for Served {
         store.limiter(|host| &mut host.limits);
         let proxy = self.pre.instantiate_async(&mut store).await?;
         let expiration = Expiration { sleep: Box::pin(tokio::time::sleep(Duration::MAX)) };
-        Ok(Instance { store, proxy, view: Host::http, expiration, state: Worker { reuse: self.reuse } })
+        Ok(Instance {
+            store,
+            proxy,
+            view: Host::http,
+            expiration,
+            state: Worker { reuse: self.reuse },
+        })
     }
 }
 
@@ -136,7 +144,12 @@ struct Expiration {
 }
 
 impl WorkerExpiration for Expiration {
-    fn poll(mut self: Pin<&mut Self>, waking: &mut Waking<'_>, status: WorkerStatus, start: Instant) -> Poll<()> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        waking: &mut Waking<'_>,
+        status: WorkerStatus,
+        start: Instant,
+    ) -> Poll<()> {
         if status != WorkerStatus::Idle {
             return Poll::Pending;
         }
@@ -185,14 +198,16 @@ impl WorkerState for Worker {
 fn main() -> Result<()> {
     let mut args = std::env::args_os().skip(1);
     let usage = "usage: serve-loop ADDRESS COMPONENT";
-    let address: SocketAddr = args.next().context(usage)?.to_string_lossy().parse().context(usage)?;
+    let address: SocketAddr =
+        args.next().context(usage)?.to_string_lossy().parse().context(usage)?;
     let component = args.next().context(usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().enable_io().build()?;
     runtime.block_on(serve(address, component.as_ref()))
 }
 
 async fn serve(address: SocketAddr, component: &Path) -> Result<()> {
-    let served = served(component).map_err(|error| anyhow!("{}: {error:#}", component.display()))?;
+    let served =
+        served(component).map_err(|error| anyhow!("{}: {error:#}", component.display()))?;
     let handler = ProxyHandler::new(served);
     let listener = listen(address)?;
     writeln!(std::io::stdout(), "listening on {address}")?;
@@ -230,7 +245,13 @@ fn served(file: &Path) -> wasmtime::Result<Served> {
         Ok(pre) => (ProxyPre::P3(pre), REUSE_P3),
         Err(_) => (ProxyPre::P2(http2::bindings::ProxyPre::new(pre)?), REUSE_P2),
     };
-    Ok(Served { engine, pre, reuse, instances: AtomicU64::new(0), requests: Semaphore::new(MOST_REQUESTS) })
+    Ok(Served {
+        engine,
+        pre,
+        reuse,
+        instances: AtomicU64::new(0),
+        requests: Semaphore::new(MOST_REQUESTS),
+    })
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -242,7 +263,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 async fn connection(stream: TcpStream, handler: ProxyHandler<Served>) {
     let service = service_fn(|request| answer(&handler, request));
-    let served = http1::Builder::new().keep_alive(true).serve_connection(TokioIo::new(stream), service);
+    let served =
+        http1::Builder::new().keep_alive(true).serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         drop(writeln!(std::io::stderr(), "connection: {error:?}"));
     }
@@ -258,7 +280,9 @@ async fn answer(
         Ok(response) => Ok(response),
         Err(error) => {
             drop(writeln!(std::io::stderr(), "request: {error:?}"));
-            let mut failed = hyper::Response::new(Full::default().map_err(|never| match never {}).boxed_unsync());
+            let mut failed = hyper::Response::new(
+                Full::default().map_err(|never| match never {}).boxed_unsync(),
+            );
             *failed.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
             Ok(failed)
         }

@@ -5,9 +5,11 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use runwasi_core::bundle::resources::ResourcesConfig;
-use runwasi_core::guest::Group;
-use runwasi_core::runtime::{GuestRuntime, pod_workers};
+use runwasi_core::{
+    bundle::resources::ResourcesConfig,
+    runtime::{GuestRuntime, pod_workers},
+    scheduler::group::Group,
+};
 use runwasi_wasmtime::Settings;
 use runwasi_wasmtime::epoch::Ticker;
 use runwasi_wasmtime::settings::Optimise;
@@ -69,7 +71,10 @@ pub(super) struct Course {
 impl Runtimes {
     pub(super) fn start() -> Result<Self> {
         let workers = pod_workers();
-        let plain = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+        let plain = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .enable_all()
+            .build()?;
         Ok(Self { plain, guests: GuestRuntime::start(workers)? })
     }
 }
@@ -87,11 +92,19 @@ impl Course {
     /// How many times as long the compiler takes for speed at any size, and how many times the code is as large.
     pub(super) fn price_of_inlining(&self) -> (f64, f64) {
         let (inlined, usual) = (&self.inlined.program, &self.interruptible.program);
-        (inlined.compiled.as_secs_f64() / usual.compiled.as_secs_f64(), inlined.bytes as f64 / usual.bytes as f64)
+        (
+            inlined.compiled.as_secs_f64() / usual.compiled.as_secs_f64(),
+            inlined.bytes as f64 / usual.bytes as f64,
+        )
     }
 
     /// Runs the work once, and demands the right result; what it has cost.
-    pub(super) fn run(&self, runtimes: &Runtimes, way: Way, work: &'static Work) -> Result<Duration> {
+    pub(super) fn run(
+        &self,
+        runtimes: &Runtimes,
+        way: Way,
+        work: &'static Work,
+    ) -> Result<Duration> {
         let before = cpu_time()?;
         let (sender, receiver) = channel();
         let epochs = if matches!(way, Way::Inlined) { &self.inlined } else { &self.interruptible };
@@ -105,7 +118,8 @@ impl Course {
             Way::Epochs | Way::Inlined => drop(runtimes.plain.spawn(epochs.ticker.during(done))),
             Way::Wrapped => group.spawn(epochs.ticker.during(done)),
         }
-        let result = receiver.recv_timeout(LIMIT).context("the work does not end")?.map_err(failed)?;
+        let result =
+            receiver.recv_timeout(LIMIT).context("the work does not end")?.map_err(failed)?;
         ensure!(result == work.result, "{result} instead of {}", work.result);
         cpu_time()?.checked_sub(before).context("the clock went back")
     }
@@ -114,7 +128,8 @@ impl Course {
 impl Interruptible {
     fn new(source: &[u8], optimise: Optimise) -> Result<Self> {
         let program = Program::new(source, &config(optimise))?;
-        let ticker = Ticker::start(program.module.engine(), Settings::for_shim().quantum).context("no ticker")?;
+        let ticker = Ticker::start(program.module.engine(), Settings::for_shim().quantum)
+            .context("no ticker")?;
         Ok(Self { program, ticker: Arc::new(ticker) })
     }
 }
@@ -153,7 +168,10 @@ impl Program {
             Call::Main(_) => {
                 let main = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
                 let ended = main.call_async(&mut store, ()).await;
-                ended.map_or_else(|error| error.downcast::<I32Exit>().map(|exit| exit.0.into()), |()| Ok(0))
+                ended.map_or_else(
+                    |error| error.downcast::<I32Exit>().map(|exit| exit.0.into()),
+                    |()| Ok(0),
+                )
             }
         }
     }

@@ -38,8 +38,9 @@ const RUNTIME: &str = "in-process";
 /// Measures and prints; the rows are the figures.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let rounds = bench.options.rounds;
-    bench
-        .say(&format!("a guest that computes: bare, with epochs, wrapped and inlined, {rounds} interleaved rounds"))?;
+    bench.say(&format!(
+        "a guest that computes: bare, with epochs, wrapped and inlined, {rounds} interleaved rounds"
+    ))?;
     let runtimes = Runtimes::start()?;
     let courses = CODE.iter().map(Course::new).collect::<Result<Vec<_>>>()?;
     let mut all: Vec<_> = courses.iter().flat_map(Series::of).collect();
@@ -53,7 +54,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         }
     }
     let mut rows = all.iter().map(Series::rows).collect::<Result<Vec<_>>>()?.concat();
-    let programs: Vec<_> = all.iter().filter(|series| series.work.is_program()).map(|series| &series.times).collect();
+    let programs: Vec<_> =
+        all.iter().filter(|series| series.work.is_program()).map(|series| &series.times).collect();
     for (figure, way) in [("epochs_add", Way::Epochs), ("inlined_adds", Way::Inlined)] {
         rows.push(adding("programs", figure, mean_ratio(&programs, way)?).at_most(GOAL_EPOCHS));
     }
@@ -111,9 +113,16 @@ impl Times {
     }
 
     fn rows(&self, work: &str) -> Result<Vec<Row>> {
-        let adds = |figure, way, base| Ok::<_, anyhow::Error>(adding(work, figure, self.ratio(way, base)?));
+        let adds = |figure, way, base| {
+            Ok::<_, anyhow::Error>(adding(work, figure, self.ratio(way, base)?))
+        };
         Ok(vec![
-            Row::new(format!("compute_{work}_bare"), RUNTIME, stats::median(&self.0[Way::Bare as usize])?, "ms"),
+            Row::new(
+                format!("compute_{work}_bare"),
+                RUNTIME,
+                stats::median(&self.0[Way::Bare as usize])?,
+                "ms",
+            ),
             adds("epochs_add", Way::Epochs, Way::Bare)?,
             adds("inlined_adds", Way::Inlined, Way::Bare)?,
             adds("wrapper_adds", Way::Wrapped, Way::Epochs)?.at_most(GOAL_WRAPPER),
@@ -123,7 +132,8 @@ impl Times {
 
 /// The geometric mean of what a way takes against bare.
 fn mean_ratio(of: &[&Times], way: Way) -> Result<f64> {
-    let logarithms = of.iter().map(|times| Ok(times.ratio(way, Way::Bare)?.ln())).collect::<Result<Vec<_>>>()?;
+    let logarithms =
+        of.iter().map(|times| Ok(times.ratio(way, Way::Bare)?.ln())).collect::<Result<Vec<_>>>()?;
     Ok(stats::mean(&logarithms)?.exp())
 }
 
@@ -140,7 +150,12 @@ mod tests {
     fn ratios_are_those_of_the_rounds() {
         // The second round was slow for all.
         let inlined = vec![10.4, 20.8, 10.4];
-        let times = Times([vec![10.0, 20.0, 10.0], vec![10.6, 21.2, 10.6], vec![10.812, 21.624, 10.812], inlined]);
+        let times = Times([
+            vec![10.0, 20.0, 10.0],
+            vec![10.6, 21.2, 10.6],
+            vec![10.812, 21.624, 10.812],
+            inlined,
+        ]);
         let rows = times.rows("sieve").unwrap();
         for (row, value) in rows.iter().zip([10.0, 6.0, 4.0, 2.0]) {
             assert!((row.value - value).abs() < 1e-9, "{row:?}");

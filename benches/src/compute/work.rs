@@ -84,7 +84,8 @@ impl Code {
             Source::Text(text) => Ok(text.as_bytes().to_vec()),
             Source::Guest(name) => {
                 let file = target_dir().join("guests").join(name);
-                fs::read(&file).with_context(|| format!("{}: scripts/guests makes it", file.display()))
+                fs::read(&file)
+                    .with_context(|| format!("{}: scripts/guests makes it", file.display()))
             }
         }
     }

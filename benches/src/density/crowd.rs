@@ -36,7 +36,15 @@ pub(super) struct Crowd<'a> {
 impl<'a> Crowd<'a> {
     pub(super) fn new(bench: &'a Bench, stage: &'a Stage, name: &'static str) -> Self {
         let (starts, creations) = (Costs::default(), Costs::default());
-        Self { bench, stage, name, sandboxes: Vec::new(), containers: Vec::new(), starts, creations }
+        Self {
+            bench,
+            stage,
+            name,
+            sandboxes: Vec::new(),
+            containers: Vec::new(),
+            starts,
+            creations,
+        }
     }
 
     /// Adds a sandbox with one container, on the host's network or in a namespace of its own.
@@ -62,11 +70,17 @@ impl<'a> Crowd<'a> {
 
     /// Adds until there are `wanted` containers or one is refused, which is said and no error: how many there can be
     /// is a figure, too.
-    pub(super) fn fill(&mut self, wanted: usize, mut add: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+    pub(super) fn fill(
+        &mut self,
+        wanted: usize,
+        mut add: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         while self.len() < wanted {
             self.bench.interrupt.check()?;
             if let Err(error) = add(self) {
-                return self.bench.say(&format!("density: no more than {} containers: {error:#}", self.len()));
+                return self
+                    .bench
+                    .say(&format!("density: no more than {} containers: {error:#}", self.len()));
             }
         }
         Ok(())

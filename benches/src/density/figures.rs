@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn growth_is_judged_per_piece() {
-        let full = Level { pss: START.pss + 100 * (70 << 10), threads: 9, fds: 30 + 401, maps: 900 };
+        let full =
+            Level { pss: START.pss + 100 * (70 << 10), threads: 9, fds: 30 + 401, maps: 900 };
         let rows = Grown { what: "sandbox", count: 100, base: START, early: START, full }.rows(4.0);
         assert_eq!(met(&rows, "density_sandbox_pss"), Some(false));
         assert_eq!(met(&rows, "density_sandbox_pss_limit"), Some(true));

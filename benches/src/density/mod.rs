@@ -27,7 +27,8 @@ use crate::results::Row;
 use crate::stage::{Stage, Storage};
 use crowd::Crowd;
 use figures::{
-    GOAL_CONTAINER_FDS, GOAL_LEAK, GOAL_SANDBOX_FDS, Grown, LEFT_MAPS, costs, fds, kib, left, maps, row, threads,
+    GOAL_CONTAINER_FDS, GOAL_LEAK, GOAL_SANDBOX_FDS, Grown, LEFT_MAPS, costs, fds, kib, left, maps,
+    row, threads,
 };
 
 const SANDBOXES: usize = 4_000;
@@ -99,7 +100,8 @@ fn containers(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
     crowd.fill(CONTAINERS, Crowd::join)?;
     let (count, full) = (crowd.len(), level()?);
     crowd.remove_all()?;
-    let grown = Grown { what: "container", count: count - singles, base: single, early: single, full };
+    let grown =
+        Grown { what: "container", count: count - singles, base: single, early: single, full };
     let mut rows = vec![
         row("density_containers", count as f64, "count").at_least(CONTAINERS as f64),
         row("density_idle_switches", switches as f64, "count").at_most(0.0),
@@ -160,7 +162,10 @@ fn raise_file_limit() -> Result<()> {
     let limits = fs::read_to_string("/proc/self/limits").context("cannot read the limits")?;
     let hard = hard_file_limit(&limits).context("no limit of open files")?;
     let own = std::process::id().to_string();
-    Command::new("prlimit").args(["--pid", &own, &format!("--nofile={hard}:{hard}")]).run()?.ok()?;
+    Command::new("prlimit")
+        .args(["--pid", &own, &format!("--nofile={hard}:{hard}")])
+        .run()?
+        .ok()?;
     Ok(())
 }
 

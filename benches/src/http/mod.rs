@@ -52,8 +52,11 @@ impl Series {
 
     /// The figures without a goal.
     fn rows(&self, figure: &str) -> Result<Vec<Row>> {
-        let median = |of: fn(&Load) -> f64| stats::median(&self.loads.iter().map(of).collect::<Vec<_>>());
-        let row = |name: &str, value, unit| Row::new(format!("{figure}_{name}"), self.server.name(), value, unit);
+        let median =
+            |of: fn(&Load) -> f64| stats::median(&self.loads.iter().map(of).collect::<Vec<_>>());
+        let row = |name: &str, value, unit| {
+            Row::new(format!("{figure}_{name}"), self.server.name(), value, unit)
+        };
         Ok(vec![
             row("rate", median(|load| load.rate)?, "1/s"),
             row("p50", median(|load| load.p50)?, "ms"),
@@ -128,7 +131,8 @@ fn rounds(bench: &Bench, all: &mut [Series]) -> Result<()> {
             bench.interrupt.check()?;
             let series = &mut all[place];
             let load = wrk::load(series.server.address(), series.path);
-            let load = load.with_context(|| format!("{} at /{}", series.server.name(), series.path))?;
+            let load =
+                load.with_context(|| format!("{} at /{}", series.server.name(), series.path))?;
             if round > 0 {
                 series.loads.push(load);
             }

@@ -38,7 +38,8 @@ impl Server {
         ensure!(program.exists(), "{} is missing: `make bench` builds it", program.display());
         ensure!(file.exists(), "{} is missing: scripts/guests makes it", file.display());
         let address = http::free_address()?;
-        let process = Command::new(program).args([address.to_string().as_ref(), file.as_os_str()]).spawn()?;
+        let process =
+            Command::new(program).args([address.to_string().as_ref(), file.as_os_str()]).spawn()?;
         let up = http::get_when_up(address, "/").map(drop);
         up.with_context(|| format!("serve-loop says {}", process.stderr_so_far()))?;
         Ok(Self { name: "serve", address, kind: Kind::Loop { _process: Rc::new(process) } })
@@ -51,7 +52,17 @@ impl Server {
         let place = format!("io.runwasi.http.address={address}");
         let log = format!("file://{}", bench.bed.dir().join(&id).with_extension("out").display());
         let program = format!("/{guest}");
-        let line = ["run", "-d", "--net-host", "--annotation", &place, "--log-uri", &log, "--runtime", runtime.name()];
+        let line = [
+            "run",
+            "-d",
+            "--net-host",
+            "--annotation",
+            &place,
+            "--log-uri",
+            &log,
+            "--runtime",
+            runtime.name(),
+        ];
         bench.bed.ctr([&line[..], &[Image::Wasmguests.name(), &id, &program]].concat())?.ok()?;
         // It listens since it runs.
         http::get(address, "/")?;

@@ -29,7 +29,11 @@ pub(crate) fn load(server: SocketAddr, path: &str) -> Result<Load> {
     let (threads, connections) = (format!("-t{THREADS}"), format!("-c{CONNECTIONS}"));
     let (duration, url) = (format!("-d{SECONDS}s"), format!("http://{server}/{path}"));
     let command = Command::new("wrk").args(["--latency", &threads, &connections, &duration, &url]);
-    let ended = command.deadline(Duration::from_secs(SECONDS + 20)).run().context("`make setup` installs wrk")?.ok()?;
+    let ended = command
+        .deadline(Duration::from_secs(SECONDS + 20))
+        .run()
+        .context("`make setup` installs wrk")?
+        .ok()?;
     parse(&ended.out())
 }
 
@@ -37,8 +41,10 @@ fn parse(text: &str) -> Result<Load> {
     for complaint in ["Socket errors", "Non-2xx"] {
         ensure!(!text.contains(complaint), "not all requests were answered:\n{text}");
     }
-    let value = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
-    let millis = |name: &str| value(name).and_then(millis).with_context(|| format!("no {name} in:\n{text}"));
+    let value =
+        |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
+    let millis =
+        |name: &str| value(name).and_then(millis).with_context(|| format!("no {name} in:\n{text}"));
     let rate = value("Requests/sec:").and_then(|rate| rate.parse().ok());
     let rate: f64 = rate.with_context(|| format!("no rate in:\n{text}"))?;
     ensure!(rate > 0.0, "no requests:\n{text}");
@@ -47,9 +53,11 @@ fn parse(text: &str) -> Result<Load> {
 
 /// `wrk` gives times with a unit of its choice.
 fn millis(text: &str) -> Option<f64> {
-    let (unit, factor) = [("us", 1e-3), ("ms", 1.0), ("s", 1e3), ("m", 6e4)].into_iter().find(|(unit, _)| {
-        text.strip_suffix(unit).is_some_and(|number| number.ends_with(|last: char| last.is_ascii_digit()))
-    })?;
+    let (unit, factor) =
+        [("us", 1e-3), ("ms", 1.0), ("s", 1e3), ("m", 6e4)].into_iter().find(|(unit, _)| {
+            text.strip_suffix(unit)
+                .is_some_and(|number| number.ends_with(|last: char| last.is_ascii_digit()))
+        })?;
     Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * factor)
 }
 
@@ -75,14 +83,20 @@ Transfer/sec:      1.67MB
     #[test]
     fn figures_are_read_whatever_their_unit() {
         assert_eq!(parse(SAID).unwrap(), Load { rate: 14773.67, p50: 0.98, p99: 1010.0 });
-        assert_eq!((millis("2.50ms"), millis("1.00m"), millis("x"), millis("ms")), (Some(2.5), Some(6e4), None, None));
+        assert_eq!(
+            (millis("2.50ms"), millis("1.00m"), millis("x"), millis("ms")),
+            (Some(2.5), Some(6e4), None, None)
+        );
     }
 
     #[test]
     fn failed_requests_are_no_measurement() {
         let failed = SAID.replace("Requests/sec", "  Non-2xx or 3xx responses: 7\nRequests/sec");
         assert!(format!("{:#}", parse(&failed).unwrap_err()).contains("Non-2xx"));
-        let cut = SAID.replace("Requests/sec", "  Socket errors: connect 0, read 1, write 0, timeout 0\nRequests/sec");
+        let cut = SAID.replace(
+            "Requests/sec",
+            "  Socket errors: connect 0, read 1, write 0, timeout 0\nRequests/sec",
+        );
         assert!(parse(&cut).is_err());
         assert!(parse("Requests/sec: 5").is_err());
     }

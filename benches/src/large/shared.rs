@@ -50,7 +50,8 @@ pub(super) fn measure(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
 
 fn start(bench: &Bench, stage: &Stage, number: usize) -> Result<Sandbox> {
     bench.interrupt.check()?;
-    let mut container = stage.program(&format!("waits{number}"), &[&format!("/{MODULE}"), "-", "-c"])?;
+    let mut container =
+        stage.program(&format!("waits{number}"), &[&format!("/{MODULE}"), "-", "-c"])?;
     container.hold_input()?;
     let sandbox = stage.sandbox(&container)?;
     stage.run(async {
@@ -60,7 +61,12 @@ fn start(bench: &Bench, stage: &Stage, number: usize) -> Result<Sandbox> {
     Ok(sandbox)
 }
 
-fn figures(bench: &Bench, stage: &Stage, runtime: Runtime, sandboxes: &[Sandbox]) -> Result<Vec<Row>> {
+fn figures(
+    bench: &Bench,
+    stage: &Stage,
+    runtime: Runtime,
+    sandboxes: &[Sandbox],
+) -> Result<Vec<Row>> {
     let address = stage.address();
     let pids = sandboxes.iter().map(|sandbox| {
         let pids = of_pod(&address, &sandbox.id);
@@ -75,9 +81,17 @@ fn figures(bench: &Bench, stage: &Stage, runtime: Runtime, sandboxes: &[Sandbox]
         shared: sum.shared + one.shared,
         private: sum.private + one.private,
     });
-    ensure!(sum.shared + sum.private > 0, "no shim has mapped compiled code below {}", stage.cache().display());
-    let mean = |values: Vec<u64>| stats::mean(&values.into_iter().map(|bytes| bytes as f64 / 1e6).collect::<Vec<_>>());
-    let row = |figure: &str, value| Row::new(format!("large_shims_{figure}"), short(runtime), value, "MB");
+    ensure!(
+        sum.shared + sum.private > 0,
+        "no shim has mapped compiled code below {}",
+        stage.cache().display()
+    );
+    let mean = |values: Vec<u64>| {
+        stats::mean(&values.into_iter().map(|bytes| bytes as f64 / 1e6).collect::<Vec<_>>())
+    };
+    let row = |figure: &str, value| {
+        Row::new(format!("large_shims_{figure}"), short(runtime), value, "MB")
+    };
     let share = sum.private as f64 / (sum.private + sum.shared) as f64;
     Ok(vec![
         row("pss_mean", mean(whole.iter().map(|used| used.pss).collect())?),
@@ -102,7 +116,8 @@ fn below(smaps: &str, directory: &Path) -> Mapped {
         let mut words = line.split_whitespace();
         match words.next() {
             Some(field) if field.ends_with(':') => {
-                let bytes = words.next().and_then(|size| size.parse::<u64>().ok()).unwrap_or(0) * 1024;
+                let bytes =
+                    words.next().and_then(|size| size.parse::<u64>().ok()).unwrap_or(0) * 1024;
                 match field {
                     "Shared_Clean:" | "Shared_Dirty:" if counts => sum.shared += bytes,
                     "Private_Clean:" | "Private_Dirty:" if counts => sum.private += bytes,

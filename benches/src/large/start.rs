@@ -36,7 +36,9 @@ const PICTURE: &str = "picture.svg";
 /// A component that says hello, against a module that does; both compiled before.
 pub(super) fn above_hello(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
     let name = short(runtime);
-    bench.say(&format!("large: {COMPONENT} against a hello, {ROUNDS} interleaved rounds of {name}"))?;
+    bench.say(&format!(
+        "large: {COMPONENT} against a hello, {ROUNDS} interleaved rounds of {name}"
+    ))?;
     Stage::play(runtime, Storage::Memory, |stage| {
         stage.add_guest(COMPONENT)?;
         bench.interrupt.pause(SETTLED)?;
@@ -45,7 +47,9 @@ pub(super) fn above_hello(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
         let (mut of_hello, mut of_large) = (Vec::new(), Vec::new());
         for round in 0..WARM_UP + ROUNDS {
             bench.interrupt.check()?;
-            let one = |kind: &str, words: &[&str]| took(stage, &stage.program(&format!("{kind}{round}"), words)?);
+            let one = |kind: &str, words: &[&str]| {
+                took(stage, &stage.program(&format!("{kind}{round}"), words)?)
+            };
             let (small, large) = match fastrand::bool() {
                 true => (one("hello", &hello)?, one("large", &large)?),
                 false => {
@@ -59,7 +63,8 @@ pub(super) fn above_hello(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
             }
         }
         let above = stats::difference(&of_large, &of_hello)?;
-        let row = |figure: &str, value| Row::new(format!("large_start_{figure}"), name, value, "ms");
+        let row =
+            |figure: &str, value| Row::new(format!("large_start_{figure}"), name, value, "ms");
         Ok(vec![
             row("of_hello", stats::median(&of_hello)?),
             row("of_component", stats::median(&of_large)?),
@@ -81,7 +86,12 @@ pub(super) fn second_to_first(bench: &Bench, runtime: Runtime) -> Result<Vec<Row
         let [one, two] = Stage::play_with_empty_cache(runtime, Storage::Memory, |stage| {
             stage.add_guest(MODULE)?;
             stage.add_source(PICTURE)?;
-            let render = |id| took(stage, &stage.program(id, &[&format!("/{MODULE}"), &format!("/{PICTURE}"), "-c"])?);
+            let render = |id| {
+                took(
+                    stage,
+                    &stage.program(id, &[&format!("/{MODULE}"), &format!("/{PICTURE}"), "-c"])?,
+                )
+            };
             Ok([render("first")?, render("second")?])
         })?;
         first.push(one);

@@ -97,17 +97,21 @@ fn equal(bench: &Bench, stage: &Stage, count: usize) -> Result<Vec<Row>> {
     let spinners = Spinners::start(bench, stage, count, |_| None)?;
     let shares = spinners.shares(SHARING)?;
     spinners.remove()?;
-    let deviation = row(format!("scheduling_deviation_of_{count}"), deviation(&shares)?, "%").at_most(GOAL_DEVIATION);
+    let deviation = row(format!("scheduling_deviation_of_{count}"), deviation(&shares)?, "%")
+        .at_most(GOAL_DEVIATION);
     Ok(vec![row(format!("scheduling_cpus_of_{count}"), shares.iter().sum(), "count"), deviation])
 }
 
 fn weighted(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
     let [heavy, light] = WEIGHTS;
     bench.say(&format!("scheduling: two spinners with {heavy} shares, two with {light}"))?;
-    let spinners = Spinners::start(bench, stage, 2 * WEIGHTS.len(), |place| Some(WEIGHTS[place % 2]))?;
+    let spinners =
+        Spinners::start(bench, stage, 2 * WEIGHTS.len(), |place| Some(WEIGHTS[place % 2]))?;
     let shares = spinners.shares(SHARING)?;
     spinners.remove()?;
-    let of_kind = |kind: usize| stats::mean(&shares.iter().copied().skip(kind).step_by(2).collect::<Vec<_>>());
+    let of_kind = |kind: usize| {
+        stats::mean(&shares.iter().copied().skip(kind).step_by(2).collect::<Vec<_>>())
+    };
     let ratio = of_kind(0)? / of_kind(1)?;
     let error = (ratio / (f64::from(heavy) / f64::from(light)) - 1.0).abs() * 100.0;
     Ok(vec![

@@ -52,7 +52,8 @@ impl<'a> Spinners<'a> {
     pub(super) fn guest(&mut self, args: &[&str]) -> Result<(&Tasks, Container)> {
         self.made += 1;
         let sandbox = &self.all[fastrand::usize(..self.all.len())].sandbox;
-        let container = self.stage.joining(&sandbox.id, &format!("{}guest{}", sandbox.id, self.made), args)?;
+        let container =
+            self.stage.joining(&sandbox.id, &format!("{}guest{}", sandbox.id, self.made), args)?;
         Ok((&sandbox.tasks, container))
     }
 
@@ -61,7 +62,11 @@ impl<'a> Spinners<'a> {
         self.made += 1;
         let place = fastrand::usize(..self.all.len());
         let Spinner { sandbox, id } = &mut self.all[place];
-        let successor = self.stage.joining(&sandbox.id, &format!("{}next{}", sandbox.id, self.made), &["spin"])?;
+        let successor = self.stage.joining(
+            &sandbox.id,
+            &format!("{}next{}", sandbox.id, self.made),
+            &["spin"],
+        )?;
         let begin = Instant::now();
         self.stage.run(async {
             let (ended, killed) = tokio::join!(sandbox.tasks.wait(id), sandbox.tasks.kill(id));

@@ -23,10 +23,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long each sleep of the guest and of the native program took by its own clock, in milliseconds.
 pub(super) fn measure(stage: &Stage, spinners: &mut Spinners) -> Result<(Vec<f64>, Vec<f64>)> {
-    let native = Command::new(target_dir().join("guests/wasmtest-native")).args(TIMER).deadline(LIMIT).spawn()?;
+    let native = Command::new(target_dir().join("guests/wasmtest-native"))
+        .args(TIMER)
+        .deadline(LIMIT)
+        .spawn()?;
     let (tasks, mut container) = spinners.guest(&TIMER)?;
     let fifo = container.pipe_output()?.to_owned();
-    let (text, ()) = stage.run(async { tokio::try_join!(read_to_end(&fifo), whole_life(tasks, &container)) })?;
+    let (text, ()) =
+        stage.run(async { tokio::try_join!(read_to_end(&fifo), whole_life(tasks, &container)) })?;
     Ok((sleeps(&text)?, sleeps(&native.wait()?.ok()?.out())?))
 }
 
@@ -54,8 +58,14 @@ async fn read_to_end(fifo: &Path) -> Result<String> {
 
 fn sleeps(text: &str) -> Result<Vec<f64>> {
     let sleeps = text.split_whitespace().map(|word| Ok(word.parse::<f64>()? / 1e3));
-    let sleeps: Vec<f64> = sleeps.collect::<Result<_>>().with_context(|| format!("not a timer's output: {text:?}"))?;
-    ensure!(sleeps.len().to_string() == TIMER[2], "{} sleeps instead of {}", sleeps.len(), TIMER[2]);
+    let sleeps: Vec<f64> =
+        sleeps.collect::<Result<_>>().with_context(|| format!("not a timer's output: {text:?}"))?;
+    ensure!(
+        sleeps.len().to_string() == TIMER[2],
+        "{} sleeps instead of {}",
+        sleeps.len(),
+        TIMER[2]
+    );
     Ok(sleeps)
 }
 

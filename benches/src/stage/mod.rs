@@ -57,7 +57,11 @@ pub(crate) struct Sandbox {
 
 impl Stage {
     /// Prepares the stage, lets `measure` use it and takes it down.
-    pub(crate) fn play<T>(runtime: Runtime, storage: Storage, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+    pub(crate) fn play<T>(
+        runtime: Runtime,
+        storage: Storage,
+        measure: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
         Self::new(Player::new(runtime)?, storage)?.played(measure)
     }
 
@@ -93,7 +97,8 @@ impl Stage {
         }
         let guest = runtime.guest().trim_start_matches('/');
         let built = runtime.guest_file();
-        fs::copy(&built, layer.join(guest)).with_context(|| format!("{}: scripts/guests makes it", built.display()))?;
+        fs::copy(&built, layer.join(guest))
+            .with_context(|| format!("{}: scripts/guests makes it", built.display()))?;
         let calls = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { _mounted: mounted, player, layer, cache: PathBuf::new(), calls })
     }
@@ -127,7 +132,13 @@ impl Stage {
     /// A container in a sandbox of its own, with whatever program of the image.
     pub(crate) fn program(&self, id: &str, words: &[&str]) -> Result<Container> {
         let bundle = self.player.bundle(id, words)?;
-        Ok(Container { id: id.to_owned(), bundle, rootfs: self.overlay(id)?, stdin: None, stdout: None })
+        Ok(Container {
+            id: id.to_owned(),
+            bundle,
+            rootfs: self.overlay(id)?,
+            stdin: None,
+            stdout: None,
+        })
     }
 
     /// The containerd that is played.
@@ -164,13 +175,16 @@ impl Stage {
 
     /// The shim's `start` as `sandbox` runs it, for whom the time is the figure.
     pub(crate) fn start_command(&self, container: &Container) -> Result<Command> {
-        let program = self.player.runtime().program_file().context("not a program of the workspace")?;
+        let program =
+            self.player.runtime().program_file().context("not a program of the workspace")?;
         let mut command = Command::new(program.canonicalize()?);
         let address = self.address();
         command.args(["-namespace", self.player.namespace(), "-address"]).arg(&address);
         command.args(["-publish-binary", "/bin/true", "-id", &container.id, "start"]);
         command.env("TTRPC_ADDRESS", address.with_extension("sock.ttrpc"));
-        command.env(SOCKET_VARIABLE, self.player.node().socket()).current_dir(container.bundle.path());
+        command
+            .env(SOCKET_VARIABLE, self.player.node().socket())
+            .current_dir(container.bundle.path());
         Ok(command)
     }
 
@@ -187,7 +201,9 @@ impl Stage {
             let all = self.player.leftovers().into_iter();
             all.filter(|line| !line.starts_with("mount ")).collect()
         };
-        let empty = poll_until("an empty stage", Duration::from_secs(10), || left().is_empty().then_some(()));
+        let empty = poll_until("an empty stage", Duration::from_secs(10), || {
+            left().is_empty().then_some(())
+        });
         empty.with_context(|| format!("left: {:#?}", left()))
     }
 
@@ -232,7 +248,10 @@ impl Container {
     /// Gives it a network namespace of its own.
     pub(crate) fn unshare_network(&mut self) -> Result<()> {
         let mut linux = self.bundle.config["linux"].clone();
-        linux["namespaces"].as_array_mut().context("namespaces are a list")?.push(json!({ "type": "network" }));
+        linux["namespaces"]
+            .as_array_mut()
+            .context("namespaces are a list")?
+            .push(json!({ "type": "network" }));
         self.configure("linux", linux)
     }
 

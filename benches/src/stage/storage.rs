@@ -43,7 +43,10 @@ pub(super) struct Mounted {
 impl Mounted {
     fn tmpfs(path: PathBuf) -> Result<Self> {
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "mode=700", "bench"]).arg(&path).status();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "mode=700", "bench"])
+            .arg(&path)
+            .status();
         ensure!(mounted.context("mount")?.success(), "no tmpfs at {}", path.display());
         Ok(Self { path })
     }

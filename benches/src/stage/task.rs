@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd_shim_protos::api::{
-    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, KillRequest, ShutdownRequest,
-    StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, WaitRequest, WaitResponse,
+    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, KillRequest,
+    ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
+    StatsResponse, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::shim_async::Client;
@@ -31,7 +32,9 @@ pub(crate) struct Tasks {
 impl Tasks {
     /// Connects to `unix://…`.
     pub(super) async fn connect(address: &str) -> Result<Self> {
-        let client = Client::connect(address).await.with_context(|| format!("cannot connect to {address:?}"))?;
+        let client = Client::connect(address)
+            .await
+            .with_context(|| format!("cannot connect to {address:?}"))?;
         Ok(Self { client })
     }
 
@@ -113,7 +116,8 @@ impl Tasks {
         message.method = method.to_owned();
         message.timeout_nano = i64::try_from(LIMIT.as_nanos())?;
         message.payload = request.write_to_bytes()?;
-        let answer = self.client.request(message).await.with_context(|| format!("{method} of {id}"))?;
+        let answer =
+            self.client.request(message).await.with_context(|| format!("{method} of {id}"))?;
         A::parse_from_bytes(&answer.payload).with_context(|| format!("answer to {method} of {id}"))
     }
 }

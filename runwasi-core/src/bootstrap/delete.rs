@@ -6,18 +6,15 @@ use std::{fs, path::Path, time::Duration};
 use containerd_shim_protos::protobuf::Message;
 use tokio::time::timeout;
 
-use super::{BootstrapError, dialog, io_error, socket};
+use super::{BootstrapError, invocation::Invocation, io_error, protocol, socket};
 use crate::{
     bundle::hooks,
-    cli::Invocation,
-    container::PID_FILE,
-    process::exit::{Exit, ExitStatus},
-    resources::cgroups,
+    cgroups,
+    container::prepare::PID_FILE,
+    containerd::task_client::{CallError, TaskClient},
+    engine::exit::{Exit, ExitStatus},
     rootfs, runtime,
-    service::{
-        client::{CallError, Containerd},
-        convert,
-    },
+    service::convert,
 };
 
 /// For everything that is asked of a server that still lives.
@@ -40,7 +37,7 @@ pub struct Ended {
 /// Cleans up; the answer is a protobuf `DeleteResponse` for stdout.
 pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     let mut ended = None;
-    if let Some(path) = dialog::read_address(&invocation.bundle) {
+    if let Some(path) = protocol::read_address(&invocation.bundle) {
         if socket::is_alive(&path) {
             ended = end_container(&path, invocation)?;
             // One that was killed this moment still listened.
@@ -65,26 +62,30 @@ pub fn finish(bundle: &Path, ended: Option<Ended>) -> Result<Vec<u8>, BootstrapE
 }
 
 fn read_pid(bundle: &Path) -> u32 {
-    fs::read_to_string(bundle.join(PID_FILE)).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
+    fs::read_to_string(bundle.join(PID_FILE))
+        .ok()
+        .and_then(|pid| pid.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// The server lives: perhaps for the rest of the pod, perhaps it has lost its containerd. Only this container ends.
 fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<Ended>, BootstrapError> {
     let control = runtime::control().map_err(io_error("control runtime"))?;
-    let ended = control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
+    let ended =
+        control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
     control.shutdown_background();
     Ok(ended.ok().and_then(Result::ok))
 }
 
 async fn end(path: &Path, id: &str) -> Result<Ended, CallError> {
-    let server = Containerd::connect(&path.display().to_string(), PATIENCE).await?;
+    let server = TaskClient::connect(&path.display().to_string(), PATIENCE).await?;
     let ended = end_task(&server, id).await;
     // Also when the task is not there: a server that nobody uses must not stay. It leaves only if it is empty.
     let _ = server.shutdown(id).await;
     ended
 }
 
-async fn end_task(server: &Containerd, id: &str) -> Result<Ended, CallError> {
+async fn end_task(server: &TaskClient, id: &str) -> Result<Ended, CallError> {
     // Not found means: deleted in the ordinary way, nothing to do.
     server.state(id).await?;
     if server.kill(id, SIGKILL).await.is_ok() {

@@ -5,8 +5,7 @@ use containerd_shim_protos::{
     types::introspection::{RuntimeInfo, RuntimeVersion},
 };
 
-use super::BootstrapError;
-use crate::cli::About;
+use super::{BootstrapError, invocation::About};
 
 /// A protobuf `RuntimeInfo` for stdout. The options on stdin change nothing that it says, so they are not read.
 pub fn runtime_info(about: &About) -> Result<Vec<u8>, BootstrapError> {

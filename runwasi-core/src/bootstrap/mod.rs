@@ -4,8 +4,9 @@
 //! until the server accepts them.
 
 pub mod delete;
-pub mod dialog;
 pub mod info;
+pub mod invocation;
+pub mod protocol;
 pub mod serve;
 pub mod socket;
 pub mod start;
@@ -13,7 +14,7 @@ pub mod start;
 use std::{io, path::PathBuf};
 
 use crate::{
-    bundle::config::ConfigError, engine::EngineError, id::IdError, network::NetworkError,
+    bundle::config::ConfigError, engine::error::EngineError, id::IdError, network::NetworkError,
     requirements::RequirementError, server::ServeError,
 };
 
@@ -36,12 +37,14 @@ pub enum BootstrapError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// The socket's path does not fit into `sockaddr_un`.
-    #[error("socket path {} has {length} bytes, at most {} are possible", path.display(), socket::MAX_PATH)]
+    #[error("socket path {} has {length} bytes, at most {limit} are possible", path.display())]
     SocketPath {
         /// The path.
         path: PathBuf,
         /// Its length.
         length: usize,
+        /// The longest that is possible.
+        limit: usize,
     },
     /// The system refuses something.
     #[error("{what}: {source}")]

@@ -4,20 +4,21 @@ use std::{fs, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BootstrapError, io_error, socket::Own, start::Handover};
+use super::{
+    BootstrapError, invocation::Invocation, io_error, socket::SocketFile, start::Handover,
+};
 use crate::{
-    cli::Invocation,
-    engine::{Engine, EngineError},
+    cgroups::Cgroups,
+    container::host::Host,
+    containerd::{events, images},
+    engine::{Engine, error::EngineError},
     events::Queue,
     logging,
     network::Network,
-    panics,
-    resources::cgroups::Cgroups,
-    rootfs,
+    panics, rootfs,
     runtime::{self, GuestRuntime},
-    sandbox::{Host, Sandbox},
+    sandbox::Sandbox,
     server,
-    service::{forward, images},
     shutdown::Tasks,
 };
 
@@ -49,7 +50,7 @@ fn run<E: Engine>(
     invocation: &Invocation,
     handover: Handover,
     engine: impl FnOnce() -> Result<E, EngineError>,
-    own: Option<Arc<Own>>,
+    own: Option<Arc<SocketFile>>,
 ) -> Result<(), BootstrapError> {
     let Handover { listener, network, managed, ttrpc_address, .. } = handover;
     raise_oom_score();
@@ -61,7 +62,7 @@ fn run<E: Engine>(
     let control = runtime::control().map_err(io_error("control runtime"))?;
     let result = control.block_on(async {
         let tasks = Tasks::new(GRACE);
-        let queue = Queue::start(forward::Containerd::new(&ttrpc_address), &tasks);
+        let queue = Queue::start(events::EventForwarder::new(&ttrpc_address), &tasks);
         let host = Host {
             engine,
             publisher: Arc::new(queue.publisher(&invocation.namespace)),
@@ -69,7 +70,7 @@ fn run<E: Engine>(
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
             namespace: invocation.namespace.clone(),
-            images: Arc::new(images::Containerd::new(&invocation.address, &invocation.namespace)),
+            images: Arc::new(images::ImageClient::new(&invocation.address, &invocation.namespace)),
             cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone()))),
             network: Network::of_process(),
         };
@@ -112,7 +113,7 @@ fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
 }
 
 /// First thing in the drain: from then on a `start` of the same group makes a new server instead of joining this one.
-fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Arc<Own>>) {
+fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Arc<SocketFile>>) {
     let stopping = tasks.clone();
     tasks.spawn(async move {
         stopping.stopped().await;

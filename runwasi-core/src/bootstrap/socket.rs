@@ -19,11 +19,13 @@ use std::{
 
 use rustix::{
     fs::{FlockOperation, Mode, fchmod, flock},
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with},
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    },
 };
 
 use super::{BootstrapError, io_error};
-use crate::{image::Digest, sys};
+use crate::{digest::Digest, sys};
 
 /// The longest socket path: `sun_path` has 108 bytes with its NUL; one more is left for clients that prepend `@`.
 pub const MAX_PATH: usize = 106;
@@ -36,13 +38,18 @@ const BACKLOG: i32 = 128;
 const BACKLOG_POLL: Duration = Duration::from_millis(10);
 
 /// The name of a group's socket.
-pub fn path(directory: Option<&str>, address: &str, namespace: &str, group: &str) -> Result<PathBuf, BootstrapError> {
+pub fn path(
+    directory: Option<&str>,
+    address: &str,
+    namespace: &str,
+    group: &str,
+) -> Result<PathBuf, BootstrapError> {
     let name = Path::new(address).join(namespace).join(group);
     let digest = Digest::of(name.as_os_str().as_encoded_bytes());
     let path = Path::new(directory.unwrap_or(DIRECTORY)).join(digest.hex());
     let length = path.as_os_str().len();
     if length > MAX_PATH {
-        return Err(BootstrapError::SocketPath { path, length });
+        return Err(BootstrapError::SocketPath { path, length, limit: MAX_PATH });
     }
     Ok(path)
 }
@@ -106,11 +113,23 @@ pub fn is_alive(path: &Path) -> bool {
 pub fn peer(path: &Path) -> Option<u32> {
     let socket = unconnected().ok()?;
     connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
-    Some(rustix::net::sockopt::socket_peercred(&socket).ok()?.pid.as_raw_nonzero().get().cast_unsigned())
+    Some(
+        rustix::net::sockopt::socket_peercred(&socket)
+            .ok()?
+            .pid
+            .as_raw_nonzero()
+            .get()
+            .cast_unsigned(),
+    )
 }
 
 fn unconnected() -> io::Result<OwnedFd> {
-    Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+    Ok(socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?)
 }
 
 /// What is behind a path.
@@ -136,14 +155,14 @@ fn look_at(path: &Path) -> io::Result<Seen> {
 /// A server's own socket file. Known by its inode: in the drain a `start` of the same group may bind a new one under
 /// the same name, which is not ours to remove.
 #[derive(Debug)]
-pub struct Own {
+pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
     /// Once removed the inode may be anybody's: the file system gives its number to the next socket.
     removed: AtomicBool,
 }
 
-impl Own {
+impl SocketFile {
     /// The file that `listener` is bound to; `None` if it is gone already.
     pub fn of(listener: &UnixListener) -> Option<Self> {
         let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
@@ -189,7 +208,9 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
 fn remove(path: &Path) -> Result<(), BootstrapError> {
     let what = || format!("remove {}", path.display());
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(path).map_err(io_error(what())),
+        Ok(metadata) if metadata.file_type().is_socket() => {
+            fs::remove_file(path).map_err(io_error(what()))
+        }
         Ok(_) => Err(io_error(what())(io::Error::other("it is not a socket"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(io_error(what())(error)),
@@ -223,7 +244,8 @@ impl Lock {
     pub fn take(directory: &Path) -> Result<Self, BootstrapError> {
         let what = || format!("lock {}", directory.display());
         let opened = File::open(directory).map_err(io_error(what()))?;
-        flock(&opened, FlockOperation::LockExclusive).map_err(|error| io_error(what())(error.into()))?;
+        flock(&opened, FlockOperation::LockExclusive)
+            .map_err(|error| io_error(what())(error.into()))?;
         Ok(Self { _directory: opened })
     }
 }
@@ -249,7 +271,9 @@ mod tests {
     fn a_new_socket_is_for_its_owner_only_and_a_second_start_joins_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s/socket");
-        let Bound::New(_listener) = bind_or_join(&path).unwrap() else { panic!("nobody was there to join") };
+        let Bound::New(_listener) = bind_or_join(&path).unwrap() else {
+            panic!("nobody was there to join")
+        };
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
         assert!(matches!(bind_or_join(&path).unwrap(), Bound::Existing));
@@ -259,12 +283,16 @@ mod tests {
     fn a_leaving_server_removes_its_own_socket_and_never_its_successors() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let Bound::New(first) = bind_or_join(&path).unwrap() else { panic!("nobody was there to join") };
-        let own = Own::of(&first).unwrap();
+        let Bound::New(first) = bind_or_join(&path).unwrap() else {
+            panic!("nobody was there to join")
+        };
+        let own = SocketFile::of(&first).unwrap();
         own.remove().unwrap();
         assert!(!path.exists());
         drop(first);
-        let Bound::New(_second) = bind_or_join(&path).unwrap() else { panic!("nobody was there to join") };
+        let Bound::New(_second) = bind_or_join(&path).unwrap() else {
+            panic!("nobody was there to join")
+        };
         own.remove().unwrap();
         assert!(path.exists());
     }

@@ -9,13 +9,13 @@ use std::{
 
 use super::{
     BootstrapError,
-    dialog::{self, Asked},
+    invocation::Invocation,
     io_error,
-    socket::{self, Bound, Own},
+    protocol::{self, StartInput},
+    socket::{self, Bound, SocketFile},
 };
 use crate::{
     bundle::config::SandboxConfig,
-    cli::Invocation,
     network::Entrance,
     requirements,
     sys::{self, Fork},
@@ -34,7 +34,7 @@ pub struct Handover {
     /// Bound and listening: connections wait in its backlog until they are accepted.
     pub(super) listener: UnixListener,
     /// The listener's file, for the server to remove.
-    pub(super) own: Option<Own>,
+    pub(super) own: Option<SocketFile>,
     pub(super) network: Entrance,
     /// Whether containerd manages the sandbox by its Sandbox API.
     pub(super) managed: bool,
@@ -44,18 +44,21 @@ pub struct Handover {
 
 /// Does what can be known to fail first; then, if the group has no server, becomes two processes.
 pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
-    let asked = Asked::read(invocation)?;
-    let SandboxConfig { group, network, managed } = SandboxConfig::load(&invocation.bundle, &invocation.id)?;
+    let asked = StartInput::read(invocation)?;
+    let SandboxConfig { group, network, managed } =
+        SandboxConfig::load(&invocation.bundle, &invocation.id)?;
     let path = asked.socket(invocation, &group)?;
     // The server enters it; one that dies of a wrong one could not tell anybody.
     let network = Entrance::open(&network)?;
     requirements::check()?;
     let address = socket::address(&path);
     // Before there is a server that a failure would leave behind.
-    dialog::write_address(&invocation.bundle, &address)?;
+    protocol::write_address(&invocation.bundle, &address)?;
     let reply = asked.reply(&address)?;
-    let Bound::New(listener) = socket::bind_or_join(&path)? else { return Ok(Started::Reply(reply)) };
-    let own = Own::of(&listener);
+    let Bound::New(listener) = socket::bind_or_join(&path)? else {
+        return Ok(Started::Reply(reply));
+    };
+    let own = SocketFile::of(&listener);
     match become_server(&invocation.bundle) {
         Ok(Fork::Parent) => Ok(Started::Reply(reply)),
         Ok(Fork::Child) => {
@@ -74,7 +77,8 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
 /// load and relocate the same program again. In the child: a process group of its own, the bundle as working
 /// directory (`log` is there), and none of our streams, since containerd reads stdout until it is closed.
 fn become_server(bundle: &Path) -> Result<Fork, BootstrapError> {
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(io_error("/dev/null"))?;
+    let null =
+        File::options().read(true).write(true).open("/dev/null").map_err(io_error("/dev/null"))?;
     let fork = sys::fork().map_err(io_error("fork the server"))?;
     if fork == Fork::Child {
         let detached = rustix::process::setpgid(None, None)

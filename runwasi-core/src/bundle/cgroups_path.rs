@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::config::{Wrong, wrong};
+use super::error::{Wrong, wrong};
 
 const FIELD: &str = "linux.cgroupsPath";
 
@@ -28,7 +28,9 @@ impl CgroupsPath {
             match component {
                 Component::Normal(name) => clean.push(name),
                 Component::RootDir | Component::CurDir => {}
-                Component::ParentDir | Component::Prefix(_) => return Err(wrong(FIELD, format!("{text:?} holds .."))),
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(wrong(FIELD, format!("{text:?} holds ..")));
+                }
             }
         }
         let place = if path.is_absolute() { Self::Root } else { Self::Own };
@@ -92,8 +94,15 @@ mod tests {
 
     #[test]
     fn what_leads_out_of_the_hierarchy_is_refused() {
-        for path in ["/a/../../etc", "..", "a.slice:x:../..", "../x.slice:p:n", "a:b:c", "a--b.slice:p:n", ".slice:p:n"]
-        {
+        for path in [
+            "/a/../../etc",
+            "..",
+            "a.slice:x:../..",
+            "../x.slice:p:n",
+            "a:b:c",
+            "a--b.slice:p:n",
+            ".slice:p:n",
+        ] {
             assert!(parse(path).unwrap_err().starts_with("linux.cgroupsPath: "), "{path}");
         }
     }

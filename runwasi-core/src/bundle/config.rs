@@ -13,7 +13,13 @@ use std::{
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{cgroups_path::CgroupsPath, hooks::HooksConfig, process::ProcessConfig, resources::ResourcesConfig};
+use super::{
+    cgroups_path::CgroupsPath,
+    error::{Wrong, wrong},
+    hooks::HooksConfig,
+    process::ProcessConfig,
+    resources::ResourcesConfig,
+};
 use crate::{
     id::{Id, IdError},
     resources::memory::ON_LIMIT,
@@ -45,7 +51,7 @@ pub struct Config {
     /// What kind of container the CRI made it.
     pub kind: ContainerKind,
     /// Which network the container is in.
-    pub network: Network,
+    pub network: NetworkNamespace,
     /// Its limits.
     pub resources: ResourcesConfig,
     /// What a growth beyond the memory limit does: ends the process, or fails.
@@ -97,7 +103,7 @@ pub enum ContainerKind {
 
 /// The network namespace of `linux.namespaces`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Network {
+pub enum NetworkNamespace {
     /// None is listed: the host's.
     Host,
     /// One without a path: a new one, never the host's.
@@ -149,9 +155,6 @@ impl ConfigError {
     }
 }
 
-/// A field and what is wrong with it, before the file's name is known.
-pub(super) type Wrong = (String, String);
-
 impl Config {
     /// Reads and checks `<bundle>/config.json`.
     pub fn load(bundle: &Path) -> Result<Self, ConfigError> {
@@ -178,7 +181,12 @@ impl Config {
             resources: resources(spec)?,
             refuse_memory: refuse_memory(&annotations)?,
             cgroup: cgroup(spec)?,
-            hooks: spec.hooks().as_ref().map(HooksConfig::from_spec).transpose()?.unwrap_or_default(),
+            hooks: spec
+                .hooks()
+                .as_ref()
+                .map(HooksConfig::from_spec)
+                .transpose()?
+                .unwrap_or_default(),
             annotations: Arc::new(annotations),
         })
     }
@@ -190,7 +198,7 @@ pub struct SandboxConfig {
     /// What its containers are grouped by: the id of the pod, or the container's own.
     pub group: Id,
     /// Its network, unless it is managed and told it later.
-    pub network: Network,
+    pub network: NetworkNamespace,
     /// Whether containerd manages it by its Sandbox API: it makes a bundle without `config.json`, named as the sandbox.
     pub managed: bool,
 }
@@ -203,7 +211,9 @@ impl SandboxConfig {
                 let group = config.pod.unwrap_or_else(|| id.clone());
                 Ok(Self { group, network: config.network, managed: false })
             }
-            Err(error) if error.is_missing() => Ok(Self { group: id.clone(), network: Network::Host, managed: true }),
+            Err(error) if error.is_missing() => {
+                Ok(Self { group: id.clone(), network: NetworkNamespace::Host, managed: true })
+            }
             Err(error) => Err(error),
         }
     }
@@ -230,17 +240,15 @@ pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
 
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let bytes = read_bounded(path)?;
-    serde_json::from_slice(&bytes).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
-}
-
-pub(super) fn wrong(field: impl Into<String>, reason: impl Into<String>) -> Wrong {
-    (field.into(), reason.into())
+    serde_json::from_slice(&bytes)
+        .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };
     // A FIFO in its place must not hang us, and has nothing to say.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(read)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(read)?;
     if !file.metadata().map_err(read)?.is_file() {
         return Err(read(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")));
     }
@@ -270,11 +278,16 @@ fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
         }
         let read_only = has("ro");
         let source = if kind == "bind" || has("bind") || has("rbind") {
-            let path = mount.source().clone().ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
+            let path = mount
+                .source()
+                .clone()
+                .ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
             Source::Bind { path, recursive: has("rbind") }
         } else if destination == Path::new("/dev") {
             Source::Devices
-        } else if kind == "tmpfs" && !["/dev", "/proc", "/sys"].iter().any(|system| destination.starts_with(system)) {
+        } else if kind == "tmpfs"
+            && !["/dev", "/proc", "/sys"].iter().any(|system| destination.starts_with(system))
+        {
             Source::Tmpfs { options }
         } else if kind == "tmpfs" || NEVER.contains(&kind) {
             continue;
@@ -291,7 +304,9 @@ fn pod(annotations: &HashMap<String, String>) -> Result<Option<Id>, Wrong> {
     let Some(id) = annotations.get(SANDBOX_ID) else {
         return Ok(None);
     };
-    Id::parse("sandbox id", id).map(Some).map_err(|error: IdError| wrong(annotation(SANDBOX_ID), error.to_string()))
+    Id::parse("sandbox id", id)
+        .map(Some)
+        .map_err(|error: IdError| wrong(annotation(SANDBOX_ID), error.to_string()))
 }
 
 fn container_kind(annotations: &HashMap<String, String>) -> Result<ContainerKind, Wrong> {
@@ -309,24 +324,29 @@ fn annotation(name: &str) -> String {
     format!("annotations[{name:?}]")
 }
 
-fn network(spec: &Spec) -> Result<Network, Wrong> {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let Some(namespace) = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network) else {
-        return Ok(Network::Host);
+fn network(spec: &Spec) -> Result<NetworkNamespace, Wrong> {
+    let namespaces =
+        spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let Some(namespace) =
+        namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+    else {
+        return Ok(NetworkNamespace::Host);
     };
     match namespace.path() {
-        Some(path) if path.is_absolute() => Ok(Network::Path(path.clone())),
-        Some(path) if !path.as_os_str().is_empty() => {
-            Err(wrong("linux.namespaces[network].path", format!("{:?} is not absolute", path.display().to_string())))
-        }
-        _ => Ok(Network::New),
+        Some(path) if path.is_absolute() => Ok(NetworkNamespace::Path(path.clone())),
+        Some(path) if !path.as_os_str().is_empty() => Err(wrong(
+            "linux.namespaces[network].path",
+            format!("{:?} is not absolute", path.display().to_string()),
+        )),
+        _ => Ok(NetworkNamespace::New),
     }
 }
 
 /// Files would belong to other users than was asked for: a guest's ids are those of the host.
 fn refuse_user_namespace(spec: &Spec) -> Result<(), Wrong> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    let mapped = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
+    let mapped =
+        |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let field = if mapped(linux.uid_mappings()) {
         "linux.uidMappings"
@@ -354,9 +374,10 @@ fn refuse_memory(annotations: &HashMap<String, String>) -> Result<bool, Wrong> {
     match annotations.get(ON_LIMIT).map(String::as_str) {
         None | Some("kill") => Ok(false),
         Some("refuse") => Ok(true),
-        Some(other) => {
-            Err(wrong(format!("annotations[{ON_LIMIT:?}]"), format!("{other:?} is neither kill nor refuse")))
-        }
+        Some(other) => Err(wrong(
+            format!("annotations[{ON_LIMIT:?}]"),
+            format!("{other:?} is neither kill nor refuse"),
+        )),
     }
 }
 
@@ -378,27 +399,42 @@ mod tests {
 
     #[test]
     fn a_minimal_config_is_enough() {
-        let config = load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
+        let config =
+            load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
         assert_eq!(config.process.args, ["/a.wasm", "x"]);
         assert_eq!(config.process.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
-        assert_eq!((config.network, config.kind, config.pod), (Network::Host, ContainerKind::Container, None));
+        assert_eq!(
+            (config.network, config.kind, config.pod),
+            (NetworkNamespace::Host, ContainerKind::Container, None)
+        );
     }
 
     #[test]
     fn what_is_wrong_is_named_with_file_and_field() {
         let good = r#""cwd":"/","args":["/a.wasm"]"#;
-        let annotated = |key: &str, value: &str| minimal(good, &format!(r#","annotations":{{"{key}":"{value}"}}"#));
+        let annotated = |key: &str, value: &str| {
+            minimal(good, &format!(r#","annotations":{{"{key}":"{value}"}}"#))
+        };
         let cases = [
             (minimal(r#""cwd":"/","args":[]"#, ""), "process.args: is empty"),
             (minimal(r#""cwd":"/""#, ""), "process.args: is empty"),
             (minimal(r#""cwd":"","args":["/a"]"#, ""), "process.cwd"),
-            (minimal(r#""cwd":"rel","args":["/a"]"#, ""), "process.cwd: \"rel\" is not an absolute path"),
-            (minimal(r#""cwd":"/","args":["/a"],"env":["NOVALUE"]"#, ""), "process.env[0]: \"NOVALUE\""),
+            (
+                minimal(r#""cwd":"rel","args":["/a"]"#, ""),
+                "process.cwd: \"rel\" is not an absolute path",
+            ),
+            (
+                minimal(r#""cwd":"/","args":["/a"],"env":["NOVALUE"]"#, ""),
+                "process.env[0]: \"NOVALUE\"",
+            ),
             (r#"{"ociVersion":"1.1.0"}"#.to_owned(), "process: is missing"),
             ("{".to_owned(), "line 1 column 1"),
             (annotated(CONTAINER_TYPE, "banana"), "\"banana\" is unknown"),
             (annotated(ON_LIMIT, "cry"), "\"cry\" is neither kill nor refuse"),
-            (minimal(good, r#","linux":{"resources":{"cpu":{"quota":1}}}"#), "linux.resources.cpu.quota: 1 is less"),
+            (
+                minimal(good, r#","linux":{"resources":{"cpu":{"quota":1}}}"#),
+                "linux.resources.cpu.quota: 1 is less",
+            ),
             (annotated(SANDBOX_ID, "../../x"), "sandbox id \"../../x\" is invalid"),
         ];
         for (json, expected) in cases {
@@ -420,13 +456,19 @@ mod tests {
     #[test]
     fn a_network_namespace_without_path_is_a_new_one() {
         let with = |ns: &str| {
-            load(&minimal(r#""cwd":"/","args":["/a"]"#, &format!(r#","linux":{{"namespaces":[{ns}]}}"#)))
-                .unwrap()
-                .network
+            load(&minimal(
+                r#""cwd":"/","args":["/a"]"#,
+                &format!(r#","linux":{{"namespaces":[{ns}]}}"#),
+            ))
+            .unwrap()
+            .network
         };
-        assert_eq!(with(r#"{"type":"pid"}"#), Network::Host);
-        assert_eq!(with(r#"{"type":"network"}"#), Network::New);
-        assert_eq!(with(r#"{"type":"network","path":"/proc/7/ns/net"}"#), Network::Path("/proc/7/ns/net".into()));
+        assert_eq!(with(r#"{"type":"pid"}"#), NetworkNamespace::Host);
+        assert_eq!(with(r#"{"type":"network"}"#), NetworkNamespace::New);
+        assert_eq!(
+            with(r#"{"type":"network","path":"/proc/7/ns/net"}"#),
+            NetworkNamespace::Path("/proc/7/ns/net".into())
+        );
     }
 
     #[test]
@@ -440,8 +482,11 @@ mod tests {
             {"destination":"/dev/shm","type":"tmpfs","source":"shm"},
             {"destination":"/run","type":"tmpfs","source":"tmpfs","options":["size=1m"]},
             {"destination":"/data","type":"bind","source":"/srv","options":["rbind","ro"]}"#;
-        let volume =
-            |destination: &str, source, read_only| VolumeConfig { destination: destination.into(), source, read_only };
+        let volume = |destination: &str, source, read_only| VolumeConfig {
+            destination: destination.into(),
+            source,
+            read_only,
+        };
         let wanted = [
             volume("/dev", Source::Devices, false),
             volume("/run", Source::Tmpfs { options: vec!["size=1m".into()] }, false),

@@ -30,7 +30,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::config::{Wrong, wrong};
+use super::error::{Wrong, wrong};
 
 /// In the bundle: what is to be run once the container is gone.
 const OWED_FILE: &str = "poststop.owed";
@@ -79,7 +79,12 @@ pub struct HookError {
 }
 
 impl ContainerState {
-    pub(crate) fn new(id: &str, pid: u32, bundle: &Path, annotations: &HashMap<String, String>) -> Self {
+    pub(crate) fn new(
+        id: &str,
+        pid: u32,
+        bundle: &Path,
+        annotations: &HashMap<String, String>,
+    ) -> Self {
         let (oci_version, status) = ("1.2.0".to_owned(), String::new());
         Self {
             oci_version,
@@ -100,12 +105,23 @@ impl ContainerState {
 impl HooksConfig {
     pub(super) fn from_spec(hooks: &Hooks) -> Result<Self, Wrong> {
         let refused = [
-            ("createContainer", hooks.create_container(), "runs in the container's namespaces, and a guest has none"),
-            ("startContainer", hooks.start_container(), "is a program of the image, which is a wasm guest's"),
+            (
+                "createContainer",
+                hooks.create_container(),
+                "runs in the container's namespaces, and a guest has none",
+            ),
+            (
+                "startContainer",
+                hooks.start_container(),
+                "is a program of the image, which is a wasm guest's",
+            ),
         ];
         for (name, hooks, reason) in refused {
             if hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()) {
-                return Err(wrong(format!("hooks.{name}"), format!("is not supported: it {reason}")));
+                return Err(wrong(
+                    format!("hooks.{name}"),
+                    format!("is not supported: it {reason}"),
+                ));
             }
         }
         let prestart = hooks.prestart();
@@ -138,11 +154,16 @@ impl HooksConfig {
 
     fn owe(&self, state: &ContainerState) -> Result<(), HookError> {
         let Some(first) = self.poststop.first() else { return Ok(()) };
-        let owed =
-            Owed { hooks: self.poststop.clone(), state: ContainerState { pid: 0, ..state.clone() }.with("stopped") };
+        let owed = Owed {
+            hooks: self.poststop.clone(),
+            state: ContainerState { pid: 0, ..state.clone() }.with("stopped"),
+        };
         let path = state.bundle.join(OWED_FILE);
-        let written = serde_json::to_vec(&owed).map_err(io::Error::other).and_then(|json| fs::write(&path, json));
-        written.map_err(|error| failed("poststop", 0, first, format!("{}: {error}", path.display())))
+        let written = serde_json::to_vec(&owed)
+            .map_err(io::Error::other)
+            .and_then(|json| fs::write(&path, json));
+        written
+            .map_err(|error| failed("poststop", 0, first, format!("{}: {error}", path.display())))
     }
 }
 
@@ -152,7 +173,9 @@ pub(crate) fn stopped(bundle: &Path, patience: Option<Duration>) {
     let path = bundle.join(OWED_FILE);
     let owed = match fs::read(&path).map(|json| serde_json::from_slice::<Owed>(&json)) {
         Ok(Ok(owed)) => owed,
-        Ok(Err(error)) => return tracing::error!(%error, path = %path.display(), "hooks are not run"),
+        Ok(Err(error)) => {
+            return tracing::error!(%error, path = %path.display(), "hooks are not run");
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) => return tracing::error!(%error, path = %path.display(), "hooks are not run"),
     };
@@ -199,7 +222,8 @@ fn failed(name: &'static str, place: usize, hook: &Hook, reason: String) -> Hook
 
 /// Runs a hook to its end: what fails is told as text, with what the hook has said on its stderr.
 fn run(hook: &Hook, state: &ContainerState, patience: Option<Duration>) -> Result<(), String> {
-    let own = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    let own =
+        hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     let limit = own.into_iter().chain(patience).min();
     let text = |error: io::Error| error.to_string();
     let mut stderr = anonymous_file().map_err(text)?;
@@ -233,9 +257,11 @@ fn execute(
     if let [name, args @ ..] = hook.args().as_deref().unwrap_or_default() {
         command.arg0(name).args(args);
     }
-    let env = hook.env().as_deref().unwrap_or_default().iter().filter_map(|entry| entry.split_once('='));
+    let env =
+        hook.env().as_deref().unwrap_or_default().iter().filter_map(|entry| entry.split_once('='));
     command.env_clear().envs(env).current_dir(&state.bundle);
-    let mut child = command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?).spawn()?;
+    let mut child =
+        command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?).spawn()?;
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
     let limit = limit.map(TryInto::try_into).transpose().map_err(io::Error::other)?;
     let ended = loop {
@@ -273,7 +299,8 @@ mod tests {
         let hooks = r#"{"createRuntime":[{"path":"/bin/sh","args":["own name","-c","cat >state; echo \"$0 $A $HOME\" >told"],"env":["A=1"]}]}"#;
         config(hooks).unwrap().create(state(bundle.path())).unwrap();
         assert_eq!(fs::read_to_string(bundle.path().join("told")).unwrap(), "own name 1 \n");
-        let state: ContainerState = serde_json::from_slice(&fs::read(bundle.path().join("state")).unwrap()).unwrap();
+        let state: ContainerState =
+            serde_json::from_slice(&fs::read(bundle.path().join("state")).unwrap()).unwrap();
         assert_eq!((state.id.as_str(), state.status.as_str(), state.pid), ("c1", "creating", 77));
         assert_eq!(state.annotations["a"], "b");
     }
@@ -286,8 +313,10 @@ mod tests {
         for part in ["hooks.createRuntime[1]", "/bin/sh", "3", "no luck"] {
             assert!(error.contains(part), "{error}");
         }
-        let error =
-            config(r#"{"poststart":[{"path":"/no/such"}]}"#).unwrap().started(state(bundle.path())).unwrap_err();
+        let error = config(r#"{"poststart":[{"path":"/no/such"}]}"#)
+            .unwrap()
+            .started(state(bundle.path()))
+            .unwrap_err();
         assert!(error.to_string().contains("/no/such"), "{error}");
     }
 
@@ -309,7 +338,10 @@ mod tests {
         config(json).unwrap().create(state(bundle.path())).unwrap_err();
         for _ in 0..2 {
             stopped(bundle.path(), Some(Duration::from_secs(5)));
-            assert_eq!(fs::read_to_string(&ran).unwrap().matches(r#""status":"stopped""#).count(), 1);
+            assert_eq!(
+                fs::read_to_string(&ran).unwrap().matches(r#""status":"stopped""#).count(),
+                1
+            );
         }
     }
 

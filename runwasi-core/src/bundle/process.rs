@@ -5,11 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::{PosixRlimitType, Process, User};
 
-use super::{
-    config::{Wrong, wrong},
-    stdio::Size,
+use super::error::{Wrong, wrong};
+use crate::{
+    stdio::pty::Size,
+    sys::credentials::{Credentials, DEFAULT_UMASK},
 };
-use crate::identity::{DEFAULT_UMASK, Identity};
 
 /// What containerd gives its containers, and so for those that name none.
 const DEFAULT_OPEN_FILES: u32 = 1024;
@@ -27,7 +27,7 @@ pub struct ProcessConfig {
     /// Working directory, absolute, without `.` components: they mean nothing and confuse prefix comparisons.
     pub cwd: PathBuf,
     /// As whom it opens files; `None` for root as it is.
-    pub identity: Option<Arc<Identity>>,
+    pub credentials: Option<Arc<Credentials>>,
     /// `RLIMIT_NOFILE`, the soft limit.
     pub open_files: u32,
     /// The size its terminal begins with, if it gets one.
@@ -54,7 +54,8 @@ impl ProcessConfig {
     /// Reads the JSON that containerd's `Exec` carries.
     pub fn parse(json: &[u8]) -> Result<Self, ProcessConfigError> {
         let process: Process = serde_json::from_slice(json).map_err(ProcessConfigError::Syntax)?;
-        Self::from_spec(&process, true).map_err(|(field, reason)| ProcessConfigError::Field { field, reason })
+        Self::from_spec(&process, true)
+            .map_err(|(field, reason)| ProcessConfigError::Field { field, reason })
     }
 
     /// Only the pause container of a pod may do without a program.
@@ -63,7 +64,7 @@ impl ProcessConfig {
             args: args(process, needs_program)?,
             env: env(process)?,
             cwd: cwd(process)?,
-            identity: identity(process.user())?,
+            credentials: credentials(process.user())?,
             open_files: open_files(process),
             console_size: process.console_size().and_then(|size| console_size(&size)),
         })
@@ -97,7 +98,9 @@ fn env(process: &Process) -> Result<Vec<(String, String)>, Wrong> {
             return Err(wrong(field(), "holds a NUL byte"));
         }
         match entry.split_once('=') {
-            Some((name, value)) if !name.is_empty() => env.push((name.to_owned(), value.to_owned())),
+            Some((name, value)) if !name.is_empty() => {
+                env.push((name.to_owned(), value.to_owned()))
+            }
             _ => return Err(wrong(field(), format!("{entry:?} is not NAME=value"))),
         }
     }
@@ -107,7 +110,10 @@ fn env(process: &Process) -> Result<Vec<(String, String)>, Wrong> {
 fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
     let cwd = process.cwd();
     if !cwd.is_absolute() {
-        return Err(wrong("process.cwd", format!("{:?} is not an absolute path", cwd.display().to_string())));
+        return Err(wrong(
+            "process.cwd",
+            format!("{:?} is not an absolute path", cwd.display().to_string()),
+        ));
     }
     Ok(cwd.components().collect())
 }
@@ -121,32 +127,41 @@ fn open_files(process: &Process) -> u32 {
 
 /// A size that is none, 0 by 0, is what clients without a terminal send.
 fn console_size(size: &oci_spec::runtime::Box) -> Option<Size> {
-    let size = Size { columns: u16::try_from(size.width()).ok()?, rows: u16::try_from(size.height()).ok()? };
+    let size = Size {
+        columns: u16::try_from(size.width()).ok()?,
+        rows: u16::try_from(size.height()).ok()?,
+    };
     (size.columns > 0 && size.rows > 0).then_some(size)
 }
 
-fn identity(user: &User) -> Result<Option<Arc<Identity>>, Wrong> {
-    let identity = Identity {
+fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
+    let credentials = Credentials {
         uid: user.uid(),
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(DEFAULT_UMASK),
     };
-    for (field, id) in [("uid", identity.uid), ("gid", identity.gid)] {
+    for (field, id) in [("uid", credentials.uid), ("gid", credentials.gid)] {
         if id == u32::MAX {
-            return Err(wrong(format!("process.user.{field}"), format!("{id} means no id to the kernel")));
+            return Err(wrong(
+                format!("process.user.{field}"),
+                format!("{id} means no id to the kernel"),
+            ));
         }
     }
-    if identity.groups.len() > MAX_GROUPS || identity.groups.contains(&u32::MAX) {
+    if credentials.groups.len() > MAX_GROUPS || credentials.groups.contains(&u32::MAX) {
         return Err(wrong("process.user.additionalGids", "are too many, or one is no id"));
     }
-    if identity.umask > 0o777 {
-        return Err(wrong("process.user.umask", format!("{:o} has more than permission bits", identity.umask)));
+    if credentials.umask > 0o777 {
+        return Err(wrong(
+            "process.user.umask",
+            format!("{:o} has more than permission bits", credentials.umask),
+        ));
     }
-    if identity.is_own() && !rustix::process::geteuid().is_root() {
+    if credentials.is_own() && !rustix::process::geteuid().is_root() {
         return Err(wrong("process.user", "only root can run guests as somebody"));
     }
-    Ok(identity.is_own().then(|| Arc::new(identity)))
+    Ok(credentials.is_own().then(|| Arc::new(credentials)))
 }
 
 #[cfg(test)]
@@ -160,8 +175,14 @@ mod tests {
             ("[]", "process: "),
             (r#"{"cwd":"/","args":[],"user":{"uid":0,"gid":0}}"#, "process.args: is empty"),
             (r#"{"cwd":"x","args":["/a"],"user":{"uid":0,"gid":0}}"#, "process.cwd: \"x\""),
-            (r#"{"cwd":"/","args":["/a"],"user":{"uid":4294967295,"gid":0}}"#, "process.user.uid: 4294967295"),
-            (r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0,"umask":4096}}"#, "process.user.umask: 10000"),
+            (
+                r#"{"cwd":"/","args":["/a"],"user":{"uid":4294967295,"gid":0}}"#,
+                "process.user.uid: 4294967295",
+            ),
+            (
+                r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0,"umask":4096}}"#,
+                "process.user.umask: 10000",
+            ),
         ] {
             let error = ProcessConfig::parse(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{json}: {error}");

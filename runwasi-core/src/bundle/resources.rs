@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::config::{Wrong, wrong};
+use super::error::{Wrong, wrong};
 
 /// The kernel's bounds for `cpu.cfs_period_us`, and the least for `cpu.cfs_quota_us`, in microseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
@@ -87,13 +87,19 @@ impl ResourcesConfig {
 
     /// Reads the JSON that containerd's `Update` carries.
     pub fn parse(json: &[u8]) -> Result<Self, ResourcesConfigError> {
-        let resources: LinuxResources = serde_json::from_slice(json).map_err(ResourcesConfigError::Syntax)?;
-        Self::from_spec(&resources).map_err(|(field, reason)| ResourcesConfigError::Field { field, reason })
+        let resources: LinuxResources =
+            serde_json::from_slice(json).map_err(ResourcesConfigError::Syntax)?;
+        Self::from_spec(&resources)
+            .map_err(|(field, reason)| ResourcesConfigError::Field { field, reason })
     }
 
     pub(super) fn from_spec(resources: &LinuxResources) -> Result<Self, Wrong> {
         let cpu = resources.cpu().as_ref();
-        let memory = resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|limit| *limit != 0);
+        let memory = resources
+            .memory()
+            .as_ref()
+            .and_then(|memory| memory.limit())
+            .filter(|limit| *limit != 0);
         // 0 means unset, as it does by way of runc; others are brought into the range that the kernel has.
         let shares = cpu.and_then(|cpu| cpu.shares()).filter(|shares| *shares > 0);
         Ok(Self {
@@ -108,7 +114,11 @@ impl ResourcesConfig {
 fn quota(quota: Option<i64>, period: Option<u64>) -> Result<Option<Limit<Quota>>, Wrong> {
     let period = period.filter(|period| *period > 0).unwrap_or(DEFAULT_PERIOD);
     if !PERIODS.contains(&period) {
-        let reason = format!("{period} is not between {} and {} microseconds", PERIODS.start(), PERIODS.end());
+        let reason = format!(
+            "{period} is not between {} and {} microseconds",
+            PERIODS.start(),
+            PERIODS.end()
+        );
         return Err(wrong("linux.resources.cpu.period", reason));
     }
     let Some(quota) = quota.filter(|quota| *quota != 0) else { return Ok(None) };
@@ -117,7 +127,10 @@ fn quota(quota: Option<i64>, period: Option<u64>) -> Result<Option<Limit<Quota>>
         let reason = format!("{time} is less than {LEAST_QUOTA} microseconds");
         return Err(wrong("linux.resources.cpu.quota", reason));
     }
-    Ok(Some(Limit::Of(Quota { time: Duration::from_micros(time), period: Duration::from_micros(period) })))
+    Ok(Some(Limit::Of(Quota {
+        time: Duration::from_micros(time),
+        period: Duration::from_micros(period),
+    })))
 }
 
 #[cfg(test)]
@@ -131,18 +144,32 @@ mod tests {
     #[test]
     fn limits_are_read_with_the_kernels_meaning() {
         let quota = |time, period| {
-            Some(Limit::Of(Quota { time: Duration::from_micros(time), period: Duration::from_micros(period) }))
+            Some(Limit::Of(Quota {
+                time: Duration::from_micros(time),
+                period: Duration::from_micros(period),
+            }))
         };
         for (json, wanted) in [
             ("{}", ResourcesConfig::default()),
-            (r#"{"memory":{"limit":0},"cpu":{"shares":0,"quota":0,"period":0}}"#, ResourcesConfig::default()),
+            (
+                r#"{"memory":{"limit":0},"cpu":{"shares":0,"quota":0,"period":0}}"#,
+                ResourcesConfig::default(),
+            ),
             (
                 r#"{"memory":{"limit":67108864},"cpu":{"shares":512,"quota":20000,"period":50000}}"#,
-                ResourcesConfig { memory: Some(Limit::Of(64 << 20)), shares: Some(512), quota: quota(20_000, 50_000) },
+                ResourcesConfig {
+                    memory: Some(Limit::Of(64 << 20)),
+                    shares: Some(512),
+                    quota: quota(20_000, 50_000),
+                },
             ),
             (
                 r#"{"memory":{"limit":-1},"cpu":{"shares":1,"quota":-1}}"#,
-                ResourcesConfig { memory: Some(Limit::None), shares: Some(2), quota: Some(Limit::None) },
+                ResourcesConfig {
+                    memory: Some(Limit::None),
+                    shares: Some(2),
+                    quota: Some(Limit::None),
+                },
             ),
             (
                 r#"{"cpu":{"quota":300000}}"#,
@@ -158,7 +185,9 @@ mod tests {
         for free in ["{}", r#"{"cpu":{"shares":1024,"quota":-1},"memory":{"limit":-1}}"#] {
             assert!(!ResourcesConfig::parse(free.as_bytes()).unwrap().bind(), "{free}");
         }
-        for bound in [r#"{"cpu":{"shares":1023}}"#, r#"{"cpu":{"quota":9999}}"#, r#"{"memory":{"limit":1}}"#] {
+        for bound in
+            [r#"{"cpu":{"shares":1023}}"#, r#"{"cpu":{"quota":9999}}"#, r#"{"memory":{"limit":1}}"#]
+        {
             assert!(ResourcesConfig::parse(bound.as_bytes()).unwrap().bind(), "{bound}");
         }
     }

@@ -14,20 +14,22 @@ use tracing::Instrument;
 
 use super::{
     Command, Info, Process, ProcessError, Status,
-    exit::{Exit, ExitStatus},
-    signal::{Action, Signal},
+    execs::Execs,
     state::{Decision, Event as GroupEvent, Request, State},
 };
 use crate::{
-    bundle::stdio::Stdio,
-    container::Execs,
-    engine::EngineError,
+    engine::{
+        error::EngineError,
+        exit::{Exit, ExitStatus},
+        instance::{GuestContext, Instance, SignalResponse},
+        signal::{Action, Signal},
+    },
     events::{Event, Publisher},
-    guest::Group,
-    instance::{GuestContext, Instance, SignalResponse},
     resources::memory::Memory,
     rootfs::Gone,
+    scheduler::group::Group,
     shutdown::Tasks,
+    stdio::Stdio,
 };
 
 /// Commands that may wait for one process. A client sends one and waits, so this bounds clients, not work.
@@ -111,8 +113,13 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     let info = parts.info;
     let own_commands = sender.downgrade();
     let terminal = parts.stdio.terminal();
-    let process =
-        Process { commands: sender, status: receiver, group: parts.group.clone(), terminal, info: info.clone() };
+    let process = Process {
+        commands: sender,
+        status: receiver,
+        group: parts.group.clone(),
+        terminal,
+        info: info.clone(),
+    };
     let mut driver = Driver {
         info: info.clone(),
         guest: Some((parts.instance, parts.stdio)),
@@ -139,14 +146,16 @@ impl Driver {
         loop {
             match self.next().await {
                 // Boxed, or every driver would be as large as it is at its end for all its life.
-                Next::Command(Command { request: Request::Delete, reply }) => match Box::pin(self.delete()).await {
-                    Ok(()) => {
-                        on_deleted();
-                        let _ = reply.send(Ok(()));
-                        return;
+                Next::Command(Command { request: Request::Delete, reply }) => {
+                    match Box::pin(self.delete()).await {
+                        Ok(()) => {
+                            on_deleted();
+                            let _ = reply.send(Ok(()));
+                            return;
+                        }
+                        Err(error) => drop(reply.send(Err(error))),
                     }
-                    Err(error) => drop(reply.send(Err(error))),
-                },
+                }
                 Next::Command(command) => self.command(command).await,
                 Next::Ready => self.ready(),
                 Next::NeverReady => self.forget_ready(),
@@ -249,8 +258,14 @@ impl Driver {
             // The driver waits for it as long as it lives.
             let _ = sender.send(result);
         });
-        self.run =
-            Some(Run { ready: Some(ready), done, starting: Some(reply), signal: None, outcome: None, hurried: false });
+        self.run = Some(Run {
+            ready: Some(ready),
+            done,
+            starting: Some(reply),
+            signal: None,
+            outcome: None,
+            hurried: false,
+        });
         self.enter(next);
     }
 
@@ -321,7 +336,9 @@ impl Driver {
         let (status, failure) = match run.outcome {
             Some(Outcome::Returned(status)) => (status, None),
             Some(Outcome::Failed(error)) => (ExitStatus::START_FAILED, Some(error)),
-            Some(Outcome::Dropped) | None => (run.signal.map_or(ExitStatus::TRAP, ExitStatus::signalled), None),
+            Some(Outcome::Dropped) | None => {
+                (run.signal.map_or(ExitStatus::TRAP, ExitStatus::signalled), None)
+            }
         };
         match (run.starting, failure) {
             (Some(reply), failure) => {
@@ -329,7 +346,9 @@ impl Driver {
                 let error = match (failure, run.signal) {
                     (Some(failure), _) => ProcessError::Start(failure),
                     (None, Some(_)) => ProcessError::KilledWhileStarting,
-                    (None, None) => ProcessError::Start(EngineError::Failed("the instance panicked".into())),
+                    (None, None) => {
+                        ProcessError::Start(EngineError::Failed("the instance panicked".into()))
+                    }
                 };
                 let _ = reply.send(Err(error));
             }
@@ -346,7 +365,7 @@ impl Driver {
         if let Some(execs) = self.execs.take() {
             Box::pin(execs.end()).await;
         }
-        for _ in 0..self.memory.take_untold() {
+        for _ in 0..self.memory.take_unreported_kills() {
             self.publish(Event::OutOfMemory { container: self.info.container.clone() });
         }
         self.guest = None;

@@ -1,10 +1,9 @@
 //! A process of a container: the cheap handle that RPC handlers hold. Commands go in, status comes out.
 //!
-//! [`state`] decides, [`driver`] acts, [`exit`] and [`signal`] are the values they speak in.
+//! [`state`] decides, [`driver`] acts.
 
 pub(crate) mod driver;
-pub mod exit;
-pub mod signal;
+pub(crate) mod execs;
 pub mod state;
 
 use std::{
@@ -14,15 +13,12 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::state::{Denial, Request, State};
 use crate::{
-    bundle::stdio::{Size, StdioError, Terminal},
-    engine::EngineError,
-    guest::Group,
+    engine::{error::EngineError, exit::Exit},
     id::Id,
-    process::{
-        exit::Exit,
-        state::{Denial, Request, State},
-    },
+    scheduler::group::Group,
+    stdio::{error::StdioError, paths::StdioPaths, pty::Size, terminal::Terminal},
 };
 
 /// A process: its state, and a way to ask for things. All clones speak of the same process.
@@ -49,19 +45,6 @@ pub struct Info {
     pub pid: u32,
     /// Where containerd wants the standard streams, as given.
     pub stdio: StdioPaths,
-}
-
-/// The stdio of `Create`, as containerd gives and wants it back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StdioPaths {
-    /// Path of the FIFO, or empty.
-    pub stdin: String,
-    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
-    pub stdout: String,
-    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
-    pub stderr: String,
-    /// Whether a pty was asked for.
-    pub terminal: bool,
 }
 
 /// Where a process is, and how it ended.
@@ -131,7 +114,10 @@ impl Process {
     /// Waits for the end.
     pub async fn wait(&self) -> Result<Exit, ProcessError> {
         let mut status = self.status.clone();
-        let stopped = status.wait_for(|status| status.exit.is_some()).await.map_err(|_| ProcessError::Deleted)?;
+        let stopped = status
+            .wait_for(|status| status.exit.is_some())
+            .await
+            .map_err(|_| ProcessError::Deleted)?;
         stopped.exit.ok_or(ProcessError::Deleted)
     }
 

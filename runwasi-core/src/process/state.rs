@@ -18,7 +18,7 @@
 
 use std::fmt;
 
-use crate::process::signal::{Action, Signal};
+use crate::engine::signal::{Action, Signal};
 
 /// Where a process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +164,8 @@ mod tests {
 
     use super::*;
 
-    const STATES: [State; 5] = [State::Created, State::Starting, State::Running, State::Paused, State::Stopped];
+    const STATES: [State; 5] =
+        [State::Created, State::Starting, State::Running, State::Paused, State::Stopped];
 
     fn signal(number: u32) -> Signal {
         Signal::new(number).unwrap()
@@ -220,7 +221,8 @@ mod tests {
     #[test]
     fn every_request_in_every_state_is_decided_as_the_table_says() {
         for (name, row) in TABLE {
-            let decided: String = STATES.iter().map(|state| letter(state.decide(request(name)))).collect();
+            let decided: String =
+                STATES.iter().map(|state| letter(state.decide(request(name)))).collect();
             assert_eq!(decided, row, "{name}");
         }
     }
@@ -235,7 +237,9 @@ mod tests {
 
     #[test]
     fn a_denial_names_the_request_and_the_state() {
-        let Decision::Deny(denial) = State::Running.decide(Request::Start) else { panic!("start twice was accepted") };
+        let Decision::Deny(denial) = State::Running.decide(Request::Start) else {
+            panic!("start twice was accepted")
+        };
         assert_eq!(denial.to_string(), "cannot start a process that is running");
     }
 

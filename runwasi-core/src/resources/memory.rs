@@ -26,7 +26,7 @@ pub struct Memory {
     /// Processes ended by one.
     kills: AtomicU64,
     /// Those that containerd has not been told of.
-    untold: AtomicU64,
+    unreported_kills: AtomicU64,
 }
 
 /// What was counted, in bytes.
@@ -46,7 +46,9 @@ pub struct MemoryUsage {
 
 /// A growth beyond the limit of the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} bytes more than the {used} in use are beyond the container's memory limit of {limit}")]
+#[error(
+    "{wanted} bytes more than the {used} in use are beyond the container's memory limit of {limit}"
+)]
 pub struct BeyondLimit {
     /// What was asked for, in bytes.
     pub wanted: u64,
@@ -66,7 +68,7 @@ impl Memory {
             peak: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             kills: AtomicU64::new(0),
-            untold: AtomicU64::new(0),
+            unreported_kills: AtomicU64::new(0),
         }
     }
 
@@ -83,12 +85,12 @@ impl Memory {
     /// Counts a process that ends because of its growth. Called before it ends: its driver tells containerd.
     pub fn kill(&self) {
         self.kills.fetch_add(1, Relaxed);
-        self.untold.fetch_add(1, Relaxed);
+        self.unreported_kills.fetch_add(1, Relaxed);
     }
 
     /// How many have been counted since the last call.
-    pub(crate) fn take_untold(&self) -> u64 {
-        self.untold.swap(0, Relaxed)
+    pub(crate) fn take_unreported_kills(&self) -> u64 {
+        self.unreported_kills.swap(0, Relaxed)
     }
 
     /// Sets another limit. What is in use stays, also if it is more.
@@ -109,7 +111,7 @@ impl Memory {
     }
 
     /// One step, so that two processes that grow at once stay within the limit together.
-    fn take(&self, bytes: u64) -> Result<(), BeyondLimit> {
+    fn reserve(&self, bytes: u64) -> Result<(), BeyondLimit> {
         let limit = self.limit.load(Relaxed);
         let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
         match self.used.fetch_update(Relaxed, Relaxed, within) {
@@ -134,14 +136,14 @@ pub struct Charge {
 
 impl Charge {
     /// Takes `bytes` more.
-    pub fn take(&mut self, bytes: u64) -> Result<(), BeyondLimit> {
-        self.memory.take(bytes)?;
+    pub fn reserve(&mut self, bytes: u64) -> Result<(), BeyondLimit> {
+        self.memory.reserve(bytes)?;
         self.bytes += bytes;
         Ok(())
     }
 
     /// Gives back what was taken for nothing.
-    pub fn give_back(&mut self, bytes: u64) {
+    pub fn release(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.memory.used.fetch_sub(bytes, Relaxed);
@@ -155,7 +157,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.give_back(self.bytes);
+        self.release(self.bytes);
     }
 }
 
@@ -171,14 +173,17 @@ mod tests {
     fn processes_of_a_container_share_its_limit() {
         let memory = memory(Some(100));
         let (mut one, mut other) = (memory.charge(), memory.charge());
-        one.take(60).unwrap();
-        let beyond = other.take(50).unwrap_err();
+        one.reserve(60).unwrap();
+        let beyond = other.reserve(50).unwrap_err();
         assert_eq!(beyond, BeyondLimit { wanted: 50, used: 60, limit: 100 });
-        other.take(40).unwrap();
-        assert_eq!(memory.usage(), MemoryUsage { used: 100, peak: 100, limit: Some(100), failures: 1, kills: 0 });
+        other.reserve(40).unwrap();
+        assert_eq!(
+            memory.usage(),
+            MemoryUsage { used: 100, peak: 100, limit: Some(100), failures: 1, kills: 0 }
+        );
         drop(one);
         assert_eq!(memory.usage().used, 40);
-        other.give_back(40);
+        other.release(40);
         drop(other);
         assert_eq!((memory.usage().used, memory.usage().peak), (0, 100));
     }
@@ -187,20 +192,20 @@ mod tests {
     fn a_lower_limit_takes_nothing_away_and_allows_nothing_more() {
         let memory = memory(None);
         let mut charge = memory.charge();
-        charge.take(100).unwrap();
+        charge.reserve(100).unwrap();
         memory.set_limit(Some(50));
-        assert!(charge.take(1).is_err());
+        assert!(charge.reserve(1).is_err());
         assert_eq!((memory.usage().used, memory.usage().limit), (100, Some(50)));
         memory.set_limit(None);
-        charge.take(1).unwrap();
-        assert!(charge.take(u64::MAX).is_err(), "more than can be counted");
+        charge.reserve(1).unwrap();
+        assert!(charge.reserve(u64::MAX).is_err(), "more than can be counted");
     }
 
     #[test]
     fn a_kill_is_told_once() {
         let memory = memory(Some(1));
         memory.kill();
-        assert_eq!((memory.take_untold(), memory.take_untold()), (1, 0));
+        assert_eq!((memory.take_unreported_kills(), memory.take_unreported_kills()), (1, 0));
         assert_eq!(memory.usage().kills, 1);
     }
 }

@@ -18,13 +18,22 @@ use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount},
 };
 
-use super::{mount_id, mounts::mount_flag, namespace::Inside};
+use super::{
+    mounts::{mount_flag, mount_id},
+    namespace::Inside,
+};
 use crate::sys::{self, MountRestriction};
 
 /// Restricts an attached mount.
-pub(super) fn restrict(inside: &Inside, mount: &OwnedFd, restriction: MountRestriction) -> io::Result<()> {
+pub(super) fn restrict(
+    inside: &Inside,
+    mount: &OwnedFd,
+    restriction: MountRestriction,
+) -> io::Result<()> {
     match sys::restrict_mount(mount, restriction) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount_tree(inside, mount, restriction),
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            remount_tree(inside, mount, restriction)
+        }
         result => result,
     }
 }
@@ -56,9 +65,15 @@ fn remount_tree(inside: &Inside, mount: &OwnedFd, restriction: MountRestriction)
 }
 
 /// A remount sets all flags anew, so those that the mount has already are given again.
-fn remount(inside: &Inside, mount: impl AsFd, entry: &Entry, restriction: MountRestriction) -> io::Result<()> {
+fn remount(
+    inside: &Inside,
+    mount: impl AsFd,
+    entry: &Entry,
+    restriction: MountRestriction,
+) -> io::Result<()> {
     let mut flags = entry.flags | MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
-    flags.set(MountFlags::RDONLY, restriction.read_only || entry.flags.contains(MountFlags::RDONLY));
+    flags
+        .set(MountFlags::RDONLY, restriction.read_only || entry.flags.contains(MountFlags::RDONLY));
     inside.with_path(mount, |path| {
         mount_change(path, MountPropagationFlags::PRIVATE)?;
         Ok(mount_remount(path, flags, "")?)

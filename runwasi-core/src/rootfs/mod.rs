@@ -13,6 +13,8 @@
 //! | `nodev`, `nosuid`, `ro` | private | [`attributes`] |
 
 mod attributes;
+mod devices;
+mod directory;
 mod error;
 mod mounts;
 mod namespace;
@@ -21,28 +23,27 @@ mod volumes;
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use tokio::sync::{RwLock, watch};
 
+use self::{
+    directory::Directory,
+    mounts::mount_id,
+    namespace::{MountNamespace, Tree},
+    volumes::Volume,
+};
 pub use self::{
     error::RootfsError,
     mounts::{MountConfig, unmount_leftovers},
 };
-use self::{
-    namespace::{MountNamespace, Tree},
-    volumes::Volume,
-};
 use crate::{
     bundle::config::{Config, Source},
-    image::Digest,
+    digest::Digest,
     sys::MountRestriction,
 };
 
@@ -119,15 +120,6 @@ impl Drop for Rootfs {
     }
 }
 
-#[derive(Debug)]
-struct Directory {
-    path: PathBuf,
-    /// Replaced once, by [`Rootfs::share`]; locked for that and for looks.
-    file: Mutex<Arc<File>>,
-    shared: AtomicBool,
-    read_only: bool,
-}
-
 /// A directory the guest is given.
 #[derive(Clone, Debug)]
 pub struct Preopen<'a> {
@@ -141,7 +133,11 @@ pub struct Preopen<'a> {
 
 impl Rootfs {
     /// Mounts everything. Blocks: call it on the blocking pool.
-    pub fn mount(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Self, RootfsError> {
+    pub fn mount(
+        bundle: &Path,
+        config: &Config,
+        mounts: &[MountConfig],
+    ) -> Result<Self, RootfsError> {
         let path = bundle.join(&config.root);
         let root = mounts::open_root(bundle, &path, mounts)?;
         let layers = Layers::of(mounts, &root);
@@ -214,7 +210,10 @@ impl Rootfs {
 
     fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         // The deepest preopen that holds the path; `/` holds all.
-        let preopen = self.preopens().filter(|p| path.starts_with(p.path)).max_by_key(|p| p.path.as_os_str().len());
+        let preopen = self
+            .preopens()
+            .filter(|p| path.starts_with(p.path))
+            .max_by_key(|p| p.path.as_os_str().len());
         let preopen = preopen.ok_or(io::ErrorKind::NotFound)?;
         let inner = path.strip_prefix(preopen.path).unwrap_or(path);
         let inner = if inner.as_os_str().is_empty() { Path::new(".") } else { inner };
@@ -271,7 +270,12 @@ fn attach(
 
 /// The directories for an ordinary user (examples and tests), who attaches nothing and makes no file
 /// systems.
-fn beside(bundle: &Path, root: OwnedFd, config: &Config, read_only: bool) -> Result<Vec<Directory>, RootfsError> {
+fn beside(
+    bundle: &Path,
+    root: OwnedFd,
+    config: &Config,
+    read_only: bool,
+) -> Result<Vec<Directory>, RootfsError> {
     let mut directories = vec![Directory::new(PathBuf::from("/"), root, read_only)];
     for volume in &config.volumes {
         if matches!(volume.source, Source::Bind { .. }) {
@@ -279,22 +283,6 @@ fn beside(bundle: &Path, root: OwnedFd, config: &Config, read_only: bool) -> Res
         }
     }
     Ok(directories)
-}
-
-/// The number of the mount that something open lies in.
-fn mount_id(fd: impl AsFd) -> Option<u64> {
-    let told = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
-    (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
-}
-
-impl Directory {
-    fn new(path: PathBuf, file: OwnedFd, read_only: bool) -> Self {
-        Self { path, file: Mutex::new(Arc::new(file.into())), shared: AtomicBool::new(false), read_only }
-    }
-
-    fn file(&self) -> Arc<File> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 #[cfg(test)]
@@ -310,7 +298,9 @@ mod tests {
     fn config_with(bundle: &Path, mounts: &str) -> Config {
         let process = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["/a"]}"#;
         let root = r#"{"path":"rootfs"}"#;
-        let json = format!(r#"{{"ociVersion":"1.1.0","root":{root},"process":{process},"mounts":[{mounts}]}}"#);
+        let json = format!(
+            r#"{{"ociVersion":"1.1.0","root":{root},"process":{process},"mounts":[{mounts}]}}"#
+        );
         std::fs::write(bundle.join("config.json"), json).unwrap();
         std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
         Config::load(bundle).unwrap()
@@ -388,9 +378,11 @@ mod tests {
         link("around", root.join("round")).unwrap();
         link("round", root.join("around")).unwrap();
         std::fs::write(bundle.path().join("file"), "mounted").unwrap();
-        for (destination, place) in
-            [("/etc/resolv.conf", "run/stub/resolv.conf"), ("/absolute/deep", "nowhere/yet/deep"), ("/a/../t", "t")]
-        {
+        for (destination, place) in [
+            ("/etc/resolv.conf", "run/stub/resolv.conf"),
+            ("/absolute/deep", "nowhere/yet/deep"),
+            ("/a/../t", "t"),
+        ] {
             let config = config_with(bundle.path(), &bind("file", destination));
             let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
             assert_eq!(read(&rootfs, &format!("/{place}")).unwrap(), "mounted", "{destination}");
@@ -445,14 +437,16 @@ mod tests {
         let bundle = tempfile::tempdir().unwrap();
         let config = config(bundle.path());
         // Many long layers: more than one fsconfig string can hold.
-        let layers: Vec<_> = (0..6).map(|i| bundle.path().join(format!("layer-{i}-{}", "x".repeat(60)))).collect();
+        let layers: Vec<_> =
+            (0..6).map(|i| bundle.path().join(format!("layer-{i}-{}", "x".repeat(60)))).collect();
         for (i, layer) in layers.iter().enumerate() {
             std::fs::create_dir(layer).unwrap();
             std::fs::write(layer.join(format!("f{i}")), format!("{i}")).unwrap();
         }
         std::fs::create_dir(bundle.path().join("upper")).unwrap();
         std::fs::create_dir(bundle.path().join("work")).unwrap();
-        let lower = layers.iter().map(|layer| layer.to_str().unwrap()).collect::<Vec<_>>().join(":");
+        let lower =
+            layers.iter().map(|layer| layer.to_str().unwrap()).collect::<Vec<_>>().join(":");
         let path = |name: &str| bundle.path().join(name).to_str().unwrap().to_owned();
         let options = vec![
             format!("lowerdir={lower}"),

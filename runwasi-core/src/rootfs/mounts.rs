@@ -9,14 +9,15 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree,
+        unmount,
     },
 };
 
-use super::RootfsError;
+use super::error::RootfsError;
 use crate::sys;
 
 /// In the bundle: a file system that cannot be made detached is mounted here for an instant.
@@ -56,7 +57,11 @@ impl MountConfig {
 }
 
 /// The root file system as a detached mount; `path` is what `root.path` says.
-pub(super) fn open_root(bundle: &Path, path: &Path, mounts: &[MountConfig]) -> Result<OwnedFd, RootfsError> {
+pub(super) fn open_root(
+    bundle: &Path,
+    path: &Path,
+    mounts: &[MountConfig],
+) -> Result<OwnedFd, RootfsError> {
     // Where containerd's own shims mount, whatever `root.path` says, and where `delete` looks.
     let target = bundle.join(MOUNT_POINT);
     match mounts {
@@ -99,7 +104,9 @@ fn overlay(config: &MountConfig) -> io::Result<OwnedFd> {
         Some(layers) if layers.len() >= FSCONFIG_STRING => {
             overlay_of_single_layers(config).or_else(|_| overlay_of_relative_layers(config, layers))
         }
-        _ => make_overlay(config, |context, layers| Ok(fsconfig_set_string(context, "lowerdir", layers)?)),
+        _ => make_overlay(config, |context, layers| {
+            Ok(fsconfig_set_string(context, "lowerdir", layers)?)
+        }),
     }
 }
 
@@ -119,7 +126,8 @@ fn overlay_of_single_layers(config: &MountConfig) -> io::Result<OwnedFd> {
 fn overlay_of_relative_layers(config: &MountConfig, layers: &str) -> io::Result<OwnedFd> {
     let directory = common_directory(layers).ok_or(io::ErrorKind::Unsupported)?;
     let prefix = format!("{}/", directory.display());
-    let relative: Vec<_> = layers.split(':').filter_map(|layer| layer.strip_prefix(&prefix)).collect();
+    let relative: Vec<_> =
+        layers.split(':').filter_map(|layer| layer.strip_prefix(&prefix)).collect();
     let relative = relative.join(":");
     sys::in_directory(&directory, || {
         make_overlay(config, |context, _| Ok(fsconfig_set_string(context, "lowerdir", &*relative)?))
@@ -214,9 +222,8 @@ pub(super) fn mount_flag(option: &str) -> Option<MountFlags> {
         "strictatime" => MountFlags::STRICTATIME,
         "sync" => MountFlags::SYNCHRONOUS,
         "dirsync" => MountFlags::DIRSYNC,
-        "rw" | "nodev" | "nosuid" | "dev" | "suid" | "exec" | "atime" | "diratime" | "async" | "defaults" => {
-            MountFlags::empty()
-        }
+        "rw" | "nodev" | "nosuid" | "dev" | "suid" | "exec" | "atime" | "diratime" | "async"
+        | "defaults" => MountFlags::empty(),
         _ => return None,
     })
 }
@@ -227,6 +234,12 @@ pub fn unmount_leftovers(bundle: &Path) {
     // Several mounts may lie on each other; anything but success means that none is left (EINVAL,
     // ENOENT).
     while unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+}
+
+/// The number of the mount that something open lies in.
+pub(super) fn mount_id(fd: impl AsFd) -> Option<u64> {
+    let told = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
 }
 
 #[cfg(test)]
@@ -253,12 +266,14 @@ mod tests {
     fn overlay_of_relative_layers_shows_all_of_them() {
         assert!(rustix::process::geteuid().is_root(), "this test mounts and must run as root");
         let directory = tempfile::tempdir().unwrap();
-        let layers: Vec<_> = (0..3).map(|n| directory.path().join(format!("layer-{n}/fs"))).collect();
+        let layers: Vec<_> =
+            (0..3).map(|n| directory.path().join(format!("layer-{n}/fs"))).collect();
         for (n, layer) in layers.iter().enumerate() {
             std::fs::create_dir_all(layer).unwrap();
             std::fs::write(layer.join(format!("f{n}")), "").unwrap();
         }
-        let lower = layers.iter().map(|layer| layer.to_str().unwrap()).collect::<Vec<_>>().join(":");
+        let lower =
+            layers.iter().map(|layer| layer.to_str().unwrap()).collect::<Vec<_>>().join(":");
         let options = vec![format!("lowerdir={lower}")];
         let config = MountConfig { kind: "overlay".into(), source: "overlay".into(), options };
         let before = std::env::current_dir().unwrap();

@@ -32,14 +32,14 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags, mkdirat, open, openat, unlinkat},
     mount::{
-        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, mount_remount,
-        move_mount, open_tree, unmount,
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+        mount_change, mount_remount, move_mount, open_tree, unmount,
     },
     process::{chroot, fchdir, pivot_root},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::volumes;
+use super::devices;
 use crate::sys;
 
 /// Our own `/dev` in the namespace.
@@ -149,14 +149,14 @@ fn make_namespace(host: &Host, proc: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)>
     sys::unshare_mounts()?;
     // First of all: no change below is to reach the host.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let root = volumes::make_tmpfs([("mode", Some("700"))])?;
+    let root = devices::make_tmpfs([("mode", Some("700"))])?;
     move_mount(&root, "", rustix::fs::CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     fchdir(&root)?;
     // The old root lands on the new one and is taken off.
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     mkdirat(&root, DEVICES, Mode::from(0o755))?;
-    let devices = volumes::make_devices()?;
+    let devices = devices::make_devices()?;
     move_mount(&devices, "", &root, DEVICES, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     // Clones have the same flags. Not `nodev`: these devices are meant to be opened.
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -193,7 +193,11 @@ impl Inside {
 
     /// Calls `act` with a path of what is open at `fd`, for system calls that take paths only. The path
     /// holds during the call, on this thread.
-    pub(super) fn with_path<T>(&self, fd: impl AsFd, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn with_path<T>(
+        &self,
+        fd: impl AsFd,
+        act: impl FnOnce(&Path) -> io::Result<T>,
+    ) -> io::Result<T> {
         fchdir(&self.namespace.descriptors)?;
         act(Path::new(&fd.as_fd().as_raw_fd().to_string()))
     }
@@ -235,8 +239,9 @@ impl Drop for Inside {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        let detached =
-            MountNamespace::of_process().and_then(MountNamespace::enter).and_then(|inside| inside.detach(self));
+        let detached = MountNamespace::of_process()
+            .and_then(MountNamespace::enter)
+            .and_then(|inside| inside.detach(self));
         if let Err(error) = detached {
             tracing::error!(%error, tree = self.name, "mounts of a container stay behind");
         }

@@ -13,18 +13,17 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmodat, fstatfs, makedev, mkdirat, mknodat, openat2,
+        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs, mkdirat, mknodat, openat2,
         readlinkat, statat,
     },
     io::Errno,
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-        fsopen,
-    },
 };
 
 use super::{
-    Directory, RootfsError, attributes,
+    attributes,
+    devices::make_tmpfs,
+    directory::Directory,
+    error::RootfsError,
     mounts::{clone_tree, mount_flag},
     namespace::Inside,
 };
@@ -51,9 +50,6 @@ const INTERFACES: [i64; 10] = [
     0x7363_6673,
     0xcafe_4a11,
 ];
-
-/// The devices of our `/dev`: names and minor numbers; all have major number 1.
-const DEVICES: [(&str, u32); 5] = [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
 
 /// Symbolic links that are followed on the way to a place, as many as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -116,7 +112,11 @@ impl<'a> Volume<'a> {
 
     /// Attaches it to the tree of `root`. The answer is a directory that has no place in the tree and
     /// becomes a preopen of its own.
-    pub(super) fn attach(self, inside: &Inside, root: &OwnedFd) -> Result<Option<Directory>, RootfsError> {
+    pub(super) fn attach(
+        self,
+        inside: &Inside,
+        root: &OwnedFd,
+    ) -> Result<Option<Directory>, RootfsError> {
         let failed = RootfsError::destination(&self.config.destination);
         let is_directory = self.is_directory();
         let found = self.place.map_or_else(|| place(root, &self.destination, is_directory), Ok);
@@ -145,7 +145,9 @@ impl<'a> Volume<'a> {
     /// The directory as a preopen of its own, for an ordinary user, who attaches nothing.
     pub(super) fn beside(self) -> Result<Directory, RootfsError> {
         match self.opened {
-            Opened::Directory(mount) => Ok(Directory::new(self.destination, mount, self.config.read_only)),
+            Opened::Directory(mount) => {
+                Ok(Directory::new(self.destination, mount, self.config.read_only))
+            }
             Opened::File(_) | Opened::Devices => {
                 let reason = "only root can mount a single file";
                 let error = io::Error::new(io::ErrorKind::PermissionDenied, reason);
@@ -182,7 +184,9 @@ fn bind(source: &Path, recursive: bool) -> Result<Opened, RootfsError> {
     }
     let whole_host = recursive && is_host_root(source);
     if whole_host {
-        tracing::warn!("the host's root is mounted without the mounts below it: its /proc is no guest's");
+        tracing::warn!(
+            "the host's root is mounted without the mounts below it: its /proc is no guest's"
+        );
     }
     let tree = clone_tree(source, recursive && !whole_host).map_err(&failed)?;
     if is_interface(&tree).map_err(&failed)? {
@@ -220,35 +224,20 @@ fn tmpfs(options: &[String]) -> io::Result<OwnedFd> {
     make_tmpfs([("size", Some(TMPFS_SIZE))].into_iter().chain(settings))
 }
 
-/// A detached tmpfs with settings of its own.
-pub(super) fn make_tmpfs<'a>(settings: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> io::Result<OwnedFd> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in settings {
-        match value {
-            Some(value) => fsconfig_set_string(context.as_fd(), key, value)?,
-            None => fsconfig_set_flag(context.as_fd(), key)?,
-        }
-    }
-    fsconfig_create(context.as_fd())?;
-    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
-}
-
 /// Every mount of a container is private: mounts of the host do not appear in it later, nor the other
 /// way round.
 fn is_propagation(option: &str) -> bool {
-    matches!(option, "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable")
-}
-
-/// Our own `/dev`, detached: devices that cannot do harm, and a place for `/dev/shm`.
-pub(super) fn make_devices() -> io::Result<OwnedFd> {
-    let made = make_tmpfs([("mode", Some("755"))])?;
-    for (name, minor) in DEVICES {
-        mknodat(&made, name, FileType::CharacterDevice, Mode::from(0o666), makedev(1, minor))?;
-        // Past the umask.
-        chmodat(&made, name, Mode::from(0o666), AtFlags::empty())?;
-    }
-    mkdirat(&made, "shm", Mode::from(0o755))?;
-    Ok(made)
+    matches!(
+        option,
+        "private"
+            | "rprivate"
+            | "shared"
+            | "rshared"
+            | "slave"
+            | "rslave"
+            | "unbindable"
+            | "runbindable"
+    )
 }
 
 /// The place at `path` inside the tree of `root`, made if it is missing. No link of the image leads out
@@ -273,7 +262,8 @@ enum Step {
 fn step_to(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<Step> {
     let root = root.as_fd();
     let mut reached = PathBuf::from(".");
-    let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    let is_name =
+        |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
     let mut names = path.components().filter(is_name).peekable();
     while let Some(name) = names.next() {
         let parent = reached.clone();

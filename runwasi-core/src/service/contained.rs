@@ -9,7 +9,7 @@ use containerd_shim_protos::ttrpc::{
     r#async::{MethodHandler, Service, TtrpcContext},
 };
 
-use crate::{panics, present};
+use crate::{panics, sanitize};
 
 type Handler = Box<dyn MethodHandler + Send + Sync>;
 
@@ -36,7 +36,7 @@ impl MethodHandler for Contained {
 }
 
 fn panicked(message: &str) -> Response {
-    let text = present::text(&format!("the call panicked: {message}"));
+    let text = sanitize::text(&format!("the call panicked: {message}"));
     let mut response = Response::default();
     response.set_status(ttrpc::get_status(Code::INTERNAL, text));
     response

@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::{
     api::{
-        CreateTaskRequest, DeleteResponse, ExecProcessRequest, ResizePtyRequest, StateResponse, Status as WireStatus,
+        CreateTaskRequest, DeleteResponse, ExecProcessRequest, ResizePtyRequest, StateResponse,
+        Status as WireStatus,
     },
     events::task as wire,
     protobuf::{
@@ -18,13 +19,14 @@ use containerd_shim_protos::{
 
 use super::{options, status::error};
 use crate::{
-    bundle::stdio::Size,
-    container::{CreateRequest, ExecRequest},
+    container::request::{CreateRequest, ExecRequest},
+    engine::exit::Exit,
     events::Event,
     id::Id,
-    process::{Info, StdioPaths, exit::Exit, state::State},
+    process::{Info, state::State},
     rootfs::MountConfig,
     sandbox::View,
+    stdio::{paths::StdioPaths, pty::Size},
 };
 
 pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
@@ -42,7 +44,8 @@ fn any<M: Message>(message: &M) -> ttrpc::Result<Any> {
 }
 
 pub(crate) fn any_named<M: Message>(name: &str, message: &M) -> ttrpc::Result<Any> {
-    let value = message.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
+    let value =
+        message.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
     Ok(Any { type_url: name.to_owned(), value, ..Any::default() })
 }
 
@@ -53,11 +56,17 @@ pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<Create
         source: mount.source,
         options: mount.options,
     });
-    let stdio =
-        StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
+    let stdio = StdioPaths {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        terminal: request.terminal,
+    };
     let options = request.options.into_option().map(|any| options::decode(&any)).transpose();
-    let options = options.map_err(|wrong| error(Code::INVALID_ARGUMENT, format!("runtime options: {wrong}")))?;
-    let (bundle, mounts, options) = (request.bundle.into(), mounts.collect(), options.unwrap_or_default());
+    let options = options
+        .map_err(|wrong| error(Code::INVALID_ARGUMENT, format!("runtime options: {wrong}")))?;
+    let (bundle, mounts, options) =
+        (request.bundle.into(), mounts.collect(), options.unwrap_or_default());
     Ok(CreateRequest { id, bundle, mounts, stdio, options })
 }
 
@@ -65,8 +74,12 @@ pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecReq
     let id = Id::parse("exec id", &request.exec_id)?;
     // Typed as the OCI spec's `Process`; like containerd's own shims we look at the value only.
     let spec = request.spec.into_option().map(|any| any.value).unwrap_or_default();
-    let stdio =
-        StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
+    let stdio = StdioPaths {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        terminal: request.terminal,
+    };
     Ok(ExecRequest { id, spec, stdio })
 }
 
@@ -75,7 +88,10 @@ pub(super) fn size(request: &ResizePtyRequest) -> ttrpc::Result<Size> {
         let wrong = |_| error(Code::INVALID_ARGUMENT, format!("{what} {value} is above 65535"));
         u16::try_from(value).map_err(wrong)
     };
-    Ok(Size { columns: dimension("width", request.width)?, rows: dimension("height", request.height)? })
+    Ok(Size {
+        columns: dimension("width", request.width)?,
+        rows: dimension("height", request.height)?,
+    })
 }
 
 pub(super) fn state_response(view: &View) -> StateResponse {
@@ -110,7 +126,12 @@ fn wire_status(state: State) -> WireStatus {
 }
 
 pub(crate) fn delete_response(pid: u32, exit: Exit) -> DeleteResponse {
-    DeleteResponse { pid, exit_status: exit.status.get(), exited_at: timestamp(exit.at), ..DeleteResponse::default() }
+    DeleteResponse {
+        pid,
+        exit_status: exit.status.get(),
+        exited_at: timestamp(exit.at),
+        ..DeleteResponse::default()
+    }
 }
 
 fn exec_id(info: &Info) -> String {
@@ -123,7 +144,7 @@ fn process_id(info: &Info) -> String {
 }
 
 /// The topic and the message of an event (`github.com/containerd/containerd/api/events/task.proto`).
-pub(super) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
+pub(crate) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
     use containerd_shim_protos::topics as topic;
     Ok(match event {
         Event::Created { process, bundle, rootfs } => {

@@ -4,7 +4,9 @@
 //! file or, since 1.7, with the keys themselves as TOML; from `ctr run --runtime-config-path`. Options of another type are
 //! meant for other runtimes: some clients send runc's to every runtime.
 
-use containerd_shim_protos::protobuf::{self, CodedInputStream, rt::skip_field_for_tag, well_known_types::any::Any};
+use containerd_shim_protos::protobuf::{
+    self, CodedInputStream, rt::skip_field_for_tag, well_known_types::any::Any,
+};
 
 use crate::options::RuntimeOptions;
 
@@ -53,12 +55,18 @@ mod tests {
         assert_eq!(typed(b"\x0a\x01t\x12\x02/f"), RuntimeOptions::File("/f".into()));
         assert_eq!(typed(b"\x0a\x01t\x1a\x03a=1"), RuntimeOptions::Text("a=1".into()));
         assert_eq!(typed(b"\x12\x02/f\x1a\x03a=1"), RuntimeOptions::File("/f".into()));
-        assert_eq!(options(&format!("types.example.com/{TYPE}"), b"\x12\x02/f").unwrap(), typed(b"\x12\x02/f"));
+        assert_eq!(
+            options(&format!("types.example.com/{TYPE}"), b"\x12\x02/f").unwrap(),
+            typed(b"\x12\x02/f")
+        );
     }
 
     #[test]
     fn options_of_other_runtimes_are_none() {
-        assert_eq!(options("containerd.runc.v1.Options", b"\xff\xff").unwrap(), RuntimeOptions::None);
+        assert_eq!(
+            options("containerd.runc.v1.Options", b"\xff\xff").unwrap(),
+            RuntimeOptions::None
+        );
         assert_eq!(options("", b"").unwrap(), RuntimeOptions::None);
     }
 

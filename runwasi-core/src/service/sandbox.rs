@@ -15,10 +15,11 @@ use async_trait::async_trait;
 use containerd_shim_protos::{
     protobuf::MessageField,
     sandbox_api::{
-        CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest, PlatformResponse,
-        SandboxMetricsRequest, SandboxMetricsResponse, SandboxStatusRequest, SandboxStatusResponse,
-        ShutdownSandboxRequest, ShutdownSandboxResponse, StartSandboxRequest, StartSandboxResponse, StopSandboxRequest,
-        StopSandboxResponse, WaitSandboxRequest, WaitSandboxResponse,
+        CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest,
+        PlatformResponse, SandboxMetricsRequest, SandboxMetricsResponse, SandboxStatusRequest,
+        SandboxStatusResponse, ShutdownSandboxRequest, ShutdownSandboxResponse,
+        StartSandboxRequest, StartSandboxResponse, StopSandboxRequest, StopSandboxResponse,
+        WaitSandboxRequest, WaitSandboxResponse,
     },
     sandbox_async::{Sandbox as SandboxApi, create_sandbox},
     ttrpc::{
@@ -30,15 +31,18 @@ use containerd_shim_protos::{
 use serde_json::json;
 use tracing::Instrument;
 
-use super::{convert, task::rpc};
+use super::{convert, metrics, rpc};
 use crate::{
+    cgroups::version,
     id::Id,
-    resources::metrics,
-    sandbox::{LifeStatus, Phase, Sandbox},
+    sandbox::{
+        Sandbox,
+        lifecycle::{LifecycleStatus, Phase},
+    },
 };
 
 /// The service.
-pub(super) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
+pub(crate) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
     create_sandbox(Arc::new(SandboxService { sandbox: sandbox.clone() }))
 }
 
@@ -47,7 +51,7 @@ struct SandboxService {
 }
 
 impl SandboxService {
-    fn status(&self, id: &str) -> ttrpc::Result<LifeStatus> {
+    fn status(&self, id: &str) -> ttrpc::Result<LifecycleStatus> {
         Ok(self.sandbox.sandbox_status(&sandbox_id(id)?)?)
     }
 
@@ -80,7 +84,10 @@ impl SandboxApi for SandboxService {
     ) -> ttrpc::Result<CreateSandboxResponse> {
         let id = sandbox_id(&request.sandbox_id)?;
         let network = Some(request.netns_path).filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.sandbox.create_sandbox(&id, network).instrument(rpc("create_sandbox", &request.sandbox_id)).await?;
+        self.sandbox
+            .create_sandbox(&id, network)
+            .instrument(rpc("create_sandbox", &request.sandbox_id))
+            .await?;
         Ok(CreateSandboxResponse::default())
     }
 
@@ -94,22 +101,45 @@ impl SandboxApi for SandboxService {
         Ok(StartSandboxResponse { pid: self.sandbox.pid(), created_at, ..Default::default() })
     }
 
-    async fn platform(&self, _: &TtrpcContext, request: PlatformRequest) -> ttrpc::Result<PlatformResponse> {
+    async fn platform(
+        &self,
+        _: &TtrpcContext,
+        request: PlatformRequest,
+    ) -> ttrpc::Result<PlatformResponse> {
         self.status(&request.sandbox_id)?;
-        let platform =
-            Platform { os: "linux".to_owned(), architecture: architecture().to_owned(), ..Default::default() };
+        let platform = Platform {
+            os: "linux".to_owned(),
+            architecture: architecture().to_owned(),
+            ..Default::default()
+        };
         Ok(PlatformResponse { platform: MessageField::some(platform), ..Default::default() })
     }
 
-    async fn stop_sandbox(&self, _: &TtrpcContext, request: StopSandboxRequest) -> ttrpc::Result<StopSandboxResponse> {
-        let (id, time) = (sandbox_id(&request.sandbox_id)?, Duration::from_secs(request.timeout_secs.into()));
-        self.sandbox.stop_sandbox(&id, time).instrument(rpc("stop_sandbox", &request.sandbox_id)).await?;
+    async fn stop_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: StopSandboxRequest,
+    ) -> ttrpc::Result<StopSandboxResponse> {
+        let (id, time) =
+            (sandbox_id(&request.sandbox_id)?, Duration::from_secs(request.timeout_secs.into()));
+        self.sandbox
+            .stop_sandbox(&id, time)
+            .instrument(rpc("stop_sandbox", &request.sandbox_id))
+            .await?;
         Ok(StopSandboxResponse::default())
     }
 
-    async fn wait_sandbox(&self, _: &TtrpcContext, request: WaitSandboxRequest) -> ttrpc::Result<WaitSandboxResponse> {
+    async fn wait_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: WaitSandboxRequest,
+    ) -> ttrpc::Result<WaitSandboxResponse> {
         let at = self.sandbox.wait_sandbox(&sandbox_id(&request.sandbox_id)?).await?;
-        Ok(WaitSandboxResponse { exit_status: 0, exited_at: convert::timestamp(at), ..Default::default() })
+        Ok(WaitSandboxResponse {
+            exit_status: 0,
+            exited_at: convert::timestamp(at),
+            ..Default::default()
+        })
     }
 
     async fn sandbox_status(
@@ -119,7 +149,9 @@ impl SandboxApi for SandboxService {
     ) -> ttrpc::Result<SandboxStatusResponse> {
         let status = self.status(&request.sandbox_id)?;
         let (state, exited_at) = match status.phase {
-            Phase::Creating | Phase::Created | Phase::Stopping => ("SANDBOX_NOTREADY", MessageField::none()),
+            Phase::Creating | Phase::Created | Phase::Stopping => {
+                ("SANDBOX_NOTREADY", MessageField::none())
+            }
             Phase::Ready => ("SANDBOX_READY", MessageField::none()),
             Phase::Stopped { at } => ("SANDBOX_NOTREADY", convert::timestamp(at)),
         };
@@ -135,7 +167,11 @@ impl SandboxApi for SandboxService {
         })
     }
 
-    async fn ping_sandbox(&self, _: &TtrpcContext, request: PingRequest) -> ttrpc::Result<PingResponse> {
+    async fn ping_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: PingRequest,
+    ) -> ttrpc::Result<PingResponse> {
         self.status(&request.sandbox_id)?;
         Ok(PingResponse::default())
     }
@@ -155,7 +191,7 @@ impl SandboxApi for SandboxService {
         request: SandboxMetricsRequest,
     ) -> ttrpc::Result<SandboxMetricsResponse> {
         self.status(&request.sandbox_id)?;
-        let data = metrics::metrics(metrics::host_cgroups(), &self.sandbox.usage_of_all())?;
+        let data = metrics::metrics(version::host_cgroups(), &self.sandbox.usage_of_all())?;
         let mut response = SandboxMetricsResponse::default();
         // A type without a name outside its crate.
         let metric = response.metrics.mut_or_insert_default();

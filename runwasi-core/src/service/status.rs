@@ -3,19 +3,20 @@
 use containerd_shim_protos::ttrpc::{self, Code};
 
 use crate::{
-    bundle::{resources::ResourcesConfigError, stdio::StdioError},
-    container::{CreateError, ExecError},
-    engine::EngineError,
+    bundle::resources::ResourcesConfigError,
+    container::error::{CreateError, ExecError},
+    engine::error::EngineError,
     id::IdError,
     network::NetworkError,
-    present,
     process::{ProcessError, state::Denial},
-    sandbox::{LifeError, SandboxError},
+    sandbox::{error::SandboxError, lifecycle::LifecycleError},
+    sanitize,
+    stdio::error::StdioError,
 };
 
 /// A ttrpc error of `code` with `text`.
 pub(super) fn error(code: Code, text: impl ToString) -> ttrpc::Error {
-    ttrpc::Error::RpcStatus(ttrpc::get_status(code, present::text(&text.to_string())))
+    ttrpc::Error::RpcStatus(ttrpc::get_status(code, sanitize::text(&text.to_string())))
 }
 
 impl From<SandboxError> for ttrpc::Error {
@@ -24,9 +25,9 @@ impl From<SandboxError> for ttrpc::Error {
     }
 }
 
-impl From<LifeError> for ttrpc::Error {
-    fn from(cause: LifeError) -> Self {
-        error(life(&cause), cause)
+impl From<LifecycleError> for ttrpc::Error {
+    fn from(cause: LifecycleError) -> Self {
+        error(lifecycle(&cause), cause)
     }
 }
 
@@ -54,14 +55,14 @@ fn sandbox(cause: &SandboxError) -> Code {
     }
 }
 
-fn life(cause: &LifeError) -> Code {
+fn lifecycle(cause: &LifecycleError) -> Code {
     match cause {
-        LifeError::NotFound { .. } => Code::NOT_FOUND,
-        LifeError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
-        LifeError::NotCreated { .. } => Code::FAILED_PRECONDITION,
-        LifeError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
-        LifeError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
-        LifeError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
+        LifecycleError::NotFound { .. } => Code::NOT_FOUND,
+        LifecycleError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
+        LifecycleError::NotCreated { .. } => Code::FAILED_PRECONDITION,
+        LifecycleError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
+        LifecycleError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
+        LifecycleError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
     }
 }
 
@@ -79,7 +80,9 @@ fn exec(cause: &ExecError) -> Code {
 
 fn stdio(cause: &StdioError) -> Code {
     match cause {
-        StdioError::Open { .. } | StdioError::Address { .. } | StdioError::Logger { .. } => Code::INVALID_ARGUMENT,
+        StdioError::Open { .. } | StdioError::Address { .. } | StdioError::Logger { .. } => {
+            Code::INVALID_ARGUMENT
+        }
         StdioError::Terminal(_) => Code::UNKNOWN,
         StdioError::Unsupported { .. } => Code::UNIMPLEMENTED,
     }
@@ -87,7 +90,9 @@ fn stdio(cause: &StdioError) -> Code {
 
 fn create(cause: &CreateError) -> Code {
     match cause {
-        CreateError::Config(_) | CreateError::Place(_) | CreateError::Options(_) => Code::INVALID_ARGUMENT,
+        CreateError::Config(_) | CreateError::Place(_) | CreateError::Options(_) => {
+            Code::INVALID_ARGUMENT
+        }
         CreateError::Rootfs(_) | CreateError::Hook(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
         CreateError::Stdio(cause) => stdio(cause),
         CreateError::Engine(cause) => engine(cause),
@@ -96,7 +101,9 @@ fn create(cause: &CreateError) -> Code {
 
 fn engine(cause: &EngineError) -> Code {
     match cause {
-        EngineError::Artifact(_) | EngineError::Invalid { .. } | EngineError::Settings(_) => Code::INVALID_ARGUMENT,
+        EngineError::Artifact(_) | EngineError::Invalid { .. } | EngineError::Settings(_) => {
+            Code::INVALID_ARGUMENT
+        }
         EngineError::Unsupported { .. } => Code::UNIMPLEMENTED,
         EngineError::Exhausted { .. } => Code::RESOURCE_EXHAUSTED,
         EngineError::Failed(_) => Code::UNKNOWN,

@@ -6,10 +6,11 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use containerd_shim_protos::{
     api::{
-        CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
-        DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, PidsResponse,
-        ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse,
-        StatsRequest, StatsResponse, UpdateTaskRequest, WaitRequest, WaitResponse,
+        CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+        CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
+        PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, ShutdownRequest,
+        StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse,
+        UpdateTaskRequest, WaitRequest, WaitResponse,
     },
     protobuf::MessageField,
     shim_async::{Task, create_task},
@@ -20,20 +21,18 @@ use containerd_shim_protos::{
 };
 use tracing::Instrument;
 
-use super::{convert, status::error};
+use super::{convert, metrics, rpc, status::error};
 use crate::{
-    bundle::resources::ResourcesConfig, id::Id, process::signal::Signal, resources::metrics, sandbox::Sandbox,
+    bundle::resources::ResourcesConfig, cgroups::version, engine::signal::Signal, id::Id,
+    sandbox::Sandbox,
 };
 
 /// The name that containerd before 2.0 asks for.
 pub(crate) const TASK_V2: &str = "containerd.task.v2.Task";
 
-/// The services of a sandbox's socket: this one under both names, and the Sandbox API if containerd manages the sandbox by it.
+/// The service, under the name of version 3.
 pub(crate) fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
-    let service = || create_task(Arc::new(TaskService { sandbox: sandbox.clone() }));
-    let v2 = service().into_values().map(|service| (TASK_V2.to_owned(), service));
-    let own = sandbox.is_managed().then(|| super::sandbox::services(sandbox));
-    service().into_iter().chain(v2).chain(own.into_iter().flatten()).collect()
+    create_task(Arc::new(TaskService { sandbox: sandbox.clone() }))
 }
 
 struct TaskService {
@@ -48,18 +47,17 @@ fn unsupported<T>(what: &str, why: &str) -> ttrpc::Result<T> {
     Err(error(Code::UNIMPLEMENTED, format!("{what} is not supported: {why}")))
 }
 
-/// The one span of a request: every line logged below it carries the call and the container.
-pub(super) fn rpc(call: &'static str, id: &str) -> tracing::Span {
-    tracing::debug_span!("rpc", call, id)
-}
-
 #[async_trait]
 impl Task for TaskService {
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
         Ok(convert::state_response(&self.sandbox.view(&container(&request.id)?, &request.exec_id)?))
     }
 
-    async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> ttrpc::Result<CreateTaskResponse> {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: CreateTaskRequest,
+    ) -> ttrpc::Result<CreateTaskResponse> {
         if !request.checkpoint.is_empty() {
             return unsupported("restoring a checkpoint", "a guest's state cannot be written down");
         }
@@ -70,21 +68,33 @@ impl Task for TaskService {
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
         let span = rpc("start", &request.id);
-        let pid = self.sandbox.start(&container(&request.id)?, &request.exec_id).instrument(span).await?;
+        let pid =
+            self.sandbox.start(&container(&request.id)?, &request.exec_id).instrument(span).await?;
         Ok(StartResponse { pid, ..Default::default() })
     }
 
-    async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> ttrpc::Result<DeleteResponse> {
+    async fn delete(
+        &self,
+        _: &TtrpcContext,
+        request: DeleteRequest,
+    ) -> ttrpc::Result<DeleteResponse> {
         let span = rpc("delete", &request.id);
-        let (pid, exit) = self.sandbox.delete(&container(&request.id)?, &request.exec_id).instrument(span).await?;
+        let (pid, exit) = self
+            .sandbox
+            .delete(&container(&request.id)?, &request.exec_id)
+            .instrument(span)
+            .await?;
         Ok(convert::delete_response(pid, exit))
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
         // Also for a stopped task: containerd takes an empty answer for a leaked shim and forgets the exit status.
         let processes = self.sandbox.processes(&container(&request.id)?)?;
-        let infos = processes.iter().filter(|process| process.info().exec.is_none() || process.is_running());
-        let processes = infos.map(|process| convert::process_info(process.info())).collect::<Result<_, _>>()?;
+        let infos = processes
+            .iter()
+            .filter(|process| process.info().exec.is_none() || process.is_running());
+        let processes =
+            infos.map(|process| convert::process_info(process.info())).collect::<Result<_, _>>()?;
         Ok(PidsResponse { processes, ..Default::default() })
     }
 
@@ -94,7 +104,10 @@ impl Task for TaskService {
     }
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
-        self.sandbox.resume(&container(&request.id)?).instrument(rpc("resume", &request.id)).await?;
+        self.sandbox
+            .resume(&container(&request.id)?)
+            .instrument(rpc("resume", &request.id))
+            .await?;
         Ok(Empty::default())
     }
 
@@ -103,7 +116,12 @@ impl Task for TaskService {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
-        let invalid = || error(Code::INVALID_ARGUMENT, format!("signal {} is not between 0 and 64", request.signal));
+        let invalid = || {
+            error(
+                Code::INVALID_ARGUMENT,
+                format!("signal {} is not between 0 and 64", request.signal),
+            )
+        };
         let signal = match request.signal {
             0 => None,
             number => Some(Signal::new(number).ok_or_else(invalid)?),
@@ -123,7 +141,11 @@ impl Task for TaskService {
         Ok(Empty::default())
     }
 
-    async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> ttrpc::Result<Empty> {
+    async fn resize_pty(
+        &self,
+        _: &TtrpcContext,
+        request: ResizePtyRequest,
+    ) -> ttrpc::Result<Empty> {
         let size = convert::size(&request)?;
         self.sandbox.resize(&container(&request.id)?, &request.exec_id, size)?;
         Ok(Empty::default())
@@ -155,16 +177,25 @@ impl Task for TaskService {
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
         let usage = self.sandbox.usage(&container(&request.id)?)?;
-        let stats = metrics::metrics(metrics::host_cgroups(), &usage)?;
+        let stats = metrics::metrics(version::host_cgroups(), &usage)?;
         Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
     }
 
-    async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> ttrpc::Result<ConnectResponse> {
+    async fn connect(
+        &self,
+        _: &TtrpcContext,
+        request: ConnectRequest,
+    ) -> ttrpc::Result<ConnectResponse> {
         // containerd asks with the id of any container of the sandbox, also before it is created.
         container(&request.id)?;
         let shim_pid = std::process::id();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(ConnectResponse { shim_pid, task_pid: self.sandbox.pid(), version, ..Default::default() })
+        Ok(ConnectResponse {
+            shim_pid,
+            task_pid: self.sandbox.pid(),
+            version,
+            ..Default::default()
+        })
     }
 
     async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {

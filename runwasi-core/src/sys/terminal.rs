@@ -1,4 +1,4 @@
-//! Terminals: the requests of `ioctl_tty(2)` that `bundle::stdio::terminal` makes.
+//! Terminals: the requests of `ioctl_tty(2)` that `stdio` makes.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use crate::process::signal::Signal;
+use crate::engine::signal::Signal;
 
 /// A new terminal, master and slave, both non-blocking. It becomes nobody's controlling terminal.
 pub(crate) fn open() -> io::Result<(File, File)> {

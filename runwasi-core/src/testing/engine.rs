@@ -13,7 +13,9 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::{Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse};
+use crate::{
+    Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse,
+};
 
 /// Knows these programs:
 ///
@@ -57,9 +59,12 @@ const KNOWN: [&str; 14] = [
 
 #[async_trait]
 impl Engine for ScriptedEngine {
-    async fn instance(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+    async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         if !KNOWN.contains(&spec.args[0].as_str()) {
-            return Err(EngineError::Invalid { path: spec.args[0].clone().into(), reason: "unknown script".into() });
+            return Err(EngineError::Invalid {
+                path: spec.args[0].clone().into(),
+                reason: "unknown script".into(),
+            });
         }
         Ok(Arc::new(Script { spec, terminated: Notify::new() }))
     }
@@ -76,7 +81,9 @@ impl Instance for Script {
         let failed = |reason: &str| EngineError::Failed(reason.to_owned());
         match self.spec.args[0].as_str() {
             "never-ready" => std::future::pending().await,
-            "serve" => return self.serve(&context).await.map_err(|error| failed(&error.to_string())),
+            "serve" => {
+                return self.serve(&context).await.map_err(|error| failed(&error.to_string()));
+            }
             "fail" => return Err(failed("told to fail")),
             _ => context.ready(),
         }
@@ -117,7 +124,9 @@ impl Script {
 
     async fn print(&self, bytes: &[u8]) -> Result<ExitStatus, EngineError> {
         let written = self.spec.stdio.stdout.write_all(bytes).await;
-        written.map(|()| ExitStatus::SUCCESS).map_err(|error| EngineError::Failed(error.to_string()))
+        written
+            .map(|()| ExitStatus::SUCCESS)
+            .map_err(|error| EngineError::Failed(error.to_string()))
     }
 
     async fn cat(&self) -> Result<ExitStatus, EngineError> {

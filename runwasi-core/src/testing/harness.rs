@@ -14,22 +14,23 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{BundleBuilder, Recorder, Shelf};
+use super::{bundle::BundleBuilder, images::ImageStore, recorder::Recorder};
 use crate::{
     Engine,
+    artifact::oci::Images,
     bootstrap::{
         BootstrapError,
         socket::{self, Bound},
     },
+    container::host::Host,
+    containerd::task_client::{CallError, TaskClient},
     id::Id,
-    image::oci::Images,
     network::Network,
-    process::StdioPaths,
     runtime::{self, GuestRuntime},
-    sandbox::{Host, Sandbox, SandboxError},
+    sandbox::{Sandbox, error::SandboxError},
     server,
-    service::client::{CallError, Containerd},
     shutdown::Tasks,
+    stdio::paths::StdioPaths,
 };
 
 /// How long a paused guest may go on, and how far apart its figures are looked at.
@@ -59,16 +60,25 @@ impl Harness {
 
     /// The same for a sandbox that containerd manages by its Sandbox API.
     pub fn start_managed(engine: impl Engine) -> Result<Self, BootstrapError> {
-        Self::serve(engine, Network::of_process(), Arc::new(Shelf::default()), Sandbox::managed)
+        Self::serve(
+            engine,
+            Network::of_process(),
+            Arc::new(ImageStore::default()),
+            Sandbox::managed,
+        )
     }
 
     /// The same for a sandbox in that network.
     pub fn start_in(engine: impl Engine, network: Network) -> Result<Self, BootstrapError> {
-        Self::start_with(engine, network, Arc::new(Shelf::default()))
+        Self::start_with(engine, network, Arc::new(ImageStore::default()))
     }
 
     /// The same with containers that are made from these images.
-    pub fn start_with(engine: impl Engine, network: Network, images: Arc<dyn Images>) -> Result<Self, BootstrapError> {
+    pub fn start_with(
+        engine: impl Engine,
+        network: Network,
+        images: Arc<dyn Images>,
+    ) -> Result<Self, BootstrapError> {
         Self::serve(engine, network, images, Sandbox::new)
     }
 
@@ -107,8 +117,8 @@ impl Harness {
     }
 
     /// A new connection, as containerd would make one.
-    pub async fn client(&self) -> Result<Containerd, CallError> {
-        Containerd::connect(&self.socket.display().to_string(), PATIENCE).await
+    pub async fn client(&self) -> Result<TaskClient, CallError> {
+        TaskClient::connect(&self.socket.display().to_string(), PATIENCE).await
     }
 
     /// A bundle for the container `id`, running `args`.
@@ -195,8 +205,12 @@ impl Pipes {
             mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0)?;
             Ok(path.display().to_string())
         };
-        let paths =
-            StdioPaths { stdin: fifo("stdin")?, stdout: fifo("stdout")?, stderr: fifo("stderr")?, terminal: false };
+        let paths = StdioPaths {
+            stdin: fifo("stdin")?,
+            stdout: fifo("stdout")?,
+            stderr: fifo("stderr")?,
+            terminal: false,
+        };
         Ok(Self { paths })
     }
 

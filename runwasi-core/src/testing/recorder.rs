@@ -53,8 +53,12 @@ fn summary(event: &Event) -> String {
         Event::Created { process, .. } => format!("created {}", process.container),
         Event::ExecAdded { process } => format!("added {}", name(process)),
         Event::Started { process } => format!("started {}", name(process)),
-        Event::Exited { process, exit } => format!("exited {} {}", name(process), exit.status.get()),
-        Event::Deleted { process, exit } => format!("deleted {} {}", process.container, exit.status.get()),
+        Event::Exited { process, exit } => {
+            format!("exited {} {}", name(process), exit.status.get())
+        }
+        Event::Deleted { process, exit } => {
+            format!("deleted {} {}", process.container, exit.status.get())
+        }
         Event::OutOfMemory { container } => format!("oom {container}"),
         Event::Paused { container } => format!("paused {container}"),
         Event::Resumed { container } => format!("resumed {container}"),
@@ -63,5 +67,8 @@ fn summary(event: &Event) -> String {
 
 /// An exec is named after its container.
 fn name(process: &Info) -> String {
-    process.exec.as_ref().map_or_else(|| process.container.to_string(), |exec| format!("{}/{exec}", process.container))
+    process.exec.as_ref().map_or_else(
+        || process.container.to_string(),
+        |exec| format!("{}/{exec}", process.container),
+    )
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use runwasi_core::{
     EngineError,
-    settings::{SettingsError, Written},
+    settings::{RawSettings, SettingsError},
 };
 use runwasi_daemon::serve::{EngineSettings, NodeEngine};
 use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
@@ -15,7 +15,7 @@ struct Wasmtime;
 impl NodeEngine for Wasmtime {
     type Engine = WasmtimeEngine;
 
-    fn table(written: &Written) -> Result<String, SettingsError> {
+    fn table(written: &RawSettings) -> Result<String, SettingsError> {
         // What the table can change does not hang on the rest.
         Ok(Settings::for_node(1, None, 0).with(written)?.to_toml())
     }

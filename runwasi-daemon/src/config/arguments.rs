@@ -5,8 +5,9 @@ use std::{ffi::OsString, path::Path};
 use lexopt::{Arg, Parser};
 
 use super::{
-    ConfigError,
-    layer::{Key, Layer, number, text},
+    error::ConfigError,
+    keys::Key,
+    layer::{Layer, number, text},
 };
 
 /// What `--help` prints.
@@ -144,7 +145,10 @@ fn flag(name: &str) -> Option<Flag> {
         "print-config" => Some(Flag::PrintConfig),
         "address" => Some(Flag::Address),
         "namespace" => Some(Flag::Namespace),
-        _ => Key::ALL.into_iter().find(|key| key.flag().strip_prefix("--") == Some(name)).map(Flag::Set),
+        _ => Key::ALL
+            .into_iter()
+            .find(|key| key.flag().strip_prefix("--") == Some(name))
+            .map(Flag::Set),
     }
 }
 
@@ -202,7 +206,9 @@ impl Line {
             Some(targets) => targets.names.push(word),
             None if word == "list" && !self.list && !self.reload => self.list = true,
             None if word == "reload" && !self.list && !self.reload => self.reload = true,
-            None if word == "precompile" && !self.list && !self.reload => self.precompile = Some(Targets::default()),
+            None if word == "precompile" && !self.list && !self.reload => {
+                self.precompile = Some(Targets::default())
+            }
             None => return Err(unknown(format!("{word:?}"))),
         }
         Ok(())
@@ -211,18 +217,27 @@ impl Line {
     /// `list` and `reload` need the socket, and where to find it; `precompile` needs something to compile, and serves nobody.
     fn check(&mut self) -> Result<(), ConfigError> {
         let of_images = [Flag::Address.name(), Flag::Namespace.name()];
-        if let Some(origin) = self.seen.iter().find(|flag| self.precompile.is_none() && of_images.contains(flag)) {
+        if let Some(origin) =
+            self.seen.iter().find(|flag| self.precompile.is_none() && of_images.contains(flag))
+        {
             return Err(ConfigError::Value { origin, reason: "is for `precompile`".to_owned() });
         }
         if let Some(targets) = &mut self.precompile {
             (targets.address, targets.namespace) = (self.address.take(), self.namespace.take());
             let serving =
-                [Flag::ReadyFd, Flag::ListenFd, Flag::Guard, Flag::GuardFd, Flag::PrintConfig].map(Flag::name);
+                [Flag::ReadyFd, Flag::ListenFd, Flag::Guard, Flag::GuardFd, Flag::PrintConfig]
+                    .map(Flag::name);
             if let Some(origin) = self.seen.iter().find(|flag| serving.contains(flag)) {
-                return Err(ConfigError::Value { origin, reason: "is not for `precompile`".to_owned() });
+                return Err(ConfigError::Value {
+                    origin,
+                    reason: "is not for `precompile`".to_owned(),
+                });
             }
             if targets.names.is_empty() {
-                return Err(ConfigError::Value { origin: "precompile", reason: "needs a file or an image".to_owned() });
+                return Err(ConfigError::Value {
+                    origin: "precompile",
+                    reason: "needs a file or an image".to_owned(),
+                });
             }
         }
         let needed = [Flag::Config.name(), Key::Socket.flag()];
@@ -240,7 +255,11 @@ impl Line {
     fn check_guard(&self) -> Result<(), ConfigError> {
         let both = self.guard && self.guard_fd.is_some();
         let reason = || "is not for a guard".to_owned();
-        if both { Err(ConfigError::Value { origin: Flag::GuardFd.name(), reason: reason() }) } else { Ok(()) }
+        if both {
+            Err(ConfigError::Value { origin: Flag::GuardFd.name(), reason: reason() })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -290,7 +309,15 @@ mod tests {
 
     #[test]
     fn what_follows_precompile_is_to_be_compiled() {
-        let arguments = ["--cache-dir=/c", "precompile", "list", "--cache-size=2", "--namespace", "n", "precompile"];
+        let arguments = [
+            "--cache-dir=/c",
+            "precompile",
+            "list",
+            "--cache-size=2",
+            "--namespace",
+            "n",
+            "precompile",
+        ];
         let line = line(&arguments).unwrap();
         let targets = line.precompile.unwrap();
         assert_eq!(targets.names, ["list", "precompile"]);
@@ -302,7 +329,8 @@ mod tests {
     fn guard_passes_settings_on_and_keeps_its_own() {
         let file = File::open("/dev/null").unwrap();
         let fd = file.as_raw_fd().to_string();
-        let arguments = ["--guard", "--grace=5", "--ready-fd", &fd, "--config", "--guard", "--bundle-root=/a"];
+        let arguments =
+            ["--guard", "--grace=5", "--ready-fd", &fd, "--config", "--guard", "--bundle-root=/a"];
         let line = line(&arguments).unwrap();
         assert_eq!(line.of_hosts, ["--grace", "5", "--config", "--guard", "--bundle-root", "/a"]);
         assert_eq!(refusal(&["--guard", "--guard-fd", &fd]), "--guard-fd: is not for a guard");
@@ -350,9 +378,13 @@ mod tests {
 
     #[test]
     fn help_and_version_ask_for_nothing_else() {
-        for (word, version) in [("-v", true), ("--version", true), ("-h", false), ("--help", false)] {
+        for (word, version) in [("-v", true), ("--version", true), ("-h", false), ("--help", false)]
+        {
             let asked = parse(vec!["--guard".into(), word.into()]).unwrap();
-            assert!(matches!(asked, Asked::Version) == version && matches!(asked, Asked::Help) != version);
+            assert!(
+                matches!(asked, Asked::Version) == version
+                    && matches!(asked, Asked::Help) != version
+            );
         }
     }
 
@@ -361,10 +393,16 @@ mod tests {
         let file = File::open("/dev/null").unwrap();
         let fd = file.as_raw_fd();
         assert_eq!(line(&["--ready-fd", &fd.to_string()]).unwrap().ready_fd, Some(fd));
-        assert_eq!(refusal(&["--ready-fd", "1"]), "--ready-fd: 1 is a standard stream; 3 or more is needed");
+        assert_eq!(
+            refusal(&["--ready-fd", "1"]),
+            "--ready-fd: 1 is a standard stream; 3 or more is needed"
+        );
         assert_eq!(refusal(&["--ready-fd", "1000000"]), "--ready-fd: 1000000 is not open");
         assert!(refusal(&["--ready-fd", "-1"]).starts_with("--ready-fd: -1 is not between 0 and"));
-        assert!(refusal(&["--ready-fd", "2147483648"]).starts_with("--ready-fd: 2147483648 is not between 0 and"));
+        assert!(
+            refusal(&["--ready-fd", "2147483648"])
+                .starts_with("--ready-fd: 2147483648 is not between 0 and")
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use runwasi_core::settings::SettingsError;
 
-use super::{file, layer::Key};
+use super::keys::{Key, MAX_BYTES};
 
 /// What is wrong, and where it stands.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum ConfigError {
         named_by: &'static str,
     },
     /// The file is larger than 1 MiB.
-    #[error("{}: larger than {} bytes", path.display(), file::MAX_BYTES)]
+    #[error("{}: larger than {} bytes", path.display(), MAX_BYTES)]
     TooLarge {
         /// The file.
         path: PathBuf,

@@ -10,19 +10,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use runwasi_core::settings::{Written, kind, line_of};
+use runwasi_core::settings::{RawSettings, kind, line_of};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use super::{
-    ConfigError,
-    layer::{ENGINE, Key, Layer},
+    error::ConfigError,
+    keys::{ENGINE, Key, MAX_BYTES},
+    layer::Layer,
 };
-
-/// The largest file that is read.
-pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// A file and who named it.
 #[derive(Clone, Copy)]
@@ -39,7 +37,9 @@ pub(super) fn load(file: Named<'_>) -> Result<Layer, ConfigError> {
 /// What the file says; nothing, if it is not there.
 pub(super) fn load_if_there(file: Named<'_>) -> Result<Layer, ConfigError> {
     match load(file) {
-        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Layer::default()),
+        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(Layer::default())
+        }
         result => result,
     }
 }
@@ -85,7 +85,7 @@ impl Text {
         for (name, value) in &entries {
             if let (ENGINE, DeValue::Table(table)) = (name.get_ref().as_ref(), value.get_ref()) {
                 let source = self.path.display().to_string();
-                layer.engine = Some(Written::of_table(&source, &self.text, ENGINE, table));
+                layer.engine = Some(RawSettings::of_table(&source, &self.text, ENGINE, table));
                 continue;
             }
             let Some(key) = Key::ALL.into_iter().find(|key| key.name() == name.get_ref()) else {
@@ -103,7 +103,11 @@ impl Text {
     }
 
     fn unknown(&self, key: &str, span: Range<usize>) -> ConfigError {
-        ConfigError::UnknownKey { path: self.path.clone(), line: self.line(span), key: key.to_owned() }
+        ConfigError::UnknownKey {
+            path: self.path.clone(),
+            line: self.line(span),
+            key: key.to_owned(),
+        }
     }
 
     fn line(&self, span: Range<usize>) -> usize {
@@ -119,7 +123,12 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     /// Puts the value into the layer. `span` is where the key stands: an error is there, or at the element of the array.
-    fn set(&self, layer: &mut Layer, value: &DeValue<'_>, span: Range<usize>) -> Result<(), ConfigError> {
+    fn set(
+        &self,
+        layer: &mut Layer,
+        value: &DeValue<'_>,
+        span: Range<usize>,
+    ) -> Result<(), ConfigError> {
         let set = match (self.key, value) {
             (Key::BundleRoots, DeValue::Array(roots)) if roots.is_empty() => {
                 Err("is empty; at least one directory is needed".to_owned())
@@ -131,11 +140,14 @@ impl Entry<'_> {
             (Key::Grace | Key::Slots | Key::CacheSize, DeValue::Integer(integer)) => {
                 // Digits may be hexadecimal; beyond 128 bits they are out of every range as they stand.
                 let decimal = i128::from_str_radix(integer.as_str(), integer.radix());
-                let digits = decimal.map_or_else(|_| integer.to_string(), |number| number.to_string());
+                let digits =
+                    decimal.map_or_else(|_| integer.to_string(), |number| number.to_string());
                 layer.set(self.key, &digits)
             }
             (Key::Grace | Key::Slots | Key::CacheSize, other) => Err(mismatch(other, "an integer")),
-            (Key::Socket | Key::Cache | Key::LogLevel, DeValue::String(text)) => layer.set(self.key, text),
+            (Key::Socket | Key::Cache | Key::LogLevel, DeValue::String(text)) => {
+                layer.set(self.key, text)
+            }
             (Key::Socket | Key::Cache | Key::LogLevel, other) => Err(mismatch(other, "a string")),
         };
         set.map_err(|reason| self.wrong(span, reason))
@@ -175,7 +187,8 @@ mod tests {
     use super::*;
 
     fn load_path(path: &Path) -> Result<Layer, String> {
-        let loaded = load(Named { path: path.as_os_str(), by: "--config" }).map_err(|error| error.to_string());
+        let loaded = load(Named { path: path.as_os_str(), by: "--config" })
+            .map_err(|error| error.to_string());
         loaded.map_err(|error| error.replace(&path.display().to_string(), "FILE"))
     }
 
@@ -202,7 +215,10 @@ mod tests {
         assert_eq!(layer.cache, Some(None));
         assert_eq!(layer.cache_size, Some(20));
         let engine = layer.engine.unwrap();
-        assert_eq!(engine.entries().iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["engine.gc"]);
+        assert_eq!(
+            engine.entries().iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(),
+            ["engine.gc"]
+        );
         assert_eq!(layer.log_level, Some(tracing::level_filters::LevelFilter::DEBUG));
     }
 
@@ -221,14 +237,26 @@ mod tests {
             ("slots = 0", "FILE:1: slots: 0 is not between 1 and 100000"),
             ("# é\r\nsocket = 'x'\r\n", "FILE:2: socket: \"x\" is not an absolute path"),
             ("cache = \"/a\\u0000\"", "FILE:1: cache: \"/a\\0\" contains a NUL byte, nor \"off\""),
-            ("\nlog-level = 'loud'", "FILE:2: log-level: \"loud\" is none of error, warn, info, debug, trace"),
-            ("bundle-roots = []", "FILE:1: bundle-roots: is empty; at least one directory is needed"),
-            ("bundle-roots = [\n'/a',\n'b']", "FILE:3: bundle-roots: \"b\" is not an absolute path"),
+            (
+                "\nlog-level = 'loud'",
+                "FILE:2: log-level: \"loud\" is none of error, warn, info, debug, trace",
+            ),
+            (
+                "bundle-roots = []",
+                "FILE:1: bundle-roots: is empty; at least one directory is needed",
+            ),
+            (
+                "bundle-roots = [\n'/a',\n'b']",
+                "FILE:3: bundle-roots: \"b\" is not an absolute path",
+            ),
         ] {
             assert_eq!(refusal(text), error);
         }
         let huge = refusal(&format!("slots = 1{}", "0".repeat(60)));
-        assert!(huge.starts_with("FILE:1: slots: ") && huge.ends_with("between 1 and 100000"), "{huge}");
+        assert!(
+            huge.starts_with("FILE:1: slots: ") && huge.ends_with("between 1 and 100000"),
+            "{huge}"
+        );
     }
 
     #[test]
@@ -240,7 +268,10 @@ mod tests {
             ("cache = false", "FILE:1: cache: is a boolean, not a string"),
             ("log-level = 1979-05-27", "FILE:1: log-level: is a date or time, not a string"),
             ("bundle-roots = '/run'", "FILE:1: bundle-roots: is a string, not an array of strings"),
-            ("bundle-roots = [\n'/run',\n3\n]", "FILE:3: bundle-roots: an element is an integer, not a string"),
+            (
+                "bundle-roots = [\n'/run',\n3\n]",
+                "FILE:3: bundle-roots: an element is an integer, not a string",
+            ),
             ("grace = 1\n\n[socket]\npath = '/x'", "FILE:3: socket: is a table, not a string"),
             ("grace = 1\nsocket.path = '/x'", "FILE:2: socket: is a table, not a string"),
             ("\n[[socket]]", "FILE:2: socket: is an array, not a string"),
@@ -294,7 +325,10 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_name_the_line() {
-        assert_eq!(load_bytes(b"grace = 1\ncache = '/\xff'"), Err("FILE:2: is not UTF-8".to_owned()));
+        assert_eq!(
+            load_bytes(b"grace = 1\ncache = '/\xff'"),
+            Err("FILE:2: is not UTF-8".to_owned())
+        );
     }
 
     #[test]
@@ -321,7 +355,8 @@ mod tests {
         let (done, result) = mpsc::channel();
         // In a thread of its own: an open that waits must become a failure and no test that never ends.
         let reader = thread::spawn(move || drop(done.send(load_path(&fifo))));
-        let error = result.recv_timeout(Duration::from_secs(10)).expect("the open waits").unwrap_err();
+        let error =
+            result.recv_timeout(Duration::from_secs(10)).expect("the open waits").unwrap_err();
         assert_eq!(error, "FILE: not a regular file (named by --config)");
         reader.join().unwrap();
     }

@@ -1,4 +1,4 @@
-//! The keys, and what one source says about them. Every value, whatever its source, passes here as text, so a rule
+//! What one source says about the keys. Every value, whatever its source, passes here as text, so a rule
 //! stands once; what is wrong is said without the place, which the caller knows.
 
 use std::{
@@ -8,16 +8,10 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::{bootstrap::socket::MAX_PATH, settings::Written};
+use runwasi_core::{bootstrap::socket::MAX_PATH, settings::RawSettings};
 use tracing::level_filters::LevelFilter;
 
-use super::{
-    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, ConfigError, GRACE_VARIABLE, LOG_LEVEL_VARIABLE,
-    SLOTS_VARIABLE, SOCKET_VARIABLE,
-};
-
-/// The table of the file whose keys the engine knows.
-pub(super) const ENGINE: &str = "engine";
+use super::{error::ConfigError, keys::Key};
 
 /// The cache that is none.
 pub(super) const OFF: &str = "off";
@@ -38,65 +32,6 @@ const LONGEST_PRIVATE_SOCKET: &str = "daemons/4194304.sock";
 /// The daemon's directories beside its socket.
 const DIRECTORIES: [&str; 2] = ["daemons", "sandboxes"];
 
-/// A setting that flags, environment and file have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    Socket,
-    BundleRoots,
-    Grace,
-    Slots,
-    Cache,
-    CacheSize,
-    LogLevel,
-}
-
-impl Key {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Socket, Self::BundleRoots, Self::Grace, Self::Slots, Self::Cache, Self::CacheSize, Self::LogLevel];
-
-    /// Its name in the file.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Socket => "socket",
-            Self::BundleRoots => "bundle-roots",
-            Self::Grace => "grace",
-            Self::Slots => "slots",
-            Self::Cache => "cache",
-            Self::CacheSize => "cache-size",
-            Self::LogLevel => "log-level",
-        }
-    }
-
-    pub(super) fn flag(self) -> &'static str {
-        match self {
-            Self::Socket => "--socket",
-            Self::BundleRoots => "--bundle-root",
-            Self::Grace => "--grace",
-            Self::Slots => "--slots",
-            Self::Cache => "--cache-dir",
-            Self::CacheSize => "--cache-size",
-            Self::LogLevel => "--log-level",
-        }
-    }
-
-    pub(super) fn variable(self) -> &'static str {
-        match self {
-            Self::Socket => SOCKET_VARIABLE,
-            Self::BundleRoots => BUNDLE_ROOTS_VARIABLE,
-            Self::Grace => GRACE_VARIABLE,
-            Self::Slots => SLOTS_VARIABLE,
-            Self::Cache => CACHE_VARIABLE,
-            Self::CacheSize => CACHE_SIZE_VARIABLE,
-            Self::LogLevel => LOG_LEVEL_VARIABLE,
-        }
-    }
-
-    /// The names of all, as an error lists them.
-    pub(super) fn list() -> String {
-        Self::ALL.map(Self::name).join(", ") + ", and the table " + ENGINE
-    }
-}
-
 /// What one source says. `None`: nothing; a cache of `Some(None)` is off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layer {
@@ -109,12 +44,14 @@ pub(super) struct Layer {
     pub(super) cache_size: Option<u32>,
     pub(super) log_level: Option<LevelFilter>,
     /// Only a file can say it.
-    pub(super) engine: Option<Written>,
+    pub(super) engine: Option<RawSettings>,
 }
 
 impl Layer {
     /// What the environment says.
-    pub(super) fn from_environment(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+    pub(super) fn from_environment(
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
         let mut layer = Self::default();
         for key in Key::ALL {
             layer.set_variable(key, environment)?;
@@ -144,11 +81,15 @@ impl Layer {
             Key::Socket => self.socket = Some(socket(value)?),
             Key::BundleRoots => self.bundle_roots.get_or_insert_default().push(path(value)?),
             Key::Grace => {
-                self.grace = Some(Duration::from_secs(number(value, GRACE_RANGE, " (seconds)")?.into()));
+                self.grace =
+                    Some(Duration::from_secs(number(value, GRACE_RANGE, " (seconds)")?.into()));
             }
             Key::Slots => self.slots = Some(number(value, SLOTS_RANGE, "")?),
             Key::Cache if value == OFF => self.cache = Some(None),
-            Key::Cache => self.cache = Some(Some(path(value).map_err(|reason| format!("{reason}, nor {OFF:?}"))?)),
+            Key::Cache => {
+                self.cache =
+                    Some(Some(path(value).map_err(|reason| format!("{reason}, nor {OFF:?}"))?))
+            }
             Key::CacheSize => self.cache_size = Some(number(value, CACHE_SIZE_RANGE, " (MiB)")?),
             Key::LogLevel => self.log_level = Some(log_level(value)?),
         }
@@ -178,8 +119,9 @@ pub(super) fn text(value: OsString) -> Result<String, String> {
 /// A number in decimal digits.
 pub(super) fn number(value: &str, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
     let (least, most) = range.clone().into_inner();
-    let wide: i128 =
-        value.parse().map_err(|_| format!("{value:?} is not a whole number between {least} and {most}{unit}"))?;
+    let wide: i128 = value
+        .parse()
+        .map_err(|_| format!("{value:?} is not a whole number between {least} and {most}{unit}"))?;
     u32::try_from(wide)
         .ok()
         .filter(|number| range.contains(number))
@@ -205,11 +147,15 @@ fn path(value: &str) -> Result<PathBuf, String> {
 /// The path of a socket, so short that every socket beside it can be bound.
 fn socket(value: &str) -> Result<PathBuf, String> {
     let path = path(value)?;
-    let (Some(directory), Some(name), false) = (path.parent(), path.file_name(), value.ends_with('/')) else {
+    let (Some(directory), Some(name), false) =
+        (path.parent(), path.file_name(), value.ends_with('/'))
+    else {
         return Err(format!("{value:?} names a directory, not a socket"));
     };
     if directory == Path::new("/") {
-        return Err(format!("{value:?} is in the root directory; its directory becomes the daemon's own"));
+        return Err(format!(
+            "{value:?} is in the root directory; its directory becomes the daemon's own"
+        ));
     }
     if DIRECTORIES.iter().any(|taken| name == *taken) {
         return Err(format!("{value:?} has the name of one of the daemon's directories"));
@@ -217,7 +163,9 @@ fn socket(value: &str) -> Result<PathBuf, String> {
     for path in [&path, &directory.join(LONGEST_PRIVATE_SOCKET)] {
         let length = path.as_os_str().len();
         if length > MAX_PATH {
-            return Err(format!("a socket would be {path:?} with {length} bytes, at most {MAX_PATH} are possible"));
+            return Err(format!(
+                "a socket would be {path:?} with {length} bytes, at most {MAX_PATH} are possible"
+            ));
         }
     }
     Ok(path)
@@ -262,13 +210,19 @@ mod tests {
         assert_eq!(refusal(Key::Grace, "-1"), "-1 is not between 0 and 3600 (seconds)");
         assert_eq!(refusal(Key::Slots, "0"), "0 is not between 1 and 100000");
         assert_eq!(refusal(Key::Slots, "100001"), "100001 is not between 1 and 100000");
-        assert_eq!(refusal(Key::Slots, "18446744073709551617"), "18446744073709551617 is not between 1 and 100000");
+        assert_eq!(
+            refusal(Key::Slots, "18446744073709551617"),
+            "18446744073709551617 is not between 1 and 100000"
+        );
     }
 
     #[test]
     fn what_is_no_number_is_refused() {
         for value in ["", " 1", "1s", "1.5", "0x10", "1_000", "one"] {
-            assert_eq!(refusal(Key::Slots, value), format!("{value:?} is not a whole number between 1 and 100000"));
+            assert_eq!(
+                refusal(Key::Slots, value),
+                format!("{value:?} is not a whole number between 1 and 100000")
+            );
         }
     }
 
@@ -280,18 +234,26 @@ mod tests {
             assert!(refusal(key, "/run/x\0y").starts_with(r#""/run/x\0y" contains a NUL byte"#));
             assert!(refusal(key, "/run/../x").starts_with(r#""/run/../x" contains "..""#));
         }
-        assert_eq!(set(Key::BundleRoots, "//run/./x/").unwrap().bundle_roots, Some(vec!["/run/x".into()]));
+        assert_eq!(
+            set(Key::BundleRoots, "//run/./x/").unwrap().bundle_roots,
+            Some(vec!["/run/x".into()])
+        );
         assert_eq!(set(Key::BundleRoots, "/").unwrap().bundle_roots, Some(vec!["/".into()]));
     }
 
     #[test]
     fn a_socket_has_a_directory_of_its_own() {
         for value in ["/run/x/", "/"] {
-            assert_eq!(refusal(Key::Socket, value), format!("{value:?} names a directory, not a socket"));
+            assert_eq!(
+                refusal(Key::Socket, value),
+                format!("{value:?} names a directory, not a socket")
+            );
         }
         assert!(refusal(Key::Socket, "/manager.sock").contains("is in the root directory"));
         assert!(refusal(Key::Socket, "/run/x/daemons").contains("one of the daemon's directories"));
-        assert!(refusal(Key::Socket, "/run/x/sandboxes").contains("one of the daemon's directories"));
+        assert!(
+            refusal(Key::Socket, "/run/x/sandboxes").contains("one of the daemon's directories")
+        );
     }
 
     #[test]
@@ -299,7 +261,10 @@ mod tests {
         let name = "n".repeat(105 - 20);
         assert_eq!(socket_in(20, &name).len(), 106);
         assert!(set(Key::Socket, &socket_in(20, &name)).is_ok());
-        assert!(refusal(Key::Socket, &socket_in(21, &name)).contains("with 107 bytes, at most 106 are possible"));
+        assert!(
+            refusal(Key::Socket, &socket_in(21, &name))
+                .contains("with 107 bytes, at most 106 are possible")
+        );
     }
 
     #[test]
@@ -328,7 +293,10 @@ mod tests {
             assert_eq!(set(Key::LogLevel, word).unwrap().log_level, Some(level));
         }
         for word in ["off", "INFO", "3", ""] {
-            assert_eq!(refusal(Key::LogLevel, word), format!("{word:?} is none of error, warn, info, debug, trace"));
+            assert_eq!(
+                refusal(Key::LogLevel, word),
+                format!("{word:?} is none of error, warn, info, debug, trace")
+            );
         }
     }
 }

@@ -31,66 +31,30 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use runwasi_core::settings::{SettingsError, Written};
+use runwasi_core::settings::{RawSettings, SettingsError};
 
 use arguments::{Asked, Line};
 use file::Named;
-use layer::{Key, Layer};
+use keys::Key;
+use layer::Layer;
 
 mod arguments;
 mod error;
 mod file;
+mod keys;
 mod layer;
 mod settings;
 
 pub use arguments::{HELP, Targets};
 pub use error::ConfigError;
+pub use keys::{
+    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, CONFIG_VARIABLE,
+    DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_FILE, DEFAULT_GRACE,
+    DEFAULT_SOCKET, GRACE_VARIABLE, LOG_LEVEL_VARIABLE, SLOTS_VARIABLE, SOCKET_VARIABLE,
+};
 pub use settings::Settings;
-
-/// Where the manager API is, if nothing else is said.
-pub const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
-
-/// The file that is read if none is named. It need not be there.
-pub const DEFAULT_FILE: &str = "/etc/containerd-wasmtimed.toml";
-
-/// Where bundles may lie: containerd's state directory is below it.
-pub const DEFAULT_BUNDLE_ROOT: &str = "/run";
-
-/// How long guests have to end when the daemon leaves.
-pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
-
-/// Where compiled code is kept; the per-pod shims' directory, so that both modes share it.
-pub const DEFAULT_CACHE: &str = "/var/cache/runwasi";
-
-/// How much compiled code is kept, in MiB.
-pub const DEFAULT_CACHE_SIZE: u32 = 1024;
-
-/// Names the file.
-pub const CONFIG_VARIABLE: &str = "CONTAINERD_WASMTIMED_CONFIG";
-
-/// Names the manager socket, for the daemon and for the thin shim.
-pub const SOCKET_VARIABLE: &str = "CONTAINERD_WASMTIMED_SOCKET";
-
-/// Names the directories below which bundles may lie, with colons between.
-pub const BUNDLE_ROOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_BUNDLE_ROOTS";
-
-/// The grace in seconds.
-pub const GRACE_VARIABLE: &str = "CONTAINERD_WASMTIMED_GRACE";
-
-/// How many guests the engine has room for.
-pub const SLOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_SLOTS";
-
-/// The directory of compiled code, or `off`.
-pub const CACHE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE";
-
-/// How much compiled code is kept, in MiB.
-pub const CACHE_SIZE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE_SIZE";
-
-/// What is logged.
-pub const LOG_LEVEL_VARIABLE: &str = "CONTAINERD_WASMTIMED_LOG_LEVEL";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +82,7 @@ pub enum Command {
 }
 
 /// What an engine makes of the table `[engine]`: the whole table, with every key, or what is wrong with it.
-pub type EngineTable<'a> = &'a dyn Fn(&Written) -> Result<String, SettingsError>;
+pub type EngineTable<'a> = &'a dyn Fn(&RawSettings) -> Result<String, SettingsError>;
 
 /// Reads all sources. `arguments` come without the program's name.
 pub fn read(
@@ -130,7 +94,9 @@ pub fn read(
 }
 
 /// The manager socket as clients find it, who read no file: the variable's, else the default.
-pub fn client_socket(environment: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
+pub fn client_socket(
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf, ConfigError> {
     let mut layer = Layer::default();
     layer.set_variable(Key::Socket, &environment)?;
     Ok(Settings::of(layer).socket)
@@ -155,9 +121,11 @@ fn read_from(
     let file = match (&line.config, environment(CONFIG_VARIABLE)) {
         (Some(path), _) => file::load(Named { path, by: "--config" })?,
         (None, Some(path)) => file::load(Named { path: &path, by: CONFIG_VARIABLE })?,
-        (None, None) => file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?,
+        (None, None) => {
+            file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?
+        }
     };
-    let table = engine(file.engine.as_ref().unwrap_or(&Written::default()))?;
+    let table = engine(file.engine.as_ref().unwrap_or(&RawSettings::default()))?;
     Ok(command(line, variables, file, &table))
 }
 

@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::settings::{Written, quoted};
+use runwasi_core::settings::{RawSettings, quoted};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET,
-    layer::{Key, Layer, OFF},
+    keys::{
+        DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET, Key,
+    },
+    layer::{Layer, OFF},
 };
 
 /// How the daemon serves. Paths are absolute, UTF-8, and without `..`.
@@ -31,7 +33,7 @@ pub struct Settings {
     /// How much of it, in MiB.
     pub cache_size: u32,
     /// The file's table `[engine]`, which the engine understands.
-    pub engine: Written,
+    pub engine: RawSettings,
     /// What is logged.
     pub log_level: LevelFilter,
     /// Where `ready\n` is written when the daemon serves; open when it was checked, and no standard stream.
@@ -53,7 +55,7 @@ impl Default for Settings {
             slots: None,
             cache: Some(DEFAULT_CACHE.into()),
             cache_size: DEFAULT_CACHE_SIZE,
-            engine: Written::default(),
+            engine: RawSettings::default(),
             log_level: LevelFilter::INFO,
             ready_fd: None,
             guard: None,

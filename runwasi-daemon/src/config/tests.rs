@@ -1,6 +1,6 @@
 //! The sources together: which one wins, what each command reads, and that printed settings read back.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use tempfile::TempDir;
 use tracing::level_filters::LevelFilter;
@@ -39,9 +39,11 @@ impl Sources<'_> {
 }
 
 /// An engine whose only key is `engine.fast`.
-fn engine(written: &Written) -> Result<String, SettingsError> {
+fn engine(written: &RawSettings) -> Result<String, SettingsError> {
     let unknown = written.entries().iter().find(|entry| entry.key != "engine.fast");
-    unknown.map_or(Ok("[engine]\nfast = true\n".to_owned()), |entry| Err(written.unknown(entry, "engine.fast")))
+    unknown.map_or(Ok("[engine]\nfast = true\n".to_owned()), |entry| {
+        Err(written.unknown(entry, "engine.fast"))
+    })
 }
 
 const FILE: &str = "socket = '/file/s'\nbundle-roots = ['/file']\ngrace = 1\nslots = 1\ncache = '/file'\n\
@@ -65,7 +67,13 @@ const ARGUMENTS: [&str; 7] = [
     "--log-level=debug",
 ];
 
-fn settings(socket: &str, roots: &[&str], number: u32, cache: Option<&str>, log_level: LevelFilter) -> Settings {
+fn settings(
+    socket: &str,
+    roots: &[&str],
+    number: u32,
+    cache: Option<&str>,
+    log_level: LevelFilter,
+) -> Settings {
     Settings {
         socket: socket.into(),
         bundle_roots: roots.iter().map(PathBuf::from).collect(),
@@ -118,11 +126,16 @@ fn sources_complete_each_other() {
 
 #[test]
 fn what_is_overridden_must_be_right_too() {
-    let file = Sources { arguments: &ARGUMENTS, variables: &VARIABLES, file: Some("\ngrace = 'x'") };
+    let file =
+        Sources { arguments: &ARGUMENTS, variables: &VARIABLES, file: Some("\ngrace = 'x'") };
     assert_eq!(file.read(), Err("FILE:2: grace: is a string, not an integer".to_owned()));
-    let variable = Sources { arguments: &ARGUMENTS, variables: &[(GRACE_VARIABLE, "x")], file: None };
+    let variable =
+        Sources { arguments: &ARGUMENTS, variables: &[(GRACE_VARIABLE, "x")], file: None };
     let error = variable.read().unwrap_err();
-    assert!(error.starts_with("CONTAINERD_WASMTIMED_GRACE: \"x\" is not a whole number"), "{error}");
+    assert!(
+        error.starts_with("CONTAINERD_WASMTIMED_GRACE: \"x\" is not a whole number"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -146,14 +159,25 @@ fn a_wrong_variable_is_named() {
 #[test]
 fn a_named_file_replaces_the_default_one() {
     let directory = TempDir::new().unwrap();
-    let [first, second] = ["first", "second"].map(|name| directory.path().join(name).display().to_string());
+    let [first, second] =
+        ["first", "second"].map(|name| directory.path().join(name).display().to_string());
     fs::write(&first, "grace = 10").unwrap();
     fs::write(&second, "grace = 20").unwrap();
-    let mut sources = Sources { arguments: &[], variables: &[(CONFIG_VARIABLE, &first)], file: Some("slots = 5") };
-    assert_eq!(sources.settings(), Settings { grace: Duration::from_secs(10), ..Settings::default() });
+    let mut sources = Sources {
+        arguments: &[],
+        variables: &[(CONFIG_VARIABLE, &first)],
+        file: Some("slots = 5"),
+    };
+    assert_eq!(
+        sources.settings(),
+        Settings { grace: Duration::from_secs(10), ..Settings::default() }
+    );
     let arguments = ["--config", &second];
     sources.arguments = &arguments;
-    assert_eq!(sources.settings(), Settings { grace: Duration::from_secs(20), ..Settings::default() });
+    assert_eq!(
+        sources.settings(),
+        Settings { grace: Duration::from_secs(20), ..Settings::default() }
+    );
 }
 
 #[test]
@@ -193,7 +217,11 @@ fn clients_find_the_socket_by_the_variable_only() {
 #[test]
 fn version_and_help_read_no_other_source() {
     for (argument, command) in [("-v", Command::Version), ("--help", Command::Help)] {
-        let sources = Sources { arguments: &[argument], variables: &[(GRACE_VARIABLE, "x")], file: Some("damaged") };
+        let sources = Sources {
+            arguments: &[argument],
+            variables: &[(GRACE_VARIABLE, "x")],
+            file: Some("damaged"),
+        };
         assert_eq!(sources.read(), Ok(command));
     }
 }
@@ -208,12 +236,19 @@ fn what_print_config_prints_reads_back() {
         Sources { arguments: &[], variables: &VARIABLES, file: Some(FILE) },
         Sources { arguments: &ARGUMENTS, variables: &VARIABLES, file: Some(FILE) },
         Sources { arguments: &["--log-level=trace", "--grace=0"], variables: &[], file: Some(odd) },
-        Sources { arguments: &["--log-level=info", "--slots=100000"], variables: &[], file: Some("grace = 3600") },
+        Sources {
+            arguments: &["--log-level=info", "--slots=100000"],
+            variables: &[],
+            file: Some("grace = 3600"),
+        },
     ];
     for case in cases {
         let wanted = case.settings();
-        let arguments: Vec<&str> = case.arguments.iter().copied().chain(["--print-config"]).collect();
-        let Command::PrintConfig(printed) = (Sources { arguments: &arguments, ..case }).read().unwrap() else {
+        let arguments: Vec<&str> =
+            case.arguments.iter().copied().chain(["--print-config"]).collect();
+        let Command::PrintConfig(printed) =
+            (Sources { arguments: &arguments, ..case }).read().unwrap()
+        else {
             panic!("--print-config asks for something else");
         };
         let again = Sources { arguments: &[], variables: &[], file: Some(&printed) };

@@ -15,7 +15,8 @@ use runwasi_core::bootstrap::socket::connect_within;
 use super::{
     Method, PROTOCOL, SERVICE,
     messages::{
-        ConnectRequest, CreateRequest, DeleteReply, DeleteRequest, ListReply, Plain, SandboxReply, VersionReply,
+        ConnectRequest, CreateRequest, DeleteReply, DeleteRequest, ListReply, Plain, SandboxReply,
+        VersionReply,
     },
 };
 
@@ -64,7 +65,10 @@ impl Client {
         let stream = connect_within(socket, patience)
             .map_err(|source| ClientError::NotRunning { socket: socket.to_owned(), source })?;
         let client = ttrpc::Client::new(stream.into_raw_fd());
-        let broken = |error: ttrpc::Error| ClientError::Broken { socket: socket.to_owned(), reason: error.to_string() };
+        let broken = |error: ttrpc::Error| ClientError::Broken {
+            socket: socket.to_owned(),
+            reason: error.to_string(),
+        };
         Ok(Self { socket: socket.to_owned(), client: client.map_err(broken)?, patience })
     }
 
@@ -103,7 +107,11 @@ impl Client {
         self.call(Method::Reload, &Plain { protocol: PROTOCOL })
     }
 
-    fn call<A: Message + Default>(&self, method: Method, message: &impl Message) -> Result<A, ClientError> {
+    fn call<A: Message + Default>(
+        &self,
+        method: Method,
+        message: &impl Message,
+    ) -> Result<A, ClientError> {
         let request = ttrpc::Request {
             service: SERVICE.to_owned(),
             method: method.name().to_owned(),
@@ -113,7 +121,9 @@ impl Client {
         };
         let broken = |reason: String| ClientError::Broken { socket: self.socket.clone(), reason };
         match self.client.request(request) {
-            Ok(response) => A::decode(&*response.payload).map_err(|error| broken(error.to_string())),
+            Ok(response) => {
+                A::decode(&*response.payload).map_err(|error| broken(error.to_string()))
+            }
             Err(ttrpc::Error::RpcStatus(status)) => Err(ClientError::Refused {
                 passing: status.code() == Code::UNAVAILABLE,
                 message: status.message().to_owned(),

@@ -8,9 +8,9 @@
 //! The service is `runwasi.manager.v1.Manager`; errors are ttrpc statuses with a text for people.
 
 pub mod client;
+mod connections;
 pub mod messages;
 pub(crate) mod server;
-mod visitors;
 
 /// The service's name on the wire.
 pub const SERVICE: &str = "runwasi.manager.v1.Manager";
@@ -39,8 +39,15 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Create, Self::Connect, Self::Delete, Self::List, Self::Version, Self::Retire, Self::Reload];
+    pub const ALL: [Self; 7] = [
+        Self::Create,
+        Self::Connect,
+        Self::Delete,
+        Self::List,
+        Self::Version,
+        Self::Retire,
+        Self::Reload,
+    ];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {

@@ -18,7 +18,7 @@ use futures_core::Stream;
 use prost::Message;
 use runwasi_core::{
     bootstrap::delete::Ended,
-    present,
+    sanitize,
     server::{Accept, ServeError},
     service::contained::contained,
 };
@@ -26,48 +26,59 @@ use tokio::net::UnixStream;
 
 use super::{
     Method, PROTOCOL, SERVICE,
+    connections::{Connection, ConnectionLimit},
     messages::{DeleteReply, ListReply, Plain, Request, SandboxReply, VersionReply},
-    visitors::{Visitor, Visitors},
 };
 use crate::daemon::{Daemon, DaemonError};
 
 /// Serves the manager API on one socket until it is dropped or stopped, to `most` clients at once.
-pub(crate) async fn serve(listener: UnixListener, daemon: Arc<Daemon>, most: usize) -> Result<Server, ServeError> {
-    let guests = Door { accept: Accept::new(listener)?, visitors: Visitors::new(most), knocking: None };
-    let mut server = Server::new().add_listener(Listener::new(guests)).register_service(contained(services(&daemon)));
+pub(crate) async fn serve(
+    listener: UnixListener,
+    daemon: Arc<Daemon>,
+    most: usize,
+) -> Result<Server, ServeError> {
+    let guests = LimitedAccept {
+        accept: Accept::new(listener)?,
+        limit: ConnectionLimit::new(most),
+        pending: None,
+    };
+    let mut server = Server::new()
+        .add_listener(Listener::new(guests))
+        .register_service(contained(services(&daemon)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     Ok(server)
 }
 
 /// Connections as they are let in.
-struct Door {
+struct LimitedAccept {
     accept: Accept,
-    visitors: Visitors,
+    limit: ConnectionLimit,
     /// Accepted, and waiting for a place.
-    knocking: Option<UnixStream>,
+    pending: Option<UnixStream>,
 }
 
-impl Stream for Door {
-    type Item = io::Result<Visitor>;
+impl Stream for LimitedAccept {
+    type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { accept, visitors, knocking } = &mut *self;
-        if knocking.is_none() {
+        let Self { accept, limit, pending } = &mut *self;
+        if pending.is_none() {
             match ready!(Pin::new(accept).poll_next(cx)) {
-                Some(Ok(stream)) => *knocking = Some(stream),
+                Some(Ok(stream)) => *pending = Some(stream),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }
         }
         // Only when somebody knocks is there a reason to send another one away.
-        let place = ready!(visitors.poll_place(cx));
-        Poll::Ready(knocking.take().map(|stream| Ok(visitors.welcome(stream, place))))
+        let permit = ready!(limit.poll_permit(cx));
+        Poll::Ready(pending.take().map(|stream| Ok(limit.admit(stream, permit))))
     }
 }
 
 fn services(daemon: &Arc<Daemon>) -> HashMap<String, Service> {
     let methods = Method::ALL.into_iter().map(|method| {
-        let handler: Box<dyn MethodHandler + Send + Sync> = Box::new(Handler { method, daemon: daemon.clone() });
+        let handler: Box<dyn MethodHandler + Send + Sync> =
+            Box::new(Handler { method, daemon: daemon.clone() });
         (method.name().to_owned(), handler)
     });
     let service = Service { methods: methods.collect(), streams: HashMap::new() };
@@ -86,7 +97,9 @@ impl MethodHandler for Handler {
         // An error that is returned would reach the client without its code.
         let (status, payload) = match answer {
             Ok(payload) => (ttrpc::get_status(Code::OK, ""), payload),
-            Err(refusal) => (ttrpc::get_status(refusal.code, present::text(&refusal.text)), Vec::new()),
+            Err(refusal) => {
+                (ttrpc::get_status(refusal.code, sanitize::text(&refusal.text)), Vec::new())
+            }
         };
         let mut response = Response { payload, ..Response::default() };
         response.set_status(status);
@@ -140,16 +153,24 @@ fn sandbox((address, pid): (String, u32)) -> SandboxReply {
 }
 
 fn deleted(ended: Option<Ended>) -> DeleteReply {
-    let found = |ended: Ended| DeleteReply { found: true, pid: ended.pid, exit_status: ended.status };
+    let found =
+        |ended: Ended| DeleteReply { found: true, pid: ended.pid, exit_status: ended.status };
     ended.map(found).unwrap_or_default()
 }
 
 fn version() -> VersionReply {
-    VersionReply { version: env!("CARGO_PKG_VERSION").to_owned(), protocol: PROTOCOL, pid: std::process::id() }
+    VersionReply {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL,
+        pid: std::process::id(),
+    }
 }
 
 fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
-    let invalid = |error: prost::DecodeError| Refusal { code: Code::INVALID_ARGUMENT, text: error.to_string() };
+    let invalid = |error: prost::DecodeError| Refusal {
+        code: Code::INVALID_ARGUMENT,
+        text: error.to_string(),
+    };
     let request = Q::decode(payload).map_err(invalid)?;
     match request.protocol() {
         PROTOCOL => Ok(request),
@@ -167,9 +188,10 @@ fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
 fn code(error: &DaemonError) -> Code {
     match error {
         DaemonError::Id(_) | DaemonError::Bundle(_) => Code::INVALID_ARGUMENT,
-        DaemonError::Bootstrap(_) | DaemonError::Network(_) | DaemonError::Record(_) | DaemonError::Sandbox(_) => {
-            Code::UNKNOWN
-        }
+        DaemonError::Bootstrap(_)
+        | DaemonError::Network(_)
+        | DaemonError::Record(_)
+        | DaemonError::Sandbox(_) => Code::UNKNOWN,
         DaemonError::Leaving => Code::UNAVAILABLE,
         DaemonError::NoGuard | DaemonError::NotReloaded { .. } => Code::FAILED_PRECONDITION,
         DaemonError::Squatted { .. } => Code::ALREADY_EXISTS,

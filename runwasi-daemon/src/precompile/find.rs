@@ -13,7 +13,10 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
-use runwasi_core::image::{Artifact, Digest, MAX_BYTES};
+use runwasi_core::{
+    artifact::{Artifact, MAX_BYTES},
+    digest::Digest,
+};
 
 use super::zstd::{self, Zstd};
 
@@ -50,7 +53,9 @@ impl Finding {
             Ok(Found::Wasm) => {}
             Ok(Found::Tar(0)) => self.faults.push(format!("{name}: no wasm in it")),
             Ok(Found::Tar(_)) => {}
-            Ok(Found::Other) => self.faults.push(format!("{name}: neither wasm nor a tar with wasm in it")),
+            Ok(Found::Other) => {
+                self.faults.push(format!("{name}: neither wasm nor a tar with wasm in it"))
+            }
         }
     }
 
@@ -85,7 +90,13 @@ impl Finding {
     }
 
     /// Takes whatever this is. `text` as well, if somebody has named it.
-    fn stream(&mut self, name: &str, mut stream: Bounded<impl Read>, depth: u32, named: bool) -> io::Result<Found> {
+    fn stream(
+        &mut self,
+        name: &str,
+        mut stream: Bounded<impl Read>,
+        depth: u32,
+        named: bool,
+    ) -> io::Result<Found> {
         let mut head = Vec::new();
         stream.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
         let kind = Kind::of(&head).filter(|kind| *kind == Kind::Wasm || depth < MAX_DEPTH);
@@ -134,7 +145,9 @@ impl Finding {
         if self.seen.insert(artifact.digest) {
             self.total += artifact.bytes.len() as u64;
             if self.total > MAX_TOTAL {
-                return Err(io::Error::other(format!("more than {MAX_TOTAL} bytes of wasm at once")));
+                return Err(io::Error::other(format!(
+                    "more than {MAX_TOTAL} bytes of wasm at once"
+                )));
             }
             self.artifacts.push(artifact);
         }
@@ -189,7 +202,8 @@ enum Found {
 
 /// Without waiting for the writer of a FIFO.
 fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
@@ -228,7 +242,8 @@ mod tests {
         let mut finding = Finding::default();
         finding.file(&path);
         let short = |text: String| text.replace(&path.display().to_string(), "F");
-        let names = finding.artifacts.iter().map(|artifact| short(artifact.path.display().to_string()));
+        let names =
+            finding.artifacts.iter().map(|artifact| short(artifact.path.display().to_string()));
         (names.collect(), finding.faults.into_iter().map(short).collect())
     }
 
@@ -237,14 +252,24 @@ mod tests {
         let (names, faults) = found(WASM);
         assert_eq!((names, faults), (vec!["F".to_owned()], vec![]));
         assert_eq!(found(b"(component)").0, ["F"]);
-        let layer =
-            gzip(&tar(&[("bin/a.wasm", &[WASM, b"\0\x02\x01a"].concat()), ("bin/sh", b"\x7fELF"), ("t", b"(module)")]));
-        let image =
-            tar(&[("blobs/sha256/1", &layer), ("blobs/sha256/2", WASM), ("again", WASM), ("index.json", b"{}")]);
+        let layer = gzip(&tar(&[
+            ("bin/a.wasm", &[WASM, b"\0\x02\x01a"].concat()),
+            ("bin/sh", b"\x7fELF"),
+            ("t", b"(module)"),
+        ]));
+        let image = tar(&[
+            ("blobs/sha256/1", &layer),
+            ("blobs/sha256/2", WASM),
+            ("again", WASM),
+            ("index.json", b"{}"),
+        ]);
         assert_eq!(found(&image).0, ["F:blobs/sha256/1:bin/a.wasm", "F:blobs/sha256/2"]);
         assert_eq!(found(&gzip(&image)).0.len(), 2);
         let zstd = |bytes: &[u8]| compress_to_vec(bytes, CompressionLevel::Fastest);
-        assert_eq!(found(&zstd(&tar(&[("layer", &zstd(&tar(&[("bin/a.wasm", WASM)])))]))).0, ["F:layer:bin/a.wasm"]);
+        assert_eq!(
+            found(&zstd(&tar(&[("layer", &zstd(&tar(&[("bin/a.wasm", WASM)])))]))).0,
+            ["F:layer:bin/a.wasm"]
+        );
     }
 
     #[test]
@@ -255,7 +280,10 @@ mod tests {
             (gzip(b"{}")[..12].to_vec(), "F: "),
         ] {
             let (names, faults) = found(&bytes);
-            assert!(names.is_empty() && faults.len() == 1 && faults[0].starts_with(fault), "{faults:?}");
+            assert!(
+                names.is_empty() && faults.len() == 1 && faults[0].starts_with(fault),
+                "{faults:?}"
+            );
         }
         let mut finding = Finding::default();
         finding.file(Path::new("/absent/x.wasm"));

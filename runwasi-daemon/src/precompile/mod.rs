@@ -1,5 +1,5 @@
 //! The command `precompile`: compiles wasm into the cache of the daemon's settings, which shims of the same settings share. Works
-//! beside a daemon that runs, and without one. Called by `main`.
+//! beside a daemon that runs, and without one.
 
 use std::{
     env,
@@ -8,21 +8,24 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use runwasi_core::{
-    Engine, EngineError, Id,
+    Engine, Id,
+    artifact::{Artifact, oci},
+    containerd::images::ImageClient,
     engine::Precompiled,
     id::IdError,
-    image::{Artifact, oci},
     logging, runtime,
-    service::images::Containerd,
 };
 use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
-use self::{find::Finding, progress::Progress};
+use self::{
+    find::Finding,
+    progress::{Done, Progress},
+};
 use crate::{
     config::{Settings, Targets},
     serve::{EngineSettings, NodeEngine},
@@ -31,14 +34,6 @@ use crate::{
 mod find;
 mod progress;
 mod zstd;
-
-/// What has become of one artifact.
-struct Done {
-    name: String,
-    bytes: u64,
-    took: Duration,
-    result: Result<Precompiled, EngineError>,
-}
 
 /// Runs the command to its end. What fails is named, and makes the whole fail when the rest is done.
 pub(crate) fn run<N: NodeEngine>(
@@ -65,46 +60,51 @@ pub(crate) fn run<N: NodeEngine>(
         (compile(engine, finding.artifacts).await, finding.faults)
     });
     control.shutdown_background();
-    let count = |wanted| all.iter().filter(|done| matches!(&done.result, Ok(result) if *result == wanted)).count();
+    let count = |wanted| {
+        all.iter().filter(|done| matches!(&done.result, Ok(result) if *result == wanted)).count()
+    };
     let summary = format!(
         "{} compiled, {} kept from before, in {:.1} s\n",
         count(Precompiled::Compiled),
         count(Precompiled::Kept),
         begun.elapsed().as_secs_f64()
     );
-    faults.extend(all.into_iter().filter_map(|done| done.result.err().map(|error| error.to_string())));
+    faults.extend(
+        all.into_iter().filter_map(|done| done.result.err().map(|error| error.to_string())),
+    );
     for fault in &faults {
-        writeln!(io::stderr(), "containerd-wasmtimed: {}", runwasi_core::present::text(fault))?;
+        writeln!(io::stderr(), "containerd-wasmtimed: {}", runwasi_core::sanitize::text(fault))?;
     }
     io::stdout().write_all(summary.as_bytes())?;
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Where images are, as `ctr` has it.
-fn containerd(targets: &Targets) -> Result<Containerd, IdError> {
+fn containerd(targets: &Targets) -> Result<ImageClient, IdError> {
     let given = |flag: &Option<String>, variable: &str, default: &str| {
         flag.clone().or_else(|| env::var(variable).ok()).unwrap_or_else(|| default.to_owned())
     };
     let address = given(&targets.address, "CONTAINERD_ADDRESS", "/run/containerd/containerd.sock");
     let namespace = given(&targets.namespace, "CONTAINERD_NAMESPACE", "default");
-    Ok(Containerd::new(&address, &Id::parse("namespace", &namespace)?))
+    Ok(ImageClient::new(&address, &Id::parse("namespace", &namespace)?))
 }
 
 /// The file that is meant, if it is one: the name of an image has no slash in front, and is rarely that of a file.
 fn file(name: &OsStr) -> Option<&Path> {
     let path = Path::new(name);
-    (path.is_absolute() || name.as_encoded_bytes().starts_with(b".") || path.exists()).then_some(path)
+    (path.is_absolute() || name.as_encoded_bytes().starts_with(b".") || path.exists())
+        .then_some(path)
 }
 
 /// Takes the wasm in all layers of an image, those of its root file system too.
-async fn image(finding: &mut Finding, images: &Containerd, name: &str) {
+async fn image(finding: &mut Finding, images: &ImageClient, name: &str) {
     let layers = match oci::all_layers(images, name).await {
         Ok(layers) => layers,
         Err(error) => return finding.fault(name, &format!("no file, and as an image: {error}")),
     };
     let mut found = 0;
     for layer in layers {
-        match oci::right_bytes(images, &layer).await {
+        match oci::verified_bytes(images, &layer).await {
             Ok(bytes) => found += finding.layer(&layer.name(), bytes),
             Err(error) => finding.fault(&layer.name(), &error),
         }

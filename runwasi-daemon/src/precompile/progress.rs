@@ -6,9 +6,15 @@ use std::{
 };
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use runwasi_core::{engine::Precompiled, image::Artifact, present};
+use runwasi_core::{EngineError, artifact::Artifact, engine::Precompiled, sanitize};
 
-use super::Done;
+/// What has become of one artifact.
+pub(super) struct Done {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) took: Duration,
+    pub(super) result: Result<Precompiled, EngineError>,
+}
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -31,7 +37,11 @@ impl Progress {
             Err(_) => "failed",
         };
         let size = HumanBytes(done.bytes);
-        let line = format!("{what:8} {} ({size}, {:.1} s)", present::text(&done.name), done.took.as_secs_f64());
+        let line = format!(
+            "{what:8} {} ({size}, {:.1} s)",
+            sanitize::text(&done.name),
+            done.took.as_secs_f64()
+        );
         match &self.bar {
             Some(bar) => {
                 bar.println(line);
@@ -54,7 +64,9 @@ impl Drop for Progress {
 fn bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
     // Unless the template is wrong, which the first use would show.
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_bar} {bytes} of {total_bytes}, {elapsed}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {wide_bar} {bytes} of {total_bytes}, {elapsed}")
+    {
         bar.set_style(style);
     }
     bar.enable_steady_tick(TICK);

@@ -33,8 +33,12 @@ impl<R: Read> Zstd<R> {
         }
         match self.decoder.init(first.as_slice().chain(&mut self.source)) {
             Ok(()) => self.inside = true,
-            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                let skipped = io::copy(&mut self.source.by_ref().take(length.into()), &mut io::sink())?;
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                length,
+                ..
+            })) => {
+                let skipped =
+                    io::copy(&mut self.source.by_ref().take(length.into()), &mut io::sink())?;
                 if skipped < length.into() {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -65,7 +69,9 @@ impl<R: Read> Read for Zstd<R> {
                     0 if self.decoder.is_finished() => self.leave()?,
                     0 => {
                         let more = BlockDecodingStrategy::UptoBlocks(1);
-                        self.decoder.decode_blocks(&mut self.source, more).map_err(io::Error::other)?;
+                        self.decoder
+                            .decode_blocks(&mut self.source, more)
+                            .map_err(io::Error::other)?;
                     }
                     some => return Ok(some),
                 }
@@ -107,9 +113,13 @@ mod tests {
         let stream = packed(&[7; 100_000]);
         let mut damaged = packed(b"some words, and a few more that are not the same");
         damaged[20] ^= 1;
-        for bytes in
-            [&damaged, &stream[..stream.len() - 5], &stream[..3], b"\x5a\x2a\x4d\x18\x09\0\0\0abc", b"nothing at all"]
-        {
+        for bytes in [
+            &damaged,
+            &stream[..stream.len() - 5],
+            &stream[..3],
+            b"\x5a\x2a\x4d\x18\x09\0\0\0abc",
+            b"nothing at all",
+        ] {
             assert!(unpacked(bytes).is_err(), "{bytes:02x?}");
         }
     }

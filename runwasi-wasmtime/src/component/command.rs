@@ -1,4 +1,4 @@
-//! A component that is run once, to its end: a p2 or p3 command, or a function that the user has named. Used by `instance`.
+//! A component that is run once, to its end: a p2 or p3 command, or a function that the user has named.
 
 use std::future::poll_fn;
 
@@ -8,17 +8,23 @@ use wasmtime::{
 };
 use wasmtime_wasi::{I32Exit, p2, p3};
 
-use super::Component;
+use super::store::Component;
 use crate::world::ComponentFunction;
 
 /// `wasi:cli/run` of p2.
-pub(crate) async fn run_p2(store: &mut Store<Component>, instance: &Instance) -> wasmtime::Result<()> {
+pub(crate) async fn run_p2(
+    store: &mut Store<Component>,
+    instance: &Instance,
+) -> wasmtime::Result<()> {
     let command = p2::bindings::Command::new(&mut *store, instance)?;
     status(command.wasi_cli_run().call_run(store).await?)
 }
 
 /// `wasi:cli/run` of p3. What the guest has left to be done after its return belongs to the run.
-pub(crate) async fn run_p3(store: &mut Store<Component>, instance: &Instance) -> wasmtime::Result<()> {
+pub(crate) async fn run_p3(
+    store: &mut Store<Component>,
+    instance: &Instance,
+) -> wasmtime::Result<()> {
     let command = p3::bindings::Command::new(&mut *store, instance)?;
     let returned = store
         .run_concurrent(async |accessor| {

@@ -1,5 +1,5 @@
-//! How many files and sockets of the host a guest may have: `RLIMIT_NOFILE` of its process. Asked by `files` and `outbound` before
-//! they make one more.
+//! How many files and sockets of the host a guest may have: `RLIMIT_NOFILE` of its process. Asked before
+//! one more is made.
 //!
 //! A p2 or p3 guest has no numbers for them: what counts is what is open now. A file can outlive its resource in a stream, so
 //! files are counted themselves; sockets are counted in the guest's table. What a p3 guest lets live on in streams only, and
@@ -11,9 +11,8 @@ use std::{
 };
 
 use runwasi_core::InstanceSpec;
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
-
-use super::Component;
 
 /// The standard streams.
 const STANDARD: usize = 3;
@@ -36,20 +35,17 @@ impl Descriptors {
     pub(super) fn table_capacity(&self) -> usize {
         self.limit.saturating_mul(2).saturating_add(OTHERS)
     }
-}
 
-impl Component {
-    /// How many more it may open.
-    pub(crate) fn descriptors_left(&mut self) -> usize {
-        let Descriptors { limit, files } = &mut self.descriptors;
-        files.retain(|file| file.strong_count() > 0);
-        let sockets = self.table.iter_mut().filter(|entry| {
+    /// How many more a guest with this table may open.
+    pub(super) fn left(&mut self, table: &mut ResourceTable) -> usize {
+        self.files.retain(|file| file.strong_count() > 0);
+        let sockets = table.iter_mut().filter(|entry| {
             entry.is::<p2::TcpSocket>()
                 || entry.is::<p2::UdpSocket>()
                 || entry.is::<sockets::TcpSocket>()
                 || entry.is::<sockets::UdpSocket>()
         });
-        limit.saturating_sub(files.len() + sockets.count())
+        self.limit.saturating_sub(self.files.len() + sockets.count())
     }
 
     /// Takes note of a file that was opened.
@@ -58,6 +54,6 @@ impl Component {
             Descriptor::File(file) => &file.file,
             Descriptor::Dir(directory) => &directory.dir,
         };
-        self.descriptors.files.push(Arc::downgrade(file));
+        self.files.push(Arc::downgrade(file));
     }
 }

@@ -1,87 +1,43 @@
-//! The two bodies of a request: what the client sends, and what it gets. Made by `handler`, polled by the guest and by hyper.
+//! Body of a response to the client.
 //!
-//! The body of a response carries the guest's call as long as that has not returned: polling the one runs the other. So a handler
-//! needs no future beside its connection's, a client that does not read slows its guest down, and one that goes away ends it. What a
-//! guest still does when its response is complete goes on as a member of the group.
+//! The body of a guest's response carries the guest's call until the call has returned: polling the
+//! body also polls the call. So a handler needs no future beside its connection's. A client that
+//! does not read slows its guest down, and a client that disconnects ends it. The work of a guest
+//! after its complete response continues as a member of the group.
 
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{failure::Failure, handler::Ticket};
+use super::ticket::{Call, Ticket};
 
-/// A guest's call of its handler; ends when the guest has returned and its instance is gone.
-pub(super) type Call = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
-
-/// What the client sends. It may let the guest wait for as long as a connection may be idle.
-pub(super) struct RequestBody {
-    incoming: Incoming,
-    patience: Duration,
-    /// Set while the guest waits.
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl RequestBody {
-    pub(super) fn new(incoming: Incoming, patience: Duration) -> Self {
-        Self { incoming, patience, waiting: None }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            self.waiting = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));
-        }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(waiting.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-/// What the client gets.
+/// Body of a response: a text of the server, or what the guest writes.
 pub(super) enum ResponseBody {
     Text(Full<Bytes>),
     Guest(GuestBody),
 }
 
-/// Of a guest.
+/// Body of a guest's response.
 pub(super) struct GuestBody {
     body: WasiBody,
-    /// Until it has returned.
+    /// Call of the handler, until it has returned.
     call: Option<Call>,
-    /// How many bytes are left to be sent, if the head says it.
+    /// Bytes left to be sent, if the head declares a length.
     left: Option<u64>,
-    /// The client will have all of it.
+    /// The client gets the complete response, even if the guest ends now.
     complete: bool,
-    /// Given back when all is done.
+    /// Held until all work for the request is done.
     ticket: Option<Ticket>,
 }
 
-/// A body that ends too early.
+/// Error of a body that ends too early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cut {
     #[error("the handler failed in the middle of its response")]
@@ -97,7 +53,7 @@ impl ResponseBody {
 }
 
 impl GuestBody {
-    /// `call` is what is left of it, if anything.
+    /// Response whose body drives `call`; `None` if the call has returned.
     pub(super) fn response(
         method: &Method,
         response: Response<WasiBody>,
@@ -106,28 +62,34 @@ impl GuestBody {
     ) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         let left = declared_length(&head.headers);
-        let bodiless =
-            *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // hyper sends no body with these, whatever the guest writes: the head completes them.
+        let bodiless = *method == Method::HEAD
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let complete = bodiless || left == Some(0);
         let body = Self { body, call, left, complete, ticket: Some(ticket) };
         Response::from_parts(head, ResponseBody::Guest(body))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        // The call comes first: a frame that it writes in this poll is sent in this poll. Both polls
+        // register the waker of this task, so progress of either continues the response.
         if let Some(call) = &mut self.call
             && let Poll::Ready(returned) = call.as_mut().poll(cx)
         {
             self.call = None;
             if returned.is_err() {
+                // hyper aborts the message on an error: a client cannot take it for complete.
                 return Poll::Ready(Some(Err(Cut::Failed)));
             }
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
+                // hyper drops a body after its declared length, without a poll that returns `None`.
                 if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
                     self.complete |= *left == 0;
                 }
+                // Trailers are the last frame of a body.
                 self.complete |= frame.is_trailers();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -144,7 +106,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
             Self::Guest(body) => body.poll(cx),
@@ -154,6 +119,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Text(text) => text.is_end_stream(),
+            // hyper does not poll a body at its end, and only polls of the body run the call.
             Self::Guest(body) => body.call.is_none() && body.body.is_end_stream(),
         }
     }
@@ -167,8 +133,10 @@ impl Body for ResponseBody {
 }
 
 impl Drop for GuestBody {
-    /// A response that is complete does not end its guest; one that nobody will get does.
+    /// Ends the guest, unless its response is complete.
     fn drop(&mut self) {
+        // The client of an incomplete response is gone: dropping the call saves useless work. After
+        // a complete response the guest may still have work of its own.
         if self.complete
             && let (Some(call), Some(ticket)) = (self.call.take(), self.ticket.take())
         {

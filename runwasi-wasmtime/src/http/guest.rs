@@ -1,8 +1,8 @@
-//! The guest of a server in its two worlds: instantiated, called, and kept for the next request where the world allows it. Used by
-//! `serving`.
+//! Guest of a server in its two worlds: instantiation, call, and reuse where the world allows it.
 //!
-//! An instance of WASI p2 serves one request. One of p3 may serve more: a component of that world says that it can by being of it.
-//! It serves one after the other, not several at once, so that a request that traps, spins or grows fails alone.
+//! An instance of WASI p2 serves one request. An instance of p3 may serve more: a component of that
+//! world declares by its world that it can. It serves one request after the other, not several at
+//! once, so that a request that traps, spins or grows fails alone.
 
 use std::{
     future::{Future, poll_fn},
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Request;
+use http::{Request, Response};
 use tokio::{
     sync::{Notify, oneshot},
     time::sleep_until,
@@ -24,7 +24,7 @@ use wasmtime::{
     component::{Accessor, InstancePre},
 };
 use wasmtime_wasi_http::{
-    WasiHttpView,
+    WasiBody, WasiHttpView,
     p2::bindings::{Proxy, ProxyPre, http::types::Scheme},
     p3::{
         self,
@@ -32,26 +32,30 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{body::RequestBody, failure::Failure, handler::Head, settings::Settings};
-use crate::component::Component;
+use super::{error::Failure, request_body::RequestBody, settings::Settings};
+use crate::component::store::Component;
 
-/// How long an instance waits for its next request.
+/// Time that an instance waits for its next request.
 const KEPT_FOR: Duration = Duration::from_secs(5);
-/// How many do.
+/// Largest number of waiting instances.
 const KEPT: usize = 16;
 
-/// Linked and checked: everything but the memory.
+/// Head of a guest's response, as the guest's call hands it over.
+pub(super) type Head = Result<Response<WasiBody>, Failure>;
+
+/// Linked and checked component: an instance only adds its memory.
 pub(super) enum Guest {
     P2(ProxyPre<Component>),
-    P3(ServicePre<Component>, Waiting),
+    P3(ServicePre<Component>, IdleInstances),
 }
 
 /// Instances that wait for their next request.
 #[derive(Default)]
-pub(super) struct Waiting {
-    /// The one that came first is the first. Locked to take and to put back.
-    kept: Mutex<Vec<Kept>>,
-    /// Whether somebody sees to it that they leave; who puts back wakes him once, not for every request.
+pub(super) struct IdleInstances {
+    /// In the order in which they began to wait. Locked to take and to put back.
+    kept: Mutex<Vec<IdleInstance>>,
+    /// [`Guest::tidy`] is awake or has a timer, so [`Guest::keep`] need not wake it.
+    // With the flag, `keep` wakes it once and not for every request.
     watched: AtomicBool,
     wake: Notify,
 }
@@ -62,7 +66,7 @@ pub(super) enum Instance {
     P3(Service, u32),
 }
 
-struct Kept {
+struct IdleInstance {
     store: Store<Component>,
     instance: Instance,
     since: Instant,
@@ -74,13 +78,18 @@ impl Guest {
     }
 
     pub(super) fn p3(pre: InstancePre<Component>) -> wasmtime::Result<Self> {
-        ServicePre::new(pre).map(|pre| Self::P3(pre, Waiting::default()))
+        ServicePre::new(pre).map(|pre| Self::P3(pre, IdleInstances::default()))
     }
 
-    pub(super) async fn instantiate(&self, store: &mut Store<Component>) -> wasmtime::Result<Instance> {
+    pub(super) async fn instantiate(
+        &self,
+        store: &mut Store<Component>,
+    ) -> wasmtime::Result<Instance> {
         match self {
             Self::P2(pre) => pre.instantiate_async(store).await.map(Instance::P2),
-            Self::P3(pre, _) => pre.instantiate_async(store).await.map(|service| Instance::P3(service, 0)),
+            Self::P3(pre, _) => {
+                pre.instantiate_async(store).await.map(|service| Instance::P3(service, 0))
+            }
         }
     }
 
@@ -91,78 +100,94 @@ impl Guest {
         }
     }
 
-    /// An instance that has waited for a request. The one that came last: others may leave.
+    /// Takes an instance that waits for a request.
     pub(super) fn kept(&self) -> Option<(Store<Component>, Instance)> {
-        let Self::P3(_, waiting) = self else { return None };
-        let Kept { store, instance, .. } = waiting.kept().pop()?;
+        let Self::P3(_, idle) = self else { return None };
+        // The newest, so that instances beyond the demand grow old and are dropped.
+        let IdleInstance { store, instance, .. } = idle.kept().pop()?;
         Some((store, instance))
     }
 
-    /// Keeps an instance whose handler has returned, or gives back its store.
+    /// Keeps an instance whose handler has returned, or returns its store.
     pub(super) fn keep(
         &self,
         store: Store<Component>,
         instance: Instance,
         settings: &Settings,
     ) -> Option<Store<Component>> {
-        let (Self::P3(_, waiting), Instance::P3(service, served)) = (self, instance) else { return Some(store) };
-        let mut kept = waiting.kept();
+        let (Self::P3(_, idle), Instance::P3(service, served)) = (self, instance) else {
+            return Some(store);
+        };
+        let mut kept = idle.kept();
         if served + 1 >= settings.max_reuse || kept.len() == KEPT {
             return Some(store);
         }
-        kept.push(Kept { store, instance: Instance::P3(service, served + 1), since: Instant::now() });
+        kept.push(IdleInstance {
+            store,
+            instance: Instance::P3(service, served + 1),
+            since: Instant::now(),
+        });
+        // Unlocked before the wake-up: the first thing `tidy` does is to take this lock.
         drop(kept);
-        if !waiting.watched.swap(true, Ordering::SeqCst) {
-            waiting.wake.notify_one();
+        // Pushed before the flag is read: see `tidy`.
+        if !idle.watched.swap(true, Ordering::SeqCst) {
+            idle.wake.notify_one();
         }
         None
     }
 
-    /// Ends instances that have waited for too long. Never returns.
+    /// Drops instances that have waited for too long. Never returns.
     pub(super) async fn tidy(&self) {
-        let Self::P3(_, waiting) = self else { return std::future::pending().await };
+        // Instances of p2 do not wait.
+        let Self::P3(_, idle) = self else { return std::future::pending().await };
         loop {
-            match waiting.tidy(Instant::now()) {
+            match idle.tidy(Instant::now()) {
                 Some(at) => sleep_until(at.into()).await,
                 None => {
-                    // Who puts one back from now on wakes us.
-                    waiting.watched.store(false, Ordering::SeqCst);
-                    if waiting.kept().is_empty() {
-                        waiting.wake.notified().await;
+                    // Cleared before the look at `kept`. An instance that is put back before the
+                    // look is found by it. One that is put back later finds the flag cleared.
+                    idle.watched.store(false, Ordering::SeqCst);
+                    if idle.kept().is_empty() {
+                        // A wake-up between the look and this wait is stored as a permit.
+                        idle.wake.notified().await;
                     }
                 }
             }
         }
     }
 
-    /// Drops all that wait; whether there were any.
+    /// Drops all waiting instances. Returns `true` if there were any.
     pub(super) fn forget_kept(&self) -> bool {
-        let Self::P3(_, waiting) = self else { return false };
-        let kept = std::mem::take(&mut *waiting.kept());
+        let Self::P3(_, idle) = self else { return false };
+        // Taken out here and dropped without the lock: unmapping takes its time.
+        let kept = std::mem::take(&mut *idle.kept());
         !kept.is_empty()
     }
 }
 
-impl Waiting {
-    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+impl IdleInstances {
+    fn kept(&self) -> MutexGuard<'_, Vec<IdleInstance>> {
+        // Poisoning is harmless: each step under the lock leaves the list valid.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops those that have waited for too long; the answer is when to look again, if any are left.
+    /// Drops instances that have waited for too long. Returns when to look again, if any are left.
     fn tidy(&self, now: Instant) -> Option<Instant> {
         let mut kept = self.kept();
+        // The oldest come first, so the stale ones are a prefix.
         let stale = kept.iter().take_while(|kept| now >= kept.since + KEPT_FOR).count();
         let stale: Vec<_> = kept.drain(..stale).collect();
         let next = kept.first().map(|kept| kept.since + KEPT_FOR);
+        // Unlocked before the instances are dropped: unmapping takes its time.
         drop(kept);
-        // Not under the lock: unmapping takes its time.
         drop(stale);
         next
     }
 }
 
 impl Instance {
-    /// Calls the handler; `head` is sent when it has answered, the end is when it has returned and left nothing to be done.
+    /// Calls the handler. `head` is sent when the handler has answered. The call ends when the
+    /// handler has returned and has left nothing to be done.
     pub(super) async fn call(
         &self,
         store: &mut Store<Component>,
@@ -184,13 +209,14 @@ async fn call_p2(
 ) -> wasmtime::Result<()> {
     let scheme = Scheme::Http;
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
-    // Nobody waits for it any more if the request has been given up.
-    let send = move |answer: Result<_, _>| drop(head.send(answer.map_err(|code| Failure::of_p2(&code))));
+    // A head that cannot be sent is dropped: its receiver has given up the request.
+    let send =
+        move |answer: Result<_, _>| drop(head.send(answer.map_err(|code| Failure::of_p2(&code))));
     let out = store.data_mut().http().new_response_outparam_from_callback(send)?;
     proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
 }
 
-/// Whether the client has got all of a response, told to a guest that asks.
+/// Outcome of the request's body, which the library forwards to a guest that awaits its response's.
 type Sent = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
 
 async fn call_p3(
@@ -214,18 +240,21 @@ async fn call_p3(
                 wasmtime::error::Ok(response.into_http(&mut store, sent)?)
             }),
             Err(code) => {
+                // As in `call_p2`: an error means that the request has been given up.
                 let _ = head.send(Err(Failure::of_p3(&code)));
                 return settled(accessor).await;
             }
         }?;
+        // The same. The head goes out before the rest is waited for: the client reads meanwhile.
         let _ = head.send(Ok(answer));
         settled(accessor).await
     };
     store.run_concurrent(call).await?
 }
 
-/// Waits until the guest has nothing left to do for the request: its body may still be written.
+/// Waits until the guest has nothing left to do for the request.
 async fn settled(accessor: &Accessor<Component>) -> wasmtime::Result<()> {
+    // A handler of p3 may return a response whose body its tasks still write.
     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! One request: admitted, given to a guest, answered. Called by hyper for every request of a connection.
+//! Handling of one request: admission, the guest's call, and the response.
 
 use std::{
     convert::Infallible,
@@ -9,65 +9,25 @@ use std::{
     time::Instant,
 };
 
-use http::{Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
-    time::{Sleep, sleep, timeout},
+    sync::oneshot,
+    time::{Sleep, sleep},
 };
 use tracing::Level;
-use wasmtime_wasi_http::WasiBody;
 
 use super::{
-    activity::Activity,
-    body::{Call, GuestBody, RequestBody, ResponseBody},
-    failure::Failure,
+    body::{GuestBody, ResponseBody},
+    error::Failure,
+    instances::Serving,
     request,
-    serving::Serving,
+    request_body::RequestBody,
+    ticket::{Busy, Call, Ticket},
+    timeouts::Activity,
 };
 
-/// The head of a guest's response, as the guest's call hands it over.
-pub(super) type Head = Result<Response<WasiBody>, Failure>;
-
-/// What a request holds until all of it is done.
-pub(super) struct Ticket {
-    serving: Arc<Serving>,
-    /// One of the requests that may be worked on at once.
-    _slot: OwnedSemaphorePermit,
-    _busy: Busy,
-}
-
-/// Says that the connection has a request.
-struct Busy(Arc<Activity>);
-
-impl Ticket {
-    /// The client has all it gets, the guest goes on: in the group, for as long as it might have taken for the response.
-    pub(super) fn go_on(self, call: Call) {
-        let Self { serving, _slot, _busy } = self;
-        let patience = serving.settings.request_timeout;
-        serving.spawner.clone().spawn(async move {
-            if timeout(patience, call).await.is_err() {
-                tracing::debug!("a guest was ended that did not return after its response");
-            }
-            drop(_slot);
-        });
-    }
-}
-
-impl Busy {
-    fn new(activity: Arc<Activity>, http2: bool) -> Self {
-        activity.request_begins(http2);
-        Self(activity)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.request_ended();
-    }
-}
-
-/// What the access log says of a request.
+/// Fields of a request in the access log.
 struct Access {
     method: Method,
     path: String,
@@ -75,8 +35,9 @@ struct Access {
 }
 
 impl Access {
-    /// Nothing, unless somebody reads it.
+    /// `None` if the log has no debug level.
     fn of<B>(request: &Request<B>) -> Option<Self> {
+        // The copies cost time in every request, so they are made only for a line that is written.
         let read = tracing::enabled!(Level::DEBUG);
         read.then(|| Self {
             method: request.method().clone(),
@@ -89,20 +50,23 @@ impl Access {
         let Self { method, path, began } = self;
         let status = answer.unwrap_or_else(|failure| failure.status().as_u16());
         let failure = answer.err().map(|failure| failure.to_string());
-        let (container, duration) = (&serving.spec.container, began.elapsed());
+        let container = &serving.spec.container;
+        let duration = began.elapsed();
         tracing::debug!(%container, %method, path, status, ?duration, failure, "request");
     }
 }
 
-/// Answers a request. What goes wrong becomes an answer, too.
+/// Answers a request. A failure becomes a response, too.
 pub(super) async fn answer(
     serving: Arc<Serving>,
     activity: Arc<Activity>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    // From here on the connection is busy: its timeouts must not fire while the request waits.
     let busy = Busy::new(activity.clone(), request.version() == Version::HTTP_2);
     if activity.turn_is_over() {
-        // Of a client that sends its requests all at once, one turn does not answer all.
+        // A client may send many requests at once. One turn must not answer them all: other guests
+        // wait for theirs.
         tokio::task::yield_now().await;
     }
     let access = Access::of(&request);
@@ -111,7 +75,7 @@ pub(super) async fn answer(
         let status = answer.as_ref().map(|response| response.status().as_u16());
         access.log(&serving, status.map_err(|failure| *failure));
     }
-    Ok(answer.unwrap_or_else(Failure::response))
+    Ok(answer.unwrap_or_else(failed))
 }
 
 async fn handle(
@@ -119,12 +83,15 @@ async fn handle(
     busy: Busy,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Failure> {
+    // Checked first: a bad request is refused without waiting for a slot.
     request::check(&mut request, &serving.authority)?;
     let slot = serving.admit().await?;
-    let ticket = Ticket { serving: serving.clone(), _slot: slot, _busy: busy };
+    let ticket = Ticket::new(serving.clone(), slot, busy);
     let method = request.method().clone();
     let request = request.map(|body| RequestBody::new(body, serving.settings.idle_timeout));
     let (sender, mut head) = oneshot::channel();
+    // Not spawned: the guest runs within this poll, in the same turn. Every early return below drops
+    // the call, which ends the guest, and the ticket, which frees the slot.
     let mut call: Call = Box::pin(serving.clone().call(request, sender));
     let mut expiry = None;
     let (response, returned) = poll_fn(|cx| {
@@ -132,7 +99,8 @@ async fn handle(
         if let Poll::Ready(Err(failure)) = returned {
             return Poll::Ready(Err(failure));
         }
-        // Sent from within the call only, hence never between this look and the next poll: nobody must be woken by it.
+        // The head is sent only from within the call's poll, so never between this look and the next
+        // poll. Hence no waker needs to be registered, and `try_recv` is enough.
         match head.try_recv() {
             Ok(head) => Poll::Ready(head.map(|response| (response, returned.is_ready()))),
             Err(_) if returned.is_ready() => Poll::Ready(Err(Failure::Silent)),
@@ -141,13 +109,33 @@ async fn handle(
     })
     .await?;
     if response.status().is_informational() {
+        // A guest has one response. After this one its client would wait for the final response.
         return Err(Failure::Status);
     }
+    // A call that has returned must not be polled again.
     Ok(GuestBody::response(&method, response, (!returned).then_some(call), ticket))
 }
 
-/// Whether the guest has had its time. The timer is made when it is needed: most guests have answered before.
-fn expired(expiry: &mut Option<Pin<Box<Sleep>>>, serving: &Serving, cx: &mut Context<'_>) -> Poll<()> {
+/// Ready when the guest has used up its time.
+fn expired(
+    expiry: &mut Option<Pin<Box<Sleep>>>,
+    serving: &Serving,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     let timeout = serving.settings.request_timeout;
+    // The timer is made when it is needed first: most guests have answered before.
     expiry.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
+}
+
+/// Response to the client in place of the guest's.
+fn failed(failure: Failure) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::text(format!("{failure}\n")));
+    *response.status_mut() = failure.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if failure.status() == StatusCode::SERVICE_UNAVAILABLE {
+        // Overload passes when other requests end: clients and proxies may try again.
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }

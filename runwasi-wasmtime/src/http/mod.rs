@@ -1,47 +1,53 @@
-//! A component that answers HTTP: `wasi:http/incoming-handler` of WASI p2 or `wasi:http/handler` of p3. Used by `instance`.
+//! A component that answers HTTP: `wasi:http/incoming-handler` of WASI p2 or `wasi:http/handler` of p3.
 //!
 //! ```text
 //!             accepts                hyper                  Call                 wasmtime
-//!   Server ─────────────▶ connection ──────▶ handler ─────────────────▶ serving ──────────▶ guest
+//!   Server ─────────────▶ connection ──────▶ handler ────────────────▶ instances ─────────▶ guest
 //!     ▲                        │  ▲            │ a slot, an instance        │
 //!     │ drain                  │  └─ body ◀────┘ head, then the body        │
-//!   signal                     └─ activity: idle, head, busy                └─ contexts
+//!   signal                     └─ timeouts: idle, head, busy                └─ context_pool
 //! ```
 //!
-//! Everything here is polled in the container's group of futures: the server's `run` accepts, each connection is a member, and so is
-//! each stream of HTTP/2. Hence pause, kill, metering and the CPU limit hold for a server as for a command. A request of HTTP/1 that
-//! a guest answers without waiting costs one turn in the fair queue.
+//! Everything here is polled in the container's group of futures: the server's `run` accepts, each
+//! connection is a member, and so is each stream of HTTP/2. Hence pause, kill, metering and the CPU
+//! limit hold for a server as for a command. A request of HTTP/1 that a guest answers without waiting
+//! costs one turn in the fair queue.
 //!
 //! | module | one thing |
 //! |---|---|
-//! | `settings` | annotations: where it listens, limits, timeouts |
-//! | `drain` | the polite end: stop accepting, finish, leave |
+//! | `settings` | annotations: listening address, limits, timeouts |
+//! | `drain` | graceful end: stop accepting, finish, leave |
 //! | `connection` | one connection, from its acceptance to its end |
-//! | `activity`, `wire` | what a connection is doing, and until when it may |
-//! | `handler` | one request: admitted, given to a guest, answered |
-//! | `request` | what must be true of it |
-//! | `body` | what the client sends, what it gets; the second drives the guest |
-//! | `serving` | from a request to an instance |
+//! | `timeouts`, `io` | activity of a connection, and its deadlines |
+//! | `handler` | one request: admission, the guest's call, response |
+//! | `request` | checks of a request |
+//! | `request_body`, `body` | bodies of request and response; the second drives the guest |
+//! | `ticket` | resources of a request until all its work is done |
+//! | `instances` | from a request to an instance |
 //! | `guest` | the two worlds |
-//! | `contexts` | WASI contexts, used again |
-//! | `failure` | what a client is told instead of an answer |
+//! | `context_pool` | reuse of WASI contexts |
+//! | `error` | failures, and their status for the client |
 
-mod activity;
 mod body;
 mod connection;
-mod contexts;
+mod context_pool;
 mod drain;
-mod failure;
+mod error;
 mod guest;
 mod handler;
+mod instances;
+mod io;
 mod request;
-mod serving;
+mod request_body;
 mod settings;
-mod wire;
+mod ticket;
+mod timeouts;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec, image::Program, network::Network};
+use runwasi_core::{
+    EngineError, ExitStatus, GuestContext, InstanceSpec, artifact::Program, network::Network,
+};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
@@ -52,68 +58,70 @@ use wasmtime::component::InstancePre;
 use self::{
     drain::Drain,
     guest::Guest,
-    serving::{Serving, Spawner},
+    instances::{Serving, Spawner},
     settings::Settings,
 };
 use crate::{
-    component::{Component, Imports},
+    component::store::{Component, Imports},
     epoch::Ticker,
-    instance::failed_start,
-    module::ready_if_long,
-    outbound::Way,
+    outbound::NetworkAccess,
+    start::{failed_start, ready_if_long},
 };
 
-/// Connections that wait to be accepted.
+/// Connections that wait to be accepted. The kernel's `net.core.somaxconn` is a further limit.
 const BACKLOG: u32 = 1024;
-/// How long nobody is accepted when the system has no file descriptor left.
+/// Pause of accepting when the system has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A container that serves.
+/// Server of a container.
 pub(crate) struct Server {
     guest: Arc<Guest>,
     settings: Settings,
-    way: Arc<Way>,
+    access: Arc<NetworkAccess>,
     drain: Arc<Drain>,
 }
 
 impl Server {
-    /// Of a component that exports `wasi:http/incoming-handler`.
+    /// Server of a component that exports `wasi:http/incoming-handler`.
     pub(crate) fn p2(
         pre: InstancePre<Component>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
-        Self::new(Guest::p2(pre), program, spec, way)
+        Self::new(Guest::p2(pre), program, spec, access)
     }
 
-    /// Of one that exports `wasi:http/handler`.
+    /// Server of a component that exports `wasi:http/handler`.
     pub(crate) fn p3(
         pre: InstancePre<Component>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
-        Self::new(Guest::p3(pre), program, spec, way)
+        Self::new(Guest::p3(pre), program, spec, access)
     }
 
     fn new(
         guest: wasmtime::Result<Guest>,
         program: &Program,
         spec: &InstanceSpec,
-        way: Arc<Way>,
+        access: Arc<NetworkAccess>,
     ) -> Result<Self, EngineError> {
-        let invalid = |error| EngineError::Invalid { path: program.path.clone(), reason: format!("{error:#}") };
+        let invalid = |error| EngineError::Invalid {
+            path: program.path.clone(),
+            reason: format!("{error:#}"),
+        };
         let guest = Arc::new(guest.map_err(invalid)?);
-        Ok(Self { guest, settings: Settings::new(spec)?, way, drain: Arc::default() })
+        Ok(Self { guest, settings: Settings::new(spec)?, access, drain: Arc::default() })
     }
 
-    /// Begins the polite end: [`Server::run`] returns when the requests under way are done.
+    /// Begins the drain: [`Server::run`] returns when the requests under way are done.
     pub(crate) fn stop(&self) {
         self.drain.begin();
     }
 
-    /// Serves until it is stopped. Ready when it listens and an instance has been seen to begin.
+    /// Serves until it is stopped. Reports ready when it listens and an instance has been made.
     pub(crate) async fn run(
         &self,
         spec: &InstanceSpec,
@@ -121,27 +129,43 @@ impl Server {
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
         let settings = &self.settings;
+        // Clients that connect while the first instance is made wait in the backlog.
         let listener = listen(&spec.network, settings.address)?;
-        let imports = Imports::begin(spec, &self.way, context).await?;
+        let imports = Imports::begin(spec, &self.access, context).await?;
         let mut store = Component::store(self.guest.engine(), spec, imports.clone())?;
-        let begun = timeout(settings.request_timeout, ready_if_long(context, self.guest.instantiate(&mut store))).await;
+        // One instance before any request: a component that cannot begin fails the start of its
+        // container and not each of its requests.
+        let begun = timeout(
+            settings.request_timeout,
+            ready_if_long(context, self.guest.instantiate(&mut store)),
+        )
+        .await;
         match begun {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return failed_start(error, spec).await,
             Err(_) => {
-                return Err(EngineError::Failed("an instance takes longer to begin than a request may take".into()));
+                return Err(EngineError::Failed(
+                    "an instance takes longer to begin than a request may take".into(),
+                ));
             }
         }
         context.ready();
         let spawner = Spawner::new(context.clone(), ticker);
-        let serving = Serving::new(spec.clone(), settings.clone(), spawner.clone(), self.guest.clone(), store, imports);
+        let serving = Serving::new(
+            spec.clone(),
+            settings.clone(),
+            spawner.clone(),
+            self.guest.clone(),
+            store,
+            imports,
+        );
         tracing::info!(container = %spec.container, address = %settings.address, "serves HTTP");
         self.accept(listener, Arc::new(serving), spawner).await;
         tracing::info!(container = %spec.container, "has served its last request");
         Ok(ExitStatus::SUCCESS)
     }
 
-    /// Gives every connection a future of its own, until the server drains; then waits for them.
+    /// Serves every connection in a future of its own until the server drains, then waits for all.
     async fn accept(&self, listener: TcpListener, serving: Arc<Serving>, spawner: Spawner) {
         let most = self.settings.max_connections;
         let connections = Arc::new(Semaphore::new(most as usize));
@@ -149,35 +173,44 @@ impl Server {
         let mut drain = self.drain.listener();
         loop {
             let next = async {
-                // Who is one too many waits in the backlog. Nobody closes the semaphore.
+                // The place comes first: a connection beyond the limit waits in the backlog. `ok`
+                // hides no error: the semaphore is never closed.
                 let place = connections.clone().acquire_owned().await.ok();
                 (place, accepted(&listener).await)
             };
+            // A drain loses no connection: `next` is either complete or has not accepted.
             let (place, stream) = tokio::select! {
                 next = next => next,
+                // Never ends. It is polled here because this future lives as long as the server.
                 () = self.guest.tidy() => continue,
                 () = drain.begun() => break,
             };
-            let connection = connection::serve(serving.clone(), builder.clone(), stream, self.drain.listener());
+            let connection =
+                connection::serve(serving.clone(), builder.clone(), stream, self.drain.listener());
             spawner.spawn(async move {
                 connection.await;
+                // The place is free only when the connection has ended.
                 drop(place);
             });
         }
-        // Clients that come now are told so by the system.
+        // From here on the kernel refuses new clients.
         drop(listener);
+        // All places are free when all connections have ended. The semaphore is never closed.
         let _ = connections.acquire_many(most).await;
+        // A guest may go on after its response, and so after its connection.
         serving.idle().await;
+        // The server itself may live longer than its last request: waiting instances must not.
         self.guest.forget_kept();
     }
 }
 
 fn listen(network: &Network, address: SocketAddr) -> Result<TcpListener, EngineError> {
-    let open = || -> io::Result<TcpListener> {
-        // The socket belongs to the network it is made in, wherever it is used.
-        let socket =
-            network.run(move || if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })??;
-        // A server that is started again need not wait for the connections of the one before it.
+    let open = || -> std::io::Result<TcpListener> {
+        // A socket belongs to the network namespace it is made in, whichever thread uses it.
+        let socket = network.run(move || {
+            if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+        })??;
+        // A restarted server need not wait for connections of its predecessor in `TIME_WAIT`.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -185,18 +218,21 @@ fn listen(network: &Network, address: SocketAddr) -> Result<TcpListener, EngineE
     open().map_err(|error| EngineError::Failed(format!("listen on {address}: {error}")))
 }
 
-/// The next client.
+/// Accepts the next client.
 async fn accepted(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Responses are written whole: waiting for more only delays them. It cannot fail on a TCP socket.
+                // Responses are written whole: waiting for more data only delays them. This cannot
+                // fail on a TCP socket.
                 let _ = stream.set_nodelay(true);
                 return stream;
             }
-            // The client's connection was gone before it was accepted; or there is no file descriptor, and one must be given back.
+            // The client's connection was gone before it was accepted.
             Err(error) if is_clients(&error) => {}
             Err(error) => {
+                // No file descriptor is left, and one must be closed first. The client stays in the
+                // backlog, so without a pause this loop would spin.
                 tracing::warn!(%error, "no client can be accepted for now");
                 sleep(PAUSE).await;
             }
@@ -204,7 +240,7 @@ async fn accepted(listener: &TcpListener) -> TcpStream {
     }
 }
 
-fn is_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+fn is_clients(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

@@ -1,16 +1,17 @@
-//! What must be true of a request before a guest is given it. Used by `handler`.
+//! Checks of a request before a guest gets it.
 
 use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Authority, uri::Scheme};
 
-use super::failure::Failure;
+use super::error::Failure;
 
-/// Checks it and writes whom it is for into its URI: there guests of both worlds look for it. `own` is the authority of a client
-/// that names none, as HTTP/1.0 allows.
+/// Checks a request and writes its authority into its URI. `own` is the authority if the client does
+/// not name one, as HTTP/1.0 allows.
 pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), Failure> {
     if request.method() == Method::CONNECT {
-        // A tunnel; no world of WASI has it.
+        // CONNECT asks for a tunnel, and no world of WASI has tunnels.
         return Err(Failure::Method);
     }
+    // An authority in the target wins over `Host`: RFC 9112, section 3.2.2.
     let named = match request.uri().authority() {
         Some(authority) => Some(authority.clone()),
         None => host(request.headers())?,
@@ -20,16 +21,21 @@ pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), 
         None if request.version() == Version::HTTP_10 => own.clone(),
         None => return Err(Failure::Request("names no host")),
     };
+    // Guests of both worlds look for the authority in the URI.
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme.get_or_insert(Scheme::HTTP);
     parts.authority = Some(authority);
-    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Failure::Request("has a target that is no path"))?;
+    *request.uri_mut() =
+        Uri::from_parts(parts).map_err(|_| Failure::Request("has a target that is no path"))?;
     Ok(())
 }
 
 fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
     let mut hosts = headers.get_all(header::HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
+    let first = hosts.next();
+    let second = hosts.next();
+    // More than one `Host`, or an invalid one, is a bad request: RFC 9112, section 3.2. A guest and
+    // a proxy before it could otherwise take different hosts.
     match (first, second) {
         (None, _) => Ok(None),
         (Some(host), None) => {
@@ -44,7 +50,12 @@ fn host(headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
 mod tests {
     use super::*;
 
-    fn checked(version: Version, method: Method, uri: &str, hosts: &[&str]) -> Result<String, Failure> {
+    fn checked(
+        version: Version,
+        method: Method,
+        uri: &str,
+        hosts: &[&str],
+    ) -> Result<String, Failure> {
         let mut request = Request::builder().version(version).method(method).uri(uri);
         for host in hosts {
             request = request.header(header::HOST, *host);
@@ -57,19 +68,30 @@ mod tests {
     #[test]
     fn the_host_becomes_part_of_the_uri() {
         let get = |version, uri, hosts| checked(version, Method::GET, uri, hosts);
-        assert_eq!(get(Version::HTTP_11, "/a?b", &["example.org"]).unwrap(), "http://example.org/a?b");
-        assert_eq!(get(Version::HTTP_11, "http://other/a", &["example.org"]).unwrap(), "http://other/a");
+        assert_eq!(
+            get(Version::HTTP_11, "/a?b", &["example.org"]).unwrap(),
+            "http://example.org/a?b"
+        );
+        assert_eq!(
+            get(Version::HTTP_11, "http://other/a", &["example.org"]).unwrap(),
+            "http://other/a"
+        );
         assert_eq!(get(Version::HTTP_2, "https://h2/a", &[]).unwrap(), "https://h2/a");
         assert_eq!(get(Version::HTTP_10, "/a", &[]).unwrap(), "http://10.0.0.1:8080/a");
     }
 
     #[test]
-    fn what_no_guest_can_be_given_is_refused() {
-        let status = |version, method, uri, hosts| checked(version, method, uri, hosts).unwrap_err().status().as_u16();
+    fn connect_and_requests_without_exactly_one_valid_host_are_refused() {
+        let status = |version, method, uri, hosts| {
+            checked(version, method, uri, hosts).unwrap_err().status().as_u16()
+        };
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a", "b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &["a b"]), 400);
         assert_eq!(status(Version::HTTP_11, Method::GET, "/", &[""]), 400);
-        assert_eq!(status(Version::HTTP_11, Method::CONNECT, "example.org:80", &["example.org"]), 501);
+        assert_eq!(
+            status(Version::HTTP_11, Method::CONNECT, "example.org:80", &["example.org"]),
+            501
+        );
     }
 }

@@ -1,4 +1,6 @@
-//! How a container serves: its annotations, read when the instance is made, so that a wrong one fails containerd's `Create`.
+//! HTTP settings of a container, from its annotations.
+//!
+//! They are read when the instance is made, so that a wrong one fails containerd's `Create`.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -8,23 +10,26 @@ use std::{
 
 use runwasi_core::{EngineError, InstanceSpec};
 
-/// Annotation: where it listens, `IP:PORT`. It wins over [`ADDRESS_VARIABLE`], which may come from the image.
+/// Annotation: listening address, `IP:PORT`. It wins over [`ADDRESS_VARIABLE`].
+// The variable may come from the image, the annotation comes from the container's owner.
 const ADDRESS: &str = "io.runwasi.http.address";
-/// Environment variable of the container: where it listens, if no annotation says so.
+/// Environment variable of the container: listening address, if no annotation gives one.
 const ADDRESS_VARIABLE: &str = "RUNWASI_HTTP_ADDRESS";
-/// Annotation: connections that are open at once; more wait in the backlog.
+/// Annotation: number of open connections. More wait in the backlog.
 const MAX_CONNECTIONS: &str = "io.runwasi.http.max-connections";
-/// Annotation: requests that are worked on at once, each in an instance of its own; more wait for `queue-timeout`.
+/// Annotation: number of concurrent requests, each in an instance of its own. More wait for
+/// `queue-timeout`.
 const MAX_REQUESTS: &str = "io.runwasi.http.max-requests";
-/// Annotation: how long a request waits for an instance before it is answered with 503.
+/// Annotation: time that a request waits for an instance before it is answered with 503.
 const QUEUE_TIMEOUT: &str = "io.runwasi.http.queue-timeout";
-/// Annotation: how long a client may take for the head of a request.
+/// Annotation: time that a client may take for the head of a request.
 const HEADER_TIMEOUT: &str = "io.runwasi.http.header-timeout";
-/// Annotation: how long the guest may take until it answers, and how long it may go on when its answer has been sent.
+/// Annotation: time that the guest may take until it answers, and again after its answer was sent.
 const REQUEST_TIMEOUT: &str = "io.runwasi.http.request-timeout";
-/// Annotation: how long a connection stays open without a request, and how long a client may stall a body.
+/// Annotation: time that a connection stays open without a request, and that a client may stall a
+/// body.
 const IDLE_TIMEOUT: &str = "io.runwasi.http.idle-timeout";
-/// Annotation: how many requests an instance of a WASI p3 component serves, one after the other.
+/// Annotation: number of requests that an instance of a WASI p3 component serves, one after another.
 const MAX_REUSE: &str = "io.runwasi.http.max-reuse";
 
 const MOST_CONNECTIONS: u32 = 100_000;
@@ -60,22 +65,28 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// As the container says.
+    /// Reads the settings of a container.
     pub(super) fn new(spec: &InstanceSpec) -> Result<Self, EngineError> {
         let annotation = |key: &str| spec.annotations.get(key).map(String::as_str);
         Self::read(annotation, spec.env(ADDRESS_VARIABLE)).map_err(EngineError::Failed)
     }
 
-    fn read<'a>(annotation: impl Fn(&str) -> Option<&'a str>, variable: Option<&str>) -> Result<Self, String> {
+    fn read<'a>(
+        annotation: impl Fn(&str) -> Option<&'a str>,
+        variable: Option<&str>,
+    ) -> Result<Self, String> {
         let default = Self::default();
+        // With the annotation, the variable is not read: a wrong value there does no harm.
         let address = match (annotation(ADDRESS), variable) {
-            (Some(text), _) => address(text).map_err(|reason| wrong("annotation", ADDRESS, text, &reason))?,
-            (None, Some(text)) => {
-                address(text).map_err(|reason| wrong("environment variable", ADDRESS_VARIABLE, text, &reason))?
+            (Some(text), _) => {
+                address(text).map_err(|reason| wrong("annotation", ADDRESS, text, &reason))?
             }
+            (None, Some(text)) => address(text)
+                .map_err(|reason| wrong("environment variable", ADDRESS_VARIABLE, text, &reason))?,
             (None, None) => default.address,
         };
-        let count = |key, most, default| read(annotation(key), key, default, |text| count(text, most));
+        let count =
+            |key, most, default| read(annotation(key), key, default, |text| count(text, most));
         let time = |key, default| read(annotation(key), key, default, time);
         Ok(Self {
             address,
@@ -90,13 +101,19 @@ impl Settings {
     }
 }
 
-fn read<T>(text: Option<&str>, key: &str, default: T, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+fn read<T>(
+    text: Option<&str>,
+    key: &str,
+    default: T,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, String> {
     let Some(text) = text else { return Ok(default) };
     parse(text).map_err(|reason| wrong("annotation", key, text, &reason))
 }
 
-/// The text is the user's, of any length.
+/// Error text for a wrong value.
 fn wrong(what: &str, key: &str, text: &str, reason: &str) -> String {
+    // The value is the user's and may be of any length: the error shows its beginning.
     let shown: String = text.chars().take(64).collect();
     format!("{what} {key}: {shown:?} {reason}")
 }
@@ -111,7 +128,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn count(text: &str, most: u32) -> Result<u32, String> {
     let number = digits(text).and_then(|number| u32::try_from(number).ok());
-    number.filter(|number| (1..=most).contains(number)).ok_or_else(|| format!("is no number from 1 to {most}"))
+    number
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| format!("is no number from 1 to {most}"))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -124,8 +143,9 @@ fn time(text: &str) -> Result<Duration, String> {
     valid.ok_or_else(|| "is no time from 1ms to 24h: a number with ms, s, m or h is one".into())
 }
 
-/// Nothing but digits: the library would take a sign, too.
+/// Parses a number of nothing but digits.
 fn digits(text: &str) -> Option<u64> {
+    // `parse` alone would take a sign, too.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
@@ -133,23 +153,29 @@ fn digits(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn read(annotations: &[(&str, &'static str)], variable: Option<&str>) -> Result<Settings, String> {
-        let of = |key: &str| annotations.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
+    fn read(
+        annotations: &[(&str, &'static str)],
+        variable: Option<&str>,
+    ) -> Result<Settings, String> {
+        let of = |key: &str| {
+            annotations.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
+        };
         Settings::read(of, variable)
     }
 
     #[test]
-    fn nothing_said_means_the_defaults() {
+    fn defaults_apply_without_annotations() {
         assert_eq!(read(&[], None), Ok(Settings::default()));
         assert_eq!(Settings::default().address.to_string(), "0.0.0.0:8080");
     }
 
     #[test]
     fn the_annotation_wins_over_the_variable() {
-        let address = |annotations, variable| read(annotations, variable).unwrap().address.to_string();
+        let address =
+            |annotations, variable| read(annotations, variable).unwrap().address.to_string();
         assert_eq!(address(&[], Some("127.0.0.1:80")), "127.0.0.1:80");
         assert_eq!(address(&[(ADDRESS, "[::]:81")], Some("127.0.0.1:80")), "[::]:81");
-        assert_eq!(address(&[(ADDRESS, "[::]:81")], Some("nonsense")), "[::]:81", "nobody asks it");
+        assert_eq!(address(&[(ADDRESS, "[::]:81")], Some("nonsense")), "[::]:81", "it is not read");
     }
 
     #[test]
@@ -180,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_key() {
+    fn error_names_the_key_and_the_wrong_value() {
         let wrong = [
             (ADDRESS, "8080"),
             (ADDRESS, ":8080"),

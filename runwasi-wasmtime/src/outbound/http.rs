@@ -1,4 +1,4 @@
-//! Outgoing HTTP/1.1 requests. Called by the library for both previews, through `Outbound`.
+//! Outgoing HTTP/1.1 requests.
 //!
 //! ```text
 //!  guest ── send ──▶ a member of the process's group: look up ─▶ connect ─▶ TLS ─▶ send ─▶ move the connection's bytes
@@ -36,17 +36,31 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::rustls::pki_types::ServerName;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::{Outbound, Sent, names::LookupError, sockets, tls};
+use super::{Outbound, resolver::LookupError, sockets, tls};
 
 /// What the library waits if the guest says nothing.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The least that one of several addresses gets of the time to connect.
 const PER_ADDRESS: Duration = Duration::from_secs(2);
 
+type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Sent = (Response<WasiBody>, Done);
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _done: Done,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        Box::new(send(self.clone(), request, options.unwrap_or_default()))
+    }
+}
+
 /// Sends a request; the answer is the response's head, with a body that is yet to come.
-pub(super) async fn send(
+async fn send(
     outbound: Outbound,
     request: Request<WasiBody>,
     options: RequestOptions,
@@ -65,7 +79,7 @@ async fn serve(
     options: RequestOptions,
     mut answer: oneshot::Sender<Result<Sent, Error>>,
 ) {
-    let Ok(_permit) = outbound.way.connections.clone().try_acquire_owned() else {
+    let Ok(_permit) = outbound.access.connections.clone().try_acquire_owned() else {
         let _ = answer.send(Err(Error::ConnectionLimitReached));
         return;
     };
@@ -107,7 +121,8 @@ async fn exchange(
     let (mut sender, mut connection) = opened.unwrap_or(Err(Error::ConnectionTimeout))?;
     // What is said to a server, not to a proxy.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
+    *request.uri_mut() =
+        Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
     let mut open = true;
     let head = async {
         let mut sending = std::pin::pin!(sender.send_request(request));
@@ -129,7 +144,11 @@ async fn exchange(
     Ok((response, open.then_some(connection)))
 }
 
-async fn open(outbound: &Outbound, uri: &Uri, patience: Duration) -> Result<(SendRequest<WasiBody>, Open), Error> {
+async fn open(
+    outbound: &Outbound,
+    uri: &Uri,
+    patience: Duration,
+) -> Result<(SendRequest<WasiBody>, Open), Error> {
     let secure = uri.scheme() == Some(&Scheme::HTTPS);
     let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -151,11 +170,18 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// One address after the other, each with its part of the time. The policy is asked about addresses, not about the name.
-async fn connect(outbound: &Outbound, host: &str, port: u16, patience: Duration) -> Result<TcpStream, Error> {
+async fn connect(
+    outbound: &Outbound,
+    host: &str,
+    port: u16,
+    patience: Duration,
+) -> Result<TcpStream, Error> {
     let deadline = Instant::now() + patience;
-    let found = outbound.names().look_up(host).await.map_err(unknown)?;
-    let allowed =
-        found.into_iter().map(|address| SocketAddr::new(address, port)).filter(|to| outbound.way.reach.allows(*to));
+    let found = outbound.resolver().look_up(host).await.map_err(unknown)?;
+    let allowed = found
+        .into_iter()
+        .map(|address| SocketAddr::new(address, port))
+        .filter(|to| outbound.access.rules.allows(*to));
     let allowed: Vec<_> = allowed.collect();
     let mut last = Error::DestinationIpProhibited;
     for (n, to) in allowed.iter().enumerate() {
@@ -179,14 +205,18 @@ fn unknown(error: LookupError) -> Error {
             Error::DnsError { rcode: Some("no such name, or no address".into()), info_code: None }
         }
         LookupError::Temporary => Error::DnsTimeout,
-        LookupError::Permanent => Error::DnsError { rcode: Some(error.to_string()), info_code: None },
+        LookupError::Permanent => {
+            Error::DnsError { rcode: Some(error.to_string()), info_code: None }
+        }
     }
 }
 
 fn unreachable(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Error::DestinationIpUnroutable,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+            Error::DestinationIpUnroutable
+        }
         io::ErrorKind::TimedOut => Error::ConnectionTimeout,
         io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
         _ => {
@@ -204,11 +234,16 @@ fn meaning(error: &hyper::Error) -> Error {
     if error.is_incomplete_message() {
         return Error::HttpResponseIncomplete;
     }
-    if let Some(Error::HttpRequestBodySize(size)) = error.source().and_then(|source| source.downcast_ref()) {
+    if let Some(Error::HttpRequestBodySize(size)) =
+        error.source().and_then(|source| source.downcast_ref())
+    {
         return Error::HttpRequestBodySize(*size);
     }
     tracing::debug!(%error, "an outgoing request");
-    if error.is_closed() || error.is_canceled() || error.source().is_some_and(|source| source.is::<io::Error>()) {
+    if error.is_closed()
+        || error.is_canceled()
+        || error.source().is_some_and(|source| source.is::<io::Error>())
+    {
         return Error::ConnectionTerminated;
     }
     Error::HttpProtocolError
@@ -232,7 +267,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let body = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
             body.until = None;

@@ -1,57 +1,51 @@
 //! A component's way to the network: sockets, name lookup and outgoing HTTP, all in its sandbox's network namespace and as its
-//! container's policy allows. Held by every store of a component, linked by `component::link`.
+//! container's policy allows.
 //!
 //! | module | one thing |
 //! |---|---|
 //! | `policy` | whom guests may call |
-//! | `sockets` | sockets in the sandbox's network, the host's and the guests' |
-//! | `names` | from a name to addresses, by the container's own files |
+//! | `sockets` | the host's sockets in the sandbox's network |
+//! | `resolver` | from a name to addresses, by the container's own files |
 //! | `http` | outgoing requests |
 //! | `tls` | whom HTTPS trusts |
 
 mod http;
-mod names;
 mod policy;
+pub(crate) mod resolver;
 mod sockets;
 mod tls;
 
 use std::{future::ready, sync::Arc};
 
-use runwasi_core::{EngineError, GuestContext, InstanceSpec, image::Program, network::Network};
+use runwasi_core::{EngineError, GuestContext, InstanceSpec, artifact::Program, network::Network};
 use tokio::sync::Semaphore;
-use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
     sockets::{SocketAddrUse, WasiSocketsCtx, WasiSocketsView},
 };
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpHooks};
 
 use self::{
-    names::{LookupError, Names},
-    policy::{Policy, Reach},
+    policy::{OutboundRules, Policy},
+    resolver::{LookupError, Resolver},
 };
-use crate::component::Component;
-
-/// The version of WASI p2 under which the library links its functions: ours must stand in front of these. Should they ever part,
-/// guests get no sockets: the library's own functions are allowed nothing.
-const P2_VERSION: &str = "0.2.12";
 
 /// What a container's guests may reach, and how. One for all its processes.
-pub(crate) struct Way {
+pub(crate) struct NetworkAccess {
     network: Network,
-    reach: Arc<Reach>,
-    names: Arc<Names>,
+    rules: Arc<OutboundRules>,
+    resolver: Arc<Resolver>,
     /// With it, and with nothing else, the library makes sockets.
     sockets: WasiSocketsCtx,
     /// How many requests may have a connection at once.
     connections: Arc<Semaphore>,
 }
 
-impl Way {
+impl NetworkAccess {
     /// As the container says.
     pub(crate) fn of(spec: &InstanceSpec, program: &Program) -> Result<Arc<Self>, EngineError> {
         let policy = policy_of(spec, program)?;
-        Ok(spec.kept.get_or_make(|| Self::new(spec, policy)))
+        Ok(spec.extensions.get_or_make(|| Self::new(spec, policy)))
     }
 
     /// What a guest without a way out owes: an annotation that means nothing is an error, whatever the guest is.
@@ -60,24 +54,33 @@ impl Way {
     }
 
     fn new(spec: &InstanceSpec, policy: Policy) -> Self {
-        let reach = Arc::new(Reach::new(policy));
-        let names = Arc::new(Names::new(spec.network.clone(), reach.clone(), &spec.rootfs));
+        let rules = Arc::new(OutboundRules::new(policy));
+        let resolver = Arc::new(Resolver::new(spec.network.clone(), rules.clone(), &spec.rootfs));
         let connections = Arc::new(Semaphore::new(spec.open_files as usize));
-        Self { network: spec.network.clone(), sockets: sockets_for(reach.clone()), reach, names, connections }
+        Self {
+            network: spec.network.clone(),
+            sockets: sockets_for(rules.clone()),
+            rules,
+            resolver,
+            connections,
+        }
     }
 }
 
 fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineError> {
     let policy = Policy::parse(spec.annotations.get(policy::ANNOTATION).map(String::as_str));
-    policy.map_err(|error| EngineError::Invalid { path: program.path.clone(), reason: error.to_string() })
+    policy.map_err(|error| EngineError::Invalid {
+        path: program.path.clone(),
+        reason: error.to_string(),
+    })
 }
 
 /// The library's context for sockets that reach what the policy allows. It can be built as a part of a whole only.
-fn sockets_for(reach: Arc<Reach>) -> WasiSocketsCtx {
+fn sockets_for(rules: Arc<OutboundRules>) -> WasiSocketsCtx {
     let mut builder = WasiCtxBuilder::new();
     builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, purpose| {
         let allowed = match purpose {
-            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => reach.allows(address),
+            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => rules.allows(address),
             SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => true,
             SocketAddrUse::UdpBind | SocketAddrUse::UdpReceive => true,
         };
@@ -101,45 +104,34 @@ impl WasiView for Whole {
 /// A process's way out. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Outbound {
-    way: Arc<Way>,
+    access: Arc<NetworkAccess>,
     /// Requests are work of the process: members of its group of futures.
-    context: GuestContext,
+    pub(crate) context: GuestContext,
 }
 
 impl Outbound {
     /// For one process, before its code runs.
-    pub(crate) async fn begin(way: &Arc<Way>, context: &GuestContext) -> Result<Self, EngineError> {
-        let failed = |error: LookupError| EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"));
-        way.names.begin().await.map_err(failed)?;
-        Ok(Self { way: way.clone(), context: context.clone() })
+    pub(crate) async fn begin(
+        access: &Arc<NetworkAccess>,
+        context: &GuestContext,
+    ) -> Result<Self, EngineError> {
+        let failed = |error: LookupError| {
+            EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"))
+        };
+        access.resolver.begin().await.map_err(failed)?;
+        Ok(Self { access: access.clone(), context: context.clone() })
     }
 
-    fn network(&self) -> &Network {
-        &self.way.network
+    pub(crate) fn network(&self) -> &Network {
+        &self.access.network
     }
 
-    fn names(&self) -> &Arc<Names> {
-        &self.way.names
+    /// With what the library makes sockets for the guest.
+    pub(crate) fn sockets(&self) -> WasiSocketsCtx {
+        self.access.sockets.clone()
     }
-}
 
-/// Replaces what the library has linked.
-pub(crate) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
-    sockets::link(linker)?;
-    names::link(linker)
-}
-
-type HttpResult<T> = Result<T, wasmtime_wasi_http::Error>;
-type Done = Box<dyn Future<Output = HttpResult<()>> + Send>;
-type Sent = (::http::Response<WasiBody>, Done);
-
-impl WasiHttpHooks for Outbound {
-    fn send_request(
-        &mut self,
-        request: ::http::Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _done: Done,
-    ) -> Box<dyn Future<Output = HttpResult<Sent>> + Send> {
-        Box::new(http::send(self.clone(), request, options.unwrap_or_default()))
+    pub(crate) fn resolver(&self) -> &Arc<Resolver> {
+        &self.access.resolver
     }
 }

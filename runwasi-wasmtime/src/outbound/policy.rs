@@ -1,4 +1,4 @@
-//! Whom a container's guests may call: the annotation [`ANNOTATION`]. Parsed when a process is made, asked by `sockets`, `names` and
+//! Whom a container's guests may call: the annotation [`ANNOTATION`]. Parsed when a process is made, asked by `sockets`, `resolver` and
 //! `http` before a connection, a datagram or a lookup leaves.
 //!
 //! It is about what guests begin: listening, accepting and receiving are not asked, nor is an answer on an accepted connection.
@@ -104,7 +104,11 @@ impl Item {
             Some(rest) => {
                 let (inside, port) = rest.split_once(']').ok_or("has no closing bracket")?;
                 let network = network(inside)?.ok_or("has no address in its brackets")?;
-                let port = if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or("is no address")?) };
+                let port = if port.is_empty() {
+                    None
+                } else {
+                    Some(port.strip_prefix(':').ok_or("is no address")?)
+                };
                 (Target::Network(network), port)
             }
             // More than one colon: an address of IPv6.
@@ -120,14 +124,15 @@ impl Item {
         match &self.target {
             Target::Network(_) => false,
             Target::Name(named) => named == name,
-            Target::Below(suffix) => {
-                name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-            }
+            Target::Below(suffix) => name
+                .strip_suffix(suffix.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
         }
     }
 
     fn holds(&self, to: SocketAddr) -> bool {
-        matches!(&self.target, Target::Network(network) if network.contains(&to.ip())) && has(self.port, to.port())
+        matches!(&self.target, Target::Network(network) if network.contains(&to.ip()))
+            && has(self.port, to.port())
     }
 }
 
@@ -137,7 +142,10 @@ fn has(allowed: Option<u16>, port: u16) -> bool {
 
 fn port(text: &str) -> Result<u16, &'static str> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|port| digits && *port != 0).ok_or("has no port from 1 to 65535 after its colon")
+    text.parse()
+        .ok()
+        .filter(|port| digits && *port != 0)
+        .ok_or("has no port from 1 to 65535 after its colon")
 }
 
 fn target(text: &str) -> Result<Target, &'static str> {
@@ -183,13 +191,13 @@ fn name(text: &str) -> Result<String, &'static str> {
 
 /// What a container's policy says now: it knows what lookups have given.
 #[derive(Debug)]
-pub(crate) struct Reach {
+pub(crate) struct OutboundRules {
     policy: Policy,
     /// Addresses of listed names, and for which port each. Locked for one look or change.
     learned: Mutex<VecDeque<(IpAddr, Option<u16>)>>,
 }
 
-impl Reach {
+impl OutboundRules {
     pub(crate) fn new(policy: Policy) -> Self {
         Self { policy, learned: Mutex::default() }
     }
@@ -207,7 +215,10 @@ impl Reach {
             Policy::None => false,
             Policy::List(items) => {
                 items.iter().any(|item| item.holds(to))
-                    || self.learned().iter().any(|(address, port)| *address == to.ip() && has(*port, to.port()))
+                    || self
+                        .learned()
+                        .iter()
+                        .any(|(address, port)| *address == to.ip() && has(*port, to.port()))
             }
         }
     }
@@ -245,8 +256,8 @@ impl Reach {
 mod tests {
     use super::*;
 
-    fn reach(list: &str) -> Reach {
-        Reach::new(Policy::parse(Some(list)).unwrap())
+    fn rules(list: &str) -> OutboundRules {
+        OutboundRules::new(Policy::parse(Some(list)).unwrap())
     }
 
     fn to(address: &str) -> SocketAddr {
@@ -256,10 +267,10 @@ mod tests {
     #[test]
     fn nothing_said_and_all_allow_everything_and_none_nothing() {
         for value in [None, Some("all"), Some(" all ")] {
-            let reach = Reach::new(Policy::parse(value).unwrap());
-            assert!(reach.allows(to("192.0.2.1:1")) && reach.allows_lookup("example.com"));
+            let rules = OutboundRules::new(Policy::parse(value).unwrap());
+            assert!(rules.allows(to("192.0.2.1:1")) && rules.allows_lookup("example.com"));
         }
-        let none = reach("none");
+        let none = rules("none");
         assert!(!none.allows(to("127.0.0.1:80")) && !none.allows_lookup("localhost"));
         none.learn("localhost", &[to("127.0.0.1:0").ip()]);
         assert!(!none.allows(to("127.0.0.1:80")));
@@ -267,7 +278,8 @@ mod tests {
 
     #[test]
     fn networks_and_ports_of_a_list_are_held_to() {
-        let reach = reach("10.0.0.0/8, 192.0.2.1:443,172.16.0.0/12:80,[2001:db8::/32]:53,::1,fd00::/8");
+        let rules =
+            rules("10.0.0.0/8, 192.0.2.1:443,172.16.0.0/12:80,[2001:db8::/32]:53,::1,fd00::/8");
         for (address, allowed) in [
             ("172.16.5.5:80", true),
             ("172.16.5.5:81", false),
@@ -282,15 +294,15 @@ mod tests {
             ("[::ffff:10.1.1.1]:9", true),
             ("[::ffff:11.1.1.1]:9", false),
         ] {
-            assert_eq!(reach.allows(to(address)), allowed, "{address}");
+            assert_eq!(rules.allows(to(address)), allowed, "{address}");
         }
-        assert!(!reach.allows_lookup("example.com") && !reach.goes_by_names());
+        assert!(!rules.allows_lookup("example.com") && !rules.goes_by_names());
     }
 
     #[test]
     fn a_name_opens_what_its_lookup_has_given_and_only_for_its_port() {
-        let reach = reach("Example.COM:443,*.cluster.local");
-        assert!(reach.goes_by_names());
+        let rules = rules("Example.COM:443,*.cluster.local");
+        assert!(rules.goes_by_names());
         for (name, allowed) in [
             ("example.com", true),
             ("www.example.com", false),
@@ -300,26 +312,29 @@ mod tests {
             ("evilcluster.local", false),
             (".cluster.local", false),
         ] {
-            assert_eq!(reach.allows_lookup(name), allowed, "{name}");
+            assert_eq!(rules.allows_lookup(name), allowed, "{name}");
         }
-        assert!(!reach.allows(to("192.0.2.7:443")), "not looked up yet");
-        reach.learn("example.com", &[to("192.0.2.7:0").ip()]);
-        reach.learn("other.com", &[to("192.0.2.8:0").ip()]);
-        reach.learn("db.cluster.local", &[to("[::ffff:192.0.2.9]:0").ip()]);
-        assert!(reach.allows(to("192.0.2.7:443")) && !reach.allows(to("192.0.2.7:80")));
-        assert!(!reach.allows(to("192.0.2.8:443")));
-        assert!(reach.allows(to("192.0.2.9:1")));
+        assert!(!rules.allows(to("192.0.2.7:443")), "not looked up yet");
+        rules.learn("example.com", &[to("192.0.2.7:0").ip()]);
+        rules.learn("other.com", &[to("192.0.2.8:0").ip()]);
+        rules.learn("db.cluster.local", &[to("[::ffff:192.0.2.9]:0").ip()]);
+        assert!(rules.allows(to("192.0.2.7:443")) && !rules.allows(to("192.0.2.7:80")));
+        assert!(!rules.allows(to("192.0.2.8:443")));
+        assert!(rules.allows(to("192.0.2.9:1")));
     }
 
     #[test]
     fn what_lookups_give_is_remembered_up_to_a_bound() {
-        let reach = reach("a.test");
+        let rules = rules("a.test");
         for n in 0..=u32::try_from(MAX_LEARNED).unwrap() {
-            reach.learn("a.test", &[IpAddr::from(n.to_be_bytes())]);
+            rules.learn("a.test", &[IpAddr::from(n.to_be_bytes())]);
         }
-        assert_eq!(reach.learned().len(), MAX_LEARNED);
-        assert!(!reach.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 1)), "the oldest is forgotten");
-        assert!(reach.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 1]), 1)));
+        assert_eq!(rules.learned().len(), MAX_LEARNED);
+        assert!(
+            !rules.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 1)),
+            "the oldest is forgotten"
+        );
+        assert!(rules.allows(SocketAddr::new(IpAddr::from([0, 0, 0, 1]), 1)));
     }
 
     #[test]
@@ -346,7 +361,10 @@ mod tests {
             ("a b", "a b"),
         ] {
             let error = Policy::parse(Some(list)).unwrap_err();
-            assert!(matches!(&error, PolicyError::Item { item, .. } if item == wrong), "{list}: {error}");
+            assert!(
+                matches!(&error, PolicyError::Item { item, .. } if item == wrong),
+                "{list}: {error}"
+            );
             assert!(error.to_string().contains(ANNOTATION));
         }
         assert_eq!(Policy::parse(Some(&"a,".repeat(MAX_ITEMS))), Err(PolicyError::TooMany));

@@ -1,5 +1,5 @@
 //! Whom outgoing HTTPS trusts: the roots of the system this process runs on, as OpenSSL finds them; `SSL_CERT_FILE` and
-//! `SSL_CERT_DIR` of this process name others. Used by `http`.
+//! `SSL_CERT_DIR` of this process name others.
 //!
 //! The container's own certificates do not count: its image is not trusted to say whom its host believes. The roots are read once
 //! for all, at the first request that needs them, so others need a restart.
@@ -37,8 +37,8 @@ fn load() -> Result<ClientConfig, Error> {
         tracing::warn!("the system has no root certificates: outgoing HTTPS fails");
         return Err(Error::TlsCertificateError);
     }
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions();
     let config = config.map_err(|_| Error::ConfigurationError)?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -59,5 +59,8 @@ pub(super) fn meaning(error: &std::io::Error) -> Error {
 }
 
 fn alert_received(alert: AlertDescription) -> Error {
-    Error::TlsAlertReceived { alert_id: Some(alert.into()), alert_message: Some(format!("{alert:?}")) }
+    Error::TlsAlertReceived {
+        alert_id: Some(alert.into()),
+        alert_message: Some(format!("{alert:?}")),
+    }
 }

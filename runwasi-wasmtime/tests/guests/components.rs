@@ -50,7 +50,8 @@ const LIBRARY: &str = r#"(component
 #[tokio::test]
 async fn a_p2_command_prints_and_ends() -> Result {
     let bed = Bed::new(10).await?;
-    let bundle = bed.harness.bundle("c", &["/c.wasm"]).file("/c.wasm", command(&printing("component"))?);
+    let bundle =
+        bed.harness.bundle("c", &["/c.wasm"]).file("/c.wasm", command(&printing("component"))?);
     let ran = bed.run_bundle(bundle).await?;
     assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (0, "component", ""));
     Ok(())
@@ -66,7 +67,8 @@ async fn a_p2_commands_exit_code_trap_and_kill_are_its_status() -> Result {
     };
     // The adapter of this version passes on whether it was an error, no more.
     assert_eq!(run(exits).await?.status, 1);
-    let trapped = run(&TRAP.replacen("(module", "(module (memory (export \"memory\") 1)", 1)).await?;
+    let trapped =
+        run(&TRAP.replacen("(module", "(module (memory (export \"memory\") 1)", 1)).await?;
     assert_eq!(trapped.status, 134);
     assert!(trapped.stderr.contains("unreachable"), "{}", trapped.stderr);
     let spinner = command(&SPIN.replacen("(module", "(module (memory (export \"memory\") 1)", 1))?;

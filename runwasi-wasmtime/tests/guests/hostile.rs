@@ -2,7 +2,7 @@
 
 use tokio::net::unix::pipe;
 
-use super::{Bed, Containerd, Duration, Result, SIGKILL, fs};
+use super::{Bed, Duration, Result, SIGKILL, TaskClient, fs};
 
 const SIGTERM: u32 = 15;
 
@@ -17,7 +17,7 @@ fn idle_reader(path: &str) -> std::io::Result<pipe::Receiver> {
 }
 
 /// Waits for a start as long as `soon` allows, then for the end.
-async fn ends(client: &Containerd, id: &str) -> Result<u32> {
+async fn ends(client: &TaskClient, id: &str) -> Result<u32> {
     soon(client.start(id)).await??;
     Ok(soon(client.wait(id)).await??)
 }
@@ -124,7 +124,10 @@ async fn modules_with_several_tables_and_memories_and_large_tables_run() -> Resu
             r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
                 (func $seven (call $exit (i32.const 7))) {body})"#
         );
-        let ran = bed.run(&["/m"], &[("/m", &module)]).await.map_err(|error| format!("{what}: {error}"))?;
+        let ran = bed
+            .run(&["/m"], &[("/m", &module)])
+            .await
+            .map_err(|error| format!("{what}: {error}"))?;
         assert_eq!(ran.status, 7, "{what}: {}", ran.stderr);
     }
     Ok(())
@@ -137,7 +140,8 @@ async fn a_huge_file_that_is_not_wasm_is_refused_unread() -> Result {
     // Sparse: costs its reader half a gigabyte, and the disk nothing.
     fs::File::create(bundle.join("rootfs/huge"))?.set_len(500 << 20)?;
     let (before, read) = (peak_memory()?, bytes_read()?);
-    let error = bed.client.create("c", &bundle, &Default::default(), &[]).await.expect_err("created");
+    let error =
+        bed.client.create("c", &bundle, &Default::default(), &[]).await.expect_err("created");
     let (grown, read) = (peak_memory()? - before, bytes_read()? - read);
     assert!(error.message.contains("/huge") && error.message.contains("not wasm"), "{error}");
     // Other tests of this process read and use memory, too, but not so much.
@@ -164,11 +168,15 @@ fn peak_memory() -> Result<u64> {
 async fn names_from_an_image_reach_no_error_raw_or_at_full_length() -> Result {
     let bed = Bed::new(10).await?;
     // The text format's longest, with an escape sequence that a terminal would obey.
-    let (in_text, raw) = (format!(r"\1b[31m{}", "x".repeat(99_000)), format!("\u{1b}[31m{}", "x".repeat(99_000)));
-    let exports: String = (0..30).map(|n| format!(r#"(export "{in_text}{n}" (func $f))"#)).collect();
+    let (in_text, raw) =
+        (format!(r"\1b[31m{}", "x".repeat(99_000)), format!("\u{1b}[31m{}", "x".repeat(99_000)));
+    let exports: String =
+        (0..30).map(|n| format!(r#"(export "{in_text}{n}" (func $f))"#)).collect();
     let exported = format!("(module (func $f) {exports})");
-    let module_name = format!(r#"(module (import "{in_text}" "f" (func)) (func (export "_start")))"#);
-    let field_name = format!(r#"(module (import "env" "{in_text}" (func)) (func (export "_start")))"#);
+    let module_name =
+        format!(r#"(module (import "{in_text}" "f" (func)) (func (export "_start")))"#);
+    let field_name =
+        format!(r#"(module (import "env" "{in_text}" (func)) (func (export "_start")))"#);
     let (function, path) = (format!("/m#{raw}"), format!("/{raw}"));
     for (what, program, module, reason) in [
         ("exports", "/m", &exported, "_start"),

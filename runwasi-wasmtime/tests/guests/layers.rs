@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use runwasi_core::{
     network::Network,
-    testing::{Harness, Shelf},
+    testing::{Harness, ImageStore},
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
@@ -13,10 +13,11 @@ use super::{Bed, Ran, Result, printing};
 const IMAGE: &str = "docker.io/library/layers:1";
 
 /// A bed whose containers are made from what is on the shelf.
-async fn bed(shelf: &Arc<Shelf>, cache: Arc<tempfile::TempDir>) -> Result<Bed> {
+async fn bed(shelf: &Arc<ImageStore>, cache: Arc<tempfile::TempDir>) -> Result<Bed> {
     let directory = cache.path().join("code");
     let settings = Settings { slots: 10, cache: Some(directory), ..Settings::for_shim() };
-    let harness = Harness::start_with(WasmtimeEngine::new(&settings)?, Network::of_process(), shelf.clone())?;
+    let harness =
+        Harness::start_with(WasmtimeEngine::new(&settings)?, Network::of_process(), shelf.clone())?;
     let client = harness.client().await?;
     Ok(Bed { harness, client, cache })
 }
@@ -27,7 +28,7 @@ fn printed(text: &str) -> Ran {
 
 #[tokio::test]
 async fn a_layer_is_read_once_and_never_again_while_its_code_is_kept() -> Result {
-    let (shelf, cache) = (Arc::new(Shelf::default()), Arc::new(tempfile::tempdir()?));
+    let (shelf, cache) = (Arc::new(ImageStore::default()), Arc::new(tempfile::tempdir()?));
     let hello = printing("layer");
     shelf.put(IMAGE, &[("a.wasm", hello.as_bytes())]);
     let one = bed(&shelf, cache.clone()).await?;
@@ -45,7 +46,7 @@ async fn a_layer_is_read_once_and_never_again_while_its_code_is_kept() -> Result
 
 #[tokio::test]
 async fn of_several_layers_only_the_one_that_is_meant_is_read() -> Result {
-    let shelf = Arc::new(Shelf::default());
+    let shelf = Arc::new(ImageStore::default());
     let (one, two) = (printing("one"), printing("two"));
     shelf.put(IMAGE, &[("one.wasm", one.as_bytes()), ("two.wasm", two.as_bytes())]);
     let bed = bed(&shelf, Arc::new(tempfile::tempdir()?)).await?;
@@ -59,7 +60,7 @@ async fn of_several_layers_only_the_one_that_is_meant_is_read() -> Result {
 
 #[tokio::test]
 async fn a_file_is_taken_before_a_layer_and_nothing_is_asked_for_it() -> Result {
-    let shelf = Arc::new(Shelf::default());
+    let shelf = Arc::new(ImageStore::default());
     shelf.put(IMAGE, &[("a.wat", printing("layer").as_bytes())]);
     let bed = bed(&shelf, Arc::new(tempfile::tempdir()?)).await?;
     assert_eq!(bed.run(&["/a.wat"], &[("/a.wat", &printing("file"))]).await?, printed("file"));
@@ -69,7 +70,7 @@ async fn a_file_is_taken_before_a_layer_and_nothing_is_asked_for_it() -> Result 
 
 #[tokio::test]
 async fn bytes_of_another_digest_are_refused_and_kept_nowhere() -> Result {
-    let shelf = Arc::new(Shelf::default());
+    let shelf = Arc::new(ImageStore::default());
     let (right, wrong) = (printing("right"), printing("wrong"));
     shelf.put(IMAGE, &[("a.wasm", right.as_bytes())]);
     shelf.damage(right.as_bytes(), Some(wrong.as_bytes()));

@@ -10,7 +10,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Result,
-    bed::{APP, Bed, Client, HELLO, P3, SIGKILL, SIGTERM, SOON, address},
+    fixture::{APP, Bed, Client, HELLO, P3, SIGKILL, SIGTERM, SOON, address},
 };
 
 #[tokio::test]
@@ -45,7 +45,8 @@ async fn a_server_listens_in_its_own_network_on_port_8080_of_every_address() -> 
 async fn the_address_is_told_by_a_variable_and_the_annotation_wins() -> Result {
     let bed = Bed::new().await?;
     let by_variable = address();
-    let setup = bed.setup_without_address("c", HELLO)?.env(&format!("RUNWASI_HTTP_ADDRESS={by_variable}"));
+    let setup =
+        bed.setup_without_address("c", HELLO)?.env(&format!("RUNWASI_HTTP_ADDRESS={by_variable}"));
     let mut server = bed.start(setup).await?;
     server.address = by_variable;
     assert_eq!(server.get("/").await?.status, 200);
@@ -62,11 +63,18 @@ async fn the_address_is_told_by_a_variable_and_the_annotation_wins() -> Result {
 async fn a_wrong_setting_is_refused_with_its_key() -> Result {
     let bed = Bed::new().await?;
     for (n, (key, value)) in
-        [("address", "nowhere"), ("max-requests", "0"), ("header-timeout", "soon")].into_iter().enumerate()
+        [("address", "nowhere"), ("max-requests", "0"), ("header-timeout", "soon")]
+            .into_iter()
+            .enumerate()
     {
-        let refused = bed.create_refused(bed.setup_without_address(&format!("c{n}"), HELLO)?.annotation(key, value));
+        let refused = bed.create_refused(
+            bed.setup_without_address(&format!("c{n}"), HELLO)?.annotation(key, value),
+        );
         let refused = refused.await?.to_string();
-        assert!(refused.contains(&format!("io.runwasi.http.{key}")) && refused.contains(value), "{refused}");
+        assert!(
+            refused.contains(&format!("io.runwasi.http.{key}")) && refused.contains(value),
+            "{refused}"
+        );
     }
     let setup = bed.setup_without_address("e", HELLO)?.env("RUNWASI_HTTP_ADDRESS=8080");
     let refused = bed.create_refused(setup).await?.to_string();
@@ -78,11 +86,15 @@ async fn a_wrong_setting_is_refused_with_its_key() -> Result {
 async fn an_address_that_is_taken_fails_the_start_and_is_named() -> Result {
     let bed = Bed::new().await?;
     let first = bed.serve(HELLO).await?;
-    let refused = bed.start_refused(bed.setup_without_address("d", HELLO)?.at(first.address)).await?.to_string();
+    let refused = bed
+        .start_refused(bed.setup_without_address("d", HELLO)?.at(first.address))
+        .await?
+        .to_string();
     assert!(refused.contains(&format!("listen on {}", first.address)), "{refused}");
     assert!(refused.contains("in use"), "{refused}");
     let nowhere = "203.0.113.1:80".parse()?;
-    let refused = bed.start_refused(bed.setup_without_address("e", HELLO)?.at(nowhere)).await?.to_string();
+    let refused =
+        bed.start_refused(bed.setup_without_address("e", HELLO)?.at(nowhere)).await?.to_string();
     assert!(refused.contains("listen on 203.0.113.1:80"), "{refused}");
     first.stop().await?;
     Ok(())
@@ -93,7 +105,8 @@ async fn a_server_that_has_started_listens_and_its_address_is_free_when_it_has_e
     let bed = Bed::new().await?;
     let address = address();
     for n in 0..10 {
-        let server = bed.start(bed.setup_without_address(&format!("c{n}"), HELLO)?.at(address)).await?;
+        let server =
+            bed.start(bed.setup_without_address(&format!("c{n}"), HELLO)?.at(address)).await?;
         // No second try: the start has said that it runs.
         assert_eq!(server.get("/").await?.status, 200);
         server.stop().await?;
@@ -128,9 +141,13 @@ async fn sigterm_lets_requests_finish_and_closes_what_is_idle() -> Result {
             assert!(TcpStream::connect(address).await.is_err(), "nobody new is served");
             Result::Ok(())
         };
-        let slow_body = if guest == APP { "/slow-body?chunks=5&ms=300" } else { "/slow-body?ms=300" };
-        let (slow, long, ending) =
-            tokio::join!(under_way(address, "/slow?ms=4000"), under_way(address, slow_body), ending);
+        let slow_body =
+            if guest == APP { "/slow-body?chunks=5&ms=300" } else { "/slow-body?ms=300" };
+        let (slow, long, ending) = tokio::join!(
+            under_way(address, "/slow?ms=4000"),
+            under_way(address, slow_body),
+            ending
+        );
         ending?;
         assert_eq!((slow?, long?), ((200, 1), (200, 5)), "{guest}");
         let ended = timeout(SOON, server.ended()).await??;

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Result,
-    bed::{APP, Bed, Client, P3, SOON, nothing},
+    fixture::{APP, Bed, Client, P3, SOON, nothing},
 };
 
 const MIB: u64 = 1 << 20;
@@ -33,7 +33,10 @@ async fn a_request_that_traps_fails_alone_and_its_story_is_told() -> Result {
         assert_eq!((next.status.as_u16(), slow?.status.as_u16()), (200, 200));
         drop(client);
         let stderr = server.stop().await?.stderr;
-        assert!(stderr.contains("unreachable") && stderr.contains("wasm backtrace"), "{guest}: {stderr}");
+        assert!(
+            stderr.contains("unreachable") && stderr.contains("wasm backtrace"),
+            "{guest}: {stderr}"
+        );
     }
     Ok(())
 }
@@ -57,7 +60,8 @@ async fn a_request_that_spins_is_given_up_and_others_go_on() -> Result {
             }
             Result::Ok(count)
         };
-        let (first, second, third, others) = tokio::join!(spin, server.get("/spin"), server.get("/spin"), others);
+        let (first, second, third, others) =
+            tokio::join!(spin, server.get("/spin"), server.get("/spin"), others);
         let (reply, took) = first?;
         assert_eq!(reply.said(), (504, "no answer in time\n".into()), "{guest}");
         assert_eq!((second?.status.as_u16(), third?.status.as_u16()), (504, 504));
@@ -97,7 +101,9 @@ async fn requests_whose_instances_do_not_fit_are_told_to_come_later() -> Result 
             let address = server.address;
             all.spawn(async move {
                 let get = async { Client::connect(address).await?.get("/slow?ms=1000").await };
-                get.await.map(|reply| (reply.status.as_u16(), reply.headers.contains_key("retry-after"))).ok()
+                get.await
+                    .map(|reply| (reply.status.as_u16(), reply.headers.contains_key("retry-after")))
+                    .ok()
             });
         }
         let answers = all.join_all().await;
@@ -113,16 +119,24 @@ async fn requests_whose_instances_do_not_fit_are_told_to_come_later() -> Result 
 #[tokio::test]
 async fn more_requests_than_allowed_wait_and_are_then_told_to_come_later() -> Result {
     let bed = Bed::new().await?;
-    let setup = bed.setup("c", APP)?.annotation("max-requests", "1").annotation("queue-timeout", "2s");
+    let setup =
+        bed.setup("c", APP)?.annotation("max-requests", "1").annotation("queue-timeout", "2s");
     let server = bed.start(setup).await?;
     let after = async |millis, path| {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         server.get(path).await
     };
     let (first, second) = tokio::join!(after(0, "/slow?ms=500"), after(200, "/hello"));
-    assert_eq!((first?.status.as_u16(), second?.status.as_u16()), (200, 200), "it waits for its turn");
+    assert_eq!(
+        (first?.status.as_u16(), second?.status.as_u16()),
+        (200, 200),
+        "it waits for its turn"
+    );
     let (first, second) = tokio::join!(after(0, "/slow?ms=5000"), after(200, "/hello"));
-    assert_eq!((first?.status.as_u16(), second?.said()), (200, (503, "no instance is free\n".into())));
+    assert_eq!(
+        (first?.status.as_u16(), second?.said()),
+        (200, (503, "no instance is free\n".into()))
+    );
     server.stop().await?;
     Ok(())
 }
@@ -134,13 +148,18 @@ async fn a_client_that_leaves_takes_its_request_with_it() -> Result {
         let server = bed.start(bed.setup("c", guest)?.annotation("max-requests", "1")).await?;
         for path in ["/spin", "/slow?ms=60000", "/slow-body?ms=60000"] {
             let mut client = Client::connect(server.address).await?;
-            let left = timeout(Duration::from_millis(300), client.send("GET", path, nothing())).await;
+            let left =
+                timeout(Duration::from_millis(300), client.send("GET", path, nothing())).await;
             assert!(left.is_err() || path.starts_with("/slow-body"), "{path} was answered");
             drop((left, client));
             // There is one place, and it is free again.
             let began = Instant::now();
             assert_eq!(server.get("/hello").await?.status, 200, "{guest} {path}");
-            assert!(began.elapsed() < Duration::from_secs(4), "{guest} {path}: {:?}", began.elapsed());
+            assert!(
+                began.elapsed() < Duration::from_secs(4),
+                "{guest} {path}: {:?}",
+                began.elapsed()
+            );
         }
         server.stop().await?;
     }
@@ -153,9 +172,14 @@ async fn more_connections_than_allowed_wait_in_the_backlog() -> Result {
     let server = bed.start(bed.setup("c", APP)?.annotation("max-connections", "2")).await?;
     let mut one = Client::connect(server.address).await?;
     let mut two = Client::connect(server.address).await?;
-    assert_eq!((one.get("/hello").await?.status, two.get("/hello").await?.status), (200.try_into()?, 200.try_into()?));
+    assert_eq!(
+        (one.get("/hello").await?.status, two.get("/hello").await?.status),
+        (200.try_into()?, 200.try_into()?)
+    );
     let mut three = Client::connect(server.address).await?;
-    assert!(timeout(Duration::from_millis(500), three.send("GET", "/hello", nothing())).await.is_err());
+    assert!(
+        timeout(Duration::from_millis(500), three.send("GET", "/hello", nothing())).await.is_err()
+    );
     drop(one);
     assert_eq!(server.get("/hello").await?.status, 200);
     drop((two, three));
@@ -182,12 +206,17 @@ async fn closes(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> Result
 #[tokio::test]
 async fn a_client_that_does_not_say_what_it_wants_is_left() -> Result {
     let bed = Bed::new().await?;
-    let setup = bed.setup("c", APP)?.annotation("header-timeout", "500ms").annotation("idle-timeout", "30s");
+    let setup = bed
+        .setup("c", APP)?
+        .annotation("header-timeout", "500ms")
+        .annotation("idle-timeout", "30s");
     let server = bed.start(setup).await?;
-    let silence = closes(&mut TcpStream::connect(server.address).await?, b"", Duration::ZERO).await?;
+    let silence =
+        closes(&mut TcpStream::connect(server.address).await?, b"", Duration::ZERO).await?;
     let head = format!("GET /hello HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(200));
     let slow = Duration::from_millis(50);
-    let drip = closes(&mut TcpStream::connect(server.address).await?, head.as_bytes(), slow).await?;
+    let drip =
+        closes(&mut TcpStream::connect(server.address).await?, head.as_bytes(), slow).await?;
     let mut used = TcpStream::connect(server.address).await?;
     used.write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await?;
     let again = closes(&mut used, b"GET", Duration::from_millis(50)).await?;
@@ -220,7 +249,8 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() -> Result {
 #[tokio::test]
 async fn a_client_that_stops_in_the_middle_of_a_body_is_left() -> Result {
     let bed = Bed::new().await?;
-    let setup = bed.setup("c", APP)?.annotation("idle-timeout", "700ms").annotation("max-requests", "1");
+    let setup =
+        bed.setup("c", APP)?.annotation("idle-timeout", "700ms").annotation("max-requests", "1");
     let server = bed.start(setup).await?;
     // Nothing more is sent.
     let mut stream = TcpStream::connect(server.address).await?;
@@ -233,7 +263,9 @@ async fn a_client_that_stops_in_the_middle_of_a_body_is_left() -> Result {
     stream.read_exact(&mut [0; 8]).await?;
     let began = Instant::now();
     assert_eq!(server.get("/hello").await?.status, 200, "its place is free");
-    assert!(began.elapsed() >= Duration::from_millis(100) && began.elapsed() < Duration::from_secs(8));
+    assert!(
+        began.elapsed() >= Duration::from_millis(100) && began.elapsed() < Duration::from_secs(8)
+    );
     server.stop().await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Result,
-    bed::{APP, Bed, Client, P3, SOON, nothing, raw, reply},
+    fixture::{APP, Bed, Client, P3, SOON, nothing, raw, reply},
 };
 
 /// A body that is sent as a test goes on.
@@ -84,7 +84,10 @@ async fn large_bodies_arrive_whole() -> Result {
     }
     let server = bed.serve(APP).await?;
     let bytes = server.get("/bytes?count=10000000").await?.body;
-    assert!(bytes.len() == 10_000_000 && bytes.iter().enumerate().all(|(n, byte)| n % 251 == usize::from(*byte)));
+    assert!(
+        bytes.len() == 10_000_000
+            && bytes.iter().enumerate().all(|(n, byte)| n % 251 == usize::from(*byte))
+    );
     server.stop().await?;
     Ok(())
 }
@@ -95,7 +98,8 @@ async fn a_body_comes_as_the_guest_writes_it() -> Result {
     for (guest, path) in [(APP, "/slow-body?chunks=5&ms=200"), (P3, "/slow-body?ms=200")] {
         let server = bed.serve(guest).await?;
         let began = Instant::now();
-        let mut response = Client::connect(server.address).await?.send("GET", path, nothing()).await?;
+        let mut response =
+            Client::connect(server.address).await?.send("GET", path, nothing()).await?;
         let (mut first, mut text) = (None, String::new());
         while let Some(frame) = timeout(SOON, response.frame()).await? {
             first.get_or_insert(began.elapsed());
@@ -103,7 +107,10 @@ async fn a_body_comes_as_the_guest_writes_it() -> Result {
         }
         assert_eq!(text, "chunk 0\nchunk 1\nchunk 2\nchunk 3\nchunk 4\n");
         let (first, last) = (first.ok_or("nothing came")?, began.elapsed());
-        assert!(last >= Duration::from_secs(1) && last - first >= Duration::from_millis(300), "{first:?} {last:?}");
+        assert!(
+            last >= Duration::from_secs(1) && last - first >= Duration::from_millis(300),
+            "{first:?} {last:?}"
+        );
         server.stop().await?;
     }
     Ok(())
@@ -159,8 +166,10 @@ async fn many_requests_at_once_wait_together() -> Result {
 async fn headers_status_and_method_are_passed_on() -> Result {
     let bed = Bed::new().await?;
     let server = bed.serve(APP).await?;
-    let said =
-        raw(server.address, b"GET /headers HTTP/1.1\r\nHost: example.org\r\nX-One: 1\r\nConnection: close\r\n\r\n");
+    let said = raw(
+        server.address,
+        b"GET /headers HTTP/1.1\r\nHost: example.org\r\nX-One: 1\r\nConnection: close\r\n\r\n",
+    );
     let said = said.await?;
     assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("x-one: 1\n"), "{said}");
     assert_eq!(server.get("/status?code=418").await?.status, 418);
@@ -191,13 +200,19 @@ async fn what_is_no_request_is_refused_and_hurts_nobody() -> Result {
         ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "400"),
         ("GET /hello HTTP/9.9\r\nHost: a\r\n\r\n", ""),
         ("\0\0\0\0\0\0\0\0", ""),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense, not frames, and long enough to be read as one", ""),
+        (
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense, not frames, and long enough to be read as one",
+            "",
+        ),
         (long.as_str(), "4"),
         (many.as_str(), "431"),
     ] {
         let closing = "\r\nConnection: close\r\n\r\n";
-        let request =
-            if request.starts_with("PRI") { request.to_owned() } else { request.replacen("\r\n\r\n", closing, 1) };
+        let request = if request.starts_with("PRI") {
+            request.to_owned()
+        } else {
+            request.replacen("\r\n\r\n", closing, 1)
+        };
         let said = raw(server.address, request.as_bytes()).await?;
         let shown: String = request.chars().take(60).collect();
         let expected = if status.is_empty() { String::new() } else { format!("HTTP/1.1 {status}") };
@@ -216,12 +231,16 @@ async fn requests_sent_all_at_once_are_answered_in_order() -> Result {
     let bed = Bed::new().await?;
     let server = bed.serve(APP).await?;
     let codes: Vec<_> = (0..50).map(|n| 200 + n).collect();
-    let mut requests: String =
-        codes.iter().map(|code| format!("GET /status?code={code} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    let mut requests: String = codes
+        .iter()
+        .map(|code| format!("GET /status?code={code} HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .collect();
     requests.push_str("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let said = raw(server.address, requests.as_bytes()).await?;
-    let answered: Vec<u32> =
-        said.lines().filter_map(|line| line.split("HTTP/1.1 ").nth(1)?.split(' ').next()?.parse().ok()).collect();
+    let answered: Vec<u32> = said
+        .lines()
+        .filter_map(|line| line.split("HTTP/1.1 ").nth(1)?.split(' ').next()?.parse().ok())
+        .collect();
     let expected: Vec<u32> = codes.into_iter().chain([200]).collect();
     assert_eq!(answered, expected, "{said}");
     server.stop().await?;

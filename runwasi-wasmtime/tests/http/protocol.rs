@@ -14,7 +14,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Result,
-    bed::{APP, Bed, P3, Reply, SIGTERM, SOON, reply},
+    fixture::{APP, Bed, P3, Reply, SIGTERM, SOON, reply},
 };
 
 #[derive(Clone)]
@@ -26,7 +26,8 @@ struct Client {
 impl Client {
     async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         TokioExecutor::new().execute(async { drop(connection.await) });
         Ok(Self { sender, address })
     }
@@ -54,7 +55,13 @@ async fn http2_without_tls_is_answered() -> Result {
         let large = Bytes::from(vec![7; 3 << 20]);
         assert!(client.send("POST", "/echo", large.clone()).await?.body == large);
         assert_eq!(client.get("/trap").await?.status, 500);
-        assert_eq!(client.send("CONNECT", "", Bytes::new()).await.map_or(501, |reply| reply.status.as_u16()), 501);
+        assert_eq!(
+            client
+                .send("CONNECT", "", Bytes::new())
+                .await
+                .map_or(501, |reply| reply.status.as_u16()),
+            501
+        );
         assert_eq!(client.get("/hello").await?.status, 200, "the connection lives on");
         drop(client);
         server.stop().await?;
@@ -75,8 +82,12 @@ async fn streams_of_one_connection_do_not_wait_for_each_other() -> Result {
             }
             Result::Ok(began.elapsed())
         };
-        let (spin, slow, also, hello) =
-            tokio::join!(client.get("/spin"), client.get("/slow?ms=1000"), client.get("/slow?ms=1000"), hello);
+        let (spin, slow, also, hello) = tokio::join!(
+            client.get("/spin"),
+            client.get("/slow?ms=1000"),
+            client.get("/slow?ms=1000"),
+            hello
+        );
         assert_eq!(spin?.status, 504);
         assert_eq!((slow?.status.as_u16(), also?.status.as_u16()), (200, 200));
         let took = hello?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Result,
-    bed::{Bed, Client, P3},
+    fixture::{Bed, Client, P3},
 };
 
 #[tokio::test]

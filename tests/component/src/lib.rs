@@ -36,8 +36,12 @@ pub fn assemble(wasm_or_text: &[u8]) -> Result<Vec<u8>> {
 /// The component of a module. Of the adapter, only what the module imports is kept.
 pub fn wrap(wasm_or_text: &[u8], adapter: Adapter) -> Result<Vec<u8>> {
     let module = assemble(wasm_or_text)?;
-    let encoder = ComponentEncoder::default().validate(true).module(&module).context("no module for a component")?;
-    let encoder = encoder.adapter(adapters::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter.bytes())?;
+    let encoder = ComponentEncoder::default()
+        .validate(true)
+        .module(&module)
+        .context("no module for a component")?;
+    let encoder =
+        encoder.adapter(adapters::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter.bytes())?;
     { encoder }.encode().context("no component of this module")
 }
 
@@ -63,7 +67,10 @@ mod tests {
     #[test]
     fn binary_and_text_give_the_same() {
         let binary = assemble(COMMAND.as_bytes()).unwrap();
-        assert_eq!(wrap(&binary, Adapter::Command).unwrap(), wrap(COMMAND.as_bytes(), Adapter::Command).unwrap());
+        assert_eq!(
+            wrap(&binary, Adapter::Command).unwrap(),
+            wrap(COMMAND.as_bytes(), Adapter::Command).unwrap()
+        );
     }
 
     #[test]
@@ -71,6 +78,9 @@ mod tests {
         assert!(assemble(b"(module (nonsense))").is_err());
         assert!(wrap(COMPONENT, Adapter::Reactor).is_err());
         let unknown = r#"(module (import "env" "f" (func)) (func (export "_start")))"#;
-        assert!(format!("{:#}", wrap(unknown.as_bytes(), Adapter::Command).unwrap_err()).contains("env"));
+        assert!(
+            format!("{:#}", wrap(unknown.as_bytes(), Adapter::Command).unwrap_err())
+                .contains("env")
+        );
     }
 }

@@ -36,7 +36,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
     let mut words = Vec::new();
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("help") | Short('h') => return std::io::stdout().write_all(USAGE.as_bytes()).context("cannot print"),
+            Long("help") | Short('h') => {
+                return std::io::stdout().write_all(USAGE.as_bytes()).context("cannot print");
+            }
             Value(value) => words.push(value),
             _ => return Err(argument.unexpected().into()),
         }
@@ -45,7 +47,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
         bail!("three arguments are needed\n{USAGE}");
     };
     let (input, output) = (PathBuf::from(input), PathBuf::from(output));
-    let bytes = std::fs::read(&input).with_context(|| format!("cannot read {}", input.display()))?;
+    let bytes =
+        std::fs::read(&input).with_context(|| format!("cannot read {}", input.display()))?;
     let made = match form.to_str() {
         Some("module") => assemble(&bytes),
         Some("command") => wrap(&bytes, Adapter::Command),

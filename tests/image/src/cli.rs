@@ -141,7 +141,11 @@ fn wasm(arguments: &Arguments) -> Result<Vec<u8>> {
     if !arguments.files.is_empty() || !arguments.directories.is_empty() {
         bail!("{first}: a wasm image holds no other files");
     }
-    let layers = arguments.modules.iter().map(|module| wasm_layer(module, arguments)).collect::<Result<Vec<_>>>()?;
+    let layers = arguments
+        .modules
+        .iter()
+        .map(|module| wasm_layer(module, arguments))
+        .collect::<Result<Vec<_>>>()?;
     let form = match arguments.image_config {
         true => WasmForm::ImageConfig,
         false => WasmForm::Artifact,
@@ -151,7 +155,8 @@ fn wasm(arguments: &Arguments) -> Result<Vec<u8>> {
 
 /// `MODULE[:TITLE]`.
 fn wasm_layer(text: &str, arguments: &Arguments) -> Result<WasmLayer> {
-    let (file, title) = text.split_once(':').map_or((text, None), |(file, title)| (file, Some(title)));
+    let (file, title) =
+        text.split_once(':').map_or((text, None), |(file, title)| (file, Some(title)));
     let file = PathBuf::from(file);
     let name = || Some(file.file_name()?.to_str()?.to_owned());
     let title = title.map(str::to_owned).or_else(name).filter(|title| !title.is_empty());
@@ -165,7 +170,9 @@ fn file_argument(text: &str) -> Result<(&str, &str, u32)> {
     let mut parts = text.splitn(3, ':');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(source), Some(destination), None) => Ok((source, destination, FILE_MODE)),
-        (Some(source), Some(destination), Some(mode)) => Ok((source, destination, octal(mode, text)?)),
+        (Some(source), Some(destination), Some(mode)) => {
+            Ok((source, destination, octal(mode, text)?))
+        }
         _ => bail!("file {text:?} is not SRC:DEST[:MODE]"),
     }
 }

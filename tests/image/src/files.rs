@@ -138,8 +138,12 @@ mod tests {
             seen.push((path, header.mode().unwrap(), content.len()));
         }
         let size = fs::read("Cargo.toml").unwrap().len();
-        let expected =
-            [("a", DIRECTORY_MODE, 0), ("a/b", DIRECTORY_MODE, 0), ("a/b/c", 0o600, size), ("tmp", 0o1777, 0)];
+        let expected = [
+            ("a", DIRECTORY_MODE, 0),
+            ("a/b", DIRECTORY_MODE, 0),
+            ("a/b/c", 0o600, size),
+            ("tmp", 0o1777, 0),
+        ];
         let expected: Vec<_> = expected.map(|(p, m, s)| (p.to_owned(), m, s)).into();
         assert_eq!(seen, expected);
     }
@@ -168,7 +172,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_source_is_named() {
-        let error = Files::default().add_file(Path::new("/no/such/file"), "/a", FILE_MODE).unwrap_err();
+        let error =
+            Files::default().add_file(Path::new("/no/such/file"), "/a", FILE_MODE).unwrap_err();
         assert_eq!(error.to_string(), "read /no/such/file");
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::image::{
-    Arch, Config, ConfigBuilder, ImageConfigurationBuilder, MediaType, Os, Platform, PlatformBuilder, RootFsBuilder,
+    Arch, Config, ConfigBuilder, ImageConfigurationBuilder, MediaType, Os, Platform,
+    PlatformBuilder, RootFsBuilder,
 };
 use serde_json::json;
 
@@ -146,18 +147,23 @@ impl ImageBuilder {
         self.check()?;
         let blobs = layers.iter().map(wasm_blob).collect::<Result<Vec<_>>>()?;
         // With one component among them the image needs what components need.
-        let os = blobs.iter().map(|(os, _)| *os).max().context("a wasm image has at least one layer")?;
+        let os =
+            blobs.iter().map(|(os, _)| *os).max().context("a wasm image has at least one layer")?;
         let layers: Vec<_> = blobs.into_iter().map(|(_, blob)| blob).collect();
         let platform = platform(Arch::Wasm, Os::Other(os.to_owned()))?;
         let config = match form {
             // containerd compares these with the layers it can unpack, and of those there are none.
             WasmForm::ImageConfig => self.image_config(&platform, Vec::new())?,
             WasmForm::Artifact if self.has_process() => {
-                bail!("{}: a wasm artifact's config has no place for entrypoint, cmd, env, workdir or user", self.name)
+                bail!(
+                    "{}: a wasm artifact's config has no place for entrypoint, cmd, env, workdir or user",
+                    self.name
+                )
             }
             // The optional member "component" is left out: it would repeat what the layer itself says.
             WasmForm::Artifact => {
-                let digests: Vec<_> = layers.iter().map(|layer| layout::digest(&layer.content)).collect();
+                let digests: Vec<_> =
+                    layers.iter().map(|layer| layout::digest(&layer.content)).collect();
                 let config = json!({"architecture": "wasm", "os": os, "layerDigests": digests});
                 Blob::new(MediaType::Other(WASM_CONFIG.to_owned()), layout::to_json(&config)?)
             }
@@ -177,7 +183,10 @@ impl ImageBuilder {
     /// What containerd would only refuse when the image is run.
     fn check(&self) -> Result<()> {
         if !self.name.contains('/') || self.name.contains(char::is_whitespace) {
-            bail!("image name {:?} is not a full reference such as docker.io/library/wasmtest:latest", self.name);
+            bail!(
+                "image name {:?} is not a full reference such as docker.io/library/wasmtest:latest",
+                self.name
+            );
         }
         for variable in &self.env {
             if variable.find('=').is_none_or(|at| at == 0) {

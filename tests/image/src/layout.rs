@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use oci_spec::image::{
-    Descriptor, DescriptorBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType, OciLayoutBuilder, Platform,
-    SCHEMA_VERSION, Sha256Digest,
+    Descriptor, DescriptorBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType,
+    OciLayoutBuilder, Platform, SCHEMA_VERSION, Sha256Digest,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -109,12 +109,15 @@ fn index_of(only: Descriptor) -> Result<Vec<u8>> {
 
 /// Writes under a temporary name first: who reads the file while it is written, or after a crash, sees the old one.
 pub fn write_file(output: &Path, content: &[u8]) -> Result<()> {
-    let mut name =
-        output.file_name().with_context(|| format!("output {} does not name a file", output.display()))?.to_owned();
+    let mut name = output
+        .file_name()
+        .with_context(|| format!("output {} does not name a file", output.display()))?
+        .to_owned();
     name.push(".part");
     let part = output.with_file_name(name);
-    let written =
-        fs::File::create(&part).and_then(|mut file| file.write_all(content)).and_then(|()| fs::rename(&part, output));
+    let written = fs::File::create(&part)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&part, output));
     if written.is_err() {
         // The first error is the one to report; the file may not even exist.
         let _ = fs::remove_file(&part);
@@ -158,5 +161,6 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) -> Result
     header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);
-    tar.append_data(&mut header, path, content).with_context(|| format!("add {path} to the image tar"))
+    tar.append_data(&mut header, path, content)
+        .with_context(|| format!("add {path} to the image tar"))
 }

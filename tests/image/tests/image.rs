@@ -34,7 +34,12 @@ fn wasm(form: WasmForm) -> Vec<u8> {
     wasm_of(ImageBuilder::new(NAME), form, "application/wasm", &[("a.wasm", MODULE)])
 }
 
-fn wasm_of(image: ImageBuilder, form: WasmForm, media_type: &str, layers: &[(&str, &[u8])]) -> Vec<u8> {
+fn wasm_of(
+    image: ImageBuilder,
+    form: WasmForm,
+    media_type: &str,
+    layers: &[(&str, &[u8])],
+) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let write = |(title, content): &(&str, &[u8])| {
         let file = folder.path().join(title);
@@ -82,7 +87,11 @@ fn follow(tar: &[u8]) -> (Value, Value, Value, Vec<Vec<u8>>) {
     let layers = manifest["layers"].as_array().unwrap();
     let layers: Vec<_> = layers.iter().map(|l| blob(&files, l).to_vec()).collect();
     let distinct: BTreeSet<_> = layers.iter().collect();
-    assert_eq!(files.len(), named + distinct.len(), "nothing but what is referenced, and that once");
+    assert_eq!(
+        files.len(),
+        named + distinct.len(),
+        "nothing but what is referenced, and that once"
+    );
     (descriptor, manifest, config, layers)
 }
 
@@ -110,7 +119,10 @@ fn every_digest_of_a_wasm_artifact_matches_its_blob() {
     assert_eq!(descriptor["platform"], platform);
     assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
     assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
-    assert_eq!(manifest["layers"][0]["annotations"], json!({"org.opencontainers.image.title": "a.wasm"}));
+    assert_eq!(
+        manifest["layers"][0]["annotations"],
+        json!({"org.opencontainers.image.title": "a.wasm"})
+    );
     assert_eq!(layers, [MODULE]);
     assert_eq!(config["layerDigests"], json!([digest(MODULE)]));
 }
@@ -118,7 +130,8 @@ fn every_digest_of_a_wasm_artifact_matches_its_blob() {
 #[test]
 fn several_layers_of_any_type_have_their_titles_and_equal_ones_one_blob() {
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-    let several: [(&str, &[u8]); 3] = [("a.wasm", MODULE), ("b.wasm", COMPONENT), ("c.wasm", MODULE)];
+    let several: [(&str, &[u8]); 3] =
+        [("a.wasm", MODULE), ("b.wasm", COMPONENT), ("c.wasm", MODULE)];
     for media_type in WASM_LAYERS {
         for form in [WasmForm::Artifact, WasmForm::ImageConfig] {
             let tar = wasm_of(ImageBuilder::new(NAME).indexed(), form, media_type, &several);

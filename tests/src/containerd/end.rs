@@ -62,7 +62,9 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- log of containerd {}\n{}---", self.dir().display(), self.log());
-            self.daemon.iter().for_each(|daemon| eprintln!("--- log of its daemon\n{}---", daemon.log()));
+            self.daemon
+                .iter()
+                .for_each(|daemon| eprintln!("--- log of its daemon\n{}---", daemon.log()));
         }
         let mut faults = Vec::new();
         if self.ever_ran

@@ -57,7 +57,8 @@ impl Containerd {
         if options.containerd.is_none() {
             options.containerd = options.version.program()?;
         }
-        let mut bed = Self { traces: Traces::new()?, options, process: None, daemon: None, ever_ran: false };
+        let mut bed =
+            Self { traces: Traces::new()?, options, process: None, daemon: None, ever_ran: false };
         bed.prepare()?;
         match &bed.options.node {
             Node::Nobody => {}
@@ -153,7 +154,9 @@ impl Containerd {
     /// Imports an image from a tar. A wasm image is for no machine's platform, and containerd 1.6 cannot unpack it.
     pub fn import(&self, tar: &Path, is_wasm_image: bool) -> Result<()> {
         let flags: &[&str] = if is_wasm_image { &["--all-platforms", "--no-unpack"] } else { &[] };
-        self.ctr_command([&["image", "import"], flags, &[&tar.to_string_lossy()]].concat()).run()?.ok()?;
+        self.ctr_command([&["image", "import"], flags, &[&tar.to_string_lossy()]].concat())
+            .run()?
+            .ok()?;
         Ok(())
     }
 
@@ -202,8 +205,9 @@ impl Containerd {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.options.restrictions.put_on(&mut command);
         let child = command.spawn();
-        let mut child =
-            child.with_context(|| format!("cannot start {}: scripts/setup installs it", program.display()))?;
+        let mut child = child.with_context(|| {
+            format!("cannot start {}: scripts/setup installs it", program.display())
+        })?;
         let address = self.address();
         let up = poll_until("containerd's socket", UP_OR_DOWN, || match child.try_wait() {
             Ok(Some(status)) => Some(Err(status)),
@@ -243,8 +247,14 @@ impl Containerd {
         let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
         let own = self.dir().join("bin");
         // A containerd has its own shim for runc beside it.
-        let beside = self.options.containerd.iter().filter_map(|containerd| containerd.parent()).map(PathBuf::from);
-        let all = std::iter::once(own).chain(beside).chain(std::env::split_paths(&usual)).chain(sbin);
+        let beside = self
+            .options
+            .containerd
+            .iter()
+            .filter_map(|containerd| containerd.parent())
+            .map(PathBuf::from);
+        let all =
+            std::iter::once(own).chain(beside).chain(std::env::split_paths(&usual)).chain(sbin);
         Ok(std::env::join_paths(all)?)
     }
 }

@@ -9,11 +9,12 @@ use crate::command::DEADLINE;
 use crate::grpc::Client;
 use crate::poll::poll_until;
 use messages::{
-    Container, ContainerConfig, ContainerId, ContainerStats, ContainerStatsResponse, ContainerStatusResponse,
-    CreateContainerRequest, ImageSpec, ImageStatusRequest, ImageStatusResponse, LinuxContainerResources,
-    ListContainersResponse, ListPodSandboxResponse, ListRequest, Nothing, PodId, PodSandbox, PodSandboxConfig,
-    PodSandboxStatusResponse, PullImageRequest, PullImageResponse, RunPodSandboxRequest, StatusRequest,
-    StopContainerRequest, UpdateContainerResourcesRequest, VersionRequest, VersionResponse,
+    Container, ContainerConfig, ContainerId, ContainerStats, ContainerStatsResponse,
+    ContainerStatusResponse, CreateContainerRequest, ImageSpec, ImageStatusRequest,
+    ImageStatusResponse, LinuxContainerResources, ListContainersResponse, ListPodSandboxResponse,
+    ListRequest, Nothing, PodId, PodSandbox, PodSandboxConfig, PodSandboxStatusResponse,
+    PullImageRequest, PullImageResponse, RunPodSandboxRequest, StatusRequest, StopContainerRequest,
+    UpdateContainerResourcesRequest, VersionRequest, VersionResponse,
 };
 
 pub mod messages;
@@ -50,20 +51,25 @@ impl Cri {
     /// `ImageStatus`: whether the CRI knows an image of this name.
     pub fn has_image(&self, name: &str) -> Result<bool> {
         let image = Some(ImageSpec { image: name.to_owned() });
-        let answer: ImageStatusResponse = self.call(IMAGES, "ImageStatus", ImageStatusRequest { image })?;
+        let answer: ImageStatusResponse =
+            self.call(IMAGES, "ImageStatus", ImageStatusRequest { image })?;
         Ok(answer.image.is_some())
     }
 
     /// `PullImage`; gives the image's id.
     pub fn pull(&self, name: &str) -> Result<String> {
         let image = Some(ImageSpec { image: name.to_owned() });
-        let answer: PullImageResponse = self.call(IMAGES, "PullImage", PullImageRequest { image })?;
+        let answer: PullImageResponse =
+            self.call(IMAGES, "PullImage", PullImageRequest { image })?;
         Ok(answer.image_ref)
     }
 
     /// `RunPodSandbox`; gives the pod's id.
     pub fn run_pod(&self, config: &PodSandboxConfig, handler: &str) -> Result<String> {
-        let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.to_owned() };
+        let request = RunPodSandboxRequest {
+            config: Some(config.clone()),
+            runtime_handler: handler.to_owned(),
+        };
         let answer: PodId = self.call(RUNTIME, "RunPodSandbox", request)?;
         Ok(answer.id)
     }
@@ -87,12 +93,18 @@ impl Cri {
 
     /// `ListPodSandbox`: all of them.
     pub fn pods(&self) -> Result<Vec<PodSandbox>> {
-        let answer: ListPodSandboxResponse = self.call(RUNTIME, "ListPodSandbox", ListRequest {})?;
+        let answer: ListPodSandboxResponse =
+            self.call(RUNTIME, "ListPodSandbox", ListRequest {})?;
         Ok(answer.items)
     }
 
     /// `CreateContainer`; gives the container's id.
-    pub fn create(&self, pod: &str, config: ContainerConfig, of: &PodSandboxConfig) -> Result<String> {
+    pub fn create(
+        &self,
+        pod: &str,
+        config: ContainerConfig,
+        of: &PodSandboxConfig,
+    ) -> Result<String> {
         let request = CreateContainerRequest {
             pod_sandbox_id: pod.to_owned(),
             config: Some(config),
@@ -104,7 +116,8 @@ impl Cri {
 
     /// `StartContainer`.
     pub fn start(&self, container: &str) -> Result<()> {
-        let Nothing {} = self.call(RUNTIME, "StartContainer", ContainerId { id: container.to_owned() })?;
+        let Nothing {} =
+            self.call(RUNTIME, "StartContainer", ContainerId { id: container.to_owned() })?;
         Ok(())
     }
 
@@ -117,24 +130,33 @@ impl Cri {
 
     /// `RemoveContainer`.
     pub fn remove(&self, container: &str) -> Result<()> {
-        let Nothing {} = self.call(RUNTIME, "RemoveContainer", ContainerId { id: container.to_owned() })?;
+        let Nothing {} =
+            self.call(RUNTIME, "RemoveContainer", ContainerId { id: container.to_owned() })?;
         Ok(())
     }
 
     /// `ContainerStatus`, with what containerd knows besides.
     pub fn status(&self, container: &str) -> Result<ContainerStatusResponse> {
-        self.call(RUNTIME, "ContainerStatus", StatusRequest { id: container.to_owned(), verbose: true })
+        self.call(
+            RUNTIME,
+            "ContainerStatus",
+            StatusRequest { id: container.to_owned(), verbose: true },
+        )
     }
 
     /// `ListContainers`: those of all pods.
     pub fn containers(&self) -> Result<Vec<Container>> {
-        let answer: ListContainersResponse = self.call(RUNTIME, "ListContainers", ListRequest {})?;
+        let answer: ListContainersResponse =
+            self.call(RUNTIME, "ListContainers", ListRequest {})?;
         Ok(answer.containers)
     }
 
     /// `UpdateContainerResources`.
     pub fn update(&self, container: &str, limits: LinuxContainerResources) -> Result<()> {
-        let request = UpdateContainerResourcesRequest { container_id: container.to_owned(), linux: Some(limits) };
+        let request = UpdateContainerResourcesRequest {
+            container_id: container.to_owned(),
+            linux: Some(limits),
+        };
         let Nothing {} = self.call(RUNTIME, "UpdateContainerResources", request)?;
         Ok(())
     }

@@ -56,7 +56,8 @@ impl Daemon {
     /// The same with a listening socket as its descriptor 3, as a service manager hands one over.
     pub fn activated(home: &Path, settings: Settings, socket: impl Into<OwnedFd>) -> Result<Self> {
         // The variables name the process that may use it: the shell's pid, which becomes the daemon's.
-        let taking = "LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec 3<&0 </dev/null";
+        let taking =
+            "LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec 3<&0 </dev/null";
         let mut daemon = Self::prepared(home, settings.before(taking))?;
         daemon.spawn(Stdio::from(socket.into()))?;
         Ok(daemon)
@@ -100,7 +101,11 @@ impl Daemon {
     pub fn reload(&self) -> Result<Output> {
         let config = self.config_file();
         let socket = self.state.socket();
-        let reload = Command::new(runtime::daemon_file()).args(["reload", "--config", &config.to_string_lossy()]);
+        let reload = Command::new(runtime::daemon_file()).args([
+            "reload",
+            "--config",
+            &config.to_string_lossy(),
+        ]);
         reload.args(["--socket", &socket.to_string_lossy()]).run()
     }
 
@@ -125,7 +130,8 @@ impl Daemon {
 
     /// Sends a signal to the process that was started, and to no other.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(pid(self.pid()?)?, signal).with_context(|| format!("cannot signal the daemon with {signal:?}"))
+        kill_process(pid(self.pid()?)?, signal)
+            .with_context(|| format!("cannot signal the daemon with {signal:?}"))
     }
 
     /// Waits for its end; gives its exit status, 128+n if a signal ended it.
@@ -188,7 +194,11 @@ impl Daemon {
         // its own, since 3 and following may be sockets handed over.
         command.arg("-c").arg(format!("{}exec \"$@\" 9>&1 >&2", self.settings.before)).arg("sh");
         command.arg(runtime::daemon_file().canonicalize()?);
-        command.arg("--config").arg(self.home.join("daemon.toml")).arg("--socket").arg(self.state.socket());
+        command
+            .arg("--config")
+            .arg(self.home.join("daemon.toml"))
+            .arg("--socket")
+            .arg(self.state.socket());
         command.args(["--bundle-root", "/tmp", "--ready-fd", "9"]).args(&self.settings.flags);
         command.envs(self.settings.env.iter().cloned());
         command.stdin(stdin).stdout(Stdio::piped()).stderr(log);
@@ -200,7 +210,10 @@ impl Daemon {
         let answer = is_ready(ready);
         if answer.is_err() {
             // It closes the descriptor before it says why. One that hangs says nothing more.
-            poll_until("end of a daemon that does not start", SAYS_WHY, || child.try_wait().ok().flatten()).ok();
+            poll_until("end of a daemon that does not start", SAYS_WHY, || {
+                child.try_wait().ok().flatten()
+            })
+            .ok();
         }
         answer.with_context(|| format!("the daemon does not start:\n{}", self.log()))
     }

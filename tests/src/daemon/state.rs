@@ -34,7 +34,12 @@ pub struct Sandbox {
 
 impl From<Sandbox> for Shim {
     fn from(of: Sandbox) -> Self {
-        let line = format!("sandbox {} of daemon {}, containers: {}", of.socket.display(), of.daemon, of.containers);
+        let line = format!(
+            "sandbox {} of daemon {}, containers: {}",
+            of.socket.display(),
+            of.daemon,
+            of.containers
+        );
         Self { pid: of.daemon, network: of.pid, id: of.group, namespace: of.namespace, line }
     }
 }
@@ -64,7 +69,8 @@ impl State {
     /// The OS processes that have such a socket, dead or alive, in the order of their pids.
     pub fn daemons(&self) -> Vec<u32> {
         let names = names_in(&self.dir.join("daemons"));
-        let mut pids: Vec<_> = names.iter().filter_map(|name| name.strip_suffix(".sock")?.parse().ok()).collect();
+        let mut pids: Vec<_> =
+            names.iter().filter_map(|name| name.strip_suffix(".sock")?.parse().ok()).collect();
         pids.sort_unstable();
         pids
     }
@@ -81,7 +87,9 @@ impl State {
 
     /// `containerd-wasmtimed list --socket SOCKET`; its exit status is an answer.
     pub fn list(&self, socket: &Path) -> Result<Output> {
-        Command::new(runtime::daemon_file()).args(["list", "--socket", &socket.to_string_lossy()]).run()
+        Command::new(runtime::daemon_file())
+            .args(["list", "--socket", &socket.to_string_lossy()])
+            .run()
     }
 
     /// The sandboxes of all daemons of this directory that live; an error if one lives and does not tell.
@@ -92,7 +100,8 @@ impl State {
             // It may have left in between.
             if said.status == 0 || proc::alive(daemon) {
                 let text = said.ok()?.out();
-                let parse = |line| sandbox(daemon, line).with_context(|| format!("in a list: {line:?}"));
+                let parse =
+                    |line| sandbox(daemon, line).with_context(|| format!("in a list: {line:?}"));
                 all.extend(text.lines().map(parse).collect::<Result<Vec<_>>>()?);
             }
         }
@@ -109,7 +118,9 @@ impl State {
 }
 
 fn sandbox(daemon: u32, line: &str) -> Option<Sandbox> {
-    let [namespace, group, pid, socket, containers] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+    let [namespace, group, pid, socket, containers] =
+        line.split_whitespace().collect::<Vec<_>>()[..]
+    else {
         return None;
     };
     Some(Sandbox {
@@ -124,7 +135,8 @@ fn sandbox(daemon: u32, line: &str) -> Option<Sandbox> {
 
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

@@ -21,10 +21,16 @@ impl Pods {
         let bundles = directories.iter().flatten().flat_map(fs::read_dir).flatten().flatten();
         left.extend(bundles.map(|entry| format!("bundle {}", entry.path().display())));
         let sockets = self.ever.borrow().iter().map(|pod| self.socket(pod)).collect::<Vec<_>>();
-        left.extend(sockets.iter().filter(|file| file.exists()).map(|file| format!("socket {}", file.display())));
+        left.extend(
+            sockets
+                .iter()
+                .filter(|file| file.exists())
+                .map(|file| format!("socket {}", file.display())),
+        );
         left.extend(self.sandboxes());
         left.extend(self.network.taken());
-        let links = self.network.links_without_bridge().and_then(|now| same_links(&self.links, &now));
+        let links =
+            self.network.links_without_bridge().and_then(|now| same_links(&self.links, &now));
         left.extend(links.err().map(|error| format!("{error:#}")));
         left
     }
@@ -55,7 +61,8 @@ impl Pods {
 
 impl Drop for Pods {
     fn drop(&mut self) {
-        let mut faults: Vec<_> = self.remove_all().err().iter().map(|error| format!("{error:#}")).collect();
+        let mut faults: Vec<_> =
+            self.remove_all().err().iter().map(|error| format!("{error:#}")).collect();
         if self.becomes_clean().is_err() {
             faults.extend(self.leftovers());
         }
@@ -65,7 +72,11 @@ impl Drop for Pods {
         }
         if !faults.is_empty() {
             eprintln!("left by pods of {}: {faults:#?}", self.bed.namespace());
-            assert!(std::thread::panicking(), "pods of {} were not clean: {faults:#?}", self.bed.namespace());
+            assert!(
+                std::thread::panicking(),
+                "pods of {} were not clean: {faults:#?}",
+                self.bed.namespace()
+            );
         }
     }
 }

@@ -17,8 +17,9 @@ use crate::command::DEADLINE;
 use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::cri::messages::{
-    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
+    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata,
 };
 use crate::machine::{Use, tried};
 use crate::network::on_own_host;
@@ -35,7 +36,8 @@ mod setup;
 const NAMESPACE: &str = "k8s.io";
 
 /// The CRI's plugins; up to containerd 1.7 it is one.
-const CRI: [&str; 3] = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"];
+const CRI: [&str; 3] =
+    ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"];
 
 /// A bed with a CRI and the runtime its pods use.
 #[derive(Debug)]
@@ -84,13 +86,17 @@ pub fn check_pods(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> + Syn
 /// As [`check_pods`], on containerd 1.7.
 #[track_caller]
 pub fn check_pods_on_1_7(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> + Sync) {
-    tried(runtime, || check_pods_with(runtime, &Setup { version: Version::V1_7, ..Setup::default() }, &case));
+    tried(runtime, || {
+        check_pods_with(runtime, &Setup { version: Version::V1_7, ..Setup::default() }, &case)
+    });
 }
 
 /// As [`check_pods`], on containerd 2.
 #[track_caller]
 pub fn check_pods_on_2(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> + Sync) {
-    tried(runtime, || check_pods_with(runtime, &Setup { version: Version::V2, ..Setup::default() }, &case));
+    tried(runtime, || {
+        check_pods_with(runtime, &Setup { version: Version::V2, ..Setup::default() }, &case)
+    });
 }
 
 /// The same with pods that the shim makes.
@@ -102,7 +108,11 @@ pub fn check_managed_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Resu
 
 /// As [`check_pods`], on a bed with something unusual.
 #[track_caller]
-pub fn check_pods_with(runtime: Runtime, setup: &Setup<'_>, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+pub fn check_pods_with(
+    runtime: Runtime,
+    setup: &Setup<'_>,
+    case: impl FnOnce(&mut Pods) -> Result<()> + Send,
+) {
     let _machine = Use::shared();
     on_own_host(|| {
         let mut pods = match Pods::start(runtime, setup) {
@@ -172,12 +182,24 @@ impl Pods {
     }
 
     /// The same with another program of the image.
-    pub fn create_program(&self, pod: &Pod, name: &str, program: &str, args: &[&str]) -> Result<String> {
+    pub fn create_program(
+        &self,
+        pod: &Pod,
+        name: &str,
+        program: &str,
+        args: &[&str],
+    ) -> Result<String> {
         self.create_of(pod, name, self.runtime.image().name(), &[&[program], args].concat())
     }
 
     /// Makes a container of another image; without `command` it runs what the image says.
-    pub fn create_of(&self, pod: &Pod, name: &str, image: &str, command: &[&str]) -> Result<String> {
+    pub fn create_of(
+        &self,
+        pod: &Pod,
+        name: &str,
+        image: &str,
+        command: &[&str],
+    ) -> Result<String> {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned() }),
             image: Some(ImageSpec { image: image.to_owned() }),
@@ -256,7 +278,9 @@ impl Pods {
         let flags: &[&str] = if is_wasm_image { &["--all-platforms", "--no-unpack"] } else { &[] };
         let import = self.bed.ctr_in(NAMESPACE).args(["image", "import"]).args(flags);
         import.args([tar]).run()?.ok()?;
-        poll_until(&format!("{name} in the CRI"), DEADLINE, || self.cri.has_image(name).ok()?.then_some(()))
+        poll_until(&format!("{name} in the CRI"), DEADLINE, || {
+            self.cri.has_image(name).ok()?.then_some(())
+        })
     }
 
     /// Of containers and, where the shim makes them, of pods.
@@ -270,6 +294,9 @@ impl Pods {
 fn pid(info: &std::collections::HashMap<String, String>) -> Result<u32> {
     let text = info.get("info").context("nothing verbose")?;
     let value: Value = serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?;
-    let pid = value["pid"].as_u64().filter(|pid| *pid > 0).with_context(|| format!("no pid in {text}"))?;
+    let pid = value["pid"]
+        .as_u64()
+        .filter(|pid| *pid > 0)
+        .with_context(|| format!("no pid in {text}"))?;
     Ok(u32::try_from(pid)?)
 }

@@ -44,7 +44,8 @@ pub(super) fn pause_image(dir: &Path) -> Result<PathBuf> {
         ensure!(file.exists(), "{} is missing: `make images` makes it", file.display());
     }
     let (output, file) = (tar.to_string_lossy(), format!("{}:/pause:755", guest.display()));
-    let what = ["linux", "--name", PAUSE, "--output", &output, "--entrypoint", "/pause", "--file", &file];
+    let what =
+        ["linux", "--name", PAUSE, "--output", &output, "--entrypoint", "/pause", "--file", &file];
     Command::new(tool).args(what).args(["--cmd", "sleep", "--cmd", "100000"]).run()?.ok()?;
     Ok(tar)
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use containerd_shim_protos::api::{
-    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
-    Empty, ExecProcessRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, StateRequest,
-    StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+    CreateTaskResponse, Empty, ExecProcessRequest, PauseRequest, PidsRequest, PidsResponse,
+    ResizePtyRequest, ResumeRequest, StateRequest, StateResponse, StatsRequest, StatsResponse,
+    Status, UpdateTaskRequest,
 };
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
@@ -53,7 +54,11 @@ impl<'a> Stage<'a> {
     }
 
     fn state(&self) -> Result<StateResponse> {
-        Ok(self.client.call("State", &StateRequest { id: ID.to_owned(), ..StateRequest::new() }, LIMIT)?)
+        Ok(self.client.call(
+            "State",
+            &StateRequest { id: ID.to_owned(), ..StateRequest::new() },
+            LIMIT,
+        )?)
     }
 
     fn is(&self, status: Status) -> Result<()> {
@@ -63,7 +68,8 @@ impl<'a> Stage<'a> {
     }
 
     fn asks(&self, method: &str, request: &impl Message) -> Result<()> {
-        let _: Empty = self.client.call(method, request, LIMIT).with_context(|| method.to_owned())?;
+        let _: Empty =
+            self.client.call(method, request, LIMIT).with_context(|| method.to_owned())?;
         Ok(())
     }
 
@@ -85,12 +91,12 @@ impl<'a> Stage<'a> {
     }
 
     fn exec(&self) -> Result<()> {
-        let process =
-            json!({ "cwd": "/", "args": [self.p.runtime().guest(), "sleep", "1000"], "user": { "uid": 0, "gid": 0 } });
+        let process = json!({ "cwd": "/", "args": [self.p.runtime().guest(), "sleep", "1000"], "user": { "uid": 0, "gid": 0 } });
         let mut request = ExecProcessRequest::new();
         request.id = ID.to_owned();
         request.exec_id = "second".to_owned();
-        request.spec = MessageField::some(Any { value: serde_json::to_vec(&process)?, ..Any::new() });
+        request.spec =
+            MessageField::some(Any { value: serde_json::to_vec(&process)?, ..Any::new() });
         self.asks("Exec", &request)
     }
 
@@ -107,7 +113,8 @@ impl<'a> Stage<'a> {
 
 /// Makes one call of the service and looks for what it should have done.
 fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
-    let stage = if name == "Start" { Stage::created(p, service)? } else { Stage::running(p, service)? };
+    let stage =
+        if name == "Start" { Stage::created(p, service)? } else { Stage::running(p, service)? };
     match name {
         "State" | "Create" => stage.is(Status::RUNNING)?,
         "Start" => {
@@ -139,10 +146,16 @@ fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
         // The suite `stdio` has one with a terminal.
         "ResizePty" => {
             let (width, height) = (80, 24);
-            stage.asks(name, &ResizePtyRequest { id: ID.to_owned(), width, height, ..ResizePtyRequest::new() })?;
+            stage.asks(
+                name,
+                &ResizePtyRequest { id: ID.to_owned(), width, height, ..ResizePtyRequest::new() },
+            )?;
         }
         "CloseIO" => {
-            stage.asks(name, &CloseIORequest { id: ID.to_owned(), stdin: true, ..CloseIORequest::new() })?;
+            stage.asks(
+                name,
+                &CloseIORequest { id: ID.to_owned(), stdin: true, ..CloseIORequest::new() },
+            )?;
             // Its guest reads until the end.
             ensure!(stage.client.wait(ID)?.exit_status == 0);
         }
@@ -150,18 +163,25 @@ fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
             let before = stage.stats()?;
             let resources = json!({ "memory": { "limit": 77 << 20 } });
             let mut request = UpdateTaskRequest { id: ID.to_owned(), ..UpdateTaskRequest::new() };
-            request.resources = MessageField::some(Any { value: serde_json::to_vec(&resources)?, ..Any::new() });
+            request.resources =
+                MessageField::some(Any { value: serde_json::to_vec(&resources)?, ..Any::new() });
             stage.asks(name, &request)?;
             ensure!(stage.stats()?.value != before.value, "no figure has changed");
         }
         "Stats" => {
             let stats = stage.stats()?;
-            ensure!(stats.type_url.starts_with("io.containerd.cgroups.v") && !stats.value.is_empty(), "{stats:?}");
+            ensure!(
+                stats.type_url.starts_with("io.containerd.cgroups.v") && !stats.value.is_empty(),
+                "{stats:?}"
+            );
         }
         "Connect" => {
             let request = ConnectRequest { id: ID.to_owned(), ..ConnectRequest::new() };
             let answer: ConnectResponse = stage.client.call(name, &request, LIMIT)?;
-            ensure!(answer.shim_pid == p.shims()[0].pid && answer.task_pid == stage.state()?.pid, "{answer:?}");
+            ensure!(
+                answer.shim_pid == p.shims()[0].pid && answer.task_pid == stage.state()?.pid,
+                "{answer:?}"
+            );
         }
         "Shutdown" => {
             // Not while there is a container; with the last of them the sandbox goes.
@@ -171,12 +191,18 @@ fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
             stage.client.wait(ID)?;
             stage.client.delete(ID)?;
             stage.client.shutdown(ID);
-            poll_until("end of the sandbox", Duration::from_secs(20), || p.shims().is_empty().then_some(()))?;
+            poll_until("end of the sandbox", Duration::from_secs(20), || {
+                p.shims().is_empty().then_some(())
+            })?;
         }
         "Checkpoint" => {
-            let request =
-                CheckpointTaskRequest { id: ID.to_owned(), path: "/nowhere".to_owned(), ..Default::default() };
-            let refused = stage.client.call::<Empty>(name, &request, LIMIT).err().context("not refused")?;
+            let request = CheckpointTaskRequest {
+                id: ID.to_owned(),
+                path: "/nowhere".to_owned(),
+                ..Default::default()
+            };
+            let refused =
+                stage.client.call::<Empty>(name, &request, LIMIT).err().context("not refused")?;
             is(&refused, Code::UNIMPLEMENTED, "a guest's state cannot be written down")?;
         }
         other => bail!("{other}: a call this table does not know"),
@@ -186,21 +212,31 @@ fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
 
 fn is(error: &ttrpc::Error, code: Code, says: &str) -> Result<()> {
     let ttrpc::Error::RpcStatus(status) = error else { bail!("{error}") };
-    ensure!(status.code() == code && status.message.contains(says), "{code:?}, {says:?} expected: {status:?}");
+    ensure!(
+        status.code() == code && status.message.contains(says),
+        "{code:?}, {says:?} expected: {status:?}"
+    );
     Ok(())
 }
 
-pub(crate) fn every_call_of_the_task_service_works_or_is_refused_with_a_reason(p: &Player) -> Result<()> {
+pub(crate) fn every_call_of_the_task_service_works_or_is_refused_with_a_reason(
+    p: &Player,
+) -> Result<()> {
     let service = &file_descriptor().proto().service[0];
     ensure!(service.name() == "Task" && service.method.len() >= 17, "{service}");
     for version in [TASK_V2, TASK_V3] {
         for method in &service.method {
-            call(method.name(), p, version).with_context(|| format!("{version}: {}", method.name()))?;
+            call(method.name(), p, version)
+                .with_context(|| format!("{version}: {}", method.name()))?;
         }
     }
     let unknown = Stage::running(p, TASK_V2)?;
-    let error = unknown.client.call::<Empty>("Juggle", &Empty::new(), LIMIT).err().context("juggles")?;
-    ensure!(matches!(&error, ttrpc::Error::RpcStatus(status) if status.message.contains("Juggle")), "{error}");
+    let error =
+        unknown.client.call::<Empty>("Juggle", &Empty::new(), LIMIT).err().context("juggles")?;
+    ensure!(
+        matches!(&error, ttrpc::Error::RpcStatus(status) if status.message.contains("Juggle")),
+        "{error}"
+    );
     unknown.over()
 }
 

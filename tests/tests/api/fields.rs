@@ -11,7 +11,10 @@ const ID: &str = "fields";
 fn without_meaning() -> Vec<(&'static str, Value)> {
     let capabilities = json!(["CAP_SYS_ADMIN", "CAP_NET_RAW"]);
     vec![
-        ("/process/capabilities", json!({ "bounding": capabilities, "effective": capabilities, "permitted": [] })),
+        (
+            "/process/capabilities",
+            json!({ "bounding": capabilities, "effective": capabilities, "permitted": [] }),
+        ),
         ("/process/noNewPrivileges", json!(true)),
         ("/process/apparmorProfile", json!("cri-containerd.apparmor.d")),
         ("/process/selinuxLabel", json!("system_u:system_r:svirt_lxc_net_t:s0:c124,c675")),
@@ -25,11 +28,17 @@ fn without_meaning() -> Vec<(&'static str, Value)> {
         ("/process/terminal", json!(true)),
         ("/hostname", json!("guest")),
         ("/domainname", json!("example.org")),
-        ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_KILL_PROCESS", "architectures": ["SCMP_ARCH_X86_64"] })),
+        (
+            "/linux/seccomp",
+            json!({ "defaultAction": "SCMP_ACT_KILL_PROCESS", "architectures": ["SCMP_ARCH_X86_64"] }),
+        ),
         ("/linux/maskedPaths", json!(["/proc/kcore", "/sys/firmware"])),
         ("/linux/readonlyPaths", json!(["/proc/sys"])),
         ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" })),
-        ("/linux/devices", json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438 }])),
+        (
+            "/linux/devices",
+            json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438 }]),
+        ),
         ("/linux/mountLabel", json!("system_u:object_r:svirt_sandbox_file_t:s0:c715,c811")),
         ("/linux/rootfsPropagation", json!("slave")),
         ("/linux/personality", json!({ "domain": "LINUX" })),
@@ -62,12 +71,32 @@ fn without_meaning() -> Vec<(&'static str, Value)> {
 /// Refused: whoever relies on them would be less safe, or get other files than asked for.
 fn refused() -> Vec<(&'static str, Value, &'static str)> {
     vec![
-        ("/linux/uidMappings", json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]), "linux.uidMappings"),
-        ("/linux/gidMappings", json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]), "linux.gidMappings"),
+        (
+            "/linux/uidMappings",
+            json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]),
+            "linux.uidMappings",
+        ),
+        (
+            "/linux/gidMappings",
+            json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]),
+            "linux.gidMappings",
+        ),
         ("/linux/namespaces", json!([{ "type": "user" }]), "linux.namespaces[user]"),
-        ("/mounts", json!([{ "destination": "/data", "type": "nfs", "source": "server:/" }]), "mounts[0].type"),
-        ("/mounts", json!([{ "destination": "/data", "type": "bind", "source": "/proc/sys" }]), "volume /proc/sys"),
-        ("/mounts", json!([{ "destination": "data", "type": "bind", "source": "/tmp" }]), "mounts[0].destination"),
+        (
+            "/mounts",
+            json!([{ "destination": "/data", "type": "nfs", "source": "server:/" }]),
+            "mounts[0].type",
+        ),
+        (
+            "/mounts",
+            json!([{ "destination": "/data", "type": "bind", "source": "/proc/sys" }]),
+            "volume /proc/sys",
+        ),
+        (
+            "/mounts",
+            json!([{ "destination": "data", "type": "bind", "source": "/tmp" }]),
+            "mounts[0].destination",
+        ),
         ("/process/user/umask", json!(0o10000), "process.user.umask"),
         ("/linux/resources", json!({ "cpu": { "period": 1 } }), "linux.resources.cpu.period"),
         ("/hooks", json!({ "poststop": [{ "path": "relative" }] }), "hooks.poststop[0].path"),

@@ -33,7 +33,8 @@ fn log(p: &Player) -> String {
 }
 
 pub(crate) fn hooks_run_at_their_points_with_the_containers_state(p: &Player) -> Result<()> {
-    let told = |name: &str| script(p, &format!("printf '%s ' {name} >>$LOG; cat >>$LOG; echo >>$LOG"));
+    let told =
+        |name: &str| script(p, &format!("printf '%s ' {name} >>$LOG; cat >>$LOG; echo >>$LOG"));
     let bundle = bundle(
         p,
         json!({
@@ -74,7 +75,10 @@ pub(crate) fn hooks_run_at_their_points_with_the_containers_state(p: &Player) ->
 
 pub(crate) fn failing_hook_before_the_start_fails_the_creation(p: &Player) -> Result<()> {
     let refuses = script(p, "echo no luck today >&2; exit 3");
-    let bundle = bundle(p, json!({ "createRuntime": [refuses], "poststop": [script(p, "echo after >>$LOG")] }))?;
+    let bundle = bundle(
+        p,
+        json!({ "createRuntime": [refuses], "poststop": [script(p, "echo after >>$LOG")] }),
+    )?;
     let client = p.connect(ID, bundle.path())?;
     let said = reason(&client.create(ID, bundle.path(), &[]).err().context("created")?);
     ensure!(said.contains("no luck today") && said.contains('3'), "{said}");
@@ -103,7 +107,10 @@ pub(crate) fn hook_that_hangs_is_killed_at_its_timeout(p: &Player) -> Result<()>
     let client = p.connect(ID, bundle.path())?;
     let began = Instant::now();
     let said = reason(&client.create(ID, bundle.path(), &[]).err().context("created")?);
-    ensure!(said.contains("killed after 1 s") && began.elapsed() < Duration::from_secs(9), "{said}");
+    ensure!(
+        said.contains("killed after 1 s") && began.elapsed() < Duration::from_secs(9),
+        "{said}"
+    );
     ensure!(!runwasi_tests::proc::alive(log(p).trim().parse()?), "it still runs");
     p.finish(&client, ID, bundle.path())?;
     p.becomes_clean()
@@ -116,7 +123,9 @@ pub(crate) fn hooks_after_the_end_run_also_for_a_killed_shim(p: &Player) -> Resu
     client.start(ID)?;
     let shim = i32::try_from(p.shims()[0].pid).ok().and_then(Pid::from_raw).context("pid")?;
     kill_process(shim, Signal::KILL)?;
-    poll_until("end of the shim", Duration::from_secs(20), || client.wait(ID).is_err().then_some(()))?;
+    poll_until("end of the shim", Duration::from_secs(20), || {
+        client.wait(ID).is_err().then_some(())
+    })?;
     for _ in 0..2 {
         p.delete(ID, bundle.path())?.ok()?;
         ensure!(log(p) == "after\n", "{:?}", log(p));
@@ -128,7 +137,10 @@ pub(crate) fn hooks_of_the_image_are_refused(p: &Player) -> Result<()> {
     for name in ["startContainer", "createContainer"] {
         let bundle = bundle(p, json!({ name: [{ "path": "/bin/true" }] }))?;
         let said = p.refusal(ID, &bundle)?;
-        ensure!(said.contains(&format!("hooks.{name}")) && said.contains("not supported"), "{said}");
+        ensure!(
+            said.contains(&format!("hooks.{name}")) && said.contains("not supported"),
+            "{said}"
+        );
         fs::remove_dir_all(bundle.path())?;
     }
     p.becomes_clean()

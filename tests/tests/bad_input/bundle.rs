@@ -46,7 +46,11 @@ pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
     // Sparse: the size alone must be enough.
     fs::File::create(bundle.path().join("config.json"))?.set_len(HUGE as u64)?;
     let began = Instant::now();
-    super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["large", "big", "exceed", "more than", "limit"])?;
+    super::says(
+        &p.refusal("bad", &bundle)?,
+        &["config.json"],
+        &["large", "big", "exceed", "more than", "limit"],
+    )?;
     ensure!(began.elapsed() < Duration::from_secs(8), "took {:?}", began.elapsed());
     Ok(())
 }
@@ -106,7 +110,11 @@ pub(crate) fn bundle_that_takes_no_address_leaves_no_shim(p: &Player) -> Result<
     for name in [".address", "address"] {
         let place = bundle.path().join(name);
         fs::create_dir(&place)?;
-        super::says(&p.start("bad", bundle.path())?.refused()?, &[&place.to_string_lossy()], &["directory"])?;
+        super::says(
+            &p.start("bad", bundle.path())?.refused()?,
+            &[&place.to_string_lossy()],
+            &["directory"],
+        )?;
         p.becomes_clean()?;
         fs::remove_dir(&place)?;
     }
@@ -122,7 +130,8 @@ pub(crate) fn delete_without_a_create_ends_the_shim(p: &Player) -> Result<()> {
             super::socket::serves(&client)?;
         }
         let answer = p.delete("idle", bundle.path())?.ok()?;
-        DeleteResponse::parse_from_bytes(&answer.stdout).with_context(|| format!("no DeleteResponse: {answer}"))?;
+        DeleteResponse::parse_from_bytes(&answer.stdout)
+            .with_context(|| format!("no DeleteResponse: {answer}"))?;
         p.becomes_clean()?;
     }
     Ok(())
@@ -151,7 +160,10 @@ pub(crate) fn delete_cleans_up_after_a_killed_shim(p: &Player) -> Result<()> {
     client.start("orphan").ok();
     let shims = p.shims();
     ensure!(shims.len() == 1, "{shims:?}");
-    kill_process(i32::try_from(shims[0].pid).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
+    kill_process(
+        i32::try_from(shims[0].pid).ok().and_then(Pid::from_raw).context("pid")?,
+        Signal::KILL,
+    )?;
     for _ in 0..2 {
         // As containerd does it, and again: the second finds nothing to do.
         let answer = p.delete("orphan", bundle.path())?.ok()?;

@@ -28,7 +28,9 @@ fn id_is_refused(p: &Player, id: &str, shown: &str) -> Result<()> {
     super::says(&said, &["id", shown], &[])?;
     ensure!(said.len() < 2000, "the message repeats all of the bad id: {} bytes", said.len());
     // Nor may `delete` reach outside.
-    p.command(id, bundle.path()).args(["-bundle", &bundle.path().to_string_lossy(), "delete"]).run()?;
+    p.command(id, bundle.path())
+        .args(["-bundle", &bundle.path().to_string_lossy(), "delete"])
+        .run()?;
     p.becomes_clean()?;
     ensure!(bundle.entries().is_empty(), "left in the bundle: {:?}", bundle.entries());
     Ok(())
@@ -37,7 +39,8 @@ fn id_is_refused(p: &Player, id: &str, shown: &str) -> Result<()> {
 pub(crate) fn namespace_with_a_path_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("x", &["/a"])?;
     // The last one of a repeated flag counts.
-    let said = p.command("x", bundle.path()).args(["-namespace", "../up", "start"]).run()?.refused()?;
+    let said =
+        p.command("x", bundle.path()).args(["-namespace", "../up", "start"]).run()?.refused()?;
     super::says(&said, &["namespace", "../up"], &[])?;
     p.becomes_clean()
 }
@@ -46,7 +49,10 @@ pub(crate) fn create_with_a_bad_id_is_refused(p: &Player) -> Result<()> {
     let bundle = p.bundle("good", &["/a"])?;
     let client = p.connect("good", bundle.path())?;
     for id in ["", "a/b", "..", &"x".repeat(4000)] {
-        let error = client.create(id, bundle.path(), &[]).err().with_context(|| format!("{id:?} was created"))?;
+        let error = client
+            .create(id, bundle.path(), &[])
+            .err()
+            .with_context(|| format!("{id:?} was created"))?;
         super::says(&reason(&error), &["id"], &[])?;
     }
     p.finish(&client, "good", bundle.path())?;
@@ -76,8 +82,14 @@ pub(crate) fn delete_before_exit_is_denied_by_the_shim(p: &Player) -> Result<()>
 
 pub(crate) fn calls_for_an_unknown_id_fail(p: &Player) -> Result<()> {
     let (bundle, client) = sleeping(p)?;
-    for error in [client.start("nobody").err(), client.wait("nobody").err(), client.delete("nobody").err()] {
-        super::says(&reason(&error.context("nobody answered")?), &["nobody"], &["not found", "no such", "unknown"])?;
+    for error in
+        [client.start("nobody").err(), client.wait("nobody").err(), client.delete("nobody").err()]
+    {
+        super::says(
+            &reason(&error.context("nobody answered")?),
+            &["nobody"],
+            &["not found", "no such", "unknown"],
+        )?;
     }
     let error = client.kill("nobody", 9).err().context("nobody was killed")?;
     super::says(&reason(&error), &["nobody"], &["not found", "no such", "unknown"])?;
@@ -90,7 +102,10 @@ pub(crate) fn both_service_names_are_served(p: &Player) -> Result<()> {
     request.id = "good".to_owned();
     for service in [TASK_V2, TASK_V3] {
         let answer: ConnectResponse = client.speaking(service).call("Connect", &request, LIMIT)?;
-        ensure!(answer.shim_pid == p.shims()[0].pid && answer.task_pid > 0, "{service}: {answer:?}");
+        ensure!(
+            answer.shim_pid == p.shims()[0].pid && answer.task_pid > 0,
+            "{service}: {answer:?}"
+        );
     }
     end(p, &client, &bundle)
 }
@@ -106,7 +121,11 @@ pub(crate) fn sleeping(p: &Player) -> Result<(runwasi_tests::bundle::Bundle, Tas
 }
 
 /// Kills and removes it, and demands that nothing is left.
-pub(crate) fn end(p: &Player, client: &TaskClient, bundle: &runwasi_tests::bundle::Bundle) -> Result<()> {
+pub(crate) fn end(
+    p: &Player,
+    client: &TaskClient,
+    bundle: &runwasi_tests::bundle::Bundle,
+) -> Result<()> {
     client.kill("good", 9)?;
     let status = client.wait("good")?.exit_status;
     ensure!(status == 137, "status {status}");

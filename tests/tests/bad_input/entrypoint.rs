@@ -21,7 +21,8 @@ pub(crate) fn empty_args_are_refused(c: &mut Containers) -> Result<()> {
 
 pub(crate) fn missing_rootfs_is_refused(c: &mut Containers) -> Result<()> {
     let dir = c.bed.dir().join("nowhere").to_string_lossy().into_owned();
-    let run = ["run", "--rm", "--runtime", c.runtime.name(), "--rootfs", &dir, &c.id("bad"), "/a.wasm"];
+    let run =
+        ["run", "--rm", "--runtime", c.runtime.name(), "--rootfs", &dir, &c.id("bad"), "/a.wasm"];
     let said = super::refused(c, c.bed.ctr_command(run))?;
     super::says(&said, &[&dir], super::MISSING)
 }
@@ -50,7 +51,11 @@ pub(crate) fn sandbox_id_of_4000_characters_is_refused(c: &mut Containers) -> Re
 }
 
 fn annotation_is_refused(c: &Containers, name: &str, value: &str, shown: &str) -> Result<()> {
-    let run = c.run_command(&["--rm", "--annotation", &format!("{name}={value}")], &c.id("bad"), &["echo", "x"]);
+    let run = c.run_command(
+        &["--rm", "--annotation", &format!("{name}={value}")],
+        &c.id("bad"),
+        &["echo", "x"],
+    );
     let said = super::refused(c, run)?;
     super::says(&said, &[name, shown], &[])
 }
@@ -70,6 +75,14 @@ fn with_config(c: &Containers, process: &Value) -> Result<String> {
     });
     let file = c.bed.dir().join("spec.json");
     fs::write(&file, config.to_string())?;
-    let run = ["run", "--rm", "--runtime", c.runtime.name(), "--config", &file.to_string_lossy(), &c.id("bad")];
+    let run = [
+        "run",
+        "--rm",
+        "--runtime",
+        c.runtime.name(),
+        "--config",
+        &file.to_string_lossy(),
+        &c.id("bad"),
+    ];
     super::refused(c, c.bed.ctr_command(run))
 }

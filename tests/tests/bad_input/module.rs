@@ -21,7 +21,16 @@ fn rootfs(c: &Containers) -> Result<PathBuf> {
 fn run(c: &Containers, entrypoint: &str) -> Result<Command> {
     let dir = rootfs(c)?;
     let (dir, id) = (dir.to_string_lossy(), c.id("bad"));
-    Ok(c.bed.ctr_command(["run", "--rm", "--runtime", c.runtime.name(), "--rootfs", &*dir, &*id, entrypoint]))
+    Ok(c.bed.ctr_command([
+        "run",
+        "--rm",
+        "--runtime",
+        c.runtime.name(),
+        "--rootfs",
+        &*dir,
+        &*id,
+        entrypoint,
+    ]))
 }
 
 /// Runs a file with this content and demands a refusal that names it and gives one of the reasons.
@@ -82,15 +91,27 @@ pub(crate) fn truncated_module_is_refused(c: &mut Containers) -> Result<()> {
 }
 
 pub(crate) fn garbage_after_the_magic_is_refused(c: &mut Containers) -> Result<()> {
-    content_is_refused(c, [HEADER, &[0xff; 64]].concat(), &["section", "malformed", "invalid", "offset"])
+    content_is_refused(
+        c,
+        [HEADER, &[0xff; 64]].concat(),
+        &["section", "malformed", "invalid", "offset"],
+    )
 }
 
 pub(crate) fn invalid_text_format_is_refused(c: &mut Containers) -> Result<()> {
-    content_is_refused(c, "(module (func (export \"_start\") (oops)))", &["oops", "unexpected token", "expected"])
+    content_is_refused(
+        c,
+        "(module (func (export \"_start\") (oops)))",
+        &["oops", "unexpected token", "expected"],
+    )
 }
 
 pub(crate) fn invalid_module_is_refused(c: &mut Containers) -> Result<()> {
-    content_is_refused(c, "(module (func (export \"_start\") i32.add drop))", &["type mismatch", "validat"])
+    content_is_refused(
+        c,
+        "(module (func (export \"_start\") i32.add drop))",
+        &["type mismatch", "validat"],
+    )
 }
 
 pub(crate) fn unknown_import_is_refused(c: &mut Containers) -> Result<()> {

@@ -95,9 +95,14 @@ fn a_successor_comes_while_a_shim_leaves(away: &Player) -> Result<()> {
     drop(client);
     let socket = away.socket("good");
     let leaving = away.shims().first().context("no shim")?.pid;
-    kill_process(i32::try_from(leaving).ok().and_then(Pid::from_raw).context("pid")?, Signal::TERM)?;
+    kill_process(
+        i32::try_from(leaving).ok().and_then(Pid::from_raw).context("pid")?,
+        Signal::TERM,
+    )?;
     // Unlinked and closed, too: then the file system gives the old inode's number to the next socket.
-    poll_until("end of the old socket", Duration::from_secs(20), || (!is_open(&socket)).then_some(()))?;
+    poll_until("end of the old socket", Duration::from_secs(20), || {
+        (!is_open(&socket)).then_some(())
+    })?;
     let successor = away.connect("good", bundle.path())?;
     ensure!(proc::alive(leaving), "the leaving shim was not held up, so nothing was tried");
     poll_until("end of the leaving shim", LIMIT, || (!proc::alive(leaving)).then_some(()))?;
@@ -125,7 +130,11 @@ pub(crate) fn silent_and_garbling_clients_disturb_nobody(p: &Player) -> Result<(
             let state: StateResponse = client.call("State", &request, LIMIT)?;
             ensure!(state.id == "good" && state.pid == shim, "{state:?}");
         }
-        ensure!(began.elapsed() < Duration::from_secs(5), "with {n} of them State took {:?}", began.elapsed());
+        ensure!(
+            began.elapsed() < Duration::from_secs(5),
+            "with {n} of them State took {:?}",
+            began.elapsed()
+        );
     }
     ensure!(proc::alive(shim), "the shim died");
     // The crowd stays to the end: it must not keep the shim, either.

@@ -46,7 +46,8 @@ pub(crate) fn missing_fifo_is_refused(p: &Player) -> Result<()> {
     bundle.add_guests()?;
     let client = p.connect("pipeless", bundle.path())?;
     let stdout = p.dir().join("nowhere/out");
-    let error = client.create_with_output("pipeless", bundle.path(), &stdout).err().context("created")?;
+    let error =
+        client.create_with_output("pipeless", bundle.path(), &stdout).err().context("created")?;
     super::says(&reason(&error), &[&stdout.to_string_lossy()], &["no such file"])?;
     p.finish(&client, "pipeless", bundle.path())?;
     p.becomes_clean()

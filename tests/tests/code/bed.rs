@@ -98,7 +98,9 @@ impl Bed {
         let bed = Containerd::builder().env("RUNWASI_CACHE", &cache);
         let place = cache.to_string_lossy();
         let bed = match runtime.needs_daemon() {
-            true => bed.daemon(Settings::default().flags(["--cache-dir", &*place]).config(settings)),
+            true => {
+                bed.daemon(Settings::default().flags(["--cache-dir", &*place]).config(settings))
+            }
             false => bed,
         };
         let options = (!runtime.needs_daemon() && !settings.is_empty()).then_some(options);
@@ -141,7 +143,8 @@ impl Bed {
 
     /// The same with more flags.
     pub(crate) fn refusal_with(&self, flags: &[&str], name: &str) -> Result<String> {
-        let said = self.start(&[&["--rm"], flags].concat(), &self.id("bad"), name).run()?.refused()?;
+        let said =
+            self.start(&[&["--rm"], flags].concat(), &self.id("bad"), name).run()?.refused()?;
         self.bed.becomes_clean()?;
         Ok(said)
     }
@@ -205,7 +208,10 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").args([&*self.0.to_string_lossy()]).run().and_then(|out| out.ok());
+        let unmounted = Command::new("umount")
+            .args([&*self.0.to_string_lossy()])
+            .run()
+            .and_then(|out| out.ok());
         if let Err(error) = unmounted {
             eprintln!("{} stays mounted: {error:?}", self.0.display());
         }

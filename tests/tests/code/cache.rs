@@ -19,7 +19,8 @@ const SETTLED: Duration = Duration::from_millis(2500);
 
 pub(crate) fn two_starts_of_a_new_module_compile_it_once(b: &mut Bed) -> Result<()> {
     b.module("new.wat", large(1000))?;
-    let starts = ["one", "two"].map(|name| b.start(&["--rm"], &b.id(name), "new.wat").deadline(PATIENCE).spawn());
+    let starts = ["one", "two"]
+        .map(|name| b.start(&["--rm"], &b.id(name), "new.wat").deadline(PATIENCE).spawn());
     for start in starts {
         let out = start?.wait()?.ok()?;
         ensure!(out.out() == "ok\n", "{out}");
@@ -97,7 +98,10 @@ pub(crate) fn compiling_is_nice_and_delays_no_other_container(b: &mut Bed) -> Re
     if std::thread::available_parallelism()?.get() > 1 {
         b.runs("other.wat")?;
     }
-    ensure!(b.is_making(), "the large module was compiled before the others were done: it shows nothing");
+    ensure!(
+        b.is_making(),
+        "the large module was compiled before the others were done: it shows nothing"
+    );
     let out = slow.wait()?.ok()?;
     ensure!(out.out() == "ok\n", "{out}");
     b.bed.becomes_clean()
@@ -109,8 +113,9 @@ fn compiler(b: &mut Bed) -> Option<i32> {
         Ok(daemon) => vec![daemon.pid().ok()?],
         Err(_) => b.bed.shims().iter().map(|shim| shim.pid).collect(),
     };
-    let tasks =
-        pids.into_iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten());
+    let tasks = pids
+        .into_iter()
+        .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten());
     tasks.into_iter().find_map(|task| {
         let stat = fs::read_to_string(task.path().join("stat")).ok()?;
         let (name, rest) = stat.rsplit_once(") ")?;
@@ -129,12 +134,21 @@ pub(crate) fn program_that_was_seen_is_not_read_again(b: &mut Bed) -> Result<()>
     let unseen = bytes_read(b)?;
     // It reads this and that besides.
     let program = fs::metadata(guests()?.join("wasmtest.wasm"))?.len();
-    ensure!(unseen > seen + program / 2, "{seen} bytes were read, {unseen} where the program was not seen before");
-    ensure!(b.compilations("wasmtest.wasm") == 1, "compiled {} times", b.compilations("wasmtest.wasm"));
+    ensure!(
+        unseen > seen + program / 2,
+        "{seen} bytes were read, {unseen} where the program was not seen before"
+    );
+    ensure!(
+        b.compilations("wasmtest.wasm") == 1,
+        "compiled {} times",
+        b.compilations("wasmtest.wasm")
+    );
     b.bed.becomes_clean()
 }
 
-pub(crate) fn file_of_a_volume_or_a_plain_directory_is_read_at_every_start(b: &mut Bed) -> Result<()> {
+pub(crate) fn file_of_a_volume_or_a_plain_directory_is_read_at_every_start(
+    b: &mut Bed,
+) -> Result<()> {
     let module = printing("", "");
     b.module("a.wat", &module)?;
     let file = b.bed.dir().join("rootfs/a.wat");
@@ -143,7 +157,10 @@ pub(crate) fn file_of_a_volume_or_a_plain_directory_is_read_at_every_start(b: &m
     poll_until("a file of some age", SETTLED * 4, || age().filter(|age| *age > SETTLED))?;
     b.runs("a.wat")?;
     let line = ["run", "--rm", "--runtime", b.runtime.name(), "--mount", &mount];
-    let out = b.bed.ctr([&line[..], &[b.runtime.image().name(), &b.id("volume"), "/volume.wat"]].concat())?.ok()?;
+    let out = b
+        .bed
+        .ctr([&line[..], &[b.runtime.image().name(), &b.id("volume"), "/volume.wat"]].concat())?
+        .ok()?;
     ensure!(out.out() == "ok\n", "{out}");
     // Whoever owns the file system could make it look like a file of somebody else.
     let seen = names(&b.cache.join(SEEN));

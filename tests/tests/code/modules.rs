@@ -46,8 +46,11 @@ pub(crate) struct Proposal {
 }
 
 pub(crate) fn proposals() -> Vec<Proposal> {
-    let proposal =
-        |key, definitions: &str, body: &str, missed| Proposal { key, module: printing(definitions, body), missed };
+    let proposal = |key, definitions: &str, body: &str, missed| Proposal {
+        key,
+        module: printing(definitions, body),
+        missed,
+    };
     vec![
         proposal(
             "tail-calls",
@@ -70,7 +73,12 @@ pub(crate) fn proposals() -> Vec<Proposal> {
             "(drop (block $caught (result i32) (try_table (catch $oops $caught) (throw $oops (i32.const 5))) unreachable))",
             &["exceptions"],
         ),
-        proposal("threads", "", "(drop (i32.atomic.rmw.add (i32.const 64) (i32.const 1)))", &["threads", "atomic"]),
+        proposal(
+            "threads",
+            "",
+            "(drop (i32.atomic.rmw.add (i32.const 64) (i32.const 1)))",
+            &["threads", "atomic"],
+        ),
         proposal(
             "memory64",
             "(memory $wide i64 1)",

@@ -18,14 +18,22 @@ pub(crate) fn unknown_and_wrong_options_are_refused_with_their_line(b: &mut Bed)
         ("slots = \n", 1, "", ""),
     ] {
         let options = b.options(text)?;
-        says(&b.refusal_with(&[PATH, &options], "guest.wat")?, &[&format!("options.toml:{line}: "), key], &[reason])?;
+        says(
+            &b.refusal_with(&[PATH, &options], "guest.wat")?,
+            &[&format!("options.toml:{line}: "), key],
+            &[reason],
+        )?;
     }
     b.runs("guest.wat")
 }
 
 pub(crate) fn missing_options_file_is_named(b: &mut Bed) -> Result<()> {
     b.module("guest.wat", printing("", ""))?;
-    says(&b.refusal_with(&[PATH, "/absent/o.toml"], "guest.wat")?, &["/absent/o.toml"], &["no such file"])?;
+    says(
+        &b.refusal_with(&[PATH, "/absent/o.toml"], "guest.wat")?,
+        &["/absent/o.toml"],
+        &["no such file"],
+    )?;
     says(&b.refusal_with(&[PATH, "o.toml"], "guest.wat")?, &["o.toml"], &["not an absolute path"])
 }
 
@@ -38,11 +46,16 @@ pub(crate) fn containers_of_a_pod_have_one_engine(b: &mut Bed) -> Result<()> {
     let first = b.id("first");
     let options = b.options("[engine]\nsimd = false\n")?;
     b.start(&[&pod[..], &["-d", PATH, &options]].concat(), &first, "spin.wat").run()?.ok()?;
-    let same = b.start(&[&pod[..], &["--rm", PATH, &options]].concat(), &b.id("same"), "guest.wat").run()?.ok()?;
+    let same = b
+        .start(&[&pod[..], &["--rm", PATH, &options]].concat(), &b.id("same"), "guest.wat")
+        .run()?
+        .ok()?;
     ensure!(same.out() == "ok\n", "{same}");
     let options = b.options("\n[engine]\nsimd = true\n")?;
-    let other =
-        b.start(&[&pod[..], &["--rm", PATH, &options]].concat(), &b.id("other"), "guest.wat").run()?.refused()?;
+    let other = b
+        .start(&[&pod[..], &["--rm", PATH, &options]].concat(), &b.id("other"), "guest.wat")
+        .run()?
+        .refused()?;
     says(&other, &["options.toml:3: engine.simd", "false"], &["earlier container"])?;
     ensure!(b.kill_and_finish(&first)? == 137);
     b.bed.becomes_clean()
@@ -58,7 +71,10 @@ pub(crate) fn options_name_the_cache_and_its_size(b: &mut Bed) -> Result<()> {
     }
     ensure!(b.kept().is_empty(), "{:?} is kept elsewhere", b.kept());
     let kept = names(&other);
-    let total: u64 = kept.iter().map(|name| std::fs::metadata(other.join(name)).map_or(0, |file| file.len())).sum();
+    let total: u64 = kept
+        .iter()
+        .map(|name| std::fs::metadata(other.join(name)).map_or(0, |file| file.len()))
+        .sum();
     ensure!(!kept.is_empty() && kept.len() < 4 && total <= 1 << 20, "{total} bytes in {kept:?}");
     b.bed.becomes_clean()
 }

@@ -17,7 +17,9 @@ fn precompile(b: &Bed, targets: &[&str]) -> Result<Command> {
     Ok(Command::new(daemon_file()).args(flags).args(targets))
 }
 
-pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(b: &mut Bed) -> Result<()> {
+pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(
+    b: &mut Bed,
+) -> Result<()> {
     b.module("new.wat", large(200))?;
     let file = b.bed.dir().join("rootfs/new.wat").to_string_lossy().into_owned();
     let tar = b.runtime.image().tar().to_string_lossy().into_owned();
@@ -40,7 +42,8 @@ pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(b: &mu
 
 pub(crate) fn precompiled_images_of_containerd_need_no_compiler_either(b: &mut Bed) -> Result<()> {
     b.bed.load(Image::Wasm(WasmImage::Artifact))?;
-    let (address, namespace) = (b.bed.address().to_string_lossy().into_owned(), b.bed.namespace().to_owned());
+    let (address, namespace) =
+        (b.bed.address().to_string_lossy().into_owned(), b.bed.namespace().to_owned());
     let containerd = ["--address", &address, "--namespace", &namespace];
     // One with the guest in a gzipped tar, one with the guest as a layer.
     for image in [b.runtime.image(), Image::Wasm(WasmImage::Artifact)] {
@@ -50,9 +53,13 @@ pub(crate) fn precompiled_images_of_containerd_need_no_compiler_either(b: &mut B
     let out = b.run(&b.id("image"), &["echo", "hi"])?.ok()?;
     ensure!(out.out() == "hi\n", "{out}");
     ensure!(!b.log().contains(" compiling path="), "something was compiled once more");
-    let out = precompile(b, &[&containerd[..], &["example.com/absent:1"]].concat())?.run()?.status_is(1)?;
+    let out = precompile(b, &[&containerd[..], &["example.com/absent:1"]].concat())?
+        .run()?
+        .status_is(1)?;
     says(&out.err(), &["example.com/absent:1"], &["no image"])?;
-    let out = precompile(b, &["--address", "/absent.sock", "example.com/absent:1"])?.run()?.status_is(1)?;
+    let out = precompile(b, &["--address", "/absent.sock", "example.com/absent:1"])?
+        .run()?
+        .status_is(1)?;
     says(&out.err(), &["example.com/absent:1", "/absent.sock"], &[])?;
     b.bed.becomes_clean()
 }

@@ -19,7 +19,8 @@ pub(crate) fn finished_proposals_are_on(b: &mut Bed) -> Result<()> {
 pub(crate) fn what_is_off_is_refused_by_its_name(b: &mut Bed) -> Result<()> {
     for proposal in proposals() {
         b.module("guest.wat", &proposal.module)?;
-        says(&b.refusal("guest.wat").context(proposal.key)?, &["/guest.wat"], proposal.missed).context(proposal.key)?;
+        says(&b.refusal("guest.wat").context(proposal.key)?, &["/guest.wat"], proposal.missed)
+            .context(proposal.key)?;
     }
     Ok(())
 }
@@ -37,7 +38,9 @@ pub(crate) fn shared_memory_is_refused(b: &mut Bed) -> Result<()> {
 }
 
 /// A function within its caller makes the guest yield as a function does.
-pub(crate) fn guests_compiled_for_speed_at_any_size_run_trap_and_can_be_killed(b: &mut Bed) -> Result<()> {
+pub(crate) fn guests_compiled_for_speed_at_any_size_run_trap_and_can_be_killed(
+    b: &mut Bed,
+) -> Result<()> {
     b.module("hello.wat", large(20))?;
     b.runs("hello.wat")?;
     b.module("trap.wat", printing("(func $inner unreachable)", "(call $inner)"))?;
@@ -52,7 +55,9 @@ pub(crate) fn guests_compiled_for_speed_at_any_size_run_trap_and_can_be_killed(b
 }
 
 /// In one pod, since the slots of a shim are those of its pod.
-pub(crate) fn second_guest_of_one_slot_is_refused_until_the_first_has_ended(b: &mut Bed) -> Result<()> {
+pub(crate) fn second_guest_of_one_slot_is_refused_until_the_first_has_ended(
+    b: &mut Bed,
+) -> Result<()> {
     b.module("spin.wat", SPINNING)?;
     b.module("hello.wat", printing("", ""))?;
     let (pod, first) = (b.id("pod"), b.id("first"));

@@ -22,8 +22,9 @@ fn runs_with_a_warning(b: &mut Bed) -> Result<()> {
     b.module("a.wat", large(100))?;
     b.runs("a.wat")?;
     b.runs("a.wat")?;
-    let warned =
-        |log: &str| log.lines().any(|line| line.contains("WARN") && line.contains("compiled code is not kept"));
+    let warned = |log: &str| {
+        log.lines().any(|line| line.contains("WARN") && line.contains("compiled code is not kept"))
+    };
     // containerd copies the log of a shim when it gets round to it.
     poll_until("a warning", Duration::from_secs(10), || warned(&b.log()).then_some(()))?;
     b.bed.becomes_clean()

@@ -38,7 +38,9 @@ pub(crate) fn named_function_that_traps_gives_134(c: &mut Containers) -> Result<
     Ok(())
 }
 
-pub(crate) fn function_that_cannot_be_called_is_refused_with_those_that_are_there(c: &mut Containers) -> Result<()> {
+pub(crate) fn function_that_cannot_be_called_is_refused_with_those_that_are_there(
+    c: &mut Containers,
+) -> Result<()> {
     let said = run(c, &[], &["/cli_exports.wasm#nosuch"])?.refused()?;
     ensure!(said.contains("nosuch") && said.contains("greet"), "{said}");
     let said = run(c, &[], &["/cli_exports.wasm#with-parameters"])?.refused()?;
@@ -85,10 +87,14 @@ pub(crate) fn keyvalue_begins_empty_in_every_container(c: &mut Containers) -> Re
     Ok(())
 }
 
-pub(crate) fn module_and_component_are_processes_of_one_container(c: &mut Containers) -> Result<()> {
+pub(crate) fn module_and_component_are_processes_of_one_container(
+    c: &mut Containers,
+) -> Result<()> {
     c.bed.load(Image::Wasmguests)?;
     let id = c.id("host");
-    c.run_of(Image::Wasmguests, &["-d"], &id, &["/wasmtest.component.wasm", "sleep", "1000"]).run()?.ok()?;
+    c.run_of(Image::Wasmguests, &["-d"], &id, &["/wasmtest.component.wasm", "sleep", "1000"])
+        .run()?
+        .ok()?;
     for (program, status, printed) in [
         (&["/cli_unstable.wasm"][..], 3, "Hello from wasi_unstable!\n"),
         (&["/p3_hello.wasm"], 0, "Hello from p3!\n"),

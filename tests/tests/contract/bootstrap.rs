@@ -8,8 +8,8 @@ use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::sandbox_api::{
-    CreateSandboxRequest, CreateSandboxResponse, SandboxStatusRequest, SandboxStatusResponse, ShutdownSandboxRequest,
-    ShutdownSandboxResponse, StartSandboxRequest, StartSandboxResponse,
+    CreateSandboxRequest, CreateSandboxResponse, SandboxStatusRequest, SandboxStatusResponse,
+    ShutdownSandboxRequest, ShutdownSandboxResponse, StartSandboxRequest, StartSandboxResponse,
 };
 use containerd_shim_protos::types::introspection::RuntimeInfo;
 use runwasi_tests::bundle::{self, Bundle};
@@ -24,7 +24,8 @@ fn engine(runtime: Runtime) -> &'static str {
 /// Runtime options as containerd sends them.
 fn options() -> Result<Vec<u8>> {
     let url = "containerd.runc.v1.Options".to_owned();
-    Ok(Any { type_url: url, value: vec![0x32, 4, b'r', b'u', b'n', b'c'], ..Any::default() }.write_to_bytes()?)
+    Ok(Any { type_url: url, value: vec![0x32, 4, b'r', b'u', b'n', b'c'], ..Any::default() }
+        .write_to_bytes()?)
 }
 
 #[test]
@@ -35,11 +36,17 @@ fn version_names_runtime_version_and_engine() {
             let text = said.out();
             let value = |name: &str| {
                 let mut lines = text.lines().filter_map(|line| line.trim().split_once(':'));
-                lines.find(|(key, _)| *key == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+                lines
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| value.trim().to_owned())
+                    .unwrap_or_default()
             };
             ensure!(value("Runtime") == runtime.name(), "{said}");
             ensure!(value("Version") == env!("CARGO_PKG_VERSION"), "{said}");
-            ensure!(value("Engine").starts_with(engine(runtime)) && said.stderr.is_empty(), "{said}");
+            ensure!(
+                value("Engine").starts_with(engine(runtime)) && said.stderr.is_empty(),
+                "{said}"
+            );
             Ok(())
         });
     }
@@ -52,8 +59,8 @@ fn info_is_a_runtime_info_whatever_is_on_stdin() {
             // Nothing, options, and more than a pipe holds: it need not be read.
             for stdin in [Vec::new(), options()?, vec![0; 1 << 20]] {
                 let said = p.command("x", p.dir()).args(["-info"]).stdin(stdin).run()?.ok()?;
-                let info =
-                    RuntimeInfo::parse_from_bytes(&said.stdout).with_context(|| format!("no message: {said}"))?;
+                let info = RuntimeInfo::parse_from_bytes(&said.stdout)
+                    .with_context(|| format!("no message: {said}"))?;
                 ensure!(info.name == runtime.name(), "{info:?}");
                 ensure!(info.version.version == env!("CARGO_PKG_VERSION"), "{info:?}");
             }
@@ -79,9 +86,11 @@ fn by_params(p: &Player, id: &str, bundle: &Bundle, sockets: &Path) -> Result<Bo
         ..BootstrapParams::default()
     };
     // What the message says counts, not the environment.
-    let start = p.command(id, bundle.path()).args(["start"]).env("TTRPC_ADDRESS", "/nowhere/at/all");
+    let start =
+        p.command(id, bundle.path()).args(["start"]).env("TTRPC_ADDRESS", "/nowhere/at/all");
     let started = start.stdin(params.write_to_bytes()?).run()?.ok()?;
-    let result = BootstrapResult::parse_from_bytes(&started.stdout).with_context(|| format!("no result: {started}"))?;
+    let result = BootstrapResult::parse_from_bytes(&started.stdout)
+        .with_context(|| format!("no result: {started}"))?;
     ensure!(result.version == 3 && result.protocol == "ttrpc", "{result:?}");
     Ok(result)
 }
@@ -111,7 +120,8 @@ fn bundle_without_config_makes_a_managed_sandbox() {
 fn managed_sandbox(p: &Player) -> Result<()> {
     let (pod, app) = (bundle(p, "pod")?, bundle(p, "app")?);
     fs::remove_file(pod.path().join("config.json"))?;
-    let tasks = TaskClient::connect(&by_params(p, "pod", &pod, &p.dir().join("s"))?.address)?.speaking(TASK_V3);
+    let tasks = TaskClient::connect(&by_params(p, "pod", &pod, &p.dir().join("s"))?.address)?
+        .speaking(TASK_V3);
     let sandbox = tasks.speaking(SANDBOX);
     let sandbox_id = "pod".to_owned();
     let request = CreateSandboxRequest { sandbox_id: sandbox_id.clone(), ..Default::default() };
@@ -138,8 +148,12 @@ fn options_on_stdin_are_answered_with_a_plain_address() {
     for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
         play(runtime, |p| {
             let bundle = bundle(p, "plain")?;
-            let started = p.command("plain", bundle.path()).args(["start"]).stdin(options()?).run()?.ok()?;
-            ensure!(started.out() == format!("unix://{}", p.socket("plain").display()), "{started}");
+            let started =
+                p.command("plain", bundle.path()).args(["start"]).stdin(options()?).run()?.ok()?;
+            ensure!(
+                started.out() == format!("unix://{}", p.socket("plain").display()),
+                "{started}"
+            );
             life(p, &started.out(), "plain", &bundle)?;
             p.becomes_clean()
         });

@@ -25,8 +25,11 @@ struct Installed {
 const PREFIX: &str = "/opt/some where";
 
 /// Programs, then files: below [`PREFIX`].
-const PROGRAMS: [&str; 3] =
-    ["bin/containerd-shim-wasmtime-v1", "bin/containerd-shim-wasmtimed-v1", "bin/containerd-wasmtimed"];
+const PROGRAMS: [&str; 3] = [
+    "bin/containerd-shim-wasmtime-v1",
+    "bin/containerd-shim-wasmtimed-v1",
+    "bin/containerd-wasmtimed",
+];
 const FILES: [&str; 4] = [
     "lib/systemd/system/containerd-wasmtimed.service",
     "lib/systemd/system/containerd-wasmtimed.socket",
@@ -58,7 +61,8 @@ impl Installed {
 
     /// The settings that the daemon makes of this file.
     fn settings(&self, file: &Path) -> Result<String> {
-        let daemon = Command::new(self.path(PROGRAMS[2])).args(["--print-config", "--config"]).args([file]);
+        let daemon =
+            Command::new(self.path(PROGRAMS[2])).args(["--print-config", "--config"]).args([file]);
         Ok(daemon.run()?.ok()?.out())
     }
 
@@ -71,8 +75,9 @@ impl Installed {
 
     /// All files there are, below [`PREFIX`].
     fn files(&self) -> Result<BTreeSet<String>> {
-        let found =
-            Command::new("find").args([self.path("").as_os_str()]).args(["!", "-type", "d", "-printf", "%P\\n"]);
+        let found = Command::new("find")
+            .args([self.path("").as_os_str()])
+            .args(["!", "-type", "d", "-printf", "%P\\n"]);
         Ok(found.run()?.ok()?.out().lines().map(str::to_owned).collect())
     }
 }
@@ -97,9 +102,11 @@ fn install_copies_below_prefix_and_destdir_and_uninstall_takes_just_that_away() 
 #[test]
 fn installed_programs_say_who_they_are() -> Result<()> {
     let installed = Installed::new()?;
-    for (program, name) in
-        PROGRAMS.into_iter().zip([Runtime::Wasmtime.name(), Runtime::Wasmtimed.name(), "containerd-wasmtimed"])
-    {
+    for (program, name) in PROGRAMS.into_iter().zip([
+        Runtime::Wasmtime.name(),
+        Runtime::Wasmtimed.name(),
+        "containerd-wasmtimed",
+    ]) {
         let said = Command::new(installed.path(program)).args(["-v"]).run()?.ok()?;
         ensure!(said.out().contains(name), "{said}");
     }
@@ -165,7 +172,8 @@ fn service_has_nothing_that_makes_a_mount_namespace() -> Result<()> {
 #[test]
 fn example_settings_are_the_defaults() -> Result<()> {
     let installed = Installed::new()?;
-    let (example, defaults) = (installed.settings(&installed.path(FILES[3]))?, installed.defaults()?);
+    let (example, defaults) =
+        (installed.settings(&installed.path(FILES[3]))?, installed.defaults()?);
     ensure!(example == defaults, "{example}is not\n{defaults}");
     Ok(())
 }
@@ -189,7 +197,11 @@ fn load_makes_known(version: Version) -> Result<()> {
     let wasm = WasmImage::ALL.map(Image::Wasm);
     let images = || [Image::Wasmtest, Image::WasmtestNative].into_iter().chain(wasm);
     for image in images() {
-        ensure!(image.tar().exists(), "{} is missing: `make images` writes it", image.tar().display());
+        ensure!(
+            image.tar().exists(),
+            "{} is missing: `make images` writes it",
+            image.tar().display()
+        );
     }
     let bed = Containerd::builder().version(version).start()?;
     let (address, namespace) =
@@ -201,7 +213,14 @@ fn load_makes_known(version: Version) -> Result<()> {
     for image in images() {
         ensure!(list.out().lines().any(|line| line == image.name()), "no {}: {list}", image.name());
     }
-    let run = ["run", "--rm", "--runtime", Runtime::Wasmtime.name(), Image::Wasmtest.name(), &bed.id("loaded")];
+    let run = [
+        "run",
+        "--rm",
+        "--runtime",
+        Runtime::Wasmtime.name(),
+        Image::Wasmtest.name(),
+        &bed.id("loaded"),
+    ];
     let out = bed.ctr(run)?.ok()?;
     ensure!(out.out() == "Hello from wasm!\n", "{out}");
     bed.becomes_clean()

@@ -50,8 +50,12 @@ fn overlay(p: &Player) -> Result<Mount> {
     let mut overlay = Mount::new();
     overlay.type_ = "overlay".to_owned();
     overlay.source = "overlay".to_owned();
-    overlay.options =
-        vec![option("lowerdir", &lower), option("upperdir", &upper), option("workdir", &work), "index=on".to_owned()];
+    overlay.options = vec![
+        option("lowerdir", &lower),
+        option("upperdir", &upper),
+        option("workdir", &work),
+        "index=on".to_owned(),
+    ];
     Ok(overlay)
 }
 

@@ -11,8 +11,10 @@ pub(crate) fn pod_with_two_containers_lives_and_leaves_nothing(pods: &mut Pods) 
     ensure!(pods.cri.version()?.runtime_name == "containerd");
     let pod = pods.run("two")?;
     is_ready(pods, &pod)?;
-    let (sleeper, brief) =
-        (pods.create(&pod, "sleeper", &["sleep", "100"])?, pods.create(&pod, "brief", &["exit", "7"])?);
+    let (sleeper, brief) = (
+        pods.create(&pod, "sleeper", &["sleep", "100"])?,
+        pods.create(&pod, "brief", &["exit", "7"])?,
+    );
     for container in [&sleeper, &brief] {
         let status = pods.status(container)?;
         ensure!(status.state() == ContainerState::Created && status.started_at == 0, "{status:?}");
@@ -23,7 +25,8 @@ pub(crate) fn pod_with_two_containers_lives_and_leaves_nothing(pods: &mut Pods) 
     ensure!(ended.exit_code == 7 && ended.started_at > 0 && ended.finished_at > 0, "{ended:?}");
     let running = pods.status(&sleeper)?;
     ensure!(running.state() == ContainerState::Running && running.finished_at == 0, "{running:?}");
-    let mut listed: Vec<_> = pods.cri.containers()?.into_iter().map(|one| (one.id, one.pod_sandbox_id)).collect();
+    let mut listed: Vec<_> =
+        pods.cri.containers()?.into_iter().map(|one| (one.id, one.pod_sandbox_id)).collect();
     let mut made = [&sleeper, &brief].map(|id| (id.clone(), pod.id.clone()));
     listed.sort();
     made.sort();
@@ -47,7 +50,9 @@ pub(crate) fn output_of_the_guest_is_in_its_log(pods: &mut Pods) -> Result<()> {
     let pod = pods.run("logs")?;
     let said = pods.start_in(&pod, "said", &["echo", "from", "the", "guest"])?;
     let erred = pods.start_in(&pod, "erred", &["stderr", "to stderr"])?;
-    for (container, stream, text) in [(said, "stdout", "from the guest"), (erred, "stderr", "to stderr")] {
+    for (container, stream, text) in
+        [(said, "stdout", "from the guest"), (erred, "stderr", "to stderr")]
+    {
         let status = pods.becomes(&container, ContainerState::Exited)?;
         ensure!(status.exit_code == 0, "{status:?}");
         // containerd closes the log when it has read all, a moment after it heard of the end.
@@ -80,7 +85,11 @@ pub(crate) fn stats_tell_what_a_guest_computes(pods: &mut Pods) -> Result<()> {
 pub(crate) fn limits_are_changed_while_a_guest_runs(pods: &mut Pods) -> Result<()> {
     let pod = pods.run("limits")?;
     let spinner = pods.start_in(&pod, "spin", &["spin"])?;
-    let limits = LinuxContainerResources { cpu_period: 100_000, cpu_quota: 20_000, memory_limit_in_bytes: 64 << 20 };
+    let limits = LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 20_000,
+        memory_limit_in_bytes: 64 << 20,
+    };
     pods.cri.update(&spinner, limits)?;
     let (before, began) = (computed(pods, &spinner)?, Instant::now());
     // Nothing is to happen for a while.
@@ -96,7 +105,8 @@ pub(crate) fn limits_are_changed_while_a_guest_runs(pods: &mut Pods) -> Result<(
 
 pub(crate) fn stopped_pod_ends_its_containers(pods: &mut Pods) -> Result<()> {
     let pod = pods.run("stopped")?;
-    let containers = [pods.start_in(&pod, "a", &["sleep", "100"])?, pods.start_in(&pod, "b", &["spin"])?];
+    let containers =
+        [pods.start_in(&pod, "a", &["sleep", "100"])?, pods.start_in(&pod, "b", &["spin"])?];
     pods.cri.stop_pod(&pod.id)?;
     for container in &containers {
         let status = pods.status(container)?;
@@ -119,7 +129,10 @@ pub(crate) fn pod_is_removed_with_what_still_runs(pods: &mut Pods) -> Result<()>
     let left: Vec<_> = pods.cri.containers()?.into_iter().map(|one| one.id).collect();
     ensure!(left == [kept.clone()], "{left:?}");
     ensure!(pods.status(&kept)?.state() == ContainerState::Running);
-    ensure!(!pods.socket(&pod.id).exists() && pods.socket(&other.id).exists() || pods.runtime == Runtime::Runc);
+    ensure!(
+        !pods.socket(&pod.id).exists() && pods.socket(&other.id).exists()
+            || pods.runtime == Runtime::Runc
+    );
     pods.cri.remove_pod(&other.id)?;
     pods.becomes_clean()
 }

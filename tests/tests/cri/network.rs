@@ -15,7 +15,11 @@ pub(crate) fn pod_has_a_network_of_its_own_with_an_address(pods: &mut Pods) -> R
     ensure!(network != host, "the pod is in the host's network");
     let address = pods.address(&pod)?;
     ensure!(pods.network.has(&address), "{address} is not of the pods' network");
-    ensure!(network.addresses()? == [address.clone()], "{:?} instead of {address}", network.addresses());
+    ensure!(
+        network.addresses()? == [address.clone()],
+        "{:?} instead of {address}",
+        network.addresses()
+    );
     ensure!(host.addresses()?.is_empty(), "the host has got an address: {:?}", host.addresses());
     // The CRI made the network, and named it to the pod's own container by its path.
     if !pods.managed {
@@ -33,7 +37,8 @@ pub(crate) fn containers_are_in_the_network_of_their_pod(pods: &mut Pods) -> Res
     let network = Namespace::of(pid)?;
     for name in ["a", "b"] {
         let container = pods.start_in(&pod, name, &["sleep", "100"])?;
-        let path = path_of_network(&pods.config(&container)?)?.context("no path for the container")?;
+        let path =
+            path_of_network(&pods.config(&container)?)?.context("no path for the container")?;
         ensure!(path == format!("/proc/{pid}/ns/net"), "{path}, but the pod's pid is {pid}");
         ensure!(Namespace::of(pods.pid(&container)?)? == network, "{name} is elsewhere");
     }
@@ -50,9 +55,16 @@ pub(crate) fn pods_are_in_different_networks(pods: &mut Pods) -> Result<()> {
         let pod = pods.run(name)?;
         let network = Namespace::of(pods.pid_of_pod(&pod)?)?;
         let container = pods.start_in(&pod, "app", &["sleep", "100"])?;
-        ensure!(Namespace::of(pods.pid(&container)?)? == network, "{name}'s container is elsewhere");
+        ensure!(
+            Namespace::of(pods.pid(&container)?)? == network,
+            "{name}'s container is elsewhere"
+        );
         let address = pods.address(&pod)?;
-        ensure!(network.addresses()? == [address.clone()], "{:?} instead of {address}", network.addresses());
+        ensure!(
+            network.addresses()? == [address.clone()],
+            "{:?} instead of {address}",
+            network.addresses()
+        );
         let known = seen.iter().any(|(other, taken)| other == network.name() || *taken == address);
         ensure!(!known, "{name} has {} and {address}, but there are {seen:?}", network.name());
         seen.push((network.name().to_owned(), address));
@@ -62,7 +74,10 @@ pub(crate) fn pods_are_in_different_networks(pods: &mut Pods) -> Result<()> {
     pods.finish(&all[0])?;
     for (pod, (name, address)) in all.iter().zip(&seen[1..]).skip(1) {
         let network = Namespace::of(pods.pid_of_pod(pod)?)?;
-        ensure!(network.name() == name && network.addresses()? == [address.clone()], "{name} has changed");
+        ensure!(
+            network.name() == name && network.addresses()? == [address.clone()],
+            "{name} has changed"
+        );
     }
     for pod in &all[1..] {
         pods.finish(pod)?;
@@ -100,7 +115,11 @@ pub(crate) fn networks_vanish_with_their_pods(pods: &mut Pods) -> Result<()> {
     let networks: Vec<_> = all.iter().map(|(_, network)| network).collect();
     let used = users_of(&networks);
     for network in &networks {
-        ensure!(used.iter().any(|line| line.starts_with(network.name())), "{} is used by nobody", network.name());
+        ensure!(
+            used.iter().any(|line| line.starts_with(network.name())),
+            "{} is used by nobody",
+            network.name()
+        );
     }
     for (pod, _) in &all {
         pods.finish(pod)?;
@@ -115,7 +134,8 @@ pub(crate) fn networks_vanish_with_their_pods(pods: &mut Pods) -> Result<()> {
 pub(crate) fn server_in_a_pod_answers_at_the_pods_address(pods: &mut Pods) -> Result<()> {
     pods.load_image(Image::Wasmguests)?;
     let (server, client) = (pods.run("server")?, pods.run("client")?);
-    let container = pods.create_of(&server, "web", Image::Wasmguests.name(), &["/http_hello.wasm"])?;
+    let container =
+        pods.create_of(&server, "web", Image::Wasmguests.name(), &["/http_hello.wasm"])?;
     pods.cri.start(&container)?;
     let address = format!("{}:8080", pods.address(&server)?).parse()?;
     let answer = Namespace::of(pods.pid_of_pod(&client)?)?.inside(|| http::get(address, "/"))??;

@@ -14,10 +14,15 @@ pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Pods, &Path) -> Res
     // A table within the one of the runtime, which the configuration ends with.
     let table = r#"plugins."io.containerd.grpc.v1.cri".containerd.runtimes.under-test.options"#;
     let handler = format!("[{table}]\nConfigPath = {file:?}\n");
-    check_pods_with(runtime, &Setup { handler: &handler, ..Setup::default() }, |pods| case(pods, &file));
+    check_pods_with(runtime, &Setup { handler: &handler, ..Setup::default() }, |pods| {
+        case(pods, &file)
+    });
 }
 
-pub(crate) fn options_of_containerds_configuration_reach_the_engine(pods: &mut Pods, options: &Path) -> Result<()> {
+pub(crate) fn options_of_containerds_configuration_reach_the_engine(
+    pods: &mut Pods,
+    options: &Path,
+) -> Result<()> {
     fs::write(options, "[engine]\nsimd = true\nsimmd = true\n")?;
     let refused = match pods.run("wrong") {
         Ok(_) => anyhow::bail!("a pod with wrong options was made"),

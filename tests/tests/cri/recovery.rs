@@ -12,8 +12,10 @@ use crate::life::is_ready;
 
 pub(crate) fn restarted_containerd_still_knows_a_pod(pods: &mut Pods) -> Result<()> {
     let pod = pods.run("restart")?;
-    let (sleeper, brief) =
-        (pods.start_in(&pod, "sleeper", &["sleep", "100"])?, pods.start_in(&pod, "brief", &["exit", "7"])?);
+    let (sleeper, brief) = (
+        pods.start_in(&pod, "sleeper", &["sleep", "100"])?,
+        pods.start_in(&pod, "brief", &["exit", "7"])?,
+    );
     pods.becomes(&brief, ContainerState::Exited)?;
     let pid = pods.pid(&sleeper)?;
     pods.bed.stop()?;
@@ -58,7 +60,8 @@ pub(crate) fn pod_is_removed_after_what_served_it_was_killed(pods: &mut Pods) ->
     if pods.runtime.needs_daemon() {
         pods.bed.daemon()?.kill9()?;
     } else {
-        let shim = i32::try_from(pods.pid_of_pod(&pod)?).ok().and_then(Pid::from_raw).context("no pid")?;
+        let shim =
+            i32::try_from(pods.pid_of_pod(&pod)?).ok().and_then(Pid::from_raw).context("no pid")?;
         kill_process(shim, Signal::KILL)?;
     }
     let status = pods.becomes(&container, ContainerState::Exited)?;

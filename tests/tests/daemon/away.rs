@@ -15,7 +15,10 @@ pub(crate) fn guests_run_on_while_containerd_is_killed(c: &mut Containers) -> Re
     guests_run_on(c, |c| c.bed.kill9())
 }
 
-fn guests_run_on(c: &mut Containers, goes: impl FnOnce(&mut Containers) -> Result<()>) -> Result<()> {
+fn guests_run_on(
+    c: &mut Containers,
+    goes: impl FnOnce(&mut Containers) -> Result<()>,
+) -> Result<()> {
     let (ticking, brief, late) = (c.id("ticking"), c.id("brief"), c.id("late"));
     c.detached(&ticking, &["daemon"])?;
     c.detached(&brief, &["sleep", "1"])?;
@@ -31,7 +34,8 @@ fn guests_run_on(c: &mut Containers, goes: impl FnOnce(&mut Containers) -> Resul
     let events = Events::listen(c)?;
     ensure!(c.kill_and_finish(&ticking)? == 137);
     // The daemon's connection was to the containerd of before.
-    let topics: Vec<_> = events.until_delete(&ticking)?.into_iter().map(|(topic, _)| topic).collect();
+    let topics: Vec<_> =
+        events.until_delete(&ticking)?.into_iter().map(|(topic, _)| topic).collect();
     ensure!(topics == ["exit", "delete"], "{topics:?}");
     let events = Events::listen(c)?;
     c.run(&late, &["exit", "3"])?.status_is(3)?;
@@ -45,7 +49,9 @@ fn events_of_the_time_containerd_was_away_arrive_in_order() {
         Witness::start(p, "early")?.end(p)?;
         p.comes_back()?;
         let wanted = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"];
-        let seen = poll_until("four events", LIMIT, || Some(p.topics()).filter(|topics| topics.len() >= 4));
+        let seen = poll_until("four events", LIMIT, || {
+            Some(p.topics()).filter(|topics| topics.len() >= 4)
+        });
         let seen = seen.with_context(|| format!("{:?}", p.topics()))?;
         ensure!(seen == wanted, "{seen:?}");
         p.becomes_clean()

@@ -57,10 +57,17 @@ pub(crate) fn restarted_daemon_removes_what_a_killed_one_left(p: &mut Player) ->
     }
     p.daemon()?.kill9()?;
     let left = p.node().records();
-    ensure!(left.len() == 3 && ids.iter().all(|id| p.socket(id).exists()), "nothing to remove: {left:?}");
+    ensure!(
+        left.len() == 3 && ids.iter().all(|id| p.socket(id).exists()),
+        "nothing to remove: {left:?}"
+    );
     p.daemon()?.start_again()?;
     p.becomes_clean().context("after the restart")?;
-    ensure!(p.node().records().is_empty() && p.node().daemons() == [p.daemon()?.pid()?], "{:?}", p.node().left());
+    ensure!(
+        p.node().records().is_empty() && p.node().daemons() == [p.daemon()?.pid()?],
+        "{:?}",
+        p.node().left()
+    );
     for id in ids {
         let answer = p.delete(id, &p.dir().join("b").join(id))?.ok()?;
         let answer = DeleteResponse::parse_from_bytes(&answer.stdout)?;

@@ -9,7 +9,9 @@ use runwasi_tests::daemon::Settings;
 use runwasi_tests::events::Events;
 use runwasi_tests::server::{APP, serve};
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containerd, Containers, Output, Player, Runtime, check_with, play_with, poll_until, says};
+use runwasi_tests::{
+    Containerd, Containers, Output, Player, Runtime, check_with, play_with, poll_until, says,
+};
 use rustix::process::Signal;
 
 use crate::witness::{Witness, bundle};
@@ -47,7 +49,11 @@ fn exits_with(events: &Events, id: &str, status: u32) -> Result<()> {
 #[test]
 fn guests_that_finish_their_work_are_killed_after_half_the_grace() {
     let settings = Settings::default().flags(["--grace", "10"]);
-    check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), unfinished_request_is_cut_off);
+    check_with(
+        Runtime::Wasmtimed,
+        Containerd::builder().daemon(settings),
+        unfinished_request_is_cut_off,
+    );
 }
 
 fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
@@ -62,7 +68,10 @@ fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
     // It waits for its request, as SIGTERM makes it do, until it is killed.
     exits_with(&events, &id, 137)?;
     let took = begin.elapsed();
-    ensure!((Duration::from_secs(4)..Duration::from_secs(10)).contains(&took), "killed after {took:?}");
+    ensure!(
+        (Duration::from_secs(4)..Duration::from_secs(10)).contains(&took),
+        "killed after {took:?}"
+    );
     ensure!(slow.answer().is_err(), "it was answered");
     c.bed.daemon()?.ends(Duration::from_secs(10))?;
     c.is_taken_away(&id)?;

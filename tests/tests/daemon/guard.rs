@@ -186,7 +186,10 @@ fn busy_daemon_gives_signs_of_life_and_one_that_hangs_is_killed_by_the_watchdog(
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
     let interval = (SIGN * 2).as_micros().to_string();
-    let settings = Settings::default().flags(["--guard"]).env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", interval);
+    let settings = Settings::default()
+        .flags(["--guard"])
+        .env("NOTIFY_SOCKET", path)
+        .env("WATCHDOG_USEC", interval);
     check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), |c| {
         let ids = ["a", "b", "c", "d"].map(|name| c.id(name));
         for id in &ids {

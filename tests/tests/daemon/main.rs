@@ -89,5 +89,8 @@ pub(crate) fn ending(runtime: Runtime, case: impl FnOnce(&mut Player) -> Result<
 /// The one sandbox of this group.
 pub(crate) fn sandbox(state: &State, group: &str) -> Result<Sandbox> {
     let all = state.sandboxes()?;
-    all.iter().find(|one| one.group == group).cloned().with_context(|| format!("no sandbox {group} among {all:?}"))
+    all.iter()
+        .find(|one| one.group == group)
+        .cloned()
+        .with_context(|| format!("no sandbox {group} among {all:?}"))
 }

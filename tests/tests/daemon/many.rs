@@ -29,9 +29,15 @@ pub(crate) fn five_hundred_sandboxes_live_at_once(c: &mut Containers) -> Result<
     let running = tasks.lines().filter(|line| line.ends_with("RUNNING")).count();
     ensure!(running == MANY, "{running} run");
     let listed = c.bed.node().sandboxes()?;
-    ensure!(listed.len() == MANY && listed.iter().all(|one| one.daemon == daemon && one.containers == 1));
+    ensure!(
+        listed.len() == MANY
+            && listed.iter().all(|one| one.daemon == daemon && one.containers == 1)
+    );
     let with_many = settled_threads(daemon)?;
-    ensure!(with_many == threads, "{with_many} threads with {MANY} sandboxes, {threads} with {FEW}");
+    ensure!(
+        with_many == threads,
+        "{with_many} threads with {MANY} sandboxes, {threads} with {FEW}"
+    );
     in_parallel(ids.chunks(BATCH).collect(), |batch| {
         // Its exit status is that of a task, 137; what counts is what is left.
         c.bed.ctr([&["task", "delete", "-f"], &strs(batch)[..]].concat())?;
@@ -42,8 +48,10 @@ pub(crate) fn five_hundred_sandboxes_live_at_once(c: &mut Containers) -> Result<
     ensure!(tasks.trim().is_empty(), "tasks are left: {tasks}");
     c.bed.becomes_clean()?;
     ensure!(c.bed.node().records().is_empty());
-    poll_until("the fds of before", Duration::from_secs(20), || proc::fds(daemon).ok().filter(|now| *now <= fds))
-        .with_context(|| format!("{fds} before, {:?} after", proc::fds(daemon)))?;
+    poll_until("the fds of before", Duration::from_secs(20), || {
+        proc::fds(daemon).ok().filter(|now| *now <= fds)
+    })
+    .with_context(|| format!("{fds} before, {:?} after", proc::fds(daemon)))?;
     Ok(())
 }
 
@@ -63,7 +71,9 @@ fn in_parallel<T: Sync>(items: Vec<T>, work: impl Fn(&T) -> Result<()> + Sync) -
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
     })
 }
 

@@ -58,7 +58,8 @@ pub(crate) fn half_a_message_disturbs_nobody(p: &Player) -> Result<()> {
 pub(crate) fn silent_clients_disturb_nobody(p: &Player) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     let at_manager = connections(p, 20)?;
-    let at_sandbox = (0..20).map(|_| UnixStream::connect(p.socket("witness"))).collect::<Result<Vec<_>, _>>()?;
+    let at_sandbox =
+        (0..20).map(|_| UnixStream::connect(p.socket("witness"))).collect::<Result<Vec<_>, _>>()?;
     witness.is_undisturbed(p)?;
     serves(p)?;
     // They stay to the end: they must not keep the sandbox, either.
@@ -78,13 +79,16 @@ pub(crate) fn ten_thousand_connections_disturb_nobody(p: &Player) -> Result<()> 
         serves(p)?;
         drop(held);
     }
-    poll_until("the fds of before", LIMIT, || proc::fds(witness.daemon()).ok().filter(|now| *now <= before))?;
+    poll_until("the fds of before", LIMIT, || {
+        proc::fds(witness.daemon()).ok().filter(|now| *now <= before)
+    })?;
     witness.end(p)?;
     p.becomes_clean()
 }
 
 fn connections(p: &Player, count: usize) -> Result<Vec<UnixStream>> {
-    let connect = |n| UnixStream::connect(p.node().socket()).with_context(|| format!("connection {n}"));
+    let connect =
+        |n| UnixStream::connect(p.node().socket()).with_context(|| format!("connection {n}"));
     (0..count).map(connect).collect()
 }
 
@@ -103,7 +107,11 @@ fn connections_that_take_all_descriptors_are_survived() {
         let started = p.start("new", new.path())?;
         if started.status != 0 {
             let daemon = p.node().socket().to_string_lossy().into_owned();
-            says(&started.refused()?, &[], &[&daemon, "too many open files", "descriptors", "slots"])?;
+            says(
+                &started.refused()?,
+                &[],
+                &[&daemon, "too many open files", "descriptors", "slots"],
+            )?;
         }
         drop(held);
         p.delete("new", new.path())?.ok()?;
@@ -158,7 +166,9 @@ pub(crate) fn a_crowd_of_starts_is_served_to_the_last(p: &Player) -> Result<()> 
     }
     for (n, stream) in crowd.iter_mut().enumerate() {
         let mut header = [0; 10];
-        stream.read_exact(&mut header).with_context(|| format!("the answer to start {n} of {STARTS}"))?;
+        stream
+            .read_exact(&mut header)
+            .with_context(|| format!("the answer to start {n} of {STARTS}"))?;
     }
     drop(crowd);
     let client = p.connect("crowd", shared.path())?;

@@ -15,9 +15,12 @@ pub(crate) fn unknown_protocols_are_refused(p: &Player) -> Result<()> {
         let create = Create { protocol, ..Create::of(p, "new", bundle.path()) };
         let only = Create { protocol, ..Create::default() };
         let (create, only) = (create.encode_to_vec(), only.encode_to_vec());
-        for (method, payload) in
-            [("Create", create), ("Connect", only.clone()), ("Delete", only.clone()), ("List", only)]
-        {
+        for (method, payload) in [
+            ("Create", create),
+            ("Connect", only.clone()),
+            ("Delete", only.clone()),
+            ("List", only),
+        ] {
             let said = refusal(p, method, payload)?;
             says(&said, &["protocol", &protocol.to_string(), &PROTOCOL.to_string()], &[])?;
         }
@@ -46,7 +49,12 @@ pub(crate) fn garbage_for_a_message_is_refused(p: &Player) -> Result<()> {
     let right = Create::of(p, "new", bundle.path());
     // A string that ends after the message, no UTF-8, a field of another type, and half of a right one.
     let half = right.encode_to_vec();
-    let broken = [vec![0x12, 0xff, 0x01], vec![0x12, 1, 0xff], vec![0x0a, 1, b'x'], half[..half.len() / 2].to_vec()];
+    let broken = [
+        vec![0x12, 0xff, 0x01],
+        vec![0x12, 1, 0xff],
+        vec![0x0a, 1, b'x'],
+        half[..half.len() / 2].to_vec(),
+    ];
     for payload in broken {
         refusal(p, "Create", payload)?;
     }
@@ -62,7 +70,11 @@ pub(crate) fn garbage_for_a_message_is_refused(p: &Player) -> Result<()> {
     for (names, request) in wrong {
         let said = refusal(p, "Create", request.encode_to_vec())?;
         says(&said, names, &[])?;
-        anyhow::ensure!(said.len() < 2000, "the message repeats all of the bad field: {} bytes", said.len());
+        anyhow::ensure!(
+            said.len() < 2000,
+            "the message repeats all of the bad field: {} bytes",
+            said.len()
+        );
     }
     witness.is_undisturbed(p)?;
     witness.end(p)?;

@@ -22,7 +22,8 @@ pub(crate) fn containerds_share_one_daemon(c: &mut Containers) -> Result<()> {
         for (c, name) in both.iter().zip(["one", "other"]) {
             let text = format!("{name} {n}");
             // The same id on both.
-            let run = c.run_command(&["--rm"], &c.id(&format!("n{n}")), &["echo", &text]).spawn()?;
+            let run =
+                c.run_command(&["--rm"], &c.id(&format!("n{n}")), &["echo", &text]).spawn()?;
             running.push((text, run));
         }
     }
@@ -56,9 +57,12 @@ pub(crate) fn namespaces_share_one_daemon(c: &mut Containers) -> Result<()> {
     let image = [c.runtime.image().name(), &id, c.runtime.guest()];
     in_other(&[&["run", "-d", "--runtime", c.runtime.name()], &image[..], &["daemon"]].concat())?;
     let all = c.bed.node().sandboxes()?;
-    let namespaces: Vec<_> = all.iter().filter(|one| one.group == id).map(|one| one.namespace.as_str()).collect();
+    let namespaces: Vec<_> =
+        all.iter().filter(|one| one.group == id).map(|one| one.namespace.as_str()).collect();
     ensure!(
-        namespaces.len() == 2 && namespaces.contains(&c.bed.namespace()) && namespaces.contains(&&*other),
+        namespaces.len() == 2
+            && namespaces.contains(&c.bed.namespace())
+            && namespaces.contains(&&*other),
         "{all:?}"
     );
     ensure!(all[0].socket != all[1].socket, "{all:?}");
@@ -74,7 +78,9 @@ pub(crate) fn namespaces_share_one_daemon(c: &mut Containers) -> Result<()> {
     c.bed.becomes_clean()
 }
 
-pub(crate) fn delete_by_hand_after_containerds_death_leaves_nothing(c: &mut Containers) -> Result<()> {
+pub(crate) fn delete_by_hand_after_containerds_death_leaves_nothing(
+    c: &mut Containers,
+) -> Result<()> {
     let (lost, bundle) = (c.id("lost"), c.bed.bundle(&c.id("lost")));
     c.detached(&lost, &["daemon"])?;
     let socket = c.bed.socket(&lost);
@@ -83,9 +89,12 @@ pub(crate) fn delete_by_hand_after_containerds_death_leaves_nothing(c: &mut Cont
     c.bed.kill9()?;
     let shim = c.runtime.program_file().context("no program")?.canonicalize()?;
     let (address, path) = (c.bed.address(), bundle.to_string_lossy().into_owned());
-    let place = ["-namespace", c.bed.namespace(), "-address", &address.to_string_lossy()].map(str::to_owned);
-    let command = Command::new(shim).args(place).args(["-publish-binary", "/bin/true", "-id", &lost]);
-    let answer = command.env(SOCKET_VARIABLE, c.bed.node().socket()).args(["-bundle", &path, "delete"]);
+    let place = ["-namespace", c.bed.namespace(), "-address", &address.to_string_lossy()]
+        .map(str::to_owned);
+    let command =
+        Command::new(shim).args(place).args(["-publish-binary", "/bin/true", "-id", &lost]);
+    let answer =
+        command.env(SOCKET_VARIABLE, c.bed.node().socket()).args(["-bundle", &path, "delete"]);
     let answer = answer.current_dir(&bundle).run()?.ok()?;
     ensure!(DeleteResponse::parse_from_bytes(&answer.stdout)?.exit_status == 137, "{answer}");
     ensure!(!socket.exists() && !record.exists(), "socket or record are left");

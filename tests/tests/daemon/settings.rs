@@ -11,15 +11,25 @@ fn daemon(dir: &Path, toml: &str) -> Result<Command> {
     let config = dir.join("config.toml");
     std::fs::write(&config, toml)?;
     let (config, socket) = (config.to_string_lossy(), dir.join("d/manager.sock"));
-    Ok(Command::new(daemon_file()).args(["--config", &*config, "--socket", &*socket.to_string_lossy()]))
+    Ok(Command::new(daemon_file()).args([
+        "--config",
+        &*config,
+        "--socket",
+        &*socket.to_string_lossy(),
+    ]))
 }
 
 /// What it says about these settings, with nothing made.
 fn refused(toml: &str, flags: &[&str], variables: &[(&str, &str)]) -> Result<String> {
     let dir = tempfile::tempdir()?;
-    let command = variables.iter().fold(daemon(dir.path(), toml)?, |command, (name, value)| command.env(name, value));
+    let command = variables
+        .iter()
+        .fold(daemon(dir.path(), toml)?, |command, (name, value)| command.env(name, value));
     let said = command.args(flags).run()?.refused()?;
-    ensure!(!dir.path().join("d").exists(), "a state directory was made before the settings were judged");
+    ensure!(
+        !dir.path().join("d").exists(),
+        "a state directory was made before the settings were judged"
+    );
     Ok(said)
 }
 
@@ -64,8 +74,15 @@ fn engine_settings_are_judged_and_printed_with_the_rest() -> Result<()> {
     let said = refused("[engine]\nquantum = 5\n", &[], &[])?;
     says(&said, &["config.toml:2", "engine.quantum"], &["not between"])?;
     let dir = tempfile::tempdir()?;
-    let printed = daemon(dir.path(), "[engine]\nsimd = false\n")?.args(["--print-config"]).run()?.ok()?.out();
-    for line in ["cache-size = 1024 # MiB", "[engine]", "simd = false", "gc = true", "quantum = 1000 # microseconds"] {
+    let printed =
+        daemon(dir.path(), "[engine]\nsimd = false\n")?.args(["--print-config"]).run()?.ok()?.out();
+    for line in [
+        "cache-size = 1024 # MiB",
+        "[engine]",
+        "simd = false",
+        "gc = true",
+        "quantum = 1000 # microseconds",
+    ] {
         ensure!(printed.lines().any(|printed| printed == line), "no {line:?} in {printed}");
     }
     let again = daemon(dir.path(), &printed)?.args(["--print-config"]).run()?.ok()?.out();

@@ -30,13 +30,15 @@ pub(crate) fn manager_socket_squatted_by_another_process_is_refused(p: &Player) 
     let (config, dir) = (p.dir().join("empty.toml"), p.dir().join("o"));
     fs::write(&config, "")?;
     fs::create_dir(&dir)?;
-    let [taken, file, directory] = ["taken.sock", "file.sock", "dir.sock"].map(|name| dir.join(name));
+    let [taken, file, directory] =
+        ["taken.sock", "file.sock", "dir.sock"].map(|name| dir.join(name));
     let squatter = UnixListener::bind(&taken)?;
     fs::write(&file, "not a socket")?;
     fs::create_dir(&directory)?;
     for socket in [&taken, &file, &directory] {
         let (config, path) = (config.to_string_lossy(), socket.to_string_lossy());
-        let said = Command::new(daemon_file()).args(["--config", &*config, "--socket", &*path]).run();
+        let said =
+            Command::new(daemon_file()).args(["--config", &*config, "--socket", &*path]).run();
         // Not even a hang may leave it without a name.
         let said = said.with_context(|| format!("at {path}"))?.refused()?;
         says(&said, &[&path], &[])?;

@@ -7,7 +7,9 @@ use runwasi_tests::{Containers, Running, Ticks, poll_until, proc};
 
 use crate::sandbox;
 
-pub(crate) fn replaced_daemon_serves_its_sandboxes_and_leaves_after_the_last(c: &mut Containers) -> Result<()> {
+pub(crate) fn replaced_daemon_serves_its_sandboxes_and_leaves_after_the_last(
+    c: &mut Containers,
+) -> Result<()> {
     let (old_pod, new_pod) = (c.id("old"), c.id("new"));
     let [a, b, other] = ["a", "b", "other"].map(|name| c.id(name));
     c.join(&old_pod, "container", &a, &["daemon"])?;
@@ -104,7 +106,10 @@ pub(crate) fn of_daemons_started_at_once_one_is_left_and_serves(c: &mut Containe
     let first = c.bed.daemon()?;
     let started: Result<Vec<Daemon>> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| first.successor())).collect();
-        starts.into_iter().map(|start| start.join().map_err(|_| anyhow::anyhow!("a start panicked"))?).collect()
+        starts
+            .into_iter()
+            .map(|start| start.join().map_err(|_| anyhow::anyhow!("a start panicked"))?)
+            .collect()
     });
     let mut started = started.context("starting four")?;
     let serving = || {

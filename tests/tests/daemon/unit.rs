@@ -10,7 +10,8 @@ use runwasi_tests::daemon::Settings;
 use runwasi_tests::{Containerd, Containers, Daemon, Restrictions, Runtime, check_with, says};
 
 fn unit() -> Result<Restrictions> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/containerd-wasmtimed.service");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/containerd-wasmtimed.service");
     Restrictions::of_unit(&fs::read_to_string(&path).with_context(|| path.display().to_string())?)
 }
 
@@ -62,7 +63,10 @@ fn single_file_is_mounted(c: &Containers) -> Result<()> {
     let file = c.bed.dir().join("hosts");
     fs::write(&file, "of the host\n")?;
     let mount = format!("type=bind,src={},dst=/etc/hosts,options=rbind:ro", file.display());
-    let out = c.run_command(&["--rm", "--mount", &mount], &c.id("file"), &["cat", "/etc/hosts"]).run()?.ok()?;
+    let out = c
+        .run_command(&["--rm", "--mount", &mount], &c.id("file"), &["cat", "/etc/hosts"])
+        .run()?
+        .ok()?;
     ensure!(out.out() == "of the host\n", "{out}");
     Ok(())
 }
@@ -82,7 +86,9 @@ fn logger_is_started(c: &Containers) -> Result<()> {
     fs::write(&program, format!("#!/bin/sh\nexec 5>&-\ncat <&3 >{}\n", log.display()))?;
     fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
     let uri = format!("binary://{}", program.display());
-    c.run_command(&["--rm", "--log-uri", &uri], &c.id("logged"), &["echo", "logged"]).run()?.ok()?;
+    c.run_command(&["--rm", "--log-uri", &uri], &c.id("logged"), &["echo", "logged"])
+        .run()?
+        .ok()?;
     runwasi_tests::poll_until("the logger's file", runwasi_tests::shim::LIMIT, || {
         fs::read_to_string(&log).is_ok_and(|text| text == "logged\n").then_some(())
     })
@@ -96,8 +102,9 @@ fn daemon_without_a_needed_capability_does_not_start_and_names_it() -> Result<()
     for capability in NEEDED {
         let home = tempfile::tempdir()?;
         let settings = Settings::default().restricted(unit()?.without(capability)?);
-        let refused =
-            Daemon::start(home.path(), settings).err().with_context(|| format!("ready without {capability}"))?;
+        let refused = Daemon::start(home.path(), settings)
+            .err()
+            .with_context(|| format!("ready without {capability}"))?;
         says(&format!("{refused:#}"), &["containerd-wasmtimed: missing: ", capability], &[])?;
     }
     Ok(())
@@ -107,7 +114,8 @@ fn daemon_without_a_needed_capability_does_not_start_and_names_it() -> Result<()
 fn shim_without_a_needed_capability_is_refused_with_its_name() {
     let restricted = Restrictions::default().without("CAP_SETGID").unwrap();
     check_with(Runtime::Wasmtime, Containerd::builder().restricted(restricted), |c| {
-        let said = c.run_command(&["--rm"], &c.id("refused"), &[]).run()?.status_is(1)?.refused()?;
+        let said =
+            c.run_command(&["--rm"], &c.id("refused"), &[]).run()?.status_is(1)?.refused()?;
         says(&said, &["CAP_SETGID (groups of guests)"], &[])?;
         c.bed.becomes_clean()
     });
@@ -117,7 +125,11 @@ fn shim_without_a_needed_capability_is_refused_with_its_name() {
 fn old_kernel(runtime: Runtime) -> Result<()> {
     let restricted = Restrictions::old_kernel()?;
     let bed = Containerd::builder().restricted(restricted.clone());
-    let bed = if runtime.needs_daemon() { bed.daemon(Settings::default().restricted(restricted)) } else { bed };
+    let bed = if runtime.needs_daemon() {
+        bed.daemon(Settings::default().restricted(restricted))
+    } else {
+        bed
+    };
     check_with(runtime, bed, |c| single_file_is_mounted(c).and_then(|()| c.bed.becomes_clean()));
     Ok(())
 }

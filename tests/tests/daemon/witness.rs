@@ -45,7 +45,8 @@ impl Witness {
         let request = StateRequest { id: self.id.clone(), ..StateRequest::default() };
         for client in [&self.client, &newcomer] {
             let began = Instant::now();
-            let state: StateResponse = client.call("State", &request, LIMIT).context("State of the witness")?;
+            let state: StateResponse =
+                client.call("State", &request, LIMIT).context("State of the witness")?;
             ensure!(state.status == Status::RUNNING.into(), "{state:?}");
             ensure!(began.elapsed() < Duration::from_secs(5), "State took {:?}", began.elapsed());
         }
@@ -66,7 +67,8 @@ impl Witness {
 pub(crate) fn bundle(p: &Player, id: &str) -> Result<Bundle> {
     let bundle = p.bundle(id, &[p.runtime().guest(), "sleep", "100"])?;
     let guest = runtime::target_dir().join("guests/wasmtest.wasm");
-    let bytes = std::fs::read(&guest).with_context(|| format!("{}: `make images` builds it", guest.display()))?;
+    let bytes = std::fs::read(&guest)
+        .with_context(|| format!("{}: `make images` builds it", guest.display()))?;
     bundle.file(p.runtime().guest(), bytes)?;
     Ok(bundle)
 }

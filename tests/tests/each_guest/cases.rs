@@ -10,7 +10,8 @@ use runwasi_tests::{Containers, Image, http};
 /// `ctr run --rm` of a guest of the image with the many, to its end.
 fn run(c: &Containers, program: &[&str], status: i32, printed: &str) -> Result<()> {
     c.bed.load(Image::Wasmguests)?;
-    let out = c.run_of(Image::Wasmguests, &["--rm"], &c.id("guest"), program).run()?.status_is(status)?;
+    let out =
+        c.run_of(Image::Wasmguests, &["--rm"], &c.id("guest"), program).run()?.status_is(status)?;
     ensure!(out.out() == printed, "{out}");
     c.bed.becomes_clean()
 }
@@ -90,7 +91,8 @@ pub(crate) fn net(c: &mut Containers) -> Result<()> {
         Ok(said)
     });
     let program = ["/net.wasm", "tcp-connect", "127.0.0.1", &port, "hello"];
-    let out = c.run_of(Image::Wasmguests, &["--rm", "--net-host"], &c.id("net"), &program).run()?.ok()?;
+    let out =
+        c.run_of(Image::Wasmguests, &["--rm", "--net-host"], &c.id("net"), &program).run()?.ok()?;
     ensure!(out.out() == "and hello to you\n", "{out}");
     let said = peer.join().ok().context("the listener panicked")??;
     ensure!(said == "hello", "{said:?}");
@@ -117,8 +119,15 @@ pub(crate) fn resvg(c: &mut Containers) -> Result<()> {
         let words = [program, "/picture.svg", "-c"];
         let out = c.run_of(Image::Resvg, &["--rm"], &c.id("resvg"), &words).run()?.ok()?;
         let header = out.stdout.get(..24).context("too short for a picture")?;
-        ensure!(header.starts_with(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"), "{program} gave no PNG: {:?}", out.err());
-        ensure!(header[16..] == [320u32.to_be_bytes(), 200u32.to_be_bytes()].concat()[..], "another size: {header:?}");
+        ensure!(
+            header.starts_with(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"),
+            "{program} gave no PNG: {:?}",
+            out.err()
+        );
+        ensure!(
+            header[16..] == [320u32.to_be_bytes(), 200u32.to_be_bytes()].concat()[..],
+            "another size: {header:?}"
+        );
     }
     c.bed.becomes_clean()
 }

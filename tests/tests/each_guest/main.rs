@@ -28,10 +28,16 @@ macro_rules! files_of {
 #[test]
 fn every_file_that_is_built_belongs_to_a_guest() -> Result<()> {
     let guests = target_dir().join("guests");
-    let files = std::fs::read_dir(&guests).with_context(|| format!("{}: `make images`", guests.display()))?;
-    let built =
-        files.map(|file| Ok(file?.file_name().to_string_lossy().into_owned())).collect::<Result<BTreeSet<_>>>()?;
-    let wanted = each_guest!(files_of).into_iter().chain(FURTHER).map(str::to_owned).collect::<BTreeSet<_>>();
+    let files = std::fs::read_dir(&guests)
+        .with_context(|| format!("{}: `make images`", guests.display()))?;
+    let built = files
+        .map(|file| Ok(file?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<BTreeSet<_>>>()?;
+    let wanted = each_guest!(files_of)
+        .into_iter()
+        .chain(FURTHER)
+        .map(str::to_owned)
+        .collect::<BTreeSet<_>>();
     ensure!(built == wanted, "built {built:?}\nbut there are {wanted:?}");
     Ok(())
 }

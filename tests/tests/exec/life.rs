@@ -71,7 +71,8 @@ pub(crate) fn exec_is_killed_on_its_own(c: &mut Containers) -> Result<()> {
     c.bed.ctr(["task", "kill", "--exec-id", "spins", "-s", "SIGTERM", &id])?.ok()?;
     spinner.wait()?.status_is(143)?;
     until_listed(c, &id, &["stays"])?;
-    let said = c.bed.ctr(["task", "kill", "--exec-id", "never", "-s", "SIGTERM", &id])?.refused()?;
+    let said =
+        c.bed.ctr(["task", "kill", "--exec-id", "never", "-s", "SIGTERM", &id])?.refused()?;
     ensure!(said.contains("not found"), "{said}");
     over(c, &id)
 }
@@ -123,7 +124,10 @@ pub(crate) fn exec_gives_added_started_and_exit(c: &mut Containers) -> Result<()
     over(c, &id)?;
     let seen = events.until_delete(&id)?;
     let topics: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
-    ensure!(topics == ["create", "start", "exec-added", "exec-started", "exit", "exit", "delete"], "{topics:?}");
+    ensure!(
+        topics == ["create", "start", "exec-added", "exec-started", "exit", "exit", "delete"],
+        "{topics:?}"
+    );
     ensure!(seen[2].1["exec_id"] == "e1" && seen[3].1["exec_id"] == "e1", "{seen:?}");
     ensure!(seen[3].1["pid"].as_u64() > Some(0), "{:?}", seen[3]);
     let (exec, init) = (&seen[4].1, &seen[5].1);
@@ -148,7 +152,9 @@ pub(crate) fn twenty_execs_run_at_once(c: &mut Containers) -> Result<()> {
     thread::scope(|scope| {
         let running: Vec<_> = names
             .iter()
-            .map(|name| scope.spawn(|| c.exec(&id, name, &["echo", name])?.ok().map(|out| out.out())))
+            .map(|name| {
+                scope.spawn(|| c.exec(&id, name, &["echo", name])?.ok().map(|out| out.out()))
+            })
             .collect();
         for (name, running) in names.iter().zip(running) {
             let out = running.join().expect("the thread does not panic")?;

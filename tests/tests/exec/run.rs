@@ -37,7 +37,11 @@ pub(crate) fn another_program_of_the_image_runs(c: &mut Containers) -> Result<()
 
 pub(crate) fn stdin_of_an_exec_is_its_own(c: &mut Containers) -> Result<()> {
     let id = waiting(c)?;
-    let out = c.exec_command(&[], &id, "cat", &[c.runtime.guest(), "cat"]).stdin("to the exec\n").run()?.ok()?;
+    let out = c
+        .exec_command(&[], &id, "cat", &[c.runtime.guest(), "cat"])
+        .stdin("to the exec\n")
+        .run()?
+        .ok()?;
     ensure!(out.out() == "to the exec\n", "{out}");
     over(c, &id)
 }
@@ -51,18 +55,23 @@ pub(crate) fn stderr_of_an_exec_is_apart(c: &mut Containers) -> Result<()> {
 
 pub(crate) fn environment_and_working_directory_are_the_execs(c: &mut Containers) -> Result<()> {
     let id = waiting(c)?;
-    let env = c.exec_command(&["--cwd", "/etc"], &id, "env", &[c.runtime.guest(), "env"]).run()?.ok()?;
+    let env =
+        c.exec_command(&["--cwd", "/etc"], &id, "env", &[c.runtime.guest(), "env"]).run()?.ok()?;
     ensure!(env.out().lines().any(|line| line == "FROM=run"), "{env}");
     let told = env.out().lines().any(|line| line == "PWD=/etc");
     // A native program asks the kernel.
     ensure!(told || !c.runtime.is_wasm(), "{env}");
-    let nowhere = c.exec_command(&["--cwd", "/no/where"], &id, "lost", &[c.runtime.guest(), "exit", "0"]).run()?;
+    let nowhere = c
+        .exec_command(&["--cwd", "/no/where"], &id, "lost", &[c.runtime.guest(), "exit", "0"])
+        .run()?;
     let said = nowhere.refused()?;
     ensure!(!c.runtime.is_wasm() || said.contains("/no/where"), "{said}");
     over(c, &id)
 }
 
-pub(crate) fn program_that_is_missing_is_an_error_and_its_id_stays_free(c: &mut Containers) -> Result<()> {
+pub(crate) fn program_that_is_missing_is_an_error_and_its_id_stays_free(
+    c: &mut Containers,
+) -> Result<()> {
     let id = waiting(c)?;
     let said = c.exec_command(&[], &id, "e1", &["/no-such-program"]).run()?.refused()?;
     ensure!(said.contains("/no-such-program"), "{said}");

@@ -23,11 +23,13 @@ impl Tree {
     pub(crate) fn new(c: &Containers) -> Result<Self> {
         let dir = TempDir::new()?;
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
-        let mut bundle = Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.bed.namespace()))?;
+        let mut bundle =
+            Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.bed.namespace()))?;
         let guest = c.runtime.guest();
         let file = c.runtime.guest_file();
         let program = bundle.path().join("rootfs").join(guest.trim_start_matches('/'));
-        fs::copy(&file, &program).with_context(|| format!("{}: `make images` makes it", file.display()))?;
+        fs::copy(&file, &program)
+            .with_context(|| format!("{}: `make images` makes it", file.display()))?;
         fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
         for inside in ["data", "proc", "etc"] {
             fs::create_dir(bundle.path().join("rootfs").join(inside))?;
@@ -57,7 +59,9 @@ impl Tree {
 
     /// One more mount; a relative source lies beside the volume.
     pub(crate) fn mount(mut self, mut mount: serde_json::Value) -> Self {
-        if let Some(source) = mount["source"].as_str().map(Path::new).filter(|source| source.is_relative()) {
+        if let Some(source) =
+            mount["source"].as_str().map(Path::new).filter(|source| source.is_relative())
+        {
             mount["source"] = json!(self.dir.path().join(source));
         }
         if let Some(mounts) = self.bundle.config["mounts"].as_array_mut() {
@@ -73,11 +77,18 @@ impl Tree {
     }
 
     /// `ctr run FLAGS --config … ID` of the guest with these arguments.
-    pub(crate) fn command(&mut self, c: &Containers, flags: &[&str], id: &str, args: &[&str]) -> Result<Command> {
+    pub(crate) fn command(
+        &mut self,
+        c: &Containers,
+        flags: &[&str],
+        id: &str,
+        args: &[&str],
+    ) -> Result<Command> {
         self.bundle.config["process"]["args"] = json!([&[self.guest], args].concat());
         self.bundle.write()?;
         let config = self.bundle.path().join("config.json").display().to_string();
-        let line = [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
+        let line =
+            [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
         Ok(c.bed.ctr_command(line))
     }
 

@@ -20,7 +20,10 @@ fn finds_nothing(tree: &mut Tree, c: &Containers, path: &str) -> Result<()> {
     let out = tree.run(c, &["cat", path])?;
     ensure!(!out.out().contains("of the host"), "{path}: {out}");
     tree.run(c, &["write", path, "overwritten"])?;
-    ensure!(fs::read_to_string(tree.outside("secret"))? == "of the host", "{path} was written through");
+    ensure!(
+        fs::read_to_string(tree.outside("secret"))? == "of the host",
+        "{path} was written through"
+    );
     Ok(())
 }
 
@@ -32,7 +35,8 @@ pub(crate) fn links_of_the_image_lead_nowhere_outside(c: &mut Containers) -> Res
     symlink(tree.outside(""), tree.inside("directory"))?;
     symlink(&secret, tree.volume().join("absolute"))?;
     symlink("../secret", tree.volume().join("relative"))?;
-    for path in ["/absolute", "/relative", "/directory/secret", "/data/absolute", "/data/relative"] {
+    for path in ["/absolute", "/relative", "/directory/secret", "/data/absolute", "/data/relative"]
+    {
         finds_nothing(&mut tree, c, path)?;
     }
     Ok(())

@@ -38,7 +38,9 @@ pub(crate) fn umask_is_the_processes_own(c: &mut Containers) -> Result<()> {
     let mut tree = Tree::new(c)?;
     for (n, uid, umask) in [(1, 1000, 0o077), (2, 1000, 0o007), (3, 0, 0o027), (4, 0, 0o022)] {
         let name = format!("/data/f{n}");
-        tree.user(json!({ "uid": uid, "gid": uid, "umask": umask })).run(c, &["write", &name, "x"])?.ok()?;
+        tree.user(json!({ "uid": uid, "gid": uid, "umask": umask }))
+            .run(c, &["write", &name, "x"])?
+            .ok()?;
         let mode = of(&tree.volume().join(format!("f{n}")))?.2;
         ensure!(mode == 0o666 & !umask, "umask {umask:o} gave {mode:o}");
     }
@@ -64,7 +66,9 @@ pub(crate) fn files_of_others_are_refused(c: &mut Containers) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn directories_of_others_are_refused_also_below_an_open_one(c: &mut Containers) -> Result<()> {
+pub(crate) fn directories_of_others_are_refused_also_below_an_open_one(
+    c: &mut Containers,
+) -> Result<()> {
     let mut tree = Tree::new(c)?;
     let (closed, open) = (tree.volume().join("closed"), tree.volume().join("open"));
     for directory in [&closed, &open] {
@@ -85,7 +89,9 @@ pub(crate) fn directories_of_others_are_refused_also_below_an_open_one(c: &mut C
 pub(crate) fn further_groups_open_what_belongs_to_them(c: &mut Containers) -> Result<()> {
     let mut tree = Tree::new(c)?;
     file(&tree.volume().join("shared"), 0, 3000, 0o640)?;
-    tree.user(json!({ "uid": 1000, "gid": 1000 })).run(c, &["cat", "/data/shared"])?.status_is(1)?;
+    tree.user(json!({ "uid": 1000, "gid": 1000 }))
+        .run(c, &["cat", "/data/shared"])?
+        .status_is(1)?;
     tree.user(json!({ "uid": 1000, "gid": 1000, "additionalGids": [5, 3000] }));
     ensure!(tree.run(c, &["cat", "/data/shared"])?.ok()?.out() == "secret");
     Ok(())
@@ -96,8 +102,13 @@ pub(crate) fn users_in_a_row_get_nothing_of_each_other(c: &mut Containers) -> Re
     let mut tree = Tree::new(c)?;
     for (n, uid) in [1000, 2000, 0, 2000, 1000, 0].into_iter().enumerate() {
         let name = format!("/data/f{n}");
-        tree.user(json!({ "uid": uid, "gid": uid, "umask": 0o077 })).run(c, &["write", &name, "x"])?.ok()?;
-        ensure!(of(&tree.volume().join(format!("f{n}")))? == (uid, uid, 0o600), "user {uid}, run {n}");
+        tree.user(json!({ "uid": uid, "gid": uid, "umask": 0o077 }))
+            .run(c, &["write", &name, "x"])?
+            .ok()?;
+        ensure!(
+            of(&tree.volume().join(format!("f{n}")))? == (uid, uid, 0o600),
+            "user {uid}, run {n}"
+        );
         let before = format!("/data/f{}", n.saturating_sub(1));
         if n > 0 && uid != 0 {
             tree.run(c, &["cat", &before])?.status_is(1)?;
@@ -109,15 +120,22 @@ pub(crate) fn users_in_a_row_get_nothing_of_each_other(c: &mut Containers) -> Re
 pub(crate) fn exec_has_a_user_of_its_own(c: &mut Containers) -> Result<()> {
     let mut tree = Tree::new(c)?;
     let id = c.id("host");
-    tree.user(json!({ "uid": 0, "gid": 0 })).command(c, &["-d"], &id, &["sleep", "1000"])?.run()?.ok()?;
+    tree.user(json!({ "uid": 0, "gid": 0 }))
+        .command(c, &["-d"], &id, &["sleep", "1000"])?
+        .run()?
+        .ok()?;
     file(&tree.volume().join("roots"), 0, 0, 0o600)?;
     let exec = |name: &str, args: &[&str]| {
-        c.exec_command(&["--user", "1000:1001"], &id, name, &[&[c.runtime.guest()], args].concat()).run()
+        c.exec_command(&["--user", "1000:1001"], &id, name, &[&[c.runtime.guest()], args].concat())
+            .run()
     };
     exec("writes", &["write", "/data/f", "mine"])?.ok()?;
     ensure!(of(&tree.volume().join("f"))? == (1000, 1001, 0o644));
     exec("reads", &["cat", "/data/roots"])?.status_is(1)?;
-    ensure!(c.exec(&id, "root", &["cat", "/data/roots"])?.ok()?.out() == "secret", "the container's own user is root");
+    ensure!(
+        c.exec(&id, "root", &["cat", "/data/roots"])?.ok()?.out() == "secret",
+        "the container's own user is root"
+    );
     ensure!(c.kill_and_finish(&id)? == 137);
     c.bed.becomes_clean()
 }
@@ -126,8 +144,7 @@ pub(crate) fn exec_has_a_user_of_its_own(c: &mut Containers) -> Result<()> {
 pub(crate) fn sleepers_of_other_users_delay_nobody(c: &mut Containers) -> Result<()> {
     let mut tree = Tree::new(c)?;
     let pod = c.id("pod");
-    tree.bundle.config["annotations"] =
-        json!({ "io.kubernetes.cri.sandbox-id": pod, "io.kubernetes.cri.container-type": "container" });
+    tree.bundle.config["annotations"] = json!({ "io.kubernetes.cri.sandbox-id": pod, "io.kubernetes.cri.container-type": "container" });
     let sleepers: Vec<_> = (0..4).map(|n| c.id(&format!("s{n}"))).collect();
     for (n, id) in sleepers.iter().enumerate() {
         tree.user(json!({ "uid": 1000 + n, "gid": 1000 }));
@@ -150,7 +167,10 @@ pub(crate) fn wrong_users_are_named(c: &mut Containers) -> Result<()> {
         (json!({ "uid": u32::MAX, "gid": 0 }), "process.user.uid: 4294967295"),
         (json!({ "uid": 0, "gid": u32::MAX }), "process.user.gid: 4294967295"),
         (json!({ "uid": 0, "gid": 0, "umask": 0o7777 }), "process.user.umask"),
-        (json!({ "uid": 0, "gid": 0, "additionalGids": [u32::MAX] }), "process.user.additionalGids"),
+        (
+            json!({ "uid": 0, "gid": 0, "additionalGids": [u32::MAX] }),
+            "process.user.additionalGids",
+        ),
     ] {
         let said = tree.user(user.clone()).run(c, &["exit", "0"])?.refused()?;
         ensure!(said.contains(wanted), "{user}: {said}");

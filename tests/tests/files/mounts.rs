@@ -9,12 +9,17 @@ use serde_json::json;
 
 use crate::bed::Tree;
 
-pub(crate) fn read_only_root_refuses_writes_and_volumes_take_them(c: &mut Containers) -> Result<()> {
+pub(crate) fn read_only_root_refuses_writes_and_volumes_take_them(
+    c: &mut Containers,
+) -> Result<()> {
     let mut tree = Tree::new(c)?;
     tree.bundle.config["root"]["readonly"] = json!(true);
     tree.run(c, &["write", "/etc/new", "x"])?.status_is(1)?;
     tree.run(c, &["write", "/data/new", "kept"])?.ok()?;
-    ensure!(fs::read_to_string(tree.volume().join("new"))? == "kept" && !tree.inside("etc/new").exists());
+    ensure!(
+        fs::read_to_string(tree.volume().join("new"))? == "kept"
+            && !tree.inside("etc/new").exists()
+    );
     Ok(())
 }
 
@@ -31,7 +36,10 @@ pub(crate) fn single_files_are_mounted(c: &mut Containers) -> Result<()> {
     tree.run(c, &["write", "/etc/hosts", "x"])?.status_is(1)?;
     tree.run(c, &["write", "/etc/notes", "changed"])?.ok()?;
     ensure!(fs::read_to_string(tree.outside("notes"))? == "changed");
-    ensure!(fs::read_to_string(tree.inside("etc/notes"))? == "of the image\n", "the image's was changed");
+    ensure!(
+        fs::read_to_string(tree.inside("etc/notes"))? == "of the image\n",
+        "the image's was changed"
+    );
     Ok(())
 }
 
@@ -40,8 +48,7 @@ pub(crate) fn missing_places_are_made(c: &mut Containers) -> Result<()> {
     fs::write(tree.outside("f"), "found")?;
     fs::create_dir(tree.outside("d"))?;
     fs::write(tree.outside("d/g"), "found, too")?;
-    let bind =
-        |at: &str, source: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["bind"] });
+    let bind = |at: &str, source: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["bind"] });
     let mut tree = tree.mount(bind("/new/deep/f", "f")).mount(bind("/other/deep/d", "d"));
     tree.bundle.config["root"]["readonly"] = json!(true);
     ensure!(tree.run(c, &["cat", "/new/deep/f"])?.ok()?.out() == "found");
@@ -56,8 +63,7 @@ pub(crate) fn volumes_lie_in_the_order_of_the_config(c: &mut Containers) -> Resu
         fs::write(tree.outside(name).join("f"), name)?;
     }
     fs::create_dir(tree.outside("below/inner"))?;
-    let bind =
-        |at: &str, source: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["bind"] });
+    let bind = |at: &str, source: &str| json!({ "destination": at, "type": "bind", "source": source, "options": ["bind"] });
     let mut tree = tree.mount(bind("/v", "below")).mount(bind("/v/inner", "above"));
     ensure!(tree.run(c, &["cat", "/v/f"])?.ok()?.out() == "below");
     ensure!(tree.run(c, &["cat", "/v/inner/f"])?.ok()?.out() == "above");
@@ -67,7 +73,8 @@ pub(crate) fn volumes_lie_in_the_order_of_the_config(c: &mut Containers) -> Resu
 
 pub(crate) fn tmpfs_holds_what_it_may_and_no_more(c: &mut Containers) -> Result<()> {
     let options = ["nosuid", "nodev", "noexec", "mode=1777", "size=1m", "rprivate"];
-    let tmpfs = json!({ "destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": options });
+    let tmpfs =
+        json!({ "destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": options });
     let mut tree = Tree::new(c)?.mount(tmpfs);
     tree.user(json!({ "uid": 1000, "gid": 1000 }));
     tree.run(c, &["fill", "/run/f", "512"])?.ok()?;
@@ -81,7 +88,9 @@ pub(crate) fn tmpfs_holds_what_it_may_and_no_more(c: &mut Containers) -> Result<
 /// What containerd's own default lists for `/dev`.
 fn with_dev(c: &Containers) -> Result<Tree> {
     let options = ["nosuid", "strictatime", "mode=755", "size=65536k"];
-    Ok(Tree::new(c)?.mount(json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": options })))
+    Ok(Tree::new(c)?.mount(
+        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": options }),
+    ))
 }
 
 pub(crate) fn null_swallows_and_gives_nothing(c: &mut Containers) -> Result<()> {
@@ -114,10 +123,18 @@ pub(crate) fn nothing_a_guest_sees_has_devices_or_setuid(c: &mut Containers) -> 
     let root = root.context("nobody has the guest's root open")?;
     let of = |place: &str| Ok::<_, anyhow::Error>(statvfs(root.join(place))?.f_flag);
     for place in ["", "data", "scratch"] {
-        ensure!(of(place)?.contains(StatVfsMountFlags::NODEV | StatVfsMountFlags::NOSUID), "/{place}: {:?}", of(place));
+        ensure!(
+            of(place)?.contains(StatVfsMountFlags::NODEV | StatVfsMountFlags::NOSUID),
+            "/{place}: {:?}",
+            of(place)
+        );
     }
     // Our own few devices, to which nobody can add.
-    ensure!(of("dev")?.contains(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOSUID), "/dev: {:?}", of("dev"));
+    ensure!(
+        of("dev")?.contains(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOSUID),
+        "/dev: {:?}",
+        of("dev")
+    );
     ensure!(c.kill_and_finish(&id)? == 137);
     c.bed.becomes_clean()
 }
@@ -135,7 +152,10 @@ pub(crate) fn host_root_comes_without_its_proc(c: &mut Containers) -> Result<()>
     let mount = json!({ "destination": "/host", "type": "bind", "source": "/", "options": ["rbind", "ro"] });
     let mut tree = Tree::new(c)?.mount(mount);
     ensure!(!tree.run(c, &["cat", "/host/etc/hostname"])?.ok()?.stdout.is_empty());
-    ensure!(tree.run(c, &["ls", "/host/proc"])?.ok()?.out().is_empty(), "the host's /proc is there");
+    ensure!(
+        tree.run(c, &["ls", "/host/proc"])?.ok()?.out().is_empty(),
+        "the host's /proc is there"
+    );
     Ok(())
 }
 

@@ -61,7 +61,8 @@ pub(crate) fn devices_of_an_image_are_refused(c: &mut Containers) -> Result<()> 
 
 pub(crate) fn process_has_so_many_files_and_no_more(c: &mut Containers) -> Result<()> {
     let mut tree = Tree::new(c)?;
-    tree.bundle.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 32, "hard": 32 }]);
+    tree.bundle.config["process"]["rlimits"] =
+        json!([{ "type": "RLIMIT_NOFILE", "soft": 32, "hard": 32 }]);
     let id = c.id("many");
     let guest = tree.command(c, &[], &id, &["open-many", c.runtime.guest(), "100"])?.spawn()?;
     poll_until("the guest's word", Duration::from_secs(20), || {

@@ -12,7 +12,8 @@ use runwasi_tests::server::{APP, P3, command, serve};
 use runwasi_tests::{Containers, poll_until};
 
 pub(crate) fn components_of_both_worlds_answer(c: &mut Containers) -> Result<()> {
-    for (name, guest, hello) in [("p2", APP, "Hello from wasm!\n"), ("p3", P3, "Hello from p3!\n")] {
+    for (name, guest, hello) in [("p2", APP, "Hello from wasm!\n"), ("p3", P3, "Hello from p3!\n")]
+    {
         let id = c.id(name);
         let address = serve(c, &[], &id, guest)?;
         let mut connection = Connection::to(address)?;
@@ -51,10 +52,13 @@ pub(crate) fn address_in_use_fails_the_run_and_is_named(c: &mut Containers) -> R
 }
 
 pub(crate) fn wrong_setting_fails_the_run_with_its_key(c: &mut Containers) -> Result<()> {
-    for (n, wrong) in ["max-requests=none", "idle-timeout=0", "address=everywhere"].into_iter().enumerate() {
+    for (n, wrong) in
+        ["max-requests=none", "idle-timeout=0", "address=everywhere"].into_iter().enumerate()
+    {
         let id = c.id(&format!("w{n}"));
         let annotation = format!("io.runwasi.http.{wrong}");
-        let refused = command(c, &["--rm", "--annotation", &annotation], &id, APP, address())?.run()?;
+        let refused =
+            command(c, &["--rm", "--annotation", &annotation], &id, APP, address())?.run()?;
         let key = annotation.split('=').next().unwrap_or_default();
         ensure!(refused.status != 0, "{refused:?}");
         says(&refused.err(), &[key], &["is no"])?;
@@ -99,7 +103,8 @@ pub(crate) fn output_of_requests_is_the_containers(c: &mut Containers) -> Result
     let (id, address) = (c.id("log"), address());
     let server = command(c, &["--rm", "--env", "GREETING=hi"], &id, APP, address)?.spawn()?;
     let up = || get(address, "/hello").ok();
-    poll_until("the server", Duration::from_secs(10), up).with_context(|| server.stderr_so_far())?;
+    poll_until("the server", Duration::from_secs(10), up)
+        .with_context(|| server.stderr_so_far())?;
     get(address, "/log")?;
     get(address, "/log?query")?;
     get(address, "/println")?;

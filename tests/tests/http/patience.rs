@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
 use runwasi_tests::http::{Answer, get};
 use runwasi_tests::server::{APP, serve};
-use rustix::net::{AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, listen, socket_with,
+};
 
 /// What the guest allows; the host would wait for minutes.
 const ALLOWED: u64 = 300;
@@ -23,7 +25,10 @@ pub(crate) fn servers_that_keep_a_request_waiting_are_given_up(c: &mut Container
         let begin = Instant::now();
         let answer = get(address, &format!("/get?url=http%3A//{server}/&{option}={ALLOWED}"))?;
         let took = begin.elapsed();
-        ensure!((Duration::from_millis(ALLOWED)..SOON).contains(&took), "{option}: {took:?} {answer:?}");
+        ensure!(
+            (Duration::from_millis(ALLOWED)..SOON).contains(&took),
+            "{option}: {took:?} {answer:?}"
+        );
         Ok(answer)
     };
     let deaf = Deaf::new()?;
@@ -32,7 +37,8 @@ pub(crate) fn servers_that_keep_a_request_waiting_are_given_up(c: &mut Container
     let answer = asks(saying(b"")?, "first-byte-ms")?;
     ensure!(answer.status == 502 && answer.body.contains("ConnectionReadTimeout"), "{answer:?}");
     // The status has come and was passed on: the rest is missing.
-    let answer = asks(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")?, "between-bytes-ms")?;
+    let answer =
+        asks(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")?, "between-bytes-ms")?;
     ensure!(answer == Answer { status: 200, body: "half".into() }, "{answer:?}");
     ensure!(get(address, "/hello")?.status == 200);
     ensure!(c.kill_and_finish(&id)? == 137);
@@ -48,7 +54,8 @@ struct Deaf {
 
 impl Deaf {
     fn new() -> Result<Self> {
-        let listener = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let listener =
+            socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
         listen(&listener, 0)?;
         let address = SocketAddr::try_from(getsockname(&listener)?)?;

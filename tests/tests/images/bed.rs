@@ -24,7 +24,11 @@ pub(crate) fn exiting(status: u8, salt: &str) -> Vec<u8> {
     section(&mut module, 5, b"\x01\x00\x01");
     section(&mut module, 7, b"\x03\x06_start\x00\x01\x04next\x00\x02\x06memory\x02\x00");
     // No locals; i32.const, call 0, end.
-    section(&mut module, 10, &[2, 6, 0, 0x41, status, 0x10, 0, 0x0b, 6, 0, 0x41, status + 1, 0x10, 0, 0x0b]);
+    section(
+        &mut module,
+        10,
+        &[2, 6, 0, 0x41, status, 0x10, 0, 0x0b, 6, 0, 0x41, status + 1, 0x10, 0, 0x0b],
+    );
     let custom = [&[4][..], b"salt", salt.as_bytes()].concat();
     section(&mut module, 0, &custom);
     module

@@ -27,16 +27,24 @@ pub(crate) fn images_with_the_standard_config_run_by_ctr(c: &mut Containers) -> 
         let image = Image::Wasm(form);
         c.bed.load(image)?;
         // With an index ctr has to be told which of its images is meant: none is for this machine.
-        let platform: &[&str] = if form == WasmImage::OciIndex { &["--platform", "wasip1/wasm"] } else { &[] };
+        let platform: &[&str] =
+            if form == WasmImage::OciIndex { &["--platform", "wasip1/wasm"] } else { &[] };
         let run = |id: &str, args: &[&str]| {
-            let line = [&["run", "--rm", "--runtime", c.runtime.name()], platform, &[image.name(), id], args].concat();
+            let line = [
+                &["run", "--rm", "--runtime", c.runtime.name()],
+                platform,
+                &[image.name(), id],
+                args,
+            ]
+            .concat();
             c.bed.ctr(line)
         };
         let hello = run(&c.id("hello"), &[])?.ok().with_context(|| format!("{form:?}"))?;
         ensure!(hello.out() == "Hello from wasm!\n", "{form:?}: {hello}");
         // A component of WASI p2 may only be able to say whether it has failed.
         let status = if form == WasmImage::OciComponent { 1 } else { 42 };
-        let ended = run(&c.id("exit"), &["/wasmtest.wasm", "exit", &status.to_string()])?.status_is(status)?;
+        let ended = run(&c.id("exit"), &["/wasmtest.wasm", "exit", &status.to_string()])?
+            .status_is(status)?;
         ensure!(ended.err().is_empty(), "{form:?}: {ended}");
         c.bed.becomes_clean()?;
     }

@@ -10,7 +10,10 @@ use crate::bed;
 
 pub(crate) fn name_chooses_among_several_layers(c: &mut Containers) -> Result<()> {
     let salt = bed::salt(c);
-    bed::put(c, &[("three.wasm", &bed::exiting(3, &salt)), ("seven.wasm", &bed::exiting(7, &salt))])?;
+    bed::put(
+        c,
+        &[("three.wasm", &bed::exiting(3, &salt)), ("seven.wasm", &bed::exiting(7, &salt))],
+    )?;
     for (name, status) in [("/three.wasm", 3), ("/seven.wasm", 7), ("seven.wasm", 7)] {
         bed::run(c, &c.id("one"), &[name])?.status_is(status)?;
     }

@@ -15,7 +15,8 @@ pub(crate) fn imported_wasm_images_run_in_a_pod(pods: &mut Pods) -> Result<()> {
     for form in FORMS {
         let image = Image::Wasm(form);
         pods.load_image(image)?;
-        says_hello_and_echoes(pods, &pod, form, image.name()).with_context(|| format!("{form:?}"))?;
+        says_hello_and_echoes(pods, &pod, form, image.name())
+            .with_context(|| format!("{form:?}"))?;
     }
     pods.finish(&pod)?;
     pods.becomes_clean()

@@ -15,9 +15,14 @@ use crate::{bed, layers};
 /// How the shim says that there is no program.
 const NOT_FOUND: &[&str] = &["not found in the container"];
 
-pub(crate) fn name_that_no_layer_has_is_an_error_with_those_there_are(c: &mut Containers) -> Result<()> {
+pub(crate) fn name_that_no_layer_has_is_an_error_with_those_there_are(
+    c: &mut Containers,
+) -> Result<()> {
     let salt = bed::salt(c);
-    bed::put(c, &[("three.wasm", &bed::exiting(3, &salt)), ("seven.wasm", &bed::exiting(7, &salt))])?;
+    bed::put(
+        c,
+        &[("three.wasm", &bed::exiting(3, &salt)), ("seven.wasm", &bed::exiting(7, &salt))],
+    )?;
     let said = bed::refused(c, bed::NAME, &["/four.wasm"])?;
     says(&said, &["/four.wasm", bed::NAME, "three.wasm, seven.wasm"], NOT_FOUND)
 }
@@ -36,7 +41,11 @@ pub(crate) fn missing_content_is_named(c: &mut Containers) -> Result<()> {
     bed::put(c, &[("three.wasm", &module)])?;
     fs::remove_file(bed::blob(c, &module)?)?;
     let said = bed::refused(c, bed::NAME, &["/three.wasm"])?;
-    says(&said, &[bed::NAME, "three.wasm", &digest(&module)], &["not in containerd's content store"])
+    says(
+        &said,
+        &[bed::NAME, "three.wasm", &digest(&module)],
+        &["not in containerd's content store"],
+    )
 }
 
 pub(crate) fn damaged_content_does_not_run(c: &mut Containers) -> Result<()> {
@@ -87,7 +96,16 @@ pub(crate) fn container_without_an_image_says_so(c: &mut Containers) -> Result<(
     let rootfs = c.bed.dir().join("empty");
     fs::create_dir_all(&rootfs)?;
     let rootfs = rootfs.to_string_lossy();
-    let run = ["run", "--rm", "--runtime", c.runtime.name(), "--rootfs", &rootfs, &c.id("bad"), "/nosuch.wasm"];
+    let run = [
+        "run",
+        "--rm",
+        "--runtime",
+        c.runtime.name(),
+        "--rootfs",
+        &rootfs,
+        &c.id("bad"),
+        "/nosuch.wasm",
+    ];
     let said = c.bed.ctr(run)?.refused()?;
     says(&said, &["/nosuch.wasm", "the container has no image"], NOT_FOUND)?;
     c.bed.becomes_clean()
@@ -110,7 +128,11 @@ pub(crate) fn silent_containerd_is_waited_for_a_while(p: &Player) -> Result<()> 
 
 pub(crate) fn absent_containerd_is_named(p: &Player) -> Result<()> {
     let said = missing_program(p)?;
-    says(&said, &["/nosuch.wasm", &p.dir().join("c.sock").to_string_lossy()], &["cannot be asked for an image"])?;
+    says(
+        &said,
+        &["/nosuch.wasm", &p.dir().join("c.sock").to_string_lossy()],
+        &["cannot be asked for an image"],
+    )?;
     p.becomes_clean()
 }
 

@@ -23,7 +23,8 @@ pub(crate) fn twenty_clients_wait_for_one_container(c: &mut Containers) -> Resul
     c.detached(&id, &["sleep", "100"])?;
     let clients = (0..20).map(|_| c.client(&id)).collect::<Result<Vec<_>>>()?;
     let statuses = thread::scope(|scope| {
-        let waiters: Vec<_> = clients.iter().map(|client| scope.spawn(|| client.wait(&id))).collect();
+        let waiters: Vec<_> =
+            clients.iter().map(|client| scope.spawn(|| client.wait(&id))).collect();
         // Some wait before, some may only ask after the end: both must get the answer.
         c.kill(&id, "SIGKILL")?;
         waiters.into_iter().map(|waiter| joined(waiter.join())).collect::<Result<Vec<_>>>()

@@ -13,7 +13,10 @@ pub(crate) fn run_gives_create_start_exit_delete(c: &mut Containers) -> Result<(
     let exit = &seen[2].1;
     ensure!(exit["exit_status"] == 7 && exit["id"] == id.as_str(), "{exit}");
     // As a text, in later versions as numbers.
-    ensure!(exit["exited_at"].is_string() || exit["exited_at"]["seconds"].as_i64() > Some(0), "{exit}");
+    ensure!(
+        exit["exited_at"].is_string() || exit["exited_at"]["seconds"].as_i64() > Some(0),
+        "{exit}"
+    );
     let pids: Vec<_> = seen.iter().map(|(_, event)| &event["pid"]).collect();
     ensure!(pids.iter().all(|pid| *pid == pids[0] && pid.as_u64() > Some(0)), "{pids:?}");
     Ok(())

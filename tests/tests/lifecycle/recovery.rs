@@ -33,9 +33,11 @@ pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Resul
     // neither shows the task nor takes its id again.
     c.is_taken_away(&id)?;
     c.restart_daemon()?;
-    let out = poll_until("a free id", Duration::from_secs(20), || match c.run(&id, &["echo", "anew"]) {
-        Ok(out) if out.err().contains("already exists") => None,
-        other => Some(other),
+    let out = poll_until("a free id", Duration::from_secs(20), || {
+        match c.run(&id, &["echo", "anew"]) {
+            Ok(out) if out.err().contains("already exists") => None,
+            other => Some(other),
+        }
     })??
     .ok()?;
     ensure!(out.out() == "anew\n", "{out}");
@@ -71,7 +73,9 @@ pub(crate) fn restarted_containerd_still_knows_an_exit_status(c: &mut Containers
     c.bed.becomes_clean()
 }
 
-pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(c: &mut Containers) -> Result<()> {
+pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(
+    c: &mut Containers,
+) -> Result<()> {
     let id = c.id("alone");
     c.detached(&id, &["sleep", "3"])?;
     c.is_running(&id)?;
@@ -79,7 +83,9 @@ pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(c: &mut Co
     c.bed.stop()?;
     // It sleeps three seconds, so it ends with nobody to tell; the shim has to stay for the one that asks later.
     let stays = std::time::Instant::now();
-    poll_until("the guest's end", Duration::from_secs(20), || (stays.elapsed().as_millis() > 3500).then_some(()))?;
+    poll_until("the guest's end", Duration::from_secs(20), || {
+        (stays.elapsed().as_millis() > 3500).then_some(())
+    })?;
     ensure!(the_shim(c)? == shim, "the shim left with an exit status nobody has collected");
     c.bed.start_again()?;
     c.becomes(&id, "STOPPED")?;
@@ -96,7 +102,9 @@ pub(crate) fn shim_that_nobody_shuts_down_leaves(c: &mut Containers) -> Result<(
     client.kill(&id, 9)?;
     ensure!(client.wait(&id)?.exit_status == 137);
     client.delete(&id)?;
-    poll_until("a sandbox gone", Duration::from_secs(60), || c.bed.shims().is_empty().then_some(()))?;
+    poll_until("a sandbox gone", Duration::from_secs(60), || {
+        c.bed.shims().is_empty().then_some(())
+    })?;
     c.bed.start_again()?;
     c.becomes_stopped_or_gone(&id)?;
     c.delete_container(&id)?;

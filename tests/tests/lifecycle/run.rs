@@ -33,7 +33,8 @@ pub(crate) fn environment_reaches_the_guest(c: &mut Containers) -> Result<()> {
         ensure!(count == 1, "{wanted} is there {count} times: {out}");
     }
     let home = std::env::var("HOME").unwrap_or_default();
-    let leaked = text.lines().any(|line| line.starts_with("CARGO") || line == format!("HOME={home}"));
+    let leaked =
+        text.lines().any(|line| line.starts_with("CARGO") || line == format!("HOME={home}"));
     // runc sets HOME itself, from the container's user.
     ensure!(!leaked || c.runtime == Runtime::Runc, "the host's environment leaked: {out}");
     Ok(())

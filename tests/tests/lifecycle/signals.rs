@@ -12,7 +12,8 @@ pub(crate) fn signals_have_their_default_action(c: &mut Containers) -> Result<()
         c.detached_with(c.runtime.default_signal_flags(), id, &["sleep", "100"])?;
         c.kill(id, &signal.to_string())?;
     }
-    let spares = |signal| SPARING.contains(&signal) || c.runtime.handled_signals().contains(&signal);
+    let spares =
+        |signal| SPARING.contains(&signal) || c.runtime.handled_signals().contains(&signal);
     let (spared, ended): (Vec<_>, Vec<_>) = ids.iter().partition(|(signal, _)| spares(*signal));
     for (signal, id) in ended {
         let status = c.finish(id).with_context(|| format!("signal {signal}"))?;

@@ -97,8 +97,11 @@ pub(crate) fn ps_names_a_process(c: &mut Containers) -> Result<()> {
     c.detached(&id, &["sleep", "100"])?;
     let pid = c.is_running(&id)?.pid.to_string();
     let list = c.bed.ctr(["task", "ps", &id])?.ok()?;
-    let pids: Vec<_> =
-        list.out().lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect();
+    let pids: Vec<_> = list
+        .out()
+        .lines()
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .collect();
     ensure!(pids.contains(&pid), "{list}");
     ensure!(c.kill_and_finish(&id)? == 137);
     Ok(())

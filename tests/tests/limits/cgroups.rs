@@ -28,7 +28,9 @@ fn places(path: &str) -> [PathBuf; 2] {
 /// What a file of a cgroup says, as soon as it says anything but `before`.
 fn becomes(file: &Path, wanted: impl Fn(&str) -> bool) -> Result<String> {
     let read = || fs::read_to_string(file).ok().map(|text| text.trim().to_owned());
-    let seen = poll_until(&file.display().to_string(), Duration::from_secs(20), || read().filter(|text| wanted(text)));
+    let seen = poll_until(&file.display().to_string(), Duration::from_secs(20), || {
+        read().filter(|text| wanted(text))
+    });
     seen.with_context(|| format!("{:?}", read()))
 }
 
@@ -38,7 +40,9 @@ fn threads(directory: &Path, shim: u32) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for thread in becomes(&file, |text| !text.is_empty())?.lines() {
         let name = fs::read_to_string(format!("/proc/{shim}/task/{thread}/comm"));
-        names.push(name.with_context(|| format!("{thread} is no thread of the shim"))?.trim().to_owned());
+        names.push(
+            name.with_context(|| format!("{thread} is no thread of the shim"))?.trim().to_owned(),
+        );
     }
     names.sort();
     Ok(names)
@@ -64,7 +68,8 @@ fn path(c: &Containers, id: &str) -> String {
     format!("{}/{id}", c.bed.namespace())
 }
 
-const LIMITS: [&str; 6] = ["--cpu-quota", "20000", "--cpu-period", "100000", "--memory-limit", "50000000"];
+const LIMITS: [&str; 6] =
+    ["--cpu-quota", "20000", "--cpu-period", "100000", "--memory-limit", "50000000"];
 
 pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers) -> Result<()> {
     let id = c.id("limited");
@@ -74,14 +79,19 @@ pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers)
     ensure!(!workers.is_empty() && workers.iter().all(|name| name == "guest"), "{workers:?}");
     let procs = becomes(&memory.join("cgroup.procs"), |text| !text.is_empty())?;
     ensure!(procs == shim(c)?.to_string(), "{procs}");
-    let (file, wanted) = if unified() { ("cpu.max", "30000 100000") } else { ("cpu.cfs_quota_us", "30000") };
+    let (file, wanted) =
+        if unified() { ("cpu.max", "30000 100000") } else { ("cpu.cfs_quota_us", "30000") };
     becomes(&cpu.join(file), |text| text == wanted)?;
     let bytes = memory.join(if unified() { "memory.max" } else { "memory.limit_in_bytes" });
-    becomes(&bytes, |text| text.parse::<u64>().is_ok_and(|bytes| (50_000_000..500_000_000).contains(&bytes)))?;
+    becomes(&bytes, |text| {
+        text.parse::<u64>().is_ok_and(|bytes| (50_000_000..500_000_000).contains(&bytes))
+    })?;
     update(c, &id, r#"{"cpu":{"quota":-1},"memory":{"limit":80000000}}"#)?;
     let wanted = if unified() { "max 100000" } else { "-1" };
     becomes(&cpu.join(file), |text| text == wanted)?;
-    becomes(&bytes, |text| text.parse::<u64>().is_ok_and(|bytes| (80_000_000..500_000_000).contains(&bytes)))?;
+    becomes(&bytes, |text| {
+        text.parse::<u64>().is_ok_and(|bytes| (80_000_000..500_000_000).contains(&bytes))
+    })?;
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path(c, &id))?;
     c.bed.becomes_clean()
@@ -105,7 +115,9 @@ pub(crate) fn container_without_limits_needs_no_cgroup(c: &mut Containers) -> Re
     c.bed.becomes_clean()
 }
 
-pub(crate) fn guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not(c: &mut Containers) -> Result<()> {
+pub(crate) fn guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not(
+    c: &mut Containers,
+) -> Result<()> {
     let (pod, app) = (c.id("pod"), c.id("app"));
     c.join(&pod, "sandbox", &pod, &["sleep", "1000"])?;
     c.join(&pod, "container", &app, &["spin"])?;
@@ -122,7 +134,9 @@ pub(crate) fn guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not(c: &mut Cont
 }
 
 /// A pod whose shim makes it has no container that lives as long as the pod.
-pub(crate) fn guests_of_a_pod_go_to_another_cgroup_when_their_first_container_ends(c: &mut Containers) -> Result<()> {
+pub(crate) fn guests_of_a_pod_go_to_another_cgroup_when_their_first_container_ends(
+    c: &mut Containers,
+) -> Result<()> {
     let (pod, first, other) = (c.id("pod"), c.id("first"), c.id("other"));
     c.join(&pod, "container", &first, &["sleep", "1000"])?;
     let before = threads(&places(&path(c, &first))[0], shim(c)?)?;
@@ -155,7 +169,10 @@ pub(crate) fn cgroup_of_a_killed_shim_goes_with_it(c: &mut Containers) -> Result
     let id = c.id("killed");
     c.detached_with(&LIMITS, &id, &["spin"])?;
     threads(&places(&path(c, &id))[0], shim(c)?)?;
-    kill_process(i32::try_from(shim(c)?).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
+    kill_process(
+        i32::try_from(shim(c)?).ok().and_then(Pid::from_raw).context("pid")?,
+        Signal::KILL,
+    )?;
     c.becomes_stopped_or_gone(&id)?;
     gone(&path(c, &id))?;
     c.bed.ctr(["task", "delete", &id])?;

@@ -115,7 +115,10 @@ pub(crate) fn shares_divide_the_cpus(c: &mut Containers) -> Result<()> {
     best_of(TRIES, || {
         let parts = parts(&meters)?;
         let ratios = [parts[1] / parts[0], parts[2] / parts[0], 2.0 * parts[3] / parts[0]];
-        ensure!(ratios.iter().all(|ratio| (0.9..=1.1).contains(ratio)), "{parts:.3?} after the change");
+        ensure!(
+            ratios.iter().all(|ratio| (0.9..=1.1).contains(ratio)),
+            "{parts:.3?} after the change"
+        );
         Ok(())
     })?;
     for id in &ids {

@@ -14,16 +14,20 @@ fn limit(mib: u64) -> [String; 2] {
 
 pub(crate) fn guest_within_its_limit_runs(c: &mut Containers) -> Result<()> {
     let [flag, bytes] = limit(64);
-    let out = c.run_command(&["--rm", &flag, &bytes], &c.id("fits"), &["alloc", "32"]).run()?.ok()?;
+    let out =
+        c.run_command(&["--rm", &flag, &bytes], &c.id("fits"), &["alloc", "32"]).run()?.ok()?;
     ensure!(out.out() == "done\n", "{out}");
     Ok(())
 }
 
-pub(crate) fn growth_beyond_the_limit_ends_with_137_and_an_oom_event(c: &mut Containers) -> Result<()> {
+pub(crate) fn growth_beyond_the_limit_ends_with_137_and_an_oom_event(
+    c: &mut Containers,
+) -> Result<()> {
     let events = Events::listen(c)?;
     let id = c.id("greedy");
     let [flag, bytes] = limit(64);
-    let out = c.run_command(&["--rm", &flag, &bytes], &id, &["alloc", "128"]).run()?.status_is(137)?;
+    let out =
+        c.run_command(&["--rm", &flag, &bytes], &id, &["alloc", "128"]).run()?.status_is(137)?;
     ensure!(out.err().contains("out of memory") && out.err().contains("67108864"), "{out}");
     let seen = events.until_delete(&id)?;
     let topics: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
@@ -32,7 +36,9 @@ pub(crate) fn growth_beyond_the_limit_ends_with_137_and_an_oom_event(c: &mut Con
     c.bed.becomes_clean()
 }
 
-pub(crate) fn growth_beyond_the_limit_fails_if_the_container_wants_it_so(c: &mut Containers) -> Result<()> {
+pub(crate) fn growth_beyond_the_limit_fails_if_the_container_wants_it_so(
+    c: &mut Containers,
+) -> Result<()> {
     let [flag, bytes] = limit(64);
     let wish = ["--annotation", "io.runwasi.memory.on-limit=refuse"];
     let flags = ["--rm", &flag, &bytes, wish[0], wish[1]];
@@ -46,8 +52,13 @@ pub(crate) fn growth_beyond_the_limit_fails_if_the_container_wants_it_so(c: &mut
     c.bed.becomes_clean()
 }
 
-pub(crate) fn guest_that_begins_with_more_than_its_limit_is_refused(c: &mut Containers) -> Result<()> {
-    let said = c.run_command(&["--rm", "--memory-limit", "600000"], &c.id("tiny"), &["exit", "0"]).run()?.refused()?;
+pub(crate) fn guest_that_begins_with_more_than_its_limit_is_refused(
+    c: &mut Containers,
+) -> Result<()> {
+    let said = c
+        .run_command(&["--rm", "--memory-limit", "600000"], &c.id("tiny"), &["exit", "0"])
+        .run()?
+        .refused()?;
     ensure!(said.contains("what the guest begins with") && said.contains("600000"), "{said}");
     c.bed.becomes_clean()
 }

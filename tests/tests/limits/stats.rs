@@ -62,7 +62,8 @@ struct Used {
 /// Both figures while all guests are paused: else they would go on between the two looks.
 fn at_rest(pid: u32, meters: &[Meter]) -> Result<Used> {
     meters.iter().try_for_each(Meter::pause)?;
-    let told = meters.iter().map(|meter| Ok(meter.read()?.figures.cpu)).sum::<Result<Duration>>()?;
+    let told =
+        meters.iter().map(|meter| Ok(meter.read()?.figures.cpu)).sum::<Result<Duration>>()?;
     let kernel = cpu_time(pid)?;
     meters.iter().try_for_each(Meter::resume)?;
     Ok(Used { told, kernel })
@@ -120,7 +121,8 @@ pub(crate) fn wrong_updates_are_refused_with_the_field(c: &mut Containers) -> Re
         (r#"{"cpu":{"quota":1}}"#, "linux.resources.cpu.quota: 1 is less than"),
         (r#"{"cpu":{"period":5}}"#, "linux.resources.cpu.period: 5 is not"),
     ] {
-        let said = update(c, &id, json).err().with_context(|| format!("{json} was accepted"))?.to_string();
+        let said =
+            update(c, &id, json).err().with_context(|| format!("{json} was accepted"))?.to_string();
         ensure!(said.contains(wanted), "{json}: {said}");
     }
     let said = update(c, &id, r#"{"memory":{"limit":1073741824}}"#).err();

@@ -14,7 +14,11 @@ pub(crate) fn ctr_run_cni_gives_an_address_and_takes_it_back(c: &mut Containers)
     let (ctr, address) = run(c, &network, &id)?;
     ensure!(network.taken().iter().any(|line| line.contains(&address)), "{:?}", network.taken());
     ensure!(host.addresses()?.is_empty(), "the host has got an address: {:?}", host.addresses());
-    ensure!(host.links()?.iter().any(|link| link.contains(network.name())), "no bridge: {:?}", host.links());
+    ensure!(
+        host.links()?.iter().any(|link| link.contains(network.name())),
+        "no bridge: {:?}",
+        host.links()
+    );
     c.kill(&id, "SIGKILL")?;
     ctr.wait()?.status_is(137)?;
     ensure!(network.taken().is_empty(), "{:?}", network.taken());
@@ -48,9 +52,16 @@ fn run(c: &Containers, network: &Network, id: &str) -> Result<(Running, String)>
     // Makes the bed look for this container's socket.
     c.bed.socket(id);
     let address = c.bed.address();
-    let place = ["ctr", "-a", &address.to_string_lossy(), "-n", c.bed.namespace()].map(str::to_owned);
-    let what = ["run", "--rm", "--cni", "--runtime", c.runtime.name(), c.runtime.image().name(), id];
-    let ctr = network.in_usual_places()?.args(place).args(what).args([c.runtime.guest(), "sleep", "100"]).spawn()?;
+    let place =
+        ["ctr", "-a", &address.to_string_lossy(), "-n", c.bed.namespace()].map(str::to_owned);
+    let what =
+        ["run", "--rm", "--cni", "--runtime", c.runtime.name(), c.runtime.image().name(), id];
+    let ctr = network
+        .in_usual_places()?
+        .args(place)
+        .args(what)
+        .args([c.runtime.guest(), "sleep", "100"])
+        .spawn()?;
     let task = c.becomes(id, "RUNNING").with_context(|| ctr.stderr_so_far())?;
     let inside = Namespace::of(task.pid)?;
     ensure!(inside != Namespace::own()?, "{id} is in the host's network");

@@ -32,14 +32,19 @@ impl Named {
         let link = format!("link{number}");
         named.namespace.ip(&["link", "add", &link, "type", "bridge"])?;
         named.links = named.namespace.links()?;
-        ensure!(named.links.iter().any(|line| line.contains(&format!("{link}:"))), "{:?}", named.links);
+        ensure!(
+            named.links.iter().any(|line| line.contains(&format!("{link}:"))),
+            "{:?}",
+            named.links
+        );
         Ok(named)
     }
 
     /// Demands that nothing of it has changed, and that it is still where it was.
     fn is_as_made(&self) -> Result<()> {
         ensure!(Namespace::at(&self.path)? == self.namespace, "{} is another", self.path.display());
-        same_links(&self.links, &self.namespace.links()?).with_context(|| self.path.display().to_string())
+        same_links(&self.links, &self.namespace.links()?)
+            .with_context(|| self.path.display().to_string())
     }
 
     /// For `ctr run --with-ns`.
@@ -55,7 +60,9 @@ impl Drop for Named {
     }
 }
 
-pub(crate) fn containers_in_twenty_namespaces_are_where_they_belong(c: &mut Containers) -> Result<()> {
+pub(crate) fn containers_in_twenty_namespaces_are_where_they_belong(
+    c: &mut Containers,
+) -> Result<()> {
     let host = Namespace::own()?;
     let links = host.links()?;
     let named = named(c, NAMED)?;
@@ -79,7 +86,12 @@ pub(crate) fn containers_in_twenty_namespaces_are_where_they_belong(c: &mut Cont
 
     for (id, named) in in_named.iter().zip(&named) {
         let seen = network_of(c, id)?;
-        ensure!(seen == named.namespace, "{id} is in {}, not in {}", seen.name(), named.path.display());
+        ensure!(
+            seen == named.namespace,
+            "{id} is in {}, not in {}",
+            seen.name(),
+            named.path.display()
+        );
         named.is_as_made()?;
     }
     for id in on_host {
@@ -88,7 +100,11 @@ pub(crate) fn containers_in_twenty_namespaces_are_where_they_belong(c: &mut Cont
     let new = in_new.iter().map(|id| network_of(c, id)).collect::<Result<Vec<_>>>()?;
     for (n, namespace) in new.iter().enumerate() {
         let others = named.iter().map(|named| &named.namespace).chain(&new[..n]).chain([&host]);
-        ensure!(others.into_iter().all(|other| other != namespace), "{} is no new network", namespace.name());
+        ensure!(
+            others.into_iter().all(|other| other != namespace),
+            "{} is no new network",
+            namespace.name()
+        );
     }
     same_links(&links, &host.links()?)?;
 
@@ -119,14 +135,19 @@ pub(crate) fn namespace_is_used_again_after_its_container(c: &mut Containers) ->
         ensure!(network_of(c, id)? == named.namespace);
     }
     ensure!(c.kill_and_finish(&ids[0])? == 137);
-    ensure!(network_of(c, &ids[1])? == named.namespace, "the second lost its network with the first");
+    ensure!(
+        network_of(c, &ids[1])? == named.namespace,
+        "the second lost its network with the first"
+    );
     ensure!(c.kill_and_finish(&ids[1])? == 137);
     unused([&named.namespace])?;
     drop(named);
     c.bed.becomes_clean()
 }
 
-pub(crate) fn network_of_a_container_is_joined_by_its_pid_and_outlives_it(c: &mut Containers) -> Result<()> {
+pub(crate) fn network_of_a_container_is_joined_by_its_pid_and_outlives_it(
+    c: &mut Containers,
+) -> Result<()> {
     let (first, second) = (c.id("first"), c.id("second"));
     start(c, &[], &first, SLEEP)?.wait()?.ok()?;
     let network = network_of(c, &first)?;

@@ -10,14 +10,18 @@ use runwasi_tests::{Containers, poll_until};
 
 use crate::many::{Named, start};
 
-pub(crate) fn only_reported_threads_are_outside_the_hosts_network(c: &mut Containers) -> Result<()> {
+pub(crate) fn only_reported_threads_are_outside_the_hosts_network(
+    c: &mut Containers,
+) -> Result<()> {
     let daemon = c.bed.daemon()?.pid()?;
     let named = (0..5).map(|number| Named::new(c.bed.dir(), number)).collect::<Result<Vec<_>>>()?;
     let flags: Vec<_> = named.iter().map(Named::flag).collect();
     let (mut ids, mut reported) = (Vec::new(), BTreeSet::new());
     for (n, flag) in flags.iter().enumerate() {
         // Guests that keep all workers busy, so that one in a wrong network is seen.
-        for (name, flags) in [("path", &["--with-ns", flag][..]), ("new", &[]), ("host", &["--net-host"])] {
+        for (name, flags) in
+            [("path", &["--with-ns", flag][..]), ("new", &[]), ("host", &["--net-host"])]
+        {
             let id = c.id(&format!("{name}{n}"));
             start(c, flags, &id, &["spin"])?.wait()?.ok()?;
             if name != "host" {
@@ -70,6 +74,7 @@ fn outside(daemon: u32) -> Result<BTreeSet<u32>> {
 }
 
 fn threads(pid: u32) -> Result<BTreeSet<u32>> {
-    let entries = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("threads of {pid}"))?;
+    let entries =
+        fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("threads of {pid}"))?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }

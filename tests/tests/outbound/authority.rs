@@ -40,7 +40,8 @@ impl Authority {
     /// What a server of that name or address needs.
     pub(crate) fn server(&self, name: &str) -> Result<Arc<ServerConfig>> {
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.0)?;
+        let certificate =
+            CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.0)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?

@@ -52,7 +52,8 @@ impl Guest {
     /// On the host's network, if it is in none of the test's own.
     pub(crate) fn new(c: &Containers, network: Option<&Network>) -> Result<Self> {
         let dir = TempDir::new()?;
-        let mut bundle = Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.bed.namespace()))?;
+        let mut bundle =
+            Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.bed.namespace()))?;
         for name in [P2, P3] {
             let program = target_dir().join("guests").join(name.trim_start_matches('/'));
             fs::copy(&program, bundle.path().join("rootfs").join(name.trim_start_matches('/')))
@@ -62,7 +63,10 @@ impl Guest {
         bundle.config["root"]["path"] = json!(bundle.path().join("rootfs"));
         bundle.config["annotations"] = json!({});
         if let Some(network) = network {
-            push(&mut bundle.config["linux"]["namespaces"], json!({ "type": "network", "path": network.path }));
+            push(
+                &mut bundle.config["linux"]["namespaces"],
+                json!({ "type": "network", "path": network.path }),
+            );
         }
         Ok(Self { dir, bundle, runtime: c.runtime.name(), program: P2 })
     }
@@ -93,11 +97,18 @@ impl Guest {
         Ok(self)
     }
 
-    pub(crate) fn command(&mut self, c: &Containers, flags: &[&str], id: &str, args: &[&str]) -> Result<Command> {
+    pub(crate) fn command(
+        &mut self,
+        c: &Containers,
+        flags: &[&str],
+        id: &str,
+        args: &[&str],
+    ) -> Result<Command> {
         self.bundle.config["process"]["args"] = json!([&[self.program], args].concat());
         self.bundle.write()?;
         let config = self.bundle.path().join("config.json").display().to_string();
-        let line = [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
+        let line =
+            [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
         Ok(c.bed.ctr_command(line))
     }
 

@@ -18,7 +18,8 @@ pub(crate) fn kill_of_what_hangs_leaves_nothing_open(c: &mut Containers) -> Resu
     let names = name_server_socket(&network.namespace)?;
     names.set_read_timeout(Some(SOON))?;
     let url = format!("http://127.0.0.1:{port}/");
-    let connection: [&[&str]; 3] = [&["tcp-hold", "127.0.0.1", &port], &["http-get", &url], &["http-get", &url]];
+    let connection: [&[&str]; 3] =
+        [&["tcp-hold", "127.0.0.1", &port], &["http-get", &url], &["http-get", &url]];
     // The first guest's leavings are the engine's own: code, pools.
     let mut before = None;
     for round in 0..2 {
@@ -42,7 +43,10 @@ pub(crate) fn kill_of_what_hangs_leaves_nothing_open(c: &mut Containers) -> Resu
             let open = poll_until("closed sockets", SOON, || {
                 sockets_of(daemon).filter(|open| before.is_none_or(|before| *open <= before))
             });
-            before = Some(open.with_context(|| format!("{:?} sockets, {before:?} before", sockets_of(daemon)))?);
+            before =
+                Some(open.with_context(|| {
+                    format!("{:?} sockets, {before:?} before", sockets_of(daemon))
+                })?);
         }
     }
     drop(network);
@@ -53,13 +57,17 @@ pub(crate) fn kill_of_what_hangs_leaves_nothing_open(c: &mut Containers) -> Resu
 fn sockets_of(pid: u32) -> Option<usize> {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
     let is_socket = |path: std::path::PathBuf| path.to_string_lossy().starts_with("socket:");
-    Some(open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(|path| is_socket(path.clone())).count())
+    Some(
+        open.filter_map(|fd| std::fs::read_link(fd.path()).ok())
+            .filter(|path| is_socket(path.clone()))
+            .count(),
+    )
 }
 
 fn start(c: &Containers, network: &Network, name: &str, args: &[&str]) -> Result<(String, Guest)> {
     let id = c.id(name);
-    let mut guest =
-        Guest::new(c, Some(network))?.file("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n")?;
+    let mut guest = Guest::new(c, Some(network))?
+        .file("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n")?;
     guest.command(c, &["-d"], &id, args)?.run()?.ok()?;
     Ok((id, guest))
 }
@@ -88,7 +96,9 @@ pub(crate) fn config_and_keyvalue_are_the_containers(c: &mut Containers) -> Resu
     let mut guest = Guest::new(c, Some(&network))?.annotation("io.runwasi.config.COLOUR", "blue");
     guest.command(c, &["-d"], &id, &["tcp-hold", "127.0.0.1", &port])?.run()?.ok()?;
     let _held = accept(&listener)?;
-    let exec = |name: &str, args: &[&str]| c.exec_command(&[], &id, name, &[&["/net.wasm"], args].concat()).run()?.ok();
+    let exec = |name: &str, args: &[&str]| {
+        c.exec_command(&[], &id, name, &[&["/net.wasm"], args].concat()).run()?.ok()
+    };
     let said = exec("colour", &["config", "COLOUR"])?.out();
     ensure!(said == "blue\n", "{said}");
     for count in ["count 42", "count 84"] {

@@ -8,12 +8,15 @@ use crate::servers::{serve, serve_names};
 
 const RESOLV_CONF: &str = "search corp.test\nnameserver 127.0.0.1\noptions timeout:2\n";
 
-pub(crate) fn name_servers_of_the_container_are_asked_in_its_network(c: &mut Containers) -> Result<()> {
+pub(crate) fn name_servers_of_the_container_are_asked_in_its_network(
+    c: &mut Containers,
+) -> Result<()> {
     let network = Network::new(c, "net")?;
     serve_names(&network.namespace, "web.corp.test")?;
     let ports = serve(&network.namespace, "found")?;
-    let mut guest =
-        Guest::new(c, Some(&network))?.file("/etc/resolv.conf", "")?.mounted("/etc/resolv.conf", RESOLV_CONF)?;
+    let mut guest = Guest::new(c, Some(&network))?
+        .file("/etc/resolv.conf", "")?
+        .mounted("/etc/resolv.conf", RESOLV_CONF)?;
     for name in ["web", "web.corp.test", "WEB.corp.test."] {
         let said = guest.prints(c, &["resolve", name])?;
         ensure!(said == "127.0.0.1\n", "{name}: {said}");
@@ -38,8 +41,11 @@ pub(crate) fn name_servers_of_the_container_are_asked_in_its_network(c: &mut Con
 pub(crate) fn hosts_of_the_container_win(c: &mut Containers) -> Result<()> {
     let network = Network::new(c, "net")?;
     serve_names(&network.namespace, "web.test")?;
-    let guest = Guest::new(c, Some(&network))?.file("/etc/resolv.conf", RESOLV_CONF)?.file("/etc/hosts", "")?;
-    let mut guest = guest.mounted("/etc/hosts", "127.0.0.7 web.test other.test\n::1 other.test\n")?;
+    let guest = Guest::new(c, Some(&network))?
+        .file("/etc/resolv.conf", RESOLV_CONF)?
+        .file("/etc/hosts", "")?;
+    let mut guest =
+        guest.mounted("/etc/hosts", "127.0.0.7 web.test other.test\n::1 other.test\n")?;
     ensure!(guest.prints(c, &["resolve", "web.test"])? == "127.0.0.7\n");
     let said = guest.prints(c, &["resolve", "other.test"])?;
     ensure!(said == "::1\n127.0.0.7\n", "{said}");

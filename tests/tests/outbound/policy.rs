@@ -13,7 +13,8 @@ pub(crate) fn none_lets_nothing_out(c: &mut Containers) -> Result<()> {
     let network = Network::new(c, "net")?;
     serve_names(&network.namespace, "web.test")?;
     let ports = serve(&network.namespace, "here")?;
-    let mut guest = Guest::new(c, Some(&network))?.annotation(OUTBOUND, "none").file("/etc/hosts", HOSTS)?;
+    let mut guest =
+        Guest::new(c, Some(&network))?.annotation(OUTBOUND, "none").file("/etc/hosts", HOSTS)?;
     guest.fails_with(c, &["tcp-connect", "127.0.0.1", &ports.tcp, "x"], "access-denied")?;
     guest.fails_with(c, &["udp-send", "127.0.0.1", &ports.udp, "x"], "access-denied")?;
     guest.fails_with(c, &["resolve", "one.test"], "access-denied")?;
@@ -28,14 +29,23 @@ pub(crate) fn list_lets_out_what_it_names(c: &mut Containers) -> Result<()> {
     let network = Network::new(c, "net")?;
     let ports = serve(&network.namespace, "here")?;
     let list = format!("one.test:{}, 127.0.0.0/8:{}", ports.http, ports.tcp);
-    let mut guest = Guest::new(c, Some(&network))?.annotation(OUTBOUND, &list).file("/etc/hosts", HOSTS)?;
+    let mut guest =
+        Guest::new(c, Some(&network))?.annotation(OUTBOUND, &list).file("/etc/hosts", HOSTS)?;
     guest.prints(c, &["tcp-connect", "127.0.0.1", &ports.tcp, "x"])?;
     guest.fails_with(c, &["udp-send", "127.0.0.1", &ports.udp, "x"], "access-denied")?;
     let said = guest.prints(c, &["http-get", &format!("http://one.test:{}/", ports.http)])?;
     ensure!(said == "200\nhere", "{said}");
-    guest.fails_with(c, &["http-get", &format!("http://two.test:{}/", ports.http)], "HttpRequestDenied")?;
+    guest.fails_with(
+        c,
+        &["http-get", &format!("http://two.test:{}/", ports.http)],
+        "HttpRequestDenied",
+    )?;
     // The address alone, before a name has led to it.
-    guest.fails_with(c, &["http-get", &format!("http://127.0.0.1:{}/", ports.http)], "DestinationIpProhibited")?;
+    guest.fails_with(
+        c,
+        &["http-get", &format!("http://127.0.0.1:{}/", ports.http)],
+        "DestinationIpProhibited",
+    )?;
     drop(network);
     c.bed.becomes_clean()
 }

@@ -11,11 +11,16 @@ use runwasi_tests::{Containers, poll_until};
 use crate::bed::{Guest, Network, P2, P3};
 use crate::servers::{listen, serve};
 
-pub(crate) fn sandboxes_reach_the_servers_of_their_own_network_only(c: &mut Containers) -> Result<()> {
+pub(crate) fn sandboxes_reach_the_servers_of_their_own_network_only(
+    c: &mut Containers,
+) -> Result<()> {
     let (one, two) = (Network::new(c, "one")?, Network::new(c, "two")?);
-    for (network, other, word, program) in
-        [(&one, &two, "one", P2), (&two, &one, "two", P2), (&one, &two, "three", P3), (&two, &one, "four", P3)]
-    {
+    for (network, other, word, program) in [
+        (&one, &two, "one", P2),
+        (&two, &one, "two", P2),
+        (&one, &two, "three", P3),
+        (&two, &one, "four", P3),
+    ] {
         let ports = serve(&network.namespace, word)?;
         let mut guest = Guest::new(c, Some(network))?.of(program);
         let said = guest.prints(c, &["tcp-connect", "127.0.0.1", &ports.tcp, "hello "])?;

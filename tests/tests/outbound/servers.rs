@@ -25,7 +25,9 @@ pub(crate) fn serve(namespace: &Namespace, word: &'static str) -> Result<Ports> 
     let udp = namespace.inside(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))??;
     let udp_port = udp.local_addr()?.port().to_string();
     thread::spawn(move || tcp.incoming().flatten().for_each(|stream| drop(echo(stream, word))));
-    thread::spawn(move || http.incoming().flatten().for_each(|mut stream| drop(answer(&mut stream, word))));
+    thread::spawn(move || {
+        http.incoming().flatten().for_each(|mut stream| drop(answer(&mut stream, word)))
+    });
     thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = udp.recv_from(&mut buffer) {
@@ -37,7 +39,11 @@ pub(crate) fn serve(namespace: &Namespace, word: &'static str) -> Result<Ports> 
 }
 
 /// HTTPS with that word; gives its port.
-pub(crate) fn serve_tls(namespace: &Namespace, config: Arc<ServerConfig>, word: &'static str) -> Result<String> {
+pub(crate) fn serve_tls(
+    namespace: &Namespace,
+    config: Arc<ServerConfig>,
+    word: &'static str,
+) -> Result<String> {
     let (listener, port) = listen(namespace)?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -75,7 +81,9 @@ pub(crate) fn serve_names(namespace: &Namespace, known: &'static str) -> Result<
 
 /// Where a name server listens.
 pub(crate) fn name_server_socket(namespace: &Namespace) -> Result<UdpSocket> {
-    namespace.inside(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)))?.context("port 53 of a new network")
+    namespace
+        .inside(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)))?
+        .context("port 53 of a new network")
 }
 
 fn name_answer(question: &[u8], known: &str) -> Result<Vec<u8>> {

@@ -79,7 +79,9 @@ pub(crate) fn last_removal_lets_the_shim_leave(c: &mut Containers) -> Result<()>
     c.becomes(&ids[2], "STOPPED")?;
     ensure!(only_shim(c)? == shim, "the shim left with an exit status nobody has collected");
     ensure!(c.finish(&ids[2])? == 137);
-    poll_until("end of the shim", Duration::from_secs(20), || c.bed.shims().is_empty().then_some(()))?;
+    poll_until("end of the shim", Duration::from_secs(20), || {
+        c.bed.shims().is_empty().then_some(())
+    })?;
     c.bed.becomes_clean()
 }
 
@@ -114,7 +116,10 @@ pub(crate) fn refused_container_does_not_disturb_its_pod(c: &mut Containers) -> 
     let shim = only_shim(c)?;
     let annotation = format!("io.kubernetes.cri.sandbox-id={pod}");
     let run = ["run", "--rm", "--runtime", c.runtime.name(), "--annotation", &annotation];
-    let said = c.bed.ctr([&run[..], &[c.runtime.image().name(), &c.id("bad"), "/nosuch"]].concat())?.refused()?;
+    let said = c
+        .bed
+        .ctr([&run[..], &[c.runtime.image().name(), &c.id("bad"), "/nosuch"]].concat())?
+        .refused()?;
     ensure!(said.contains("/nosuch"), "{said}");
     ensure!(only_shim(c)? == shim);
     for id in &ids {
@@ -137,7 +142,9 @@ pub(crate) fn killed_shim_of_a_pod_is_seen_for_every_container(c: &mut Container
     c.bed.becomes_clean()
 }
 
-pub(crate) fn restarted_containerd_still_knows_every_container_of_a_pod(c: &mut Containers) -> Result<()> {
+pub(crate) fn restarted_containerd_still_knows_every_container_of_a_pod(
+    c: &mut Containers,
+) -> Result<()> {
     let pod = c.id("pod");
     let ids = three(c, &pod)?;
     let brief = c.id("brief");

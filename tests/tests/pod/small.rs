@@ -22,12 +22,16 @@ pub(crate) fn no_container_has_an_os_process_of_its_own(c: &mut Containers) -> R
     Ok(())
 }
 
-pub(crate) fn shim_has_at_most_eight_threads_while_a_guest_sleeps(c: &mut Containers) -> Result<()> {
+pub(crate) fn shim_has_at_most_eight_threads_while_a_guest_sleeps(
+    c: &mut Containers,
+) -> Result<()> {
     c.detached(&c.id("alone"), &["sleep", "100"])?;
     few_threads(c)
 }
 
-pub(crate) fn shim_has_at_most_eight_threads_with_a_pod_of_sleeping_guests(c: &mut Containers) -> Result<()> {
+pub(crate) fn shim_has_at_most_eight_threads_with_a_pod_of_sleeping_guests(
+    c: &mut Containers,
+) -> Result<()> {
     three(c, &c.id("pod"))?;
     few_threads(c)
 }
@@ -35,6 +39,8 @@ pub(crate) fn shim_has_at_most_eight_threads_with_a_pod_of_sleeping_guests(c: &m
 fn few_threads(c: &Containers) -> Result<()> {
     let shim = only_shim(c)?;
     // Those that mounted and loaded for the start leave a second later.
-    poll_until("few threads", Duration::from_secs(20), || (proc::threads(shim).ok()? <= THREADS).then_some(()))
-        .with_context(|| format!("{:?} threads", proc::threads(shim)))
+    poll_until("few threads", Duration::from_secs(20), || {
+        (proc::threads(shim).ok()? <= THREADS).then_some(())
+    })
+    .with_context(|| format!("{:?} threads", proc::threads(shim)))
 }

@@ -38,7 +38,10 @@ pub(crate) fn output_of_a_detached_container_goes_to_a_file(c: &mut Containers) 
     c.detached_with(&["--log-uri", &uri], &id, &["bytes", &count.to_string()])?;
     ensure!(c.finish(&id)? == 0);
     let written = fs::read(&path)?;
-    ensure!(written.len() == count && written.iter().enumerate().all(|(i, byte)| i % 251 == usize::from(*byte)));
+    ensure!(
+        written.len() == count
+            && written.iter().enumerate().all(|(i, byte)| i % 251 == usize::from(*byte))
+    );
     c.bed.becomes_clean()
 }
 
@@ -46,7 +49,12 @@ pub(crate) fn output_of_an_exec_goes_to_a_file(c: &mut Containers) -> Result<()>
     let (path, uri) = log(c);
     let id = c.id("host");
     c.detached(&id, &["sleep", "1000"])?;
-    let exec = c.exec_command(&["--log-uri", &uri], &id, "logged", &[c.runtime.guest(), "echo", "from an exec"]);
+    let exec = c.exec_command(
+        &["--log-uri", &uri],
+        &id,
+        "logged",
+        &[c.runtime.guest(), "echo", "from an exec"],
+    );
     exec.run()?.ok()?;
     becomes(&path, "from an exec\n")?;
     ensure!(c.kill_and_finish(&id)? == 137);
@@ -81,7 +89,8 @@ pub(crate) fn full_disk_is_the_guests_error_and_nobody_elses(c: &mut Containers)
     fs::create_dir(&disk)?;
     mount("tmpfs", &disk, "tmpfs", MountFlags::empty(), Some(c"size=64k"))?;
     let uri = format!("file://{}/log", disk.display());
-    let ran = c.run_command(&["--rm", "--log-uri", &uri], &c.id("much"), &["bytes", "1000000"]).run();
+    let ran =
+        c.run_command(&["--rm", "--log-uri", &uri], &c.id("much"), &["bytes", "1000000"]).run();
     let taken = fs::metadata(disk.join("log")).map(|log| log.len());
     let other = c.run(&c.id("other"), &["echo", "fine"]);
     unmount(&disk, UnmountFlags::DETACH)?;
@@ -94,10 +103,15 @@ pub(crate) fn full_disk_is_the_guests_error_and_nobody_elses(c: &mut Containers)
 pub(crate) fn address_that_means_nothing_is_refused(c: &mut Containers) -> Result<()> {
     let directory = format!("file://{}", c.bed.dir().display());
     for uri in ["https:///log", "file://host/log", "binary://logger", &directory] {
-        let said = c.run_command(&["--rm", "--log-uri", uri], &c.id("bad"), &["echo", "lost"]).run()?.refused()?;
+        let said = c
+            .run_command(&["--rm", "--log-uri", uri], &c.id("bad"), &["echo", "lost"])
+            .run()?
+            .refused()?;
         ensure!(
             said.contains("stdout")
-                && said.contains(uri.split("//").last().unwrap_or_default().trim_start_matches("/log")),
+                && said.contains(
+                    uri.split("//").last().unwrap_or_default().trim_start_matches("/log")
+                ),
             "{uri}: {said}"
         );
     }

@@ -25,12 +25,13 @@ fn becomes(path: &Path, wanted: &str) -> Result<()> {
     let seen = poll_until("a logger's file", Duration::from_secs(20), || {
         fs::read_to_string(path).is_ok_and(|text| text == wanted).then_some(())
     });
-    seen.with_context(|| format!("{}: {:?} instead of {wanted:?}", path.display(), fs::read_to_string(path)))
+    seen.with_context(|| {
+        format!("{}: {:?} instead of {wanted:?}", path.display(), fs::read_to_string(path))
+    })
 }
 
 /// Reads both streams, to their ends, in the way of the loggers that people write.
-const COPY: &str =
-    "exec 5>&-; cat <&4 >>err & cat <&3 >>out; wait; echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" >end";
+const COPY: &str = "exec 5>&-; cat <&4 >>err & cat <&3 >>out; wait; echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" >end";
 
 pub(crate) fn logger_gets_both_streams_apart(c: &mut Containers) -> Result<()> {
     let (directory, uri) = logger(c, COPY)?;
@@ -59,15 +60,22 @@ pub(crate) fn logger_gets_all_of_what_was_printed(c: &mut Containers) -> Result<
     let all = || fs::metadata(&out).is_ok_and(|out| out.len() >= count as u64).then_some(());
     poll_until("all of the output", Duration::from_secs(20), all)?;
     let written = fs::read(&out)?;
-    ensure!(written.len() == count && written.iter().enumerate().all(|(i, byte)| i % 251 == usize::from(*byte)));
+    ensure!(
+        written.len() == count
+            && written.iter().enumerate().all(|(i, byte)| i % 251 == usize::from(*byte))
+    );
     c.bed.becomes_clean()
 }
 
 pub(crate) fn missing_logger_is_refused(c: &mut Containers) -> Result<()> {
     let uri = "binary:///no/such/logger";
-    let said = c.run_command(&["--rm", "--log-uri", uri], &c.id("bad"), &["echo", "lost"]).run()?.refused()?;
+    let said = c
+        .run_command(&["--rm", "--log-uri", uri], &c.id("bad"), &["echo", "lost"])
+        .run()?
+        .refused()?;
     ensure!(
-        said.contains("/no/such/logger") && said.contains("no such file") || said.contains("No such file"),
+        said.contains("/no/such/logger") && said.contains("no such file")
+            || said.contains("No such file"),
         "{said}"
     );
     c.bed.becomes_clean()
@@ -76,7 +84,9 @@ pub(crate) fn missing_logger_is_refused(c: &mut Containers) -> Result<()> {
 /// What it prints then is lost; a native guest would wait for ever once the pipe is full.
 pub(crate) fn guest_outlives_its_logger(c: &mut Containers) -> Result<()> {
     let (_, uri) = logger(c, "exec 5>&-; head -c 5 <&3 >begin")?;
-    c.run_command(&["--rm", "--log-uri", &uri], &c.id("much"), &["bytes", "3000000"]).run()?.ok()?;
+    c.run_command(&["--rm", "--log-uri", &uri], &c.id("much"), &["bytes", "3000000"])
+        .run()?
+        .ok()?;
     c.bed.becomes_clean()
 }
 

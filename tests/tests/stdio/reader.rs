@@ -107,7 +107,9 @@ pub(crate) fn exit_is_told_when_the_reader_has_everything(p: &Player) -> Result<
     // The guest has printed something, and so everything: it fits into the pipe.
     let mut all = vec![0; COUNT + 1];
     ensure!(read(&mut reader, &mut all[..1])? == 1);
-    let early = p.hears(&["/tasks/create", "/tasks/start"]).and_then(|()| told_within(p, Duration::from_millis(300)));
+    let early = p
+        .hears(&["/tasks/create", "/tasks/start"])
+        .and_then(|()| told_within(p, Duration::from_millis(300)));
     ensure!(early.is_err(), "the exit was told before its output was read");
     let mut count = 1;
     while count < COUNT {
@@ -121,7 +123,9 @@ pub(crate) fn exit_is_told_when_the_reader_has_everything(p: &Player) -> Result<
 }
 
 fn told_within(p: &Player, limit: Duration) -> Result<()> {
-    poll_until("an exit", limit, || p.topics().iter().any(|topic| topic == "/tasks/exit").then_some(()))
+    poll_until("an exit", limit, || {
+        p.topics().iter().any(|topic| topic == "/tasks/exit").then_some(())
+    })
 }
 
 pub(crate) fn reader_that_has_gone_is_replaced_without_a_loss(p: &Player) -> Result<()> {

@@ -29,7 +29,8 @@ pub(crate) fn what_is_typed_is_echoed_edited_and_read(c: &mut Containers) -> Res
 
 pub(crate) fn exit_status_passes_through_a_terminal(c: &mut Containers) -> Result<()> {
     for code in [0, 3] {
-        let (status, screen) = c.at_terminal(&["--rm"], &c.id("exit"), &["exit", &code.to_string()])?.wait()?;
+        let (status, screen) =
+            c.at_terminal(&["--rm"], &c.id("exit"), &["exit", &code.to_string()])?.wait()?;
         ensure!(status == code, "{status}: {screen:?}");
     }
     c.bed.becomes_clean()
@@ -40,7 +41,9 @@ pub(crate) fn megabyte_passes_through_a_terminal_before_the_end(c: &mut Containe
     let console = c.at_terminal(&["--rm"], &c.id("much"), &["bytes", &count.to_string()])?;
     // The line discipline makes CR NL of NL: byte 10 of every 251.
     let wanted = count + (count - 11) / 251 + 1;
-    let printed = poll_until("a megabyte", Duration::from_secs(20), || (console.count() >= wanted).then_some(()));
+    let printed = poll_until("a megabyte", Duration::from_secs(20), || {
+        (console.count() >= wanted).then_some(())
+    });
     printed.with_context(|| format!("{} of {wanted} bytes", console.count()))?;
     let (status, _) = console.wait()?;
     ensure!(status == 0, "{status}");
@@ -53,7 +56,8 @@ pub(crate) fn exec_gets_a_terminal_of_its_own(c: &mut Containers) -> Result<()> 
     let exec = c.exec_command(&["-t"], &id, "typed", &[c.runtime.guest(), "tty"]);
     let (status, screen) = exec.spawn_at_terminal()?.wait()?;
     ensure!(status == 0 && screen.starts_with(SEES_ONE), "{status}: {screen:?}");
-    let mut cat = c.exec_command(&["-t"], &id, "cat", &[c.runtime.guest(), "cat"]).spawn_at_terminal()?;
+    let mut cat =
+        c.exec_command(&["-t"], &id, "cat", &[c.runtime.guest(), "cat"]).spawn_at_terminal()?;
     cat.types("once\r")?;
     cat.shows("once\nonce\n")?;
     cat.types("\x04")?;

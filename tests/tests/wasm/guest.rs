@@ -8,7 +8,8 @@ use runwasi_tests::Containers;
 pub(crate) fn named_export_of_the_image_runs(c: &mut Containers) -> Result<()> {
     let (image, entrypoint) = (c.runtime.image().name(), format!("{}#greet", c.runtime.guest()));
     let id = c.id("greet");
-    let out = c.bed.ctr(["run", "--rm", "--runtime", c.runtime.name(), image, &id, &entrypoint])?.ok()?;
+    let out =
+        c.bed.ctr(["run", "--rm", "--runtime", c.runtime.name(), image, &id, &entrypoint])?.ok()?;
     ensure!(out.out() == "Hello from greet!\n", "{out}");
     Ok(())
 }
@@ -30,8 +31,10 @@ pub(crate) fn files_are_written_listed_and_read_back(c: &mut Containers) -> Resu
 pub(crate) fn read_only_volume_refuses_writes(c: &mut Containers) -> Result<()> {
     let volume = tempfile::tempdir()?;
     let mount = format!("type=bind,src={},dst=/data,options=rbind:ro", volume.path().display());
-    let out =
-        c.run_command(&["--rm", "--mount", &mount], &c.id("ro"), &["write", "/data/note", "x"]).run()?.status_is(1)?;
+    let out = c
+        .run_command(&["--rm", "--mount", &mount], &c.id("ro"), &["write", "/data/note", "x"])
+        .run()?
+        .status_is(1)?;
     ensure!(out.err().contains("/data/note"), "{out}");
     ensure!(fs::read_dir(volume.path())?.next().is_none(), "something was written");
     Ok(())
@@ -44,7 +47,9 @@ pub(crate) fn memory_that_a_guest_allocates_is_there(c: &mut Containers) -> Resu
 }
 
 /// Preview 1 has none to give; `PWD` is what a guest is told, see the lifecycle suite.
-pub(crate) fn guest_without_a_working_directory_begins_at_the_root(c: &mut Containers) -> Result<()> {
+pub(crate) fn guest_without_a_working_directory_begins_at_the_root(
+    c: &mut Containers,
+) -> Result<()> {
     let out = c.run(&c.id("cwd"), &["cwd"])?.ok()?;
     ensure!(out.out() == "/\n", "{out}");
     Ok(())

@@ -28,7 +28,9 @@ pub(crate) fn paused_task_is_listed_computes_nothing_and_goes_on(c: &mut Contain
     c.bed.ctr(["task", "resume", &id])?.ok()?;
     c.becomes(&id, "RUNNING")?;
     let target = cpu_nanos(pid)? + 100_000_000;
-    poll_until("the guest to go on", Duration::from_secs(20), || cpu_nanos(pid).ok().filter(|used| *used >= target))?;
+    poll_until("the guest to go on", Duration::from_secs(20), || {
+        cpu_nanos(pid).ok().filter(|used| *used >= target)
+    })?;
     ensure!(c.kill_and_finish(&id)? == 137);
     c.bed.becomes_clean()
 }
@@ -64,7 +66,9 @@ pub(crate) fn paused_spinner_stops_within_twenty_milliseconds(c: &mut Containers
         }
         meter.resume()?;
         let target = cpu_nanos(pid)? + 10_000_000;
-        poll_until("the guest to go on", SOON, || cpu_nanos(pid).ok().filter(|used| *used >= target))?;
+        poll_until("the guest to go on", SOON, || {
+            cpu_nanos(pid).ok().filter(|used| *used >= target)
+        })?;
     }
     ensure!(late.len() <= SPOILT, "{late:#?}");
     drop(meter);

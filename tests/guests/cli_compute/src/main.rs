@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<String> {
     let [command, rounds] = words else { return Err(USAGE.into()) };
-    let rounds: usize = rounds.parse().map_err(|error| format!("{rounds:?} is no number of rounds: {error}"))?;
+    let rounds: usize =
+        rounds.parse().map_err(|error| format!("{rounds:?} is no number of rounds: {error}"))?;
     match *command {
         "deflate" => deflate(rounds),
         "hash" => hash(rounds),
@@ -56,7 +57,8 @@ fn run(words: &[&str]) -> Result<String> {
 
 /// A text of 64 bytes a line: words, numbers and, on every eighth line, an address. The same in every run.
 fn text() -> String {
-    const WORDS: [&str; 8] = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"];
+    const WORDS: [&str; 8] =
+        ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"];
     let (mut text, mut random) = (String::new(), 1_u64);
     for line in 0..LINES {
         let start = text.len();
@@ -65,7 +67,9 @@ fn text() -> String {
         }
         while text.len() < start + 64 {
             // A linear congruential generator with Knuth's constants for MMIX.
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let word = WORDS[(random >> 61) as usize];
             let _ = write!(text, "{word}{} ", random >> 54 & 0x7f);
         }
@@ -89,7 +93,10 @@ fn deflate(rounds: usize) -> Result<String> {
 fn hash(rounds: usize) -> Result<String> {
     // An example of NIST's for FIPS 180.
     let known = hex(&Sha256::digest("abc"));
-    demand(known == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "not the hash of abc")?;
+    demand(
+        known == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "not the hash of abc",
+    )?;
     let mut bytes = text().into_bytes();
     let mut digest = Sha256::digest(&bytes);
     for _ in 1..rounds {
@@ -104,8 +111,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn document(rounds: usize) -> Result<String> {
-    let object =
-        |n: u64| json!({ "id": n, "name": format!("object {n}"), "share": n as f64 / 8.0, "even": n % 2 == 0 });
+    let object = |n: u64| json!({ "id": n, "name": format!("object {n}"), "share": n as f64 / 8.0, "even": n % 2 == 0 });
     let document: Value = (0..OBJECTS).map(object).collect();
     let mut written = serde_json::to_string(&document)?;
     for _ in 0..rounds {
@@ -120,7 +126,10 @@ fn addresses(rounds: usize) -> Result<String> {
     let address = Regex::new(r"\b[a-z]+([0-9]+)@([a-z0-9]+)\.example\.(org|net)\b")?;
     let (text, mut found) = (text(), 0);
     for _ in 0..rounds {
-        found = address.captures_iter(&text).filter(|parts| parts[1].parse::<usize>().is_ok_and(|n| n < LINES)).count();
+        found = address
+            .captures_iter(&text)
+            .filter(|parts| parts[1].parse::<usize>().is_ok_and(|n| n < LINES))
+            .count();
         demand(found == LINES / 8, "not every address is found")?;
     }
     Ok(format!("regex: {found} addresses"))

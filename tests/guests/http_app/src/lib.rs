@@ -58,7 +58,13 @@ impl Guest for App {
     }
 }
 
-fn serve(path: &str, query: &Query, request: IncomingRequest, answer: Answer, count: u32) -> Outcome {
+fn serve(
+    path: &str,
+    query: &Query,
+    request: IncomingRequest,
+    answer: Answer,
+    count: u32,
+) -> Outcome {
     match path {
         "/" => answer.text(PATHS),
         "/hello" => answer.text("Hello from wasm!\n"),
@@ -83,7 +89,9 @@ fn serve(path: &str, query: &Query, request: IncomingRequest, answer: Answer, co
             writeln!(io::stdout(), "{} {path}", method(&request.method()))?;
             answer.text("logged\n")
         }
-        "/env" => answer.text(&env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>()),
+        "/env" => answer.text(
+            &env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>(),
+        ),
         "/headers" => answer.text(&headers(&request)),
         "/count" => answer.text(&format!("{count}\n")),
         "/status" => answer.status(query.number("code", 200) as u16)?.text(""),
@@ -139,7 +147,10 @@ fn alloc(mib: u64, answer: Answer) -> Outcome {
 fn headers(request: &IncomingRequest) -> String {
     let mut entries = request.headers().entries();
     entries.sort();
-    entries.iter().map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value))).collect()
+    entries
+        .iter()
+        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)))
+        .collect()
 }
 
 fn method(method: &Method) -> &str {

@@ -1,7 +1,9 @@
 //! `/get`: a request of the guest's own, whose answer is passed on.
 
 use wasip2::http::outgoing_handler::handle;
-use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest, RequestOptions, Scheme};
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingResponse, OutgoingRequest, RequestOptions, Scheme,
+};
 
 use crate::Outcome;
 use crate::answer::Answer;
@@ -27,7 +29,10 @@ fn options(query: &Query) -> Option<RequestOptions> {
     Some(options)
 }
 
-fn send(request: OutgoingRequest, options: Option<RequestOptions>) -> Result<IncomingResponse, ErrorCode> {
+fn send(
+    request: OutgoingRequest,
+    options: Option<RequestOptions>,
+) -> Result<IncomingResponse, ErrorCode> {
     let coming = handle(request, options)?;
     coming.subscribe().block();
     let gone = || ErrorCode::InternalError(Some("the answer was taken".to_owned()));

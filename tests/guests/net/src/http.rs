@@ -11,7 +11,10 @@ use crate::{Outcome, print};
 pub(crate) fn get(url: &str) -> Outcome {
     let answer = handle(request(url)?, None)?;
     answer.subscribe().block();
-    let response = answer.get().ok_or("no answer although it is ready")?.map_err(|()| "the answer was taken")??;
+    let response = answer
+        .get()
+        .ok_or("no answer although it is ready")?
+        .map_err(|()| "the answer was taken")??;
     print(&response.status().to_string())?;
     let body = response.consume().map_err(|()| "the body was taken")?;
     let mut stream = body.stream().map_err(|()| "the stream was taken")?;

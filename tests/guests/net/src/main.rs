@@ -52,7 +52,9 @@ fn run(words: &[&str]) -> Outcome {
         ["tcp-echo", port] => tcp::echo(port.parse()?),
         ["udp-send", host, port, text] => udp::send(host, port.parse()?, text),
         ["udp-echo", port] => udp::echo(port.parse()?),
-        ["resolve", name] => name::resolve(name)?.into_iter().try_for_each(|ip| print(&name::shown(ip))),
+        ["resolve", name] => {
+            name::resolve(name)?.into_iter().try_for_each(|ip| print(&name::shown(ip)))
+        }
         ["http-get", url] => http::get(url),
         ["config", key] => store::config(key),
         ["config-all"] => store::config_all(),

@@ -26,7 +26,8 @@ pub(crate) fn resolve(name: &str) -> Result<Vec<IpAddress>, Box<dyn Error>> {
 
 /// The first address of a name, with a port.
 pub(crate) fn address(name: &str, port: u16) -> Result<IpSocketAddress, Box<dyn Error>> {
-    let first = resolve(name)?.into_iter().next().ok_or_else(|| format!("{name} has no address"))?;
+    let first =
+        resolve(name)?.into_iter().next().ok_or_else(|| format!("{name} has no address"))?;
     Ok(match first {
         IpAddress::Ipv4(address) => IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address }),
         IpAddress::Ipv6(address) => {
@@ -50,6 +51,8 @@ pub(crate) fn family(address: &IpSocketAddress) -> IpAddressFamily {
 pub(crate) fn shown(address: IpAddress) -> String {
     match address {
         IpAddress::Ipv4((a, b, c, d)) => Ipv4Addr::new(a, b, c, d).to_string(),
-        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => Ipv6Addr::new(a, b, c, d, e, f, g, h).to_string(),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => {
+            Ipv6Addr::new(a, b, c, d, e, f, g, h).to_string()
+        }
     }
 }

@@ -20,7 +20,8 @@ pub(crate) fn config_all() -> Outcome {
 
 pub(crate) fn keyvalue() -> Outcome {
     let bucket = key_store::open("")?;
-    let text = |value: Option<Vec<u8>>| value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text =
+        |value: Option<Vec<u8>>| value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     print(&format!("at first {:?}", text(bucket.get("name")?)))?;
     bucket.set("name", b"value")?;
     print(&format!("set {:?}", text(bucket.get("name")?)))?;

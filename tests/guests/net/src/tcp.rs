@@ -62,7 +62,10 @@ fn open(host: &str, port: u16) -> Result<Connection, Box<dyn Error>> {
 }
 
 /// Waits as long as the socket says that it would.
-pub(crate) fn until<T>(ready: &Pollable, mut step: impl FnMut() -> Result<T, ErrorCode>) -> Result<T, ErrorCode> {
+pub(crate) fn until<T>(
+    ready: &Pollable,
+    mut step: impl FnMut() -> Result<T, ErrorCode>,
+) -> Result<T, ErrorCode> {
     loop {
         match step() {
             Err(ErrorCode::WouldBlock) => ready.block(),

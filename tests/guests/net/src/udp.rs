@@ -4,7 +4,9 @@ use std::error::Error;
 
 use wasip2::sockets::instance_network::instance_network;
 use wasip2::sockets::network::IpSocketAddress;
-use wasip2::sockets::udp::{IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream, UdpSocket};
+use wasip2::sockets::udp::{
+    IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream, UdpSocket,
+};
 use wasip2::sockets::udp_create_socket::create_udp_socket;
 
 use crate::tcp::{named, until};
@@ -39,16 +41,23 @@ fn bound(port: u16, peer: &IpSocketAddress) -> Result<UdpSocket, Box<dyn Error>>
     Ok(socket)
 }
 
-fn transmit(outgoing: &OutgoingDatagramStream, data: Vec<u8>, remote_address: Option<IpSocketAddress>) -> Outcome {
+fn transmit(
+    outgoing: &OutgoingDatagramStream,
+    data: Vec<u8>,
+    remote_address: Option<IpSocketAddress>,
+) -> Outcome {
     let ready = outgoing.subscribe();
     while outgoing.check_send().map_err(named("send"))? == 0 {
         ready.block();
     }
-    let sent = outgoing.send(&[OutgoingDatagram { data, remote_address }]).map_err(named("send"))?;
+    let sent =
+        outgoing.send(&[OutgoingDatagram { data, remote_address }]).map_err(named("send"))?;
     if sent == 1 { Ok(()) } else { Err("send: the datagram was not taken".into()) }
 }
 
-fn receive(incoming: &IncomingDatagramStream) -> Result<(Vec<u8>, IpSocketAddress), Box<dyn Error>> {
+fn receive(
+    incoming: &IncomingDatagramStream,
+) -> Result<(Vec<u8>, IpSocketAddress), Box<dyn Error>> {
     let ready = incoming.subscribe();
     loop {
         if let Some(datagram) = incoming.receive(1).map_err(named("receive"))?.pop() {

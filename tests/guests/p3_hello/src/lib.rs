@@ -49,9 +49,17 @@ impl Guest for Program {
             ["cat"] => cat().await,
             ["env"] => {
                 let all = environment::get_environment();
-                print(&all.iter().map(|(name, value)| format!("{name}={value}\n")).collect::<String>()).await
+                print(
+                    &all.iter()
+                        .map(|(name, value)| format!("{name}={value}\n"))
+                        .collect::<String>(),
+                )
+                .await
             }
-            ["cwd"] => print(&format!("{}\n", environment::get_initial_cwd().as_deref().unwrap_or("none"))).await,
+            ["cwd"] => {
+                print(&format!("{}\n", environment::get_initial_cwd().as_deref().unwrap_or("none")))
+                    .await
+            }
             ["spin"] => loop {
                 std::hint::spin_loop();
             },

@@ -52,7 +52,8 @@ wasip3::cli::command::export!(Program);
 /// Ends when the host has taken all of it.
 async fn print(text: String, error: bool) -> Result<(), ()> {
     let (mut to, from) = wit_stream::new();
-    let written = if error { stderr::write_via_stream(from) } else { stdout::write_via_stream(from) };
+    let written =
+        if error { stderr::write_via_stream(from) } else { stdout::write_via_stream(from) };
     spawn(async move {
         to.write_all(text.into_bytes()).await;
     });

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wasip3::sockets::ip_name_lookup::resolve_addresses;
 use wasip3::sockets::types::{
-    IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress, TcpSocket, UdpSocket,
+    IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress, TcpSocket,
+    UdpSocket,
 };
 use wasip3::{spawn, wit_stream};
 
@@ -30,16 +31,23 @@ pub(crate) async fn tcp(address: &str, port: &str, text: &str) -> Outcome {
 pub(crate) async fn udp(address: &str, port: &str, text: &str) -> Outcome {
     let (remote, family) = remote(address, port)?;
     let socket = UdpSocket::create(family).map_err(|error| format!("create: {error:?}"))?;
-    socket.send(text.as_bytes().to_vec(), Some(remote)).await.map_err(|error| format!("send: {error:?}"))?;
+    socket
+        .send(text.as_bytes().to_vec(), Some(remote))
+        .await
+        .map_err(|error| format!("send: {error:?}"))?;
     let (answer, _) = socket.receive().await.map_err(|error| format!("receive: {error:?}"))?;
     Ok(format!("{}\n", String::from_utf8_lossy(&answer)))
 }
 
 pub(crate) async fn resolve(name: &str) -> Outcome {
-    let found = resolve_addresses(name.to_owned()).await.map_err(|error| format!("resolve {name}: {error:?}"))?;
+    let found = resolve_addresses(name.to_owned())
+        .await
+        .map_err(|error| format!("resolve {name}: {error:?}"))?;
     let shown = |address: IpAddress| match address {
         IpAddress::Ipv4((a, b, c, d)) => IpAddr::from(Ipv4Addr::new(a, b, c, d)),
-        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from(Ipv6Addr::new(a, b, c, d, e, f, g, h)),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => {
+            IpAddr::from(Ipv6Addr::new(a, b, c, d, e, f, g, h))
+        }
     };
     Ok(found.into_iter().map(|address| format!("{}\n", shown(address))).collect())
 }
@@ -49,7 +57,10 @@ fn remote(address: &str, port: &str) -> Result<(IpSocketAddress, IpAddressFamily
     Ok(match address.parse().map_err(|_| format!("{address:?} is no address"))? {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
-            (IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address: (a, b, c, d) }), IpAddressFamily::Ipv4)
+            (
+                IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address: (a, b, c, d) }),
+                IpAddressFamily::Ipv4,
+            )
         }
         IpAddr::V6(address) => {
             let [a, b, c, d, e, f, g, h] = address.segments();

@@ -78,11 +78,15 @@ fn run(args: &[String]) -> Outcome {
             fs::write(file, text).map_err(|error| format!("write {file}: {error}"))?;
             done()
         }
-        ["fill", file, kib] => {
-            named("fill", file, fs::write(file, vec![1; number::<usize>("number of KiB", kib)? << 10]))
-        }
+        ["fill", file, kib] => named(
+            "fill",
+            file,
+            fs::write(file, vec![1; number::<usize>("number of KiB", kib)? << 10]),
+        ),
         ["cat"] => copy(io::stdin().lock()),
-        ["cat", file] => copy(fs::File::open(file).map_err(|error| format!("open {file}: {error}"))?),
+        ["cat", file] => {
+            copy(fs::File::open(file).map_err(|error| format!("open {file}: {error}"))?)
+        }
         ["env"] => environment(),
         ["args", ..] => args.iter().try_for_each(|arg| print(arg)).and_then(|()| done()),
         ["daemon"] => daemon(),
@@ -106,7 +110,9 @@ fn run(args: &[String]) -> Outcome {
         ["remove-all", directory] => named("remove", directory, fs::remove_dir_all(directory)),
         ["ls", directory] => list(directory),
         ["tty"] => terminals(),
-        ["timer", millis, count] => timer(number("number of milliseconds", millis)?, number("count", count)?),
+        ["timer", millis, count] => {
+            timer(number("number of milliseconds", millis)?, number("count", count)?)
+        }
         _ => Err(Usage(format!("cannot make sense of {words:?}")).into()),
     }
 }
@@ -126,7 +132,8 @@ fn open_many(file: &str, count: usize) -> Outcome {
 }
 
 fn terminals() -> Outcome {
-    let [stdin, stdout, stderr] = [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
+    let [stdin, stdout, stderr] =
+        [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
     line(&format!("stdin {stdin}, stdout {stdout}, stderr {stderr}"))
 }
 
@@ -284,10 +291,17 @@ pub extern "C" fn greet() {
 /// its own, which Debian's C library of 2022 takes for a part of its heap.
 #[cfg(target_arch = "wasm32")]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cabi_realloc(old: *mut u8, old_size: usize, align: usize, new_size: usize) -> *mut u8 {
+pub unsafe extern "C" fn cabi_realloc(
+    old: *mut u8,
+    old_size: usize,
+    align: usize,
+    new_size: usize,
+) -> *mut u8 {
     use std::alloc::{Layout, alloc, handle_alloc_error, realloc};
 
-    let layout = |size| Layout::from_size_align(size, align).expect("the adapter asks for what there can be");
+    let layout = |size| {
+        Layout::from_size_align(size, align).expect("the adapter asks for what there can be")
+    };
     if new_size == 0 {
         return std::ptr::without_provenance_mut(align);
     }

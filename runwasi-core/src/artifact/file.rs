@@ -1,0 +1,163 @@
+//! Programs that are files of the container's root file system: found by name, read within bounds.
+
+use std::{
+    fs::Metadata,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    Artifact, ArtifactError, FileIdentity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind,
+};
+use crate::{digest::Digest, rootfs::Rootfs};
+
+/// Seconds after which a time of change is past.
+const SETTLED: i64 = 1;
+
+/// The bytes that tell what a file is.
+const PREAMBLE: u64 = 8;
+
+impl FileIdentity {
+    fn of(metadata: &Metadata, layers: Option<Digest>) -> Option<Self> {
+        let identity = Self {
+            layers: layers?,
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        };
+        // File systems that are made as images may have no fine times, and files of many that look alike. And a file that has
+        // changed just now may change again within the same tick of its clock.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let settled = i64::try_from(now).is_ok_and(|now| now - identity.changed.0 > SETTLED);
+        (identity.changed.1 != 0 && settled).then_some(identity)
+    }
+}
+
+/// Finds the file that `args[0]` names: absolute, with a slash relative to `cwd`, else through `PATH` and last in `cwd`; a suffix
+/// `#name` selects the export to call. Blocks.
+pub(crate) fn locate(
+    args: &[String],
+    cwd: &Path,
+    path: Option<&str>,
+    rootfs: &Rootfs,
+) -> Result<Program, ArtifactError> {
+    let (file, function) = named(args);
+    let candidates = candidates(file, cwd, path);
+    for path in &candidates {
+        let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
+        match rootfs.open(path) {
+            Ok(file) => {
+                let metadata = file.metadata().map_err(failed)?;
+                // As `execvp(3)`: a directory of that name in PATH is passed over.
+                if candidates.len() == 1 || !metadata.is_dir() {
+                    let source = Source::File {
+                        identity: FileIdentity::of(&metadata, rootfs.layers_of(&file)),
+                    };
+                    return Ok(Program { path: path.clone(), function, source });
+                }
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    let looked_at: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+    Err(ArtifactError::NotFound {
+        name: file.to_owned(),
+        looked_at: looked_at.join(", "),
+        image: None,
+    })
+}
+
+/// Reads a program that was found. Blocks.
+pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, ArtifactError> {
+    let path = &program.path;
+    let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
+    let not_wasm = |reason: String| ArtifactError::NotWasm { path: path.clone(), reason };
+    let file = rootfs.open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(not_wasm("is not a regular file".into()));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(not_wasm(format!("has {} bytes, more than {MAX_BYTES}", metadata.len())));
+    }
+    let mut bytes = Vec::new();
+    let mut reader = (&file).take(MAX_BYTES);
+    reader.by_ref().take(PREAMBLE).read_to_end(&mut bytes).map_err(failed)?;
+    if !bytes.starts_with(b"\0asm") && metadata.len() > MAX_TEXT_BYTES {
+        // Neither binary nor a text that anybody wrote: not worth reading.
+        return Err(not_wasm(
+            kind(&bytes)
+                .err()
+                .unwrap_or_else(|| format!("is text of more than {MAX_TEXT_BYTES} bytes")),
+        ));
+    }
+    bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
+    reader.read_to_end(&mut bytes).map_err(failed)?;
+    let kind = kind(&bytes).map_err(not_wasm)?;
+    // Changed while it was read: what was read is nobody's.
+    let after = file.metadata().map_err(failed)?;
+    let layers = rootfs.layers_of(&file);
+    let (before, after) = (FileIdentity::of(&metadata, layers), FileIdentity::of(&after, layers));
+    let identity = before.filter(|before| Some(*before) == after);
+    let digest = Digest::of(&bytes);
+    Ok(Artifact { path: program.path, function: program.function, kind, bytes, digest, identity })
+}
+
+/// Where a program of that name may be, as `execvp(3)` has it, plus the working directory last: images made from
+/// scratch have no PATH worth the name.
+fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
+    if name.contains('/') {
+        // `join` takes an absolute name as it is.
+        return vec![cwd.join(name)];
+    }
+    let directories =
+        path.unwrap_or_default().split(':').filter(|directory| directory.starts_with('/'));
+    directories.map(Path::new).chain([cwd]).map(|directory| directory.join(name)).collect()
+}
+
+/// `args[0]` as the name of a file or layer and that of an export.
+pub(super) fn named(args: &[String]) -> (&str, Option<String>) {
+    let name = args.first().map(String::as_str).unwrap_or_default();
+    match name.rsplit_once('#') {
+        Some((file, function)) if !function.is_empty() => (file, Some(function.to_owned())),
+        _ => (name, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_settled_files_of_an_overlay_have_an_identity() {
+        let layers = Some(Digest::of(b"/snapshots/2/fs:/snapshots/1/fs"));
+        // The test's own program may have been linked this very second.
+        let old = std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+        assert!(FileIdentity::of(&old, layers).is_some());
+        assert_eq!(FileIdentity::of(&old, None), None);
+        let new = tempfile::tempfile().unwrap().metadata().unwrap();
+        assert_eq!(FileIdentity::of(&new, layers), None);
+    }
+
+    #[test]
+    fn a_program_is_looked_up_as_a_container_does() {
+        let at = |name, path| candidates(name, Path::new("/work"), path);
+        assert_eq!(at("/a.wasm", Some("/bin")), [Path::new("/a.wasm")]);
+        assert_eq!(at("sub/a.wasm", Some("/bin")), [Path::new("/work/sub/a.wasm")]);
+        assert_eq!(at("./a.wasm", None), [Path::new("/work/./a.wasm")]);
+        assert_eq!(
+            at("a.wasm", Some("/bin:/usr/bin")),
+            [Path::new("/bin/a.wasm"), Path::new("/usr/bin/a.wasm"), Path::new("/work/a.wasm")]
+        );
+        assert_eq!(at("a.wasm", Some("relative:")), [Path::new("/work/a.wasm")]);
+    }
+}

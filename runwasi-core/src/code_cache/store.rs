@@ -1,0 +1,426 @@
+//! Compiled code on disk: one file for every (engine key, artifact digest). Shared by all shims of
+//! the node, which map the same pages.
+//!
+//! ```text
+//! <directory>/                    0700, ours
+//!   <engine key>-<sha256>.cwasm   the engine's bytes, then a 16-byte trailer: magic, CRC-32 of the bytes, zeros
+//!   .<engine key>-<sha256>.tmp    being made by the process that has its lock; renamed when complete
+//!   seen/                         of `digests`
+//! ```
+//!
+//! Loading compiled code runs it, so only files are trusted that nobody else could have written (owner and mode of
+//! directory and file) and that are undamaged (CRC). Anything else counts as absent: it is compiled again and replaced.
+//! The CRC guards against damage; against malice stand owner and mode.
+//!
+//! Who wants to compile something reserves its place first: the lock of the temporary file, which the kernel takes from a
+//! process that dies. So whatever has no lock is nobody's, and the next one who comes takes it, or takes it away.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::digest::Digest;
+
+const MAGIC: &[u8; 8] = b"runwasi1";
+const TRAILER: usize = 16;
+const EXTENSION: &str = "cwasm";
+const TEMPORARY: &str = "tmp";
+
+/// A directory of compiled code.
+#[derive(Clone, Debug)]
+pub struct CodeCache {
+    directory: PathBuf,
+    max_bytes: u64,
+}
+
+impl CodeCache {
+    /// Makes the directory if it is not there. Refuses one that others could write to.
+    pub fn open(directory: &Path, max_bytes: u64) -> io::Result<Self> {
+        own_directory(directory)?;
+        Ok(Self { directory: directory.to_owned(), max_bytes })
+    }
+
+    /// The file with an artifact's compiled code, if it is there and nobody else could have written it.
+    pub fn find(&self, engine_key: &str, digest: &Digest) -> Option<Found> {
+        let path = self.path(engine_key, digest);
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
+        Found { file, path }.trusted(Found::vouch)
+    }
+
+    /// The same, undamaged.
+    pub fn get(&self, engine_key: &str, digest: &Digest) -> Option<File> {
+        self.find(engine_key, digest)?.undamaged()
+    }
+
+    /// Takes the place of an artifact's code, for who wants to make it; `None` while somebody else makes it. Who has waited
+    /// for the place looks with [`CodeCache::get`] whether the code is there by now.
+    pub fn reserve(&self, engine_key: &str, digest: &Digest) -> io::Result<Option<CompileLock>> {
+        let path = self.path(engine_key, digest);
+        let temporary = self.directory.join(format!(".{engine_key}-{}.{TEMPORARY}", digest.hex()));
+        loop {
+            let mut options = OpenOptions::new();
+            options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW);
+            let file = in_own_directory(&self.directory, || options.open(&temporary))?;
+            match file.try_lock() {
+                // Between the two calls somebody may have finished, and renamed this very file, or given up and removed it.
+                Ok(()) if is_at(&file, &temporary)? => {
+                    return Ok(Some(CompileLock {
+                        cache: self.clone(),
+                        file,
+                        temporary,
+                        path,
+                        filled: false,
+                    }));
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn path(&self, engine_key: &str, digest: &Digest) -> PathBuf {
+        self.directory.join(format!("{engine_key}-{}.{EXTENSION}", digest.hex()))
+    }
+
+    /// Removes the longest unused files until the rest fits, and what was left by those who were killed. What is mapped stays
+    /// usable.
+    fn trim(&self, keep: &Path) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            // Another process may have been faster.
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            let modified = metadata.modified()?;
+            match path.extension().and_then(OsStr::to_str) {
+                Some(EXTENSION) if path != keep => files.push((modified, metadata.len(), path)),
+                Some(TEMPORARY) => remove_abandoned(&path),
+                _ => {}
+            }
+        }
+        files.sort();
+        let mut total = fs::metadata(keep).map_or(0, |kept| kept.len())
+            + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
+        for (_, bytes, path) in files {
+            if total <= self.max_bytes {
+                break;
+            }
+            // Another process may have been faster.
+            if fs::remove_file(path).is_ok() {
+                total -= bytes;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file with compiled code that may be damaged: not to be run.
+#[derive(Debug)]
+pub struct Found {
+    file: File,
+    path: PathBuf,
+}
+
+impl Found {
+    /// To look at.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The file, if its code is what was written. It holds the engine's bytes and the trailer.
+    pub fn undamaged(self) -> Option<File> {
+        let Self { file, .. } = self.trusted(Self::check)?;
+        // Marks it as used for `trim`; a cache on a read-only disk just ages.
+        let _ = file.set_modified(SystemTime::now());
+        Some(file)
+    }
+
+    fn trusted(self, look: impl FnOnce(&Self) -> io::Result<()>) -> Option<Self> {
+        if let Err(error) = look(&self) {
+            tracing::warn!(path = %self.path.display(), %error, "compiled code is not trusted, compiling again");
+            return None;
+        }
+        Some(self)
+    }
+
+    fn vouch(&self) -> io::Result<()> {
+        let metadata = self.file.metadata()?;
+        let ours =
+            metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
+        if metadata.is_file() && ours { Ok(()) } else { bad("others could have written it") }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let mut file = &self.file;
+        let Some(length) = file.metadata()?.len().checked_sub(TRAILER as u64) else {
+            return bad("too short");
+        };
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; 64 << 10];
+        let mut code = file.take(length);
+        loop {
+            match code.read(&mut buffer)? {
+                0 => break,
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+        let mut found = [0; TRAILER];
+        file.read_exact(&mut found)?;
+        if found == trailer(hasher.finalize()) { Ok(()) } else { bad("damaged") }
+    }
+}
+
+fn bad(reason: &str) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+}
+
+/// The place of code that is being made. Dropped unfilled, it is free again, and nothing is left.
+#[derive(Debug)]
+pub struct CompileLock {
+    cache: CodeCache,
+    /// Locked.
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    filled: bool,
+}
+
+impl CompileLock {
+    /// Keeps the code: complete or not at all. It is found from now on.
+    pub fn fill(mut self, code: &[u8]) -> io::Result<()> {
+        let bytes = (code.len() + TRAILER) as u64;
+        if bytes > self.cache.max_bytes {
+            let reason = format!(
+                "the code has {bytes} bytes, more than the cache, which has {}",
+                self.cache.max_bytes
+            );
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+        }
+        // What a killed process has begun.
+        self.file.set_len(0)?;
+        self.file.write_all(code)?;
+        self.file.write_all(&trailer(crc32fast::hash(code)))?;
+        fs::rename(&self.temporary, &self.path)?;
+        self.filled = true;
+        self.cache.trim(&self.path)
+    }
+}
+
+impl Drop for CompileLock {
+    fn drop(&mut self) {
+        if !self.filled {
+            // Ours as long as we have its lock.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Makes a directory if it is not there. Refuses one that others could write to.
+pub(super) fn own_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let metadata = fs::symlink_metadata(directory)?;
+    if !metadata.is_dir()
+        || metadata.uid() != rustix::process::geteuid().as_raw()
+        || metadata.mode() & 0o077 != 0
+    {
+        let reason = "is not a directory of ours with mode 0700";
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{}: {reason}", directory.display()),
+        ));
+    }
+    Ok(())
+}
+
+/// Makes something in a directory of ours, which somebody may have taken away while we ran.
+pub(super) fn in_own_directory<T>(
+    directory: &Path,
+    make: impl Fn() -> io::Result<T>,
+) -> io::Result<T> {
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            own_directory(directory)?;
+            make()
+        }
+        made => made,
+    }
+}
+
+/// Whether this open file is what the path names.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a temporary file that nobody has locked.
+fn remove_abandoned(path: &Path) {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
+    if let Ok(file) = opened
+        && file.try_lock().is_ok()
+        && is_at(&file, path).unwrap_or(false)
+    {
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn trailer(crc: u32) -> [u8; TRAILER] {
+    let mut trailer = [0; TRAILER];
+    trailer[..8].copy_from_slice(MAGIC);
+    trailer[8..12].copy_from_slice(&crc.to_le_bytes());
+    trailer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, time::Duration};
+
+    use super::*;
+
+    fn cache(max_bytes: u64) -> (tempfile::TempDir, CodeCache) {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = CodeCache::open(&directory.path().join("code"), max_bytes).unwrap();
+        (directory, cache)
+    }
+
+    fn put(cache: &CodeCache, digest: &Digest, code: &[u8]) {
+        cache.reserve("e", digest).unwrap().unwrap().fill(code).unwrap();
+    }
+
+    /// The names in the cache's directory.
+    fn names(cache: &CodeCache) -> Vec<String> {
+        let entries = fs::read_dir(&cache.directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn read(file: File) -> Vec<u8> {
+        use std::io::Seek;
+        let mut file = file;
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes.truncate(bytes.len() - TRAILER);
+        bytes
+    }
+
+    #[test]
+    fn what_was_put_is_found_under_its_engine_and_digest_only() {
+        let (_directory, cache) = cache(1 << 20);
+        let digest = Digest::of(b"wasm");
+        assert!(cache.get("e1", &digest).is_none());
+        cache.reserve("e1", &digest).unwrap().unwrap().fill(b"code").unwrap();
+        assert_eq!(read(cache.get("e1", &digest).unwrap()), b"code");
+        assert!(cache.get("e2", &digest).is_none());
+        assert!(cache.get("e1", &Digest::of(b"other")).is_none());
+    }
+
+    #[test]
+    fn damaged_short_or_foreign_files_count_as_absent() {
+        let (_directory, cache) = cache(1 << 20);
+        let digest = Digest::of(b"wasm");
+        let path = cache.path("e", &digest);
+        for damage in ["flip", "cut", "mode", "empty"] {
+            put(&cache, &digest, &[7; 1000]);
+            assert!(cache.get("e", &digest).is_some());
+            let mut bytes = fs::read(&path).unwrap();
+            match damage {
+                "flip" => bytes[500] ^= 1,
+                "cut" => bytes.truncate(900),
+                "empty" => bytes.clear(),
+                _ => fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap(),
+            }
+            fs::write(&path, bytes).unwrap();
+            assert!(cache.get("e", &digest).is_none(), "{damage}");
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(CodeCache::open(directory.path(), 1).is_err());
+    }
+
+    #[test]
+    fn the_longest_unused_code_goes_first() {
+        let (_directory, cache) = cache(3 * 1016);
+        let digests: Vec<_> = (0..4u8).map(|i| Digest::of(&[i])).collect();
+        for (age, digest) in digests.iter().enumerate().take(3) {
+            put(&cache, digest, &[0; 1000]);
+            let file = File::options().write(true).open(cache.path("e", digest)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(100 - age as u64)).unwrap();
+        }
+        assert!(cache.get("e", &digests[0]).is_some(), "and a use makes it young again");
+        put(&cache, &digests[3], &[0; 1000]);
+        let left: Vec<_> = digests.iter().map(|digest| cache.path("e", digest).exists()).collect();
+        assert_eq!(left, [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_place_has_one_owner_until_it_is_given_back() {
+        let (_directory, cache) = cache(1 << 20);
+        let [one, two] = [Digest::of(b"1"), Digest::of(b"2")];
+        let first = cache.reserve("e", &one).unwrap().unwrap();
+        assert!(cache.reserve("e", &one).unwrap().is_none(), "two owners");
+        assert!(
+            cache.reserve("e", &two).unwrap().is_some()
+                && cache.reserve("f", &one).unwrap().is_some()
+        );
+        drop(first);
+        assert_eq!(names(&cache), [""; 0], "what was given up leaves nothing");
+        cache.reserve("e", &one).unwrap().unwrap().fill(b"code").unwrap();
+        assert!(cache.reserve("e", &one).unwrap().is_some(), "to replace it");
+        assert_eq!(read(cache.get("e", &one).unwrap()), b"code");
+    }
+
+    #[test]
+    fn what_a_killed_process_has_begun_is_taken_over_or_removed() {
+        let (_directory, cache) = cache(1 << 20);
+        let [one, two] = [Digest::of(b"1"), Digest::of(b"2")];
+        // As the kernel leaves it: half written, and no lock.
+        let abandon = |digest: &Digest| {
+            let path = cache.reserve("e", digest).unwrap().unwrap().temporary.clone();
+            fs::write(path, [1; 5000]).unwrap();
+        };
+        abandon(&one);
+        abandon(&two);
+        let living = cache.reserve("e", &Digest::of(b"3")).unwrap().unwrap();
+        put(&cache, &one, b"code");
+        assert_eq!(read(cache.get("e", &one).unwrap()), b"code");
+        let mut left = names(&cache);
+        left.sort();
+        let living = living.temporary.file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(left, [living, format!("e-{}.cwasm", one.hex())]);
+    }
+
+    #[test]
+    fn code_larger_than_the_cache_is_not_kept() {
+        let (_directory, cache) = cache(1000);
+        put(&cache, &Digest::of(b"1"), &[0; 900]);
+        let large = cache.reserve("e", &Digest::of(b"2")).unwrap().unwrap();
+        let error = large.fill(&[0; 1000]).unwrap_err().to_string();
+        assert!(error.contains("1016 bytes"), "{error}");
+        assert_eq!(
+            names(&cache),
+            [format!("e-{}.cwasm", Digest::of(b"1").hex())],
+            "nor does it push others out"
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! Events to containerd: `containerd.services.events.ttrpc.v1.Events/Forward`.
+
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use containerd_shim_protos::{
+    api::ForwardRequest,
+    protobuf::MessageField,
+    shim::event::Envelope,
+    shim_async::EventsClient,
+    ttrpc::{self, asynchronous::Client, context},
+};
+
+use crate::{
+    events::{Event, Forward, ForwardError},
+    id::Id,
+    service::convert,
+};
+
+/// How long containerd may take for one event; its own clients use the same.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One connection to one containerd, made when first needed and again when it breaks.
+pub struct EventForwarder {
+    address: String,
+    client: Option<EventsClient>,
+}
+
+impl EventForwarder {
+    /// For the containerd that serves ttrpc at `address` (a path, with or without `unix://`).
+    pub fn new(address: &str) -> Self {
+        Self { address: super::task_client::with_scheme(address), client: None }
+    }
+
+    async fn client(&mut self) -> Result<&EventsClient, ForwardError> {
+        if self.client.is_none() {
+            let connected =
+                Client::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
+            self.client = Some(EventsClient::new(connected));
+        }
+        self.client.as_ref().ok_or_else(|| self.unreachable(&ttrpc::Error::LocalClosed))
+    }
+
+    fn unreachable(&self, error: &ttrpc::Error) -> ForwardError {
+        ForwardError::Unreachable { address: self.address.clone(), reason: error.to_string() }
+    }
+
+    fn refused(&self, reason: impl ToString) -> ForwardError {
+        ForwardError::Refused { address: self.address.clone(), reason: reason.to_string() }
+    }
+}
+
+#[async_trait]
+impl Forward for EventForwarder {
+    async fn forward(
+        &mut self,
+        namespace: &Id,
+        event: &Event,
+        at: SystemTime,
+    ) -> Result<(), ForwardError> {
+        let (topic, message) = convert::event(event).map_err(|error| self.refused(error))?;
+        let envelope = Envelope {
+            timestamp: convert::timestamp(at),
+            namespace: namespace.to_string(),
+            topic: topic.to_owned(),
+            event: MessageField::some(message),
+            ..Default::default()
+        };
+        let request =
+            ForwardRequest { envelope: MessageField::some(envelope), ..Default::default() };
+        let answer = self.client().await?.forward(context::with_duration(TIMEOUT), &request).await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(ttrpc::Error::RpcStatus(status)) if is_final(status.code()) => {
+                Err(self.refused(status.message()))
+            }
+            Err(ttrpc::Error::RpcStatus(status)) => {
+                // Perhaps one that is leaving: the next try asks whoever listens then.
+                self.client = None;
+                let reason = status.message().to_owned();
+                Err(ForwardError::NotNow { address: self.address.clone(), reason })
+            }
+            Err(error) => {
+                self.client = None;
+                Err(self.unreachable(&error))
+            }
+        }
+    }
+}
+
+/// Whether a status says that the event itself is wrong; anything else may pass (a containerd that is leaving).
+fn is_final(code: ttrpc::Code) -> bool {
+    matches!(
+        code,
+        ttrpc::Code::INVALID_ARGUMENT
+            | ttrpc::Code::UNIMPLEMENTED
+            | ttrpc::Code::FAILED_PRECONDITION
+    )
+}

@@ -1,0 +1,70 @@
+//! SHA-256 digests: names of artifacts, blobs and code, and of anything else that needs a name of
+//! fixed length.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256: of an artifact, or of whatever else has to become a name of fixed length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+/// As OCI writes it: `sha256:…`.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl Digest {
+    /// A digest as OCI writes it; `None` if it is no SHA-256, or not in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64)?.as_bytes();
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(hex.chunks(2)) {
+            let is_hex = pair.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+            *byte = u8::from_str_radix(str::from_utf8(pair).ok().filter(|_| is_hex)?, 16).ok()?;
+        }
+        Some(Self(digest))
+    }
+
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Lower-case hexadecimal.
+    pub fn hex(&self) -> String {
+        use std::fmt::Write;
+        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_read_as_it_is_written_and_nothing_else_is() {
+        let digest = Digest::of(b"wasm");
+        let text = digest.to_string();
+        assert_eq!(Digest::parse(&text), Some(digest));
+        let hex = digest.hex();
+        let wrong = [
+            hex.clone(),
+            format!("sha512:{hex}"),
+            format!("sha256:{}", hex.to_uppercase()),
+            text[..70].to_owned(),
+        ];
+        for wrong in wrong
+            .into_iter()
+            .chain([format!("sha256:+{}", &hex[1..]), format!("sha256:ä{}", &hex[2..])])
+        {
+            assert_eq!(Digest::parse(&wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Errors of requests to a sandbox. Their texts reach users through containerd.
+
+use crate::{
+    bundle::hooks::HookError,
+    container::error::{CreateError, ExecError},
+    id::Id,
+    process::ProcessError,
+};
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// There is no such container.
+    #[error("container {id}: not found")]
+    NotFound {
+        /// Its id.
+        id: Id,
+    },
+    /// The container has no such exec process.
+    #[error("process {exec} in container {id}: not found")]
+    ProcessNotFound {
+        /// The container's id.
+        id: Id,
+        /// The exec's id.
+        exec: String,
+    },
+    /// A container of that id exists or is being created.
+    #[error("container {id}: already exists")]
+    AlreadyExists {
+        /// Its id.
+        id: Id,
+    },
+    /// The sandbox is managed, and has not been started or is being stopped.
+    #[error("container {id}: its sandbox is not ready")]
+    NotReady {
+        /// The container's id.
+        id: Id,
+    },
+    /// The container could not be created.
+    #[error("create container {id}: {source}")]
+    Create {
+        /// Its id.
+        id: Id,
+        /// Why.
+        source: CreateError,
+    },
+    /// The exec process could not be made.
+    #[error("exec {exec} in container {id}: {source}")]
+    Exec {
+        /// The container's id.
+        id: Id,
+        /// The exec's id.
+        exec: Id,
+        /// Why.
+        source: Box<ExecError>,
+    },
+    /// A hook that follows its start failed.
+    #[error("container {id}: {source}")]
+    Hook {
+        /// The container's id.
+        id: Id,
+        /// Which, and why.
+        source: HookError,
+    },
+    /// The process refused or failed.
+    #[error("container {id}: {source}")]
+    Process {
+        /// The container's id.
+        id: Id,
+        /// Why.
+        source: ProcessError,
+    },
+}

@@ -1,0 +1,384 @@
+//! The group of futures of a process and the wrapper they are polled through.
+//!
+//! ```text
+//!              ┌──────────────── Group ───────────────┐
+//!  driver ───▶ │ lane in the queue · meter · members  │ ◀─── GuestContext::spawn
+//!              └──────┬───────────┬───────────┬───────┘
+//!                  Guest(run)  Guest(conn)  Guest(conn)
+//! ```
+//!
+//! Members are polled on the guest runtime only, when the [`queue`](super::queue) grants them a
+//! turn, with the credentials of their user ([`crate::credentials`]).
+//!
+//! Every request of containerd to a running process acts here, once for all engines:
+//!
+//! * Pause holds the group's lane in the queue.
+//! * CPU usage is the thread CPU time spent inside `poll`.
+//! * A kill drops the members.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+
+use super::{
+    Guests,
+    bandwidth::Throttling,
+    queue::{DEFAULT_WEIGHT, Lane, RunningTurn, Seat},
+};
+use crate::{
+    bundle::resources::{Limit, ResourcesConfig},
+    credentials,
+    sys::{self, credentials::Credentials},
+};
+
+/// The futures of one process: its instance's `run` and every future that starts. Cheap to clone.
+#[derive(Clone)]
+pub struct Group {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    guests: Guests,
+    container: Arc<Container>,
+    /// Its id in the container's lane.
+    process: u64,
+    /// The user, groups and umask for its members' file accesses.
+    credentials: Option<Arc<Credentials>>,
+    /// Locked for the length of one spawn, one poll or one abort, never across an await.
+    members: Mutex<Members>,
+}
+
+/// CPU usage and throttling of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuUsage {
+    /// CPU time, summed over threads.
+    pub time: Duration,
+    /// Quota periods in which it has used CPU time.
+    pub periods: u64,
+    /// Number of times the quota was used up.
+    pub throttled: u64,
+    /// Total time throttled.
+    pub throttled_time: Duration,
+}
+
+/// State shared by all groups of a container.
+struct Container {
+    lane: Lane,
+    cpu_nanos: AtomicU64,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The lane may live on with other processes and would keep this id in its stopped list.
+        self.container.lane.continue_process(self.process);
+    }
+}
+
+struct Members {
+    set: JoinSet<()>,
+    /// False after `abort`: a future that joined later would never be aborted.
+    open: bool,
+}
+
+impl Group {
+    /// An empty group of a new container. Its members run among `guests` within `limits`.
+    pub fn new(
+        guests: Guests,
+        limits: &ResourcesConfig,
+        credentials: Option<Arc<Credentials>>,
+    ) -> Self {
+        let lane = guests.queue().lane(limits.shares.unwrap_or(DEFAULT_WEIGHT));
+        lane.set_quota(limits.quota.and_then(Limit::get));
+        Self::within(
+            guests,
+            Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }),
+            credentials,
+        )
+    }
+
+    /// An empty group of the same container: it shares the container's turns, pause and meter.
+    pub fn sibling(&self, credentials: Option<Arc<Credentials>>) -> Self {
+        Self::within(self.shared.guests.clone(), self.shared.container.clone(), credentials)
+    }
+
+    fn within(
+        guests: Guests,
+        container: Arc<Container>,
+        credentials: Option<Arc<Credentials>>,
+    ) -> Self {
+        let members = Mutex::new(Members { set: JoinSet::new(), open: true });
+        let process = container.lane.process();
+        Self { shared: Arc::new(Shared { guests, container, process, credentials, members }) }
+    }
+
+    /// Applies the CPU limits that `limits` sets; the others stay as they are.
+    pub(crate) fn limit(&self, limits: &ResourcesConfig) {
+        let lane = &self.shared.container.lane;
+        if let Some(shares) = limits.shares {
+            lane.set_weight(shares);
+        }
+        if let Some(quota) = limits.quota {
+            lane.set_quota(quota.get());
+        }
+    }
+
+    /// Adds a member. After [`Group::abort`] the future is dropped instead.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let guest = Guest {
+            seat: self.shared.container.lane.seat(self.shared.process),
+            shared: self.shared.clone(),
+            future: Box::pin(future),
+        };
+        // Locked over check and spawn: an abort in between would miss this member.
+        let mut members = self.members();
+        // Reaped here, too: a server's group gets a member for every connection it ever accepts.
+        while members.set.try_join_next().is_some() {}
+        if members.open {
+            // Before Tokio knows the task: with a free permit its first poll is a turn already.
+            guest.seat.enter();
+            members.set.spawn_on(guest, self.shared.guests.runtime());
+        }
+    }
+
+    /// Stops polling the members of the whole container. A member that is being polled now runs
+    /// until its next yield.
+    pub fn pause(&self) {
+        self.shared.container.lane.pause();
+    }
+
+    /// Stops polling the members of this group only, independently of pause and resume.
+    pub fn stop(&self) {
+        self.shared.container.lane.stop_process(self.shared.process);
+    }
+
+    /// Ends a stop.
+    pub fn proceed(&self) {
+        self.shared.container.lane.continue_process(self.shared.process);
+    }
+
+    /// Polls the container's members again.
+    pub fn resume(&self) {
+        self.shared.container.lane.resume();
+    }
+
+    /// Drops every member, each at its next yield.
+    pub fn abort(&self) {
+        let mut members = self.members();
+        members.open = false;
+        // Tokio drops an aborted task without another poll: a paused lane does not delay it.
+        members.set.abort_all();
+    }
+
+    /// Waits until every member is gone. Cancel safe: a later call continues where this one stood.
+    pub async fn ended(&self) {
+        // Locked in each poll, not across the wait: `abort` and `spawn` need the lock meanwhile.
+        std::future::poll_fn(|cx| {
+            let mut members = self.members();
+            while let Some(ended) = std::task::ready!(members.set.poll_join_next(cx)) {
+                // An aborted member is an error, too, but the expected one.
+                if let Err(error) = ended
+                    && error.is_panic()
+                {
+                    tracing::error!(%error, "a guest future panicked");
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// CPU usage of the container's members.
+    pub fn cpu(&self) -> CpuUsage {
+        let Throttling { periods, throttled, time } = self.shared.container.lane.throttling();
+        // Relaxed: a counter that publishes no other memory.
+        let used = self.shared.container.cpu_nanos.load(Ordering::Relaxed);
+        CpuUsage { time: Duration::from_nanos(used), periods, throttled, throttled_time: time }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.shared.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A member of a group: the only path by which guest code is polled.
+struct Guest<F> {
+    /// Receives its wake-ups in place of Tokio.
+    seat: Seat,
+    shared: Arc<Shared>,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future<Output = ()>> Future for Guest<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { seat, shared, future } = self.get_mut();
+        let Some(turn) = seat.take_turn(cx.waker()) else { return Poll::Pending };
+        // The guest's waker goes to the queue: Tokio would poll it out of turn.
+        let waker = seat.waker();
+        // On this thread: the kernel checks file accesses against the thread's filesystem ids.
+        credentials::enter(shared.credentials.as_ref());
+        // A guard, so that a poll that panics is charged, too.
+        let _meter =
+            Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+}
+
+/// Charges the thread's CPU time from its creation to its drop to the container and to the turn.
+struct Meter<'a> {
+    cpu_nanos: &'a AtomicU64,
+    turn: RunningTurn<'a>,
+    before: Duration,
+}
+
+impl Drop for Meter<'_> {
+    fn drop(&mut self) {
+        let used = sys::thread_cpu_time().saturating_sub(self.before);
+        let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        self.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        // `turn` is a field and drops after this: it charges the lane with the time set here.
+        self.turn.used = used;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+
+    use super::*;
+    use crate::bundle::resources::Quota;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn group() -> Group {
+        limited(&ResourcesConfig::default())
+    }
+
+    fn limited(limits: &ResourcesConfig) -> Group {
+        Group::new(Guests::new(Handle::current(), 1), limits, None)
+    }
+
+    #[tokio::test]
+    async fn a_paused_member_is_not_polled_until_resume() {
+        let group = group();
+        let (sender, mut receiver) = oneshot::channel();
+        group.pause();
+        group.spawn(async move {
+            let _ = sender.send(());
+        });
+        assert!(timeout(Duration::from_millis(50), &mut receiver).await.is_err());
+        group.resume();
+        timeout(SOON, receiver).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn abort_drops_every_member_and_refuses_new_ones() {
+        let group = group();
+        let (alive, mut gone) = tokio::sync::mpsc::channel::<()>(1);
+        for _ in 0..3 {
+            let alive = alive.clone();
+            group.spawn(async move {
+                let _alive = alive;
+                std::future::pending().await
+            });
+        }
+        group.abort();
+        let late = alive.clone();
+        group.spawn(async move { drop(late) });
+        drop(alive);
+        timeout(SOON, group.ended()).await.unwrap();
+        assert_eq!(timeout(SOON, gone.recv()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_paused_member_can_be_aborted() {
+        let group = group();
+        group.pause();
+        group.spawn(std::future::pending());
+        group.abort();
+        timeout(SOON, group.ended()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn cpu_time_counts_time_inside_poll_only() {
+        let group = group();
+        group.spawn(async {
+            let start = sys::thread_cpu_time();
+            while sys::thread_cpu_time() - start < Duration::from_millis(30) {}
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        });
+        timeout(SOON, group.ended()).await.unwrap();
+        let used = group.cpu().time;
+        assert!(used >= Duration::from_millis(30) && used < Duration::from_millis(90), "{used:?}");
+    }
+
+    async fn spin() {
+        loop {
+            let start = sys::thread_cpu_time();
+            while sys::thread_cpu_time() - start < Duration::from_millis(1) {}
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_quota_covers_all_groups_of_a_container_and_can_be_changed() {
+        let quota = |time: u64| {
+            Some(Limit::Of(Quota {
+                time: Duration::from_millis(time),
+                period: Duration::from_millis(50),
+            }))
+        };
+        // Small enough to be available beside other tests.
+        let group = limited(&ResourcesConfig { quota: quota(2), ..Default::default() });
+        let sibling = group.sibling(None);
+        group.spawn(spin());
+        sibling.spawn(spin());
+        // Other tests compute at the same time: a measurement may fall short, but not every one.
+        let becomes = async |time, wanted: std::ops::RangeInclusive<f64>| {
+            let mut parts = Vec::new();
+            while !parts.last().is_some_and(|part| wanted.contains(part)) {
+                assert!(parts.len() < 10, "{parts:?}, never within {wanted:?}");
+                let before = group.cpu().time;
+                let start = std::time::Instant::now();
+                tokio::time::sleep(time).await;
+                parts.push(
+                    (group.cpu().time - before).as_secs_f64() / start.elapsed().as_secs_f64(),
+                );
+            }
+        };
+        becomes(Duration::from_millis(1000), 0.034..=0.046).await;
+        assert!(
+            group.cpu().throttled > 10 && group.cpu().throttled_time > Duration::from_millis(500)
+        );
+        group.limit(&ResourcesConfig { quota: Some(Limit::None), ..Default::default() });
+        becomes(Duration::from_millis(200), 0.1..=1.1).await;
+        group.abort();
+        sibling.abort();
+        timeout(SOON, group.ended()).await.unwrap();
+        timeout(SOON, sibling.ended()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_throttled_member_can_be_dropped() {
+        // The next period is far away.
+        let quota = Quota { time: Duration::from_millis(1), period: Duration::from_secs(1000) };
+        let group =
+            limited(&ResourcesConfig { quota: Some(Limit::Of(quota)), ..Default::default() });
+        group.spawn(spin());
+        while group.cpu().throttled == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        group.abort();
+        timeout(SOON, group.ended()).await.unwrap();
+    }
+}

@@ -1,0 +1,40 @@
+//! Guests on the guest runtime: the group of futures of a process and the fair queue before them.
+
+pub mod bandwidth;
+pub mod group;
+pub mod queue;
+
+use tokio::runtime::Handle;
+
+use self::queue::FairQueue;
+
+/// The guest runtime and the queue that orders its polls. Cheap to clone.
+#[derive(Clone)]
+pub struct Guests {
+    runtime: Handle,
+    queue: FairQueue,
+}
+
+impl Guests {
+    /// Guests on a runtime of `workers` threads.
+    pub fn new(runtime: Handle, workers: usize) -> Self {
+        // A permit for each worker: a granted future finds a free worker at once.
+        let queue = FairQueue::new(workers, runtime.clone());
+        Self { runtime, queue }
+    }
+
+    /// Liveness probe: resolves when a worker has polled an empty task. `false` if the runtime has
+    /// ended.
+    pub async fn answer(&self) -> bool {
+        // Past the queue: an answer must not depend on a permit.
+        self.runtime.spawn(async {}).await.is_ok()
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(crate) fn queue(&self) -> &FairQueue {
+        &self.queue
+    }
+}

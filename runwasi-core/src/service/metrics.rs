@@ -1,0 +1,154 @@
+//! What containerd's `Stats` is answered with. containerd decodes only its own two messages, and one of another type breaks
+//! the listing of all containers: v1 on hosts whose controllers are mounted the old way, v2 otherwise.
+
+use std::time::Duration;
+
+use containerd_shim_protos::{
+    cgroups::metrics as v1,
+    cgroups_v2::metrics as v2,
+    protobuf::{MessageField, well_known_types::any::Any},
+    ttrpc,
+};
+
+use super::convert;
+use crate::{cgroups::version::CgroupVersion, resources::usage::Usage};
+
+/// The metrics message: times in nanoseconds for v1 and in microseconds for v2, memory in bytes.
+pub(crate) fn metrics(cgroups: CgroupVersion, usage: &Usage) -> ttrpc::Result<Any> {
+    match cgroups {
+        CgroupVersion::V1 => {
+            convert::any_named("io.containerd.cgroups.v1.Metrics", &metrics_v1(usage))
+        }
+        CgroupVersion::V2 => {
+            convert::any_named("io.containerd.cgroups.v2.Metrics", &metrics_v2(usage))
+        }
+    }
+}
+
+fn metrics_v1(Usage { cpu, memory, processes }: &Usage) -> v1::Metrics {
+    let total = nanos(cpu.time);
+    let usage = v1::CPUUsage { total, user: total, ..Default::default() };
+    let throttling = v1::Throttle {
+        periods: cpu.periods,
+        throttled_periods: cpu.throttled,
+        throttled_time: nanos(cpu.throttled_time),
+        ..Default::default()
+    };
+    let cpu = v1::CPUStat {
+        usage: MessageField::some(usage),
+        throttling: MessageField::some(throttling),
+        ..Default::default()
+    };
+    // The kernel's word for "no limit".
+    let limit = memory.limit.unwrap_or(u64::MAX);
+    let entry = v1::MemoryEntry {
+        usage: memory.used,
+        limit,
+        max: memory.peak,
+        failcnt: memory.failures,
+        ..Default::default()
+    };
+    let stat = v1::MemoryStat { usage: MessageField::some(entry), ..Default::default() };
+    let oom = v1::MemoryOomControl { oom_kill: memory.kills, ..Default::default() };
+    let pids = v1::PidsStat { current: *processes, ..Default::default() };
+    v1::Metrics {
+        cpu: MessageField::some(cpu),
+        memory: MessageField::some(stat),
+        memory_oom_control: MessageField::some(oom),
+        pids: MessageField::some(pids),
+        ..Default::default()
+    }
+}
+
+/// There is no field for the peak.
+fn metrics_v2(Usage { cpu, memory, processes }: &Usage) -> v2::Metrics {
+    let usage_usec = micros(cpu.time);
+    let cpu = v2::CPUStat {
+        usage_usec,
+        user_usec: usage_usec,
+        nr_periods: cpu.periods,
+        nr_throttled: cpu.throttled,
+        throttled_usec: micros(cpu.throttled_time),
+        ..Default::default()
+    };
+    let stat = v2::MemoryStat {
+        usage: memory.used,
+        usage_limit: memory.limit.unwrap_or(u64::MAX),
+        anon: memory.used,
+        ..Default::default()
+    };
+    let events = v2::MemoryEvents {
+        max: memory.failures,
+        oom: memory.failures,
+        oom_kill: memory.kills,
+        ..Default::default()
+    };
+    let pids = v2::PidsStat { current: *processes, ..Default::default() };
+    v2::Metrics {
+        cpu: MessageField::some(cpu),
+        memory: MessageField::some(stat),
+        memory_events: MessageField::some(events),
+        pids: MessageField::some(pids),
+        ..Default::default()
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use containerd_shim_protos::protobuf::Message;
+
+    use super::*;
+    use crate::{resources::memory::MemoryUsage, scheduler::group::CpuUsage};
+
+    const USAGE: Usage = Usage {
+        cpu: CpuUsage {
+            time: Duration::from_millis(1500),
+            periods: 9,
+            throttled: 4,
+            throttled_time: Duration::from_millis(70),
+        },
+        memory: MemoryUsage { used: 10, peak: 20, limit: Some(30), failures: 2, kills: 1 },
+        processes: 3,
+    };
+
+    #[test]
+    fn version_1_has_nanoseconds_and_the_peak() {
+        let any = metrics(CgroupVersion::V1, &USAGE).unwrap();
+        assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
+        let message = v1::Metrics::parse_from_bytes(&any.value).unwrap();
+        assert_eq!(message.cpu.usage.total, 1_500_000_000);
+        let throttling = &message.cpu.throttling;
+        assert_eq!((throttling.periods, throttling.throttled_periods), (9, 4));
+        assert_eq!(throttling.throttled_time, 70_000_000);
+        let memory = &message.memory.usage;
+        assert_eq!((memory.usage, memory.max, memory.limit, memory.failcnt), (10, 20, 30, 2));
+        assert_eq!((message.memory_oom_control.oom_kill, message.pids.current), (1, 3));
+    }
+
+    #[test]
+    fn version_2_has_microseconds() {
+        let any = metrics(CgroupVersion::V2, &USAGE).unwrap();
+        assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
+        let message = v2::Metrics::parse_from_bytes(&any.value).unwrap();
+        assert_eq!((message.cpu.usage_usec, message.cpu.throttled_usec), (1_500_000, 70_000));
+        assert_eq!((message.cpu.nr_periods, message.cpu.nr_throttled), (9, 4));
+        assert_eq!((message.memory.usage, message.memory.usage_limit), (10, 30));
+        assert_eq!((message.memory_events.max, message.memory_events.oom_kill), (2, 1));
+        assert_eq!(message.pids.current, 3);
+    }
+
+    #[test]
+    fn no_limit_is_the_kernels_word_for_it() {
+        let unlimited = Usage { memory: MemoryUsage { limit: None, ..USAGE.memory }, ..USAGE };
+        assert_eq!(metrics_v1(&unlimited).memory.usage.limit, u64::MAX);
+        assert_eq!(metrics_v2(&unlimited).memory.usage_limit, u64::MAX);
+    }
+}

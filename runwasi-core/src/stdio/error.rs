@@ -1,0 +1,47 @@
+//! Errors of opening standard streams. Their texts reach users through containerd.
+
+use std::{io, path::PathBuf};
+
+/// Why a stream could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StdioError {
+    /// The path cannot be opened as what it should be.
+    #[error("{stream} {}: {source}", path.display())]
+    Open {
+        /// stdin, stdout or stderr.
+        stream: &'static str,
+        /// The path containerd gave.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The stream is of a kind that is not supported.
+    #[error("{what} is not supported: {why}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The address of a stream is none.
+    #[error("{stream} {address:?}: {reason}")]
+    Address {
+        /// stdin, stdout or stderr.
+        stream: &'static str,
+        /// What containerd gave.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The logger does not run.
+    #[error("logger {}: {source}", program.display())]
+    Logger {
+        /// Its program.
+        program: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The system gives no terminal.
+    #[error("terminal: {0}")]
+    Terminal(#[source] io::Error),
+}

@@ -1,0 +1,370 @@
+//! Streams that are FIFOs of containerd's, as non-blocking pipes.
+//!
+//! Every FIFO is opened so that the open never waits and a reader or writer may be absent, slow, gone or come back:
+//!
+//! * Of output FIFOs we hold the reading end, too: there is always a reader, so no `EPIPE` when a client detaches,
+//!   and a later `attach` finds what is still in the pipe. A full pipe makes the guest wait, not its thread.
+//! * But what is in a FIFO is lost with its last fd, and clients open their end on the side: after we have written and
+//!   left, or in a thread that is cancelled when they hear of the exit. So before the guest runs we wait, for a bounded
+//!   time, until a reader is there ([`Output::open`]), and before its end is told until it has read ([`Output::drained`]).
+//! * The stdin FIFO is opened for reading, and for writing, too, until `CloseIO`: its end is only seen when
+//!   containerd says so and every other writer is gone. `containerd-shim-runc-v2` does the same.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::{
+    net::unix::pipe,
+    time::{Duration, Instant, sleep},
+};
+
+use super::error::StdioError;
+use crate::sys;
+
+const READER_POLL: Duration = Duration::from_millis(1);
+/// Looks at the pipe without a pause in between: a reader that waits already needs less than a timer would.
+const DRAIN_SPINS: u32 = 50;
+
+/// A stream the guest reads. Without a FIFO it is at its end from the start.
+#[derive(Clone, Debug, Default)]
+pub struct Input(Option<Arc<InputPipe>>);
+
+#[derive(Debug)]
+struct InputPipe {
+    path: PathBuf,
+    /// Set by [`Input::open`].
+    receiver: OnceLock<pipe::Receiver>,
+    /// Keeps the end of the stream away until `CloseIO`. Locked only to set and to take it.
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+enum Writer {
+    NotYet,
+    Open(#[expect(dead_code, reason = "held, never written to")] pipe::Sender),
+    Closed,
+}
+
+impl Input {
+    /// Whether there is no FIFO.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Looks whether there is one; it is not opened.
+    pub(super) fn find(path: &Path) -> Result<Self, StdioError> {
+        let open = |source| StdioError::Open { stream: "stdin", path: path.to_owned(), source };
+        if !std::fs::metadata(path).map_err(open)?.file_type().is_fifo() {
+            return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "is not a FIFO")));
+        }
+        let (receiver, writer) = (OnceLock::new(), Mutex::new(Writer::NotYet));
+        Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer }))))
+    }
+
+    /// Opens the FIFO.
+    pub(super) fn open(&self) -> Result<(), StdioError> {
+        let Some(pipe) = &self.0 else { return Ok(()) };
+        let open = |source| StdioError::Open { stream: "stdin", path: pipe.path.clone(), source };
+        let receiver = pipe::OpenOptions::new().open_receiver(&pipe.path).map_err(open)?;
+        let mut writer = pipe.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*writer, Writer::NotYet) {
+            *writer = Writer::Open(pipe::OpenOptions::new().open_sender(&pipe.path).map_err(open)?);
+        }
+        // A second opening changes nothing.
+        let _ = pipe.receiver.set(receiver);
+        Ok(())
+    }
+
+    fn receiver(&self) -> io::Result<Option<&pipe::Receiver>> {
+        let Some(pipe) = &self.0 else { return Ok(None) };
+        pipe.receiver
+            .get()
+            .map(Some)
+            .ok_or_else(|| io::Error::other("stdin is not open before the start"))
+    }
+
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receiver()?.map_or(Ok(0), |receiver| receiver.try_read(buffer))
+    }
+
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self.receiver()? {
+            Some(receiver) => receiver.readable().await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.receiver()?.map_or(Poll::Ready(Ok(())), |receiver| receiver.poll_read_ready(cx))
+    }
+
+    /// `CloseIO`: the end comes once every other writer is gone, too.
+    pub(super) fn close(&self) {
+        if let Some(pipe) = &self.0 {
+            *pipe.writer.lock().unwrap_or_else(PoisonError::into_inner) = Writer::Closed;
+        }
+    }
+}
+
+/// A stream the guest writes. Without a FIFO everything vanishes.
+#[derive(Clone, Debug, Default)]
+pub struct Output(Option<Arc<OutputPipe>>);
+
+#[derive(Debug)]
+struct OutputPipe {
+    sender: pipe::Sender,
+    /// Our own reading end; closed by `drained` to see whether there is another. Locked only for that.
+    reader: Mutex<Option<File>>,
+    /// Whether somebody has been seen to read: what a pipe did not take at first, it took later.
+    proven: AtomicBool,
+    /// Whether there is anything to wait for.
+    written: AtomicBool,
+}
+
+impl Output {
+    /// Opens the FIFO, and waits until the deadline for a reader.
+    pub(super) async fn open(
+        stream: &'static str,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<Self, StdioError> {
+        let failed = |source| StdioError::Open { stream, path: path.to_owned(), source };
+        let early = wait_for_reader(path, deadline).await.map_err(failed)?;
+        let reader =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+        let sender = match early {
+            Some(sender) => sender,
+            None => pipe::OpenOptions::new().open_sender(path).map_err(failed)?,
+        };
+        Ok(Self::of(sender, Some(reader)))
+    }
+
+    /// Takes over a pipe whose reader is there already.
+    pub(super) fn pipe(sender: pipe::Sender) -> Self {
+        Self::of(sender, None)
+    }
+
+    fn of(sender: pipe::Sender, reader: Option<File>) -> Self {
+        let (proven, written) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Some(Arc::new(OutputPipe { sender, reader: Mutex::new(reader), proven, written })))
+    }
+
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
+    }
+
+    /// Waits until a reader that is there has begun.
+    pub(super) async fn drained(&self, deadline: Instant) {
+        if let Some(pipe) = &self.0 {
+            pipe.drained(deadline).await;
+        }
+    }
+
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        match &self.0 {
+            Some(pipe) => pipe.sender.writable().await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_ref().map_or(Poll::Ready(Ok(())), |pipe| pipe.sender.poll_write_ready(cx))
+    }
+}
+
+impl OutputPipe {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.sender.try_write(bytes);
+        match &result {
+            // Past a full pipe the guest gets only if somebody reads. Before the first write `WouldBlock` may be
+            // tokio's, which has not heard of the pipe yet.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.proven.fetch_or(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            // Only a logger can go: of a FIFO we are a reader ourselves. Its end is no reason to end its container.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                if !self.proven.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("a logger is gone: what its container prints is lost");
+                }
+                return Ok(bytes.len());
+            }
+            _ => self.written.store(true, Ordering::Relaxed),
+        }
+        result
+    }
+
+    async fn drained(&self, deadline: Instant) {
+        if self.proven.load(Ordering::Relaxed) || !self.written.load(Ordering::Relaxed) {
+            return;
+        }
+        // Closed before the look at the pipe: with our own end open there would always be a reader.
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for spin in 0.. {
+            let unread = rustix::io::ioctl_fionread(&self.sender).unwrap_or(0);
+            if unread == 0 || sys::has_no_reader(&self.sender) {
+                return;
+            }
+            if spin < DRAIN_SPINS {
+                tokio::task::yield_now().await;
+            } else if Instant::now() < deadline {
+                sleep(READER_POLL).await;
+            } else {
+                return tracing::warn!(unread, "a reader of the output does not read");
+            }
+        }
+    }
+}
+
+/// Opens the FIFO for writing only, which the kernel refuses (`ENXIO`) as long as nobody reads; `None` if nobody has
+/// come by the deadline.
+async fn wait_for_reader(path: &Path, deadline: Instant) -> io::Result<Option<pipe::Sender>> {
+    loop {
+        match pipe::OpenOptions::new().open_sender(path) {
+            Ok(sender) => return Ok(Some(sender)),
+            Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error),
+            Err(_) if Instant::now() >= deadline => {
+                tracing::debug!(path = %path.display(), "nobody reads");
+                return Ok(None);
+            }
+            // There is no event to wait for: inotify sees an open only once it has succeeded.
+            Err(_) => sleep(READER_POLL).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use tokio::time::timeout;
+
+    use super::{
+        super::{Owner, Stdio},
+        *,
+    };
+    use crate::{id::Id, shutdown::Tasks, stdio::paths::StdioPaths};
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn fifo(directory: &tempfile::TempDir, name: &str) -> String {
+        let path = directory.path().join(name);
+        mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    async fn open(stdin: String, stdout: String) -> Result<Stdio, StdioError> {
+        let paths = StdioPaths { stdin, stdout, ..StdioPaths::default() };
+        let id = Id::parse("id", "test").unwrap();
+        let tasks = Tasks::new(SOON);
+        Stdio::open(&paths, Owner { container: &id, namespace: &id, tasks: &tasks }).await
+    }
+
+    #[tokio::test]
+    async fn opening_a_fifo_that_nobody_reads_does_not_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let stdio = open(fifo(&directory, "in"), fifo(&directory, "out")).await.unwrap();
+        timeout(SOON, stdio.stdout.write_all(b"kept for a later reader")).await.unwrap().unwrap();
+    }
+
+    /// The writer is done and gone before the reader even opens its end.
+    #[tokio::test]
+    async fn a_reader_that_comes_late_misses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let writing = async {
+            let stdio = open(String::new(), path.clone()).await.unwrap();
+            stdio.stdout.write_all(b"all of it").await.unwrap();
+        };
+        let reading = async {
+            sleep(Duration::from_millis(100)).await;
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || std::fs::read(path)).await.unwrap().unwrap()
+        };
+        let ((), read) = timeout(SOON, async { tokio::join!(writing, reading) }).await.unwrap();
+        assert_eq!(read, b"all of it");
+    }
+
+    /// A client whose end is open and who is slow to begin: it must have read before it hears of the end.
+    #[tokio::test]
+    async fn a_reader_that_is_slow_to_begin_is_waited_for_and_an_absent_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let mut reader =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let stdio = open(String::new(), path.clone()).await.unwrap();
+        stdio.stdout.write_all(b"unread").await.unwrap();
+        assert!(
+            timeout(Duration::from_millis(100), stdio.drained(false)).await.is_err(),
+            "nobody has read yet"
+        );
+        let mut read = [0; 6];
+        reader.read_exact(&mut read).unwrap();
+        timeout(SOON, stdio.drained(false)).await.unwrap();
+        stdio.stdout.write_all(b"unread").await.unwrap();
+        drop(reader);
+        // Sooner than one that is there would be given up.
+        timeout(SOON, stdio.drained(false)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_waits_and_goes_on_when_somebody_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "out");
+        let stdio = open(String::new(), path.clone()).await.unwrap();
+        let bytes: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+        let write = stdio.stdout.write_all(&bytes);
+        tokio::pin!(write);
+        assert!(
+            timeout(Duration::from_millis(50), &mut write).await.is_err(),
+            "a pipe took 300 kB"
+        );
+        let expected = bytes.clone();
+        let reader = tokio::task::spawn_blocking(move || {
+            let mut read = vec![0; expected.len()];
+            std::fs::File::open(path).unwrap().read_exact(&mut read).unwrap();
+            read == expected
+        });
+        timeout(SOON, write).await.unwrap().unwrap();
+        assert!(reader.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn stdin_ends_when_it_is_closed_and_its_writers_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory, "in");
+        let stdio = open(path.clone(), String::new()).await.unwrap();
+        let early = pipe::OpenOptions::new().open_sender(&path).unwrap_err();
+        assert_eq!(early.raw_os_error(), Some(libc::ENXIO), "nobody reads before the start");
+        stdio.begin(drop).unwrap();
+        let writer = pipe::OpenOptions::new().open_sender(&path).unwrap();
+        writer.writable().await.unwrap();
+        writer.try_write(b"abc").unwrap();
+        drop(writer);
+        let mut buffer = [0; 8];
+        assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 3);
+        assert!(timeout(Duration::from_millis(50), stdio.stdin.read(&mut buffer)).await.is_err());
+        stdio.close_stdin();
+        assert_eq!(timeout(SOON, stdio.stdin.read(&mut buffer)).await.unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_fifo_is_refused_with_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in [file.to_str().unwrap(), "/nonexistent/fifo"] {
+            let error = open(String::new(), path.into()).await.unwrap_err().to_string();
+            assert!(error.contains("stdout"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Output to a process: what `binary://` asks for.
+//!
+//! The protocol is containerd's (`runtime/v2/README.md` there, "Logging", and `pkg/process/io.go`): the program is told the
+//! container by `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads stdout from file descriptor 3 and stderr from 4, and closes 5 when
+//! it is ready. It ends when both streams do. It is nobody's child: its end needs no one to wait for it, and it outlives us to
+//! write down what is left in its pipes.
+
+use std::{
+    io::{self, PipeReader},
+    os::fd::OwnedFd,
+    path::Path,
+    process::{Command, Stdio as Standard},
+    time::Duration,
+};
+
+use command_fds::{CommandFdExt, FdMapping};
+use tokio::{net::unix::pipe, task::spawn_blocking, time::timeout};
+use url::Url;
+
+use super::{error::StdioError, fifo::Output, owner::Owner};
+use crate::sys;
+
+/// How long a logger may take to begin.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts the logger; the answer is what writes to its stdout and stderr streams.
+pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
+    let wrong = || StdioError::Address {
+        stream: "stdout",
+        address: uri.to_string(),
+        reason: "is no path".into(),
+    };
+    let program = super::paths::path(uri).ok_or_else(wrong)?;
+    run(command(&program, uri, owner))
+        .await
+        .map_err(|source| StdioError::Logger { program, source })
+}
+
+/// A query `?a=b&c=d` becomes the arguments `a b c d`.
+fn command(program: &Path, uri: &Url, owner: Owner<'_>) -> Command {
+    let mut command = Command::new(program);
+    for (name, value) in uri.query_pairs() {
+        command.args([&*name, &*value]);
+    }
+    command
+        .env_clear()
+        .env("CONTAINER_ID", owner.container.as_str())
+        .env("CONTAINER_NAMESPACE", owner.namespace.as_str());
+    command
+        .current_dir("/")
+        .stdin(Standard::null())
+        .stdout(Standard::null())
+        .stderr(Standard::null());
+    command
+}
+
+/// Returns when the logger is ready: it has written to the third pipe, or closed it, or ended.
+async fn run(mut command: Command) -> io::Result<(Output, Output)> {
+    let (stdout, to_stdout) = io::pipe()?;
+    let (stderr, to_stderr) = io::pipe()?;
+    let (is_ready, ready) = io::pipe()?;
+    sys::orphan(&mut command);
+    let mappings = [(OwnedFd::from(stdout), 3), (stderr.into(), 4), (ready.into(), 5)];
+    let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
+    command.fd_mappings(mappings.into()).map_err(io::Error::other)?;
+    // Making a process of one with as much memory mapped as a node's takes its time. `command` goes with its pipe ends; what is
+    // waited for is the one in between, which has left already.
+    let started = spawn_blocking(move || command.spawn()?.wait().map(drop)).await;
+    started.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+    let late = |_| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("not ready within {} s", PATIENCE.as_secs()),
+        )
+    };
+    timeout(PATIENCE, readiness(is_ready)).await.map_err(late)??;
+    let output = |writer: io::PipeWriter| {
+        io::Result::Ok(Output::pipe(pipe::Sender::from_owned_fd(writer.into())?))
+    };
+    Ok((output(to_stdout)?, output(to_stderr)?))
+}
+
+async fn readiness(pipe: PipeReader) -> io::Result<()> {
+    let receiver = pipe::Receiver::from_owned_fd(pipe.into())?;
+    loop {
+        receiver.readable().await?;
+        match receiver.try_read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{id::Id, shutdown::Tasks};
+
+    async fn started(
+        directory: &Path,
+        script: &str,
+        query: &str,
+    ) -> Result<(Output, Output), StdioError> {
+        let program = directory.join("a logger");
+        fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", directory.display()))
+            .unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let uri = Url::parse(&format!("binary://{}?{query}", program.display())).unwrap();
+        let (container, namespace) =
+            (Id::parse("id", "c1").unwrap(), Id::parse("id", "n1").unwrap());
+        let tasks = Tasks::new(Duration::ZERO);
+        start(&uri, Owner { container: &container, namespace: &namespace, tasks: &tasks }).await
+    }
+
+    async fn becomes(path: &Path, text: &str) {
+        let mut last = None;
+        for _ in 0..500 {
+            last = fs::read_to_string(path).ok();
+            if last.as_deref() == Some(text) {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{}: {last:?} instead of {text:?}", path.display());
+    }
+
+    #[tokio::test]
+    async fn logger_gets_both_streams_its_arguments_and_nothing_of_our_environment() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "echo \"$@\" >told; env | grep -v ^PWD | grep -v ^_= | grep -v ^OLDPWD | sort >>told; exec 5>&-; cat <&3 >out; cat <&4 >err; echo done >end";
+        let (stdout, stderr) = started(directory.path(), script, "a=b%20c&d=e").await.unwrap();
+        for (output, text) in [(stdout, "to stdout"), (stderr, "to stderr")] {
+            crate::stdio::streams::Output::Fifo(output).write_all(text.as_bytes()).await.unwrap();
+        }
+        becomes(&directory.path().join("end"), "done\n").await;
+        becomes(&directory.path().join("out"), "to stdout").await;
+        becomes(&directory.path().join("err"), "to stderr").await;
+        becomes(
+            &directory.path().join("told"),
+            "a b c d e\nCONTAINER_ID=c1\nCONTAINER_NAMESPACE=n1\n",
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn logger_that_leaves_takes_only_what_it_was_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (stdout, _stderr) = started(directory.path(), "exit 3", "").await.unwrap();
+        let stdout = crate::stdio::streams::Output::Fifo(stdout);
+        for _ in 0..100 {
+            timeout(PATIENCE, stdout.write_all(&[b'x'; 4096])).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn logger_leaves_no_zombie() {
+        let directory = tempfile::tempdir().unwrap();
+        let children = || fs::read_to_string("/proc/thread-self/children").unwrap();
+        let before = children();
+        drop(started(directory.path(), "exit 0", "").await.unwrap());
+        assert_eq!(children(), before);
+    }
+
+    #[tokio::test]
+    async fn program_that_is_missing_or_none_is_named() {
+        let nowhere = Url::parse("binary:///no/such/logger").unwrap();
+        let id = Id::parse("id", "c1").unwrap();
+        let tasks = Tasks::new(Duration::ZERO);
+        let owner = Owner { container: &id, namespace: &id, tasks: &tasks };
+        let error = start(&nowhere, owner).await.unwrap_err().to_string();
+        assert!(error.contains("/no/such/logger") && error.contains("No such file"), "{error}");
+    }
+}

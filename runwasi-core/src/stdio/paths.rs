@@ -1,0 +1,88 @@
+//! Where containerd wants the streams of a process: paths and addresses.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::error::StdioError;
+
+/// The stdio of `Create`, as containerd gives and wants it back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StdioPaths {
+    /// Path of the FIFO, or empty.
+    pub stdin: String,
+    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
+    pub stdout: String,
+    /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
+    pub stderr: String,
+    /// Whether a pty was asked for.
+    pub terminal: bool,
+}
+
+/// Where a stream comes from or goes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StreamTarget {
+    Nothing,
+    Fifo(PathBuf),
+    File(PathBuf),
+    Logger(Url),
+}
+
+pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget, StdioError> {
+    if address.is_empty() || address == "/dev/null" {
+        return Ok(StreamTarget::Nothing);
+    }
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return Ok(StreamTarget::Fifo(address.into()));
+    };
+    let wrong = |reason: &str| StdioError::Address {
+        stream,
+        address: address.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let url = Url::parse(address).map_err(|error| wrong(&error.to_string()))?;
+    if !rest.starts_with('/') {
+        return Err(wrong("names a host; an absolute path begins with a third slash"));
+    }
+    match scheme {
+        "fifo" => Ok(StreamTarget::Fifo(path(&url).ok_or_else(|| wrong("is no path"))?)),
+        "file" => Ok(StreamTarget::File(path(&url).ok_or_else(|| wrong("is no path"))?)),
+        "binary" => Ok(StreamTarget::Logger(url)),
+        scheme => {
+            let what = format!("{stream} {scheme}://");
+            Err(StdioError::Unsupported { what, why: "streams are FIFOs, file:// or binary://" })
+        }
+    }
+}
+
+/// The path of an address, decoded; only of `file` the library knows that it is one.
+pub(super) fn path(url: &Url) -> Option<PathBuf> {
+    let file = format!("file://{}", url.path());
+    Url::parse(&file).ok()?.to_file_path().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_where_a_stream_goes() {
+        let at = |address| place("stdout", address).unwrap();
+        assert_eq!(at(""), StreamTarget::Nothing);
+        assert_eq!(at("/dev/null"), StreamTarget::Nothing);
+        assert_eq!(at("/run/fifo/a%20b"), StreamTarget::Fifo("/run/fifo/a%20b".into()));
+        assert_eq!(at("file:///var/log/a%20b"), StreamTarget::File("/var/log/a b".into()));
+        assert_eq!(at("fifo:///run/x"), StreamTarget::Fifo("/run/x".into()));
+        assert!(matches!(at("binary:///bin/logger?a=b"), StreamTarget::Logger(_)));
+    }
+
+    #[test]
+    fn an_address_that_means_nothing_is_refused_with_its_stream() {
+        for address in
+            ["file://host/var/log/x", "binary://logger", "https:///x", "npipe:///x", "file://"]
+        {
+            let error = place("stdout", address).unwrap_err().to_string();
+            assert!(error.contains("stdout"), "{address}: {error}");
+        }
+    }
+}

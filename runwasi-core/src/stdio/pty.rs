@@ -1,0 +1,58 @@
+//! The slave of a pty, which a guest has as its streams.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    sync::{Arc, PoisonError, RwLock},
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// A terminal's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Characters in a row.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// The guest's side. Closed at the guest's end, whoever still holds it: only then does the master's have an end.
+#[derive(Debug)]
+pub struct Slave(pub(super) RwLock<Option<Arc<AsyncFd<File>>>>);
+
+impl Slave {
+    pub(super) fn close(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(super) fn open(&self) -> io::Result<Arc<AsyncFd<File>>> {
+        let fd = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        fd.clone().ok_or_else(|| io::Error::other("the terminal is closed"))
+    }
+
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.open()?.try_io(Interest::READABLE, |mut file| file.read(buffer))
+    }
+
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.open()?.readable().await.map(drop)
+    }
+
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(ready!(self.open()?.poll_read_ready(cx)).map(drop))
+    }
+
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.open()?.try_io(Interest::WRITABLE, |mut file| file.write(bytes))
+    }
+
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        self.open()?.writable().await.map(drop)
+    }
+
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(ready!(self.open()?.poll_write_ready(cx)).map(drop))
+    }
+}

@@ -1,0 +1,159 @@
+//! The streams that a guest reads and writes, whatever is behind them.
+
+use std::{
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::time::Instant;
+
+use super::{error::StdioError, fifo, file, paths::StreamTarget, pty::Slave};
+
+/// A stream the guest reads. By default it is at its end from the start.
+#[derive(Clone, Debug)]
+pub enum Input {
+    #[doc(hidden)]
+    Fifo(fifo::Input),
+    #[doc(hidden)]
+    Terminal(Arc<Slave>),
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self::Fifo(fifo::Input::default())
+    }
+}
+
+impl Input {
+    /// Reads at least one byte into `buffer`; 0 is the end.
+    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.readable().await?;
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Reads what is there; 0 is the end, `WouldBlock` means: wait for [`Input::readable`].
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Fifo(fifo) => fifo.try_read(buffer),
+            Self::Terminal(slave) => slave.try_read(buffer),
+        }
+    }
+
+    /// Waits until `try_read` may succeed.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Fifo(fifo) => fifo.readable().await,
+            Self::Terminal(slave) => slave.readable().await,
+        }
+    }
+
+    /// As `readable`, for hand-written polls; only the last caller is woken.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Fifo(fifo) => fifo.poll_readable(cx),
+            Self::Terminal(slave) => slave.poll_readable(cx),
+        }
+    }
+
+    /// Whether it is a terminal (`isatty(3)`).
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Terminal(_))
+    }
+}
+
+/// A stream the guest writes. By default everything vanishes.
+#[derive(Clone, Debug)]
+pub enum Output {
+    #[doc(hidden)]
+    Fifo(fifo::Output),
+    #[doc(hidden)]
+    File(file::Output),
+    #[doc(hidden)]
+    Terminal(Arc<Slave>),
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self::Fifo(fifo::Output::default())
+    }
+}
+
+impl Output {
+    pub(super) async fn open(
+        stream: &'static str,
+        place: StreamTarget,
+        deadline: Instant,
+    ) -> Result<Self, StdioError> {
+        match place {
+            StreamTarget::Nothing => Ok(Self::default()),
+            StreamTarget::Fifo(path) => {
+                fifo::Output::open(stream, &path, deadline).await.map(Self::Fifo)
+            }
+            StreamTarget::File(path) => file::Output::open(stream, path).await.map(Self::File),
+            StreamTarget::Logger(uri) => {
+                let what = format!("{stream} {uri} alone");
+                Err(StdioError::Unsupported {
+                    what,
+                    why: "a logger is given as stdout and takes both",
+                })
+            }
+        }
+    }
+
+    /// Writes all of `bytes`, waiting for the reader as often as needed. Nothing is buffered here: what is
+    /// written has left the guest for good, and nothing has to be flushed at its end.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is taken now; `WouldBlock` means: wait for [`Output::writable`].
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Fifo(fifo) => fifo.try_write(bytes),
+            Self::File(file) => file.try_write(bytes),
+            Self::Terminal(slave) => slave.try_write(bytes),
+        }
+    }
+
+    /// Waits until `try_write` may succeed.
+    pub async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Fifo(fifo) => fifo.writable().await,
+            Self::File(_) => Ok(()),
+            Self::Terminal(slave) => slave.writable().await,
+        }
+    }
+
+    /// As `writable`, for hand-written polls; only the last caller is woken.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Fifo(fifo) => fifo.poll_writable(cx),
+            Self::File(_) => Poll::Ready(Ok(())),
+            Self::Terminal(slave) => slave.poll_writable(cx),
+        }
+    }
+
+    /// Whether it is a terminal (`isatty(3)`).
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Terminal(_))
+    }
+
+    pub(super) async fn drained(&self, deadline: Instant) {
+        if let Self::Fifo(fifo) = self {
+            fifo.drained(deadline).await;
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The interfaces of `wasi:keyvalue`.
+
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, Resource, ResourceType},
+};
+use wasmtime_wasi::WasiView;
+
+use crate::{
+    component::store::Component,
+    wasi::keyvalue::{Data, Error},
+};
+
+const STORE: &str = "wasi:keyvalue/store@0.2.0-draft";
+const ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft";
+const BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft";
+
+/// A guest's handle of a bucket: its name.
+struct Bucket(String);
+
+type Answer<T> = wasmtime::Result<(Result<T, Error>,)>;
+
+/// Calls `work` with the data and the bucket's name.
+fn with<T>(
+    mut store: StoreContextMut<'_, Component>,
+    bucket: &Resource<Bucket>,
+    work: impl FnOnce(&mut Data, &str) -> Result<T, Error>,
+) -> Answer<T> {
+    let component = store.data_mut();
+    let data = component.keyvalue.clone();
+    let Bucket(name) = component.ctx().table.get(bucket)?;
+    Ok((work(&mut data.data(), name),))
+}
+
+/// Adds the interfaces.
+pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+    link_store(linker)?;
+    let mut atomics = linker.instance(ATOMICS)?;
+    atomics.func_wrap(
+        "increment",
+        |store, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
+            with(store, &bucket, |data, name| data.increment(name, key, delta))
+        },
+    )?;
+    link_batch(linker)
+}
+
+fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+    let mut store = linker.instance(STORE)?;
+    store.resource("bucket", ResourceType::host::<Bucket>(), |mut store, rep| {
+        store.data_mut().ctx().table.delete(Resource::<Bucket>::new_own(rep))?;
+        Ok(())
+    })?;
+    store.func_wrap("open", |mut store, (identifier,): (String,)| {
+        let component: &mut Component = store.data_mut();
+        if let Err(error) = component.keyvalue.data().open(&identifier) {
+            return Ok((Err(error),));
+        }
+        Ok((Ok(component.ctx().table.push(Bucket(identifier))?),))
+    })?;
+    store.func_wrap("[method]bucket.get", |store, (bucket, key): (Resource<Bucket>, String)| {
+        with(store, &bucket, |data, name| Ok(data.get(name, &key).cloned()))
+    })?;
+    store.func_wrap(
+        "[method]bucket.set",
+        |store, (bucket, key, value): (Resource<Bucket>, String, Vec<u8>)| {
+            with(store, &bucket, |data, name| data.set(name, key, value))
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.delete",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            with(store, &bucket, |data, name| {
+                data.delete(name, &key);
+                Ok(())
+            })
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.exists",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            with(store, &bucket, |data, name| Ok(data.get(name, &key).is_some()))
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.list-keys",
+        |store, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
+            with(store, &bucket, |data, name| Ok(data.keys(name, cursor)))
+        },
+    )
+}
+
+fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+    let mut batch = linker.instance(BATCH)?;
+    batch.func_wrap("get-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
+        with(store, &bucket, |data, name| {
+            let found =
+                keys.into_iter().map(|key| data.get(name, &key).cloned().map(|value| (key, value)));
+            Ok(found.collect::<Vec<_>>())
+        })
+    })?;
+    batch.func_wrap(
+        "set-many",
+        |store, (bucket, entries): (Resource<Bucket>, Vec<(String, Vec<u8>)>)| {
+            with(store, &bucket, |data, name| {
+                entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
+            })
+        },
+    )?;
+    batch.func_wrap("delete-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
+        with(store, &bucket, |data, name| {
+            keys.iter().for_each(|key| data.delete(name, key));
+            Ok(())
+        })
+    })
+}

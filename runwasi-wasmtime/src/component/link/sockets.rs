@@ -1,0 +1,203 @@
+//! Sockets that guests make, in the sandbox's network.
+//!
+//! Only the making of a socket happens inside the namespace, see [`Network::run`]; whatever a socket does later it does there, on
+//! whichever thread. The functions of the library that make sockets are run there as they are, on a context and a table of
+//! their own: the guest's cannot leave its store, and allows nothing.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use runwasi_core::network::Network;
+use tokio::runtime::Handle;
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, Resource, ResourceTable},
+};
+use wasmtime_wasi::{
+    WasiView,
+    p2::{
+        self, DynInputStream, DynOutputStream, SocketError,
+        bindings::sockets::{network as p2_network, tcp, tcp_create_socket, udp_create_socket},
+    },
+    p3::bindings::sockets::types as p3_types,
+    sockets::{self, WasiSocketsCtx, WasiSocketsCtxView, WasiSocketsView},
+};
+
+use super::P2_VERSION;
+use crate::component::store::Component;
+
+/// Replaces the functions that make sockets or take them from a listener.
+pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+    let mut tcp = linker.instance(&format!("wasi:sockets/tcp-create-socket@{P2_VERSION}"))?;
+    tcp.func_wrap("create-tcp-socket", |store, (family,): (p2_network::IpAddressFamily,)| {
+        create_tcp_p2(store, family)
+    })?;
+    let mut udp = linker.instance(&format!("wasi:sockets/udp-create-socket@{P2_VERSION}"))?;
+    udp.func_wrap_async(
+        "create-udp-socket",
+        |store, (family,): (p2_network::IpAddressFamily,)| Box::new(create_udp_p2(store, family)),
+    )?;
+    let mut listeners = linker.instance(&format!("wasi:sockets/tcp@{P2_VERSION}"))?;
+    listeners.func_wrap(
+        "[method]tcp-socket.accept",
+        |store, (listener,): (Resource<p2::TcpSocket>,)| accept_p2(store, listener),
+    )?;
+    let mut p3 = linker.instance("wasi:sockets/types@0.3.0")?;
+    p3.func_wrap("[static]tcp-socket.create", |store, (family,): (p3_types::IpAddressFamily,)| {
+        create_tcp_p3(store, family)
+    })?;
+    p3.func_wrap_async(
+        "[static]udp-socket.create",
+        |store, (family,): (p3_types::IpAddressFamily,)| Box::new(create_udp_p3(store, family)),
+    )?;
+    Ok(())
+}
+
+type Created<T, E> = wasmtime::Result<(Result<Resource<T>, E>,)>;
+
+fn create_tcp_p2(
+    mut store: StoreContextMut<'_, Component>,
+    family: p2_network::IpAddressFamily,
+) -> Created<p2::TcpSocket, p2_network::ErrorCode> {
+    let component = store.data_mut();
+    if component.descriptors_left() == 0 {
+        return Ok((Err(p2_network::ErrorCode::NewSocketLimit),));
+    }
+    let create = move |mut scratch: Scratch| {
+        let made = tcp_create_socket::Host::create_tcp_socket(&mut scratch.view(), family)?;
+        scratch.table.delete(made).map_err(SocketError::trap)
+    };
+    let made = component.outbound.network().run(inside(component, create))?;
+    pushed(component, made.map_err(SocketError::downcast))
+}
+
+async fn create_udp_p2(
+    mut store: StoreContextMut<'_, Component>,
+    family: p2_network::IpAddressFamily,
+) -> Created<p2::UdpSocket, p2_network::ErrorCode> {
+    let component = store.data_mut();
+    if component.descriptors_left() == 0 {
+        return Ok((Err(p2_network::ErrorCode::NewSocketLimit),));
+    }
+    let mut scratch = Scratch::of(component);
+    let creating = async move {
+        let made = udp_create_socket::Host::create_udp_socket(&mut scratch.view(), family).await?;
+        scratch.table.delete(made).map_err(SocketError::trap)
+    };
+    let made = begun_inside(component.outbound.network().clone(), Box::pin(creating)).await?;
+    pushed(component, made.map_err(SocketError::downcast))
+}
+
+fn create_tcp_p3(
+    mut store: StoreContextMut<'_, Component>,
+    family: p3_types::IpAddressFamily,
+) -> Created<sockets::TcpSocket, p3_types::ErrorCode> {
+    let component = store.data_mut();
+    if component.descriptors_left() == 0 {
+        return Ok((Err(p3_types::ErrorCode::Other(Some("too many open sockets".into()))),));
+    }
+    let create = move |mut scratch: Scratch| {
+        let made = p3_types::HostTcpSocket::create(&mut scratch.view(), family)?;
+        scratch.table.delete(made).map_err(wasmtime_wasi::p3::sockets::SocketError::trap)
+    };
+    let made = component.outbound.network().run(inside(component, create))?;
+    pushed(component, made.map_err(wasmtime_wasi::p3::sockets::SocketError::downcast))
+}
+
+async fn create_udp_p3(
+    mut store: StoreContextMut<'_, Component>,
+    family: p3_types::IpAddressFamily,
+) -> Created<sockets::UdpSocket, p3_types::ErrorCode> {
+    let component = store.data_mut();
+    if component.descriptors_left() == 0 {
+        return Ok((Err(p3_types::ErrorCode::Other(Some("too many open sockets".into()))),));
+    }
+    let mut scratch = Scratch::of(component);
+    let creating = async move {
+        let made = p3_types::HostUdpSocket::create(&mut scratch.view(), family).await?;
+        scratch.table.delete(made).map_err(wasmtime_wasi::p3::sockets::SocketError::trap)
+    };
+    let made = begun_inside(component.outbound.network().clone(), Box::pin(creating)).await?;
+    pushed(component, made.map_err(wasmtime_wasi::p3::sockets::SocketError::downcast))
+}
+
+type Accepted = (Resource<p2::TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
+
+/// The library's own, while the guest may have one more.
+fn accept_p2(
+    mut store: StoreContextMut<'_, Component>,
+    listener: Resource<p2::TcpSocket>,
+) -> wasmtime::Result<(Result<Accepted, p2_network::ErrorCode>,)> {
+    let component = store.data_mut();
+    if component.descriptors_left() == 0 {
+        return Ok((Err(p2_network::ErrorCode::NewSocketLimit),));
+    }
+    Ok((match tcp::HostTcpSocket::accept(&mut component.sockets(), listener) {
+        Ok(accepted) => Ok(accepted),
+        Err(error) => Err(error.downcast()?),
+    },))
+}
+
+/// What the library makes a socket with.
+struct Scratch {
+    ctx: WasiSocketsCtx,
+    table: ResourceTable,
+}
+
+impl Scratch {
+    fn of(component: &Component) -> Self {
+        Self { ctx: component.outbound.sockets(), table: ResourceTable::new() }
+    }
+
+    fn view(&mut self) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView { ctx: &mut self.ctx, table: &mut self.table }
+    }
+}
+
+/// Work for the namespace's thread, as part of this runtime: that is where the socket's readiness will be heard of.
+fn inside<T>(
+    component: &Component,
+    work: impl FnOnce(Scratch) -> T + Send + 'static,
+) -> impl FnOnce() -> T + Send + 'static {
+    let (runtime, scratch) = (Handle::current(), Scratch::of(component));
+    move || {
+        let _entered = runtime.enter();
+        work(scratch)
+    }
+}
+
+/// A future whose first poll makes the socket, and so happens inside; the others, which only wait for it, here.
+async fn begun_inside<T: Send + 'static>(
+    network: Network,
+    future: Pin<Box<dyn Future<Output = T> + Send>>,
+) -> wasmtime::Result<T> {
+    let mut future = Some(future);
+    let first = poll_fn(|cx| {
+        let (runtime, waker, taken) = (Handle::current(), cx.waker().clone(), future.take());
+        let Some(mut begun) = taken else { return Poll::Pending };
+        let polled = network.run(move || {
+            let _entered = runtime.enter();
+            let polled = begun.as_mut().poll(&mut Context::from_waker(&waker));
+            (begun, polled)
+        });
+        Poll::Ready(polled)
+    });
+    match first.await? {
+        (_, Poll::Ready(made)) => Ok(made),
+        (begun, Poll::Pending) => Ok(begun.await),
+    }
+}
+
+/// Puts what was made into the guest's table; an error that is none of the guest's ends it.
+fn pushed<T: Send + 'static, E>(
+    component: &mut Component,
+    made: Result<T, wasmtime::Result<E>>,
+) -> Created<T, E> {
+    match made {
+        Ok(socket) => Ok((Ok(component.ctx().table.push(socket)?),)),
+        Err(error) => Ok((Err(error?),)),
+    }
+}

@@ -1,0 +1,181 @@
+//! State shared by all requests of a running server, and the way from a request to an instance.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use http::{Request, uri::Authority};
+use runwasi_core::{GuestContext, InstanceSpec};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep, timeout},
+};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
+use wasmtime_wasi::WasiView;
+
+use super::{
+    context_pool::ContextPool,
+    error::Failure,
+    guest::{Guest, Head, Instance},
+    request_body::RequestBody,
+    settings::Settings,
+};
+use crate::{
+    component::store::{Component, Imports},
+    epoch::Ticker,
+    exit,
+    limits::OutOfMemory,
+};
+
+/// Interval between attempts to get an instance from the pool that all containers share.
+// The pool does not notify when an instance becomes free.
+const POOL_LOOK: Duration = Duration::from_millis(5);
+
+pub(super) struct Serving {
+    pub(super) spec: InstanceSpec,
+    pub(super) settings: Settings,
+    pub(super) spawner: Spawner,
+    /// Authority of requests that name no host.
+    pub(super) authority: Authority,
+    guest: Arc<Guest>,
+    engine: Engine,
+    imports: Imports,
+    context_pool: ContextPool,
+    requests: Arc<Semaphore>,
+}
+
+/// Starts members of the container's group, in which guest code runs.
+#[derive(Clone)]
+pub(super) struct Spawner {
+    context: GuestContext,
+    ticker: Arc<Ticker>,
+}
+
+impl Spawner {
+    pub(super) fn new(context: GuestContext, ticker: Arc<Ticker>) -> Self {
+        Self { context, ticker }
+    }
+
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        // Guest code yields only at ticks of the epoch, so the clock must tick during its polls.
+        self.context.spawn(self.ticker.during(future));
+    }
+}
+
+/// Starts each stream of HTTP/2 as a member of the group.
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
+    fn execute(&self, future: F) {
+        // As members, streams run on all workers, and a guest that spins delays no other stream.
+        self.spawn(future);
+    }
+}
+
+impl Serving {
+    /// `first` is the store of an instance that was made only to check that it can be made.
+    pub(super) fn new(
+        spec: InstanceSpec,
+        settings: Settings,
+        spawner: Spawner,
+        guest: Arc<Guest>,
+        mut first: Store<Component>,
+        imports: Imports,
+    ) -> Self {
+        let engine = first.engine().clone();
+        let context_pool = ContextPool::new(first.data_mut().ctx().ctx.filesystem().clone());
+        context_pool.put_back(first.into_data().into_context());
+        let authority = settings.address.to_string();
+        // An address with its port is always an authority: the fallback only avoids a panic.
+        let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
+        let requests = Arc::new(Semaphore::new(settings.max_requests as usize));
+        Self { spec, settings, spawner, authority, guest, engine, imports, context_pool, requests }
+    }
+
+    /// Takes a slot of the concurrent requests. Waits for `queue-timeout` at most.
+    pub(super) async fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        // A free slot is taken without a timer.
+        if let Ok(slot) = self.requests.clone().try_acquire_owned() {
+            return Ok(slot);
+        }
+        let slot =
+            timeout(self.settings.queue_timeout, self.requests.clone().acquire_owned()).await;
+        slot.ok().and_then(Result::ok).ok_or(Failure::Busy)
+    }
+
+    /// Waits until no request is being worked on.
+    pub(super) async fn idle(&self) {
+        // This cannot fail: the semaphore is never closed. The permits may return at once, as the
+        // server has stopped to accept.
+        let _ = self.requests.acquire_many(self.settings.max_requests).await;
+    }
+
+    /// Runs the guest's handler until it returns. `head` is sent as soon as the guest has answered.
+    pub(super) async fn call(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        head: oneshot::Sender<Head>,
+    ) -> Result<(), Failure> {
+        let (mut store, instance) = self.instance().await?;
+        match instance.call(&mut store, request, head).await {
+            Ok(()) => {
+                if let Some(store) = self.guest.keep(store, instance, &self.settings) {
+                    self.context_pool.put_back(store.into_data().into_context());
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Freed now: writing the trap may wait for a reader of stderr, and the memory need
+                // not be held until then.
+                drop(store);
+                // The pool has no stack left for the call.
+                if error.is::<PoolConcurrencyLimitError>() {
+                    return Err(Failure::Busy);
+                }
+                Err(self.failed(&error).await)
+            }
+        }
+    }
+
+    /// Takes a waiting instance or makes one. Waits for `queue-timeout` at most.
+    async fn instance(&self) -> Result<(Store<Component>, Instance), Failure> {
+        if let Some(kept) = self.guest.kept() {
+            return Ok(kept);
+        }
+        let mut until = None;
+        loop {
+            let error = match self.instantiate().await {
+                Ok(made) => return Ok(made),
+                Err(error) => error,
+            };
+            if error.is::<PoolConcurrencyLimitError>() {
+                let now = Instant::now();
+                // The wait begins with the first failure.
+                if now >= *until.get_or_insert(now + self.settings.queue_timeout) {
+                    return Err(Failure::Busy);
+                }
+                sleep(POOL_LOOK).await;
+            } else if error.is::<OutOfMemory>() {
+                // The memory may be held by instances that wait for requests: they go first.
+                if !self.guest.forget_kept() {
+                    return Err(Failure::NoMemory);
+                }
+            } else {
+                return Err(self.failed(&error).await);
+            }
+        }
+    }
+
+    async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
+        let context = self.context_pool.take(&self.spec);
+        let store =
+            Component::with_context(&self.engine, &self.spec, context, self.imports.clone());
+        // Handled like a growth beyond the limit: the new store's stack counts as memory, too.
+        let mut store = store.map_err(OutOfMemory)?;
+        let instance = self.guest.instantiate(&mut store).await?;
+        // Only now: up to here, memory that is refused means that the instance does not fit.
+        store.data_mut().started();
+        Ok((store, instance))
+    }
+
+    async fn failed(&self, error: &wasmtime::Error) -> Failure {
+        exit::tell(error, &self.spec).await;
+        Failure::Failed
+    }
+}

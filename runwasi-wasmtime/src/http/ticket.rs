@@ -1,0 +1,55 @@
+//! Call of a guest's handler, and the resources of a request until all its work is done.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+
+use super::{error::Failure, instances::Serving, timeouts::Activity};
+
+/// Call of a guest's handler. Ends when the guest has returned and its instance is kept or dropped.
+pub(super) type Call = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Resources that a request holds until all its work is done.
+pub(super) struct Ticket {
+    serving: Arc<Serving>,
+    /// Slot of the concurrent requests.
+    _slot: OwnedSemaphorePermit,
+    _busy: Busy,
+}
+
+/// Counts a request of the connection for as long as it lives.
+pub(super) struct Busy(Arc<Activity>);
+
+impl Ticket {
+    pub(super) fn new(serving: Arc<Serving>, slot: OwnedSemaphorePermit, busy: Busy) -> Self {
+        Self { serving, _slot: slot, _busy: busy }
+    }
+
+    /// Continues the call of a guest whose response is complete, as a member of the group.
+    pub(super) fn go_on(self, call: Call) {
+        // `_busy` ends with this function: for the connection the request is done.
+        let Self { serving, _slot, _busy } = self;
+        // As long as the guest might have taken for its response.
+        let patience = serving.settings.request_timeout;
+        serving.spawner.clone().spawn(async move {
+            if timeout(patience, call).await.is_err() {
+                tracing::debug!("a guest was ended that did not return after its response");
+            }
+            // Moved in and freed only now: the guest still counts as a request.
+            drop(_slot);
+        });
+    }
+}
+
+impl Busy {
+    pub(super) fn new(activity: Arc<Activity>, http2: bool) -> Self {
+        activity.request_begins(http2);
+        Self(activity)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
+}

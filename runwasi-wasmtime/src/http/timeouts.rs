@@ -1,0 +1,227 @@
+//! Activity of a connection, and its deadlines.
+//!
+//! ```text
+//!             first byte           request begins
+//!   Idle ──────────────▶ Head ──────────────────────▶ Busy(n)
+//!    ▲  idle-timeout        │ header-timeout            │ the last response is done
+//!    └──────────────────────┼───────────────────────────┘
+//!                           ▼
+//!                         closed
+//! ```
+//!
+//! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has no
+//! `Head` after its first request, since its frames come at any time. A client that does not take
+//! what is written to it is dropped after `idle-timeout`, whatever the state.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Time after which a poll of a connection begins no further request.
+const TURN: Duration = Duration::from_millis(1);
+
+/// Activity of one connection, shared by its parts.
+pub(super) struct Activity {
+    // Locked for single steps. Requests of HTTP/2 run on other threads, hence a mutex.
+    state: Mutex<State>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+struct State {
+    doing: Doing,
+    since: Instant,
+    /// Time of the first write that the client did not take.
+    stalled: Option<Instant>,
+    http2: bool,
+    /// Beginning of the connection's last poll.
+    turn: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Idle,
+    Head,
+    /// With the number of requests.
+    Busy(usize),
+}
+
+/// Action that is due for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Look again at this time.
+    LookAt(Instant),
+    /// Close gracefully: the connection has been idle for too long.
+    Close,
+    /// Drop at once: the client keeps the server waiting.
+    Drop,
+}
+
+impl Activity {
+    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
+        let now = Instant::now();
+        let state =
+            State { doing: Doing::Head, since: now, stalled: None, http2: false, turn: now };
+        Self { state: Mutex::new(state), header_timeout, idle_timeout }
+    }
+
+    /// Takes note that a poll of the connection begins.
+    pub(super) fn turn_begins(&self) {
+        self.state().turn = Instant::now();
+    }
+
+    /// Returns `true` if this poll has used up its time.
+    pub(super) fn turn_is_over(&self) -> bool {
+        self.state().turn.elapsed() >= TURN
+    }
+
+    /// Takes note of bytes from the client.
+    pub(super) fn read(&self) {
+        let mut state = self.state();
+        // Frames of HTTP/2, such as a ping, need not be the beginning of a request.
+        if state.doing == Doing::Idle && !state.http2 {
+            state.enter(Doing::Head);
+        }
+    }
+
+    /// Takes note of a write: `taken` if the system had room for bytes of it.
+    pub(super) fn wrote(&self, taken: bool) {
+        let mut state = self.state();
+        match taken {
+            true => state.stalled = None,
+            // The first stall counts: further attempts must not move the deadline. The reference to
+            // it is of no use here.
+            false => drop(state.stalled.get_or_insert_with(Instant::now)),
+        }
+    }
+
+    pub(super) fn request_begins(&self, http2: bool) {
+        let mut state = self.state();
+        state.http2 |= http2;
+        // Requests of HTTP/2 overlap.
+        let others = if let Doing::Busy(others) = state.doing { others } else { 0 };
+        state.enter(Doing::Busy(others + 1));
+    }
+
+    pub(super) fn request_ended(&self) {
+        let mut state = self.state();
+        match state.doing {
+            Doing::Busy(requests) if requests > 1 => state.doing = Doing::Busy(requests - 1),
+            _ => state.enter(Doing::Idle),
+        }
+    }
+
+    pub(super) fn verdict(&self, now: Instant) -> Verdict {
+        let state = self.state();
+        // In every state: a guest that writes to a stalled client would be busy without end.
+        if state.stalled.is_some_and(|since| now >= since + self.idle_timeout) {
+            return Verdict::Drop;
+        }
+        let (timeout, verdict) = match state.doing {
+            // No deadline. The next look is for the state that may follow meanwhile.
+            Doing::Busy(_) => return Verdict::LookAt(now + self.shortest()),
+            Doing::Idle => (self.idle_timeout, Verdict::Close),
+            Doing::Head => (self.header_timeout, Verdict::Drop),
+        };
+        let due = state.since + timeout;
+        // `Idle` may become `Head` at once, and the other way round. The new state may be due before
+        // `due`, so the next look is not later than the shorter timeout.
+        if now >= due { verdict } else { Verdict::LookAt(due.min(now + self.shortest())) }
+    }
+
+    fn shortest(&self) -> Duration {
+        self.idle_timeout.min(self.header_timeout)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Poisoning is harmless: a step that panics leaves a valid state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, doing: Doing) {
+        self.doing = doing;
+        self.since = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: Duration = Duration::from_secs(1);
+    const IDLE: Duration = Duration::from_secs(10);
+
+    fn after(activity: &Activity, time: Duration) -> Verdict {
+        activity.verdict(Instant::now() + time)
+    }
+
+    #[test]
+    fn silent_client_is_dropped_after_the_header_timeout() {
+        let activity = Activity::new(HEADER, IDLE);
+        assert!(matches!(after(&activity, Duration::ZERO), Verdict::LookAt(_)));
+        assert_eq!(after(&activity, HEADER), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_request_may_take_its_time_and_then_the_connection_is_idle() {
+        let activity = Activity::new(HEADER, IDLE);
+        activity.request_begins(false);
+        assert!(matches!(after(&activity, 100 * IDLE), Verdict::LookAt(_)));
+        activity.request_ended();
+        assert!(matches!(after(&activity, HEADER), Verdict::LookAt(_)));
+        assert_eq!(after(&activity, IDLE), Verdict::Close);
+    }
+
+    #[test]
+    fn half_a_head_is_dropped_after_the_header_timeout() {
+        let activity = Activity::new(HEADER, IDLE);
+        activity.request_begins(false);
+        activity.request_ended();
+        activity.read();
+        assert_eq!(after(&activity, HEADER), Verdict::Drop);
+    }
+
+    #[test]
+    fn the_next_look_is_not_later_than_a_head_could_be_due() {
+        let activity = Activity::new(HEADER, IDLE);
+        activity.request_begins(false);
+        let now = Instant::now();
+        assert_eq!(activity.verdict(now), Verdict::LookAt(now + HEADER));
+        activity.request_ended();
+        let now = Instant::now();
+        assert_eq!(activity.verdict(now), Verdict::LookAt(now + HEADER));
+    }
+
+    #[test]
+    fn the_next_look_is_not_later_than_the_idle_timeout() {
+        let activity = Activity::new(IDLE, HEADER);
+        let now = Instant::now();
+        assert_eq!(activity.verdict(now), Verdict::LookAt(now + HEADER), "it begins as a head");
+    }
+
+    #[test]
+    fn frames_of_http2_are_no_half_heads() {
+        let activity = Activity::new(HEADER, IDLE);
+        activity.request_begins(true);
+        activity.request_begins(true);
+        activity.request_ended();
+        assert!(matches!(after(&activity, IDLE), Verdict::LookAt(_)), "one is left");
+        activity.request_ended();
+        activity.read();
+        assert!(matches!(after(&activity, 2 * HEADER), Verdict::LookAt(_)));
+        assert_eq!(after(&activity, IDLE), Verdict::Close);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_dropped_also_in_a_request() {
+        let activity = Activity::new(HEADER, IDLE);
+        activity.request_begins(false);
+        activity.wrote(false);
+        assert_eq!(after(&activity, IDLE), Verdict::Drop);
+        activity.wrote(true);
+        assert!(matches!(after(&activity, IDLE), Verdict::LookAt(_)));
+    }
+}

@@ -1,0 +1,13 @@
+//! What core modules may import.
+
+use wasmtime::Linker;
+use wasmtime_wasi::{p0, p1};
+
+use super::{preview1, store::Guest};
+
+/// Adds it: preview 1, and its predecessor under its old name.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    p1::add_to_linker_async(linker, |guest| &mut guest.wasi)?;
+    p0::add_to_linker_async(linker, |guest| &mut guest.wasi)?;
+    preview1::link(linker)
+}

@@ -1,0 +1,213 @@
+//! What the container's own `/etc/hosts` and `/etc/resolv.conf` say.
+//!
+//! The files are the guest's, or its image's: they are opened inside its file system, must be regular, and have a bound. What is
+//! missing or unfit says nothing.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+    path::Path,
+    time::Duration,
+};
+
+use resolv_conf::ScopedIp;
+use runwasi_core::rootfs::Rootfs;
+
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const MAX_HOSTS: u64 = 1 << 20;
+const MAX_RESOLV_CONF: u64 = 64 << 10;
+
+/// glibc's limits, of the search list excepted: it has none.
+const MAX_SERVERS: usize = 3;
+const MAX_SEARCH: usize = 32;
+const MAX_NDOTS: u32 = 15;
+const MAX_TIMEOUT: u32 = 30;
+const MAX_ATTEMPTS: u32 = 5;
+
+const DNS_PORT: u16 = 53;
+
+/// Both files, as they were at one time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NameFiles {
+    hosts: String,
+    pub(crate) resolver: ResolverConfig,
+}
+
+/// `/etc/resolv.conf`, with what it does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResolverConfig {
+    /// Name servers, at least one.
+    pub(crate) servers: Vec<SocketAddr>,
+    /// Domains to try behind a name.
+    pub(crate) search: Vec<String>,
+    /// A name of so many dots is tried as it is first.
+    pub(crate) ndots: usize,
+    /// How long a server has for an answer.
+    pub(crate) timeout: Duration,
+    /// How often all servers are asked.
+    pub(crate) attempts: u32,
+    /// Whether lookups begin with different servers.
+    pub(crate) rotate: bool,
+    /// Whether to ask by TCP only.
+    pub(crate) tcp: bool,
+    /// Whether to ask for IPv4 only.
+    pub(crate) no_ipv6: bool,
+}
+
+impl Default for ResolverConfig {
+    fn default() -> Self {
+        Self::parse(&[])
+    }
+}
+
+impl NameFiles {
+    /// Reads both. Blocks: call it on the blocking pool, as the host.
+    pub(crate) fn read(rootfs: &Rootfs) -> Self {
+        let hosts = read(rootfs, HOSTS, MAX_HOSTS);
+        let resolver = ResolverConfig::parse(&read(rootfs, RESOLV_CONF, MAX_RESOLV_CONF));
+        Self { hosts: String::from_utf8_lossy(&hosts).into_owned(), resolver }
+    }
+
+    /// The addresses that the file of hosts has for a name, in its order.
+    pub(crate) fn hosts(&self, name: &str) -> Vec<IpAddr> {
+        let mut found = Vec::new();
+        for line in self.hosts.lines() {
+            let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
+            // A zone says by which interface a link's address is reached; guests are told addresses only.
+            let address = words.next().and_then(|word| word.split('%').next()?.parse().ok());
+            let Some(address) = address else { continue };
+            let is_it =
+                |word: &str| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(name);
+            if words.any(is_it) && !found.contains(&address) {
+                found.push(address);
+            }
+        }
+        found
+    }
+}
+
+impl ResolverConfig {
+    fn parse(text: &[u8]) -> Self {
+        // What one line says wrongly is no reason to ignore the others.
+        let (mut config, _errors) = resolv_conf::Config::parse_with_errors(text);
+        config.nameservers.truncate(MAX_SERVERS);
+        let mut servers: Vec<_> = config.nameservers.iter().map(server).collect();
+        if servers.is_empty() {
+            servers.push(SocketAddr::from(([127, 0, 0, 1], DNS_PORT)));
+        }
+        let domains = config.get_last_search_or_domain().take(MAX_SEARCH);
+        let domain = |domain: &String| domain.trim_matches('.').to_ascii_lowercase();
+        Self {
+            servers,
+            search: domains.map(domain).filter(|domain| !domain.is_empty()).collect(),
+            ndots: config.ndots.min(MAX_NDOTS) as usize,
+            timeout: Duration::from_secs(config.timeout.clamp(1, MAX_TIMEOUT).into()),
+            attempts: config.attempts.clamp(1, MAX_ATTEMPTS),
+            rotate: config.rotate,
+            tcp: config.use_vc,
+            no_ipv6: config.no_aaaa,
+        }
+    }
+}
+
+/// A zone by number holds; one by name would have to be looked up in the sandbox's network, and no name server needs it.
+fn server(address: &ScopedIp) -> SocketAddr {
+    match address {
+        ScopedIp::V4(address) => SocketAddr::from((*address, DNS_PORT)),
+        ScopedIp::V6(address, zone) => {
+            let zone = zone.as_deref().and_then(|zone| zone.parse().ok()).unwrap_or(0);
+            SocketAddrV6::new(*address, DNS_PORT, 0, zone).into()
+        }
+    }
+}
+
+fn read(rootfs: &Rootfs, path: &str, most: u64) -> Vec<u8> {
+    let read = rootfs.open(Path::new(path)).and_then(|file| contents(&file, most));
+    read.unwrap_or_else(|error| {
+        tracing::debug!(path, %error, "says nothing about names");
+        Vec::new()
+    })
+}
+
+fn contents(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("has more than {most} bytes"),
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(text: &str) -> NameFiles {
+        NameFiles { hosts: text.into(), resolver: ResolverConfig::default() }
+    }
+
+    fn addresses(list: &[&str]) -> Vec<IpAddr> {
+        list.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn all_lines_of_hosts_that_have_a_name_count_whatever_its_case() {
+        let files = hosts(
+            "127.0.0.1 localhost\n::1\tlocalhost ip6-localhost # loopback\n# 192.0.2.9 one\n192.0.2.1 One one.test.\r\n\
+             nonsense one\n2001:db8::1 one\n192.0.2.1 one\nfe80::1%eth0 link\n",
+        );
+        assert_eq!(files.hosts("localhost"), addresses(&["127.0.0.1", "::1"]));
+        assert_eq!(files.hosts("one"), addresses(&["192.0.2.1", "2001:db8::1"]));
+        assert_eq!(files.hosts("one.test"), addresses(&["192.0.2.1"]));
+        assert_eq!(files.hosts("link"), addresses(&["fe80::1"]));
+        assert_eq!(files.hosts("loopback"), addresses(&[]));
+        assert_eq!(files.hosts("192.0.2.1"), addresses(&[]), "an address is no name");
+    }
+
+    #[test]
+    fn resolv_conf_is_read_as_glibc_does() {
+        let config = ResolverConfig::parse(
+            b"# by somebody\nnameserver 192.0.2.1\nnameserver fe80::5%2\nnameserver bad\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n\
+              domain old.test\nsearch a.Test. b.test\noptions ndots:5 timeout:1 attempts:4 rotate use-vc unknown:7\n\xff\xfe\n",
+        );
+        let expected = ResolverConfig {
+            servers: ["192.0.2.1:53", "[fe80::5%2]:53", "192.0.2.3:53"]
+                .iter()
+                .map(|s| s.parse().unwrap())
+                .collect(),
+            search: vec!["a.test".into(), "b.test".into()],
+            ndots: 5,
+            timeout: Duration::from_secs(1),
+            attempts: 4,
+            rotate: true,
+            tcp: true,
+            no_ipv6: false,
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn without_resolv_conf_the_server_is_the_local_one() {
+        let config = ResolverConfig::default();
+        assert_eq!(config.servers, ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!((config.ndots, config.timeout, config.attempts), (1, Duration::from_secs(5), 2));
+        assert!(config.search.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_without_measure_is_bounded() {
+        let text =
+            format!("search {}\noptions ndots:99 timeout:0 attempts:1000", "a.test ".repeat(100));
+        let config = ResolverConfig::parse(text.as_bytes());
+        assert_eq!((config.search.len(), config.ndots, config.attempts), (MAX_SEARCH, 15, 5));
+        assert_eq!(config.timeout, Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,208 @@
+//! The process's streams as WASI streams.
+//!
+//! wasmtime-wasi's own adapters copy through a task of their own, whose last bytes are lost when it is dropped. These
+//! write to the pipe from the guest's call: when the call returns, the bytes are in the pipe.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use runwasi_core::stdio::streams::{Input, Output};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wasmtime_wasi::{
+    cli::{IsTerminal, StdinStream, StdoutStream},
+    p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
+};
+
+/// Most that is read or taken for writing at once; the size of a pipe.
+const CHUNK: usize = 64 << 10;
+
+/// What a guest reads as its stdin.
+#[derive(Clone)]
+pub(crate) struct Stdin(pub(crate) Input);
+
+/// What a guest writes as its stdout or stderr.
+#[derive(Clone)]
+pub(crate) struct Stdout(pub(crate) Output);
+
+impl IsTerminal for Stdin {
+    fn is_terminal(&self) -> bool {
+        self.0.is_terminal()
+    }
+}
+
+impl StdinStream for Stdin {
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl AsyncRead for Stdin {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_readable(cx))?;
+            match self.0.try_read(buffer.initialize_unfilled()) {
+                Ok(read) => {
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Stdin {
+    async fn ready(&mut self) {
+        // An error shows itself in the read that follows.
+        let _ = self.0.readable().await;
+    }
+}
+
+#[async_trait]
+impl InputStream for Stdin {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        let mut buffer = BytesMut::zeroed(size.min(CHUNK));
+        match self.0.try_read(&mut buffer) {
+            Ok(0) => Err(StreamError::Closed),
+            Ok(read) => Ok(buffer.split_to(read).freeze()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        loop {
+            self.0.readable().await.map_err(failed)?;
+            let bytes = self.read(size)?;
+            if size == 0 || !bytes.is_empty() {
+                return Ok(bytes);
+            }
+        }
+    }
+}
+
+impl IsTerminal for Stdout {
+    fn is_terminal(&self) -> bool {
+        self.0.is_terminal()
+    }
+}
+
+impl StdoutStream for Stdout {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(Writer { output: self.0.clone(), pending: Bytes::new(), error: None })
+    }
+}
+
+impl AsyncWrite for Stdout {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.0.poll_writable(cx))?
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The stream of a guest that writes without blocking: what the pipe did not take yet is `pending`, and until it is
+/// gone nothing more is taken.
+struct Writer {
+    output: Output,
+    pending: Bytes,
+    error: Option<io::Error>,
+}
+
+#[async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {
+        while !self.pending.is_empty() && self.error.is_none() {
+            match self.output.try_write(&self.pending) {
+                Ok(written) => drop(self.pending.split_to(written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.output.writable().await {
+                        self.error = Some(error);
+                    }
+                }
+                Err(error) => self.error = Some(error),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl OutputStream for Writer {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > self.check_write()? {
+            return Err(StreamError::trap("wrote more than check-write allowed"));
+        }
+        match self.output.try_write(&bytes) {
+            Ok(written) => self.pending = bytes.slice(written..),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pending = bytes,
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.check_write().map(drop)
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        match self.error.take() {
+            Some(error) => Err(failed(error)),
+            None if self.pending.is_empty() => Ok(CHUNK),
+            None => Ok(0),
+        }
+    }
+
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.ready().await;
+        if let Some(error) = self.error.take() {
+            return Err(failed(error));
+        }
+        self.output.write_all(&bytes).await.map_err(failed)
+    }
+}
+
+fn failed(error: io::Error) -> StreamError {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return StreamError::Closed;
+    }
+    StreamError::LastOperationFailed(error.into())
+}
