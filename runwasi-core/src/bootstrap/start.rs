@@ -100,7 +100,7 @@ fn become_server(bundle: &Path) -> Result<Fork, BootstrapError> {
 }
 
 /// Replaces the action in our command line by `serve`, which is as long as `start`. For `ps` and
-/// the testbed, which tells servers from short-lived calls by it.
+/// the tests, which tell servers from short-lived calls by it.
 fn name_server() {
     let rename = || -> Option<()> {
         // The address of the arguments in memory is `arg_start`, field 48 of `proc(5)`. The text
