@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use runwasi_tests::events::{Events, in_order};
 use runwasi_tests::{Containers, poll_until, proc};
 
