@@ -9,14 +9,14 @@ use runwasi_core::{
 use runwasi_daemon::serve::{EngineSettings, NodeEngine};
 use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
 
-/// wasmtime as a node's engine.
+/// wasmtime as the engine of a node.
 struct Wasmtime;
 
 impl NodeEngine for Wasmtime {
     type Engine = WasmtimeEngine;
 
     fn table(written: &RawSettings) -> Result<String, SettingsError> {
-        // What the table can change does not hang on the rest.
+        // Any slots and cache will do: the keys of the table do not depend on them.
         Ok(Settings::for_node(1, None, 0).with(written)?.to_toml())
     }
 
