@@ -7,7 +7,10 @@
 //! | `pool` | one wasmtime engine with its `wasmtime::Config` and slots |
 //! | [`epoch`] | the clock that makes guests yield |
 //! | [`settings`] | configuration of an engine |
-//! | `compiler` | bytes → compiled code, through the code cache |
+//! | `compiler` | artifact → linked code, from a cache or compiled once for all requests |
+//! | `compile_job` | the compilation of one artifact: slot, compile lock, store |
+//! | `codegen` | bytes → compiled code |
+//! | `loader` | compiled code → linked code, through the code cache |
 //! | `module_cache` | linked code that guests run or ran recently |
 //! | `world` | kind of a guest and its entry point |
 //! | `instance` | one guest of any kind, run to its exit status |
@@ -22,6 +25,8 @@
 //!
 //! Only this crate uses wasmtime's types. `runwasi-core` does not depend on wasmtime.
 
+mod codegen;
+mod compile_job;
 mod compiler;
 mod component;
 pub mod engine;
@@ -30,6 +35,7 @@ mod exit;
 mod http;
 mod instance;
 mod limits;
+mod loader;
 mod module;
 mod module_cache;
 mod outbound;

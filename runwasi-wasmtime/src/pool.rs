@@ -54,10 +54,10 @@ impl Pool {
         let engine = build(settings)?;
         let mut linker = Linker::new(&engine);
         link::link(&mut linker).map_err(failed)?;
-        let ticker = Ticker::start(&engine, settings.quantum)
-            .map_err(|error| EngineError::Failed(error.to_string()))?;
+        let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
+        let ticker = Ticker::start(&engine, settings.quantum).map_err(unavailable)?;
         let (cache, seen) = open_cache(settings);
-        let compiler = Compiler::new(linker, key(&engine), cache, seen);
+        let compiler = Compiler::new(linker, key(&engine), cache, seen).map_err(unavailable)?;
         let slots = Semaphore::new(settings.slots as usize);
         Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
     }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A compilation in progress does not depend on its waiters: it continues without them. One that
-//! has not begun is cancelled if all waiters have left ([`Leader::wanted`]).
+//! has not begun is cancelled if all waiters have left ([`Leader::cancel_if_unwanted`]).
 
 use std::{
     collections::HashMap,
@@ -119,20 +119,18 @@ impl<T: Clone> Waiter<T> {
 }
 
 impl<T> Leader<T> {
-    /// Cancels the compilation if it has no waiters left. A later request starts another one.
-    pub fn wanted(mut self) -> Option<Self> {
+    /// Cancels the compilation if it has no waiters left, and returns true then. A later request
+    /// starts another one.
+    pub fn cancel_if_unwanted(&mut self) -> bool {
         let mut map = lock(&self.map);
-        // The map holds one receiver. New waiters are created only under this lock, so the count
-        // misses no waiter.
-        if self.result.receiver_count() > 1 {
-            drop(map);
-            return Some(self);
+        // The map holds one receiver, if the compilation is in it. New waiters are created only
+        // under this lock, so the count misses no waiter.
+        if !self.removed && self.result.receiver_count() <= 1 {
+            map.remove(&self.digest);
+            // The drop of `self` must not remove the entry of a successor.
+            self.removed = true;
         }
-        map.remove(&self.digest);
-        drop(map);
-        // The drop of `self` must take neither the lock nor the entry of a successor.
-        self.removed = true;
-        None
+        self.removed
     }
 
     /// Passes the result to all waiters.
@@ -162,20 +160,30 @@ mod tests {
 
     use super::*;
 
+    /// Joins a compilation, and gets its leader if it has just begun.
+    fn join(
+        single_flight: &SingleFlight<i32>,
+        digest: Digest,
+    ) -> (Waiter<i32>, Option<Leader<i32>>) {
+        let mut leader = None;
+        let waiter = single_flight.join(digest, |begun| leader = Some(begun));
+        (waiter, leader)
+    }
+
     #[tokio::test]
     async fn all_waiters_get_the_result_of_one_leader() {
         let single_flight = SingleFlight::default();
         let digest = Digest::of(b"wasm");
         let mut leader = None;
         let first = single_flight.join(digest, |begun| leader = Some(begun));
-        let second = single_flight.join(digest, |_| panic!("made twice"));
+        let second = single_flight.join(digest, |_| panic!("compiled twice"));
         let other = single_flight.join(Digest::of(b"other"), drop);
         drop(first);
-        assert_eq!(other.wait(|_| ()).await, None, "its maker has given up");
+        assert_eq!(other.wait(|_| ()).await, None, "its leader was dropped");
         leader.unwrap().complete(7);
         assert_eq!(second.wait(|_| ()).await, Some(7));
         let again = single_flight.join(digest, |leader| leader.complete(8));
-        assert_eq!(again.wait(|_| ()).await, Some(8), "what has landed is forgotten");
+        assert_eq!(again.wait(|_| ()).await, Some(8), "a completed compilation is removed");
     }
 
     #[tokio::test]
@@ -183,17 +191,22 @@ mod tests {
         let single_flight = SingleFlight::default();
         let digest = Digest::of(b"wasm");
         let begin = || {
-            let mut leader = None;
-            let waiter = single_flight.join(digest, |begun| leader = Some(begun));
+            let (waiter, leader) = join(&single_flight, digest);
             (waiter, leader.unwrap())
         };
-        let (waiter, leader) = begin();
-        let leader = leader.wanted().expect("somebody waits");
+        let (waiter, mut leader) = begin();
+        assert!(!leader.cancel_if_unwanted(), "it has a waiter");
         drop(waiter);
-        assert!(leader.wanted().is_none(), "nobody waits");
-        let (waiter, leader) = begin();
-        leader.wanted().unwrap().complete(1);
+        assert!(leader.cancel_if_unwanted(), "it has no waiter");
+        let (waiter, mut successor) = begin();
+        assert!(leader.cancel_if_unwanted(), "a cancelled one stays cancelled");
+        drop(leader);
+        let (second, no_leader) = join(&single_flight, digest);
+        assert!(no_leader.is_none(), "the successor has kept its entry");
+        assert!(!successor.cancel_if_unwanted());
+        successor.complete(1);
         assert_eq!(waiter.wait(|_| ()).await, Some(1));
+        assert_eq!(second.wait(|_| ()).await, Some(1));
     }
 
     #[tokio::test]

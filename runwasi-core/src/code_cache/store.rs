@@ -51,12 +51,12 @@ impl CodeCache {
     }
 
     /// Finds the compiled code of an artifact, in a file that only this user could have written.
-    pub fn find(&self, engine_key: &str, digest: &Digest) -> Option<Found> {
+    pub fn find(&self, engine_key: &str, digest: &Digest) -> Option<UncheckedFile> {
         let path = self.path(engine_key, digest);
         // A link could lead to a file outside the directory, which other users may be able to
         // replace.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
-        Found { file, path }.trusted(Found::check_owner)
+        UncheckedFile { file, path }.trusted(UncheckedFile::check_owner)
     }
 
     /// Like [`CodeCache::find`], with a check of the CRC.
@@ -143,12 +143,12 @@ impl CodeCache {
 
 /// File with compiled code before the check of its CRC: the code must not be run.
 #[derive(Debug)]
-pub struct Found {
+pub struct UncheckedFile {
     file: File,
     path: PathBuf,
 }
 
-impl Found {
+impl UncheckedFile {
     /// The open file, for inspection.
     pub fn file(&self) -> &File {
         &self.file

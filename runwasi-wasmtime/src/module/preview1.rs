@@ -251,13 +251,14 @@ async fn poll_timer(
     if count != 1 || read(&memory, subscription, at.size as usize).is_none() {
         return Ok(false);
     }
-    let [tag] = bytes::<1>(&memory, subscription + TAG)?;
-    let flags = u16::from_le_bytes(bytes(&memory, subscription + at.flags)?);
+    // Pointers are unsigned: one below 2 GiB may have a field beyond.
+    let [tag] = bytes::<1>(&memory, subscription.wrapping_add(TAG))?;
+    let flags = u16::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.flags))?);
     // Only for a single relative time does the library block the thread.
     if tag != CLOCK || flags & ABSTIME != 0 {
         return Ok(false);
     }
-    let timeout = u64::from_le_bytes(bytes(&memory, subscription + at.timeout)?);
+    let timeout = u64::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.timeout))?);
     let userdata: [u8; 8] = bytes(&memory, subscription)?;
     tokio::time::sleep(Duration::from_nanos(timeout)).await;
     // Again, so that no borrow of the guest's memory is held during the sleep.

@@ -29,7 +29,7 @@ const MANIFESTS: [&str; 2] = [
 ];
 
 /// Content of a parsed blob.
-pub(super) enum Found {
+pub(super) enum Parsed {
     /// A manifest, with its layers.
     Manifest(Vec<Layer>),
     /// An index, with the selected entry: a manifest or a further index.
@@ -37,19 +37,19 @@ pub(super) enum Found {
 }
 
 /// Parses an index or a manifest of `image`, according to the media type of `blob`.
-pub(super) fn parse(image: &str, blob: &Blob, bytes: &[u8]) -> Result<Found, ImageError> {
+pub(super) fn parse(image: &str, blob: &Blob, bytes: &[u8]) -> Result<Parsed, ImageError> {
     // The referring descriptor decides: the field `mediaType` inside a document is optional.
     let media_type = blob.media_type.as_str();
     let malformed = |reason: String| ImageError::Malformed { digest: blob.digest, reason };
     if INDEXES.contains(&media_type) {
         let index: ImageIndex =
             serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-        return pick(image, index.manifests()).and_then(self::blob).map(Found::Next);
+        return pick(image, index.manifests()).and_then(self::blob).map(Parsed::Next);
     }
     if MANIFESTS.contains(&media_type) {
         let manifest: ImageManifest =
             serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-        return layers(image, &manifest).map(Found::Manifest);
+        return layers(image, &manifest).map(Parsed::Manifest);
     }
     Err(malformed(format!("its type is {media_type:?}")))
 }
@@ -132,7 +132,7 @@ mod tests {
         json!({"mediaType": media_type, "digest": digest, "size": 7})
     }
 
-    fn parsed(media_type: &str, content: &Value) -> Result<Found, ImageError> {
+    fn parsed(media_type: &str, content: &Value) -> Result<Parsed, ImageError> {
         let bytes = serde_json::to_vec(content).unwrap();
         let blob = Blob {
             media_type: media_type.into(),
@@ -155,8 +155,8 @@ mod tests {
         let manifests: Vec<_> = platforms.iter().zip('0'..='9').map(manifest).collect();
         let index = json!({"schemaVersion": 2, "manifests": manifests});
         match parsed(INDEXES[0], &index) {
-            Ok(Found::Next(blob)) => Ok(blob.digest.hex().chars().next().unwrap()),
-            Ok(Found::Manifest(_)) => panic!("an index is no manifest"),
+            Ok(Parsed::Next(blob)) => Ok(blob.digest.hex().chars().next().unwrap()),
+            Ok(Parsed::Manifest(_)) => panic!("an index is no manifest"),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -186,8 +186,8 @@ mod tests {
 
     fn wasm_of(media_type: &str, layers: &[Value]) -> Result<Vec<Layer>, ImageError> {
         match parsed(media_type, &manifest(layers))? {
-            Found::Manifest(found) => wasm(IMAGE, found),
-            Found::Next(_) => panic!("a manifest is no index"),
+            Parsed::Manifest(found) => wasm(IMAGE, found),
+            Parsed::Next(_) => panic!("a manifest is no index"),
         }
     }
 

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use self::{
     blob::{Blob, Layer},
     error::ImageError,
-    manifest::Found,
+    manifest::Parsed,
 };
 use super::MAX_BYTES;
 use crate::{digest::Digest, id::Id};
@@ -65,8 +65,8 @@ pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, 
     // One more than MAX_DEPTH: below the last index is the manifest.
     for _ in 0..=MAX_DEPTH {
         match manifest::parse(image, &blob, &checked(images, &blob, MAX_MANIFEST).await?)? {
-            Found::Manifest(layers) => return Ok(layers),
-            Found::Next(next) => blob = next,
+            Parsed::Manifest(layers) => return Ok(layers),
+            Parsed::Next(next) => blob = next,
         }
     }
     Err(ImageError::Malformed {

@@ -1,0 +1,212 @@
+//! Compilation of one artifact, from the wait for a slot to the code in the cache.
+//!
+//! ```text
+//! cached? ─▶ wait for a slot ─▶ still wanted? ─▶ compile lock? ─▶ cached? ─▶ compile ─▶ store
+//!                  ▲                                  │
+//!                  └── 20 ms ── another process has it ┘
+//! ```
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use runwasi_core::{
+    artifact::Artifact,
+    code_cache::{single_flight::Leader, store::CompileLock},
+    digest::Digest,
+};
+use tokio::{task::spawn_blocking, time::sleep};
+
+use crate::{
+    codegen::{Codegen, CodegenError, Slot},
+    loader::Loader,
+    module_cache::Ready,
+};
+
+/// Longest wait for the compilation of another process.
+// The process is alive: the kernel would have released the lock of a dead one.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Interval between two attempts to take the lock of another process.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Result of loading or compiling an artifact. The error is the reason.
+pub(crate) type Outcome = Result<Made, Arc<str>>;
+
+/// Linked code of an artifact.
+#[derive(Clone)]
+pub(crate) struct Made {
+    pub(crate) ready: Arc<Ready>,
+    pub(crate) how: How,
+}
+
+/// Origin of linked code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Compiled before: it came from a cache.
+    Kept,
+    /// Compiled now and stored in the code cache.
+    Compiled,
+    /// Compiled now, but not stored in the code cache.
+    NotKept,
+}
+
+/// An artifact to load or compile.
+struct CompileJob {
+    loader: Loader,
+    codegen: Codegen,
+    path: PathBuf,
+    digest: Digest,
+    /// Time of the first attempt to take the compile lock.
+    waiting_since: Option<Instant>,
+}
+
+/// Result of an attempt to take the compile lock.
+enum LockAttempt {
+    Acquired(CompileLock),
+    /// Another process has the lock.
+    Busy,
+    /// There is no lock to wait for: no cache, a failing one, or a holder that takes too long.
+    Unavailable,
+}
+
+/// Starts to load or compile an artifact. The result goes to all waiters. `keep` is dropped at the
+/// end of the work.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no owner waits for it: it outlives its callers, and no exit waits for a compiler"
+)]
+pub(crate) fn start(
+    loader: Loader,
+    codegen: Codegen,
+    artifact: Artifact,
+    mut leader: Leader<Outcome>,
+    keep: impl Send + 'static,
+) {
+    let path = artifact.path.clone();
+    let digest = artifact.digest;
+    let job = CompileJob { loader, codegen, path, digest, waiting_since: None };
+    drop(tokio::spawn(async move {
+        let outcome = job.outcome(artifact, &mut leader).await;
+        // By now the compile lock is released: with its last waiter this OS process may end, before
+        // a later drop could remove the temporary file. Without an outcome, the drop of the leader
+        // ends all waits.
+        if let Some(outcome) = outcome {
+            leader.complete(outcome);
+        }
+        drop(keep);
+    }));
+}
+
+impl CompileJob {
+    /// Returns nothing if all waiters have left before the compilation, and after a panic.
+    async fn outcome(
+        mut self,
+        artifact: Artifact,
+        leader: &mut Leader<Outcome>,
+    ) -> Option<Outcome> {
+        // An earlier compilation may have completed between the caller's lookup and its `join`.
+        if let Some(cached) = self.load().await? {
+            return Some(cached);
+        }
+        let (slot, lock) = self.turn(leader).await?;
+        // The previous holder of the lock may have stored the code.
+        if lock.is_some()
+            && let Some(cached) = self.load().await?
+        {
+            return Some(cached);
+        }
+        match slot.compile(artifact).await {
+            Ok(code) => blocking(move || self.store(lock, code)).await,
+            Err(CodegenError::Invalid(error)) => Some(Err(text(&error))),
+            Err(CodegenError::Crashed) => None,
+        }
+    }
+
+    /// Loads cached code, if there is any.
+    async fn load(&self) -> Option<Option<Outcome>> {
+        let loader = self.loader.clone();
+        let digest = self.digest;
+        let cached = blocking(move || loader.load(&digest)).await?;
+        Some(cached.map(|ready| made(ready, How::Kept)))
+    }
+
+    /// Waits for a slot and for the compile lock, if there is one. Returns nothing once all waiters
+    /// have left.
+    async fn turn(&mut self, leader: &mut Leader<Outcome>) -> Option<(Slot, Option<CompileLock>)> {
+        loop {
+            let slot = self.codegen.slot().await;
+            if leader.cancel_if_unwanted() {
+                return None;
+            }
+            match self.reserve() {
+                LockAttempt::Acquired(lock) => return Some((slot, Some(lock))),
+                LockAttempt::Unavailable => return Some((slot, None)),
+                LockAttempt::Busy => {}
+            }
+            // Leaves the slot to other jobs meanwhile.
+            drop(slot);
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Tries to take the compile lock of the artifact in the code cache.
+    // On the calling thread: these are a few system calls, none of which waits.
+    fn reserve(&mut self) -> LockAttempt {
+        let Some(attempt) = self.loader.reserve(&self.digest) else {
+            return LockAttempt::Unavailable;
+        };
+        let first = self.waiting_since.is_none();
+        let waiting_since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let path = self.path.display();
+        match attempt {
+            Ok(Some(lock)) => LockAttempt::Acquired(lock),
+            Ok(None) if waiting_since.elapsed() < PATIENCE => {
+                if first {
+                    tracing::info!(%path, "another process compiles it, waiting");
+                }
+                LockAttempt::Busy
+            }
+            Ok(None) => {
+                tracing::warn!(
+                    %path,
+                    "another process does not finish compiling it, compiling it here, too"
+                );
+                LockAttempt::Unavailable
+            }
+            Err(error) => {
+                tracing::warn!(%path, %error, "compiled code is not kept");
+                LockAttempt::Unavailable
+            }
+        }
+    }
+
+    /// Stores new code in the cache, if there is a compile lock, and loads it. Blocks.
+    fn store(&self, lock: Option<CompileLock>, code: Vec<u8>) -> Outcome {
+        let filled = lock.map(|lock| lock.fill(&code));
+        if let Some(Err(error)) = &filled {
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "compiled code is not kept");
+        }
+        let is_kept = matches!(filled, Some(Ok(())));
+        // Loaded from the file, so that all processes that run the code share its pages.
+        match is_kept.then(|| self.loader.load(&self.digest)).flatten() {
+            Some(ready) => made(ready, How::Compiled),
+            None => made(self.loader.load_fresh(&self.digest, code), How::NotKept),
+        }
+    }
+}
+
+fn made(ready: wasmtime::Result<Arc<Ready>>, how: How) -> Outcome {
+    ready.map(|ready| Made { ready, how }).map_err(|error| text(&error))
+}
+
+fn text(error: &wasmtime::Error) -> Arc<str> {
+    format!("{error:#}").into()
+}
+
+/// Runs `work` on the blocking pool. Returns nothing if it panics, which the panic hook logs.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    spawn_blocking(work).await.ok()
+}

@@ -1,0 +1,184 @@
+//! From compiled code to linked code: the module cache of this OS process, the code cache of the
+//! node, deserialization and linking.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    sync::{Arc, OnceLock},
+    thread::{self, ScopedJoinHandle},
+};
+
+use runwasi_core::{
+    code_cache::store::{CodeCache, CompileLock, UncheckedFile},
+    digest::Digest,
+};
+use wasmtime::{
+    Engine, Linker, Module, Precompiled,
+    component::{self, Component},
+};
+
+use crate::{
+    component::{link::linker, store},
+    module::store::Guest,
+    module_cache::{ModuleCache, Ready},
+};
+
+/// Loader of one engine. Clones share all state.
+#[derive(Clone)]
+pub(crate) struct Loader {
+    engine: Engine,
+    linker: Arc<Linker<Guest>>,
+    /// Linker for components, initialized by the first component.
+    // A shim that runs only core modules does not wait for it.
+    components: Arc<OnceLock<component::Linker<store::Component>>>,
+    /// Identifies version, target and settings of the engine in the code cache.
+    key: String,
+    cache: Option<CodeCache>,
+    module_cache: ModuleCache,
+}
+
+impl Loader {
+    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>) -> Self {
+        Self {
+            engine: linker.engine().clone(),
+            linker: Arc::new(linker),
+            components: Arc::default(),
+            key,
+            cache,
+            module_cache: ModuleCache::default(),
+        }
+    }
+
+    pub(crate) fn module_cache(&self) -> &ModuleCache {
+        &self.module_cache
+    }
+
+    pub(crate) fn has_code_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// Tries to take the compile lock of an artifact. Returns nothing without a code cache.
+    pub(crate) fn reserve(&self, digest: &Digest) -> Option<io::Result<Option<CompileLock>>> {
+        Some(self.cache.as_ref()?.reserve(&self.key, digest))
+    }
+
+    /// Linked code of an artifact from one of the caches. An error means that cached code cannot be
+    /// linked. Blocks.
+    pub(crate) fn load(&self, digest: &Digest) -> Option<wasmtime::Result<Arc<Ready>>> {
+        if let Some(ready) = self.module_cache.get(digest) {
+            return Some(Ok(ready));
+        }
+        let code = self.cached_code(digest)?;
+        Some(self.link(digest, &code))
+    }
+
+    /// Links code that this engine has compiled a moment ago. Blocks.
+    pub(crate) fn load_fresh(
+        &self,
+        digest: &Digest,
+        code: Vec<u8>,
+    ) -> wasmtime::Result<Arc<Ready>> {
+        let kind = Engine::detect_precompiled(&code);
+        self.link(digest, &self.deserialize(kind, Code::Fresh(code))?)
+    }
+
+    /// Loads code from the code cache, if it is undamaged and fits.
+    fn cached_code(&self, digest: &Digest) -> Option<Loadable> {
+        let found = self.cache.as_ref()?.find(&self.key, digest)?;
+        let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
+        // The descriptor stays the same file: the cache replaces its files by rename.
+        let file = match kind {
+            Ok(Some(Precompiled::Component)) if self.components.get().is_none() => {
+                self.undamaged_component(found)
+            }
+            _ => found.undamaged(),
+        }?;
+        let code = kind.and_then(|kind| self.deserialize(kind, Code::Kept(file)));
+        // The caller compiles then, which replaces the file.
+        code.inspect_err(|error| {
+            tracing::warn!(%error, "cached code does not fit, compiling again");
+        })
+        .ok()
+    }
+
+    /// Checks the code of the first component while a second thread builds the component linker.
+    fn undamaged_component(&self, found: UncheckedFile) -> Option<File> {
+        // In parallel, since each of the two takes about a millisecond.
+        thread::scope(|scope| {
+            // Its result is dropped: `link` builds the linker again, or reports the error.
+            let linker =
+                thread::Builder::new().spawn_scoped(scope, || drop(self.component_linker()));
+            let code = found.undamaged();
+            // Dropped for the same reason: without the thread, or after its panic, `link` does it.
+            drop(linker.map(ScopedJoinHandle::join));
+            code
+        })
+    }
+
+    /// Deserializes compiled code of the given kind.
+    fn deserialize(&self, kind: Option<Precompiled>, code: Code) -> wasmtime::Result<Loadable> {
+        let engine = &self.engine;
+        // SAFETY: see `Code`.
+        Ok(unsafe {
+            match (kind, code) {
+                (Some(Precompiled::Module), Code::Kept(file)) => {
+                    Loadable::Module(Module::deserialize_open_file(engine, file)?)
+                }
+                (Some(Precompiled::Module), Code::Fresh(bytes)) => {
+                    Loadable::Module(Module::deserialize(engine, bytes)?)
+                }
+                (Some(Precompiled::Component), Code::Kept(file)) => {
+                    Loadable::Component(Component::deserialize_file(engine, by_descriptor(&file))?)
+                }
+                (Some(Precompiled::Component), Code::Fresh(bytes)) => {
+                    Loadable::Component(Component::deserialize(engine, bytes)?)
+                }
+                (None, _) => return Err(wasmtime::Error::msg("it is no compiled code")),
+            }
+        })
+    }
+
+    /// Links code and adds it to the module cache.
+    fn link(&self, digest: &Digest, code: &Loadable) -> wasmtime::Result<Arc<Ready>> {
+        let ready = match code {
+            Loadable::Module(module) => Ready::Module(self.linker.instantiate_pre(module)?),
+            Loadable::Component(component) => {
+                Ready::Component(self.component_linker()?.instantiate_pre(component)?)
+            }
+        };
+        Ok(self.module_cache.put(*digest, ready))
+    }
+
+    fn component_linker(&self) -> wasmtime::Result<&component::Linker<store::Component>> {
+        if let Some(linker) = self.components.get() {
+            return Ok(linker);
+        }
+        let linker = linker::linker(&self.engine)?;
+        // Two threads may have built one at the same time. The first counts.
+        Ok(self.components.get_or_init(|| linker))
+    }
+}
+
+/// Loaded code, not yet linked.
+enum Loadable {
+    Module(Module),
+    Component(Component),
+}
+
+/// Compiled code that may be deserialized without validation.
+enum Code {
+    /// From the code cache. The cache returns only files that this user alone can write, in a
+    /// directory that this user alone can write. They were stored under this engine's key and are
+    /// undamaged. They are replaced by rename and never changed in place.
+    Kept(File),
+    /// Compiled by this engine a moment ago. It has not left the functions between compilation and
+    /// deserialization.
+    Fresh(Vec<u8>),
+}
+
+/// Path of an open file by its descriptor.
+// Its name may lead to another file by now.
+fn by_descriptor(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
