@@ -103,8 +103,10 @@ impl ExecReservation {
         if table.closed {
             return Err(ExecsError::Ended);
         }
+        // Before the id is taken: if `make` panics, the drop of `self` still frees the id.
+        let process = make();
         if let Some(id) = self.id.take() {
-            table.processes.insert(id, Some(make()));
+            table.processes.insert(id, Some(process));
         }
         Ok(())
     }
@@ -115,5 +117,22 @@ impl Drop for ExecReservation {
         if let Some(id) = self.id.take() {
             self.execs.forget(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn id_is_free_after_a_panic_of_make() {
+        let execs = Arc::<Execs>::default();
+        let id = Id::parse("id", "e1").unwrap();
+        let reservation = execs.reserve(&id).unwrap();
+        let fill = AssertUnwindSafe(|| reservation.fill(|| panic!("no process")));
+        assert!(catch_unwind(fill).is_err());
+        assert!(execs.reserve(&id).is_ok());
     }
 }
