@@ -11,6 +11,7 @@
 //! | [`logging`] | tracing onto containerd's `log` FIFO |
 //! | [`panics`] | the log of panics, and the end of the process where one cannot be contained |
 //! | [`runtime`] | the control and the guest Tokio runtimes |
+//! | [`blocking`] | work on the blocking pool |
 //! | [`shutdown`] | cancel token and task tracker; the only spawn on the control runtime |
 //! | [`server`] | one listening socket, its services, and the bounded drain |
 //! | [`service`] | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
@@ -36,6 +37,7 @@
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
 pub mod artifact;
+pub mod blocking;
 pub mod bootstrap;
 pub mod bundle;
 pub mod cgroups;
