@@ -33,6 +33,7 @@
 //! | [`bundle`] | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
 //! | [`sys`] | raw system calls; all unsafe code of this crate |
+//! | [`lock`] | a mutex without poisoning |
 //! | [`digest`], [`id`], [`sanitize`] | SHA-256 digests; checked ids; sanitized untrusted text |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
@@ -50,6 +51,7 @@ pub mod digest;
 pub mod engine;
 pub mod events;
 pub mod id;
+pub mod lock;
 pub mod logging;
 pub mod network;
 pub mod options;

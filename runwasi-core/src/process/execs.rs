@@ -5,11 +5,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use super::{Process, state::Request};
-use crate::{engine::signal::Signal, id::Id};
+use crate::{engine::signal::Signal, id::Id, lock::Mutex};
 
 /// Why a process could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,8 +83,7 @@ impl Execs {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // A poisoned table is consistent: every change is a single insertion or removal.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 
