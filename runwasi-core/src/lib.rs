@@ -11,6 +11,7 @@
 //! | [`logging`] | tracing onto containerd's `log` FIFO |
 //! | [`panics`] | the log of panics, and the end of the process where one cannot be contained |
 //! | [`runtime`] | the control and the guest Tokio runtimes |
+//! | [`blocking`] | work on the blocking pool |
 //! | [`shutdown`] | cancel token and task tracker; the only spawn on the control runtime |
 //! | [`server`] | one listening socket, its services, and the bounded drain |
 //! | [`service`] | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
@@ -32,10 +33,12 @@
 //! | [`bundle`] | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
 //! | [`sys`] | raw system calls; all unsafe code of this crate |
+//! | [`lock`] | a mutex without poisoning |
 //! | [`digest`], [`id`], [`sanitize`] | SHA-256 digests; checked ids; sanitized untrusted text |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
 pub mod artifact;
+pub mod blocking;
 pub mod bootstrap;
 pub mod bundle;
 pub mod cgroups;
@@ -48,6 +51,7 @@ pub mod digest;
 pub mod engine;
 pub mod events;
 pub mod id;
+pub mod lock;
 pub mod logging;
 pub mod network;
 pub mod options;

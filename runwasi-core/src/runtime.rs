@@ -6,11 +6,7 @@
 //! | guest | one worker per core; in a pod 4 at most | the futures of the guests, nothing else |
 
 use std::{
-    collections::BTreeSet,
-    io,
-    num::NonZero,
-    sync::{Arc, Mutex, PoisonError},
-    thread::available_parallelism,
+    collections::BTreeSet, io, num::NonZero, sync::Arc, thread::available_parallelism,
     time::Duration,
 };
 
@@ -18,7 +14,7 @@ use rustix::thread::gettid;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{credentials, panics, requirements, scheduler::Guests};
+use crate::{credentials, lock::Mutex, panics, requirements, scheduler::Guests};
 
 /// Most workers of a pod. A pod that can use more cores at once is rare, and the idle threads of
 /// every other pod would cost memory.
@@ -108,18 +104,17 @@ impl GuestRuntime {
 
 impl Threads {
     pub(crate) fn add(&self, thread: i32) {
-        // A panic under the lock leaves the set complete, so poisoning can be ignored.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(thread);
+        self.0.lock().insert(thread);
     }
 
     fn remove(&self, thread: i32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread);
+        self.0.lock().remove(&thread);
     }
 
     /// Calls `act` with the id of every living thread, until the first error.
     pub(crate) fn each(&self, act: impl FnMut(i32) -> io::Result<()>) -> io::Result<()> {
         // Under the lock: a thread that ends waits in `remove`, so its id cannot yet have become
         // that of another thread.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().try_for_each(act)
+        self.0.lock().iter().copied().try_for_each(act)
     }
 }

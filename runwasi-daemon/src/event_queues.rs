@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use runwasi_core::{
     Id,
     containerd::events,
     events::{Forward, Publisher, Queue, WeakQueue},
+    lock::Mutex,
     shutdown::Tasks,
 };
 
@@ -36,9 +37,8 @@ impl EventQueues {
         namespace: &Id,
         tasks: &Tasks,
     ) -> Arc<dyn Publisher> {
-        // Held to the end: sandboxes that are created at the same time must share one queue. A
-        // panic under the lock leaves the map usable, so poisoning is ignored.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held to the end: sandboxes that are created at the same time must share one queue.
+        let mut known = self.known.lock();
         // Here and not at the end of a connection, which reports nothing.
         known.retain(|_, known| known.forward.strong_count() > 0);
         if let Some(queue) = known.get(address).and_then(|known| known.queue.upgrade()) {

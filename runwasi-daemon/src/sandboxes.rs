@@ -4,10 +4,10 @@ use std::{
     collections::HashMap,
     future::Future,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
-use runwasi_core::{Id, bootstrap::socket::SocketFile, sandbox::Sandbox};
+use runwasi_core::{Id, bootstrap::socket::SocketFile, lock::Mutex, sandbox::Sandbox};
 use tokio::sync::OnceCell;
 
 use crate::state_dir::Record;
@@ -82,8 +82,7 @@ impl Sandboxes {
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<PathBuf, Slot>> {
-        // No change of the map can panic half-way, so a poisoned lock is usable.
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+        self.map.lock()
     }
 }
 

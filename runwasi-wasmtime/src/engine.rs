@@ -4,13 +4,10 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use runwasi_core::{
-    Engine, EngineError, Instance, InstanceSpec, artifact::Artifact, engine::Precompiled,
-    settings::RawSettings,
+    Engine, EngineError, Instance, InstanceSpec, artifact::Artifact, blocking::blocking,
+    engine::Precompiled, settings::RawSettings,
 };
-use tokio::{
-    sync::{OwnedRwLockWriteGuard, RwLock},
-    task::spawn_blocking,
-};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 pub use crate::pool::config;
 use crate::{instance::WasmtimeInstance, pool::Pool, settings::Settings};
@@ -106,9 +103,7 @@ impl Engine for WasmtimeEngine {
                 // The closure owns the guard: if the caller goes away, the pool is built all the
                 // same, and no other task sees the state in between.
                 let remake = move || state.remake(wanted);
-                spawn_blocking(remake)
-                    .await
-                    .map_err(|error| EngineError::Failed(error.to_string()))?
+                blocking(remake, |error| EngineError::Failed(error.to_string())).await
             }
         }
     }

@@ -1,16 +1,14 @@
 //! Resolves the arguments of a process to its artifact: a file of the root file system, else a wasm
 //! layer of the container's image.
 
-use std::{io, path::PathBuf, sync::Arc};
-
-use tokio::task::spawn_blocking;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Artifact, ArtifactError, Program, Source,
     file::{self, split_function},
     oci::{self, Images, blob::Layer},
 };
-use crate::{digest::Digest, id::Id, rootfs::Rootfs};
+use crate::{blocking::blocking, digest::Digest, id::Id, rootfs::Rootfs};
 
 /// The file that [`locate`](file::locate) found, or else a wasm layer of the container's image.
 pub(crate) async fn find(
@@ -67,9 +65,7 @@ async fn on_pool<T: Send + 'static>(
     path: PathBuf,
     work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
 ) -> Result<T, ArtifactError> {
-    // The work panicked, or the runtime shuts down and dropped it.
-    let lost = |error| ArtifactError::Read { path, source: Arc::new(io::Error::other(error)) };
-    spawn_blocking(work).await.map_err(lost)?
+    blocking(work, |error| ArtifactError::Read { path, source: Arc::new(error) }).await
 }
 
 fn unpack(path: PathBuf, bytes: Vec<u8>, layer: &Layer) -> Result<Artifact, ArtifactError> {

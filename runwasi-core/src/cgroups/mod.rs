@@ -25,7 +25,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -35,6 +35,7 @@ use crate::{
         cgroups_path::CgroupsPath,
         resources::{Quota, ResourcesConfig},
     },
+    lock::Mutex,
     runtime::Threads,
     sys,
 };
@@ -87,7 +88,7 @@ impl KernelLimits {
 
     /// Mirrors these limits into the cgroup, as far as they are set. Blocks.
     pub(crate) fn limit(self: &Arc<Self>, limits: &ResourcesConfig) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         match &*state {
             KernelLimitsState::Inside(joined) => joined.limit(limits),
             KernelLimitsState::Outside if self.is_needed(limits) => {
@@ -106,7 +107,7 @@ impl KernelLimits {
     /// Leaves and removes the cgroup, for good. The workers go to the cgroup of another container
     /// of the pod. Blocks.
     pub(crate) fn end(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let before = std::mem::replace(&mut *state, KernelLimitsState::Over);
         // Unlocked first: leaving the cgroup blocks, and `is_over` may be called meanwhile.
         drop(state);
@@ -120,10 +121,7 @@ impl KernelLimits {
     }
 
     fn is_over(&self) -> bool {
-        matches!(
-            *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            KernelLimitsState::Over
-        )
+        matches!(*self.state.lock(), KernelLimitsState::Over)
     }
 }
 
@@ -207,7 +205,7 @@ impl Cgroups {
     }
 
     fn successors(&self) -> MutexGuard<'_, Vec<Weak<KernelLimits>>> {
-        self.successors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.successors.lock()
     }
 
     /// A successor that still lives. Ended ones are forgotten.
@@ -232,8 +230,7 @@ impl Cgroups {
         limits: &ResourcesConfig,
         single: bool,
     ) -> Option<Joined> {
-        if std::mem::replace(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner), true)
-        {
+        if std::mem::replace(&mut *self.taken.lock(), true) {
             return None;
         }
         let leaf = self.leaf(path, single);
@@ -323,7 +320,7 @@ impl Cgroups {
             let _ = write(self.original_directory(1).join("cgroup.procs"), process::id());
         }
         // Last: until here no other container may move the workers.
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.taken.lock() = false;
     }
 }
 

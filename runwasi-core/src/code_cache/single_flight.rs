@@ -13,7 +13,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use std::{
 use tokio::{sync::watch, time::timeout};
 
 use crate::digest::Digest;
+use crate::lock::Mutex;
 
 /// Interval between the reports of a compilation in progress.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -151,7 +152,7 @@ impl<T> Drop for Leader<T> {
 
 fn lock<T>(map: &Mutex<HashMap<Digest, Waiter<T>>>) -> MutexGuard<'_, HashMap<Digest, Waiter<T>>> {
     // Only map operations happen under the lock, so a panic elsewhere cannot have damaged the map.
-    map.lock().unwrap_or_else(PoisonError::into_inner)
+    map.lock()
 }
 
 #[cfg(test)]

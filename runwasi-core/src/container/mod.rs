@@ -23,6 +23,7 @@ use self::{
 };
 use crate::{
     artifact::file,
+    blocking::blocking,
     bundle::{
         hooks::{self, ContainerState, HookError, HooksConfig},
         process::ProcessConfig,
@@ -152,14 +153,14 @@ impl Container {
         }
         let bundle = self.bundle.clone();
         let kernel_limits = self.kernel_limits.clone();
-        let blocking = move || {
+        let work = move || {
             if let Some(kernel_limits) = kernel_limits {
                 kernel_limits.end();
             }
             hooks::stopped(&bundle, None);
         };
         // An error means that this process is ending. Then `bootstrap::delete` does the same work.
-        let _ = spawn_blocking(blocking).await;
+        let _ = spawn_blocking(work).await;
     }
 
     /// Prepares a further process. Its guest does not run yet. Dropping the future undoes the
@@ -256,13 +257,12 @@ impl Container {
         }
         let rootfs = self.rootfs.upgrade().ok_or(ExecError::Ended)?;
         // System calls on file systems may block for long, so not on a worker of the runtime.
-        let blocking = move || {
+        let work = move || {
             rootfs.check_cwd(&config.cwd)?;
             let program = file::locate(&config.args, &config.cwd, config.env("PATH"), &rootfs);
             Ok((config, Files { rootfs, program }))
         };
-        let lost = |error: tokio::task::JoinError| EngineError::Failed(error.to_string());
-        spawn_blocking(blocking).await.map_err(lost)?
+        blocking(work, |error| EngineError::Failed(error.to_string()).into()).await
     }
 }
 

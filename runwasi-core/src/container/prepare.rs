@@ -2,16 +2,15 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use tokio::task::spawn_blocking;
-
 use super::{error::CreateError, host::Host, request::CreateRequest};
 use crate::{
     artifact::{ArtifactError, Program, file},
+    blocking::blocking,
     bundle::{
         allowed_roots,
         config::{Config, ContainerKind},
@@ -54,7 +53,7 @@ pub(super) async fn prepare(
     let bundle = request.bundle.clone();
     let mounts = request.mounts.clone();
     let options = request.options.clone();
-    let blocking = move || {
+    let work = move || {
         // Before the first access to the bundle.
         if !roots.is_empty() {
             allowed_roots::check(&bundle, &roots)?;
@@ -70,11 +69,8 @@ pub(super) async fn prepare(
         fs::write(&path, pid.to_string()).map_err(|source| CreateError::Bundle { path, source })?;
         Ok(Prepared { config, settings, files })
     };
-    let lost = |error| CreateError::Bundle {
-        path: request.bundle.clone(),
-        source: io::Error::other(error),
-    };
-    spawn_blocking(blocking).await.map_err(lost)?
+    let lost = |source| CreateError::Bundle { path: request.bundle.clone(), source };
+    blocking(work, lost).await
 }
 
 fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files, CreateError> {

@@ -5,8 +5,10 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
+
+use crate::lock::Mutex;
 
 /// At most one value of each type. Empty at first.
 #[derive(Default)]
@@ -20,9 +22,8 @@ impl Extensions {
     /// Returns the container's value of this type, and creates it with `make` if it is missing.
     /// `make` must not use these extensions.
     pub fn get_or_make<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        // A panic in `make` leaves the map as it was, so a poisoned lock is fine. `make` runs under
-        // the lock, which a nested call would wait for forever.
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        // `make` runs under the lock, which a nested call would wait for forever.
+        let mut values = self.values.lock();
         if let Some(extensions) = values.get(&TypeId::of::<T>())
             && let Ok(extensions) = extensions.clone().downcast()
         {

@@ -1,15 +1,12 @@
 //! Interface for running a guest: [`Instance`], implemented by an engine, and its [`GuestContext`].
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use super::{error::EngineError, exit::ExitStatus, signal::Signal};
-use crate::scheduler::group::Group;
+use crate::{lock::Mutex, scheduler::group::Group};
 
 /// One guest program, before, during or after its run.
 #[async_trait]
@@ -67,7 +64,7 @@ impl GuestContext {
 
     /// Reports the guest as running. Further calls have no effect.
     pub fn ready(&self) {
-        let sender = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sender = self.ready.lock().take();
         if let Some(sender) = sender {
             // The receiver is gone if the process was killed during its start: then no report is
             // needed.

@@ -29,7 +29,7 @@ use crate::{
     rootfs::Gone,
     scheduler::group::Group,
     shutdown::Tasks,
-    stdio::Stdio,
+    stdio::{Drain, Stdio},
 };
 
 /// Capacity of the command channel of a process.
@@ -95,8 +95,8 @@ struct Run {
     /// Set when `run` is over. Until [`Next::Ended`] the futures that it has spawned are dropped
     /// and its output is read.
     outcome: Option<Outcome>,
-    /// After a signal the readers of the output are not waited for. The outcome stands.
-    hurried: bool,
+    /// Wait for the readers of the output, after the outcome. A signal hurries it.
+    drain: Drain,
 }
 
 enum Outcome {
@@ -188,9 +188,9 @@ impl Driver {
             return self.commands.recv().await.map_or(Next::Closed, Next::Command);
         };
         // Every branch below may be dropped unfinished: the receivers are borrowed and keep their
-        // messages, and `Group::ended` and `drained` may be called again.
+        // messages, and `Group::ended` and `drained` may be called again. `run.drain` keeps the
+        // deadline of `drained`, which commands would extend otherwise.
         let ending = run.outcome.is_some();
-        let hurried = run.hurried;
         let ready = async {
             match run.ready.as_mut() {
                 Some(ready) => ready.await.map_or(Next::NeverReady, |()| Next::Ready),
@@ -201,7 +201,7 @@ impl Driver {
         let ended = async {
             self.group.ended().await;
             if let Some(stdio) = stdio {
-                stdio.drained(hurried).await;
+                stdio.drained(&mut run.drain).await;
             }
         };
         tokio::select! {
@@ -289,7 +289,7 @@ impl Driver {
             starting: Some(reply),
             signal: None,
             outcome: None,
-            hurried: false,
+            drain: Drain::default(),
         });
         self.enter(next);
     }
@@ -301,7 +301,7 @@ impl Driver {
         };
         if run.outcome.is_some() {
             // The outcome stands, so the signal can only end the wait for readers.
-            run.hurried = true;
+            run.drain.hurry();
             return;
         }
         match signal.action() {
@@ -357,7 +357,9 @@ impl Driver {
         if let Some(run) = self.run.as_mut() {
             run.outcome = Some(outcome);
             // A reader that is slow must not delay the end of a killed process either.
-            run.hurried = run.signal.is_some();
+            if run.signal.is_some() {
+                run.drain.hurry();
+            }
         }
         self.group.abort();
     }

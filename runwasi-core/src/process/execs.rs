@@ -5,11 +5,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use super::{Process, state::Request};
-use crate::{engine::signal::Signal, id::Id};
+use crate::{engine::signal::Signal, id::Id, lock::Mutex};
 
 /// Why a process could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,8 +83,7 @@ impl Execs {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // A poisoned table is consistent: every change is a single insertion or removal.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 
@@ -103,8 +102,10 @@ impl ExecReservation {
         if table.closed {
             return Err(ExecsError::Ended);
         }
+        // Before the id is taken: if `make` panics, the drop of `self` still frees the id.
+        let process = make();
         if let Some(id) = self.id.take() {
-            table.processes.insert(id, Some(make()));
+            table.processes.insert(id, Some(process));
         }
         Ok(())
     }
@@ -115,5 +116,22 @@ impl Drop for ExecReservation {
         if let Some(id) = self.id.take() {
             self.execs.forget(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn id_is_free_after_a_panic_of_make() {
+        let execs = Arc::<Execs>::default();
+        let id = Id::parse("id", "e1").unwrap();
+        let reservation = execs.reserve(&id).unwrap();
+        let fill = AssertUnwindSafe(|| reservation.fill(|| panic!("no process")));
+        assert!(catch_unwind(fill).is_err());
+        assert!(execs.reserve(&id).is_ok());
     }
 }

@@ -4,8 +4,10 @@ use std::{
     fs::File,
     os::fd::OwnedFd,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
 };
+
+use crate::lock::Mutex;
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -30,6 +32,6 @@ impl Directory {
     pub(super) fn file(&self) -> Arc<File> {
         // Only clones and replacements of the pointer hold the lock, so a panic cannot leave it
         // torn.
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.file.lock().clone()
     }
 }

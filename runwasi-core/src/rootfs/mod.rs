@@ -25,7 +25,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -196,7 +196,7 @@ impl Rootfs {
         if let Some(directory) = self.directories().get(n)
             && !directory.shared.swap(true, Ordering::Relaxed)
         {
-            *directory.file.lock().unwrap_or_else(PoisonError::into_inner) = opened;
+            *directory.file.lock() = opened;
         }
     }
 

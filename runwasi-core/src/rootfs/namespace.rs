@@ -23,7 +23,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -40,7 +40,7 @@ use rustix::{
 };
 
 use super::devices;
-use crate::sys;
+use crate::{lock::Mutex, sys};
 
 /// Name of our own `/dev` in the root directory of the namespace.
 const DEVICES: &str = "dev";
@@ -93,7 +93,7 @@ impl MountNamespace {
             return Ok(made);
         }
         // The mutex guards no data, so a panic of its last owner leaves nothing inconsistent.
-        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = MAKING.lock();
         match NAMESPACE.get() {
             Some(made) => Ok(made),
             None => Self::make().map(|made| NAMESPACE.get_or_init(|| made)),

@@ -10,14 +10,11 @@
 //!
 //! It may be stopped in any phase, and `shutdown` ends the server in any phase.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::{id::Id, network::NetworkError};
+use crate::{id::Id, lock::Mutex, network::NetworkError};
 
 /// Status of a managed sandbox, and its changes.
 #[derive(Default)]
@@ -112,8 +109,7 @@ impl Lifecycle {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Option<LifecycleStatus>) -> T) -> T {
-        // A poisoned status is consistent: every change below is a single assignment.
-        look(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.now.lock())
     }
 
     pub(super) fn begin(&self, id: &Id) -> Result<(), LifecycleError> {

@@ -8,7 +8,6 @@ use std::{
 
 use tokio::{
     sync::oneshot::{self, error::RecvError},
-    task::spawn_blocking,
     time::timeout,
 };
 
@@ -17,6 +16,7 @@ use super::{
     lifecycle::{Lifecycle, LifecycleError, LifecycleStatus},
 };
 use crate::{
+    blocking::blocking,
     engine::signal::Signal,
     id::Id,
     network::{Entrance, Network, NetworkError},
@@ -152,8 +152,7 @@ impl Sandbox {
 async fn enter(network: Network, path: Option<PathBuf>) -> Result<(), NetworkError> {
     let Some(path) = path else { return Ok(()) };
     // On the blocking pool: entering waits for the start of a thread.
-    let entered = spawn_blocking(move || network.park(Entrance::at("netns_path", &path)?)).await;
-    entered.unwrap_or_else(|error| Err(lost(error)))
+    blocking(move || network.park(Entrance::at("netns_path", &path)?), lost).await
 }
 
 fn lost(error: impl std::error::Error + Send + Sync + 'static) -> NetworkError {

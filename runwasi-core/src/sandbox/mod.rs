@@ -10,7 +10,7 @@ mod managed;
 use std::{
     collections::{HashMap, hash_map::Entry},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -31,6 +31,7 @@ use crate::{
     },
     engine::{exit::Exit, signal::Signal},
     id::Id,
+    lock::Mutex,
     network::Network,
     process::{Process, state::Request},
     resources::usage::Usage,
@@ -409,12 +410,11 @@ impl Sandbox {
 
 impl Shared {
     fn killed(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.killed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.killed.lock()
     }
 
     fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
-        // A poisoned table is consistent: every change is a single insertion, removal or take.
-        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.containers.lock()
     }
 
     /// Changes the table. Notifies if the sandbox has come into use or become empty.

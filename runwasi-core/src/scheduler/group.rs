@@ -20,7 +20,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -37,6 +37,7 @@ use super::{
 use crate::{
     bundle::resources::{Limit, ResourcesConfig},
     credentials,
+    lock::Mutex,
     sys::{self, credentials::Credentials},
 };
 
@@ -205,7 +206,7 @@ impl Group {
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
-        self.shared.members.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.members.lock()
     }
 }
 

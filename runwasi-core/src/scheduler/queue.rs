@@ -23,7 +23,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     task::{Wake, Waker},
     time::{Duration, Instant},
 };
@@ -31,7 +31,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::bandwidth::{Bandwidth, Throttling};
-use crate::{bundle::resources::Quota, panics};
+use crate::{bundle::resources::Quota, lock::Mutex, panics};
 
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub const DEFAULT_WEIGHT: u64 = 1024;
@@ -147,7 +147,7 @@ impl FairQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Checks a throttled lane when its debt is paid.

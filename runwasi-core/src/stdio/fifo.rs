@@ -20,7 +20,7 @@ use std::{
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use super::error::StdioError;
-use crate::sys;
+use crate::{lock::Mutex, sys};
 
 /// Pause between two looks at a FIFO or pipe for its reader.
 const READER_POLL: Duration = Duration::from_millis(1);
@@ -82,7 +82,7 @@ impl Input {
         let open = |source| StdioError::Open { stream: "stdin", path: pipe.path.clone(), source };
         // The receiver first: the kernel refuses a non-blocking writer of a FIFO without a reader.
         let receiver = pipe::OpenOptions::new().open_receiver(&pipe.path).map_err(open)?;
-        let mut writer = pipe.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = pipe.writer.lock();
         // Not after `CloseIO`, which may come before the start of the process.
         if matches!(*writer, Writer::NotYet) {
             *writer = Writer::Open(pipe::OpenOptions::new().open_sender(&pipe.path).map_err(open)?);
@@ -118,7 +118,7 @@ impl Input {
     /// `CloseIO`: the stream ends once every other writer is gone, too.
     pub(super) fn close(&self) {
         if let Some(pipe) = &self.0 {
-            *pipe.writer.lock().unwrap_or_else(PoisonError::into_inner) = Writer::Closed;
+            *pipe.writer.lock() = Writer::Closed;
         }
     }
 }
@@ -222,7 +222,7 @@ impl OutputPipe {
             return;
         }
         // Closed before the look at the pipe: with this end open there would always be a reader.
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.reader.lock().take();
         for spin in 0.. {
             let unread = rustix::io::ioctl_fionread(&self.sender).unwrap_or(0);
             // Without a reader there is nothing to wait for: the output is kept for `attach` until

@@ -4,6 +4,7 @@
 //! bytes are in the file.
 
 use std::{
+    convert::identity,
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt},
@@ -11,9 +12,8 @@ use std::{
     sync::Arc,
 };
 
-use tokio::task::spawn_blocking;
-
 use super::error::StdioError;
+use crate::blocking::blocking;
 
 /// A file opened for appending. Clones write to the same file.
 #[derive(Clone, Debug)]
@@ -24,9 +24,7 @@ impl Output {
     pub(super) async fn open(stream: &'static str, path: PathBuf) -> Result<Self, StdioError> {
         let named = path.clone();
         // On a blocking thread: the file system may be slow, and control threads must answer.
-        let opened = spawn_blocking(move || open(&path))
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        let opened = blocking(move || open(&path), identity).await;
         let file = opened.map_err(|source| StdioError::Open { stream, path: named, source })?;
         Ok(Self(Arc::new(file)))
     }

@@ -7,6 +7,7 @@
 //! log the rest of its pipes.
 
 use std::{
+    convert::identity,
     io::{self, PipeReader},
     os::fd::OwnedFd,
     path::Path,
@@ -15,11 +16,11 @@ use std::{
 };
 
 use command_fds::{CommandFdExt, FdMapping};
-use tokio::{net::unix::pipe, task::spawn_blocking, time::timeout};
+use tokio::{net::unix::pipe, time::timeout};
 use url::Url;
 
 use super::{error::StdioError, fifo::Output, owner::Owner};
-use crate::sys;
+use crate::{blocking::blocking, sys};
 
 /// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,8 +69,7 @@ async fn run(mut command: Command) -> io::Result<(Output, Output)> {
     // On a blocking thread: the fork of a process with as much memory mapped as that of a node
     // takes its time. The closure drops `command`, which closes the logger's pipe ends in this
     // process. The wait is for the intermediate process of `sys::orphan`, which exits at once.
-    let started = spawn_blocking(move || command.spawn()?.wait().map(drop)).await;
-    started.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+    blocking(move || command.spawn()?.wait().map(drop), identity).await?;
     let late = |_| {
         io::Error::new(
             io::ErrorKind::TimedOut,

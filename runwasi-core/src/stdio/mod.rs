@@ -115,15 +115,15 @@ impl Stdio {
     }
 
     /// Waits, after the guest's end, until the readers of the output have begun to read and the
-    /// output of a terminal has been copied. Returns at once without a reader or without output. If
-    /// it is `hurried`, readers are not waited for.
-    pub(crate) async fn drained(&self, hurried: bool) {
-        let deadline = Instant::now() + if hurried { HURRIED_PATIENCE } else { DRAIN_PATIENCE };
+    /// output of a terminal has been copied. Returns at once without a reader or without output.
+    /// After [`Drain::hurry`], readers are not waited for.
+    pub(crate) async fn drained(&self, drain: &mut Drain) {
+        let deadline = drain.deadline();
         // The terminal first: only its copy brings the output to its readers.
         if let Some(terminal) = &self.terminal {
             terminal.drained(deadline).await;
         }
-        if !hurried {
+        if !drain.hurried {
             for output in [&self.stdout, &self.stderr] {
                 output.drained(deadline).await;
             }
@@ -131,6 +131,28 @@ impl Stdio {
                 terminal.output().drained(deadline).await;
             }
         }
+    }
+}
+
+/// Deadline for the readers of the output, one for all calls of [`Stdio::drained`].
+#[derive(Debug, Default)]
+pub(crate) struct Drain {
+    /// Set by the first call.
+    deadline: Option<Instant>,
+    hurried: bool,
+}
+
+impl Drain {
+    /// Leaves time only to copy output that is already written. Further calls change nothing.
+    pub(crate) fn hurry(&mut self) {
+        if !self.hurried {
+            *self = Self { deadline: None, hurried: true };
+        }
+    }
+
+    fn deadline(&mut self) -> Instant {
+        let patience = if self.hurried { HURRIED_PATIENCE } else { DRAIN_PATIENCE };
+        *self.deadline.get_or_insert_with(|| Instant::now() + patience)
     }
 }
 
@@ -151,4 +173,31 @@ async fn outputs(paths: &StdioPaths, owner: Owner<'_>) -> Result<(Output, Output
     let stderr =
         if same { stdout.clone() } else { Output::open("stderr", stderr, deadline).await? };
     Ok((stdout, stderr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn second_wait_for_readers_keeps_the_deadline() {
+        let mut drain = Drain::default();
+        let stdio = Stdio::default();
+        stdio.drained(&mut drain).await;
+        let first = drain.deadline;
+        stdio.drained(&mut drain).await;
+        assert!(first.is_some());
+        assert_eq!(drain.deadline, first);
+    }
+
+    #[test]
+    fn first_hurry_shortens_the_deadline_and_the_second_keeps_it() {
+        let mut drain = Drain::default();
+        let patient = drain.deadline();
+        drain.hurry();
+        let hurried = drain.deadline();
+        assert!(hurried < patient);
+        drain.hurry();
+        assert_eq!(drain.deadline(), hurried);
+    }
 }

@@ -3,11 +3,13 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::lock::Mutex;
 
 /// A terminal's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +22,17 @@ pub struct Size {
 
 /// The guest's side of a pty. It is closed at the guest's end, even while clones are still held.
 #[derive(Debug)]
-pub struct Slave(pub(super) RwLock<Option<Arc<AsyncFd<File>>>>);
+pub struct Slave(pub(super) Mutex<Option<Arc<AsyncFd<File>>>>);
 
 impl Slave {
     pub(super) fn close(&self) {
         // Not left to the last clone: the output of the master ends only when its slave is closed.
-        self.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.lock().take();
     }
 
     pub(super) fn open(&self) -> io::Result<Arc<AsyncFd<File>>> {
         // Cloned: no lock is held while a call waits. A call under way keeps the fd open.
-        let fd = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        fd.clone().ok_or_else(|| io::Error::other("the terminal is closed"))
+        self.0.lock().clone().ok_or_else(|| io::Error::other("the terminal is closed"))
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {

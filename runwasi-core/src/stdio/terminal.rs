@@ -15,7 +15,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use tokio::{
@@ -30,7 +30,7 @@ use super::{
     pty::{Size, Slave},
     streams::Output,
 };
-use crate::{engine::signal::Signal, shutdown::Tasks, sys};
+use crate::{engine::signal::Signal, lock::Mutex, shutdown::Tasks, sys};
 
 /// Bytes copied at once: the kernel moves at most 4 KiB of a terminal at a time.
 const CHUNK: usize = 4 << 10;
@@ -60,7 +60,7 @@ impl Terminal {
         tasks: &Tasks,
     ) -> io::Result<(Self, Arc<Slave>)> {
         let (master, slave) = sys::terminal::open()?;
-        let slave = Arc::new(Slave(RwLock::new(Some(Arc::new(sys::watch(slave)?)))));
+        let slave = Arc::new(Slave(Mutex::new(Some(Arc::new(sys::watch(slave)?)))));
         let master = Arc::new(sys::watch(master)?);
         let stop = CancellationToken::new();
         let copied = CancellationToken::new();
@@ -84,7 +84,7 @@ impl Terminal {
         interrupt: impl Fn(Signal) + Send + 'static,
     ) -> Result<(), StdioError> {
         self.input.open()?;
-        let unbegun = self.unbegun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let unbegun = self.unbegun.lock().take();
         let Some(copied) = unbegun else { return Ok(()) };
         let master = self.master.clone();
         let output = self.output.clone();
@@ -124,7 +124,7 @@ impl Terminal {
         // The master reads to its end only once the slave is closed. A copying that has never begun
         // counts as done.
         self.slave.close();
-        self.unbegun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.unbegun.lock().take();
         if timeout_at(deadline, self.copied.cancelled()).await.is_err() {
             tracing::debug!("a terminal's output is not read to its end");
         }

@@ -1,4 +1,8 @@
-//! Credentials of a process in the form of the system calls.
+//! Credentials of a process in the form of the system calls, and those of the calling thread.
+
+use std::io;
+
+use super::thread::unshare_file_attributes;
 
 /// The OCI runtime spec's default for the umask.
 pub const DEFAULT_UMASK: u32 = 0o022;
@@ -26,4 +30,81 @@ impl Credentials {
         // Without the further groups: they give root no access that it does not have anyway.
         self.uid != HOST.uid || self.gid != HOST.gid || self.umask != HOST.umask
     }
+}
+
+/// A system call that the kernel or a filter refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("{call}: {source}")]
+pub struct RefusedCall {
+    call: &'static str,
+    source: io::Error,
+}
+
+fn refused(call: &'static str) -> RefusedCall {
+    RefusedCall { call, source: io::Error::last_os_error() }
+}
+
+/// Sets the credentials with which the calling thread opens files.
+pub(crate) fn set_file_credentials(credentials: &Credentials) {
+    let set = switch_file_credentials(credentials);
+    // The calls were tried before any guest, and only processes of root use credentials at all. A
+    // guest with the credentials of another one would be an escape.
+    if let Err(error) = set {
+        panic!("{error}");
+    }
+}
+
+/// Tries the calls of [`unshare_file_attributes`] and [`set_file_credentials`] with the present ids
+/// of the calling thread.
+pub(crate) fn try_file_credentials() -> Result<(), RefusedCall> {
+    unshare_file_attributes()
+        .map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
+    let groups = rustix::process::getgroups()
+        .map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
+    // SAFETY: the call takes no pointer. An invalid id changes nothing; the result is the present
+    // id.
+    let gid = unsafe { libc::syscall(libc::SYS_setfsgid, -1) };
+    // SAFETY: as above.
+    let uid = unsafe { libc::syscall(libc::SYS_setfsuid, -1) };
+    let own = |id: libc::c_long, call| u32::try_from(id).map_err(|_| refused(call));
+    let credentials = Credentials {
+        uid: own(uid, "setfsuid")?,
+        gid: own(gid, "setfsgid")?,
+        groups: groups.into_iter().map(|group| group.as_raw()).collect(),
+        umask: current_umask(),
+    };
+    switch_file_credentials(&credentials)
+}
+
+fn current_umask() -> u32 {
+    let current = rustix::process::umask(rustix::fs::Mode::empty());
+    // `umask(2)` reads the mask only by setting it.
+    rustix::process::umask(current);
+    current.bits()
+}
+
+fn switch_file_credentials(credentials: &Credentials) -> Result<(), RefusedCall> {
+    let Credentials { uid, gid, groups, umask } = credentials;
+    // Raw calls act on this thread only; libc's `setgroups` changes all threads. Only the
+    // *filesystem* ids change, so the thread keeps root's privilege to switch again. SAFETY: the
+    // pointer and the length are those of one slice.
+    if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } != 0 {
+        return Err(refused("setgroups"));
+    }
+    // SAFETY: all of these calls take integers only.
+    let [gid_now, uid_now] = unsafe {
+        libc::syscall(libc::SYS_setfsgid, *gid);
+        libc::syscall(libc::SYS_setfsuid, *uid);
+        libc::syscall(libc::SYS_umask, *umask);
+        // The first two calls report no failure; an invalid id reads the present one.
+        [libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)]
+    };
+    let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+    if gid_now != i64::from(*gid) {
+        return Err(RefusedCall { call: "setfsgid", source: denied() });
+    }
+    if uid_now != i64::from(*uid) {
+        return Err(RefusedCall { call: "setfsuid", source: denied() });
+    }
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! Publisher that records all events.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::{
     events::{Event, Publisher},
+    lock::Mutex,
     process::Info,
 };
 
@@ -28,7 +29,7 @@ impl Recorder {
     /// All events so far.
     pub fn events(&self) -> Vec<Event> {
         // A panic elsewhere cannot leave the list half changed: pushing is all that happens to it.
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.events.lock().clone()
     }
 
     /// All events so far in short form: `created c1`, `exited c1 137`, …
@@ -47,7 +48,7 @@ impl Recorder {
 impl Publisher for Recorder {
     fn publish(&self, event: Event) {
         // Before the count: a caller of `wait_for` finds the event in the list.
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        self.events.lock().push(event);
         // Unlike `send`, also updates the value while there is no receiver.
         self.count.send_modify(|count| *count += 1);
     }

@@ -6,9 +6,10 @@
 //! guest cannot change anything in its context but the random numbers, and these are made anew. All
 //! contexts share the file descriptors of the first one's directories.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use runwasi_core::InstanceSpec;
+use runwasi_core::lock::Mutex;
 use wasmtime_wasi::{WasiCtx, filesystem::WasiFilesystemCtx, random::WasiRandomCtx};
 
 use crate::wasi::context;
@@ -50,7 +51,6 @@ impl ContextPool {
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<WasiCtx>> {
-        // Poisoning is harmless: a push or a pop leaves the list valid.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.free.lock()
     }
 }

@@ -8,11 +8,13 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use runwasi_core::lock::Mutex;
 
 use http::{Request, Response};
 use tokio::{
@@ -166,8 +168,7 @@ impl Guest {
 
 impl IdleInstances {
     fn kept(&self) -> MutexGuard<'_, Vec<IdleInstance>> {
-        // Poisoning is harmless: each step under the lock leaves the list valid.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// Drops instances that have waited for too long. Returns when to look again, if any are left.

@@ -14,9 +14,11 @@
 //! take what is written to it is dropped after `idle-timeout`, whatever the state.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::MutexGuard,
     time::{Duration, Instant},
 };
+
+use runwasi_core::lock::Mutex;
 
 /// Time after which a poll of a connection begins no further request.
 const TURN: Duration = Duration::from_millis(1);
@@ -135,8 +137,7 @@ impl Activity {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Poisoning is harmless: a step that panics leaves a valid state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

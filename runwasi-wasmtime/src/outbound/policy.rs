@@ -20,8 +20,9 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, PoisonError},
 };
+
+use runwasi_core::lock::Mutex;
 
 use ipnet::IpNet;
 
@@ -265,8 +266,7 @@ impl OutboundRules {
     }
 
     fn learned(&self) -> std::sync::MutexGuard<'_, VecDeque<(IpAddr, Option<u16>)>> {
-        // Poisoning is harmless: each step under the lock leaves the list valid.
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+        self.learned.lock()
     }
 }
 

@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use runwasi_core::blocking::blocking;
+use tokio::sync::OnceCell;
 use tokio_rustls::{
     TlsConnector,
     rustls::{AlertDescription, ClientConfig, Error as TlsError, RootCertStore, crypto::ring},
@@ -22,8 +23,7 @@ pub(super) async fn connector() -> Result<TlsConnector, Error> {
     // The cell stores no error: after a failure the next request tries again.
     let config = CONFIG.get_or_try_init(|| async {
         // On the blocking pool: many files, and milliseconds of parsing.
-        let loaded = spawn_blocking(load).await;
-        loaded.unwrap_or(Err(Error::ConfigurationError)).map(Arc::new)
+        blocking(load, |_| Error::ConfigurationError).await.map(Arc::new)
     });
     config.await.cloned().map(TlsConnector::from)
 }

@@ -10,10 +10,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
 };
 
-use runwasi_core::{InstanceSpec, resources::memory::Charge};
+use runwasi_core::{InstanceSpec, lock::Mutex, resources::memory::Charge};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
 /// Most bytes in all buckets of a container, for any memory limit.
@@ -67,7 +67,7 @@ impl Store {
     pub(crate) fn of(spec: &InstanceSpec) -> Arc<Self> {
         // Under one lock, so that two processes that start at once share one store.
         let slot = spec.extensions.get_or_make(Slot::default);
-        let mut current = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = slot.0.lock();
         current.upgrade().unwrap_or_else(|| {
             let made = Arc::new(Self::new(spec.memory.charge()));
             *current = Arc::downgrade(&made);
@@ -80,7 +80,7 @@ impl Store {
     }
 
     pub(crate) fn data(&self) -> MutexGuard<'_, Data> {
-        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+        self.data.lock()
     }
 }
 

@@ -22,11 +22,8 @@ use std::{
     },
 };
 
-use runwasi_core::{network::Network, rootfs::Rootfs};
-use tokio::{
-    sync::{OnceCell, Semaphore},
-    task::spawn_blocking,
-};
+use runwasi_core::{blocking::blocking, network::Network, rootfs::Rootfs};
+use tokio::sync::{OnceCell, Semaphore};
 use url::Host;
 
 use self::{
@@ -130,8 +127,8 @@ impl Resolver {
     async fn read(&self) -> Result<Arc<NameFiles>, LookupError> {
         // An error: the last process of the container is ending.
         let rootfs = self.rootfs.upgrade().ok_or(LookupError::Permanent)?;
-        let read = spawn_blocking(move || NameFiles::read(&rootfs)).await;
-        read.map(Arc::new).map_err(|_| LookupError::Permanent)
+        let read = move || Ok(Arc::new(NameFiles::read(&rootfs)));
+        blocking(read, |_| LookupError::Permanent).await
     }
 
     /// Looks up a name in `/etc/hosts`, then at the name servers.

@@ -1,0 +1,23 @@
+//! A mutex without poisoning.
+//!
+//! Every critical section of this project leaves its data consistent at each point that can panic:
+//! a change is one insertion, removal or assignment, or comes after all calls that may fail.
+
+use std::sync::{self, MutexGuard, PoisonError};
+
+/// `std::sync::Mutex`, also usable after a panic under its lock.
+// Not `parking_lot`, whose four crates would replace this file and leave the rest the same.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// An unlocked mutex.
+    pub const fn new(value: T) -> Self {
+        Self(sync::Mutex::new(value))
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

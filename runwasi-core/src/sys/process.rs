@@ -1,0 +1,83 @@
+//! Fork and end of the process, its memory, and the kernel's release.
+
+use std::{fs, io, os::unix::process::CommandExt, process::Command};
+
+use rustix::process::Pid;
+
+/// Identity of the calling process after a [`fork`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The process that called `fork`.
+    Parent,
+    /// The new process.
+    Child,
+}
+
+/// Calls `fork(2)`. Fails if the process has more than one thread.
+pub fn fork() -> io::Result<Fork> {
+    Ok(match fork_with_pid()? {
+        Some(_) => Fork::Parent,
+        None => Fork::Child,
+    })
+}
+
+/// Does the same as [`fork`], and returns the child's pid to the parent.
+pub fn fork_with_pid() -> io::Result<Option<Pid>> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a process with several threads cannot be forked"));
+    }
+    // SAFETY: this is the only thread, so the child lacks no thread, and no lock stays held by one.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        child => Ok(Pid::from_raw(child)),
+    }
+}
+
+/// Lets `command` start a process that is not a child of this one: the system's reaper of orphans
+/// waits for its end. Must be called before any other `pre_exec` of the command.
+// A fork runs fork handlers: wasmtime's reopens its `pagemap`. Such a handler may put a file in the
+// place of a descriptor that was arranged before this second fork.
+pub(crate) fn orphan(command: &mut Command) {
+    let fork_again = || {
+        // SAFETY: this is the new process, with one thread, on its way to `execve`. Both processes
+        // from here on do nothing but that or `_exit`.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(()),
+            // SAFETY: the intermediate process has nothing to clean up.
+            _ => unsafe { libc::_exit(0) },
+        }
+    };
+    // SAFETY: see above; the closure allocates nothing.
+    unsafe { command.pre_exec(fork_again) };
+}
+
+/// Ends the process at once, without unwinding and without a core dump (`_exit(2)`).
+pub(crate) fn end_process(status: i32) -> ! {
+    // SAFETY: takes no pointer and does not return. Buffers that are not flushed are lost.
+    unsafe { libc::_exit(status) }
+}
+
+/// Returns freed memory to the system (`malloc_trim(3)`). Takes milliseconds. Does nothing with
+/// another allocator than glibc's.
+// The allocator keeps freed memory: a node that has stopped a thousand guests would still hold
+// theirs.
+pub fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer, and glibc's allocator may be trimmed at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// The kernel's release (`uname(2)`).
+pub(crate) fn kernel_release() -> String {
+    // By libc: rustix has it behind a feature of its own, with which wasmtime would be compiled
+    // anew. SAFETY: `utsname` is plain data, for which zeroes are valid.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills one live `utsname`; after a failure it stays empty.
+    unsafe { libc::uname(&raw mut names) };
+    let release =
+        names.release.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0);
+    String::from_utf8_lossy(&release.collect::<Vec<u8>>()).into_owned()
+}

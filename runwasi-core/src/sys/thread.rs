@@ -1,0 +1,46 @@
+//! CPU time, sleep, and the directories of the calling thread.
+
+use std::{io, path::Path, time::Duration};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    thread::{UnshareFlags, unshare_unsafe},
+    time::{ClockId, clock_gettime},
+};
+
+/// CPU time of the calling thread.
+pub fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // The kernel's values are never negative, and the nanoseconds are below one second.
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Sleeps on the calling thread, for programs without a runtime and for the blocking pool. It must
+/// not run on a worker of a runtime.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place for threads that have nothing else to do"
+)]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Gives the calling thread its own umask, root directory and working directory (`unshare(2)`).
+pub(crate) fn unshare_file_attributes() -> io::Result<()> {
+    // SAFETY: no code of this process relies on a working directory that threads share.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::FS) }?)
+}
+
+/// Runs `work` in another working directory. Other threads keep theirs.
+pub(crate) fn in_directory<T>(
+    directory: &Path,
+    work: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    unshare_file_attributes()?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let before = rustix::fs::open(".", flags, Mode::empty())?;
+    rustix::process::chdir(directory)?;
+    let result = work();
+    rustix::process::fchdir(before)?;
+    result
+}
