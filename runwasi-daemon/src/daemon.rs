@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     event_queues::EventQueues,
-    manager::messages::{ConnectRequest, CreateRequest, DeleteRequest, SandboxEntry},
+    manager::messages::{CreateRequest, DeleteRequest, SandboxEntry},
     reclaim::Reclaim,
     sandboxes::{Sandboxes, ServedSandbox},
     state_dir::{Owner, Record, RecordError, StateDirectory},
@@ -104,14 +104,6 @@ pub enum DaemonError {
         socket: PathBuf,
         /// Pid of that process in parentheses, empty if it is unknown.
         owner: String,
-    },
-    /// There is no such sandbox.
-    #[error("no sandbox {group} in namespace {namespace}")]
-    NotFound {
-        /// containerd's namespace.
-        namespace: String,
-        /// The pod's id, or the container's.
-        group: String,
     },
     /// Without a guard, no process can start another daemon.
     #[error(
@@ -295,18 +287,6 @@ impl Daemon {
         {
             tracing::error!(%error, "something of a sandbox stays behind");
         }
-    }
-
-    /// Address and pid of an existing sandbox.
-    pub(crate) fn connect(&self, request: &ConnectRequest) -> Result<(String, u32), DaemonError> {
-        let namespace = Id::parse("namespace", &request.namespace)?;
-        let group = Id::parse("sandbox id", &request.group)?;
-        let socket =
-            socket::path(None, &request.containerd_address, namespace.as_str(), group.as_str())?;
-        let not_found =
-            || DaemonError::NotFound { namespace: namespace.to_string(), group: group.to_string() };
-        let served = self.sandboxes.get(&socket).ok_or_else(not_found)?;
-        Ok((socket::address(&socket), served.sandbox.pid()))
     }
 
     /// Ends and forgets a container. No result if it does not exist. The sandbox ends as well if it

@@ -80,8 +80,6 @@ fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
         containerd_address: invocation.address.clone(),
         ttrpc_address: input.ttrpc_address(invocation),
         socket_directory: input.socket_directory().unwrap_or_default().to_owned(),
-        debug: invocation.debug,
-        options: input.options().to_vec(),
     };
     let sandbox = create(&manager, &input.socket(invocation, &group)?, &request)?;
     Ok(input.reply(&sandbox)?)

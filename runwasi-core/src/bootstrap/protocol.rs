@@ -28,10 +28,9 @@ const BOOTSTRAP_FILE: &str = "bootstrap.json";
 /// Input of `start` on stdin.
 #[derive(Debug)]
 pub struct StartInput {
-    /// Sent by containerd 2.3 and later.
+    /// Sent by containerd 2.3 and later. Earlier releases send the runtime options, a protobuf
+    /// `Any`, or nothing.
     params: Option<BootstrapParams>,
-    /// Sent by earlier releases: the runtime options, a protobuf `Any`, or nothing.
-    options: Vec<u8>,
 }
 
 impl StartInput {
@@ -43,10 +42,9 @@ impl StartInput {
         if !stdin.is_terminal() {
             stdin.lock().take(MAX_STDIN).read_to_end(&mut bytes).map_err(io_error("stdin"))?;
         }
-        match decode_params(&bytes, invocation.id.as_str(), invocation.namespace.as_str()) {
-            Some(params) => Ok(Self { params: Some(params), options: Vec::new() }),
-            None => Ok(Self { params: None, options: bytes }),
-        }
+        // The runtime options are not kept: containerd sends them again with each `Create`.
+        let params = decode_params(&bytes, invocation.id.as_str(), invocation.namespace.as_str());
+        Ok(Self { params })
     }
 
     /// Path of the socket of the container's group.
@@ -64,11 +62,6 @@ impl StartInput {
         let directory = self.params.as_ref().and_then(|params| params.socket_dir.as_deref());
         // An empty string names no directory.
         directory.filter(|directory| !directory.is_empty())
-    }
-
-    /// The runtime options as they came: an encoded `Any`, empty without options.
-    pub fn options(&self) -> &[u8] {
-        &self.options
     }
 
     /// Address of containerd's ttrpc socket: from the params or the environment, else beside the
@@ -167,9 +160,9 @@ mod tests {
 
     #[test]
     fn the_reply_is_plain_unless_containerd_sent_params() {
-        let plain = StartInput { params: None, options: Vec::new() };
+        let plain = StartInput { params: None };
         assert_eq!(plain.reply("unix:///s").unwrap(), b"unix:///s");
-        let asked = StartInput { params: Some(BootstrapParams::default()), options: Vec::new() };
+        let asked = StartInput { params: Some(BootstrapParams::default()) };
         let reply = BootstrapResult::parse_from_bytes(&asked.reply("unix:///s").unwrap()).unwrap();
         assert_eq!(
             (reply.version, reply.address.as_str(), reply.protocol.as_str()),

@@ -14,8 +14,7 @@ use runwasi_core::bootstrap::socket::connect_within;
 use super::{
     Method, PROTOCOL, SERVICE,
     messages::{
-        ConnectRequest, CreateRequest, DeleteReply, DeleteRequest, ListReply, Plain, SandboxReply,
-        VersionReply,
+        CreateRequest, DeleteReply, DeleteRequest, ListReply, Plain, SandboxReply, VersionReply,
     },
 };
 
@@ -78,11 +77,6 @@ impl Client {
         self.call(Method::Create, request)
     }
 
-    /// Finds an existing sandbox.
-    pub fn connect_sandbox(&self, request: &ConnectRequest) -> Result<SandboxReply, ClientError> {
-        self.call(Method::Connect, request)
-    }
-
     /// Ends and forgets a container.
     pub fn delete(&self, request: &DeleteRequest) -> Result<DeleteReply, ClientError> {
         self.call(Method::Delete, request)
@@ -91,11 +85,6 @@ impl Client {
     /// Lists the sandboxes.
     pub fn list(&self) -> Result<ListReply, ClientError> {
         self.call(Method::List, &Plain { protocol: PROTOCOL })
-    }
-
-    /// Asks for the version and the pid of the daemon.
-    pub fn version(&self) -> Result<VersionReply, ClientError> {
-        self.call(Method::Version, &Plain { protocol: PROTOCOL })
     }
 
     /// Tells the daemon to take no new sandboxes.

@@ -32,12 +32,7 @@ pub struct CreateRequest {
     /// Directory for the sandbox's socket. Empty for the default directory.
     #[prost(string, tag = "8")]
     pub socket_directory: String,
-    /// True if containerd logs at debug level.
-    #[prost(bool, tag = "9")]
-    pub debug: bool,
-    /// The runtime options as containerd sent them: an encoded `google.protobuf.Any`, or nothing.
-    #[prost(bytes = "vec", tag = "10")]
-    pub options: Vec<u8>,
+    // Reserved: tags 9 and 10, which earlier thin shims send and no daemon has ever read.
 }
 
 /// Address and pid of a sandbox.
@@ -49,23 +44,6 @@ pub struct SandboxReply {
     /// The pid that containerd gets for its tasks.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
-}
-
-/// Asks for a sandbox that exists.
-#[derive(Clone, PartialEq, Message)]
-pub struct ConnectRequest {
-    /// [`super::PROTOCOL`].
-    #[prost(uint32, tag = "1")]
-    pub protocol: u32,
-    /// containerd's namespace.
-    #[prost(string, tag = "2")]
-    pub namespace: String,
-    /// The sandbox's group: the id of the pod, or of the container.
-    #[prost(string, tag = "3")]
-    pub group: String,
-    /// containerd's gRPC socket.
-    #[prost(string, tag = "4")]
-    pub containerd_address: String,
 }
 
 /// Asks to end a container in any state and to forget it.
@@ -168,4 +146,4 @@ macro_rules! requests {
     };
 }
 
-requests!(CreateRequest, ConnectRequest, DeleteRequest, Plain);
+requests!(CreateRequest, DeleteRequest, Plain);

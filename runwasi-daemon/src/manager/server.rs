@@ -128,7 +128,6 @@ impl Handler {
         let daemon = &self.daemon;
         Ok(match self.method {
             Method::Create => sandbox(daemon.create(decode(payload)?).await?).encode_to_vec(),
-            Method::Connect => sandbox(daemon.connect(&decode(payload)?)?).encode_to_vec(),
             Method::Delete => deleted(daemon.delete(&decode(payload)?).await?).encode_to_vec(),
             // Requests without arguments are decoded for their protocol number.
             Method::List => {
@@ -204,7 +203,6 @@ fn code(error: &DaemonError) -> Code {
         DaemonError::Leaving => Code::UNAVAILABLE,
         DaemonError::NoGuard | DaemonError::NotReloaded { .. } => Code::FAILED_PRECONDITION,
         DaemonError::Squatted { .. } => Code::ALREADY_EXISTS,
-        DaemonError::NotFound { .. } => Code::NOT_FOUND,
         DaemonError::Lost { .. } => Code::INTERNAL,
     }
 }

@@ -15,12 +15,7 @@ pub(crate) fn unknown_protocols_are_refused(p: &ShimDriver) -> Result<()> {
         let create = Create { protocol, ..Create::of(p, "new", bundle.path()) };
         let only = Create { protocol, ..Create::default() };
         let (create, only) = (create.encode_to_vec(), only.encode_to_vec());
-        for (method, payload) in [
-            ("Create", create),
-            ("Connect", only.clone()),
-            ("Delete", only.clone()),
-            ("List", only),
-        ] {
+        for (method, payload) in [("Create", create), ("Delete", only.clone()), ("List", only)] {
             let said = refusal(p, method, payload)?;
             says(&said, &["protocol", &protocol.to_string(), &PROTOCOL.to_string()], &[])?;
         }
