@@ -20,6 +20,7 @@
 //! | `reclaim` | return of memory after sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
 //! | [`state_dir`] | records for successors and thin shims |
+//! | `wasmtime` (feature) | wasmtime as the engine of a node |
 
 pub mod config;
 pub mod daemon;
@@ -35,6 +36,8 @@ pub mod state_dir;
 mod successor;
 mod supervisor;
 pub mod thin;
+#[cfg(feature = "wasmtime")]
+pub mod wasmtime;
 mod watchdog;
 
 use std::{

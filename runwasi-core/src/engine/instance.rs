@@ -9,12 +9,18 @@ use super::{error::EngineError, exit::ExitStatus, signal::Signal};
 use crate::{lock::Mutex, scheduler::group::Group};
 
 /// One guest program, before, during or after its run.
+///
+/// Created by [`Engine::prepare`](super::Engine::prepare) and owned by the driver of its process.
+/// The driver drops it when the process has stopped, which is before containerd's `Delete`; a
+/// process that was killed before its start, or whose server is torn down, drops it without a run.
+/// Dropping the last reference must free all resources of the guest.
 #[async_trait]
 pub trait Instance: Send + Sync + 'static {
     /// Runs the guest to its end.
     ///
-    /// Called once, by containerd's `Start`, on the guest runtime and inside the container's group
-    /// of futures. Pause, kill and metering control the polls of this future. Therefore it must
+    /// Called once at most, by the driver of the process for containerd's `Start`, on the guest
+    /// runtime and inside the container's group of futures. Pause, kill and metering control the
+    /// polls of this future. Therefore it must
     ///
     /// - yield often: within some milliseconds, and about every millisecond while others may wait;
     /// - never block its thread;
@@ -26,8 +32,11 @@ pub trait Instance: Send + Sync + 'static {
     /// process with status 134.
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError>;
 
-    /// Delivers a signal with a default action that would end the guest. Called on the control
-    /// runtime, so it must not block. Never called for SIGKILL.
+    /// Delivers a signal with a default action that would end the guest.
+    ///
+    /// Called by the driver of the process on the control runtime, so it must not block. Called
+    /// only between the begin and the end of `run`, perhaps concurrently with a poll of it, and once
+    /// for each signal. Never called for SIGKILL, which drops `run` instead.
     ///
     /// An instance with a graceful stop begins it, returns [`SignalResponse::Handled`] and ends
     /// `run` later. Otherwise the group of futures is dropped and the process ends with status

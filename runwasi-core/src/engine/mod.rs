@@ -15,21 +15,37 @@ use self::{error::EngineError, instance::Instance, spec::InstanceSpec};
 use crate::{artifact::Artifact, settings::RawSettings};
 
 /// Compiles artifacts and creates instances. All containers of an OS process share one engine.
+///
+/// | method | caller | moment | drop of the future |
+/// |---|---|---|---|
+/// | [`configure`](Self::configure) | container, control runtime | `Create` with settings | no effect |
+/// | [`prepare`](Self::prepare) | container, control runtime | `Create` and `Exec` | cancels |
+/// | [`precompile`](Self::precompile) | command `precompile` | before any guest | cancels the wait |
+/// | [`release_unused`](Self::release_unused) | daemon, blocking pool | guests have ended | not async |
+///
+/// The engine itself is dropped at the end of the OS process, after its last instance, or never:
+/// a shim that is killed drops nothing.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Prepares one guest program: finds its artifact, compiles it, checks that it can be linked.
     ///
-    /// Called once for every process, by containerd's `Create` or `Exec`, on the control runtime.
-    /// It must not block the thread (long work belongs on `tokio::task::spawn_blocking`) and must
-    /// not run guest code. Every error that can be detected early should be returned here, since
-    /// `ctr` prints it. Dropping the future cancels the preparation and must free its resources.
+    /// Called by the container once for every process, by containerd's `Create` or `Exec`, on the
+    /// control runtime, for several processes concurrently. It must not block the thread (long work
+    /// belongs on `tokio::task::spawn_blocking`) and must not run guest code. Every error that can
+    /// be detected early should be returned here, since `ctr` prints it.
+    ///
+    /// The future is dropped before its end if containerd gives up the request. The drop cancels
+    /// the preparation and must free its resources; work that others wait for may go on. A prepared
+    /// instance that is never started is dropped without a call of [`Instance::run`].
     async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
 
     /// Applies settings from containerd's runtime options.
     ///
-    /// Called by every `Create` with settings, before [`Engine::prepare`], on the control runtime.
-    /// The engine refuses settings that it does not support, or that can no longer be changed;
-    /// `ctr` prints the error. The default implementation has no settings and refuses all.
+    /// Called by the container on the control runtime, by every `Create` with settings, before
+    /// [`Engine::prepare`]. The engine refuses settings that it does not support, or that can no
+    /// longer be changed; `ctr` prints the error. A dropped future must leave the engine as it was,
+    /// or with the new settings, never between. The default implementation has no settings and
+    /// refuses all.
     async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
         let unknown = |entry| settings.unknown(entry, "none");
         settings.entries().first().map_or(Ok(()), |entry| Err(unknown(entry).into()))
@@ -37,8 +53,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Compiles an artifact for later starts, unless that was done before.
     ///
-    /// Called by the daemon's command `precompile`, for several artifacts concurrently. It must not
-    /// block the thread.
+    /// Called by the daemon's command `precompile`, for several artifacts concurrently, in an OS
+    /// process without guests. It must not block the thread. Dropping the future ends the wait; the
+    /// compilation may go on. The default implementation refuses.
     async fn precompile(&self, _artifact: Artifact) -> Result<Precompiled, EngineError> {
         let what = "precompile".to_owned();
         let why = "this engine keeps no compiled code".to_owned();
@@ -48,7 +65,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Frees resources that are kept only to start the next guest faster.
     ///
     /// Called by the node daemon, on the blocking pool, some seconds after guests have ended, and
-    /// from time to time while guests keep ending.
+    /// from time to time while guests keep ending. Never called by a shim of one pod. It may block,
+    /// and runs to its end. The default implementation keeps nothing.
     fn release_unused(&self) {}
 }
 

@@ -14,7 +14,14 @@ use crate::{
 };
 
 /// Specification of one process for its engine.
+///
+/// Built by the container for [`Engine::prepare`](super::Engine::prepare). Clones share the root
+/// file system, the streams and the memory account: the streams close, and the file systems are
+/// unmounted, when the last clone is dropped. An instance therefore keeps its specification until
+/// it is dropped itself, and no longer.
+// Further fields must not break engines of other crates.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct InstanceSpec {
     /// The container's id.
     pub container: Id,
