@@ -1,10 +1,4 @@
 //! The shim's `main`: containerd's command line becomes one of the actions of [`bootstrap`].
-//!
-//! ```text
-//! shim -v | -info                                            print and leave
-//! shim -namespace N -id I -address A [-bundle B] start       bind, fork a server, print its address   (cwd: the bundle)
-//! shim -namespace N -id I -address A [-bundle B] delete      remove what is left of a container, print how it ended
-//! ```
 
 use std::{env, ffi::OsString, fmt::Display, io::Write, process::ExitCode};
 
@@ -14,6 +8,14 @@ use crate::{
     engine::{Engine, error::EngineError},
     sanitize,
 };
+
+/// The arguments, as `--help` prints them.
+const USAGE: &str = "\
+usage: -namespace N -id I -address A [-bundle B] start   bind, fork a server, print its address
+       -namespace N -id I -address A [-bundle B] delete  remove the rest of a container, print its end
+       -v | -info                                        print the version, or the features
+containerd calls this program, in the bundle directory.
+";
 
 /// A complete shim. `engine` is called in the serving process only, before any thread exists.
 ///
@@ -67,6 +69,10 @@ fn answer<F: From<BootstrapError>>(
     arguments: &[OsString],
     act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
 ) -> Result<Vec<u8>, F> {
+    // Only the first argument: a later one can be the value of a flag.
+    if arguments.first().is_some_and(|first| ["-h", "-help", "--help"].iter().any(|h| first == h)) {
+        return Ok(USAGE.into());
+    }
     let flags = containerd_shim::parse(arguments)
         .map_err(|error| BootstrapError::Arguments(error.to_string()))?;
     if flags.version {

@@ -164,7 +164,7 @@ impl Daemon {
         let (event_queues, sandboxes, served, retired, draining) = Default::default();
         let reclaim = Reclaim::start(engine.clone(), &tasks);
         Ok(Arc::new(Self {
-            grace: settings.grace.max(LEAST_GRACE),
+            grace: Duration::from_secs(settings.grace.into()).max(LEAST_GRACE),
             bundle_roots: settings.bundle_roots.into(),
             engine,
             guests,

@@ -48,7 +48,7 @@ use crate::{
     config::{Command, Settings},
     manager::client::Client,
     readiness::Supervisor,
-    serve::{NodeEngine, Start},
+    serve::{EngineSettings, NodeEngine, Start},
     supervisor::Plan,
 };
 
@@ -60,7 +60,9 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A complete node daemon.
 pub fn main<N: NodeEngine>(about: About) -> ExitCode {
-    let done = match config::read(env::args_os().skip(1), |name| env::var_os(name), &N::table) {
+    let engine =
+        |settings: &Settings| N::table(&EngineSettings::of(settings, settings.slots_in_force()));
+    let done = match config::read(env::args_os().skip(1), &|name| env::var_os(name), &engine) {
         Ok(Command::Serve(settings)) => serve::<N>(settings),
         Ok(Command::Precompile(settings, targets)) => precompile::run::<N>(&settings, &targets),
         Ok(Command::List { socket }) => list(&socket).and_then(|list| print(&list)),
@@ -69,7 +71,7 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
         Ok(Command::Version) => {
             print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine))
         }
-        Ok(Command::Help) => print(config::HELP),
+        Ok(Command::Help(text)) => print(&text),
         Err(error) => Err(error.into()),
     };
     done.unwrap_or_else(|error| {
@@ -88,7 +90,8 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
         Some(fd) => Some(sys::adopt_fd(fd)?),
         None => readiness::activated()?,
     };
-    if let Some(arguments) = settings.guard {
+    if settings.guard {
+        let arguments = settings.of_hosts;
         logging::to_stderr_at(settings.log_level);
         return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }

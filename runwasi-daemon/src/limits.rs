@@ -24,14 +24,18 @@ const RESERVE: u64 = 1000;
 /// Raises the soft limit of open files to the hard one. The answer is the limit.
 pub(crate) fn raise_open_files() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
-    let highest = limit.maximum.unwrap_or(u64::MAX);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    Ok(highest)
+    Ok(open_files())
 }
 
-/// How many guests fit into these limits.
-pub(crate) fn slots(open_files: u64) -> u32 {
-    slots_within(open_files, max_map_count())
+/// Open files that this process can have.
+fn open_files() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// How many guests fit into the limits of this process.
+pub(crate) fn slots() -> u32 {
+    slots_within(open_files(), max_map_count())
 }
 
 /// How many may be connected to one of the manager sockets.

@@ -61,8 +61,8 @@ pub struct EngineSettings {
     pub slots: u32,
     /// Where compiled code is kept; `None` keeps none.
     pub cache: Option<PathBuf>,
-    /// How many bytes of it.
-    pub cache_bytes: u64,
+    /// How much of it, in MiB.
+    pub cache_size: u32,
     /// What the file's table `[engine]` says.
     pub written: RawSettings,
 }
@@ -72,9 +72,9 @@ pub trait NodeEngine {
     /// The engine.
     type Engine: Engine;
 
-    /// Checks the table `[engine]`; the answer is that table as `--print-config` shows it, with every key. Called before anything is
-    /// opened.
-    fn table(written: &RawSettings) -> Result<String, SettingsError>;
+    /// Checks the table `[engine]`, and returns it as `--print-config` shows it: every key, with the
+    /// value in force. Called before anything is opened.
+    fn table(settings: &EngineSettings) -> Result<String, SettingsError>;
 
     /// Makes the engine. Called once, before any other thread exists.
     fn make(settings: &EngineSettings) -> Result<Self::Engine, EngineError>;
@@ -83,8 +83,8 @@ pub trait NodeEngine {
 impl EngineSettings {
     /// Of a daemon's settings, with room for so many guests.
     pub(crate) fn of(settings: &Settings, slots: u32) -> Self {
-        let (cache, cache_bytes) = (settings.cache.clone(), u64::from(settings.cache_size) << 20);
-        Self { slots, cache, cache_bytes, written: settings.engine.clone() }
+        let cache = settings.cache().map(Path::to_owned);
+        Self { slots, cache, cache_size: settings.cache_size, written: settings.engine.clone() }
     }
 }
 
@@ -147,7 +147,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
     requirements::check()?;
     requirements::warn_of_limits();
     let open_files = limits::raise_open_files().map_err(failed("RLIMIT_NOFILE"))?;
-    let slots = settings.slots.unwrap_or_else(|| limits::slots(open_files));
+    let slots = settings.slots_in_force();
     rootfs::prepare().map_err(failed("root file systems of containers"))?;
     let engine = Arc::new(N::make(&EngineSettings::of(&settings, slots))?);
     let guests = GuestRuntime::start(runtime::node_workers()).map_err(failed("guest runtime"))?;

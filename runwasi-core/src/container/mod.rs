@@ -63,7 +63,7 @@ impl Container {
         let pid = host.network.pid();
         let Prepared { config, settings, files } =
             prepare(&request, pid, host.bundle_roots.clone()).await?;
-        if !settings.is_empty() {
+        if !settings.entries.is_empty() {
             host.engine.configure(&settings).await?;
         }
         let limits = config.resources;

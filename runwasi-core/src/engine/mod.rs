@@ -30,8 +30,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Called by every `Create` that has some, before [`Engine::prepare`], on the control runtime. What the engine cannot do, or
     /// can do no more, it refuses; the error becomes the answer that `ctr` prints. Without an implementation there are no settings.
     async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
-        let unknown = |entry| settings.unknown(entry, "none");
-        settings.entries().first().map_or(Ok(()), |entry| Err(unknown(entry).into()))
+        let first = settings.entries.first();
+        first.map_or(Ok(()), |entry| Err(entry.unknown("none").into()))
     }
 
     /// Compiles an artifact for later starts, unless that was done before.

@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use runwasi_core::{
-    EngineError,
-    settings::{RawSettings, SettingsError},
-};
+use runwasi_core::{EngineError, settings::SettingsError};
 use runwasi_daemon::serve::{EngineSettings, NodeEngine};
 use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
 
@@ -15,15 +12,19 @@ struct Wasmtime;
 impl NodeEngine for Wasmtime {
     type Engine = WasmtimeEngine;
 
-    fn table(written: &RawSettings) -> Result<String, SettingsError> {
-        // What the table can change does not hang on the rest.
-        Ok(Settings::for_node(1, None, 0).with(written)?.to_toml())
+    fn table(settings: &EngineSettings) -> Result<String, SettingsError> {
+        of_node(settings)?.to_toml()
     }
 
     fn make(settings: &EngineSettings) -> Result<WasmtimeEngine, EngineError> {
-        let node = Settings::for_node(settings.slots, settings.cache.clone(), settings.cache_bytes);
-        WasmtimeEngine::new(&node.with(&settings.written)?)
+        WasmtimeEngine::new(&of_node(settings)?)
     }
+}
+
+fn of_node(settings: &EngineSettings) -> Result<Settings, SettingsError> {
+    let EngineSettings { slots, cache_size, .. } = *settings;
+    let node = Settings { slots, cache: settings.cache.clone(), cache_size, ..Settings::default() };
+    settings.written.read(&node)
 }
 
 fn main() -> ExitCode {

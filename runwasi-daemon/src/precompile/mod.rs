@@ -41,7 +41,7 @@ pub(crate) fn run<N: NodeEngine>(
     targets: &Targets,
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
     logging::to_stderr_at(settings.log_level.min(LevelFilter::WARN));
-    if settings.cache.is_none() {
+    if settings.cache().is_none() {
         return Err("precompile: the cache is off".into());
     }
     let begun = Instant::now();
