@@ -11,10 +11,10 @@ use crate::{
 
 /// The arguments, as `--help` prints them.
 const USAGE: &str = "\
-usage: -namespace N -id I -address A [-bundle B] start   bind, fork a server, print its address
-       -namespace N -id I -address A [-bundle B] delete  remove the rest of a container, print its end
-       -v | -info                                        print the version, or the features
-containerd calls this program, in the bundle directory.
+A shim: containerd starts it, in the directory of a bundle.
+  -namespace N -id I -address A [-bundle B] start   start a server or find it, print its address
+  -namespace N -id I -address A [-bundle B] delete  remove the rest of a container, print its end
+  -v | -info                                        print the version, or the features
 ";
 
 /// A complete shim. `engine` is called in the serving process only, before any thread exists.

@@ -96,8 +96,11 @@ impl RawSettings {
     pub fn read<T: DeserializeOwned + Serialize>(&self, base: &T) -> Result<T, SettingsError> {
         let mut table = in_force(base)?;
         for entry in &self.entries {
+            // A string field would take a date.
+            let date = entry.value.is_datetime().then(|| Value::Table(Table::new()));
+            let value = date.unwrap_or_else(|| entry.value.clone());
             // Alone at first: an error is then known to be about this entry.
-            let alone = Table::from_iter([(entry.key.clone(), entry.value.clone())]);
+            let alone = Table::from_iter([(entry.key.clone(), value)]);
             alone.try_into::<T>().map_err(|error| entry.reword(error.message()))?;
             table.insert(entry.key.clone(), entry.value.clone());
         }
@@ -152,8 +155,12 @@ impl Entry {
         } else if found.starts_with("unknown variant") {
             self.error(format_args!("{} is none of {known}", self.value))
         } else if found.starts_with("invalid type") {
-            let expected = expected.replace("i64", "an integer");
-            let expected = expected.replace("a sequence", "an array of strings");
+            let expected = match expected {
+                "i64" => "an integer",
+                "a sequence" => "an array of strings",
+                "string only" => "a string",
+                other => other,
+            };
             let mut elements = self.value.as_array().into_iter().flatten().zip(&self.elements);
             match elements.find(|(element, _)| !element.is_str() && !found.ends_with("sequence")) {
                 Some((element, place)) => {

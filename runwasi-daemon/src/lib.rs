@@ -37,7 +37,9 @@ mod watchdog;
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -62,11 +64,13 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 pub fn main<N: NodeEngine>(about: About) -> ExitCode {
     let engine =
         |settings: &Settings| N::table(&EngineSettings::of(settings, settings.slots_in_force()));
-    let done = match config::read(env::args_os().skip(1), &|name| env::var_os(name), &engine) {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let file = Path::new(config::DEFAULT_FILE);
+    let done = match config::read(&arguments, &|name| env::var_os(name), file, &engine) {
         Ok(Command::Serve(settings)) => serve::<N>(settings),
         Ok(Command::Precompile(settings, targets)) => precompile::run::<N>(&settings, &targets),
-        Ok(Command::List { socket }) => list(&socket).and_then(|list| print(&list)),
-        Ok(Command::Reload { socket }) => reload(&socket),
+        Ok(Command::List(socket)) => list(&socket).and_then(|list| print(&list)),
+        Ok(Command::Reload(socket)) => reload(&socket),
         Ok(Command::PrintConfig(toml)) => print(&toml),
         Ok(Command::Version) => {
             print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine))
@@ -101,12 +105,12 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
 }
 
 /// The settings have been read already: a wrong file is refused before the daemon hears of it.
-fn reload(socket: &std::path::Path) -> Outcome {
+fn reload(socket: &Path) -> Outcome {
     Client::connect(socket, RELOAD_PATIENCE)?.reload()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(socket: &std::path::Path) -> Result<String, Box<dyn std::error::Error>> {
+fn list(socket: &Path) -> Result<String, Box<dyn std::error::Error>> {
     let list = Client::connect(socket, LIST_PATIENCE)?.list()?;
     let lines = list.sandboxes.iter().map(|sandbox| {
         format!(

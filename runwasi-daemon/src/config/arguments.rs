@@ -10,7 +10,7 @@ use clap::{
 };
 use runwasi_core::settings::SettingsError;
 
-use super::settings::Settings;
+use super::{settings::Settings, socket::variable_name};
 
 /// The files and images to precompile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,18 +42,16 @@ const USAGE: &str = "containerd-wasmtimed [FLAGS]   serve
        containerd-wasmtimed precompile [FLAGS] FILE|IMAGE...
            compile into the cache: wasm, or the wasm in an image's tar or in an image of containerd";
 
-const SOURCES: &str = "A flag wins over the environment, the environment over the file; all of them \
-    are checked before\nanything is served. The key of --bundle-root is bundle-roots = [\"DIR\", ...], \
-    that of --cache-dir cache; the\nothers have the name of their flag. The variable of a key is \
-    CONTAINERD_WASMTIMED_KEY (DIR:... for\nbundle-roots), that of --config \
-    CONTAINERD_WASMTIMED_CONFIG. Paths are absolute, except that of the file.";
+const SOURCES: &str = "A flag wins over the environment, the environment over the file. All of them \
+    are checked before\nanything is served. Paths are absolute, except that of the file.";
 
 /// One wasm host for the whole node, for containerd's runtime io.containerd.wasmtimed.v1.
 #[derive(Debug, Parser)]
 #[command(override_usage = USAGE, after_help = SOURCES, next_line_help = true)]
 #[command(version = "", disable_version_flag = true)]
 pub(super) struct Arguments {
-    /// TOML file with settings, at most 1 MiB [default: /etc/containerd-wasmtimed.toml, if it exists]
+    /// TOML file with settings, at most 1 MiB [CONTAINERD_WASMTIMED_CONFIG]
+    /// [default: /etc/containerd-wasmtimed.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<OsString>,
     #[command(flatten)]
@@ -88,8 +86,11 @@ impl Arguments {
     /// Parses the arguments, which come without the program's name.
     pub(super) fn parse(arguments: &[OsString]) -> Result<Self, Error> {
         let mut command = Self::command().no_binary_name(true).mut_args(|arg| {
-            let is_flag = arg.get_long().is_some();
-            arg.allow_hyphen_values(is_flag)
+            let Some(long) = arg.get_long() else { return arg };
+            let key = KEYS.iter().find(|(_, flag)| flag.strip_prefix("--") == Some(long));
+            let names = key.map(|(key, _)| format!(" [{key}, {}]", variable_name(key)));
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            arg.allow_hyphen_values(true).help(help + &names.unwrap_or_default())
         });
         let matches = command.try_get_matches_from_mut(arguments)?;
         let flag = |id: &Id| {

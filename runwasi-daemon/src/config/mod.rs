@@ -19,15 +19,18 @@ use runwasi_core::{
 use serde::{Deserialize, Serialize};
 
 use arguments::{Arguments, KEYS, Word};
+use socket::{Environment, variable};
 
 mod arguments;
 mod settings;
+mod socket;
 
 pub use arguments::Targets;
-pub use settings::{DEFAULT_SOCKET, Settings};
+pub use settings::Settings;
+pub use socket::{DEFAULT_SOCKET, client_socket};
 
-/// The file that is read if no other one is named. It may be missing.
-const DEFAULT_FILE: &str = "/etc/containerd-wasmtimed.toml";
+/// The file that is read if no other one is named.
+pub const DEFAULT_FILE: &str = "/etc/containerd-wasmtimed.toml";
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -40,15 +43,9 @@ pub enum Command {
     /// Serve with these settings.
     Serve(Settings),
     /// Print the sandboxes of the daemon at this manager socket.
-    List {
-        /// Its path, absolute.
-        socket: PathBuf,
-    },
+    List(PathBuf),
     /// Have the daemon at this manager socket replaced by one with the settings of now.
-    Reload {
-        /// Its path, absolute.
-        socket: PathBuf,
-    },
+    Reload(PathBuf),
     /// Compile into the cache of these settings.
     Precompile(Settings, Targets),
     /// Print this file, which [`read`] makes the same settings of.
@@ -61,31 +58,6 @@ pub enum Command {
 
 /// Checks the table `[engine]` of settings, and returns it with the values in force.
 pub type EngineTable<'a> = &'a dyn Fn(&Settings) -> Result<String, SettingsError>;
-
-/// An environment.
-type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
-/// Reads all sources. `arguments` come without the program's name.
-pub fn read(
-    arguments: impl IntoIterator<Item = OsString>,
-    environment: Environment<'_>,
-    engine: EngineTable<'_>,
-) -> Result<Command, SettingsError> {
-    read_from(
-        &arguments.into_iter().collect::<Vec<_>>(),
-        environment,
-        Path::new(DEFAULT_FILE),
-        engine,
-    )
-}
-
-/// The manager socket for clients, which read no file: that of the variable, else the default.
-pub fn client_socket(environment: Environment<'_>) -> Result<PathBuf, SettingsError> {
-    let Some((name, socket)) = variable("socket", environment)? else {
-        return Ok(DEFAULT_SOCKET.into());
-    };
-    settings::socket(&socket).map_err(|reason| SettingsError::new(name, reason))
-}
 
 /// The keys of the file, by the types of their values. What the values may be, their flags check.
 #[derive(Default, Deserialize, Serialize)]
@@ -100,7 +72,8 @@ struct File {
     log_level: Option<String>,
 }
 
-fn read_from(
+/// Reads all sources. `arguments` come without the program's name; the `default_file` may be missing.
+pub fn read(
     arguments: &[OsString],
     environment: Environment<'_>,
     default_file: &Path,
@@ -116,7 +89,7 @@ fn read_from(
     line.check()?;
     // A file that is just being edited must not keep others from asking a daemon they can name.
     if line.command_word() == Some("list") && line.sets("--socket") {
-        return Ok(Command::List { socket: line.settings.socket });
+        return Ok(Command::List(line.settings.socket));
     }
     let variables = variables(environment)?;
     let mut file = file(line.config.clone(), environment, default_file)?;
@@ -126,27 +99,14 @@ fn read_from(
     let settings = Settings { engine: raw_engine, ..settings };
     let table = engine(&settings)?;
     Ok(match line.command_word() {
-        Some("list") => Command::List { socket: settings.socket },
-        Some("reload") => Command::Reload { socket: settings.socket },
+        Some("list") => Command::List(settings.socket),
+        Some("reload") => Command::Reload(settings.socket),
         Some(_) => Command::Precompile(settings, line.targets()),
         None if line.print_config => {
             Command::PrintConfig(format!("{}\n{table}", settings.to_toml()?))
         }
         None => Command::Serve(settings),
     })
-}
-
-/// The variable of a key, if it is set, and its text: settings go into messages to containerd.
-fn variable(
-    key: &str,
-    environment: Environment<'_>,
-) -> Result<Option<(String, String)>, SettingsError> {
-    let name = format!("CONTAINERD_WASMTIMED_{}", key.to_uppercase().replace('-', "_"));
-    match environment(&name).map(OsString::into_string) {
-        None => Ok(None),
-        Some(Ok(text)) => Ok(Some((name, text))),
-        Some(Err(value)) => Err(SettingsError::new(name, format_args!("{value:?} is not UTF-8"))),
-    }
 }
 
 fn variables(environment: Environment<'_>) -> Result<Vec<Word>, SettingsError> {
@@ -165,11 +125,16 @@ fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
         true => SettingsError { reason: error.reason + ", and the table engine", ..error },
         false => error,
     })?;
-    let words = file.entries.iter().flat_map(|entry| {
+    let mut words = Vec::new();
+    for entry in &file.entries {
         let flag = KEYS.iter().find(|(key, _)| *key == entry.key).map_or("", |(_, flag)| flag);
-        entry.texts().into_iter().map(move |(place, value)| Word { place, flag, value })
-    });
-    Ok(words.collect())
+        let texts = entry.texts();
+        if texts.is_empty() {
+            return Err(entry.error("is empty; at least one directory is needed"));
+        }
+        words.extend(texts.into_iter().map(|(place, value)| Word { place, flag, value }));
+    }
+    Ok(words)
 }
 
 fn file(
@@ -181,10 +146,8 @@ fn file(
     let named = config.map(|path| (path, "--config")).or(variable);
     let (path, named_by) = named.unwrap_or((default_file.into(), "default"));
     let name = Path::new(&path).display().to_string();
-    if path.is_empty() {
-        return Err(SettingsError::new(named_by, "is empty"));
-    }
     match sys::read_regular(Path::new(&path), MAX_BYTES) {
+        _ if path.is_empty() => Err(SettingsError::new(named_by, "is empty")),
         Ok(bytes) => RawSettings::parse(&name, &bytes, |table| table == "engine"),
         Err(error) if named_by == "default" && error.kind() == ErrorKind::NotFound => {
             Ok(RawSettings::default())

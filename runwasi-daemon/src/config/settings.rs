@@ -8,20 +8,14 @@ use std::{
 };
 
 use clap::Args;
-use runwasi_core::{
-    bootstrap::socket::MAX_PATH,
-    settings::{OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml},
+use runwasi_core::settings::{
+    OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml,
 };
 use serde::{Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
 
+use super::socket::{DEFAULT_SOCKET, socket};
 use crate::limits;
-
-/// The manager socket, if no other one is set.
-pub const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
-
-/// The longest name below the socket's directory, with the kernel's largest pid (`PID_MAX_LIMIT`).
-const LONGEST_PRIVATE_SOCKET: &str = "daemons/4194304.sock";
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
@@ -145,30 +139,4 @@ fn open_fd(word: &str) -> Result<i32, String> {
     }
     let open = Path::new("/proc/self/fd").join(fd.to_string()).symlink_metadata();
     open.map(|_| fd).map_err(|_| format!("{fd} is not open"))
-}
-
-/// The path of a socket, short enough to bind every socket beside it.
-pub(super) fn socket(word: &str) -> Result<PathBuf, String> {
-    let path = absolute_path(word)?;
-    let (Some(directory), Some(name), false) =
-        (path.parent(), path.file_name(), word.ends_with('/'))
-    else {
-        return Err(format!("{word:?} names a directory, not a socket"));
-    };
-    if directory == Path::new("/") {
-        let why = "its directory becomes the daemon's own";
-        return Err(format!("{word:?} is in the root directory; {why}"));
-    }
-    if name == "daemons" || name == "sandboxes" {
-        return Err(format!("{word:?} has the name of one of the daemon's directories"));
-    }
-    let private = directory.join(LONGEST_PRIVATE_SOCKET);
-    for path in [&path, &private] {
-        let length = path.as_os_str().len();
-        if length > MAX_PATH {
-            let most = format!("with {length} bytes, at most {MAX_PATH} are possible");
-            return Err(format!("a socket would be {path:?} {most}"));
-        }
-    }
-    Ok(path)
 }

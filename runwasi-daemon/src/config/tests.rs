@@ -22,7 +22,7 @@ fn read_with(arguments: &[OsString], variables: &str, file: &Path) -> Result<Com
         let line = lines.find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
         line.map(OsString::from)
     };
-    let command = read_from(arguments, &variable, file, &engine);
+    let command = super::read(arguments, &variable, file, &engine);
     command.map_err(|error| error.to_string().replace(&file.display().to_string(), "FILE"))
 }
 
@@ -44,13 +44,13 @@ fn toml(line: &str, variables: &str, file: &str) -> String {
     settings(line, variables, file).to_toml().unwrap()
 }
 
-/// Checks rows `SOURCE => ERROR`: in a source ⏎ is the end of a line, in an error … means any rest.
+/// Checks rows `SOURCE => ERROR`: in a source ⏎ is the end of a line, in an error … stands for any text.
 fn check_refusals(rows: &str, read: impl Fn(&str) -> Result<Command, String>) {
     for row in rows.lines() {
         let (source, error) = row.split_once(" => ").unwrap();
         let refusal = read(&source.replace('⏎', "\n")).expect_err(source);
-        let start = error.split('…').next().unwrap_or_default();
-        let fits = refusal == error || error != start && refusal.starts_with(start);
+        let (start, end) = error.split_once('…').unwrap_or((error, error));
+        let fits = refusal.starts_with(start) && refusal.ends_with(end);
         assert!(fits && refusal.lines().count() == 1, "{row}: {refusal}");
     }
 }
@@ -183,11 +183,12 @@ cache = '/x => FILE:1: …
 #[test]
 fn sockets_have_short_paths_and_clients_read_the_variable_only() {
     let named = |name: &str, bytes: usize| format!("/{}{name}", "d".repeat(bytes - 1 - name.len()));
-    assert!(settings::socket(&named("/a-name-as-long-as-the-private-one", 106)).is_ok());
-    let error = settings::socket(&named("/a-name-as-long-as-the-private-one", 107)).unwrap_err();
+    assert!(super::socket::socket(&named("/a-name-as-long-as-the-private-one", 106)).is_ok());
+    let error =
+        super::socket::socket(&named("/a-name-as-long-as-the-private-one", 107)).unwrap_err();
     assert!(error.contains("with 107 bytes, at most 106 are possible"), "{error}");
-    assert!(settings::socket(&named("/s", 87)).is_ok());
-    let error = settings::socket(&named("/s", 88)).unwrap_err();
+    assert!(super::socket::socket(&named("/s", 87)).is_ok());
+    let error = super::socket::socket(&named("/s", 88)).unwrap_err();
     assert!(error.contains("/daemons/4194304.sock\" with 107 bytes"), "{error}");
     let socket = |value: Option<&str>| client_socket(&|_| value.map(OsString::from));
     assert_eq!(socket(None).unwrap(), Path::new(DEFAULT_SOCKET));
@@ -235,12 +236,12 @@ fn a_named_file_replaces_the_default_one() {
 
 #[test]
 fn commands_have_their_settings() {
-    let list = |socket: &str| Ok(Command::List { socket: socket.into() });
+    let list = |socket: &str| Ok(Command::List(socket.into()));
     assert_eq!(read("list", "", b""), list(DEFAULT_SOCKET));
     assert_eq!(read("list", VARIABLES, FILE.as_bytes()), list("/variable/s"));
     assert_eq!(read("list --socket /flag/s", VARIABLES, b"damaged"), list("/flag/s"));
     assert!(read("list", "", b"damaged").is_err());
-    let reload = Command::Reload { socket: "/file/s".into() };
+    let reload = Command::Reload("/file/s".into());
     assert_eq!(read("reload", "", FILE.as_bytes()), Ok(reload));
     let line = "--cache-dir=/c precompile list --cache-size=2 --namespace n precompile";
     let Ok(Command::Precompile(settings, targets)) = read(line, "", b"") else { panic!("{line}") };
@@ -250,11 +251,12 @@ fn commands_have_their_settings() {
     let wrong = "CONTAINERD_WASMTIMED_GRACE=x";
     assert_eq!(read("-v", wrong, b"damaged"), Ok(Command::Version));
     let Ok(Command::Help(help)) = read("--guard --help", wrong, b"damaged") else { panic!("help") };
-    for (_, flag) in KEYS {
-        assert!(help.contains(&format!("{flag} <")), "{help}");
+    for (key, flag) in KEYS {
+        let names = format!(" [{key}, {}]", super::socket::variable_name(key));
+        assert!(help.contains(&format!("{flag} <")) && help.contains(&names), "{help}");
     }
     let default = "--cache-size <MIB>\n          Size of compiled code, 1 to 1048576; the longest \
-        unused goes first [default: 1024]\n";
+        unused goes first [cache-size, CONTAINERD_WASMTIMED_CACHE_SIZE] [default: 1024]\n";
     assert!(help.contains(default), "{help}");
 }
 
