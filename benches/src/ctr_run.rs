@@ -60,8 +60,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 /// One `ctr run`, in milliseconds; any fault in it is an error, since a failed run is no measurement.
 fn hello(bench: &Bench, runtime: Runtime, round: usize) -> Result<f64> {
     bench.interrupt.check()?;
-    let id = bench.bed.id(&format!("hello-{}-{round}", short(runtime)));
-    let command = bench.bed.ctr_command([
+    let id = bench.fixture.id(&format!("hello-{}-{round}", short(runtime)));
+    let command = bench.fixture.ctr_command([
         "run",
         "--rm",
         "--runtime",
@@ -78,8 +78,8 @@ fn hello(bench: &Bench, runtime: Runtime, round: usize) -> Result<f64> {
         runtime.name()
     );
     // What a shim still does after `ctr` has ended must not slow the next run, which may be another's.
-    let socket = bench.bed.socket(&id);
-    let gone = || !socket.exists() && shims_of(&bench.bed.address()).is_empty();
+    let socket = bench.fixture.socket(&id);
+    let gone = || !socket.exists() && shims_of(&bench.fixture.address()).is_empty();
     poll_until("end of the shim", Duration::from_secs(10), || gone().then_some(()))?;
     Ok(ended.took.as_secs_f64() * 1e3)
 }

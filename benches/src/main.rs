@@ -5,18 +5,19 @@
 //! - [`ctr_run`], [`memory`], [`thin_start`], [`pods`], [`rate`], [`output`], [`compute`], [`scheduling`], [`density`], [`large`],
 //!   [`http`]: the benchmarks.
 //!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
-//! - [`stage`]: containerd, played by this program.
+//! - [`fake`]: containerd, played by this program.
 //! - [`processes`]: what the OS processes of a pod use.
 //! - [`levels`]: what one OS process holds.
 //! - [`stats`]: medians and intervals.
 //! - [`results`]: rows, the table and the file.
 //!
 //! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. Pods have
-//! containerds of their own, the others a stage each.
+//! containerds of their own, the others a fake each.
 
 mod compute;
 mod ctr_run;
 mod density;
+mod fake_containerd;
 mod http;
 mod interrupt;
 mod large;
@@ -29,7 +30,6 @@ mod processes;
 mod rate;
 mod results;
 mod scheduling;
-mod stage;
 mod stats;
 mod thin_start;
 
@@ -63,13 +63,13 @@ pub(crate) const BENCHMARKS: [(&str, Measure); 11] = [
 
 /// What every benchmark works with.
 pub(crate) struct Bench {
-    pub(crate) bed: Containerd,
+    pub(crate) fixture: Containerd,
     pub(crate) options: Options,
     pub(crate) interrupt: Interrupt,
 }
 
 impl Bench {
-    /// Prints a line. Not `println!`, which panics when nobody reads: `| head` shall end in a clean bed, too.
+    /// Prints a line. Not `println!`, which panics when nobody reads: `| head` shall end in a clean fixture, too.
     pub(crate) fn say(&self, text: &str) -> Result<()> {
         writeln!(std::io::stdout(), "{text}").context("cannot print")
     }
@@ -95,8 +95,8 @@ fn work(args: &[String]) -> Result<()> {
     results::forget()?;
     options.demand_programs()?;
     let interrupt = Interrupt::watch();
-    let bed = start_containerd(&options)?;
-    let mut bench = Bench { bed, options, interrupt };
+    let fixture = start_containerd(&options)?;
+    let mut bench = Bench { fixture, options, interrupt };
     let rows = measure_all(&mut bench)?;
     bench.say(results::table(&rows).trim_end())?;
     // Panics if something was left behind: then the figures are not to be trusted either.
@@ -109,7 +109,7 @@ fn start_containerd(options: &Options) -> Result<Containerd> {
     options
         .runtimes
         .iter()
-        .fold(Containerd::builder(), |bed, runtime| bed.daemon_for(*runtime))
+        .fold(Containerd::builder(), |fixture, runtime| fixture.daemon_for(*runtime))
         .start()
 }
 
@@ -130,7 +130,7 @@ fn load_images(bench: &Bench) -> Result<()> {
     for runtime in &bench.options.runtimes {
         if loaded.insert(runtime.image().name()) {
             bench.interrupt.check()?;
-            bench.bed.load(runtime.image())?;
+            bench.fixture.load(runtime.image())?;
         }
     }
     Ok(())
@@ -140,7 +140,7 @@ fn load_images(bench: &Bench) -> Result<()> {
 fn print_machine(bench: &Bench) -> Result<()> {
     let read =
         |file: &str| std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
-    let version = bench.bed.ctr(["version"])?.ok()?.out();
+    let version = bench.fixture.ctr(["version"])?.ok()?.out();
     let server = version.lines().skip_while(|line| !line.starts_with("Server")).find_map(|line| {
         let (_, version) = line.split_once("Version:")?;
         Some(version.trim().to_owned())

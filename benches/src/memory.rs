@@ -34,8 +34,9 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
             "memory, OS processes and threads of {PODS} pods with a sleeping guest each: {}",
             short(runtime)
         ))?;
-        let ids: Vec<String> =
-            (0..PODS).map(|pod| bench.bed.id(&format!("pod{pod}-{}", short(runtime)))).collect();
+        let ids: Vec<String> = (0..PODS)
+            .map(|pod| bench.fixture.id(&format!("pod{pod}-{}", short(runtime))))
+            .collect();
         for id in &ids {
             start(bench, runtime, id)?;
         }
@@ -53,14 +54,14 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 fn start(bench: &Bench, runtime: Runtime, id: &str) -> Result<()> {
     bench.interrupt.check()?;
     let (name, image, guest) = (runtime.name(), runtime.image().name(), runtime.guest());
-    bench.bed.ctr(["run", "-d", "--runtime", name, image, id, guest, "sleep", "1000"])?.ok()?;
+    bench.fixture.ctr(["run", "-d", "--runtime", name, image, id, guest, "sleep", "1000"])?.ok()?;
     Ok(())
 }
 
 fn remove(bench: &Bench, id: &str) -> Result<()> {
     bench.interrupt.check()?;
-    bench.bed.ctr(["task", "delete", "-f", id])?;
-    bench.bed.ctr(["container", "delete", id])?.ok()?;
+    bench.fixture.ctr(["task", "delete", "-f", id])?;
+    bench.fixture.ctr(["container", "delete", id])?.ok()?;
     Ok(())
 }
 
@@ -74,13 +75,13 @@ fn settled(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
 
 /// The same for the daemon that has all of them.
 fn settled_daemon(bench: &Bench) -> Result<Usage> {
-    let daemons = bench.bed.node().daemons();
+    let daemons = bench.fixture.node().daemons();
     at_rest(&bench.interrupt, QUIET, || Ok(usage(&daemons)?.ticks))?;
     usage(&daemons)
 }
 
 fn usages(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
-    let address = bench.bed.address();
+    let address = bench.fixture.address();
     let pod = |id: &String| {
         let pids = of_pod(&address, id);
         ensure!(!pids.is_empty(), "{id} has no OS process");

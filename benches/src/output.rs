@@ -12,9 +12,9 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::{Command, Runtime};
 use serde_json::json;
 
+use crate::fake_containerd::{Container, FakeContainerd, Storage};
 use crate::options::short;
 use crate::results::Row;
-use crate::stage::{Container, Stage, Storage};
 use crate::{Bench, stats};
 
 /// Enough for a tenth of a second.
@@ -34,7 +34,7 @@ const CAT: &str = "/bin/cat";
 
 /// One program of one runtime.
 struct Source<'a> {
-    stage: &'a Stage,
+    fake: &'a FakeContainerd,
     runtime: Runtime,
     figure: &'static str,
     args: Vec<String>,
@@ -42,8 +42,8 @@ struct Source<'a> {
     rates: Vec<f64>,
 }
 
-/// What is measured with a stage for every runtime.
-type OnStages<'a> = dyn FnMut(&[(Runtime, &Stage)]) -> Result<Vec<Row>> + 'a;
+/// What is measured with a fake for every runtime.
+type OnFakes<'a> = dyn FnMut(&[(Runtime, &FakeContainerd)]) -> Result<Vec<Row>> + 'a;
 
 /// Measures and prints; the rows are the figures. Without runc there is nothing to compare with.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
@@ -51,10 +51,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         "output of {} MiB through a FIFO, {ROUNDS} interleaved rounds",
         BYTES >> 20
     ))?;
-    on_stages(&bench.options.runtimes, Vec::new(), &mut |stages| {
+    on_stages(&bench.options.runtimes, Vec::new(), &mut |fakes| {
         let mut sources = Vec::new();
-        for (runtime, stage) in stages {
-            sources.extend(of(*runtime, stage)?);
+        for (runtime, fake) in fakes {
+            sources.extend(of(*runtime, fake)?);
         }
         for round in 0..WARM_UP + ROUNDS {
             fastrand::shuffle(&mut sources);
@@ -73,29 +73,29 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 /// All at once, so that a slow hour of the machine falls on all alike.
 fn on_stages(
     runtimes: &[Runtime],
-    stages: Vec<(Runtime, &Stage)>,
-    measure: &mut OnStages<'_>,
+    fakes: Vec<(Runtime, &FakeContainerd)>,
+    measure: &mut OnFakes<'_>,
 ) -> Result<Vec<Row>> {
     match runtimes.split_first() {
-        None => measure(&stages),
-        Some((Runtime::Floor, rest)) => on_stages(rest, stages, measure),
-        Some((runtime, rest)) => Stage::play(*runtime, Storage::Memory, |stage| {
-            let stages: Vec<(Runtime, &Stage)> =
-                stages.iter().copied().chain([(*runtime, stage)]).collect();
-            on_stages(rest, stages, measure)
+        None => measure(&fakes),
+        Some((Runtime::Floor, rest)) => on_stages(rest, fakes, measure),
+        Some((runtime, rest)) => FakeContainerd::with(*runtime, Storage::Memory, |fake| {
+            let fakes: Vec<(Runtime, &FakeContainerd)> =
+                fakes.iter().copied().chain([(*runtime, fake)]).collect();
+            on_stages(rest, fakes, measure)
         }),
     }
 }
 
-fn of(runtime: Runtime, stage: &Stage) -> Result<Vec<Source<'_>>> {
+fn of(runtime: Runtime, fake: &FakeContainerd) -> Result<Vec<Source<'_>>> {
     let source = |figure, args: &[&str]| {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Source { stage, runtime, figure, args, rates: Vec::new() }
+        Source { fake, runtime, figure, args, rates: Vec::new() }
     };
     // Sparse: reading it costs a copy and nothing else.
-    File::create(inside(stage.layer(), FILE))?.set_len(BYTES)?;
+    File::create(inside(fake.layer(), FILE))?.set_len(BYTES)?;
     if runtime == Runtime::Runc {
-        install(stage.layer())?;
+        install(fake.layer())?;
         return Ok(vec![source("output_native_cat", &[CAT, FILE])]);
     }
     let guest = runtime.guest();
@@ -124,22 +124,22 @@ impl Source<'_> {
     /// One life of a container; how fast its output came, in megabytes a second.
     fn run(&mut self, round: usize) -> Result<f64> {
         let mut container =
-            self.stage.container(&format!("{}{round}", self.figure.replace('_', "-")), &[])?;
+            self.fake.container(&format!("{}{round}", self.figure.replace('_', "-")), &[])?;
         let mut process = container.bundle.config["process"].clone();
         process["args"] = json!(self.args);
         container.configure("process", process)?;
         let fifo = container.pipe_output()?.to_owned();
         let reader = std::thread::spawn(move || read(&fifo));
-        let sandbox = self.stage.sandbox(&container)?;
+        let sandbox = self.fake.sandbox(&container)?;
         let Container { id, .. } = &container;
-        let status = self.stage.run(async {
+        let status = self.fake.run(async {
             sandbox.tasks.create(&container).await?;
             sandbox.tasks.start(id).await?;
             let status = sandbox.tasks.wait(id).await?;
             sandbox.tasks.delete(id).await.map(|()| status)
         })?;
         ensure!(status == 0, "{id} ended with {status}");
-        self.stage.leave(sandbox);
+        self.fake.leave(sandbox);
         let took = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
         Ok(BYTES as f64 / 1e6 / took.as_secs_f64())
     }

@@ -37,7 +37,7 @@ impl Way {
     }
 }
 
-/// A bed of its own, on a thread of its own, since that is in the bed's network.
+/// A fixture of its own, on a thread of its own, since that is in the fixture's network.
 struct Lane {
     way: Way,
     go: Sender<()>,
@@ -58,7 +58,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         };
         let mut lanes: Vec<Lane> = ways.iter().map(begin).collect();
         let ran = rounds(bench, &mut lanes);
-        // With the channels the beds end.
+        // With the channels the fixtures end.
         let done: Vec<_> = lanes.into_iter().map(|lane| (lane.way, lane.times)).collect();
         ran.map(|()| done)
     })?;
@@ -82,7 +82,7 @@ fn rounds(bench: &Bench, lanes: &mut [Lane]) -> Result<()> {
         for place in order {
             bench.interrupt.check()?;
             let lane = &mut lanes[place];
-            let gone = || format!("the bed of {:?} is gone", lane.way);
+            let gone = || format!("the fixture of {:?} is gone", lane.way);
             lane.go.send(()).ok().with_context(gone)?;
             let time = lane
                 .answers
@@ -104,7 +104,7 @@ fn serve(way: Way, todo: &Receiver<()>, answer: &Sender<Result<f64>>) {
     for (number, ()) in todo.iter().enumerate() {
         let time = match &pods {
             Ok(pods) => pod(pods, number),
-            Err(error) => Err(anyhow!("no bed: {error:#}")),
+            Err(error) => Err(anyhow!("no fixture: {error:#}")),
         };
         if answer.send(time).is_err() {
             return;

@@ -11,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::{Command, Runtime};
 use tokio::task::JoinSet;
 
+use crate::fake_containerd::{Container, FakeContainerd, Sandbox, Storage, Tasks};
 use crate::options::short;
 use crate::results::Row;
-use crate::stage::{Container, Sandbox, Stage, Storage, Tasks};
 use crate::{Bench, stats};
 
 /// Rounds whose median is the figure, after one to warm up.
@@ -60,7 +60,7 @@ const PLANS: [Plan; 5] = [
     plan(Runtime::Runc, "rate_one_sandbox", 1, 30),
 ];
 
-/// Measures one plan after the other. Those of a runtime share a stage: taking one down deletes so many files that a
+/// Measures one plan after the other. Those of a runtime share a fake: taking one down deletes so many files that a
 /// file system is slow to make new ones for a while.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
@@ -69,8 +69,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
             let fits = |plan: &&Plan| plan.runtime == *runtime && plan.storage == storage;
             let plans: Vec<_> = PLANS.iter().filter(fits).collect();
             if !plans.is_empty() {
-                rows.extend(Stage::play(*runtime, storage, |stage| {
-                    plans.iter().map(|plan| one(bench, stage, plan)).collect::<Result<Vec<_>>>()
+                rows.extend(FakeContainerd::with(*runtime, storage, |fake| {
+                    plans.iter().map(|plan| one(bench, fake, plan)).collect::<Result<Vec<_>>>()
                 })?);
             }
         }
@@ -78,30 +78,30 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn one(bench: &Bench, stage: &Stage, plan: &Plan) -> Result<Row> {
+fn one(bench: &Bench, fake: &FakeContainerd, plan: &Plan) -> Result<Row> {
     let name = short(plan.runtime);
     bench.say(&format!(
         "rate: {} containers in {} sandboxes of {name}",
         plan.containers, plan.sandboxes
     ))?;
-    let sandboxes = open(stage, plan)?;
+    let sandboxes = open(fake, plan)?;
     let rounds = (0..=ROUNDS).map(|number| {
         bench.interrupt.check()?;
-        round(stage, &sandboxes, plan, number)
+        round(fake, &sandboxes, plan, number)
     });
     let rates = rounds.collect::<Result<Vec<f64>>>()?;
-    close(stage, sandboxes)?;
+    close(fake, sandboxes)?;
     let row = Row::new(plan.figure, name, stats::median(&rates[1..])?, "1/s");
     Ok(if plan.goal { row.at_least(GOAL) } else { row })
 }
 
 /// The sandboxes, each with a container that holds it.
-fn open(stage: &Stage, plan: &Plan) -> Result<Vec<Sandbox>> {
+fn open(fake: &FakeContainerd, plan: &Plan) -> Result<Vec<Sandbox>> {
     let open = |place| -> Result<Sandbox> {
         let holder =
-            stage.container(&format!("{}-of-{}", place, plan.sandboxes), &["sleep", "1000000"])?;
-        let sandbox = stage.sandbox(&holder)?;
-        stage.run(async {
+            fake.container(&format!("{}-of-{}", place, plan.sandboxes), &["sleep", "1000000"])?;
+        let sandbox = fake.sandbox(&holder)?;
+        fake.run(async {
             sandbox.tasks.create(&holder).await?;
             sandbox.tasks.start(&holder.id).await
         })?;
@@ -110,20 +110,20 @@ fn open(stage: &Stage, plan: &Plan) -> Result<Vec<Sandbox>> {
     (0..plan.sandboxes).map(open).collect()
 }
 
-fn close(stage: &Stage, sandboxes: Vec<Sandbox>) -> Result<()> {
+fn close(fake: &FakeContainerd, sandboxes: Vec<Sandbox>) -> Result<()> {
     for sandbox in sandboxes {
-        stage.run(sandbox.tasks.remove(&sandbox.id))?;
-        stage.leave(sandbox);
+        fake.run(sandbox.tasks.remove(&sandbox.id))?;
+        fake.leave(sandbox);
     }
     Ok(())
 }
 
 /// Containers a second in one round.
-fn round(stage: &Stage, sandboxes: &[Sandbox], plan: &Plan, number: usize) -> Result<f64> {
+fn round(fake: &FakeContainerd, sandboxes: &[Sandbox], plan: &Plan, number: usize) -> Result<f64> {
     let prepare = |count: usize| {
         let sandbox = &sandboxes[count % sandboxes.len()];
         let container =
-            stage.joining(&sandbox.id, &format!("{}r{number}c{count}", sandbox.id), &[])?;
+            fake.joining(&sandbox.id, &format!("{}r{number}c{count}", sandbox.id), &[])?;
         Ok((sandbox.tasks.clone(), container))
     };
     let work: VecDeque<_> = (0..plan.containers).map(prepare).collect::<Result<_>>()?;
@@ -132,7 +132,7 @@ fn round(stage: &Stage, sandboxes: &[Sandbox], plan: &Plan, number: usize) -> Re
     // Unmounting an overlay writes back what is dirty: the preparation's part of that is not to be measured.
     Command::new("sync").deadline(SYNC_LIMIT).run()?.ok()?;
     let begin = Instant::now();
-    stage.run(async {
+    fake.run(async {
         let mut workers = JoinSet::new();
         for _ in 0..IN_FLIGHT {
             workers.spawn(worker(Arc::clone(&work)));

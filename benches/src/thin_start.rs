@@ -11,9 +11,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Runtime;
 
+use crate::fake_containerd::{Container, FakeContainerd, Storage};
 use crate::options::short;
 use crate::results::Row;
-use crate::stage::{Container, Stage, Storage};
 use crate::{Bench, stats};
 
 /// Rounds that are run and dropped: they fill the page cache.
@@ -42,12 +42,12 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let rounds = bench.options.rounds;
     bench
         .say(&format!("start of {} and /bin/true, {rounds} interleaved rounds", RUNTIME.shim()))?;
-    let mut rows = Stage::play(RUNTIME, Storage::Memory, |stage| {
+    let mut rows = FakeContainerd::with(RUNTIME, Storage::Memory, |fake| {
         let mut times = Times::default();
         for round in 0..WARM_UP + rounds {
             bench.interrupt.check()?;
-            let container = stage.container(&format!("thin{round}"), &[])?;
-            let (shim, nothing) = pair(stage, &container)?;
+            let container = fake.container(&format!("thin{round}"), &[])?;
+            let (shim, nothing) = pair(fake, &container)?;
             if round >= WARM_UP {
                 times.shim.push(shim);
                 times.nothing.push(nothing);
@@ -63,17 +63,17 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 }
 
 /// One of each, in a random order; the sandbox is gone afterwards.
-fn pair(stage: &Stage, container: &Container) -> Result<(f64, f64)> {
+fn pair(fake: &FakeContainerd, container: &Container) -> Result<(f64, f64)> {
     let first = fastrand::bool();
     let mut nothing = 0.0;
     if first {
         nothing = took(Command::new("/bin/true"))?;
     }
-    let shim = took(stage.start_command(container)?)?;
+    let shim = took(fake.start_command(container)?)?;
     if !first {
         nothing = took(Command::new("/bin/true"))?;
     }
-    stage.player().delete(&container.id, container.bundle.path())?.ok()?;
+    fake.shim_driver().delete(&container.id, container.bundle.path())?.ok()?;
     Ok((shim, nothing))
 }
 

@@ -24,7 +24,7 @@ pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineEr
     run(about, |action, invocation| match action {
         Action::Start => match bootstrap::start::start(invocation)? {
             Started::Reply(reply) => Ok(reply),
-            // The server has nothing to say on stdout when it leaves.
+            // The server has nothing to print on stdout when it ends.
             Started::Server(handover) => {
                 bootstrap::serve::serve(invocation, handover, engine).map(|()| Vec::new())
             }
@@ -33,17 +33,17 @@ pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineEr
     })
 }
 
-/// What containerd asks of a shim's program.
+/// Actions of a shim's program, as containerd calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Find or make the server of the container's group.
+    /// Find or start the server of the container's group.
     Start,
-    /// Remove what is left of a container.
+    /// Remove the remains of a container.
     Delete,
 }
 
-/// The `main` of a shim's program: parses containerd's command line, answers `-v` and `-info`, and prints what `act` gives,
-/// or its error.
+/// The `main` of a shim's program: parses containerd's command line and answers `-v` and `-info`.
+/// Otherwise it prints the reply of `act`, or its error.
 pub fn run<F: Display + From<BootstrapError>>(
     about: About,
     act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
@@ -52,7 +52,8 @@ pub fn run<F: Display + From<BootstrapError>>(
     match answer(&about, &arguments, act).and_then(|answer| print(&answer).map_err(F::from)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The one place where an error of a shim is reported; nobody is left to tell if stderr is closed.
+            // The only place that reports an error of a shim. With stderr closed, there is no other
+            // place to report it to. Sanitized, since errors quote ids and paths from outside.
             let _ = writeln!(
                 std::io::stderr(),
                 "{}: {}",
@@ -81,6 +82,7 @@ fn answer<F: From<BootstrapError>>(
     if flags.info {
         return Ok(bootstrap::info::runtime_info(about)?);
     }
+    // An invalid flag is reported before an unknown action.
     let action = Action::parse(&flags.action);
     let invocation = Invocation::check(flags)?;
     act(action?, &invocation)

@@ -1,9 +1,11 @@
-//! As whom a guest's files are opened: the user, groups and umask of `process.user`, put on the thread that polls it.
+//! File credentials of guests: the user, groups and umask of `process.user`, set on the thread that
+//! polls the guest.
 //!
-//! The kernel checks file access against the thread's *filesystem* ids. Switching them costs system calls, so a thread keeps an
-//! identity until it polls a guest of another one. With a user other than root the kernel takes the capabilities that override
-//! file permissions away from the thread. Only calls made by the polling thread are checked: an engine whose guest has an
-//! identity makes its file calls there, not on a pool.
+//! The kernel checks file access against the *filesystem* ids of the calling thread. A switch costs
+//! system calls, so a thread keeps its credentials until it polls a guest with other ones. With a
+//! user other than root, the kernel takes the capabilities that override file permissions away from
+//! the thread. Only calls made by the polling thread are checked: an engine with a guest that has
+//! credentials makes its file calls on that thread, not on a pool.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -13,29 +15,32 @@ use crate::sys::{
 };
 
 thread_local! {
-    /// `None` is the host's.
+    /// Credentials set on this thread; absent for those of the host.
     static CURRENT: RefCell<Option<Arc<Credentials>>> = const { RefCell::new(None) };
 }
 
-/// Prepares a thread of the guest runtime: it may have been born inside a poll, with a guest's identity, and shares the umask of the
-/// process until now.
+/// Prepares a thread of the guest runtime: gives it a umask of its own and the host's credentials.
 pub(crate) fn prepare_thread() {
     if !rustix::process::geteuid().is_root() {
-        // Nobody has an identity then.
+        // Only a process of root gives credentials to guests.
         return;
     }
-    // Tried by `requirements::check` before; a thread that shared its umask would change that of others.
+    // `requirements::check` has tried the call. A thread of the process shares the umask of all
+    // until now, so entering a guest's credentials would change the umask of other threads.
     if let Err(error) = sys::unshare_file_attributes() {
         panic!("unshare(CLONE_FS): {error}");
     }
+    // A thread that is created inside a poll inherits the credentials of the guest.
     sys::set_file_credentials(&HOST);
 }
 
-/// Puts an identity on the calling thread, unless it has it already.
+/// Sets credentials on the calling thread, unless they are set already. Absent: the host's.
 pub(crate) fn enter(credentials: Option<&Arc<Credentials>>) {
     CURRENT.with_borrow_mut(|current| {
         let same = match (&current, credentials) {
             (None, None) => true,
+            // By pointer, since this runs before every poll. Equal credentials of another container
+            // cost one switch too many.
             (Some(current), Some(credentials)) => Arc::ptr_eq(current, credentials),
             _ => false,
         };
@@ -46,10 +51,11 @@ pub(crate) fn enter(credentials: Option<&Arc<Credentials>>) {
     });
 }
 
-/// Runs `work` as the host: for what an engine opens itself, not its guest.
+/// Runs `work` with the host's credentials: for files that the engine opens for itself.
 pub fn as_host<T>(work: impl FnOnce() -> T) -> T {
     let guest = CURRENT.with_borrow(Clone::clone);
     enter(None);
+    // A panic leaves the host's credentials set. The next poll enters those of its guest.
     let result = work();
     enter(guest.as_ref());
     result
@@ -61,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    /// On a thread of its own: an identity must not stay on a test's.
+    /// Runs `work` on a thread of its own: credentials must not stay on the thread of a test.
     fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         assert!(
             rustix::process::geteuid().is_root(),
@@ -76,19 +82,20 @@ mod tests {
         })
     }
 
-    fn somebody(uid: u32, groups: &[u32], umask: u32) -> Arc<Credentials> {
+    fn user(uid: u32, groups: &[u32], umask: u32) -> Arc<Credentials> {
         Arc::new(Credentials { uid, gid: uid + 1, groups: groups.to_vec(), umask })
     }
 
     #[test]
-    fn files_belong_to_whom_is_entered_and_are_refused_to_others() {
+    fn files_belong_to_the_entered_user_and_are_refused_to_others() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("root"), "secret").unwrap();
         std::fs::set_permissions(path("root"), PermissionsExt::from_mode(0o600)).unwrap();
         on_a_thread(|| {
-            let (one, two) = (somebody(1000, &[], 0o077), somebody(2000, &[1001], 0o022));
+            let one = user(1000, &[], 0o077);
+            let two = user(2000, &[1001], 0o022);
             enter(Some(&one));
             std::fs::write(path("one"), "1").unwrap();
             assert!(std::fs::read(path("root")).is_err());
@@ -110,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn further_groups_open_what_belongs_to_them() {
+    fn further_groups_open_the_files_of_those_groups() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let path = directory.path().join("shared");
@@ -118,15 +125,15 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(0), Some(3000)).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
         on_a_thread(|| {
-            enter(Some(&somebody(1000, &[], 0o022)));
+            enter(Some(&user(1000, &[], 0o022)));
             assert!(std::fs::read(&path).is_err());
-            enter(Some(&somebody(1000, &[7, 3000], 0o022)));
+            enter(Some(&user(1000, &[7, 3000], 0o022)));
             assert_eq!(std::fs::read(&path).unwrap(), b"of the group");
         });
     }
 
     #[tokio::test]
-    async fn a_thread_born_in_a_poll_begins_as_the_host() {
+    async fn a_thread_created_in_a_poll_has_the_hosts_credentials() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
         let path = directory.path().to_owned();
@@ -134,7 +141,7 @@ mod tests {
         let born = guests.guests().runtime().spawn({
             let path = path.clone();
             async move {
-                enter(Some(&somebody(1000, &[], 0o077)));
+                enter(Some(&user(1000, &[], 0o077)));
                 std::fs::write(path.join("guest"), "").unwrap();
                 let write = move || std::fs::write(path.join("pool"), "").unwrap();
                 tokio::task::spawn_blocking(write).await.unwrap();

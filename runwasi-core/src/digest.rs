@@ -1,11 +1,11 @@
-//! SHA-256 digests: names of artifacts, blobs and code, and of anything else that needs a name of
+//! SHA-256 digests: names of artifacts, blobs and code, and of other things that need a name of
 //! fixed length.
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256: of an artifact, or of whatever else has to become a name of fixed length.
+/// A SHA-256 digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -17,11 +17,12 @@ impl fmt::Display for Digest {
 }
 
 impl Digest {
-    /// A digest as OCI writes it; `None` if it is no SHA-256, or not in lower case.
+    /// Parses a digest as OCI writes it: SHA-256 only, hexadecimal digits in lower case.
     pub fn parse(text: &str) -> Option<Self> {
         let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64)?.as_bytes();
         let mut digest = [0; 32];
         for (byte, pair) in digest.iter_mut().zip(hex.chunks(2)) {
+            // `from_str_radix` alone would accept a sign and upper case.
             let is_hex = pair.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
             *byte = u8::from_str_radix(str::from_utf8(pair).ok().filter(|_| is_hex)?, 16).ok()?;
         }
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_read_as_it_is_written_and_nothing_else_is() {
+    fn only_a_digest_as_it_is_written_is_parsed() {
         let digest = Digest::of(b"wasm");
         let text = digest.to_string();
         assert_eq!(Digest::parse(&text), Some(digest));

@@ -1,8 +1,9 @@
-//! What happens to containers, on its way to containerd: an ordered queue in front of a [`Forward`].
+//! Ordered queue of container events in front of a [`Forward`], which delivers them to containerd.
 //!
-//! Drivers publish without waiting; one task forwards in order. containerd may be away for minutes (a restart), so
-//! an event that cannot be delivered is kept and tried again; the queue is bounded, and when it is full the newest
-//! events are dropped with an error in the log, since a consumer that has missed so much must list tasks anyway.
+//! Drivers publish without waiting; one task forwards in order. containerd may be away for minutes
+//! (a restart), so an event that cannot be delivered is kept and tried again. The queue is bounded.
+//! When it is full, the newest events are dropped with an error in the log: a consumer that has
+//! missed so many events must list tasks anyway.
 
 use std::{
     sync::Arc,
@@ -14,7 +15,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::{engine::exit::Exit, id::Id, process::Info, rootfs::MountConfig, shutdown::Tasks};
 
-/// Something that happened.
+/// An event in the life of a container.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A container was created.
@@ -23,60 +24,62 @@ pub enum Event {
         process: Arc<Info>,
         /// Its bundle.
         bundle: String,
-        /// What its root file system is mounted from.
+        /// Mounts of its root file system.
         rootfs: Vec<MountConfig>,
     },
     /// An exec process was made; it does not run yet.
     ExecAdded {
-        /// Which.
+        /// The exec process.
         process: Arc<Info>,
     },
     /// A process runs.
     Started {
-        /// Which.
+        /// The process.
         process: Arc<Info>,
     },
     /// A process has ended; exactly one for every process.
     Exited {
-        /// Which.
+        /// The process.
         process: Arc<Info>,
-        /// How.
+        /// Its exit.
         exit: Exit,
     },
-    /// A container was deleted. There is none for an exec, as containerd's own shims do it.
+    /// A container was deleted. The deletion of an exec has no event, as with containerd's own
+    /// shims.
     Deleted {
-        /// Which.
+        /// Its init.
         process: Arc<Info>,
-        /// How it had ended.
+        /// The exit of its init.
         exit: Exit,
     },
-    /// A process of the container wanted more memory than the container may have, and ends for it.
+    /// A process asked for more memory than its container's limit allows, and ends because of it.
     OutOfMemory {
-        /// Which container.
+        /// The container.
         container: Id,
     },
     /// A container is paused.
     Paused {
-        /// Which.
+        /// The container.
         container: Id,
     },
     /// A container runs again.
     Resumed {
-        /// Which.
+        /// The container.
         container: Id,
     },
 }
 
-/// Where drivers put their events. Never waits, never fails.
+/// Receives the events of drivers. Never waits, never fails.
 pub trait Publisher: Send + Sync + 'static {
     /// Takes one event; the order of calls is the order of delivery.
     fn publish(&self, event: Event);
 }
 
-/// Delivers one event to containerd. Called by the queue's task, one call at a time.
+/// Delivers one event to containerd. The task of the queue makes one call at a time.
 #[async_trait]
 pub trait Forward: Send + 'static {
-    /// Returns when containerd has taken the event. `Unreachable` and `NotNow` mean: try the same event again.
+    /// Returns when containerd has taken the event. After `Unreachable` and `NotNow`, the same
+    /// event is to be tried again.
     async fn forward(
         &mut self,
         namespace: &Id,
@@ -93,38 +96,41 @@ pub enum ForwardError {
     Unreachable {
         /// containerd's ttrpc socket.
         address: String,
-        /// The transport's words.
+        /// The transport's error.
         reason: String,
     },
-    /// containerd answered with an error that may pass, as while it is leaving.
+    /// containerd answered with an error that may pass, for example while it shuts down.
     #[error("{address} did not take the event: {reason}")]
     NotNow {
         /// containerd's ttrpc socket.
         address: String,
-        /// containerd's words.
+        /// containerd's error.
         reason: String,
     },
-    /// containerd refused the event; it will not take it later either.
+    /// containerd refused the event, for good.
     #[error("{address} refused the event: {reason}")]
     Refused {
         /// containerd's ttrpc socket.
         address: String,
-        /// containerd's words.
+        /// containerd's error.
         reason: String,
     },
 }
 
-/// Events that may wait for containerd; a node of ten thousand containers that end at once has two of each.
+/// Events that may wait for containerd. A node of ten thousand containers that end at once has two
+/// events of each.
 const CAPACITY: usize = 65_536;
-/// Answers with an error after which an event is given up: others wait behind it.
+/// Error answers after which an event is given up: other events wait behind it.
 const ANSWERS: u32 = 10;
-/// First and longest pause between two tries.
+/// First and longest pause between two attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
-/// How long a containerd may be away after the last sandbox of its has gone.
+/// How long a containerd may be away after its last sandbox has gone.
 const ORPHANED: Duration = Duration::from_secs(60);
 
-/// The queue to one containerd. Cheap to clone. Its task ends when the last clone and publisher is dropped and the queue is
-/// empty, or containerd stays away; or when its tasks are told to stop and the grace is over.
+/// The queue to one containerd. Cheap to clone.
+///
+/// Its task ends when every clone and publisher is dropped and the queue is empty, or containerd
+/// stays away. It also ends when its tasks are told to stop and the grace is over.
 #[derive(Clone)]
 pub struct Queue {
     sender: mpsc::Sender<Entry>,
@@ -142,36 +148,42 @@ impl Queue {
         Self::start_after(Arc::new(Mutex::new(forward)), tasks)
     }
 
-    /// The same with a `forward` that an earlier queue may still be using: this one begins when that has ended.
+    /// Starts with a `forward` that an earlier queue may still be using: this queue begins when the
+    /// earlier one has ended.
     pub fn start_after(forward: Arc<Mutex<dyn Forward>>, tasks: &Tasks) -> Self {
         let (sender, receiver) = mpsc::channel(CAPACITY);
         let ending = tasks.clone();
         tasks.spawn(async move {
             tokio::select! {
-                mut forward = forward.lock() => deliver(receiver, &mut *forward, ending.clone()).await,
+                // An earlier queue holds the lock until it has delivered everything: events keep
+                // their order across queues.
+                mut forward = forward.lock() => {
+                    deliver(receiver, &mut *forward, ending.clone()).await
+                }
+                // Bounds the wait for an earlier queue that never ends.
                 () = ending.grace_over() => {}
             }
         });
         Self { sender }
     }
 
-    /// For the sandboxes of `namespace`.
+    /// A publisher for the sandboxes of `namespace`.
     pub fn publisher(&self, namespace: &Id) -> impl Publisher + use<> {
         NamespacePublisher { queue: self.clone(), namespace: namespace.clone() }
     }
 
-    /// Does not keep the queue.
+    /// A handle that does not keep the queue alive.
     pub fn downgrade(&self) -> WeakQueue {
         WeakQueue(self.sender.downgrade())
     }
 }
 
-/// A queue that others keep.
+/// A handle to a queue that clones and publishers keep alive.
 #[derive(Clone)]
 pub struct WeakQueue(mpsc::WeakSender<Entry>);
 
 impl WeakQueue {
-    /// The queue, as long as there is a sandbox that publishes into it.
+    /// The queue, as long as a clone or a publisher of it exists.
     pub fn upgrade(&self) -> Option<Queue> {
         self.0.upgrade().map(|sender| Queue { sender })
     }
@@ -185,6 +197,8 @@ struct NamespacePublisher {
 impl Publisher for NamespacePublisher {
     fn publish(&self, event: Event) {
         let entry = Entry { namespace: self.namespace.clone(), event, at: SystemTime::now() };
+        // Never waits: the driver of a container must not depend on containerd. A queue that is
+        // full, or that has ended with the grace, loses the event.
         if let Err(error) = self.queue.sender.try_send(entry) {
             tracing::error!(%error, "an event is lost");
         }
@@ -193,16 +207,25 @@ impl Publisher for NamespacePublisher {
 
 async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward, tasks: Tasks) {
     while let Some(Entry { namespace, event, at }) = receiver.recv().await {
-        let (mut pause, mut answers, mut orphaned) = (BACKOFF.0, 0, None);
+        let mut pause = BACKOFF.0;
+        let mut answers = 0;
+        let mut orphaned = None;
         while let Err(error) = forward.forward(&namespace, &event, at).await {
+            // Only answers count: an absence of containerd uses up no attempts.
             answers += u32::from(matches!(error, ForwardError::NotNow { .. }));
             if answers == ANSWERS || matches!(error, ForwardError::Refused { .. }) {
                 tracing::error!(%error, ?event, "an event is lost");
                 break;
             }
+            // Only the first failure of an event is logged.
             if pause == BACKOFF.0 {
-                tracing::warn!(%error, "containerd does not take events, trying again until it does");
+                tracing::warn!(
+                    %error,
+                    "containerd does not take events, trying again until it does"
+                );
             }
+            // Without senders no sandbox of this containerd is left. The task must not last for
+            // ever when that containerd never comes back.
             if receiver.sender_strong_count() == 0
                 && orphaned.get_or_insert_with(Instant::now).elapsed() > ORPHANED
             {
@@ -214,7 +237,10 @@ async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward,
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
                 () = tasks.grace_over() => {
-                    return tracing::error!(left = receiver.len() + 1, "leaving with events undelivered");
+                    return tracing::error!(
+                        left = receiver.len() + 1,
+                        "leaving with events undelivered"
+                    );
                 }
             }
         }
@@ -252,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_that_is_never_taken_does_not_hold_up_the_others_for_ever() {
+    async fn an_event_that_is_never_taken_does_not_block_later_events() {
         let tasks = Tasks::new(Duration::from_secs(1));
         let (delivered, mut received) = mpsc::unbounded_channel();
         let queue = start(Picky(delivered), &tasks);
@@ -304,7 +330,7 @@ mod tests {
         }
     }
 
-    /// A containerd that is restarted: sandboxes have gone meanwhile, new ones have come.
+    /// Restart of a containerd: meanwhile its sandboxes have gone and new ones have come.
     #[tokio::test]
     async fn a_queue_begins_when_its_predecessor_has_delivered_everything() {
         let tasks = Tasks::new(Duration::from_secs(1));
@@ -326,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_containerd_that_never_comes_back_delays_the_end_no_longer_than_the_grace() {
+    async fn an_absent_containerd_delays_the_end_no_longer_than_the_grace() {
         let tasks = Tasks::new(Duration::from_millis(200));
         let (delivered, _received) = mpsc::unbounded_channel();
         let queue = start(Flaky { failures: u32::MAX, delivered }, &tasks);
@@ -335,7 +361,7 @@ mod tests {
         let start = std::time::Instant::now();
         tasks.stop();
         tasks.drained().await;
-        // Without a bound it would be for ever.
+        // Without the bound, this would never end.
         assert!(start.elapsed() <= Duration::from_secs(10), "{:?}", start.elapsed());
     }
 }

@@ -1,9 +1,11 @@
-//! Validated container, exec and namespace ids. Used wherever an id from outside becomes part of a path or a key.
+//! Validated container, exec and namespace ids: ids from outside that become part of a path or a
+//! key.
 
 use std::{borrow::Borrow, fmt};
 
-/// An id as containerd's `identifiers.Validate` accepts it: 1 to 76 bytes, ASCII letters and digits, with single
-/// `.`, `_` or `-` between them. Such an id can be joined to a path: it holds no `/` and is never `.` or `..`.
+/// An id as containerd's `identifiers.Validate` accepts it: 1 to 76 bytes, ASCII letters and
+/// digits, with single `.`, `_` or `-` between them. Such an id can be joined to a path: it holds
+/// no `/` and is never `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(String);
 
@@ -13,13 +15,13 @@ pub enum IdError {
     /// The string is empty.
     #[error("{what} is empty")]
     Empty {
-        /// Which id: "container id", "namespace", …
+        /// The kind of id: "container id", "namespace", …
         what: &'static str,
     },
     /// The string is longer than 76 bytes.
     #[error("{what} \"{start}…\" has {len} bytes, at most {MAX_LEN} are allowed")]
     TooLong {
-        /// Which id.
+        /// The kind of id.
         what: &'static str,
         /// Its first characters.
         start: String,
@@ -31,7 +33,7 @@ pub enum IdError {
         "{what} {id:?} is invalid: only letters and digits with single '.', '_' or '-' between them"
     )]
     Invalid {
-        /// Which id.
+        /// The kind of id.
         what: &'static str,
         /// The id as given.
         id: String,
@@ -48,11 +50,13 @@ impl Id {
             return Err(IdError::Empty { what });
         }
         if id.len() > MAX_LEN {
+            // The error goes to containerd and to logs, and the id may be of any length.
             let start = id.chars().take(16).collect();
             return Err(IdError::TooLong { what, start, len: id.len() });
         }
         let words = id.split(['.', '_', '-']);
         for word in words {
+            // A word is empty between two separators, or beside one at the start or the end.
             if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphanumeric()) {
                 return Err(IdError::Invalid { what, id: id.to_owned() });
             }
@@ -66,7 +70,8 @@ impl Id {
     }
 }
 
-/// So that maps are asked with what containerd sent.
+/// Lets maps keyed by ids be searched with the strings that containerd sends.
+// The derived `Eq`, `Ord` and `Hash` of `Id` are those of its text, as `Borrow` requires.
 impl Borrow<str> for Id {
     fn borrow(&self) -> &str {
         &self.0
@@ -112,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_for_a_long_id_does_not_repeat_it() {
+    fn the_error_for_a_long_id_does_not_quote_all_of_it() {
         let error = Id::parse("container id", &"x".repeat(4000)).unwrap_err().to_string();
         assert!(error.len() < 200 && error.contains("4000"), "{error}");
     }

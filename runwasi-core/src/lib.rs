@@ -1,16 +1,17 @@
 //! The shim framework: an [`Engine`] and its [`Instance`]s become a complete containerd shim.
 //!
-//! An integrator implements the two traits of [`engine`] and calls [`cli::main`]; everything else,
-//! from containerd's command line to its events, is here. The modules in the order a request travels:
+//! An integrator implements the two traits of [`engine`] and calls [`cli::main`]. Everything else,
+//! from containerd's command line to its events, is here. The modules in the order a request
+//! travels:
 //!
 //! | module | one thing |
 //! |---|---|
-//! | [`cli`], [`bootstrap`] | containerd's argv, environment and stdin; `start`, `delete`, `-info`, `-v`; serving |
+//! | [`cli`], [`bootstrap`] | argv, environment, stdin; `start`, `delete`, `-info`, `-v`; serving |
 //! | [`requirements`] | kernel, capabilities and system calls that serving needs |
 //! | [`logging`] | tracing onto containerd's `log` FIFO |
 //! | [`panics`] | the log of panics, and the end of the process where one cannot be contained |
 //! | [`runtime`] | the control and the guest Tokio runtimes |
-//! | [`shutdown`] | the cancel token and the task tracker; the only place that spawns on the control runtime |
+//! | [`shutdown`] | cancel token and task tracker; the only spawn on the control runtime |
 //! | [`server`] | one listening socket, its services, and the bounded drain |
 //! | [`service`] | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
 //! | [`sandbox`] | the containers behind one socket |
@@ -19,19 +20,19 @@
 //! | [`stdio`] | the standard streams of a process |
 //! | [`events`] | the ordered queue to containerd |
 //! | [`containerd`] | clients of containerd: images, events, its side of the Task service |
-//! | [`engine`] | what an integrator implements |
-//! | [`options`], [`settings`] | containerd's runtime options; an engine's settings as they were written |
-//! | [`cgroups`] | the kernel's limits behind our own |
-//! | [`resources`] | what a container has used; its memory |
-//! | [`artifact`] | which artifact runs: a file of the container or a layer of its image |
-//! | [`code_cache`] | compiled code on disk, made once |
+//! | [`engine`] | the traits that an integrator implements |
+//! | [`options`], [`settings`] | containerd's runtime options; settings of an engine as written |
+//! | [`cgroups`] | the kernel's limits behind those of the engine |
+//! | [`resources`] | resource usage of a container; its memory account |
+//! | [`artifact`] | the artifact to run: a file of the container or a layer of its image |
+//! | [`code_cache`] | compiled code on disk, compiled once |
 //! | [`scheduler`] | the group of futures of a process and how they are polled |
 //! | [`network`] | the network namespace of a sandbox |
 //! | [`rootfs`] | root file system and volumes of a container: one tree of mounts |
 //! | [`bundle`] | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
 //! | [`sys`] | raw system calls; all unsafe code of this crate |
-//! | [`digest`], [`id`], [`sanitize`] | SHA-256 digests; checked ids; untrusted text made fit to print |
+//! | [`digest`], [`id`], [`sanitize`] | SHA-256 digests; checked ids; sanitized untrusted text |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
 pub mod artifact;

@@ -1,4 +1,4 @@
-//! Where log lines go: containerd's `log` FIFO in the bundle, or stderr. Set up once, by `bootstrap` and by examples.
+//! Log output: containerd's `log` FIFO in the bundle, or stderr. Set up once in a process.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,7 +11,8 @@ use std::{
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
 
-/// Logs to the FIFO `log` in the current directory, which containerd made for us; to nowhere if there is none.
+/// Logs to the FIFO `log` in the current directory, which containerd has made. Without that FIFO
+/// nothing is logged.
 pub fn to_containerd(debug: bool) {
     if let Some(fifo) = Fifo::open(Path::new("log")) {
         install(level(debug), fifo);
@@ -35,22 +36,25 @@ fn level(debug: bool) -> LevelFilter {
 fn install(level: LevelFilter, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     let format =
         tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
-    // What wasmtime's own libraries warn of is what guests do, as often as they like: not for the node's log.
+    // The warnings of wasmtime's libraries are about the behaviour of guests, as often as guests
+    // like: they do not belong in the log of a node.
     let targets = Targets::new().with_default(level).with_target("wasmtime", LevelFilter::ERROR);
     let subscriber = tracing_subscriber::registry().with(format.with_filter(targets));
-    // Without the bridge from the `log` crate: ttrpc logs every failed accept, thousands a second when fds run out.
-    // A second call (several tests in one process) keeps the first.
+    // Without the bridge from the `log` crate: ttrpc logs every failed accept, thousands a second
+    // when file descriptors run out.
+    // A second call (several tests in one process) fails and keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// containerd's log FIFO. Its reader may be absent (containerd restarts) or slow: a line that does not fit is dropped,
-/// nothing ever waits, and opened for reading, too, there is no `EPIPE`.
+/// containerd's log FIFO. Its reader may be absent (containerd restarts) or slow: a line that does
+/// not fit is dropped, and no write ever waits.
 #[derive(Clone)]
 struct Fifo(Arc<File>);
 
 impl Fifo {
     fn open(path: &Path) -> Option<Self> {
         let mut options = OpenOptions::new();
+        // Opened for reading, too: with a reader in this process, no write fails with `EPIPE`.
         let file = options
             .read(true)
             .write(true)
@@ -64,6 +68,7 @@ impl Fifo {
 impl Write for Fifo {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match (&*self.0).write(line) {
+            // The pipe is full. The dropped line counts as written: logging must not fail.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(line.len()),
             result => result,
         }
@@ -91,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_nobody_reads_neither_waits_nor_fails() {
+    fn a_log_without_a_reader_neither_waits_nor_fails() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
@@ -106,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_called_log_is_no_log() {
+    fn a_regular_file_called_log_is_not_logged_to() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         std::fs::write(&path, "").unwrap();

@@ -17,7 +17,7 @@ const CONTAINERD_KEYS: [&str; 2] = ["TypeUrl", "ConfigPath"];
 /// Where the options are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeOptions {
-    /// There are none.
+    /// No options.
     #[default]
     None,
     /// In a file: `config_path`, or `ctr run --runtime-config-path`.

@@ -1,15 +1,16 @@
-//! Panics of a serving process: all are logged, and all outside of guests and calls end the process.
+//! Panics of a serving process. All are logged, and all outside of guests and calls end the
+//! process.
 //!
 //! | panic in | consequence |
 //! |---|---|
 //! | a poll of a guest's future | its container ends with status 134, others are not affected |
 //! | a call of containerd or of the manager API | the call fails with `INTERNAL` |
-//! | a task of [`Tasks`](crate::shutdown::Tasks): a driver, the events, a server | the process ends |
-//! | a thread: a worker of the guests, the epoch, a network, the main thread | the process ends |
+//! | a task of [`Tasks`](crate::shutdown::Tasks): driver, events, server | the process ends |
+//! | a thread: worker of guests, epoch, network, main thread | the process ends |
 //!
-//! Without its driver a container would answer no call and would never be reported as ended; without
-//! its workers no guest would run. Both look like a healthy process from outside. An ended one is
-//! reported by containerd (per-pod shim) or started again by systemd (daemon).
+//! Without its driver, a container would answer no call and its end would never be reported.
+//! Without its workers, no guest would run. Both look like a healthy process from outside. The end
+//! of the process is reported by containerd (per-pod shim), or systemd starts it again (daemon).
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -29,13 +30,14 @@ pub fn log() {
 
 fn log_one(info: &PanicHookInfo<'_>) {
     let message = text(info.payload());
+    // A message may quote untrusted text of any length.
     let message = sanitize::text(&message);
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = thread::current();
     let thread = thread.name().unwrap_or_default();
     let backtrace = Backtrace::capture();
     match backtrace.status() {
-        // Asked for by RUST_BACKTRACE.
+        // Captured only if `RUST_BACKTRACE` asks for it.
         BacktraceStatus::Captured => {
             tracing::error!(thread, location, "panic: {message}\n{backtrace}")
         }
@@ -44,18 +46,21 @@ fn log_one(info: &PanicHookInfo<'_>) {
 }
 
 fn text(payload: &(dyn std::any::Any + Send)) -> String {
+    // A `panic!` with a literal carries a `&str`, one with arguments a `String`.
     let literal = payload.downcast_ref::<&str>().map(ToString::to_string);
     literal.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 /// Ends the process if `work` panics: for the whole life of a thread.
 pub fn fatal<T>(work: impl FnOnce() -> T) -> T {
+    // Dropped by the unwinding, so before Tokio or the thread's start can catch the panic.
     let _end = EndOnPanic;
     work()
 }
 
-/// The same for a future, whenever it is polled.
+/// Ends the process if a poll of `future` panics.
 pub fn fatal_future<F: Future>(future: F) -> Fatal<F> {
+    // Boxed, so that its pin can be projected without unsafe code.
     Fatal { future: Box::pin(future) }
 }
 
@@ -77,16 +82,17 @@ struct EndOnPanic;
 impl Drop for EndOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
-            // The hook has told why. No core dump: the memory of all guests would be in it.
+            // The hook has logged the reason. `_exit` and not an abort: a core dump would contain
+            // the memory of all guests.
             sys::end_process(PANIC_STATUS);
         }
     }
 }
 
-/// Exit status of a Rust program whose main thread has panicked.
+/// Exit status of a Rust program after a panic of its main thread.
 const PANIC_STATUS: i32 = 101;
 
-/// A future whose panic is its result.
+/// A future that resolves to an error when it panics.
 pub(crate) struct Caught<F> {
     future: Pin<Box<F>>,
 }
@@ -100,6 +106,7 @@ impl<F: Future> Future for Caught<F> {
     type Output = Result<F::Output, String>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Not polled again after a panic, so its broken state is never seen.
         match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Ok),
             Err(payload) => Poll::Ready(Err(text(&*payload))),

@@ -13,7 +13,7 @@ use crate::sys::{self, RefusedCall};
 /// Oldest supported kernel: `openat2(2)`, `close_range(2)` and the mount calls by file descriptor.
 const OLDEST_KERNEL: Version = Version { major: 5, minor: 10 };
 
-/// A capability by its name in capabilities(7), and what it is for.
+/// A capability by its name in capabilities(7), and its purpose.
 struct Capability {
     flag: CapabilitySet,
     name: &'static str,
@@ -62,12 +62,16 @@ const SOMETIMES_NEEDED: [Capability; 5] = [
 #[derive(Debug, thiserror::Error)]
 pub enum RequirementError {
     /// The kernel is too old.
-    #[error("Linux {found} is too old: {}.{} or later is needed", OLDEST_KERNEL.major, OLDEST_KERNEL.minor)]
+    #[error(
+        "Linux {found} is too old: {}.{} or later is needed",
+        OLDEST_KERNEL.major,
+        OLDEST_KERNEL.minor
+    )]
     Kernel {
-        /// Its release as uname(2) tells.
+        /// Its release, from uname(2).
         found: String,
     },
-    /// Root without all its capabilities.
+    /// Root lacks needed capabilities.
     #[error("missing: {missing}")]
     Capabilities {
         /// Their names, each with its purpose.
@@ -76,7 +80,7 @@ pub enum RequirementError {
     /// A system call of every guest thread is refused, by a seccomp filter most likely.
     #[error("{0}, which guest threads need")]
     Call(#[from] RefusedCall),
-    /// The system does not tell.
+    /// The capabilities of the process cannot be read.
     #[error("capabilities: {0}")]
     Unknown(#[source] io::Error),
 }
@@ -87,21 +91,25 @@ struct Version {
     minor: u32,
 }
 
-/// Checks all of them for the calling thread. Changes nothing but that the thread has a umask and
-/// directories of its own afterwards.
+/// Checks all requirements for the calling thread. Afterwards the thread has a umask and
+/// directories of its own; nothing else has changed.
 ///
-/// An ordinary user, as in examples and tests, needs the kernel only: its guests have no other users.
+/// For an ordinary user, as in examples and tests, only the kernel version is checked.
 pub fn check() -> Result<(), RequirementError> {
     check_kernel(&sys::kernel_release())?;
+    // The guests of an ordinary user have no other users, so they need no capabilities.
     if !geteuid().is_root() {
         return Ok(());
     }
     check_capabilities(effective()?)?;
+    // Tried here, because a thread of guests panics when such a call is refused later.
     Ok(sys::try_file_credentials()?)
 }
 
-/// Names what certain containers will lack, in the log of a process that serves all kinds.
+/// Warns about missing capabilities that only certain containers need, in the log of a process that
+/// serves all kinds of containers.
 pub fn warn_of_limits() {
+    // Only a warning: `check` has reported an error of this call for a process of root.
     let Ok(held) = effective() else { return };
     let missing = missing(&SOMETIMES_NEEDED, held);
     if geteuid().is_root() && !missing.is_empty() {
@@ -115,7 +123,7 @@ fn effective() -> Result<CapabilitySet, RequirementError> {
 }
 
 fn check_kernel(release: &str) -> Result<(), RequirementError> {
-    // A release that cannot be read is one of the future.
+    // A release that cannot be parsed is taken for one of a future kernel.
     match Version::of_release(release) {
         Some(version) if version < OLDEST_KERNEL => {
             Err(RequirementError::Kernel { found: release.to_owned() })

@@ -1,9 +1,9 @@
-//! The two Tokio runtimes of a serving process. Made by `bootstrap` and the harness.
+//! The two Tokio runtimes of a serving process.
 //!
-//! | runtime | threads | what runs there |
+//! | runtime | threads | work |
 //! |---|---|---|
-//! | control | the calling thread | ttrpc, drivers, events, signals; never guest code, so it always answers |
-//! | guest | a worker a core; in a pod 4 at most | the futures of the guests, nothing else |
+//! | control | the caller's | ttrpc, drivers, events, signals; no guest code: always answers |
+//! | guest | one worker per core; in a pod 4 at most | the futures of the guests, nothing else |
 
 use std::{
     collections::BTreeSet,
@@ -20,10 +20,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{credentials, panics, requirements, scheduler::Guests};
 
-/// A pod that can use more cores at once than this is rare, and idle threads cost every other pod memory.
+/// Most workers of a pod. A pod that can use more cores at once is rare, and the idle threads of
+/// every other pod would cost memory.
 const MAX_POD_WORKERS: usize = 4;
-/// Threads for file access and compiling. They leave soon after, so that a sleeping pod keeps few.
+/// Most blocking threads of a runtime, for file access and compiling.
 const MAX_BLOCKING: usize = 256;
+/// Idle time after which a blocking thread ends: short, so that a sleeping pod keeps few threads.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// The runtime of the control side; `block_on` it from `main`.
@@ -36,7 +38,7 @@ pub fn control() -> io::Result<Runtime> {
         .build()
 }
 
-/// Workers for the guests of a whole node: one a core.
+/// Workers for the guests of a whole node: one per core.
 pub fn node_workers() -> usize {
     available_parallelism().map_or(1, NonZero::get)
 }
@@ -53,29 +55,32 @@ pub struct GuestRuntime {
     threads: Threads,
 }
 
-/// The ids of a runtime's living threads. All clones speak of the same runtime.
+/// The ids of a runtime's living threads. Clones share the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Threads(Arc<Mutex<BTreeSet<i32>>>);
 
 impl GuestRuntime {
-    /// Starts that many workers. An error names what they would lack ([`requirements`]).
+    /// Starts that many workers. An error names an unmet requirement ([`requirements`]).
     pub fn start(workers: usize) -> io::Result<Self> {
+        // Before any thread starts: a worker that lacks a capability panics.
         requirements::check().map_err(io::Error::other)?;
         let threads = Threads::default();
-        let (started, stopped) = (threads.clone(), threads.clone());
+        let started = threads.clone();
+        let stopped = threads.clone();
         let runtime = Builder::new_multi_thread()
             .enable_all()
             .worker_threads(workers)
             .thread_name("guest")
-            // Look for timers, I/O and newcomers after every poll: a guest's poll takes a millisecond or more, and the default
-            // of 61 polls would delay every timer by as much as 61 of them.
+            // Look for timers, I/O and new tasks after every poll: a poll of a guest takes a
+            // millisecond or more, and the default of 61 polls would delay every timer by as much
+            // as 61 of them.
             .event_interval(1)
             .global_queue_interval(1)
             .thread_keep_alive(KEEP_ALIVE)
             .max_blocking_threads(MAX_BLOCKING)
             .on_thread_start(move || {
                 started.add(gettid().as_raw_nonzero().get());
-                // Tokio would go on without this worker.
+                // Without `fatal`, a panic would end this worker and Tokio would go on without it.
                 panics::fatal(credentials::prepare_thread);
             })
             .on_thread_stop(move || stopped.remove(gettid().as_raw_nonzero().get()))
@@ -89,19 +94,21 @@ impl GuestRuntime {
         &self.threads
     }
 
-    /// For groups of futures.
+    /// The scheduler of the guests, for groups of futures.
     pub fn guests(&self) -> &Guests {
         &self.guests
     }
 
-    /// Ends it without waiting: a guest may be in a long poll, and nothing of it is needed any more.
+    /// Ends the runtime without waiting for its threads.
     pub fn end(self) {
+        // A guest may be in a long poll, and its result is no longer needed.
         self.runtime.shutdown_background();
     }
 }
 
 impl Threads {
     pub(crate) fn add(&self, thread: i32) {
+        // A panic under the lock leaves the set complete, so poisoning can be ignored.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(thread);
     }
 
@@ -109,8 +116,10 @@ impl Threads {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread);
     }
 
-    /// Does something with every living thread; none ends meanwhile, so no id is another's.
+    /// Calls `act` with the id of every living thread, until the first error.
     pub(crate) fn each(&self, act: impl FnMut(i32) -> io::Result<()>) -> io::Result<()> {
+        // Under the lock: a thread that ends waits in `remove`, so its id cannot yet have become
+        // that of another thread.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().try_for_each(act)
     }
 }

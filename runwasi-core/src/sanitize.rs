@@ -1,16 +1,19 @@
-//! Text for people. Errors quote images, configs and ids, which are untrusted: of any length, with any characters.
+//! Sanitizes and truncates untrusted text. Errors quote images, configs and ids, which may have any
+//! length and any characters.
 
-/// Longest text that is shown, in bytes.
+/// Longest text that is kept whole, in bytes.
 const MAX: usize = 4096;
-/// What is kept of a longer one: its beginning, which says where, and its end, which says why.
+/// Bytes kept of a longer text: its beginning, which names the place, and its end, which names the
+/// reason.
 const HEAD: usize = 3072;
 const TAIL: usize = MAX - HEAD;
 
-/// The text, bounded and without the control characters that a terminal would obey.
+/// Truncates the text and escapes the control characters that a terminal would obey.
 pub fn text(text: &str) -> String {
     if text.len() <= MAX {
         return plain(text);
     }
+    // A slice must begin and end at a character's boundary.
     let head = text.floor_char_boundary(HEAD);
     let tail = text.ceil_char_boundary(text.len() - TAIL);
     format!("{} … {}", plain(&text[..head]), plain(&text[tail..]))
@@ -33,7 +36,7 @@ mod tests {
     use super::text;
 
     #[test]
-    fn what_an_image_says_cannot_command_a_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(text("a\u{1b}[31mred\nline"), "a\\u{1b}[31mred\nline");
     }
 

@@ -1,4 +1,4 @@
-//! One listening socket and its services, until shutdown; then a bounded drain. Called by `bootstrap` and the harness.
+//! One listening socket and its services, until shutdown, followed by a bounded drain.
 
 use std::{
     collections::HashMap,
@@ -32,12 +32,13 @@ pub enum ServeError {
     /// The listening socket cannot be used.
     #[error("listening socket: {0}")]
     Listener(#[from] std::io::Error),
-    /// ttrpc's own error.
+    /// An error of ttrpc.
     #[error("ttrpc server: {0}")]
     Ttrpc(String),
 }
 
-/// Serves the sandbox until its tasks are told to stop, then ends what runs and lets replies and events out.
+/// Serves the sandbox until its tasks are told to stop. Then ends its processes and lets replies
+/// and events out.
 pub async fn serve(
     listener: std::os::unix::net::UnixListener,
     sandbox: Sandbox,
@@ -48,29 +49,34 @@ pub async fn serve(
         .register_service(contained(services(&sandbox)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     stopped(&sandbox).await;
+    // No new connections from here on. Existing ones are served until `disconnect`.
     server.stop_listen().await;
     sandbox.mark_stopping();
     end_guests(&sandbox, &tasks).await;
     sandbox.mark_stopped();
-    // Waits for the handlers under way, the one that answers `Shutdown` among them.
+    // Waits for the handlers under way, the one that answers `Shutdown` among them. A handler that
+    // exceeds this time is abandoned: the shutdown must stay within the grace.
     let _ = timeout(tasks.grace() / 4, server.disconnect()).await;
+    // Last: a handler under way may still need its container.
     sandbox.clear();
     Ok(())
 }
 
-/// The services of a sandbox's socket: Task under both names, and the Sandbox API if containerd manages the sandbox by it.
+/// The services of a sandbox's socket: Task under both names, and the Sandbox API if containerd
+/// manages the sandbox by it.
 fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
     let v2 = task::services(sandbox).into_values().map(|service| (TASK_V2.to_owned(), service));
     let own = sandbox.is_managed().then(|| service::sandbox::services(sandbox));
     task::services(sandbox).into_iter().chain(v2).chain(own.into_iter().flatten()).collect()
 }
 
-/// How long a sandbox stays without a container, unless it has a life of its own; a `Create` that comes at just that moment ends with it.
-/// A containerd that dies between `start` and `Create`, or between the last `Delete` and `Shutdown`, must not leave a server
-/// behind for ever.
+/// How long a sandbox may be without a container and a managed life. A `Create` that
+/// comes just at the end of this time ends with the sandbox.
+// A containerd that dies between `start` and `Create`, or between the last `Delete` and `Shutdown`,
+// must not leave a server behind for ever.
 const EMPTY: Duration = Duration::from_secs(30);
 
-/// Until `Shutdown`, or the end of a sandbox that nobody uses.
+/// Waits for `Shutdown`, or for the end of a sandbox without containers.
 async fn stopped(sandbox: &Sandbox) {
     tokio::select! {
         () = sandbox.tasks().stopped() => {}
@@ -81,17 +87,19 @@ async fn stopped(sandbox: &Sandbox) {
     }
 }
 
-/// How long nothing is accepted after an accept has failed: trying again at once would only burn the CPU.
+/// How long nothing is accepted after an accept has failed: another attempt at once would only burn
+/// CPU time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections of a listening socket as they come. ttrpc's own listener spins when the process is out of file descriptors.
+/// The connections of a listening socket. Replaces ttrpc's own listener, which spins when the
+/// process is out of file descriptors.
 pub struct Accept {
     listener: UnixListener,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Accept {
-    /// On the Tokio runtime that is to watch the socket.
+    /// Registers the socket with the current Tokio runtime.
     pub fn new(listener: std::os::unix::net::UnixListener) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self { listener: UnixListener::from_std(listener)?, pause: None })
@@ -109,6 +117,7 @@ impl Stream for Accept {
             }
             match ready!(self.listener.poll_accept(cx)) {
                 Ok((stream, _)) => return Poll::Ready(Some(Ok(stream))),
+                // Not an item of the stream: the server goes on after a pause.
                 Err(error) => {
                     tracing::error!(%error, "cannot accept a connection");
                     self.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
@@ -118,12 +127,15 @@ impl Stream for Accept {
     }
 }
 
-/// SIGTERM first, as Kubernetes does; who has not ended within half the grace is killed.
+/// Ends all processes: with SIGTERM first, as Kubernetes does, and after half the grace with
+/// SIGKILL.
 async fn end_guests(sandbox: &Sandbox, tasks: &Tasks) {
     if sandbox.is_empty() {
         return;
     }
     if timeout(tasks.grace() / 2, sandbox.end_all(Signal::TERM)).await.is_err() {
+        // The last quarter of the grace is for replies. A process that has not ended by then ends
+        // with the sandbox.
         let _ = timeout(tasks.grace() / 4, sandbox.end_all(Signal::KILL)).await;
     }
 }

@@ -57,7 +57,7 @@ impl SettingsError {
 }
 
 impl RawSettings {
-    /// Parses a document, which errors call `source`. Tables whose names are `flat` become the
+    /// Parses a document, which errors call `source`. Tables with a `flat` name become the
     /// entries in them; other tables are values, which no setting has.
     pub fn parse(
         source: &str,

@@ -1,9 +1,10 @@
-//! One cancel token, one task tracker and one grace for a server: the only place that spawns on the control runtime.
+//! Cancel token, task tracker and grace of a server: the only place that spawns on the control
+//! runtime.
 //!
 //! ```text
 //! stop() ──▶ token cancelled: accepting ends, drivers end their guests
 //!        ──▶ grace runs: replies are written, events delivered
-//!        ──▶ grace over: whoever still waits gives up
+//!        ──▶ grace over: tasks that still wait give up
 //! ```
 
 use std::{future::Future, time::Duration};
@@ -16,7 +17,7 @@ use crate::panics;
 /// How long after [`Tasks::grace_over`] tasks may still take to notice it.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// The tasks of one server. All clones speak of the same tasks.
+/// The tasks of one server. Clones share the same tasks.
 #[derive(Clone, Debug)]
 pub struct Tasks {
     token: CancellationToken,
@@ -36,7 +37,8 @@ impl Tasks {
         }
     }
 
-    /// Starts a task on the current runtime. It is waited for by [`Tasks::drained`]. Its panic ends the process ([`panics`]).
+    /// Starts a task on the current runtime. [`Tasks::drained`] waits for it. Its panic ends the
+    /// process ([`panics`]).
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(panics::fatal_future(future));
     }
@@ -44,10 +46,11 @@ impl Tasks {
     /// Tells every task to finish. Idempotent.
     pub fn stop(&self) {
         self.token.cancel();
+        // The tracker's `wait` returns only when it is closed. Tasks can still be spawned.
         self.tracker.close();
     }
 
-    /// The time between `stop` and the end of all patience.
+    /// The time that tasks have after `stop`.
     pub fn grace(&self) -> Duration {
         self.grace
     }
@@ -62,11 +65,13 @@ impl Tasks {
         self.grace_over.cancelled().await;
     }
 
-    /// Waits for all tasks after `stop`: at most the grace, and a little for them to notice its end.
+    /// Waits for all tasks after `stop`: at most the grace, and a little for tasks to notice its
+    /// end.
     pub async fn drained(&self) {
         if timeout(self.grace, self.tracker.wait()).await.is_ok() {
             return;
         }
+        // Tasks that wait for something outside, such as containerd, give up now.
         self.grace_over.cancel();
         if timeout(NOTICE, self.tracker.wait()).await.is_err() {
             tracing::error!(left = self.tracker.len(), "leaving with tasks unfinished");

@@ -1,4 +1,4 @@
-//! The daemon's state: one engine, one guest runtime, and the sandboxes.
+//! State of the daemon: one engine, one guest runtime, and the sandboxes.
 
 use std::{
     os::unix::net::UnixListener,
@@ -45,64 +45,64 @@ use crate::{
     successor::Successors,
 };
 
-/// Replies and events need some time, whatever the guests are given.
+/// Lower bound of the grace, for replies and events.
 pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(4);
 
-/// One wasm host for many sandboxes.
+/// One WebAssembly host for many sandboxes.
 pub struct Daemon {
-    /// What guests have when the daemon leaves.
+    /// Time that a sandbox has to end when it is stopped.
     grace: Duration,
-    /// Shared by all sandboxes.
+    /// Directories with the bundles of all sandboxes.
     bundle_roots: Arc<[PathBuf]>,
     engine: Arc<dyn Engine>,
     guests: Guests,
-    /// The serving of every sandbox, event queues, and the manager's own.
+    /// Tasks of the whole daemon, among them one per sandbox and the event queues.
     tasks: Tasks,
     state: StateDirectory,
     owner: Owner,
     event_queues: EventQueues,
     sandboxes: Sandboxes,
     reclaim: Reclaim,
-    /// `None` without a guard.
+    /// Absent without a guard.
     successors: Option<Successors>,
-    /// Sandboxes being served, those that are on their way out included.
+    /// Number of sandboxes that are served, including those that are ending.
     served: AtomicUsize,
-    /// No new sandboxes: a successor makes them, or nobody does any more.
+    /// Cancelled when the daemon takes no new sandboxes any more.
     retired: CancellationToken,
-    /// What is being made shall not come to life either.
+    /// Cancelled when sandboxes that are being created must not be served either.
     draining: CancellationToken,
 }
 
-/// Why the daemon refuses, or fails.
+/// Reason for a refusal or a failure of the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// An id is not allowed.
+    /// An id is invalid.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// The bundle is none, or not where bundles may be, or another sandbox's.
+    /// The bundle is unusable, outside of the bundle roots, or of another sandbox.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The bundle's config or the sandbox's socket cannot be used.
+    /// The config of the bundle or the socket of the sandbox is unusable.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
-    /// The bundle's network cannot be used.
+    /// The network of the bundle is unusable.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The sandbox cannot be written down.
+    /// The record of the sandbox cannot be written or removed.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The sandbox refuses.
+    /// The sandbox refuses the request.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// The daemon takes no new sandboxes any more.
     #[error("this daemon (pid {}) is leaving and takes no new sandboxes", std::process::id())]
     Leaving,
-    /// The sandbox's socket is served by somebody else.
+    /// Another process serves the sandbox's socket.
     #[error("socket {} is served by another process{owner}, not by this daemon", socket.display())]
     Squatted {
         /// The socket.
         socket: PathBuf,
-        /// Its pid, in parentheses, if that is known.
+        /// Pid of that process in parentheses, empty if it is unknown.
         owner: String,
     },
     /// There is no such sandbox.
@@ -113,32 +113,33 @@ pub enum DaemonError {
         /// The pod's id, or the container's.
         group: String,
     },
-    /// There is no process that could start another daemon.
+    /// Without a guard, no process can start another daemon.
     #[error(
-        "this daemon (pid {}) runs without --guard and cannot start another one: start it yourself, and it takes over",
+        "this daemon (pid {}) runs without --guard and cannot start another one: \
+         start it yourself, and it takes over",
         std::process::id()
     )]
     NoGuard,
-    /// The other daemon has not come up; this one goes on.
+    /// The successor has failed to start. This daemon continues.
     #[error(
         "the new daemon does not start ({reason}), this one (pid {}) goes on: see its log",
         std::process::id()
     )]
     NotReloaded {
-        /// How it has ended.
+        /// How the successor has ended.
         reason: String,
     },
-    /// A task of the daemon did not come back.
+    /// A blocking task of the daemon panicked or was cancelled.
     #[error("{what}: {reason}")]
     Lost {
-        /// Which.
+        /// Name of the task.
         what: &'static str,
-        /// What is known.
+        /// Error of the join.
         reason: String,
     },
 }
 
-/// What a `Create` asks for, checked.
+/// Validated request of a `Create`.
 struct Wanted {
     namespace: Id,
     group: Id,
@@ -146,12 +147,13 @@ struct Wanted {
     grpc_address: String,
     ttrpc_address: String,
     entrance: Entrance,
-    /// Whether containerd manages the sandbox by its Sandbox API.
+    /// True if containerd manages the sandbox by its Sandbox API.
     managed: bool,
 }
 
 impl Daemon {
-    /// A daemon without sandboxes. Its tasks stop when it has retired and the last sandbox is gone.
+    /// A daemon without sandboxes. Its tasks stop when it has retired and the last sandbox has
+    /// ended.
     pub(crate) fn new(
         settings: Settings,
         engine: Arc<dyn Engine>,
@@ -161,9 +163,9 @@ impl Daemon {
     ) -> Result<Arc<Self>, RecordError> {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
-        let (event_queues, sandboxes, served, retired, draining) = Default::default();
         let reclaim = Reclaim::start(engine.clone(), &tasks);
         Ok(Arc::new(Self {
+            // A shorter grace would cut off the replies and events of the guests that end in it.
             grace: Duration::from_secs(settings.grace.into()).max(LEAST_GRACE),
             bundle_roots: settings.bundle_roots.into(),
             engine,
@@ -171,17 +173,17 @@ impl Daemon {
             tasks,
             state,
             owner,
-            event_queues,
-            sandboxes,
+            event_queues: EventQueues::default(),
+            sandboxes: Sandboxes::default(),
             reclaim,
             successors,
-            served,
-            retired,
-            draining,
+            served: AtomicUsize::default(),
+            retired: CancellationToken::default(),
+            draining: CancellationToken::default(),
         }))
     }
 
-    /// The address and pid of the sandbox that a container belongs to; makes it if it is not there.
+    /// Address and pid of the sandbox that a container belongs to. Creates a missing sandbox.
     pub(crate) async fn create(
         self: &Arc<Self>,
         request: CreateRequest,
@@ -190,19 +192,24 @@ impl Daemon {
         let wanted =
             blocking("check the bundle", move || Wanted::check(&request, &roots)).await??;
         let socket = wanted.socket.clone();
+        // A retired daemon still lets containers join its sandboxes: no successor can serve them.
         if self.retired.is_cancelled() && self.sandboxes.get(&socket).is_none() {
             return Err(DaemonError::Leaving);
         }
-        // Also when the client goes away: a retired daemon may have waited for just this one.
+        // A guard, since this future is dropped if the client disconnects: a retired daemon may be
+        // waiting for this creation alone.
         let _look = StopIfDone(self);
         let served = self.sandboxes.get_or_make(&socket, self.make(wanted)).await?;
         Ok((socket::address(&socket), served.sandbox.pid()))
     }
 
     async fn make(self: &Arc<Self>, wanted: Wanted) -> Result<Arc<ServedSandbox>, DaemonError> {
-        let (state, owner) = (self.state.clone(), self.owner.clone());
+        let state = self.state.clone();
+        let owner = self.owner.clone();
         let open = move || open(wanted, &state, owner);
         let opened = blocking("open the sandbox", open).await??;
+        // Checked after the last await: a `drain` during the work above has not seen this sandbox.
+        // A later one sees it, since the control runtime has one thread.
         if self.draining.is_cancelled() {
             return Err(DaemonError::Leaving);
         }
@@ -217,15 +224,18 @@ impl Daemon {
             grpc_address,
             ttrpc_address,
         } = opened.keep()?;
+        // Tasks of its own: the end of this sandbox must not stop others.
         let tasks = Tasks::new(self.grace);
         let host = Host {
             engine: self.engine.clone(),
+            // On the daemon's tasks: the queue is shared and delivers events after this sandbox.
             publisher: self.event_queues.publisher(&ttrpc_address, &namespace, &self.tasks),
             guests: self.guests.clone(),
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
             images: Arc::new(images::ImageClient::new(&grpc_address, &namespace)),
+            // The process serves many sandboxes, so no limit of one sandbox fits its cgroups.
             cgroups: None,
             network,
         };
@@ -237,21 +247,29 @@ impl Daemon {
         Ok(served)
     }
 
-    /// Serves a sandbox to its end, and removes everything of it.
+    /// Serves a sandbox to its end and removes its socket and record.
     async fn serve(self: Arc<Self>, listener: UnixListener, served: Arc<ServedSandbox>) {
         let tasks = served.sandbox.tasks().clone();
-        let (daemon, leaving) = (self.clone(), served.clone());
+        let daemon = self.clone();
+        let leaving = served.clone();
         tasks.spawn(async move {
             leaving.sandbox.tasks().stopped().await;
-            // First thing: from then on a `Create` for the same group makes a new sandbox.
+            // At the start of the drain and not at its end: from here on a `Create` for the same
+            // group makes a new sandbox.
             daemon.remove(&leaving).await;
         });
         if let Err(error) = server::serve(listener, served.sandbox.clone()).await {
-            tracing::error!(%error, socket = %served.record.socket.display(), "a sandbox is not served");
+            tracing::error!(
+                %error,
+                socket = %served.record.socket.display(),
+                "a sandbox is not served"
+            );
         }
+        // After an error nothing else has stopped the task above.
         tasks.stop();
         tasks.drained().await;
-        // Again, if it failed for want of a file descriptor: the sandbox's end has freed some.
+        // A second try: the first one may have failed for lack of file descriptors, and the end of
+        // the sandbox has freed some.
         if served.own.as_ref().is_some_and(|own| !own.is_removed()) {
             self.remove(&served).await;
         }
@@ -263,9 +281,12 @@ impl Daemon {
 
     async fn remove(&self, served: &Arc<ServedSandbox>) {
         self.sandboxes.forget(served);
-        let (state, removed) = (self.state.clone(), served.clone());
-        // The record first: whoever makes the next sandbox of this name writes its own when the socket is gone.
+        let state = self.state.clone();
+        let removed = served.clone();
+        // The record first: the creator of the next sandbox of this name writes its own record as
+        // soon as the socket is gone.
         let remove = move || -> Result<(), DaemonError> {
+            // The error is returned later: the socket must go even if the record stays.
             let record = state.remove(&removed.record);
             removed.own.as_ref().map_or(Ok(()), SocketFile::remove)?;
             Ok(record?)
@@ -276,7 +297,7 @@ impl Daemon {
         }
     }
 
-    /// The address and pid of a sandbox that is there.
+    /// Address and pid of an existing sandbox.
     pub(crate) fn connect(&self, request: &ConnectRequest) -> Result<(String, u32), DaemonError> {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let group = Id::parse("sandbox id", &request.group)?;
@@ -288,8 +309,8 @@ impl Daemon {
         Ok((socket::address(&socket), served.sandbox.pid()))
     }
 
-    /// Ends and forgets a container; `None` if there is no such. A sandbox that is left empty ends, too, as does one that is
-    /// deleted in its own name.
+    /// Ends and forgets a container. No result if it does not exist. The sandbox ends as well if it
+    /// is empty then, or if the id is its own.
     pub(crate) async fn delete(
         &self,
         request: &DeleteRequest,
@@ -302,21 +323,23 @@ impl Daemon {
             Err(SandboxError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        // Also without the container: containerd may never ask this sandbox for a `Shutdown`.
         served.sandbox.shutdown(id.as_str()).await;
         Ok(ended)
     }
 
-    /// By its socket, which the bundle names; else as the sandbox of a container without a pod.
+    /// The sandbox of a container: by the socket that its bundle names, else by the container's id.
     fn find(&self, namespace: &Id, id: &Id, request: &DeleteRequest) -> Option<Arc<ServedSandbox>> {
         if !request.socket.is_empty() {
             return self.sandboxes.get(Path::new(&request.socket));
         }
+        // The group of a container without a pod is its own id.
         let own = socket::path(None, &request.containerd_address, namespace.as_str(), id.as_str())
             .ok()?;
         self.sandboxes.get(&own)
     }
 
-    /// All sandboxes.
+    /// All sandboxes that are served, without those that are ending.
     pub(crate) fn list(&self) -> Vec<SandboxEntry> {
         let all = self.sandboxes.all();
         let entry = |served: &Arc<ServedSandbox>| SandboxEntry {
@@ -329,7 +352,7 @@ impl Daemon {
         all.iter().map(entry).collect()
     }
 
-    /// Takes no new sandboxes from now on, and leaves when the last one is gone.
+    /// Takes no new sandboxes from now on. The daemon exits when the last one has ended.
     pub(crate) fn retire(&self) {
         if !self.retired.is_cancelled() {
             tracing::info!(
@@ -341,7 +364,8 @@ impl Daemon {
         self.stop_if_done();
     }
 
-    /// Has the guard start a daemon with the settings of now, which retires this one. Resolves when it has.
+    /// Asks the guard for a daemon with the settings of now. Resolves when that daemon has retired
+    /// this one.
     pub(crate) async fn reload(&self) -> Result<(), DaemonError> {
         let successors = self.successors.as_ref().ok_or(DaemonError::NoGuard)?;
         if self.retired.is_cancelled() {
@@ -351,15 +375,17 @@ impl Daemon {
             () = self.retired() => {}
             reason = successors.failure() => return Err(DaemonError::NotReloaded { reason }),
         }
+        // A drain cancels `retired` as well, without a successor.
         if self.draining.is_cancelled() { Err(DaemonError::Leaving) } else { Ok(()) }
     }
 
-    /// Resolves when it has retired.
+    /// Resolves when the daemon takes no new sandboxes any more.
     pub(crate) async fn retired(&self) {
         self.retired.cancelled().await;
     }
 
-    /// Ends all sandboxes: their guests get SIGTERM, after half the grace SIGKILL. The answer is how many there were.
+    /// Ends all sandboxes: their guests get SIGTERM, after half the grace SIGKILL. Returns the
+    /// number of sandboxes.
     pub(crate) fn drain(&self) -> usize {
         self.retired.cancel();
         self.draining.cancel();
@@ -367,16 +393,20 @@ impl Daemon {
         for served in &all {
             served.sandbox.tasks().stop();
         }
+        // Without a sandbox nothing else stops the daemon's tasks.
         self.stop_if_done();
         all.len()
     }
 
-    /// How many sandboxes are served, those on their way out included.
+    /// Number of sandboxes that are served, including those that are ending.
     pub(crate) fn count(&self) -> usize {
         self.served.load(Ordering::SeqCst)
     }
 
+    /// Stops the tasks of a retired daemon without sandboxes.
     fn stop_if_done(&self) {
+        // Both are needed: the counter lacks sandboxes that are being created, the map those that
+        // are ending.
         let none_left = self.served.load(Ordering::SeqCst) == 0 && self.sandboxes.is_empty();
         if self.retired.is_cancelled() && none_left {
             self.tasks.stop();
@@ -385,18 +415,20 @@ impl Daemon {
 }
 
 impl Wanted {
-    /// Does what can be known to fail first, and writes the address into the bundle. Blocks.
+    /// Validates a request and writes the address of the sandbox into the bundle. Blocks.
     fn check(request: &CreateRequest, roots: &[PathBuf]) -> Result<Self, DaemonError> {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let id = Id::parse("container id", &request.id)?;
         let group = Id::parse("sandbox id", &request.group)?;
         let bundle = allowed_roots::check(Path::new(&request.bundle), roots)?;
         let own = SandboxConfig::load(&bundle, &id).map_err(BootstrapError::from)?;
+        // The bundle decides: a container must not get into the sandbox of another pod.
         if own.group != group {
             let reason = format!("it belongs to the sandbox {}, not to {group}", own.group);
             return Err(BundleError { bundle, reason }.into());
         }
-        let (entrance, managed) = (Entrance::open(&own.network)?, own.managed);
+        let entrance = Entrance::open(&own.network)?;
+        let managed = own.managed;
         let directory =
             Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
         let socket = socket::path(
@@ -405,14 +437,15 @@ impl Wanted {
             namespace.as_str(),
             group.as_str(),
         )?;
+        // After all checks: a refused request leaves nothing in the bundle.
         protocol::write_address(&bundle, &socket::address(&socket))?;
-        let (grpc_address, ttrpc_address) =
-            (request.containerd_address.clone(), request.ttrpc_address.clone());
+        let grpc_address = request.containerd_address.clone();
+        let ttrpc_address = request.ttrpc_address.clone();
         Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed })
     }
 }
 
-/// Looks at its end whether the daemon is done.
+/// Calls [`Daemon::stop_if_done`] when it is dropped.
 struct StopIfDone<'a>(&'a Daemon);
 
 impl Drop for StopIfDone<'_> {
@@ -421,7 +454,7 @@ impl Drop for StopIfDone<'_> {
     }
 }
 
-/// What the system has given for a sandbox.
+/// Resources of a new sandbox.
 struct Parts {
     listener: UnixListener,
     own: Option<SocketFile>,
@@ -434,7 +467,9 @@ struct Parts {
     ttrpc_address: String,
 }
 
-/// The same until somebody serves it: if nobody does, because the client has gone away or the daemon leaves, it is removed.
+/// Resources of a sandbox that is not served yet. Removes its socket and record when it is dropped,
+/// unless [`Opened::keep`] has taken them.
+// Dropped if the client has disconnected, the daemon drains, or the record was not written.
 struct Opened {
     parts: Option<Parts>,
     state: StateDirectory,
@@ -442,6 +477,7 @@ struct Opened {
 
 impl Opened {
     fn keep(mut self) -> Result<Parts, DaemonError> {
+        // Never an error: only this call and the drop take the parts.
         self.parts.take().ok_or(DaemonError::Leaving)
     }
 }
@@ -449,7 +485,7 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         let Some(Parts { own, record, .. }) = self.parts.take() else { return };
-        // Rare and short enough for any thread.
+        // Blocks the thread that drops it, which is rare and short enough for any thread.
         let removed = self.state.remove(&record).map_err(DaemonError::from);
         if let Err(error) = removed.and_then(|()| Ok(own.map_or(Ok(()), |own| own.remove())?)) {
             tracing::error!(%error, "something of a sandbox that nobody wants stays behind");
@@ -457,20 +493,24 @@ impl Drop for Opened {
     }
 }
 
-/// How long a sandbox of this daemon may take to leave its socket to the next one of the same name.
+/// Longest wait until an ending sandbox of this daemon has left its socket to the next one of the
+/// same name.
 const SUCCESSION: Duration = Duration::from_secs(1);
+/// Time between two tries to bind.
 const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 
-/// Binds the socket, parks in the network, writes the record. Blocks.
+/// Enters the network, binds the socket and writes the record. Blocks.
 fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
     let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed } =
         wanted;
+    // Before the socket is bound: a network that cannot be entered leaves no file behind.
     let network = Network::parked(entrance)?;
     let listener = bind(&socket)?;
     let own = SocketFile::of(&listener);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let record =
         Record { owner, socket, namespace: namespace.to_string(), group: group.to_string(), made };
+    // After `bind`: only the owner of the socket may write the record, which has the same name.
     let written = state.write(&record);
     let parts = Parts {
         listener,
@@ -483,12 +523,14 @@ fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, 
         grpc_address,
         ttrpc_address,
     };
-    // Dropped on failure: a sandbox that nobody could find after a takeover is none.
+    // Built before the error is returned, so that its drop removes the socket. Without a record the
+    // thin shims would not find the sandbox after a takeover.
     let opened = Opened { parts: Some(parts), state: state.clone() };
     written?;
     Ok(opened)
 }
 
+/// Binds the socket of a new sandbox.
 fn bind(socket: &Path) -> Result<UnixListener, DaemonError> {
     let deadline = Instant::now() + SUCCESSION;
     loop {
@@ -496,6 +538,8 @@ fn bind(socket: &Path) -> Result<UnixListener, DaemonError> {
             return Ok(listener);
         }
         let peer = socket::peer(socket);
+        // Of this daemon: the sandbox is ending and removes its socket soon. Another process is not
+        // waited for, since its sandbox may go on for ever.
         let is_own = peer == Some(std::process::id());
         if !is_own || Instant::now() >= deadline {
             let owner = peer.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
@@ -505,6 +549,7 @@ fn bind(socket: &Path) -> Result<UnixListener, DaemonError> {
     }
 }
 
+/// Runs `work` on the blocking pool.
 async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> T + Send + 'static,

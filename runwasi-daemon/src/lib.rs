@@ -1,23 +1,25 @@
-//! One wasm host for the whole node: the library of `containerd-wasmtimed` and of its thin shim. An integrator with another
-//! engine calls [`main`] with it, and [`thin::main`]. The modules in the order a sandbox comes to life:
+//! WebAssembly host of a whole node: the library of `containerd-wasmtimed` and of its thin shim.
 //!
-//! | module | one thing |
+//! An integrator with another engine calls [`main`] with it, and [`thin::main`]. The modules, in
+//! the order in which a sandbox is created:
+//!
+//! | module | content |
 //! |---|---|
-//! | [`thin`] | the shim that containerd starts: asks the daemon, prints the socket, leaves |
-//! | [`manager`] | the API between the two, both ends |
+//! | [`thin`] | the shim that containerd starts: asks the daemon, prints the address, exits |
+//! | [`manager`] | both ends of the API between thin shim and daemon |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
-//! | [`serve`] | the daemon's life: sockets, signals, takeover, drain |
+//! | [`serve`] | life of the daemon: sockets, signals, takeover, drain |
 //! | `supervisor` | the small parent process that systemd sees |
 //! | `readiness` | signs to systemd or the guard; socket activation |
 //! | `successor` | the host's end of a reload |
 //! | `watchdog` | proof that both runtimes work |
-//! | `limits` | how many guests the system's limits allow |
+//! | `limits` | number of guests within the limits of the system |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
-//! | `sandboxes` | the living ones |
+//! | `sandboxes` | the sandboxes that are served |
 //! | `event_queues` | one event connection per containerd |
-//! | `reclaim` | gives memory back when sandboxes have ended |
+//! | `reclaim` | return of memory after sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
-//! | [`state_dir`] | what is written down for successors and thin shims |
+//! | [`state_dir`] | records for successors and thin shims |
 
 pub mod config;
 pub mod daemon;
@@ -54,13 +56,14 @@ use crate::{
     supervisor::Plan,
 };
 
-/// For the answer to `list`.
+/// Time limit for the reply to `list`.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
-/// For the start of a daemon and its takeover.
+/// Time limit for the reply to `reload`.
+// It takes the start of a daemon and its takeover.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A complete node daemon.
+/// The `main` of a node daemon's program.
 pub fn main<N: NodeEngine>(about: About) -> ExitCode {
     let engine =
         |settings: &Settings| N::table(&EngineSettings::of(settings, settings.slots_in_force()));
@@ -79,7 +82,8 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
         Err(error) => Err(error.into()),
     };
     done.unwrap_or_else(|error| {
-        // The one place where an error of the daemon is reported; nobody is left to tell if stderr is closed.
+        // The only place that reports an error of the daemon. With stderr closed, there is no other
+        // place to report it to. Sanitized, since errors quote paths and text from outside.
         let _ =
             writeln!(io::stderr(), "containerd-wasmtimed: {}", sanitize::text(&error.to_string()));
         ExitCode::FAILURE
@@ -89,11 +93,13 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
+    // Before anything else is opened: a wrong number must not become that of a later descriptor.
     let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let manager = match settings.listen_fd {
         Some(fd) => Some(sys::adopt_fd(fd)?),
         None => readiness::activated()?,
     };
+    // The guard needs no engine and no runtime of guests: these belong to its hosts.
     if settings.guard {
         let arguments = settings.of_hosts;
         logging::to_stderr_at(settings.log_level);
@@ -104,12 +110,15 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings have been read already: a wrong file is refused before the daemon hears of it.
+/// Requests a reload of the daemon.
 fn reload(socket: &Path) -> Outcome {
+    // The settings are valid, since they were read for the path of the socket: an invalid file is
+    // refused without a request.
     Client::connect(socket, RELOAD_PATIENCE)?.reload()?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// The lines of `list`, one per sandbox.
 fn list(socket: &Path) -> Result<String, Box<dyn std::error::Error>> {
     let list = Client::connect(socket, LIST_PATIENCE)?.list()?;
     let lines = list.sandboxes.iter().map(|sandbox| {
@@ -123,6 +132,7 @@ fn list(socket: &Path) -> Result<String, Box<dyn std::error::Error>> {
 
 fn print(text: &str) -> Outcome {
     let mut stdout = io::stdout().lock();
+    // Flushed here: an error at the exit of the process would be lost.
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())?;
     Ok(ExitCode::SUCCESS)
 }

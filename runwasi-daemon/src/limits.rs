@@ -1,27 +1,31 @@
-//! What the system lets the daemon have: file descriptors and memory maps, and so guests. Used by `serve`.
+//! Limits of the system: file descriptors and memory maps, and the number of guests within them.
 
 use std::{fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// More are never asked for: a pool costs half a kilobyte of memory a slot.
+/// Upper bound of the slots.
+// A pool takes half a kilobyte of memory per slot.
 const MOST_SLOTS: u64 = 20_000;
-/// Fewer are no daemon.
+/// Lower bound of the slots. A daemon with fewer would be useless.
 const LEAST_SLOTS: u64 = 16;
-/// Connections to a manager socket at once, where there are file descriptors enough.
+/// Most connections to a manager socket, with enough file descriptors.
 const MAX_MANAGER_CONNECTIONS: u64 = 512;
-/// Its part of the file descriptors where there are few.
+/// Part of few file descriptors that a manager socket may use, as a divisor.
 const MANAGER_CONNECTIONS_SHARE: u64 = 16;
-/// File descriptors of a running guest: the one of its root file system.
+/// File descriptors of a running guest.
+// One for its root file system.
 const FDS_PER_GUEST: u64 = 1;
-/// Maps of a slot: its stack and that stack's guard.
+/// Memory maps of a slot.
+// The stack and the guard of the stack.
 const MAPS_PER_SLOT: u64 = 2;
-/// Maps of a running guest besides: its memory splits the pool's, and the image of its data lies in the middle.
+/// Further memory maps of a running guest.
+// Its memory splits the map of the pool, and the image of its data lies in the middle.
 const MAPS_PER_GUEST: u64 = 4;
-/// Kept for everything that is no guest.
+/// File descriptors, and memory maps, for everything but guests.
 const RESERVE: u64 = 1000;
 
-/// Raises the soft limit of open files to the hard one. The answer is the limit.
+/// Raises the soft limit of open files to the hard one and returns the limit.
 pub(crate) fn raise_open_files() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
@@ -30,27 +34,30 @@ pub(crate) fn raise_open_files() -> io::Result<u64> {
 
 /// Open files that this process can have.
 fn open_files() -> u64 {
+    // No maximum stands for an infinite limit.
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
-/// How many guests fit into the limits of this process.
+/// Number of guests within the limits of this process.
 pub(crate) fn slots() -> u32 {
     slots_within(open_files(), max_map_count())
 }
 
-/// How many may be connected to one of the manager sockets.
+/// Limit of connections to each of the manager sockets.
 pub(crate) fn manager_connections(open_files: u64) -> usize {
     usize::try_from((open_files / MANAGER_CONNECTIONS_SHARE).clamp(2, MAX_MANAGER_CONNECTIONS))
         .unwrap_or(2)
 }
 
-/// `vm.max_map_count`, maps of one process; the kernel's default where it cannot be read.
+/// `vm.max_map_count`: the limit of memory maps of one process.
 fn max_map_count() -> u64 {
     let read = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    // The kernel's default where the file cannot be read.
     read.and_then(|count| count.trim().parse().ok()).unwrap_or(65_530)
 }
 
 fn slots_within(open_files: u64, maps: u64) -> u32 {
+    // With few descriptors the reserve is half of them, so that some remain for guests.
     let by_files = (open_files - RESERVE.min(open_files / 2)) / FDS_PER_GUEST;
     let by_maps = maps.saturating_sub(RESERVE) / (MAPS_PER_SLOT + MAPS_PER_GUEST);
     let slots = by_files.min(by_maps).clamp(LEAST_SLOTS, MOST_SLOTS);

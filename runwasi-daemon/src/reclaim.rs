@@ -1,28 +1,34 @@
-//! Gives memory back to the system when sandboxes have ended.
+//! Returns unused memory to the system after sandboxes have ended.
 //!
-//! What a guest has used is kept for the next one, which then starts faster. Where no next one comes it is a waste: so some seconds
-//! after the last sandbox's end the engine and the allocator give back what nobody uses. Between such ends nothing wakes up.
+//! The engine keeps resources of ended guests, so that the next guest starts faster. Without a next
+//! guest they are a waste. Some seconds after the end of the last sandbox, the engine and the
+//! allocator therefore free all that is unused. No timer runs before a sandbox ends.
 
 use std::{sync::Arc, time::Duration};
 
 use runwasi_core::{Engine, shutdown::Tasks, sys};
 use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
 
-/// How long no sandbox may end before it is worth the work.
+/// Time without the end of a sandbox after which memory is returned.
+// Within it the next guest may well come and use the memory again.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// How long it may be put off.
+/// Longest time that further ends of sandboxes delay the return.
+// On a node where sandboxes end all the time, a quiet period never comes.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A task that waits for sandboxes' ends.
+/// Handle of the task that returns memory.
 pub(crate) struct Reclaim {
+    /// Notified at the end of every sandbox.
     ended: Arc<Notify>,
 }
 
 impl Reclaim {
+    /// Starts the task on `tasks`. It ends with them.
     pub(crate) fn start(engine: Arc<dyn Engine>, tasks: &Tasks) -> Self {
         let ended = Arc::new(Notify::new());
-        let (waiting, stopping) = (ended.clone(), tasks.clone());
+        let waiting = ended.clone();
+        let stopping = tasks.clone();
         tasks.spawn(async move {
             tokio::select! {
                 () = reclaim_after_ends(&waiting, &engine) => {}
@@ -32,8 +38,9 @@ impl Reclaim {
         Self { ended }
     }
 
-    /// A sandbox is gone.
+    /// Reports the end of a sandbox.
     pub(crate) fn sandbox_ended(&self) {
+        // `Notify` stores one permit: an end that comes while memory is being returned is not lost.
         self.ended.notify_one();
     }
 }
@@ -41,15 +48,18 @@ impl Reclaim {
 async fn reclaim_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
     loop {
         ended.notified().await;
-        // Where they end all the time it is done now and then all the same.
+        // Both outcomes lead to the return: a quiet period, or no such period for `LONGEST`.
         let _ = timeout(LONGEST, async { while timeout(QUIET, ended.notified()).await.is_ok() {} })
             .await;
         let engine = engine.clone();
-        let tidied = spawn_blocking(move || {
+        // On the blocking pool: both calls block for milliseconds or more.
+        let released = spawn_blocking(move || {
+            // In this order: the allocator can return only the memory that the engine has freed.
             engine.release_unused();
             sys::trim_memory();
         });
-        if let Err(error) = tidied.await {
+        if let Err(error) = released.await {
+            // A panic, which fails this return only. The memory is left to the next guests.
             tracing::error!(%error, "memory is not given back");
         }
     }

@@ -22,36 +22,41 @@ pub(crate) struct ServedSandbox {
     pub(crate) record: Record,
 }
 
-/// All sandboxes, those being made included.
+/// The sandboxes of a daemon, including those that are being created.
 #[derive(Default)]
 pub(crate) struct Sandboxes {
     /// Locked for single look-ups and changes, never across an await.
     map: Mutex<HashMap<PathBuf, Slot>>,
 }
 
-/// Filled once: who asks for a sandbox that is being made waits for it.
+/// Single-flight creation of one sandbox: concurrent requests wait for the same cell.
 type Slot = Arc<OnceCell<Arc<ServedSandbox>>>;
 
 impl Sandboxes {
-    /// The sandbox behind `socket`; if there is none, the one that `make` makes. Of several callers at once one makes it.
+    /// The sandbox at `socket`, created by `make` if it does not exist. Of several concurrent calls
+    /// one creates it.
     pub(crate) async fn get_or_make<E>(
         &self,
         socket: &Path,
         make: impl Future<Output = Result<Arc<ServedSandbox>, E>>,
     ) -> Result<Arc<ServedSandbox>, E> {
+        // Looked up and inserted under one lock: concurrent calls get the same cell.
         let slot = self.map().entry(socket.to_owned()).or_default().clone();
-        let place = Unmade { sandboxes: self, socket, slot };
-        place.slot.get_or_try_init(|| make).await.cloned()
+        let unmade = Unmade { sandboxes: self, socket, slot };
+        // After a failure, the next waiting call runs its own `make`.
+        unmade.slot.get_or_try_init(|| make).await.cloned()
     }
 
-    /// The sandbox behind `socket`.
+    /// The sandbox at `socket`, unless it is still being created.
     pub(crate) fn get(&self, socket: &Path) -> Option<Arc<ServedSandbox>> {
         self.map().get(socket)?.get().cloned()
     }
 
-    /// Forgets a sandbox; another one that has taken its place stays.
+    /// Forgets a sandbox, unless another one has taken its place.
     pub(crate) fn forget(&self, served: &Arc<ServedSandbox>) {
         let mut map = self.map();
+        // Compared by pointer: `forget` is called twice after a failed removal, and the second time
+        // the next sandbox may have the same socket.
         let socket = &served.record.socket;
         if map
             .get(socket)
@@ -62,7 +67,7 @@ impl Sandboxes {
         }
     }
 
-    /// All that are served now.
+    /// All sandboxes that have been created, sorted by namespace and group.
     pub(crate) fn all(&self) -> Vec<Arc<ServedSandbox>> {
         let mut all: Vec<_> = self.map().values().filter_map(|slot| slot.get().cloned()).collect();
         all.sort_by(|a, b| {
@@ -71,17 +76,20 @@ impl Sandboxes {
         all
     }
 
-    /// Whether there is none, nor one being made.
+    /// True without any sandbox, including those that are being created.
     pub(crate) fn is_empty(&self) -> bool {
         self.map().is_empty()
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<PathBuf, Slot>> {
+        // No change of the map can panic half-way, so a poisoned lock is usable.
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Gives the place back when the making has failed or was given up and nobody else waits for it.
+/// Removes the entry of a sandbox when its creation has failed or was cancelled and no other call
+/// waits for it.
+// A drop and not a statement: the future of a call is dropped when its client disconnects.
 struct Unmade<'a> {
     sandboxes: &'a Sandboxes,
     socket: &'a Path,
@@ -90,8 +98,9 @@ struct Unmade<'a> {
 
 impl Drop for Unmade<'_> {
     fn drop(&mut self) {
+        // Locked before the count is read: clones are made under this lock only.
         let mut map = self.sandboxes.map();
-        // Two: the map's and ours.
+        // Two owners: the map and this call.
         if !self.slot.initialized()
             && Arc::strong_count(&self.slot) <= 2
             && map.contains_key(self.socket)
@@ -106,7 +115,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_sandbox_that_could_not_be_made_leaves_no_place_behind() {
+    async fn a_failed_or_cancelled_creation_leaves_no_entry() {
         let sandboxes = Sandboxes::default();
         let socket = Path::new("/s");
         let failing = async || {

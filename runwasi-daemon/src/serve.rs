@@ -1,8 +1,10 @@
-//! The daemon's life: from its settings to the end of its last task.
+//! Life of the daemon: from its settings to the end of its last task.
 //!
 //! ```text
-//! limits ─▶ engine ─▶ bind daemons/<pid>.sock, manager.sock ─▶ sweep ─▶ serve ─▶ ready ─▶ retire the predecessor
-//! SIGTERM, SIGINT, SIGHUP: drain, a second one: leave at once · SIGUSR2: retire
+//! limits ─▶ engine ─▶ sweep ─▶ bind daemons/<pid>.sock, manager.sock ─▶ serve ─▶ ready
+//!                                                                   ─▶ retire the predecessors
+//! SIGTERM, SIGINT, SIGHUP: drain; a second one: exit at once
+//! SIGUSR2: retire
 //! ```
 
 use std::{
@@ -48,56 +50,56 @@ use crate::{
     watchdog,
 };
 
-/// How long a predecessor may take to answer that it has retired.
+/// Time limit for a predecessor to reply that it has retired.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a daemon that leaves waits for calls of the manager API to be answered.
+/// Time limit for the last replies of the manager API before the daemon exits.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// What an engine of a whole node needs to know.
+/// Settings for the engine of a whole node.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// Guests that can run at once.
+    /// Most guests that run at the same time.
     pub slots: u32,
-    /// Where compiled code is kept; `None` keeps none.
+    /// Directory for compiled code. Without it compiled code is not kept.
     pub cache: Option<PathBuf>,
-    /// How much of it, in MiB.
+    /// Size limit of that directory in MiB.
     pub cache_size: u32,
-    /// What the file's table `[engine]` says.
+    /// The table `[engine]` of the settings file.
     pub written: RawSettings,
 }
 
-/// How the settings become an engine: what an integrator brings.
+/// An integrator's engine for a node: its settings and its construction.
 pub trait NodeEngine {
     /// The engine.
     type Engine: Engine;
 
-    /// Checks the table `[engine]`, and returns it as `--print-config` shows it: every key, with the
-    /// value in force. Called before anything is opened.
+    /// Validates the table `[engine]`. Returns it with every key and the value in force, as
+    /// `--print-config` shows it. Called before anything is opened.
     fn table(settings: &EngineSettings) -> Result<String, SettingsError>;
 
-    /// Makes the engine. Called once, before any other thread exists.
+    /// Builds the engine. Called once, before any other thread exists.
     fn make(settings: &EngineSettings) -> Result<Self::Engine, EngineError>;
 }
 
 impl EngineSettings {
-    /// Of a daemon's settings, with room for so many guests.
+    /// Takes the settings of a daemon, with room for `slots` guests.
     pub(crate) fn of(settings: &Settings, slots: u32) -> Self {
         let cache = settings.cache().map(Path::to_owned);
         Self { slots, cache, cache_size: settings.cache_size, written: settings.engine.clone() }
     }
 }
 
-/// Why a daemon does not serve.
+/// Reason why a daemon cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeFailure {
-    /// The kernel or the privileges do not do.
+    /// The kernel or the privileges do not meet a requirement.
     #[error(transparent)]
     Requirement(#[from] RequirementError),
-    /// The system refuses something.
+    /// A system call failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation or its object.
         what: String,
         /// The system's error.
         source: io::Error,
@@ -105,7 +107,7 @@ pub enum ServeFailure {
     /// A socket cannot be bound.
     #[error(transparent)]
     Socket(#[from] BootstrapError),
-    /// The state directory cannot be used.
+    /// The state directory is unusable.
     #[error(transparent)]
     State(#[from] RecordError),
     /// The engine could not be built.
@@ -114,10 +116,10 @@ pub enum ServeFailure {
     /// The manager API cannot be served.
     #[error("manager API: {0}")]
     Manager(#[from] ServeError),
-    /// A second signal came.
+    /// A second signal has cut the drain short.
     #[error("left at once by a second signal, {sandboxes} sandboxes with it")]
     Hurried {
-        /// How many there were.
+        /// Number of sandboxes that still existed.
         sandboxes: usize,
     },
 }
@@ -127,68 +129,87 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeFailure {
     move |source| ServeFailure::Io { what, source }
 }
 
-/// What a daemon is given by whoever has started it.
+/// Descriptors that a daemon inherits from the process that started it.
 pub(crate) struct Start {
-    /// The manager's listening socket, if it is open already.
+    /// The listening manager socket, if the parent process or systemd has opened it.
     pub(crate) manager: Option<OwnedFd>,
-    /// Descriptor that is told when it serves.
+    /// Descriptor that gets `ready` when the daemon serves.
     pub(crate) ready: Option<OwnedFd>,
+    /// Receiver of the daemon's signs.
     pub(crate) supervisor: Supervisor,
 }
 
-/// Serves until there is nothing left to serve.
+/// Serves until the daemon is stopped, or has retired and its last sandbox has ended.
 pub(crate) fn serve<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), ServeFailure> {
     logging::to_stderr_at(settings.log_level);
     panics::log();
+    // The main thread runs every task of the control side: a panic must not leave a half-dead
+    // process behind.
     panics::fatal(|| serve_all::<N>(settings, start))
 }
 
 fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), ServeFailure> {
     requirements::check()?;
     requirements::warn_of_limits();
+    // Before the slots are counted, which depend on this limit.
     let open_files = limits::raise_open_files().map_err(failed("RLIMIT_NOFILE"))?;
     let slots = settings.slots_in_force();
+    // Here and not for the first container: a missing privilege must fail the start.
     rootfs::prepare().map_err(failed("root file systems of containers"))?;
     let engine = Arc::new(N::make(&EngineSettings::of(&settings, slots))?);
     let guests = GuestRuntime::start(runtime::node_workers()).map_err(failed("guest runtime"))?;
     let control = runtime::control().map_err(failed("control runtime"))?;
     let result = control.block_on(async {
-        // Stopped when every sandbox has had its grace: what is left are events.
+        // Stopped when every sandbox has had its own grace: only events are left to deliver.
         let tasks = Tasks::new(LEAST_GRACE);
         let socket = settings.socket.clone();
         let Start { manager, ready, supervisor } = start;
-        let successors = Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
-        let daemon = Daemon::new(settings, engine, guests.guests().clone(), tasks.clone(), successors)?;
+        let successors =
+            Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
+        let daemon =
+            Daemon::new(settings, engine, guests.guests().clone(), tasks.clone(), successors)?;
         let sockets = Sockets::open(&socket, manager)?;
-        tracing::info!(pid = std::process::id(), socket = %socket.display(), slots, open_files, "serving");
+        tracing::info!(
+            pid = std::process::id(),
+            socket = %socket.display(),
+            slots,
+            open_files,
+            "serving"
+        );
         watchdog::start(&supervisor, guests.guests().clone(), &tasks);
-        let ended = run(daemon, &sockets, &tasks, (ready, supervisor), limits::manager_connections(open_files)).await;
+        let connections = limits::manager_connections(open_files);
+        let ended = run(daemon, &sockets, &tasks, (ready, supervisor), connections).await;
+        // Also after an error, as the files of a daemon that exits would look like those of a
+        // killed one.
         sockets.remove();
         ended
     });
+    // Neither waits for its threads: no result of theirs is needed any more.
     guests.end();
     control.shutdown_background();
     result
 }
 
+/// Serves the manager API, takes over from the predecessors and follows the signals to the end.
 async fn run(
     daemon: Arc<Daemon>,
     sockets: &Sockets,
     tasks: &Tasks,
     (ready, supervisor): (Option<OwnedFd>, Supervisor),
-    visitors: usize,
+    connections: usize,
 ) -> Result<(), ServeFailure> {
+    // Before readiness is reported: from then on a signal must not kill the process.
     let mut signals = Signals::catch()?;
     let mut manager = server::serve(
         sockets.manager.try_clone().map_err(failed("manager socket"))?,
         daemon.clone(),
-        visitors,
+        connections,
     )
     .await?;
     let mut own = server::serve(
         sockets.own.try_clone().map_err(failed("own socket"))?,
         daemon.clone(),
-        visitors,
+        connections,
     )
     .await?;
     if let Some(descriptor) = ready {
@@ -197,9 +218,11 @@ async fn run(
     if let Err(error) = supervisor.tell(Sign::Ready) {
         tracing::warn!(%error, "the supervisor does not listen");
     }
+    // After readiness: the predecessors serve until this daemon does.
     let predecessors = sockets.predecessors.clone();
-    let retiring_them = spawn_blocking(move || retire(&predecessors));
-    let (retiring, stopping) = (daemon.clone(), tasks.clone());
+    let retirements = spawn_blocking(move || retire(&predecessors));
+    let retiring = daemon.clone();
+    let stopping = tasks.clone();
     let manager_file = sockets.manager_file.clone();
     let (give_back, given_back) = oneshot::channel();
     tasks.spawn(async move {
@@ -207,20 +230,22 @@ async fn run(
             () = retiring.retired() => {}
             () = stopping.stopped() => {}
         }
+        // First: new clients are left to the successor.
         manager.stop_listen().await;
-        // A successor that was started meanwhile has put its own in that place, which stays.
-        // On a thread that may wait for the directory's lock.
+        // Keeps the socket that a successor has put in its place. On the blocking pool, since it
+        // waits for the lock of the directory.
         let removed = spawn_blocking(move || manager_file.map_or(Ok(()), |file| file.remove()));
         if let Ok(Err(error)) = removed.await {
             tracing::error!(%error, "the manager socket stays behind");
         }
-        // An error: the process is leaving in a hurry.
+        // An error: `run` has returned without waiting for it.
         let _ = give_back.send(manager);
     });
-    // An error is a panic, which is logged. What was not retired goes on beside this one.
-    let _ = retiring_them.await;
+    // An error is a panic, which is logged. A predecessor that was not retired goes on beside this
+    // daemon.
+    let _ = retirements.await;
     let ended = follow(&daemon, tasks, &mut signals, &supervisor).await;
-    // The answers under way, that to `Retire` or `Reload` among them.
+    // Replies that are under way, such as that to `Retire` or `Reload`.
     let answered = async {
         own.stop_listen().await;
         own.disconnect().await;
@@ -228,11 +253,12 @@ async fn run(
             manager.disconnect().await;
         }
     };
+    // At the limit they are abandoned: a client must not hold the process.
     let _ = timeout(LAST_ANSWERS, answered).await;
     ended
 }
 
-/// Waits for the end, and does what signals say meanwhile.
+/// Waits for the end of all tasks and obeys signals in the meantime.
 async fn follow(
     daemon: &Arc<Daemon>,
     tasks: &Tasks,
@@ -245,30 +271,32 @@ async fn follow(
             tasks.stopped().await;
             tasks.drained().await;
         };
-        let told = tokio::select! {
+        let received = tokio::select! {
             () = drained => return Ok(()),
-            told = signals.next() => told,
+            received = signals.next() => received,
         };
-        match (told, draining) {
-            (Told::Retire, _) => daemon.retire(),
-            (Told::Leave, None) => {
+        match (received, draining) {
+            (Received::Retire, _) => daemon.retire(),
+            (Received::Leave, None) => {
                 supervisor.stopping();
                 let sandboxes = daemon.drain();
                 tracing::info!(sandboxes, "leaving: guests have their SIGTERM");
                 draining = Some(sandboxes);
             }
-            (Told::Leave, Some(_)) => {
+            (Received::Leave, Some(_)) => {
                 return Err(ServeFailure::Hurried { sandboxes: daemon.count() });
             }
         }
     }
 }
 
-enum Told {
+/// Meaning of a signal.
+enum Received {
     Leave,
     Retire,
 }
 
+/// The signals that a daemon handles.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -287,33 +315,34 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> Received {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Leave,
-            _ = self.interrupt.recv() => Told::Leave,
-            _ = self.hangup.recv() => Told::Leave,
-            _ = self.retire.recv() => Told::Retire,
+            _ = self.terminate.recv() => Received::Leave,
+            _ = self.interrupt.recv() => Received::Leave,
+            _ = self.hangup.recv() => Received::Leave,
+            _ = self.retire.recv() => Received::Retire,
         }
     }
 }
 
 /// The daemon's listening sockets.
 struct Sockets {
-    /// The own sockets of daemons that were there before.
+    /// Own sockets of the daemons that were started earlier.
     predecessors: Vec<PathBuf>,
     manager: UnixListener,
-    /// The manager socket's file, if we have made it.
+    /// File of the manager socket. Absent for a socket that was inherited, which stays.
     manager_file: Option<Arc<SocketFile>>,
     own: UnixListener,
     own_file: Option<SocketFile>,
 }
 
 impl Sockets {
-    /// Binds both, and removes what a predecessor that was killed has left.
+    /// Binds both sockets and removes the remains of daemons that were killed.
     fn open(manager: &Path, activated: Option<OwnedFd>) -> Result<Self, ServeFailure> {
         let state = StateDirectory::of(manager);
         state.create()?;
-        // Of several that are started at once each takes over from those before it.
+        // Held to the end: of several daemons that start at the same time, each sees all those
+        // before it as its predecessors.
         let _place = state.lock()?;
         let removed = state.sweep()?;
         if removed > 0 {
@@ -341,8 +370,9 @@ impl Sockets {
     }
 }
 
-/// What is served by a daemon is taken over; what is served by anybody else is not ours to take.
+/// Fails if the manager socket is served by a process that is no daemon of this state directory.
 fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFailure> {
+    // The socket of a daemon is taken over. Any other process would lose its clients unnoticed.
     let Some(pid) = socket::peer(manager) else { return Ok(()) };
     if socket::is_alive(&state.daemon_socket(pid)) {
         return Ok(());
@@ -354,29 +384,33 @@ fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFa
     Err(failed(format!("manager socket {}", manager.display()))(stranger))
 }
 
-/// Binds beside `path` and renames over it: whoever connects finds the old socket or the new one, never none.
+/// Binds a socket beside `path` and renames it to `path`.
+// A client finds the old socket or the new one at any time, never a missing one.
 fn bind_over(path: &Path) -> Result<(UnixListener, Option<SocketFile>), ServeFailure> {
     match fs::symlink_metadata(path) {
+        // `rename` would replace any kind of file, also one that was put there by mistake.
         Ok(found) if !rustix::fs::FileType::from_raw_mode(found.mode()).is_socket() => {
             return Err(failed(path.display().to_string())(io::Error::other("it is not a socket")));
         }
         _ => {}
     }
+    // One daemon at a time uses this name, under the lock of `open`. A killed one may have left it.
     let temporary = path.with_extension("new");
     socket::remove_if_dead(&temporary)?;
     let listener =
         socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
-    // Before the renaming: afterwards the name may be a successor's.
+    // Read before the rename: afterwards the name may belong to a successor's socket.
     let file = SocketFile::at(&temporary).map(|file| file.renamed(path));
     fs::rename(&temporary, path).map_err(failed(path.display().to_string()))?;
     Ok((listener, file))
 }
 
-/// From then on all new sandboxes are ours.
+/// Tells the predecessors to leave all new sandboxes to this daemon. Blocks.
 fn retire(predecessors: &[PathBuf]) {
     for predecessor in predecessors {
         match Client::connect(predecessor, RETIRE_PATIENCE).and_then(|client| client.retire()) {
             Ok(answer) => tracing::info!(pid = answer.pid, version = answer.version, "took over"),
+            // Only logged: this daemon serves, even if a predecessor goes on as before.
             Err(error) => tracing::error!(%error, "a predecessor does not retire"),
         }
     }

@@ -1,5 +1,5 @@
-//! What is written down about daemons and sandboxes, for who comes after them: the thin shim, which goes to a sandbox's owner,
-//! and the next daemon, which removes what a killed one left.
+//! Records of daemons and their sandboxes, kept in files. A thin shim finds the owner of a sandbox
+//! by them. The next daemon finds the sockets and records of a killed one and removes them.
 //!
 //! ```text
 //! <dir>/manager.sock         the manager API of the daemon that takes new sandboxes
@@ -20,19 +20,19 @@ use runwasi_core::bootstrap::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The state directory: the one that the manager socket lies in.
+/// The state directory, which is the directory of the manager socket.
 #[derive(Clone, Debug)]
 pub struct StateDirectory {
     path: PathBuf,
 }
 
-/// The end of the name of a record that is being written.
+/// File name extension of a record that is being written.
 const TEMPORARY: &str = "tmp";
 
-/// Who serves a sandbox.
+/// A sandbox and the daemon that serves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The daemon.
+    /// The daemon that serves it.
     pub owner: Owner,
     /// The sandbox's socket.
     pub socket: PathBuf,
@@ -40,25 +40,25 @@ pub struct Record {
     pub namespace: String,
     /// The pod's id, or the container's.
     pub group: String,
-    /// When it was made, in nanoseconds since 1970: no two records are equal.
+    /// Time of its creation in nanoseconds since 1970, which makes every record unique.
     pub made: u128,
 }
 
-/// A daemon, told apart from a later process of the same pid by its start.
+/// A daemon. Its start time distinguishes it from a later process with the same pid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Its pid.
     pub pid: u32,
-    /// When it was started, in ticks since boot (`/proc/<pid>/stat`, field 22).
+    /// Start time in ticks since boot (`/proc/<pid>/stat`, field 22).
     pub started: u64,
-    /// The manager socket of its own.
+    /// Its own manager socket in `daemons`.
     pub manager: PathBuf,
 }
 
-/// Why something cannot be written down.
+/// Failure of the state directory or of a record in it.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The system refuses.
+    /// A file operation failed.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or directory.
@@ -66,12 +66,16 @@ pub enum RecordError {
         /// The system's error.
         source: io::Error,
     },
-    /// A directory that others could write to is not to be trusted.
-    #[error("{}: belongs to uid {uid} with mode {mode:o}, must be this user's and writable by nobody else", path.display())]
+    /// A directory of another user, or one that other users can write to, is not trusted.
+    #[error(
+        "{}: belongs to uid {uid} with mode {mode:o}, \
+         must be this user's and writable by nobody else",
+        path.display()
+    )]
     Unsafe {
         /// The directory.
         path: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         uid: u32,
         /// Its mode.
         mode: u32,
@@ -87,12 +91,12 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> RecordError {
 }
 
 impl StateDirectory {
-    /// The directory of `manager_socket`; nothing is touched.
+    /// The directory of `manager_socket`, without access to the file system.
     pub fn of(manager_socket: &Path) -> Self {
         Self { path: manager_socket.parent().unwrap_or(Path::new("/")).to_owned() }
     }
 
-    /// Makes it, and what belongs into it, for this user alone.
+    /// Creates the directory and its subdirectories, for this user alone.
     pub fn create(&self) -> Result<(), RecordError> {
         for directory in [self.path.clone(), self.daemons(), self.sandboxes()] {
             DirBuilder::new()
@@ -100,8 +104,11 @@ impl StateDirectory {
                 .mode(0o700)
                 .create(&directory)
                 .map_err(failed(&directory))?;
+            // An existing directory keeps its owner and mode, so both are checked. A symbolic link
+            // is refused, wherever it leads.
             let metadata = fs::symlink_metadata(&directory).map_err(failed(&directory))?;
-            let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+            let uid = metadata.uid();
+            let mode = metadata.mode() & 0o7777;
             if uid != rustix::process::geteuid().as_raw() || mode & 0o022 != 0 || !metadata.is_dir()
             {
                 return Err(RecordError::Unsafe { path: directory, uid, mode });
@@ -110,14 +117,15 @@ impl StateDirectory {
         Ok(())
     }
 
-    /// The manager socket of the daemon `pid`.
+    /// Path of the own manager socket of the daemon `pid`.
     pub fn daemon_socket(&self, pid: u32) -> PathBuf {
         self.daemons().join(format!("{pid}.sock"))
     }
 
-    /// Held by a daemon while it takes its place among the others.
+    /// Takes the lock that a daemon holds while it takes over from others. Blocks until it is free.
     pub fn lock(&self) -> Result<Lock, RecordError> {
-        // No socket lies there, whose removal would take the same lock.
+        // On the directory without sockets: binding or removing a socket locks its directory, and
+        // would wait for this lock for ever.
         Ok(Lock::take(&self.sandboxes())?)
     }
 
@@ -129,38 +137,45 @@ impl StateDirectory {
         self.path.join("sandboxes")
     }
 
+    /// Path of the record of the sandbox at `socket`.
     fn record(&self, socket: &Path) -> PathBuf {
         self.sandboxes().join(socket.file_name().unwrap_or_default())
     }
 
-    /// Writes a sandbox's record, complete or not at all.
+    /// Writes the record of a sandbox, completely or not at all.
     pub fn write(&self, record: &Record) -> Result<(), RecordError> {
         let path = self.record(&record.socket);
+        // With the pid of the writer, by which `sweep` tells a leftover from a record that is being
+        // written.
         let temporary = path.with_extension(format!("{}.{TEMPORARY}", record.owner.pid));
         let json =
             serde_json::to_vec(record).map_err(|error| failed(&path)(io::Error::other(error)))?;
         fs::write(&temporary, json).map_err(failed(&temporary))?;
+        // A rename: a thin shim may read the record at any time.
         fs::rename(&temporary, &path).map_err(failed(&path))
     }
 
-    /// The record of the sandbox behind `socket`, if there is one that can be read.
+    /// The record of the sandbox at `socket`. No result if it is missing or unreadable.
     pub fn read(&self, socket: &Path) -> Option<Record> {
         serde_json::from_slice(&fs::read(self.record(socket)).ok()?).ok()
     }
 
-    /// Removes a sandbox's record; only its owner's, or that of an owner who is gone.
+    /// Removes this record of a sandbox, and no other one under the same name. For its owner, or
+    /// after the end of its owner.
     pub fn remove(&self, record: &Record) -> Result<(), RecordError> {
+        // A new sandbox of the same name may have replaced it.
         if self.read(&record.socket).as_ref() != Some(record) {
             return Ok(());
         }
         let path = self.record(&record.socket);
         match fs::remove_file(&path) {
+            // Not found: a thin shim or a starting daemon has removed it since.
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
             _ => Ok(()),
         }
     }
 
-    /// Removes what daemons that are gone have left: sockets and records. The answer is how many records.
+    /// Removes the sockets and records of daemons that have ended. Returns the number of records.
     pub fn sweep(&self) -> Result<usize, RecordError> {
         for socket in files(&self.daemons())? {
             socket::remove_if_dead(&socket)?;
@@ -174,10 +189,11 @@ impl StateDirectory {
                 fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
             match record {
                 Some(record) if record.owner.is_alive() => continue,
-                // Whatever lies there is no reason not to serve.
+                // Only logged: a file that cannot be removed is no reason not to serve.
                 Some(record) => drop(socket::remove_if_dead(&record.socket).inspect_err(|error| {
                     tracing::warn!(%error, "what a killed daemon has left stays behind");
                 })),
+                // Unreadable: it names no socket to remove.
                 None => {}
             }
             match fs::remove_file(&path) {
@@ -190,7 +206,7 @@ impl StateDirectory {
         Ok(removed)
     }
 
-    /// The manager sockets of other daemons that live.
+    /// The own manager sockets of all other living daemons.
     pub fn others(&self) -> Result<Vec<PathBuf>, RecordError> {
         let own = self.daemon_socket(std::process::id());
         Ok(files(&self.daemons())?
@@ -200,16 +216,18 @@ impl StateDirectory {
     }
 }
 
-/// Half a record, whose writer lives: `<name>.<pid>.tmp`.
+/// True for the temporary file of a living writer: `<name>.<pid>.tmp`.
 fn being_written(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mut parts = name.rsplit('.');
     let pid = (parts.next() == Some(TEMPORARY))
         .then(|| parts.next().and_then(|pid| pid.parse().ok()))
         .flatten();
+    // A later process with the same pid only delays the removal until the next sweep.
     pid.is_some_and(|pid| started(pid).is_ok())
 }
 
+/// Paths of all entries of a directory.
 fn files(directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
     let entries = fs::read_dir(directory).map_err(failed(directory))?;
     entries.map(|entry| Ok(entry.map_err(failed(directory))?.path())).collect()
@@ -223,20 +241,23 @@ impl Owner {
         Ok(Self { pid, started, manager: state.daemon_socket(pid) })
     }
 
-    /// Whether it still runs.
+    /// True while the process runs.
     pub fn is_alive(&self) -> bool {
         started(self.pid).is_ok_and(|started| started == self.started)
     }
 }
 
-/// When a process was started. A zombie counts as gone.
+/// Start time of a process in ticks since boot. Fails if there is no such process.
 fn started(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name before it, in parentheses, may hold anything.
+    // Counted from the last parenthesis: field 2 is the name in parentheses, which may contain any
+    // character.
     let mut fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ')).into_iter().flatten();
     let state = fields.next();
+    // The state is field 3, so the next one is field 4.
     let started = fields.nth(22 - 4).and_then(|field| field.parse().ok());
     match (state, started) {
+        // A zombie has ended: its sockets are closed, and its parent has not reaped it yet.
         (Some("Z" | "X") | None, _) | (_, None) => Err(io::ErrorKind::NotFound.into()),
         (Some(_), Some(started)) => Ok(started),
     }
@@ -266,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_daemons_sockets_and_records_are_swept_and_a_living_ones_are_not() {
+    fn sweep_removes_only_sockets_and_records_of_ended_daemons() {
         let (directory, state) = state();
         let alive = record(directory.path(), Owner::this(&state).unwrap());
         let mut dead = alive.clone();
@@ -308,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_alive_and_one_with_its_pid_and_another_start_is_not() {
+    fn an_owner_with_the_pid_of_a_process_and_another_start_time_is_not_alive() {
         let (_directory, state) = state();
         let mut owner = Owner::this(&state).unwrap();
         assert!(owner.is_alive());

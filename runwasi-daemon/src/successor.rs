@@ -1,4 +1,4 @@
-//! Wish of a host for a successor, which its guard starts: the host's end of a reload.
+//! The host's end of a reload: the request to the guard for a successor.
 
 use std::io;
 
@@ -10,22 +10,24 @@ use tokio::{
 
 use crate::readiness::{Sign, Supervisor};
 
-/// Begins a line of the guard about a successor that has not come up.
+/// Prefix of the guard's line about a successor that has failed to start.
 const FAILED: &str = "failed ";
 
-/// The guard as who starts successors.
+/// The guard, as the process that starts successors.
 pub(crate) struct Successors {
     supervisor: Supervisor,
-    /// The last failure; closed when the guard has left.
+    /// Reason of the last failure. Closed when the guard has exited.
     failures: watch::Receiver<String>,
 }
 
 impl Successors {
-    /// `None` without a guard.
+    /// Starts the task that reads the guard's lines. No result without a guard.
     pub(crate) fn of(supervisor: &Supervisor, tasks: &Tasks) -> io::Result<Option<Self>> {
         let Supervisor::Guard(guard) = supervisor else { return Ok(None) };
         let (sender, failures) = watch::channel(String::new());
         let socket = guard.try_clone()?;
+        // Tokio requires it. The copy shares the flag with the socket that signs are written to: a
+        // write to a full socket fails there instead of blocking.
         socket.set_nonblocking(true)?;
         let lines = tokio::net::UnixStream::from_std(socket)?;
         let stopping = tasks.clone();
@@ -38,8 +40,9 @@ impl Successors {
         Ok(Some(Self { supervisor: supervisor.clone(), failures }))
     }
 
-    /// Asks for a successor. Resolves with the reason if there will be none.
+    /// Asks for a successor. Resolves if it fails to start, with the reason.
     pub(crate) async fn failure(&self) -> String {
+        // Before the request: an earlier failure does not count, and an early one is not lost.
         let mut failures = self.failures.clone();
         failures.mark_unchanged();
         if let Err(error) = self.supervisor.tell(Sign::Reload) {
@@ -52,6 +55,7 @@ impl Successors {
     }
 }
 
+/// Reads the guard's lines until its socket is closed.
 async fn read(socket: tokio::net::UnixStream, failures: watch::Sender<String>) {
     let mut lines = BufReader::new(socket).lines();
     while let Ok(Some(line)) = lines.next_line().await {

@@ -1,18 +1,19 @@
-//! The guard: a small parent process for systemd's sake, which runs with `--guard`.
+//! The guard: a small parent process for systemd, which `--guard` starts.
 //!
 //! systemd counts a service as stopped when its main process has ended, and a restart begins with a
-//! stop. Sandboxes must outlive it. So the main process is the guard, which starts hosts and waits:
+//! stop. Sandboxes must outlive a restart. So the main process is the guard. It starts daemons
+//! (hosts) as child processes and waits:
 //!
-//! ```text
-//! SIGTERM (stop) ────▶ guard ── SIGTERM ──▶ hosts: drain               it leaves with the status of the current one
-//! SIGUSR2 (restart) ─▶ guard ── SIGUSR2 ──▶ current host: retires      it leaves at once, the hosts go on
-//! SIGHUP, "reload" ──▶ guard ── starts a host, which retires the current one; one that fails changes nothing
-//! SIGABRT (watchdog) ▶ guard ── SIGKILL ──▶ current host               it leaves with a failure
-//! ```
+//! | signal to the guard | hosts | guard |
+//! |---|---|---|
+//! | SIGTERM, SIGINT (stop) | all get SIGTERM and drain | exits with the current one's status |
+//! | SIGUSR2 (restart) | the current one gets SIGUSR2 and retires | exits at once |
+//! | SIGHUP, or a host's "reload" | a new one starts and retires the current one | goes on |
+//! | SIGABRT (watchdog) | current and starting one get SIGKILL | exits with a failure |
 //!
-//! Hosts are started from the program's path, so that a reload also takes a new version. With
-//! `KillMode=process` systemd leaves the hosts of a guard that has left alone; the next host takes over
-//! from them.
+//! A new host that fails changes nothing. Hosts are started by the path of the program, so a reload
+//! also brings in a new version. `KillMode=process` makes systemd leave the hosts of an exited
+//! guard alone; the next host takes over from them.
 
 use std::{
     env,
@@ -39,19 +40,20 @@ use tokio::{
 
 use crate::readiness::{self, Sign, WATCHDOG_PID, tell_systemd};
 
-/// How hosts are started.
+/// Start parameters of the hosts.
 pub(crate) struct Plan {
-    /// The command line of every host, without the program and without what the guard adds.
+    /// The command line of every host, without the program and the arguments that the guard adds.
     pub(crate) arguments: Vec<OsString>,
-    /// The manager's listening socket, if systemd has opened it.
+    /// The listening manager socket, if this process has got it from its parent.
     pub(crate) manager: Option<OwnedFd>,
-    /// Descriptor that is told when the first host is ready.
+    /// File descriptor that gets `ready` when the first host is ready.
     pub(crate) ready: Option<OwnedFd>,
 }
 
 /// A host: a daemon that is a child of this process.
 struct Host {
     process: Child,
+    /// The lines that it sends.
     signs: Lines<BufReader<tokio::net::UnixStream>>,
     /// The same socket, for writing.
     socket: UnixStream,
@@ -59,25 +61,28 @@ struct Host {
 
 struct Guard {
     plan: Plan,
-    /// The host that has the manager socket; `None` until the first one is ready.
+    /// The newest host that is ready, which takes new sandboxes. Absent until the first one is
+    /// ready.
     current: Option<Host>,
-    /// Not ready yet.
+    /// A host that has been started and is not ready yet.
     starting: Option<Host>,
-    /// Replaced, and serving the sandboxes they have.
+    /// Replaced hosts, which serve their sandboxes to the end.
     retired: Vec<Host>,
+    /// Set by the first SIGTERM or SIGINT.
     stopping: bool,
-    /// Status of the current host after its end.
+    /// Exit status of the current host, or of one that ended before it could become current.
     ended: Option<ExitStatus>,
 }
 
-/// A message of the host that is starting, or of the current one.
+/// A line of the starting host or of the current one. Without a sign if the line is unknown.
 enum Message {
     Starting(Option<Sign>),
     Current(Option<Sign>),
 }
 
-/// Runs until the last host, or the need for it, is gone.
+/// Runs the guard. Returns the exit code of the process.
 pub(crate) fn run(plan: Plan) -> io::Result<ExitCode> {
+    // One thread without timers: the guard only waits, and lives as long as the service.
     let runtime = Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut guard = Guard {
@@ -94,6 +99,7 @@ pub(crate) fn run(plan: Plan) -> io::Result<ExitCode> {
 
 impl Guard {
     async fn run(&mut self) -> io::Result<ExitCode> {
+        // Before the first host: its SIGCHLD, or an early stop, must find a handler.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut restart = signal(SignalKind::user_defined2())?;
@@ -118,14 +124,17 @@ impl Guard {
         }
     }
 
-    /// Starts a host with one end of a new socket and with the manager's.
+    /// Starts a host, which inherits one end of a new socket and the manager socket.
     fn start(&self) -> io::Result<Host> {
         let (ours, theirs) = UnixStream::pair()?;
         let program = env::args_os().next().ok_or(io::ErrorKind::NotFound)?;
         let mut command = Command::new(program);
+        // `WATCHDOG_PID` names the guard. Without it the host takes the interval for its own.
         command.args(&self.plan.arguments).env_remove(WATCHDOG_PID);
-        // systemd's own way names the pid of the process that may use it, which is ours.
+        // `LISTEN_PID` names the guard as the only process that may use the sockets. The host gets
+        // the number of its descriptor as an argument instead.
         command.env_remove("LISTEN_PID").env_remove("LISTEN_FDS").env_remove("LISTEN_FDNAMES");
+        // These copies are closed at the end of this function: no later child inherits them.
         let theirs = inherited(&theirs)?;
         command.arg("--guard-fd").arg(theirs.as_raw_fd().to_string());
         let manager = self.plan.manager.as_ref().map(inherited).transpose()?;
@@ -142,8 +151,9 @@ impl Guard {
     fn take(&mut self, message: Message) {
         match message {
             Message::Starting(Some(Sign::Ready)) => self.promote(),
+            // Ignored until the host is ready: the guard reports the current one to systemd.
             Message::Starting(Some(_)) => {}
-            // Its end follows.
+            // An unknown line: after a reload the host may be of a newer version than the guard.
             Message::Starting(None) => {}
             Message::Current(Some(Sign::Alive)) => tell_systemd(&[NotifyState::Watchdog]),
             Message::Current(Some(Sign::Reload)) => self.reload(),
@@ -151,12 +161,14 @@ impl Guard {
         }
     }
 
-    /// The host that was starting serves: it retires the current one by itself.
+    /// Makes the starting host the current one.
     fn promote(&mut self) {
         let ready = self.starting.take();
         match self.current.take() {
+            // Without a signal: the new host itself tells its predecessors to retire.
             Some(replaced) => self.retired.push(replaced),
             None => {
+                // With the first host the service is ready, and stays so over every reload.
                 tell_systemd(&[NotifyState::Ready]);
                 if let Some(descriptor) = self.plan.ready.take() {
                     readiness::write_ready(descriptor);
@@ -167,6 +179,7 @@ impl Guard {
     }
 
     fn reload(&mut self) {
+        // At most one host starts at a time. Its outcome answers this request as well.
         if self.stopping || self.starting.is_some() {
             return;
         }
@@ -176,49 +189,58 @@ impl Guard {
         }
     }
 
-    /// The current host goes on; its caller of `reload` gets the reason.
+    /// Logs the failure of a new host and sends the reason to the current one, for the callers of
+    /// `reload`.
     fn tell_failure(&self, reason: &str) {
         tracing::error!(reason, "not reloaded: the new daemon does not start");
         if let Some(current) = &self.current {
-            // An error: it is ending.
+            // An error: the current host is ending, and the connections of these callers with it.
             let _ = (&current.socket).write_all(format!("failed {reason}\n").as_bytes());
         }
     }
 
-    /// Passed on each time it comes: a second one makes a host leave at once.
+    /// Passes a stop on to all hosts.
     fn stop(&mut self) {
         self.stopping = true;
         tell_systemd(&[NotifyState::Stopping]);
+        // Every time and not only the first time: a second SIGTERM makes a host exit undrained.
         for host in self.hosts() {
             host.signal(Signal::TERM);
         }
     }
 
+    /// Leaves the hosts to the next guard.
     fn leave_hosts(&mut self) -> ExitCode {
+        // Retired, it serves its sandboxes to the end.
         if let Some(current) = &self.current {
             current.signal(Signal::USR2);
         }
+        // Not ready yet, and the next guard starts a host of its own.
         if let Some(starting) = &self.starting {
             starting.signal(Signal::TERM);
         }
         ExitCode::SUCCESS
     }
 
-    /// systemd has missed the signs of life. What hangs may be deaf to every other signal.
+    /// Kills the current and the starting host after systemd has missed the signs of life.
     fn kill_current(&mut self) -> ExitCode {
         tracing::error!("killed by the watchdog: the daemon gave no sign of life");
+        // SIGKILL: a host that hangs may not handle any other signal. Retired hosts are not
+        // watched.
         for host in self.current.iter().chain(&self.starting) {
             host.signal(Signal::KILL);
         }
         ExitCode::FAILURE
     }
 
-    /// Collects the hosts that have ended; gives the exit code if the guard is to end with them.
+    /// Reaps the hosts that have ended. Returns an exit code if the guard must end, too.
     fn reap(&mut self) -> Option<ExitCode> {
+        // All hosts are asked: SIGCHLD is not queued, so one signal may stand for several of them.
         self.retired.retain_mut(|host| host.end().is_none());
         if let Some(status) = self.starting.as_mut().and_then(Host::end) {
             self.starting = None;
             match &self.current {
+                // A failed reload is no end: the current host serves as before.
                 Some(_) => self.tell_failure(&status.to_string()),
                 None => self.ended = self.ended.or(Some(status)),
             }
@@ -228,9 +250,11 @@ impl Guard {
             self.ended = Some(status);
         }
         let ended = self.ended?;
-        // Only a stop is over when all have ended.
+        // In a stop the guard waits for the retired hosts, since their guests drain as well.
+        // Otherwise it leaves them: systemd starts the next guard only after the end of this one.
         let over = self.starting.is_none() && (!self.stopping || self.retired.is_empty());
-        // A host that had no handler yet when the stop came.
+        // SIGTERM kills a host that has not installed its handler yet. In a stop this is no
+        // failure.
         let stopped_early = self.stopping && ended.signal() == Some(Signal::TERM.as_raw());
         over.then(|| if stopped_early { ExitCode::SUCCESS } else { exit_code(ended) })
     }
@@ -240,8 +264,9 @@ impl Guard {
     }
 }
 
-/// The next sign of either host; a host whose socket is closed has none any more.
+/// The next line of the starting host or of the current one.
 async fn message(starting: &mut Option<Host>, current: &mut Option<Host>) -> Message {
+    // A line that has arrived in part is not lost: `next_line` is cancel safe.
     tokio::select! {
         sign = next_sign(starting) => Message::Starting(sign),
         sign = next_sign(current) => Message::Current(sign),
@@ -255,31 +280,34 @@ async fn next_sign(host: &mut Option<Host>) -> Option<Sign> {
     };
     match line {
         Ok(Some(line)) => Sign::parse(&line),
-        // Its end comes as a signal.
+        // The socket is closed, which SIGCHLD follows. A return here would make the caller spin.
         Ok(None) | Err(_) => pending().await,
     }
 }
 
 impl Host {
-    /// Its status, once it has ended.
+    /// Exit status, once the process has ended.
     fn end(&mut self) -> Option<ExitStatus> {
         self.process.try_wait().ok().flatten()
     }
 
     fn signal(&self, signal: Signal) {
-        // An error: it has just ended.
+        // The pid is still the host's: `reap` drops a host when it has collected its process. An
+        // error means that the process has ended.
         let _ = kill_process(Pid::from_child(&self.process), signal);
     }
 }
 
-/// A copy of a descriptor for the next child.
+/// A copy of a descriptor that the next child inherits.
 fn inherited(fd: impl AsFd) -> io::Result<OwnedFd> {
+    // The copy has the flag close-on-exec, like every descriptor that std opens.
     let copy = fd.as_fd().try_clone_to_owned()?;
     fcntl_setfd(&copy, FdFlags::empty())?;
     Ok(copy)
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
+    // No code after a signal, and systemd restarts the service only after a failure.
     match status.code().map(u8::try_from) {
         Some(Ok(code)) => ExitCode::from(code),
         _ => {

@@ -1,7 +1,8 @@
-//! The thin shim: asks the daemon for a sandbox and hands its socket to containerd. The whole of `containerd-shim-wasmtimed-v1`.
+//! The thin shim `containerd-shim-wasmtimed-v1`: asks the daemon for a sandbox and prints the
+//! address of its socket for containerd.
 //!
-//! It goes to the owner of a sandbox that is there, by its record, else to the manager socket. `delete` also works when
-//! the daemon is gone: then there is nobody but it to do the work.
+//! For an existing sandbox it asks the owner that the record names, else the daemon at the manager
+//! socket. `delete` also works without a daemon: the thin shim then cleans up itself.
 
 use std::{
     env,
@@ -33,15 +34,20 @@ use crate::{
     state_dir::{RecordError, StateDirectory},
 };
 
-/// For an answer to `start`, which takes milliseconds; containerd gives a shim's start no limit, users do.
+/// Time limit for the reply to `start`, which takes milliseconds.
+// containerd gives the start of a shim no limit, but its clients do.
 const START_PATIENCE: Duration = Duration::from_secs(9);
-/// For an answer to `delete`, for which containerd has 5 s.
+/// Time limit for the reply to `delete`.
+// containerd gives the whole action 5 s.
 const DELETE_PATIENCE: Duration = Duration::from_secs(4);
-/// How long a daemon may be between two lives: one that is replaced says so and answers no more.
+/// How long a refused or cut off request is repeated.
+// A daemon that is being replaced refuses new sandboxes. Its successor has the manager socket by
+// then, or in a moment.
 const HANDOVER: Duration = Duration::from_secs(1);
+/// Time between two requests.
 const HANDOVER_POLL: Duration = Duration::from_millis(20);
 
-/// Why the thin shim failed.
+/// Failure of the thin shim.
 #[derive(Debug, thiserror::Error)]
 enum ThinError {
     #[error(transparent)]
@@ -54,7 +60,7 @@ enum ThinError {
     Record(#[from] RecordError),
 }
 
-/// The `main` of a thin shim.
+/// The `main` of a thin shim's program.
 pub fn main(about: About) -> ExitCode {
     run(about, |action, invocation| match action {
         Action::Start => start(invocation),
@@ -63,7 +69,7 @@ pub fn main(about: About) -> ExitCode {
 }
 
 fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
-    let asked = StartInput::read(invocation)?;
+    let input = StartInput::read(invocation)?;
     let group = config::group(&invocation.bundle, &invocation.id).map_err(BootstrapError::from)?;
     let manager = manager_socket()?;
     let request = CreateRequest {
@@ -73,15 +79,16 @@ fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
         bundle: invocation.bundle.display().to_string(),
         group: group.to_string(),
         containerd_address: invocation.address.clone(),
-        ttrpc_address: asked.ttrpc_address(invocation),
-        socket_directory: asked.socket_directory().unwrap_or_default().to_owned(),
+        ttrpc_address: input.ttrpc_address(invocation),
+        socket_directory: input.socket_directory().unwrap_or_default().to_owned(),
         debug: invocation.debug,
-        options: asked.options().to_vec(),
+        options: input.options().to_vec(),
     };
-    let sandbox = create(&manager, &asked.socket(invocation, &group)?, &request)?;
-    Ok(asked.reply(&sandbox)?)
+    let sandbox = create(&manager, &input.socket(invocation, &group)?, &request)?;
+    Ok(input.reply(&sandbox)?)
 }
 
+/// Requests the sandbox and returns its address.
 fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<String, ThinError> {
     let deadline = Instant::now() + HANDOVER;
     loop {
@@ -89,7 +96,8 @@ fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<Stri
             client(manager, socket, START_PATIENCE).and_then(|client| client.create(request));
         match created {
             Ok(reply) => return Ok(reply.address),
-            // It is being replaced, or had too many clients. Asking twice makes no second sandbox.
+            // The daemon is being replaced, or has closed this connection to make room for others.
+            // A repeated request makes no second sandbox: it joins the first one.
             Err(ClientError::Refused { passing: true, .. } | ClientError::Broken { .. })
                 if Instant::now() < deadline =>
             {
@@ -100,15 +108,16 @@ fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<Stri
     }
 }
 
-/// The daemon that owns the sandbox behind `socket`, else the one that takes new ones.
+/// Connects to the owner of the sandbox at `socket`, else to the daemon that takes new sandboxes.
 fn client(manager: &Path, socket: &Path, patience: Duration) -> Result<Client, ClientError> {
     let state = StateDirectory::of(manager);
     let recorded = state
         .read(socket)
         .filter(|record| record.owner.is_alive())
         .map(|record| record.owner.manager);
-    // Should its record be lost, the socket itself says whose it is.
+    // For a lost record: the kernel knows the process that listens on the socket.
     let listening = || socket::peer(socket).map(|pid| state.daemon_socket(pid));
+    // An owner without an answer is ending, so an error falls back to the manager socket.
     let owner =
         recorded.or_else(listening).and_then(|owner| Client::connect(&owner, patience).ok());
     owner.map_or_else(|| Client::connect(manager, patience), Ok)
@@ -118,10 +127,11 @@ fn delete(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
     let socket = protocol::read_address(&invocation.bundle);
     let mut ended = None;
     if let Some(socket) = &socket {
-        // Asked only while somebody serves the sandbox: the manager socket may be systemd's, and asking would start a daemon.
+        // Only if a process serves the sandbox: the manager socket may be systemd's, and a
+        // connection to it would start a daemon.
         if socket::is_alive(socket) {
             ended = match ask_to_delete(invocation, socket) {
-                // It has died, or left, under our hands: nobody serves the sandbox any more.
+                // The daemon has ended during the call. The cleanup below needs no daemon.
                 Err(_) if !socket::is_alive(socket) => None,
                 answer => answer?,
             };
@@ -144,16 +154,18 @@ fn ask_to_delete(invocation: &Invocation, socket: &Path) -> Result<Option<Ended>
     Ok(reply.found.then_some(Ended { pid: reply.pid, status: reply.exit_status }))
 }
 
-/// What a killed daemon has left of the sandbox.
+/// Removes the socket and the record of a sandbox that a killed daemon has left.
 fn clean_up(socket: &Path) -> Result<(), ThinError> {
     let state = StateDirectory::of(&manager_socket()?);
-    // Read before the look at the socket: should a new sandbox take the place meanwhile, its record is another one.
+    // Read before the check of the socket: if a new sandbox takes this name in between, its record
+    // is another one, which `remove` keeps.
     let record = state.read(socket);
     if socket::is_alive(socket) {
         return Ok(());
     }
     socket::remove_if_dead(socket)?;
-    // Whether or not its owner is still there: a killed process closes its sockets before it is gone.
+    // Without a check of the owner: a killed process closes its sockets before its pid disappears,
+    // so the owner may still seem alive.
     Ok(record.map_or(Ok(()), |record| state.remove(&record))?)
 }
 

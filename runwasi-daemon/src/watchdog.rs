@@ -1,9 +1,9 @@
-//! The watchdog: proves to systemd that both runtimes of this process work. Nothing runs where systemd
-//! does not watch.
+//! The watchdog: proves to systemd that both runtimes of this process work. Does nothing unless
+//! systemd watches the service.
 //!
-//! A sign of life takes a turn on both: this task is one of the control runtime, and what it waits for
-//! is done by a worker of the guests. Guests that compute yield every millisecond, so a busy node
-//! answers as well.
+//! Before each sign of life both runtimes must have made progress. This task belongs to the control
+//! runtime and waits for a task of the guest runtime. Guests that compute yield every millisecond,
+//! so a busy node answers as well.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::readiness::{Sign, Supervisor};
 
-/// Starts it if it is wanted; it ends with the other tasks, or with the guard that it reports to.
+/// Starts the watchdog if systemd asks for it. It ends with `tasks`, or with the guard that it
+/// reports to.
 pub(crate) fn start(supervisor: &Supervisor, guests: Guests, tasks: &Tasks) {
     let Some(interval) = supervisor.watchdog_interval() else { return };
     let supervisor = supervisor.clone();
@@ -25,14 +26,17 @@ pub(crate) fn start(supervisor: &Supervisor, guests: Guests, tasks: &Tasks) {
     });
 }
 
+/// Sends a sign of life per `interval`, as long as the guest runtime answers.
 async fn report(supervisor: &Supervisor, guests: &Guests, interval: Duration) {
     loop {
+        // Bounded only for the log entry below: without an answer there is no sign of life.
         match timeout(interval, guests.answer()).await {
-            // An error: the guard has left, and with it the service that systemd watches.
+            // An error: the guard has exited, and with it the service that systemd watches.
             Ok(true) if supervisor.tell(Sign::Alive).is_err() => return,
             Ok(true) => {}
             // The runtime is ending with the process.
             Ok(false) => return,
+            // No reaction here: systemd kills the service if the signs stay away.
             Err(_) => {
                 tracing::error!(seconds = interval.as_secs_f32(), "no worker of the guests answers")
             }

@@ -1,11 +1,16 @@
-//! From an artifact's bytes to compiled code: what is loaded already, what was compiled before, the compiler.
+//! From the bytes of an artifact to linked code, by three sources in turn: the module cache of this
+//! OS process, the code cache of the node, the compiler.
 //!
 //! ```text
-//! ready ─▶ loaded? ─▶ seen and kept? ─▶ read ─▶ loaded? ─▶ board ─▶ (blocking pool) kept? ─▶ (compile thread) reserve ─▶ kept? ─▶ compile ─▶ keep
+//! ready ─▶ in module cache? ─▶ digest known and code cached? ─▶ read the artifact
+//!       ─▶ in module cache? ─▶ join the single flight
+//!            (blocking pool)  ─▶ in module cache? ─▶ code cached?
+//!            (compile thread) ─▶ reserve the lock ─▶ code cached? ─▶ compile ─▶ store
 //! ```
 //!
-//! What is kept is loaded without waiting for anybody's compilation. What is not is compiled once: in this OS process by the
-//! flight that all who want it board, among the processes of the node by the place in the cache that one of them reserves.
+//! Cached code is loaded without waiting for any compilation. Other code is compiled once: within
+//! this OS process by a single flight that all requests for it join, among the processes of the
+//! node by the compile lock of the code cache.
 
 use std::{
     fs::File,
@@ -41,29 +46,31 @@ use crate::{
     module_cache::ModuleCache,
 };
 
-/// How long the compilation of another process is waited for. It has not died, or its place would be free.
+/// Longest wait for the compilation of another process.
+// The process is alive: the kernel would have released the lock of a dead one.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often it is looked for its end.
+/// Interval between two attempts to take the lock of another process.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Compiles, or finds what was compiled before. All clones are the same.
+/// Compiler of one engine and lookup of code compiled before. Clones share all state.
 #[derive(Clone)]
 pub(crate) struct Compiler {
     engine: Engine,
     linker: Arc<Linker<Guest>>,
-    /// Made for the first component: a shim that runs core modules has no need to wait for it.
+    /// Linker for components, initialized by the first component.
+    // A shim that runs only core modules does not wait for it.
     components: Arc<OnceLock<component::Linker<store::Component>>>,
-    /// Names the engine's settings in the cache.
+    /// Identifies version, target and settings of the engine in the code cache.
     key: String,
     cache: Option<CodeCache>,
     seen: Option<DigestIndex>,
     module_cache: ModuleCache,
-    flights: SingleFlight<Outcome>,
-    /// Those that compile, one a core.
+    single_flight: SingleFlight<Outcome>,
+    /// Threads that compile, at most one for each core.
     workers: Workers,
 }
 
-/// What has become of an artifact; the error is the reason.
+/// Result of loading or compiling an artifact. The error is the reason.
 type Outcome = Result<Made, Arc<str>>;
 
 #[derive(Clone)]
@@ -74,22 +81,22 @@ struct Made {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// It was compiled before.
+    /// Compiled before: it came from a cache.
     Kept,
-    /// Now, and it is kept.
+    /// Compiled now and stored in the code cache.
     Compiled,
-    /// Now, but it is not kept.
+    /// Compiled now, but not stored in the code cache.
     NotKept,
 }
 
-/// An artifact on its way. Dropped, it tells those who wait that nothing comes.
-struct Order {
+/// An artifact to load or compile. Its drop without a result fails all waiters.
+struct CompileJob {
     compiler: Compiler,
     artifact: Artifact,
-    landing: Leader<Outcome>,
-    /// When it was first asked for the place in the cache.
-    asked: Option<Instant>,
-    /// Whoever lends the engine.
+    leader: Leader<Outcome>,
+    /// Time of the first attempt to take the compile lock.
+    waiting_since: Option<Instant>,
+    /// Keeps the owner of the engine alive until the work is done.
     _keep: Box<dyn Send>,
 }
 
@@ -108,12 +115,13 @@ impl Compiler {
             cache,
             seen,
             module_cache: ModuleCache::default(),
-            flights: SingleFlight::default(),
+            single_flight: SingleFlight::default(),
             workers: Workers::new(available_parallelism().map_or(1, NonZero::get)),
         }
     }
 
-    /// What a process is to run. `keep` is dropped when nothing is done for it any more, also if nobody waits for it.
+    /// Finds the program of a process and returns it with its linked code. `keep` is dropped at the
+    /// end of the work, also if all callers have gone away by then.
     pub(crate) async fn ready(
         &self,
         spec: &InstanceSpec,
@@ -126,6 +134,7 @@ impl Compiler {
         if let Some(ready) = self.unread(&program).await? {
             return Ok((program, ready));
         }
+        // Only now, since reading and hashing a large file costs more than all lookups above.
         let artifact = spec.read(&program).await?;
         self.remember(&artifact);
         if let Some(ready) = self.module_cache.get(&artifact.digest) {
@@ -134,7 +143,7 @@ impl Compiler {
         Ok((program, self.made(artifact, keep).await?.ready))
     }
 
-    /// What is loaded already and can be told without reading the program.
+    /// Looks the program up in the module cache without reading it.
     fn known(&self, program: &Program) -> Option<Arc<Ready>> {
         match (program.digest(), program.identity()) {
             (Some(digest), _) => self.module_cache.get(&digest),
@@ -142,17 +151,20 @@ impl Compiler {
         }
     }
 
-    /// What was compiled before need not be read, if the digest of its bytes is known: that of a layer is its name, of a file it is
-    /// kept beside the code.
+    /// Loads cached code of a program without reading the program.
     async fn unread(&self, program: &Program) -> Result<Option<Arc<Ready>>, EngineError> {
-        let (digest, identity) = (program.digest(), program.identity());
+        // The name of a layer is its digest. The digest of a file is in the index beside the code.
+        let digest = program.digest();
+        let identity = program.identity();
         if digest.is_none() && (identity.is_none() || self.seen.is_none()) {
             return Ok(None);
         }
         let compiler = self.clone();
+        // On the blocking pool: it reads the index, and checks and maps the code file.
         let work = move || {
             let digest = digest.or_else(|| compiler.seen.as_ref()?.get(&identity?))?;
             if let Some(identity) = identity {
+                // The next guest of this process finds the code by `known`, without the disk.
                 compiler.module_cache.remember(identity, digest);
             }
             if let Some(ready) = compiler.module_cache.get(&digest) {
@@ -169,21 +181,24 @@ impl Compiler {
         kept.transpose().map_err(invalid)
     }
 
-    /// What an artifact's file holds, for the next guest and the next process.
+    /// Records the digest of the artifact's file, for the next guest and the next process.
     fn remember(&self, artifact: &Artifact) {
         let Some(identity) = artifact.identity else { return };
-        let (digest, path) = (artifact.digest, artifact.path.clone());
+        let digest = artifact.digest;
+        let path = artifact.path.clone();
         self.module_cache.remember(identity, digest);
         let Some(seen) = self.seen.clone() else { return };
-        // Not waited for: this start does without.
+        // Detached: this start does not need the entry. A failure is logged and costs the next
+        // process one read of the file.
         drop(spawn_blocking(move || {
             if let Err(error) = seen.put(&identity, &digest) {
-                tracing::warn!(path = %path.display(), %error, "the next process reads the file again");
+                let path = path.display();
+                tracing::warn!(%path, %error, "the next process reads the file again");
             }
         }));
     }
 
-    /// Has the compiled code of an artifact in the cache.
+    /// Ensures that the code cache contains the compiled code of an artifact.
     pub(crate) async fn precompile(
         &self,
         artifact: Artifact,
@@ -201,7 +216,7 @@ impl Compiler {
         }
     }
 
-    /// Drops what is loaded and run by nobody.
+    /// Unloads all code that no guest runs.
     pub(crate) fn forget_unused(&self) {
         self.module_cache.forget_unused();
     }
@@ -212,31 +227,33 @@ impl Compiler {
         keep: impl Send + 'static,
     ) -> Result<Made, EngineError> {
         let path = artifact.path.clone();
-        let flight = self.flights.join(artifact.digest, |landing| {
-            let order = Order {
+        let waiter = self.single_flight.join(artifact.digest, |leader| {
+            let job = CompileJob {
                 compiler: self.clone(),
                 artifact,
-                landing,
-                asked: None,
+                leader,
+                waiting_since: None,
                 _keep: Box::new(keep),
             };
-            // Not waited for: those who wait may go away, the flight goes on.
-            drop(spawn_blocking(move || order.load()));
+            // Detached: the work goes on if its callers go away. Its result arrives by the leader.
+            drop(spawn_blocking(move || job.load()));
         });
         let still = |since: Duration| {
-            tracing::info!(path = %path.display(), seconds = since.as_secs(), "still being compiled");
+            let path = path.display();
+            tracing::info!(%path, seconds = since.as_secs(), "still being compiled");
         };
-        let outcome = flight.wait(still).await;
+        let outcome = waiter.wait(still).await;
         let outcome = outcome.ok_or_else(|| {
             EngineError::Failed(format!("{}: compiling has failed", path.display()))
         })?;
         outcome.map_err(|reason| EngineError::Invalid { path, reason: reason.to_string() })
     }
 
-    /// What was compiled before, linked or not to be linked.
+    /// Loads and links code from the code cache. An error means that the code cannot be linked.
     fn kept(&self, digest: &Digest) -> Option<wasmtime::Result<Ready>> {
         let found = self.cache.as_ref()?.find(&self.key, digest)?;
         let kind = Engine::detect_precompiled_file(by_descriptor(found.file()));
+        // The descriptor stays the same file: the cache replaces its files by rename.
         let file = match kind {
             Ok(Some(Precompiled::Component)) if self.components.get().is_none() => {
                 self.undamaged_component(found)
@@ -246,25 +263,28 @@ impl Compiler {
         match kind.and_then(|kind| self.load(kind, Code::Kept(file))) {
             Ok(code) => Some(self.link(&code)),
             Err(error) => {
+                // The caller compiles then, which replaces the file.
                 tracing::warn!(%error, "cached code does not fit, compiling again");
                 None
             }
         }
     }
 
-    /// The first component's linker is made while the code is looked at: each takes about a millisecond.
+    /// Checks the code of the first component while a second thread builds the component linker.
     fn undamaged_component(&self, found: Found) -> Option<File> {
+        // In parallel, since each of the two takes about a millisecond.
         thread::scope(|scope| {
-            // Where it cannot be made now it is made, or fails, where it is needed.
+            // Its result is dropped: `link` builds the linker again, or reports the error.
             let linker =
                 thread::Builder::new().spawn_scoped(scope, || drop(self.component_linker()));
             let code = found.undamaged();
+            // Dropped for the same reason: without the thread, or after its panic, `link` does it.
             drop(linker.map(ScopedJoinHandle::join));
             code
         })
     }
 
-    /// Compiled code of the kind that it says it is.
+    /// Deserializes compiled code of the given kind.
     fn load(&self, kind: Option<Precompiled>, code: Code) -> wasmtime::Result<Loadable> {
         let engine = &self.engine;
         // SAFETY: see `Code`.
@@ -301,105 +321,119 @@ impl Compiler {
             return Ok(linker);
         }
         let linker = linker::linker(&self.engine)?;
-        // Of two who have made one, the first counts.
+        // Two threads may have built one at the same time. The first counts.
         Ok(self.components.get_or_init(|| linker))
     }
 }
 
-impl Order {
-    /// The part without a compiler, on the blocking pool.
+impl CompileJob {
+    /// Completes the job from a cache, or submits it to the compile threads. Blocks.
     fn load(self) {
+        // An earlier flight may have completed between the caller's lookup and its `join`.
         if let Some(ready) = self.compiler.module_cache.get(&self.artifact.digest) {
-            return self.landing.complete(Ok(Made { ready, how: How::Kept }));
+            return self.leader.complete(Ok(Made { ready, how: How::Kept }));
         }
         if let Some(kept) = self.compiler.kept(&self.artifact.digest) {
-            return self.land(kept, How::Kept);
+            return self.complete(kept, How::Kept);
         }
         let workers = self.compiler.workers.clone();
-        let mut order = Some(self);
-        let job = move || match order.take().and_then(Self::wanted) {
+        // In an `Option`, because the job is called again while another process has the lock, and
+        // `wanted` and `compile` consume the job.
+        let mut pending = Some(self);
+        let job = move || match pending.take().and_then(Self::wanted) {
             Some(mut this) => match this.reserve() {
-                Place::Busy => {
-                    order = Some(this);
+                LockAttempt::Busy => {
+                    pending = Some(this);
+                    // Leaves the thread to other jobs meanwhile.
                     Turn::Again(LOOK)
                 }
-                Place::Ours(place) => {
-                    this.compile(Some(place));
+                LockAttempt::Acquired(lock) => {
+                    this.compile(Some(lock));
                     Turn::Done
                 }
-                Place::None => {
+                LockAttempt::Unavailable => {
                     this.compile(None);
                     Turn::Done
                 }
             },
             None => Turn::Done,
         };
+        // An error drops the job, and with it the leader: all waiters fail.
         if let Err(error) = workers.submit(job) {
             tracing::error!(%error, "no thread to compile on");
         }
     }
 
-    /// Nothing, if all who waited have gone away.
+    /// Gives the job up if all its waiters have gone away.
     fn wanted(self) -> Option<Self> {
-        Some(Self { landing: self.landing.wanted()?, ..self })
+        Some(Self { leader: self.leader.wanted()?, ..self })
     }
 
-    /// The place in the cache, unless it is another process's for now.
-    fn reserve(&mut self) -> Place {
-        let Some(cache) = &self.compiler.cache else { return Place::None };
-        let first = self.asked.is_none();
-        let asked = *self.asked.get_or_insert_with(Instant::now);
+    /// Tries to take the compile lock of the artifact in the code cache.
+    fn reserve(&mut self) -> LockAttempt {
+        let Some(cache) = &self.compiler.cache else { return LockAttempt::Unavailable };
+        let first = self.waiting_since.is_none();
+        let waiting_since = *self.waiting_since.get_or_insert_with(Instant::now);
         let path = self.artifact.path.display();
         match cache.reserve(&self.compiler.key, &self.artifact.digest) {
-            Ok(Some(place)) => Place::Ours(place),
-            Ok(None) if asked.elapsed() < PATIENCE => {
+            Ok(Some(lock)) => LockAttempt::Acquired(lock),
+            Ok(None) if waiting_since.elapsed() < PATIENCE => {
                 if first {
                     tracing::info!(%path, "another process compiles it, waiting");
                 }
-                Place::Busy
+                LockAttempt::Busy
             }
             Ok(None) => {
-                tracing::warn!(%path, "another process does not finish compiling it, compiling it here, too");
-                Place::None
+                tracing::warn!(
+                    %path,
+                    "another process does not finish compiling it, compiling it here, too"
+                );
+                LockAttempt::Unavailable
             }
             Err(error) => {
                 tracing::warn!(%path, %error, "compiled code is not kept");
-                Place::None
+                LockAttempt::Unavailable
             }
         }
     }
 
-    /// The place is given back before it lands: with the last guest that waits the OS process may end.
-    fn compile(self, place: Option<CompileLock>) {
-        // Whoever had the place before may have finished.
-        if let Some(kept) = place.as_ref().and_then(|_| self.compiler.kept(&self.artifact.digest)) {
-            drop(place);
-            return self.land(kept, How::Kept);
+    /// Compiles the artifact and stores its code in the cache, if it has the compile lock.
+    fn compile(self, lock: Option<CompileLock>) {
+        // Every path releases the lock before it completes the flight: with its last waiter this
+        // OS process may end, before a later drop could remove the temporary file.
+
+        // The previous holder of the lock may have stored the code.
+        if let Some(kept) = lock.as_ref().and_then(|_| self.compiler.kept(&self.artifact.digest)) {
+            drop(lock);
+            return self.complete(kept, How::Kept);
         }
         let code = match self.code() {
             Ok(code) => code,
             Err(error) => {
-                drop(place);
-                return self.land(Err(error), How::NotKept);
+                drop(lock);
+                return self.complete(Err(error), How::NotKept);
             }
         };
-        let filled = place.map(|place| place.fill(&code));
+        let filled = lock.map(|lock| lock.fill(&code));
         if let Some(Err(error)) = &filled {
-            tracing::warn!(path = %self.artifact.path.display(), %error, "compiled code is not kept");
+            let path = self.artifact.path.display();
+            tracing::warn!(%path, %error, "compiled code is not kept");
         }
         let is_kept = matches!(filled, Some(Ok(())));
-        // From the file, so that the pages are shared with every other process that runs it.
+        // Loaded from the file, so that all processes that run the code share its pages.
         if let Some(kept) = is_kept.then(|| self.compiler.kept(&self.artifact.digest)).flatten() {
-            return self.land(kept, How::Compiled);
+            return self.complete(kept, How::Compiled);
         }
         let loaded = self.compiler.load(Engine::detect_precompiled(&code), Code::Fresh(code));
         let ready = loaded.and_then(|code| self.compiler.link(&code));
-        self.land(ready, How::NotKept);
+        self.complete(ready, How::NotKept);
     }
 
     fn code(&self) -> wasmtime::Result<Vec<u8>> {
         let Artifact { path, bytes, kind, .. } = &self.artifact;
-        let (engine, begun, path) = (&self.compiler.engine, Instant::now(), path.display());
+        let engine = &self.compiler.engine;
+        let begun = Instant::now();
+        let path = path.display();
         tracing::info!(%path, bytes = bytes.len(), "compiling");
         let code = match kind {
             ArtifactKind::Module => engine.precompile_module(bytes),
@@ -409,39 +443,42 @@ impl Order {
         Ok(code)
     }
 
-    fn land(self, ready: wasmtime::Result<Ready>, how: How) {
-        let Self { compiler, artifact, landing, .. } = self;
-        // Before it lands: whoever looks for it later finds it loaded, or on its way.
+    fn complete(self, ready: wasmtime::Result<Ready>, how: How) {
+        let Self { compiler, artifact, leader, .. } = self;
+        // Cached before the flight completes. A later request finds either the code or the flight.
         let made = ready
             .map(|ready| Made { ready: compiler.module_cache.put(artifact.digest, ready), how });
-        landing.complete(made.map_err(|error| format!("{error:#}").into()));
+        leader.complete(made.map_err(|error| format!("{error:#}").into()));
     }
 }
 
-/// Whose the place in the cache is.
-enum Place {
-    Ours(CompileLock),
+/// Result of an attempt to take the compile lock.
+enum LockAttempt {
+    Acquired(CompileLock),
+    /// Another process has the lock.
     Busy,
-    /// There is no cache, or none that works.
-    None,
+    /// There is no lock to wait for: no cache, a failing one, or a holder that takes too long.
+    Unavailable,
 }
 
-/// Code that is loaded and not yet linked.
+/// Loaded code, not yet linked.
 enum Loadable {
     Module(Module),
     Component(Component),
 }
 
-/// Compiled code that may be loaded without a look at it.
+/// Compiled code that may be deserialized without validation.
 enum Code {
-    /// From the cache, which returns only files that this user alone can write, in a directory that this user alone can write, that
-    /// were put there under this engine's key and are undamaged; they are replaced by rename, never changed in place.
+    /// From the code cache. The cache returns only files that this user alone can write, in a
+    /// directory that this user alone can write. They were stored under this engine's key and are
+    /// undamaged. They are replaced by rename and never changed in place.
     Kept(File),
-    /// Made by this engine a moment ago; has not left the function that made it.
+    /// Compiled by this engine a moment ago. It has not left the function that compiled it.
     Fresh(Vec<u8>),
 }
 
-/// A file's own name may lead to another file by now.
+/// Path of an open file by its descriptor.
+// Its name may lead to another file by now.
 fn by_descriptor(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }

@@ -1,4 +1,4 @@
-//! [`WasmtimeEngine`]: the way from an artifact to an instance.
+//! [`WasmtimeEngine`]: prepares instances from artifacts.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -17,36 +17,39 @@ use crate::{instance::WasmtimeInstance, pool::Pool, settings::Settings};
 
 /// The wasmtime engine: core modules with WASI preview 1, components with WASI p2 and p3.
 pub struct WasmtimeEngine {
-    /// Written only while a pool is made.
+    /// Locked for writing only while a pool is built.
     state: Arc<RwLock<State>>,
-    /// What containerd's runtime options change; `None` if they may not.
+    /// Settings that containerd's runtime options override. Absent if they may override nothing.
     base: Option<Settings>,
 }
 
 struct State {
     settings: Settings,
-    /// `None` if it could not be made.
+    /// Absent after a failed attempt to build it again.
     pool: Option<Arc<Pool>>,
 }
 
-/// Instances after which an unused pool is made anew: wasmtime keeps the stacks of slots that were used, and the mappings that
-/// using them has split.
+/// Number of instances after which an unused pool is built again.
+// wasmtime keeps the stacks of used slots, and the mappings that their use has split.
 const WORN: usize = 256;
 
 impl WasmtimeEngine {
-    /// An engine with these settings for ever. Starts its ticker thread, which sleeps as long as no guest runs.
+    /// Creates an engine with fixed settings. Starts its ticker thread, which sleeps as long as no
+    /// guest runs.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
         let state =
             State { settings: settings.clone(), pool: Some(Arc::new(Pool::new(settings)?)) };
         Ok(Self { state: Arc::new(RwLock::new(state)), base: None })
     }
 
-    /// The same for one pod: the runtime options of its first container may say something else than these settings.
+    /// Creates an engine for one pod. The runtime options of its first container may override the
+    /// settings.
     pub fn for_pod(settings: &Settings) -> Result<Self, EngineError> {
         Ok(Self { base: Some(settings.clone()), ..Self::new(settings)? })
     }
 
     async fn pool(&self) -> Result<Arc<Pool>, EngineError> {
+        // Cloned, so that a long compilation does not hold the lock.
         let pool = self.state.read().await.pool.clone();
         pool.ok_or_else(|| {
             EngineError::Failed("the engine could not be made again, see the log".into())
@@ -55,7 +58,7 @@ impl WasmtimeEngine {
 }
 
 impl State {
-    /// Refuses what these settings are not, because of `why`.
+    /// Refuses requested settings that differ from the current ones. `why` explains the refusal.
     fn demand(&self, written: &RawSettings, why: &str) -> Result<(), EngineError> {
         match self.settings.difference(written)? {
             None => Ok(()),
@@ -66,9 +69,9 @@ impl State {
         }
     }
 
-    /// Makes the pool anew. Blocks.
+    /// Builds the pool again. Blocks.
     fn remake(&mut self, settings: Settings) -> Result<(), EngineError> {
-        // The old one first: the address space may have no room for two.
+        // Drops the old pool first: the address space may have no room for two.
         self.pool = None;
         self.settings = settings;
         self.pool = Some(Arc::new(Pool::new(&self.settings)?));
@@ -80,6 +83,8 @@ impl State {
 impl Engine for WasmtimeEngine {
     async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
         let pool = self.pool().await?;
+        // Counted before any use of the pool: from now on `configure` treats it as used. `Relaxed`
+        // is enough, since the counter guards no other data.
         pool.made.fetch_add(1, Ordering::Relaxed);
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
         Ok(Arc::new(WasmtimeInstance::new(ready, &program, spec, pool)?))
@@ -95,9 +100,11 @@ impl Engine for WasmtimeEngine {
             Some(_) if state.settings == wanted => Ok(()),
             Some(pool) if pool.made.load(Ordering::Relaxed) > 0 => state
                 .demand(written, "the pod's engine, which an earlier container has begun to use,"),
+            // No container has used the pool yet, or the last attempt to build one failed.
             _ => {
                 let mut state: OwnedRwLockWriteGuard<State> = state;
-                // With the guard: should nobody wait for it any more, the pool is made all the same.
+                // The closure owns the guard: if the caller goes away, the pool is built all the
+                // same, and no other task sees the state in between.
                 let remake = move || state.remake(wanted);
                 spawn_blocking(remake)
                     .await
@@ -112,9 +119,11 @@ impl Engine for WasmtimeEngine {
     }
 
     fn release_unused(&self) {
+        // The caller runs on the blocking pool, so blocking here is allowed.
         let mut state = self.state.blocking_write();
         if let Some(current) = &state.pool {
             current.compiler.forget_unused();
+            // Further owners are instances and compilations. The write lock excludes new ones.
             if Arc::strong_count(current) > 1 || current.made.load(Ordering::Relaxed) < WORN {
                 return;
             }

@@ -1,22 +1,26 @@
-//! The clock that makes guests yield: one OS thread that advances the engine's epoch while a guest is being polled.
+//! Epoch ticker: one OS thread that advances the engine's epoch while a guest is being polled, so
+//! that guests yield.
 //!
-//! It must not be a Tokio task: if every worker runs a guest, a task would never get to tick, and no guest would ever
-//! yield. While nothing is polled it sleeps without a timer, so an idle process makes no wake-ups.
+//! It is not a Tokio task: with a guest on every worker such a task would never run, and no guest
+//! would ever yield. While no guest is polled the thread sleeps without a timer, so an idle process
+//! causes no wakeups.
 //!
 //! ```text
-//!            a guest is polled                 its time is over, something is polled
+//!            a guest is polled                 the interval is over, a guest is polled
 //!   asleep ──────────────────────▶ ticking ──────────────────────────────────────────▶ ticking
 //!      ▲                              │
-//!      └──────────────────────────────┘  at some ticks one after the other nothing was polled
+//!      └──────────────────────────────┘  no guest was polled at several ticks in a row
 //! ```
 //!
-//! While all workers are with guests a tick comes every quantum: others may wait for one. While a worker is free it takes who is woken,
-//! and ticks come less often, because they cost who computes: at one a millisecond 2 to 4 % of a core, most of it by the wake-up of
-//! this thread. Then a yield is for those who stop a guest, for what its own future does beside it, and for who was woken by
-//! it: Tokio keeps the last of these for the same worker.
+//! While all workers poll guests a tick comes every quantum, because other tasks may wait for a
+//! worker. A free worker takes every woken task, so ticks then come less often. They are not free:
+//! one tick each millisecond costs a computing guest 2 to 4 % of a core, most of it for the wakeup
+//! of this thread. With a free worker a yield still serves three cases: a request to stop the
+//! guest, other work of the guest's own future, and a task that the guest has woken, since Tokio
+//! keeps the last woken task for the same worker.
 //!
-//! A guest that computes is polled again and again with hardly anything in between: while the clock ticks, neither the beginning
-//! nor the end of a poll concerns it.
+//! A computing guest is polled again immediately after each yield. While the clock ticks, it
+//! ignores the beginning and the end of single polls.
 
 use std::{
     future::Future,
@@ -34,17 +38,18 @@ use std::{
 use runwasi_core::panics;
 use tokio::runtime::Handle;
 
-/// Small: the thread calls one function.
+/// Stack size of the thread. It is small, since the thread calls one function.
 const STACK: usize = 64 << 10;
 
-/// From tick to tick while a worker is free, unless a quantum is longer.
-const UNHURRIED: Duration = Duration::from_millis(5);
+/// Interval between ticks while a worker is free, unless the quantum is longer.
+const RELAXED_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Ticks without a guest after which the thread sleeps. A server polls for microseconds, thousands of times a second: waking the
-/// thread for each would cost more than the polls.
+/// Number of ticks without a polled guest after which the thread sleeps.
+// A server polls for microseconds, thousands of times a second. Waking the thread for each poll
+// would cost more than the polls.
 const QUIET: u32 = 4;
 
-/// More than are ever polled.
+/// More guests than are ever polled at once: the thread is not woken.
 const NEVER: usize = usize::MAX;
 
 /// The clock of one engine. Dropping it ends the thread.
@@ -57,30 +62,35 @@ pub struct Ticker {
 struct Shared {
     /// Guests being polled right now.
     active: AtomicUsize,
-    /// With how many of them the thread wants to be woken. It says so before it looks at `active` for the last time, and `enter`
-    /// counts itself before it looks here: one of the two sees the other.
+    /// Value of `active` at which the thread wants a wakeup.
+    // The thread stores it before its last load of `active`, and `enter` increments `active` before
+    // it loads this. With `SeqCst` one of the two sees the other's store.
     wanted: AtomicUsize,
-    /// Threads that poll guests; 0 until the first poll. Only the runtime that polls knows.
+    /// Number of threads that poll guests. It is 0 until the first poll, since only the polling
+    /// runtime knows it.
     workers: AtomicUsize,
-    /// `enter` takes it before it notifies: the thread holds it between its last look at `active` and its sleep, so no wake-up
-    /// is lost. Holds whether the ticker is being dropped.
+    /// True while the ticker is being dropped.
+    // `enter` locks it before it notifies. The thread holds it from its last load of `active` to
+    // its sleep, so no wakeup is lost.
     stopping: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Ticker {
-    /// Starts the thread: the epoch of `engine` advances by one every `quantum` while every worker polls a guest, and every 5 ms or,
-    /// if it is longer, every `quantum` while some do.
+    /// Starts the thread. The epoch of `engine` advances by one every `quantum` while every worker
+    /// polls a guest. While only some workers do, it advances every 5 ms, or every `quantum` if
+    /// that is longer.
     pub fn start(engine: &wasmtime::Engine, quantum: Duration) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let (ticking, engine) = (shared.clone(), engine.clone());
-        // Without it no guest would ever yield.
+        let ticking = shared.clone();
+        let engine = engine.clone();
+        // Fatal, because without this thread no guest would ever yield.
         let tick = move || panics::fatal(|| ticking.run(quantum, || engine.increment_epoch()));
         let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Wraps a future that runs guest code: the clock ticks while it is polled.
+    /// Wraps a future that runs guest code, so that the clock ticks while it is polled.
     pub fn during<F>(self: &Arc<Self>, future: F) -> During<F> {
         During { ticker: self.clone(), future: Box::pin(future) }
     }
@@ -91,7 +101,7 @@ impl Drop for Ticker {
         *self.shared.lock() = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // It cannot fail: a panic would have ended the process.
+            // The join cannot fail: a panic of the thread would have ended the process.
             let _ = thread.join();
         }
     }
@@ -118,25 +128,27 @@ impl Shared {
         }
     }
 
-    /// Until something is polled.
+    /// Waits without a timeout until a guest is polled.
     fn sleep<'a>(&self, stopping: MutexGuard<'a, bool>) -> MutexGuard<'a, bool> {
         self.wanted.store(1, Ordering::SeqCst);
         let slept = self.changed.wait_while(stopping, |stopping| !*stopping && self.active() == 0);
         slept.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A quantum, from when no worker is free; if one stays so, until its time is over.
+    /// Waits for the time of the next tick.
     fn wait_for_tick<'a>(
         &self,
         stopping: MutexGuard<'a, bool>,
         quantum: Duration,
     ) -> MutexGuard<'a, bool> {
         let workers = self.workers.load(Ordering::SeqCst);
-        let (stopping, over) = self.wait_until(stopping, workers, quantum.max(UNHURRIED));
+        // If a worker stays free, this whole interval passes. Otherwise the last worker's poll ends
+        // it, and a quantum begins. `NEVER` keeps further polls from waking the thread.
+        let (stopping, over) = self.wait_until(stopping, workers, quantum.max(RELAXED_INTERVAL));
         if over { stopping } else { self.wait_until(stopping, NEVER, quantum).0 }
     }
 
-    /// Until so many are polled, but that long at most; the answer is whether the time is over.
+    /// Waits until `wanted` guests are polled, at most for `time`. Returns true after a timeout.
     fn wait_until<'a>(
         &self,
         stopping: MutexGuard<'a, bool>,
@@ -161,8 +173,11 @@ impl Shared {
     }
 
     fn enter(&self) {
+        // In this order; see `Shared::wanted`.
         let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
         if active >= self.wanted.load(Ordering::SeqCst) {
+            // Taken and dropped: afterwards the thread either sleeps already, or loads `active`
+            // again before it does.
             drop(self.lock());
             self.changed.notify_all();
         }
@@ -172,9 +187,10 @@ impl Shared {
         self.active.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Asks the runtime that polls, once. Outside of one there is nobody else.
-    fn know_workers(&self) {
+    /// Initializes `workers` from the polling runtime.
+    fn init_workers(&self) {
         if self.workers.load(Ordering::Relaxed) == 0 {
+            // Without a runtime only the calling thread polls.
             let workers =
                 Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
             self.workers.store(workers, Ordering::SeqCst);
@@ -193,9 +209,9 @@ impl<F: Future> Future for During<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let shared = self.ticker.shared.clone();
-        shared.know_workers();
+        shared.init_workers();
         shared.enter();
-        // Also when the poll panics.
+        // A guard, so that a panicking poll is counted out, too.
         let _leave = Leave(&shared);
         self.future.as_mut().poll(cx)
     }
@@ -219,12 +235,12 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
-    /// Ticks that are waited for where time is measured. The first may just not have been seen at once, and others be late.
+    /// Ticks for each measurement. The first may be seen late, and others may be late themselves.
     const TICKS: u32 = 8;
-    /// Lies between that many at one a millisecond and that many unhurried ones.
-    const HURRIED: Duration = Duration::from_millis(25);
+    /// Between the time of `TICKS` ticks of 1 ms and that of as many relaxed ones.
+    const BOUNDARY: Duration = Duration::from_millis(25);
 
-    /// A ticker that counts.
+    /// A ticker that counts its ticks.
     struct Counting {
         shared: Arc<Shared>,
         ticks: Arc<AtomicU32>,
@@ -236,7 +252,8 @@ mod tests {
             let shared = Arc::<Shared>::default();
             shared.workers.store(workers, Ordering::SeqCst);
             let ticks = Arc::new(AtomicU32::new(0));
-            let (running, counter) = (shared.clone(), ticks.clone());
+            let running = shared.clone();
+            let counter = ticks.clone();
             let thread = std::thread::spawn(move || {
                 running.run(quantum, || {
                     counter.fetch_add(1, Ordering::SeqCst);
@@ -255,22 +272,23 @@ mod tests {
             self.ticks.load(Ordering::SeqCst)
         }
 
-        /// How long that many ticks take, from a tick on.
+        /// Time of that many ticks, beginning at a tick.
         fn time_of(&self, number: u32) -> Duration {
             let before = self.now();
             until(|| self.now() > before);
-            // In this order: what comes between the two only makes it longer.
-            let (begin, first) = (Instant::now(), self.now());
+            // In this order: a delay between the two only makes the result longer.
+            let begin = Instant::now();
+            let first = self.now();
             until(|| self.now() >= first + number);
             begin.elapsed()
         }
 
-        /// A tick may be under way; one that goes on never settles.
+        /// Waits until no tick comes for 50 ms. One may be under way.
         fn settles(&self) {
             let (_sender, receiver) = mpsc::channel::<()>();
             until(|| {
                 let before = self.now();
-                // Nothing to poll for: a channel that never delivers is the wait of 50 ms.
+                // A plain wait of 50 ms: the channel never delivers, so the error has no meaning.
                 let _ = receiver.recv_timeout(Duration::from_millis(50));
                 self.now() == before
             });
@@ -286,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ticks_while_something_is_polled_and_never_otherwise() {
+    fn ticks_only_while_a_guest_is_polled() {
         for workers in [1, 2] {
             let ticker = Counting::start(MS, workers);
             for _ in 0..3 {
@@ -300,22 +318,22 @@ mod tests {
     }
 
     #[test]
-    fn it_ticks_every_quantum_when_no_worker_is_free_and_less_often_otherwise() {
+    fn ticks_every_quantum_without_a_free_worker_and_less_often_with_one() {
         let ticker = Counting::start(MS, 2);
         ticker.shared.enter();
-        assert!(ticker.time_of(TICKS) > HURRIED);
+        assert!(ticker.time_of(TICKS) > BOUNDARY);
         ticker.shared.enter();
-        // Not at every try on a machine that is busy.
-        until(|| ticker.time_of(TICKS) < HURRIED);
+        // Repeated, because a busy machine delays some of the ticks.
+        until(|| ticker.time_of(TICKS) < BOUNDARY);
         ticker.shared.leave();
         ticker.time_of(1);
-        assert!(ticker.time_of(TICKS) > HURRIED);
+        assert!(ticker.time_of(TICKS) > BOUNDARY);
         ticker.shared.leave();
         ticker.stop();
     }
 
     #[test]
-    fn long_quantum_holds_also_while_a_worker_is_free() {
+    fn a_quantum_above_5_ms_also_holds_with_a_free_worker() {
         let ticker = Counting::start(MS * 20, 2);
         ticker.shared.enter();
         assert!(ticker.time_of(3) > MS * 40);
@@ -324,9 +342,10 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_the_last_free_worker_shortens_the_wait() {
+    fn a_poll_on_the_last_free_worker_ends_the_wait() {
         let shared = Arc::<Shared>::default();
-        let (waiting, hour) = (shared.clone(), Duration::from_secs(3600));
+        let waiting = shared.clone();
+        let hour = Duration::from_secs(3600);
         let waiter = std::thread::spawn(move || waiting.wait_until(waiting.lock(), 2, hour).1);
         shared.enter();
         shared.enter();
@@ -334,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-    async fn workers_are_those_of_the_runtime_that_polls() {
+    async fn workers_are_counted_from_the_polling_runtime() {
         let ticker = Arc::new(Ticker::start(&wasmtime::Engine::default(), MS).unwrap());
         ticker.during(async {}).await;
         assert_eq!(ticker.shared.workers.load(Ordering::SeqCst), 3);

@@ -1,4 +1,4 @@
-//! How a guest's end becomes an exit status. Used by `instance`.
+//! Conversion of a guest's end into an exit status.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use wasmtime_wasi::I32Exit;
 
 use crate::limits::OutOfMemory;
 
-/// How long a reader of stderr may take for the story of a trap.
-const STORY_PATIENCE: Duration = Duration::from_secs(1);
+/// Longest wait for the reader of stderr to take the report of a trap.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Returning is success, `proc_exit` gives its code, a growth beyond the memory limit kills; anything else is a trap. The story of
-/// the last two goes to the guest's stderr.
+/// Exit status of a guest: success after a return, the code of `proc_exit`, `KILLED` after a growth
+/// beyond the memory limit, otherwise `TRAP`. A report of the last two goes to the guest's stderr.
 pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> ExitStatus {
     let Err(error) = ended else { return ExitStatus::SUCCESS };
     if let Some(I32Exit(code)) = error.downcast_ref() {
@@ -20,6 +20,7 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> 
     }
     let status = match error.downcast_ref() {
         Some(OutOfMemory(_)) => {
+            // Counted before the process ends: its driver then reports the kill to containerd.
             spec.memory.kill();
             ExitStatus::KILLED
         }
@@ -29,21 +30,23 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> 
     status
 }
 
-/// Writes how a guest has ended to its container's stderr.
+/// Writes the reason of a guest's end to its container's stderr.
 pub(crate) async fn tell(error: &wasmtime::Error, spec: &InstanceSpec) {
-    let (story, stderr) = (story(error), &spec.stdio.stderr);
-    // Bounded: the guest is dead, and a pipe that is full and that nobody reads must not keep it.
-    if !matches!(timeout(STORY_PATIENCE, stderr.write_all(story.as_bytes())).await, Ok(Ok(()))) {
-        tracing::warn!(trap = story, "the guest's stderr does not take its trap");
+    let report = report(error);
+    let stderr = &spec.stdio.stderr;
+    // Bounded: the guest is dead, and a full pipe without a reader must not delay its exit.
+    if !matches!(timeout(REPORT_TIMEOUT, stderr.write_all(report.as_bytes())).await, Ok(Ok(()))) {
+        tracing::warn!(trap = report, "the guest's stderr does not take its trap");
     }
 }
 
-/// The message with the wasm backtrace, and its causes. Not `{:?}`: that may add the host's own stack.
-fn story(error: &wasmtime::Error) -> String {
+/// The error's message with the wasm backtrace, and its causes.
+fn report(error: &wasmtime::Error) -> String {
+    // Not `{:?}`, which may add the host's own stack.
     let mut causes = error.chain().map(ToString::to_string);
-    let mut story = format!("Error: {}\n", causes.next().unwrap_or_default());
+    let mut report = format!("Error: {}\n", causes.next().unwrap_or_default());
     for cause in causes {
-        story.push_str(&format!("Caused by: {cause}\n"));
+        report.push_str(&format!("Caused by: {cause}\n"));
     }
-    story
+    report
 }

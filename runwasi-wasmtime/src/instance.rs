@@ -1,4 +1,4 @@
-//! One guest, of whatever kind: run to its end, which becomes its status.
+//! Runs a guest of any kind to its end and returns its exit status.
 
 use std::sync::Arc;
 
@@ -26,14 +26,14 @@ use crate::{
 
 /// A guest that is ready to run.
 pub(crate) struct WasmtimeInstance {
-    /// Compiled and linked: everything but the memory.
+    /// Compiled and linked code. Only the instantiation is left.
     ready: Arc<Ready>,
     entry: Entry,
     spec: InstanceSpec,
     pool: Arc<Pool>,
 }
 
-/// What is run of it.
+/// Entry point of the guest.
 enum Entry {
     Module(ModuleEntry),
     Component(Command, Arc<NetworkAccess>),
@@ -41,7 +41,7 @@ enum Entry {
 }
 
 impl WasmtimeInstance {
-    /// What can be known to fail without running the guest fails here.
+    /// Selects the entry point. Reports every error that is known before the guest runs.
     pub(crate) fn new(
         ready: Arc<Ready>,
         program: &Program,
@@ -52,6 +52,7 @@ impl WasmtimeInstance {
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
         let entry = match ready.as_ref() {
             Ready::Module(pre) => {
+                // A module has no network, but an invalid annotation is an error for it, too.
                 NetworkAccess::check(&spec, program)?;
                 Entry::Module(world::module_entry(pre.module(), function).map_err(invalid)?)
             }
@@ -111,7 +112,8 @@ impl WasmtimeInstance {
 impl Instance for WasmtimeInstance {
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
         let ticker = &self.pool.ticker;
-        // A box for each kind: a guest that sleeps keeps what its own kind needs, not what the largest does.
+        // `during` boxes each kind of future on its own. A sleeping guest then takes the memory of
+        // its own kind, not that of the largest one.
         match (self.ready.as_ref(), &self.entry) {
             (Ready::Module(pre), Entry::Module(entry)) => {
                 ticker.during(self.run_module(pre, entry, &context)).await
@@ -122,12 +124,14 @@ impl Instance for WasmtimeInstance {
             (_, Entry::Server(server)) => {
                 ticker.during(server.run(&self.spec, ticker.clone(), &context)).await
             }
+            // `new` pairs the two, so this is never reached.
             _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),
         }
     }
 
     fn signal(&self, signal: Signal) -> SignalResponse {
         match &self.entry {
+            // A server drains its requests. Other guests have no graceful stop.
             Entry::Server(server)
                 if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) =>
             {

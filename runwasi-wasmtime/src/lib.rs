@@ -1,25 +1,26 @@
-//! wasmtime as an engine of `runwasi-core`. The modules in the order an artifact becomes a running guest:
+//! wasmtime as an engine of `runwasi-core`. The modules, in the order in which an artifact becomes
+//! a running guest:
 //!
 //! | module | one thing |
 //! |---|---|
 //! | [`engine`] | artifact → instance |
-//! | `pool` | the one place that builds `wasmtime::Config`, and what belongs to one wasmtime engine |
+//! | `pool` | one wasmtime engine with its `wasmtime::Config` and slots |
 //! | [`epoch`] | the clock that makes guests yield |
-//! | [`settings`] | how an engine is set up |
+//! | [`settings`] | configuration of an engine |
 //! | `compiler` | bytes → compiled code, through the code cache |
-//! | `module_cache` | what guests run, or ran lately |
-//! | `world` | what the guest is, and which export of it is run |
-//! | `instance` | one guest, of whatever kind: run to its status |
-//! | `start` | the instantiation of a guest: when it counts as running, what its failure means |
+//! | `module_cache` | linked code that guests run or ran recently |
+//! | `world` | kind of a guest and its entry point |
+//! | `instance` | one guest of any kind, run to its exit status |
+//! | `start` | instantiation of a guest: when it counts as started, the result of a failure |
 //! | `module` | a core module: instantiate, call |
-//! | `component` | a component: its store, what it may import (`link`), commands and named functions |
+//! | `component` | a component: its store, imports (`link`), commands and named functions |
 //! | `http` | a component that answers HTTP |
-//! | `outbound` | a component's way to the network |
-//! | `wasi` | the process → a WASI context, its streams, configuration and key-value store; models (feature `wasi-nn`) |
-//! | `limits` | what guests grow, charged to their container |
-//! | `exit` | how a guest's end becomes an exit status |
+//! | `outbound` | network access of a component |
+//! | `wasi` | WASI context of a process: streams, values, data; models (feature `wasi-nn`) |
+//! | `limits` | store limiter: charges the growth of guests to their container |
+//! | `exit` | exit status of a guest |
 //!
-//! wasmtime types begin here: `runwasi-core` knows none.
+//! Only this crate uses wasmtime's types. `runwasi-core` does not depend on wasmtime.
 
 mod compiler;
 mod component;
@@ -42,7 +43,7 @@ pub use engine::WasmtimeEngine;
 use runwasi_core::cli::About;
 pub use settings::Settings;
 
-/// What the shim `containerd-shim-wasmtime-v1` says it is.
+/// Identity of the shim `containerd-shim-wasmtime-v1`.
 pub const ABOUT: About = About {
     runtime: "io.containerd.wasmtime.v1",
     version: env!("CARGO_PKG_VERSION"),

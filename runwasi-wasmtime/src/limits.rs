@@ -1,6 +1,6 @@
-//! What a guest asks to grow, charged to its container's memory. Used by `instance` as the store's limiter.
+//! Store limiter: charges the growth of a guest to the memory of its container.
 //!
-//! Counted are linear memories, tables (a pointer an element) and the guest's stack.
+//! It counts linear memories, tables (one pointer for each element) and the guest's stack.
 
 use runwasi_core::{
     EngineError,
@@ -8,27 +8,27 @@ use runwasi_core::{
 };
 use wasmtime::ResourceLimiter;
 
-/// What an element of a table takes.
+/// Size of a table element, in bytes.
 const ELEMENT: usize = size_of::<usize>();
 
-/// What a guest's own calls may take of its stack; the rest of it is the host's.
+/// Part of a guest's stack for its own calls, in bytes. The rest is for host functions.
 pub(crate) const STACK: usize = 512 << 10;
 
-/// A process's charge, as wasmtime asks for it.
+/// Memory charge of one store, behind wasmtime's limiter interface.
 pub(crate) struct Limits {
     charge: Charge,
-    /// Taken for the growth that is being tried; given back if it fails for another reason.
+    /// Bytes reserved for the current growth, released if it fails for another reason.
     pending: u64,
-    /// Whether the guest runs: it cannot be refused what it has from the start.
+    /// True once the guest has started.
     running: bool,
 }
 
-/// A growth that ends the guest.
+/// Growth beyond the limit that ends the guest.
 #[derive(Debug, thiserror::Error)]
 #[error("out of memory: {0}")]
 pub(crate) struct OutOfMemory(#[source] pub(crate) BeyondLimit);
 
-/// Why a guest cannot start: it begins with more than its container may have.
+/// Error of a start: the guest's initial memory exceeds the limit of its container.
 pub(crate) fn beyond(error: BeyondLimit) -> EngineError {
     EngineError::Exhausted {
         what: "memory",
@@ -37,26 +37,30 @@ pub(crate) fn beyond(error: BeyondLimit) -> EngineError {
 }
 
 impl Limits {
-    /// Charges the stack.
+    /// Creates the limiter and charges the stack.
     pub(crate) fn new(mut charge: Charge) -> Result<Self, BeyondLimit> {
         charge.reserve(STACK as u64)?;
         Ok(Self { charge, pending: 0, running: false })
     }
 
-    /// The guest has all it begins with.
+    /// Marks the end of the instantiation.
     pub(crate) fn started(&mut self) {
+        // From now on a growth can be refused. Without its initial memory a guest cannot start.
         self.running = true;
     }
 
     fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
         let bytes = bytes as u64;
+        // A growth that has not failed by now has succeeded: its bytes stay charged.
         self.pending = 0;
         match self.charge.reserve(bytes) {
             Ok(()) => {
                 self.pending = bytes;
                 Ok(true)
             }
+            // `memory.grow` or `table.grow` returns -1 to the guest.
             Err(_) if self.running && self.charge.memory().refuses() => Ok(false),
+            // An error of the limiter ends the guest; `exit::status` turns it into a kill.
             Err(beyond) => Err(OutOfMemory(beyond).into()),
         }
     }

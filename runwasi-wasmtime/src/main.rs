@@ -1,4 +1,4 @@
-//! The per-pod shim `containerd-shim-wasmtime-v1`. Started by containerd.
+//! The shim `containerd-shim-wasmtime-v1`, which containerd starts for each pod.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What guests of this OS process run, or ran lately: all guests of an image share one.
+//! Cache of linked code in this OS process: guests of one program share its code.
 
 use std::{
     collections::HashMap,
@@ -10,34 +10,35 @@ use wasmtime::{InstancePre, component};
 
 use crate::{component::store::Component, module::store::Guest};
 
-/// Modules kept for the next guest; each holds a mapped file and some bookkeeping.
+/// Most entries of linked code. Each entry holds a mapped file and some bookkeeping.
 const KEPT: usize = 256;
-/// Files that are remembered.
+/// Most entries of file identities.
 const KNOWN: usize = 4096;
 
-/// Code that only has to be instantiated: linked with what guests may import. Kept by its guests.
+/// Compiled code, linked with its imports and ready to instantiate. Its guests keep it alive.
 pub(crate) enum Ready {
     Module(InstancePre<Guest>),
     Component(component::InstancePre<Component>),
 }
 
-/// All clones speak of the same.
+/// Cache of linked code. Clones share all entries.
 #[derive(Clone, Default)]
 pub(crate) struct ModuleCache {
-    /// Locked for look-ups.
+    /// Locked for single lookups and changes.
+    // A blocking mutex suffices: no holder waits or unmaps code.
     entries: Arc<Mutex<Entries>>,
 }
 
 #[derive(Default)]
 struct Entries {
-    /// The most recently used last.
+    /// Linked code, the most recently used entry last.
     ready: Vec<(Digest, Arc<Ready>)>,
-    /// Files that need not be read again to know what they hold.
+    /// Digests of files that need not be read again.
     known: HashMap<FileIdentity, Digest>,
 }
 
 impl ModuleCache {
-    /// What a file holds that was read before.
+    /// Linked code of a file, if its digest is known.
     pub(crate) fn of_file(&self, identity: &FileIdentity) -> Option<Arc<Ready>> {
         let mut entries = self.lock();
         let digest = *entries.known.get(identity)?;
@@ -48,9 +49,10 @@ impl ModuleCache {
         self.lock().get(digest)
     }
 
-    /// Of two who have loaded the same, the first counts.
+    /// Adds linked code and returns the cached entry. Evicts the entry unused for longest.
     pub(crate) fn put(&self, digest: Digest, ready: Ready) -> Arc<Ready> {
         let mut entries = self.lock();
+        // Two threads may have loaded the same code. The first entry counts.
         if let Some(known) = entries.get(&digest) {
             return known;
         }
@@ -58,21 +60,22 @@ impl ModuleCache {
         let ready = Arc::new(ready);
         entries.ready.push((digest, ready.clone()));
         drop(entries);
-        // Not under the lock: unmapping takes its time.
+        // Dropped after the lock, because unmapping code takes time.
         drop(oldest);
         ready
     }
 
-    /// That the file with this identity holds this.
+    /// Records the digest of a file.
     pub(crate) fn remember(&self, identity: FileIdentity, digest: Digest) {
         let mut entries = self.lock();
+        // Cleared as a whole, because a lost entry costs only one more read of its file.
         if entries.known.len() == KNOWN {
             entries.known.clear();
         }
         entries.known.insert(identity, digest);
     }
 
-    /// Drops what is run by nobody; with it goes what the instance pool keeps mapped of it.
+    /// Removes all code that no guest runs, with the memory images the instance pool keeps mapped.
     pub(crate) fn forget_unused(&self) {
         let mut entries = self.lock();
         let unused = entries
@@ -80,6 +83,7 @@ impl ModuleCache {
             .extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1)
             .collect::<Vec<_>>();
         drop(entries);
+        // Dropped after the lock, because unmapping code takes time.
         drop(unused);
     }
 
@@ -90,6 +94,7 @@ impl ModuleCache {
 
 impl Entries {
     fn get(&mut self, digest: &Digest) -> Option<Arc<Ready>> {
+        // From the end, where the most recently used entries are.
         let place = self.ready.iter().rposition(|(known, _)| known == digest)?;
         let found = self.ready.remove(place);
         let ready = found.1.clone();

@@ -1,4 +1,5 @@
-//! [`Pool`]: the one place that builds `wasmtime::Config`, with what belongs to one wasmtime engine.
+//! [`Pool`]: a wasmtime engine with its instance slots, compiler and ticker. The only place that
+//! builds `wasmtime::Config`.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -22,25 +23,29 @@ use crate::{
     settings::{Optimise, Settings},
 };
 
-/// What one instance may take of its slot, for its globals and the like.
+/// Largest instance state (globals and other bookkeeping) in a slot, in bytes.
 const INSTANCE_BYTES: usize = 16 << 20;
-/// Core instances in a component.
+/// Core instances of one component, on average over all slots.
 const CORE_INSTANCES: u32 = 16;
 
-/// What a slot keeps of the pages that its guest has written, filled anew for the next one. All else goes back to the system at once.
-/// A server has an instance for each request: giving every page back and faulting it in again costs more than a small one computes. A
-/// node that has had more guests than now keeps this much for each, until its engine is made anew.
+/// Bytes of written memory that a slot keeps resident and resets for its next guest. All other
+/// pages return to the system at once.
+// A server has an instance for each request. Returning all pages and faulting them in again costs
+// more than a small request computes. A node that had more guests earlier keeps this much for each
+// of their slots, until its engine is built again.
 const KEPT_MEMORY: usize = 64 << 10;
+/// The same for tables.
 const KEPT_TABLE: usize = 16 << 10;
 
-/// A wasmtime engine with its pool of slots, and what belongs to it. Kept by its instances.
+/// A wasmtime engine with its instance slots. Its instances keep it alive.
 pub(crate) struct Pool {
     pub(crate) compiler: Compiler,
     pub(crate) ticker: Arc<Ticker>,
-    /// Instances made.
+    /// Number of instances prepared so far.
     pub(crate) made: AtomicUsize,
-    /// Those of modules and commands that run. The pool counts what they are made of, and would tell the last one of a lack only
-    /// after its start.
+    /// Permits for running modules and commands.
+    // wasmtime's pool counts memories, tables and stacks. It would report their exhaustion
+    // only after the start of the last guest.
     slots: Semaphore,
 }
 
@@ -57,9 +62,9 @@ impl Pool {
         Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
     }
 
-    /// The place of a guest that runs, until it is dropped.
+    /// Takes a slot for a running guest, until the permit is dropped.
     pub(crate) fn slot(&self) -> Result<SemaphorePermit<'_>, EngineError> {
-        // Nobody closes it.
+        // The only possible error is the lack of permits, since the semaphore is never closed.
         let taken = |_| EngineError::Exhausted {
             what: "instance slots",
             reason: "all are taken by guests".into(),
@@ -72,7 +77,7 @@ fn failed(error: wasmtime::Error) -> EngineError {
     EngineError::Failed(format!("{error:#}"))
 }
 
-/// Pooled slots, made once and reused; where the address space is too small for them, memory on demand.
+/// Builds an engine with pooled slots, or with memory on demand if the address space is too small.
 fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
     let mut config = config(settings);
     config.allocation_strategy(pool(settings));
@@ -85,15 +90,18 @@ fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
     })
 }
 
-/// Everything but the pool. Also for benchmarks, which compare what guests compute with and without a part of it.
+/// wasmtime's configuration without the pool. Public for benchmarks, which change parts of it and
+/// compare the speed of guests.
 pub fn config(settings: &Settings) -> Config {
     let mut config = Config::new();
+    // The ticker makes guests yield by epochs.
     config.epoch_interruption(true);
+    // Guests of one program share the pages of their initial memory until they write to them.
     config.memory_init_cow(true);
-    // What WASI p3 is made of.
+    // WASI p3 consists of async functions, streams and futures.
     config.wasm_component_model_async(true);
     config.max_wasm_stack(STACK);
-    // Unwinding through guests is wasmtime's own; system tables would only make the code files larger.
+    // wasmtime unwinds guests itself. The system's unwind tables would only enlarge the code files.
     config.native_unwind_info(false);
     config.wasm_gc(settings.gc).wasm_function_references(settings.gc);
     config.wasm_exceptions(settings.exceptions);
@@ -104,7 +112,8 @@ pub fn config(settings: &Settings) -> Config {
     let (level, inlining) = match settings.optimise {
         Optimise::None => (OptLevel::None, Inlining::No),
         Optimise::Speed => (OptLevel::Speed, Inlining::No),
-        // Wins a program of many small calls what looking at the epoch costs it, or more (`compute` of the benchmarks).
+        // Inlining gains a program of many small calls at least the cost of its epoch checks (see
+        // `compute` of the benchmarks).
         Optimise::SpeedAtAnySize => (OptLevel::Speed, Inlining::Yes),
         Optimise::SpeedAndSize => (OptLevel::SpeedAndSize, Inlining::No),
     };
@@ -115,7 +124,7 @@ pub fn config(settings: &Settings) -> Config {
 fn pool(settings: &Settings) -> PoolingAllocationConfig {
     let slots = settings.slots;
     let mut pool = PoolingAllocationConfig::new();
-    // A component is made of several, and one takes nothing from the pool but its number.
+    // A component consists of several core instances. Each takes only an index of the pool.
     pool.total_core_instances(slots.saturating_mul(CORE_INSTANCES));
     pool.total_component_instances(slots);
     pool.total_memories(settings.room_for_memories());
@@ -125,16 +134,18 @@ fn pool(settings: &Settings) -> PoolingAllocationConfig {
     pool.table_elements(settings.table_elements as usize);
     pool.max_core_instance_size(INSTANCE_BYTES);
     pool.total_stacks(slots);
-    // Each lies in a memory of the pool.
+    // Each GC heap lies in a memory of the pool.
     pool.total_gc_heaps(slots);
+    // 0 reuses warm slots first, so the number of used slots stays that of concurrent guests.
     pool.max_unused_warm_slots(0);
     pool.linear_memory_keep_resident(KEPT_MEMORY);
     pool.table_keep_resident(KEPT_TABLE);
+    // Where the kernel has `PAGEMAP_SCAN` (6.7), only written pages are reset.
     pool.pagemap_scan(Enabled::Auto);
     pool
 }
 
-/// Names everything that decides whether compiled code fits: wasmtime's version, target and settings.
+/// Hash of everything that decides if compiled code fits: wasmtime's version, target and settings.
 fn key(engine: &wasmtime::Engine) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -143,6 +154,7 @@ fn key(engine: &wasmtime::Engine) -> String {
 
 fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<DigestIndex>) {
     let Some(directory) = settings.cache.as_deref() else { return (None, None) };
+    // Without a usable cache the engine still works: it compiles each program again.
     let cache = CodeCache::open(directory, u64::from(settings.cache_size) << 20);
     let Some(cache) = or_warn(directory, cache, "compiled code is not kept") else {
         return (None, None);
@@ -151,7 +163,7 @@ fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<DigestIndex>) {
     (Some(cache), or_warn(directory, DigestIndex::open(directory), lost))
 }
 
-/// What could be opened in the cache's directory, or a warning that names what is lost.
+/// The opened part of the cache, or a warning that names the loss.
 fn or_warn<T>(directory: &Path, opened: io::Result<T>, lost: &str) -> Option<T> {
     let warn =
         |error: &io::Error| tracing::warn!(directory = %directory.display(), %error, "{lost}");

@@ -26,7 +26,7 @@ pub struct Settings {
     /// Guests that can run at once.
     #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
     pub slots: u32,
-    /// Where compiled code is kept; `None` keeps none.
+    /// Where compiled code is kept; `None`: compiled code is not kept.
     #[serde(serialize_with = "or_off", deserialize_with = "directory")]
     pub cache: Option<PathBuf>,
     /// How much of it, in MiB; the longest unused code goes.
@@ -155,8 +155,8 @@ impl Settings {
 
     /// These settings, with the numbers that follow from `slots`.
     fn with_room(&self) -> Self {
-        let (memories, tables) = (self.room_for_memories(), self.room_for_tables());
-        Self { memories: Some(memories), tables: Some(tables), ..self.clone() }
+        let memories = Some(self.room_for_memories());
+        Self { memories, tables: Some(self.room_for_tables()), ..self.clone() }
     }
 
     /// Linear memories that there is room for.
@@ -176,7 +176,7 @@ impl Settings {
     }
 }
 
-/// An absolute directory, or none.
+/// Deserializes an absolute directory, or [`OFF`].
 fn directory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let refusal = format!("{text:?} is no absolute path without \"..\", nor {OFF:?}");

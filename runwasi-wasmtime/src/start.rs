@@ -1,4 +1,4 @@
-//! The instantiation of a guest: when it counts as running, and what its failure means.
+//! Instantiation of a guest: the moment at which it counts as started, and the result of a failure.
 
 use std::future::{Future, poll_fn};
 
@@ -10,28 +10,29 @@ use crate::{
     limits::{self, OutOfMemory},
 };
 
-/// What waits or computes long while a guest is instantiated is code of its own: it runs already.
-///
-/// Boxed, because it is large, and gone when the guest runs.
+/// Instantiates a guest and reports it as ready as soon as its own code waits or yields.
 pub(crate) fn ready_if_long<'a, T>(
     context: &'a GuestContext,
     instantiating: impl Future<Output = T> + Send + 'a,
 ) -> impl Future<Output = T> + Send + 'a {
+    // Boxed, because the future is large and its memory is free again when the guest runs.
     let mut instantiating = Box::pin(instantiating);
     poll_fn(move |cx| {
         let polled = instantiating.as_mut().poll(cx);
         if polled.is_pending() {
+            // Only the guest's own code waits or computes long here, so the guest runs already.
             context.ready();
         }
         polled
     })
 }
 
-/// What a failed instantiation means: code of the guest may have run in it, which then has ended like any other.
+/// Exit status or error of a failed instantiation.
 pub(crate) async fn failed_start(
     error: wasmtime::Error,
     spec: &InstanceSpec,
 ) -> Result<ExitStatus, EngineError> {
+    // The guest's own code ran during the instantiation and has ended like any other guest.
     if error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>() {
         return Ok(exit::status(Err(error), spec).await);
     }

@@ -1,4 +1,7 @@
-//! Which export of a guest is run. Decided when the instance is made, so that a wrong name fails containerd's `Create`.
+//! Entry points: selects the export of a guest to run.
+//!
+//! The choice is made when the instance is prepared, so that a wrong name fails containerd's
+//! `Create`.
 
 use wasmtime::{
     ExternType, Module,
@@ -8,30 +11,30 @@ use wasmtime::{
     },
 };
 
-/// What is called of a core module, in order.
+/// Entry point of a core module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModuleEntry {
-    /// A reactor's `_initialize`, called before a named export.
+    /// True if a reactor's `_initialize` is called before the named export.
     pub(crate) initialize: bool,
-    /// The export that is the program.
+    /// Name of the exported function to run.
     pub(crate) function: String,
 }
 
-/// What a component is, by what it exports.
+/// World of a component, by its exports.
 #[derive(Clone)]
 pub(crate) enum World {
-    /// It is run once.
+    /// Runs once.
     Command(Command),
-    /// It answers HTTP.
+    /// Answers HTTP requests.
     Server(Wasi),
 }
 
-/// What is run of a component, once.
+/// Entry point of a component that runs once.
 #[derive(Clone)]
 pub(crate) enum Command {
     /// `wasi:cli/run`.
     Run(Wasi),
-    /// The function that the user has named.
+    /// The function named by the user.
     Function(ComponentFunction),
 }
 
@@ -45,13 +48,14 @@ pub(crate) enum Wasi {
 /// A function without parameters that a component exports.
 #[derive(Clone)]
 pub(crate) struct ComponentFunction {
-    /// As the user has named it.
+    /// Its name, as given by the user.
     pub(crate) name: String,
-    /// Where the component has it.
+    /// Its index in the component.
     pub(crate) index: ComponentExportIndex,
 }
 
-/// The entry of a core module: `_start` of a command, or the export that the user named with `#name`.
+/// Selects the entry of a core module: `_start` of a command, or the export that the user named
+/// with `#name`.
 pub(crate) fn module_entry(module: &Module, function: Option<&str>) -> Result<ModuleEntry, String> {
     let name = function.unwrap_or("_start");
     match module.get_export(name) {
@@ -67,11 +71,12 @@ pub(crate) fn module_entry(module: &Module, function: Option<&str>) -> Result<Mo
             ));
         }
     }
+    // A command has no `_initialize`: its `_start` initializes the module itself.
     let initialize = function.is_some() && module.get_export("_initialize").is_some();
     Ok(ModuleEntry { initialize, function: name.to_owned() })
 }
 
-/// The world of a component. One that is both a server and a command is a server: a command runs it once, by its name.
+/// Selects the world of a component, or the function that the user named.
 pub(crate) fn component_world(
     component: &Component,
     function: Option<&str>,
@@ -83,6 +88,8 @@ pub(crate) fn component_world(
     let engine = component.engine();
     let ty = component.component_type();
     let exports = || ty.exports(engine).map(|(name, _)| name);
+    // In order of preference. A component that is both a server and a command is a server. The user
+    // runs its command by name.
     let worlds = [
         ("wasi:http/handler@0.3.", World::Server(Wasi::P3)),
         ("wasi:http/incoming-handler@0.2.", World::Server(Wasi::P2)),
@@ -93,15 +100,19 @@ pub(crate) fn component_world(
         worlds.into_iter().find(|(prefix, _)| exports().any(|name| name.starts_with(prefix)));
     found.map(|(_, world)| world).ok_or_else(|| {
         let exported = listed(exports());
-        format!("exports neither wasi:cli/run nor a wasi:http handler, of a version this engine knows (it exports: {exported})")
+        format!(
+            "exports neither wasi:cli/run nor a wasi:http handler, of a version this engine \
+             knows (it exports: {exported})"
+        )
     })
 }
 
-/// A function that the component exports itself, else one of the only interface that has one of that name.
+/// Finds the only function of this name among the exports of the component and its interfaces.
 fn named_function(component: &Component, name: &str) -> Result<ComponentFunction, String> {
     let engine = component.engine();
     let ty = component.component_type();
-    let (mut found, mut functions) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
+    let mut functions = Vec::new();
     for (export, item) in ty.exports(engine) {
         match item.ty {
             ComponentItem::ComponentFunc(func) => {
@@ -147,8 +158,9 @@ fn functions(module: &Module) -> String {
     listed(functions.map(|export| export.name()))
 }
 
-/// Names are untrusted: of any length, with any characters, and as many as one likes.
+/// Lists names for an error message.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    // The names are untrusted: their number and lengths are limited, special characters escaped.
     let shown =
         |name: &str| name.chars().take(64).flat_map(char::escape_default).collect::<String>();
     let names: Vec<_> = names.map(shown).take(20).collect();
@@ -189,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_named() {
+    fn errors_name_the_export_that_cannot_run() {
         let module = r#"(module (memory (export "m") 1) (func (export "add") (param i32)))"#;
         assert!(
             of(module, None)

@@ -1,4 +1,4 @@
-//! What is unusual about a bed's containerd; called by tests and benches, read by `containerd`.
+//! What is unusual about a fixture's containerd; called by tests and benches, read by `containerd`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,15 +23,15 @@ pub struct Builder {
     pub(crate) restrictions: Restrictions,
 }
 
-/// Whom the thin shims of a bed find at the manager socket.
+/// Whom the thin shims of a fixture find at the manager socket.
 #[derive(Debug, Default)]
 pub(crate) enum Node {
     /// Nobody; never the machine's own daemon.
     #[default]
     Nobody,
-    /// A daemon of the bed's own.
+    /// A daemon of the fixture's own.
     Own(Settings),
-    /// Another bed's.
+    /// Another fixture's.
     Of(State),
 }
 
@@ -72,7 +72,7 @@ impl Builder {
         self
     }
 
-    /// Starts a node daemon of the bed's own before containerd.
+    /// Starts a node daemon of the fixture's own before containerd.
     pub fn daemon(mut self, settings: Settings) -> Self {
         self.node = Node::Own(settings);
         self
@@ -83,9 +83,9 @@ impl Builder {
         if runtime.needs_daemon() { self.daemon(Settings::default()) } else { self }
     }
 
-    /// Lets the thin shims ask the node daemon of another bed, which must outlive this one.
-    pub fn daemon_of(mut self, bed: &Containerd) -> Self {
-        self.node = Node::Of(bed.node().clone());
+    /// Lets the thin shims ask the node daemon of another fixture, which must outlive this one.
+    pub fn daemon_of(mut self, fixture: &Containerd) -> Self {
+        self.node = Node::Of(fixture.node().clone());
         self
     }
 

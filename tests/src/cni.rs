@@ -1,4 +1,4 @@
-//! A bridge of a bed's own and the CNI configuration that puts containers on it; used by `pods` and the tests of networks.
+//! A bridge of a fixture's own and the CNI configuration that puts containers on it; used by `pods` and the tests of networks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,7 +95,7 @@ impl Network {
         });
         let list = json!({ "cniVersion": "0.4.0", "name": self.name, "plugins": [bridge] });
         fs::create_dir(self.configurations())?;
-        fs::write(self.configurations().join("10-bed.conflist"), list.to_string())?;
+        fs::write(self.configurations().join("10-fixture.conflist"), list.to_string())?;
         Ok(())
     }
 

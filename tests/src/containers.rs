@@ -14,11 +14,11 @@ use crate::poll::poll_until;
 use crate::runtime::{Image, Runtime};
 use crate::shim::TaskClient;
 
-/// A bed together with the runtime its containers use.
+/// A fixture together with the runtime its containers use.
 #[derive(Debug)]
 pub struct Containers {
     /// The private containerd.
-    pub bed: Containerd,
+    pub fixture: Containerd,
     /// The runtime under test.
     pub runtime: Runtime,
 }
@@ -32,7 +32,7 @@ pub struct Task {
     pub status: String,
 }
 
-/// Runs one case on a bed of its own; an error fails the test while the bed still stands, so that its log is printed.
+/// Runs one case on a fixture of its own; an error fails the test while the fixture still stands, so that its log is printed.
 #[track_caller]
 pub fn check(runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()>) {
     tried(runtime, || check_with(runtime, Containerd::builder().daemon_for(runtime), &case));
@@ -45,22 +45,22 @@ pub fn check_alone(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Resul
     check_on(runtime, Containerd::builder().daemon_for(runtime), case);
 }
 
-/// The same as [`check`] on a bed with something unusual, a daemon's settings for instance.
+/// The same as [`check`] on a fixture with something unusual, a daemon's settings for instance.
 #[track_caller]
 pub fn check_with(
     runtime: Runtime,
-    bed: Builder,
+    fixture: Builder,
     case: impl FnOnce(&mut Containers) -> Result<()>,
 ) {
     let _machine = Use::shared();
-    check_on(runtime, bed, case);
+    check_on(runtime, fixture, case);
 }
 
 #[track_caller]
-fn check_on(runtime: Runtime, bed: Builder, case: impl FnOnce(&mut Containers) -> Result<()>) {
-    let mut containers = match Containers::start_with(runtime, bed) {
+fn check_on(runtime: Runtime, fixture: Builder, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    let mut containers = match Containers::start_with(runtime, fixture) {
         Ok(containers) => containers,
-        Err(error) => panic!("no bed for {runtime:?}: {error:?}"),
+        Err(error) => panic!("no fixture for {runtime:?}: {error:?}"),
     };
     if let Err(error) = case(&mut containers) {
         panic!("{runtime:?}: {error:?}");
@@ -68,30 +68,30 @@ fn check_on(runtime: Runtime, bed: Builder, case: impl FnOnce(&mut Containers) -
 }
 
 impl Containers {
-    /// A fresh bed with the runtime's image loaded.
+    /// A fresh fixture with the runtime's image loaded.
     pub fn start(runtime: Runtime) -> Result<Self> {
         Self::start_with(runtime, Containerd::builder().daemon_for(runtime))
     }
 
-    /// A fresh bed with something unusual and the runtime's image loaded.
-    pub fn start_with(runtime: Runtime, bed: Builder) -> Result<Self> {
+    /// A fresh fixture with something unusual and the runtime's image loaded.
+    pub fn start_with(runtime: Runtime, fixture: Builder) -> Result<Self> {
         if let Some(file) = runtime.program_file() {
             ensure!(file.exists(), "{} is missing: `make build` makes it", file.display());
         }
-        let bed = bed.start()?;
-        bed.load(runtime.image())?;
-        Ok(Self { bed, runtime })
+        let fixture = fixture.start()?;
+        fixture.load(runtime.image())?;
+        Ok(Self { fixture, runtime })
     }
 
     /// After a test has killed what serves its containers: starts a node daemon again, as its service manager would.
     /// Shims are started by containerd.
     pub fn restart_daemon(&mut self) -> Result<()> {
-        if self.runtime.needs_daemon() { self.bed.daemon()?.start_again() } else { Ok(()) }
+        if self.runtime.needs_daemon() { self.fixture.daemon()?.start_again() } else { Ok(()) }
     }
 
-    /// A container id of this bed.
+    /// A container id of this fixture.
     pub fn id(&self, name: &str) -> String {
-        self.bed.id(name)
+        self.fixture.id(name)
     }
 
     /// `ctr run FLAGS --runtime … IMAGE ID GUEST ARGS`; without `args` the image's own entrypoint runs.
@@ -103,7 +103,7 @@ impl Containers {
             line.push(self.runtime.guest());
             line.extend(args);
         }
-        self.bed.ctr_command(line)
+        self.fixture.ctr_command(line)
     }
 
     /// `ctr run FLAGS --runtime … IMAGE ID PROGRAM`, for a guest of another image, which must be loaded.
@@ -111,7 +111,7 @@ impl Containers {
         let line =
             [&["run", "--runtime", self.runtime.name()], flags, &[image.name(), id], program]
                 .concat();
-        self.bed.ctr_command(line)
+        self.fixture.ctr_command(line)
     }
 
     /// Runs a guest to its end, attached, and removes it.
@@ -134,7 +134,7 @@ impl Containers {
     /// `ctr task exec FLAGS --exec-id EXEC ID PROGRAM ARGS`.
     pub fn exec_command(&self, flags: &[&str], id: &str, exec: &str, program: &[&str]) -> Command {
         let line = [&["task", "exec"], flags, &["--exec-id", exec, id], program].concat();
-        self.bed.ctr_command(line)
+        self.fixture.ctr_command(line)
     }
 
     /// Runs the container's own guest once more, attached, with other arguments.
@@ -167,13 +167,13 @@ impl Containers {
         let (name, image, guest) =
             (self.runtime.name(), self.runtime.image().name(), self.runtime.guest());
         let line = [&["container", "create", "--runtime", name, image, id, guest], args].concat();
-        self.bed.ctr(line)?.ok()?;
+        self.fixture.ctr(line)?.ok()?;
         Ok(())
     }
 
     /// What `ctr task ls` says about a container; none if it has no task.
     pub fn task(&self, id: &str) -> Result<Option<Task>> {
-        let list = self.bed.ctr(["task", "ls"])?.ok()?.out();
+        let list = self.fixture.ctr(["task", "ls"])?.ok()?.out();
         let rows = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         for row in rows {
             if let [name, pid, status] = row[..]
@@ -217,29 +217,29 @@ impl Containers {
 
     /// `ctr task kill -s SIGNAL`.
     pub fn kill(&self, id: &str, signal: &str) -> Result<()> {
-        self.bed.ctr(["task", "kill", "-s", signal, id])?.ok()?;
+        self.fixture.ctr(["task", "kill", "-s", signal, id])?.ok()?;
         Ok(())
     }
 
     /// `ctr task delete`; gives the exit status it reports.
     pub fn delete_task(&self, id: &str) -> Result<i32> {
-        exit_status(self.bed.ctr(["task", "delete", id])?)
+        exit_status(self.fixture.ctr(["task", "delete", id])?)
     }
 
     /// `ctr task delete --force`; gives the exit status it reports.
     pub fn delete_task_by_force(&self, id: &str) -> Result<i32> {
-        exit_status(self.bed.ctr(["task", "delete", "-f", id])?)
+        exit_status(self.fixture.ctr(["task", "delete", "-f", id])?)
     }
 
     /// The task service of a container, past containerd.
     pub fn client(&self, id: &str) -> Result<TaskClient> {
-        let file = self.bed.bundle(id).join("address");
+        let file = self.fixture.bundle(id).join("address");
         TaskClient::connect(&fs::read_to_string(&file).with_context(|| file.display().to_string())?)
     }
 
     /// `ctr container delete`.
     pub fn delete_container(&self, id: &str) -> Result<()> {
-        self.bed.ctr(["container", "delete", id])?.ok()?;
+        self.fixture.ctr(["container", "delete", id])?.ok()?;
         Ok(())
     }
 
@@ -254,7 +254,7 @@ impl Containers {
     /// Waits for the end of a container whose host has left, and removes what containerd still has of it.
     pub fn is_taken_away(&self, id: &str) -> Result<()> {
         self.becomes_stopped_or_gone(id)?;
-        self.bed.ctr(["task", "delete", id])?;
+        self.fixture.ctr(["task", "delete", id])?;
         self.delete_container(id)
     }
 

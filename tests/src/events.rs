@@ -21,7 +21,8 @@ pub type Seen = Vec<(String, Value)>;
 impl Events {
     /// Starts `ctr events` and waits until it really hears.
     pub fn listen(c: &Containers) -> Result<Self> {
-        let running = c.bed.ctr_command(["events"]).deadline(Duration::from_secs(120)).spawn()?;
+        let running =
+            c.fixture.ctr_command(["events"]).deadline(Duration::from_secs(120)).spawn()?;
         let mut n = 0;
         // It says nothing when it is ready: make containers until one is heard of.
         poll_until("the first event", Duration::from_secs(20), || {

@@ -1,4 +1,4 @@
-//! The testbed: private containerds, a `ctr` with a deadline on every call, and `/proc` to see what is left.
+//! The fixture: private containerds, a `ctr` with a deadline on every call, and `/proc` to see what is left.
 //! Called by the end-to-end tests in `tests/tests/` and by the benches.
 //!
 //! In the order a test uses them:
@@ -12,30 +12,31 @@
 //! - [`daemon`]: a private node daemon, for the runtime that needs one.
 //! - [`events`]: what `ctr events` prints.
 //! - [`http`]: a request to a server in a container.
-//! - [`player`]: a shim driven by its command line and socket alone, for what `ctr` cannot ask for.
+//! - [`shim_driver`]: a shim driven by its command line and socket alone, for what `ctr` cannot ask for.
 //! - [`shim`]: that socket.
 //! - [`sink`]: the event service such a shim reports to.
 //! - [`bundle`]: the bundle directories such a shim is given.
 //! - [`network`]: network namespaces and their links; a host of a test's own.
 //! - [`connection`]: a connection to one, in whatever network.
-//! - [`cni`]: a bridge of a bed's own, for containers' networks.
-//! - [`version`]: which containerd a bed has.
+//! - [`cni`]: a bridge of a fixture's own, for containers' networks.
+//! - [`version`]: which containerd a fixture has.
 //! - [`records`]: what only containerd's gRPC API can say about a container.
 //! - [`registry`]: where images are pulled from.
 //! - [`cri`]: the gRPC calls of Kubernetes' CRI.
 //! - [`pods`]: a containerd with its CRI, and what a test does with its pods.
-//! - [`proc`]: the OS processes, threads, mounts and sockets of a bed.
+//! - [`proc`]: the OS processes, threads, mounts and sockets of a fixture.
 //! - [`machine`]: who may run beside whom, and figures that noise makes worse.
 //! - [`suite!`], [`played!`]: one list of cases, instantiated for several runtimes.
-//! - [`traces`]: what a bed may leave on the machine, and its removal.
+//! - [`traces`]: what a fixture may leave on the machine, and its removal.
 //! - [`restrictions`]: those of a unit file or an older kernel, for a daemon or a containerd.
-//! - [`said`]: what an error must say.
+//! - [`assertions`]: what an error must say.
 //! - [`ticks`]: the output of a guest that goes on.
 //! - [`meter`]: CPU figures of a container, with the time they were read.
 //! - [`poll`]: wait for a condition, with a deadline.
 //!
 //! Everything here needs root and a containerd; where one is missing the error says so, nothing is skipped.
 
+pub mod assertions;
 pub mod builder;
 pub mod bundle;
 pub mod cni;
@@ -53,7 +54,6 @@ pub mod http;
 pub mod machine;
 pub mod meter;
 pub mod network;
-pub mod player;
 pub mod pods;
 pub mod poll;
 pub mod proc;
@@ -62,9 +62,9 @@ pub mod registry;
 pub mod restrictions;
 pub mod running;
 pub mod runtime;
-pub mod said;
 pub mod server;
 pub mod shim;
+pub mod shim_driver;
 pub mod sink;
 mod suite;
 pub mod ticks;
@@ -72,6 +72,7 @@ pub mod traces;
 pub mod usage;
 pub mod version;
 
+pub use assertions::says;
 pub use builder::Builder;
 pub use command::{Command, Output};
 pub use console::Console;
@@ -81,7 +82,6 @@ pub use daemon::Daemon;
 pub use machine::best_of;
 pub use meter::Meter;
 pub use network::on_own_host;
-pub use player::Player;
 pub use pods::{
     Pod, Pods, Setup, check_managed_pods, check_pods, check_pods_on_1_7, check_pods_on_2,
     check_pods_with,
@@ -91,7 +91,7 @@ pub use registry::Registry;
 pub use restrictions::Restrictions;
 pub use running::Running;
 pub use runtime::{Image, Runtime};
-pub use said::says;
-pub use suite::{play, play_with};
+pub use shim_driver::ShimDriver;
+pub use suite::{run_case, run_case_with};
 pub use ticks::Ticks;
 pub use version::{Version, check_on_1_7, check_on_2};

@@ -1,4 +1,4 @@
-//! Waiting for a condition with a deadline; called by the testbed and by tests instead of fixed sleeps.
+//! Waiting for a condition with a deadline; called by the fixture and by tests instead of fixed sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ pub fn poll_until<T>(
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place of the testbed that sleeps: between two probes"
+    reason = "the one place of the fixture that sleeps: between two probes"
 )]
 fn nap(pause: Duration) {
     std::thread::sleep(pause);

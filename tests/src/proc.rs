@@ -1,12 +1,14 @@
-//! The OS processes, threads, mounts and sockets that belong to a bed; read by `containerd`'s clean-up and by tests.
+//! The OS processes, threads, mounts and sockets that belong to a fixture; read by `containerd`'s clean-up and by tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sha2::{Digest, Sha256};
 
 /// What serves one sandbox: an OS process that runs a shim, known by its arguments, or a node daemon's part in it.
@@ -53,6 +55,24 @@ pub fn alive(pid: u32) -> bool {
     };
     // The state follows the name, which stands in brackets and may hold anything.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Kills an OS process and waits for its end.
+///
+/// # Errors
+/// There is no such process, or it has not ended after 20 s.
+pub fn kill9(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    pidfd_send_signal(&process, Signal::KILL)?;
+    // The signal returns before the kernel has taken the process apart, which takes longer the more memory it has
+    // mapped. The descriptor is readable once all its threads have ended.
+    let ended = poll(
+        &mut [PollFd::new(&process, PollFlags::IN)],
+        Some(&Timespec { tv_sec: 20, tv_nsec: 0 }),
+    )?;
+    ensure!(ended == 1, "process {pid:?} has not ended 20 s after SIGKILL");
+    Ok(())
 }
 
 /// Mount points at or below `path`, innermost last.

@@ -42,13 +42,13 @@ struct UpdateContainerResponse {
 impl Containers {
     /// Makes a container of an image, which nobody unpacks, with an empty root file system. `ctr task start` runs it.
     pub fn create_of(&self, image: &str, id: &str, args: &[&str]) -> Result<()> {
-        let rootfs = self.bed.dir().join("empty");
+        let rootfs = self.fixture.dir().join("empty");
         std::fs::create_dir_all(&rootfs)?;
         let (name, rootfs) = (self.runtime.name(), rootfs.to_string_lossy());
         let line =
             [&["container", "create", "--runtime", name, "--rootfs", &rootfs, id], args].concat();
-        self.bed.ctr(line)?.ok()?;
-        let client = Client::new(&self.bed.address(), Some(self.bed.namespace()))?;
+        self.fixture.ctr(line)?.ok()?;
+        let client = Client::new(&self.fixture.address(), Some(self.fixture.namespace()))?;
         let request = UpdateContainerRequest {
             container: Some(Container { id: id.to_owned(), image: image.to_owned() }),
             update_mask: Some(FieldMask { paths: vec!["image".to_owned()] }),

@@ -21,7 +21,7 @@ pub enum Runtime {
     Floor,
 }
 
-/// An image the testbed can load.
+/// An image the fixture can load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Image {
     /// A plain Linux image with the wasm guest in its rootfs.

@@ -32,7 +32,7 @@ pub fn command_in(c: &Containers, flags: &[&str], id: &str, guest: &str) -> Resu
     let mut line = vec!["run", "--runtime", c.runtime.name(), "--mount", &mount];
     line.extend(flags);
     line.extend([c.runtime.image().name(), id, guest]);
-    Ok(c.bed.ctr_command(line))
+    Ok(c.fixture.ctr_command(line))
 }
 
 /// Starts one in the background; it listens when this returns.

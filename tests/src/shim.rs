@@ -1,4 +1,4 @@
-//! The ttrpc socket of a shim: the calls containerd makes, each with a deadline; used by `player`'s tests.
+//! The ttrpc socket of a shim: the calls containerd makes, each with a deadline; used by `shim_driver`'s tests.
 
 use std::path::Path;
 use std::time::Duration;

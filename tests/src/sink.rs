@@ -1,4 +1,4 @@
-//! containerd's event service, played: takes what a shim forwards and remembers it; started by `shim::Player`.
+//! containerd's event service, played: takes what a shim forwards and remembers it; started by `shim::ShimDriver`.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,11 +1,11 @@
-//! The macros that instantiate one list of cases for several runtimes, and what runs a case over a player; used by the
+//! The macros that instantiate one list of cases for several runtimes, and what runs a case over a shim driver; used by the
 //! tests' `main.rs`.
 
 use anyhow::Result;
 
 use crate::machine::Use;
-use crate::player::Player;
 use crate::runtime::Runtime;
+use crate::shim_driver::ShimDriver;
 
 /// Makes a module per runtime with a `#[test]` per case; a case is a function `MODULE::CASE`, seen from the
 /// invocation, over [`Containers`](crate::Containers), or over what the function named first makes for it. A case that is
@@ -28,31 +28,34 @@ macro_rules! suite {
     };
 }
 
-/// Like [`suite!`], for cases over a [`Player`](crate::Player).
+/// Like [`suite!`], for cases over a [`ShimDriver`](crate::ShimDriver).
 #[macro_export]
 macro_rules! played {
     ($($name:ident = $runtime:ident),*; $cases:tt) => {
-        $crate::suite! { $crate::play: $($name = $runtime),*; $cases }
+        $crate::suite! { $crate::run_case: $($name = $runtime),*; $cases }
     };
 }
 
-/// Runs one case with a player for the runtime's shim.
+/// Runs one case with a shim driver for the runtime's shim.
 #[track_caller]
-pub fn play(runtime: Runtime, case: impl FnOnce(&Player) -> Result<()>) {
-    play_with(Player::new(runtime), |player| case(player));
+pub fn run_case(runtime: Runtime, case: impl FnOnce(&ShimDriver) -> Result<()>) {
+    run_case_with(ShimDriver::new(runtime), |shim_driver| case(shim_driver));
 }
 
-/// The same with another player. An error becomes a panic while the player still stands, so that it is printed with the
+/// The same with another shim driver. An error becomes a panic while the shim driver still stands, so that it is printed with the
 /// shims' log and before any leftovers.
 #[track_caller]
-pub fn play_with(player: Result<Player>, case: impl FnOnce(&mut Player) -> Result<()>) {
+pub fn run_case_with(
+    shim_driver: Result<ShimDriver>,
+    case: impl FnOnce(&mut ShimDriver) -> Result<()>,
+) {
     let _machine = Use::shared();
-    let mut player = match player {
-        Ok(player) => player,
-        Err(error) => panic!("no player: {error:?}"),
+    let mut shim_driver = match shim_driver {
+        Ok(shim_driver) => shim_driver,
+        Err(error) => panic!("no shim driver: {error:?}"),
     };
-    let runtime = player.runtime();
-    if let Err(error) = case(&mut player) {
+    let runtime = shim_driver.runtime();
+    if let Err(error) = case(&mut shim_driver) {
         panic!("{runtime:?}: {error:?}");
     }
 }

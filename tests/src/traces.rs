@@ -15,12 +15,12 @@ use crate::daemon::{self, State};
 use crate::poll::poll_until;
 use crate::proc::{self, Shim};
 
-/// The directory, the containerd namespace and the names that one bed used.
+/// The directory, the containerd namespace and the names that one fixture used.
 #[derive(Debug)]
 pub struct Traces {
     dir: PathBuf,
     namespace: String,
-    // Of the node daemon that the bed's thin shims ask, whether or not there is one.
+    // Of the node daemon that the fixture's thin shims ask, whether or not there is one.
     node: State,
     // Every name a shim may have been started for, so that a socket file left behind is found by
     // its hash. A mutex because tests call ctr from several threads.
@@ -28,30 +28,30 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// A fresh directory and a namespace that no other bed of the machine uses.
+    /// A fresh directory and a namespace that no other fixture of the machine uses.
     pub fn new() -> Result<Self> {
-        static BEDS: AtomicU32 = AtomicU32::new(0);
+        static FIXTURES: AtomicU32 = AtomicU32::new(0);
         let root = rustix::process::geteuid().is_root();
         ensure!(root, "containerd and shims need root: run the tests as root");
         // Kept, not deleted on drop: deleting through a mount left behind would delete what is mounted.
-        let dir = tempfile::Builder::new().prefix("bed").tempdir_in("/tmp")?.keep();
-        let number = BEDS.fetch_add(1, Ordering::Relaxed);
+        let dir = tempfile::Builder::new().prefix("test").tempdir_in("/tmp")?.keep();
+        let number = FIXTURES.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("t{}-{number}", std::process::id());
         let node = State::of(&dir);
         Ok(Self { dir, namespace, node, named: Mutex::default() })
     }
 
-    /// Lets the thin shims ask another bed's daemon.
+    /// Lets the thin shims ask another fixture's daemon.
     pub(crate) fn share(&mut self, node: State) {
         self.node = node;
     }
 
-    /// Where the node daemon of this bed keeps its sockets and records.
+    /// Where the node daemon of this fixture keeps its sockets and records.
     pub fn node(&self) -> &State {
         &self.node
     }
 
-    /// The directory everything of the bed lies in.
+    /// The directory everything of the fixture lies in.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

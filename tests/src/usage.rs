@@ -22,7 +22,7 @@ pub struct Usage {
 impl Usage {
     /// Asks `ctr task metrics`.
     pub fn of(c: &Containers, id: &str) -> Result<Self> {
-        let out = c.bed.ctr(["task", "metrics", "--format", "json", id])?.ok()?.out();
+        let out = c.fixture.ctr(["task", "metrics", "--format", "json", id])?.ok()?.out();
         let json: Value = serde_json::from_str(&out).with_context(|| out.clone())?;
         let v1 = !json["cpu"]["usage"].is_null();
         ensure!(v1 || !json["cpu"]["usage_usec"].is_null(), "neither version: {out}");

@@ -1,4 +1,4 @@
-//! Which containerd a bed has: this machine's own, or one that `scripts/containerds` has fetched. Named by tests, read by `containerd`.
+//! Which containerd a fixture has: this machine's own, or one that `scripts/containerds` has fetched. Named by tests, read by `containerd`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Version {
         let all = target_dir().join("containerds");
         let program = all.join(name).join("usr/bin/containerd");
         if program.exists() {
-            // A bed's commands have working directories of their own.
+            // A fixture's commands have working directories of their own.
             return Ok(Some(program.canonicalize()?));
         }
         let reason = fs::read_to_string(all.join(format!("{name}.missing")));

@@ -15,14 +15,14 @@
 //! as they do while a worker is free. A round runs each once, in a random order; what is compared is the CPU time of all threads: that of
 //! the clock and of a worker that is woken for nothing is in it, that of others on the machine is not.
 
-mod course;
+mod runner;
 mod work;
 
 use anyhow::{Context, Result};
 
 use crate::results::Row;
 use crate::{Bench, stats};
-use course::{Course, Runtimes, Way};
+use runner::{Runner, Runtimes, Way};
 use work::{CODE, Work};
 
 /// Rounds that are run and dropped.
@@ -42,8 +42,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         "a guest that computes: bare, with epochs, wrapped and inlined, {rounds} interleaved rounds"
     ))?;
     let runtimes = Runtimes::start()?;
-    let courses = CODE.iter().map(Course::new).collect::<Result<Vec<_>>>()?;
-    let mut all: Vec<_> = courses.iter().flat_map(Series::of).collect();
+    let runners = CODE.iter().map(Runner::new).collect::<Result<Vec<_>>>()?;
+    let mut all: Vec<_> = runners.iter().flat_map(Series::of).collect();
     for round in 0..WARM_UP + rounds {
         for series in &mut all {
             bench.interrupt.check()?;
@@ -59,8 +59,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     for (figure, way) in [("epochs_add", Way::Epochs), ("inlined_adds", Way::Inlined)] {
         rows.push(adding("programs", figure, mean_ratio(&programs, way)?).at_most(GOAL_EPOCHS));
     }
-    for course in courses.iter().filter(|course| course.code.work.iter().any(Work::is_program)) {
-        let (name, (time, bytes)) = (course.code.name, course.price_of_inlining());
+    for runner in runners.iter().filter(|runner| runner.code.work.iter().any(Work::is_program)) {
+        let (name, (time, bytes)) = (runner.code.name, runner.price_of_inlining());
         rows.push(Row::new(format!("compute_{name}_inlined_compile_time"), RUNTIME, time, "x"));
         rows.push(Row::new(format!("compute_{name}_inlined_code_size"), RUNTIME, bytes, "x"));
     }
@@ -69,14 +69,14 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 
 /// What is measured of one work.
 struct Series<'a> {
-    course: &'a Course,
+    runner: &'a Runner,
     work: &'static Work,
     times: Times,
 }
 
 impl<'a> Series<'a> {
-    fn of(course: &'a Course) -> impl Iterator<Item = Self> {
-        course.code.work.iter().map(move |work| Self { course, work, times: Times::default() })
+    fn of(runner: &'a Runner) -> impl Iterator<Item = Self> {
+        runner.code.work.iter().map(move |work| Self { runner, work, times: Times::default() })
     }
 
     /// Once each way, in a random order.
@@ -85,7 +85,7 @@ impl<'a> Series<'a> {
         fastrand::shuffle(&mut ways);
         let mut times = Times::default();
         for way in ways {
-            let took = self.course.run(runtimes, way, self.work);
+            let took = self.runner.run(runtimes, way, self.work);
             let took = took.with_context(|| format!("{way:?} {}", self.work.name))?;
             times.0[way as usize].push(took.as_secs_f64() * 1e3);
         }

@@ -1,4 +1,4 @@
-//! What the guests compute; used by `course`. Programs as people write them, and two kinds of code by themselves: epochs are looked
+//! What the guests compute; used by `runner`. Programs as people write them, and two kinds of code by themselves: epochs are looked
 //! at in every round of a loop and at every call, and so cost each program another part.
 
 use std::fs;

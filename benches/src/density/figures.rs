@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::RUNTIME;
-use super::crowd::Costs;
+use super::population::Costs;
 use crate::levels::Level;
 use crate::options::short;
 use crate::results::Row;

@@ -12,8 +12,8 @@
 //!
 //! All guests sleep and neither wake up nor end by themselves.
 
-mod crowd;
 mod figures;
+mod population;
 
 use std::fs;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use anyhow::{Context, Result};
 use runwasi_tests::{Command, Runtime};
 
 use crate::Bench;
+use crate::fake_containerd::{FakeContainerd, Storage};
 use crate::levels::{Level, Switches};
 use crate::results::Row;
-use crate::stage::{Stage, Storage};
-use crowd::Crowd;
 use figures::{
     GOAL_CONTAINER_FDS, GOAL_LEAK, GOAL_SANDBOX_FDS, Grown, LEFT_MAPS, costs, fds, kib, left, maps,
     row, threads,
 };
+use population::Population;
 
 const SANDBOXES: usize = 4_000;
 const PODS: usize = 1_000;
@@ -56,73 +56,76 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     Ok(parts.into_iter().map(|measure| part(bench, measure)).collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// A part on a stage of its own, warmed up.
-fn part(bench: &Bench, measure: fn(&Bench, &Stage) -> Result<Vec<Row>>) -> Result<Vec<Row>> {
-    Stage::play(RUNTIME, Storage::Memory, |stage| {
-        let mut first = Crowd::new(bench, stage, "first");
+/// A part on a fake of its own, warmed up.
+fn part(
+    bench: &Bench,
+    measure: fn(&Bench, &FakeContainerd) -> Result<Vec<Row>>,
+) -> Result<Vec<Row>> {
+    FakeContainerd::with(RUNTIME, Storage::Memory, |fake| {
+        let mut first = Population::new(bench, fake, "first");
         first.add_sandbox(false)?;
         first.remove_all()?;
-        measure(bench, stage)
+        measure(bench, fake)
     })
 }
 
-fn sandboxes(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+fn sandboxes(bench: &Bench, fake: &FakeContainerd) -> Result<Vec<Row>> {
     bench.say(&format!("density: {SANDBOXES} sandboxes with a sleeping guest each"))?;
-    let level = || Level::settled(stage.daemon()?, &bench.interrupt);
-    let mut crowd = Crowd::new(bench, stage, "s");
+    let level = || Level::settled(fake.daemon()?, &bench.interrupt);
+    let mut population = Population::new(bench, fake, "s");
     let start = level()?;
-    crowd.fill(EARLY, |crowd| crowd.add_sandbox(false))?;
+    population.fill(EARLY, |population| population.add_sandbox(false))?;
     let early = level()?;
-    crowd.fill(SANDBOXES, |crowd| crowd.add_sandbox(false))?;
-    let (count, full) = (crowd.len(), level()?);
-    crowd.remove_all()?;
+    population.fill(SANDBOXES, |population| population.add_sandbox(false))?;
+    let (count, full) = (population.len(), level()?);
+    population.remove_all()?;
     let grown = Grown { what: "sandbox", count, base: start, early, full };
     let mut rows = vec![
         row("density_start_pss", kib(&start), "KiB"),
         row("density_sandboxes", count as f64, "count").at_least(SANDBOXES as f64),
-        row("density_sandbox_start_100th", crowd.starts.early()?, "ms"),
-        row("density_sandbox_start_last", crowd.starts.late()?, "ms"),
+        row("density_sandbox_start_100th", population.starts.early()?, "ms"),
+        row("density_sandbox_start_last", population.starts.late()?, "ms"),
     ];
-    rows.extend(costs("sandbox", &crowd.creations)?);
+    rows.extend(costs("sandbox", &population.creations)?);
     rows.extend(grown.rows(GOAL_SANDBOX_FDS));
     rows.extend(left("sandbox", &start, &level()?));
     Ok(rows)
 }
 
-fn containers(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+fn containers(bench: &Bench, fake: &FakeContainerd) -> Result<Vec<Row>> {
     bench.say(&format!("density: {CONTAINERS} sleeping guests in {PODS} sandboxes"))?;
-    let level = || Level::settled(stage.daemon()?, &bench.interrupt);
-    let mut crowd = Crowd::new(bench, stage, "s");
+    let level = || Level::settled(fake.daemon()?, &bench.interrupt);
+    let mut population = Population::new(bench, fake, "s");
     let start = level()?;
-    crowd.fill(PODS, |crowd| crowd.add_sandbox(false))?;
-    let (singles, single) = (crowd.len(), level()?);
-    let switches = idle(bench, stage.daemon()?)?;
-    crowd.fill(CONTAINERS, Crowd::join)?;
-    let (count, full) = (crowd.len(), level()?);
-    crowd.remove_all()?;
+    population.fill(PODS, |population| population.add_sandbox(false))?;
+    let (singles, single) = (population.len(), level()?);
+    let switches = idle(bench, fake.daemon()?)?;
+    population.fill(CONTAINERS, Population::join)?;
+    let (count, full) = (population.len(), level()?);
+    population.remove_all()?;
     let grown =
         Grown { what: "container", count: count - singles, base: single, early: single, full };
     let mut rows = vec![
         row("density_containers", count as f64, "count").at_least(CONTAINERS as f64),
         row("density_idle_switches", switches as f64, "count").at_most(0.0),
     ];
-    rows.extend(costs("container", &crowd.creations)?);
+    rows.extend(costs("container", &population.creations)?);
     rows.extend(grown.rows(GOAL_CONTAINER_FDS));
     rows.extend(left("container", &start, &level()?));
     Ok(rows)
 }
 
-fn networks(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+fn networks(bench: &Bench, fake: &FakeContainerd) -> Result<Vec<Row>> {
     bench.say(&format!("density: {NETWORKS} sandboxes with a network namespace of their own"))?;
-    let level = || Level::settled(stage.daemon()?, &bench.interrupt);
-    let mut crowd = Crowd::new(bench, stage, "s");
+    let level = || Level::settled(fake.daemon()?, &bench.interrupt);
+    let mut population = Population::new(bench, fake, "s");
     let start = level()?;
-    crowd.fill(NETWORKS, |crowd| crowd.add_sandbox(true))?;
-    let (count, full) = (crowd.len(), level()?);
-    crowd.remove_all()?;
+    population.fill(NETWORKS, |population| population.add_sandbox(true))?;
+    let (count, full) = (population.len(), level()?);
+    population.remove_all()?;
     let grown = |figure| full.growth_per(&start, count, figure);
     let mut rows = vec![
-        row("density_network_start", crowd.starts.early()?, "ms"),
+        row("density_network_start", population.starts.early()?, "ms"),
         row("density_network_pss", grown(kib), "KiB"),
         row("density_network_threads", grown(threads), "count"),
         row("density_network_fds", grown(fds), "count"),
@@ -131,13 +134,13 @@ fn networks(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn cycles(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+fn cycles(bench: &Bench, fake: &FakeContainerd) -> Result<Vec<Row>> {
     bench.say(&format!("density: {CYCLE} sandboxes come and go three times"))?;
     let cycle = |name| {
-        let mut crowd = Crowd::new(bench, stage, name);
-        crowd.fill(CYCLE, |crowd| crowd.add_sandbox(false))?;
-        crowd.remove_all()?;
-        Level::settled(stage.daemon()?, &bench.interrupt)
+        let mut population = Population::new(bench, fake, name);
+        population.fill(CYCLE, |population| population.add_sandbox(false))?;
+        population.remove_all()?;
+        Level::settled(fake.daemon()?, &bench.interrupt)
     };
     cycle("once")?;
     let (second, third) = (cycle("twice")?, cycle("thrice")?);

@@ -25,7 +25,7 @@ const GOAL_LOGGING: f64 = 0.8;
 
 /// Measures an instance a request (p2), instances that are used again (p3), and a guest that prints.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
-    bench.bed.load(Image::Wasmguests)?;
+    bench.fixture.load(Image::Wasmguests)?;
     let mut rows = against_the_loop(bench, "http_hello", "http_hello.wasm", "", Some(GOAL_RATIO))?;
     rows.extend(against_the_loop(bench, "http_p3_hello", "p3_http.wasm", "hello", None)?);
     for runtime in bench.options.wasm_runtimes() {

@@ -48,9 +48,10 @@ impl Server {
     /// A container on the host's network, its output in a file.
     pub(crate) fn container(bench: &Bench, runtime: Runtime, guest: &str) -> Result<Self> {
         let (address, name) = (http::free_address()?, short(runtime));
-        let id = bench.bed.id(&format!("{}-{name}", guest.trim_end_matches(".wasm")));
+        let id = bench.fixture.id(&format!("{}-{name}", guest.trim_end_matches(".wasm")));
         let place = format!("io.runwasi.http.address={address}");
-        let log = format!("file://{}", bench.bed.dir().join(&id).with_extension("out").display());
+        let log =
+            format!("file://{}", bench.fixture.dir().join(&id).with_extension("out").display());
         let program = format!("/{guest}");
         let line = [
             "run",
@@ -63,7 +64,10 @@ impl Server {
             "--runtime",
             runtime.name(),
         ];
-        bench.bed.ctr([&line[..], &[Image::Wasmguests.name(), &id, &program]].concat())?.ok()?;
+        bench
+            .fixture
+            .ctr([&line[..], &[Image::Wasmguests.name(), &id, &program]].concat())?
+            .ok()?;
         // It listens since it runs.
         http::get(address, "/")?;
         Ok(Self { name, address, kind: Kind::Container { id } })
@@ -85,8 +89,8 @@ impl Server {
     /// Takes it away.
     pub(crate) fn end(self, bench: &Bench) -> Result<()> {
         if let Kind::Container { id } = self.kind {
-            bench.bed.ctr(["task", "delete", "-f", &id])?;
-            bench.bed.ctr(["container", "delete", &id])?.ok()?;
+            bench.fixture.ctr(["task", "delete", "-f", &id])?;
+            bench.fixture.ctr(["container", "delete", &id])?.ok()?;
         }
         Ok(())
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Runtime;
 
+use crate::fake_containerd::{FakeContainerd, Sandbox, Storage};
 use crate::options::short;
 use crate::processes::{at_rest, of_pod, usage};
 use crate::results::Row;
-use crate::stage::{Sandbox, Stage, Storage};
 use crate::{Bench, stats};
 
 const SHIMS: usize = 10;
@@ -35,26 +35,26 @@ struct Mapped {
 /// The guests wait for a picture on their standard input, which never comes.
 pub(super) fn measure(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
     bench.say(&format!("large: memory of {SHIMS} shims that run {MODULE}: {}", short(runtime)))?;
-    Stage::play_with_empty_cache(runtime, Storage::Memory, |stage| {
-        stage.add_guest(MODULE)?;
-        let sandboxes = (0..SHIMS).map(|n| start(bench, stage, n)).collect::<Result<Vec<_>>>()?;
-        let rows = figures(bench, stage, runtime, &sandboxes)?;
+    FakeContainerd::play_with_empty_cache(runtime, Storage::Memory, |fake| {
+        fake.add_guest(MODULE)?;
+        let sandboxes = (0..SHIMS).map(|n| start(bench, fake, n)).collect::<Result<Vec<_>>>()?;
+        let rows = figures(bench, fake, runtime, &sandboxes)?;
         for sandbox in sandboxes {
-            stage.run(sandbox.tasks.remove(&sandbox.id))?;
-            stage.leave(sandbox);
+            fake.run(sandbox.tasks.remove(&sandbox.id))?;
+            fake.leave(sandbox);
         }
-        stage.becomes_empty()?;
+        fake.becomes_empty()?;
         Ok(rows)
     })
 }
 
-fn start(bench: &Bench, stage: &Stage, number: usize) -> Result<Sandbox> {
+fn start(bench: &Bench, fake: &FakeContainerd, number: usize) -> Result<Sandbox> {
     bench.interrupt.check()?;
     let mut container =
-        stage.program(&format!("waits{number}"), &[&format!("/{MODULE}"), "-", "-c"])?;
+        fake.program(&format!("waits{number}"), &[&format!("/{MODULE}"), "-", "-c"])?;
     container.hold_input()?;
-    let sandbox = stage.sandbox(&container)?;
-    stage.run(async {
+    let sandbox = fake.sandbox(&container)?;
+    fake.run(async {
         sandbox.tasks.create(&container).await?;
         sandbox.tasks.start(&container.id).await
     })?;
@@ -63,11 +63,11 @@ fn start(bench: &Bench, stage: &Stage, number: usize) -> Result<Sandbox> {
 
 fn figures(
     bench: &Bench,
-    stage: &Stage,
+    fake: &FakeContainerd,
     runtime: Runtime,
     sandboxes: &[Sandbox],
 ) -> Result<Vec<Row>> {
-    let address = stage.address();
+    let address = fake.address();
     let pids = sandboxes.iter().map(|sandbox| {
         let pids = of_pod(&address, &sandbox.id);
         ensure!(pids.len() == 1, "{} has the OS processes {pids:?}, not one", sandbox.id);
@@ -75,7 +75,7 @@ fn figures(
     });
     let pids = pids.collect::<Result<Vec<_>>>()?;
     at_rest(&bench.interrupt, QUIET, || Ok(usage(&pids)?.ticks))?;
-    let code = pids.iter().map(|pid| mapped(*pid, stage.cache())).collect::<Result<Vec<_>>>()?;
+    let code = pids.iter().map(|pid| mapped(*pid, fake.cache())).collect::<Result<Vec<_>>>()?;
     let whole = pids.iter().map(|pid| usage(&[*pid])).collect::<Result<Vec<_>>>()?;
     let sum = code.iter().fold(Mapped::default(), |sum, one| Mapped {
         shared: sum.shared + one.shared,
@@ -84,7 +84,7 @@ fn figures(
     ensure!(
         sum.shared + sum.private > 0,
         "no shim has mapped compiled code below {}",
-        stage.cache().display()
+        fake.cache().display()
     );
     let mean = |values: Vec<u64>| {
         stats::mean(&values.into_iter().map(|bytes| bytes as f64 / 1e6).collect::<Vec<_>>())

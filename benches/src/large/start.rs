@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use runwasi_tests::Runtime;
 
+use crate::fake_containerd::{Container, FakeContainerd, Storage};
 use crate::options::short;
 use crate::results::Row;
-use crate::stage::{Container, Stage, Storage};
 use crate::{Bench, stats};
 
 /// A file that has changed just now may change again unseen, and is read at every start. Those of an image are older.
@@ -39,8 +39,8 @@ pub(super) fn above_hello(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
     bench.say(&format!(
         "large: {COMPONENT} against a hello, {ROUNDS} interleaved rounds of {name}"
     ))?;
-    Stage::play(runtime, Storage::Memory, |stage| {
-        stage.add_guest(COMPONENT)?;
+    FakeContainerd::with(runtime, Storage::Memory, |fake| {
+        fake.add_guest(COMPONENT)?;
         bench.interrupt.pause(SETTLED)?;
         let component = format!("/{COMPONENT}");
         let (hello, large) = ([runtime.guest()], [component.as_str()]);
@@ -48,7 +48,7 @@ pub(super) fn above_hello(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
         for round in 0..WARM_UP + ROUNDS {
             bench.interrupt.check()?;
             let one = |kind: &str, words: &[&str]| {
-                took(stage, &stage.program(&format!("{kind}{round}"), words)?)
+                took(fake, &fake.program(&format!("{kind}{round}"), words)?)
             };
             let (small, large) = match fastrand::bool() {
                 true => (one("hello", &hello)?, one("large", &large)?),
@@ -83,13 +83,13 @@ pub(super) fn second_to_first(bench: &Bench, runtime: Runtime) -> Result<Vec<Row
     let (mut first, mut second, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..FIRST_STARTS {
         bench.interrupt.check()?;
-        let [one, two] = Stage::play_with_empty_cache(runtime, Storage::Memory, |stage| {
-            stage.add_guest(MODULE)?;
-            stage.add_source(PICTURE)?;
+        let [one, two] = FakeContainerd::play_with_empty_cache(runtime, Storage::Memory, |fake| {
+            fake.add_guest(MODULE)?;
+            fake.add_source(PICTURE)?;
             let render = |id| {
                 took(
-                    stage,
-                    &stage.program(id, &[&format!("/{MODULE}"), &format!("/{PICTURE}"), "-c"])?,
+                    fake,
+                    &fake.program(id, &[&format!("/{MODULE}"), &format!("/{PICTURE}"), "-c"])?,
                 )
             };
             Ok([render("first")?, render("second")?])
@@ -106,18 +106,18 @@ pub(super) fn second_to_first(bench: &Bench, runtime: Runtime) -> Result<Vec<Row
 }
 
 /// From the shim's `start` to the guest's end, in milliseconds; then the sandbox is taken away.
-fn took(stage: &Stage, container: &Container) -> Result<f64> {
+fn took(fake: &FakeContainerd, container: &Container) -> Result<f64> {
     let begin = Instant::now();
-    let sandbox = stage.sandbox(container)?;
-    let status = stage.run(async {
+    let sandbox = fake.sandbox(container)?;
+    let status = fake.run(async {
         sandbox.tasks.create(container).await?;
         sandbox.tasks.start(&container.id).await?;
         sandbox.tasks.wait(&container.id).await
     })?;
     let took = begin.elapsed().as_secs_f64() * 1e3;
     ensure!(status == 0, "{} ended with {status}", container.id);
-    stage.run(sandbox.tasks.delete(&container.id))?;
-    stage.leave(sandbox);
-    stage.becomes_empty()?;
+    fake.run(sandbox.tasks.delete(&container.id))?;
+    fake.leave(sandbox);
+    fake.becomes_empty()?;
     Ok(took)
 }

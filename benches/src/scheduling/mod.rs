@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use runwasi_tests::Runtime;
 
+use crate::fake_containerd::{FakeContainerd, Storage};
 use crate::options::short;
 use crate::results::Row;
-use crate::stage::{Stage, Storage};
 use crate::{Bench, stats};
 use spinners::{Spinners, milliseconds, run};
 
@@ -43,48 +43,48 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     if !bench.options.runtimes.contains(&RUNTIME) {
         return Ok(Vec::new());
     }
-    Stage::play(RUNTIME, Storage::Memory, |stage| {
-        let mut rows = latencies(bench, stage)?;
+    FakeContainerd::with(RUNTIME, Storage::Memory, |fake| {
+        let mut rows = latencies(bench, fake)?;
         for count in EQUALS {
-            rows.extend(equal(bench, stage, count)?);
+            rows.extend(equal(bench, fake, count)?);
         }
-        rows.extend(weighted(bench, stage)?);
+        rows.extend(weighted(bench, fake)?);
         Ok(rows)
     })
 }
 
-fn latencies(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+fn latencies(bench: &Bench, fake: &FakeContainerd) -> Result<Vec<Row>> {
     bench.say(&format!("scheduling: calls, starts and timers among {SPINNERS} spinning guests"))?;
-    let mut spinners = Spinners::start(bench, stage, SPINNERS, |_| None)?;
-    let mut sample = |one: fn(&Stage, &mut Spinners) -> Result<f64>| -> Result<Vec<f64>> {
+    let mut spinners = Spinners::start(bench, fake, SPINNERS, |_| None)?;
+    let mut sample = |one: fn(&FakeContainerd, &mut Spinners) -> Result<f64>| -> Result<Vec<f64>> {
         let samples = (0..SAMPLES).map(|_| {
             bench.interrupt.check()?;
-            one(stage, &mut spinners)
+            one(fake, &mut spinners)
         });
         samples.collect()
     };
     let mut rows = percentiles("state", &sample(state)?, GOAL_CALL)?;
     rows.extend(percentiles("kill", &sample(|_, spinners| spinners.kill_one())?, GOAL_CALL)?);
     rows.extend(percentiles("start", &sample(hello)?, GOAL_CALL)?);
-    let (guest, native) = timer::measure(stage, &mut spinners)?;
+    let (guest, native) = timer::measure(fake, &mut spinners)?;
     rows.extend(percentiles("timer", &guest, GOAL_TIMER)?);
     rows.push(row("scheduling_timer_of_native_p99", stats::quantile(&native, 0.99)?, "ms"));
     spinners.remove()?;
     Ok(rows)
 }
 
-fn state(stage: &Stage, spinners: &mut Spinners) -> Result<f64> {
+fn state(fake: &FakeContainerd, spinners: &mut Spinners) -> Result<f64> {
     let (tasks, id) = spinners.any();
     let begin = Instant::now();
-    stage.run(tasks.state(id))?;
+    fake.run(tasks.state(id))?;
     Ok(milliseconds(begin))
 }
 
 /// `Create` and `Start` of a hello, until the latter is answered.
-fn hello(stage: &Stage, spinners: &mut Spinners) -> Result<f64> {
+fn hello(fake: &FakeContainerd, spinners: &mut Spinners) -> Result<f64> {
     let (tasks, container) = spinners.guest(&[])?;
-    let took = run(stage, tasks, &container)?;
-    let ended = stage.run(async {
+    let took = run(fake, tasks, &container)?;
+    let ended = fake.run(async {
         let status = tasks.wait(&container.id).await?;
         tasks.delete(&container.id).await.map(|()| status)
     })?;
@@ -92,9 +92,9 @@ fn hello(stage: &Stage, spinners: &mut Spinners) -> Result<f64> {
     Ok(took)
 }
 
-fn equal(bench: &Bench, stage: &Stage, count: usize) -> Result<Vec<Row>> {
+fn equal(bench: &Bench, fake: &FakeContainerd, count: usize) -> Result<Vec<Row>> {
     bench.say(&format!("scheduling: {count} equal spinners for {} s", SHARING.as_secs()))?;
-    let spinners = Spinners::start(bench, stage, count, |_| None)?;
+    let spinners = Spinners::start(bench, fake, count, |_| None)?;
     let shares = spinners.shares(SHARING)?;
     spinners.remove()?;
     let deviation = row(format!("scheduling_deviation_of_{count}"), deviation(&shares)?, "%")
@@ -102,11 +102,11 @@ fn equal(bench: &Bench, stage: &Stage, count: usize) -> Result<Vec<Row>> {
     Ok(vec![row(format!("scheduling_cpus_of_{count}"), shares.iter().sum(), "count"), deviation])
 }
 
-fn weighted(bench: &Bench, stage: &Stage) -> Result<Vec<Row>> {
+fn weighted(bench: &Bench, fake: &FakeContainerd) -> Result<Vec<Row>> {
     let [heavy, light] = WEIGHTS;
     bench.say(&format!("scheduling: two spinners with {heavy} shares, two with {light}"))?;
     let spinners =
-        Spinners::start(bench, stage, 2 * WEIGHTS.len(), |place| Some(WEIGHTS[place % 2]))?;
+        Spinners::start(bench, fake, 2 * WEIGHTS.len(), |place| Some(WEIGHTS[place % 2]))?;
     let shares = spinners.shares(SHARING)?;
     spinners.remove()?;
     let of_kind = |kind: usize| {

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::Bench;
-use crate::stage::{Container, Sandbox, Stage, Tasks};
+use crate::fake_containerd::{Container, FakeContainerd, Sandbox, Tasks};
 
 /// What runs now.
 pub(super) struct Spinners<'a> {
     bench: &'a Bench,
-    stage: &'a Stage,
+    fake: &'a FakeContainerd,
     all: Vec<Spinner>,
     /// How many containers there were, for new ids.
     made: usize,
@@ -25,18 +25,18 @@ impl<'a> Spinners<'a> {
     /// Starts `count` of them, with the weights that `shares` gives.
     pub(super) fn start(
         bench: &'a Bench,
-        stage: &'a Stage,
+        fake: &'a FakeContainerd,
         count: usize,
         shares: impl Fn(usize) -> Option<u32>,
     ) -> Result<Self> {
-        let mut spinners = Self { bench, stage, all: Vec::new(), made: 0 };
+        let mut spinners = Self { bench, fake, all: Vec::new(), made: 0 };
         for place in 0..count {
-            let mut container = stage.container(&format!("of{count}spin{place}"), &["spin"])?;
+            let mut container = fake.container(&format!("of{count}spin{place}"), &["spin"])?;
             if let Some(shares) = shares(place) {
                 container.weigh(shares)?;
             }
-            let sandbox = stage.sandbox(&container)?;
-            run(stage, &sandbox.tasks, &container)?;
+            let sandbox = fake.sandbox(&container)?;
+            run(fake, &sandbox.tasks, &container)?;
             spinners.all.push(Spinner { sandbox, id: container.id });
         }
         Ok(spinners)
@@ -53,7 +53,7 @@ impl<'a> Spinners<'a> {
         self.made += 1;
         let sandbox = &self.all[fastrand::usize(..self.all.len())].sandbox;
         let container =
-            self.stage.joining(&sandbox.id, &format!("{}guest{}", sandbox.id, self.made), args)?;
+            self.fake.joining(&sandbox.id, &format!("{}guest{}", sandbox.id, self.made), args)?;
         Ok((&sandbox.tasks, container))
     }
 
@@ -62,19 +62,19 @@ impl<'a> Spinners<'a> {
         self.made += 1;
         let place = fastrand::usize(..self.all.len());
         let Spinner { sandbox, id } = &mut self.all[place];
-        let successor = self.stage.joining(
+        let successor = self.fake.joining(
             &sandbox.id,
             &format!("{}next{}", sandbox.id, self.made),
             &["spin"],
         )?;
         let begin = Instant::now();
-        self.stage.run(async {
+        self.fake.run(async {
             let (ended, killed) = tokio::join!(sandbox.tasks.wait(id), sandbox.tasks.kill(id));
             ended.and(killed)
         })?;
         let took = milliseconds(begin);
-        self.stage.run(sandbox.tasks.delete(id))?;
-        run(self.stage, &sandbox.tasks, &successor)?;
+        self.fake.run(sandbox.tasks.delete(id))?;
+        run(self.fake, &sandbox.tasks, &successor)?;
         *id = successor.id;
         Ok(took)
     }
@@ -95,15 +95,15 @@ impl<'a> Spinners<'a> {
     pub(super) fn remove(self) -> Result<()> {
         for Spinner { sandbox, id } in self.all {
             self.bench.interrupt.check()?;
-            self.stage.run(sandbox.tasks.remove(&id))?;
-            self.stage.leave(sandbox);
+            self.fake.run(sandbox.tasks.remove(&id))?;
+            self.fake.leave(sandbox);
         }
         Ok(())
     }
 
     fn cpu(&self) -> Result<Vec<(Instant, Duration)>> {
         let one = |spinner: &Spinner| {
-            let cpu = self.stage.run(spinner.sandbox.tasks.cpu(&spinner.id))?;
+            let cpu = self.fake.run(spinner.sandbox.tasks.cpu(&spinner.id))?;
             Ok((Instant::now(), cpu))
         };
         self.all.iter().map(one).collect()
@@ -111,9 +111,9 @@ impl<'a> Spinners<'a> {
 }
 
 /// `Create` and `Start`; how long both took, in milliseconds.
-pub(super) fn run(stage: &Stage, tasks: &Tasks, container: &Container) -> Result<f64> {
+pub(super) fn run(fake: &FakeContainerd, tasks: &Tasks, container: &Container) -> Result<f64> {
     let begin = Instant::now();
-    stage.run(async {
+    fake.run(async {
         tasks.create(container).await?;
         tasks.start(&container.id).await
     })?;

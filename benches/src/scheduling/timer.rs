@@ -13,7 +13,7 @@ use runwasi_tests::runtime::target_dir;
 use tokio::net::unix::pipe;
 
 use super::spinners::Spinners;
-use crate::stage::{Container, Stage, Tasks};
+use crate::fake_containerd::{Container, FakeContainerd, Tasks};
 
 /// The guest's arguments: milliseconds, and how often.
 const TIMER: [&str; 3] = ["timer", "5", "600"];
@@ -22,7 +22,10 @@ const TIMER: [&str; 3] = ["timer", "5", "600"];
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long each sleep of the guest and of the native program took by its own clock, in milliseconds.
-pub(super) fn measure(stage: &Stage, spinners: &mut Spinners) -> Result<(Vec<f64>, Vec<f64>)> {
+pub(super) fn measure(
+    fake: &FakeContainerd,
+    spinners: &mut Spinners,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let native = Command::new(target_dir().join("guests/wasmtest-native"))
         .args(TIMER)
         .deadline(LIMIT)
@@ -30,7 +33,7 @@ pub(super) fn measure(stage: &Stage, spinners: &mut Spinners) -> Result<(Vec<f64
     let (tasks, mut container) = spinners.guest(&TIMER)?;
     let fifo = container.pipe_output()?.to_owned();
     let (text, ()) =
-        stage.run(async { tokio::try_join!(read_to_end(&fifo), whole_life(tasks, &container)) })?;
+        fake.run(async { tokio::try_join!(read_to_end(&fifo), whole_life(tasks, &container)) })?;
     Ok((sleeps(&text)?, sleeps(&native.wait()?.ok()?.out())?))
 }
 

@@ -1,4 +1,4 @@
-//! Programs that are files of the container's root file system: found by name, read within bounds.
+//! Programs in the container's root file system: search by name, bounded reads.
 
 use std::{
     fs::Metadata,
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{digest::Digest, rootfs::Rootfs};
 
-/// Seconds after which a time of change is past.
-const SETTLED: i64 = 1;
+/// Age of the last change, in seconds, that a file must exceed to have an identity.
+const MIN_AGE: i64 = 1;
 
-/// The bytes that tell what a file is.
+/// Length of the prefix that identifies the format of a file, in bytes.
 const PREAMBLE: u64 = 8;
 
 impl FileIdentity {
@@ -29,30 +29,33 @@ impl FileIdentity {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         };
-        // File systems that are made as images may have no fine times, and files of many that look alike. And a file that has
-        // changed just now may change again within the same tick of its clock.
+        // File systems that are built as images may store times in whole seconds, so that many
+        // files have the same time. And a file that has just changed may change again within the
+        // same tick of its clock.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let settled = i64::try_from(now).is_ok_and(|now| now - identity.changed.0 > SETTLED);
+        let settled = i64::try_from(now).is_ok_and(|now| now - identity.changed.0 > MIN_AGE);
         (identity.changed.1 != 0 && settled).then_some(identity)
     }
 }
 
-/// Finds the file that `args[0]` names: absolute, with a slash relative to `cwd`, else through `PATH` and last in `cwd`; a suffix
-/// `#name` selects the export to call. Blocks.
+/// Finds the file that `args[0]` names. Blocks.
+///
+/// A name with a slash is absolute or relative to `cwd`. Any other name is searched for in `PATH`,
+/// then in `cwd`. A suffix `#name` selects the export to call.
 pub(crate) fn locate(
     args: &[String],
     cwd: &Path,
     path: Option<&str>,
     rootfs: &Rootfs,
 ) -> Result<Program, ArtifactError> {
-    let (file, function) = named(args);
+    let (file, function) = split_function(args);
     let candidates = candidates(file, cwd, path);
     for path in &candidates {
         let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
         match rootfs.open(path) {
             Ok(file) => {
                 let metadata = file.metadata().map_err(failed)?;
-                // As `execvp(3)`: a directory of that name in PATH is passed over.
+                // Like `execvp(3)`, skips a directory of that name in PATH.
                 if candidates.len() == 1 || !metadata.is_dir() {
                     let source = Source::File {
                         identity: FileIdentity::of(&metadata, rootfs.layers_of(&file)),
@@ -65,6 +68,7 @@ pub(crate) fn locate(
                     error.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 ) => {}
+            // A program that cannot be opened must not be replaced by one further down PATH.
             Err(source) => return Err(failed(source)),
         }
     }
@@ -76,11 +80,12 @@ pub(crate) fn locate(
     })
 }
 
-/// Reads a program that was found. Blocks.
+/// Reads a program that [`locate`] found. Blocks.
 pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, ArtifactError> {
     let path = &program.path;
     let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
     let not_wasm = |reason: String| ArtifactError::NotWasm { path: path.clone(), reason };
+    // The name may lead to another file by now: everything below refers to the file opened here.
     let file = rootfs.open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
@@ -90,10 +95,11 @@ pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, Artifa
         return Err(not_wasm(format!("has {} bytes, more than {MAX_BYTES}", metadata.len())));
     }
     let mut bytes = Vec::new();
+    // The file may grow while it is read, so the checked length is no bound.
     let mut reader = (&file).take(MAX_BYTES);
     reader.by_ref().take(PREAMBLE).read_to_end(&mut bytes).map_err(failed)?;
     if !bytes.starts_with(b"\0asm") && metadata.len() > MAX_TEXT_BYTES {
-        // Neither binary nor a text that anybody wrote: not worth reading.
+        // Too large for text and no binary: the rest of the file need not be read.
         return Err(not_wasm(
             kind(&bytes)
                 .err()
@@ -103,20 +109,21 @@ pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, Artifa
     bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
     reader.read_to_end(&mut bytes).map_err(failed)?;
     let kind = kind(&bytes).map_err(not_wasm)?;
-    // Changed while it was read: what was read is nobody's.
+    // If the file changed during the read, its bytes belong to no identity.
     let after = file.metadata().map_err(failed)?;
     let layers = rootfs.layers_of(&file);
-    let (before, after) = (FileIdentity::of(&metadata, layers), FileIdentity::of(&after, layers));
+    let before = FileIdentity::of(&metadata, layers);
+    let after = FileIdentity::of(&after, layers);
     let identity = before.filter(|before| Some(*before) == after);
     let digest = Digest::of(&bytes);
     Ok(Artifact { path: program.path, function: program.function, kind, bytes, digest, identity })
 }
 
-/// Where a program of that name may be, as `execvp(3)` has it, plus the working directory last: images made from
-/// scratch have no PATH worth the name.
+/// Paths to search for a program: those of `execvp(3)`, then the working directory.
+// The working directory, because images that are built from scratch often have no useful PATH.
 fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
     if name.contains('/') {
-        // `join` takes an absolute name as it is.
+        // `join` returns an absolute name unchanged.
         return vec![cwd.join(name)];
     }
     let directories =
@@ -124,10 +131,11 @@ fn candidates(name: &str, cwd: &Path, path: Option<&str>) -> Vec<PathBuf> {
     directories.map(Path::new).chain([cwd]).map(|directory| directory.join(name)).collect()
 }
 
-/// `args[0]` as the name of a file or layer and that of an export.
-pub(super) fn named(args: &[String]) -> (&str, Option<String>) {
+/// Splits `args[0]` into the name of a file or layer and that of an export.
+pub(super) fn split_function(args: &[String]) -> (&str, Option<String>) {
     let name = args.first().map(String::as_str).unwrap_or_default();
     match name.rsplit_once('#') {
+        // At the last `#`: a file name may contain `#` as well.
         Some((file, function)) if !function.is_empty() => (file, Some(function.to_owned())),
         _ => (name, None),
     }
@@ -140,7 +148,7 @@ mod tests {
     #[test]
     fn only_settled_files_of_an_overlay_have_an_identity() {
         let layers = Some(Digest::of(b"/snapshots/2/fs:/snapshots/1/fs"));
-        // The test's own program may have been linked this very second.
+        // Not the test's own program, which may have been linked within the last second.
         let old = std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
         assert!(FileIdentity::of(&old, layers).is_some());
         assert_eq!(FileIdentity::of(&old, None), None);
@@ -149,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_looked_up_as_a_container_does() {
+    fn candidates_follow_execvp_with_cwd_last() {
         let at = |name, path| candidates(name, Path::new("/work"), path);
         assert_eq!(at("/a.wasm", Some("/bin")), [Path::new("/a.wasm")]);
         assert_eq!(at("sub/a.wasm", Some("/bin")), [Path::new("/work/sub/a.wasm")]);

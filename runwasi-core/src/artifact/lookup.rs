@@ -1,5 +1,5 @@
-//! From the arguments of a process to its artifact: the file that was located, else a wasm layer of
-//! the container's image.
+//! Resolves the arguments of a process to its artifact: a file of the root file system, else a wasm
+//! layer of the container's image.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -7,12 +7,12 @@ use tokio::task::spawn_blocking;
 
 use super::{
     Artifact, ArtifactError, Program, Source,
-    file::{self, named},
+    file::{self, split_function},
     oci::{self, Images, blob::Layer},
 };
 use crate::{digest::Digest, id::Id, rootfs::Rootfs};
 
-/// What [`locate`](file::locate) has found, or a wasm layer of the container's image.
+/// The file that [`locate`](file::locate) found, or else a wasm layer of the container's image.
 pub(crate) async fn find(
     located: &Result<Program, ArtifactError>,
     args: &[String],
@@ -21,11 +21,13 @@ pub(crate) async fn find(
 ) -> Result<Program, ArtifactError> {
     let (name, looked_at) = match located {
         Err(ArtifactError::NotFound { name, looked_at, .. }) => (name.clone(), looked_at.clone()),
+        // A file that exists decides, also if it cannot be read: a layer must not replace it.
         found_or_failed => return found_or_failed.clone(),
     };
     match oci::find(images, container, &name).await {
         Ok(layer) => {
-            let (path, (_, function)) = (PathBuf::from(layer.name()), named(args));
+            let path = PathBuf::from(layer.name());
+            let (_, function) = split_function(args);
             Ok(Program { path, function, source: Source::Layer(layer) })
         }
         Err(error) => {
@@ -34,7 +36,7 @@ pub(crate) async fn find(
     }
 }
 
-/// Reads a program.
+/// Reads the bytes of a program.
 pub(crate) async fn load(
     program: &Program,
     rootfs: &Arc<Rootfs>,
@@ -42,30 +44,36 @@ pub(crate) async fn load(
 ) -> Result<Artifact, ArtifactError> {
     let Program { path, function, source } = program.clone();
     if let Source::Layer(layer) = source {
+        // A layer is read without regard to the process, so its artifact has no function yet.
         return Ok(Artifact { function, ..layer_artifact(&layer, images).await? });
     }
-    let (program, rootfs) = (program.clone(), rootfs.clone());
+    let program = program.clone();
+    let rootfs = rootfs.clone();
     on_pool(path, move || file::read(program, &rootfs)).await
 }
 
-/// Reads a layer, whoever it is for.
+/// Reads a layer. The artifact selects no function.
 pub async fn layer_artifact(layer: &Layer, images: &dyn Images) -> Result<Artifact, ArtifactError> {
     let path = PathBuf::from(layer.name());
     let failed = |source| ArtifactError::Layer { path: path.clone(), source: Box::new(source) };
-    let (bytes, layer) = (oci::read(images, layer).await.map_err(failed)?, layer.clone());
+    let bytes = oci::read(images, layer).await.map_err(failed)?;
+    let layer = layer.clone();
+    // The read above does not verify the digest: hashing up to 512 MiB would block the runtime.
     on_pool(path.clone(), move || unpack(path, bytes, &layer)).await
 }
 
-/// What computes or blocks does so on the blocking pool.
+/// Runs work that computes or blocks on the blocking pool.
 async fn on_pool<T: Send + 'static>(
     path: PathBuf,
     work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
 ) -> Result<T, ArtifactError> {
+    // The work panicked, or the runtime shuts down and dropped it.
     let lost = |error| ArtifactError::Read { path, source: Arc::new(io::Error::other(error)) };
     spawn_blocking(work).await.map_err(lost)?
 }
 
 fn unpack(path: PathBuf, bytes: Vec<u8>, layer: &Layer) -> Result<Artifact, ArtifactError> {
+    // Computed once: for the check and for the artifact.
     let digest = Digest::of(&bytes);
     match layer.blob.check(&digest) {
         Ok(()) => Artifact::hashed(path, bytes, digest),

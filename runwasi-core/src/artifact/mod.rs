@@ -1,4 +1,5 @@
-//! Which artifact a process runs: the file in its root file system that `args[0]` names, else a wasm layer of its image ([`oci`]).
+//! The artifact that a process runs: the file of its root file system that `args[0]` names, else a
+//! wasm layer of its image ([`oci`]).
 
 pub(crate) mod file;
 pub mod lookup;
@@ -12,62 +13,65 @@ use crate::digest::Digest;
 /// Largest artifact that is read, in bytes.
 pub const MAX_BYTES: u64 = 512 << 20;
 
-/// Largest text module that is read, in bytes.
+/// Largest artifact in text format that is read, in bytes.
+// Lower, because parsing text takes longer than parsing a binary, and hand-written text is small.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
-/// Wasm bytes and where they come from. Untrusted.
+/// Wasm bytes with their origin. Untrusted.
 #[derive(Clone, Debug)]
 pub struct Artifact {
-    /// Its path in the guest; of a layer, `IMAGE/TITLE`.
+    /// Path in the guest; for a layer, `IMAGE/TITLE`.
     pub path: PathBuf,
     /// The export to call instead of the default one, from `path#function`.
     pub function: Option<String>,
-    /// What its first bytes say it is.
+    /// Kind, according to the first bytes.
     pub kind: ArtifactKind,
-    /// Its bytes.
+    /// The wasm bytes, binary or text.
     pub bytes: Vec<u8>,
     /// SHA-256 of `bytes`.
     pub digest: Digest,
-    /// What tells that a file need not be read to know that it holds these bytes.
+    /// Identity of the file with these bytes: a file of equal identity need not be read again.
     pub identity: Option<FileIdentity>,
 }
 
-/// What of a container runs: found, not yet read.
+/// Program of a process, found and not yet read.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Its path in the guest; of a layer, `IMAGE/TITLE`.
+    /// Path in the guest; for a layer, `IMAGE/TITLE`.
     pub path: PathBuf,
     /// The export to call instead of the default one, from `path#function`.
     pub function: Option<String>,
-    /// Where its bytes are.
+    /// Source of the bytes.
     pub source: Source,
 }
 
-/// Where a program's bytes are.
+/// Source of a program's bytes.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// In a file of the container.
+    /// A file of the container.
     File {
-        /// `None` where files cannot be told apart without reading them.
+        /// Absent if only reading can distinguish the file from others.
         identity: Option<FileIdentity>,
     },
-    /// In containerd's content store.
+    /// A layer in containerd's content store.
     Layer(Layer),
 }
 
-/// What tells a file of an image from all others: equal identities, equal bytes. Whoever makes a file system chooses its inodes and
-/// times, so they count only among files of the same layers, which containerd has put together; and there nobody can give a file
-/// another's time of change.
+/// Identity of a file of an image. Files of equal identity have equal bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileIdentity {
+    // The creator of a file system chooses its inode numbers and times. So they are comparable only
+    // between files of the same layers, which containerd has assembled.
     pub(crate) layers: Digest,
     pub(crate) inode: u64,
     pub(crate) bytes: u64,
     pub(crate) modified: (i64, i64),
+    // Unlike the time of modification, no system call can set it: in these layers no file can get
+    // the time of change of another.
     pub(crate) changed: (i64, i64),
 }
 
-/// What an artifact is, by its magic bytes or first word; its name says nothing.
+/// Kind of an artifact, by its magic bytes or its first word. The file name does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArtifactKind {
     /// A core module, binary or text: `(module …)`.
@@ -76,47 +80,48 @@ pub enum ArtifactKind {
     Component,
 }
 
-/// Why there is no artifact.
+/// Error of the search for an artifact or of its reading.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ArtifactError {
-    /// No file of that name is in any of the places looked at.
-    #[error("{name}: not found in the container (looked at {looked_at}{})", besides(image))]
+    /// No file of that name exists at any of the searched paths.
+    #[error("{name}: not found in the container (looked at {looked_at}{})", image_reason(image))]
     NotFound {
-        /// `args[0]` without the function.
+        /// `args[0]` without the export.
         name: String,
-        /// The paths tried.
+        /// The searched paths.
         looked_at: String,
-        /// Why the image has no such layer either, if it was looked at.
+        /// Reason why the image has no such layer either, if it was searched.
         image: Option<Box<ImageError>>,
     },
-    /// The layer cannot be read.
+    /// The layer could not be read.
     #[error("{}: {source}", path.display())]
     Layer {
         /// `IMAGE/TITLE`.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: Box<ImageError>,
     },
-    /// The file is there and cannot be read.
+    /// The file exists and could not be read.
     #[error("{}: {source}", path.display())]
     Read {
-        /// Its path in the guest.
+        /// Path in the guest.
         path: PathBuf,
-        /// The system's error; shared, so that the error can be kept until somebody asks for the artifact.
+        /// Error of the system.
+        // Shared, so that this error is cloneable: it is stored until the artifact is requested.
         source: Arc<io::Error>,
     },
-    /// The file is no regular file, too large, or its first bytes are not those of wasm.
+    /// The file is no regular file, is too large, or has no wasm preamble.
     #[error("{}: {reason}", path.display())]
     NotWasm {
-        /// Its path in the guest.
+        /// Path in the guest.
         path: PathBuf,
-        /// What it is instead.
+        /// Description of the file.
         reason: String,
     },
 }
 
 impl Artifact {
-    /// Of bytes that are in no container.
+    /// An artifact of bytes that come from no container.
     pub fn of_bytes(path: PathBuf, bytes: Vec<u8>) -> Result<Self, ArtifactError> {
         let digest = Digest::of(&bytes);
         Self::hashed(path, bytes, digest)
@@ -130,29 +135,31 @@ impl Artifact {
     }
 }
 
-fn besides(image: &Option<Box<ImageError>>) -> String {
+fn image_reason(image: &Option<Box<ImageError>>) -> String {
     image.as_ref().map_or_else(String::new, |reason| format!("; {reason}"))
 }
 
 impl Program {
-    /// The digest of its bytes, if that is known before they are read.
+    /// The digest of the bytes, if it is known without reading them.
     pub fn digest(&self) -> Option<Digest> {
         match &self.source {
             Source::File { .. } => None,
+            // The name of a blob. A read fails if the bytes have another digest.
             Source::Layer(layer) => Some(layer.blob.digest),
         }
     }
 
-    /// What tells that a file need not be read to know what it holds.
+    /// Identity of the file, which makes a second read of the same bytes unnecessary.
     pub fn identity(&self) -> Option<FileIdentity> {
         match self.source {
             Source::File { identity } => identity,
+            // Not needed: the digest is known already.
             Source::Layer(_) => None,
         }
     }
 }
 
-/// Text is worth less time than a binary.
+/// Like [`kind`], with the lower limit for text.
 fn bounded_kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
     let kind = kind(bytes)?;
     if !bytes.starts_with(b"\0asm") && bytes.len() as u64 > MAX_TEXT_BYTES {
@@ -161,10 +168,12 @@ fn bounded_kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
     Ok(kind)
 }
 
-/// The binary format's preamble: magic, version, layer (component-model `Binary.md`).
+/// Detects the kind by the preamble of the binary format (magic, version, layer: component-model
+/// `Binary.md`), else by the text format.
 fn kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
     match bytes {
         [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => return Ok(ArtifactKind::Module),
+        // In any version: the engine refuses those that it does not support.
         [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => return Ok(ArtifactKind::Component),
         [b'\0', b'a', b's', b'm', version @ ..] => {
             return Err(format!("is wasm of an unknown version ({})", hex(version)));
@@ -176,7 +185,7 @@ fn kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
     }
     Err(match bytes {
         [] => "is not wasm: it is empty".into(),
-        // The mark that wasmtime gives its object files, where others name an operating system.
+        // Byte 7 of an ELF file names the operating system. wasmtime marks its object files there.
         [0x7f, b'E', b'L', b'F', _, _, _, 200, ..] => {
             "is precompiled code, which is never taken from an image: give the wasm it was made of"
                 .into()
@@ -188,11 +197,14 @@ fn kind(bytes: &[u8]) -> Result<ArtifactKind, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
+    // Four bytes: the length of most magic numbers.
     bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// What text is: by the word after the first parenthesis, past white space and comments.
+/// Detects the kind of text by the word after the first parenthesis. Skips white space and
+/// comments.
 fn text_format(bytes: &[u8]) -> Option<ArtifactKind> {
+    // The text format is defined as UTF-8.
     let mut text = std::str::from_utf8(bytes).ok()?;
     loop {
         text = text.trim_start();
@@ -205,6 +217,7 @@ fn text_format(bytes: &[u8]) -> Option<ArtifactKind> {
         }
     }
     let list = text.strip_prefix('(')?.trim_start();
+    // The whole word, so that `(modules` is no module.
     let end =
         list.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(list.len());
     match &list[..end] {

@@ -1,5 +1,6 @@
-//! The action `delete`: removes what is left of a container and says how it ended. Works with the server dead, is idempotent,
-//! and is bounded: containerd gives it 5 s.
+//! Action `delete`: removes the remains of a container and reports its exit status.
+//!
+//! It works without a living server, is idempotent, and is bounded: containerd gives it 5 s.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -17,30 +18,31 @@ use crate::{
     service::convert,
 };
 
-/// For everything that is asked of a server that still lives.
+/// Time limit for all calls to a server that still lives.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// For a `poststop` hook: containerd's patience is over soon after.
+/// Time limit for a `poststop` hook.
+// Together with `PATIENCE` it is less than the 5 s of containerd.
 const HOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 const SIGKILL: u32 = 9;
 
-/// How a container ended.
+/// Exit of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// The pid that was reported for it; 0 if it never got that far.
+    /// The pid that was reported for it, 0 if there was no report.
     pub pid: u32,
     /// Its exit status.
     pub status: u32,
 }
 
-/// Cleans up; the answer is a protobuf `DeleteResponse` for stdout.
+/// Cleans up and returns a protobuf `DeleteResponse` for stdout.
 pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     let mut ended = None;
     if let Some(path) = protocol::read_address(&invocation.bundle) {
         if socket::is_alive(&path) {
             ended = end_container(&path, invocation)?;
-            // One that was killed this moment still listened.
+            // A server that was being killed at this moment may still have listened above.
             socket::remove_if_dead(&path)?;
         } else {
             socket::remove_if_dead(&path)?;
@@ -49,14 +51,17 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     finish(&invocation.bundle, ended)
 }
 
-/// What needs no server: unmounts what may be left, and makes the answer; 137 if nothing better is known.
+/// The part without a server: unmounts leftovers, removes the cgroups, runs the `poststop` hooks
+/// and encodes the answer. The status is 137 if no better one is known.
 pub fn finish(bundle: &Path, ended: Option<Ended>) -> Result<Vec<u8>, BootstrapError> {
     rootfs::unmount_leftovers(bundle);
     cgroups::remove(bundle);
+    // Last: `poststop` hooks expect that the container is gone.
     hooks::stopped(bundle, Some(HOOK_PATIENCE));
     let Ended { pid, status } =
         ended.unwrap_or_else(|| Ended { pid: read_pid(bundle), status: ExitStatus::KILLED.get() });
     let mut response = convert::delete_response(pid, Exit::now(ExitStatus::KILLED));
+    // Replaced, since the server tells a plain number and not an `ExitStatus`.
     response.exit_status = status;
     response.write_to_bytes().map_err(|error| BootstrapError::Encode(error.to_string()))
 }
@@ -68,26 +73,32 @@ fn read_pid(bundle: &Path) -> u32 {
         .unwrap_or(0)
 }
 
-/// The server lives: perhaps for the rest of the pod, perhaps it has lost its containerd. Only this container ends.
+/// Ends this container only. The server may be serving the rest of the pod, or have lost its
+/// containerd.
 fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<Ended>, BootstrapError> {
     let control = runtime::control().map_err(io_error("control runtime"))?;
     let ended =
         control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
+    // Without waiting for blocking threads: the time of this action is limited.
     control.shutdown_background();
+    // A server that fails or exceeds the limit leaves the status unknown, which is no error: the
+    // rest of the cleanup must still happen.
     Ok(ended.ok().and_then(Result::ok))
 }
 
 async fn end(path: &Path, id: &str) -> Result<Ended, CallError> {
     let server = TaskClient::connect(&path.display().to_string(), PATIENCE).await?;
     let ended = end_task(&server, id).await;
-    // Also when the task is not there: a server that nobody uses must not stay. It leaves only if it is empty.
+    // Also without the task: an unused server must not stay. It leaves only if it is empty. An
+    // error of this call does not change the container's exit.
     let _ = server.shutdown(id).await;
     ended
 }
 
 async fn end_task(server: &TaskClient, id: &str) -> Result<Ended, CallError> {
-    // Not found means: deleted in the ordinary way, nothing to do.
+    // `NOT_FOUND`: the task was deleted in the ordinary way, and nothing is left to do.
     server.state(id).await?;
+    // An error: the task has ended already, and there is no end to wait for.
     if server.kill(id, SIGKILL).await.is_ok() {
         server.wait(id).await?;
     }

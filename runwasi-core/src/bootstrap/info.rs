@@ -1,4 +1,4 @@
-//! `-info`: what containerd 2.0 and later asks before it uses a runtime.
+//! `-info`: the call of containerd 2.0 and later before it uses a runtime.
 
 use containerd_shim_protos::{
     protobuf::{Message, MessageField},
@@ -7,7 +7,8 @@ use containerd_shim_protos::{
 
 use super::{BootstrapError, invocation::About};
 
-/// A protobuf `RuntimeInfo` for stdout. The options on stdin change nothing that it says, so they are not read.
+/// A protobuf `RuntimeInfo` for stdout.
+// The options on stdin do not change it, so they are not read.
 pub fn runtime_info(about: &About) -> Result<Vec<u8>, BootstrapError> {
     let version = RuntimeVersion { version: about.version.to_owned(), ..RuntimeVersion::default() };
     let info = RuntimeInfo {

@@ -7,7 +7,7 @@ use containerd_shim::Flags;
 use super::BootstrapError;
 use crate::id::Id;
 
-/// Who a shim is, for `-v` and `-info`.
+/// Identity of a shim, for `-v` and `-info`.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
     /// The runtime's name as users write it: `io.containerd.wasmtime.v1`.
@@ -18,18 +18,18 @@ pub struct About {
     pub engine: &'static str,
 }
 
-/// One invocation by containerd, checked.
+/// A checked invocation by containerd.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// containerd's namespace.
     pub namespace: Id,
     /// The container's id.
     pub id: Id,
-    /// containerd's gRPC socket; part of the name of ours.
+    /// containerd's gRPC socket. It is part of the name of our socket.
     pub address: String,
     /// The bundle directory.
     pub bundle: PathBuf,
-    /// Whether containerd asked for debug logs.
+    /// True if containerd asked for debug logs.
     pub debug: bool,
 }
 
@@ -37,6 +37,7 @@ impl Invocation {
     pub(crate) fn check(flags: Flags) -> Result<Self, BootstrapError> {
         let namespace = Id::parse("-namespace", &flags.namespace)?;
         let id = Id::parse("-id", &flags.id)?;
+        // Without `-bundle` the working directory is the bundle: containerd starts shims in it.
         let bundle = if flags.bundle.is_empty() {
             env::current_dir()
                 .map_err(|source| BootstrapError::Io { what: "current directory".into(), source })?

@@ -1,7 +1,7 @@
-//! containerd's runtime-v2 contract around the server: [`start`], [`serve`], [`delete`] and [`info`]. Called by `cli`.
+//! containerd's runtime-v2 contract around the server: [`start`], [`serve`], [`delete`], [`info`].
 //!
-//! `start` binds the socket, forks the server and prints the address at once: connections wait in the socket's backlog
-//! until the server accepts them.
+//! `start` binds the socket, forks the server and prints the address at once. Connections wait in
+//! the backlog of the socket until the server accepts them.
 
 pub mod delete;
 pub mod info;
@@ -21,16 +21,16 @@ use crate::{
 /// Why an invocation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// The command line means nothing.
+    /// The command line is invalid.
     #[error("{0}")]
     Arguments(String),
-    /// An id is not allowed.
+    /// An id is invalid.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// The kernel or the privileges do not do.
+    /// The kernel or the privileges are insufficient.
     #[error(transparent)]
     Requirement(#[from] RequirementError),
-    /// The bundle's `config.json` is wrong.
+    /// The bundle's `config.json` is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The bundle's network namespace cannot be used.
@@ -43,18 +43,18 @@ pub enum BootstrapError {
         path: PathBuf,
         /// Its length.
         length: usize,
-        /// The longest that is possible.
+        /// The greatest length.
         limit: usize,
     },
-    /// The system refuses something.
+    /// An operation of the system failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation, or its file.
         what: String,
         /// The system's error.
         source: io::Error,
     },
-    /// containerd's message on stdin is of no known kind.
+    /// containerd's message on stdin is of an unknown kind.
     #[error("stdin: {0}")]
     Stdin(String),
     /// A message could not be encoded.
@@ -68,7 +68,7 @@ pub enum BootstrapError {
     Serve(#[from] ServeError),
 }
 
-/// For `map_err`: names what was tried.
+/// Adapter for `map_err` that names the operation.
 pub(crate) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> BootstrapError {
     let what = what.into();
     move |source| BootstrapError::Io { what, source }

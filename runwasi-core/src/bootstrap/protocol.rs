@@ -1,4 +1,4 @@
-//! What containerd says to `start` and how it wants the reply.
+//! Protocol of `start`: its input on stdin, its reply on stdout, and the address in the bundle.
 
 use std::{
     env, fs,
@@ -13,24 +13,24 @@ use serde::Deserialize;
 use super::{BootstrapError, invocation::Invocation, io_error, socket};
 use crate::id::Id;
 
-/// containerd's own limit for what it sends.
+/// Limit of the input in bytes, which is containerd's own limit for sending.
 const MAX_STDIN: u64 = 10 << 20;
 
-/// Where containerd takes events; the name is containerd's.
+/// containerd's variable for the address of its ttrpc socket, where it takes events.
 const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
 
-/// In the bundle: the address that was printed. containerd before 2.0 reads it back after its restart.
+/// File in the bundle with the printed address. containerd before 2.0 reads it after its restart.
 pub(crate) const ADDRESS_FILE: &str = "address";
 
-/// In the bundle: the same with version and protocol, as containerd 2 keeps it.
+/// File in the bundle with the address, the version and the protocol, as containerd 2 writes it.
 const BOOTSTRAP_FILE: &str = "bootstrap.json";
 
-/// What was on stdin of `start`.
+/// Input of `start` on stdin.
 #[derive(Debug)]
 pub struct StartInput {
-    /// From containerd 2.3 and later.
+    /// Sent by containerd 2.3 and later.
     params: Option<BootstrapParams>,
-    /// From earlier ones: the runtime options, a protobuf `Any`, or nothing.
+    /// Sent by earlier releases: the runtime options, a protobuf `Any`, or nothing.
     options: Vec<u8>,
 }
 
@@ -39,6 +39,7 @@ impl StartInput {
     pub fn read(invocation: &Invocation) -> Result<Self, BootstrapError> {
         let stdin = io::stdin();
         let mut bytes = Vec::new();
+        // Not from a terminal: a call by hand would wait for the end of the input.
         if !stdin.is_terminal() {
             stdin.lock().take(MAX_STDIN).read_to_end(&mut bytes).map_err(io_error("stdin"))?;
         }
@@ -48,7 +49,7 @@ impl StartInput {
         }
     }
 
-    /// Where the socket of the container's group is to be.
+    /// Path of the socket of the container's group.
     pub fn socket(&self, invocation: &Invocation, group: &Id) -> Result<PathBuf, BootstrapError> {
         socket::path(
             self.socket_directory(),
@@ -58,27 +59,29 @@ impl StartInput {
         )
     }
 
-    /// Where containerd wants sockets to lie, if it says so.
+    /// Directory for sockets, if containerd names one.
     pub fn socket_directory(&self) -> Option<&str> {
         let directory = self.params.as_ref().and_then(|params| params.socket_dir.as_deref());
+        // An empty string names no directory.
         directory.filter(|directory| !directory.is_empty())
     }
 
-    /// The runtime options as they came, an encoded `Any`; empty if there are none.
+    /// The runtime options as they came: an encoded `Any`, empty without options.
     pub fn options(&self) -> &[u8] {
         &self.options
     }
 
-    /// containerd's ttrpc socket: told in the params or the environment, else beside the gRPC one.
+    /// Address of containerd's ttrpc socket: from the params or the environment, else beside the
+    /// gRPC socket.
     pub fn ttrpc_address(&self, invocation: &Invocation) -> String {
         let told = self.params.as_ref().map(|params| params.containerd_ttrpc_address.clone());
         let told = told.or_else(|| env::var(TTRPC_ADDRESS).ok()).filter(|told| !told.is_empty());
         told.unwrap_or_else(|| format!("{}.ttrpc", invocation.address))
     }
 
-    /// The reply for stdout: a protobuf `BootstrapResult` for who sent params; the address alone for others, who all take
-    /// it (as task API version 2).
+    /// The reply for stdout: a protobuf `BootstrapResult` after params, else the bare address.
     pub fn reply(&self, address: &str) -> Result<Vec<u8>, BootstrapError> {
+        // Every containerd that sends no params takes a bare address, as task API version 2.
         if self.params.is_none() {
             return Ok(address.as_bytes().to_vec());
         }
@@ -92,21 +95,24 @@ impl StartInput {
     }
 }
 
-/// The options, an `Any`, also decode as `BootstrapParams` (type URL as id, value as namespace): only equal ids tell.
+/// Decodes the params of this invocation; no result if `bytes` are runtime options.
 fn decode_params(bytes: &[u8], id: &str, namespace: &str) -> Option<BootstrapParams> {
     let params = BootstrapParams::parse_from_bytes(bytes).ok()?;
+    // The options, an `Any`, also decode as params (type URL as id, value as namespace). Only the
+    // comparison of the ids tells them apart.
     (params.instance_id == id && params.namespace == namespace).then_some(params)
 }
 
-/// Writes the address into the bundle, complete or not at all: containerd may read it at any time.
+/// Writes the address into the bundle, completely or not at all.
+// By a rename, since containerd may read the file at any time.
 pub fn write_address(bundle: &Path, address: &str) -> Result<(), BootstrapError> {
-    let (path, temporary) = (bundle.join(ADDRESS_FILE), bundle.join(".address"));
+    let path = bundle.join(ADDRESS_FILE);
+    let temporary = bundle.join(".address");
     fs::write(&temporary, address).map_err(io_error(temporary.display().to_string()))?;
     fs::rename(&temporary, &path).map_err(io_error(path.display().to_string()))
 }
 
-/// The socket that was written into the bundle: by `start`; else by containerd 2 itself, which runs no `start` for a container of a
-/// managed sandbox.
+/// Path of the socket as `start` or containerd has written it into the bundle.
 pub fn read_address(bundle: &Path) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Bootstrap {
@@ -114,6 +120,7 @@ pub fn read_address(bundle: &Path) -> Option<PathBuf> {
     }
 
     let written = fs::read_to_string(bundle.join(ADDRESS_FILE));
+    // containerd 2 runs no `start` for a container of a managed sandbox, but writes its own file.
     let address = written.or_else(|_| {
         let text = fs::read_to_string(bundle.join(BOOTSTRAP_FILE))?;
         serde_json::from_str(&text).map(|Bootstrap { address }| address).map_err(io::Error::from)

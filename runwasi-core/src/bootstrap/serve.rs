@@ -1,4 +1,5 @@
-//! The sandbox's server, from the socket that `start` has bound to its last event. The shim's long-lived process.
+//! The sandbox's server, from the socket that `start` has bound to the last event: the shim's
+//! long-lived process.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -22,7 +23,8 @@ use crate::{
     shutdown::Tasks,
 };
 
-/// What guests, replies and events have after the end was asked for. containerd gives a shim's `Shutdown` 3 s and a `delete` 5 s.
+/// Time for guests, replies and events after the end has been requested.
+// containerd gives a shim's `Shutdown` 3 s and a `delete` 5 s.
 const GRACE: Duration = Duration::from_secs(4);
 
 /// Serves until the sandbox is over or a signal comes.
@@ -36,11 +38,11 @@ pub fn serve<E: Engine>(
     let own = handover.own.take().map(Arc::new);
     let served = panics::fatal(|| run(invocation, handover, engine, own.clone()));
     if let Err(error) = &served {
-        // Our stderr is /dev/null: the log is where this can be seen.
+        // Our stderr is /dev/null, so the log is the only place for the error.
         tracing::error!(%error, "the server failed");
     }
     if let Some(own) = own {
-        // Usually done already when the drain began.
+        // Usually removed already at the start of the drain.
         own.remove()?;
     }
     served
@@ -54,7 +56,8 @@ fn run<E: Engine>(
 ) -> Result<(), BootstrapError> {
     let Handover { listener, network, managed, ttrpc_address, .. } = handover;
     raise_oom_score();
-    // Before any thread exists: threads inherit the namespace, so guests have it and `/proc/<pid>/ns/net` is it.
+    // Before any thread exists: threads inherit the namespace. Guests are then in it, and
+    // `/proc/<pid>/ns/net` refers to it.
     network.enter()?;
     prepare_rootfs();
     let engine = Arc::new(engine()?);
@@ -75,26 +78,30 @@ fn run<E: Engine>(
             network: Network::of_process(),
         };
         let sandbox = if managed { Sandbox::managed(host) } else { Sandbox::new(host) };
-        // The sandbox alone keeps it: its events delivered, nothing does.
+        // Only the sandbox keeps the queue open then: its task ends after the sandbox's last event.
         drop(queue);
         stop_on_signals(&tasks)?;
         remove_socket_when_stopped(&tasks, own);
         let served = server::serve(listener, sandbox).await;
+        // Also after an error of the server, which stops no task itself.
         tasks.stop();
         tasks.drained().await;
         Ok(served?)
     });
+    // Neither waits: a guest may be in a long poll, and nothing of the runtimes is needed any more.
     guests.end();
     control.shutdown_background();
     result
 }
 
-/// While containerd connects. The first container waits for it, and reports its failure.
+/// Prepares the mount namespace while containerd connects.
+// The thread and its result may be dropped: the first container waits for the namespace and reports
+// a failure.
 fn prepare_rootfs() {
     std::thread::spawn(|| panics::fatal(rootfs::prepare));
 }
 
-/// SIGTERM, SIGINT and SIGHUP drain.
+/// Begins the drain on SIGTERM, SIGINT and SIGHUP.
 fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("SIGTERM handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("SIGINT handler"))?;
@@ -105,6 +112,7 @@ fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
             _ = terminate.recv() => tracing::info!("SIGTERM"),
             _ = interrupt.recv() => tracing::info!("SIGINT"),
             _ = hangup.recv() => tracing::info!("SIGHUP"),
+            // Ends this task, too, when another cause has begun the drain.
             () = stopping.stopped() => {}
         }
         stopping.stop();
@@ -112,7 +120,8 @@ fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
     Ok(())
 }
 
-/// First thing in the drain: from then on a `start` of the same group makes a new server instead of joining this one.
+/// Removes the socket at the start of the drain.
+// From then on a `start` of the same group makes a new server instead of joining this one.
 fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Arc<SocketFile>>) {
     let stopping = tasks.clone();
     tasks.spawn(async move {
@@ -125,12 +134,14 @@ fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Arc<SocketFile>>) {
     });
 }
 
-/// One above containerd's, which we have inherited: the kernel takes pods before it takes containerd.
+/// Sets our OOM score to one above containerd's, which we have inherited.
+// The kernel then kills pods before it kills containerd.
 fn raise_oom_score() {
     let path = "/proc/self/oom_score_adj";
     let raised = fs::read_to_string(path)
         .ok()
         .and_then(|score| score.trim().parse::<i32>().ok())
+        // The kernel's maximum is 1000.
         .map(|score| (score + 1).min(1000));
     if let Some(score) = raised
         && let Err(error) = fs::write(path, score.to_string())

@@ -1,8 +1,8 @@
-//! The sandbox's socket: its name, its binding in `start`, its end.
+//! The sandbox's socket: its name, its binding in `start` and its removal.
 //!
-//! The name is a hash of containerd's address, the namespace and the group, so it is the same for all containers of a pod, and
-//! always short. Binding and removing happen under a lock on the directory: two shims that find the same stale socket
-//! cannot remove each other's new one.
+//! The name is a hash of containerd's address, the namespace and the group. It is the same for all
+//! containers of a pod, and always short. Binding and removing happen under a lock on the
+//! directory: two shims that find the same stale socket cannot remove each other's new one.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -27,23 +27,28 @@ use rustix::{
 use super::{BootstrapError, io_error};
 use crate::{digest::Digest, sys};
 
-/// The longest socket path: `sun_path` has 108 bytes with its NUL; one more is left for clients that prepend `@`.
+/// Greatest length of a socket path in bytes.
+// `sun_path` has 108 bytes with its NUL. One more is left for clients that prepend `@`.
 pub const MAX_PATH: usize = 106;
 
-/// Where shims' sockets lie, unless containerd (2.3 and later) says otherwise.
+/// Directory of the sockets of shims, unless containerd (2.3 and later) names another.
 const DIRECTORY: &str = "/run/containerd/s";
 
+/// Connections that wait in the kernel until the server accepts them.
 const BACKLOG: i32 = 128;
 
+/// Time between two tries to connect to a full backlog.
+// The kernel does not tell a client that the backlog has room again.
 const BACKLOG_POLL: Duration = Duration::from_millis(10);
 
-/// The name of a group's socket.
+/// Path of the socket of a group.
 pub fn path(
     directory: Option<&str>,
     address: &str,
     namespace: &str,
     group: &str,
 ) -> Result<PathBuf, BootstrapError> {
+    // containerd names the sockets of shims by the same hash.
     let name = Path::new(address).join(namespace).join(group);
     let digest = Digest::of(name.as_os_str().as_encoded_bytes());
     let path = Path::new(directory.unwrap_or(DIRECTORY)).join(digest.hex());
@@ -54,24 +59,25 @@ pub fn path(
     Ok(path)
 }
 
-/// A socket's path as an address.
+/// The path of a socket as an address.
 pub fn address(path: &Path) -> String {
     format!("unix://{}", path.display())
 }
 
-/// What `start` finds under a socket's name.
+/// Outcome of [`bind_or_join`].
 pub enum Bound {
-    /// Nothing, or a dead one: a new socket, listening, mode 0600.
+    /// There was no socket or a dead one: this is a new one, listening, of mode 0600.
     New(UnixListener),
-    /// A server that answers: this container joins it.
+    /// A server answers there: this container joins it.
     Existing,
 }
 
-/// Binds the socket, or finds that it is served already.
+/// Binds the socket, unless a server answers there.
 pub fn bind_or_join(path: &Path) -> Result<Bound, BootstrapError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let created = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     created.map_err(io_error(directory.display().to_string()))?;
+    // Held over the look and the bind: of two concurrent `start`s of a group one joins the other.
     let _lock = Lock::take(directory)?;
     match look_at(path).map_err(io_error(format!("socket {}", path.display())))? {
         Seen::Alive => return Ok(Bound::Existing),
@@ -82,17 +88,18 @@ pub fn bind_or_join(path: &Path) -> Result<Bound, BootstrapError> {
     Ok(Bound::New(listener))
 }
 
-/// A listening socket of mode 0600 at `path`, where nothing may be.
+/// A listening socket of mode 0600 at `path`, where no file may exist.
 pub fn listener(path: &Path) -> io::Result<UnixListener> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // Before `bind`, which gives the file the mode of the socket: nobody can connect in between.
+    // Before `bind`, which gives the file the mode of the socket: no other user can connect in
+    // between.
     fchmod(&socket, Mode::from(0o600))?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
     listen(&socket, BACKLOG)?;
     Ok(UnixListener::from(socket))
 }
 
-/// Removes a socket if nobody answers there. Used by `delete`; fine when it is gone already.
+/// Removes a socket on which no server answers. Succeeds if it is gone already.
 pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
     let Some(directory) = path.parent().filter(|directory| directory.is_dir()) else {
         return Ok(());
@@ -100,16 +107,17 @@ pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
     let _lock = Lock::take(directory)?;
     match look_at(path) {
         Ok(Seen::Dead) => remove(path),
+        // A living server keeps its socket. After an error of the look the state is unknown.
         _ => Ok(()),
     }
 }
 
-/// Whether a server listens there.
+/// True if a server listens at `path`.
 pub fn is_alive(path: &Path) -> bool {
     matches!(look_at(path), Ok(Seen::Alive))
 }
 
-/// The process that listens there, as it was when it began to. Never waits.
+/// Pid of the process that has called `listen` on the socket at `path`. Never waits.
 pub fn peer(path: &Path) -> Option<u32> {
     let socket = unconnected().ok()?;
     connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
@@ -132,19 +140,20 @@ fn unconnected() -> io::Result<OwnedFd> {
     )?)
 }
 
-/// What is behind a path.
+/// State of a socket path.
 enum Seen {
     Alive,
-    /// A socket nobody listens on: left by a server that was killed.
+    /// A socket without a listener, left by a server that was killed.
     Dead,
     Nothing,
 }
 
-/// Never waits: a server whose backlog is full (`EAGAIN`) is alive.
+/// Tries to connect, without waiting.
 fn look_at(path: &Path) -> io::Result<Seen> {
     use rustix::io::Errno;
     let socket = unconnected()?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
+        // `EAGAIN`: the backlog is full, so there is a listener.
         Ok(()) | Err(Errno::AGAIN) => Ok(Seen::Alive),
         Err(Errno::CONNREFUSED) => Ok(Seen::Dead),
         Err(Errno::NOENT) => Ok(Seen::Nothing),
@@ -152,46 +161,49 @@ fn look_at(path: &Path) -> io::Result<Seen> {
     }
 }
 
-/// A server's own socket file. Known by its inode: in the drain a `start` of the same group may bind a new one under
-/// the same name, which is not ours to remove.
+/// A server's own socket file, identified by its inode.
+// In the drain a `start` of the same group may bind a new socket under the same name, which is not
+// ours to remove.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
-    /// Once removed the inode may be anybody's: the file system gives its number to the next socket.
+    /// Set by the removal.
+    // The inode then says nothing: the file system gives its number to the next socket.
     removed: AtomicBool,
 }
 
 impl SocketFile {
-    /// The file that `listener` is bound to; `None` if it is gone already.
+    /// The file that `listener` is bound to, unless it is gone already.
     pub fn of(listener: &UnixListener) -> Option<Self> {
         let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
         Self::at(&path)
     }
 
-    /// The socket's file at `path`; `None` if there is none.
+    /// The file at `path`, if there is one.
     pub fn at(path: &Path) -> Option<Self> {
         let path = path.to_owned();
         let inode = inode(&path)?;
         Some(Self { path, inode, removed: AtomicBool::new(false) })
     }
 
-    /// The same file under the name it is about to get.
+    /// The same file under the name that it is about to get.
     pub fn renamed(self, path: &Path) -> Self {
         Self { path: path.to_owned(), ..self }
     }
 
-    /// Whether it was removed.
+    /// True after [`SocketFile::remove`] has succeeded.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::SeqCst)
     }
 
-    /// Removes the file, so that later containers find none. Fine when it is gone or replaced; once it has succeeded, another
-    /// call does nothing.
+    /// Removes the file, so that later containers find no socket. Succeeds if it is gone or
+    /// replaced. After a success further calls do nothing.
     pub fn remove(&self) -> Result<(), BootstrapError> {
         if self.removed.load(Ordering::SeqCst) {
             return Ok(());
         }
+        // Held over the comparison and the removal: no `start` replaces the file in between.
         let _lock = Lock::take(self.path.parent().unwrap_or(Path::new("/")))?;
         if inode(&self.path) == Some(self.inode) {
             remove(&self.path)?;
@@ -201,10 +213,12 @@ impl SocketFile {
     }
 }
 
+/// Device and inode number, without following a symbolic link.
 fn inode(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
+/// Removes a socket. Another kind of file in its place is an error, and stays.
 fn remove(path: &Path) -> Result<(), BootstrapError> {
     let what = || format!("remove {}", path.display());
     match fs::symlink_metadata(path) {
@@ -217,13 +231,14 @@ fn remove(path: &Path) -> Result<(), BootstrapError> {
     }
 }
 
-/// Connects, for as long as a server's backlog is full no longer than `patience`.
+/// Connects. Waits for at most `patience` while the server's backlog is full.
 pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let deadline = Instant::now() + patience;
     loop {
         let socket = unconnected()?;
         match connect(&socket, &SocketAddrUnix::new(path)?) {
             Ok(()) => {
+                // Non-blocking for the connect only, which would wait without a limit otherwise.
                 let stream = UnixStream::from(socket);
                 stream.set_nonblocking(false)?;
                 return Ok(stream);
@@ -234,13 +249,14 @@ pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream>
     }
 }
 
-/// A lock on a directory, held while binding or removing in it; the kernel frees it with its holder.
+/// A lock on a directory, held while binding or removing in it.
+// A lock of `flock(2)`: the kernel frees it when its holder dies.
 pub struct Lock {
     _directory: File,
 }
 
 impl Lock {
-    /// Waits for it: blocks.
+    /// Takes the lock. Blocks until it is free.
     pub fn take(directory: &Path) -> Result<Self, BootstrapError> {
         let what = || format!("lock {}", directory.display());
         let opened = File::open(directory).map_err(io_error(what()))?;

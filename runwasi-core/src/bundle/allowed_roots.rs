@@ -1,33 +1,34 @@
-//! Where bundles may lie. Only root can ask the node daemon for anything; this keeps a confused client from making it read and
-//! write elsewhere.
+//! Allowed directories for bundles. Only root can send requests to the node daemon; this check
+//! keeps a confused client from making it read and write elsewhere.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// Why a directory is no bundle.
+/// Reason for which a directory is refused as a bundle.
 #[derive(Debug, thiserror::Error)]
 #[error("bundle {}: {reason}", bundle.display())]
 pub struct BundleError {
     /// The path as given.
     pub bundle: PathBuf,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: String,
 }
 
-/// The bundle's real path, without links, if it lies below one of the roots. Blocks.
+/// Returns the bundle's real path, without links, if it lies below one of the roots. Blocks.
 pub fn check(bundle: &Path, roots: &[PathBuf]) -> Result<PathBuf, BundleError> {
     let wrong = |reason: String| BundleError { bundle: bundle.to_owned(), reason };
     if !bundle.is_absolute() {
         return Err(wrong("is not an absolute path".into()));
     }
+    // Resolved before the comparison: a link below a root may lead out of it.
     let real = fs::canonicalize(bundle).map_err(|error| wrong(error.to_string()))?;
     let inside = |root: &PathBuf| -> io::Result<bool> {
         let root = fs::canonicalize(root)?;
         Ok(real != root && real.starts_with(root))
     };
-    // A root that is not there holds nothing.
+    // A missing root contains no bundle.
     if !roots.iter().any(|root| inside(root).unwrap_or(false)) {
         let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
         return Err(wrong(format!(
@@ -48,9 +49,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_directories_below_a_root_are_bundles_whatever_way_leads_there() {
+    fn only_directories_that_resolve_to_below_a_root_are_bundles() {
         let directory = tempfile::tempdir().unwrap();
-        let (root, outside) = (directory.path().join("root"), directory.path().join("outside"));
+        let root = directory.path().join("root");
+        let outside = directory.path().join("outside");
         fs::create_dir_all(root.join("bundle")).unwrap();
         fs::create_dir_all(&outside).unwrap();
         fs::write(root.join("file"), "").unwrap();

@@ -1,5 +1,5 @@
-//! `linux.cgroupsPath` of the OCI runtime spec, in the two forms that containerd's clients give it. Used by `config`. Untrusted:
-//! it must not lead out of the cgroup file system.
+//! `linux.cgroupsPath` of the OCI runtime spec, in the two forms of containerd's clients.
+//! Untrusted: the path must not lead out of the cgroup file system.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,17 +7,17 @@ use super::error::{Wrong, wrong};
 
 const FIELD: &str = "linux.cgroupsPath";
 
-/// Where a container's cgroup is to be, in every hierarchy.
+/// Configured place of a container's cgroup, the same in every hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CgroupsPath {
     /// Below the hierarchy's root.
     Root(PathBuf),
-    /// Relative to the cgroup that the process is in.
+    /// Relative to the cgroup of this process.
     Own(PathBuf),
 }
 
 impl CgroupsPath {
-    /// `None` for the root itself, which is nobody's own.
+    /// Parses the path. The result is empty for the root itself, since no container owns it.
     pub(super) fn parse(path: &Path) -> Result<Option<Self>, Wrong> {
         let text = path.to_str().ok_or_else(|| wrong(FIELD, "is not UTF-8"))?;
         if let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..] {
@@ -28,6 +28,7 @@ impl CgroupsPath {
             match component {
                 Component::Normal(name) => clean.push(name),
                 Component::RootDir | Component::CurDir => {}
+                // Refused rather than resolved, since it could lead out of the hierarchy.
                 Component::ParentDir | Component::Prefix(_) => {
                     return Err(wrong(FIELD, format!("{text:?} holds ..")));
                 }
@@ -38,11 +39,11 @@ impl CgroupsPath {
     }
 }
 
-/// `SLICE:PREFIX:NAME`, where systemd would put it (`systemd.slice(5)`): `a-b.slice` lies in `a.slice`, and what is no slice
-/// itself is the scope `PREFIX-NAME.scope`.
+/// Converts `SLICE:PREFIX:NAME` to the path that systemd would choose (`systemd.slice(5)`).
 fn systemd(slice: &str, prefix: &str, name: &str) -> Result<PathBuf, Wrong> {
     let slice = if slice.is_empty() { "system.slice" } else { slice };
     let nonsense = |what: &str| wrong(FIELD, format!("{what:?} is no name of a systemd unit"));
+    // Both become part of a file name, so neither may be a path.
     for part in [prefix, name] {
         if part.contains('/') || part == ".." || part == "." {
             return Err(nonsense(part));
@@ -51,6 +52,7 @@ fn systemd(slice: &str, prefix: &str, name: &str) -> Result<PathBuf, Wrong> {
     let stem = slice.strip_suffix(".slice").filter(|stem| !stem.is_empty() && !stem.contains('/'));
     let stem = stem.ok_or_else(|| nonsense(slice))?;
     let mut path = PathBuf::new();
+    // `-.slice` is the root. Each dash of another name is a level: `a-b.slice` lies in `a.slice`.
     if stem != "-" {
         let mut parent = String::new();
         for part in stem.split('-') {
@@ -62,6 +64,7 @@ fn systemd(slice: &str, prefix: &str, name: &str) -> Result<PathBuf, Wrong> {
             parent.push('-');
         }
     }
+    // A unit that is no slice itself is a scope.
     path.push(match (name.ends_with(".slice"), prefix) {
         (true, _) => name.to_owned(),
         (false, "") => format!("{name}.scope"),
@@ -88,12 +91,13 @@ mod tests {
         assert_eq!(parse("a.slice:cri:x"), root("a.slice/cri-x.scope"));
         assert_eq!(parse(":cri:x"), root("system.slice/cri-x.scope"));
         assert_eq!(parse("-.slice:cri:x"), root("cri-x.scope"));
-        let nested = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-x.scope";
+        let nested = "kubepods.slice/kubepods-burstable.slice/\
+                      kubepods-burstable-pod1.slice/cri-containerd-x.scope";
         assert_eq!(parse("kubepods-burstable-pod1.slice:cri-containerd:x"), root(nested));
     }
 
     #[test]
-    fn what_leads_out_of_the_hierarchy_is_refused() {
+    fn paths_out_of_the_hierarchy_are_refused() {
         for path in [
             "/a/../../etc",
             "..",

@@ -1,5 +1,5 @@
-//! `config.json` (OCI runtime spec 1.1), read once and reduced to what a guest needs. Untrusted: every field is checked
-//! here, and an error names the file and the field.
+//! `config.json` (OCI runtime spec 1.1), read once and reduced to the settings of a guest.
+//! Untrusted: every field is checked here, and an error names the file and the field.
 
 use std::{
     collections::HashMap,
@@ -27,38 +27,39 @@ use crate::{
 
 const CONFIG_FILE: &str = "config.json";
 
-/// Largest `config.json` that is read, in bytes; containerd's own limit for what it sends is the same.
+/// Maximum size of `config.json`, in bytes. containerd has the same limit for its messages.
 const MAX_BYTES: u64 = 10 << 20;
 
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 
-/// What a container's `config.json` says to us.
+/// Checked settings of a container.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The container's init. Its args are empty only in a container of type `sandbox`.
     pub process: ProcessConfig,
     /// `root.path`, absolute or relative to the bundle.
     pub root: PathBuf,
-    /// Whether the root file system refuses writes.
+    /// True if the root file system refuses writes.
     pub read_only: bool,
-    /// What is mounted for the guest, in order.
+    /// Mounts for the guest, in the order of mounting.
     pub volumes: Vec<VolumeConfig>,
     /// All annotations.
     pub annotations: Arc<HashMap<String, String>>,
-    /// The pod this container belongs to, if it belongs to one.
+    /// The pod of this container, if it has one.
     pub pod: Option<Id>,
-    /// What kind of container the CRI made it.
+    /// The kind of container, from the CRI.
     pub kind: ContainerKind,
-    /// Which network the container is in.
+    /// The container's network namespace.
     pub network: NetworkNamespace,
     /// Its limits.
     pub resources: ResourcesConfig,
-    /// What a growth beyond the memory limit does: ends the process, or fails.
+    /// Effect of a growth beyond the memory limit: it fails if this is true, else it ends the
+    /// process.
     pub refuse_memory: bool,
-    /// Where its cgroup is to be.
+    /// Place of its cgroup.
     pub cgroup: Option<CgroupsPath>,
-    /// Programs of the host that are to run with it.
+    /// Programs of the host that run at points of its lifecycle.
     pub hooks: HooksConfig,
 }
 
@@ -67,20 +68,20 @@ pub struct Config {
 pub struct VolumeConfig {
     /// Path in the guest, absolute.
     pub destination: PathBuf,
-    /// What is mounted.
+    /// Source of the mount.
     pub source: Source,
-    /// Whether it refuses writes.
+    /// True if it refuses writes.
     pub read_only: bool,
 }
 
-/// What a mount of `config.json` mounts.
+/// Source of a mount of `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A directory or a file of the host.
     Bind {
         /// Absolute or relative to the bundle.
         path: PathBuf,
-        /// Whether the mounts below it come along.
+        /// True if the mounts below it are included.
         recursive: bool,
     },
     /// A new file system in memory.
@@ -95,24 +96,24 @@ pub enum Source {
 /// The annotation `io.kubernetes.cri.container-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerKind {
-    /// It runs a guest.
+    /// A container that runs a guest.
     Container,
-    /// It only holds the pod (the CRI's pause) and needs no guest.
+    /// The pause container of the CRI, which only represents the pod and needs no guest.
     Sandbox,
 }
 
 /// The network namespace of `linux.namespaces`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkNamespace {
-    /// None is listed: the host's.
+    /// The host's, if `config.json` lists no network namespace.
     Host,
-    /// One without a path: a new one, never the host's.
+    /// A new one, if the listed namespace has no path. It is never the host's.
     New,
-    /// The one at this path.
+    /// The namespace at this path.
     Path(PathBuf),
 }
 
-/// What is wrong with a `config.json`.
+/// Unreadable or invalid `config.json`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -129,7 +130,8 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// Not JSON, or not of the OCI runtime spec's shape; the source names line and column.
+    /// Not JSON, or JSON of another schema than the OCI runtime spec's. The source names line and
+    /// column.
     #[error("{}: {source}", path.display())]
     Syntax {
         /// The file.
@@ -137,14 +139,14 @@ pub enum ConfigError {
         /// The parser's error.
         source: serde_json::Error,
     },
-    /// A field is missing or has a value that means nothing.
+    /// A field is missing or has an invalid value.
     #[error("{}: {field}: {reason}", path.display())]
     Field {
         /// The file.
         path: PathBuf,
         /// The field, as in the spec.
         field: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
@@ -167,6 +169,7 @@ impl Config {
         let annotations = spec.annotations().clone().unwrap_or_default();
         let kind = container_kind(&annotations)?;
         let process = spec.process().as_ref().ok_or_else(|| wrong("process", "is missing"))?;
+        // A pause container runs no guest, so it needs no program.
         let process = ProcessConfig::from_spec(process, kind == ContainerKind::Container)?;
         let root = spec.root().as_ref().ok_or_else(|| wrong("root", "is missing"))?;
         refuse_user_namespace(spec)?;
@@ -192,14 +195,14 @@ impl Config {
     }
 }
 
-/// The sandbox that a bundle is for.
+/// The sandbox of a bundle.
 #[derive(Debug)]
 pub struct SandboxConfig {
-    /// What its containers are grouped by: the id of the pod, or the container's own.
+    /// The id that groups its containers: the pod's, or the container's own.
     pub group: Id,
-    /// Its network, unless it is managed and told it later.
+    /// Its network. A managed sandbox gets its network later.
     pub network: NetworkNamespace,
-    /// Whether containerd manages it by its Sandbox API: it makes a bundle without `config.json`, named as the sandbox.
+    /// True if containerd manages it by its Sandbox API.
     pub managed: bool,
 }
 
@@ -211,6 +214,8 @@ impl SandboxConfig {
                 let group = config.pod.unwrap_or_else(|| id.clone());
                 Ok(Self { group, network: config.network, managed: false })
             }
+            // For its Sandbox API containerd creates a bundle without `config.json`, named as the
+            // sandbox.
             Err(error) if error.is_missing() => {
                 Ok(Self { group: id.clone(), network: NetworkNamespace::Host, managed: true })
             }
@@ -219,9 +224,10 @@ impl SandboxConfig {
     }
 }
 
-/// The group of [`SandboxConfig`] alone. Reads nothing else of `config.json`: the node daemon's shim needs no more, and a small
-/// program starts fast.
+/// Reads only the group of [`SandboxConfig`].
 pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
+    // Parses only the annotations: the node daemon's shim needs nothing else of `config.json`, and
+    // a small program starts fast.
     #[derive(Deserialize)]
     struct Annotated {
         #[serde(default)]
@@ -246,13 +252,14 @@ fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };
-    // A FIFO in its place must not hang us, and has nothing to say.
+    // Without `O_NONBLOCK` a FIFO in its place would block the open. The check below refuses it.
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(read)?;
     if !file.metadata().map_err(read)?.is_file() {
         return Err(read(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")));
     }
     let mut bytes = Vec::new();
+    // Bounds the read itself, since a file may grow meanwhile. The extra byte reveals a larger one.
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
@@ -260,7 +267,8 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(bytes)
 }
 
-/// Kernel interfaces of the host that a guest never gets: left out, since every engine's default config lists them.
+/// Types of the host's kernel interfaces. A guest never gets these mounts.
+// Left out and not refused, since every engine's default config lists them.
 const NEVER: [&str; 7] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "devtmpfs"];
 
 fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
@@ -284,12 +292,15 @@ fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
                 .ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
             Source::Bind { path, recursive: has("rbind") }
         } else if destination == Path::new("/dev") {
+            // Of any other type: a guest gets only our own harmless devices.
             Source::Devices
         } else if kind == "tmpfs"
             && !["/dev", "/proc", "/sys"].iter().any(|system| destination.starts_with(system))
         {
             Source::Tmpfs { options }
         } else if kind == "tmpfs" || NEVER.contains(&kind) {
+            // A tmpfs here lies below `/dev`, `/proc` or `/sys`. Of these a guest has only our
+            // `/dev`.
             continue;
         } else {
             let reason = format!("{kind:?} is not one of bind, tmpfs, or the system's {NEVER:?}");
@@ -311,6 +322,7 @@ fn pod(annotations: &HashMap<String, String>) -> Result<Option<Id>, Wrong> {
 
 fn container_kind(annotations: &HashMap<String, String>) -> Result<ContainerKind, Wrong> {
     match annotations.get(CONTAINER_TYPE).map(String::as_str) {
+        // Clients other than the CRI set no type.
         None | Some("container") => Ok(ContainerKind::Container),
         Some("sandbox") => Ok(ContainerKind::Sandbox),
         Some(other) => Err(wrong(
@@ -333,17 +345,20 @@ fn network(spec: &Spec) -> Result<NetworkNamespace, Wrong> {
         return Ok(NetworkNamespace::Host);
     };
     match namespace.path() {
+        // A relative path would depend on the working directory of this process.
         Some(path) if path.is_absolute() => Ok(NetworkNamespace::Path(path.clone())),
         Some(path) if !path.as_os_str().is_empty() => Err(wrong(
             "linux.namespaces[network].path",
             format!("{:?} is not absolute", path.display().to_string()),
         )),
+        // An empty path means a new namespace, as a missing one does.
         _ => Ok(NetworkNamespace::New),
     }
 }
 
-/// Files would belong to other users than was asked for: a guest's ids are those of the host.
+/// Refuses user namespaces and mappings of ids.
 fn refuse_user_namespace(spec: &Spec) -> Result<(), Wrong> {
+    // A guest's ids are the host's, so its files would belong to other users than requested.
     let Some(linux) = spec.linux() else { return Ok(()) };
     let mapped =
         |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
@@ -392,8 +407,10 @@ mod tests {
     }
 
     fn minimal(process: &str, rest: &str) -> String {
+        let root = r#"{"path":"rootfs"}"#;
+        let user = r#"{"uid":0,"gid":0}"#;
         format!(
-            r#"{{"ociVersion":"1.1.0","root":{{"path":"rootfs"}},"process":{{"user":{{"uid":0,"gid":0}},{process}}}{rest}}}"#
+            r#"{{"ociVersion":"1.1.0","root":{root},"process":{{"user":{user},{process}}}{rest}}}"#
         )
     }
 
@@ -410,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_file_and_field() {
+    fn errors_name_file_and_field() {
         let good = r#""cwd":"/","args":["/a.wasm"]"#;
         let annotated = |key: &str, value: &str| {
             minimal(good, &format!(r#","annotations":{{"{key}":"{value}"}}"#))

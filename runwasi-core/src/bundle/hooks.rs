@@ -1,16 +1,19 @@
-//! `hooks` of the OCI runtime spec 1.2: programs of the host that run at points of a container's life. Read by `config`, run by
-//! `container`, and by `bootstrap::delete` where no server is left to.
+//! `hooks` of the OCI runtime spec 1.2: programs of the host that run at points of a container's
+//! lifecycle.
 //!
-//! | hook                             | when                            | if it fails                             |
-//! |----------------------------------|---------------------------------|-----------------------------------------|
-//! | `prestart`, `createRuntime`      | the end of `Create`             | `Create` fails                          |
-//! | `poststart`                      | after the start                 | the container is killed, `Start` fails  |
-//! | `poststop`                       | after `Delete`                  | a warning                               |
-//! | `createContainer`                | refused: the container's namespaces are to be its, and a guest has none |
-//! | `startContainer`                 | refused: it is a program of the image, which is a host's no more        |
+//! | hook                        | when                | if it fails                            |
+//! |-----------------------------|---------------------|----------------------------------------|
+//! | `prestart`, `createRuntime` | the end of `Create` | `Create` fails                         |
+//! | `poststart`                 | after the start     | the container is killed, `Start` fails |
+//! | `poststop`                  | after `Delete`      | a warning                              |
 //!
-//! Whoever has been given `createRuntime` is owed `poststop`, even if everything in between fails or is killed: a file in the
-//! bundle says so until it has run.
+//! `createContainer` is refused: it runs in the container's namespaces, and a guest has no
+//! namespaces. `startContainer` is refused: it is a program of the image, which no longer contains
+//! programs of the host.
+//!
+//! `poststop` runs for every container after its creation has reached the hooks, even if everything
+//! in between fails or is killed: a file in the bundle records this debt until the hooks run.
+//! Without a server, `bootstrap::delete` runs them.
 
 use std::{
     collections::HashMap,
@@ -32,10 +35,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Wrong, wrong};
 
-/// In the bundle: what is to be run once the container is gone.
+/// File in the bundle with the `poststop` hooks that are still to be run.
 const OWED_FILE: &str = "poststop.owed";
 
-/// How much of what a failing hook says is passed on, in bytes.
+/// Maximum of a failed hook's stderr in the error, in bytes.
 const SAID: usize = 1000;
 
 /// A container's hooks.
@@ -47,7 +50,7 @@ pub struct HooksConfig {
     poststop: Vec<Hook>,
 }
 
-/// What a hook reads from its stdin (`runtime.md` of the spec, "State").
+/// State of the container on a hook's stdin (`runtime.md` of the spec, "State").
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerState {
@@ -70,9 +73,9 @@ struct Owed {
 #[derive(Debug, thiserror::Error)]
 #[error("hooks.{name}[{place}] {}: {reason}", path.display())]
 pub struct HookError {
-    /// As in the spec.
+    /// Kind of the hook, as in the spec.
     name: &'static str,
-    /// Which one of these.
+    /// Index among the hooks of this kind.
     place: usize,
     path: PathBuf,
     reason: String,
@@ -85,7 +88,9 @@ impl ContainerState {
         bundle: &Path,
         annotations: &HashMap<String, String>,
     ) -> Self {
-        let (oci_version, status) = ("1.2.0".to_owned(), String::new());
+        let oci_version = "1.2.0".to_owned();
+        // Each run sets it with `with`.
+        let status = String::new();
         Self {
             oci_version,
             id: id.to_owned(),
@@ -133,21 +138,22 @@ impl HooksConfig {
         })
     }
 
-    /// Whether there is none.
+    /// True without any hook.
     pub fn is_empty(&self) -> bool {
         let Self { prestart, create_runtime, poststart, poststop } = self;
         [prestart, create_runtime, poststart, poststop].into_iter().all(Vec::is_empty)
     }
 
-    /// `prestart` and `createRuntime`. Blocks.
+    /// Runs `prestart` and `createRuntime`. Blocks.
     pub(crate) fn create(&self, state: ContainerState) -> Result<(), HookError> {
+        // Recorded before the first hook: `poststop` has to undo even a part of their work.
         self.owe(&state)?;
         let state = state.with("creating");
         run_all("prestart", &self.prestart, &state)?;
         run_all("createRuntime", &self.create_runtime, &state)
     }
 
-    /// `poststart`. Blocks.
+    /// Runs `poststart`. Blocks.
     pub(crate) fn started(&self, state: ContainerState) -> Result<(), HookError> {
         run_all("poststart", &self.poststart, &state.with("running"))
     }
@@ -156,6 +162,7 @@ impl HooksConfig {
         let Some(first) = self.poststop.first() else { return Ok(()) };
         let owed = Owed {
             hooks: self.poststop.clone(),
+            // The process will have ended by then.
             state: ContainerState { pid: 0, ..state.clone() }.with("stopped"),
         };
         let path = state.bundle.join(OWED_FILE);
@@ -167,8 +174,8 @@ impl HooksConfig {
     }
 }
 
-/// `poststop`, if it is owed to the container of this bundle; what fails is logged. Each hook gets its own timeout, and no more
-/// than `patience`. Blocks.
+/// Runs the recorded `poststop` hooks of a bundle and logs failures. Each hook is limited by its
+/// own timeout and by `patience`. Blocks.
 pub(crate) fn stopped(bundle: &Path, patience: Option<Duration>) {
     let path = bundle.join(OWED_FILE);
     let owed = match fs::read(&path).map(|json| serde_json::from_slice::<Owed>(&json)) {
@@ -179,13 +186,18 @@ pub(crate) fn stopped(bundle: &Path, patience: Option<Duration>) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) => return tracing::error!(%error, path = %path.display(), "hooks are not run"),
     };
-    // First: they are run once, whatever comes of it.
+    // Removed before the first hook, so that a crash or a second caller does not run them twice.
     if let Err(error) = fs::remove_file(&path) {
         return tracing::error!(%error, path = %path.display(), "hooks are not run");
     }
     for (place, hook) in owed.hooks.iter().enumerate() {
         if let Err(reason) = run(hook, &owed.state, patience) {
-            tracing::warn!(error = %failed("poststop", place, hook, reason), container = owed.state.id, "a hook failed");
+            // The remaining hooks run nevertheless, as the spec demands for `poststop`.
+            tracing::warn!(
+                error = %failed("poststop", place, hook, reason),
+                container = owed.state.id,
+                "a hook failed"
+            );
         }
     }
 }
@@ -220,19 +232,20 @@ fn failed(name: &'static str, place: usize, hook: &Hook, reason: String) -> Hook
     HookError { name, place, path: hook.path().clone(), reason }
 }
 
-/// Runs a hook to its end: what fails is told as text, with what the hook has said on its stderr.
+/// Runs a hook to its end. The error is a text with the beginning of the hook's stderr.
 fn run(hook: &Hook, state: &ContainerState, patience: Option<Duration>) -> Result<(), String> {
     let own =
         hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     let limit = own.into_iter().chain(patience).min();
     let text = |error: io::Error| error.to_string();
+    // A file instead of a pipe: nothing has to read while the hook runs.
     let mut stderr = anonymous_file().map_err(text)?;
     let status = execute(hook, state, &stderr, limit).map_err(text)?;
     match status {
         Some(status) if status.success() => Ok(()),
         Some(status) => {
             let mut said = Vec::new();
-            // Without it the status must do.
+            // A read error leaves the status as the only reason.
             let _ = stderr.rewind().and_then(|()| stderr.read_to_end(&mut said));
             said.truncate(SAID);
             Err(format!("{status}: {}", String::from_utf8_lossy(&said).trim()))
@@ -241,14 +254,14 @@ fn run(hook: &Hook, state: &ContainerState, patience: Option<Duration>) -> Resul
     }
 }
 
-/// `None`: its time was up.
+/// Runs a hook. Returns no status if it was killed at its limit.
 fn execute(
     hook: &Hook,
     state: &ContainerState,
     stderr: &File,
     limit: Option<Duration>,
 ) -> io::Result<Option<ExitStatus>> {
-    // A file and no pipe: a hook that does not read is waited for by nobody.
+    // A file instead of a pipe: writing to it does not block on a hook that never reads.
     let mut stdin = anonymous_file()?;
     serde_json::to_writer(&stdin, state)?;
     stdin.flush()?;
@@ -259,9 +272,11 @@ fn execute(
     }
     let env =
         hook.env().as_deref().unwrap_or_default().iter().filter_map(|entry| entry.split_once('='));
+    // The spec gives a hook only its own environment, not that of this process.
     command.env_clear().envs(env).current_dir(&state.bundle);
     let mut child =
         command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?).spawn()?;
+    // A pidfd, because `poll` can wait for it with a timeout and `wait` cannot.
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
     let limit = limit.map(TryInto::try_into).transpose().map_err(io::Error::other)?;
     let ended = loop {
@@ -273,6 +288,7 @@ fn execute(
     if !ended {
         child.kill()?;
     }
+    // Also after the kill, so that no zombie remains.
     let status = child.wait()?;
     Ok(ended.then_some(status))
 }
@@ -294,9 +310,12 @@ mod tests {
     }
 
     #[test]
-    fn hooks_get_the_state_their_arguments_and_nothing_else() {
+    fn hooks_get_only_the_state_their_arguments_and_their_environment() {
         let bundle = tempfile::tempdir().unwrap();
-        let hooks = r#"{"createRuntime":[{"path":"/bin/sh","args":["own name","-c","cat >state; echo \"$0 $A $HOME\" >told"],"env":["A=1"]}]}"#;
+        let hooks = concat!(
+            r#"{"createRuntime":[{"path":"/bin/sh","args":["own name","-c","#,
+            r#""cat >state; echo \"$0 $A $HOME\" >told"],"env":["A=1"]}]}"#
+        );
         config(hooks).unwrap().create(state(bundle.path())).unwrap();
         assert_eq!(fs::read_to_string(bundle.path().join("told")).unwrap(), "own name 1 \n");
         let state: ContainerState =
@@ -306,9 +325,12 @@ mod tests {
     }
 
     #[test]
-    fn failing_hook_is_named_with_what_it_says() {
+    fn error_of_a_hook_names_it_and_contains_its_stderr() {
         let bundle = tempfile::tempdir().unwrap();
-        let json = r#"{"createRuntime":[{"path":"/bin/true"},{"path":"/bin/sh","args":["sh","-c","echo no luck >&2; exit 3"]}]}"#;
+        let json = concat!(
+            r#"{"createRuntime":[{"path":"/bin/true"},"#,
+            r#"{"path":"/bin/sh","args":["sh","-c","echo no luck >&2; exit 3"]}]}"#
+        );
         let error = config(json).unwrap().create(state(bundle.path())).unwrap_err().to_string();
         for part in ["hooks.createRuntime[1]", "/bin/sh", "3", "no luck"] {
             assert!(error.contains(part), "{error}");
@@ -321,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn hook_that_hangs_is_killed_at_its_timeout() {
+    fn hanging_hook_is_killed_at_its_timeout() {
         let bundle = tempfile::tempdir().unwrap();
         let json = r#"{"poststart":[{"path":"/bin/sleep","args":["sleep","1000"],"timeout":1}]}"#;
         let error = config(json).unwrap().started(state(bundle.path())).unwrap_err().to_string();
@@ -329,10 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn poststop_is_owed_from_the_creation_on_and_runs_once() {
+    fn poststop_runs_once_even_if_the_creation_fails() {
         let bundle = tempfile::tempdir().unwrap();
         let ran = bundle.path().join("ran");
-        let json = r#"{"createRuntime":[{"path":"/bin/false"}],"poststop":[{"path":"/bin/sh","args":["sh","-c","cat >>ran"]}]}"#;
+        let json = concat!(
+            r#"{"createRuntime":[{"path":"/bin/false"}],"#,
+            r#""poststop":[{"path":"/bin/sh","args":["sh","-c","cat >>ran"]}]}"#
+        );
         stopped(bundle.path(), None);
         assert!(!ran.exists());
         config(json).unwrap().create(state(bundle.path())).unwrap_err();
@@ -346,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_hooks_is_named() {
+    fn errors_name_the_wrong_field_of_a_hook() {
         for (json, expected) in [
             (r#"{"poststop":[{"path":"/a"},{"path":"b"}]}"#, "hooks.poststop[1].path"),
             (r#"{"prestart":[{"path":"/a","timeout":0}]}"#, "hooks.prestart[0].timeout"),

@@ -1,5 +1,5 @@
-//! A container's bundle: `config.json` read once ([`config`]), its processes ([`process`]), its
-//! hooks ([`hooks`]) and the directories where bundles may lie ([`allowed_roots`]).
+//! A container's bundle: its `config.json` ([`config`]), its processes ([`process`]), its hooks
+//! ([`hooks`]) and the directories that may contain bundles ([`allowed_roots`]).
 
 pub mod allowed_roots;
 pub mod cgroups_path;

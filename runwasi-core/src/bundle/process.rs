@@ -1,5 +1,6 @@
-//! `process` of the OCI runtime spec: what a container's init is run with, and what containerd sends for an exec. Used by `config`
-//! and `container`. Untrusted: every field is checked here, and an error names the field.
+//! `process` of the OCI runtime spec: the settings of a container's init in `config.json`, and of
+//! an exec in containerd's request. Untrusted: every field is checked here, and an error names the
+//! field.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,54 +12,54 @@ use crate::{
     sys::credentials::{Credentials, DEFAULT_UMASK},
 };
 
-/// What containerd gives its containers, and so for those that name none.
+/// Default of `RLIMIT_NOFILE`. containerd gives its containers the same limit.
 const DEFAULT_OPEN_FILES: u32 = 1024;
 
 /// The kernel's `NGROUPS_MAX`.
 const MAX_GROUPS: usize = 65_536;
 
-/// One process as its specification describes it.
+/// Checked settings of one process.
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
     /// Program and arguments.
     pub args: Vec<String>,
     /// Environment in the given order.
     pub env: Vec<(String, String)>,
-    /// Working directory, absolute, without `.` components: they mean nothing and confuse prefix comparisons.
+    /// Working directory, absolute and without `.` components.
     pub cwd: PathBuf,
-    /// As whom it opens files; `None` for root as it is.
+    /// Credentials for file access. Absent if they are those of the threads anyway.
     pub credentials: Option<Arc<Credentials>>,
-    /// `RLIMIT_NOFILE`, the soft limit.
+    /// Soft limit of `RLIMIT_NOFILE`.
     pub open_files: u32,
-    /// The size its terminal begins with, if it gets one.
+    /// Initial size of its terminal, if it gets a terminal.
     pub console_size: Option<Size>,
 }
 
-/// What is wrong with the process of an exec.
+/// Invalid process of an exec.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessConfigError {
-    /// Not JSON, or not of the spec's shape; the source names line and column.
+    /// Not JSON, or JSON of another schema than the spec's. The source names line and column.
     #[error("process: {0}")]
     Syntax(#[source] serde_json::Error),
-    /// A field is missing or has a value that means nothing.
+    /// A field is missing or has an invalid value.
     #[error("{field}: {reason}")]
     Field {
         /// The field, as in the spec.
         field: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
 
 impl ProcessConfig {
-    /// Reads the JSON that containerd's `Exec` carries.
+    /// Parses and checks the JSON of containerd's `Exec`.
     pub fn parse(json: &[u8]) -> Result<Self, ProcessConfigError> {
         let process: Process = serde_json::from_slice(json).map_err(ProcessConfigError::Syntax)?;
         Self::from_spec(&process, true)
             .map_err(|(field, reason)| ProcessConfigError::Field { field, reason })
     }
 
-    /// Only the pause container of a pod may do without a program.
+    /// Checks a process. `needs_program` is false only for the pause container of a pod.
     pub(super) fn from_spec(process: &Process, needs_program: bool) -> Result<Self, Wrong> {
         Ok(Self {
             args: args(process, needs_program)?,
@@ -70,7 +71,7 @@ impl ProcessConfig {
         })
     }
 
-    /// The value of an environment variable, the last one if it is given twice.
+    /// The value of an environment variable. The last entry counts if there are several.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
@@ -82,6 +83,7 @@ fn args(process: &Process, needs_program: bool) -> Result<Vec<String>, Wrong> {
         return Err(wrong("process.args", "is empty: no program to run"));
     }
     for (i, arg) in args.iter().enumerate() {
+        // An argument ends at its first NUL byte for a guest that reads C strings.
         if arg.contains('\0') {
             return Err(wrong(format!("process.args[{i}]"), "holds a NUL byte"));
         }
@@ -115,18 +117,22 @@ fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
             format!("{:?} is not an absolute path", cwd.display().to_string()),
         ));
     }
+    // Drops `.` components and trailing slashes, which would confuse comparisons of prefixes.
     Ok(cwd.components().collect())
 }
 
-/// A guest's open files are the host's: without a limit one guest could take all that a node has.
+/// The limit of open files.
 fn open_files(process: &Process) -> u32 {
+    // With a default, because a guest's open files are the host's: without a limit one guest could
+    // take all files of a node.
     let limits = process.rlimits().as_deref().unwrap_or_default();
     let limit = limits.iter().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
     limit.map_or(DEFAULT_OPEN_FILES, |limit| u32::try_from(limit.soft()).unwrap_or(u32::MAX))
 }
 
-/// A size that is none, 0 by 0, is what clients without a terminal send.
+/// The size of a terminal, unless it is empty.
 fn console_size(size: &oci_spec::runtime::Box) -> Option<Size> {
+    // Clients without a terminal send 0 by 0.
     let size = Size {
         columns: u16::try_from(size.width()).ok()?,
         rows: u16::try_from(size.height()).ok()?,
@@ -141,6 +147,7 @@ fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(DEFAULT_UMASK),
     };
+    // `setfsuid(2)` and `setfsgid(2)` take -1 for a query and change nothing.
     for (field, id) in [("uid", credentials.uid), ("gid", credentials.gid)] {
         if id == u32::MAX {
             return Err(wrong(
@@ -158,9 +165,11 @@ fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
             format!("{:o} has more than permission bits", credentials.umask),
         ));
     }
+    // Refused here and not at the first file access, so that the error reaches the caller.
     if credentials.is_own() && !rustix::process::geteuid().is_root() {
         return Err(wrong("process.user", "only root can run guests as somebody"));
     }
+    // Root with its own group and the default umask needs no change of a thread's credentials.
     Ok(credentials.is_own().then(|| Arc::new(credentials)))
 }
 
@@ -169,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_an_exec_is_named() {
+    fn errors_of_an_exec_name_the_field() {
         for (json, expected) in [
             ("", "process: EOF"),
             ("[]", "process: "),
@@ -190,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_working_directory_loses_what_means_nothing() {
+    fn a_working_directory_is_normalized() {
         let json = r#"{"cwd":"/a/./b/","args":["/a"],"user":{"uid":0,"gid":0}}"#;
         assert_eq!(ProcessConfig::parse(json.as_bytes()).unwrap().cwd.to_str(), Some("/a/b"));
     }

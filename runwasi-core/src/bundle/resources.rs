@@ -1,7 +1,8 @@
-//! `linux.resources` of the OCI runtime spec: what a container is created with, and what containerd's `Update` changes. Used by
-//! `config` and `container`. Untrusted: every value is checked here, and an error names the field.
+//! `linux.resources` of the OCI runtime spec: the limits of a new container, and their changes by
+//! containerd's `Update`. Untrusted: every value is checked here, and an error names the field.
 //!
-//! What is not read here has no meaning for a guest; the table in `docs/config-json.md` lists it.
+//! Fields that are not read here have no meaning for a guest. The table in `docs/config-json.md`
+//! lists them.
 
 use std::time::Duration;
 
@@ -9,49 +10,51 @@ use oci_spec::runtime::LinuxResources;
 
 use super::error::{Wrong, wrong};
 
-/// The kernel's bounds for `cpu.cfs_period_us`, and the least for `cpu.cfs_quota_us`, in microseconds.
+/// The kernel's bounds for `cpu.cfs_period_us`, in microseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
+/// The kernel's minimum for `cpu.cfs_quota_us`, in microseconds.
 const LEAST_QUOTA: u64 = 1_000;
+/// The kernel's default for `cpu.cfs_period_us`, in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
 
 /// The kernel's bounds for `cpu.shares`.
 const LEAST_SHARES: u64 = 2;
 const MOST_SHARES: u64 = 262_144;
 
-/// The kernel's `cpu.shares` of whoever asks for none.
+/// The kernel's default for `cpu.shares`.
 pub const DEFAULT_SHARES: u64 = 1024;
 
-/// Limits; `None` is what was not said.
+/// Limits of a container. A field that the JSON does not set is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResourcesConfig {
     /// Bytes of memory.
     pub memory: Option<Limit<u64>>,
-    /// `cpu.shares`: the part of the CPU where guests compete.
+    /// `cpu.shares`: relative weight where guests compete for the CPU.
     pub shares: Option<u64>,
     /// CPU time in a period.
     pub quota: Option<Limit<Quota>>,
 }
 
-/// A limit that was spoken of.
+/// A limit that the JSON sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit<T> {
-    /// There shall be none.
+    /// Unlimited.
     None,
-    /// This one.
+    /// This limit.
     Of(T),
 }
 
-/// How much CPU time is allowed in every period; more than one period's worth means several CPUs.
+/// Allowed CPU time in every period. A time above the period allows several CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// CPU time.
     pub time: Duration,
-    /// In this time.
+    /// Length of the period.
     pub period: Duration,
 }
 
 impl<T> Limit<T> {
-    /// The limit, if there shall be one.
+    /// The limit, unless it is unlimited.
     pub fn get(self) -> Option<T> {
         match self {
             Self::None => None,
@@ -60,32 +63,33 @@ impl<T> Limit<T> {
     }
 }
 
-/// What is wrong with the resources of an update.
+/// Invalid resources of an update.
 #[derive(Debug, thiserror::Error)]
 pub enum ResourcesConfigError {
-    /// Not JSON, or not of the spec's shape; the source names line and column.
+    /// Not JSON, or JSON of another schema than the spec's. The source names line and column.
     #[error("resources: {0}")]
     Syntax(#[source] serde_json::Error),
-    /// A value that means nothing.
+    /// A field has an invalid value.
     #[error("{field}: {reason}")]
     Field {
         /// The field, as in the spec.
         field: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
 
 impl ResourcesConfig {
-    /// Whether they hold anybody back. `ctr` always says [`DEFAULT_SHARES`], which is what everybody has.
+    /// True if any of them restricts the container.
     pub(crate) fn bind(&self) -> bool {
         let Self { memory, shares, quota } = self;
         memory.is_some_and(|limit| limit.get().is_some())
             || quota.is_some_and(|quota| quota.get().is_some())
+            // `ctr` always sends the default, which every container has anyway.
             || shares.is_some_and(|shares| shares != DEFAULT_SHARES)
     }
 
-    /// Reads the JSON that containerd's `Update` carries.
+    /// Parses and checks the JSON of containerd's `Update`.
     pub fn parse(json: &[u8]) -> Result<Self, ResourcesConfigError> {
         let resources: LinuxResources =
             serde_json::from_slice(json).map_err(ResourcesConfigError::Syntax)?;
@@ -100,9 +104,10 @@ impl ResourcesConfig {
             .as_ref()
             .and_then(|memory| memory.limit())
             .filter(|limit| *limit != 0);
-        // 0 means unset, as it does by way of runc; others are brought into the range that the kernel has.
+        // 0 means unset, as with runc. Other values are clamped to the kernel's range.
         let shares = cpu.and_then(|cpu| cpu.shares()).filter(|shares| *shares > 0);
         Ok(Self {
+            // A negative limit does not fit into `u64` and means unlimited.
             memory: memory.map(|limit| u64::try_from(limit).map_or(Limit::None, Limit::Of)),
             shares: shares.map(|shares| shares.clamp(LEAST_SHARES, MOST_SHARES)),
             quota: cpu.map(|cpu| quota(cpu.quota(), cpu.period())).transpose()?.flatten(),
@@ -110,7 +115,7 @@ impl ResourcesConfig {
     }
 }
 
-/// A negative quota is none, as with the kernel; 0 is unset.
+/// Checks quota and period together. A period without a quota limits nothing.
 fn quota(quota: Option<i64>, period: Option<u64>) -> Result<Option<Limit<Quota>>, Wrong> {
     let period = period.filter(|period| *period > 0).unwrap_or(DEFAULT_PERIOD);
     if !PERIODS.contains(&period) {
@@ -121,6 +126,7 @@ fn quota(quota: Option<i64>, period: Option<u64>) -> Result<Option<Limit<Quota>>
         );
         return Err(wrong("linux.resources.cpu.period", reason));
     }
+    // 0 is unset. A negative quota means unlimited, as with the kernel.
     let Some(quota) = quota.filter(|quota| *quota != 0) else { return Ok(None) };
     let Ok(time) = u64::try_from(quota) else { return Ok(Some(Limit::None)) };
     if time < LEAST_QUOTA {
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_read_with_the_kernels_meaning() {
+    fn limits_have_the_kernels_meaning() {
         let quota = |time, period| {
             Some(Limit::Of(Quota {
                 time: Duration::from_micros(time),
@@ -156,7 +162,10 @@ mod tests {
                 ResourcesConfig::default(),
             ),
             (
-                r#"{"memory":{"limit":67108864},"cpu":{"shares":512,"quota":20000,"period":50000}}"#,
+                concat!(
+                    r#"{"memory":{"limit":67108864},"#,
+                    r#""cpu":{"shares":512,"quota":20000,"period":50000}}"#
+                ),
                 ResourcesConfig {
                     memory: Some(Limit::Of(64 << 20)),
                     shares: Some(512),
@@ -193,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_the_kernel_would_refuse_are_named() {
+    fn errors_name_values_that_the_kernel_would_refuse() {
         for (json, wanted) in [
             (r#"{"cpu":{"quota":999}}"#, "linux.resources.cpu.quota: 999 is less than"),
             (r#"{"cpu":{"period":999}}"#, "linux.resources.cpu.period: 999 is not between"),

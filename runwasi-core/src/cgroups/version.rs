@@ -1,22 +1,23 @@
-//! How the host has its cgroup controllers mounted.
+//! Cgroup version of the host.
 
 use std::path::Path;
 
-/// How the host's cgroup controllers are mounted.
+/// The mode in which the host mounts its cgroup controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupVersion {
-    /// A hierarchy for every controller.
+    /// One hierarchy for every controller.
     V1,
     /// The unified hierarchy.
     V2,
 }
 
-/// The host's mode, as containerd finds it: v2 if the root of the hierarchy is a cgroup2 file system.
+/// The host's mode, by containerd's rule: v2 if the root of the hierarchy is a cgroup2 file system.
 pub fn host_cgroups() -> CgroupVersion {
     cgroups_at(Path::new("/sys/fs/cgroup"))
 }
 
 fn cgroups_at(root: &Path) -> CgroupVersion {
+    // This file exists in every cgroup of v2, and in no directory of v1.
     if root.join("cgroup.controllers").exists() { CgroupVersion::V2 } else { CgroupVersion::V1 }
 }
 
@@ -25,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mode_is_read_off_the_hierarchys_root() {
+    fn the_version_is_that_of_the_root() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(cgroups_at(root.path()), CgroupVersion::V1);
         std::fs::write(root.path().join("cgroup.controllers"), "cpu memory\n").unwrap();

@@ -1,13 +1,13 @@
-//! What files held when they were read, for the next OS process: beside the compiled code, so that a shim need not read and hash a
-//! program of which it wants the code alone.
+//! Persistent index from file identity to artifact digest. With it, another OS process finds the
+//! compiled code of a program without reading and hashing the program.
 //!
 //! ```text
-//! <directory>/seen/               0700, ours
-//!   <sha256> -> sha256:<hex>      a symbolic link, made and read in one call each; its name is the boot's and the identity's
+//! <directory>/seen/               mode 0700, owned by this user
+//!   <sha256> -> sha256:<hex>      symbolic link; its name is the hash of boot id and file identity
 //! ```
 //!
-//! An identity says nothing beyond the boot, after which a clock may be another: nothing else than the time of change tells a file from
-//! one that had its place before.
+//! An identity is valid within one boot only. The identities of a file and of its predecessor at
+//! the same inode may differ only in the time of change, and a boot may change the clock.
 
 use std::{
     fs, io,
@@ -19,12 +19,13 @@ use std::{
 use super::store;
 use crate::{artifact::FileIdentity, digest::Digest};
 
-/// Links that are kept; of more, the older half goes.
-const MOST: usize = 1024;
+/// Largest number of links. Beyond it, the older half is removed.
+const MAX_LINKS: usize = 1024;
 
+// The kernel creates a new random id at each boot.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A directory of links.
+/// Index in a directory of symbolic links.
 #[derive(Clone, Debug)]
 pub struct DigestIndex {
     directory: PathBuf,
@@ -32,25 +33,29 @@ pub struct DigestIndex {
 }
 
 impl DigestIndex {
-    /// Beside the code in this directory, which is the user's own.
+    /// Opens the index below a directory of compiled code, which belongs to this user.
     pub fn open(code: &Path) -> io::Result<Self> {
         let directory = code.join("seen");
+        // The links decide which code runs, so no other user may write them.
         store::own_directory(&directory)?;
         Ok(Self { directory, boot: fs::read_to_string(BOOT)? })
     }
 
-    /// What the file held that has this identity.
+    /// Digest of the file with this identity.
     pub fn get(&self, identity: &FileIdentity) -> Option<Digest> {
         let target = fs::read_link(self.link(identity)).ok()?;
+        // A target that is no digest counts as an absent link; `put` replaces it.
         Digest::parse(target.to_str()?)
     }
 
-    /// That it holds this, as somebody has seen who has read it.
+    /// Stores the digest of a file that the caller has read.
     pub fn put(&self, identity: &FileIdentity, digest: &Digest) -> io::Result<()> {
         let link = self.link(identity);
+        // A symbolic link is created with its target, and read, in one system call. So no process
+        // sees half a digest.
         let make = || symlink(digest.to_string(), &link);
         match store::in_own_directory(&self.directory, make) {
-            // Whoever was faster has written the same; or it is damaged.
+            // Another process has stored the same digest, or the link is damaged.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 match self.get(identity) {
                     Some(known) if known == *digest => Ok(()),
@@ -65,21 +70,26 @@ impl DigestIndex {
     fn link(&self, identity: &FileIdentity) -> PathBuf {
         let FileIdentity { layers, inode, bytes, modified, changed } = identity;
         let name = format!("{} {layers} {inode} {bytes} {modified:?} {changed:?}", self.boot);
+        // Hashed: a file name is limited to 255 bytes.
         self.directory.join(Digest::of(name.as_bytes()).hex())
     }
 
     fn trim(&self) -> io::Result<()> {
         let links = fs::read_dir(&self.directory)?.collect::<Result<Vec<_>, _>>()?;
-        if links.len() <= MOST {
+        if links.len() <= MAX_LINKS {
             return Ok(());
         }
-        // Another process may have been faster.
+        // A link without metadata was removed by another process meanwhile. `DirEntry::metadata`
+        // does not follow links.
         let age = |link: fs::DirEntry| {
             Some((link.metadata().and_then(|link| link.modified()).ok()?, link.path()))
         };
         let mut links: Vec<(SystemTime, PathBuf)> = links.into_iter().filter_map(age).collect();
         links.sort();
-        let surplus = links.len().saturating_sub(MOST / 2);
+        // Down to half, so that the next trim is not due at the next `put`.
+        let surplus = links.len().saturating_sub(MAX_LINKS / 2);
+        // An error is ignored: another process may have removed the link, and the next trim tries
+        // again.
         links.iter().take(surplus).for_each(|(_, link)| drop(fs::remove_file(link)));
         Ok(())
     }
@@ -102,10 +112,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_held_is_known_to_the_next_process_of_this_boot() {
+    fn digest_is_found_by_the_next_process_of_the_same_boot() {
         let code = tempfile::tempdir().unwrap();
         let seen = DigestIndex::open(code.path()).unwrap();
-        let (digest, other) = (Digest::of(b"wasm"), Digest::of(b"other"));
+        let digest = Digest::of(b"wasm");
+        let other = Digest::of(b"other");
         assert_eq!(seen.get(&identity(1)), None);
         seen.put(&identity(1), &digest).unwrap();
         seen.put(&identity(2), &other).unwrap();
@@ -127,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_says_nothing_and_is_replaced() {
+    fn damaged_link_is_ignored_and_replaced() {
         let code = tempfile::tempdir().unwrap();
         let seen = DigestIndex::open(code.path()).unwrap();
         let digest = Digest::of(b"wasm");
@@ -146,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_others_is_refused() {
+    fn directory_that_is_open_to_other_users_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let code = tempfile::tempdir().unwrap();
         fs::create_dir(code.path().join("seen")).unwrap();
@@ -155,17 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_older_half_goes() {
+    fn older_half_of_the_links_is_removed_beyond_the_limit() {
         let code = tempfile::tempdir().unwrap();
         let seen = DigestIndex::open(code.path()).unwrap();
         let digest = Digest::of(b"wasm");
         let put = |inode| seen.put(&identity(inode), &digest).unwrap();
-        (0..MOST as u64).for_each(&put);
+        (0..MAX_LINKS as u64).for_each(&put);
         let long_ago =
             Timestamps { last_access: Timespec::default(), last_modification: Timespec::default() };
         utimensat(CWD, seen.link(&identity(7)), &long_ago, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         put(u64::MAX);
-        assert_eq!(fs::read_dir(&seen.directory).unwrap().count(), MOST / 2);
+        assert_eq!(fs::read_dir(&seen.directory).unwrap().count(), MAX_LINKS / 2);
         assert!(seen.get(&identity(7)).is_none());
     }
 }

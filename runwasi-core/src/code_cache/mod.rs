@@ -1,5 +1,6 @@
-//! Compiled code: kept on disk ([`store`]), found by file without reading it ([`digests`]), made once
-//! for all who ask at the same time ([`single_flight`]), on threads of low priority ([`workers`]).
+//! Compiled code: cache on disk ([`store`]), digests of files that need not be read again
+//! ([`digests`]), one compilation for concurrent requests ([`single_flight`]), compiler threads of
+//! low priority ([`workers`]).
 
 pub mod digests;
 pub mod single_flight;

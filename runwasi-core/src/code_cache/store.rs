@@ -1,19 +1,23 @@
-//! Compiled code on disk: one file for every (engine key, artifact digest). Shared by all shims of
-//! the node, which map the same pages.
+//! Cache of compiled code on disk: one file for each pair of engine key and artifact digest. All
+//! shims of the node share it and map the same pages.
 //!
 //! ```text
-//! <directory>/                    0700, ours
-//!   <engine key>-<sha256>.cwasm   the engine's bytes, then a 16-byte trailer: magic, CRC-32 of the bytes, zeros
-//!   .<engine key>-<sha256>.tmp    being made by the process that has its lock; renamed when complete
-//!   seen/                         of `digests`
+//! <directory>/                    mode 0700, owned by this user
+//!   <engine key>-<sha256>.cwasm   compiled code, then a trailer of 16 bytes
+//!   .<engine key>-<sha256>.tmp    written by the holder of its lock; renamed when complete
+//!   seen/                         see `digests`
 //! ```
 //!
-//! Loading compiled code runs it, so only files are trusted that nobody else could have written (owner and mode of
-//! directory and file) and that are undamaged (CRC). Anything else counts as absent: it is compiled again and replaced.
-//! The CRC guards against damage; against malice stand owner and mode.
+//! The trailer is a magic number (8 bytes), the CRC-32 of the code (4 bytes) and zeros (4 bytes).
 //!
-//! Who wants to compile something reserves its place first: the lock of the temporary file, which the kernel takes from a
-//! process that dies. So whatever has no lock is nobody's, and the next one who comes takes it, or takes it away.
+//! Compiled code is native code, and the process runs it. So a file is trusted only if no other
+//! user could have written it (owner and mode of directory and file) and if it is undamaged (CRC).
+//! Any other file counts as absent: the code is compiled again and the file replaced. The CRC
+//! detects damage only; owner and mode protect against other users.
+//!
+//! A process locks the temporary file before it compiles. The kernel releases the lock of a process
+//! that dies. So a temporary file without a lock is a leftover, which the next process reuses or
+//! removes.
 
 use std::{
     ffi::OsStr,
@@ -31,7 +35,7 @@ const TRAILER: usize = 16;
 const EXTENSION: &str = "cwasm";
 const TEMPORARY: &str = "tmp";
 
-/// A directory of compiled code.
+/// Cache in a directory, with a limit of its size.
 #[derive(Clone, Debug)]
 pub struct CodeCache {
     directory: PathBuf,
@@ -39,26 +43,30 @@ pub struct CodeCache {
 }
 
 impl CodeCache {
-    /// Makes the directory if it is not there. Refuses one that others could write to.
+    /// Opens the cache and creates its directory if necessary. Refuses a directory that is open to
+    /// other users.
     pub fn open(directory: &Path, max_bytes: u64) -> io::Result<Self> {
         own_directory(directory)?;
         Ok(Self { directory: directory.to_owned(), max_bytes })
     }
 
-    /// The file with an artifact's compiled code, if it is there and nobody else could have written it.
+    /// Finds the compiled code of an artifact, in a file that only this user could have written.
     pub fn find(&self, engine_key: &str, digest: &Digest) -> Option<Found> {
         let path = self.path(engine_key, digest);
+        // A link could lead to a file outside the directory, which other users may be able to
+        // replace.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
-        Found { file, path }.trusted(Found::vouch)
+        Found { file, path }.trusted(Found::check_owner)
     }
 
-    /// The same, undamaged.
+    /// Like [`CodeCache::find`], with a check of the CRC.
     pub fn get(&self, engine_key: &str, digest: &Digest) -> Option<File> {
         self.find(engine_key, digest)?.undamaged()
     }
 
-    /// Takes the place of an artifact's code, for who wants to make it; `None` while somebody else makes it. Who has waited
-    /// for the place looks with [`CodeCache::get`] whether the code is there by now.
+    /// Reserves the compilation of an artifact for the caller. Returns no lock while another
+    /// process holds it. After a wait for the lock, the caller has to look with [`CodeCache::get`]
+    /// for code that the other process has stored.
     pub fn reserve(&self, engine_key: &str, digest: &Digest) -> io::Result<Option<CompileLock>> {
         let path = self.path(engine_key, digest);
         let temporary = self.directory.join(format!(".{engine_key}-{}.{TEMPORARY}", digest.hex()));
@@ -68,12 +76,14 @@ impl CodeCache {
                 .read(true)
                 .write(true)
                 .create(true)
+                // Until the lock is taken, the content belongs to its holder.
                 .truncate(false)
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW);
             let file = in_own_directory(&self.directory, || options.open(&temporary))?;
             match file.try_lock() {
-                // Between the two calls somebody may have finished, and renamed this very file, or given up and removed it.
+                // Between the two calls the holder may have finished and renamed this very file, or
+                // given up and removed it. Then the name needs another attempt.
                 Ok(()) if is_at(&file, &temporary)? => {
                     return Ok(Some(CompileLock {
                         cache: self.clone(),
@@ -84,6 +94,7 @@ impl CodeCache {
                     }));
                 }
                 Ok(()) => {}
+                // Without waiting: the other process may compile for minutes.
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -94,23 +105,25 @@ impl CodeCache {
         self.directory.join(format!("{engine_key}-{}.{EXTENSION}", digest.hex()))
     }
 
-    /// Removes the longest unused files until the rest fits, and what was left by those who were killed. What is mapped stays
-    /// usable.
+    /// Removes the least recently used files until the rest fits, and the leftovers of killed
+    /// processes. Removed files that are mapped stay usable.
     fn trim(&self, keep: &Path) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
-            // Another process may have been faster.
+            // Another process may have removed the file.
             let Ok(metadata) = fs::symlink_metadata(&path) else {
                 continue;
             };
             let modified = metadata.modified()?;
             match path.extension().and_then(OsStr::to_str) {
+                // `keep` was just written and is about to be loaded.
                 Some(EXTENSION) if path != keep => files.push((modified, metadata.len(), path)),
                 Some(TEMPORARY) => remove_abandoned(&path),
                 _ => {}
             }
         }
+        // By the time of modification, which each use sets.
         files.sort();
         let mut total = fs::metadata(keep).map_or(0, |kept| kept.len())
             + files.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
@@ -118,7 +131,8 @@ impl CodeCache {
             if total <= self.max_bytes {
                 break;
             }
-            // Another process may have been faster.
+            // Another process may have removed the file. Then the loop may remove one more than
+            // needed.
             if fs::remove_file(path).is_ok() {
                 total -= bytes;
             }
@@ -127,7 +141,7 @@ impl CodeCache {
     }
 }
 
-/// A file with compiled code that may be damaged: not to be run.
+/// File with compiled code before the check of its CRC: the code must not be run.
 #[derive(Debug)]
 pub struct Found {
     file: File,
@@ -135,41 +149,52 @@ pub struct Found {
 }
 
 impl Found {
-    /// To look at.
+    /// The open file, for inspection.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// The file, if its code is what was written. It holds the engine's bytes and the trailer.
+    /// The file, if its CRC is right. It contains the compiled code and the trailer.
     pub fn undamaged(self) -> Option<File> {
-        let Self { file, .. } = self.trusted(Self::check)?;
-        // Marks it as used for `trim`; a cache on a read-only disk just ages.
+        let Self { file, .. } = self.trusted(Self::check_crc)?;
+        // The time of the last use, for `trim`. On a read-only disk it cannot be set; there `trim`
+        // cannot remove files either.
         let _ = file.set_modified(SystemTime::now());
         Some(file)
     }
 
     fn trusted(self, look: impl FnOnce(&Self) -> io::Result<()>) -> Option<Self> {
         if let Err(error) = look(&self) {
-            tracing::warn!(path = %self.path.display(), %error, "compiled code is not trusted, compiling again");
+            tracing::warn!(
+                path = %self.path.display(),
+                %error,
+                "compiled code is not trusted, compiling again"
+            );
             return None;
         }
         Some(self)
     }
 
-    fn vouch(&self) -> io::Result<()> {
+    fn check_owner(&self) -> io::Result<()> {
+        // Of the open file, since the name may lead to another one by now.
         let metadata = self.file.metadata()?;
         let ours =
             metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
-        if metadata.is_file() && ours { Ok(()) } else { bad("others could have written it") }
+        if metadata.is_file() && ours {
+            Ok(())
+        } else {
+            invalid_data("others could have written it")
+        }
     }
 
-    fn check(&self) -> io::Result<()> {
+    fn check_crc(&self) -> io::Result<()> {
         let mut file = &self.file;
         let Some(length) = file.metadata()?.len().checked_sub(TRAILER as u64) else {
-            return bad("too short");
+            return invalid_data("too short");
         };
         let mut hasher = crc32fast::Hasher::new();
         let mut buffer = vec![0; 64 << 10];
+        // Reads through the shared offset of the file: the trailer comes next.
         let mut code = file.take(length);
         loop {
             match code.read(&mut buffer)? {
@@ -179,19 +204,20 @@ impl Found {
         }
         let mut found = [0; TRAILER];
         file.read_exact(&mut found)?;
-        if found == trailer(hasher.finalize()) { Ok(()) } else { bad("damaged") }
+        if found == trailer(hasher.finalize()) { Ok(()) } else { invalid_data("damaged") }
     }
 }
 
-fn bad(reason: &str) -> io::Result<()> {
+fn invalid_data(reason: &str) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, reason))
 }
 
-/// The place of code that is being made. Dropped unfilled, it is free again, and nothing is left.
+/// Lock for the compilation of one artifact. Its drop without code releases it and leaves no file.
 #[derive(Debug)]
 pub struct CompileLock {
     cache: CodeCache,
-    /// Locked.
+    /// The locked temporary file.
+    // The lock ends with this descriptor, hence after the file is renamed or removed.
     file: File,
     temporary: PathBuf,
     path: PathBuf,
@@ -199,9 +225,10 @@ pub struct CompileLock {
 }
 
 impl CompileLock {
-    /// Keeps the code: complete or not at all. It is found from now on.
+    /// Stores the code, complete or not at all.
     pub fn fill(mut self, code: &[u8]) -> io::Result<()> {
         let bytes = (code.len() + TRAILER) as u64;
+        // It would push out all other code and still exceed the limit.
         if bytes > self.cache.max_bytes {
             let reason = format!(
                 "the code has {bytes} bytes, more than the cache, which has {}",
@@ -209,11 +236,14 @@ impl CompileLock {
             );
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
         }
-        // What a killed process has begun.
+        // Drops the leftover of a killed process.
         self.file.set_len(0)?;
         self.file.write_all(code)?;
         self.file.write_all(&trailer(crc32fast::hash(code)))?;
+        // The final name appears with the complete code. No fsync: after a crash of the machine the
+        // CRC detects missing data.
         fs::rename(&self.temporary, &self.path)?;
+        // At once: from here on, the temporary name may be the file of another process.
         self.filled = true;
         self.cache.trim(&self.path)
     }
@@ -222,15 +252,17 @@ impl CompileLock {
 impl Drop for CompileLock {
     fn drop(&mut self) {
         if !self.filled {
-            // Ours as long as we have its lock.
+            // The lock is still held, so no other process uses the file. If the removal fails, the
+            // next holder of the lock or `trim` deals with the leftover.
             let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// Makes a directory if it is not there. Refuses one that others could write to.
+/// Creates a directory if necessary. Refuses one that is open to other users.
 pub(super) fn own_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // `recursive` accepts an existing directory or a link to one, of any owner and mode.
     let metadata = fs::symlink_metadata(directory)?;
     if !metadata.is_dir()
         || metadata.uid() != rustix::process::geteuid().as_raw()
@@ -245,7 +277,7 @@ pub(super) fn own_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes something in a directory of ours, which somebody may have taken away while we ran.
+/// Creates something in a directory of [`own_directory`]. Restores the directory if it was removed.
 pub(super) fn in_own_directory<T>(
     directory: &Path,
     make: impl Fn() -> io::Result<T>,
@@ -259,7 +291,7 @@ pub(super) fn in_own_directory<T>(
     }
 }
 
-/// Whether this open file is what the path names.
+/// True if the path names this open file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::symlink_metadata(path) {
@@ -269,13 +301,15 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a temporary file that nobody has locked.
+/// Removes a temporary file without a lock.
 fn remove_abandoned(path: &Path) {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
     if let Ok(file) = opened
         && file.try_lock().is_ok()
         && is_at(&file, path).unwrap_or(false)
     {
+        // Under the lock, so that no process begins to use the file meanwhile. After an error the
+        // next trim tries again.
         let _ = fs::remove_file(path);
     }
 }
@@ -320,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_is_found_under_its_engine_and_digest_only() {
+    fn code_is_found_only_under_its_engine_key_and_digest() {
         let (_directory, cache) = cache(1 << 20);
         let digest = Digest::of(b"wasm");
         assert!(cache.get("e1", &digest).is_none());
@@ -359,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_unused_code_goes_first() {
+    fn least_recently_used_code_is_removed_first() {
         let (_directory, cache) = cache(3 * 1016);
         let digests: Vec<_> = (0..4u8).map(|i| Digest::of(&[i])).collect();
         for (age, digest) in digests.iter().enumerate().take(3) {
@@ -374,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_one_owner_until_it_is_given_back() {
+    fn compile_lock_has_one_holder_until_its_drop() {
         let (_directory, cache) = cache(1 << 20);
         let [one, two] = [Digest::of(b"1"), Digest::of(b"2")];
         let first = cache.reserve("e", &one).unwrap().unwrap();
@@ -391,10 +425,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_has_begun_is_taken_over_or_removed() {
+    fn leftovers_of_killed_processes_are_reused_or_removed() {
         let (_directory, cache) = cache(1 << 20);
         let [one, two] = [Digest::of(b"1"), Digest::of(b"2")];
-        // As the kernel leaves it: half written, and no lock.
+        // The state after a kill: half written and not locked.
         let abandon = |digest: &Digest| {
             let path = cache.reserve("e", digest).unwrap().unwrap().temporary.clone();
             fs::write(path, [1; 5000]).unwrap();

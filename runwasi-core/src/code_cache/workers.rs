@@ -1,7 +1,8 @@
-//! Threads that compile: few, of low priority, and there only while something is to be done.
+//! Compiler threads: bounded in number, of low priority, and present only while there are jobs.
 //!
-//! Not Tokio's blocking pool: its threads cannot be told apart, and a hundred compilations would keep everybody's files
-//! waiting. Started from the control side, they have its identity and are in no container's cgroup.
+//! Tokio's blocking pool is not suitable. All its threads are equal, so a hundred compilations
+//! would delay the file accesses of all guests. Compiler threads are started from the control side.
+//! So they have its credentials and belong to no container's cgroup.
 
 use std::{
     collections::VecDeque,
@@ -16,34 +17,38 @@ use rustix::process::{getpriority_process, setpriority_process};
 
 use crate::{panics, sys};
 
-/// The threads' niceness: they get a tenth of a core that others want, and all of one that nobody wants.
+/// Niceness of the threads.
+// Linux gives it about a tenth of the weight of nice 0. A thread gets a tenth of a contended core
+// and all of an idle one.
 const NICE: i32 = 10;
 
-/// A bounded number of threads. All clones speak of the same.
+/// Pool of a bounded number of threads. All clones share it.
 #[derive(Clone)]
 pub struct Workers {
     shared: Arc<Shared>,
 }
 
-/// What a job wants after one turn.
+/// Result of one turn of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Nothing any more.
+    /// The job is finished.
     Done,
-    /// Another turn when that time has passed; others may have theirs meanwhile.
+    /// The job needs another turn after this pause. Other jobs may run meanwhile.
     Again(Duration),
 }
 
 struct Shared {
-    most: usize,
+    max_threads: usize,
     state: Mutex<State>,
-    /// There is a new job.
+    /// Notified of a new job.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Job>,
+    /// Number of threads that take jobs.
+    // Changed under the lock of the queue: see `submit` and `next`.
     threads: usize,
 }
 
@@ -53,23 +58,27 @@ struct Job {
 }
 
 impl Workers {
-    /// At most so many threads; none yet.
-    pub fn new(most: usize) -> Self {
+    /// A pool of at most this number of threads. It starts them when jobs arrive.
+    pub fn new(max_threads: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
-                most: most.max(1),
+                // Without a thread no job would ever run.
+                max_threads: max_threads.max(1),
                 state: Mutex::default(),
                 changed: Condvar::new(),
             }),
         }
     }
 
-    /// Has a job done when there is a thread for it. One that panics is dropped. An error means that there is no thread at all; then
-    /// the job is dropped, too.
+    /// Queues a job. A job that panics is dropped. On an error there is no thread at all, and the
+    /// job is dropped as well.
     pub fn submit(&self, run: impl FnMut() -> Turn + Send + 'static) -> io::Result<()> {
+        // The lock is held from the push to the count. A thread that finds the queue empty leaves
+        // under the same lock, so a queued job always has a thread.
         let mut state = self.shared.lock();
         state.waiting.push_back(Job { not_before: Instant::now(), run: Box::new(run) });
-        if state.threads == self.shared.most {
+        if state.threads == self.shared.max_threads {
+            // One is enough: every thread searches the whole queue when it wakes up.
             self.shared.changed.notify_one();
             return Ok(());
         }
@@ -80,11 +89,14 @@ impl Workers {
         {
             Ok(_) => state.threads += 1,
             Err(error) if state.threads == 0 => {
+                // The job from above, since the lock was held. Its drop may take other locks, so
+                // it happens without this one.
                 let dropped = state.waiting.pop_back();
                 drop(state);
                 drop(dropped);
                 return Err(error);
             }
+            // The existing threads run the job later.
             Err(error) => tracing::warn!(%error, "one thread fewer compiles"),
         }
         Ok(())
@@ -97,18 +109,21 @@ impl Shared {
             tracing::warn!(%error, "compiling has the usual priority");
         }
         while let Some(mut job) = self.next() {
-            // What a compiler's panic means is told by the hook; whoever waits for the job sees that it is gone.
+            // The panic hook logs the panic, and the waiters of the job are told by its drop. No
+            // other code sees the state of a job that panicked, so `AssertUnwindSafe` holds.
             let turn = catch_unwind(AssertUnwindSafe(|| (job.run)())).unwrap_or(Turn::Done);
             if let Turn::Again(pause) = turn {
                 job.not_before = Instant::now() + pause;
+                // Without a notification: this thread looks at the queue next.
                 self.lock().waiting.push_back(job);
             }
         }
-        // A compiler takes megabytes, and a pod may live for months without one.
+        // The compiler's freed megabytes would otherwise stay with the allocator, in a pod that may
+        // run for months without another compilation.
         sys::trim_memory();
     }
 
-    /// The next job whose time has come; `None` when there is none at all, and this thread is no longer counted.
+    /// Waits for the next due job. Without any job it uncounts the calling thread, which then ends.
     fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
@@ -120,18 +135,22 @@ impl Shared {
                 state.threads -= 1;
                 return None;
             };
+            // No underflow: every job that is left is due after `now`.
             let waited = self.changed.wait_timeout(state, earliest - now);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
+        // Jobs run without the lock, so a panic cannot leave a half-made change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Of the calling thread: Linux has a niceness for each.
+/// Lowers the priority of the calling thread.
 fn lower_priority() -> io::Result<()> {
+    // Linux has a niceness for each thread, contrary to POSIX. Never reduced: that would need
+    // CAP_SYS_NICE.
     let nice = getpriority_process(None)?.max(NICE);
     Ok(setpriority_process(None, nice)?)
 }
@@ -151,12 +170,13 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     #[test]
-    fn no_more_run_at_once_than_there_are_threads() {
+    fn at_most_the_given_number_of_jobs_runs_at_once() {
         let workers = Workers::new(2);
         let running = Arc::new(AtomicUsize::new(0));
         let (seen, most) = channel();
         for _ in 0..20 {
-            let (running, seen) = (running.clone(), seen.clone());
+            let running = running.clone();
+            let seen = seen.clone();
             let job = move || {
                 let now = running.fetch_add(1, Ordering::SeqCst) + 1;
                 thread::yield_now();
@@ -171,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_keeps_nobody_waiting_and_who_panics_neither() {
+    fn paused_job_and_panicked_job_do_not_delay_others() {
         let workers = Workers::new(1);
         let (order, heard) = channel();
         let mut turns = 0;
@@ -195,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_nice_and_leave_when_nothing_is_left() {
+    fn threads_have_low_priority_and_end_without_jobs() {
         let workers = Workers::new(4);
         let (told, nice) = sync_channel(0);
         let job = move || {

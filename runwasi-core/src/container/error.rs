@@ -14,10 +14,10 @@ use crate::{
     stdio::error::StdioError,
 };
 
-/// Why a container could not be created.
+/// A container could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// `config.json` is wrong.
+    /// `config.json` is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A mount failed, or the working directory is missing.
@@ -26,13 +26,13 @@ pub enum CreateError {
     /// A stream could not be opened.
     #[error(transparent)]
     Stdio(#[from] StdioError),
-    /// The engine refuses.
+    /// The engine refused the process or its settings.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A hook refuses.
+    /// A hook failed.
     #[error(transparent)]
     Hook(#[from] HookError),
-    /// The bundle does not lie where bundles may.
+    /// The bundle lies outside the allowed directories.
     #[error(transparent)]
     Place(#[from] BundleError),
     /// The runtime options cannot be read.
@@ -48,22 +48,22 @@ pub enum CreateError {
     },
 }
 
-/// Why a process could not be added to a container.
+/// A process could not be added to a container.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// The container has a process of that id, or it is being made.
+    /// The container has a process with this id, or is creating one.
     #[error("already exists")]
     AlreadyExists,
-    /// The container's init is in no state for it.
+    /// The state of the container's init does not allow it.
     #[error(transparent)]
     Init(ProcessError),
-    /// The init has ended meanwhile.
+    /// The init has ended in the meantime.
     #[error("the container has ended")]
     Ended,
-    /// The pause container of a pod has no file systems.
+    /// The container is the pause container of a pod, which has no file systems.
     #[error("a container of type sandbox runs no programs")]
     NoPrograms,
-    /// Its specification is wrong.
+    /// The process's specification is invalid.
     #[error(transparent)]
     Config(#[from] ProcessConfigError),
     /// The working directory is missing.
@@ -72,7 +72,7 @@ pub enum ExecError {
     /// A stream could not be opened.
     #[error(transparent)]
     Stdio(#[from] StdioError),
-    /// The engine refuses.
+    /// The engine refused the process.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

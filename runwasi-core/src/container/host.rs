@@ -1,4 +1,4 @@
-//! What containers are made with.
+//! Environment in which the containers of a sandbox are created.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,26 +20,26 @@ use crate::{
     stdio::{Stdio, error::StdioError, owner::Owner, paths::StdioPaths},
 };
 
-/// What containers are made with; the same for all of a sandbox.
+/// Environment of containers, the same for all containers of a sandbox.
 #[derive(Clone)]
 pub struct Host {
-    /// Makes their instances.
+    /// Creates their instances.
     pub engine: Arc<dyn Engine>,
-    /// Is told what happens to them.
+    /// Receives their events.
     pub publisher: Arc<dyn Publisher>,
-    /// Where their guests run.
+    /// Scheduler of their guests.
     pub guests: Guests,
-    /// Where their drivers run. Stopping these tasks stops the sandbox's server.
+    /// Tasks of their drivers. Stopping them stops the sandbox's server.
     pub tasks: Tasks,
-    /// Where bundles may lie; anywhere if none is given.
+    /// Directories that may contain bundles. An empty list allows all directories.
     pub bundle_roots: Arc<[PathBuf]>,
-    /// The containerd namespace they are in.
+    /// Their containerd namespace.
     pub namespace: Id,
-    /// The images they are made from.
+    /// Access to their images.
     pub images: Arc<dyn Images>,
     /// The cgroups of the process, if it serves this sandbox alone.
     pub cgroups: Option<Arc<Cgroups>>,
-    /// The sandbox's network; its pid is the one that containerd is told for every process.
+    /// The sandbox's network. containerd gets its pid as the pid of every process.
     pub network: Network,
 }
 
@@ -54,13 +54,15 @@ impl Host {
         let stdio =
             Stdio::open(paths, Owner { container, namespace: &self.namespace, tasks: &self.tasks })
                 .await?;
+        // Before the start, so that the guest never sees another size.
         if let (Some(terminal), Some(size)) = (stdio.terminal().upgrade(), process.console_size) {
             terminal.resize(size).map_err(StdioError::Terminal)?;
         }
         Ok(stdio)
     }
 
-    /// Has the kernel back a container's limits, if this process is the sandbox's own. Nobody waits until it does.
+    /// Mirrors a container's limits into cgroups, if this process serves only its sandbox. Returns
+    /// before that is done.
     pub(super) fn mirror_limits(
         &self,
         path: Option<CgroupsPath>,
@@ -72,7 +74,8 @@ impl Host {
         let kernel_limits = Arc::new(KernelLimits::new(cgroups, path, bundle, single));
         if kernel_limits.is_needed(&limits) {
             let backed = kernel_limits.clone();
-            // Its end waits for what is begun here.
+            // Not awaited, since cgroups only back the limits of the scheduler. `KernelLimits::end`
+            // waits for a call in progress, and a later call has no effect.
             drop(spawn_blocking(move || backed.limit(&limits)));
         }
         Some(kernel_limits)

@@ -1,4 +1,4 @@
-//! One container: its bundle, its file systems and its processes, the init and the execs.
+//! One container: its bundle, its file systems and its processes (the init and the execs).
 
 pub mod error;
 pub mod host;
@@ -49,12 +49,13 @@ pub struct Container {
     extensions: Arc<Extensions>,
     hooks: Option<Arc<HooksConfig>>,
     kernel_limits: Option<Arc<KernelLimits>>,
-    /// Held by the processes: the file systems go with the last of them.
+    // Weak, because only the processes hold the file systems: they are unmounted after the last
+    // one.
     rootfs: Weak<Rootfs>,
 }
 
 impl Container {
-    /// Prepares everything and starts the init's driver. Nothing of the guest runs yet.
+    /// Prepares the container and starts the driver of its init. The guest does not run yet.
     pub(crate) async fn create(
         host: &Host,
         request: CreateRequest,
@@ -63,6 +64,7 @@ impl Container {
         let pid = host.network.pid();
         let Prepared { config, settings, files } =
             prepare(&request, pid, host.bundle_roots.clone()).await?;
+        // Before `Engine::prepare`, which may depend on them.
         if !settings.entries.is_empty() {
             host.engine.configure(&settings).await?;
         }
@@ -77,6 +79,7 @@ impl Container {
         let credentials = config.process.credentials.clone();
         let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
         let instance: Arc<dyn Instance> = match files {
+            // Without file systems: the pause container of a pod.
             None => Arc::new(Pause),
             Some(files) => {
                 let of = ProcessContext {
@@ -92,6 +95,7 @@ impl Container {
         let single = config.pod.is_none();
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
+        // After everything that can fail: a refused container gets no hooks.
         let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
         if let Some(hooks) = hooks.clone() {
             let state =
@@ -103,6 +107,7 @@ impl Container {
             bundle: request.bundle.display().to_string(),
             rootfs: request.mounts,
         };
+        // Before the driver starts, which publishes the later events of the process.
         host.publisher.publish(created);
         let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
@@ -130,7 +135,7 @@ impl Container {
         })
     }
 
-    /// Runs the hooks that follow the init's start.
+    /// Runs the `poststart` hooks.
     pub(crate) async fn started(&self) -> Result<(), HookError> {
         let Some(hooks) = self.hooks.clone() else { return Ok(()) };
         let init = self.init.info();
@@ -139,31 +144,37 @@ impl Container {
         run_hooks(move || hooks.started(state)).await
     }
 
-    /// What follows the init's deletion: its cgroup goes, its hooks run.
+    /// Removes the container's cgroup and runs its `poststop` hooks, after the deletion of the
+    /// init.
     pub(crate) async fn deleted(&self) {
         if self.hooks.is_none() && self.kernel_limits.is_none() {
             return;
         }
-        let (bundle, kernel_limits) = (self.bundle.clone(), self.kernel_limits.clone());
+        let bundle = self.bundle.clone();
+        let kernel_limits = self.kernel_limits.clone();
         let blocking = move || {
             if let Some(kernel_limits) = kernel_limits {
                 kernel_limits.end();
             }
             hooks::stopped(&bundle, None);
         };
-        // An error: the process is ending. Whoever deletes the bundle does it then.
+        // An error means that this process is ending. Then `bootstrap::delete` does the same work.
         let _ = spawn_blocking(blocking).await;
     }
 
-    /// Prepares a further process. Nothing of its guest runs yet. Dropping the future undoes what was done.
+    /// Prepares a further process. Its guest does not run yet. Dropping the future undoes the
+    /// preparation.
     pub(crate) async fn exec(&self, host: &Host, request: ExecRequest) -> Result<(), ExecError> {
+        // Reserves the id, so that a concurrent request with the same id fails at once.
         let place = self.execs.reserve(&request.id)?;
         self.init.request(Request::Exec).await.map_err(ExecError::Init)?;
         let config = ProcessConfig::parse(&request.spec)?;
         let (config, files) = self.find(config).await?;
         let init = self.init.info();
         let stdio = host.stdio(&init.container, &request.stdio, &config).await?;
-        let (container, exec, pid) = (init.container.clone(), Some(request.id.clone()), init.pid);
+        let container = init.container.clone();
+        let exec = Some(request.id.clone());
+        let pid = init.pid;
         let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
         let credentials = config.credentials.clone();
         let of = ProcessContext {
@@ -174,7 +185,9 @@ impl Container {
         };
         let spec = of.spec(&info, config, files, &stdio);
         let instance = host.engine.prepare(spec).await?;
-        let (execs, id) = (Arc::downgrade(&self.execs), request.id);
+        // Weak, because the process in the table would hold its own table.
+        let execs = Arc::downgrade(&self.execs);
+        let id = request.id;
         let on_deleted = move || {
             if let Some(execs) = execs.upgrade() {
                 execs.forget(&id);
@@ -184,13 +197,17 @@ impl Container {
             info: info.clone(),
             instance,
             stdio,
+            // The container's file systems outlive this process; only the init waits for their end.
             unmounted: Gone::already(),
             group: self.init.group().sibling(credentials),
+            // Only the end of the init ends other processes.
             execs: None,
             memory: self.memory.clone(),
             publisher: host.publisher.clone(),
             on_deleted: Box::new(on_deleted),
         };
+        // Under the lock of the table: the init either has ended before, which is an error here, or
+        // it ends this process, too.
         place.fill(|| {
             host.publisher.publish(Event::ExecAdded { process: info });
             driver::spawn(parts, &host.tasks)
@@ -198,19 +215,20 @@ impl Container {
         Ok(())
     }
 
-    /// Changes its limits, as far as `limits` speak of them.
+    /// Changes the limits that are set in `limits`.
     pub(crate) async fn update(&self, limits: ResourcesConfig) {
+        // The scheduler applies the limits at once; the kernel only backs them.
         self.init.group().limit(&limits);
         if let Some(limit) = limits.memory {
             self.memory.set_limit(limit.get());
         }
         if let Some(kernel_limits) = self.kernel_limits.clone() {
-            // An error: the process is ending.
+            // An error means that this process is ending, and all guests with it.
             let _ = spawn_blocking(move || kernel_limits.limit(&limits)).await;
         }
     }
 
-    /// What it has used; also after its end.
+    /// Resource usage, also after the container's end.
     pub(crate) fn usage(&self) -> Usage {
         let running = self.processes().filter(Process::is_running).count();
         Usage {
@@ -220,22 +238,24 @@ impl Container {
         }
     }
 
-    /// Its processes that have not been deleted, the init first.
+    /// The init and the execs that have not been deleted. The init comes first.
     pub(crate) fn processes(&self) -> impl Iterator<Item = Process> + use<> {
         [self.init.clone()].into_iter().chain(self.execs.all())
     }
 
-    /// Its processes besides the init.
+    /// The processes besides the init.
     pub(crate) fn execs(&self) -> &Execs {
         &self.execs
     }
 
-    /// Looks for the program of a further process.
+    /// Checks the working directory of a further process and locates its program.
     async fn find(&self, config: ProcessConfig) -> Result<(ProcessConfig, Files), ExecError> {
+        // A reference that never had a target: the pause container of a pod.
         if self.rootfs.ptr_eq(&Weak::new()) {
             return Err(ExecError::NoPrograms);
         }
         let rootfs = self.rootfs.upgrade().ok_or(ExecError::Ended)?;
+        // System calls on file systems may block for long, so not on a worker of the runtime.
         let blocking = move || {
             rootfs.check_cwd(&config.cwd)?;
             let program = file::locate(&config.args, &config.cwd, config.env("PATH"), &rootfs);
@@ -246,15 +266,17 @@ impl Container {
     }
 }
 
-/// Off the runtime's workers. Should the caller go away, they run to their end.
+/// Runs hooks on the blocking pool.
+// The workers of the runtime must not wait for programs. If the caller is cancelled, the hooks
+// still run to their end.
 async fn run_hooks(
     run: impl FnOnce() -> Result<(), HookError> + Send + 'static,
 ) -> Result<(), HookError> {
     match spawn_blocking(run).await {
         Ok(result) => result,
-        // Answered by the call that runs them (`panics`).
+        // The caller's request answers the panic with an error (`panics`).
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is going, and this future with it.
+        // The runtime is shutting down and drops this future, too.
         Err(_) => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! The pause container of a pod.
+//! Pause container of a pod.
 
 use std::sync::Arc;
 
@@ -10,13 +10,14 @@ use crate::engine::{
     instance::{GuestContext, Instance},
 };
 
-/// The CRI's pause container: it only holds the pod together, so there is nothing to run.
+/// Instance of the CRI's pause container. It only represents the pod and runs no guest code.
 pub(super) struct Pause;
 
 #[async_trait]
 impl Instance for Pause {
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
         context.ready();
+        // Runs until the pod is stopped, which drops this future.
         std::future::pending().await
     }
 }

@@ -1,4 +1,4 @@
-//! The part of a creation that blocks: config, mounts, the look for the program.
+//! Blocking part of a creation: reads the config, mounts, locates the program.
 
 use std::{
     collections::HashMap,
@@ -25,33 +25,37 @@ use crate::{
     stdio::Stdio,
 };
 
-/// In the bundle: the pid that was reported, for `delete` after the server's death.
+/// File in the bundle with the pid that was reported to containerd. `delete` reads it after the
+/// server's death.
 pub(crate) const PID_FILE: &str = "init.pid";
 
-/// What is done before anything else, on the blocking pool.
+/// Result of [`prepare`].
 pub(super) struct Prepared {
     pub(super) config: Config,
-    /// What the runtime options say.
+    /// Settings from the runtime options.
     pub(super) settings: RawSettings,
-    /// A container of type `sandbox` gets none.
+    /// Absent in a container of type `sandbox`.
     pub(super) files: Option<Files>,
 }
 
+/// File systems and program of a process.
 pub(super) struct Files {
     pub(super) rootfs: Arc<Rootfs>,
-    /// The file to run, if there is one.
+    /// The file to run. An error may still be replaced by a layer of the image.
     pub(super) program: Result<Program, ArtifactError>,
 }
 
-/// The part that blocks: reads the config, mounts, looks for the program.
+/// Reads the config, mounts the file systems and locates the program.
 pub(super) async fn prepare(
     request: &CreateRequest,
     pid: u32,
     roots: Arc<[PathBuf]>,
 ) -> Result<Prepared, CreateError> {
-    let (bundle, mounts, options) =
-        (request.bundle.clone(), request.mounts.clone(), request.options.clone());
+    let bundle = request.bundle.clone();
+    let mounts = request.mounts.clone();
+    let options = request.options.clone();
     let blocking = move || {
+        // Before the first access to the bundle.
         if !roots.is_empty() {
             allowed_roots::check(&bundle, &roots)?;
         }
@@ -61,6 +65,7 @@ pub(super) async fn prepare(
             ContainerKind::Sandbox => None,
             ContainerKind::Container => Some(files(&bundle, &config, &mounts)?),
         };
+        // Last, when the file systems stand: a failure before it leaves no file.
         let path = bundle.join(PID_FILE);
         fs::write(&path, pid.to_string()).map_err(|source| CreateError::Bundle { path, source })?;
         Ok(Prepared { config, settings, files })
@@ -80,7 +85,7 @@ fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files
     Ok(Files { rootfs: Arc::new(rootfs), program })
 }
 
-/// What the instances of all processes of a container have in common.
+/// Context that all processes of a container share.
 pub(super) struct ProcessContext<'a> {
     pub(super) annotations: &'a Arc<HashMap<String, String>>,
     pub(super) memory: &'a Arc<Memory>,

@@ -1,17 +1,17 @@
-//! The requests of containerd that make processes.
+//! Requests of containerd that create processes.
 
 use std::path::PathBuf;
 
 use crate::{id::Id, options::RuntimeOptions, rootfs::MountConfig, stdio::paths::StdioPaths};
 
-/// What containerd's `Create` says.
+/// Content of containerd's `Create`.
 #[derive(Clone, Debug)]
 pub struct CreateRequest {
     /// The container's id.
     pub id: Id,
     /// The bundle directory.
     pub bundle: PathBuf,
-    /// What to mount as root file system; empty if the bundle's root is ready to use.
+    /// Mounts of the root file system. Empty if the bundle's root is ready to use.
     pub mounts: Vec<MountConfig>,
     /// The init's streams.
     pub stdio: StdioPaths,
@@ -19,12 +19,12 @@ pub struct CreateRequest {
     pub options: RuntimeOptions,
 }
 
-/// What containerd's `Exec` says.
+/// Content of containerd's `Exec`.
 #[derive(Clone, Debug)]
 pub struct ExecRequest {
-    /// The process's id, unlike any other of its container.
+    /// The process's id, unique in its container.
     pub id: Id,
-    /// Its specification, JSON.
+    /// Its specification in JSON.
     pub spec: Vec<u8>,
     /// Its streams.
     pub stdio: StdioPaths,

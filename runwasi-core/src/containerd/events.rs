@@ -1,4 +1,4 @@
-//! Events to containerd: `containerd.services.events.ttrpc.v1.Events/Forward`.
+//! Delivery of events to containerd: `containerd.services.events.ttrpc.v1.Events/Forward`.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,10 +17,10 @@ use crate::{
     service::convert,
 };
 
-/// How long containerd may take for one event; its own clients use the same.
+/// Timeout of one call. containerd's own clients use the same.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One connection to one containerd, made when first needed and again when it breaks.
+/// Connection to one containerd. It is opened for the first event and again after a failure.
 pub struct EventForwarder {
     address: String,
     client: Option<EventsClient>,
@@ -33,11 +33,13 @@ impl EventForwarder {
     }
 
     async fn client(&mut self) -> Result<&EventsClient, ForwardError> {
+        // Opened here and not in `new`, because containerd may be down when a sandbox starts.
         if self.client.is_none() {
             let connected =
                 Client::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
             self.client = Some(EventsClient::new(connected));
         }
+        // Set above, so the error never occurs.
         self.client.as_ref().ok_or_else(|| self.unreachable(&ttrpc::Error::LocalClosed))
     }
 
@@ -58,6 +60,7 @@ impl Forward for EventForwarder {
         event: &Event,
         at: SystemTime,
     ) -> Result<(), ForwardError> {
+        // An event that cannot be encoded fails in every retry: the error is final.
         let (topic, message) = convert::event(event).map_err(|error| self.refused(error))?;
         let envelope = Envelope {
             timestamp: convert::timestamp(at),
@@ -75,12 +78,14 @@ impl Forward for EventForwarder {
                 Err(self.refused(status.message()))
             }
             Err(ttrpc::Error::RpcStatus(status)) => {
-                // Perhaps one that is leaving: the next try asks whoever listens then.
+                // This containerd may be shutting down. A new connection reaches the containerd
+                // that listens at the time of the next attempt.
                 self.client = None;
                 let reason = status.message().to_owned();
                 Err(ForwardError::NotNow { address: self.address.clone(), reason })
             }
             Err(error) => {
+                // A timeout or a broken connection: only a new connection is known to work.
                 self.client = None;
                 Err(self.unreachable(&error))
             }
@@ -88,8 +93,9 @@ impl Forward for EventForwarder {
     }
 }
 
-/// Whether a status says that the event itself is wrong; anything else may pass (a containerd that is leaving).
+/// True if the status rejects the event itself.
 fn is_final(code: ttrpc::Code) -> bool {
+    // Every other status may be temporary, like those of a containerd that is shutting down.
     matches!(
         code,
         ttrpc::Code::INVALID_ARGUMENT

@@ -1,7 +1,8 @@
-//! containerd's images over its gRPC API: the services `Containers`, `Images` and `Content`.
+//! Client of containerd's image store: the gRPC services `Containers`, `Images` and `Content`.
 //!
-//! Every call connects anew and closes again: a container asks once in its life, and most never do, so a connection that is kept
-//! would only cost. Nothing here waits without a limit.
+//! Every call opens a connection and closes it again. A container asks at most once in its life,
+//! and most containers never ask, so an idle connection would only cost memory. Every wait has a
+//! timeout.
 
 use std::{fmt::Debug, future::Future, io, time::Duration};
 
@@ -29,22 +30,24 @@ use crate::{
     id::Id,
 };
 
-/// For connecting, for a record, and for each piece of a blob: milliseconds, unless containerd is in trouble.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// For a whole blob.
-const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of a record, of the start of a read, and of each piece of a blob.
+// A containerd in good health needs milliseconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of a whole blob.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Largest message of an answer; what containerd sends at most by default.
+/// Largest message of a response, in bytes.
+// The limit at which containerd sends by default.
 const MAX_MESSAGE: usize = 16 << 20;
 
-/// The header that names containerd's namespace.
+/// Header with containerd's namespace.
 const NAMESPACE: &str = "containerd-namespace";
 
 const GET_CONTAINER: &str = "/containerd.services.containers.v1.Containers/Get";
 const GET_IMAGE: &str = "/containerd.services.images.v1.Images/Get";
 const READ_CONTENT: &str = "/containerd.services.content.v1.Content/Read";
 
-/// The images of the containerd at one address, in one of its namespaces.
+/// Client for the images of one containerd in one of its namespaces.
 #[derive(Clone, Debug)]
 pub struct ImageClient {
     address: String,
@@ -68,33 +71,36 @@ impl ImageClient {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
+        // The connection belongs to the call: a timeout drops and closes it.
         let call = async {
             let mut client = self.connect().await?;
             let codec = ProstCodec::<Q, A>::default();
             Ok(client.unary(self.request(request), PathAndQuery::from_static(path), codec).await)
         };
-        let answer = self.within(PATIENCE, what, call).await??;
+        let answer = self.within(CALL_TIMEOUT, what, call).await??;
         Ok(answer.map(tonic::Response::into_inner))
     }
 
     async fn connect(&self) -> Result<Grpc<Channel>, ImageError> {
         let address = self.address.clone();
         let connector = service_fn(move |_: Uri| {
+            // The connector may be called more than once, so each future gets its own copy.
             let address = address.clone();
             async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(address).await?)) }
         });
-        // HTTP wants a host, a unix socket has none.
+        // HTTP requires a host name. The connector ignores it.
         let connected =
             Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
         let mut client = Grpc::new(connected.map_err(|error| self.unreachable(&error))?)
             .max_decoding_message_size(MAX_MESSAGE);
+        // tonic requires the wait for readiness before each call.
         client.ready().await.map_err(|error| self.unreachable(&error))?;
         Ok(client)
     }
 
     fn request<Q>(&self, message: Q) -> Request<Q> {
         let mut request = Request::new(message);
-        // An id always is a value of a header.
+        // Never fails: an id consists of ASCII letters, digits, `.`, `_` and `-`.
         if let Ok(namespace) = self.namespace.as_str().parse::<MetadataValue<Ascii>>() {
             request.metadata_mut().insert(NAMESPACE, namespace);
         }
@@ -112,8 +118,9 @@ impl ImageClient {
         timeout(limit, call).await.map_err(silent)
     }
 
-    /// The transport's error says little by itself ("transport error"): what it comes from is the reason.
+    /// The error for a failed connection, with the innermost source as the reason.
     fn unreachable(&self, error: &dyn std::error::Error) -> ImageError {
+        // The transport's own text is only "transport error"; the cause is in its sources.
         let mut innermost = error;
         while let Some(source) = innermost.source() {
             innermost = source;
@@ -135,14 +142,17 @@ impl ImageClient {
                 .server_streaming(request, PathAndQuery::from_static(READ_CONTENT), codec)
                 .await)
         };
-        let mut stream = self.within(PATIENCE, &what, opened).await??.map_err(failed)?.into_inner();
+        let mut stream =
+            self.within(CALL_TIMEOUT, &what, opened).await??.map_err(failed)?.into_inner();
         let mut bytes = Vec::new();
-        // Only as much as is read is ever touched; the caller has bounded the length.
+        // Exact: growth by doubling would hold up to twice the blob. The caller has bounded the
+        // length, and the kernel provides memory only for the pages that are written.
         bytes.reserve_exact(usize::try_from(blob.bytes).unwrap_or(0));
         while let Some(piece) =
-            self.within(PATIENCE, &what, stream.message()).await?.map_err(failed)?
+            self.within(CALL_TIMEOUT, &what, stream.message()).await?.map_err(failed)?
         {
             let damaged = |reason| ImageError::Damaged { digest: blob.digest, reason };
+            // A gap or an overlap would move all later bytes.
             if u64::try_from(piece.offset) != Ok(bytes.len() as u64) {
                 return Err(damaged(format!(
                     "a piece of it is for byte {} after {} bytes",
@@ -150,6 +160,8 @@ impl ImageClient {
                     bytes.len()
                 )));
             }
+            // Bounds the memory whatever the server sends. The caller detects a short blob by its
+            // digest.
             if (bytes.len() + piece.data.len()) as u64 > blob.bytes {
                 return Err(damaged(format!("it is longer than {} bytes", blob.bytes)));
             }
@@ -168,6 +180,7 @@ impl Images for ImageClient {
             self.unary(GET_CONTAINER, &what, request).await?;
         let image =
             answer.map_err(|status| refused(&what, &status))?.container.unwrap_or_default().image;
+        // Containers can be created from a root file system alone.
         if image.is_empty() { Err(ImageError::NoImage) } else { Ok(image) }
     }
 
@@ -183,13 +196,14 @@ impl Images for ImageClient {
         let target = answer.image.and_then(|image| image.target).unwrap_or_default();
         let digest =
             Digest::parse(&target.digest).ok_or(ImageError::Digest { digest: target.digest })?;
-        // containerd knows no negative lengths; one would be too large to read.
+        // containerd stores no negative lengths. One would become too large to be read.
         let bytes = u64::try_from(target.size).unwrap_or(u64::MAX);
         Ok(Blob { media_type: target.media_type, digest, bytes })
     }
 
     async fn read(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
-        self.within(READ_PATIENCE, &format!("content {}", blob.digest), self.pieces(blob)).await?
+        // Each piece has a timeout of its own; this one bounds their sum.
+        self.within(READ_TIMEOUT, &format!("content {}", blob.digest), self.pieces(blob)).await?
     }
 }
 

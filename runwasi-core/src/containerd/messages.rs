@@ -1,20 +1,21 @@
-//! Messages of containerd's gRPC API, as far as a container's image needs them.
+//! Messages of containerd's gRPC API, limited to the fields that reading an image needs.
 //!
-//! Written by hand from `containers.proto`, `images.proto`, `content.proto` and `descriptor.proto`: the numbers and names are
-//! theirs. What is left out here is skipped when an answer has it.
+//! Written by hand after `containers.proto`, `images.proto`, `content.proto` and
+//! `descriptor.proto`, with their field numbers and names. The decoder skips all other fields.
 
 use prost::Message;
 
-/// Of `Containers.Get`.
+/// Request of `Containers.Get`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct GetContainerRequest {
     #[prost(string, tag = "1")]
     pub(super) id: String,
 }
 
-/// Of `Containers.Get`.
+/// Response of `Containers.Get`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct GetContainerResponse {
+    // Optional like every message field of proto3: an absent one decodes without an error.
     #[prost(message, optional, tag = "1")]
     pub(super) container: Option<Container>,
 }
@@ -22,19 +23,20 @@ pub(super) struct GetContainerResponse {
 /// containerd's record of a container.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Container {
-    /// The name of the image it was made from; empty if there was none.
+    /// Name of the image of the container; empty for a container without an image.
+    // A string of proto3 has no presence: an absent name decodes as the empty one.
     #[prost(string, tag = "3")]
     pub(super) image: String,
 }
 
-/// Of `Images.Get`.
+/// Request of `Images.Get`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct GetImageRequest {
     #[prost(string, tag = "1")]
     pub(super) name: String,
 }
 
-/// Of `Images.Get`.
+/// Response of `Images.Get`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct GetImageResponse {
     #[prost(message, optional, tag = "1")]
@@ -44,12 +46,12 @@ pub(super) struct GetImageResponse {
 /// containerd's record of an image.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Image {
-    /// What its name stands for.
+    /// The blob that the name refers to: an index or a manifest.
     #[prost(message, optional, tag = "3")]
     pub(super) target: Option<Descriptor>,
 }
 
-/// A blob.
+/// Reference to a blob: its type, digest and length.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Descriptor {
     #[prost(string, tag = "1")]
@@ -57,21 +59,23 @@ pub(super) struct Descriptor {
     /// `sha256:…`
     #[prost(string, tag = "2")]
     pub(super) digest: String,
+    // Signed, as in the schema; the client converts it with a check.
     #[prost(int64, tag = "3")]
     pub(super) size: i64,
 }
 
-/// Of `Content.Read`: the whole blob.
+/// Request of `Content.Read` for a whole blob.
+// The schema's `offset` and `size` are left out: 0 in both requests the blob from start to end.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ReadContentRequest {
     #[prost(string, tag = "1")]
     pub(super) digest: String,
 }
 
-/// Of `Content.Read`, one of many.
+/// Response of `Content.Read`: one message of a stream.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ReadContentResponse {
-    /// Where `data` lies in the blob.
+    /// Position of `data` in the blob.
     #[prost(int64, tag = "1")]
     pub(super) offset: i64,
     #[prost(bytes = "vec", tag = "2")]

@@ -1,5 +1,5 @@
-//! Clients of containerd: its images ([`images`]), its events ([`events`]), and its side of the Task
-//! service ([`task_client`]).
+//! Clients: containerd's images ([`images`]), containerd's event service ([`events`]), and the Task
+//! service of a shim as containerd calls it ([`task_client`]).
 
 pub mod events;
 pub mod images;

@@ -1,4 +1,4 @@
-//! containerd's side of the Task service.
+//! Client of a shim's Task service, as containerd calls it.
 
 use std::{path::Path, time::Duration};
 
@@ -23,7 +23,7 @@ pub struct TaskClient {
     timeout: Duration,
 }
 
-/// Which process a call is about: `"container"` for its init, `("container", "exec")` for another.
+/// Process that a call refers to: `"container"` for its init, `("container", "exec")` for an exec.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     container: &'a str,
@@ -38,12 +38,14 @@ impl Target<'_> {
 
 impl<'a> From<&'a str> for Target<'a> {
     fn from(container: &'a str) -> Self {
+        // The protocol names the init process by an empty exec id.
         Self { container, exec: "" }
     }
 }
 
 impl<'a> From<&'a String> for Target<'a> {
     fn from(container: &'a String) -> Self {
+        // The init process, as above.
         Self { container, exec: "" }
     }
 }
@@ -54,11 +56,11 @@ impl<'a> From<(&'a str, &'a str)> for Target<'a> {
     }
 }
 
-/// What a call answered with an error: ttrpc's code and text.
+/// Error of a call: ttrpc's code and text.
 #[derive(Debug, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct CallError {
-    /// The status code by name, e.g. `NOT_FOUND`; `TRANSPORT` when there was no answer.
+    /// Name of the status code, e.g. `NOT_FOUND`; `TRANSPORT` if there was no answer.
     pub code: String,
     /// The text.
     pub message: String,
@@ -67,11 +69,11 @@ pub struct CallError {
 /// The answer of `State`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskState {
-    /// By name: `CREATED`, `RUNNING`, `PAUSED`, `STOPPED`.
+    /// Name of the status: `CREATED`, `RUNNING`, `PAUSED`, `STOPPED`.
     pub status: String,
-    /// The pid that is reported.
+    /// Reported pid.
     pub pid: u32,
-    /// 0 until it is stopped.
+    /// Exit status; 0 until the process is stopped.
     pub exit_status: u32,
 }
 
@@ -86,13 +88,15 @@ impl From<ttrpc::Error> for CallError {
     }
 }
 
-/// `unix://…`, as ttrpc wants it.
+/// The address as a `unix://` URL.
 pub(crate) fn with_scheme(address: &str) -> String {
+    // ttrpc accepts only URLs. containerd passes plain paths as well.
     if address.contains("://") { address.to_owned() } else { format!("unix://{address}") }
 }
 
 impl TaskClient {
-    /// Connects to the socket at `address` (a path, with or without `unix://`). Calls other than `wait` give up after `timeout`.
+    /// Connects to the socket at `address` (a path, with or without `unix://`). All calls except
+    /// `wait` fail after `timeout`.
     pub async fn connect(address: &str, timeout: Duration) -> Result<Self, CallError> {
         let client = Client::connect(&with_scheme(address)).await?;
         Ok(Self { task: TaskStub::new(client), timeout })
@@ -102,7 +106,7 @@ impl TaskClient {
         context::with_duration(self.timeout)
     }
 
-    /// `Create`, with `mounts` as `(type, source, options)`; the answer is the pid.
+    /// `Create`, with `mounts` as `(type, source, options)`. Returns the pid.
     pub async fn create(
         &self,
         id: &str,
@@ -129,7 +133,7 @@ impl TaskClient {
         Ok(self.task.create(self.context(), &request).await?.pid)
     }
 
-    /// `Exec`, with the process's specification as JSON.
+    /// `Exec`, with the specification of the process as JSON.
     pub async fn exec(
         &self,
         id: &str,
@@ -137,6 +141,7 @@ impl TaskClient {
         spec: &str,
         stdio: &StdioPaths,
     ) -> Result<(), CallError> {
+        // The name under which containerd registers the OCI runtime's `Process`.
         let spec = Any {
             type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".into(),
             value: spec.as_bytes().to_vec(),
@@ -156,7 +161,7 @@ impl TaskClient {
         Ok(())
     }
 
-    /// `Start`; the answer is the pid.
+    /// `Start`. Returns the pid.
     pub async fn start(&self, process: impl Into<Target<'_>>) -> Result<u32, CallError> {
         let (id, exec_id) = process.into().owned();
         let request = StartRequest { id, exec_id, ..Default::default() };
@@ -168,6 +173,7 @@ impl TaskClient {
         let (id, exec_id) = process.into().owned();
         let request = StateRequest { id, exec_id, ..Default::default() };
         let state = self.task.state(self.context(), &request).await?;
+        // A status that this version of the API does not define is reported by its number.
         let status = state
             .status
             .enum_value()
@@ -175,10 +181,11 @@ impl TaskClient {
         Ok(TaskState { status, pid: state.pid, exit_status: state.exit_status })
     }
 
-    /// `Wait`, for as long as it takes; the answer is the exit status.
+    /// `Wait`, without a timeout. Returns the exit status.
     pub async fn wait(&self, process: impl Into<Target<'_>>) -> Result<u32, CallError> {
         let (id, exec_id) = process.into().owned();
         let request = WaitRequest { id, exec_id, ..Default::default() };
+        // 0 is no timeout: a container may run for months.
         Ok(self.task.wait(context::with_timeout(0), &request).await?.exit_status)
     }
 
@@ -190,7 +197,7 @@ impl TaskClient {
         Ok(())
     }
 
-    /// `Kill` of all processes.
+    /// `Kill` of all processes of the container.
     pub async fn kill_all(&self, id: &str, signal: u32) -> Result<(), CallError> {
         let request = KillRequest { id: id.to_owned(), signal, all: true, ..Default::default() };
         self.task.kill(self.context(), &request).await?;
@@ -213,7 +220,7 @@ impl TaskClient {
         Ok(())
     }
 
-    /// `CloseIO` of stdin.
+    /// `CloseIO` for stdin.
     pub async fn close_stdin(&self, process: impl Into<Target<'_>>) -> Result<(), CallError> {
         let (id, exec_id) = process.into().owned();
         let request = CloseIORequest { id, exec_id, stdin: true, ..Default::default() };
@@ -221,7 +228,7 @@ impl TaskClient {
         Ok(())
     }
 
-    /// `Delete`; the answer is pid and exit status.
+    /// `Delete`. Returns pid and exit status.
     pub async fn delete(&self, process: impl Into<Target<'_>>) -> Result<(u32, u32), CallError> {
         let (id, exec_id) = process.into().owned();
         let request = DeleteRequest { id, exec_id, ..Default::default() };
@@ -229,14 +236,14 @@ impl TaskClient {
         Ok((answer.pid, answer.exit_status))
     }
 
-    /// `Connect`; the answer is the shim's and the task's pid.
+    /// `Connect`. Returns the pids of the shim and of the task.
     pub async fn connect_task(&self, id: &str) -> Result<(u32, u32), CallError> {
         let request = ConnectRequest { id: id.to_owned(), ..Default::default() };
         let answer = self.task.connect(self.context(), &request).await?;
         Ok((answer.shim_pid, answer.task_pid))
     }
 
-    /// `Pids`.
+    /// `Pids`. Returns the pids without their details.
     pub async fn pids(&self, id: &str) -> Result<Vec<u32>, CallError> {
         let answer = self
             .task
@@ -245,7 +252,7 @@ impl TaskClient {
         Ok(answer.processes.iter().map(|process| process.pid).collect())
     }
 
-    /// `Stats`: the name of the metrics message.
+    /// `Stats`. Returns the type of the metrics message.
     pub async fn stats(&self, id: &str) -> Result<String, CallError> {
         let answer = self
             .task

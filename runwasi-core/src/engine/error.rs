@@ -1,43 +1,43 @@
-//! Errors of an engine. Their texts reach users through containerd.
+//! Errors of an engine.
 
 use std::path::PathBuf;
 
 use crate::{artifact::ArtifactError, settings::SettingsError};
 
-/// Why an engine could not make or run an instance. The text reaches the user through containerd.
+/// An engine could not prepare or run an instance. The text reaches the user through containerd.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The artifact could not be found or read.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// The artifact, or what the container asks of it, is wrong.
+    /// The artifact is invalid, or does not fit the container's settings.
     #[error("{}: {reason}", path.display())]
     Invalid {
-        /// The artifact, as the guest would name it.
+        /// Path of the artifact in the guest.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The container asks for something this engine does not do.
+    /// The container requests a feature that this engine does not support.
     #[error("{what} is not supported: {why}")]
     Unsupported {
-        /// What was asked for.
+        /// The requested feature.
         what: String,
-        /// Why it is not done.
+        /// The reason why it is not supported.
         why: String,
     },
-    /// A setting is unknown or wrong, or cannot be had any more.
+    /// A setting is unknown or invalid, or can no longer be changed.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// No memory, instance slot or other bounded resource is left.
     #[error("out of {what}: {reason}")]
     Exhausted {
-        /// Which resource.
+        /// The resource.
         what: &'static str,
-        /// The engine's own words.
+        /// The engine's own text.
         reason: String,
     },
-    /// Anything else that stopped the engine.
+    /// Any other failure of the engine.
     #[error("{0}")]
     Failed(String),
 }

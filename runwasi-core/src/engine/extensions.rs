@@ -1,5 +1,5 @@
-//! What an engine keeps for a container, beyond one process: made by its first process that asks, shared with its execs, gone
-//! with the container. Part of [`InstanceSpec`](crate::InstanceSpec).
+//! Values of an engine for one container. The first process that needs a value creates it, execs
+//! share it, and it is dropped with the container. Part of [`InstanceSpec`](crate::InstanceSpec).
 
 use std::{
     any::{Any, TypeId},
@@ -8,16 +8,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// One value of each type an engine asks for. Starts empty.
+/// At most one value of each type. Empty at first.
 #[derive(Default)]
 pub struct Extensions {
-    /// Locked for a look, or for the making of a value.
+    // Locked for lookups and during the creation of a value, so that concurrent processes get one
+    // value.
     values: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Extensions {
-    /// The container's value of this type. `make` is called if there is none yet; it must not ask for another.
+    /// Returns the container's value of this type, and creates it with `make` if it is missing.
+    /// `make` must not use these extensions.
     pub fn get_or_make<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        // A panic in `make` leaves the map as it was, so a poisoned lock is fine. `make` runs under
+        // the lock, which a nested call would wait for forever.
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(extensions) = values.get(&TypeId::of::<T>())
             && let Ok(extensions) = extensions.clone().downcast()

@@ -1,17 +1,17 @@
-//! Signals as containerd names them, and what each does to a guest that has no handler for it.
+//! Signals in containerd's numbering, and their default actions on a guest.
 
 /// A signal number between 1 and 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signal(u32);
 
-/// The default action of a signal, `signal(7)`.
+/// Default action of a signal (`signal(7)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// End the process at once, nobody is asked.
+    /// End the process at once. The instance cannot handle the signal.
     Kill,
     /// End the process unless the instance handles the signal.
     Terminate,
-    /// Stop polling the process until SIGCONT. Its state stays what it was.
+    /// Stop polling the process until SIGCONT. Its state does not change.
     Stop,
     /// Undo `Stop`.
     Continue,
@@ -26,11 +26,12 @@ impl Signal {
     pub const QUIT: Self = Self(3);
     /// SIGKILL, which no guest can handle.
     pub const KILL: Self = Self(9);
-    /// SIGTERM, the polite one.
+    /// SIGTERM, the request to end.
     pub const TERM: Self = Self(15);
 
-    /// Checks a number from containerd. 0 is no signal: it only asks whether the process is there.
+    /// Checks a number from containerd.
     pub fn new(number: u32) -> Option<Self> {
+        // 0 is no signal: `kill(2)` takes it to check that a process exists.
         (1..=64).contains(&number).then_some(Self(number))
     }
 
@@ -39,8 +40,9 @@ impl Signal {
         self.0
     }
 
-    /// The default action. Numbers are those of Linux on x86-64 and arm64, `signal(7)`.
+    /// The default action.
     pub fn action(self) -> Action {
+        // The numbers of Linux on x86-64 and arm64 (`signal(7)`).
         match self.0 {
             9 => Action::Kill,
             17 | 23 | 28 => Action::Ignore, // CHLD, URG, WINCH

@@ -1,8 +1,8 @@
-//! The task that owns one process: its state, its instance and its group of futures. Started by `container`,
-//! lives on the control runtime, so that no guest can delay it.
+//! Driver: the task that owns one process, its state, its instance and its group of futures.
 //!
-//! It is the only place where a process changes state and, after its creation, the only publisher of its events, hence
-//! their order: create, start, exit, delete, with exactly one exit.
+//! It runs on the control runtime, so no guest can delay it. It is the only place where a process
+//! changes state and, after the creation, the only publisher of the events of its process. Their
+//! order is therefore create, start, exit, delete, with exactly one exit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,26 +32,29 @@ use crate::{
     stdio::Stdio,
 };
 
-/// Commands that may wait for one process. A client sends one and waits, so this bounds clients, not work.
+/// Capacity of the command channel of a process.
+// A client sends one command and waits for the answer, so this bounds clients, not work.
 const COMMANDS: usize = 32;
 
-/// How long a delete waits for the container's file systems to go; containerd's patience is 5 s.
+/// How long a delete waits for the container's file systems to go.
+// Less than containerd's own patience of 5 s.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(4);
 
-/// What a driver is made of.
+/// Parts of a driver.
 pub(crate) struct Parts {
     pub(crate) info: Arc<Info>,
     pub(crate) instance: Arc<dyn Instance>,
     pub(crate) stdio: Stdio,
-    /// When the container's file systems are gone.
+    /// Resolves when the container's file systems are gone.
     pub(crate) unmounted: Gone,
     pub(crate) group: Group,
-    /// The init's: the processes that end with it.
+    /// The exec processes that end with an init; absent in an exec.
     pub(crate) execs: Option<Arc<Execs>>,
-    /// The container's.
+    /// Memory account of the container.
     pub(crate) memory: Arc<Memory>,
     pub(crate) publisher: Arc<dyn Publisher>,
-    /// Runs when the process has been deleted, before the delete is answered: removes it from its container.
+    /// Removes the process from its container. Called after the deletion, before the delete is
+    /// answered.
     pub(crate) on_deleted: Box<dyn FnOnce() + Send>,
 }
 
@@ -59,35 +62,40 @@ type Reply = oneshot::Sender<Result<(), ProcessError>>;
 
 struct Driver {
     info: Arc<Info>,
-    /// Dropped at the end together with `stdio`: that closes the FIFOs, so that readers see the end of the output.
+    /// Instance and streams, until the process ends.
+    // Dropped together: the instance may hold a clone of the streams, and readers see the end of
+    // the output when the last clone closes the FIFOs.
     guest: Option<(Arc<dyn Instance>, Stdio)>,
     unmounted: Gone,
     group: Group,
-    /// To itself: what is typed at the terminal are commands, too. Weak, or it would ask itself for ever.
+    /// Command channel of this driver, for the signals that are typed at the terminal.
+    // Weak: a strong sender would keep the channel open after the last handle is gone.
     own_commands: mpsc::WeakSender<Command>,
-    /// Taken when they have ended.
+    /// Taken by the end of the process, which ends them.
     execs: Option<Arc<Execs>>,
     memory: Arc<Memory>,
     publisher: Arc<dyn Publisher>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
-    /// Set while futures of the process exist.
+    /// Present while futures of the process exist.
     run: Option<Run>,
 }
 
 /// The running half of a process.
 struct Run {
-    /// Resolves when the guest reports itself ready; closes when it will not any more, and is then `None`.
+    /// Resolves when the guest reports itself ready, closes when it never will. Absent after
+    /// either.
     ready: Option<oneshot::Receiver<()>>,
-    /// Resolves with what `Instance::run` returned; closes when that was dropped.
+    /// Resolves with the result of `Instance::run`, closes when that future was dropped.
     done: oneshot::Receiver<Result<ExitStatus, EngineError>>,
-    /// Who waits for the start.
+    /// Reply to the start request, until it is answered.
     starting: Option<Reply>,
-    /// The signal that ends it, the first one counts.
+    /// Signal that ends the process. The first one counts.
     signal: Option<Signal>,
-    /// Set when `run` is over: what it has spawned is being dropped, its output read.
+    /// Set when `run` is over. Until [`Next::Ended`] the futures that it has spawned are dropped
+    /// and its output is read.
     outcome: Option<Outcome>,
-    /// A signal has come meanwhile: the output is not waited for. The outcome stands.
+    /// After a signal the readers of the output are not waited for. The outcome stands.
     hurried: bool,
 }
 
@@ -99,14 +107,19 @@ enum Outcome {
 
 enum Next {
     Command(Command),
+    /// The guest has reported itself ready.
     Ready,
+    /// `run` has been dropped or has failed without such a report.
     NeverReady,
+    /// `run` is over.
     Done(Outcome),
+    /// The last future of the group is gone, and the output is read.
     Ended,
-    NobodyAsks,
+    /// The last handle of the process is gone.
+    Closed,
 }
 
-/// Starts the driver. The creation has been published.
+/// Starts the driver. The creation of the process has been published.
 pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     let (sender, commands) = mpsc::channel(COMMANDS);
     let (status, receiver) = watch::channel(Status { state: State::Created, exit: None });
@@ -134,8 +147,8 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         run: None,
     };
     let exec = info.exec.as_ref().map_or("", |exec| exec.as_str());
-    // For debugging only, though others are tempting: the subscriber keeps something of every span that ever lived at once, and a
-    // node has ten thousand. What is logged above that level names its container itself.
+    // At debug level only: the subscriber keeps memory for every span that ever lived at the same
+    // time, and a node has ten thousand. Events of higher levels name their container themselves.
     let span = tracing::debug_span!("process", container = %info.container, exec);
     tasks.spawn(async move { driver.run(parts.on_deleted).await }.instrument(span));
     process
@@ -145,11 +158,13 @@ impl Driver {
     async fn run(&mut self, on_deleted: Box<dyn FnOnce() + Send>) {
         loop {
             match self.next().await {
-                // Boxed, or every driver would be as large as it is at its end for all its life.
+                // Boxed: the future of a delete would enlarge every driver for its whole life.
                 Next::Command(Command { request: Request::Delete, reply }) => {
                     match Box::pin(self.delete()).await {
                         Ok(()) => {
+                            // Before the reply: a client that has it may take the id again.
                             on_deleted();
+                            // The caller may have gone. The process is deleted all the same.
                             let _ = reply.send(Ok(()));
                             return;
                         }
@@ -162,17 +177,20 @@ impl Driver {
                 Next::Done(outcome) => self.done(outcome),
                 Next::Ended => self.ended().await,
                 // Every handle is gone: the sandbox is being torn down.
-                Next::NobodyAsks => return self.abandon().await,
+                Next::Closed => return self.abandon().await,
             }
         }
     }
 
-    /// Waits for whatever happens next.
+    /// Waits for the next command or event.
     async fn next(&mut self) -> Next {
         let Some(run) = self.run.as_mut() else {
-            return self.commands.recv().await.map_or(Next::NobodyAsks, Next::Command);
+            return self.commands.recv().await.map_or(Next::Closed, Next::Command);
         };
-        let (ending, hurried) = (run.outcome.is_some(), run.hurried);
+        // Every branch below may be dropped unfinished: the receivers are borrowed and keep their
+        // messages, and `Group::ended` and `drained` may be called again.
+        let ending = run.outcome.is_some();
+        let hurried = run.hurried;
         let ready = async {
             match run.ready.as_mut() {
                 Some(ready) => ready.await.map_or(Next::NeverReady, |()| Next::Ready),
@@ -188,13 +206,14 @@ impl Driver {
         };
         tokio::select! {
             ready = ready => ready,
+            // Not after its answer: a resolved receiver must not be polled again.
             done = &mut run.done, if !ending => Next::Done(match done {
                 Ok(Ok(status)) => Outcome::Returned(status),
                 Ok(Err(error)) => Outcome::Failed(error),
                 Err(_) => Outcome::Dropped,
             }),
             () = ended, if ending => Next::Ended,
-            command = self.commands.recv() => command.map_or(Next::NobodyAsks, Next::Command),
+            command = self.commands.recv() => command.map_or(Next::Closed, Next::Command),
         }
     }
 
@@ -204,6 +223,7 @@ impl Driver {
 
     /// Carries out a request, or refuses it.
     async fn command(&mut self, Command { request, reply }: Command) {
+        // A caller that has gone takes nothing back: the results of all sends may be dropped.
         let next = match self.state().decide(request) {
             Decision::Accept(next) => next,
             Decision::Ignore => return drop(reply.send(Ok(()))),
@@ -229,21 +249,25 @@ impl Driver {
             }
             Request::Exec | Request::Probe | Request::Delete => {}
         }
-        // A caller that has gone away takes nothing back.
+        // As above: the request is carried out even without a caller.
         let _ = reply.send(Ok(()));
     }
 
     fn start(&mut self, next: State, reply: Reply) {
+        // Present in state `Created`: only `stop` takes it, and it leaves the state `Stopped`.
         let Some((instance, stdio)) = &self.guest else {
             return drop(reply.send(Err(ProcessError::Deleted)));
         };
         let commands = self.own_commands.clone();
         let interrupt = move |signal| {
-            // Whoever types faster than the driver hears has typed it before.
+            // No caller waits for the answer.
             let (reply, _) = oneshot::channel();
             let command = Command { request: Request::Kill(signal), reply };
+            // The copying of the terminal must not wait for the driver. A full channel loses the
+            // signal, but a user typing faster than the driver reads has typed it before.
             drop(commands.upgrade().map(|commands| commands.try_send(command)));
         };
+        // Before any change of state: after a failure the process is still `Created`.
         if let Err(error) = stdio.begin(interrupt) {
             return drop(reply.send(Err(error.into())));
         }
@@ -252,10 +276,11 @@ impl Driver {
         let instance = instance.clone();
         self.group.spawn(async move {
             let result = instance.run(context.clone()).await;
+            // A guest that returns a status counts as started, see `Instance::run`.
             if result.is_ok() {
                 context.ready();
             }
-            // The driver waits for it as long as it lives.
+            // An error: the driver is gone, and with it every reader of the result.
             let _ = sender.send(result);
         });
         self.run = Some(Run {
@@ -271,10 +296,11 @@ impl Driver {
 
     async fn signal(&mut self, signal: Signal) {
         let Some(run) = self.run.as_mut() else {
-            // Created: nothing runs, it simply ends.
+            // Created: no future exists yet, so there is no end to wait for.
             return self.stop(ExitStatus::signalled(signal)).await;
         };
         if run.outcome.is_some() {
+            // The outcome stands, so the signal can only end the wait for readers.
             run.hurried = true;
             return;
         }
@@ -282,12 +308,14 @@ impl Driver {
             Action::Ignore => {}
             Action::Stop => self.group.stop(),
             Action::Continue => self.group.proceed(),
+            // The exit follows as `Next::Ended`, when every future has yielded and is dropped.
             Action::Kill => {
                 run.signal.get_or_insert(signal);
                 self.group.abort();
             }
             Action::Terminate => {
                 let response = self.guest.as_ref().map(|(instance, _)| instance.signal(signal));
+                // A handled signal leaves the end, and its status, to `run`.
                 if response != Some(SignalResponse::Handled) {
                     run.signal.get_or_insert(signal);
                     self.group.abort();
@@ -297,6 +325,7 @@ impl Driver {
     }
 
     fn ready(&mut self) {
+        // Before the reply: a client that has it finds the process running.
         if let Some(next) = self.state().after(GroupEvent::Ready) {
             self.enter(next);
         }
@@ -304,44 +333,49 @@ impl Driver {
         let reply = self.run.as_mut().and_then(|run| run.starting.take());
         self.publish(Event::Started { process: self.info.clone() });
         if let Some(reply) = reply {
+            // The caller may have gone. The guest runs all the same.
             let _ = reply.send(Ok(()));
         }
     }
 
-    /// The receiver has resolved and must not be polled again.
+    /// Drops the ready receiver, which has resolved and must not be polled again.
     fn forget_ready(&mut self) {
         if let Some(run) = self.run.as_mut() {
             run.ready = None;
         }
     }
 
-    /// `run` is over: whatever it has spawned ends with it.
+    /// Handles the end of `run`, which ends every future that it has spawned.
     fn done(&mut self, outcome: Outcome) {
-        // Taken: a receiver that has answered, even with "closed", must not be asked again.
+        // Taken: a receiver that has answered, even with "closed", must not be polled again.
         let ready = self.run.as_mut().and_then(|run| run.ready.take());
         if ready.is_some_and(|mut ready| ready.try_recv().is_ok()) {
-            // Ready and done came at once, and the done was seen first.
+            // Both have resolved at once, and `select!` chose the end first. The start event must
+            // come before the exit.
             self.ready();
         }
         if let Some(run) = self.run.as_mut() {
             run.outcome = Some(outcome);
-            // Who was killed is not kept by a reader either.
+            // A reader that is slow must not delay the end of a killed process either.
             run.hurried = run.signal.is_some();
         }
         self.group.abort();
     }
 
+    /// Handles the end of the group: reports the exit and answers a start that is still waiting.
     async fn ended(&mut self) {
         let Some(run) = self.run.take() else { return };
         let (status, failure) = match run.outcome {
             Some(Outcome::Returned(status)) => (status, None),
             Some(Outcome::Failed(error)) => (ExitStatus::START_FAILED, Some(error)),
+            // Dropped without a signal: the future of `run` has panicked.
             Some(Outcome::Dropped) | None => {
                 (run.signal.map_or(ExitStatus::TRAP, ExitStatus::signalled), None)
             }
         };
         match (run.starting, failure) {
             (Some(reply), failure) => {
+                // Before the reply: a client that has it finds the process stopped.
                 self.stop(status).await;
                 let error = match (failure, run.signal) {
                     (Some(failure), _) => ProcessError::Start(failure),
@@ -350,26 +384,37 @@ impl Driver {
                         ProcessError::Start(EngineError::Failed("the instance panicked".into()))
                     }
                 };
+                // The caller may have gone. The exit event tells containerd in any case.
                 let _ = reply.send(Err(error));
             }
             (None, Some(error)) => {
-                tracing::error!(container = %self.info.container, %error, "the engine failed while the guest was running");
+                // The start was answered long ago, so the log is the only place for the error.
+                tracing::error!(
+                    container = %self.info.container,
+                    %error,
+                    "the engine failed while the guest was running"
+                );
                 self.stop(ExitStatus::TRAP).await;
             }
             (None, None) => self.stop(status).await,
         }
     }
 
-    /// Ends the container's other processes, closes the streams, then tells everybody.
+    /// Ends the container's other processes, closes the streams, then reports the exit.
     async fn stop(&mut self, status: ExitStatus) {
+        // First: as in a pid namespace, the execs end before the end of their init is known.
         if let Some(execs) = self.execs.take() {
+            // Boxed: needed once, by an init only, but part of the size of every driver.
             Box::pin(execs.end()).await;
         }
         for _ in 0..self.memory.take_unreported_kills() {
             self.publish(Event::OutOfMemory { container: self.info.container.clone() });
         }
+        // Closes the FIFOs before any client learns of the exit.
         self.guest = None;
         let exit = Exit::now(status);
+        // Before the event: a client that reacts to it finds the process stopped. `send_replace`
+        // stores the value without a receiver, too.
         self.status.send_replace(Status { state: State::Stopped, exit: Some(exit) });
         self.publish(Event::Exited { process: self.info.clone(), exit });
     }
@@ -382,18 +427,23 @@ impl Driver {
         if self.state() != State::Stopped {
             self.stop(ExitStatus::KILLED).await;
         }
-        // containerd removes the snapshot next. Bounded: a host call that outlives its guest may still hold a file.
+        // containerd removes the snapshot next. The wait is bounded, since a host call that
+        // outlives its guest may still hold a file.
         if timeout(UNMOUNT_PATIENCE, self.unmounted.wait()).await.is_err() {
-            tracing::warn!(container = %self.info.container, "deleted while its file systems are still in use");
+            tracing::warn!(
+                container = %self.info.container,
+                "deleted while its file systems are still in use"
+            );
         }
         let exit = self.status.borrow().exit;
+        // Not for an exec: containerd's own shims publish no delete event for it either.
         if let (Some(exit), None) = (exit, &self.info.exec) {
             self.publish(Event::Deleted { process: self.info.clone(), exit });
         }
         Ok(())
     }
 
-    /// Ends what still runs; the exit is published so that containerd is not left guessing.
+    /// Ends a process without handles. Its exit is still published, so containerd learns of it.
     async fn abandon(&mut self) {
         if self.run.is_some() {
             self.group.abort();

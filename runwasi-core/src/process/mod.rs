@@ -1,6 +1,7 @@
-//! A process of a container: the cheap handle that RPC handlers hold. Commands go in, status comes out.
+//! Process of a container: a cheap handle for RPC handlers.
 //!
-//! [`state`] decides, [`driver`] acts.
+//! Commands go to the [`driver`], which acts on them as the table in [`state`] decides. The status
+//! comes back.
 
 pub(crate) mod driver;
 pub(crate) mod execs;
@@ -21,33 +22,34 @@ use crate::{
     stdio::{error::StdioError, paths::StdioPaths, pty::Size, terminal::Terminal},
 };
 
-/// A process: its state, and a way to ask for things. All clones speak of the same process.
+/// Handle of a process, for its status and for requests. All clones refer to the same process.
 #[derive(Clone)]
 pub struct Process {
     /// To the driver. Bounded: a client that floods one process waits, others do not.
     commands: mpsc::Sender<Command>,
-    /// From the driver; the one truth that `State` and `Wait` both read.
+    /// From the driver: the single source of the answers to `State` and `Wait`.
     status: watch::Receiver<Status>,
     group: Group,
-    /// For as long as it has its streams, and if it has one.
+    /// The terminal, if there is one and the process has not ended.
+    // Weak: the driver drops the streams at the end, and a handle must not keep them open.
     terminal: Weak<Terminal>,
     info: Arc<Info>,
 }
 
-/// What is fixed for the life of a process.
+/// Facts that do not change during the life of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// The container it belongs to.
     pub container: Id,
-    /// `None` for the container's init.
+    /// Id of an exec process; absent for the container's init.
     pub exec: Option<Id>,
-    /// The pid containerd is told. Never 0.
+    /// The pid that containerd is told. Never 0.
     pub pid: u32,
-    /// Where containerd wants the standard streams, as given.
+    /// Paths of the standard streams, as containerd gave them.
     pub stdio: StdioPaths,
 }
 
-/// Where a process is, and how it ended.
+/// State of a process and its exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The state.
@@ -86,18 +88,19 @@ pub(crate) struct Command {
 }
 
 impl Process {
-    /// Asks the driver and waits for its answer. Dropping the future does not take the request back.
+    /// Sends a request and waits for the answer. Dropping the future does not withdraw a request
+    /// that was sent.
     pub async fn request(&self, request: Request) -> Result<(), ProcessError> {
         let (reply, answer) = oneshot::channel();
-        // Both errors mean the same: the driver has ended, after a delete or with its server.
+        // Both errors have one meaning: the driver has ended, after a delete or with its server.
         self.commands.send(Command { request, reply }).await.map_err(|_| ProcessError::Deleted)?;
         answer.await.map_err(|_| ProcessError::Deleted)?
     }
 
-    /// The same without waiting for the answer: one that is slow to give it keeps nobody from the next.
+    /// Sends a request without waiting for the answer, so a slow process does not delay the next.
     pub(crate) async fn tell(&self, request: Request) {
         let (reply, _) = oneshot::channel();
-        // What has ended needs no command any more.
+        // An error: the process has ended and needs no command.
         let _ = self.commands.send(Command { request, reply }).await;
     }
 
@@ -106,14 +109,16 @@ impl Process {
         *self.status.borrow()
     }
 
-    /// Whether it has started and not ended.
+    /// True from the start to the end, also while paused.
     pub fn is_running(&self) -> bool {
         matches!(self.status().state, State::Starting | State::Running | State::Paused)
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the process.
     pub async fn wait(&self) -> Result<Exit, ProcessError> {
+        // A clone: any number of callers wait at the same time.
         let mut status = self.status.clone();
+        // Looks at the current value first, so an exit is found after the driver's end, too.
         let stopped = status
             .wait_for(|status| status.exit.is_some())
             .await
@@ -121,23 +126,24 @@ impl Process {
         stopped.exit.ok_or(ProcessError::Deleted)
     }
 
-    /// Gives its terminal another size. Without a terminal there is nothing to resize; clients do not ask whether there is one.
+    /// Sets the size of the terminal. Without a terminal it succeeds and does nothing.
     pub(crate) fn resize(&self, size: Size) -> Result<(), ProcessError> {
         match (self.terminal.upgrade(), self.status().state) {
             (Some(terminal), _) => terminal.resize(size).map_err(ProcessError::Terminal),
             (None, state @ State::Stopped) if self.info.stdio.terminal => {
                 Err(Denial::WrongState { verb: "resize", state }.into())
             }
+            // No error: clients send a size without asking for a terminal first.
             (None, _) => Ok(()),
         }
     }
 
-    /// Its futures.
+    /// Its group of futures.
     pub(crate) fn group(&self) -> &Group {
         &self.group
     }
 
-    /// What is fixed about it.
+    /// Its fixed facts.
     pub fn info(&self) -> &Info {
         &self.info
     }

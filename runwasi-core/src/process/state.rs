@@ -1,4 +1,4 @@
-//! The state table of a process: pure policy, no async, no locks. Asked by the driver before it acts.
+//! State table of a process: pure decisions, without async code and locks.
 //!
 //! ```text
 //!               Start            Ready             Ended
@@ -13,19 +13,20 @@
 //!        └─────────────────────── a signal that ends it, Delete ─┘
 //! ```
 //!
-//! Requests come from containerd, events from the group of futures. What a request means in a state follows
-//! `containerd-shim-runc-v2` (`process/init_state.go`, `process/exec_state.go` there).
+//! Requests come from containerd, events from the group of futures. The meaning of a request in
+//! each state follows `containerd-shim-runc-v2` (`process/init_state.go`, `process/exec_state.go`
+//! there).
 
 use std::fmt;
 
 use crate::engine::signal::{Action, Signal};
 
-/// Where a process is in its life.
+/// State of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Prepared; nothing of the guest has run.
     Created,
-    /// Its futures run, it has not reported itself ready. containerd is told `CREATED`.
+    /// Its futures run, but it has not reported itself ready. containerd is told `CREATED`.
     Starting,
     /// Its futures run.
     Running,
@@ -35,7 +36,7 @@ pub enum State {
     Stopped,
 }
 
-/// What containerd asks for.
+/// Request of containerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Run the guest.
@@ -56,7 +57,7 @@ pub enum Request {
     Delete,
 }
 
-/// What happened to the group of futures.
+/// Event of the group of futures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The guest reported itself ready.
@@ -65,14 +66,14 @@ pub enum Event {
     Ended,
 }
 
-/// What to do about a request.
+/// Decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Do it; the process is then in this state, unless an event says otherwise first.
     Accept(State),
-    /// Already so: answer success, do nothing.
+    /// Nothing to do: answer success.
     Ignore,
-    /// Answer with an error, do nothing.
+    /// Do nothing and answer with an error.
     Deny(Denial),
 }
 
@@ -82,12 +83,12 @@ pub enum Denial {
     /// The process is in the wrong state for it.
     #[error("cannot {verb} a process that is {state}")]
     WrongState {
-        /// What was asked.
+        /// The request, as a verb.
         verb: &'static str,
-        /// Where the process is.
+        /// State of the process.
         state: State,
     },
-    /// Nothing is left to signal: containerd expects "not found" for it.
+    /// The process has ended and cannot be signalled. containerd expects "not found" for it.
     #[error("process already finished")]
     AlreadyFinished,
 }
@@ -104,6 +105,7 @@ impl State {
 
             (Request::Kill(_) | Request::Probe, Stopped) => Deny(Denial::AlreadyFinished),
             (Request::Probe, _) => Ignore,
+            // Also while paused: an end drops the futures, which needs no poll.
             (Request::Kill(signal), _) => self.decide_signal(signal),
 
             (Request::Pause, Running) => Accept(Paused),
@@ -114,10 +116,11 @@ impl State {
             (Request::Exec, Created | Starting | Running) => Accept(self),
             (Request::Exec, _) => wrong("exec in"),
 
+            // The end of the process has closed its streams.
             (Request::CloseStdin, Stopped) => Ignore,
             (Request::CloseStdin, _) => Accept(self),
 
-            // containerd deletes what was never started; whatever waits is told 137.
+            // containerd deletes containers that were never started. Clients that wait get 137.
             (Request::Delete, Created | Stopped) => Accept(Stopped),
             (Request::Delete, _) => wrong("delete"),
         }
@@ -127,15 +130,15 @@ impl State {
     fn decide_signal(self, signal: Signal) -> Decision {
         match (signal.action(), self) {
             (Action::Ignore, _) => Decision::Ignore,
-            // Nothing runs yet that a handler, a stop or a continue could concern.
+            // No future exists yet that could handle the signal, stop or continue.
             (Action::Kill | Action::Terminate, Self::Created) => Decision::Accept(Self::Stopped),
             (Action::Stop | Action::Continue, Self::Created) => Decision::Ignore,
-            // The end itself is an event: the state changes when the futures are gone.
+            // The state changes later, with the event of the end: the futures must be gone first.
             _ => Decision::Accept(self),
         }
     }
 
-    /// The state after `event`, or `None` if it cannot happen here.
+    /// The state after `event`, if it can happen in this state.
     pub fn after(self, event: Event) -> Option<Self> {
         match (event, self) {
             (Event::Ready, Self::Starting) => Some(Self::Running),
@@ -172,7 +175,8 @@ mod tests {
     }
 
     /// The whole table, every request in every state, written a second time as a picture:
-    /// `c s r p x` = accepted, then in that state; `i` = ignored; `W` = wrong state; `F` = already finished.
+    /// `c s r p x` = accepted, then in that state; `i` = ignored; `W` = wrong state; `F` = already
+    /// finished.
     const TABLE: [(&str, &str); 11] = [
         //                 Created Starting Running Paused Stopped
         ("start", "sWWWW"),
@@ -271,11 +275,14 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model that knows only three facts: whether it was started, whether it is paused, whether it ended.
+        /// Compares with a model of three facts: the process was started, is paused, has ended.
         #[test]
-        fn any_history_keeps_the_rules_of_a_process(steps in proptest::collection::vec(any_step(), 0..60)) {
+        fn any_history_keeps_the_rules_of_a_process(
+            steps in proptest::collection::vec(any_step(), 0..60)
+        ) {
             let mut state = State::Created;
-            let (mut starts, mut ends) = (0, 0);
+            let mut starts = 0;
+            let mut ends = 0;
             for step in steps {
                 let before = state;
                 match step {
@@ -297,10 +304,11 @@ mod tests {
                 prop_assert_eq!(ends == 1, state == State::Stopped);
                 prop_assert!(before != State::Stopped || state == State::Stopped);
                 prop_assert!(state != State::Created || starts == 0);
-                // Only what runs can be paused, and only a request pauses or resumes it.
+                // Only a started process can be paused.
                 prop_assert!(state != State::Paused || starts == 1);
-                // SIGKILL is accepted as long as there is something to kill.
-                let killable = matches!(state.decide(Request::Kill(Signal::KILL)), Decision::Accept(_));
+                // SIGKILL is accepted until the process has ended.
+                let decision = state.decide(Request::Kill(Signal::KILL));
+                let killable = matches!(decision, Decision::Accept(_));
                 prop_assert_eq!(killable, state != State::Stopped);
             }
         }

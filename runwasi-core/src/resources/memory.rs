@@ -1,46 +1,47 @@
-//! How much memory the guests of a container have: counted when they ask for it, by the engine, and limited. Made by `container`,
-//! asked by engines through [`Charge`], read by `metrics`.
+//! Memory account of a container, with its limit. Engines reserve memory through a [`Charge`] when
+//! a guest asks for it.
 //!
-//! It counts what a guest can grow: linear memories, tables and stacks, in bytes of the guest's addresses; a page that was
-//! never touched counts, too. The host's own memory for a guest (its instance, its buffers) does not.
+//! It counts everything that a guest can grow: linear memories, tables and stacks, in bytes of the
+//! guest's addresses. A page that was never touched counts, too. The host's own memory for a guest
+//! (its instance, its buffers) does not count.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Annotation: what a growth beyond the limit does. `kill`, the default, ends the process with 137 as the kernel would; `refuse`
-/// lets the guest's `memory.grow` fail.
+/// Annotation: effect of a growth beyond the limit. `kill`, the default, ends the process with
+/// status 137, as the kernel would. `refuse` lets the guest's `memory.grow` fail.
 pub const ON_LIMIT: &str = "io.runwasi.memory.on-limit";
 
 /// A container's memory. Shared by all its processes.
 #[derive(Debug)]
 pub struct Memory {
     refuse: bool,
-    /// `u64::MAX` for none.
+    /// In bytes; `u64::MAX` stands for no limit.
     limit: AtomicU64,
     used: AtomicU64,
     peak: AtomicU64,
     /// Growths beyond the limit.
     failures: AtomicU64,
-    /// Processes ended by one.
+    /// Processes ended by such a growth.
     kills: AtomicU64,
-    /// Those that containerd has not been told of.
+    /// Kills that have not yet been reported to containerd.
     unreported_kills: AtomicU64,
 }
 
-/// What was counted, in bytes.
+/// Memory usage of a container, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUsage {
-    /// Now.
+    /// Present usage.
     pub used: u64,
-    /// At most until now.
+    /// Highest usage until now.
     pub peak: u64,
     /// The limit, if there is one.
     pub limit: Option<u64>,
-    /// How many growths went beyond the limit.
+    /// Number of growths beyond the limit.
     pub failures: u64,
-    /// How many processes were ended by one.
+    /// Number of processes ended by such a growth.
     pub kills: u64,
 }
 
@@ -50,16 +51,17 @@ pub struct MemoryUsage {
     "{wanted} bytes more than the {used} in use are beyond the container's memory limit of {limit}"
 )]
 pub struct BeyondLimit {
-    /// What was asked for, in bytes.
+    /// The requested growth, in bytes.
     pub wanted: u64,
-    /// What the container had.
+    /// The container's usage, in bytes.
     pub used: u64,
-    /// What it may have.
+    /// The container's limit, in bytes.
     pub limit: u64,
 }
 
 impl Memory {
-    /// A container's memory; `None` is no limit.
+    /// The memory of a container, unlimited without `limit`. `refuse`: a growth beyond the limit
+    /// fails in the guest.
     pub fn new(limit: Option<u64>, refuse: bool) -> Self {
         Self {
             refuse,
@@ -72,34 +74,36 @@ impl Memory {
         }
     }
 
-    /// An account for one process; what it has taken goes back when it is dropped.
+    /// An account for one process. Dropped, it releases everything that it has reserved.
     pub fn charge(self: &Arc<Self>) -> Charge {
         Charge { memory: self.clone(), bytes: 0 }
     }
 
-    /// Whether a growth beyond the limit shall fail in the guest instead of ending it.
+    /// True if a growth beyond the limit shall fail in the guest instead of ending it.
     pub fn refuses(&self) -> bool {
         self.refuse
     }
 
-    /// Counts a process that ends because of its growth. Called before it ends: its driver tells containerd.
+    /// Counts a process that ends because of its growth. To be called before its end: then its
+    /// driver reports the kill to containerd.
     pub fn kill(&self) {
         self.kills.fetch_add(1, Relaxed);
         self.unreported_kills.fetch_add(1, Relaxed);
     }
 
-    /// How many have been counted since the last call.
+    /// Number of kills counted since the last call.
     pub(crate) fn take_unreported_kills(&self) -> u64 {
         self.unreported_kills.swap(0, Relaxed)
     }
 
-    /// Sets another limit. What is in use stays, also if it is more.
+    /// Sets another limit. Memory in use stays, even beyond the limit.
     pub(crate) fn set_limit(&self, limit: Option<u64>) {
         self.limit.store(limit.unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// What was counted until now.
+    /// The present counts.
     pub fn usage(&self) -> MemoryUsage {
+        // One load after the other: the values need not be of the same moment.
         let limit = self.limit.load(Relaxed);
         MemoryUsage {
             used: self.used.load(Relaxed),
@@ -110,8 +114,10 @@ impl Memory {
         }
     }
 
-    /// One step, so that two processes that grow at once stay within the limit together.
+    /// Counts `bytes` more, unless they exceed the limit.
     fn reserve(&self, bytes: u64) -> Result<(), BeyondLimit> {
+        // One atomic step, so that two processes that grow at once stay within the limit together.
+        // Relaxed, since no other data depends on the counters.
         let limit = self.limit.load(Relaxed);
         let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
         match self.used.fetch_update(Relaxed, Relaxed, within) {
@@ -127,7 +133,7 @@ impl Memory {
     }
 }
 
-/// What one process has taken of its container's memory.
+/// Memory reserved by one process.
 #[derive(Debug)]
 pub struct Charge {
     memory: Arc<Memory>,
@@ -135,15 +141,16 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// Takes `bytes` more.
+    /// Reserves `bytes` more.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), BeyondLimit> {
         self.memory.reserve(bytes)?;
         self.bytes += bytes;
         Ok(())
     }
 
-    /// Gives back what was taken for nothing.
+    /// Releases bytes that were reserved in vain.
     pub fn release(&mut self, bytes: u64) {
+        // At most the bytes of this process: the rest of the account belongs to other processes.
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.memory.used.fetch_sub(bytes, Relaxed);
@@ -172,7 +179,8 @@ mod tests {
     #[test]
     fn processes_of_a_container_share_its_limit() {
         let memory = memory(Some(100));
-        let (mut one, mut other) = (memory.charge(), memory.charge());
+        let mut one = memory.charge();
+        let mut other = memory.charge();
         one.reserve(60).unwrap();
         let beyond = other.reserve(50).unwrap_err();
         assert_eq!(beyond, BeyondLimit { wanted: 50, used: 60, limit: 100 });
@@ -189,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_limit_takes_nothing_away_and_allows_nothing_more() {
+    fn a_lower_limit_keeps_memory_in_use_and_refuses_more() {
         let memory = memory(None);
         let mut charge = memory.charge();
         charge.reserve(100).unwrap();
@@ -202,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_is_told_once() {
+    fn a_kill_is_reported_once() {
         let memory = memory(Some(1));
         memory.kill();
         assert_eq!((memory.take_unreported_kills(), memory.take_unreported_kills()), (1, 0));

@@ -1,4 +1,5 @@
-//! What a container may use and has used: [`memory`] is counted where guests ask for it, CPU time where they are polled ([`scheduler`](crate::scheduler)).
+//! Resource limits and usage of a container. [`memory`] is counted where guests ask for it, CPU
+//! time where they are polled ([`scheduler`](crate::scheduler)).
 
 pub mod memory;
 pub mod usage;

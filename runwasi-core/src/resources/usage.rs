@@ -1,18 +1,18 @@
-//! What a container has used.
+//! Resource usage of a container, and its sum over containers.
 
 use std::iter::Sum;
 
 use super::memory::MemoryUsage;
 use crate::scheduler::group::CpuUsage;
 
-/// What a container has used.
+/// Resources used by a container.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// By all its processes, also those that have ended.
     pub cpu: CpuUsage,
     /// By all its processes.
     pub memory: MemoryUsage,
-    /// Processes that run.
+    /// Number of running processes.
     pub processes: u64,
 }
 
@@ -28,7 +28,7 @@ impl Sum for Usage {
             memory: MemoryUsage {
                 used: sum.memory.used + one.memory.used,
                 peak: sum.memory.peak + one.memory.peak,
-                // Each has its own; there is none for all.
+                // Every container has a limit of its own; the sum has no limit.
                 limit: None,
                 failures: sum.memory.failures + one.memory.failures,
                 kills: sum.memory.kills + one.memory.kills,

@@ -1,7 +1,7 @@
-//! Attributes of a guest's mounts: `nodev`, `nosuid`, private propagation and, if asked for, `ro`.
+//! Attributes of a guest's mounts: `nodev`, `nosuid`, private propagation and, on request, `ro`.
 //!
-//! `mount_setattr(2)` sets them for a whole tree of mounts. Linux 5.10 and 5.11 do not have it: there
-//! each mount of the tree is remounted by itself.
+//! `mount_setattr(2)` sets them for a whole tree of mounts. Linux 5.10 and 5.11 lack this system
+//! call: there, each mount of the tree is remounted separately.
 
 use std::{
     ffi::OsString,
@@ -31,6 +31,7 @@ pub(super) fn restrict(
     restriction: MountRestriction,
 ) -> io::Result<()> {
     match sys::restrict_mount(mount, restriction) {
+        // Linux before 5.12.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
             remount_tree(inside, mount, restriction)
         }
@@ -48,13 +49,15 @@ fn remount_tree(inside: &Inside, mount: &OwnedFd, restriction: MountRestriction)
     }
     for entry in table.below(id) {
         if table.is_covered(entry) {
-            // Not to be reached by any path, from which no guest can uncover it.
+            // No path reaches a covered mount, and no guest can uncover it.
             continue;
         }
+        // The path must resolve to this mount itself, not through a link to another one.
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let path = entry.path.strip_prefix("/").unwrap_or(&entry.path);
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let opened = openat2(inside.root(), path, flags, Mode::empty(), resolve)?;
+        // The path comes from a table read earlier, so the mount there may be another one by now.
         if mount_id(&opened) != Some(entry.id) {
             let moved = format!("the mount at {} has moved", entry.path.display());
             return Err(io::Error::other(moved));
@@ -64,13 +67,15 @@ fn remount_tree(inside: &Inside, mount: &OwnedFd, restriction: MountRestriction)
     Ok(())
 }
 
-/// A remount sets all flags anew, so those that the mount has already are given again.
+/// Adds the restriction to the flags of one mount.
 fn remount(
     inside: &Inside,
     mount: impl AsFd,
     entry: &Entry,
     restriction: MountRestriction,
 ) -> io::Result<()> {
+    // A remount replaces all flags, so the present ones are passed again. `BIND` limits it to this
+    // mount; without it the remount would change the whole file system.
     let mut flags = entry.flags | MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
     flags
         .set(MountFlags::RDONLY, restriction.read_only || entry.flags.contains(MountFlags::RDONLY));
@@ -80,7 +85,7 @@ fn remount(
     })
 }
 
-/// Mounts of a namespace, from `proc_pid_mountinfo(5)`.
+/// Mounts of a namespace, parsed from `proc_pid_mountinfo(5)`.
 struct MountTable(Vec<Entry>);
 
 struct Entry {
@@ -113,7 +118,7 @@ impl MountTable {
         found
     }
 
-    /// Another mount lies on the root of this one.
+    /// True if another mount lies on the root of this one.
     fn is_covered(&self, entry: &Entry) -> bool {
         self.0.iter().any(|other| other.parent == entry.id && other.path == entry.path)
     }
@@ -122,6 +127,7 @@ impl MountTable {
 impl Entry {
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split(' ').collect();
+        // Optional fields of variable number follow; nothing here needs them.
         let [id, parent, _device, _root, path, options, ..] = fields[..] else { return None };
         let flags = options.split(',').filter_map(mount_flag);
         Some(Self {
@@ -133,8 +139,9 @@ impl Entry {
     }
 }
 
-/// The kernel writes space, tab, newline and backslash as three octal digits.
+/// Decodes a path of the mount table.
 fn unescape(path: &str) -> PathBuf {
+    // The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -166,7 +173,7 @@ mod tests {
     use super::*;
     use crate::rootfs::{mounts::clone_tree, namespace::MountNamespace};
 
-    /// Unmounts also after a failed assertion.
+    /// Unmounts on drop, hence also after a failed assertion.
     struct Mounted(PathBuf);
 
     impl Drop for Mounted {
@@ -211,7 +218,7 @@ mod tests {
         assert!(of("a b").contains(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOEXEC));
         drop(inside);
         drop(attached);
-        // The host's own mounts are what they were.
+        // The host's own mounts are unchanged.
         fs::write(inner.join("new"), "x").unwrap();
     }
 

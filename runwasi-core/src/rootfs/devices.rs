@@ -1,4 +1,4 @@
-//! File systems that are made for a container: tmpfs, and its `/dev`.
+//! File systems created for a container: tmpfs and its `/dev`.
 
 use std::{
     io,
@@ -13,11 +13,11 @@ use rustix::{
     },
 };
 
-/// The devices of our `/dev`: names and minor numbers; all have major number 1.
+/// Names and minor numbers of the devices in our `/dev`. All have major number 1.
 const DEVICES: [(&str, u32); 5] =
     [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
 
-/// A detached tmpfs with settings of its own.
+/// Creates a detached tmpfs with these settings. A setting without a value is a flag.
 pub(super) fn make_tmpfs<'a>(
     settings: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
 ) -> io::Result<OwnedFd> {
@@ -32,14 +32,15 @@ pub(super) fn make_tmpfs<'a>(
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
-/// Our own `/dev`, detached: devices that cannot do harm, and a place for `/dev/shm`.
+/// Creates our own detached `/dev`: harmless devices and the mount point of `/dev/shm`.
 pub(super) fn make_devices() -> io::Result<OwnedFd> {
     let made = make_tmpfs([("mode", Some("755"))])?;
     for (name, minor) in DEVICES {
         mknodat(&made, name, FileType::CharacterDevice, Mode::from(0o666), makedev(1, minor))?;
-        // Past the umask.
+        // mknodat(2) applies the umask of this thread, chmod does not.
         chmodat(&made, name, Mode::from(0o666), AtFlags::empty())?;
     }
+    // Guests see `/dev` read-only, so the mount point has to exist before.
     mkdirat(&made, "shm", Mode::from(0o755))?;
     Ok(made)
 }

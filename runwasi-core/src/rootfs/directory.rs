@@ -1,4 +1,4 @@
-//! A directory that a guest is given.
+//! Preopened directory of a guest.
 
 use std::{
     fs::File,
@@ -10,8 +10,9 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
-    /// Replaced once, by [`Rootfs::share`](super::Rootfs::share); locked for that and for looks.
+    /// Replaced at most once, by [`Rootfs::share`](super::Rootfs::share).
     pub(super) file: Mutex<Arc<File>>,
+    // Set by the first `share`, which alone replaces the file.
     pub(super) shared: AtomicBool,
     pub(super) read_only: bool,
 }
@@ -27,6 +28,8 @@ impl Directory {
     }
 
     pub(super) fn file(&self) -> Arc<File> {
+        // Only clones and replacements of the pointer hold the lock, so a panic cannot leave it
+        // torn.
         self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -25,14 +25,14 @@ pub enum RootfsError {
     /// A directory on the host cannot be used.
     #[error("{what} {}: {source}", path.display())]
     Directory {
-        /// What it is for.
+        /// Its purpose.
         what: &'static str,
         /// The path on the host.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
     },
-    /// A mount of `config.json` cannot be put where the container is to see it.
+    /// A mount of `config.json` cannot be attached at its destination in the container.
     #[error("mounts: {}: {source}", destination.display())]
     Destination {
         /// The path in the container.
@@ -40,7 +40,7 @@ pub enum RootfsError {
         /// The system's error.
         source: io::Error,
     },
-    /// The working directory is not there.
+    /// The working directory does not exist.
     #[error("process.cwd {}: {source}", path.display())]
     Cwd {
         /// The path in the guest.
@@ -51,12 +51,12 @@ pub enum RootfsError {
 }
 
 impl RootfsError {
-    /// Names the directory of the host and its purpose.
+    /// Returns a conversion that names the directory of the host and its purpose.
     pub(super) fn directory(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::Directory { what, path: path.to_owned(), source: with_kernel(source) }
     }
 
-    /// Names the place in the container.
+    /// Returns a conversion that names the destination in the container.
     pub(super) fn destination(destination: &Path) -> impl Fn(io::Error) -> Self {
         move |source| {
             let destination = destination.to_owned();
@@ -65,8 +65,10 @@ impl RootfsError {
     }
 }
 
-/// A system call that is missing says which kernel lacks it.
+/// Adds the kernel's release to the error of a missing system call.
 fn with_kernel(error: io::Error) -> io::Error {
+    // ENOSYS alone does not tell an old kernel from a seccomp filter; the release lets the user
+    // decide.
     if error.raw_os_error() != Some(libc::ENOSYS) {
         return error;
     }

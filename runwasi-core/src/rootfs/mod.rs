@@ -1,14 +1,14 @@
-//! A container's root file system and volumes: one tree of mounts that no mount table of the host
-//! shows.
+//! Root file system and volumes of a container: one tree of mounts without an entry in the host's
+//! mount table.
 //!
-//! The tree is attached in the process's private mount [`namespace`]; its descriptor is the guest's
-//! preopen. When the process ends, also by SIGKILL, the kernel takes the namespace and all trees away.
-//! Everything a guest sees is `nodev,nosuid`: a device node or a setuid file in an image is just a
-//! file.
+//! The tree is attached in the process's private mount [`namespace`], and its descriptor is the
+//! guest's preopen. When the process ends, also by SIGKILL, the kernel removes the namespace and
+//! all trees. All mounts of a guest are `nodev,nosuid`: a device node or a setuid file in an image
+//! is a plain file. The exception is our own `/dev`, which is not `nodev`.
 //!
 //! | step | mount namespace | file |
 //! |---|---|---|
-//! | root file system and sources of volumes as detached mounts | host's | [`mounts`], [`volumes`] |
+//! | open the root and the volumes as detached mounts | host's | [`mounts`], [`volumes`] |
 //! | attach the root, find the places, attach the volumes | private | [`namespace`], [`volumes`] |
 //! | `nodev`, `nosuid`, `ro` | private | [`attributes`] |
 
@@ -47,7 +47,7 @@ use crate::{
     sys::MountRestriction,
 };
 
-/// Makes the process's mount namespace, which the first container needs. Blocks.
+/// Creates the mount namespace of this process before the first container needs it. Blocks.
 pub fn prepare() -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
         MountNamespace::of_process().map_err(|error| named(&error))?;
@@ -55,43 +55,44 @@ pub fn prepare() -> io::Result<()> {
     Ok(())
 }
 
+/// Names the private namespace and the capabilities that its creation needs.
 fn named(error: &io::Error) -> io::Error {
     let needs = "needs CAP_SYS_ADMIN and CAP_SYS_CHROOT";
     io::Error::new(error.kind(), format!("private mount namespace ({needs}): {error}"))
 }
 
-/// The file systems of one container. Dropping it lets the kernel take them away, which writes back what is dirty and
-/// can take long: so that happens on the blocking pool, and [`Rootfs::gone`] tells when it is done.
+/// The file systems of one container. Dropping it unmounts them on the blocking pool;
+/// [`Rootfs::gone`] tells when that is done.
 #[derive(Debug)]
 pub struct Rootfs {
-    /// Taken only in drop.
+    /// `Some` until the drop.
     mounts: Option<Mounts>,
     layers: Option<Layers>,
     names: Arc<RwLock<()>>,
     gone: watch::Receiver<()>,
 }
 
-/// What `/` is made of, if it is an overlay.
+/// Identity of the layers of an overlay that is mounted on `/`.
 #[derive(Debug)]
 struct Layers {
-    /// The number of its mount.
+    /// The kernel's number of the overlay's mount.
     mount: u64,
-    /// Of the list of read-only layers: all containers of an image have the same.
+    /// Digest of the list of read-only layers. It is the same for all containers of an image.
     digest: Digest,
 }
 
 #[derive(Debug)]
 struct Mounts {
-    /// The first field, hence dropped first: detaching it leaves the file systems to the descriptors.
-    /// `None` for an ordinary user, who attaches nothing.
+    /// Absent for an ordinary user, since attaching mounts needs root.
+    // The first field, hence dropped first: after it only descriptors hold the file systems.
     _tree: Option<Tree>,
-    /// `/` first, then directories that have no place in its tree.
+    /// `/` first, then the directories without a mount point in its tree.
     directories: Vec<Directory>,
-    /// The last field, hence dropped last: its receivers see the end of all mounts.
+    // The last field, hence dropped last: its receivers are told after the end of all mounts.
     _gone: watch::Sender<()>,
 }
 
-/// Resolves when the file systems of a container are gone.
+/// Notification of the end of a container's file systems.
 #[derive(Clone, Debug)]
 pub struct Gone(Option<watch::Receiver<()>>);
 
@@ -101,10 +102,11 @@ impl Gone {
         Self(None)
     }
 
-    /// Waits until the last user of the file systems has left and the kernel has taken them away.
+    /// Waits until the last user of the file systems has left and the kernel has removed them.
     pub async fn wait(&mut self) {
         if let Some(gone) = &mut self.0 {
-            // Nothing is ever sent: an error is the end of the sender.
+            // Nothing is ever sent, so the error of the dropped sender is the only event. A
+            // receiver that is polled after the drop gets it as well.
             while gone.changed().await.is_ok() {}
         }
     }
@@ -114,20 +116,22 @@ impl Drop for Rootfs {
     fn drop(&mut self) {
         let Some(mounts) = self.mounts.take() else { return };
         match tokio::runtime::Handle::try_current() {
+            // Removing a file system writes back its dirty pages and can take long. The task may
+            // run unobserved: `Gone` tells its end.
             Ok(runtime) => drop(runtime.spawn_blocking(move || drop(mounts))),
             Err(_) => drop(mounts),
         }
     }
 }
 
-/// A directory the guest is given.
+/// A preopened directory of the guest.
 #[derive(Clone, Debug)]
 pub struct Preopen<'a> {
-    /// Where the guest sees it, absolute.
+    /// Absolute path in the guest.
     pub path: &'a Path,
     /// The directory.
     pub directory: Arc<File>,
-    /// Whether the engine has to refuse writes, because the kernel does not.
+    /// True if the engine has to refuse writes, because the kernel does not.
     pub read_only: bool,
 }
 
@@ -141,7 +145,7 @@ impl Rootfs {
         let path = bundle.join(&config.root);
         let root = mounts::open_root(bundle, &path, mounts)?;
         let layers = Layers::of(mounts, &root);
-        // The last one lies on top.
+        // The last mount lies on top, so its options decide.
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
         let (sender, gone) = watch::channel(());
         let (tree, directories) = if rustix::process::geteuid().is_root() {
@@ -156,24 +160,26 @@ impl Rootfs {
         Ok(Self { mounts: Some(mounts), layers, names: Arc::default(), gone })
     }
 
-    /// For engines that look at a file before they open it: held for reading from the look to the opening, for writing while a guest
-    /// gives files other names. So no process of the container can put another file in its place.
+    /// Lock against new names between the check of a file and its opening by an engine. The engine
+    /// holds it for reading from the check to the opening, and for writing while a guest renames or
+    /// links files. So no process of the container can exchange the file in between.
     pub fn names(&self) -> Arc<RwLock<()>> {
         self.names.clone()
     }
 
-    /// What names the layers that this file is from, if it lies in `/` itself, not in a volume, and `/` is an overlay.
+    /// Digest of the layers that contain this file, if `/` is an overlay and the file lies in `/`
+    /// itself and not in a volume.
     pub(crate) fn layers_of(&self, file: &File) -> Option<Digest> {
         let layers = self.layers.as_ref()?;
         (mount_id(file)? == layers.mount).then_some(layers.digest)
     }
 
-    /// Tells when the file systems are gone.
+    /// A notification of the end of these file systems.
     pub fn gone(&self) -> Gone {
         Gone(Some(self.gone.clone()))
     }
 
-    /// The directories the guest is given: `/` first, then its volumes.
+    /// The preopened directories of the guest: `/` first, then the volumes outside its tree.
     pub fn preopens(&self) -> impl Iterator<Item = Preopen<'_>> {
         self.directories().iter().map(|directory| Preopen {
             path: &directory.path,
@@ -182,9 +188,11 @@ impl Rootfs {
         })
     }
 
-    /// Takes over an engine's own opening of the preopen number `n` in the order of [`Rootfs::preopens`]: the same
-    /// directory, so one file descriptor does for both. The first one counts, the init's: an exec's would be kept beyond its end.
+    /// Replaces the descriptor of preopen number `n`, in the order of [`Rootfs::preopens`], by the
+    /// engine's own descriptor of the same directory. Only the first call for each preopen counts.
     pub fn share(&self, n: usize, opened: Arc<File>) {
+        // One descriptor does for both. The first is the init's; an exec's would be kept beyond the
+        // end of its process. `Relaxed` is enough: the mutex publishes the file.
         if let Some(directory) = self.directories().get(n)
             && !directory.shared.swap(true, Ordering::Relaxed)
         {
@@ -196,20 +204,20 @@ impl Rootfs {
         self.mounts.as_ref().map_or(&[], |mounts| &mounts.directories)
     }
 
-    /// Opens a file for reading by its absolute path in the guest. Symbolic links and `..` cannot leave the file system it lies in,
-    /// and a FIFO does not block.
+    /// Opens a file for reading by its absolute path in the guest. Symbolic links and `..` cannot
+    /// leave the preopen that contains it, and a FIFO does not block.
     pub fn open(&self, path: &Path) -> io::Result<File> {
         self.open_with(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
     }
 
-    /// Checks that the working directory is there.
+    /// Checks that the working directory exists.
     pub fn check_cwd(&self, cwd: &Path) -> Result<(), RootfsError> {
         let opened = self.open_with(cwd, OFlags::PATH | OFlags::DIRECTORY);
         opened.map(drop).map_err(|source| RootfsError::Cwd { path: cwd.to_owned(), source })
     }
 
     fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        // The deepest preopen that holds the path; `/` holds all.
+        // The deepest preopen that contains the path; `/` contains all.
         let preopen = self
             .preopens()
             .filter(|p| path.starts_with(p.path))
@@ -217,6 +225,7 @@ impl Rootfs {
         let preopen = preopen.ok_or(io::ErrorKind::NotFound)?;
         let inner = path.strip_prefix(preopen.path).unwrap_or(path);
         let inner = if inner.as_os_str().is_empty() { Path::new(".") } else { inner };
+        // The guest controls all names in the tree: links are resolved inside the preopen.
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(openat2(&*preopen.directory, inner, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
     }
@@ -224,14 +233,15 @@ impl Rootfs {
 
 impl Layers {
     fn of(mounts: &[MountConfig], root: &OwnedFd) -> Option<Self> {
+        // With several mounts the file may lie in another one than the overlay.
         let [only] = mounts else { return None };
         let lower = only.overlay_option("lowerdir")?;
         Some(Self { mount: mount_id(root)?, digest: Digest::of(lower.as_bytes()) })
     }
 }
 
-/// Attaches the root and its volumes in the private namespace. The directories are `/` and those that
-/// have no place in its tree.
+/// Attaches the root and its volumes in the private namespace. Returns the tree and the preopens:
+/// `/` and the volumes without a mount point in its tree.
 fn attach(
     path: &Path,
     root: OwnedFd,
@@ -246,30 +256,32 @@ fn attach(
         let restriction = MountRestriction { read_only, recursive: true };
         attributes::restrict(&inside, &root, restriction).map_err(&failed)
     };
+    // With volumes the root stays writable until their mount points exist.
     restrict_root(read_only && volumes.is_empty())?;
     for n in 0..volumes.len() {
         let (before, rest) = volumes.split_at_mut(n);
-        // The place of one that lies in another is found when the other is there.
+        // The mount point of a volume inside another is looked up once the other is attached.
         if !before.iter().any(|other| rest[0].is_below(other)) {
             rest[0].make_place(&root)?;
         }
     }
     if read_only && !volumes.is_empty() {
-        // After the places, before the volumes, which may be writable.
+        // After the mount points; before the volumes, which may be writable.
         restrict_root(true)?;
     }
     let mut beside = Vec::new();
     for volume in volumes {
         beside.extend(volume.attach(&inside, &root)?);
     }
-    // The kernel refuses writes; an engine that did would refuse those to writable volumes in the tree.
+    // `read_only` is false because the kernel refuses writes. An engine that did so would also
+    // refuse writes to writable volumes in the tree.
     let mut directories = vec![Directory::new(PathBuf::from("/"), root, false)];
     directories.extend(beside);
     Ok((tree, directories))
 }
 
-/// The directories for an ordinary user (examples and tests), who attaches nothing and makes no file
-/// systems.
+/// The preopens for an ordinary user (examples and tests): without attached mounts and without new
+/// file systems.
 fn beside(
     bundle: &Path,
     root: OwnedFd,
@@ -321,7 +333,7 @@ mod tests {
         names
     }
 
-    /// The mounts that the private namespace has of a source directory.
+    /// Number of mounts in the private namespace that come from a source directory.
     fn attached(source: &Path) -> usize {
         let inside = MountNamespace::of_process().unwrap().enter().unwrap();
         let name = source.file_name().unwrap().to_str().unwrap();
@@ -329,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes_nested_in_volumes_are_listed_by_their_parents() {
+    fn nested_volumes_are_part_of_one_tree() {
         let bundle = tempfile::tempdir().unwrap();
         let tmpfs = r#"{"destination":"/v","type":"tmpfs","source":"tmpfs"}"#;
         std::fs::create_dir(bundle.path().join("inner")).unwrap();
@@ -358,7 +370,7 @@ mod tests {
         drop(rootfs);
         gone.wait().await;
         assert_eq!(attached(bundle.path()), 0);
-        // A failed mount leaves nothing either: the place is below a file.
+        // A failed mount leaves nothing attached either: this destination is below a file.
         std::fs::write(bundle.path().join("rootfs/file"), "").unwrap();
         let mounts = [bind("data", "/data"), bind("data", "/file/below")].join(",");
         let config = config_with(bundle.path(), &mounts);
@@ -368,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn places_behind_links_and_dots_are_made_inside_the_tree() {
+    fn mount_points_behind_links_and_dots_are_created_inside_the_tree() {
         let bundle = tempfile::tempdir().unwrap();
         let root = bundle.path().join("rootfs");
         std::fs::create_dir_all(root.join("etc")).unwrap();
@@ -395,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_where_it_was_after_a_mount() {
+    fn mount_restores_namespace_and_directories_of_the_thread() {
         let bundle = tempfile::tempdir().unwrap();
         let config = config(bundle.path());
         let place = || {
@@ -430,13 +442,13 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_is_mounted_without_a_trace_in_the_mount_table() {
+    fn an_overlay_is_mounted_without_an_entry_in_the_mount_table() {
         if !rustix::process::geteuid().is_root() {
             panic!("this test mounts an overlay and must run as root");
         }
         let bundle = tempfile::tempdir().unwrap();
         let config = config(bundle.path());
-        // Many long layers: more than one fsconfig string can hold.
+        // The list of layers is longer than one fsconfig string.
         let layers: Vec<_> =
             (0..6).map(|i| bundle.path().join(format!("layer-{i}-{}", "x".repeat(60)))).collect();
         for (i, layer) in layers.iter().enumerate() {
@@ -468,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_fails_is_an_error_with_its_source_and_leaves_nothing() {
+    fn a_failed_mount_names_its_source_and_leaves_no_mount() {
         let bundle = tempfile::tempdir().unwrap();
         let config = config(bundle.path());
         for kind in ["overlay", "bind", "ext4"] {

@@ -1,5 +1,5 @@
-//! The mounts of `Create`, of which the root file system is made. Nothing of them stays in the host's
-//! mount table.
+//! The mounts of containerd's `Create`, which form the root file system. The host's mount table
+//! keeps no entry of them.
 
 use std::{
     ffi::CString,
@@ -20,10 +20,11 @@ use rustix::{
 use super::error::RootfsError;
 use crate::sys;
 
-/// In the bundle: a file system that cannot be made detached is mounted here for an instant.
+/// Directory in the bundle. A file system that the kernel cannot create detached is mounted here
+/// for an instant.
 const MOUNT_POINT: &str = "rootfs";
 
-/// The kernel's limit for one string of `fsconfig(2)`, with its NUL.
+/// The kernel's limit for one string of `fsconfig(2)`, including its NUL.
 const FSCONFIG_STRING: usize = 256;
 
 /// A mount as containerd describes it in `Create`.
@@ -56,13 +57,13 @@ impl MountConfig {
     }
 }
 
-/// The root file system as a detached mount; `path` is what `root.path` says.
+/// Opens the root file system as a detached mount. `path` is `root.path` of `config.json`.
 pub(super) fn open_root(
     bundle: &Path,
     path: &Path,
     mounts: &[MountConfig],
 ) -> Result<OwnedFd, RootfsError> {
-    // Where containerd's own shims mount, whatever `root.path` says, and where `delete` looks.
+    // Independent of `root.path`: containerd's own shims mount here, and `delete` looks here.
     let target = bundle.join(MOUNT_POINT);
     match mounts {
         [] => clone_tree(path, true).map_err(RootfsError::directory("root.path", path)),
@@ -71,13 +72,13 @@ pub(super) fn open_root(
     }
 }
 
-/// A private copy of the mounts at `path`.
+/// Clones the mount at `path`, and the mounts below it if `recursive`, as a detached tree.
 pub(super) fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     match open_tree(CWD, path, flags) {
         Ok(tree) => Ok(tree),
-        // An ordinary user (examples and tests) has the directory itself.
+        // An ordinary user (examples and tests) gets the directory itself.
         Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() => {
             Ok(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
         }
@@ -85,7 +86,8 @@ pub(super) fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     }
 }
 
-/// One mount without touching the mount table, if the kernel can; otherwise through it, briefly.
+/// Opens one mount without an entry in the mount table if the kernel can, else with one for an
+/// instant.
 fn mount_detached(config: &MountConfig, target: &Path) -> Result<OwnedFd, RootfsError> {
     if config.kind == "bind" || config.has("bind") || config.has("rbind") {
         let tree = clone_tree(Path::new(&config.source), config.has("rbind"));
@@ -95,7 +97,7 @@ fn mount_detached(config: &MountConfig, target: &Path) -> Result<OwnedFd, Rootfs
         "overlay" => overlay(config),
         _ => Err(io::ErrorKind::Unsupported.into()),
     };
-    // The way through the table also gives the error that users know.
+    // The attempt with `mount(2)` also yields the error that users know.
     detached.or_else(|_| attach_and_clone(std::slice::from_ref(config), target))
 }
 
@@ -110,11 +112,11 @@ fn overlay(config: &MountConfig) -> io::Result<OwnedFd> {
     }
 }
 
-/// Layer by layer, of any length: Linux 6.5 and later.
+/// Passes layer by layer, so that their list may have any length. Needs Linux 6.5.
 fn overlay_of_single_layers(config: &MountConfig) -> io::Result<OwnedFd> {
     make_overlay(config, |context, layers| {
         if layers.contains('\\') {
-            // Escaped colons and backslashes have other rules with `lowerdir+`.
+            // `lowerdir+` has other rules for escaped colons and backslashes.
             return Err(io::ErrorKind::Unsupported.into());
         }
         let add = |layer| fsconfig_set_string(context.as_fd(), "lowerdir+", layer);
@@ -122,19 +124,20 @@ fn overlay_of_single_layers(config: &MountConfig) -> io::Result<OwnedFd> {
     })
 }
 
-/// Relative to the directory that holds all layers, as containerd itself shortens the option.
+/// Passes the layers relative to their common directory, as containerd itself shortens the option.
 fn overlay_of_relative_layers(config: &MountConfig, layers: &str) -> io::Result<OwnedFd> {
     let directory = common_directory(layers).ok_or(io::ErrorKind::Unsupported)?;
     let prefix = format!("{}/", directory.display());
     let relative: Vec<_> =
         layers.split(':').filter_map(|layer| layer.strip_prefix(&prefix)).collect();
     let relative = relative.join(":");
+    // The kernel resolves relative layers against the working directory of the calling thread.
     sys::in_directory(&directory, || {
         make_overlay(config, |context, _| Ok(fsconfig_set_string(context, "lowerdir", &*relative)?))
     })
 }
 
-/// The deepest directory that all layers lie below, if there is one besides the root.
+/// The deepest directory that contains all layers, unless it is the root.
 fn common_directory(layers: &str) -> Option<PathBuf> {
     let mut layers = layers.split(':').map(Path::new);
     let mut common = layers.next()?.parent()?;
@@ -156,6 +159,7 @@ fn make_overlay(
         match option.split_once('=') {
             Some(("lowerdir", layers)) => set_layers(context.as_fd(), layers)?,
             Some((key, value)) => fsconfig_set_string(context.as_fd(), key, value)?,
+            // A flag of the mount and no option of the file system; `ro` is set below.
             None if mount_flag(option).is_some() => {}
             None => fsconfig_set_flag(context.as_fd(), option.as_str())?,
         }
@@ -167,8 +171,8 @@ fn make_overlay(
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Mounts on `target`, copies the tree and unmounts at once, so that the mounts are in the table for an instant only.
-/// A crash in that instant is cleaned up by `delete`.
+/// Mounts on `target`, clones the tree and unmounts at once: the mount table has the mounts only
+/// for an instant. `delete` cleans up after a crash in that instant.
 fn attach_and_clone(mounts: &[MountConfig], target: &Path) -> Result<OwnedFd, RootfsError> {
     let mut attached = Attached { target, count: 0 };
     for config in mounts {
@@ -176,11 +180,12 @@ fn attach_and_clone(mounts: &[MountConfig], target: &Path) -> Result<OwnedFd, Ro
         attached.count += 1;
     }
     let tree = clone_tree(target, true).map_err(RootfsError::directory("rootfs", target));
+    // Unmounts, but not before the clone, which holds the file systems from here on.
     drop(attached);
     tree
 }
 
-/// Unmounts as often as something was mounted.
+/// Number of mounts stacked on `target`. Dropping it unmounts all of them, also after an error.
 struct Attached<'a> {
     target: &'a Path,
     count: usize,
@@ -209,7 +214,8 @@ fn attach(config: &MountConfig, target: &Path) -> io::Result<()> {
     Ok(mount(config.source.as_str(), target, config.kind.as_str(), flags, data.as_c_str())?)
 }
 
-/// The options of `mount(8)` that are flags of `mount(2)`; those that undo a default mean nothing here.
+/// Maps an option of `mount(8)` to its flag of `mount(2)`. Options that undo a default map to no
+/// flag.
 pub(super) fn mount_flag(option: &str) -> Option<MountFlags> {
     Some(match option {
         "ro" => MountFlags::RDONLY,
@@ -228,17 +234,18 @@ pub(super) fn mount_flag(option: &str) -> Option<MountFlags> {
     })
 }
 
-/// Unmounts what a crash may have left on `<bundle>/rootfs`; fine when there is nothing.
+/// Unmounts all mounts that a crash may have left on `<bundle>/rootfs`. Does nothing without
+/// mounts.
 pub fn unmount_leftovers(bundle: &Path) {
     let target = bundle.join(MOUNT_POINT);
-    // Several mounts may lie on each other; anything but success means that none is left (EINVAL,
-    // ENOENT).
+    // Mounts may be stacked, so until the first error (EINVAL, ENOENT): then no mount is left.
     while unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
 }
 
-/// The number of the mount that something open lies in.
+/// The kernel's number of the mount that contains an open file.
 pub(super) fn mount_id(fd: impl AsFd) -> Option<u64> {
     let told = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    // The mask tells if the kernel has filled in the number.
     (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
 }
 

@@ -1,5 +1,5 @@
-//! The private mount namespace of this OS process: the place where the trees of its containers are
-//! attached.
+//! Private mount namespace of this OS process. The mount trees of its containers are attached in
+//! it.
 //!
 //! ```text
 //! /         tmpfs, 0700
@@ -8,13 +8,13 @@
 //! └── 1     …
 //! ```
 //!
-//! Linux before 6.15 mounts nothing on a detached tree, and clones none. A tree that is attached
-//! somewhere takes mounts, and a descriptor of it shows them from every namespace. So trees are
-//! attached here, where no other process looks: the host's mount table has no entry of them, and the
-//! kernel removes the namespace with the last descriptor of it, also after SIGKILL.
+//! Linux before 6.15 can neither mount on a detached tree nor clone a detached tree. An attached
+//! tree accepts mounts, and a descriptor of it shows them from every namespace. Trees are therefore
+//! attached here, where no other process looks: the host's mount table has no entry for them, and
+//! the kernel removes the namespace with its last descriptor, also after SIGKILL.
 //!
-//! A thread is inside for a few system calls only ([`MountNamespace::enter`]); sources on the host are
-//! opened before, from the host's namespace.
+//! A thread enters for a few system calls only ([`MountNamespace::enter`]). Sources on the host are
+//! opened earlier, from the host's namespace.
 
 use std::{
     fs::File,
@@ -42,19 +42,19 @@ use rustix::{
 use super::devices;
 use crate::sys;
 
-/// Our own `/dev` in the namespace.
+/// Name of our own `/dev` in the root directory of the namespace.
 const DEVICES: &str = "dev";
 
-/// The namespace, and the way back to where the process is.
+/// The private namespace, and the descriptors with which a thread returns from it.
 pub(super) struct MountNamespace {
     namespace: OwnedFd,
     /// Root directory of the namespace.
     root: OwnedFd,
     /// Namespace, root and working directory of the process.
     host: Host,
-    /// procfs, which is not mounted in the namespace.
+    /// procfs of the host; the namespace has no procfs mount.
     proc: OwnedFd,
-    /// Of procfs: links to what this process has open.
+    /// `/proc/self/fd`: a link for each file descriptor of this process.
     descriptors: OwnedFd,
     /// Name of the next tree.
     next: AtomicU64,
@@ -66,29 +66,33 @@ struct Host {
     working_directory: OwnedFd,
 }
 
-/// A tree attached in the namespace. Detached with all its volumes when dropped; the file systems
-/// themselves last as long as a descriptor of them.
+/// A tree attached in the namespace. Dropping it detaches the tree with all its volumes. The file
+/// systems themselves last as long as a descriptor of them.
 #[derive(Debug)]
 pub(super) struct Tree {
     name: u64,
 }
 
-/// The calling thread inside the namespace. It leaves when this is dropped.
+/// Guard of a thread inside the namespace. Dropping it returns the thread to the host's namespace.
 pub(super) struct Inside {
     namespace: &'static MountNamespace,
-    /// The state of one thread: it must not be dropped on another.
+    // `setns(2)` acts on the calling thread, so the guard must not move to another one: a raw
+    // pointer makes the type neither `Send` nor `Sync`.
     _thread: PhantomData<*const ()>,
 }
 
 impl MountNamespace {
-    /// The namespace of this process, made at the first call. Blocks for a fraction of a millisecond.
+    /// The namespace of this process. The first call creates it and blocks for a fraction of a
+    /// millisecond.
     pub(super) fn of_process() -> io::Result<&'static Self> {
         static NAMESPACE: OnceLock<MountNamespace> = OnceLock::new();
-        /// Serializes the making: a second namespace would be for nothing.
+        // Serializes the creation, so that no thread creates a second namespace for nothing. A bare
+        // `get_or_init` cannot return the error of a failed creation.
         static MAKING: Mutex<()> = Mutex::new(());
         if let Some(made) = NAMESPACE.get() {
             return Ok(made);
         }
+        // The mutex guards no data, so a panic of its last owner leaves nothing inconsistent.
         let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         match NAMESPACE.get() {
             Some(made) => Ok(made),
@@ -100,7 +104,7 @@ impl MountNamespace {
         let host = Host::of_process()?;
         let proc = open("/proc", PATH, Mode::empty())?;
         let descriptors = openat(&proc, "self/fd", PATH, Mode::empty())?;
-        // A thread for it alone, because unsharing cannot be undone.
+        // On a thread of its own, because `unshare(2)` cannot be undone.
         let builder = thread::Builder::new().name("mounts".into());
         let panicked = |_| io::Error::other("the thread that makes it has panicked");
         let (namespace, root) = thread::scope(|scope| {
@@ -110,9 +114,10 @@ impl MountNamespace {
         Ok(Self { namespace, root, host, proc, descriptors, next: AtomicU64::new(0) })
     }
 
-    /// Takes the calling thread inside. The thread gets root and working directories of its own, which
-    /// `setns(2)` demands, and has those of the process again when it has left.
+    /// Moves the calling thread into the namespace, until the guard is dropped. The thread gets its
+    /// own root and working directory; after the drop they are the process's again.
     pub(super) fn enter(&'static self) -> io::Result<Inside> {
+        // `setns(2)` refuses a mount namespace to a thread that shares root and working directory.
         sys::unshare_file_attributes()?;
         move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
         Ok(Inside { namespace: self, _thread: PhantomData })
@@ -130,35 +135,37 @@ impl Host {
         Ok(Self { namespace, root, working_directory })
     }
 
-    /// Takes the calling thread back. `setns(2)` sets both directories to the namespace's root, which
-    /// is not the process's where that is in a chroot.
+    /// Returns the calling thread to the namespace, root and working directory of the process.
     fn return_to(&self) -> io::Result<()> {
         move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        // `setns(2)` sets both directories to the root of the namespace. The process's own differ
+        // if it runs in a chroot.
         fchdir(&self.root)?;
         chroot(".")?;
         Ok(fchdir(&self.working_directory)?)
     }
 }
 
-/// Moves the calling thread into a new namespace that holds nothing of the host's: what stayed in it
-/// could not be unmounted by its owner. The answer is the namespace and its root directory.
+/// Moves the calling thread into a new mount namespace without any mount of the host. Returns the
+/// namespace and its root directory.
 fn make_namespace(host: &Host, proc: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)> {
     sys::unshare_file_attributes()?;
-    // Out of a chroot, in which pivot_root(2) refuses.
+    // Leaves a chroot, in which pivot_root(2) fails.
     move_into_link_name_space(host.namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
     sys::unshare_mounts()?;
-    // First of all: no change below is to reach the host.
+    // Before any other change, so that no mount or unmount below propagates to the host.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let root = devices::make_tmpfs([("mode", Some("700"))])?;
     move_mount(&root, "", rustix::fs::CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     fchdir(&root)?;
-    // The old root lands on the new one and is taken off.
+    // pivot_root(2) stacks the old root on the new one; the unmount removes it with all mounts of
+    // the host. A mount that stayed here could not be unmounted by its owner.
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     mkdirat(&root, DEVICES, Mode::from(0o755))?;
     let devices = devices::make_devices()?;
     move_mount(&devices, "", &root, DEVICES, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    // Clones have the same flags. Not `nodev`: these devices are meant to be opened.
+    // The clones inherit these flags. Without `nodev`, because guests may open these devices.
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_remount(DEVICES, flags, "")?;
     let namespace = openat(proc, NAMESPACE_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -168,18 +175,19 @@ fn make_namespace(host: &Host, proc: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)>
 impl Inside {
     /// Attaches a detached mount as the root of a container's tree.
     pub(super) fn attach_root(&self, mount: impl AsFd) -> io::Result<Tree> {
+        // The number only has to be unique; it orders no other memory access.
         let name = self.namespace.next.fetch_add(1, Ordering::Relaxed);
         mkdirat(&self.namespace.root, name.to_string(), Mode::from(0o700))?;
-        // Dropped on failure, which removes the directory again.
+        // Before the mount: if that fails, the drop removes the directory again.
         let tree = Tree { name };
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(mount, "", &self.namespace.root, name.to_string(), flags)?;
         Ok(tree)
     }
 
-    /// Attaches a detached mount at a place in an attached tree. The place is named by its link in
-    /// procfs: a name in the tree could be a symbolic link by now.
+    /// Attaches a detached mount at a place in an attached tree.
     pub(super) fn attach(&self, mount: impl AsFd, place: impl AsFd) -> io::Result<()> {
+        // By the place's link in procfs: its name in the tree may have become a symbolic link.
         let place = place.as_fd().as_raw_fd().to_string();
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
         Ok(move_mount(mount, "", &self.namespace.descriptors, place, flags)?)
@@ -191,13 +199,15 @@ impl Inside {
         Ok(open_tree(&self.namespace.root, DEVICES, flags)?)
     }
 
-    /// Calls `act` with a path of what is open at `fd`, for system calls that take paths only. The path
-    /// holds during the call, on this thread.
+    /// Calls `act` with a path of the file open at `fd`, for system calls that take only paths. The
+    /// path is valid during the call and on this thread.
     pub(super) fn with_path<T>(
         &self,
         fd: impl AsFd,
         act: impl FnOnce(&Path) -> io::Result<T>,
     ) -> io::Result<T> {
+        // Relative to `/proc/self/fd`, since the namespace has no `/proc`. Only this thread changes
+        // directory: it has its own since `enter`.
         fchdir(&self.namespace.descriptors)?;
         act(Path::new(&fd.as_fd().as_raw_fd().to_string()))
     }
@@ -209,17 +219,19 @@ impl Inside {
         io::read_to_string(File::from(file))
     }
 
-    /// Root directory of the namespace, to which the paths of the mount table are relative.
+    /// Root directory of the namespace. The paths of the mount table are relative to it.
     pub(super) fn root(&self) -> impl AsFd {
         &self.namespace.root
     }
 
     fn detach(&self, tree: &Tree) -> io::Result<()> {
         let name = tree.name.to_string();
+        // `umount2(2)` takes no directory descriptor, so the name has to be relative to this
+        // directory.
         fchdir(&self.namespace.root)?;
         let unmounted = unmount(&*name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         match unmounted {
-            // EINVAL: nothing has been attached there.
+            // EINVAL: nothing is attached there, as after a failed `attach_root`.
             Ok(()) | Err(rustix::io::Errno::INVAL) => {}
             Err(error) => return Err(error.into()),
         }
@@ -230,7 +242,8 @@ impl Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         if let Err(error) = self.namespace.host.return_to() {
-            // This thread would resolve the paths of others where they do not exist.
+            // Later tasks on this thread would resolve host paths in this namespace, where they do
+            // not exist.
             tracing::error!(%error, "a thread cannot leave the mount namespace of containers");
             std::process::abort();
         }

@@ -1,5 +1,5 @@
-//! The mounts of `config.json`: opened on the host, then attached at their places in the container's
-//! tree.
+//! The mounts of `config.json`: opened on the host, then attached at their destinations in the
+//! container's tree.
 
 use std::{
     ffi::OsString,
@@ -32,12 +32,12 @@ use crate::{
     sys::MountRestriction,
 };
 
-/// Size of a tmpfs that names none: what containerd gives `/dev/shm` and `/run`.
+/// Default size of a tmpfs. containerd gives `/dev/shm` and `/run` the same size.
 const TMPFS_SIZE: &str = "65536k";
 
-/// Kernel interfaces of the host, by the magic numbers of `statfs(2)` (`linux/magic.h`): proc, sysfs,
-/// cgroup, cgroup2, mqueue, devpts, debugfs, tracefs, securityfs, bpf. A devtmpfs has the number of a
-/// tmpfs; `nodev` makes plain files of its nodes.
+/// Magic numbers of `statfs(2)` (`linux/magic.h`) of the host's kernel interfaces: proc, sysfs,
+/// cgroup, cgroup2, mqueue, devpts, debugfs, tracefs, securityfs, bpf.
+// Without devtmpfs: it has the number of a tmpfs, and `nodev` makes plain files of its nodes.
 const INTERFACES: [i64; 10] = [
     0x9fa0,
     0x6265_6572,
@@ -51,21 +51,21 @@ const INTERFACES: [i64; 10] = [
     0xcafe_4a11,
 ];
 
-/// Symbolic links that are followed on the way to a place, as many as the kernel follows.
+/// Maximum of symbolic links in a path to a place. The kernel has the same limit.
 const MAX_LINKS: usize = 40;
 
-/// A mount of `config.json` on its way into the tree.
+/// A mount of `config.json`, opened and not yet attached.
 pub(super) struct Volume<'a> {
     config: &'a VolumeConfig,
     /// Path in the container without `.` and `..`.
     destination: PathBuf,
     opened: Opened,
-    /// Found and made before the root file system becomes read-only.
+    /// Mount point, created before the root file system becomes read-only.
     place: Option<OwnedFd>,
 }
 
 enum Opened {
-    /// Our own `/dev`, which is cloned in the namespace.
+    /// Our own `/dev`. Its clone is made inside the private namespace.
     Devices,
     /// A detached mount of a directory.
     Directory(OwnedFd),
@@ -92,26 +92,26 @@ impl<'a> Volume<'a> {
         !matches!(self.opened, Opened::File(_))
     }
 
-    /// The mount of this one lies below another's destination.
+    /// True if this destination lies below the other's.
     pub(super) fn is_below(&self, other: &Self) -> bool {
         self.destination != other.destination && self.destination.starts_with(&other.destination)
     }
 
-    /// Finds its place in the root file system and makes it if it is missing.
+    /// Finds its mount point in the root file system and creates it if it is missing.
     pub(super) fn make_place(&mut self, root: &OwnedFd) -> Result<(), RootfsError> {
         match place(root, &self.destination, self.is_directory()) {
             Ok(found) => {
                 self.place = Some(found);
                 Ok(())
             }
-            // The file system itself is read-only. A directory is given beside the tree.
+            // The file system itself is read-only: a directory becomes a preopen beside the tree.
             Err(error) if self.is_directory() && is_read_only(&error) => Ok(()),
             Err(error) => Err(RootfsError::destination(&self.config.destination)(error)),
         }
     }
 
-    /// Attaches it to the tree of `root`. The answer is a directory that has no place in the tree and
-    /// becomes a preopen of its own.
+    /// Attaches the volume to the tree of `root`. Returns it as a separate preopen if the tree has
+    /// no mount point for it.
     pub(super) fn attach(
         self,
         inside: &Inside,
@@ -123,7 +123,7 @@ impl<'a> Volume<'a> {
         let read_only = self.config.read_only;
         let restriction = MountRestriction { read_only, recursive: true };
         let (mount, restriction) = match self.opened {
-            // Restricted when it was made; `nodev` would close its devices.
+            // Already restricted on creation. `nodev` would make its devices unusable.
             Opened::Devices => (inside.devices().map_err(&failed)?, None),
             Opened::Directory(mount) | Opened::File(mount) => (mount, Some(restriction)),
         };
@@ -142,7 +142,8 @@ impl<'a> Volume<'a> {
         Ok(place.is_none().then(beside))
     }
 
-    /// The directory as a preopen of its own, for an ordinary user, who attaches nothing.
+    /// Returns the directory as a separate preopen, for an ordinary user without the right to
+    /// attach mounts.
     pub(super) fn beside(self) -> Result<Directory, RootfsError> {
         match self.opened {
             Opened::Directory(mount) => {
@@ -167,6 +168,7 @@ fn clean(path: &Path) -> PathBuf {
     for component in path.components() {
         match component {
             Component::Normal(name) => cleaned.push(name),
+            // `..` of the root is the root, so it does not matter if anything was removed.
             Component::ParentDir => drop(cleaned.pop()),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
@@ -174,14 +176,16 @@ fn clean(path: &Path) -> PathBuf {
     cleaned
 }
 
-/// A private copy of a directory or file of the host.
+/// Clones the mount of a directory or file of the host.
 fn bind(source: &Path, recursive: bool) -> Result<Opened, RootfsError> {
     let failed = RootfsError::directory("volume", source);
+    // Checked before the clone, which would also accept a socket or a device.
     let kind = std::fs::metadata(source).map_err(&failed)?.file_type();
     if !kind.is_dir() && !kind.is_file() {
         let reason = "is neither a directory nor a regular file";
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
     }
+    // A recursive bind of `/` would bring the host's own `/proc` and `/sys` along.
     let whole_host = recursive && is_host_root(source);
     if whole_host {
         tracing::warn!(
@@ -189,6 +193,7 @@ fn bind(source: &Path, recursive: bool) -> Result<Opened, RootfsError> {
         );
     }
     let tree = clone_tree(source, recursive && !whole_host).map_err(&failed)?;
+    // Checked on the clone: the path may lead to another mount by now.
     if is_interface(&tree).map_err(&failed)? {
         let reason = "is a kernel interface of the host, which no guest gets";
         return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
@@ -196,13 +201,14 @@ fn bind(source: &Path, recursive: bool) -> Result<Opened, RootfsError> {
     Ok(if kind.is_dir() { Opened::Directory(tree) } else { Opened::File(tree) })
 }
 
-/// A recursive bind of this directory would bring the host's own `/proc` and `/sys` along.
+/// True if `source` is the host's root directory, by device and inode number.
 fn is_host_root(source: &Path) -> bool {
     let id = |path: &Path| {
         let found = statat(CWD, path, AtFlags::empty()).ok()?;
         Some((found.st_dev, found.st_ino))
     };
     let root = id(Path::new("/"));
+    // Two failures are no equality.
     root.is_some() && root == id(source)
 }
 
@@ -210,10 +216,12 @@ fn is_interface(mount: impl AsFd) -> io::Result<bool> {
     Ok(INTERFACES.contains(&fstatfs(mount)?.f_type))
 }
 
-/// A detached tmpfs with the options of `mount(8)`; flags of the mount itself are the caller's.
+/// Creates a detached tmpfs with options of `mount(8)`. Flags of the mount itself are left to the
+/// caller.
 fn tmpfs(options: &[String]) -> io::Result<OwnedFd> {
     let of_the_file_system = |option: &&String| {
-        // `tmpcopyup` is runc's own: it copies the image's files below, of which a guest gets none.
+        // `tmpcopyup` is an option of runc: it copies the image's files from below the mount.
+        // Guests do not get this copy.
         mount_flag(option).is_none() && !is_propagation(option) && *option != "tmpcopyup"
     };
     let options = options.iter().filter(of_the_file_system);
@@ -221,12 +229,14 @@ fn tmpfs(options: &[String]) -> io::Result<OwnedFd> {
         Some((key, value)) => (key, Some(value)),
         None => (option.as_str(), None),
     });
+    // The default size comes first, so that a size among the options replaces it.
     make_tmpfs([("size", Some(TMPFS_SIZE))].into_iter().chain(settings))
 }
 
-/// Every mount of a container is private: mounts of the host do not appear in it later, nor the other
-/// way round.
+/// True for the options of `mount(8)` that set the propagation.
 fn is_propagation(option: &str) -> bool {
+    // Ignored, since every mount of a container is private: later mounts of the host do not appear
+    // in the container, nor the other way round.
     matches!(
         option,
         "private"
@@ -240,8 +250,9 @@ fn is_propagation(option: &str) -> bool {
     )
 }
 
-/// The place at `path` inside the tree of `root`, made if it is missing. No link of the image leads out
-/// of the tree; the target of a dangling one is made inside.
+/// Finds the mount point at `path` inside the tree of `root`, and creates it if it is missing. No
+/// link of the image leads out of the tree. The target of a dangling link is created inside the
+/// tree.
 fn place(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -255,7 +266,7 @@ fn place(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<OwnedFd
 
 enum Step {
     Arrived(OwnedFd),
-    /// A dangling link is on the way; this path leads around it.
+    /// The path contains a dangling link. This path has the link's target in its place.
     Link(PathBuf),
 }
 
@@ -268,6 +279,7 @@ fn step_to(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<Step>
     while let Some(name) = names.next() {
         let parent = reached.clone();
         reached.push(name);
+        // Resolved from the root at every step, because `..` and links must not leave the tree.
         if inside(root, &reached, OFlags::PATH).is_ok() {
             continue;
         }
@@ -279,10 +291,11 @@ fn step_to(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<Step>
         };
         match made {
             Ok(()) => {}
+            // The name exists but did not resolve: a dangling link, or a name created meanwhile.
             Err(Errno::EXIST) => {
                 let Ok(target) = readlinkat(&directory, name, Vec::new()) else { continue };
                 let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                // An absolute target replaces what it is joined to.
+                // `join` with an absolute target yields that target, which the root then bounds.
                 let around = parent.join(target);
                 return Ok(Step::Link(names.fold(around, |path, name| path.join(name))));
             }

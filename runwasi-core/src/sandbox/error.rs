@@ -24,7 +24,7 @@ pub enum SandboxError {
         /// The exec's id.
         exec: String,
     },
-    /// A container of that id exists or is being created.
+    /// A container of this id exists or is being created.
     #[error("container {id}: already exists")]
     AlreadyExists {
         /// Its id.
@@ -44,7 +44,7 @@ pub enum SandboxError {
         /// Why.
         source: CreateError,
     },
-    /// The exec process could not be made.
+    /// The exec process could not be prepared.
     #[error("exec {exec} in container {id}: {source}")]
     Exec {
         /// The container's id.
@@ -54,12 +54,12 @@ pub enum SandboxError {
         /// Why.
         source: Box<ExecError>,
     },
-    /// A hook that follows its start failed.
+    /// A hook that follows the container's start failed.
     #[error("container {id}: {source}")]
     Hook {
         /// The container's id.
         id: Id,
-        /// Which, and why.
+        /// The hook and its error.
         source: HookError,
     },
     /// The process refused or failed.

@@ -1,12 +1,14 @@
-//! The life of a *managed* sandbox, which containerd makes and ends by its Sandbox API (`sandboxer = "shim"`): it is there before its
-//! first container and after its last.
+//! Life of a *managed* sandbox.
+//!
+//! containerd creates and ends it by its Sandbox API (`sandboxer = "shim"`), so it exists before
+//! its first container and after its last.
 //!
 //! ```text
 //! Creating ─▶ Created ── start ─▶ Ready ── stop ─▶ Stopping ─▶ Stopped
 //!     └─ failed: as if never begun
 //! ```
 //!
-//! It may be stopped in any phase, and `shutdown` ends the server in any.
+//! It may be stopped in any phase, and `shutdown` ends the server in any phase.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -17,38 +19,39 @@ use tokio::sync::Notify;
 
 use crate::{id::Id, network::NetworkError};
 
-/// The life itself.
+/// Status of a managed sandbox, and its changes.
 #[derive(Default)]
 pub(super) struct Lifecycle {
+    /// Empty before `CreateSandbox` and after a failed one.
     now: Mutex<Option<LifecycleStatus>>,
     changed: Notify,
 }
 
-/// Where a sandbox is in its life.
+/// Id, creation time and phase of a managed sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LifecycleStatus {
-    /// Its id, which its containers have as group.
+    /// Its id, which is the group of its containers.
     pub id: Id,
-    /// When it was created.
+    /// Time of the creation.
     pub created: SystemTime,
-    /// How far it has come.
+    /// Its phase.
     pub phase: Phase,
 }
 
-/// How far a sandbox has come.
+/// Phase of a managed sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Is about to enter its network.
+    /// It is about to enter its network.
     Creating,
-    /// Has a network.
+    /// It has a network.
     Created,
-    /// Takes containers.
+    /// It takes containers.
     Ready,
-    /// Takes none any more; those there are are being ended.
+    /// It takes no further containers, and the present ones are being ended.
     Stopping,
     /// Its containers have been ended.
     Stopped {
-        /// When.
+        /// Time of the stop.
         at: SystemTime,
     },
 }
@@ -59,27 +62,27 @@ pub enum LifecycleError {
     /// There is no such sandbox behind this socket.
     #[error("sandbox {id}: not found")]
     NotFound {
-        /// The id that was asked for.
+        /// The id in the request.
         id: Id,
     },
-    /// It has been created already, or is being.
+    /// It has been created already or is being created.
     #[error("sandbox {id}: already exists")]
     AlreadyExists {
         /// Its id.
         id: Id,
     },
-    /// It was started before, or is over.
+    /// It is not in the phase `Created`: still being created, started before, or stopped.
     #[error("sandbox {id}: only a created sandbox can be started")]
     NotCreated {
         /// Its id.
         id: Id,
     },
-    /// Its containers do not end. It takes no others; stopping it may be tried again.
+    /// Its containers do not end. It takes no others, and the stop may be tried again.
     #[error("sandbox {id}: its containers have not ended within {} s of SIGKILL", time.as_secs())]
     NotEnding {
         /// Its id.
         id: Id,
-        /// How long they had.
+        /// The time that they had.
         time: Duration,
     },
     /// Its network cannot be used.
@@ -93,22 +96,23 @@ pub enum LifecycleError {
 }
 
 impl Lifecycle {
-    /// Whether the sandbox stays although it has no container.
+    /// True if the sandbox stays although it has no container.
     pub(super) fn holds(&self) -> bool {
         self.with(|now| now.is_some())
     }
 
-    /// Whether this is the sandbox's own id.
+    /// True if `id` is the sandbox's own.
     pub(super) fn is_of(&self, id: &str) -> bool {
         self.with(|now| now.as_ref().is_some_and(|status| status.id.as_str() == id))
     }
 
-    /// Whether containers may be made and started.
+    /// True if containers may be created and started.
     pub(super) fn takes_containers(&self) -> bool {
         self.with(|now| now.as_ref().is_some_and(|status| status.phase == Phase::Ready))
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Option<LifecycleStatus>) -> T) -> T {
+        // A poisoned status is consistent: every change below is a single assignment.
         look(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -126,16 +130,17 @@ impl Lifecycle {
         })
     }
 
-    /// What was begun has a network now, or has come to nothing.
+    /// Ends the creation: the sandbox has its network, or is as if never begun.
     pub(super) fn settle(&self, has_network: bool) {
         self.with(|now| match now {
             Some(status) if has_network && status.phase == Phase::Creating => {
                 status.phase = Phase::Created
             }
+            // Stopped while it was being created: the stop stands.
             Some(_) if has_network => {}
             _ => *now = None,
         });
-        // Who waits for what has come to nothing is told.
+        // Wakes callers that wait for a sandbox of a failed creation: it is not found any more.
         self.changed.notify_waiters();
     }
 
@@ -150,7 +155,8 @@ impl Lifecycle {
         })
     }
 
-    /// Takes no containers any more.
+    /// Refuses containers from now on. No effect on a sandbox that is stopped.
+    // No notification: waiters wait for `Stopped` only.
     pub(super) fn stopping(&self) {
         self.with(|now| match now {
             Some(status) if !matches!(status.phase, Phase::Stopped { .. }) => {
@@ -160,8 +166,9 @@ impl Lifecycle {
         });
     }
 
-    /// Its containers have ended. What has been stopped before stays so.
+    /// Marks the sandbox as stopped: its containers have ended.
     pub(super) fn stop(&self) {
+        // The first stop stands, and with it its time: `WaitSandbox` has answered it.
         self.with(|now| match now {
             Some(status) if !matches!(status.phase, Phase::Stopped { .. }) => {
                 status.phase = Phase::Stopped { at: SystemTime::now() };
@@ -173,7 +180,8 @@ impl Lifecycle {
 
     pub(super) async fn until_stopped(&self, id: &Id) -> Result<SystemTime, LifecycleError> {
         loop {
-            // Hears of a change from here on, also before it is first polled.
+            // Before the check: `Notified` gets every `notify_waiters` from its creation on, also
+            // before its first poll. No change in between is lost.
             let changed = self.changed.notified();
             if let Phase::Stopped { at } = self.status(id)?.phase {
                 return Ok(at);

@@ -1,5 +1,7 @@
-//! The containers behind one socket: a Kubernetes pod, or one `ctr` container. It lives as long as they do, or, if containerd
-//! manages it, by itself ([`lifecycle`]).
+//! Sandbox: the containers behind one socket, a Kubernetes pod or one container of `ctr`.
+//!
+//! It lives as long as its containers. A sandbox that containerd manages has a life of its own
+//! ([`lifecycle`]).
 
 pub mod error;
 pub mod lifecycle;
@@ -44,19 +46,22 @@ pub struct Sandbox {
 
 struct Shared {
     host: Host,
-    /// Locked for single look-ups and changes, never across an await: a slow create stalls nobody.
+    /// Locked for single look-ups and changes, never across an await: a slow create stalls no other
+    /// call.
     containers: Mutex<HashMap<Id, Slot>>,
-    /// Told when the first container comes and when the last has gone.
+    /// Notified when the sandbox comes into use and when it becomes empty.
     used: Notify,
-    /// When a signal was delivered last.
+    /// Time of the last signal, see [`KILL_TO_SHUTDOWN`].
     killed: Mutex<Option<Instant>>,
-    /// Of its own, if containerd manages it by its Sandbox API; else it lives as long as its containers.
+    /// Present if containerd manages the sandbox by its Sandbox API. Otherwise it lives as long as
+    /// its containers.
     lifecycle: Option<Box<Lifecycle>>,
 }
 
-/// From the answer to a `Kill` to that of a `Shutdown` at least. The exit makes containerd delete the container and close the
-/// connection, and who waits for the `Kill` there takes that for its answer if it has not come to see the answer before:
-/// containerd 1.7 then failed to stop a pod. A shim of processes is never that fast.
+/// Least time from the answer to a `Kill` to the answer to a `Shutdown`.
+// The exit makes containerd delete the container and close the connection. A goroutine there that
+// waits for the `Kill` and has not yet read its answer takes the close for the answer: containerd
+// 1.7 then failed to stop a pod. A shim of processes is never that fast.
 const KILL_TO_SHUTDOWN: Duration = Duration::from_millis(5);
 
 enum Slot {
@@ -74,7 +79,7 @@ impl Slot {
     }
 }
 
-/// Everything that is said about a process at once.
+/// A process and the bundle of its container.
 pub struct View {
     /// Its container's bundle.
     pub bundle: PathBuf,
@@ -83,30 +88,33 @@ pub struct View {
 }
 
 impl Sandbox {
-    /// An empty sandbox, which lives as long as its containers.
+    /// An empty sandbox that lives as long as its containers.
     pub fn new(host: Host) -> Self {
         Self::with_lifecycle(host, None)
     }
 
-    /// One that containerd manages by its Sandbox API.
+    /// An empty sandbox that containerd manages by its Sandbox API.
     pub fn managed(host: Host) -> Self {
         Self::with_lifecycle(host, Some(Box::default()))
     }
 
     fn with_lifecycle(host: Host, lifecycle: Option<Box<Lifecycle>>) -> Self {
-        let (containers, used, killed) = (Mutex::default(), Notify::new(), Mutex::default());
+        let containers = Mutex::default();
+        let used = Notify::new();
+        let killed = Mutex::default();
         Self { shared: Arc::new(Shared { host, containers, used, killed, lifecycle }) }
     }
 
-    /// Whether containerd manages it by its Sandbox API.
+    /// True if containerd manages it by its Sandbox API.
     pub fn is_managed(&self) -> bool {
         self.shared.lifecycle.is_some()
     }
 
-    /// Resolves when the sandbox has had no container for `time`, from now on.
+    /// Resolves when the sandbox has been empty ([`Sandbox::is_empty`]) for `time`, from now on.
     pub async fn idle_for(&self, time: Duration) {
         loop {
-            // Hears of every change from here on, also before it is first polled.
+            // Before the check: `Notified` gets every `notify_waiters` from its creation on, also
+            // before its first poll. No change in between is lost.
             let changed = self.shared.used.notified();
             if !self.is_empty() {
                 changed.await;
@@ -116,17 +124,23 @@ impl Sandbox {
         }
     }
 
-    /// How many containers there are, those being created included.
+    /// Number of containers, including those being created.
     pub fn count(&self) -> usize {
         self.containers().len()
     }
 
-    /// Creates a container; the answer is its init's pid. Dropping the future undoes what was done.
+    /// Creates a container and returns the pid of its init. Dropping the future undoes what was
+    /// done.
     pub async fn create(&self, request: CreateRequest) -> Result<u32, SandboxError> {
         let id = request.id.clone();
         self.check_ready(&request).await?;
+        // Before the creation: of two concurrent calls for one id, one must fail. An error or a
+        // drop frees the id again.
         let reservation = Reservation::take(&self.shared, &id)?;
-        let (shared, deleted) = (Arc::downgrade(&self.shared), id.clone());
+        // Weak: the driver holds this callback and lives as long as the process's handles, which
+        // are in `shared`. A strong reference would close a cycle.
+        let shared = Arc::downgrade(&self.shared);
+        let deleted = id.clone();
         let on_deleted = Box::new(move || forget(&shared, &deleted));
         let created = Container::create(&self.shared.host, request, on_deleted).await;
         let container = created.map_err(|source| SandboxError::Create { id, source })?;
@@ -135,9 +149,11 @@ impl Sandbox {
         Ok(pid)
     }
 
-    /// A bundle that has lost its `config.json` makes a managed sandbox that nobody has created: that is said first.
+    /// Checks that the sandbox takes containers.
     async fn check_ready(&self, request: &CreateRequest) -> Result<(), SandboxError> {
         let Err(refusal) = self.is_ready_for(&request.id) else { return Ok(()) };
+        // A bundle that has lost its `config.json` makes `start` serve a managed sandbox, which no
+        // client has created. The error of the configuration is then the one to report.
         let bundle = request.bundle.clone();
         match spawn_blocking(move || Config::load(&bundle)).await {
             Ok(Err(wrong)) => Err(SandboxError::Create {
@@ -157,19 +173,20 @@ impl Sandbox {
         }
     }
 
-    /// Adds a process to a container.
+    /// Adds an exec process to a container.
     pub async fn exec(&self, id: &Id, request: ExecRequest) -> Result<(), SandboxError> {
-        let (container, exec) = (self.container(id)?, request.id.clone());
+        let container = self.container(id)?;
+        let exec = request.id.clone();
         let added = container.exec(&self.shared.host, request).await;
         added.map_err(|source| SandboxError::Exec { id: id.clone(), exec, source: source.into() })
     }
 
-    /// Runs a process.
+    /// Starts a process and returns its pid.
     pub async fn start(&self, id: &Id, exec: &str) -> Result<u32, SandboxError> {
         let view = self.view(id, exec)?;
         self.is_ready_for(id)?;
         if !exec.is_empty() {
-            // The container may have been paused since.
+            // Asked again: the container may have been paused since the exec was added.
             self.request(id, &self.view(id, "")?.process, Request::Exec).await?;
         }
         self.request(id, &view.process, Request::Start).await?;
@@ -179,17 +196,17 @@ impl Sandbox {
         Ok(view.process.info().pid)
     }
 
-    /// The hooks that follow the start of a container; if one of them fails, so does the container.
+    /// Runs the hooks that follow the start of a container. If one fails, the container is killed.
     async fn started(&self, id: &Id) -> Result<(), SandboxError> {
-        // It may have been deleted meanwhile.
+        // An error: the container has been deleted meanwhile, and its hooks are pointless.
         let Ok(container) = self.container(id) else { return Ok(()) };
         let Err(source) = container.started().await else { return Ok(()) };
-        // One that has ended needs no signal.
+        // An error: the init has ended and needs no signal.
         let _ = container.init.request(Request::Kill(Signal::KILL)).await;
         Err(SandboxError::Hook { id: id.clone(), source })
     }
 
-    /// Delivers a signal; `None` (signal 0) only asks whether the process is there.
+    /// Delivers a signal. Without one (signal 0) it only checks that the process has not ended.
     pub async fn kill(
         &self,
         id: &Id,
@@ -207,9 +224,10 @@ impl Sandbox {
         let container = self.container(id)?;
         let request = signal.map_or(Request::Probe, Request::Kill);
         for exec in container.execs().all() {
-            // One that has ended is no reason to spare the others.
+            // An error: this process has ended, which is no reason to spare the others.
             let _ = exec.request(request).await;
         }
+        // The init decides the answer: a container with an ended init is "not found".
         self.request(id, &container.init, request).await?;
         *self.shared.killed() = Some(Instant::now());
         Ok(())
@@ -220,25 +238,27 @@ impl Sandbox {
         self.request(id, &self.view(id, "")?.process, Request::Pause).await
     }
 
-    /// Lets a paused container go on.
+    /// Resumes a paused container.
     pub async fn resume(&self, id: &Id) -> Result<(), SandboxError> {
         self.request(id, &self.view(id, "")?.process, Request::Resume).await
     }
 
-    /// Closes a process's stdin.
+    /// Closes the stdin of a process.
     pub async fn close_stdin(&self, id: &Id, exec: &str) -> Result<(), SandboxError> {
         self.request(id, &self.view(id, exec)?.process, Request::CloseStdin).await
     }
 
-    /// Gives a process's terminal, if it has one, another size.
+    /// Sets the size of a process's terminal, if it has one.
     pub fn resize(&self, id: &Id, exec: &str, size: Size) -> Result<(), SandboxError> {
         let process = self.view(id, exec)?.process;
         process.resize(size).map_err(|source| SandboxError::Process { id: id.clone(), source })
     }
 
-    /// Forgets a process that does not run; with the init goes its container.
+    /// Forgets a process that does not run. Deleting the init deletes its container.
     pub async fn delete(&self, id: &Id, exec: &str) -> Result<(u32, Exit), SandboxError> {
-        let (container, process) = (self.container(id)?, self.view(id, exec)?.process);
+        // Looked up before the request: after the init's deletion there is no container to find.
+        let container = self.container(id)?;
+        let process = self.view(id, exec)?.process;
         self.request(id, &process, Request::Delete).await?;
         if exec.is_empty() {
             container.deleted().await;
@@ -247,21 +267,22 @@ impl Sandbox {
         Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
     }
 
-    /// Ends a container, whatever its state, and forgets it.
+    /// Ends a container in any state and forgets it.
     pub async fn end(&self, id: &Id) -> Result<(u32, Exit), SandboxError> {
+        // An error: the init has ended, or there is no container, which `delete` reports.
         if self.kill(id, "", Some(Signal::KILL)).await.is_ok() {
             self.wait(id, "").await?;
         }
         self.delete(id, "").await
     }
 
-    /// Waits for a process's end; as many callers at once as like.
+    /// Waits for the end of a process. Any number of callers may wait at the same time.
     pub async fn wait(&self, id: &Id, exec: &str) -> Result<Exit, SandboxError> {
         let process = self.view(id, exec)?.process;
         process.wait().await.map_err(|source| SandboxError::Process { id: id.clone(), source })
     }
 
-    /// A process and what belongs to it; `exec` is empty for the init.
+    /// A process and its bundle. `exec` is empty for the init.
     pub fn view(&self, id: &Id, exec: &str) -> Result<View, SandboxError> {
         let container = self.container(id)?;
         let missing = || SandboxError::ProcessNotFound { id: id.clone(), exec: exec.to_owned() };
@@ -277,19 +298,20 @@ impl Sandbox {
         Ok(self.container(id)?.processes().collect())
     }
 
-    /// Changes a container's limits, as far as `limits` speak of them.
+    /// Applies the limits that `limits` sets; the others stay as they are.
     pub async fn update(&self, id: &Id, limits: ResourcesConfig) -> Result<(), SandboxError> {
         self.container(id)?.update(limits).await;
         Ok(())
     }
 
-    /// What a container has used; also after its end.
+    /// Usage of a container, also after its end.
     pub fn usage(&self, id: &Id) -> Result<Usage, SandboxError> {
         Ok(self.container(id)?.usage())
     }
 
-    /// What all containers have used, added up; a peak is at most that.
+    /// Summed usage of all containers. The peak of the sandbox is at most the sum of the peaks.
     pub fn usage_of_all(&self) -> Usage {
+        // Collected first: the lock is free while the containers are asked.
         let containers: Vec<_> = self.containers().values().filter_map(Slot::ready).collect();
         containers.iter().map(|container| container.usage()).sum()
     }
@@ -299,7 +321,8 @@ impl Sandbox {
         ready.ok_or_else(|| SandboxError::NotFound { id: id.clone() })
     }
 
-    /// Ends the sandbox. Asked after every delete; only the last container's takes it along, or one in the sandbox's own name.
+    /// Ends the sandbox if it is empty or if `id` is its own.
+    // containerd asks after every delete. Only that of the last container may end the sandbox.
     pub async fn shutdown(&self, id: &str) {
         let itself = self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.is_of(id));
         if itself || self.is_empty() {
@@ -308,6 +331,7 @@ impl Sandbox {
     }
 
     async fn leave(&self) {
+        // Copied, so that the lock is not held across the await.
         let killed = *self.shared.killed();
         if let Some(killed) = killed {
             sleep_until(killed + KILL_TO_SHUTDOWN).await;
@@ -316,13 +340,13 @@ impl Sandbox {
         self.tasks().stop();
     }
 
-    /// Whether nothing keeps it: no container, nor one being created, nor containerd's Sandbox API.
+    /// True if it has no container, is creating no container and is not held by a managed life.
     pub fn is_empty(&self) -> bool {
         self.containers().is_empty()
             && !self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.holds())
     }
 
-    /// The pid containerd is told for the processes of this sandbox.
+    /// The pid that containerd is told for the processes of this sandbox.
     pub fn pid(&self) -> u32 {
         self.network().pid()
     }
@@ -331,25 +355,30 @@ impl Sandbox {
         &self.shared.host.network
     }
 
-    /// The tasks of this sandbox: stopping them stops its server.
+    /// The tasks of this sandbox. Stopping them stops its server.
     pub fn tasks(&self) -> &Tasks {
         &self.shared.host.tasks
     }
 
-    /// Signals every container and waits until none runs. The caller bounds the wait.
+    /// Signals the init of every container and waits for their ends. The caller bounds the wait.
     pub async fn end_all(&self, signal: Signal) {
         let inits: Vec<Process> = self.inits();
+        // All signals before the first wait, and without their answers: containers end at the same
+        // time, and a slow one does not delay the others.
         for process in &inits {
             process.tell(Request::Kill(signal)).await;
         }
         for process in &inits {
+            // An error: the process has been deleted meanwhile.
             let _ = process.wait().await;
         }
     }
 
-    /// Forgets every container without a delete: the server leaves, and nobody can ask any more. Drivers end with it.
+    /// Forgets every container without a delete. The drivers end with their last handles.
+    // The server is leaving, and no client can ask for these containers any more.
     pub fn clear(&self) {
         let containers = self.shared.change(std::mem::take);
+        // Outside the lock, which `change` has released.
         drop(containers);
     }
 
@@ -384,10 +413,11 @@ impl Shared {
     }
 
     fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
+        // A poisoned table is consistent: every change is a single insertion, removal or take.
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds or takes away, and tells who waits for the sandbox to be used or empty.
+    /// Changes the table. Notifies if the sandbox has come into use or become empty.
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<Id, Slot>) -> T) -> T {
         let mut containers = self.containers();
         let before = containers.is_empty();
@@ -399,13 +429,14 @@ impl Shared {
     }
 }
 
+/// Removes a container that has been deleted.
 fn forget(shared: &Weak<Shared>, id: &Id) {
     if let Some(shared) = shared.upgrade() {
         shared.change(|containers| containers.remove(id));
     }
 }
 
-/// An id taken by a `Create` under way; given back unless it is filled.
+/// The id of a `Create` under way. Dropping it without [`Reservation::fill`] frees the id.
 struct Reservation {
     shared: Arc<Shared>,
     id: Option<Id>,

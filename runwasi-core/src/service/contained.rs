@@ -1,5 +1,6 @@
-//! Services whose panics are answers: a call that panics fails with `INTERNAL`, where ttrpc alone would
-//! leave its client without a reply.
+//! Containment of panics: a call that panics fails with `INTERNAL`.
+//!
+//! ttrpc alone would leave the client of such a call without a reply.
 
 use std::collections::HashMap;
 
@@ -13,7 +14,7 @@ use crate::{panics, sanitize};
 
 type Handler = Box<dyn MethodHandler + Send + Sync>;
 
-/// The same services, with every method contained.
+/// Contains the panics of every method of `services`.
 pub fn contained(services: HashMap<String, Service>) -> HashMap<String, Service> {
     services.into_iter().map(|(name, service)| (name, contain_all(service))).collect()
 }
@@ -36,6 +37,7 @@ impl MethodHandler for Contained {
 }
 
 fn panicked(message: &str) -> Response {
+    // Sanitized: the message of a panic may quote untrusted input.
     let text = sanitize::text(&format!("the call panicked: {message}"));
     let mut response = Response::default();
     response.set_status(ttrpc::get_status(Code::INTERNAL, text));

@@ -1,4 +1,4 @@
-//! Between our types and containerd's messages. Used by the other files of `service` only.
+//! Conversion between our types and containerd's messages.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,15 +30,16 @@ use crate::{
 };
 
 pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
-    // Before 1970 there are no containers.
+    // An earlier time counts as 1970: there were no containers before.
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     let nanos = i32::try_from(since.subsec_nanos()).unwrap_or_default();
     MessageField::some(Timestamp { seconds, nanos, ..Timestamp::default() })
 }
 
-/// An event. containerd's `typeurl` writes bare message names. Not by the message's descriptor: that would parse descriptions of
-/// all messages first, a megabyte that every shim would keep.
+/// Encodes an event under its bare message name, as containerd's `typeurl` does.
+// Not by the message's descriptor: that would parse the descriptions of all messages first, a
+// megabyte that every shim would keep.
 fn any<M: Message>(message: &M) -> ttrpc::Result<Any> {
     any_named(&format!("containerd.events.{}", M::NAME), message)
 }
@@ -65,14 +66,16 @@ pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<Create
     let options = request.options.into_option().map(|any| options::decode(&any)).transpose();
     let options = options
         .map_err(|wrong| error(Code::INVALID_ARGUMENT, format!("runtime options: {wrong}")))?;
-    let (bundle, mounts, options) =
-        (request.bundle.into(), mounts.collect(), options.unwrap_or_default());
+    let bundle = request.bundle.into();
+    let mounts = mounts.collect();
+    let options = options.unwrap_or_default();
     Ok(CreateRequest { id, bundle, mounts, stdio, options })
 }
 
 pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecRequest> {
     let id = Id::parse("exec id", &request.exec_id)?;
-    // Typed as the OCI spec's `Process`; like containerd's own shims we look at the value only.
+    // The type is that of the OCI spec's `Process`. Only the value counts, as in containerd's own
+    // shims.
     let spec = request.spec.into_option().map(|any| any.value).unwrap_or_default();
     let stdio = StdioPaths {
         stdin: request.stdin,
@@ -84,6 +87,7 @@ pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecReq
 }
 
 pub(super) fn size(request: &ResizePtyRequest) -> ttrpc::Result<Size> {
+    // 32 bits in the message, 16 in the kernel's `winsize`.
     let dimension = |what: &str, value: u32| {
         let wrong = |_| error(Code::INVALID_ARGUMENT, format!("{what} {value} is above 65535"));
         u16::try_from(value).map_err(wrong)
@@ -118,6 +122,7 @@ pub(super) fn state_response(view: &View) -> StateResponse {
 
 fn wire_status(state: State) -> WireStatus {
     match state {
+        // containerd has no status for a process that is starting.
         State::Created | State::Starting => WireStatus::CREATED,
         State::Running => WireStatus::RUNNING,
         State::Paused => WireStatus::PAUSED,
@@ -138,12 +143,14 @@ fn exec_id(info: &Info) -> String {
     info.exec.as_ref().map(Id::to_string).unwrap_or_default()
 }
 
-/// The id containerd gives a process in events: the exec's, or the container's for its init.
+/// The id of a process in an exit event: the exec's, or the container's for its init.
 fn process_id(info: &Info) -> String {
     info.exec.as_ref().unwrap_or(&info.container).to_string()
 }
 
-/// The topic and the message of an event (`github.com/containerd/containerd/api/events/task.proto`).
+/// The topic and the message of an event.
+///
+/// The messages are those of `github.com/containerd/containerd/api/events/task.proto`.
 pub(crate) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
     use containerd_shim_protos::topics as topic;
     Ok(match event {
@@ -192,6 +199,7 @@ pub(crate) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
             topic::TASK_DELETE_EVENT_TOPIC,
             any(&wire::TaskDelete {
                 container_id: process.container.to_string(),
+                // Always empty: execs have no delete event.
                 id: exec_id(process),
                 pid: process.pid,
                 exit_status: exit.status.get(),
@@ -238,7 +246,8 @@ fn created(process: &Info, bundle: &str, rootfs: &[MountConfig]) -> wire::TaskCr
     }
 }
 
-/// A process in the answer of `Pids`; all have the pid of their sandbox, so an exec is told by its details.
+/// A process in the answer of `Pids`.
+// All processes have the pid of their sandbox, so only the details identify an exec.
 pub(super) fn process_info(info: &Info) -> ttrpc::Result<types::task::ProcessInfo> {
     let details = |exec: &Id| {
         let details = ProcessDetails { exec_id: exec.to_string(), ..ProcessDetails::default() };

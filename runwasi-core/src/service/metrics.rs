@@ -1,5 +1,7 @@
-//! What containerd's `Stats` is answered with. containerd decodes only its own two messages, and one of another type breaks
-//! the listing of all containers: v1 on hosts whose controllers are mounted the old way, v2 otherwise.
+//! Metrics messages for containerd's `Stats`.
+//!
+//! containerd decodes only its own two messages: v1 on hosts with a cgroup hierarchy for every
+//! controller, v2 otherwise. A message of another type breaks the listing of all containers.
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use containerd_shim_protos::{
 use super::convert;
 use crate::{cgroups::version::CgroupVersion, resources::usage::Usage};
 
-/// The metrics message: times in nanoseconds for v1 and in microseconds for v2, memory in bytes.
+/// Encodes `usage`: times in nanoseconds for v1 and in microseconds for v2, memory in bytes.
 pub(crate) fn metrics(cgroups: CgroupVersion, usage: &Usage) -> ttrpc::Result<Any> {
     match cgroups {
         CgroupVersion::V1 => {
@@ -27,6 +29,7 @@ pub(crate) fn metrics(cgroups: CgroupVersion, usage: &Usage) -> ttrpc::Result<An
 
 fn metrics_v1(Usage { cpu, memory, processes }: &Usage) -> v1::Metrics {
     let total = nanos(cpu.time);
+    // The meter reads thread CPU time, which does not tell user from system time.
     let usage = v1::CPUUsage { total, user: total, ..Default::default() };
     let throttling = v1::Throttle {
         periods: cpu.periods,
@@ -39,7 +42,7 @@ fn metrics_v1(Usage { cpu, memory, processes }: &Usage) -> v1::Metrics {
         throttling: MessageField::some(throttling),
         ..Default::default()
     };
-    // The kernel's word for "no limit".
+    // "No limit" is the largest number.
     let limit = memory.limit.unwrap_or(u64::MAX);
     let entry = v1::MemoryEntry {
         usage: memory.used,
@@ -60,8 +63,8 @@ fn metrics_v1(Usage { cpu, memory, processes }: &Usage) -> v1::Metrics {
     }
 }
 
-/// There is no field for the peak.
 fn metrics_v2(Usage { cpu, memory, processes }: &Usage) -> v2::Metrics {
+    // As in v1: the meter does not tell user from system time.
     let usage_usec = micros(cpu.time);
     let cpu = v2::CPUStat {
         usage_usec,
@@ -71,12 +74,14 @@ fn metrics_v2(Usage { cpu, memory, processes }: &Usage) -> v2::Metrics {
         throttled_usec: micros(cpu.throttled_time),
         ..Default::default()
     };
+    // The message has no field for the peak.
     let stat = v2::MemoryStat {
         usage: memory.used,
         usage_limit: memory.limit.unwrap_or(u64::MAX),
         anon: memory.used,
         ..Default::default()
     };
+    // A growth beyond the limit both meets it (`max`) and fails (`oom`).
     let events = v2::MemoryEvents {
         max: memory.failures,
         oom: memory.failures,
@@ -146,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_the_kernels_word_for_it() {
+    fn no_limit_is_the_largest_number() {
         let unlimited = Usage { memory: MemoryUsage { limit: None, ..USAGE.memory }, ..USAGE };
         assert_eq!(metrics_v1(&unlimited).memory.usage.limit, u64::MAX);
         assert_eq!(metrics_v2(&unlimited).memory.usage_limit, u64::MAX);

@@ -1,7 +1,9 @@
-//! The ttrpc services: decode, one call, encode. Protobuf types end here.
+//! The ttrpc services.
 //!
-//! [`contained`] answers for a call that panics. [`task`] and `sandbox` answer containerd,
-//! [`metrics`] writes down what a container has used.
+//! Each method decodes its request, makes one call and encodes the answer. Protobuf types end here.
+//!
+//! [`task`] and `sandbox` are containerd's services. [`contained`] answers calls that panic, and
+//! [`metrics`] encodes the usage of a container.
 
 pub mod contained;
 pub(crate) mod convert;
@@ -11,7 +13,7 @@ pub(crate) mod sandbox;
 pub(crate) mod status;
 pub mod task;
 
-/// The one span of a request: every line logged below it carries the call and the container.
+/// Span of a request: every line that is logged within it carries the call and the id.
 pub(super) fn rpc(call: &'static str, id: &str) -> tracing::Span {
     tracing::debug_span!("rpc", call, id)
 }

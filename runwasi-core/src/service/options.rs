@@ -1,8 +1,9 @@
-//! The runtime options in containerd's messages. Used by `convert`.
+//! Runtime options in containerd's messages.
 //!
-//! containerd gives runtimes that it does not know a `runtimeoptions.v1.Options`: from its configuration, with the path of a
-//! file or, since 1.7, with the keys themselves as TOML; from `ctr run --runtime-config-path`. Options of another type are
-//! meant for other runtimes: some clients send runc's to every runtime.
+//! containerd gives a runtime that it does not know a `runtimeoptions.v1.Options`. It comes from
+//! containerd's configuration, with the path of a file or, since 1.7, with the keys themselves as
+//! TOML. It also comes from `ctr run --runtime-config-path`. Options of another type are meant for
+//! other runtimes: some clients send runc's to every runtime.
 
 use containerd_shim_protos::protobuf::{
     self, CodedInputStream, rt::skip_field_for_tag, well_known_types::any::Any,
@@ -12,10 +13,11 @@ use crate::options::RuntimeOptions;
 
 const TYPE: &str = "runtimeoptions.v1.Options";
 
-/// Field numbers, with the wire type of strings and bytes.
+/// Tags of two fields: the number and the wire type of strings and bytes (2).
 const CONFIG_PATH: u32 = 2 << 3 | 2;
 const CONFIG_BODY: u32 = 3 << 3 | 2;
 
+/// Decodes the options, which are empty if they are meant for another runtime.
 pub(super) fn decode(any: &Any) -> protobuf::Result<RuntimeOptions> {
     // Some versions write a host before the name.
     if any.type_url.rsplit('/').next() != Some(TYPE) {
@@ -24,7 +26,8 @@ pub(super) fn decode(any: &Any) -> protobuf::Result<RuntimeOptions> {
         }
         return Ok(RuntimeOptions::None);
     }
-    let (mut path, mut body) = (String::new(), String::new());
+    let mut path = String::new();
+    let mut body = String::new();
     let mut input = CodedInputStream::from_bytes(&any.value);
     while let Some(tag) = input.read_raw_tag_or_eof()? {
         match tag {
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_an_error() {
+    fn malformed_message_is_an_error() {
         for bytes in [&b"\x12\x7f/"[..], b"\x12", b"\x1a\x02\xff\xff", b"\x07"] {
             assert!(options(TYPE, bytes).is_err(), "{bytes:?}");
         }

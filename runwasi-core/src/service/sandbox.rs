@@ -1,7 +1,8 @@
-//! containerd's Sandbox API (`containerd.runtime.sandbox.v1.Sandbox`), for a sandbox that it manages by it. Registered by
-//! [`super::task`] beside the Task service, since containers of the sandbox come by the same socket.
+//! containerd's Sandbox API (`containerd.runtime.sandbox.v1.Sandbox`), for managed sandboxes.
 //!
-//! The states in words are the ones that containerd's CRI compares with; they are in no other place of the contract.
+//! It is served beside the Task service, since the containers of the sandbox come by the same
+//! socket. The names of the states are those that containerd's CRI compares with. They appear in no
+//! other place of the contract.
 
 use std::{
     collections::HashMap,
@@ -55,7 +56,7 @@ impl SandboxService {
         Ok(self.sandbox.sandbox_status(&sandbox_id(id)?)?)
     }
 
-    /// For people: what `crictl inspectp` shows, JSON under the name that the CRI has for it.
+    /// Details for `crictl inspectp`: JSON under the name that the CRI has for it.
     fn info(&self) -> HashMap<String, String> {
         let info = json!({ "pid": self.sandbox.pid(), "containers": self.sandbox.count() });
         HashMap::from([("info".to_owned(), info.to_string())])
@@ -66,11 +67,12 @@ fn sandbox_id(id: &str) -> ttrpc::Result<Id> {
     Ok(Id::parse("sandbox id", id)?)
 }
 
-/// The architecture as Go, and so an image's platform, calls it. riscv64 and s390x have the same name there.
+/// The architecture by its name in Go, which the platform of an image uses.
 fn architecture() -> &'static str {
     match ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
+        // riscv64 and s390x have the same name in Go.
         other => other,
     }
 }
@@ -83,6 +85,7 @@ impl SandboxApi for SandboxService {
         request: CreateSandboxRequest,
     ) -> ttrpc::Result<CreateSandboxResponse> {
         let id = sandbox_id(&request.sandbox_id)?;
+        // The path is empty for a pod in the host's network.
         let network = Some(request.netns_path).filter(|path| !path.is_empty()).map(PathBuf::from);
         self.sandbox
             .create_sandbox(&id, network)
@@ -120,8 +123,8 @@ impl SandboxApi for SandboxService {
         _: &TtrpcContext,
         request: StopSandboxRequest,
     ) -> ttrpc::Result<StopSandboxResponse> {
-        let (id, time) =
-            (sandbox_id(&request.sandbox_id)?, Duration::from_secs(request.timeout_secs.into()));
+        let id = sandbox_id(&request.sandbox_id)?;
+        let time = Duration::from_secs(request.timeout_secs.into());
         self.sandbox
             .stop_sandbox(&id, time)
             .instrument(rpc("stop_sandbox", &request.sandbox_id))
@@ -136,6 +139,7 @@ impl SandboxApi for SandboxService {
     ) -> ttrpc::Result<WaitSandboxResponse> {
         let at = self.sandbox.wait_sandbox(&sandbox_id(&request.sandbox_id)?).await?;
         Ok(WaitSandboxResponse {
+            // A sandbox without a process of its own has no other status.
             exit_status: 0,
             exited_at: convert::timestamp(at),
             ..Default::default()
@@ -148,6 +152,7 @@ impl SandboxApi for SandboxService {
         request: SandboxStatusRequest,
     ) -> ttrpc::Result<SandboxStatusResponse> {
         let status = self.status(&request.sandbox_id)?;
+        // The CRI has two states only, for all of ours.
         let (state, exited_at) = match status.phase {
             Phase::Creating | Phase::Created | Phase::Stopping => {
                 ("SANDBOX_NOTREADY", MessageField::none())
@@ -172,6 +177,7 @@ impl SandboxApi for SandboxService {
         _: &TtrpcContext,
         request: PingRequest,
     ) -> ttrpc::Result<PingResponse> {
+        // A ping succeeds if the sandbox exists, in any phase.
         self.status(&request.sandbox_id)?;
         Ok(PingResponse::default())
     }
@@ -193,7 +199,8 @@ impl SandboxApi for SandboxService {
         self.status(&request.sandbox_id)?;
         let data = metrics::metrics(version::host_cgroups(), &self.sandbox.usage_of_all())?;
         let mut response = SandboxMetricsResponse::default();
-        // A type without a name outside its crate.
+        // Inserted by default and filled in place: the type of a metric has no name outside its
+        // crate.
         let metric = response.metrics.mut_or_insert_default();
         metric.timestamp = convert::timestamp(SystemTime::now());
         metric.id = request.sandbox_id;

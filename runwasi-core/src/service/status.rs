@@ -1,4 +1,6 @@
-//! Errors to ttrpc status codes, in exhaustive matches. containerd's `errdefs` reads the code, users read the text.
+//! Mapping of errors to ttrpc status codes, in exhaustive matches.
+//!
+//! containerd's `errdefs` reads the code, users read the text.
 
 use containerd_shim_protos::ttrpc::{self, Code};
 
@@ -16,6 +18,7 @@ use crate::{
 
 /// A ttrpc error of `code` with `text`.
 pub(super) fn error(code: Code, text: impl ToString) -> ttrpc::Error {
+    // Sanitized: the texts of errors may quote untrusted input.
     ttrpc::Error::RpcStatus(ttrpc::get_status(code, sanitize::text(&text.to_string())))
 }
 
@@ -113,7 +116,7 @@ fn engine(cause: &EngineError) -> Code {
 fn process(cause: &ProcessError) -> Code {
     match cause {
         ProcessError::Denied(Denial::WrongState { .. }) => Code::FAILED_PRECONDITION,
-        // What containerd's clients take for "it has ended anyway".
+        // The code that containerd's clients take for "it has ended anyway".
         ProcessError::Denied(Denial::AlreadyFinished) | ProcessError::Deleted => Code::NOT_FOUND,
         ProcessError::Start(cause) => engine(cause),
         ProcessError::Stdio(cause) => stdio(cause),

@@ -1,5 +1,7 @@
-//! containerd's Task service, versions 2 and 3. The messages of both are wire compatible, so one implementation is
-//! registered under both names: containerd before 2.0 asks for v2, later ones for what `start` told them.
+//! containerd's Task service, versions 2 and 3.
+//!
+//! The messages of both are wire compatible, so one implementation is registered under both names.
+//! containerd before 2.0 asks for v2, later releases for the version that `start` has told them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -88,7 +90,8 @@ impl Task for TaskService {
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
-        // Also for a stopped task: containerd takes an empty answer for a leaked shim and forgets the exit status.
+        // The init is listed even if it is stopped: containerd takes an empty answer for a leaked
+        // shim and forgets the exit status.
         let processes = self.sandbox.processes(&container(&request.id)?)?;
         let infos = processes
             .iter()
@@ -127,6 +130,7 @@ impl Task for TaskService {
             number => Some(Signal::new(number).ok_or_else(invalid)?),
         };
         let id = container(&request.id)?;
+        // An exec has no processes besides itself, so `all` counts for the init only.
         match (request.all, request.exec_id.as_str()) {
             (true, "") => self.sandbox.kill_all(&id, signal).await?,
             (_, exec) => self.sandbox.kill(&id, exec, signal).await?,
@@ -160,7 +164,8 @@ impl Task for TaskService {
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
-        // Typed as the OCI spec's `LinuxResources`; like containerd's own shims we look at the value only.
+        // The type is that of the OCI spec's `LinuxResources`. Only the value counts, as in
+        // containerd's own shims.
         let json = request.resources.into_option().map(|any| any.value).unwrap_or_default();
         self.sandbox.update(&container(&request.id)?, ResourcesConfig::parse(&json)?).await?;
         Ok(Empty::default())
@@ -186,7 +191,8 @@ impl Task for TaskService {
         _: &TtrpcContext,
         request: ConnectRequest,
     ) -> ttrpc::Result<ConnectResponse> {
-        // containerd asks with the id of any container of the sandbox, also before it is created.
+        // Only the form of the id is checked: containerd asks with that of any container of the
+        // sandbox, also before its creation.
         container(&request.id)?;
         let shim_pid = std::process::id();
         let version = env!("CARGO_PKG_VERSION").to_owned();

@@ -18,19 +18,19 @@ pub enum StdioError {
     /// The stream is of a kind that is not supported.
     #[error("{what} is not supported: {why}")]
     Unsupported {
-        /// What was asked for.
+        /// The requested stream or address.
         what: String,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
-    /// The address of a stream is none.
+    /// The address of a stream is not valid.
     #[error("{stream} {address:?}: {reason}")]
     Address {
         /// stdin, stdout or stderr.
         stream: &'static str,
-        /// What containerd gave.
+        /// The address that containerd gave.
         address: String,
-        /// What is wrong with it.
+        /// The fault of the address.
         reason: String,
     },
     /// The logger does not run.
@@ -38,7 +38,7 @@ pub enum StdioError {
     Logger {
         /// Its program.
         program: PathBuf,
-        /// What went wrong.
+        /// The system's error.
         source: io::Error,
     },
     /// The system gives no terminal.

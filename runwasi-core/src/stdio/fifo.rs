@@ -1,14 +1,18 @@
-//! Streams that are FIFOs of containerd's, as non-blocking pipes.
+//! Streams over containerd's FIFOs, as non-blocking pipes.
 //!
-//! Every FIFO is opened so that the open never waits and a reader or writer may be absent, slow, gone or come back:
+//! Every FIFO is opened so that the open never waits. Its reader or writer may be absent, slow,
+//! gone or back again:
 //!
-//! * Of output FIFOs we hold the reading end, too: there is always a reader, so no `EPIPE` when a client detaches,
-//!   and a later `attach` finds what is still in the pipe. A full pipe makes the guest wait, not its thread.
-//! * But what is in a FIFO is lost with its last fd, and clients open their end on the side: after we have written and
-//!   left, or in a thread that is cancelled when they hear of the exit. So before the guest runs we wait, for a bounded
-//!   time, until a reader is there ([`Output::open`]), and before its end is told until it has read ([`Output::drained`]).
-//! * The stdin FIFO is opened for reading, and for writing, too, until `CloseIO`: its end is only seen when
-//!   containerd says so and every other writer is gone. `containerd-shim-runc-v2` does the same.
+//! * The reading end of an output FIFO is held here, too. There is always a reader, so a client
+//!   that detaches causes no `EPIPE`, and a later `attach` finds the output that is still in the
+//!   pipe. A full pipe makes the guest wait, not its thread.
+//! * The content of a FIFO is lost with its last fd. Clients may open their end late: after the
+//!   shim has written and left, or in a thread that is cancelled when they learn of the exit. So
+//!   the guest does not run until a reader is there ([`Output::open`]), and its end is not reported
+//!   until the reader has read ([`Output::drained`]), both for a bounded time.
+//! * The stdin FIFO is opened for reading and, until `CloseIO`, for writing. Its end is seen only
+//!   when containerd closes it and every other writer is gone. `containerd-shim-runc-v2` does the
+//!   same.
 
 use std::{
     fs::File,
@@ -30,11 +34,12 @@ use tokio::{
 use super::error::StdioError;
 use crate::sys;
 
+/// Pause between two looks at a FIFO or pipe for its reader.
 const READER_POLL: Duration = Duration::from_millis(1);
-/// Looks at the pipe without a pause in between: a reader that waits already needs less than a timer would.
+/// Looks at the pipe without a pause: a reader that already waits needs less time than a timer.
 const DRAIN_SPINS: u32 = 50;
 
-/// A stream the guest reads. Without a FIFO it is at its end from the start.
+/// A stream that the guest reads. Without a FIFO it is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Input(Option<Arc<InputPipe>>);
 
@@ -43,7 +48,7 @@ struct InputPipe {
     path: PathBuf,
     /// Set by [`Input::open`].
     receiver: OnceLock<pipe::Receiver>,
-    /// Keeps the end of the stream away until `CloseIO`. Locked only to set and to take it.
+    /// Keeps the stream from ending before `CloseIO`. Locked only to set and to drop it.
     writer: Mutex<Writer>,
 }
 
@@ -55,18 +60,19 @@ enum Writer {
 }
 
 impl Input {
-    /// Whether there is no FIFO.
+    /// True without a FIFO.
     pub(super) fn is_nothing(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Looks whether there is one; it is not opened.
+    /// Checks that the FIFO exists, without opening it.
     pub(super) fn find(path: &Path) -> Result<Self, StdioError> {
         let open = |source| StdioError::Open { stream: "stdin", path: path.to_owned(), source };
         if !std::fs::metadata(path).map_err(open)?.file_type().is_fifo() {
             return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "is not a FIFO")));
         }
-        let (receiver, writer) = (OnceLock::new(), Mutex::new(Writer::NotYet));
+        let receiver = OnceLock::new();
+        let writer = Mutex::new(Writer::NotYet);
         Ok(Self(Some(Arc::new(InputPipe { path: path.to_owned(), receiver, writer }))))
     }
 
@@ -74,12 +80,14 @@ impl Input {
     pub(super) fn open(&self) -> Result<(), StdioError> {
         let Some(pipe) = &self.0 else { return Ok(()) };
         let open = |source| StdioError::Open { stream: "stdin", path: pipe.path.clone(), source };
+        // The receiver first: the kernel refuses a non-blocking writer of a FIFO without a reader.
         let receiver = pipe::OpenOptions::new().open_receiver(&pipe.path).map_err(open)?;
         let mut writer = pipe.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not after `CloseIO`, which may come before the start of the process.
         if matches!(*writer, Writer::NotYet) {
             *writer = Writer::Open(pipe::OpenOptions::new().open_sender(&pipe.path).map_err(open)?);
         }
-        // A second opening changes nothing.
+        // A second call keeps the first receiver.
         let _ = pipe.receiver.set(receiver);
         Ok(())
     }
@@ -107,7 +115,7 @@ impl Input {
         self.receiver()?.map_or(Poll::Ready(Ok(())), |receiver| receiver.poll_read_ready(cx))
     }
 
-    /// `CloseIO`: the end comes once every other writer is gone, too.
+    /// `CloseIO`: the stream ends once every other writer is gone, too.
     pub(super) fn close(&self) {
         if let Some(pipe) = &self.0 {
             *pipe.writer.lock().unwrap_or_else(PoisonError::into_inner) = Writer::Closed;
@@ -115,23 +123,25 @@ impl Input {
     }
 }
 
-/// A stream the guest writes. Without a FIFO everything vanishes.
+/// A stream that the guest writes. Without a FIFO everything is discarded.
 #[derive(Clone, Debug, Default)]
 pub struct Output(Option<Arc<OutputPipe>>);
 
 #[derive(Debug)]
 struct OutputPipe {
     sender: pipe::Sender,
-    /// Our own reading end; closed by `drained` to see whether there is another. Locked only for that.
+    /// The reading end held here. `drained` closes it to look for another reader. Locked for that
+    /// only.
     reader: Mutex<Option<File>>,
-    /// Whether somebody has been seen to read: what a pipe did not take at first, it took later.
+    /// True if no reader has to be waited for: the pipe was full after a write, which the guest can
+    /// pass only with a reader, or the logger is gone.
     proven: AtomicBool,
-    /// Whether there is anything to wait for.
+    /// True once something has been written, for a reader to read.
     written: AtomicBool,
 }
 
 impl Output {
-    /// Opens the FIFO, and waits until the deadline for a reader.
+    /// Opens the FIFO and waits until the deadline for a reader.
     pub(super) async fn open(
         stream: &'static str,
         path: &Path,
@@ -139,22 +149,25 @@ impl Output {
     ) -> Result<Self, StdioError> {
         let failed = |source| StdioError::Open { stream, path: path.to_owned(), source };
         let early = wait_for_reader(path, deadline).await.map_err(failed)?;
+        // Only now: the reading end held here would pass for the reader waited for above.
         let reader =
             File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let sender = match early {
             Some(sender) => sender,
+            // Not refused any more: the reading end held here is open.
             None => pipe::OpenOptions::new().open_sender(path).map_err(failed)?,
         };
         Ok(Self::of(sender, Some(reader)))
     }
 
-    /// Takes over a pipe whose reader is there already.
+    /// Takes over a pipe with a reader.
     pub(super) fn pipe(sender: pipe::Sender) -> Self {
         Self::of(sender, None)
     }
 
     fn of(sender: pipe::Sender, reader: Option<File>) -> Self {
-        let (proven, written) = (AtomicBool::new(false), AtomicBool::new(false));
+        let proven = AtomicBool::new(false);
+        let written = AtomicBool::new(false);
         Self(Some(Arc::new(OutputPipe { sender, reader: Mutex::new(reader), proven, written })))
     }
 
@@ -162,7 +175,7 @@ impl Output {
         self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
     }
 
-    /// Waits until a reader that is there has begun.
+    /// Waits until a reader that is present has begun to read.
     pub(super) async fn drained(&self, deadline: Instant) {
         if let Some(pipe) = &self.0 {
             pipe.drained(deadline).await;
@@ -185,12 +198,14 @@ impl OutputPipe {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let result = self.sender.try_write(bytes);
         match &result {
-            // Past a full pipe the guest gets only if somebody reads. Before the first write `WouldBlock` may be
-            // tokio's, which has not heard of the pipe yet.
+            // The guest passes a full pipe only if a reader reads. Before the first write,
+            // `WouldBlock` may come from Tokio, which has not yet seen the pipe ready. Relaxed: the
+            // flags guard no other data.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.proven.fetch_or(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
             }
-            // Only a logger can go: of a FIFO we are a reader ourselves. Its end is no reason to end its container.
+            // Only a logger can be gone: a FIFO has a reader here. Its end is no reason to end its
+            // container.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 if !self.proven.swap(true, Ordering::Relaxed) {
                     tracing::warn!("a logger is gone: what its container prints is lost");
@@ -206,10 +221,12 @@ impl OutputPipe {
         if self.proven.load(Ordering::Relaxed) || !self.written.load(Ordering::Relaxed) {
             return;
         }
-        // Closed before the look at the pipe: with our own end open there would always be a reader.
+        // Closed before the look at the pipe: with this end open there would always be a reader.
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
         for spin in 0.. {
             let unread = rustix::io::ioctl_fionread(&self.sender).unwrap_or(0);
+            // Without a reader there is nothing to wait for: the output is kept for `attach` until
+            // the FIFO is closed.
             if unread == 0 || sys::has_no_reader(&self.sender) {
                 return;
             }
@@ -224,8 +241,8 @@ impl OutputPipe {
     }
 }
 
-/// Opens the FIFO for writing only, which the kernel refuses (`ENXIO`) as long as nobody reads; `None` if nobody has
-/// come by the deadline.
+/// Opens the FIFO for writing only, which the kernel refuses (`ENXIO`) as long as it has no reader.
+/// Returns no sender if no reader has come by the deadline.
 async fn wait_for_reader(path: &Path, deadline: Instant) -> io::Result<Option<pipe::Sender>> {
     loop {
         match pipe::OpenOptions::new().open_sender(path) {
@@ -235,7 +252,7 @@ async fn wait_for_reader(path: &Path, deadline: Instant) -> io::Result<Option<pi
                 tracing::debug!(path = %path.display(), "nobody reads");
                 return Ok(None);
             }
-            // There is no event to wait for: inotify sees an open only once it has succeeded.
+            // There is no event to wait for: inotify reports an open only once it has succeeded.
             Err(_) => sleep(READER_POLL).await,
         }
     }
@@ -270,13 +287,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn opening_a_fifo_that_nobody_reads_does_not_wait() {
+    async fn a_fifo_without_a_reader_is_opened_and_written() {
         let directory = tempfile::tempdir().unwrap();
         let stdio = open(fifo(&directory, "in"), fifo(&directory, "out")).await.unwrap();
         timeout(SOON, stdio.stdout.write_all(b"kept for a later reader")).await.unwrap().unwrap();
     }
 
-    /// The writer is done and gone before the reader even opens its end.
+    /// The writer is done and gone before the reader opens its end.
     #[tokio::test]
     async fn a_reader_that_comes_late_misses_nothing() {
         let directory = tempfile::tempdir().unwrap();
@@ -294,9 +311,9 @@ mod tests {
         assert_eq!(read, b"all of it");
     }
 
-    /// A client whose end is open and who is slow to begin: it must have read before it hears of the end.
+    /// A client with an open end that is slow to begin must have read before it learns of the exit.
     #[tokio::test]
-    async fn a_reader_that_is_slow_to_begin_is_waited_for_and_an_absent_one_is_not() {
+    async fn a_slow_reader_is_waited_for_and_an_absent_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "out");
         let mut reader =
@@ -312,12 +329,12 @@ mod tests {
         timeout(SOON, stdio.drained(false)).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
         drop(reader);
-        // Sooner than one that is there would be given up.
+        // Shorter than the patience with a reader that is present.
         timeout(SOON, stdio.drained(false)).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_full_pipe_waits_and_goes_on_when_somebody_reads() {
+    async fn a_write_to_a_full_pipe_waits_for_a_reader() {
         let directory = tempfile::tempdir().unwrap();
         let path = fifo(&directory, "out");
         let stdio = open(String::new(), path.clone()).await.unwrap();
@@ -358,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_fifo_is_refused_with_its_path() {
+    async fn a_path_to_no_fifo_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();

@@ -1,6 +1,7 @@
-//! Output to a file: what `file://` asks for.
+//! Output to a file, for `file://` addresses.
 //!
-//! Written to from the guest's own call: a write to a file waits for no reader, and what it returned from is the file's.
+//! Written to in the guest's own call: a write to a file waits for no reader. When it returns, the
+//! bytes are in the file.
 
 use std::{
     fs::{self, File},
@@ -14,14 +15,15 @@ use tokio::task::spawn_blocking;
 
 use super::error::StdioError;
 
-/// A file that is written to at its end. Clones write to the same file.
+/// A file opened for appending. Clones write to the same file.
 #[derive(Clone, Debug)]
 pub struct Output(Arc<File>);
 
 impl Output {
-    /// Opens the file, makes it and its directory if need be, as `containerd-shim-runc-v2` does.
+    /// Opens the file. Makes it and its directory if missing, as `containerd-shim-runc-v2` does.
     pub(super) async fn open(stream: &'static str, path: PathBuf) -> Result<Self, StdioError> {
         let named = path.clone();
+        // On a blocking thread: the file system may be slow, and control threads must answer.
         let opened = spawn_blocking(move || open(&path))
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -38,13 +40,14 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     }
-    // Without waiting: a FIFO in the file's place would wait for a reader.
+    // `O_NONBLOCK`: the open of a FIFO in the file's place must not wait for a reader.
     let file = File::options()
         .append(true)
         .create(true)
         .mode(0o644)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
+    // Of the open file, not of the path, which may change in between.
     let kind = file.metadata()?.file_type();
     if kind.is_file() || kind.is_char_device() {
         return Ok(file);
@@ -59,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn output_is_added_to_a_file_that_is_made_with_its_directory() {
+    async fn output_is_appended_to_a_file_made_with_its_directory() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b/log");
         for text in ["one ", "two"] {
@@ -70,11 +73,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_file_is_refused_with_its_path() {
+    async fn a_path_to_no_file_is_refused_with_the_path() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::from(0o600), 0).unwrap();
-        // One that somebody reads can be opened, and still is none.
+        // A FIFO with a reader can be opened for writing, but is not a file.
         let _reader =
             File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
         for path in [fifo.as_path(), directory.path(), Path::new("/dev/null/log")] {

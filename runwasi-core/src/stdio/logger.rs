@@ -1,9 +1,10 @@
-//! Output to a process: what `binary://` asks for.
+//! Output to a logger process, for `binary://` addresses.
 //!
-//! The protocol is containerd's (`runtime/v2/README.md` there, "Logging", and `pkg/process/io.go`): the program is told the
-//! container by `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads stdout from file descriptor 3 and stderr from 4, and closes 5 when
-//! it is ready. It ends when both streams do. It is nobody's child: its end needs no one to wait for it, and it outlives us to
-//! write down what is left in its pipes.
+//! The protocol is containerd's (`runtime/v2/README.md` there, "Logging", and `pkg/process/io.go`).
+//! The program gets the container in `CONTAINER_ID` and `CONTAINER_NAMESPACE`, reads stdout from
+//! file descriptor 3 and stderr from 4, and closes 5 when it is ready. It ends when both streams
+//! end. It is not a child of this process: its end needs no wait, and it outlives this process to
+//! log the rest of its pipes.
 
 use std::{
     io::{self, PipeReader},
@@ -20,10 +21,10 @@ use url::Url;
 use super::{error::StdioError, fifo::Output, owner::Owner};
 use crate::sys;
 
-/// How long a logger may take to begin.
+/// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Starts the logger; the answer is what writes to its stdout and stderr streams.
+/// Starts the logger. Returns the outputs that it reads as stdout and stderr.
 pub(super) async fn start(uri: &Url, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
     let wrong = || StdioError::Address {
         stream: "stdout",
@@ -60,11 +61,13 @@ async fn run(mut command: Command) -> io::Result<(Output, Output)> {
     let (stderr, to_stderr) = io::pipe()?;
     let (is_ready, ready) = io::pipe()?;
     sys::orphan(&mut command);
+    // File descriptors 3 to 5 of the protocol.
     let mappings = [(OwnedFd::from(stdout), 3), (stderr.into(), 4), (ready.into(), 5)];
     let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
     command.fd_mappings(mappings.into()).map_err(io::Error::other)?;
-    // Making a process of one with as much memory mapped as a node's takes its time. `command` goes with its pipe ends; what is
-    // waited for is the one in between, which has left already.
+    // On a blocking thread: the fork of a process with as much memory mapped as that of a node
+    // takes its time. The closure drops `command`, which closes the logger's pipe ends in this
+    // process. The wait is for the intermediate process of `sys::orphan`, which exits at once.
     let started = spawn_blocking(move || command.spawn()?.wait().map(drop)).await;
     started.unwrap_or_else(|error| Err(io::Error::other(error)))?;
     let late = |_| {
@@ -84,6 +87,7 @@ async fn readiness(pipe: PipeReader) -> io::Result<()> {
     let receiver = pipe::Receiver::from_owned_fd(pipe.into())?;
     loop {
         receiver.readable().await?;
+        // A byte and the end of the pipe both mean ready, as does the end of the logger.
         match receiver.try_read(&mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result.map(drop),
@@ -110,8 +114,8 @@ mod tests {
             .unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let uri = Url::parse(&format!("binary://{}?{query}", program.display())).unwrap();
-        let (container, namespace) =
-            (Id::parse("id", "c1").unwrap(), Id::parse("id", "n1").unwrap());
+        let container = Id::parse("id", "c1").unwrap();
+        let namespace = Id::parse("id", "n1").unwrap();
         let tasks = Tasks::new(Duration::ZERO);
         start(&uri, Owner { container: &container, namespace: &namespace, tasks: &tasks }).await
     }
@@ -131,7 +135,9 @@ mod tests {
     #[tokio::test]
     async fn logger_gets_both_streams_its_arguments_and_nothing_of_our_environment() {
         let directory = tempfile::tempdir().unwrap();
-        let script = "echo \"$@\" >told; env | grep -v ^PWD | grep -v ^_= | grep -v ^OLDPWD | sort >>told; exec 5>&-; cat <&3 >out; cat <&4 >err; echo done >end";
+        let script = "echo \"$@\" >told; \
+            env | grep -v ^PWD | grep -v ^_= | grep -v ^OLDPWD | sort >>told; \
+            exec 5>&-; cat <&3 >out; cat <&4 >err; echo done >end";
         let (stdout, stderr) = started(directory.path(), script, "a=b%20c&d=e").await.unwrap();
         for (output, text) in [(stdout, "to stdout"), (stderr, "to stderr")] {
             crate::stdio::streams::Output::Fifo(output).write_all(text.as_bytes()).await.unwrap();
@@ -147,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn logger_that_leaves_takes_only_what_it_was_told() {
+    async fn output_to_an_ended_logger_is_discarded() {
         let directory = tempfile::tempdir().unwrap();
         let (stdout, _stderr) = started(directory.path(), "exit 3", "").await.unwrap();
         let stdout = crate::stdio::streams::Output::Fifo(stdout);
@@ -166,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn program_that_is_missing_or_none_is_named() {
+    async fn missing_program_is_named() {
         let nowhere = Url::parse("binary:///no/such/logger").unwrap();
         let id = Id::parse("id", "c1").unwrap();
         let tasks = Tasks::new(Duration::ZERO);

@@ -1,12 +1,12 @@
-//! A process's standard streams, as containerd asks for them.
+//! Standard streams of a process, as containerd requests them.
 //!
-//! | containerd gives               | the guest has                     | to be seen by                       |
-//! |--------------------------------|-----------------------------------|-------------------------------------|
-//! | nothing, `/dev/null`           | an empty stream                   | nobody                              |
-//! | a path                         | a pipe: [`fifo`]                  | whoever opens the FIFO              |
-//! | `file:///var/log/x`            | the file: [`file`]                | whoever reads the file              |
-//! | `binary:///usr/bin/logger?k=v` | a pipe to a process: [`logger`]   | that process, one for both streams  |
-//! | a terminal and any of these    | a pty: [`terminal`]               | its master's copy, in one of these  |
+//! | containerd gives             | the guest has       | its reader                             |
+//! |------------------------------|---------------------|----------------------------------------|
+//! | nothing, `/dev/null`         | an empty stream     | no reader                              |
+//! | a path                       | a pipe: [`fifo`]    | any process that opens the FIFO        |
+//! | `file:///var/log/x`          | the file: [`file`]  | any reader of the file                 |
+//! | `binary:///bin/logger?k=v`   | a pipe: [`logger`]  | the logger, one for both streams       |
+//! | a terminal and any of these  | a pty: [`terminal`] | the copy of its master in one of these |
 //!
 //! The schemes are those of `containerd-shim-runc-v2` (`pkg/process/io.go` there).
 
@@ -33,28 +33,30 @@ use self::{
 };
 use crate::engine::signal::Signal;
 
-/// How long a reader of the output may be late. Clients open their end before or while they ask for the container.
+/// How long a reader of the output may be late. Clients open their end before or while they request
+/// the container.
 const READER_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a reader that is there may take to begin. Afterwards what it has not read is its own affair.
+/// How long a reader that is present may take to begin. After this time, unread output is not
+/// waited for.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-/// The same after a kill: time for the copying of what is written already, not for a reader.
+/// The same after a kill: time to copy output that is already written, not time for a reader.
 const HURRIED_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The three streams of a process. Clones speak of the same streams; they are closed with the last clone.
+/// The three streams of a process. Clones share the streams, which are closed with the last clone.
 #[derive(Clone, Debug, Default)]
 pub struct Stdio {
-    /// What the guest reads.
+    /// Standard input of the guest.
     pub stdin: Input,
-    /// What the guest prints.
+    /// Standard output of the guest.
     pub stdout: Output,
-    /// What the guest complains about.
+    /// Standard error of the guest.
     pub stderr: Output,
     terminal: Option<Arc<Terminal>>,
 }
 
 impl Stdio {
-    /// Opens what containerd asked for, stdin excepted, on the Tokio runtime whose reactor is to watch it. Waits up to a second for
-    /// readers of FIFOs.
+    /// Opens the streams that containerd requests, except stdin. To be called on the Tokio runtime
+    /// with the reactor that shall watch them. Waits up to a second for readers of FIFOs.
     pub async fn open(paths: &StdioPaths, owner: Owner<'_>) -> Result<Self, StdioError> {
         let stdin = match place("stdin", &paths.stdin)? {
             StreamTarget::Nothing => fifo::Input::default(),
@@ -82,14 +84,15 @@ impl Stdio {
         })
     }
 
-    /// Opens stdin, at the start of the process and not before: from then on a client gets rid of its bytes, and one that has no
-    /// more to say closes stdin. `ctr` forgets to, if it is done before its `Create` or `Exec` has been answered.
+    /// Opens stdin, at the start of the process.
     ///
-    /// `interrupt` is called with the signals that somebody types at the terminal.
+    /// `interrupt` is called with the signals that are typed at the terminal.
     pub(crate) fn begin(
         &self,
         interrupt: impl Fn(Signal) + Send + 'static,
     ) -> Result<(), StdioError> {
+        // Not earlier: from here on a client can write, and a client that has written everything
+        // closes stdin. `ctr` never does, if it is done before its `Create` or `Exec` is answered.
         match (&self.terminal, &self.stdin) {
             (Some(terminal), _) => terminal.begin(interrupt),
             (None, Input::Fifo(stdin)) => stdin.open(),
@@ -97,7 +100,7 @@ impl Stdio {
         }
     }
 
-    /// `CloseIO`: the end comes once every other writer of the FIFO is gone, too.
+    /// `CloseIO`: stdin ends once every other writer of the FIFO is gone, too.
     pub(crate) fn close_stdin(&self) {
         match (&self.terminal, &self.stdin) {
             (Some(terminal), _) => terminal.close_input(),
@@ -111,10 +114,12 @@ impl Stdio {
         self.terminal.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
-    /// Waits, after the guest's end, until whoever reads the output has begun to, and what was printed on a terminal has been
-    /// copied. Returns at once where nobody reads or nothing was written; if it is `hurried`, readers are not waited for.
+    /// Waits, after the guest's end, until the readers of the output have begun to read and the
+    /// output of a terminal has been copied. Returns at once without a reader or without output. If
+    /// it is `hurried`, readers are not waited for.
     pub(crate) async fn drained(&self, hurried: bool) {
         let deadline = Instant::now() + if hurried { HURRIED_PATIENCE } else { DRAIN_PATIENCE };
+        // The terminal first: only its copy brings the output to its readers.
         if let Some(terminal) = &self.terminal {
             terminal.drained(deadline).await;
         }
@@ -129,14 +134,18 @@ impl Stdio {
     }
 }
 
-/// Opens stdout and stderr. A logger given as stdout takes both, as does a file that is given twice.
+/// Opens stdout and stderr. A logger given as stdout takes both, as does a file that is given
+/// twice.
 async fn outputs(paths: &StdioPaths, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
-    let (stdout, stderr) = (place("stdout", &paths.stdout)?, place("stderr", &paths.stderr)?);
+    let stdout = place("stdout", &paths.stdout)?;
+    let stderr = place("stderr", &paths.stderr)?;
     if let StreamTarget::Logger(uri) = &stdout {
         let (stdout, stderr) = logger::start(uri, owner).await?;
         return Ok((Output::Fifo(stdout), Output::Fifo(stderr)));
     }
     let deadline = Instant::now() + READER_PATIENCE;
+    // A FIFO that is given twice is opened once: its first opening holds a reading end, which would
+    // pass for the reader that a second opening waits for.
     let same = stdout == stderr;
     let stdout = Output::open("stdout", stdout, deadline).await?;
     let stderr =

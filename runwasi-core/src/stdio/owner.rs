@@ -2,13 +2,13 @@
 
 use crate::{id::Id, shutdown::Tasks};
 
-/// Whose streams they are, and where what they need runs.
+/// The container that streams belong to, and the tasks that serve them.
 #[derive(Clone, Copy)]
 pub struct Owner<'a> {
-    /// The container; loggers are told it.
+    /// The container id, which loggers are told.
     pub container: &'a Id,
-    /// Its containerd namespace; loggers are told it.
+    /// Its containerd namespace, which loggers are told.
     pub namespace: &'a Id,
-    /// Where a terminal is copied.
+    /// The tasks that copy a terminal.
     pub tasks: &'a Tasks,
 }

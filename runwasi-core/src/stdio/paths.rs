@@ -1,4 +1,4 @@
-//! Where containerd wants the streams of a process: paths and addresses.
+//! Paths and addresses of standard streams, as containerd gives them.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use url::Url;
 
 use super::error::StdioError;
 
-/// The stdio of `Create`, as containerd gives and wants it back.
+/// The stdio of `Create`, as containerd gives it and expects it back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StdioPaths {
     /// Path of the FIFO, or empty.
@@ -15,11 +15,11 @@ pub struct StdioPaths {
     pub stdout: String,
     /// Path of the FIFO, an address (`file://`, `binary://`), or empty.
     pub stderr: String,
-    /// Whether a pty was asked for.
+    /// True if a pty is requested.
     pub terminal: bool,
 }
 
-/// Where a stream comes from or goes to.
+/// Source or destination of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StreamTarget {
     Nothing,
@@ -32,6 +32,7 @@ pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget,
     if address.is_empty() || address == "/dev/null" {
         return Ok(StreamTarget::Nothing);
     }
+    // A plain path is taken as it is. Only addresses are decoded.
     let Some((scheme, rest)) = address.split_once("://") else {
         return Ok(StreamTarget::Fifo(address.into()));
     };
@@ -55,8 +56,9 @@ pub(super) fn place(stream: &'static str, address: &str) -> Result<StreamTarget,
     }
 }
 
-/// The path of an address, decoded; only of `file` the library knows that it is one.
+/// The decoded path of an address.
 pub(super) fn path(url: &Url) -> Option<PathBuf> {
+    // `to_file_path` accepts the scheme `file` only.
     let file = format!("file://{}", url.path());
     Url::parse(&file).ok()?.to_file_path().ok()
 }
@@ -66,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_says_where_a_stream_goes() {
+    fn an_address_selects_the_target_of_a_stream() {
         let at = |address| place("stdout", address).unwrap();
         assert_eq!(at(""), StreamTarget::Nothing);
         assert_eq!(at("/dev/null"), StreamTarget::Nothing);
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_means_nothing_is_refused_with_its_stream() {
+    fn an_invalid_address_is_refused_with_its_stream() {
         for address in
             ["file://host/var/log/x", "binary://logger", "https:///x", "npipe:///x", "file://"]
         {

@@ -1,4 +1,4 @@
-//! The slave of a pty, which a guest has as its streams.
+//! The slave of a pty: the three streams of a guest.
 
 use std::{
     fs::File,
@@ -18,16 +18,18 @@ pub struct Size {
     pub rows: u16,
 }
 
-/// The guest's side. Closed at the guest's end, whoever still holds it: only then does the master's have an end.
+/// The guest's side of a pty. It is closed at the guest's end, even while clones are still held.
 #[derive(Debug)]
 pub struct Slave(pub(super) RwLock<Option<Arc<AsyncFd<File>>>>);
 
 impl Slave {
     pub(super) fn close(&self) {
+        // Not left to the last clone: the output of the master ends only when its slave is closed.
         self.0.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     pub(super) fn open(&self) -> io::Result<Arc<AsyncFd<File>>> {
+        // Cloned: no lock is held while a call waits. A call under way keeps the fd open.
         let fd = self.0.read().unwrap_or_else(PoisonError::into_inner);
         fd.clone().ok_or_else(|| io::Error::other("the terminal is closed"))
     }

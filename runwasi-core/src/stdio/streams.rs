@@ -1,4 +1,4 @@
-//! The streams that a guest reads and writes, whatever is behind them.
+//! The streams of a guest, of any kind: FIFO, file or terminal.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{error::StdioError, fifo, file, paths::StreamTarget, pty::Slave};
 
-/// A stream the guest reads. By default it is at its end from the start.
+/// A stream that the guest reads. The default is an empty stream.
 #[derive(Clone, Debug)]
 pub enum Input {
     #[doc(hidden)]
@@ -31,13 +31,14 @@ impl Input {
         loop {
             self.readable().await?;
             match self.try_read(buffer) {
+                // Another reader has taken the bytes, or the readiness was stale.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
         }
     }
 
-    /// Reads what is there; 0 is the end, `WouldBlock` means: wait for [`Input::readable`].
+    /// Reads available bytes; 0 is the end. On `WouldBlock`, wait for [`Input::readable`].
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Fifo(fifo) => fifo.try_read(buffer),
@@ -61,13 +62,13 @@ impl Input {
         }
     }
 
-    /// Whether it is a terminal (`isatty(3)`).
+    /// True for a terminal (`isatty(3)`).
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Terminal(_))
     }
 }
 
-/// A stream the guest writes. By default everything vanishes.
+/// A stream that the guest writes. The default discards everything.
 #[derive(Clone, Debug)]
 pub enum Output {
     #[doc(hidden)]
@@ -106,8 +107,8 @@ impl Output {
         }
     }
 
-    /// Writes all of `bytes`, waiting for the reader as often as needed. Nothing is buffered here: what is
-    /// written has left the guest for good, and nothing has to be flushed at its end.
+    /// Writes all of `bytes` and waits for the reader as often as needed. Nothing is buffered here:
+    /// written bytes have left the guest for good, and nothing has to be flushed at its end.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.try_write(bytes) {
@@ -119,7 +120,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes what is taken now; `WouldBlock` means: wait for [`Output::writable`].
+    /// Writes as many bytes as fit now. On `WouldBlock`, wait for [`Output::writable`].
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Fifo(fifo) => fifo.try_write(bytes),
@@ -132,6 +133,7 @@ impl Output {
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Fifo(fifo) => fifo.writable().await,
+            // A write to a file waits for no reader.
             Self::File(_) => Ok(()),
             Self::Terminal(slave) => slave.writable().await,
         }
@@ -146,12 +148,13 @@ impl Output {
         }
     }
 
-    /// Whether it is a terminal (`isatty(3)`).
+    /// True for a terminal (`isatty(3)`).
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Terminal(_))
     }
 
     pub(super) async fn drained(&self, deadline: Instant) {
+        // A file needs no reader. The copy of a terminal is waited for at its master.
         if let Self::Fifo(fifo) = self {
             fifo.drained(deadline).await;
         }

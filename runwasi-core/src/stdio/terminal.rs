@@ -1,14 +1,16 @@
-//! A terminal: a pty whose slave is the guest's three streams and whose master is copied from and to what containerd gave.
+//! A terminal: a pty. Its slave is the three streams of the guest. Its master is copied from and to
+//! the streams that containerd gives.
 //!
 //! ```text
-//!  client ──▶ stdin FIFO ──▶ copy in ──▶ ┌────────┐ line discipline: echo, ^H, CR and NL ┌───────┐
-//!                               │^C, ^\  │ master │◀────────────────────────────────────▶│ slave │◀──▶ guest
-//!  client ◀── stdout FIFO ◀── copy out ◀─└────────┘                                      └───────┘
-//!                               └▶ signals
+//!  signals ◀───── ^C, ^\ ──────┐
+//!  client ──▶ stdin FIFO ──▶ copy in ──▶ ┌────────┐                 ┌───────┐
+//!                                        │ master │◀───────────────▶│ slave │◀──▶ guest
+//!  client ◀── stdout FIFO ◀── copy out ◀─└────────┘ line discipline └───────┘
 //! ```
 //!
-//! The line discipline is the kernel's. Only its signals are ours to give: the kernel sends them to the terminal's foreground
-//! processes, and a guest is no process. ^Z does nothing, as to the init of a container: nobody there could let it go on.
+//! The line discipline (echo, ^H, CR and NL) is the kernel's. Only its signals are sent from here:
+//! the kernel sends them to the terminal's foreground processes, and a guest is no process. ^Z does
+//! nothing, as to the init of a container: no process in there could continue it.
 
 use std::{
     fs::File,
@@ -30,10 +32,10 @@ use super::{
 };
 use crate::{engine::signal::Signal, shutdown::Tasks, sys};
 
-/// What is copied at once; the kernel takes and gives no more than 4 KiB of a terminal at a time.
+/// Bytes copied at once: the kernel moves at most 4 KiB of a terminal at a time.
 const CHUNK: usize = 4 << 10;
 
-/// The terminal of a process: the master's side.
+/// The terminal of a process: the side of the master.
 #[derive(Debug)]
 pub struct Terminal {
     master: Arc<AsyncFd<File>>,
@@ -41,14 +43,17 @@ pub struct Terminal {
     input: fifo::Input,
     output: Output,
     tasks: Tasks,
-    /// Taken by the first `begin`: the copying that it starts ends with the terminal, and says when it has copied all.
+    /// Guard of `copied`, for the first `begin` to take. Dropped, it marks the output as copied.
     unbegun: Mutex<Option<DropGuard>>,
+    /// Ends the copying.
     stop: CancellationToken,
+    /// Set when all output is copied, or is not copied any more.
     copied: CancellationToken,
 }
 
 impl Terminal {
-    /// Makes a terminal of the system's usual settings. What is typed will come from `input`, what is printed goes to `output`.
+    /// Makes a terminal with the system's usual settings. Typed text comes from `input`; printed
+    /// output goes to `output`.
     pub(super) fn open(
         input: fifo::Input,
         output: Output,
@@ -57,7 +62,8 @@ impl Terminal {
         let (master, slave) = sys::terminal::open()?;
         let slave = Arc::new(Slave(RwLock::new(Some(Arc::new(sys::watch(slave)?)))));
         let master = Arc::new(sys::watch(master)?);
-        let (stop, copied) = (CancellationToken::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
+        let copied = CancellationToken::new();
         let unbegun = Mutex::new(Some(copied.clone().drop_guard()));
         let terminal = Self {
             master,
@@ -72,7 +78,7 @@ impl Terminal {
         Ok((terminal, slave))
     }
 
-    /// Opens stdin and begins to copy; a second call changes nothing.
+    /// Opens stdin and begins to copy. A second call changes nothing.
     pub(super) fn begin(
         &self,
         interrupt: impl Fn(Signal) + Send + 'static,
@@ -80,15 +86,20 @@ impl Terminal {
         self.input.open()?;
         let unbegun = self.unbegun.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(copied) = unbegun else { return Ok(()) };
-        let (master, output, stop) = (self.master.clone(), self.output.clone(), self.stop.clone());
+        let master = self.master.clone();
+        let output = self.output.clone();
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             stop.run_until_cancelled(copy_out(&master, &output)).await;
+            // Wakes `drained`, which waits for the end of the copying.
             drop(copied);
         });
         if self.input.is_nothing() {
             return Ok(());
         }
-        let (master, input, stop) = (self.master.clone(), self.input.clone(), self.stop.clone());
+        let master = self.master.clone();
+        let input = self.input.clone();
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let copying = stop.run_until_cancelled(copy_in(&input, &master, interrupt));
             if let Some(Err(error)) = copying.await {
@@ -102,13 +113,16 @@ impl Terminal {
         self.input.close();
     }
 
-    /// Where what is printed goes.
+    /// The destination of printed output.
     pub(super) fn output(&self) -> &Output {
         &self.output
     }
 
-    /// Waits, after the guest's end, until everything printed has been copied; at most until the deadline.
+    /// Waits, after the guest's end, until everything printed has been copied; at most until the
+    /// deadline.
     pub(super) async fn drained(&self, deadline: Instant) {
+        // The master reads to its end only once the slave is closed. A copying that has never begun
+        // counts as done.
         self.slave.close();
         self.unbegun.lock().unwrap_or_else(PoisonError::into_inner).take();
         if timeout_at(deadline, self.copied.cancelled()).await.is_err() {
@@ -116,7 +130,7 @@ impl Terminal {
         }
     }
 
-    /// Gives it another size. Guests are not told: WASI has neither the size nor SIGWINCH.
+    /// Sets another size. Guests do not learn of it: WASI has neither the size nor SIGWINCH.
     pub fn resize(&self, size: Size) -> io::Result<()> {
         sys::terminal::set_size(self.master.get_ref(), size.columns, size.rows)
     }
@@ -124,28 +138,31 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        // The copying tasks hold the master, too. One that waits for its client would never end.
         self.slave.close();
         self.stop.cancel();
     }
 }
 
-/// Copies what is printed, to its end: the kernel answers `EIO` once the slave is closed and everything has been read.
+/// Copies printed output to its end.
 async fn copy_out(master: &AsyncFd<File>, output: &Output) {
     let mut buffer = vec![0; CHUNK];
     let mut lost = false;
+    // The kernel answers `EIO` once the slave is closed and everything has been read.
     while let Ok(read @ 1..) =
         master.async_io(Interest::READABLE, |mut file| file.read(&mut buffer)).await
     {
         if let Err(error) = output.write_all(&buffer[..read]).await
             && !std::mem::replace(&mut lost, true)
         {
-            // A full disk, say. A guest that waits for its terminal for ever would be worse.
+            // A full disk, for example. Copying goes on: otherwise the guest would wait for its
+            // terminal for ever. Logged once.
             tracing::warn!(%error, "what is printed on a terminal is lost");
         }
     }
 }
 
-/// Copies what is typed, and tells of the signals among it.
+/// Copies typed input, and calls `interrupt` for each signal in it.
 async fn copy_in(
     input: &fifo::Input,
     master: &AsyncFd<File>,
@@ -156,13 +173,14 @@ async fn copy_in(
     loop {
         input.readable().await?;
         let typed = match input.try_read(&mut buffer) {
-            // The end of a line that is begun, and then of the input.
+            // The first key ends a line that is begun, the second one the input.
             Ok(0) => return write_all(master, &[keys.end, keys.end]).await,
             Ok(read) => &buffer[..read],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        // Echoed first, if the terminal takes it: a guest that does not read must not keep ^C from being heard.
+        // Echoed first, if the terminal takes it at once. Signals do not wait for the rest: a guest
+        // that does not read must not block ^C.
         let taken = match master.try_io(Interest::WRITABLE, |mut file| file.write(typed)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             taken => taken?,
@@ -191,8 +209,8 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(5);
 
-    /// A terminal and the ends a client has.
-    struct Bed {
+    /// A terminal and the client's ends of its FIFOs.
+    struct Fixture {
         terminal: Terminal,
         slave: Arc<Slave>,
         typing: pipe::Sender,
@@ -201,7 +219,7 @@ mod tests {
         _directory: tempfile::TempDir,
     }
 
-    impl Bed {
+    impl Fixture {
         async fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let [stdin, stdout] = ["in", "out"].map(|name| directory.path().join(name));
@@ -250,72 +268,73 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_typed_is_echoed_edited_and_read_by_the_line() {
-        let bed = Bed::new().await;
-        bed.types("helo\x7flo\r").await;
-        bed.sees("helo\x08 \x08lo\r\n").await;
-        assert_eq!(bed.reads().await, "hello\n");
+    async fn typed_input_is_echoed_edited_and_read_by_the_line() {
+        let fixture = Fixture::new().await;
+        fixture.types("helo\x7flo\r").await;
+        fixture.sees("helo\x08 \x08lo\r\n").await;
+        assert_eq!(fixture.reads().await, "hello\n");
     }
 
     #[tokio::test]
-    async fn ctrl_c_and_ctrl_backslash_are_signals_and_the_rest_is_none() {
-        let bed = Bed::new().await;
-        bed.types("a\x03\x1c\x1a\r").await;
-        // What was typed before a signal is thrown away.
-        assert_eq!(bed.reads().await, "\n");
-        let signals: Vec<u32> = bed.signals.try_iter().map(Signal::number).collect();
+    async fn only_ctrl_c_and_ctrl_backslash_are_signals() {
+        let fixture = Fixture::new().await;
+        fixture.types("a\x03\x1c\x1a\r").await;
+        // The kernel discards input typed before a signal.
+        assert_eq!(fixture.reads().await, "\n");
+        let signals: Vec<u32> = fixture.signals.try_iter().map(Signal::number).collect();
         assert_eq!(signals, [2, 3]);
     }
 
     #[tokio::test]
-    async fn closed_stdin_is_the_end_after_what_was_begun() {
-        let mut bed = Bed::new().await;
-        bed.types("begun").await;
-        bed.sees("begun").await;
-        bed.terminal.close_input();
+    async fn closed_stdin_ends_a_begun_line_and_then_the_input() {
+        let mut fixture = Fixture::new().await;
+        fixture.types("begun").await;
+        fixture.sees("begun").await;
+        fixture.terminal.close_input();
         // The client leaves.
         let (nowhere, _reader) = pipe::pipe().unwrap();
-        drop(std::mem::replace(&mut bed.typing, nowhere));
-        assert_eq!(bed.reads().await, "begun");
-        assert_eq!(bed.reads().await, "");
+        drop(std::mem::replace(&mut fixture.typing, nowhere));
+        assert_eq!(fixture.reads().await, "begun");
+        assert_eq!(fixture.reads().await, "");
     }
 
     #[tokio::test]
     async fn everything_printed_is_copied_before_the_end() {
-        let bed = Bed::new().await;
+        let fixture = Fixture::new().await;
         let lines: String = (0..100).map(|n| format!("line {n}\n")).collect();
-        Output::Terminal(bed.slave.clone()).write_all(lines.as_bytes()).await.unwrap();
-        timeout(SOON, bed.terminal.drained(Instant::now() + SOON)).await.unwrap();
-        bed.sees(&lines.replace('\n', "\r\n")).await;
-        bed.slave.try_write(b"late").unwrap_err();
+        Output::Terminal(fixture.slave.clone()).write_all(lines.as_bytes()).await.unwrap();
+        timeout(SOON, fixture.terminal.drained(Instant::now() + SOON)).await.unwrap();
+        fixture.sees(&lines.replace('\n', "\r\n")).await;
+        fixture.slave.try_write(b"late").unwrap_err();
     }
 
     #[tokio::test]
-    async fn terminal_that_nobody_reads_ends_by_the_deadline() {
-        let bed = Bed::new().await;
+    async fn terminal_without_a_reader_ends_by_the_deadline() {
+        let fixture = Fixture::new().await;
         let printing = async {
             loop {
-                bed.slave.writable().await.unwrap();
-                let _ = bed.slave.try_write(&[b'x'; 1000]);
+                fixture.slave.writable().await.unwrap();
+                // `WouldBlock` is waited for above.
+                let _ = fixture.slave.try_write(&[b'x'; 1000]);
             }
         };
         assert!(
             timeout(Duration::from_millis(200), printing).await.is_err(),
             "a terminal takes everything"
         );
-        timeout(SOON, bed.terminal.drained(Instant::now() + Duration::from_millis(100)))
+        timeout(SOON, fixture.terminal.drained(Instant::now() + Duration::from_millis(100)))
             .await
             .unwrap();
-        let copied = bed.terminal.copied.clone();
-        drop(bed);
+        let copied = fixture.terminal.copied.clone();
+        drop(fixture);
         timeout(SOON, copied.cancelled()).await.unwrap();
     }
 
     #[tokio::test]
-    async fn size_is_the_terminals() {
-        let bed = Bed::new().await;
-        bed.terminal.resize(Size { columns: 101, rows: 33 }).unwrap();
-        let slave = bed.slave.open().unwrap();
+    async fn size_is_set_on_the_terminal() {
+        let fixture = Fixture::new().await;
+        fixture.terminal.resize(Size { columns: 101, rows: 33 }).unwrap();
+        let slave = fixture.slave.open().unwrap();
         assert_eq!(sys::terminal::size(slave.get_ref()).unwrap(), (101, 33));
     }
 }

@@ -1,9 +1,9 @@
-//! The credentials of a process, as system calls take them.
+//! Credentials of a process in the form of the system calls.
 
-/// The OCI runtime spec's umask if a process names none.
+/// The OCI runtime spec's default for the umask.
 pub const DEFAULT_UMASK: u32 = 0o022;
 
-/// A process's user. Root with its own group and the usual umask has none: that is what threads are.
+/// User, groups and umask of a process, for file access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// User id.
@@ -12,18 +12,18 @@ pub struct Credentials {
     pub gid: u32,
     /// Further groups.
     pub groups: Vec<u32>,
-    /// What new files do not get of the permissions asked for.
+    /// Permission bits that new files do not get.
     pub umask: u32,
 }
 
-/// What a thread has of its own.
+/// Credentials of a thread of this process: root with its own group and the default umask.
 pub(crate) const HOST: Credentials =
     Credentials { uid: 0, gid: 0, groups: Vec::new(), umask: DEFAULT_UMASK };
 
 impl Credentials {
-    /// Whether it is more than a thread of the host has anyway.
+    /// True if they differ from those of a thread of the host.
     pub fn is_own(&self) -> bool {
-        // Root's further groups open nothing to it that it could not open.
+        // Without the further groups: they give root no access that it does not have anyway.
         self.uid != HOST.uid || self.gid != HOST.gid || self.umask != HOST.umask
     }
 }

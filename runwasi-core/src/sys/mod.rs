@@ -1,4 +1,5 @@
-//! The few raw system calls that no crate of ours wraps. What is unsafe of this crate is here.
+//! Raw system calls without a safe wrapper in our dependencies. All unsafe code of this crate is
+//! here.
 
 pub mod credentials;
 pub(crate) mod terminal;
@@ -31,23 +32,23 @@ use self::credentials::Credentials;
 /// CPU time of the calling thread.
 pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    // The kernel's answer is never negative and its nanoseconds are below one second.
+    // The kernel's values are never negative, and the nanoseconds are below one second.
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Gives the calling thread a umask of its own (and root and working directories, which nobody here changes).
+/// Gives the calling thread its own umask, root directory and working directory (`unshare(2)`).
 pub(crate) fn unshare_file_attributes() -> io::Result<()> {
-    // SAFETY: no code of this process relies on threads sharing a working directory.
+    // SAFETY: no code of this process relies on a working directory that threads share.
     Ok(unsafe { unshare_unsafe(UnshareFlags::FS) }?)
 }
 
-/// Gives the calling thread a mount namespace of its own (`unshare(2)`): a copy of the one it is in.
+/// Gives the calling thread its own mount namespace (`unshare(2)`), a copy of its present one.
 pub(crate) fn unshare_mounts() -> io::Result<()> {
     // SAFETY: only the mount namespace changes: no file descriptors, no memory, no identity.
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
 }
 
-/// Runs `work` with another working directory, which only the calling thread has meanwhile.
+/// Runs `work` in another working directory. Other threads keep theirs.
 pub(crate) fn in_directory<T>(
     directory: &Path,
     work: impl FnOnce() -> io::Result<T>,
@@ -61,7 +62,7 @@ pub(crate) fn in_directory<T>(
     result
 }
 
-/// A system call that the kernel, or a filter, refuses.
+/// A system call that the kernel or a filter refuses.
 #[derive(Debug, thiserror::Error)]
 #[error("{call}: {source}")]
 pub struct RefusedCall {
@@ -73,25 +74,28 @@ fn refused(call: &'static str) -> RefusedCall {
     RefusedCall { call, source: io::Error::last_os_error() }
 }
 
-/// Sets as whom the calling thread opens files. By raw calls: libc's `setgroups` changes all threads. Root's privilege to do so is
-/// kept by every identity, since only the *filesystem* ids change.
+/// Sets the credentials with which the calling thread opens files.
 pub(crate) fn set_file_credentials(credentials: &Credentials) {
     let set = switch_file_credentials(credentials);
-    // Tried before any guest: only root's processes have identities at all. A guest with another's would be an escape.
+    // The calls were tried before any guest, and only processes of root use credentials at all. A
+    // guest with the credentials of another one would be an escape.
     if let Err(error) = set {
         panic!("{error}");
     }
 }
 
-/// Makes the calls of [`unshare_file_attributes`] and [`set_file_credentials`] with the ids that the calling thread has already.
+/// Tries the calls of [`unshare_file_attributes`] and [`set_file_credentials`] with the present ids
+/// of the calling thread.
 pub(crate) fn try_file_credentials() -> Result<(), RefusedCall> {
     unshare_file_attributes()
         .map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
     let groups = rustix::process::getgroups()
         .map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
-    // SAFETY: neither call takes a pointer; an invalid id changes nothing and is answered with the one that is set.
-    let (gid, uid) =
-        unsafe { (libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)) };
+    // SAFETY: the call takes no pointer. An invalid id changes nothing; the result is the present
+    // id.
+    let gid = unsafe { libc::syscall(libc::SYS_setfsgid, -1) };
+    // SAFETY: as above.
+    let uid = unsafe { libc::syscall(libc::SYS_setfsuid, -1) };
     let own = |id: libc::c_long, call| u32::try_from(id).map_err(|_| refused(call));
     let credentials = Credentials {
         uid: own(uid, "setfsuid")?,
@@ -104,23 +108,25 @@ pub(crate) fn try_file_credentials() -> Result<(), RefusedCall> {
 
 fn current_umask() -> u32 {
     let current = rustix::process::umask(rustix::fs::Mode::empty());
-    // It cannot be read without being set.
+    // `umask(2)` reads the mask only by setting it.
     rustix::process::umask(current);
     current.bits()
 }
 
 fn switch_file_credentials(credentials: &Credentials) -> Result<(), RefusedCall> {
     let Credentials { uid, gid, groups, umask } = credentials;
-    // SAFETY: the pointer and the length are those of one slice.
+    // Raw calls act on this thread only; libc's `setgroups` changes all threads. Only the
+    // *filesystem* ids change, so the thread keeps root's privilege to switch again. SAFETY: the
+    // pointer and the length are those of one slice.
     if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } != 0 {
         return Err(refused("setgroups"));
     }
-    // SAFETY: none of these calls takes a pointer.
+    // SAFETY: all of these calls take integers only.
     let [gid_now, uid_now] = unsafe {
         libc::syscall(libc::SYS_setfsgid, *gid);
         libc::syscall(libc::SYS_setfsuid, *uid);
         libc::syscall(libc::SYS_umask, *umask);
-        // Neither of the first two reports a failure; a second call tells what is set.
+        // The first two calls report no failure; an invalid id reads the present one.
         [libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)]
     };
     let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
@@ -133,11 +139,12 @@ fn switch_file_credentials(credentials: &Credentials) -> Result<(), RefusedCall>
     Ok(())
 }
 
-/// The kernel's release (`uname(2)`). By libc: rustix has it behind a feature of its own, with which wasmtime is compiled anew.
+/// The kernel's release (`uname(2)`).
 pub(crate) fn kernel_release() -> String {
-    // SAFETY: `utsname` is plain data, for which zeroes are valid.
+    // By libc: rustix has it behind a feature of its own, with which wasmtime would be compiled
+    // anew. SAFETY: `utsname` is plain data, for which zeroes are valid.
     let mut names: libc::utsname = unsafe { std::mem::zeroed() };
-    // SAFETY: one live `utsname` that the kernel fills; on failure it stays empty.
+    // SAFETY: the kernel fills one live `utsname`; after a failure it stays empty.
     unsafe { libc::uname(&raw mut names) };
     let release =
         names.release.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0);
@@ -146,11 +153,12 @@ pub(crate) fn kernel_release() -> String {
 
 /// Ends the process at once, without unwinding and without a core dump (`_exit(2)`).
 pub(crate) fn end_process(status: i32) -> ! {
-    // SAFETY: takes no pointer and does not return; buffers that are not written out are lost.
+    // SAFETY: takes no pointer and does not return. Buffers that are not flushed are lost.
     unsafe { libc::_exit(status) }
 }
 
-/// Sleeps on the calling thread: for programs without a runtime and for the blocking pool, never on a runtime's worker.
+/// Sleeps on the calling thread, for programs without a runtime and for the blocking pool. It must
+/// not run on a worker of a runtime.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place for threads that have nothing else to do"
@@ -159,16 +167,16 @@ pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Which of two processes this is after a [`fork`].
+/// Identity of the calling process after a [`fork`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fork {
-    /// The one that was there before.
+    /// The process that called `fork`.
     Parent,
-    /// The new one.
+    /// The new process.
     Child,
 }
 
-/// `fork(2)`, refused when the process has more than one thread.
+/// Calls `fork(2)`. Fails if the process has more than one thread.
 pub fn fork() -> io::Result<Fork> {
     Ok(match fork_with_pid()? {
         Some(_) => Fork::Parent,
@@ -176,29 +184,30 @@ pub fn fork() -> io::Result<Fork> {
     })
 }
 
-/// The same; the parent is told the child's pid.
+/// Does the same as [`fork`], and returns the child's pid to the parent.
 pub fn fork_with_pid() -> io::Result<Option<Pid>> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("a process with several threads cannot be forked"));
     }
-    // SAFETY: this is the only thread, so the child misses none, and no lock is held by one that it misses.
+    // SAFETY: this is the only thread, so the child lacks no thread, and no lock stays held by one.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         child => Ok(Pid::from_raw(child)),
     }
 }
 
-/// Has `command` start a process that is nobody's child: whoever collects the system's orphans waits for its end. To be said before
-/// anything else that is to happen between fork and exec: who has asked to be told of forks, as wasmtime has to open its `pagemap`
-/// anew, may put a file in the place of one that was arranged before this fork.
+/// Lets `command` start a process that is not a child of this one: the system's reaper of orphans
+/// waits for its end. Must be called before any other `pre_exec` of the command.
+// A fork runs fork handlers: wasmtime's reopens its `pagemap`. Such a handler may put a file in the
+// place of a descriptor that was arranged before this second fork.
 pub(crate) fn orphan(command: &mut Command) {
     let fork_again = || {
-        // SAFETY: the process is the new one, of one thread, on its way to `execve`. Neither of the two that go on from here does
-        // anything but that or `_exit`.
+        // SAFETY: this is the new process, with one thread, on its way to `execve`. Both processes
+        // from here on do nothing but that or `_exit`.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => Ok(()),
-            // SAFETY: the one in between has nothing to clean up.
+            // SAFETY: the intermediate process has nothing to clean up.
             _ => unsafe { libc::_exit(0) },
         }
     };
@@ -206,19 +215,20 @@ pub(crate) fn orphan(command: &mut Command) {
     unsafe { command.pre_exec(fork_again) };
 }
 
-/// Has the current Tokio runtime watch a file that can be watched: a terminal, a pipe, a socket.
+/// Registers a pollable file (terminal, pipe or socket) with the current Tokio runtime.
 pub(crate) fn watch(file: File) -> io::Result<AsyncFd<File>> {
-    // SAFETY: a `File` owns its file descriptor, and nobody replaces or closes it in there.
+    // SAFETY: a `File` owns its file descriptor, and no code replaces or closes it in the
+    // `AsyncFd`.
     Ok(unsafe { AsyncFd::register(file) }?)
 }
 
-/// Gives the calling thread a new network namespace (`unshare(2)`); threads it starts later inherit it.
+/// Gives the calling thread a new network namespace (`unshare(2)`). Its later threads inherit it.
 pub fn unshare_network() -> io::Result<()> {
     // SAFETY: only the network namespace changes: no file descriptors, no memory, no identity.
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
 }
 
-/// Switches `lo` on in the calling thread's network namespace (`netdevice(7)`).
+/// Brings up `lo` in the calling thread's network namespace (`netdevice(7)`).
 pub fn set_loopback_up() -> io::Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: `ifreq` is plain data, for which zeroes are valid.
@@ -233,6 +243,7 @@ pub fn set_loopback_up() -> io::Result<()> {
             _ => Ok(()),
         }
     };
+    // Read first, because the second request replaces all flags.
     call(&mut request, libc::SIOCGIFFLAGS)?;
     // SAFETY: SIOCGIFFLAGS has just filled this member of the union.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
@@ -240,8 +251,10 @@ pub fn set_loopback_up() -> io::Result<()> {
     call(&mut request, libc::SIOCSIFFLAGS)
 }
 
-/// Returns memory that was freed to the system (`malloc_trim(3)`): an allocator keeps it, and a node that has stopped a thousand
-/// guests would go on holding what they had. Takes milliseconds. Does nothing where the allocator is not glibc's.
+/// Returns freed memory to the system (`malloc_trim(3)`). Takes milliseconds. Does nothing with
+/// another allocator than glibc's.
+// The allocator keeps freed memory: a node that has stopped a thousand guests would still hold
+// theirs.
 pub fn trim_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, and glibc's allocator may be trimmed at any time from any thread.
@@ -250,8 +263,9 @@ pub fn trim_memory() {
     }
 }
 
-/// Whether `fd` is a file of `/proc/<pid>/ns` for a network namespace.
+/// True if `fd` is a file of `/proc/<pid>/ns` for a network namespace.
 pub fn is_network_namespace(fd: impl AsFd) -> io::Result<bool> {
+    // Another file system could give the request below another meaning.
     if rustix::fs::fstatfs(&fd)?.f_type != libc::NSFS_MAGIC {
         return Ok(false);
     }
@@ -262,11 +276,13 @@ pub fn is_network_namespace(fd: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Whether nobody has the reading end of the pipe open whose writing end is `fd` (`poll(2)`: `POLLERR`).
+/// True if no process has the reading end of a pipe open. `fd` is its writing end.
 pub fn has_no_reader(fd: impl AsFd) -> bool {
     let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: 0, revents: 0 };
-    // SAFETY: `poll` is one live `pollfd`, as the count says, with a borrowed fd; a timeout of 0 returns at once.
+    // SAFETY: `poll` is one live `pollfd`, as the count says, with a borrowed fd. A timeout of 0
+    // returns at once.
     let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    // `poll(2)` reports a missing reader as `POLLERR`, even without requested events.
     ready > 0 && poll.revents & libc::POLLERR != 0
 }
 
@@ -280,7 +296,7 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// What a guest's mount may not do.
+/// Restriction of a guest's mount.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MountRestriction {
     /// Refuse writes.
@@ -289,19 +305,20 @@ pub struct MountRestriction {
     pub recursive: bool,
 }
 
-/// Sets `nodev`, `nosuid`, private propagation and, if asked, `ro` on the mount behind `fd` (`mount_setattr(2)`, Linux 5.12).
+/// Sets `nodev`, `nosuid`, private propagation and, on request, `ro` on the mount behind `fd`
+/// (`mount_setattr(2)`, Linux 5.12).
 pub fn restrict_mount(fd: impl AsFd, restriction: MountRestriction) -> io::Result<()> {
     let mut set = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, restriction.read_only);
-    // Private: what the host mounts below a volume later is not the guest's.
+    // Private, so that later mounts of the host below a volume do not reach the guest.
     let attr = MountAttr {
         attr_set: u64::from(set.bits()),
         propagation: libc::MS_PRIVATE,
         ..MountAttr::default()
     };
     let flags = libc::AT_EMPTY_PATH | if restriction.recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is a valid empty C string, `attr` is a live `mount_attr` whose size is passed, and the fd is
-    // borrowed for the call; the kernel writes to none of them.
+    // SAFETY: the path is a valid empty C string, `attr` is a live `mount_attr` of the passed size,
+    // and the fd is borrowed for the call. The kernel writes to neither the path nor `attr`.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -333,17 +350,19 @@ pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Takes a file descriptor that this process was given by number: an argument, or systemd's. Refused if it is not open.
+/// Takes ownership of a file descriptor that this process got by number, in an argument or from
+/// systemd. Fails if it is not open.
 pub fn adopt_fd(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 3 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is a standard stream"));
     }
-    // SAFETY: only asks for its flags; a number that is no open fd is answered with EBADF.
+    // SAFETY: only reads its flags. The result for a number that is no open fd is EBADF.
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, and whoever gave us the number gave it to us alone.
+    // SAFETY: it is open, and the number was passed to this caller alone.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    // It came over an exec without this flag; no child of ours is to inherit it.
     rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
     Ok(owned)
 }

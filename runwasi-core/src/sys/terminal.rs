@@ -1,4 +1,4 @@
-//! Terminals: the requests of `ioctl_tty(2)` that `stdio` makes.
+//! Requests of `ioctl_tty(2)` for the terminals of guests.
 
 use std::{
     fs::File,
@@ -11,16 +11,19 @@ use std::{
 
 use crate::engine::signal::Signal;
 
-/// A new terminal, master and slave, both non-blocking. It becomes nobody's controlling terminal.
+/// Opens a new terminal: master and slave, both non-blocking.
 pub(crate) fn open() -> io::Result<(File, File)> {
+    // `O_NOCTTY`: it must not become the controlling terminal of this process.
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     let master = File::options().read(true).write(true).custom_flags(flags).open("/dev/ptmx")?;
+    // The kernel creates the slave locked.
     let unlocked: libc::c_int = 0;
     // SAFETY: the request reads one int, which lives.
     if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    // By its master and not by a path: `/dev/pts` of our mount namespace need not be the one it is in (Linux 4.13).
+    // Opened through its master and not by a path: the `/dev/pts` of our mount namespace may be
+    // another one than the terminal's. Needs Linux 4.13.
     let flags = flags | libc::O_RDWR | libc::O_CLOEXEC;
     // SAFETY: the request takes the flags of `open(2)` and answers with a new file descriptor.
     match unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) } {
@@ -51,17 +54,17 @@ pub(crate) fn size(terminal: impl AsFd) -> io::Result<(u16, u16)> {
     }
 }
 
-/// The keys that mean something to a terminal's line discipline.
+/// Special keys of a terminal's line discipline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys {
-    /// The end of the input: ^D.
+    /// End of the input, by default ^D.
     pub(crate) end: u8,
     interrupt: u8,
     quit: u8,
 }
 
 impl Keys {
-    /// The signal that a key gives, if any.
+    /// The signal of a key, if it has one.
     pub(crate) fn signal(&self, key: u8) -> Option<Signal> {
         match key {
             key if key == self.interrupt => Signal::new(libc::SIGINT.unsigned_abs()),
@@ -71,7 +74,7 @@ impl Keys {
     }
 }
 
-/// The keys of the terminal whose master this is. A guest has no way to change them.
+/// The special keys of a terminal, by its master. A guest has no way to change them.
 pub(crate) fn keys(master: impl AsFd) -> io::Result<Keys> {
     // SAFETY: `termios` is plain data, for which zeroes are valid.
     let mut settings: libc::termios = unsafe { std::mem::zeroed() };

@@ -1,4 +1,4 @@
-//! Writes OCI bundles. Used by tests and examples.
+//! Builder of OCI bundles.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-/// A bundle in the making: `config.json` and the files of its root file system.
+/// Builder of a bundle: `config.json` and the files of the root file system.
 pub struct BundleBuilder {
     directory: PathBuf,
     args: Vec<String>,
@@ -20,7 +20,7 @@ pub struct BundleBuilder {
 }
 
 impl BundleBuilder {
-    /// A bundle in `directory`, which is made, running `args`.
+    /// A bundle that runs `args`. `write` creates `directory`.
     pub fn new(directory: &Path, args: &[&str]) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -39,7 +39,7 @@ impl BundleBuilder {
         self
     }
 
-    /// Sets the working directory, `/` otherwise.
+    /// Sets the working directory. The default is `/`.
     pub fn cwd(mut self, cwd: &str) -> Self {
         cwd.clone_into(&mut self.cwd);
         self
@@ -57,17 +57,18 @@ impl BundleBuilder {
         self
     }
 
-    /// Limits the container's memory, in bytes.
+    /// Sets the memory limit of the container, in bytes.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
         self
     }
 
-    /// Writes everything; the answer is the bundle's directory.
+    /// Writes the bundle. Returns its directory.
     pub fn write(self) -> io::Result<PathBuf> {
         let root = self.directory.join("rootfs");
         fs::create_dir_all(&root)?;
         for (path, bytes) in &self.files {
+            // `join` with an absolute path would leave the root.
             let path = root.join(path.trim_start_matches('/'));
             fs::create_dir_all(path.parent().unwrap_or(&root))?;
             fs::write(path, bytes)?;
@@ -81,6 +82,7 @@ impl BundleBuilder {
                 "env": self.env,
                 "cwd": self.cwd,
             },
+            // A limit of `null` is read as no limit.
             "annotations": self.annotations,
             "linux": { "resources": { "memory": { "limit": self.memory_limit } } },
         });

@@ -1,4 +1,4 @@
-//! An engine whose guests do what their arguments say. Used by tests of everything but engines.
+//! Engine with scripted guests: the first argument selects the behavior.
 
 use std::{
     io,
@@ -17,26 +17,26 @@ use crate::{
     Engine, EngineError, ExitStatus, GuestContext, Instance, InstanceSpec, Signal, SignalResponse,
 };
 
-/// Knows these programs:
+/// Engine with these programs:
 ///
-/// | args | what the guest does |
+/// | args | behavior |
 /// |---|---|
 /// | `exit N` | ends with N |
 /// | `print TEXT` | prints TEXT, ends with 0 |
 /// | `cat` | copies stdin to stdout, ends with 0 |
-/// | `wait` | waits for ever |
-/// | `spin` | computes for ever, yielding |
-/// | `spawn` | starts a future that waits for ever, ends with 0 |
-/// | `graceful` | waits; SIGTERM makes it end with 0 |
-/// | `deaf` | waits; says that it handles SIGTERM, and does not |
+/// | `wait` | waits forever |
+/// | `spin` | computes forever and yields |
+/// | `spawn` | starts a future that waits forever, ends with 0 |
+/// | `graceful` | waits; ends with 0 on SIGTERM |
+/// | `deaf` | waits; reports SIGTERM as handled, and ignores it |
 /// | `never-ready` | waits without ever reporting itself ready |
 /// | `fail` | fails before it is ready |
 /// | `fail-late` | fails after it is ready |
 /// | `panic` | panics after it is ready |
-/// | `serve PORT` | listens on that port of its network's 127.0.0.1 and greets with its container's id, for ever |
-/// | `visit PORT` | prints who greets on that port; ends with 1 if nobody listens |
+/// | `serve PORT` | accepts on port PORT of 127.0.0.1 and sends its container id, forever |
+/// | `visit PORT` | prints the id from that port; ends with 1 if the connection fails |
 ///
-/// Anything else is refused when the instance is made.
+/// Both ports are in the network of the guest's sandbox. `prepare` refuses all other programs.
 #[derive(Debug, Default)]
 pub struct ScriptedEngine;
 
@@ -79,6 +79,7 @@ struct Script {
 impl Instance for Script {
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
         let failed = |reason: &str| EngineError::Failed(reason.to_owned());
+        // These programs end before they are ready, never are, or report it themselves.
         match self.spec.args[0].as_str() {
             "never-ready" => std::future::pending().await,
             "serve" => {
@@ -98,6 +99,7 @@ impl Instance for Script {
                 Ok(ExitStatus::SUCCESS)
             }
             "graceful" => {
+                // `Notify` keeps one permit: a signal that came before this wait ends it at once.
                 self.terminated.notified().await;
                 Ok(ExitStatus::SUCCESS)
             }
@@ -110,6 +112,7 @@ impl Instance for Script {
     fn signal(&self, signal: Signal) -> SignalResponse {
         match self.spec.args[0].as_str() {
             "graceful" if signal == Signal::TERM => self.terminated.notify_one(),
+            // Reported as handled without effect: the caller has to send SIGKILL.
             "deaf" if signal == Signal::TERM => {}
             _ => return SignalResponse::Unhandled,
         }
@@ -134,6 +137,7 @@ impl Script {
         loop {
             match self.spec.stdio.stdin.read(&mut buffer).await {
                 Ok(0) => return Ok(ExitStatus::SUCCESS),
+                // `cat` itself decides its exit status, so that of `print` is dropped.
                 Ok(read) => drop(self.print(&buffer[..read]).await?),
                 Err(error) => return Err(EngineError::Failed(error.to_string())),
             }
@@ -146,10 +150,12 @@ impl Script {
 
     async fn serve(&self, context: &GuestContext) -> io::Result<ExitStatus> {
         let address = self.port();
+        // A listener of the standard library: the thread of the network has no Tokio runtime.
         let listener = self.spec.network.run(move || std::net::TcpListener::bind(address))??;
+        // `from_std` requires it.
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        // The port is bound: who is started next can come.
+        // Only now: a guest that is started after this one can connect.
         context.ready();
         loop {
             let (mut visitor, _) = listener.accept().await?;
@@ -159,7 +165,7 @@ impl Script {
 
     async fn visit(&self) -> io::Result<ExitStatus> {
         let address = self.port();
-        // The socket is made inside; it connects there from whatever thread.
+        // The namespace of a socket is fixed at its creation. It can connect from any thread.
         let socket = self.spec.network.run(TcpSocket::new_v4)??;
         let Ok(mut stream) = socket.connect(address).await else { return Ok(ExitStatus::code(1)) };
         let mut greeting = String::new();
@@ -170,7 +176,9 @@ impl Script {
 
     async fn spin(&self) -> Result<ExitStatus, EngineError> {
         loop {
+            // Keeps the compiler from removing the computation.
             std::hint::black_box((0..10_000u64).sum::<u64>());
+            // Without it the loop would block its worker, and pause and kill would have no effect.
             tokio::task::yield_now().await;
         }
     }

@@ -1,4 +1,4 @@
-//! The real Task service on a real unix socket in this process, without containerd. Used by tests and examples.
+//! The real Task service on a real unix socket in this process, without containerd.
 
 use std::{
     fs::File,
@@ -33,22 +33,24 @@ use crate::{
     stdio::paths::StdioPaths,
 };
 
-/// How long a paused guest may go on, and how far apart its figures are looked at.
-const SETTLED: Duration = Duration::from_secs(10);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// Longest time for a paused container to come to rest, and the interval between the samples.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long any call of a test may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of the calls of a test.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A sandbox's server and everything around it. Lives on the Tokio runtime it was started on (the control side); its
-/// guests have a runtime of their own. [`Harness::stop`] ends it in order; a drop ends it at once.
+/// Server of one sandbox with all it needs. It runs on the Tokio runtime that started it (the
+/// control runtime); its guests have a runtime of their own. [`Harness::stop`] shuts it down
+/// gracefully, a drop at once.
 pub struct Harness {
     directory: tempfile::TempDir,
     socket: PathBuf,
     recorder: Recorder,
     sandbox: Sandbox,
     tasks: Tasks,
-    /// Taken only in drop: a runtime must not be dropped inside another.
+    /// `Some` until the drop.
+    // Taken there, because a runtime must not be dropped inside another: see `GuestRuntime::end`.
     guests: Option<GuestRuntime>,
 }
 
@@ -58,7 +60,7 @@ impl Harness {
         Self::start_in(engine, Network::of_process())
     }
 
-    /// The same for a sandbox that containerd manages by its Sandbox API.
+    /// Like [`Harness::start`], for a sandbox that containerd manages through its Sandbox API.
     pub fn start_managed(engine: impl Engine) -> Result<Self, BootstrapError> {
         Self::serve(
             engine,
@@ -68,12 +70,12 @@ impl Harness {
         )
     }
 
-    /// The same for a sandbox in that network.
+    /// Like [`Harness::start`], for a sandbox in this network.
     pub fn start_in(engine: impl Engine, network: Network) -> Result<Self, BootstrapError> {
         Self::start_with(engine, network, Arc::new(ImageStore::default()))
     }
 
-    /// The same with containers that are made from these images.
+    /// Like [`Harness::start_in`], for containers of these images.
     pub fn start_with(
         engine: impl Engine,
         network: Network,
@@ -90,12 +92,14 @@ impl Harness {
     ) -> Result<Self, BootstrapError> {
         let failed = |source| BootstrapError::Io { what: "harness".into(), source };
         let directory = tempfile::tempdir().map_err(failed)?;
+        // A directory of its own, as in production: `bind_or_join` creates and locks it.
         let socket = directory.path().join("s").join("socket");
         let Bound::New(listener) = socket::bind_or_join(&socket)? else {
             return Err(failed(io::ErrorKind::AddrInUse.into()));
         };
         let guests = GuestRuntime::start(runtime::pod_workers()).map_err(failed)?;
-        let (tasks, recorder) = (Tasks::new(Duration::from_secs(4)), Recorder::default());
+        let tasks = Tasks::new(Duration::from_secs(4));
+        let recorder = Recorder::default();
         let sandbox = sandbox(Host {
             engine: Arc::new(engine),
             publisher: Arc::new(recorder.clone()),
@@ -116,27 +120,27 @@ impl Harness {
         Ok(Self { directory, socket, recorder, sandbox, tasks, guests: Some(guests) })
     }
 
-    /// A new connection, as containerd would make one.
+    /// A new connection to the Task service.
     pub async fn client(&self) -> Result<TaskClient, CallError> {
-        TaskClient::connect(&self.socket.display().to_string(), PATIENCE).await
+        TaskClient::connect(&self.socket.display().to_string(), CALL_TIMEOUT).await
     }
 
-    /// A bundle for the container `id`, running `args`.
+    /// A builder for the bundle of container `id`, which runs `args`.
     pub fn bundle(&self, id: &str, args: &[&str]) -> BundleBuilder {
         BundleBuilder::new(&self.directory.path().join("bundles").join(id), args)
     }
 
-    /// FIFOs for the standard streams of `id`, as containerd makes them.
+    /// Creates FIFOs for the standard streams of `id`, like containerd.
     pub fn pipes(&self, id: &str) -> io::Result<Pipes> {
         Pipes::make(&self.directory.path().join("fifo").join(id))
     }
 
-    /// Where it is served.
+    /// Path of the socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// What has happened.
+    /// Recorder of the events.
     pub fn events(&self) -> &Recorder {
         &self.recorder
     }
@@ -146,17 +150,19 @@ impl Harness {
         &self.sandbox
     }
 
-    /// The CPU time of a container once it stands still: what is in a poll when a pause begins goes on to its next yield.
+    /// The CPU time of a paused container after it has stopped to grow.
     ///
     /// # Panics
     ///
-    /// If it never does, as of a guest that computes.
+    /// If it keeps growing, like that of a guest that is not paused and computes.
     pub async fn settled_cpu(&self, id: &Id) -> Result<Duration, SandboxError> {
         let used = || self.sandbox.usage(id).map(|usage| usage.cpu.time);
-        let deadline = Instant::now() + SETTLED;
+        // A poll that runs when the pause begins continues to its next yield.
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         let mut last = used()?;
         loop {
-            sleep(BETWEEN_LOOKS).await;
+            sleep(SAMPLE_INTERVAL).await;
+            // Two equal samples in a row: the last poll has ended.
             match std::mem::replace(&mut last, used()?) {
                 before if before == last => return Ok(last),
                 _ => assert!(Instant::now() < deadline, "it goes on"),
@@ -169,12 +175,12 @@ impl Harness {
         &self.tasks
     }
 
-    /// The directory that holds everything.
+    /// The temporary directory with the socket, the bundles and the FIFOs.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Ends guests and server, and waits for it.
+    /// Stops guests and server, and waits for their end.
     pub async fn stop(&self) {
         self.tasks.stop();
         self.tasks.drained().await;
@@ -183,6 +189,8 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
+        // A drop cannot wait: the tasks end with the caller's runtime, the guests in the
+        // background.
         self.tasks.stop();
         if let Some(guests) = self.guests.take() {
             guests.end();
@@ -193,7 +201,7 @@ impl Drop for Harness {
 /// The FIFOs of one process.
 #[derive(Clone, Debug)]
 pub struct Pipes {
-    /// What `Create` is given.
+    /// Paths for `Create`.
     pub paths: StdioPaths,
 }
 
@@ -202,6 +210,7 @@ impl Pipes {
         std::fs::create_dir_all(directory)?;
         let fifo = |name: &str| -> io::Result<String> {
             let path = directory.join(name);
+            // Mode 0600: only this user connects.
             mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0)?;
             Ok(path.display().to_string())
         };
@@ -214,23 +223,26 @@ impl Pipes {
         Ok(Self { paths })
     }
 
-    /// Reads stdout to its end on a thread of its own; start it before the container is created, as clients do.
+    /// Reads stdout to its end on a thread of its own. Call it before `Create`, like containerd's
+    /// clients.
     pub fn read_stdout(&self) -> JoinHandle<io::Result<Vec<u8>>> {
         read(self.paths.stdout.clone())
     }
 
-    /// Reads stderr to its end.
+    /// Reads stderr to its end on a thread of its own. Call it before `Create`.
     pub fn read_stderr(&self) -> JoinHandle<io::Result<Vec<u8>>> {
         read(self.paths.stderr.clone())
     }
 
-    /// Opens stdin for writing, without waiting for a reader.
+    /// Opens stdin for writing without waiting for a reader.
     pub fn write_stdin(&self) -> io::Result<File> {
+        // Linux opens a FIFO at once for reading and writing, and blocks for writing alone.
         File::options().read(true).write(true).open(&self.paths.stdin)
     }
 }
 
 fn read(path: String) -> JoinHandle<io::Result<Vec<u8>>> {
+    // Opening a FIFO blocks until its writer opens it, and so does each read.
     spawn_blocking(move || {
         let mut bytes = Vec::new();
         File::open(path)?.read_to_end(&mut bytes)?;

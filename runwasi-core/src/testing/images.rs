@@ -1,4 +1,4 @@
-//! Images in memory, as containerd would have them.
+//! In-memory image store in the place of containerd's.
 
 use std::{
     collections::HashMap,
@@ -20,23 +20,30 @@ use crate::{
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const LAYER: &str = "application/wasm";
 
-/// At most one image, of which every container is made; none to begin with.
+/// Store of at most one image, which is the image of every container. Initially empty.
 #[derive(Debug, Default)]
 pub struct ImageStore {
-    /// Locked for single look-ups and changes.
+    /// Name and manifest of the image. Locked for single look-ups and changes.
     image: Mutex<Option<(String, Blob)>>,
+    // By digest and apart from the content, so that a test can store wrong bytes under a digest.
     blobs: Mutex<HashMap<String, Vec<u8>>>,
-    /// Layers read, manifests apart.
+    /// Number of reads of layers, without those of manifests.
     reads: AtomicUsize,
 }
 
 impl ImageStore {
-    /// Puts an image in the place of the one before: wasm layers, each with its title. What was there of others stays readable.
+    /// Replaces the image by one with these wasm layers, each `(title, bytes)`. The blobs of
+    /// earlier images stay readable.
     pub fn put(&self, name: &str, layers: &[(&str, &[u8])]) {
         let layer = |(title, bytes): &(&str, &[u8])| {
             let Blob { media_type, digest, bytes } = self.keep(LAYER, bytes);
             let annotations = json!({"org.opencontainers.image.title": title});
-            json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes, "annotations": annotations})
+            json!({
+                "mediaType": media_type,
+                "digest": digest.to_string(),
+                "size": bytes,
+                "annotations": annotations,
+            })
         };
         let layers: Vec<_> = layers.iter().map(layer).collect();
         let Blob { media_type, digest, bytes } =
@@ -44,19 +51,22 @@ impl ImageStore {
         let config = json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes});
         let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
         let target = self.keep(MANIFEST, manifest.to_string().as_bytes());
+        // Last: a concurrent reader finds either image with all its blobs.
         *lock(&self.image) = Some((name.to_owned(), target));
     }
 
-    /// Lets a blob hold other bytes than those it is named by, or nothing.
+    /// Replaces the content `right` of a blob by `wrong`, or removes the blob. Its digest stays.
     pub fn damage(&self, right: &[u8], wrong: Option<&[u8]>) {
-        let (mut blobs, digest) = (lock(&self.blobs), Digest::of(right).to_string());
+        let mut blobs = lock(&self.blobs);
+        let digest = Digest::of(right).to_string();
+        // The replaced bytes are of no use.
         match wrong {
             Some(wrong) => drop(blobs.insert(digest, wrong.to_vec())),
             None => drop(blobs.remove(&digest)),
         }
     }
 
-    /// How often a layer has been read.
+    /// Number of reads of layers so far.
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::SeqCst)
     }
@@ -89,5 +99,6 @@ impl Images for ImageStore {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No critical section here can panic halfway through a change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,13 @@
-//! For tests of this crate, of dependents and of integrators, and for small programs without containerd (feature
-//! `testing`): [`Harness`] serves the real Task service on a real socket, [`ScriptedEngine`] is an engine whose guests
-//! do what their arguments say, [`Recorder`] keeps the events, [`BundleBuilder`] writes bundles, [`ImageStore`] has images.
+//! Test support for this crate, its dependents and integrators, and for small programs without
+//! containerd (feature `testing`).
+//!
+//! | type | purpose |
+//! |---|---|
+//! | [`Harness`] | serves the real Task service on a real socket |
+//! | [`ScriptedEngine`] | engine with scripted guests |
+//! | [`Recorder`] | records the events |
+//! | [`BundleBuilder`] | writes bundles |
+//! | [`ImageStore`] | in-memory image store |
 
 mod bundle;
 mod engine;

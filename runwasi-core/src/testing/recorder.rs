@@ -1,4 +1,4 @@
-//! A publisher that keeps what it is given. Used by tests and examples.
+//! Publisher that records all events.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,11 +9,12 @@ use crate::{
     process::Info,
 };
 
-/// Keeps all events in their order. Cheap to clone.
+/// Records all events in their order. Cheap to clone; all clones share the record.
 #[derive(Clone)]
 pub struct Recorder {
     events: Arc<Mutex<Vec<Event>>>,
-    /// Counts events, so that waiting needs no polling.
+    /// Number of events.
+    // A watch channel, so that waiting needs no polling.
     count: watch::Sender<usize>,
 }
 
@@ -24,26 +25,30 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// Everything so far.
+    /// All events so far.
     pub fn events(&self) -> Vec<Event> {
+        // A panic elsewhere cannot leave the list half changed: pushing is all that happens to it.
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Everything so far in a few words: `created c1`, `exited c1 137`, …
+    /// All events so far in short form: `created c1`, `exited c1 137`, …
     pub fn summary(&self) -> Vec<String> {
         self.events().iter().map(summary).collect()
     }
 
-    /// Waits until `count` events have come.
+    /// Waits until `count` events have been published.
     pub async fn wait_for(&self, count: usize) {
-        // The sender lives as long as we do.
+        // No wakeup is lost: `wait_for` looks at the current value first. The only error is a
+        // dropped sender, and `self` holds it.
         let _ = self.count.subscribe().wait_for(|have| *have >= count).await;
     }
 }
 
 impl Publisher for Recorder {
     fn publish(&self, event: Event) {
+        // Before the count: a caller of `wait_for` finds the event in the list.
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        // Unlike `send`, also updates the value while there is no receiver.
         self.count.send_modify(|count| *count += 1);
     }
 }
@@ -65,7 +70,7 @@ fn summary(event: &Event) -> String {
     }
 }
 
-/// An exec is named after its container.
+/// `CONTAINER` for an init process, `CONTAINER/EXEC` for an exec.
 fn name(process: &Info) -> String {
     process.exec.as_ref().map_or_else(
         || process.container.to_string(),

@@ -6,7 +6,7 @@ use runwasi_core::{EngineError, settings::SettingsError};
 use runwasi_daemon::serve::{EngineSettings, NodeEngine};
 use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
 
-/// wasmtime as a node's engine.
+/// wasmtime as the engine of a node.
 struct Wasmtime;
 
 impl NodeEngine for Wasmtime {

@@ -38,12 +38,12 @@ const USAGE: &str = "containerd-wasmtimed [FLAGS]   serve
        containerd-wasmtimed list [--config FILE] [--socket PATH]
            print the sandboxes of the daemon, a line each: NAMESPACE GROUP PID SOCKET CONTAINERS
        containerd-wasmtimed reload [--config FILE] [--socket PATH]
-           replace the daemon by one with new settings, a new version; sandboxes go on. Needs --guard
+           replace the daemon: new settings, a new version; sandboxes go on. It needs --guard
        containerd-wasmtimed precompile [FLAGS] FILE|IMAGE...
-           compile into the cache: wasm, or the wasm in an image's tar or in an image of containerd";
+           compile into the cache: wasm, or the wasm in the tar of an image or in containerd's";
 
-const SOURCES: &str = "A flag wins over the environment, the environment over the file. All of them \
-    are checked before\nanything is served. Paths are absolute, except that of the file.";
+const SOURCES: &str = "A flag wins over the environment, the environment over the file. All are \
+    checked before anything\nis served. Paths are absolute, except that of the file.";
 
 /// One wasm host for the whole node, for containerd's runtime io.containerd.wasmtimed.v1.
 #[derive(Debug, Parser)]

@@ -67,7 +67,7 @@ pub struct Settings {
     #[arg(skip)]
     #[serde(skip)]
     pub of_hosts: Vec<OsString>,
-    /// The file's table `[engine]`, whose keys the engine knows.
+    /// The file's table `[engine]`; the engine knows its keys.
     #[arg(skip)]
     #[serde(skip)]
     pub engine: RawSettings,

@@ -202,7 +202,8 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     let shown = |source, roots, number, cache, level| {
         format!(
             "socket = \"/{source}/s\"\nbundle-roots = [{roots}]\ngrace = {number} # seconds\n\
-            slots = {number}\ncache = \"{cache}\"\ncache-size = {number} # MiB\nlog-level = \"{level}\"\n"
+            slots = {number}\ncache = \"{cache}\"\ncache-size = {number} # MiB\n\
+            log-level = \"{level}\"\n"
         )
     };
     assert_eq!(toml("", "", FILE), shown("file", "\"/file\"", 1, "/file", "error"));
@@ -226,7 +227,8 @@ fn a_named_file_replaces_the_default_one() {
     let read = settings("", &variable, "slots = 5");
     assert_eq!((read.grace, read.slots), (10, None));
     let fd = fs::File::open("/dev/null").unwrap();
-    let (fd, file) = (fd.as_raw_fd(), second.to_str().unwrap());
+    let fd = fd.as_raw_fd();
+    let file = second.to_str().unwrap();
     let line = format!("--guard --grace=5 --ready-fd {fd} --config {file} --bundle-root=/a");
     let guard = settings(&line, &variable, "slots = 5");
     assert_eq!((guard.guard, guard.ready_fd, guard.grace), (true, Some(fd), 5));

@@ -1,5 +1,4 @@
-//! The thin shim's end of the manager API: blocking, without Tokio. Also used by `containerd-wasmtimed list`, by a daemon that
-//! takes over, and by benches.
+//! Client of the manager API: blocking, without Tokio.
 
 use std::{
     io,
@@ -27,13 +26,14 @@ pub struct Client {
     patience: Duration,
 }
 
-/// Why a daemon gave no answer, or what it refused.
+/// Failure or refusal of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No process listens.
     #[error(
-        "daemon not running at {} ({source}): start it with 'systemctl start containerd-wasmtimed' or \
-         'containerd-wasmtimed'", socket.display()
+        "daemon not running at {} ({source}): start it with \
+         'systemctl start containerd-wasmtimed' or 'containerd-wasmtimed'",
+        socket.display()
     )]
     NotRunning {
         /// The manager socket.
@@ -41,29 +41,30 @@ pub enum ClientError {
         /// The system's error.
         source: io::Error,
     },
-    /// It refuses; the text is the daemon's.
+    /// The daemon refuses the request. The text is the daemon's.
     #[error("{message}")]
     Refused {
-        /// Whether another daemon, or the same one later, may do it.
+        /// True if another daemon, or the same one later, may fulfil the request.
         passing: bool,
-        /// Why.
+        /// The daemon's reason.
         message: String,
     },
-    /// It does not answer as it should.
+    /// The connection failed, or the reply is late or invalid.
     #[error("daemon at {}: {reason}", socket.display())]
     Broken {
         /// The manager socket.
         socket: PathBuf,
-        /// What happened.
+        /// Text of the error.
         reason: String,
     },
 }
 
 impl Client {
-    /// Connects. Calls give up after `patience`.
+    /// Connects. `patience` is the time limit of the connection and of each call.
     pub fn connect(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
         let stream = connect_within(socket, patience)
             .map_err(|source| ClientError::NotRunning { socket: socket.to_owned(), source })?;
+        // ttrpc takes ownership of the descriptor and closes it.
         let client = ttrpc::Client::new(stream.into_raw_fd());
         let broken = |error: ttrpc::Error| ClientError::Broken {
             socket: socket.to_owned(),
@@ -72,12 +73,12 @@ impl Client {
         Ok(Self { socket: socket.to_owned(), client: client.map_err(broken)?, patience })
     }
 
-    /// Makes or joins a sandbox.
+    /// Creates a sandbox or joins an existing one.
     pub fn create(&self, request: &CreateRequest) -> Result<SandboxReply, ClientError> {
         self.call(Method::Create, request)
     }
 
-    /// Finds a sandbox.
+    /// Finds an existing sandbox.
     pub fn connect_sandbox(&self, request: &ConnectRequest) -> Result<SandboxReply, ClientError> {
         self.call(Method::Connect, request)
     }
@@ -92,17 +93,18 @@ impl Client {
         self.call(Method::List, &Plain { protocol: PROTOCOL })
     }
 
-    /// Asks who serves.
+    /// Asks for the version and the pid of the daemon.
     pub fn version(&self) -> Result<VersionReply, ClientError> {
         self.call(Method::Version, &Plain { protocol: PROTOCOL })
     }
 
-    /// Tells it to leave new sandboxes to us.
+    /// Tells the daemon to take no new sandboxes.
     pub fn retire(&self) -> Result<VersionReply, ClientError> {
         self.call(Method::Retire, &Plain { protocol: PROTOCOL })
     }
 
-    /// Has it replaced. It answers when the successor serves, or says why there is none.
+    /// Asks for a successor of the daemon. Returns when it serves, or with the reason of its
+    /// failure.
     pub fn reload(&self) -> Result<VersionReply, ClientError> {
         self.call(Method::Reload, &Plain { protocol: PROTOCOL })
     }
@@ -116,6 +118,7 @@ impl Client {
             service: SERVICE.to_owned(),
             method: method.name().to_owned(),
             payload: message.encode_to_vec(),
+            // The server gets this limit, too, and drops the call when it is over.
             timeout_nano: i64::try_from(self.patience.as_nanos()).unwrap_or(i64::MAX),
             ..ttrpc::Request::default()
         };
@@ -125,11 +128,13 @@ impl Client {
                 A::decode(&*response.payload).map_err(|error| broken(error.to_string()))
             }
             Err(ttrpc::Error::RpcStatus(status)) => Err(ClientError::Refused {
+                // A retired daemon answers so. All other refusals are final.
                 passing: status.code() == Code::UNAVAILABLE,
                 message: status.message().to_owned(),
             }),
             Err(error) => Err(broken(format!(
-                "no answer to {} ({error}); is it stopped, or stuck? See 'systemctl status containerd-wasmtimed'",
+                "no answer to {} ({error}); is it stopped, or stuck? \
+                 See 'systemctl status containerd-wasmtimed'",
                 method.name()
             ))),
         }

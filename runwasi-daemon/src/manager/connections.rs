@@ -1,6 +1,8 @@
-//! Connections to a manager socket. Only root can make one, but a program gone wrong shall not take the file descriptors
-//! that sandboxes need: their number is bounded. Who is not being served gives way to newcomers, the longest idle first; if all are
-//! being served, newcomers wait in the socket's backlog.
+//! Limit of the connections to a manager socket.
+//!
+//! Only root can connect, but a faulty program must not use up the file descriptors that sandboxes
+//! need. At the limit a new connection takes the place of the earliest one without a call under
+//! way. If all have one, new connections wait in the backlog of the socket.
 
 use std::{
     collections::VecDeque,
@@ -21,19 +23,26 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, PollSemaphore, WaitForCancellationFutureOwned};
 
-/// Nothing that is asked here takes so long: who has begun to speak, and not been answered since, has sent half a message.
+/// Age after which a connection no longer counts as served.
+// Calls take milliseconds: a client without a reply for so long has sent half a message. Only the
+// successor of a `Reload` may take longer to start.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Who is connected, in the order of their coming.
+/// Bounds the number of connections and evicts idle ones.
 pub(super) struct ConnectionLimit {
+    /// One permit per connection.
     permits: PollSemaphore,
+    /// In the order of their accept. Weak: a connection belongs to its server task.
     connections: VecDeque<Weak<ConnectionState>>,
 }
 
+/// The part of a connection that the limit shares.
 struct ConnectionState {
     accepted: Instant,
-    /// It has said something that has not been answered yet.
+    /// True from the first bytes of a request to the first bytes of its reply.
+    // `Relaxed` is enough: the flag guards no other data.
     served: AtomicBool,
+    /// Cancelled by the eviction.
     evicted: CancellationToken,
 }
 
@@ -43,16 +52,17 @@ impl ConnectionState {
     }
 }
 
-/// One connection; reads as ended when it was sent away.
+/// One connection. After its eviction it reads as closed by the client.
 pub(super) struct Connection {
     stream: UnixStream,
     state: Arc<ConnectionState>,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Released by the drop of the connection.
     _permit: OwnedSemaphorePermit,
 }
 
 impl ConnectionLimit {
-    /// For so many at once.
+    /// A limit of `most` connections at the same time.
     pub(super) fn new(most: usize) -> Self {
         Self {
             permits: PollSemaphore::new(Arc::new(Semaphore::new(most))),
@@ -60,20 +70,21 @@ impl ConnectionLimit {
         }
     }
 
-    /// Waits for a place, and asks somebody who does not need his to leave.
+    /// Waits for a permit. Evicts an idle connection if there is no permit left.
     pub(super) fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
         if self.permits.available_permits() == 0 {
             self.evict_idle();
         }
-        // The semaphore is never closed.
+        // The semaphore is never closed, so the second arm is not reached.
         match ready!(self.permits.poll_acquire(cx)) {
             Some(permit) => Poll::Ready(permit),
             None => Poll::Pending,
         }
     }
 
-    /// Lets one in.
+    /// Registers a connection with its permit.
     pub(super) fn admit(&mut self, stream: UnixStream, permit: OwnedSemaphorePermit) -> Connection {
+        // Closed connections are forgotten here, which bounds the list by the limit.
         self.connections.retain(|connection| connection.strong_count() > 0);
         let evicted = CancellationToken::new();
         let state = Arc::new(ConnectionState {
@@ -86,6 +97,7 @@ impl ConnectionLimit {
         Connection { stream, state, evicted, _permit: permit }
     }
 
+    /// Evicts the earliest connection that is not being served.
     fn evict_idle(&mut self) {
         let connections = self.connections.iter().filter_map(Weak::upgrade);
         let Some(connection) = connections.into_iter().find(|connection| !connection.is_served())
@@ -103,6 +115,8 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // First and in every read: this registers the task to be woken by the eviction. Nothing is
+        // read then, which ttrpc takes for the end of the stream.
         if self.evicted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
@@ -150,7 +164,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
 
     #[tokio::test]
-    async fn the_idle_give_way_and_who_is_being_served_stays() {
+    async fn idle_connections_are_evicted_and_served_ones_stay() {
         let mut limit = ConnectionLimit::new(2);
         let (mut one, ours) = UnixStream::pair().unwrap();
         let permit = poll_fn(|cx| limit.poll_permit(cx)).await;
@@ -161,7 +175,7 @@ mod tests {
             let (_silent, ours) = UnixStream::pair().unwrap();
             let permit = timeout(SOON, poll_fn(|cx| limit.poll_permit(cx))).await.unwrap();
             let mut idle = limit.admit(ours, permit);
-            // Whoever comes next asks for the place of this one.
+            // The next client asks for the place of this one.
             assert!(poll_fn(|cx| Poll::Ready(limit.poll_permit(cx).is_pending())).await);
             assert_eq!(timeout(SOON, idle.read(&mut [0])).await.unwrap().unwrap(), 0);
         }
@@ -170,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_who_is_being_served_is_sent_away() {
+    async fn a_connection_is_evicted_only_after_its_reply() {
         let mut limit = ConnectionLimit::new(1);
         let (mut one, ours) = UnixStream::pair().unwrap();
         let permit = poll_fn(|cx| limit.poll_permit(cx)).await;
@@ -183,7 +197,7 @@ mod tests {
         served.write_all(b"answer").await.unwrap();
         let next = async { timeout(SOON, poll_fn(|cx| limit.poll_permit(cx))).await.unwrap() };
         let leaving = async {
-            // Asked to leave by the newcomer's wait, it reads its end.
+            // Evicted by the wait of `next`, it reads its end. Both outcomes lead to the drop.
             let _ = timeout(Duration::from_millis(50), served.read(&mut [0])).await;
             drop(served);
         };

@@ -1,5 +1,7 @@
-//! The messages of the manager API, protobuf on the wire. Field 1 of every request is the protocol number, so that a daemon
-//! of any version can refuse what it does not understand.
+//! Messages of the manager API, protobuf on the wire.
+//!
+//! Field 1 of every request is the protocol number. By it a daemon of any version can refuse a
+//! request of another protocol.
 
 use prost::Message;
 
@@ -18,33 +20,33 @@ pub struct CreateRequest {
     /// Its bundle directory, absolute.
     #[prost(string, tag = "4")]
     pub bundle: String,
-    /// What it is grouped by: the pod's id, or its own.
+    /// Its group: the id of the pod, or its own.
     #[prost(string, tag = "5")]
     pub group: String,
     /// containerd's gRPC socket; part of the name of the sandbox's socket.
     #[prost(string, tag = "6")]
     pub containerd_address: String,
-    /// Where containerd takes events.
+    /// containerd's ttrpc socket, where it takes events.
     #[prost(string, tag = "7")]
     pub ttrpc_address: String,
-    /// Where the sandbox's socket is to lie; empty for the usual place.
+    /// Directory for the sandbox's socket. Empty for the default directory.
     #[prost(string, tag = "8")]
     pub socket_directory: String,
-    /// Whether containerd logs at debug level.
+    /// True if containerd logs at debug level.
     #[prost(bool, tag = "9")]
     pub debug: bool,
-    /// The runtime options as containerd gave them: an encoded `google.protobuf.Any`, or nothing.
+    /// The runtime options as containerd sent them: an encoded `google.protobuf.Any`, or nothing.
     #[prost(bytes = "vec", tag = "10")]
     pub options: Vec<u8>,
 }
 
-/// Where a sandbox is served.
+/// Address and pid of a sandbox.
 #[derive(Clone, PartialEq, Message)]
 pub struct SandboxReply {
-    /// `unix://…`, for containerd.
+    /// Address of its socket for containerd: `unix://…`.
     #[prost(string, tag = "1")]
     pub address: String,
-    /// The pid that containerd is told for its tasks.
+    /// The pid that containerd gets for its tasks.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
 }
@@ -58,7 +60,7 @@ pub struct ConnectRequest {
     /// containerd's namespace.
     #[prost(string, tag = "2")]
     pub namespace: String,
-    /// Its group: the pod's id, or the container's.
+    /// The sandbox's group: the id of the pod, or of the container.
     #[prost(string, tag = "3")]
     pub group: String,
     /// containerd's gRPC socket.
@@ -66,7 +68,7 @@ pub struct ConnectRequest {
     pub containerd_address: String,
 }
 
-/// Asks to end a container, whatever its state, and to forget it.
+/// Asks to end a container in any state and to forget it.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeleteRequest {
     /// [`super::PROTOCOL`].
@@ -78,7 +80,7 @@ pub struct DeleteRequest {
     /// The container's id.
     #[prost(string, tag = "3")]
     pub id: String,
-    /// The socket of its sandbox, if it is known: a path.
+    /// Path of the socket of its sandbox. Empty if it is unknown.
     #[prost(string, tag = "4")]
     pub socket: String,
     /// containerd's gRPC socket.
@@ -86,10 +88,10 @@ pub struct DeleteRequest {
     pub containerd_address: String,
 }
 
-/// How a deleted container had ended.
+/// Exit of a deleted container.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeleteReply {
-    /// Whether there was such a container; the rest is 0 if not.
+    /// True if the container existed. Otherwise the other fields are 0.
     #[prost(bool, tag = "1")]
     pub found: bool,
     /// The pid that was reported for it.
@@ -111,7 +113,7 @@ pub struct Plain {
 /// All sandboxes of a daemon.
 #[derive(Clone, PartialEq, Message)]
 pub struct ListReply {
-    /// In the order of their names.
+    /// Sorted by namespace and group.
     #[prost(message, repeated, tag = "1")]
     pub sandboxes: Vec<SandboxEntry>,
 }
@@ -125,24 +127,24 @@ pub struct SandboxEntry {
     /// The pod's id, or the container's.
     #[prost(string, tag = "2")]
     pub group: String,
-    /// The pid that containerd is told.
+    /// The pid that containerd gets for its tasks.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
-    /// The path of its socket.
+    /// Path of its socket.
     #[prost(string, tag = "4")]
     pub socket: String,
-    /// How many containers it has.
+    /// Number of its containers.
     #[prost(uint32, tag = "5")]
     pub containers: u32,
 }
 
-/// Who serves.
+/// Identity of the daemon that answers.
 #[derive(Clone, PartialEq, Message)]
 pub struct VersionReply {
     /// Its version.
     #[prost(string, tag = "1")]
     pub version: String,
-    /// The protocol it speaks.
+    /// Its protocol.
     #[prost(uint32, tag = "2")]
     pub protocol: u32,
     /// Its pid.
@@ -152,7 +154,7 @@ pub struct VersionReply {
 
 /// A request of this API.
 pub trait Request: Message + Default {
-    /// The protocol it was made for.
+    /// The protocol of its client.
     fn protocol(&self) -> u32;
 }
 

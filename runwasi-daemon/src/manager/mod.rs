@@ -1,11 +1,11 @@
-//! The manager API, both ends: the thin shim asks the daemon for sandboxes over ttrpc on a unix socket.
+//! The manager API: a thin shim asks the daemon for sandboxes, by ttrpc on a unix socket.
 //!
 //! ```text
 //! thin shim ── client ── manager.sock, daemons/<pid>.sock ── server ──▶ Daemon
 //!                    messages (protobuf), protocol number in each
 //! ```
 //!
-//! The service is `runwasi.manager.v1.Manager`; errors are ttrpc statuses with a text for people.
+//! The service is `runwasi.manager.v1.Manager`. Errors are ttrpc statuses with a readable text.
 
 pub mod client;
 mod connections;
@@ -15,30 +15,32 @@ pub(crate) mod server;
 /// The service's name on the wire.
 pub const SERVICE: &str = "runwasi.manager.v1.Manager";
 
-/// The protocol that this version speaks. A daemon refuses requests of another one.
+/// The protocol of this version. A daemon refuses requests of another protocol.
 pub const PROTOCOL: u32 = 1;
 
-/// What can be asked, by its name on the wire.
+/// Methods of the API, by their names on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Make a sandbox, or join a container to one: [`messages::CreateRequest`], [`messages::SandboxReply`].
+    /// Create a sandbox, or join a container to one: [`messages::CreateRequest`],
+    /// [`messages::SandboxReply`].
     Create,
-    /// Find a sandbox: [`messages::ConnectRequest`], [`messages::SandboxReply`].
+    /// Find an existing sandbox: [`messages::ConnectRequest`], [`messages::SandboxReply`].
     Connect,
     /// End and forget one container: [`messages::DeleteRequest`], [`messages::DeleteReply`].
     Delete,
-    /// All sandboxes: [`messages::Plain`], [`messages::ListReply`].
+    /// List all sandboxes: [`messages::Plain`], [`messages::ListReply`].
     List,
-    /// Who serves: [`messages::Plain`], [`messages::VersionReply`].
+    /// Identify the daemon: [`messages::Plain`], [`messages::VersionReply`].
     Version,
-    /// Leave new sandboxes to a successor: [`messages::Plain`], [`messages::VersionReply`].
+    /// Take no new sandboxes any more: [`messages::Plain`], [`messages::VersionReply`].
     Retire,
-    /// Have a successor started with the settings of now, which retires this one: [`messages::Plain`], [`messages::VersionReply`].
+    /// Ask for a successor with the settings of now, which retires this daemon:
+    /// [`messages::Plain`], [`messages::VersionReply`].
     Reload,
 }
 
 impl Method {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 7] = [
         Self::Create,
         Self::Connect,

@@ -1,4 +1,4 @@
-//! The daemon's end of the manager API: decode, one call, encode. Protobuf messages end here.
+//! Server of the manager API: decodes a request, makes one call to the daemon, encodes the reply.
 
 use std::{
     collections::HashMap,
@@ -31,29 +31,30 @@ use super::{
 };
 use crate::daemon::{Daemon, DaemonError};
 
-/// Serves the manager API on one socket until it is dropped or stopped, to `most` clients at once.
+/// Serves the manager API on one socket until the server is dropped or stopped. At most `most`
+/// clients are connected at the same time.
 pub(crate) async fn serve(
     listener: UnixListener,
     daemon: Arc<Daemon>,
     most: usize,
 ) -> Result<Server, ServeError> {
-    let guests = LimitedAccept {
+    let connections = LimitedAccept {
         accept: Accept::new(listener)?,
         limit: ConnectionLimit::new(most),
         pending: None,
     };
     let mut server = Server::new()
-        .add_listener(Listener::new(guests))
+        .add_listener(Listener::new(connections))
         .register_service(contained(services(&daemon)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     Ok(server)
 }
 
-/// Connections as they are let in.
+/// Accepted connections within the limit.
 struct LimitedAccept {
     accept: Accept,
     limit: ConnectionLimit,
-    /// Accepted, and waiting for a place.
+    /// Accepted, and waiting for a permit.
     pending: Option<UnixStream>,
 }
 
@@ -69,7 +70,8 @@ impl Stream for LimitedAccept {
                 None => return Poll::Ready(None),
             }
         }
-        // Only when somebody knocks is there a reason to send another one away.
+        // After the accept: without a new client there is no reason to evict another one. A
+        // connection that waits here stays in `pending`.
         let permit = ready!(limit.poll_permit(cx));
         Poll::Ready(pending.take().map(|stream| Ok(limit.admit(stream, permit))))
     }
@@ -94,9 +96,10 @@ struct Handler {
 impl MethodHandler for Handler {
     async fn handler(&self, _: TtrpcContext, frame: Frame) -> ttrpc::Result<Response> {
         let answer = self.answer(frame.payload.as_slice()).await;
-        // An error that is returned would reach the client without its code.
+        // Not returned as an error: ttrpc would replace its code by `UNKNOWN`.
         let (status, payload) = match answer {
             Ok(payload) => (ttrpc::get_status(Code::OK, ""), payload),
+            // Sanitized, since errors quote ids and paths of the request.
             Err(refusal) => {
                 (ttrpc::get_status(refusal.code, sanitize::text(&refusal.text)), Vec::new())
             }
@@ -107,7 +110,7 @@ impl MethodHandler for Handler {
     }
 }
 
-/// Why there is no answer.
+/// Status of a request that failed.
 struct Refusal {
     code: Code,
     text: String,
@@ -120,12 +123,14 @@ impl From<DaemonError> for Refusal {
 }
 
 impl Handler {
+    /// Calls the daemon and returns the encoded reply.
     async fn answer(&self, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
         let daemon = &self.daemon;
         Ok(match self.method {
             Method::Create => sandbox(daemon.create(decode(payload)?).await?).encode_to_vec(),
             Method::Connect => sandbox(daemon.connect(&decode(payload)?)?).encode_to_vec(),
             Method::Delete => deleted(daemon.delete(&decode(payload)?).await?).encode_to_vec(),
+            // Requests without arguments are decoded for their protocol number.
             Method::List => {
                 decode::<Plain>(payload)?;
                 ListReply { sandboxes: daemon.list() }.encode_to_vec()
@@ -166,6 +171,7 @@ fn version() -> VersionReply {
     }
 }
 
+/// Decodes a request and checks its protocol number.
 fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
     let invalid = |error: prost::DecodeError| Refusal {
         code: Code::INVALID_ARGUMENT,
@@ -177,7 +183,8 @@ fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
         other => Err(Refusal {
             code: Code::FAILED_PRECONDITION,
             text: format!(
-                "manager protocol {other} is not spoken here, this daemon (version {}) speaks {PROTOCOL}: \
+                "manager protocol {other} is not spoken here, \
+                 this daemon (version {}) speaks {PROTOCOL}: \
                  install daemon and shim of one version",
                 env!("CARGO_PKG_VERSION")
             ),
@@ -185,6 +192,7 @@ fn decode<Q: Request>(payload: &[u8]) -> Result<Q, Refusal> {
     }
 }
 
+/// The ttrpc code of an error.
 fn code(error: &DaemonError) -> Code {
     match error {
         DaemonError::Id(_) | DaemonError::Bundle(_) => Code::INVALID_ARGUMENT,
@@ -192,6 +200,7 @@ fn code(error: &DaemonError) -> Code {
         | DaemonError::Network(_)
         | DaemonError::Record(_)
         | DaemonError::Sandbox(_) => Code::UNKNOWN,
+        // The only code for which a client tries again: a successor may take the request.
         DaemonError::Leaving => Code::UNAVAILABLE,
         DaemonError::NoGuard | DaemonError::NotReloaded { .. } => Code::FAILED_PRECONDITION,
         DaemonError::Squatted { .. } => Code::ALREADY_EXISTS,

@@ -1,5 +1,5 @@
-//! The wasm in files: in the file itself, or in the tars that an image is made of, compressed or not, one within the other. What
-//! is read is bounded: a tar may say it holds anything.
+//! Search for WebAssembly in files: in the file itself, or in the tars of an image. They may be
+//! compressed and nested. All reads are bounded, since the sizes in a tar are not trusted.
 
 use std::{
     cell::Cell,
@@ -20,31 +20,35 @@ use runwasi_core::{
 
 use super::zstd::{self, Zstd};
 
-/// A gzipped image with gzipped layers: things that are opened one within the other. There are files that unpack to themselves.
+/// Most levels of tars and compressions that are opened within each other.
+// A gzipped image with gzipped layers has four. There are files that unpack to themselves.
 const MAX_DEPTH: u32 = 4;
-/// Of all artifacts together.
+/// Limit of all artifacts together, in bytes.
 const MAX_TOTAL: u64 = 4 << 30;
-/// Of what is read of one file and unpacked from it, at all depths together.
+/// Limit of the bytes that are read of one file and unpacked from it, at all depths together.
 const MAX_UNPACKED: u64 = 16 << 30;
 
-/// Enough to tell what a file is.
+/// Number of bytes by which a format is recognized.
+// The header of a tar. Its mark comes later than that of any other format.
 const HEAD: usize = 512;
-/// Where a tar has its mark.
+/// Place of the mark in the header of a tar.
 const TAR_MARK: std::ops::Range<usize> = 257..262;
 
-/// What was found, and what was wrong.
+/// Result of a search: artifacts and faults.
 #[derive(Default)]
 pub(super) struct Finding {
     pub(super) artifacts: Vec<Artifact>,
     pub(super) faults: Vec<String>,
+    /// Digests of the artifacts.
     seen: HashSet<Digest>,
+    /// Bytes of all artifacts.
     total: u64,
-    /// What may still be read of the file that is being looked at.
+    /// Bytes that may still be read of the current file. Shared with its readers.
     left: Rc<Cell<u64>>,
 }
 
 impl Finding {
-    /// Takes a file that somebody has named: it must hold wasm.
+    /// Searches a file of the command line, which must contain WebAssembly.
     pub(super) fn file(&mut self, path: &Path) {
         let name = path.display().to_string();
         let found = open(path).and_then(|file| self.whole(&name, file, true));
@@ -59,7 +63,8 @@ impl Finding {
         }
     }
 
-    /// Takes a layer of an image, which may hold none; the answer is how much was found.
+    /// Searches a layer of an image, which may contain no WebAssembly. Returns the number of
+    /// artifacts in it.
     pub(super) fn layer(&mut self, name: &str, bytes: Vec<u8>) -> usize {
         match self.whole(name, Cursor::new(bytes), false) {
             Ok(Found::Wasm) => 1,
@@ -72,24 +77,27 @@ impl Finding {
         }
     }
 
-    /// Notes what is wrong, with its name.
+    /// Notes a fault of the file `name`.
     pub(super) fn fault(&mut self, name: &str, error: &dyn Display) {
+        // Some errors name the file themselves.
         let text = error.to_string();
         self.faults.push(if text.starts_with(name) { text } else { format!("{name}: {text}") });
     }
 
-    /// Takes a file, or a layer.
+    /// Searches a file or a layer, with a new limit of bytes.
     fn whole(&mut self, name: &str, bytes: impl Read, named: bool) -> io::Result<Found> {
         self.left.set(MAX_UNPACKED);
         let stream = self.bounded(bytes);
         self.stream(name, stream, 0, named)
     }
 
+    /// A reader within the limit of the current file.
     fn bounded<R>(&self, inner: R) -> Bounded<R> {
         Bounded { left: self.left.clone(), inner }
     }
 
-    /// Takes whatever this is. `text` as well, if somebody has named it.
+    /// Searches a stream of any format. A `named` stream may also be WebAssembly text, which has no
+    /// mark.
     fn stream(
         &mut self,
         name: &str,
@@ -99,9 +107,11 @@ impl Finding {
     ) -> io::Result<Found> {
         let mut head = Vec::new();
         stream.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+        // At the greatest depth nothing is opened any more, but WebAssembly is still taken.
         let kind = Kind::of(&head).filter(|kind| *kind == Kind::Wasm || depth < MAX_DEPTH);
         let mut stream = Cursor::new(head).chain(stream);
-        // Of any reader: what is in a tar in a gzip in a tar has a type of its own otherwise, without an end.
+        // Boxed: with generic readers, each level would have a type that contains the one before
+        // it, and the compiler would never come to an end.
         let inner: Box<dyn Read> = match kind {
             None if named => return self.artifact(name, stream),
             None => return Ok(Found::Other),
@@ -110,14 +120,17 @@ impl Finding {
             Some(Kind::Gzip) => Box::new(MultiGzDecoder::new(stream)),
             Some(Kind::Zstd) => Box::new(Zstd::new(stream)),
         };
+        // Bounded again: a few compressed bytes may unpack to any number.
         let inner = self.bounded(inner);
         self.stream(name, inner, depth + 1, named)
     }
 
+    /// Searches all files in a tar.
     fn tar(&mut self, name: &str, stream: &mut dyn Read, depth: u32) -> io::Result<Found> {
         let mut found = 0;
         for entry in tar::Archive::new(stream).entries()? {
             let entry = entry?;
+            // Links have no content of their own.
             if !entry.header().entry_type().is_file() {
                 continue;
             }
@@ -127,21 +140,24 @@ impl Finding {
                 Ok(Found::Wasm) => found += 1,
                 Ok(Found::Tar(more)) => found += more,
                 Ok(Found::Other) => {}
-                // What comes after it may be right. Where it is the tar that is wrong, so is the next entry.
+                // Only a fault: the next entries may be valid. If the tar itself is damaged, the
+                // next entry is an error, too, and ends the search.
                 Err(error) => self.fault(&inside, &error),
             }
         }
         Ok(Found::Tar(found))
     }
 
+    /// Takes the rest of a stream as an artifact.
     fn artifact(&mut self, name: &str, stream: impl Read) -> io::Result<Found> {
         let mut bytes = Vec::new();
+        // One byte more than the limit, which tells a longer file from one at the limit.
         stream.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(io::Error::other(format!("{name}: more than {MAX_BYTES} bytes")));
         }
         let artifact = Artifact::of_bytes(name.into(), bytes).map_err(io::Error::other)?;
-        // The same layer in two images.
+        // Images share layers, so an artifact may come more than once.
         if self.seen.insert(artifact.digest) {
             self.total += artifact.bytes.len() as u64;
             if self.total > MAX_TOTAL {
@@ -155,7 +171,7 @@ impl Finding {
     }
 }
 
-/// What something is, by its first bytes; text tells nothing.
+/// Format of a stream by its first bytes. WebAssembly text cannot be recognized.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Wasm,
@@ -175,7 +191,8 @@ impl Kind {
     }
 }
 
-/// A reader, or what one is unpacked to; all of one file draw on the same sum.
+/// A reader of a file or of unpacked data. All readers of one file share its limit.
+// Without it a small file could unpack to any size and hold the command for ever.
 struct Bounded<R> {
     left: Rc<Cell<u64>>,
     inner: R,
@@ -192,16 +209,18 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// What a file was.
+/// Content of a file.
 enum Found {
     Wasm,
-    /// With so many artifacts in it.
+    /// A tar with this number of artifacts.
     Tar(usize),
     Other,
 }
 
-/// Without waiting for the writer of a FIFO.
+/// Opens a regular file.
 fn open(path: &Path) -> io::Result<File> {
+    // `O_NONBLOCK`: without it the open of a FIFO waits for a writer. `O_NOCTTY`: a terminal must
+    // not become that of this process. The kind is checked after the open, when it cannot change.
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
@@ -234,7 +253,7 @@ mod tests {
         gzip.finish().unwrap()
     }
 
-    /// The names found and the faults, those without the directory.
+    /// Names of the artifacts, and the faults, with `F` for the path of the file.
     fn found(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
@@ -273,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_wasm_is_a_fault() {
+    fn a_file_without_wasm_is_a_fault() {
         for (bytes, fault) in [
             (tar(&[("a", b"x")]), "F: no wasm in it"),
             (b"{}".to_vec(), "F: is not wasm: it begins with 7b 7d"),
@@ -292,10 +311,12 @@ mod tests {
     }
 
     #[test]
-    fn tars_within_tars_have_an_end() {
-        let (mut tarred, mut gzipped) = (tar(&[("a.wasm", WASM)]), WASM.to_vec());
+    fn levels_beyond_the_limit_are_not_opened() {
+        let mut tarred = tar(&[("a.wasm", WASM)]);
+        let mut gzipped = WASM.to_vec();
         for _ in 0..4 {
-            (tarred, gzipped) = (tar(&[("next.tar", &tarred)]), gzip(&gzipped));
+            tarred = tar(&[("next.tar", &tarred)]);
+            gzipped = gzip(&gzipped);
         }
         assert_eq!(found(&gzipped).0.len(), 1);
         assert_eq!(found(&tarred).1, ["F: no wasm in it"]);

@@ -1,5 +1,7 @@
-//! The command `precompile`: compiles wasm into the cache of the daemon's settings, which shims of the same settings share. Works
-//! beside a daemon that runs, and without one.
+//! The command `precompile`: compiles WebAssembly into the cache of the daemon's settings.
+//!
+//! Shims of the same settings share this cache. The command works beside a running daemon and
+//! without one.
 
 use std::{
     env,
@@ -35,17 +37,19 @@ mod find;
 mod progress;
 mod zstd;
 
-/// Runs the command to its end. What fails is named, and makes the whole fail when the rest is done.
+/// Runs the command. A fault is reported at the end and makes the command fail, but does not stop
+/// the rest.
 pub(crate) fn run<N: NodeEngine>(
     settings: &Settings,
     targets: &Targets,
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    // At most warnings, as the command prints its own progress and faults.
     logging::to_stderr_at(settings.log_level.min(LevelFilter::WARN));
     if settings.cache().is_none() {
         return Err("precompile: the cache is off".into());
     }
     let begun = Instant::now();
-    // No guest runs here: the smallest pool will do, and code does not depend on it.
+    // One slot: no guest runs here, and compiled code does not depend on the size of the pool.
     let engine = Arc::new(N::make(&EngineSettings::of(settings, 1))?);
     let containerd = containerd(targets)?;
     let control = runtime::control()?;
@@ -59,6 +63,7 @@ pub(crate) fn run<N: NodeEngine>(
         }
         (compile(engine, finding.artifacts).await, finding.faults)
     });
+    // All results are there, so no thread of the runtime is waited for.
     control.shutdown_background();
     let count = |wanted| {
         all.iter().filter(|done| matches!(&done.result, Ok(result) if *result == wanted)).count()
@@ -72,6 +77,7 @@ pub(crate) fn run<N: NodeEngine>(
     faults.extend(
         all.into_iter().filter_map(|done| done.result.err().map(|error| error.to_string())),
     );
+    // Sanitized: faults quote names in images and tars.
     for fault in &faults {
         writeln!(io::stderr(), "containerd-wasmtimed: {}", runwasi_core::sanitize::text(fault))?;
     }
@@ -79,7 +85,8 @@ pub(crate) fn run<N: NodeEngine>(
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where images are, as `ctr` has it.
+/// Client of the containerd with the images: from the flags, the environment or the defaults.
+// Variables and defaults are those of `ctr`.
 fn containerd(targets: &Targets) -> Result<ImageClient, IdError> {
     let given = |flag: &Option<String>, variable: &str, default: &str| {
         flag.clone().or_else(|| env::var(variable).ok()).unwrap_or_else(|| default.to_owned())
@@ -89,14 +96,15 @@ fn containerd(targets: &Targets) -> Result<ImageClient, IdError> {
     Ok(ImageClient::new(&address, &Id::parse("namespace", &namespace)?))
 }
 
-/// The file that is meant, if it is one: the name of an image has no slash in front, and is rarely that of a file.
+/// The path, if `name` means a file and not an image.
 fn file(name: &OsStr) -> Option<&Path> {
+    // The name of an image begins with neither a slash nor a dot, and is rarely that of a file.
     let path = Path::new(name);
     (path.is_absolute() || name.as_encoded_bytes().starts_with(b".") || path.exists())
         .then_some(path)
 }
 
-/// Takes the wasm in all layers of an image, those of its root file system too.
+/// Searches all layers of an image, including those of its root file system.
 async fn image(finding: &mut Finding, images: &ImageClient, name: &str) {
     let layers = match oci::all_layers(images, name).await {
         Ok(layers) => layers,
@@ -109,19 +117,22 @@ async fn image(finding: &mut Finding, images: &ImageClient, name: &str) {
             Err(error) => finding.fault(&layer.name(), &error),
         }
     }
+    // Checked for the whole image: most layers contain no WebAssembly.
     if found == 0 {
         finding.fault(name, &"no wasm in it");
     }
 }
 
-/// As many at once as the engine has threads for.
+/// Compiles all artifacts, as many at the same time as the engine has threads.
 async fn compile<E: Engine>(engine: Arc<E>, artifacts: Vec<Artifact>) -> Vec<Done> {
     let progress = Progress::new(&artifacts);
     let mut running = JoinSet::new();
+    // All at once: the engine limits the number of concurrent compilations.
     for artifact in artifacts {
         let engine = engine.clone();
         running.spawn(async move {
-            let (name, bytes) = (artifact.path.display().to_string(), artifact.bytes.len() as u64);
+            let name = artifact.path.display().to_string();
+            let bytes = artifact.bytes.len() as u64;
             let begun = Instant::now();
             let result = engine.precompile(artifact).await;
             Done { name, bytes, took: begun.elapsed(), result }
@@ -129,7 +140,7 @@ async fn compile<E: Engine>(engine: Arc<E>, artifacts: Vec<Artifact>) -> Vec<Don
     }
     let mut all = Vec::new();
     while let Some(joined) = running.join_next().await {
-        // An error is a panic, which has told itself.
+        // An error is a panic, which the panic hook has reported.
         if let Ok(done) = joined {
             progress.tell(&done);
             all.push(done);

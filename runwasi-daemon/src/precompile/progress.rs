@@ -1,4 +1,4 @@
-//! How far `precompile` is: a bar where somebody watches, a line for each artifact where somebody reads. On stderr.
+//! Progress of `precompile` on stderr: a bar on a terminal, else a line per artifact.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -8,7 +8,7 @@ use std::{
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use runwasi_core::{EngineError, artifact::Artifact, engine::Precompiled, sanitize};
 
-/// What has become of one artifact.
+/// Outcome of one artifact.
 pub(super) struct Done {
     pub(super) name: String,
     pub(super) bytes: u64,
@@ -16,10 +16,13 @@ pub(super) struct Done {
     pub(super) result: Result<Precompiled, EngineError>,
 }
 
+/// Time between two frames of the bar's spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Measured in bytes of wasm: what takes the time.
+/// The progress so far.
+// In bytes of WebAssembly, since the time of a compilation grows with them.
 pub(super) struct Progress {
+    /// Absent if stderr is no terminal.
     bar: Option<ProgressBar>,
 }
 
@@ -29,11 +32,12 @@ impl Progress {
         Self { bar: io::stderr().is_terminal().then(|| bar(total)) }
     }
 
+    /// Reports one artifact.
     pub(super) fn tell(&self, done: &Done) {
         let what = match &done.result {
             Ok(Precompiled::Compiled) => "compiled",
             Ok(Precompiled::Kept) => "kept",
-            // Told at the end, where it is seen.
+            // The reason is printed at the end, where it is not lost between other lines.
             Err(_) => "failed",
         };
         let size = HumanBytes(done.bytes);
@@ -47,7 +51,7 @@ impl Progress {
                 bar.println(line);
                 bar.inc(done.bytes);
             }
-            // Nobody is left to tell if it is closed.
+            // An error: stderr is closed, and there is no other place to report to.
             None => drop(writeln!(io::stderr(), "{line}")),
         }
     }
@@ -56,6 +60,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
+            // The summary of the command takes its place.
             bar.finish_and_clear();
         }
     }
@@ -63,7 +68,7 @@ impl Drop for Progress {
 
 fn bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
-    // Unless the template is wrong, which the first use would show.
+    // An error is a mistake in this template. The bar then has its default style.
     if let Ok(style) =
         ProgressStyle::with_template("{spinner} {wide_bar} {bytes} of {total_bytes}, {elapsed}")
     {

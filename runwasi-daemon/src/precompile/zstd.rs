@@ -1,5 +1,5 @@
-//! Unpacks zstd as RFC 8878 has it: frame after frame, with others in between that hold no data. The library unpacks one frame.
-//! Used by `find`.
+//! Decoder of zstd streams (RFC 8878): one frame after another, with skippable frames in between.
+//! The library decodes a single frame.
 
 use std::io::{self, Read};
 
@@ -8,14 +8,16 @@ use ruzstd::decoding::{
     errors::{FrameDecoderError, ReadFrameHeaderError},
 };
 
-/// All frames of a stream. The library bounds what a frame demands of memory, at 128 MiB.
+/// Reads the content of all frames of a stream.
+// The library limits the memory that a frame may demand to 128 MiB.
 pub(super) struct Zstd<R> {
     source: R,
     decoder: FrameDecoder,
+    /// True between the header of a frame and its end.
     inside: bool,
 }
 
-/// Whether something begins as such a stream does: with a frame, or with one to be skipped.
+/// True if `head` begins like a zstd stream: with a frame or with a skippable frame.
 pub(super) fn begins(head: &[u8]) -> bool {
     matches!(head, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
@@ -25,8 +27,11 @@ impl<R: Read> Zstd<R> {
         Self { source, decoder: FrameDecoder::new(), inside: false }
     }
 
-    /// Goes past the head of the next frame, if there is one.
+    /// Reads the header of the next frame, or a whole skippable frame. `false` at the end of the
+    /// stream.
     fn next(&mut self) -> io::Result<bool> {
+        // By the first byte alone: the end of the stream is valid here, and only here. The library
+        // reports it like a damaged header.
         let mut first = [0];
         if self.source.read(&mut first)? == 0 {
             return Ok(false);
@@ -37,6 +42,7 @@ impl<R: Read> Zstd<R> {
                 length,
                 ..
             })) => {
+                // The library reads only the header of such a frame.
                 let skipped =
                     io::copy(&mut self.source.by_ref().take(length.into()), &mut io::sink())?;
                 if skipped < length.into() {
@@ -48,7 +54,7 @@ impl<R: Read> Zstd<R> {
         Ok(true)
     }
 
-    /// Goes out of a frame that was read to its end. A checksum may be missing.
+    /// Leaves a frame that was read to its end, and verifies its checksum if it has one.
     fn leave(&mut self) -> io::Result<()> {
         self.inside = false;
         match self.decoder.get_checksum_from_data() {
@@ -65,9 +71,12 @@ impl<R: Read> Read for Zstd<R> {
         loop {
             while self.inside {
                 match self.decoder.read(buffer)? {
+                    // Nothing fits into it, so nothing says that the decoder needs more data.
                     0 if buffer.is_empty() => return Ok(0),
                     0 if self.decoder.is_finished() => self.leave()?,
                     0 => {
+                        // One block at a time: the decoder keeps all that it decodes until it is
+                        // read.
                         let more = BlockDecodingStrategy::UptoBlocks(1);
                         self.decoder
                             .decode_blocks(&mut self.source, more)
@@ -99,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn all_frames_are_unpacked_and_the_others_skipped() {
+    fn frames_are_unpacked_and_skippable_frames_are_skipped() {
         let long: Vec<u8> = (0..700_000u32).flat_map(u32::to_le_bytes).collect();
         let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
         let stream = [&skipped, &packed(&long)[..], &skipped, &packed(b"end"), &skipped].concat();
@@ -109,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_damaged_or_none_is_an_error() {
+    fn truncated_damaged_and_foreign_streams_are_errors() {
         let stream = packed(&[7; 100_000]);
         let mut damaged = packed(b"some words, and a few more that are not the same");
         damaged[20] ^= 1;

@@ -1,4 +1,4 @@
-//! A component that is run once, to its end: a p2 or p3 command, or a function that the user has named.
+//! Runs a component once, to its end: a p2 or p3 command, or a function that the user named.
 
 use std::future::poll_fn;
 
@@ -11,7 +11,7 @@ use wasmtime_wasi::{I32Exit, p2, p3};
 use super::store::Component;
 use crate::world::ComponentFunction;
 
-/// `wasi:cli/run` of p2.
+/// Runs `wasi:cli/run` of p2.
 pub(crate) async fn run_p2(
     store: &mut Store<Component>,
     instance: &Instance,
@@ -20,7 +20,7 @@ pub(crate) async fn run_p2(
     status(command.wasi_cli_run().call_run(store).await?)
 }
 
-/// `wasi:cli/run` of p3. What the guest has left to be done after its return belongs to the run.
+/// Runs `wasi:cli/run` of p3.
 pub(crate) async fn run_p3(
     store: &mut Store<Component>,
     instance: &Instance,
@@ -29,6 +29,7 @@ pub(crate) async fn run_p3(
     let returned = store
         .run_concurrent(async |accessor| {
             let returned = command.wasi_cli_run().call_run(accessor).await?;
+            // Tasks that the guest left behind at its return belong to the run.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             wasmtime::error::Ok(returned)
         })
@@ -36,7 +37,7 @@ pub(crate) async fn run_p3(
     status(returned)
 }
 
-/// A function without parameters. A result that says so fails the process; others have no place to go.
+/// Calls a function without parameters. An `err` result fails the process.
 pub(crate) async fn call(
     store: &mut Store<Component>,
     instance: &Instance,
@@ -44,15 +45,18 @@ pub(crate) async fn call(
 ) -> wasmtime::Result<()> {
     let gone = || wasmtime::Error::msg(format!("export {:?} is gone", function.name));
     let func = instance.get_func(&mut *store, function.index).ok_or_else(gone)?;
+    // `call_async` overwrites the values. They only set the number of results.
     let mut results = vec![Val::Bool(false); func.ty(store.as_context_mut()).results().len()];
     func.call_async(&mut *store, &[], &mut results).await?;
+    // Other results are dropped: a process has only its status to return.
     match results.first() {
         Some(Val::Result(Err(_))) => status(Err(())),
         _ => Ok(()),
     }
 }
 
-/// As the libraries of guests have it: an error is status 1.
+/// Converts the result of a command.
 fn status(returned: Result<(), ()>) -> wasmtime::Result<()> {
+    // Status 1, as in the standard libraries of guests.
     returned.map_err(|()| I32Exit(1).into())
 }

@@ -1,11 +1,11 @@
-//! Components.
+//! Execution of components.
 //!
 //! | module | one thing |
 //! |---|---|
-//! | `store` | what their stores hold and how one is made |
-//! | `descriptors` | how many files and sockets a guest may have |
-//! | `command` | a component that is run once: p2 or p3 command, or a named function |
-//! | `link` | what components may import |
+//! | `store` | state of a component's store, and its construction |
+//! | `descriptors` | limit of a guest's open files and sockets |
+//! | `command` | a component that runs once: p2 or p3 command, or a named function |
+//! | `link` | imports of components |
 
 pub(crate) mod command;
 mod descriptors;

@@ -1,4 +1,4 @@
-//! The store of a component: what it holds, and how one is made.
+//! The store of a component: its state and its construction.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     wasi::{config::Values, context, keyvalue},
 };
 
-/// What all stores of a process have in common, in the places of what its guest imports. Cheap to clone.
+/// Host state behind the guest's imports, shared by all stores of a process. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Imports {
     outbound: Outbound,
@@ -24,7 +24,7 @@ pub(crate) struct Imports {
 }
 
 impl Imports {
-    /// For one process, before its code runs.
+    /// Creates the state of one process, before its code runs.
     pub(crate) async fn begin(
         spec: &InstanceSpec,
         access: &Arc<NetworkAccess>,
@@ -38,27 +38,28 @@ impl Imports {
     }
 }
 
-/// What a component's store holds.
+/// State of a component's store.
 pub(crate) struct Component {
     wasi: WasiCtx,
     table: ResourceTable,
     http: WasiHttpCtx,
-    /// The guest's way to the network.
+    /// Network access of the guest.
     pub(crate) outbound: Outbound,
-    /// What it finds in `wasi:config`.
+    /// Values of `wasi:config`.
     pub(crate) config: Arc<Values>,
-    /// What it and its container's others keep in `wasi:keyvalue`.
+    /// Data of `wasi:keyvalue`, shared by all guests of the container.
     pub(crate) keyvalue: Arc<keyvalue::Store>,
     #[cfg(feature = "wasi-nn")]
     nn: wasmtime_wasi_nn::wit::WasiNnCtx,
     descriptors: Descriptors,
     limits: Limits,
-    /// Its container's: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
+    /// Lock of the container's file names:
+    /// [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(super) names: Arc<RwLock<()>>,
 }
 
 impl Component {
-    /// A store for one instance of a component. What it has taken goes with it.
+    /// Creates a store for one instance of a component. Its drop releases its memory charge.
     pub(crate) fn store(
         engine: &Engine,
         spec: &InstanceSpec,
@@ -67,17 +68,19 @@ impl Component {
         let context = context::component_context(spec)?;
         let mut store =
             Self::with_context(engine, spec, context, imports).map_err(limits::beyond)?;
+        // After the store, because only a view of the store gives access to the preopens.
         context::share_preopens(store.data_mut(), spec)?;
         Ok(store)
     }
 
-    /// A store with that context. What it has taken goes with it.
+    /// Creates a store with an existing WASI context. Its drop releases its memory charge.
     pub(crate) fn with_context(
         engine: &Engine,
         spec: &InstanceSpec,
         wasi: WasiCtx,
         imports: Imports,
     ) -> Result<Store<Self>, BeyondLimit> {
+        // First, because only the charge can fail.
         let limits = Limits::new(spec.memory.charge())?;
         let descriptors = Descriptors::new(spec);
         let mut table = ResourceTable::new();
@@ -97,37 +100,39 @@ impl Component {
             names: spec.rootfs.names(),
         };
         let mut store = Store::new(engine, component);
+        // wasmtime keeps its own state of async components in a second table.
         if let Some(table) = store.concurrent_resource_table() {
             table.set_max_capacity(capacity);
         }
         store.limiter(|component| &mut component.limits);
-        // Yield at the first tick of every poll: nobody computes longer than from one tick to the next.
+        // The guest yields at the first tick, so no guest computes longer than from one tick to the
+        // next.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         Ok(store)
     }
 
-    /// The context of a guest that has returned, to be used again.
+    /// Extracts the context of a guest that has returned, for reuse.
     pub(crate) fn into_context(self) -> WasiCtx {
         self.wasi
     }
 
-    /// The guest has all it begins with: from now on it can be refused more.
+    /// Marks the guest as started: from now on growth of its memory can be refused.
     pub(crate) fn started(&mut self) {
         self.limits.started();
     }
 
-    /// How many more files and sockets it may open.
+    /// Number of files and sockets that the guest may still open.
     pub(super) fn descriptors_left(&mut self) -> usize {
         self.descriptors.left(&mut self.table)
     }
 
-    /// Takes note of a file that was opened.
+    /// Counts an opened file.
     pub(super) fn opened(&mut self, descriptor: &Descriptor) {
         self.descriptors.opened(descriptor);
     }
 
-    /// What `wasi:nn` works on.
+    /// Resource table and context of `wasi:nn`.
     #[cfg(feature = "wasi-nn")]
     pub(crate) fn nn(&mut self) -> (&mut ResourceTable, &mut wasmtime_wasi_nn::wit::WasiNnCtx) {
         (&mut self.table, &mut self.nn)

@@ -53,7 +53,7 @@ impl ResponseBody {
 }
 
 impl GuestBody {
-    /// Response whose body drives `call`; `None` if the call has returned.
+    /// Response with a body that drives `call`, unless the call has returned.
     pub(super) fn response(
         method: &Method,
         response: Response<WasiBody>,
@@ -71,8 +71,8 @@ impl GuestBody {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        // The call comes first: a frame that it writes in this poll is sent in this poll. Both polls
-        // register the waker of this task, so progress of either continues the response.
+        // The call comes first: a frame that it writes in this poll is sent in this poll. Both
+        // polls register the waker of this task, so progress of either continues the response.
         if let Some(call) = &mut self.call
             && let Poll::Ready(returned) = call.as_mut().poll(cx)
         {
@@ -84,7 +84,7 @@ impl GuestBody {
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                // hyper drops a body after its declared length, without a poll that returns `None`.
+                // hyper drops a body after its declared length and does not poll it to its end.
                 if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
                     self.complete |= *left == 0;

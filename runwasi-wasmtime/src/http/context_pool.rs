@@ -1,10 +1,10 @@
 //! Pool of WASI contexts for a server's instances.
 //!
-//! A context holds arguments, environment, streams and the preopened directories. These are the same
-//! for every request of the container, and making a context is more work than a small guest needs to
-//! answer. So the context of a guest that has returned is kept for the next instance. A guest cannot
-//! change anything in its context but the random numbers, and these are made anew. All contexts share
-//! the file descriptors of the first one's directories.
+//! A context holds arguments, environment, streams and the preopened directories. These are the
+//! same for every request of the container, and making a context is more work than a small guest
+//! needs to answer. So the context of a guest that has returned is kept for the next instance. A
+//! guest cannot change anything in its context but the random numbers, and these are made anew. All
+//! contexts share the file descriptors of the first one's directories.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,5 @@
-//! Graceful drain of a server, begun by a signal. The accept loop and every connection listen for it.
+//! Graceful drain of a server, begun by a signal. The accept loop and every connection listen for
+//! it.
 
 use std::{
     future::Future,

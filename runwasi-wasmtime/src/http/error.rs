@@ -20,7 +20,8 @@ pub(super) enum Failure {
     NoMemory,
     #[error("no answer in time")]
     TimedOut,
-    /// A trap, an exit, or a growth beyond the memory limit. The container's stderr has the details.
+    /// A trap, an exit, or a growth beyond the memory limit. The container's stderr has the
+    /// details.
     #[error("the handler failed")]
     Failed,
     #[error("the handler has not answered")]

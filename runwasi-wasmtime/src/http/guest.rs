@@ -108,16 +108,15 @@ impl Guest {
         Some((store, instance))
     }
 
-    /// Keeps an instance whose handler has returned, or returns its store.
+    /// Keeps an instance after the return of its handler, or gives its store back.
     pub(super) fn keep(
         &self,
         store: Store<Component>,
         instance: Instance,
         settings: &Settings,
     ) -> Option<Store<Component>> {
-        let (Self::P3(_, idle), Instance::P3(service, served)) = (self, instance) else {
-            return Some(store);
-        };
+        let Self::P3(_, idle) = self else { return Some(store) };
+        let Instance::P3(service, served) = instance else { return Some(store) };
         let mut kept = idle.kept();
         if served + 1 >= settings.max_reuse || kept.len() == KEPT {
             return Some(store);
@@ -254,7 +253,7 @@ async fn call_p3(
 
 /// Waits until the guest has nothing left to do for the request.
 async fn settled(accessor: &Accessor<Component>) -> wasmtime::Result<()> {
-    // A handler of p3 may return a response whose body its tasks still write.
+    // A handler of p3 may return a response before its tasks have written the body.
     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
     Ok(())
 }

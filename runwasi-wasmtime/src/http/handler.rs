@@ -35,7 +35,7 @@ struct Access {
 }
 
 impl Access {
-    /// `None` if the log has no debug level.
+    /// Fields of `request`, if the log has the debug level.
     fn of<B>(request: &Request<B>) -> Option<Self> {
         // The copies cost time in every request, so they are made only for a line that is written.
         let read = tracing::enabled!(Level::DEBUG);
@@ -90,8 +90,8 @@ async fn handle(
     let method = request.method().clone();
     let request = request.map(|body| RequestBody::new(body, serving.settings.idle_timeout));
     let (sender, mut head) = oneshot::channel();
-    // Not spawned: the guest runs within this poll, in the same turn. Every early return below drops
-    // the call, which ends the guest, and the ticket, which frees the slot.
+    // Not spawned: the guest runs within this poll, in the same turn. Every early return below
+    // drops the call, which ends the guest, and the ticket, which frees the slot.
     let mut call: Call = Box::pin(serving.clone().call(request, sender));
     let mut expiry = None;
     let (response, returned) = poll_fn(|cx| {
@@ -99,8 +99,8 @@ async fn handle(
         if let Poll::Ready(Err(failure)) = returned {
             return Poll::Ready(Err(failure));
         }
-        // The head is sent only from within the call's poll, so never between this look and the next
-        // poll. Hence no waker needs to be registered, and `try_recv` is enough.
+        // The head is sent only from within the call's poll, so never between this look and the
+        // next poll. Hence no waker needs to be registered, and `try_recv` is enough.
         match head.try_recv() {
             Ok(head) => Poll::Ready(head.map(|response| (response, returned.is_ready()))),
             Err(_) if returned.is_ready() => Poll::Ready(Err(Failure::Silent)),

@@ -1,4 +1,5 @@
-//! A component that answers HTTP: `wasi:http/incoming-handler` of WASI p2 or `wasi:http/handler` of p3.
+//! A component that answers HTTP: `wasi:http/incoming-handler` of WASI p2 or `wasi:http/handler` of
+//! p3.
 //!
 //! ```text
 //!             accepts                hyper                  Call                 wasmtime
@@ -10,8 +11,8 @@
 //!
 //! Everything here is polled in the container's group of futures: the server's `run` accepts, each
 //! connection is a member, and so is each stream of HTTP/2. Hence pause, kill, metering and the CPU
-//! limit hold for a server as for a command. A request of HTTP/1 that a guest answers without waiting
-//! costs one turn in the fair queue.
+//! limit hold for a server as for a command. A request of HTTP/1 that a guest answers without
+//! waiting costs one turn in the fair queue.
 //!
 //! | module | one thing |
 //! |---|---|

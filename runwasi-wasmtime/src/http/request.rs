@@ -4,8 +4,8 @@ use http::{HeaderMap, Method, Request, Uri, Version, header, uri::Authority, uri
 
 use super::error::Failure;
 
-/// Checks a request and writes its authority into its URI. `own` is the authority if the client does
-/// not name one, as HTTP/1.0 allows.
+/// Checks a request and writes its authority into its URI. `own` is the authority if the client
+/// does not name one, as HTTP/1.0 allows.
 pub(super) fn check<B>(request: &mut Request<B>, own: &Authority) -> Result<(), Failure> {
     if request.method() == Method::CONNECT {
         // CONNECT asks for a tunnel, and no world of WASI has tunnels.

@@ -29,7 +29,8 @@ const REQUEST_TIMEOUT: &str = "io.runwasi.http.request-timeout";
 /// Annotation: time that a connection stays open without a request, and that a client may stall a
 /// body.
 const IDLE_TIMEOUT: &str = "io.runwasi.http.idle-timeout";
-/// Annotation: number of requests that an instance of a WASI p3 component serves, one after another.
+/// Annotation: number of requests that an instance of a WASI p3 component serves, one after
+/// another.
 const MAX_REUSE: &str = "io.runwasi.http.max-reuse";
 
 const MOST_CONNECTIONS: u32 = 100_000;

@@ -25,7 +25,7 @@ impl Ticket {
         Self { serving, _slot: slot, _busy: busy }
     }
 
-    /// Continues the call of a guest whose response is complete, as a member of the group.
+    /// Continues the call of a guest after its complete response, as a member of the group.
     pub(super) fn go_on(self, call: Call) {
         // `_busy` ends with this function: for the connection the request is done.
         let Self { serving, _slot, _busy } = self;

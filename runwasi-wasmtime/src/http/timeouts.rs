@@ -9,9 +9,9 @@
 //!                         closed
 //! ```
 //!
-//! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has no
-//! `Head` after its first request, since its frames come at any time. A client that does not take
-//! what is written to it is dropped after `idle-timeout`, whatever the state.
+//! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has
+//! no `Head` after its first request, since its frames come at any time. A client that does not
+//! take what is written to it is dropped after `idle-timeout`, whatever the state.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -125,8 +125,8 @@ impl Activity {
             Doing::Head => (self.header_timeout, Verdict::Drop),
         };
         let due = state.since + timeout;
-        // `Idle` may become `Head` at once, and the other way round. The new state may be due before
-        // `due`, so the next look is not later than the shorter timeout.
+        // `Idle` may become `Head` at once, and the other way round. The new state may be due
+        // before `due`, so the next look is not later than the shorter timeout.
         if now >= due { verdict } else { Verdict::LookAt(due.min(now + self.shortest())) }
     }
 

@@ -1,10 +1,10 @@
-//! A core module: its start, its entry.
+//! Core modules: instantiation and run.
 //!
-//! | module | one thing |
+//! | module | content |
 //! |---|---|
-//! | `store` | what its store holds |
-//! | `link` | what it may import |
-//! | `preview1` | the calls that stand in front of the library's own |
+//! | `store` | data and limits of the store |
+//! | `link` | imports of a module |
+//! | `preview1` | host functions that replace the library's |
 
 pub(crate) mod link;
 mod preview1;
@@ -16,7 +16,7 @@ use wasmtime::{Instance, InstancePre, Store, Val};
 use self::store::Guest;
 use crate::{exit, start, world::ModuleEntry};
 
-/// Runs it to its end.
+/// Instantiates a module and runs it to its end.
 pub(crate) async fn run(
     pre: &InstancePre<Guest>,
     entry: &ModuleEntry,
@@ -26,9 +26,13 @@ pub(crate) async fn run(
     let mut store = store::store(pre, spec)?;
     let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await {
         Ok(instance) => instance,
+        // A start function of the module may have run, and its trap is an exit of the guest.
         Err(error) => return start::failed_start(error, spec).await,
     };
+    // From here on a refused growth can be the result of the guest's `memory.grow`. Before, it
+    // fails the start.
     store.data_mut().limits.started();
+    // Reports an instantiation that was never pending; `ready_if_long` has reported any other.
     context.ready();
     let called = call(entry, &mut store, &instance).await;
     Ok(exit::status(called, spec).await)
@@ -41,9 +45,10 @@ async fn call(
 ) -> wasmtime::Result<()> {
     let initialize = entry.initialize.then_some("_initialize");
     for name in initialize.into_iter().chain([entry.function.as_str()]) {
+        // `world::module_entry` has checked the names, so this error never occurs.
         let missing = || wasmtime::Error::msg(format!("export {name:?} is gone"));
         let function = instance.get_func(&mut *store, name).ok_or_else(missing)?;
-        // Results have no place to go: the exit status is the guest's `proc_exit`.
+        // The results are dropped: the exit status comes from `proc_exit`.
         let mut results = vec![Val::I32(0); function.ty(&*store).results().len()];
         function.call_async(&mut *store, &[], &mut results).await?;
     }

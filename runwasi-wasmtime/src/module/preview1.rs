@@ -1,13 +1,17 @@
-//! The host functions of preview 1 that stand in front of the library's own.
+//! Host functions of WASI preview 1 that replace the library's.
 //!
-//! | function | why |
-//! |---|---|
-//! | `proc_exit` | the library traps on statuses from 126 on; a container's program may end with any of 256 |
-//! | `path_open` | opening a FIFO blocks its thread until somebody opens the other end, beyond any kill: FIFOs and sockets are refused; a process has so many descriptors and no more |
-//! | `path_rename`, `path_link`, `path_symlink` | what a path means must not change between that check and the opening |
-//! | `poll_oneoff` | where file calls are made by the polling thread, the library's own sleep blocks that thread |
+//! - `proc_exit`: the library traps on statuses from 126 on. The program of a container may end
+//!   with any of 256 statuses.
+//! - `path_open`: opening a FIFO blocks the thread until another process opens the other end, and a
+//!   kill cannot end that. So FIFOs and sockets are refused. The number of file descriptors is
+//!   limited here as well.
+//! - `path_rename`, `path_link`, `path_symlink`: the meaning of a path must not change between the
+//!   check in `path_open` and the opening.
+//! - `poll_oneoff`: if the polling thread makes the file calls, the library's sleep blocks that
+//!   thread.
 //!
-//! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, `poll_oneoff`'s structures excepted.
+//! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, except for
+//! the structures of `poll_oneoff`.
 
 use std::time::Duration;
 
@@ -26,7 +30,7 @@ use super::store::Guest;
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 const UNSTABLE: &str = "wasi_unstable";
 
-/// `errno` of the specification.
+/// Values of `errno` in the specification.
 const SUCCESS: i32 = 0;
 const ACCES: i32 = 2;
 const MFILE: i32 = 33;
@@ -34,17 +38,18 @@ const NAMETOOLONG: i32 = 37;
 
 /// Linux's `PATH_MAX`.
 const PATH_MAX: usize = 4096;
-/// The size of `filestat`, and where its file type is.
+/// Size of `filestat`, and the offset of its file type.
 const FILESTAT: usize = 64;
 const FILETYPE: usize = 16;
-/// The file type `unknown`: preview 1 has no other word for a FIFO.
+/// File type `unknown`. Preview 1 has no other type for a FIFO.
 const UNKNOWN: u8 = 0;
 
-/// Arguments of `path_open`, in their order.
+/// Arguments of `path_open` in their order.
 type OpenArguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
-/// Replaces what the library has linked.
+/// Replaces functions that the library has linked.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    // Allowed only here, so that an accidental second definition stays an error.
     linker.allow_shadowing(true);
     for module in [PREVIEW1, UNSTABLE] {
         linker.func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> {
@@ -55,17 +60,19 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             "path_open",
             |caller: Caller<'_, Guest>, arguments: OpenArguments| Box::new(open(caller, arguments)),
         )?;
-        names(linker, module)?;
+        link_renames(linker, module)?;
     }
-    poll(linker)?;
+    link_poll(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-/// The memory of a guest that calls, and what it calls.
+/// The memory and the data of the calling guest.
 fn enter<'a>(
     caller: &'a mut Caller<'_, Guest>,
 ) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
+    // The library's functions are called without their generated wrapper, which sets the fuel: the
+    // limit of the data that one call may copy from the guest.
     let fuel = caller.as_context_mut().hostcall_fuel();
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         return Err(wasmtime::Error::msg("the guest exports no memory"));
@@ -77,6 +84,7 @@ fn enter<'a>(
 
 async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmtime::Result<i32> {
     let names = caller.data().names.clone();
+    // Held from the check until the file is open. Shared: openings need not exclude each other.
     let _unchanged = names.read().await;
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (mut memory, guest) = enter(&mut caller)?;
@@ -88,8 +96,10 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
     if may_block(&mut guest.wasi, directory, lookup, name).await {
         return Ok(ACCES);
     }
+    // The check has consumed fuel for the path.
     guest.wasi.set_hostcall_fuel(fuel);
-    let (wasi, memory) = (&mut guest.wasi, &mut memory);
+    let wasi = &mut guest.wasi;
+    let memory = &mut memory;
     let errno = library::path_open(
         wasi, memory, directory, lookup, path, length, flags, rights, inheriting, fdflags, opened,
     )
@@ -101,24 +111,29 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
     if descriptor < guest.open_files {
         return Ok(SUCCESS);
     }
+    // Closed again: the number is known only after the opening, in which the library assigns it.
     library::fd_close(wasi, memory, descriptor.cast_signed()).await?;
     Ok(MFILE)
 }
 
-/// A copy of a path argument; what is wrong with it is an `errno`.
+/// A copy of a path argument. The error is an `errno`.
 fn path_of(memory: &GuestMemory<'_>, path: i32, length: i32) -> Result<Vec<u8>, i32> {
-    let (start, length) = (path.cast_unsigned() as usize, length.cast_unsigned() as usize);
+    let start = path.cast_unsigned() as usize;
+    let length = length.cast_unsigned() as usize;
+    // Before the copy, which the guest could make as long as its memory.
     if length > PATH_MAX {
         return Err(NAMETOOLONG);
     }
     let GuestMemory::Unshared(bytes) = memory else { return Err(ACCES) };
-    // Outside of the memory: the library's own trap says so better.
+    // A path outside the memory counts as empty here. The call of the library traps on it.
     Ok(bytes.get(start..start.saturating_add(length)).unwrap_or_default().to_vec())
 }
 
-/// Whether opening the file would wait for somebody. What is not there, or may not be looked at, will be the opening's error.
+/// True if opening the file could wait for another process. For a file that is missing or must not
+/// be examined, the opening returns the error.
 async fn may_block(wasi: &mut WasiP1Ctx, directory: i32, lookup: i32, path: Vec<u8>) -> bool {
     let length = i32::try_from(path.len()).unwrap_or(i32::MAX);
+    // A memory of its own for result and path: the guest's memory stays untouched.
     let mut bytes = vec![0; FILESTAT];
     bytes.extend(path);
     let at = FILESTAT as i32;
@@ -126,13 +141,15 @@ async fn may_block(wasi: &mut WasiP1Ctx, directory: i32, lookup: i32, path: Vec<
     match library::path_filestat_get(wasi, &mut memory, directory, lookup, at, length, 0).await {
         Ok(SUCCESS) => bytes[FILETYPE] == UNKNOWN,
         Ok(_) => false,
-        // The library's answer for sockets, which cannot be opened anyway.
+        // The library's answer for sockets, which cannot be opened in any case.
         Err(_) => true,
     }
 }
 
-/// What changes the meaning of a path waits for openings, and they for it.
-fn names(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
+/// Replaces the functions that change the meaning of paths.
+fn link_renames(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
+    // Each holds the lock exclusively: it waits for checked openings to complete, and new ones wait
+    // for it.
     type Rename = (i32, i32, i32, i32, i32, i32);
     linker.func_wrap_async(module, "path_rename", |mut caller: Caller<'_, Guest>, a: Rename| {
         Box::new(async move {
@@ -170,13 +187,14 @@ fn names(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
 
 type PollArguments = (i32, i32, i32, i32);
 
-fn poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+fn link_poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    // One function for each version, since the layout of a subscription differs.
     linker.func_wrap_async(
         PREVIEW1,
         "poll_oneoff",
         |mut caller: Caller<'_, Guest>, a: PollArguments| {
             Box::new(async move {
-                if sleeps(&mut caller, a, &SUBSCRIPTION).await? {
+                if poll_timer(&mut caller, a, &SUBSCRIPTION).await? {
                     return Ok(SUCCESS);
                 }
                 let (mut memory, guest) = enter(&mut caller)?;
@@ -189,7 +207,7 @@ fn poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         "poll_oneoff",
         |mut caller: Caller<'_, Guest>, a: PollArguments| {
             Box::new(async move {
-                if sleeps(&mut caller, a, &UNSTABLE_SUBSCRIPTION).await? {
+                if poll_timer(&mut caller, a, &UNSTABLE_SUBSCRIPTION).await? {
                     return Ok(SUCCESS);
                 }
                 let (mut memory, guest) = enter(&mut caller)?;
@@ -201,7 +219,7 @@ fn poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Where a subscription of `poll_oneoff` has what a sleep needs.
+/// Layout of a subscription of `poll_oneoff`: offsets of the fields of a clock, and the size.
 struct Subscription {
     timeout: i32,
     flags: i32,
@@ -210,33 +228,39 @@ struct Subscription {
 
 const SUBSCRIPTION: Subscription = Subscription { timeout: 24, flags: 40, size: 48 };
 const UNSTABLE_SUBSCRIPTION: Subscription = Subscription { timeout: 32, flags: 48, size: 56 };
-/// Where it has its tag, and the tag of a clock.
+/// Offset of the tag of a subscription, and the tag of a clock.
 const TAG: i32 = 8;
 const CLOCK: u8 = 0;
-/// The flag of a time that is absolute.
+/// Flag of an absolute time.
 const ABSTIME: u16 = 1;
-/// The size of an event; a clock's says nothing but whose it is.
+/// Size of an event.
+// The user data comes first. All other fields of a clock's event are 0: the error (success), the
+// type (clock), and fields without a meaning for a clock.
 const EVENT: usize = 32;
 
-/// A poll for nothing but the passing of time: waits, and answers it.
-async fn sleeps(
+/// Handles a poll for a single relative timer: waits, and writes the event. Returns false for any
+/// other poll.
+async fn poll_timer(
     caller: &mut Caller<'_, Guest>,
     arguments: PollArguments,
     at: &Subscription,
 ) -> wasmtime::Result<bool> {
     let (subscription, event, count, counted) = arguments;
     let (memory, _) = enter(caller)?;
+    // The library traps on a subscription outside the memory.
     if count != 1 || read(&memory, subscription, at.size as usize).is_none() {
         return Ok(false);
     }
     let [tag] = bytes::<1>(&memory, subscription + TAG)?;
     let flags = u16::from_le_bytes(bytes(&memory, subscription + at.flags)?);
+    // Only for a single relative time does the library block the thread.
     if tag != CLOCK || flags & ABSTIME != 0 {
         return Ok(false);
     }
     let timeout = u64::from_le_bytes(bytes(&memory, subscription + at.timeout)?);
     let userdata: [u8; 8] = bytes(&memory, subscription)?;
     tokio::time::sleep(Duration::from_nanos(timeout)).await;
+    // Again, so that no borrow of the guest's memory is held during the sleep.
     let (mut memory, _) = enter(caller)?;
     let mut answer = [0; EVENT];
     answer[..userdata.len()].copy_from_slice(&userdata);

@@ -12,13 +12,13 @@ use crate::{
     wasi::context,
 };
 
-/// What a module's store holds.
+/// Data of a module's store.
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) limits: Limits,
-    /// Its container's: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
+    /// Lock of the container: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(crate) names: Arc<RwLock<()>>,
-    /// One more than the highest file descriptor it may have.
+    /// Limit of file descriptors: one more than the highest allowed number.
     pub(crate) open_files: u32,
 }
 
@@ -26,12 +26,16 @@ pub(super) fn store(
     pre: &InstancePre<Guest>,
     spec: &InstanceSpec,
 ) -> Result<Store<Guest>, EngineError> {
+    // Charges the stack. First, so that a guest beyond its memory limit fails before its files are
+    // opened.
     let limits = Limits::new(spec.memory.charge()).map_err(limits::beyond)?;
-    let (wasi, names, open_files) =
-        (context::module_context(spec)?, spec.rootfs.names(), spec.open_files);
+    let wasi = context::module_context(spec)?;
+    let names = spec.rootfs.names();
+    let open_files = spec.open_files;
     let mut store = Store::new(pre.module().engine(), Guest { wasi, limits, names, open_files });
     store.limiter(|guest| &mut guest.limits);
-    // Yield at the first tick of every poll: nobody computes longer than from one tick to the next.
+    // The guest yields at the first tick of every poll, so no guest computes longer than the time
+    // from one tick to the next.
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     Ok(store)

@@ -1,14 +1,17 @@
 //! Outgoing HTTP/1.1 requests.
 //!
 //! ```text
-//!  guest ── send ──▶ a member of the process's group: look up ─▶ connect ─▶ TLS ─▶ send ─▶ move the connection's bytes
-//!    ▲                 │ oneshot                                                             │ ends with it: the response's
-//!    └── response ◀────┘                                                                     ▼ `io`, or whoever has dropped it
+//!  guest ── send ──▶ member of the process's group:
+//!    ▲                 look up ─▶ connect ─▶ TLS ─▶ send ─▶ drive the connection
+//!    │                                               │        │ oneshot
+//!    │                                       oneshot │        ▼
+//!    └── response ◀──────────────────────────────────┘       `io` of the response
 //! ```
 //!
-//! The library runs what it is given here, and later `io`, as tasks of its own, which nobody would pause, meter or throttle. So these
-//! only wait; the work is a member of the group. It ends when the guest has dropped the response or the pending request, and with
-//! the process at the latest.
+//! The library runs the future of [`send`], and later `io`, as tasks of its own. Such tasks are not
+//! paused, metered or throttled with the guest. So these two only wait, and a member of the group
+//! does the work. The member ends when the guest drops the pending request or the response, and at
+//! the latest with the process.
 
 use std::{
     error::Error as _,
@@ -40,11 +43,12 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::{Outbound, resolver::LookupError, sockets, tls};
 
-/// What the library waits if the guest says nothing.
+/// Default of each timeout of a request. The library has the same default.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// The least that one of several addresses gets of the time to connect.
+/// Least time to connect to one of several addresses.
 const PER_ADDRESS: Duration = Duration::from_secs(2);
 
+/// Future with the outcome of the exchange, for the library.
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = (Response<WasiBody>, Done);
 
@@ -53,13 +57,14 @@ impl WasiHttpHooks for Outbound {
         &mut self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
+        // The library's own implementation ignores it, too.
         _done: Done,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         Box::new(send(self.clone(), request, options.unwrap_or_default()))
     }
 }
 
-/// Sends a request; the answer is the response's head, with a body that is yet to come.
+/// Sends a request. Returns the head of the response, with a body that is yet to come.
 async fn send(
     outbound: Outbound,
     request: Request<WasiBody>,
@@ -68,42 +73,48 @@ async fn send(
     let (answer, answered) = oneshot::channel();
     let context = outbound.context.clone();
     context.spawn(serve(outbound, request, options, answer));
-    // An error: the process is ending.
+    // An error: the process is ending, and the member has been dropped with its group.
     answered.await.unwrap_or(Err(Error::ConnectionTerminated))
 }
 
-/// The member of the group.
+/// Runs a request as a member of the group, from the lookup to the end of the connection.
 async fn serve(
     outbound: Outbound,
     request: Request<WasiBody>,
     options: RequestOptions,
     mut answer: oneshot::Sender<Result<Sent, Error>>,
 ) {
+    // Not waited for: a guest that holds all its connections would wait for itself.
     let Ok(_permit) = outbound.access.connections.clone().try_acquire_owned() else {
+        // Fails if the guest has dropped the request: it needs no answer then.
         let _ = answer.send(Err(Error::ConnectionLimitReached));
         return;
     };
     let exchanged = select! {
         exchanged = exchange(&outbound, request, &options) => exchanged,
-        // The guest waits for it no longer.
+        // The guest has dropped the request. Returning closes the connection.
         () = answer.closed() => return,
     };
     let (response, connection) = match exchanged {
         Ok(exchanged) => exchanged,
         Err(error) => {
             tracing::debug!(%error, "an outgoing request has failed");
+            // Fails if the guest has dropped the request.
             let _ = answer.send(Err(error));
             return;
         }
     };
     let (mut done, ended) = oneshot::channel();
+    // An error: the connection has ended in `exchange` without a failure, or the process is ending.
     let io = async move { ended.await.unwrap_or(Ok(())) };
     if answer.send(Ok((response, Box::new(io)))).is_err() {
         return;
     }
     let Some(connection) = connection else { return };
     select! {
+        // A failed send: the guest has dropped the response meanwhile.
         moved = connection => drop(done.send(moved.map_err(|error| meaning(&error)))),
+        // The library drops `io` with the response: nothing is left to transfer.
         () = done.closed() => {}
     }
 }
@@ -111,6 +122,7 @@ async fn serve(
 type Open = Connection<TokioIo<Box<dyn Stream>>, WasiBody>;
 type Exchanged = (Response<WasiBody>, Option<Open>);
 
+/// Sends the request and receives the head. Returns the connection if it is still open.
 async fn exchange(
     outbound: &Outbound,
     mut request: Request<WasiBody>,
@@ -119,7 +131,7 @@ async fn exchange(
     let patience = options.connect_timeout.unwrap_or(PATIENCE);
     let opened = timeout(patience, open(outbound, request.uri(), patience)).await;
     let (mut sender, mut connection) = opened.unwrap_or(Err(Error::ConnectionTimeout))?;
-    // What is said to a server, not to a proxy.
+    // Only the path: the absolute form of a URI is meant for proxies. hyper sends what it is given.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() =
         Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
@@ -128,8 +140,12 @@ async fn exchange(
         let mut sending = std::pin::pin!(sender.send_request(request));
         loop {
             select! {
+                // In this order a head that has already arrived counts, even if the connection
+                // fails in this poll.
                 biased;
                 head = &mut sending => return head.map_err(|error| meaning(&error)),
+                // The connection moves its bytes only while it is polled. After its end it must not
+                // be polled, while `sending` still has to return the head or its error.
                 moved = &mut connection, if open => {
                     open = false;
                     moved.map_err(|error| meaning(&error))?;
@@ -144,6 +160,7 @@ async fn exchange(
     Ok((response, open.then_some(connection)))
 }
 
+/// Connects, with TLS if the scheme demands it.
 async fn open(
     outbound: &Outbound,
     uri: &Uri,
@@ -153,9 +170,11 @@ async fn open(
     let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let stream = connect(outbound, host, port, patience).await?;
-    // A request is one small piece, and its answer is waited for.
+    // Else small pieces of a request wait until earlier ones are acknowledged (Nagle's algorithm).
+    // A failure only makes the request slower, so it is ignored.
     let _ = stream.set_nodelay(true);
     let stream: Box<dyn Stream> = if secure {
+        // A URI has IPv6 addresses in brackets, rustls wants them without.
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(name).map_err(|_| Error::HttpRequestUriInvalid)?;
         let connector = tls::connector().await?;
@@ -169,7 +188,7 @@ async fn open(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// One address after the other, each with its part of the time. The policy is asked about addresses, not about the name.
+/// Tries one address after the other, each with its share of the time.
 async fn connect(
     outbound: &Outbound,
     host: &str,
@@ -178,14 +197,18 @@ async fn connect(
 ) -> Result<TcpStream, Error> {
     let deadline = Instant::now() + patience;
     let found = outbound.resolver().look_up(host).await.map_err(unknown)?;
+    // The policy checks addresses, not the name: see `policy` on DNS rebinding.
     let allowed = found
         .into_iter()
         .map(|address| SocketAddr::new(address, port))
         .filter(|to| outbound.access.rules.allows(*to));
     let allowed: Vec<_> = allowed.collect();
+    // Remains if the policy allows no address: a lookup never returns an empty list.
     let mut last = Error::DestinationIpProhibited;
     for (n, to) in allowed.iter().enumerate() {
         let rest = u32::try_from(allowed.len() - n).unwrap_or(u32::MAX);
+        // One dead address must not use up the time of the others. The caller's timeout still
+        // bounds the sum of the shares.
         let part = (deadline.saturating_duration_since(Instant::now()) / rest).max(PER_ADDRESS);
         let connecting = async { sockets::tcp(outbound.network(), *to)?.connect(*to).await };
         match timeout(part, connecting).await {
@@ -197,6 +220,7 @@ async fn connect(
     Err(last)
 }
 
+/// Translates the error of a lookup.
 fn unknown(error: LookupError) -> Error {
     match error {
         LookupError::Denied => Error::HttpRequestDenied,
@@ -211,12 +235,14 @@ fn unknown(error: LookupError) -> Error {
     }
 }
 
+/// Translates the error of a connect.
 fn unreachable(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
             Error::DestinationIpUnroutable
         }
+        // The kernel has given up first.
         io::ErrorKind::TimedOut => Error::ConnectionTimeout,
         io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
         _ => {
@@ -226,14 +252,16 @@ fn unreachable(error: &io::Error) -> Error {
     }
 }
 
-/// The library's own translation writes a warning for whatever a server sends.
+/// Translates an error of hyper.
 fn meaning(error: &hyper::Error) -> Error {
+    // Not the library's own translation: it logs a warning for whatever a server sends.
     if error.is_timeout() {
         return Error::HttpResponseTimeout;
     }
     if error.is_incomplete_message() {
         return Error::HttpResponseIncomplete;
     }
+    // An error of the guest's own body, which hyper passes on as its source.
     if let Some(Error::HttpRequestBodySize(size)) =
         error.source().and_then(|source| source.downcast_ref())
     {
@@ -249,11 +277,11 @@ fn meaning(error: &hyper::Error) -> Error {
     Error::HttpProtocolError
 }
 
-/// A response's body, whose parts do not wait for ever.
+/// Body of a response, with a timeout between its frames.
 struct ResponseBody {
     incoming: Incoming,
     pause: Duration,
-    /// Until when the next part has to come; set by the first look for it.
+    /// Deadline of the next frame. Set by the first poll that finds no frame.
     until: Option<Pin<Box<Sleep>>>,
 }
 
@@ -273,6 +301,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let body = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
+            // Set again by the next poll without a frame: before it the guest does not wait.
             body.until = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| meaning(&error))));
         }

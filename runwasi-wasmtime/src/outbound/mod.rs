@@ -1,13 +1,13 @@
-//! A component's way to the network: sockets, name lookup and outgoing HTTP, all in its sandbox's network namespace and as its
-//! container's policy allows.
+//! Network access of a component: sockets, name lookup and outgoing HTTP. All of it happens in the
+//! sandbox's network namespace and is subject to the container's outbound policy.
 //!
 //! | module | one thing |
 //! |---|---|
-//! | `policy` | whom guests may call |
-//! | `sockets` | the host's sockets in the sandbox's network |
-//! | `resolver` | from a name to addresses, by the container's own files |
-//! | `http` | outgoing requests |
-//! | `tls` | whom HTTPS trusts |
+//! | `policy` | the outbound policy of a container |
+//! | `sockets` | sockets that the host opens in the sandbox's network |
+//! | `resolver` | name resolution by the container's own files |
+//! | `http` | outgoing HTTP requests |
+//! | `tls` | root certificates of outgoing HTTPS |
 
 mod http;
 mod policy;
@@ -30,25 +30,28 @@ use self::{
     resolver::{LookupError, Resolver},
 };
 
-/// What a container's guests may reach, and how. One for all its processes.
+/// Network access of a container: policy, resolver and limits. All its processes share one.
 pub(crate) struct NetworkAccess {
     network: Network,
     rules: Arc<OutboundRules>,
     resolver: Arc<Resolver>,
-    /// With it, and with nothing else, the library makes sockets.
+    /// The library makes every socket of a guest with this context, so the policy covers them all.
     sockets: WasiSocketsCtx,
-    /// How many requests may have a connection at once.
+    /// Permits for requests with an open connection.
     connections: Arc<Semaphore>,
 }
 
 impl NetworkAccess {
-    /// As the container says.
+    /// Access of the container that `spec` belongs to, created for its first process.
     pub(crate) fn of(spec: &InstanceSpec, program: &Program) -> Result<Arc<Self>, EngineError> {
         let policy = policy_of(spec, program)?;
+        // Shared: what one process has looked up stays reachable for the others, and all of them
+        // draw from the same limits.
         Ok(spec.extensions.get_or_make(|| Self::new(spec, policy)))
     }
 
-    /// What a guest without a way out owes: an annotation that means nothing is an error, whatever the guest is.
+    /// Checks the annotation of a guest without network access. A bad annotation is an error for
+    /// every kind of guest.
     pub(crate) fn check(spec: &InstanceSpec, program: &Program) -> Result<(), EngineError> {
         policy_of(spec, program).map(drop)
     }
@@ -56,6 +59,8 @@ impl NetworkAccess {
     fn new(spec: &InstanceSpec, policy: Policy) -> Self {
         let rules = Arc::new(OutboundRules::new(policy));
         let resolver = Arc::new(Resolver::new(spec.network.clone(), rules.clone(), &spec.rootfs));
+        // A connection of HTTP is no descriptor in the guest's table, so the descriptor limit does
+        // not count it. This semaphore applies the same number to connections.
         let connections = Arc::new(Semaphore::new(spec.open_files as usize));
         Self {
             network: spec.network.clone(),
@@ -75,10 +80,11 @@ fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineErr
     })
 }
 
-/// The library's context for sockets that reach what the policy allows. It can be built as a part of a whole only.
+/// The library's context for sockets, with the policy as its address check.
 fn sockets_for(rules: Arc<OutboundRules>) -> WasiSocketsCtx {
     let mut builder = WasiCtxBuilder::new();
     builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, purpose| {
+        // The policy is about outbound traffic: only a connect and a sent datagram are checked.
         let allowed = match purpose {
             SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => rules.allows(address),
             SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => true,
@@ -86,10 +92,12 @@ fn sockets_for(rules: Arc<OutboundRules>) -> WasiSocketsCtx {
         };
         Box::pin(ready(allowed))
     });
+    // The library builds a sockets context with a check only as a part of a `WasiCtx`.
     let mut whole = Whole { ctx: builder.build(), table: ResourceTable::new() };
     whole.sockets().ctx.clone()
 }
 
+/// Complete WASI context, of which only the part for sockets is used.
 struct Whole {
     ctx: WasiCtx,
     table: ResourceTable,
@@ -101,16 +109,16 @@ impl WasiView for Whole {
     }
 }
 
-/// A process's way out. Cheap to clone.
+/// Network access of a process. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Outbound {
     access: Arc<NetworkAccess>,
-    /// Requests are work of the process: members of its group of futures.
+    /// The process's group of futures: outgoing requests are spawned as members of it.
     pub(crate) context: GuestContext,
 }
 
 impl Outbound {
-    /// For one process, before its code runs.
+    /// Access of one process. Has to be called before code of the process runs.
     pub(crate) async fn begin(
         access: &Arc<NetworkAccess>,
         context: &GuestContext,
@@ -118,6 +126,7 @@ impl Outbound {
         let failed = |error: LookupError| {
             EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"))
         };
+        // Reads the files before a guest can change them, if the policy goes by names.
         access.resolver.begin().await.map_err(failed)?;
         Ok(Self { access: access.clone(), context: context.clone() })
     }
@@ -126,7 +135,7 @@ impl Outbound {
         &self.access.network
     }
 
-    /// With what the library makes sockets for the guest.
+    /// Context with which the library makes sockets for the guest.
     pub(crate) fn sockets(&self) -> WasiSocketsCtx {
         self.access.sockets.clone()
     }

@@ -1,17 +1,21 @@
-//! Whom a container's guests may call: the annotation [`ANNOTATION`]. Parsed when a process is made, asked by `sockets`, `resolver` and
-//! `http` before a connection, a datagram or a lookup leaves.
+//! Outbound network policy of a container: the annotation [`ANNOTATION`].
 //!
-//! It is about what guests begin: listening, accepting and receiving are not asked, nor is an answer on an accepted connection.
-//! A datagram that answers one is a datagram sent.
+//! The annotation is parsed when a process is created. The policy is checked before a connection, a
+//! datagram or a lookup leaves.
 //!
-//! | item | what may be reached |
+//! The policy is about traffic that guests initiate. It does not restrict listening, accepting and
+//! receiving, nor the responses on an accepted connection. A datagram in response to another one
+//! counts as a datagram sent.
+//!
+//! | item | destinations |
 //! |---|---|
 //! | `10.0.0.0/8`, `192.0.2.1`, `[2001:db8::/32]` | these addresses |
-//! | `example.com` | the addresses that a lookup of this name has given |
-//! | `*.example.com` | the same of every name below it |
+//! | `example.com` | the addresses that a lookup of this name has returned |
+//! | `*.example.com` | the same for every name below it |
 //!
-//! each with `:PORT` for this port only. An address is checked when it is used, whatever name led to it: so a name that
-//! suddenly means another address (DNS rebinding) opens nothing that the list does not name.
+//! A `:PORT` behind an item restricts it to this port. An address is checked when it is used,
+//! independently of the name that led to it. So a name that suddenly resolves to another address
+//! (DNS rebinding) opens nothing that the list does not name.
 
 use std::{
     collections::VecDeque,
@@ -21,29 +25,32 @@ use std::{
 
 use ipnet::IpNet;
 
-/// The annotation: `all` (the default, as for any container), `none`, or a list of items with commas in between.
+/// Annotation: a list of items with commas in between, or one of the words `all` and `none`. The
+/// default is `all`, as for any container.
 pub(crate) const ANNOTATION: &str = "io.runwasi.network.outbound";
 
-/// Items of a list. More is no list that anybody has written.
+/// Largest number of items of a list.
+// Every connection and datagram searches the list, and no hand-written list has more.
 const MAX_ITEMS: usize = 1024;
-/// Addresses that are remembered of lookups; the oldest is forgotten first.
+/// Largest number of addresses that are remembered from lookups. The oldest is dropped first.
 const MAX_LEARNED: usize = 4096;
-/// What DNS allows of a name and of a label.
+/// Largest length of a name in DNS.
 const MAX_NAME: usize = 253;
+/// Largest length of a label in DNS.
 const MAX_LABEL: usize = 63;
 
-/// Why the annotation means nothing.
+/// Error of the annotation.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PolicyError {
     /// An item is neither a name nor an address.
     #[error("annotations[{ANNOTATION:?}]: item {item:?} {reason}")]
     Item { item: String, reason: &'static str },
-    /// There are too many.
+    /// The list has too many items.
     #[error("annotations[{ANNOTATION:?}]: has more than {MAX_ITEMS} items")]
     TooMany,
 }
 
-/// Whom guests may call.
+/// Outbound policy of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Policy {
     All,
@@ -55,20 +62,21 @@ pub(crate) enum Policy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     target: Target,
-    /// `None`: every port.
+    /// Allowed port. Without it every port is allowed.
     port: Option<u16>,
 }
 
+/// Destinations of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     Network(IpNet),
     Name(String),
-    /// Every name that ends in a dot and this.
+    /// Every name that ends in a dot and this text.
     Below(String),
 }
 
 impl Policy {
-    /// Of the annotation's value; without one, all.
+    /// Parses the annotation's value. Without an annotation everything is allowed.
     pub(crate) fn parse(value: Option<&str>) -> Result<Self, PolicyError> {
         match value.map(str::trim) {
             None | Some("all") => Ok(Self::All),
@@ -79,6 +87,7 @@ impl Policy {
                     return Err(PolicyError::TooMany);
                 }
                 let parsed = items.map(|item| {
+                    // Bounded: the text of an item is unlimited and ends up in an error text.
                     let shown = || item.chars().take(2 * MAX_NAME).collect();
                     Item::parse(item).map_err(|reason| PolicyError::Item { item: shown(), reason })
                 });
@@ -111,7 +120,7 @@ impl Item {
                 };
                 (Target::Network(network), port)
             }
-            // More than one colon: an address of IPv6.
+            // More than one colon: an address of IPv6 without a port.
             None => match item.split_once(':') {
                 Some((host, port)) if !port.contains(':') => (target(host)?, Some(port)),
                 _ => (target(item)?, None),
@@ -120,16 +129,20 @@ impl Item {
         Ok(Self { target, port: port.map(self::port).transpose()? })
     }
 
+    /// Checks whether the item lists `name`.
     fn names(&self, name: &str) -> bool {
         match &self.target {
             Target::Network(_) => false,
             Target::Name(named) => named == name,
+            // More than the dot has to remain: `.example.com` is not below `example.com`. Without
+            // the dot `evilexample.com` would be.
             Target::Below(suffix) => name
                 .strip_suffix(suffix.as_str())
                 .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
         }
     }
 
+    /// Checks whether the item is a network that contains `to`.
     fn holds(&self, to: SocketAddr) -> bool {
         matches!(&self.target, Target::Network(network) if network.contains(&to.ip()))
             && has(self.port, to.port())
@@ -141,6 +154,7 @@ fn has(allowed: Option<u16>, port: u16) -> bool {
 }
 
 fn port(text: &str) -> Result<u16, &'static str> {
+    // `parse` would also take a leading plus sign.
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
         .ok()
@@ -158,7 +172,7 @@ fn target(text: &str) -> Result<Target, &'static str> {
     }
 }
 
-/// An address or a network; `None` if it looks like neither.
+/// Parses an address or a network, if the text looks like one.
 fn network(text: &str) -> Result<Option<IpNet>, &'static str> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(Some(IpNet::from(address)));
@@ -166,7 +180,7 @@ fn network(text: &str) -> Result<Option<IpNet>, &'static str> {
     let Ok(network) = text.parse::<IpNet>() else {
         return if text.contains('/') { Err("is no network: ADDRESS/BITS") } else { Ok(None) };
     };
-    // Somebody has meant the one or the other.
+    // Else it is unclear if the author meant the address or the network.
     if network.addr() == network.network() {
         Ok(Some(network))
     } else {
@@ -183,17 +197,18 @@ fn name(text: &str) -> Result<String, &'static str> {
     if text.len() > MAX_NAME || !text.split('.').all(fits) {
         return Err("is neither a name, nor an address, nor a network");
     }
+    // No top-level domain is a number: this is a mistyped address, such as `300.1.1.1`.
     if text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err("is a bad address");
     }
     Ok(text.to_ascii_lowercase())
 }
 
-/// What a container's policy says now: it knows what lookups have given.
+/// Policy of a container together with the addresses from its lookups.
 #[derive(Debug)]
 pub(crate) struct OutboundRules {
     policy: Policy,
-    /// Addresses of listed names, and for which port each. Locked for one look or change.
+    /// Addresses of listed names, each with its allowed port. Locked for one look or change.
     learned: Mutex<VecDeque<(IpAddr, Option<u16>)>>,
 }
 
@@ -202,13 +217,14 @@ impl OutboundRules {
         Self { policy, learned: Mutex::default() }
     }
 
-    /// Whether names decide what may be reached.
+    /// Checks whether the policy lists names.
     pub(crate) fn goes_by_names(&self) -> bool {
         self.policy.items().iter().any(|item| !matches!(item.target, Target::Network(_)))
     }
 
-    /// Whether something may be sent there.
+    /// Checks whether the guest may connect or send to an address.
     pub(crate) fn allows(&self, to: SocketAddr) -> bool {
+        // `::ffff:10.0.0.1` reaches 10.0.0.1, so it is checked as that address.
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         match &self.policy {
             Policy::All => true,
@@ -223,7 +239,8 @@ impl OutboundRules {
         }
     }
 
-    /// Whether a name may be looked up: `name` as the guest has it or with a search domain behind it; lower case, no dot at its end.
+    /// Checks whether a name may be looked up. `name` is the guest's name, alone or with a search
+    /// domain appended, in lower case and without a dot at its end.
     pub(crate) fn allows_lookup(&self, name: &str) -> bool {
         match &self.policy {
             Policy::All => true,
@@ -232,12 +249,12 @@ impl OutboundRules {
         }
     }
 
-    /// Takes note of what the lookup of an allowed name has given.
+    /// Remembers the addresses from a lookup of `name`, for the items that list it.
     pub(crate) fn learn(&self, name: &str, addresses: &[IpAddr]) {
         for item in self.policy.items().iter().filter(|item| item.names(name)) {
             for address in addresses.iter().map(IpAddr::to_canonical) {
                 let mut learned = self.learned();
-                // What is used is not forgotten: it becomes the newest.
+                // Removed and put back as the newest: a name in use keeps its addresses.
                 learned.retain(|known| *known != (address, item.port));
                 if learned.len() >= MAX_LEARNED {
                     learned.pop_front();
@@ -248,6 +265,7 @@ impl OutboundRules {
     }
 
     fn learned(&self) -> std::sync::MutexGuard<'_, VecDeque<(IpAddr, Option<u16>)>> {
+        // Poisoning is harmless: each step under the lock leaves the list valid.
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -265,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_and_all_allow_everything_and_none_nothing() {
+    fn no_annotation_and_all_allow_everything_and_none_nothing() {
         for value in [None, Some("all"), Some(" all ")] {
             let rules = OutboundRules::new(Policy::parse(value).unwrap());
             assert!(rules.allows(to("192.0.2.1:1")) && rules.allows_lookup("example.com"));
@@ -277,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_and_ports_of_a_list_are_held_to() {
+    fn a_list_allows_only_its_networks_and_ports() {
         let rules =
             rules("10.0.0.0/8, 192.0.2.1:443,172.16.0.0/12:80,[2001:db8::/32]:53,::1,fd00::/8");
         for (address, allowed) in [
@@ -300,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_opens_what_its_lookup_has_given_and_only_for_its_port() {
+    fn a_name_allows_the_addresses_of_its_lookup_on_its_port() {
         let rules = rules("Example.COM:443,*.cluster.local");
         assert!(rules.goes_by_names());
         for (name, allowed) in [
@@ -324,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lookups_give_is_remembered_up_to_a_bound() {
+    fn the_number_of_remembered_addresses_is_limited() {
         let rules = rules("a.test");
         for n in 0..=u32::try_from(MAX_LEARNED).unwrap() {
             rules.learn("a.test", &[IpAddr::from(n.to_be_bytes())]);
@@ -338,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_means_nothing_is_refused_with_its_name() {
+    fn an_invalid_item_is_refused_with_its_text() {
         for (list, wrong) in [
             ("", ""),
             ("a.test,,b.test", ""),

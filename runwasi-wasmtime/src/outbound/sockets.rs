@@ -1,7 +1,7 @@
 //! Sockets in the sandbox's network that the host uses for a guest.
 //!
-//! Only the making of a socket happens inside the namespace, see [`Network::run`]; whatever a socket does later it does there, on
-//! whichever thread.
+//! A socket belongs to the network namespace it was created in. So only its creation runs inside
+//! the namespace, see [`Network::run`]. Any thread may use it later.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 use runwasi_core::network::Network;
 use tokio::net::{TcpSocket, UdpSocket};
 
-/// A UDP socket inside that is connected to `to`.
+/// UDP socket in the sandbox's network, connected to `to`.
 pub(crate) fn udp(network: &Network, to: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = if to.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
@@ -21,13 +21,16 @@ pub(crate) fn udp(network: &Network, to: SocketAddr) -> io::Result<UdpSocket> {
     let made = network.run(move || {
         let socket = std::net::UdpSocket::bind(any)?;
         socket.connect(to)?;
+        // `from_std` demands it.
         socket.set_nonblocking(true)?;
         io::Result::Ok(socket)
     });
+    // Out here: it registers the socket with the runtime of the calling thread.
     UdpSocket::from_std(made??)
 }
 
-/// A TCP socket inside, of the family of `to`.
+/// TCP socket in the sandbox's network, of the address family of `to`.
 pub(crate) fn tcp(network: &Network, to: SocketAddr) -> io::Result<TcpSocket> {
+    // It is registered with the runtime by `connect`, outside.
     network.run(move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?
 }

@@ -1,8 +1,9 @@
-//! Whom outgoing HTTPS trusts: the roots of the system this process runs on, as OpenSSL finds them; `SSL_CERT_FILE` and
-//! `SSL_CERT_DIR` of this process name others.
+//! Trust of outgoing HTTPS: the root certificates of the system this process runs on, as OpenSSL
+//! finds them. `SSL_CERT_FILE` and `SSL_CERT_DIR` of this process name others.
 //!
-//! The container's own certificates do not count: its image is not trusted to say whom its host believes. The roots are read once
-//! for all, at the first request that needs them, so others need a restart.
+//! The container's own certificates do not count: an image does not decide which roots its host
+//! trusts. The roots are read once for all containers, at the first request that needs them. A
+//! change of the roots needs a restart.
 
 use std::sync::Arc;
 
@@ -13,12 +14,14 @@ use tokio_rustls::{
 };
 use wasmtime_wasi_http::Error;
 
+/// Configuration of all connections, with the system's root certificates.
 static CONFIG: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
 
-/// The means to become a client of HTTPS.
+/// Connector for outgoing TLS connections.
 pub(super) async fn connector() -> Result<TlsConnector, Error> {
-    // Many files, and milliseconds of parsing. What fails is tried again by the next request.
+    // The cell stores no error: after a failure the next request tries again.
     let config = CONFIG.get_or_try_init(|| async {
+        // On the blocking pool: many files, and milliseconds of parsing.
         let loaded = spawn_blocking(load).await;
         loaded.unwrap_or(Err(Error::ConfigurationError)).map(Arc::new)
     });
@@ -27,6 +30,7 @@ pub(super) async fn connector() -> Result<TlsConnector, Error> {
 
 fn load() -> Result<ClientConfig, Error> {
     let found = rustls_native_certs::load_native_certs();
+    // One unreadable file is no reason to distrust the rest.
     for error in &found.errors {
         tracing::warn!(%error, "some of the system's root certificates cannot be read");
     }
@@ -37,16 +41,19 @@ fn load() -> Result<ClientConfig, Error> {
         tracing::warn!("the system has no root certificates: outgoing HTTPS fails");
         return Err(Error::TlsCertificateError);
     }
+    // The provider is named, so that no feature of another crate can change it.
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions();
     let config = config.map_err(|_| Error::ConfigurationError)?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    // The client speaks only HTTP/1.1: the server must not choose HTTP/2.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// What a failed handshake means.
+/// Translates the error of a failed handshake.
 pub(super) fn meaning(error: &std::io::Error) -> Error {
+    // tokio-rustls wraps errors of TLS in `io::Error`. Other errors are the connection's.
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(TlsError::InvalidCertificate(reason)) => {
             tracing::debug!(?reason, "the server's certificate is refused");

@@ -1,15 +1,15 @@
-//! `wasi:config`: what a guest finds there.
+//! Values of `wasi:config` for a process.
 //!
-//! The container's annotations `io.runwasi.config.NAME`, and the process's environment under the names that these leave free. Guests
-//! only read it.
+//! They are the container's annotations `io.runwasi.config.NAME`, and the process's environment
+//! variables of all other names. Guests can only read them.
 
 use runwasi_core::InstanceSpec;
 use wasmtime_wasi_config::WasiConfigVariables;
 
-/// What is behind it is the value's name.
+/// Prefix of the annotations. The rest of the key is the value's name.
 const ANNOTATION: &str = "io.runwasi.config.";
 
-/// A process's values.
+/// The values of a process.
 pub(crate) struct Values(pub(crate) WasiConfigVariables);
 
 impl Values {
@@ -19,7 +19,7 @@ impl Values {
             .iter()
             .filter_map(|(key, value)| Some((key.strip_prefix(ANNOTATION)?, value.as_str())));
         let environment = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        // A later one of a name replaces an earlier one.
+        // Annotations last: of equal names the later entry counts.
         Self(environment.chain(annotated).collect())
     }
 }

@@ -1,10 +1,11 @@
-//! A process as a WASI context.
+//! WASI contexts of a process.
 //!
-//! What a guest has: its args and environment, the container's root file system preopened at `/`, volumes at their
-//! destinations, and its three streams. What it has not: anything else of the host; no clocks or randomness are
-//! restricted.
+//! A guest gets its args and environment, the container's root file system preopened at `/`,
+//! volumes at their destinations, and its three streams. It gets nothing else of the host. Clocks
+//! and randomness are not restricted.
 //!
-//! Preview 1 has no working directory of its own: libc of a guest begins at `/`. It is told of `process.cwd` by `PWD`.
+//! Preview 1 has no working directory: the guest's libc starts at `/`. `PWD` is `process.cwd`,
+//! unless the environment sets it.
 
 use std::os::fd::AsRawFd;
 
@@ -18,35 +19,39 @@ use wasmtime_wasi::{
 
 use super::stdio::{Stdin, Stdout};
 
-/// The context of one run of a module.
+/// Creates the context for one run of a module.
 pub(crate) fn module_context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
     let mut wasi = builder(spec)?.build_p1();
     share_preopens(&mut wasi, spec)?;
     Ok(wasi)
 }
 
-/// The context of one instance of a component; its preopens are yet to be shared. It allows no sockets: see `outbound`.
+/// Creates the context for one instance of a component. The caller shares its preopens later. It
+/// allows no sockets; see `outbound`.
 pub(crate) fn component_context(spec: &InstanceSpec) -> Result<WasiCtx, EngineError> {
     let mut builder = builder(spec)?;
     builder.initial_cwd(spec.cwd.to_string_lossy());
     Ok(builder.build())
 }
 
-/// A further context of a component's process, with the directories of the first one.
+/// Creates a further context for a component's process, with the directories of the first context.
 pub(crate) fn further_context(spec: &InstanceSpec, directories: &WasiFilesystemCtx) -> WasiCtx {
     let mut builder = surroundings(spec);
     builder.initial_cwd(spec.cwd.to_string_lossy());
     let mut context = builder.build();
+    // Copied, because opening the preopens again would take more file descriptors.
     *context.filesystem() = directories.clone();
     context
 }
 
-/// The preopens are opened as the host: the guest may see less of them, but has them.
+/// Prepares a context with the preopened directories.
 fn builder(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
+    // As the host's user: a guest gets its preopens even if its own user may not open them. Calls
+    // in them are checked against the guest's user.
     as_host(|| prepare(spec))
 }
 
-/// All but the directories.
+/// Prepares a context without directories.
 fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
     builder.args(&spec.args).envs(&spec.env);
@@ -56,7 +61,9 @@ fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
     builder.stdin(Stdin(spec.stdio.stdin.clone()));
     builder.stdout(Stdout(spec.stdio.stdout.clone()));
     builder.stderr(Stdout(spec.stdio.stderr.clone()));
-    // On a pool the identity of the poll does not hold. Root has none, and its slow files delay nobody there.
+    // With a user of its own a guest makes file calls on its polling thread, since threads of the
+    // blocking pool do not have its credentials. A root guest needs no credentials: on the pool its
+    // slow files delay no other guest.
     builder.allow_blocking_current_thread(spec.credentials.is_some());
     builder
 }
@@ -64,7 +71,7 @@ fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
 fn prepare(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
     let mut builder = surroundings(spec);
     for preopen in spec.rootfs.preopens() {
-        // The directory is a mount that is in no mount table: its fd is the only way to name it.
+        // The directory is a mount outside any mount table: only its descriptor names it.
         let host = format!("/proc/self/fd/{}", preopen.directory.as_raw_fd());
         let permissions = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         let opened = builder.preopened_dir(host, preopen.path.to_string_lossy(), permissions);
@@ -75,20 +82,22 @@ fn prepare(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
     Ok(builder)
 }
 
-/// The library has opened every preopen anew: its file descriptors become the container's, whose own are closed. A node of ten
-/// thousand containers has none to spare.
+/// Replaces the container's descriptors of its preopens by those that wasmtime-wasi has opened.
 pub(crate) fn share_preopens(
     wasi: &mut impl WasiView,
     spec: &InstanceSpec,
 ) -> Result<(), EngineError> {
+    // wasmtime-wasi opens every preopen again. Without the duplicates a node has enough file
+    // descriptors for ten thousand containers.
     share(wasi, spec).map_err(|error| EngineError::Failed(format!("preopens: {error:#}")))
 }
 
 fn share(wasi: &mut impl WasiView, spec: &InstanceSpec) -> wasmtime::Result<()> {
     let mut view = wasi.filesystem();
-    // The host function of the same name is the only way to the library's own.
+    // Only this host function gives access to the preopens of wasmtime-wasi.
     let opened = preopens::Host::get_directories(&mut view)?;
     for (n, (resource, _)) in opened.into_iter().enumerate() {
+        // Deleted, since the guest gets resources of its own from its call.
         if let Descriptor::Dir(directory) = view.table.delete(resource)? {
             spec.rootfs.share(n, directory.dir);
         }

@@ -1,10 +1,12 @@
-//! `wasi:keyvalue`: store, atomics and batch, in memory.
+//! Data of `wasi:keyvalue` in memory, for its interfaces store, atomics and batch.
 //!
-//! All processes of a container and all their instances see the same data; they go with the last process. What is kept is
-//! charged to the container's memory and has a bound of its own besides: what does not fit is the guest's error, not its end.
-//! Every identifier names a bucket, which is empty at first.
+//! All processes of a container and all their instances share the data, which is dropped with the
+//! last process. Entries are charged to the container's memory and have a bound of their own. An
+//! entry that does not fit is an error for the guest and does not end it. Every identifier names a
+//! bucket, which is empty at first.
 //!
-//! (The library's crate for it gives every opening a copy of its own, so nothing one guest sets is seen by another.)
+//! (wasmtime's own crate gives each opening a copy of the data, so guests do not see each other's
+//! entries.)
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,16 +16,16 @@ use std::{
 use runwasi_core::{InstanceSpec, resources::memory::Charge};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
-/// What all buckets of a container may hold, whatever its memory limit.
+/// Most bytes in all buckets of a container, for any memory limit.
 const MAX_BYTES: u64 = 64 << 20;
 const MAX_BUCKETS: usize = 64;
 const MAX_KEY: usize = 4096;
-/// What an entry takes besides its key and value.
+/// Overhead of an entry besides its key and value, in bytes.
 const ENTRY: u64 = 128;
-/// Keys in one answer of `list-keys`.
+/// Most keys in one result of `list-keys`.
 const PAGE: usize = 1000;
 
-/// Of the interface.
+/// `error` of the interface.
 #[derive(Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(variant)]
 pub(crate) enum Error {
@@ -35,7 +37,7 @@ pub(crate) enum Error {
     Other(String),
 }
 
-/// Of the interface: one page of keys, and where the next begins.
+/// `key-response` of the interface: one page of keys, and the cursor of the next page.
 #[derive(Debug, ComponentType, Lift, Lower)]
 #[component(record)]
 pub(crate) struct KeyResponse {
@@ -45,7 +47,7 @@ pub(crate) struct KeyResponse {
 
 /// A container's data.
 pub(crate) struct Store {
-    /// Locked for one operation, so that each is atomic; never across an await.
+    /// Locked for one operation at a time, so that each is atomic. Never held across an await.
     data: Mutex<Data>,
 }
 
@@ -55,13 +57,15 @@ pub(crate) struct Data {
     charge: Charge,
 }
 
-/// The store of a container whose processes come and go.
+/// Current store of a container, shared by its running processes.
+// Weak: the data goes with the last process, and a later process starts with an empty store.
 #[derive(Default)]
 struct Slot(Mutex<Weak<Store>>);
 
 impl Store {
-    /// The container's.
+    /// Returns the container's store.
     pub(crate) fn of(spec: &InstanceSpec) -> Arc<Self> {
+        // Under one lock, so that two processes that start at once share one store.
         let slot = spec.extensions.get_or_make(Slot::default);
         let mut current = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
         current.upgrade().unwrap_or_else(|| {
@@ -94,7 +98,8 @@ impl Data {
                 "a container has {MAX_BUCKETS} buckets, with names of {MAX_KEY} bytes, and no more"
             ));
         }
-        self.take(identifier.len() as u64 + ENTRY)?;
+        // Charged before the insertion, so a refused bucket does not exist.
+        self.reserve(identifier.len() as u64 + ENTRY)?;
         self.buckets.insert(identifier.to_owned(), BTreeMap::new());
         Ok(())
     }
@@ -109,11 +114,11 @@ impl Data {
         }
         let before = self.get(bucket, &key).map_or(0, |value| size(&key, value));
         let after = size(&key, &value);
-        // Only then is the old one given up: what does not fit changes nothing.
+        // Before the insertion: a value that does not fit leaves the old value in place.
         if after > before {
-            self.take(after - before)?;
+            self.reserve(after - before)?;
         } else {
-            self.give_back(before - after);
+            self.release(before - after);
         }
         self.buckets.entry(bucket.to_owned()).or_default().insert(key, value);
         Ok(())
@@ -121,10 +126,13 @@ impl Data {
 
     pub(crate) fn delete(&mut self, bucket: &str, key: &str) {
         let removed = self.buckets.get_mut(bucket).and_then(|entries| entries.remove(key));
-        self.give_back(removed.map_or(0, |value| size(key, &value)));
+        // A missing key is not an error of the interface and has nothing to release.
+        self.release(removed.map_or(0, |value| size(key, &value)));
     }
 
     pub(crate) fn keys(&self, bucket: &str, cursor: Option<u64>) -> KeyResponse {
+        // The cursor is a number of keys to skip. Guests choose it freely; beyond the end it is
+        // harmless.
         let start = usize::try_from(cursor.unwrap_or(0)).unwrap_or(usize::MAX);
         let mut rest = self.buckets.get(bucket).into_iter().flat_map(BTreeMap::keys).skip(start);
         let keys: Vec<_> = rest.by_ref().take(PAGE).cloned().collect();
@@ -132,7 +140,7 @@ impl Data {
         KeyResponse { keys, cursor }
     }
 
-    /// Numbers are kept as text, in decimal.
+    /// Adds `delta` to a number, which is stored as decimal text. A missing number counts as 0.
     pub(crate) fn increment(
         &mut self,
         bucket: &str,
@@ -151,7 +159,7 @@ impl Data {
         Ok(sum)
     }
 
-    fn take(&mut self, bytes: u64) -> Result<(), Error> {
+    fn reserve(&mut self, bytes: u64) -> Result<(), Error> {
         if self.bytes + bytes > MAX_BYTES {
             return refused(format!("a container's keys and values are {MAX_BYTES} bytes at most"));
         }
@@ -162,7 +170,7 @@ impl Data {
         Ok(())
     }
 
-    fn give_back(&mut self, bytes: u64) {
+    fn release(&mut self, bytes: u64) {
         self.charge.release(bytes);
         self.bytes -= bytes;
     }
@@ -186,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_there_until_it_is_deleted() {
+    fn entries_exist_and_are_charged_until_deletion() {
         let (memory, store) = store();
         let empty = memory.usage().used;
         let mut data = store.data();
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_counted_up_and_nothing_else_is() {
+    fn only_numbers_are_incremented() {
         let (_, store) = store();
         let mut data = store.data();
         assert_eq!(data.increment("b", "n".into(), 2), Ok(2));
@@ -234,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_and_changes_nothing() {
+    fn a_refused_entry_leaves_the_data_unchanged() {
         let (memory, store) = store();
         let mut data = store.data();
         data.set("b", "k".into(), vec![1; 1 << 20]).unwrap();

@@ -1,11 +1,11 @@
-//! A process in the terms of WASI.
+//! WASI for a process.
 //!
 //! | module | one thing |
 //! |---|---|
-//! | `context` | the process → a WASI context |
+//! | `context` | the WASI context of a process |
 //! | `stdio` | the process's streams as WASI streams |
-//! | `config` | `wasi:config`: the process's values |
-//! | `keyvalue` | `wasi:keyvalue`: the container's data |
+//! | `config` | values of `wasi:config` of a process |
+//! | `keyvalue` | data of `wasi:keyvalue` of a container |
 //! | `nn` (feature `wasi-nn`) | `wasi:nn`: models that a component runs |
 
 pub(crate) mod config;

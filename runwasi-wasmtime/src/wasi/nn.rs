@@ -1,12 +1,13 @@
-//! `wasi:nn`, behind the cargo feature `wasi-nn`: models that guests bring along, run by the host's OpenVINO, which is looked for
-//! when the first one is loaded.
+//! `wasi:nn`, behind the cargo feature `wasi-nn`: runs models of guests with the host's OpenVINO.
+//! The library is searched for when the first model is loaded.
 //!
-//! An inference runs on the thread that polls its guest, and neither yields nor counts as memory: other guests and a kill wait
-//! for it. Hence it is for nodes whose guests are trusted, and off unless asked for.
+//! An inference runs on the thread that polls its guest. It neither yields nor is its memory
+//! counted: other guests and a kill wait for it. Therefore it is only for nodes with trusted
+//! guests, and off by default.
 
 use wasmtime_wasi_nn::{InMemoryRegistry, Registry, backend, wit::WasiNnCtx};
 
-/// What one store needs of it: the backends, and no models of the host's own.
+/// Creates the state of one store: all backends, and no models of the host.
 pub(crate) fn context() -> WasiNnCtx {
     WasiNnCtx::new(backend::list(), Registry::from(InMemoryRegistry::new()))
 }

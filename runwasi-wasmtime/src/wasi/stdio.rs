@@ -1,7 +1,8 @@
 //! The process's streams as WASI streams.
 //!
-//! wasmtime-wasi's own adapters copy through a task of their own, whose last bytes are lost when it is dropped. These
-//! write to the pipe from the guest's call: when the call returns, the bytes are in the pipe.
+//! wasmtime-wasi's own adapters copy in a separate task and lose its last bytes when the task is
+//! dropped. These adapters write to the pipe from the guest's call: when the call returns, the
+//! bytes are in the pipe.
 
 use std::{
     io,
@@ -18,14 +19,14 @@ use wasmtime_wasi::{
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
 
-/// Most that is read or taken for writing at once; the size of a pipe.
+/// Most bytes read or accepted for writing at once: the size of a pipe.
 const CHUNK: usize = 64 << 10;
 
-/// What a guest reads as its stdin.
+/// Stdin of a guest.
 #[derive(Clone)]
 pub(crate) struct Stdin(pub(crate) Input);
 
-/// What a guest writes as its stdout or stderr.
+/// Stdout or stderr of a guest.
 #[derive(Clone)]
 pub(crate) struct Stdout(pub(crate) Output);
 
@@ -58,6 +59,7 @@ impl AsyncRead for Stdin {
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
                 }
+                // The readiness was stale. The next turn registers the waker.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -68,7 +70,7 @@ impl AsyncRead for Stdin {
 #[async_trait]
 impl Pollable for Stdin {
     async fn ready(&mut self) {
-        // An error shows itself in the read that follows.
+        // Dropped, because the read that follows reports the same error.
         let _ = self.0.readable().await;
     }
 }
@@ -79,6 +81,7 @@ impl InputStream for Stdin {
         if size == 0 {
             return Ok(Bytes::new());
         }
+        // Bounded, because the guest chooses the size and the buffer is memory of the host.
         let mut buffer = BytesMut::zeroed(size.min(CHUNK));
         match self.0.try_read(&mut buffer) {
             Ok(0) => Err(StreamError::Closed),
@@ -92,6 +95,7 @@ impl InputStream for Stdin {
         loop {
             self.0.readable().await.map_err(failed)?;
             let bytes = self.read(size)?;
+            // No bytes after stale readiness: waits again.
             if size == 0 || !bytes.is_empty() {
                 return Ok(bytes);
             }
@@ -123,6 +127,7 @@ impl AsyncWrite for Stdout {
     ) -> Poll<io::Result<usize>> {
         loop {
             match self.0.try_write(bytes) {
+                // Registers the waker, or tries again if the stream has become writable meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.0.poll_writable(cx))?
                 }
@@ -132,6 +137,7 @@ impl AsyncWrite for Stdout {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // There is no buffer: every write goes to the stream itself.
         Poll::Ready(Ok(()))
     }
 
@@ -140,11 +146,12 @@ impl AsyncWrite for Stdout {
     }
 }
 
-/// The stream of a guest that writes without blocking: what the pipe did not take yet is `pending`, and until it is
-/// gone nothing more is taken.
+/// Output stream of a p2 guest, which writes without blocking.
 struct Writer {
     output: Output,
+    /// Bytes that the pipe has not taken yet. No more are accepted until they are written.
     pending: Bytes,
+    /// Error of a write in `ready`, for the next call of the guest.
     error: Option<io::Error>,
 }
 
@@ -153,6 +160,7 @@ impl Pollable for Writer {
     async fn ready(&mut self) {
         while !self.pending.is_empty() && self.error.is_none() {
             match self.output.try_write(&self.pending) {
+                // The split-off part is in the pipe.
                 Ok(written) => drop(self.pending.split_to(written)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if let Err(error) = self.output.writable().await {
@@ -180,6 +188,7 @@ impl OutputStream for Writer {
     }
 
     fn flush(&mut self) -> StreamResult<()> {
+        // Pending bytes need no help: the guest waits for them with `ready`.
         self.check_write().map(drop)
     }
 
@@ -192,6 +201,7 @@ impl OutputStream for Writer {
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // Bytes of earlier calls go first.
         self.ready().await;
         if let Some(error) = self.error.take() {
             return Err(failed(error));
@@ -201,6 +211,7 @@ impl OutputStream for Writer {
 }
 
 fn failed(error: io::Error) -> StreamError {
+    // A closed reader is a state of the stream and no failure.
     if error.kind() == io::ErrorKind::BrokenPipe {
         return StreamError::Closed;
     }

@@ -1,8 +1,8 @@
 //! One private containerd in a directory of its own; called by `containers` and by tests and benches directly.
 //!
 //! Everything that all containerds of a machine share (cgroup paths, `/run/containerd/s`, FIFO
-//! names) is kept apart by a containerd namespace of the bed's own. Dropping the bed kills its tasks,
-//! ends containerd, and fails when a shim, mount, socket or bundle of the bed is left.
+//! names) is kept apart by a containerd namespace of the fixture's own. Dropping the fixture kills its tasks,
+//! ends containerd, and fails when a shim, mount, socket or bundle of the fixture is left.
 
 use std::ffi::OsString;
 use std::fs;
@@ -36,7 +36,7 @@ pub struct Containerd {
     options: Builder,
     // None while stopped.
     process: Option<Child>,
-    // The bed's own node daemon; none if nothing needs one, or another bed has it.
+    // The fixture's own node daemon; none if nothing needs one, or another fixture has it.
     daemon: Option<Daemon>,
     // Once true, containers may exist.
     ever_ran: bool,
@@ -57,29 +57,31 @@ impl Containerd {
         if options.containerd.is_none() {
             options.containerd = options.version.program()?;
         }
-        let mut bed =
+        let mut fixture =
             Self { traces: Traces::new()?, options, process: None, daemon: None, ever_ran: false };
-        bed.prepare()?;
-        match &bed.options.node {
+        fixture.prepare()?;
+        match &fixture.options.node {
             Node::Nobody => {}
-            Node::Own(settings) => bed.daemon = Some(Daemon::start(bed.dir(), settings.clone())?),
-            Node::Of(state) => bed.traces.share(state.clone()),
+            Node::Own(settings) => {
+                fixture.daemon = Some(Daemon::start(fixture.dir(), settings.clone())?)
+            }
+            Node::Of(state) => fixture.traces.share(state.clone()),
         }
-        bed.start_again()?;
-        Ok(bed)
+        fixture.start_again()?;
+        Ok(fixture)
     }
 
-    /// The bed's own containerd namespace.
+    /// The fixture's own containerd namespace.
     pub fn namespace(&self) -> &str {
         self.traces.namespace()
     }
 
-    /// A container id no other bed of the machine uses: FIFO directories are told apart by it.
+    /// A container id no other fixture of the machine uses: FIFO directories are told apart by it.
     pub fn id(&self, name: &str) -> String {
         format!("{name}-{}", self.namespace())
     }
 
-    /// The bed's directory; tests may put files into it, they go with the bed.
+    /// The fixture's directory; tests may put files into it, they go with the fixture.
     pub fn dir(&self) -> &Path {
         self.traces.dir()
     }
@@ -99,9 +101,9 @@ impl Containerd {
         Ok(self.process.as_ref().context("containerd is stopped")?.id())
     }
 
-    /// The bed's own node daemon.
+    /// The fixture's own node daemon.
     pub fn daemon(&mut self) -> Result<&mut Daemon> {
-        self.daemon.as_mut().context("this bed has no daemon of its own")
+        self.daemon.as_mut().context("this fixture has no daemon of its own")
     }
 
     /// Starts another node daemon that takes over; gives the one replaced, which serves what it has.
@@ -116,7 +118,7 @@ impl Containerd {
         self.traces.node()
     }
 
-    /// A `ctr` call on this containerd, in the bed's namespace, to add stdin or a deadline to.
+    /// A `ctr` call on this containerd, in the fixture's namespace, to add stdin or a deadline to.
     pub fn ctr_command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         // Whatever group a shim is started for is among the arguments, or the value of an annotation.
@@ -170,7 +172,7 @@ impl Containerd {
         self.traces.socket(group)
     }
 
-    /// Mounts anywhere in the bed.
+    /// Mounts anywhere in the fixture.
     pub fn mounts(&self) -> Vec<PathBuf> {
         self.traces.mounts()
     }
@@ -180,7 +182,7 @@ impl Containerd {
         fs::read_to_string(self.dir().join("log")).unwrap_or_default()
     }
 
-    /// Shims, socket files, mounts and bundles that exist now, one a line; empty when the bed is clean.
+    /// Shims, socket files, mounts and bundles that exist now, one a line; empty when the fixture is clean.
     pub fn leftovers(&self) -> Vec<String> {
         let dirs = ["s", "r"].map(|top| self.bundles(top));
         let entries = dirs.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
@@ -213,7 +215,7 @@ impl Containerd {
             Ok(Some(status)) => Some(Err(status)),
             _ => UnixStream::connect(&address).is_ok().then_some(Ok(())),
         });
-        // Kept also if it never answered: dropping the bed ends it.
+        // Kept also if it never answered: dropping the fixture ends it.
         self.process = Some(child);
         if let Err(status) = up.with_context(|| self.log())? {
             self.process = None;

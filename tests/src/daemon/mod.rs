@@ -1,6 +1,6 @@
-//! A private node daemon: started, signalled, replaced and ended; held by `containerd` and `player`, and by tests.
+//! A private node daemon: started, signalled, replaced and ended; held by `containerd` and `shim_driver`, and by tests.
 //!
-//! It has a state directory of its own in the bed's directory and a configuration file of its own, so that nothing of
+//! It has a state directory of its own in the fixture's directory and a configuration file of its own, so that nothing of
 //! the machine's own daemon is read or reached. It is ended when dropped, also by a panic.
 
 use std::fs::{self, File};
@@ -46,7 +46,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one for the bed or player in `home` and waits until it says that it is ready.
+    /// Starts one for the fixture or shim driver in `home` and waits until it says that it is ready.
     pub fn start(home: &Path, settings: Settings) -> Result<Self> {
         let mut daemon = Self::prepared(home, settings)?;
         daemon.start_again()?;
@@ -158,7 +158,7 @@ impl Daemon {
         self.ends(UP_OR_DOWN)
     }
 
-    /// At the end of a bed: asks it to leave, and tells what of it is left.
+    /// At the end of a fixture: asks it to leave, and tells what of it is left.
     pub(crate) fn end(&mut self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.is_over().is_err() {

@@ -1,4 +1,4 @@
-//! What is unusual about a test's daemon; given by tests to a bed or player, read by [`Daemon`](super::Daemon).
+//! What is unusual about a test's daemon; given by tests to a fixture or shim driver, read by [`Daemon`](super::Daemon).
 
 use std::ffi::OsString;
 

@@ -45,7 +45,7 @@ impl From<Sandbox> for Shim {
 }
 
 impl State {
-    /// The state directory of the daemon that belongs to a bed or player in `home`; a short name, as a socket's
+    /// The state directory of the daemon that belongs to a fixture or shim driver in `home`; a short name, as a socket's
     /// path ends at 106 bytes.
     pub fn of(home: &Path) -> Self {
         Self { dir: home.join("d") }

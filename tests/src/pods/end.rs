@@ -1,4 +1,4 @@
-//! The end of a bed with pods: what is left of them, and the removal of all.
+//! The end of a fixture with pods: what is left of them, and the removal of all.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ impl Pods {
 
     /// What of pods is there, one a line.
     pub fn leftovers(&self) -> Vec<String> {
-        let mut left = self.bed.leftovers();
+        let mut left = self.fixture.leftovers();
         let directories = ["s", "r"].map(|top| self.bundles(top));
         let bundles = directories.iter().flatten().flat_map(fs::read_dir).flatten().flatten();
         left.extend(bundles.map(|entry| format!("bundle {}", entry.path().display())));
@@ -35,9 +35,9 @@ impl Pods {
         left
     }
 
-    /// What a node daemon has of pods; the bed asks only for its own containerd namespace.
+    /// What a node daemon has of pods; the fixture asks only for its own containerd namespace.
     fn sandboxes(&self) -> Vec<String> {
-        let node = self.bed.node();
+        let node = self.fixture.node();
         let records = node.records().into_iter().map(|name| format!("record {name}"));
         let lines = match node.sandboxes() {
             Ok(all) => all.iter().map(|one| format!("{one:?}")).collect(),
@@ -47,8 +47,8 @@ impl Pods {
     }
 
     fn remove_all(&mut self) -> Result<()> {
-        if self.bed.pid().is_err() {
-            self.bed.start_again()?;
+        if self.fixture.pid().is_err() {
+            self.fixture.start_again()?;
         }
         self.cri.becomes_ready()?;
         for pod in self.cri.pods()? {
@@ -71,11 +71,11 @@ impl Drop for Pods {
             fs::remove_file(self.socket(pod)).ok();
         }
         if !faults.is_empty() {
-            eprintln!("left by pods of {}: {faults:#?}", self.bed.namespace());
+            eprintln!("left by pods of {}: {faults:#?}", self.fixture.namespace());
             assert!(
                 std::thread::panicking(),
                 "pods of {} were not clean: {faults:#?}",
-                self.bed.namespace()
+                self.fixture.namespace()
             );
         }
     }

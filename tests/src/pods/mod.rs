@@ -1,6 +1,6 @@
-//! A bed whose containerd has its CRI plugin, and the pods in it, on a network of their own; made by tests of pods.
+//! A fixture whose containerd has its CRI plugin, and the pods in it, on a network of their own; made by tests of pods.
 //!
-//! Everything the CRI makes lies in the containerd namespace `k8s.io`, so the bed's own check does not see it: dropping
+//! Everything the CRI makes lies in the containerd namespace `k8s.io`, so the fixture's own check does not see it: dropping
 //! [`Pods`] removes the pods and fails when something of them is left.
 
 use std::cell::RefCell;
@@ -39,7 +39,7 @@ const NAMESPACE: &str = "k8s.io";
 const CRI: [&str; 3] =
     ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"];
 
-/// A bed with a CRI and the runtime its pods use.
+/// A fixture with a CRI and the runtime its pods use.
 #[derive(Debug)]
 pub struct Pods {
     /// The CRI.
@@ -47,13 +47,13 @@ pub struct Pods {
     /// The runtime under test.
     pub runtime: Runtime,
     /// The private containerd. Before the network: it must have stopped before the bridge goes.
-    pub bed: Containerd,
+    pub fixture: Containerd,
     /// The network of the pods.
     pub network: Network,
     /// Whether the shim makes the pods: then a pod has no `config.json`.
     pub managed: bool,
     links: Vec<String>,
-    // The pods there have been, whose sockets must be gone. A cell, so that cases may share a bed's pods.
+    // The pods there have been, whose sockets must be gone. A cell, so that cases may share a fixture's pods.
     ever: RefCell<BTreeSet<String>>,
 }
 
@@ -66,7 +66,7 @@ pub struct Pod {
     pub config: PodSandboxConfig,
 }
 
-/// What a bed for pods may have unusual.
+/// What a fixture for pods may have unusual.
 #[derive(Debug, Default)]
 pub struct Setup<'a> {
     /// The containerd.
@@ -77,7 +77,7 @@ pub struct Setup<'a> {
     pub managed: bool,
 }
 
-/// Runs one case on a bed of its own on a host of its own; an error fails the test while the bed still stands.
+/// Runs one case on a fixture of its own on a host of its own; an error fails the test while the fixture still stands.
 #[track_caller]
 pub fn check_pods(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> + Sync) {
     tried(runtime, || check_pods_with(runtime, &Setup::default(), &case));
@@ -106,7 +106,7 @@ pub fn check_managed_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Resu
     check_pods_with(runtime, &setup, case);
 }
 
-/// As [`check_pods`], on a bed with something unusual.
+/// As [`check_pods`], on a fixture with something unusual.
 #[track_caller]
 pub fn check_pods_with(
     runtime: Runtime,
@@ -117,7 +117,7 @@ pub fn check_pods_with(
     on_own_host(|| {
         let mut pods = match Pods::start(runtime, setup) {
             Ok(pods) => pods,
-            Err(error) => panic!("no bed for pods of {runtime:?}: {error:?}"),
+            Err(error) => panic!("no fixture for pods of {runtime:?}: {error:?}"),
         };
         if let Err(error) = case(&mut pods) {
             panic!("{runtime:?}: {error:?}");
@@ -126,7 +126,7 @@ pub fn check_pods_with(
 }
 
 impl Pods {
-    /// A fresh bed with the images loaded, in the network of the calling thread.
+    /// A fresh fixture with the images loaded, in the network of the calling thread.
     pub fn start(runtime: Runtime, setup: &Setup<'_>) -> Result<Self> {
         let network = Network::new()?;
         let links = network.links_without_bridge()?;
@@ -134,14 +134,15 @@ impl Pods {
         let builder = CRI.iter().fold(builder, |builder, plugin| builder.keep_plugin(plugin));
         let sandboxer = if setup.managed { "sandboxer = \"shim\"\n" } else { "" };
         let configuration = setup::configuration(runtime, &network);
-        let bed = builder.config(&configuration).config(sandboxer).config(setup.handler).start()?;
-        let cri = Cri::new(&bed.address())?;
+        let fixture =
+            builder.config(&configuration).config(sandboxer).config(setup.handler).start()?;
+        let cri = Cri::new(&fixture.address())?;
         // Without the plugin this fails at once.
-        cri.becomes_ready().with_context(|| bed.log())?;
+        cri.becomes_ready().with_context(|| fixture.log())?;
         let (managed, ever) = (setup.managed, RefCell::default());
-        let pods = Self { cri, runtime, bed, network, managed, links, ever };
+        let pods = Self { cri, runtime, fixture, network, managed, links, ever };
         if !pods.managed {
-            pods.load(PAUSE, &setup::pause_image(pods.bed.dir())?, false)?;
+            pods.load(PAUSE, &setup::pause_image(pods.fixture.dir())?, false)?;
         }
         pods.load_image(runtime.image())?;
         Ok(pods)
@@ -164,11 +165,17 @@ impl Pods {
         let config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
                 name: name.to_owned(),
-                uid: self.bed.id(name),
+                uid: self.fixture.id(name),
                 namespace: "default".to_owned(),
             }),
             hostname: if network == NamespaceMode::Node { String::new() } else { name.to_owned() },
-            log_directory: self.bed.dir().join("logs").join(name).to_string_lossy().into_owned(),
+            log_directory: self
+                .fixture
+                .dir()
+                .join("logs")
+                .join(name)
+                .to_string_lossy()
+                .into_owned(),
             linux: Some(LinuxPodSandboxConfig { security_context: Some(security) }),
         };
         let id = self.cri.run_pod(&config, HANDLER)?;
@@ -263,7 +270,7 @@ impl Pods {
 
     /// Where the socket of a pod's shim or sandbox is.
     pub fn socket(&self, pod: &str) -> PathBuf {
-        proc::socket_path(&self.bed.address(), NAMESPACE, pod)
+        proc::socket_path(&self.fixture.address(), NAMESPACE, pod)
     }
 
     /// Stops and removes a pod with its containers.
@@ -276,7 +283,7 @@ impl Pods {
     fn load(&self, name: &str, tar: &Path, is_wasm_image: bool) -> Result<()> {
         ensure!(tar.exists(), "{} is missing: `make images` writes it", tar.display());
         let flags: &[&str] = if is_wasm_image { &["--all-platforms", "--no-unpack"] } else { &[] };
-        let import = self.bed.ctr_in(NAMESPACE).args(["image", "import"]).args(flags);
+        let import = self.fixture.ctr_in(NAMESPACE).args(["image", "import"]).args(flags);
         import.args([tar]).run()?.ok()?;
         poll_until(&format!("{name} in the CRI"), DEADLINE, || {
             self.cri.has_image(name).ok()?.then_some(())
@@ -285,7 +292,7 @@ impl Pods {
 
     /// Of containers and, where the shim makes them, of pods.
     fn bundles(&self, top: &str) -> [PathBuf; 2] {
-        let of = |plugin| self.bed.dir().join(top).join(plugin).join(NAMESPACE);
+        let of = |plugin| self.fixture.dir().join(top).join(plugin).join(NAMESPACE);
         ["io.containerd.runtime.v2.task", "io.containerd.sandbox.controller.v1.shim"].map(of)
     }
 }

@@ -14,7 +14,7 @@ pub(super) const PAUSE: &str = "docker.io/library/pause:latest";
 pub(super) const HANDLER: &str = "under-test";
 
 /// The CRI's part of containerd's configuration, without NRI, whose socket is one for the whole machine. Network namespaces are
-/// mounted in the bed, not in `/run/netns`: so it sees what is left of them.
+/// mounted in the fixture, not in `/run/netns`: so it sees what is left of them.
 pub(super) fn configuration(runtime: Runtime, network: &Network) -> String {
     let (name, plugins, configurations) = (runtime.name(), cni::PLUGINS, network.configurations());
     let configurations = configurations.display();

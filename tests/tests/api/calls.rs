@@ -20,20 +20,20 @@ use containerd_shim_protos::shim::shim::file_descriptor;
 use containerd_shim_protos::ttrpc::{self, Code};
 use runwasi_tests::bundle::{Bundle, fifo};
 use runwasi_tests::shim::{LIMIT, TASK_V2, TASK_V3, TaskClient};
-use runwasi_tests::{Player, poll_until};
+use runwasi_tests::{ShimDriver, poll_until};
 use serde_json::json;
 
 const ID: &str = "good";
 
 /// A container that reads its stdin, and what is needed to speak with it.
 struct Stage<'a> {
-    p: &'a Player,
+    p: &'a ShimDriver,
     client: TaskClient,
     bundle: Bundle,
 }
 
 impl<'a> Stage<'a> {
-    fn created(p: &'a Player, service: &'static str) -> Result<Self> {
+    fn created(p: &'a ShimDriver, service: &'static str) -> Result<Self> {
         let bundle = p.bundle(ID, &[p.runtime().guest(), "cat"])?;
         bundle.add_guests()?;
         let client = p.connect(ID, bundle.path())?.speaking(service);
@@ -47,7 +47,7 @@ impl<'a> Stage<'a> {
         Ok(Self { p, client, bundle })
     }
 
-    fn running(p: &'a Player, service: &'static str) -> Result<Self> {
+    fn running(p: &'a ShimDriver, service: &'static str) -> Result<Self> {
         let stage = Self::created(p, service)?;
         stage.client.start(ID)?;
         Ok(stage)
@@ -111,8 +111,34 @@ impl<'a> Stage<'a> {
     }
 }
 
+impl Stage<'_> {
+    fn updates(&self) -> Result<()> {
+        let before = self.stats()?;
+        let resources = json!({ "memory": { "limit": 77 << 20 } });
+        let mut request = UpdateTaskRequest { id: ID.to_owned(), ..UpdateTaskRequest::new() };
+        request.resources =
+            MessageField::some(Any { value: serde_json::to_vec(&resources)?, ..Any::new() });
+        self.asks("Update", &request)?;
+        ensure!(self.stats()?.value != before.value, "no figure has changed");
+        Ok(())
+    }
+
+    fn shuts_down(&self, p: &ShimDriver) -> Result<()> {
+        // Not while there is a container; with the last of them the sandbox goes.
+        self.client.shutdown(ID);
+        self.is(Status::RUNNING)?;
+        self.client.kill(ID, 9)?;
+        self.client.wait(ID)?;
+        self.client.delete(ID)?;
+        self.client.shutdown(ID);
+        poll_until("end of the sandbox", Duration::from_secs(20), || {
+            p.shims().is_empty().then_some(())
+        })
+    }
+}
+
 /// Makes one call of the service and looks for what it should have done.
-fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
+fn call(name: &str, p: &ShimDriver, service: &'static str) -> Result<()> {
     let stage =
         if name == "Start" { Stage::created(p, service)? } else { Stage::running(p, service)? };
     match name {
@@ -159,15 +185,7 @@ fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
             // Its guest reads until the end.
             ensure!(stage.client.wait(ID)?.exit_status == 0);
         }
-        "Update" => {
-            let before = stage.stats()?;
-            let resources = json!({ "memory": { "limit": 77 << 20 } });
-            let mut request = UpdateTaskRequest { id: ID.to_owned(), ..UpdateTaskRequest::new() };
-            request.resources =
-                MessageField::some(Any { value: serde_json::to_vec(&resources)?, ..Any::new() });
-            stage.asks(name, &request)?;
-            ensure!(stage.stats()?.value != before.value, "no figure has changed");
-        }
+        "Update" => stage.updates()?,
         "Stats" => {
             let stats = stage.stats()?;
             ensure!(
@@ -183,18 +201,7 @@ fn call(name: &str, p: &Player, service: &'static str) -> Result<()> {
                 "{answer:?}"
             );
         }
-        "Shutdown" => {
-            // Not while there is a container; with the last of them the sandbox goes.
-            stage.client.shutdown(ID);
-            stage.is(Status::RUNNING)?;
-            stage.client.kill(ID, 9)?;
-            stage.client.wait(ID)?;
-            stage.client.delete(ID)?;
-            stage.client.shutdown(ID);
-            poll_until("end of the sandbox", Duration::from_secs(20), || {
-                p.shims().is_empty().then_some(())
-            })?;
-        }
+        "Shutdown" => stage.shuts_down(p)?,
         "Checkpoint" => {
             let request = CheckpointTaskRequest {
                 id: ID.to_owned(),
@@ -220,7 +227,7 @@ fn is(error: &ttrpc::Error, code: Code, says: &str) -> Result<()> {
 }
 
 pub(crate) fn every_call_of_the_task_service_works_or_is_refused_with_a_reason(
-    p: &Player,
+    p: &ShimDriver,
 ) -> Result<()> {
     let service = &file_descriptor().proto().service[0];
     ensure!(service.name() == "Task" && service.method.len() >= 17, "{service}");
@@ -240,7 +247,7 @@ pub(crate) fn every_call_of_the_task_service_works_or_is_refused_with_a_reason(
     unknown.over()
 }
 
-pub(crate) fn calls_in_the_wrong_state_are_refused(p: &Player) -> Result<()> {
+pub(crate) fn calls_in_the_wrong_state_are_refused(p: &ShimDriver) -> Result<()> {
     let stage = Stage::created(p, TASK_V2)?;
     let pause = PauseRequest { id: ID.to_owned(), ..PauseRequest::new() };
     let resume = ResumeRequest { id: ID.to_owned(), ..ResumeRequest::new() };

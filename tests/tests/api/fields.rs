@@ -2,7 +2,7 @@
 //! `docs/config-json.md`, the cases are listed in `main.rs`.
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::Player;
+use runwasi_tests::ShimDriver;
 use serde_json::{Value, json};
 
 const ID: &str = "fields";
@@ -110,14 +110,14 @@ fn set(config: &mut Value, pointer: &str, value: Value) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn fields_without_a_meaning_for_a_guest_change_nothing(p: &Player) -> Result<()> {
+pub(crate) fn fields_without_a_meaning_for_a_guest_change_nothing(p: &ShimDriver) -> Result<()> {
     for (pointer, value) in without_meaning() {
         runs(p, &[(pointer, value)]).with_context(|| pointer.to_owned())?;
     }
     runs(p, &without_meaning()).context("all of them at once")
 }
 
-fn runs(p: &Player, fields: &[(&str, Value)]) -> Result<()> {
+fn runs(p: &ShimDriver, fields: &[(&str, Value)]) -> Result<()> {
     let mut bundle = p.bundle(ID, &[p.runtime().guest(), "exit", "7"])?;
     bundle.add_guests()?;
     for (pointer, value) in fields {
@@ -134,7 +134,7 @@ fn runs(p: &Player, fields: &[(&str, Value)]) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn fields_that_cannot_be_honoured_are_refused(p: &Player) -> Result<()> {
+pub(crate) fn fields_that_cannot_be_honoured_are_refused(p: &ShimDriver) -> Result<()> {
     for (pointer, value, named) in refused() {
         let mut bundle = p.bundle(ID, &[p.runtime().guest(), "exit", "7"])?;
         bundle.add_guests()?;

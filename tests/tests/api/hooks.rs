@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::bundle::Bundle;
 use runwasi_tests::shim::reason;
-use runwasi_tests::{Player, poll_until};
-use rustix::process::{Pid, Signal, kill_process};
+use runwasi_tests::{ShimDriver, poll_until, proc};
 use serde_json::{Value, json};
 
 const ID: &str = "hooked";
 
 /// A bundle whose guest sleeps, with these hooks.
-fn bundle(p: &Player, hooks: Value) -> Result<Bundle> {
+fn bundle(p: &ShimDriver, hooks: Value) -> Result<Bundle> {
     let mut bundle = p.bundle(ID, &[p.runtime().guest(), "sleep", "1000"])?;
     bundle.add_guests()?;
     bundle.config["hooks"] = hooks;
@@ -23,16 +22,16 @@ fn bundle(p: &Player, hooks: Value) -> Result<Bundle> {
 }
 
 /// A hook that is this shell script; `$LOG` is a file outside of the bundle, which is removed in the end.
-fn script(p: &Player, script: &str) -> Value {
+fn script(p: &ShimDriver, script: &str) -> Value {
     let log = format!("LOG={}", p.dir().join("log").display());
     json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": [log, "PATH=/usr/bin:/bin"] })
 }
 
-fn log(p: &Player) -> String {
+fn log(p: &ShimDriver) -> String {
     fs::read_to_string(p.dir().join("log")).unwrap_or_default()
 }
 
-pub(crate) fn hooks_run_at_their_points_with_the_containers_state(p: &Player) -> Result<()> {
+pub(crate) fn hooks_run_at_their_points_with_the_containers_state(p: &ShimDriver) -> Result<()> {
     let told =
         |name: &str| script(p, &format!("printf '%s ' {name} >>$LOG; cat >>$LOG; echo >>$LOG"));
     let bundle = bundle(
@@ -73,7 +72,7 @@ pub(crate) fn hooks_run_at_their_points_with_the_containers_state(p: &Player) ->
     p.becomes_clean()
 }
 
-pub(crate) fn failing_hook_before_the_start_fails_the_creation(p: &Player) -> Result<()> {
+pub(crate) fn failing_hook_before_the_start_fails_the_creation(p: &ShimDriver) -> Result<()> {
     let refuses = script(p, "echo no luck today >&2; exit 3");
     let bundle = bundle(
         p,
@@ -88,7 +87,7 @@ pub(crate) fn failing_hook_before_the_start_fails_the_creation(p: &Player) -> Re
     p.becomes_clean()
 }
 
-pub(crate) fn failing_hook_after_the_start_ends_the_container(p: &Player) -> Result<()> {
+pub(crate) fn failing_hook_after_the_start_ends_the_container(p: &ShimDriver) -> Result<()> {
     let bundle = bundle(p, json!({ "poststart": [script(p, "echo no luck today >&2; exit 3")] }))?;
     let client = p.connect(ID, bundle.path())?;
     client.create(ID, bundle.path(), &[])?;
@@ -100,7 +99,7 @@ pub(crate) fn failing_hook_after_the_start_ends_the_container(p: &Player) -> Res
     p.becomes_clean()
 }
 
-pub(crate) fn hook_that_hangs_is_killed_at_its_timeout(p: &Player) -> Result<()> {
+pub(crate) fn hook_that_hangs_is_killed_at_its_timeout(p: &ShimDriver) -> Result<()> {
     let mut hangs = script(p, "echo $$ >$LOG; exec sleep 1000");
     hangs["timeout"] = json!(1);
     let bundle = bundle(p, json!({ "createRuntime": [hangs] }))?;
@@ -111,18 +110,17 @@ pub(crate) fn hook_that_hangs_is_killed_at_its_timeout(p: &Player) -> Result<()>
         said.contains("killed after 1 s") && began.elapsed() < Duration::from_secs(9),
         "{said}"
     );
-    ensure!(!runwasi_tests::proc::alive(log(p).trim().parse()?), "it still runs");
+    ensure!(!proc::alive(log(p).trim().parse()?), "it still runs");
     p.finish(&client, ID, bundle.path())?;
     p.becomes_clean()
 }
 
-pub(crate) fn hooks_after_the_end_run_also_for_a_killed_shim(p: &Player) -> Result<()> {
+pub(crate) fn hooks_after_the_end_run_also_for_a_killed_shim(p: &ShimDriver) -> Result<()> {
     let bundle = bundle(p, json!({ "poststop": [script(p, "echo after >>$LOG")] }))?;
     let client = p.connect(ID, bundle.path())?;
     client.create(ID, bundle.path(), &[])?;
     client.start(ID)?;
-    let shim = i32::try_from(p.shims()[0].pid).ok().and_then(Pid::from_raw).context("pid")?;
-    kill_process(shim, Signal::KILL)?;
+    proc::kill9(p.shims()[0].pid)?;
     poll_until("end of the shim", Duration::from_secs(20), || {
         client.wait(ID).is_err().then_some(())
     })?;
@@ -133,7 +131,7 @@ pub(crate) fn hooks_after_the_end_run_also_for_a_killed_shim(p: &Player) -> Resu
     p.becomes_clean()
 }
 
-pub(crate) fn hooks_of_the_image_are_refused(p: &Player) -> Result<()> {
+pub(crate) fn hooks_of_the_image_are_refused(p: &ShimDriver) -> Result<()> {
     for name in ["startContainer", "createContainer"] {
         let bundle = bundle(p, json!({ name: [{ "path": "/bin/true" }] }))?;
         let said = p.refusal(ID, &bundle)?;

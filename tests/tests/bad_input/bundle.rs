@@ -6,42 +6,41 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
-use runwasi_tests::Player;
 use runwasi_tests::bundle::fifo;
 use runwasi_tests::shim::{bind, reason};
-use rustix::process::{Pid, Signal, kill_process};
+use runwasi_tests::{ShimDriver, proc};
 
 /// Far more than any real specification.
 const HUGE: usize = 256 << 20;
 
-pub(crate) fn missing_config_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn missing_config_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
     super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["no such file"])
 }
 
-pub(crate) fn invalid_config_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn invalid_config_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     bundle.write_config(b"{ \"ociVersion\": ")?;
     // runc's shim gives the parser's words alone.
     super::says(&p.refusal("bad", &bundle)?, &[], &["config.json", "unexpected eof"])
 }
 
-pub(crate) fn config_that_is_a_directory_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn config_that_is_a_directory_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
     fs::create_dir(bundle.path().join("config.json"))?;
     super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["directory", "regular file"])
 }
 
-pub(crate) fn config_that_is_a_fifo_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn config_that_is_a_fifo_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     fs::remove_file(bundle.path().join("config.json"))?;
     fifo(&bundle.path().join("config.json"))?;
     super::says(&p.refusal("bad", &bundle)?, &["config.json"], &["fifo", "regular file", "pipe"])
 }
 
-pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn huge_config_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     // Sparse: the size alone must be enough.
     fs::File::create(bundle.path().join("config.json"))?.set_len(HUGE as u64)?;
@@ -55,7 +54,7 @@ pub(crate) fn huge_config_is_refused(p: &Player) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn bundle_that_went_before_create_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn bundle_that_went_before_create_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     let client = p.connect("bad", bundle.path())?;
     // `start` answers before the server is up; its bundle may only go once it serves.
@@ -68,7 +67,7 @@ pub(crate) fn bundle_that_went_before_create_is_refused(p: &Player) -> Result<()
     p.becomes_clean()
 }
 
-pub(crate) fn rootfs_that_cannot_be_mounted_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn rootfs_that_cannot_be_mounted_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     let client = p.connect("bad", bundle.path())?;
     let nowhere = p.dir().join("nowhere");
@@ -79,7 +78,7 @@ pub(crate) fn rootfs_that_cannot_be_mounted_is_refused(p: &Player) -> Result<()>
     p.becomes_clean()
 }
 
-pub(crate) fn refused_create_leaves_no_mounted_rootfs(p: &Player) -> Result<()> {
+pub(crate) fn refused_create_leaves_no_mounted_rootfs(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/nosuch.wasm"])?;
     let layer = p.dir().join("layer");
     fs::create_dir(&layer)?;
@@ -92,7 +91,7 @@ pub(crate) fn refused_create_leaves_no_mounted_rootfs(p: &Player) -> Result<()> 
     p.becomes_clean()
 }
 
-pub(crate) fn delete_without_a_bundle_ends(p: &Player) -> Result<()> {
+pub(crate) fn delete_without_a_bundle_ends(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("gone", &["/a"])?;
     let elsewhere = p.dir().join("elsewhere");
     fs::create_dir(&elsewhere)?;
@@ -104,7 +103,7 @@ pub(crate) fn delete_without_a_bundle_ends(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn bundle_that_takes_no_address_leaves_no_shim(p: &Player) -> Result<()> {
+pub(crate) fn bundle_that_takes_no_address_leaves_no_shim(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("bad", &["/a"])?;
     // The file's temporary name, and its own.
     for name in [".address", "address"] {
@@ -121,7 +120,7 @@ pub(crate) fn bundle_that_takes_no_address_leaves_no_shim(p: &Player) -> Result<
     Ok(())
 }
 
-pub(crate) fn delete_without_a_create_ends_the_shim(p: &Player) -> Result<()> {
+pub(crate) fn delete_without_a_create_ends_the_shim(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("idle", &["/a"])?;
     // Once while the shim may still be coming up, once while it serves.
     for serving in [false, true] {
@@ -137,7 +136,7 @@ pub(crate) fn delete_without_a_create_ends_the_shim(p: &Player) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn delete_ends_a_container_whose_shim_still_serves(p: &Player) -> Result<()> {
+pub(crate) fn delete_ends_a_container_whose_shim_still_serves(p: &ShimDriver) -> Result<()> {
     // containerd lost it, for instance by a restart that took too long: nobody else will end it.
     let (bundle, _client) = super::command_line::sleeping(p)?;
     let answer = p.delete("good", bundle.path())?.ok()?;
@@ -146,7 +145,7 @@ pub(crate) fn delete_ends_a_container_whose_shim_still_serves(p: &Player) -> Res
     p.becomes_clean()
 }
 
-pub(crate) fn delete_cleans_up_after_a_killed_shim(p: &Player) -> Result<()> {
+pub(crate) fn delete_cleans_up_after_a_killed_shim(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("orphan", &["/spin.wat"])?;
     let layer = p.dir().join("layer");
     fs::create_dir(&layer)?;
@@ -160,10 +159,7 @@ pub(crate) fn delete_cleans_up_after_a_killed_shim(p: &Player) -> Result<()> {
     client.start("orphan").ok();
     let shims = p.shims();
     ensure!(shims.len() == 1, "{shims:?}");
-    kill_process(
-        i32::try_from(shims[0].pid).ok().and_then(Pid::from_raw).context("pid")?,
-        Signal::KILL,
-    )?;
+    proc::kill9(shims[0].pid)?;
     for _ in 0..2 {
         // As containerd does it, and again: the second finds nothing to do.
         let answer = p.delete("orphan", bundle.path())?.ok()?;

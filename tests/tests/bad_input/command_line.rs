@@ -2,27 +2,27 @@
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::{ConnectRequest, ConnectResponse};
-use runwasi_tests::Player;
+use runwasi_tests::ShimDriver;
 use runwasi_tests::shim::{LIMIT, TASK_V2, TASK_V3, TaskClient, reason};
 
-pub(crate) fn id_with_a_slash_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn id_with_a_slash_is_refused(p: &ShimDriver) -> Result<()> {
     id_is_refused(p, "a/b", "a/b")
 }
 
-pub(crate) fn id_with_dots_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn id_with_dots_is_refused(p: &ShimDriver) -> Result<()> {
     id_is_refused(p, "..", "..")?;
     id_is_refused(p, "../../../tmp/x", "../../../tmp/x")
 }
 
-pub(crate) fn id_of_4000_characters_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn id_of_4000_characters_is_refused(p: &ShimDriver) -> Result<()> {
     id_is_refused(p, &"x".repeat(4000), "xxx")
 }
 
-pub(crate) fn missing_id_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn missing_id_is_refused(p: &ShimDriver) -> Result<()> {
     id_is_refused(p, "", "id")
 }
 
-fn id_is_refused(p: &Player, id: &str, shown: &str) -> Result<()> {
+fn id_is_refused(p: &ShimDriver, id: &str, shown: &str) -> Result<()> {
     let bundle = p.bundle("bundle", &["/a"])?;
     let said = p.start(id, bundle.path())?.refused()?;
     super::says(&said, &["id", shown], &[])?;
@@ -36,7 +36,7 @@ fn id_is_refused(p: &Player, id: &str, shown: &str) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn namespace_with_a_path_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn namespace_with_a_path_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("x", &["/a"])?;
     // The last one of a repeated flag counts.
     let said =
@@ -45,7 +45,7 @@ pub(crate) fn namespace_with_a_path_is_refused(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn create_with_a_bad_id_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn create_with_a_bad_id_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("good", &["/a"])?;
     let client = p.connect("good", bundle.path())?;
     for id in ["", "a/b", "..", &"x".repeat(4000)] {
@@ -60,27 +60,27 @@ pub(crate) fn create_with_a_bad_id_is_refused(p: &Player) -> Result<()> {
 }
 
 /// The surroundings of all cases above are right: a container goes through its whole life here.
-pub(crate) fn good_container_runs(p: &Player) -> Result<()> {
+pub(crate) fn good_container_runs(p: &ShimDriver) -> Result<()> {
     let (bundle, client) = sleeping(p)?;
     end(p, &client, &bundle)?;
     p.hears(&["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"])
 }
 
-pub(crate) fn second_start_is_denied_by_the_shim(p: &Player) -> Result<()> {
+pub(crate) fn second_start_is_denied_by_the_shim(p: &ShimDriver) -> Result<()> {
     let (bundle, client) = sleeping(p)?;
     let error = client.start("good").err().context("started twice")?;
     super::says(&reason(&error), &["good"], &["start", "running"])?;
     end(p, &client, &bundle)
 }
 
-pub(crate) fn delete_before_exit_is_denied_by_the_shim(p: &Player) -> Result<()> {
+pub(crate) fn delete_before_exit_is_denied_by_the_shim(p: &ShimDriver) -> Result<()> {
     let (bundle, client) = sleeping(p)?;
     let error = client.delete("good").err().context("deleted while running")?;
     super::says(&reason(&error), &["good"], &["running", "exit", "delete"])?;
     end(p, &client, &bundle)
 }
 
-pub(crate) fn calls_for_an_unknown_id_fail(p: &Player) -> Result<()> {
+pub(crate) fn calls_for_an_unknown_id_fail(p: &ShimDriver) -> Result<()> {
     let (bundle, client) = sleeping(p)?;
     for error in
         [client.start("nobody").err(), client.wait("nobody").err(), client.delete("nobody").err()]
@@ -96,7 +96,7 @@ pub(crate) fn calls_for_an_unknown_id_fail(p: &Player) -> Result<()> {
     end(p, &client, &bundle)
 }
 
-pub(crate) fn both_service_names_are_served(p: &Player) -> Result<()> {
+pub(crate) fn both_service_names_are_served(p: &ShimDriver) -> Result<()> {
     let (bundle, client) = sleeping(p)?;
     let mut request = ConnectRequest::new();
     request.id = "good".to_owned();
@@ -111,7 +111,7 @@ pub(crate) fn both_service_names_are_served(p: &Player) -> Result<()> {
 }
 
 /// A running container `good` that only ends when killed.
-pub(crate) fn sleeping(p: &Player) -> Result<(runwasi_tests::bundle::Bundle, TaskClient)> {
+pub(crate) fn sleeping(p: &ShimDriver) -> Result<(runwasi_tests::bundle::Bundle, TaskClient)> {
     let bundle = p.bundle("good", &[p.runtime().guest(), "sleep", "100"])?;
     bundle.add_guests()?;
     let client = p.connect("good", bundle.path())?;
@@ -122,7 +122,7 @@ pub(crate) fn sleeping(p: &Player) -> Result<(runwasi_tests::bundle::Bundle, Tas
 
 /// Kills and removes it, and demands that nothing is left.
 pub(crate) fn end(
-    p: &Player,
+    p: &ShimDriver,
     client: &TaskClient,
     bundle: &runwasi_tests::bundle::Bundle,
 ) -> Result<()> {

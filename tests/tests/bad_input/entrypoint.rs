@@ -10,7 +10,7 @@ pub(crate) fn missing_program_is_refused(c: &mut Containers) -> Result<()> {
     // From an image, so that there is a mounted rootfs to leave behind.
     let image = c.runtime.image().name();
     let run = ["run", "--rm", "--runtime", c.runtime.name(), image, &c.id("bad"), "/nosuch.wasm"];
-    let said = super::refused(c, c.bed.ctr_command(run))?;
+    let said = super::refused(c, c.fixture.ctr_command(run))?;
     super::says(&said, &["/nosuch.wasm"], super::MISSING)
 }
 
@@ -20,10 +20,10 @@ pub(crate) fn empty_args_are_refused(c: &mut Containers) -> Result<()> {
 }
 
 pub(crate) fn missing_rootfs_is_refused(c: &mut Containers) -> Result<()> {
-    let dir = c.bed.dir().join("nowhere").to_string_lossy().into_owned();
+    let dir = c.fixture.dir().join("nowhere").to_string_lossy().into_owned();
     let run =
         ["run", "--rm", "--runtime", c.runtime.name(), "--rootfs", &dir, &c.id("bad"), "/a.wasm"];
-    let said = super::refused(c, c.bed.ctr_command(run))?;
+    let said = super::refused(c, c.fixture.ctr_command(run))?;
     super::says(&said, &[&dir], super::MISSING)
 }
 
@@ -62,7 +62,7 @@ fn annotation_is_refused(c: &Containers, name: &str, value: &str, shown: &str) -
 
 /// `ctr run --config`: containerd hands the specification over as it is.
 fn with_config(c: &Containers, process: &Value) -> Result<String> {
-    let root = c.bed.dir().join("rootfs");
+    let root = c.fixture.dir().join("rootfs");
     fs::create_dir_all(&root)?;
     let mut process = process.clone();
     process["user"] = json!({ "uid": 0, "gid": 0 });
@@ -73,7 +73,7 @@ fn with_config(c: &Containers, process: &Value) -> Result<String> {
         "root": { "path": root },
         "linux": { "namespaces": kinds },
     });
-    let file = c.bed.dir().join("spec.json");
+    let file = c.fixture.dir().join("spec.json");
     fs::write(&file, config.to_string())?;
     let run = [
         "run",
@@ -84,5 +84,5 @@ fn with_config(c: &Containers, process: &Value) -> Result<String> {
         &file.to_string_lossy(),
         &c.id("bad"),
     ];
-    super::refused(c, c.bed.ctr_command(run))
+    super::refused(c, c.fixture.ctr_command(run))
 }

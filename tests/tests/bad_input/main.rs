@@ -1,7 +1,7 @@
 //! Bad input: each gives containerd an error with file and reason, leaves nothing and hangs nothing; run by `make test`.
 //!
 //! What `ctr` can ask for goes through a real containerd; the rest through the shim's own command line and
-//! socket. Every call has a deadline, every bed and player fails when something is left.
+//! socket. Every call has a deadline, every fixture and shim driver fails when something is left.
 
 mod bundle;
 mod command_line;
@@ -18,12 +18,12 @@ pub(crate) use runwasi_tests::says;
 /// How an absent file is spoken of.
 pub(crate) const MISSING: &[&str] = &["no such file", "not found"];
 
-/// A container that must not start: the message of `ctr`, with the bed clean and the id free afterwards.
+/// A container that must not start: the message of `ctr`, with the fixture clean and the id free afterwards.
 pub(crate) fn refused(c: &Containers, command: runwasi_tests::Command) -> Result<String> {
     let said = command.run()?.refused()?;
-    let list = c.bed.ctr(["container", "ls", "-q"])?.ok()?;
+    let list = c.fixture.ctr(["container", "ls", "-q"])?.ok()?;
     ensure!(list.out().trim().is_empty(), "a container is left: {list}");
-    c.bed.becomes_clean()?;
+    c.fixture.becomes_clean()?;
     Ok(said)
 }
 
@@ -67,7 +67,7 @@ runwasi_tests::suite! { own_wasmtime = Wasmtime, own_wasmtimed = Wasmtimed, own_
         sandbox_id_of_4000_characters_is_refused;
 }}
 
-// runc's instance shows that the player plays containerd well enough for a shim nobody here wrote.
+// runc's instance shows that the shim driver plays containerd well enough for a shim nobody here wrote.
 runwasi_tests::played! { shim_wasmtime = Wasmtime, shim_wasmtimed = Wasmtimed, shim_native = Native, shim_runc = Runc; {
     bundle:
         missing_config_is_refused

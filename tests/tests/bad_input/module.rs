@@ -10,9 +10,9 @@ use runwasi_tests::{Command, Containers, bundle};
 /// Only the magic bytes and the version: a whole module, an empty one.
 const HEADER: &[u8] = b"\0asm\x01\0\0\0";
 
-/// A rootfs in the bed, as a directory of ours: no image needed.
+/// A rootfs in the fixture, as a directory of ours: no image needed.
 fn rootfs(c: &Containers) -> Result<PathBuf> {
-    let dir = c.bed.dir().join("rootfs");
+    let dir = c.fixture.dir().join("rootfs");
     fs::create_dir_all(&dir)?;
     Ok(dir)
 }
@@ -21,7 +21,7 @@ fn rootfs(c: &Containers) -> Result<PathBuf> {
 fn run(c: &Containers, entrypoint: &str) -> Result<Command> {
     let dir = rootfs(c)?;
     let (dir, id) = (dir.to_string_lossy(), c.id("bad"));
-    Ok(c.bed.ctr_command([
+    Ok(c.fixture.ctr_command([
         "run",
         "--rm",
         "--runtime",
@@ -67,14 +67,14 @@ pub(crate) fn link_loop_as_module_is_refused(c: &mut Containers) -> Result<()> {
 
 pub(crate) fn link_out_of_the_rootfs_stays_inside(c: &mut Containers) -> Result<()> {
     // The host has this file, and it is a good module: found, it would run.
-    let outside = c.bed.dir().join("outside.wat");
+    let outside = c.fixture.dir().join("outside.wat");
     fs::write(&outside, GOOD)?;
     symlink(&outside, rootfs(c)?.join("out.wasm"))?;
     entrypoint_is_refused(c, "/out.wasm", super::MISSING)
 }
 
 pub(crate) fn path_out_of_the_rootfs_stays_inside(c: &mut Containers) -> Result<()> {
-    fs::write(c.bed.dir().join("outside.wat"), GOOD)?;
+    fs::write(c.fixture.dir().join("outside.wat"), GOOD)?;
     entrypoint_is_refused(c, "/../outside.wat", super::MISSING)
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn good_module_runs(c: &mut Containers) -> Result<()> {
         let out = run(c, entrypoint)?.run()?.ok()?;
         ensure!(out.out() == "ok\n", "{out}");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// Prints `ok`; exports a memory as every WASI module does.

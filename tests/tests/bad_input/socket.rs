@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::{StateRequest, StateResponse};
-use runwasi_tests::Player;
+use runwasi_tests::ShimDriver;
 use runwasi_tests::shim::{LIMIT, TaskClient};
-use runwasi_tests::{play_with, poll_until, proc};
+use runwasi_tests::{poll_until, proc, run_case_with};
 use rustix::process::{Pid, Signal, kill_process};
 
-pub(crate) fn stale_socket_is_replaced(p: &Player) -> Result<()> {
+pub(crate) fn stale_socket_is_replaced(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("stale", &["/a"])?;
     let socket = p.socket("stale");
     fs::create_dir_all(socket.parent().context("no parent")?)?;
@@ -25,7 +25,7 @@ pub(crate) fn stale_socket_is_replaced(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn start_is_idempotent(p: &Player) -> Result<()> {
+pub(crate) fn start_is_idempotent(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("twice", &["/a"])?;
     let first = p.start("twice", bundle.path())?.ok()?;
     let second = p.start("twice", bundle.path())?.ok()?;
@@ -38,7 +38,7 @@ pub(crate) fn start_is_idempotent(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn file_in_place_of_the_socket_is_no_hang(p: &Player) -> Result<()> {
+pub(crate) fn file_in_place_of_the_socket_is_no_hang(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("file", &["/a"])?;
     let socket = p.socket("file");
     fs::create_dir_all(socket.parent().context("no parent")?)?;
@@ -56,7 +56,7 @@ pub(crate) fn file_in_place_of_the_socket_is_no_hang(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn directory_in_place_of_the_socket_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn directory_in_place_of_the_socket_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("dir", &["/a"])?;
     let socket = p.socket("dir");
     fs::create_dir_all(&socket)?;
@@ -66,9 +66,9 @@ pub(crate) fn directory_in_place_of_the_socket_is_refused(p: &Player) -> Result<
     p.becomes_clean()
 }
 
-pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &Player) -> Result<()> {
-    // Another player of the same shim, with nobody at the address where events go.
-    let away = Player::away(p.runtime())?;
+pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &ShimDriver) -> Result<()> {
+    // Another shim driver of the same shim, with nobody at the address where events go.
+    let away = ShimDriver::away(p.runtime())?;
     let bundle = away.bundle("alone", &["/wasmtest.wasm", "exit", "3"])?;
     bundle.add_guests()?;
     let client = away.connect("alone", bundle.path())?;
@@ -81,13 +81,15 @@ pub(crate) fn events_without_a_listener_do_not_keep_the_shim(p: &Player) -> Resu
     away.becomes_clean()
 }
 
-pub(crate) fn leaving_shim_spares_its_successors_socket(p: &Player) -> Result<()> {
-    // Another player, with nobody at the address where events go.
-    play_with(Player::away(p.runtime()), |away| a_successor_comes_while_a_shim_leaves(away));
+pub(crate) fn leaving_shim_spares_its_successors_socket(p: &ShimDriver) -> Result<()> {
+    // Another shim driver, with nobody at the address where events go.
+    run_case_with(ShimDriver::away(p.runtime()), |away| {
+        a_successor_comes_while_a_shim_leaves(away)
+    });
     Ok(())
 }
 
-fn a_successor_comes_while_a_shim_leaves(away: &Player) -> Result<()> {
+fn a_successor_comes_while_a_shim_leaves(away: &ShimDriver) -> Result<()> {
     // Takes connections and never answers: the events, and so the leaving shim, wait for seconds.
     let _mute = UnixListener::bind(away.dir().join("c.sock.ttrpc"))?;
     let (bundle, client) = super::command_line::sleeping(away)?;
@@ -112,17 +114,17 @@ fn a_successor_comes_while_a_shim_leaves(away: &Player) -> Result<()> {
     away.becomes_clean()
 }
 
-pub(crate) fn silent_and_garbling_clients_disturb_nobody(p: &Player) -> Result<()> {
+pub(crate) fn silent_and_garbling_clients_disturb_nobody(p: &ShimDriver) -> Result<()> {
     let (bundle, client) = super::command_line::sleeping(p)?;
     let socket = p.socket("good");
     let shim = p.shims().first().context("no shim")?.pid;
-    let mut crowd = Vec::new();
+    let mut clients = Vec::new();
     for n in 0..20 {
         let mut stream = UnixStream::connect(&socket)?;
         stream.set_write_timeout(Some(LIMIT))?;
         // May fail: a shim that hangs up on nonsense is right.
         stream.write_all(&nonsense(n)).ok();
-        crowd.push(stream);
+        clients.push(stream);
         let began = Instant::now();
         let newcomer = TaskClient::connect(&format!("unix://{}", socket.display()))?;
         for client in [&client, &newcomer] {
@@ -137,9 +139,9 @@ pub(crate) fn silent_and_garbling_clients_disturb_nobody(p: &Player) -> Result<(
         );
     }
     ensure!(proc::alive(shim), "the shim died");
-    // The crowd stays to the end: it must not keep the shim, either.
+    // The clients stays to the end: it must not keep the shim, either.
     super::command_line::end(p, &client, &bundle)?;
-    drop(crowd);
+    drop(clients);
     Ok(())
 }
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::Player;
+use runwasi_tests::ShimDriver;
 use runwasi_tests::bundle::fifo;
 use runwasi_tests::shim::reason;
 
-pub(crate) fn unread_output_does_not_outlive_a_kill(p: &Player) -> Result<()> {
+pub(crate) fn unread_output_does_not_outlive_a_kill(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("mute", &[p.runtime().guest(), "bytes", "1000000"])?;
     bundle.add_guests()?;
     let client = p.connect("mute", bundle.path())?;
@@ -24,7 +24,7 @@ pub(crate) fn unread_output_does_not_outlive_a_kill(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn little_unread_output_does_not_delay_the_exit(p: &Player) -> Result<()> {
+pub(crate) fn little_unread_output_does_not_delay_the_exit(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("quiet", &[p.runtime().guest(), "echo", "x"])?;
     bundle.add_guests()?;
     let client = p.connect("quiet", bundle.path())?;
@@ -41,7 +41,7 @@ pub(crate) fn little_unread_output_does_not_delay_the_exit(p: &Player) -> Result
     p.becomes_clean()
 }
 
-pub(crate) fn missing_fifo_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn missing_fifo_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("pipeless", &[p.runtime().guest(), "echo", "x"])?;
     bundle.add_guests()?;
     let client = p.connect("pipeless", bundle.path())?;
@@ -53,7 +53,7 @@ pub(crate) fn missing_fifo_is_refused(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn log_nobody_reads_does_not_hang_start(p: &Player) -> Result<()> {
+pub(crate) fn log_nobody_reads_does_not_hang_start(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("unread", &["/a"])?;
     fifo(&bundle.path().join("log"))?;
     let client = p.connect("unread", bundle.path())?;

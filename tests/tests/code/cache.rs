@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::connection::guests;
-use runwasi_tests::{poll_until, says};
-use rustix::process::{Pid, Signal, kill_process};
+use runwasi_tests::{poll_until, proc, says};
 
-use crate::bed::{Bed, SEEN, names};
+use crate::fixture::{Fixture, SEEN, names};
 use crate::modules::{large, printing};
 
 /// For what compiles something large, on a machine that has other things to do.
@@ -17,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Longer than a file is taken for one that changes.
 const SETTLED: Duration = Duration::from_millis(2500);
 
-pub(crate) fn two_starts_of_a_new_module_compile_it_once(b: &mut Bed) -> Result<()> {
+pub(crate) fn two_starts_of_a_new_module_compile_it_once(b: &mut Fixture) -> Result<()> {
     b.module("new.wat", large(1000))?;
     let starts = ["one", "two"]
         .map(|name| b.start(&["--rm"], &b.id(name), "new.wat").deadline(PATIENCE).spawn());
@@ -30,35 +29,38 @@ pub(crate) fn two_starts_of_a_new_module_compile_it_once(b: &mut Bed) -> Result<
     ensure!(kept.len() == 1 && kept[0].ends_with(".cwasm"), "{kept:?}");
     b.runs("new.wat")?;
     ensure!(b.compilations("new.wat") == 1, "compiled again");
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
-pub(crate) fn killed_compiler_leaves_no_lock_and_no_half_file(b: &mut Bed) -> Result<()> {
+pub(crate) fn killed_compiler_leaves_no_lock_and_no_half_file(b: &mut Fixture) -> Result<()> {
     b.module("slow.wat", large(1500))?;
     let id = b.id("killed");
     let start = b.start(&[], &id, "slow.wat").deadline(PATIENCE).spawn()?;
-    poll_until("a compilation", PATIENCE, || b.is_making().then_some(()))?;
+    // The lock of the new file is taken before the compiler says that it begins: killed in between, the log
+    // would count one compilation less.
+    poll_until("a compilation", PATIENCE, || {
+        let begun = b.is_making() && b.compilations("slow.wat") == 1;
+        begun.then_some(())
+    })?;
     if b.runtime.needs_daemon() {
-        b.bed.daemon()?.kill9()?;
+        b.fixture.daemon()?.kill9()?;
     } else {
-        let shims = b.bed.shims();
-        let shim = shims.first().context("no shim compiles")?.pid;
-        let pid = Pid::from_raw(i32::try_from(shim)?).context("no pid")?;
-        kill_process(pid, Signal::KILL)?;
+        let shims = b.fixture.shims();
+        proc::kill9(shims.first().context("no shim compiles")?.pid)?;
     }
     start.wait()?.refused()?;
     // Its container may be there, or not any more.
-    b.bed.ctr(["container", "delete", &id])?;
+    b.fixture.ctr(["container", "delete", &id])?;
     b.restart_daemon()?;
     let out = b.start(&["--rm"], &b.id("next"), "slow.wat").deadline(PATIENCE).run()?.ok()?;
     ensure!(out.out() == "ok\n", "{out}");
     let kept = b.kept();
     ensure!(kept.len() == 1 && kept[0].ends_with(".cwasm"), "{kept:?}");
     ensure!(b.compilations("slow.wat") == 2, "compiled {} times", b.compilations("slow.wat"));
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
-pub(crate) fn damaged_code_is_compiled_again(b: &mut Bed) -> Result<()> {
+pub(crate) fn damaged_code_is_compiled_again(b: &mut Fixture) -> Result<()> {
     b.module("a.wat", printing("", ""))?;
     b.runs("a.wat")?;
     let kept = b.kept();
@@ -74,10 +76,10 @@ pub(crate) fn damaged_code_is_compiled_again(b: &mut Bed) -> Result<()> {
     ensure!(b.compilations("a.wat") == 2, "compiled {} times", b.compilations("a.wat"));
     ensure!(fs::read(&file)? == good, "the damaged file is still there");
     ensure!(b.log().contains("compiled code is not trusted"), "nobody was told");
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
-pub(crate) fn compiling_is_nice_and_delays_no_other_container(b: &mut Bed) -> Result<()> {
+pub(crate) fn compiling_is_nice_and_delays_no_other_container(b: &mut Fixture) -> Result<()> {
     b.module("hello.wat", printing("", ""))?;
     b.runs("hello.wat")?;
     b.module("slow.wat", large(1500))?;
@@ -99,14 +101,14 @@ pub(crate) fn compiling_is_nice_and_delays_no_other_container(b: &mut Bed) -> Re
     );
     let out = slow.wait()?.ok()?;
     ensure!(out.out() == "ok\n", "{out}");
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
 /// The niceness of a thread that compiles.
-fn compiler(b: &mut Bed) -> Option<i32> {
-    let pids: Vec<u32> = match b.bed.daemon() {
+fn compiler(b: &mut Fixture) -> Option<i32> {
+    let pids: Vec<u32> = match b.fixture.daemon() {
         Ok(daemon) => vec![daemon.pid().ok()?],
-        Err(_) => b.bed.shims().iter().map(|shim| shim.pid).collect(),
+        Err(_) => b.fixture.shims().iter().map(|shim| shim.pid).collect(),
     };
     let tasks = pids
         .into_iter()
@@ -119,7 +121,7 @@ fn compiler(b: &mut Bed) -> Option<i32> {
 }
 
 /// A file that has changed just now may change again unseen, and is not remembered: the image has just been unpacked.
-pub(crate) fn program_that_was_seen_is_not_read_again(b: &mut Bed) -> Result<()> {
+pub(crate) fn program_that_was_seen_is_not_read_again(b: &mut Fixture) -> Result<()> {
     poll_until("a program that is remembered", PATIENCE, || {
         bytes_read(b).ok()?;
         (!names(&b.cache.join(SEEN)).is_empty()).then_some(())
@@ -138,40 +140,40 @@ pub(crate) fn program_that_was_seen_is_not_read_again(b: &mut Bed) -> Result<()>
         "compiled {} times",
         b.compilations("wasmtest.wasm")
     );
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
 pub(crate) fn file_of_a_volume_or_a_plain_directory_is_read_at_every_start(
-    b: &mut Bed,
+    b: &mut Fixture,
 ) -> Result<()> {
     let module = printing("", "");
     b.module("a.wat", &module)?;
-    let file = b.bed.dir().join("rootfs/a.wat");
+    let file = b.fixture.dir().join("rootfs/a.wat");
     let mount = format!("type=bind,src={},dst=/volume.wat,options=rbind:ro", file.display());
     let age = || fs::metadata(&file).ok()?.modified().ok()?.elapsed().ok();
     poll_until("a file of some age", SETTLED * 4, || age().filter(|age| *age > SETTLED))?;
     b.runs("a.wat")?;
     let line = ["run", "--rm", "--runtime", b.runtime.name(), "--mount", &mount];
     let out = b
-        .bed
+        .fixture
         .ctr([&line[..], &[b.runtime.image().name(), &b.id("volume"), "/volume.wat"]].concat())?
         .ok()?;
     ensure!(out.out() == "ok\n", "{out}");
     // Whoever owns the file system could make it look like a file of somebody else.
     let seen = names(&b.cache.join(SEEN));
     ensure!(seen.is_empty(), "{seen:?}");
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
 /// What a process that has just been started reads until a container of it runs.
-fn bytes_read(b: &mut Bed) -> Result<u64> {
+fn bytes_read(b: &mut Fixture) -> Result<u64> {
     b.restart_everything()?;
-    b.bed.becomes_clean()?;
+    b.fixture.becomes_clean()?;
     let id = b.id("reads");
     b.detached(&id, &["sleep", "1000"])?;
-    let pid = match b.bed.daemon() {
+    let pid = match b.fixture.daemon() {
         Ok(daemon) => daemon.pid()?,
-        Err(_) => b.bed.shims().first().context("no shim")?.pid,
+        Err(_) => b.fixture.shims().first().context("no shim")?.pid,
     };
     let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
     ensure!(b.kill_and_finish(&id)? == 137);
@@ -179,7 +181,7 @@ fn bytes_read(b: &mut Bed) -> Result<u64> {
     Ok(read.parse()?)
 }
 
-pub(crate) fn precompiled_code_from_an_image_is_refused(b: &mut Bed) -> Result<()> {
+pub(crate) fn precompiled_code_from_an_image_is_refused(b: &mut Fixture) -> Result<()> {
     b.module("a.wat", printing("", ""))?;
     b.runs("a.wat")?;
     let code = fs::read(b.cache.join(b.kept().first().context("nothing is kept")?))?;

@@ -1,15 +1,15 @@
 //! Compiled code and the engine's settings, under a real containerd; run by `make test`. What only settings can show goes with both
 //! modes: a shim has them by containerd's runtime options, the daemon by its file.
 
-mod bed;
 mod cache;
+mod fixture;
 mod modules;
 mod options;
 mod precompile;
 mod settings;
 mod trouble;
 
-runwasi_tests::suite! { crate::bed::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     cache:
         two_starts_of_a_new_module_compile_it_once
         killed_compiler_leaves_no_lock_and_no_half_file
@@ -24,51 +24,51 @@ runwasi_tests::suite! { crate::bed::check: wasmtime = Wasmtime, wasmtimed = Wasm
         precompiling_what_is_no_wasm_names_it_and_does_the_rest;
 }}
 
-runwasi_tests::suite! { crate::bed::check_full: wasmtime_full = Wasmtime, wasmtimed_full = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check_full: wasmtime_full = Wasmtime, wasmtimed_full = Wasmtimed; {
     trouble:
         full_disk_only_warns;
 }}
 
-runwasi_tests::suite! { crate::bed::check_unwritable: wasmtime_unwritable = Wasmtime, wasmtimed_unwritable = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check_unwritable: wasmtime_unwritable = Wasmtime, wasmtimed_unwritable = Wasmtimed; {
     trouble:
         unwritable_cache_only_warns;
 }}
 
-runwasi_tests::suite! { crate::bed::check: defaults_shim = Wasmtime, defaults_daemon = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check: defaults_shim = Wasmtime, defaults_daemon = Wasmtimed; {
     settings:
         finished_proposals_are_on
         shared_memory_is_refused;
 }}
 
-runwasi_tests::suite! { crate::bed::check_all_off: off_shim = Wasmtime, off_daemon = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check_all_off: off_shim = Wasmtime, off_daemon = Wasmtimed; {
     settings:
         what_is_off_is_refused_by_its_name
         plain_module_needs_none_of_them;
 }}
 
-runwasi_tests::suite! { crate::bed::check_inlined: inlined_shim = Wasmtime, inlined_daemon = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check_inlined: inlined_shim = Wasmtime, inlined_daemon = Wasmtimed; {
     settings:
         guests_compiled_for_speed_at_any_size_run_trap_and_can_be_killed;
 }}
 
-runwasi_tests::suite! { crate::bed::check_one_slot: one_slot_shim = Wasmtime, one_slot_daemon = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check_one_slot: one_slot_shim = Wasmtime, one_slot_daemon = Wasmtimed; {
     settings:
         second_guest_of_one_slot_is_refused_until_the_first_has_ended;
 }}
 
-runwasi_tests::suite! { crate::bed::check: options_shim = Wasmtime, options_daemon = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check: options_shim = Wasmtime, options_daemon = Wasmtimed; {
     options:
         unknown_and_wrong_options_are_refused_with_their_line
         missing_options_file_is_named;
 }}
 
-runwasi_tests::suite! { crate::bed::check: shims_options = Wasmtime; {
+runwasi_tests::suite! { crate::fixture::check: shims_options = Wasmtime; {
     options:
         containers_of_a_pod_have_one_engine
         options_name_the_cache_and_its_size;
 }}
 
-runwasi_tests::suite! { crate::bed::check: daemons_options = Wasmtimed; {
+runwasi_tests::suite! { crate::fixture::check: daemons_options = Wasmtimed; {
     options:
         daemon_takes_options_that_it_fulfils_and_refuses_others;
 }}

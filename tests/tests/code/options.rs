@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use runwasi_tests::says;
 
-use crate::bed::{Bed, names};
+use crate::fixture::{Fixture, names};
 use crate::modules::{SPINNING, printing};
 
 const PATH: &str = "--runtime-config-path";
 
-pub(crate) fn unknown_and_wrong_options_are_refused_with_their_line(b: &mut Bed) -> Result<()> {
+pub(crate) fn unknown_and_wrong_options_are_refused_with_their_line(b: &mut Fixture) -> Result<()> {
     b.module("guest.wat", printing("", ""))?;
     for (text, line, key, reason) in [
         ("[engine]\ngc = true\ngcc = true\n", 3, "engine.gcc", "unknown key"),
@@ -27,7 +27,7 @@ pub(crate) fn unknown_and_wrong_options_are_refused_with_their_line(b: &mut Bed)
     b.runs("guest.wat")
 }
 
-pub(crate) fn missing_options_file_is_named(b: &mut Bed) -> Result<()> {
+pub(crate) fn missing_options_file_is_named(b: &mut Fixture) -> Result<()> {
     b.module("guest.wat", printing("", ""))?;
     says(
         &b.refusal_with(&[PATH, "/absent/o.toml"], "guest.wat")?,
@@ -37,7 +37,7 @@ pub(crate) fn missing_options_file_is_named(b: &mut Bed) -> Result<()> {
     says(&b.refusal_with(&[PATH, "o.toml"], "guest.wat")?, &["o.toml"], &["not an absolute path"])
 }
 
-pub(crate) fn containers_of_a_pod_have_one_engine(b: &mut Bed) -> Result<()> {
+pub(crate) fn containers_of_a_pod_have_one_engine(b: &mut Fixture) -> Result<()> {
     b.module("spin.wat", SPINNING)?;
     b.module("guest.wat", printing("", ""))?;
     let group = format!("io.kubernetes.cri.sandbox-id={}", b.id("pod"));
@@ -58,11 +58,11 @@ pub(crate) fn containers_of_a_pod_have_one_engine(b: &mut Bed) -> Result<()> {
         .refused()?;
     says(&other, &["options.toml:3: engine.simd", "false"], &["earlier container"])?;
     ensure!(b.kill_and_finish(&first)? == 137);
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
-pub(crate) fn options_name_the_cache_and_its_size(b: &mut Bed) -> Result<()> {
-    let other = b.bed.dir().join("other");
+pub(crate) fn options_name_the_cache_and_its_size(b: &mut Fixture) -> Result<()> {
+    let other = b.fixture.dir().join("other");
     for n in 0..4 {
         // About 400 KiB of code each, unlike one another.
         b.module(&format!("{n}.wat"), crate::modules::large(250 + n))?;
@@ -76,10 +76,12 @@ pub(crate) fn options_name_the_cache_and_its_size(b: &mut Bed) -> Result<()> {
         .map(|name| std::fs::metadata(other.join(name)).map_or(0, |file| file.len()))
         .sum();
     ensure!(!kept.is_empty() && kept.len() < 4 && total <= 1 << 20, "{total} bytes in {kept:?}");
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
-pub(crate) fn daemon_takes_options_that_it_fulfils_and_refuses_others(b: &mut Bed) -> Result<()> {
+pub(crate) fn daemon_takes_options_that_it_fulfils_and_refuses_others(
+    b: &mut Fixture,
+) -> Result<()> {
     b.module("guest.wat", printing("", ""))?;
     let options = b.options("[engine]\nsimd = true\nquantum = 1000\n")?;
     b.start(&["--rm", PATH, &options], &b.id("same"), "guest.wat").run()?.ok()?;

@@ -7,28 +7,28 @@ use runwasi_tests::runtime::{WasmImage, daemon_file};
 use runwasi_tests::{Command, Image, says};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-use crate::bed::Bed;
+use crate::fixture::Fixture;
 use crate::modules::{large, printing};
 
 /// With an empty file of settings instead of the machine's own.
-fn precompile(b: &Bed, targets: &[&str]) -> Result<Command> {
+fn precompile(b: &Fixture, targets: &[&str]) -> Result<Command> {
     let place = b.cache.to_string_lossy().into_owned();
     let flags = ["precompile", "--config", &b.options("")?, "--cache-dir", &place];
     Ok(Command::new(daemon_file()).args(flags).args(targets))
 }
 
 pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(
-    b: &mut Bed,
+    b: &mut Fixture,
 ) -> Result<()> {
     b.module("new.wat", large(200))?;
-    let file = b.bed.dir().join("rootfs/new.wat").to_string_lossy().into_owned();
+    let file = b.fixture.dir().join("rootfs/new.wat").to_string_lossy().into_owned();
     let tar = b.runtime.image().tar().to_string_lossy().into_owned();
     let out = precompile(b, &[&file, &tar])?.run()?.ok()?;
     ensure!(out.out().contains(" compiled, 0 kept"), "{out}");
     says(&out.err(), &["new.wat", "wasmtest.tar:blobs/"], &["compiled"])?;
     let out = precompile(b, &[&file, &tar])?.run()?.ok()?;
     ensure!(out.out().starts_with("0 compiled, "), "{out}");
-    let packed = b.bed.dir().join("packed.tar.zst");
+    let packed = b.fixture.dir().join("packed.tar.zst");
     fs::write(&packed, compress_to_vec(&*fs::read(&tar)?, CompressionLevel::Fastest))?;
     let out = precompile(b, &[&packed.to_string_lossy()])?.run()?.ok()?;
     ensure!(out.out().starts_with("0 compiled, ") && !out.out().contains(" 0 kept"), "{out}");
@@ -37,13 +37,15 @@ pub(crate) fn precompiled_file_and_image_need_no_compiler_when_they_start(
     ensure!(out.out() == "hi\n", "{out}");
     let log = b.log();
     ensure!(!log.contains(" compiling path="), "something was compiled once more");
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
-pub(crate) fn precompiled_images_of_containerd_need_no_compiler_either(b: &mut Bed) -> Result<()> {
-    b.bed.load(Image::Wasm(WasmImage::Artifact))?;
+pub(crate) fn precompiled_images_of_containerd_need_no_compiler_either(
+    b: &mut Fixture,
+) -> Result<()> {
+    b.fixture.load(Image::Wasm(WasmImage::Artifact))?;
     let (address, namespace) =
-        (b.bed.address().to_string_lossy().into_owned(), b.bed.namespace().to_owned());
+        (b.fixture.address().to_string_lossy().into_owned(), b.fixture.namespace().to_owned());
     let containerd = ["--address", &address, "--namespace", &namespace];
     // One with the guest in a gzipped tar, one with the guest as a layer.
     for image in [b.runtime.image(), Image::Wasm(WasmImage::Artifact)] {
@@ -61,15 +63,17 @@ pub(crate) fn precompiled_images_of_containerd_need_no_compiler_either(b: &mut B
         .run()?
         .status_is(1)?;
     says(&out.err(), &["example.com/absent:1", "/absent.sock"], &[])?;
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
-pub(crate) fn precompiling_what_is_no_wasm_names_it_and_does_the_rest(b: &mut Bed) -> Result<()> {
+pub(crate) fn precompiling_what_is_no_wasm_names_it_and_does_the_rest(
+    b: &mut Fixture,
+) -> Result<()> {
     b.module("good.wat", printing("", ""))?;
     b.module("bad.wat", "(module (func (oops)))")?;
     b.module("text", "nothing of the kind")?;
     let files = ["good.wat", "bad.wat", "text", "absent.wasm"]
-        .map(|name| b.bed.dir().join("rootfs").join(name).to_string_lossy().into_owned());
+        .map(|name| b.fixture.dir().join("rootfs").join(name).to_string_lossy().into_owned());
     let out = precompile(b, &files.each_ref().map(String::as_str))?.run()?.status_is(1)?;
     ensure!(out.out().starts_with("1 compiled, 0 kept"), "{out}");
     says(&out.err(), &["bad.wat", "oops", "/text", "absent.wasm"], &["no such file"])?;

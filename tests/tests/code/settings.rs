@@ -5,18 +5,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::{poll_until, says};
 
-use crate::bed::Bed;
+use crate::fixture::Fixture;
 use crate::modules::{SPINNING, large, printing, proposals};
 
-pub(crate) fn finished_proposals_are_on(b: &mut Bed) -> Result<()> {
+pub(crate) fn finished_proposals_are_on(b: &mut Fixture) -> Result<()> {
     for proposal in proposals() {
         b.module("guest.wat", &proposal.module)?;
         b.runs("guest.wat").context(proposal.key)?;
     }
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
-pub(crate) fn what_is_off_is_refused_by_its_name(b: &mut Bed) -> Result<()> {
+pub(crate) fn what_is_off_is_refused_by_its_name(b: &mut Fixture) -> Result<()> {
     for proposal in proposals() {
         b.module("guest.wat", &proposal.module)?;
         says(&b.refusal("guest.wat").context(proposal.key)?, &["/guest.wat"], proposal.missed)
@@ -25,21 +25,21 @@ pub(crate) fn what_is_off_is_refused_by_its_name(b: &mut Bed) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn plain_module_needs_none_of_them(b: &mut Bed) -> Result<()> {
+pub(crate) fn plain_module_needs_none_of_them(b: &mut Fixture) -> Result<()> {
     b.module("guest.wat", printing("", ""))?;
     b.runs("guest.wat")?;
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
 /// Its growth could not be counted.
-pub(crate) fn shared_memory_is_refused(b: &mut Bed) -> Result<()> {
+pub(crate) fn shared_memory_is_refused(b: &mut Fixture) -> Result<()> {
     b.module("guest.wat", printing("(memory $shared 1 2 shared)", ""))?;
     says(&b.refusal("guest.wat")?, &["/guest.wat"], &["memory is shared", "shared memor"])
 }
 
 /// A function within its caller makes the guest yield as a function does.
 pub(crate) fn guests_compiled_for_speed_at_any_size_run_trap_and_can_be_killed(
-    b: &mut Bed,
+    b: &mut Fixture,
 ) -> Result<()> {
     b.module("hello.wat", large(20))?;
     b.runs("hello.wat")?;
@@ -51,12 +51,12 @@ pub(crate) fn guests_compiled_for_speed_at_any_size_run_trap_and_can_be_killed(
     b.start(&["-d"], &spinner, "spin.wat").run()?.ok()?;
     b.is_running(&spinner)?;
     ensure!(b.kill_and_finish(&spinner)? == 137);
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }
 
 /// In one pod, since the slots of a shim are those of its pod.
 pub(crate) fn second_guest_of_one_slot_is_refused_until_the_first_has_ended(
-    b: &mut Bed,
+    b: &mut Fixture,
 ) -> Result<()> {
     b.module("spin.wat", SPINNING)?;
     b.module("hello.wat", printing("", ""))?;
@@ -71,5 +71,5 @@ pub(crate) fn second_guest_of_one_slot_is_refused_until_the_first_has_ended(
     says(&said, &[], &["out of instance slots"])?;
     ensure!(b.kill_and_finish(&first)? == 137);
     poll_until("a free slot", Duration::from_secs(10), || b.runs("hello.wat").ok())?;
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }

@@ -4,20 +4,20 @@ use anyhow::{Result, ensure};
 use runwasi_tests::poll_until;
 use std::time::Duration;
 
-use crate::bed::Bed;
+use crate::fixture::Fixture;
 use crate::modules::large;
 
-pub(crate) fn full_disk_only_warns(b: &mut Bed) -> Result<()> {
+pub(crate) fn full_disk_only_warns(b: &mut Fixture) -> Result<()> {
     runs_with_a_warning(b)?;
     ensure!(b.kept().is_empty(), "{:?} takes what little room there is", b.kept());
     Ok(())
 }
 
-pub(crate) fn unwritable_cache_only_warns(b: &mut Bed) -> Result<()> {
+pub(crate) fn unwritable_cache_only_warns(b: &mut Fixture) -> Result<()> {
     runs_with_a_warning(b)
 }
 
-fn runs_with_a_warning(b: &mut Bed) -> Result<()> {
+fn runs_with_a_warning(b: &mut Fixture) -> Result<()> {
     // Its code has far more bytes than the file system of the full one.
     b.module("a.wat", large(100))?;
     b.runs("a.wat")?;
@@ -27,5 +27,5 @@ fn runs_with_a_warning(b: &mut Bed) -> Result<()> {
     };
     // containerd copies the log of a shim when it gets round to it.
     poll_until("a warning", Duration::from_secs(10), || warned(&b.log()).then_some(()))?;
-    b.bed.becomes_clean()
+    b.fixture.becomes_clean()
 }

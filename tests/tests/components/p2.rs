@@ -5,7 +5,7 @@ use runwasi_tests::{Command, Containers, Image, Output};
 
 /// `ctr run --rm FLAGS` of a guest of the image with the many.
 pub(crate) fn command(c: &Containers, flags: &[&str], program: &[&str]) -> Result<Command> {
-    c.bed.load(Image::Wasmguests)?;
+    c.fixture.load(Image::Wasmguests)?;
     Ok(c.run_of(Image::Wasmguests, &[&["--rm"], flags].concat(), &c.id("guest"), program))
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn function_that_cannot_be_called_is_refused_with_those_that_are_ther
     // Neither a command nor a server, and nothing is named.
     let said = run(c, &[], &["/cli_exports.wasm"])?.refused()?;
     ensure!(said.contains("wasi:cli/run") && said.contains("greet"), "{said}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// p2 has a call for it; preview 1 had none.
@@ -90,7 +90,7 @@ pub(crate) fn keyvalue_begins_empty_in_every_container(c: &mut Containers) -> Re
 pub(crate) fn module_and_component_are_processes_of_one_container(
     c: &mut Containers,
 ) -> Result<()> {
-    c.bed.load(Image::Wasmguests)?;
+    c.fixture.load(Image::Wasmguests)?;
     let id = c.id("host");
     c.run_of(Image::Wasmguests, &["-d"], &id, &["/wasmtest.component.wasm", "sleep", "1000"])
         .run()?
@@ -104,5 +104,5 @@ pub(crate) fn module_and_component_are_processes_of_one_container(
         ensure!(out.out() == printed, "{out}");
     }
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

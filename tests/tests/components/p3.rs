@@ -60,7 +60,7 @@ pub(crate) fn trap_gives_134(c: &mut Containers) -> Result<()> {
 }
 
 pub(crate) fn spinner_is_paused_and_killed(c: &mut Containers) -> Result<()> {
-    c.bed.load(Image::Wasmguests)?;
+    c.fixture.load(Image::Wasmguests)?;
     let id = c.id("spin");
     c.run_of(Image::Wasmguests, &["-d"], &id, &[GUEST, "spin"]).run()?.ok()?;
     let pid = c.is_running(&id)?.pid;
@@ -72,7 +72,7 @@ pub(crate) fn spinner_is_paused_and_killed(c: &mut Containers) -> Result<()> {
         Ok(())
     };
     spins_on()?;
-    c.bed.ctr(["task", "pause", &id])?.ok()?;
+    c.fixture.ctr(["task", "pause", &id])?.ok()?;
     c.becomes(&id, "PAUSED")?;
     let before = cpu_nanos(pid)?;
     // `ctr` needs longer than the shim needs to stop.
@@ -80,18 +80,18 @@ pub(crate) fn spinner_is_paused_and_killed(c: &mut Containers) -> Result<()> {
     c.becomes(&id, "PAUSED")?;
     let used = Duration::from_nanos(cpu_nanos(pid)? - before);
     ensure!(used <= Duration::from_millis(30), "{used:?} while paused");
-    c.bed.ctr(["task", "resume", &id])?.ok()?;
+    c.fixture.ctr(["task", "resume", &id])?.ok()?;
     spins_on()?;
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn sigterm_ends_a_sleeper(c: &mut Containers) -> Result<()> {
-    c.bed.load(Image::Wasmguests)?;
+    c.fixture.load(Image::Wasmguests)?;
     let id = c.id("sleep");
     c.run_of(Image::Wasmguests, &["-d"], &id, &[GUEST, "sleep", "1000000"]).run()?.ok()?;
     c.is_running(&id)?;
     c.kill(&id, "SIGTERM")?;
     ensure!(c.finish(&id)? == 143);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

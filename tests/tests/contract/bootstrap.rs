@@ -14,7 +14,7 @@ use containerd_shim_protos::sandbox_api::{
 use containerd_shim_protos::types::introspection::RuntimeInfo;
 use runwasi_tests::bundle::{self, Bundle};
 use runwasi_tests::shim::{LIMIT, SANDBOX, TASK_V3, TaskClient};
-use runwasi_tests::{Player, Runtime, play};
+use runwasi_tests::{Runtime, ShimDriver, run_case};
 
 /// The engine as `-v` names it begins with this.
 fn engine(runtime: Runtime) -> &'static str {
@@ -31,7 +31,7 @@ fn options() -> Result<Vec<u8>> {
 #[test]
 fn version_names_runtime_version_and_engine() {
     for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
-        play(runtime, |p| {
+        run_case(runtime, |p| {
             let said = p.command("x", p.dir()).args(["-v"]).run()?.ok()?;
             let text = said.out();
             let value = |name: &str| {
@@ -55,7 +55,7 @@ fn version_names_runtime_version_and_engine() {
 #[test]
 fn info_is_a_runtime_info_whatever_is_on_stdin() {
     for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
-        play(runtime, |p| {
+        run_case(runtime, |p| {
             // Nothing, options, and more than a pipe holds: it need not be read.
             for stdin in [Vec::new(), options()?, vec![0; 1 << 20]] {
                 let said = p.command("x", p.dir()).args(["-info"]).stdin(stdin).run()?.ok()?;
@@ -72,12 +72,12 @@ fn info_is_a_runtime_info_whatever_is_on_stdin() {
 #[test]
 fn bootstrap_params_are_answered_with_a_bootstrap_result() {
     for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
-        play(runtime, params_are_honoured);
+        run_case(runtime, params_are_honoured);
     }
 }
 
 /// As containerd 2.3 and later start a shim.
-fn by_params(p: &Player, id: &str, bundle: &Bundle, sockets: &Path) -> Result<BootstrapResult> {
+fn by_params(p: &ShimDriver, id: &str, bundle: &Bundle, sockets: &Path) -> Result<BootstrapResult> {
     let params = BootstrapParams {
         instance_id: id.to_owned(),
         namespace: p.namespace().to_owned(),
@@ -95,7 +95,7 @@ fn by_params(p: &Player, id: &str, bundle: &Bundle, sockets: &Path) -> Result<Bo
     Ok(result)
 }
 
-fn params_are_honoured(p: &Player) -> Result<()> {
+fn params_are_honoured(p: &ShimDriver) -> Result<()> {
     let bundle = bundle(p, "boot")?;
     let sockets = p.dir().join("s");
     let result = by_params(p, "boot", &bundle, &sockets)?;
@@ -112,12 +112,12 @@ fn params_are_honoured(p: &Player) -> Result<()> {
 #[test]
 fn bundle_without_config_makes_a_managed_sandbox() {
     for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
-        play(runtime, managed_sandbox);
+        run_case(runtime, managed_sandbox);
     }
 }
 
 /// As containerd 2.3 and later make a pod with `sandboxer = "shim"` and a container in it, for which they start nothing.
-fn managed_sandbox(p: &Player) -> Result<()> {
+fn managed_sandbox(p: &ShimDriver) -> Result<()> {
     let (pod, app) = (bundle(p, "pod")?, bundle(p, "app")?);
     fs::remove_file(pod.path().join("config.json"))?;
     let tasks = TaskClient::connect(&by_params(p, "pod", &pod, &p.dir().join("s"))?.address)?
@@ -146,7 +146,7 @@ fn managed_sandbox(p: &Player) -> Result<()> {
 #[test]
 fn options_on_stdin_are_answered_with_a_plain_address() {
     for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
-        play(runtime, |p| {
+        run_case(runtime, |p| {
             let bundle = bundle(p, "plain")?;
             let started =
                 p.command("plain", bundle.path()).args(["start"]).stdin(options()?).run()?.ok()?;
@@ -161,7 +161,7 @@ fn options_on_stdin_are_answered_with_a_plain_address() {
 }
 
 /// A bundle with the guest and a `log` FIFO in it.
-fn bundle(p: &Player, id: &str) -> Result<Bundle> {
+fn bundle(p: &ShimDriver, id: &str) -> Result<Bundle> {
     let bundle = p.bundle(id, &[p.runtime().guest(), "exit", "5"])?;
     bundle.add_guests()?;
     bundle::fifo(&bundle.path().join("log"))?;
@@ -169,7 +169,7 @@ fn bundle(p: &Player, id: &str) -> Result<Bundle> {
 }
 
 /// A container goes through its whole life at this address, and its events arrive.
-fn life(p: &Player, address: &str, id: &str, bundle: &Bundle) -> Result<()> {
+fn life(p: &ShimDriver, address: &str, id: &str, bundle: &Bundle) -> Result<()> {
     let client = TaskClient::connect(address)?;
     client.create(id, bundle.path(), &[])?;
     client.start(id)?;

@@ -203,13 +203,15 @@ fn load_makes_known(version: Version) -> Result<()> {
             image.tar().display()
         );
     }
-    let bed = Containerd::builder().version(version).start()?;
-    let (address, namespace) =
-        (format!("ADDRESS={}", bed.address().display()), format!("NAMESPACE={}", bed.namespace()));
+    let fixture = Containerd::builder().version(version).start()?;
+    let (address, namespace) = (
+        format!("ADDRESS={}", fixture.address().display()),
+        format!("NAMESPACE={}", fixture.namespace()),
+    );
     let said = make(["load", &address, &namespace]).run()?.ok()?;
     let warned = said.out().contains("cannot run the wasm images");
     ensure!(warned != version.runs_wasm_images(), "{said}");
-    let list = bed.ctr(["image", "ls", "-q"])?.ok()?;
+    let list = fixture.ctr(["image", "ls", "-q"])?.ok()?;
     for image in images() {
         ensure!(list.out().lines().any(|line| line == image.name()), "no {}: {list}", image.name());
     }
@@ -219,9 +221,9 @@ fn load_makes_known(version: Version) -> Result<()> {
         "--runtime",
         Runtime::Wasmtime.name(),
         Image::Wasmtest.name(),
-        &bed.id("loaded"),
+        &fixture.id("loaded"),
     ];
-    let out = bed.ctr(run)?.ok()?;
+    let out = fixture.ctr(run)?.ok()?;
     ensure!(out.out() == "Hello from wasm!\n", "{out}");
-    bed.becomes_clean()
+    fixture.becomes_clean()
 }

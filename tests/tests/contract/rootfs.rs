@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use containerd_shim_protos::api::Mount;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Player, Runtime, play, poll_until};
+use runwasi_tests::{Runtime, ShimDriver, poll_until, run_case};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -40,7 +40,7 @@ const WRITER: &str = r#"(module
 const GIVES_UP: Duration = Duration::from_secs(3);
 
 /// An overlay that refuses to share its upper directory (`index=on`) with one that is still mounted.
-fn overlay(p: &Player) -> Result<Mount> {
+fn overlay(p: &ShimDriver) -> Result<Mount> {
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| p.dir().join(name));
     for dir in [&lower, &upper, &work] {
         fs::create_dir(dir)?;
@@ -62,11 +62,11 @@ fn overlay(p: &Player) -> Result<Mount> {
 #[test]
 fn overlay_can_be_mounted_again_as_soon_as_delete_has_answered() {
     for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
-        play(runtime, overlay_is_free_after_delete);
+        run_case(runtime, overlay_is_free_after_delete);
     }
 }
 
-fn overlay_is_free_after_delete(p: &Player) -> Result<()> {
+fn overlay_is_free_after_delete(p: &ShimDriver) -> Result<()> {
     let overlay = overlay(p)?;
     // The arguments are for the native engine, which has no file to run.
     let bundle = p.bundle("again", &["/writer.wat", "exit", "0"])?;
@@ -100,7 +100,7 @@ fn overlay_is_free_after_delete(p: &Player) -> Result<()> {
 }
 
 /// The check above can fail: while the container has the overlay, nobody else gets it.
-fn is_refused_meanwhile(p: &Player, overlay: &Mount) -> Result<()> {
+fn is_refused_meanwhile(p: &ShimDriver, overlay: &Mount) -> Result<()> {
     let target = p.dir().join("second");
     fs::create_dir(&target)?;
     let data = CString::new(overlay.options.join(","))?;

@@ -1,8 +1,8 @@
-//! Pods as Kubernetes makes them, through containerd's CRI plugin, each bed on a host of its own; run by `make test`.
+//! Pods as Kubernetes makes them, through containerd's CRI plugin, each fixture on a host of its own; run by `make test`.
 //!
 //! runc with the native guest shows that the client, the network and the cases are right.
 
-mod bed;
+mod fixture;
 mod life;
 mod network;
 mod options;

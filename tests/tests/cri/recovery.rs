@@ -3,10 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use runwasi_tests::cri::messages::{ContainerState, PodState};
-use runwasi_tests::{Pods, poll_until};
-use rustix::process::{Pid, Signal, kill_process};
+use runwasi_tests::{Pods, poll_until, proc};
 
 use crate::life::is_ready;
 
@@ -18,8 +17,8 @@ pub(crate) fn restarted_containerd_still_knows_a_pod(pods: &mut Pods) -> Result<
     );
     pods.becomes(&brief, ContainerState::Exited)?;
     let pid = pods.pid(&sleeper)?;
-    pods.bed.stop()?;
-    pods.bed.start_again()?;
+    pods.fixture.stop()?;
+    pods.fixture.start_again()?;
     pods.cri.becomes_ready()?;
     let status = pods.status(&sleeper)?;
     ensure!(status.state() == ContainerState::Running && pods.pid(&sleeper)? == pid, "{status:?}");
@@ -42,9 +41,9 @@ pub(crate) fn log_has_every_line_over_a_restart_of_containerd(pods: &mut Pods) -
         })
     };
     ticks(1)?;
-    pods.bed.stop()?;
+    pods.fixture.stop()?;
     let before = fs::read_to_string(&log)?.lines().count();
-    pods.bed.start_again()?;
+    pods.fixture.start_again()?;
     pods.cri.becomes_ready()?;
     let text = ticks(before + 2)?;
     for (line, number) in text.lines().zip(1..) {
@@ -58,11 +57,9 @@ pub(crate) fn pod_is_removed_after_what_served_it_was_killed(pods: &mut Pods) ->
     let pod = pods.run("killed")?;
     let container = pods.start_in(&pod, "app", &["sleep", "100"])?;
     if pods.runtime.needs_daemon() {
-        pods.bed.daemon()?.kill9()?;
+        pods.fixture.daemon()?.kill9()?;
     } else {
-        let shim =
-            i32::try_from(pods.pid_of_pod(&pod)?).ok().and_then(Pid::from_raw).context("no pid")?;
-        kill_process(shim, Signal::KILL)?;
+        proc::kill9(pods.pid_of_pod(&pod)?)?;
     }
     let status = pods.becomes(&container, ContainerState::Exited)?;
     // 255 is the CRI's word for a wait that was cut off, which it may see before it hears of the exit.
@@ -74,10 +71,10 @@ pub(crate) fn pod_is_removed_after_what_served_it_was_killed(pods: &mut Pods) ->
     // What made it is not needed to remove it.
     pods.finish(&pod)?;
     ensure!(pods.cri.pods()?.is_empty() && pods.cri.containers()?.is_empty());
-    ensure!(pods.bed.mounts().is_empty(), "{:?}", pods.bed.mounts());
+    ensure!(pods.fixture.mounts().is_empty(), "{:?}", pods.fixture.mounts());
 
     if pods.runtime.needs_daemon() {
-        pods.bed.daemon()?.start_again()?;
+        pods.fixture.daemon()?.start_again()?;
     }
     let next = pods.run("killed")?;
     let brief = pods.start_in(&next, "app", &["exit", "7"])?;

@@ -7,7 +7,7 @@ use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::ttrpc::proto::Request;
 use containerd_shim_protos::ttrpc::{Client, Error};
 use prost::Message;
-use runwasi_tests::Player;
+use runwasi_tests::ShimDriver;
 use runwasi_tests::shim::{LIMIT, reason};
 
 /// The service's name on the wire.
@@ -36,7 +36,7 @@ pub(crate) struct Create {
 
 impl Create {
     /// A right request for container `id` with this bundle.
-    pub(crate) fn of(p: &Player, id: &str, bundle: &Path) -> Self {
+    pub(crate) fn of(p: &ShimDriver, id: &str, bundle: &Path) -> Self {
         Self {
             protocol: PROTOCOL,
             namespace: p.namespace().to_owned(),
@@ -50,7 +50,7 @@ impl Create {
 }
 
 /// One call of the manager API over a connection of its own.
-pub(crate) fn call(p: &Player, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, Error> {
+pub(crate) fn call(p: &ShimDriver, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, Error> {
     let client = Client::connect(&format!("unix://{}", p.node().socket().display()))?;
     let mut request = Request::new();
     request.service = SERVICE.to_owned();
@@ -73,7 +73,7 @@ pub(crate) fn frame(method: &str, payload: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// What the daemon says when it refuses this; an answer, a hang and a closed connection are errors.
-pub(crate) fn refusal(p: &Player, method: &str, payload: Vec<u8>) -> Result<String> {
+pub(crate) fn refusal(p: &ShimDriver, method: &str, payload: Vec<u8>) -> Result<String> {
     match call(p, method, payload) {
         Err(error @ Error::RpcStatus(_)) => {
             let said = reason(&error);

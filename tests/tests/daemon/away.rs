@@ -3,16 +3,16 @@
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::events::{Events, in_order};
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containers, Player, Runtime, Ticks, play_with, poll_until};
+use runwasi_tests::{Containers, Runtime, ShimDriver, Ticks, poll_until, run_case_with};
 
 use crate::witness::Witness;
 
 pub(crate) fn guests_run_on_while_containerd_is_stopped(c: &mut Containers) -> Result<()> {
-    guests_run_on(c, |c| c.bed.stop())
+    guests_run_on(c, |c| c.fixture.stop())
 }
 
 pub(crate) fn guests_run_on_while_containerd_is_killed(c: &mut Containers) -> Result<()> {
-    guests_run_on(c, |c| c.bed.kill9())
+    guests_run_on(c, |c| c.fixture.kill9())
 }
 
 fn guests_run_on(
@@ -27,7 +27,7 @@ fn guests_run_on(
     ticks.go_on()?;
     goes(c)?;
     ticks.go_on().context("while containerd is away")?;
-    c.bed.start_again()?;
+    c.fixture.start_again()?;
     ticks.go_on().context("after containerd's return")?;
     ensure!(c.becomes(&ticking, "RUNNING")? == before);
     ensure!(c.finish(&brief)? == 0, "the exit status of one that ended meanwhile");
@@ -40,12 +40,12 @@ fn guests_run_on(
     let events = Events::listen(c)?;
     c.run(&late, &["exit", "3"])?.status_is(3)?;
     in_order(&events.until_delete(&late)?)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 #[test]
 fn events_of_the_time_containerd_was_away_arrive_in_order() {
-    play_with(Player::away(Runtime::Wasmtimed), |p| {
+    run_case_with(ShimDriver::away(Runtime::Wasmtimed), |p| {
         Witness::start(p, "early")?.end(p)?;
         p.comes_back()?;
         let wanted = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"];

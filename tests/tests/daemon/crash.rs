@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
 use runwasi_tests::events::{Events, in_order};
-use runwasi_tests::{Containers, Player};
+use runwasi_tests::{Containers, ShimDriver};
 
 use crate::witness::Witness;
 
@@ -15,7 +15,7 @@ pub(crate) fn killed_daemon_is_exit_137_for_every_container(c: &mut Containers) 
     c.join(&pod, "sandbox", &ids[0], &["sleep", "100"])?;
     c.join(&pod, "container", &ids[1], &["spin"])?;
     c.detached(&ids[2], &["daemon"])?;
-    c.bed.daemon()?.kill9()?;
+    c.fixture.daemon()?.kill9()?;
     for id in &ids {
         events.until("delete", id)?;
         let seen = events.until("exit", id)?;
@@ -24,13 +24,13 @@ pub(crate) fn killed_daemon_is_exit_137_for_every_container(c: &mut Containers) 
         c.is_taken_away(id)?;
     }
     // All without a daemon.
-    c.bed.becomes_clean()?;
-    let records = c.bed.node().records();
+    c.fixture.becomes_clean()?;
+    let records = c.fixture.node().records();
     ensure!(records.is_empty(), "{records:?}");
-    c.bed.daemon()?.start_again()?;
+    c.fixture.daemon()?.start_again()?;
     let out = c.run(&c.id("new"), &["echo", "new"])?.ok()?;
     ensure!(out.out() == "new\n", "{out}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn daemon_restarted_at_once_lets_containerd_clean_up(c: &mut Containers) -> Result<()> {
@@ -38,19 +38,19 @@ pub(crate) fn daemon_restarted_at_once_lets_containerd_clean_up(c: &mut Containe
     for id in &ids {
         c.detached(id, &["sleep", "100"])?;
     }
-    c.bed.daemon()?.kill9()?;
-    c.bed.daemon()?.start_again()?;
+    c.fixture.daemon()?.kill9()?;
+    c.fixture.daemon()?.start_again()?;
     // While containerd still cleans up after the killed one.
     let out = c.run(&c.id("new"), &["echo", "new"])?.ok()?;
     ensure!(out.out() == "new\n", "{out}");
     for id in &ids {
         c.is_taken_away(id)?;
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
-pub(crate) fn restarted_daemon_removes_what_a_killed_one_left(p: &mut Player) -> Result<()> {
-    // A player's containerd does not clean up, so that the next daemon has to.
+pub(crate) fn restarted_daemon_removes_what_a_killed_one_left(p: &mut ShimDriver) -> Result<()> {
+    // A shim driver's containerd does not clean up, so that the next daemon has to.
     let ids = ["one", "two", "three"];
     for id in ids {
         Witness::start(p, id)?;

@@ -12,11 +12,11 @@ const HOW: &str = "start it with 'systemctl start containerd-wasmtimed' or 'cont
 
 fn is_told(c: &Containers) -> Result<()> {
     let said = c.run(&c.id("early"), &["echo", "x"])?.refused()?;
-    let socket = c.bed.node().socket();
+    let socket = c.fixture.node().socket();
     says(&said, &[&format!("daemon not running at {}", socket.display()), HOW], &[])?;
-    let list = c.bed.ctr(["container", "ls", "-q"])?.ok()?;
+    let list = c.fixture.ctr(["container", "ls", "-q"])?.ok()?;
     ensure!(list.out().trim().is_empty(), "a container is left: {list}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 #[test]
@@ -24,14 +24,14 @@ fn daemon_down_is_told_with_socket_and_how_to_start() {
     check_with(Runtime::Wasmtimed, Containerd::builder(), |c| {
         is_told(c)?;
         // A socket file that nobody serves is no daemon, either.
-        fs::create_dir(c.bed.node().dir())?;
-        drop(UnixListener::bind(c.bed.node().socket())?);
+        fs::create_dir(c.fixture.node().dir())?;
+        drop(UnixListener::bind(c.fixture.node().socket())?);
         is_told(c)?;
         // And is not in the way of one.
-        let mut daemon = Daemon::start(c.bed.dir(), Settings::default())?;
+        let mut daemon = Daemon::start(c.fixture.dir(), Settings::default())?;
         let out = c.run(&c.id("late"), &["echo", "served"])?.ok()?;
         ensure!(out.out() == "served\n", "{out}");
-        c.bed.becomes_clean()?;
+        c.fixture.becomes_clean()?;
         ensure!(daemon.terminate()? == 0);
         is_told(c)
     });

@@ -10,7 +10,8 @@ use runwasi_tests::events::Events;
 use runwasi_tests::server::{APP, serve};
 use runwasi_tests::shim::LIMIT;
 use runwasi_tests::{
-    Containerd, Containers, Output, Player, Runtime, check_with, play_with, poll_until, says,
+    Containerd, Containers, Output, Runtime, ShimDriver, check_with, poll_until, run_case_with,
+    says,
 };
 use rustix::process::Signal;
 
@@ -30,12 +31,12 @@ fn everything_ends(c: &mut Containers) -> Result<()> {
     c.join(&pod, "sandbox", &first, &["sleep", "100"])?;
     c.join(&pod, "container", &second, &["daemon"])?;
     let ids = [&alone, &first, &second];
-    ensure!(c.bed.daemon()?.terminate()? == 0, "the daemon left with an error");
+    ensure!(c.fixture.daemon()?.terminate()? == 0, "the daemon left with an error");
     for id in ids {
         exits_with(&events, id, 143)?;
         c.is_taken_away(id)?;
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// Waits for a container's exit event and looks at the status in it.
@@ -64,7 +65,7 @@ fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
     slow.send("/slow-body?chunks=1&ms=60000")?;
     slow.head()?;
     let begin = Instant::now();
-    c.bed.daemon()?.signal(Signal::TERM)?;
+    c.fixture.daemon()?.signal(Signal::TERM)?;
     // It waits for its request, as SIGTERM makes it do, until it is killed.
     exits_with(&events, &id, 137)?;
     let took = begin.elapsed();
@@ -73,14 +74,14 @@ fn unfinished_request_is_cut_off(c: &mut Containers) -> Result<()> {
         "killed after {took:?}"
     );
     ensure!(slow.answer().is_err(), "it was answered");
-    c.bed.daemon()?.ends(Duration::from_secs(10))?;
+    c.fixture.daemon()?.ends(Duration::from_secs(10))?;
     c.is_taken_away(&id)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 #[test]
 fn draining_daemon_takes_no_new_sandbox_and_ends_at_once_by_a_second_signal() {
-    play_with(Player::away_with(Runtime::Wasmtimed, Settings::default()), |p| {
+    run_case_with(ShimDriver::away_with(Runtime::Wasmtimed, Settings::default()), |p| {
         // Takes connections and never answers: the events, and so the drain, wait for the whole grace.
         let _mute = UnixListener::bind(p.dir().join("c.sock.ttrpc"))?;
         let witness = Witness::start(p, "good")?;

@@ -21,7 +21,7 @@ fn guarded(case: impl FnOnce(&mut Containers) -> Result<()>) {
 
 /// The process behind the guard.
 fn host(c: &mut Containers) -> Result<u32> {
-    let (daemons, guard) = (c.bed.node().daemons(), c.bed.daemon()?.pid()?);
+    let (daemons, guard) = (c.fixture.node().daemons(), c.fixture.daemon()?.pid()?);
     ensure!(daemons.len() == 1 && daemons[0] != guard, "{daemons:?} behind guard {guard}");
     Ok(daemons[0])
 }
@@ -34,19 +34,19 @@ fn restart_of_the_guard_leaves_guests_running_and_the_next_daemon_takes_over() {
         let mut ticks = Ticks::of(&old)?;
         let first = host(c)?;
         // RestartKillSignal, to the main process only.
-        c.bed.daemon()?.signal(Signal::USR2)?;
-        ensure!(c.bed.daemon()?.ends(Duration::from_secs(10)).context("the guard stays")? == 0);
+        c.fixture.daemon()?.signal(Signal::USR2)?;
+        ensure!(c.fixture.daemon()?.ends(Duration::from_secs(10)).context("the guard stays")? == 0);
         ticks.go_on().context("with the guard gone")?;
-        c.bed.daemon()?.start_again()?;
+        c.fixture.daemon()?.start_again()?;
         ticks.go_on().context("after the restart")?;
         c.detached(&new, &["sleep", "100"])?;
-        let (before, after) = (sandbox(c.bed.node(), &old)?, sandbox(c.bed.node(), &new)?);
+        let (before, after) = (sandbox(c.fixture.node(), &old)?, sandbox(c.fixture.node(), &new)?);
         ensure!(before.daemon == first && after.daemon != first, "{before:?} and {after:?}");
         ensure!(c.kill_and_finish(&old)? == 137);
         poll_until("end of the old daemon", LIMIT, || (!proc::alive(first)).then_some(()))?;
         ensure!(host(c)? == after.daemon);
         ensure!(c.kill_and_finish(&new)? == 137);
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }
 
@@ -55,15 +55,14 @@ fn guard_ends_with_its_daemon_so_that_systemd_starts_another() {
     guarded(|c| {
         let id = c.id("lost");
         c.detached(&id, &["sleep", "100"])?;
-        let host = i32::try_from(host(c)?).ok().and_then(Pid::from_raw).context("pid")?;
-        kill_process(host, Signal::KILL)?;
-        let status = c.bed.daemon()?.ends(LIMIT).context("the guard stays")?;
+        proc::kill9(host(c)?)?;
+        let status = c.fixture.daemon()?.ends(LIMIT).context("the guard stays")?;
         ensure!(status != 0, "systemd would take this for a wanted end");
         c.is_taken_away(&id)?;
-        c.bed.daemon()?.start_again()?;
+        c.fixture.daemon()?.start_again()?;
         let out = c.run(&c.id("new"), &["echo", "new"])?.ok()?;
         ensure!(out.out() == "new\n", "{out}");
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }
 
@@ -73,17 +72,17 @@ fn sigterm_to_the_guard_drains_its_daemon() {
         let id = c.id("ended");
         c.detached(&id, &["sleep", "100"])?;
         let host = host(c)?;
-        ensure!(c.bed.daemon()?.terminate()? == 0);
+        ensure!(c.fixture.daemon()?.terminate()? == 0);
         ensure!(!proc::alive(host), "the daemon outlived its guard");
         c.is_taken_away(&id)?;
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }
 
 /// The process of the current host once it is another one than `before`.
 fn next_host(c: &mut Containers, id: &str, before: u32) -> Result<u32> {
     c.detached(id, &["sleep", "100"])?;
-    let host = sandbox(c.bed.node(), id)?.daemon;
+    let host = sandbox(c.fixture.node(), id)?.daemon;
     ensure!(host != before, "the old daemon {before} has taken {id}");
     Ok(host)
 }
@@ -94,17 +93,17 @@ fn reload_takes_new_settings_and_leaves_guard_and_guests_running() {
         let (old, new) = (c.id("old"), c.id("new"));
         c.detached(&old, &["daemon"])?;
         let mut ticks = Ticks::of(&old)?;
-        let (guard, first) = (c.bed.daemon()?.pid()?, host(c)?);
-        c.bed.daemon()?.reconfigure("slots = 77\n")?;
-        c.bed.daemon()?.reload()?.ok()?;
-        ensure!(c.bed.daemon()?.log().contains("slots=77"), "{}", c.bed.daemon()?.log());
+        let (guard, first) = (c.fixture.daemon()?.pid()?, host(c)?);
+        c.fixture.daemon()?.reconfigure("slots = 77\n")?;
+        c.fixture.daemon()?.reload()?.ok()?;
+        ensure!(c.fixture.daemon()?.log().contains("slots=77"), "{}", c.fixture.daemon()?.log());
         ticks.go_on().context("after the reload")?;
         next_host(c, &new, first)?;
-        ensure!(c.bed.daemon()?.is_running() && c.bed.daemon()?.pid()? == guard);
+        ensure!(c.fixture.daemon()?.is_running() && c.fixture.daemon()?.pid()? == guard);
         ensure!(c.kill_and_finish(&old)? == 137);
         poll_until("end of the old daemon", LIMIT, || (!proc::alive(first)).then_some(()))?;
         ensure!(c.kill_and_finish(&new)? == 137);
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }
 
@@ -114,13 +113,13 @@ fn stop_after_a_reload_ends_the_guests_of_all_daemons() {
         let (old, new) = (c.id("old"), c.id("new"));
         c.detached(&old, &["sleep", "100"])?;
         let first = host(c)?;
-        c.bed.daemon()?.reload()?.ok()?;
+        c.fixture.daemon()?.reload()?.ok()?;
         let second = next_host(c, &new, first)?;
-        ensure!(c.bed.daemon()?.terminate()? == 0);
+        ensure!(c.fixture.daemon()?.terminate()? == 0);
         ensure!(!proc::alive(first) && !proc::alive(second), "a daemon outlived its guard");
         c.is_taken_away(&old)?;
         c.is_taken_away(&new)?;
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }
 
@@ -132,33 +131,37 @@ fn reload_that_fails_names_the_reason_and_changes_nothing() {
         let mut ticks = Ticks::of(&id)?;
         let first = host(c)?;
         let mut fails = |c: &mut Containers, reasons: &[&str]| -> Result<()> {
-            let said = c.bed.daemon()?.reload()?.status_is(1)?.refused()?;
+            let said = c.fixture.daemon()?.reload()?.status_is(1)?.refused()?;
             runwasi_tests::says(&said, reasons, &[])?;
             ensure!(host(c)? == first, "another daemon serves");
             ticks.go_on().context("after a failed reload")
         };
         // By its caller, who reads the settings first.
-        c.bed.daemon()?.reconfigure("grace = -1")?;
+        c.fixture.daemon()?.reconfigure("grace = -1")?;
         fails(c, &["grace", "-1"])?;
         // By the new daemon: others could write to its directory.
-        c.bed.daemon()?.reconfigure("")?;
-        let directory = c.bed.node().dir().to_owned();
+        c.fixture.daemon()?.reconfigure("")?;
+        let directory = c.fixture.node().dir().to_owned();
         fs::set_permissions(&directory, PermissionsExt::from_mode(0o777))?;
         fails(c, &["does not start", "goes on"])?;
-        ensure!(c.bed.daemon()?.log().contains("must be this user's"), "{}", c.bed.daemon()?.log());
+        ensure!(
+            c.fixture.daemon()?.log().contains("must be this user's"),
+            "{}",
+            c.fixture.daemon()?.log()
+        );
         // The next one is tried as if nothing had happened.
         fs::set_permissions(&directory, PermissionsExt::from_mode(0o700))?;
         ensure!(c.kill_and_finish(&id)? == 137);
-        c.bed.daemon()?.reload()?.ok()?;
+        c.fixture.daemon()?.reload()?.ok()?;
         poll_until("end of the old daemon", LIMIT, || (!proc::alive(first)).then_some(()))?;
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }
 
 #[test]
 fn reload_without_a_guard_is_refused() {
     check_with(Runtime::Wasmtimed, Containerd::builder().daemon(Settings::default()), |c| {
-        let said = c.bed.daemon()?.reload()?.status_is(1)?.refused()?;
+        let said = c.fixture.daemon()?.reload()?.status_is(1)?.refused()?;
         runwasi_tests::says(&said, &["--guard", "takes over"], &[])
     });
 }
@@ -204,13 +207,13 @@ fn busy_daemon_gives_signs_of_life_and_one_that_hangs_is_killed_by_the_watchdog(
         socket.set_read_timeout(Some(SIGN * 5))?;
         // Those that were under way; then none.
         while sign(&socket).is_ok() {}
-        c.bed.daemon()?.signal(Signal::ABORT)?;
-        let status = c.bed.daemon()?.ends(LIMIT).context("the guard stays")?;
+        c.fixture.daemon()?.signal(Signal::ABORT)?;
+        let status = c.fixture.daemon()?.ends(LIMIT).context("the guard stays")?;
         ensure!(status != 0, "systemd would take this for a wanted end");
         poll_until("end of the daemon", LIMIT, || (!proc::alive(stopped)).then_some(()))?;
         for id in &ids {
             c.is_taken_away(id)?;
         }
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }

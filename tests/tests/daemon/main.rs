@@ -1,8 +1,8 @@
 //! The node daemon, besides what every runtime's containers do: who reaches it, how it ends and is replaced, and what it
 //! must survive; run by `make test`.
 //!
-//! Each test has a daemon of its own with a state directory of its own. Cases over a bed go through a real containerd;
-//! cases over a player through the thin shim's command line and the sockets.
+//! Each test has a daemon of its own with a state directory of its own. Cases over a fixture go through a real containerd;
+//! cases over a shim driver through the thin shim's command line and the sockets.
 
 mod api;
 mod away;
@@ -24,9 +24,9 @@ mod witness;
 
 use anyhow::{Context, Result};
 use runwasi_tests::daemon::{Sandbox, State};
-use runwasi_tests::{Player, Runtime, play_with};
+use runwasi_tests::{Runtime, ShimDriver, run_case_with};
 
-runwasi_tests::suite! { bed = Wasmtimed; {
+runwasi_tests::suite! { fixture = Wasmtimed; {
     sandboxes:
         containerds_share_one_daemon
         namespaces_share_one_daemon
@@ -80,10 +80,10 @@ runwasi_tests::suite! { crate::ending: ended = Wasmtimed; {
         ready_daemon_answers_at_once;
 }}
 
-/// Runs one case with a player whose daemon it may end.
+/// Runs one case with a shim driver whose daemon it may end.
 #[track_caller]
-pub(crate) fn ending(runtime: Runtime, case: impl FnOnce(&mut Player) -> Result<()>) {
-    play_with(Player::new(runtime), case);
+pub(crate) fn ending(runtime: Runtime, case: impl FnOnce(&mut ShimDriver) -> Result<()>) {
+    run_case_with(ShimDriver::new(runtime), case);
 }
 
 /// The one sandbox of this group.

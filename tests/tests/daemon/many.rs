@@ -17,7 +17,7 @@ const AT_ONCE: usize = 6;
 const BATCH: usize = 25;
 
 pub(crate) fn five_hundred_sandboxes_live_at_once(c: &mut Containers) -> Result<()> {
-    let daemon = c.bed.daemon()?.pid()?;
+    let daemon = c.fixture.daemon()?.pid()?;
     let ids: Vec<_> = (0..MANY).map(|n| c.id(&format!("m{n}"))).collect();
     // One life before anything is counted: what stays open for this containerd is open then.
     c.run_command(&["--rm", "--net-host"], &c.id("first"), &["exit", "0"]).run()?.ok()?;
@@ -25,10 +25,10 @@ pub(crate) fn five_hundred_sandboxes_live_at_once(c: &mut Containers) -> Result<
     start(c, &ids[..FEW])?;
     let threads = settled_threads(daemon)?;
     start(c, &ids[FEW..])?;
-    let tasks = c.bed.ctr(["task", "ls"])?.ok()?.out();
+    let tasks = c.fixture.ctr(["task", "ls"])?.ok()?.out();
     let running = tasks.lines().filter(|line| line.ends_with("RUNNING")).count();
     ensure!(running == MANY, "{running} run");
-    let listed = c.bed.node().sandboxes()?;
+    let listed = c.fixture.node().sandboxes()?;
     ensure!(
         listed.len() == MANY
             && listed.iter().all(|one| one.daemon == daemon && one.containers == 1)
@@ -40,14 +40,14 @@ pub(crate) fn five_hundred_sandboxes_live_at_once(c: &mut Containers) -> Result<
     );
     in_parallel(ids.chunks(BATCH).collect(), |batch| {
         // Its exit status is that of a task, 137; what counts is what is left.
-        c.bed.ctr([&["task", "delete", "-f"], &strs(batch)[..]].concat())?;
-        c.bed.ctr([&["container", "delete"], &strs(batch)[..]].concat())?.ok()?;
+        c.fixture.ctr([&["task", "delete", "-f"], &strs(batch)[..]].concat())?;
+        c.fixture.ctr([&["container", "delete"], &strs(batch)[..]].concat())?.ok()?;
         Ok(())
     })?;
-    let tasks = c.bed.ctr(["task", "ls", "-q"])?.ok()?.out();
+    let tasks = c.fixture.ctr(["task", "ls", "-q"])?.ok()?.out();
     ensure!(tasks.trim().is_empty(), "tasks are left: {tasks}");
-    c.bed.becomes_clean()?;
-    ensure!(c.bed.node().records().is_empty());
+    c.fixture.becomes_clean()?;
+    ensure!(c.fixture.node().records().is_empty());
     poll_until("the fds of before", Duration::from_secs(20), || {
         proc::fds(daemon).ok().filter(|now| *now <= fds)
     })

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use prost::Message;
 use runwasi_tests::bundle::Bundle;
 use runwasi_tests::shim::reason;
-use runwasi_tests::{Player, says};
+use runwasi_tests::{ShimDriver, says};
 use tempfile::TempDir;
 
 use crate::api::{Create, refusal};
@@ -24,7 +24,7 @@ fn outside() -> Result<(TempDir, Bundle)> {
 }
 
 /// Asks for a sandbox with this bundle and demands a refusal that names it; nothing may be written there.
-fn is_refused(p: &Player, bundle: &Path, reasons: &[&str]) -> Result<()> {
+fn is_refused(p: &ShimDriver, bundle: &Path, reasons: &[&str]) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     let said = refusal(p, "Create", Create::of(p, "bad", bundle).encode_to_vec())?;
     says(&said, &[&bundle.to_string_lossy()], reasons)?;
@@ -34,7 +34,7 @@ fn is_refused(p: &Player, bundle: &Path, reasons: &[&str]) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn bundle_outside_the_roots_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn bundle_outside_the_roots_is_refused(p: &ShimDriver) -> Result<()> {
     let (_dir, bundle) = outside()?;
     is_refused(p, bundle.path(), &["root"])?;
     // The same by the thin shim: what containerd prints says how to allow it.
@@ -43,14 +43,14 @@ pub(crate) fn bundle_outside_the_roots_is_refused(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn dots_out_of_the_roots_are_refused(p: &Player) -> Result<()> {
+pub(crate) fn dots_out_of_the_roots_are_refused(p: &ShimDriver) -> Result<()> {
     let (_dir, bundle) = outside()?;
     let relative = bundle.path().strip_prefix("/")?;
     is_refused(p, &Path::new("/tmp/..").join(relative), &["root", ".."])?;
     is_refused(p, &p.dir().join("../..").join(relative), &["root", ".."])
 }
 
-pub(crate) fn link_out_of_the_roots_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn link_out_of_the_roots_is_refused(p: &ShimDriver) -> Result<()> {
     let (dir, bundle) = outside()?;
     let (link, above) = (p.dir().join("link"), p.dir().join("above"));
     symlink(bundle.path(), &link)?;
@@ -59,14 +59,14 @@ pub(crate) fn link_out_of_the_roots_is_refused(p: &Player) -> Result<()> {
     is_refused(p, &above.join("b"), &["root", "link"])
 }
 
-pub(crate) fn bundle_that_is_no_directory_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn bundle_that_is_no_directory_is_refused(p: &ShimDriver) -> Result<()> {
     let file = p.dir().join("file");
     std::fs::write(&file, "")?;
     is_refused(p, &file, &["not a directory"])?;
     is_refused(p, &p.dir().join("nowhere"), &["no such file"])
 }
 
-pub(crate) fn task_with_a_bundle_outside_the_roots_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn task_with_a_bundle_outside_the_roots_is_refused(p: &ShimDriver) -> Result<()> {
     let (_dir, outside) = outside()?;
     let inside = p.bundle("good", &["/a"])?;
     let client = p.connect("good", inside.path())?;

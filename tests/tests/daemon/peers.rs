@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Player, Runtime, play_with, poll_until, proc, says};
+use runwasi_tests::{Runtime, ShimDriver, poll_until, proc, run_case_with, says};
 
 use crate::api::{self, Create};
 use crate::witness::{Witness, bundle};
@@ -19,14 +19,14 @@ const CONNECTIONS: usize = 10_000;
 const WAVE: usize = 2000;
 
 /// A new sandbox is made and removed as if nobody else were there.
-fn serves(p: &Player) -> Result<()> {
+fn serves(p: &ShimDriver) -> Result<()> {
     let began = Instant::now();
     Witness::start(p, "newcomer")?.end(p)?;
     ensure!(began.elapsed() < Duration::from_secs(8), "a new sandbox took {:?}", began.elapsed());
     Ok(())
 }
 
-pub(crate) fn half_a_message_disturbs_nobody(p: &Player) -> Result<()> {
+pub(crate) fn half_a_message_disturbs_nobody(p: &ShimDriver) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     // A ttrpc header is length, stream, type, flags.
     const REQUEST: [u8; 6] = [0, 0, 0, 1, 1, 0];
@@ -37,7 +37,7 @@ pub(crate) fn half_a_message_disturbs_nobody(p: &Player) -> Result<()> {
         [&[0xff; 4][..], &REQUEST, &[0x0a; 1000]].concat(),
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
     ];
-    let mut crowd = Vec::new();
+    let mut clients = Vec::new();
     for half in halves {
         for leaves in [true, false] {
             let mut stream = UnixStream::connect(p.node().socket())?;
@@ -45,7 +45,7 @@ pub(crate) fn half_a_message_disturbs_nobody(p: &Player) -> Result<()> {
             // May fail: a daemon that hangs up on nonsense is right.
             stream.write_all(&half).ok();
             if !leaves {
-                crowd.push(stream);
+                clients.push(stream);
             }
             witness.is_undisturbed(p)?;
             serves(p)?;
@@ -55,7 +55,7 @@ pub(crate) fn half_a_message_disturbs_nobody(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn silent_clients_disturb_nobody(p: &Player) -> Result<()> {
+pub(crate) fn silent_clients_disturb_nobody(p: &ShimDriver) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     let at_manager = connections(p, 20)?;
     let at_sandbox =
@@ -69,7 +69,7 @@ pub(crate) fn silent_clients_disturb_nobody(p: &Player) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn ten_thousand_connections_disturb_nobody(p: &Player) -> Result<()> {
+pub(crate) fn ten_thousand_connections_disturb_nobody(p: &ShimDriver) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     serves(p)?;
     let before = proc::fds(witness.daemon())?;
@@ -86,7 +86,7 @@ pub(crate) fn ten_thousand_connections_disturb_nobody(p: &Player) -> Result<()> 
     p.becomes_clean()
 }
 
-fn connections(p: &Player, count: usize) -> Result<Vec<UnixStream>> {
+fn connections(p: &ShimDriver, count: usize) -> Result<Vec<UnixStream>> {
     let connect =
         |n| UnixStream::connect(p.node().socket()).with_context(|| format!("connection {n}"));
     (0..count).map(connect).collect()
@@ -97,8 +97,8 @@ const FEW: &str = "ulimit -n 64";
 
 #[test]
 fn connections_that_take_all_descriptors_are_survived() {
-    let player = Player::with(Runtime::Wasmtimed, Settings::default().before(FEW));
-    play_with(player, |p| {
+    let shim_driver = ShimDriver::with(Runtime::Wasmtimed, Settings::default().before(FEW));
+    run_case_with(shim_driver, |p| {
         let witness = Witness::start(p, "witness")?;
         // Not more: with nobody to accept them, connections beyond the queue would wait here.
         let held = connections(p, 100)?;
@@ -116,7 +116,7 @@ fn connections_that_take_all_descriptors_are_survived() {
         drop(held);
         p.delete("new", new.path())?.ok()?;
         witness.is_undisturbed(p)?;
-        poll_until("service after the crowd", LIMIT, || serves(p).ok())?;
+        poll_until("service after the clients", LIMIT, || serves(p).ok())?;
         witness.end(p)?;
         p.becomes_clean()
     });
@@ -124,28 +124,28 @@ fn connections_that_take_all_descriptors_are_survived() {
 
 #[test]
 fn sandboxes_that_take_all_descriptors_are_survived() {
-    let player = Player::with(Runtime::Wasmtimed, Settings::default().before(FEW));
-    play_with(player, |p| {
+    let shim_driver = ShimDriver::with(Runtime::Wasmtimed, Settings::default().before(FEW));
+    run_case_with(shim_driver, |p| {
         let witness = Witness::start(p, "witness")?;
-        let mut crowd = Vec::new();
+        let mut clients = Vec::new();
         let error = loop {
-            let id = format!("crowd{}", crowd.len());
+            let id = format!("clients{}", clients.len());
             match Witness::start(p, &id) {
-                Ok(one) => crowd.push(one),
+                Ok(one) => clients.push(one),
                 Err(error) => break (id, format!("{error:#}")),
             }
-            ensure!(crowd.len() < 64, "64 sandboxes with 64 descriptors");
+            ensure!(clients.len() < 64, "64 sandboxes with 64 descriptors");
         };
         let (refused, said) = error;
         says(&said, &[], &["too many open files", "descriptors", "slots"])?;
         p.delete(&refused, &p.dir().join("b").join(&refused))?.ok()?;
-        if crowd.is_empty() {
+        if clients.is_empty() {
             bail!("not one more sandbox: {said}");
         }
-        for one in crowd.iter().chain([&witness]) {
+        for one in clients.iter().chain([&witness]) {
             one.is_undisturbed(p)?;
         }
-        crowd.into_iter().try_for_each(|one| one.end(p))?;
+        clients.into_iter().try_for_each(|one| one.end(p))?;
         serves(p)?;
         witness.end(p)?;
         p.becomes_clean()
@@ -153,25 +153,25 @@ fn sandboxes_that_take_all_descriptors_are_survived() {
 }
 
 /// As many pods at once as a node may start after its boot.
-pub(crate) fn a_crowd_of_starts_is_served_to_the_last(p: &Player) -> Result<()> {
+pub(crate) fn a_crowd_of_starts_is_served_to_the_last(p: &ShimDriver) -> Result<()> {
     const STARTS: usize = 400;
-    let shared = bundle(p, "crowd")?;
-    let frame = api::frame("Create", &Create::of(p, "crowd", shared.path()).encode_to_vec())?;
-    let mut crowd = Vec::new();
+    let shared = bundle(p, "clients")?;
+    let frame = api::frame("Create", &Create::of(p, "clients", shared.path()).encode_to_vec())?;
+    let mut clients = Vec::new();
     for _ in 0..STARTS {
         let mut stream = UnixStream::connect(p.node().socket())?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.write_all(&frame)?;
-        crowd.push(stream);
+        clients.push(stream);
     }
-    for (n, stream) in crowd.iter_mut().enumerate() {
+    for (n, stream) in clients.iter_mut().enumerate() {
         let mut header = [0; 10];
         stream
             .read_exact(&mut header)
             .with_context(|| format!("the answer to start {n} of {STARTS}"))?;
     }
-    drop(crowd);
-    let client = p.connect("crowd", shared.path())?;
-    p.finish(&client, "crowd", shared.path())?;
+    drop(clients);
+    let client = p.connect("clients", shared.path())?;
+    p.finish(&client, "clients", shared.path())?;
     p.becomes_clean()
 }

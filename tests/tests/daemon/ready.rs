@@ -8,10 +8,12 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Containerd, Containers, Daemon, Player, Runtime, check_with, play_with};
+use runwasi_tests::{
+    Containerd, Containers, Daemon, Runtime, ShimDriver, check_with, run_case_with,
+};
 
-pub(crate) fn ready_daemon_answers_at_once(p: &mut Player) -> Result<()> {
-    // The player has just heard `ready`: nothing may be waited for any more.
+pub(crate) fn ready_daemon_answers_at_once(p: &mut ShimDriver) -> Result<()> {
+    // The shim driver has just heard `ready`: nothing may be waited for any more.
     UnixStream::connect(p.node().socket())?;
     let list = p.daemon()?.list()?.ok()?;
     ensure!(list.stdout.is_empty(), "{list}");
@@ -22,7 +24,7 @@ pub(crate) fn ready_daemon_answers_at_once(p: &mut Player) -> Result<()> {
     runwasi_tests::says(&said, &["daemon not running", &socket.to_string_lossy()], &[])
 }
 
-pub(crate) fn manager_socket_is_for_its_user_only(p: &Player) -> Result<()> {
+pub(crate) fn manager_socket_is_for_its_user_only(p: &ShimDriver) -> Result<()> {
     let mode = |path: &Path| -> Result<u32> {
         let found = fs::symlink_metadata(path).with_context(|| path.display().to_string())?;
         Ok(found.permissions().mode() & 0o7777)
@@ -44,7 +46,7 @@ fn service_manager_is_told_when_it_is_ready() {
     };
     let (dir, socket) = notified().unwrap();
     let settings = Settings::default().env("NOTIFY_SOCKET", dir.path().join("notify"));
-    play_with(Player::with(Runtime::Wasmtimed, settings), |p| {
+    run_case_with(ShimDriver::with(Runtime::Wasmtimed, settings), |p| {
         let mut message = [0; 4096];
         let length = socket.recv(&mut message).context("no message to the service manager")?;
         let said = String::from_utf8_lossy(&message[..length]).into_owned();
@@ -60,7 +62,7 @@ fn socket_handed_over_is_served_and_outlives_the_daemon() {
 }
 
 fn activation(c: &mut Containers) -> Result<()> {
-    let (home, state) = (c.bed.dir().to_owned(), c.bed.node().clone());
+    let (home, state) = (c.fixture.dir().to_owned(), c.fixture.node().clone());
     fs::DirBuilder::new().mode(0o700).create(state.dir())?;
     let listener = UnixListener::bind(state.socket())?;
     for round in ["one", "two"] {
@@ -73,5 +75,5 @@ fn activation(c: &mut Containers) -> Result<()> {
         // It is the service manager's, and the next daemon's.
         ensure!(state.socket().exists(), "the daemon removed a socket that is not its own");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

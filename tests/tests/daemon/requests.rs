@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 use containerd_shim_protos::ttrpc::Error;
 use prost::Message;
-use runwasi_tests::{Player, says};
+use runwasi_tests::{ShimDriver, says};
 
 use crate::api::{Create, PROTOCOL, call, refusal};
 use crate::witness::{Witness, bundle};
 
-pub(crate) fn unknown_protocols_are_refused(p: &Player) -> Result<()> {
+pub(crate) fn unknown_protocols_are_refused(p: &ShimDriver) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     let bundle = bundle(p, "new")?;
     for protocol in [0, PROTOCOL + 1, u32::MAX] {
@@ -30,7 +30,7 @@ pub(crate) fn unknown_protocols_are_refused(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn unknown_methods_are_refused(p: &Player) -> Result<()> {
+pub(crate) fn unknown_methods_are_refused(p: &ShimDriver) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     for method in ["", "Destroy", "create", &"x".repeat(100_000)] {
         match call(p, method, Vec::new()) {
@@ -43,7 +43,7 @@ pub(crate) fn unknown_methods_are_refused(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn garbage_for_a_message_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn garbage_for_a_message_is_refused(p: &ShimDriver) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     let bundle = bundle(p, "new")?;
     let right = Create::of(p, "new", bundle.path());

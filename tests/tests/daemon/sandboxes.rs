@@ -5,7 +5,7 @@ use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
 use runwasi_tests::daemon::SOCKET_VARIABLE;
 use runwasi_tests::events::{Events, in_order};
-use runwasi_tests::{Command, Containerd, Containers, Player, Ticks};
+use runwasi_tests::{Command, Containerd, Containers, ShimDriver, Ticks};
 
 use crate::sandbox;
 use crate::witness::{Witness, bundle};
@@ -14,7 +14,7 @@ use crate::witness::{Witness, bundle};
 const EACH: usize = 8;
 
 pub(crate) fn containerds_share_one_daemon(c: &mut Containers) -> Result<()> {
-    let other = Containers::start_with(c.runtime, Containerd::builder().daemon_of(&c.bed))?;
+    let other = Containers::start_with(c.runtime, Containerd::builder().daemon_of(&c.fixture))?;
     let both = [&*c, &other];
     let events = both.iter().map(|c| Events::listen(c)).collect::<Result<Vec<_>>>()?;
     let mut running = Vec::new();
@@ -39,29 +39,29 @@ pub(crate) fn containerds_share_one_daemon(c: &mut Containers) -> Result<()> {
     let (kept, ended) = (c.id("kept"), other.id("ended"));
     c.detached(&kept, &["daemon"])?;
     other.detached(&ended, &["sleep", "100"])?;
-    let (one, two) = (sandbox(c.bed.node(), &kept)?, sandbox(other.bed.node(), &ended)?);
+    let (one, two) = (sandbox(c.fixture.node(), &kept)?, sandbox(other.fixture.node(), &ended)?);
     ensure!(one.daemon == two.daemon && one.namespace != two.namespace, "{one:?} and {two:?}");
     ensure!(other.kill_and_finish(&ended)? == 137);
     // The end of a whole containerd is no business of the other's.
     drop(other);
     Ticks::of(&kept)?.go_on()?;
     ensure!(c.kill_and_finish(&kept)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn namespaces_share_one_daemon(c: &mut Containers) -> Result<()> {
-    let (id, other) = (c.id("same"), format!("{}-other", c.bed.namespace()));
-    let in_other = |args: &[&str]| c.bed.ctr([&["-n", &other], args].concat())?.ok();
+    let (id, other) = (c.id("same"), format!("{}-other", c.fixture.namespace()));
+    let in_other = |args: &[&str]| c.fixture.ctr([&["-n", &other], args].concat())?.ok();
     in_other(&["image", "import", &c.runtime.image().tar().to_string_lossy()])?;
     c.detached(&id, &["sleep", "100"])?;
     let image = [c.runtime.image().name(), &id, c.runtime.guest()];
     in_other(&[&["run", "-d", "--runtime", c.runtime.name()], &image[..], &["daemon"]].concat())?;
-    let all = c.bed.node().sandboxes()?;
+    let all = c.fixture.node().sandboxes()?;
     let namespaces: Vec<_> =
         all.iter().filter(|one| one.group == id).map(|one| one.namespace.as_str()).collect();
     ensure!(
         namespaces.len() == 2
-            && namespaces.contains(&c.bed.namespace())
+            && namespaces.contains(&c.fixture.namespace())
             && namespaces.contains(&&*other),
         "{all:?}"
     );
@@ -71,40 +71,40 @@ pub(crate) fn namespaces_share_one_daemon(c: &mut Containers) -> Result<()> {
     ensure!(ticking.out().contains("RUNNING"), "{ticking}");
     in_other(&["task", "kill", "-s", "SIGKILL", &id])?;
     // Its exit status is the task's, or 0 with a warning.
-    c.bed.ctr(["-n", &other, "task", "delete", "-f", &id])?;
+    c.fixture.ctr(["-n", &other, "task", "delete", "-f", &id])?;
     in_other(&["container", "delete", &id])?;
-    let left = c.bed.node().records();
+    let left = c.fixture.node().records();
     ensure!(left.is_empty(), "{left:?}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn delete_by_hand_after_containerds_death_leaves_nothing(
     c: &mut Containers,
 ) -> Result<()> {
-    let (lost, bundle) = (c.id("lost"), c.bed.bundle(&c.id("lost")));
+    let (lost, bundle) = (c.id("lost"), c.fixture.bundle(&c.id("lost")));
     c.detached(&lost, &["daemon"])?;
-    let socket = c.bed.socket(&lost);
-    let record = c.bed.node().record(&socket);
+    let socket = c.fixture.socket(&lost);
+    let record = c.fixture.node().record(&socket);
     ensure!(socket.exists() && record.exists(), "{} or {}", socket.display(), record.display());
-    c.bed.kill9()?;
+    c.fixture.kill9()?;
     let shim = c.runtime.program_file().context("no program")?.canonicalize()?;
-    let (address, path) = (c.bed.address(), bundle.to_string_lossy().into_owned());
-    let place = ["-namespace", c.bed.namespace(), "-address", &address.to_string_lossy()]
+    let (address, path) = (c.fixture.address(), bundle.to_string_lossy().into_owned());
+    let place = ["-namespace", c.fixture.namespace(), "-address", &address.to_string_lossy()]
         .map(str::to_owned);
     let command =
         Command::new(shim).args(place).args(["-publish-binary", "/bin/true", "-id", &lost]);
     let answer =
-        command.env(SOCKET_VARIABLE, c.bed.node().socket()).args(["-bundle", &path, "delete"]);
+        command.env(SOCKET_VARIABLE, c.fixture.node().socket()).args(["-bundle", &path, "delete"]);
     let answer = answer.current_dir(&bundle).run()?.ok()?;
     ensure!(DeleteResponse::parse_from_bytes(&answer.stdout)?.exit_status == 137, "{answer}");
     ensure!(!socket.exists() && !record.exists(), "socket or record are left");
-    ensure!(c.bed.node().sandboxes()?.is_empty(), "{:?}", c.bed.node().sandboxes());
-    c.bed.start_again()?;
+    ensure!(c.fixture.node().sandboxes()?.is_empty(), "{:?}", c.fixture.node().sandboxes());
+    c.fixture.start_again()?;
     c.is_taken_away(&lost)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
-pub(crate) fn shutdown_ends_one_sandbox_only(p: &Player) -> Result<()> {
+pub(crate) fn shutdown_ends_one_sandbox_only(p: &ShimDriver) -> Result<()> {
     let (witness, brief) = (Witness::start(p, "witness")?, Witness::start(p, "brief")?);
     let (socket, kept) = (p.socket("brief"), p.socket("witness"));
     // With a container in it a sandbox stays.
@@ -122,7 +122,7 @@ pub(crate) fn shutdown_ends_one_sandbox_only(p: &Player) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn group_can_be_started_again_at_once(p: &Player) -> Result<()> {
+pub(crate) fn group_can_be_started_again_at_once(p: &ShimDriver) -> Result<()> {
     let bundle = bundle(p, "again")?;
     for round in 0..30 {
         let client = p.connect("again", bundle.path())?;

@@ -5,11 +5,11 @@ use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::runtime::daemon_file;
-use runwasi_tests::{Command, Player, says};
+use runwasi_tests::{Command, ShimDriver, says};
 
 use crate::witness::{Witness, bundle};
 
-pub(crate) fn socket_squatted_by_another_process_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn socket_squatted_by_another_process_is_refused(p: &ShimDriver) -> Result<()> {
     let witness = Witness::start(p, "witness")?;
     let socket = p.socket("squat");
     // It takes connections, but what it says is nobody's business.
@@ -26,7 +26,7 @@ pub(crate) fn socket_squatted_by_another_process_is_refused(p: &Player) -> Resul
     p.becomes_clean()
 }
 
-pub(crate) fn manager_socket_squatted_by_another_process_is_refused(p: &Player) -> Result<()> {
+pub(crate) fn manager_socket_squatted_by_another_process_is_refused(p: &ShimDriver) -> Result<()> {
     let (config, dir) = (p.dir().join("empty.toml"), p.dir().join("o"));
     fs::write(&config, "")?;
     fs::create_dir(&dir)?;
@@ -45,7 +45,7 @@ pub(crate) fn manager_socket_squatted_by_another_process_is_refused(p: &Player) 
         ensure!(socket.exists(), "{path} was removed");
     }
     drop(squatter);
-    // The daemon of the player has had nothing to do with it.
+    // The daemon of the shim driver has had nothing to do with it.
     Witness::start(p, "witness")?.end(p)?;
     p.becomes_clean()
 }

@@ -15,23 +15,27 @@ pub(crate) fn replaced_daemon_serves_its_sandboxes_and_leaves_after_the_last(
     c.join(&old_pod, "container", &a, &["daemon"])?;
     let mut ticks = Ticks::of(&a)?;
     ticks.go_on()?;
-    let mut old = c.bed.replace_daemon()?;
+    let mut old = c.fixture.replace_daemon()?;
     ticks.go_on().context("after the takeover")?;
     // What joins an old pod goes to its owner, a new pod to the new daemon.
     c.join(&old_pod, "container", &b, &["sleep", "100"])?;
     c.join(&new_pod, "sandbox", &other, &["sleep", "100"])?;
-    let joined = sandbox(c.bed.node(), &old_pod)?;
+    let joined = sandbox(c.fixture.node(), &old_pod)?;
     ensure!(joined.daemon == old.pid()? && joined.containers == 2, "{joined:?}");
-    ensure!(sandbox(c.bed.node(), &new_pod)?.daemon == c.bed.daemon()?.pid()?);
+    ensure!(sandbox(c.fixture.node(), &new_pod)?.daemon == c.fixture.daemon()?.pid()?);
     ensure!(c.kill_and_finish(&b)? == 137);
     c.is_running(&a)?;
     ensure!(old.is_running(), "it left before its last container");
     ensure!(c.kill_and_finish(&a)? == 137);
     ensure!(old.ends(LIMIT).context("after its last sandbox")? == 0);
     c.is_running(&other)?;
-    ensure!(c.bed.node().daemons() == [c.bed.daemon()?.pid()?], "{:?}", c.bed.node().daemons());
+    ensure!(
+        c.fixture.node().daemons() == [c.fixture.daemon()?.pid()?],
+        "{:?}",
+        c.fixture.node().daemons()
+    );
     ensure!(c.kill_and_finish(&other)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn no_start_fails_while_a_daemon_is_replaced(c: &mut Containers) -> Result<()> {
@@ -43,7 +47,7 @@ pub(crate) fn no_start_fails_while_a_daemon_is_replaced(c: &mut Containers) -> R
             let id = c.id(&format!("r{round}n{n}"));
             running.push((text.clone(), c.run_command(&["--rm"], &id, &["echo", &text]).spawn()?));
         }
-        replaced.push(c.bed.replace_daemon()?);
+        replaced.push(c.fixture.replace_daemon()?);
     }
     for (text, run) in running {
         let out = Running::wait(run)?.ok()?;
@@ -52,23 +56,23 @@ pub(crate) fn no_start_fails_while_a_daemon_is_replaced(c: &mut Containers) -> R
     for old in &mut replaced {
         ensure!(old.ends(LIMIT)? == 0);
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn three_daemons_serve_their_sandboxes_at_once(c: &mut Containers) -> Result<()> {
     let ids = ["one", "two", "three"].map(|name| c.id(name));
     c.detached(&ids[0], &["sleep", "100"])?;
-    let mut first = c.bed.replace_daemon()?;
+    let mut first = c.fixture.replace_daemon()?;
     c.detached(&ids[1], &["sleep", "100"])?;
-    let mut second = c.bed.replace_daemon()?;
+    let mut second = c.fixture.replace_daemon()?;
     c.detached(&ids[2], &["sleep", "100"])?;
-    for (id, daemon) in ids.iter().zip([first.pid()?, second.pid()?, c.bed.daemon()?.pid()?]) {
-        let found = sandbox(c.bed.node(), id)?;
+    for (id, daemon) in ids.iter().zip([first.pid()?, second.pid()?, c.fixture.daemon()?.pid()?]) {
+        let found = sandbox(c.fixture.node(), id)?;
         ensure!(found.daemon == daemon, "{found:?} instead of daemon {daemon}");
     }
     // A containerd that comes back finds each at its own daemon.
-    c.bed.stop()?;
-    c.bed.start_again()?;
+    c.fixture.stop()?;
+    c.fixture.start_again()?;
     for id in &ids {
         c.becomes(id, "RUNNING")?;
     }
@@ -79,31 +83,35 @@ pub(crate) fn three_daemons_serve_their_sandboxes_at_once(c: &mut Containers) ->
     }
     c.is_running(&ids[2])?;
     ensure!(c.kill_and_finish(&ids[2])? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn killed_predecessor_does_not_disturb_its_successor(c: &mut Containers) -> Result<()> {
     let (lost, kept) = (c.id("lost"), c.id("kept"));
     c.detached(&lost, &["daemon"])?;
-    let mut old = c.bed.replace_daemon()?;
+    let mut old = c.fixture.replace_daemon()?;
     c.detached(&kept, &["daemon"])?;
     let mut ticks = Ticks::of(&kept)?;
     old.kill9()?;
     c.is_taken_away(&lost)?;
     ticks.go_on()?;
-    ensure!(!c.bed.node().record(&c.bed.socket(&lost)).exists(), "its record is left");
+    ensure!(!c.fixture.node().record(&c.fixture.socket(&lost)).exists(), "its record is left");
     // The next one also removes the dead one's own socket.
-    let mut middle = c.bed.replace_daemon()?;
-    ensure!(c.bed.node().daemons().into_iter().all(proc::alive), "{:?}", c.bed.node().daemons());
+    let mut middle = c.fixture.replace_daemon()?;
+    ensure!(
+        c.fixture.node().daemons().into_iter().all(proc::alive),
+        "{:?}",
+        c.fixture.node().daemons()
+    );
     ensure!(c.kill_and_finish(&kept)? == 137);
     ensure!(middle.ends(LIMIT)? == 0);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn of_daemons_started_at_once_one_is_left_and_serves(c: &mut Containers) -> Result<()> {
     let id = c.id("before");
     c.detached(&id, &["sleep", "100"])?;
-    let first = c.bed.daemon()?;
+    let first = c.fixture.daemon()?;
     let started: Result<Vec<Daemon>> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| first.successor())).collect();
         starts
@@ -119,7 +127,7 @@ pub(crate) fn of_daemons_started_at_once_one_is_left_and_serves(c: &mut Containe
     poll_until("one of four", LIMIT, serving)?;
     let after = c.id("after");
     c.detached(&after, &["sleep", "100"])?;
-    let of = [sandbox(c.bed.node(), &id)?.daemon, sandbox(c.bed.node(), &after)?.daemon];
+    let of = [sandbox(c.fixture.node(), &id)?.daemon, sandbox(c.fixture.node(), &after)?.daemon];
     ensure!(of[0] != of[1], "the first daemon still takes new sandboxes");
     for id in [&id, &after] {
         ensure!(c.kill_and_finish(id)? == 137);
@@ -127,5 +135,5 @@ pub(crate) fn of_daemons_started_at_once_one_is_left_and_serves(c: &mut Containe
     for daemon in started.iter_mut().filter_map(|daemon| daemon.is_running().then_some(daemon)) {
         ensure!(daemon.terminate()? == 0);
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -19,7 +19,7 @@ fn unit() -> Result<Restrictions> {
 fn containers_of_all_kinds_run_under_the_units_restrictions() {
     let settings = Settings::default().restricted(unit().unwrap());
     check_with(Runtime::Wasmtimed, Containerd::builder().daemon(settings), |c| {
-        ensure!(c.bed.daemon()?.is_running());
+        ensure!(c.fixture.daemon()?.is_running());
         let out = c.run_command(&["--rm"], &c.id("hello"), &[]).run()?.ok()?;
         ensure!(out.out() == "Hello from wasm!\n", "{out}");
         user_writes_to_a_volume(c)?;
@@ -27,12 +27,12 @@ fn containers_of_all_kinds_run_under_the_units_restrictions() {
         single_file_is_mounted(c)?;
         exec_runs_beside_the_init(c)?;
         logger_is_started(c)?;
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }
 
 fn user_writes_to_a_volume(c: &Containers) -> Result<()> {
-    let volume = c.bed.dir().join("volume");
+    let volume = c.fixture.dir().join("volume");
     fs::create_dir(&volume)?;
     fs::set_permissions(&volume, PermissionsExt::from_mode(0o777))?;
     let mount = format!("type=bind,src={},dst=/data,options=rbind:rw", volume.display());
@@ -60,7 +60,7 @@ fn file_of_the_image_is_copied_and_changed(c: &Containers) -> Result<()> {
 }
 
 fn single_file_is_mounted(c: &Containers) -> Result<()> {
-    let file = c.bed.dir().join("hosts");
+    let file = c.fixture.dir().join("hosts");
     fs::write(&file, "of the host\n")?;
     let mount = format!("type=bind,src={},dst=/etc/hosts,options=rbind:ro", file.display());
     let out = c
@@ -82,7 +82,7 @@ fn exec_runs_beside_the_init(c: &Containers) -> Result<()> {
 
 /// A program of the host, as hooks are.
 fn logger_is_started(c: &Containers) -> Result<()> {
-    let (program, log) = (c.bed.dir().join("logger"), c.bed.dir().join("logged"));
+    let (program, log) = (c.fixture.dir().join("logger"), c.fixture.dir().join("logged"));
     fs::write(&program, format!("#!/bin/sh\nexec 5>&-\ncat <&3 >{}\n", log.display()))?;
     fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
     let uri = format!("binary://{}", program.display());
@@ -117,20 +117,22 @@ fn shim_without_a_needed_capability_is_refused_with_its_name() {
         let said =
             c.run_command(&["--rm"], &c.id("refused"), &[]).run()?.status_is(1)?.refused()?;
         says(&said, &["CAP_SETGID (groups of guests)"], &[])?;
-        c.bed.becomes_clean()
+        c.fixture.becomes_clean()
     });
 }
 
 /// Single files reach guests also where the kernel mounts nothing on a detached tree.
 fn old_kernel(runtime: Runtime) -> Result<()> {
     let restricted = Restrictions::old_kernel()?;
-    let bed = Containerd::builder().restricted(restricted.clone());
-    let bed = if runtime.needs_daemon() {
-        bed.daemon(Settings::default().restricted(restricted))
+    let fixture = Containerd::builder().restricted(restricted.clone());
+    let fixture = if runtime.needs_daemon() {
+        fixture.daemon(Settings::default().restricted(restricted))
     } else {
-        bed
+        fixture
     };
-    check_with(runtime, bed, |c| single_file_is_mounted(c).and_then(|()| c.bed.becomes_clean()));
+    check_with(runtime, fixture, |c| {
+        single_file_is_mounted(c).and_then(|()| c.fixture.becomes_clean())
+    });
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use containerd_shim_protos::api::{StateRequest, StateResponse, Status};
 use runwasi_tests::bundle::Bundle;
 use runwasi_tests::runtime;
 use runwasi_tests::shim::{LIMIT, TaskClient};
-use runwasi_tests::{Player, proc};
+use runwasi_tests::{ShimDriver, proc};
 
 /// A container that sleeps, with its connection held as containerd holds it.
 pub(crate) struct Witness {
@@ -19,7 +19,7 @@ pub(crate) struct Witness {
 
 impl Witness {
     /// Starts it in a sandbox of its own.
-    pub(crate) fn start(p: &Player, id: &str) -> Result<Self> {
+    pub(crate) fn start(p: &ShimDriver, id: &str) -> Result<Self> {
         let bundle = bundle(p, id)?;
         let client = p.connect(id, bundle.path())?;
         client.create(id, bundle.path(), &[])?;
@@ -39,7 +39,7 @@ impl Witness {
     }
 
     /// Demands that it runs, and that its socket answers soon, also a newcomer.
-    pub(crate) fn is_undisturbed(&self, p: &Player) -> Result<()> {
+    pub(crate) fn is_undisturbed(&self, p: &ShimDriver) -> Result<()> {
         ensure!(proc::alive(self.daemon), "the daemon is dead");
         let newcomer = TaskClient::connect(&format!("unix://{}", p.socket(&self.id).display()))?;
         let request = StateRequest { id: self.id.clone(), ..StateRequest::default() };
@@ -54,7 +54,7 @@ impl Witness {
     }
 
     /// Kills and removes it.
-    pub(crate) fn end(self, p: &Player) -> Result<()> {
+    pub(crate) fn end(self, p: &ShimDriver) -> Result<()> {
         self.client.kill(&self.id, 9)?;
         let status = self.client.wait(&self.id)?.exit_status;
         ensure!(status == 137, "status {status}");
@@ -64,7 +64,7 @@ impl Witness {
 }
 
 /// A bundle with the guest in it, asleep.
-pub(crate) fn bundle(p: &Player, id: &str) -> Result<Bundle> {
+pub(crate) fn bundle(p: &ShimDriver, id: &str) -> Result<Bundle> {
     let bundle = p.bundle(id, &[p.runtime().guest(), "sleep", "100"])?;
     let guest = runtime::target_dir().join("guests/wasmtest.wasm");
     let bytes = std::fs::read(&guest)

@@ -9,16 +9,16 @@ use runwasi_tests::{Containers, Image, http};
 
 /// `ctr run --rm` of a guest of the image with the many, to its end.
 fn run(c: &Containers, program: &[&str], status: i32, printed: &str) -> Result<()> {
-    c.bed.load(Image::Wasmguests)?;
+    c.fixture.load(Image::Wasmguests)?;
     let out =
         c.run_of(Image::Wasmguests, &["--rm"], &c.id("guest"), program).run()?.status_is(status)?;
     ensure!(out.out() == printed, "{out}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// A server on the host's network answers, then is killed.
 fn serves(c: &Containers, program: &str, path: &str, wanted: &str) -> Result<()> {
-    c.bed.load(Image::Wasmguests)?;
+    c.fixture.load(Image::Wasmguests)?;
     let (id, address) = (c.id("server"), http::free_address()?);
     let place = format!("io.runwasi.http.address={address}");
     let flags = ["-d", "--net-host", "--annotation", &place];
@@ -26,7 +26,7 @@ fn serves(c: &Containers, program: &str, path: &str, wanted: &str) -> Result<()>
     let answer = http::get(address, path)?;
     ensure!(answer.status == 200 && answer.body == wanted, "{answer:?}");
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn wasmtest(c: &mut Containers) -> Result<()> {
@@ -53,13 +53,13 @@ pub(crate) fn cli_exports(c: &mut Containers) -> Result<()> {
 }
 
 pub(crate) fn cli_large(c: &mut Containers) -> Result<()> {
-    c.bed.load(Image::Resvg)?;
+    c.fixture.load(Image::Resvg)?;
     let command = |words: &[&str]| c.run_of(Image::Resvg, &["--rm"], &c.id("large"), words);
     let out = command(&["/cli_large.wasm"]).run()?.ok()?;
     ensure!(out.out() == "Hello from a large guest!\n", "{out}");
     let out = command(&["/cli_large.wasm", "reprint"]).stdin("( module (func) )").run()?.ok()?;
     ensure!(out.out().contains("(func (;0;)"), "{out}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn cli_reactor(c: &mut Containers) -> Result<()> {
@@ -80,7 +80,7 @@ pub(crate) fn http_hello(c: &mut Containers) -> Result<()> {
 
 /// The other end is a listener of the test's own, on the host's network.
 pub(crate) fn net(c: &mut Containers) -> Result<()> {
-    c.bed.load(Image::Wasmguests)?;
+    c.fixture.load(Image::Wasmguests)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port().to_string();
     let peer = thread::spawn(move || -> Result<String> {
@@ -96,7 +96,7 @@ pub(crate) fn net(c: &mut Containers) -> Result<()> {
     ensure!(out.out() == "and hello to you\n", "{out}");
     let said = peer.join().ok().context("the listener panicked")??;
     ensure!(said == "hello", "{said:?}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn p3_hello(c: &mut Containers) -> Result<()> {
@@ -114,7 +114,7 @@ pub(crate) fn p3_net(c: &mut Containers) -> Result<()> {
 
 /// Renders a picture of ours, which is a PNG of the right size then.
 pub(crate) fn resvg(c: &mut Containers) -> Result<()> {
-    c.bed.load(Image::Resvg)?;
+    c.fixture.load(Image::Resvg)?;
     for program in ["/resvg.wasm", "/resvg.component.wasm"] {
         let words = [program, "/picture.svg", "-c"];
         let out = c.run_of(Image::Resvg, &["--rm"], &c.id("resvg"), &words).run()?.ok()?;
@@ -129,5 +129,5 @@ pub(crate) fn resvg(c: &mut Containers) -> Result<()> {
             "another size: {header:?}"
         );
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

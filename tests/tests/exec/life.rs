@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(15);
 
 /// The ids of execs that `ctr task ps` lists.
 fn listed(c: &Containers, id: &str) -> Result<Vec<String>> {
-    let out = c.bed.ctr(["task", "ps", id])?.ok()?.out();
+    let out = c.fixture.ctr(["task", "ps", id])?.ok()?.out();
     // A line reads `PID  &ProcessDetails{ExecID:NAME,…}`, or `-` in place of the details.
     let names = out.lines().filter_map(|line| line.split_once("ExecID:")?.1.split(',').next());
     Ok(names.map(str::to_owned).collect())
@@ -47,7 +47,7 @@ pub(crate) fn ps_names_the_execs(c: &mut Containers) -> Result<()> {
 pub(crate) fn execs_leave_no_file_descriptors_behind(c: &mut Containers) -> Result<()> {
     let id = waiting(c)?;
     let server = match c.runtime {
-        Runtime::Runc => c.bed.shims().first().context("a shim")?.pid,
+        Runtime::Runc => c.fixture.shims().first().context("a shim")?.pid,
         _ => c.is_running(&id)?.pid,
     };
     let before = proc::fds(server)?;
@@ -68,11 +68,11 @@ pub(crate) fn exec_is_killed_on_its_own(c: &mut Containers) -> Result<()> {
     let spinner = c.exec_command(&[], &id, "spins", &[c.runtime.guest(), "spin"]).spawn()?;
     c.exec_detached(&id, "stays", &["sleep", "1000"])?;
     until_listed(c, &id, &["spins", "stays"])?;
-    c.bed.ctr(["task", "kill", "--exec-id", "spins", "-s", "SIGTERM", &id])?.ok()?;
+    c.fixture.ctr(["task", "kill", "--exec-id", "spins", "-s", "SIGTERM", &id])?.ok()?;
     spinner.wait()?.status_is(143)?;
     until_listed(c, &id, &["stays"])?;
     let said =
-        c.bed.ctr(["task", "kill", "--exec-id", "never", "-s", "SIGTERM", &id])?.refused()?;
+        c.fixture.ctr(["task", "kill", "--exec-id", "never", "-s", "SIGTERM", &id])?.refused()?;
     ensure!(said.contains("not found"), "{said}");
     over(c, &id)
 }
@@ -81,10 +81,10 @@ pub(crate) fn every_process_is_killed_at_once(c: &mut Containers) -> Result<()> 
     let id = waiting(c)?;
     let exec = c.exec_command(&[], &id, "e1", &[c.runtime.guest(), "sleep", "1000"]).spawn()?;
     until_listed(c, &id, &["e1"])?;
-    c.bed.ctr(["task", "kill", "--all", "-s", "SIGKILL", &id])?.ok()?;
+    c.fixture.ctr(["task", "kill", "--all", "-s", "SIGKILL", &id])?.ok()?;
     exec.wait()?.status_is(137)?;
     ensure!(c.finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn end_of_the_init_ends_its_execs(c: &mut Containers) -> Result<()> {
@@ -100,7 +100,7 @@ pub(crate) fn end_of_the_init_ends_its_execs(c: &mut Containers) -> Result<()> {
         exec?.wait()?.status_is(137)?;
     }
     ensure!(c.finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn paused_container_takes_no_exec(c: &mut Containers) -> Result<()> {
@@ -109,10 +109,10 @@ pub(crate) fn paused_container_takes_no_exec(c: &mut Containers) -> Result<()> {
         return Ok(());
     }
     let id = waiting(c)?;
-    c.bed.ctr(["task", "pause", &id])?.ok()?;
+    c.fixture.ctr(["task", "pause", &id])?.ok()?;
     let said = c.exec(&id, "e1", &["exit", "0"])?.refused()?;
     ensure!(said.contains("paused"), "{said}");
-    c.bed.ctr(["task", "resume", &id])?.ok()?;
+    c.fixture.ctr(["task", "resume", &id])?.ok()?;
     c.exec(&id, "e1", &["exit", "4"])?.status_is(4)?;
     over(c, &id)
 }
@@ -142,7 +142,7 @@ pub(crate) fn exec_in_a_container_that_has_ended_is_an_error(c: &mut Containers)
     c.becomes(&id, "STOPPED")?;
     c.exec(&id, "late", &["exit", "0"])?.refused()?;
     ensure!(c.finish(&id)? == 0);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn twenty_execs_run_at_once(c: &mut Containers) -> Result<()> {
@@ -169,8 +169,8 @@ pub(crate) fn restarted_containerd_still_knows_a_running_exec(c: &mut Containers
     let id = waiting(c)?;
     c.exec_detached(&id, "e1", &["sleep", "1000"])?;
     until_listed(c, &id, &["e1"])?;
-    c.bed.stop()?;
-    c.bed.start_again()?;
+    c.fixture.stop()?;
+    c.fixture.start_again()?;
     until_listed(c, &id, &["e1"])?;
     c.exec(&id, "e2", &["exit", "5"])?.status_is(5)?;
     over(c, &id)
@@ -185,13 +185,13 @@ pub(crate) fn killed_shim_takes_its_execs_with_it(c: &mut Containers) -> Result<
     let exec = c.exec_command(&[], &id, "e1", &[c.runtime.guest(), "sleep", "1000"]).spawn()?;
     until_listed(c, &id, &["e1"])?;
     match c.runtime.needs_daemon() {
-        true => c.bed.daemon()?.kill9()?,
-        false => c.bed.shims().iter().try_for_each(|shim| kill(shim.pid))?,
+        true => c.fixture.daemon()?.kill9()?,
+        false => c.fixture.shims().iter().try_for_each(|shim| kill(shim.pid))?,
     }
     exec.wait()?;
     c.becomes_stopped_or_gone(&id)?;
     c.restart_daemon()?;
-    c.bed.ctr(["task", "delete", "-f", &id])?;
+    c.fixture.ctr(["task", "delete", "-f", &id])?;
     c.delete_container(&id)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

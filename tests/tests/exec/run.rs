@@ -14,7 +14,7 @@ pub(crate) fn waiting(c: &Containers) -> Result<String> {
 pub(crate) fn over(c: &Containers, id: &str) -> Result<()> {
     c.is_running(id)?;
     ensure!(c.kill_and_finish(id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn exec_prints_and_passes_its_status_on(c: &mut Containers) -> Result<()> {

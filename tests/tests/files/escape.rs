@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use runwasi_tests::Containers;
 use serde_json::json;
 
-use crate::bed::Tree;
+use crate::fixture::Tree;
 
 /// A tree with a secret beside it on the host.
 fn tempted(c: &Containers) -> Result<Tree> {

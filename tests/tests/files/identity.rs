@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use runwasi_tests::Containers;
 use serde_json::json;
 
-use crate::bed::Tree;
+use crate::fixture::Tree;
 
 /// Owner, group and permission bits.
 fn of(path: &Path) -> Result<(u32, u32, u32)> {
@@ -137,7 +137,7 @@ pub(crate) fn exec_has_a_user_of_its_own(c: &mut Containers) -> Result<()> {
         "the container's own user is root"
     );
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// One sleeper for every thread that polls guests.
@@ -175,5 +175,5 @@ pub(crate) fn wrong_users_are_named(c: &mut Containers) -> Result<()> {
         let said = tree.user(user.clone()).run(c, &["exit", "0"])?.refused()?;
         ensure!(said.contains(wanted), "{user}: {said}");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

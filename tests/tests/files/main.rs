@@ -1,7 +1,7 @@
 //! Users, mounts and what a guest must not reach, under a real containerd; run by `make test`.
 
-mod bed;
 mod escape;
+mod fixture;
 mod identity;
 mod mounts;
 mod special;

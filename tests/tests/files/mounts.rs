@@ -7,7 +7,7 @@ use runwasi_tests::Containers;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use serde_json::json;
 
-use crate::bed::Tree;
+use crate::fixture::Tree;
 
 pub(crate) fn read_only_root_refuses_writes_and_volumes_take_them(
     c: &mut Containers,
@@ -136,7 +136,7 @@ pub(crate) fn nothing_a_guest_sees_has_devices_or_setuid(c: &mut Containers) -> 
         of("dev")
     );
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn kernel_interfaces_are_refused(c: &mut Containers) -> Result<()> {
@@ -145,7 +145,7 @@ pub(crate) fn kernel_interfaces_are_refused(c: &mut Containers) -> Result<()> {
         let said = Tree::new(c)?.mount(mount).run(c, &["exit", "0"])?.refused()?;
         ensure!(said.contains(source) && said.contains("kernel interface"), "{said}");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn host_root_comes_without_its_proc(c: &mut Containers) -> Result<()> {
@@ -166,5 +166,5 @@ pub(crate) fn unknown_types_are_named(c: &mut Containers) -> Result<()> {
     let mount = json!({ "destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["no-such-option"] });
     let said = Tree::new(c)?.mount(mount).run(c, &["exit", "0"])?.refused()?;
     ensure!(said.contains("tmpfs /x"), "{said}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

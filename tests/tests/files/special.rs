@@ -8,7 +8,7 @@ use runwasi_tests::{Containers, poll_until, proc};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::json;
 
-use crate::bed::Tree;
+use crate::fixture::Tree;
 
 pub(crate) fn fifo_of_an_image_is_refused_and_holds_no_thread(c: &mut Containers) -> Result<()> {
     let mut tree = Tree::new(c)?;
@@ -28,11 +28,11 @@ pub(crate) fn fifo_of_an_image_is_refused_and_holds_no_thread(c: &mut Containers
         poll_until("threads without work gone", Duration::from_secs(30), few)?;
         let start = Instant::now();
         // `--rm` may be done before containerd has passed the kill's answer on.
-        c.bed.ctr(["task", "kill", "-s", "SIGKILL", &id])?;
+        c.fixture.ctr(["task", "kill", "-s", "SIGKILL", &id])?;
         guest.wait()?.status_is(137)?;
         ensure!(start.elapsed() < Duration::from_secs(10), "{:?} to end it", start.elapsed());
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn socket_of_an_image_is_refused(c: &mut Containers) -> Result<()> {
@@ -73,7 +73,7 @@ pub(crate) fn process_has_so_many_files_and_no_more(c: &mut Containers) -> Resul
     ensure!((26..=29).contains(&opened), "{opened} of 32");
     c.kill(&id, "SIGKILL")?;
     guest.wait()?.status_is(137)?;
-    c.bed.ctr(["task", "delete", "-f", &id])?;
-    c.bed.ctr(["container", "delete", &id])?;
-    c.bed.becomes_clean()
+    c.fixture.ctr(["task", "delete", "-f", &id])?;
+    c.fixture.ctr(["container", "delete", &id])?;
+    c.fixture.becomes_clean()
 }

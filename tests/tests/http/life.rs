@@ -24,7 +24,7 @@ pub(crate) fn components_of_both_worlds_answer(c: &mut Containers) -> Result<()>
         c.kill(&id, "SIGTERM")?;
         ensure!(c.finish(&id)? == 0);
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn running_server_is_listening(c: &mut Containers) -> Result<()> {
@@ -37,7 +37,7 @@ pub(crate) fn running_server_is_listening(c: &mut Containers) -> Result<()> {
         ensure!(c.kill_and_finish(&id)? == 137);
         ensure!(TcpStream::connect(address).is_err(), "{address} is still taken");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn address_in_use_fails_the_run_and_is_named(c: &mut Containers) -> Result<()> {
@@ -48,7 +48,7 @@ pub(crate) fn address_in_use_fails_the_run_and_is_named(c: &mut Containers) -> R
     says(&refused.err(), &[&format!("listen on {address}")], &["in use"])?;
     ensure!(get(address, "/hello")?.status == 200, "the first serves on");
     ensure!(c.kill_and_finish(&first)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn wrong_setting_fails_the_run_with_its_key(c: &mut Containers) -> Result<()> {
@@ -63,7 +63,7 @@ pub(crate) fn wrong_setting_fails_the_run_with_its_key(c: &mut Containers) -> Re
         ensure!(refused.status != 0, "{refused:?}");
         says(&refused.err(), &[key], &["is no"])?;
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn sigterm_lets_requests_finish_and_exits_with_0(c: &mut Containers) -> Result<()> {
@@ -83,7 +83,7 @@ pub(crate) fn sigterm_lets_requests_finish_and_exits_with_0(c: &mut Containers) 
     c.kill(&id, "SIGTERM")?;
     ensure!(slow.answer()?.body == "late\n");
     ensure!(c.finish(&id)? == 0);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn sigkill_ends_a_server_at_once(c: &mut Containers) -> Result<()> {
@@ -96,7 +96,7 @@ pub(crate) fn sigkill_ends_a_server_at_once(c: &mut Containers) -> Result<()> {
     ensure!(c.kill_and_finish(&id)? == 137);
     ensure!(slow.answer().is_err());
     ensure!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn output_of_requests_is_the_containers(c: &mut Containers) -> Result<()> {
@@ -115,7 +115,7 @@ pub(crate) fn output_of_requests_is_the_containers(c: &mut Containers) -> Result
     let ended = server.wait()?;
     ensure!(ended.status == 0 && ended.out() == "GET /log\nGET /log\nGET /println\n", "{ended:?}");
     ensure!(ended.err().contains("unreachable"), "{ended:?}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn failing_requests_fail_alone(c: &mut Containers) -> Result<()> {
@@ -132,5 +132,5 @@ pub(crate) fn failing_requests_fail_alone(c: &mut Containers) -> Result<()> {
         c.is_running(&id)?;
         ensure!(c.kill_and_finish(&id)? == 137);
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -89,7 +89,7 @@ pub(crate) fn paused_server_uses_no_cpu_and_goes_on(c: &mut Containers) -> Resul
     let address = serve(c, &[], &id, APP)?;
     let load = Load::on(address, 4);
     poll_until("answers", Duration::from_secs(20), || (load.answered() > 0).then_some(()))?;
-    c.bed.ctr(["task", "pause", &id])?.ok()?;
+    c.fixture.ctr(["task", "pause", &id])?.ok()?;
     let answered = silence(&load)?;
     let (meter, second) = (Meter::of(c, &id)?, Duration::from_secs(1));
     let before = meter.read()?;
@@ -97,13 +97,13 @@ pub(crate) fn paused_server_uses_no_cpu_and_goes_on(c: &mut Containers) -> Resul
     let part = meter.read()?.part_since(&before);
     ensure!(part < 0.005, "{part} of a CPU while paused");
     ensure!(load.answered() == answered, "it answers while paused");
-    c.bed.ctr(["task", "resume", &id])?.ok()?;
+    c.fixture.ctr(["task", "resume", &id])?.ok()?;
     ensure!(get(address, "/hello")?.status == 200);
     poll_until("answers", Duration::from_secs(20), || (load.answered() > answered).then_some(()))?;
     drop(load);
     c.kill(&id, "SIGTERM")?;
     ensure!(c.finish(&id)? == 0);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn cpu_quota_holds_for_a_server_under_load(c: &mut Containers) -> Result<()> {
@@ -122,7 +122,7 @@ pub(crate) fn cpu_quota_holds_for_a_server_under_load(c: &mut Containers) -> Res
     ensure!(Usage::of(c, &id)?.periods().1 > 5, "{:?}", Usage::of(c, &id)?.periods());
     drop((load, spinning));
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn cpu_of_requests_is_in_the_metrics(c: &mut Containers) -> Result<()> {
@@ -134,7 +134,7 @@ pub(crate) fn cpu_of_requests_is_in_the_metrics(c: &mut Containers) -> Result<()
     // On a busy machine it gets less than the second it had.
     ensure!(used > Duration::from_millis(50) && used < Duration::from_millis(2000), "{used:?}");
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn memory_limit_is_for_all_requests_together(c: &mut Containers) -> Result<()> {
@@ -156,7 +156,7 @@ pub(crate) fn memory_limit_is_for_all_requests_together(c: &mut Containers) -> R
     ensure!(usage.oom_kills() == 0 && usage.memory().0 == 0, "{usage:?}");
     c.is_running(&id)?;
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn server_under_load_is_killed_at_once(c: &mut Containers) -> Result<()> {
@@ -170,5 +170,5 @@ pub(crate) fn server_under_load_is_killed_at_once(c: &mut Containers) -> Result<
     ensure!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     drop((load, spinning));
     ensure!(c.finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

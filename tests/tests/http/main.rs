@@ -29,7 +29,7 @@ runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, a
         server_under_load_is_killed_at_once;
 }}
 
-/// Runs a case on a bed of its own on a host of its own.
+/// Runs a case on a fixture of its own on a host of its own.
 #[track_caller]
 fn check_on_own_host(
     runtime: runwasi_tests::Runtime,

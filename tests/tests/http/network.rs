@@ -27,5 +27,5 @@ pub(crate) fn servers_in_two_networks_have_the_same_port(c: &mut Containers) -> 
         ensure!(c.finish(id)? == 0);
     }
     drop(networks);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

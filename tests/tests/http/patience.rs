@@ -42,7 +42,7 @@ pub(crate) fn servers_that_keep_a_request_waiting_are_given_up(c: &mut Container
     ensure!(answer == Answer { status: 200, body: "half".into() }, "{answer:?}");
     ensure!(get(address, "/hello")?.status == 200);
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// A server that takes no connection, with those that fill its queue.

@@ -6,18 +6,18 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::runtime::WasmImage;
 use runwasi_tests::{Containers, Image};
 
-use crate::bed;
+use crate::fixture;
 
 pub(crate) fn every_form_runs_from_the_content_store(c: &mut Containers) -> Result<()> {
     for form in WasmImage::ALL {
         let (image, text) = (Image::Wasm(form), format!("{form:?}"));
-        c.bed.load(image)?;
+        c.fixture.load(image)?;
         let id = c.id("form");
         c.create_of_image(image, &id, &["/wasmtest.wasm", "echo", &text])?;
-        let ran = bed::start(c, &id).run()?.ok().with_context(|| text.clone())?;
+        let ran = fixture::start(c, &id).run()?.ok().with_context(|| text.clone())?;
         ensure!(ran.out() == format!("{text}\n"), "{ran}");
         c.delete_container(&id)?;
-        c.bed.becomes_clean()?;
+        c.fixture.becomes_clean()?;
     }
     Ok(())
 }
@@ -25,7 +25,7 @@ pub(crate) fn every_form_runs_from_the_content_store(c: &mut Containers) -> Resu
 pub(crate) fn images_with_the_standard_config_run_by_ctr(c: &mut Containers) -> Result<()> {
     for form in WasmImage::ALL.into_iter().filter(|form| form.has_standard_config()) {
         let image = Image::Wasm(form);
-        c.bed.load(image)?;
+        c.fixture.load(image)?;
         // With an index ctr has to be told which of its images is meant: none is for this machine.
         let platform: &[&str] =
             if form == WasmImage::OciIndex { &["--platform", "wasip1/wasm"] } else { &[] };
@@ -37,7 +37,7 @@ pub(crate) fn images_with_the_standard_config_run_by_ctr(c: &mut Containers) -> 
                 args,
             ]
             .concat();
-            c.bed.ctr(line)
+            c.fixture.ctr(line)
         };
         let hello = run(&c.id("hello"), &[])?.ok().with_context(|| format!("{form:?}"))?;
         ensure!(hello.out() == "Hello from wasm!\n", "{form:?}: {hello}");
@@ -46,21 +46,21 @@ pub(crate) fn images_with_the_standard_config_run_by_ctr(c: &mut Containers) -> 
         let ended = run(&c.id("exit"), &["/wasmtest.wasm", "exit", &status.to_string()])?
             .status_is(status)?;
         ensure!(ended.err().is_empty(), "{form:?}: {ended}");
-        c.bed.becomes_clean()?;
+        c.fixture.becomes_clean()?;
     }
     Ok(())
 }
 
 pub(crate) fn file_of_the_rootfs_comes_before_the_layer(c: &mut Containers) -> Result<()> {
-    let salt = bed::salt(c);
-    bed::put(c, &[("a.wasm", &bed::exiting(1, &salt))])?;
+    let salt = fixture::salt(c);
+    fixture::put(c, &[("a.wasm", &fixture::exiting(1, &salt))])?;
     let id = c.id("both");
-    c.create_of(bed::NAME, &id, &["/a.wasm"])?;
+    c.create_of(fixture::NAME, &id, &["/a.wasm"])?;
     // The container's root file system, which was empty until now.
-    fs::write(c.bed.dir().join("empty/a.wasm"), bed::exiting(2, &salt))?;
-    bed::start(c, &id).run()?.status_is(2)?;
-    fs::remove_file(c.bed.dir().join("empty/a.wasm"))?;
-    bed::start(c, &id).run()?.status_is(1)?;
+    fs::write(c.fixture.dir().join("empty/a.wasm"), fixture::exiting(2, &salt))?;
+    fixture::start(c, &id).run()?.status_is(2)?;
+    fs::remove_file(c.fixture.dir().join("empty/a.wasm"))?;
+    fixture::start(c, &id).run()?.status_is(1)?;
     c.delete_container(&id)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -2,7 +2,7 @@
 //!
 //! `ctr` of 1.6 cannot run such an image, and that of no version an artifact: containers of those are made through the gRPC API.
 
-mod bed;
+mod fixture;
 mod forms;
 mod layers;
 mod pods;

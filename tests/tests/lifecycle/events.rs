@@ -28,7 +28,7 @@ pub(crate) fn killed_container_gives_one_exit(c: &mut Containers) -> Result<()> 
     c.detached(&id, &["sleep", "100"])?;
     c.kill(&id, "SIGKILL")?;
     // A second kill may find it running or ended; neither may give a second exit.
-    c.bed.ctr(["task", "kill", "-s", "SIGKILL", &id])?;
+    c.fixture.ctr(["task", "kill", "-s", "SIGKILL", &id])?;
     ensure!(c.finish(&id)? == 137);
     let seen = events.until_delete(&id)?;
     in_order(&seen)?;

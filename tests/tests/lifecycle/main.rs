@@ -3,7 +3,7 @@
 //! The runc instance runs the same guest as a native program: where it fails, the test is wrong, not the shim.
 //! Differences between the runtimes stand in `Runtime` and in the constants of the cases, with their reasons.
 
-mod crowd;
+mod concurrency;
 mod events;
 mod recovery;
 mod run;
@@ -45,7 +45,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, native = Nat
         killed_containerd_still_knows_a_running_task
         restarted_containerd_still_knows_an_exit_status
         task_that_ends_without_containerd_keeps_its_exit_status;
-    crowd:
+    concurrency:
         twenty_containers_run_at_once
         twenty_clients_wait_for_one_container
         twenty_attached_ctr_get_the_exit_status;

@@ -3,10 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use runwasi_tests::events::{Events, in_order};
 use runwasi_tests::{Containers, poll_until, proc};
-use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) fn killed_shim_is_seen_as_exit_137(c: &mut Containers) -> Result<()> {
     let events = Events::listen(c)?;
@@ -20,9 +19,9 @@ pub(crate) fn killed_shim_is_seen_as_exit_137(c: &mut Containers) -> Result<()> 
     c.becomes_stopped_or_gone(&id)?;
     c.delete_container(&id)?;
     if !c.runtime.removes_socket_of_killed_shim() {
-        fs::remove_file(c.bed.socket(&id))?;
+        fs::remove_file(c.fixture.socket(&id))?;
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Result<()> {
@@ -41,15 +40,15 @@ pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Resul
     })??
     .ok()?;
     ensure!(out.out() == "anew\n", "{out}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn restarted_containerd_still_knows_a_running_task(c: &mut Containers) -> Result<()> {
     let id = c.id("stay");
     c.detached(&id, &["sleep", "100"])?;
     let before = c.is_running(&id)?;
-    c.bed.stop()?;
-    c.bed.start_again()?;
+    c.fixture.stop()?;
+    c.fixture.start_again()?;
     still_manageable(c, &id, before.pid)
 }
 
@@ -57,8 +56,8 @@ pub(crate) fn killed_containerd_still_knows_a_running_task(c: &mut Containers) -
     let id = c.id("stay");
     c.detached(&id, &["sleep", "100"])?;
     let before = c.is_running(&id)?;
-    c.bed.kill9()?;
-    c.bed.start_again()?;
+    c.fixture.kill9()?;
+    c.fixture.start_again()?;
     still_manageable(c, &id, before.pid)
 }
 
@@ -66,11 +65,11 @@ pub(crate) fn restarted_containerd_still_knows_an_exit_status(c: &mut Containers
     let id = c.id("kept");
     c.detached(&id, &["exit", "42"])?;
     c.becomes(&id, "STOPPED")?;
-    c.bed.stop()?;
-    c.bed.start_again()?;
+    c.fixture.stop()?;
+    c.fixture.start_again()?;
     c.becomes(&id, "STOPPED")?;
     ensure!(c.finish(&id)? == 42);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(
@@ -80,17 +79,17 @@ pub(crate) fn task_that_ends_without_containerd_keeps_its_exit_status(
     c.detached(&id, &["sleep", "3"])?;
     c.is_running(&id)?;
     let shim = the_shim(c)?;
-    c.bed.stop()?;
+    c.fixture.stop()?;
     // It sleeps three seconds, so it ends with nobody to tell; the shim has to stay for the one that asks later.
     let stays = std::time::Instant::now();
     poll_until("the guest's end", Duration::from_secs(20), || {
         (stays.elapsed().as_millis() > 3500).then_some(())
     })?;
     ensure!(the_shim(c)? == shim, "the shim left with an exit status nobody has collected");
-    c.bed.start_again()?;
+    c.fixture.start_again()?;
     c.becomes(&id, "STOPPED")?;
     ensure!(c.finish(&id)? == 0);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// As after a containerd that died when the shim had answered its `Delete`, and before it could say `Shutdown`.
@@ -98,17 +97,17 @@ pub(crate) fn shim_that_nobody_shuts_down_leaves(c: &mut Containers) -> Result<(
     let id = c.id("deserted");
     c.detached(&id, &["sleep", "100"])?;
     let client = c.client(&id)?;
-    c.bed.kill9()?;
+    c.fixture.kill9()?;
     client.kill(&id, 9)?;
     ensure!(client.wait(&id)?.exit_status == 137);
     client.delete(&id)?;
     poll_until("a sandbox gone", Duration::from_secs(60), || {
-        c.bed.shims().is_empty().then_some(())
+        c.fixture.shims().is_empty().then_some(())
     })?;
-    c.bed.start_again()?;
+    c.fixture.start_again()?;
     c.becomes_stopped_or_gone(&id)?;
     c.delete_container(&id)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 fn still_manageable(c: &Containers, id: &str, pid: u32) -> Result<()> {
@@ -118,18 +117,15 @@ fn still_manageable(c: &Containers, id: &str, pid: u32) -> Result<()> {
     // The restarted containerd starts new ones, too.
     let out = c.run(&c.id("new"), &["echo", "new"])?.ok()?;
     ensure!(out.out() == "new\n", "{out}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 fn the_shim(c: &Containers) -> Result<u32> {
-    let shims = c.bed.shims();
+    let shims = c.fixture.shims();
     ensure!(shims.len() == 1, "one container, one shim: {shims:?}");
     Ok(shims[0].pid)
 }
 
 fn kill_shim(c: &Containers) -> Result<()> {
-    let shim = the_shim(c)?;
-    let pid = i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?;
-    kill_process(pid, Signal::KILL)?;
-    poll_until("end of the shim", Duration::from_secs(20), || (!proc::alive(shim)).then_some(()))
+    proc::kill9(the_shim(c)?)
 }

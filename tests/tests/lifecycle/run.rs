@@ -68,7 +68,7 @@ pub(crate) fn entrypoint_is_found_as_in_any_container(c: &mut Containers) -> Res
         line.extend(flags);
         let id = c.id(&format!("way{n}"));
         line.extend([c.runtime.image().name(), &id, entrypoint, "echo", "found"]);
-        let out = c.bed.ctr(line)?.ok()?;
+        let out = c.fixture.ctr(line)?.ok()?;
         ensure!(out.out() == "found\n", "{out}");
     }
     Ok(())
@@ -106,17 +106,17 @@ pub(crate) fn rm_leaves_nothing(c: &mut Containers) -> Result<()> {
     let id = c.id("gone");
     c.run(&id, &["echo", "x"])?.ok()?;
     for kind in ["container", "task"] {
-        let list = c.bed.ctr([kind, "ls", "-q"])?.ok()?;
+        let list = c.fixture.ctr([kind, "ls", "-q"])?.ok()?;
         ensure!(list.out().trim().is_empty(), "{list}");
     }
     // The image's own layers stay, as they should.
     for kind in ["snapshot", "leases"] {
-        let list = c.bed.ctr([kind, "ls"])?.ok()?;
+        let list = c.fixture.ctr([kind, "ls"])?.ok()?;
         ensure!(!list.out().contains(&id), "{list}");
     }
     let fifos = proc::fifos_of(&id);
     ensure!(fifos.is_empty(), "FIFOs left: {fifos:?}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// What the guest's `bytes` writes.

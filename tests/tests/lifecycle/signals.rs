@@ -25,7 +25,7 @@ pub(crate) fn signals_have_their_default_action(c: &mut Containers) -> Result<()
         ensure!(task.status != "STOPPED", "signal {signal} ended it");
         ensure!(c.kill_and_finish(id)? == 137);
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn sigkill_ends_an_endless_loop(c: &mut Containers) -> Result<()> {
@@ -43,14 +43,14 @@ fn endless_loop_ends(c: &Containers, signal: &str, wanted: i32) -> Result<()> {
     c.kill(&id, signal)?;
     let status = c.finish(&id)?;
     ensure!(status == wanted, "status {status}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn signal_after_the_end_is_an_error(c: &mut Containers) -> Result<()> {
     let id = c.id("late");
     c.detached(&id, &["exit", "3"])?;
     c.becomes(&id, "STOPPED")?;
-    let said = c.bed.ctr(["task", "kill", "-s", "SIGKILL", &id])?.refused()?;
+    let said = c.fixture.ctr(["task", "kill", "-s", "SIGKILL", &id])?.refused()?;
     ensure!(said.contains("not found"), "{said}");
     ensure!(c.finish(&id)? == 3, "the late signal changed the exit status");
     Ok(())

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::usage::update;
-use runwasi_tests::{Containers, poll_until};
-use rustix::process::{Pid, Signal, kill_process};
+use runwasi_tests::{Containers, poll_until, proc};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -49,7 +48,7 @@ fn threads(directory: &Path, shim: u32) -> Result<Vec<String>> {
 }
 
 fn shim(c: &Containers) -> Result<u32> {
-    let shims = c.bed.shims();
+    let shims = c.fixture.shims();
     ensure!(shims.len() == 1, "{shims:?}");
     Ok(shims[0].pid)
 }
@@ -65,7 +64,7 @@ fn gone(path: &str) -> Result<()> {
 
 /// `ctr` names it so.
 fn path(c: &Containers, id: &str) -> String {
-    format!("{}/{id}", c.bed.namespace())
+    format!("{}/{id}", c.fixture.namespace())
 }
 
 const LIMITS: [&str; 6] =
@@ -94,7 +93,7 @@ pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers)
     })?;
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path(c, &id))?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn container_without_limits_needs_no_cgroup(c: &mut Containers) -> Result<()> {
@@ -112,7 +111,7 @@ pub(crate) fn container_without_limits_needs_no_cgroup(c: &mut Containers) -> Re
     })?;
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path(c, &id))?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not(
@@ -130,7 +129,7 @@ pub(crate) fn guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not(
         ensure!(c.kill_and_finish(id)? == 137);
     }
     gone(&path(c, &pod))?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// A pod whose shim makes it has no container that lives as long as the pod.
@@ -147,12 +146,12 @@ pub(crate) fn guests_of_a_pod_go_to_another_cgroup_when_their_first_container_en
     gone(&path(c, &first))?;
     ensure!(c.kill_and_finish(&other)? == 137);
     gone(&path(c, &other))?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn systemds_path_is_a_scope_in_its_slice(c: &mut Containers) -> Result<()> {
     let id = c.id("scope");
-    let slice = format!("{}.slice", c.bed.namespace().replace('-', ""));
+    let slice = format!("{}.slice", c.fixture.namespace().replace('-', ""));
     let cgroup = format!("{slice}:test:{id}");
     let flags = [&LIMITS[..], &["--cgroup", &cgroup]].concat();
     c.detached_with(&flags, &id, &["sleep", "1000"])?;
@@ -162,20 +161,17 @@ pub(crate) fn systemds_path_is_a_scope_in_its_slice(c: &mut Containers) -> Resul
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path)?;
     gone(&slice)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn cgroup_of_a_killed_shim_goes_with_it(c: &mut Containers) -> Result<()> {
     let id = c.id("killed");
     c.detached_with(&LIMITS, &id, &["spin"])?;
     threads(&places(&path(c, &id))[0], shim(c)?)?;
-    kill_process(
-        i32::try_from(shim(c)?).ok().and_then(Pid::from_raw).context("pid")?,
-        Signal::KILL,
-    )?;
+    proc::kill9(shim(c)?)?;
     c.becomes_stopped_or_gone(&id)?;
     gone(&path(c, &id))?;
-    c.bed.ctr(["task", "delete", &id])?;
+    c.fixture.ctr(["task", "delete", &id])?;
     c.delete_container(&id)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -47,7 +47,7 @@ pub(crate) fn quota_bounds_a_spinner(c: &mut Containers) -> Result<()> {
     ensure!(throttled >= 5 && throttled <= periods, "{periods} periods, {throttled} throttled");
     ensure!(usage.throttled_time() > Duration::from_millis(100), "{:?}", usage.throttled_time());
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn quota_bounds_init_and_exec_together(c: &mut Containers) -> Result<()> {
@@ -56,7 +56,7 @@ pub(crate) fn quota_bounds_init_and_exec_together(c: &mut Containers) -> Result<
     c.exec_detached(&id, "too", &["spin"])?;
     gets(c, &id, 0.1)?;
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn quota_can_be_changed_while_the_guest_runs(c: &mut Containers) -> Result<()> {
@@ -69,7 +69,7 @@ pub(crate) fn quota_can_be_changed_while_the_guest_runs(c: &mut Containers) -> R
     update(c, &id, r#"{"cpu":{"quota":-1}}"#)?;
     is_free(c, &id)?;
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn throttled_guest_is_killed_at_once(c: &mut Containers) -> Result<()> {
@@ -89,7 +89,7 @@ pub(crate) fn throttled_guest_is_killed_at_once(c: &mut Containers) -> Result<()
         ensure!(took < Duration::from_millis(300), "{took:?}");
         Ok(())
     })?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// Four spinners of one process on fewer CPUs: in the daemon each container, in the shim the containers of a pod.
@@ -124,7 +124,7 @@ pub(crate) fn shares_divide_the_cpus(c: &mut Containers) -> Result<()> {
     for id in &ids {
         ensure!(c.kill_and_finish(id)? == 137);
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// The part of a CPU that each of them uses over three seconds.

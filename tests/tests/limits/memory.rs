@@ -33,7 +33,7 @@ pub(crate) fn growth_beyond_the_limit_ends_with_137_and_an_oom_event(
     let topics: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
     ensure!(topics == ["create", "start", "oom", "exit", "delete"], "{topics:?}");
     ensure!(seen[3].1["exit_status"] == 137, "{:?}", seen[3]);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn growth_beyond_the_limit_fails_if_the_container_wants_it_so(
@@ -49,7 +49,7 @@ pub(crate) fn growth_beyond_the_limit_fails_if_the_container_wants_it_so(
     let bad = ["--rm", wish[0], "io.runwasi.memory.on-limit=cry"];
     let said = c.run_command(&bad, &c.id("bad"), &["exit", "0"]).run()?.refused()?;
     ensure!(said.contains("neither kill nor refuse"), "{said}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn guest_that_begins_with_more_than_its_limit_is_refused(
@@ -60,7 +60,7 @@ pub(crate) fn guest_that_begins_with_more_than_its_limit_is_refused(
         .run()?
         .refused()?;
     ensure!(said.contains("what the guest begins with") && said.contains("600000"), "{said}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn init_and_execs_share_the_limit(c: &mut Containers) -> Result<()> {
@@ -76,7 +76,7 @@ pub(crate) fn init_and_execs_share_the_limit(c: &mut Containers) -> Result<()> {
     let usage = Usage::of(c, &id)?;
     ensure!(usage.memory().0 < 50 * MIB && usage.oom_kills() == 1, "{usage:?}");
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn limit_can_be_changed_while_the_guest_runs(c: &mut Containers) -> Result<()> {
@@ -89,5 +89,5 @@ pub(crate) fn limit_can_be_changed_while_the_guest_runs(c: &mut Containers) -> R
     update(c, &id, r#"{"memory":{"limit":-1}}"#)?;
     c.exec(&id, "freed", &["alloc", "64"])?.ok().context("after the limit has gone")?;
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -44,7 +44,7 @@ fn adds_up(c: &mut Containers, count: usize) -> Result<()> {
     for id in &ids {
         ensure!(c.kill_and_finish(id)? == 137);
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// The CPU time that so many spinners have on an undisturbed machine. Where they get less, the clock that interrupts them goes on
@@ -95,7 +95,7 @@ pub(crate) fn memory_and_processes_are_counted(c: &mut Containers) -> Result<()>
     ensure!(usage.memory().0 < 30 * MIB, "{usage:?}");
     ensure!(usage.peak().is_none_or(|peak| peak > 70 * MIB && peak < 80 * MIB), "{usage:?}");
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn stats_answer_after_the_end(c: &mut Containers) -> Result<()> {
@@ -108,7 +108,7 @@ pub(crate) fn stats_answer_after_the_end(c: &mut Containers) -> Result<()> {
     ensure!(usage.peak().is_none_or(|peak| peak > 0 && peak <= 32 << 20), "{usage:?}");
     ensure!(usage.cpu() > Duration::ZERO, "{usage:?}");
     ensure!(c.finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn wrong_updates_are_refused_with_the_field(c: &mut Containers) -> Result<()> {
@@ -128,5 +128,5 @@ pub(crate) fn wrong_updates_are_refused_with_the_field(c: &mut Containers) -> Re
     let said = update(c, &id, r#"{"memory":{"limit":1073741824}}"#).err();
     ensure!(said.is_none(), "{said:?}");
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

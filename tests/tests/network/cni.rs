@@ -22,7 +22,7 @@ pub(crate) fn ctr_run_cni_gives_an_address_and_takes_it_back(c: &mut Containers)
     c.kill(&id, "SIGKILL")?;
     ctr.wait()?.status_is(137)?;
     ensure!(network.taken().is_empty(), "{:?}", network.taken());
-    c.bed.becomes_clean()?;
+    c.fixture.becomes_clean()?;
     // The link to the container goes with the container's network.
     let same = || same_links(&links, &network.links_without_bridge().ok()?).ok();
     poll_until("the links from before", Duration::from_secs(20), same)
@@ -44,16 +44,16 @@ pub(crate) fn containers_of_ctr_run_cni_have_different_addresses(c: &mut Contain
         ctr.wait()?.status_is(137)?;
     }
     ensure!(network.taken().is_empty(), "{:?}", network.taken());
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// `ctr run --rm --cni` of a sleeping guest, and its address once it runs.
 fn run(c: &Containers, network: &Network, id: &str) -> Result<(Running, String)> {
-    // Makes the bed look for this container's socket.
-    c.bed.socket(id);
-    let address = c.bed.address();
+    // Makes the fixture look for this container's socket.
+    c.fixture.socket(id);
+    let address = c.fixture.address();
     let place =
-        ["ctr", "-a", &address.to_string_lossy(), "-n", c.bed.namespace()].map(str::to_owned);
+        ["ctr", "-a", &address.to_string_lossy(), "-n", c.fixture.namespace()].map(str::to_owned);
     let what =
         ["run", "--rm", "--cni", "--runtime", c.runtime.name(), c.runtime.image().name(), id];
     let ctr = network

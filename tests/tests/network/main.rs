@@ -1,4 +1,4 @@
-//! Network namespaces of containers, seen by the pids that containerd is told, each bed on a host of its own; run by
+//! Network namespaces of containers, seen by the pids that containerd is told, each fixture on a host of its own; run by
 //! `make test`. Pods through the CRI are the suite `cri`'s.
 //!
 //! runc with the native guest shows that the cases are right.
@@ -10,7 +10,7 @@ mod threads;
 use anyhow::Result;
 use runwasi_tests::{Containers, Runtime, check, on_own_host};
 
-/// Runs a case on a bed of its own on a host of its own.
+/// Runs a case on a fixture of its own on a host of its own.
 #[track_caller]
 fn check_on_own_host(runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()> + Sync) {
     on_own_host(|| check(runtime, &case));

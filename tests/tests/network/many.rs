@@ -55,7 +55,7 @@ impl Named {
 
 impl Drop for Named {
     fn drop(&mut self) {
-        // What stays mounted, the bed's check finds.
+        // What stays mounted, the fixture's check finds.
         unmount(&self.path, UnmountFlags::DETACH).ok();
     }
 }
@@ -115,11 +115,11 @@ pub(crate) fn containers_in_twenty_namespaces_are_where_they_belong(
     named.iter().try_for_each(Named::is_as_made)?;
     same_links(&links, &host.links()?)?;
     drop(named);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn namespace_is_used_again_after_its_container(c: &mut Containers) -> Result<()> {
-    let named = Named::new(c.bed.dir(), 0)?;
+    let named = Named::new(c.fixture.dir(), 0)?;
     let id = c.id("again");
     for _ in 0..5 {
         start(c, &["--with-ns", &named.flag()], &id, SLEEP)?.wait()?.ok()?;
@@ -142,7 +142,7 @@ pub(crate) fn namespace_is_used_again_after_its_container(c: &mut Containers) ->
     ensure!(c.kill_and_finish(&ids[1])? == 137);
     unused([&named.namespace])?;
     drop(named);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn network_of_a_container_is_joined_by_its_pid_and_outlives_it(
@@ -159,7 +159,7 @@ pub(crate) fn network_of_a_container_is_joined_by_its_pid_and_outlives_it(
     ensure!(network_of(c, &second)? == network, "the second lost its network with the first");
     ensure!(c.kill_and_finish(&second)? == 137);
     unused([&network])?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn killed_containers_hold_no_namespace(c: &mut Containers) -> Result<()> {
@@ -180,12 +180,12 @@ pub(crate) fn killed_containers_hold_no_namespace(c: &mut Containers) -> Result<
         ended.push(namespace);
     }
     unused(&ended)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
-/// That many namespaces in the bed's directory.
+/// That many namespaces in the fixture's directory.
 fn named(c: &Containers, count: usize) -> Result<Vec<Named>> {
-    (0..count).map(|number| Named::new(c.bed.dir(), number)).collect()
+    (0..count).map(|number| Named::new(c.fixture.dir(), number)).collect()
 }
 
 /// Begins to start a guest.

@@ -13,8 +13,9 @@ use crate::many::{Named, start};
 pub(crate) fn only_reported_threads_are_outside_the_hosts_network(
     c: &mut Containers,
 ) -> Result<()> {
-    let daemon = c.bed.daemon()?.pid()?;
-    let named = (0..5).map(|number| Named::new(c.bed.dir(), number)).collect::<Result<Vec<_>>>()?;
+    let daemon = c.fixture.daemon()?.pid()?;
+    let named =
+        (0..5).map(|number| Named::new(c.fixture.dir(), number)).collect::<Result<Vec<_>>>()?;
     let flags: Vec<_> = named.iter().map(Named::flag).collect();
     let (mut ids, mut reported) = (Vec::new(), BTreeSet::new());
     for (n, flag) in flags.iter().enumerate() {
@@ -41,11 +42,11 @@ pub(crate) fn only_reported_threads_are_outside_the_hosts_network(
     let all_back = || outside(daemon).ok()?.is_empty().then_some(());
     poll_until("all threads in the host's network", Duration::from_secs(20), all_back)?;
     drop(named);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn pid_on_the_hosts_network_is_the_daemons(c: &mut Containers) -> Result<()> {
-    let daemon = c.bed.daemon()?.pid()?;
+    let daemon = c.fixture.daemon()?.pid()?;
     for name in ["a", "b"] {
         let id = c.id(name);
         start(c, &["--net-host"], &id, &["sleep", "100"])?.wait()?.ok()?;

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    /// The one that beds trust.
+    /// The one that fixtures trust.
     pub(crate) fn of_tests() -> Result<&'static Self> {
         static AUTHORITY: OnceLock<Authority> = OnceLock::new();
         if let Some(authority) = AUTHORITY.get() {

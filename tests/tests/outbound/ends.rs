@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use runwasi_tests::{Containers, poll_until, proc};
 
-use crate::bed::{Guest, Network};
+use crate::fixture::{Guest, Network};
 use crate::servers::{head, listen, name_server_socket};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub(crate) fn kill_of_what_hangs_leaves_nothing_open(c: &mut Containers) -> Resu
         names.recv_from(&mut [0; 512]).context("no question")?;
         ensure!(c.kill_and_finish(&id)? == 137);
         if c.runtime.needs_daemon() {
-            let daemon = c.bed.daemon()?.pid()?;
+            let daemon = c.fixture.daemon()?.pid()?;
             let open = poll_until("closed sockets", SOON, || {
                 sockets_of(daemon).filter(|open| before.is_none_or(|before| *open <= before))
             });
@@ -50,7 +50,7 @@ pub(crate) fn kill_of_what_hangs_leaves_nothing_open(c: &mut Containers) -> Resu
         }
     }
     drop(network);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// The sockets that an OS process has open.
@@ -108,5 +108,5 @@ pub(crate) fn config_and_keyvalue_are_the_containers(c: &mut Containers) -> Resu
     ensure!(proc::alive(c.is_running(&id)?.pid), "the init has gone");
     ensure!(c.kill_and_finish(&id)? == 137);
     drop(network);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

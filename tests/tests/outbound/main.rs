@@ -4,8 +4,8 @@
 //! The servers are this process's, in network namespaces that the containers are put into.
 
 mod authority;
-mod bed;
 mod ends;
+mod fixture;
 mod names;
 mod policy;
 mod reach;
@@ -18,17 +18,17 @@ use runwasi_tests::{Containerd, Containers, Runtime, check_with};
 
 use authority::Authority;
 
-/// Runs a case on a bed whose shims and daemon are told that the tests' authority is the system's only one.
+/// Runs a case on a fixture whose shims and daemon are told that the tests' authority is the system's only one.
 #[track_caller]
 fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
     let roots = match Authority::of_tests().and_then(Authority::file) {
         Ok(roots) => roots,
         Err(error) => panic!("no certificates: {error:?}"),
     };
-    let bed = Containerd::builder().env("SSL_CERT_FILE", roots.path());
+    let fixture = Containerd::builder().env("SSL_CERT_FILE", roots.path());
     let daemon = Settings::default().env("SSL_CERT_FILE", roots.path());
-    let bed = if runtime.needs_daemon() { bed.daemon(daemon) } else { bed };
-    check_with(runtime, bed, case);
+    let fixture = if runtime.needs_daemon() { fixture.daemon(daemon) } else { fixture };
+    check_with(runtime, fixture, case);
 }
 
 runwasi_tests::suite! { crate::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed; {

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use runwasi_tests::Containers;
 
-use crate::bed::{Guest, Network, P2, P3};
+use crate::fixture::{Guest, Network, P2, P3};
 use crate::servers::{serve, serve_names};
 
 const RESOLV_CONF: &str = "search corp.test\nnameserver 127.0.0.1\noptions timeout:2\n";
@@ -35,7 +35,7 @@ pub(crate) fn name_servers_of_the_container_are_asked_in_its_network(
     let mut elsewhere = Guest::new(c, Some(&silent))?.file("/etc/resolv.conf", RESOLV_CONF)?;
     elsewhere.fails_with(c, &["resolve", "web"], "temporary-resolver-failure")?;
     drop((network, silent));
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn hosts_of_the_container_win(c: &mut Containers) -> Result<()> {
@@ -50,5 +50,5 @@ pub(crate) fn hosts_of_the_container_win(c: &mut Containers) -> Result<()> {
     let said = guest.prints(c, &["resolve", "other.test"])?;
     ensure!(said == "::1\n127.0.0.7\n", "{said}");
     drop(network);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use runwasi_tests::{Containers, says};
 
-use crate::bed::{Guest, Network};
+use crate::fixture::{Guest, Network};
 use crate::servers::{serve, serve_names};
 
 const OUTBOUND: &str = "io.runwasi.network.outbound";
@@ -22,7 +22,7 @@ pub(crate) fn none_lets_nothing_out(c: &mut Containers) -> Result<()> {
     let url = format!("http://127.0.0.1:{}/", ports.http);
     guest.fails_with(c, &["http-get", &url], "DestinationIpProhibited")?;
     drop(network);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn list_lets_out_what_it_names(c: &mut Containers) -> Result<()> {
@@ -47,12 +47,12 @@ pub(crate) fn list_lets_out_what_it_names(c: &mut Containers) -> Result<()> {
         "DestinationIpProhibited",
     )?;
     drop(network);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn wrong_item_fails_the_create_with_its_name(c: &mut Containers) -> Result<()> {
     let mut guest = Guest::new(c, None)?.annotation(OUTBOUND, "example.com,10.0.0.1/8");
     let said = guest.run(c, &["cwd"])?.refused()?;
     says(&said, &[OUTBOUND, "10.0.0.1/8"], &["beyond its prefix"])?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use runwasi_tests::network::Namespace;
 use runwasi_tests::{Containers, poll_until};
 
-use crate::bed::{Guest, Network, P2, P3};
+use crate::fixture::{Guest, Network, P2, P3};
 use crate::servers::{listen, serve};
 
 pub(crate) fn sandboxes_reach_the_servers_of_their_own_network_only(
@@ -36,7 +36,7 @@ pub(crate) fn sandboxes_reach_the_servers_of_their_own_network_only(
         stranger.fails_with(c, &["http-get", &url], "ConnectionRefused")?;
     }
     drop((one, two));
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn containers_on_the_hosts_network_reach_the_host(c: &mut Containers) -> Result<()> {
@@ -46,7 +46,7 @@ pub(crate) fn containers_on_the_hosts_network_reach_the_host(c: &mut Containers)
     ensure!(said == "hello host\n", "{said}");
     let said = guest.prints(c, &["http-get", &format!("http://localhost:{}/", ports.http)])?;
     ensure!(said == "200\nhost", "{said}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn guest_that_listens_is_reached_inside_its_network(c: &mut Containers) -> Result<()> {
@@ -67,5 +67,5 @@ pub(crate) fn guest_that_listens_is_reached_inside_its_network(c: &mut Container
     ensure!(said == "echo", "{said}");
     server.wait()?.ok()?;
     drop((stream, network));
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

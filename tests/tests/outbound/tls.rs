@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use runwasi_tests::Containers;
 
 use crate::authority::Authority;
-use crate::bed::{Guest, Network};
+use crate::fixture::{Guest, Network};
 use crate::servers::serve_tls;
 
 pub(crate) fn https_trusts_the_systems_roots_and_nobody_else(c: &mut Containers) -> Result<()> {
@@ -31,5 +31,5 @@ pub(crate) fn https_trusts_the_systems_roots_and_nobody_else(c: &mut Containers)
         .file("/etc/ca.pem", &roots)?;
     believer.fails_with(c, &["http-get", &get("web.test", &wrong)], "TlsCertificateError")?;
     drop(network);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -3,9 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Containers, poll_until};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Result, ensure};
+use runwasi_tests::{Containers, poll_until, proc};
 
 /// A pod of three sleeping containers.
 pub(crate) fn three(c: &Containers, pod: &str) -> Result<[String; 3]> {
@@ -16,9 +15,9 @@ pub(crate) fn three(c: &Containers, pod: &str) -> Result<[String; 3]> {
     Ok(ids)
 }
 
-/// The one shim of the bed.
+/// The one shim of the fixture.
 pub(crate) fn only_shim(c: &Containers) -> Result<u32> {
-    let shims = c.bed.shims();
+    let shims = c.fixture.shims();
     ensure!(shims.len() == 1, "one pod, one shim: {shims:?}");
     Ok(shims[0].pid)
 }
@@ -27,13 +26,13 @@ pub(crate) fn three_containers_share_one_process_and_one_socket(c: &mut Containe
     let pod = c.id("pod");
     let ids = three(c, &pod)?;
     only_shim(c)?;
-    let socket = c.bed.socket(&pod);
+    let socket = c.fixture.socket(&pod);
     ensure!(socket.exists(), "{} is missing", socket.display());
     for id in &ids {
         c.is_running(id)?;
-        let address = fs::read_to_string(c.bed.bundle(id).join("address"))?;
+        let address = fs::read_to_string(c.fixture.bundle(id).join("address"))?;
         ensure!(address == format!("unix://{}", socket.display()), "{id} is at {address}");
-        ensure!(!c.bed.socket(id).exists(), "{id} has a socket of its own");
+        ensure!(!c.fixture.socket(id).exists(), "{id} has a socket of its own");
     }
     all_killed(c, &ids)
 }
@@ -80,9 +79,9 @@ pub(crate) fn last_removal_lets_the_shim_leave(c: &mut Containers) -> Result<()>
     ensure!(only_shim(c)? == shim, "the shim left with an exit status nobody has collected");
     ensure!(c.finish(&ids[2])? == 137);
     poll_until("end of the shim", Duration::from_secs(20), || {
-        c.bed.shims().is_empty().then_some(())
+        c.fixture.shims().is_empty().then_some(())
     })?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn pod_takes_a_container_after_another_ended(c: &mut Containers) -> Result<()> {
@@ -99,7 +98,7 @@ pub(crate) fn pod_takes_a_container_after_another_ended(c: &mut Containers) -> R
 pub(crate) fn pods_do_not_share_a_shim(c: &mut Containers) -> Result<()> {
     let one = three(c, &c.id("pod1"))?;
     let two = three(c, &c.id("pod2"))?;
-    ensure!(c.bed.shims().len() == 2, "{:?}", c.bed.shims());
+    ensure!(c.fixture.shims().len() == 2, "{:?}", c.fixture.shims());
     for id in &one {
         ensure!(c.kill_and_finish(id)? == 137);
     }
@@ -117,7 +116,7 @@ pub(crate) fn refused_container_does_not_disturb_its_pod(c: &mut Containers) -> 
     let annotation = format!("io.kubernetes.cri.sandbox-id={pod}");
     let run = ["run", "--rm", "--runtime", c.runtime.name(), "--annotation", &annotation];
     let said = c
-        .bed
+        .fixture
         .ctr([&run[..], &[c.runtime.image().name(), &c.id("bad"), "/nosuch"]].concat())?
         .refused()?;
     ensure!(said.contains("/nosuch"), "{said}");
@@ -132,14 +131,14 @@ pub(crate) fn killed_shim_of_a_pod_is_seen_for_every_container(c: &mut Container
     let pod = c.id("pod");
     let ids = three(c, &pod)?;
     let shim = only_shim(c)?;
-    kill_process(i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
+    proc::kill9(shim)?;
     for id in &ids {
         c.is_taken_away(id)?;
     }
     if !c.runtime.removes_socket_of_killed_shim() {
-        fs::remove_file(c.bed.socket(&pod))?;
+        fs::remove_file(c.fixture.socket(&pod))?;
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn restarted_containerd_still_knows_every_container_of_a_pod(
@@ -151,8 +150,8 @@ pub(crate) fn restarted_containerd_still_knows_every_container_of_a_pod(
     c.join(&pod, "container", &brief, &["exit", "7"])?;
     c.becomes(&brief, "STOPPED")?;
     let shim = only_shim(c)?;
-    c.bed.stop()?;
-    c.bed.start_again()?;
+    c.fixture.stop()?;
+    c.fixture.start_again()?;
     ensure!(only_shim(c)? == shim);
     for id in &ids {
         c.becomes(id, "RUNNING")?;
@@ -166,5 +165,5 @@ fn all_killed(c: &Containers, ids: &[String]) -> Result<()> {
         let status = c.kill_and_finish(id)?;
         ensure!(status == 137, "{id}: status {status}");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

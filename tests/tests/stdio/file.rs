@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::{CreateTaskRequest, CreateTaskResponse};
-use runwasi_tests::{Containers, Player, poll_until, shim::LIMIT};
+use runwasi_tests::{Containers, ShimDriver, poll_until, shim::LIMIT};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 fn becomes(path: &PathBuf, wanted: &str) -> Result<()> {
@@ -16,7 +16,7 @@ fn becomes(path: &PathBuf, wanted: &str) -> Result<()> {
 
 /// In a directory that is not there yet.
 fn log(c: &Containers) -> (PathBuf, String) {
-    let path = c.bed.dir().join("logs/of this/log");
+    let path = c.fixture.dir().join("logs/of this/log");
     let uri = format!("file://{}", path.display().to_string().replace(' ', "%20"));
     (path, uri)
 }
@@ -28,7 +28,7 @@ pub(crate) fn both_streams_are_added_to_a_file(c: &mut Containers) -> Result<()>
     c.run_command(&flags, &c.id("out"), &["echo", "to stdout"]).run()?.ok()?;
     c.run_command(&flags, &c.id("err"), &["stderr", "to stderr"]).run()?.ok()?;
     becomes(&path, "to stdout\nto stderr\n")?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn output_of_a_detached_container_goes_to_a_file(c: &mut Containers) -> Result<()> {
@@ -42,7 +42,7 @@ pub(crate) fn output_of_a_detached_container_goes_to_a_file(c: &mut Containers) 
         written.len() == count
             && written.iter().enumerate().all(|(i, byte)| i % 251 == usize::from(*byte))
     );
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn output_of_an_exec_goes_to_a_file(c: &mut Containers) -> Result<()> {
@@ -58,12 +58,12 @@ pub(crate) fn output_of_an_exec_goes_to_a_file(c: &mut Containers) -> Result<()>
     exec.run()?.ok()?;
     becomes(&path, "from an exec\n")?;
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// containerd 1.6's own shim cannot; the next version's can.
 /// `ctr` does not offer it, but containerd's API does.
-pub(crate) fn terminals_output_goes_to_a_file(p: &Player) -> Result<()> {
+pub(crate) fn terminals_output_goes_to_a_file(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("tty", &[p.runtime().guest(), "tty"])?;
     bundle.add_guests()?;
     let client = p.connect("tty", bundle.path())?;
@@ -85,7 +85,7 @@ pub(crate) fn terminals_output_goes_to_a_file(p: &Player) -> Result<()> {
 }
 
 pub(crate) fn full_disk_is_the_guests_error_and_nobody_elses(c: &mut Containers) -> Result<()> {
-    let disk = c.bed.dir().join("disk");
+    let disk = c.fixture.dir().join("disk");
     fs::create_dir(&disk)?;
     mount("tmpfs", &disk, "tmpfs", MountFlags::empty(), Some(c"size=64k"))?;
     let uri = format!("file://{}/log", disk.display());
@@ -97,11 +97,11 @@ pub(crate) fn full_disk_is_the_guests_error_and_nobody_elses(c: &mut Containers)
     ran?.status_is(1)?;
     ensure!(taken? == 64 << 10);
     ensure!(other?.ok()?.out() == "fine\n");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn address_that_means_nothing_is_refused(c: &mut Containers) -> Result<()> {
-    let directory = format!("file://{}", c.bed.dir().display());
+    let directory = format!("file://{}", c.fixture.dir().display());
     for uri in ["https:///log", "file://host/log", "binary://logger", &directory] {
         let said = c
             .run_command(&["--rm", "--log-uri", uri], &c.id("bad"), &["echo", "lost"])
@@ -115,5 +115,5 @@ pub(crate) fn address_that_means_nothing_is_refused(c: &mut Containers) -> Resul
             "{uri}: {said}"
         );
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

@@ -12,7 +12,7 @@ use runwasi_tests::{Command, Containers, poll_until, proc};
 
 /// A logger that is a shell script, run in a directory for its files.
 fn logger(c: &Containers, script: &str) -> Result<(PathBuf, String)> {
-    let directory = c.bed.dir().join("logger");
+    let directory = c.fixture.dir().join("logger");
     fs::create_dir_all(&directory)?;
     let program = directory.join("run");
     fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", directory.display()))?;
@@ -41,13 +41,13 @@ pub(crate) fn logger_gets_both_streams_apart(c: &mut Containers) -> Result<()> {
     becomes(&directory.join("out"), "to stdout\n")?;
     if !c.runtime.is_wasm() {
         // Its shim ends the logger after all is read, and does not wait until it has written that down.
-        return c.bed.becomes_clean();
+        return c.fixture.becomes_clean();
     }
-    becomes(&directory.join("end"), &format!("{id} {} --to here\n", c.bed.namespace()))?;
+    becomes(&directory.join("end"), &format!("{id} {} --to here\n", c.fixture.namespace()))?;
     c.run_command(&flags, &c.id("err"), &["stderr", "to stderr"]).run()?.ok()?;
     becomes(&directory.join("err"), "to stderr\n")?;
     becomes(&directory.join("out"), "to stdout\n")?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn logger_gets_all_of_what_was_printed(c: &mut Containers) -> Result<()> {
@@ -64,7 +64,7 @@ pub(crate) fn logger_gets_all_of_what_was_printed(c: &mut Containers) -> Result<
         written.len() == count
             && written.iter().enumerate().all(|(i, byte)| i % 251 == usize::from(*byte))
     );
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn missing_logger_is_refused(c: &mut Containers) -> Result<()> {
@@ -78,7 +78,7 @@ pub(crate) fn missing_logger_is_refused(c: &mut Containers) -> Result<()> {
             || said.contains("No such file"),
         "{said}"
     );
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// What it prints then is lost; a native guest would wait for ever once the pipe is full.
@@ -87,7 +87,7 @@ pub(crate) fn guest_outlives_its_logger(c: &mut Containers) -> Result<()> {
     c.run_command(&["--rm", "--log-uri", &uri], &c.id("much"), &["bytes", "3000000"])
         .run()?
         .ok()?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn logger_that_never_becomes_ready_is_refused(c: &mut Containers) -> Result<()> {
@@ -101,5 +101,5 @@ pub(crate) fn logger_that_never_becomes_ready_is_refused(c: &mut Containers) -> 
     // It is no child of the shim's: nobody but the system's init had to wait for it.
     let parent = Command::new("ps").args(["-o", "ppid=", "-p", &pid.to_string()]).run()?.out();
     ensure!(["", "1"].contains(&parent.trim()), "its parent is {parent}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

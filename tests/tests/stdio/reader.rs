@@ -11,21 +11,21 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use runwasi_tests::bundle::{Bundle, fifo};
 use runwasi_tests::shim::{LIMIT, TaskClient};
-use runwasi_tests::{Player, poll_until};
+use runwasi_tests::{ShimDriver, poll_until};
 use rustix::fs::OFlags;
 
 const ID: &str = "prints";
 
 /// A guest that prints so many bytes into a FIFO, created and not started.
 struct Printing<'a> {
-    p: &'a Player,
+    p: &'a ShimDriver,
     bundle: Bundle,
     client: TaskClient,
     stdout: PathBuf,
 }
 
 impl<'a> Printing<'a> {
-    fn bytes(p: &'a Player, count: usize) -> Result<Self> {
+    fn bytes(p: &'a ShimDriver, count: usize) -> Result<Self> {
         let bundle = p.bundle(ID, &[p.runtime().guest(), "bytes", &count.to_string()])?;
         bundle.add_guests()?;
         let (client, stdout) = (p.connect(ID, bundle.path())?, p.dir().join("out"));
@@ -64,7 +64,7 @@ fn are_those_from(from: usize, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn slow_reader_gets_everything_and_disturbs_nobody(p: &Player) -> Result<()> {
+pub(crate) fn slow_reader_gets_everything_and_disturbs_nobody(p: &ShimDriver) -> Result<()> {
     const COUNT: usize = 400_000;
     let printing = Printing::bytes(p, COUNT)?;
     let mut reader = printing.created()?;
@@ -99,7 +99,7 @@ pub(crate) fn slow_reader_gets_everything_and_disturbs_nobody(p: &Player) -> Res
     printing.over()
 }
 
-pub(crate) fn exit_is_told_when_the_reader_has_everything(p: &Player) -> Result<()> {
+pub(crate) fn exit_is_told_when_the_reader_has_everything(p: &ShimDriver) -> Result<()> {
     const COUNT: usize = 40_000;
     let printing = Printing::bytes(p, COUNT)?;
     let mut reader = printing.created()?;
@@ -122,13 +122,13 @@ pub(crate) fn exit_is_told_when_the_reader_has_everything(p: &Player) -> Result<
     printing.over()
 }
 
-fn told_within(p: &Player, limit: Duration) -> Result<()> {
+fn told_within(p: &ShimDriver, limit: Duration) -> Result<()> {
     poll_until("an exit", limit, || {
         p.topics().iter().any(|topic| topic == "/tasks/exit").then_some(())
     })
 }
 
-pub(crate) fn reader_that_has_gone_is_replaced_without_a_loss(p: &Player) -> Result<()> {
+pub(crate) fn reader_that_has_gone_is_replaced_without_a_loss(p: &ShimDriver) -> Result<()> {
     const COUNT: usize = 300_000;
     let printing = Printing::bytes(p, COUNT)?;
     let mut first = printing.created()?;

@@ -14,7 +14,7 @@ pub(crate) fn guest_at_a_terminal_sees_one_and_another_none(c: &mut Containers) 
     ensure!(status == 0 && screen.starts_with(SEES_ONE), "{status}: {screen:?}");
     let out = c.run(&c.id("none"), &["tty"])?.ok()?;
     ensure!(out.out() == "stdin false, stdout false, stderr false\n", "{out}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn what_is_typed_is_echoed_edited_and_read(c: &mut Containers) -> Result<()> {
@@ -24,7 +24,7 @@ pub(crate) fn what_is_typed_is_echoed_edited_and_read(c: &mut Containers) -> Res
     console.types("\x04")?;
     let (status, screen) = console.wait()?;
     ensure!(status == 0, "{status}: {screen:?}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn exit_status_passes_through_a_terminal(c: &mut Containers) -> Result<()> {
@@ -33,7 +33,7 @@ pub(crate) fn exit_status_passes_through_a_terminal(c: &mut Containers) -> Resul
             c.at_terminal(&["--rm"], &c.id("exit"), &["exit", &code.to_string()])?.wait()?;
         ensure!(status == code, "{status}: {screen:?}");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn megabyte_passes_through_a_terminal_before_the_end(c: &mut Containers) -> Result<()> {
@@ -47,7 +47,7 @@ pub(crate) fn megabyte_passes_through_a_terminal_before_the_end(c: &mut Containe
     printed.with_context(|| format!("{} of {wanted} bytes", console.count()))?;
     let (status, _) = console.wait()?;
     ensure!(status == 0, "{status}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn exec_gets_a_terminal_of_its_own(c: &mut Containers) -> Result<()> {
@@ -63,7 +63,7 @@ pub(crate) fn exec_gets_a_terminal_of_its_own(c: &mut Containers) -> Result<()> 
     cat.types("\x04")?;
     ensure!(cat.wait()?.0 == 0);
     ensure!(c.kill_and_finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn size_of_the_clients_terminal_is_the_guests(c: &mut Containers) -> Result<()> {
@@ -87,7 +87,7 @@ pub(crate) fn size_of_the_clients_terminal_is_the_guests(c: &mut Containers) -> 
     c.kill(&id, "SIGKILL")?;
     ensure!(console.wait()?.0 == 137);
     c.delete_container(&id)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn client_attaches_to_a_detached_guest(c: &mut Containers) -> Result<()> {
@@ -95,14 +95,14 @@ pub(crate) fn client_attaches_to_a_detached_guest(c: &mut Containers) -> Result<
     let (status, screen) = c.at_terminal(&["-d"], &id, &["cat"])?.wait()?;
     ensure!(status == 0, "{status}: {screen:?}");
     c.is_running(&id)?;
-    let mut console = c.bed.ctr_command(["task", "attach", &id]).spawn_at_terminal()?;
+    let mut console = c.fixture.ctr_command(["task", "attach", &id]).spawn_at_terminal()?;
     console.types("attached\r")?;
     console.shows("attached\nattached\n")?;
     console.types("\x04")?;
     let (status, screen) = console.wait()?;
     ensure!(status == 0, "{status}: {screen:?}");
     c.delete_container(&id)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// A native one's terminal is closed with its client.
@@ -114,14 +114,14 @@ pub(crate) fn guest_outlives_the_client_and_another_attaches(c: &mut Containers)
     first.signal(Signal::SIGKILL)?;
     first.wait()?;
     c.is_running(&id)?;
-    let mut second = c.bed.ctr_command(["task", "attach", &id]).spawn_at_terminal()?;
+    let mut second = c.fixture.ctr_command(["task", "attach", &id]).spawn_at_terminal()?;
     second.types("second\r")?;
     second.shows("second\nsecond\n")?;
     second.types("\x04")?;
     let (status, screen) = second.wait()?;
     ensure!(status == 0, "{status}: {screen:?}");
     c.delete_container(&id)?;
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn killed_guest_at_a_terminal_leaves_nothing(c: &mut Containers) -> Result<()> {
@@ -131,7 +131,7 @@ pub(crate) fn killed_guest_at_a_terminal_leaves_nothing(c: &mut Containers) -> R
     c.kill(&id, "SIGKILL")?;
     let (status, screen) = console.wait()?;
     ensure!(status == 137, "{status}: {screen:?}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 /// The init of a native container ignores what its terminal sends, unless it has a handler.
@@ -144,7 +144,7 @@ pub(crate) fn ctrl_c_and_ctrl_backslash_end_a_guest(c: &mut Containers) -> Resul
         let (status, screen) = console.wait()?;
         ensure!(status == wanted, "{status}: {screen:?}");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn ctrl_c_is_heard_although_nobody_reads(c: &mut Containers) -> Result<()> {
@@ -158,5 +158,5 @@ pub(crate) fn ctrl_c_is_heard_although_nobody_reads(c: &mut Containers) -> Resul
     console.types("\x03")?;
     let (status, screen) = console.wait()?;
     ensure!(status == 130, "{status}: {screen:?}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }

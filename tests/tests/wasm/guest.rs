@@ -8,8 +8,10 @@ use runwasi_tests::Containers;
 pub(crate) fn named_export_of_the_image_runs(c: &mut Containers) -> Result<()> {
     let (image, entrypoint) = (c.runtime.image().name(), format!("{}#greet", c.runtime.guest()));
     let id = c.id("greet");
-    let out =
-        c.bed.ctr(["run", "--rm", "--runtime", c.runtime.name(), image, &id, &entrypoint])?.ok()?;
+    let out = c
+        .fixture
+        .ctr(["run", "--rm", "--runtime", c.runtime.name(), image, &id, &entrypoint])?
+        .ok()?;
     ensure!(out.out() == "Hello from greet!\n", "{out}");
     Ok(())
 }
@@ -25,7 +27,7 @@ pub(crate) fn files_are_written_listed_and_read_back(c: &mut Containers) -> Resu
     ensure!(listed.out() == "note\n", "{listed}");
     let read = c.run_command(&flags, &c.id("cat"), &["cat", "/data/note"]).run()?.ok()?;
     ensure!(read.out() == "kept", "{read}");
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn read_only_volume_refuses_writes(c: &mut Containers) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Blobs of containerd's content store, and the wasm layers among them.
+//! Blobs of containerd's content store, and wasm layers.
 
 use std::sync::Arc;
 
@@ -8,35 +8,37 @@ use crate::digest::Digest;
 /// A blob of the content store, not yet read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
-    /// What it says it is.
+    /// Declared media type.
     pub media_type: String,
-    /// Its name.
+    /// Digest, which is also the blob's name.
     pub digest: Digest,
-    /// Its length.
+    /// Declared length.
+    // From an untrusted index or manifest until the blob is read.
     pub bytes: u64,
 }
 
 /// A wasm layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// The name of the image.
+    /// Name of the image.
     pub image: Arc<str>,
-    /// What the image calls it (`org.opencontainers.image.title`), if it does.
+    /// Title (`org.opencontainers.image.title`), if the image has one for this layer.
     pub title: Option<String>,
-    /// Where its bytes are.
+    /// Content of the layer.
     pub blob: Blob,
 }
 
 impl Layer {
-    /// For people: `IMAGE/TITLE`, or its digest in the place of a title.
+    /// Display name: `IMAGE/TITLE`, or the digest in the place of a missing title.
     pub fn name(&self) -> String {
         let title = self.title.clone().unwrap_or_else(|| self.blob.digest.to_string());
+        // Titles may be absolute paths; a second slash would be confusing.
         format!("{}/{}", self.image, title.trim_start_matches('/'))
     }
 }
 
 impl Blob {
-    /// Whether what was read is what was asked for.
+    /// Compares the digest of the bytes that were read with the expected one.
     pub(crate) fn check(&self, found: &Digest) -> Result<(), ImageError> {
         if *found == self.digest {
             return Ok(());

@@ -1,127 +1,128 @@
-//! Why an image gives no program. The texts reach users through containerd.
+//! Errors of the search for a wasm layer. Their texts reach users through containerd.
 
 use std::time::Duration;
 
 use crate::digest::Digest;
 
-/// Why there is no wasm layer.
+/// Error of the search for a wasm layer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// Nobody answers at containerd's address.
+    /// No connection to containerd's address.
     #[error("containerd at {address} cannot be asked for an image: {reason}")]
     Unreachable {
-        /// Its gRPC socket.
+        /// containerd's gRPC socket.
         address: String,
-        /// What the system or the transport says.
+        /// Error text of the system or the transport.
         reason: String,
     },
-    /// containerd takes too long.
+    /// containerd did not answer in time.
     #[error("containerd at {address} has not answered for {limit:?} when it was asked for {what}")]
     Silent {
-        /// Its gRPC socket.
+        /// containerd's gRPC socket.
         address: String,
-        /// What was asked for.
+        /// The requested object.
         what: String,
-        /// How long that may take.
+        /// The timeout.
         limit: Duration,
     },
-    /// containerd answers with an error.
+    /// containerd answered with an error.
     #[error("containerd refuses {what}: {reason}")]
     Refused {
-        /// What was asked for.
+        /// The requested object.
         what: String,
-        /// Its words.
+        /// Error text of containerd.
         reason: String,
     },
-    /// The container was made without an image.
+    /// The container was created without an image.
     #[error("the container has no image")]
     NoImage,
-    /// There is no image of that name, perhaps no more.
+    /// There is no image of that name. It may have been deleted.
     #[error("containerd has no image {image}")]
     Unknown {
-        /// Its name, from the container's record.
+        /// Name of the image in the container's record.
         image: String,
     },
-    /// The image is one of another kind.
+    /// The image has no wasm layer.
     #[error("image {image} has no wasm layer, only {}", list(layers))]
     NoWasm {
-        /// Its name.
+        /// Name of the image.
         image: String,
-        /// The types of its layers.
+        /// Media types of its layers.
         layers: Vec<String>,
     },
-    /// The image is for other platforms.
+    /// The image has no manifest for wasm or for this machine.
     #[error("image {image} is for none of wasm and this machine, only for {}", list(there))]
     NoPlatform {
-        /// Its name.
+        /// Name of the image.
         image: String,
-        /// The platforms it is for.
+        /// Platforms of its manifests.
         there: Vec<String>,
     },
-    /// None of several layers is called so.
+    /// The image has several wasm layers, all with other titles.
     #[error("image {image} has no wasm layer {name}, only {}", list(there))]
     NoSuchLayer {
-        /// The image's name.
+        /// Name of the image.
         image: String,
-        /// `args[0]` without the function.
+        /// `args[0]` without the export.
         name: String,
-        /// The titles of its wasm layers.
+        /// Titles of its wasm layers.
         there: Vec<String>,
     },
-    /// More than one layer is called so.
+    /// More than one wasm layer has this title.
     #[error("image {image} has more than one wasm layer {name}")]
     Ambiguous {
-        /// The image's name.
+        /// Name of the image.
         image: String,
-        /// `args[0]` without the function.
+        /// `args[0]` without the export.
         name: String,
     },
-    /// A blob is not there.
+    /// The content store lacks a blob.
     #[error("{digest} is not in containerd's content store")]
     Missing {
-        /// Its name.
+        /// Digest of the blob.
         digest: Digest,
     },
-    /// A blob is not what its name says.
+    /// The content of a blob does not match its digest or its length.
     #[error("{digest} is damaged in containerd's content store: {reason}")]
     Damaged {
-        /// Its name.
+        /// Digest of the blob.
         digest: Digest,
-        /// What it is instead.
+        /// The difference.
         reason: String,
     },
-    /// A blob is larger than anything that is read.
+    /// A blob is larger than the limit.
     #[error("{digest} has {bytes} bytes, more than {limit}")]
     TooLarge {
-        /// Its name.
+        /// Digest of the blob.
         digest: Digest,
-        /// Its length.
+        /// Declared length, in bytes.
         bytes: u64,
-        /// The largest that is read.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// An index or manifest is none.
+    /// A blob is no valid index or manifest.
     #[error("{digest} is no manifest of an image: {reason}")]
     Malformed {
-        /// Its name.
+        /// Digest of the blob.
         digest: Digest,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
-    /// A blob has a name of a kind that nobody here can check.
+    /// The digest of a blob is not SHA-256, so it cannot be verified.
     #[error("{digest:?} is no SHA-256 digest")]
     Digest {
-        /// The name.
+        /// The digest.
         digest: String,
     },
 }
 
-/// Enough to see what an image is; one may have thousands.
-const SHOWN: usize = 10;
+/// Largest number of list items in an error text.
+// Enough to recognize an image. An untrusted one may have thousands of layers.
+const MAX_ITEMS: usize = 10;
 
 fn list(all: &[String]) -> String {
-    let mut text = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match all.len().checked_sub(SHOWN) {
+    let mut text = all.iter().take(MAX_ITEMS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match all.len().checked_sub(MAX_ITEMS) {
         None | Some(0) => {}
         Some(more) => text.push_str(&format!(" and {more} more")),
     }
@@ -133,7 +134,7 @@ mod tests {
     use super::list;
 
     #[test]
-    fn a_long_list_is_cut_and_an_empty_one_is_a_word() {
+    fn list_is_cut_after_ten_items_and_an_empty_list_reads_nothing() {
         let names = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
         assert_eq!(list(&names(0)), "nothing");
         assert_eq!(list(&names(2)), "0, 1");

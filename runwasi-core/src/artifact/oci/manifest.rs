@@ -1,4 +1,5 @@
-//! From the bytes of an index to the manifest to follow, from those of a manifest to its layers, from these to wasm.
+//! Parsing of OCI indexes and manifests: selects the manifest of an index, and the wasm layers of a
+//! manifest.
 
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform};
 
@@ -8,7 +9,8 @@ use super::{
 };
 use crate::digest::Digest;
 
-/// Media types of wasm layers: the CNCF's artifact layout, its predecessor, and that of the first component registries.
+/// Media types of wasm layers: the CNCF's artifact layout, its predecessor, and the layout of the
+/// first component registries.
 const WASM: [&str; 3] = [
     "application/wasm",
     "application/vnd.wasm.content.layer.v1+wasm",
@@ -16,6 +18,7 @@ const WASM: [&str; 3] = [
 ];
 const TITLE: &str = "org.opencontainers.image.title";
 
+// Docker's older types have the same fields that are read here.
 const INDEXES: [&str; 2] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -25,16 +28,17 @@ const MANIFESTS: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
-/// What a blob was.
+/// Content of a parsed blob.
 pub(super) enum Found {
-    /// A manifest: the layers in it.
+    /// A manifest, with its layers.
     Manifest(Vec<Layer>),
-    /// An index: what to read next.
+    /// An index, with the selected entry: a manifest or a further index.
     Next(Blob),
 }
 
-/// Reads an index or a manifest of `image`, whichever `blob` says it is.
+/// Parses an index or a manifest of `image`, according to the media type of `blob`.
 pub(super) fn parse(image: &str, blob: &Blob, bytes: &[u8]) -> Result<Found, ImageError> {
+    // The referring descriptor decides: the field `mediaType` inside a document is optional.
     let media_type = blob.media_type.as_str();
     let malformed = |reason: String| ImageError::Malformed { digest: blob.digest, reason };
     if INDEXES.contains(&media_type) {
@@ -50,18 +54,21 @@ pub(super) fn parse(image: &str, blob: &Blob, bytes: &[u8]) -> Result<Found, Ima
     Err(malformed(format!("its type is {media_type:?}")))
 }
 
-/// For wasm, whatever its WASI version is called, before this machine's; the first of several. The only one needs no platform.
+/// Selects a manifest: the only one, else the first for wasm, else the first for this machine.
 fn pick<'a>(image: &str, manifests: &'a [Descriptor]) -> Result<&'a Descriptor, ImageError> {
-    // Build tools put papers about an image beside it, for the platform `unknown`.
+    // Build tools add attestations of an image to its index, with the platform `unknown`.
     let images: Vec<_> =
         manifests.iter().filter(|one| !is_for(one, |p| *p.architecture() == unknown())).collect();
+    // By the architecture alone: the `os` of a wasm image is one of several versions of WASI.
     let for_wasm =
         |one: &&&Descriptor| is_for(one, |platform| *platform.architecture() == Arch::Wasm);
+    // An image with wasm layers may have been built for the platform of its builder.
     let for_host = |one: &&&Descriptor| {
         is_for(one, |platform| {
             *platform.os() == Os::Linux && *platform.architecture() == Arch::default()
         })
     };
+    // A single manifest needs no platform, which many build tools leave out.
     if let [only] = images[..] {
         return Ok(only);
     }
@@ -95,7 +102,7 @@ fn layers(image: &str, manifest: &ImageManifest) -> Result<Vec<Layer>, ImageErro
     manifest.layers().iter().map(layer).collect()
 }
 
-/// Those of an image's layers that are wasm, if any is.
+/// Filters the wasm layers of an image. An image without one is an error.
 pub(super) fn wasm(image: &str, layers: Vec<Layer>) -> Result<Vec<Layer>, ImageError> {
     let is_wasm = |layer: &Layer| WASM.contains(&layer.blob.media_type.as_str());
     if layers.iter().any(is_wasm) {
@@ -106,6 +113,7 @@ pub(super) fn wasm(image: &str, layers: Vec<Layer>) -> Result<Vec<Layer>, ImageE
 }
 
 fn blob(descriptor: &Descriptor) -> Result<Blob, ImageError> {
+    // The specification allows other algorithms; `Digest` verifies SHA-256 only.
     let digest = descriptor.digest().to_string();
     let digest = Digest::parse(&digest).ok_or(ImageError::Digest { digest })?;
     Ok(Blob { media_type: descriptor.media_type().to_string(), digest, bytes: descriptor.size() })
@@ -134,7 +142,8 @@ mod tests {
         parse(IMAGE, &blob, &bytes)
     }
 
-    /// The digit of the manifest that is picked from an index with these platforms, `OS/ARCHITECTURE` or nothing.
+    /// Digit of the manifest that is selected from an index with these platforms, each
+    /// `OS/ARCHITECTURE` or empty.
     fn picked(platforms: &[&str]) -> Result<char, String> {
         let manifest = |(platform, digit): (&&str, char)| {
             let mut manifest = descriptor(MANIFESTS[0], digit);
@@ -153,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_for_wasm_is_picked_before_this_machines_and_the_only_one_in_any_case() {
+    fn wasm_manifest_precedes_host_manifest_and_a_single_one_needs_no_platform() {
         let host = format!("linux/{}", Arch::default());
         assert_eq!(picked(&["linux/s390x", &host, "wasip1/wasm"]), Ok('2'));
         assert_eq!(picked(&["wasi/wasm", "wasip2/wasm"]), Ok('0'));
@@ -183,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn wasm_layers_are_known_by_each_of_their_types_among_others() {
+    fn each_wasm_media_type_is_recognized_among_others() {
         let mut layers = vec![descriptor("application/vnd.oci.image.layer.v1.tar+gzip", 'f')];
         layers.extend(
             WASM.iter().zip('0'..='9').map(|(media_type, digit)| descriptor(media_type, digit)),
@@ -198,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_image_without_wasm_has_instead_is_told() {
+    fn error_for_an_image_without_wasm_lists_its_layer_types() {
         let tar = "application/vnd.oci.image.layer.v1.tar";
         let error = wasm_of(MANIFESTS[0], &[descriptor(tar, '0')]).unwrap_err().to_string();
         assert!(error.contains(IMAGE) && error.contains(tar), "{error}");

@@ -1,11 +1,12 @@
-//! Wasm layers of a container's image: what runs where no file of its root file system does.
+//! Wasm layers of a container's image: the program of a container without a program file.
 //!
 //! ```text
-//! container ─▶ name of its image ─▶ index ─▶ manifest ─▶ its wasm layers ─▶ the one that is meant
+//! container ─▶ name of its image ─▶ index ─▶ manifest ─▶ its wasm layers ─▶ the layer to run
 //!              └── containerd's records ──┘ └──────── blobs of its content store ────────┘
 //! ```
 //!
-//! Images are untrusted: every blob is bounded before it is read and is nobody's if its SHA-256 is not the one it was asked for by.
+//! Images are untrusted: the length of every blob is checked before the blob is read, and a blob
+//! with another SHA-256 digest than the requested one is rejected.
 
 pub mod blob;
 pub mod error;
@@ -23,25 +24,27 @@ use self::{
 use super::MAX_BYTES;
 use crate::{digest::Digest, id::Id};
 
-/// Largest index or manifest that is read, in bytes; registries take no larger ones.
+/// Largest index or manifest that is read, in bytes.
+// Registries accept no larger ones.
 const MAX_MANIFEST: u64 = 4 << 20;
-/// Indexes between the name of an image and its manifest.
+/// Largest number of nested indexes above a manifest.
+// Bounds the requests for an untrusted image.
 const MAX_DEPTH: usize = 4;
 
-/// The images of one containerd, in one of its namespaces. Its calls end by themselves, also when containerd does not answer.
+/// The images of one containerd in one of its namespaces. All calls have a timeout.
 #[async_trait]
 pub trait Images: Debug + Send + Sync + 'static {
-    /// The name of the image that a container was made from.
+    /// Name of the image of a container.
     async fn of_container(&self, container: &Id) -> Result<String, ImageError>;
 
-    /// What the name of an image stands for.
+    /// The blob that the name of an image refers to: an index or a manifest.
     async fn target(&self, image: &str) -> Result<Blob, ImageError>;
 
-    /// The bytes of a blob, at most as many as it says. Whether they are the right ones is for the caller to see.
+    /// The bytes of a blob, at most its declared length. The caller verifies the digest.
     async fn read(&self, blob: &Blob) -> Result<Vec<u8>, ImageError>;
 }
 
-/// The layer that `name` means in the image of a container.
+/// The layer of a container's image that `name` selects.
 pub(super) async fn find(
     images: &dyn Images,
     container: &Id,
@@ -51,14 +54,15 @@ pub(super) async fn find(
     choose(layers(images, &image).await?, &image, name)
 }
 
-/// All wasm layers of an image, in its order; never none.
+/// All wasm layers of an image in their order; at least one.
 async fn layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, ImageError> {
     manifest::wasm(image, all_layers(images, image).await?)
 }
 
-/// All layers of an image, wasm or not, in its order. For the command `precompile`.
+/// All layers of an image in their order, wasm or not.
 pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, ImageError> {
     let mut blob = images.target(image).await?;
+    // One more than MAX_DEPTH: below the last index is the manifest.
     for _ in 0..=MAX_DEPTH {
         match manifest::parse(image, &blob, &checked(images, &blob, MAX_MANIFEST).await?)? {
             Found::Manifest(layers) => return Ok(layers),
@@ -71,27 +75,30 @@ pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, 
     })
 }
 
-/// The bytes of a layer, which are the right ones.
+/// The bytes of a layer, with a verified digest.
 pub async fn verified_bytes(images: &dyn Images, layer: &Layer) -> Result<Vec<u8>, ImageError> {
     checked(images, &layer.blob, MAX_BYTES).await
 }
 
-/// The bytes of a layer; whether they are the right ones is for the caller to see.
+/// The bytes of a layer. The caller verifies the digest.
 pub(super) async fn read(images: &dyn Images, layer: &Layer) -> Result<Vec<u8>, ImageError> {
     bounded(images, &layer.blob, MAX_BYTES).await
 }
 
-/// The one there is, whatever it is called; of several the one called so, by its whole title before the last part of it.
+/// The only layer under any name; among several the layer with this title, else the layer with this
+/// name as the last part of its title.
 fn choose(mut layers: Vec<Layer>, image: &str, name: &str) -> Result<Layer, ImageError> {
     if layers.len() == 1
         && let Some(only) = layers.pop()
     {
         return Ok(only);
     }
+    // `args[0]` is often an absolute path, while build tools write relative titles.
     let wanted = name.trim_start_matches('/');
     let titled = |layer: &Layer, same: fn(&str, &str) -> bool| {
         layer.title.as_deref().is_some_and(|title| same(title.trim_start_matches('/'), wanted))
     };
+    // Whole titles first: they stay selectable if another title ends with the same name.
     for same in [whole as fn(&str, &str) -> bool, last_part] {
         let mut meant = layers.iter().filter(|layer| titled(layer, same));
         match (meant.next(), meant.next()) {
@@ -123,14 +130,16 @@ fn last_part(title: &str, wanted: &str) -> bool {
     title.rsplit('/').next() == Some(wanted)
 }
 
-/// For small blobs, or who has nothing else to do: the digest is made here.
+/// Reads a blob and verifies its digest.
 async fn checked(images: &dyn Images, blob: &Blob, limit: u64) -> Result<Vec<u8>, ImageError> {
     let bytes = bounded(images, blob, limit).await?;
+    // Computed on the calling thread: for small blobs, and for callers without other work.
     blob.check(&Digest::of(&bytes))?;
     Ok(bytes)
 }
 
 async fn bounded(images: &dyn Images, blob: &Blob, limit: u64) -> Result<Vec<u8>, ImageError> {
+    // Before the read, which allocates the declared length.
     if blob.bytes > limit {
         return Err(ImageError::TooLarge { digest: blob.digest, bytes: blob.bytes, limit });
     }
@@ -155,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn the_only_layer_runs_whatever_it_is_called() {
+    fn single_layer_is_chosen_under_any_name() {
         assert_eq!(chosen(&[Some("a.wasm")], "/other"), Ok(Some("a.wasm".into())));
         assert_eq!(chosen(&[None], "/other"), Ok(None));
     }
 
     #[test]
-    fn of_several_layers_the_name_says_which() {
+    fn layer_is_chosen_by_name_among_several() {
         let several = [Some("a.wasm"), Some("/lib/b.wasm"), Some("b.wasm"), None];
         for (name, title) in [
             ("/a.wasm", "a.wasm"),
@@ -179,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_layer_or_more_than_one_has_is_an_error_that_tells_all() {
+    fn unknown_and_ambiguous_layer_names_are_errors() {
         let error = chosen(&[Some("a.wasm"), Some("b.wasm")], "/c.wasm").unwrap_err();
         for part in ["example/i:1", "/c.wasm", "a.wasm, b.wasm"] {
             assert!(error.contains(part), "{error}");
@@ -189,7 +198,7 @@ mod tests {
         assert!(error.contains("more than one"), "{error}");
     }
 
-    /// Parts of one image, each reachable by its digest.
+    /// Blobs of one image; the first one is the target.
     #[derive(Debug)]
     struct Store(Vec<(Blob, Vec<u8>)>);
 
@@ -223,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_or_missing_or_oversized_manifest_is_named_by_its_digest() {
+    async fn errors_of_damaged_missing_and_oversized_manifests_name_the_digest() {
         let right = blob("application/vnd.oci.image.manifest.v1+json", b"{}");
         let oversized = Blob { bytes: MAX_MANIFEST + 1, ..right.clone() };
         let cases = [
@@ -248,13 +257,13 @@ mod tests {
     async fn an_oversized_layer_is_not_read() {
         let mut huge = layer(Some("a.wasm"));
         huge.blob.bytes = MAX_BYTES + 1;
-        // Of an empty store: asking it would be another error.
+        // The store is empty: a read would return another error.
         let error = read(&Store(Vec::new()), &huge).await.unwrap_err();
         assert!(matches!(error, ImageError::TooLarge { limit: MAX_BYTES, .. }), "{error}");
     }
 
     #[tokio::test]
-    async fn indexes_in_indexes_come_to_an_end() {
+    async fn depth_of_nested_indexes_is_limited() {
         let mut blobs = Vec::new();
         let mut inner = blob("application/vnd.oci.image.manifest.v1+json", b"{}");
         for _ in 0..=MAX_DEPTH {

@@ -1,16 +1,20 @@
-//! The file calls of components that stand in front of the library's own, for the reasons in [`crate::module::preview1`].
+//! Replacements for wasmtime-wasi's file functions of components, for the reasons given in
+//! [`crate::module::preview1`].
 //!
-//! | function | why |
+//! | function | reason |
 //! |---|---|
-//! | `open-at` | opening a FIFO blocks its thread beyond any kill: FIFOs and sockets are refused; a process has so many files and sockets and no more |
-//! | `rename-at`, `link-at`, `symlink-at` | what a path means must not change between that check and the opening |
+//! | `open-at` | refuses FIFOs and sockets: opening a FIFO blocks its thread beyond any kill |
+//! | `open-at` | enforces the limit of open files and sockets |
+//! | `rename-at`, `link-at`, `symlink-at` | no path changes between that check and the opening |
 //!
-//! Where the guest has a user of its own, the library makes its file calls on the thread that polls it. Of components nothing else
-//! sleeps there: `poll` of p2 and the clocks of both previews wait as futures. (Preview 1 adapted to a component has the
-//! adapter's `poll_oneoff`, which calls `poll` of p2.)
+//! For a guest with its own user, wasmtime-wasi makes the file calls on the thread that polls the
+//! guest. No other call of a component blocks this thread: `poll` of p2 and the clocks of both
+//! previews wait as futures. (A component adapted from preview 1 has the adapter's `poll_oneoff`,
+//! which calls `poll` of p2.)
 //!
-//! A p2 call keeps its guest from running until it returns, a p3 call does not. A guest that has a p3 opening under way and
-//! then calls a p2 renaming waits for itself, and for a kill; one that keeps to one preview cannot.
+//! A p2 call suspends its guest until it returns, a p3 call does not. A guest that starts an
+//! opening of p3 and then calls a renaming of p2 therefore deadlocks with itself until it is
+//! killed. A guest that uses only one of the previews cannot.
 
 use wasmtime::{
     StoreContextMut,
@@ -30,14 +34,15 @@ use wasmtime_wasi::{
 
 use crate::component::store::Component;
 
-/// The versions under which the library links its functions. That ours are called is tested (`guests/components.rs`).
+/// Versions under which wasmtime-wasi links its functions. A test checks that ours are called
+/// (`guests/components.rs`).
 const P2: &str = "wasi:filesystem/types@0.2.12";
 const P3: &str = "wasi:filesystem/types@0.3.0";
 
 type Directory = Resource<Descriptor>;
 type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
 
-/// Replaces what the library has linked.
+/// Replaces the functions that wasmtime-wasi has linked.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut p2 = linker.instance(P2)?;
     p2.func_wrap_async("[method]descriptor.open-at", |store, arguments| {
@@ -67,15 +72,16 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     })
 }
 
-/// The same resource for one more call.
+/// Borrows the same resource for one more call.
 fn again(directory: &Directory) -> Directory {
     Resource::new_borrow(directory.rep())
 }
 
-/// An error of the file system is the guest's, others end it.
+/// Converts a result for the guest.
 fn answer<T>(result: Result<T, FsError>) -> Answer<T, ErrorCode> {
     Ok((match result {
         Ok(value) => Ok(value),
+        // Errors of the file system go to the guest. Other errors trap.
         Err(error) => Err(error.downcast()?),
     },))
 }
@@ -92,16 +98,18 @@ async fn open_p2(
 ) -> Answer<Directory, ErrorCode> {
     let component = store.data_mut();
     let names = component.names.clone();
+    // Held from the check to the opening: no process of the container can exchange the file.
     let _unchanged = names.read().await;
     if component.descriptors_left() == 0 {
-        // WASI has no word for a full table.
+        // WASI p2 has no error code for a full descriptor table.
         return Ok((Err(ErrorCode::InsufficientMemory),));
     }
     let mut files = component.filesystem();
-    // What is not there, or may not be looked at, will be the opening's error.
+    // A failed check decides nothing: the opening reports the error, or creates the file.
     if let Ok(seen) = files.stat_at(again(&directory), lookup, path.clone()).await
         && matches!(
             seen.type_,
+            // wasmtime-wasi reports FIFOs and sockets as `Unknown`.
             DescriptorType::Fifo | DescriptorType::Socket | DescriptorType::Unknown
         )
     {
@@ -115,7 +123,7 @@ async fn open_p2(
 }
 
 fn note(component: &mut Component, opened: &Directory) -> wasmtime::Result<()> {
-    // A copy, since the table is a part of what takes note.
+    // A clone, because `opened` borrows the whole component, and the table is a part of it.
     let descriptor = component.ctx().table.get(opened)?.clone();
     component.opened(&descriptor);
     Ok(())
@@ -126,6 +134,7 @@ async fn rename_p2(
     (from, old, to, new): (Directory, String, Directory, String),
 ) -> Answer<(), ErrorCode> {
     let component = store.data_mut();
+    // A clone, because the guard must not borrow the component, which the call borrows mutably.
     let names = component.names.clone();
     let _changing = names.write().await;
     answer(component.filesystem().rename_at(from, old, to, new).await)
@@ -151,7 +160,7 @@ async fn symlink_p2(
     answer(component.filesystem().symlink_at(directory, target, path).await)
 }
 
-/// What the library's own functions of p3 are called with.
+/// Accessor for calls of wasmtime-wasi's own p3 functions.
 fn files(accessor: &Accessor<Component>) -> Accessor<Component, WasiFilesystem> {
     accessor.with_getter::<WasiFilesystem>(Component::filesystem)
 }
@@ -174,11 +183,13 @@ async fn open_p3(
     ),
 ) -> Answer<Directory, p3::ErrorCode> {
     use p3::{DescriptorType, HostDescriptorWithStore};
+    // Access to the store must not last across an await, since other tasks of the guest run then.
     let (names, left) = accessor.with(|mut access| {
         let component = access.get();
         (component.names.clone(), component.descriptors_left())
     });
     let _unchanged = names.read().await;
+    // The code of p2 for a full table; see `open_p2`.
     if left == 0 {
         return Ok((Err(p3::ErrorCode::InsufficientMemory),));
     }

@@ -15,24 +15,25 @@ const STORE: &str = "wasi:keyvalue/store@0.2.0-draft";
 const ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft";
 const BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft";
 
-/// A guest's handle of a bucket: its name.
+/// Resource of a guest for a bucket, by its name.
 struct Bucket(String);
 
 type Answer<T> = wasmtime::Result<(Result<T, Error>,)>;
 
-/// Calls `work` with the data and the bucket's name.
+/// Calls `work` with the container's data and the bucket's name.
 fn with<T>(
     mut store: StoreContextMut<'_, Component>,
     bucket: &Resource<Bucket>,
     work: impl FnOnce(&mut Data, &str) -> Result<T, Error>,
 ) -> Answer<T> {
     let component = store.data_mut();
+    // A clone, because the table's borrow of the component includes the data.
     let data = component.keyvalue.clone();
     let Bucket(name) = component.ctx().table.get(bucket)?;
     Ok((work(&mut data.data(), name),))
 }
 
-/// Adds the interfaces.
+/// Adds the interfaces to the linker.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     link_store(linker)?;
     let mut atomics = linker.instance(ATOMICS)?;
@@ -48,6 +49,7 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
 fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut store = linker.instance(STORE)?;
     store.resource("bucket", ResourceType::host::<Bucket>(), |mut store, rep| {
+        // Only the handle goes: the container keeps the bucket and its entries.
         store.data_mut().ctx().table.delete(Resource::<Bucket>::new_own(rep))?;
         Ok(())
     })?;
@@ -103,6 +105,7 @@ fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
         "set-many",
         |store, (bucket, entries): (Resource<Bucket>, Vec<(String, Vec<u8>)>)| {
             with(store, &bucket, |data, name| {
+                // Stops at the first failure; the interface allows that earlier entries are set.
                 entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
             })
         },

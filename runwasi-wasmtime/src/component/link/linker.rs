@@ -1,5 +1,8 @@
-//! What components may import: WASI p2 and p3, `wasi:http`, `wasi:config` and `wasi:keyvalue`, with our own calls in front of some of theirs. Made
-//! once for each engine, when the first component is loaded: it takes longer than the start of a core module.
+//! Linker of components: WASI p2 and p3, `wasi:http`, `wasi:config` and `wasi:keyvalue`, with our
+//! functions in place of some of wasmtime-wasi's.
+//!
+//! It is built once for each engine, when the first component is loaded, because this takes longer
+//! than the start of a core module.
 
 use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
@@ -8,13 +11,14 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 use super::{config, files, keyvalue, names, sockets};
 use crate::component::store::Component;
 
-/// A linker with all of it.
+/// Builds a linker with all interfaces.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     let mut linker = Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
     http_p2::add_only_http_to_linker_async(&mut linker)?;
     p3::add_to_linker(&mut linker)?;
     http_p3::add_to_linker(&mut linker)?;
+    // Only for our replacements: any other duplicate definition is a mistake.
     linker.allow_shadowing(true);
     files::link(&mut linker)?;
     sockets::link(&mut linker)?;

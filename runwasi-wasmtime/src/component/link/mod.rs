@@ -1,10 +1,10 @@
-//! What components may import.
+//! Imports of components.
 //!
 //! | module | one thing |
 //! |---|---|
-//! | `linker` | all of it |
-//! | `files` | the file calls that stand in front of the library's own |
-//! | `sockets` | the functions that make sockets, in front of the library's own |
+//! | `linker` | the linker with all interfaces |
+//! | `files` | replacements for wasmtime-wasi's file functions |
+//! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
 //! | `keyvalue`, `config`, `nn` (feature `wasi-nn`) | the interfaces of these names |
 
@@ -17,6 +17,8 @@ mod names;
 mod nn;
 mod sockets;
 
-/// The version of WASI p2 under which the library links its functions: ours must stand in front of these. Should they ever part,
-/// guests get no sockets: the library's own functions are allowed nothing.
+/// Version of WASI p2 under which wasmtime-wasi links its functions. Ours replace them only under
+/// the same version.
+// If the versions ever differ, guests get no sockets: wasmtime-wasi's own functions are allowed
+// nothing.
 const P2_VERSION: &str = "0.2.12";

@@ -1,7 +1,8 @@
-//! `wasi:sockets/ip-name-lookup` of both previews, in the place of the library's, which asks the host's resolver.
+//! `wasi:sockets/ip-name-lookup` of both previews, in place of wasmtime-wasi's functions, which use
+//! the host's resolver.
 //!
-//! A lookup of p2 goes on whether its guest asks for it or not: it is a member of the process's group, and ends when the guest drops
-//! what it has of it. One of p3 is a part of the guest's own run.
+//! A p2 lookup proceeds without polls of its guest: it is a member of the process's group of
+//! futures and ends when the guest drops its resource. A p3 lookup is part of the guest's own run.
 
 use std::{
     net::IpAddr,
@@ -30,7 +31,7 @@ use wasmtime_wasi::{
 use super::P2_VERSION;
 use crate::{component::store::Component, outbound::resolver::LookupError};
 
-/// Replaces both.
+/// Replaces the functions of both previews.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut p2 = linker.instance(&format!("wasi:sockets/ip-name-lookup@{P2_VERSION}"))?;
     p2.resource("resolve-address-stream", ResourceType::host::<Lookup>(), |mut store, rep| {
@@ -47,9 +48,9 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     })
 }
 
-/// A p2 lookup that has begun.
+/// A started p2 lookup.
 enum Lookup {
-    Asking(oneshot::Receiver<Found>),
+    Running(oneshot::Receiver<Found>),
     Done(Result<vec::IntoIter<IpAddr>, LookupError>),
 }
 
@@ -60,15 +61,15 @@ impl Lookup {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<&mut Result<vec::IntoIter<IpAddr>, LookupError>> {
-        if let Self::Asking(asking) = self {
-            // An error: the process is ending.
+        if let Self::Running(answer) = self {
+            // The sender is dropped only with the group of futures, at the end of the process.
             let found =
-                std::task::ready!(Pin::new(asking).poll(cx)).unwrap_or(Err(LookupError::Permanent));
+                std::task::ready!(Pin::new(answer).poll(cx)).unwrap_or(Err(LookupError::Permanent));
             *self = Self::Done(found.map(Vec::into_iter));
         }
         match self {
             Self::Done(done) => Poll::Ready(done),
-            Self::Asking(_) => Poll::Pending,
+            Self::Running(_) => Poll::Pending,
         }
     }
 }
@@ -87,23 +88,27 @@ fn begin(
     (network, name): (Resource<Network>, String),
 ) -> Answered<Resource<Lookup>> {
     let component = store.data_mut();
-    // The handle is the right to ask; the library gives it to everybody.
+    // The handle is the capability for lookups, so an invalid one traps. wasmtime-wasi gives a
+    // handle to every guest.
     component.ctx().table.get(&network)?;
     let resolver = component.outbound.resolver().clone();
-    let mut asking = Box::pin(async move { resolver.look_up(&name).await });
-    let lookup = match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        // What fails at once is said at once.
+    let mut future = Box::pin(async move { resolver.look_up(&name).await });
+    // Without a waker: a pending lookup is polled again in its own task, which registers one.
+    let lookup = match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        // An immediate failure is the result of this call, not of a later one.
         Poll::Ready(Err(error)) => return Ok((Err(error.into()),)),
         Poll::Ready(Ok(found)) => Lookup::Done(Ok(found.into_iter())),
         Poll::Pending => {
-            let (mut answer, asked) = oneshot::channel();
+            let (mut answer, receiver) = oneshot::channel();
             component.outbound.context.spawn(async move {
                 select! {
-                    found = asking => drop(answer.send(found)),
+                    // The send fails if the guest has just dropped the lookup.
+                    found = future => drop(answer.send(found)),
+                    // The guest has dropped the lookup.
                     () = answer.closed() => {}
                 }
             });
-            Lookup::Asking(asked)
+            Lookup::Running(receiver)
         }
     };
     Ok((Ok(component.ctx().table.push(lookup)?),))
@@ -114,6 +119,7 @@ fn next(
     (lookup,): (Resource<Lookup>,),
 ) -> Answered<Option<IpAddress>> {
     let lookup = store.data_mut().ctx().table.get_mut(&lookup)?;
+    // Without a waker: the guest waits for the answer with `subscribe`, which registers one.
     Ok((match lookup.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Pending => Err(ErrorCode::WouldBlock),
         Poll::Ready(Ok(addresses)) => Ok(addresses.next().map(IpAddress::from)),

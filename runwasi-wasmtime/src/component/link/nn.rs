@@ -5,7 +5,7 @@ use wasmtime_wasi_nn::wit::{self, WasiNnView};
 
 use crate::component::store::Component;
 
-/// Adds them.
+/// Adds the interfaces to the linker.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     wit::add_to_linker(linker, |component: &mut Component| {
         let (table, nn) = component.nn();

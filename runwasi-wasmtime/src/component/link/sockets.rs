@@ -1,8 +1,9 @@
-//! Sockets that guests make, in the sandbox's network.
+//! Creation of guests' sockets in the network namespace of the sandbox.
 //!
-//! Only the making of a socket happens inside the namespace, see [`Network::run`]; whatever a socket does later it does there, on
-//! whichever thread. The functions of the library that make sockets are run there as they are, on a context and a table of
-//! their own: the guest's cannot leave its store, and allows nothing.
+//! Only the creation of a socket runs inside the namespace, see [`Network::run`]. Later calls on
+//! the socket act in its namespace from any thread. wasmtime-wasi's functions that create sockets
+//! run there unchanged, with a context and a table of their own: the guest's context cannot leave
+//! its store, and allows no sockets.
 
 use std::{
     future::poll_fn,
@@ -29,7 +30,7 @@ use wasmtime_wasi::{
 use super::P2_VERSION;
 use crate::component::store::Component;
 
-/// Replaces the functions that make sockets or take them from a listener.
+/// Replaces the functions that create sockets or accept them from a listener.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut tcp = linker.instance(&format!("wasi:sockets/tcp-create-socket@{P2_VERSION}"))?;
     tcp.func_wrap("create-tcp-socket", |store, (family,): (p2_network::IpAddressFamily,)| {
@@ -126,7 +127,7 @@ async fn create_udp_p3(
 
 type Accepted = (Resource<p2::TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
 
-/// The library's own, while the guest may have one more.
+/// Calls wasmtime-wasi's `accept`, unless the guest is at its limit of open files and sockets.
 fn accept_p2(
     mut store: StoreContextMut<'_, Component>,
     listener: Resource<p2::TcpSocket>,
@@ -135,13 +136,14 @@ fn accept_p2(
     if component.descriptors_left() == 0 {
         return Ok((Err(p2_network::ErrorCode::NewSocketLimit),));
     }
+    // Outside the namespace: an accepted socket belongs to the namespace of its listener.
     Ok((match tcp::HostTcpSocket::accept(&mut component.sockets(), listener) {
         Ok(accepted) => Ok(accepted),
         Err(error) => Err(error.downcast()?),
     },))
 }
 
-/// What the library makes a socket with.
+/// Context and table for one call of wasmtime-wasi that creates a socket.
 struct Scratch {
     ctx: WasiSocketsCtx,
     table: ResourceTable,
@@ -157,29 +159,34 @@ impl Scratch {
     }
 }
 
-/// Work for the namespace's thread, as part of this runtime: that is where the socket's readiness will be heard of.
+/// Wraps work for the thread of the namespace.
 fn inside<T>(
     component: &Component,
     work: impl FnOnce(Scratch) -> T + Send + 'static,
 ) -> impl FnOnce() -> T + Send + 'static {
-    let (runtime, scratch) = (Handle::current(), Scratch::of(component));
+    let runtime = Handle::current();
+    let scratch = Scratch::of(component);
     move || {
+        // The socket registers with this runtime's driver, which later reports its readiness.
         let _entered = runtime.enter();
         work(scratch)
     }
 }
 
-/// A future whose first poll makes the socket, and so happens inside; the others, which only wait for it, here.
+/// Awaits a future that creates a socket in its first poll. Only this poll runs in the namespace.
 async fn begun_inside<T: Send + 'static>(
     network: Network,
     future: Pin<Box<dyn Future<Output = T> + Send>>,
 ) -> wasmtime::Result<T> {
     let mut future = Some(future);
     let first = poll_fn(|cx| {
-        let (runtime, waker, taken) = (Handle::current(), cx.waker().clone(), future.take());
-        let Some(mut begun) = taken else { return Poll::Pending };
+        let runtime = Handle::current();
+        let waker = cx.waker().clone();
+        // Never absent: the first poll takes the future and is ready, so there is no second one.
+        let Some(mut begun) = future.take() else { return Poll::Pending };
         let polled = network.run(move || {
             let _entered = runtime.enter();
+            // The waker of this task, so that no wakeup of the first poll is lost.
             let polled = begun.as_mut().poll(&mut Context::from_waker(&waker));
             (begun, polled)
         });
@@ -187,17 +194,19 @@ async fn begun_inside<T: Send + 'static>(
     });
     match first.await? {
         (_, Poll::Ready(made)) => Ok(made),
+        // Further polls only wait for the socket, so they need not run in the namespace.
         (begun, Poll::Pending) => Ok(begun.await),
     }
 }
 
-/// Puts what was made into the guest's table; an error that is none of the guest's ends it.
+/// Adds a created socket to the guest's table.
 fn pushed<T: Send + 'static, E>(
     component: &mut Component,
     made: Result<T, wasmtime::Result<E>>,
 ) -> Created<T, E> {
     match made {
         Ok(socket) => Ok((Ok(component.ctx().table.push(socket)?),)),
+        // Errors of the socket go to the guest. Other errors trap.
         Err(error) => Ok((Err(error?),)),
     }
 }

@@ -1,7 +1,8 @@
-//! One question to one name server: by UDP, and by TCP if the answer did not fit.
+//! One DNS query to one name server: by UDP, and by TCP if the answer did not fit.
 //!
-//! What comes back is anybody's. A datagram counts only if it comes from the server asked (the socket is connected), to our random
-//! port, with our random id and our question; others are as if they had not come.
+//! An attacker may send forged answers. A datagram counts only if it comes from the queried server
+//! (the socket is connected), to our random port, with our random id and our question. Other
+//! datagrams are ignored.
 
 use std::{
     io,
@@ -20,50 +21,50 @@ use tokio::{
 
 use crate::outbound::sockets;
 
-/// More than a server sends to a question that offers no more than the 512 bytes of RFC 1035.
+/// Size of the receive buffer. Queries without EDNS are answered with at most 512 bytes (RFC 1035).
 const MAX_DATAGRAM: usize = 4096;
-/// Aliases that are followed within one answer.
+/// Largest number of aliases that are followed within one answer.
 const MAX_ALIASES: usize = 16;
-/// Addresses that are taken of one answer.
+/// Largest number of addresses that are taken from one answer.
 const MAX_ADDRESSES: usize = 256;
 
-/// What is asked for.
+/// Address family of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     V4,
     V6,
 }
 
-/// What a server knows of a name.
+/// Answer of a name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Addresses of the family that was asked for; perhaps none.
+    /// Addresses of the queried family. May be empty.
     Addresses(Vec<IpAddr>),
-    /// There is no such name.
+    /// The name does not exist.
     NoName,
 }
 
-/// Why there is no answer.
+/// Error of a query.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DnsError {
-    /// It cannot be reached.
+    /// The server cannot be reached.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It said nothing in time.
+    /// The server has not answered in time.
     #[error("no answer in time")]
     Timeout,
-    /// It does not want to or cannot answer.
+    /// The server refuses to answer or has failed.
     #[error("the server says {0:?}")]
     Refused(RCODE),
-    /// It is no answer to what was asked.
+    /// The message by TCP is no answer to the query.
     #[error("a damaged answer")]
     Damaged,
-    /// The name does not fit into a question.
+    /// The name does not fit into a query.
     #[error("no name that could be asked for")]
     BadName,
 }
 
-/// Asks `server` once.
+/// Queries `server` once. `patience` covers both protocols.
 pub(crate) async fn ask(
     network: &Network,
     server: SocketAddr,
@@ -74,15 +75,17 @@ pub(crate) async fn ask(
 ) -> Result<Answer, DnsError> {
     let question = Query::new(name, family)?;
     let asking = async {
+        // A truncated answer by UDP is asked for again by TCP (RFC 7766).
         if !tcp && let Some(answer) = question.by_udp(network, server).await? {
             return Ok(answer);
         }
         question.by_tcp(network, server).await
     };
+    // This also ends the loop of `by_udp`, which waits as long as only forged datagrams come.
     timeout(patience, asking).await.unwrap_or(Err(DnsError::Timeout))
 }
 
-/// A question on its way.
+/// A query, encoded.
 struct Query<'a> {
     id: u16,
     name: Name<'a>,
@@ -92,6 +95,7 @@ struct Query<'a> {
 
 impl<'a> Query<'a> {
     fn new(name: &'a str, family: Family) -> Result<Self, DnsError> {
+        // Random: an attacker without a view of the query has to guess it.
         let id = random_id()?;
         let name = Name::new(name).map_err(|_| DnsError::BadName)?;
         let kind = match family {
@@ -99,13 +103,14 @@ impl<'a> Query<'a> {
             Family::V6 => TYPE::AAAA,
         };
         let mut packet = Packet::new_query(id);
+        // The servers of `resolv.conf` are resolvers: they ask the authoritative servers for us.
         packet.set_flags(PacketFlag::RECURSION_DESIRED);
         packet.questions.push(question(&name, kind));
         let message = packet.build_bytes_vec().map_err(|_| DnsError::BadName)?;
         Ok(Self { id, name, kind, message })
     }
 
-    /// `None` if the answer was cut off.
+    /// Queries by UDP. Returns the answer unless it was truncated.
     async fn by_udp(
         &self,
         network: &Network,
@@ -116,6 +121,7 @@ impl<'a> Query<'a> {
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
             let length = socket.recv(&mut buffer).await?;
+            // Not an error: a forged datagram must not keep the server's answer from us.
             let Some(packet) = self.ours(&buffer[..length]) else { continue };
             if packet.has_flags(PacketFlag::TRUNCATION) {
                 return Ok(None);
@@ -124,19 +130,23 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// Queries by TCP.
     async fn by_tcp(&self, network: &Network, server: SocketAddr) -> Result<Answer, DnsError> {
         let mut stream = sockets::tcp(network, server)?.connect(server).await?;
         let length = u16::try_from(self.message.len()).map_err(|_| DnsError::BadName)?;
+        // RFC 1035, 4.2.2: by TCP a message follows its length.
         let framed = [&length.to_be_bytes(), self.message.as_slice()].concat();
         stream.write_all(&framed).await?;
         let length = stream.read_u16().await?;
+        // At most 64 KiB, by the type of the length.
         let mut answer = vec![0; length.into()];
         stream.read_exact(&mut answer).await?;
+        // An error: the connection belongs to the server, so a second answer is not to be expected.
         let packet = self.ours(&answer).ok_or(DnsError::Damaged)?;
         self.read(&packet)
     }
 
-    /// The message, if it is an answer to this question.
+    /// Parses a message, if it is an answer to this query.
     fn ours<'p>(&self, bytes: &'p [u8]) -> Option<Packet<'p>> {
         let packet = Packet::parse(bytes).ok()?;
         let asked = |question: &Question<'_>| {
@@ -151,6 +161,7 @@ impl<'a> Query<'a> {
         is_ours.then_some(packet)
     }
 
+    /// Reads the answer out of a message that [`Query::ours`] has accepted.
     fn read(&self, packet: &Packet<'_>) -> Result<Answer, DnsError> {
         match packet.rcode() {
             RCODE::NoError => Ok(Answer::Addresses(self.addresses(packet))),
@@ -159,10 +170,12 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The addresses of the name, by way of its aliases. Records of other names are not asked for.
+    /// Addresses of the name or of the name that its aliases lead to.
     fn addresses(&self, packet: &Packet<'_>) -> Vec<IpAddr> {
         let mut owner = &self.name;
+        // Bounded: aliases may form a circle.
         for _ in 0..MAX_ALIASES {
+            // Records of other names do not count: nothing was asked about them.
             let records = || {
                 packet
                     .answers
@@ -192,7 +205,7 @@ fn question<'a>(name: &Name<'a>, kind: TYPE) -> Question<'a> {
     Question::new(name.clone(), QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false)
 }
 
-/// What others cannot guess.
+/// Message id that an attacker cannot predict.
 fn random_id() -> io::Result<u16> {
     let mut id = [0; 2];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
@@ -220,7 +233,7 @@ mod tests {
         RData::CNAME(CNAME(Name::new(name).unwrap()))
     }
 
-    /// What `asked` makes of an answer with these records, `None` if it does not take it for one.
+    /// Result of `asked` for a reply with these records; `None` if it refuses the reply.
     fn answered<'r>(
         asked: &Query<'r>,
         change: impl FnOnce(&mut Packet<'r>),
@@ -240,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_one_that_servers_understand() {
+    fn a_query_has_one_question_and_desires_recursion() {
         let asked = Query::new("www.example.com", Family::V6).unwrap();
         let packet = Packet::parse(&asked.message).unwrap();
         assert!(
@@ -267,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn aliases_in_a_circle_end() {
+    fn a_circle_of_aliases_gives_no_addresses() {
         let asked = Query::new("a.test", Family::V4).unwrap();
         let records = vec![record("a.test", alias("b.test")), record("b.test", alias("a.test"))];
         assert_eq!(answered(&asked, |_| (), records), addresses(&[]));
     }
 
     #[test]
-    fn an_answer_to_another_question_is_none() {
+    fn an_answer_to_another_query_is_ignored() {
         let asked = Query::new("a.test", Family::V4).unwrap();
         let records = || vec![record("a.test", a([192, 0, 2, 1]))];
         assert_eq!(answered(&asked, |_| (), records()), addresses(&["192.0.2.1"]));
@@ -290,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_says_of_a_name_is_told_apart() {
+    fn a_missing_name_an_empty_answer_and_a_failure_differ() {
         let asked = Query::new("a.test", Family::V4).unwrap();
         let none = answered(&asked, |packet| *packet.rcode_mut() = RCODE::NameError, Vec::new());
         assert_eq!(none, Some(Answer::NoName));

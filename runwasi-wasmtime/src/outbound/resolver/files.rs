@@ -1,7 +1,7 @@
-//! What the container's own `/etc/hosts` and `/etc/resolv.conf` say.
+//! The container's own `/etc/hosts` and `/etc/resolv.conf`.
 //!
-//! The files are the guest's, or its image's: they are opened inside its file system, must be regular, and have a bound. What is
-//! missing or unfit says nothing.
+//! Guest and image control these files. So they are opened inside the guest's file system, must be
+//! regular files, and are limited in size. A missing or unfit file counts as empty.
 
 use std::{
     fs::File,
@@ -16,10 +16,11 @@ use runwasi_core::rootfs::Rootfs;
 
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Largest size of a file, in bytes.
 const MAX_HOSTS: u64 = 1 << 20;
 const MAX_RESOLV_CONF: u64 = 64 << 10;
 
-/// glibc's limits, of the search list excepted: it has none.
+/// The limits of glibc, which has no limit for the search list: that one is ours.
 const MAX_SERVERS: usize = 3;
 const MAX_SEARCH: usize = 32;
 const MAX_NDOTS: u32 = 15;
@@ -28,31 +29,31 @@ const MAX_ATTEMPTS: u32 = 5;
 
 const DNS_PORT: u16 = 53;
 
-/// Both files, as they were at one time.
+/// Contents of both files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NameFiles {
     hosts: String,
     pub(crate) resolver: ResolverConfig,
 }
 
-/// `/etc/resolv.conf`, with what it does not say.
+/// Contents of `/etc/resolv.conf`, with the defaults for missing options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResolverConfig {
     /// Name servers, at least one.
     pub(crate) servers: Vec<SocketAddr>,
-    /// Domains to try behind a name.
+    /// Domains to append to a name.
     pub(crate) search: Vec<String>,
-    /// A name of so many dots is tried as it is first.
+    /// A name with at least so many dots is first tried as it is.
     pub(crate) ndots: usize,
-    /// How long a server has for an answer.
+    /// Time limit of one query.
     pub(crate) timeout: Duration,
-    /// How often all servers are asked.
+    /// Rounds through all servers.
     pub(crate) attempts: u32,
-    /// Whether lookups begin with different servers.
+    /// Each lookup begins with the next server.
     pub(crate) rotate: bool,
-    /// Whether to ask by TCP only.
+    /// Query by TCP only.
     pub(crate) tcp: bool,
-    /// Whether to ask for IPv4 only.
+    /// Query IPv4 addresses only.
     pub(crate) no_ipv6: bool,
 }
 
@@ -63,23 +64,26 @@ impl Default for ResolverConfig {
 }
 
 impl NameFiles {
-    /// Reads both. Blocks: call it on the blocking pool, as the host.
+    /// Reads both. Blocks. Opens the files with the credentials of the calling thread, so it has to
+    /// be called as the host.
     pub(crate) fn read(rootfs: &Rootfs) -> Self {
         let hosts = read(rootfs, HOSTS, MAX_HOSTS);
         let resolver = ResolverConfig::parse(&read(rootfs, RESOLV_CONF, MAX_RESOLV_CONF));
+        // Lossy: a line with other bytes must not hide the remaining lines.
         Self { hosts: String::from_utf8_lossy(&hosts).into_owned(), resolver }
     }
 
-    /// The addresses that the file of hosts has for a name, in its order.
+    /// Addresses of a name in `/etc/hosts`, in the order of the file.
     pub(crate) fn hosts(&self, name: &str) -> Vec<IpAddr> {
         let mut found = Vec::new();
         for line in self.hosts.lines() {
             let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
-            // A zone says by which interface a link's address is reached; guests are told addresses only.
+            // The zone of a link-local address names an interface. Lookups return no zones.
             let address = words.next().and_then(|word| word.split('%').next()?.parse().ok());
             let Some(address) = address else { continue };
             let is_it =
                 |word: &str| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(name);
+            // All lines of a name count: it may have addresses of both families.
             if words.any(is_it) && !found.contains(&address) {
                 found.push(address);
             }
@@ -90,10 +94,11 @@ impl NameFiles {
 
 impl ResolverConfig {
     fn parse(text: &[u8]) -> Self {
-        // What one line says wrongly is no reason to ignore the others.
+        // As glibc does: a bad line is ignored, and the others hold.
         let (mut config, _errors) = resolv_conf::Config::parse_with_errors(text);
         config.nameservers.truncate(MAX_SERVERS);
         let mut servers: Vec<_> = config.nameservers.iter().map(server).collect();
+        // glibc's default, too.
         if servers.is_empty() {
             servers.push(SocketAddr::from(([127, 0, 0, 1], DNS_PORT)));
         }
@@ -112,11 +117,13 @@ impl ResolverConfig {
     }
 }
 
-/// A zone by number holds; one by name would have to be looked up in the sandbox's network, and no name server needs it.
+/// Socket address of a name server.
 fn server(address: &ScopedIp) -> SocketAddr {
     match address {
         ScopedIp::V4(address) => SocketAddr::from((*address, DNS_PORT)),
         ScopedIp::V6(address, zone) => {
+            // A zone is a number or the name of an interface. A name would have to be looked up in
+            // the sandbox's network, and no name server needs that.
             let zone = zone.as_deref().and_then(|zone| zone.parse().ok()).unwrap_or(0);
             SocketAddrV6::new(*address, DNS_PORT, 0, zone).into()
         }
@@ -131,10 +138,14 @@ fn read(rootfs: &Rootfs, path: &str, most: u64) -> Vec<u8> {
     })
 }
 
+/// Reads a regular file of at most `most` bytes.
 fn contents(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    // The image may have a FIFO or a device in its place.
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
     }
+    // One byte more than allowed tells a file that is too large from one that fits. The size in the
+    // metadata would not do: the guest may write to the file meanwhile.
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
@@ -159,9 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn all_lines_of_hosts_that_have_a_name_count_whatever_its_case() {
+    fn a_name_has_the_addresses_of_all_its_lines_in_hosts_in_any_case() {
         let files = hosts(
-            "127.0.0.1 localhost\n::1\tlocalhost ip6-localhost # loopback\n# 192.0.2.9 one\n192.0.2.1 One one.test.\r\n\
+            "127.0.0.1 localhost\n::1\tlocalhost ip6-localhost # loopback\n\
+             # 192.0.2.9 one\n192.0.2.1 One one.test.\r\n\
              nonsense one\n2001:db8::1 one\n192.0.2.1 one\nfe80::1%eth0 link\n",
         );
         assert_eq!(files.hosts("localhost"), addresses(&["127.0.0.1", "::1"]));
@@ -175,8 +187,10 @@ mod tests {
     #[test]
     fn resolv_conf_is_read_as_glibc_does() {
         let config = ResolverConfig::parse(
-            b"# by somebody\nnameserver 192.0.2.1\nnameserver fe80::5%2\nnameserver bad\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n\
-              domain old.test\nsearch a.Test. b.test\noptions ndots:5 timeout:1 attempts:4 rotate use-vc unknown:7\n\xff\xfe\n",
+            b"# by somebody\nnameserver 192.0.2.1\nnameserver fe80::5%2\nnameserver bad\n\
+              nameserver 192.0.2.3\nnameserver 192.0.2.4\n\
+              domain old.test\nsearch a.Test. b.test\n\
+              options ndots:5 timeout:1 attempts:4 rotate use-vc unknown:7\n\xff\xfe\n",
         );
         let expected = ResolverConfig {
             servers: ["192.0.2.1:53", "[fe80::5%2]:53", "192.0.2.3:53"]
@@ -195,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn without_resolv_conf_the_server_is_the_local_one() {
+    fn without_resolv_conf_the_name_server_is_localhost() {
         let config = ResolverConfig::default();
         assert_eq!(config.servers, ["127.0.0.1:53".parse().unwrap()]);
         assert_eq!((config.ndots, config.timeout, config.attempts), (1, Duration::from_secs(5), 2));
@@ -203,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_without_measure_is_bounded() {
+    fn options_and_search_list_of_resolv_conf_are_limited() {
         let text =
             format!("search {}\noptions ndots:99 timeout:0 attempts:1000", "a.test ".repeat(100));
         let config = ResolverConfig::parse(text.as_bytes());

@@ -1,13 +1,15 @@
-//! From a name to addresses, as libc in the container would find them.
+//! Name resolution, with the results that libc in the container would give.
 //!
 //! | module | one thing |
 //! |---|---|
 //! | `files` | the container's `/etc/hosts` and `/etc/resolv.conf` |
-//! | `dns` | one question to one name server |
+//! | `dns` | one query to one name server |
 //!
-//! An address is its own answer; `hosts` comes before the name servers; a name below `localhost` is this host. The files are read at
-//! every lookup. If the policy goes by names, they are read once, before any code of the container runs: a guest that
-//! could give names a meaning would choose its own list.
+//! An address is its own result. `/etc/hosts` comes before the name servers. `localhost` and names
+//! below it are the loopback addresses.
+//!
+//! The files are read at every lookup. If the policy goes by names, they are read once, before any
+//! code of the container runs: a guest that could redefine names would choose its own list.
 
 mod dns;
 mod files;
@@ -33,45 +35,47 @@ use self::{
 };
 use super::policy::OutboundRules;
 
-/// Lookups of a container at the same time.
+/// Largest number of concurrent lookups of a container.
 const AT_ONCE: usize = 32;
 
-/// Why a name has no addresses: what WASI's errors tell apart.
+/// Error of a lookup. The variants are those that WASI's error codes tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LookupError {
-    /// The policy does not let the guest ask.
+    /// The policy does not allow the lookup.
     #[error("the container may not look this name up")]
     Denied,
-    /// It is none.
+    /// The text is not a name.
     #[error("is no name")]
     Invalid,
-    /// Those who know say that it has none.
+    /// The files and servers have no address for the name.
     #[error("has no address")]
     NoAddress,
-    /// No server has answered.
+    /// No name server has answered.
     #[error("no name server has an answer now")]
     Temporary,
-    /// The host cannot.
+    /// The host cannot look up names.
     #[error("names cannot be looked up")]
     Permanent,
 }
 
-/// A container's way from names to addresses. Shared by its processes.
+/// Resolver of a container. Shared by its processes.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     network: Network,
     rules: Arc<OutboundRules>,
     rootfs: Weak<Rootfs>,
-    /// If the files are to be read once.
+    /// The files, if the policy goes by names.
     first: OnceCell<Arc<NameFiles>>,
-    /// With which server the next lookup begins, if they are to take turns.
+    /// Counter that selects the first server of a lookup, with the option `rotate`.
     turn: AtomicUsize,
-    /// Each lookup has two sockets: so many go on at once, others wait.
+    /// Limits the lookups: each holds up to two sockets of the host. Further ones wait.
     at_once: Semaphore,
 }
 
 impl Resolver {
     pub(crate) fn new(network: Network, rules: Arc<OutboundRules>, rootfs: &Arc<Rootfs>) -> Self {
+        // Weak: the file systems go with the container's last process. The container's extensions
+        // hold this resolver for longer.
         let rootfs = Arc::downgrade(rootfs);
         Self {
             network,
@@ -83,18 +87,19 @@ impl Resolver {
         }
     }
 
-    /// Before code of the container runs.
+    /// Reads the files if the policy goes by names. Has to be called before code of the container
+    /// runs.
     pub(crate) async fn begin(&self) -> Result<(), LookupError> {
         if self.rules.goes_by_names() { self.files().await.map(drop) } else { Ok(()) }
     }
 
-    /// The addresses of `name`, the ones that can be reached first.
+    /// Looks up `name`. Addresses with a route come first.
     pub(crate) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
         let name = match self::name(name)? {
             Name::Address(address) => return Ok(vec![address]),
             Name::Name(name) => name,
         };
-        // Never closed.
+        // An error would mean a closed semaphore, and this one is never closed.
         let _permit = self.at_once.acquire().await;
         let files = self.files_for(&name).await?;
         let found = self.find(&name, &files).await;
@@ -102,7 +107,7 @@ impl Resolver {
         Ok(self.sorted(found?))
     }
 
-    /// The files, unless no name that could be meant may be looked up.
+    /// Reads the files. Fails if the policy denies all names that servers would be asked for.
     async fn files_for(&self, name: &AskedName) -> Result<Arc<NameFiles>, LookupError> {
         let files = self.files().await?;
         let may = |candidate: &String| self.may_ask(name, candidate);
@@ -121,19 +126,22 @@ impl Resolver {
         }
     }
 
+    /// Reads the files on the blocking pool.
     async fn read(&self) -> Result<Arc<NameFiles>, LookupError> {
-        // The last process of the container is ending.
+        // An error: the last process of the container is ending.
         let rootfs = self.rootfs.upgrade().ok_or(LookupError::Permanent)?;
         let read = spawn_blocking(move || NameFiles::read(&rootfs)).await;
         read.map(Arc::new).map_err(|_| LookupError::Permanent)
     }
 
+    /// Looks up a name in `/etc/hosts`, then at the name servers.
     async fn find(&self, name: &AskedName, files: &NameFiles) -> Result<Vec<IpAddr>, LookupError> {
         let hosts = files.hosts(&name.text);
         if !hosts.is_empty() {
             self.learn(name, &name.text, &hosts);
             return Ok(hosts);
         }
+        // RFC 6761: a query for these names must not leave the host.
         if name.text == "localhost" || name.text.ends_with(".localhost") {
             let loopback = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
             self.learn(name, &name.text, &loopback);
@@ -152,11 +160,13 @@ impl Resolver {
         Err(LookupError::NoAddress)
     }
 
-    /// A listed name may be searched for in every domain: the domains are the container's.
+    /// Checks the policy for the name of the guest and for the candidate.
     fn may_ask(&self, name: &AskedName, candidate: &str) -> bool {
+        // A listed name may be searched for in every domain of the container's `resolv.conf`.
         self.rules.allows_lookup(&name.text) || self.rules.allows_lookup(candidate)
     }
 
+    /// Opens the addresses for the items of the policy that list the name.
     fn learn(&self, name: &AskedName, candidate: &str, addresses: &[IpAddr]) {
         self.rules.learn(&name.text, addresses);
         if candidate != name.text {
@@ -164,12 +174,13 @@ impl Resolver {
         }
     }
 
-    /// Both families at once. One that has no answer is no reason to forget the other's.
+    /// Queries both families concurrently.
     async fn ask_servers(
         &self,
         name: &str,
         config: &ResolverConfig,
     ) -> Result<Vec<IpAddr>, LookupError> {
+        // Relaxed: the counter only spreads the load, and no other data depends on it.
         let first = if config.rotate { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let ipv6 = async {
             if config.no_ipv6 {
@@ -180,11 +191,13 @@ impl Resolver {
         };
         match tokio::join!(self.ask_in_turn(name, Family::V4, config, first), ipv6) {
             (Ok(v4), Ok(v6)) => Ok([v6, v4].concat()),
+            // A failure of one family does not discard the addresses of the other.
             (Ok(some), Err(_)) | (Err(_), Ok(some)) if !some.is_empty() => Ok(some),
             (Err(error), _) | (_, Err(error)) => Err(error),
         }
     }
 
+    /// Queries one server after the other until one has an answer.
     async fn ask_in_turn(
         &self,
         name: &str,
@@ -197,6 +210,7 @@ impl Resolver {
             let server = config.servers[(first + n) % servers];
             match dns::ask(&self.network, server, name, family, config.tcp, config.timeout).await {
                 Ok(Answer::Addresses(found)) => return Ok(found),
+                // Final: another server would say the same, or refuse the name as well.
                 Ok(Answer::NoName) | Err(dns::DnsError::BadName) => return Ok(Vec::new()),
                 Err(error) => tracing::debug!(name, %server, %error, "asking the next name server"),
             }
@@ -204,49 +218,57 @@ impl Resolver {
         Err(LookupError::Temporary)
     }
 
-    /// Those first that there is a way to, IPv6 before IPv4: many programs try the first only.
+    /// Sorts addresses with a route before those without, then IPv6 before IPv4.
     fn sorted(&self, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+        // Many programs try only the first address.
         if addresses.len() < 2 {
             return addresses;
         }
         let asked = addresses.clone();
-        let ways = self.network.run(move || asked.into_iter().map(has_way).collect::<Vec<_>>());
-        if let Ok(ways) = ways {
-            let mut ranked: Vec<_> = ways.into_iter().zip(addresses).collect();
-            ranked.sort_by_key(|(way, address)| (!way, address.is_ipv4()));
+        // Inside the namespace: its routes decide, not those of the host.
+        let routes = self.network.run(move || asked.into_iter().map(has_route).collect::<Vec<_>>());
+        // After an error the order stays as it is: every address may still be tried.
+        if let Ok(routes) = routes {
+            let mut ranked: Vec<_> = routes.into_iter().zip(addresses).collect();
+            // A stable sort: within a family the order of the answer remains.
+            ranked.sort_by_key(|(route, address)| (!route, address.is_ipv4()));
             addresses = ranked.into_iter().map(|(_, address)| address).collect();
         }
         addresses
     }
 }
 
-/// Whether the calling thread's network has a route: to connect a UDP socket sends nothing.
-fn has_way(address: IpAddr) -> bool {
+/// Checks for a route to `address` in the network of the calling thread.
+fn has_route(address: IpAddr) -> bool {
     let any: SocketAddr = match address {
         IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
+    // To connect a UDP socket looks up the route and sends nothing. The port does not matter.
     std::net::UdpSocket::bind(any).and_then(|socket| socket.connect((address, 9))).is_ok()
 }
 
-/// What a guest asks for.
+/// Text that a guest looks up.
 enum Name {
     Address(IpAddr),
     Name(AskedName),
 }
 
+/// Valid name in its normal form.
 struct AskedName {
     /// In lower case and without a dot at its end.
     text: String,
-    /// Whether it had one: no search domain belongs behind it.
+    /// It had a dot at its end: no search domain is appended.
     absolute: bool,
 }
 
-/// As a name of the web: with letters beyond ASCII translated, and numbers as addresses.
+/// Parses a name or an address.
 fn name(text: &str) -> Result<Name, LookupError> {
     if let Ok(address) = text.parse() {
         return Ok(Name::Address(address));
     }
+    // As a host of a URL: it translates letters beyond ASCII to Punycode and takes numbers such as
+    // `0x7f.1` for addresses.
     let text = match Host::parse(text).map_err(|_| LookupError::Invalid)? {
         Host::Ipv4(address) => return Ok(Name::Address(address.into())),
         Host::Ipv6(address) => return Ok(Name::Address(address.into())),
@@ -256,6 +278,7 @@ fn name(text: &str) -> Result<Name, LookupError> {
         Some(text) => (text.to_owned(), true),
         None => (text, false),
     };
+    // The limits of DNS for a label and a name (RFC 1035).
     let fits = |label: &str| !label.is_empty() && label.len() <= 63;
     if text.len() > 253 || !text.split('.').all(fits) {
         return Err(LookupError::Invalid);
@@ -263,13 +286,14 @@ fn name(text: &str) -> Result<Name, LookupError> {
     Ok(Name::Name(AskedName { text: text.to_ascii_lowercase(), absolute }))
 }
 
-/// What name servers are asked for, in this order.
+/// Names to query, in this order.
 fn candidates(name: &AskedName, config: &ResolverConfig) -> Vec<String> {
     let as_it_is = [name.text.clone()];
     if name.absolute {
         return as_it_is.into();
     }
     let searched = config.search.iter().map(|domain| format!("{}.{domain}", name.text));
+    // `ndots` of `resolv.conf(5)`: a name with fewer dots is likely to be meant in a search domain.
     if name.text.matches('.').count() >= config.ndots {
         as_it_is.into_iter().chain(searched).collect()
     } else {
@@ -292,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_their_own_answer() {
+    fn an_address_is_its_own_result() {
         for (text, address) in [
             ("192.0.2.1", "192.0.2.1"),
             ("2001:db8::1", "2001:db8::1"),
@@ -305,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_made_comparable_and_what_is_none_is_invalid() {
+    fn names_are_normalized_and_other_texts_are_invalid() {
         assert_eq!(asked("WWW.Example.COM.").text, "www.example.com");
         assert!(asked("a.test.").absolute && !asked("a.test").absolute);
         assert_eq!(asked("bücher.test").text, "xn--bcher-kva.test");

@@ -1,5 +1,6 @@
-//! Lookups against name servers that play parts, in private networks where these have the port 53. Needs root, as making a
-//! network namespace does.
+//! Lookups against simulated name servers on port 53 of private networks.
+//!
+//! These tests need root, because they create network namespaces.
 
 use std::{
     io::{Read, Write},
@@ -27,22 +28,22 @@ use tempfile::TempDir;
 use super::{LookupError, Resolver};
 use crate::outbound::policy::{OutboundRules, Policy};
 
-/// What a server does with a question.
+/// Behavior of a simulated server.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// Answers it.
-    Know,
-    /// Says by UDP that the answer does not fit.
+enum Behavior {
+    /// Answers the query.
+    Answer,
+    /// Sets the truncation flag in its answers by UDP.
     Truncate,
-    /// Says that it cannot.
+    /// Answers with `SERVFAIL`.
     Fail,
-    /// Sends datagrams that are no answers first.
-    Confuse,
-    /// Says nothing.
+    /// Sends forged datagrams before its answer.
+    Forge,
+    /// Never answers by UDP.
     Silent,
 }
 
-/// One network, with the container's files and the servers that they name.
+/// A private network and a container's files in it. Servers are added by [`Scene::serve`].
 struct Scene {
     network: Network,
     directory: TempDir,
@@ -68,25 +69,27 @@ impl Scene {
         Self { network, directory, rootfs, rules, resolver }
     }
 
-    /// A server at this address; the answer counts the questions it was asked.
-    fn serve(&self, address: &'static str, part: Part) -> Arc<AtomicUsize> {
+    /// Starts a server at `address`. Returns its number of queries by UDP.
+    fn serve(&self, address: &'static str, behavior: Behavior) -> Arc<AtomicUsize> {
         let asked = Arc::new(AtomicUsize::new(0));
         let bind = move || {
             (UdpSocket::bind((address, 53)).unwrap(), TcpListener::bind((address, 53)).unwrap())
         };
+        // Bound before this returns, so that no query comes too early.
         let (udp, tcp) = self.network.run(bind).unwrap();
         let count = asked.clone();
         thread::spawn(move || {
             let mut buffer = [0; 512];
             while let Ok((length, from)) = udp.recv_from(&mut buffer) {
+                // Counted before the answer goes out: a test reads the number after its lookup.
                 count.fetch_add(1, Ordering::Relaxed);
-                if part == Part::Confuse {
-                    for wrong in confusion(&buffer[..length]) {
+                if behavior == Behavior::Forge {
+                    for wrong in forgeries(&buffer[..length]) {
                         udp.send_to(&wrong, from).unwrap();
                     }
                 }
-                if part != Part::Silent {
-                    udp.send_to(&answer(&buffer[..length], part), from).unwrap();
+                if behavior != Behavior::Silent {
+                    udp.send_to(&answer(&buffer[..length], behavior), from).unwrap();
                 }
             }
         });
@@ -97,7 +100,7 @@ impl Scene {
                 stream.read_exact(&mut length).unwrap();
                 let mut question = vec![0; u16::from_be_bytes(length).into()];
                 stream.read_exact(&mut question).unwrap();
-                let answer = answer(&question, Part::Know);
+                let answer = answer(&question, Behavior::Answer);
                 stream.write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
                 stream.write_all(&answer).unwrap();
             }
@@ -111,8 +114,8 @@ impl Scene {
     }
 }
 
-/// The zone that all servers know.
-fn answer(question: &[u8], part: Part) -> Vec<u8> {
+/// Answer of a server. All servers have the same zone.
+fn answer(question: &[u8], behavior: Behavior) -> Vec<u8> {
     let question = Packet::parse(question).unwrap();
     let mut packet = Packet::new_reply(question.id());
     packet.questions = question.questions.clone();
@@ -127,39 +130,42 @@ fn answer(question: &[u8], part: Part) -> Vec<u8> {
         ))
     };
     match (name.as_str(), asked.qtype) {
-        _ if part == Part::Fail => *packet.rcode_mut() = RCODE::ServerFailure,
-        _ if part == Part::Truncate => packet.set_flags(PacketFlag::TRUNCATION),
+        _ if behavior == Behavior::Fail => *packet.rcode_mut() = RCODE::ServerFailure,
+        _ if behavior == Behavior::Truncate => packet.set_flags(PacketFlag::TRUNCATION),
         ("one.test" | "one.corp.test", QTYPE::TYPE(TYPE::A)) => {
             give(RData::A(A { address: 0xc000_0201 }))
         }
         ("one.test", QTYPE::TYPE(TYPE::AAAA)) => give(RData::AAAA(AAAA { address: 1 })),
         ("many.test", QTYPE::TYPE(TYPE::A)) => {
+            // 99 records need more than the 512 bytes of a datagram.
             (1..100).for_each(|n| give(RData::A(A { address: 0xc633_6400 + n })))
         }
+        // These names exist, without an address of the queried family.
         ("one.corp.test" | "many.test" | "empty.test", _) => {}
         _ => *packet.rcode_mut() = RCODE::NameError,
     }
     packet.build_bytes_vec_compressed().unwrap()
 }
 
-/// What somebody sends who guesses.
-fn confusion(question: &[u8]) -> [Vec<u8>; 4] {
-    let truth = answer(question, Part::Know);
+/// Datagrams of an attacker: wrong id, wrong name, a cut answer, and the query itself.
+fn forgeries(question: &[u8]) -> [Vec<u8>; 4] {
+    let truth = answer(question, Behavior::Answer);
     let mut other_id = truth.clone();
     other_id[0] ^= 1;
     let mut other_name = truth.clone();
-    // The first letter of the name asked for.
+    // The first letter of the queried name: 12 bytes of header and a length come before it.
     other_name[13] = b'x';
     [other_id, other_name, truth[..11].to_vec(), question.to_vec()]
 }
 
+/// `resolv.conf` with one server.
 const LOCAL: &str = "nameserver 127.0.0.1\noptions timeout:1\n";
 
 #[tokio::test]
-async fn a_name_server_of_the_containers_network_is_asked_for_both_families() {
+async fn a_server_of_the_containers_network_is_queried_for_both_families() {
     let scene = Scene::new("", LOCAL, "all");
-    scene.serve("127.0.0.1", Part::Know);
-    // There is a way to ::1 only.
+    scene.serve("127.0.0.1", Behavior::Answer);
+    // Of both addresses only ::1 has a route, so it comes first.
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["::1".into(), "192.0.2.1".into()]));
     assert_eq!(scene.look_up("ONE.test.").await, Ok(vec!["::1".into(), "192.0.2.1".into()]));
     assert_eq!(scene.look_up("none.test").await, Err(LookupError::NoAddress));
@@ -169,7 +175,7 @@ async fn a_name_server_of_the_containers_network_is_asked_for_both_families() {
 #[tokio::test]
 async fn hosts_comes_first_and_is_read_at_every_lookup() {
     let scene = Scene::new("192.0.2.77 one.test\n", LOCAL, "all");
-    let asked = scene.serve("127.0.0.1", Part::Know);
+    let asked = scene.serve("127.0.0.1", Behavior::Answer);
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["192.0.2.77".into()]));
     assert_eq!(scene.look_up("localhost").await.map(|found| found.len()), Ok(2));
     assert_eq!(asked.load(Ordering::Relaxed), 0);
@@ -179,29 +185,31 @@ async fn hosts_comes_first_and_is_read_at_every_lookup() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_comes_by_tcp() {
+async fn a_truncated_answer_is_repeated_by_tcp() {
     let scene = Scene::new("", LOCAL, "all");
-    scene.serve("127.0.0.1", Part::Truncate);
+    scene.serve("127.0.0.1", Behavior::Truncate);
     assert_eq!(scene.look_up("many.test").await.map(|found| found.len()), Ok(99));
 }
 
 #[tokio::test]
-async fn datagrams_that_answer_something_else_are_ignored() {
+async fn forged_datagrams_are_ignored() {
     let scene = Scene::new("", LOCAL, "all");
-    scene.serve("127.0.0.1", Part::Confuse);
+    scene.serve("127.0.0.1", Behavior::Forge);
     assert_eq!(scene.look_up("one.test").await, Ok(vec!["::1".into(), "192.0.2.1".into()]));
 }
 
 #[tokio::test]
-async fn the_next_server_is_asked_if_one_fails_is_silent_or_away() {
-    let resolv_conf = "nameserver 127.0.0.2\nnameserver 127.0.0.3\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
+async fn the_next_server_is_queried_if_one_is_missing_fails_or_is_silent() {
+    let resolv_conf = "nameserver 127.0.0.2\nnameserver 127.0.0.3\nnameserver 127.0.0.1\n\
+                       options timeout:1 attempts:1\n";
     let scene = Scene::new("", resolv_conf, "all");
-    scene.serve("127.0.0.1", Part::Know);
+    scene.serve("127.0.0.1", Behavior::Answer);
     assert_eq!(scene.look_up("one.test").await.map(|found| found.len()), Ok(2), "two are away");
-    let failing = scene.serve("127.0.0.2", Part::Fail);
-    let silent = scene.serve("127.0.0.3", Part::Silent);
+    let failing = scene.serve("127.0.0.2", Behavior::Fail);
+    let silent = scene.serve("127.0.0.3", Behavior::Silent);
     let start = Instant::now();
     assert_eq!(scene.look_up("one.test").await.map(|found| found.len()), Ok(2));
+    // The silent server costs its timeout. Two queries each: one for each family.
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!((failing.load(Ordering::Relaxed), silent.load(Ordering::Relaxed)), (2, 2));
 }
@@ -210,7 +218,7 @@ async fn the_next_server_is_asked_if_one_fails_is_silent_or_away() {
 async fn without_an_answer_the_failure_is_temporary() {
     let scene = Scene::new("", LOCAL, "all");
     assert_eq!(scene.look_up("one.test").await, Err(LookupError::Temporary), "nobody is there");
-    scene.serve("127.0.0.1", Part::Fail);
+    scene.serve("127.0.0.1", Behavior::Fail);
     assert_eq!(scene.look_up("one.test").await, Err(LookupError::Temporary));
 }
 
@@ -219,23 +227,24 @@ async fn search_domains_are_tried_and_rotating_servers_take_turns() {
     let resolv_conf =
         "search corp.test\nnameserver 127.0.0.1\nnameserver 127.0.0.2\noptions rotate timeout:1\n";
     let scene = Scene::new("", resolv_conf, "all");
-    let (first, second) =
-        (scene.serve("127.0.0.1", Part::Know), scene.serve("127.0.0.2", Part::Know));
+    let first = scene.serve("127.0.0.1", Behavior::Answer);
+    let second = scene.serve("127.0.0.2", Behavior::Answer);
     for _ in 0..4 {
         assert_eq!(scene.look_up("one").await, Ok(vec!["192.0.2.1".into()]));
     }
+    // Two lookups begin with each server. A lookup sends a query for each family.
     assert_eq!((first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)), (4, 4));
     assert_eq!(scene.look_up("one.").await, Err(LookupError::NoAddress), "absolute");
 }
 
 #[tokio::test]
-async fn a_list_lets_listed_names_be_looked_up_and_opens_what_they_give() {
+async fn a_list_allows_lookups_of_its_names_and_connections_to_their_addresses() {
     let scene = Scene::new(
         "192.0.2.50 inside\n",
         &format!("search corp.test\n{LOCAL}"),
         "one.test:80,*.corp.test",
     );
-    let asked = scene.serve("127.0.0.1", Part::Know);
+    let asked = scene.serve("127.0.0.1", Behavior::Answer);
     scene.resolver.begin().await.unwrap();
     let to = |address: &str| address.parse().unwrap();
     assert_eq!(
@@ -250,12 +259,14 @@ async fn a_list_lets_listed_names_be_looked_up_and_opens_what_they_give() {
     assert!(asked.load(Ordering::Relaxed) > before);
     assert!(scene.rules.allows(to("192.0.2.1:80")) && !scene.rules.allows(to("192.0.2.1:81")));
     assert_eq!(scene.look_up("one").await, Ok(vec!["192.0.2.1".into()]), "one.corp.test");
+    // `*.corp.test` has no port.
     assert!(scene.rules.allows(to("192.0.2.1:81")));
 }
 
 #[tokio::test]
-async fn a_guest_under_a_list_cannot_give_names_a_meaning() {
+async fn a_guest_under_a_list_cannot_redefine_names() {
     let scene = Scene::new("192.0.2.1 one.test\n", LOCAL, "one.test");
+    // The files are read here. The guest changes them afterwards.
     scene.resolver.begin().await.unwrap();
     std::fs::write(scene.directory.path().join("bundle/rootfs/etc/hosts"), "10.0.0.1 one.test")
         .unwrap();
@@ -264,9 +275,9 @@ async fn a_guest_under_a_list_cannot_give_names_a_meaning() {
 }
 
 #[tokio::test]
-async fn none_asks_nobody() {
+async fn the_policy_none_denies_names_and_queries_no_server() {
     let scene = Scene::new("192.0.2.1 one.test\n", LOCAL, "none");
-    let asked = scene.serve("127.0.0.1", Part::Know);
+    let asked = scene.serve("127.0.0.1", Behavior::Answer);
     assert_eq!(scene.look_up("one.test").await, Err(LookupError::Denied));
     assert_eq!(scene.look_up("localhost").await, Err(LookupError::Denied));
     assert_eq!(
@@ -278,10 +289,11 @@ async fn none_asks_nobody() {
 }
 
 #[tokio::test]
-async fn fifos_and_links_in_the_place_of_the_files_say_nothing() {
+async fn a_fifo_or_an_outward_link_counts_as_an_empty_file() {
     let scene = Scene::new("", LOCAL, "all");
     let etc = scene.directory.path().join("bundle/rootfs/etc");
     std::fs::remove_file(etc.join("hosts")).unwrap();
+    // Opening a FIFO without a writer would block, were it not opened with `O_NONBLOCK`.
     rustix::fs::mknodat(
         rustix::fs::CWD,
         etc.join("hosts"),
@@ -292,8 +304,9 @@ async fn fifos_and_links_in_the_place_of_the_files_say_nothing() {
     .unwrap();
     std::fs::remove_file(etc.join("resolv.conf")).unwrap();
     std::fs::write(scene.directory.path().join("outside"), "nameserver 192.0.2.1\n").unwrap();
+    // The link would leave the root file system. Without the file the server is 127.0.0.1.
     std::os::unix::fs::symlink("../../../outside", etc.join("resolv.conf")).unwrap();
-    scene.serve("127.0.0.1", Part::Know);
+    scene.serve("127.0.0.1", Behavior::Answer);
     assert_eq!(
         scene.look_up("one.test").await.map(|found| found.len()),
         Ok(2),
@@ -302,9 +315,10 @@ async fn fifos_and_links_in_the_place_of_the_files_say_nothing() {
 }
 
 #[tokio::test]
-async fn after_the_last_process_there_are_no_names() {
+async fn lookups_fail_after_the_last_process() {
     let mut scene = Scene::new("", LOCAL, "all");
     let other = Scene::new("", LOCAL, "all");
+    // Drops the only strong reference to the root file system of `scene`.
     scene.rootfs = other.rootfs.clone();
     assert_eq!(scene.look_up("one.test").await, Err(LookupError::Permanent));
 }

@@ -1,4 +1,4 @@
-//! The testbed tested: each of its checks fails when there is something to find; run by `make test`.
+//! The fixture tested: each of its checks fails when there is something to find; run by `make test`.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -7,33 +7,34 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Command, Containerd, Containers, Image, Player, Runtime, poll_until, proc};
+use runwasi_tests::{
+    Command, Containerd, Containers, Image, Runtime, ShimDriver, poll_until, proc,
+};
 use rustix::mount::mount_bind;
-use rustix::process::{Pid, Signal, kill_process};
 
-/// Drops the bed; gives what it complained about, if it did.
-fn complaint<T>(bed: T) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(|| drop(bed))).err();
+/// Drops the fixture; gives what it complained about, if it did.
+fn complaint<T>(fixture: T) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(fixture))).err();
     panic.and_then(|panic| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 #[test]
 fn clean_bed_is_dropped_in_silence() -> Result<()> {
-    let bed = Containerd::start()?;
-    let dir = bed.dir().to_owned();
-    ensure!(complaint(bed).is_empty());
+    let fixture = Containerd::start()?;
+    let dir = fixture.dir().to_owned();
+    ensure!(complaint(fixture).is_empty());
     ensure!(!dir.exists(), "{} is left", dir.display());
     Ok(())
 }
 
 #[test]
 fn mount_left_in_a_bed_is_reported_and_removed() -> Result<()> {
-    let bed = Containerd::start()?;
-    let (source, target) = (bed.dir().join("source"), bed.dir().join("a b"));
+    let fixture = Containerd::start()?;
+    let (source, target) = (fixture.dir().join("source"), fixture.dir().join("a b"));
     fs::create_dir(&source)?;
     fs::create_dir(&target)?;
     mount_bind(&source, &target)?;
-    let said = complaint(bed);
+    let said = complaint(fixture);
     ensure!(said.contains(&format!("mount {}", target.display())), "{said}");
     ensure!(proc::mounts_below(&target).is_empty() && !target.exists());
     Ok(())
@@ -41,12 +42,12 @@ fn mount_left_in_a_bed_is_reported_and_removed() -> Result<()> {
 
 #[test]
 fn socket_left_by_a_named_group_is_reported_and_removed() -> Result<()> {
-    let bed = Containerd::start()?;
-    bed.ctr(["task", "kill", "lost"])?.refused()?;
-    let socket = bed.socket("lost");
+    let fixture = Containerd::start()?;
+    fixture.ctr(["task", "kill", "lost"])?.refused()?;
+    let socket = fixture.socket("lost");
     fs::create_dir_all(socket.parent().context("no parent")?)?;
     drop(UnixListener::bind(&socket)?);
-    let said = complaint(bed);
+    let said = complaint(fixture);
     ensure!(said.contains(&format!("socket {}", socket.display())), "{said}");
     ensure!(!socket.exists());
     Ok(())
@@ -54,41 +55,41 @@ fn socket_left_by_a_named_group_is_reported_and_removed() -> Result<()> {
 
 #[test]
 fn shim_left_by_a_player_is_reported_and_killed() -> Result<()> {
-    let player = Player::new(Runtime::Runc)?;
-    let bundle = player.bundle("left", &["/a"])?;
-    player.connect("left", bundle.path())?;
-    let shim = player.shims().first().context("no shim")?.pid;
-    let said = complaint(player);
+    let shim_driver = ShimDriver::new(Runtime::Runc)?;
+    let bundle = shim_driver.bundle("left", &["/a"])?;
+    shim_driver.connect("left", bundle.path())?;
+    let shim = shim_driver.shims().first().context("no shim")?.pid;
+    let said = complaint(shim_driver);
     ensure!(said.contains(&format!("shim {shim}: ")), "{said}");
     // Not our child: its new parent may take a moment to reap it.
     poll_until("end of the shim", Duration::from_secs(20), || (!proc::alive(shim)).then_some(()))
 }
 
 #[test]
-fn running_container_goes_with_its_bed() -> Result<()> {
+fn running_container_goes_with_its_fixture() -> Result<()> {
     let containers = Containers::start(Runtime::Runc)?;
     let id = containers.id("left");
     containers.detached(&id, &["sleep", "100"])?;
     let pid = containers.is_running(&id)?.pid;
     ensure!(complaint(containers).is_empty());
-    ensure!(!proc::alive(pid), "the container outlived its bed");
+    ensure!(!proc::alive(pid), "the container outlived its fixture");
     Ok(())
 }
 
 #[test]
-fn fifos_of_a_killed_shim_go_with_the_bed() -> Result<()> {
+fn fifos_of_a_killed_shim_go_with_the_fixture() -> Result<()> {
     let containers = Containers::start(Runtime::Runc)?;
     let id = containers.id("fifo");
     containers.detached(&id, &["sleep", "100"])?;
-    let shim = containers.bed.shims().first().context("no shim")?.pid;
-    kill_process(i32::try_from(shim).ok().and_then(Pid::from_raw).context("pid")?, Signal::KILL)?;
+    let shim = containers.fixture.shims().first().context("no shim")?.pid;
+    proc::kill9(shim)?;
     containers.becomes_stopped_or_gone(&id)?;
     ensure!(
         !proc::fifos_of(&id).is_empty(),
         "ctr removes them by itself now: the sweep is needless"
     );
     // runc's socket file, as in the lifecycle suite.
-    fs::remove_file(containers.bed.socket(&id))?;
+    fs::remove_file(containers.fixture.socket(&id))?;
     let said = complaint(containers);
     ensure!(said.is_empty(), "{said}");
     ensure!(proc::fifos_of(&id).is_empty());
@@ -96,12 +97,12 @@ fn fifos_of_a_killed_shim_go_with_the_bed() -> Result<()> {
 }
 
 #[test]
-fn node_daemon_goes_with_its_bed() -> Result<()> {
+fn node_daemon_goes_with_its_fixture() -> Result<()> {
     let mut containers = Containers::start(Runtime::Wasmtimed)?;
     containers.detached(&containers.id("left"), &["sleep", "100"])?;
-    let daemon = containers.bed.daemon()?.pid()?;
+    let daemon = containers.fixture.daemon()?.pid()?;
     ensure!(complaint(containers).is_empty());
-    ensure!(!proc::alive(daemon), "the daemon outlived its bed");
+    ensure!(!proc::alive(daemon), "the daemon outlived its fixture");
     Ok(())
 }
 
@@ -111,7 +112,7 @@ fn node_daemon_goes_with_a_bed_that_panics() {
     let failed = catch_unwind(AssertUnwindSafe(|| {
         runwasi_tests::check(Runtime::Wasmtimed, |c| {
             c.detached(&c.id("left"), &["sleep", "100"])?;
-            daemon.set(c.bed.daemon()?.pid()?);
+            daemon.set(c.fixture.daemon()?.pid()?);
             anyhow::bail!("on purpose")
         });
     }));
@@ -120,21 +121,21 @@ fn node_daemon_goes_with_a_bed_that_panics() {
 
 #[test]
 fn record_left_by_a_node_daemon_is_reported() -> Result<()> {
-    let mut player = Player::new(Runtime::Wasmtimed)?;
-    let record = player.node().record(Path::new("/nowhere/stray"));
-    player.daemon()?.kill9()?;
+    let mut shim_driver = ShimDriver::new(Runtime::Wasmtimed)?;
+    let record = shim_driver.node().record(Path::new("/nowhere/stray"));
+    shim_driver.daemon()?.kill9()?;
     fs::create_dir_all(record.parent().context("no parent")?)?;
     fs::write(&record, "{}")?;
-    let said = complaint(player);
+    let said = complaint(shim_driver);
     ensure!(said.contains("record stray"), "{said}");
     Ok(())
 }
 
 #[test]
 fn node_daemon_that_a_test_killed_is_no_complaint() -> Result<()> {
-    let mut bed = Containerd::builder().daemon_for(Runtime::Wasmtimed).start()?;
-    bed.daemon()?.kill9()?;
-    ensure!(complaint(bed).is_empty());
+    let mut fixture = Containerd::builder().daemon_for(Runtime::Wasmtimed).start()?;
+    fixture.daemon()?.kill9()?;
+    ensure!(complaint(fixture).is_empty());
     Ok(())
 }
 
@@ -189,20 +190,20 @@ fn command_gets_stdin_and_gives_status_and_both_outputs() -> Result<()> {
 
 #[test]
 fn containerd_keeps_what_it_knows_over_a_restart() -> Result<()> {
-    let mut bed = Containerd::start()?;
-    bed.load(Image::WasmtestNative)?;
-    let before = bed.ctr(["image", "ls", "-q"])?.ok()?.out();
-    bed.kill9()?;
-    ensure!(bed.pid().is_err());
-    bed.start_again()?;
-    bed.stop()?;
-    bed.start_again()?;
-    ensure!(!before.trim().is_empty() && bed.ctr(["image", "ls", "-q"])?.ok()?.out() == before);
+    let mut fixture = Containerd::start()?;
+    fixture.load(Image::WasmtestNative)?;
+    let before = fixture.ctr(["image", "ls", "-q"])?.ok()?.out();
+    fixture.kill9()?;
+    ensure!(fixture.pid().is_err());
+    fixture.start_again()?;
+    fixture.stop()?;
+    fixture.start_again()?;
+    ensure!(!before.trim().is_empty() && fixture.ctr(["image", "ls", "-q"])?.ok()?.out() == before);
     Ok(())
 }
 
 #[test]
-fn beds_do_not_see_each_other() -> Result<()> {
+fn fixtures_do_not_see_each_other() -> Result<()> {
     let (one, two) = (Containerd::start()?, Containerd::start()?);
     one.load(Image::WasmtestNative)?;
     ensure!(two.ctr(["image", "ls", "-q"])?.ok()?.out().trim().is_empty());

@@ -1,4 +1,4 @@
-//! The bed of pods tested: what is left of pods is found, each kind of thing; not a case of a runtime.
+//! The fixture of pods tested: what is left of pods is found, each kind of thing; not a case of a runtime.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! A sandbox's socket, asynchronous: the calls containerd makes, on one connection, any number at a time; made by
-//! `stage`, used by the benchmarks that play containerd.
+//! `fake`, used by the benchmarks that act as containerd.
 
 use std::time::Duration;
 

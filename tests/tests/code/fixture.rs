@@ -1,5 +1,5 @@
-//! A bed with a cache directory of its own, and modules that are run from it. Each suite of `main.rs` names the check that makes its
-//! kind of bed.
+//! A fixture with a cache directory of its own, and modules that are run from it. Each suite of `main.rs` names the check that makes its
+//! kind of fixture.
 
 use std::fs;
 use std::ops::{Deref, DerefMut};
@@ -18,7 +18,7 @@ const ALL_OFF: &str = "[engine]\ngc = false\nexceptions = false\nthreads = false
 pub(crate) const SEEN: &str = "seen";
 
 /// Containers whose compiled code is kept in a directory that nobody else uses.
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     containers: Containers,
     /// Where code is kept.
     pub(crate) cache: PathBuf,
@@ -28,7 +28,7 @@ pub(crate) struct Bed {
     _dir: TempDir,
 }
 
-impl Deref for Bed {
+impl Deref for Fixture {
     type Target = Containers;
 
     fn deref(&self) -> &Containers {
@@ -36,57 +36,57 @@ impl Deref for Bed {
     }
 }
 
-impl DerefMut for Bed {
+impl DerefMut for Fixture {
     fn deref_mut(&mut self) -> &mut Containers {
         &mut self.containers
     }
 }
 
 #[track_caller]
-pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Result<()>) {
-    run(Bed::new(runtime, "code", "", None), case);
+pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, "code", "", None), case);
 }
 
 /// On a file system with next to no room.
 #[track_caller]
-pub(crate) fn check_full(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Result<()>) {
-    run(Bed::new(runtime, "code", "", Some("size=16k,mode=0700")), case);
+pub(crate) fn check_full(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, "code", "", Some("size=16k,mode=0700")), case);
 }
 
 /// At a place where no directory can be.
 #[track_caller]
-pub(crate) fn check_unwritable(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Result<()>) {
-    run(Bed::new(runtime, "file/code", "", None), case);
+pub(crate) fn check_unwritable(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, "file/code", "", None), case);
 }
 
 #[track_caller]
-pub(crate) fn check_all_off(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Result<()>) {
-    run(Bed::new(runtime, "code", ALL_OFF, None), case);
+pub(crate) fn check_all_off(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, "code", ALL_OFF, None), case);
 }
 
 #[track_caller]
-pub(crate) fn check_inlined(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Result<()>) {
-    run(Bed::new(runtime, "code", "[engine]\noptimise = 'speed-at-any-size'\n", None), case);
+pub(crate) fn check_inlined(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, "code", "[engine]\noptimise = 'speed-at-any-size'\n", None), case);
 }
 
 #[track_caller]
-pub(crate) fn check_one_slot(runtime: Runtime, case: impl FnOnce(&mut Bed) -> Result<()>) {
-    run(Bed::new(runtime, "code", "slots = 1\n", None), case);
+pub(crate) fn check_one_slot(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, "code", "slots = 1\n", None), case);
 }
 
 #[track_caller]
-fn run(bed: Result<Bed>, case: impl FnOnce(&mut Bed) -> Result<()>) {
-    let mut bed = match bed {
-        Ok(bed) => bed,
-        Err(error) => panic!("no bed: {error:?}"),
+fn run(fixture: Result<Fixture>, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    let mut fixture = match fixture {
+        Ok(fixture) => fixture,
+        Err(error) => panic!("no fixture: {error:?}"),
     };
-    let runtime = bed.runtime;
-    if let Err(error) = case(&mut bed) {
-        panic!("{runtime:?}: {error:?}\n--- log\n{}", bed.log());
+    let runtime = fixture.runtime;
+    if let Err(error) = case(&mut fixture) {
+        panic!("{runtime:?}: {error:?}\n--- log\n{}", fixture.log());
     }
 }
 
-impl Bed {
+impl Fixture {
     /// With `settings` in the daemon's file, or in the runtime options of every container.
     fn new(runtime: Runtime, cache: &str, settings: &str, mount: Option<&str>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
@@ -95,29 +95,29 @@ impl Bed {
         let mount = mount.map(|options| Mount::tmpfs(&cache, options)).transpose()?;
         let options = dir.path().join("options.toml");
         fs::write(&options, settings)?;
-        let bed = Containerd::builder().env("RUNWASI_CACHE", &cache);
+        let fixture = Containerd::builder().env("RUNWASI_CACHE", &cache);
         let place = cache.to_string_lossy();
-        let bed = match runtime.needs_daemon() {
+        let fixture = match runtime.needs_daemon() {
             true => {
-                bed.daemon(Settings::default().flags(["--cache-dir", &*place]).config(settings))
+                fixture.daemon(Settings::default().flags(["--cache-dir", &*place]).config(settings))
             }
-            false => bed,
+            false => fixture,
         };
         let options = (!runtime.needs_daemon() && !settings.is_empty()).then_some(options);
-        let containers = Containers::start_with(runtime, bed)?;
+        let containers = Containers::start_with(runtime, fixture)?;
         Ok(Self { containers, cache, options, _mount: mount, _dir: dir })
     }
 
-    /// Writes a module that containers of this bed can run as `/NAME`.
+    /// Writes a module that containers of this fixture can run as `/NAME`.
     pub(crate) fn module(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
-        let rootfs = self.bed.dir().join("rootfs");
+        let rootfs = self.fixture.dir().join("rootfs");
         fs::create_dir_all(&rootfs)?;
         fs::write(rootfs.join(name), content).with_context(|| format!("cannot write {name}"))
     }
 
     /// `ctr run --rm FLAGS --rootfs DIR ID /NAME`.
     pub(crate) fn start(&self, flags: &[&str], id: &str, name: &str) -> Command {
-        let rootfs = self.bed.dir().join("rootfs");
+        let rootfs = self.fixture.dir().join("rootfs");
         let (rootfs, entrypoint) = (rootfs.to_string_lossy().into_owned(), format!("/{name}"));
         let mut line = vec!["run", "--runtime", self.runtime.name()];
         let options = self.options.as_deref().map(|file| file.to_string_lossy().into_owned());
@@ -126,7 +126,7 @@ impl Bed {
         }
         line.extend(flags);
         line.extend(["--rootfs", &rootfs, id, &entrypoint]);
-        self.bed.ctr_command(line)
+        self.fixture.ctr_command(line)
     }
 
     /// Runs a module that prints `ok`.
@@ -145,21 +145,21 @@ impl Bed {
     pub(crate) fn refusal_with(&self, flags: &[&str], name: &str) -> Result<String> {
         let said =
             self.start(&[&["--rm"], flags].concat(), &self.id("bad"), name).run()?.refused()?;
-        self.bed.becomes_clean()?;
+        self.fixture.becomes_clean()?;
         Ok(said)
     }
 
     /// A file with these runtime options.
     pub(crate) fn options(&self, text: &str) -> Result<String> {
-        let file = self.bed.dir().join("options.toml");
+        let file = self.fixture.dir().join("options.toml");
         fs::write(&file, text)?;
         Ok(file.to_string_lossy().into_owned())
     }
 
     /// What shims and daemon have logged.
     pub(crate) fn log(&mut self) -> String {
-        let shims = self.bed.log();
-        let daemon = self.bed.daemon().map(|daemon| daemon.log()).unwrap_or_default();
+        let shims = self.fixture.log();
+        let daemon = self.fixture.daemon().map(|daemon| daemon.log()).unwrap_or_default();
         shims + &daemon
     }
 
@@ -171,7 +171,7 @@ impl Bed {
 
     /// Has nothing in memory any more: shims are new for every container, the daemon is one that has just been started.
     pub(crate) fn restart_everything(&mut self) -> Result<()> {
-        if let Ok(daemon) = self.bed.daemon() {
+        if let Ok(daemon) = self.fixture.daemon() {
             ensure!(daemon.terminate()? == 0, "the daemon left with an error");
             daemon.start_again()?;
         }

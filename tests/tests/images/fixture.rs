@@ -9,7 +9,7 @@ use runwasi_image::layout::digest;
 use runwasi_image::{ImageBuilder, WasmForm, WasmLayer};
 use runwasi_tests::{Command, Containers, Output};
 
-/// The name of every image made here; each bed has a containerd of its own.
+/// The name of every image made here; each fixture has a containerd of its own.
 pub(crate) const NAME: &str = "docker.io/library/made:latest";
 
 /// A module in the binary format: `_start` exits with `status`, the export `next` with the status after it. The custom section makes
@@ -43,24 +43,24 @@ fn section(module: &mut Vec<u8>, id: u8, content: &[u8]) {
 /// Imports an image with these layers, each a title and its bytes.
 pub(crate) fn put(c: &Containers, layers: &[(&str, &[u8])]) -> Result<()> {
     let write = |(title, bytes): &(&str, &[u8])| -> Result<WasmLayer> {
-        let file = c.bed.dir().join(title);
+        let file = c.fixture.dir().join(title);
         fs::write(&file, bytes)?;
         Ok(WasmLayer { file, title: (*title).to_owned(), media_type: WASM_LAYERS[0].to_owned() })
     };
     let layers = layers.iter().map(write).collect::<Result<Vec<_>>>()?;
-    let tar = c.bed.dir().join("made.tar");
+    let tar = c.fixture.dir().join("made.tar");
     fs::write(&tar, ImageBuilder::new(NAME).wasm_tar(&layers, WasmForm::Artifact)?)?;
-    c.bed.import(&tar, true)
+    c.fixture.import(&tar, true)
 }
 
 /// A salt that no other test has.
 pub(crate) fn salt(c: &Containers) -> String {
-    c.bed.dir().display().to_string()
+    c.fixture.dir().display().to_string()
 }
 
 /// `ctr task start` of a container that was made: attached, so its exit status is the guest's.
 pub(crate) fn start(c: &Containers, id: &str) -> Command {
-    c.bed.ctr_command(["task", "start", id])
+    c.fixture.ctr_command(["task", "start", id])
 }
 
 /// Makes a container of [`NAME`], runs it to its end and removes it.
@@ -77,13 +77,13 @@ pub(crate) fn refused(c: &Containers, image: &str, args: &[&str]) -> Result<Stri
     c.create_of(image, &id, args)?;
     let said = start(c, &id).run()?.refused()?;
     c.delete_container(&id)?;
-    c.bed.becomes_clean()?;
+    c.fixture.becomes_clean()?;
     Ok(said)
 }
 
 /// The file that containerd keeps these bytes in.
 pub(crate) fn blob(c: &Containers, bytes: &[u8]) -> Result<PathBuf> {
-    let store = c.bed.dir().join("r/io.containerd.content.v1.content/blobs/sha256");
+    let store = c.fixture.dir().join("r/io.containerd.content.v1.content/blobs/sha256");
     let digest = digest(bytes);
     let file = store.join(digest.strip_prefix("sha256:").context("no digest")?);
     ensure!(file.exists(), "{} is not there", file.display());

@@ -1,7 +1,7 @@
 //! containerd, played by this OS process towards one runtime: bundles and root file systems as containerd makes them,
 //! the shim's `start`, the sandboxes' sockets. Used by the benchmarks that need more than `ctr` can ask for.
 //!
-//! Every container has an overlay of its own over one common layer, in the directory of the [`Player`], which takes
+//! Every container has an overlay of its own over one common layer, in the directory of the [`ShimDriver`], which takes
 //! events and demands in the end that nothing is left.
 
 mod storage;
@@ -18,20 +18,20 @@ use containerd_shim_protos::api::Mount;
 use runwasi_tests::bundle::{Bundle, fifo};
 use runwasi_tests::daemon::SOCKET_VARIABLE;
 use runwasi_tests::runtime::{guest_sources, target_dir};
-use runwasi_tests::{Player, Runtime, poll_until};
+use runwasi_tests::{Runtime, ShimDriver, poll_until};
 use serde_json::json;
 
 pub(crate) use storage::Storage;
 pub(crate) use task::Tasks;
 
 /// What plays containerd towards one runtime.
-pub(crate) struct Stage {
-    // Unmounted before the player looks for what is left.
+pub(crate) struct FakeContainerd {
+    // Unmounted before the shim driver looks for what is left.
     _mounted: Vec<storage::Mounted>,
-    player: Player,
+    shim_driver: ShimDriver,
     /// The image: one layer, with the guest in it.
     layer: PathBuf,
-    /// Where compiled code is kept, if it is the stage's own.
+    /// Where compiled code is kept, if it is the fake's own.
     cache: PathBuf,
     // One thread: the client shall take little of the two CPUs, and what it measures is the server.
     calls: tokio::runtime::Runtime,
@@ -55,17 +55,17 @@ pub(crate) struct Sandbox {
     pub(crate) tasks: Tasks,
 }
 
-impl Stage {
-    /// Prepares the stage, lets `measure` use it and takes it down.
-    pub(crate) fn play<T>(
+impl FakeContainerd {
+    /// Prepares the fake, lets `measure` use it and takes it down.
+    pub(crate) fn with<T>(
         runtime: Runtime,
         storage: Storage,
         measure: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
-        Self::new(Player::new(runtime)?, storage)?.played(measure)
+        Self::new(ShimDriver::new(runtime)?, storage)?.played(measure)
     }
 
-    /// The same with a directory of the stage's own for compiled code, in which nothing is at first.
+    /// The same with a directory of the fake's own for compiled code, in which nothing is at first.
     pub(crate) fn play_with_empty_cache<T>(
         runtime: Runtime,
         storage: Storage,
@@ -74,9 +74,9 @@ impl Stage {
         let place = tempfile::tempdir().context("no directory for compiled code")?;
         // Made by who writes there: one that others could read is refused.
         let cache = place.path().join("code");
-        let mut stage = Self::new(Player::with_cache(runtime, &cache)?, storage)?;
-        stage.cache = cache;
-        stage.played(measure)
+        let mut fake = Self::new(ShimDriver::with_cache(runtime, &cache)?, storage)?;
+        fake.cache = cache;
+        fake.played(measure)
     }
 
     fn played<T>(self, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
@@ -88,10 +88,10 @@ impl Stage {
         outcome
     }
 
-    fn new(player: Player, storage: Storage) -> Result<Self> {
-        let runtime = player.runtime();
-        let mounted = storage.prepare(player.dir())?;
-        let layer = player.dir().join(storage::SNAPSHOTS).join("layer");
+    fn new(shim_driver: ShimDriver, storage: Storage) -> Result<Self> {
+        let runtime = shim_driver.runtime();
+        let mounted = storage.prepare(shim_driver.dir())?;
+        let layer = shim_driver.dir().join(storage::SNAPSHOTS).join("layer");
         for directory in ["", "proc", "etc"] {
             fs::create_dir_all(layer.join(directory)).context("cannot make the layer")?;
         }
@@ -100,7 +100,7 @@ impl Stage {
         fs::copy(&built, layer.join(guest))
             .with_context(|| format!("{}: scripts/guests makes it", built.display()))?;
         let calls = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { _mounted: mounted, player, layer, cache: PathBuf::new(), calls })
+        Ok(Self { _mounted: mounted, shim_driver, layer, cache: PathBuf::new(), calls })
     }
 
     /// Runs calls until their end.
@@ -126,12 +126,12 @@ impl Stage {
 
     /// A container in a sandbox of its own; the guest gets `args`.
     pub(crate) fn container(&self, id: &str, args: &[&str]) -> Result<Container> {
-        self.program(id, &[&[self.player.runtime().guest()], args].concat())
+        self.program(id, &[&[self.shim_driver.runtime().guest()], args].concat())
     }
 
     /// A container in a sandbox of its own, with whatever program of the image.
     pub(crate) fn program(&self, id: &str, words: &[&str]) -> Result<Container> {
-        let bundle = self.player.bundle(id, words)?;
+        let bundle = self.shim_driver.bundle(id, words)?;
         Ok(Container {
             id: id.to_owned(),
             bundle,
@@ -143,10 +143,10 @@ impl Stage {
 
     /// The containerd that is played.
     pub(crate) fn address(&self) -> PathBuf {
-        self.player.dir().join("c.sock")
+        self.shim_driver.dir().join("c.sock")
     }
 
-    /// Where compiled code is kept, if it is the stage's own.
+    /// Where compiled code is kept, if it is the fake's own.
     pub(crate) fn cache(&self) -> &Path {
         &self.cache
     }
@@ -163,7 +163,7 @@ impl Stage {
 
     /// Runs the shim's `start` for a container and connects to the address it prints.
     pub(crate) fn sandbox(&self, container: &Container) -> Result<Sandbox> {
-        let started = self.player.start(&container.id, container.bundle.path())?.ok()?;
+        let started = self.shim_driver.start(&container.id, container.bundle.path())?.ok()?;
         let tasks = self.run(Tasks::connect(started.out().trim()))?;
         Ok(Sandbox { id: container.id.clone(), tasks })
     }
@@ -176,32 +176,32 @@ impl Stage {
     /// The shim's `start` as `sandbox` runs it, for whom the time is the figure.
     pub(crate) fn start_command(&self, container: &Container) -> Result<Command> {
         let program =
-            self.player.runtime().program_file().context("not a program of the workspace")?;
+            self.shim_driver.runtime().program_file().context("not a program of the workspace")?;
         let mut command = Command::new(program.canonicalize()?);
         let address = self.address();
-        command.args(["-namespace", self.player.namespace(), "-address"]).arg(&address);
+        command.args(["-namespace", self.shim_driver.namespace(), "-address"]).arg(&address);
         command.args(["-publish-binary", "/bin/true", "-id", &container.id, "start"]);
         command.env("TTRPC_ADDRESS", address.with_extension("sock.ttrpc"));
         command
-            .env(SOCKET_VARIABLE, self.player.node().socket())
+            .env(SOCKET_VARIABLE, self.shim_driver.node().socket())
             .current_dir(container.bundle.path());
         Ok(command)
     }
 
     /// The node daemon's pid.
     pub(crate) fn daemon(&self) -> Result<u32> {
-        let daemons = self.player.node().daemons();
+        let daemons = self.shim_driver.node().daemons();
         ensure!(daemons.len() == 1, "{} daemons, not one", daemons.len());
         Ok(daemons[0])
     }
 
-    /// Waits until no sandbox is left; the stage itself stays.
+    /// Waits until no sandbox is left; the fake itself stays.
     pub(crate) fn becomes_empty(&self) -> Result<()> {
         let left = || -> Vec<String> {
-            let all = self.player.leftovers().into_iter();
+            let all = self.shim_driver.leftovers().into_iter();
             all.filter(|line| !line.starts_with("mount ")).collect()
         };
-        let empty = poll_until("an empty stage", Duration::from_secs(10), || {
+        let empty = poll_until("an empty fake", Duration::from_secs(10), || {
             left().is_empty().then_some(())
         });
         empty.with_context(|| format!("left: {:#?}", left()))
@@ -212,14 +212,14 @@ impl Stage {
         &self.layer
     }
 
-    /// The player, for what only one benchmark needs.
-    pub(crate) fn player(&self) -> &Player {
-        &self.player
+    /// The shim driver, for what only one benchmark needs.
+    pub(crate) fn shim_driver(&self) -> &ShimDriver {
+        &self.shim_driver
     }
 
     /// The mount that containerd's overlay snapshotter describes.
     fn overlay(&self, id: &str) -> Result<Mount> {
-        let snapshot = self.player.dir().join(storage::SNAPSHOTS).join(id);
+        let snapshot = self.shim_driver.dir().join(storage::SNAPSHOTS).join(id);
         let part = |name: &str| -> Result<String> {
             let path = snapshot.join(name);
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;

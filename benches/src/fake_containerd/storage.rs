@@ -1,4 +1,4 @@
-//! What the bundles and root file systems of a stage lie on; used by `stage`.
+//! What the bundles and root file systems of a fake lie on; used by `fake`.
 //!
 //! containerd's bundles lie below `/run`, in memory. Its snapshots lie on a disk, whose file system takes its own time to mount an
 //! overlay (it makes, renames and removes files for it): in memory that part is small, and what is measured is the shim.
@@ -9,13 +9,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Where a stage keeps its snapshots.
+/// Where a fake keeps its snapshots.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
-/// Where the player makes bundles.
+/// Where the shim driver makes bundles.
 const BUNDLES: &str = "b";
 
-/// A choice for a whole stage.
+/// A choice for a whole fake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Storage {
     /// Bundles and snapshots in memory.
@@ -25,7 +25,7 @@ pub(crate) enum Storage {
 }
 
 impl Storage {
-    /// Prepares a stage's directory.
+    /// Prepares a fake's directory.
     pub(super) fn prepare(self, directory: &Path) -> Result<Vec<Mounted>> {
         let in_memory = match self {
             Self::Memory => &[BUNDLES, SNAPSHOTS][..],
@@ -54,7 +54,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // What a failed run has left open keeps it alive until that is gone; the player reports such things.
+        // What a failed run has left open keeps it alive until that is gone; the shim driver reports such things.
         drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
     }
 }

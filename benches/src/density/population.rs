@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::Bench;
-use crate::stage::{Container, Sandbox, Stage};
+use crate::fake_containerd::{Container, FakeContainerd, Sandbox};
 use crate::stats;
 
 /// Neither wakes up nor ends.
@@ -18,10 +18,10 @@ const WINDOW: usize = 50;
 #[derive(Default)]
 pub(super) struct Costs(Vec<f64>);
 
-/// What lives on a stage.
-pub(super) struct Crowd<'a> {
+/// What lives on a fake.
+pub(super) struct Population<'a> {
     bench: &'a Bench,
-    stage: &'a Stage,
+    fake: &'a FakeContainerd,
     /// What the ids of its containers begin with.
     name: &'static str,
     sandboxes: Vec<Sandbox>,
@@ -33,29 +33,21 @@ pub(super) struct Crowd<'a> {
     pub(super) creations: Costs,
 }
 
-impl<'a> Crowd<'a> {
-    pub(super) fn new(bench: &'a Bench, stage: &'a Stage, name: &'static str) -> Self {
+impl<'a> Population<'a> {
+    pub(super) fn new(bench: &'a Bench, fake: &'a FakeContainerd, name: &'static str) -> Self {
         let (starts, creations) = (Costs::default(), Costs::default());
-        Self {
-            bench,
-            stage,
-            name,
-            sandboxes: Vec::new(),
-            containers: Vec::new(),
-            starts,
-            creations,
-        }
+        Self { bench, fake, name, sandboxes: Vec::new(), containers: Vec::new(), starts, creations }
     }
 
     /// Adds a sandbox with one container, on the host's network or in a namespace of its own.
     pub(super) fn add_sandbox(&mut self, own_network: bool) -> Result<()> {
         let place = self.sandboxes.len();
-        let mut container = self.stage.container(&format!("{}{place}", self.name), &SLEEPER)?;
+        let mut container = self.fake.container(&format!("{}{place}", self.name), &SLEEPER)?;
         if own_network {
             container.unshare_network()?;
         }
         let begin = Instant::now();
-        self.sandboxes.push(self.stage.sandbox(&container)?);
+        self.sandboxes.push(self.fake.sandbox(&container)?);
         self.starts.push(begin);
         self.run(place, container)
     }
@@ -64,7 +56,7 @@ impl<'a> Crowd<'a> {
     pub(super) fn join(&mut self) -> Result<()> {
         let place = self.len() % self.sandboxes.len();
         let id = format!("{}{place}c{}", self.name, self.containers.len());
-        let container = self.stage.joining(&self.sandboxes[place].id, &id, &SLEEPER)?;
+        let container = self.fake.joining(&self.sandboxes[place].id, &id, &SLEEPER)?;
         self.run(place, container)
     }
 
@@ -94,7 +86,7 @@ impl<'a> Crowd<'a> {
     fn run(&mut self, place: usize, container: Container) -> Result<()> {
         let tasks = &self.sandboxes[place].tasks;
         let begin = Instant::now();
-        self.stage.run(async {
+        self.fake.run(async {
             tasks.create(&container).await?;
             let started = tasks.start(&container.id).await;
             if started.is_err() {
@@ -112,18 +104,18 @@ impl<'a> Crowd<'a> {
     pub(super) fn remove_all(&mut self) -> Result<()> {
         for (place, id) in &self.containers {
             self.bench.interrupt.check()?;
-            self.stage.run(self.sandboxes[*place].tasks.kill(id))?;
+            self.fake.run(self.sandboxes[*place].tasks.kill(id))?;
         }
         for (place, id) in self.containers.drain(..) {
             self.bench.interrupt.check()?;
             let tasks = &self.sandboxes[place].tasks;
-            self.stage.run(async {
+            self.fake.run(async {
                 tasks.wait(&id).await?;
                 tasks.delete(&id).await
             })?;
         }
-        self.sandboxes.drain(..).for_each(|sandbox| self.stage.leave(sandbox));
-        self.stage.becomes_empty()
+        self.sandboxes.drain(..).for_each(|sandbox| self.fake.leave(sandbox));
+        self.fake.becomes_empty()
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(c: &Containers, name: &str) -> Result<Self> {
-        let path = c.bed.dir().join(name);
+        let path = c.fixture.dir().join(name);
         fs::write(&path, "")?;
         Command::new("unshare").args([&format!("--net={}", path.display()), "true"]).run()?.ok()?;
         let network = Self { namespace: Namespace::at(&path)?, path };
@@ -31,12 +31,12 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // What stays mounted, the bed's check finds.
+        // What stays mounted, the fixture's check finds.
         unmount(&self.path, UnmountFlags::DETACH).ok();
     }
 }
 
-/// The guests of both previews, which share the commands that the cases play with both.
+/// The guests of both previews, which share the commands that the cases run_case with both.
 pub(crate) const P2: &str = "/net.wasm";
 pub(crate) const P3: &str = "/p3_net.wasm";
 
@@ -53,7 +53,7 @@ impl Guest {
     pub(crate) fn new(c: &Containers, network: Option<&Network>) -> Result<Self> {
         let dir = TempDir::new()?;
         let mut bundle =
-            Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.bed.namespace()))?;
+            Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.fixture.namespace()))?;
         for name in [P2, P3] {
             let program = target_dir().join("guests").join(name.trim_start_matches('/'));
             fs::copy(&program, bundle.path().join("rootfs").join(name.trim_start_matches('/')))
@@ -109,7 +109,7 @@ impl Guest {
         let config = self.bundle.path().join("config.json").display().to_string();
         let line =
             [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
-        Ok(c.bed.ctr_command(line))
+        Ok(c.fixture.ctr_command(line))
     }
 
     /// Runs it to its end.

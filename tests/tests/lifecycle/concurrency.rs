@@ -15,7 +15,7 @@ pub(crate) fn twenty_containers_run_at_once(c: &mut Containers) -> Result<()> {
         let out = run.wait()?.ok()?;
         ensure!(out.out() == format!("I am {n}\n"), "{out}");
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn twenty_clients_wait_for_one_container(c: &mut Containers) -> Result<()> {
@@ -34,13 +34,13 @@ pub(crate) fn twenty_clients_wait_for_one_container(c: &mut Containers) -> Resul
         ensure!(answer.exit_status == 137 && answer.exited_at.is_some(), "{answer:?}");
     }
     ensure!(c.finish(&id)? == 137);
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn twenty_attached_ctr_get_the_exit_status(c: &mut Containers) -> Result<()> {
     let id = c.id("watched");
     c.detached(&id, &["sleep", "100"])?;
-    let attach = |_| c.bed.ctr_command(["task", "attach", &id]).spawn();
+    let attach = |_| c.fixture.ctr_command(["task", "attach", &id]).spawn();
     let attached = (0..20).map(attach).collect::<Result<Vec<Running>>>()?;
     c.kill(&id, "SIGKILL")?;
     let ends = attached.into_iter().map(Running::wait).collect::<Result<Vec<Output>>>()?;
@@ -52,9 +52,9 @@ pub(crate) fn twenty_attached_ctr_get_the_exit_status(c: &mut Containers) -> Res
     ensure!(!told.is_empty() && late.iter().all(too_late), "{late:#?}");
     c.delete_container(&id)?;
     if !c.runtime.leaves_when_deleted_by_several() {
-        c.bed.end_shims();
+        c.fixture.end_shims();
     }
-    c.bed.becomes_clean()
+    c.fixture.becomes_clean()
 }
 
 fn joined<T>(result: thread::Result<T>) -> Result<T> {

@@ -1,6 +1,6 @@
 //! A shim driven as containerd drives it, by its command line and its socket; called by tests for what `ctr` cannot ask for.
 //!
-//! [`Player`] plays containerd without being one: what a shim asks of it is answered by [`Sink`] alone.
+//! [`ShimDriver`] plays containerd without being one: what a shim asks of it is answered by [`Sink`] alone.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -29,7 +29,7 @@ const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// containerd's part of the conversation with one shim program, in a directory of its own.
 #[derive(Debug)]
-pub struct Player {
+pub struct ShimDriver {
     traces: Traces,
     runtime: Runtime,
     program: PathBuf,
@@ -43,7 +43,7 @@ pub struct Player {
     logs: Mutex<Vec<File>>,
 }
 
-impl Player {
+impl ShimDriver {
     /// Prepares to drive the shim of `runtime`.
     pub fn new(runtime: Runtime) -> Result<Self> {
         Self::with(runtime, Settings::default())
@@ -51,18 +51,18 @@ impl Player {
 
     /// The same with an unusual node daemon, if the runtime needs one.
     pub fn with(runtime: Runtime, daemon: Settings) -> Result<Self> {
-        let mut player = Self::prepared(runtime)?;
-        player.comes_back()?;
-        player.start_daemon(daemon)?;
-        Ok(player)
+        let mut shim_driver = Self::prepared(runtime)?;
+        shim_driver.comes_back()?;
+        shim_driver.start_daemon(daemon)?;
+        Ok(shim_driver)
     }
 
     /// The same with another place for compiled code.
     pub fn with_cache(runtime: Runtime, directory: &Path) -> Result<Self> {
-        let mut player =
+        let mut shim_driver =
             Self::with(runtime, Settings::default().env("CONTAINERD_WASMTIMED_CACHE", directory))?;
-        player.env.push(("RUNWASI_CACHE", directory.into()));
-        Ok(player)
+        shim_driver.env.push(("RUNWASI_CACHE", directory.into()));
+        Ok(shim_driver)
     }
 
     /// The same with nobody at the address where events go.
@@ -73,9 +73,9 @@ impl Player {
 
     /// The same with an unusual node daemon.
     pub fn away_with(runtime: Runtime, daemon: Settings) -> Result<Self> {
-        let mut player = Self::prepared(runtime)?;
-        player.start_daemon(daemon)?;
-        Ok(player)
+        let mut shim_driver = Self::prepared(runtime)?;
+        shim_driver.start_daemon(daemon)?;
+        Ok(shim_driver)
     }
 
     fn prepared(runtime: Runtime) -> Result<Self> {
@@ -109,9 +109,9 @@ impl Player {
         Ok(())
     }
 
-    /// The player's node daemon.
+    /// The shim driver's node daemon.
     pub fn daemon(&mut self) -> Result<&mut Daemon> {
-        self.daemon.as_mut().context("this player's runtime needs no daemon")
+        self.daemon.as_mut().context("this shim driver's runtime needs no daemon")
     }
 
     /// The node daemon's state directory.
@@ -119,7 +119,7 @@ impl Player {
         self.traces.node()
     }
 
-    /// The containerd namespace of this player.
+    /// The containerd namespace of this shim driver.
     pub fn namespace(&self) -> &str {
         self.traces.namespace()
     }
@@ -129,7 +129,7 @@ impl Player {
         self.runtime
     }
 
-    /// A directory for what a test needs besides bundles; removed with the player.
+    /// A directory for what a test needs besides bundles; removed with the shim driver.
     pub fn dir(&self) -> &Path {
         self.traces.dir()
     }
@@ -165,7 +165,7 @@ impl Player {
         TaskClient::connect(started.out().trim())
     }
 
-    /// Shims of this player that run now.
+    /// Shims of this shim driver that run now.
     pub fn shims(&self) -> Vec<Shim> {
         self.traces.shims()
     }
@@ -259,7 +259,7 @@ impl Player {
     }
 }
 
-impl Drop for Player {
+impl Drop for ShimDriver {
     fn drop(&mut self) {
         let mut log = Vec::new();
         for file in self.logs.get_mut().unwrap_or_else(PoisonError::into_inner) {

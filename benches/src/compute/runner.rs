@@ -61,7 +61,7 @@ pub(super) struct Runtimes {
     guests: GuestRuntime,
 }
 
-pub(super) struct Course {
+pub(super) struct Runner {
     pub(super) code: &'static Code,
     bare: Program,
     interruptible: Interruptible,
@@ -79,7 +79,7 @@ impl Runtimes {
     }
 }
 
-impl Course {
+impl Runner {
     pub(super) fn new(code: &'static Code) -> Result<Self> {
         let source = code.source()?;
         let mut never_stops = config(Optimise::Speed);

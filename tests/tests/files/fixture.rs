@@ -24,7 +24,7 @@ impl Tree {
         let dir = TempDir::new()?;
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
         let mut bundle =
-            Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.bed.namespace()))?;
+            Bundle::create(dir.path().join("b"), &[], &format!("/{}", c.fixture.namespace()))?;
         let guest = c.runtime.guest();
         let file = c.runtime.guest_file();
         let program = bundle.path().join("rootfs").join(guest.trim_start_matches('/'));
@@ -89,7 +89,7 @@ impl Tree {
         let config = self.bundle.path().join("config.json").display().to_string();
         let line =
             [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
-        Ok(c.bed.ctr_command(line))
+        Ok(c.fixture.ctr_command(line))
     }
 
     /// Runs the guest to its end.
