@@ -1,12 +1,4 @@
 //! The shim's `main`: containerd's command line becomes one of the actions of [`bootstrap`].
-//!
-//! ```text
-//! shim -v | -info                                        print and exit
-//! shim -namespace N -id I -address A [-bundle B] start   bind, fork a server, print its address
-//! shim -namespace N -id I -address A [-bundle B] delete  remove a container, print how it ended
-//! ```
-//!
-//! The current directory of `start` is the bundle. `delete` removes what is left of a container.
 
 use std::{env, ffi::OsString, fmt::Display, io::Write, process::ExitCode};
 
@@ -16,6 +8,14 @@ use crate::{
     engine::{Engine, error::EngineError},
     sanitize,
 };
+
+/// The arguments, as `--help` prints them.
+const USAGE: &str = "\
+A shim: containerd starts it, in the directory of a bundle.
+  -namespace N -id I -address A [-bundle B] start   start a server or find it, print its address
+  -namespace N -id I -address A [-bundle B] delete  remove the rest of a container, print its end
+  -v | -info                                        print the version, or the features
+";
 
 /// A complete shim. `engine` is called in the serving process only, before any thread exists.
 ///
@@ -70,6 +70,10 @@ fn answer<F: From<BootstrapError>>(
     arguments: &[OsString],
     act: impl FnOnce(Action, &Invocation) -> Result<Vec<u8>, F>,
 ) -> Result<Vec<u8>, F> {
+    // Only the first argument: a later one can be the value of a flag.
+    if arguments.first().is_some_and(|first| ["-h", "-help", "--help"].iter().any(|h| first == h)) {
+        return Ok(USAGE.into());
+    }
     let flags = containerd_shim::parse(arguments)
         .map_err(|error| BootstrapError::Arguments(error.to_string()))?;
     if flags.version {

@@ -1,28 +1,23 @@
-//! containerd's runtime options: settings for the engine that stand in containerd's configuration, or in a file it names.
-//! Decoded by `service`, read when a container is created.
+//! containerd's runtime options: settings of the engine in containerd's configuration, or in a file
+//! that it names.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+use std::{fmt::Display, path::PathBuf};
+
+use crate::{
+    settings::{RawSettings, SettingsError},
+    sys,
 };
 
-use crate::settings::{RawSettings, SettingsError};
-
-/// The largest text that is read.
+/// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What options are called that have no file.
-const NO_FILE: &str = "runtime options";
-
-/// Keys of containerd's own that it writes among those of a runtime.
-const CONTAINERDS: [&str; 2] = ["TypeUrl", "ConfigPath"];
+/// Keys of its own that containerd writes among those of a runtime.
+const CONTAINERD_KEYS: [&str; 2] = ["TypeUrl", "ConfigPath"];
 
 /// Where the options are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeOptions {
-    /// There are none.
+    /// No options.
     #[default]
     None,
     /// In a file: `config_path`, or `ctr run --runtime-config-path`.
@@ -31,58 +26,32 @@ pub enum RuntimeOptions {
     Text(String),
 }
 
-/// Why options cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum OptionsError {
-    /// The file cannot be read, or is none.
-    #[error("runtime options: {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The text is not TOML.
-    #[error(transparent)]
-    Syntax(#[from] SettingsError),
-}
-
 impl RuntimeOptions {
     /// Reads them. Blocks.
-    pub(crate) fn read(&self) -> Result<RawSettings, OptionsError> {
-        let mut written = match self {
+    pub(crate) fn read(&self) -> Result<RawSettings, SettingsError> {
+        let mut raw = match self {
             Self::None => return Ok(RawSettings::default()),
-            Self::Text(text) => RawSettings::parse(NO_FILE, text)?,
+            Self::Text(text) => RawSettings::parse("runtime options", text.as_bytes(), |_| true)?,
             Self::File(path) => {
-                let text = text(path)
-                    .map_err(|source| OptionsError::Read { path: path.clone(), source })?;
-                RawSettings::parse(&path.display().to_string(), &text)?
+                let source = path.display().to_string();
+                let wrong = |reason: &dyn Display| {
+                    SettingsError::new(format!("runtime options: {source}"), reason)
+                };
+                if !path.is_absolute() {
+                    return Err(wrong(&"not an absolute path"));
+                }
+                let bytes = sys::read_regular(path, MAX_BYTES).map_err(|error| wrong(&error))?;
+                RawSettings::parse(&source, &bytes, |_| true)?
             }
         };
-        written.retain(|key| !CONTAINERDS.contains(&key));
-        Ok(written)
+        raw.entries.retain(|entry| !CONTAINERD_KEYS.contains(&entry.key.as_str()));
+        Ok(raw)
     }
-}
-
-/// Without waiting for the writer of a FIFO, and to an end.
-fn text(path: &Path) -> io::Result<String> {
-    let refused = |reason: &str| io::Error::new(io::ErrorKind::InvalidInput, reason);
-    if !path.is_absolute() {
-        return Err(refused("not an absolute path"));
-    }
-    let file: File =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(refused("not a regular file"));
-    }
-    let mut text = String::new();
-    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES { Err(refused("larger than 1 MiB")) } else { Ok(text) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use super::*;
 
@@ -102,11 +71,10 @@ mod tests {
     }
 
     #[test]
-    fn what_containerd_adds_is_no_setting() {
+    fn containerds_own_keys_are_no_settings() {
         let text = "TypeUrl = 'runtimeoptions.v1.Options'\nConfigPath = ''\n[engine]\ngc = false\n";
-        let written = RuntimeOptions::Text(text.into()).read().unwrap();
-        let keys: Vec<_> = written.entries().iter().map(|entry| entry.key.as_str()).collect();
+        let raw = RuntimeOptions::Text(text.into()).read().unwrap();
+        let keys: Vec<_> = raw.entries.iter().map(|entry| entry.key.as_str()).collect();
         assert_eq!(keys, ["engine.gc"]);
-        assert!(RuntimeOptions::None.read().unwrap().is_empty());
     }
 }

@@ -1,203 +1,222 @@
-//! An engine's settings as somebody has written them: keys and values with their places, not yet understood. Made of the
-//! daemon's file and of containerd's runtime options, read by engines, which know the keys.
+//! Settings of a TOML document, each with its place, deserialized into typed structs.
+//!
+//! Errors name the place, the key, the value and what is allowed: `FILE:LINE: KEY: …`.
 
-use std::fmt::{self, Display};
+use std::{
+    fmt::Display,
+    ops::RangeInclusive,
+    path::{Component, Path, PathBuf},
+};
 
-use toml::de::{DeTable, DeValue};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Error, IntoDeserializer},
+};
+use toml::{
+    Spanned, Table, Value,
+    de::{DeTable, DeValue},
+};
 
-/// Keys with their values, in the order of their lines. The key of a table's entry is `table.key`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The word for a directory that is not used.
+pub const OFF: &str = "off";
+
+/// Keys with their values, in the order of their lines.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawSettings {
-    source: String,
-    entries: Vec<Entry>,
+    /// The settings.
+    pub entries: Vec<Entry>,
 }
 
-/// One line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One key with its value.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// The key.
+    /// The key; that of a table's entry is `table.key`.
     pub key: String,
-    /// Its value.
+    /// The value.
     pub value: Value,
-    line: usize,
+    place: String,
+    /// The places of an array's elements.
+    elements: Vec<String>,
 }
 
-/// The values that settings have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// `true` or `false`.
-    Boolean(bool),
-    /// A whole number; beyond 128 bits it is the largest or the smallest of them, and out of every range.
-    Integer(i128),
-    /// A string.
-    Text(String),
-    /// A kind of value that no setting has, by its name.
-    Other(&'static str),
-}
-
-/// What is wrong with a setting, and where it stands.
+/// A wrong setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{source_name}:{line}: {reason}")]
+#[error("{place}: {reason}")]
 pub struct SettingsError {
-    /// The file, or what else it was written in.
-    pub source_name: String,
-    /// Line, from 1.
-    pub line: usize,
-    /// The key, and what is wrong with it.
+    /// `FILE:LINE`, with the key if the value is wrong, or a flag, or an environment variable.
+    pub place: String,
+    /// The value, and what is allowed.
     pub reason: String,
 }
 
+impl SettingsError {
+    /// An error about what stands at a place.
+    pub fn new(place: impl Into<String>, reason: impl Display) -> Self {
+        Self { place: place.into(), reason: reason.to_string() }
+    }
+}
+
 impl RawSettings {
-    /// Takes a whole document apart. Tables in tables are values of no setting.
-    pub fn parse(source: &str, text: &str) -> Result<Self, SettingsError> {
-        let table = DeTable::parse(text).map_err(|error| SettingsError {
-            source_name: source.to_owned(),
-            line: line_of(text.as_bytes(), error.span().map_or(text.len(), |span| span.start)),
-            reason: error.message().to_owned(),
+    /// Parses a document, which errors call `source`. Tables with a `flat` name become the
+    /// entries in them; other tables are values, which no setting has.
+    pub fn parse(
+        source: &str,
+        bytes: &[u8],
+        flat: impl Fn(&str) -> bool,
+    ) -> Result<Self, SettingsError> {
+        let newlines: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
+        let place = |at| format!("{source}:{}", 1 + newlines.partition_point(|line| *line < at));
+        let text = str::from_utf8(bytes)
+            .map_err(|error| SettingsError::new(place(error.valid_up_to()), "is not UTF-8"))?;
+        let table = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(text.len(), |span| span.start);
+            SettingsError::new(place(at), error.message())
         })?;
-        let mut written = Self { source: source.to_owned(), entries: Vec::new() };
-        for (key, value) in table.into_inner() {
-            match value.get_ref() {
-                DeValue::Table(table) => written.add_table(text, key.get_ref(), table),
-                _ => {
-                    written.add(text, key.get_ref().to_string(), key.span().start, value.get_ref())
-                }
+        let entry = |prefix: &str, key: &Spanned<_>, value: &Spanned<DeValue<'_>>| {
+            let elements = value.get_ref().as_array().into_iter().flatten();
+            let elements = elements.map(|element| place(element.span().start)).collect();
+            let key_text = format!("{prefix}{}", key.get_ref());
+            // An integer beyond 64 bits is out of every range.
+            let value = Value::deserialize(value.clone().into_deserializer());
+            let value = value.unwrap_or(Value::Integer(i64::MAX));
+            Entry { key: key_text, value, place: place(key.span().start), elements }
+        };
+        let entries = table.get_ref().iter().flat_map(|(key, value)| match value.get_ref() {
+            DeValue::Table(table) if flat(key.get_ref()) => {
+                let prefix = format!("{}.", key.get_ref());
+                table.iter().map(|(key, value)| entry(&prefix, key, value)).collect()
             }
-        }
-        written.sort();
-        Ok(written)
-    }
-
-    /// Takes one table of a document whose `text` is known.
-    pub fn of_table(source: &str, text: &str, name: &str, table: &DeTable<'_>) -> Self {
-        let mut written = Self { source: source.to_owned(), entries: Vec::new() };
-        written.add_table(text, name, table);
-        written.sort();
-        written
-    }
-
-    /// Whether nothing is set.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// What is set.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// Where it was written.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    /// An error in the line of an entry; its text begins with the key.
-    pub fn wrong(&self, entry: &Entry, reason: impl Display) -> SettingsError {
-        let reason = format!("{}: {reason}", entry.key);
-        SettingsError { source_name: self.source.clone(), line: entry.line, reason }
-    }
-
-    /// An error for a key that is none.
-    pub fn unknown(&self, entry: &Entry, known: &str) -> SettingsError {
-        let reason = format!("unknown key {:?}, expected one of {known}", entry.key);
-        SettingsError { source_name: self.source.clone(), line: entry.line, reason }
-    }
-
-    /// Keeps the entries whose keys are wanted.
-    pub(crate) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
-        self.entries.retain(|entry| wanted(&entry.key));
-    }
-
-    fn add_table(&mut self, text: &str, name: &str, table: &DeTable<'_>) {
-        for (key, value) in table {
-            self.add(text, format!("{name}.{}", key.get_ref()), key.span().start, value.get_ref());
-        }
-    }
-
-    fn add(&mut self, text: &str, key: String, start: usize, value: &DeValue<'_>) {
-        self.entries.push(Entry {
-            key,
-            value: Value::of(value),
-            line: line_of(text.as_bytes(), start),
+            _ => vec![entry("", key, value)],
         });
+        Ok(Self { entries: entries.collect() })
     }
 
-    /// In the order of the lines: who corrects one error after another goes down the file.
-    fn sort(&mut self) {
-        self.entries.sort_by_key(|entry| entry.line);
+    /// Deserializes a settings struct, with the values of `base` for missing keys. The struct has a
+    /// default for each key.
+    pub fn read<T: DeserializeOwned + Serialize>(&self, base: &T) -> Result<T, SettingsError> {
+        let mut table = in_force(base)?;
+        for entry in &self.entries {
+            // A string field would take a date.
+            let date = entry.value.is_datetime().then(|| Value::Table(Table::new()));
+            let value = date.unwrap_or_else(|| entry.value.clone());
+            // Alone at first: an error is then known to be about this entry.
+            let alone = Table::from_iter([(entry.key.clone(), value)]);
+            alone.try_into::<T>().map_err(|error| entry.reword(error.message()))?;
+            table.insert(entry.key.clone(), entry.value.clone());
+        }
+        table.try_into().map_err(|error| SettingsError::new("settings", error))
     }
 }
 
-impl Value {
-    fn of(value: &DeValue<'_>) -> Self {
-        match value {
-            DeValue::Boolean(value) => Self::Boolean(*value),
-            DeValue::Integer(integer) => {
-                let beyond = if integer.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
-                Self::Integer(
-                    i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(beyond),
-                )
+/// The values of a settings struct, in the order of its fields.
+pub fn in_force(settings: &impl Serialize) -> Result<Table, SettingsError> {
+    Table::try_from(settings).map_err(|error| SettingsError::new("settings", error))
+}
+
+/// Lines of TOML. `around` a key's line are a comment mark and a comment, if it needs some.
+pub fn to_toml(values: Table, around: impl Fn(&str) -> (&'static str, &'static str)) -> String {
+    let line = |(key, value): (String, Value)| {
+        let (before, after) = around(&key);
+        format!("{before}{key} = {value}{after}\n")
+    };
+    values.into_iter().map(line).collect()
+}
+
+impl Entry {
+    /// The value, or the elements of an array, as texts with their places, for errors.
+    pub fn texts(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+        let place = |place: &String| format!("{place}: {}", self.key);
+        match &self.value {
+            Value::Array(all) => {
+                self.elements.iter().map(place).zip(all.iter().map(text)).collect()
             }
-            DeValue::String(text) => Self::Text(text.to_string()),
-            other => Self::Other(kind(other)),
+            other => vec![(place(&self.place), text(other))],
         }
     }
 
-    /// The kind of value, for messages.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Boolean(_) => "a boolean",
-            Self::Integer(_) => "an integer",
-            Self::Text(_) => "a string",
-            Self::Other(kind) => kind,
-        }
+    /// An error about the value.
+    pub fn error(&self, reason: impl Display) -> SettingsError {
+        SettingsError::new(format!("{}: {}", self.place, self.key), reason)
     }
-}
 
-/// As TOML has it.
-impl Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Boolean(value) => write!(f, "{value}"),
-            Self::Integer(value) => write!(f, "{value}"),
-            Self::Text(text) => f.write_str(&quoted(text)),
-            Self::Other(kind) => f.write_str(kind),
-        }
+    /// An error about the key, which is not among the `known` ones.
+    pub fn unknown(&self, known: &str) -> SettingsError {
+        let reason = format_args!("unknown key {:?}, expected one of {known}", self.key);
+        SettingsError::new(&self.place, reason)
     }
-}
 
-/// The kind of a TOML value, for messages.
-pub fn kind(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "an array",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-/// A basic string of TOML: in it, quotes, backslashes and control characters are escaped.
-pub fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            control if control.is_control() => {
-                quoted.push_str(&format!("\\u{:04X}", u32::from(control)))
+    /// An error of `serde` in the words of all errors of settings.
+    fn reword(&self, message: &str) -> SettingsError {
+        let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+        let known = expected.trim_start_matches("one of ").replace('`', "");
+        if found.starts_with("unknown field") {
+            self.unknown(&known)
+        } else if found.starts_with("unknown variant") {
+            self.error(format_args!("{} is none of {known}", self.value))
+        } else if found.starts_with("invalid type") {
+            let expected = match expected {
+                "i64" => "an integer",
+                "a sequence" => "an array of strings",
+                "string only" => "a string",
+                other => other,
+            };
+            let mut elements = self.value.as_array().into_iter().flatten().zip(&self.elements);
+            match elements.find(|(element, _)| !element.is_str() && !found.ends_with("sequence")) {
+                Some((element, place)) => {
+                    let reason = format_args!("an element is {}, not a string", kind(element));
+                    SettingsError::new(format!("{place}: {}", self.key), reason)
+                }
+                None => self.error(format_args!("is {}, not {expected}", kind(&self.value))),
             }
-            plain => quoted.push(plain),
+        } else {
+            self.error(message)
         }
     }
-    quoted.push('"');
-    quoted
 }
 
-/// The line, from 1, in which this byte is.
-pub fn line_of(bytes: &[u8], index: usize) -> usize {
-    1 + bytes[..index.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count()
+fn kind(value: &Value) -> String {
+    match value.type_str() {
+        "datetime" => "a date or time".to_owned(),
+        kind @ ("integer" | "array") => format!("an {kind}"),
+        kind => format!("a {kind}"),
+    }
+}
+
+/// Checks a number. An error names the range, and the unit after it.
+pub fn number(wide: i128, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
+    let number = u32::try_from(wide).ok().filter(|number| range.contains(number));
+    let allowed = || format!("between {} and {}{unit}", range.start(), range.end());
+    number.ok_or_else(|| format!("{wide} is not {}", allowed()))
+}
+
+/// Deserializes a number within a range.
+pub fn within<'de, D: Deserializer<'de>, T: From<u32>, const MIN: u32, const MAX: u32>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let number = number(i64::deserialize(deserializer)?.into(), MIN..=MAX, "");
+    number.map(T::from).map_err(D::Error::custom)
+}
+
+/// Serializes a directory, or [`OFF`].
+pub fn or_off<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().unwrap_or(Path::new(OFF)).serialize(serializer)
+}
+
+/// Checks an absolute path, and removes what means nothing in it (`//`, `/./`, a slash at the end).
+pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if text.is_empty() {
+        Err("is empty".to_owned())
+    } else if text.contains('\0') {
+        Err(format!("{text:?} contains a NUL byte"))
+    } else if !path.is_absolute() {
+        Err(format!("{text:?} is not an absolute path"))
+    } else if path.components().any(|part| part == Component::ParentDir) {
+        Err(format!("{text:?} contains \"..\", and what is before it may be a link"))
+    } else {
+        Ok(path.components().collect())
+    }
 }
 
 #[cfg(test)]
@@ -205,48 +224,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_have_their_table_and_their_line() {
-        let written =
-            RawSettings::parse("f", "slots = 0x10\n[engine]\n\ngc = false\noptimise = 'none'\n")
-                .unwrap();
-        let read: Vec<_> = written
-            .entries()
-            .iter()
-            .map(|entry| (entry.key.as_str(), &entry.value, entry.line))
-            .collect();
-        let [slots, gc, optimise] =
-            [Value::Integer(16), Value::Boolean(false), Value::Text("none".into())];
-        assert_eq!(
-            read,
-            [("slots", &slots, 1), ("engine.gc", &gc, 4), ("engine.optimise", &optimise, 5)]
-        );
-        assert_eq!(written.wrong(&written.entries()[1], "no").to_string(), "f:4: engine.gc: no");
-    }
-
-    #[test]
-    fn what_is_no_setting_has_a_kind() {
-        let written = RawSettings::parse("f", "a = 1.5\nb = []\n[c.d]\ne = 1\n").unwrap();
-        let kinds: Vec<_> = written
-            .entries()
-            .iter()
-            .map(|entry| (entry.key.as_str(), entry.value.kind()))
-            .collect();
-        assert_eq!(kinds, [("a", "a float"), ("b", "an array"), ("c.d", "a table")]);
-    }
-
-    #[test]
-    fn a_syntax_error_names_its_line() {
-        let error = RawSettings::parse("f", "a = 1\nb =\n").unwrap_err().to_string();
+    fn keys_have_their_table_their_kind_and_their_line() {
+        let text = "b = 1.5\na = 0x10\nc = []\n[e]\n\ng = false\nf = 'none'\n[x.y]\nz = 1";
+        let raw = RawSettings::parse("f", text.as_bytes(), |_| true).unwrap();
+        let shown = |entry: &Entry| format!("{}", entry.error(kind(&entry.value)));
+        let shown: Vec<_> = raw.entries.iter().map(shown).collect();
+        let wanted = "f:1: b: a float, f:2: a: an integer, f:3: c: an array, f:6: e.g: a boolean, \
+            f:7: e.f: a string, f:8: x.y: a table";
+        assert_eq!(shown.join(", "), wanted);
+        let error = RawSettings::parse("f", b"a = 1\nb =\n", |_| true).unwrap_err().to_string();
         assert!(error.starts_with("f:2: "), "{error}");
-    }
-
-    #[test]
-    fn numbers_beyond_all_ranges_stay_there() {
-        let text = format!("a = {}\nb = -{}", "9".repeat(60), "9".repeat(60));
-        let written = RawSettings::parse("f", &text);
-        // Whether the parser takes them is its own affair; if it does, they are no small numbers.
-        for entry in written.iter().flat_map(RawSettings::entries) {
-            assert!(matches!(entry.value, Value::Integer(i128::MAX | i128::MIN)), "{entry:?}");
-        }
     }
 }

@@ -158,7 +158,7 @@ impl Daemon {
         let reclaim = Reclaim::start(engine.clone(), &tasks);
         Ok(Arc::new(Self {
             // A shorter grace would cut off the replies and events of the guests that end in it.
-            grace: settings.grace.max(LEAST_GRACE),
+            grace: Duration::from_secs(settings.grace.into()).max(LEAST_GRACE),
             bundle_roots: settings.bundle_roots.into(),
             engine,
             guests,

@@ -42,7 +42,9 @@ mod watchdog;
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -53,7 +55,7 @@ use crate::{
     config::{Command, Settings},
     manager::client::Client,
     readiness::Supervisor,
-    serve::{NodeEngine, Start},
+    serve::{EngineSettings, NodeEngine, Start},
     supervisor::Plan,
 };
 
@@ -66,16 +68,20 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `main` of a node daemon's program.
 pub fn main<N: NodeEngine>(about: About) -> ExitCode {
-    let done = match config::read(env::args_os().skip(1), |name| env::var_os(name), &N::table) {
+    let engine =
+        |settings: &Settings| N::table(&EngineSettings::of(settings, settings.slots_in_force()));
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let file = Path::new(config::DEFAULT_FILE);
+    let done = match config::read(&arguments, &|name| env::var_os(name), file, &engine) {
         Ok(Command::Serve(settings)) => serve::<N>(settings),
         Ok(Command::Precompile(settings, targets)) => precompile::run::<N>(&settings, &targets),
-        Ok(Command::List { socket }) => list(&socket).and_then(|list| print(&list)),
-        Ok(Command::Reload { socket }) => reload(&socket),
+        Ok(Command::List(socket)) => list(&socket).and_then(|list| print(&list)),
+        Ok(Command::Reload(socket)) => reload(&socket),
         Ok(Command::PrintConfig(toml)) => print(&toml),
         Ok(Command::Version) => {
             print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine))
         }
-        Ok(Command::Help) => print(config::HELP),
+        Ok(Command::Help(text)) => print(&text),
         Err(error) => Err(error.into()),
     };
     done.unwrap_or_else(|error| {
@@ -97,7 +103,8 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
         None => readiness::activated()?,
     };
     // The guard needs no engine and no runtime of guests: these belong to its hosts.
-    if let Some(arguments) = settings.guard {
+    if settings.guard {
+        let arguments = settings.of_hosts;
         logging::to_stderr_at(settings.log_level);
         return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
@@ -107,7 +114,7 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
 }
 
 /// Requests a reload of the daemon.
-fn reload(socket: &std::path::Path) -> Outcome {
+fn reload(socket: &Path) -> Outcome {
     // The settings are valid, since they were read for the path of the socket: an invalid file is
     // refused without a request.
     Client::connect(socket, RELOAD_PATIENCE)?.reload()?;
@@ -115,7 +122,7 @@ fn reload(socket: &std::path::Path) -> Outcome {
 }
 
 /// The lines of `list`, one per sandbox.
-fn list(socket: &std::path::Path) -> Result<String, Box<dyn std::error::Error>> {
+fn list(socket: &Path) -> Result<String, Box<dyn std::error::Error>> {
     let list = Client::connect(socket, LIST_PATIENCE)?.list()?;
     let lines = list.sandboxes.iter().map(|sandbox| {
         format!(

@@ -28,15 +28,19 @@ const RESERVE: u64 = 1000;
 /// Raises the soft limit of open files to the hard one and returns the limit.
 pub(crate) fn raise_open_files() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
-    // No maximum stands for an infinite limit.
-    let highest = limit.maximum.unwrap_or(u64::MAX);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    Ok(highest)
+    Ok(open_files())
 }
 
-/// Number of guests within these limits.
-pub(crate) fn slots(open_files: u64) -> u32 {
-    slots_within(open_files, max_map_count())
+/// Open files that this process can have.
+fn open_files() -> u64 {
+    // No maximum stands for an infinite limit.
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Number of guests within the limits of this process.
+pub(crate) fn slots() -> u32 {
+    slots_within(open_files(), max_map_count())
 }
 
 /// Limit of connections to each of the manager sockets.

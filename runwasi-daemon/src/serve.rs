@@ -63,8 +63,8 @@ pub struct EngineSettings {
     pub slots: u32,
     /// Directory for compiled code. Without it compiled code is not kept.
     pub cache: Option<PathBuf>,
-    /// Size limit of that directory in bytes.
-    pub cache_bytes: u64,
+    /// Size limit of that directory in MiB.
+    pub cache_size: u32,
     /// The table `[engine]` of the settings file.
     pub written: RawSettings,
 }
@@ -74,9 +74,9 @@ pub trait NodeEngine {
     /// The engine.
     type Engine: Engine;
 
-    /// Validates the table `[engine]`. Returns it with every key, as `--print-config` shows it.
-    /// Called before anything is opened.
-    fn table(written: &RawSettings) -> Result<String, SettingsError>;
+    /// Validates the table `[engine]`. Returns it with every key and the value in force, as
+    /// `--print-config` shows it. Called before anything is opened.
+    fn table(settings: &EngineSettings) -> Result<String, SettingsError>;
 
     /// Builds the engine. Called once, before any other thread exists.
     fn make(settings: &EngineSettings) -> Result<Self::Engine, EngineError>;
@@ -85,10 +85,8 @@ pub trait NodeEngine {
 impl EngineSettings {
     /// Takes the settings of a daemon, with room for `slots` guests.
     pub(crate) fn of(settings: &Settings, slots: u32) -> Self {
-        let cache = settings.cache.clone();
-        // The setting is in MiB.
-        let cache_bytes = u64::from(settings.cache_size) << 20;
-        Self { slots, cache, cache_bytes, written: settings.engine.clone() }
+        let cache = settings.cache().map(Path::to_owned);
+        Self { slots, cache, cache_size: settings.cache_size, written: settings.engine.clone() }
     }
 }
 
@@ -155,7 +153,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
     requirements::warn_of_limits();
     // Before the slots are counted, which depend on this limit.
     let open_files = limits::raise_open_files().map_err(failed("RLIMIT_NOFILE"))?;
-    let slots = settings.slots.unwrap_or_else(|| limits::slots(open_files));
+    let slots = settings.slots_in_force();
     // Here and not for the first container: a missing privilege must fail the start.
     rootfs::prepare().map_err(failed("root file systems of containers"))?;
     let engine = Arc::new(N::make(&EngineSettings::of(&settings, slots))?);

@@ -20,11 +20,12 @@ use runwasi_core::{
     },
     bundle::config,
     cli::{About, Action, Invocation, run},
+    settings::SettingsError,
     sys,
 };
 
 use crate::{
-    config::{ConfigError, client_socket},
+    config::client_socket,
     manager::{
         PROTOCOL,
         client::{Client, ClientError},
@@ -52,7 +53,7 @@ enum ThinError {
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingsError),
     #[error(transparent)]
     Daemon(#[from] ClientError),
     #[error(transparent)]
@@ -166,6 +167,6 @@ fn clean_up(socket: &Path) -> Result<(), ThinError> {
     Ok(record.map_or(Ok(()), |record| state.remove(&record))?)
 }
 
-fn manager_socket() -> Result<PathBuf, ConfigError> {
-    client_socket(|name| env::var_os(name))
+fn manager_socket() -> Result<PathBuf, SettingsError> {
+    client_socket(&|name| env::var_os(name))
 }

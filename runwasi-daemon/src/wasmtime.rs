@@ -1,9 +1,6 @@
 //! wasmtime as the engine of a node, for the program `containerd-wasmtimed` (feature `wasmtime`).
 
-use runwasi_core::{
-    EngineError,
-    settings::{RawSettings, SettingsError},
-};
+use runwasi_core::{EngineError, settings::SettingsError};
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
 use crate::serve::{EngineSettings, NodeEngine};
@@ -14,13 +11,18 @@ pub struct Wasmtime;
 impl NodeEngine for Wasmtime {
     type Engine = WasmtimeEngine;
 
-    fn table(written: &RawSettings) -> Result<String, SettingsError> {
-        // Any slots and cache will do: the keys of the table do not depend on them.
-        Ok(Settings::for_node(1, None, 0).with(written)?.to_toml())
+    fn table(settings: &EngineSettings) -> Result<String, SettingsError> {
+        of_node(settings)?.to_toml()
     }
 
     fn make(settings: &EngineSettings) -> Result<WasmtimeEngine, EngineError> {
-        let node = Settings::for_node(settings.slots, settings.cache.clone(), settings.cache_bytes);
-        WasmtimeEngine::new(&node.with(&settings.written)?)
+        WasmtimeEngine::new(&of_node(settings)?)
     }
+}
+
+/// The engine's settings of a node: the daemon's own, under those that the user gave.
+fn of_node(settings: &EngineSettings) -> Result<Settings, SettingsError> {
+    let EngineSettings { slots, cache_size, .. } = *settings;
+    let node = Settings { slots, cache: settings.cache.clone(), cache_size, ..Settings::default() };
+    settings.written.read(&node)
 }

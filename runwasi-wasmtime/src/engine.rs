@@ -61,7 +61,7 @@ impl State {
             None => Ok(()),
             Some((entry, ours)) => {
                 let reason = format!("{} cannot be had, {why} has {ours}", entry.value);
-                Err(written.wrong(entry, reason).into())
+                Err(entry.error(reason).into())
             }
         }
     }
@@ -92,7 +92,7 @@ impl Engine for WasmtimeEngine {
         let Some(base) = &self.base else {
             return state.demand(written, "this node's daemon, whose own configuration decides,");
         };
-        let wanted = base.with(written)?;
+        let wanted = written.read(base)?;
         match &state.pool {
             Some(_) if state.settings == wanted => Ok(()),
             Some(pool) if pool.made.load(Ordering::Relaxed) > 0 => state

@@ -55,7 +55,7 @@ impl Pool {
         let mut linker = Linker::new(&engine);
         link::link(&mut linker).map_err(failed)?;
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
-        let ticker = Ticker::start(&engine, settings.quantum).map_err(unavailable)?;
+        let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
         let (cache, seen) = open_cache(settings);
         let compiler = Compiler::new(linker, key(&engine), cache, seen).map_err(unavailable)?;
         let slots = Semaphore::new(settings.slots as usize);
@@ -103,13 +103,12 @@ pub fn config(settings: &Settings) -> Config {
     config.max_wasm_stack(STACK);
     // wasmtime unwinds guests itself. The system's unwind tables would only enlarge the code files.
     config.native_unwind_info(false);
-    let features = settings.features;
-    config.wasm_gc(features.gc).wasm_function_references(features.gc);
-    config.wasm_exceptions(features.exceptions);
-    config.wasm_threads(features.threads);
-    config.wasm_memory64(features.memory64);
-    config.wasm_simd(features.simd).wasm_relaxed_simd(features.simd);
-    config.wasm_tail_call(features.tail_calls);
+    config.wasm_gc(settings.gc).wasm_function_references(settings.gc);
+    config.wasm_exceptions(settings.exceptions);
+    config.wasm_threads(settings.threads);
+    config.wasm_memory64(settings.memory64);
+    config.wasm_simd(settings.simd).wasm_relaxed_simd(settings.simd);
+    config.wasm_tail_call(settings.tail_calls);
     let (level, inlining) = match settings.optimise {
         Optimise::None => (OptLevel::None, Inlining::No),
         Optimise::Speed => (OptLevel::Speed, Inlining::No),
@@ -156,7 +155,7 @@ fn key(engine: &wasmtime::Engine) -> String {
 fn open_cache(settings: &Settings) -> (Option<CodeCache>, Option<DigestIndex>) {
     let Some(directory) = settings.cache.as_deref() else { return (None, None) };
     // Without a usable cache the engine still works: it compiles each program again.
-    let cache = CodeCache::open(directory, settings.cache_bytes);
+    let cache = CodeCache::open(directory, u64::from(settings.cache_size) << 20);
     let Some(cache) = or_warn(directory, cache, "compiled code is not kept") else {
         return (None, None);
     };

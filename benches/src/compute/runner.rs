@@ -128,7 +128,7 @@ impl Runner {
 impl Interruptible {
     fn new(source: &[u8], optimise: Optimise) -> Result<Self> {
         let program = Program::new(source, &config(optimise))?;
-        let ticker = Ticker::start(program.module.engine(), Settings::for_shim().quantum)
+        let ticker = Ticker::start(program.module.engine(), Settings::for_shim().quantum())
             .context("no ticker")?;
         Ok(Self { program, ticker: Arc::new(ticker) })
     }

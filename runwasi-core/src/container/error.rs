@@ -8,9 +8,9 @@ use crate::{
         process::ProcessConfigError,
     },
     engine::error::EngineError,
-    options::OptionsError,
     process::{ProcessError, execs::ExecsError},
     rootfs::RootfsError,
+    settings::SettingsError,
     stdio::error::StdioError,
 };
 
@@ -37,7 +37,7 @@ pub enum CreateError {
     Place(#[from] BundleError),
     /// The runtime options cannot be read.
     #[error(transparent)]
-    Options(#[from] OptionsError),
+    Options(#[from] SettingsError),
     /// A file of the bundle could not be written.
     #[error("{}: {source}", path.display())]
     Bundle {

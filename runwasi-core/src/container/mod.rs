@@ -66,7 +66,7 @@ impl Container {
         let Prepared { config, settings, files } =
             prepare(&request, pid, host.bundle_roots.clone()).await?;
         // Before `Engine::prepare`, which may depend on them.
-        if !settings.is_empty() {
+        if !settings.entries.is_empty() {
             host.engine.configure(&settings).await?;
         }
         let limits = config.resources;

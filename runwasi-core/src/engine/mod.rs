@@ -47,8 +47,8 @@ pub trait Engine: Send + Sync + 'static {
     /// or with the new settings, never between. The default implementation has no settings and
     /// refuses all.
     async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
-        let unknown = |entry| settings.unknown(entry, "none");
-        settings.entries().first().map_or(Ok(()), |entry| Err(unknown(entry).into()))
+        let first = settings.entries.first();
+        first.map_or(Ok(()), |entry| Err(entry.unknown("none").into()))
     }
 
     /// Compiles an artifact for later starts, unless that was done before.

@@ -1,153 +1,161 @@
-//! The settings of `containerd-wasmtimed`: command line, environment and a TOML file become one [`Command`], or an
-//! error that names where the wrong value stands. Called by the daemon's `main` before it opens anything; the thin shim
-//! asks only for [`client_socket`].
+//! The settings of `containerd-wasmtimed`: command line, environment and a TOML file become one
+//! [`Command`], or an error that names the place of the wrong value. Nothing is opened before.
 //!
-//! | flag | key of the file | environment variable | unit | default |
-//! |---|---|---|---|---|
-//! | `--config FILE` | | `CONTAINERD_WASMTIMED_CONFIG` | path | `/etc/containerd-wasmtimed.toml`, if it is there |
-//! | `--socket PATH` | `socket` | `CONTAINERD_WASMTIMED_SOCKET` | absolute path | [`DEFAULT_SOCKET`] |
-//! | `--bundle-root DIR` ... | `bundle-roots`, array | `CONTAINERD_WASMTIMED_BUNDLE_ROOTS`, `:` between | absolute paths | [`DEFAULT_BUNDLE_ROOT`] |
-//! | `--grace SECONDS` | `grace`, integer | `CONTAINERD_WASMTIMED_GRACE` | seconds, 0 to 3600 | [`DEFAULT_GRACE`] |
-//! | `--slots N` | `slots`, integer | `CONTAINERD_WASMTIMED_SLOTS` | guests, 1 to 100000 | by the system's limits |
-//! | `--cache-dir DIR\|off` | `cache` | `CONTAINERD_WASMTIMED_CACHE` | absolute path or `off` | [`DEFAULT_CACHE`] |
-//! | `--cache-size MIB` | `cache-size`, integer | `CONTAINERD_WASMTIMED_CACHE_SIZE` | MiB, 1 to 1048576 | [`DEFAULT_CACHE_SIZE`] |
-//! | | `[engine]`, table | | what the engine knows | the engine's |
-//! | `--log-level L` | `log-level` | `CONTAINERD_WASMTIMED_LOG_LEVEL` | error, warn, info, debug, trace | info |
-//! | `--ready-fd N` | | | open fd, 3 or more | none |
-//! | `--listen-fd N` | | | open fd, 3 or more | none |
-//! | `--guard` | | | | off |
-//! | `--guard-fd N` | | | open fd, 3 or more | none |
-//!
-//! A flag wins over the environment, the environment over the file, the file over the default; a list replaces a list,
-//! nothing is merged. What is overridden must be right, too: a wrong line of the file would otherwise wait for the day
-//! when somebody takes a flag away. An empty variable is an empty value, and wrong.
-//!
-//! ```text
-//! arguments ─▶ Line ──┐
-//! environment ─▶ Layer ┼─▶ merged, over the defaults ─▶ Settings
-//! file ─▶ Layer ──────┘
-//! ```
+//! A flag wins over the environment, the environment over the file, the file over the default; a
+//! list replaces a list. Overridden values are checked, too: a wrong line of the file would otherwise
+//! wait for the day when the flag is taken away. An empty variable is an empty value, and wrong.
 
 use std::{
     ffi::OsString,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
-use runwasi_core::settings::{RawSettings, SettingsError};
+use clap::error::ErrorKind as Parsed;
+use runwasi_core::{
+    settings::{RawSettings, SettingsError},
+    sys,
+};
+use serde::{Deserialize, Serialize};
 
-use arguments::{Asked, Line};
-use file::Named;
-use keys::Key;
-use layer::Layer;
+use arguments::{Arguments, KEYS, Word};
+use socket::{Environment, variable};
 
 mod arguments;
-mod error;
-mod file;
-mod keys;
-mod layer;
 mod settings;
+mod socket;
 
-pub use arguments::{HELP, Targets};
-pub use error::ConfigError;
-pub use keys::{
-    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, CONFIG_VARIABLE,
-    DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_FILE, DEFAULT_GRACE,
-    DEFAULT_SOCKET, GRACE_VARIABLE, LOG_LEVEL_VARIABLE, SLOTS_VARIABLE, SOCKET_VARIABLE,
-};
+pub use arguments::Targets;
 pub use settings::Settings;
+pub use socket::{DEFAULT_SOCKET, client_socket};
 
-/// What the command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The file that is read if no other one is named.
+pub const DEFAULT_FILE: &str = "/etc/containerd-wasmtimed.toml";
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+const CONFIG_VARIABLE: &str = "CONTAINERD_WASMTIMED_CONFIG";
+
+/// The meaning of a command line.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Serve with these settings.
     Serve(Settings),
     /// Print the sandboxes of the daemon at this manager socket.
-    List {
-        /// Its path, absolute.
-        socket: PathBuf,
-    },
+    List(PathBuf),
     /// Have the daemon at this manager socket replaced by one with the settings of now.
-    Reload {
-        /// Its path, absolute.
-        socket: PathBuf,
-    },
+    Reload(PathBuf),
     /// Compile into the cache of these settings.
     Precompile(Settings, Targets),
-    /// Print the settings: TOML that [`read`] makes the same settings of.
+    /// Print this file, which [`read`] makes the same settings of.
     PrintConfig(String),
     /// Print the version.
     Version,
-    /// Print [`HELP`].
-    Help,
+    /// Print this help.
+    Help(String),
 }
 
-/// What an engine makes of the table `[engine]`: the whole table, with every key, or what is wrong with it.
-pub type EngineTable<'a> = &'a dyn Fn(&RawSettings) -> Result<String, SettingsError>;
+/// Checks the table `[engine]` of settings, and returns it with the values in force.
+pub type EngineTable<'a> = &'a dyn Fn(&Settings) -> Result<String, SettingsError>;
 
-/// Reads all sources. `arguments` come without the program's name.
+/// The keys of the file, by the types of their values. What the values may be, their flags check.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    socket: Option<String>,
+    bundle_roots: Option<Vec<String>>,
+    grace: Option<i64>,
+    slots: Option<i64>,
+    cache: Option<String>,
+    cache_size: Option<i64>,
+    log_level: Option<String>,
+}
+
+/// Reads all sources. `arguments` come without the program's name; the `default_file` may be missing.
 pub fn read(
-    arguments: impl IntoIterator<Item = OsString>,
-    environment: impl Fn(&str) -> Option<OsString>,
-    engine: EngineTable<'_>,
-) -> Result<Command, ConfigError> {
-    read_from(arguments.into_iter().collect(), &environment, Path::new(DEFAULT_FILE), engine)
-}
-
-/// The manager socket as clients find it, who read no file: the variable's, else the default.
-pub fn client_socket(
-    environment: impl Fn(&str) -> Option<OsString>,
-) -> Result<PathBuf, ConfigError> {
-    let mut layer = Layer::default();
-    layer.set_variable(Key::Socket, &environment)?;
-    Ok(Settings::of(layer).socket)
-}
-
-fn read_from(
-    arguments: Vec<OsString>,
-    environment: &dyn Fn(&str) -> Option<OsString>,
+    arguments: &[OsString],
+    environment: Environment<'_>,
     default_file: &Path,
     engine: EngineTable<'_>,
-) -> Result<Command, ConfigError> {
-    let line = match arguments::parse(arguments)? {
-        Asked::Version => return Ok(Command::Version),
-        Asked::Help => return Ok(Command::Help),
-        Asked::Settings(line) => *line,
-    };
-    // A file that somebody is just editing must not keep others from asking a daemon they can name.
-    if let (true, Some(socket)) = (line.list, &line.layer.socket) {
-        return Ok(Command::List { socket: socket.clone() });
-    }
-    let variables = Layer::from_environment(environment)?;
-    let file = match (&line.config, environment(CONFIG_VARIABLE)) {
-        (Some(path), _) => file::load(Named { path, by: "--config" })?,
-        (None, Some(path)) => file::load(Named { path: &path, by: CONFIG_VARIABLE })?,
-        (None, None) => {
-            file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?
+) -> Result<Command, SettingsError> {
+    let line = match Arguments::parse(arguments) {
+        Err(error) if error.kind() == Parsed::DisplayVersion => return Ok(Command::Version),
+        Err(error) if error.kind() == Parsed::DisplayHelp => {
+            return Ok(Command::Help(error.to_string()));
         }
+        parsed => parsed.map_err(|error| arguments::refusal(&error, arguments))?,
     };
-    let table = engine(file.engine.as_ref().unwrap_or(&RawSettings::default()))?;
-    Ok(command(line, variables, file, &table))
+    line.check()?;
+    // A file that is just being edited must not keep others from asking a daemon they can name.
+    if line.command_word() == Some("list") && line.sets("--socket") {
+        return Ok(Command::List(line.settings.socket));
+    }
+    let variables = variables(environment)?;
+    let mut file = file(line.config.clone(), environment, default_file)?;
+    let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
+    let raw_engine = RawSettings { entries: engine_table.collect() };
+    let settings = line.over(arguments, [variables, words(&file)?])?;
+    let settings = Settings { engine: raw_engine, ..settings };
+    let table = engine(&settings)?;
+    Ok(match line.command_word() {
+        Some("list") => Command::List(settings.socket),
+        Some("reload") => Command::Reload(settings.socket),
+        Some(_) => Command::Precompile(settings, line.targets()),
+        None if line.print_config => {
+            Command::PrintConfig(format!("{}\n{table}", settings.to_toml()?))
+        }
+        None => Command::Serve(settings),
+    })
 }
 
-fn command(line: Line, variables: Layer, file: Layer, engine: &str) -> Command {
-    let merged = line.layer.or(variables).or(file);
-    let settings = Settings {
-        ready_fd: line.ready_fd,
-        guard: line.guard.then_some(line.of_hosts),
-        guard_fd: line.guard_fd,
-        listen_fd: line.listen_fd,
-        ..Settings::of(merged)
-    };
-    if line.reload {
-        Command::Reload { socket: settings.socket }
-    } else if line.list {
-        Command::List { socket: settings.socket }
-    } else if line.print {
-        Command::PrintConfig(format!("{}\n{engine}", settings.to_toml()))
-    } else if let Some(targets) = line.precompile {
-        Command::Precompile(settings, targets)
-    } else {
-        Command::Serve(settings)
+fn variables(environment: Environment<'_>) -> Result<Vec<Word>, SettingsError> {
+    let mut words = Vec::new();
+    for (key, flag) in KEYS {
+        let Some((place, text)) = variable(key, environment)? else { continue };
+        let texts = text.split(|character| key == "bundle-roots" && character == ':');
+        words.extend(texts.map(|text| Word { place: place.clone(), flag, value: text.to_owned() }));
+    }
+    Ok(words)
+}
+
+/// The keys of the file as flags.
+fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
+    file.read(&File::default()).map_err(|error| match error.reason.starts_with("unknown key") {
+        true => SettingsError { reason: error.reason + ", and the table engine", ..error },
+        false => error,
+    })?;
+    let mut words = Vec::new();
+    for entry in &file.entries {
+        let flag = KEYS.iter().find(|(key, _)| *key == entry.key).map_or("", |(_, flag)| flag);
+        let texts = entry.texts();
+        if texts.is_empty() {
+            return Err(entry.error("is empty; at least one directory is needed"));
+        }
+        words.extend(texts.into_iter().map(|(place, value)| Word { place, flag, value }));
+    }
+    Ok(words)
+}
+
+fn file(
+    config: Option<OsString>,
+    environment: Environment<'_>,
+    default_file: &Path,
+) -> Result<RawSettings, SettingsError> {
+    let variable = environment(CONFIG_VARIABLE).map(|path| (path, CONFIG_VARIABLE));
+    let named = config.map(|path| (path, "--config")).or(variable);
+    let (path, named_by) = named.unwrap_or((default_file.into(), "default"));
+    let name = Path::new(&path).display().to_string();
+    match sys::read_regular(Path::new(&path), MAX_BYTES) {
+        _ if path.is_empty() => Err(SettingsError::new(named_by, "is empty")),
+        Ok(bytes) => RawSettings::parse(&name, &bytes, |table| table == "engine"),
+        Err(error) if named_by == "default" && error.kind() == ErrorKind::NotFound => {
+            Ok(RawSettings::default())
+        }
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+            Err(SettingsError::new(name, format_args!("larger than {MAX_BYTES} bytes")))
+        }
+        Err(error) => Err(SettingsError::new(name, format_args!("{error} (named by {named_by})"))),
     }
 }
 

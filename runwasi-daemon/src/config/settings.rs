@@ -1,113 +1,142 @@
-//! The settings as the daemon uses them, their defaults, and how they look as a file.
+//! The daemon's settings, with their flags, defaults and checks. Keys of the file and environment
+//! variables become flags, so that each check and each default stands once.
 
 use std::{
     ffi::OsString,
-    fmt::Display,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use runwasi_core::settings::{RawSettings, quoted};
+use clap::Args;
+use runwasi_core::settings::{
+    OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml,
+};
+use serde::{Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
 
-use super::{
-    keys::{
-        DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET, Key,
-    },
-    layer::{Layer, OFF},
-};
+use super::socket::{DEFAULT_SOCKET, socket};
+use crate::limits;
 
-/// How the daemon serves. Paths are absolute, UTF-8, and without `..`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// The daemon's settings. Paths are absolute, UTF-8, and without `..`.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Settings {
-    /// The manager socket; its directory is the state directory.
+    /// Manager socket; its directory is the daemon's own. Thin shims know the variable only.
+    #[arg(long, value_name = "PATH", value_parser = socket, default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
-    /// A bundle must lie below one of these; at least one.
+    /// Directory that bundles must lie below; may be repeated.
+    #[arg(long = "bundle-root", value_name = "DIR", value_parser = absolute_path)]
+    #[arg(default_value = "/run")]
     pub bundle_roots: Vec<PathBuf>,
-    /// How long a leaving daemon waits for its guests, whole seconds.
-    pub grace: Duration,
-    /// How many guests the engine has room for; `None`: as many as RLIMIT_NOFILE and vm.max_map_count allow.
+    /// Time that guests have to end when the daemon leaves, 0 to 3600.
+    #[arg(long, value_name = "SECONDS", value_parser = grace, default_value = "30")]
+    pub grace: u32,
+    /// Guests that there is room for, 1 to 100000; by default as many as the system's limits allow.
+    #[arg(long, value_name = "N", value_parser = slots)]
     pub slots: Option<u32>,
-    /// Where compiled code is kept; `None`: nowhere.
-    pub cache: Option<PathBuf>,
-    /// How much of it, in MiB.
+    /// Directory of compiled code, or `off`.
+    #[arg(long = "cache-dir", value_name = "DIR", value_parser = cache)]
+    #[arg(default_value = "/var/cache/runwasi")]
+    pub cache: PathBuf,
+    /// Size of compiled code, 1 to 1048576; the longest unused goes first.
+    #[arg(long, value_name = "MIB", value_parser = cache_size, default_value = "1024")]
     pub cache_size: u32,
-    /// The file's table `[engine]`, which the engine understands.
-    pub engine: RawSettings,
-    /// What is logged.
+    /// Messages that are logged: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", value_parser = log_level, default_value = "info")]
+    #[serde(serialize_with = "show")]
     pub log_level: LevelFilter,
-    /// Where `ready\n` is written when the daemon serves; open when it was checked, and no standard stream.
+    /// Write "ready" to this open descriptor (3 or more) and close it, when serving.
+    #[arg(long, value_name = "N", value_parser = open_fd)]
+    #[serde(skip)]
     pub ready_fd: Option<i32>,
-    /// A parent process stays as systemd's main process, and starts hosts with these arguments.
-    pub guard: Option<Vec<OsString>>,
-    /// Socket to that parent, where this is such a host; open when it was checked.
-    pub guard_fd: Option<i32>,
-    /// The manager socket, if it was opened by whoever has started this process.
+    /// Take this open descriptor (3 or more) as the manager socket, listening.
+    #[arg(long, value_name = "N", value_parser = open_fd)]
+    #[serde(skip)]
     pub listen_fd: Option<i32>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            socket: DEFAULT_SOCKET.into(),
-            bundle_roots: vec![DEFAULT_BUNDLE_ROOT.into()],
-            grace: DEFAULT_GRACE,
-            slots: None,
-            cache: Some(DEFAULT_CACHE.into()),
-            cache_size: DEFAULT_CACHE_SIZE,
-            engine: RawSettings::default(),
-            log_level: LevelFilter::INFO,
-            ready_fd: None,
-            guard: None,
-            guard_fd: None,
-            listen_fd: None,
-        }
-    }
+    /// Leave a small parent process, for systemd.
+    #[arg(long)]
+    #[serde(skip)]
+    pub guard: bool,
+    /// Report to the guard by this open descriptor (3 or more); guards add this flag.
+    #[arg(long, value_name = "N", value_parser = open_fd)]
+    #[serde(skip)]
+    pub guard_fd: Option<i32>,
+    /// The flags that a guard passes on to the daemons it starts.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub of_hosts: Vec<OsString>,
+    /// The file's table `[engine]`; the engine knows its keys.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub engine: RawSettings,
 }
 
 impl Settings {
-    /// What the sources said, over the defaults.
-    pub(super) fn of(layer: Layer) -> Self {
-        let default = Self::default();
-        Self {
-            socket: layer.socket.unwrap_or(default.socket),
-            bundle_roots: layer.bundle_roots.unwrap_or(default.bundle_roots),
-            grace: layer.grace.unwrap_or(default.grace),
-            slots: layer.slots.or(default.slots),
-            cache: layer.cache.unwrap_or(default.cache),
-            cache_size: layer.cache_size.unwrap_or(default.cache_size),
-            engine: layer.engine.unwrap_or_default(),
-            log_level: layer.log_level.unwrap_or(default.log_level),
-            ..default
-        }
+    /// Where compiled code is kept, if at all.
+    pub fn cache(&self) -> Option<&Path> {
+        Some(&*self.cache).filter(|path| path.as_os_str() != OFF)
     }
 
-    /// A file that says the same; what no key of the file can say (`--ready-fd`, `--guard`, …) is left out, and the table of the engine,
-    /// which is added by who knows it.
-    pub fn to_toml(&self) -> String {
-        let roots: Vec<String> = self.bundle_roots.iter().map(|root| quoted_path(root)).collect();
-        let cache = self.cache.as_deref().map_or_else(|| quoted(OFF), quoted_path);
-        let slots = match self.slots {
-            Some(slots) => entry(Key::Slots, slots),
-            None => "# slots: as many as RLIMIT_NOFILE and vm.max_map_count allow\n".to_owned(),
-        };
-        [
-            entry(Key::Socket, quoted_path(&self.socket)),
-            entry(Key::BundleRoots, format_args!("[{}]", roots.join(", "))),
-            entry(Key::Grace, format_args!("{} # seconds", self.grace.as_secs())),
-            slots,
-            entry(Key::Cache, cache),
-            entry(Key::CacheSize, format_args!("{} # MiB", self.cache_size)),
-            entry(Key::LogLevel, quoted(&self.log_level.to_string())),
-        ]
-        .concat()
+    /// The number of slots in force.
+    pub fn slots_in_force(&self) -> u32 {
+        self.slots.unwrap_or_else(limits::slots)
+    }
+
+    /// A file with the values in force, without the table of the engine.
+    pub fn to_toml(&self) -> Result<String, SettingsError> {
+        let values = in_force(&Self { slots: Some(self.slots_in_force()), ..self.clone() })?;
+        Ok(to_toml(values, |key| match key {
+            "slots" if self.slots.is_none() => ("# ", " # by RLIMIT_NOFILE and vm.max_map_count"),
+            "grace" => ("", " # seconds"),
+            "cache-size" => ("", " # MiB"),
+            _ => ("", ""),
+        }))
     }
 }
 
-fn entry(key: Key, value: impl Display) -> String {
-    format!("{} = {value}\n", key.name())
+fn whole_number(word: &str, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
+    let [least, most] = [range.start(), range.end()];
+    let wrong = |_| format!("{word:?} is not a whole number between {least} and {most}{unit}");
+    number(word.parse().map_err(wrong)?, range, unit)
 }
 
-fn quoted_path(path: &Path) -> String {
-    quoted(&path.to_string_lossy())
+fn grace(word: &str) -> Result<u32, String> {
+    whole_number(word, 0..=3600, " (seconds)")
+}
+
+fn slots(word: &str) -> Result<u32, String> {
+    whole_number(word, 1..=100_000, "")
+}
+
+fn cache_size(word: &str) -> Result<u32, String> {
+    whole_number(word, 1..=1 << 20, " (MiB)")
+}
+
+fn cache(word: &str) -> Result<PathBuf, String> {
+    if word == OFF {
+        return Ok(word.into());
+    }
+    absolute_path(word).map_err(|reason| format!("{reason}, nor {OFF:?}"))
+}
+
+fn log_level(word: &str) -> Result<LevelFilter, String> {
+    let level = word.parse().ok().filter(|_| LEVELS.contains(&word));
+    level.ok_or_else(|| format!("{word:?} is none of {}", LEVELS.join(", ")))
+}
+
+fn show<S: Serializer>(level: &LevelFilter, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(level)
+}
+
+/// A descriptor that is open now, before any is opened here: a wrong number could later be that of a
+/// connection, and `ready` would go to a stranger. A standard stream must not be closed.
+fn open_fd(word: &str) -> Result<i32, String> {
+    let fd = whole_number(word, 0..=i32::MAX.unsigned_abs(), "")?.cast_signed();
+    if fd < 3 {
+        return Err(format!("{fd} is a standard stream; 3 or more is needed"));
+    }
+    let open = Path::new("/proc/self/fd").join(fd.to_string()).symlink_metadata();
+    open.map(|_| fd).map_err(|_| format!("{fd} is not open"))
 }

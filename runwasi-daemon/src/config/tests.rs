@@ -1,213 +1,196 @@
-//! The sources together: which one wins, what each command reads, and that printed settings read back.
+//! The sources, alone and together: errors, precedence, and printed settings that read back.
 
-use std::{fs, time::Duration};
+use std::{fs, os::fd::AsRawFd, os::unix::ffi::OsStringExt};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
-use tracing::level_filters::LevelFilter;
 
 use super::*;
 
-/// What the three sources say, for one call of [`read_from`].
-struct Sources<'a> {
-    arguments: &'a [&'a str],
-    variables: &'a [(&'a str, &'a str)],
-    file: Option<&'a str>,
+/// Reads a command line with these variables and this default file, which errors call FILE.
+fn read(line: &str, variables: &str, file: &[u8]) -> Result<Command, String> {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("default.toml");
+    fs::write(&path, file).unwrap();
+    let arguments: Vec<_> = line.split_whitespace().map(OsString::from).collect();
+    read_with(&arguments, variables, &path)
 }
 
-impl Sources<'_> {
-    fn read(&self) -> Result<Command, String> {
-        let directory = TempDir::new().unwrap();
-        let path = directory.path().join("default.toml");
-        if let Some(text) = self.file {
-            fs::write(&path, text).unwrap();
-        }
-        let variable = |name: &str| {
-            let found = self.variables.iter().find(|(variable, _)| *variable == name);
-            found.map(|(_, value)| OsString::from(value))
-        };
-        let arguments = self.arguments.iter().map(OsString::from).collect();
-        let command = read_from(arguments, &variable, &path, &engine);
-        command.map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
-    }
-
-    fn settings(&self) -> Settings {
-        match self.read().unwrap() {
-            Command::Serve(settings) => settings,
-            other => panic!("{other:?}"),
-        }
-    }
+fn read_with(arguments: &[OsString], variables: &str, file: &Path) -> Result<Command, String> {
+    let variable = |name: &str| {
+        let mut lines = variables.lines();
+        let line = lines.find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+        line.map(OsString::from)
+    };
+    let command = super::read(arguments, &variable, file, &engine);
+    command.map_err(|error| error.to_string().replace(&file.display().to_string(), "FILE"))
 }
 
 /// An engine whose only key is `engine.fast`.
-fn engine(written: &RawSettings) -> Result<String, SettingsError> {
-    let unknown = written.entries().iter().find(|entry| entry.key != "engine.fast");
-    unknown.map_or(Ok("[engine]\nfast = true\n".to_owned()), |entry| {
-        Err(written.unknown(entry, "engine.fast"))
-    })
+fn engine(settings: &Settings) -> Result<String, SettingsError> {
+    let unknown = settings.engine.entries.iter().find(|entry| entry.key != "engine.fast");
+    let table = || Ok(format!("[engine]\n# room = {}\nfast = true\n", settings.slots_in_force()));
+    unknown.map_or_else(table, |entry| Err(entry.unknown("engine.fast")))
 }
 
-const FILE: &str = "socket = '/file/s'\nbundle-roots = ['/file']\ngrace = 1\nslots = 1\ncache = '/file'\n\
-    cache-size = 1\nlog-level = 'error'\n";
-const VARIABLES: [(&str, &str); 7] = [
-    (SOCKET_VARIABLE, "/variable/s"),
-    (BUNDLE_ROOTS_VARIABLE, "/variable:/two"),
-    (GRACE_VARIABLE, "2"),
-    (SLOTS_VARIABLE, "2"),
-    (CACHE_VARIABLE, "off"),
-    (CACHE_SIZE_VARIABLE, "2"),
-    (LOG_LEVEL_VARIABLE, "warn"),
-];
-const ARGUMENTS: [&str; 7] = [
-    "--socket=/flag/s",
-    "--bundle-root=/flag",
-    "--grace=3",
-    "--slots=3",
-    "--cache-dir=/flag",
-    "--cache-size=3",
-    "--log-level=debug",
-];
-
-fn settings(
-    socket: &str,
-    roots: &[&str],
-    number: u32,
-    cache: Option<&str>,
-    log_level: LevelFilter,
-) -> Settings {
-    Settings {
-        socket: socket.into(),
-        bundle_roots: roots.iter().map(PathBuf::from).collect(),
-        grace: Duration::from_secs(number.into()),
-        slots: Some(number),
-        cache: cache.map(PathBuf::from),
-        cache_size: number,
-        log_level,
-        ..Settings::default()
+fn settings(line: &str, variables: &str, file: &str) -> Settings {
+    match read(line, variables, file.as_bytes()) {
+        Ok(Command::Serve(settings)) => settings,
+        other => panic!("{line} {variables} {file}: {other:?}"),
     }
 }
 
-#[test]
-fn without_sources_the_defaults_hold() {
-    let sources = Sources { arguments: &[], variables: &[], file: None };
-    assert_eq!(sources.settings(), Settings::default());
-    assert_eq!(sources.settings().grace, Duration::from_secs(30));
-    assert_eq!(sources.settings().slots, None);
+fn toml(line: &str, variables: &str, file: &str) -> String {
+    settings(line, variables, file).to_toml().unwrap()
 }
 
-#[test]
-fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
-    let mut sources = Sources { arguments: &[], variables: &[], file: Some(FILE) };
-    let file = settings("/file/s", &["/file"], 1, Some("/file"), LevelFilter::ERROR);
-    assert_eq!(sources.settings(), file);
-    sources.variables = &VARIABLES;
-    let variables = settings("/variable/s", &["/variable", "/two"], 2, None, LevelFilter::WARN);
-    assert_eq!(sources.settings(), variables);
-    sources.arguments = &ARGUMENTS;
-    let flags = settings("/flag/s", &["/flag"], 3, Some("/flag"), LevelFilter::DEBUG);
-    assert_eq!(sources.settings(), flags);
-}
-
-#[test]
-fn sources_complete_each_other() {
-    let sources = Sources {
-        arguments: &["--grace=3", "--guard"],
-        variables: &[(SLOTS_VARIABLE, "2")],
-        file: Some("cache = '/file'"),
-    };
-    let expected = Settings {
-        grace: Duration::from_secs(3),
-        slots: Some(2),
-        cache: Some("/file".into()),
-        guard: Some(["--grace", "3"].map(OsString::from).into()),
-        ..Settings::default()
-    };
-    assert_eq!(sources.settings(), expected);
-}
-
-#[test]
-fn what_is_overridden_must_be_right_too() {
-    let file =
-        Sources { arguments: &ARGUMENTS, variables: &VARIABLES, file: Some("\ngrace = 'x'") };
-    assert_eq!(file.read(), Err("FILE:2: grace: is a string, not an integer".to_owned()));
-    let variable =
-        Sources { arguments: &ARGUMENTS, variables: &[(GRACE_VARIABLE, "x")], file: None };
-    let error = variable.read().unwrap_err();
-    assert!(
-        error.starts_with("CONTAINERD_WASMTIMED_GRACE: \"x\" is not a whole number"),
-        "{error}"
-    );
-}
-
-#[test]
-fn a_wrong_variable_is_named() {
-    for (name, value, reason) in [
-        (SOCKET_VARIABLE, "", "is empty"),
-        (BUNDLE_ROOTS_VARIABLE, "", "is empty"),
-        (BUNDLE_ROOTS_VARIABLE, "/run:", "is empty"),
-        (BUNDLE_ROOTS_VARIABLE, "/run:x", "\"x\" is not an absolute path"),
-        (GRACE_VARIABLE, "99999", "99999 is not between 0 and 3600 (seconds)"),
-        (SLOTS_VARIABLE, "0", "0 is not between 1 and 100000"),
-        (CACHE_VARIABLE, "no", "\"no\" is not an absolute path, nor \"off\""),
-        (CACHE_SIZE_VARIABLE, "0", "0 is not between 1 and 1048576 (MiB)"),
-        (LOG_LEVEL_VARIABLE, "x", "\"x\" is none of error, warn, info, debug, trace"),
-    ] {
-        let sources = Sources { arguments: &[], variables: &[(name, value)], file: None };
-        assert_eq!(sources.read(), Err(format!("{name}: {reason}")));
+/// Checks rows `SOURCE => ERROR`: in a source ⏎ is the end of a line, in an error … stands for any text.
+fn check_refusals(rows: &str, read: impl Fn(&str) -> Result<Command, String>) {
+    for row in rows.lines() {
+        let (source, error) = row.split_once(" => ").unwrap();
+        let refusal = read(&source.replace('⏎', "\n")).expect_err(source);
+        let (start, end) = error.split_once('…').unwrap_or((error, error));
+        let fits = refusal.starts_with(start) && refusal.ends_with(end);
+        assert!(fits && refusal.lines().count() == 1, "{row}: {refusal}");
     }
 }
 
+const FILE: &str = "socket = '/file/s'\nbundle-roots = ['/file']\ngrace = 1\nslots = 1
+cache = '/file'\ncache-size = 1\nlog-level = 'error'\n";
+const VARIABLES: &str = "CONTAINERD_WASMTIMED_SOCKET=/variable/s
+CONTAINERD_WASMTIMED_BUNDLE_ROOTS=/variable:/two
+CONTAINERD_WASMTIMED_GRACE=2
+CONTAINERD_WASMTIMED_SLOTS=2
+CONTAINERD_WASMTIMED_CACHE=off
+CONTAINERD_WASMTIMED_CACHE_SIZE=2
+CONTAINERD_WASMTIMED_LOG_LEVEL=warn";
+const FLAGS: &str = "--socket=/flag/s --bundle-root=//flag/./ --grace 3 --slots=3
+--cache-dir /flag --cache-size=3 --log-level=debug";
+
 #[test]
-fn a_named_file_replaces_the_default_one() {
+fn wrong_command_lines_are_refused() {
+    let rows = r#"--grace 99999 => --grace: 99999 is not between 0 and 3600 (seconds)
+--grace -1 => --grace: -1 is not between 0 and 3600 (seconds)
+--slots 0x10 => --slots: "0x10" is not a whole number between 1 and 100000
+--slots 18446744073709551617 => --slots: 18446744073709551617 is not between 1 and 100000
+--grace => --grace: needs a value
+--grace=1 --grace=1 => --grace: is given twice
+--guard --guard => --guard: is given twice
+--guard=yes => unexpected argument for option '--guard': "yes"
+--bundle-root= => --bundle-root: is empty
+--bundle-root=/a --bundle-root=b => --bundle-root: "b" is not an absolute path
+--frobnicate=1 => --frobnicate: unknown; --help shows what there is
+-x => -x: unknown; --help shows what there is
+serve => "serve": unknown; --help shows what there is
+list list => "list": unknown; --help shows what there is
+list reload => "reload": unknown; --help shows what there is
+list precompile => "precompile": unknown; --help shows what there is
+list --grace 3 => --grace: is not for `list`
+reload --guard => --guard: is not for `reload`
+--print-config list => --print-config: is not for `list`
+precompile => precompile: needs a file or an image
+--namespace k8s.io => --namespace: is for `precompile`
+list --address=/a => --address: is for `precompile`
+precompile a.wasm --guard => --guard: is not for `precompile`
+--guard-fd 2 => --guard-fd: 2 is a standard stream; 3 or more is needed
+--ready-fd 1000000 => --ready-fd: 1000000 is not open
+--ready-fd -1 => --ready-fd: -1 is not between 0 and…
+--ready-fd 2147483648 => --ready-fd: 2147483648 is not between 0 and…
+--socket /run/x/ => --socket: "/run/x/" names a directory, not a socket
+--socket / => --socket: "/" names a directory, not a socket
+--socket /manager.sock => --socket: "/manager.sock" is in the root directory; its directory…
+--socket /run/daemons => --socket: "/run/daemons" has the name of one of the daemon's directories
+--config /absent/x => /absent/x: No such file or directory (os error 2) (named by --config)
+--config /dev/zero => /dev/zero: not a regular file (named by --config)"#;
+    check_refusals(rows, |line| read(line, "", b""));
+    let arguments = ["--cache-dir".into(), OsString::from_vec(b"/\xff".to_vec())];
+    let error = read_with(&arguments, "", Path::new("/absent")).unwrap_err();
+    assert_eq!(error, r#"--cache-dir: "/\xFF" is not UTF-8"#);
+    let fd = fs::File::open("/dev/null").unwrap();
+    let line = format!("--guard --guard-fd {}", fd.as_raw_fd());
+    assert_eq!(read(&line, "", b""), Err("--guard-fd: is not for a guard".to_owned()));
+}
+
+#[test]
+fn wrong_variables_are_refused_even_if_a_flag_wins() {
+    let rows = r#"SOCKET= => SOCKET: is empty
+BUNDLE_ROOTS=/run: => BUNDLE_ROOTS: is empty
+BUNDLE_ROOTS=/run:x => BUNDLE_ROOTS: "x" is not an absolute path
+GRACE=x => GRACE: "x" is not a whole number between 0 and 3600 (seconds)
+SLOTS= => SLOTS: "" is not a whole number between 1 and 100000
+CACHE=Off => CACHE: "Off" is not an absolute path, nor "off"
+CACHE_SIZE=0 => CACHE_SIZE: 0 is not between 1 and 1048576 (MiB)
+LOG_LEVEL=INFO => LOG_LEVEL: "INFO" is none of error, warn, info, debug, trace
+CONFIG= => CONFIG: is empty"#;
+    let prefix = "CONTAINERD_WASMTIMED_";
+    check_refusals(rows, |variable| {
+        let refused = read(FLAGS, &format!("{prefix}{variable}"), b"");
+        refused.map_err(|error| error.strip_prefix(prefix).expect("the variable").to_owned())
+    });
+}
+
+#[test]
+fn wrong_files_are_refused_with_their_line_even_if_a_flag_wins() {
+    let rows = r#"⏎⏎grace = 99999 => FILE:3: grace: 99999 is not between 0 and 3600 (seconds)
+slots = 0 => FILE:1: slots: 0 is not between 1 and 100000
+slots = 1000000000000000000000 => FILE:1: slots: 9223372036854775807 is not between 1 and 100000
+# é⏎socket = 'x' => FILE:2: socket: "x" is not an absolute path
+cache = "/a\u0000" => FILE:1: cache: "/a\0" contains a NUL byte, nor "off"
+bundle-roots = ['/run/../x'] => FILE:1: bundle-roots: "/run/../x" contains "..", and what is…
+log-level = 'loud' => FILE:1: log-level: "loud" is none of error, warn, info, debug, trace
+bundle-roots = [] => FILE:1: bundle-roots: is empty; at least one directory is needed
+bundle-roots = [⏎'/a',⏎'b'] => FILE:3: bundle-roots: "b" is not an absolute path
+grace = '30' => FILE:1: grace: is a string, not an integer
+grace = 1.5 => FILE:1: grace: is a float, not an integer
+slots = true => FILE:1: slots: is a boolean, not an integer
+cache = false => FILE:1: cache: is a boolean, not a string
+log-level = 1979-05-27 => FILE:1: log-level: is a date or time, not a string
+bundle-roots = '/run' => FILE:1: bundle-roots: is a string, not an array of strings
+bundle-roots = [⏎'/run',⏎3] => FILE:3: bundle-roots: an element is an integer, not a string
+grace = 1⏎⏎[socket]⏎path = '/x' => FILE:3: socket: is a table, not a string
+grace = 1⏎socket.path = '/x' => FILE:2: socket: is a table, not a string
+⏎[[socket]] => FILE:2: socket: is an array, not a string
+⏎[daemon]⏎grace = 1 => FILE:2: unknown key "daemon", expected one of socket, bundle-roots, grace,…
+gracee = 5 => FILE:1: unknown key "gracee", …cache, cache-size, log-level, and the table engine
+"\u001b[2J" = 1 => FILE:1: unknown key "\u{1b}[2J", …
+ready-fd = 3 => FILE:1: unknown key "ready-fd", …
+engine = true => FILE:1: unknown key "engine", …
+[engine]⏎quick = true => FILE:2: unknown key "engine.quick", expected one of engine.fast
+slots = 0⏎grace = -1 => FILE:1: slots: …
+grace = -1⏎slots = 0 => FILE:1: grace: …
+zebra = 0⏎grace = -1 => FILE:1: unknown key …
+grace = 1⏎grace = 2 => FILE:2: …
+slots =⏎ => FILE:1: …
+⏎⏎grace: 30 => FILE:3: …
+cache = '/x => FILE:1: …
+⏎[x => FILE:2: …"#;
+    check_refusals(rows, |file| read(FLAGS, VARIABLES, file.as_bytes()));
+    let deep = format!("cache = {} => FILE:1: …", "[".repeat(100_000));
+    let dotted = format!("cache{} = 1 => FILE:1: …", ".x".repeat(500_000));
+    check_refusals(&format!("{deep}\n{dotted}"), |file| read("", "", file.as_bytes()));
+    let error = read("", "", b"grace = 1\ncache = '/\xff'").unwrap_err();
+    assert_eq!(error, "FILE:2: is not UTF-8");
+    assert!(read("", "", &[b'#'; 1 << 20]).is_ok());
+    let error = read("", "", &[b'#'; (1 << 20) + 1]).unwrap_err();
+    assert_eq!(error, "FILE: larger than 1048576 bytes");
     let directory = TempDir::new().unwrap();
-    let [first, second] =
-        ["first", "second"].map(|name| directory.path().join(name).display().to_string());
-    fs::write(&first, "grace = 10").unwrap();
-    fs::write(&second, "grace = 20").unwrap();
-    let mut sources = Sources {
-        arguments: &[],
-        variables: &[(CONFIG_VARIABLE, &first)],
-        file: Some("slots = 5"),
-    };
-    assert_eq!(
-        sources.settings(),
-        Settings { grace: Duration::from_secs(10), ..Settings::default() }
-    );
-    let arguments = ["--config", &second];
-    sources.arguments = &arguments;
-    assert_eq!(
-        sources.settings(),
-        Settings { grace: Duration::from_secs(20), ..Settings::default() }
-    );
+    let fifo = directory.path().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let error = read_with(&[], "", &fifo).unwrap_err();
+    assert_eq!(error, "FILE: not a regular file (named by default)");
 }
 
 #[test]
-fn a_named_file_must_be_there() {
-    let flag = Sources { arguments: &["--config", "/absent/x"], variables: &[], file: None };
-    let error = "/absent/x: No such file or directory (os error 2) (named by --config)";
-    assert_eq!(flag.read(), Err(error.to_owned()));
-    let variable = Sources { arguments: &[], variables: &[(CONFIG_VARIABLE, "")], file: None };
-    assert_eq!(variable.read(), Err("CONTAINERD_WASMTIMED_CONFIG: is empty".to_owned()));
-}
-
-#[test]
-fn list_asks_at_the_daemons_socket() {
-    let asked = |socket: &str| Ok(Command::List { socket: socket.into() });
-    let mut sources = Sources { arguments: &["list"], variables: &[], file: None };
-    assert_eq!(sources.read(), asked(DEFAULT_SOCKET));
-    sources.file = Some(FILE);
-    assert_eq!(sources.read(), asked("/file/s"));
-    sources.variables = &VARIABLES;
-    assert_eq!(sources.read(), asked("/variable/s"));
-    sources.arguments = &["list", "--socket", "/flag/s"];
-    sources.file = Some("damaged");
-    assert_eq!(sources.read(), asked("/flag/s"));
-    sources.arguments = &["list"];
-    assert!(sources.read().is_err());
-}
-
-#[test]
-fn clients_find_the_socket_by_the_variable_only() {
-    let socket = |value: Option<&str>| client_socket(|_| value.map(OsString::from));
+fn sockets_have_short_paths_and_clients_read_the_variable_only() {
+    let named = |name: &str, bytes: usize| format!("/{}{name}", "d".repeat(bytes - 1 - name.len()));
+    assert!(super::socket::socket(&named("/a-name-as-long-as-the-private-one", 106)).is_ok());
+    let error =
+        super::socket::socket(&named("/a-name-as-long-as-the-private-one", 107)).unwrap_err();
+    assert!(error.contains("with 107 bytes, at most 106 are possible"), "{error}");
+    assert!(super::socket::socket(&named("/s", 87)).is_ok());
+    let error = super::socket::socket(&named("/s", 88)).unwrap_err();
+    assert!(error.contains("/daemons/4194304.sock\" with 107 bytes"), "{error}");
+    let socket = |value: Option<&str>| client_socket(&|_| value.map(OsString::from));
     assert_eq!(socket(None).unwrap(), Path::new(DEFAULT_SOCKET));
     assert_eq!(socket(Some("/x/s")).unwrap(), Path::new("/x/s"));
     let error = socket(Some("x")).unwrap_err().to_string();
@@ -215,47 +198,95 @@ fn clients_find_the_socket_by_the_variable_only() {
 }
 
 #[test]
-fn version_and_help_read_no_other_source() {
-    for (argument, command) in [("-v", Command::Version), ("--help", Command::Help)] {
-        let sources = Sources {
-            arguments: &[argument],
-            variables: &[(GRACE_VARIABLE, "x")],
-            file: Some("damaged"),
-        };
-        assert_eq!(sources.read(), Ok(command));
-    }
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
+    let shown = |source, roots, number, cache, level| {
+        format!(
+            "socket = \"/{source}/s\"\nbundle-roots = [{roots}]\ngrace = {number} # seconds\n\
+            slots = {number}\ncache = \"{cache}\"\ncache-size = {number} # MiB\n\
+            log-level = \"{level}\"\n"
+        )
+    };
+    assert_eq!(toml("", "", FILE), shown("file", "\"/file\"", 1, "/file", "error"));
+    let variables = shown("variable", "\"/variable\", \"/two\"", 2, "off", "warn");
+    assert_eq!(toml("", VARIABLES, FILE), variables);
+    assert_eq!(toml(FLAGS, VARIABLES, FILE), shown("flag", "\"/flag\"", 3, "/flag", "debug"));
+    let mixed = settings("--grace=0", "CONTAINERD_WASMTIMED_SLOTS=100000", "cache-size = 0x10");
+    assert_eq!((mixed.grace, mixed.slots, mixed.cache_size), (0, Some(100_000), 16));
+    let default = settings("", "", "\u{feff}# nothing\r\n");
+    assert_eq!((default.socket.as_path(), default.slots), (Path::new(DEFAULT_SOCKET), None));
+    assert_eq!(settings("--bundle-root=/ --bundle-root=/b", "", "").bundle_roots.len(), 2);
 }
 
 #[test]
-fn what_print_config_prints_reads_back() {
+fn a_named_file_replaces_the_default_one() {
+    let directory = TempDir::new().unwrap();
+    let [first, second] = ["first", "--guard"].map(|name| directory.path().join(name));
+    fs::write(&first, "grace = 10").unwrap();
+    fs::write(&second, "grace = 20").unwrap();
+    let variable = format!("CONTAINERD_WASMTIMED_CONFIG={}", first.display());
+    let read = settings("", &variable, "slots = 5");
+    assert_eq!((read.grace, read.slots), (10, None));
+    let fd = fs::File::open("/dev/null").unwrap();
+    let fd = fd.as_raw_fd();
+    let file = second.to_str().unwrap();
+    let line = format!("--guard --grace=5 --ready-fd {fd} --config {file} --bundle-root=/a");
+    let guard = settings(&line, &variable, "slots = 5");
+    assert_eq!((guard.guard, guard.ready_fd, guard.grace), (true, Some(fd), 5));
+    assert_eq!(guard.of_hosts, ["--grace", "5", "--config", file, "--bundle-root", "/a"]);
+    assert!(read_with(&[], "", Path::new("/absent/x")).is_ok());
+}
+
+#[test]
+fn commands_have_their_settings() {
+    let list = |socket: &str| Ok(Command::List(socket.into()));
+    assert_eq!(read("list", "", b""), list(DEFAULT_SOCKET));
+    assert_eq!(read("list", VARIABLES, FILE.as_bytes()), list("/variable/s"));
+    assert_eq!(read("list --socket /flag/s", VARIABLES, b"damaged"), list("/flag/s"));
+    assert!(read("list", "", b"damaged").is_err());
+    let reload = Command::Reload("/file/s".into());
+    assert_eq!(read("reload", "", FILE.as_bytes()), Ok(reload));
+    let line = "--cache-dir=/c precompile list --cache-size=2 --namespace n precompile";
+    let Ok(Command::Precompile(settings, targets)) = read(line, "", b"") else { panic!("{line}") };
+    assert_eq!(targets.names, ["list", "precompile"]);
+    assert_eq!((targets.namespace.as_deref(), targets.address), (Some("n"), None));
+    assert_eq!((settings.cache(), settings.cache_size), (Some(Path::new("/c")), 2));
+    let wrong = "CONTAINERD_WASMTIMED_GRACE=x";
+    assert_eq!(read("-v", wrong, b"damaged"), Ok(Command::Version));
+    let Ok(Command::Help(help)) = read("--guard --help", wrong, b"damaged") else { panic!("help") };
+    for (key, flag) in KEYS {
+        let names = format!(" [{key}, {}]", super::socket::variable_name(key));
+        assert!(help.contains(&format!("{flag} <")) && help.contains(&names), "{help}");
+    }
+    let default = "--cache-size <MIB>\n          Size of compiled code, 1 to 1048576; the longest \
+        unused goes first [cache-size, CONTAINERD_WASMTIMED_CACHE_SIZE] [default: 1024]\n";
+    assert!(help.contains(default), "{help}");
+}
+
+#[test]
+fn printed_config_shows_the_values_in_force_and_reads_back() {
     let odd = "cache = \"/a \\\"b\\\" \\\\c #\\n\\u001b\\u007f\\u0085\\u2028 \\U0001F980 'é'\"\n\
-        bundle-roots = ['/\"', '/a:b', '/']";
-    let cases = [
-        Sources { arguments: &[], variables: &[], file: None },
-        Sources { arguments: &[], variables: &[], file: Some(FILE) },
-        Sources { arguments: &[], variables: &VARIABLES, file: Some(FILE) },
-        Sources { arguments: &ARGUMENTS, variables: &VARIABLES, file: Some(FILE) },
-        Sources { arguments: &["--log-level=trace", "--grace=0"], variables: &[], file: Some(odd) },
-        Sources {
-            arguments: &["--log-level=info", "--slots=100000"],
-            variables: &[],
-            file: Some("grace = 3600"),
-        },
-    ];
-    for case in cases {
-        let wanted = case.settings();
-        let arguments: Vec<&str> =
-            case.arguments.iter().copied().chain(["--print-config"]).collect();
-        let Command::PrintConfig(printed) =
-            (Sources { arguments: &arguments, ..case }).read().unwrap()
-        else {
-            panic!("--print-config asks for something else");
+        bundle-roots = ['/\"', '/a:b', '/']\n[engine]\nfast = true";
+    for (line, variables, file) in [
+        ("", "", ""),
+        ("", VARIABLES, FILE),
+        (FLAGS, VARIABLES, FILE),
+        ("--log-level=trace --grace=0", "", odd),
+        ("--log-level=info --slots=100000", "", "grace = 3600"),
+    ] {
+        let wanted = settings(line, variables, file);
+        let line = format!("{line} --print-config");
+        let Ok(Command::PrintConfig(printed)) = read(&line, variables, file.as_bytes()) else {
+            panic!("{line} does not print");
         };
-        let again = Sources { arguments: &[], variables: &[], file: Some(&printed) };
-        // The engine's table has all keys now, which it is for the engine to compare.
-        let read = Settings { engine: wanted.engine.clone(), ..again.settings() };
-        assert_eq!(read, wanted, "{printed}");
-        let arguments = Sources { arguments: &["--print-config"], ..again };
-        assert_eq!(arguments.read(), Ok(Command::PrintConfig(printed.clone())));
+        let in_force = wanted.slots_in_force();
+        let slots = match wanted.slots {
+            Some(slots) => format!("\nslots = {slots}\n"),
+            None => format!("\n# slots = {in_force} # by RLIMIT_NOFILE and vm.max_map_count\n"),
+        };
+        assert!(printed.contains(&slots), "{printed}");
+        assert!(printed.contains(&format!("# room = {in_force}\n")), "{printed}");
+        assert_eq!(toml("", "", &printed), wanted.to_toml().unwrap());
+        let twice = read("--print-config", "", printed.as_bytes());
+        assert_eq!(twice, Ok(Command::PrintConfig(printed)));
     }
 }

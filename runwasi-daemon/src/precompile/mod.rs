@@ -45,7 +45,7 @@ pub(crate) fn run<N: NodeEngine>(
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
     // At most warnings, as the command prints its own progress and faults.
     logging::to_stderr_at(settings.log_level.min(LevelFilter::WARN));
-    if settings.cache.is_none() {
+    if settings.cache().is_none() {
         return Err("precompile: the cache is off".into());
     }
     let begun = Instant::now();

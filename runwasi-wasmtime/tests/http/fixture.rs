@@ -93,7 +93,7 @@ impl Bed {
     }
 
     pub(crate) async fn in_network(network: Network) -> Result<Self> {
-        let settings = Settings::for_node(100, Some(cache()), 1 << 30);
+        let settings = Settings { cache: Some(cache()), ..Settings::default() };
         let harness = Harness::start_in(WasmtimeEngine::new(&settings)?, network)?;
         let client = harness.client().await?;
         Ok(Self { harness, client })

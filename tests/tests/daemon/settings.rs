@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use runwasi_tests::runtime::daemon_file;
-use runwasi_tests::{Command, says};
+use runwasi_tests::{Command, Runtime, says};
 
 /// The daemon with this configuration file and a state directory that is not there yet.
 fn daemon(dir: &Path, toml: &str) -> Result<Command> {
@@ -87,6 +87,50 @@ fn engine_settings_are_judged_and_printed_with_the_rest() -> Result<()> {
     }
     let again = daemon(dir.path(), &printed)?.args(["--print-config"]).run()?.ok()?.out();
     ensure!(again == printed, "{again} instead of {printed}");
+    Ok(())
+}
+
+#[test]
+fn printed_config_shows_the_numbers_in_force() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let print = |toml: &str, flags: &[&str]| -> Result<String> {
+        let command = daemon(dir.path(), toml)?.args(flags).args(["--print-config"]);
+        Ok(command.run()?.ok()?.out())
+    };
+    let printed = print("[engine]\ntables = 77\n", &["--slots", "1000"])?;
+    for line in ["slots = 1000", "# memories = 1500 # by slots", "tables = 77"] {
+        ensure!(printed.lines().any(|printed| printed == line), "no {line:?} in {printed}");
+    }
+    let printed = print("", &[])?;
+    let value = |key: &str| -> Result<u32> {
+        let lines = printed.lines().filter_map(|line| line.strip_prefix(key));
+        let value = lines.filter_map(|rest| rest.split_whitespace().next()).next();
+        Ok(value.with_context(|| format!("no {key:?} in {printed}"))?.parse()?)
+    };
+    let slots = value("# slots = ")?;
+    ensure!(slots >= 16 && value("# tables = ")? == 2 * slots, "{printed}");
+    ensure!(print(&printed, &[])? == printed);
+    Ok(())
+}
+
+#[test]
+fn overridden_value_of_the_file_is_checked() -> Result<()> {
+    let variable = ("CONTAINERD_WASMTIMED_SLOTS", "5");
+    let said = refused("grace = 5\nslots = 0\n", &["--slots", "7"], &[variable])?;
+    says(&said, &["config.toml:2: slots: 0"], &["not between 1 and 100000"])?;
+    let said = refused("", &["--slots", "7"], &[("CONTAINERD_WASMTIMED_SLOTS", "0")])?;
+    says(&said, &["CONTAINERD_WASMTIMED_SLOTS: 0"], &["not between 1 and 100000"])
+}
+
+#[test]
+fn help_is_no_failure() -> Result<()> {
+    let shims = [Runtime::Wasmtime, Runtime::Wasmtimed].into_iter();
+    for program in shims.filter_map(Runtime::program_file).chain([daemon_file()]) {
+        for flag in ["--help", "-h"] {
+            let answer = Command::new(&program).args([flag]).run()?.ok()?;
+            ensure!(answer.out().contains("-v"), "{}: {answer}", program.display());
+        }
+    }
     Ok(())
 }
 
