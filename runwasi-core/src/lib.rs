@@ -33,6 +33,7 @@
 //! | [`bundle`] | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
 //! | [`sys`] | raw system calls; all unsafe code of this crate |
+//! | [`regular_file`] | bounded reads of files whose kind is not known |
 //! | [`lock`] | a mutex without poisoning |
 //! | [`digest`], [`id`], [`sanitize`] | SHA-256 digests; checked ids; sanitized untrusted text |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
@@ -57,6 +58,7 @@ pub mod network;
 pub mod options;
 pub mod panics;
 pub mod process;
+pub mod regular_file;
 pub mod requirements;
 pub mod resources;
 pub mod rootfs;

@@ -3,9 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs::OpenOptions,
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,6 +20,7 @@ use super::{
 };
 use crate::{
     id::{Id, IdError},
+    regular_file::{ReadError, read_regular},
     resources::memory::ON_LIMIT,
 };
 
@@ -251,20 +250,10 @@ fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let read = |source| ConfigError::Read { path: path.to_owned(), source };
-    // Without `O_NONBLOCK` a FIFO in its place would block the open. The check below refuses it.
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(read)?;
-    if !file.metadata().map_err(read)?.is_file() {
-        return Err(read(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")));
-    }
-    let mut bytes = Vec::new();
-    // Bounds the read itself, since a file may grow meanwhile. The extra byte reveals a larger one.
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(ConfigError::TooLarge { path: path.to_owned() });
-    }
-    Ok(bytes)
+    read_regular(path, MAX_BYTES).map_err(|error| match error {
+        ReadError::TooLarge { .. } => ConfigError::TooLarge { path: path.to_owned() },
+        other => ConfigError::Read { path: path.to_owned(), source: other.into() },
+    })
 }
 
 /// Types of the host's kernel interfaces. A guest never gets these mounts.

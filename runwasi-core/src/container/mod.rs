@@ -17,7 +17,6 @@ use tokio::task::spawn_blocking;
 use self::{
     error::{CreateError, ExecError},
     host::Host,
-    pause::Pause,
     prepare::{Files, Prepared, ProcessContext, prepare},
     request::{CreateRequest, ExecRequest},
 };
@@ -30,7 +29,7 @@ use crate::{
         resources::{Limit, ResourcesConfig},
     },
     cgroups::KernelLimits,
-    engine::{error::EngineError, extensions::Extensions, instance::Instance},
+    engine::{error::EngineError, extensions::Extensions},
     events::Event,
     process::{Info, Process, driver, execs::Execs, state::Request},
     resources::{memory::Memory, usage::Usage},
@@ -73,54 +72,39 @@ impl Container {
         let memory =
             Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
         let extensions = Arc::<Extensions>::default();
-        let stdio = host.stdio(&request.id, &request.stdio, &config.process).await?;
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let annotations = config.annotations;
-        let credentials = config.process.credentials.clone();
-        let info = Arc::new(Info { container: request.id, exec: None, pid, stdio: request.stdio });
-        let instance: Arc<dyn Instance> = match files {
-            // Without file systems: the pause container of a pod.
-            None => Arc::new(Pause),
-            Some(files) => {
-                let of = ProcessContext {
-                    annotations: &annotations,
-                    memory: &memory,
-                    extensions: &extensions,
-                    host,
-                };
-                let spec = of.spec(&info, config.process, files, &stdio);
-                host.engine.prepare(spec).await?
-            }
+        let context = ProcessContext {
+            annotations: &annotations,
+            memory: &memory,
+            extensions: &extensions,
+            host,
         };
+        let info = Info { container: request.id, exec: None, pid, stdio: request.stdio };
+        let process = context.instance::<CreateError>(info, config.process, files).await?;
         let single = config.pod.is_none();
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
         // After everything that can fail: a refused container gets no hooks.
         let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
         if let Some(hooks) = hooks.clone() {
-            let state =
-                ContainerState::new(info.container.as_str(), pid, &request.bundle, &annotations);
+            let id = process.info.container.as_str();
+            let state = ContainerState::new(id, pid, &request.bundle, &annotations);
             run_hooks(move || hooks.create(state)).await?;
         }
-        let created = Event::Created {
-            process: info.clone(),
+        // Before the driver starts, which publishes the later events of the process.
+        host.publisher.publish(Event::Created {
+            process: process.info.clone(),
             bundle: request.bundle.display().to_string(),
             rootfs: request.mounts,
-        };
-        // Before the driver starts, which publishes the later events of the process.
-        host.publisher.publish(created);
+        });
+        let group = Group::new(host.guests.clone(), &limits, process.credentials.clone());
         let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
-            info,
-            instance,
-            stdio,
             unmounted,
-            group: Group::new(host.guests.clone(), &limits, credentials),
             execs: Some(execs.clone()),
-            memory: memory.clone(),
-            publisher: host.publisher.clone(),
-            on_deleted,
+            ..process.into_parts(&context, group, on_deleted)
         };
         let init = driver::spawn(parts, &host.tasks);
         Ok(Self {
@@ -172,20 +156,19 @@ impl Container {
         let config = ProcessConfig::parse(&request.spec)?;
         let (config, files) = self.find(config).await?;
         let init = self.init.info();
-        let stdio = host.stdio(&init.container, &request.stdio, &config).await?;
-        let container = init.container.clone();
-        let exec = Some(request.id.clone());
-        let pid = init.pid;
-        let info = Arc::new(Info { container, exec, pid, stdio: request.stdio });
-        let credentials = config.credentials.clone();
-        let of = ProcessContext {
+        let context = ProcessContext {
             annotations: &self.annotations,
             memory: &self.memory,
             extensions: &self.extensions,
             host,
         };
-        let spec = of.spec(&info, config, files, &stdio);
-        let instance = host.engine.prepare(spec).await?;
+        let info = Info {
+            container: init.container.clone(),
+            exec: Some(request.id.clone()),
+            pid: init.pid,
+            stdio: request.stdio,
+        };
+        let process = context.instance::<ExecError>(info, config, Some(files)).await?;
         // Weak, because the process in the table would hold its own table.
         let execs = Arc::downgrade(&self.execs);
         let id = request.id;
@@ -194,19 +177,9 @@ impl Container {
                 execs.forget(&id);
             }
         };
-        let parts = driver::Parts {
-            info: info.clone(),
-            instance,
-            stdio,
-            // The container's file systems outlive this process; only the init waits for their end.
-            unmounted: Gone::already(),
-            group: self.init.group().sibling(credentials),
-            // Only the end of the init ends other processes.
-            execs: None,
-            memory: self.memory.clone(),
-            publisher: host.publisher.clone(),
-            on_deleted: Box::new(on_deleted),
-        };
+        let info = process.info.clone();
+        let group = self.init.group().sibling(process.credentials.clone());
+        let parts = process.into_parts(&context, group, Box::new(on_deleted));
         // Under the lock of the table: the init either has ended before, which is an error here, or
         // it ends this process, too.
         place.fill(|| {

@@ -1,4 +1,4 @@
-//! Blocking part of a creation: reads the config, mounts, locates the program.
+//! Steps of a creation before the driver: the files of a container, then the instance of a process.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{error::CreateError, host::Host, request::CreateRequest};
+use super::{error::CreateError, host::Host, pause::Pause, request::CreateRequest};
 use crate::{
     artifact::{ArtifactError, Program, file},
     blocking::blocking,
@@ -16,12 +16,14 @@ use crate::{
         config::{Config, ContainerKind},
         process::ProcessConfig,
     },
-    engine::{extensions::Extensions, spec::InstanceSpec},
-    process::Info,
+    engine::{error::EngineError, extensions::Extensions, instance::Instance, spec::InstanceSpec},
+    process::{Info, driver},
     resources::memory::Memory,
-    rootfs::{MountConfig, Rootfs},
+    rootfs::{Gone, MountConfig, Rootfs},
+    scheduler::group::Group,
     settings::RawSettings,
-    stdio::Stdio,
+    stdio::{Stdio, error::StdioError},
+    sys::credentials::Credentials,
 };
 
 /// File in the bundle with the pid that was reported to containerd. `delete` reads it after the
@@ -81,6 +83,38 @@ fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files
     Ok(Files { rootfs: Arc::new(rootfs), program })
 }
 
+/// A process without a driver: its streams are open, and the engine has prepared its instance.
+pub(super) struct PreparedProcess {
+    pub(super) info: Arc<Info>,
+    pub(super) credentials: Option<Arc<Credentials>>,
+    instance: Arc<dyn Instance>,
+    stdio: Stdio,
+}
+
+impl PreparedProcess {
+    /// Parts of the driver of an exec; an init has more.
+    pub(super) fn into_parts(
+        self,
+        context: &ProcessContext<'_>,
+        group: Group,
+        on_deleted: Box<dyn FnOnce() + Send>,
+    ) -> driver::Parts {
+        driver::Parts {
+            info: self.info,
+            instance: self.instance,
+            stdio: self.stdio,
+            // The container's file systems outlive an exec; only the init waits for their end.
+            unmounted: Gone::already(),
+            group,
+            // Only the end of the init ends other processes.
+            execs: None,
+            memory: context.memory.clone(),
+            publisher: context.host.publisher.clone(),
+            on_deleted,
+        }
+    }
+}
+
 /// Context that all processes of a container share.
 pub(super) struct ProcessContext<'a> {
     pub(super) annotations: &'a Arc<HashMap<String, String>>,
@@ -90,7 +124,27 @@ pub(super) struct ProcessContext<'a> {
 }
 
 impl ProcessContext<'_> {
-    pub(super) fn spec(
+    /// Opens the streams of a process and has the engine prepare its instance. A process without
+    /// file systems is the pause container of a pod.
+    pub(super) async fn instance<E: From<StdioError> + From<EngineError>>(
+        &self,
+        info: Info,
+        config: ProcessConfig,
+        files: Option<Files>,
+    ) -> Result<PreparedProcess, E> {
+        let stdio = self.host.stdio(&info.container, &info.stdio, &config).await?;
+        let credentials = config.credentials.clone();
+        let instance: Arc<dyn Instance> = match files {
+            None => Arc::new(Pause),
+            Some(files) => {
+                let spec = self.spec(&info, config, files, &stdio);
+                self.host.engine.prepare(spec).await?
+            }
+        };
+        Ok(PreparedProcess { info: Arc::new(info), credentials, instance, stdio })
+    }
+
+    fn spec(
         &self,
         info: &Info,
         config: ProcessConfig,

@@ -3,9 +3,10 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
 
 /// Takes ownership of a file descriptor that this process got by number, in an argument or from
@@ -34,10 +35,8 @@ pub(crate) fn watch(file: File) -> io::Result<AsyncFd<File>> {
 
 /// True if no process has the reading end of a pipe open. `fd` is its writing end.
 pub fn has_no_reader(fd: impl AsFd) -> bool {
-    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: 0, revents: 0 };
-    // SAFETY: `poll` is one live `pollfd`, as the count says, with a borrowed fd. A timeout of 0
-    // returns at once.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    let mut polled = [PollFd::new(&fd, PollFlags::empty())];
+    let ready = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
     // `poll(2)` reports a missing reader as `POLLERR`, even without requested events.
-    ready > 0 && poll.revents & libc::POLLERR != 0
+    ready.is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }

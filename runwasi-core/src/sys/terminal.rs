@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use rustix::termios::{SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
+
 use crate::engine::signal::Signal;
 
 /// Opens a new terminal: master and slave, both non-blocking.
@@ -35,23 +37,15 @@ pub(crate) fn open() -> io::Result<(File, File)> {
 
 /// Gives a terminal its size.
 pub(crate) fn set_size(terminal: impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the request reads one `winsize`, which lives.
-    match unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    Ok(tcsetwinsize(terminal, size)?)
 }
 
 /// A terminal's columns and rows.
 #[cfg(test)]
 pub(crate) fn size(terminal: impl AsFd) -> io::Result<(u16, u16)> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the request writes one `winsize`, which lives.
-    match unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok((size.ws_col, size.ws_row)),
-    }
+    let size = rustix::termios::tcgetwinsize(terminal)?;
+    Ok((size.ws_col, size.ws_row))
 }
 
 /// Special keys of a terminal's line discipline.
@@ -76,12 +70,10 @@ impl Keys {
 
 /// The special keys of a terminal, by its master. A guest has no way to change them.
 pub(crate) fn keys(master: impl AsFd) -> io::Result<Keys> {
-    // SAFETY: `termios` is plain data, for which zeroes are valid.
-    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
-    // SAFETY: `settings` lives, and the call fills it.
-    if unsafe { libc::tcgetattr(master.as_fd().as_raw_fd(), &raw mut settings) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    let key = |index: usize| settings.c_cc[index];
-    Ok(Keys { end: key(libc::VEOF), interrupt: key(libc::VINTR), quit: key(libc::VQUIT) })
+    let keys = tcgetattr(master)?.special_codes;
+    Ok(Keys {
+        end: keys[SpecialCodeIndex::VEOF],
+        interrupt: keys[SpecialCodeIndex::VINTR],
+        quit: keys[SpecialCodeIndex::VQUIT],
+    })
 }

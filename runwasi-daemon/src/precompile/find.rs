@@ -5,9 +5,8 @@ use std::{
     cell::Cell,
     collections::HashSet,
     fmt::Display,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Cursor, Read},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     rc::Rc,
 };
@@ -16,6 +15,7 @@ use flate2::read::MultiGzDecoder;
 use runwasi_core::{
     artifact::{Artifact, MAX_BYTES},
     digest::Digest,
+    regular_file::{ReadError, open_regular},
 };
 
 use super::zstd::{self, Zstd};
@@ -219,11 +219,10 @@ enum Found {
 
 /// Opens a regular file.
 fn open(path: &Path) -> io::Result<File> {
-    // `O_NONBLOCK`: without it the open of a FIFO waits for a writer. `O_NOCTTY`: a terminal must
-    // not become that of this process. The kind is checked after the open, when it cannot change.
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+    open_regular(path).map_err(|error| match error {
+        ReadError::NotRegular => io::Error::other("not a regular file"),
+        other => other.into(),
+    })
 }
 
 #[cfg(test)]

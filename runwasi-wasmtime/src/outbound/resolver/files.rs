@@ -4,15 +4,16 @@
 //! regular files, and are limited in size. A missing or unfit file counts as empty.
 
 use std::{
-    fs::File,
-    io::{self, Read},
     net::{IpAddr, SocketAddr, SocketAddrV6},
     path::Path,
     time::Duration,
 };
 
 use resolv_conf::ScopedIp;
-use runwasi_core::rootfs::Rootfs;
+use runwasi_core::{
+    regular_file::{ReadError, read_opened},
+    rootfs::Rootfs,
+};
 
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -131,30 +132,13 @@ fn server(address: &ScopedIp) -> SocketAddr {
 }
 
 fn read(rootfs: &Rootfs, path: &str, most: u64) -> Vec<u8> {
-    let read = rootfs.open(Path::new(path)).and_then(|file| contents(&file, most));
+    // The image may have a FIFO or a device in its place.
+    let opened = rootfs.open(Path::new(path)).map_err(ReadError::from);
+    let read = opened.and_then(|file| read_opened(&file, most));
     read.unwrap_or_else(|error| {
         tracing::debug!(path, %error, "says nothing about names");
         Vec::new()
     })
-}
-
-/// Reads a regular file of at most `most` bytes.
-fn contents(file: &File, most: u64) -> io::Result<Vec<u8>> {
-    // The image may have a FIFO or a device in its place.
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
-    }
-    // One byte more than allowed tells a file that is too large from one that fits. The size in the
-    // metadata would not do: the guest may write to the file meanwhile.
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("has more than {most} bytes"),
-        ));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
