@@ -152,7 +152,7 @@ impl CompileJob {
     }
 
     /// Tries to take the compile lock of the artifact in the code cache.
-    // On the calling thread: these are a few system calls, none of which waits.
+    // On the calling thread: it makes a few system calls and waits for no other process.
     fn reserve(&mut self) -> LockAttempt {
         let Some(attempt) = self.loader.reserve(&self.digest) else {
             return LockAttempt::Unavailable;

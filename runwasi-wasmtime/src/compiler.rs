@@ -174,3 +174,100 @@ impl Compiler {
         outcome.map_err(|reason| EngineError::Invalid { path, reason: reason.to_string() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, pin::pin};
+
+    use runwasi_core::{artifact::ArtifactKind, digest::Digest};
+    use tokio::time::{sleep, timeout};
+    use wasmtime::Engine;
+
+    use super::*;
+
+    const KEY: &str = "key";
+    const BYTES: &[u8] = b"(module)";
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn cache(directory: &Path) -> CodeCache {
+        CodeCache::open(&directory.join("code"), 1 << 20).unwrap()
+    }
+
+    fn compiler(directory: &Path) -> Compiler {
+        let linker = Linker::new(&Engine::default());
+        Compiler::new(linker, KEY.into(), Some(cache(directory)), None).unwrap()
+    }
+
+    fn artifact(bytes: &[u8]) -> Artifact {
+        Artifact {
+            path: "/a.wat".into(),
+            function: None,
+            kind: ArtifactKind::Module,
+            bytes: bytes.into(),
+            digest: Digest::of(bytes),
+            identity: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn concurrent_requests_share_one_compilation() {
+        let directory = tempfile::tempdir().unwrap();
+        let compiler = compiler(directory.path());
+        let first = compiler.made(artifact(BYTES), ());
+        let second = compiler.made(artifact(BYTES), ());
+        let both = tokio::join!(first, second);
+        let first = both.0.unwrap();
+        assert!(first.how == How::Compiled);
+        assert!(Arc::ptr_eq(&first.ready, &both.1.unwrap().ready));
+        assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::Kept);
+    }
+
+    #[tokio::test]
+    async fn refused_bytes_are_invalid_and_leave_no_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = b"(module nonsense)";
+        let error = compiler(directory.path()).made(artifact(bytes), ()).await.err();
+        assert!(matches!(error, Some(EngineError::Invalid { .. })), "{error:?}");
+        let lock = cache(directory.path()).reserve(KEY, &Digest::of(bytes)).unwrap();
+        assert!(lock.is_some());
+    }
+
+    #[tokio::test]
+    async fn request_waits_for_the_lock_of_another_process_and_takes_its_code() {
+        let directory = tempfile::tempdir().unwrap();
+        let compiler = compiler(directory.path());
+        let lock = cache(directory.path()).reserve(KEY, &Digest::of(BYTES)).unwrap().unwrap();
+        let mut request = pin!(compiler.made(artifact(BYTES), ()));
+        let early = timeout(Duration::from_millis(200), &mut request).await;
+        assert!(early.is_err(), "compiled without the lock");
+        // Other artifacts are compiled meanwhile.
+        let other = timeout(LIMIT, compiler.made(artifact(b"(module $b)"), ())).await.unwrap();
+        assert!(other.unwrap().how == How::Compiled);
+        lock.fill(&Engine::default().precompile_module(BYTES).unwrap()).unwrap();
+        assert!(timeout(LIMIT, request).await.unwrap().unwrap().how == How::Kept);
+    }
+
+    #[tokio::test]
+    async fn compilation_is_cancelled_without_requests_and_begins_again_with_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let compiler = compiler(directory.path());
+        let cache = cache(directory.path());
+        let digest = Digest::of(BYTES);
+        let lock = cache.reserve(KEY, &digest).unwrap().unwrap();
+        let waiting = timeout(Duration::from_millis(100), compiler.made(artifact(BYTES), ()));
+        assert!(waiting.await.is_err());
+        // Longer than the pause between two attempts: the job has seen that its waiter has left.
+        sleep(Duration::from_millis(200)).await;
+        drop(lock);
+        sleep(Duration::from_millis(200)).await;
+        assert!(cache.find(KEY, &digest).is_none(), "compiled without a request");
+        assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::Compiled);
+    }
+
+    #[tokio::test]
+    async fn code_is_linked_without_a_cache_and_not_kept() {
+        let linker = Linker::new(&Engine::default());
+        let compiler = Compiler::new(linker, KEY.into(), None, None).unwrap();
+        assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::NotKept);
+    }
+}

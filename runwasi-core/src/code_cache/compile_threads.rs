@@ -35,7 +35,7 @@ pub struct Slot {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Runtime whose blocking pool has the threads. Present until the drop.
+/// Runtime with the threads in its blocking pool. Present until the drop.
 struct Pool(Option<Runtime>);
 
 impl CompileThreads {
