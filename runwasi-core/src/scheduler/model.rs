@@ -331,13 +331,14 @@ impl Fixture {
         }
     }
 
-    /// Takes all grants and checks that each is the right one, and that none is missing.
+    /// Takes all grants. Checks that each is the right one, and that no grant is missing.
     fn grant(&mut self) {
         self.find_runnable();
         while let Some(granted) = self.state.grant() {
-            let mut new = self.seats.iter_mut().filter(|seat| {
-                seat.turn == Turn::Waiting && self.state.is_granted(seat.id)
-            });
+            let mut new = self
+                .seats
+                .iter_mut()
+                .filter(|seat| seat.turn == Turn::Waiting && self.state.is_granted(seat.id));
             let seat = new.next().expect("the grant of a seat that waited");
             assert!(new.next().is_none(), "one grant each");
             seat.turn = Turn::Granted;
@@ -350,9 +351,8 @@ impl Fixture {
             let lane = self.lanes.iter().find(|lane| lane.id == id).unwrap();
             assert!(lane.is_runnable && !lane.stopped[process], "granted while held");
             assert_eq!(lane.used, least, "granted before a lane with less virtual time");
-            let overtakes = |seat: &Seat| {
-                seat.lane == id && seat.turn == Turn::Waiting && seat.since < since
-            };
+            let overtakes =
+                |seat: &Seat| seat.lane == id && seat.turn == Turn::Waiting && seat.since < since;
             assert!(lane.ever_stopped || !self.seats.iter().any(overtakes), "out of order");
             self.present = least;
             self.find_runnable();
@@ -387,9 +387,11 @@ impl Fixture {
             (0..PROCESSES).for_each(|process| self.apply(Step::Continue { lane, process }));
         }
         let mut turns = 0;
-        while let Some(seat) = self.seats.iter().position(|seat| {
-            matches!(seat.turn, Turn::Granted | Turn::Running { .. })
-        }) {
+        while let Some(seat) = self
+            .seats
+            .iter()
+            .position(|seat| matches!(seat.turn, Turn::Granted | Turn::Running { .. }))
+        {
             self.apply(Step::TakeTurn(seat));
             self.apply(Step::EndTurn { seat, time: LONGEST_TURN });
             turns += 1;
@@ -449,7 +451,9 @@ proptest! {
             fixture.apply(Step::EndTurn { seat, time: turn });
             let lane = seat / (permits + 1);
             time[lane] += turn.as_nanos();
-            let spread = |lane: usize| time[lane] * u128::from(DEFAULT_WEIGHT) / u128::from(weights[lane]);
+            let spread = |lane: usize| {
+                time[lane] * u128::from(DEFAULT_WEIGHT) / u128::from(weights[lane])
+            };
             for one in 0..weights.len() {
                 for other in 0..weights.len() {
                     // Each turn is rounded down by less than a nanosecond.

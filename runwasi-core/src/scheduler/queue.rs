@@ -1,14 +1,14 @@
 //! The fair queue in front of the guest runtime: selects the future that is polled next.
 //!
 //! Tokio alone is not fair to futures that compute: of three spinners on two workers one gets twice
-//! the turns of the others. Therefore a guest's wake-ups go to this queue instead of Tokio, and only
-//! a future that is *granted* a permit is woken in Tokio. There are as many permits as workers, so a
-//! granted future finds a worker at once.
+//! the turns of the others. Therefore a guest's wake-ups go to this queue instead of Tokio, and
+//! only a future that is *granted* a permit is woken in Tokio. There are as many permits as
+//! workers, so a granted future finds a worker at once.
 //!
 //! Turns are shared among *lanes* (a lane is a container), not among futures: a server with a
 //! thousand connections gets as many turns as one spinner. A lane's virtual time is the CPU time it
-//! has used, divided by its weight. The waiting lane with the least virtual time is next. A lane that
-//! has slept starts at the present: it is next but has saved up nothing.
+//! has used, divided by its weight. The waiting lane with the least virtual time is next. A lane
+//! that has slept starts at the present: it is next but has saved up nothing.
 //!
 //! A lane that is paused or has used up its [`bandwidth`](super::bandwidth) is not eligible. The
 //! futures of a stopped process are parked, and the rest of its lane goes on.
@@ -78,12 +78,13 @@ impl FairQueue {
     }
 
     /// Hands out free permits.
-    fn grant(&self, mut state: MutexGuard<'_, State<Waker>>) {
+    fn grant<'a>(&'a self, mut state: MutexGuard<'a, State<Waker>>) {
         while let Some(granted) = state.grant() {
-            // Unlocked for the wake-up: a waker runs Tokio's code, which may drop a task and with it
-            // a `Seat` that locks the queue.
+            // Unlocked for the wake-up: a waker runs Tokio's code, which may drop a task and with
+            // it a `Seat` that locks the queue.
             drop(state);
-            // Without a waker the seat was granted before its first poll, which Tokio owes it anyway.
+            // Without a waker the seat was granted before its first poll, which Tokio owes it
+            // anyway.
             if let Some(waker) = granted.notify {
                 waker.wake();
             }
@@ -110,7 +111,8 @@ impl Lane {
         Seat(Arc::new(SeatHandle { queue: self.queue.clone(), id }))
     }
 
-    /// Grants no turn to the lane until [`Lane::resume`]. A running future goes on to its next yield.
+    /// Grants no turn to the lane until [`Lane::resume`]. A running future goes on to its next
+    /// yield.
     pub(super) fn pause(&self) {
         self.queue.lock().pause(self.id);
     }

@@ -5,8 +5,8 @@
 //! would ever yield. While no guest is polled the thread sleeps without a timer, so an idle process
 //! causes no wakeups.
 //!
-//! The pace of the ticks is decided in `pace`, a pure state. Here are its thread, the count of polls
-//! and the wakeups between the two.
+//! The pace of the ticks is decided in `pace`, a pure state. Here are its thread, the count of
+//! polls and the wakeups between the two.
 //!
 //! While all workers poll guests a tick comes every quantum, because other tasks may wait for a
 //! worker. A free worker takes every woken task, so ticks then come less often. They are not free:
