@@ -19,6 +19,8 @@
 //! * The kernel's limits are a second line of defence. If they cannot be set, this is logged, and
 //!   the limits of the shim remain.
 
+mod files;
+mod policy;
 pub mod version;
 
 use std::{
@@ -26,43 +28,64 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::{Arc, MutexGuard, Weak},
-    time::Duration,
 };
 
-use self::version::CgroupVersion as Version;
+pub(crate) use self::files::remove;
+use self::{
+    files::write,
+    policy::{Hierarchies, Leaf},
+    version::CgroupVersion as Version,
+};
 use crate::{
-    bundle::{
-        cgroups_path::CgroupsPath,
-        resources::{Quota, ResourcesConfig},
-    },
+    bundle::{cgroups_path::CgroupsPath, resources::ResourcesConfig},
     lock::Mutex,
     runtime::Threads,
-    sys,
 };
 
-const ROOT: &str = "/sys/fs/cgroup";
+/// The cgroups of a process that serves one pod.
+pub struct Cgroups {
+    hierarchies: Hierarchies,
+    workers: Threads,
+    /// True while the cgroup of a container is in use. Locked for the change only.
+    taken: Mutex<bool>,
+    /// Containers that can give their cgroup when that container ends.
+    successors: Mutex<Vec<Weak<KernelLimits>>>,
+}
 
-/// File in the bundle: the directories that were made, in the order of their removal. After an
-/// empty line follow the directories above them that were missing. These are removed, too, unless
-/// they are in use by others.
-const MADE_FILE: &str = "cgroups.made";
+/// The cgroup of one container, joined as soon as the kernel has limits to hold.
+///
+/// Joining takes the kernel ten milliseconds and more (a grace period of RCU). No start shall wait
+/// for it.
+///
+/// The workers of a pod are in one cgroup at most. A container that comes second adds itself to
+/// [`Cgroups::successors`] and only then tries to take [`Cgroups::taken`]. A container that ends
+/// clears `taken` and only then looks for a successor. Therefore either the try succeeds or the
+/// successor is found.
+///
+/// Lock order: `state`, then `successors` or `taken`. With either of the latter two locked, no
+/// `state` is locked.
+pub(crate) struct KernelLimits {
+    cgroups: Arc<Cgroups>,
+    path: CgroupsPath,
+    bundle: PathBuf,
+    single: bool,
+    state: Mutex<KernelLimitsState>,
+}
 
-/// Attempts to make a directory: a process that removes its own cgroup may also remove the shared
-/// directory above it, between two steps of another one.
-const MAKE_TRIES: u32 = 10;
+enum KernelLimitsState {
+    /// Not joined: not needed yet, or another container's cgroup is in use.
+    Outside,
+    Inside(Joined),
+    /// Left for good.
+    Released,
+}
 
-/// CPU time per [`PERIOD`] for other work of the workers. The kernel's quota is 1.25 times the
-/// container's, and this time.
-const SPARE_TIME: Duration = Duration::from_millis(5);
-const PERIOD: Duration = Duration::from_millis(100);
-
-/// Bytes beyond the container's limit and the present memory of the process: for compiling the
-/// module of an exec, buffers and stacks.
-const SPARE_MEMORY: u64 = 64 << 20;
-
-/// Attempts to remove a cgroup: the last thread of a killed process may need time to end.
-const REMOVE_TRIES: u32 = 100;
-const REMOVE_PAUSE: Duration = Duration::from_millis(5);
+/// A container's cgroup with the process in it. Dropped, it leaves and removes the cgroup.
+struct Joined {
+    cgroups: Arc<Cgroups>,
+    leaf: Leaf,
+    bundle: PathBuf,
+}
 
 impl KernelLimits {
     /// Makes nothing yet. `single`: the container is the only one of its sandbox.
@@ -100,16 +123,16 @@ impl KernelLimits {
                     *state = KernelLimitsState::Inside(joined);
                 }
             }
-            KernelLimitsState::Outside | KernelLimitsState::Over => {}
+            KernelLimitsState::Outside | KernelLimitsState::Released => {}
         }
     }
 
     /// Leaves and removes the cgroup, for good. The workers go to the cgroup of another container
     /// of the pod. Blocks.
-    pub(crate) fn end(&self) {
+    pub(crate) fn release(&self) {
         let mut state = self.state.lock();
-        let before = std::mem::replace(&mut *state, KernelLimitsState::Over);
-        // Unlocked first: leaving the cgroup blocks, and `is_over` may be called meanwhile.
+        let before = std::mem::replace(&mut *state, KernelLimitsState::Released);
+        // Unlocked first: leaving the cgroup blocks, and `is_released` may be called meanwhile.
         drop(state);
         let was_inside = matches!(before, KernelLimitsState::Inside(_));
         // Leaves the cgroup. Only afterwards can a successor join its own.
@@ -120,77 +143,25 @@ impl KernelLimits {
         }
     }
 
-    fn is_over(&self) -> bool {
-        matches!(*self.state.lock(), KernelLimitsState::Over)
+    fn is_released(&self) -> bool {
+        matches!(
+            *self.state.lock(),
+            KernelLimitsState::Released
+        )
     }
-}
-
-/// The cgroups of a process that serves one pod.
-pub struct Cgroups {
-    root: PathBuf,
-    version: Version,
-    workers: Threads,
-    /// Cgroups of the process before any change, in the hierarchies of CPU and memory.
-    original: [PathBuf; 2],
-    /// True while the cgroup of a container is in use. Locked for the change only.
-    taken: Mutex<bool>,
-    /// Containers that can give their cgroup when that container ends.
-    successors: Mutex<Vec<Weak<KernelLimits>>>,
-}
-
-/// The cgroup of one container, joined as soon as the kernel has limits to hold.
-///
-/// Joining takes the kernel ten milliseconds and more (a grace period of RCU). No start shall wait
-/// for it.
-pub(crate) struct KernelLimits {
-    cgroups: Arc<Cgroups>,
-    path: CgroupsPath,
-    bundle: PathBuf,
-    single: bool,
-    state: Mutex<KernelLimitsState>,
-}
-
-enum KernelLimitsState {
-    Outside,
-    Inside(Joined),
-    Over,
-}
-
-/// A container's cgroup with the process in it. Dropped, it leaves and removes the cgroup.
-struct Joined {
-    cgroups: Arc<Cgroups>,
-    leaf: Leaf,
-    bundle: PathBuf,
-}
-
-struct Leaf {
-    /// Cgroup of the workers.
-    cpu: PathBuf,
-    /// Cgroup of the process; absent in a pod on v1.
-    memory: Option<PathBuf>,
-    /// True if the container's limits are set. In a pod the cgroup gets no limits.
-    limited: bool,
-    /// Memory of the process besides its guests, in bytes.
-    base: u64,
-    version: Version,
-    /// Directories to make, in the order of their removal.
-    made: Vec<PathBuf>,
 }
 
 impl Cgroups {
     /// The cgroups of this process.
     pub fn of_process(workers: Threads) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self::at(Path::new(ROOT), version::host_cgroups(), &own, workers)
+        Self::at(Path::new(files::ROOT), version::host_cgroups(), &own, workers)
     }
 
     fn at(root: &Path, version: Version, own: &str, workers: Threads) -> Self {
-        let original = ["cpu", "memory"].map(|controller| original(version, own, controller));
         Self {
-            root: root.to_owned(),
-            version,
+            hierarchies: Hierarchies::new(root, version, own),
             workers,
-            original,
             taken: Mutex::default(),
             successors: Mutex::default(),
         }
@@ -211,11 +182,11 @@ impl Cgroups {
     /// A successor that still lives. Ended ones are forgotten.
     fn successor(&self) -> Option<Arc<KernelLimits>> {
         loop {
-            // The list is unlocked before `is_over` takes the successor's lock: `limit` holds that
-            // lock while it adds the successor to the list. The other order would be a deadlock.
+            // The list is unlocked before `is_released` locks the successor's state: see the lock
+            // order of `KernelLimits`.
             let successor = self.successors().pop()?.upgrade();
             match successor {
-                Some(successor) if !successor.is_over() => return Some(successor),
+                Some(successor) if !successor.is_released() => return Some(successor),
                 _ => {}
             }
         }
@@ -230,14 +201,18 @@ impl Cgroups {
         limits: &ResourcesConfig,
         single: bool,
     ) -> Option<Joined> {
-        if std::mem::replace(&mut *self.taken.lock(), true) {
+        if std::mem::replace(&mut *self.taken.lock(), true)
+        {
             return None;
         }
-        let leaf = self.leaf(path, single);
+        let leaf = self.hierarchies.leaf(path, single, files::resident());
         // Before the first change: after an error, the drop leaves and removes what has been made.
         let joined = Joined { cgroups: self, leaf, bundle: bundle.to_owned() };
         let Joined { cgroups, leaf, .. } = &joined;
-        match leaf.make(bundle).and_then(|()| leaf.set(limits)).and_then(|()| cgroups.enter(leaf)) {
+        let entered = files::make(leaf, bundle)
+            .and_then(|()| files::set(leaf.settings(limits)))
+            .and_then(|()| cgroups.enter(leaf));
+        match entered {
             Ok(()) => Some(joined),
             Err(error) => {
                 tracing::warn!(%error, "the kernel does not back the limits");
@@ -246,78 +221,34 @@ impl Cgroups {
         }
     }
 
-    fn leaf(&self, path: &CgroupsPath, single: bool) -> Leaf {
-        let [cpu, memory] = [0, 1].map(|hierarchy| match path {
-            CgroupsPath::Root(path) => self.directory(hierarchy).join(path),
-            CgroupsPath::Own(path) => self.start_of_relative_paths(hierarchy).join(path),
-        });
-        let (cpu, made) = match self.version {
-            Version::V1 => {
-                (cpu.clone(), if single { vec![cpu, memory.clone()] } else { vec![cpu] })
-            }
-            Version::V2 => (cpu.join("guests"), vec![cpu.join("guests"), cpu]),
-        };
-        let base = resident().saturating_add(SPARE_MEMORY);
-        // On v2 the parent of a threaded cgroup must hold the process.
-        let memory = (single || self.version == Version::V2).then_some(memory);
-        Leaf { cpu, memory, limited: single, base, version: self.version, made }
-    }
-
-    /// The root of a hierarchy: 0 for CPU, 1 for memory.
-    fn directory(&self, hierarchy: usize) -> PathBuf {
-        match self.version {
-            Version::V1 => self.root.join(["cpu", "memory"][hierarchy]),
-            Version::V2 => self.root.clone(),
-        }
-    }
-
-    fn original_directory(&self, hierarchy: usize) -> PathBuf {
-        self.directory(hierarchy).join(&self.original[hierarchy])
-    }
-
-    /// The directory that relative paths start from, as with runc 1.1: on v1 the cgroup of the
-    /// process, on v2 the one above it.
-    fn start_of_relative_paths(&self, hierarchy: usize) -> PathBuf {
-        match self.version {
-            Version::V1 => self.original_directory(hierarchy),
-            // On v2 a cgroup with processes passes no controllers on, and the cgroup of this
-            // process has at least this one.
-            Version::V2 => self
-                .directory(hierarchy)
-                .join(self.original[hierarchy].parent().unwrap_or(Path::new(""))),
-        }
-    }
-
     fn enter(&self, leaf: &Leaf) -> io::Result<()> {
         // The process before the type: threads can only move within the cgroup of their process.
         if let Some(memory) = &leaf.memory {
             write(memory.join("cgroup.procs"), process::id())?;
         }
-        if self.version == Version::V2 {
+        if self.hierarchies.version == Version::V2 {
             write(leaf.cpu.join("cgroup.type"), "threaded")?;
         }
         self.move_workers(&leaf.cpu)
     }
 
     fn move_workers(&self, to: &Path) -> io::Result<()> {
-        let file = to.join(match self.version {
-            Version::V1 => "tasks",
-            Version::V2 => "cgroup.threads",
-        });
+        let file = Leaf::threads(self.hierarchies.version, to);
         self.workers.each(|thread| write(&file, thread))
     }
 
     /// Moves the process back to its original cgroups.
     fn leave(&self, leaf: &Leaf) {
         // An error may be dropped: a thread that stays keeps its cgroup busy, and `remove` logs it.
-        let _ = match self.version {
-            Version::V1 => self.move_workers(&self.original_directory(0)),
+        let _ = match self.hierarchies.version {
+            Version::V1 => self.move_workers(&self.hierarchies.original_directory(0)),
             // On v2 a thread can only move to a cgroup within that of its process.
             Version::V2 => leaf.memory.as_ref().map_or(Ok(()), |memory| self.move_workers(memory)),
         };
         if leaf.memory.is_some() {
             // Dropped for the same reason.
-            let _ = write(self.original_directory(1).join("cgroup.procs"), process::id());
+            let _ =
+                write(self.hierarchies.original_directory(1).join("cgroup.procs"), process::id());
         }
         // Last: until here no other container may move the workers.
         *self.taken.lock() = false;
@@ -326,7 +257,7 @@ impl Cgroups {
 
 impl Joined {
     fn limit(&self, limits: &ResourcesConfig) {
-        if let Err(error) = self.leaf.set(limits) {
+        if let Err(error) = files::set(self.leaf.settings(limits)) {
             tracing::warn!(%error, "the kernel does not back the new limits");
         }
     }
@@ -340,184 +271,9 @@ impl Drop for Joined {
     }
 }
 
-impl Leaf {
-    fn make(&self, bundle: &Path) -> io::Result<()> {
-        let line = |path: &Path| format!("{}\n", path.display());
-        let made: String = self.made.iter().map(|path| line(path)).collect();
-        let above = self
-            .made
-            .iter()
-            .filter_map(|path| path.parent())
-            .filter(|parent| !self.made.iter().any(|m| m == parent));
-        let missing = above.flat_map(|above| above.ancestors().take_while(|path| !path.exists()));
-        let missing: String = missing.map(line).collect();
-        // Written before anything is made: `remove` must find it even if this process is killed.
-        fs::write(bundle.join(MADE_FILE), format!("{made}\n{missing}"))?;
-        // Parents first: the list is in the order of removal.
-        for path in self.made.iter().rev() {
-            make_directory(path).map_err(|error| named(path, &error))?;
-        }
-        if self.version == Version::V2 {
-            enable(self.made.last().map_or(Path::new(ROOT), PathBuf::as_path))?;
-        }
-        Ok(())
-    }
-
-    fn set(&self, limits: &ResourcesConfig) -> io::Result<()> {
-        if !self.limited {
-            return Ok(());
-        }
-        if let Some(shares) = limits.shares {
-            match self.version {
-                Version::V1 => write(self.cpu.join("cpu.shares"), shares)?,
-                Version::V2 => write(self.cpu.join("cpu.weight"), weight(shares))?,
-            }
-        }
-        if let Some(quota) = limits.quota {
-            self.set_quota(quota.get())?;
-        }
-        if let (Some(limit), Some(directory)) = (limits.memory, &self.memory) {
-            let limit = limit.get().map(|limit| limit.saturating_add(self.base));
-            match self.version {
-                Version::V1 => write(
-                    directory.join("memory.limit_in_bytes"),
-                    limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string()),
-                )?,
-                Version::V2 => write(
-                    directory.join("memory.max"),
-                    limit.map_or_else(|| "max".to_owned(), |limit| limit.to_string()),
-                )?,
-            }
-        }
-        Ok(())
-    }
-
-    fn set_quota(&self, quota: Option<Quota>) -> io::Result<()> {
-        let period = PERIOD.as_micros();
-        let time = quota.map(backing).map(|time| time.as_micros().to_string());
-        match self.version {
-            Version::V1 => {
-                write(self.cpu.join("cpu.cfs_period_us"), period)?;
-                write(self.cpu.join("cpu.cfs_quota_us"), time.as_deref().unwrap_or("-1"))
-            }
-            Version::V2 => write(
-                self.cpu.join("cpu.max"),
-                format!("{} {period}", time.as_deref().unwrap_or("max")),
-            ),
-        }
-    }
-}
-
-/// The kernel's CPU time per [`PERIOD`] for that quota of a container.
-fn backing(quota: Quota) -> Duration {
-    let part = quota.time.as_secs_f64() / quota.period.as_secs_f64();
-    // Out of range only for more CPUs than exist: a quota is at most `u64` microseconds.
-    Duration::try_from_secs_f64(part * 1.25 * PERIOD.as_secs_f64()).unwrap_or(PERIOD * 1000)
-        + SPARE_TIME
-}
-
-/// `cpu.shares`, 2 to 262144, as `cpu.weight`, 1 to 10000: the conversion of Kubernetes and runc.
-fn weight(shares: u64) -> u64 {
-    1 + shares.saturating_sub(2) * 9999 / 262_142
-}
-
-/// Removes the cgroup of the container of this bundle, if one was made, also after its shim was
-/// killed. Blocks.
-pub(crate) fn remove(bundle: &Path) {
-    let path = bundle.join(MADE_FILE);
-    let Ok(lines) = fs::read_to_string(&path) else { return };
-    let (made, missing) = lines.split_once("\n\n").unwrap_or((&lines, ""));
-    for directory in made.lines() {
-        remove_directory(Path::new(directory));
-    }
-    for directory in missing.lines() {
-        // Fails if other containers use the directory, which must then stay.
-        let _ = fs::remove_dir(directory);
-    }
-    // A file that stays is removed with the bundle, by containerd.
-    let _ = fs::remove_file(path);
-}
-
-/// Makes a directory, and those above it. One that exists belongs to another container: an error.
-fn make_directory(path: &Path) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    for _ in 1..MAKE_TRIES {
-        match fs::create_dir_all(parent).and_then(|()| fs::create_dir(path)) {
-            // The parent has been removed between the two calls.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            made => return made,
-        }
-    }
-    fs::create_dir_all(parent).and_then(|()| fs::create_dir(path))
-}
-
-fn remove_directory(directory: &Path) {
-    for _ in 0..REMOVE_TRIES {
-        match fs::remove_dir(directory) {
-            // The last thread of a killed process has not ended yet.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => sys::pause(REMOVE_PAUSE),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return tracing::warn!(
-                    %error,
-                    directory = %directory.display(),
-                    "a cgroup stays behind"
-                );
-            }
-            _ => return,
-        }
-    }
-    tracing::warn!(directory = %directory.display(), "a cgroup is still in use and stays behind");
-}
-
-/// v2: enables the controllers for the cgroup, from the root down. Enabling one twice succeeds.
-fn enable(leaf: &Path) -> io::Result<()> {
-    let mut ancestors: Vec<_> =
-        leaf.ancestors().take_while(|path| path.join("cgroup.controllers").exists()).collect();
-    // The children of the cgroup itself are threaded, and the memory controller is not.
-    let own = ancestors.first().copied();
-    // From the root down: a cgroup can only pass on controllers that it has.
-    ancestors.reverse();
-    for directory in ancestors {
-        let controllers = if Some(directory) == own { "+cpu" } else { "+cpu +memory" };
-        write(directory.join("cgroup.subtree_control"), controllers)?;
-    }
-    Ok(())
-}
-
-/// The cgroup of the process in the hierarchy of a controller, from the lines of
-/// `/proc/self/cgroup` (`cgroups(7)`).
-fn original(version: Version, own: &str, controller: &str) -> PathBuf {
-    let find = |line: &str| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let controllers = fields.next()?;
-        let path = fields.next()?;
-        let here = match version {
-            Version::V1 => controllers.split(',').any(|one| one == controller),
-            Version::V2 => controllers.is_empty(),
-        };
-        here.then(|| path.trim_start_matches('/').into())
-    };
-    own.lines().find_map(find).unwrap_or_default()
-}
-
-/// Resident memory of the process, in bytes (`VmRSS` of `proc_pid_status(5)`, in KiB there).
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
-fn write(path: impl AsRef<Path>, value: impl ToString) -> io::Result<()> {
-    fs::write(&path, value.to_string()).map_err(|error| named(path.as_ref(), &error))
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{files::MADE_FILE, policy::SPARE_MEMORY, *};
 
     /// A hierarchy of plain files, which shows all writes, without a kernel that could refuse them.
     struct Fixture {
@@ -619,7 +375,7 @@ mod tests {
     fn relative_path_begins_at_the_root_for_a_process_in_the_root_of_v2() {
         let root = tempfile::tempdir().unwrap();
         let cgroups = Cgroups::at(root.path(), Version::V2, "0::/\n", Threads::default());
-        let leaf = cgroups.leaf(&relative(), true);
+        let leaf = cgroups.hierarchies.leaf(&relative(), true, 0);
         assert_eq!(leaf.memory, Some(root.path().join("system.slice/x.scope")));
     }
 
@@ -659,10 +415,10 @@ mod tests {
         let workers = |n| fixture.at(&format!("cpu/k8s/h{n}/tasks"));
         assert_eq!([0, 1, 2, 3].map(workers), ["71", "", "", ""]);
         drop(gone);
-        over.end();
-        first.end();
+        over.release();
+        first.release();
         assert_eq!(workers(3), "71");
-        last.end();
+        last.release();
     }
 
     #[test]
@@ -678,7 +434,7 @@ mod tests {
         }
         kernel_limits.limit(&ResourcesConfig::parse(LIMITS.as_bytes()).unwrap());
         assert!(made());
-        kernel_limits.end();
+        kernel_limits.release();
         fs::remove_dir_all(fixture.root.path().join("cpu/k8s")).unwrap();
         kernel_limits.limit(&ResourcesConfig::parse(LIMITS.as_bytes()).unwrap());
         assert!(!made());

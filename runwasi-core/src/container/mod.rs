@@ -139,7 +139,7 @@ impl Container {
         let kernel_limits = self.kernel_limits.clone();
         let work = move || {
             if let Some(kernel_limits) = kernel_limits {
-                kernel_limits.end();
+                kernel_limits.release();
             }
             hooks::stopped(&bundle, None);
         };

@@ -105,6 +105,30 @@ enum Outcome {
     Dropped,
 }
 
+impl Outcome {
+    /// Exit status of the process. `is_starting`: the start was not answered yet.
+    fn status(&self, signal: Option<Signal>, is_starting: bool) -> ExitStatus {
+        match self {
+            Self::Returned(status) => *status,
+            Self::Failed(_) if is_starting => ExitStatus::START_FAILED,
+            Self::Failed(_) => ExitStatus::TRAP,
+            // Dropped without a signal: the future of `run` has panicked.
+            Self::Dropped => signal.map_or(ExitStatus::TRAP, ExitStatus::signalled),
+        }
+    }
+
+    /// Error of a start that was not answered before the end.
+    fn start_error(self, signal: Option<Signal>) -> ProcessError {
+        match (self, signal) {
+            (Self::Failed(error), _) => ProcessError::Start(error),
+            (Self::Returned(_) | Self::Dropped, Some(_)) => ProcessError::KilledWhileStarting,
+            (Self::Returned(_) | Self::Dropped, None) => {
+                ProcessError::Start(EngineError::Failed("the instance panicked".into()))
+            }
+        }
+    }
+}
+
 enum Next {
     Command(Command),
     /// The guest has reported itself ready.
@@ -173,7 +197,7 @@ impl Driver {
                 }
                 Next::Command(command) => self.command(command).await,
                 Next::Ready => self.ready(),
-                Next::NeverReady => self.forget_ready(),
+                Next::NeverReady => drop(self.take_ready()),
                 Next::Done(outcome) => self.done(outcome),
                 Next::Ended => self.ended().await,
                 // Every handle is gone: the sandbox is being torn down.
@@ -329,7 +353,7 @@ impl Driver {
         if let Some(next) = self.state().after(GroupEvent::Ready) {
             self.enter(next);
         }
-        self.forget_ready();
+        drop(self.take_ready());
         let reply = self.run.as_mut().and_then(|run| run.starting.take());
         self.publish(Event::Started { process: self.info.clone() });
         if let Some(reply) = reply {
@@ -338,20 +362,17 @@ impl Driver {
         }
     }
 
-    /// Drops the ready receiver, which has resolved and must not be polled again.
-    fn forget_ready(&mut self) {
-        if let Some(run) = self.run.as_mut() {
-            run.ready = None;
-        }
+    /// Takes the ready receiver. One that has answered, even with "closed", must not be polled
+    /// again.
+    fn take_ready(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.run.as_mut()?.ready.take()
     }
 
     /// Handles the end of `run`, which ends every future that it has spawned.
     fn done(&mut self, outcome: Outcome) {
-        // Taken: a receiver that has answered, even with "closed", must not be polled again.
-        let ready = self.run.as_mut().and_then(|run| run.ready.take());
-        if ready.is_some_and(|mut ready| ready.try_recv().is_ok()) {
-            // Both have resolved at once, and `select!` chose the end first. The start event must
-            // come before the exit.
+        // Both may have resolved at once, and `select!` has chosen the end first. The start event
+        // must come before the exit.
+        if self.take_ready().is_some_and(|mut ready| ready.try_recv().is_ok()) {
             self.ready();
         }
         if let Some(run) = self.run.as_mut() {
@@ -367,38 +388,22 @@ impl Driver {
     /// Handles the end of the group: reports the exit and answers a start that is still waiting.
     async fn ended(&mut self) {
         let Some(run) = self.run.take() else { return };
-        let (status, failure) = match run.outcome {
-            Some(Outcome::Returned(status)) => (status, None),
-            Some(Outcome::Failed(error)) => (ExitStatus::START_FAILED, Some(error)),
-            // Dropped without a signal: the future of `run` has panicked.
-            Some(Outcome::Dropped) | None => {
-                (run.signal.map_or(ExitStatus::TRAP, ExitStatus::signalled), None)
-            }
-        };
-        match (run.starting, failure) {
-            (Some(reply), failure) => {
-                // Before the reply: a client that has it finds the process stopped.
-                self.stop(status).await;
-                let error = match (failure, run.signal) {
-                    (Some(failure), _) => ProcessError::Start(failure),
-                    (None, Some(_)) => ProcessError::KilledWhileStarting,
-                    (None, None) => {
-                        ProcessError::Start(EngineError::Failed("the instance panicked".into()))
-                    }
-                };
-                // The caller may have gone. The exit event tells containerd in any case.
-                let _ = reply.send(Err(error));
-            }
-            (None, Some(error)) => {
-                // The start was answered long ago, so the log is the only place for the error.
-                tracing::error!(
-                    container = %self.info.container,
-                    %error,
-                    "the engine failed while the guest was running"
-                );
-                self.stop(ExitStatus::TRAP).await;
-            }
-            (None, None) => self.stop(status).await,
+        let outcome = run.outcome.unwrap_or(Outcome::Dropped);
+        if run.starting.is_none()
+            && let Outcome::Failed(error) = &outcome
+        {
+            // The start was answered long ago, so the log is the only place for the error.
+            tracing::error!(
+                container = %self.info.container,
+                %error,
+                "the engine failed while the guest was running"
+            );
+        }
+        // Before the reply: a client that has it finds the process stopped.
+        self.stop(outcome.status(run.signal, run.starting.is_some())).await;
+        if let Some(reply) = run.starting {
+            // The caller may have gone. The exit event tells containerd in any case.
+            let _ = reply.send(Err(outcome.start_error(run.signal)));
         }
     }
 
@@ -462,5 +467,38 @@ impl Driver {
 
     fn publish(&self, event: Event) {
         self.publisher.publish(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Outcome {
+        Outcome::Failed(EngineError::Failed("no memory".into()))
+    }
+
+    #[test]
+    fn exit_status_follows_from_outcome_signal_and_start() {
+        let kill = Some(Signal::KILL);
+        let killed = ExitStatus::signalled(Signal::KILL);
+        for (outcome, signal, is_starting, status) in [
+            (Outcome::Returned(ExitStatus::KILLED), None, false, ExitStatus::KILLED),
+            (failed(), None, true, ExitStatus::START_FAILED),
+            (failed(), kill, false, ExitStatus::TRAP),
+            (Outcome::Dropped, kill, true, killed),
+            (Outcome::Dropped, None, false, ExitStatus::TRAP),
+        ] {
+            assert_eq!(outcome.status(signal, is_starting), status);
+        }
+    }
+
+    #[test]
+    fn start_error_names_the_failure_before_the_signal() {
+        let kill = Some(Signal::KILL);
+        let text = |outcome: Outcome, signal| outcome.start_error(signal).to_string();
+        assert!(text(failed(), kill).contains("no memory"));
+        assert_eq!(text(Outcome::Dropped, kill), "killed while starting");
+        assert!(text(Outcome::Dropped, None).contains("the instance panicked"));
     }
 }

@@ -32,7 +32,8 @@ use tokio::task::JoinSet;
 use super::{
     Guests,
     bandwidth::Throttling,
-    queue::{DEFAULT_WEIGHT, Lane, RunningTurn, Seat},
+    lane::DEFAULT_WEIGHT,
+    queue::{Lane, RunningTurn, Seat},
 };
 use crate::{
     bundle::resources::{Limit, ResourcesConfig},

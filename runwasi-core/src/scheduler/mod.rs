@@ -2,7 +2,11 @@
 
 pub mod bandwidth;
 pub mod group;
+mod lane;
+#[cfg(test)]
+mod model;
 pub mod queue;
+mod state;
 
 use tokio::runtime::Handle;
 

@@ -5,12 +5,8 @@
 //! would ever yield. While no guest is polled the thread sleeps without a timer, so an idle process
 //! causes no wakeups.
 //!
-//! ```text
-//!            a guest is polled                 the interval is over, a guest is polled
-//!   asleep ──────────────────────▶ ticking ──────────────────────────────────────────▶ ticking
-//!      ▲                              │
-//!      └──────────────────────────────┘  no guest was polled at several ticks in a row
-//! ```
+//! The pace of the ticks is decided in `pace`, a pure state. Here are its thread, the count of
+//! polls and the wakeups between the two.
 //!
 //! While all workers poll guests a tick comes every quantum, because other tasks may wait for a
 //! worker. A free worker takes every woken task, so ticks then come less often. They are not free:
@@ -21,6 +17,8 @@
 //!
 //! A computing guest is polled again immediately after each yield. While the clock ticks, it
 //! ignores the beginning and the end of single polls.
+
+mod pace;
 
 use std::{
     future::Future,
@@ -38,19 +36,10 @@ use std::{
 use runwasi_core::panics;
 use tokio::runtime::Handle;
 
+use self::pace::{Pace, Wait};
+
 /// Stack size of the thread. It is small, since the thread calls one function.
 const STACK: usize = 64 << 10;
-
-/// Interval between ticks while a worker is free, unless the quantum is longer.
-const RELAXED_INTERVAL: Duration = Duration::from_millis(5);
-
-/// Number of ticks without a polled guest after which the thread sleeps.
-// A server polls for microseconds, thousands of times a second. Waking the thread for each poll
-// would cost more than the polls.
-const QUIET: u32 = 4;
-
-/// More guests than are ever polled at once: the thread is not woken.
-const NEVER: usize = usize::MAX;
 
 /// The clock of one engine. Dropping it ends the thread.
 pub struct Ticker {
@@ -58,20 +47,26 @@ pub struct Ticker {
     thread: Option<JoinHandle<()>>,
 }
 
+/// State shared by the thread and the pollers.
+///
+/// No wakeup is lost. The thread, with `stopping` locked, stores `wanted` (1), then loads `active`
+/// (2) and sleeps if that is less. A poller increments `active` (3), then loads `wanted` (4) and
+/// notifies if that is reached. All four are `SeqCst`, so they have one order:
+///
+/// * (3) before (2): the thread sees the poll and does not sleep.
+/// * (2) before (3), so (1) before (4): the poller sees `wanted` and notifies. It locks `stopping`
+///   first. The thread holds that lock from (1) until it sleeps, so the notification comes to a
+///   thread that sleeps, or that has woken up and loads `active` again.
 #[derive(Default)]
 struct Shared {
     /// Guests being polled right now.
     active: AtomicUsize,
     /// Value of `active` at which the thread wants a wakeup.
-    // The thread stores it before its last load of `active`, and `enter` increments `active` before
-    // it loads this. With `SeqCst` one of the two sees the other's store.
     wanted: AtomicUsize,
     /// Number of threads that poll guests. It is 0 until the first poll, since only the polling
     /// runtime knows it.
     workers: AtomicUsize,
     /// True while the ticker is being dropped.
-    // `enter` locks it before it notifies. The thread holds it from its last load of `active` to
-    // its sleep, so no wakeup is lost.
     stopping: Mutex<bool>,
     changed: Condvar,
 }
@@ -109,58 +104,32 @@ impl Drop for Ticker {
 
 impl Shared {
     fn run(&self, quantum: Duration, mut tick: impl FnMut()) {
+        let mut pace = Pace::new(quantum);
         let mut stopping = self.lock();
         while !*stopping {
-            stopping = self.sleep(stopping);
-            let mut quiet = 0;
-            while quiet < QUIET {
-                stopping = self.wait_for_tick(stopping, quantum);
-                if *stopping {
-                    break;
-                }
-                if self.active() == 0 {
-                    quiet += 1;
-                    continue;
-                }
-                quiet = 0;
+            let wait = pace.wait(self.workers.load(Ordering::SeqCst));
+            let timed_out;
+            (stopping, timed_out) = self.wait(stopping, wait);
+            if !*stopping && pace.advance(timed_out, self.active()) {
                 tick();
             }
         }
     }
 
-    /// Waits without a timeout until a guest is polled.
-    fn sleep<'a>(&self, stopping: MutexGuard<'a, bool>) -> MutexGuard<'a, bool> {
-        self.wanted.store(1, Ordering::SeqCst);
-        let slept = self.changed.wait_while(stopping, |stopping| !*stopping && self.active() == 0);
-        slept.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for the time of the next tick.
-    fn wait_for_tick<'a>(
+    /// Waits, or until the ticker is dropped. Returns true after a timeout.
+    fn wait<'a>(
         &self,
         stopping: MutexGuard<'a, bool>,
-        quantum: Duration,
-    ) -> MutexGuard<'a, bool> {
-        let workers = self.workers.load(Ordering::SeqCst);
-        // If a worker stays free, this whole interval passes. Otherwise the last worker's poll ends
-        // it, and a quantum begins. `NEVER` keeps further polls from waking the thread.
-        let (stopping, over) = self.wait_until(stopping, workers, quantum.max(RELAXED_INTERVAL));
-        if over { stopping } else { self.wait_until(stopping, NEVER, quantum).0 }
-    }
-
-    /// Waits until `wanted` guests are polled, at most for `time`. Returns true after a timeout.
-    fn wait_until<'a>(
-        &self,
-        stopping: MutexGuard<'a, bool>,
-        wanted: usize,
-        time: Duration,
+        Wait { wanted, timeout }: Wait,
     ) -> (MutexGuard<'a, bool>, bool) {
         self.wanted.store(wanted, Ordering::SeqCst);
         let waits = |stopping: &mut bool| !*stopping && self.active() < wanted;
-        let (stopping, result) = self
-            .changed
-            .wait_timeout_while(stopping, time, waits)
-            .unwrap_or_else(PoisonError::into_inner);
+        let Some(timeout) = timeout else {
+            let waited = self.changed.wait_while(stopping, waits);
+            return (waited.unwrap_or_else(PoisonError::into_inner), false);
+        };
+        let waited = self.changed.wait_timeout_while(stopping, timeout, waits);
+        let (stopping, result) = waited.unwrap_or_else(PoisonError::into_inner);
         (stopping, result.timed_out())
     }
 
@@ -172,12 +141,11 @@ impl Shared {
         self.active.load(Ordering::SeqCst)
     }
 
+    /// Counts a poll in, and wakes the thread if it waits for this one.
     fn enter(&self) {
-        // In this order; see `Shared::wanted`.
+        // In this order; the proof is at `Shared`.
         let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
         if active >= self.wanted.load(Ordering::SeqCst) {
-            // Taken and dropped: afterwards the thread either sleeps already, or loads `active`
-            // again before it does.
             drop(self.lock());
             self.changed.notify_all();
         }
@@ -346,7 +314,8 @@ mod tests {
         let shared = Arc::<Shared>::default();
         let waiting = shared.clone();
         let hour = Duration::from_secs(3600);
-        let waiter = std::thread::spawn(move || waiting.wait_until(waiting.lock(), 2, hour).1);
+        let wait = Wait { wanted: 2, timeout: Some(hour) };
+        let waiter = std::thread::spawn(move || waiting.wait(waiting.lock(), wait).1);
         shared.enter();
         shared.enter();
         assert!(!waiter.join().unwrap(), "an hour is over");

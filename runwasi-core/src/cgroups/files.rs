@@ -1,0 +1,134 @@
+//! Files: reads and writes of cgroup directories, `/proc` and the list of what was made.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    policy::{Leaf, Setting},
+    version::CgroupVersion as Version,
+};
+use crate::sys;
+
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
+
+/// File in the bundle: the directories that were made, in the order of their removal. After an
+/// empty line follow the directories above them that were missing. These are removed, too, unless
+/// they are in use by others.
+pub(super) const MADE_FILE: &str = "cgroups.made";
+
+/// Attempts to make a directory: a process that removes its own cgroup may also remove the shared
+/// directory above it, between two steps of another one.
+const MAKE_TRIES: u32 = 10;
+
+/// Attempts to remove a cgroup: the last thread of a killed process may need time to end.
+const REMOVE_TRIES: u32 = 100;
+const REMOVE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Makes the directories of a cgroup, and writes their list into the bundle.
+pub(super) fn make(leaf: &Leaf, bundle: &Path) -> io::Result<()> {
+    let line = |path: &Path| format!("{}\n", path.display());
+    let made: String = leaf.made.iter().map(|path| line(path)).collect();
+    let above = leaf
+        .made
+        .iter()
+        .filter_map(|path| path.parent())
+        .filter(|parent| !leaf.made.iter().any(|m| m == parent));
+    let missing = above.flat_map(|above| above.ancestors().take_while(|path| !path.exists()));
+    let missing: String = missing.map(line).collect();
+    // Written before anything is made: `remove` must find it even if this process is killed.
+    fs::write(bundle.join(MADE_FILE), format!("{made}\n{missing}"))?;
+    // Parents first: the list is in the order of removal.
+    for path in leaf.made.iter().rev() {
+        make_directory(path).map_err(|error| named(path, &error))?;
+    }
+    if leaf.version == Version::V2 {
+        enable(leaf.made.last().map_or(Path::new(ROOT), PathBuf::as_path))?;
+    }
+    Ok(())
+}
+
+/// Writes settings in their order, up to the first error.
+pub(super) fn set(settings: Vec<Setting>) -> io::Result<()> {
+    settings.into_iter().try_for_each(|(file, value)| write(file, value))
+}
+
+/// Removes the cgroup of the container of this bundle, if one was made, also after its shim was
+/// killed. Blocks.
+pub(crate) fn remove(bundle: &Path) {
+    let path = bundle.join(MADE_FILE);
+    let Ok(lines) = fs::read_to_string(&path) else { return };
+    let (made, missing) = lines.split_once("\n\n").unwrap_or((&lines, ""));
+    for directory in made.lines() {
+        remove_directory(Path::new(directory));
+    }
+    for directory in missing.lines() {
+        // Fails if other containers use the directory, which must then stay.
+        let _ = fs::remove_dir(directory);
+    }
+    // A file that stays is removed with the bundle, by containerd.
+    let _ = fs::remove_file(path);
+}
+
+/// Makes a directory, and those above it. One that exists belongs to another container: an error.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    for _ in 1..MAKE_TRIES {
+        match fs::create_dir_all(parent).and_then(|()| fs::create_dir(path)) {
+            // The parent has been removed between the two calls.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            made => return made,
+        }
+    }
+    fs::create_dir_all(parent).and_then(|()| fs::create_dir(path))
+}
+
+fn remove_directory(directory: &Path) {
+    for _ in 0..REMOVE_TRIES {
+        match fs::remove_dir(directory) {
+            // The last thread of a killed process has not ended yet.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => sys::pause(REMOVE_PAUSE),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return tracing::warn!(
+                    %error,
+                    directory = %directory.display(),
+                    "a cgroup stays behind"
+                );
+            }
+            _ => return,
+        }
+    }
+    tracing::warn!(directory = %directory.display(), "a cgroup is still in use and stays behind");
+}
+
+/// v2: enables the controllers for the cgroup, from the root down. Enabling one twice succeeds.
+fn enable(leaf: &Path) -> io::Result<()> {
+    let mut ancestors: Vec<_> =
+        leaf.ancestors().take_while(|path| path.join("cgroup.controllers").exists()).collect();
+    // The children of the cgroup itself are threaded, and the memory controller is not.
+    let own = ancestors.first().copied();
+    // From the root down: a cgroup can only pass on controllers that it has.
+    ancestors.reverse();
+    for directory in ancestors {
+        let controllers = if Some(directory) == own { "+cpu" } else { "+cpu +memory" };
+        write(directory.join("cgroup.subtree_control"), controllers)?;
+    }
+    Ok(())
+}
+
+/// Resident memory of the process, in bytes (`VmRSS` of `proc_pid_status(5)`, in KiB there).
+pub(super) fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+pub(super) fn write(path: impl AsRef<Path>, value: impl ToString) -> io::Result<()> {
+    fs::write(&path, value.to_string()).map_err(|error| named(path.as_ref(), &error))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

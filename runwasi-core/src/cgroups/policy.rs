@@ -1,0 +1,184 @@
+//! Policy: the cgroup directories of a container, and the values of their files. Pure.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::version::CgroupVersion as Version;
+use crate::bundle::{
+    cgroups_path::CgroupsPath,
+    resources::{Quota, ResourcesConfig},
+};
+
+/// CPU time per [`PERIOD`] for other work of the workers. The kernel's quota is 1.25 times the
+/// container's, and this time.
+const SPARE_TIME: Duration = Duration::from_millis(5);
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Bytes beyond the container's limit and the present memory of the process: for compiling the
+/// module of an exec, buffers and stacks.
+pub(super) const SPARE_MEMORY: u64 = 64 << 20;
+
+/// The hierarchies of the host, and the cgroups of the process before any change.
+pub(super) struct Hierarchies {
+    root: PathBuf,
+    pub(super) version: Version,
+    /// In the hierarchies of CPU and memory.
+    original: [PathBuf; 2],
+}
+
+/// The cgroup of a container.
+pub(super) struct Leaf {
+    /// Cgroup of the workers.
+    pub(super) cpu: PathBuf,
+    /// Cgroup of the process; absent in a pod on v1.
+    pub(super) memory: Option<PathBuf>,
+    /// True if the container's limits are set. In a pod the cgroup gets no limits.
+    limited: bool,
+    /// Memory of the process besides its guests, in bytes.
+    base: u64,
+    pub(super) version: Version,
+    /// Directories to make, in the order of their removal.
+    pub(super) made: Vec<PathBuf>,
+}
+
+/// A file of a cgroup and the value to write.
+pub(super) type Setting = (PathBuf, String);
+
+impl Hierarchies {
+    /// `own`: the text of `/proc/self/cgroup`.
+    pub(super) fn new(root: &Path, version: Version, own: &str) -> Self {
+        let original = ["cpu", "memory"].map(|controller| original(version, own, controller));
+        Self { root: root.to_owned(), version, original }
+    }
+
+    /// The cgroup at the path of a container. `single`: no other container will come. `resident`:
+    /// present memory of the process, in bytes.
+    pub(super) fn leaf(&self, path: &CgroupsPath, single: bool, resident: u64) -> Leaf {
+        let [cpu, memory] = [0, 1].map(|hierarchy| match path {
+            CgroupsPath::Root(path) => self.directory(hierarchy).join(path),
+            CgroupsPath::Own(path) => self.start_of_relative_paths(hierarchy).join(path),
+        });
+        let (cpu, made) = match self.version {
+            Version::V1 => {
+                (cpu.clone(), if single { vec![cpu, memory.clone()] } else { vec![cpu] })
+            }
+            Version::V2 => (cpu.join("guests"), vec![cpu.join("guests"), cpu]),
+        };
+        let base = resident.saturating_add(SPARE_MEMORY);
+        // On v2 the parent of a threaded cgroup must hold the process.
+        let memory = (single || self.version == Version::V2).then_some(memory);
+        Leaf { cpu, memory, limited: single, base, version: self.version, made }
+    }
+
+    /// The root of a hierarchy: 0 for CPU, 1 for memory.
+    fn directory(&self, hierarchy: usize) -> PathBuf {
+        match self.version {
+            Version::V1 => self.root.join(["cpu", "memory"][hierarchy]),
+            Version::V2 => self.root.clone(),
+        }
+    }
+
+    /// The cgroup of the process before any change.
+    pub(super) fn original_directory(&self, hierarchy: usize) -> PathBuf {
+        self.directory(hierarchy).join(&self.original[hierarchy])
+    }
+
+    /// The directory that relative paths start from, as with runc 1.1: on v1 the cgroup of the
+    /// process, on v2 the one above it.
+    fn start_of_relative_paths(&self, hierarchy: usize) -> PathBuf {
+        match self.version {
+            Version::V1 => self.original_directory(hierarchy),
+            // On v2 a cgroup with processes passes no controllers on, and the cgroup of this
+            // process has at least this one.
+            Version::V2 => self
+                .directory(hierarchy)
+                .join(self.original[hierarchy].parent().unwrap_or(Path::new(""))),
+        }
+    }
+}
+
+impl Leaf {
+    /// File that moves a thread into the cgroup.
+    pub(super) fn threads(version: Version, directory: &Path) -> PathBuf {
+        directory.join(match version {
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.threads",
+        })
+    }
+
+    /// The settings of these limits, as far as they are set, in the order of their writing.
+    pub(super) fn settings(&self, limits: &ResourcesConfig) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        if !self.limited {
+            return settings;
+        }
+        if let Some(shares) = limits.shares {
+            settings.push(match self.version {
+                Version::V1 => (self.cpu.join("cpu.shares"), shares.to_string()),
+                Version::V2 => (self.cpu.join("cpu.weight"), weight(shares).to_string()),
+            });
+        }
+        if let Some(quota) = limits.quota {
+            settings.extend(self.quota(quota.get()));
+        }
+        if let (Some(limit), Some(directory)) = (limits.memory, &self.memory) {
+            let limit = limit.get().map(|limit| limit.saturating_add(self.base).to_string());
+            settings.push(match self.version {
+                Version::V1 => (
+                    directory.join("memory.limit_in_bytes"),
+                    limit.unwrap_or_else(|| "-1".to_owned()),
+                ),
+                Version::V2 => {
+                    (directory.join("memory.max"), limit.unwrap_or_else(|| "max".to_owned()))
+                }
+            });
+        }
+        settings
+    }
+
+    fn quota(&self, quota: Option<Quota>) -> Vec<Setting> {
+        let period = PERIOD.as_micros();
+        let time = quota.map(kernel_time).map(|time| time.as_micros().to_string());
+        match self.version {
+            Version::V1 => vec![
+                (self.cpu.join("cpu.cfs_period_us"), period.to_string()),
+                (self.cpu.join("cpu.cfs_quota_us"), time.unwrap_or_else(|| "-1".to_owned())),
+            ],
+            Version::V2 => vec![(
+                self.cpu.join("cpu.max"),
+                format!("{} {period}", time.as_deref().unwrap_or("max")),
+            )],
+        }
+    }
+}
+
+/// The kernel's CPU time per [`PERIOD`] for that quota of a container.
+fn kernel_time(quota: Quota) -> Duration {
+    let part = quota.time.as_secs_f64() / quota.period.as_secs_f64();
+    // Out of range only for more CPUs than exist: a quota is at most `u64` microseconds.
+    Duration::try_from_secs_f64(part * 1.25 * PERIOD.as_secs_f64()).unwrap_or(PERIOD * 1000)
+        + SPARE_TIME
+}
+
+/// `cpu.shares`, 2 to 262144, as `cpu.weight`, 1 to 10000: the conversion of Kubernetes and runc.
+fn weight(shares: u64) -> u64 {
+    1 + shares.saturating_sub(2) * 9999 / 262_142
+}
+
+/// The cgroup of the process in the hierarchy of a controller, from the lines of
+/// `/proc/self/cgroup` (`cgroups(7)`).
+fn original(version: Version, own: &str, controller: &str) -> PathBuf {
+    let find = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let controllers = fields.next()?;
+        let path = fields.next()?;
+        let here = match version {
+            Version::V1 => controllers.split(',').any(|one| one == controller),
+            Version::V2 => controllers.is_empty(),
+        };
+        here.then(|| path.trim_start_matches('/').into())
+    };
+    own.lines().find_map(find).unwrap_or_default()
+}

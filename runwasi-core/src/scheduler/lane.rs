@@ -1,0 +1,158 @@
+//! Pure state of one lane, and the order of the lanes by virtual time.
+//!
+//! The order rests on two invariants, which [`Order::update`] restores after every change:
+//!
+//! 1. The order lists exactly the lanes that may run and have a waiting seat, each at its `used`.
+//! 2. No listed lane is before the present. A lane joins at the present or later. The present only
+//!    moves when a turn is granted, to the time of the first lane, and no listed lane is before
+//!    that. `used` never decreases.
+//!
+//! Fairness follows. A lane is granted only while it is first, so it stands at the present then. Of
+//! its turns at most `permits` are in progress, and each moves it by its CPU time divided by its
+//! weight. Two lanes that both always have work are therefore never further apart than `permits`
+//! of the longest turns.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::bandwidth::Bandwidth;
+
+/// Default weight of a container, in the unit of `cpu.shares`.
+pub(super) const DEFAULT_WEIGHT: u64 = 1024;
+
+pub(super) type LaneId = u64;
+pub(super) type ProcessId = u64;
+pub(super) type SeatId = u64;
+
+/// State of one lane.
+pub(super) struct LaneState {
+    /// Virtual time used, in nanoseconds at the default weight.
+    pub(super) used: u64,
+    weight: u64,
+    /// Paused: no seat of it is granted.
+    pub(super) paused: bool,
+    /// In the order of their wake-ups; may name seats that are gone or whose process has stopped.
+    // To search for a seat that goes or stops would cost more than to skip it when it comes up.
+    pub(super) waiting: VecDeque<SeatId>,
+    /// The time at which [`Order`] lists the lane.
+    listed: Option<u64>,
+    /// State that few lanes need.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+pub(super) struct Rare {
+    pub(super) bandwidth: Bandwidth,
+    /// Processes that are stopped.
+    pub(super) stopped: Vec<ProcessId>,
+    /// Seats of stopped processes that would be waiting; may name seats that are gone.
+    pub(super) parked: Vec<SeatId>,
+}
+
+impl LaneState {
+    /// A lane at that virtual time.
+    pub(super) fn new(used: u64, weight: u64) -> Self {
+        let mut lane = Self {
+            used,
+            weight,
+            paused: false,
+            waiting: VecDeque::new(),
+            listed: None,
+            rare: None,
+        };
+        lane.set_weight(weight);
+        lane
+    }
+
+    pub(super) fn set_weight(&mut self, weight: u64) {
+        // A weight of 0 would divide by zero in `charge`.
+        self.weight = weight.max(1);
+    }
+
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(super) fn is_throttled(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.bandwidth.is_throttled())
+    }
+
+    pub(super) fn has_stopped(&self, process: ProcessId) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.stopped.contains(&process))
+    }
+
+    /// Books the CPU time of a turn. Returns the time of the next check, if that throttles the
+    /// lane. `now` is called for a lane with rare state only.
+    pub(super) fn charge(
+        &mut self,
+        time: Duration,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Instant> {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.used = self.used.saturating_add(nanos.saturating_mul(DEFAULT_WEIGHT) / self.weight);
+        // A lane throttled before has its check already, and that one sees the larger debt.
+        let throttled = self.is_throttled();
+        let check = self.rare.as_mut()?.bandwidth.charge(time, now());
+        check.filter(|_| !throttled)
+    }
+
+    fn is_eligible(&self) -> bool {
+        !self.paused && !self.waiting.is_empty() && !self.is_throttled()
+    }
+}
+
+/// The eligible lanes by virtual time, and the present.
+#[derive(Default)]
+pub(super) struct Order {
+    /// The present: the virtual time of the lane that was granted last.
+    present: u64,
+    eligible: BTreeSet<(u64, LaneId)>,
+}
+
+impl Order {
+    pub(super) fn present(&self) -> u64 {
+        self.present
+    }
+
+    /// The lane with the least virtual time.
+    pub(super) fn first(&self) -> Option<LaneId> {
+        self.eligible.first().map(|(_, id)| *id)
+    }
+
+    /// Moves the present to the virtual time of the first lane, which is granted a turn.
+    pub(super) fn advance(&mut self) {
+        if let Some((used, _)) = self.eligible.first() {
+            // Never back: invariant 2.
+            self.present = *used;
+        }
+    }
+
+    /// Lists a lane as it is after a change.
+    pub(super) fn update(&mut self, id: LaneId, lane: &mut LaneState) {
+        if !lane.is_eligible() {
+            return self.remove(id, lane);
+        }
+        if lane.listed.is_none() {
+            // Time spent idle, paused or throttled is not made up for.
+            lane.used = lane.used.max(self.present);
+        }
+        if lane.listed != Some(lane.used) {
+            self.remove(id, lane);
+            self.eligible.insert((lane.used, id));
+            lane.listed = Some(lane.used);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: LaneId, lane: &mut LaneState) {
+        if let Some(used) = lane.listed.take() {
+            self.eligible.remove(&(used, id));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.eligible.is_empty()
+    }
+}

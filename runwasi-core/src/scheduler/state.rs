@@ -1,0 +1,344 @@
+//! Pure state of the fair queue: its decisions as plain functions, without locks, wakers and clock.
+//!
+//! ```text
+//!         wake             permit free, lane is first            take_turn
+//!   Idle ────────▶ Waiting ────────────────────────────▶ Granted ──────▶ Running
+//!    ▲                ▲                                                    │  │ wake
+//!    │                └──────── end_turn ◀─── Woken ◀──────────────────────┼──┘
+//!    └────────────────────────────────────────────── end_turn ◀────────────┘
+//! ```
+//!
+//! A permit is free, or belongs to a seat that is granted, running or woken. Every operation that
+//! may free a permit or let a seat wait is followed by calls of [`State::grant`] until one returns
+//! nothing. Afterwards no permit is free while a seat could use it.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    bandwidth::Throttling,
+    lane::{LaneId, LaneState, Order, ProcessId, SeatId},
+};
+use crate::bundle::resources::Quota;
+
+/// State of a queue. `W` notifies a seat of its grant; the state keeps it and never uses it.
+pub(super) struct State<W> {
+    free_permits: usize,
+    order: Order,
+    lanes: HashMap<LaneId, LaneState>,
+    seats: HashMap<SeatId, SeatState<W>>,
+    /// The last id of any kind; ids are never reused.
+    last_id: u64,
+}
+
+struct SeatState<W> {
+    lane: LaneId,
+    process: ProcessId,
+    turn: Turn,
+    /// Set by the first [`State::take_turn`].
+    notify: Option<W>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Idle,
+    Waiting,
+    Granted,
+    Running,
+    Woken,
+}
+
+/// A permit given to a seat.
+pub(super) struct Granted<W> {
+    /// Absent if the seat was granted before its first [`State::take_turn`].
+    pub(super) notify: Option<W>,
+}
+
+/// Answer to a seat that asks for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TurnAnswer {
+    /// It was granted one and runs now.
+    Run,
+    /// It was idle and waits from now on.
+    Queued,
+    /// It waits already, or is gone.
+    Wait,
+}
+
+/// A lane has used up its quota: [`State::check_throttling`] is due at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Check {
+    pub(super) lane: LaneId,
+    pub(super) at: Instant,
+}
+
+impl<W: Clone> State<W> {
+    pub(super) fn new(permits: usize) -> Self {
+        Self {
+            free_permits: permits,
+            order: Order::default(),
+            lanes: HashMap::new(),
+            seats: HashMap::new(),
+            last_id: 0,
+        }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(super) fn add_lane(&mut self, weight: u64) -> LaneId {
+        let id = self.new_id();
+        // Starts at the present: a new lane does not catch up with the time before it.
+        self.lanes.insert(id, LaneState::new(self.order.present(), weight));
+        id
+    }
+
+    pub(super) fn remove_lane(&mut self, id: LaneId) {
+        if let Some(mut lane) = self.lanes.remove(&id) {
+            self.order.remove(id, &mut lane);
+        }
+        shrink(&mut self.lanes);
+    }
+
+    /// A new id for a process.
+    pub(super) fn add_process(&mut self) -> ProcessId {
+        self.new_id()
+    }
+
+    pub(super) fn add_seat(&mut self, lane: LaneId, process: ProcessId) -> SeatId {
+        let id = self.new_id();
+        self.seats.insert(id, SeatState { lane, process, turn: Turn::Idle, notify: None });
+        id
+    }
+
+    /// Removes a seat and takes back a permit that it was granted. Not while its turn runs.
+    /// Returns the seat's notifier.
+    // Returned, because a waker must not be dropped under the caller's lock.
+    pub(super) fn remove_seat(&mut self, id: SeatId) -> Option<W> {
+        let seat = self.seats.remove(&id)?;
+        shrink(&mut self.seats);
+        if seat.turn == Turn::Granted {
+            self.free_permits += 1;
+        }
+        seat.notify
+    }
+
+    /// Handles the wake-up of a seat. Returns true if it waits from now on.
+    #[must_use]
+    pub(super) fn wake(&mut self, id: SeatId) -> bool {
+        let Some(seat) = self.seats.get_mut(&id) else { return false };
+        match seat.turn {
+            Turn::Idle => {
+                self.wait(id);
+                true
+            }
+            Turn::Running => {
+                // Remembered: the end of the turn queues the seat again.
+                seat.turn = Turn::Woken;
+                false
+            }
+            // A turn is due already.
+            Turn::Waiting | Turn::Granted | Turn::Woken => false,
+        }
+    }
+
+    /// Begins the turn that a seat was granted. Otherwise the seat waits for one. `is_current`
+    /// compares the known notifier with that of this call, `notify` makes the new one.
+    pub(super) fn take_turn(
+        &mut self,
+        id: SeatId,
+        is_current: impl FnOnce(&W) -> bool,
+        notify: impl FnOnce() -> W,
+    ) -> TurnAnswer {
+        let Some(seat) = self.seats.get_mut(&id) else { return TurnAnswer::Wait };
+        // Also for a turn that begins: the next one may be granted before this one has ended.
+        if !seat.notify.as_ref().is_some_and(is_current) {
+            seat.notify = Some(notify());
+        }
+        match seat.turn {
+            Turn::Granted => {
+                seat.turn = Turn::Running;
+                TurnAnswer::Run
+            }
+            Turn::Idle => {
+                self.wait(id);
+                TurnAnswer::Queued
+            }
+            Turn::Waiting | Turn::Running | Turn::Woken => TurnAnswer::Wait,
+        }
+    }
+
+    /// Ends a turn that has used that CPU time. `now` is called for a lane with rare state only.
+    pub(super) fn end_turn(
+        &mut self,
+        id: SeatId,
+        time: Duration,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Check> {
+        self.free_permits += 1;
+        let seat = self.seats.get_mut(&id)?;
+        let is_woken = seat.turn == Turn::Woken;
+        seat.turn = Turn::Idle;
+        let lane_id = seat.lane;
+        // Charged before it waits again: the next grant compares up-to-date virtual times.
+        let mut check = None;
+        if let Some(lane) = self.lanes.get_mut(&lane_id) {
+            check = lane.charge(time, now).map(|at| Check { lane: lane_id, at });
+            self.order.update(lane_id, lane);
+        }
+        if is_woken {
+            self.wait(id);
+        }
+        check
+    }
+
+    /// Puts a seat into the queue of its lane.
+    fn wait(&mut self, id: SeatId) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        seat.turn = Turn::Waiting;
+        let Some(lane) = self.lanes.get_mut(&seat.lane) else { return };
+        if lane.has_stopped(seat.process) {
+            lane.rare().parked.push(id);
+        } else {
+            lane.waiting.push_back(id);
+            self.order.update(seat.lane, lane);
+        }
+    }
+
+    /// Grants one permit, if one is free and a seat waits: to the seat of the first lane that has
+    /// waited longest.
+    pub(super) fn grant(&mut self) -> Option<Granted<W>> {
+        while self.free_permits > 0 {
+            let lane_id = self.order.first()?;
+            // Both present in a listed lane: an entry goes with its lane and its last seat.
+            let lane = self.lanes.get_mut(&lane_id)?;
+            let seat_id = lane.waiting.pop_front()?;
+            let granted = match self.seats.get_mut(&seat_id) {
+                Some(seat) if lane.has_stopped(seat.process) => {
+                    lane.rare().parked.push(seat_id);
+                    None
+                }
+                Some(seat) => {
+                    seat.turn = Turn::Granted;
+                    self.free_permits -= 1;
+                    self.order.advance();
+                    Some(Granted { notify: seat.notify.clone() })
+                }
+                // The seat was removed while it waited.
+                None => None,
+            };
+            // Stays at its time: `end_turn` moves the lane on.
+            self.order.update(lane_id, lane);
+            if granted.is_some() {
+                return granted;
+            }
+        }
+        None
+    }
+
+    /// Grants no turn to the lane until [`State::resume`].
+    pub(super) fn pause(&mut self, lane: LaneId) {
+        self.change(lane, |lane| lane.paused = true);
+    }
+
+    pub(super) fn resume(&mut self, lane: LaneId) {
+        self.change(lane, |lane| lane.paused = false);
+    }
+
+    pub(super) fn set_weight(&mut self, lane: LaneId, weight: u64) {
+        self.change(lane, |lane| lane.set_weight(weight));
+    }
+
+    /// Replaces or removes the quota.
+    pub(super) fn set_quota(&mut self, lane: LaneId, quota: Option<Quota>, now: Instant) {
+        self.change(lane, |lane| {
+            // No quota before and after: the lane needs no `rare`.
+            if quota.is_some() || lane.rare.is_some() {
+                lane.rare().bandwidth.set(quota, now);
+            }
+        });
+    }
+
+    /// Grants no turn to that process of the lane until [`State::continue_process`].
+    pub(super) fn stop_process(&mut self, lane: LaneId, process: ProcessId) {
+        // Seats that wait now are parked by `grant` when they come up.
+        self.change(lane, |lane| {
+            if !lane.has_stopped(process) {
+                lane.rare().stopped.push(process);
+            }
+        });
+    }
+
+    pub(super) fn continue_process(&mut self, lane: LaneId, process: ProcessId) {
+        let Some(rare) = self.lanes.get_mut(&lane).and_then(|lane| lane.rare.as_mut()) else {
+            return;
+        };
+        rare.stopped.retain(|stopped| *stopped != process);
+        // `wait` parks the seats of other stopped processes again.
+        for seat in std::mem::take(&mut rare.parked) {
+            self.wait(seat);
+        }
+    }
+
+    /// Ends the throttling of a lane if its debt is paid. Otherwise returns the next check.
+    pub(super) fn check_throttling(&mut self, lane: LaneId, now: Instant) -> Option<Check> {
+        let mut at = None;
+        self.change(lane, |lane| {
+            at = lane.rare.as_mut().and_then(|rare| rare.bandwidth.look(now));
+        });
+        at.map(|at| Check { lane, at })
+    }
+
+    pub(super) fn throttling(&self, lane: LaneId) -> Throttling {
+        let rare = self.lanes.get(&lane).and_then(|lane| lane.rare.as_ref());
+        rare.map(|rare| rare.bandwidth.throttling()).unwrap_or_default()
+    }
+
+    fn change(&mut self, id: LaneId, change: impl FnOnce(&mut LaneState)) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            change(lane);
+            self.order.update(id, lane);
+        }
+    }
+}
+
+fn shrink<V>(table: &mut HashMap<u64, V>) {
+    // A `HashMap` keeps its largest size for ever, and a node may have had ten thousand containers.
+    // An eighth and twice the length: far apart, so that a table does not shrink and grow in turns.
+    if table.capacity() > 1024 && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2);
+    }
+}
+
+#[cfg(test)]
+impl<W> State<W> {
+    pub(super) fn free_permits(&self) -> usize {
+        self.free_permits
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && self.seats.is_empty() && self.order.is_empty()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.lanes.capacity().max(self.seats.capacity())
+    }
+
+    pub(super) fn is_granted(&self, seat: SeatId) -> bool {
+        self.seats[&seat].turn == Turn::Granted
+    }
+
+    /// Virtual time of a lane.
+    pub(super) fn used(&self, lane: LaneId) -> u64 {
+        self.lanes[&lane].used
+    }
+
+    /// The present.
+    pub(super) fn present(&self) -> u64 {
+        self.order.present()
+    }
+}
