@@ -16,16 +16,17 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tracing::Level;
+use wasmtime_wasi_http::Error;
 
 use super::{
     body::{GuestBody, ResponseBody},
     error::Failure,
     instances::Serving,
     request,
-    request_body::RequestBody,
     ticket::{Busy, Call, Ticket},
     timeouts::Activity,
 };
+use crate::timed_body::TimedBody;
 
 /// Fields of a request in the access log.
 struct Access {
@@ -88,7 +89,9 @@ async fn handle(
     let slot = serving.admit().await?;
     let ticket = Ticket::new(serving.clone(), slot, busy);
     let method = request.method().clone();
-    let request = request.map(|body| RequestBody::new(body, serving.settings.idle_timeout));
+    // A client that stops in the middle of its request is as idle as one between two requests.
+    let patience = serving.settings.idle_timeout;
+    let request = request.map(|body| TimedBody::new(body, patience, Error::from));
     let (sender, mut head) = oneshot::channel();
     // Not spawned: the guest runs within this poll, in the same turn. Every early return below
     // drops the call, which ends the guest, and the ticket, which frees the slot.
