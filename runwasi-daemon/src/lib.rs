@@ -53,7 +53,7 @@ use runwasi_core::{cli::About, logging, sanitize, sys};
 
 use crate::{
     config::{Command, Settings},
-    manager::client::Client,
+    manager::{RELOAD_PATIENCE, client::Client},
     readiness::Supervisor,
     serve::{EngineSettings, NodeEngine, Start},
     supervisor::Plan,
@@ -61,10 +61,6 @@ use crate::{
 
 /// Time limit for the reply to `list`.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Time limit for the reply to `reload`.
-// It takes the start of a daemon and its takeover.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `main` of a node daemon's program.
 pub fn main<N: NodeEngine>(about: About) -> ExitCode {

@@ -122,7 +122,8 @@ impl StateDirectory {
         self.daemons().join(format!("{pid}.sock"))
     }
 
-    /// Takes the lock that a daemon holds while it takes over from others. Blocks until it is free.
+    /// Takes the lock that a daemon holds while it takes over from others, and that every change of
+    /// a record holds. Blocks until it is free.
     pub fn lock(&self) -> Result<Lock, RecordError> {
         // On the directory without sockets: binding or removing a socket locks its directory, and
         // would wait for this lock for ever.
@@ -151,6 +152,8 @@ impl StateDirectory {
         let json =
             serde_json::to_vec(record).map_err(|error| failed(&path)(io::Error::other(error)))?;
         fs::write(&temporary, json).map_err(failed(&temporary))?;
+        // Not between the comparison and the removal of `remove`, or of a `sweep`.
+        let _lock = self.lock()?;
         // A rename: a thin shim may read the record at any time.
         fs::rename(&temporary, &path).map_err(failed(&path))
     }
@@ -163,8 +166,14 @@ impl StateDirectory {
     /// Removes this record of a sandbox, and no other one under the same name. For its owner, or
     /// after the end of its owner.
     pub fn remove(&self, record: &Record) -> Result<(), RecordError> {
-        // A new sandbox of the same name may have replaced it.
-        if self.read(&record.socket).as_ref() != Some(record) {
+        let is_current = || self.read(&record.socket).as_ref() == Some(record);
+        // Without the lock first, for a thin shim that finds no state directory.
+        if !is_current() {
+            return Ok(());
+        }
+        // A new sandbox of the same name may have replaced it, and may still until it is locked.
+        let _lock = self.lock()?;
+        if !is_current() {
             return Ok(());
         }
         let path = self.record(&record.socket);
@@ -176,6 +185,7 @@ impl StateDirectory {
     }
 
     /// Removes the sockets and records of daemons that have ended. Returns the number of records.
+    /// Its caller holds the lock.
     pub fn sweep(&self) -> Result<usize, RecordError> {
         for socket in files(&self.daemons())? {
             socket::remove_if_dead(&socket)?;
@@ -265,7 +275,12 @@ fn started(pid: u32) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::{fs::PermissionsExt, net::UnixListener};
+    use std::{
+        os::unix::{fs::PermissionsExt, net::UnixListener},
+        sync::mpsc,
+        thread,
+        time::Duration,
+    };
 
     use super::*;
 
@@ -318,6 +333,28 @@ mod tests {
         state.remove(&second).unwrap();
         assert_eq!(state.read(&first.socket), None);
         state.remove(&second).unwrap();
+    }
+
+    #[test]
+    fn records_change_only_under_the_lock() {
+        let (directory, state) = state();
+        let first = record(directory.path(), Owner::this(&state).unwrap());
+        let second = Record { made: 2, ..first.clone() };
+        state.write(&first).unwrap();
+        let waits = |change: &(dyn Fn() -> Result<(), RecordError> + Sync)| {
+            let lock = state.lock().unwrap();
+            let (sender, changed) = mpsc::channel();
+            thread::scope(|scope| {
+                scope.spawn(move || sender.send(change()).unwrap());
+                assert!(changed.recv_timeout(Duration::from_millis(50)).is_err());
+                drop(lock);
+                changed.recv().unwrap().unwrap();
+            });
+        };
+        waits(&|| state.write(&second));
+        assert_eq!(state.read(&first.socket), Some(second.clone()));
+        waits(&|| state.remove(&second));
+        assert_eq!(state.read(&first.socket), None);
     }
 
     #[test]

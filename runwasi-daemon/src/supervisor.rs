@@ -70,7 +70,8 @@ struct Guard {
     retired: Vec<Host>,
     /// Set by the first SIGTERM or SIGINT.
     stopping: bool,
-    /// Exit status of the current host, or of one that ended before it could become current.
+    /// Exit status of the current host, or of one that ended before it could become current. Absent
+    /// while there is a current host.
     ended: Option<ExitStatus>,
 }
 
@@ -176,6 +177,9 @@ impl Guard {
             }
         }
         self.current = ready;
+        // If the host before has ended meanwhile: this one has taken its place, so its end is no
+        // longer a reason to exit.
+        self.ended = None;
     }
 
     fn reload(&mut self) {
@@ -314,5 +318,57 @@ fn exit_code(status: ExitStatus) -> ExitCode {
             tracing::error!(signal = status.signal(), "the daemon was killed");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    /// A child process in the place of a daemon.
+    fn host(command: &mut Command) -> Host {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let socket = ours.try_clone().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let signs = BufReader::new(tokio::net::UnixStream::from_std(ours).unwrap()).lines();
+        Host { process: command.spawn().unwrap(), signs, socket }
+    }
+
+    /// A host that has ended, with a failure.
+    fn dead() -> Host {
+        let mut host = host(&mut Command::new("false"));
+        host.process.wait().unwrap();
+        host
+    }
+
+    /// A host that lives until it is waited for, which closes its stdin.
+    fn alive() -> Host {
+        host(Command::new("cat").stdin(Stdio::piped()))
+    }
+
+    fn guard(current: Host, starting: Option<Host>) -> Guard {
+        let plan = Plan { arguments: Vec::new(), manager: None, ready: None };
+        let current = Some(current);
+        Guard { plan, current, starting, retired: Vec::new(), stopping: false, ended: None }
+    }
+
+    #[tokio::test]
+    async fn the_current_host_may_die_while_its_successor_starts() {
+        let mut guard = guard(dead(), Some(alive()));
+        assert!(guard.reap().is_none(), "the successor may still become ready");
+        guard.promote();
+        assert!(guard.reap().is_none(), "the successor lives");
+        guard.current.as_mut().unwrap().process.wait().unwrap();
+        assert!(guard.reap().is_some(), "it ends like any current host");
+    }
+
+    #[tokio::test]
+    async fn the_guard_ends_if_the_successor_of_a_dead_host_fails() {
+        let mut guard = guard(dead(), Some(alive()));
+        assert!(guard.reap().is_none());
+        guard.starting.as_mut().unwrap().process.wait().unwrap();
+        assert!(guard.reap().is_some());
     }
 }

@@ -19,6 +19,7 @@
 //! | `component` | a component: its store, imports (`link`), commands and named functions |
 //! | `http` | a component that answers HTTP |
 //! | `outbound` | network access of a component |
+//! | `timed_body` | body of a request or a response with a time limit |
 //! | `wasi` | WASI context of a process: streams, values, data; models (feature `wasi-nn`) |
 //! | `limits` | store limiter: charges the growth of guests to their container |
 //! | `exit` | exit status of a guest |
@@ -42,6 +43,7 @@ mod outbound;
 mod pool;
 pub mod settings;
 mod start;
+mod timed_body;
 mod wasi;
 mod world;
 

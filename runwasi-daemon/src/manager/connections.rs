@@ -1,54 +1,120 @@
 //! Limit of the connections to a manager socket.
 //!
 //! Only root can connect, but a faulty program must not use up the file descriptors that sandboxes
-//! need. At the limit a new connection takes the place of the earliest one without a call under
-//! way. If all have one, new connections wait in the backlog of the socket.
+//! need. At the limit a new connection takes the place of the one that has been idle longest. If
+//! all have a call under way, new connections wait in the backlog of the socket.
+//!
+//! ```text
+//!           first bytes of a request
+//!   Idle ──────────────────────────────▶ Served
+//!    ▲     first bytes of its reply        │ after `LONGEST` it counts as idle
+//!    └─────────────────────────────────────┘
+//! ```
 
 use std::{
-    collections::VecDeque,
+    future::Future,
     io,
     pin::Pin,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Duration, Instant},
+    time::{Duration, Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, PollSemaphore, WaitForCancellationFutureOwned};
 
-/// Age after which a connection no longer counts as served.
-// Calls take milliseconds: a client without a reply for so long has sent half a message. Only the
-// successor of a `Reload` may take longer to start.
-const LONGEST: Duration = Duration::from_secs(30);
+use super::RELOAD_PATIENCE;
+
+/// Age of a request without a reply after which its connection counts as idle.
+// A client without a reply for so long has sent half a message: calls take milliseconds, except for
+// a `Reload`, whose client waits longest. The rest is for its way through a busy system.
+const LONGEST: Duration = RELOAD_PATIENCE.saturating_add(Duration::from_secs(5));
 
 /// Bounds the number of connections and evicts idle ones.
 pub(super) struct ConnectionLimit {
     /// One permit per connection.
     permits: PollSemaphore,
-    /// In the order of their accept. Weak: a connection belongs to its server task.
-    connections: VecDeque<Weak<ConnectionState>>,
+    /// Weak: a connection belongs to its server task.
+    connections: Vec<Weak<ConnectionState>>,
+    /// [`LONGEST`], shorter in tests.
+    longest: Duration,
+    waiter: Arc<Waiter>,
+    /// Wakes the waiter when the request that has been served longest is [`LONGEST`] old.
+    timer: Option<Pin<Box<Sleep>>>,
 }
+
+/// The task that waits for a permit while all connections are being served.
+// Locked to put in and to take out.
+#[derive(Default)]
+struct Waiter(Mutex<Option<Waker>>);
 
 /// The part of a connection that the limit shares.
 struct ConnectionState {
-    accepted: Instant,
-    /// True from the first bytes of a request to the first bytes of its reply.
-    // `Relaxed` is enough: the flag guards no other data.
-    served: AtomicBool,
+    // Locked for single looks and changes.
+    phase: Mutex<Phase>,
     /// Cancelled by the eviction.
     evicted: CancellationToken,
+    waiter: Arc<Waiter>,
+}
+
+/// Activity of a connection, and its beginning.
+#[derive(Clone, Copy)]
+enum Phase {
+    Idle(Instant),
+    Served(Instant),
+}
+
+impl Waiter {
+    fn register(&self, waker: &Waker) {
+        *self.lock() = Some(waker.clone());
+    }
+
+    fn wake(&self) {
+        // A statement of its own: the lock is free when the waiter wakes up.
+        let waker = self.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Poisoning is harmless: there is no half-way state.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ConnectionState {
-    fn is_served(&self) -> bool {
-        self.served.load(Ordering::Relaxed) && self.accepted.elapsed() < LONGEST
+    /// Time since which the connection counts as idle. In the future while it is being served.
+    fn idle_since(&self, longest: Duration) -> Instant {
+        match *self.phase() {
+            Phase::Idle(since) => since,
+            Phase::Served(since) => since + longest,
+        }
+    }
+
+    /// Takes note of bytes from the client.
+    fn received(&self) {
+        let mut phase = self.phase();
+        // Only the first bytes of a request count: the others must not move its deadline.
+        if let Phase::Idle(_) = *phase {
+            *phase = Phase::Served(Instant::now());
+        }
+    }
+
+    /// Takes note of bytes for the client.
+    fn replied(&self) {
+        // Unlocked before the waiter is woken, and changed before: see `make_room`.
+        *self.phase() = Phase::Idle(Instant::now());
+        self.waiter.wake();
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        // Poisoning is harmless: there is no half-way state.
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,14 +132,17 @@ impl ConnectionLimit {
     pub(super) fn new(most: usize) -> Self {
         Self {
             permits: PollSemaphore::new(Arc::new(Semaphore::new(most))),
-            connections: VecDeque::new(),
+            connections: Vec::new(),
+            longest: LONGEST,
+            waiter: Arc::default(),
+            timer: None,
         }
     }
 
     /// Waits for a permit. Evicts an idle connection if there is no permit left.
     pub(super) fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
         if self.permits.available_permits() == 0 {
-            self.evict_idle();
+            self.make_room(cx);
         }
         // The semaphore is never closed, so the second arm is not reached.
         match ready!(self.permits.poll_acquire(cx)) {
@@ -86,26 +155,41 @@ impl ConnectionLimit {
     pub(super) fn admit(&mut self, stream: UnixStream, permit: OwnedSemaphorePermit) -> Connection {
         // Closed connections are forgotten here, which bounds the list by the limit.
         self.connections.retain(|connection| connection.strong_count() > 0);
-        let evicted = CancellationToken::new();
         let state = Arc::new(ConnectionState {
-            accepted: Instant::now(),
-            served: AtomicBool::new(false),
-            evicted,
+            phase: Mutex::new(Phase::Idle(Instant::now())),
+            evicted: CancellationToken::new(),
+            waiter: self.waiter.clone(),
         });
-        self.connections.push_back(Arc::downgrade(&state));
+        self.connections.push(Arc::downgrade(&state));
         let evicted = Box::pin(state.evicted.clone().cancelled_owned());
         Connection { stream, state, evicted, _permit: permit }
     }
 
-    /// Evicts the earliest connection that is not being served.
-    fn evict_idle(&mut self) {
+    /// Evicts the connection that has been idle longest. If all are being served, this task is
+    /// woken when one of them counts as idle.
+    fn make_room(&mut self, cx: &mut Context<'_>) {
+        // Before the look: a connection that becomes idle later finds the waker, and one that has
+        // become idle earlier is seen as such.
+        self.waiter.register(cx.waker());
+        while let Some((since, connection)) = self.longest_idle() {
+            if since <= Instant::now() {
+                tracing::debug!("too many connections to the manager socket, closing one");
+                // Until it has left, it stays the one that has been idle longest: a further call
+                // does not evict another one.
+                return connection.evicted.cancel();
+            }
+            let timer = self.timer.insert(Box::pin(sleep_until(since)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+    }
+
+    fn longest_idle(&self) -> Option<(Instant, Arc<ConnectionState>)> {
         let connections = self.connections.iter().filter_map(Weak::upgrade);
-        let Some(connection) = connections.into_iter().find(|connection| !connection.is_served())
-        else {
-            return;
-        };
-        tracing::debug!("too many connections to the manager socket, closing one");
-        connection.evicted.cancel();
+        connections
+            .map(|connection| (connection.idle_since(self.longest), connection))
+            .min_by_key(|(since, _)| *since)
     }
 }
 
@@ -122,7 +206,7 @@ impl AsyncRead for Connection {
         }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_ready() {
-            self.state.served.store(true, Ordering::Relaxed);
+            self.state.received();
         }
         polled
     }
@@ -136,7 +220,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if polled.is_ready() {
-            self.state.served.store(false, Ordering::Relaxed);
+            self.state.replied();
         }
         polled
     }
@@ -156,12 +240,25 @@ mod tests {
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        task::{JoinSet, yield_now},
         time::timeout,
     };
 
     use super::*;
 
     const SOON: Duration = Duration::from_secs(5);
+
+    /// A connection with a call under way. Its client stays until the test ends.
+    async fn served(limit: &mut ConnectionLimit) -> Connection {
+        let (mut client, ours) = UnixStream::pair().unwrap();
+        let permit = poll_fn(|cx| limit.poll_permit(cx)).await;
+        let mut connection = limit.admit(ours, permit);
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'x');
+        // Forgotten, not closed: the connection would read the end of the stream.
+        std::mem::forget(client);
+        connection
+    }
 
     #[tokio::test]
     async fn idle_connections_are_evicted_and_served_ones_stay() {
@@ -202,5 +299,61 @@ mod tests {
             drop(served);
         };
         drop(tokio::join!(next, leaving));
+    }
+
+    #[tokio::test]
+    async fn a_waiting_client_gets_the_place_of_a_connection_that_becomes_idle() {
+        let mut limit = ConnectionLimit::new(1);
+        let mut served = served(&mut limit).await;
+        // A task of its own, which only its own waker wakes.
+        let mut waiting = JoinSet::new();
+        waiting
+            .spawn(async move { timeout(SOON, poll_fn(|cx| limit.poll_permit(cx))).await.is_ok() });
+        yield_now().await;
+        served.write_all(b"answer").await.unwrap();
+        assert_eq!(timeout(SOON, served.read(&mut [0])).await.unwrap().unwrap(), 0);
+        drop(served);
+        assert!(waiting.join_next().await.unwrap().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_waiting_client_gets_the_place_of_a_request_without_end() {
+        let mut limit = ConnectionLimit::new(1);
+        limit.longest = Duration::from_millis(50);
+        let mut served = served(&mut limit).await;
+        let next = timeout(SOON, poll_fn(|cx| limit.poll_permit(cx)));
+        let leaving = async {
+            assert_eq!(timeout(SOON, served.read(&mut [0])).await.unwrap().unwrap(), 0);
+            drop(served);
+        };
+        let (next, ()) = tokio::join!(next, leaving);
+        assert!(next.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_age_of_a_request_counts_from_its_first_bytes() {
+        let mut limit = ConnectionLimit::new(1);
+        let permit = poll_fn(|cx| limit.poll_permit(cx)).await;
+        let (_client, ours) = UnixStream::pair().unwrap();
+        let connection = limit.admit(ours, permit);
+        let accepted = Instant::now() - 2 * LONGEST;
+        *connection.state.phase() = Phase::Idle(accepted);
+        connection.state.received();
+        let idle_since = connection.state.idle_since(LONGEST);
+        connection.state.received();
+        assert!(idle_since > Instant::now() + RELOAD_PATIENCE);
+        assert_eq!(connection.state.idle_since(LONGEST), idle_since, "moved by later bytes");
+    }
+
+    #[tokio::test]
+    async fn the_connection_that_has_been_idle_longest_is_evicted() {
+        let mut limit = ConnectionLimit::new(2);
+        let mut first = served(&mut limit).await;
+        let second = served(&mut limit).await;
+        second.state.replied();
+        first.write_all(b"answer").await.unwrap();
+        assert!(poll_fn(|cx| Poll::Ready(limit.poll_permit(cx).is_pending())).await);
+        assert!(second.state.evicted.is_cancelled());
+        assert!(!first.state.evicted.is_cancelled());
     }
 }

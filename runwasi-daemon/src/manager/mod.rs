@@ -7,6 +7,8 @@
 //!
 //! The service is `runwasi.manager.v1.Manager`. Errors are ttrpc statuses with a readable text.
 
+use std::time::Duration;
+
 pub mod client;
 mod connections;
 pub mod messages;
@@ -20,6 +22,10 @@ pub const SERVICE: &str = "runwasi.manager.v1.Manager";
 // versions talk to each other. An unknown field is skipped and a missing one is empty, so a field
 // may come, or go with its tag reserved. A method may go if no client has ever called it.
 pub const PROTOCOL: u32 = 1;
+
+/// Time limit for the reply to `Reload`.
+// It takes the start of a daemon and its takeover.
+pub(crate) const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Methods of the API, by their names on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

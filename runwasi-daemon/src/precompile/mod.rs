@@ -4,6 +4,7 @@
 //! without one.
 
 use std::{
+    collections::HashMap,
     env,
     ffi::OsStr,
     io::{self, Write},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use runwasi_core::{
-    Engine, Id,
+    Engine, EngineError, Id,
     artifact::{Artifact, oci},
     containerd::images::ImageClient,
     engine::Precompiled,
@@ -127,24 +128,63 @@ async fn image(finding: &mut Finding, images: &ImageClient, name: &str) {
 async fn compile<E: Engine>(engine: Arc<E>, artifacts: Vec<Artifact>) -> Vec<Done> {
     let progress = Progress::new(&artifacts);
     let mut running = JoinSet::new();
+    let mut under_way = HashMap::new();
     // All at once: the engine limits the number of concurrent compilations.
     for artifact in artifacts {
         let engine = engine.clone();
-        running.spawn(async move {
-            let name = artifact.path.display().to_string();
-            let bytes = artifact.bytes.len() as u64;
-            let begun = Instant::now();
-            let result = engine.precompile(artifact).await;
-            Done { name, bytes, took: begun.elapsed(), result }
-        });
+        let name = artifact.path.display().to_string();
+        let bytes = artifact.bytes.len() as u64;
+        let task = running.spawn(async move { engine.precompile(artifact).await });
+        under_way.insert(task.id(), (name, bytes, Instant::now()));
     }
     let mut all = Vec::new();
-    while let Some(joined) = running.join_next().await {
-        // An error is a panic, which the panic hook has reported.
-        if let Ok(done) = joined {
-            progress.tell(&done);
-            all.push(done);
-        }
+    while let Some(joined) = running.join_next_with_id().await {
+        let (id, result) = match joined {
+            Ok((id, result)) => (id, Ok(result)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        // Never absent: an id is that of one task of this set.
+        let Some((name, bytes, begun)) = under_way.remove(&id) else { continue };
+        // A panic is a fault of its artifact like any other, and must not count as a success.
+        let result =
+            result.unwrap_or_else(|error| Err(EngineError::Failed(format!("{name}: {error}"))));
+        let done = Done { name, bytes, took: begun.elapsed(), result };
+        progress.tell(&done);
+        all.push(done);
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use runwasi_core::{Instance, InstanceSpec};
+
+    use super::*;
+
+    struct Panicking;
+
+    #[async_trait]
+    impl Engine for Panicking {
+        async fn prepare(&self, _: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+            Err(EngineError::Failed("it only compiles".into()))
+        }
+
+        async fn precompile(&self, artifact: Artifact) -> Result<Precompiled, EngineError> {
+            assert!(!artifact.path.ends_with("bad.wasm"), "as this test wants");
+            Ok(Precompiled::Compiled)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compilation_that_panics_is_a_fault_of_its_artifact() {
+        let wasm = b"\0asm\x01\0\0\0";
+        let artifact = |path: &str| Artifact::of_bytes(path.into(), wasm.to_vec()).unwrap();
+        let artifacts = vec![artifact("/bad.wasm"), artifact("/good.wasm")];
+        let all = compile(Arc::new(Panicking), artifacts).await;
+        let result = |name: &str| &all.iter().find(|done| done.name == name).unwrap().result;
+        let fault = result("/bad.wasm").as_ref().unwrap_err().to_string();
+        assert!(fault.contains("/bad.wasm") && fault.contains("panic"), "{fault}");
+        assert!(matches!(result("/good.wasm"), Ok(Precompiled::Compiled)));
+    }
 }

@@ -16,7 +16,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::ticket::{Call, Ticket};
+use super::{
+    error::Failure,
+    ticket::{Call, Ticket},
+};
 
 /// Body of a response: a text of the server, or what the guest writes.
 pub(super) enum ResponseBody {
@@ -31,7 +34,8 @@ pub(super) struct GuestBody {
     call: Option<Call>,
     /// Bytes left to be sent, if the head declares a length.
     left: Option<u64>,
-    /// The client gets the complete response, even if the guest ends now.
+    /// The client gets the complete response, even if the guest ends now: hyper has got its last
+    /// frame, or takes no frame at all.
     complete: bool,
     /// Held until all work for the request is done.
     ticket: Option<Ticket>,
@@ -73,32 +77,36 @@ impl GuestBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         // The call comes first: a frame that it writes in this poll is sent in this poll. Both
         // polls register the waker of this task, so progress of either continues the response.
-        if let Some(call) = &mut self.call
-            && let Poll::Ready(returned) = call.as_mut().poll(cx)
-        {
-            self.call = None;
-            if returned.is_err() {
-                // hyper aborts the message on an error: a client cannot take it for complete.
-                return Poll::Ready(Some(Err(Cut::Failed)));
-            }
+        if self.drive(cx).is_err() {
+            // hyper aborts the message on an error: a client cannot take it for complete.
+            return Poll::Ready(Some(Err(Cut::Failed)));
         }
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                // hyper drops a body after its declared length and does not poll it to its end.
-                if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
-                    *left = left.saturating_sub(data.len() as u64);
-                    self.complete |= *left == 0;
-                }
-                // Trailers are the last frame of a body.
-                self.complete |= frame.is_trailers();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(Cut::Body(error)))),
-            None => {
-                self.complete = true;
-                Poll::Ready(None)
-            }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.complete |= match &frame {
+            Some(Ok(frame)) => self.is_last(frame),
+            Some(Err(_)) => false,
+            None => true,
+        };
+        Poll::Ready(frame.map(|frame| frame.map_err(Cut::Body)))
+    }
+
+    /// Polls the call, unless it has returned.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        let Some(call) = &mut self.call else { return Ok(()) };
+        let Poll::Ready(returned) = call.as_mut().poll(cx) else { return Ok(()) };
+        // It must not be polled again.
+        self.call = None;
+        returned
+    }
+
+    /// Counts the bytes of a frame. True if hyper needs no further frame.
+    fn is_last(&mut self, frame: &Frame<Bytes>) -> bool {
+        // hyper drops a body after its declared length and does not poll it to its end.
+        if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
+            *left = left.saturating_sub(data.len() as u64);
+            return *left == 0;
         }
+        frame.is_trailers()
     }
 }
 
@@ -135,11 +143,14 @@ impl Body for ResponseBody {
 impl Drop for GuestBody {
     /// Ends the guest, unless its response is complete.
     fn drop(&mut self) {
-        // The client of an incomplete response is gone: dropping the call saves useless work. After
-        // a complete response the guest may still have work of its own.
-        if self.complete
-            && let (Some(call), Some(ticket)) = (self.call.take(), self.ticket.take())
-        {
+        // Incomplete: the client is gone, or the guest or its body has failed. The fields are
+        // dropped in their order, so the guest has ended when the ticket frees its slot.
+        if !self.complete {
+            return;
+        }
+        // Complete: hyper may drop the body before its end, while the guest still has work of its
+        // own. Without a call the guest has returned, and the ticket is dropped here.
+        if let (Some(call), Some(ticket)) = (self.call.take(), self.ticket.take()) {
             ticket.go_on(call);
         }
     }

@@ -8,7 +8,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hyper::service::service_fn;
@@ -42,11 +42,19 @@ pub(super) fn builder(spawner: Spawner) -> auto::Builder<Spawner> {
 }
 
 /// Serves a connection until the client ends it, a timeout is over, or the server drains.
+///
+/// ```text
+///         idle for too long, or the server drains            the next timeout
+///   open ────────────────────────────────────────▶ closing ──────────────────▶ dropped
+///     └──────────────── a head or a write takes too long ────────────────────────▲
+/// ```
+///
+/// A closing connection finishes its requests and takes no further one.
 pub(super) async fn serve(
     serving: Arc<Serving>,
     builder: Arc<auto::Builder<Spawner>>,
     stream: TcpStream,
-    mut drain: drain::Listener,
+    drain: drain::Listener,
 ) {
     let settings = &serving.settings;
     let activity = Arc::new(Activity::new(settings.header_timeout, settings.idle_timeout));
@@ -57,8 +65,8 @@ pub(super) async fn serve(
     };
     let wire = Wire::new(stream, activity.clone());
     let mut connection = pin!(builder.serve_connection(wire, service_fn(answer)));
-    let mut watch = Watch { activity: &activity, timer: None };
-    let mut closing = false;
+    let watch = Watch { activity: &activity, timer: None };
+    let mut end = End { watch, drain, closing: false, head: settings.header_timeout };
     poll_fn(|cx| {
         activity.turn_begins();
         loop {
@@ -71,23 +79,54 @@ pub(super) async fn serve(
                 }
                 return Poll::Ready(());
             }
-            // Looked at until it has begun: from then on the connection is closing.
-            let draining = !closing && drain.poll(cx).is_ready();
-            match watch.poll(cx) {
-                Poll::Ready(Verdict::Drop) => return Poll::Ready(()),
-                // The graceful shutdown began earlier, and its time is over.
-                Poll::Ready(_) if closing => return Poll::Ready(()),
-                // Idle for too long. A request that is on its way has the time of a head to come.
-                Poll::Ready(_) => watch.look_again(Instant::now() + settings.header_timeout),
-                Poll::Pending if draining => {}
-                Poll::Pending => return Poll::Pending,
+            match ready!(end.poll(cx)) {
+                Ending::Drop => return Poll::Ready(()),
+                // This only changes the connection's state. The next poll acts on it and registers
+                // the wakers of what it waits for then, hence the loop. It turns once more at most:
+                // `end` asks for a graceful end only once.
+                Ending::Graceful => connection.as_mut().graceful_shutdown(),
             }
-            closing = true;
-            // This only changes the connection's state. The next poll acts on it, hence the loop.
-            connection.as_mut().graceful_shutdown();
         }
     })
     .await;
+}
+
+/// The two ends that the server gives to a connection.
+enum Ending {
+    /// Finish the requests under way.
+    Graceful,
+    /// Drop at once.
+    Drop,
+}
+
+/// Decides on the end of a connection: by its timeouts, and by the drain of the server.
+struct End<'a> {
+    watch: Watch<'a>,
+    drain: drain::Listener,
+    /// A graceful end has begun.
+    closing: bool,
+    /// Time for the head of a request.
+    head: Duration,
+}
+
+impl End<'_> {
+    /// Ready when the connection has to end: with [`Ending::Graceful`] once, then with
+    /// [`Ending::Drop`].
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        // Looked at until the connection is closing: then a drain asks for nothing more.
+        let draining = !self.closing && self.drain.poll(cx).is_ready();
+        match self.watch.poll(cx) {
+            Poll::Ready(Verdict::Drop) => return Poll::Ready(Ending::Drop),
+            // The graceful end began earlier, and its time is over.
+            Poll::Ready(_) if self.closing => return Poll::Ready(Ending::Drop),
+            // Idle for too long. A request that is on its way has the time of a head to come.
+            Poll::Ready(_) => self.watch.look_again(Instant::now() + self.head),
+            Poll::Pending if draining => {}
+            Poll::Pending => return Poll::Pending,
+        }
+        self.closing = true;
+        Poll::Ready(Ending::Graceful)
+    }
 }
 
 /// Watches a connection's [`Activity`] with one timer.

@@ -1,9 +1,7 @@
 //! Reasons why a request has no answer of the guest, and the status that its client gets instead.
 
 use http::StatusCode;
-use wasmtime_wasi_http::{
-    p2::bindings::http::types::ErrorCode as CodeP2, p3::bindings::http::types::ErrorCode as CodeP3,
-};
+use wasmtime_wasi_http::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
@@ -46,33 +44,48 @@ impl Failure {
         }
     }
 
-    pub(super) fn of_p2(code: &CodeP2) -> Self {
-        Self::Refused(match code {
-            CodeP2::HttpRequestDenied => StatusCode::FORBIDDEN,
-            CodeP2::HttpRequestMethodInvalid => StatusCode::METHOD_NOT_ALLOWED,
-            CodeP2::HttpRequestLengthRequired => StatusCode::LENGTH_REQUIRED,
-            CodeP2::HttpRequestBodySize(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            CodeP2::HttpRequestUriInvalid => StatusCode::BAD_REQUEST,
-            CodeP2::HttpRequestUriTooLong => StatusCode::URI_TOO_LONG,
-            CodeP2::ConnectionReadTimeout => StatusCode::REQUEST_TIMEOUT,
-            CodeP2::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    /// Failure for an error code that the guest has answered with.
+    // The worlds have the same codes, each in a type of its own. The library's error has all.
+    pub(super) fn of_guest(code: impl Into<Error>) -> Self {
+        Self::Refused(match code.into() {
+            Error::HttpRequestDenied => StatusCode::FORBIDDEN,
+            Error::HttpRequestMethodInvalid => StatusCode::METHOD_NOT_ALLOWED,
+            Error::HttpRequestLengthRequired => StatusCode::LENGTH_REQUIRED,
+            Error::HttpRequestBodySize(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::HttpRequestUriInvalid => StatusCode::BAD_REQUEST,
+            Error::HttpRequestUriTooLong => StatusCode::URI_TOO_LONG,
+            Error::ConnectionReadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Error::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
             // The other codes are about requests that the guest sends: it is a gateway then.
             _ => StatusCode::BAD_GATEWAY,
         })
     }
+}
 
-    // The worlds have the same codes, but each has a type of its own.
-    pub(super) fn of_p3(code: &CodeP3) -> Self {
-        Self::Refused(match code {
-            CodeP3::HttpRequestDenied => StatusCode::FORBIDDEN,
-            CodeP3::HttpRequestMethodInvalid => StatusCode::METHOD_NOT_ALLOWED,
-            CodeP3::HttpRequestLengthRequired => StatusCode::LENGTH_REQUIRED,
-            CodeP3::HttpRequestBodySize(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            CodeP3::HttpRequestUriInvalid => StatusCode::BAD_REQUEST,
-            CodeP3::HttpRequestUriTooLong => StatusCode::URI_TOO_LONG,
-            CodeP3::ConnectionReadTimeout => StatusCode::REQUEST_TIMEOUT,
-            CodeP3::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::BAD_GATEWAY,
-        })
+#[cfg(test)]
+mod tests {
+    use wasmtime_wasi_http::{
+        p2::bindings::http::types::ErrorCode as P2, p3::bindings::http::types::ErrorCode as P3,
+    };
+
+    use super::*;
+
+    #[test]
+    fn codes_of_both_worlds_have_the_same_status() {
+        let status = |of_p2: P2, of_p3: P3| {
+            let status = Failure::of_guest(of_p2).status();
+            assert_eq!(Failure::of_guest(of_p3).status(), status);
+            status.as_u16()
+        };
+        assert_eq!(status(P2::HttpRequestDenied, P3::HttpRequestDenied), 403);
+        assert_eq!(status(P2::HttpRequestMethodInvalid, P3::HttpRequestMethodInvalid), 405);
+        assert_eq!(status(P2::HttpRequestLengthRequired, P3::HttpRequestLengthRequired), 411);
+        let size = Some(1);
+        assert_eq!(status(P2::HttpRequestBodySize(size), P3::HttpRequestBodySize(size)), 413);
+        assert_eq!(status(P2::HttpRequestUriInvalid, P3::HttpRequestUriInvalid), 400);
+        assert_eq!(status(P2::HttpRequestUriTooLong, P3::HttpRequestUriTooLong), 414);
+        assert_eq!(status(P2::ConnectionReadTimeout, P3::ConnectionReadTimeout), 408);
+        assert_eq!(status(P2::InternalError(None), P3::InternalError(None)), 500);
+        assert_eq!(status(P2::ConnectionRefused, P3::ConnectionRefused), 502);
     }
 }

@@ -27,15 +27,18 @@ use wasmtime::{
 };
 use wasmtime_wasi_http::{
     WasiBody, WasiHttpView,
-    p2::bindings::{Proxy, ProxyPre, http::types::Scheme},
+    p2::bindings::{
+        Proxy, ProxyPre,
+        http::types::{ErrorCode as CodeP2, Scheme},
+    },
     p3::{
         self,
         bindings::{Service, ServicePre},
     },
 };
 
-use super::{error::Failure, request_body::RequestBody, settings::Settings};
-use crate::component::store::Component;
+use super::{error::Failure, settings::Settings};
+use crate::{component::store::Component, timed_body::TimedBody};
 
 /// Time that an instance waits for its next request.
 const KEPT_FOR: Duration = Duration::from_secs(5);
@@ -191,7 +194,7 @@ impl Instance {
     pub(super) async fn call(
         &self,
         store: &mut Store<Component>,
-        request: Request<RequestBody>,
+        request: Request<TimedBody>,
         head: oneshot::Sender<Head>,
     ) -> wasmtime::Result<()> {
         match self {
@@ -204,14 +207,13 @@ impl Instance {
 async fn call_p2(
     proxy: &Proxy,
     store: &mut Store<Component>,
-    request: Request<RequestBody>,
+    request: Request<TimedBody>,
     head: oneshot::Sender<Head>,
 ) -> wasmtime::Result<()> {
     let scheme = Scheme::Http;
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     // A head that cannot be sent is dropped: its receiver has given up the request.
-    let send =
-        move |answer: Result<_, _>| drop(head.send(answer.map_err(|code| Failure::of_p2(&code))));
+    let send = move |answer: Result<_, CodeP2>| drop(head.send(answer.map_err(Failure::of_guest)));
     let out = store.data_mut().http().new_response_outparam_from_callback(send)?;
     proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
 }
@@ -222,7 +224,7 @@ type Sent = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> +
 async fn call_p3(
     service: &Service,
     store: &mut Store<Component>,
-    request: Request<RequestBody>,
+    request: Request<TimedBody>,
     head: oneshot::Sender<Head>,
 ) -> wasmtime::Result<()> {
     let call = async |accessor: &Accessor<Component>| {
@@ -241,7 +243,7 @@ async fn call_p3(
             }),
             Err(code) => {
                 // As in `call_p2`: an error means that the request has been given up.
-                let _ = head.send(Err(Failure::of_p3(&code)));
+                let _ = head.send(Err(Failure::of_guest(code)));
                 return settled(accessor).await;
             }
         }?;

@@ -5,8 +5,8 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
+    task::Poll,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -16,16 +16,18 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tracing::Level;
+use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{
     body::{GuestBody, ResponseBody},
     error::Failure,
+    guest::Head,
     instances::Serving,
     request,
-    request_body::RequestBody,
     ticket::{Busy, Call, Ticket},
     timeouts::Activity,
 };
+use crate::timed_body::TimedBody;
 
 /// Fields of a request in the access log.
 struct Access {
@@ -88,43 +90,51 @@ async fn handle(
     let slot = serving.admit().await?;
     let ticket = Ticket::new(serving.clone(), slot, busy);
     let method = request.method().clone();
-    let request = request.map(|body| RequestBody::new(body, serving.settings.idle_timeout));
-    let (sender, mut head) = oneshot::channel();
-    // Not spawned: the guest runs within this poll, in the same turn. Every early return below
-    // drops the call, which ends the guest, and the ticket, which frees the slot.
-    let mut call: Call = Box::pin(serving.clone().call(request, sender));
-    let mut expiry = None;
-    let (response, returned) = poll_fn(|cx| {
-        let returned = call.as_mut().poll(cx);
-        if let Poll::Ready(Err(failure)) = returned {
-            return Poll::Ready(Err(failure));
-        }
-        // The head is sent only from within the call's poll, so never between this look and the
-        // next poll. Hence no waker needs to be registered, and `try_recv` is enough.
-        match head.try_recv() {
-            Ok(head) => Poll::Ready(head.map(|response| (response, returned.is_ready()))),
-            Err(_) if returned.is_ready() => Poll::Ready(Err(Failure::Silent)),
-            Err(_) => expired(&mut expiry, serving, cx).map(|()| Err(Failure::TimedOut)),
-        }
-    })
-    .await?;
+    // A client that stops in the middle of its request is as idle as one between two requests.
+    let patience = serving.settings.idle_timeout;
+    let request = request.map(|body| TimedBody::new(body, patience, Error::from));
+    let (sender, head) = oneshot::channel();
+    let call: Call = Box::pin(serving.clone().call(request, sender));
+    // A failure drops the ticket, which frees the slot, after the call, which ends the guest.
+    let (response, call) = answered(call, head, serving.settings.request_timeout).await?;
     if response.status().is_informational() {
         // A guest has one response. After this one its client would wait for the final response.
         return Err(Failure::Status);
     }
-    // A call that has returned must not be polled again.
-    Ok(GuestBody::response(&method, response, (!returned).then_some(call), ticket))
+    Ok(GuestBody::response(&method, response, call, ticket))
 }
 
-/// Ready when the guest has used up its time.
-fn expired(
-    expiry: &mut Option<Pin<Box<Sleep>>>,
-    serving: &Serving,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    let timeout = serving.settings.request_timeout;
-    // The timer is made when it is needed first: most guests have answered before.
-    expiry.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
+/// Drives the call until the guest has answered. Returns the response and the call, unless the call
+/// has returned: it must not be polled again.
+async fn answered(
+    mut call: Call,
+    mut head: oneshot::Receiver<Head>,
+    time: Duration,
+) -> Result<(Response<WasiBody>, Option<Call>), Failure> {
+    let mut expiry: Option<Pin<Box<Sleep>>> = None;
+    // Not spawned: the guest runs within this poll, in the same turn of the fair queue.
+    let (response, returned) = poll_fn(|cx| {
+        let returned = match call.as_mut().poll(cx) {
+            Poll::Ready(returned) => {
+                returned?;
+                true
+            }
+            Poll::Pending => false,
+        };
+        // The head is sent only from within the call's poll, so never between this look and the
+        // next poll. Hence no waker needs to be registered, and `try_recv` is enough.
+        match head.try_recv() {
+            Ok(head) => Poll::Ready(head.map(|response| (response, returned))),
+            Err(_) if returned => Poll::Ready(Err(Failure::Silent)),
+            // The timer is made when it is needed first: most guests have answered before.
+            Err(_) => {
+                let expiry = expiry.get_or_insert_with(|| Box::pin(sleep(time)));
+                expiry.as_mut().poll(cx).map(|()| Err(Failure::TimedOut))
+            }
+        }
+    })
+    .await?;
+    Ok((response, (!returned).then_some(call)))
 }
 
 /// Response to the client in place of the guest's.

@@ -15,7 +15,6 @@ use super::{
     context_pool::ContextPool,
     error::Failure,
     guest::{Guest, Head, Instance},
-    request_body::RequestBody,
     settings::Settings,
 };
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     epoch::Ticker,
     exit,
     limits::OutOfMemory,
+    timed_body::TimedBody,
 };
 
 /// Interval between attempts to get an instance from the pool that all containers share.
@@ -109,7 +109,7 @@ impl Serving {
     /// Runs the guest's handler until it returns. `head` is sent as soon as the guest has answered.
     pub(super) async fn call(
         self: Arc<Self>,
-        request: Request<RequestBody>,
+        request: Request<TimedBody>,
         head: oneshot::Sender<Head>,
     ) -> Result<(), Failure> {
         let (mut store, instance) = self.instance().await?;

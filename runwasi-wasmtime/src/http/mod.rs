@@ -22,7 +22,7 @@
 //! | `timeouts`, `io` | activity of a connection, and its deadlines |
 //! | `handler` | one request: admission, the guest's call, response |
 //! | `request` | checks of a request |
-//! | `request_body`, `body` | bodies of request and response; the second drives the guest |
+//! | `body` | body of a response, which drives the guest |
 //! | `ticket` | resources of a request until all its work is done |
 //! | `instances` | from a request to an instance |
 //! | `guest` | the two worlds |
@@ -39,7 +39,6 @@ mod handler;
 mod instances;
 mod io;
 mod request;
-mod request_body;
 mod settings;
 mod ticket;
 mod timeouts;

@@ -129,19 +129,25 @@ fn path_of(memory: &GuestMemory<'_>, path: i32, length: i32) -> Result<Vec<u8>, 
     Ok(bytes.get(start..start.saturating_add(length)).unwrap_or_default().to_vec())
 }
 
-/// True if opening the file could wait for another process. For a file that is missing or must not
-/// be examined, the opening returns the error.
+/// True if opening the file could wait for another process, as a FIFO does for its other end.
+// This looks at a path and not at an open file. The answer holds for the opening all the same:
+// - Both resolve the path from the same directory and with the same flags.
+// - Another file can get the name only by a rename or a link, and these wait: the caller holds
+//   `names` shared, they take it exclusively. What else a guest can create is no FIFO.
+// A missing file cannot block, either: the opening creates it or returns the error.
 async fn may_block(wasi: &mut WasiP1Ctx, directory: i32, lookup: i32, path: Vec<u8>) -> bool {
     let length = i32::try_from(path.len()).unwrap_or(i32::MAX);
-    // A memory of its own for result and path: the guest's memory stays untouched.
+    // A memory of its own, the result first and the path behind it: the guest's stays untouched.
     let mut bytes = vec![0; FILESTAT];
     bytes.extend(path);
     let at = FILESTAT as i32;
     let mut memory = GuestMemory::Unshared(&mut bytes);
     match library::path_filestat_get(wasi, &mut memory, directory, lookup, at, length, 0).await {
+        // A FIFO, or a file of a kind that the library does not know.
         Ok(SUCCESS) => bytes[FILETYPE] == UNKNOWN,
+        // An `errno`, which the opening meets as well.
         Ok(_) => false,
-        // The library's answer for sockets, which cannot be opened in any case.
+        // The library traps on a socket. It cannot be opened in any case: refused like a FIFO.
         Err(_) => true,
     }
 }

@@ -13,35 +13,24 @@
 //! does the work. The member ends when the guest drops the pending request or the response, and at
 //! the latest with the process.
 
-use std::{
-    error::Error as _,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error as _, io, net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, Connection, SendRequest},
-};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     select,
     sync::oneshot,
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_rustls::rustls::pki_types::ServerName;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::{Outbound, resolver::LookupError, sockets, tls};
+use crate::timed_body::TimedBody;
 
 /// Default of each timeout of a request. The library has the same default.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -156,7 +145,8 @@ async fn exchange(
     let head = timeout(options.first_byte_timeout.unwrap_or(PATIENCE), head).await;
     let response = head.unwrap_or(Err(Error::ConnectionReadTimeout))?;
     let pause = options.between_bytes_timeout.unwrap_or(PATIENCE);
-    let response = response.map(|incoming| ResponseBody::new(incoming, pause).boxed_unsync());
+    let response = response
+        .map(|incoming| TimedBody::new(incoming, pause, |error| meaning(&error)).boxed_unsync());
     Ok((response, open.then_some(connection)))
 }
 
@@ -275,46 +265,4 @@ fn meaning(error: &hyper::Error) -> Error {
         return Error::ConnectionTerminated;
     }
     Error::HttpProtocolError
-}
-
-/// Body of a response, with a timeout between its frames.
-struct ResponseBody {
-    incoming: Incoming,
-    pause: Duration,
-    /// Deadline of the next frame. Set by the first poll that finds no frame.
-    until: Option<Pin<Box<Sleep>>>,
-}
-
-impl ResponseBody {
-    fn new(incoming: Incoming, pause: Duration) -> Self {
-        Self { incoming, pause, until: None }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let body = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
-            // Set again by the next poll without a frame: before it the guest does not wait.
-            body.until = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| meaning(&error))));
-        }
-        let pause = body.pause;
-        let until = body.until.get_or_insert_with(|| Box::pin(sleep(pause)));
-        until.as_mut().poll(cx).map(|()| Some(Err(Error::ConnectionReadTimeout)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
 }

@@ -6,9 +6,8 @@
 //! its store, and allows no sockets.
 
 use std::{
-    future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use runwasi_core::network::Network;
@@ -176,26 +175,20 @@ fn inside<T>(
 /// Awaits a future that creates a socket in its first poll. Only this poll runs in the namespace.
 async fn begun_inside<T: Send + 'static>(
     network: Network,
-    future: Pin<Box<dyn Future<Output = T> + Send>>,
+    mut future: Pin<Box<dyn Future<Output = T> + Send>>,
 ) -> wasmtime::Result<T> {
-    let mut future = Some(future);
-    let first = poll_fn(|cx| {
-        let runtime = Handle::current();
-        let waker = cx.waker().clone();
-        // Never absent: the first poll takes the future and is ready, so there is no second one.
-        let Some(mut begun) = future.take() else { return Poll::Pending };
-        let polled = network.run(move || {
-            let _entered = runtime.enter();
-            // The waker of this task, so that no wakeup of the first poll is lost.
-            let polled = begun.as_mut().poll(&mut Context::from_waker(&waker));
-            (begun, polled)
-        });
-        Poll::Ready(polled)
-    });
-    match first.await? {
-        (_, Poll::Ready(made)) => Ok(made),
+    let runtime = Handle::current();
+    let (future, first) = network.run(move || {
+        let _entered = runtime.enter();
+        // Without a waker: if the future is pending, the `await` below polls it again at once. That
+        // poll finds what has happened since, or registers the waker of this task.
+        let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        (future, first)
+    })?;
+    match first {
+        Poll::Ready(made) => Ok(made),
         // Further polls only wait for the socket, so they need not run in the namespace.
-        (begun, Poll::Pending) => Ok(begun.await),
+        Poll::Pending => Ok(future.await),
     }
 }
 

@@ -1,0 +1,64 @@
+//! Body from a connection of hyper, with a limit for the time between its frames.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+use wasmtime_wasi_http::Error;
+
+/// Body of a request or a response. The peer may let its reader wait for `patience` at most.
+pub(crate) struct TimedBody {
+    incoming: Incoming,
+    patience: Duration,
+    /// Translation of hyper's errors.
+    meaning: fn(hyper::Error) -> Error,
+    /// Deadline of the next frame, set while the reader waits.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl TimedBody {
+    pub(crate) fn new(
+        incoming: Incoming,
+        patience: Duration,
+        meaning: fn(hyper::Error) -> Error,
+    ) -> Self {
+        Self { incoming, patience, meaning, deadline: None }
+    }
+}
+
+impl Body for TimedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let body = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
+            // The next frame has the whole time again, from the poll that does not find it.
+            body.deadline = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(body.meaning)));
+        }
+        // Made only when the reader has to wait: a body that is there needs no timer.
+        let patience = body.patience;
+        let deadline = body.deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
