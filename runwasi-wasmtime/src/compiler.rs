@@ -42,6 +42,7 @@ use wasmtime::{
 pub(crate) use crate::module_cache::Ready;
 use crate::{
     component::{link::linker, store},
+    hooks::Hooks,
     module::store::Guest,
     module_cache::ModuleCache,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Compiler {
     /// Linker for components, initialized by the first component.
     // A shim that runs only core modules does not wait for it.
     components: Arc<OnceLock<component::Linker<store::Component>>>,
+    hooks: Arc<Hooks>,
     /// Identifies version, target and settings of the engine in the code cache.
     key: String,
     cache: Option<CodeCache>,
@@ -103,6 +105,7 @@ struct CompileJob {
 impl Compiler {
     pub(crate) fn new(
         linker: Linker<Guest>,
+        hooks: Arc<Hooks>,
         key: String,
         cache: Option<CodeCache>,
         seen: Option<DigestIndex>,
@@ -111,6 +114,7 @@ impl Compiler {
             engine: linker.engine().clone(),
             linker: Arc::new(linker),
             components: Arc::default(),
+            hooks,
             key,
             cache,
             seen,
@@ -320,7 +324,8 @@ impl Compiler {
         if let Some(linker) = self.components.get() {
             return Ok(linker);
         }
-        let linker = linker::linker(&self.engine)?;
+        let mut linker = linker::linker(&self.engine)?;
+        self.hooks.link_components(&mut linker)?;
         // Two threads may have built one at the same time. The first counts.
         Ok(self.components.get_or_init(|| linker))
     }
