@@ -25,6 +25,7 @@ pub(crate) use crate::module_cache::Ready;
 use crate::{
     codegen::Codegen,
     compile_job::{self, How, Made, Outcome},
+    hooks::Hooks,
     loader::Loader,
     module::store::Guest,
 };
@@ -41,13 +42,14 @@ pub(crate) struct Compiler {
 impl Compiler {
     pub(crate) fn new(
         linker: Linker<Guest>,
+        hooks: Arc<Hooks>,
         key: String,
         cache: Option<CodeCache>,
         seen: Option<DigestIndex>,
     ) -> io::Result<Self> {
         Ok(Self {
             codegen: Codegen::new(linker.engine().clone())?,
-            loader: Loader::new(linker, key, cache),
+            loader: Loader::new(linker, hooks, key, cache),
             seen,
             single_flight: SingleFlight::default(),
         })

@@ -10,7 +10,7 @@ use runwasi_core::{
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 pub use crate::pool::config;
-use crate::{instance::WasmtimeInstance, pool::Pool, settings::Settings};
+use crate::{hooks::Hooks, instance::WasmtimeInstance, pool::Pool, settings::Settings};
 
 /// The wasmtime engine: core modules with WASI preview 1, components with WASI p2 and p3.
 pub struct WasmtimeEngine {
@@ -18,10 +18,12 @@ pub struct WasmtimeEngine {
     state: Arc<RwLock<State>>,
     /// Settings that containerd's runtime options override. Absent if they may override nothing.
     base: Option<Settings>,
+    hooks: Arc<Hooks>,
 }
 
 struct State {
     settings: Settings,
+    hooks: Arc<Hooks>,
     /// Absent after a failed attempt to build it again.
     pool: Option<Arc<Pool>>,
 }
@@ -34,15 +36,23 @@ impl WasmtimeEngine {
     /// Creates an engine with fixed settings. Starts its ticker thread, which sleeps as long as no
     /// guest runs.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
-        let state =
-            State { settings: settings.clone(), pool: Some(Arc::new(Pool::new(settings)?)) };
-        Ok(Self { state: Arc::new(RwLock::new(state)), base: None })
+        Self::with_hooks(settings.clone(), None, Arc::default())
     }
 
     /// Creates an engine for one pod. The runtime options of its first container may override the
     /// settings.
     pub fn for_pod(settings: &Settings) -> Result<Self, EngineError> {
-        Ok(Self { base: Some(settings.clone()), ..Self::new(settings)? })
+        Self::with_hooks(settings.clone(), Some(settings.clone()), Arc::default())
+    }
+
+    pub(crate) fn with_hooks(
+        settings: Settings,
+        base: Option<Settings>,
+        hooks: Arc<Hooks>,
+    ) -> Result<Self, EngineError> {
+        let pool = Some(Arc::new(Pool::new(&settings, &hooks)?));
+        let state = State { settings, hooks: hooks.clone(), pool };
+        Ok(Self { state: Arc::new(RwLock::new(state)), base, hooks })
     }
 
     async fn pool(&self) -> Result<Arc<Pool>, EngineError> {
@@ -71,7 +81,7 @@ impl State {
         // Drops the old pool first: the address space may have no room for two.
         self.pool = None;
         self.settings = settings;
-        self.pool = Some(Arc::new(Pool::new(&self.settings)?));
+        self.pool = Some(Arc::new(Pool::new(&self.settings, &self.hooks)?));
         Ok(())
     }
 }
@@ -79,6 +89,8 @@ impl State {
 #[async_trait]
 impl Engine for WasmtimeEngine {
     async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+        // First, since a refused process must not make the pool count as used.
+        self.hooks.prepare(&spec)?;
         let pool = self.pool().await?;
         // Counted before any use of the pool: from now on `configure` treats it as used. `Relaxed`
         // is enough, since the counter guards no other data.

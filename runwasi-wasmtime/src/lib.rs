@@ -4,6 +4,7 @@
 //! | module | one thing |
 //! |---|---|
 //! | [`engine`] | artifact → instance |
+//! | [`builder`], `hooks` | an engine with host functions of the embedder |
 //! | `pool` | one wasmtime engine with its `wasmtime::Config` and slots |
 //! | [`epoch`] | the clock that makes guests yield |
 //! | [`settings`] | configuration of an engine |
@@ -26,6 +27,7 @@
 //!
 //! Only this crate uses wasmtime's types. `runwasi-core` does not depend on wasmtime.
 
+pub mod builder;
 mod codegen;
 mod compile_job;
 mod compiler;
@@ -33,6 +35,7 @@ mod component;
 pub mod engine;
 pub mod epoch;
 mod exit;
+mod hooks;
 mod http;
 mod instance;
 mod limits;
@@ -47,9 +50,14 @@ mod timed_body;
 mod wasi;
 mod world;
 
+pub use component::store::Component as ComponentState;
 pub use engine::WasmtimeEngine;
+pub use module::store::Guest as ModuleState;
 use runwasi_core::cli::About;
 pub use settings::Settings;
+// For the types in the signatures of hooks, in the right versions.
+pub use wasmtime;
+pub use wasmtime_wasi;
 
 /// Identity of the shim `containerd-shim-wasmtime-v1`.
 pub const ABOUT: About = About {

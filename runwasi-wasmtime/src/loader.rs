@@ -20,6 +20,7 @@ use wasmtime::{
 
 use crate::{
     component::{link::linker, store},
+    hooks::Hooks,
     module::store::Guest,
     module_cache::{ModuleCache, Ready},
 };
@@ -32,6 +33,7 @@ pub(crate) struct Loader {
     /// Linker for components, initialized by the first component.
     // A shim that runs only core modules does not wait for it.
     components: Arc<OnceLock<component::Linker<store::Component>>>,
+    hooks: Arc<Hooks>,
     /// Identifies version, target and settings of the engine in the code cache.
     key: String,
     cache: Option<CodeCache>,
@@ -39,11 +41,12 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    pub(crate) fn new(linker: Linker<Guest>, key: String, cache: Option<CodeCache>) -> Self {
+    pub(crate) fn new(linker: Linker<Guest>, hooks: Arc<Hooks>, key: String, cache: Option<CodeCache>) -> Self {
         Self {
             engine: linker.engine().clone(),
             linker: Arc::new(linker),
             components: Arc::default(),
+            hooks,
             key,
             cache,
             module_cache: ModuleCache::default(),
@@ -154,7 +157,8 @@ impl Loader {
         if let Some(linker) = self.components.get() {
             return Ok(linker);
         }
-        let linker = linker::linker(&self.engine)?;
+        let mut linker = linker::linker(&self.engine)?;
+        self.hooks.link_components(&mut linker)?;
         // Two threads may have built one at the same time. The first counts.
         Ok(self.components.get_or_init(|| linker))
     }

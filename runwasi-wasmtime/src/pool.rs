@@ -18,6 +18,7 @@ use wasmtime::{Config, Enabled, Inlining, Linker, OptLevel, PoolingAllocationCon
 use crate::{
     compiler::Compiler,
     epoch::Ticker,
+    hooks::Hooks,
     limits::STACK,
     module::link,
     settings::{Optimise, Settings},
@@ -50,14 +51,16 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, EngineError> {
+    pub(crate) fn new(settings: &Settings, hooks: &Arc<Hooks>) -> Result<Self, EngineError> {
         let engine = build(settings)?;
         let mut linker = Linker::new(&engine);
         link::link(&mut linker).map_err(failed)?;
+        hooks.link_modules(&mut linker).map_err(failed)?;
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
         let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
         let (cache, seen) = open_cache(settings);
-        let compiler = Compiler::new(linker, key(&engine), cache, seen).map_err(unavailable)?;
+        let compiler = Compiler::new(linker, hooks.clone(), key(&engine), cache, seen)
+            .map_err(unavailable)?;
         let slots = Semaphore::new(settings.slots as usize);
         Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
     }

@@ -17,6 +17,8 @@ use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
 #[path = "guests/components.rs"]
 mod components;
+#[path = "guests/host_functions.rs"]
+mod host_functions;
 #[path = "guests/hostile.rs"]
 mod hostile;
 #[path = "guests/layers.rs"]

@@ -1,5 +1,5 @@
-//! Values of an engine for one container. The first process that needs a value creates it, execs
-//! share it, and it is dropped with the container. Part of [`InstanceSpec`](crate::InstanceSpec).
+//! Values of an engine, or of its embedder, for one container. The first process that needs a value
+//! creates it, execs share it, and it is dropped with the container. Part of [`InstanceSpec`](crate::InstanceSpec).
 
 use std::{
     any::{Any, TypeId},
@@ -19,6 +19,12 @@ pub struct Extensions {
 }
 
 impl Extensions {
+    /// Returns the container's value of this type, if it has one.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.get(&TypeId::of::<T>())?.clone().downcast().ok()
+    }
+
     /// Returns the container's value of this type, and creates it with `make` if it is missing.
     /// `make` must not use these extensions.
     pub fn get_or_make<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
@@ -48,9 +54,11 @@ mod tests {
     #[test]
     fn a_value_is_made_once_for_each_type() {
         let extensions = Extensions::default();
+        assert_eq!(extensions.get::<u32>(), None);
         let one = extensions.get_or_make(|| 1u32);
         assert!(Arc::ptr_eq(&one, &extensions.get_or_make(|| 2u32)));
         assert_eq!((*one, *extensions.get_or_make(|| 3u64)), (1, 3));
+        assert_eq!(extensions.get::<u32>().as_deref(), Some(&1));
         let weak = Arc::downgrade(&one);
         drop((one, extensions));
         assert!(weak.upgrade().is_none());

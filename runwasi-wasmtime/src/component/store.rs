@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use runwasi_core::{EngineError, GuestContext, InstanceSpec, resources::memory::BeyondLimit};
+use runwasi_core::{
+    EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions,
+    resources::memory::BeyondLimit,
+};
 use tokio::sync::RwLock;
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, filesystem::Descriptor};
@@ -38,8 +41,12 @@ impl Imports {
     }
 }
 
-/// State of a component's store.
-pub(crate) struct Component {
+/// State of a component's store: the `T` of host functions for components. Public as
+/// `ComponentState`.
+///
+/// A command has one store for its process, a server one for each instance, which may answer
+/// several requests. What has to outlive a store belongs into the [`Extensions`].
+pub struct Component {
     wasi: WasiCtx,
     table: ResourceTable,
     http: WasiHttpCtx,
@@ -56,9 +63,15 @@ pub(crate) struct Component {
     /// Lock of the container's file names:
     /// [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(super) names: Arc<RwLock<()>>,
+    extensions: Arc<Extensions>,
 }
 
 impl Component {
+    /// Values of the container, shared by the stores of all its processes.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
     /// Creates a store for one instance of a component. Its drop releases its memory charge.
     pub(crate) fn store(
         engine: &Engine,
@@ -98,6 +111,7 @@ impl Component {
             descriptors,
             limits,
             names: spec.rootfs.names(),
+            extensions: spec.extensions.clone(),
         };
         let mut store = Store::new(engine, component);
         // wasmtime keeps its own state of async components in a second table.

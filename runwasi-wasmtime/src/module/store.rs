@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runwasi_core::{EngineError, InstanceSpec};
+use runwasi_core::{EngineError, InstanceSpec, engine::extensions::Extensions};
 use tokio::sync::RwLock;
 use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -12,14 +12,23 @@ use crate::{
     wasi::context,
 };
 
-/// Data of a module's store.
-pub(crate) struct Guest {
+/// Data of a module's store: the `T` of [`Caller`](wasmtime::Caller) in host functions for core
+/// modules. Public as `ModuleState`. Dropped with the instance, at the end of its process.
+pub struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) limits: Limits,
     /// Lock of the container: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(crate) names: Arc<RwLock<()>>,
     /// Limit of file descriptors: one more than the highest allowed number.
     pub(crate) open_files: u32,
+    extensions: Arc<Extensions>,
+}
+
+impl Guest {
+    /// Values of the container, shared by the stores of all its processes.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
 }
 
 pub(super) fn store(
@@ -32,7 +41,9 @@ pub(super) fn store(
     let wasi = context::module_context(spec)?;
     let names = spec.rootfs.names();
     let open_files = spec.open_files;
-    let mut store = Store::new(pre.module().engine(), Guest { wasi, limits, names, open_files });
+    let extensions = spec.extensions.clone();
+    let guest = Guest { wasi, limits, names, open_files, extensions };
+    let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     // The guest yields at the first tick of every poll, so no guest computes longer than the time
     // from one tick to the next.
