@@ -4,8 +4,8 @@
 use std::{fmt::Display, path::PathBuf};
 
 use crate::{
+    regular_file::{ReadError, read_regular},
     settings::{RawSettings, SettingsError},
-    sys,
 };
 
 /// The largest file that is read.
@@ -40,7 +40,11 @@ impl RuntimeOptions {
                 if !path.is_absolute() {
                     return Err(wrong(&"not an absolute path"));
                 }
-                let bytes = sys::read_regular(path, MAX_BYTES).map_err(|error| wrong(&error))?;
+                let bytes = read_regular(path, MAX_BYTES).map_err(|error| match error {
+                    ReadError::Io(error) => wrong(&error),
+                    ReadError::NotRegular => wrong(&"not a regular file"),
+                    ReadError::TooLarge { .. } => wrong(&"larger than 1 MiB"),
+                })?;
                 RawSettings::parse(&source, &bytes, |_| true)?
             }
         };

@@ -197,7 +197,7 @@ mod tests {
 
     fn compiler(directory: &Path) -> Compiler {
         let linker = Linker::new(&Engine::default());
-        Compiler::new(linker, KEY.into(), Some(cache(directory)), None).unwrap()
+        Compiler::new(linker, Arc::default(), KEY.into(), Some(cache(directory)), None).unwrap()
     }
 
     fn artifact(bytes: &[u8]) -> Artifact {
@@ -269,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn code_is_linked_without_a_cache_and_not_kept() {
         let linker = Linker::new(&Engine::default());
-        let compiler = Compiler::new(linker, KEY.into(), None, None).unwrap();
+        let compiler = Compiler::new(linker, Arc::default(), KEY.into(), None, None).unwrap();
         assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::NotKept);
     }
 }

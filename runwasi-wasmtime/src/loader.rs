@@ -41,7 +41,12 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    pub(crate) fn new(linker: Linker<Guest>, hooks: Arc<Hooks>, key: String, cache: Option<CodeCache>) -> Self {
+    pub(crate) fn new(
+        linker: Linker<Guest>,
+        hooks: Arc<Hooks>,
+        key: String,
+        cache: Option<CodeCache>,
+    ) -> Self {
         Self {
             engine: linker.engine().clone(),
             linker: Arc::new(linker),

@@ -2,10 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
-use runwasi_core::{artifact::FileIdentity, digest::Digest};
+use runwasi_core::{artifact::FileIdentity, digest::Digest, lock::Mutex};
 use wasmtime::{InstancePre, component};
 
 use crate::{component::store::Component, module::store::Guest};
@@ -88,7 +88,7 @@ impl ModuleCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 }
 

@@ -59,8 +59,8 @@ impl Pool {
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
         let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
         let (cache, seen) = open_cache(settings);
-        let compiler = Compiler::new(linker, hooks.clone(), key(&engine), cache, seen)
-            .map_err(unavailable)?;
+        let compiler =
+            Compiler::new(linker, hooks.clone(), key(&engine), cache, seen).map_err(unavailable)?;
         let slots = Semaphore::new(settings.slots as usize);
         Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
     }

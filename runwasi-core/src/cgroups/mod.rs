@@ -144,10 +144,7 @@ impl KernelLimits {
     }
 
     fn is_released(&self) -> bool {
-        matches!(
-            *self.state.lock(),
-            KernelLimitsState::Released
-        )
+        matches!(*self.state.lock(), KernelLimitsState::Released)
     }
 }
 
@@ -201,8 +198,7 @@ impl Cgroups {
         limits: &ResourcesConfig,
         single: bool,
     ) -> Option<Joined> {
-        if std::mem::replace(&mut *self.taken.lock(), true)
-        {
+        if std::mem::replace(&mut *self.taken.lock(), true) {
             return None;
         }
         let leaf = self.hierarchies.leaf(path, single, files::resident());

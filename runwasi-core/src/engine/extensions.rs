@@ -21,7 +21,7 @@ pub struct Extensions {
 impl Extensions {
     /// Returns the container's value of this type, if it has one.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = self.values.lock();
         values.get(&TypeId::of::<T>())?.clone().downcast().ok()
     }
 

@@ -266,7 +266,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::{
-        super::{Owner, Stdio},
+        super::{Drain, Owner, Stdio},
         *,
     };
     use crate::{id::Id, shutdown::Tasks, stdio::paths::StdioPaths};
@@ -321,16 +321,18 @@ mod tests {
         let stdio = open(String::new(), path.clone()).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
         assert!(
-            timeout(Duration::from_millis(100), stdio.drained(false)).await.is_err(),
+            timeout(Duration::from_millis(100), stdio.drained(&mut Drain::default()))
+                .await
+                .is_err(),
             "nobody has read yet"
         );
         let mut read = [0; 6];
         reader.read_exact(&mut read).unwrap();
-        timeout(SOON, stdio.drained(false)).await.unwrap();
+        timeout(SOON, stdio.drained(&mut Drain::default())).await.unwrap();
         stdio.stdout.write_all(b"unread").await.unwrap();
         drop(reader);
         // Shorter than the patience with a reader that is present.
-        timeout(SOON, stdio.drained(false)).await.unwrap();
+        timeout(SOON, stdio.drained(&mut Drain::default())).await.unwrap();
     }
 
     #[tokio::test]

@@ -13,8 +13,8 @@ use std::{
 
 use clap::error::ErrorKind as Parsed;
 use runwasi_core::{
+    regular_file::{ReadError, read_regular},
     settings::{RawSettings, SettingsError},
-    sys,
 };
 use serde::{Deserialize, Serialize};
 
@@ -146,16 +146,26 @@ fn file(
     let named = config.map(|path| (path, "--config")).or(variable);
     let (path, named_by) = named.unwrap_or((default_file.into(), "default"));
     let name = Path::new(&path).display().to_string();
-    match sys::read_regular(Path::new(&path), MAX_BYTES) {
-        _ if path.is_empty() => Err(SettingsError::new(named_by, "is empty")),
+    if path.is_empty() {
+        return Err(SettingsError::new(named_by, "is empty"));
+    }
+    match read_regular(Path::new(&path), MAX_BYTES) {
         Ok(bytes) => RawSettings::parse(&name, &bytes, |table| table == "engine"),
-        Err(error) if named_by == "default" && error.kind() == ErrorKind::NotFound => {
+        Err(ReadError::Io(error))
+            if named_by == "default" && error.kind() == ErrorKind::NotFound =>
+        {
             Ok(RawSettings::default())
         }
-        Err(error) if error.kind() == ErrorKind::FileTooLarge => {
-            Err(SettingsError::new(name, format_args!("larger than {MAX_BYTES} bytes")))
+        Err(ReadError::Io(error)) => {
+            Err(SettingsError::new(name, format_args!("{error} (named by {named_by})")))
         }
-        Err(error) => Err(SettingsError::new(name, format_args!("{error} (named by {named_by})"))),
+        Err(ReadError::NotRegular) => {
+            let reason = format_args!("not a regular file (named by {named_by})");
+            Err(SettingsError::new(name, reason))
+        }
+        Err(ReadError::TooLarge { limit }) => {
+            Err(SettingsError::new(name, format_args!("larger than {limit} bytes")))
+        }
     }
 }
 

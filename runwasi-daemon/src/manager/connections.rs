@@ -15,10 +15,11 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
     task::{Context, Poll, Waker, ready},
 };
 
+use runwasi_core::lock::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
@@ -83,7 +84,7 @@ impl Waiter {
 
     fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
         // Poisoning is harmless: there is no half-way state.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -114,7 +115,7 @@ impl ConnectionState {
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
         // Poisoning is harmless: there is no half-way state.
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+        self.phase.lock()
     }
 }
 
