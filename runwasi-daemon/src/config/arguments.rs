@@ -9,38 +9,39 @@ use super::{
     keys::Key,
     layer::{Layer, number, text},
 };
+use crate::identity::Identity;
 
-/// What `--help` prints.
-pub const HELP: &str = "\
-usage: containerd-wasmtimed [FLAGS]                               serve
-       containerd-wasmtimed list [--config FILE] [--socket PATH]  print the sandboxes of the daemon at this socket,
+/// Text of `--help`, with the names of the daemon in braces.
+const HELP: &str = "\
+usage: {program} [FLAGS]                               serve
+       {program} list [--config FILE] [--socket PATH]  print the sandboxes of the daemon at this socket,
                                                                   a line each: NAMESPACE GROUP PID SOCKET CONTAINERS
-       containerd-wasmtimed reload [--config FILE] [--socket PATH]
+       {program} reload [--config FILE] [--socket PATH]
                                                                   have it replaced by a new daemon: new settings, a
                                                                   new version; sandboxes go on. It needs its --guard
-       containerd-wasmtimed precompile [FLAGS] FILE|IMAGE...      compile into the cache: wasm, or what of it is in an
+       {program} precompile [FLAGS] FILE|IMAGE...      compile into the cache: wasm, or what of it is in an
                                                                   image's tar, or in an image that containerd has
 
-One wasm host for the whole node; containerd reaches it as the runtime io.containerd.wasmtimed.v1.
+One wasm host for the whole node; containerd reaches it as the runtime {runtime}.
 
 flag, key of the file, environment variable, default:
   --config FILE        the file with settings, TOML; at most 1 MiB
-                       CONTAINERD_WASMTIMED_CONFIG; /etc/containerd-wasmtimed.toml, if it is there
+                       {prefix}_CONFIG; {config_file}, if it is there
   --socket PATH        the manager socket; its directory is the daemon's own. The thin shim reads no file: another
                        socket than the default must be in the variable, in containerd's environment
-                       socket; CONTAINERD_WASMTIMED_SOCKET; /run/io.containerd.wasmtime.v1/manager.sock
+                       socket; {prefix}_SOCKET; {state_directory}/manager.sock
   --bundle-root DIR    bundles must lie below it; may be repeated
-                       bundle-roots = [\"DIR\", ...]; CONTAINERD_WASMTIMED_BUNDLE_ROOTS=DIR:...; /run
+                       bundle-roots = [\"DIR\", ...]; {prefix}_BUNDLE_ROOTS=DIR:...; /run
   --grace SECONDS      how long guests have to end when the daemon leaves, 0 to 3600
-                       grace; CONTAINERD_WASMTIMED_GRACE; 30
+                       grace; {prefix}_GRACE; 30
   --slots N            how many guests there is room for, 1 to 100000
-                       slots; CONTAINERD_WASMTIMED_SLOTS; as many as RLIMIT_NOFILE and vm.max_map_count allow
+                       slots; {prefix}_SLOTS; as many as RLIMIT_NOFILE and vm.max_map_count allow
   --cache-dir DIR|off  where compiled code is kept
-                       cache; CONTAINERD_WASMTIMED_CACHE; /var/cache/runwasi
+                       cache; {prefix}_CACHE; /var/cache/runwasi
   --cache-size MIB     how much of it; the longest unused goes, 1 to 1048576
-                       cache-size; CONTAINERD_WASMTIMED_CACHE_SIZE; 1024
+                       cache-size; {prefix}_CACHE_SIZE; 1024
   --log-level LEVEL    error, warn, info, debug or trace
-                       log-level; CONTAINERD_WASMTIMED_LOG_LEVEL; info
+                       log-level; {prefix}_LOG_LEVEL; info
 
 for precompile only:
   --address PATH       containerd's gRPC socket
@@ -59,6 +60,15 @@ flags only:
 A flag wins over the environment, the environment over the file. All of them are checked before anything is served.
 Paths are absolute, except that of the file.
 ";
+
+/// What `--help` prints.
+pub fn help(identity: &Identity) -> String {
+    HELP.replace("{prefix}", identity.environment_prefix)
+        .replace("{config_file}", identity.config_file)
+        .replace("{state_directory}", identity.state_directory)
+        .replace("{runtime}", identity.runtime)
+        .replace("{program}", identity.program)
+}
 
 /// What to precompile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -285,6 +295,7 @@ mod tests {
     use std::{fs::File, os::fd::AsRawFd, os::unix::ffi::OsStringExt, time::Duration};
 
     use super::*;
+    use crate::identity::TEST;
 
     fn line(arguments: &[&str]) -> Result<Box<Line>, String> {
         match parse(arguments.iter().map(OsString::from).collect()) {
@@ -408,9 +419,13 @@ mod tests {
     #[test]
     fn help_names_every_flag_key_and_variable() {
         for key in Key::ALL {
-            assert!(HELP.contains(&format!("  {} ", key.flag())), "{}", key.flag());
-            assert!(HELP.contains(&format!(" {}", key.name())), "{}", key.name());
-            assert!(HELP.contains(&format!(" {}", key.variable())), "{}", key.variable());
+            assert!(help(&TEST).contains(&format!("  {} ", key.flag())), "{}", key.flag());
+            assert!(help(&TEST).contains(&format!(" {}", key.name())), "{}", key.name());
+            assert!(
+                help(&TEST).contains(&format!(" {}", key.variable(&TEST))),
+                "{}",
+                key.variable(&TEST)
+            );
         }
         for flag in [
             Flag::Config,
@@ -422,16 +437,16 @@ mod tests {
             Flag::Address,
             Flag::Namespace,
         ] {
-            assert!(HELP.contains(&format!("  {} ", flag.name())), "{}", flag.name());
+            assert!(help(&TEST).contains(&format!("  {} ", flag.name())), "{}", flag.name());
         }
     }
 
     #[test]
     fn help_names_the_defaults() {
-        let default = crate::config::Settings::default();
+        let default = crate::config::Settings::defaults(&TEST);
         for text in [
-            crate::config::DEFAULT_FILE,
-            crate::config::CONFIG_VARIABLE,
+            TEST.config_file,
+            "CONTAINERD_WASMTIMED_CONFIG",
             &default.socket.to_string_lossy(),
             &format!("; {}\n", default.bundle_roots[0].display()),
             &format!("; {}\n", default.grace.as_secs()),
@@ -439,7 +454,7 @@ mod tests {
             &format!("; {}\n", default.cache_size),
             &format!("; {}\n", default.log_level),
         ] {
-            assert!(HELP.contains(text), "{text}");
+            assert!(help(&TEST).contains(text), "{text}");
         }
     }
 }

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-/// Where the manager API is, if nothing else is said.
-pub const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
-
-/// The file that is read if none is named. It need not be there.
-pub const DEFAULT_FILE: &str = "/etc/containerd-wasmtimed.toml";
+use crate::identity::Identity;
 
 /// Where bundles may lie: containerd's state directory is below it.
 pub const DEFAULT_BUNDLE_ROOT: &str = "/run";
@@ -20,29 +16,8 @@ pub const DEFAULT_CACHE: &str = "/var/cache/runwasi";
 /// How much compiled code is kept, in MiB.
 pub const DEFAULT_CACHE_SIZE: u32 = 1024;
 
-/// Names the file.
-pub const CONFIG_VARIABLE: &str = "CONTAINERD_WASMTIMED_CONFIG";
-
-/// Names the manager socket, for the daemon and for the thin shim.
-pub const SOCKET_VARIABLE: &str = "CONTAINERD_WASMTIMED_SOCKET";
-
-/// Names the directories below which bundles may lie, with colons between.
-pub const BUNDLE_ROOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_BUNDLE_ROOTS";
-
-/// The grace in seconds.
-pub const GRACE_VARIABLE: &str = "CONTAINERD_WASMTIMED_GRACE";
-
-/// How many guests the engine has room for.
-pub const SLOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_SLOTS";
-
-/// The directory of compiled code, or `off`.
-pub const CACHE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE";
-
-/// How much compiled code is kept, in MiB.
-pub const CACHE_SIZE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE_SIZE";
-
-/// What is logged.
-pub const LOG_LEVEL_VARIABLE: &str = "CONTAINERD_WASMTIMED_LOG_LEVEL";
+/// The key of the variable that names the file.
+pub(super) const CONFIG: &str = "config";
 
 /// The largest file that is read.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
@@ -98,20 +73,18 @@ impl Key {
         }
     }
 
-    pub(super) fn variable(self) -> &'static str {
-        match self {
-            Self::Socket => SOCKET_VARIABLE,
-            Self::BundleRoots => BUNDLE_ROOTS_VARIABLE,
-            Self::Grace => GRACE_VARIABLE,
-            Self::Slots => SLOTS_VARIABLE,
-            Self::Cache => CACHE_VARIABLE,
-            Self::CacheSize => CACHE_SIZE_VARIABLE,
-            Self::LogLevel => LOG_LEVEL_VARIABLE,
-        }
+    pub(super) fn variable(self, identity: &Identity) -> &'static str {
+        variable(identity, self.name())
     }
 
     /// The names of all, as an error lists them.
     pub(super) fn list() -> String {
         Self::ALL.map(Self::name).join(", ") + ", and the table " + ENGINE
     }
+}
+
+/// The environment variable of a key.
+// Leaked: it is named in errors like a flag, and read once, at the start of a process.
+pub(super) fn variable(identity: &Identity, key: &str) -> &'static str {
+    identity.variable(key).leak()
 }

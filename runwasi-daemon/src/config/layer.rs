@@ -12,6 +12,7 @@ use runwasi_core::{bootstrap::socket::MAX_PATH, settings::RawSettings};
 use tracing::level_filters::LevelFilter;
 
 use super::{error::ConfigError, keys::Key};
+use crate::identity::Identity;
 
 /// The cache that is none.
 pub(super) const OFF: &str = "off";
@@ -50,11 +51,12 @@ pub(super) struct Layer {
 impl Layer {
     /// What the environment says.
     pub(super) fn from_environment(
+        identity: &Identity,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
         let mut layer = Self::default();
         for key in Key::ALL {
-            layer.set_variable(key, environment)?;
+            layer.set_variable(identity, key, environment)?;
         }
         Ok(layer)
     }
@@ -62,10 +64,11 @@ impl Layer {
     /// What the environment says about one key.
     pub(super) fn set_variable(
         &mut self,
+        identity: &Identity,
         key: Key,
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(), ConfigError> {
-        let origin = key.variable();
+        let origin = key.variable(identity);
         let Some(value) = environment(origin) else { return Ok(()) };
         let value = text(value).map_err(|reason| ConfigError::Value { origin, reason })?;
         let set = match key {

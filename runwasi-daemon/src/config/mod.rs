@@ -5,7 +5,7 @@
 //! | flag | key of the file | environment variable | unit | default |
 //! |---|---|---|---|---|
 //! | `--config FILE` | | `CONTAINERD_WASMTIMED_CONFIG` | path | `/etc/containerd-wasmtimed.toml`, if it is there |
-//! | `--socket PATH` | `socket` | `CONTAINERD_WASMTIMED_SOCKET` | absolute path | [`DEFAULT_SOCKET`] |
+//! | `--socket PATH` | `socket` | `CONTAINERD_WASMTIMED_SOCKET` | absolute path | [`Identity::socket`] |
 //! | `--bundle-root DIR` ... | `bundle-roots`, array | `CONTAINERD_WASMTIMED_BUNDLE_ROOTS`, `:` between | absolute paths | [`DEFAULT_BUNDLE_ROOT`] |
 //! | `--grace SECONDS` | `grace`, integer | `CONTAINERD_WASMTIMED_GRACE` | seconds, 0 to 3600 | [`DEFAULT_GRACE`] |
 //! | `--slots N` | `slots`, integer | `CONTAINERD_WASMTIMED_SLOTS` | guests, 1 to 100000 | by the system's limits |
@@ -40,6 +40,8 @@ use file::Named;
 use keys::Key;
 use layer::Layer;
 
+use crate::identity::Identity;
+
 mod arguments;
 mod error;
 mod file;
@@ -47,13 +49,9 @@ mod keys;
 mod layer;
 mod settings;
 
-pub use arguments::{HELP, Targets};
+pub use arguments::{Targets, help};
 pub use error::ConfigError;
-pub use keys::{
-    BUNDLE_ROOTS_VARIABLE, CACHE_SIZE_VARIABLE, CACHE_VARIABLE, CONFIG_VARIABLE,
-    DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_FILE, DEFAULT_GRACE,
-    DEFAULT_SOCKET, GRACE_VARIABLE, LOG_LEVEL_VARIABLE, SLOTS_VARIABLE, SOCKET_VARIABLE,
-};
+pub use keys::{DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE};
 pub use settings::Settings;
 
 /// What the command line asks for.
@@ -77,7 +75,7 @@ pub enum Command {
     PrintConfig(String),
     /// Print the version.
     Version,
-    /// Print [`HELP`].
+    /// Print [`help`].
     Help,
 }
 
@@ -86,23 +84,27 @@ pub type EngineTable<'a> = &'a dyn Fn(&RawSettings) -> Result<String, SettingsEr
 
 /// Reads all sources. `arguments` come without the program's name.
 pub fn read(
+    identity: &Identity,
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
     engine: EngineTable<'_>,
 ) -> Result<Command, ConfigError> {
-    read_from(arguments.into_iter().collect(), &environment, Path::new(DEFAULT_FILE), engine)
+    let default_file = Path::new(identity.config_file);
+    read_from(identity, arguments.into_iter().collect(), &environment, default_file, engine)
 }
 
 /// The manager socket as clients find it, who read no file: the variable's, else the default.
 pub fn client_socket(
+    identity: &Identity,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<PathBuf, ConfigError> {
     let mut layer = Layer::default();
-    layer.set_variable(Key::Socket, &environment)?;
-    Ok(Settings::of(layer).socket)
+    layer.set_variable(identity, Key::Socket, &environment)?;
+    Ok(Settings::of(identity, layer).socket)
 }
 
 fn read_from(
+    identity: &Identity,
     arguments: Vec<OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
     default_file: &Path,
@@ -117,26 +119,33 @@ fn read_from(
     if let (true, Some(socket)) = (line.list, &line.layer.socket) {
         return Ok(Command::List { socket: socket.clone() });
     }
-    let variables = Layer::from_environment(environment)?;
-    let file = match (&line.config, environment(CONFIG_VARIABLE)) {
+    let variables = Layer::from_environment(identity, environment)?;
+    let config_variable = keys::variable(identity, keys::CONFIG);
+    let file = match (&line.config, environment(config_variable)) {
         (Some(path), _) => file::load(Named { path, by: "--config" })?,
-        (None, Some(path)) => file::load(Named { path: &path, by: CONFIG_VARIABLE })?,
+        (None, Some(path)) => file::load(Named { path: &path, by: config_variable })?,
         (None, None) => {
             file::load_if_there(Named { path: default_file.as_os_str(), by: "default" })?
         }
     };
     let table = engine(file.engine.as_ref().unwrap_or(&RawSettings::default()))?;
-    Ok(command(line, variables, file, &table))
+    Ok(command(identity, line, variables, file, &table))
 }
 
-fn command(line: Line, variables: Layer, file: Layer, engine: &str) -> Command {
+fn command(
+    identity: &Identity,
+    line: Line,
+    variables: Layer,
+    file: Layer,
+    engine: &str,
+) -> Command {
     let merged = line.layer.or(variables).or(file);
     let settings = Settings {
         ready_fd: line.ready_fd,
         guard: line.guard.then_some(line.of_hosts),
         guard_fd: line.guard_fd,
         listen_fd: line.listen_fd,
-        ..Settings::of(merged)
+        ..Settings::of(identity, merged)
     };
     if line.reload {
         Command::Reload { socket: settings.socket }

@@ -11,11 +11,10 @@ use runwasi_core::settings::{RawSettings, quoted};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    keys::{
-        DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, DEFAULT_SOCKET, Key,
-    },
+    keys::{DEFAULT_BUNDLE_ROOT, DEFAULT_CACHE, DEFAULT_CACHE_SIZE, DEFAULT_GRACE, Key},
     layer::{Layer, OFF},
 };
+use crate::identity::Identity;
 
 /// How the daemon serves. Paths are absolute, UTF-8, and without `..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +45,11 @@ pub struct Settings {
     pub listen_fd: Option<i32>,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Settings {
+    /// The defaults of this daemon.
+    pub fn defaults(identity: &Identity) -> Self {
         Self {
-            socket: DEFAULT_SOCKET.into(),
+            socket: identity.socket(),
             bundle_roots: vec![DEFAULT_BUNDLE_ROOT.into()],
             grace: DEFAULT_GRACE,
             slots: None,
@@ -67,8 +67,8 @@ impl Default for Settings {
 
 impl Settings {
     /// What the sources said, over the defaults.
-    pub(super) fn of(layer: Layer) -> Self {
-        let default = Self::default();
+    pub(super) fn of(identity: &Identity, layer: Layer) -> Self {
+        let default = Self::defaults(identity);
         Self {
             socket: layer.socket.unwrap_or(default.socket),
             bundle_roots: layer.bundle_roots.unwrap_or(default.bundle_roots),

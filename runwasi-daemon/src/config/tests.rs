@@ -6,6 +6,17 @@ use tempfile::TempDir;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
+use crate::identity::TEST;
+
+const CONFIG_VARIABLE: &str = "CONTAINERD_WASMTIMED_CONFIG";
+const SOCKET_VARIABLE: &str = "CONTAINERD_WASMTIMED_SOCKET";
+const BUNDLE_ROOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_BUNDLE_ROOTS";
+const GRACE_VARIABLE: &str = "CONTAINERD_WASMTIMED_GRACE";
+const SLOTS_VARIABLE: &str = "CONTAINERD_WASMTIMED_SLOTS";
+const CACHE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE";
+const CACHE_SIZE_VARIABLE: &str = "CONTAINERD_WASMTIMED_CACHE_SIZE";
+const LOG_LEVEL_VARIABLE: &str = "CONTAINERD_WASMTIMED_LOG_LEVEL";
+const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
 
 /// What the three sources say, for one call of [`read_from`].
 struct Sources<'a> {
@@ -26,7 +37,7 @@ impl Sources<'_> {
             found.map(|(_, value)| OsString::from(value))
         };
         let arguments = self.arguments.iter().map(OsString::from).collect();
-        let command = read_from(arguments, &variable, &path, &engine);
+        let command = read_from(&TEST, arguments, &variable, &path, &engine);
         command.map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
     }
 
@@ -82,14 +93,14 @@ fn settings(
         cache: cache.map(PathBuf::from),
         cache_size: number,
         log_level,
-        ..Settings::default()
+        ..Settings::defaults(&TEST)
     }
 }
 
 #[test]
 fn without_sources_the_defaults_hold() {
     let sources = Sources { arguments: &[], variables: &[], file: None };
-    assert_eq!(sources.settings(), Settings::default());
+    assert_eq!(sources.settings(), Settings::defaults(&TEST));
     assert_eq!(sources.settings().grace, Duration::from_secs(30));
     assert_eq!(sources.settings().slots, None);
 }
@@ -119,7 +130,7 @@ fn sources_complete_each_other() {
         slots: Some(2),
         cache: Some("/file".into()),
         guard: Some(["--grace", "3"].map(OsString::from).into()),
-        ..Settings::default()
+        ..Settings::defaults(&TEST)
     };
     assert_eq!(sources.settings(), expected);
 }
@@ -170,13 +181,13 @@ fn a_named_file_replaces_the_default_one() {
     };
     assert_eq!(
         sources.settings(),
-        Settings { grace: Duration::from_secs(10), ..Settings::default() }
+        Settings { grace: Duration::from_secs(10), ..Settings::defaults(&TEST) }
     );
     let arguments = ["--config", &second];
     sources.arguments = &arguments;
     assert_eq!(
         sources.settings(),
-        Settings { grace: Duration::from_secs(20), ..Settings::default() }
+        Settings { grace: Duration::from_secs(20), ..Settings::defaults(&TEST) }
     );
 }
 
@@ -207,7 +218,7 @@ fn list_asks_at_the_daemons_socket() {
 
 #[test]
 fn clients_find_the_socket_by_the_variable_only() {
-    let socket = |value: Option<&str>| client_socket(|_| value.map(OsString::from));
+    let socket = |value: Option<&str>| client_socket(&TEST, |_| value.map(OsString::from));
     assert_eq!(socket(None).unwrap(), Path::new(DEFAULT_SOCKET));
     assert_eq!(socket(Some("/x/s")).unwrap(), Path::new("/x/s"));
     let error = socket(Some("x")).unwrap_err().to_string();
@@ -258,4 +269,32 @@ fn what_print_config_prints_reads_back() {
         let arguments = Sources { arguments: &["--print-config"], ..again };
         assert_eq!(arguments.read(), Ok(Command::PrintConfig(printed.clone())));
     }
+}
+
+#[test]
+fn another_daemon_has_its_own_names() {
+    let other = Identity {
+        program: "noded",
+        state_directory: "/run/noded",
+        config_file: "/absent/noded.toml",
+        environment_prefix: "NODED",
+        ..TEST
+    };
+    let variables = |name: &str| match name {
+        "NODED_GRACE" => Some("7".into()),
+        SOCKET_VARIABLE => Some("/wasmtimed/s".into()),
+        _ => None,
+    };
+    let command = read(&other, [], variables, &engine).unwrap();
+    let expected = Settings { grace: Duration::from_secs(7), ..Settings::defaults(&other) };
+    assert_eq!(expected.socket, Path::new("/run/noded/manager.sock"));
+    assert_eq!(command, Command::Serve(expected));
+    assert_eq!(client_socket(&other, variables).unwrap(), Path::new("/run/noded/manager.sock"));
+    let error = read(&other, [], |_| Some("".into()), &engine).unwrap_err().to_string();
+    assert_eq!(error, "NODED_SOCKET: is empty");
+    let help = help(&other);
+    assert!(
+        help.contains("usage: noded ") && help.contains("NODED_SOCKET; /run/noded/manager.sock")
+    );
+    assert!(!help.to_lowercase().contains("containerd-wasmtimed"), "{help}");
 }
