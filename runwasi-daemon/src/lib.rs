@@ -1,39 +1,43 @@
 //! WebAssembly host of a whole node: the library of `containerd-wasmtimed` and of its thin shim.
 //!
 //! An integrator with another engine calls [`main`] with it, and [`thin::main`], both with one
-//! [`Identity`]. The modules, in the order in which a sandbox is created:
+//! [`Identity`]. Hidden modules are public only for this crate's own programs and tests. The modules, in the order in which a sandbox is created:
 //!
 //! | module | content |
 //! |---|---|
 //! | [`thin`] | the shim that containerd starts: asks the daemon, prints the address, exits |
-//! | [`manager`] | both ends of the API between thin shim and daemon |
+//! | `manager` | both ends of the API between thin shim and daemon |
 //! | [`identity`] | program name, runtime name, state directory, config file, variables |
-//! | [`config`] | the daemon's settings, validated before anything is opened |
+//! | `config` | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | life of the daemon: sockets, signals, takeover, drain |
 //! | `supervisor` | the small parent process that systemd sees |
 //! | `readiness` | signs to systemd or the guard; socket activation |
 //! | `successor` | the host's end of a reload |
 //! | `watchdog` | proof that both runtimes work |
 //! | `limits` | number of guests within the limits of the system |
-//! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
+//! | `daemon` | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the sandboxes that are served |
 //! | `event_queues` | one event connection per containerd |
 //! | `reclaim` | return of memory after sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
-//! | [`state_dir`] | records for successors and thin shims |
+//! | `state_dir` | records for successors and thin shims |
 //! | `wasmtime` (feature) | wasmtime as the engine of a node |
 
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod daemon;
 mod event_queues;
 pub mod identity;
 mod limits;
+#[doc(hidden)]
 pub mod manager;
 mod precompile;
 mod readiness;
 mod reclaim;
 mod sandboxes;
 pub mod serve;
+#[doc(hidden)]
 pub mod state_dir;
 mod successor;
 mod supervisor;

@@ -6,7 +6,7 @@
 //! | [`engine`] | artifact → instance |
 //! | [`builder`], `hooks` | an engine with host functions of the embedder |
 //! | `pool` | one wasmtime engine with its `wasmtime::Config` and slots |
-//! | [`epoch`] | the clock that makes guests yield |
+//! | `epoch` | the clock that makes guests yield |
 //! | [`settings`] | configuration of an engine |
 //! | `compiler` | bytes → compiled code, through the code cache |
 //! | `module_cache` | linked code that guests run or ran recently |
@@ -27,6 +27,7 @@ pub mod builder;
 mod compiler;
 mod component;
 pub mod engine;
+#[doc(hidden)]
 pub mod epoch;
 mod exit;
 mod hooks;
