@@ -1,7 +1,8 @@
 //! WebAssembly host of a whole node: the library of `containerd-wasmtimed` and of its thin shim.
 //!
 //! An integrator with another engine calls [`main`] with it, and [`thin::main`], both with one
-//! [`Identity`]. Hidden modules are public only for this crate's own programs and tests. The modules, in the order in which a sandbox is created:
+//! [`Identity`]. Hidden modules are public only for the crates of this repository. All modules, in
+//! the order in which a sandbox is created:
 //!
 //! | module | content |
 //! |---|---|
