@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use runwasi_core::{containerd::task_client::TaskClient, testing::Harness};
+use runwasi_core::testing::{Harness, TaskClient};
 use runwasi_wasmtime::{ComponentState, ModuleState, Settings, WasmtimeEngine, wasmtime};
 use wasmtime::{Caller, Linker, StoreContextMut, component};
 

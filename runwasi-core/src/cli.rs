@@ -1,10 +1,13 @@
-//! The shim's `main`: containerd's command line becomes one of the actions of [`bootstrap`].
+//! The shim's `main`: containerd's command line becomes one of the actions of `bootstrap`.
 
 use std::{env, ffi::OsString, fmt::Display, io::Write, process::ExitCode};
 
-pub use crate::bootstrap::invocation::{About, Invocation};
+pub use crate::bootstrap::{
+    BootstrapError,
+    invocation::{About, Invocation},
+};
 use crate::{
-    bootstrap::{self, BootstrapError, start::Started},
+    bootstrap::{self, start::Started},
     engine::{Engine, error::EngineError},
     sanitize,
 };

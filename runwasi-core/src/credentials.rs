@@ -9,10 +9,8 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use crate::sys::{
-    self,
-    credentials::{Credentials, HOST},
-};
+pub use crate::sys::credentials::Credentials;
+use crate::sys::{self, credentials::HOST};
 
 thread_local! {
     /// Credentials set on this thread; absent for those of the host.

@@ -1,12 +1,14 @@
 //! WebAssembly host of a whole node: the library of `containerd-wasmtimed` and of its thin shim.
 //!
-//! An integrator with another engine calls [`main`] with it, and [`thin::main`]. The modules, in
+//! An integrator with another engine calls [`main`] with it, and [`thin::main`], both with one
+//! [`Identity`]. The modules, in
 //! the order in which a sandbox is created:
 //!
 //! | module | content |
 //! |---|---|
 //! | [`thin`] | the shim that containerd starts: asks the daemon, prints the address, exits |
 //! | [`manager`] | both ends of the API between thin shim and daemon |
+//! | [`identity`] | program name, runtime name, state directory, config file, variables |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | life of the daemon: sockets, signals, takeover, drain |
 //! | `supervisor` | the small parent process that systemd sees |
@@ -25,6 +27,7 @@
 pub mod config;
 pub mod daemon;
 mod event_queues;
+pub mod identity;
 mod limits;
 pub mod manager;
 mod precompile;
@@ -49,7 +52,8 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::{cli::About, logging, sanitize, sys};
+pub use identity::Identity;
+use runwasi_core::{logging, sanitize, sys};
 
 use crate::{
     config::{Command, Settings},
@@ -63,19 +67,22 @@ use crate::{
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The `main` of a node daemon's program.
-pub fn main<N: NodeEngine>(about: About) -> ExitCode {
+pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
+    let program = identity.program;
     let engine =
         |settings: &Settings| N::table(&EngineSettings::of(settings, settings.slots_in_force()));
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    let file = Path::new(config::DEFAULT_FILE);
-    let done = match config::read(&arguments, &|name| env::var_os(name), file, &engine) {
-        Ok(Command::Serve(settings)) => serve::<N>(settings),
-        Ok(Command::Precompile(settings, targets)) => precompile::run::<N>(&settings, &targets),
-        Ok(Command::List(socket)) => list(&socket).and_then(|list| print(&list)),
-        Ok(Command::Reload(socket)) => reload(&socket),
+    let file = Path::new(identity.config_file);
+    let done = match config::read(identity, &arguments, &|name| env::var_os(name), file, &engine) {
+        Ok(Command::Serve(settings)) => serve::<N>(settings, program),
+        Ok(Command::Precompile(settings, targets)) => {
+            precompile::run::<N>(program, &settings, &targets)
+        }
+        Ok(Command::List(socket)) => list(&socket, program).and_then(|list| print(&list)),
+        Ok(Command::Reload(socket)) => reload(&socket, program),
         Ok(Command::PrintConfig(toml)) => print(&toml),
         Ok(Command::Version) => {
-            print(&format!("containerd-wasmtimed {} ({})\n", about.version, about.engine))
+            print(&format!("{program} {} ({})\n", identity.version, identity.engine))
         }
         Ok(Command::Help(text)) => print(&text),
         Err(error) => Err(error.into()),
@@ -83,15 +90,14 @@ pub fn main<N: NodeEngine>(about: About) -> ExitCode {
     done.unwrap_or_else(|error| {
         // The only place that reports an error of the daemon. With stderr closed, there is no other
         // place to report it to. Sanitized, since errors quote paths and text from outside.
-        let _ =
-            writeln!(io::stderr(), "containerd-wasmtimed: {}", sanitize::text(&error.to_string()));
+        let _ = writeln!(io::stderr(), "{program}: {}", sanitize::text(&error.to_string()));
         ExitCode::FAILURE
     })
 }
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
-fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
+fn serve<N: NodeEngine>(settings: Settings, program: &'static str) -> Outcome {
     // Before anything else is opened: a wrong number must not become that of a later descriptor.
     let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let manager = match settings.listen_fd {
@@ -105,21 +111,21 @@ fn serve<N: NodeEngine>(settings: Settings) -> Outcome {
         return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;
-    serve::serve::<N>(settings, Start { manager, ready, supervisor })?;
+    serve::serve::<N>(settings, Start { program, manager, ready, supervisor })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Requests a reload of the daemon.
-fn reload(socket: &Path) -> Outcome {
+fn reload(socket: &Path, program: &'static str) -> Outcome {
     // The settings are valid, since they were read for the path of the socket: an invalid file is
     // refused without a request.
-    Client::connect(socket, RELOAD_PATIENCE)?.reload()?;
+    Client::connect(socket, program, RELOAD_PATIENCE)?.reload()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The lines of `list`, one per sandbox.
-fn list(socket: &Path) -> Result<String, Box<dyn std::error::Error>> {
-    let list = Client::connect(socket, LIST_PATIENCE)?.list()?;
+fn list(socket: &Path, program: &'static str) -> Result<String, Box<dyn std::error::Error>> {
+    let list = Client::connect(socket, program, LIST_PATIENCE)?.list()?;
     let lines = list.sandboxes.iter().map(|sandbox| {
         format!(
             "{} {} {} {} {}\n",

@@ -129,8 +129,10 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeFailure {
     move |source| ServeFailure::Io { what, source }
 }
 
-/// Descriptors that a daemon inherits from the process that started it.
+/// Name of a daemon, and the descriptors it inherits from the process that started it.
 pub(crate) struct Start {
+    /// Name of the daemon's program, for messages.
+    pub(crate) program: &'static str,
     /// The listening manager socket, if the parent process or systemd has opened it.
     pub(crate) manager: Option<OwnedFd>,
     /// Descriptor that gets `ready` when the daemon serves.
@@ -163,12 +165,12 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         // Stopped when every sandbox has had its own grace: only events are left to deliver.
         let tasks = Tasks::new(LEAST_GRACE);
         let socket = settings.socket.clone();
-        let Start { manager, ready, supervisor } = start;
+        let Start { program, manager, ready, supervisor } = start;
         let successors =
             Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
         let daemon =
             Daemon::new(settings, engine, guests.guests().clone(), tasks.clone(), successors)?;
-        let sockets = Sockets::open(&socket, manager)?;
+        let sockets = Sockets::open(&socket, manager, program)?;
         tracing::info!(
             pid = std::process::id(),
             socket = %socket.display(),
@@ -220,7 +222,8 @@ async fn run(
     }
     // After readiness: the predecessors serve until this daemon does.
     let predecessors = sockets.predecessors.clone();
-    let retirements = spawn_blocking(move || retire(&predecessors));
+    let program = sockets.program;
+    let retirements = spawn_blocking(move || retire(&predecessors, program));
     let retiring = daemon.clone();
     let stopping = tasks.clone();
     let manager_file = sockets.manager_file.clone();
@@ -327,6 +330,8 @@ impl Signals {
 
 /// The daemon's listening sockets.
 struct Sockets {
+    /// Name of the daemon's program, for messages.
+    program: &'static str,
     /// Own sockets of the daemons that were started earlier.
     predecessors: Vec<PathBuf>,
     manager: UnixListener,
@@ -338,7 +343,11 @@ struct Sockets {
 
 impl Sockets {
     /// Binds both sockets and removes the remains of daemons that were killed.
-    fn open(manager: &Path, activated: Option<OwnedFd>) -> Result<Self, ServeFailure> {
+    fn open(
+        manager: &Path,
+        activated: Option<OwnedFd>,
+        program: &'static str,
+    ) -> Result<Self, ServeFailure> {
         let state = StateDirectory::of(manager);
         state.create()?;
         // Held to the end: of several daemons that start at the same time, each sees all those
@@ -359,7 +368,7 @@ impl Sockets {
             }
         };
         let predecessors = state.others()?;
-        Ok(Self { predecessors, manager, manager_file, own, own_file })
+        Ok(Self { program, predecessors, manager, manager_file, own, own_file })
     }
 
     fn remove(&self) {
@@ -406,9 +415,10 @@ fn bind_over(path: &Path) -> Result<(UnixListener, Option<SocketFile>), ServeFai
 }
 
 /// Tells the predecessors to leave all new sandboxes to this daemon. Blocks.
-fn retire(predecessors: &[PathBuf]) {
+fn retire(predecessors: &[PathBuf], program: &'static str) {
     for predecessor in predecessors {
-        match Client::connect(predecessor, RETIRE_PATIENCE).and_then(|client| client.retire()) {
+        let client = Client::connect(predecessor, program, RETIRE_PATIENCE);
+        match client.and_then(|client| client.retire()) {
             Ok(answer) => tracing::info!(pid = answer.pid, version = answer.version, "took over"),
             // Only logged: this daemon serves, even if a predecessor goes on as before.
             Err(error) => tracing::error!(%error, "a predecessor does not retire"),

@@ -1,4 +1,4 @@
-//! The thin shim `containerd-shim-wasmtimed-v1`: asks the daemon for a sandbox and prints the
+//! The thin shim: asks the daemon for a sandbox and prints the
 //! address of its socket for containerd.
 //!
 //! For an existing sandbox it asks the owner that the record names, else the daemon at the manager
@@ -19,13 +19,14 @@ use runwasi_core::{
         socket,
     },
     bundle::config,
-    cli::{About, Action, Invocation, run},
+    cli::{Action, Invocation, run},
     settings::SettingsError,
     sys,
 };
 
 use crate::{
     config::client_socket,
+    identity::Identity,
     manager::{
         PROTOCOL,
         client::{Client, ClientError},
@@ -61,17 +62,17 @@ enum ThinError {
 }
 
 /// The `main` of a thin shim's program.
-pub fn main(about: About) -> ExitCode {
-    run(about, |action, invocation| match action {
-        Action::Start => start(invocation),
-        Action::Delete => delete(invocation),
+pub fn main(identity: &Identity) -> ExitCode {
+    run(identity.about(), |action, invocation| match action {
+        Action::Start => start(identity, invocation),
+        Action::Delete => delete(identity, invocation),
     })
 }
 
-fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
+fn start(identity: &Identity, invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
     let input = StartInput::read(invocation)?;
     let group = config::group(&invocation.bundle, &invocation.id).map_err(BootstrapError::from)?;
-    let manager = manager_socket()?;
+    let manager = Manager::of(identity)?;
     let request = CreateRequest {
         protocol: PROTOCOL,
         namespace: invocation.namespace.to_string(),
@@ -87,11 +88,11 @@ fn start(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
 }
 
 /// Requests the sandbox and returns its address.
-fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<String, ThinError> {
+fn create(manager: &Manager, socket: &Path, request: &CreateRequest) -> Result<String, ThinError> {
     let deadline = Instant::now() + HANDOVER;
     loop {
         let created =
-            client(manager, socket, START_PATIENCE).and_then(|client| client.create(request));
+            manager.client(socket, START_PATIENCE).and_then(|client| client.create(request));
         match created {
             Ok(reply) => return Ok(reply.address),
             // The daemon is being replaced, or has closed this connection to make room for others.
@@ -106,41 +107,58 @@ fn create(manager: &Path, socket: &Path, request: &CreateRequest) -> Result<Stri
     }
 }
 
-/// Connects to the owner of the sandbox at `socket`, else to the daemon that takes new sandboxes.
-fn client(manager: &Path, socket: &Path, patience: Duration) -> Result<Client, ClientError> {
-    let state = StateDirectory::of(manager);
-    let recorded = state
-        .read(socket)
-        .filter(|record| record.owner.is_alive())
-        .map(|record| record.owner.manager);
-    // For a lost record: the kernel knows the process that listens on the socket.
-    let listening = || socket::peer(socket).map(|pid| state.daemon_socket(pid));
-    // An owner without an answer is ending, so an error falls back to the manager socket.
-    let owner =
-        recorded.or_else(listening).and_then(|owner| Client::connect(&owner, patience).ok());
-    owner.map_or_else(|| Client::connect(manager, patience), Ok)
+/// The daemon that takes new sandboxes.
+struct Manager {
+    socket: PathBuf,
+    program: &'static str,
 }
 
-fn delete(invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
+impl Manager {
+    fn of(identity: &Identity) -> Result<Self, SettingsError> {
+        let socket = client_socket(identity, &|name| env::var_os(name))?;
+        Ok(Self { socket, program: identity.program })
+    }
+
+    /// Connects to the owner of the sandbox at `socket`, else to this daemon.
+    fn client(&self, socket: &Path, patience: Duration) -> Result<Client, ClientError> {
+        let state = StateDirectory::of(&self.socket);
+        let recorded = state
+            .read(socket)
+            .filter(|record| record.owner.is_alive())
+            .map(|record| record.owner.manager);
+        // For a lost record: the kernel knows the process that listens on the socket.
+        let listening = || socket::peer(socket).map(|pid| state.daemon_socket(pid));
+        let connect = |socket: &Path| Client::connect(socket, self.program, patience);
+        // An owner without an answer is ending, so an error falls back to the manager socket.
+        let owner = recorded.or_else(listening).and_then(|owner| connect(&owner).ok());
+        owner.map_or_else(|| connect(&self.socket), Ok)
+    }
+}
+
+fn delete(identity: &Identity, invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
     let socket = protocol::read_address(&invocation.bundle);
     let mut ended = None;
     if let Some(socket) = &socket {
         // Only if a process serves the sandbox: the manager socket may be systemd's, and a
         // connection to it would start a daemon.
         if socket::is_alive(socket) {
-            ended = match ask_to_delete(invocation, socket) {
+            ended = match ask_to_delete(identity, invocation, socket) {
                 // The daemon has ended during the call. The cleanup below needs no daemon.
                 Err(_) if !socket::is_alive(socket) => None,
                 answer => answer?,
             };
         }
-        clean_up(socket)?;
+        clean_up(identity, socket)?;
     }
     Ok(delete::finish(&invocation.bundle, ended)?)
 }
 
-fn ask_to_delete(invocation: &Invocation, socket: &Path) -> Result<Option<Ended>, ThinError> {
-    let manager = manager_socket()?;
+fn ask_to_delete(
+    identity: &Identity,
+    invocation: &Invocation,
+    socket: &Path,
+) -> Result<Option<Ended>, ThinError> {
+    let manager = Manager::of(identity)?;
     let request = DeleteRequest {
         protocol: PROTOCOL,
         namespace: invocation.namespace.to_string(),
@@ -148,13 +166,13 @@ fn ask_to_delete(invocation: &Invocation, socket: &Path) -> Result<Option<Ended>
         socket: socket.display().to_string(),
         containerd_address: invocation.address.clone(),
     };
-    let reply = client(&manager, socket, DELETE_PATIENCE)?.delete(&request)?;
+    let reply = manager.client(socket, DELETE_PATIENCE)?.delete(&request)?;
     Ok(reply.found.then_some(Ended { pid: reply.pid, status: reply.exit_status }))
 }
 
 /// Removes the socket and the record of a sandbox that a killed daemon has left.
-fn clean_up(socket: &Path) -> Result<(), ThinError> {
-    let state = StateDirectory::of(&manager_socket()?);
+fn clean_up(identity: &Identity, socket: &Path) -> Result<(), ThinError> {
+    let state = StateDirectory::of(&Manager::of(identity)?.socket);
     // Read before the check of the socket: if a new sandbox takes this name in between, its record
     // is another one, which `remove` keeps.
     let record = state.read(socket);
@@ -165,8 +183,4 @@ fn clean_up(socket: &Path) -> Result<(), ThinError> {
     // Without a check of the owner: a killed process closes its sockets before its pid disappears,
     // so the owner may still seem alive.
     Ok(record.map_or(Ok(()), |record| state.remove(&record))?)
-}
-
-fn manager_socket() -> Result<PathBuf, SettingsError> {
-    client_socket(&|name| env::var_os(name))
 }

@@ -1,9 +1,23 @@
 //! wasmtime as the engine of a node, for the program `containerd-wasmtimed` (feature `wasmtime`).
 
 use runwasi_core::{EngineError, settings::SettingsError};
-use runwasi_wasmtime::{Settings, WasmtimeEngine};
+use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
 
-use crate::serve::{EngineSettings, NodeEngine};
+use crate::{
+    identity::Identity,
+    serve::{EngineSettings, NodeEngine},
+};
+
+/// Names of `containerd-wasmtimed` and its shim `containerd-shim-wasmtimed-v1`.
+pub const IDENTITY: Identity = Identity {
+    program: "containerd-wasmtimed",
+    runtime: "io.containerd.wasmtimed.v1",
+    version: ABOUT.version,
+    engine: ABOUT.engine,
+    state_directory: "/run/io.containerd.wasmtime.v1",
+    config_file: "/etc/containerd-wasmtimed.toml",
+    environment_prefix: "CONTAINERD_WASMTIMED",
+};
 
 /// wasmtime as the engine of a node.
 pub struct Wasmtime;

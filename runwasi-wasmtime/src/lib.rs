@@ -6,7 +6,7 @@
 //! | [`engine`] | artifact → instance |
 //! | [`builder`], `hooks` | an engine with host functions of the embedder |
 //! | `pool` | one wasmtime engine with its `wasmtime::Config` and slots |
-//! | [`epoch`] | the clock that makes guests yield |
+//! | `epoch` | the clock that makes guests yield |
 //! | [`settings`] | configuration of an engine |
 //! | `compiler` | artifact → linked code, from a cache or compiled once for all requests |
 //! | `compile_job` | the compilation of one artifact: slot, compile lock, store |
@@ -33,6 +33,7 @@ mod compile_job;
 mod compiler;
 mod component;
 pub mod engine;
+#[doc(hidden)]
 pub mod epoch;
 mod exit;
 mod hooks;

@@ -5,12 +5,12 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use super::extensions::Extensions;
 use crate::{
     artifact::{Artifact, ArtifactError, Program, lookup, oci::Images},
+    credentials::Credentials,
     id::Id,
     network::Network,
     resources::memory::Memory,
     rootfs::Rootfs,
     stdio::Stdio,
-    sys::credentials::Credentials,
 };
 
 /// Specification of one process for its engine.

@@ -8,6 +8,7 @@
 //! | [`Recorder`] | records the events |
 //! | [`BundleBuilder`] | writes bundles |
 //! | [`ImageStore`] | in-memory image store |
+//! | [`TaskClient`] | client of the Task service |
 
 mod bundle;
 mod engine;
@@ -20,3 +21,10 @@ pub use engine::ScriptedEngine;
 pub use harness::{Harness, Pipes};
 pub use images::ImageStore;
 pub use recorder::Recorder;
+
+pub use crate::{
+    containerd::task_client::{CallError, TaskClient},
+    events::Event,
+    sandbox::Sandbox,
+    shutdown::Tasks,
+};

@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-use runwasi_core::cli::About;
-
 fn main() -> ExitCode {
-    runwasi_daemon::thin::main(About {
-        runtime: "io.containerd.wasmtimed.v1",
-        ..runwasi_wasmtime::ABOUT
-    })
+    runwasi_daemon::thin::main(&runwasi_daemon::wasmtime::IDENTITY)
 }

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use runwasi_daemon::wasmtime::Wasmtime;
-use runwasi_wasmtime::ABOUT;
+use runwasi_daemon::wasmtime::{IDENTITY, Wasmtime};
 
 fn main() -> ExitCode {
-    runwasi_daemon::main::<Wasmtime>(ABOUT)
+    runwasi_daemon::main::<Wasmtime>(&IDENTITY)
 }

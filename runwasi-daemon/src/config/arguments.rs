@@ -10,7 +10,8 @@ use clap::{
 };
 use runwasi_core::settings::SettingsError;
 
-use super::{settings::Settings, socket::variable_name};
+use super::settings::Settings;
+use crate::identity::Identity;
 
 /// The files and images to precompile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,24 +35,22 @@ pub(super) const KEYS: [(&str, &str); 7] = [
     ("log-level", "--log-level"),
 ];
 
-const USAGE: &str = "containerd-wasmtimed [FLAGS]   serve
-       containerd-wasmtimed list [--config FILE] [--socket PATH]
+const USAGE: &str = "{program} [FLAGS]   serve
+       {program} list [--config FILE] [--socket PATH]
            print the sandboxes of the daemon, a line each: NAMESPACE GROUP PID SOCKET CONTAINERS
-       containerd-wasmtimed reload [--config FILE] [--socket PATH]
+       {program} reload [--config FILE] [--socket PATH]
            replace the daemon: new settings, a new version; sandboxes go on. It needs --guard
-       containerd-wasmtimed precompile [FLAGS] FILE|IMAGE...
+       {program} precompile [FLAGS] FILE|IMAGE...
            compile into the cache: wasm, or the wasm in the tar of an image or in containerd's";
 
 const SOURCES: &str = "A flag wins over the environment, the environment over the file. All are \
     checked before anything\nis served. Paths are absolute, except that of the file.";
 
-/// One wasm host for the whole node, for containerd's runtime io.containerd.wasmtimed.v1.
 #[derive(Debug, Parser)]
-#[command(override_usage = USAGE, after_help = SOURCES, next_line_help = true)]
+#[command(after_help = SOURCES, next_line_help = true)]
 #[command(version = "", disable_version_flag = true)]
 pub(super) struct Arguments {
-    /// TOML file with settings, at most 1 MiB [CONTAINERD_WASMTIMED_CONFIG]
-    /// [default: /etc/containerd-wasmtimed.toml, if it exists]
+    /// TOML file with settings, at most 1 MiB
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<OsString>,
     #[command(flatten)]
@@ -84,14 +83,8 @@ pub(super) struct Word {
 
 impl Arguments {
     /// Parses the arguments, which come without the program's name.
-    pub(super) fn parse(arguments: &[OsString]) -> Result<Self, Error> {
-        let mut command = Self::command().no_binary_name(true).mut_args(|arg| {
-            let Some(long) = arg.get_long() else { return arg };
-            let key = KEYS.iter().find(|(_, flag)| flag.strip_prefix("--") == Some(long));
-            let names = key.map(|(key, _)| format!(" [{key}, {}]", variable_name(key)));
-            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            arg.allow_hyphen_values(true).help(help + &names.unwrap_or_default())
-        });
+    pub(super) fn parse(identity: &Identity, arguments: &[OsString]) -> Result<Self, Error> {
+        let mut command = command(identity);
         let matches = command.try_get_matches_from_mut(arguments)?;
         let flag = |id: &Id| {
             let long = command.get_arguments().find(|arg| arg.get_id() == id)?.get_long()?;
@@ -107,6 +100,7 @@ impl Arguments {
     /// of which comes before the second. All values are checked.
     pub(super) fn over(
         &self,
+        identity: &Identity,
         arguments: &[OsString],
         layers: [Vec<Word>; 2],
     ) -> Result<Settings, SettingsError> {
@@ -115,7 +109,7 @@ impl Arguments {
         for layer in &layers {
             for word in layer {
                 let flag = OsString::from(format!("{}={}", word.flag, word.value));
-                let checked = Self::parse(slice::from_ref(&flag));
+                let checked = Self::parse(identity, slice::from_ref(&flag));
                 let wrong =
                     |error| SettingsError { place: word.place.clone(), ..refusal(&error, &[]) };
                 checked.map_err(wrong)?;
@@ -124,7 +118,7 @@ impl Arguments {
             set.extend(layer.iter().map(|word| word.flag));
         }
         all.extend_from_slice(arguments);
-        let settings = Self::parse(&all).map_err(|error| refusal(&error, &all))?.settings;
+        let settings = Self::parse(identity, &all).map_err(|error| refusal(&error, &all))?.settings;
         Ok(Settings { of_hosts: self.of_hosts(), ..settings })
     }
 
@@ -180,6 +174,29 @@ impl Arguments {
             _ => Ok(()),
         }
     }
+}
+
+/// The parser, with the names of the daemon in its help and its defaults.
+fn command(identity: &Identity) -> clap::Command {
+    let Identity { program, runtime, config_file, .. } = identity;
+    let about = format!("One wasm host for the whole node, for containerd's runtime {runtime}.");
+    let command = Arguments::command().no_binary_name(true).about(about);
+    command.override_usage(USAGE.replace("{program}", program)).mut_args(|arg| {
+        let Some(long) = arg.get_long() else { return arg };
+        let key = KEYS.iter().find(|(_, flag)| flag.strip_prefix("--") == Some(long));
+        let names = match key {
+            Some((key, _)) => format!(" [{key}, {}]", identity.variable(key)),
+            None if long == "config" => {
+                let variable = identity.variable("config");
+                format!(" [{variable}] [default: {config_file}, if it exists]")
+            }
+            None => String::new(),
+        };
+        let is_socket = long == "socket";
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let arg = arg.allow_hyphen_values(true).help(help + &names);
+        if is_socket { arg.default_value(identity.socket().into_os_string()) } else { arg }
+    })
 }
 
 /// The flags that a guard passes on to the daemons it starts.

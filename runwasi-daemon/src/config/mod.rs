@@ -1,4 +1,4 @@
-//! The settings of `containerd-wasmtimed`: command line, environment and a TOML file become one
+//! The settings of a node daemon: command line, environment and a TOML file become one
 //! [`Command`], or an error that names the place of the wrong value. Nothing is opened before.
 //!
 //! A flag wins over the environment, the environment over the file, the file over the default; a
@@ -21,21 +21,18 @@ use serde::{Deserialize, Serialize};
 use arguments::{Arguments, KEYS, Word};
 use socket::{Environment, variable};
 
+use crate::identity::Identity;
+
 mod arguments;
 mod settings;
 mod socket;
 
 pub use arguments::Targets;
 pub use settings::Settings;
-pub use socket::{DEFAULT_SOCKET, client_socket};
-
-/// The file that is read if no other one is named.
-pub const DEFAULT_FILE: &str = "/etc/containerd-wasmtimed.toml";
+pub use socket::client_socket;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
-
-const CONFIG_VARIABLE: &str = "CONTAINERD_WASMTIMED_CONFIG";
 
 /// The meaning of a command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,12 +71,13 @@ struct File {
 
 /// Reads all sources. `arguments` come without the program's name; the `default_file` may be missing.
 pub fn read(
+    identity: &Identity,
     arguments: &[OsString],
     environment: Environment<'_>,
     default_file: &Path,
     engine: EngineTable<'_>,
 ) -> Result<Command, SettingsError> {
-    let line = match Arguments::parse(arguments) {
+    let line = match Arguments::parse(identity, arguments) {
         Err(error) if error.kind() == Parsed::DisplayVersion => return Ok(Command::Version),
         Err(error) if error.kind() == Parsed::DisplayHelp => {
             return Ok(Command::Help(error.to_string()));
@@ -91,11 +89,11 @@ pub fn read(
     if line.command_word() == Some("list") && line.sets("--socket") {
         return Ok(Command::List(line.settings.socket));
     }
-    let variables = variables(environment)?;
-    let mut file = file(line.config.clone(), environment, default_file)?;
+    let variables = variables(identity, environment)?;
+    let mut file = file(identity, line.config.clone(), environment, default_file)?;
     let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
     let raw_engine = RawSettings { entries: engine_table.collect() };
-    let settings = line.over(arguments, [variables, words(&file)?])?;
+    let settings = line.over(identity, arguments, [variables, words(&file)?])?;
     let settings = Settings { engine: raw_engine, ..settings };
     let table = engine(&settings)?;
     Ok(match line.command_word() {
@@ -109,10 +107,13 @@ pub fn read(
     })
 }
 
-fn variables(environment: Environment<'_>) -> Result<Vec<Word>, SettingsError> {
+fn variables(
+    identity: &Identity,
+    environment: Environment<'_>,
+) -> Result<Vec<Word>, SettingsError> {
     let mut words = Vec::new();
     for (key, flag) in KEYS {
-        let Some((place, text)) = variable(key, environment)? else { continue };
+        let Some((place, text)) = variable(identity, key, environment)? else { continue };
         let texts = text.split(|character| key == "bundle-roots" && character == ':');
         words.extend(texts.map(|text| Word { place: place.clone(), flag, value: text.to_owned() }));
     }
@@ -138,11 +139,13 @@ fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
 }
 
 fn file(
+    identity: &Identity,
     config: Option<OsString>,
     environment: Environment<'_>,
     default_file: &Path,
 ) -> Result<RawSettings, SettingsError> {
-    let variable = environment(CONFIG_VARIABLE).map(|path| (path, CONFIG_VARIABLE));
+    let name = identity.variable("config");
+    let variable = environment(&name).map(|path| (path, name.as_str()));
     let named = config.map(|path| (path, "--config")).or(variable);
     let (path, named_by) = named.unwrap_or((default_file.into(), "default"));
     let name = Path::new(&path).display().to_string();

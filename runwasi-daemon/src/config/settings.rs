@@ -14,7 +14,7 @@ use runwasi_core::settings::{
 use serde::{Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
 
-use super::socket::{DEFAULT_SOCKET, socket};
+use super::socket::socket;
 use crate::limits;
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -24,7 +24,8 @@ const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 #[serde(rename_all = "kebab-case")]
 pub struct Settings {
     /// Manager socket; its directory is the daemon's own. Thin shims know the variable only.
-    #[arg(long, value_name = "PATH", value_parser = socket, default_value = DEFAULT_SOCKET)]
+    // Its default is that of the identity.
+    #[arg(long, value_name = "PATH", value_parser = socket, required = false)]
     pub socket: PathBuf,
     /// Directory that bundles must lie below; may be repeated.
     #[arg(long = "bundle-root", value_name = "DIR", value_parser = absolute_path)]

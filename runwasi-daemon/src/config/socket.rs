@@ -10,8 +10,7 @@ use runwasi_core::{
     settings::{SettingsError, absolute_path},
 };
 
-/// The manager socket, if no other one is set.
-pub const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
+use crate::identity::Identity;
 
 /// The longest name below the socket's directory, with the kernel's largest pid (`PID_MAX_LIMIT`).
 const LONGEST_PRIVATE_SOCKET: &str = "daemons/4194304.sock";
@@ -20,9 +19,12 @@ const LONGEST_PRIVATE_SOCKET: &str = "daemons/4194304.sock";
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The manager socket for clients, which read no file: that of the variable, else the default.
-pub fn client_socket(environment: Environment<'_>) -> Result<PathBuf, SettingsError> {
-    let Some((name, path)) = variable("socket", environment)? else {
-        return Ok(DEFAULT_SOCKET.into());
+pub fn client_socket(
+    identity: &Identity,
+    environment: Environment<'_>,
+) -> Result<PathBuf, SettingsError> {
+    let Some((name, path)) = variable(identity, "socket", environment)? else {
+        return Ok(identity.socket());
     };
     self::socket(&path).map_err(|reason| SettingsError::new(name, reason))
 }
@@ -55,17 +57,14 @@ pub(super) fn socket(word: &str) -> Result<PathBuf, String> {
 
 /// The variable of a key, if it is set, and its text: settings go into messages to containerd.
 pub(super) fn variable(
+    identity: &Identity,
     key: &str,
     environment: Environment<'_>,
 ) -> Result<Option<(String, String)>, SettingsError> {
-    let name = variable_name(key);
+    let name = identity.variable(key);
     match environment(&name).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some((name, text))),
         Some(Err(value)) => Err(SettingsError::new(name, format_args!("{value:?} is not UTF-8"))),
     }
-}
-
-pub(super) fn variable_name(key: &str) -> String {
-    format!("CONTAINERD_WASMTIMED_{}", key.to_ascii_uppercase().replace('-', "_"))
 }

@@ -6,6 +6,9 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
+use crate::identity::TEST;
+
+const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
 
 /// Reads a command line with these variables and this default file, which errors call FILE.
 fn read(line: &str, variables: &str, file: &[u8]) -> Result<Command, String> {
@@ -22,7 +25,7 @@ fn read_with(arguments: &[OsString], variables: &str, file: &Path) -> Result<Com
         let line = lines.find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
         line.map(OsString::from)
     };
-    let command = super::read(arguments, &variable, file, &engine);
+    let command = super::read(&TEST, arguments, &variable, file, &engine);
     command.map_err(|error| error.to_string().replace(&file.display().to_string(), "FILE"))
 }
 
@@ -190,7 +193,7 @@ fn sockets_have_short_paths_and_clients_read_the_variable_only() {
     assert!(super::socket::socket(&named("/s", 87)).is_ok());
     let error = super::socket::socket(&named("/s", 88)).unwrap_err();
     assert!(error.contains("/daemons/4194304.sock\" with 107 bytes"), "{error}");
-    let socket = |value: Option<&str>| client_socket(&|_| value.map(OsString::from));
+    let socket = |value: Option<&str>| client_socket(&TEST, &|_| value.map(OsString::from));
     assert_eq!(socket(None).unwrap(), Path::new(DEFAULT_SOCKET));
     assert_eq!(socket(Some("/x/s")).unwrap(), Path::new("/x/s"));
     let error = socket(Some("x")).unwrap_err().to_string();
@@ -254,7 +257,7 @@ fn commands_have_their_settings() {
     assert_eq!(read("-v", wrong, b"damaged"), Ok(Command::Version));
     let Ok(Command::Help(help)) = read("--guard --help", wrong, b"damaged") else { panic!("help") };
     for (key, flag) in KEYS {
-        let names = format!(" [{key}, {}]", super::socket::variable_name(key));
+        let names = format!(" [{key}, {}]", TEST.variable(key));
         assert!(help.contains(&format!("{flag} <")) && help.contains(&names), "{help}");
     }
     let default = "--cache-size <MIB>\n          Size of compiled code, 1 to 1048576; the longest \
@@ -289,4 +292,34 @@ fn printed_config_shows_the_values_in_force_and_reads_back() {
         let twice = read("--print-config", "", printed.as_bytes());
         assert_eq!(twice, Ok(Command::PrintConfig(printed)));
     }
+}
+
+#[test]
+fn another_daemon_has_its_own_names() {
+    let other = Identity {
+        program: "noded",
+        runtime: "io.containerd.noded.v1",
+        state_directory: "/run/noded",
+        config_file: "/absent/noded.toml",
+        environment_prefix: "NODED",
+        ..TEST
+    };
+    let variables = |name: &str| match name {
+        "NODED_GRACE" => Some("7".into()),
+        "CONTAINERD_WASMTIMED_SOCKET" => Some("/wasmtimed/s".into()),
+        _ => None,
+    };
+    let file = Path::new(other.config_file);
+    let command = super::read(&other, &[], &variables, file, &engine).unwrap();
+    let Command::Serve(settings) = command else { panic!("{command:?}") };
+    assert_eq!((settings.grace, settings.socket.to_str()), (7, Some("/run/noded/manager.sock")));
+    assert_eq!(client_socket(&other, &variables).unwrap(), Path::new("/run/noded/manager.sock"));
+    let error = super::read(&other, &[], &|_| Some("".into()), file, &engine).unwrap_err();
+    assert!(error.to_string().starts_with("NODED_SOCKET: "), "{error}");
+    let help = super::read(&other, &["--help".into()], &variables, file, &engine).unwrap();
+    let Command::Help(help) = help else { panic!("{help:?}") };
+    for name in ["noded list", "NODED_CONFIG", "/absent/noded.toml", "/run/noded/manager.sock"] {
+        assert!(help.contains(name), "{name}: {help}");
+    }
+    assert!(!help.to_lowercase().contains("wasmtimed"), "{help}");
 }

@@ -21,6 +21,7 @@ use super::{
 /// A connection to a daemon.
 pub struct Client {
     socket: PathBuf,
+    program: &'static str,
     client: ttrpc::Client,
     patience: Duration,
 }
@@ -31,12 +32,14 @@ pub enum ClientError {
     /// No process listens.
     #[error(
         "daemon not running at {} ({source}): start it with \
-         'systemctl start containerd-wasmtimed' or 'containerd-wasmtimed'",
+         'systemctl start {program}' or '{program}'",
         socket.display()
     )]
     NotRunning {
         /// The manager socket.
         socket: PathBuf,
+        /// Name of the daemon's program and unit.
+        program: &'static str,
         /// The system's error.
         source: io::Error,
     },
@@ -59,17 +62,23 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// Connects. `patience` is the time limit of the connection and of each call.
-    pub fn connect(socket: &Path, patience: Duration) -> Result<Self, ClientError> {
-        let stream = connect_within(socket, patience)
-            .map_err(|source| ClientError::NotRunning { socket: socket.to_owned(), source })?;
+    /// Connects to a daemon. `program` is its name, for messages, `patience` the time limit of the
+    /// connection and of each call.
+    pub fn connect(
+        socket: &Path,
+        program: &'static str,
+        patience: Duration,
+    ) -> Result<Self, ClientError> {
+        let stream = connect_within(socket, patience).map_err(|source| {
+            ClientError::NotRunning { socket: socket.to_owned(), program, source }
+        })?;
         // ttrpc takes ownership of the descriptor and closes it.
         let client = ttrpc::Client::new(stream.into_raw_fd());
         let broken = |error: ttrpc::Error| ClientError::Broken {
             socket: socket.to_owned(),
             reason: error.to_string(),
         };
-        Ok(Self { socket: socket.to_owned(), client: client.map_err(broken)?, patience })
+        Ok(Self { socket: socket.to_owned(), program, client: client.map_err(broken)?, patience })
     }
 
     /// Creates a sandbox or joins an existing one.
@@ -123,8 +132,9 @@ impl Client {
             }),
             Err(error) => Err(broken(format!(
                 "no answer to {} ({error}); is it stopped, or stuck? \
-                 See 'systemctl status containerd-wasmtimed'",
-                method.name()
+                 See 'systemctl status {}'",
+                method.name(),
+                self.program
             ))),
         }
     }

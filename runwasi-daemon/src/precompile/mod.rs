@@ -41,6 +41,7 @@ mod zstd;
 /// Runs the command. A fault is reported at the end and makes the command fail, but does not stop
 /// the rest.
 pub(crate) fn run<N: NodeEngine>(
+    program: &str,
     settings: &Settings,
     targets: &Targets,
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
@@ -80,7 +81,7 @@ pub(crate) fn run<N: NodeEngine>(
     );
     // Sanitized: faults quote names in images and tars.
     for fault in &faults {
-        writeln!(io::stderr(), "containerd-wasmtimed: {}", runwasi_core::sanitize::text(fault))?;
+        writeln!(io::stderr(), "{program}: {}", runwasi_core::sanitize::text(fault))?;
     }
     io::stdout().write_all(summary.as_bytes())?;
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -11,6 +11,7 @@ mod down;
 mod drain;
 mod guard;
 mod many;
+mod neighbour;
 mod paths;
 mod peers;
 mod ready;
