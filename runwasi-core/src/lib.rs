@@ -33,7 +33,7 @@
 //! | [`bundle`] | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
 //! | [`sys`] | raw system calls; all unsafe code of this crate |
-//! | [`regular_file`] | bounded reads of files whose kind is not known |
+//! | [`regular_file`] | bounded reads of files of unknown kind |
 //! | [`lock`] | a mutex without poisoning |
 //! | [`digest`], [`id`], [`sanitize`] | SHA-256 digests; checked ids; sanitized untrusted text |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |

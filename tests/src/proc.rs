@@ -132,7 +132,8 @@ fn shim(pid: u32, address: &Path) -> Option<Shim> {
     if value("address")? != address.to_str()? {
         return None;
     }
-    // A call has the caller's pipe as its stdout. A server has given it up, since the caller reads it to its end.
+    // A call has the caller's pipe as its stdout. A server has given it up, since the caller reads
+    // it to its end.
     if fs::read_link(format!("/proc/{pid}/fd/1")).ok()? != Path::new("/dev/null") {
         return None;
     }
