@@ -6,7 +6,7 @@
 use std::sync::{self, MutexGuard, PoisonError};
 
 /// `std::sync::Mutex`, also usable after a panic under its lock.
-// Not `parking_lot`, whose four crates would replace this file and leave the rest the same.
+// Not `parking_lot`: four more crates would replace this file and leave the call sites the same.
 #[derive(Debug, Default)]
 pub struct Mutex<T>(sync::Mutex<T>);
 

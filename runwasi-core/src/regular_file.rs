@@ -1,4 +1,4 @@
-//! Reads files whose kind and size are not known: only regular ones, and only up to a limit.
+//! Reads files of unknown kind and size: only regular ones, and only up to a limit.
 
 use std::{
     fs::{File, OpenOptions},

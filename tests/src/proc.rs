@@ -129,8 +129,12 @@ fn shim(pid: u32, address: &Path) -> Option<Shim> {
         let at = args.iter().position(|arg| arg.trim_start_matches('-') == flag)?;
         args.get(at + 1).cloned()
     };
-    let short_lived = args.iter().skip(1).any(|arg| arg == "start" || arg == "delete");
-    if short_lived || value("address")? != address.to_str()? {
+    if value("address")? != address.to_str()? {
+        return None;
+    }
+    // A call has the caller's pipe as its stdout. A server has given it up, since the caller reads
+    // it to its end.
+    if fs::read_link(format!("/proc/{pid}/fd/1")).ok()? != Path::new("/dev/null") {
         return None;
     }
     let line = args.join(" ").trim().to_owned();

@@ -1,11 +1,6 @@
 //! Action `start`: finds or creates the server of a container's group and replies with its address.
 
-use std::{
-    env,
-    fs::{self, File},
-    os::unix::{fs::FileExt, net::UnixListener},
-    path::Path,
-};
+use std::{env, fs::File, os::unix::net::UnixListener, path::Path};
 
 use super::{
     BootstrapError,
@@ -77,7 +72,8 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
 }
 
 /// Forks the server: in a process group of its own, with the bundle as working directory and
-/// without our streams.
+/// without our streams. Its command line stays that of `start`: its stdout, `/dev/null`, tells it
+/// from a call.
 fn become_server(bundle: &Path) -> Result<Fork, BootstrapError> {
     // Opened before the fork: an error is still an error of the start.
     let null =
@@ -94,24 +90,6 @@ fn become_server(bundle: &Path) -> Result<Fork, BootstrapError> {
         detached.map_err(|error| io_error("detach the server")(error.into()))?;
         // The FIFO `log` is in the bundle.
         env::set_current_dir(bundle).map_err(io_error(bundle.display().to_string()))?;
-        name_server();
     }
     Ok(fork)
-}
-
-/// Replaces the action in our command line by `serve`, which is as long as `start`. For `ps` and
-/// the tests, which tell servers from short-lived calls by it.
-fn name_server() {
-    let rename = || -> Option<()> {
-        // The address of the arguments in memory is `arg_start`, field 48 of `proc(5)`. The text
-        // after the bracket begins with field 3: the name before it may contain spaces.
-        let stat = fs::read_to_string("/proc/self/stat").ok()?;
-        let arguments: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(48 - 3)?.parse().ok()?;
-        let line = fs::read("/proc/self/cmdline").ok()?;
-        let action = line.strip_suffix(b"start\0")?.len();
-        let memory = File::options().write(true).open("/proc/self/mem").ok()?;
-        memory.write_all_at(b"serve", arguments + u64::try_from(action).ok()?).ok()
-    };
-    // The shim itself does not depend on the name, so a failure is not one of the start.
-    let _ = rename();
 }

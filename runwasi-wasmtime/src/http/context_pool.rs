@@ -8,8 +8,7 @@
 
 use std::sync::MutexGuard;
 
-use runwasi_core::InstanceSpec;
-use runwasi_core::lock::Mutex;
+use runwasi_core::{InstanceSpec, lock::Mutex};
 use wasmtime_wasi::{WasiCtx, filesystem::WasiFilesystemCtx, random::WasiRandomCtx};
 
 use crate::wasi::context;

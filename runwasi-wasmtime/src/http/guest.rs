@@ -14,9 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use runwasi_core::lock::Mutex;
-
 use http::{Request, Response};
+use runwasi_core::lock::Mutex;
 use tokio::{
     sync::{Notify, oneshot},
     time::sleep_until,

@@ -22,9 +22,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use runwasi_core::lock::Mutex;
-
 use ipnet::IpNet;
+use runwasi_core::lock::Mutex;
 
 /// Annotation: a list of items with commas in between, or one of the words `all` and `none`. The
 /// default is `all`, as for any container.
