@@ -2,7 +2,34 @@
 
 use std::process::ExitCode;
 
-use runwasi_daemon::wasmtime::{IDENTITY, Wasmtime};
+use runwasi_core::{EngineError, settings::SettingsError};
+use runwasi_daemon::{
+    serve::{EngineSettings, NodeEngine},
+    wasmtime::IDENTITY,
+};
+use runwasi_wasmtime::{Settings, WasmtimeEngine};
+
+/// wasmtime as the engine of a node.
+struct Wasmtime;
+
+impl NodeEngine for Wasmtime {
+    type Engine = WasmtimeEngine;
+
+    fn table(settings: &EngineSettings) -> Result<String, SettingsError> {
+        of_node(settings)?.to_toml()
+    }
+
+    fn make(settings: &EngineSettings) -> Result<WasmtimeEngine, EngineError> {
+        WasmtimeEngine::new(&of_node(settings)?)
+    }
+}
+
+/// The engine's settings of a node: the daemon's own, under those that the user gave.
+fn of_node(settings: &EngineSettings) -> Result<Settings, SettingsError> {
+    let EngineSettings { slots, cache_size, .. } = *settings;
+    let node = Settings { slots, cache: settings.cache.clone(), cache_size, ..Settings::default() };
+    settings.written.read(&node)
+}
 
 fn main() -> ExitCode {
     runwasi_daemon::main::<Wasmtime>(&IDENTITY)
