@@ -135,7 +135,7 @@ mod tests {
         let slot = threads.slot().await;
         let short = Duration::from_millis(50);
         assert!(timeout(short, threads.slot()).await.is_err(), "two slots for one thread");
-        assert_eq!(slot.run(|| panic!("on purpose")).await, None::<()>);
+        assert_eq!(slot.run::<()>(|| panic!("on purpose")).await, None);
         drop(slot);
         let slot = timeout(LIMIT, threads.slot()).await.unwrap();
         assert_eq!(slot.run(|| 7).await, Some(7));
