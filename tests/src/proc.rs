@@ -57,12 +57,12 @@ pub fn alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// Kills an OS process and waits for its end.
+/// Kills an OS process, which may be given by one of its threads, and waits for its end.
 ///
 /// # Errors
 /// There is no such process, or it has not ended after 20 s.
 pub fn kill9(pid: u32) -> Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
+    let pid = process_of(pid).with_context(|| format!("process {pid}"))?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     pidfd_send_signal(&process, Signal::KILL)?;
     // The signal returns before the kernel has taken the process apart, which takes longer the more memory it has
@@ -73,6 +73,13 @@ pub fn kill9(pid: u32) -> Result<()> {
     )?;
     ensure!(ended == 1, "process {pid:?} has not ended 20 s after SIGKILL");
     Ok(())
+}
+
+/// The process of a thread: what containerd is told for a sandbox may be a thread in its network namespace.
+fn process_of(thread: u32) -> Result<rustix::process::Pid> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:")).context("no Tgid")?;
+    rustix::process::Pid::from_raw(process.trim().parse()?).context("no pid")
 }
 
 /// Mount points at or below `path`, innermost last.
