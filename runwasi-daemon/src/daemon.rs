@@ -1,6 +1,7 @@
 //! State of the daemon: one engine, one guest runtime, and the sandboxes.
 
 use std::{
+    io,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     sync::{
@@ -12,6 +13,7 @@ use std::{
 
 use runwasi_core::{
     Engine, Id,
+    blocking::blocking,
     bootstrap::{
         BootstrapError,
         delete::Ended,
@@ -32,7 +34,6 @@ use runwasi_core::{
     shutdown::Tasks,
     sys,
 };
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -182,7 +183,7 @@ impl Daemon {
     ) -> Result<(String, u32), DaemonError> {
         let roots = self.bundle_roots.clone();
         let wanted =
-            blocking("check the bundle", move || Wanted::check(&request, &roots)).await??;
+            blocking(move || Wanted::check(&request, &roots), lost("check the bundle")).await?;
         let socket = wanted.socket.clone();
         // A retired daemon still lets containers join its sandboxes: no successor can serve them.
         if self.retired.is_cancelled() && self.sandboxes.get(&socket).is_none() {
@@ -199,7 +200,7 @@ impl Daemon {
         let state = self.state.clone();
         let owner = self.owner.clone();
         let open = move || open(wanted, &state, owner);
-        let opened = blocking("open the sandbox", open).await??;
+        let opened = blocking(open, lost("open the sandbox")).await?;
         // Checked after the last await: a `drain` during the work above has not seen this sandbox.
         // A later one sees it, since the control runtime has one thread.
         if self.draining.is_cancelled() {
@@ -283,8 +284,7 @@ impl Daemon {
             removed.own.as_ref().map_or(Ok(()), SocketFile::remove)?;
             Ok(record?)
         };
-        if let Err(error) = blocking("remove the sandbox", remove).await.and_then(|removed| removed)
-        {
+        if let Err(error) = blocking(remove, lost("remove the sandbox")).await {
             tracing::error!(%error, "something of a sandbox stays behind");
         }
     }
@@ -529,12 +529,7 @@ fn bind(socket: &Path) -> Result<UnixListener, DaemonError> {
     }
 }
 
-/// Runs `work` on the blocking pool.
-async fn blocking<T: Send + 'static>(
-    what: &'static str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, DaemonError> {
-    spawn_blocking(work)
-        .await
-        .map_err(|error| DaemonError::Lost { what, reason: error.to_string() })
+/// The error of work on the blocking pool without a result.
+fn lost(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
+    move |error| DaemonError::Lost { what, reason: error.to_string() }
 }

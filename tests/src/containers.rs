@@ -1,11 +1,14 @@
 //! What a test does with the containers of one runtime, each step one or two `ctr` calls; called by the tests.
 
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
 
 use crate::builder::Builder;
+use crate::bundle::Bundle;
 use crate::command::{Command, Output};
 use crate::console::Console;
 use crate::containerd::Containerd;
@@ -112,6 +115,28 @@ impl Containers {
             [&["run", "--runtime", self.runtime.name()], flags, &[image.name(), id], program]
                 .concat();
         self.fixture.ctr_command(line)
+    }
+
+    /// `ctr run FLAGS --runtime … --config … ID` of a bundle made by hand, with this program.
+    pub fn run_config(
+        &self,
+        bundle: &mut Bundle,
+        flags: &[&str],
+        id: &str,
+        program: &[&str],
+    ) -> Result<Command> {
+        bundle.config["process"]["args"] = json!(program);
+        bundle.write()?;
+        let config = bundle.path().join("config.json").display().to_string();
+        let line = [&["run", "--runtime", self.runtime.name(), "--config", &config], flags, &[id]]
+            .concat();
+        Ok(self.fixture.ctr_command(line))
+    }
+
+    /// An id that no other run of the case has.
+    pub fn next_id(&self) -> String {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        self.id(&format!("r{}", RUNS.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Runs a guest to its end, attached, and removes it.

@@ -4,7 +4,7 @@
 use std::{error::Error as _, ffi::OsString, slice};
 
 use clap::{
-    ArgAction, CommandFactory, Error, FromArgMatches, Id, Parser,
+    ArgAction, Command, CommandFactory, Error, FromArgMatches, Id, Parser,
     error::{ContextKind, ErrorKind},
     parser::ValueSource,
 };
@@ -82,9 +82,8 @@ pub(super) struct Word {
 }
 
 impl Arguments {
-    /// Parses the arguments, which come without the program's name.
-    pub(super) fn parse(identity: &Identity, arguments: &[OsString]) -> Result<Self, Error> {
-        let mut command = command(identity);
+    /// Parses the arguments, which come without the program's name, by [`command`].
+    pub(super) fn parse(command: &mut Command, arguments: &[OsString]) -> Result<Self, Error> {
         let matches = command.try_get_matches_from_mut(arguments)?;
         let flag = |id: &Id| {
             let long = command.get_arguments().find(|arg| arg.get_id() == id)?.get_long()?;
@@ -100,7 +99,7 @@ impl Arguments {
     /// of which comes before the second. All values are checked.
     pub(super) fn over(
         &self,
-        identity: &Identity,
+        command: &mut Command,
         arguments: &[OsString],
         layers: [Vec<Word>; 2],
     ) -> Result<Settings, SettingsError> {
@@ -109,7 +108,7 @@ impl Arguments {
         for layer in &layers {
             for word in layer {
                 let flag = OsString::from(format!("{}={}", word.flag, word.value));
-                let checked = Self::parse(identity, slice::from_ref(&flag));
+                let checked = Self::parse(command, slice::from_ref(&flag));
                 let wrong =
                     |error| SettingsError { place: word.place.clone(), ..refusal(&error, &[]) };
                 checked.map_err(wrong)?;
@@ -118,7 +117,7 @@ impl Arguments {
             set.extend(layer.iter().map(|word| word.flag));
         }
         all.extend_from_slice(arguments);
-        let settings = Self::parse(identity, &all).map_err(|error| refusal(&error, &all))?.settings;
+        let settings = Self::parse(command, &all).map_err(|error| refusal(&error, &all))?.settings;
         Ok(Settings { of_hosts: self.of_hosts(), ..settings })
     }
 
@@ -177,7 +176,7 @@ impl Arguments {
 }
 
 /// The parser, with the names of the daemon in its help and its defaults.
-fn command(identity: &Identity) -> clap::Command {
+pub(super) fn command(identity: &Identity) -> Command {
     let Identity { program, runtime, config_file, .. } = identity;
     let about = format!("One wasm host for the whole node, for containerd's runtime {runtime}.");
     let command = Arguments::command().no_binary_name(true).about(about);

@@ -77,7 +77,9 @@ pub fn read(
     default_file: &Path,
     engine: EngineTable<'_>,
 ) -> Result<Command, SettingsError> {
-    let line = match Arguments::parse(identity, arguments) {
+    // Built once: each value of the environment and of the file is parsed by it, too.
+    let mut parser = arguments::command(identity);
+    let line = match Arguments::parse(&mut parser, arguments) {
         Err(error) if error.kind() == Parsed::DisplayVersion => return Ok(Command::Version),
         Err(error) if error.kind() == Parsed::DisplayHelp => {
             return Ok(Command::Help(error.to_string()));
@@ -93,7 +95,7 @@ pub fn read(
     let mut file = file(identity, line.config.clone(), environment, default_file)?;
     let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
     let raw_engine = RawSettings { entries: engine_table.collect() };
-    let settings = line.over(identity, arguments, [variables, words(&file)?])?;
+    let settings = line.over(&mut parser, arguments, [variables, words(&file)?])?;
     let settings = Settings { engine: raw_engine, ..settings };
     let table = engine(&settings)?;
     Ok(match line.command_word() {

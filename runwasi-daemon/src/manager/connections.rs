@@ -15,7 +15,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, MutexGuard, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -71,27 +71,22 @@ enum Phase {
 
 impl Waiter {
     fn register(&self, waker: &Waker) {
-        *self.lock() = Some(waker.clone());
+        *self.0.lock() = Some(waker.clone());
     }
 
     fn wake(&self) {
         // A statement of its own: the lock is free when the waiter wakes up.
-        let waker = self.lock().take();
+        let waker = self.0.lock().take();
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
-        // Poisoning is harmless: there is no half-way state.
-        self.0.lock()
     }
 }
 
 impl ConnectionState {
     /// Time since which the connection counts as idle. In the future while it is being served.
     fn idle_since(&self, longest: Duration) -> Instant {
-        match *self.phase() {
+        match *self.phase.lock() {
             Phase::Idle(since) => since,
             Phase::Served(since) => since + longest,
         }
@@ -99,7 +94,7 @@ impl ConnectionState {
 
     /// Takes note of bytes from the client.
     fn received(&self) {
-        let mut phase = self.phase();
+        let mut phase = self.phase.lock();
         // Only the first bytes of a request count: the others must not move its deadline.
         if let Phase::Idle(_) = *phase {
             *phase = Phase::Served(Instant::now());
@@ -109,13 +104,8 @@ impl ConnectionState {
     /// Takes note of bytes for the client.
     fn replied(&self) {
         // Unlocked before the waiter is woken, and changed before: see `make_room`.
-        *self.phase() = Phase::Idle(Instant::now());
+        *self.phase.lock() = Phase::Idle(Instant::now());
         self.waiter.wake();
-    }
-
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        // Poisoning is harmless: there is no half-way state.
-        self.phase.lock()
     }
 }
 
@@ -338,7 +328,7 @@ mod tests {
         let (_client, ours) = UnixStream::pair().unwrap();
         let connection = limit.admit(ours, permit);
         let accepted = Instant::now() - 2 * LONGEST;
-        *connection.state.phase() = Phase::Idle(accepted);
+        *connection.state.phase.lock() = Phase::Idle(accepted);
         connection.state.received();
         let idle_since = connection.state.idle_since(LONGEST);
         connection.state.received();

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn test_code_makes_no_circle() {
+    fn code_of_tests_makes_no_circle() {
         let a = ("a.rs", "use crate::b::B;\n#[cfg(test)]\nmod tests;");
         let b = ("b.rs", "#[cfg(test)]\nmod tests { use crate::a::A; }");
         assert_eq!(found(&[a, ("a/tests.rs", "use super::A;"), b]), [""; 0]);

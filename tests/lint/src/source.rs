@@ -167,7 +167,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn test_files_are_those_declared_for_tests() {
+    fn files_declared_for_tests_are_left_out() {
         let root = ("lib.rs", "#[cfg(test)] mod checks; mod tests;");
         let files = [("checks.rs", ""), ("checks/a.rs", ""), root, ("tests.rs", "")];
         assert_eq!(kinds(&files), [Kind::Test, Kind::Test, Kind::Library, Kind::Library]);

@@ -15,7 +15,6 @@ use tempfile::TempDir;
 pub(crate) struct Tree {
     dir: TempDir,
     pub(crate) bundle: Bundle,
-    runtime: &'static str,
     guest: &'static str,
 }
 
@@ -35,7 +34,7 @@ impl Tree {
             fs::create_dir(bundle.path().join("rootfs").join(inside))?;
         }
         bundle.config["root"]["path"] = json!(bundle.path().join("rootfs"));
-        let tree = Self { dir, bundle, runtime: c.runtime.name(), guest };
+        let tree = Self { dir, bundle, guest };
         fs::create_dir(tree.volume())?;
         fs::set_permissions(tree.volume(), PermissionsExt::from_mode(0o777))?;
         Ok(tree
@@ -84,19 +83,12 @@ impl Tree {
         id: &str,
         args: &[&str],
     ) -> Result<Command> {
-        self.bundle.config["process"]["args"] = json!([&[self.guest], args].concat());
-        self.bundle.write()?;
-        let config = self.bundle.path().join("config.json").display().to_string();
-        let line =
-            [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
-        Ok(c.fixture.ctr_command(line))
+        let program = [&[self.guest], args].concat();
+        c.run_config(&mut self.bundle, flags, id, &program)
     }
 
     /// Runs the guest to its end.
     pub(crate) fn run(&mut self, c: &Containers, args: &[&str]) -> Result<runwasi_tests::Output> {
-        // An id of its own for every run of a case.
-        static RUNS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let n = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.command(c, &["--rm"], &c.id(&format!("r{n}")), args)?.run()
+        self.command(c, &["--rm"], &c.next_id(), args)?.run()
     }
 }

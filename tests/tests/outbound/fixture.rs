@@ -44,7 +44,6 @@ pub(crate) const P3: &str = "/p3_net.wasm";
 pub(crate) struct Guest {
     dir: TempDir,
     bundle: Bundle,
-    runtime: &'static str,
     program: &'static str,
 }
 
@@ -68,7 +67,7 @@ impl Guest {
                 json!({ "type": "network", "path": network.path }),
             );
         }
-        Ok(Self { dir, bundle, runtime: c.runtime.name(), program: P2 })
+        Ok(Self { dir, bundle, program: P2 })
     }
 
     /// With another of the two programs.
@@ -104,20 +103,13 @@ impl Guest {
         id: &str,
         args: &[&str],
     ) -> Result<Command> {
-        self.bundle.config["process"]["args"] = json!([&[self.program], args].concat());
-        self.bundle.write()?;
-        let config = self.bundle.path().join("config.json").display().to_string();
-        let line =
-            [&["run", "--runtime", self.runtime, "--config", &config], flags, &[id]].concat();
-        Ok(c.fixture.ctr_command(line))
+        let program = [&[self.program], args].concat();
+        c.run_config(&mut self.bundle, flags, id, &program)
     }
 
     /// Runs it to its end.
     pub(crate) fn run(&mut self, c: &Containers, args: &[&str]) -> Result<Output> {
-        // An id of its own for every run of a case.
-        static RUNS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let n = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.command(c, &["--rm"], &c.id(&format!("r{n}")), args)?.run()
+        self.command(c, &["--rm"], &c.next_id(), args)?.run()
     }
 
     /// Runs it to a success; gives what it printed.
