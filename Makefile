@@ -27,6 +27,9 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # `--workspace` with `--bin`, never `--package`: cargo picks the features of shared dependencies by what is
 # selected, and a second choice of features would build wasmtime a second time.
 BUILD := cargo build --release --workspace
+# The programs that only the benchmarks run; and what measures is compiled as the products are.
+PEERS := --features runwasi-bench-peers/programs
+BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install uninstall images load demo test test-vm tried lint bench bench-http clean
@@ -93,17 +96,17 @@ lint: ## format, import circles, language and clippy, as CI does
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/guests/Cargo.toml
 	cargo run --release --quiet --bin runwasi-lint
-	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets $(PEERS) -- -D warnings
 
 bench: ## the benchmarks; figures also go to target/bench/results.json (needs root)
 	@scripts/setup test bench
-	$(BUILD)
+	$(BUILD) $(BENCH)
 	scripts/guests
 	target/release/runwasi-bench
 
 bench-http: ## of them the one of HTTP servers, against the loop of `wasmtime serve` (needs root)
 	@scripts/setup test bench
-	$(BUILD)
+	$(BUILD) $(BENCH)
 	scripts/guests
 	target/release/runwasi-bench --only http
 

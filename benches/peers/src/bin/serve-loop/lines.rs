@@ -1,4 +1,4 @@
-//! A guest's output as `wasmtime serve` prints it: each line with a prefix that names the instance. Used by `serve-loop`.
+//! A guest's output as `wasmtime serve` prints it: each line with a prefix that names the instance.
 
 use std::io::{self, Write};
 use std::pin::Pin;
