@@ -15,7 +15,7 @@ use containerd_shim_protos::types::introspection::RuntimeInfo;
 use runwasi_tests::bundle::{self, Bundle};
 use runwasi_tests::runtime::daemon_file;
 use runwasi_tests::shim::{LIMIT, SANDBOX, TASK_V3, TaskClient};
-use runwasi_tests::{Runtime, ShimDriver, run_case};
+use runwasi_tests::{Runtime, ShimDriver, poll_until, run_case};
 
 /// The engine as `-v` names it begins with this.
 fn engine(runtime: Runtime) -> &'static str {
@@ -159,6 +159,21 @@ fn options_on_stdin_are_answered_with_a_plain_address() {
             p.becomes_clean()
         });
     }
+}
+
+#[test]
+fn server_has_a_name_of_its_own() {
+    run_case(Runtime::Wasmtime, |p| {
+        let bundle = bundle(p, "named")?;
+        let started = p.command("named", bundle.path()).args(["start"]).run()?.ok()?;
+        let shims = p.shims();
+        ensure!(shims.len() == 1, "{shims:?}");
+        let file = format!("/proc/{}/comm", shims[0].pid);
+        let name = || fs::read_to_string(&file).unwrap_or_default();
+        let named = || (name().trim_end() == "wasmtime serve").then_some(());
+        poll_until("the server's name", LIMIT, named).with_context(name)?;
+        life(p, &started.out(), "named", &bundle)
+    });
 }
 
 /// The engine's exported functions and exception tables would make the thin shim half as large
