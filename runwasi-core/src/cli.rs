@@ -29,7 +29,7 @@ pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineEr
             Started::Reply(reply) => Ok(reply),
             // The server has nothing to print on stdout when it ends.
             Started::Server(handover) => {
-                bootstrap::serve::serve(invocation, handover, engine).map(|()| Vec::new())
+                bootstrap::serve::serve(&about, invocation, handover, engine).map(|()| Vec::new())
             }
         },
         Action::Delete => bootstrap::delete::delete(invocation),

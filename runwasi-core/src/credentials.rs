@@ -63,6 +63,8 @@ pub fn as_host<T>(work: impl FnOnce() -> T) -> T {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+    use rustix::process::Gid;
+
     use super::*;
 
     /// Runs `work` on a thread of its own: credentials must not stay on the thread of a test.
@@ -81,7 +83,8 @@ mod tests {
     }
 
     fn user(uid: u32, groups: &[u32], umask: u32) -> Arc<Credentials> {
-        Arc::new(Credentials { uid, gid: uid + 1, groups: groups.to_vec(), umask })
+        let groups = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+        Arc::new(Credentials { uid, gid: uid + 1, groups, umask })
     }
 
     #[test]

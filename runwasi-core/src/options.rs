@@ -1,7 +1,7 @@
 //! containerd's runtime options: settings of the engine in containerd's configuration, or in a file
 //! that it names.
 
-use std::{fmt::Display, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::{
     regular_file::{ReadError, read_regular},
@@ -34,16 +34,8 @@ impl RuntimeOptions {
             Self::Text(text) => RawSettings::parse("runtime options", text.as_bytes(), |_| true)?,
             Self::File(path) => {
                 let source = path.display().to_string();
-                let wrong = |reason: &dyn Display| {
+                let bytes = bytes(path).map_err(|reason| {
                     SettingsError::new(format!("runtime options: {source}"), reason)
-                };
-                if !path.is_absolute() {
-                    return Err(wrong(&"not an absolute path"));
-                }
-                let bytes = read_regular(path, MAX_BYTES).map_err(|error| match error {
-                    ReadError::Io(error) => wrong(&error),
-                    ReadError::NotRegular => wrong(&"not a regular file"),
-                    ReadError::TooLarge { .. } => wrong(&"larger than 1 MiB"),
                 })?;
                 RawSettings::parse(&source, &bytes, |_| true)?
             }
@@ -53,9 +45,20 @@ impl RuntimeOptions {
     }
 }
 
+fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+    if !path.is_absolute() {
+        return Err("not an absolute path".to_owned());
+    }
+    read_regular(path, MAX_BYTES).map_err(|error| match error {
+        ReadError::Io(error) => error.to_string(),
+        ReadError::NotRegular => "not a regular file".to_owned(),
+        ReadError::TooLarge { .. } => "larger than 1 MiB".to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use super::*;
 

@@ -135,6 +135,24 @@ impl Entry {
         }
     }
 
+    /// Checks the type of the value: `a string`, `an integer` or `an array of strings`.
+    pub fn check_type(&self, wanted: &str) -> Result<(), SettingsError> {
+        if wanted == "an array of strings"
+            && let Value::Array(elements) = &self.value
+        {
+            let mut elements = elements.iter().zip(&self.elements);
+            let Some((wrong, place)) = elements.find(|(element, _)| !element.is_str()) else {
+                return Ok(());
+            };
+            let reason = format_args!("an element is {}, not a string", kind(wrong));
+            return Err(SettingsError::new(format!("{place}: {}", self.key), reason));
+        }
+        match kind(&self.value) {
+            kind if kind == wanted => Ok(()),
+            kind => Err(self.error(format_args!("is {kind}, not {wanted}"))),
+        }
+    }
+
     /// An error about the value.
     pub fn error(&self, reason: impl Display) -> SettingsError {
         SettingsError::new(format!("{}: {}", self.place, self.key), reason)
@@ -157,18 +175,10 @@ impl Entry {
         } else if found.starts_with("invalid type") {
             let expected = match expected {
                 "i64" => "an integer",
-                "a sequence" => "an array of strings",
                 "string only" => "a string",
                 other => other,
             };
-            let mut elements = self.value.as_array().into_iter().flatten().zip(&self.elements);
-            match elements.find(|(element, _)| !element.is_str() && !found.ends_with("sequence")) {
-                Some((element, place)) => {
-                    let reason = format_args!("an element is {}, not a string", kind(element));
-                    SettingsError::new(format!("{place}: {}", self.key), reason)
-                }
-                None => self.error(format_args!("is {}, not {expected}", kind(&self.value))),
-            }
+            self.error(format_args!("is {}, not {expected}", kind(&self.value)))
         } else {
             self.error(message)
         }

@@ -15,6 +15,7 @@ use std::{io, sync::Arc, time::Duration};
 use runwasi_core::{
     EngineError, InstanceSpec,
     artifact::{Artifact, Program},
+    blocking::blocking,
     code_cache::{digests::DigestIndex, single_flight::SingleFlight, store::CodeCache},
     engine::Precompiled,
 };
@@ -96,22 +97,20 @@ impl Compiler {
         }
         let seen = self.seen.clone();
         let loader = self.loader.clone();
+        let path = program.path.clone();
         // On the blocking pool: it reads the index, and checks and maps the code file.
         let work = move || {
-            let digest = digest.or_else(|| seen?.get(&identity?))?;
+            let Some(digest) = digest.or_else(|| seen?.get(&identity?)) else { return Ok(None) };
             if let Some(identity) = identity {
                 // The next guest of this process finds the code by `known`, without the disk.
                 loader.module_cache().remember(identity, digest);
             }
-            loader.load(&digest)
+            loader
+                .load(&digest)
+                .transpose()
+                .map_err(|error| EngineError::Invalid { path, reason: format!("{error:#}") })
         };
-        let kept =
-            spawn_blocking(work).await.map_err(|error| EngineError::Failed(error.to_string()))?;
-        let invalid = |error| EngineError::Invalid {
-            path: program.path.clone(),
-            reason: format!("{error:#}"),
-        };
-        kept.transpose().map_err(invalid)
+        blocking(work, |lost| EngineError::Failed(lost.to_string())).await
     }
 
     /// Records the digest of the artifact's file, for the next guest and the next process.

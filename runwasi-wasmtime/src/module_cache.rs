@@ -1,9 +1,6 @@
 //! Cache of linked code in this OS process: guests of one program share its code.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, MutexGuard},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use runwasi_core::{artifact::FileIdentity, digest::Digest, lock::Mutex};
 use wasmtime::{InstancePre, component};
@@ -40,18 +37,18 @@ struct Entries {
 impl ModuleCache {
     /// Linked code of a file, if its digest is known.
     pub(crate) fn of_file(&self, identity: &FileIdentity) -> Option<Arc<Ready>> {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let digest = *entries.known.get(identity)?;
         entries.get(&digest)
     }
 
     pub(crate) fn get(&self, digest: &Digest) -> Option<Arc<Ready>> {
-        self.lock().get(digest)
+        self.entries.lock().get(digest)
     }
 
     /// Adds linked code and returns the cached entry. Evicts the entry unused for longest.
     pub(crate) fn put(&self, digest: Digest, ready: Ready) -> Arc<Ready> {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         // Two threads may have loaded the same code. The first entry counts.
         if let Some(known) = entries.get(&digest) {
             return known;
@@ -67,7 +64,7 @@ impl ModuleCache {
 
     /// Records the digest of a file.
     pub(crate) fn remember(&self, identity: FileIdentity, digest: Digest) {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         // Cleared as a whole, because a lost entry costs only one more read of its file.
         if entries.known.len() == KNOWN {
             entries.known.clear();
@@ -77,7 +74,7 @@ impl ModuleCache {
 
     /// Removes all code that no guest runs, with the memory images the instance pool keeps mapped.
     pub(crate) fn forget_unused(&self) {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let unused = entries
             .ready
             .extract_if(.., |(_, ready)| Arc::strong_count(ready) == 1)
@@ -85,10 +82,6 @@ impl ModuleCache {
         drop(entries);
         // Dropped after the lock, because unmapping code takes time.
         drop(unused);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock()
     }
 }
 

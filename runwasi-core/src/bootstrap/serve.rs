@@ -1,12 +1,16 @@
 //! The sandbox's server, from the socket that `start` has bound to the last event: the shim's
 //! long-lived process.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{ffi::CString, fs, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    BootstrapError, invocation::Invocation, io_error, socket::SocketFile, start::Handover,
+    BootstrapError,
+    invocation::{About, Invocation},
+    io_error,
+    socket::SocketFile,
+    start::Handover,
 };
 use crate::{
     cgroups::Cgroups,
@@ -29,12 +33,16 @@ const GRACE: Duration = Duration::from_secs(4);
 
 /// Serves until the sandbox is over or a signal comes.
 pub fn serve<E: Engine>(
+    about: &About,
     invocation: &Invocation,
     mut handover: Handover,
     engine: impl FnOnce() -> Result<E, EngineError>,
 ) -> Result<(), BootstrapError> {
     logging::to_containerd(invocation.debug);
     panics::log();
+    if let Err(error) = rustix::thread::set_name(&process_name(about.runtime)) {
+        tracing::debug!(%error, "the process keeps its name");
+    }
     let own = handover.own.take().map(Arc::new);
     let served = panics::fatal(|| run(invocation, handover, engine, own.clone()));
     if let Err(error) = &served {
@@ -46,6 +54,14 @@ pub fn serve<E: Engine>(
         own.remove()?;
     }
     served
+}
+
+/// Name of the serving process for `ps` and for the kernel's messages: `wasmtime serve`.
+// Its arguments stay those of `start`, since it does not `exec`.
+fn process_name(runtime: &str) -> CString {
+    // `io.containerd.NAME.v1`. With ` serve` after it, the kernel has room for 9 bytes of the name.
+    let name = runtime.split('.').nth(2).unwrap_or(runtime);
+    CString::new(format!("{name:.9} serve")).unwrap_or_default()
 }
 
 fn run<E: Engine>(
@@ -147,5 +163,18 @@ fn raise_oom_score() {
         && let Err(error) = fs::write(path, score.to_string())
     {
         tracing::warn!(%error, "oom_score_adj stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_name_has_room_for_the_word_serve() {
+        let name = |runtime: &str| process_name(runtime).into_string().unwrap();
+        assert_eq!(name("io.containerd.wasmtime.v1"), "wasmtime serve");
+        assert_eq!(name("io.containerd.abcdefghijk.v1"), "abcdefghi serve");
+        assert_eq!(name("noded"), "noded serve");
     }
 }

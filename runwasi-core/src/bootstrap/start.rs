@@ -72,8 +72,8 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
 }
 
 /// Forks the server: in a process group of its own, with the bundle as working directory and
-/// without our streams. Its command line stays that of `start`: its stdout, `/dev/null`, tells it
-/// from a call.
+/// without our streams. Its arguments stay those of `start`; the server then gives
+/// itself a name.
 fn become_server(bundle: &Path) -> Result<Fork, BootstrapError> {
     // Opened before the fork: an error is still an error of the start.
     let null =

@@ -5,6 +5,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::{PosixRlimitType, Process, User};
+use rustix::process::Gid;
 
 use super::error::{Wrong, wrong};
 use crate::{
@@ -141,14 +142,8 @@ fn console_size(size: &oci_spec::runtime::Box) -> Option<Size> {
 }
 
 fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
-    let credentials = Credentials {
-        uid: user.uid(),
-        gid: user.gid(),
-        groups: user.additional_gids().clone().unwrap_or_default(),
-        umask: user.umask().unwrap_or(DEFAULT_UMASK),
-    };
     // `setfsuid(2)` and `setfsgid(2)` take -1 for a query and change nothing.
-    for (field, id) in [("uid", credentials.uid), ("gid", credentials.gid)] {
+    for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
         if id == u32::MAX {
             return Err(wrong(
                 format!("process.user.{field}"),
@@ -156,9 +151,16 @@ fn credentials(user: &User) -> Result<Option<Arc<Credentials>>, Wrong> {
             ));
         }
     }
-    if credentials.groups.len() > MAX_GROUPS || credentials.groups.contains(&u32::MAX) {
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    if groups.len() > MAX_GROUPS || groups.contains(&u32::MAX) {
         return Err(wrong("process.user.additionalGids", "are too many, or one is no id"));
     }
+    let credentials = Credentials {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
+        umask: user.umask().unwrap_or(DEFAULT_UMASK),
+    };
     if credentials.umask > 0o777 {
         return Err(wrong(
             "process.user.umask",

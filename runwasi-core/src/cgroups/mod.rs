@@ -27,7 +27,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process,
-    sync::{Arc, MutexGuard, Weak},
+    sync::{Arc, Weak},
 };
 
 pub(crate) use self::files::remove;
@@ -166,14 +166,10 @@ impl Cgroups {
 
     /// Adds a successor once, however often its limits change.
     fn add_successor(&self, successor: &Arc<KernelLimits>) {
-        let mut successors = self.successors();
+        let mut successors = self.successors.lock();
         let own = Arc::downgrade(successor);
         successors.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&own));
         successors.push(own);
-    }
-
-    fn successors(&self) -> MutexGuard<'_, Vec<Weak<KernelLimits>>> {
-        self.successors.lock()
     }
 
     /// A successor that still lives. Ended ones are forgotten.
@@ -181,7 +177,7 @@ impl Cgroups {
         loop {
             // The list is unlocked before `is_released` locks the successor's state: see the lock
             // order of `KernelLimits`.
-            let successor = self.successors().pop()?.upgrade();
+            let successor = self.successors.lock().pop()?.upgrade();
             match successor {
                 Some(successor) if !successor.is_released() => return Some(successor),
                 _ => {}
@@ -407,7 +403,7 @@ mod tests {
             kernel_limits
         });
         last.limit(&ResourcesConfig::default());
-        assert_eq!(fixture.cgroups.successors().len(), 4, "each once");
+        assert_eq!(fixture.cgroups.successors.lock().len(), 4, "each once");
         let workers = |n| fixture.at(&format!("cpu/k8s/h{n}/tasks"));
         assert_eq!([0, 1, 2, 3].map(workers), ["71", "", "", ""]);
         drop(gone);

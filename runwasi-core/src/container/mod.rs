@@ -7,7 +7,6 @@ pub(crate) mod prepare;
 pub mod request;
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{Arc, Weak},
 };
@@ -17,23 +16,23 @@ use tokio::task::spawn_blocking;
 use self::{
     error::{CreateError, ExecError},
     host::Host,
-    prepare::{Files, Prepared, ProcessContext, prepare},
+    prepare::{Files, PreparedInit, ProcessContext, prepare},
     request::{CreateRequest, ExecRequest},
 };
 use crate::{
     artifact::file,
     blocking::blocking,
     bundle::{
-        hooks::{self, ContainerState, HookError, HooksConfig},
+        hooks::{self, HookError, HooksConfig},
         process::ProcessConfig,
-        resources::{Limit, ResourcesConfig},
+        resources::ResourcesConfig,
     },
     cgroups::KernelLimits,
-    engine::{error::EngineError, extensions::Extensions},
+    engine::error::EngineError,
     events::Event,
     process::{Info, Process, driver, execs::Execs, state::Request},
-    resources::{memory::Memory, usage::Usage},
-    rootfs::{Gone, Rootfs},
+    resources::usage::Usage,
+    rootfs::Rootfs,
     scheduler::group::Group,
 };
 
@@ -44,9 +43,7 @@ pub struct Container {
     /// Its init process.
     pub init: Process,
     execs: Arc<Execs>,
-    annotations: Arc<HashMap<String, String>>,
-    memory: Arc<Memory>,
-    extensions: Arc<Extensions>,
+    context: ProcessContext,
     hooks: Option<Arc<HooksConfig>>,
     kernel_limits: Option<Arc<KernelLimits>>,
     // Weak, because only the processes hold the file systems: they are unmounted after the last
@@ -61,38 +58,29 @@ impl Container {
         request: CreateRequest,
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, CreateError> {
-        let pid = host.network.pid();
-        let Prepared { config, settings, files } =
-            prepare(&request, pid, host.bundle_roots.clone()).await?;
+        let prepared = prepare(&request, host.network.pid(), host.bundle_roots.clone()).await?;
         // Before `Engine::prepare`, which may depend on them.
-        if !settings.entries.is_empty() {
-            host.engine.configure(&settings).await?;
+        if !prepared.settings.entries.is_empty() {
+            host.engine.configure(&prepared.settings).await?;
         }
-        let limits = config.resources;
-        let memory =
-            Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
-        let extensions = Arc::<Extensions>::default();
-        let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
-        let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
-        let annotations = config.annotations;
-        let context = ProcessContext {
-            annotations: &annotations,
-            memory: &memory,
-            extensions: &extensions,
-            host,
-        };
-        let info = Info { container: request.id, exec: None, pid, stdio: request.stdio };
-        let process = context.instance::<CreateError>(info, config.process, files).await?;
-        let single = config.pod.is_none();
-        let kernel_limits =
-            host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
+        let init = PreparedInit::new(host, &request, prepared).await?;
         // After everything that can fail: a refused container gets no hooks.
-        let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
-        if let Some(hooks) = hooks.clone() {
-            let id = process.info.container.as_str();
-            let state = ContainerState::new(id, pid, &request.bundle, &annotations);
+        if let Some(hooks) = init.hooks.clone() {
+            let state = init.context.state(&init.process.info, &request.bundle);
             run_hooks(move || hooks.create(state)).await?;
         }
+        Ok(Self::start_driver(host, request, init, on_deleted))
+    }
+
+    /// Publishes the creation and starts the driver of the init.
+    fn start_driver(
+        host: &Host,
+        request: CreateRequest,
+        init: PreparedInit,
+        on_deleted: Box<dyn FnOnce() + Send>,
+    ) -> Self {
+        let PreparedInit { process, context, hooks, kernel_limits, limits, rootfs, unmounted } =
+            init;
         // Before the driver starts, which publishes the later events of the process.
         host.publisher.publish(Event::Created {
             process: process.info.clone(),
@@ -104,28 +92,16 @@ impl Container {
         let parts = driver::Parts {
             unmounted,
             execs: Some(execs.clone()),
-            ..process.into_parts(&context, group, on_deleted)
+            ..process.into_parts(&context, host, group, on_deleted)
         };
         let init = driver::spawn(parts, &host.tasks);
-        Ok(Self {
-            bundle: request.bundle,
-            init,
-            execs,
-            annotations,
-            memory,
-            extensions,
-            hooks,
-            kernel_limits,
-            rootfs,
-        })
+        Self { bundle: request.bundle, init, execs, context, hooks, kernel_limits, rootfs }
     }
 
     /// Runs the `poststart` hooks.
     pub(crate) async fn started(&self) -> Result<(), HookError> {
         let Some(hooks) = self.hooks.clone() else { return Ok(()) };
-        let init = self.init.info();
-        let state =
-            ContainerState::new(init.container.as_str(), init.pid, &self.bundle, &self.annotations);
+        let state = self.context.state(self.init.info(), &self.bundle);
         run_hooks(move || hooks.started(state)).await
     }
 
@@ -142,9 +118,10 @@ impl Container {
                 kernel_limits.release();
             }
             hooks::stopped(&bundle, None);
+            Ok(())
         };
         // An error means that this process is ending. Then `bootstrap::delete` does the same work.
-        let _ = spawn_blocking(work).await;
+        let _: Result<(), ()> = blocking(work, drop).await;
     }
 
     /// Prepares a further process. Its guest does not run yet. Dropping the future undoes the
@@ -156,19 +133,13 @@ impl Container {
         let config = ProcessConfig::parse(&request.spec)?;
         let (config, files) = self.find(config).await?;
         let init = self.init.info();
-        let context = ProcessContext {
-            annotations: &self.annotations,
-            memory: &self.memory,
-            extensions: &self.extensions,
-            host,
-        };
         let info = Info {
             container: init.container.clone(),
             exec: Some(request.id.clone()),
             pid: init.pid,
             stdio: request.stdio,
         };
-        let process = context.instance::<ExecError>(info, config, Some(files)).await?;
+        let process = self.context.instance::<ExecError>(host, info, config, Some(files)).await?;
         // Weak, because the process in the table would hold its own table.
         let execs = Arc::downgrade(&self.execs);
         let id = request.id;
@@ -179,7 +150,7 @@ impl Container {
         };
         let info = process.info.clone();
         let group = self.init.group().sibling(process.credentials.clone());
-        let parts = process.into_parts(&context, group, Box::new(on_deleted));
+        let parts = process.into_parts(&self.context, host, group, Box::new(on_deleted));
         // Under the lock of the table: the init either has ended before, which is an error here, or
         // it ends this process, too.
         place.fill(|| {
@@ -194,11 +165,15 @@ impl Container {
         // The scheduler applies the limits at once; the kernel only backs them.
         self.init.group().limit(&limits);
         if let Some(limit) = limits.memory {
-            self.memory.set_limit(limit.get());
+            self.context.memory.set_limit(limit.get());
         }
         if let Some(kernel_limits) = self.kernel_limits.clone() {
+            let work = move || {
+                kernel_limits.limit(&limits);
+                Ok(())
+            };
             // An error means that this process is ending, and all guests with it.
-            let _ = spawn_blocking(move || kernel_limits.limit(&limits)).await;
+            let _: Result<(), ()> = blocking(work, drop).await;
         }
     }
 
@@ -207,7 +182,7 @@ impl Container {
         let running = self.processes().filter(Process::is_running).count();
         Usage {
             cpu: self.init.group().cpu(),
-            memory: self.memory.usage(),
+            memory: self.context.memory.usage(),
             processes: running as u64,
         }
     }
@@ -241,7 +216,7 @@ impl Container {
 
 /// Runs hooks on the blocking pool.
 // The workers of the runtime must not wait for programs. If the caller is cancelled, the hooks
-// still run to their end.
+// still run to their end. Not by `blocking`: a panic is no error of a hook.
 async fn run_hooks(
     run: impl FnOnce() -> Result<(), HookError> + Send + 'static,
 ) -> Result<(), HookError> {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use super::{error::CreateError, host::Host, pause::Pause, request::CreateRequest};
@@ -14,8 +14,11 @@ use crate::{
     bundle::{
         allowed_roots,
         config::{Config, ContainerKind},
+        hooks::{ContainerState, HooksConfig},
         process::ProcessConfig,
+        resources::{Limit, ResourcesConfig},
     },
+    cgroups::KernelLimits,
     engine::{error::EngineError, extensions::Extensions, instance::Instance, spec::InstanceSpec},
     process::{Info, driver},
     resources::memory::Memory,
@@ -95,7 +98,8 @@ impl PreparedProcess {
     /// Parts of the driver of an exec; an init has more.
     pub(super) fn into_parts(
         self,
-        context: &ProcessContext<'_>,
+        context: &ProcessContext,
+        host: &Host,
         group: Group,
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> driver::Parts {
@@ -109,36 +113,86 @@ impl PreparedProcess {
             // Only the end of the init ends other processes.
             execs: None,
             memory: context.memory.clone(),
-            publisher: context.host.publisher.clone(),
+            publisher: host.publisher.clone(),
             on_deleted,
         }
     }
 }
 
-/// Context that all processes of a container share.
-pub(super) struct ProcessContext<'a> {
-    pub(super) annotations: &'a Arc<HashMap<String, String>>,
-    pub(super) memory: &'a Arc<Memory>,
-    pub(super) extensions: &'a Arc<Extensions>,
-    pub(super) host: &'a Host,
+/// The init of a new container without a driver, with all that its container keeps.
+pub(super) struct PreparedInit {
+    pub(super) process: PreparedProcess,
+    pub(super) context: ProcessContext,
+    pub(super) hooks: Option<Arc<HooksConfig>>,
+    pub(super) kernel_limits: Option<Arc<KernelLimits>>,
+    pub(super) limits: ResourcesConfig,
+    /// Never had a target if the container has no file systems.
+    pub(super) rootfs: Weak<Rootfs>,
+    /// Resolves when the file systems are gone.
+    pub(super) unmounted: Gone,
 }
 
-impl ProcessContext<'_> {
+impl PreparedInit {
+    /// Has the engine prepare the instance, and mirrors the limits into cgroups.
+    pub(super) async fn new(
+        host: &Host,
+        request: &CreateRequest,
+        prepared: Prepared,
+    ) -> Result<Self, CreateError> {
+        let Prepared { config, files, .. } = prepared;
+        let limits = config.resources;
+        let memory = Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory);
+        let context = ProcessContext {
+            annotations: config.annotations,
+            memory: Arc::new(memory),
+            extensions: Arc::default(),
+        };
+        let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
+        let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
+        let info = Info {
+            container: request.id.clone(),
+            exec: None,
+            pid: host.network.pid(),
+            stdio: request.stdio.clone(),
+        };
+        let process = context.instance::<CreateError>(host, info, config.process, files).await?;
+        let single = config.pod.is_none();
+        let kernel_limits =
+            host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
+        let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
+        Ok(Self { process, context, hooks, kernel_limits, limits, rootfs, unmounted })
+    }
+}
+
+/// Context that all processes of a container share.
+pub(super) struct ProcessContext {
+    pub(super) annotations: Arc<HashMap<String, String>>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) extensions: Arc<Extensions>,
+}
+
+impl ProcessContext {
+    /// The container as its hooks are told.
+    pub(super) fn state(&self, init: &Info, bundle: &Path) -> ContainerState {
+        ContainerState::new(init.container.as_str(), init.pid, bundle, &self.annotations)
+    }
+
     /// Opens the streams of a process and has the engine prepare its instance. A process without
     /// file systems is the pause container of a pod.
     pub(super) async fn instance<E: From<StdioError> + From<EngineError>>(
         &self,
+        host: &Host,
         info: Info,
         config: ProcessConfig,
         files: Option<Files>,
     ) -> Result<PreparedProcess, E> {
-        let stdio = self.host.stdio(&info.container, &info.stdio, &config).await?;
+        let stdio = host.stdio(&info.container, &info.stdio, &config).await?;
         let credentials = config.credentials.clone();
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
             Some(files) => {
-                let spec = self.spec(&info, config, files, &stdio);
-                self.host.engine.prepare(spec).await?
+                let spec = self.spec(host, &info, config, files, &stdio);
+                host.engine.prepare(spec).await?
             }
         };
         Ok(PreparedProcess { info: Arc::new(info), credentials, instance, stdio })
@@ -146,6 +200,7 @@ impl ProcessContext<'_> {
 
     fn spec(
         &self,
+        host: &Host,
         info: &Info,
         config: ProcessConfig,
         files: Files,
@@ -161,11 +216,11 @@ impl ProcessContext<'_> {
             annotations: self.annotations.clone(),
             rootfs: files.rootfs,
             file: files.program,
-            images: self.host.images.clone(),
+            images: host.images.clone(),
             stdio: stdio.clone(),
             memory: self.memory.clone(),
             extensions: self.extensions.clone(),
-            network: self.host.network.clone(),
+            network: host.network.clone(),
         }
     }
 }

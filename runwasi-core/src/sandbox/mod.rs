@@ -10,18 +10,18 @@ mod managed;
 use std::{
     collections::{HashMap, hash_map::Entry},
     path::PathBuf,
-    sync::{Arc, MutexGuard, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use tokio::{
     sync::Notify,
-    task::spawn_blocking,
     time::{Instant, sleep_until, timeout},
 };
 
 use self::{error::SandboxError, lifecycle::Lifecycle};
 use crate::{
+    blocking::blocking,
     bundle::{config::Config, resources::ResourcesConfig},
     container::{
         Container,
@@ -127,7 +127,7 @@ impl Sandbox {
 
     /// Number of containers, including those being created.
     pub fn count(&self) -> usize {
-        self.containers().len()
+        self.shared.containers.lock().len()
     }
 
     /// Creates a container and returns the pid of its init. Dropping the future undoes what was
@@ -156,12 +156,13 @@ impl Sandbox {
         // A bundle that has lost its `config.json` makes `start` serve a managed sandbox, which no
         // client has created. The error of the configuration is then the one to report.
         let bundle = request.bundle.clone();
-        match spawn_blocking(move || Config::load(&bundle)).await {
-            Ok(Err(wrong)) => Err(SandboxError::Create {
+        let load = move || Config::load(&bundle).map_err(Some);
+        match blocking(load, |_lost| None).await {
+            Err(Some(wrong)) => Err(SandboxError::Create {
                 id: request.id.clone(),
                 source: CreateError::Config(wrong),
             }),
-            _ => Err(refusal),
+            Ok(_) | Err(None) => Err(refusal),
         }
     }
 
@@ -216,7 +217,7 @@ impl Sandbox {
     ) -> Result<(), SandboxError> {
         let view = self.view(id, exec)?;
         self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill)).await?;
-        *self.shared.killed() = Some(Instant::now());
+        *self.shared.killed.lock() = Some(Instant::now());
         Ok(())
     }
 
@@ -230,7 +231,7 @@ impl Sandbox {
         }
         // The init decides the answer: a container with an ended init is "not found".
         self.request(id, &container.init, request).await?;
-        *self.shared.killed() = Some(Instant::now());
+        *self.shared.killed.lock() = Some(Instant::now());
         Ok(())
     }
 
@@ -313,12 +314,13 @@ impl Sandbox {
     /// Summed usage of all containers. The peak of the sandbox is at most the sum of the peaks.
     pub fn usage_of_all(&self) -> Usage {
         // Collected first: the lock is free while the containers are asked.
-        let containers: Vec<_> = self.containers().values().filter_map(Slot::ready).collect();
+        let containers: Vec<_> =
+            self.shared.containers.lock().values().filter_map(Slot::ready).collect();
         containers.iter().map(|container| container.usage()).sum()
     }
 
     fn container(&self, id: &Id) -> Result<Arc<Container>, SandboxError> {
-        let ready = self.containers().get(id).and_then(Slot::ready);
+        let ready = self.shared.containers.lock().get(id).and_then(Slot::ready);
         ready.ok_or_else(|| SandboxError::NotFound { id: id.clone() })
     }
 
@@ -333,7 +335,7 @@ impl Sandbox {
 
     async fn leave(&self) {
         // Copied, so that the lock is not held across the await.
-        let killed = *self.shared.killed();
+        let killed = *self.shared.killed.lock();
         if let Some(killed) = killed {
             sleep_until(killed + KILL_TO_SHUTDOWN).await;
         }
@@ -343,7 +345,7 @@ impl Sandbox {
 
     /// True if it has no container, is creating no container and is not held by a managed life.
     pub fn is_empty(&self) -> bool {
-        self.containers().is_empty()
+        self.shared.containers.lock().is_empty()
             && !self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.holds())
     }
 
@@ -384,7 +386,9 @@ impl Sandbox {
     }
 
     fn inits(&self) -> Vec<Process> {
-        self.containers()
+        self.shared
+            .containers
+            .lock()
             .values()
             .filter_map(Slot::ready)
             .map(|container| container.init.clone())
@@ -402,24 +406,12 @@ impl Sandbox {
             .await
             .map_err(|source| SandboxError::Process { id: id.clone(), source })
     }
-
-    fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
-        self.shared.containers()
-    }
 }
 
 impl Shared {
-    fn killed(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.killed.lock()
-    }
-
-    fn containers(&self) -> MutexGuard<'_, HashMap<Id, Slot>> {
-        self.containers.lock()
-    }
-
     /// Changes the table. Notifies if the sandbox has come into use or become empty.
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<Id, Slot>) -> T) -> T {
-        let mut containers = self.containers();
+        let mut containers = self.containers.lock();
         let before = containers.is_empty();
         let result = change(&mut containers);
         if containers.is_empty() != before {

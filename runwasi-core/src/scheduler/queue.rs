@@ -48,12 +48,8 @@ impl FairQueue {
 
     /// A new lane, which gets turns in proportion to `weight`.
     pub(super) fn lane(&self, weight: u64) -> Lane {
-        let id = self.lock().add_lane(weight);
+        let id = self.state.lock().add_lane(weight);
         Lane { queue: self.clone(), id }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<Waker>> {
-        self.state.lock()
     }
 
     /// Checks a throttled lane when its debt is paid.
@@ -67,7 +63,7 @@ impl FairQueue {
     }
 
     fn check(&self, lane: LaneId) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match state.check_throttling(lane, Instant::now()) {
             Some(again) => {
                 drop(state);
@@ -88,7 +84,7 @@ impl FairQueue {
             if let Some(waker) = granted.notify {
                 waker.wake();
             }
-            state = self.lock();
+            state = self.state.lock();
         }
     }
 }
@@ -102,19 +98,19 @@ pub(super) struct Lane {
 impl Lane {
     /// A new id for one process of the container.
     pub(super) fn process(&self) -> ProcessId {
-        self.queue.lock().add_process()
+        self.queue.state.lock().add_process()
     }
 
     /// A seat for one future of a process.
     pub(super) fn seat(&self, process: ProcessId) -> Seat {
-        let id = self.queue.lock().add_seat(self.id, process);
+        let id = self.queue.state.lock().add_seat(self.id, process);
         Seat(Arc::new(SeatHandle { queue: self.queue.clone(), id }))
     }
 
     /// Grants no turn to the lane until [`Lane::resume`]. A running future goes on to its next
     /// yield.
     pub(super) fn pause(&self) {
-        self.queue.lock().pause(self.id);
+        self.queue.state.lock().pause(self.id);
     }
 
     /// Ends a pause. Time spent paused is not made up for.
@@ -145,11 +141,11 @@ impl Lane {
 
     /// Throttling counters of the lane.
     pub(super) fn throttling(&self) -> Throttling {
-        self.queue.lock().throttling(self.id)
+        self.queue.state.lock().throttling(self.id)
     }
 
     fn change(&self, change: impl FnOnce(&mut State<Waker>, LaneId)) {
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         change(&mut state, self.id);
         // The change may have ended a pause, a stop or a throttling.
         self.queue.grant(state);
@@ -158,7 +154,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.queue.lock().remove_lane(self.id);
+        self.queue.state.lock().remove_lane(self.id);
     }
 }
 
@@ -185,7 +181,7 @@ impl Seat {
     /// Takes the granted turn. Otherwise the future waits, and a later grant wakes `task`.
     pub(super) fn take_turn(&self, task: &Waker) -> Option<RunningTurn<'_>> {
         let Self(handle) = self;
-        let mut state = handle.queue.lock();
+        let mut state = handle.queue.state.lock();
         // Stored under the lock that a grant takes: no grant can miss the waker.
         match state.take_turn(handle.id, |known| known.will_wake(task), || task.clone()) {
             TurnAnswer::Run => return Some(RunningTurn { handle, used: Duration::ZERO }),
@@ -200,7 +196,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let Self(handle) = self;
-        let mut state = handle.queue.lock();
+        let mut state = handle.queue.state.lock();
         let waker = state.remove_seat(handle.id);
         handle.queue.grant(state);
         // Last, without the lock: the waker may be the last reference to a Tokio task.
@@ -214,7 +210,7 @@ impl Wake for SeatHandle {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         if state.wake(self.id) {
             self.queue.grant(state);
         }
@@ -231,7 +227,7 @@ pub(super) struct RunningTurn<'a> {
 impl Drop for RunningTurn<'_> {
     fn drop(&mut self) {
         let Self { handle, used } = self;
-        let mut state = handle.queue.lock();
+        let mut state = handle.queue.state.lock();
         let check = state.end_turn(handle.id, *used, Instant::now);
         handle.queue.grant(state);
         // Timers call into Tokio: not under the lock.
@@ -437,7 +433,7 @@ mod tests {
         drop(take(&third, &Arc::default()).expect("it waited behind the stopped one"));
         lane.continue_process(one);
         drop(take(&second, &woken).expect("it goes on"));
-        assert_eq!(queue.lock().free_permits(), 1);
+        assert_eq!(queue.state.lock().free_permits(), 1);
     }
 
     #[test]
@@ -445,7 +441,7 @@ mod tests {
         let queue = queue(1);
         let crowd: Vec<_> = (0..10_000).map(|_| Spinner::new(&queue, DEFAULT_WEIGHT)).collect();
         drop(crowd);
-        assert!(queue.lock().capacity() <= 2048);
+        assert!(queue.state.lock().capacity() <= 2048);
     }
 
     #[test]
@@ -465,7 +461,7 @@ mod tests {
             "what was granted to one that is gone goes to the next"
         );
         drop(third.take().unwrap());
-        assert_eq!(queue.lock().free_permits(), 1);
+        assert_eq!(queue.state.lock().free_permits(), 1);
     }
 
     #[test]
@@ -488,6 +484,6 @@ mod tests {
             let spinner = Spinner::new(&queue, DEFAULT_WEIGHT);
             drop(spinner.take());
         }
-        assert!(queue.lock().is_empty());
+        assert!(queue.state.lock().is_empty());
     }
 }

@@ -2,6 +2,12 @@
 
 use std::io;
 
+use rustix::{
+    fs::Mode,
+    process::{Gid, getgroups, umask},
+    thread::set_thread_groups,
+};
+
 use super::thread::unshare_file_attributes;
 
 /// The OCI runtime spec's default for the umask.
@@ -15,7 +21,7 @@ pub struct Credentials {
     /// Group id.
     pub gid: u32,
     /// Further groups.
-    pub groups: Vec<u32>,
+    pub(crate) groups: Vec<Gid>,
     /// Permission bits that new files do not get.
     pub umask: u32,
 }
@@ -40,10 +46,6 @@ pub struct RefusedCall {
     source: io::Error,
 }
 
-fn refused(call: &'static str) -> RefusedCall {
-    RefusedCall { call, source: io::Error::last_os_error() }
-}
-
 /// Sets the credentials with which the calling thread opens files.
 pub(crate) fn set_file_credentials(credentials: &Credentials) {
     let set = switch_file_credentials(credentials);
@@ -59,43 +61,43 @@ pub(crate) fn set_file_credentials(credentials: &Credentials) {
 pub(crate) fn try_file_credentials() -> Result<(), RefusedCall> {
     unshare_file_attributes()
         .map_err(|source| RefusedCall { call: "unshare(CLONE_FS)", source })?;
-    let groups = rustix::process::getgroups()
-        .map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
+    let groups =
+        getgroups().map_err(|error| RefusedCall { call: "getgroups", source: error.into() })?;
     // SAFETY: the call takes no pointer. An invalid id changes nothing; the result is the present
     // id.
     let gid = unsafe { libc::syscall(libc::SYS_setfsgid, -1) };
     // SAFETY: as above.
     let uid = unsafe { libc::syscall(libc::SYS_setfsuid, -1) };
-    let own = |id: libc::c_long, call| u32::try_from(id).map_err(|_| refused(call));
+    let own = |id: libc::c_long, call| {
+        u32::try_from(id).map_err(|_| RefusedCall { call, source: io::Error::last_os_error() })
+    };
     let credentials = Credentials {
         uid: own(uid, "setfsuid")?,
         gid: own(gid, "setfsgid")?,
-        groups: groups.into_iter().map(|group| group.as_raw()).collect(),
+        groups,
         umask: current_umask(),
     };
     switch_file_credentials(&credentials)
 }
 
 fn current_umask() -> u32 {
-    let current = rustix::process::umask(rustix::fs::Mode::empty());
+    let current = umask(Mode::empty());
     // `umask(2)` reads the mask only by setting it.
-    rustix::process::umask(current);
+    umask(current);
     current.bits()
 }
 
 fn switch_file_credentials(credentials: &Credentials) -> Result<(), RefusedCall> {
-    let Credentials { uid, gid, groups, umask } = credentials;
-    // Raw calls act on this thread only; libc's `setgroups` changes all threads. Only the
-    // *filesystem* ids change, so the thread keeps root's privilege to switch again. SAFETY: the
-    // pointer and the length are those of one slice.
-    if unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } != 0 {
-        return Err(refused("setgroups"));
-    }
-    // SAFETY: all of these calls take integers only.
+    let Credentials { uid, gid, groups, umask: mask } = credentials;
+    // Acts on this thread only, as all of these calls do; libc's `setgroups` changes all threads.
+    set_thread_groups(groups)
+        .map_err(|error| RefusedCall { call: "setgroups", source: error.into() })?;
+    umask(Mode::from_raw_mode(*mask));
+    // Only the *filesystem* ids change, so the thread keeps root's privilege to switch again.
+    // SAFETY: the calls take integers only.
     let [gid_now, uid_now] = unsafe {
         libc::syscall(libc::SYS_setfsgid, *gid);
         libc::syscall(libc::SYS_setfsuid, *uid);
-        libc::syscall(libc::SYS_umask, *umask);
         // The first two calls report no failure; an invalid id reads the present one.
         [libc::syscall(libc::SYS_setfsgid, -1), libc::syscall(libc::SYS_setfsuid, -1)]
     };

@@ -24,15 +24,15 @@ pub struct Targets {
     pub namespace: Option<String>,
 }
 
-/// The keys of settings, with their flags.
-pub(super) const KEYS: [(&str, &str); 7] = [
-    ("socket", "--socket"),
-    ("bundle-roots", "--bundle-root"),
-    ("grace", "--grace"),
-    ("slots", "--slots"),
-    ("cache", "--cache-dir"),
-    ("cache-size", "--cache-size"),
-    ("log-level", "--log-level"),
+/// The keys of settings, with their flags and their types in the file.
+pub(super) const KEYS: [(&str, &str, &str); 7] = [
+    ("socket", "--socket", "a string"),
+    ("bundle-roots", "--bundle-root", "an array of strings"),
+    ("grace", "--grace", "an integer"),
+    ("slots", "--slots", "an integer"),
+    ("cache", "--cache-dir", "a string"),
+    ("cache-size", "--cache-size", "an integer"),
+    ("log-level", "--log-level", "a string"),
 ];
 
 const USAGE: &str = "{program} [FLAGS]   serve
@@ -182,9 +182,9 @@ pub(super) fn command(identity: &Identity) -> Command {
     let command = Arguments::command().no_binary_name(true).about(about);
     command.override_usage(USAGE.replace("{program}", program)).mut_args(|arg| {
         let Some(long) = arg.get_long() else { return arg };
-        let key = KEYS.iter().find(|(_, flag)| flag.strip_prefix("--") == Some(long));
+        let key = KEYS.iter().find(|(_, flag, _)| flag.strip_prefix("--") == Some(long));
         let names = match key {
-            Some((key, _)) => format!(" [{key}, {}]", identity.variable(key)),
+            Some((key, ..)) => format!(" [{key}, {}]", identity.variable(key)),
             None if long == "config" => {
                 let variable = identity.variable("config");
                 format!(" [{variable}] [default: {config_file}, if it exists]")
@@ -200,7 +200,7 @@ pub(super) fn command(identity: &Identity) -> Command {
 
 /// The flags that a guard passes on to the daemons it starts.
 fn is_of_hosts(flag: &str) -> bool {
-    flag == "--config" || KEYS.iter().any(|(_, known)| *known == flag)
+    flag == "--config" || KEYS.iter().any(|(_, known, _)| *known == flag)
 }
 
 fn unknown(word: &str) -> SettingsError {

@@ -7,7 +7,7 @@
 
 use std::{
     ffi::OsString,
-    io::ErrorKind,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,6 @@ use runwasi_core::{
     regular_file::{ReadError, read_regular},
     settings::{RawSettings, SettingsError},
 };
-use serde::{Deserialize, Serialize};
 
 use arguments::{Arguments, KEYS, Word};
 use socket::{Environment, variable};
@@ -55,19 +54,6 @@ pub enum Command {
 
 /// Checks the table `[engine]` of settings, and returns it with the values in force.
 pub type EngineTable<'a> = &'a dyn Fn(&Settings) -> Result<String, SettingsError>;
-
-/// The keys of the file, by the types of their values. What the values may be, their flags check.
-#[derive(Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
-    socket: Option<String>,
-    bundle_roots: Option<Vec<String>>,
-    grace: Option<i64>,
-    slots: Option<i64>,
-    cache: Option<String>,
-    cache_size: Option<i64>,
-    log_level: Option<String>,
-}
 
 /// Reads all sources. `arguments` come without the program's name; the `default_file` may be missing.
 pub fn read(
@@ -114,7 +100,7 @@ fn variables(
     environment: Environment<'_>,
 ) -> Result<Vec<Word>, SettingsError> {
     let mut words = Vec::new();
-    for (key, flag) in KEYS {
+    for (key, flag, _) in KEYS {
         let Some((place, text)) = variable(identity, key, environment)? else { continue };
         let texts = text.split(|character| key == "bundle-roots" && character == ':');
         words.extend(texts.map(|text| Word { place: place.clone(), flag, value: text.to_owned() }));
@@ -122,15 +108,15 @@ fn variables(
     Ok(words)
 }
 
-/// The keys of the file as flags.
+/// The keys of the file as flags, which check the values.
 fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
-    file.read(&File::default()).map_err(|error| match error.reason.starts_with("unknown key") {
-        true => SettingsError { reason: error.reason + ", and the table engine", ..error },
-        false => error,
-    })?;
     let mut words = Vec::new();
     for entry in &file.entries {
-        let flag = KEYS.iter().find(|(key, _)| *key == entry.key).map_or("", |(_, flag)| flag);
+        let Some(&(_, flag, kind)) = KEYS.iter().find(|(key, ..)| *key == entry.key) else {
+            let known = KEYS.map(|(key, ..)| key).join(", ");
+            return Err(entry.unknown(&format!("{known}, and the table engine")));
+        };
+        entry.check_type(kind)?;
         let texts = entry.texts();
         if texts.is_empty() {
             return Err(entry.error("is empty; at least one directory is needed"));
@@ -154,24 +140,16 @@ fn file(
     if path.is_empty() {
         return Err(SettingsError::new(named_by, "is empty"));
     }
-    match read_regular(Path::new(&path), MAX_BYTES) {
-        Ok(bytes) => RawSettings::parse(&name, &bytes, |table| table == "engine"),
-        Err(ReadError::Io(error))
-            if named_by == "default" && error.kind() == ErrorKind::NotFound =>
-        {
-            Ok(RawSettings::default())
-        }
-        Err(ReadError::Io(error)) => {
-            Err(SettingsError::new(name, format_args!("{error} (named by {named_by})")))
-        }
-        Err(ReadError::NotRegular) => {
-            let reason = format_args!("not a regular file (named by {named_by})");
-            Err(SettingsError::new(name, reason))
-        }
-        Err(ReadError::TooLarge { limit }) => {
-            Err(SettingsError::new(name, format_args!("larger than {limit} bytes")))
-        }
-    }
+    let is_missing =
+        |error: &io::Error| named_by == "default" && error.kind() == io::ErrorKind::NotFound;
+    let reason = match read_regular(Path::new(&path), MAX_BYTES) {
+        Ok(bytes) => return RawSettings::parse(&name, &bytes, |table| table == "engine"),
+        Err(ReadError::Io(error)) if is_missing(&error) => return Ok(RawSettings::default()),
+        Err(ReadError::Io(error)) => format!("{error} (named by {named_by})"),
+        Err(ReadError::NotRegular) => format!("not a regular file (named by {named_by})"),
+        Err(ReadError::TooLarge { limit }) => format!("larger than {limit} bytes"),
+    };
+    Err(SettingsError::new(name, reason))
 }
 
 #[cfg(test)]

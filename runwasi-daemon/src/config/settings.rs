@@ -32,17 +32,20 @@ pub struct Settings {
     #[arg(default_value = "/run")]
     pub bundle_roots: Vec<PathBuf>,
     /// Time that guests have to end when the daemon leaves, 0 to 3600.
-    #[arg(long, value_name = "SECONDS", value_parser = grace, default_value = "30")]
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    #[arg(value_parser = |word: &str| whole_number(word, 0..=3600, " (seconds)"))]
     pub grace: u32,
     /// Guests that there is room for, 1 to 100000; by default as many as the system's limits allow.
-    #[arg(long, value_name = "N", value_parser = slots)]
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = |word: &str| whole_number(word, 1..=100_000, ""))]
     pub slots: Option<u32>,
     /// Directory of compiled code, or `off`.
     #[arg(long = "cache-dir", value_name = "DIR", value_parser = cache)]
     #[arg(default_value = "/var/cache/runwasi")]
     pub cache: PathBuf,
     /// Size of compiled code, 1 to 1048576; the longest unused goes first.
-    #[arg(long, value_name = "MIB", value_parser = cache_size, default_value = "1024")]
+    #[arg(long, value_name = "MIB", default_value = "1024")]
+    #[arg(value_parser = |word: &str| whole_number(word, 1..=1 << 20, " (MiB)"))]
     pub cache_size: u32,
     /// Messages that are logged: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", value_parser = log_level, default_value = "info")]
@@ -101,18 +104,6 @@ fn whole_number(word: &str, range: RangeInclusive<u32>, unit: &str) -> Result<u3
     let [least, most] = [range.start(), range.end()];
     let wrong = |_| format!("{word:?} is not a whole number between {least} and {most}{unit}");
     number(word.parse().map_err(wrong)?, range, unit)
-}
-
-fn grace(word: &str) -> Result<u32, String> {
-    whole_number(word, 0..=3600, " (seconds)")
-}
-
-fn slots(word: &str) -> Result<u32, String> {
-    whole_number(word, 1..=100_000, "")
-}
-
-fn cache_size(word: &str) -> Result<u32, String> {
-    whole_number(word, 1..=1 << 20, " (MiB)")
 }
 
 fn cache(word: &str) -> Result<PathBuf, String> {

@@ -256,7 +256,7 @@ fn commands_have_their_settings() {
     let wrong = "CONTAINERD_WASMTIMED_GRACE=x";
     assert_eq!(read("-v", wrong, b"damaged"), Ok(Command::Version));
     let Ok(Command::Help(help)) = read("--guard --help", wrong, b"damaged") else { panic!("help") };
-    for (key, flag) in KEYS {
+    for (key, flag, _) in KEYS {
         let names = format!(" [{key}, {}]", TEST.variable(key));
         assert!(help.contains(&format!("{flag} <")) && help.contains(&names), "{help}");
     }

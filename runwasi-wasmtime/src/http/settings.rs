@@ -1,68 +1,37 @@
-//! HTTP settings of a container, from its annotations.
+//! HTTP settings of a container, from its annotations `io.runwasi.http.*`.
 //!
 //! They are read when the instance is made, so that a wrong one fails containerd's `Create`.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    str::FromStr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use runwasi_core::{EngineError, InstanceSpec};
 
-/// Annotation: listening address, `IP:PORT`. It wins over [`ADDRESS_VARIABLE`].
+/// Annotation: listening address. It wins over [`ADDRESS_VARIABLE`].
 // The variable may come from the image, the annotation comes from the container's owner.
 const ADDRESS: &str = "io.runwasi.http.address";
 /// Environment variable of the container: listening address, if no annotation gives one.
 const ADDRESS_VARIABLE: &str = "RUNWASI_HTTP_ADDRESS";
-/// Annotation: number of open connections. More wait in the backlog.
-const MAX_CONNECTIONS: &str = "io.runwasi.http.max-connections";
-/// Annotation: number of concurrent requests, each in an instance of its own. More wait for
-/// `queue-timeout`.
-const MAX_REQUESTS: &str = "io.runwasi.http.max-requests";
-/// Annotation: time that a request waits for an instance before it is answered with 503.
-const QUEUE_TIMEOUT: &str = "io.runwasi.http.queue-timeout";
-/// Annotation: time that a client may take for the head of a request.
-const HEADER_TIMEOUT: &str = "io.runwasi.http.header-timeout";
-/// Annotation: time that the guest may take until it answers, and again after its answer was sent.
-const REQUEST_TIMEOUT: &str = "io.runwasi.http.request-timeout";
-/// Annotation: time that a connection stays open without a request, and that a client may stall a
-/// body.
-const IDLE_TIMEOUT: &str = "io.runwasi.http.idle-timeout";
-/// Annotation: number of requests that an instance of a WASI p3 component serves, one after
-/// another.
-const MAX_REUSE: &str = "io.runwasi.http.max-reuse";
 
-const MOST_CONNECTIONS: u32 = 100_000;
-const MOST_REQUESTS: u32 = 100_000;
-const MOST_REUSE: u32 = 1_000_000;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) address: SocketAddr,
+    /// Number of open connections. More wait in the backlog.
     pub(super) max_connections: u32,
+    /// Number of concurrent requests, each in an instance of its own. More wait for
+    /// `queue-timeout`.
     pub(super) max_requests: u32,
+    /// Time that a request waits for an instance before it is answered with 503.
     pub(super) queue_timeout: Duration,
+    /// Time that a client may take for the head of a request.
     pub(super) header_timeout: Duration,
+    /// Time that the guest may take until it answers, and again after its answer was sent.
     pub(super) request_timeout: Duration,
+    /// Time that a connection stays open without a request, and that a client may stall a body.
     pub(super) idle_timeout: Duration,
+    /// Number of requests that an instance of a WASI p3 component serves, one after another.
     pub(super) max_reuse: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            address: (Ipv4Addr::UNSPECIFIED, 8080).into(),
-            max_connections: 1024,
-            max_requests: 100,
-            queue_timeout: Duration::from_secs(5),
-            header_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(60),
-            max_reuse: 1000,
-        }
-    }
 }
 
 impl Settings {
@@ -74,74 +43,72 @@ impl Settings {
 
     fn read<'a>(
         annotation: impl Fn(&str) -> Option<&'a str>,
-        variable: Option<&str>,
+        variable: Option<&'a str>,
     ) -> Result<Self, String> {
-        let default = Self::default();
-        // With the annotation, the variable is not read: a wrong value there does no harm.
-        let address = match (annotation(ADDRESS), variable) {
-            (Some(text), _) => {
-                address(text).map_err(|reason| wrong("annotation", ADDRESS, text, &reason))?
-            }
-            (None, Some(text)) => address(text)
-                .map_err(|reason| wrong("environment variable", ADDRESS_VARIABLE, text, &reason))?,
-            (None, None) => default.address,
+        let setting = |key: &str, default: &'a str| Setting {
+            place: format!("annotation {key}"),
+            text: annotation(key).unwrap_or(default),
         };
-        let count =
-            |key, most, default| read(annotation(key), key, default, |text| count(text, most));
-        let time = |key, default| read(annotation(key), key, default, time);
+        // With the annotation, the variable is not read: a wrong value there does no harm.
+        let address = match variable.filter(|_| annotation(ADDRESS).is_none()) {
+            Some(text) => {
+                Setting { place: format!("environment variable {ADDRESS_VARIABLE}"), text }
+            }
+            None => setting(ADDRESS, "0.0.0.0:8080"),
+        };
         Ok(Self {
-            address,
-            max_connections: count(MAX_CONNECTIONS, MOST_CONNECTIONS, default.max_connections)?,
-            max_requests: count(MAX_REQUESTS, MOST_REQUESTS, default.max_requests)?,
-            queue_timeout: time(QUEUE_TIMEOUT, default.queue_timeout)?,
-            header_timeout: time(HEADER_TIMEOUT, default.header_timeout)?,
-            request_timeout: time(REQUEST_TIMEOUT, default.request_timeout)?,
-            idle_timeout: time(IDLE_TIMEOUT, default.idle_timeout)?,
-            max_reuse: count(MAX_REUSE, MOST_REUSE, default.max_reuse)?,
+            address: address.address()?,
+            max_connections: setting("io.runwasi.http.max-connections", "1024").count(100_000)?,
+            max_requests: setting("io.runwasi.http.max-requests", "100").count(100_000)?,
+            queue_timeout: setting("io.runwasi.http.queue-timeout", "5s").time()?,
+            header_timeout: setting("io.runwasi.http.header-timeout", "10s").time()?,
+            request_timeout: setting("io.runwasi.http.request-timeout", "60s").time()?,
+            idle_timeout: setting("io.runwasi.http.idle-timeout", "60s").time()?,
+            max_reuse: setting("io.runwasi.http.max-reuse", "1000").count(1_000_000)?,
         })
     }
 }
 
-fn read<T>(
-    text: Option<&str>,
-    key: &str,
-    default: T,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<T, String> {
-    let Some(text) = text else { return Ok(default) };
-    parse(text).map_err(|reason| wrong("annotation", key, text, &reason))
+/// A value as it is written, and its place.
+struct Setting<'a> {
+    place: String,
+    text: &'a str,
 }
 
-/// Error text for a wrong value.
-fn wrong(what: &str, key: &str, text: &str, reason: &str) -> String {
-    // The value is the user's and may be of any length: the error shows its beginning.
-    let shown: String = text.chars().take(64).collect();
-    format!("{what} {key}: {shown:?} {reason}")
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    match SocketAddr::from_str(text) {
-        Ok(address) if address.port() == 0 => Err("has no port that a client could know".into()),
-        Ok(address) => Ok(address),
-        Err(_) => Err("is no address: IP:PORT is one, like 0.0.0.0:8080 or [::]:8080".into()),
+impl Setting<'_> {
+    fn address(&self) -> Result<SocketAddr, String> {
+        let address: SocketAddr = self.text.parse().map_err(|_| {
+            self.wrong("is no address: IP:PORT is one, like 0.0.0.0:8080 or [::]:8080")
+        })?;
+        if address.port() == 0 {
+            return Err(self.wrong("has no port that a client could know"));
+        }
+        Ok(address)
     }
-}
 
-fn count(text: &str, most: u32) -> Result<u32, String> {
-    let number = digits(text).and_then(|number| u32::try_from(number).ok());
-    number
-        .filter(|number| (1..=most).contains(number))
-        .ok_or_else(|| format!("is no number from 1 to {most}"))
-}
+    fn count(&self, most: u32) -> Result<u32, String> {
+        let number = digits(self.text).and_then(|number| u32::try_from(number).ok());
+        number
+            .filter(|number| (1..=most).contains(number))
+            .ok_or_else(|| self.wrong(&format!("is no number from 1 to {most}")))
+    }
 
-fn time(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
-    let parsed = units.into_iter().find_map(|(unit, millis)| {
-        let number = digits(text.strip_suffix(unit)?)?;
-        number.checked_mul(millis).map(Duration::from_millis)
-    });
-    let valid = parsed.filter(|time| !time.is_zero() && *time <= LONGEST);
-    valid.ok_or_else(|| "is no time from 1ms to 24h: a number with ms, s, m or h is one".into())
+    fn time(&self) -> Result<Duration, String> {
+        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+        let parsed = units.into_iter().find_map(|(unit, millis)| {
+            let number = digits(self.text.strip_suffix(unit)?)?;
+            number.checked_mul(millis).map(Duration::from_millis)
+        });
+        parsed.filter(|time| !time.is_zero() && *time <= LONGEST).ok_or_else(|| {
+            self.wrong("is no time from 1ms to 24h: a number with ms, s, m or h is one")
+        })
+    }
+
+    fn wrong(&self, reason: &str) -> String {
+        // The value is the user's and may be of any length: the error shows its beginning.
+        let shown: String = self.text.chars().take(64).collect();
+        format!("{}: {shown:?} {reason}", self.place)
+    }
 }
 
 /// Parses a number of nothing but digits.
@@ -154,47 +121,22 @@ fn digits(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn read(
-        annotations: &[(&str, &'static str)],
-        variable: Option<&str>,
-    ) -> Result<Settings, String> {
-        let of = |key: &str| {
-            annotations.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
+    /// Reads annotations `KEY=VALUE`, and the variable.
+    fn read(annotations: &str, variable: Option<&str>) -> Result<Settings, String> {
+        let lines = || annotations.split(' ').filter_map(|line| line.split_once('='));
+        let annotation = |key: &str| {
+            let key = key.strip_prefix("io.runwasi.http.").unwrap();
+            lines().find(|(known, _)| *known == key).map(|(_, value)| value)
         };
-        Settings::read(of, variable)
+        Settings::read(annotation, variable)
     }
 
     #[test]
-    fn defaults_apply_without_annotations() {
-        assert_eq!(read(&[], None), Ok(Settings::default()));
-        assert_eq!(Settings::default().address.to_string(), "0.0.0.0:8080");
-    }
-
-    #[test]
-    fn the_annotation_wins_over_the_variable() {
-        let address =
-            |annotations, variable| read(annotations, variable).unwrap().address.to_string();
-        assert_eq!(address(&[], Some("127.0.0.1:80")), "127.0.0.1:80");
-        assert_eq!(address(&[(ADDRESS, "[::]:81")], Some("127.0.0.1:80")), "[::]:81");
-        assert_eq!(address(&[(ADDRESS, "[::]:81")], Some("nonsense")), "[::]:81", "it is not read");
-    }
-
-    #[test]
-    fn every_setting_is_read() {
-        let settings = read(
-            &[
-                (MAX_CONNECTIONS, "1"),
-                (MAX_REQUESTS, "2"),
-                (QUEUE_TIMEOUT, "3ms"),
-                (HEADER_TIMEOUT, "4s"),
-                (REQUEST_TIMEOUT, "5m"),
-                (IDLE_TIMEOUT, "6h"),
-                (MAX_REUSE, "7"),
-            ],
-            None,
-        );
+    fn every_setting_is_read_and_has_a_default() {
+        let all = "max-connections=1 max-requests=2 queue-timeout=3ms header-timeout=4s \
+            request-timeout=5m idle-timeout=6h max-reuse=7";
         let expected = Settings {
-            address: Settings::default().address,
+            address: ([0, 0, 0, 0], 8080).into(),
             max_connections: 1,
             max_requests: 2,
             queue_timeout: Duration::from_millis(3),
@@ -203,36 +145,45 @@ mod tests {
             idle_timeout: Duration::from_secs(6 * 3600),
             max_reuse: 7,
         };
-        assert_eq!(settings, Ok(expected));
+        assert_eq!(read(all, None), Ok(expected));
+        let seconds = Duration::from_secs;
+        let default = Settings {
+            address: ([0, 0, 0, 0], 8080).into(),
+            max_connections: 1024,
+            max_requests: 100,
+            queue_timeout: seconds(5),
+            header_timeout: seconds(10),
+            request_timeout: seconds(60),
+            idle_timeout: seconds(60),
+            max_reuse: 1000,
+        };
+        assert_eq!(read("", None), Ok(default));
+    }
+
+    #[test]
+    fn the_annotation_wins_over_the_variable() {
+        let address = |annotation, variable| read(annotation, variable).unwrap().address;
+        assert_eq!(address("", Some("127.0.0.1:80")), ([127, 0, 0, 1], 80).into());
+        for unread in ["127.0.0.1:80", "nonsense"] {
+            assert_eq!(address("address=[::]:81", Some(unread)), ([0; 8], 81).into());
+        }
     }
 
     #[test]
     fn error_names_the_key_and_the_wrong_value() {
-        let wrong = [
-            (ADDRESS, "8080"),
-            (ADDRESS, ":8080"),
-            (ADDRESS, "localhost:8080"),
-            (ADDRESS, "0.0.0.0:0"),
-            (ADDRESS, "0.0.0.0:65536"),
-            (MAX_CONNECTIONS, "0"),
-            (MAX_CONNECTIONS, "+1"),
-            (MAX_CONNECTIONS, ""),
-            (MAX_REQUESTS, "many"),
-            (MAX_REQUESTS, "18446744073709551616"),
-            (HEADER_TIMEOUT, "10"),
-            (HEADER_TIMEOUT, "0s"),
-            (HEADER_TIMEOUT, "25h"),
-            (REQUEST_TIMEOUT, "-1s"),
-            (IDLE_TIMEOUT, "1.5s"),
-            (QUEUE_TIMEOUT, "s"),
-            (QUEUE_TIMEOUT, "99999999999999999h"),
-            (MAX_REUSE, "0"),
-        ];
-        for (key, value) in wrong {
-            let error = read(&[(key, value)], None).unwrap_err();
-            assert!(error.contains(key) && error.contains(&format!("{value:?}")), "{error}");
+        let wrong = "address=8080 address=:8080 address=localhost:8080 address=0.0.0.0:0 \
+            address=0.0.0.0:65536 max-connections=0 max-connections=+1 max-connections= \
+            max-requests=many max-requests=18446744073709551616 header-timeout=10 \
+            header-timeout=0s header-timeout=25h request-timeout=-1s idle-timeout=1.5s \
+            queue-timeout=s queue-timeout=99999999999999999h max-reuse=0";
+        for annotation in wrong.split_whitespace() {
+            let (key, value) = annotation.split_once('=').unwrap();
+            let error = read(annotation, None).unwrap_err();
+            let start = format!("annotation io.runwasi.http.{key}: {value:?} ");
+            assert!(error.starts_with(&start), "{error}");
         }
-        let error = read(&[], Some("nonsense")).unwrap_err();
-        assert!(error.contains(ADDRESS_VARIABLE), "{error}");
+        let error = read("", Some("nonsense")).unwrap_err();
+        let start = format!("environment variable {ADDRESS_VARIABLE}: \"nonsense\" ");
+        assert!(error.starts_with(&start), "{error}");
     }
 }

@@ -13,8 +13,9 @@ use containerd_shim_protos::sandbox_api::{
 };
 use containerd_shim_protos::types::introspection::RuntimeInfo;
 use runwasi_tests::bundle::{self, Bundle};
+use runwasi_tests::runtime::daemon_file;
 use runwasi_tests::shim::{LIMIT, SANDBOX, TASK_V3, TaskClient};
-use runwasi_tests::{Runtime, ShimDriver, run_case};
+use runwasi_tests::{Runtime, ShimDriver, poll_until, run_case};
 
 /// The engine as `-v` names it begins with this.
 fn engine(runtime: Runtime) -> &'static str {
@@ -158,6 +159,36 @@ fn options_on_stdin_are_answered_with_a_plain_address() {
             p.becomes_clean()
         });
     }
+}
+
+#[test]
+fn server_has_a_name_of_its_own() {
+    run_case(Runtime::Wasmtime, |p| {
+        let bundle = bundle(p, "named")?;
+        let started = p.command("named", bundle.path()).args(["start"]).run()?.ok()?;
+        let shims = p.shims();
+        ensure!(shims.len() == 1, "{shims:?}");
+        let file = format!("/proc/{}/comm", shims[0].pid);
+        let name = || fs::read_to_string(&file).unwrap_or_default();
+        let named = || (name().trim_end() == "wasmtime serve").then_some(());
+        poll_until("the server's name", LIMIT, named).with_context(name)?;
+        life(p, &started.out(), "named", &bundle)
+    });
+}
+
+/// The engine's exported functions and exception tables would make the thin shim half as large
+/// again: the linker cannot drop them.
+#[test]
+fn thin_shim_is_linked_without_the_engine() -> Result<()> {
+    let has_engine = |file: &Path| -> Result<bool> {
+        let program = fs::read(file).with_context(|| file.display().to_string())?;
+        let name = b"wasmtime7runtime"; // a mangled path: `wasmtime::runtime`
+        Ok(program.windows(name.len()).any(|bytes| bytes == name))
+    };
+    let thin = Runtime::Wasmtimed.program_file().context("the thin shim's file")?;
+    ensure!(has_engine(&daemon_file())?, "the daemon's symbols have other names");
+    ensure!(!has_engine(&thin)?, "{} contains wasmtime", thin.display());
+    Ok(())
 }
 
 /// A bundle with the guest and a `log` FIFO in it.
