@@ -24,7 +24,8 @@ const BODIES: &str = "(loop $l
     (call $body (call $req (call $fields)) (i32.const 16))
     (call $bwrite (i32.load (i32.const 20)) (i32.const 24))
     (call $check (i32.load (i32.const 28)) (i32.const 32))
-    (call $swrite (i32.load (i32.const 28)) (i32.const 131072) (i32.wrap_i64 (i64.load (i32.const 40))) (i32.const 48))
+    (call $swrite (i32.load (i32.const 28)) (i32.const 131072)
+        (i32.wrap_i64 (i64.load (i32.const 40))) (i32.const 48))
     (br $l))";
 
 /// Fields of 120 KB each.
@@ -33,7 +34,8 @@ const FIELDS: &str = "(memory.fill (i32.const 65536) (i32.const 118) (i32.const 
         (local.set $f (call $fields))
         (local.set $i (i32.const 0))
         (loop $k
-            (call $append (local.get $f) (i32.const 100) (i32.const 1) (i32.const 65536) (i32.const 4000) (i32.const 16))
+            (call $append (local.get $f) (i32.const 100) (i32.const 1)
+                (i32.const 65536) (i32.const 4000) (i32.const 16))
             (local.set $i (i32.add (local.get $i) (i32.const 1)))
             (br_if $k (i32.lt_u (local.get $i) (i32.const 30))))
         (br $l))";
