@@ -16,6 +16,22 @@ impl fmt::Display for Digest {
     }
 }
 
+/// A digest of bytes that come in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Hasher(Sha256);
+
+impl Hasher {
+    /// Adds the next piece.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all pieces.
+    pub(crate) fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 impl Digest {
     /// Parses a digest as OCI writes it: SHA-256 only, hexadecimal digits in lower case.
     pub fn parse(text: &str) -> Option<Self> {

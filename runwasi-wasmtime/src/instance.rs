@@ -16,6 +16,7 @@ use crate::{
     },
     exit,
     http::Server,
+    limits,
     module::{self, store},
     module_cache::Ready,
     outbound::NetworkAccess,
@@ -48,6 +49,7 @@ impl WasmtimeInstance {
         spec: InstanceSpec,
         pool: Arc<Pool>,
     ) -> Result<Self, EngineError> {
+        limits::watch(&spec, ready.engine());
         let function = program.function.as_deref();
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
         let entry = match ready.as_ref() {
@@ -99,11 +101,17 @@ impl WasmtimeInstance {
         };
         store.data_mut().started();
         context.ready();
-        let ended = match command {
-            Command::Run(Wasi::P2) => command::run_p2(&mut store, &instance).await,
-            Command::Run(Wasi::P3) => command::run_p3(&mut store, &instance).await,
-            Command::Function(function) => command::call(&mut store, &instance, function).await,
+        let run = async {
+            match command {
+                Command::Run(Wasi::P2) => command::run_p2(&mut store, &instance).await,
+                Command::Run(Wasi::P3) => command::run_p3(&mut store, &instance).await,
+                Command::Function(function) => command::call(&mut store, &instance, function).await,
+            }
         };
+        let ended = limits::bounded(&self.spec.memory, run).await;
+        let ended = ended.map_err(|error| store.data().explain(error));
+        // Freed now: the report may wait for a reader of stderr.
+        drop(store);
         Ok(exit::status(ended, &self.spec).await)
     }
 }

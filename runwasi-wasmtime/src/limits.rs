@@ -1,18 +1,29 @@
 //! Store limiter: charges the growth of a guest to the memory of its container.
 //!
-//! It counts linear memories, tables (one pointer for each element) and the guest's stack.
+//! It counts linear memories, GC heaps, tables (one pointer for each element) and the guest's
+//! stack. What the host allocates for the guest is charged by the allocator; here the guest ends
+//! when that is beyond the limit.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
 use runwasi_core::{
-    EngineError,
-    resources::memory::{BeyondLimit, Charge},
+    EngineError, InstanceSpec,
+    resources::memory::{BeyondLimit, Charge, Memory},
 };
-use wasmtime::ResourceLimiter;
+use wasmtime::{Engine, GcHeapOutOfMemory, ResourceLimiter};
 
 /// Size of a table element, in bytes.
 const ELEMENT: usize = size_of::<usize>();
 
 /// Part of a guest's stack for its own calls, in bytes. The rest is for host functions.
 pub(crate) const STACK: usize = 512 << 10;
+
+/// Bytes by which a memory that doubles may exceed the limit.
+const SLACK: u64 = 4 << 20;
 
 /// Memory charge of one store, behind wasmtime's limiter interface.
 pub(crate) struct Limits {
@@ -21,6 +32,8 @@ pub(crate) struct Limits {
     pending: u64,
     /// True once the guest has started.
     running: bool,
+    /// The last growth that was refused.
+    refused: Option<BeyondLimit>,
 }
 
 /// Growth beyond the limit that ends the guest.
@@ -36,11 +49,49 @@ pub(crate) fn beyond(error: BeyondLimit) -> EngineError {
     }
 }
 
+/// Most bytes that one call of the host takes from a guest, with this memory limit.
+// All of it is allocated before the call can look at the limit. Lists may name the same bytes
+// several times, so a guest need not have that much. wasmtime's default is 128 MiB.
+pub(crate) fn call_bytes(memory: &Memory) -> usize {
+    const LEAST: u64 = 8 << 20;
+    const MOST: u64 = 128 << 20;
+    let bytes = memory.usage().limit.map_or(MOST, |limit| (limit / 4).clamp(LEAST, MOST));
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// Makes the container's guests yield as soon as the host's memory for them is beyond the limit.
+pub(crate) fn watch(spec: &InstanceSpec, engine: &Engine) {
+    // Weak: the container may outlive the engine, though none of its guests does.
+    let engine = engine.weak();
+    spec.memory.on_excess(move || {
+        // The deadline of every guest is one tick away.
+        if let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+        }
+    });
+}
+
+/// Runs a guest until it returns, or until the host's memory for it is beyond the limit.
+pub(crate) async fn bounded<T>(
+    memory: &Memory,
+    guest: impl Future<Output = wasmtime::Result<T>>,
+) -> wasmtime::Result<T> {
+    let mut guest = pin!(guest);
+    poll_fn(|cx| {
+        let polled = guest.as_mut().poll(cx);
+        match (polled.is_pending(), memory.check()) {
+            (true, Err(beyond)) => Poll::Ready(Err(OutOfMemory(beyond).into())),
+            _ => polled,
+        }
+    })
+    .await
+}
+
 impl Limits {
     /// Creates the limiter and charges the stack.
     pub(crate) fn new(mut charge: Charge) -> Result<Self, BeyondLimit> {
         charge.reserve(STACK as u64)?;
-        Ok(Self { charge, pending: 0, running: false })
+        Ok(Self { charge, pending: 0, running: false, refused: None })
     }
 
     /// Marks the end of the instantiation.
@@ -49,11 +100,20 @@ impl Limits {
         self.running = true;
     }
 
-    fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+    /// The cause of a guest's end. wasmtime reports a GC heap that the limiter does not let grow as
+    /// an allocation that does not fit.
+    pub(crate) fn explain(&self, error: wasmtime::Error) -> wasmtime::Error {
+        match self.refused {
+            Some(beyond) if error.is::<GcHeapOutOfMemory<()>>() => OutOfMemory(beyond).into(),
+            _ => error,
+        }
+    }
+
+    fn grow(&mut self, bytes: usize, slack: u64) -> wasmtime::Result<bool> {
         let bytes = bytes as u64;
         // A growth that has not failed by now has succeeded: its bytes stay charged.
         self.pending = 0;
-        match self.charge.reserve(bytes) {
+        match self.charge.reserve_with_slack(bytes, slack) {
             Ok(()) => {
                 self.pending = bytes;
                 Ok(true)
@@ -61,7 +121,10 @@ impl Limits {
             // `memory.grow` or `table.grow` returns -1 to the guest.
             Err(_) if self.running && self.charge.memory().refuses() => Ok(false),
             // An error of the limiter ends the guest; `exit::status` turns it into a kill.
-            Err(beyond) => Err(OutOfMemory(beyond).into()),
+            Err(beyond) => {
+                self.refused = Some(beyond);
+                Err(OutOfMemory(beyond).into())
+            }
         }
     }
 
@@ -77,7 +140,10 @@ impl ResourceLimiter for Limits {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.grow(desired.saturating_sub(current))
+        // A GC heap only ever doubles. Its last doubling would nearly always miss the limit, by the
+        // guest's stack at least, and leave half of the memory unused.
+        let doubles = current > 0 && desired == current.saturating_mul(2);
+        self.grow(desired.saturating_sub(current), if doubles { SLACK } else { 0 })
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -92,12 +158,46 @@ impl ResourceLimiter for Limits {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT))
+        self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT), 0)
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         tracing::debug!(error = format!("{error:#}"), "a table did not grow");
         self.failed();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn one_call_takes_a_part_of_the_limit() {
+        let bytes = |limit| call_bytes(&Memory::new(limit, false));
+        assert_eq!(bytes(Some(64 << 20)), 16 << 20);
+        assert_eq!(bytes(Some(1 << 20)), 8 << 20);
+        assert_eq!((bytes(Some(4 << 30)), bytes(None)), (128 << 20, 128 << 20));
+    }
+
+    #[test]
+    fn a_memory_that_doubles_may_miss_the_limit_by_the_slack() {
+        let memory = Arc::new(Memory::new(Some(64 << 20), false));
+        let mut limits = Limits::new(memory.charge()).unwrap();
+        limits.memory_growing(0, 32 << 20, None).unwrap();
+        assert!(limits.memory_growing(32 << 20, 65 << 20, None).is_err());
+        limits.memory_growing(32 << 20, 64 << 20, None).unwrap();
+        assert!(limits.memory_growing(64 << 20, 128 << 20, None).is_err());
+        assert!(limits.table_growing(0, 1, None).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_guest_within_its_limit_keeps_its_own_result() {
+        let memory = Memory::new(Some(1), false);
+        assert_eq!(bounded(&memory, async { Ok(7) }).await.unwrap(), 7);
+        let error = bounded(&memory, async { Err::<(), _>(wasmtime::Error::msg("own")) }).await;
+        assert_eq!(error.unwrap_err().to_string(), "own");
     }
 }

@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
+use runwasi_core::resources::allocator::Charging;
 use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
+
+#[global_allocator]
+static ALLOCATOR: Charging = Charging;
 
 fn main() -> ExitCode {
     runwasi_core::cli::main(ABOUT, || WasmtimeEngine::for_pod(&Settings::for_shim()))

@@ -1,8 +1,8 @@
-//! Programs in the container's root file system: search by name, bounded reads.
+//! Programs in the container's root file system: search by name, look at the head, bounded reads.
 
 use std::{
-    fs::Metadata,
-    io::{self, Read},
+    fs::{File, Metadata},
+    io::{self, Read, Seek},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,15 +10,23 @@ use std::{
 };
 
 use super::{
-    Artifact, ArtifactError, FileIdentity, MAX_BYTES, MAX_TEXT_BYTES, Program, Source, kind,
+    Artifact, ArtifactBytes, ArtifactError, FileIdentity, MAX_BYTES, MAX_TEXT_BYTES, Program,
+    Source,
+    bytes::Room,
+    kind,
+    sections::{self, PREAMBLE},
+    sharing::Origin,
 };
-use crate::{digest::Digest, rootfs::Rootfs};
+use crate::{
+    digest::{Digest, Hasher},
+    rootfs::Rootfs,
+};
 
 /// Age of the last change, in seconds, that a file must exceed to have an identity.
 const MIN_AGE: i64 = 1;
 
-/// Length of the prefix that identifies the format of a file, in bytes.
-const PREAMBLE: u64 = 8;
+/// Bytes that are read and hashed at a time.
+const PIECE: u64 = 256 << 10;
 
 impl FileIdentity {
     fn of(metadata: &Metadata, layers: Option<Digest>) -> Option<Self> {
@@ -30,12 +38,16 @@ impl FileIdentity {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         };
         // File systems that are built as images may store times in whole seconds, so that many
-        // files have the same time. And a file that has just changed may change again within the
-        // same tick of its clock.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let settled = i64::try_from(now).is_ok_and(|now| now - identity.changed.0 > MIN_AGE);
-        (identity.changed.1 != 0 && settled).then_some(identity)
+        // files have the same time.
+        (identity.changed.1 != 0 && settled(metadata)).then_some(identity)
     }
+}
+
+/// True if a later change of the file shows in its times.
+fn settled(metadata: &Metadata) -> bool {
+    // A file that has just changed may change again within the same tick of its clock.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).is_ok_and(|now| now - metadata.ctime() > MIN_AGE)
 }
 
 /// Finds the file that `args[0]` names. Blocks.
@@ -80,43 +92,123 @@ pub(crate) fn locate(
     })
 }
 
-/// Reads a program that [`locate`] found. Blocks.
-pub(super) fn read(program: Program, rootfs: &Rootfs) -> Result<Artifact, ArtifactError> {
-    let path = &program.path;
-    let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
-    let not_wasm = |reason: String| ArtifactError::NotWasm { path: path.clone(), reason };
-    // The name may lead to another file by now: everything below refers to the file opened here.
-    let file = rootfs.open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
+/// A program that [`locate`] found, open, and as far checked as its head allows.
+pub(super) struct Opened {
+    program: Program,
+    file: File,
+    metadata: Metadata,
+    layers: Option<Digest>,
+}
+
+impl Opened {
+    /// Opens a program. Blocks.
+    pub(super) fn open(program: Program, rootfs: &Rootfs) -> Result<Self, ArtifactError> {
+        let path = &program.path;
+        // The name may lead to another file by now: everything below refers to the file opened
+        // here.
+        let file = rootfs.open(path).map_err(|error| unreadable(path, error))?;
+        let metadata = file.metadata().map_err(|error| unreadable(path, error))?;
+        let reason = match checked(&file, &metadata).map_err(|error| unreadable(path, error))? {
+            Ok(()) => {
+                let layers = rootfs.layers_of(&file);
+                return Ok(Self { program, file, metadata, layers });
+            }
+            Err(reason) => reason,
+        };
+        Err(ArtifactError::NotWasm { path: path.clone(), reason })
+    }
+
+    /// Length of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.metadata.len()
+    }
+
+    /// Identifies the content for reads at the same time, unless the file has just changed.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let metadata = &self.metadata;
+        settled(metadata).then(|| Origin::File {
+            layers: self.layers,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+
+    /// Reads the program. Blocks.
+    pub(super) fn read(self, room: Option<Room>) -> Result<Artifact, ArtifactError> {
+        let Self { program, file, metadata, layers } = self;
+        let path = &program.path;
+        let (bytes, digest) =
+            hashed(&file, metadata.len()).map_err(|error| unreadable(path, error))?;
+        let kind = match kind(&bytes) {
+            Ok(kind) => kind,
+            Err(reason) => return Err(ArtifactError::NotWasm { path: path.clone(), reason }),
+        };
+        // If the file changed during the read, its bytes belong to no identity.
+        let after = file.metadata().map_err(|error| unreadable(path, error))?;
+        let before = FileIdentity::of(&metadata, layers);
+        let after = FileIdentity::of(&after, layers);
+        let identity = before.filter(|before| Some(*before) == after);
+        let bytes = ArtifactBytes::within(bytes, room);
+        Ok(Artifact {
+            path: program.path,
+            function: program.function,
+            kind,
+            bytes,
+            digest,
+            identity,
+        })
+    }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> ArtifactError {
+    ArtifactError::Read { path: path.to_owned(), source: Arc::new(error) }
+}
+
+/// Checks all that its first bytes and its sections' headers tell about a file.
+fn checked(file: &File, metadata: &Metadata) -> io::Result<Result<(), String>> {
+    let length = metadata.len();
     if !metadata.is_file() {
-        return Err(not_wasm("is not a regular file".into()));
+        return Ok(Err("is not a regular file".into()));
     }
-    if metadata.len() > MAX_BYTES {
-        return Err(not_wasm(format!("has {} bytes, more than {MAX_BYTES}", metadata.len())));
+    if length > MAX_BYTES {
+        return Ok(Err(format!("has {length} bytes, more than {MAX_BYTES}")));
     }
-    let mut bytes = Vec::new();
-    // The file may grow while it is read, so the checked length is no bound.
-    let mut reader = (&file).take(MAX_BYTES);
-    reader.by_ref().take(PREAMBLE).read_to_end(&mut bytes).map_err(failed)?;
-    if !bytes.starts_with(b"\0asm") && metadata.len() > MAX_TEXT_BYTES {
+    let mut head = Vec::new();
+    file.take(PREAMBLE).read_to_end(&mut head)?;
+    if head.starts_with(b"\0asm") {
+        return match kind(&head) {
+            Ok(_) => sections::check(file, length),
+            Err(reason) => Ok(Err(reason)),
+        };
+    }
+    if length > MAX_TEXT_BYTES {
         // Too large for text and no binary: the rest of the file need not be read.
-        return Err(not_wasm(
-            kind(&bytes)
-                .err()
-                .unwrap_or_else(|| format!("is text of more than {MAX_TEXT_BYTES} bytes")),
+        let reason = kind(&head).err();
+        return Ok(Err(
+            reason.unwrap_or_else(|| format!("is text of more than {MAX_TEXT_BYTES} bytes"))
         ));
     }
-    bytes.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_sub(bytes.len()));
-    reader.read_to_end(&mut bytes).map_err(failed)?;
-    let kind = kind(&bytes).map_err(not_wasm)?;
-    // If the file changed during the read, its bytes belong to no identity.
-    let after = file.metadata().map_err(failed)?;
-    let layers = rootfs.layers_of(&file);
-    let before = FileIdentity::of(&metadata, layers);
-    let after = FileIdentity::of(&after, layers);
-    let identity = before.filter(|before| Some(*before) == after);
-    let digest = Digest::of(&bytes);
-    Ok(Artifact { path: program.path, function: program.function, kind, bytes, digest, identity })
+    Ok(Ok(()))
+}
+
+/// Reads a file from its begin, and hashes each piece while it is in the processor's cache.
+fn hashed(mut file: &File, length: u64) -> io::Result<(Vec<u8>, Digest)> {
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(length).unwrap_or(usize::MAX))?;
+    let mut hasher = Hasher::default();
+    // The file may grow while it is read: no more than its length, which was checked.
+    let mut left = file.take(length);
+    loop {
+        let begin = bytes.len();
+        if left.by_ref().take(PIECE).read_to_end(&mut bytes)? == 0 {
+            return Ok((bytes, hasher.finish()));
+        }
+        hasher.update(&bytes[begin..]);
+    }
 }
 
 /// Paths to search for a program: those of `execvp(3)`, then the working directory.

@@ -4,9 +4,11 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    Artifact, ArtifactError, Program, Source,
-    file::{self, split_function},
+    Artifact, ArtifactBytes, ArtifactError, Program, Source,
+    bytes::Room,
+    file::{Opened, split_function},
     oci::{self, Images, blob::Layer},
+    sharing::{self, Origin},
 };
 use crate::{blocking::blocking, digest::Digest, id::Id, rootfs::Rootfs};
 
@@ -45,19 +47,38 @@ pub(crate) async fn load(
         // A layer is read without regard to the process, so its artifact has no function yet.
         return Ok(Artifact { function, ..layer_artifact(&layer, images).await? });
     }
-    let program = program.clone();
-    let rootfs = rootfs.clone();
-    on_pool(path, move || file::read(program, &rootfs)).await
+    let wanted = program.clone();
+    let tree = rootfs.clone();
+    // Everything that is known without the content, so that a file that is no wasm is not read.
+    let opened = on_pool(path.clone(), move || Opened::open(wanted, &tree)).await?;
+    let origin = opened.origin();
+    let read = async {
+        let room = Room::take(opened.bytes()).await;
+        on_pool(path.clone(), move || opened.read(room)).await
+    };
+    let artifact = match origin {
+        Some(origin) => sharing::shared(origin, read).await?,
+        None => read.await?,
+    };
+    // The read may have been that of another container.
+    Ok(Artifact { path, function, ..artifact })
 }
 
 /// Reads a layer. The artifact selects no function.
 pub async fn layer_artifact(layer: &Layer, images: &dyn Images) -> Result<Artifact, ArtifactError> {
     let path = PathBuf::from(layer.name());
     let failed = |source| ArtifactError::Layer { path: path.clone(), source: Box::new(source) };
-    let bytes = oci::read(images, layer).await.map_err(failed)?;
-    let layer = layer.clone();
-    // The read above does not verify the digest: hashing up to 512 MiB would block the runtime.
-    on_pool(path.clone(), move || unpack(path, bytes, &layer)).await
+    let read = async {
+        let room = Room::take(layer.blob.bytes).await;
+        let bytes = oci::read(images, layer).await.map_err(failed)?;
+        let layer = layer.clone();
+        let path = path.clone();
+        // The read above does not verify the digest: hashing up to 512 MiB would block the runtime.
+        on_pool(path.clone(), move || unpack(path, bytes, room, &layer)).await
+    };
+    let artifact = sharing::shared(Origin::Blob(layer.blob.digest), read).await?;
+    // The read may have been for another image with this layer.
+    Ok(Artifact { path: path.clone(), ..artifact })
 }
 
 /// Runs work that computes or blocks on the blocking pool.
@@ -68,11 +89,16 @@ async fn on_pool<T: Send + 'static>(
     blocking(work, |error| ArtifactError::Read { path, source: Arc::new(error) }).await
 }
 
-fn unpack(path: PathBuf, bytes: Vec<u8>, layer: &Layer) -> Result<Artifact, ArtifactError> {
+fn unpack(
+    path: PathBuf,
+    bytes: Vec<u8>,
+    room: Option<Room>,
+    layer: &Layer,
+) -> Result<Artifact, ArtifactError> {
     // Computed once: for the check and for the artifact.
     let digest = Digest::of(&bytes);
     match layer.blob.check(&digest) {
-        Ok(()) => Artifact::hashed(path, bytes, digest),
+        Ok(()) => Artifact::hashed(path, ArtifactBytes::within(bytes, room), digest),
         Err(source) => Err(ArtifactError::Layer { path, source: Box::new(source) }),
     }
 }

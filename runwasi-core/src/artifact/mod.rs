@@ -1,12 +1,16 @@
 //! The artifact that a process runs: the file of its root file system that `args[0]` names, else a
 //! wasm layer of its image ([`oci`]).
 
+mod bytes;
 pub(crate) mod file;
 pub mod lookup;
 pub mod oci;
+mod sections;
+mod sharing;
 
 use std::{io, path::PathBuf, sync::Arc};
 
+pub use self::bytes::ArtifactBytes;
 use self::oci::{blob::Layer, error::ImageError};
 use crate::digest::Digest;
 
@@ -27,7 +31,7 @@ pub struct Artifact {
     /// Kind, according to the first bytes.
     pub kind: ArtifactKind,
     /// The wasm bytes, binary or text.
-    pub bytes: Vec<u8>,
+    pub bytes: ArtifactBytes,
     /// SHA-256 of `bytes`.
     pub digest: Digest,
     /// Identity of the file with these bytes: a file of equal identity need not be read again.
@@ -124,10 +128,10 @@ impl Artifact {
     /// An artifact of bytes that come from no container.
     pub fn of_bytes(path: PathBuf, bytes: Vec<u8>) -> Result<Self, ArtifactError> {
         let digest = Digest::of(&bytes);
-        Self::hashed(path, bytes, digest)
+        Self::hashed(path, bytes.into(), digest)
     }
 
-    fn hashed(path: PathBuf, bytes: Vec<u8>, digest: Digest) -> Result<Self, ArtifactError> {
+    fn hashed(path: PathBuf, bytes: ArtifactBytes, digest: Digest) -> Result<Self, ArtifactError> {
         match bounded_kind(&bytes) {
             Ok(kind) => Ok(Self { path, function: None, kind, digest, bytes, identity: None }),
             Err(reason) => Err(ArtifactError::NotWasm { path, reason }),

@@ -87,7 +87,8 @@ impl Container {
             bundle: request.bundle.display().to_string(),
             rootfs: request.mounts,
         });
-        let group = Group::new(host.guests.clone(), &limits, process.credentials.clone());
+        let group = Group::new(host.guests.clone(), &limits, process.credentials.clone())
+            .charged_to(memory.clone());
         let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
             unmounted,

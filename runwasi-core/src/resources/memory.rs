@@ -2,12 +2,22 @@
 //! a guest asks for it.
 //!
 //! It counts everything that a guest can grow: linear memories, tables and stacks, in bytes of the
-//! guest's addresses. A page that was never touched counts, too. The host's own memory for a guest
-//! (its instance, its buffers) does not count.
+//! guest's addresses. A page that was never touched counts, too. The host's own memory for the
+//! guests (their instances, buffers, handles) counts beyond its first 4 MiB, if the binary has the
+//! [allocator](super::allocator) that sees it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+pub use super::account::BeyondLimit;
+use super::{
+    account::Account,
+    allocator::{self, Alarm},
 };
 
 /// Annotation: effect of a growth beyond the limit. `kill`, the default, ends the process with
@@ -15,12 +25,11 @@ use std::sync::{
 pub const ON_LIMIT: &str = "io.runwasi.memory.on-limit";
 
 /// A container's memory. Shared by all its processes.
-#[derive(Debug)]
 pub struct Memory {
     refuse: bool,
-    /// In bytes; `u64::MAX` stands for no limit.
-    limit: AtomicU64,
-    used: AtomicU64,
+    account: &'static Account,
+    /// Called by the allocator when the host's memory carries the container beyond its limit.
+    alarm: OnceLock<Alarm>,
     peak: AtomicU64,
     /// Growths beyond the limit.
     failures: AtomicU64,
@@ -35,7 +44,7 @@ pub struct Memory {
 pub struct MemoryUsage {
     /// Present usage.
     pub used: u64,
-    /// Highest usage until now.
+    /// Highest usage until now. Of the host's memory, as far as it was looked at.
     pub peak: u64,
     /// The limit, if there is one.
     pub limit: Option<u64>,
@@ -45,28 +54,14 @@ pub struct MemoryUsage {
     pub kills: u64,
 }
 
-/// A growth beyond the limit of the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{wanted} bytes more than the {used} in use are beyond the container's memory limit of {limit}"
-)]
-pub struct BeyondLimit {
-    /// The requested growth, in bytes.
-    pub wanted: u64,
-    /// The container's usage, in bytes.
-    pub used: u64,
-    /// The container's limit, in bytes.
-    pub limit: u64,
-}
-
 impl Memory {
     /// The memory of a container, unlimited without `limit`. `refuse`: a growth beyond the limit
     /// fails in the guest.
     pub fn new(limit: Option<u64>, refuse: bool) -> Self {
         Self {
             refuse,
-            limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
-            used: AtomicU64::new(0),
+            account: Account::open(limit.unwrap_or(u64::MAX)),
+            alarm: OnceLock::new(),
             peak: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             kills: AtomicU64::new(0),
@@ -76,7 +71,40 @@ impl Memory {
 
     /// An account for one process. Dropped, it releases everything that it has reserved.
     pub fn charge(self: &Arc<Self>) -> Charge {
-        Charge { memory: self.clone(), bytes: 0 }
+        Charge { memory: self.clone(), bytes: 0, host: 0 }
+    }
+
+    /// Sets the alarm: it has to make the container's guests yield soon, without blocking. Their
+    /// engine sets it once, for all processes of the container.
+    pub fn on_excess(&self, alarm: impl Fn() + Send + Sync + 'static) {
+        // A second process sets the same one.
+        self.alarm.get_or_init(|| Box::new(alarm));
+    }
+
+    /// Charges the allocations of this thread, until the drop of the returned value. Polls of the
+    /// container's futures are charged without it; other threads that work for a guest call it.
+    pub fn enter(&self) -> impl Drop + '_ {
+        allocator::enter(self.account, self.alarm.get())
+    }
+
+    /// An error if the host's memory for the guests has carried the container beyond its limit. To
+    /// be called by the engine after each poll that leaves a guest running: that guest must end.
+    pub fn check(&self) -> Result<(), BeyondLimit> {
+        allocator::flush();
+        let total = self.account.total();
+        // Not written in each poll: the pollers of a container share it.
+        if total > self.peak.load(Relaxed) {
+            self.peak.fetch_max(total, Relaxed);
+        }
+        self.account.check().inspect_err(|_| {
+            self.failures.fetch_add(1, Relaxed);
+        })
+    }
+
+    /// Bytes left below the limit. To be asked before one call of the host allocates much.
+    pub fn room(&self) -> u64 {
+        allocator::flush();
+        self.account.limit().saturating_sub(self.account.total())
     }
 
     /// True if a growth beyond the limit shall fail in the guest instead of ending it.
@@ -98,38 +126,47 @@ impl Memory {
 
     /// Sets another limit. Memory in use stays, even beyond the limit.
     pub(crate) fn set_limit(&self, limit: Option<u64>) {
-        self.limit.store(limit.unwrap_or(u64::MAX), Relaxed);
+        self.account.set_limit(limit.unwrap_or(u64::MAX));
     }
 
     /// The present counts.
     pub fn usage(&self) -> MemoryUsage {
         // One load after the other: the values need not be of the same moment.
-        let limit = self.limit.load(Relaxed);
+        let limit = self.account.limit();
+        let used = self.account.total();
         MemoryUsage {
-            used: self.used.load(Relaxed),
-            peak: self.peak.load(Relaxed),
+            used,
+            peak: self.peak.load(Relaxed).max(used),
             limit: (limit != u64::MAX).then_some(limit),
             failures: self.failures.load(Relaxed),
             kills: self.kills.load(Relaxed),
         }
     }
 
-    /// Counts `bytes` more, unless they exceed the limit.
-    fn reserve(&self, bytes: u64) -> Result<(), BeyondLimit> {
-        // One atomic step, so that two processes that grow at once stay within the limit together.
-        // Relaxed, since no other data depends on the counters.
-        let limit = self.limit.load(Relaxed);
-        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
-        match self.used.fetch_update(Relaxed, Relaxed, within) {
-            Ok(used) => {
-                self.peak.fetch_max(used + bytes, Relaxed);
+    /// Counts `bytes` more, unless they exceed the limit by more than `slack`.
+    fn reserve(&self, bytes: u64, slack: u64) -> Result<(), BeyondLimit> {
+        match self.account.reserve(bytes, slack) {
+            Ok(total) => {
+                self.peak.fetch_max(total, Relaxed);
                 Ok(())
             }
-            Err(used) => {
+            Err(beyond) => {
                 self.failures.fetch_add(1, Relaxed);
-                Err(BeyondLimit { wanted: bytes, used, limit })
+                Err(beyond)
             }
         }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.account.retire();
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("usage", &self.usage()).finish_non_exhaustive()
     }
 }
 
@@ -138,14 +175,41 @@ impl Memory {
 pub struct Charge {
     memory: Arc<Memory>,
     bytes: u64,
+    /// Part of `bytes` that the host has allocated, and so counts already.
+    host: i64,
 }
 
 impl Charge {
     /// Reserves `bytes` more.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), BeyondLimit> {
-        self.memory.reserve(bytes)?;
+        self.reserve_with_slack(bytes, 0)
+    }
+
+    /// Reserves `bytes` more, also if they exceed the limit by `slack` at most. The guest gets
+    /// nothing more then.
+    pub fn reserve_with_slack(&mut self, bytes: u64, slack: u64) -> Result<(), BeyondLimit> {
+        self.memory.reserve(bytes, slack)?;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// Reserves bytes that a guest has made the host allocate and that the host keeps: for data
+    /// that stays with the container and has an error of its own if it does not fit.
+    pub fn reserve_host(&mut self, bytes: u64) -> Result<(), BeyondLimit> {
+        // First, or the bytes count twice and do not fit.
+        self.mark_host(signed(bytes));
+        self.reserve(bytes).inspect_err(|_| self.mark_host(-signed(bytes)))
+    }
+
+    /// Releases bytes of [`Charge::reserve_host`], which the host frees now.
+    pub fn release_host(&mut self, bytes: u64) {
+        self.mark_host(-signed(bytes));
+        self.release(bytes);
+    }
+
+    fn mark_host(&mut self, bytes: i64) {
+        self.host += bytes;
+        self.memory.account.add_reserved_host(bytes);
     }
 
     /// Releases bytes that were reserved in vain.
@@ -153,7 +217,7 @@ impl Charge {
         // At most the bytes of this process: the rest of the account belongs to other processes.
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.memory.used.fetch_sub(bytes, Relaxed);
+        self.memory.account.release(bytes);
     }
 
     /// The container's memory.
@@ -164,8 +228,13 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        self.mark_host(-self.host);
         self.release(self.bytes);
     }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -207,6 +276,30 @@ mod tests {
         memory.set_limit(None);
         charge.reserve(1).unwrap();
         assert!(charge.reserve(u64::MAX).is_err(), "more than can be counted");
+    }
+
+    #[test]
+    fn slack_is_given_beyond_the_limit_and_nothing_after_it() {
+        let memory = memory(Some(100));
+        let mut charge = memory.charge();
+        charge.reserve(50).unwrap();
+        assert!(charge.reserve_with_slack(61, 10).is_err());
+        charge.reserve_with_slack(60, 10).unwrap();
+        assert!(charge.reserve(1).is_err());
+        assert_eq!((memory.usage().used, memory.room()), (110, 0));
+    }
+
+    #[test]
+    fn host_data_that_stays_is_counted_once_and_refused_beyond_the_limit() {
+        let memory = memory(Some(100));
+        let mut charge = memory.charge();
+        charge.reserve_host(70).unwrap();
+        assert!(charge.reserve_host(31).is_err());
+        charge.release_host(30);
+        assert_eq!((memory.usage().used, memory.room()), (40, 60));
+        drop(charge);
+        assert_eq!(memory.usage().used, 0);
+        assert_eq!(memory.check(), Ok(()));
     }
 
     #[test]

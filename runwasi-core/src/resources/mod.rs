@@ -1,5 +1,8 @@
-//! Resource limits and usage of a container. [`memory`] is counted where guests ask for it, CPU
-//! time where they are polled ([`scheduler`](crate::scheduler)).
+//! Resource limits and usage of a container. [`memory`] is counted where guests ask for it and
+//! where the host allocates for them ([`allocator`]), CPU time where they are polled
+//! ([`scheduler`](crate::scheduler)).
 
+mod account;
+pub mod allocator;
 pub mod memory;
 pub mod usage;

@@ -20,7 +20,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, MutexGuard,
+        Arc, MutexGuard, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -39,6 +39,7 @@ use crate::{
     bundle::resources::{Limit, ResourcesConfig},
     credentials,
     lock::Mutex,
+    resources::memory::Memory,
     sys::{self, credentials::Credentials},
 };
 
@@ -76,6 +77,8 @@ pub struct CpuUsage {
 struct Container {
     lane: Lane,
     cpu_nanos: AtomicU64,
+    /// Account of what its members make the host allocate, if they are charged.
+    memory: OnceLock<Arc<Memory>>,
 }
 
 impl Drop for Shared {
@@ -102,9 +105,16 @@ impl Group {
         lane.set_quota(limits.quota.and_then(Limit::get));
         Self::within(
             guests,
-            Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0) }),
+            Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0), memory: OnceLock::new() }),
             credentials,
         )
+    }
+
+    /// Charges what the container's members make the host allocate to `memory`.
+    pub(crate) fn charged_to(self, memory: Arc<Memory>) -> Self {
+        // The group of a container's init calls this, once.
+        self.shared.container.memory.get_or_init(|| memory);
+        self
     }
 
     /// An empty group of the same container: it shares the container's turns, pause and meter.
@@ -232,6 +242,9 @@ impl<F: Future<Output = ()>> Future for Guest<F> {
         // A guard, so that a poll that panics is charged, too.
         let _meter =
             Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
+        let memory = shared.container.memory.get();
+        // After the meter, so that it drops first and charges nothing of the meter's.
+        let _allocations = memory.map(|memory| memory.enter());
         future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 }

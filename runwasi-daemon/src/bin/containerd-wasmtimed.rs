@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
-use runwasi_core::{EngineError, settings::SettingsError};
+use runwasi_core::{EngineError, resources::allocator::Charging, settings::SettingsError};
 use runwasi_daemon::{
     serve::{EngineSettings, NodeEngine},
     wasmtime::IDENTITY,
 };
 use runwasi_wasmtime::{Settings, WasmtimeEngine};
+
+#[global_allocator]
+static ALLOCATOR: Charging = Charging;
 
 /// wasmtime as the engine of a node.
 struct Wasmtime;

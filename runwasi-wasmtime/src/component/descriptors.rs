@@ -4,7 +4,7 @@
 //! A p2 or p3 guest has no descriptor numbers, so the limit counts open files and sockets. A file
 //! in a stream can outlive its resource, so files are counted themselves. Sockets are counted in
 //! the guest's table. Sockets of a p3 guest that live on only in streams, and sockets that such a
-//! stream delivers, are bounded by the sizes of the guest's tables: beyond them the guest traps.
+//! stream delivers, are not counted: the guest's tables and its memory limit bound them.
 
 use std::{
     fs::File,
@@ -17,8 +17,6 @@ use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
 
 /// Number of standard streams.
 const STANDARD: usize = 3;
-/// Table entries for resources without a file descriptor: clocks, streams, requests.
-const OTHERS: usize = 4096;
 
 /// Open files of a guest, and its limit.
 pub(super) struct Descriptors {
@@ -32,11 +30,6 @@ impl Descriptors {
         // The guest has these open from its start, so they count against its limit.
         let held = STANDARD + spec.rootfs.preopens().count();
         Self { limit: (spec.open_files as usize).saturating_sub(held), files: Vec::new() }
-    }
-
-    /// Capacity of each of the guest's resource tables.
-    pub(super) fn table_capacity(&self) -> usize {
-        self.limit.saturating_mul(2).saturating_add(OTHERS)
     }
 
     /// Number of files and sockets that a guest with this table may still open.

@@ -96,12 +96,12 @@ impl Component {
         // First, because only the charge can fail.
         let limits = Limits::new(spec.memory.charge())?;
         let descriptors = Descriptors::new(spec);
-        let mut table = ResourceTable::new();
-        let capacity = descriptors.table_capacity();
-        table.set_max_capacity(capacity);
         let component = Self {
             wasi,
-            table,
+            // With wasmtime's own bounds of 1,000,000 entries, for this and for the second table of
+            // async components: guests with a garbage collector drop handles late. The entries are
+            // charged like all host memory.
+            table: ResourceTable::new(),
             http: WasiHttpCtx::new(),
             outbound: imports.outbound,
             config: imports.config,
@@ -114,10 +114,7 @@ impl Component {
             extensions: spec.extensions.clone(),
         };
         let mut store = Store::new(engine, component);
-        // wasmtime keeps its own state of async components in a second table.
-        if let Some(table) = store.concurrent_resource_table() {
-            table.set_max_capacity(capacity);
-        }
+        store.set_hostcall_fuel(limits::call_bytes(&spec.memory));
         store.limiter(|component| &mut component.limits);
         // The guest yields at the first tick, so no guest computes longer than from one tick to the
         // next.
@@ -134,6 +131,11 @@ impl Component {
     /// Marks the guest as started: from now on growth of its memory can be refused.
     pub(crate) fn started(&mut self) {
         self.limits.started();
+    }
+
+    /// The cause of the guest's end.
+    pub(crate) fn explain(&self, error: wasmtime::Error) -> wasmtime::Error {
+        self.limits.explain(error)
     }
 
     /// Number of files and sockets that the guest may still open.

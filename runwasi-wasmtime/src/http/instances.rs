@@ -21,7 +21,7 @@ use crate::{
     component::store::{Component, Imports},
     epoch::Ticker,
     exit,
-    limits::OutOfMemory,
+    limits::{self, OutOfMemory},
     timed_body::TimedBody,
 };
 
@@ -113,7 +113,8 @@ impl Serving {
         head: oneshot::Sender<Head>,
     ) -> Result<(), Failure> {
         let (mut store, instance) = self.instance().await?;
-        match instance.call(&mut store, request, head).await {
+        let called = instance.call(&mut store, request, head);
+        match limits::bounded(&self.spec.memory, called).await {
             Ok(()) => {
                 if let Some(store) = self.guest.keep(store, instance, &self.settings) {
                     self.context_pool.put_back(store.into_data().into_context());
@@ -121,6 +122,7 @@ impl Serving {
                 Ok(())
             }
             Err(error) => {
+                let error = store.data().explain(error);
                 // Freed now: writing the trap may wait for a reader of stderr, and the memory need
                 // not be held until then.
                 drop(store);

@@ -14,7 +14,7 @@ use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
 use wasmtime::{Instance, InstancePre, Store, Val};
 
 use self::store::Guest;
-use crate::{exit, start, world::ModuleEntry};
+use crate::{exit, limits, start, world::ModuleEntry};
 
 /// Instantiates a module and runs it to its end.
 pub(crate) async fn run(
@@ -34,7 +34,8 @@ pub(crate) async fn run(
     store.data_mut().limits.started();
     // Reports an instantiation that was never pending; `ready_if_long` has reported any other.
     context.ready();
-    let called = call(entry, &mut store, &instance).await;
+    let called = limits::bounded(&spec.memory, call(entry, &mut store, &instance)).await;
+    let called = called.map_err(|error| store.data().limits.explain(error));
     Ok(exit::status(called, spec).await)
 }
 

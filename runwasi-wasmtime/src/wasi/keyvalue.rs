@@ -45,6 +45,10 @@ pub(crate) struct KeyResponse {
     cursor: Option<u64>,
 }
 
+/// A stored value.
+// Shared with results: a copy for each would be charged to the container, too.
+pub(crate) type Value = Arc<Vec<u8>>;
+
 /// A container's data.
 pub(crate) struct Store {
     /// Locked for one operation at a time, so that each is atomic. Never held across an await.
@@ -52,7 +56,7 @@ pub(crate) struct Store {
 }
 
 pub(crate) struct Data {
-    buckets: HashMap<String, BTreeMap<String, Vec<u8>>>,
+    buckets: HashMap<String, BTreeMap<String, Value>>,
     bytes: u64,
     charge: Charge,
 }
@@ -104,8 +108,32 @@ impl Data {
         Ok(())
     }
 
-    pub(crate) fn get(&self, bucket: &str, key: &str) -> Option<&Vec<u8>> {
+    pub(crate) fn get(&self, bucket: &str, key: &str) -> Option<&Value> {
         self.buckets.get(bucket)?.get(key)
+    }
+
+    /// The values of several keys. An error if they have more bytes than the guest can get.
+    pub(crate) fn get_many(
+        &self,
+        bucket: &str,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<(String, Value)>>, Error> {
+        // The guest gets a copy of each, also of a value that it asks for several times.
+        let most = MAX_BYTES.min(self.charge.memory().room());
+        let mut bytes = 0;
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = self.get(bucket, &key).cloned();
+            bytes += value.as_ref().map_or(0, |value| size(&key, value));
+            if bytes > most {
+                return refused(format!(
+                    "the values have more than {most} bytes, which is the rest of the container's \
+                     memory limit (resources.memory.limit), {MAX_BYTES} at most"
+                ));
+            }
+            found.push(value.map(|value| (key, value)));
+        }
+        Ok(found)
     }
 
     pub(crate) fn set(&mut self, bucket: &str, key: String, value: Vec<u8>) -> Result<(), Error> {
@@ -120,7 +148,7 @@ impl Data {
         } else {
             self.release(before - after);
         }
-        self.buckets.entry(bucket.to_owned()).or_default().insert(key, value);
+        self.buckets.entry(bucket.to_owned()).or_default().insert(key, value.into());
         Ok(())
     }
 
@@ -163,7 +191,8 @@ impl Data {
         if self.bytes + bytes > MAX_BYTES {
             return refused(format!("a container's keys and values are {MAX_BYTES} bytes at most"));
         }
-        if let Err(error) = self.charge.reserve(bytes) {
+        // The allocator has charged them, too.
+        if let Err(error) = self.charge.reserve_host(bytes) {
             return refused(error.to_string());
         }
         self.bytes += bytes;
@@ -171,7 +200,7 @@ impl Data {
     }
 
     fn release(&mut self, bytes: u64) {
-        self.charge.release(bytes);
+        self.charge.release_host(bytes);
         self.bytes -= bytes;
     }
 }
@@ -201,7 +230,7 @@ mod tests {
         data.set("b", "k".into(), b"one".to_vec()).unwrap();
         data.set("b", "k".into(), b"a longer one".to_vec()).unwrap();
         data.set("b", "k".into(), b"two".to_vec()).unwrap();
-        assert_eq!(data.get("b", "k"), Some(&b"two".to_vec()));
+        assert_eq!(data.get("b", "k"), Some(&b"two".to_vec().into()));
         assert_eq!(data.get("other", "k"), None);
         assert_eq!(memory.usage().used, empty + size("k", b"two"));
         data.delete("b", "k");
@@ -218,11 +247,11 @@ mod tests {
         let mut data = store.data();
         assert_eq!(data.increment("b", "n".into(), 2), Ok(2));
         assert_eq!(data.increment("b", "n".into(), 40), Ok(42));
-        assert_eq!(data.get("b", "n"), Some(&b"42".to_vec()));
+        assert_eq!(data.get("b", "n"), Some(&b"42".to_vec().into()));
         assert!(data.increment("b", "n".into(), u64::MAX).is_err());
         data.set("b", "text".into(), b"x".to_vec()).unwrap();
         assert!(data.increment("b", "text".into(), 1).is_err());
-        assert_eq!(data.get("b", "n"), Some(&b"42".to_vec()));
+        assert_eq!(data.get("b", "n"), Some(&b"42".to_vec().into()));
     }
 
     #[test]
@@ -239,6 +268,22 @@ mod tests {
         assert_eq!(last.keys[0], format!("{PAGE:05}"));
         let beyond = data.keys("b", Some(u64::MAX));
         assert!(beyond.keys.is_empty() && beyond.cursor.is_none());
+    }
+
+    #[test]
+    fn results_are_bounded_by_the_rest_of_the_memory() {
+        let (memory, store) = store();
+        let mut data = store.data();
+        data.set("b", "k".into(), vec![1; 8 << 20]).unwrap();
+        let wanted = |times: usize| vec!["k".to_owned(); times];
+        let found = data.get_many("b", wanted(7)).unwrap();
+        assert!(found.iter().all(|found| found.as_ref().is_some_and(|(_, value)| value[0] == 1)));
+        let Err(Error::Other(reason)) = data.get_many("b", wanted(400)) else { panic!() };
+        assert!(reason.contains("resources.memory.limit"), "{reason}");
+        let mut others = memory.charge();
+        others.reserve(60 << 20).unwrap();
+        assert!(data.get_many("b", wanted(5)).is_err());
+        assert_eq!(data.get_many("b", vec!["absent".into(); 3]), Ok(vec![None, None, None]));
     }
 
     #[test]

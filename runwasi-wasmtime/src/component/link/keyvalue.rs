@@ -95,11 +95,7 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
 fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut batch = linker.instance(BATCH)?;
     batch.func_wrap("get-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
-        with(store, &bucket, |data, name| {
-            let found =
-                keys.into_iter().map(|key| data.get(name, &key).cloned().map(|value| (key, value)));
-            Ok(found.collect::<Vec<_>>())
-        })
+        with(store, &bucket, |data, name| data.get_many(name, keys))
     })?;
     batch.func_wrap(
         "set-many",

@@ -1,0 +1,196 @@
+//! Counters of a container's memory, at an address that stays valid.
+//!
+//! Allocations name the account that they are charged to and can outlive its container. So an
+//! account is never freed. A retired one serves a new container once its last allocation is gone.
+
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+
+use crate::lock::Mutex;
+
+/// Host memory of a container that is not charged, in bytes.
+// A guest has some in any case: its instance, its connections. And what a process makes once, like
+// the list of trusted certificates, is allocated by the first guest that needs it.
+pub(super) const FREE: u64 = 4 << 20;
+
+/// Accounts without a container.
+static RETIRED: Mutex<Vec<&'static Account>> = Mutex::new(Vec::new());
+
+/// A growth beyond the limit of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{wanted} bytes more than the {used} in use are beyond the container's memory limit of {limit} \
+     (resources.memory.limit)"
+)]
+pub struct BeyondLimit {
+    /// The requested growth, in bytes.
+    pub wanted: u64,
+    /// The container's usage, in bytes.
+    pub used: u64,
+    /// The container's limit, in bytes.
+    pub limit: u64,
+}
+
+/// Counters of one container. Relaxed: no other data depends on them.
+#[derive(Debug)]
+pub(super) struct Account {
+    /// Bytes that were reserved.
+    used: AtomicU64,
+    /// In bytes; `u64::MAX` stands for no limit.
+    limit: AtomicU64,
+    /// Bytes that the host has allocated for the container's guests. Briefly negative, since
+    /// threads add their part with a delay.
+    host: AtomicI64,
+    /// Part of `host` that is in `used`, too.
+    reserved_host: AtomicI64,
+    /// An allocation beyond the limit has been announced and not yet been looked at.
+    announced: AtomicBool,
+}
+
+impl Account {
+    /// An account with no bytes on it.
+    pub(super) fn open(limit: u64) -> &'static Self {
+        let mut retired = RETIRED.lock();
+        let unused = retired.iter().position(|account| account.host.load(Relaxed) == 0);
+        let account = unused.map(|at| retired.swap_remove(at));
+        drop(retired);
+        let account = account.unwrap_or_else(|| Box::leak(Box::new(Self::new())));
+        account.used.store(0, Relaxed);
+        account.limit.store(limit, Relaxed);
+        account.reserved_host.store(0, Relaxed);
+        account.announced.store(false, Relaxed);
+        account
+    }
+
+    const fn new() -> Self {
+        Self {
+            used: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
+            host: AtomicI64::new(0),
+            reserved_host: AtomicI64::new(0),
+            announced: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the account of a container that is gone.
+    pub(super) fn retire(&'static self) {
+        RETIRED.lock().push(self);
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit.load(Relaxed)
+    }
+
+    pub(super) fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Relaxed);
+    }
+
+    /// Bytes in use: reserved ones, and those of the host that are charged.
+    pub(super) fn total(&self) -> u64 {
+        self.used.load(Relaxed).saturating_add(self.charged_host())
+    }
+
+    fn charged_host(&self) -> u64 {
+        let host = self.host.load(Relaxed) - self.reserved_host.load(Relaxed);
+        u64::try_from(host).unwrap_or(0).saturating_sub(FREE)
+    }
+
+    /// Counts `bytes` more, unless they exceed the limit by more than `slack`. Returns the total.
+    pub(super) fn reserve(&self, bytes: u64, slack: u64) -> Result<u64, BeyondLimit> {
+        let limit = self.limit();
+        let host = self.charged_host();
+        // One atomic step, so that two processes that grow at once stay within the limit together.
+        let within = |used: u64| {
+            let sum = used.checked_add(bytes)?;
+            (sum.saturating_add(host) <= limit.saturating_add(slack)).then_some(sum)
+        };
+        match self.used.fetch_update(Relaxed, Relaxed, within) {
+            Ok(used) => Ok((used + bytes).saturating_add(host)),
+            Err(used) => Err(BeyondLimit { wanted: bytes, used: used.saturating_add(host), limit }),
+        }
+    }
+
+    pub(super) fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Marks bytes of the host as counted by a reservation, or no longer if negative.
+    pub(super) fn add_reserved_host(&self, bytes: i64) {
+        self.reserved_host.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes that the host has allocated, or freed if negative. Returns true if the
+    /// container is beyond its limit now, and nothing has announced it yet.
+    // Called by the allocator: neither allocates nor locks.
+    pub(super) fn add_host(&self, bytes: i64) -> bool {
+        self.host.fetch_add(bytes, Relaxed);
+        bytes > 0 && self.is_beyond() && !self.announced.swap(true, AcqRel)
+    }
+
+    fn is_beyond(&self) -> bool {
+        self.charged_host() > 0 && self.total() > self.limit()
+    }
+
+    /// An error if the host's allocations have carried the container beyond its limit.
+    pub(super) fn check(&self) -> Result<(), BeyondLimit> {
+        // The next allocation beyond the limit is announced again.
+        if self.announced.load(Relaxed) {
+            self.announced.store(false, Relaxed);
+        }
+        if !self.is_beyond() {
+            return Ok(());
+        }
+        let limit = self.limit();
+        Err(BeyondLimit { wanted: self.total().saturating_sub(limit), used: limit, limit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_memory_beyond_the_free_part_counts_against_the_limit() {
+        let account = Account::open(100);
+        assert!(!account.add_host(FREE as i64));
+        assert_eq!((account.total(), account.check()), (0, Ok(())));
+        account.reserve(60, 0).unwrap();
+        assert!(!account.add_host(40));
+        assert_eq!((account.total(), account.check()), (100, Ok(())));
+        assert!(account.reserve(1, 0).is_err(), "the host has the rest");
+        assert!(account.add_host(2), "beyond");
+        assert!(!account.add_host(2), "announced before");
+        assert_eq!(account.check(), Err(BeyondLimit { wanted: 4, used: 100, limit: 100 }));
+        assert!(account.add_host(2), "looked at since");
+        account.add_host(-(FREE as i64) - 46);
+        account.release(60);
+        assert_eq!((account.total(), account.check()), (0, Ok(())));
+        account.retire();
+    }
+
+    #[test]
+    fn reserved_host_memory_is_counted_once() {
+        let account = Account::open(100);
+        account.add_host(FREE as i64 + 80);
+        account.add_reserved_host(80);
+        account.reserve(80, 0).unwrap();
+        assert_eq!(account.total(), 80);
+        account.add_host(-(FREE as i64) - 80);
+        account.add_reserved_host(-80);
+        account.release(80);
+        account.retire();
+    }
+
+    #[test]
+    fn a_retired_account_is_used_again_without_its_old_bytes() {
+        let account = Account::open(100);
+        account.add_host(7);
+        account.retire();
+        let other = Account::open(100);
+        assert!(!std::ptr::eq(account, other), "an allocation still names it");
+        account.add_host(-7);
+        other.retire();
+    }
+}

@@ -1,0 +1,210 @@
+//! What a guest makes the host keep, measured at the OS process that serves it; the cases are listed in `main.rs`.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::events::Events;
+use runwasi_tests::{Command, Containers};
+
+const MIB: u64 = 1 << 20;
+/// The limit of each guest.
+const LIMIT: u64 = 64 * MIB;
+/// By how much the host may exceed it.
+const SLACK: u64 = 8 * MIB;
+
+const KEYVALUE: &str = include_str!("guests/kv.wat");
+const HTTP: &str = include_str!("guests/http.wat");
+
+/// Requests whose bodies have a buffer of a megabyte, none of them sent.
+const BODIES: &str = "(loop $l
+    (call $body (call $req (call $fields)) (i32.const 16))
+    (call $bwrite (i32.load (i32.const 20)) (i32.const 24))
+    (call $check (i32.load (i32.const 28)) (i32.const 32))
+    (call $swrite (i32.load (i32.const 28)) (i32.const 131072)
+        (i32.wrap_i64 (i64.load (i32.const 40))) (i32.const 48))
+    (br $l))";
+
+/// Fields of 120 KB each.
+const FIELDS: &str = "(memory.fill (i32.const 65536) (i32.const 118) (i32.const 4000))
+    (loop $l
+        (local.set $f (call $fields))
+        (local.set $i (i32.const 0))
+        (loop $k
+            (call $append (local.get $f) (i32.const 100) (i32.const 1)
+                (i32.const 65536) (i32.const 4000) (i32.const 16))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $k (i32.lt_u (local.get $i) (i32.const 30))))
+        (br $l))";
+
+/// 20,000 handles at once, as a program has them whose garbage collector has not yet run.
+const HANDLES: &str = "(loop $l
+    (drop (call $fields))
+    (local.set $n (i32.add (local.get $n) (i32.const 1)))
+    (br_if $l (i32.lt_u (local.get $n) (i32.const 20000))))";
+
+/// Builds a list of that many objects.
+const OBJECTS: &str = "(module
+    (type $n (struct (field (ref null $n)) (field i64)))
+    (func (export \"nothing\"))
+    (func (export \"go\") (local $r (ref null $n)) (local $i i32)
+        (loop $l
+            (local.set $r (struct.new $n (local.get $r) (i64.const 1)))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $l (i32.lt_u (local.get $i) (i32.const COUNT))))))";
+
+pub(crate) fn get_many_of_a_large_value_is_bounded(c: &mut Containers) -> Result<()> {
+    // The guest traps unless it gets an error.
+    Guest::write(c, KEYVALUE)?.is_bounded(c, 0)
+}
+
+pub(crate) fn unsent_bodies_are_bounded(c: &mut Containers) -> Result<()> {
+    let events = Events::listen(c)?;
+    let guest = Guest::write(c, &HTTP.replace("(; GO ;)", BODIES))?;
+    guest.is_bounded(c, 137)?;
+    let seen = events.until_delete(&c.id("go"))?;
+    let topics: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
+    ensure!(topics == ["create", "start", "oom", "exit", "delete"], "{topics:?}");
+    Ok(())
+}
+
+pub(crate) fn fields_are_bounded(c: &mut Containers) -> Result<()> {
+    Guest::write(c, &HTTP.replace("(; GO ;)", FIELDS))?.is_bounded(c, 137)
+}
+
+pub(crate) fn component_may_hold_twenty_thousand_handles(c: &mut Containers) -> Result<()> {
+    Guest::write(c, &HTTP.replace("(; GO ;)", HANDLES))?.is_bounded(c, 0)
+}
+
+pub(crate) fn gc_heap_beyond_the_limit_is_killed_and_reported(c: &mut Containers) -> Result<()> {
+    let events = Events::listen(c)?;
+    Guest::write(c, &OBJECTS.replace("COUNT", "-1"))?.is_bounded(c, 137)?;
+    let seen = events.until_delete(&c.id("go"))?;
+    ensure!(seen.iter().any(|(topic, _)| topic == "oom"), "{seen:?}");
+    Ok(())
+}
+
+pub(crate) fn gc_heap_is_usable_up_to_the_limit(c: &mut Containers) -> Result<()> {
+    // Each object has 48 bytes with its header: 57 MiB of 64.
+    Guest::write(c, &OBJECTS.replace("COUNT", "1250000"))?.is_bounded(c, 0)
+}
+
+pub(crate) fn damaged_artifact_is_refused_by_its_sections(c: &mut Containers) -> Result<()> {
+    let file = sparse(c, b"")?;
+    let before = peak_of_node(c)?;
+    let said = file.run(c, "holes").run()?.refused()?;
+    ensure!(said.contains("/guest") && said.contains("no section at byte 8"), "{said}");
+    if let Some(before) = before {
+        let peak = peak_of_node(c)?.context("no daemon")?;
+        ensure!(peak < before + SLACK, "{} KiB were read", (peak - before) >> 10);
+    }
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn sparse_artifacts_are_bounded_in_sum(c: &mut Containers) -> Result<()> {
+    // One custom section without end: as wasm it is all right, but for its missing entry.
+    let file = sparse(c, b"\0\xf2\xff\xbf\xff\x01\x01x")?;
+    // Unchanged for some time, so that one read serves all.
+    sleep(Duration::from_millis(2500));
+    let before = reset_peak_of_node(c)?;
+    let runs = (0..8).map(|n| file.run(c, &format!("sparse{n}")).spawn());
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    for run in runs {
+        let said = run.wait()?.refused()?;
+        ensure!(said.contains("no export \"_start\""), "{said}");
+    }
+    let grown = peak_of_node(c)?.context("no daemon")?.saturating_sub(before);
+    println!("eight starts of one artifact of {} MiB: {} MiB more", SPARSE / MIB, grown / MIB);
+    ensure!(grown < SPARSE + 64 * MIB, "{} MiB more", grown / MIB);
+    c.fixture.becomes_clean()
+}
+
+/// Length of a sparse artifact: just below what is read at all.
+const SPARSE: u64 = 511 * MIB;
+
+/// An artifact of one page and a hole.
+fn sparse(c: &Containers, first: &[u8]) -> Result<Guest> {
+    let guest = Guest::write(c, "")?;
+    let file = File::create(guest.rootfs.join("guest.wat"))?;
+    file.write_all_at(&[b"\0asm\x01\0\0\0", first].concat(), 0)?;
+    file.set_len(SPARSE)?;
+    Ok(guest)
+}
+
+/// A program in a root file system of its own.
+struct Guest {
+    rootfs: PathBuf,
+}
+
+impl Guest {
+    fn write(c: &Containers, text: &str) -> Result<Self> {
+        let rootfs = c.fixture.dir().join("rootfs");
+        fs::create_dir_all(&rootfs)?;
+        fs::write(rootfs.join("guest.wat"), text)?;
+        Ok(Self { rootfs })
+    }
+
+    fn run(&self, c: &Containers, name: &str) -> Command {
+        self.command(c, &["--rm"], &c.id(name), "/guest.wat")
+    }
+
+    fn command(&self, c: &Containers, flags: &[&str], id: &str, program: &str) -> Command {
+        let rootfs = self.rootfs.to_string_lossy();
+        let line = [&["run", "--runtime", c.runtime.name()], flags, &["--rootfs", &rootfs, id]];
+        c.fixture.ctr_command([line.concat(), vec![program]].concat())
+    }
+
+    /// Runs `go` to its end and demands this status, and that its server has grown by no more than the guest's limit.
+    fn is_bounded(&self, c: &mut Containers, status: i32) -> Result<()> {
+        // What the server needs for any guest of this kind: its code, its pools.
+        let first = self.peak(c, "nothing", 0)?;
+        let before = reset_peak_of_node(c).unwrap_or(first);
+        let peak = self.peak(c, "go", status)?;
+        let grown = peak.saturating_sub(before);
+        println!("{:?}: {} MiB more", c.runtime, grown / MIB);
+        ensure!(grown <= LIMIT + SLACK, "grown by {} KiB", grown >> 10);
+        c.fixture.becomes_clean()
+    }
+
+    /// Runs a function to its end. Returns the peak of its server's memory.
+    fn peak(&self, c: &Containers, function: &str, status: i32) -> Result<u64> {
+        let id = c.id(function);
+        let limit = LIMIT.to_string();
+        let flags = ["-d", "--memory-limit", &limit];
+        self.command(c, &flags, &id, &format!("/guest.wat#{function}")).run()?.ok()?;
+        c.becomes(&id, "STOPPED")?;
+        let shims = c.fixture.shims();
+        let server = shims.iter().find(|shim| shim.id == id).context("no server")?;
+        let peak = bytes_of(server.pid, "VmHWM")?;
+        let ended = c.finish(&id)?;
+        ensure!(ended == status, "{function} has ended with {ended} instead of {status}");
+        Ok(peak)
+    }
+}
+
+/// Begins a new peak of the node's daemon. Returns its present memory.
+fn reset_peak_of_node(c: &mut Containers) -> Result<u64> {
+    ensure!(c.runtime.needs_daemon());
+    let pid = c.fixture.daemon()?.pid()?;
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+    bytes_of(pid, "VmRSS")
+}
+
+fn peak_of_node(c: &mut Containers) -> Result<Option<u64>> {
+    if !c.runtime.needs_daemon() {
+        return Ok(None);
+    }
+    let pid = c.fixture.daemon()?.pid()?;
+    bytes_of(pid, "VmHWM").map(Some)
+}
+
+/// A figure of `/proc/PID/status`.
+fn bytes_of(pid: u32, field: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kib = line.context("no such field")?.trim().trim_end_matches(" kB");
+    Ok(kib.parse::<u64>()? << 10)
+}
