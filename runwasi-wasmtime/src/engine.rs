@@ -4,8 +4,12 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use runwasi_core::{
-    Engine, EngineError, Instance, InstanceSpec, artifact::Artifact, blocking::blocking,
-    engine::Precompiled, settings::RawSettings,
+    Engine, EngineError, Instance, InstanceSpec,
+    artifact::Artifact,
+    blocking::blocking,
+    engine::Precompiled,
+    resources::descriptors::{self, TooFew},
+    settings::RawSettings,
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
@@ -86,9 +90,16 @@ impl State {
     }
 }
 
+/// Error of a start that the file descriptors of this process do not suffice for.
+fn too_few(spec: &InstanceSpec, error: &TooFew) -> EngineError {
+    let reason = format!("container {}: {error}", spec.container);
+    EngineError::Exhausted { what: "file descriptors", reason }
+}
+
 #[async_trait]
 impl Engine for WasmtimeEngine {
     async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+        descriptors::check_start().map_err(|error| too_few(&spec, &error))?;
         // First, since a refused process must not make the pool count as used.
         self.hooks.prepare(&spec)?;
         let pool = self.pool().await?;

@@ -46,6 +46,7 @@ mod module_cache;
 mod outbound;
 mod pool;
 pub mod settings;
+mod shares;
 mod start;
 mod timed_body;
 mod wasi;

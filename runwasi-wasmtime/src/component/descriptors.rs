@@ -11,7 +11,10 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use runwasi_core::InstanceSpec;
+use runwasi_core::{
+    InstanceSpec,
+    resources::descriptors::{self, Held},
+};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
 
@@ -25,13 +28,16 @@ pub(super) struct Descriptors {
     limit: usize,
     // Weak, so that the count neither keeps a file open nor needs a notification of its end.
     files: Vec<Weak<File>>,
+    /// Open files and sockets, as counted at the last opening, in the account of the container.
+    counted: Held,
 }
 
 impl Descriptors {
-    pub(super) fn new(spec: &InstanceSpec) -> Self {
+    pub(super) fn new(spec: &InstanceSpec, counted: Held) -> Self {
         // The guest has these open from its start, so they count against its limit.
         let held = STANDARD + spec.rootfs.preopens().count();
-        Self { limit: (spec.open_files as usize).saturating_sub(held), files: Vec::new() }
+        let limit = (spec.open_files as usize).saturating_sub(held);
+        Self { limit, files: Vec::new(), counted }
     }
 
     /// Capacity of each of the guest's resource tables.
@@ -48,7 +54,12 @@ impl Descriptors {
                 || entry.is::<sockets::TcpSocket>()
                 || entry.is::<sockets::UdpSocket>()
         });
-        self.limit.saturating_sub(self.files.len() + sockets.count())
+        let open = self.files.len() + sockets.count();
+        self.counted.set(u32::try_from(open).unwrap_or(u32::MAX));
+        if !descriptors::left_for_guests() {
+            return 0;
+        }
+        self.limit.saturating_sub(open).min(self.counted.left() as usize)
     }
 
     /// Counts an opened file until it is closed.

@@ -17,7 +17,10 @@ mod tls;
 
 use std::{future::ready, sync::Arc};
 
-use runwasi_core::{EngineError, GuestContext, InstanceSpec, artifact::Program, network::Network};
+use runwasi_core::{
+    EngineError, GuestContext, InstanceSpec, artifact::Program, network::Network,
+    resources::descriptors::Descriptors,
+};
 use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{
@@ -113,6 +116,8 @@ impl WasiView for Whole {
 #[derive(Clone)]
 pub(crate) struct Outbound {
     access: Arc<NetworkAccess>,
+    /// File descriptors of the container.
+    descriptors: Arc<Descriptors>,
     /// The process's group of futures: outgoing requests are spawned as members of it.
     pub(crate) context: GuestContext,
 }
@@ -122,13 +127,14 @@ impl Outbound {
     pub(crate) async fn begin(
         access: &Arc<NetworkAccess>,
         context: &GuestContext,
+        descriptors: Arc<Descriptors>,
     ) -> Result<Self, EngineError> {
         let failed = |error: LookupError| {
             EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"))
         };
         // Reads the files before a guest can change them, if the policy goes by names.
         access.resolver.begin().await.map_err(failed)?;
-        Ok(Self { access: access.clone(), context: context.clone() })
+        Ok(Self { access: access.clone(), descriptors, context: context.clone() })
     }
 
     pub(crate) fn network(&self) -> &Network {
