@@ -96,6 +96,19 @@ fn too_few(spec: &InstanceSpec, error: &TooFew) -> EngineError {
     EngineError::Exhausted { what: "file descriptors", reason }
 }
 
+/// Counts the memory maps of this process before a start, if they may be scarce.
+async fn count_maps(pool: &Pool) -> Result<(), EngineError> {
+    if !pool.account.start() {
+        return Ok(());
+    }
+    let account = pool.account.clone();
+    let count = move || {
+        account.look_at_maps();
+        Ok(())
+    };
+    blocking(count, |error| EngineError::Failed(error.to_string())).await
+}
+
 #[async_trait]
 impl Engine for WasmtimeEngine {
     async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
@@ -106,6 +119,7 @@ impl Engine for WasmtimeEngine {
         // Counted before any use of the pool: from now on `configure` treats it as used. `Relaxed`
         // is enough, since the counter guards no other data.
         pool.made.fetch_add(1, Ordering::Relaxed);
+        count_maps(&pool).await?;
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
         Ok(Arc::new(WasmtimeInstance::new(ready, &program, spec, pool)?))
     }

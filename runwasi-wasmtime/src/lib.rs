@@ -41,6 +41,7 @@ mod http;
 mod instance;
 mod limits;
 mod loader;
+mod maps;
 mod module;
 mod module_cache;
 mod outbound;

@@ -15,7 +15,7 @@ use std::{
 use runwasi_core::{EngineError, InstanceSpec, id::Id, resources::descriptors::Descriptors};
 use wasmtime::ResourcesRequired;
 
-use crate::settings::Settings;
+use crate::{maps::Maps, settings::Settings};
 
 /// A bounded resource of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Resource {
     Stacks,
     Memories,
     Tables,
+    /// Memory maps. They are estimated, not reserved.
+    Maps,
 }
 
 const RESOURCES: [Resource; 3] = [Resource::Stacks, Resource::Memories, Resource::Tables];
@@ -36,6 +38,7 @@ impl Resource {
             Self::Stacks => "instance slots",
             Self::Memories => "linear memories",
             Self::Tables => "tables",
+            Self::Maps => "memory maps",
         }
     }
 
@@ -45,6 +48,7 @@ impl Resource {
             Self::Stacks => "slots",
             Self::Memories => "engine.memories",
             Self::Tables => "engine.tables",
+            Self::Maps => "vm.max_map_count",
         }
     }
 
@@ -52,7 +56,8 @@ impl Resource {
     fn container_setting(self) -> &'static str {
         match self {
             Self::Stacks => "engine.container-stacks",
-            Self::Memories => "engine.container-memories",
+            // A container's maps are bounded by its memories.
+            Self::Memories | Self::Maps => "engine.container-memories",
             Self::Tables => "engine.container-tables",
         }
     }
@@ -63,6 +68,8 @@ impl Resource {
 pub(crate) struct Account {
     limits: Numbers,
     used: [AtomicU32; RESOURCES.len()],
+    /// Memory maps of the process, which only the account of all containers has.
+    maps: Option<Maps>,
 }
 
 /// A resource that an account lacks.
@@ -77,7 +84,8 @@ struct Lack {
 impl Account {
     /// The account of all containers.
     pub(crate) fn of_node(settings: &Settings) -> Self {
-        Self::new([settings.slots, settings.room_for_memories(), settings.room_for_tables()])
+        let limits = [settings.slots, settings.room_for_memories(), settings.room_for_tables()];
+        Self { maps: Some(Maps::of_process()), ..Self::new(limits) }
     }
 
     /// The account of one container.
@@ -90,7 +98,7 @@ impl Account {
     }
 
     fn new(limits: Numbers) -> Self {
-        Self { limits, used: Default::default() }
+        Self { limits, used: Default::default(), maps: None }
     }
 
     /// Reserves all numbers or none.
@@ -103,7 +111,38 @@ impl Account {
                 return Err(lack);
             }
         }
-        Ok(())
+        self.check_maps(numbers).inspect_err(|_| self.release(numbers))
+    }
+
+    /// Checks the maps of memories that are reserved already.
+    fn check_maps(&self, numbers: &Numbers) -> Result<(), Lack> {
+        let Some(maps) = &self.maps else { return Ok(()) };
+        let estimate = maps.estimate(self.memories());
+        if estimate <= maps.limit() {
+            return Ok(());
+        }
+        let number = |maps: u64| u32::try_from(maps).unwrap_or(u32::MAX);
+        let wanted = numbers[Resource::Memories as usize];
+        let limit = number(maps.limit());
+        Err(Lack { resource: Resource::Maps, wanted, used: number(estimate), limit })
+    }
+
+    /// Memories in use.
+    fn memories(&self) -> u32 {
+        self.used[Resource::Memories as usize].load(Relaxed)
+    }
+
+    /// Counts the start of a container or exec. True if [`Account::look_at_maps`] is due.
+    pub(crate) fn start(&self) -> bool {
+        self.maps.as_ref().is_some_and(|maps| maps.start(self.memories()))
+    }
+
+    /// Counts the maps of this process. Blocks.
+    pub(crate) fn look_at_maps(&self) {
+        let Some(maps) = &self.maps else { return };
+        if let Err(error) = maps.look(|| self.memories()) {
+            tracing::warn!(%error, "memory maps cannot be counted");
+        }
     }
 
     fn reserve_one(&self, index: usize, resource: Resource, wanted: u32) -> Result<(), Lack> {
@@ -225,6 +264,14 @@ pub(crate) struct Shortage {
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Lack { resource, wanted, used, limit } = self.lack;
+        if resource == Resource::Maps {
+            let setting = resource.node_setting();
+            return write!(
+                f,
+                "{wanted} memories more make about {used}, beyond the {limit} that {setting} leaves \
+                 to guests"
+            );
+        }
         let setting = match &self.container {
             Some(id) => {
                 write!(f, "container {id}: ")?;
@@ -291,6 +338,21 @@ mod tests {
              which slots raises"
         );
         assert!(other.container.used.iter().all(|used| used.load(Relaxed) == 0));
+    }
+
+    #[test]
+    fn memories_whose_maps_do_not_fit_are_refused() {
+        let mut shares = shares([9, 9, 9], [9, 9, 9], [1, 2, 0]);
+        let maps = Maps::of_process();
+        let limit = maps.limit();
+        // Counts as if nothing were left but the maps of three memories.
+        maps.set_for_tests(limit - 12);
+        shares.node = Arc::new(Account { maps: Some(maps), ..Account::new([9, 9, 9]) });
+        let _first = shares.take().unwrap();
+        let error = EngineError::from(shares.take().unwrap_err()).to_string();
+        assert!(error.starts_with("out of memory maps: 2 memories more"), "{error}");
+        assert!(error.contains("vm.max_map_count"), "{error}");
+        assert_eq!((shares.node.memories(), shares.container.memories()), (2, 2));
     }
 
     #[test]

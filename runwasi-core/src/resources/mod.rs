@@ -2,5 +2,6 @@
 //! time where they are polled ([`scheduler`](crate::scheduler)).
 
 pub mod descriptors;
+pub mod maps;
 pub mod memory;
 pub mod usage;

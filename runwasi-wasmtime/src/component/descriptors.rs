@@ -3,8 +3,9 @@
 //!
 //! A p2 or p3 guest has no descriptor numbers, so the limit counts open files and sockets. A file
 //! in a stream can outlive its resource, so files are counted themselves. Sockets are counted in
-//! the guest's table. Sockets of a p3 guest that live on only in streams, and sockets that such a
-//! stream delivers, are bounded by the sizes of the guest's tables: beyond them the guest traps.
+//! the guest's table. A listener of p3 accepts as long as the last count has left [`Room`]. Sockets
+//! of a p3 guest that live on only in streams are bounded by the sizes of the guest's tables: beyond
+//! them the guest traps.
 
 use std::{
     fs::File,
@@ -18,6 +19,8 @@ use runwasi_core::{
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
 
+use crate::outbound::Room;
+
 /// Number of standard streams.
 const STANDARD: usize = 3;
 /// Table entries for resources without a file descriptor: clocks, streams, requests.
@@ -30,14 +33,17 @@ pub(super) struct Descriptors {
     files: Vec<Weak<File>>,
     /// Open files and sockets, as counted at the last opening, in the account of the container.
     counted: Held,
+    /// Number of sockets that a listener may accept until the next count.
+    room: Arc<Room>,
 }
 
 impl Descriptors {
-    pub(super) fn new(spec: &InstanceSpec, counted: Held) -> Self {
+    pub(super) fn new(spec: &InstanceSpec, counted: Held, room: Arc<Room>) -> Self {
         // The guest has these open from its start, so they count against its limit.
         let held = STANDARD + spec.rootfs.preopens().count();
         let limit = (spec.open_files as usize).saturating_sub(held);
-        Self { limit, files: Vec::new(), counted }
+        room.set(limit.min(counted.left() as usize));
+        Self { limit, files: Vec::new(), counted, room }
     }
 
     /// Capacity of each of the guest's resource tables.
@@ -56,10 +62,9 @@ impl Descriptors {
         });
         let open = self.files.len() + sockets.count();
         self.counted.set(u32::try_from(open).unwrap_or(u32::MAX));
-        if !descriptors::left_for_guests() {
-            return 0;
-        }
-        self.limit.saturating_sub(open).min(self.counted.left() as usize)
+        let left = self.limit.saturating_sub(open).min(self.counted.left() as usize);
+        self.room.set(left);
+        if descriptors::left_for_guests() { left } else { 0 }
     }
 
     /// Counts an opened file until it is closed.

@@ -104,7 +104,8 @@ impl Component {
     ) -> Result<Store<Self>, BeyondLimit> {
         // First, because only the charge can fail.
         let limits = Limits::new(spec.memory.charge())?;
-        let descriptors = Descriptors::new(spec, imports.shares.descriptors.hold());
+        let held = imports.shares.descriptors.hold();
+        let descriptors = Descriptors::new(spec, held, imports.outbound.room.clone());
         let mut table = ResourceTable::new();
         let capacity = descriptors.table_capacity();
         table.set_max_capacity(capacity);
