@@ -1,1 +1,19 @@
 //! Hostile guests, volumes and clients: each takes what is not its own, and its neighbours on the node do not notice.
+
+mod shares;
+
+runwasi_tests::suite! { crate::shares::check: shares_wasmtime = Wasmtime, shares_wasmtimed = Wasmtimed; {
+    shares:
+        component_has_a_bounded_number_of_memories
+        component_has_a_bounded_number_of_tables
+        start_that_does_not_fit_names_what_is_exhausted
+        http_server_leaves_stacks_to_others
+        guest_that_closes_its_files_can_open_again
+        listener_of_p3_accepts_within_its_share;
+}}
+
+// A shim without descriptors harms its own pod only.
+runwasi_tests::suite! { crate::shares::check_few_descriptors: shares_of_the_node = Wasmtimed; {
+    shares:
+        guests_leave_descriptors_to_the_daemon;
+}}
