@@ -1,7 +1,8 @@
 //! Limits of the system: file descriptors and memory maps, and the number of guests within them.
 
-use std::{fs, io};
+use std::io;
 
+use runwasi_core::resources::maps;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Upper bound of the slots.
@@ -17,12 +18,12 @@ const MANAGER_CONNECTIONS_SHARE: u64 = 16;
 // One for its root file system.
 const FDS_PER_GUEST: u64 = 1;
 /// Memory maps of a slot.
-// The stack and the guard of the stack.
-const MAPS_PER_SLOT: u64 = 2;
+// The stack and the guard of the stack, in eighths: the pool has an eighth more stacks than slots.
+const EIGHTHS_PER_SLOT: u64 = 2 * 9;
 /// Further memory maps of a running guest.
 // Its memory splits the map of the pool, and the image of its data lies in the middle.
 const MAPS_PER_GUEST: u64 = 4;
-/// File descriptors, and memory maps, for everything but guests.
+/// File descriptors for everything but guests.
 const RESERVE: u64 = 1000;
 
 /// Raises the soft limit of open files to the hard one and returns the limit.
@@ -40,7 +41,7 @@ fn open_files() -> u64 {
 
 /// Number of guests within the limits of this process.
 pub(crate) fn slots() -> u32 {
-    slots_within(open_files(), max_map_count())
+    slots_within(open_files(), maps::limit())
 }
 
 /// Limit of connections to each of the manager sockets.
@@ -49,17 +50,11 @@ pub(crate) fn manager_connections(open_files: u64) -> usize {
         .unwrap_or(2)
 }
 
-/// `vm.max_map_count`: the limit of memory maps of one process.
-fn max_map_count() -> u64 {
-    let read = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
-    // The kernel's default where the file cannot be read.
-    read.and_then(|count| count.trim().parse().ok()).unwrap_or(65_530)
-}
-
-fn slots_within(open_files: u64, maps: u64) -> u32 {
+fn slots_within(open_files: u64, most_maps: u64) -> u32 {
     // With few descriptors the reserve is half of them, so that some remain for guests.
     let by_files = (open_files - RESERVE.min(open_files / 2)) / FDS_PER_GUEST;
-    let by_maps = maps.saturating_sub(RESERVE) / (MAPS_PER_SLOT + MAPS_PER_GUEST);
+    let for_guests = most_maps.saturating_sub(maps::RESERVE);
+    let by_maps = for_guests.saturating_mul(8) / (EIGHTHS_PER_SLOT + 8 * MAPS_PER_GUEST);
     let slots = by_files.min(by_maps).clamp(LEAST_SLOTS, MOST_SLOTS);
     u32::try_from(slots).unwrap_or(u32::MAX)
 }
@@ -70,7 +65,7 @@ mod tests {
 
     #[test]
     fn slots_follow_the_scarcer_of_files_and_maps() {
-        assert_eq!(slots_within(20_000, 65_530), 10_755);
+        assert_eq!(slots_within(20_000, 65_530), 10_324);
         assert_eq!(slots_within(4096, 65_530), 3096);
         assert_eq!(slots_within(64, 65_530), 32, "a daemon for a handful");
         assert_eq!(slots_within(u64::MAX, 1_048_576), 20_000);

@@ -4,8 +4,12 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
 use runwasi_core::{
-    Engine, EngineError, Instance, InstanceSpec, artifact::Artifact, blocking::blocking,
-    engine::Precompiled, settings::RawSettings,
+    Engine, EngineError, Instance, InstanceSpec,
+    artifact::Artifact,
+    blocking::blocking,
+    engine::Precompiled,
+    resources::descriptors::{self, TooFew},
+    settings::RawSettings,
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
@@ -86,15 +90,36 @@ impl State {
     }
 }
 
+/// Error of a start that the file descriptors of this process do not suffice for.
+fn too_few(spec: &InstanceSpec, error: &TooFew) -> EngineError {
+    let reason = format!("container {}: {error}", spec.container);
+    EngineError::Exhausted { what: "file descriptors", reason }
+}
+
+/// Counts the memory maps of this process before a start, if they may be scarce.
+async fn count_maps(pool: &Pool) -> Result<(), EngineError> {
+    if !pool.account.start() {
+        return Ok(());
+    }
+    let account = pool.account.clone();
+    let count = move || {
+        account.look_at_maps();
+        Ok(())
+    };
+    blocking(count, |error| EngineError::Failed(error.to_string())).await
+}
+
 #[async_trait]
 impl Engine for WasmtimeEngine {
     async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
+        descriptors::check_start().map_err(|error| too_few(&spec, &error))?;
         // First, since a refused process must not make the pool count as used.
         self.hooks.prepare(&spec)?;
         let pool = self.pool().await?;
         // Counted before any use of the pool: from now on `configure` treats it as used. `Relaxed`
         // is enough, since the counter guards no other data.
         pool.made.fetch_add(1, Ordering::Relaxed);
+        count_maps(&pool).await?;
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
         Ok(Arc::new(WasmtimeInstance::new(ready, &program, spec, pool)?))
     }

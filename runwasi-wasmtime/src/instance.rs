@@ -21,6 +21,7 @@ use crate::{
     module_cache::Ready,
     outbound::NetworkAccess,
     pool::Pool,
+    shares::Shares,
     start,
     world::{self, Command, ModuleEntry, Wasi, World},
 };
@@ -32,6 +33,8 @@ pub(crate) struct WasmtimeInstance {
     entry: Entry,
     spec: InstanceSpec,
     pool: Arc<Pool>,
+    /// Shares of the pool for its stores.
+    shares: Shares,
 }
 
 /// Entry point of the guest.
@@ -52,6 +55,7 @@ impl WasmtimeInstance {
         limits::watch(&spec, ready.engine());
         let function = program.function.as_deref();
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
+        let shares = shares(&ready, &spec, &pool)?;
         let entry = match ready.as_ref() {
             Ready::Module(pre) => {
                 // A module has no network, but an invalid annotation is an error for it, too.
@@ -71,7 +75,7 @@ impl WasmtimeInstance {
                 }
             }
         };
-        Ok(Self { ready, entry, spec, pool })
+        Ok(Self { ready, entry, spec, pool, shares })
     }
 
     async fn run_module(
@@ -80,8 +84,8 @@ impl WasmtimeInstance {
         entry: &ModuleEntry,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
-        let _slot = self.pool.slot()?;
-        module::run(pre, entry, &self.spec, context).await
+        let _share = self.shares.take()?;
+        module::run(pre, entry, &self.spec, context, &self.shares).await
     }
 
     async fn run_component(
@@ -91,8 +95,7 @@ impl WasmtimeInstance {
         access: &Arc<NetworkAccess>,
         context: &GuestContext,
     ) -> Result<ExitStatus, EngineError> {
-        let _slot = self.pool.slot()?;
-        let imports = Imports::begin(&self.spec, access, context).await?;
+        let imports = Imports::begin(&self.spec, access, context, &self.shares).await?;
         let mut store = Component::store(pre.engine(), &self.spec, imports)?;
         let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await
         {
@@ -116,6 +119,15 @@ impl WasmtimeInstance {
     }
 }
 
+/// Shares for the stores of a program.
+fn shares(ready: &Ready, spec: &InstanceSpec, pool: &Pool) -> Result<Shares, EngineError> {
+    let required = match ready {
+        Ready::Module(pre) => Some(pre.module().resources_required()),
+        Ready::Component(pre) => pre.component().resources_required(),
+    };
+    Shares::of(required.as_ref(), spec, &pool.settings, pool.account.clone())
+}
+
 #[async_trait]
 impl Instance for WasmtimeInstance {
     async fn run(self: Arc<Self>, context: GuestContext) -> Result<ExitStatus, EngineError> {
@@ -130,7 +142,7 @@ impl Instance for WasmtimeInstance {
                 ticker.during(self.run_component(pre, command, access, &context)).await
             }
             (_, Entry::Server(server)) => {
-                ticker.during(server.run(&self.spec, ticker.clone(), &context)).await
+                ticker.during(server.run(&self.spec, ticker.clone(), &context, &self.shares)).await
             }
             // `new` pairs the two, so this is never reached.
             _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),

@@ -12,7 +12,6 @@ use runwasi_core::{
     EngineError,
     code_cache::{digests::DigestIndex, store::CodeCache},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{Config, Enabled, Inlining, Linker, OptLevel, PoolingAllocationConfig};
 
 use crate::{
@@ -22,12 +21,15 @@ use crate::{
     limits::STACK,
     module::link,
     settings::{Optimise, Settings},
+    shares::Account,
 };
 
 /// Largest instance state (globals and other bookkeeping) in a slot, in bytes.
 const INSTANCE_BYTES: usize = 16 << 20;
-/// Core instances of one component, on average over all slots.
-const CORE_INSTANCES: u32 = 16;
+/// Stacks of the pool beyond the slots, as a divisor of the slots, and at least.
+// For further stacks of p3 guests: one for each task that a synchronous call suspends.
+const SPARE_STACKS: u32 = 8;
+const LEAST_SPARE_STACKS: u32 = 8;
 
 /// Bytes of written memory that a slot keeps resident and resets for its next guest. All other
 /// pages return to the system at once.
@@ -44,10 +46,11 @@ pub(crate) struct Pool {
     pub(crate) ticker: Arc<Ticker>,
     /// Number of instances prepared so far.
     pub(crate) made: AtomicUsize,
-    /// Permits for running modules and commands.
-    // wasmtime's pool counts memories, tables and stacks. It would report their exhaustion
-    // only after the start of the last guest.
-    slots: Semaphore,
+    pub(crate) settings: Settings,
+    /// Reservations of all stores.
+    // wasmtime's pool counts as well, but reports what is exhausted only when a guest that has
+    // started needs it.
+    pub(crate) account: Arc<Account>,
 }
 
 impl Pool {
@@ -61,18 +64,13 @@ impl Pool {
         let (cache, seen) = open_cache(settings);
         let compiler =
             Compiler::new(linker, hooks.clone(), key(&engine), cache, seen).map_err(unavailable)?;
-        let slots = Semaphore::new(settings.slots as usize);
-        Ok(Self { compiler, ticker: Arc::new(ticker), made: AtomicUsize::new(0), slots })
-    }
-
-    /// Takes a slot for a running guest, until the permit is dropped.
-    pub(crate) fn slot(&self) -> Result<SemaphorePermit<'_>, EngineError> {
-        // The only possible error is the lack of permits, since the semaphore is never closed.
-        let taken = |_| EngineError::Exhausted {
-            what: "instance slots",
-            reason: "all are taken by guests".into(),
-        };
-        self.slots.try_acquire().map_err(taken)
+        Ok(Self {
+            compiler,
+            ticker: Arc::new(ticker),
+            made: AtomicUsize::new(0),
+            settings: settings.clone(),
+            account: Arc::new(Account::of_node(settings)),
+        })
     }
 }
 
@@ -127,18 +125,20 @@ pub fn config(settings: &Settings) -> Config {
 fn pool(settings: &Settings) -> PoolingAllocationConfig {
     let slots = settings.slots;
     let mut pool = PoolingAllocationConfig::new();
-    // A component consists of several core instances. Each takes only an index of the pool.
-    pool.total_core_instances(slots.saturating_mul(CORE_INSTANCES));
-    pool.total_component_instances(slots);
+    let stacks = slots.saturating_add((slots / SPARE_STACKS).max(LEAST_SPARE_STACKS));
+    // Instances are only counted by the pool. Each store has a stack, and at most one component.
+    pool.total_core_instances(u32::MAX);
+    pool.max_core_instances_per_component(settings.component_instances);
+    pool.total_component_instances(stacks);
     pool.total_memories(settings.room_for_memories());
     pool.max_memories_per_module(settings.module_memories);
     pool.total_tables(settings.room_for_tables());
     pool.max_tables_per_module(settings.module_tables);
     pool.table_elements(settings.table_elements as usize);
     pool.max_core_instance_size(INSTANCE_BYTES);
-    pool.total_stacks(slots);
+    pool.total_stacks(stacks);
     // Each GC heap lies in a memory of the pool.
-    pool.total_gc_heaps(slots);
+    pool.total_gc_heaps(stacks);
     // 0 reuses warm slots first, so the number of used slots stays that of concurrent guests.
     pool.max_unused_warm_slots(0);
     pool.linear_memory_keep_resident(KEPT_MEMORY);

@@ -5,8 +5,11 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use runwasi_core::settings::{
-    Entry, OFF, RawSettings, SettingsError, absolute_path, in_force, or_off, to_toml, within,
+use runwasi_core::{
+    resources::descriptors,
+    settings::{
+        Entry, OFF, RawSettings, SettingsError, absolute_path, in_force, or_off, to_toml, within,
+    },
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
@@ -18,6 +21,18 @@ pub const CACHE_DIRECTORY: &str = "/var/cache/runwasi";
 
 /// Each takes 4 GiB of the 128 TiB that a process can address.
 const MAX_MEMORIES: u32 = 20_000;
+
+/// Share of a container in a pool, as a divisor of the pool.
+const SHARE: u32 = 8;
+/// Share of a container in a small pool, where an eighth would be too little for a server.
+const COMMON_SHARE: u32 = 256;
+/// File descriptors of one container where an eighth would be less: those of one process by
+/// containerd's default.
+const PROCESS_DESCRIPTORS: u32 = 1024;
+/// Largest share of file descriptors.
+const MOST_DESCRIPTORS: u32 = 1_000_000;
+/// Rest of a small pool that one container leaves to others, as a divisor of the pool.
+const REST: u32 = 4;
 
 /// How an engine is set up. Each field is a key of the file; its default is in [`Settings::default`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -72,6 +87,27 @@ pub struct Settings {
     /// Elements of one table.
     #[serde(rename = "engine.table-elements", deserialize_with = "within::<_, _, 1, 10_000_000>")]
     pub table_elements: u32,
+    /// Core instances of one component.
+    #[serde(rename = "engine.component-instances", deserialize_with = "within::<_, _, 1, 10_000>")]
+    pub component_instances: u32,
+    /// Processes and requests of one container at once; by `slots` if it is not set.
+    #[serde(rename = "engine.container-stacks", deserialize_with = "within::<_, _, 1, 100_000>")]
+    pub container_stacks: Option<u32>,
+    /// Linear memories of one container at once; by `memories` if it is not set.
+    #[serde(
+        rename = "engine.container-memories",
+        deserialize_with = "within::<_, _, 1, MAX_MEMORIES>"
+    )]
+    pub container_memories: Option<u32>,
+    /// Tables of one container at once; by `tables` if it is not set.
+    #[serde(rename = "engine.container-tables", deserialize_with = "within::<_, _, 1, 200_000>")]
+    pub container_tables: Option<u32>,
+    /// Files, sockets and connections of one container at once; by `RLIMIT_NOFILE` if it is not set.
+    #[serde(
+        rename = "engine.container-descriptors",
+        deserialize_with = "within::<_, _, 1, 1_000_000>"
+    )]
+    pub container_descriptors: Option<u32>,
 }
 
 /// The goal of the compiler.
@@ -111,6 +147,12 @@ impl Default for Settings {
             module_memories: 4,
             module_tables: 8,
             table_elements: 200_000,
+            // A component of a large toolchain has some tens.
+            component_instances: 500,
+            container_stacks: None,
+            container_memories: None,
+            container_tables: None,
+            container_descriptors: None,
         }
     }
 }
@@ -147,6 +189,12 @@ impl Settings {
         let lines = to_toml(table.collect(), |key| match key {
             "memories" if self.memories.is_none() => ("# ", " # by slots"),
             "tables" if self.tables.is_none() => ("# ", " # by slots"),
+            "container-stacks" if self.container_stacks.is_none() => ("# ", " # by slots"),
+            "container-memories" if self.container_memories.is_none() => ("# ", " # by memories"),
+            "container-descriptors" if self.container_descriptors.is_none() => {
+                ("# ", " # by RLIMIT_NOFILE")
+            }
+            "container-tables" if self.container_tables.is_none() => ("# ", " # by tables"),
             "quantum" => ("", " # microseconds"),
             _ => ("", ""),
         });
@@ -155,8 +203,15 @@ impl Settings {
 
     /// These settings, with the numbers that follow from `slots`.
     fn with_room(&self) -> Self {
-        let memories = Some(self.room_for_memories());
-        Self { memories, tables: Some(self.room_for_tables()), ..self.clone() }
+        Self {
+            memories: Some(self.room_for_memories()),
+            tables: Some(self.room_for_tables()),
+            container_stacks: Some(self.share_of_stacks()),
+            container_memories: Some(self.share_of_memories()),
+            container_tables: Some(self.share_of_tables()),
+            container_descriptors: Some(self.share_of_descriptors()),
+            ..self.clone()
+        }
     }
 
     /// Linear memories that there is room for.
@@ -170,10 +225,39 @@ impl Settings {
         self.tables.unwrap_or_else(|| self.slots.saturating_mul(2))
     }
 
+    /// Stacks of one container: its processes and requests at once.
+    pub(crate) fn share_of_stacks(&self) -> u32 {
+        self.container_stacks.unwrap_or_else(|| share(self.slots))
+    }
+
+    /// Linear memories of one container.
+    pub(crate) fn share_of_memories(&self) -> u32 {
+        self.container_memories.unwrap_or_else(|| share(self.room_for_memories()))
+    }
+
+    /// Tables of one container.
+    pub(crate) fn share_of_tables(&self) -> u32 {
+        self.container_tables.unwrap_or_else(|| share(self.room_for_tables()))
+    }
+
+    /// File descriptors of one container.
+    pub(crate) fn share_of_descriptors(&self) -> u32 {
+        self.container_descriptors.unwrap_or_else(|| {
+            let all = u32::try_from(descriptors::within_limits()).unwrap_or(u32::MAX);
+            // At least those of one ordinary process, as long as others keep a part.
+            (all / SHARE).max(PROCESS_DESCRIPTORS.min(all - all / REST)).min(MOST_DESCRIPTORS)
+        })
+    }
+
     /// The quantum as a duration.
     pub fn quantum(&self) -> Duration {
         Duration::from_micros(self.quantum.into())
     }
+}
+
+/// Default share of one container in a pool of `total`.
+fn share(total: u32) -> u32 {
+    (total / SHARE).max(COMMON_SHARE.min(total - total / REST))
 }
 
 /// Deserializes an absolute directory, or [`OFF`].
@@ -202,7 +286,9 @@ mod tests {
         let engine = "[engine]\ngc = false\nexceptions = false\nthreads = false\n\
             memory64 = false\nsimd = false\ntail-calls = false\noptimise = \"none\"\n\
             quantum = 5000 # microseconds\nmemories = 8\ntables = 9\nmodule-memories = 2\n\
-            module-tables = 3\ntable-elements = 10\n";
+            module-tables = 3\ntable-elements = 10\ncomponent-instances = 11\n\
+            container-stacks = 4\ncontainer-memories = 5\ncontainer-tables = 6\n\
+            container-descriptors = 7\n";
         let read = read(&format!("{top}{engine}")).unwrap();
         assert_eq!((read.slots, read.cache.as_deref()), (7, Some("/c".as_ref())));
         assert_eq!(read.to_toml().unwrap(), engine);
@@ -223,11 +309,20 @@ mod tests {
     }
 
     #[test]
+    fn one_container_leaves_a_part_of_every_pool_to_others() {
+        assert_eq!([4, 100, 150, 1000, 10_755].map(share), [3, 75, 113, 256, 1344]);
+        let settings = read("slots = 8\n[engine]\nmemories = 16\ncontainer-tables = 9").unwrap();
+        let shares = (settings.share_of_stacks(), settings.share_of_memories());
+        assert_eq!((shares, settings.share_of_tables()), ((6, 12), 9));
+    }
+
+    #[test]
     fn wrong_keys_and_values_are_refused_with_their_line() {
         let known = "slots, cache, cache-size, engine.gc, engine.exceptions, engine.threads, \
             engine.memory64, engine.simd, engine.tail-calls, engine.optimise, engine.quantum, \
             engine.memories, engine.tables, engine.module-memories, engine.module-tables, \
-            engine.table-elements";
+            engine.table-elements, engine.component-instances, engine.container-stacks, \
+            engine.container-memories, engine.container-tables, engine.container-descriptors";
         let levels = "speed, speed-at-any-size, speed-and-size, none";
         let rows = r#"slots = 0 => f:1: slots: 0 is not between 1 and 100000
 [engine]⏎⏎gc = 1 => f:3: engine.gc: is an integer, not a boolean

@@ -27,6 +27,21 @@ pub(crate) fn ready_if_long<'a, T>(
     })
 }
 
+/// Error of a pool without room. Shares are reserved before, so only what is not reserved is
+/// missing: heaps of collected objects, and further stacks of p3 guests.
+fn exhausted(error: &wasmtime::Error) -> EngineError {
+    let text = format!("{error:#}");
+    // wasmtime's error has no other form than its text.
+    let named = [
+        ("memory", "linear memories", "engine.memories"),
+        ("tables", "tables", "engine.tables"),
+        ("GC heaps", "heaps of collected objects", "slots"),
+    ];
+    let found = named.into_iter().find(|(word, ..)| text.contains(word));
+    let (_, what, setting) = found.unwrap_or(("", "instance slots", "slots"));
+    EngineError::Exhausted { what, reason: format!("{text}, which {setting} raises") }
+}
+
 /// Exit status or error of a failed instantiation.
 pub(crate) async fn failed_start(
     error: wasmtime::Error,
@@ -37,13 +52,33 @@ pub(crate) async fn failed_start(
         return Ok(exit::status(Err(error), spec).await);
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return Err(EngineError::Exhausted {
-            what: "instance slots",
-            reason: format!("{error:#}"),
-        });
+        return Err(exhausted(&error));
     }
     Err(match error.downcast_ref() {
         Some(OutOfMemory(error)) => limits::beyond(*error),
         None => EngineError::Failed(format!("instantiate: {error:#}")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exhausted;
+
+    #[test]
+    fn exhausted_pool_is_named_with_its_setting() {
+        let rows = [
+            (
+                "maximum concurrent limit of 9 for memory stripe 0 reached",
+                "linear memories",
+                "engine.memories",
+            ),
+            ("maximum concurrent limit of 9 for tables reached", "tables", "engine.tables"),
+            ("maximum concurrent limit of 9 for fibers reached", "instance slots", "slots"),
+        ];
+        for (text, what, setting) in rows {
+            let error = exhausted(&wasmtime::Error::msg(text)).to_string();
+            assert!(error.starts_with(&format!("out of {what}: ")), "{error}");
+            assert!(error.ends_with(&format!(", which {setting} raises")), "{error}");
+        }
+    }
 }

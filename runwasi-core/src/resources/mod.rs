@@ -4,5 +4,7 @@
 
 mod account;
 pub mod allocator;
+pub mod descriptors;
+pub mod maps;
 pub mod memory;
 pub mod usage;

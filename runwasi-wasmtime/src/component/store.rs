@@ -15,6 +15,7 @@ use super::descriptors::Descriptors;
 use crate::{
     limits::{self, Limits},
     outbound::{NetworkAccess, Outbound},
+    shares::{Share, Shares},
     wasi::{config::Values, context, keyvalue},
 };
 
@@ -24,6 +25,7 @@ pub(crate) struct Imports {
     outbound: Outbound,
     config: Arc<Values>,
     keyvalue: Arc<keyvalue::Store>,
+    pub(crate) shares: Shares,
 }
 
 impl Imports {
@@ -32,11 +34,13 @@ impl Imports {
         spec: &InstanceSpec,
         access: &Arc<NetworkAccess>,
         context: &GuestContext,
+        shares: &Shares,
     ) -> Result<Self, EngineError> {
         Ok(Self {
-            outbound: Outbound::begin(access, context).await?,
+            outbound: Outbound::begin(access, context, shares.descriptors.clone()).await?,
             config: Arc::new(Values::of(spec)),
             keyvalue: keyvalue::Store::of(spec),
+            shares: shares.clone(),
         })
     }
 }
@@ -60,6 +64,8 @@ pub struct Component {
     nn: wasmtime_wasi_nn::wit::WasiNnCtx,
     descriptors: Descriptors,
     limits: Limits,
+    /// Reservation of the store's part of the pool, held for its drop.
+    _share: Share,
     /// Lock of the container's file names:
     /// [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(super) names: Arc<RwLock<()>>,
@@ -78,9 +84,11 @@ impl Component {
         spec: &InstanceSpec,
         imports: Imports,
     ) -> Result<Store<Self>, EngineError> {
+        // First, so that a guest that does not fit fails before its files are opened.
+        let share = imports.shares.take()?;
         let context = context::component_context(spec)?;
         let mut store =
-            Self::with_context(engine, spec, context, imports).map_err(limits::beyond)?;
+            Self::with_context(engine, spec, context, imports, share).map_err(limits::beyond)?;
         // After the store, because only a view of the store gives access to the preopens.
         context::share_preopens(store.data_mut(), spec)?;
         Ok(store)
@@ -92,10 +100,12 @@ impl Component {
         spec: &InstanceSpec,
         wasi: WasiCtx,
         imports: Imports,
+        share: Share,
     ) -> Result<Store<Self>, BeyondLimit> {
         // First, because only the charge can fail.
         let limits = Limits::new(spec.memory.charge())?;
-        let descriptors = Descriptors::new(spec);
+        let held = imports.shares.descriptors.hold();
+        let descriptors = Descriptors::new(spec, held, imports.outbound.room.clone());
         let component = Self {
             wasi,
             // With wasmtime's own bounds of 1,000,000 entries, for this and for the second table of
@@ -110,6 +120,7 @@ impl Component {
             nn: crate::wasi::nn::context(),
             descriptors,
             limits,
+            _share: share,
             names: spec.rootfs.names(),
             extensions: spec.extensions.clone(),
         };

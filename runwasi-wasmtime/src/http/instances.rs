@@ -22,6 +22,7 @@ use crate::{
     epoch::Ticker,
     exit,
     limits::{self, OutOfMemory},
+    shares::{Shares, Shortage},
     timed_body::TimedBody,
 };
 
@@ -68,6 +69,22 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner
     }
 }
 
+/// Settings with the number of concurrent requests for which the container's share has room.
+fn within_share(mut settings: Settings, spec: &InstanceSpec, shares: &Shares) -> Settings {
+    let most = shares.most_stores();
+    if settings.max_requests > most {
+        // Without a warning if nothing was set: the default is more than a small pod has.
+        tracing::info!(
+            container = %spec.container,
+            max_requests = settings.max_requests,
+            most,
+            "the container's share of the engine has room for fewer requests at once"
+        );
+        settings.max_requests = most;
+    }
+    settings
+}
+
 impl Serving {
     /// `first` is the store of an instance that was made only to check that it can be made.
     pub(super) fn new(
@@ -84,6 +101,7 @@ impl Serving {
         let authority = settings.address.to_string();
         // An address with its port is always an authority: the fallback only avoids a panic.
         let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
+        let settings = within_share(settings, &spec, &imports.shares);
         let requests = Arc::new(Semaphore::new(settings.max_requests as usize));
         Self { spec, settings, spawner, authority, guest, engine, imports, context_pool, requests }
     }
@@ -146,7 +164,7 @@ impl Serving {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
-            if error.is::<PoolConcurrencyLimitError>() {
+            if error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>() {
                 let now = Instant::now();
                 // The wait begins with the first failure.
                 if now >= *until.get_or_insert(now + self.settings.queue_timeout) {
@@ -165,9 +183,10 @@ impl Serving {
     }
 
     async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
+        let imports = self.imports.clone();
+        let share = imports.shares.take()?;
         let context = self.context_pool.take(&self.spec);
-        let store =
-            Component::with_context(&self.engine, &self.spec, context, self.imports.clone());
+        let store = Component::with_context(&self.engine, &self.spec, context, imports, share);
         // Handled like a growth beyond the limit: the new store's stack counts as memory, too.
         let mut store = store.map_err(OutOfMemory)?;
         let instance = self.guest.instantiate(&mut store).await?;

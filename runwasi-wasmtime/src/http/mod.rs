@@ -46,7 +46,10 @@ mod timeouts;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use runwasi_core::{
-    EngineError, ExitStatus, GuestContext, InstanceSpec, artifact::Program, network::Network,
+    EngineError, ExitStatus, GuestContext, InstanceSpec,
+    artifact::Program,
+    network::Network,
+    resources::descriptors::{self, Descriptors, Held},
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -65,6 +68,7 @@ use crate::{
     component::store::{Component, Imports},
     epoch::Ticker,
     outbound::NetworkAccess,
+    shares::Shares,
     start::{failed_start, ready_if_long},
 };
 
@@ -127,11 +131,12 @@ impl Server {
         spec: &InstanceSpec,
         ticker: Arc<Ticker>,
         context: &GuestContext,
+        shares: &Shares,
     ) -> Result<ExitStatus, EngineError> {
         let settings = &self.settings;
         // Clients that connect while the first instance is made wait in the backlog.
         let listener = listen(&spec.network, settings.address)?;
-        let imports = Imports::begin(spec, &self.access, context).await?;
+        let imports = Imports::begin(spec, &self.access, context, shares).await?;
         let mut store = Component::store(self.guest.engine(), spec, imports.clone())?;
         // One instance before any request: a component that cannot begin fails the start of its
         // container and not each of its requests.
@@ -160,13 +165,19 @@ impl Server {
             imports,
         );
         tracing::info!(container = %spec.container, address = %settings.address, "serves HTTP");
-        self.accept(listener, Arc::new(serving), spawner).await;
+        self.accept(listener, Arc::new(serving), spawner, &shares.descriptors).await;
         tracing::info!(container = %spec.container, "has served its last request");
         Ok(ExitStatus::SUCCESS)
     }
 
     /// Serves every connection in a future of its own until the server drains, then waits for all.
-    async fn accept(&self, listener: TcpListener, serving: Arc<Serving>, spawner: Spawner) {
+    async fn accept(
+        &self,
+        listener: TcpListener,
+        serving: Arc<Serving>,
+        spawner: Spawner,
+        descriptors: &Arc<Descriptors>,
+    ) {
         let most = self.settings.max_connections;
         let connections = Arc::new(Semaphore::new(most as usize));
         let builder = Arc::new(connection::builder(spawner.clone()));
@@ -176,7 +187,8 @@ impl Server {
                 // The place comes first: a connection beyond the limit waits in the backlog. `ok`
                 // hides no error: the semaphore is never closed.
                 let place = connections.clone().acquire_owned().await.ok();
-                (place, accepted(&listener).await)
+                let held = descriptor(descriptors).await;
+                ((place, held), accepted(&listener).await)
             };
             // A drain loses no connection: `next` is either complete or has not accepted.
             let (place, stream) = tokio::select! {
@@ -216,6 +228,16 @@ fn listen(network: &Network, address: SocketAddr) -> Result<TcpListener, EngineE
         socket.listen(BACKLOG)
     };
     open().map_err(|error| EngineError::Failed(format!("listen on {address}: {error}")))
+}
+
+/// Waits until the container may have one more connection, and counts it.
+async fn descriptor(descriptors: &Arc<Descriptors>) -> Held {
+    let mut held = descriptors.hold();
+    // Nothing notifies of a closed descriptor. Meanwhile the client stays in the backlog.
+    while !(descriptors::left_for_guests() && held.add()) {
+        sleep(PAUSE).await;
+    }
+    held
 }
 
 /// Accepts the next client.

@@ -14,7 +14,7 @@ use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
 use wasmtime::{Instance, InstancePre, Store, Val};
 
 use self::store::Guest;
-use crate::{exit, limits, start, world::ModuleEntry};
+use crate::{exit, limits, shares::Shares, start, world::ModuleEntry};
 
 /// Instantiates a module and runs it to its end.
 pub(crate) async fn run(
@@ -22,8 +22,9 @@ pub(crate) async fn run(
     entry: &ModuleEntry,
     spec: &InstanceSpec,
     context: &GuestContext,
+    shares: &Shares,
 ) -> Result<ExitStatus, EngineError> {
-    let mut store = store::store(pre, spec)?;
+    let mut store = store::store(pre, spec, shares)?;
     let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await {
         Ok(instance) => instance,
         // A start function of the module may have run, and its trap is an exit of the guest.

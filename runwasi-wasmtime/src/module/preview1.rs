@@ -5,6 +5,7 @@
 //! - `path_open`: opening a FIFO blocks the thread until another process opens the other end, and a
 //!   kill cannot end that. So FIFOs and sockets are refused. The number of file descriptors is
 //!   limited here as well.
+//! - `fd_close`, `fd_renumber`: they count closed descriptors for that limit.
 //! - `path_rename`, `path_link`, `path_symlink`: the meaning of a path must not change between the
 //!   check in `path_open` and the opening.
 //! - `poll_oneoff`: if the polling thread makes the file calls, the library's sleep blocks that
@@ -15,6 +16,7 @@
 
 use std::time::Duration;
 
+use runwasi_core::resources::descriptors;
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::{
     I32Exit, p0,
@@ -34,6 +36,7 @@ const UNSTABLE: &str = "wasi_unstable";
 const SUCCESS: i32 = 0;
 const ACCES: i32 = 2;
 const MFILE: i32 = 33;
+const NFILE: i32 = 41;
 const NAMETOOLONG: i32 = 37;
 
 /// Linux's `PATH_MAX`.
@@ -60,6 +63,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             "path_open",
             |caller: Caller<'_, Guest>, arguments: OpenArguments| Box::new(open(caller, arguments)),
         )?;
+        link_closes(linker, module)?;
         link_renames(linker, module)?;
     }
     link_poll(linker)?;
@@ -88,6 +92,14 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
     let _unchanged = names.read().await;
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (mut memory, guest) = enter(&mut caller)?;
+    // As on Linux, a full table is reported before anything about the path. The library gives a new
+    // number only if it has no closed one, so the numbers stay below the limit, too.
+    if guest.descriptors.number() >= guest.open_files || guest.descriptors.left() == 0 {
+        return Ok(MFILE);
+    }
+    if !descriptors::left_for_guests() {
+        return Ok(NFILE);
+    }
     let (directory, lookup, path, length, flags, rights, inheriting, fdflags, opened) = arguments;
     let name = match path_of(&memory, path, length) {
         Ok(name) => name,
@@ -104,16 +116,41 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
         wasi, memory, directory, lookup, path, length, flags, rights, inheriting, fdflags, opened,
     )
     .await?;
-    if errno != SUCCESS {
-        return Ok(errno);
+    if errno == SUCCESS {
+        guest.descriptors.set(guest.descriptors.number() + 1);
     }
-    let descriptor = read_u32(memory, opened)?;
-    if descriptor < guest.open_files {
-        return Ok(SUCCESS);
-    }
-    // Closed again: the number is known only after the opening, in which the library assigns it.
-    library::fd_close(wasi, memory, descriptor.cast_signed()).await?;
-    Ok(MFILE)
+    Ok(errno)
+}
+
+/// Replaces the functions that close descriptors.
+fn link_closes(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
+    linker.func_wrap_async(
+        module,
+        "fd_close",
+        |mut caller: Caller<'_, Guest>, (fd,): (i32,)| {
+            Box::new(async move {
+                let (mut memory, guest) = enter(&mut caller)?;
+                let errno = library::fd_close(&mut guest.wasi, &mut memory, fd).await?;
+                guest.closed(errno == SUCCESS);
+                wasmtime::error::Ok(errno)
+            })
+        },
+    )?;
+    type Renumber = (i32, i32);
+    linker.func_wrap_async(
+        module,
+        "fd_renumber",
+        |mut caller: Caller<'_, Guest>, (from, to): Renumber| {
+            Box::new(async move {
+                let (mut memory, guest) = enter(&mut caller)?;
+                let errno = library::fd_renumber(&mut guest.wasi, &mut memory, from, to).await?;
+                // The descriptor that had the new number is closed.
+                guest.closed(errno == SUCCESS && from != to);
+                wasmtime::error::Ok(errno)
+            })
+        },
+    )?;
+    Ok(())
 }
 
 /// A copy of a path argument. The error is an `errno`.
@@ -285,10 +322,6 @@ fn read<'a>(memory: &'a GuestMemory<'_>, at: i32, length: usize) -> Option<&'a [
 fn bytes<const N: usize>(memory: &GuestMemory<'_>, at: i32) -> wasmtime::Result<[u8; N]> {
     let bytes = read(memory, at, N).and_then(|bytes| bytes.try_into().ok());
     bytes.ok_or_else(|| wasmtime::Error::msg("a pointer leads out of the guest's memory"))
-}
-
-fn read_u32(memory: &GuestMemory<'_>, at: i32) -> wasmtime::Result<u32> {
-    Ok(u32::from_le_bytes(bytes(memory, at)?))
 }
 
 fn write(memory: &mut GuestMemory<'_>, at: i32, what: &[u8]) -> wasmtime::Result<()> {

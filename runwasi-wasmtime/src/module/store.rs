@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use runwasi_core::{EngineError, InstanceSpec, engine::extensions::Extensions};
+use runwasi_core::{
+    EngineError, InstanceSpec, engine::extensions::Extensions, resources::descriptors::Held,
+};
 use tokio::sync::RwLock;
 use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::{
     limits::{self, Limits},
+    shares::Shares,
     wasi::context,
 };
+
+/// Number of standard streams.
+const STANDARD: u32 = 3;
 
 /// Data of a module's store: the `T` of [`Caller`](wasmtime::Caller) in host functions for core
 /// modules. Public as `ModuleState`. Dropped with the instance, at the end of its process.
@@ -19,8 +25,10 @@ pub struct Guest {
     pub(crate) limits: Limits,
     /// Lock of the container: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(crate) names: Arc<RwLock<()>>,
-    /// Limit of file descriptors: one more than the highest allowed number.
+    /// Limit of file descriptors.
     pub(crate) open_files: u32,
+    /// Open file descriptors, counted for the container.
+    pub(crate) descriptors: Held,
     extensions: Arc<Extensions>,
 }
 
@@ -29,11 +37,19 @@ impl Guest {
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
+
+    /// Counts a closed file descriptor.
+    pub(super) fn closed(&mut self, closed: bool) {
+        if closed {
+            self.descriptors.remove();
+        }
+    }
 }
 
 pub(super) fn store(
     pre: &InstancePre<Guest>,
     spec: &InstanceSpec,
+    shares: &Shares,
 ) -> Result<Store<Guest>, EngineError> {
     // Charges the stack. First, so that a guest beyond its memory limit fails before its files are
     // opened.
@@ -42,7 +58,11 @@ pub(super) fn store(
     let names = spec.rootfs.names();
     let open_files = spec.open_files;
     let extensions = spec.extensions.clone();
-    let guest = Guest { wasi, limits, names, open_files, extensions };
+    // The guest has these open from its start.
+    let preopens = u32::try_from(spec.rootfs.preopens().count()).unwrap_or(u32::MAX);
+    let mut descriptors = shares.descriptors.hold();
+    descriptors.set(preopens.saturating_add(STANDARD));
+    let guest = Guest { wasi, limits, names, open_files, descriptors, extensions };
     let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     // The guest yields at the first tick of every poll, so no guest computes longer than the time

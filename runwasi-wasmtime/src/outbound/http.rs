@@ -19,6 +19,7 @@ use http::{Request, Response, Uri, uri::Scheme};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use runwasi_core::resources::descriptors;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -79,6 +80,12 @@ async fn serve(
         let _ = answer.send(Err(Error::ConnectionLimitReached));
         return;
     };
+    let mut held = outbound.descriptors.hold();
+    if !held.add() || !descriptors::left_for_guests() {
+        // The same.
+        let _ = answer.send(Err(Error::ConnectionLimitReached));
+        return;
+    }
     let exchanged = select! {
         exchanged = exchange(&outbound, request, &options) => exchanged,
         // The guest has dropped the request. Returning closes the connection.

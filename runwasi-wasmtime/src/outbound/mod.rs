@@ -15,10 +15,22 @@ pub(crate) mod resolver;
 mod sockets;
 mod tls;
 
-use std::{future::ready, sync::Arc};
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use runwasi_core::{EngineError, GuestContext, InstanceSpec, artifact::Program, network::Network};
-use tokio::sync::Semaphore;
+use runwasi_core::{
+    EngineError, GuestContext, InstanceSpec,
+    artifact::Program,
+    network::Network,
+    resources::descriptors::{self, Descriptors},
+};
+use tokio::{sync::Semaphore, time::sleep};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
@@ -35,8 +47,6 @@ pub(crate) struct NetworkAccess {
     network: Network,
     rules: Arc<OutboundRules>,
     resolver: Arc<Resolver>,
-    /// The library makes every socket of a guest with this context, so the policy covers them all.
-    sockets: WasiSocketsCtx,
     /// Permits for requests with an open connection.
     connections: Arc<Semaphore>,
 }
@@ -62,13 +72,7 @@ impl NetworkAccess {
         // A connection of HTTP is no descriptor in the guest's table, so the descriptor limit does
         // not count it. This semaphore applies the same number to connections.
         let connections = Arc::new(Semaphore::new(spec.open_files as usize));
-        Self {
-            network: spec.network.clone(),
-            sockets: sockets_for(rules.clone()),
-            rules,
-            resolver,
-            connections,
-        }
+        Self { network: spec.network.clone(), rules, resolver, connections }
     }
 }
 
@@ -80,10 +84,51 @@ fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineErr
     })
 }
 
-/// The library's context for sockets, with the policy as its address check.
-fn sockets_for(rules: Arc<OutboundRules>) -> WasiSocketsCtx {
+/// Interval between looks for a descriptor that was closed.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Number of sockets that a process may still accept, by its last count of open descriptors.
+#[derive(Default)]
+pub(crate) struct Room {
+    left: AtomicUsize,
+}
+
+impl Room {
+    /// Sets the number after a count.
+    pub(crate) fn set(&self, left: usize) {
+        // Relaxed, here and below: no other data depends on the number.
+        self.left.store(left, Relaxed);
+    }
+
+    /// Counts a dropped socket.
+    pub(crate) fn closed(&self) {
+        self.left.fetch_add(1, Relaxed);
+    }
+
+    /// Waits for room and takes it.
+    async fn taken(&self) -> bool {
+        let one_less = |left: usize| left.checked_sub(1);
+        while !descriptors::left_for_guests()
+            || self.left.fetch_update(Relaxed, Relaxed, one_less).is_err()
+        {
+            // Descriptors are closed by other stores, and by the host: nothing notifies of them all.
+            sleep(LOOK).await;
+        }
+        true
+    }
+}
+
+/// The library's context for sockets, with the policy and the limit of descriptors as its address
+/// check.
+fn sockets_for(rules: Arc<OutboundRules>, room: Arc<Room>) -> WasiSocketsCtx {
     let mut builder = WasiCtxBuilder::new();
     builder.allow_tcp(true).allow_udp(true).socket_addr_check(move |address, purpose| {
+        // p3 accepts without a call of the guest for each connection. Up to here the accepted socket
+        // is not the guest's, and further clients wait in the backlog.
+        if matches!(purpose, SocketAddrUse::TcpAccept) {
+            let room = room.clone();
+            return Box::pin(async move { room.taken().await });
+        }
         // The policy is about outbound traffic: only a connect and a sent datagram are checked.
         let allowed = match purpose {
             SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => rules.allows(address),
@@ -113,6 +158,12 @@ impl WasiView for Whole {
 #[derive(Clone)]
 pub(crate) struct Outbound {
     access: Arc<NetworkAccess>,
+    /// File descriptors of the container.
+    descriptors: Arc<Descriptors>,
+    /// The library makes every socket of a guest with this context, so its checks cover them all.
+    sockets: Arc<WasiSocketsCtx>,
+    /// Sockets that may still be accepted.
+    pub(crate) room: Arc<Room>,
     /// The process's group of futures: outgoing requests are spawned as members of it.
     pub(crate) context: GuestContext,
 }
@@ -122,13 +173,16 @@ impl Outbound {
     pub(crate) async fn begin(
         access: &Arc<NetworkAccess>,
         context: &GuestContext,
+        descriptors: Arc<Descriptors>,
     ) -> Result<Self, EngineError> {
         let failed = |error: LookupError| {
             EngineError::Failed(format!("/etc/hosts, /etc/resolv.conf: {error}"))
         };
         // Reads the files before a guest can change them, if the policy goes by names.
         access.resolver.begin().await.map_err(failed)?;
-        Ok(Self { access: access.clone(), context: context.clone() })
+        let room = Arc::new(Room::default());
+        let sockets = Arc::new(sockets_for(access.rules.clone(), room.clone()));
+        Ok(Self { access: access.clone(), descriptors, sockets, room, context: context.clone() })
     }
 
     pub(crate) fn network(&self) -> &Network {
@@ -137,7 +191,7 @@ impl Outbound {
 
     /// Context with which the library makes sockets for the guest.
     pub(crate) fn sockets(&self) -> WasiSocketsCtx {
-        self.access.sockets.clone()
+        WasiSocketsCtx::clone(&self.sockets)
     }
 
     pub(crate) fn resolver(&self) -> &Arc<Resolver> {

@@ -1,6 +1,7 @@
 //! Hostile guests, volumes and clients: each takes what is not its own, and its neighbours on the node do not notice.
 
 mod memory;
+mod shares;
 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
@@ -17,4 +18,21 @@ runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_of_the_node = Wasmtimed; {
     memory:
         sparse_artifacts_are_bounded_in_sum;
+}}
+
+
+runwasi_tests::suite! { crate::shares::check: shares_wasmtime = Wasmtime, shares_wasmtimed = Wasmtimed; {
+    shares:
+        component_has_a_bounded_number_of_memories
+        component_has_a_bounded_number_of_tables
+        start_that_does_not_fit_names_what_is_exhausted
+        http_server_leaves_stacks_to_others
+        guest_that_closes_its_files_can_open_again
+        listener_of_p3_accepts_within_its_share;
+}}
+
+// A shim without descriptors harms its own pod only.
+runwasi_tests::suite! { crate::shares::check_few_descriptors: shares_of_the_node = Wasmtimed; {
+    shares:
+        guests_leave_descriptors_to_the_daemon;
 }}

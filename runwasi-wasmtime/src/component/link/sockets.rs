@@ -14,7 +14,7 @@ use runwasi_core::network::Network;
 use tokio::runtime::Handle;
 use wasmtime::{
     StoreContextMut,
-    component::{Linker, Resource, ResourceTable},
+    component::{Linker, Resource, ResourceTable, ResourceType},
 };
 use wasmtime_wasi::{
     WasiView,
@@ -49,6 +49,7 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     p3.func_wrap("[static]tcp-socket.create", |store, (family,): (p3_types::IpAddressFamily,)| {
         create_tcp_p3(store, family)
     })?;
+    p3.resource("tcp-socket", ResourceType::host::<sockets::TcpSocket>(), drop_p3)?;
     p3.func_wrap_async(
         "[static]udp-socket.create",
         |store, (family,): (p3_types::IpAddressFamily,)| Box::new(create_udp_p3(store, family)),
@@ -105,6 +106,14 @@ fn create_tcp_p3(
     };
     let made = component.outbound.network().run(inside(component, create))?;
     pushed(component, made.map_err(wasmtime_wasi::p3::sockets::SocketError::downcast))
+}
+
+/// Drops a socket, and lets a listener of the process accept one more.
+fn drop_p3(mut store: StoreContextMut<'_, Component>, socket: u32) -> wasmtime::Result<()> {
+    let component = store.data_mut();
+    component.ctx().table.delete(Resource::<sockets::TcpSocket>::new_own(socket))?;
+    component.outbound.room.closed();
+    Ok(())
 }
 
 async fn create_udp_p3(

@@ -1,0 +1,372 @@
+//! Shares of the pool: the stacks, linear memories and tables of one container, and of all.
+//!
+//! Each store reserves for its whole life: one stack, and the memories and tables of its program. A
+//! reservation counts twice, for the container and for the node. So a container takes no more than
+//! its share, and a start that does not fit is refused before any code of the guest runs.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+use runwasi_core::{EngineError, InstanceSpec, id::Id, resources::descriptors::Descriptors};
+use wasmtime::ResourcesRequired;
+
+use crate::{maps::Maps, settings::Settings};
+
+/// A bounded resource of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    Stacks,
+    Memories,
+    Tables,
+    /// Memory maps. They are estimated, not reserved.
+    Maps,
+}
+
+const RESOURCES: [Resource; 3] = [Resource::Stacks, Resource::Memories, Resource::Tables];
+
+/// One number for each [`Resource`], in the order of [`RESOURCES`].
+type Numbers = [u32; RESOURCES.len()];
+
+impl Resource {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stacks => "instance slots",
+            Self::Memories => "linear memories",
+            Self::Tables => "tables",
+            Self::Maps => "memory maps",
+        }
+    }
+
+    /// Key that raises the bound of the node.
+    fn node_setting(self) -> &'static str {
+        match self {
+            Self::Stacks => "slots",
+            Self::Memories => "engine.memories",
+            Self::Tables => "engine.tables",
+            Self::Maps => "vm.max_map_count",
+        }
+    }
+
+    /// Key that raises the bound of each container.
+    fn container_setting(self) -> &'static str {
+        match self {
+            Self::Stacks => "engine.container-stacks",
+            // A container's maps are bounded by its memories.
+            Self::Memories | Self::Maps => "engine.container-memories",
+            Self::Tables => "engine.container-tables",
+        }
+    }
+}
+
+/// Reserved numbers, and their limits.
+#[derive(Debug)]
+pub(crate) struct Account {
+    limits: Numbers,
+    used: [AtomicU32; RESOURCES.len()],
+    /// Memory maps of the process, which only the account of all containers has.
+    maps: Option<Maps>,
+}
+
+/// A resource that an account lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lack {
+    resource: Resource,
+    wanted: u32,
+    used: u32,
+    limit: u32,
+}
+
+impl Account {
+    /// The account of all containers.
+    pub(crate) fn of_node(settings: &Settings) -> Self {
+        let limits = [settings.slots, settings.room_for_memories(), settings.room_for_tables()];
+        Self { maps: Some(Maps::of_process()), ..Self::new(limits) }
+    }
+
+    /// The account of one container.
+    fn of_container(settings: &Settings) -> Self {
+        Self::new([
+            settings.share_of_stacks(),
+            settings.share_of_memories(),
+            settings.share_of_tables(),
+        ])
+    }
+
+    fn new(limits: Numbers) -> Self {
+        Self { limits, used: Default::default(), maps: None }
+    }
+
+    /// Reserves all numbers or none.
+    fn reserve(&self, numbers: &Numbers) -> Result<(), Lack> {
+        for (index, resource) in RESOURCES.into_iter().enumerate() {
+            if let Err(lack) = self.reserve_one(index, resource, numbers[index]) {
+                for done in 0..index {
+                    self.used[done].fetch_sub(numbers[done], Relaxed);
+                }
+                return Err(lack);
+            }
+        }
+        self.check_maps(numbers).inspect_err(|_| self.release(numbers))
+    }
+
+    /// Checks the maps of memories that are reserved already.
+    fn check_maps(&self, numbers: &Numbers) -> Result<(), Lack> {
+        let Some(maps) = &self.maps else { return Ok(()) };
+        let estimate = maps.estimate(self.memories());
+        if estimate <= maps.limit() {
+            return Ok(());
+        }
+        let number = |maps: u64| u32::try_from(maps).unwrap_or(u32::MAX);
+        let wanted = numbers[Resource::Memories as usize];
+        let limit = number(maps.limit());
+        Err(Lack { resource: Resource::Maps, wanted, used: number(estimate), limit })
+    }
+
+    /// Memories in use.
+    fn memories(&self) -> u32 {
+        self.used[Resource::Memories as usize].load(Relaxed)
+    }
+
+    /// Counts the start of a container or exec. True if [`Account::look_at_maps`] is due.
+    pub(crate) fn start(&self) -> bool {
+        self.maps.as_ref().is_some_and(|maps| maps.start(self.memories()))
+    }
+
+    /// Counts the maps of this process. Blocks.
+    pub(crate) fn look_at_maps(&self) {
+        let Some(maps) = &self.maps else { return };
+        if let Err(error) = maps.look(|| self.memories()) {
+            tracing::warn!(%error, "memory maps cannot be counted");
+        }
+    }
+
+    fn reserve_one(&self, index: usize, resource: Resource, wanted: u32) -> Result<(), Lack> {
+        // One atomic step, so that concurrent starts stay within the limit together. Relaxed, since
+        // no other data depends on the counters.
+        let limit = self.limits[index];
+        let within = |used: u32| used.checked_add(wanted).filter(|sum| *sum <= limit);
+        match self.used[index].fetch_update(Relaxed, Relaxed, within) {
+            Ok(_) => Ok(()),
+            Err(used) => Err(Lack { resource, wanted, used, limit }),
+        }
+    }
+
+    fn release(&self, numbers: &Numbers) {
+        for (used, number) in self.used.iter().zip(numbers) {
+            used.fetch_sub(*number, Relaxed);
+        }
+    }
+}
+
+/// Shares of the stores of one process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shares {
+    node: Arc<Account>,
+    container: Arc<Account>,
+    /// File descriptors of the container.
+    pub(crate) descriptors: Arc<Descriptors>,
+    id: Id,
+    /// Needs of one store.
+    numbers: Numbers,
+}
+
+impl Shares {
+    /// Shares for the stores of a program. Refuses a program that can never fit.
+    pub(crate) fn of(
+        required: Option<&ResourcesRequired>,
+        spec: &InstanceSpec,
+        settings: &Settings,
+        node: Arc<Account>,
+    ) -> Result<Self, EngineError> {
+        let container = spec.extensions.get_or_make(|| Account::of_container(settings));
+        let descriptors =
+            spec.extensions.get_or_make(|| Descriptors::new(settings.share_of_descriptors()));
+        let id = spec.container.clone();
+        let shares = Self { node, container, descriptors, id, numbers: numbers(required) };
+        shares.check_limits()?;
+        Ok(shares)
+    }
+
+    /// Stores that the container can have at once.
+    pub(crate) fn most_stores(&self) -> u32 {
+        let limits = self.node.limits.iter().zip(&self.container.limits);
+        let stores = limits.zip(self.numbers).filter(|(_, number)| *number > 0);
+        stores.map(|((node, own), number)| node.min(own) / number).min().unwrap_or(u32::MAX)
+    }
+
+    /// Reserves the needs of one store.
+    pub(crate) fn take(&self) -> Result<Share, Shortage> {
+        self.container
+            .reserve(&self.numbers)
+            .map_err(|lack| Shortage { container: Some(self.id.clone()), lack })?;
+        if let Err(lack) = self.node.reserve(&self.numbers) {
+            self.container.release(&self.numbers);
+            return Err(Shortage { container: None, lack });
+        }
+        Ok(Share {
+            node: self.node.clone(),
+            container: self.container.clone(),
+            numbers: self.numbers,
+        })
+    }
+
+    fn check_limits(&self) -> Result<(), EngineError> {
+        let accounts = [(&self.container, Some(&self.id)), (&self.node, None)];
+        for (account, container) in accounts {
+            for (index, resource) in RESOURCES.into_iter().enumerate() {
+                let wanted = self.numbers[index];
+                let limit = account.limits[index];
+                if wanted > limit {
+                    let lack = Lack { resource, wanted, used: 0, limit };
+                    return Err(Shortage { container: container.cloned(), lack }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Needs of one store of a program.
+fn numbers(required: Option<&ResourcesRequired>) -> Numbers {
+    // Absent only for a component that imports core modules, which no host provides.
+    let number = |of: fn(&ResourcesRequired) -> u32| required.map_or(0, of);
+    [1, number(|required| required.num_memories), number(|required| required.num_tables)]
+}
+
+/// Reservation of one store. Dropped with it.
+#[derive(Debug)]
+pub(crate) struct Share {
+    node: Arc<Account>,
+    container: Arc<Account>,
+    numbers: Numbers,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.node.release(&self.numbers);
+        self.container.release(&self.numbers);
+    }
+}
+
+/// A reservation beyond the share of a container, or beyond the pool of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    /// The container, if its share is too small.
+    container: Option<Id>,
+    lack: Lack,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lack { resource, wanted, used, limit } = self.lack;
+        if resource == Resource::Maps {
+            let setting = resource.node_setting();
+            return write!(
+                f,
+                "{wanted} memories more make about {used}, beyond the {limit} that {setting} leaves \
+                 to guests"
+            );
+        }
+        let setting = match &self.container {
+            Some(id) => {
+                write!(f, "container {id}: ")?;
+                resource.container_setting()
+            }
+            None => resource.node_setting(),
+        };
+        let scope = if self.container.is_some() { "one container" } else { "all containers" };
+        write!(
+            f,
+            "{wanted} more than the {used} in use are beyond the {limit} of {scope}, which {setting} \
+             raises"
+        )
+    }
+}
+
+impl std::error::Error for Shortage {}
+
+impl From<Shortage> for EngineError {
+    fn from(shortage: Shortage) -> Self {
+        Self::Exhausted { what: shortage.lack.resource.name(), reason: shortage.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(node: Numbers, container: Numbers, numbers: Numbers) -> Shares {
+        let id = Id::parse("container", "c").unwrap();
+        let node = Arc::new(Account::new(node));
+        let descriptors = Arc::new(Descriptors::new(1));
+        Shares { node, container: Arc::new(Account::new(container)), descriptors, id, numbers }
+    }
+
+    #[test]
+    fn container_is_bounded_by_its_share_and_gives_it_back() {
+        let shares = shares([10, 10, 10], [5, 4, 5], [1, 2, 0]);
+        let one = shares.take().unwrap();
+        let other = shares.take().unwrap();
+        let refused = EngineError::from(shares.take().unwrap_err()).to_string();
+        assert_eq!(
+            refused,
+            "out of linear memories: container c: 2 more than the 4 in use are beyond the 4 of one \
+             container, which engine.container-memories raises"
+        );
+        drop(one);
+        let again = shares.take().unwrap();
+        drop((other, again));
+        for account in [&shares.node, &shares.container] {
+            assert!(account.used.iter().all(|used| used.load(Relaxed) == 0), "{account:?}");
+        }
+    }
+
+    #[test]
+    fn node_that_is_full_leaves_the_container_as_it_was() {
+        let full = shares([1, 10, 10], [5, 5, 5], [1, 1, 1]);
+        let _first = full.take().unwrap();
+        let other = Shares { container: Arc::new(Account::new([5; 3])), ..full.clone() };
+        let refused = EngineError::from(other.take().unwrap_err()).to_string();
+        assert_eq!(
+            refused,
+            "out of instance slots: 1 more than the 1 in use are beyond the 1 of all containers, \
+             which slots raises"
+        );
+        assert!(other.container.used.iter().all(|used| used.load(Relaxed) == 0));
+    }
+
+    #[test]
+    fn memories_whose_maps_do_not_fit_are_refused() {
+        let mut shares = shares([9, 9, 9], [9, 9, 9], [1, 2, 0]);
+        let maps = Maps::of_process();
+        let limit = maps.limit();
+        // Counts as if nothing were left but the maps of three memories.
+        maps.set_for_tests(limit - 12);
+        shares.node = Arc::new(Account { maps: Some(maps), ..Account::new([9, 9, 9]) });
+        let _first = shares.take().unwrap();
+        let error = EngineError::from(shares.take().unwrap_err()).to_string();
+        assert!(error.starts_with("out of memory maps: 2 memories more"), "{error}");
+        assert!(error.contains("vm.max_map_count"), "{error}");
+        assert_eq!((shares.node.memories(), shares.container.memories()), (2, 2));
+    }
+
+    #[test]
+    fn program_that_never_fits_is_refused_before_it_runs() {
+        let error = shares([9, 9, 9], [9, 9, 3], [1, 1, 4]).check_limits().unwrap_err();
+        assert!(error.to_string().contains("engine.container-tables"), "{error}");
+        let error = shares([9, 2, 9], [9, 9, 9], [1, 3, 4]).check_limits().unwrap_err();
+        assert!(error.to_string().contains("engine.memories"), "{error}");
+        shares([9, 9, 9], [9, 9, 9], [1, 9, 9]).check_limits().unwrap();
+    }
+
+    #[test]
+    fn scarcest_resource_decides_the_number_of_stores() {
+        assert_eq!(shares([90, 90, 90], [50, 20, 90], [1, 3, 0]).most_stores(), 6);
+        assert_eq!(shares([4, 90, 90], [50, 20, 90], [1, 3, 0]).most_stores(), 4);
+    }
+}

@@ -1,0 +1,324 @@
+//! Shares of the node: one container takes its own part of memories, tables, stacks and file
+//! descriptors, and a start that does not fit is refused by name. The cases are listed in `main.rs`.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use runwasi_tests::{
+    Command, Containerd, Containers, Runtime, check_with,
+    connection::{Connection, address, guests},
+    daemon::Settings,
+    http::get,
+    poll_until, proc, says,
+    server::APP,
+};
+use tempfile::TempDir;
+
+/// A pool in which every share can be used up by a handful of guests.
+const SETTINGS: &str = "slots = 12\n[engine]\nmemories = 20\ntables = 60\ncontainer-stacks = 4\n\
+    container-memories = 8\ncontainer-tables = 10\ncomponent-instances = 30\ncontainer-descriptors = 40\n";
+
+/// Opens files until that is refused, and then sleeps for an hour. It prints the last `errno` as a
+/// letter, `A` for 0.
+const OPENER: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 200) "f")
+  (func $one (result i32)
+    (call $open (i32.const 3) (i32.const 0) (i32.const 200) (i32.const 1) (i32.const 1)
+      (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 0)))
+  (func (export "_start") (local $errno i32)
+    (loop $more
+      (local.set $errno (call $one))
+      (br_if $more (i32.eqz (local.get $errno))))
+    (i32.store (i32.const 208) (i32.const 216))
+    (i32.store (i32.const 212) (i32.const 1))
+    (i32.store8 (i32.const 216) (i32.add (i32.const 65) (local.get $errno)))
+    (drop (call $write (i32.const 1) (i32.const 208) (i32.const 1) (i32.const 220)))
+    (i32.store (i32.const 16) (i32.const 1))
+    (i64.store (i32.const 24) (i64.const 3600000000000))
+    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+
+/// Opens, closes and opens again: its exit status is the last `errno`.
+const EMFILE: &str = include_str!("guests/emfile.wat");
+
+/// Listens at PLACE, and takes and keeps every connection.
+const LISTEN: &str = include_str!("guests/listen.wat");
+
+/// A module that ends at once.
+const NOTHING: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
+/// A component of `instances` core instances of one module that has only `parts`. It sleeps for an
+/// hour.
+fn component(instances: usize, parts: &str) -> String {
+    let all = "(core instance (instantiate $m))".repeat(instances);
+    format!(
+        r#"(component (component $c (core module $m {parts}) {all}) (instance (instantiate $c))
+  (core module $g (import "h" "w" (func $w (param i64) (result i32)))
+    (import "h" "b" (func $b (param i32)))
+    (func (export "go") (call $b (call $w (i64.const 3600000000000)))))
+  (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type $p (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clk (alias outer 1 $pollable (type $p))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+  (core func $w (canon lower (func $clk "subscribe-duration")))
+  (core func $b (canon lower (func $poll "[method]pollable.block")))
+  (core instance $i (instantiate $g
+    (with "h" (instance (export "w" (func $w)) (export "b" (func $b))))))
+  (func $go (canon lift (core func $i "go"))) (export "go" (func $go)))"#
+    )
+}
+
+/// Guests in a directory, and the flags of a pod that all of them share.
+struct Guests {
+    dir: TempDir,
+    flags: Vec<String>,
+}
+
+impl Guests {
+    fn new(c: &Containers) -> Result<Self> {
+        let dir = TempDir::new()?;
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
+        let options = dir.path().join("options.toml");
+        fs::write(&options, SETTINGS)?;
+        let mut flags = vec![
+            "--net-host".into(),
+            "--annotation".into(),
+            format!("io.kubernetes.cri.sandbox-id={}", c.id("pod")),
+            "--annotation".into(),
+            "io.kubernetes.cri.container-type=container".into(),
+            "--mount".into(),
+            format!("type=bind,src={},dst=/g,options=rbind:ro", dir.path().display()),
+            "--mount".into(),
+            format!("type=bind,src={},dst=/guests,options=rbind:ro", guests()?.display()),
+        ];
+        // The daemon has the settings in its own file.
+        if !c.runtime.needs_daemon() {
+            flags.extend(["--runtime-config-path".into(), options.display().to_string()]);
+        }
+        Ok(Self { dir, flags })
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        Ok(fs::write(self.path(name), text)?)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `ctr run FLAGS … ID PROGRAM`.
+    fn run(&self, c: &Containers, flags: &[&str], id: &str, program: &str) -> Command {
+        let mut line = vec!["run", "--runtime", c.runtime.name()];
+        line.extend(flags);
+        line.extend(self.flags.iter().map(String::as_str));
+        line.extend([c.runtime.image().name(), id, program]);
+        c.fixture.ctr_command(line)
+    }
+
+    /// Starts a guest in the background and returns its id.
+    fn start(&self, c: &Containers, program: &str) -> Result<String> {
+        let id = c.next_id();
+        self.run(c, &["-d"], &id, program).run()?.ok()?;
+        Ok(id)
+    }
+
+    /// The refusal of a start, which names the container.
+    fn refused(&self, c: &Containers, program: &str) -> Result<String> {
+        self.run(c, &["--rm"], &c.next_id(), program).run()?.refused()
+    }
+
+    /// Runs an innocent guest of the same pod.
+    fn neighbour_runs(&self, c: &Containers) -> Result<()> {
+        self.write("nothing.wat", NOTHING)?;
+        self.run(c, &["--rm"], &c.next_id(), "/g/nothing.wat").run()?.ok()?;
+        Ok(())
+    }
+}
+
+/// A fixture whose engine has [`SETTINGS`].
+#[track_caller]
+pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    let builder = Containerd::builder();
+    let fixture = if runtime.needs_daemon() {
+        builder.daemon(Settings::default().config(SETTINGS))
+    } else {
+        builder
+    };
+    check_with(runtime, fixture, case);
+}
+
+fn end(c: &Containers, ids: &[String]) -> Result<()> {
+    for id in ids {
+        ensure!(c.kill_and_finish(id)? == 137, "{id} was not killed");
+    }
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn component_has_a_bounded_number_of_memories(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    let memories = "(memory 0)(memory 0)(memory 0)(memory 0)";
+    g.write("two.wat", &component(2, memories))?;
+    g.write("three.wat", &component(3, memories))?;
+    let wanted = &["linear memories", "12 more than the 0 in use", "the 8 of one container"];
+    says(&g.refused(c, "/g/three.wat#go")?, wanted, &["engine.container-memories raises"])?;
+    let id = g.start(c, "/g/two.wat#go")?;
+    // An exec draws from the share of its container.
+    let exec = c.exec_command(&[], &id, "more", &["/g/two.wat#go"]).run()?.refused()?;
+    says(&exec, &[&id, "linear memories", "8 more than the 8 in use"], &["container-memories"])?;
+    g.neighbour_runs(c)?;
+    end(c, &[id])
+}
+
+pub(crate) fn component_has_a_bounded_number_of_tables(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    g.write("tables.wat", &component(6, "(table 1 funcref)(table 1 funcref)"))?;
+    let wanted = &["tables", "12 more than the 0 in use", "the 10 of one container"];
+    says(&g.refused(c, "/g/tables.wat#go")?, wanted, &["engine.container-tables raises"])?;
+    g.write("instances.wat", &component(30, ""))?;
+    says(&g.refused(c, "/g/instances.wat#go")?, &["31 core"], &["maximum of 30"])?;
+    g.neighbour_runs(c)?;
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn start_that_does_not_fit_names_what_is_exhausted(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    g.write("two.wat", &component(2, "(memory 0)(memory 0)(memory 0)(memory 0)"))?;
+    g.write("one.wat", &component(1, "(memory 0)(memory 0)(memory 0)"))?;
+    g.write("none.wat", &component(1, ""))?;
+    let mut ids = vec![g.start(c, "/g/two.wat#go")?, g.start(c, "/g/two.wat#go")?];
+    ids.push(g.start(c, "/g/one.wat#go")?);
+    let wanted = &["linear memories", "3 more than the 19 in use", "the 20 of all containers"];
+    says(&g.refused(c, "/g/one.wat#go")?, wanted, &["engine.memories raises"])?;
+    while ids.len() < 12 {
+        ids.push(g.start(c, "/g/none.wat#go")?);
+    }
+    let wanted = &["instance slots", "the 12 of all containers"];
+    says(&g.refused(c, "/g/none.wat#go")?, wanted, &["slots raises"])?;
+    for id in ids.drain(3..) {
+        ensure!(c.kill_and_finish(&id)? == 137);
+    }
+    g.neighbour_runs(c)?;
+    end(c, &ids)
+}
+
+pub(crate) fn http_server_leaves_stacks_to_others(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    let address = address();
+    let listen = format!("io.runwasi.http.address={address}");
+    let most = "io.runwasi.http.max-requests=10000";
+    let flags = [
+        "-d",
+        "--annotation",
+        &listen,
+        "--annotation",
+        most,
+        "--annotation",
+        "io.runwasi.http.queue-timeout=60s",
+    ];
+    let id = c.next_id();
+    g.run(c, &flags, &id, APP).run()?.ok()?;
+    ensure!(get(address, "/hello")?.status == 200);
+    let ask = |_| -> Result<Connection> {
+        let mut connection = Connection::to(address)?;
+        connection.send("/slow?ms=2000")?;
+        Ok(connection)
+    };
+    let began = Instant::now();
+    let mut asked = (0..12).map(ask).collect::<Result<Vec<_>>>()?;
+    for _ in 0..3 {
+        g.neighbour_runs(c)?;
+    }
+    // Requests beyond the share wait, and are answered.
+    for connection in &mut asked {
+        let answer = connection.answer()?;
+        ensure!(answer.status == 200 && answer.body == "late\n", "{answer:?}");
+    }
+    let took = began.elapsed();
+    ensure!(took > Duration::from_secs(5), "12 requests, 4 at once: only {took:?}");
+    end(c, &[id])
+}
+
+pub(crate) fn guest_that_closes_its_files_can_open_again(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    g.write("emfile.wat", EMFILE)?;
+    let ended = g.run(c, &["--rm"], &c.next_id(), "/g/emfile.wat").run()?;
+    ensure!(ended.status == 0, "errno {}: {ended}", ended.status);
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn listener_of_p3_accepts_within_its_share(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    let SocketAddr::V4(address) = address() else { bail!("no IPv4 address") };
+    let numbers = [address.port()].into_iter().chain(address.ip().octets().map(u16::from));
+    let place: String = numbers.map(|number| format!("(i32.const {number})")).collect();
+    g.write("listen.wat", &LISTEN.replace("PLACE", &place))?;
+    let id = g.start(c, "/g/listen.wat")?;
+    let serving = c.is_running(&id)?.pid;
+    let before = proc::fds(serving)?;
+    let connect = || TcpStream::connect(address).ok();
+    let first = poll_until("the listener", Duration::from_secs(20), connect)?;
+    let rest = (0..80).map(|_| TcpStream::connect(address)).collect::<std::io::Result<Vec<_>>>()?;
+    let accepted = || proc::fds(serving).map_or(0, |now| now.saturating_sub(before));
+    // 40, and a few that the server itself opens and closes.
+    poll_until("accepted clients", Duration::from_secs(20), || (accepted() >= 40).then_some(()))?;
+    ensure!(
+        poll_until("more clients", Duration::from_secs(2), || (accepted() > 48).then_some(()))
+            .is_err(),
+        "{} descriptors more, with a share of 40",
+        accepted()
+    );
+    c.is_running(&id)?;
+    drop((first, rest));
+    end(c, &[id])
+}
+
+/// Of the daemon: a shim that has no descriptor left harms no other pod.
+#[track_caller]
+pub(crate) fn check_few_descriptors(
+    runtime: Runtime,
+    case: impl FnOnce(&mut Containers) -> Result<()>,
+) {
+    let settings = Settings::default().before("ulimit -n 400").config("slots = 16\n");
+    check_with(runtime, Containerd::builder().daemon(settings), case);
+}
+
+pub(crate) fn guests_leave_descriptors_to_the_daemon(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    g.write("opener.wat", OPENER)?;
+    let mut ids = Vec::new();
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let id = c.next_id();
+        runs.push(g.run(c, &["--rm"], &id, "/g/opener.wat").spawn()?);
+        ids.push(id);
+    }
+    poll_until("full tables", Duration::from_secs(30), || {
+        runs.iter().all(|run| !run.stdout_so_far().is_empty()).then_some(())
+    })?;
+    let said: Vec<_> = runs.iter().map(|run| run.stdout_so_far()).collect();
+    // 33, EMFILE, by the share of a container; 41, ENFILE, by the reserve of the daemon.
+    let full = |text: &String| *text == char::from(65 + 33).to_string();
+    let reserved = |text: &String| *text == char::from(65 + 41).to_string();
+    ensure!(said.iter().all(|text| full(text) || reserved(text)), "{said:?}");
+    ensure!(said.iter().any(reserved), "the reserve was never met: {said:?}");
+    // The daemon still takes connections, starts a guest, kills and deletes.
+    c.fixture.node().sandboxes().context("the daemon does not answer")?;
+    g.neighbour_runs(c)?;
+    for (id, run) in ids.iter().zip(runs) {
+        c.kill(id, "SIGKILL")?;
+        let ended = run.wait()?;
+        ensure!(ended.status == 137, "{ended}");
+    }
+    c.fixture.becomes_clean()
+}
