@@ -5,5 +5,8 @@ use std::process::ExitCode;
 use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
 
 fn main() -> ExitCode {
+    if let Some(end) = runwasi_wasmtime::answer_as_compiler() {
+        return end;
+    }
     runwasi_core::cli::main(ABOUT, || WasmtimeEngine::for_pod(&Settings::for_shim()))
 }

@@ -53,6 +53,12 @@ pub struct Settings {
     /// The goal of the compiler.
     #[serde(rename = "engine.optimise")]
     pub optimise: Optimise,
+    /// Memory of the process that compiles one artifact, in MiB.
+    #[serde(rename = "engine.compile-memory", deserialize_with = "within::<_, _, 64, 1_048_576>")]
+    pub compile_memory: u32,
+    /// Seconds that the compilation of one artifact may take.
+    #[serde(rename = "engine.compile-time", deserialize_with = "within::<_, _, 1, 3600>")]
+    pub compile_time: u32,
     /// Microseconds from yield to yield of a guest while no worker is free; see
     /// [`epoch`](crate::epoch).
     #[serde(rename = "engine.quantum", deserialize_with = "within::<_, _, 100, 100_000>")]
@@ -102,6 +108,8 @@ impl Default for Settings {
             simd: true,
             tail_calls: true,
             optimise: Optimise::Speed,
+            compile_memory: 1024,
+            compile_time: 60,
             quantum: 1000,
             memories: None,
             tables: None,
@@ -148,6 +156,8 @@ impl Settings {
             "memories" if self.memories.is_none() => ("# ", " # by slots"),
             "tables" if self.tables.is_none() => ("# ", " # by slots"),
             "quantum" => ("", " # microseconds"),
+            "compile-memory" => ("", " # MiB"),
+            "compile-time" => ("", " # seconds"),
             _ => ("", ""),
         });
         Ok(format!("[engine]\n{lines}"))
@@ -168,6 +178,11 @@ impl Settings {
     /// Tables that there is room for.
     pub(crate) fn room_for_tables(&self) -> u32 {
         self.tables.unwrap_or_else(|| self.slots.saturating_mul(2))
+    }
+
+    /// Memory of the process that compiles one artifact, in bytes.
+    pub(crate) fn compile_bytes(&self) -> u64 {
+        u64::from(self.compile_memory) << 20
     }
 
     /// The quantum as a duration.
@@ -201,6 +216,7 @@ mod tests {
         let top = "slots = 7\ncache = \"/c\"\ncache-size = 2\n";
         let engine = "[engine]\ngc = false\nexceptions = false\nthreads = false\n\
             memory64 = false\nsimd = false\ntail-calls = false\noptimise = \"none\"\n\
+            compile-memory = 100 # MiB\ncompile-time = 5 # seconds\n\
             quantum = 5000 # microseconds\nmemories = 8\ntables = 9\nmodule-memories = 2\n\
             module-tables = 3\ntable-elements = 10\n";
         let read = read(&format!("{top}{engine}")).unwrap();
@@ -225,8 +241,8 @@ mod tests {
     #[test]
     fn wrong_keys_and_values_are_refused_with_their_line() {
         let known = "slots, cache, cache-size, engine.gc, engine.exceptions, engine.threads, \
-            engine.memory64, engine.simd, engine.tail-calls, engine.optimise, engine.quantum, \
-            engine.memories, engine.tables, engine.module-memories, engine.module-tables, \
+            engine.memory64, engine.simd, engine.tail-calls, engine.optimise, engine.compile-memory, \
+            engine.compile-time, engine.quantum, engine.memories, engine.tables, engine.module-memories, engine.module-tables, \
             engine.table-elements";
         let levels = "speed, speed-at-any-size, speed-and-size, none";
         let rows = r#"slots = 0 => f:1: slots: 0 is not between 1 and 100000
