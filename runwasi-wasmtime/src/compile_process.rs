@@ -51,8 +51,8 @@ pub(crate) enum Refusal {
     NoMemory,
 }
 
-/// Lets this program compile in OS processes of its own. Call it first in `main`, before any thread
-/// exists, and return what it returns:
+/// Lets this program compile in OS processes of its own. Call it first in `main`, before a file is
+/// opened or a thread exists, and return what it returns:
 ///
 /// ```no_run
 /// # use std::process::ExitCode;
@@ -122,6 +122,7 @@ pub(crate) fn compile(
 
 /// The work of the process.
 fn answer() -> io::Result<()> {
+    process::begin()?;
     let mut stdin = io::stdin().lock();
     let settings = Frame::read(&mut stdin)?;
     let settings: Settings = RawSettings::parse("settings", &settings.bytes, |_| true)

@@ -75,9 +75,13 @@ pub fn is_this_one() -> bool {
     env::args_os().nth(1).is_some_and(|argument| argument == ARGUMENT)
 }
 
+/// Prepares the calling process, at the begin of its `main`.
+pub fn begin() -> io::Result<()> {
+    sys::close_inherited()
+}
+
 /// Confines the calling process, which must have one thread: see [`sys::confine`].
 pub fn confine(address_space: u64) -> io::Result<()> {
-    sys::name_process(c"compile");
     sys::confine(address_space)
 }
 

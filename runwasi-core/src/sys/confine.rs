@@ -8,7 +8,7 @@ use rustix::{
     process::{Resource, Rlimit, getpid, getpriority_process, setpriority_process, setrlimit},
 };
 
-use super::unshare_network;
+use super::network::unshare_network;
 
 /// Niceness of a process or thread that compiles.
 // Linux gives it about a tenth of the weight of nice 0: a tenth of a contended core and all of an
@@ -68,11 +68,12 @@ const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
 const FIRST_ARGUMENT_AT: u32 = 16;
 
-/// Confines this process for the rest of its life. Its memory may take `address_space` bytes in all.
+/// Confines this process for the rest of its life. Its memory takes `address_space` bytes at most.
 pub fn confine(address_space: u64) -> io::Result<()> {
     // Not granted everywhere. The limits below bound this process without it.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     lower_priority()?;
+    name_process(c"compile");
     if rustix::process::geteuid().is_root() {
         // Refused to a root without CAP_SYS_ADMIN. The filter below has no call for sockets anyway.
         let _ = unshare_network();
@@ -119,8 +120,19 @@ pub fn end_with_stdin() -> io::Result<()> {
     }
 }
 
+/// Closes all descriptors but the standard streams. For the begin of `main`: by then the open ones
+/// were inherited from a parent that has not closed them.
+pub fn close_inherited() -> io::Result<()> {
+    let none: libc::c_uint = 0;
+    // SAFETY: takes integers. No value of this program owns a descriptor yet.
+    match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, none) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Names this process for `ps` and `top`.
-pub fn name_process(name: &std::ffi::CStr) {
+fn name_process(name: &std::ffi::CStr) {
     // SAFETY: a C string, which the kernel copies. A failure leaves the old name.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }

@@ -19,7 +19,7 @@ pub(crate) use self::{
     thread::{in_directory, unshare_file_attributes},
 };
 pub use self::{
-    confine::{confine, end_with_stdin, name_process},
+    confine::{close_inherited, confine, end_with_stdin},
     credentials::RefusedCall,
     descriptor::{adopt_fd, has_no_reader},
     mount::{MountRestriction, restrict_mount},

@@ -91,7 +91,7 @@ impl Fixture {
     }
 
     /// Writes a module that containers can run as `/NAME`.
-    fn module(&self, name: &str, content: &str) -> Result<()> {
+    fn module(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
         let rootfs = self.fixture.dir().join("rootfs");
         fs::create_dir_all(&rootfs)?;
         fs::write(rootfs.join(name), content).with_context(|| format!("cannot write {name}"))
@@ -188,6 +188,11 @@ fn large(number: usize) -> String {
     printing("", &functions(number))
 }
 
+/// In the binary format, for more than text may have.
+fn larger(number: usize) -> Result<Vec<u8>> {
+    Ok(wat::parse_str(large(number))?)
+}
+
 /// A line of `/proc/PID/status`.
 fn status(pid: u32, key: &str) -> Result<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -196,8 +201,8 @@ fn status(pid: u32, key: &str) -> Result<String> {
 }
 
 pub(crate) fn compiler_has_no_privileges_no_network_and_no_files(b: &mut Fixture) -> Result<()> {
-    b.module("large.wat", &large(LARGE))?;
-    let start = b.start("large.wat").spawn()?;
+    b.module("large.wasm", large(LARGE))?;
+    let start = b.start("large.wasm").spawn()?;
     let pid = b.compiler()?;
     ensure!(status(pid, "Uid")? == "65534 65534 65534 65534", "{}", status(pid, "Uid")?);
     ensure!(status(pid, "Gid")? == "65534 65534 65534 65534", "{}", status(pid, "Gid")?);
@@ -228,36 +233,36 @@ fn is_pipe(place: &Path) -> bool {
 }
 
 pub(crate) fn compiler_beyond_its_memory_is_a_start_error(b: &mut Fixture) -> Result<()> {
-    b.module("small.wat", &printing("", ""))?;
-    b.module("large.wat", &large(LARGE))?;
+    b.module("small.wat", printing("", ""))?;
+    b.module("large.wasm", large(LARGE))?;
     b.runs("small.wat")?;
-    let said = b.refusal("large.wat")?;
-    says(&said, &["/large.wat", "engine.compile-memory"], &["128 MiB"])?;
+    let said = b.refusal("large.wasm")?;
+    says(&said, &["/large.wasm", "engine.compile-memory"], &["128 mib"])?;
     // It is the limit that refuses, and it ended the compiler only.
-    b.module("next.wat", &printing("", "(func)"))?;
+    b.module("next.wat", printing("", "(func)"))?;
     b.runs("next.wat")?;
     ensure!(b.kept() == 2, "{} files are kept", b.kept());
     b.fixture.becomes_clean()
 }
 
 pub(crate) fn compiler_beyond_its_time_is_a_start_error(b: &mut Fixture) -> Result<()> {
-    b.module("small.wat", &printing("", ""))?;
-    b.module("large.wat", &large(2 * LARGE))?;
+    b.module("small.wat", printing("", ""))?;
+    b.module("large.wasm", larger(4 * LARGE)?)?;
     // On a busy machine even a small one may take that long.
     poll_until("a small module in time", PATIENCE, || b.runs("small.wat").ok())?;
-    let said = b.refusal("large.wat")?;
-    says(&said, &["/large.wat", "engine.compile-time"], &["2 s"])?;
+    let said = b.refusal("large.wasm")?;
+    says(&said, &["/large.wasm", "engine.compile-time"], &["2 s"])?;
     ensure!(b.compilers().is_empty(), "its compiler goes on");
     b.fixture.becomes_clean()
 }
 
 pub(crate) fn small_module_does_not_wait_behind_large_ones(b: &mut Fixture) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let names: Vec<_> = (0..=cores).map(|n| format!("large{n}.wat")).collect();
+    let names: Vec<_> = (0..=cores).map(|n| format!("large{n}.wasm")).collect();
     for (n, name) in names.iter().enumerate() {
-        b.module(name, &large(2 * LARGE + n))?;
+        b.module(name, larger(4 * LARGE + n)?)?;
     }
-    b.module("small.wat", &printing("", ""))?;
+    b.module("small.wat", printing("", ""))?;
     let starts = names.iter().map(|name| b.start(name).spawn()).collect::<Result<Vec<_>>>()?;
     poll_until("compilers of all large modules", PATIENCE, || {
         (b.compilers().len() >= cores).then_some(())
@@ -274,16 +279,16 @@ pub(crate) fn small_module_does_not_wait_behind_large_ones(b: &mut Fixture) -> R
 }
 
 pub(crate) fn compilation_that_is_not_wanted_any_more_is_stopped(b: &mut Fixture) -> Result<()> {
-    b.module("large.wat", &large(4 * LARGE))?;
-    let start = b.start("large.wat").spawn()?;
+    b.module("large.wasm", larger(4 * LARGE)?)?;
+    let start = b.start("large.wasm").spawn()?;
     let pid = b.compiler()?;
     start.kill()?;
     poll_until("an end of the compiler", Duration::from_secs(5), || {
         (!proc::alive(pid)).then_some(())
     })?;
     ensure!(b.kept() == 0, "it was stopped after the end of its work: it shows nothing");
-    ensure!(b.logged(" compiled path=/large.wat ") == 0, "it was compiled");
-    b.module("small.wat", &printing("", ""))?;
+    ensure!(b.logged(" compiled path=/large.wasm ") == 0, "it was compiled");
+    b.module("small.wat", printing("", ""))?;
     b.runs("small.wat")
 }
 
@@ -312,7 +317,7 @@ pub(crate) fn module_with_an_unknown_import_is_refused_before_it_is_compiled(
     }
     let compiled = b.logged(" compiling path=");
     ensure!(compiled == 0, "{compiled} were compiled first");
-    b.module("known.wat", &printing("", ""))?;
+    b.module("known.wat", printing("", ""))?;
     b.runs("known.wat")?;
     ensure!(b.logged(" compiling path=/known.wat ") == 1, "the log does not tell compilations");
     b.fixture.becomes_clean()
@@ -327,7 +332,7 @@ pub(crate) fn module_beyond_the_pool_is_refused_before_it_is_compiled(
         ("(table 1 funcref)".repeat(9), "engine.module-tables"),
         ("(table 200001 funcref)".to_owned(), "engine.table-elements"),
     ] {
-        b.module("beyond.wat", &printing("", &format!("{definitions}{body}")))?;
+        b.module("beyond.wat", printing("", &format!("{definitions}{body}")))?;
         says(&b.refusal("beyond.wat")?, &["/beyond.wat", key], &["at most"])?;
     }
     let compiled = b.logged(" compiling path=");
@@ -336,17 +341,17 @@ pub(crate) fn module_beyond_the_pool_is_refused_before_it_is_compiled(
 }
 
 pub(crate) fn killed_compiler_is_a_start_error(b: &mut Fixture) -> Result<()> {
-    b.module("small.wat", &printing("", ""))?;
-    b.module("large.wat", &large(LARGE))?;
-    let start = b.start("large.wat").spawn()?;
+    b.module("small.wat", printing("", ""))?;
+    b.module("large.wasm", large(LARGE))?;
+    let start = b.start("large.wasm").spawn()?;
     let pid = b.compiler()?;
     proc::kill9(pid)?;
     let said = start.wait()?.refused()?;
-    says(&said, &["/large.wat", "signal 9"], &["compiler"])?;
+    says(&said, &["/large.wasm", "signal 9"], &["compiler"])?;
     b.fixture.becomes_clean()?;
     // Nothing else was ended, and nothing of it is kept.
     ensure!(b.kept() == 0, "{} files are kept", b.kept());
     b.runs("small.wat")?;
-    b.runs("large.wat")?;
+    b.runs("large.wasm")?;
     b.fixture.becomes_clean()
 }
