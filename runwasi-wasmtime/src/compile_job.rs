@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cached? ─▶ wait for a slot ─▶ still wanted? ─▶ compile lock? ─▶ cached? ─▶ compile ─▶ store
-//!                  ▲                                  │
-//!                  └── 20 ms ── another process has it ┘
+//!                  ▲                                  │                         │
+//!                  └── 20 ms ── another process has it ┘      not wanted any more ─▶ stop
 //! ```
 
 use std::{
@@ -16,11 +16,12 @@ use runwasi_core::{
     artifact::Artifact,
     code_cache::{single_flight::Leader, store::CompileLock},
     digest::Digest,
+    sys::trim_memory,
 };
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{select, task::spawn_blocking, time::sleep};
 
 use crate::{
-    codegen::{Codegen, CodegenError, Slot},
+    codegen::{Codegen, Slot},
     loader::Loader,
     module_cache::Ready,
 };
@@ -57,6 +58,7 @@ struct CompileJob {
     loader: Loader,
     codegen: Codegen,
     path: PathBuf,
+    bytes: usize,
     digest: Digest,
     /// Time of the first attempt to take the compile lock.
     waiting_since: Option<Instant>,
@@ -86,7 +88,8 @@ pub(crate) fn start(
 ) {
     let path = artifact.path.clone();
     let digest = artifact.digest;
-    let job = CompileJob { loader, codegen, path, digest, waiting_since: None };
+    let bytes = artifact.bytes.len();
+    let job = CompileJob { loader, codegen, path, bytes, digest, waiting_since: None };
     drop(tokio::spawn(async move {
         let outcome = job.outcome(artifact, &mut leader).await;
         // By now the compile lock is released: with its last waiter this OS process may end, before
@@ -100,7 +103,7 @@ pub(crate) fn start(
 }
 
 impl CompileJob {
-    /// Returns nothing if all waiters have left before the compilation, and after a panic.
+    /// Returns nothing if all waiters have left before the code is there, and after a panic.
     async fn outcome(
         mut self,
         artifact: Artifact,
@@ -117,10 +120,19 @@ impl CompileJob {
         {
             return Some(cached);
         }
-        match slot.compile(artifact).await {
+        let loader = self.loader.clone();
+        let check = move |outline| loader.check(outline).map_err(|error| format!("{error:#}"));
+        let code = select! {
+            code = slot.compile(artifact, Box::new(check)) => code,
+            () = leader.unwanted() => {
+                let path = self.path.display();
+                tracing::info!(%path, "compiling is stopped: no start waits for it any more");
+                return None;
+            }
+        };
+        match code {
             Ok(code) => blocking(move || self.store(lock, code)).await,
-            Err(CodegenError::Invalid(error)) => Some(Err(text(&error))),
-            Err(CodegenError::Crashed) => None,
+            Err(reason) => Some(Err(reason.into())),
         }
     }
 
@@ -136,7 +148,7 @@ impl CompileJob {
     /// have left.
     async fn turn(&mut self, leader: &mut Leader<Outcome>) -> Option<(Slot, Option<CompileLock>)> {
         loop {
-            let slot = self.codegen.slot().await;
+            let slot = self.codegen.slot(self.bytes).await;
             if leader.cancel_if_unwanted() {
                 return None;
             }
@@ -190,6 +202,13 @@ impl CompileJob {
             tracing::warn!(%path, %error, "compiled code is not kept");
         }
         let is_kept = matches!(filled, Some(Ok(())));
+        let outcome = self.loaded(is_kept, code);
+        // The megabytes of an artifact and of its code would otherwise stay with the allocator.
+        trim_memory();
+        outcome
+    }
+
+    fn loaded(&self, is_kept: bool, code: Vec<u8>) -> Outcome {
         // Loaded from the file, so that all processes that run the code share its pages.
         match is_kept.then(|| self.loader.load(&self.digest)).flatten() {
             Some(ready) => made(ready, How::Compiled),

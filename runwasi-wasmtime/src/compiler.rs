@@ -29,6 +29,7 @@ use crate::{
     hooks::Hooks,
     loader::Loader,
     module::store::Guest,
+    settings::Settings,
 };
 
 /// Compiler of one engine and lookup of code compiled before. Clones share all state.
@@ -45,11 +46,11 @@ impl Compiler {
         linker: Linker<Guest>,
         hooks: Arc<Hooks>,
         key: String,
-        cache: Option<CodeCache>,
-        seen: Option<DigestIndex>,
+        (cache, seen): (Option<CodeCache>, Option<DigestIndex>),
+        settings: &Settings,
     ) -> io::Result<Self> {
         Ok(Self {
-            codegen: Codegen::new(linker.engine().clone())?,
+            codegen: Codegen::new(linker.engine().clone(), settings)?,
             loader: Loader::new(linker, hooks, key, cache),
             seen,
             single_flight: SingleFlight::default(),
@@ -196,7 +197,8 @@ mod tests {
 
     fn compiler(directory: &Path) -> Compiler {
         let linker = Linker::new(&Engine::default());
-        Compiler::new(linker, Arc::default(), KEY.into(), Some(cache(directory)), None).unwrap()
+        let kept = (Some(cache(directory)), None);
+        Compiler::new(linker, Arc::default(), KEY.into(), kept, &Settings::default()).unwrap()
     }
 
     fn artifact(bytes: &[u8]) -> Artifact {
@@ -268,7 +270,9 @@ mod tests {
     #[tokio::test]
     async fn code_is_linked_without_a_cache_and_not_kept() {
         let linker = Linker::new(&Engine::default());
-        let compiler = Compiler::new(linker, Arc::default(), KEY.into(), None, None).unwrap();
+        let settings = Settings::default();
+        let compiler =
+            Compiler::new(linker, Arc::default(), KEY.into(), (None, None), &settings).unwrap();
         assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::NotKept);
     }
 }

@@ -13,7 +13,7 @@ use runwasi_core::{
 };
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
-pub use crate::pool::config;
+pub use crate::config::config;
 use crate::{hooks::Hooks, instance::WasmtimeInstance, pool::Pool, settings::Settings};
 
 /// The wasmtime engine: core modules with WASI preview 1, components with WASI p2 and p3.

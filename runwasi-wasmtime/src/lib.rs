@@ -5,12 +5,15 @@
 //! |---|---|
 //! | [`engine`] | artifact → instance |
 //! | [`builder`], `hooks` | an engine with host functions of the embedder |
-//! | `pool` | one wasmtime engine with its `wasmtime::Config` and slots |
+//! | `pool` | one wasmtime engine with its slots |
+//! | `config` | its `wasmtime::Config` |
 //! | `epoch` | the clock that makes guests yield |
 //! | [`settings`] | configuration of an engine |
 //! | `compiler` | artifact → linked code, from a cache or compiled once for all requests |
 //! | `compile_job` | the compilation of one artifact: slot, compile lock, store |
-//! | `codegen` | bytes → compiled code |
+//! | `codegen` | bytes → compiled code, in an OS process of its own |
+//! | `compile_process` | the `main` of that process |
+//! | `outline` | imports and bounds of an artifact that is not compiled yet |
 //! | `loader` | compiled code → linked code, through the code cache |
 //! | `module_cache` | linked code that guests run or ran recently |
 //! | `world` | kind of a guest and its entry point |
@@ -30,8 +33,10 @@
 pub mod builder;
 mod codegen;
 mod compile_job;
+mod compile_process;
 mod compiler;
 mod component;
+mod config;
 pub mod engine;
 #[doc(hidden)]
 pub mod epoch;
@@ -45,6 +50,7 @@ mod maps;
 mod module;
 mod module_cache;
 mod outbound;
+mod outline;
 mod pool;
 pub mod settings;
 mod shares;
@@ -53,6 +59,7 @@ mod timed_body;
 mod wasi;
 mod world;
 
+pub use compile_process::answer_as_compiler;
 pub use component::store::Component as ComponentState;
 pub use engine::WasmtimeEngine;
 pub use module::store::Guest as ModuleState;

@@ -91,6 +91,17 @@ impl Loader {
         self.link(digest, &self.deserialize(kind, Code::Fresh(code))?)
     }
 
+    /// Links the compiled outline of an artifact, to find out if the artifact can be linked. Blocks.
+    pub(crate) fn check(&self, outline: Vec<u8>) -> wasmtime::Result<()> {
+        let kind = Engine::detect_precompiled(&outline);
+        match self.deserialize(kind, Code::Fresh(outline))? {
+            Loadable::Module(module) => self.linker.instantiate_pre(&module).map(drop),
+            Loadable::Component(component) => {
+                self.component_linker()?.instantiate_pre(&component).map(drop)
+            }
+        }
+    }
+
     /// Loads code from the code cache, if it is undamaged and fits.
     fn cached_code(&self, digest: &Digest) -> Option<Loadable> {
         let found = self.cache.as_ref()?.find(&self.key, digest)?;
@@ -181,8 +192,8 @@ enum Code {
     /// directory that this user alone can write. They were stored under this engine's key and are
     /// undamaged. They are replaced by rename and never changed in place.
     Kept(File),
-    /// Compiled by this engine a moment ago. It has not left the functions between compilation and
-    /// deserialization.
+    /// Compiled a moment ago by this program: in this process, or in one that this process has
+    /// started for it and whose pipes have no other user.
     Fresh(Vec<u8>),
 }
 

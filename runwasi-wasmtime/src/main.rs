@@ -9,5 +9,8 @@ use runwasi_wasmtime::{ABOUT, Settings, WasmtimeEngine};
 static ALLOCATOR: Charging = Charging;
 
 fn main() -> ExitCode {
+    if let Some(end) = runwasi_wasmtime::answer_as_compiler() {
+        return end;
+    }
     runwasi_core::cli::main(ABOUT, || WasmtimeEngine::for_pod(&Settings::for_shim()))
 }

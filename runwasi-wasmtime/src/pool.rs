@@ -1,5 +1,4 @@
-//! [`Pool`]: a wasmtime engine with its instance slots, compiler and ticker. The only place that
-//! builds `wasmtime::Config`.
+//! [`Pool`]: a wasmtime engine with its instance slots, compiler and ticker.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -12,16 +11,11 @@ use runwasi_core::{
     EngineError,
     code_cache::{digests::DigestIndex, store::CodeCache},
 };
-use wasmtime::{Config, Enabled, Inlining, Linker, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Enabled, Linker, PoolingAllocationConfig};
 
 use crate::{
-    compiler::Compiler,
-    epoch::Ticker,
-    hooks::Hooks,
-    limits::STACK,
-    module::link,
-    settings::{Optimise, Settings},
-    shares::Account,
+    compiler::Compiler, config::config, epoch::Ticker, hooks::Hooks, module::link,
+    settings::Settings, shares::Account,
 };
 
 /// Largest instance state (globals and other bookkeeping) in a slot, in bytes.
@@ -62,8 +56,8 @@ impl Pool {
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
         let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
         let (cache, seen) = open_cache(settings);
-        let compiler =
-            Compiler::new(linker, hooks.clone(), key(&engine), cache, seen).map_err(unavailable)?;
+        let compiler = Compiler::new(linker, hooks.clone(), key(&engine), (cache, seen), settings)
+            .map_err(unavailable)?;
         Ok(Self {
             compiler,
             ticker: Arc::new(ticker),
@@ -87,39 +81,8 @@ fn build(settings: &Settings) -> Result<wasmtime::Engine, EngineError> {
             error = format!("{error:#}"),
             "no pool of instances, memory is allocated on demand"
         );
-        wasmtime::Engine::new(&self::config(settings)).map_err(failed)
+        wasmtime::Engine::new(&crate::config::config(settings)).map_err(failed)
     })
-}
-
-/// wasmtime's configuration without the pool. Public for benchmarks, which change parts of it and
-/// compare the speed of guests.
-pub fn config(settings: &Settings) -> Config {
-    let mut config = Config::new();
-    // The ticker makes guests yield by epochs.
-    config.epoch_interruption(true);
-    // Guests of one program share the pages of their initial memory until they write to them.
-    config.memory_init_cow(true);
-    // WASI p3 consists of async functions, streams and futures.
-    config.wasm_component_model_async(true);
-    config.max_wasm_stack(STACK);
-    // wasmtime unwinds guests itself. The system's unwind tables would only enlarge the code files.
-    config.native_unwind_info(false);
-    config.wasm_gc(settings.gc).wasm_function_references(settings.gc);
-    config.wasm_exceptions(settings.exceptions);
-    config.wasm_threads(settings.threads);
-    config.wasm_memory64(settings.memory64);
-    config.wasm_simd(settings.simd).wasm_relaxed_simd(settings.simd);
-    config.wasm_tail_call(settings.tail_calls);
-    let (level, inlining) = match settings.optimise {
-        Optimise::None => (OptLevel::None, Inlining::No),
-        Optimise::Speed => (OptLevel::Speed, Inlining::No),
-        // Inlining gains a program of many small calls at least the cost of its epoch checks (see
-        // `compute` of the benchmarks).
-        Optimise::SpeedAtAnySize => (OptLevel::Speed, Inlining::Yes),
-        Optimise::SpeedAndSize => (OptLevel::SpeedAndSize, Inlining::No),
-    };
-    config.cranelift_opt_level(level).compiler_inlining(inlining);
-    config
 }
 
 fn pool(settings: &Settings) -> PoolingAllocationConfig {

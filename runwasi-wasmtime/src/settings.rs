@@ -68,6 +68,12 @@ pub struct Settings {
     /// The goal of the compiler.
     #[serde(rename = "engine.optimise")]
     pub optimise: Optimise,
+    /// Memory of the process that compiles one artifact, in MiB.
+    #[serde(rename = "engine.compile-memory", deserialize_with = "within::<_, _, 64, 1_048_576>")]
+    pub compile_memory: u32,
+    /// Seconds that the compilation of one artifact may take.
+    #[serde(rename = "engine.compile-time", deserialize_with = "within::<_, _, 1, 3600>")]
+    pub compile_time: u32,
     /// Microseconds from yield to yield of a guest while no worker is free; see
     /// [`epoch`](crate::epoch).
     #[serde(rename = "engine.quantum", deserialize_with = "within::<_, _, 100, 100_000>")]
@@ -138,6 +144,8 @@ impl Default for Settings {
             simd: true,
             tail_calls: true,
             optimise: Optimise::Speed,
+            compile_memory: 1024,
+            compile_time: 60,
             quantum: 1000,
             memories: None,
             tables: None,
@@ -196,6 +204,8 @@ impl Settings {
             }
             "container-tables" if self.container_tables.is_none() => ("# ", " # by tables"),
             "quantum" => ("", " # microseconds"),
+            "compile-memory" => ("", " # MiB"),
+            "compile-time" => ("", " # seconds"),
             _ => ("", ""),
         });
         Ok(format!("[engine]\n{lines}"))
@@ -249,6 +259,11 @@ impl Settings {
         })
     }
 
+    /// Memory of the process that compiles one artifact, in bytes.
+    pub(crate) fn compile_bytes(&self) -> u64 {
+        u64::from(self.compile_memory) << 20
+    }
+
     /// The quantum as a duration.
     pub fn quantum(&self) -> Duration {
         Duration::from_micros(self.quantum.into())
@@ -285,6 +300,7 @@ mod tests {
         let top = "slots = 7\ncache = \"/c\"\ncache-size = 2\n";
         let engine = "[engine]\ngc = false\nexceptions = false\nthreads = false\n\
             memory64 = false\nsimd = false\ntail-calls = false\noptimise = \"none\"\n\
+            compile-memory = 100 # MiB\ncompile-time = 5 # seconds\n\
             quantum = 5000 # microseconds\nmemories = 8\ntables = 9\nmodule-memories = 2\n\
             module-tables = 3\ntable-elements = 10\ncomponent-instances = 11\n\
             container-stacks = 4\ncontainer-memories = 5\ncontainer-tables = 6\n\
@@ -319,10 +335,11 @@ mod tests {
     #[test]
     fn wrong_keys_and_values_are_refused_with_their_line() {
         let known = "slots, cache, cache-size, engine.gc, engine.exceptions, engine.threads, \
-            engine.memory64, engine.simd, engine.tail-calls, engine.optimise, engine.quantum, \
-            engine.memories, engine.tables, engine.module-memories, engine.module-tables, \
-            engine.table-elements, engine.component-instances, engine.container-stacks, \
-            engine.container-memories, engine.container-tables, engine.container-descriptors";
+            engine.memory64, engine.simd, engine.tail-calls, engine.optimise, \
+            engine.compile-memory, engine.compile-time, engine.quantum, engine.memories, \
+            engine.tables, engine.module-memories, engine.module-tables, engine.table-elements, \
+            engine.component-instances, engine.container-stacks, engine.container-memories, \
+            engine.container-tables, engine.container-descriptors";
         let levels = "speed, speed-at-any-size, speed-and-size, none";
         let rows = r#"slots = 0 => f:1: slots: 0 is not between 1 and 100000
 [engine]⏎⏎gc = 1 => f:3: engine.gc: is an integer, not a boolean

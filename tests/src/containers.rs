@@ -14,6 +14,7 @@ use crate::console::Console;
 use crate::containerd::Containerd;
 use crate::machine::{Use, tried};
 use crate::poll::poll_until;
+use crate::proc;
 use crate::runtime::{Image, Runtime};
 use crate::shim::TaskClient;
 
@@ -90,6 +91,15 @@ impl Containers {
     /// Shims are started by containerd.
     pub fn restart_daemon(&mut self) -> Result<()> {
         if self.runtime.needs_daemon() { self.fixture.daemon()?.start_again() } else { Ok(()) }
+    }
+
+    /// The OS processes that compile for these containers now.
+    pub fn compilers(&mut self) -> Vec<u32> {
+        let servers = match self.fixture.daemon() {
+            Ok(daemon) => daemon.pid().into_iter().collect(),
+            Err(_) => self.fixture.shims().iter().map(|shim| shim.pid).collect::<Vec<_>>(),
+        };
+        proc::compilers_of(&servers)
     }
 
     /// A container id of this fixture.

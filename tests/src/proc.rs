@@ -36,6 +36,16 @@ pub fn with_argument(wanted: &str) -> Vec<u32> {
     pids().into_iter().filter(|pid| arguments(*pid).iter().any(|arg| arg == wanted)).collect()
 }
 
+/// The OS processes that compile for one of these.
+pub fn compilers_of(parents: &[u32]) -> Vec<u32> {
+    let parent = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok()
+    };
+    let all = with_argument("compile-worker").into_iter();
+    all.filter(|pid| parent(pid).is_some_and(|parent| parents.contains(&parent))).collect()
+}
+
 /// How many threads an OS process has.
 pub fn threads(pid: u32) -> Result<usize> {
     let tasks = format!("/proc/{pid}/task");

@@ -1,4 +1,7 @@
-//! Threads that compile: of low priority, bounded in number, present only while there is work.
+//! Threads that compile: of low priority, bounded in number, present only while there is work. They
+//! serve programs that cannot compile in a process of its own ([`compile_process`]).
+//!
+//! [`compile_process`]: super::compile_process
 //!
 //! The blocking pool of a Tokio runtime of their own provides them. The pool of the control runtime
 //! is not suitable: all its threads are equal, so a hundred compilations would delay the file
@@ -7,7 +10,6 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use rustix::process::{getpriority_process, setpriority_process};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -15,10 +17,6 @@ use tokio::{
 
 use crate::{panics, sys};
 
-/// Niceness of the threads.
-// Linux gives it about a tenth of the weight of nice 0. A thread gets a tenth of a contended core
-// and all of an idle one.
-const NICE: i32 = 10;
 /// Idle time after which a thread ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
@@ -85,10 +83,8 @@ impl Drop for Pool {
 
 /// Lowers the priority of the calling thread.
 fn lower_priority() {
-    // Linux has a niceness for each thread, contrary to POSIX. Never reduced: that would need
-    // CAP_SYS_NICE.
-    let nice = getpriority_process(None).map(|nice| nice.max(NICE));
-    if let Err(error) = nice.and_then(|nice| setpriority_process(None, nice)) {
+    // Linux has a niceness for each thread, contrary to POSIX.
+    if let Err(error) = sys::lower_priority() {
         tracing::warn!(%error, "compiling has the usual priority");
     }
 }
@@ -147,7 +143,7 @@ mod tests {
         let work = || fs::read_to_string("/proc/thread-self/stat").unwrap();
         let stat = threads.slot().await.run(work).await.unwrap();
         let nice = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19 - 3).unwrap();
-        assert!(nice.parse::<i32>().unwrap() >= NICE, "{stat}");
+        assert!(nice.parse::<i32>().unwrap() >= 10, "{stat}");
         let thread = format!("/proc/self/task/{}", stat.split(' ').next().unwrap());
         let deadline = Instant::now() + LIMIT;
         while fs::exists(&thread).unwrap() {

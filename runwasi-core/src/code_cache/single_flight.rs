@@ -7,8 +7,8 @@
 //!                        Waiter ◀── watch ── Leader::complete, or its drop
 //! ```
 //!
-//! A compilation in progress does not depend on its waiters: it continues without them. One that
-//! has not begun is cancelled if all waiters have left ([`Leader::cancel_if_unwanted`]).
+//! A compilation that no request waits for any more is cancelled: its task looks before it begins
+//! ([`Leader::cancel_if_unwanted`]), and listens while it runs ([`Leader::unwanted`]).
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,17 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct SingleFlight<T> {
     /// Locked for single look-ups and changes.
-    map: Arc<Mutex<HashMap<Digest, Waiter<T>>>>,
+    map: Map<T>,
+}
+
+type Map<T> = Arc<Mutex<HashMap<Digest, Flight<T>>>>;
+
+/// A compilation in progress. It holds no receiver: those are the waiters.
+#[derive(Debug)]
+struct Flight<T> {
+    result: watch::Sender<Option<T>>,
+    begun: Instant,
+    reported: Arc<AtomicU64>,
 }
 
 /// Handle of a request that waits for a compilation.
@@ -48,7 +58,7 @@ pub struct Waiter<T> {
 pub struct Leader<T> {
     digest: Digest,
     result: watch::Sender<Option<T>>,
-    map: Arc<Mutex<HashMap<Digest, Waiter<T>>>>,
+    map: Map<T>,
     /// True once this compilation is no longer in the map.
     // Another one may have taken its entry, which the drop of this leader must not remove.
     removed: bool,
@@ -76,17 +86,26 @@ impl<T> SingleFlight<T> {
     /// Joins the compilation of an artifact. Without one in progress, `begin` has to start it.
     pub fn join(&self, digest: Digest, begin: impl FnOnce(Leader<T>)) -> Waiter<T> {
         let mut map = lock(&self.map);
-        if let Some(waiter) = map.get(&digest) {
-            return waiter.clone();
+        if let Some(flight) = map.get(&digest) {
+            return flight.waiter();
         }
-        let (sender, result) = watch::channel(None);
-        let waiter = Waiter { result, begun: Instant::now(), reported: Arc::default() };
+        let result = watch::Sender::new(None);
+        let flight =
+            Flight { result: result.clone(), begun: Instant::now(), reported: Arc::default() };
+        let waiter = flight.waiter();
         // Before `begin`: requests from here on join this compilation.
-        map.insert(digest, waiter.clone());
+        map.insert(digest, flight);
         // `begin` may drop its leader, and that takes this lock.
         drop(map);
-        begin(Leader { digest, result: sender, map: self.map.clone(), removed: false });
+        begin(Leader { digest, result, map: self.map.clone(), removed: false });
         waiter
+    }
+}
+
+impl<T> Flight<T> {
+    fn waiter(&self) -> Waiter<T> {
+        let reported = self.reported.clone();
+        Waiter { result: self.result.subscribe(), begun: self.begun, reported }
     }
 }
 
@@ -124,14 +143,24 @@ impl<T> Leader<T> {
     /// starts another one.
     pub fn cancel_if_unwanted(&mut self) -> bool {
         let mut map = lock(&self.map);
-        // The map holds one receiver, if the compilation is in it. New waiters are created only
-        // under this lock, so the count misses no waiter.
-        if !self.removed && self.result.receiver_count() <= 1 {
+        // New waiters are created only under this lock, so the count misses no waiter.
+        if !self.removed && self.result.receiver_count() == 0 {
             map.remove(&self.digest);
             // The drop of `self` must not remove the entry of a successor.
             self.removed = true;
         }
         self.removed
+    }
+
+    /// Waits until no request waits any more, and cancels the compilation then.
+    pub async fn unwanted(&mut self) {
+        loop {
+            self.result.closed().await;
+            // A request may have come in between.
+            if self.cancel_if_unwanted() {
+                return;
+            }
+        }
     }
 
     /// Passes the result to all waiters.
@@ -150,7 +179,7 @@ impl<T> Drop for Leader<T> {
     }
 }
 
-fn lock<T>(map: &Mutex<HashMap<Digest, Waiter<T>>>) -> MutexGuard<'_, HashMap<Digest, Waiter<T>>> {
+fn lock<T>(map: &Map<T>) -> MutexGuard<'_, HashMap<Digest, Flight<T>>> {
     // Only map operations happen under the lock, so a panic elsewhere cannot have damaged the map.
     map.lock()
 }
@@ -208,6 +237,21 @@ mod tests {
         successor.complete(1);
         assert_eq!(waiter.wait(|_| ()).await, Some(1));
         assert_eq!(second.wait(|_| ()).await, Some(1));
+    }
+
+    #[tokio::test]
+    async fn leader_hears_that_the_last_waiter_has_left() {
+        let single_flight = SingleFlight::default();
+        let digest = Digest::of(b"wasm");
+        let (first, leader) = join(&single_flight, digest);
+        let mut leader = leader.unwrap();
+        let (second, _) = join(&single_flight, digest);
+        let short = Duration::from_millis(20);
+        drop(first);
+        assert!(timeout(short, leader.unwanted()).await.is_err(), "it has a waiter");
+        drop(second);
+        timeout(Duration::from_secs(10), leader.unwanted()).await.unwrap();
+        assert!(join(&single_flight, digest).1.is_some(), "the next request begins again");
     }
 
     #[tokio::test]

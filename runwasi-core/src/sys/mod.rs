@@ -1,6 +1,7 @@
 //! Raw system calls without a safe wrapper in our dependencies. All unsafe code of this crate is
 //! here.
 
+mod confine;
 pub mod credentials;
 mod descriptor;
 mod mount;
@@ -9,18 +10,20 @@ mod process;
 pub(crate) mod terminal;
 mod thread;
 
+pub(crate) use self::{
+    confine::lower_priority,
+    credentials::{set_file_credentials, try_file_credentials},
+    descriptor::watch,
+    mount::unshare_mounts,
+    process::{end_process, kernel_release, orphan},
+    thread::{in_directory, unshare_file_attributes},
+};
 pub use self::{
+    confine::{close_inherited, confine, end_with_stdin},
     credentials::RefusedCall,
     descriptor::{adopt_fd, has_no_reader},
     mount::{MountRestriction, restrict_mount},
     network::{is_network_namespace, set_loopback_up, unshare_network},
     process::{Fork, fork, fork_with_pid, trim_memory},
     thread::{pause, thread_cpu_time},
-};
-pub(crate) use self::{
-    credentials::{set_file_credentials, try_file_credentials},
-    descriptor::watch,
-    mount::unshare_mounts,
-    process::{end_process, kernel_release, orphan},
-    thread::{in_directory, unshare_file_attributes},
 };

@@ -35,5 +35,8 @@ fn of_node(settings: &EngineSettings) -> Result<Settings, SettingsError> {
 }
 
 fn main() -> ExitCode {
+    if let Some(end) = runwasi_wasmtime::answer_as_compiler() {
+        return end;
+    }
     runwasi_daemon::main::<Wasmtime>(&IDENTITY)
 }

@@ -85,7 +85,7 @@ pub(crate) fn compiling_is_nice_and_delays_no_other_container(b: &mut Fixture) -
     b.module("slow.wat", large(1500))?;
     let slow = b.start(&["--rm"], &b.id("slow"), "slow.wat").deadline(PATIENCE).spawn()?;
     poll_until("a compilation", PATIENCE, || b.is_making().then_some(()))?;
-    let compiler = poll_until("the thread that compiles", PATIENCE, || compiler(b))?;
+    let compiler = poll_until("the process that compiles", PATIENCE, || compiler(b))?;
     ensure!(compiler >= 10, "niceness {compiler}");
     for _ in 0..3 {
         b.runs("hello.wat")?;
@@ -104,20 +104,13 @@ pub(crate) fn compiling_is_nice_and_delays_no_other_container(b: &mut Fixture) -
     b.fixture.becomes_clean()
 }
 
-/// The niceness of a thread that compiles.
+/// The niceness of the process that compiles.
 fn compiler(b: &mut Fixture) -> Option<i32> {
-    let pids: Vec<u32> = match b.fixture.daemon() {
-        Ok(daemon) => vec![daemon.pid().ok()?],
-        Err(_) => b.fixture.shims().iter().map(|shim| shim.pid).collect(),
-    };
-    let tasks = pids
-        .into_iter()
-        .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten());
-    tasks.into_iter().find_map(|task| {
-        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
-        let (name, rest) = stat.rsplit_once(") ")?;
-        name.ends_with("(compile").then(|| rest.split(' ').nth(19 - 3)?.parse().ok())?
-    })
+    let pid = *b.compilers().first()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (name, rest) = stat.rsplit_once(") ")?;
+    // It has its name since it is confined.
+    name.ends_with("(compile").then(|| rest.split(' ').nth(19 - 3)?.parse().ok())?
 }
 
 /// A file that has changed just now may change again unseen, and is not remembered: the image has just been unpacked.

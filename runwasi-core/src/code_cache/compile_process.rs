@@ -1,0 +1,265 @@
+//! An OS process that compiles: this program, started again for one artifact, and gone after it.
+//!
+//! ```text
+//!          stdin: frames ──────▶ ┌──────────────────┐
+//! parent                         │ confined process │  no privileges, network or files,
+//!          stdout: frames ◀───── └──────────────────┘  bounded memory, low priority
+//!          stderr: reason of its end
+//! ```
+//!
+//! A *frame* is a tag of one byte, a length of eight bytes and that many bytes. The engine gives
+//! the frames their meaning. The process ends when the parent closes its stdin, so also with the
+//! parent.
+
+use std::{
+    env,
+    io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe::{Receiver, Sender},
+    runtime::Handle,
+    task::spawn_blocking,
+    time::sleep,
+};
+
+use crate::sys;
+
+/// First argument of the process. No caller of a shim or a daemon has a reason to give it.
+pub const ARGUMENT: &str = "compile-worker";
+
+/// The same file that this process runs, also if its path leads to another version by now.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// Most bytes of stderr that are read.
+const SAID: u64 = 64 << 10;
+
+/// Message of Rust's runtime before it aborts.
+const NO_MEMORY: &str = "memory allocation of ";
+
+/// A frame of the protocol.
+#[derive(Debug)]
+pub struct Frame {
+    /// Meaning of the bytes.
+    pub tag: u8,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The process, from its parent's side. A drop kills it.
+pub struct CompileProcess {
+    /// Present until the drop.
+    child: Option<Child>,
+    input: Sender,
+    output: Receiver,
+    errors: Receiver,
+}
+
+/// End of a process that has not sent its result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// An allocation was refused.
+    Memory,
+    /// A signal that this process has not sent.
+    Signal(i32),
+    /// Anything else, with its last words.
+    Other(String),
+}
+
+/// True if this process was started to compile.
+pub fn is_this_one() -> bool {
+    env::args_os().nth(1).is_some_and(|argument| argument == ARGUMENT)
+}
+
+/// Prepares the calling process, at the begin of its `main`.
+pub fn begin() -> io::Result<()> {
+    sys::close_inherited()
+}
+
+/// Confines the calling process, which must have one thread: see [`sys::confine`].
+pub fn confine(address_space: u64) -> io::Result<()> {
+    sys::confine(address_space)
+}
+
+/// Ends the calling process as soon as its parent closes its stdin or ends.
+pub fn end_with_parent() -> io::Result<()> {
+    sys::end_with_stdin()
+}
+
+impl Frame {
+    const HEAD: usize = 9;
+
+    fn head(tag: u8, length: usize) -> [u8; Self::HEAD] {
+        let mut head = [tag; Self::HEAD];
+        head[1..].copy_from_slice(&(length as u64).to_le_bytes());
+        head
+    }
+
+    /// Tag and length of a head, with a limit for the latter.
+    fn parse(head: [u8; Self::HEAD], most: u64) -> io::Result<(u8, u64)> {
+        let [tag, length @ ..] = head;
+        let length = u64::from_le_bytes(length);
+        match length <= most {
+            true => Ok((tag, length)),
+            false => Err(io::Error::other(format!("a frame of {length} bytes"))),
+        }
+    }
+
+    /// Reads a frame, in the process.
+    pub fn read(mut from: impl Read) -> io::Result<Self> {
+        let mut head = [0; Self::HEAD];
+        from.read_exact(&mut head)?;
+        // Without a limit, since the parent is trusted. The memory of this process is bounded.
+        let (tag, length) = Self::parse(head, u64::MAX)?;
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        from.read_exact(&mut bytes)?;
+        Ok(Self { tag, bytes })
+    }
+
+    /// Writes a frame, in the process.
+    pub fn write(mut to: impl Write, tag: u8, bytes: &[u8]) -> io::Result<()> {
+        to.write_all(&Self::head(tag, bytes.len()))?;
+        to.write_all(bytes)?;
+        to.flush()
+    }
+}
+
+impl CompileProcess {
+    /// Starts the process.
+    pub async fn spawn() -> io::Result<Self> {
+        // On the blocking pool: it waits until the new process runs its program.
+        let mut child = spawn_blocking(spawn).await.map_err(io::Error::other)??;
+        let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take());
+        let Some(((input, output), errors)) = pipes else {
+            return Err(io::Error::other("a pipe is missing"));
+        };
+        // Before anything that can fail: its drop ends the process.
+        let child = Guarded(Some(child));
+        let input = Sender::from_owned_fd(OwnedFd::from(input))?;
+        let output = Receiver::from_owned_fd(OwnedFd::from(output))?;
+        let errors = Receiver::from_owned_fd(OwnedFd::from(errors))?;
+        Ok(Self { child: child.release(), input, output, errors })
+    }
+
+    /// Sends a frame.
+    pub async fn send(&mut self, tag: u8, bytes: &[u8]) -> io::Result<()> {
+        self.input.write_all(&Frame::head(tag, bytes.len())).await?;
+        self.input.write_all(bytes).await
+    }
+
+    /// Receives a frame of `most` bytes at most.
+    pub async fn receive(&mut self, most: u64) -> io::Result<Frame> {
+        let mut head = [0; Frame::HEAD];
+        self.output.read_exact(&mut head).await?;
+        let (tag, length) = Frame::parse(head, most)?;
+        let mut bytes = Vec::new();
+        // Not allocated by the length, which the process has chosen.
+        (&mut self.output).take(length).read_to_end(&mut bytes).await?;
+        match bytes.len() as u64 == length {
+            true => Ok(Frame { tag, bytes }),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// The end of the process after a failure of [`send`](Self::send) or
+    /// [`receive`](Self::receive).
+    pub async fn death(mut self) -> io::Result<Death> {
+        let mut said = Vec::new();
+        (&mut self.errors).take(SAID).read_to_end(&mut said).await?;
+        // Its pipes are closed, so it is about to end.
+        loop {
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                return Ok(Death::of(status, &String::from_utf8_lossy(&said)));
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// A process that ends with this value, unless it is released.
+struct Guarded(Option<Child>);
+
+impl Guarded {
+    fn release(mut self) -> Option<Child> {
+        self.0.take()
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let Some(mut child) = self.0.take() else { return };
+        // An error: it has ended already.
+        let _ = child.kill();
+        // Its memory is freed before its end, which takes milliseconds.
+        let mut reap = move || drop(child.wait());
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(reap)),
+            Err(_) => reap(),
+        }
+    }
+}
+
+impl Drop for CompileProcess {
+    fn drop(&mut self) {
+        drop(Guarded(self.child.take()));
+    }
+}
+
+impl Death {
+    fn of(status: ExitStatus, said: &str) -> Self {
+        let said = said.trim();
+        if said.contains(NO_MEMORY) {
+            return Self::Memory;
+        }
+        match status.signal() {
+            Some(signal) if said.is_empty() => Self::Signal(signal),
+            Some(signal) => Self::Other(format!("signal {signal}: {said}")),
+            None => Self::Other(format!("{status}: {said}")),
+        }
+    }
+}
+
+fn spawn() -> io::Result<Child> {
+    // No `pre_exec`: with one, the process would be forked, and not be spawned in the memory of
+    // this one, which can be large.
+    Command::new(PROGRAM)
+        .arg(ARGUMENT)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_is_read_as_it_was_written_and_a_long_one_is_refused() {
+        let mut bytes = Vec::new();
+        Frame::write(&mut bytes, 7, b"wasm").unwrap();
+        let frame = Frame::read(&*bytes).unwrap();
+        assert_eq!((frame.tag, &*frame.bytes), (7, &b"wasm"[..]));
+        assert!(Frame::read(&bytes[..12]).is_err(), "it is cut");
+        assert_eq!(Frame::parse(Frame::head(1, 10), 10).unwrap(), (1, 10));
+        assert!(Frame::parse(Frame::head(1, 11), 10).is_err());
+    }
+
+    #[test]
+    fn end_of_a_process_has_its_reason() {
+        let status = ExitStatus::from_raw;
+        let abort = "memory allocation of 4096 bytes failed\n";
+        assert_eq!(Death::of(status(libc::SIGABRT), abort), Death::Memory);
+        assert_eq!(Death::of(status(libc::SIGKILL), ""), Death::Signal(9));
+        let panic = Death::of(status(101 << 8), "thread 'main' panicked\n");
+        assert_eq!(panic, Death::Other("exit status: 101: thread 'main' panicked".into()));
+    }
+}

@@ -1,0 +1,164 @@
+//! The `main` of the OS process that compiles, and the steps of a compilation.
+//!
+//! ```text
+//! parent                                   process
+//! SETTINGS ─────────────────────────────▶  makes its engine, then confines itself
+//! MODULE or COMPONENT, with the bytes ──▶  parses them, checks their bounds
+//! links the outline  ◀───────────────────  OUTLINE, empty if there is none
+//! GO ───────────────────────────────────▶  compiles
+//!                    ◀───────────────────  CODE
+//! ```
+//!
+//! Each step of the process may also answer with REFUSED and a reason, or NO_MEMORY.
+
+use std::{
+    io,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use runwasi_core::{
+    artifact::ArtifactKind,
+    code_cache::compile_process::{self as process, Frame},
+    settings::RawSettings,
+};
+use wasmtime::{Engine, OutOfMemory};
+
+use crate::{config::config, outline, settings::Settings};
+
+/// Tags of frames.
+pub(crate) mod tag {
+    pub(crate) const SETTINGS: u8 = b's';
+    pub(crate) const MODULE: u8 = b'm';
+    pub(crate) const COMPONENT: u8 = b'c';
+    pub(crate) const OUTLINE: u8 = b'o';
+    pub(crate) const GO: u8 = b'g';
+    pub(crate) const CODE: u8 = b'x';
+    pub(crate) const REFUSED: u8 = b'r';
+    pub(crate) const NO_MEMORY: u8 = b'n';
+}
+
+/// True if the `main` of this program answers as a compiler.
+// `Relaxed`: it is set before any other thread exists.
+static ANSWERS: AtomicBool = AtomicBool::new(false);
+
+/// Reason of a compilation without code.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The artifact is invalid, or exceeds a bound.
+    Invalid(String),
+    /// An allocation has failed.
+    NoMemory,
+}
+
+/// Lets this program compile in OS processes of its own. Call it first in `main`, before a file is
+/// opened or a thread exists, and return what it returns:
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// fn main() -> ExitCode {
+///     if let Some(end) = runwasi_wasmtime::answer_as_compiler() {
+///         return end;
+///     }
+///     // The shim, the daemon, or another program with an engine.
+///     # ExitCode::SUCCESS
+/// }
+/// ```
+///
+/// An engine starts its own program again for each compilation. In such a process this function
+/// compiles and returns the exit status; otherwise it returns nothing. In a program that does not
+/// call it, engines compile on threads, without bounds of memory and time, and log a warning.
+pub fn answer_as_compiler() -> Option<ExitCode> {
+    ANSWERS.store(true, Ordering::Relaxed);
+    process::is_this_one().then(|| match answer() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The parent reads it. Without a parent there is no reader.
+            let _ = io::Write::write_all(&mut io::stderr(), error.to_string().as_bytes());
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// True if this program can be started to compile.
+pub(crate) fn is_available() -> bool {
+    ANSWERS.load(Ordering::Relaxed)
+}
+
+/// Checks the bounds of an artifact. Returns it in the binary format, and its compiled outline.
+pub(crate) fn prepare(
+    engine: &Engine,
+    settings: &Settings,
+    kind: ArtifactKind,
+    bytes: Vec<u8>,
+) -> Result<(Vec<u8>, Option<Vec<u8>>), Refusal> {
+    let parsed = wat::parse_bytes(&bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    let wasm = match parsed {
+        std::borrow::Cow::Owned(wasm) => wasm,
+        std::borrow::Cow::Borrowed(_) => bytes,
+    };
+    outline::check_bounds(&wasm, settings).map_err(Refusal::Invalid)?;
+    // What is wrong with an outline is wrong with the whole, whose errors are clearer.
+    let outline =
+        outline::outline(kind, &wasm).and_then(|outline| compile(engine, kind, &outline).ok());
+    Ok((wasm, outline))
+}
+
+/// Compiles an artifact.
+pub(crate) fn compile(
+    engine: &Engine,
+    kind: ArtifactKind,
+    wasm: &[u8],
+) -> Result<Vec<u8>, Refusal> {
+    let code = match kind {
+        ArtifactKind::Module => engine.precompile_module(wasm),
+        ArtifactKind::Component => engine.precompile_component(wasm),
+    };
+    code.map_err(|error| match error.is::<OutOfMemory>() {
+        true => Refusal::NoMemory,
+        false => Refusal::Invalid(format!("{error:#}")),
+    })
+}
+
+/// The work of the process.
+fn answer() -> io::Result<()> {
+    process::begin()?;
+    let mut stdin = io::stdin().lock();
+    let settings = Frame::read(&mut stdin)?;
+    let settings: Settings = RawSettings::parse("settings", &settings.bytes, |_| true)
+        .and_then(|raw| raw.read(&Settings::default()))
+        .map_err(io::Error::other)?;
+    let engine = Engine::new(&config(&settings)).map_err(io::Error::other)?;
+    process::confine(settings.compile_bytes())?;
+    // Untrusted from here on.
+    let Frame { tag, bytes } = Frame::read(&mut stdin)?;
+    let kind = match tag {
+        tag::MODULE => ArtifactKind::Module,
+        _ => ArtifactKind::Component,
+    };
+    let wasm = match prepare(&engine, &settings, kind, bytes) {
+        Ok((wasm, outline)) => {
+            send(tag::OUTLINE, &outline.unwrap_or_default())?;
+            wasm
+        }
+        Err(refusal) => return refuse(&refusal),
+    };
+    // Without it the imports are wrong, or the parent is gone.
+    Frame::read(&mut stdin)?;
+    process::end_with_parent()?;
+    match compile(&engine, kind, &wasm) {
+        Ok(code) => send(tag::CODE, &code),
+        Err(refusal) => refuse(&refusal),
+    }
+}
+
+fn refuse(refusal: &Refusal) -> io::Result<()> {
+    match refusal {
+        Refusal::Invalid(reason) => send(tag::REFUSED, reason.as_bytes()),
+        Refusal::NoMemory => send(tag::NO_MEMORY, &[]),
+    }
+}
+
+fn send(tag: u8, bytes: &[u8]) -> io::Result<()> {
+    Frame::write(io::stdout().lock(), tag, bytes)
+}

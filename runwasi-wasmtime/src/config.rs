@@ -1,0 +1,39 @@
+//! The only place that builds `wasmtime::Config`.
+
+use wasmtime::{Config, Inlining, OptLevel};
+
+use crate::{
+    limits::STACK,
+    settings::{Optimise, Settings},
+};
+
+/// wasmtime's configuration without the pool. Public for benchmarks, which change parts of it and
+/// compare the speed of guests.
+pub fn config(settings: &Settings) -> Config {
+    let mut config = Config::new();
+    // The ticker makes guests yield by epochs.
+    config.epoch_interruption(true);
+    // Guests of one program share the pages of their initial memory until they write to them.
+    config.memory_init_cow(true);
+    // WASI p3 consists of async functions, streams and futures.
+    config.wasm_component_model_async(true);
+    config.max_wasm_stack(STACK);
+    // wasmtime unwinds guests itself. The system's unwind tables would only enlarge the code files.
+    config.native_unwind_info(false);
+    config.wasm_gc(settings.gc).wasm_function_references(settings.gc);
+    config.wasm_exceptions(settings.exceptions);
+    config.wasm_threads(settings.threads);
+    config.wasm_memory64(settings.memory64);
+    config.wasm_simd(settings.simd).wasm_relaxed_simd(settings.simd);
+    config.wasm_tail_call(settings.tail_calls);
+    let (level, inlining) = match settings.optimise {
+        Optimise::None => (OptLevel::None, Inlining::No),
+        Optimise::Speed => (OptLevel::Speed, Inlining::No),
+        // Inlining gains a program of many small calls at least the cost of its epoch checks (see
+        // `compute` of the benchmarks).
+        Optimise::SpeedAtAnySize => (OptLevel::Speed, Inlining::Yes),
+        Optimise::SpeedAndSize => (OptLevel::SpeedAndSize, Inlining::No),
+    };
+    config.cranelift_opt_level(level).compiler_inlining(inlining);
+    config
+}

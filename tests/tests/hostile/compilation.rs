@@ -1,0 +1,357 @@
+//! Modules that take much of the compiler, which runs in an OS process of its own; the cases are listed in `main.rs`. All
+//! inputs are harmless: ordinary modules of some size, and low limits.
+
+use std::fmt::Write;
+use std::fs;
+use std::num::NonZero;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::daemon::Settings;
+use runwasi_tests::{Command, Containerd, Containers, Runtime, poll_until, proc, says};
+use tempfile::TempDir;
+
+/// For what compiles something large, on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Functions of a module that takes the compiler some seconds.
+const LARGE: usize = 1500;
+
+/// Enough for a small module, and not for a large one: the program itself is in it.
+const LITTLE_MEMORY: &str = "[engine]\ncompile-memory = 128\n";
+
+const LITTLE_TIME: &str = "[engine]\ncompile-time = 2\n";
+
+/// Containers whose compiled code is kept in a directory of their own.
+pub(crate) struct Fixture {
+    containers: Containers,
+    cache: PathBuf,
+    /// A file with runtime options for every run of a shim.
+    options: PathBuf,
+    _dir: TempDir,
+}
+
+impl Deref for Fixture {
+    type Target = Containers;
+
+    fn deref(&self) -> &Containers {
+        &self.containers
+    }
+}
+
+impl DerefMut for Fixture {
+    fn deref_mut(&mut self) -> &mut Containers {
+        &mut self.containers
+    }
+}
+
+#[track_caller]
+pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, ""), case);
+}
+
+#[track_caller]
+pub(crate) fn check_little_memory(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, LITTLE_MEMORY), case);
+}
+
+#[track_caller]
+pub(crate) fn check_little_time(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, LITTLE_TIME), case);
+}
+
+#[track_caller]
+fn run(fixture: Result<Fixture>, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    let mut fixture = match fixture {
+        Ok(fixture) => fixture,
+        Err(error) => panic!("no fixture: {error:?}"),
+    };
+    let runtime = fixture.runtime;
+    if let Err(error) = case(&mut fixture) {
+        panic!("{runtime:?}: {error:?}\n--- log\n{}", fixture.log());
+    }
+}
+
+impl Fixture {
+    fn new(runtime: Runtime, settings: &str) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let cache = dir.path().join("code");
+        let options = dir.path().join("options.toml");
+        fs::write(&options, settings)?;
+        let mut fixture = Containerd::builder().env("RUNWASI_CACHE", &cache);
+        if runtime.needs_daemon() {
+            let place = cache.to_string_lossy();
+            let daemon = Settings::default().flags(["--cache-dir", &*place]).config(settings);
+            fixture = fixture.daemon(daemon);
+        }
+        let containers = Containers::start_with(runtime, fixture)?;
+        Ok(Self { containers, cache, options, _dir: dir })
+    }
+
+    /// Writes a module that containers can run as `/NAME`.
+    fn module(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        let rootfs = self.fixture.dir().join("rootfs");
+        fs::create_dir_all(&rootfs)?;
+        fs::write(rootfs.join(name), content).with_context(|| format!("cannot write {name}"))
+    }
+
+    /// `ctr run --rm … ID /NAME`.
+    fn start(&self, name: &str) -> Command {
+        let rootfs = self.fixture.dir().join("rootfs").to_string_lossy().into_owned();
+        let options = self.options.to_string_lossy().into_owned();
+        let mut line = vec!["run", "--rm", "--runtime", self.runtime.name()];
+        if !self.runtime.needs_daemon() {
+            line.extend(["--runtime-config-path", &options]);
+        }
+        let id = self.next_id();
+        let program = format!("/{name}");
+        line.extend(["--rootfs", &rootfs, &id, &program]);
+        self.fixture.ctr_command(line).deadline(PATIENCE)
+    }
+
+    fn runs(&self, name: &str) -> Result<()> {
+        let out = self.start(name).run()?.ok()?;
+        ensure!(out.out() == "ok\n", "{out}");
+        Ok(())
+    }
+
+    /// The error of a start, with nothing left of it.
+    fn refusal(&self, name: &str) -> Result<String> {
+        let said = self.start(name).run()?.refused()?;
+        self.fixture.becomes_clean()?;
+        Ok(said)
+    }
+
+    /// What shims and daemon have logged.
+    fn log(&mut self) -> String {
+        let shims = self.fixture.log();
+        shims + &self.fixture.daemon().map(|daemon| daemon.log()).unwrap_or_default()
+    }
+
+    /// How many lines with this were logged.
+    fn logged(&mut self, words: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// The process that compiles, once it is confined.
+    fn compiler(&mut self) -> Result<u32> {
+        poll_until("a process that compiles", PATIENCE, || {
+            let all = self.compilers();
+            all.into_iter().find(|pid| status(*pid, "Seccomp").is_ok_and(|mode| mode == "2"))
+        })
+    }
+
+    /// Finished code in the cache.
+    fn kept(&self) -> usize {
+        let files = fs::read_dir(&self.cache).into_iter().flatten().flatten();
+        files.filter(|file| file.path().extension().is_some_and(|name| name == "cwasm")).count()
+    }
+}
+
+/// Prints `ok`, and has these imports and definitions besides.
+fn printing(imports: &str, definitions: &str) -> String {
+    format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        {imports}
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\08\00\00\00\03\00\00\00ok\n")
+        {definitions}
+        (func (export "_start")
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))"#
+    )
+}
+
+/// Functions without a purpose, 8 KiB of text each.
+fn functions(number: usize) -> String {
+    let mut text = String::new();
+    for function in 0..number {
+        text.push_str("(func (param i32) (result i32) ");
+        for line in 0..60 {
+            let factor = function * 7 + line;
+            let turn = line % 31 + 1;
+            // A `String` takes everything.
+            let _ = write!(
+                text,
+                "(local.set 0 (i32.add (i32.rotl (i32.mul (local.get 0) (i32.const {factor})) (i32.const {turn})) \
+                 (i32.load (i32.and (local.get 0) (i32.const 255)))))"
+            );
+        }
+        text.push_str("(local.get 0))\n");
+    }
+    text
+}
+
+fn large(number: usize) -> String {
+    printing("", &functions(number))
+}
+
+/// In the binary format, for more than text may have.
+fn larger(number: usize) -> Result<Vec<u8>> {
+    Ok(wat::parse_str(large(number))?)
+}
+
+/// A line of `/proc/PID/status`.
+fn status(pid: u32, key: &str) -> Result<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    Ok(line.with_context(|| format!("no {key}"))?.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+pub(crate) fn compiler_has_no_privileges_no_network_and_no_files(b: &mut Fixture) -> Result<()> {
+    b.module("large.wasm", large(LARGE))?;
+    let start = b.start("large.wasm").spawn()?;
+    let pid = b.compiler()?;
+    ensure!(status(pid, "Uid")? == "65534 65534 65534 65534", "{}", status(pid, "Uid")?);
+    ensure!(status(pid, "Gid")? == "65534 65534 65534 65534", "{}", status(pid, "Gid")?);
+    for (key, wanted) in [("Groups", ""), ("NoNewPrivs", "1"), ("Threads", "1")] {
+        ensure!(status(pid, key)? == wanted, "{key} {}", status(pid, key)?);
+    }
+    for key in ["CapPrm", "CapEff", "CapAmb"] {
+        ensure!(status(pid, key)? == "0".repeat(16), "{key} {}", status(pid, key)?);
+    }
+    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));
+    ensure!(network(&pid.to_string())? != network("self")?, "it has the host's network");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let memory = limits.lines().find(|line| line.starts_with("Max address space"));
+    let memory = memory.context("no limit")?.to_owned();
+    ensure!(memory.contains(&(1u64 << 30).to_string()), "{memory}");
+    for fd in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let place = fs::read_link(fd.path())?;
+        ensure!(is_pipe(&place), "it has {} open", place.display());
+    }
+    let out = start.wait()?.ok()?;
+    ensure!(out.out() == "ok\n", "{out}");
+    ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "it stays");
+    b.fixture.becomes_clean()
+}
+
+fn is_pipe(place: &Path) -> bool {
+    place.to_string_lossy().starts_with("pipe:")
+}
+
+pub(crate) fn compiler_beyond_its_memory_is_a_start_error(b: &mut Fixture) -> Result<()> {
+    b.module("small.wat", printing("", ""))?;
+    b.module("large.wasm", large(LARGE))?;
+    b.runs("small.wat")?;
+    let said = b.refusal("large.wasm")?;
+    says(&said, &["/large.wasm", "engine.compile-memory"], &["128 mib"])?;
+    // It is the limit that refuses, and it ended the compiler only.
+    b.module("next.wat", printing("", "(func)"))?;
+    b.runs("next.wat")?;
+    ensure!(b.kept() == 2, "{} files are kept", b.kept());
+    b.fixture.becomes_clean()
+}
+
+pub(crate) fn compiler_beyond_its_time_is_a_start_error(b: &mut Fixture) -> Result<()> {
+    b.module("small.wat", printing("", ""))?;
+    b.module("large.wasm", larger(4 * LARGE)?)?;
+    // On a busy machine even a small one may take that long.
+    poll_until("a small module in time", PATIENCE, || b.runs("small.wat").ok())?;
+    let said = b.refusal("large.wasm")?;
+    says(&said, &["/large.wasm", "engine.compile-time"], &["2 s"])?;
+    ensure!(b.compilers().is_empty(), "its compiler goes on");
+    b.fixture.becomes_clean()
+}
+
+pub(crate) fn small_module_does_not_wait_behind_large_ones(b: &mut Fixture) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let names: Vec<_> = (0..=cores).map(|n| format!("large{n}.wasm")).collect();
+    for (n, name) in names.iter().enumerate() {
+        b.module(name, larger(4 * LARGE + n)?)?;
+    }
+    b.module("small.wat", printing("", ""))?;
+    let starts = names.iter().map(|name| b.start(name).spawn()).collect::<Result<Vec<_>>>()?;
+    poll_until("compilers of all large modules", PATIENCE, || {
+        (b.compilers().len() >= cores).then_some(())
+    })?;
+    b.runs("small.wat")?;
+    ensure!(b.logged(" compiled path=/small.wat ") == 1, "it was not compiled");
+    let done = b.logged(" compiled path=/large");
+    ensure!(done == 0, "{done} large modules were compiled before: it shows nothing");
+    for start in starts {
+        start.kill()?;
+    }
+    poll_until("an end of all compilers", PATIENCE, || b.compilers().is_empty().then_some(()))?;
+    b.fixture.becomes_clean()
+}
+
+pub(crate) fn compilation_that_is_not_wanted_any_more_is_stopped(b: &mut Fixture) -> Result<()> {
+    b.module("large.wasm", larger(4 * LARGE)?)?;
+    let start = b.start("large.wasm").spawn()?;
+    let pid = b.compiler()?;
+    start.kill()?;
+    poll_until("an end of the compiler", Duration::from_secs(5), || {
+        (!proc::alive(pid)).then_some(())
+    })?;
+    ensure!(b.kept() == 0, "it was stopped after the end of its work: it shows nothing");
+    ensure!(b.logged(" compiled path=/large.wasm ") == 0, "it was compiled");
+    b.module("small.wat", printing("", ""))?;
+    b.runs("small.wat")
+}
+
+pub(crate) fn module_with_an_unknown_import_is_refused_before_it_is_compiled(
+    b: &mut Fixture,
+) -> Result<()> {
+    let body = functions(LARGE);
+    let module = printing(r#"(import "nowhere" "nothing" (func))"#, &body);
+    let mistyped = printing(
+        r#"(import "wasi_snapshot_preview1" "fd_close" (func (param f64) (result i32)))"#,
+        &body,
+    );
+    let component = format!(
+        r#"(component
+            (import "nowhere:to/be-found" (instance (export "nothing" (func))))
+            (core module (memory 1) {body}))"#
+    );
+    for (name, content, words) in [
+        ("module.wat", module, ["nowhere::nothing", "unknown import"]),
+        ("mistyped.wat", mistyped, ["fd_close", "incompatible import type"]),
+        ("component.wat", component, ["nowhere:to/be-found", "not found in the linker"]),
+    ] {
+        b.module(name, &content)?;
+        let said = b.refusal(name)?;
+        says(&said, &[&format!("/{name}"), words[0]], &[words[1]])?;
+    }
+    let compiled = b.logged(" compiling path=");
+    ensure!(compiled == 0, "{compiled} were compiled first");
+    b.module("known.wat", printing("", ""))?;
+    b.runs("known.wat")?;
+    ensure!(b.logged(" compiling path=/known.wat ") == 1, "the log does not tell compilations");
+    b.fixture.becomes_clean()
+}
+
+pub(crate) fn module_beyond_the_pool_is_refused_before_it_is_compiled(
+    b: &mut Fixture,
+) -> Result<()> {
+    let body = functions(100);
+    for (definitions, key) in [
+        ("(memory 1)".repeat(4), "engine.module-memories"),
+        ("(table 1 funcref)".repeat(9), "engine.module-tables"),
+        ("(table 200001 funcref)".to_owned(), "engine.table-elements"),
+    ] {
+        b.module("beyond.wat", printing("", &format!("{definitions}{body}")))?;
+        says(&b.refusal("beyond.wat")?, &["/beyond.wat", key], &["at most"])?;
+    }
+    let compiled = b.logged(" compiling path=");
+    ensure!(compiled == 0, "{compiled} were compiled first");
+    Ok(())
+}
+
+pub(crate) fn killed_compiler_is_a_start_error(b: &mut Fixture) -> Result<()> {
+    b.module("small.wat", printing("", ""))?;
+    b.module("large.wasm", large(LARGE))?;
+    let start = b.start("large.wasm").spawn()?;
+    let pid = b.compiler()?;
+    proc::kill9(pid)?;
+    let said = start.wait()?.refused()?;
+    says(&said, &["/large.wasm", "signal 9"], &["compiler"])?;
+    b.fixture.becomes_clean()?;
+    // Nothing else was ended, and nothing of it is kept.
+    ensure!(b.kept() == 0, "{} files are kept", b.kept());
+    b.runs("small.wat")?;
+    b.runs("large.wasm")?;
+    b.fixture.becomes_clean()
+}
