@@ -88,7 +88,7 @@ impl Container {
             rootfs: request.mounts,
         });
         let group = Group::new(host.guests.clone(), &limits, process.credentials.clone())
-            .charged_to(memory.clone());
+            .charged_to(context.memory.clone());
         let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
             unmounted,
