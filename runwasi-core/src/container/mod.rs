@@ -73,6 +73,7 @@ impl Container {
             Arc::new(Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory));
         let extensions = Arc::<Extensions>::default();
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
+        let may_wait = files.as_ref().is_some_and(|files| files.rootfs.may_wait());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let annotations = config.annotations;
         let context = ProcessContext {
@@ -100,6 +101,9 @@ impl Container {
             rootfs: request.mounts,
         });
         let group = Group::new(host.guests.clone(), &limits, process.credentials.clone());
+        if may_wait {
+            group.files_may_wait();
+        }
         let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
             unmounted,

@@ -3,12 +3,16 @@
 
 pub mod credentials;
 mod descriptor;
+#[cfg(test)]
+mod lease;
 mod mount;
 mod network;
 mod process;
 pub(crate) mod terminal;
 mod thread;
 
+#[cfg(test)]
+pub(crate) use self::lease::Lease;
 pub use self::{
     credentials::RefusedCall,
     descriptor::{adopt_fd, has_no_reader},
@@ -22,5 +26,5 @@ pub(crate) use self::{
     descriptor::watch,
     mount::unshare_mounts,
     process::{end_process, kernel_release, orphan},
-    thread::{in_directory, unshare_file_attributes},
+    thread::{in_directory, unshare_file_attributes, waits},
 };

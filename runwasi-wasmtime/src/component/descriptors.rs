@@ -15,6 +15,8 @@ use runwasi_core::InstanceSpec;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
 
+use crate::wasi::open::file_of;
+
 /// Number of standard streams.
 const STANDARD: usize = 3;
 /// Table entries for resources without a file descriptor: clocks, streams, requests.
@@ -53,10 +55,6 @@ impl Descriptors {
 
     /// Counts an opened file until it is closed.
     pub(super) fn opened(&mut self, descriptor: &Descriptor) {
-        let file: &Arc<File> = match descriptor {
-            Descriptor::File(file) => &file.file,
-            Descriptor::Dir(directory) => &directory.dir,
-        };
-        self.files.push(Arc::downgrade(file));
+        self.files.push(Arc::downgrade(file_of(descriptor)));
     }
 }

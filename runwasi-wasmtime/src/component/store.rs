@@ -6,7 +6,6 @@ use runwasi_core::{
     EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions,
     resources::memory::BeyondLimit,
 };
-use tokio::sync::RwLock;
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, filesystem::Descriptor};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -60,9 +59,6 @@ pub struct Component {
     nn: wasmtime_wasi_nn::wit::WasiNnCtx,
     descriptors: Descriptors,
     limits: Limits,
-    /// Lock of the container's file names:
-    /// [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
-    pub(super) names: Arc<RwLock<()>>,
     extensions: Arc<Extensions>,
 }
 
@@ -110,7 +106,6 @@ impl Component {
             nn: crate::wasi::nn::context(),
             descriptors,
             limits,
-            names: spec.rootfs.names(),
             extensions: spec.extensions.clone(),
         };
         let mut store = Store::new(engine, component);

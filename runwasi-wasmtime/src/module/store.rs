@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use runwasi_core::{EngineError, InstanceSpec, engine::extensions::Extensions};
-use tokio::sync::RwLock;
 use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use super::files::FileTable;
 use crate::{
     limits::{self, Limits},
     wasi::context,
@@ -17,10 +17,8 @@ use crate::{
 pub struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) limits: Limits,
-    /// Lock of the container: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
-    pub(crate) names: Arc<RwLock<()>>,
-    /// Limit of file descriptors: one more than the highest allowed number.
-    pub(crate) open_files: u32,
+    /// Open files of the guest.
+    pub(super) files: FileTable,
     extensions: Arc<Extensions>,
 }
 
@@ -39,10 +37,9 @@ pub(super) fn store(
     // opened.
     let limits = Limits::new(spec.memory.charge()).map_err(limits::beyond)?;
     let wasi = context::module_context(spec)?;
-    let names = spec.rootfs.names();
-    let open_files = spec.open_files;
+    let files = FileTable::new(spec);
     let extensions = spec.extensions.clone();
-    let guest = Guest { wasi, limits, names, open_files, extensions };
+    let guest = Guest { wasi, limits, files, extensions };
     let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     // The guest yields at the first tick of every poll, so no guest computes longer than the time
