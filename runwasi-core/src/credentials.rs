@@ -49,6 +49,15 @@ pub(crate) fn enter(credentials: Option<&Arc<Credentials>>) {
     });
 }
 
+/// Sets the host's credentials on the calling thread when it is dropped, also by a panic.
+pub(crate) struct HostAtEnd;
+
+impl Drop for HostAtEnd {
+    fn drop(&mut self) {
+        enter(None);
+    }
+}
+
 /// Runs `work` with the host's credentials: for files that the engine opens for itself.
 pub fn as_host<T>(work: impl FnOnce() -> T) -> T {
     let guest = CURRENT.with_borrow(Clone::clone);

@@ -33,6 +33,7 @@
 //! | [`rootfs`] | root file system and volumes of a container: one tree of mounts |
 //! | `bundle` | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
+//! | `open` | opening of a guest's files without waiting |
 //! | `sys` | raw system calls; all unsafe code of this crate |
 //! | `regular_file` | bounded reads of files whose kind is not known |
 //! | `lock` | a mutex without poisoning |
@@ -65,6 +66,8 @@ pub mod id;
 pub mod lock;
 pub mod logging;
 pub mod network;
+#[doc(hidden)]
+pub mod open;
 #[doc(hidden)]
 pub mod options;
 #[doc(hidden)]

@@ -19,8 +19,12 @@ use crate::{credentials, lock::Mutex, panics, requirements, scheduler::Guests};
 /// Most workers of a pod. A pod that can use more cores at once is rare, and the idle threads of
 /// every other pod would cost memory.
 const MAX_POD_WORKERS: usize = 4;
-/// Most blocking threads of a runtime, for file access and compiling.
+/// Most blocking threads of the control runtime, for file access and compiling.
 const MAX_BLOCKING: usize = 256;
+/// Most threads of the guest runtime beside its workers. Each container may hold some of them for as
+/// long as the kernel does ([`scheduler::group`](crate::scheduler::group)), and all have to fit: a
+/// worker cannot be replaced beyond this number.
+const MAX_BESIDE: usize = 8192;
 /// Idle time after which a blocking thread ends: short, so that a sleeping pod keeps few threads.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
@@ -73,7 +77,7 @@ impl GuestRuntime {
             .event_interval(1)
             .global_queue_interval(1)
             .thread_keep_alive(KEEP_ALIVE)
-            .max_blocking_threads(MAX_BLOCKING)
+            .max_blocking_threads(MAX_BESIDE)
             .on_thread_start(move || {
                 started.add(gettid().as_raw_nonzero().get());
                 // Without `fatal`, a panic would end this worker and Tokio would go on without it.
@@ -85,7 +89,7 @@ impl GuestRuntime {
         Ok(Self { runtime, guests, threads })
     }
 
-    /// The threads that poll guests and make their file accesses.
+    /// The threads that poll guests.
     pub fn threads(&self) -> &Threads {
         &self.threads
     }

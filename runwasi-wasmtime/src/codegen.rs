@@ -195,7 +195,8 @@ impl Slot {
         let bytes = artifact.bytes.len();
         let engine = self.engine.clone();
         let settings = self.settings.clone();
-        let prepare = move || compile_process::prepare(&engine, &settings, kind, artifact.bytes.to_vec());
+        let prepare =
+            move || compile_process::prepare(&engine, &settings, kind, artifact.bytes.to_vec());
         let prepared = self.thread.run(prepare).await.ok_or_else(crashed)?;
         let (wasm, outline) = prepared.map_err(text)?;
         checked(check, outline.unwrap_or_default()).await?;

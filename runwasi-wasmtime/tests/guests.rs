@@ -17,6 +17,8 @@ use runwasi_wasmtime::{Settings, WasmtimeEngine};
 
 #[path = "guests/components.rs"]
 mod components;
+#[path = "guests/descriptors.rs"]
+mod descriptors;
 #[path = "guests/host_functions.rs"]
 mod host_functions;
 #[path = "guests/hostile.rs"]

@@ -27,6 +27,9 @@ const HOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 const SIGKILL: u32 = 9;
 
+/// Code of a call for a container that the server does not have.
+const NOT_FOUND: &str = "NOT_FOUND";
+
 /// Exit of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -39,16 +42,22 @@ pub struct Ended {
 /// Cleans up and returns a protobuf `DeleteResponse` for stdout.
 pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     let mut ended = None;
+    let mut left = None;
     if let Some(path) = protocol::read_address(&invocation.bundle) {
         if socket::is_alive(&path) {
-            ended = end_container(&path, invocation)?;
-            // A server that was being killed at this moment may still have listened above.
-            socket::remove_if_dead(&path)?;
-        } else {
-            socket::remove_if_dead(&path)?;
+            match end_container(&path, invocation)? {
+                Ok(end) => ended = end,
+                Err(error) => left = Some(error),
+            }
         }
+        // A server that was being killed at this moment may still have listened above.
+        socket::remove_if_dead(&path)?;
+        // A server that has ended meanwhile has taken the container with it.
+        left = left.filter(|_| socket::is_alive(&path));
     }
-    finish(&invocation.bundle, ended)
+    // In any case: what can be removed is, also beside a server that does not answer.
+    let response = finish(&invocation.bundle, ended)?;
+    left.map_or(Ok(response), Err)
 }
 
 /// The part without a server: unmounts leftovers, removes the cgroups, runs the `poststop` hooks
@@ -75,15 +84,28 @@ fn read_pid(bundle: &Path) -> u32 {
 
 /// Ends this container only. The server may be serving the rest of the pod, or have lost its
 /// containerd.
-fn end_container(path: &Path, invocation: &Invocation) -> Result<Option<Ended>, BootstrapError> {
+// The inner error: the server still has the container.
+fn end_container(
+    path: &Path,
+    invocation: &Invocation,
+) -> Result<Result<Option<Ended>, BootstrapError>, BootstrapError> {
     let control = runtime::control().map_err(io_error("control runtime"))?;
     let ended =
         control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
     // Without waiting for blocking threads: the time of this action is limited.
     control.shutdown_background();
-    // A server that fails or exceeds the limit leaves the status unknown, which is no error: the
-    // rest of the cleanup must still happen.
-    Ok(ended.ok().and_then(Result::ok))
+    let reason = match ended {
+        Ok(Ok(ended)) => return Ok(Ok(Some(ended))),
+        // Deleted in the ordinary way, before this action.
+        Ok(Err(error)) if error.code == NOT_FOUND => return Ok(Ok(None)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    Ok(Err(BootstrapError::ServerLives {
+        container: invocation.id.to_string(),
+        socket: path.to_owned(),
+        reason,
+    }))
 }
 
 async fn end(path: &Path, id: &str) -> Result<Ended, CallError> {

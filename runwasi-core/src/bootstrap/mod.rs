@@ -46,6 +46,19 @@ pub enum BootstrapError {
         /// The greatest length.
         limit: usize,
     },
+    /// The server of the sandbox lives and has not let the container go.
+    #[error(
+        "container {container} is not removed: its server and its socket {} stay: {reason}",
+        socket.display()
+    )]
+    ServerLives {
+        /// Id of the container.
+        container: String,
+        /// Socket of the server.
+        socket: PathBuf,
+        /// Result of the calls.
+        reason: String,
+    },
     /// An operation of the system failed.
     #[error("{what}: {source}")]
     Io {

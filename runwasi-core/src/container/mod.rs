@@ -79,8 +79,16 @@ impl Container {
         init: PreparedInit,
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Self {
-        let PreparedInit { process, context, hooks, kernel_limits, limits, rootfs, unmounted } =
-            init;
+        let PreparedInit {
+            process,
+            context,
+            hooks,
+            kernel_limits,
+            limits,
+            rootfs,
+            may_wait,
+            unmounted,
+        } = init;
         // Before the driver starts, which publishes the later events of the process.
         host.publisher.publish(Event::Created {
             process: process.info.clone(),
@@ -89,6 +97,9 @@ impl Container {
         });
         let group = Group::new(host.guests.clone(), &limits, process.credentials.clone())
             .charged_to(context.memory.clone());
+        if may_wait {
+            group.files_may_wait();
+        }
         let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
             unmounted,

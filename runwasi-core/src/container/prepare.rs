@@ -128,6 +128,8 @@ pub(super) struct PreparedInit {
     pub(super) limits: ResourcesConfig,
     /// Never had a target if the container has no file systems.
     pub(super) rootfs: Weak<Rootfs>,
+    /// True if a file call may wait for more than a local disk.
+    pub(super) may_wait: bool,
     /// Resolves when the file systems are gone.
     pub(super) unmounted: Gone,
 }
@@ -148,6 +150,7 @@ impl PreparedInit {
             extensions: Arc::default(),
         };
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
+        let may_wait = files.as_ref().is_some_and(|files| files.rootfs.may_wait());
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let info = Info {
             container: request.id.clone(),
@@ -160,7 +163,7 @@ impl PreparedInit {
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
         let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
-        Ok(Self { process, context, hooks, kernel_limits, limits, rootfs, unmounted })
+        Ok(Self { process, context, hooks, kernel_limits, limits, rootfs, may_wait, unmounted })
     }
 }
 

@@ -4,7 +4,13 @@
 //! changes state and, after the creation, the only publisher of the events of its process. Their
 //! order is therefore create, start, exit, delete, with exactly one exit.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -39,6 +45,9 @@ const COMMANDS: usize = 32;
 /// How long a delete waits for the container's file systems to go.
 // Less than containerd's own patience of 5 s.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Threads of this OS process that were given up so far.
+static GIVEN_UP: AtomicUsize = AtomicUsize::new(0);
 
 /// Parts of a driver.
 pub(crate) struct Parts {
@@ -215,6 +224,7 @@ impl Driver {
         // messages, and `Group::ended` and `drained` may be called again. `run.drain` keeps the
         // deadline of `drained`, which commands would extend otherwise.
         let ending = run.outcome.is_some();
+        let killed = run.signal.is_some();
         let ready = async {
             match run.ready.as_mut() {
                 Some(ready) => ready.await.map_or(Next::NeverReady, |()| Next::Ready),
@@ -223,9 +233,16 @@ impl Driver {
         };
         let stdio = self.guest.as_ref().map(|(_, stdio)| stdio);
         let ended = async {
-            self.group.ended().await;
+            self.group.ended_or_held().await;
             if let Some(stdio) = stdio {
                 stdio.drained(&mut run.drain).await;
+            }
+        };
+        let held = async {
+            self.group.ended_or_held().await;
+            // Without such a thread `done` resolves, perhaps with a status.
+            if self.group.held() == 0 {
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {
@@ -237,6 +254,8 @@ impl Driver {
                 Err(_) => Outcome::Dropped,
             }),
             () = ended, if ending => Next::Ended,
+            // The future of `run` may be one that waits in the kernel: its result never comes.
+            () = held, if killed && !ending => Next::Done(Outcome::Dropped),
             command = self.commands.recv() => command.map_or(Next::Closed, Next::Command),
         }
     }
@@ -399,11 +418,27 @@ impl Driver {
                 "the engine failed while the guest was running"
             );
         }
+        self.give_up();
         // Before the reply: a client that has it finds the process stopped.
         self.stop(outcome.status(run.signal, run.starting.is_some())).await;
         if let Some(reply) = run.starting {
             // The caller may have gone. The exit event tells containerd in any case.
             let _ = reply.send(Err(outcome.start_error(run.signal)));
+        }
+    }
+
+    /// Reports the threads that the kernel does not let go. Each is free again when its call returns.
+    fn give_up(&self) {
+        let threads = self.group.held();
+        if threads > 0 {
+            // Relaxed: a counter that publishes no other memory.
+            let total = GIVEN_UP.fetch_add(threads, Ordering::Relaxed) + threads;
+            tracing::warn!(
+                container = %self.info.container,
+                threads,
+                total,
+                "ended with threads in file calls that the kernel does not end: given up"
+            );
         }
     }
 
@@ -436,7 +471,9 @@ impl Driver {
         }
         // containerd removes the snapshot next. The wait is bounded, since a host call that
         // outlives its guest may still hold a file.
-        if timeout(UNMOUNT_PATIENCE, self.unmounted.wait()).await.is_err() {
+        // A thread that was given up keeps its file: there is nothing to wait for.
+        let patience = if self.group.held() > 0 { Duration::ZERO } else { UNMOUNT_PATIENCE };
+        if timeout(patience, self.unmounted.wait()).await.is_err() {
             tracing::warn!(
                 container = %self.info.container,
                 "deleted while its file systems are still in use"
@@ -454,7 +491,8 @@ impl Driver {
     async fn abandon(&mut self) {
         if self.run.is_some() {
             self.group.abort();
-            self.group.ended().await;
+            self.group.ended_or_held().await;
+            self.give_up();
         }
         if self.state() != State::Stopped {
             self.stop(ExitStatus::KILLED).await;

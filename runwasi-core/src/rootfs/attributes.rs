@@ -140,7 +140,7 @@ impl Entry {
 }
 
 /// Decodes a path of the mount table.
-fn unescape(path: &str) -> PathBuf {
+pub(super) fn unescape(path: &str) -> PathBuf {
     // The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();

@@ -19,8 +19,10 @@ mod error;
 mod mounts;
 mod namespace;
 mod volumes;
+mod waiting;
 
 use std::{
+    cell::LazyCell,
     fs::File,
     io,
     os::fd::OwnedFd,
@@ -29,7 +31,7 @@ use std::{
 };
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 
 use self::{
     directory::Directory,
@@ -68,7 +70,7 @@ pub struct Rootfs {
     /// `Some` until the drop.
     mounts: Option<Mounts>,
     layers: Option<Layers>,
-    names: Arc<RwLock<()>>,
+    may_wait: bool,
     gone: watch::Receiver<()>,
 }
 
@@ -148,23 +150,19 @@ impl Rootfs {
         // The last mount lies on top, so its options decide.
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
         let (sender, gone) = watch::channel(());
+        let mut may_wait = waiting::root(&root, mounts);
         let (tree, directories) = if rustix::process::geteuid().is_root() {
             let volumes = config.volumes.iter().map(|volume| Volume::open(bundle, volume));
             let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+            let table: LazyCell<String> = LazyCell::new(waiting::mount_table);
+            may_wait |= volumes.iter().any(|volume| volume.may_wait(bundle, &table));
             let (tree, directories) = attach(&path, root, volumes, read_only)?;
             (Some(tree), directories)
         } else {
             (None, beside(bundle, root, config, read_only)?)
         };
         let mounts = Mounts { _tree: tree, directories, _gone: sender };
-        Ok(Self { mounts: Some(mounts), layers, names: Arc::default(), gone })
-    }
-
-    /// Lock against new names between the check of a file and its opening by an engine. The engine
-    /// holds it for reading from the check to the opening, and for writing while a guest renames or
-    /// links files. So no process of the container can exchange the file in between.
-    pub fn names(&self) -> Arc<RwLock<()>> {
-        self.names.clone()
+        Ok(Self { mounts: Some(mounts), layers, may_wait, gone })
     }
 
     /// Digest of the layers that contain this file, if `/` is an overlay and the file lies in `/`
@@ -172,6 +170,11 @@ impl Rootfs {
     pub(crate) fn layers_of(&self, file: &File) -> Option<Digest> {
         let layers = self.layers.as_ref()?;
         (mount_id(file)? == layers.mount).then_some(layers.digest)
+    }
+
+    /// True if file calls of the guest may wait for more than a local disk.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.may_wait
     }
 
     /// A notification of the end of these file systems.

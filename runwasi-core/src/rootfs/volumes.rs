@@ -2,6 +2,7 @@
 //! container's tree.
 
 use std::{
+    cell::LazyCell,
     ffi::OsString,
     io,
     os::{
@@ -26,6 +27,7 @@ use super::{
     error::RootfsError,
     mounts::{clone_tree, mount_flag},
     namespace::Inside,
+    waiting,
 };
 use crate::{
     bundle::config::{Source, VolumeConfig},
@@ -86,6 +88,18 @@ impl<'a> Volume<'a> {
         };
         let destination = clean(&config.destination);
         Ok(Self { config, destination, opened, place: None })
+    }
+
+    /// True if its file calls may wait for more than a local disk. `table` is the host's mount table.
+    pub(super) fn may_wait(&self, bundle: &Path, table: &LazyCell<String>) -> bool {
+        let Source::Bind { path, recursive } = &self.config.source else { return false };
+        match &self.opened {
+            Opened::Directory(tree) => {
+                waiting::volume(tree, &bundle.join(path), recursive.then_some(table))
+            }
+            Opened::File(file) => waiting::volume(file, path, None),
+            Opened::Devices => false,
+        }
     }
 
     fn is_directory(&self) -> bool {

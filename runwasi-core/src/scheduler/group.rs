@@ -15,19 +15,27 @@
 //! * Pause holds the group's lane in the queue.
 //! * CPU usage is the thread CPU time spent inside `poll`.
 //! * A kill drops the members.
+//!
+//! A file call is made by the polling thread, so its CPU time is metered and throttled like any
+//! other. If the container has files whose calls may wait, its polls run beside the workers
+//! ([`block_in_place`]), and a turn that waits in the kernel gives its permit back: it holds neither
+//! a worker nor a turn of another container. Such turns are bounded for each container.
 
 use std::{
     future::Future,
     pin::Pin,
     sync::{
         Arc, MutexGuard, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::{JoinSet, block_in_place},
+};
 
 use super::{
     Guests,
@@ -42,6 +50,19 @@ use crate::{
     resources::memory::Memory,
     sys::{self, credentials::Credentials},
 };
+
+/// How long a turn may wait in the kernel with its permit.
+const HOLD_PATIENCE: Duration = Duration::from_millis(10);
+
+/// Time without the CPU within a poll that tells of a wait in the kernel. A thread that others keep
+/// from the CPU may have the same, which costs its container a little.
+const WAITED: Duration = Duration::from_millis(2);
+
+/// Polls beside the workers after a poll that has waited.
+const POLLS_BESIDE: u32 = 64;
+
+/// How often the members that a kill leaves are looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The futures of one process: its instance's `run` and every future that starts. Cheap to clone.
 #[derive(Clone)]
@@ -79,6 +100,42 @@ struct Container {
     cpu_nanos: AtomicU64,
     /// Account of what its members make the host allocate, if they are charged.
     memory: OnceLock<Arc<Memory>>,
+    /// True if the calls of a file may wait for more than a local disk.
+    files_may_wait: AtomicBool,
+    /// Polls that still run beside the workers, since an earlier one has waited.
+    beside: AtomicU32,
+}
+
+impl Container {
+    fn new(lane: Lane) -> Self {
+        Self {
+            lane,
+            cpu_nanos: AtomicU64::new(0),
+            memory: OnceLock::new(),
+            files_may_wait: AtomicBool::new(false),
+            beside: AtomicU32::new(0),
+        }
+    }
+
+    /// True if the next poll is to run beside the workers.
+    fn polls_beside(&self) -> bool {
+        // Relaxed: a hint that publishes no other memory.
+        let waits =
+            self.files_may_wait.load(Ordering::Relaxed) || self.beside.load(Ordering::Relaxed) > 0;
+        // Runtimes of one thread are those of tests: they have no other thread for the workers.
+        waits && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
+    }
+
+    /// Notes a poll of that length.
+    fn polled(&self, elapsed: Duration, used: Duration) {
+        if elapsed > used + WAITED {
+            self.beside.store(POLLS_BESIDE, Ordering::Relaxed);
+        } else if self.beside.load(Ordering::Relaxed) > 0 {
+            // Two polls at once may count one down less: a hint, as above.
+            let less = self.beside.load(Ordering::Relaxed).saturating_sub(1);
+            self.beside.store(less, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Shared {
@@ -103,11 +160,7 @@ impl Group {
     ) -> Self {
         let lane = guests.queue().lane(limits.shares.unwrap_or(DEFAULT_WEIGHT));
         lane.set_quota(limits.quota.and_then(Limit::get));
-        Self::within(
-            guests,
-            Arc::new(Container { lane, cpu_nanos: AtomicU64::new(0), memory: OnceLock::new() }),
-            credentials,
-        )
+        Self::within(guests, Arc::new(Container::new(lane)), credentials)
     }
 
     /// Charges what the container's members make the host allocate to `memory`.
@@ -132,6 +185,28 @@ impl Group {
         Self { shared: Arc::new(Shared { guests, container, process, credentials, members }) }
     }
 
+    /// Notes that calls of the container's files may wait for more than a local disk, for a server
+    /// that does not answer for example.
+    pub(crate) fn files_may_wait(&self) {
+        self.shared.container.files_may_wait.store(true, Ordering::Relaxed);
+    }
+
+    /// Number of members whose thread waits in the kernel.
+    pub fn held(&self) -> usize {
+        self.shared.container.lane.held(self.shared.process)
+    }
+
+    /// After [`Group::abort`]: waits until every member is gone, or only such are left whose thread
+    /// waits in the kernel. No kill ends those: each goes when its call returns. Cancel safe.
+    pub async fn ended_or_held(&self) {
+        while tokio::time::timeout(LOOK, self.ended()).await.is_err() {
+            let held = self.held();
+            if held > 0 && held >= self.members().set.len() {
+                return;
+            }
+        }
+    }
+
     /// Applies the CPU limits that `limits` sets; the others stay as they are.
     pub(crate) fn limit(&self, limits: &ResourcesConfig) {
         let lane = &self.shared.container.lane;
@@ -148,7 +223,7 @@ impl Group {
         let guest = Guest {
             seat: self.shared.container.lane.seat(self.shared.process),
             shared: self.shared.clone(),
-            future: Box::pin(future),
+            future: Some(Box::pin(future)),
         };
         // Locked over check and spawn: an abort in between would miss this member.
         let mut members = self.members();
@@ -222,45 +297,76 @@ impl Group {
 }
 
 /// A member of a group: the only path by which guest code is polled.
-struct Guest<F> {
+struct Guest<F: Send + 'static> {
     /// Receives its wake-ups in place of Tokio.
     seat: Seat,
     shared: Arc<Shared>,
-    future: Pin<Box<F>>,
+    /// `Some` until the drop.
+    future: Option<Pin<Box<F>>>,
 }
 
-impl<F: Future<Output = ()>> Future for Guest<F> {
+impl<F: Send + 'static> Drop for Guest<F> {
+    fn drop(&mut self) {
+        let future = self.future.take();
+        // Closing a file is a call, too, which its server may never answer.
+        if self.shared.container.files_may_wait.load(Ordering::Relaxed) {
+            // Without its result: the thread has nothing to report.
+            drop(self.shared.guests.runtime().spawn_blocking(move || drop(future)));
+        }
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Future for Guest<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { seat, shared, future } = self.get_mut();
+        // Absent only in the drop.
+        let Some(future) = future else { return Poll::Ready(()) };
         let Some(turn) = seat.take_turn(cx.waker()) else { return Poll::Pending };
         // The guest's waker goes to the queue: Tokio would poll it out of turn.
         let waker = seat.waker();
         // On this thread: the kernel checks file accesses against the thread's filesystem ids.
         credentials::enter(shared.credentials.as_ref());
         // A guard, so that a poll that panics is charged, too.
-        let _meter =
-            Meter { cpu_nanos: &shared.container.cpu_nanos, turn, before: sys::thread_cpu_time() };
+        let meter = Meter::begin(&shared.container, turn);
         let memory = shared.container.memory.get();
-        // After the meter, so that it drops first and charges nothing of the meter's.
-        let _allocations = memory.map(|memory| memory.enter());
-        future.as_mut().poll(&mut Context::from_waker(&waker))
+        let mut poll = || {
+            // Dropped before the meter, and charges nothing of the meter's.
+            let _allocations = memory.map(|memory| memory.enter());
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        };
+        if !shared.container.polls_beside() {
+            return poll();
+        }
+        // The thread may belong to the blocking pool afterwards, whose work is the host's.
+        let _host = credentials::HostAtEnd;
+        // First the permit's end is arranged, then the thread leaves the workers.
+        let _watch = meter.turn.watch(HOLD_PATIENCE);
+        block_in_place(poll)
     }
 }
 
 /// Charges the thread's CPU time from its creation to its drop to the container and to the turn.
 struct Meter<'a> {
-    cpu_nanos: &'a AtomicU64,
+    container: &'a Container,
     turn: RunningTurn<'a>,
     before: Duration,
+    begin: Instant,
+}
+
+impl<'a> Meter<'a> {
+    fn begin(container: &'a Container, turn: RunningTurn<'a>) -> Self {
+        Self { container, turn, before: sys::thread_cpu_time(), begin: Instant::now() }
+    }
 }
 
 impl Drop for Meter<'_> {
     fn drop(&mut self) {
         let used = sys::thread_cpu_time().saturating_sub(self.before);
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
-        self.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.container.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.container.polled(self.begin.elapsed(), used);
         // `turn` is a field and drops after this: it charges the lane with the time set here.
         self.turn.used = used;
     }
@@ -335,6 +441,77 @@ mod tests {
         timeout(SOON, group.ended()).await.unwrap();
         let used = group.cpu().time;
         assert!(used >= Duration::from_millis(30) && used < Duration::from_millis(90), "{used:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn member_that_waits_in_the_kernel_holds_neither_worker_nor_kill() {
+        let guests = Guests::new(Handle::current(), 1);
+        let waiting = Group::new(guests.clone(), &ResourcesConfig::default(), None);
+        let other = Group::new(guests, &ResourcesConfig::default(), None);
+        waiting.files_may_wait();
+        // A read of an empty pipe stands for a file call without an answer.
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        waiting.spawn(async move {
+            let mut byte = [0];
+            assert_eq!(rustix::io::read(&reader, &mut byte), Ok(0));
+        });
+        let held = async {
+            while waiting.held() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(SOON, held).await.unwrap();
+        let (sender, receiver) = oneshot::channel();
+        other.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let _ = sender.send(());
+        });
+        timeout(SOON, receiver).await.unwrap().unwrap();
+        waiting.abort();
+        timeout(SOON, waiting.ended_or_held()).await.unwrap();
+        assert_eq!(waiting.held(), 1);
+        drop(writer);
+        timeout(SOON, waiting.ended()).await.unwrap();
+        assert_eq!(waiting.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn thread_of_a_poll_beside_the_workers_has_the_hosts_credentials_again() {
+        let guests = crate::runtime::GuestRuntime::start(1).unwrap();
+        let user = Credentials { uid: 1000, gid: 1000, groups: Vec::new(), umask: 0o077 };
+        let limits = ResourcesConfig::default();
+        let group = Group::new(guests.guests().clone(), &limits, Some(Arc::new(user)));
+        group.files_may_wait();
+        let (sender, receiver) = oneshot::channel();
+        let begun = async move {
+            let _ = sender.send(fs_uid());
+        };
+        group.spawn(begun);
+        assert_eq!(timeout(SOON, receiver).await.unwrap().unwrap(), 1000);
+        timeout(SOON, group.ended()).await.unwrap();
+        // Every thread of the runtime, whatever it does now.
+        let mut ids = Vec::new();
+        let threads = guests.threads();
+        threads
+            .each(|thread| {
+                ids.push(fs_uid_of(thread));
+                Ok(())
+            })
+            .unwrap();
+        assert!(!ids.is_empty() && ids.iter().all(|id| *id == 0), "{ids:?}");
+        guests.end();
+    }
+
+    fn fs_uid() -> u32 {
+        fs_uid_of(rustix::thread::gettid().as_raw_nonzero().get())
+    }
+
+    /// The fourth number of the line `Uid` is that for files.
+    fn fs_uid_of(thread: i32) -> u32 {
+        let path = format!("/proc/self/task/{thread}/status");
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+        line.split_whitespace().nth(3).unwrap().parse().unwrap()
     }
 
     async fn spin() {

@@ -22,6 +22,10 @@ use std::{
 
 use super::bandwidth::Bandwidth;
 
+/// Most turns of a lane that may wait in the kernel without a permit: the threads that its file calls
+/// may hold.
+pub(super) const MOST_HELD: usize = 16;
+
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub(super) const DEFAULT_WEIGHT: u64 = 1024;
 
@@ -52,6 +56,8 @@ pub(super) struct Rare {
     pub(super) stopped: Vec<ProcessId>,
     /// Seats of stopped processes that would be waiting; may name seats that are gone.
     pub(super) parked: Vec<SeatId>,
+    /// Processes of the turns that wait in the kernel, one entry for each turn.
+    pub(super) held: Vec<ProcessId>,
 }
 
 impl LaneState {
@@ -86,6 +92,11 @@ impl LaneState {
         self.rare.as_ref().is_some_and(|rare| rare.stopped.contains(&process))
     }
 
+    /// True if as many of its turns as may wait in the kernel do.
+    fn is_held(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.held.len() >= MOST_HELD)
+    }
+
     /// Books the CPU time of a turn. Returns the time of the next check, if that throttles the
     /// lane. `now` is called for a lane with rare state only.
     pub(super) fn charge(
@@ -102,7 +113,7 @@ impl LaneState {
     }
 
     fn is_eligible(&self) -> bool {
-        !self.paused && !self.waiting.is_empty() && !self.is_throttled()
+        !self.paused && !self.waiting.is_empty() && !self.is_throttled() && !self.is_held()
     }
 }
 

@@ -291,12 +291,17 @@ impl Fixture {
             }
             Turn::Granted => {
                 seat.turn = Turn::Running { woken: false };
-                TurnAnswer::Run
+                // The number of the turn is not a decision.
+                TurnAnswer::Run(0)
             }
             Turn::Waiting | Turn::Running { .. } => TurnAnswer::Wait,
         };
         let is_current = |known: &SeatId| was_known && *known == id;
-        assert_eq!(self.state.take_turn(id, is_current, || id), wanted);
+        let answer = match self.state.take_turn(id, is_current, || id) {
+            TurnAnswer::Run(_) => TurnAnswer::Run(0),
+            answer => answer,
+        };
+        assert_eq!(answer, wanted);
     }
 
     fn end_turn(&mut self, index: usize, time: Duration) {

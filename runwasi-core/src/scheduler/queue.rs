@@ -22,14 +22,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Handle;
+use rustix::thread::gettid;
+use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{
     bandwidth::Throttling,
     lane::{LaneId, ProcessId, SeatId},
     state::{Check, State, TurnAnswer},
 };
-use crate::{bundle::resources::Quota, lock::Mutex, panics};
+use crate::{bundle::resources::Quota, lock::Mutex, panics, sys};
 
 /// The queue of one guest runtime. Cheap to clone.
 #[derive(Clone)]
@@ -139,6 +140,11 @@ impl Lane {
         self.change(|state, lane| state.set_quota(lane, quota, Instant::now()));
     }
 
+    /// Number of turns of a process that wait in the kernel.
+    pub(super) fn held(&self, process: ProcessId) -> usize {
+        self.queue.state.lock().held(self.id, process)
+    }
+
     /// Throttling counters of the lane.
     pub(super) fn throttling(&self) -> Throttling {
         self.queue.state.lock().throttling(self.id)
@@ -184,7 +190,9 @@ impl Seat {
         let mut state = handle.queue.state.lock();
         // Stored under the lock that a grant takes: no grant can miss the waker.
         match state.take_turn(handle.id, |known| known.will_wake(task), || task.clone()) {
-            TurnAnswer::Run => return Some(RunningTurn { handle, used: Duration::ZERO }),
+            TurnAnswer::Run(number) => {
+                return Some(RunningTurn { handle, number, used: Duration::ZERO });
+            }
             // Polled without a wake-up of this queue: Tokio has a reason of its own.
             TurnAnswer::Queued => handle.queue.grant(state),
             TurnAnswer::Wait => {}
@@ -219,14 +227,47 @@ impl Wake for SeatHandle {
 
 /// A turn in progress; ends when it is dropped, also when the poll panics.
 pub(super) struct RunningTurn<'a> {
-    handle: &'a SeatHandle,
+    handle: &'a Arc<SeatHandle>,
+    number: u32,
     /// CPU time of the turn, to be set before the end.
     pub(super) used: Duration,
 }
 
+impl RunningTurn<'_> {
+    /// Takes the permit of this turn if its thread, the calling one, waits in the kernel after
+    /// `patience`. Until the drop of the answer. For a thread that is no worker during the turn.
+    pub(super) fn watch(&self, patience: Duration) -> TurnWatch {
+        let handle = self.handle.clone();
+        let number = self.number;
+        let thread = gettid();
+        // Fatal: a turn that kept its permit for good would take it from all guests.
+        let held = panics::fatal_future(async move {
+            tokio::time::sleep(patience).await;
+            // A thread that computes, or that others keep from the CPU, needs its permit.
+            while !sys::waits(thread) {
+                tokio::time::sleep(patience).await;
+            }
+            let mut state = handle.queue.state.lock();
+            if state.hold_turn(handle.id, number) {
+                handle.queue.grant(state);
+            }
+        });
+        TurnWatch(self.handle.queue.timers.spawn(held).abort_handle())
+    }
+}
+
+/// The end of a watch over a turn, by its drop.
+pub(super) struct TurnWatch(AbortHandle);
+
+impl Drop for TurnWatch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Drop for RunningTurn<'_> {
     fn drop(&mut self) {
-        let Self { handle, used } = self;
+        let Self { handle, used, .. } = self;
         let mut state = handle.queue.state.lock();
         let check = state.end_turn(handle.id, *used, Instant::now);
         handle.queue.grant(state);
@@ -244,7 +285,10 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
     };
 
-    use super::{super::lane::DEFAULT_WEIGHT, *};
+    use super::{
+        super::lane::{DEFAULT_WEIGHT, MOST_HELD},
+        *,
+    };
 
     /// A future that is always ready: counts its turns and the wake-ups of its task.
     struct Spinner {
@@ -319,6 +363,48 @@ mod tests {
             let most = turns.iter().max().unwrap();
             assert!(*least > 0 && most - least <= 2, "{count} on {workers}: {turns:?}");
         }
+    }
+
+    /// Holds a turn as the timer of its watch does.
+    fn hold(queue: &FairQueue, turn: &RunningTurn<'_>) -> bool {
+        let mut state = queue.lock();
+        let held = state.hold_turn(turn.handle.id, turn.number);
+        queue.grant(state);
+        held
+    }
+
+    #[test]
+    fn turn_that_waits_in_the_kernel_gives_its_permit_back_once() {
+        let queue = queue(1);
+        let [one, two] = [(); 2].map(|()| Spinner::new(&queue, DEFAULT_WEIGHT));
+        let first = one.take().unwrap();
+        assert!(two.take().is_none());
+        assert!(hold(&queue, &first) && !hold(&queue, &first));
+        let second = two.take().unwrap();
+        drop(first);
+        assert_eq!(queue.lock().free_permits(), 0, "its permit belongs to the other turn");
+        drop(second);
+        assert_eq!(queue.lock().free_permits(), 1);
+    }
+
+    #[test]
+    fn lane_holds_a_bounded_number_of_threads() {
+        let queue = queue(1);
+        let lane = queue.lane(DEFAULT_WEIGHT);
+        let process = lane.process();
+        let seats: Vec<_> = (0..=MOST_HELD).map(|_| lane.seat(process)).collect();
+        let woken = Arc::<Count>::default();
+        let mut turns = Vec::new();
+        for seat in &seats[..MOST_HELD] {
+            turns.push(take(seat, &woken).unwrap());
+            assert!(hold(&queue, &turns[turns.len() - 1]));
+        }
+        assert_eq!(lane.held(process), MOST_HELD);
+        assert!(take(&seats[MOST_HELD], &woken).is_none(), "one more than it may hold");
+        let other = Spinner::new(&queue, DEFAULT_WEIGHT);
+        assert!(other.take().is_some(), "other lanes go on");
+        turns.pop();
+        assert!(take(&seats[MOST_HELD], &woken).is_some());
     }
 
     #[test]

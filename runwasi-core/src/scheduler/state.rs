@@ -8,12 +8,14 @@
 //!    └────────────────────────────────────────────── end_turn ◀────────────┘
 //! ```
 //!
-//! A permit is free, or belongs to a seat that is granted, running or woken. Every operation that
+//! A permit is free, or belongs to a seat that is granted, running or woken. A turn whose thread waits
+//! in the kernel gives its permit back before its end ([`State::hold_turn`]). Every operation that
 //! may free a permit or let a seat wait is followed by calls of [`State::grant`] until one returns
 //! nothing. Afterwards no permit is free while a seat could use it.
 
 use std::{
     collections::HashMap,
+    mem,
     time::{Duration, Instant},
 };
 
@@ -37,6 +39,10 @@ struct SeatState<W> {
     lane: LaneId,
     process: ProcessId,
     turn: Turn,
+    /// Number of the turn, so that a late [`State::hold_turn`] does not hit the next one.
+    number: u32,
+    /// True if the present turn has given its permit back.
+    held: bool,
     /// Set by the first [`State::take_turn`].
     notify: Option<W>,
 }
@@ -59,8 +65,8 @@ pub(super) struct Granted<W> {
 /// Answer to a seat that asks for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TurnAnswer {
-    /// It was granted one and runs now.
-    Run,
+    /// It was granted one, which runs now and has this number.
+    Run(u32),
     /// It was idle and waits from now on.
     Queued,
     /// It waits already, or is gone.
@@ -111,7 +117,10 @@ impl<W: Clone> State<W> {
 
     pub(super) fn add_seat(&mut self, lane: LaneId, process: ProcessId) -> SeatId {
         let id = self.new_id();
-        self.seats.insert(id, SeatState { lane, process, turn: Turn::Idle, notify: None });
+        self.seats.insert(
+            id,
+            SeatState { lane, process, turn: Turn::Idle, number: 0, held: false, notify: None },
+        );
         id
     }
 
@@ -162,7 +171,8 @@ impl<W: Clone> State<W> {
         match seat.turn {
             Turn::Granted => {
                 seat.turn = Turn::Running;
-                TurnAnswer::Run
+                seat.number = seat.number.wrapping_add(1);
+                TurnAnswer::Run(seat.number)
             }
             Turn::Idle => {
                 self.wait(id);
@@ -179,14 +189,27 @@ impl<W: Clone> State<W> {
         time: Duration,
         now: impl FnOnce() -> Instant,
     ) -> Option<Check> {
-        self.free_permits += 1;
-        let seat = self.seats.get_mut(&id)?;
+        let Some(seat) = self.seats.get_mut(&id) else {
+            self.free_permits += 1;
+            return None;
+        };
+        let was_held = mem::take(&mut seat.held);
+        let process = seat.process;
+        if !was_held {
+            self.free_permits += 1;
+        }
         let is_woken = seat.turn == Turn::Woken;
         seat.turn = Turn::Idle;
         let lane_id = seat.lane;
         // Charged before it waits again: the next grant compares up-to-date virtual times.
         let mut check = None;
         if let Some(lane) = self.lanes.get_mut(&lane_id) {
+            if was_held {
+                let held = &mut lane.rare().held;
+                if let Some(n) = held.iter().position(|one| *one == process) {
+                    held.swap_remove(n);
+                }
+            }
             check = lane.charge(time, now).map(|at| Check { lane: lane_id, at });
             self.order.update(lane_id, lane);
         }
@@ -194,6 +217,29 @@ impl<W: Clone> State<W> {
             self.wait(id);
         }
         check
+    }
+
+    /// Takes the permit of a turn whose thread waits in the kernel: other lanes get turns meanwhile.
+    /// Returns false if that turn is over.
+    #[must_use]
+    pub(super) fn hold_turn(&mut self, id: SeatId, number: u32) -> bool {
+        let Some(seat) = self.seats.get_mut(&id) else { return false };
+        let runs = matches!(seat.turn, Turn::Running | Turn::Woken) && seat.number == number;
+        if !runs || seat.held {
+            return false;
+        }
+        seat.held = true;
+        self.free_permits += 1;
+        let process = seat.process;
+        let lane = seat.lane;
+        self.change(lane, |lane| lane.rare().held.push(process));
+        true
+    }
+
+    /// Number of turns of a process that wait in the kernel.
+    pub(super) fn held(&self, lane: LaneId, process: ProcessId) -> usize {
+        let rare = self.lanes.get(&lane).and_then(|lane| lane.rare.as_ref());
+        rare.map_or(0, |rare| rare.held.iter().filter(|one| **one == process).count())
     }
 
     /// Puts a seat into the queue of its lane.
@@ -279,7 +325,7 @@ impl<W: Clone> State<W> {
         };
         rare.stopped.retain(|stopped| *stopped != process);
         // `wait` parks the seats of other stopped processes again.
-        for seat in std::mem::take(&mut rare.parked) {
+        for seat in mem::take(&mut rare.parked) {
             self.wait(seat);
         }
     }

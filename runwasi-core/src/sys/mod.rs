@@ -4,19 +4,23 @@
 mod confine;
 pub mod credentials;
 mod descriptor;
+#[cfg(test)]
+mod lease;
 mod mount;
 mod network;
 mod process;
 pub(crate) mod terminal;
 mod thread;
 
+#[cfg(test)]
+pub(crate) use self::lease::Lease;
 pub(crate) use self::{
     confine::lower_priority,
     credentials::{set_file_credentials, try_file_credentials},
     descriptor::watch,
     mount::unshare_mounts,
     process::{end_process, kernel_release, orphan},
-    thread::{in_directory, unshare_file_attributes},
+    thread::{in_directory, unshare_file_attributes, waits},
 };
 pub use self::{
     confine::{close_inherited, confine, end_with_stdin},

@@ -4,6 +4,7 @@ use std::{io, path::Path, time::Duration};
 
 use rustix::{
     fs::{Mode, OFlags},
+    process::Pid,
     thread::{UnshareFlags, unshare_unsafe},
     time::{ClockId, clock_gettime},
 };
@@ -13,6 +14,14 @@ pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // The kernel's values are never negative, and the nanoseconds are below one second.
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// True if a thread of this process waits in the kernel: it neither runs nor could run.
+pub(crate) fn waits(thread: Pid) -> bool {
+    let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+    let Ok(stat) = std::fs::read_to_string(path) else { return false };
+    // The state follows the name, which stands in brackets and may contain anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('R'))
 }
 
 /// Sleeps on the calling thread, for programs without a runtime and for the blocking pool. It must

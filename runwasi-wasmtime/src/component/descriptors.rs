@@ -19,7 +19,7 @@ use runwasi_core::{
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
 
-use crate::outbound::Room;
+use crate::{outbound::Room, wasi::open::file_of};
 
 /// Number of standard streams.
 const STANDARD: usize = 3;
@@ -62,10 +62,6 @@ impl Descriptors {
 
     /// Counts an opened file until it is closed.
     pub(super) fn opened(&mut self, descriptor: &Descriptor) {
-        let file: &Arc<File> = match descriptor {
-            Descriptor::File(file) => &file.file,
-            Descriptor::Dir(directory) => &directory.dir,
-        };
-        self.files.push(Arc::downgrade(file));
+        self.files.push(Arc::downgrade(file_of(descriptor)));
     }
 }

@@ -6,7 +6,6 @@ use runwasi_core::{
     EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions,
     resources::memory::BeyondLimit,
 };
-use tokio::sync::RwLock;
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, filesystem::Descriptor};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -66,9 +65,6 @@ pub struct Component {
     limits: Limits,
     /// Reservation of the store's part of the pool, held for its drop.
     _share: Share,
-    /// Lock of the container's file names:
-    /// [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
-    pub(super) names: Arc<RwLock<()>>,
     extensions: Arc<Extensions>,
 }
 
@@ -121,7 +117,6 @@ impl Component {
             descriptors,
             limits,
             _share: share,
-            names: spec.rootfs.names(),
             extensions: spec.extensions.clone(),
         };
         let mut store = Store::new(engine, component);

@@ -2,10 +2,12 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | `files` | the guest's open files, and the opening of more |
 //! | `store` | data and limits of the store |
 //! | `link` | imports of a module |
 //! | `preview1` | host functions that replace the library's |
 
+mod files;
 pub(crate) mod link;
 mod preview1;
 pub(crate) mod store;

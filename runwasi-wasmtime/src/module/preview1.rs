@@ -2,50 +2,75 @@
 //!
 //! - `proc_exit`: the library traps on statuses from 126 on. The program of a container may end
 //!   with any of 256 statuses.
-//! - `path_open`: opening a FIFO blocks the thread until another process opens the other end, and a
-//!   kill cannot end that. So FIFOs and sockets are refused. The number of file descriptors is
-//!   limited here as well.
-//! - `fd_close`, `fd_renumber`: they count closed descriptors for that limit.
-//! - `path_rename`, `path_link`, `path_symlink`: the meaning of a path must not change between the
-//!   check in `path_open` and the opening.
-//! - `poll_oneoff`: if the polling thread makes the file calls, the library's sleep blocks that
-//!   thread.
+//! - `path_open`: opening a FIFO, or a file under another process's lease, blocks the thread, and a
+//!   kill cannot end that ([`crate::wasi::open`]). The number of file descriptors is limited here as
+//!   well.
+//! - `fd_close`, `fd_renumber`: the file behind each descriptor must be known to `path_open`.
+//! - `poll_oneoff`: the library's sleep blocks the polling thread, since it makes the file calls.
 //!
 //! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, except for
 //! the structures of `poll_oneoff`.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use runwasi_core::resources::descriptors;
+use runwasi_core::{open::How, resources::descriptors};
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::{
     I32Exit, p0,
-    p1::{
-        WasiP1Ctx,
-        wasi_snapshot_preview1::{self as library, WasiSnapshotPreview1},
-    },
+    p1::wasi_snapshot_preview1::{self as library, WasiSnapshotPreview1},
 };
 use wiggle::GuestMemory;
 
-use super::store::Guest;
+use super::{files::SUCCESS, store::Guest};
+use crate::wasi::open::{self, Request};
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 const UNSTABLE: &str = "wasi_unstable";
 
 /// Values of `errno` in the specification.
-const SUCCESS: i32 = 0;
-const ACCES: i32 = 2;
+const ILSEQ: i32 = 25;
+const INVAL: i32 = 28;
+const IO: i32 = 29;
 const MFILE: i32 = 33;
 const NFILE: i32 = 41;
 const NAMETOOLONG: i32 = 37;
 
+/// The kernel's errors of an opening, and the specification's numbers for them.
+const ERRNOS: [(i32, i32); 24] = [
+    (libc::EACCES, 2),
+    (libc::EBADF, 8),
+    (libc::EBUSY, 10),
+    (libc::EDQUOT, 19),
+    (libc::EEXIST, 20),
+    (libc::EFBIG, 22),
+    (libc::EINTR, 27),
+    (libc::EINVAL, INVAL),
+    (libc::EIO, IO),
+    (libc::EISDIR, 31),
+    (libc::ELOOP, 32),
+    (libc::EMFILE, MFILE),
+    (libc::ENAMETOOLONG, NAMETOOLONG),
+    (libc::ENFILE, NFILE),
+    (libc::ENODEV, 43),
+    (libc::ENOENT, 44),
+    (libc::ENOMEM, 48),
+    (libc::ENOSPC, 51),
+    (libc::ENOTDIR, 54),
+    (libc::EOPNOTSUPP, 58),
+    (libc::EOVERFLOW, 61),
+    (libc::EPERM, 63),
+    (libc::EROFS, 69),
+    (libc::ETXTBSY, 74),
+];
+
 /// Linux's `PATH_MAX`.
 const PATH_MAX: usize = 4096;
-/// Size of `filestat`, and the offset of its file type.
-const FILESTAT: usize = 64;
-const FILETYPE: usize = 16;
-/// File type `unknown`. Preview 1 has no other type for a FIFO.
-const UNKNOWN: u8 = 0;
+/// All rights of the specification.
+const RIGHTS: i64 = (1 << 30) - 1;
+/// Flags of a descriptor for synchronized calls.
+const DSYNC: i32 = 1 << 1;
+const RSYNC: i32 = 1 << 3;
+const SYNC: i32 = 1 << 4;
 
 /// Arguments of `path_open` in their order.
 type OpenArguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
@@ -63,8 +88,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             "path_open",
             |caller: Caller<'_, Guest>, arguments: OpenArguments| Box::new(open(caller, arguments)),
         )?;
-        link_closes(linker, module)?;
-        link_renames(linker, module)?;
+        link_descriptors(linker, module)?;
     }
     link_poll(linker)?;
     linker.allow_shadowing(false);
@@ -87,52 +111,101 @@ fn enter<'a>(
 }
 
 async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmtime::Result<i32> {
-    let names = caller.data().names.clone();
-    // Held from the check until the file is open. Shared: openings need not exclude each other.
-    let _unchanged = names.read().await;
-    let fuel = caller.as_context_mut().hostcall_fuel();
-    let (mut memory, guest) = enter(&mut caller)?;
-    // As on Linux, a full table is reported before anything about the path. The library gives a new
-    // number only if it has no closed one, so the numbers stay below the limit, too.
-    if guest.descriptors.number() >= guest.open_files || guest.descriptors.left() == 0 {
+    let (memory, guest) = enter(&mut caller)?;
+    let (descriptor, lookup, path, length, how, rights, inheriting, flags, opened) = arguments;
+    let Some(request) = request(lookup, how, rights, inheriting, flags) else {
+        return Ok(INVAL);
+    };
+    // Before the opening: what it creates or cuts must not come from a call that then traps.
+    let _: [u8; size_of::<u32>()] = bytes(&memory, opened)?;
+    let path = match path_of(&memory, path, length)? {
+        Ok(path) => path,
+        Err(errno) => return Ok(errno),
+    };
+    let Guest { wasi, files, descriptors: counted, .. } = guest;
+    let found = match files.directory(wasi, descriptor)? {
+        Ok(found) => found,
+        Err(errno) => return Ok(errno),
+    };
+    if files.is_full(wasi)? || counted.left() == 0 {
         return Ok(MFILE);
     }
     if !descriptors::left_for_guests() {
         return Ok(NFILE);
     }
-    let (directory, lookup, path, length, flags, rights, inheriting, fdflags, opened) = arguments;
-    let name = match path_of(&memory, path, length) {
-        Ok(name) => name,
+    let file = match open::open(&found.directory, &path, request).await {
+        Ok(file) => file,
+        Err(error) => return Ok(errno(&error)),
+    };
+    let added = match files.add(wasi, descriptor, &found, file, flags).await? {
+        Ok(added) => added,
         Err(errno) => return Ok(errno),
     };
-    if may_block(&mut guest.wasi, directory, lookup, name).await {
-        return Ok(ACCES);
-    }
-    // The check has consumed fuel for the path.
-    guest.wasi.set_hostcall_fuel(fuel);
-    let wasi = &mut guest.wasi;
-    let memory = &mut memory;
-    let errno = library::path_open(
-        wasi, memory, directory, lookup, path, length, flags, rights, inheriting, fdflags, opened,
-    )
-    .await?;
-    if errno == SUCCESS {
-        guest.descriptors.set(guest.descriptors.number() + 1);
-    }
-    Ok(errno)
+    counted.set(counted.number() + 1);
+    // Again, so that no borrow of the guest's memory is held during the opening.
+    let (mut memory, _) = enter(&mut caller)?;
+    write(&mut memory, opened, &added.to_le_bytes())?;
+    Ok(SUCCESS)
 }
 
-/// Replaces the functions that close descriptors.
-fn link_closes(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
+/// The request in the flags of `path_open`; absent if a flag is not in the specification.
+fn request(lookup: i32, how: i32, rights: i64, inheriting: i64, flags: i32) -> Option<Request> {
+    let known = lookup & !1 == 0
+        && how & !0xf == 0
+        && flags & !0x1f == 0
+        && (rights | inheriting) & !RIGHTS == 0;
+    known.then_some(Request {
+        how: How {
+            follow: lookup & 1 != 0,
+            create: how & 1 != 0,
+            exclusive: how & 1 << 2 != 0,
+            truncate: how & 1 << 3 != 0,
+            read: rights & 1 << 1 != 0,
+            write: rights & 1 << 6 != 0,
+        },
+        directory: how & 1 << 1 != 0,
+        synchronized: flags & (DSYNC | RSYNC | SYNC) != 0,
+    })
+}
+
+/// A copy of a path argument. The inner error is an `errno`.
+fn path_of(
+    memory: &GuestMemory<'_>,
+    path: i32,
+    length: i32,
+) -> wasmtime::Result<Result<String, i32>> {
+    let length = length.cast_unsigned() as usize;
+    // Before the copy, which the guest could make as long as its memory.
+    if length > PATH_MAX {
+        return Ok(Err(NAMETOOLONG));
+    }
+    let bytes = read(memory, path, length).ok_or_else(outside)?;
+    Ok(str::from_utf8(bytes).map(str::to_owned).map_err(|_| ILSEQ))
+}
+
+/// The `errno` of the specification for an error of the file system.
+fn errno(error: &io::Error) -> i32 {
+    // Without a number: a path with a zero byte.
+    let Some(code) = error.raw_os_error() else { return INVAL };
+    let known = ERRNOS.iter().find(|(host, _)| *host == code);
+    known.map_or(IO, |(_, guest)| *guest)
+}
+
+/// Follows the descriptors of files, whose opening is our own.
+fn link_descriptors(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
     linker.func_wrap_async(
         module,
         "fd_close",
         |mut caller: Caller<'_, Guest>, (fd,): (i32,)| {
             Box::new(async move {
                 let (mut memory, guest) = enter(&mut caller)?;
+                guest.files.entries(&mut guest.wasi)?;
                 let errno = library::fd_close(&mut guest.wasi, &mut memory, fd).await?;
-                guest.closed(errno == SUCCESS);
-                wasmtime::error::Ok(errno)
+                if errno == SUCCESS {
+                    guest.files.closed(fd);
+                    guest.descriptors.remove();
+                }
+                Ok(errno)
             })
         },
     )?;
@@ -143,85 +216,14 @@ fn link_closes(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()>
         |mut caller: Caller<'_, Guest>, (from, to): Renumber| {
             Box::new(async move {
                 let (mut memory, guest) = enter(&mut caller)?;
+                guest.files.entries(&mut guest.wasi)?;
                 let errno = library::fd_renumber(&mut guest.wasi, &mut memory, from, to).await?;
-                // The descriptor that had the new number is closed.
-                guest.closed(errno == SUCCESS && from != to);
-                wasmtime::error::Ok(errno)
-            })
-        },
-    )?;
-    Ok(())
-}
-
-/// A copy of a path argument. The error is an `errno`.
-fn path_of(memory: &GuestMemory<'_>, path: i32, length: i32) -> Result<Vec<u8>, i32> {
-    let start = path.cast_unsigned() as usize;
-    let length = length.cast_unsigned() as usize;
-    // Before the copy, which the guest could make as long as its memory.
-    if length > PATH_MAX {
-        return Err(NAMETOOLONG);
-    }
-    let GuestMemory::Unshared(bytes) = memory else { return Err(ACCES) };
-    // A path outside the memory counts as empty here. The call of the library traps on it.
-    Ok(bytes.get(start..start.saturating_add(length)).unwrap_or_default().to_vec())
-}
-
-/// True if opening the file could wait for another process, as a FIFO does for its other end.
-// This looks at a path and not at an open file. The answer holds for the opening all the same:
-// - Both resolve the path from the same directory and with the same flags.
-// - Another file can get the name only by a rename or a link, and these wait: the caller holds
-//   `names` shared, they take it exclusively. What else a guest can create is no FIFO.
-// A missing file cannot block, either: the opening creates it or returns the error.
-async fn may_block(wasi: &mut WasiP1Ctx, directory: i32, lookup: i32, path: Vec<u8>) -> bool {
-    let length = i32::try_from(path.len()).unwrap_or(i32::MAX);
-    // A memory of its own, the result first and the path behind it: the guest's stays untouched.
-    let mut bytes = vec![0; FILESTAT];
-    bytes.extend(path);
-    let at = FILESTAT as i32;
-    let mut memory = GuestMemory::Unshared(&mut bytes);
-    match library::path_filestat_get(wasi, &mut memory, directory, lookup, at, length, 0).await {
-        // A FIFO, or a file of a kind that the library does not know.
-        Ok(SUCCESS) => bytes[FILETYPE] == UNKNOWN,
-        // An `errno`, which the opening meets as well.
-        Ok(_) => false,
-        // The library traps on a socket. It cannot be opened in any case: refused like a FIFO.
-        Err(_) => true,
-    }
-}
-
-/// Replaces the functions that change the meaning of paths.
-fn link_renames(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
-    // Each holds the lock exclusively: it waits for checked openings to complete, and new ones wait
-    // for it.
-    type Rename = (i32, i32, i32, i32, i32, i32);
-    linker.func_wrap_async(module, "path_rename", |mut caller: Caller<'_, Guest>, a: Rename| {
-        Box::new(async move {
-            let names = caller.data().names.clone();
-            let _changing = names.write().await;
-            let (mut memory, guest) = enter(&mut caller)?;
-            library::path_rename(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3, a.4, a.5).await
-        })
-    })?;
-    type Link = (i32, i32, i32, i32, i32, i32, i32);
-    linker.func_wrap_async(module, "path_link", |mut caller: Caller<'_, Guest>, a: Link| {
-        Box::new(async move {
-            let names = caller.data().names.clone();
-            let _changing = names.write().await;
-            let (mut memory, guest) = enter(&mut caller)?;
-            library::path_link(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3, a.4, a.5, a.6)
-                .await
-        })
-    })?;
-    type Symlink = (i32, i32, i32, i32, i32);
-    linker.func_wrap_async(
-        module,
-        "path_symlink",
-        |mut caller: Caller<'_, Guest>, a: Symlink| {
-            Box::new(async move {
-                let names = caller.data().names.clone();
-                let _changing = names.write().await;
-                let (mut memory, guest) = enter(&mut caller)?;
-                library::path_symlink(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3, a.4).await
+                if errno == SUCCESS && from != to {
+                    guest.files.renumbered(from, to);
+                    // The descriptor that had the new number is closed.
+                    guest.descriptors.remove();
+                }
+                Ok(errno)
             })
         },
     )?;
@@ -321,7 +323,11 @@ fn read<'a>(memory: &'a GuestMemory<'_>, at: i32, length: usize) -> Option<&'a [
 
 fn bytes<const N: usize>(memory: &GuestMemory<'_>, at: i32) -> wasmtime::Result<[u8; N]> {
     let bytes = read(memory, at, N).and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| wasmtime::Error::msg("a pointer leads out of the guest's memory"))
+    bytes.ok_or_else(outside)
+}
+
+fn outside() -> wasmtime::Error {
+    wasmtime::Error::msg("a pointer leads out of the guest's memory")
 }
 
 fn write(memory: &mut GuestMemory<'_>, at: i32, what: &[u8]) -> wasmtime::Result<()> {
@@ -330,8 +336,6 @@ fn write(memory: &mut GuestMemory<'_>, at: i32, what: &[u8]) -> wasmtime::Result
         GuestMemory::Unshared(bytes) => bytes.get_mut(at..at.saturating_add(what.len())),
         GuestMemory::Shared(_) => None,
     };
-    let place =
-        place.ok_or_else(|| wasmtime::Error::msg("a pointer leads out of the guest's memory"))?;
-    place.copy_from_slice(what);
+    place.ok_or_else(outside)?.copy_from_slice(what);
     Ok(())
 }

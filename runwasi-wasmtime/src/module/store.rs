@@ -5,10 +5,10 @@ use std::sync::Arc;
 use runwasi_core::{
     EngineError, InstanceSpec, engine::extensions::Extensions, resources::descriptors::Held,
 };
-use tokio::sync::RwLock;
 use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use super::files::FileTable;
 use crate::{
     limits::{self, Limits},
     shares::Shares,
@@ -23,10 +23,8 @@ const STANDARD: u32 = 3;
 pub struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) limits: Limits,
-    /// Lock of the container: see [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
-    pub(crate) names: Arc<RwLock<()>>,
-    /// Limit of file descriptors.
-    pub(crate) open_files: u32,
+    /// Open files of the guest.
+    pub(super) files: FileTable,
     /// Open file descriptors, counted for the container.
     pub(crate) descriptors: Held,
     extensions: Arc<Extensions>,
@@ -36,13 +34,6 @@ impl Guest {
     /// Values of the container, shared by the stores of all its processes.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
-    }
-
-    /// Counts a closed file descriptor.
-    pub(super) fn closed(&mut self, closed: bool) {
-        if closed {
-            self.descriptors.remove();
-        }
     }
 }
 
@@ -55,14 +46,13 @@ pub(super) fn store(
     // opened.
     let limits = Limits::new(spec.memory.charge()).map_err(limits::beyond)?;
     let wasi = context::module_context(spec)?;
-    let names = spec.rootfs.names();
-    let open_files = spec.open_files;
+    let files = FileTable::new(spec);
     let extensions = spec.extensions.clone();
     // The guest has these open from its start.
     let preopens = u32::try_from(spec.rootfs.preopens().count()).unwrap_or(u32::MAX);
     let mut descriptors = shares.descriptors.hold();
     descriptors.set(preopens.saturating_add(STANDARD));
-    let guest = Guest { wasi, limits, names, open_files, descriptors, extensions };
+    let guest = Guest { wasi, limits, files, descriptors, extensions };
     let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     // The guest yields at the first tick of every poll, so no guest computes longer than the time

@@ -61,10 +61,9 @@ fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
     builder.stdin(Stdin(spec.stdio.stdin.clone()));
     builder.stdout(Stdout(spec.stdio.stdout.clone()));
     builder.stderr(Stdout(spec.stdio.stderr.clone()));
-    // With a user of its own a guest makes file calls on its polling thread, since threads of the
-    // blocking pool do not have its credentials. A root guest needs no credentials: on the pool its
-    // slow files delay no other guest.
-    builder.allow_blocking_current_thread(spec.credentials.is_some());
+    // Only the polling thread has the guest's credentials, and its CPU time is the container's. If
+    // the calls may wait, `runwasi_core` polls the guest on a thread that no other guest needs.
+    builder.allow_blocking_current_thread(true);
     builder
 }
 

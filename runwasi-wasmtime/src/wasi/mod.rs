@@ -3,6 +3,7 @@
 //! | module | one thing |
 //! |---|---|
 //! | `context` | the WASI context of a process |
+//! | `open` | opening of files, without waiting |
 //! | `stdio` | the process's streams as WASI streams |
 //! | `config` | values of `wasi:config` of a process |
 //! | `keyvalue` | data of `wasi:keyvalue` of a container |
@@ -13,4 +14,5 @@ pub(crate) mod context;
 pub(crate) mod keyvalue;
 #[cfg(feature = "wasi-nn")]
 pub(crate) mod nn;
+pub(crate) mod open;
 mod stdio;

@@ -1,0 +1,209 @@
+//! Opening of a guest's files below a directory, without waiting.
+//!
+//! Opening a FIFO waits for its other end, and opening a file under another process's lease waits
+//! until the lease is given back: a kill could not end either. So every opening is non-blocking,
+//! and the kind is that of the opened file. The kind of the file that had the name before says
+//! nothing: another container or a process of the host may have renamed a FIFO into its place.
+//!
+//! The kernel answers the opening of a file under a lease at once, and asks the holder to give it
+//! back. The opening is then tried again, with pauses in which no thread is held.
+
+use std::{ffi::CString, fs::File, io, os::fd::AsFd, time::Duration};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fcntl_getfl, fcntl_setfl, fstat, openat2};
+
+/// Pause before the second try. It doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(64);
+
+/// Tries in a row of a path that leads through `..`: the kernel gives up such a path if anything on
+/// the host is renamed meanwhile.
+const TRIES: usize = 4;
+
+/// Manner of an opening.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Follow a symbolic link in the last part of the path.
+    pub follow: bool,
+    /// Create a missing file.
+    pub create: bool,
+    /// Create the file, which must be missing.
+    pub exclusive: bool,
+    /// Cut the file to length 0.
+    pub truncate: bool,
+    /// Open for reading.
+    pub read: bool,
+    /// Open for writing.
+    pub write: bool,
+}
+
+/// An opened file that is no FIFO and no socket.
+#[derive(Debug)]
+pub enum Opened {
+    /// A directory.
+    Directory(File),
+    /// A regular file, or a character device of the container's `/dev`.
+    File(File),
+}
+
+/// Opens a path that stays below `directory`, with the credentials of the calling thread. Dropping the future ends the tries.
+pub async fn open(directory: &File, path: &str, how: How) -> io::Result<Opened> {
+    let path = CString::new(path)?;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match open_now(directory, &path, how) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            opened => return opened,
+        }
+        tokio::time::sleep(pause).await;
+        pause = MAX_PAUSE.min(pause * 2);
+    }
+}
+
+/// One opening. The error `WouldBlock` stands for a lease, or for renames during every try.
+fn open_now(directory: &File, path: &CString, how: How) -> io::Result<Opened> {
+    let flags = flags(how);
+    let mode = if how.create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut opened = openat2(directory, path, flags, mode, resolve);
+    for _ in 1..TRIES {
+        // A lease answers likewise. It costs these tries only.
+        if !matches!(opened, Err(rustix::io::Errno::AGAIN)) {
+            break;
+        }
+        opened = openat2(directory, path, flags, mode, resolve);
+    }
+    match opened {
+        Ok(file) => look(file.into()),
+        // The path leads out of the directory.
+        Err(rustix::io::Errno::XDEV) => Err(rustix::io::Errno::PERM.into()),
+        // A socket, or a FIFO without a reader.
+        Err(rustix::io::Errno::NXIO) => Err(rustix::io::Errno::ACCESS.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn flags(how: How) -> OFlags {
+    // `NOCTTY`: a terminal must not become that of this process.
+    let mut flags = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    flags |= match (how.read, how.write) {
+        (true, true) => OFlags::RDWR,
+        (false, true) => OFlags::WRONLY,
+        _ => OFlags::RDONLY,
+    };
+    flags.set(OFlags::CREATE, how.create);
+    flags.set(OFlags::EXCL, how.exclusive);
+    flags.set(OFlags::TRUNC, how.truncate);
+    flags.set(OFlags::NOFOLLOW, !how.follow);
+    flags
+}
+
+/// Refuses an opened FIFO or socket. Calls of other files wait as usual from here on.
+fn look(file: File) -> io::Result<Opened> {
+    let kind = FileType::from_raw_mode(fstat(file.as_fd())?.st_mode);
+    if matches!(kind, FileType::Fifo | FileType::Socket | FileType::Unknown) {
+        return Err(rustix::io::Errno::ACCESS.into());
+    }
+    let flags = fcntl_getfl(file.as_fd())?;
+    fcntl_setfl(file.as_fd(), flags - OFlags::NONBLOCK)?;
+    Ok(if kind == FileType::Directory { Opened::Directory(file) } else { Opened::File(file) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, path::Path, time::Instant};
+
+    use rustix::fs::{CWD, mknodat};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::sys::Lease;
+
+    const READ: How = How {
+        follow: true,
+        create: false,
+        exclusive: false,
+        truncate: false,
+        read: true,
+        write: false,
+    };
+
+    fn directory() -> (TempDir, File) {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = File::open(directory.path()).unwrap();
+        (directory, opened)
+    }
+
+    fn code(opened: io::Result<Opened>) -> rustix::io::Errno {
+        rustix::io::Errno::from_io_error(&opened.unwrap_err()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn fifos_and_sockets_are_refused_without_waiting() {
+        let (place, directory) = directory();
+        mknodat(CWD, place.path().join("fifo"), FileType::Fifo, Mode::from(0o666), 0).unwrap();
+        symlink("fifo", place.path().join("link")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(place.path().join("socket")).unwrap();
+        for name in ["fifo", "link", "socket"] {
+            for how in [READ, How { read: false, write: true, ..READ }, How { write: true, ..READ }]
+            {
+                let opened = open(&directory, name, how).await;
+                assert_eq!(code(opened), rustix::io::Errno::ACCESS, "{name} {how:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn paths_stay_below_the_directory() {
+        let (place, directory) = directory();
+        symlink("/etc/passwd", place.path().join("out")).unwrap();
+        for path in ["..", "/etc/passwd", "out", "../../etc/passwd"] {
+            let opened = open(&directory, path, READ).await;
+            assert_eq!(code(opened), rustix::io::Errno::PERM, "{path}");
+        }
+        let nul = open(&directory, "a\0b", READ).await;
+        assert_eq!(nul.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[tokio::test]
+    async fn opened_files_wait_as_usual_and_get_the_umasks_mode() {
+        let (place, directory) = directory();
+        let how = How { create: true, exclusive: true, write: true, ..READ };
+        let opened = open(&directory, "new", how).await.unwrap();
+        let Opened::File(file) = opened else { panic!("a directory") };
+        assert!(!fcntl_getfl(&file).unwrap().contains(OFlags::NONBLOCK));
+        let again = open(&directory, "new", how).await;
+        assert_eq!(code(again), rustix::io::Errno::EXIST);
+        fs::create_dir(place.path().join("inner")).unwrap();
+        let inner = open(&directory, "inner", READ).await.unwrap();
+        assert!(matches!(inner, Opened::Directory(_)));
+    }
+
+    /// Opens `leased` for writing, and gives the lease back after a while.
+    async fn opened_under_a_lease(path: &Path) -> Duration {
+        let held = Duration::from_millis(200);
+        let lease = Lease::write(path).unwrap();
+        let directory = File::open(path.parent().unwrap()).unwrap();
+        let begin = Instant::now();
+        let giving_back = async {
+            tokio::time::sleep(held).await;
+            drop(lease);
+        };
+        let how = How { write: true, ..READ };
+        let opening = open(&directory, "leased", how);
+        // On one thread: an opening that waits in the kernel would keep the lease from its end.
+        let (opened, ()) = tokio::join!(opening, giving_back);
+        assert!(matches!(opened.unwrap(), Opened::File(_)));
+        assert!(begin.elapsed() >= held);
+        begin.elapsed()
+    }
+
+    #[tokio::test]
+    async fn lease_of_another_process_holds_no_thread() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("leased");
+        fs::write(&path, "content").unwrap();
+        let waited = opened_under_a_lease(&path).await;
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
+    }
+}

@@ -1,0 +1,152 @@
+//! File systems whose calls may wait for more than a local disk: for the server of a FUSE or network
+//! file system, which may never answer.
+
+use std::{
+    cell::LazyCell,
+    fs,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{fstatfs, statfs};
+
+use super::mounts::MountConfig;
+
+/// File systems that this kernel serves from a local disk or from memory, by their magic numbers
+/// (`statfs(2)`). All others may wait, those that are not known here, too.
+const LOCAL: [u64; 14] = [
+    EXT, XFS, BTRFS, TMPFS, RAMFS, F2FS, SQUASHFS, EROFS, ISO9660, MSDOS, EXFAT, ZFS, BCACHEFS,
+    HUGETLBFS,
+];
+const EXT: u64 = 0xEF53;
+const XFS: u64 = 0x5846_5342;
+const BTRFS: u64 = 0x9123_683E;
+const TMPFS: u64 = 0x0102_1994;
+const RAMFS: u64 = 0x8584_58F6;
+const F2FS: u64 = 0xF2F5_2010;
+const SQUASHFS: u64 = 0x7371_7368;
+const EROFS: u64 = 0xE0F5_E1E2;
+const ISO9660: u64 = 0x9660;
+const MSDOS: u64 = 0x4D44;
+const EXFAT: u64 = 0x2011_BAB0;
+const ZFS: u64 = 0x2FC1_2FC1;
+const BCACHEFS: u64 = 0xCA45_1A4E;
+const HUGETLBFS: u64 = 0x9584_58F6;
+/// A file system of others, which decide.
+const OVERLAY: u64 = 0x794C_7630;
+
+/// The names of the same file systems in a mount table.
+const LOCAL_NAMES: [&str; 17] = [
+    "ext2",
+    "ext3",
+    "ext4",
+    "xfs",
+    "btrfs",
+    "tmpfs",
+    "devtmpfs",
+    "ramfs",
+    "f2fs",
+    "squashfs",
+    "erofs",
+    "iso9660",
+    "vfat",
+    "exfat",
+    "zfs",
+    "bcachefs",
+    "hugetlbfs",
+];
+
+/// True if calls of the root file system may wait. `mounts` are those of containerd.
+pub(super) fn root(root: impl AsFd, mounts: &[MountConfig]) -> bool {
+    let Ok(kind) = fstatfs(root) else { return true };
+    match magic(kind.f_type) {
+        OVERLAY => mounts.is_empty() || mounts.iter().flat_map(layers).any(|layer| path(&layer)),
+        kind => !LOCAL.contains(&kind),
+    }
+}
+
+/// True if calls of a volume may wait: those of its own file system, or those of one below it that a
+/// recursive bind brings along. `table` is that of the host, for a recursive bind.
+pub(super) fn volume(tree: impl AsFd, source: &Path, table: Option<&LazyCell<String>>) -> bool {
+    let own = fstatfs(tree).map_or(true, |kind| !LOCAL.contains(&magic(kind.f_type)));
+    own || table.is_some_and(|table| below(table, source))
+}
+
+/// The mount table of the host's namespace; empty if it cannot be read.
+pub(super) fn mount_table() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+}
+
+fn path(path: &Path) -> bool {
+    statfs(path).map_or(true, |kind| !LOCAL.contains(&magic(kind.f_type)))
+}
+
+fn magic(kind: impl TryInto<i64>) -> u64 {
+    // 32 bits, with a sign in the structures of some machines.
+    kind.try_into().map_or(0, |kind| u64::from(kind as u32))
+}
+
+/// The directories of an overlay.
+fn layers(mount: &MountConfig) -> Vec<PathBuf> {
+    let lower = mount.overlay_option("lowerdir").unwrap_or_default();
+    let upper = mount.overlay_option("upperdir");
+    lower.split(':').chain(upper).map(PathBuf::from).collect()
+}
+
+/// True if calls of a mount below that directory may wait, also if the mounts are not known.
+fn below(table: &str, source: &Path) -> bool {
+    let Ok(source) = source.canonicalize() else { return true };
+    table.is_empty() || below_in(table, &source)
+}
+
+fn below_in(table: &str, source: &Path) -> bool {
+    table.lines().any(|line| {
+        let place = line.split(' ').nth(4).map(super::attributes::unescape);
+        let kind = line.split(" - ").nth(1).and_then(|rest| rest.split(' ').next());
+        let inside = place.is_some_and(|place| place != source && place.starts_with(source));
+        inside && !kind.is_some_and(|kind| LOCAL_NAMES.contains(&kind))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_the_kernel_do_not_wait_and_others_may() {
+        let here = fs::File::open("/dev/shm").unwrap();
+        assert!(!root(&here, &[]));
+        assert!(!volume(&here, Path::new("/dev/shm"), None));
+        let proc = fs::File::open("/proc").unwrap();
+        assert!(root(&proc, &[]) && volume(&proc, Path::new("/proc"), None));
+    }
+
+    #[test]
+    fn mounts_below_a_recursive_bind_count_and_others_do_not() {
+        let table = "25 1 0:3 / / rw - ext4 /dev/a rw\n\
+                     26 25 0:4 / /v rw - fuse.x x rw\n\
+                     27 25 0:5 / /w/a\\040b rw - nfs4 s:/ rw\n\
+                     28 25 0:6 / /t/u rw shared:1 - tmpfs t rw\n";
+        assert!(below_in(table, Path::new("/")));
+        assert!(below_in(table, Path::new("/w")));
+        assert!(!below_in(table, Path::new("/w/a b")));
+        assert!(
+            !below_in(table, Path::new("/v")),
+            "the volume itself is looked at by its descriptor"
+        );
+        assert!(!below_in(table, Path::new("/t")));
+        assert!(!below_in(table, Path::new("/vv")));
+    }
+
+    #[test]
+    fn layers_of_an_overlay_decide() {
+        let mount = |lower: &str| MountConfig {
+            kind: "overlay".into(),
+            source: "overlay".into(),
+            options: vec![format!("lowerdir={lower}"), "upperdir=/dev/shm".into()],
+        };
+        let waits = |mount: MountConfig| layers(&mount).iter().any(|layer| path(layer));
+        assert!(!waits(mount("/dev/shm:/dev/shm")));
+        assert!(waits(mount("/dev/shm:/proc")));
+    }
+}

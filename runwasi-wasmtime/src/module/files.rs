@@ -1,0 +1,210 @@
+//! The open files of a module: which file is behind a descriptor of the guest, and how the guest
+//! gets one that was opened outside wasmtime-wasi.
+//!
+//! wasmtime-wasi keeps the descriptors of preview 1 to itself, and only its own `path_open` makes
+//! one. So a file that [`crate::wasi::open`] has opened is exchanged for a stand-in: the directory
+//! of the call becomes `/dev` for a moment, wasmtime-wasi opens `null` or `/dev` itself there, and
+//! the entry that it has made in the guest's table gets the file. The descriptors are followed
+//! through `fd_close` and `fd_renumber`, so the entry of each is known.
+
+use std::{collections::BTreeMap, fs::File, io, mem, sync::OnceLock};
+
+use runwasi_core::{InstanceSpec, credentials::as_host};
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::{
+    FsPerms, OpenMode, WasiView,
+    filesystem::{Descriptor, Dir, WasiFilesystemView},
+    p1::{
+        WasiP1Ctx,
+        wasi_snapshot_preview1::{self as library},
+    },
+    p2::bindings::filesystem::preopens,
+};
+use wiggle::GuestMemory;
+
+use crate::wasi::open::file_of;
+
+/// Values of `errno` in the specification.
+pub(super) const SUCCESS: i32 = 0;
+const BADF: i32 = 8;
+const NOTDIR: i32 = 54;
+/// The right to read, in the rights of `path_open`.
+const RIGHT_READ: i64 = 1 << 1;
+/// First descriptor of a preopen, and the number of standard streams.
+const STREAMS: u32 = 3;
+/// Entries that a new table may have besides preopens: streams, and what became of them.
+const OTHERS: u32 = 64;
+
+/// Descriptors of one guest.
+pub(super) struct FileTable {
+    /// Keys of the table's entries by the guest's descriptors; absent before the first call.
+    entries: Option<BTreeMap<u32, u32>>,
+    /// Limit of file descriptors.
+    limit: u32,
+}
+
+/// A directory of the guest, for one call.
+pub(super) struct Found {
+    entry: u32,
+    /// A copy of its description.
+    pub(super) directory: Dir,
+}
+
+impl FileTable {
+    pub(super) fn new(spec: &InstanceSpec) -> Self {
+        Self { entries: None, limit: spec.open_files }
+    }
+
+    /// True if the guest has as many open files as it may.
+    pub(super) fn is_full(&mut self, wasi: &mut WasiP1Ctx) -> wasmtime::Result<bool> {
+        let limit = self.limit.saturating_sub(STREAMS) as usize;
+        Ok(self.entries(wasi)?.len() >= limit)
+    }
+
+    /// The directory behind a descriptor. The inner error is an `errno`.
+    pub(super) fn directory(
+        &mut self,
+        wasi: &mut WasiP1Ctx,
+        descriptor: i32,
+    ) -> wasmtime::Result<Result<Found, i32>> {
+        let Some(&entry) = self.entries(wasi)?.get(&descriptor.cast_unsigned()) else {
+            return Ok(Err(BADF));
+        };
+        Ok(match wasi.ctx().table.get(&key(entry))? {
+            Descriptor::Dir(directory) => Ok(Found { entry, directory: directory.clone() }),
+            Descriptor::File(_) => Err(NOTDIR),
+        })
+    }
+
+    /// Gives the guest an opened file: returns its descriptor, or an `errno`. `descriptor` is that
+    /// of the directory.
+    pub(super) async fn add(
+        &mut self,
+        wasi: &mut WasiP1Ctx,
+        descriptor: i32,
+        directory: &Found,
+        opened: Descriptor,
+        flags: i32,
+    ) -> wasmtime::Result<Result<u32, i32>> {
+        let stand_in = stand_in()?;
+        let name = if matches!(opened, Descriptor::Dir(_)) { "." } else { "null" };
+        let table = wasi.ctx().table;
+        let entry = table.get_mut(&key(directory.entry))?;
+        let taken = mem::replace(entry, Descriptor::Dir(stand_in.clone()));
+        let next = next_entry(table)?;
+        // Never waits: file calls in the stand-in are made at once.
+        let added = library_open(wasi, descriptor, name, flags).await;
+        let table = wasi.ctx().table;
+        *table.get_mut(&key(directory.entry))? = taken;
+        let added = match added? {
+            Ok(added) => added,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        *table.get_mut(&key(next))? = opened;
+        self.entries(wasi)?.insert(added, next);
+        Ok(Ok(added))
+    }
+
+    /// Follows an `fd_close` that has succeeded.
+    pub(super) fn closed(&mut self, descriptor: i32) {
+        if let Some(entries) = &mut self.entries {
+            entries.remove(&descriptor.cast_unsigned());
+        }
+    }
+
+    /// Follows an `fd_renumber` that has succeeded.
+    pub(super) fn renumbered(&mut self, from: i32, to: i32) {
+        let Some(entries) = &mut self.entries else { return };
+        if from == to {
+            return;
+        }
+        // The file of `to` is closed by the call. Absent for a standard stream.
+        entries.remove(&to.cast_unsigned());
+        if let Some(entry) = entries.remove(&from.cast_unsigned()) {
+            entries.insert(to.cast_unsigned(), entry);
+        }
+    }
+
+    /// Notes the preopens. To be called before the guest's first call that changes descriptors.
+    pub(super) fn entries(
+        &mut self,
+        wasi: &mut WasiP1Ctx,
+    ) -> wasmtime::Result<&mut BTreeMap<u32, u32>> {
+        let entries = match self.entries.take() {
+            Some(entries) => entries,
+            None => preopened(wasi)?,
+        };
+        Ok(self.entries.insert(entries))
+    }
+}
+
+fn key(entry: u32) -> Resource<Descriptor> {
+    Resource::new_borrow(entry)
+}
+
+/// The key that the next entry of the table gets.
+fn next_entry(table: &mut ResourceTable) -> wasmtime::Result<u32> {
+    // A table gives the key that was freed last.
+    let next = table.push(())?;
+    let key = next.rep();
+    table.delete(next)?;
+    Ok(key)
+}
+
+/// Entries of the preopens by their descriptors.
+fn preopened(wasi: &mut WasiP1Ctx) -> wasmtime::Result<BTreeMap<u32, u32>> {
+    // wasmtime-wasi makes its descriptors at the first call of a guest. Any error is one of the
+    // argument: a guest may have no preopen.
+    let mut answer = [0; 8];
+    let mut memory = GuestMemory::Unshared(&mut answer);
+    library::fd_prestat_get(wasi, &mut memory, STREAMS.cast_signed(), 0)?;
+    let mut view = wasi.filesystem();
+    let mut directories = Vec::new();
+    for (resource, _) in preopens::Host::get_directories(&mut view)? {
+        // Deleted: a second entry of the same directory, only for its file.
+        directories.push(view.table.delete(resource)?);
+    }
+    let count = u32::try_from(directories.len())?;
+    let mut entries = BTreeMap::new();
+    for entry in 0..OTHERS.saturating_add(2 * count) {
+        let Ok(descriptor) = view.table.get(&key(entry)) else { continue };
+        let same = |directory| std::ptr::eq(&**file_of(descriptor), &**file_of(directory));
+        if let Some(n) = directories.iter().position(same) {
+            entries.insert(STREAMS + u32::try_from(n)?, entry);
+        }
+    }
+    if entries.len() != directories.len() {
+        return Err(wasmtime::Error::msg("the preopened directories are not in the guest's table"));
+    }
+    Ok(entries)
+}
+
+/// The directory in which wasmtime-wasi opens something harmless.
+fn stand_in() -> io::Result<&'static Dir> {
+    static STAND_IN: OnceLock<Dir> = OnceLock::new();
+    if let Some(stand_in) = STAND_IN.get() {
+        return Ok(stand_in);
+    }
+    let directory = as_host(|| File::open("/dev"))?;
+    Ok(STAND_IN.get_or_init(|| Dir::new(directory, FsPerms::ReadOnly, OpenMode::READ, true)))
+}
+
+/// Calls `path_open` of wasmtime-wasi with a memory of its own: the guest's stays untouched.
+async fn library_open(
+    wasi: &mut WasiP1Ctx,
+    directory: i32,
+    name: &str,
+    flags: i32,
+) -> wasmtime::Result<Result<u32, i32>> {
+    const ANSWER: usize = size_of::<u32>();
+    let mut bytes = vec![0; ANSWER];
+    bytes.extend(name.as_bytes());
+    let length = i32::try_from(name.len())?;
+    let at = ANSWER as i32;
+    let mut memory = GuestMemory::Unshared(&mut bytes);
+    let errno =
+        library::path_open(wasi, &mut memory, directory, 0, at, length, 0, RIGHT_READ, 0, flags, 0)
+            .await?;
+    let answer = bytes.first_chunk::<ANSWER>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    Ok(if errno == SUCCESS { Ok(answer) } else { Err(errno) })
+}

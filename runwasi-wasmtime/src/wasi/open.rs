@@ -1,0 +1,73 @@
+//! Opening of files, for all versions of WASI: [`runwasi_core::open`] with the rules of a guest's
+//! preopened directories.
+//!
+//! wasmtime-wasi would open a FIFO, or a file under a lease of another process, on the thread that
+//! polls the guest or on one of the blocking pool, and keep that thread beyond any kill.
+
+use std::{fs::File, io, sync::Arc};
+
+use runwasi_core::open::{self, How, Opened};
+use wasmtime_wasi::{
+    OpenMode,
+    filesystem::{self, Descriptor, Dir},
+};
+
+/// One call, in the terms that all versions of WASI share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Request {
+    /// Flags for the kernel. Reading is added unless the file is opened for writing.
+    pub(crate) how: How,
+    /// Refuse anything but a directory.
+    pub(crate) directory: bool,
+    /// A kind of synchronized writing, which wasmtime-wasi does not have.
+    pub(crate) synchronized: bool,
+}
+
+/// Opens a path below a directory of the guest. The errors are those that a file system gives.
+pub(crate) async fn open(directory: &Dir, path: &str, request: Request) -> io::Result<Descriptor> {
+    let Request { mut how, directory: only_directory, synchronized } = request;
+    if synchronized {
+        return Err(error(libc::EOPNOTSUPP));
+    }
+    if only_directory && (how.create || how.exclusive || how.truncate) {
+        return Err(error(libc::EINVAL));
+    }
+    // Creating and cutting need the right to write, as they do in wasmtime-wasi.
+    let given = how;
+    how.write |= how.create || how.truncate;
+    how.exclusive &= how.create;
+    how.read |= !given.write;
+    if directory.perms.write_not_permitted() && how.write {
+        return Err(error(libc::EPERM));
+    }
+    let mode = mode(how);
+    match open::open(&directory.dir, path, how).await? {
+        Opened::Directory(opened) => {
+            Ok(Descriptor::Dir(Dir::new(opened, directory.perms, mode, true)))
+        }
+        Opened::File(_) if only_directory => Err(error(libc::ENOTDIR)),
+        Opened::File(opened) => {
+            let file = filesystem::File::new(opened, directory.perms, mode, true);
+            Ok(Descriptor::File(file))
+        }
+    }
+}
+
+/// The file of a descriptor.
+pub(crate) fn file_of(descriptor: &Descriptor) -> &Arc<File> {
+    match descriptor {
+        Descriptor::File(file) => &file.file,
+        Descriptor::Dir(directory) => &directory.dir,
+    }
+}
+
+fn mode(how: How) -> OpenMode {
+    let mut mode = OpenMode::empty();
+    mode.set(OpenMode::READ, how.read);
+    mode.set(OpenMode::WRITE, how.write);
+    mode
+}
+
+fn error(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}

@@ -1,0 +1,94 @@
+//! Descriptors of preview 1, whose files are opened by ourselves. Part of `guests.rs`.
+
+use super::{Bed, Result};
+
+/// Checks one step after the other; its exit status is the number of the first that fails.
+const STEPS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_renumber" (func $renumber (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "x") (data (i32.const 110) "d") (data (i32.const 120) "inner")
+  (data (i32.const 130) "new") (data (i32.const 140) "../x") (data (i32.const 150) "\ff")
+  ;; The last opened descriptor.
+  (func $last (result i32) (i32.load (i32.const 0)))
+  (func $open (param $at i32) (param $name i32) (param $length i32) (param $how i32)
+    (param $rights i64) (result i32)
+    (call $path_open (local.get $at) (i32.const 1) (local.get $name) (local.get $length)
+      (local.get $how) (local.get $rights) (i64.const 0) (i32.const 0) (i32.const 0)))
+  (func $open_x (param $at i32) (result i32)
+    (call $open (local.get $at) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 2)))
+  (func $check (param $step i32) (param $got i32) (param $wanted i32)
+    (if (i32.ne (local.get $got) (local.get $wanted)) (then (call $exit (local.get $step)))))
+  (func (export "_start") (local $a i32) (local $b i32) (local $c i32) (local $n i32)
+    (i32.store (i32.const 8) (i32.const 32)) (i32.store (i32.const 12) (i32.const 1))
+    (call $check (i32.const 1) (call $open_x (i32.const 3)) (i32.const 0))
+    (local.set $a (call $last))
+    (call $check (i32.const 2)
+      (call $open (i32.const 3) (i32.const 110) (i32.const 1) (i32.const 2) (i64.const 2))
+      (i32.const 0))
+    (local.set $b (call $last))
+    (call $check (i32.const 3) (call $renumber (local.get $b) (local.get $a)) (i32.const 0))
+    (call $check (i32.const 4)
+      (call $open (local.get $a) (i32.const 120) (i32.const 5) (i32.const 0) (i64.const 2))
+      (i32.const 0))
+    (local.set $c (call $last))
+    (call $check (i32.const 5)
+      (call $read (local.get $c) (i32.const 8) (i32.const 1) (i32.const 16)) (i32.const 0))
+    (call $check (i32.const 6) (i32.load8_u (i32.const 32)) (i32.const 105))
+    ;; Not a directory, closed, a stream, never open.
+    (call $check (i32.const 7) (call $open_x (local.get $c)) (i32.const 54))
+    (call $check (i32.const 8) (call $close (local.get $c)) (i32.const 0))
+    (call $check (i32.const 9) (call $open_x (local.get $c)) (i32.const 8))
+    (call $check (i32.const 10) (call $open_x (i32.const 1)) (i32.const 8))
+    (call $check (i32.const 11) (call $open_x (i32.const 999)) (i32.const 8))
+    ;; Created for writing, and there already.
+    (call $check (i32.const 12)
+      (call $open (i32.const 3) (i32.const 130) (i32.const 3) (i32.const 5) (i64.const 64))
+      (i32.const 0))
+    (call $check (i32.const 13)
+      (call $write (call $last) (i32.const 8) (i32.const 1) (i32.const 16)) (i32.const 0))
+    (call $check (i32.const 14)
+      (call $open (i32.const 3) (i32.const 130) (i32.const 3) (i32.const 5) (i64.const 64))
+      (i32.const 20))
+    (call $check (i32.const 15) (call $close (call $last)) (i32.const 0))
+    ;; Outside, no UTF-8, unknown flags, a file as a directory.
+    (call $check (i32.const 16)
+      (call $open (i32.const 3) (i32.const 140) (i32.const 4) (i32.const 0) (i64.const 2))
+      (i32.const 63))
+    (call $check (i32.const 17)
+      (call $open (i32.const 3) (i32.const 150) (i32.const 1) (i32.const 0) (i64.const 2))
+      (i32.const 25))
+    (call $check (i32.const 18)
+      (call $open (i32.const 3) (i32.const 100) (i32.const 1) (i32.const 16) (i64.const 2))
+      (i32.const 28))
+    (call $check (i32.const 19)
+      (call $open (i32.const 3) (i32.const 100) (i32.const 1) (i32.const 2) (i64.const 2))
+      (i32.const 54))
+    ;; As many as it may have, and again after a close.
+    (loop $more
+      (local.set $n (call $open_x (i32.const 3)))
+      (br_if $more (i32.eqz (local.get $n))))
+    (call $check (i32.const 20) (local.get $n) (i32.const 33))
+    (call $check (i32.const 21) (call $close (call $last)) (i32.const 0))
+    (call $check (i32.const 22) (call $open_x (i32.const 3)) (i32.const 0))
+    (call $check (i32.const 23) (call $open_x (i32.const 3)) (i32.const 33))
+    (call $check (i32.const 24) (call $close (call $last)) (i32.const 0))
+    (call $check (i32.const 25) (call $close (i32.const 3)) (i32.const 0))
+    (call $check (i32.const 26) (call $open_x (i32.const 3)) (i32.const 8))))"#;
+
+#[tokio::test]
+async fn descriptors_name_their_files_through_closing_and_renumbering() -> Result {
+    let bed = Bed::new(10).await?;
+    let unstable = STEPS.replace("wasi_snapshot_preview1", "wasi_unstable");
+    for module in [STEPS, &unstable] {
+        let files = [("/m", module), ("/x", "outer"), ("/d/inner", "inner")];
+        let ran = bed.run(&["/m"], &files).await?;
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    }
+    Ok(())
+}

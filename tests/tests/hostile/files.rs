@@ -1,0 +1,321 @@
+//! Files whose calls never return: FIFOs in a file's place, files under a lease, file systems without a server; and the CPU time
+//! of file calls. The cases are listed in `main.rs`.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::bundle::{self, Bundle};
+use runwasi_tests::{Containers, Meter, ShimDriver, best_of, poll_until, proc};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::hung::Hung;
+
+const SANDBOX: &str = "io.kubernetes.cri.sandbox-id";
+const KIND: &str = "io.kubernetes.cri.container-type=container";
+
+const SOON: Duration = Duration::from_secs(20);
+/// Users whose guests are attackers.
+const USERS: [u32; 2] = [0, 1000];
+
+/// Gives the files `a` and `b` of a volume each other's name, for ever.
+const SWAP: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_rename"
+    (func $rename (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "v/a") (data (i32.const 110) "v/t") (data (i32.const 120) "v/b")
+  (func $name (param $from i32) (param $to i32)
+    (drop (call $rename
+      (i32.const 3) (local.get $from) (i32.const 3) (i32.const 3) (local.get $to) (i32.const 3))))
+  (func (export "_start") (loop $again
+    (call $name (i32.const 100) (i32.const 110))
+    (call $name (i32.const 120) (i32.const 100))
+    (call $name (i32.const 110) (i32.const 120))
+    (br $again))))"#;
+
+/// Opens and closes `a`, for ever.
+const OPEN: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "v/a")
+  (func (export "_start") (loop $again
+    (if (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 3)
+        (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 8)))
+      (then (drop (call $close (i32.load (i32.const 8))))))
+    (br $again))))"#;
+
+/// One more attacker than the machine has cores, so that one is left over if each holds a worker.
+fn attackers() -> usize {
+    available_parallelism().map_or(1, usize::from) + 2
+}
+
+/// A pod, so that the guests of a case are in one OS process also with a shim per pod.
+struct Pod(String);
+
+impl Pod {
+    fn new(c: &Containers) -> Self {
+        Self(format!("{SANDBOX}={}", c.id("pod")))
+    }
+
+    /// Flags of `ctr run` for a container of the pod.
+    fn flags<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        [&["--annotation", &self.0, "--annotation", KIND], more].concat()
+    }
+
+    /// Starts a text module as a container with the directory `volume` at `/v`.
+    fn module(
+        &self,
+        c: &Containers,
+        dir: &Path,
+        name: &str,
+        text: &str,
+        uid: u32,
+    ) -> Result<String> {
+        let id = c.id(name);
+        let mut bundle = self.bundle(c, dir, name, &dir.join("volume"), uid)?;
+        bundle.file("guest.wat", text)?;
+        c.run_config(&mut bundle, &["-d"], &id, &["/guest.wat"])?.run()?.ok()?;
+        Ok(id)
+    }
+
+    /// Starts the guest as a container that reads the file at this path below `source`.
+    fn reader(
+        &self,
+        c: &Containers,
+        dir: &Path,
+        name: &str,
+        (source, path): (&str, &str),
+        uid: u32,
+    ) -> Result<String> {
+        let id = c.id(name);
+        let mut bundle = self.bundle(c, dir, name, &dir.join(source), uid)?;
+        bundle.file(c.runtime.guest(), fs::read(c.runtime.guest_file())?)?;
+        let program = [c.runtime.guest(), "cat", &format!("/v/{path}")];
+        c.run_config(&mut bundle, &["-d"], &id, &program)?.run()?.ok()?;
+        Ok(id)
+    }
+
+    /// A bundle of a container of the pod, with this user and this directory at `/v`.
+    fn bundle(
+        &self,
+        c: &Containers,
+        dir: &Path,
+        name: &str,
+        source: &Path,
+        uid: u32,
+    ) -> Result<Bundle> {
+        let cgroup = format!("/{}/{}", c.fixture.namespace(), c.id(name));
+        let mut bundle = Bundle::create(dir.join(name), &[], &cgroup)?;
+        let rootfs = bundle.path().join("rootfs");
+        fs::create_dir(rootfs.join("v"))?;
+        fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o755))?;
+        bundle.config["root"]["path"] = json!(rootfs);
+        bundle.config["process"]["user"] = json!({ "uid": uid, "gid": uid });
+        bundle.config["mounts"] = json!([{ "destination": "/v", "type": "bind",
+            "source": source, "options": ["rbind", "rw"] }]);
+        let pairs = [self.0.as_str(), KIND].map(|pair| pair.split_once('='));
+        let pairs = pairs.into_iter().flatten().map(|(key, value)| (key.into(), json!(value)));
+        // `ctr` takes no annotations by flags beside a config.
+        bundle.config["annotations"] = serde_json::Value::Object(pairs.collect());
+        Ok(bundle)
+    }
+
+    /// Demands that other guests of the pod run and have their timers on time.
+    fn answers(&self, c: &Containers) -> Result<()> {
+        best_of(5, || {
+            let flags = self.flags(&["--rm"]);
+            let out = c.run_command(&flags, &c.next_id(), &["timer", "5", "100"]).run()?.ok()?;
+            let mut sleeps =
+                out.out().split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+            sleeps.sort_unstable();
+            let median = *sleeps.get(sleeps.len() / 2).context("no sleep")?;
+            ensure!(median < 15_000, "sleeps of 5 ms lasted {median} us at the median");
+            Ok(())
+        })
+    }
+}
+
+/// Kills containers, each of whose ends must be told at once, and removes them.
+fn end(c: &Containers, ids: &[String]) -> Result<()> {
+    for id in ids {
+        let begin = Instant::now();
+        c.kill(id, "SIGKILL")?;
+        c.becomes(id, "STOPPED")?;
+        ensure!(begin.elapsed() < Duration::from_secs(3), "{:?} to end {id}", begin.elapsed());
+    }
+    for id in ids {
+        ensure!(c.finish(id)? == 137, "{id} ended by itself");
+    }
+    Ok(())
+}
+
+fn volume() -> Result<TempDir> {
+    let dir = TempDir::new()?;
+    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
+    let volume = dir.path().join("volume");
+    fs::create_dir(&volume)?;
+    fs::set_permissions(&volume, PermissionsExt::from_mode(0o777))?;
+    Ok(dir)
+}
+
+fn file(path: &Path) -> Result<()> {
+    fs::write(path, "content")?;
+    Ok(fs::set_permissions(path, PermissionsExt::from_mode(0o666))?)
+}
+
+pub(crate) fn fifo_swapped_in_by_another_container_holds_no_worker(
+    c: &mut Containers,
+) -> Result<()> {
+    let dir = volume()?;
+    let pod = Pod::new(c);
+    file(&dir.path().join("volume/a"))?;
+    bundle::fifo(&dir.path().join("volume/b"))?;
+    fs::set_permissions(dir.path().join("volume/b"), PermissionsExt::from_mode(0o666))?;
+    let swap = pod.module(c, dir.path(), "swap", SWAP, 0)?;
+    for uid in USERS {
+        let mut ids = Vec::new();
+        for n in 0..attackers() {
+            ids.push(pod.module(c, dir.path(), &format!("open{uid}-{n}"), OPEN, uid)?);
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(3) {
+            pod.answers(c)?;
+        }
+        end(c, &ids)?;
+    }
+    end(c, &[swap])?;
+    c.fixture.becomes_clean()
+}
+
+/// `F_SETSIG` of `fcntl(2)`, which the crate `libc` lacks.
+const F_SETSIG: libc::c_int = 10;
+
+/// A write lease of this process: every other opening waits until it is dropped.
+struct Lease(File);
+
+impl Lease {
+    fn write(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        // `SIGURG` does nothing by itself; the usual `SIGIO` would end this process.
+        // SAFETY: the call takes integers only.
+        let told = unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) };
+        // SAFETY: as above.
+        let leased = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+        ensure!(told == 0 && leased == 0, "no lease: {}", std::io::Error::last_os_error());
+        Ok(Self(file))
+    }
+}
+
+pub(crate) fn file_under_a_lease_of_another_process_holds_no_worker(
+    c: &mut Containers,
+) -> Result<()> {
+    let pod = Pod::new(c);
+    for uid in USERS {
+        let dir = volume()?;
+        let leased = dir.path().join("volume/f");
+        file(&leased)?;
+        let lease = Lease::write(&leased)?;
+        let mut ids = Vec::new();
+        for n in 0..attackers() {
+            let name = format!("lease{uid}-{n}");
+            ids.push(pod.reader(c, dir.path(), &name, ("volume", "f"), uid)?);
+        }
+        pod.answers(c)?;
+        let killed = ids.split_off(1);
+        end(c, &killed)?;
+        c.is_running(&ids[0])?;
+        drop(lease.0);
+        ensure!(c.finish(&ids[0])? == 0, "not read after the lease was given back");
+    }
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn file_on_a_hung_file_system_holds_only_its_reader(c: &mut Containers) -> Result<()> {
+    let pod = Pod::new(c);
+    for uid in USERS {
+        let dir = volume()?;
+        let hung = Hung::mount(&dir.path().join("hung"))?;
+        let mut ids = Vec::new();
+        for n in 0..attackers() {
+            let name = format!("hung{uid}-{n}");
+            ids.push(pod.reader(c, dir.path(), &name, ("hung", "f"), uid)?);
+        }
+        poll_until("every reader waits", SOON, || (hung.reads() >= ids.len()).then_some(()))?;
+        pod.answers(c)?;
+        end(c, &ids)?;
+        pod.answers(c)?;
+        drop(hung);
+    }
+    c.fixture.becomes_clean()
+}
+
+/// Below a recursive bind of a directory that is itself on a local disk.
+pub(crate) fn hung_file_system_below_a_volume_holds_only_its_reader(
+    c: &mut Containers,
+) -> Result<()> {
+    let pod = Pod::new(c);
+    let dir = volume()?;
+    let hung = Hung::mount(&dir.path().join("volume/data"))?;
+    let mut ids = Vec::new();
+    for n in 0..attackers() {
+        let place = ("volume", "data/f");
+        ids.push(pod.reader(c, dir.path(), &format!("below{n}"), place, 1000)?);
+    }
+    poll_until("every reader waits", SOON, || (hung.reads() >= ids.len()).then_some(()))?;
+    pod.answers(c)?;
+    end(c, &ids)?;
+    drop(hung);
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn cpu_of_file_calls_is_charged_to_the_container(c: &mut Containers) -> Result<()> {
+    let dir = volume()?;
+    let pod = Pod::new(c);
+    file(&dir.path().join("volume/a"))?;
+    for uid in USERS {
+        let id = pod.module(c, dir.path(), &format!("cpu{uid}"), OPEN, uid)?;
+        runwasi_tests::usage::update(c, &id, r#"{"cpu":{"quota":10000,"period":100000}}"#)?;
+        let meter = Meter::of(c, &id)?;
+        let pid = c.fixture.shims().first().context("no shim")?.pid;
+        best_of(5, || {
+            let before = proc::cpu_time(pid)?;
+            let begin = Instant::now();
+            let part = meter.part_of_periods()?;
+            let whole =
+                (proc::cpu_time(pid)? - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+            ensure!((part / 0.1 - 1.0).abs() <= 0.15, "{part:.3} of a CPU instead of 0.1");
+            ensure!(whole <= 0.15, "the process used {whole:.3} of a CPU, its guest may use 0.1");
+            Ok(())
+        })?;
+        end(c, &[id])?;
+    }
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn delete_does_not_succeed_while_the_server_lives(p: &ShimDriver) -> Result<()> {
+    let bundle = p.bundle("held", &[p.runtime().guest(), "sleep", "100"])?;
+    bundle.add_guests()?;
+    let client = p.connect("held", bundle.path())?;
+    client.create("held", bundle.path(), &[])?;
+    client.start("held")?;
+    let server = p.shims().first().context("no server")?.pid;
+    let process = Pid::from_raw(server.try_into()?).context("no pid")?;
+    kill_process(process, Signal::STOP)?;
+    let deleted = p.delete("held", bundle.path());
+    kill_process(process, Signal::CONT)?;
+    let deleted = deleted?;
+    ensure!(deleted.status != 0, "a success: {deleted}");
+    for part in ["container held", &p.socket("held").display().to_string()] {
+        ensure!(deleted.err().contains(part), "{part} is not named: {deleted}");
+    }
+    p.delete("held", bundle.path())?.ok()?;
+    p.becomes_clean()
+}
