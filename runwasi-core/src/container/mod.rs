@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
 
 use tokio::task::spawn_blocking;
@@ -91,7 +92,10 @@ impl Container {
         if let Some(hooks) = hooks.clone() {
             let id = process.info.container.as_str();
             let state = ContainerState::new(id, pid, &request.bundle, &annotations);
-            run_hooks(move || hooks.create(state)).await?;
+            if let Err(error) = run_hooks(move || hooks.create(state)).await {
+                release(kernel_limits).await;
+                return Err(error.into());
+            }
         }
         // Before the driver starts, which publishes the later events of the process.
         host.publisher.publish(Event::Created {
@@ -130,21 +134,16 @@ impl Container {
     }
 
     /// Removes the container's cgroup and runs its `poststop` hooks, after the deletion of the
-    /// init.
-    pub(crate) async fn deleted(&self) {
-        if self.hooks.is_none() && self.kernel_limits.is_none() {
+    /// init. The hooks have `patience` together.
+    pub(crate) async fn deleted(&self, patience: Option<Duration>) {
+        release(self.kernel_limits.clone()).await;
+        if self.hooks.is_none() {
             return;
         }
+        let deadline = patience.map(|patience| Instant::now() + patience);
         let bundle = self.bundle.clone();
-        let kernel_limits = self.kernel_limits.clone();
-        let work = move || {
-            if let Some(kernel_limits) = kernel_limits {
-                kernel_limits.release();
-            }
-            hooks::stopped(&bundle, None);
-        };
         // An error means that this process is ending. Then `bootstrap::delete` does the same work.
-        let _ = spawn_blocking(work).await;
+        let _ = spawn_blocking(move || hooks::stopped(&bundle, deadline)).await;
     }
 
     /// Prepares a further process. Its guest does not run yet. Dropping the future undoes the
@@ -236,6 +235,14 @@ impl Container {
             Ok((config, Files { rootfs, program }))
         };
         blocking(work, |error| EngineError::Failed(error.to_string()).into()).await
+    }
+}
+
+/// Leaves and removes the cgroup of a container on the blocking pool.
+async fn release(kernel_limits: Option<Arc<KernelLimits>>) {
+    if let Some(kernel_limits) = kernel_limits {
+        // An error means that this process is ending. Then `bootstrap::delete` does the same work.
+        let _ = spawn_blocking(move || kernel_limits.release()).await;
     }
 }
 
