@@ -18,7 +18,8 @@ const PODS: usize = 10;
 
 /// The most a pod may hold, in megabytes of a million bytes.
 const GOAL_PSS: f64 = 4.0;
-const GOAL_PROCESSES: f64 = 1.0;
+/// The shim, and the sandbox's process, which shares its memory.
+const GOAL_PROCESSES: f64 = 2.0;
 const GOAL_THREADS: f64 = 8.0;
 
 /// A guest that has used no CPU for this long sleeps, and its shim is done with starting it.
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn one_pod_too_big_misses_the_goal() {
         let good = Usage {
-            processes: 1,
+            processes: 2,
             threads: 8,
             pss: 3_000_000,
             private: 2_000_000,

@@ -36,7 +36,8 @@ pub(crate) fn of_pod(address: &Path, id: &str) -> Vec<u32> {
 /// What these OS processes use; an error if one has ended.
 pub(crate) fn usage(pids: &[u32]) -> Result<Usage> {
     let mut sum = Usage { processes: pids.len(), ..Usage::default() };
-    for pid in pids {
+    // Those of sandboxes share the memory of their server and run nothing.
+    for pid in pids.iter().filter(|pid| !proc::is_sandbox(**pid)) {
         let rollup = read(*pid, "smaps_rollup")?;
         let bytes = |fields: &[&str]| {
             sizes(&rollup, fields).with_context(|| format!("smaps_rollup of {pid}"))

@@ -29,7 +29,7 @@
 //! | [`artifact`] | the artifact to run: a file of the container or a layer of its image |
 //! | `code_cache` | compiled code on disk, compiled once |
 //! | `scheduler` | the group of futures of a process and how they are polled |
-//! | [`network`] | the network namespace of a sandbox |
+//! | [`network`], `sandbox_process` | the namespaces of a sandbox, and its OS process in them |
 //! | [`rootfs`] | root file system and volumes of a container: one tree of mounts |
 //! | `bundle` | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
@@ -84,6 +84,7 @@ pub mod rootfs;
 pub mod runtime;
 #[doc(hidden)]
 pub mod sandbox;
+mod sandbox_process;
 #[doc(hidden)]
 pub mod sanitize;
 #[doc(hidden)]

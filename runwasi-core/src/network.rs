@@ -1,44 +1,68 @@
-//! The network namespace of a sandbox, for engines.
+//! The namespaces of a sandbox, its OS process and its network, for engines.
 //!
-//! A shim that serves one pod enters its namespace in `main` ([`Entrance::enter`]). A process that
-//! serves many pods cannot do so, nor can one that is told its network later ([`Network::park`]).
-//! There, a sandbox with a namespace of its own has one *parked* thread ([`Network::parked`]),
-//! which holds the namespace and sleeps. A call that must be made inside (opening a socket) runs on
-//! this thread, so no other thread is ever in a foreign namespace. The tid of the thread is the pid
-//! that containerd is told: users of that pid, such as the CRI and `ctr run --cni`, look for
-//! `/proc/<pid>/ns/net`.
+//! A sandbox with namespaces of its own has an OS process that stands in them and runs nothing
+//! ([`SandboxProcess`]). Its pid is what containerd is told: users of that pid, such as the CRI and
+//! `ctr run --cni`, look for `/proc/<pid>/ns/net`.
+//!
+//! All other code stays in the namespaces of this process, and so do the programs that it starts.
+//! The exception is the thread `namespaces`. It enters those of a sandbox for the start of the
+//! sandbox's process, and for a call that must be made inside (opening a socket), and returns at
+//! once. It is one for all sandboxes and lives as long as this process, as the sandboxes'
+//! processes do, which end with it.
 
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::Path,
     sync::{Arc, OnceLock, mpsc},
     thread,
 };
 
-use rustix::thread::{LinkNameSpaceType, gettid, move_into_link_name_space};
+use crate::{
+    bundle::config::{NamespaceConfig, NamespacesConfig},
+    lock::Mutex,
+    panics,
+    sandbox_process::{Reaper, SandboxProcess, Signals},
+    sys::{self, NamespaceKind},
+};
 
-use crate::{bundle::config, panics, sys};
-
-/// Stack of a parked thread, which sleeps or makes one short call. The minimum is 16 KiB.
+/// Stack of the thread `namespaces`, and of one that makes namespaces. Both make short calls. The
+/// minimum is 16 KiB.
 const STACK: usize = 64 << 10;
 
-/// A network namespace that has been checked and can be entered.
-#[derive(Debug)]
+/// A namespace that has been checked and can be entered.
+#[derive(Debug, Default)]
 pub enum Entrance {
     /// The namespace of this process.
+    #[default]
     Host,
     /// A namespace that does not exist yet.
     New,
-    /// An open file of `/proc/<pid>/ns/net`, or a bind mount of one.
+    /// An open file of `/proc/<pid>/ns`, or a bind mount of one.
     Opened(File),
+}
+
+/// The namespaces of a sandbox.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// Its network.
+    pub network: Entrance,
+    /// Its System V IPC and message queues.
+    pub ipc: Entrance,
+    /// Its host name.
+    pub uts: Entrance,
+    /// Host name for a new UTS namespace.
+    pub hostname: Option<String>,
 }
 
 /// Why a namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// The path cannot be opened, or is not that of a network namespace.
+    /// The path cannot be opened, or is not that of such a namespace.
     #[error("{field} {path}: {source}")]
     Path {
         /// The configuration field that gave the path.
@@ -58,123 +82,202 @@ pub enum NetworkError {
     },
 }
 
+fn failed(what: &'static str) -> impl Fn(io::Error) -> NetworkError {
+    move |source| NetworkError::Enter { what, source }
+}
+
 impl Entrance {
-    /// Opens the namespace that `config.json` names, and checks that it is a network namespace.
-    pub fn open(network: &config::NetworkNamespace) -> Result<Self, NetworkError> {
-        match network {
-            config::NetworkNamespace::Host => Ok(Self::Host),
-            config::NetworkNamespace::New => Ok(Self::New),
-            config::NetworkNamespace::Path(path) => {
-                Self::at("linux.namespaces[network].path", path)
-            }
+    fn open(kind: NamespaceKind, config: &NamespaceConfig) -> Result<Self, NetworkError> {
+        let field = match kind {
+            NamespaceKind::Network => "linux.namespaces[network].path",
+            NamespaceKind::Ipc => "linux.namespaces[ipc].path",
+            NamespaceKind::Uts => "linux.namespaces[uts].path",
+        };
+        match config {
+            NamespaceConfig::Host => Ok(Self::Host),
+            NamespaceConfig::New => Ok(Self::New),
+            NamespaceConfig::Path(path) => Self::at(kind, field, path),
         }
     }
 
-    /// Opens the file at `path`, which `field` has given, and checks that it is a network
-    /// namespace.
-    pub fn at(field: &'static str, path: &Path) -> Result<Self, NetworkError> {
+    /// Opens the file at `path`, which `field` has given, and checks that it is a namespace of this
+    /// kind.
+    fn at(kind: NamespaceKind, field: &'static str, path: &Path) -> Result<Self, NetworkError> {
         let wrong = |source| NetworkError::Path { field, path: path.display().to_string(), source };
-        open(path).map(Self::Opened).map_err(wrong)
+        open(kind, path).map(Self::Opened).map_err(wrong)
     }
 
-    /// Moves the calling thread into the namespace. Threads that it starts later inherit it.
-    pub fn enter(self) -> Result<(), NetworkError> {
-        let failed = |what| move |source| NetworkError::Enter { what, source };
-        match self {
-            Self::Host => Ok(()),
-            Self::New => {
-                sys::unshare_network().map_err(failed("new network namespace"))?;
-                // A new namespace has its loopback device down. runc sets it up, too.
-                sys::set_loopback_up()
-                    .map_err(failed("loopback device of the new network namespace"))
-            }
-            Self::Opened(namespace) => {
-                let entered =
-                    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
-                entered.map_err(io::Error::from).map_err(failed("enter the network namespace"))
-            }
-        }
+    fn is_host(&self) -> bool {
+        matches!(self, Self::Host)
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(kind: NamespaceKind, path: &Path) -> io::Result<File> {
     // `O_NONBLOCK`: the open of a FIFO in its place must not wait for a writer.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !sys::is_network_namespace(&opened)? {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a network namespace"));
+    if !sys::is_namespace(&opened, kind)? {
+        let reason = format!("is not a {} namespace", kind.name());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
     Ok(opened)
 }
 
-/// The network of a sandbox. Cheap to clone. The last clone gives up a namespace of its own.
+/// A file of a namespace, or the pidfd of a process in it.
+type Opened = (NamespaceKind, OwnedFd);
+
+impl Namespaces {
+    /// Opens the namespaces that `config.json` names, and checks their kinds.
+    pub fn open(config: &NamespacesConfig) -> Result<Self, NetworkError> {
+        Ok(Self {
+            network: Entrance::open(NamespaceKind::Network, &config.network)?,
+            ipc: Entrance::open(NamespaceKind::Ipc, &config.ipc)?,
+            uts: Entrance::open(NamespaceKind::Uts, &config.uts)?,
+            hostname: config.hostname.clone(),
+        })
+    }
+
+    /// The namespaces of a managed sandbox: the network at `path`, which `field` has given, and new
+    /// ones besides.
+    pub fn at(field: &'static str, path: &Path) -> Result<Self, NetworkError> {
+        let network = Entrance::at(NamespaceKind::Network, field, path)?;
+        Ok(Self { network, ipc: Entrance::New, uts: Entrance::New, hostname: None })
+    }
+
+    /// True if all are those of this process.
+    pub fn are_host(&self) -> bool {
+        self.network.is_host() && self.ipc.is_host() && self.uts.is_host()
+    }
+
+    /// Makes the new ones. Blocks as long as it takes to start a thread.
+    fn opened(self) -> Result<Vec<Opened>, NetworkError> {
+        let Self { network, ipc, uts, hostname } = self;
+        let mut new = Vec::new();
+        let mut opened = Vec::new();
+        let all = [
+            (NamespaceKind::Network, network),
+            (NamespaceKind::Ipc, ipc),
+            (NamespaceKind::Uts, uts),
+        ];
+        for (kind, entrance) in all {
+            match entrance {
+                Entrance::Host => {}
+                Entrance::New => new.push(kind),
+                Entrance::Opened(file) => opened.push((kind, OwnedFd::from(file))),
+            }
+        }
+        if !new.is_empty() {
+            opened.extend(make(&new, hostname.as_deref())?);
+        }
+        Ok(opened)
+    }
+}
+
+impl From<Entrance> for Namespaces {
+    fn from(network: Entrance) -> Self {
+        Self { network, ..Self::default() }
+    }
+}
+
+/// Makes namespaces of these kinds on a thread of their own, which ends in them.
+// Not on the thread `namespaces`: the kernel takes its time for a new network, and calls of guests
+// would wait for it.
+fn make(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<Vec<Opened>, NetworkError> {
+    thread::scope(|scope| {
+        let making = thread::Builder::new()
+            .name("namespaces".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, || panics::fatal(|| make_here(kinds, hostname)))
+            .map_err(failed("thread for new namespaces"))?;
+        // An error is a panic, which has ended the process.
+        making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn make_here(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<Vec<Opened>, NetworkError> {
+    sys::unshare_namespaces(kinds).map_err(failed("new namespaces"))?;
+    for kind in kinds {
+        match kind {
+            // A new network has its loopback device down. runc sets it up, too.
+            NamespaceKind::Network => sys::set_loopback_up()
+                .map_err(failed("loopback device of the new network namespace"))?,
+            NamespaceKind::Uts => {
+                let set = hostname.map_or(Ok(()), sys::set_hostname);
+                set.map_err(failed("hostname of the new UTS namespace"))?;
+            }
+            NamespaceKind::Ipc => {}
+        }
+    }
+    kinds.iter().map(|kind| own(*kind)).collect()
+}
+
+/// Opens the calling thread's namespace.
+fn own(kind: NamespaceKind) -> Result<Opened, NetworkError> {
+    let opened = File::open(kind.own()).map_err(failed(kind.own()))?;
+    Ok((kind, opened.into()))
+}
+
+/// The network of a sandbox. Cheap to clone. The last clone ends the sandbox's process.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// Empty for the namespace of this process.
-    parked: Arc<OnceLock<Parked>>,
+    /// Empty for a sandbox without a process of its own.
+    own: Arc<OnceLock<Own>>,
 }
 
 #[derive(Debug)]
-struct Parked {
-    tid: u32,
-    /// Calls for the thread to make. The thread ends when the sender is dropped.
-    jobs: mpsc::Sender<Job>,
+struct Own {
+    process: SandboxProcess,
+    /// Until [`Network::take_signals`].
+    signals: Mutex<Option<Signals>>,
+    /// Thread for the calls inside. Absent on the network of this process.
+    thread: Option<NamespaceThread>,
 }
-
-type Job = Box<dyn FnOnce() + Send>;
 
 impl Network {
     /// The network of this process.
     pub fn of_process() -> Self {
-        Self { parked: Arc::default() }
+        Self { own: Arc::default() }
     }
 
-    /// A namespace held by a thread of its own. The host's namespace needs no thread. Blocks as
-    /// long as it takes to start a thread.
-    pub fn parked(entrance: Entrance) -> Result<Self, NetworkError> {
+    /// A network with a process of its own in these namespaces. Blocks as long as it takes to start
+    /// a thread.
+    pub fn with_process(namespaces: impl Into<Namespaces>) -> Result<Self, NetworkError> {
         let network = Self::of_process();
-        network.park(entrance)?;
+        network.move_to(namespaces)?;
         Ok(network)
     }
 
-    /// Leaves the network of the process for that namespace, together with all clones; only once.
-    /// For a sandbox that is told its network when it is served already. Blocks as long as it takes
-    /// to start a thread.
-    pub fn park(&self, entrance: Entrance) -> Result<(), NetworkError> {
-        if matches!(entrance, Entrance::Host) {
-            return Ok(());
-        }
-        let (jobs, todo) = mpsc::channel::<Job>();
-        let (entered, answer) = mpsc::sync_channel(1);
-        let park = move || {
-            // Before the first call: a call made in another namespace would reach the host's
-            // network.
-            let result = entrance.enter().map(|()| gettid().as_raw_nonzero().get().cast_unsigned());
-            let is_in = result.is_ok();
-            // Cannot fail: `answer` below lives until it has received this.
-            let _ = entered.send(result);
-            if is_in {
-                // A sandbox without its thread would have no network, and look healthy from
-                // outside.
-                panics::fatal(|| todo.iter().for_each(|job| job()));
-            }
-        };
-        let failed =
-            |source| NetworkError::Enter { what: "thread for the network namespace", source };
-        thread::Builder::new()
-            .name("network".into())
-            .stack_size(STACK)
-            .spawn(park)
-            .map_err(failed)?;
-        let tid = answer.recv().map_err(|error| failed(io::Error::other(error)))??;
-        // A second namespace is refused: `jobs` is dropped with it, which ends the new thread.
-        self.parked
-            .set(Parked { tid, jobs })
-            .map_err(|_| failed(io::Error::other("there is one already")))
+    /// Gives a network without a process one in these namespaces, together with all clones; only
+    /// once. For a sandbox that is told its network when it is served already. Blocks as long as it
+    /// takes to start a thread.
+    pub fn move_to(&self, namespaces: impl Into<Namespaces>) -> Result<(), NetworkError> {
+        let namespaces = namespaces.into();
+        let has_network = !namespaces.network.is_host();
+        let thread = NamespaceThread::get()?;
+        let reaper = Reaper::get().map_err(failed("thread for the processes of sandboxes"))?;
+        let start = move || SandboxProcess::start(&reaper);
+        let started = thread.inside(namespaces.opened()?, start);
+        let started = started.map_err(failed("enter the namespaces"))?;
+        let (process, signals) = started.map_err(failed("process of the sandbox"))?;
+        let thread = has_network.then_some(thread);
+        let own = Own { process, signals: Mutex::new(Some(signals)), thread };
+        // A second process is refused and ends with its handle.
+        let twice = |_| io::Error::other("there is one already");
+        self.own.set(own).map_err(twice).map_err(failed("process of the sandbox"))
     }
 
-    /// The pid that containerd is told: `/proc/<pid>/ns/net` is this network. Never 0.
+    /// The pid that containerd is told: its namespaces are the sandbox's. Never 0.
     pub fn pid(&self) -> u32 {
-        self.parked.get().map_or_else(std::process::id, |parked| parked.tid)
+        self.own.get().map_or_else(std::process::id, |own| own.process.pid())
+    }
+
+    /// True if a signal has ended the sandbox's process.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.own.get().is_some_and(|own| own.process.has_ended())
+    }
+
+    /// The signals to the sandbox's process, for the first caller.
+    pub(crate) fn take_signals(&self) -> Option<Signals> {
+        self.own.get()?.signals.lock().take()
     }
 
     /// Runs `call` inside the namespace and waits for it. Meant for one short system call that
@@ -183,15 +286,78 @@ impl Network {
         &self,
         call: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        let Some(parked) = self.parked.get() else { return Ok(call()) };
+        match self.own.get() {
+            Some(Own { process, thread: Some(thread), .. }) => {
+                // `setns(2)` takes the pidfd of a process for its namespaces. None is kept open: a
+                // node has more sandboxes than sockets that are being made.
+                thread.inside(vec![(NamespaceKind::Network, process.open()?)], call)
+            }
+            _ => Ok(call()),
+        }
+    }
+}
+
+/// The only thread of this process that enters namespaces of sandboxes and returns from them.
+#[derive(Clone, Debug)]
+struct NamespaceThread {
+    jobs: mpsc::Sender<Job>,
+}
+
+struct Job {
+    namespaces: Vec<Opened>,
+    /// Called inside, or with the reason for that it is not.
+    call: Box<dyn FnOnce(io::Result<()>) + Send>,
+}
+
+/// The thread, once it is needed.
+static THREAD: Mutex<Option<NamespaceThread>> = Mutex::new(None);
+
+impl NamespaceThread {
+    /// Starts the thread if it does not run.
+    fn get() -> Result<Self, NetworkError> {
+        let mut thread = THREAD.lock();
+        if let Some(thread) = &*thread {
+            return Ok(thread.clone());
+        }
+        let kinds = [NamespaceKind::Network, NamespaceKind::Ipc, NamespaceKind::Uts];
+        let home = kinds.into_iter().map(own).collect::<Result<Vec<_>, _>>()?;
+        let (jobs, todo) = mpsc::channel();
+        // Sandboxes without this thread would have no network, and look healthy from outside.
+        let work = move || panics::fatal(|| todo.iter().for_each(|job| serve(job, &home)));
+        thread::Builder::new()
+            .name("namespaces".into())
+            .stack_size(STACK)
+            .spawn(work)
+            .map_err(failed("thread for the namespaces of sandboxes"))?;
+        Ok(thread.insert(Self { jobs }).clone())
+    }
+
+    /// Runs `call` in these namespaces and waits for it.
+    fn inside<T: Send + 'static>(
+        &self,
+        namespaces: Vec<Opened>,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
         let (sender, answer) = mpsc::sync_channel(1);
-        let gone = |_| io::Error::other("the thread of the network namespace is gone");
-        let job = move || {
+        let call = move |entered: io::Result<()>| {
             // Cannot fail: the caller waits for the answer below.
-            let _ = sender.send(call());
+            let _ = sender.send(entered.map(|()| call()));
         };
-        parked.jobs.send(Box::new(job)).map_err(|_| gone(mpsc::RecvError))?;
-        answer.recv().map_err(gone)
+        let gone = |_| io::Error::other("the thread of the namespaces is gone");
+        let job = Job { namespaces, call: Box::new(call) };
+        self.jobs.send(job).map_err(|_| gone(mpsc::RecvError))?;
+        answer.recv().map_err(gone)?
+    }
+}
+
+/// Makes a call in its namespaces and returns to those of the process.
+fn serve(Job { namespaces, call }: Job, home: &[Opened]) {
+    let enter = |(kind, fd): &Opened| sys::enter_namespace(fd.as_fd(), *kind);
+    call(namespaces.iter().try_for_each(enter));
+    for left in &namespaces {
+        let back = home.iter().filter(|(kind, _)| *kind == left.0).try_for_each(enter);
+        // The next call would be made in the namespace of a stranger.
+        back.unwrap_or_else(|error| panic!("leave the {} namespace: {error}", left.0.name()));
     }
 }
 
@@ -212,50 +378,76 @@ mod tests {
 
     fn until_gone(pid: u32) {
         let deadline = Instant::now() + Duration::from_secs(5);
-        while Path::new(&format!("/proc/self/task/{pid}")).exists() {
-            assert!(Instant::now() < deadline, "the parked thread stays");
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            assert!(Instant::now() < deadline, "the process stays");
             thread::yield_now();
         }
     }
 
     #[test]
     fn the_pid_of_a_new_network_names_its_own_namespace() {
-        let one = Network::parked(Entrance::New).unwrap();
-        let two = Network::parked(Entrance::New).unwrap();
+        let one = Network::with_process(Entrance::New).unwrap();
+        let two = Network::with_process(Entrance::New).unwrap();
         let host = namespace_of(std::process::id());
         assert!(namespace_of(one.pid()) != host && namespace_of(two.pid()) != host);
         assert_ne!(namespace_of(one.pid()), namespace_of(two.pid()));
-        assert_eq!(Network::parked(Entrance::Host).unwrap().pid(), std::process::id());
-        assert_eq!(
-            namespace_of(gettid().as_raw_nonzero().get().cast_unsigned()),
-            host,
-            "this thread has not moved"
-        );
-        let tid = one.pid();
+        let on_host = Network::with_process(Entrance::Host).unwrap();
+        assert!(on_host.pid() != std::process::id() && namespace_of(on_host.pid()) == host);
+        assert_eq!(fs::read_link("/proc/thread-self/ns/net").unwrap(), host, "has not moved");
+        let pid = one.pid();
         drop(one);
-        until_gone(tid);
+        until_gone(pid);
+    }
+
+    #[test]
+    fn new_namespaces_have_their_host_name_and_the_others_are_the_hosts() {
+        let uts = Entrance::New;
+        let hostname = Some("inside".to_owned());
+        let namespaces = Namespaces { uts, hostname, ..Namespaces::default() };
+        let network = Network::with_process(namespaces).unwrap();
+        let is_host = |kind| {
+            let of = |pid| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+            of(network.pid()) == of(std::process::id())
+        };
+        assert!(is_host("net") && is_host("ipc") && !is_host("uts"));
+        let file = File::open(format!("/proc/{}/ns/uts", network.pid())).unwrap();
+        let inside = thread::spawn(move || {
+            sys::enter_namespace(file, NamespaceKind::Uts).unwrap();
+            fs::read_to_string("/proc/sys/kernel/hostname").unwrap()
+        });
+        assert_eq!(inside.join().unwrap(), "inside\n");
     }
 
     #[test]
     fn a_network_moves_to_a_namespace_once_and_with_all_clones() {
         let network = Network::of_process();
         let clone = network.clone();
-        network.park(Entrance::Host).unwrap();
         assert_eq!(clone.pid(), std::process::id());
-        network.park(Entrance::New).unwrap();
+        network.move_to(Entrance::New).unwrap();
         assert!(
             clone.pid() == network.pid()
                 && namespace_of(clone.pid()) != namespace_of(std::process::id())
         );
         let pid = clone.pid();
-        let refused = network.park(Entrance::New).unwrap_err().to_string();
+        let refused = network.move_to(Entrance::New).unwrap_err().to_string();
         assert!(refused.contains("one already") && clone.pid() == pid, "{refused}");
     }
 
     #[test]
+    fn a_call_inside_is_refused_after_the_end_of_the_process() {
+        let network = Network::with_process(Entrance::New).unwrap();
+        let pid = rustix::process::Pid::from_raw(network.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        until_gone(network.pid());
+        assert!(network.has_ended());
+        let refused = network.run(|| ()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {} ", network.pid())), "{refused}");
+    }
+
+    #[test]
     fn a_socket_made_inside_reaches_only_its_namespace_from_any_thread() {
-        let inside = Network::parked(Entrance::New).unwrap();
-        let other = Network::parked(Entrance::New).unwrap();
+        let inside = Network::with_process(Entrance::New).unwrap();
+        let other = Network::with_process(Entrance::New).unwrap();
         let listener = inside.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         let connect = move || TcpStream::connect_timeout(&address, Duration::from_secs(1));
@@ -267,7 +459,8 @@ mod tests {
 
     #[test]
     fn a_hundred_networks_bind_the_same_port() {
-        let networks: Vec<_> = (0..100).map(|_| Network::parked(Entrance::New).unwrap()).collect();
+        let networks: Vec<_> =
+            (0..100).map(|_| Network::with_process(Entrance::New).unwrap()).collect();
         let bind = || UdpSocket::bind("127.0.0.1:5353");
         let sockets: Vec<_> =
             networks.iter().map(|network| network.run(bind).unwrap().unwrap()).collect();
@@ -278,10 +471,10 @@ mod tests {
 
     #[test]
     fn a_network_is_joined_by_its_path() {
-        let first = Network::parked(Entrance::New).unwrap();
+        let first = Network::with_process(Entrance::New).unwrap();
         let path = PathBuf::from(format!("/proc/{}/ns/net", first.pid()));
         let second =
-            Network::parked(Entrance::open(&config::NetworkNamespace::Path(path)).unwrap())
+            Network::with_process(Entrance::at(NamespaceKind::Network, "field", &path).unwrap())
                 .unwrap();
         assert_ne!(first.pid(), second.pid());
         assert_eq!(namespace_of(first.pid()), namespace_of(second.pid()));
@@ -290,9 +483,9 @@ mod tests {
     #[test]
     fn a_path_to_no_network_namespace_is_refused_with_the_path() {
         for path in ["/nonexistent/net", "/dev/null", "/proc/self/ns/uts"] {
-            let error = Entrance::open(&config::NetworkNamespace::Path(path.into()))
-                .unwrap_err()
-                .to_string();
+            let network = NamespaceConfig::Path(path.into());
+            let config = NamespacesConfig { network, ..NamespacesConfig::default() };
+            let error = Namespaces::open(&config).unwrap_err().to_string();
             assert!(
                 error.contains("linux.namespaces[network].path") && error.contains(path),
                 "{error}"

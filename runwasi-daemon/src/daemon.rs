@@ -16,7 +16,7 @@ use runwasi_core::{
     blocking::blocking,
     bootstrap::{
         BootstrapError,
-        delete::Ended,
+        delete::{Ended, HOOK_TIME},
         protocol,
         socket::{self, Bound, SocketFile},
     },
@@ -27,7 +27,7 @@ use runwasi_core::{
     container::host::Host,
     containerd::images,
     id::IdError,
-    network::{Entrance, Network, NetworkError},
+    network::{Namespaces, Network, NetworkError},
     sandbox::{Sandbox, error::SandboxError},
     scheduler::Guests,
     server,
@@ -139,7 +139,7 @@ struct Wanted {
     socket: PathBuf,
     grpc_address: String,
     ttrpc_address: String,
-    entrance: Entrance,
+    namespaces: Namespaces,
     /// True if containerd manages the sandbox by its Sandbox API.
     managed: bool,
 }
@@ -298,7 +298,7 @@ impl Daemon {
         let namespace = Id::parse("namespace", &request.namespace)?;
         let id = Id::parse("container id", &request.id)?;
         let Some(served) = self.find(&namespace, &id, request) else { return Ok(None) };
-        let ended = match served.sandbox.end(&id).await {
+        let ended = match served.sandbox.end(&id, HOOK_TIME).await {
             Ok((pid, exit)) => Some(Ended { pid, status: exit.status.get() }),
             Err(SandboxError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
@@ -407,7 +407,7 @@ impl Wanted {
             let reason = format!("it belongs to the sandbox {}, not to {group}", own.group);
             return Err(BundleError { bundle, reason }.into());
         }
-        let entrance = Entrance::open(&own.network)?;
+        let namespaces = Namespaces::open(&own.namespaces)?;
         let managed = own.managed;
         let directory =
             Some(request.socket_directory.as_str()).filter(|directory| !directory.is_empty());
@@ -421,7 +421,7 @@ impl Wanted {
         protocol::write_address(&bundle, &socket::address(&socket))?;
         let grpc_address = request.containerd_address.clone();
         let ttrpc_address = request.ttrpc_address.clone();
-        Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed })
+        Ok(Self { namespace, group, socket, grpc_address, ttrpc_address, namespaces, managed })
     }
 }
 
@@ -481,10 +481,11 @@ const SUCCESSION_POLL: Duration = Duration::from_millis(5);
 
 /// Enters the network, binds the socket and writes the record. Blocks.
 fn open(wanted: Wanted, state: &StateDirectory, owner: Owner) -> Result<Opened, DaemonError> {
-    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, entrance, managed } =
+    let Wanted { namespace, group, socket, grpc_address, ttrpc_address, namespaces, managed } =
         wanted;
-    // Before the socket is bound: a network that cannot be entered leaves no file behind.
-    let network = Network::parked(entrance)?;
+    // Before the socket is bound: a network that cannot be entered leaves no file behind. A managed
+    // sandbox gets its process with its network.
+    let network = if managed { Network::of_process() } else { Network::with_process(namespaces)? };
     let listener = bind(&socket)?;
     let own = SocketFile::of(&listener);
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();

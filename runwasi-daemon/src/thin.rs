@@ -14,7 +14,7 @@ use std::{
 use runwasi_core::{
     bootstrap::{
         BootstrapError,
-        delete::{self, Ended},
+        delete::{self, Deadline, Ended},
         protocol::{self, StartInput},
         socket,
     },
@@ -38,9 +38,6 @@ use crate::{
 /// Time limit for the reply to `start`, which takes milliseconds.
 // containerd gives the start of a shim no limit, but its clients do.
 const START_PATIENCE: Duration = Duration::from_secs(9);
-/// Time limit for the reply to `delete`.
-// containerd gives the whole action 5 s.
-const DELETE_PATIENCE: Duration = Duration::from_secs(4);
 /// How long a refused or cut off request is repeated.
 // A daemon that is being replaced refuses new sandboxes. Its successor has the manager socket by
 // then, or in a moment.
@@ -136,13 +133,14 @@ impl Manager {
 }
 
 fn delete(identity: &Identity, invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
+    let deadline = Deadline::start();
     let socket = protocol::read_address(&invocation.bundle);
     let mut ended = None;
     if let Some(socket) = &socket {
         // Only if a process serves the sandbox: the manager socket may be systemd's, and a
         // connection to it would start a daemon.
         if socket::is_alive(socket) {
-            ended = match ask_to_delete(identity, invocation, socket) {
+            ended = match ask_to_delete(identity, invocation, socket, deadline) {
                 // The daemon has ended during the call. The cleanup below needs no daemon.
                 Err(_) if !socket::is_alive(socket) => None,
                 answer => answer?,
@@ -150,13 +148,14 @@ fn delete(identity: &Identity, invocation: &Invocation) -> Result<Vec<u8>, ThinE
         }
         clean_up(identity, socket)?;
     }
-    Ok(delete::finish(&invocation.bundle, ended)?)
+    Ok(delete::finish(&invocation.bundle, ended, deadline)?)
 }
 
 fn ask_to_delete(
     identity: &Identity,
     invocation: &Invocation,
     socket: &Path,
+    deadline: Deadline,
 ) -> Result<Option<Ended>, ThinError> {
     let manager = Manager::of(identity)?;
     let request = DeleteRequest {
@@ -166,7 +165,7 @@ fn ask_to_delete(
         socket: socket.display().to_string(),
         containerd_address: invocation.address.clone(),
     };
-    let reply = manager.client(socket, DELETE_PATIENCE)?.delete(&request)?;
+    let reply = manager.client(socket, deadline.for_server())?.delete(&request)?;
     Ok(reply.found.then_some(Ended { pid: reply.pid, status: reply.exit_status }))
 }
 

@@ -85,7 +85,7 @@ fn guest(program: &str) -> Result<Vec<u8>> {
 
 impl Bed {
     async fn new() -> Result<Self> {
-        let network = Network::parked(Entrance::New)?;
+        let network = Network::with_process(Entrance::New)?;
         let harness = Harness::start_in(engine()?, network.clone())?;
         let client = harness.client().await?;
         Ok(Self { network, harness, client, runs: AtomicUsize::new(0) })

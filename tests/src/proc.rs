@@ -31,24 +31,42 @@ pub fn shims_of(address: &Path) -> Vec<Shim> {
     pids().into_iter().filter_map(|pid| shim(pid, address)).collect()
 }
 
-/// OS processes that have this among their arguments.
+/// OS processes that have this among their arguments, without those of sandboxes.
 pub fn with_argument(wanted: &str) -> Vec<u32> {
-    pids().into_iter().filter(|pid| arguments(*pid).iter().any(|arg| arg == wanted)).collect()
+    let has = |pid: &u32| arguments(*pid).iter().any(|arg| arg == wanted) && !is_sandbox(*pid);
+    pids().into_iter().filter(has).collect()
 }
 
 /// The OS processes that compile for one of these.
 pub fn compilers_of(parents: &[u32]) -> Vec<u32> {
-    let parent = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok()
-    };
     let all = with_argument("compile-worker").into_iter();
-    all.filter(|pid| parent(pid).is_some_and(|parent| parents.contains(&parent))).collect()
+    all.filter(|pid| parent(*pid).is_some_and(|parent| parents.contains(&parent))).collect()
 }
 
-/// How many threads an OS process has.
+/// Processes of the sandboxes that this OS process serves: they share its memory and arguments.
+pub fn sandboxes_of(server: u32) -> Vec<u32> {
+    let is_its = |pid: &u32| is_sandbox(*pid) && parent(*pid).is_some_and(|of| of == server);
+    pids().into_iter().filter(is_its).collect()
+}
+
+/// True for the process of a sandbox that is no zombie.
+pub fn is_sandbox(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sandbox\n")
+        && alive(pid)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    number_in_status(pid, "PPid:")
+}
+
+fn number_in_status(pid: u32, field: &str) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok())
+}
+
+/// How many threads the OS process has that serves this pid.
 pub fn threads(pid: u32) -> Result<usize> {
-    let tasks = format!("/proc/{pid}/task");
+    let tasks = format!("/proc/{}/task", server_of(pid)?);
     Ok(fs::read_dir(&tasks).with_context(|| tasks)?.count())
 }
 
@@ -67,12 +85,12 @@ pub fn alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// Kills an OS process, which may be given by one of its threads, and waits for its end.
+/// Kills an OS process, which may be given by a sandbox that it serves, and waits for its end.
 ///
 /// # Errors
 /// There is no such process, or it has not ended after 20 s.
 pub fn kill9(pid: u32) -> Result<()> {
-    let pid = process_of(pid).with_context(|| format!("process {pid}"))?;
+    let pid = rustix::process::Pid::from_raw(server_of(pid)?.try_into()?).context("pid 0")?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     pidfd_send_signal(&process, Signal::KILL)?;
     // The signal returns before the kernel has taken the process apart, which takes longer the more memory it has
@@ -85,11 +103,10 @@ pub fn kill9(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// The process of a thread: what containerd is told for a sandbox may be a thread in its network namespace.
-fn process_of(thread: u32) -> Result<rustix::process::Pid> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
-    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:")).context("no Tgid")?;
-    rustix::process::Pid::from_raw(process.trim().parse()?).context("no pid")
+/// The OS process that serves what containerd was told for a sandbox: its parent, or itself.
+pub fn server_of(pid: u32) -> Result<u32> {
+    let server = if is_sandbox(pid) { parent(pid) } else { number_in_status(pid, "Tgid:") };
+    server.with_context(|| format!("no process {pid}"))
 }
 
 /// Mount points at or below `path`, innermost last.
@@ -154,8 +171,12 @@ fn shim(pid: u32, address: &Path) -> Option<Shim> {
     if fs::read_link(format!("/proc/{pid}/fd/1")).ok()? != Path::new("/dev/null") {
         return None;
     }
+    if is_sandbox(pid) {
+        return None;
+    }
     let line = args.join(" ").trim().to_owned();
-    Some(Shim { pid, network: pid, id: value("id")?, namespace: value("namespace")?, line })
+    let network = sandboxes_of(pid).first().copied().unwrap_or(pid);
+    Some(Shim { pid, network, id: value("id")?, namespace: value("namespace")?, line })
 }
 
 /// mountinfo writes space, tab, newline and backslash as octal escapes.
@@ -165,12 +186,10 @@ fn unescaped(point: &str) -> String {
         .fold(point.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
 }
 
-/// CPU time that an OS process has used since it began, in nanoseconds; threads that have ended are in it. `pid` may be one of
-/// its threads, as that of a sandbox in a daemon is.
+/// CPU time that the OS process which serves this pid has used since it began, in nanoseconds; threads that have ended are
+/// in it.
 pub fn cpu_nanos(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
-    let process = Pid::from_raw(process.with_context(|| format!("the process of {pid}"))?);
+    let process = Pid::from_raw(server_of(pid)?.try_into()?);
     let clock = clock_getcpuclockid(process).with_context(|| format!("the CPU clock of {pid}"))?;
     let now = clock.now().with_context(|| format!("CPU time of {pid}"))?;
     Ok(Duration::from(now).as_nanos().try_into()?)
@@ -179,9 +198,9 @@ pub fn cpu_nanos(pid: u32) -> Result<u64> {
 /// Ticks a second in `/proc/PID/stat`: what `sysconf(_SC_CLK_TCK)` says on all machines of today.
 const TICKS: u32 = 100;
 
-/// CPU time that an OS process has used, that of ended threads included, as `/proc/PID/stat` tells it.
+/// CPU time that the OS process which serves this pid has used, that of ended threads included, as `/proc/PID/stat` tells it.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
-    let file = format!("/proc/{pid}/stat");
+    let file = format!("/proc/{}/stat", server_of(pid)?);
     let stat = fs::read_to_string(&file).with_context(|| file.clone())?;
     // The name stands in brackets and may hold anything; utime and stime are the 14th and 15th field.
     let (_, fields) = stat.rsplit_once(") ").with_context(|| stat.clone())?;

@@ -2,7 +2,11 @@
 //!
 //! It works without a living server, is idempotent, and is bounded: containerd gives it 5 s.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use containerd_shim_protos::protobuf::Message;
 use tokio::time::timeout;
@@ -18,12 +22,39 @@ use crate::{
     service::convert,
 };
 
-/// Time limit for all calls to a server that still lives.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time for everything that a `delete` does.
+// containerd kills it after 5 s, and a loaded node takes its part of that to start it.
+const TIME: Duration = Duration::from_secs(4);
 
-/// Time limit for a `poststop` hook.
-// Together with `PATIENCE` it is less than the 5 s of containerd.
-const HOOK_PATIENCE: Duration = Duration::from_secs(1);
+/// Part of [`TIME`] for all calls to a server that still lives.
+const SERVER_TIME: Duration = Duration::from_secs(3);
+
+/// Time for the `poststop` hooks that the daemon runs for a `delete`.
+// Less than `SERVER_TIME`: the answer follows, and the container's end comes before. The server of
+// a pod takes it from the timeout of the call.
+pub const HOOK_TIME: Duration = Duration::from_secs(2);
+
+/// Point in time at which a `delete` has to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    began: Instant,
+}
+
+impl Deadline {
+    /// For a `delete` that begins now.
+    pub fn start() -> Self {
+        Self { began: Instant::now() }
+    }
+
+    /// Time left for calls to a living server.
+    pub fn for_server(self) -> Duration {
+        SERVER_TIME.saturating_sub(self.began.elapsed())
+    }
+
+    fn end(self) -> Instant {
+        self.began + TIME
+    }
+}
 
 const SIGKILL: u32 = 9;
 
@@ -41,11 +72,12 @@ pub struct Ended {
 
 /// Cleans up and returns a protobuf `DeleteResponse` for stdout.
 pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
+    let deadline = Deadline::start();
     let mut ended = None;
     let mut left = None;
     if let Some(path) = protocol::read_address(&invocation.bundle) {
         if socket::is_alive(&path) {
-            match end_container(&path, invocation)? {
+            match end_container(&path, invocation, deadline)? {
                 Ok(end) => ended = end,
                 Err(error) => left = Some(error),
             }
@@ -56,17 +88,21 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
         left = left.filter(|_| socket::is_alive(&path));
     }
     // In any case: what can be removed is, also beside a server that does not answer.
-    let response = finish(&invocation.bundle, ended)?;
+    let response = finish(&invocation.bundle, ended, deadline)?;
     left.map_or(Ok(response), Err)
 }
 
 /// The part without a server: unmounts leftovers, removes the cgroups, runs the `poststop` hooks
 /// and encodes the answer. The status is 137 if no better one is known.
-pub fn finish(bundle: &Path, ended: Option<Ended>) -> Result<Vec<u8>, BootstrapError> {
+pub fn finish(
+    bundle: &Path,
+    ended: Option<Ended>,
+    deadline: Deadline,
+) -> Result<Vec<u8>, BootstrapError> {
     rootfs::unmount_leftovers(bundle);
     cgroups::remove(bundle);
     // Last: `poststop` hooks expect that the container is gone.
-    hooks::stopped(bundle, Some(HOOK_PATIENCE));
+    hooks::stopped(bundle, Some(deadline.end()));
     let Ended { pid, status } =
         ended.unwrap_or_else(|| Ended { pid: read_pid(bundle), status: ExitStatus::KILLED.get() });
     let mut response = convert::delete_response(pid, Exit::now(ExitStatus::KILLED));
@@ -88,10 +124,12 @@ fn read_pid(bundle: &Path) -> u32 {
 fn end_container(
     path: &Path,
     invocation: &Invocation,
+    deadline: Deadline,
 ) -> Result<Result<Option<Ended>, BootstrapError>, BootstrapError> {
     let control = runtime::control().map_err(io_error("control runtime"))?;
+    let patience = deadline.for_server();
     let ended =
-        control.block_on(async { timeout(PATIENCE, end(path, invocation.id.as_str())).await });
+        control.block_on(async { timeout(patience, end(path, invocation.id.as_str())).await });
     // Without waiting for blocking threads: the time of this action is limited.
     control.shutdown_background();
     let reason = match ended {
@@ -99,7 +137,7 @@ fn end_container(
         // Deleted in the ordinary way, before this action.
         Ok(Err(error)) if error.code == NOT_FOUND => return Ok(Ok(None)),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        Err(_) => format!("no answer within {} s", SERVER_TIME.as_secs()),
     };
     Ok(Err(BootstrapError::ServerLives {
         container: invocation.id.to_string(),
@@ -109,7 +147,7 @@ fn end_container(
 }
 
 async fn end(path: &Path, id: &str) -> Result<Ended, CallError> {
-    let server = TaskClient::connect(&path.display().to_string(), PATIENCE).await?;
+    let server = TaskClient::connect(&path.display().to_string(), SERVER_TIME).await?;
     let ended = end_task(&server, id).await;
     // Also without the task: an unused server must not stay. It leaves only if it is empty. An
     // error of this call does not change the container's exit.

@@ -70,12 +70,15 @@ fn run<E: Engine>(
     engine: impl FnOnce() -> Result<E, EngineError>,
     own: Option<Arc<SocketFile>>,
 ) -> Result<(), BootstrapError> {
-    let Handover { listener, network, managed, ttrpc_address, .. } = handover;
+    let Handover { listener, namespaces, managed, ttrpc_address, .. } = handover;
     raise_oom_score();
-    // Before any thread exists: threads inherit the namespace. Guests are then in it, and
-    // `/proc/<pid>/ns/net` refers to it.
-    network.enter()?;
     prepare_rootfs();
+    // This process stays in the host's namespaces, as hooks and loggers must.
+    let network = if namespaces.are_host() {
+        Network::of_process()
+    } else {
+        Network::with_process(namespaces)?
+    };
     let engine = Arc::new(engine()?);
     let guests = GuestRuntime::start(runtime::pod_workers()).map_err(io_error("guest runtime"))?;
     let control = runtime::control().map_err(io_error("control runtime"))?;
@@ -91,7 +94,7 @@ fn run<E: Engine>(
             namespace: invocation.namespace.clone(),
             images: Arc::new(images::ImageClient::new(&invocation.address, &invocation.namespace)),
             cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone()))),
-            network: Network::of_process(),
+            network,
         };
         let sandbox = if managed { Sandbox::managed(host) } else { Sandbox::new(host) };
         // Only the sandbox keeps the queue open then: its task ends after the sandbox's last event.

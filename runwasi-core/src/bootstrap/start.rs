@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     bundle::config::SandboxConfig,
-    network::Entrance,
+    network::Namespaces,
     requirements,
     sys::{self, Fork},
 };
@@ -30,7 +30,7 @@ pub struct Handover {
     pub(super) listener: UnixListener,
     /// The listener's file, for the server to remove.
     pub(super) own: Option<SocketFile>,
-    pub(super) network: Entrance,
+    pub(super) namespaces: Namespaces,
     /// True if containerd manages the sandbox by its Sandbox API.
     pub(super) managed: bool,
     /// Address at which containerd takes events.
@@ -41,12 +41,12 @@ pub struct Handover {
 /// no other.
 pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
     let input = StartInput::read(invocation)?;
-    let SandboxConfig { group, network, managed } =
+    let SandboxConfig { group, namespaces, managed } =
         SandboxConfig::load(&invocation.bundle, &invocation.id)?;
     let path = input.socket(invocation, &group)?;
-    // The server enters the namespace. It is opened here, since a server that fails on a wrong one
-    // could not report it to containerd.
-    let network = Entrance::open(&network)?;
+    // The server starts a process in the namespaces. They are opened here, since a server that
+    // fails on a wrong one could not report it to containerd.
+    let namespaces = Namespaces::open(&namespaces)?;
     requirements::check()?;
     let address = socket::address(&path);
     // Before there is a server, which a failure would leave behind.
@@ -60,7 +60,7 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
         Ok(Fork::Parent) => Ok(Started::Reply(reply)),
         Ok(Fork::Child) => {
             let ttrpc_address = input.ttrpc_address(invocation);
-            Ok(Started::Server(Handover { listener, own, network, managed, ttrpc_address }))
+            Ok(Started::Server(Handover { listener, own, namespaces, managed, ttrpc_address }))
         }
         Err(error) => {
             // The socket has no server and never will. The caller gets the error of the fork, and

@@ -49,8 +49,8 @@ pub struct Config {
     pub pod: Option<Id>,
     /// The kind of container, from the CRI.
     pub kind: ContainerKind,
-    /// The container's network namespace.
-    pub network: NetworkNamespace,
+    /// The container's namespaces.
+    pub namespaces: NamespacesConfig,
     /// Its limits.
     pub resources: ResourcesConfig,
     /// Effect of a growth beyond the memory limit: it fails if this is true, else it ends the
@@ -101,10 +101,24 @@ pub enum ContainerKind {
     Sandbox,
 }
 
-/// The network namespace of `linux.namespaces`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NetworkNamespace {
-    /// The host's, if `config.json` lists no network namespace.
+/// The namespaces of `linux.namespaces` that a sandbox can have, and the host name in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespacesConfig {
+    /// Network.
+    pub network: NamespaceConfig,
+    /// System V IPC and message queues.
+    pub ipc: NamespaceConfig,
+    /// Host name.
+    pub uts: NamespaceConfig,
+    /// `hostname`, for a new UTS namespace.
+    pub hostname: Option<String>,
+}
+
+/// A namespace of `linux.namespaces`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NamespaceConfig {
+    /// The host's, if `config.json` lists no namespace of the kind.
+    #[default]
     Host,
     /// A new one, if the listed namespace has no path. It is never the host's.
     New,
@@ -179,7 +193,7 @@ impl Config {
             volumes: volumes(spec.mounts().as_deref().unwrap_or_default())?,
             pod: pod(&annotations)?,
             kind,
-            network: network(spec)?,
+            namespaces: namespaces(spec)?,
             resources: resources(spec)?,
             refuse_memory: refuse_memory(&annotations)?,
             cgroup: cgroup(spec)?,
@@ -199,8 +213,8 @@ impl Config {
 pub struct SandboxConfig {
     /// The id that groups its containers: the pod's, or the container's own.
     pub group: Id,
-    /// Its network. A managed sandbox gets its network later.
-    pub network: NetworkNamespace,
+    /// Its namespaces. A managed sandbox gets its own later.
+    pub namespaces: NamespacesConfig,
     /// True if containerd manages it by its Sandbox API.
     pub managed: bool,
 }
@@ -211,12 +225,13 @@ impl SandboxConfig {
         match Config::load(bundle) {
             Ok(config) => {
                 let group = config.pod.unwrap_or_else(|| id.clone());
-                Ok(Self { group, network: config.network, managed: false })
+                Ok(Self { group, namespaces: config.namespaces, managed: false })
             }
             // For its Sandbox API containerd creates a bundle without `config.json`, named as the
             // sandbox.
             Err(error) if error.is_missing() => {
-                Ok(Self { group: id.clone(), network: NetworkNamespace::Host, managed: true })
+                let namespaces = NamespacesConfig::default();
+                Ok(Self { group: id.clone(), namespaces, managed: true })
             }
             Err(error) => Err(error),
         }
@@ -325,23 +340,30 @@ fn annotation(name: &str) -> String {
     format!("annotations[{name:?}]")
 }
 
-fn network(spec: &Spec) -> Result<NetworkNamespace, Wrong> {
+fn namespaces(spec: &Spec) -> Result<NamespacesConfig, Wrong> {
+    Ok(NamespacesConfig {
+        network: namespace(spec, "network", LinuxNamespaceType::Network)?,
+        ipc: namespace(spec, "ipc", LinuxNamespaceType::Ipc)?,
+        uts: namespace(spec, "uts", LinuxNamespaceType::Uts)?,
+        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+    })
+}
+
+fn namespace(spec: &Spec, name: &str, kind: LinuxNamespaceType) -> Result<NamespaceConfig, Wrong> {
     let namespaces =
         spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let Some(namespace) =
-        namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network)
-    else {
-        return Ok(NetworkNamespace::Host);
+    let Some(namespace) = namespaces.iter().find(|namespace| namespace.typ() == kind) else {
+        return Ok(NamespaceConfig::Host);
     };
     match namespace.path() {
         // A relative path would depend on the working directory of this process.
-        Some(path) if path.is_absolute() => Ok(NetworkNamespace::Path(path.clone())),
+        Some(path) if path.is_absolute() => Ok(NamespaceConfig::Path(path.clone())),
         Some(path) if !path.as_os_str().is_empty() => Err(wrong(
-            "linux.namespaces[network].path",
+            format!("linux.namespaces[{name}].path"),
             format!("{:?} is not absolute", path.display().to_string()),
         )),
         // An empty path means a new namespace, as a missing one does.
-        _ => Ok(NetworkNamespace::New),
+        _ => Ok(NamespaceConfig::New),
     }
 }
 
@@ -410,8 +432,8 @@ mod tests {
         assert_eq!(config.process.args, ["/a.wasm", "x"]);
         assert_eq!(config.process.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
         assert_eq!(
-            (config.network, config.kind, config.pod),
-            (NetworkNamespace::Host, ContainerKind::Container, None)
+            (config.namespaces, config.kind, config.pod),
+            (NamespacesConfig::default(), ContainerKind::Container, None)
         );
     }
 
@@ -460,20 +482,24 @@ mod tests {
     }
 
     #[test]
-    fn a_network_namespace_without_path_is_a_new_one() {
+    fn a_namespace_without_path_is_a_new_one() {
         let with = |ns: &str| {
             load(&minimal(
                 r#""cwd":"/","args":["/a"]"#,
                 &format!(r#","linux":{{"namespaces":[{ns}]}}"#),
             ))
             .unwrap()
-            .network
+            .namespaces
         };
-        assert_eq!(with(r#"{"type":"pid"}"#), NetworkNamespace::Host);
-        assert_eq!(with(r#"{"type":"network"}"#), NetworkNamespace::New);
+        assert_eq!(with(r#"{"type":"pid"}"#), NamespacesConfig::default());
+        let config = with(r#"{"type":"network"},{"type":"ipc"},{"type":"uts","path":"/a"}"#);
+        let uts = NamespaceConfig::Path("/a".into());
+        let new = NamespaceConfig::New;
+        let expected = NamespacesConfig { network: new.clone(), ipc: new, uts, hostname: None };
+        assert_eq!(config, expected);
         assert_eq!(
-            with(r#"{"type":"network","path":"/proc/7/ns/net"}"#),
-            NetworkNamespace::Path("/proc/7/ns/net".into())
+            with(r#"{"type":"network","path":"/proc/7/ns/net"}"#).network,
+            NamespaceConfig::Path("/proc/7/ns/net".into())
         );
     }
 

@@ -22,14 +22,14 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use oci_spec::runtime::{Hook, Hooks};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{MemfdFlags, memfd_create},
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
 };
 use serde::{Deserialize, Serialize};
 
@@ -175,8 +175,8 @@ impl HooksConfig {
 }
 
 /// Runs the recorded `poststop` hooks of a bundle and logs failures. Each hook is limited by its
-/// own timeout and by `patience`. Blocks.
-pub(crate) fn stopped(bundle: &Path, patience: Option<Duration>) {
+/// own timeout, and all of them by `deadline`. Blocks.
+pub(crate) fn stopped(bundle: &Path, deadline: Option<Instant>) {
     let path = bundle.join(OWED_FILE);
     let owed = match fs::read(&path).map(|json| serde_json::from_slice::<Owed>(&json)) {
         Ok(Ok(owed)) => owed,
@@ -191,7 +191,8 @@ pub(crate) fn stopped(bundle: &Path, patience: Option<Duration>) {
         return tracing::error!(%error, path = %path.display(), "hooks are not run");
     }
     for (place, hook) in owed.hooks.iter().enumerate() {
-        if let Err(reason) = run(hook, &owed.state, patience) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if let Err(reason) = run(hook, &owed.state, left) {
             // The remaining hooks run nevertheless, as the spec demands for `poststop`.
             tracing::warn!(
                 error = %failed("poststop", place, hook, reason),
@@ -232,8 +233,12 @@ fn failed(name: &'static str, place: usize, hook: &Hook, reason: String) -> Hook
     HookError { name, place, path: hook.path().clone(), reason }
 }
 
-/// Runs a hook to its end. The error is a text with the beginning of the hook's stderr.
+/// Runs a hook to its end, within its own timeout and within `patience`. The error is a text with
+/// the beginning of the hook's stderr.
 fn run(hook: &Hook, state: &ContainerState, patience: Option<Duration>) -> Result<(), String> {
+    if patience.is_some_and(|patience| patience.is_zero()) {
+        return Err("not run: the hooks before it have used all of the time".to_owned());
+    }
     let own =
         hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     let limit = own.into_iter().chain(patience).min();
@@ -250,7 +255,7 @@ fn run(hook: &Hook, state: &ContainerState, patience: Option<Duration>) -> Resul
             said.truncate(SAID);
             Err(format!("{status}: {}", String::from_utf8_lossy(&said).trim()))
         }
-        None => Err(format!("killed after {} s", limit.unwrap_or_default().as_secs())),
+        None => Err(format!("killed after {} s", limit.unwrap_or_default().as_secs_f32().round())),
     }
 }
 
@@ -274,6 +279,8 @@ fn execute(
         hook.env().as_deref().unwrap_or_default().iter().filter_map(|entry| entry.split_once('='));
     // The spec gives a hook only its own environment, not that of this process.
     command.env_clear().envs(env).current_dir(&state.bundle);
+    // A process group of its own, which is killed with all that the hook has started.
+    command.process_group(0);
     let mut child =
         command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?).spawn()?;
     // A pidfd, because `poll` can wait for it with a timeout and `wait` cannot.
@@ -286,7 +293,7 @@ fn execute(
         }
     };
     if !ended {
-        child.kill()?;
+        kill_process_group(Pid::from_child(&child), Signal::KILL)?;
     }
     // Also after the kill, so that no zombie remains.
     let status = child.wait()?;
@@ -362,11 +369,30 @@ mod tests {
         assert!(!ran.exists());
         config(json).unwrap().create(state(bundle.path())).unwrap_err();
         for _ in 0..2 {
-            stopped(bundle.path(), Some(Duration::from_secs(5)));
+            stopped(bundle.path(), Some(Instant::now() + Duration::from_secs(5)));
             assert_eq!(
                 fs::read_to_string(&ran).unwrap().matches(r#""status":"stopped""#).count(),
                 1
             );
+        }
+    }
+
+    #[test]
+    fn hanging_hooks_share_one_deadline_and_leave_no_process() {
+        let bundle = tempfile::tempdir().unwrap();
+        let hook = r#"{"path":"/bin/sh","args":["sh","-c","sleep 1000 & echo $! >>pids; wait"]}"#;
+        let hooks = config(&format!(r#"{{"poststop":[{hook},{hook},{hook}]}}"#)).unwrap();
+        hooks.create(state(bundle.path())).unwrap();
+        let began = Instant::now();
+        stopped(bundle.path(), Some(began + Duration::from_millis(500)));
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        // Only the first has had any time. What it has started is dead, or a zombie of this system.
+        let pids = fs::read_to_string(bundle.path().join("pids")).unwrap();
+        assert_eq!(pids.lines().count(), 1, "{pids}");
+        let stat = || fs::read_to_string(format!("/proc/{}/stat", pids.trim())).unwrap_or_default();
+        while !stat().is_empty() && !stat().contains(") Z ") {
+            assert!(began.elapsed() < Duration::from_secs(5), "{}", stat());
+            std::thread::yield_now();
         }
     }
 

@@ -130,21 +130,47 @@ impl KernelLimits {
     /// Leaves and removes the cgroup, for good. The workers go to the cgroup of another container
     /// of the pod. Blocks.
     pub(crate) fn release(&self) {
-        let mut state = self.state.lock();
-        let before = std::mem::replace(&mut *state, KernelLimitsState::Released);
-        // Unlocked first: leaving the cgroup blocks, and `is_released` may be called meanwhile.
-        drop(state);
-        let was_inside = matches!(before, KernelLimitsState::Inside(_));
-        // Leaves the cgroup. Only afterwards can a successor join its own.
-        drop(before);
-        if was_inside && let Some(successor) = self.cgroups.successor() {
-            // Only a pod has successors, and the kernel is not told the limits of its containers.
-            successor.limit(&ResourcesConfig::default());
+        if let Some(joined) = self.take() {
+            leave(joined);
+        }
+    }
+
+    /// Marks the cgroup as left.
+    fn take(&self) -> Option<Joined> {
+        // Unlocked at the end of the statement: leaving the cgroup blocks, and `is_released` may be
+        // called meanwhile.
+        match std::mem::replace(&mut *self.state.lock(), KernelLimitsState::Released) {
+            KernelLimitsState::Inside(joined) => Some(joined),
+            KernelLimitsState::Outside | KernelLimitsState::Released => None,
         }
     }
 
     fn is_released(&self) -> bool {
         matches!(*self.state.lock(), KernelLimitsState::Released)
+    }
+}
+
+/// For a creation that was given up before [`KernelLimits::release`].
+impl Drop for KernelLimits {
+    fn drop(&mut self) {
+        let Some(joined) = self.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            // Dropped on the control thread, which must not wait for the kernel. The task may run
+            // unobserved: if this process ends before, `bootstrap::delete` does the same work.
+            Ok(runtime) => drop(runtime.spawn_blocking(move || leave(joined))),
+            Err(_) => leave(joined),
+        }
+    }
+}
+
+/// Leaves and removes a cgroup and lets another container of the sandbox have its own.
+fn leave(joined: Joined) {
+    let cgroups = joined.cgroups.clone();
+    // Leaves the cgroup. Only afterwards can a successor join its own.
+    drop(joined);
+    if let Some(successor) = cgroups.successor() {
+        // Only a pod has successors, and the kernel is not told the limits of its containers.
+        successor.limit(&ResourcesConfig::default());
     }
 }
 

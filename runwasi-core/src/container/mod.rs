@@ -9,6 +9,7 @@ pub mod request;
 use std::{
     path::PathBuf,
     sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
 
 use tokio::task::spawn_blocking;
@@ -67,7 +68,10 @@ impl Container {
         // After everything that can fail: a refused container gets no hooks.
         if let Some(hooks) = init.hooks.clone() {
             let state = init.context.state(&init.process.info, &request.bundle);
-            run_hooks(move || hooks.create(state)).await?;
+            if let Err(error) = run_hooks(move || hooks.create(state)).await {
+                release(init.kernel_limits).await;
+                return Err(error.into());
+            }
         }
         Ok(Self::start_driver(host, request, init, on_deleted))
     }
@@ -118,18 +122,16 @@ impl Container {
     }
 
     /// Removes the container's cgroup and runs its `poststop` hooks, after the deletion of the
-    /// init.
-    pub(crate) async fn deleted(&self) {
-        if self.hooks.is_none() && self.kernel_limits.is_none() {
+    /// init. The hooks have `patience` together.
+    pub(crate) async fn deleted(&self, patience: Option<Duration>) {
+        release(self.kernel_limits.clone()).await;
+        if self.hooks.is_none() {
             return;
         }
+        let deadline = patience.map(|patience| Instant::now() + patience);
         let bundle = self.bundle.clone();
-        let kernel_limits = self.kernel_limits.clone();
         let work = move || {
-            if let Some(kernel_limits) = kernel_limits {
-                kernel_limits.release();
-            }
-            hooks::stopped(&bundle, None);
+            hooks::stopped(&bundle, deadline);
             Ok(())
         };
         // An error means that this process is ending. Then `bootstrap::delete` does the same work.
@@ -223,6 +225,18 @@ impl Container {
             Ok((config, Files { rootfs, program }))
         };
         blocking(work, |error| EngineError::Failed(error.to_string()).into()).await
+    }
+}
+
+/// Leaves and removes the cgroup of a container on the blocking pool.
+async fn release(kernel_limits: Option<Arc<KernelLimits>>) {
+    if let Some(kernel_limits) = kernel_limits {
+        let work = move || {
+            kernel_limits.release();
+            Ok(())
+        };
+        // An error means that this process is ending. Then `bootstrap::delete` does the same work.
+        let _: Result<(), ()> = blocking(work, drop).await;
     }
 }
 

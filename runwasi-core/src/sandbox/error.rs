@@ -36,6 +36,14 @@ pub enum SandboxError {
         /// The container's id.
         id: Id,
     },
+    /// The OS process of the sandbox was killed, which has ended the sandbox.
+    #[error("container {id}: process {pid} of its sandbox was killed, which has ended the sandbox")]
+    Killed {
+        /// The container's id.
+        id: Id,
+        /// The process.
+        pid: u32,
+    },
     /// The container could not be created.
     #[error("create container {id}: {source}")]
     Create {

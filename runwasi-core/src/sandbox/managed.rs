@@ -19,7 +19,7 @@ use crate::{
     blocking::blocking,
     engine::signal::Signal,
     id::Id,
-    network::{Entrance, Network, NetworkError},
+    network::{Namespaces, Network, NetworkError},
 };
 
 /// Time from the answer to a `ShutdownSandbox` to the end of the server.
@@ -41,6 +41,7 @@ impl Sandbox {
         let sandbox = self.clone();
         let entered = self.run_to_completion(async move {
             let entered = enter(sandbox.network().clone(), network).await;
+            sandbox.follow_signals();
             if let Some(lifecycle) = &sandbox.shared.lifecycle {
                 lifecycle.settle(entered.is_ok());
             }
@@ -150,9 +151,13 @@ impl Sandbox {
 }
 
 async fn enter(network: Network, path: Option<PathBuf>) -> Result<(), NetworkError> {
-    let Some(path) = path else { return Ok(()) };
-    // On the blocking pool: entering waits for the start of a thread.
-    blocking(move || network.park(Entrance::at("netns_path", &path)?), lost).await
+    let work = move || {
+        let namespaces = path
+            .map_or_else(|| Ok(Namespaces::default()), |path| Namespaces::at("netns_path", &path));
+        network.move_to(namespaces?)
+    };
+    // On the blocking pool: it waits for the start of a thread.
+    blocking(work, lost).await
 }
 
 fn lost(error: impl std::error::Error + Send + Sync + 'static) -> NetworkError {

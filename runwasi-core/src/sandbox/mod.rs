@@ -6,6 +6,7 @@
 pub mod error;
 pub mod lifecycle;
 mod managed;
+mod signals;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -103,7 +104,10 @@ impl Sandbox {
         let containers = Mutex::default();
         let used = Notify::new();
         let killed = Mutex::default();
-        Self { shared: Arc::new(Shared { host, containers, used, killed, lifecycle }) }
+        let sandbox =
+            Self { shared: Arc::new(Shared { host, containers, used, killed, lifecycle }) };
+        sandbox.follow_signals();
+        sandbox
     }
 
     /// True if containerd manages it by its Sandbox API.
@@ -167,6 +171,10 @@ impl Sandbox {
     }
 
     fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
+        // First: the kill has stopped a managed sandbox, too, and is the better reason.
+        if self.network().has_ended() {
+            return Err(SandboxError::Killed { id: container.clone(), pid: self.pid() });
+        }
         match &self.shared.lifecycle {
             Some(lifecycle) if !lifecycle.takes_containers() => {
                 Err(SandboxError::NotReady { id: container.clone() })
@@ -256,26 +264,32 @@ impl Sandbox {
         process.resize(size).map_err(|source| SandboxError::Process { id: id.clone(), source })
     }
 
-    /// Forgets a process that does not run. Deleting the init deletes its container.
-    pub async fn delete(&self, id: &Id, exec: &str) -> Result<(u32, Exit), SandboxError> {
+    /// Forgets a process that does not run. Deleting the init deletes its container, whose
+    /// `poststop` hooks have `patience` together.
+    pub async fn delete(
+        &self,
+        id: &Id,
+        exec: &str,
+        patience: Option<Duration>,
+    ) -> Result<(u32, Exit), SandboxError> {
         // Looked up before the request: after the init's deletion there is no container to find.
         let container = self.container(id)?;
         let process = self.view(id, exec)?.process;
         self.request(id, &process, Request::Delete).await?;
         if exec.is_empty() {
-            container.deleted().await;
+            container.deleted(patience).await;
         }
         let gone = || SandboxError::NotFound { id: id.clone() };
         Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
     }
 
-    /// Ends a container in any state and forgets it.
-    pub async fn end(&self, id: &Id) -> Result<(u32, Exit), SandboxError> {
+    /// Ends a container in any state and forgets it. Its `poststop` hooks have `patience` together.
+    pub async fn end(&self, id: &Id, patience: Duration) -> Result<(u32, Exit), SandboxError> {
         // An error: the init has ended, or there is no container, which `delete` reports.
         if self.kill(id, "", Some(Signal::KILL)).await.is_ok() {
             self.wait(id, "").await?;
         }
-        self.delete(id, "").await
+        self.delete(id, "", Some(patience)).await
     }
 
     /// Waits for the end of a process. Any number of callers may wait at the same time.

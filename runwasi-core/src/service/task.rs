@@ -3,7 +3,7 @@
 //! The messages of both are wire compatible, so one implementation is registered under both names.
 //! containerd before 2.0 asks for v2, later releases for the version that `start` has told them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -45,6 +45,15 @@ fn container(id: &str) -> ttrpc::Result<Id> {
     Ok(Id::parse("container id", id)?)
 }
 
+/// Time for the `poststop` hooks of a `Delete`: two thirds of what the caller waits for the answer.
+/// No limit for a caller without a timeout.
+// The rest is for the unmounting before and the answer after. Hooks that took all of it would be
+// left running without a caller.
+fn time_for_hooks(context: &TtrpcContext) -> Option<Duration> {
+    let timeout = u64::try_from(context.timeout_nano).ok().filter(|timeout| *timeout > 0)?;
+    Some(Duration::from_nanos(timeout) * 2 / 3)
+}
+
 fn unsupported<T>(what: &str, why: &str) -> ttrpc::Result<T> {
     Err(error(Code::UNIMPLEMENTED, format!("{what} is not supported: {why}")))
 }
@@ -77,13 +86,13 @@ impl Task for TaskService {
 
     async fn delete(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
         let span = rpc("delete", &request.id);
         let (pid, exit) = self
             .sandbox
-            .delete(&container(&request.id)?, &request.exec_id)
+            .delete(&container(&request.id)?, &request.exec_id, time_for_hooks(context))
             .instrument(span)
             .await?;
         Ok(convert::delete_response(pid, exit))

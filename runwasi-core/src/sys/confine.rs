@@ -8,7 +8,7 @@ use rustix::{
     process::{Resource, Rlimit, getpid, getpriority_process, setpriority_process, setrlimit},
 };
 
-use super::network::unshare_network;
+use super::namespaces::{NamespaceKind, unshare_namespaces};
 
 /// Niceness of a process or thread that compiles.
 // Linux gives it about a tenth of the weight of nice 0: a tenth of a contended core and all of an
@@ -76,7 +76,7 @@ pub fn confine(address_space: u64) -> io::Result<()> {
     name_process(c"compile");
     if rustix::process::geteuid().is_root() {
         // Refused to a root without CAP_SYS_ADMIN. The filter below has no call for sockets anyway.
-        let _ = unshare_network();
+        let _ = unshare_namespaces(&[NamespaceKind::Network]);
         become_nobody()?;
     }
     limit(Resource::As, address_space)?;

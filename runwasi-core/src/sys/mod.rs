@@ -1,13 +1,14 @@
 //! Raw system calls without a safe wrapper in our dependencies. All unsafe code of this crate is
 //! here.
 
+mod bare_process;
 mod confine;
 pub mod credentials;
 mod descriptor;
 #[cfg(test)]
 mod lease;
 mod mount;
-mod network;
+mod namespaces;
 mod process;
 pub(crate) mod terminal;
 mod thread;
@@ -15,10 +16,12 @@ mod thread;
 #[cfg(test)]
 pub(crate) use self::lease::Lease;
 pub(crate) use self::{
+    bare_process::{BareProcess, Change, next_change},
     confine::lower_priority,
     credentials::{set_file_credentials, try_file_credentials},
     descriptor::watch,
     mount::unshare_mounts,
+    namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
     process::{end_process, kernel_release, orphan},
     thread::{in_directory, unshare_file_attributes, waits},
 };
@@ -27,7 +30,7 @@ pub use self::{
     credentials::RefusedCall,
     descriptor::{adopt_fd, has_no_reader},
     mount::{MountRestriction, restrict_mount},
-    network::{is_network_namespace, set_loopback_up, unshare_network},
+    namespaces::{NamespaceKind, set_loopback_up},
     process::{Fork, fork, fork_with_pid, trim_memory},
     thread::{pause, thread_cpu_time},
 };

@@ -27,7 +27,7 @@ async fn a_component_of_p2_answers() -> Result {
 
 #[tokio::test]
 async fn a_server_listens_in_its_own_network_on_port_8080_of_every_address() -> Result {
-    let inside = Network::parked(Entrance::New)?;
+    let inside = Network::with_process(Entrance::New)?;
     let bed = Bed::in_network(inside.clone()).await?;
     let server = bed.start(bed.setup_without_address("c", HELLO)?).await?;
     let address = SocketAddr::from(([127, 0, 0, 1], 8080));

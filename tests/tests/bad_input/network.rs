@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use runwasi_tests::bundle::Bundle;
 use runwasi_tests::shim::{LIMIT, TaskClient};
 use runwasi_tests::{Command, ShimDriver, poll_until};
@@ -42,9 +42,12 @@ pub(crate) fn network_namespace_becomes_the_shims(p: &ShimDriver) -> Result<()> 
     let bundle = with_network(p, &namespace)?;
     let client = TaskClient::connect(p.start("net", bundle.path())?.ok()?.out().trim())?;
     super::socket::serves(&client)?;
-    let pid = p.shims().first().context("no shim")?.network;
-    let seen = fs::read_link(format!("/proc/{pid}/ns/net"))?;
-    ensure!(seen == wanted, "{} instead of {}", seen.display(), wanted.display());
+    // Its process may not have taken its name yet, by which it is found.
+    let seen = || {
+        let pid = p.shims().first()?.network;
+        fs::read_link(format!("/proc/{pid}/ns/net")).ok().filter(|name| *name == wanted)
+    };
+    poll_until("the sandbox's process in the namespace", LIMIT, seen)?;
     p.finish(&client, "net", bundle.path())?;
     p.becomes_clean()
 }

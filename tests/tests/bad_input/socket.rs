@@ -117,7 +117,8 @@ fn a_successor_comes_while_a_shim_leaves(away: &ShimDriver) -> Result<()> {
 pub(crate) fn silent_and_garbling_clients_disturb_nobody(p: &ShimDriver) -> Result<()> {
     let (bundle, client) = super::command_line::sleeping(p)?;
     let socket = p.socket("good");
-    let shim = p.shims().first().context("no shim")?.pid;
+    let server = p.shims().into_iter().next().context("no shim")?;
+    let (shim, pid) = (server.pid, server.network);
     let mut clients = Vec::new();
     for n in 0..20 {
         let mut stream = UnixStream::connect(&socket)?;
@@ -130,7 +131,7 @@ pub(crate) fn silent_and_garbling_clients_disturb_nobody(p: &ShimDriver) -> Resu
         for client in [&client, &newcomer] {
             let request = StateRequest { id: "good".to_owned(), ..StateRequest::default() };
             let state: StateResponse = client.call("State", &request, LIMIT)?;
-            ensure!(state.id == "good" && state.pid == shim, "{state:?}");
+            ensure!(state.id == "good" && state.pid == pid, "{state:?}");
         }
         ensure!(
             began.elapsed() < Duration::from_secs(5),

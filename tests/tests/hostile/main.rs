@@ -2,9 +2,11 @@
 
 mod compilation;
 mod files;
+mod hooks;
 mod hung;
 mod memory;
 mod shares;
+mod signals;
 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
@@ -60,7 +62,7 @@ runwasi_tests::suite! { crate::compilation::check_little_time: hasty_wasmtime = 
 }}
 
 // Cases that compare times: each has the machine to itself.
-runwasi_tests::suite! { runwasi_tests::check_alone: wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
+runwasi_tests::suite! { runwasi_tests::check_alone: files_wasmtime = Wasmtime, files_wasmtimed = Wasmtimed; {
     files:
         fifo_swapped_in_by_another_container_holds_no_worker
         file_under_a_lease_of_another_process_holds_no_worker
@@ -70,14 +72,32 @@ runwasi_tests::suite! { runwasi_tests::check_alone: wasmtime = Wasmtime, wasmtim
 }}
 
 // The guest as a component, whose calls are others.
-runwasi_tests::suite! { runwasi_tests::check_alone: component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
+runwasi_tests::suite! { runwasi_tests::check_alone: files_component_wasmtime = WasmtimeComponent, files_component_wasmtimed = WasmtimedComponent; {
     files:
         file_under_a_lease_of_another_process_holds_no_worker
         file_on_a_hung_file_system_holds_only_its_reader;
 }}
 
 // A daemon's thin shim asks the daemon, which answers for itself.
-runwasi_tests::played! { played_wasmtime = Wasmtime; {
+runwasi_tests::played! { delete_wasmtime = Wasmtime; {
     files:
         delete_does_not_succeed_while_the_server_lives;
+}}
+
+runwasi_tests::suite! { signals_wasmtime = Wasmtime, signals_wasmtimed = Wasmtimed; {
+    signals:
+        killing_a_sandbox_pid_ends_that_sandbox_only
+        sigterm_to_a_sandbox_pid_is_sigterm_to_its_containers
+        signals_that_dump_core_end_no_neighbour
+        killed_sandbox_takes_no_further_container
+        namespaces_of_a_sandbox_pid_are_the_sandboxs
+        sandbox_processes_go_with_a_killed_daemon;
+    hooks:
+        loggers_run_in_the_runtimes_network;
+}}
+
+runwasi_tests::played! { played_wasmtime = Wasmtime, played_wasmtimed = Wasmtimed; {
+    hooks:
+        hooks_run_in_the_runtimes_network
+        delete_with_a_hanging_hook_answers_within_its_deadline_and_leaves_nothing;
 }}

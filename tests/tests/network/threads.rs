@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::network::Namespace;
-use runwasi_tests::{Containers, poll_until};
+use runwasi_tests::{Containers, poll_until, proc};
 
 use crate::many::{Named, start};
 
-pub(crate) fn only_reported_threads_are_outside_the_hosts_network(
-    c: &mut Containers,
-) -> Result<()> {
+pub(crate) fn no_thread_stays_outside_the_hosts_network(c: &mut Containers) -> Result<()> {
     let daemon = c.fixture.daemon()?.pid()?;
     let named =
         (0..5).map(|number| Named::new(c.fixture.dir(), number)).collect::<Result<Vec<_>>>()?;
     let flags: Vec<_> = named.iter().map(Named::flag).collect();
-    let (mut ids, mut reported) = (Vec::new(), BTreeSet::new());
+    let mut ids = Vec::new();
+    let mut reported = BTreeSet::new();
     for (n, flag) in flags.iter().enumerate() {
         // Guests that keep all workers busy, so that one in a wrong network is seen.
         for (name, flags) in
@@ -25,53 +24,45 @@ pub(crate) fn only_reported_threads_are_outside_the_hosts_network(
         {
             let id = c.id(&format!("{name}{n}"));
             start(c, flags, &id, &["spin"])?.wait()?.ok()?;
-            if name != "host" {
-                reported.insert(pid(c, &id)?);
-            }
+            let pid = pid(c, &id)?;
+            ensure!(reported.insert(pid) && pid != daemon, "{pid} is not its own");
+            let is_host = Namespace::of(pid)? == Namespace::own()?;
+            ensure!(is_host == (name == "host"), "{pid} of {id} is elsewhere");
             ids.push(id);
-            ensure!(outside(daemon)? == reported, "{:?} instead of {reported:?}", outside(daemon));
+            is_inside(daemon)?;
         }
     }
-    ensure!(reported.len() == 2 * named.len(), "a thread for each network: {reported:?}");
+    let processes: BTreeSet<_> = proc::sandboxes_of(daemon).into_iter().collect();
+    ensure!(processes == reported, "{processes:?} instead of {reported:?}");
     for _ in 0..50 {
-        ensure!(outside(daemon)? == reported, "{:?} instead of {reported:?}", outside(daemon));
+        is_inside(daemon)?;
     }
     for id in &ids {
         ensure!(c.kill_and_finish(id)? == 137);
     }
-    let all_back = || outside(daemon).ok()?.is_empty().then_some(());
-    poll_until("all threads in the host's network", Duration::from_secs(20), all_back)?;
+    let gone = || proc::sandboxes_of(daemon).is_empty().then_some(());
+    poll_until("end of the sandboxes' processes", Duration::from_secs(20), gone)?;
     drop(named);
     c.fixture.becomes_clean()
-}
-
-pub(crate) fn pid_on_the_hosts_network_is_the_daemons(c: &mut Containers) -> Result<()> {
-    let daemon = c.fixture.daemon()?.pid()?;
-    for name in ["a", "b"] {
-        let id = c.id(name);
-        start(c, &["--net-host"], &id, &["sleep", "100"])?.wait()?.ok()?;
-        ensure!(pid(c, &id)? == daemon, "{} is not {daemon}", pid(c, &id)?);
-    }
-    let id = c.id("new");
-    start(c, &[], &id, &["sleep", "100"])?.wait()?.ok()?;
-    let own = pid(c, &id)?;
-    ensure!(own != daemon && threads(daemon)?.contains(&own), "{own} is no thread of {daemon}");
-    Ok(())
 }
 
 fn pid(c: &Containers, id: &str) -> Result<u32> {
     Ok(c.is_running(id)?.pid)
 }
 
-/// The threads that are not in the network that the daemon was started in.
-fn outside(daemon: u32) -> Result<BTreeSet<u32>> {
+/// Demands that all threads of the daemon are in the network that it was started in. The one that starts the processes of
+/// sandboxes may be on its way back.
+fn is_inside(daemon: u32) -> Result<()> {
     let host = Namespace::own()?;
-    let foreign = |thread: &u32| {
+    for thread in threads(daemon)? {
+        let of = format!("/proc/{daemon}/task/{thread}");
         // One that ended meanwhile was nowhere.
-        let name = fs::read_link(format!("/proc/{daemon}/task/{thread}/ns/net"));
-        name.is_ok_and(|name| name.as_os_str() != host.name())
-    };
-    Ok(threads(daemon)?.into_iter().filter(foreign).collect())
+        let Ok(name) = fs::read_link(format!("{of}/ns/net")) else { continue };
+        let comm = fs::read_to_string(format!("{of}/comm")).unwrap_or_default();
+        let is_back = name.as_os_str() == host.name() || comm == "namespaces\n";
+        ensure!(is_back, "{thread} ({comm}) is in {}", name.display());
+    }
+    Ok(())
 }
 
 fn threads(pid: u32) -> Result<BTreeSet<u32>> {

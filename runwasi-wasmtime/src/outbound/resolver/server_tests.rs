@@ -54,8 +54,8 @@ struct Scene {
 
 impl Scene {
     fn new(hosts: &str, resolv_conf: &str, policy: &str) -> Self {
-        let network =
-            Network::parked(Entrance::New).expect("a network namespace; these tests run as root");
+        let network = Network::with_process(Entrance::New)
+            .expect("a network namespace; these tests run as root");
         let directory = tempfile::tempdir().unwrap();
         let bundle = directory.path().join("bundle");
         let files = BundleBuilder::new(&bundle, &["/x"])

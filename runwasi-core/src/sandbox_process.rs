@@ -1,0 +1,262 @@
+//! The OS process that stands for a sandbox.
+//!
+//! containerd is told its pid. It has the sandbox's namespaces and runs nothing
+//! ([`BareProcess`](sys::BareProcess)). A signal to the pid means the containers of that sandbox:
+//! the process reports those that can be blocked and lives on; SIGKILL ends it.
+//!
+//! One thread, `reaper`, waits for all of these processes. It takes their ends under the lock of
+//! the table, so a pid in the table is never that of another process.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, Thread},
+};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::sync::mpsc;
+
+use crate::{
+    lock::Mutex,
+    panics,
+    sys::{self, BareProcess, Change},
+};
+
+/// Stack of the thread `reaper`, which makes short calls. The minimum is 16 KiB.
+const STACK: usize = 64 << 10;
+
+/// Numbers of the signals that a sandbox's process has got. Closed when the process has ended.
+pub(crate) type Signals = mpsc::UnboundedReceiver<u32>;
+
+/// Handle of a sandbox's process. Dropping it ends the process.
+#[derive(Debug)]
+pub(crate) struct SandboxProcess {
+    pid: u32,
+    ended: Arc<AtomicBool>,
+}
+
+/// The reaper's side of a process.
+struct Entry {
+    process: BareProcess,
+    ended: Arc<AtomicBool>,
+    signals: mpsc::UnboundedSender<u32>,
+}
+
+/// The processes that have not been reaped, by pid.
+static PROCESSES: Mutex<BTreeMap<u32, Entry>> = Mutex::new(BTreeMap::new());
+
+/// The thread `reaper`. Cheap to clone.
+// Passed to the start of a process: started by it, the thread would inherit the namespaces of a
+// sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Reaper {
+    thread: Thread,
+}
+
+/// The thread `reaper`, once it is needed.
+static REAPER: Mutex<Option<Reaper>> = Mutex::new(None);
+
+impl Reaper {
+    /// Starts the thread, in the namespaces of the calling thread, if it does not run.
+    pub(crate) fn get() -> io::Result<Self> {
+        let mut reaper = REAPER.lock();
+        if let Some(reaper) = &*reaper {
+            return Ok(reaper.clone());
+        }
+        let work = || panics::fatal(reap);
+        let started = thread::Builder::new().name("reaper".into()).stack_size(STACK).spawn(work)?;
+        Ok(reaper.insert(Self { thread: started.thread().clone() }).clone())
+    }
+}
+
+impl SandboxProcess {
+    /// Starts a process in the namespaces of the calling thread. It ends with this thread at the
+    /// latest.
+    pub(crate) fn start(reaper: &Reaper) -> io::Result<(Self, Signals)> {
+        // Locked before the start: the reaper finds every process in the table.
+        let mut processes = PROCESSES.lock();
+        let process = BareProcess::start()?;
+        let pid = process.pid();
+        let ended = Arc::<AtomicBool>::default();
+        let (signals, received) = mpsc::unbounded_channel();
+        processes.insert(pid, Entry { process, ended: ended.clone(), signals });
+        drop(processes);
+        reaper.thread.unpark();
+        Ok((Self { pid, ended }, received))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// True if a signal has ended it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// A pidfd of the process.
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
+        // Under the lock: the process cannot be reaped in between, and its pid be used again.
+        let _reaping = PROCESSES.lock();
+        let gone = || io::Error::other(format!("process {} of the sandbox has ended", self.pid));
+        let pid = Pid::from_raw(self.pid.cast_signed()).filter(|_| !self.has_ended());
+        Ok(pidfd_open(pid.ok_or_else(gone)?, PidfdFlags::empty())?)
+    }
+}
+
+impl Drop for SandboxProcess {
+    fn drop(&mut self) {
+        let processes = PROCESSES.lock();
+        if !self.has_ended()
+            && let Some(entry) = processes.get(&self.pid)
+        {
+            entry.process.kill();
+        }
+    }
+}
+
+fn reap() {
+    loop {
+        match sys::next_change() {
+            Ok(Some(Change::Stopped(pid))) => stopped(pid),
+            Ok(Some(Change::Ended(pid))) => ended(pid),
+            // An `unpark` before this call makes it return at once, so no process is missed.
+            Ok(None) => thread::park(),
+            // The call has no other failure. Without it no end of a process would be seen.
+            Err(error) => panic!("wait for the processes of sandboxes: {error}"),
+        }
+    }
+}
+
+fn stopped(pid: u32) {
+    let processes = PROCESSES.lock();
+    if let Some(entry) = processes.get(&pid)
+        && let Some(signal) = entry.process.take_signal()
+    {
+        // An error: the sandbox is gone.
+        let _ = entry.signals.send(signal);
+    }
+}
+
+fn ended(pid: u32) {
+    let mut processes = PROCESSES.lock();
+    // Always present: processes enter the table with their start and leave it here.
+    let Some(Entry { process, ended, signals }) = processes.remove(&pid) else { return };
+    ended.store(true, Ordering::Release);
+    if let Err(error) = process.reap() {
+        tracing::error!(%error, pid, "process of a sandbox is not reaped");
+    }
+    // The sandbox sees the end as the end of its signals, after `ended`.
+    drop(signals);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        path::Path,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    fn signal(pid: u32, signal: libc::c_int) {
+        let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+        let signal = rustix::process::Signal::from_named_raw(signal).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    fn received(signals: &mut Signals) -> Option<u32> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match signals.try_recv() {
+                Ok(signal) => return Some(signal),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    assert!(Instant::now() < deadline, "no signal");
+                    thread::yield_now();
+                }
+            }
+        }
+    }
+
+    /// The name is the last thing that a process sets.
+    fn until_it_waits(process: &SandboxProcess) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let name = || fs::read_to_string(format!("/proc/{}/comm", process.pid())).unwrap();
+        while name() != "sandbox\n" {
+            assert!(Instant::now() < deadline, "{}", name());
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn process_reports_signals_and_lives_until_sigkill() {
+        let (process, mut signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
+        let (other, mut others) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
+        for number in [libc::SIGTERM, libc::SIGQUIT, libc::SIGSEGV, libc::SIGTERM, 32, 64] {
+            // By the system call: rustix names no real-time signals.
+            // SAFETY: takes no pointer.
+            assert_eq!(unsafe { libc::kill(process.pid().cast_signed(), number) }, 0);
+            assert_eq!(received(&mut signals), Some(number.cast_unsigned()));
+        }
+        assert!(!process.has_ended());
+        signal(process.pid(), libc::SIGKILL);
+        assert_eq!(received(&mut signals), None);
+        assert!(process.has_ended() && process.open().is_err());
+        assert!(!Path::new(&format!("/proc/{}", process.pid())).exists(), "a zombie");
+        assert!(!other.has_ended() && others.try_recv().is_err());
+    }
+
+    #[test]
+    fn stopped_process_reports_after_its_continuation() {
+        let (process, mut signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
+        signal(process.pid(), libc::SIGSTOP);
+        signal(process.pid(), libc::SIGTERM);
+        sys::pause(Duration::from_millis(50));
+        assert!(signals.try_recv().is_err());
+        signal(process.pid(), libc::SIGCONT);
+        assert_eq!(received(&mut signals), Some(15));
+    }
+
+    #[test]
+    fn continuations_of_others_lose_no_signal() {
+        let (process, mut signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
+        until_it_waits(&process);
+        for _ in 0..500 {
+            signal(process.pid(), libc::SIGTERM);
+            for _ in 0..20 {
+                signal(process.pid(), libc::SIGCONT);
+            }
+            assert_eq!(received(&mut signals), Some(15));
+        }
+    }
+
+    #[test]
+    fn dropped_process_ends_and_is_reaped() {
+        let (process, mut signals) = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
+        let place = format!("/proc/{}", process.pid());
+        until_it_waits(&process);
+        drop(process);
+        assert_eq!(received(&mut signals), None);
+        assert!(!Path::new(&place).exists());
+    }
+
+    #[test]
+    fn process_ends_with_the_thread_that_started_it() {
+        let start = || {
+            let started = SandboxProcess::start(&Reaper::get().unwrap()).unwrap();
+            // Before, the kernel does not know that the process is to end with this thread.
+            until_it_waits(&started.0);
+            started
+        };
+        let (process, mut signals) = thread::spawn(start).join().unwrap();
+        assert_eq!(received(&mut signals), None);
+        assert!(process.has_ended());
+    }
+}

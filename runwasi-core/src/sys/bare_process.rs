@@ -1,0 +1,367 @@
+//! An OS process that shares the memory, files and directories of this one and only waits for
+//! signals.
+//!
+//! It is made by `clone(2)` with `CLONE_VM | CLONE_FILES | CLONE_FS`: a process of its own, with
+//! pid and namespaces, that costs a few KiB in the kernel and a word in this process. `clone3(2)`
+//! would also clear the signal handlers, but systemd's `RestrictNamespaces=` refuses it.
+//!
+//! ```text
+//! clone ─▶ die with the parent ─▶ own session ─▶ wait for a signal ─▶ store it ─▶ stop
+//!                                                      ▲                           │
+//!                                                      └──── SIGCONT of ours ◀─────┘
+//! ```
+//!
+//! Why this is sound, although the process shares memory without being a thread of Rust:
+//!
+//! - It executes nothing but the instructions of one `asm!` block, which it never leaves. They use
+//!   registers and system calls, no stack, no thread-local data and no libc.
+//! - It writes one word, [`Shared::signal`], which is freed after the process has been reaped.
+//! - It runs no signal handler: all signals are blocked before the clone, and the process inherits
+//!   that mask. Blocked signals neither end it nor dump core. Before Linux 5.16, a core dump of
+//!   one process ended all that share its memory.
+//! - Its exit signal is none instead of SIGCHLD, so no `wait` without `__WCLONE` sees it.
+
+use std::{
+    arch::asm,
+    ffi::CStr,
+    io, process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// A process started by [`BareProcess::start`]. Dropping it leaves the process as it is.
+#[derive(Debug)]
+pub(crate) struct BareProcess {
+    pid: u32,
+    /// Freed by [`BareProcess::reap`]. Without it the word leaks.
+    shared: &'static Shared,
+}
+
+/// Memory that the process writes.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Shared {
+    /// Low byte: the signal that it has received, until [`BareProcess::take_signal`]; 0 for none.
+    /// With [`STOPPING`] from then on until it waits for the next.
+    signal: AtomicU32,
+}
+
+/// Bit of a process that stops by itself. The parent continues it whenever it finds it so.
+// Without it, a SIGCONT of another process between the stop and its report would leave the process
+// in a second stop without a signal, which looks like a SIGSTOP from outside.
+const STOPPING: u32 = 0x100;
+
+/// Change of a process that [`next_change`] reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It has stopped, to report a signal or by SIGSTOP. To be taken by
+    /// [`BareProcess::take_signal`].
+    Stopped(u32),
+    /// It has ended. To be taken by [`BareProcess::reap`].
+    Ended(u32),
+}
+
+/// Name of the process in `ps -o comm`.
+const NAME: &CStr = c"sandbox";
+
+/// A signal mask of the kernel with all signals.
+const ALL: u64 = u64::MAX;
+
+/// Signals that the process waits for.
+// Without SIGCONT, whose effect does not need it. Ours would be reported like another signal.
+static AWAITED: u64 = ALL & !(1 << (libc::SIGCONT - 1));
+
+/// Size of a signal mask of the kernel.
+const MASK_SIZE: usize = size_of::<u64>();
+
+impl BareProcess {
+    /// Starts a process in the namespaces of the calling thread. It gets SIGKILL when this thread
+    /// ends.
+    pub(crate) fn start() -> io::Result<Self> {
+        let shared: &'static Shared = Box::leak(Box::default());
+        let before = set_signal_mask(ALL)?;
+        // SAFETY: all signals are blocked, and `shared` lives until the process has been reaped.
+        let result = unsafe { clone_bare(shared.signal.as_ptr()) };
+        set_signal_mask(before)?;
+        match u32::try_from(result) {
+            Ok(pid) => Ok(Self { pid, shared }),
+            Err(_) => {
+                // SAFETY: leaked above, and no process has got it.
+                drop(unsafe { Box::from_raw(std::ptr::from_ref(shared).cast_mut()) });
+                // A negative result is the number of the error.
+                Err(io::Error::from_raw_os_error(i32::try_from(-result).unwrap_or(libc::EIO)))
+            }
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends SIGKILL. [`next_change`] reports the end.
+    pub(crate) fn kill(&self) {
+        self.send(libc::SIGKILL);
+    }
+
+    /// Takes the signal of a process that has stopped to report it, and lets the process go on.
+    /// Returns nothing for one that was stopped by SIGSTOP, which stays so.
+    pub(crate) fn take_signal(&self) -> Option<u32> {
+        // Reported once: without this the next wait would find the same stop. An error: it has been
+        // killed or continued meanwhile.
+        let _ = wait(libc::P_PID, self.pid, libc::WSTOPPED | libc::WNOHANG);
+        let before = self.shared.signal.fetch_and(STOPPING, Ordering::AcqRel);
+        if before & STOPPING != 0 {
+            self.send(libc::SIGCONT);
+        }
+        Some(before & !STOPPING).filter(|signal| *signal != 0)
+    }
+
+    /// Takes the end of the process and frees its memory.
+    pub(crate) fn reap(self) -> io::Result<()> {
+        wait(libc::P_PID, self.pid, libc::WEXITED)?;
+        // SAFETY: leaked by `start`. The process, which has ended, was its only other user.
+        drop(unsafe { Box::from_raw(std::ptr::from_ref(self.shared).cast_mut()) });
+        Ok(())
+    }
+
+    fn send(&self, signal: libc::c_int) {
+        // SAFETY: takes no pointer. The process is a child that was not reaped, so the number is
+        // no other process's. It may have ended, for which the call changes nothing.
+        unsafe { libc::kill(self.pid.cast_signed(), signal) };
+    }
+}
+
+/// Waits until a process changes, and leaves the change to be taken. Returns nothing if there is no
+/// process.
+pub(crate) fn next_change() -> io::Result<Option<Change>> {
+    let changes = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+    let info = match wait(libc::P_ALL, 0, changes) {
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+        info => info?,
+    };
+    // SAFETY: the kernel has filled this member for a wait.
+    let pid = unsafe { info.si_pid() }.cast_unsigned();
+    match info.si_code {
+        libc::CLD_STOPPED => Ok(Some(Change::Stopped(pid))),
+        _ => Ok(Some(Change::Ended(pid))),
+    }
+}
+
+/// Calls `waitid(2)` for the processes of [`BareProcess::start`] alone.
+fn wait(kind: libc::idtype_t, id: u32, options: libc::c_int) -> io::Result<libc::siginfo_t> {
+    // SAFETY: `siginfo_t` is plain data, for which zeroes are valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: `info` is live.
+        if unsafe { libc::waitid(kind, id, &raw mut info, options | libc::__WCLONE) } == 0 {
+            return Ok(info);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Replaces the signal mask of the calling thread and returns the mask before.
+// By the system call: libc's function leaves out the two signals that it uses itself.
+fn set_signal_mask(mask: u64) -> io::Result<u64> {
+    let mut before = 0_u64;
+    // SAFETY: both masks are live and of the passed size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut before,
+            MASK_SIZE,
+        )
+    };
+    if result == 0 { Ok(before) } else { Err(io::Error::last_os_error()) }
+}
+
+const CLONE_FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS;
+
+/// Starts the process and returns its pid, or the negative number of an error.
+///
+/// # Safety
+/// All signals of the calling thread are blocked, and `signal` is valid until the process has been
+/// reaped.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone_bare(signal: *mut u32) -> isize {
+    let result: isize;
+    // SAFETY: the caller keeps `signal`. The parent returns from the block behind the first system
+    // call, with the registers that are named here. The child keeps the stack pointer of its parent
+    // (a stack of 0), but uses no stack, and never leaves the block.
+    unsafe {
+        asm!(
+            "syscall", // clone(flags, 0): the other arguments belong to flags that are not set
+            "test rax, rax",
+            "jnz 5f",
+            // The child from here on. Dies with its parent.
+            "mov eax, {prctl}",
+            "mov edi, {set_pdeathsig}",
+            "mov esi, {sigkill}",
+            "syscall",
+            "test rax, rax",
+            "jnz 4f",
+            // Checked after that: a parent that has died before it sends no signal.
+            "mov eax, {getppid}",
+            "syscall",
+            "cmp rax, r13",
+            "jne 4f",
+            // A session of its own: no signals of the parent's terminal or process group.
+            "mov eax, {setsid}",
+            "syscall",
+            "mov eax, {prctl}",
+            "mov edi, {set_name}",
+            "mov rsi, r15",
+            "syscall",
+            "mov eax, {getpid}",
+            "syscall",
+            "mov r13, rax",
+            "2:",
+            "mov eax, {rt_sigtimedwait}",
+            "mov rdi, r14",
+            "xor esi, esi",
+            "xor edx, edx",
+            "mov r10d, {mask_size}",
+            "syscall",
+            "test eax, eax",
+            "jle 2b",
+            // Stops until the parent has taken the signal. Again, if a SIGCONT of another process
+            // was faster.
+            "or eax, {stopping}",
+            "mov dword ptr [r12], eax",
+            "3:",
+            "mov eax, {kill}",
+            "mov rdi, r13",
+            "mov esi, {sigstop}",
+            "syscall",
+            "cmp byte ptr [r12], 0",
+            "jne 3b",
+            "mov dword ptr [r12], 0",
+            "jmp 2b",
+            "4:",
+            "mov eax, {exit_group}",
+            "mov edi, 1",
+            "syscall",
+            "ud2",
+            "5:",
+            prctl = const libc::SYS_prctl,
+            set_pdeathsig = const libc::PR_SET_PDEATHSIG,
+            sigkill = const libc::SIGKILL,
+            getppid = const libc::SYS_getppid,
+            setsid = const libc::SYS_setsid,
+            set_name = const libc::PR_SET_NAME,
+            getpid = const libc::SYS_getpid,
+            rt_sigtimedwait = const libc::SYS_rt_sigtimedwait,
+            mask_size = const MASK_SIZE,
+            stopping = const STOPPING,
+            kill = const libc::SYS_kill,
+            sigstop = const libc::SIGSTOP,
+            exit_group = const libc::SYS_exit_group,
+            inlateout("rax") libc::SYS_clone as isize => result,
+            in("rdi") CLONE_FLAGS as usize,
+            in("rsi") 0_usize,
+            in("r12") signal,
+            in("r13") process::id() as usize,
+            in("r14") &raw const AWAITED,
+            in("r15") NAME.as_ptr(),
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// See above.
+///
+/// # Safety
+/// As above.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone_bare(signal: *mut u32) -> isize {
+    let result: isize;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "svc #0", // clone(flags, 0)
+            "cbnz x0, 5f",
+            "mov x8, #{prctl}",
+            "mov x0, #{set_pdeathsig}",
+            "mov x1, #{sigkill}",
+            "svc #0",
+            "cbnz x0, 4f",
+            "mov x8, #{getppid}",
+            "svc #0",
+            "cmp x0, x21",
+            "b.ne 4f",
+            "mov x8, #{setsid}",
+            "svc #0",
+            "mov x8, #{prctl}",
+            "mov x0, #{set_name}",
+            "mov x1, x23",
+            "svc #0",
+            "mov x8, #{getpid}",
+            "svc #0",
+            "mov x21, x0",
+            "2:",
+            "mov x8, #{rt_sigtimedwait}",
+            "mov x0, x22",
+            "mov x1, #0",
+            "mov x2, #0",
+            "mov x3, #{mask_size}",
+            "svc #0",
+            "cmp w0, #0",
+            "b.le 2b",
+            "orr w0, w0, #{stopping}",
+            "str w0, [x20]",
+            "3:",
+            "mov x8, #{kill}",
+            "mov x0, x21",
+            "mov x1, #{sigstop}",
+            "svc #0",
+            "ldrb w9, [x20]",
+            "cbnz w9, 3b",
+            "str wzr, [x20]",
+            "b 2b",
+            "4:",
+            "mov x8, #{exit_group}",
+            "mov x0, #1",
+            "svc #0",
+            "brk #1",
+            "5:",
+            prctl = const libc::SYS_prctl,
+            set_pdeathsig = const libc::PR_SET_PDEATHSIG,
+            sigkill = const libc::SIGKILL,
+            getppid = const libc::SYS_getppid,
+            setsid = const libc::SYS_setsid,
+            set_name = const libc::PR_SET_NAME,
+            getpid = const libc::SYS_getpid,
+            rt_sigtimedwait = const libc::SYS_rt_sigtimedwait,
+            mask_size = const MASK_SIZE,
+            stopping = const STOPPING,
+            kill = const libc::SYS_kill,
+            sigstop = const libc::SIGSTOP,
+            exit_group = const libc::SYS_exit_group,
+            inlateout("x0") CLONE_FLAGS as isize => result,
+            in("x1") 0_usize,
+            in("x8") libc::SYS_clone,
+            in("x20") signal,
+            in("x21") process::id() as usize,
+            in("x22") &raw const AWAITED,
+            in("x23") NAME.as_ptr(),
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// Refuses on a processor that the code above was not written for.
+///
+/// # Safety
+/// Always sound.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe fn clone_bare(_signal: *mut u32) -> isize {
+    -(libc::ENOSYS as isize)
+}
