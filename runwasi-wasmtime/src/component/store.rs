@@ -63,6 +63,8 @@ pub struct Component {
     /// Lock of the container's file names:
     /// [`Rootfs::names`](runwasi_core::rootfs::Rootfs::names).
     pub(super) names: Arc<RwLock<()>>,
+    /// True if the polling thread makes the guest's file calls: it has the guest's credentials.
+    pub(super) inline_files: bool,
     extensions: Arc<Extensions>,
 }
 
@@ -111,6 +113,7 @@ impl Component {
             descriptors,
             limits,
             names: spec.rootfs.names(),
+            inline_files: spec.credentials.is_some(),
             extensions: spec.extensions.clone(),
         };
         let mut store = Store::new(engine, component);

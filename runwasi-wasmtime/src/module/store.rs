@@ -21,6 +21,8 @@ pub struct Guest {
     pub(crate) names: Arc<RwLock<()>>,
     /// Limit of file descriptors: one more than the highest allowed number.
     pub(crate) open_files: u32,
+    /// True if the polling thread makes the guest's file calls: it has the guest's credentials.
+    pub(crate) inline_files: bool,
     extensions: Arc<Extensions>,
 }
 
@@ -42,7 +44,8 @@ pub(super) fn store(
     let names = spec.rootfs.names();
     let open_files = spec.open_files;
     let extensions = spec.extensions.clone();
-    let guest = Guest { wasi, limits, names, open_files, extensions };
+    let inline_files = spec.credentials.is_some();
+    let guest = Guest { wasi, limits, names, open_files, inline_files, extensions };
     let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     // The guest yields at the first tick of every poll, so no guest computes longer than the time

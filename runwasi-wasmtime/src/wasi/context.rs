@@ -19,6 +19,10 @@ use wasmtime_wasi::{
 
 use super::stdio::{Stdin, Stdout};
 
+/// Most random bytes that wasmtime-wasi makes in one call: half a millisecond. Functions that give
+/// more call it several times.
+pub(crate) const RANDOM_PART: u64 = 128 << 10;
+
 /// Creates the context for one run of a module.
 pub(crate) fn module_context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
     let mut wasi = builder(spec)?.build_p1();
@@ -61,6 +65,7 @@ fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
     builder.stdin(Stdin(spec.stdio.stdin.clone()));
     builder.stdout(Stdout(spec.stdio.stdout.clone()));
     builder.stderr(Stdout(spec.stdio.stderr.clone()));
+    builder.max_random_size(RANDOM_PART);
     // With a user of its own a guest makes file calls on its polling thread, since threads of the
     // blocking pool do not have its credentials. A root guest needs no credentials: on the pool its
     // slow files delay no other guest.

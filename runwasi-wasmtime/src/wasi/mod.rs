@@ -3,6 +3,7 @@
 //! | module | one thing |
 //! |---|---|
 //! | `context` | the WASI context of a process |
+//! | `directory` | entries of a directory, in batches |
 //! | `stdio` | the process's streams as WASI streams |
 //! | `config` | values of `wasi:config` of a process |
 //! | `keyvalue` | data of `wasi:keyvalue` of a container |
@@ -10,6 +11,7 @@
 
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod directory;
 pub(crate) mod keyvalue;
 #[cfg(feature = "wasi-nn")]
 pub(crate) mod nn;
