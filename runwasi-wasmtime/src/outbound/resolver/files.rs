@@ -15,7 +15,6 @@ use runwasi_core::{
     rootfs::Rootfs,
 };
 
-use super::MAX_ADDRESSES;
 use crate::turns;
 
 const HOSTS: &str = "/etc/hosts";
@@ -23,6 +22,9 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Largest size of a file, in bytes.
 const MAX_HOSTS: u64 = 1 << 20;
 const MAX_RESOLV_CONF: u64 = 64 << 10;
+/// Most addresses of a name from `/etc/hosts`, and of each family from a name server. For each the
+/// kernel is asked for a route. A DNS answer by UDP has less than 100.
+pub(super) const MAX_ADDRESSES: usize = 256;
 /// Lines of `/etc/hosts` that are searched in one turn: some 100 microseconds.
 const LINES: usize = 1000;
 

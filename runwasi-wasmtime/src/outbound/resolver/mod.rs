@@ -30,16 +30,13 @@ use url::Host;
 
 use self::{
     dns::{Answer, Family},
-    files::{NameFiles, ResolverConfig},
+    files::{MAX_ADDRESSES, NameFiles, ResolverConfig},
 };
 use super::policy::OutboundRules;
 use crate::turns;
 
 /// Largest number of concurrent lookups of a container.
 const AT_ONCE: usize = 32;
-/// Most addresses of a name from `/etc/hosts`, and of each family from a name server. For each the
-/// kernel is asked for a route. A DNS answer by UDP has less than 100.
-const MAX_ADDRESSES: usize = 256;
 /// Addresses that are looked at in one turn.
 const ROUTES: usize = 64;
 
