@@ -24,6 +24,7 @@
 //! | `http` | a component that answers HTTP |
 //! | `outbound` | network access of a component |
 //! | `timed_body` | body of a request or a response with a time limit |
+//! | `turns` | turns of host calls with long work |
 //! | `wasi` | WASI context of a process: streams, values, data; models (feature `wasi-nn`) |
 //! | `limits` | store limiter: charges the growth of guests to their container |
 //! | `exit` | exit status of a guest |
@@ -56,6 +57,7 @@ pub mod settings;
 mod shares;
 mod start;
 mod timed_body;
+mod turns;
 mod wasi;
 mod world;
 

@@ -53,7 +53,11 @@ impl Bundle {
     /// Writes these bytes as `config.json`, whatever they are.
     pub fn write_config(&self, bytes: &[u8]) -> Result<()> {
         let file = self.dir.join("config.json");
-        fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
+        let new = self.dir.join("config.json.new");
+        // Replaced at once: a `ctr` of an earlier run may just be reading it.
+        fs::write(&new, bytes)
+            .and_then(|()| fs::rename(&new, &file))
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// Puts the guest program, natively and as wasm, into the rootfs.

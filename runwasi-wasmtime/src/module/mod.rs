@@ -6,10 +6,14 @@
 //! | `store` | data and limits of the store |
 //! | `link` | imports of a module |
 //! | `preview1` | host functions that replace the library's |
+//! | `parts` | host functions with long work, in parts |
+//! | `readdir` | `fd_readdir` |
 
 mod files;
 pub(crate) mod link;
+mod parts;
 mod preview1;
+mod readdir;
 pub(crate) mod store;
 
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};

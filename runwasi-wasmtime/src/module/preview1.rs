@@ -7,6 +7,7 @@
 //!   well.
 //! - `fd_close`, `fd_renumber`: the file behind each descriptor must be known to `path_open`.
 //! - `poll_oneoff`: the library's sleep blocks the polling thread, since it makes the file calls.
+//!   The number of subscriptions is limited here as well.
 //!
 //! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, except for
 //! the structures of `poll_oneoff`.
@@ -26,10 +27,12 @@ use crate::wasi::open::{self, Request};
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 const UNSTABLE: &str = "wasi_unstable";
+/// Names of preview 1 and of its predecessor.
+pub(super) const MODULES: [&str; 2] = [PREVIEW1, UNSTABLE];
 
 /// Values of `errno` in the specification.
-const ILSEQ: i32 = 25;
-const INVAL: i32 = 28;
+pub(super) const ILSEQ: i32 = 25;
+pub(super) const INVAL: i32 = 28;
 const IO: i32 = 29;
 const MFILE: i32 = 33;
 const NFILE: i32 = 41;
@@ -75,11 +78,9 @@ const SYNC: i32 = 1 << 4;
 /// Arguments of `path_open` in their order.
 type OpenArguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
-/// Replaces functions that the library has linked.
+/// Replaces functions that the library has linked. The linker must allow it.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    // Allowed only here, so that an accidental second definition stays an error.
-    linker.allow_shadowing(true);
-    for module in [PREVIEW1, UNSTABLE] {
+    for module in MODULES {
         linker.func_wrap(module, "proc_exit", |code: i32| -> wasmtime::Result<()> {
             Err(I32Exit(code).into())
         })?;
@@ -90,13 +91,11 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         )?;
         link_descriptors(linker, module)?;
     }
-    link_poll(linker)?;
-    linker.allow_shadowing(false);
-    Ok(())
+    link_poll(linker)
 }
 
 /// The memory and the data of the calling guest.
-fn enter<'a>(
+pub(super) fn enter<'a>(
     caller: &'a mut Caller<'_, Guest>,
 ) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
     // The library's functions are called without their generated wrapper, which sets the fuel: the
@@ -184,7 +183,7 @@ fn path_of(
 }
 
 /// The `errno` of the specification for an error of the file system.
-fn errno(error: &io::Error) -> i32 {
+pub(super) fn errno(error: &io::Error) -> i32 {
     // Without a number: a path with a zero byte.
     let Some(code) = error.raw_os_error() else { return INVAL };
     let known = ERRNOS.iter().find(|(host, _)| *host == code);
@@ -232,6 +231,19 @@ fn link_descriptors(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Resul
 
 type PollArguments = (i32, i32, i32, i32);
 
+/// Most subscriptions of one `poll_oneoff`. Each takes microseconds at every wakeup, in which the
+/// call does not yield. Linux limits `poll(2)` in the same way, by `RLIMIT_NOFILE`.
+const MAX_SUBSCRIPTIONS: u32 = 512;
+
+/// True for more subscriptions than one call may have.
+fn beyond(arguments: PollArguments) -> bool {
+    let count = arguments.2.cast_unsigned();
+    if count > MAX_SUBSCRIPTIONS {
+        tracing::debug!(count, limit = MAX_SUBSCRIPTIONS, "refused a poll_oneoff");
+    }
+    count > MAX_SUBSCRIPTIONS
+}
+
 fn link_poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     // One function for each version, since the layout of a subscription differs.
     linker.func_wrap_async(
@@ -239,6 +251,9 @@ fn link_poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         "poll_oneoff",
         |mut caller: Caller<'_, Guest>, a: PollArguments| {
             Box::new(async move {
+                if beyond(a) {
+                    return Ok(INVAL);
+                }
                 if poll_timer(&mut caller, a, &SUBSCRIPTION).await? {
                     return Ok(SUCCESS);
                 }
@@ -252,6 +267,9 @@ fn link_poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         "poll_oneoff",
         |mut caller: Caller<'_, Guest>, a: PollArguments| {
             Box::new(async move {
+                if beyond(a) {
+                    return Ok(INVAL);
+                }
                 if poll_timer(&mut caller, a, &UNSTABLE_SUBSCRIPTION).await? {
                     return Ok(SUCCESS);
                 }
@@ -315,13 +333,16 @@ async fn poll_timer(
     Ok(true)
 }
 
-fn read<'a>(memory: &'a GuestMemory<'_>, at: i32, length: usize) -> Option<&'a [u8]> {
+pub(super) fn read<'a>(memory: &'a GuestMemory<'_>, at: i32, length: usize) -> Option<&'a [u8]> {
     let GuestMemory::Unshared(bytes) = memory else { return None };
     let at = at.cast_unsigned() as usize;
     bytes.get(at..at.checked_add(length)?)
 }
 
-fn bytes<const N: usize>(memory: &GuestMemory<'_>, at: i32) -> wasmtime::Result<[u8; N]> {
+pub(super) fn bytes<const N: usize>(
+    memory: &GuestMemory<'_>,
+    at: i32,
+) -> wasmtime::Result<[u8; N]> {
     let bytes = read(memory, at, N).and_then(|bytes| bytes.try_into().ok());
     bytes.ok_or_else(outside)
 }
@@ -330,7 +351,11 @@ fn outside() -> wasmtime::Error {
     wasmtime::Error::msg("a pointer leads out of the guest's memory")
 }
 
-fn write(memory: &mut GuestMemory<'_>, at: i32, what: &[u8]) -> wasmtime::Result<()> {
+pub(super) fn read_u32(memory: &GuestMemory<'_>, at: i32) -> wasmtime::Result<u32> {
+    Ok(u32::from_le_bytes(bytes(memory, at)?))
+}
+
+pub(super) fn write(memory: &mut GuestMemory<'_>, at: i32, what: &[u8]) -> wasmtime::Result<()> {
     let at = at.cast_unsigned() as usize;
     let place = match memory {
         GuestMemory::Unshared(bytes) => bytes.get_mut(at..at.saturating_add(what.len())),

@@ -30,7 +30,12 @@ use tokio::{
 use tokio_rustls::rustls::pki_types::ServerName;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::{Outbound, resolver::LookupError, sockets, tls};
+use super::{
+    Outbound,
+    informational::{Informational, Limited},
+    resolver::LookupError,
+    sockets, tls,
+};
 use crate::timed_body::TimedBody;
 
 /// Default of each timeout of a request. The library has the same default.
@@ -115,7 +120,7 @@ async fn serve(
     }
 }
 
-type Open = Connection<TokioIo<Box<dyn Stream>>, WasiBody>;
+type Open = Connection<TokioIo<Limited<Box<dyn Stream>>>, WasiBody>;
 type Exchanged = (Response<WasiBody>, Option<Open>);
 
 /// Sends the request and receives the head. Returns the connection if it is still open.
@@ -126,7 +131,9 @@ async fn exchange(
 ) -> Result<Exchanged, Error> {
     let patience = options.connect_timeout.unwrap_or(PATIENCE);
     let opened = timeout(patience, open(outbound, request.uri(), patience)).await;
-    let (mut sender, mut connection) = opened.unwrap_or(Err(Error::ConnectionTimeout))?;
+    let (mut sender, mut connection, informational) =
+        opened.unwrap_or(Err(Error::ConnectionTimeout))?;
+    informational.count(&mut request);
     // Only the path: the absolute form of a URI is meant for proxies. hyper sends what it is given.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() =
@@ -162,7 +169,7 @@ async fn open(
     outbound: &Outbound,
     uri: &Uri,
     patience: Duration,
-) -> Result<(SendRequest<WasiBody>, Open), Error> {
+) -> Result<(SendRequest<WasiBody>, Open, Informational), Error> {
     let secure = uri.scheme() == Some(&Scheme::HTTPS);
     let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -179,7 +186,10 @@ async fn open(
     } else {
         Box::new(stream)
     };
-    http1::handshake(TokioIo::new(stream)).await.map_err(|error| meaning(&error))
+    let informational = Informational::default();
+    let io = TokioIo::new(informational.limit(stream));
+    let (sender, connection) = http1::handshake(io).await.map_err(|error| meaning(&error))?;
+    Ok((sender, connection, informational))
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -265,6 +275,11 @@ fn meaning(error: &hyper::Error) -> Error {
         return Error::HttpRequestBodySize(*size);
     }
     tracing::debug!(%error, "an outgoing request");
+    // Too many informational responses.
+    let failed = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    if failed.is_some_and(|failed| failed.kind() == io::ErrorKind::InvalidData) {
+        return Error::HttpProtocolError;
+    }
     if error.is_closed()
         || error.is_canceled()
         || error.source().is_some_and(|source| source.is::<io::Error>())

@@ -7,9 +7,11 @@
 //! | `sockets` | sockets that the host opens in the sandbox's network |
 //! | `resolver` | name resolution by the container's own files |
 //! | `http` | outgoing HTTP requests |
+//! | `informational` | limit of informational responses |
 //! | `tls` | root certificates of outgoing HTTPS |
 
 mod http;
+mod informational;
 mod policy;
 pub(crate) mod resolver;
 mod sockets;

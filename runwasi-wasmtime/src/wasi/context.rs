@@ -19,6 +19,10 @@ use wasmtime_wasi::{
 
 use super::stdio::{Stdin, Stdout};
 
+/// Most random bytes that wasmtime-wasi makes in one call: half a millisecond. Functions that give
+/// more call it several times.
+pub(crate) const RANDOM_PART: u64 = 128 << 10;
+
 /// Creates the context for one run of a module.
 pub(crate) fn module_context(spec: &InstanceSpec) -> Result<WasiP1Ctx, EngineError> {
     let mut wasi = builder(spec)?.build_p1();
@@ -61,6 +65,7 @@ fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
     builder.stdin(Stdin(spec.stdio.stdin.clone()));
     builder.stdout(Stdout(spec.stdio.stdout.clone()));
     builder.stderr(Stdout(spec.stdio.stderr.clone()));
+    builder.max_random_size(RANDOM_PART);
     // Only the polling thread has the guest's credentials, and its CPU time is the container's. If
     // the calls may wait, `runwasi_core` polls the guest on a thread that no other guest needs.
     builder.allow_blocking_current_thread(true);

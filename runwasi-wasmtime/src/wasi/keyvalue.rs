@@ -24,6 +24,8 @@ const MAX_KEY: usize = 4096;
 const ENTRY: u64 = 128;
 /// Most keys in one result of `list-keys`.
 const PAGE: usize = 1000;
+/// Most keys in one call of `batch`: a millisecond of lookups.
+const BATCH: usize = 4096;
 
 /// `error` of the interface.
 #[derive(Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
@@ -86,6 +88,14 @@ impl Store {
     pub(crate) fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock()
     }
+}
+
+/// Refuses a call of `batch` with too many keys.
+pub(crate) fn fits_batch(keys: usize) -> Result<(), Error> {
+    if keys > BATCH {
+        return refused(format!("a call has {keys} keys, and {BATCH} are allowed"));
+    }
+    Ok(())
 }
 
 fn refused<T>(why: impl Into<String>) -> Result<T, Error> {
@@ -220,6 +230,14 @@ mod tests {
         let store = Store::new(memory.charge());
         store.data().open("b").unwrap();
         (memory, store)
+    }
+
+    #[test]
+    fn a_batch_has_a_limited_number_of_keys() {
+        assert_eq!(fits_batch(BATCH), Ok(()));
+        let refused = fits_batch(1_000_000).unwrap_err();
+        let told = "a call has 1000000 keys, and 4096 are allowed";
+        assert_eq!(refused, Error::Other(told.into()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | module | one thing |
 //! |---|---|
 //! | `context` | the WASI context of a process |
+//! | `directory` | entries of a directory, in batches |
 //! | `open` | opening of files, without waiting |
 //! | `stdio` | the process's streams as WASI streams |
 //! | `config` | values of `wasi:config` of a process |
@@ -11,6 +12,7 @@
 
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod directory;
 pub(crate) mod keyvalue;
 #[cfg(feature = "wasi-nn")]
 pub(crate) mod nn;

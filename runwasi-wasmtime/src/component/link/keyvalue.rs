@@ -1,14 +1,14 @@
 //! The interfaces of `wasi:keyvalue`.
 
 use wasmtime::{
-    StoreContextMut,
-    component::{Linker, Resource, ResourceType},
+    AsContextMut, StoreContextMut,
+    component::{Lift, Linker, Resource, ResourceType, WasmList},
 };
 use wasmtime_wasi::WasiView;
 
 use crate::{
     component::store::Component,
-    wasi::keyvalue::{Data, Error},
+    wasi::keyvalue::{self, Data, Error},
 };
 
 const STORE: &str = "wasi:keyvalue/store@0.2.0-draft";
@@ -31,6 +31,21 @@ fn with<T>(
     let data = component.keyvalue.clone();
     let Bucket(name) = component.ctx().table.get(bucket)?;
     Ok((work(&mut data.data(), name),))
+}
+
+/// Parameters of a function of `batch`.
+// Not a `Vec`: wasmtime would copy all keys before the function could count them.
+type Batch<T> = (Resource<Bucket>, WasmList<T>);
+
+/// Copies the parameters of a batch, if it is not too large.
+fn few<T: Lift>(
+    store: &mut StoreContextMut<'_, Component>,
+    list: &WasmList<T>,
+) -> wasmtime::Result<Result<Vec<T>, Error>> {
+    if let Err(error) = keyvalue::fits_batch(list.len()) {
+        return Ok(Err(error));
+    }
+    Ok(Ok(list.iter(store.as_context_mut())?.collect::<wasmtime::Result<_>>()?))
 }
 
 /// Adds the interfaces to the linker.
@@ -94,19 +109,28 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
 
 fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut batch = linker.instance(BATCH)?;
-    batch.func_wrap("get-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
+    batch.func_wrap("get-many", |mut store, (bucket, keys): Batch<String>| {
+        let keys = match few(&mut store, &keys)? {
+            Ok(keys) => keys,
+            Err(error) => return Ok((Err(error),)),
+        };
         with(store, &bucket, |data, name| data.get_many(name, keys))
     })?;
-    batch.func_wrap(
-        "set-many",
-        |store, (bucket, entries): (Resource<Bucket>, Vec<(String, Vec<u8>)>)| {
-            with(store, &bucket, |data, name| {
-                // Stops at the first failure; the interface allows that earlier entries are set.
-                entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
-            })
-        },
-    )?;
-    batch.func_wrap("delete-many", |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
+    batch.func_wrap("set-many", |mut store, (bucket, entries): Batch<(String, Vec<u8>)>| {
+        let entries = match few(&mut store, &entries)? {
+            Ok(entries) => entries,
+            Err(error) => return Ok((Err(error),)),
+        };
+        with(store, &bucket, |data, name| {
+            // Stops at the first failure; the interface allows that earlier entries are set.
+            entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
+        })
+    })?;
+    batch.func_wrap("delete-many", |mut store, (bucket, keys): Batch<String>| {
+        let keys = match few(&mut store, &keys)? {
+            Ok(keys) => keys,
+            Err(error) => return Ok((Err(error),)),
+        };
         with(store, &bucket, |data, name| {
             keys.iter().for_each(|key| data.delete(name, key));
             Ok(())

@@ -6,6 +6,7 @@
 //! | `files` | replacements for wasmtime-wasi's file functions |
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
+//! | `parts` | replacements for functions with long work, in parts |
 //! | `keyvalue`, `config`, `nn` (feature `wasi-nn`) | the interfaces of these names |
 
 mod config;
@@ -15,6 +16,7 @@ pub(crate) mod linker;
 mod names;
 #[cfg(feature = "wasi-nn")]
 mod nn;
+mod parts;
 mod sockets;
 
 /// Version of WASI p2 under which wasmtime-wasi links its functions. Ours replace them only under

@@ -15,11 +15,18 @@ use runwasi_core::{
     rootfs::Rootfs,
 };
 
+use crate::turns;
+
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Largest size of a file, in bytes.
 const MAX_HOSTS: u64 = 1 << 20;
 const MAX_RESOLV_CONF: u64 = 64 << 10;
+/// Most addresses of a name from `/etc/hosts`, and of each family from a name server. For each the
+/// kernel is asked for a route. A DNS answer by UDP has less than 100.
+pub(super) const MAX_ADDRESSES: usize = 256;
+/// Lines of `/etc/hosts` that are searched in one turn: some 100 microseconds.
+const LINES: usize = 1000;
 
 /// The limits of glibc, which has no limit for the search list: that one is ours.
 const MAX_SERVERS: usize = 3;
@@ -74,10 +81,13 @@ impl NameFiles {
         Self { hosts: String::from_utf8_lossy(&hosts).into_owned(), resolver }
     }
 
-    /// Addresses of a name in `/etc/hosts`, in the order of the file.
-    pub(crate) fn hosts(&self, name: &str) -> Vec<IpAddr> {
+    /// The first [`MAX_ADDRESSES`] addresses of a name in `/etc/hosts`, in the order of the file.
+    pub(crate) async fn hosts(&self, name: &str) -> Vec<IpAddr> {
         let mut found = Vec::new();
-        for line in self.hosts.lines() {
+        for (n, line) in self.hosts.lines().enumerate() {
+            if n % LINES == LINES - 1 {
+                turns::end().await;
+            }
             let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
             // The zone of a link-local address names an interface. Lookups return no zones.
             let address = words.next().and_then(|word| word.split('%').next()?.parse().ok());
@@ -86,6 +96,10 @@ impl NameFiles {
                 |word: &str| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(name);
             // All lines of a name count: it may have addresses of both families.
             if words.any(is_it) && !found.contains(&address) {
+                if found.len() == MAX_ADDRESSES {
+                    tracing::warn!(name, limit = MAX_ADDRESSES, "too many addresses in {HOSTS}");
+                    break;
+                }
                 found.push(address);
             }
         }
@@ -149,6 +163,16 @@ mod tests {
         NameFiles { hosts: text.into(), resolver: ResolverConfig::default() }
     }
 
+    fn found(files: &NameFiles, name: &str) -> Vec<IpAddr> {
+        let mut found = std::pin::pin!(files.hosts(name));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        loop {
+            if let std::task::Poll::Ready(found) = found.as_mut().poll(&mut context) {
+                return found;
+            }
+        }
+    }
+
     fn addresses(list: &[&str]) -> Vec<IpAddr> {
         list.iter().map(|address| address.parse().unwrap()).collect()
     }
@@ -160,12 +184,32 @@ mod tests {
              # 192.0.2.9 one\n192.0.2.1 One one.test.\r\n\
              nonsense one\n2001:db8::1 one\n192.0.2.1 one\nfe80::1%eth0 link\n",
         );
-        assert_eq!(files.hosts("localhost"), addresses(&["127.0.0.1", "::1"]));
-        assert_eq!(files.hosts("one"), addresses(&["192.0.2.1", "2001:db8::1"]));
-        assert_eq!(files.hosts("one.test"), addresses(&["192.0.2.1"]));
-        assert_eq!(files.hosts("link"), addresses(&["fe80::1"]));
-        assert_eq!(files.hosts("loopback"), addresses(&[]));
-        assert_eq!(files.hosts("192.0.2.1"), addresses(&[]), "an address is no name");
+        assert_eq!(found(&files, "localhost"), addresses(&["127.0.0.1", "::1"]));
+        assert_eq!(found(&files, "one"), addresses(&["192.0.2.1", "2001:db8::1"]));
+        assert_eq!(found(&files, "one.test"), addresses(&["192.0.2.1"]));
+        assert_eq!(found(&files, "link"), addresses(&["fe80::1"]));
+        assert_eq!(found(&files, "loopback"), addresses(&[]));
+        assert_eq!(found(&files, "192.0.2.1"), addresses(&[]), "an address is no name");
+    }
+
+    #[test]
+    fn a_name_has_a_limited_number_of_addresses_and_a_long_file_is_searched_in_turns() {
+        let files = hosts(
+            &(0..90_000u32)
+                .map(|n| format!("{} a\n", std::net::Ipv4Addr::from(n)))
+                .chain(["192.0.2.1 last\n".into()])
+                .collect::<String>(),
+        );
+        let addresses = found(&files, "a");
+        assert_eq!(addresses.len(), MAX_ADDRESSES);
+        assert_eq!(addresses[MAX_ADDRESSES - 1], IpAddr::from([0, 0, 0, 255]));
+        let mut turns = 0;
+        let mut last = std::pin::pin!(files.hosts("last"));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        while last.as_mut().poll(&mut context).is_pending() {
+            turns += 1;
+        }
+        assert_eq!(turns, 90_001 / LINES);
     }
 
     #[test]

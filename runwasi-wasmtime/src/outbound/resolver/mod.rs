@@ -15,6 +15,7 @@ mod dns;
 mod files;
 
 use std::{
+    cell::LazyCell,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Weak,
@@ -23,17 +24,21 @@ use std::{
 };
 
 use runwasi_core::{blocking::blocking, network::Network, rootfs::Rootfs};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, connect_unspec, socket_with};
 use tokio::sync::{OnceCell, Semaphore};
 use url::Host;
 
 use self::{
     dns::{Answer, Family},
-    files::{NameFiles, ResolverConfig},
+    files::{MAX_ADDRESSES, NameFiles, ResolverConfig},
 };
 use super::policy::OutboundRules;
+use crate::turns;
 
 /// Largest number of concurrent lookups of a container.
 const AT_ONCE: usize = 32;
+/// Addresses that are looked at in one turn.
+const ROUTES: usize = 64;
 
 /// Error of a lookup. The variants are those that WASI's error codes tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +106,7 @@ impl Resolver {
         let files = self.files_for(&name).await?;
         let found = self.find(&name, &files).await;
         tracing::debug!(name = name.text, ?found, "looked up");
-        Ok(self.sorted(found?))
+        Ok(self.sorted(found?).await)
     }
 
     /// Reads the files. Fails if the policy denies all names that servers would be asked for.
@@ -133,7 +138,7 @@ impl Resolver {
 
     /// Looks up a name in `/etc/hosts`, then at the name servers.
     async fn find(&self, name: &AskedName, files: &NameFiles) -> Result<Vec<IpAddr>, LookupError> {
-        let hosts = files.hosts(&name.text);
+        let hosts = files.hosts(&name.text).await;
         if !hosts.is_empty() {
             self.learn(name, &name.text, &hosts);
             return Ok(hosts);
@@ -206,7 +211,10 @@ impl Resolver {
         for n in 0..servers * config.attempts as usize {
             let server = config.servers[(first + n) % servers];
             match dns::ask(&self.network, server, name, family, config.tcp, config.timeout).await {
-                Ok(Answer::Addresses(found)) => return Ok(found),
+                Ok(Answer::Addresses(mut found)) => {
+                    found.truncate(MAX_ADDRESSES);
+                    return Ok(found);
+                }
                 // Final: another server would say the same, or refuse the name as well.
                 Ok(Answer::NoName) | Err(dns::DnsError::BadName) => return Ok(Vec::new()),
                 Err(error) => tracing::debug!(name, %server, %error, "asking the next name server"),
@@ -216,33 +224,44 @@ impl Resolver {
     }
 
     /// Sorts addresses with a route before those without, then IPv6 before IPv4.
-    fn sorted(&self, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    async fn sorted(&self, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
         // Many programs try only the first address.
         if addresses.len() < 2 {
             return addresses;
         }
-        let asked = addresses.clone();
-        // Inside the namespace: its routes decide, not those of the host.
-        let routes = self.network.run(move || asked.into_iter().map(has_route).collect::<Vec<_>>());
-        // After an error the order stays as it is: every address may still be tried.
-        if let Ok(routes) = routes {
-            let mut ranked: Vec<_> = routes.into_iter().zip(addresses).collect();
-            // A stable sort: within a family the order of the answer remains.
-            ranked.sort_by_key(|(route, address)| (!route, address.is_ipv4()));
-            addresses = ranked.into_iter().map(|(_, address)| address).collect();
+        let mut routes = Vec::with_capacity(addresses.len());
+        for part in addresses.chunks(ROUTES) {
+            let asked = part.to_vec();
+            // Inside the namespace: its routes decide, not those of the host.
+            match self.network.run(move || has_routes(&asked)) {
+                Ok(found) => routes.extend(found),
+                // The order stays as it is: every address may still be tried.
+                Err(_) => return addresses,
+            }
+            turns::end().await;
         }
+        let mut ranked: Vec<_> = routes.into_iter().zip(addresses).collect();
+        // A stable sort: within a family the order of the answer remains.
+        ranked.sort_by_key(|(route, address)| (!route, address.is_ipv4()));
+        addresses = ranked.into_iter().map(|(_, address)| address).collect();
         addresses
     }
 }
 
-/// Checks for a route to `address` in the network of the calling thread.
-fn has_route(address: IpAddr) -> bool {
-    let any: SocketAddr = match address {
-        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+/// Checks for routes to `addresses` in the network of the calling thread.
+fn has_routes(addresses: &[IpAddr]) -> Vec<bool> {
+    // One socket of each family for all of them, made for its first address.
+    let udp = |family| socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok();
+    let v4 = LazyCell::new(|| udp(AddressFamily::INET));
+    let v6 = LazyCell::new(|| udp(AddressFamily::INET6));
+    let has_route = |address: &IpAddr| {
+        let Some(socket) = (if address.is_ipv4() { &*v4 } else { &*v6 }) else { return false };
+        // To connect a UDP socket looks up the route and sends nothing. The port does not matter.
+        let connected = connect(socket, &SocketAddr::new(*address, 9)).is_ok();
+        // The next address must not be looked up from the source address of this one.
+        connected && connect_unspec(socket).is_ok()
     };
-    // To connect a UDP socket looks up the route and sends nothing. The port does not matter.
-    std::net::UdpSocket::bind(any).and_then(|socket| socket.connect((address, 9))).is_ok()
+    addresses.iter().map(has_route).collect()
 }
 
 /// Text that a guest looks up.
