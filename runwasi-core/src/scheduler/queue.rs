@@ -367,7 +367,7 @@ mod tests {
 
     /// Holds a turn as the timer of its watch does.
     fn hold(queue: &FairQueue, turn: &RunningTurn<'_>) -> bool {
-        let mut state = queue.lock();
+        let mut state = queue.state.lock();
         let held = state.hold_turn(turn.handle.id, turn.number);
         queue.grant(state);
         held
@@ -382,9 +382,9 @@ mod tests {
         assert!(hold(&queue, &first) && !hold(&queue, &first));
         let second = two.take().unwrap();
         drop(first);
-        assert_eq!(queue.lock().free_permits(), 0, "its permit belongs to the other turn");
+        assert_eq!(queue.state.lock().free_permits(), 0, "its permit belongs to the other turn");
         drop(second);
-        assert_eq!(queue.lock().free_permits(), 1);
+        assert_eq!(queue.state.lock().free_permits(), 1);
     }
 
     #[test]
