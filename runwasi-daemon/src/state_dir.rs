@@ -188,7 +188,10 @@ impl StateDirectory {
     /// Its caller holds the lock.
     pub fn sweep(&self) -> Result<usize, RecordError> {
         for socket in files(&self.daemons())? {
-            socket::remove_if_dead(&socket)?;
+            match ended_daemon(&socket) {
+                Some(pid) => socket::remove_of_ended(&socket, pid)?,
+                None => socket::remove_if_dead(&socket)?,
+            }
         }
         let mut removed = 0;
         for path in files(&self.sandboxes())? {
@@ -200,9 +203,12 @@ impl StateDirectory {
             match record {
                 Some(record) if record.owner.is_alive() => continue,
                 // Only logged: a file that cannot be removed is no reason not to serve.
-                Some(record) => drop(socket::remove_if_dead(&record.socket).inspect_err(|error| {
-                    tracing::warn!(%error, "what a killed daemon has left stays behind");
-                })),
+                Some(record) => {
+                    let removed = socket::remove_of_ended(&record.socket, record.owner.pid);
+                    drop(removed.inspect_err(|error| {
+                        tracing::warn!(%error, "what a killed daemon has left stays behind");
+                    }));
+                }
                 // Unreadable: it names no socket to remove.
                 None => {}
             }
@@ -224,6 +230,12 @@ impl StateDirectory {
             .filter(|path| *path != own && socket::is_alive(path))
             .collect())
     }
+}
+
+/// The pid in the name of a daemon's own socket, if there is no such process any more.
+fn ended_daemon(socket: &Path) -> Option<u32> {
+    let pid = socket.file_stem()?.to_str()?.parse().ok()?;
+    started(pid).is_err().then_some(pid)
 }
 
 /// True for the temporary file of a living writer: `<name>.<pid>.tmp`.
@@ -308,7 +320,8 @@ mod tests {
         let mut dead = alive.clone();
         dead.owner.started += 1;
         dead.socket = directory.path().join("dead");
-        drop(UnixListener::bind(&dead.socket).unwrap());
+        // Kept open by a process that shares its descriptors and has not ended yet.
+        let _kept = UnixListener::bind(&dead.socket).unwrap();
         drop(UnixListener::bind(state.daemon_socket(1)).unwrap());
         let _other = UnixListener::bind(state.daemon_socket(2)).unwrap();
         for record in [&alive, &dead] {

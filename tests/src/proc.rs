@@ -33,7 +33,10 @@ pub fn shims_of(address: &Path) -> Vec<Shim> {
 
 /// OS processes that have this among their arguments, without those of sandboxes.
 pub fn with_argument(wanted: &str) -> Vec<u32> {
-    let has = |pid: &u32| arguments(*pid).iter().any(|arg| arg == wanted) && !is_sandbox(*pid);
+    // The name first: a process that ends in between has no arguments any more.
+    let has = |pid: &u32| {
+        !has_name_of_a_sandbox(*pid) && arguments(*pid).iter().any(|arg| arg == wanted)
+    };
     pids().into_iter().filter(has).collect()
 }
 
@@ -51,8 +54,14 @@ pub fn sandboxes_of(server: u32) -> Vec<u32> {
 
 /// True for the process of a sandbox that is no zombie.
 pub fn is_sandbox(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sandbox\n")
-        && alive(pid)
+    has_name_of_a_sandbox(pid) && alive(pid)
+}
+
+/// True also for one that has ended, and for one that still has the name of the thread that starts
+/// it.
+fn has_name_of_a_sandbox(pid: u32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    matches!(name.trim_end(), "sandbox" | "namespaces")
 }
 
 fn parent(pid: u32) -> Option<u32> {

@@ -112,6 +112,20 @@ pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
     }
 }
 
+/// Removes a socket on which no server answers, or that the ended process `owner` has left.
+// Processes that share the descriptors of `owner` end after it, and keep its socket open until then.
+pub fn remove_of_ended(path: &Path, owner: u32) -> Result<(), BootstrapError> {
+    if peer(path) != Some(owner) {
+        return remove_if_dead(path);
+    }
+    let Some(directory) = path.parent().filter(|directory| directory.is_dir()) else {
+        return Ok(());
+    };
+    let _lock = Lock::take(directory)?;
+    // Again, under the lock: a new server may have replaced it.
+    if peer(path) == Some(owner) { remove(path) } else { Ok(()) }
+}
+
 /// True if a server listens at `path`.
 pub fn is_alive(path: &Path) -> bool {
     matches!(look_at(path), Ok(Seen::Alive))
