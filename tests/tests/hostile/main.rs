@@ -2,6 +2,13 @@
 
 mod files;
 mod hung;
+mod mounts;
+
+runwasi_tests::suite! { node_wasmtime = Wasmtime, node_wasmtimed = Wasmtimed; {
+    mounts:
+        host_proc_below_a_recursive_bind_is_left_out
+        host_proc_below_a_root_is_left_out;
+}}
 
 // Cases that compare times: each has the machine to itself.
 runwasi_tests::suite! { runwasi_tests::check_alone: wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
