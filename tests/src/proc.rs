@@ -34,9 +34,8 @@ pub fn shims_of(address: &Path) -> Vec<Shim> {
 /// OS processes that have this among their arguments, without those of sandboxes.
 pub fn with_argument(wanted: &str) -> Vec<u32> {
     // The name first: a process that ends in between has no arguments any more.
-    let has = |pid: &u32| {
-        !has_name_of_a_sandbox(*pid) && arguments(*pid).iter().any(|arg| arg == wanted)
-    };
+    let has =
+        |pid: &u32| !has_name_of_a_sandbox(*pid) && arguments(*pid).iter().any(|arg| arg == wanted);
     pids().into_iter().filter(has).collect()
 }
 

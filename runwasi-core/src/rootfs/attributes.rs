@@ -4,22 +4,14 @@
 //! call: there, each mount of the tree is remounted separately.
 
 use std::{
-    ffi::OsString,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStringExt,
-    },
-    path::PathBuf,
+    os::fd::{AsFd, OwnedFd},
 };
 
-use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, openat2},
-    mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount},
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount};
 
 use super::{
-    mounts::{mount_flag, mount_id},
+    mount_table::{Entry, MountTable, mount_id},
     namespace::Inside,
 };
 use crate::sys::{self, MountRestriction};
@@ -39,30 +31,28 @@ pub(super) fn restrict(
     }
 }
 
-fn remount_tree(inside: &Inside, mount: &OwnedFd, restriction: MountRestriction) -> io::Result<()> {
+pub(super) fn remount_tree(
+    inside: &Inside,
+    mount: &OwnedFd,
+    restriction: MountRestriction,
+) -> io::Result<()> {
     let id = mount_id(mount).ok_or(io::ErrorKind::Unsupported)?;
     let table = MountTable::parse(&inside.mount_table()?);
     let top = table.get(id).ok_or(io::ErrorKind::NotFound)?;
+    let mut propagation = MountPropagationFlags::PRIVATE;
+    // In one call for the whole tree, hence also for the mounts that no path reaches: an unmount in
+    // a tree that is still shared would reach the host's own mounts.
+    propagation.set(MountPropagationFlags::REC, restriction.recursive);
+    inside.with_path(mount, |path| Ok(mount_change(path, propagation)?))?;
     remount(inside, mount, top, restriction)?;
     if !restriction.recursive {
         return Ok(());
     }
     for entry in table.below(id) {
-        if table.is_covered(entry) {
-            // No path reaches a covered mount, and no guest can uncover it.
-            continue;
+        // No path reaches a hidden mount, and no guest can uncover it.
+        if !table.is_hidden(entry) {
+            remount(inside, entry.open(inside)?, entry, restriction)?;
         }
-        // The path must resolve to this mount itself, not through a link to another one.
-        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let path = entry.path.strip_prefix("/").unwrap_or(&entry.path);
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let opened = openat2(inside.root(), path, flags, Mode::empty(), resolve)?;
-        // The path comes from a table read earlier, so the mount there may be another one by now.
-        if mount_id(&opened) != Some(entry.id) {
-            let moved = format!("the mount at {} has moved", entry.path.display());
-            return Err(io::Error::other(moved));
-        }
-        remount(inside, &opened, entry, restriction)?;
     }
     Ok(())
 }
@@ -79,99 +69,20 @@ fn remount(
     let mut flags = entry.flags | MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
     flags
         .set(MountFlags::RDONLY, restriction.read_only || entry.flags.contains(MountFlags::RDONLY));
-    inside.with_path(mount, |path| {
-        mount_change(path, MountPropagationFlags::PRIVATE)?;
-        Ok(mount_remount(path, flags, "")?)
-    })
-}
-
-/// Mounts of a namespace, parsed from `proc_pid_mountinfo(5)`.
-struct MountTable(Vec<Entry>);
-
-struct Entry {
-    id: u64,
-    parent: u64,
-    path: PathBuf,
-    flags: MountFlags,
-}
-
-impl MountTable {
-    fn parse(table: &str) -> Self {
-        Self(table.lines().filter_map(Entry::parse).collect())
-    }
-
-    fn get(&self, id: u64) -> Option<&Entry> {
-        self.0.iter().find(|entry| entry.id == id)
-    }
-
-    /// All mounts below a mount, at any depth.
-    fn below(&self, id: u64) -> Vec<&Entry> {
-        let mut found: Vec<&Entry> = Vec::new();
-        let mut parents = vec![id];
-        while let Some(parent) = parents.pop() {
-            let children = self.0.iter().filter(|entry| entry.parent == parent);
-            for child in children {
-                parents.push(child.id);
-                found.push(child);
-            }
-        }
-        found
-    }
-
-    /// True if another mount lies on the root of this one.
-    fn is_covered(&self, entry: &Entry) -> bool {
-        self.0.iter().any(|other| other.parent == entry.id && other.path == entry.path)
-    }
-}
-
-impl Entry {
-    fn parse(line: &str) -> Option<Self> {
-        let fields: Vec<&str> = line.split(' ').collect();
-        // Optional fields of variable number follow; nothing here needs them.
-        let [id, parent, _device, _root, path, options, ..] = fields[..] else { return None };
-        let flags = options.split(',').filter_map(mount_flag);
-        Some(Self {
-            id: id.parse().ok()?,
-            parent: parent.parse().ok()?,
-            path: unescape(path),
-            flags: flags.fold(MountFlags::empty(), |all, one| all | one),
-        })
-    }
-}
-
-/// Decodes a path of the mount table.
-pub(super) fn unescape(path: &str) -> PathBuf {
-    // The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) if first == b'\\' => {
-                bytes.push(code);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
+    inside.with_path(mount, |path| Ok(mount_remount(path, flags, "")?))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::PathBuf};
 
     use rustix::{
-        fs::{StatVfsMountFlags, fstatvfs, openat},
+        fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs, openat},
         mount::{UnmountFlags, mount, mount_bind, unmount},
     };
 
     use super::*;
-    use crate::rootfs::{mounts::clone_tree, namespace::MountNamespace};
+    use crate::rootfs::{copy::clone_tree, namespace::MountNamespace};
 
     /// Unmounts on drop, hence also after a failed assertion.
     struct Mounted(PathBuf);
@@ -220,11 +131,5 @@ mod tests {
         drop(attached);
         // The host's own mounts are unchanged.
         fs::write(inner.join("new"), "x").unwrap();
-    }
-
-    #[test]
-    fn escapes_of_the_mount_table_are_undone() {
-        assert_eq!(unescape(r"/a\040b\134c"), PathBuf::from(r"/a b\c"));
-        assert_eq!(unescape(r"/a\04"), PathBuf::from(r"/a\04"));
     }
 }

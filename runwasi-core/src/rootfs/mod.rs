@@ -8,21 +8,25 @@
 //!
 //! | step | mount namespace | file |
 //! |---|---|---|
-//! | open the root and the volumes as detached mounts | host's | [`mounts`], [`volumes`] |
+//! | open the root and the volumes as detached mounts | host's | [`copy`], [`mounts`], [`volumes`] |
 //! | attach the root, find the places, attach the volumes | private | [`namespace`], [`volumes`] |
 //! | `nodev`, `nosuid`, `ro` | private | [`attributes`] |
+//! | take kernel interfaces of the host out | private | [`interfaces`] |
 
 mod attributes;
+mod copy;
 mod devices;
 mod directory;
 mod error;
+mod interfaces;
+mod mount_table;
 mod mounts;
 mod namespace;
+mod options;
 mod volumes;
 mod waiting;
 
 use std::{
-    cell::LazyCell,
     fs::File,
     io,
     os::fd::OwnedFd,
@@ -34,8 +38,10 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use tokio::sync::watch;
 
 use self::{
+    copy::{Copy, HostMounts},
     directory::Directory,
-    mounts::mount_id,
+    interfaces::LeftOut,
+    mount_table::mount_id,
     namespace::{MountNamespace, Tree},
     volumes::Volume,
 };
@@ -85,9 +91,10 @@ struct Layers {
 
 #[derive(Debug)]
 struct Mounts {
-    /// Absent for an ordinary user, since attaching mounts needs root.
+    /// That of `/`, and those of the directories without a mount point in it. None for an ordinary
+    /// user, since attaching mounts needs root.
     // The first field, hence dropped first: after it only descriptors hold the file systems.
-    _tree: Option<Tree>,
+    _trees: Vec<Tree>,
     /// `/` first, then the directories without a mount point in its tree.
     directories: Vec<Directory>,
     // The last field, hence dropped last: its receivers are told after the end of all mounts.
@@ -145,23 +152,24 @@ impl Rootfs {
         mounts: &[MountConfig],
     ) -> Result<Self, RootfsError> {
         let path = bundle.join(&config.root);
-        let root = mounts::open_root(bundle, &path, mounts)?;
-        let layers = Layers::of(mounts, &root);
+        let host = HostMounts::default();
+        let root = mounts::open_root(bundle, &path, mounts, &host)?;
+        let layers = Layers::of(mounts, &root.mount);
         // The last mount lies on top, so its options decide.
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
         let (sender, gone) = watch::channel(());
-        let mut may_wait = waiting::root(&root, mounts);
-        let (tree, directories) = if rustix::process::geteuid().is_root() {
-            let volumes = config.volumes.iter().map(|volume| Volume::open(bundle, volume));
+        let mut may_wait = waiting::root(&root.mount, mounts);
+        let (trees, directories) = if rustix::process::geteuid().is_root() {
+            let volumes = config.volumes.iter().map(|volume| Volume::open(bundle, volume, &host));
             let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
-            let table: LazyCell<String> = LazyCell::new(waiting::mount_table);
-            may_wait |= volumes.iter().any(|volume| volume.may_wait(bundle, &table));
-            let (tree, directories) = attach(&path, root, volumes, read_only)?;
-            (Some(tree), directories)
+            may_wait |= volumes.iter().any(|volume| volume.may_wait(bundle, &host));
+            let attached = attach(&path, root, volumes, read_only)?;
+            interfaces::warn(bundle, &attached.left_out);
+            (attached.trees, attached.directories)
         } else {
-            (None, beside(bundle, root, config, read_only)?)
+            (Vec::new(), beside(bundle, root.mount, config, read_only)?)
         };
-        let mounts = Mounts { _tree: tree, directories, _gone: sender };
+        let mounts = Mounts { _trees: trees, directories, _gone: sender };
         Ok(Self { mounts: Some(mounts), layers, may_wait, gone })
     }
 
@@ -243,24 +251,38 @@ impl Layers {
     }
 }
 
-/// Attaches the root and its volumes in the private namespace. Returns the tree and the preopens:
-/// `/` and the volumes without a mount point in its tree.
+/// File systems of a container in the private namespace.
+struct Attached {
+    trees: Vec<Tree>,
+    /// `/` and the volumes without a mount point in its tree.
+    directories: Vec<Directory>,
+    left_out: Vec<LeftOut>,
+}
+
+/// Attaches the root and its volumes in the private namespace.
 fn attach(
     path: &Path,
-    root: OwnedFd,
+    root: Copy,
     mut volumes: Vec<Volume<'_>>,
     read_only: bool,
-) -> Result<(Tree, Vec<Directory>), RootfsError> {
+) -> Result<Attached, RootfsError> {
+    let Copy { mount: root, has_mounts } = root;
     let failed = RootfsError::directory("root.path", path);
     let namespace = MountNamespace::of_process().map_err(|error| failed(named(&error)))?;
     let inside = namespace.enter().map_err(|error| failed(named(&error)))?;
-    let tree = inside.attach_root(&root).map_err(&failed)?;
+    let mut trees = vec![inside.attach_root(&root).map_err(&failed)?];
     let restrict_root = |read_only| {
         let restriction = MountRestriction { read_only, recursive: true };
         attributes::restrict(&inside, &root, restriction).map_err(&failed)
     };
     // With volumes the root stays writable until their mount points exist.
     restrict_root(read_only && volumes.is_empty())?;
+    let mut left_out = Vec::new();
+    if has_mounts {
+        // Before the volumes: their mount points must not lie in an interface.
+        let found = interfaces::leave_out(&inside, &root).map_err(&failed)?;
+        left_out.extend(found.into_iter().map(|one| one.below(Path::new("/"))));
+    }
     for n in 0..volumes.len() {
         let (before, rest) = volumes.split_at_mut(n);
         // The mount point of a volume inside another is looked up once the other is attached.
@@ -274,13 +296,16 @@ fn attach(
     }
     let mut beside = Vec::new();
     for volume in volumes {
-        beside.extend(volume.attach(&inside, &root)?);
+        if let Some((tree, directory)) = volume.attach(&inside, &root, &mut left_out)? {
+            trees.push(tree);
+            beside.push(directory);
+        }
     }
     // `read_only` is false because the kernel refuses writes. An engine that did so would also
     // refuse writes to writable volumes in the tree.
     let mut directories = vec![Directory::new(PathBuf::from("/"), root, false)];
     directories.extend(beside);
-    Ok((tree, directories))
+    Ok(Attached { trees, directories, left_out })
 }
 
 /// The preopens for an ordinary user (examples and tests): without attached mounts and without new
@@ -294,7 +319,8 @@ fn beside(
     let mut directories = vec![Directory::new(PathBuf::from("/"), root, read_only)];
     for volume in &config.volumes {
         if matches!(volume.source, Source::Bind { .. }) {
-            directories.push(Volume::open(bundle, volume)?.beside()?);
+            let volume = Volume::open(bundle, volume, &HostMounts::default())?;
+            directories.push(volume.beside()?);
         }
     }
     Ok(directories)

@@ -8,16 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx},
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags,
-        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree,
-        unmount,
-    },
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, unmount,
 };
 
-use super::error::RootfsError;
+use super::{
+    copy::{Copy, HostMounts, clone_tree, copy_directory},
+    error::RootfsError,
+    options::mount_flag,
+};
 use crate::sys;
 
 /// Directory in the bundle. A file system that the kernel cannot create detached is mounted here
@@ -62,43 +62,34 @@ pub(super) fn open_root(
     bundle: &Path,
     path: &Path,
     mounts: &[MountConfig],
-) -> Result<OwnedFd, RootfsError> {
+    host: &HostMounts,
+) -> Result<Copy, RootfsError> {
     // Independent of `root.path`: containerd's own shims mount here, and `delete` looks here.
     let target = bundle.join(MOUNT_POINT);
     match mounts {
-        [] => clone_tree(path, true).map_err(RootfsError::directory("root.path", path)),
-        [only] => mount_detached(only, &target),
+        [] => copy_directory(path, true, host).map_err(RootfsError::directory("root.path", path)),
+        [only] => mount_detached(only, &target, host),
         several => attach_and_clone(several, &target),
-    }
-}
-
-/// Clones the mount at `path`, and the mounts below it if `recursive`, as a detached tree.
-pub(super) fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-    match open_tree(CWD, path, flags) {
-        Ok(tree) => Ok(tree),
-        // An ordinary user (examples and tests) gets the directory itself.
-        Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() => {
-            Ok(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
-        }
-        Err(error) => Err(error.into()),
     }
 }
 
 /// Opens one mount without an entry in the mount table if the kernel can, else with one for an
 /// instant.
-fn mount_detached(config: &MountConfig, target: &Path) -> Result<OwnedFd, RootfsError> {
+fn mount_detached(
+    config: &MountConfig,
+    target: &Path,
+    host: &HostMounts,
+) -> Result<Copy, RootfsError> {
     if config.kind == "bind" || config.has("bind") || config.has("rbind") {
-        let tree = clone_tree(Path::new(&config.source), config.has("rbind"));
-        return tree.map_err(|source| config.failed(source));
+        let copy = copy_directory(Path::new(&config.source), config.has("rbind"), host);
+        return copy.map_err(|source| config.failed(source));
     }
     let detached = match config.kind.as_str() {
         "overlay" => overlay(config),
         _ => Err(io::ErrorKind::Unsupported.into()),
     };
     // The attempt with `mount(2)` also yields the error that users know.
-    detached.or_else(|_| attach_and_clone(std::slice::from_ref(config), target))
+    detached.map(Copy::single).or_else(|_| attach_and_clone(std::slice::from_ref(config), target))
 }
 
 fn overlay(config: &MountConfig) -> io::Result<OwnedFd> {
@@ -173,7 +164,7 @@ fn make_overlay(
 
 /// Mounts on `target`, clones the tree and unmounts at once: the mount table has the mounts only
 /// for an instant. `delete` cleans up after a crash in that instant.
-fn attach_and_clone(mounts: &[MountConfig], target: &Path) -> Result<OwnedFd, RootfsError> {
+fn attach_and_clone(mounts: &[MountConfig], target: &Path) -> Result<Copy, RootfsError> {
     let mut attached = Attached { target, count: 0 };
     for config in mounts {
         attach(config, target).map_err(|source| config.failed(source))?;
@@ -182,7 +173,8 @@ fn attach_and_clone(mounts: &[MountConfig], target: &Path) -> Result<OwnedFd, Ro
     let tree = clone_tree(target, true).map_err(RootfsError::directory("rootfs", target));
     // Unmounts, but not before the clone, which holds the file systems from here on.
     drop(attached);
-    tree
+    // A recursive bind among them has brought mounts of the host along.
+    Ok(Copy { mount: tree?, has_mounts: mounts.iter().any(|mount| mount.has("rbind")) })
 }
 
 /// Number of mounts stacked on `target`. Dropping it unmounts all of them, also after an error.
@@ -214,26 +206,6 @@ fn attach(config: &MountConfig, target: &Path) -> io::Result<()> {
     Ok(mount(config.source.as_str(), target, config.kind.as_str(), flags, data.as_c_str())?)
 }
 
-/// Maps an option of `mount(8)` to its flag of `mount(2)`. Options that undo a default map to no
-/// flag.
-pub(super) fn mount_flag(option: &str) -> Option<MountFlags> {
-    Some(match option {
-        "ro" => MountFlags::RDONLY,
-        "bind" => MountFlags::BIND,
-        "rbind" => MountFlags::BIND | MountFlags::REC,
-        "noexec" => MountFlags::NOEXEC,
-        "noatime" => MountFlags::NOATIME,
-        "nodiratime" => MountFlags::NODIRATIME,
-        "relatime" => MountFlags::RELATIME,
-        "strictatime" => MountFlags::STRICTATIME,
-        "sync" => MountFlags::SYNCHRONOUS,
-        "dirsync" => MountFlags::DIRSYNC,
-        "rw" | "nodev" | "nosuid" | "dev" | "suid" | "exec" | "atime" | "diratime" | "async"
-        | "defaults" => MountFlags::empty(),
-        _ => return None,
-    })
-}
-
 /// Unmounts all mounts that a crash may have left on `<bundle>/rootfs`. Does nothing without
 /// mounts.
 pub fn unmount_leftovers(bundle: &Path) {
@@ -242,15 +214,10 @@ pub fn unmount_leftovers(bundle: &Path) {
     while unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
 }
 
-/// The kernel's number of the mount that contains an open file.
-pub(super) fn mount_id(fd: impl AsFd) -> Option<u64> {
-    let told = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
-    // The mask tells if the kernel has filled in the number.
-    (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
-}
-
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{Mode, OFlags, openat};
+
     use super::*;
 
     #[test]

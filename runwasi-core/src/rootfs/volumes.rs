@@ -2,7 +2,6 @@
 //! container's tree.
 
 use std::{
-    cell::LazyCell,
     ffi::OsString,
     io,
     os::{
@@ -14,19 +13,21 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs, mkdirat, mknodat, openat2,
-        readlinkat, statat,
+        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, mknodat, openat2, readlinkat,
+        statat,
     },
     io::Errno,
 };
 
 use super::{
     attributes,
+    copy::{Copy, HostMounts, copy_directory},
     devices::make_tmpfs,
     directory::Directory,
     error::RootfsError,
-    mounts::{clone_tree, mount_flag},
-    namespace::Inside,
+    interfaces::{self, LeftOut},
+    namespace::{Inside, Tree},
+    options::mount_flag,
     waiting,
 };
 use crate::{
@@ -36,22 +37,6 @@ use crate::{
 
 /// Default size of a tmpfs. containerd gives `/dev/shm` and `/run` the same size.
 const TMPFS_SIZE: &str = "65536k";
-
-/// Magic numbers of `statfs(2)` (`linux/magic.h`) of the host's kernel interfaces: proc, sysfs,
-/// cgroup, cgroup2, mqueue, devpts, debugfs, tracefs, securityfs, bpf.
-// Without devtmpfs: it has the number of a tmpfs, and `nodev` makes plain files of its nodes.
-const INTERFACES: [i64; 10] = [
-    0x9fa0,
-    0x6265_6572,
-    0x0027_e0eb,
-    0x6367_7270,
-    0x1980_0202,
-    0x1cd1,
-    0x6462_6720,
-    0x7472_6163,
-    0x7363_6673,
-    0xcafe_4a11,
-];
 
 /// Maximum of symbolic links in a path to a place. The kernel has the same limit.
 const MAX_LINKS: usize = 40;
@@ -70,34 +55,39 @@ enum Opened {
     /// Our own `/dev`. Its clone is made inside the private namespace.
     Devices,
     /// A detached mount of a directory.
-    Directory(OwnedFd),
+    Directory(Copy),
     /// A detached mount of a single file.
     File(OwnedFd),
 }
 
 impl<'a> Volume<'a> {
     /// Opens the source, in the host's mount namespace.
-    pub(super) fn open(bundle: &Path, config: &'a VolumeConfig) -> Result<Self, RootfsError> {
+    pub(super) fn open(
+        bundle: &Path,
+        config: &'a VolumeConfig,
+        host: &HostMounts,
+    ) -> Result<Self, RootfsError> {
         let opened = match &config.source {
             Source::Devices => Opened::Devices,
             Source::Tmpfs { options } => {
                 let failed = RootfsError::directory("tmpfs", &config.destination);
-                Opened::Directory(tmpfs(options).map_err(failed)?)
+                Opened::Directory(Copy::single(tmpfs(options).map_err(failed)?))
             }
-            Source::Bind { path, recursive } => bind(&bundle.join(path), *recursive)?,
+            Source::Bind { path, recursive } => bind(&bundle.join(path), *recursive, host)?,
         };
         let destination = clean(&config.destination);
         Ok(Self { config, destination, opened, place: None })
     }
 
-    /// True if its file calls may wait for more than a local disk. `table` is the host's mount table.
-    pub(super) fn may_wait(&self, bundle: &Path, table: &LazyCell<String>) -> bool {
-        let Source::Bind { path, recursive } = &self.config.source else { return false };
+    /// True if its file calls may wait for more than a local disk.
+    pub(super) fn may_wait(&self, bundle: &Path, host: &HostMounts) -> bool {
+        let Source::Bind { path, .. } = &self.config.source else { return false };
         match &self.opened {
-            Opened::Directory(tree) => {
-                waiting::volume(tree, &bundle.join(path), recursive.then_some(table))
+            Opened::Directory(copy) => {
+                waiting::volume(&copy.mount)
+                    || copy.has_mounts && waiting::below(host.below(&bundle.join(path)))
             }
-            Opened::File(file) => waiting::volume(file, path, None),
+            Opened::File(file) => waiting::volume(file),
             Opened::Devices => false,
         }
     }
@@ -124,43 +114,53 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// Attaches the volume to the tree of `root`. Returns it as a separate preopen if the tree has
-    /// no mount point for it.
+    /// Attaches the volume to the tree of `root`, or as a tree of its own if that one has no mount
+    /// point for it. Returns the latter as a separate preopen.
     pub(super) fn attach(
         self,
         inside: &Inside,
         root: &OwnedFd,
-    ) -> Result<Option<Directory>, RootfsError> {
+        left_out: &mut Vec<LeftOut>,
+    ) -> Result<Option<(Tree, Directory)>, RootfsError> {
         let failed = RootfsError::destination(&self.config.destination);
         let is_directory = self.is_directory();
         let found = self.place.map_or_else(|| place(root, &self.destination, is_directory), Ok);
-        let read_only = self.config.read_only;
-        let restriction = MountRestriction { read_only, recursive: true };
-        let (mount, restriction) = match self.opened {
-            // Already restricted on creation. `nodev` would make its devices unusable.
-            Opened::Devices => (inside.devices().map_err(&failed)?, None),
-            Opened::Directory(mount) | Opened::File(mount) => (mount, Some(restriction)),
-        };
         let place = match found {
             Ok(place) => Some(place),
             Err(error) if is_directory && is_read_only(&error) => None,
             Err(error) => return Err(failed(error)),
         };
-        if let Some(place) = &place {
-            inside.attach(&mount, place).map_err(&failed)?;
-        }
+        let read_only = self.config.read_only;
+        let restriction = MountRestriction { read_only, recursive: true };
+        let (copy, restriction) = match self.opened {
+            // Already restricted on creation. `nodev` would make its devices unusable.
+            Opened::Devices => (Copy::single(inside.devices().map_err(&failed)?), None),
+            Opened::Directory(copy) => (copy, Some(restriction)),
+            Opened::File(mount) => (Copy::single(mount), Some(restriction)),
+        };
+        let Copy { mount, has_mounts } = copy;
+        let own_tree = match &place {
+            Some(place) => inside.attach(&mount, place).map(|()| None),
+            // Attached all the same: only the mounts of an attached tree can be told and taken out.
+            None => inside.attach_root(&mount).map(Some),
+        };
+        let own_tree = own_tree.map_err(&failed)?;
         if let Some(restriction) = restriction {
             attributes::restrict(inside, &mount, restriction).map_err(&failed)?;
         }
-        let beside = || Directory::new(self.destination, mount, read_only);
-        Ok(place.is_none().then(beside))
+        if has_mounts {
+            let found = interfaces::leave_out(inside, &mount).map_err(&failed)?;
+            left_out.extend(found.into_iter().map(|one| one.below(&self.destination)));
+        }
+        let beside = |tree| (tree, Directory::new(self.destination, mount, read_only));
+        Ok(own_tree.map(beside))
     }
 
     /// Returns the directory as a separate preopen, for an ordinary user without the right to
     /// attach mounts.
     pub(super) fn beside(self) -> Result<Directory, RootfsError> {
         match self.opened {
-            Opened::Directory(mount) => {
+            Opened::Directory(Copy { mount, .. }) => {
                 Ok(Directory::new(self.destination, mount, self.config.read_only))
             }
             Opened::File(_) | Opened::Devices => {
@@ -191,7 +191,7 @@ fn clean(path: &Path) -> PathBuf {
 }
 
 /// Clones the mount of a directory or file of the host.
-fn bind(source: &Path, recursive: bool) -> Result<Opened, RootfsError> {
+fn bind(source: &Path, recursive: bool, host: &HostMounts) -> Result<Opened, RootfsError> {
     let failed = RootfsError::directory("volume", source);
     // Checked before the clone, which would also accept a socket or a device.
     let kind = std::fs::metadata(source).map_err(&failed)?.file_type();
@@ -206,13 +206,10 @@ fn bind(source: &Path, recursive: bool) -> Result<Opened, RootfsError> {
             "the host's root is mounted without the mounts below it: its /proc is no guest's"
         );
     }
-    let tree = clone_tree(source, recursive && !whole_host).map_err(&failed)?;
-    // Checked on the clone: the path may lead to another mount by now.
-    if is_interface(&tree).map_err(&failed)? {
-        let reason = "is a kernel interface of the host, which no guest gets";
-        return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
-    }
-    Ok(if kind.is_dir() { Opened::Directory(tree) } else { Opened::File(tree) })
+    // Of a file nothing can be below, so the host's mounts are not asked.
+    let recursive = recursive && kind.is_dir() && !whole_host;
+    let copy = copy_directory(source, recursive, host).map_err(&failed)?;
+    Ok(if kind.is_dir() { Opened::Directory(copy) } else { Opened::File(copy.mount) })
 }
 
 /// True if `source` is the host's root directory, by device and inode number.
@@ -224,10 +221,6 @@ fn is_host_root(source: &Path) -> bool {
     let root = id(Path::new("/"));
     // Two failures are no equality.
     root.is_some() && root == id(source)
-}
-
-fn is_interface(mount: impl AsFd) -> io::Result<bool> {
-    Ok(INTERFACES.contains(&fstatfs(mount)?.f_type))
 }
 
 /// Creates a detached tmpfs with options of `mount(8)`. Flags of the mount itself are left to the

@@ -2,15 +2,13 @@
 //! file system, which may never answer.
 
 use std::{
-    cell::LazyCell,
-    fs,
     os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{fstatfs, statfs};
 
-use super::mounts::MountConfig;
+use super::{mount_table::Entry, mounts::MountConfig};
 
 /// File systems that this kernel serves from a local disk or from memory, by their magic numbers
 /// (`statfs(2)`). All others may wait, those that are not known here, too.
@@ -65,16 +63,15 @@ pub(super) fn root(root: impl AsFd, mounts: &[MountConfig]) -> bool {
     }
 }
 
-/// True if calls of a volume may wait: those of its own file system, or those of one below it that a
-/// recursive bind brings along. `table` is that of the host, for a recursive bind.
-pub(super) fn volume(tree: impl AsFd, source: &Path, table: Option<&LazyCell<String>>) -> bool {
-    let own = fstatfs(tree).map_or(true, |kind| !LOCAL.contains(&magic(kind.f_type)));
-    own || table.is_some_and(|table| below(table, source))
+/// True if calls of a volume itself may wait, without the mounts below it.
+pub(super) fn volume(mount: impl AsFd) -> bool {
+    fstatfs(mount).map_or(true, |kind| !LOCAL.contains(&magic(kind.f_type)))
 }
 
-/// The mount table of the host's namespace; empty if it cannot be read.
-pub(super) fn mount_table() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+/// True if calls of one of these mounts may wait, also if the mounts are not known.
+pub(super) fn below(mounts: Option<Vec<&Entry>>) -> bool {
+    let waits = |entry: &&Entry| !LOCAL_NAMES.contains(&entry.kind.as_str());
+    mounts.is_none_or(|mounts| mounts.iter().any(waits))
 }
 
 fn path(path: &Path) -> bool {
@@ -93,32 +90,20 @@ fn layers(mount: &MountConfig) -> Vec<PathBuf> {
     lower.split(':').chain(upper).map(PathBuf::from).collect()
 }
 
-/// True if calls of a mount below that directory may wait, also if the mounts are not known.
-fn below(table: &str, source: &Path) -> bool {
-    let Ok(source) = source.canonicalize() else { return true };
-    table.is_empty() || below_in(table, &source)
-}
-
-fn below_in(table: &str, source: &Path) -> bool {
-    table.lines().any(|line| {
-        let place = line.split(' ').nth(4).map(super::attributes::unescape);
-        let kind = line.split(" - ").nth(1).and_then(|rest| rest.split(' ').next());
-        let inside = place.is_some_and(|place| place != source && place.starts_with(source));
-        inside && !kind.is_some_and(|kind| LOCAL_NAMES.contains(&kind))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::rootfs::mount_table::MountTable;
 
     #[test]
     fn file_systems_of_the_kernel_do_not_wait_and_others_may() {
         let here = fs::File::open("/dev/shm").unwrap();
         assert!(!root(&here, &[]));
-        assert!(!volume(&here, Path::new("/dev/shm"), None));
+        assert!(!volume(&here));
         let proc = fs::File::open("/proc").unwrap();
-        assert!(root(&proc, &[]) && volume(&proc, Path::new("/proc"), None));
+        assert!(root(&proc, &[]) && volume(&proc));
     }
 
     #[test]
@@ -127,15 +112,13 @@ mod tests {
                      26 25 0:4 / /v rw - fuse.x x rw\n\
                      27 25 0:5 / /w/a\\040b rw - nfs4 s:/ rw\n\
                      28 25 0:6 / /t/u rw shared:1 - tmpfs t rw\n";
-        assert!(below_in(table, Path::new("/")));
-        assert!(below_in(table, Path::new("/w")));
-        assert!(!below_in(table, Path::new("/w/a b")));
-        assert!(
-            !below_in(table, Path::new("/v")),
-            "the volume itself is looked at by its descriptor"
-        );
-        assert!(!below_in(table, Path::new("/t")));
-        assert!(!below_in(table, Path::new("/vv")));
+        let table = MountTable::parse(table);
+        let waits = |path| below(Some(table.inside(Path::new(path))));
+        assert!(waits("/") && waits("/w"));
+        assert!(!waits("/w/a b"));
+        assert!(!waits("/v"), "the volume itself is looked at by its descriptor");
+        assert!(!waits("/t") && !waits("/vv"));
+        assert!(below(None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod guests;
 mod hooks;
 mod hung;
 mod memory;
+mod mounts;
 mod neighbours;
 mod shares;
 mod signals;
@@ -62,6 +63,12 @@ runwasi_tests::suite! { crate::compilation::check_little_memory: little_wasmtime
 runwasi_tests::suite! { crate::compilation::check_little_time: hasty_wasmtime = Wasmtime, hasty_wasmtimed = Wasmtimed; {
     compilation:
         compiler_beyond_its_time_is_a_start_error;
+}}
+
+runwasi_tests::suite! { mounts_wasmtime = Wasmtime, mounts_wasmtimed = Wasmtimed; {
+    mounts:
+        host_proc_below_a_recursive_bind_is_left_out
+        host_proc_below_a_root_is_left_out;
 }}
 
 // Cases that compare times: each has the machine to itself.

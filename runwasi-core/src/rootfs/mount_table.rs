@@ -1,0 +1,197 @@
+//! Mount table of a namespace, parsed from `proc_pid_mountinfo(5)`.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx},
+    mount::MountFlags,
+};
+
+use super::{namespace::Inside, options::mount_flag};
+
+/// The mounts of a namespace.
+pub(super) struct MountTable(Vec<Entry>);
+
+/// One mount.
+pub(super) struct Entry {
+    /// The kernel's number of the mount.
+    pub(super) id: u64,
+    parent: u64,
+    /// Its mount point.
+    pub(super) path: PathBuf,
+    /// Flags of the mount itself.
+    pub(super) flags: MountFlags,
+    /// Name of the file system, as in `mount -t`.
+    pub(super) kind: String,
+}
+
+impl MountTable {
+    /// The table of the host's namespace. It may hold ten thousand mounts, so it is read only for
+    /// binds that may have mounts below them.
+    pub(super) fn of_host() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+    }
+
+    pub(super) fn parse(table: &str) -> Self {
+        Self(table.lines().filter_map(Entry::parse).collect())
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Entry> {
+        self.0.iter().find(|entry| entry.id == id)
+    }
+
+    /// All mounts below a mount, at any depth. Those nearer to it come first.
+    pub(super) fn below(&self, id: u64) -> Vec<&Entry> {
+        let mut found: Vec<&Entry> = Vec::new();
+        let mut parents = vec![id];
+        while let Some(parent) = parents.pop() {
+            let children = self.0.iter().filter(|entry| entry.parent == parent);
+            for child in children {
+                parents.push(child.id);
+                found.push(child);
+            }
+        }
+        found
+    }
+
+    /// The mounts at places inside a directory, without that at the directory itself.
+    pub(super) fn inside(&self, directory: &Path) -> Vec<&Entry> {
+        let is_inside = |path: &Path| path != directory && path.starts_with(directory);
+        self.0.iter().filter(|entry| is_inside(&entry.path)).collect()
+    }
+
+    /// True if another mount lies over this one, at its own place or above it in the path.
+    pub(super) fn is_hidden(&self, entry: &Entry) -> bool {
+        // The mounts that carry this one are above it in the path, too, and do not hide it.
+        let carrying = self.carrying(entry);
+        self.0.iter().any(|other| {
+            entry.path.starts_with(&other.path)
+                && other.id != entry.id
+                && !carrying.contains(&other.id)
+        })
+    }
+
+    /// The numbers of the mounts that carry this one: its parent, that one's parent, and so on.
+    fn carrying(&self, entry: &Entry) -> Vec<u64> {
+        let mut carrying = Vec::new();
+        let mut parent = self.get(entry.parent);
+        // The root of a namespace may be its own parent.
+        while let Some(found) = parent.filter(|found| !carrying.contains(&found.id)) {
+            carrying.push(found.id);
+            parent = self.get(found.parent);
+        }
+        carrying
+    }
+}
+
+impl Entry {
+    fn parse(line: &str) -> Option<Self> {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let fields: Vec<&str> = mount.split(' ').collect();
+        // Optional fields of variable number follow; nothing here needs them.
+        let [id, parent, _device, _root, path, options, ..] = fields[..] else { return None };
+        let flags = options.split(',').filter_map(mount_flag);
+        Some(Self {
+            id: id.parse().ok()?,
+            parent: parent.parse().ok()?,
+            path: unescape(path),
+            flags: flags.fold(MountFlags::empty(), |all, one| all | one),
+            kind: file_system.split(' ').next()?.to_owned(),
+        })
+    }
+
+    /// Opens the root of this mount, which is one of the private namespace.
+    pub(super) fn open(&self, inside: &Inside) -> io::Result<OwnedFd> {
+        // The path must resolve to this mount itself, not through a link to another one.
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let path = self.path.strip_prefix("/").unwrap_or(&self.path);
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let opened = openat2(inside.root(), path, flags, Mode::empty(), resolve)?;
+        // The path comes from a table read earlier, so the mount there may be another one by now.
+        if mount_id(&opened) != Some(self.id) {
+            let moved = format!("the mount at {} has moved", self.path.display());
+            return Err(io::Error::other(moved));
+        }
+        Ok(opened)
+    }
+}
+
+/// The kernel's number of the mount that contains an open file.
+pub(super) fn mount_id(fd: impl AsFd) -> Option<u64> {
+    let told = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    // The mask tells if the kernel has filled in the number.
+    (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
+}
+
+/// Decodes a path of the mount table.
+fn unescape(path: &str) -> PathBuf {
+    // The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) if first == b'\\' => {
+                bytes.push(code);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_of_the_mount_table_are_undone() {
+        assert_eq!(unescape(r"/a\040b\134c"), PathBuf::from(r"/a b\c"));
+        assert_eq!(unescape(r"/a\04"), PathBuf::from(r"/a\04"));
+    }
+
+    #[test]
+    fn kind_follows_any_number_of_optional_fields() {
+        let table = MountTable::parse(
+            "25 1 0:3 / / rw,nosuid shared:1 master:2 - ext4 /dev/a rw\n\
+             26 25 0:4 / /v ro - fuse.x x rw\n",
+        );
+        let kinds: Vec<_> = table.0.iter().map(|entry| entry.kind.as_str()).collect();
+        assert_eq!(kinds, ["ext4", "fuse.x"]);
+        assert_eq!(table.get(26).unwrap().flags, MountFlags::RDONLY);
+    }
+
+    #[test]
+    fn mounts_over_a_place_or_over_a_directory_above_hide_it() {
+        // `/a/x` and `/a/y` are mounted, then `/a` is covered, then `/a/y` is mounted again on the
+        // cover, then twice at one place.
+        let table = MountTable::parse(
+            "1 1 0:1 / / rw - tmpfs t rw\n\
+             2 1 0:2 / /a rw - tmpfs t rw\n\
+             3 2 0:3 / /a/x rw - proc p rw\n\
+             4 2 0:4 / /a rw - tmpfs t rw\n\
+             5 4 0:5 / /a/y rw - proc p rw\n\
+             6 5 0:6 / /a/y rw - tmpfs t rw\n\
+             7 4 0:7 / /a/yy rw - proc p rw\n",
+        );
+        let hidden = |id| table.is_hidden(table.get(id).unwrap());
+        let found: Vec<u64> = (1..=7).filter(|id| hidden(*id)).collect();
+        assert_eq!(found, [2, 3, 5]);
+        assert_eq!(table.below(2).len(), 5);
+        assert!(table.inside(Path::new("/a/y")).is_empty());
+        assert_eq!(table.inside(Path::new("/a")).len(), 4);
+    }
+}
