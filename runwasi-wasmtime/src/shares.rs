@@ -105,8 +105,8 @@ impl Account {
     fn reserve(&self, numbers: &Numbers) -> Result<(), Lack> {
         for (index, resource) in RESOURCES.into_iter().enumerate() {
             if let Err(lack) = self.reserve_one(index, resource, numbers[index]) {
-                for done in 0..index {
-                    self.used[done].fetch_sub(numbers[done], Relaxed);
+                for (used, done) in self.used.iter().zip(numbers).take(index) {
+                    used.fetch_sub(*done, Relaxed);
                 }
                 return Err(lack);
             }

@@ -224,7 +224,8 @@ pub(crate) fn compiler_has_no_privileges_no_network_and_no_files(b: &mut Fixture
     }
     let out = start.wait()?.ok()?;
     ensure!(out.out() == "ok\n", "{out}");
-    ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "it stays");
+    let is_gone = || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(());
+    poll_until("the end of the compiler", PATIENCE, is_gone)?;
     b.fixture.becomes_clean()
 }
 

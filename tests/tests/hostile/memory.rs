@@ -3,18 +3,20 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::events::Events;
-use runwasi_tests::{Command, Containers};
+use runwasi_tests::{Command, Containers, poll_until};
 
 const MIB: u64 = 1 << 20;
 /// The limit of each guest.
 const LIMIT: u64 = 64 * MIB;
 /// By how much the host may exceed it.
 const SLACK: u64 = 8 * MIB;
+
+/// Time after which a file counts as unchanged.
+const UNCHANGED: Duration = Duration::from_millis(2500);
 
 const KEYVALUE: &str = include_str!("guests/kv.wat");
 const HTTP: &str = include_str!("guests/http.wat");
@@ -108,7 +110,9 @@ pub(crate) fn sparse_artifacts_are_bounded_in_sum(c: &mut Containers) -> Result<
     // One custom section without end: as wasm it is all right, but for its missing entry.
     let file = sparse(c, b"\0\xf2\xff\xbf\xff\x01\x01x")?;
     // Unchanged for some time, so that one read serves all.
-    sleep(Duration::from_millis(2500));
+    let written = Instant::now();
+    let is_old = || (written.elapsed() > UNCHANGED).then_some(());
+    poll_until("an old file", 2 * UNCHANGED, is_old)?;
     let before = reset_peak_of_node(c)?;
     let runs = (0..8).map(|n| file.run(c, &format!("sparse{n}")).spawn());
     let runs = runs.collect::<Result<Vec<_>>>()?;
