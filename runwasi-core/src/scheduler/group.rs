@@ -54,12 +54,16 @@ use crate::{
 /// How long a turn may wait in the kernel with its permit.
 const HOLD_PATIENCE: Duration = Duration::from_millis(10);
 
-/// Time without the CPU within a poll that tells of a wait in the kernel. A thread that others keep
-/// from the CPU may have the same, which costs its container a little.
+/// Time without the CPU within a poll that is suspected to be a wait in the kernel.
 const WAITED: Duration = Duration::from_millis(2);
 
 /// Polls beside the workers after a poll that has waited.
 const POLLS_BESIDE: u32 = 64;
+
+/// Polls that count their waits after a suspected one.
+// Not all polls: counting is one more system call. A thread that others keep from the CPU is
+// suspected, too, but counts no waits.
+const POLLS_COUNTED: u32 = 64;
 
 /// How often the members that a kill leaves are looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -104,6 +108,8 @@ struct Container {
     files_may_wait: AtomicBool,
     /// Polls that still run beside the workers, since an earlier one has waited.
     beside: AtomicU32,
+    /// Polls that still count their waits, since an earlier one is suspected of one.
+    counted: AtomicU32,
 }
 
 impl Container {
@@ -114,6 +120,7 @@ impl Container {
             memory: OnceLock::new(),
             files_may_wait: AtomicBool::new(false),
             beside: AtomicU32::new(0),
+            counted: AtomicU32::new(0),
         }
     }
 
@@ -126,15 +133,32 @@ impl Container {
         waits && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
     }
 
-    /// Notes a poll of that length.
-    fn polled(&self, elapsed: Duration, used: Duration) {
-        if elapsed > used + WAITED {
-            self.beside.store(POLLS_BESIDE, Ordering::Relaxed);
-        } else if self.beside.load(Ordering::Relaxed) > 0 {
-            // Two polls at once may count one down less: a hint, as above.
-            let less = self.beside.load(Ordering::Relaxed).saturating_sub(1);
-            self.beside.store(less, Ordering::Relaxed);
+    /// True if the next poll is to count its waits.
+    fn counts_waits(&self) -> bool {
+        // Relaxed: a hint, as above.
+        self.counted.load(Ordering::Relaxed) > 0 || self.beside.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes a poll of that length. `waits` is absent if the poll did not count them.
+    fn polled(&self, elapsed: Duration, used: Duration, waits: Option<i64>) {
+        let is_long = elapsed > used + WAITED;
+        match waits {
+            Some(1..) if is_long => self.beside.store(POLLS_BESIDE, Ordering::Relaxed),
+            _ => count_down(&self.beside),
         }
+        if is_long {
+            self.counted.store(POLLS_COUNTED, Ordering::Relaxed);
+        } else {
+            count_down(&self.counted);
+        }
+    }
+}
+
+fn count_down(polls: &AtomicU32) {
+    let left = polls.load(Ordering::Relaxed);
+    if left > 0 {
+        // Two polls at once may count one down less: a hint only.
+        polls.store(left - 1, Ordering::Relaxed);
     }
 }
 
@@ -353,11 +377,14 @@ struct Meter<'a> {
     turn: RunningTurn<'a>,
     before: Duration,
     begin: Instant,
+    /// Waits of the thread before the poll, if they are counted.
+    waits: Option<i64>,
 }
 
 impl<'a> Meter<'a> {
     fn begin(container: &'a Container, turn: RunningTurn<'a>) -> Self {
-        Self { container, turn, before: sys::thread_cpu_time(), begin: Instant::now() }
+        let waits = container.counts_waits().then(sys::thread_waits);
+        Self { container, turn, before: sys::thread_cpu_time(), begin: Instant::now(), waits }
     }
 }
 
@@ -366,7 +393,8 @@ impl Drop for Meter<'_> {
         let used = sys::thread_cpu_time().saturating_sub(self.before);
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
         self.container.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
-        self.container.polled(self.begin.elapsed(), used);
+        let waits = self.waits.map(|before| sys::thread_waits() - before);
+        self.container.polled(self.begin.elapsed(), used, waits);
         // `turn` is a field and drops after this: it charges the lane with the time set here.
         self.turn.used = used;
     }
@@ -387,6 +415,26 @@ mod tests {
 
     fn limited(limits: &ResourcesConfig) -> Group {
         Group::new(Guests::new(Handle::current(), 1), limits, None)
+    }
+
+    #[tokio::test]
+    async fn polls_that_wait_twice_go_beside_the_workers_and_those_without_the_cpu_do_not() {
+        let group = group();
+        let container = &group.shared.container;
+        let beside = || container.beside.load(Ordering::Relaxed);
+        let long = WAITED * 2;
+        assert!(!container.counts_waits());
+        container.polled(long, Duration::ZERO, None);
+        assert!(container.counts_waits() && beside() == 0, "suspected");
+        container.polled(long, Duration::ZERO, Some(0));
+        container.polled(long, long, Some(3));
+        assert_eq!(beside(), 0);
+        container.polled(long, Duration::ZERO, Some(1));
+        assert_eq!(beside(), POLLS_BESIDE);
+        for _ in 0..POLLS_BESIDE {
+            container.polled(Duration::ZERO, Duration::ZERO, Some(0));
+        }
+        assert!(!container.counts_waits() && beside() == 0);
     }
 
     #[tokio::test]

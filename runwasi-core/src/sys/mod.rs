@@ -23,7 +23,7 @@ pub(crate) use self::{
     mount::unshare_mounts,
     namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
     process::{end_process, kernel_release, orphan},
-    thread::{in_directory, unshare_file_attributes, waits},
+    thread::{in_directory, thread_waits, unshare_file_attributes, waits},
 };
 pub use self::{
     confine::{close_inherited, confine, end_with_stdin},

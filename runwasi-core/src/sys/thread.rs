@@ -16,6 +16,16 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Number of times that the calling thread has waited in the kernel. The times when others kept it
+/// from the CPU are not among them.
+pub(crate) fn thread_waits() -> i64 {
+    // SAFETY: `rusage` is plain data, for which zeroes are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a live `rusage`. The call fails for no thread that asks about itself.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    usage.ru_nvcsw
+}
+
 /// True if a thread of this process waits in the kernel: it neither runs nor could run.
 pub(crate) fn waits(thread: Pid) -> bool {
     let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
