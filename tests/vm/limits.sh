@@ -45,8 +45,9 @@ kernel_backs_the_limits() {
     local cgroup=$cgroups/default/$id
     eventually 20 grep --quiet . "$cgroup/guests/cgroup.threads"
     local shim
-    shim=$(<"$cgroup/cgroup.procs")
-    prints containerd-shim cut -c 1-15 "/proc/$shim/comm"
+    eventually 20 grep --quiet --line-regexp "$(task_pid)" "$cgroup/cgroup.procs"
+    shim=$(grep --invert-match --line-regexp "$(task_pid)" "$cgroup/cgroup.procs")
+    prints "wasmtime serve" cat "/proc/$shim/comm"
     # Ours and a quarter, since our own meter acts first.
     prints "30000 100000" cat "$cgroup/guests/cpu.max"
     eventually 20 limits_memory "$cgroup"

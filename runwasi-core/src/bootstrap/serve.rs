@@ -93,7 +93,7 @@ fn run<E: Engine>(
             bundle_roots: Arc::default(),
             namespace: invocation.namespace.clone(),
             images: Arc::new(images::ImageClient::new(&invocation.address, &invocation.namespace)),
-            cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone()))),
+            cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone(), network.pid()))),
             network,
         };
         let sandbox = if managed { Sandbox::managed(host) } else { Sandbox::new(host) };

@@ -46,6 +46,9 @@ use crate::{
 pub struct Cgroups {
     hierarchies: Hierarchies,
     workers: Threads,
+    /// This process, and that of its sandbox if it has one: clients look for the container's cgroup
+    /// by its pid.
+    processes: Vec<u32>,
     /// True while the cgroup of a container is in use. Locked for the change only.
     taken: Mutex<bool>,
     /// Containers that can give their cgroup when that container ends.
@@ -175,16 +178,21 @@ fn leave(joined: Joined) {
 }
 
 impl Cgroups {
-    /// The cgroups of this process.
-    pub fn of_process(workers: Threads) -> Self {
+    /// The cgroups of this process. `reported` is the pid that containerd is told.
+    pub fn of_process(workers: Threads, reported: u32) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self::at(Path::new(files::ROOT), version::host_cgroups(), &own, workers)
+        let mut cgroups = Self::at(Path::new(files::ROOT), version::host_cgroups(), &own, workers);
+        if reported != process::id() {
+            cgroups.processes.push(reported);
+        }
+        cgroups
     }
 
     fn at(root: &Path, version: Version, own: &str, workers: Threads) -> Self {
         Self {
             hierarchies: Hierarchies::new(root, version, own),
             workers,
+            processes: vec![process::id()],
             taken: Mutex::default(),
             successors: Mutex::default(),
         }
@@ -242,12 +250,18 @@ impl Cgroups {
     fn enter(&self, leaf: &Leaf) -> io::Result<()> {
         // The process before the type: threads can only move within the cgroup of their process.
         if let Some(memory) = &leaf.memory {
-            write(memory.join("cgroup.procs"), process::id())?;
+            self.move_processes(memory)?;
         }
         if self.hierarchies.version == Version::V2 {
             write(leaf.cpu.join("cgroup.type"), "threaded")?;
         }
         self.move_workers(&leaf.cpu)
+    }
+
+    /// Moves all, also after an error. Returns the first.
+    fn move_processes(&self, to: &Path) -> io::Result<()> {
+        let moves = self.processes.iter().map(|process| write(to.join("cgroup.procs"), process));
+        moves.fold(Ok(()), Result::and)
     }
 
     fn move_workers(&self, to: &Path) -> io::Result<()> {
@@ -265,8 +279,7 @@ impl Cgroups {
         };
         if leaf.memory.is_some() {
             // Dropped for the same reason.
-            let _ =
-                write(self.hierarchies.original_directory(1).join("cgroup.procs"), process::id());
+            let _ = self.move_processes(&self.hierarchies.original_directory(1));
         }
         // Last: until here no other container may move the workers.
         *self.taken.lock() = false;
