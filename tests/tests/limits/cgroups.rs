@@ -1,5 +1,6 @@
 //! The kernel behind the limits of a shim that serves one pod; the cases are listed in `main.rs`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,8 +77,12 @@ pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers)
     let [cpu, memory] = places(&path(c, &id));
     let workers = threads(&cpu, shim(c)?)?;
     ensure!(!workers.is_empty() && workers.iter().all(|name| name == "guest"), "{workers:?}");
-    let procs = becomes(&memory.join("cgroup.procs"), |text| !text.is_empty())?;
-    ensure!(procs == shim(c)?.to_string(), "{procs}");
+    // The shim, and the process of the sandbox, by whose pid clients look for the cgroup.
+    let task = c.task(&id)?.context("no task")?;
+    let processes = BTreeSet::from([shim(c)?.to_string(), task.pid.to_string()]);
+    becomes(&memory.join("cgroup.procs"), |text| {
+        text.lines().map(str::to_owned).collect::<BTreeSet<_>>() == processes
+    })?;
     let (file, wanted) =
         if unified() { ("cpu.max", "30000 100000") } else { ("cpu.cfs_quota_us", "30000") };
     becomes(&cpu.join(file), |text| text == wanted)?;
