@@ -21,3 +21,15 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The value of a slot, which `start` makes at the first need. After an error it is tried again.
+// `OnceLock` has no stable way for a start that can fail.
+pub fn get_or_start<T, E>(
+    slot: &mut Option<T>,
+    start: impl FnOnce() -> Result<T, E>,
+) -> Result<&mut T, E> {
+    match slot {
+        Some(value) => Ok(value),
+        None => Ok(slot.insert(start()?)),
+    }
+}

@@ -24,7 +24,7 @@ use std::{
 
 use crate::{
     bundle::config::{NamespaceConfig, NamespacesConfig},
-    lock::Mutex,
+    lock::{Mutex, get_or_start},
     panics,
     sandbox_process::{Reaper, SandboxProcess, Signals},
     sys::{self, NamespaceKind},
@@ -315,10 +315,10 @@ static THREAD: Mutex<Option<NamespaceThread>> = Mutex::new(None);
 impl NamespaceThread {
     /// Starts the thread if it does not run.
     fn get() -> Result<Self, NetworkError> {
-        let mut thread = THREAD.lock();
-        if let Some(thread) = &*thread {
-            return Ok(thread.clone());
-        }
+        get_or_start(&mut THREAD.lock(), Self::start).map(|started| started.clone())
+    }
+
+    fn start() -> Result<Self, NetworkError> {
         let kinds = [NamespaceKind::Network, NamespaceKind::Ipc, NamespaceKind::Uts];
         let home = kinds.into_iter().map(own).collect::<Result<Vec<_>, _>>()?;
         let (jobs, todo) = mpsc::channel();
@@ -329,7 +329,7 @@ impl NamespaceThread {
             .stack_size(STACK)
             .spawn(work)
             .map_err(failed("thread for the namespaces of sandboxes"))?;
-        Ok(thread.insert(Self { jobs }).clone())
+        Ok(Self { jobs })
     }
 
     /// Runs `call` in these namespaces and waits for it.

@@ -22,7 +22,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::mpsc;
 
 use crate::{
-    lock::Mutex,
+    lock::{Mutex, get_or_start},
     panics,
     sys::{self, BareProcess, Change},
 };
@@ -64,13 +64,13 @@ static REAPER: Mutex<Option<Reaper>> = Mutex::new(None);
 impl Reaper {
     /// Starts the thread, in the namespaces of the calling thread, if it does not run.
     pub(crate) fn get() -> io::Result<Self> {
-        let mut reaper = REAPER.lock();
-        if let Some(reaper) = &*reaper {
-            return Ok(reaper.clone());
-        }
+        get_or_start(&mut REAPER.lock(), Self::start).map(|started| started.clone())
+    }
+
+    fn start() -> io::Result<Self> {
         let work = || panics::fatal(reap);
         let started = thread::Builder::new().name("reaper".into()).stack_size(STACK).spawn(work)?;
-        Ok(reaper.insert(Self { thread: started.thread().clone() }).clone())
+        Ok(Self { thread: started.thread().clone() })
     }
 }
 

@@ -13,12 +13,13 @@ use std::{
 
 use runwasi_core::{
     artifact::{Artifact, ArtifactKind},
+    blocking::blocking,
     code_cache::{
         compile_process::{CompileProcess, Death, Frame},
         compile_threads::{self, CompileThreads},
     },
 };
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::timeout;
 use wasmtime::Engine;
 
 use crate::{
@@ -49,12 +50,12 @@ pub(crate) struct Slot {
 pub(crate) type Check = Box<dyn FnOnce(Vec<u8>) -> Result<(), String> + Send>;
 
 impl Codegen {
-    pub(crate) fn new(engine: Engine, settings: &Settings) -> io::Result<Self> {
+    pub(crate) fn new(engine: Engine, settings: &Settings) -> Self {
         // In each lane as many as there are cores: a lane that is alone uses all.
         let cores = available_parallelism().map_or(1, NonZero::get);
         let lane = || CompileThreads::new(cores);
         let settings = Arc::new(settings.clone());
-        Ok(Self { engine, settings, small: lane()?, large: lane()? })
+        Self { engine, settings, small: lane(), large: lane() }
     }
 
     /// Waits for a free slot for an artifact of so many bytes.
@@ -212,5 +213,5 @@ async fn checked(check: Check, outline: Vec<u8>) -> Result<(), String> {
     if outline.is_empty() {
         return Ok(());
     }
-    spawn_blocking(move || check(outline)).await.map_err(|error| error.to_string())?
+    blocking(move || check(outline), |lost| lost.to_string()).await
 }

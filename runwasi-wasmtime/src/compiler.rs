@@ -10,7 +10,7 @@
 //! this OS process by a single flight that all requests for it join, among the processes of the
 //! node by the compile lock of the code cache.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use runwasi_core::{
     EngineError, InstanceSpec,
@@ -48,13 +48,13 @@ impl Compiler {
         key: String,
         (cache, seen): (Option<CodeCache>, Option<DigestIndex>),
         settings: &Settings,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            codegen: Codegen::new(linker.engine().clone(), settings)?,
+    ) -> Self {
+        Self {
+            codegen: Codegen::new(linker.engine().clone(), settings),
             loader: Loader::new(linker, hooks, key, cache),
             seen,
             single_flight: SingleFlight::default(),
-        })
+        }
     }
 
     /// Finds the program of a process and returns it with its linked code. `keep` is dropped at the
@@ -198,7 +198,7 @@ mod tests {
     fn compiler(directory: &Path) -> Compiler {
         let linker = Linker::new(&Engine::default());
         let kept = (Some(cache(directory)), None);
-        Compiler::new(linker, Arc::default(), KEY.into(), kept, &Settings::default()).unwrap()
+        Compiler::new(linker, Arc::default(), KEY.into(), kept, &Settings::default())
     }
 
     fn artifact(bytes: &[u8]) -> Artifact {
@@ -271,8 +271,7 @@ mod tests {
     async fn code_is_linked_without_a_cache_and_not_kept() {
         let linker = Linker::new(&Engine::default());
         let settings = Settings::default();
-        let compiler =
-            Compiler::new(linker, Arc::default(), KEY.into(), (None, None), &settings).unwrap();
+        let compiler = Compiler::new(linker, Arc::default(), KEY.into(), (None, None), &settings);
         assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::NotKept);
     }
 }

@@ -1,6 +1,6 @@
 //! The only place that builds `wasmtime::Config`.
 
-use wasmtime::{Config, Inlining, OptLevel};
+use wasmtime::{Collector, Config, Inlining, OptLevel};
 
 use crate::{
     limits::STACK,
@@ -21,6 +21,9 @@ pub fn config(settings: &Settings) -> Config {
     // wasmtime unwinds guests itself. The system's unwind tables would only enlarge the code files.
     config.native_unwind_info(false);
     config.wasm_gc(settings.gc).wasm_function_references(settings.gc);
+    config.collector(Collector::DeferredReferenceCounting);
+    // A slot of the compiler is one core (see `codegen`).
+    config.parallel_compilation(false);
     config.wasm_exceptions(settings.exceptions);
     config.wasm_threads(settings.threads);
     config.wasm_memory64(settings.memory64);

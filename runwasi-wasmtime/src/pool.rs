@@ -56,8 +56,7 @@ impl Pool {
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
         let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
         let (cache, seen) = open_cache(settings);
-        let compiler = Compiler::new(linker, hooks.clone(), key(&engine), (cache, seen), settings)
-            .map_err(unavailable)?;
+        let compiler = Compiler::new(linker, hooks.clone(), key(&engine), (cache, seen), settings);
         Ok(Self {
             compiler,
             ticker: Arc::new(ticker),

@@ -16,6 +16,8 @@
 //! - [`shim`]: that socket.
 //! - [`sink`]: the event service such a shim reports to.
 //! - [`bundle`]: the bundle directories such a shim is given.
+//! - [`hooks`]: such bundles with hooks.
+//! - [`code`]: containers whose compiled code is kept in a directory of their own.
 //! - [`network`]: network namespaces and their links; a host of a test's own.
 //! - [`connection`]: a connection to one, in whatever network.
 //! - [`cni`]: a bridge of a fixture's own, for containers' networks.
@@ -40,6 +42,7 @@ pub mod assertions;
 pub mod builder;
 pub mod bundle;
 pub mod cni;
+pub mod code;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -50,6 +53,7 @@ pub mod cri;
 pub mod daemon;
 pub mod events;
 mod grpc;
+pub mod hooks;
 pub mod http;
 pub mod machine;
 pub mod meter;

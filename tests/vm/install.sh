@@ -25,9 +25,10 @@ network_for_cni_is_configured() {
 CNI
 }
 
+# The machine can be reached before its last services have started.
 hello_after_a_reboot() {
     prints active systemctl is-active $unit.socket
-    prints active systemctl is-active $unit
+    eventually 60 systemctl is-active $unit
     hello_is_printed
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use containerd_shim_protos::protobuf::Message;
-use tokio::time::timeout;
+use tokio::{runtime::Runtime, time::timeout};
 
 use super::{BootstrapError, invocation::Invocation, io_error, protocol, socket};
 use crate::{
@@ -77,7 +77,8 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
     let mut left = None;
     if let Some(path) = protocol::read_address(&invocation.bundle) {
         if socket::is_alive(&path) {
-            match end_container(&path, invocation, deadline)? {
+            let control = runtime::control().map_err(io_error("control runtime"))?;
+            match end_container(control, &path, invocation, deadline) {
                 Ok(end) => ended = end,
                 Err(error) => left = Some(error),
             }
@@ -120,30 +121,30 @@ fn read_pid(bundle: &Path) -> u32 {
 
 /// Ends this container only. The server may be serving the rest of the pod, or have lost its
 /// containerd.
-// The inner error: the server still has the container.
+// An error: the server still has the container.
 fn end_container(
+    control: Runtime,
     path: &Path,
     invocation: &Invocation,
     deadline: Deadline,
-) -> Result<Result<Option<Ended>, BootstrapError>, BootstrapError> {
-    let control = runtime::control().map_err(io_error("control runtime"))?;
+) -> Result<Option<Ended>, BootstrapError> {
     let patience = deadline.for_server();
     let ended =
         control.block_on(async { timeout(patience, end(path, invocation.id.as_str())).await });
     // Without waiting for blocking threads: the time of this action is limited.
     control.shutdown_background();
     let reason = match ended {
-        Ok(Ok(ended)) => return Ok(Ok(Some(ended))),
+        Ok(Ok(ended)) => return Ok(Some(ended)),
         // Deleted in the ordinary way, before this action.
-        Ok(Err(error)) if error.code == NOT_FOUND => return Ok(Ok(None)),
+        Ok(Err(error)) if error.code == NOT_FOUND => return Ok(None),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", SERVER_TIME.as_secs()),
     };
-    Ok(Err(BootstrapError::ServerLives {
+    Err(BootstrapError::ServerLives {
         container: invocation.id.to_string(),
         socket: path.to_owned(),
         reason,
-    }))
+    })
 }
 
 async fn end(path: &Path, id: &str) -> Result<Ended, CallError> {

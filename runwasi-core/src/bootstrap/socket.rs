@@ -101,29 +101,27 @@ pub fn listener(path: &Path) -> io::Result<UnixListener> {
 
 /// Removes a socket on which no server answers. Succeeds if it is gone already.
 pub fn remove_if_dead(path: &Path) -> Result<(), BootstrapError> {
-    let Some(directory) = path.parent().filter(|directory| directory.is_dir()) else {
-        return Ok(());
-    };
-    let _lock = Lock::take(directory)?;
-    match look_at(path) {
-        Ok(Seen::Dead) => remove(path),
-        // A living server keeps its socket. After an error of the look the state is unknown.
-        _ => Ok(()),
-    }
+    // A living server keeps its socket. After an error of the look the state is unknown.
+    remove_if(path, || matches!(look_at(path), Ok(Seen::Dead)))
 }
 
 /// Removes a socket on which no server answers, or that the ended process `owner` has left.
 // Processes that share the descriptors of `owner` end after it, and keep its socket open until then.
 pub fn remove_of_ended(path: &Path, owner: u32) -> Result<(), BootstrapError> {
-    if peer(path) != Some(owner) {
-        return remove_if_dead(path);
-    }
+    remove_if(path, || match look_at(path) {
+        Ok(Seen::Dead) => true,
+        Ok(Seen::Alive) => peer(path) == Some(owner),
+        Ok(Seen::Nothing) | Err(_) => false,
+    })
+}
+
+/// Removes a socket if that is still right once no server can replace it.
+fn remove_if(path: &Path, is_left: impl FnOnce() -> bool) -> Result<(), BootstrapError> {
     let Some(directory) = path.parent().filter(|directory| directory.is_dir()) else {
         return Ok(());
     };
     let _lock = Lock::take(directory)?;
-    // Again, under the lock: a new server may have replaced it.
-    if peer(path) == Some(owner) { remove(path) } else { Ok(()) }
+    if is_left() { remove(path) } else { Ok(()) }
 }
 
 /// True if a server listens at `path`.

@@ -23,11 +23,10 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe::{Receiver, Sender},
     runtime::Handle,
-    task::spawn_blocking,
     time::sleep,
 };
 
-use crate::sys;
+use crate::{blocking::blocking, sys};
 
 /// First argument of the process. No caller of a shim or a daemon has a reason to give it.
 pub const ARGUMENT: &str = "compile-worker";
@@ -52,8 +51,7 @@ pub struct Frame {
 
 /// The process, from its parent's side. A drop kills it.
 pub struct CompileProcess {
-    /// Present until the drop.
-    child: Option<Child>,
+    child: Guarded,
     input: Sender,
     output: Receiver,
     errors: Receiver,
@@ -132,7 +130,7 @@ impl CompileProcess {
     /// Starts the process.
     pub async fn spawn() -> io::Result<Self> {
         // On the blocking pool: it waits until the new process runs its program.
-        let mut child = spawn_blocking(spawn).await.map_err(io::Error::other)??;
+        let mut child = blocking(spawn, |lost| lost).await?;
         let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take());
         let Some(((input, output), errors)) = pipes else {
             return Err(io::Error::other("a pipe is missing"));
@@ -142,7 +140,7 @@ impl CompileProcess {
         let input = Sender::from_owned_fd(OwnedFd::from(input))?;
         let output = Receiver::from_owned_fd(OwnedFd::from(output))?;
         let errors = Receiver::from_owned_fd(OwnedFd::from(errors))?;
-        Ok(Self { child: child.release(), input, output, errors })
+        Ok(Self { child, input, output, errors })
     }
 
     /// Sends a frame.
@@ -172,7 +170,7 @@ impl CompileProcess {
         (&mut self.errors).take(SAID).read_to_end(&mut said).await?;
         // Its pipes are closed, so it is about to end.
         loop {
-            if let Some(child) = &mut self.child
+            if let Some(child) = &mut self.child.0
                 && let Some(status) = child.try_wait()?
             {
                 return Ok(Death::of(status, &String::from_utf8_lossy(&said)));
@@ -182,14 +180,8 @@ impl CompileProcess {
     }
 }
 
-/// A process that ends with this value, unless it is released.
+/// A process that ends with this value. Present until the drop.
 struct Guarded(Option<Child>);
-
-impl Guarded {
-    fn release(mut self) -> Option<Child> {
-        self.0.take()
-    }
-}
 
 impl Drop for Guarded {
     fn drop(&mut self) {
@@ -202,12 +194,6 @@ impl Drop for Guarded {
             Ok(runtime) => drop(runtime.spawn_blocking(reap)),
             Err(_) => reap(),
         }
-    }
-}
-
-impl Drop for CompileProcess {
-    fn drop(&mut self) {
-        drop(Guarded(self.child.take()));
     }
 }
 

@@ -13,9 +13,13 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
 };
 
-use crate::{panics, sys};
+use crate::{
+    lock::{Mutex, get_or_start},
+    panics, sys,
+};
 
 /// Idle time after which a thread ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -33,25 +37,20 @@ pub struct Slot {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Runtime with the threads in its blocking pool. Present until the drop.
-struct Pool(Option<Runtime>);
+/// Runtime with the threads in its blocking pool.
+struct Pool {
+    max_threads: usize,
+    /// Present from the first work until the drop: most programs compile in processes only.
+    runtime: Mutex<Option<Runtime>>,
+}
 
 impl CompileThreads {
     /// Bounds the number of threads, which start with the first work.
-    pub fn new(max_threads: usize) -> io::Result<Self> {
+    pub fn new(max_threads: usize) -> Self {
         // Without a thread no work would ever run.
         let max_threads = max_threads.max(1);
-        let runtime = Builder::new_current_thread()
-            .thread_name("compile")
-            .max_blocking_threads(max_threads)
-            .thread_keep_alive(KEEP_ALIVE)
-            .on_thread_start(|| panics::fatal(lower_priority))
-            // The compiler's freed megabytes would otherwise stay with the allocator, in a pod that
-            // may run for months without another compilation.
-            .on_thread_stop(sys::trim_memory)
-            .build()?;
-        let pool = Arc::new(Pool(Some(runtime)));
-        Ok(Self { pool, slots: Arc::new(Semaphore::new(max_threads)) })
+        let pool = Arc::new(Pool { max_threads, runtime: Mutex::default() });
+        Self { pool, slots: Arc::new(Semaphore::new(max_threads)) }
     }
 
     /// Waits for a free thread. Callers get one in the order of their calls.
@@ -63,18 +62,45 @@ impl CompileThreads {
 }
 
 impl Slot {
-    /// Runs `work` on the thread. Returns nothing if it panics, which the panic hook logs.
+    /// Runs `work` on the thread. Returns nothing if it panics, which the panic hook logs, or if
+    /// there can be no thread.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        self.pool.0.as_ref()?.spawn_blocking(work).await.ok()
+        let running = self.pool.spawn(work).inspect_err(|error| {
+            tracing::error!(%error, "the threads that compile cannot be had");
+        });
+        running.ok()?.await.ok()
+    }
+}
+
+impl Pool {
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        let mut runtime = self.runtime.lock();
+        let runtime = get_or_start(&mut runtime, || self.start())?;
+        Ok(runtime.spawn_blocking(work))
+    }
+
+    fn start(&self) -> io::Result<Runtime> {
+        Builder::new_current_thread()
+            .thread_name("compile")
+            .max_blocking_threads(self.max_threads)
+            .thread_keep_alive(KEEP_ALIVE)
+            .on_thread_start(|| panics::fatal(lower_priority))
+            // The compiler's freed megabytes would otherwise stay with the allocator, in a pod that
+            // may run for months without another compilation.
+            .on_thread_stop(sys::trim_memory)
+            .build()
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.lock().take() {
             // Without a wait, which Tokio forbids on a thread of another runtime.
             runtime.shutdown_background();
         }
@@ -105,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn at_most_the_given_number_of_threads_runs_at_once() {
-        let threads = CompileThreads::new(2).unwrap();
+        let threads = CompileThreads::new(2);
         let running = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..20 {
@@ -127,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn slot_is_free_after_its_drop_and_after_a_panic() {
-        let threads = CompileThreads::new(1).unwrap();
+        let threads = CompileThreads::new(1);
         let slot = threads.slot().await;
         let short = Duration::from_millis(50);
         assert!(timeout(short, threads.slot()).await.is_err(), "two slots for one thread");
@@ -139,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn threads_have_low_priority_and_end_without_work() {
-        let threads = CompileThreads::new(4).unwrap();
+        let threads = CompileThreads::new(4);
         let work = || fs::read_to_string("/proc/thread-self/stat").unwrap();
         let stat = threads.slot().await.run(work).await.unwrap();
         let nice = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19 - 3).unwrap();
@@ -154,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn last_drop_within_a_runtime_does_not_wait_for_the_work() {
-        let threads = CompileThreads::new(1).unwrap();
+        let threads = CompileThreads::new(1);
         let slot = threads.slot().await;
         let begun = Instant::now();
         let work = slot.run(|| sys::pause(Duration::from_secs(2)));

@@ -3,9 +3,12 @@
 //! Allocations name the account that they are charged to and can outlive its container. So an
 //! account is never freed. A retired one serves a new container once its last allocation is gone.
 
-use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
+use std::{
+    collections::VecDeque,
+    sync::atomic::{
+        AtomicBool, AtomicI64, AtomicU64,
+        Ordering::{AcqRel, Relaxed},
+    },
 };
 
 use crate::lock::Mutex;
@@ -15,8 +18,13 @@ use crate::lock::Mutex;
 // the list of trusted certificates, is allocated by the first guest that needs it.
 pub(super) const FREE: u64 = 4 << 20;
 
-/// Accounts without a container.
-static RETIRED: Mutex<Vec<&'static Account>> = Mutex::new(Vec::new());
+/// Accounts without a container, in the order of their retirement.
+static RETIRED: Mutex<VecDeque<&'static Account>> = Mutex::new(VecDeque::new());
+
+/// Retired accounts that a new container looks at, at most.
+// Some allocations never go, like the entry of a cache: their accounts must not be looked at by
+// each later start.
+const LOOKS: usize = 8;
 
 /// A growth beyond the limit of the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,16 +60,25 @@ pub(super) struct Account {
 impl Account {
     /// An account with no bytes on it.
     pub(super) fn open(limit: u64) -> &'static Self {
-        let mut retired = RETIRED.lock();
-        let unused = retired.iter().position(|account| account.host.load(Relaxed) == 0);
-        let account = unused.map(|at| retired.swap_remove(at));
-        drop(retired);
-        let account = account.unwrap_or_else(|| Box::leak(Box::new(Self::new())));
+        let account = Self::unused().unwrap_or_else(|| Box::leak(Box::new(Self::new())));
         account.used.store(0, Relaxed);
         account.limit.store(limit, Relaxed);
         account.reserved_host.store(0, Relaxed);
         account.announced.store(false, Relaxed);
         account
+    }
+
+    /// A retired account whose last allocation is gone.
+    fn unused() -> Option<&'static Self> {
+        let mut retired = RETIRED.lock();
+        for _ in 0..LOOKS {
+            let account = retired.pop_front()?;
+            if account.host.load(Relaxed) == 0 {
+                return Some(account);
+            }
+            retired.push_back(account);
+        }
+        None
     }
 
     const fn new() -> Self {
@@ -76,7 +93,7 @@ impl Account {
 
     /// Returns the account of a container that is gone.
     pub(super) fn retire(&'static self) {
-        RETIRED.lock().push(self);
+        RETIRED.lock().push_back(self);
     }
 
     pub(super) fn limit(&self) -> u64 {

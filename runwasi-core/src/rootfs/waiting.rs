@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{fstatfs, statfs};
+use rustix::fs::{StatFs, fstatfs, statfs};
 
 use super::{mount_table::Entry, mounts::MountConfig};
 
@@ -65,7 +65,7 @@ pub(super) fn root(root: impl AsFd, mounts: &[MountConfig]) -> bool {
 
 /// True if calls of a volume itself may wait, without the mounts below it.
 pub(super) fn volume(mount: impl AsFd) -> bool {
-    fstatfs(mount).map_or(true, |kind| !LOCAL.contains(&magic(kind.f_type)))
+    is_not_local(fstatfs(mount))
 }
 
 /// True if calls of one of these mounts may wait, also if the mounts are not known.
@@ -75,7 +75,11 @@ pub(super) fn below(mounts: Option<Vec<&Entry>>) -> bool {
 }
 
 fn path(path: &Path) -> bool {
-    statfs(path).map_or(true, |kind| !LOCAL.contains(&magic(kind.f_type)))
+    is_not_local(statfs(path))
+}
+
+fn is_not_local(told: rustix::io::Result<StatFs>) -> bool {
+    told.map_or(true, |kind| !LOCAL.contains(&magic(kind.f_type)))
 }
 
 fn magic(kind: impl TryInto<i64>) -> u64 {

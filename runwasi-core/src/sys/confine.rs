@@ -1,11 +1,19 @@
 //! Confinement of the calling process: a user without privileges, no network, no file system, a
 //! bounded memory. For a process with one thread that reads untrusted bytes from its stdin.
 
-use std::{fs, io};
+use std::{fs, io, process};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Resource, Rlimit, getpid, getpriority_process, setpriority_process, setrlimit},
+    process::{
+        DumpableBehavior, Resource, Rlimit, getpid, getpriority_process, set_dumpable_behavior,
+        setpriority_process, setrlimit,
+    },
+    thread::set_name,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
 };
 
 use super::namespaces::{NamespaceKind, unshare_namespaces};
@@ -58,22 +66,13 @@ const ALLOWED_OLD: &[libc::c_long] = &[libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_OLD: &[libc::c_long] = &[];
 
-#[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: u32 = 0xc000_00b7;
-
-/// Offsets in the kernel's `seccomp_data`.
-const NUMBER_AT: u32 = 0;
-const ARCHITECTURE_AT: u32 = 4;
-const FIRST_ARGUMENT_AT: u32 = 16;
-
 /// Confines this process for the rest of its life. Its memory takes `address_space` bytes at most.
 pub fn confine(address_space: u64) -> io::Result<()> {
     // Not granted everywhere. The limits below bound this process without it.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     lower_priority()?;
-    name_process(c"compile");
+    // For `ps` and `top`. A failure leaves the old name.
+    let _ = set_name(c"compile");
     if rustix::process::geteuid().is_root() {
         // Refused to a root without CAP_SYS_ADMIN. The filter below has no call for sockets anyway.
         let _ = unshare_namespaces(&[NamespaceKind::Network]);
@@ -82,9 +81,9 @@ pub fn confine(address_space: u64) -> io::Result<()> {
     limit(Resource::As, address_space)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
-    control(libc::PR_SET_DUMPABLE, 0)?;
-    control(libc::PR_SET_NO_NEW_PRIVS, 1)?;
-    filter_calls()
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // Also sets `no_new_privs`.
+    seccompiler::apply_filter(&filter(process::id())?).map_err(io::Error::other)
 }
 
 /// Lowers the priority of the calling thread. Never raises it: that would need CAP_SYS_NICE.
@@ -131,12 +130,6 @@ pub fn close_inherited() -> io::Result<()> {
     }
 }
 
-/// Names this process for `ps` and `top`.
-fn name_process(name: &std::ffi::CStr) {
-    // SAFETY: a C string, which the kernel copies. A failure leaves the old name.
-    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
-}
-
 /// Gives up root, and with it all capabilities.
 fn become_nobody() -> io::Result<()> {
     // The group first: afterwards this process may not change it any more.
@@ -153,78 +146,20 @@ fn limit(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
 }
 
-fn control(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
-    let none: libc::c_ulong = 0;
-    // SAFETY: the two options that are used take one integer, and zeroes.
-    match unsafe { libc::prctl(option, value, none, none, none) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Lets every system call outside of [`ALLOWED`] fail with EPERM.
-fn filter_calls() -> io::Result<()> {
-    let filter = filter(getpid().as_raw_nonzero().get().cast_unsigned());
-    let program = libc::sock_fprog {
-        len: u16::try_from(filter.len()).map_err(io::Error::other)?,
-        filter: filter.as_ptr().cast_mut(),
-    };
-    let mode = libc::SECCOMP_MODE_FILTER;
-    // SAFETY: a live program of the given length, which the kernel copies and does not write to.
-    match unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The filter as a program for the kernel.
-fn filter(own_pid: u32) -> Vec<libc::sock_filter> {
-    let load = |at| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at);
-    let answer = |action| statement(libc::BPF_RET | libc::BPF_K, action);
-    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
-    let mut program = vec![
-        load(ARCHITECTURE_AT),
-        // A call of another architecture has other numbers.
-        unless_equal(ARCHITECTURE, 1),
-        skip(1),
-        answer(libc::SECCOMP_RET_KILL_PROCESS),
-        load(NUMBER_AT),
-    ];
-    for call in ALLOWED.iter().chain(ALLOWED_OLD) {
-        program.push(unless_equal(number(*call), 1));
-        program.push(answer(libc::SECCOMP_RET_ALLOW));
-    }
+/// The filter that lets every system call outside of [`ALLOWED`] fail with EPERM. A call of another
+/// architecture, with other numbers, ends the process.
+fn filter(own_pid: u32) -> io::Result<BpfProgram> {
     // The `abort` of a failed allocation: a signal to this process, and to no other.
-    program.push(unless_equal(number(libc::SYS_tgkill), 3));
-    program.push(load(FIRST_ARGUMENT_AT));
-    program.push(unless_equal(own_pid, 1));
-    program.push(answer(libc::SECCOMP_RET_ALLOW));
-    program.push(answer(refused));
-    program
-}
-
-fn number(call: libc::c_long) -> u32 {
-    // All numbers are small. One that were not would match no call.
-    u32::try_from(call).unwrap_or(u32::MAX)
-}
-
-fn statement(code: u32, k: u32) -> libc::sock_filter {
-    jump(code, k, 0, 0)
-}
-
-/// Goes on with the next statement if the loaded value is `k`, else skips that many.
-fn unless_equal(k: u32, skipped: u8) -> libc::sock_filter {
-    jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k, 0, skipped)
-}
-
-/// Skips that many statements.
-fn skip(statements: u32) -> libc::sock_filter {
-    statement(libc::BPF_JMP | libc::BPF_JA, statements)
-}
-
-fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
-    // All codes have 16 bits.
-    libc::sock_filter { code: u16::try_from(code).unwrap_or(u16::MAX), jt, jf, k }
+    let own = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, own_pid.into())
+        .map_err(io::Error::other)?;
+    let abort = SeccompRule::new(vec![own]).map_err(io::Error::other)?;
+    let allowed = ALLOWED.iter().chain(ALLOWED_OLD).map(|call| (*call, Vec::new()));
+    let rules = allowed.chain([(libc::SYS_tgkill, vec![abort])]).collect();
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let architecture = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
+    SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture)
+        .and_then(BpfProgram::try_from)
+        .map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -233,25 +168,35 @@ mod tests {
 
     const OWN: u32 = 77;
 
+    #[cfg(target_arch = "x86_64")]
+    const ARCHITECTURE: u32 = 0xc000_003e;
+    #[cfg(target_arch = "aarch64")]
+    const ARCHITECTURE: u32 = 0xc000_00b7;
+
     /// Runs the filter as the kernel does, for the kinds of statements that it has.
     fn answer(architecture: u32, call: libc::c_long, first_argument: u32) -> u32 {
-        let program = filter(OWN);
+        let program = filter(OWN).unwrap();
         let mut loaded = 0;
         let mut at = 0;
         loop {
-            let libc::sock_filter { code, jt, jf, k } = program[at];
+            let seccompiler::sock_filter { code, jt, jf, k } = program[at];
             at += 1;
             match u32::from(code) & 0x07 {
                 libc::BPF_LD => {
+                    // Offsets in the kernel's `seccomp_data`.
                     loaded = match k {
-                        NUMBER_AT => number(call),
-                        ARCHITECTURE_AT => architecture,
-                        _ => first_argument,
+                        0 => u32::try_from(call).unwrap(),
+                        4 => architecture,
+                        16 => first_argument,
+                        _ => panic!("loads the word at {k}"),
                     }
                 }
                 libc::BPF_JMP if u32::from(code) & 0xf0 == libc::BPF_JA => at += k as usize,
-                libc::BPF_JMP => at += usize::from(if loaded == k { jt } else { jf }),
-                _ => return k,
+                libc::BPF_JMP if u32::from(code) & 0xf0 == libc::BPF_JEQ => {
+                    at += usize::from(if loaded == k { jt } else { jf });
+                }
+                libc::BPF_RET => return k,
+                _ => panic!("statement {code}"),
             }
         }
     }

@@ -3,13 +3,14 @@
 use std::{
     fs::File,
     io,
-    os::{
-        fd::{AsFd, AsRawFd, FromRawFd},
-        unix::fs::OpenOptionsExt,
-    },
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
 };
 
-use rustix::termios::{SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
+use rustix::{
+    fs::OFlags,
+    pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
+    termios::{SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize},
+};
 
 use crate::engine::signal::Signal;
 
@@ -19,20 +20,13 @@ pub(crate) fn open() -> io::Result<(File, File)> {
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
     let master = File::options().read(true).write(true).custom_flags(flags).open("/dev/ptmx")?;
     // The kernel creates the slave locked.
-    let unlocked: libc::c_int = 0;
-    // SAFETY: the request reads one int, which lives.
-    if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
+    unlockpt(&master)?;
     // Opened through its master and not by a path: the `/dev/pts` of our mount namespace may be
-    // another one than the terminal's. Needs Linux 4.13.
-    let flags = flags | libc::O_RDWR | libc::O_CLOEXEC;
-    // SAFETY: the request takes the flags of `open(2)` and answers with a new file descriptor.
-    match unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) } {
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: it is new, so it is ours alone.
-        slave => Ok((master, unsafe { File::from_raw_fd(slave) })),
-    }
+    // another one than the terminal's. Needs Linux 4.13. `O_NONBLOCK` has no name there.
+    let non_blocking = OpenptFlags::from_bits_retain(OFlags::NONBLOCK.bits());
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC | non_blocking;
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    Ok((master, slave.into()))
 }
 
 /// Gives a terminal its size.

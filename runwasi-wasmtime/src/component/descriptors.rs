@@ -19,10 +19,10 @@ use runwasi_core::{
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
 
-use crate::{outbound::Room, wasi::open::file_of};
-
-/// Number of standard streams.
-const STANDARD: usize = 3;
+use crate::{
+    outbound::Room,
+    wasi::open::{file_of, open_at_start},
+};
 
 /// Open files of a guest, and its limit.
 pub(super) struct Descriptors {
@@ -38,8 +38,7 @@ pub(super) struct Descriptors {
 impl Descriptors {
     pub(super) fn new(spec: &InstanceSpec, counted: Held, room: Arc<Room>) -> Self {
         // The guest has these open from its start, so they count against its limit.
-        let held = STANDARD + spec.rootfs.preopens().count();
-        let limit = (spec.open_files as usize).saturating_sub(held);
+        let limit = spec.open_files.saturating_sub(open_at_start(spec)) as usize;
         room.set(limit.min(counted.left() as usize));
         Self { limit, files: Vec::new(), counted, room }
     }

@@ -9,7 +9,11 @@
 
 use std::{collections::BTreeMap, fs::File, io, mem, sync::OnceLock};
 
-use runwasi_core::{InstanceSpec, credentials::as_host};
+use runwasi_core::{
+    InstanceSpec,
+    credentials::as_host,
+    resources::descriptors::{self, Held},
+};
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{
     FsPerms, OpenMode, WasiView,
@@ -22,16 +26,16 @@ use wasmtime_wasi::{
 };
 use wiggle::GuestMemory;
 
-use crate::wasi::open::file_of;
+use crate::wasi::open::{STREAMS, file_of, open_at_start};
 
 /// Values of `errno` in the specification.
 pub(super) const SUCCESS: i32 = 0;
 const BADF: i32 = 8;
+pub(super) const MFILE: i32 = 33;
+pub(super) const NFILE: i32 = 41;
 const NOTDIR: i32 = 54;
 /// The right to read, in the rights of `path_open`.
 const RIGHT_READ: i64 = 1 << 1;
-/// First descriptor of a preopen, and the number of standard streams.
-const STREAMS: u32 = 3;
 /// Entries that a new table may have besides preopens: streams, and what became of them.
 const OTHERS: u32 = 64;
 
@@ -41,6 +45,8 @@ pub(super) struct FileTable {
     entries: Option<BTreeMap<u32, u32>>,
     /// Limit of file descriptors.
     limit: u32,
+    /// Open file descriptors, counted for the container.
+    counted: Held,
 }
 
 /// A directory of the guest, for one call.
@@ -51,14 +57,18 @@ pub(super) struct Found {
 }
 
 impl FileTable {
-    pub(super) fn new(spec: &InstanceSpec) -> Self {
-        Self { entries: None, limit: spec.open_files }
+    pub(super) fn new(spec: &InstanceSpec, mut counted: Held) -> Self {
+        counted.set(open_at_start(spec));
+        Self { entries: None, limit: spec.open_files, counted }
     }
 
-    /// True if the guest has as many open files as it may.
-    pub(super) fn is_full(&mut self, wasi: &mut WasiP1Ctx) -> wasmtime::Result<bool> {
+    /// The `errno` if the guest, its container or this OS process may open no further file.
+    pub(super) fn lack(&mut self, wasi: &mut WasiP1Ctx) -> wasmtime::Result<Option<i32>> {
         let limit = self.limit.saturating_sub(STREAMS) as usize;
-        Ok(self.entries(wasi)?.len() >= limit)
+        if self.entries(wasi)?.len() >= limit || self.counted.left() == 0 {
+            return Ok(Some(MFILE));
+        }
+        Ok((!descriptors::left_for_guests()).then_some(NFILE))
     }
 
     /// The directory behind a descriptor. The inner error is an `errno`.
@@ -102,11 +112,13 @@ impl FileTable {
         };
         *table.get_mut(&key(next))? = opened;
         self.entries(wasi)?.insert(added, next);
+        self.counted.set(self.counted.number() + 1);
         Ok(Ok(added))
     }
 
     /// Follows an `fd_close` that has succeeded.
     pub(super) fn closed(&mut self, descriptor: i32) {
+        self.counted.remove();
         if let Some(entries) = &mut self.entries {
             entries.remove(&descriptor.cast_unsigned());
         }
@@ -114,10 +126,11 @@ impl FileTable {
 
     /// Follows an `fd_renumber` that has succeeded.
     pub(super) fn renumbered(&mut self, from: i32, to: i32) {
-        let Some(entries) = &mut self.entries else { return };
         if from == to {
             return;
         }
+        self.counted.remove();
+        let Some(entries) = &mut self.entries else { return };
         // The file of `to` is closed by the call. Absent for a standard stream.
         entries.remove(&to.cast_unsigned());
         if let Some(entry) = entries.remove(&from.cast_unsigned()) {

@@ -14,7 +14,7 @@
 
 use std::{io, time::Duration};
 
-use runwasi_core::{open::How, resources::descriptors};
+use runwasi_core::open::How;
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::{
     I32Exit, p0,
@@ -22,7 +22,10 @@ use wasmtime_wasi::{
 };
 use wiggle::GuestMemory;
 
-use super::{files::SUCCESS, store::Guest};
+use super::{
+    files::{MFILE, NFILE, SUCCESS},
+    store::Guest,
+};
 use crate::wasi::open::{self, Request};
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -34,8 +37,6 @@ pub(super) const MODULES: [&str; 2] = [PREVIEW1, UNSTABLE];
 pub(super) const ILSEQ: i32 = 25;
 pub(super) const INVAL: i32 = 28;
 const IO: i32 = 29;
-const MFILE: i32 = 33;
-const NFILE: i32 = 41;
 const NAMETOOLONG: i32 = 37;
 
 /// The kernel's errors of an opening, and the specification's numbers for them.
@@ -121,16 +122,13 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
         Ok(path) => path,
         Err(errno) => return Ok(errno),
     };
-    let Guest { wasi, files, descriptors: counted, .. } = guest;
+    let Guest { wasi, files, .. } = guest;
     let found = match files.directory(wasi, descriptor)? {
         Ok(found) => found,
         Err(errno) => return Ok(errno),
     };
-    if files.is_full(wasi)? || counted.left() == 0 {
-        return Ok(MFILE);
-    }
-    if !descriptors::left_for_guests() {
-        return Ok(NFILE);
+    if let Some(errno) = files.lack(wasi)? {
+        return Ok(errno);
     }
     let file = match open::open(&found.directory, &path, request).await {
         Ok(file) => file,
@@ -140,7 +138,6 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
         Ok(added) => added,
         Err(errno) => return Ok(errno),
     };
-    counted.set(counted.number() + 1);
     // Again, so that no borrow of the guest's memory is held during the opening.
     let (mut memory, _) = enter(&mut caller)?;
     write(&mut memory, opened, &added.to_le_bytes())?;
@@ -202,7 +199,6 @@ fn link_descriptors(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Resul
                 let errno = library::fd_close(&mut guest.wasi, &mut memory, fd).await?;
                 if errno == SUCCESS {
                     guest.files.closed(fd);
-                    guest.descriptors.remove();
                 }
                 Ok(errno)
             })
@@ -217,10 +213,8 @@ fn link_descriptors(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Resul
                 let (mut memory, guest) = enter(&mut caller)?;
                 guest.files.entries(&mut guest.wasi)?;
                 let errno = library::fd_renumber(&mut guest.wasi, &mut memory, from, to).await?;
-                if errno == SUCCESS && from != to {
+                if errno == SUCCESS {
                     guest.files.renumbered(from, to);
-                    // The descriptor that had the new number is closed.
-                    guest.descriptors.remove();
                 }
                 Ok(errno)
             })

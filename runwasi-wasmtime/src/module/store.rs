@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use runwasi_core::{
-    EngineError, InstanceSpec, engine::extensions::Extensions, resources::descriptors::Held,
-};
+use runwasi_core::{EngineError, InstanceSpec, engine::extensions::Extensions};
 use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -15,9 +13,6 @@ use crate::{
     wasi::context,
 };
 
-/// Number of standard streams.
-const STANDARD: u32 = 3;
-
 /// Data of a module's store: the `T` of [`Caller`](wasmtime::Caller) in host functions for core
 /// modules. Public as `ModuleState`. Dropped with the instance, at the end of its process.
 pub struct Guest {
@@ -25,8 +20,6 @@ pub struct Guest {
     pub(crate) limits: Limits,
     /// Open files of the guest.
     pub(super) files: FileTable,
-    /// Open file descriptors, counted for the container.
-    pub(crate) descriptors: Held,
     extensions: Arc<Extensions>,
 }
 
@@ -46,13 +39,9 @@ pub(super) fn store(
     // opened.
     let limits = Limits::new(spec.memory.charge()).map_err(limits::beyond)?;
     let wasi = context::module_context(spec)?;
-    let files = FileTable::new(spec);
+    let files = FileTable::new(spec, shares.descriptors.hold());
     let extensions = spec.extensions.clone();
-    // The guest has these open from its start.
-    let preopens = u32::try_from(spec.rootfs.preopens().count()).unwrap_or(u32::MAX);
-    let mut descriptors = shares.descriptors.hold();
-    descriptors.set(preopens.saturating_add(STANDARD));
-    let guest = Guest { wasi, limits, files, descriptors, extensions };
+    let guest = Guest { wasi, limits, files, extensions };
     let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     // The guest yields at the first tick of every poll, so no guest computes longer than the time

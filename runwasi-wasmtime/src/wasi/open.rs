@@ -6,11 +6,23 @@
 
 use std::{fs::File, io, sync::Arc};
 
-use runwasi_core::open::{self, How, Opened};
+use runwasi_core::{
+    InstanceSpec,
+    open::{self, How, Opened},
+};
 use wasmtime_wasi::{
     OpenMode,
     filesystem::{self, Descriptor, Dir},
 };
+
+/// Standard streams of a guest: its first descriptors.
+pub(crate) const STREAMS: u32 = 3;
+
+/// Number of descriptors that a guest has open from its start: standard streams and preopens.
+pub(crate) fn open_at_start(spec: &InstanceSpec) -> u32 {
+    let preopens = u32::try_from(spec.rootfs.preopens().count()).unwrap_or(u32::MAX);
+    preopens.saturating_add(STREAMS)
+}
 
 /// One call, in the terms that all versions of WASI share.
 #[derive(Clone, Copy, Debug, Default)]

@@ -31,7 +31,7 @@ pub(crate) enum Kind {
 impl Source {
     /// Line numbers and lines, without the bodies of `#[cfg(test)] mod name { … }`.
     pub(crate) fn production_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let tests: Vec<_> = test_modules(&self.syntax).filter_map(lines_of).collect();
+        let tests: Vec<_> = modules_of_tests(&self.syntax).filter_map(lines_of).collect();
         let numbered = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
         numbered.filter(move |(number, _)| !tests.iter().any(|lines| lines.contains(number)))
     }
@@ -94,7 +94,7 @@ fn module_path(file: &Path) -> Vec<String> {
 fn mark_test_files(sources: &mut [Source]) {
     let mut tests = Vec::new();
     for source in &*sources {
-        for declared in test_modules(&source.syntax).filter(|module| module.content.is_none()) {
+        for declared in modules_of_tests(&source.syntax).filter(|module| module.content.is_none()) {
             tests.push([&source.module[..], &[declared.ident.to_string()]].concat());
         }
     }
@@ -105,7 +105,7 @@ fn mark_test_files(sources: &mut [Source]) {
     }
 }
 
-fn test_modules(syntax: &syn::File) -> impl Iterator<Item = &ItemMod> {
+fn modules_of_tests(syntax: &syn::File) -> impl Iterator<Item = &ItemMod> {
     let modules = syntax.items.iter().filter_map(|item| match item {
         Item::Mod(module) => Some(module),
         _ => None,

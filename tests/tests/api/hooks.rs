@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::bundle::Bundle;
+use runwasi_tests::hooks::{self, log, script};
 use runwasi_tests::shim::reason;
 use runwasi_tests::{ShimDriver, poll_until, proc};
 use serde_json::{Value, json};
@@ -13,22 +14,9 @@ const ID: &str = "hooked";
 
 /// A bundle whose guest sleeps, with these hooks.
 fn bundle(p: &ShimDriver, hooks: Value) -> Result<Bundle> {
-    let mut bundle = p.bundle(ID, &[p.runtime().guest(), "sleep", "1000"])?;
-    bundle.add_guests()?;
-    bundle.config["hooks"] = hooks;
-    bundle.config["annotations"] = json!({ "org.example": "told" });
-    bundle.write()?;
-    Ok(bundle)
-}
-
-/// A hook that is this shell script; `$LOG` is a file outside of the bundle, which is removed in the end.
-fn script(p: &ShimDriver, script: &str) -> Value {
-    let log = format!("LOG={}", p.dir().join("log").display());
-    json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": [log, "PATH=/usr/bin:/bin"] })
-}
-
-fn log(p: &ShimDriver) -> String {
-    fs::read_to_string(p.dir().join("log")).unwrap_or_default()
+    hooks::bundle(p, ID, hooks, |config| {
+        config["annotations"] = json!({ "org.example": "told" });
+    })
 }
 
 pub(crate) fn hooks_run_at_their_points_with_the_containers_state(p: &ShimDriver) -> Result<()> {

@@ -4,14 +4,12 @@
 use std::fmt::Write;
 use std::fs;
 use std::num::NonZero;
-use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::daemon::Settings;
-use runwasi_tests::{Command, Containerd, Containers, Runtime, poll_until, proc, says};
-use tempfile::TempDir;
+use runwasi_tests::code::{CodeFixture as Fixture, run_code_case as run};
+use runwasi_tests::{Command, Runtime, poll_until, proc, says};
 
 /// For what compiles something large, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -24,130 +22,59 @@ const LITTLE_MEMORY: &str = "[engine]\ncompile-memory = 128\n";
 
 const LITTLE_TIME: &str = "[engine]\ncompile-time = 2\n";
 
-/// Containers whose compiled code is kept in a directory of their own.
-pub(crate) struct Fixture {
-    containers: Containers,
-    cache: PathBuf,
-    /// A file with runtime options for every run of a shim.
-    options: PathBuf,
-    _dir: TempDir,
-}
-
-impl Deref for Fixture {
-    type Target = Containers;
-
-    fn deref(&self) -> &Containers {
-        &self.containers
-    }
-}
-
-impl DerefMut for Fixture {
-    fn deref_mut(&mut self) -> &mut Containers {
-        &mut self.containers
-    }
-}
-
 #[track_caller]
 pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
-    run(Fixture::new(runtime, ""), case);
+    run(Fixture::new(runtime, "code", "", None), case);
 }
 
 #[track_caller]
 pub(crate) fn check_little_memory(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
-    run(Fixture::new(runtime, LITTLE_MEMORY), case);
+    run(Fixture::new(runtime, "code", LITTLE_MEMORY, None), case);
 }
 
 #[track_caller]
 pub(crate) fn check_little_time(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
-    run(Fixture::new(runtime, LITTLE_TIME), case);
+    run(Fixture::new(runtime, "code", LITTLE_TIME, None), case);
 }
 
-#[track_caller]
-fn run(fixture: Result<Fixture>, case: impl FnOnce(&mut Fixture) -> Result<()>) {
-    let mut fixture = match fixture {
-        Ok(fixture) => fixture,
-        Err(error) => panic!("no fixture: {error:?}"),
-    };
-    let runtime = fixture.runtime;
-    if let Err(error) = case(&mut fixture) {
-        panic!("{runtime:?}: {error:?}\n--- log\n{}", fixture.log());
-    }
+/// `ctr run --rm … ID /NAME`.
+fn start(b: &Fixture, name: &str) -> Command {
+    b.start(&["--rm"], &b.next_id(), name).deadline(PATIENCE)
 }
 
-impl Fixture {
-    fn new(runtime: Runtime, settings: &str) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let cache = dir.path().join("code");
-        let options = dir.path().join("options.toml");
-        fs::write(&options, settings)?;
-        let mut fixture = Containerd::builder().env("RUNWASI_CACHE", &cache);
-        if runtime.needs_daemon() {
-            let place = cache.to_string_lossy();
-            let daemon = Settings::default().flags(["--cache-dir", &*place]).config(settings);
-            fixture = fixture.daemon(daemon);
-        }
-        let containers = Containers::start_with(runtime, fixture)?;
-        Ok(Self { containers, cache, options, _dir: dir })
-    }
+fn runs(b: &Fixture, name: &str) -> Result<()> {
+    let out = start(b, name).run()?.ok()?;
+    ensure!(out.out() == "ok\n", "{out}");
+    Ok(())
+}
 
-    /// Writes a module that containers can run as `/NAME`.
-    fn module(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
-        let rootfs = self.fixture.dir().join("rootfs");
-        fs::create_dir_all(&rootfs)?;
-        fs::write(rootfs.join(name), content).with_context(|| format!("cannot write {name}"))
-    }
+/// The error of a start, with nothing left of it.
+fn refusal(b: &Fixture, name: &str) -> Result<String> {
+    let said = start(b, name).run()?.refused()?;
+    b.fixture.becomes_clean()?;
+    Ok(said)
+}
 
-    /// `ctr run --rm … ID /NAME`.
-    fn start(&self, name: &str) -> Command {
-        let rootfs = self.fixture.dir().join("rootfs").to_string_lossy().into_owned();
-        let options = self.options.to_string_lossy().into_owned();
-        let mut line = vec!["run", "--rm", "--runtime", self.runtime.name()];
-        if !self.runtime.needs_daemon() {
-            line.extend(["--runtime-config-path", &options]);
-        }
-        let id = self.next_id();
-        let program = format!("/{name}");
-        line.extend(["--rootfs", &rootfs, &id, &program]);
-        self.fixture.ctr_command(line).deadline(PATIENCE)
-    }
+/// How many lines with this were logged.
+fn logged(b: &mut Fixture, words: &str) -> usize {
+    b.log().lines().filter(|line| line.contains(words)).count()
+}
 
-    fn runs(&self, name: &str) -> Result<()> {
-        let out = self.start(name).run()?.ok()?;
-        ensure!(out.out() == "ok\n", "{out}");
-        Ok(())
-    }
+/// The process that compiles, once it is confined.
+fn compiler(b: &mut Fixture) -> Result<u32> {
+    poll_until("a process that compiles", PATIENCE, || {
+        let all = b.compilers();
+        all.into_iter().find(|pid| status(*pid, "Seccomp").is_ok_and(|mode| mode == "2"))
+    })
+}
 
-    /// The error of a start, with nothing left of it.
-    fn refusal(&self, name: &str) -> Result<String> {
-        let said = self.start(name).run()?.refused()?;
-        self.fixture.becomes_clean()?;
-        Ok(said)
-    }
-
-    /// What shims and daemon have logged.
-    fn log(&mut self) -> String {
-        let shims = self.fixture.log();
-        shims + &self.fixture.daemon().map(|daemon| daemon.log()).unwrap_or_default()
-    }
-
-    /// How many lines with this were logged.
-    fn logged(&mut self, words: &str) -> usize {
-        self.log().lines().filter(|line| line.contains(words)).count()
-    }
-
-    /// The process that compiles, once it is confined.
-    fn compiler(&mut self) -> Result<u32> {
-        poll_until("a process that compiles", PATIENCE, || {
-            let all = self.compilers();
-            all.into_iter().find(|pid| status(*pid, "Seccomp").is_ok_and(|mode| mode == "2"))
-        })
-    }
-
-    /// Finished code in the cache.
-    fn kept(&self) -> usize {
-        let files = fs::read_dir(&self.cache).into_iter().flatten().flatten();
-        files.filter(|file| file.path().extension().is_some_and(|name| name == "cwasm")).count()
-    }
+/// Finished code in the cache.
+fn kept(b: &Fixture) -> usize {
+    let files = b.kept();
+    files
+        .iter()
+        .filter(|file| Path::new(file).extension().is_some_and(|kind| kind == "cwasm"))
+        .count()
 }
 
 /// Prints `ok`, and has these imports and definitions besides.
@@ -202,8 +129,8 @@ fn status(pid: u32, key: &str) -> Result<String> {
 
 pub(crate) fn compiler_has_no_privileges_no_network_and_no_files(b: &mut Fixture) -> Result<()> {
     b.module("large.wasm", large(LARGE))?;
-    let start = b.start("large.wasm").spawn()?;
-    let pid = b.compiler()?;
+    let start = start(b, "large.wasm").spawn()?;
+    let pid = compiler(b)?;
     ensure!(status(pid, "Uid")? == "65534 65534 65534 65534", "{}", status(pid, "Uid")?);
     ensure!(status(pid, "Gid")? == "65534 65534 65534 65534", "{}", status(pid, "Gid")?);
     for (key, wanted) in [("Groups", ""), ("NoNewPrivs", "1"), ("Threads", "1")] {
@@ -236,13 +163,13 @@ fn is_pipe(place: &Path) -> bool {
 pub(crate) fn compiler_beyond_its_memory_is_a_start_error(b: &mut Fixture) -> Result<()> {
     b.module("small.wat", printing("", ""))?;
     b.module("large.wasm", large(LARGE))?;
-    b.runs("small.wat")?;
-    let said = b.refusal("large.wasm")?;
+    runs(b, "small.wat")?;
+    let said = refusal(b, "large.wasm")?;
     says(&said, &["/large.wasm", "engine.compile-memory"], &["128 mib"])?;
     // It is the limit that refuses, and it ended the compiler only.
     b.module("next.wat", printing("", "(func)"))?;
-    b.runs("next.wat")?;
-    ensure!(b.kept() == 2, "{} files are kept", b.kept());
+    runs(b, "next.wat")?;
+    ensure!(kept(b) == 2, "{} files are kept", kept(b));
     b.fixture.becomes_clean()
 }
 
@@ -250,8 +177,8 @@ pub(crate) fn compiler_beyond_its_time_is_a_start_error(b: &mut Fixture) -> Resu
     b.module("small.wat", printing("", ""))?;
     b.module("large.wasm", larger(4 * LARGE)?)?;
     // On a busy machine even a small one may take that long.
-    poll_until("a small module in time", PATIENCE, || b.runs("small.wat").ok())?;
-    let said = b.refusal("large.wasm")?;
+    poll_until("a small module in time", PATIENCE, || runs(b, "small.wat").ok())?;
+    let said = refusal(b, "large.wasm")?;
     says(&said, &["/large.wasm", "engine.compile-time"], &["2 s"])?;
     ensure!(b.compilers().is_empty(), "its compiler goes on");
     b.fixture.becomes_clean()
@@ -264,13 +191,13 @@ pub(crate) fn small_module_does_not_wait_behind_large_ones(b: &mut Fixture) -> R
         b.module(name, larger(4 * LARGE + n)?)?;
     }
     b.module("small.wat", printing("", ""))?;
-    let starts = names.iter().map(|name| b.start(name).spawn()).collect::<Result<Vec<_>>>()?;
+    let starts = names.iter().map(|name| start(b, name).spawn()).collect::<Result<Vec<_>>>()?;
     poll_until("compilers of all large modules", PATIENCE, || {
         (b.compilers().len() >= cores).then_some(())
     })?;
-    b.runs("small.wat")?;
-    ensure!(b.logged(" compiled path=/small.wat ") == 1, "it was not compiled");
-    let done = b.logged(" compiled path=/large");
+    runs(b, "small.wat")?;
+    ensure!(logged(b, " compiled path=/small.wat ") == 1, "it was not compiled");
+    let done = logged(b, " compiled path=/large");
     ensure!(done == 0, "{done} large modules were compiled before: it shows nothing");
     for start in starts {
         start.kill()?;
@@ -281,16 +208,16 @@ pub(crate) fn small_module_does_not_wait_behind_large_ones(b: &mut Fixture) -> R
 
 pub(crate) fn compilation_that_is_not_wanted_any_more_is_stopped(b: &mut Fixture) -> Result<()> {
     b.module("large.wasm", larger(4 * LARGE)?)?;
-    let start = b.start("large.wasm").spawn()?;
-    let pid = b.compiler()?;
+    let start = start(b, "large.wasm").spawn()?;
+    let pid = compiler(b)?;
     start.kill()?;
     poll_until("an end of the compiler", Duration::from_secs(5), || {
         (!proc::alive(pid)).then_some(())
     })?;
-    ensure!(b.kept() == 0, "it was stopped after the end of its work: it shows nothing");
-    ensure!(b.logged(" compiled path=/large.wasm ") == 0, "it was compiled");
+    ensure!(kept(b) == 0, "it was stopped after the end of its work: it shows nothing");
+    ensure!(logged(b, " compiled path=/large.wasm ") == 0, "it was compiled");
     b.module("small.wat", printing("", ""))?;
-    b.runs("small.wat")
+    runs(b, "small.wat")
 }
 
 pub(crate) fn module_with_an_unknown_import_is_refused_before_it_is_compiled(
@@ -313,14 +240,14 @@ pub(crate) fn module_with_an_unknown_import_is_refused_before_it_is_compiled(
         ("component.wat", component, ["nowhere:to/be-found", "not found in the linker"]),
     ] {
         b.module(name, &content)?;
-        let said = b.refusal(name)?;
+        let said = refusal(b, name)?;
         says(&said, &[&format!("/{name}"), words[0]], &[words[1]])?;
     }
-    let compiled = b.logged(" compiling path=");
+    let compiled = logged(b, " compiling path=");
     ensure!(compiled == 0, "{compiled} were compiled first");
     b.module("known.wat", printing("", ""))?;
-    b.runs("known.wat")?;
-    ensure!(b.logged(" compiling path=/known.wat ") == 1, "the log does not tell compilations");
+    runs(b, "known.wat")?;
+    ensure!(logged(b, " compiling path=/known.wat ") == 1, "the log does not tell compilations");
     b.fixture.becomes_clean()
 }
 
@@ -334,9 +261,9 @@ pub(crate) fn module_beyond_the_pool_is_refused_before_it_is_compiled(
         ("(table 200001 funcref)".to_owned(), "engine.table-elements"),
     ] {
         b.module("beyond.wat", printing("", &format!("{definitions}{body}")))?;
-        says(&b.refusal("beyond.wat")?, &["/beyond.wat", key], &["at most"])?;
+        says(&refusal(b, "beyond.wat")?, &["/beyond.wat", key], &["at most"])?;
     }
-    let compiled = b.logged(" compiling path=");
+    let compiled = logged(b, " compiling path=");
     ensure!(compiled == 0, "{compiled} were compiled first");
     Ok(())
 }
@@ -344,15 +271,15 @@ pub(crate) fn module_beyond_the_pool_is_refused_before_it_is_compiled(
 pub(crate) fn killed_compiler_is_a_start_error(b: &mut Fixture) -> Result<()> {
     b.module("small.wat", printing("", ""))?;
     b.module("large.wasm", large(LARGE))?;
-    let start = b.start("large.wasm").spawn()?;
-    let pid = b.compiler()?;
+    let start = start(b, "large.wasm").spawn()?;
+    let pid = compiler(b)?;
     proc::kill9(pid)?;
     let said = start.wait()?.refused()?;
     says(&said, &["/large.wasm", "signal 9"], &["compiler"])?;
     b.fixture.becomes_clean()?;
     // Nothing else was ended, and nothing of it is kept.
-    ensure!(b.kept() == 0, "{} files are kept", b.kept());
-    b.runs("small.wat")?;
-    b.runs("large.wasm")?;
+    ensure!(kept(b) == 0, "{} files are kept", kept(b));
+    runs(b, "small.wat")?;
+    runs(b, "large.wasm")?;
     b.fixture.becomes_clean()
 }

@@ -7,29 +7,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Containers, ShimDriver, bundle::Bundle, network::Namespace, poll_until, proc};
+use runwasi_tests::bundle::Bundle;
+use runwasi_tests::hooks::{self, log, script};
+use runwasi_tests::network::Namespace;
+use runwasi_tests::{Containers, ShimDriver, poll_until, proc};
 use serde_json::{Value, json};
 
 const ID: &str = "hooked";
 
 /// A bundle in a network of its own whose guest sleeps, with these hooks.
 fn bundle(p: &ShimDriver, hooks: Value) -> Result<Bundle> {
-    let mut bundle = p.bundle(ID, &[p.runtime().guest(), "sleep", "1000"])?;
-    bundle.add_guests()?;
-    bundle.config["hooks"] = hooks;
-    bundle.config["linux"]["namespaces"] = json!([{ "type": "network" }]);
-    bundle.write()?;
-    Ok(bundle)
-}
-
-/// A hook that is this shell script; `$LOG` is a file outside of the bundle.
-fn script(p: &ShimDriver, script: &str) -> Value {
-    let log = format!("LOG={}", p.dir().join("log").display());
-    json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": [log, "PATH=/usr/bin:/bin"] })
-}
-
-fn log(p: &ShimDriver) -> String {
-    fs::read_to_string(p.dir().join("log")).unwrap_or_default()
+    hooks::bundle(p, ID, hooks, |config| {
+        config["linux"]["namespaces"] = json!([{ "type": "network" }]);
+    })
 }
 
 pub(crate) fn hooks_run_in_the_runtimes_network(p: &ShimDriver) -> Result<()> {

@@ -44,6 +44,28 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     })
 }
 
+/// The [`Request`] in the flags of `open-at`: their types have the same names in both versions.
+macro_rules! request {
+    ($version:ident: $lookup:expr, $how:expr, $flags:expr) => {{
+        use $version::{DescriptorFlags, OpenFlags, PathFlags};
+        Request {
+            how: How {
+                follow: $lookup.contains(PathFlags::SYMLINK_FOLLOW),
+                create: $how.contains(OpenFlags::CREATE),
+                exclusive: $how.contains(OpenFlags::EXCLUSIVE),
+                truncate: $how.contains(OpenFlags::TRUNCATE),
+                read: $flags.contains(DescriptorFlags::READ),
+                write: $flags.contains(DescriptorFlags::WRITE),
+            },
+            directory: $how.contains(OpenFlags::DIRECTORY),
+            synchronized: $flags.intersects(
+                DescriptorFlags::FILE_INTEGRITY_SYNC
+                    | DescriptorFlags::DATA_INTEGRITY_SYNC
+                    | DescriptorFlags::REQUESTED_WRITE_SYNC,
+            ),
+        }
+    }};
+}
 /// A directory of the guest; absent for a file. A descriptor that is not in the table traps.
 fn directory_of(table: &ResourceTable, directory: &Directory) -> wasmtime::Result<Option<Dir>> {
     Ok(match table.get(directory)? {
@@ -76,32 +98,12 @@ async fn open_p2(
     let Some(directory) = directory_of(component.ctx().table, &directory)? else {
         return Ok((Err(p2::ErrorCode::NotDirectory),));
     };
-    let opened = open::open(&directory, &path, request_p2(lookup, how, flags)).await;
+    let opened = open::open(&directory, &path, request!(p2: lookup, how, flags)).await;
     Ok((match opened {
         Ok(opened) => Ok(add(component, opened)?),
         Err(error) if is_read_only(&error) => Err(p2::ErrorCode::ReadOnly),
         Err(error) => Err(error.into()),
     },))
-}
-
-fn request_p2(lookup: p2::PathFlags, how: p2::OpenFlags, flags: p2::DescriptorFlags) -> Request {
-    use p2::{DescriptorFlags, OpenFlags, PathFlags};
-    Request {
-        how: How {
-            follow: lookup.contains(PathFlags::SYMLINK_FOLLOW),
-            create: how.contains(OpenFlags::CREATE),
-            exclusive: how.contains(OpenFlags::EXCLUSIVE),
-            truncate: how.contains(OpenFlags::TRUNCATE),
-            read: flags.contains(DescriptorFlags::READ),
-            write: flags.contains(DescriptorFlags::WRITE),
-        },
-        directory: how.contains(OpenFlags::DIRECTORY),
-        synchronized: flags.intersects(
-            DescriptorFlags::FILE_INTEGRITY_SYNC
-                | DescriptorFlags::DATA_INTEGRITY_SYNC
-                | DescriptorFlags::REQUESTED_WRITE_SYNC,
-        ),
-    }
 }
 
 async fn open_p3(
@@ -128,32 +130,12 @@ async fn open_p3(
     let Some(directory) = directory else {
         return Ok((Err(p3::ErrorCode::NotDirectory),));
     };
-    let opened = open::open(&directory, &path, request_p3(lookup, how, flags)).await;
+    let opened = open::open(&directory, &path, request!(p3: lookup, how, flags)).await;
     Ok((match opened {
         Ok(opened) => Ok(accessor.with(|mut access| add(access.get(), opened))?),
         Err(error) if is_read_only(&error) => Err(p3::ErrorCode::ReadOnly),
         Err(error) => Err(error.into()),
     },))
-}
-
-fn request_p3(lookup: p3::PathFlags, how: p3::OpenFlags, flags: p3::DescriptorFlags) -> Request {
-    use p3::{DescriptorFlags, OpenFlags, PathFlags};
-    Request {
-        how: How {
-            follow: lookup.contains(PathFlags::SYMLINK_FOLLOW),
-            create: how.contains(OpenFlags::CREATE),
-            exclusive: how.contains(OpenFlags::EXCLUSIVE),
-            truncate: how.contains(OpenFlags::TRUNCATE),
-            read: flags.contains(DescriptorFlags::READ),
-            write: flags.contains(DescriptorFlags::WRITE),
-        },
-        directory: how.contains(OpenFlags::DIRECTORY),
-        synchronized: flags.intersects(
-            DescriptorFlags::FILE_INTEGRITY_SYNC
-                | DescriptorFlags::DATA_INTEGRITY_SYNC
-                | DescriptorFlags::REQUESTED_WRITE_SYNC,
-        ),
-    }
 }
 
 /// True for a file system that is mounted read-only, an error that wasmtime-wasi does not know.

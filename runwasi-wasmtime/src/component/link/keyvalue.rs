@@ -37,15 +37,17 @@ fn with<T>(
 // Not a `Vec`: wasmtime would copy all keys before the function could count them.
 type Batch<T> = (Resource<Bucket>, WasmList<T>);
 
-/// Copies the parameters of a batch, if it is not too large.
-fn few<T: Lift>(
-    store: &mut StoreContextMut<'_, Component>,
-    list: &WasmList<T>,
-) -> wasmtime::Result<Result<Vec<T>, Error>> {
+/// Calls `work` like [`with`], with the copied list of a batch, if that is not too large.
+fn with_batch<P: Lift, T>(
+    mut store: StoreContextMut<'_, Component>,
+    (bucket, list): Batch<P>,
+    work: impl FnOnce(&mut Data, &str, Vec<P>) -> Result<T, Error>,
+) -> Answer<T> {
     if let Err(error) = keyvalue::fits_batch(list.len()) {
-        return Ok(Err(error));
+        return Ok((Err(error),));
     }
-    Ok(Ok(list.iter(store.as_context_mut())?.collect::<wasmtime::Result<_>>()?))
+    let items = list.iter(store.as_context_mut())?.collect::<wasmtime::Result<_>>()?;
+    with(store, &bucket, |data, name| work(data, name, items))
 }
 
 /// Adds the interfaces to the linker.
@@ -109,29 +111,17 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
 
 fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut batch = linker.instance(BATCH)?;
-    batch.func_wrap("get-many", |mut store, (bucket, keys): Batch<String>| {
-        let keys = match few(&mut store, &keys)? {
-            Ok(keys) => keys,
-            Err(error) => return Ok((Err(error),)),
-        };
-        with(store, &bucket, |data, name| data.get_many(name, keys))
+    batch.func_wrap("get-many", |store, keys: Batch<String>| {
+        with_batch(store, keys, |data, name, keys| data.get_many(name, keys))
     })?;
-    batch.func_wrap("set-many", |mut store, (bucket, entries): Batch<(String, Vec<u8>)>| {
-        let entries = match few(&mut store, &entries)? {
-            Ok(entries) => entries,
-            Err(error) => return Ok((Err(error),)),
-        };
-        with(store, &bucket, |data, name| {
+    batch.func_wrap("set-many", |store, entries: Batch<(String, Vec<u8>)>| {
+        with_batch(store, entries, |data, name, entries| {
             // Stops at the first failure; the interface allows that earlier entries are set.
             entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
         })
     })?;
-    batch.func_wrap("delete-many", |mut store, (bucket, keys): Batch<String>| {
-        let keys = match few(&mut store, &keys)? {
-            Ok(keys) => keys,
-            Err(error) => return Ok((Err(error),)),
-        };
-        with(store, &bucket, |data, name| {
+    batch.func_wrap("delete-many", |store, keys: Batch<String>| {
+        with_batch(store, keys, |data, name, keys| {
             keys.iter().for_each(|key| data.delete(name, key));
             Ok(())
         })
