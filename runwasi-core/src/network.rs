@@ -5,18 +5,17 @@
 //! `ctr run --cni`, look for `/proc/<pid>/ns/net`.
 //!
 //! All other code stays in the namespaces of this process, and so do the programs that it starts.
-//! The exception is the thread `namespaces`. It enters those of a sandbox for the start of the
-//! sandbox's process, and for a call that must be made inside (opening a socket), and returns at
-//! once. It is one for all sandboxes and lives as long as this process, as the sandboxes'
-//! processes do, which end with it.
+//! The exceptions are two threads, each one for all sandboxes. They enter the namespaces of a
+//! sandbox and return at once:
+//!
+//! - `sandboxes` makes the new ones and starts the sandbox's process in them. It lives as long as
+//!   this process, as the sandboxes' processes do, which end with it.
+//! - `namespaces` makes a call that must be made inside: opening a socket.
 
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
-    },
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::Path,
     sync::{Arc, OnceLock, mpsc},
     thread,
@@ -30,8 +29,7 @@ use crate::{
     sys::{self, NamespaceKind},
 };
 
-/// Stack of the thread `namespaces`, and of one that makes namespaces. Both make short calls. The
-/// minimum is 16 KiB.
+/// Stack of the threads, which make short calls. The minimum is 16 KiB.
 const STACK: usize = 64 << 10;
 
 /// A namespace that has been checked and can be entered.
@@ -122,9 +120,6 @@ fn open(kind: NamespaceKind, path: &Path) -> io::Result<File> {
     Ok(opened)
 }
 
-/// A file of a namespace, or the pidfd of a process in it.
-type Opened = (NamespaceKind, OwnedFd);
-
 impl Namespaces {
     /// Opens the namespaces that `config.json` names, and checks their kinds.
     pub fn open(config: &NamespacesConfig) -> Result<Self, NetworkError> {
@@ -148,27 +143,26 @@ impl Namespaces {
         self.network.is_host() && self.ipc.is_host() && self.uts.is_host()
     }
 
-    /// Makes the new ones. Blocks as long as it takes to start a thread.
-    fn opened(self) -> Result<Vec<Opened>, NetworkError> {
-        let Self { network, ipc, uts, hostname } = self;
+    fn all(&self) -> [(NamespaceKind, &Entrance); 3] {
+        [
+            (NamespaceKind::Network, &self.network),
+            (NamespaceKind::Ipc, &self.ipc),
+            (NamespaceKind::Uts, &self.uts),
+        ]
+    }
+
+    /// Makes the new ones and enters all, with the calling thread. An error leaves it in some.
+    fn enter(&self) -> Result<(), NetworkError> {
         let mut new = Vec::new();
-        let mut opened = Vec::new();
-        let all = [
-            (NamespaceKind::Network, network),
-            (NamespaceKind::Ipc, ipc),
-            (NamespaceKind::Uts, uts),
-        ];
-        for (kind, entrance) in all {
+        for (kind, entrance) in self.all() {
             match entrance {
                 Entrance::Host => {}
                 Entrance::New => new.push(kind),
-                Entrance::Opened(file) => opened.push((kind, OwnedFd::from(file))),
+                Entrance::Opened(file) => sys::enter_namespace(file.as_fd(), kind)
+                    .map_err(failed("enter the namespaces"))?,
             }
         }
-        if !new.is_empty() {
-            opened.extend(make(&new, hostname.as_deref())?);
-        }
-        Ok(opened)
+        if new.is_empty() { Ok(()) } else { make(&new, self.hostname.as_deref()) }
     }
 }
 
@@ -178,22 +172,8 @@ impl From<Entrance> for Namespaces {
     }
 }
 
-/// Makes namespaces of these kinds on a thread of their own, which ends in them.
-// Not on the thread `namespaces`: the kernel takes its time for a new network, and calls of guests
-// would wait for it.
-fn make(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<Vec<Opened>, NetworkError> {
-    thread::scope(|scope| {
-        let making = thread::Builder::new()
-            .name("namespaces".into())
-            .stack_size(STACK)
-            .spawn_scoped(scope, || panics::fatal(|| make_here(kinds, hostname)))
-            .map_err(failed("thread for new namespaces"))?;
-        // An error is a panic, which has ended the process.
-        making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn make_here(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<Vec<Opened>, NetworkError> {
+/// Makes namespaces of these kinds around the calling thread.
+fn make(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<(), NetworkError> {
     sys::unshare_namespaces(kinds).map_err(failed("new namespaces"))?;
     for kind in kinds {
         match kind {
@@ -207,13 +187,12 @@ fn make_here(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<Vec<Open
             NamespaceKind::Ipc => {}
         }
     }
-    kinds.iter().map(|kind| own(*kind)).collect()
+    Ok(())
 }
 
 /// Opens the calling thread's namespace.
-fn own(kind: NamespaceKind) -> Result<Opened, NetworkError> {
-    let opened = File::open(kind.own()).map_err(failed(kind.own()))?;
-    Ok((kind, opened.into()))
+fn own(kind: NamespaceKind) -> Result<(NamespaceKind, File), NetworkError> {
+    Ok((kind, File::open(kind.own()).map_err(failed(kind.own()))?))
 }
 
 /// The network of a sandbox. Cheap to clone. The last clone ends the sandbox's process.
@@ -228,8 +207,8 @@ struct Own {
     process: SandboxProcess,
     /// Until [`Network::take_signals`].
     signals: Mutex<Option<Signals>>,
-    /// Thread for the calls inside. Absent on the network of this process.
-    thread: Option<NamespaceThread>,
+    /// True if its network is not that of this process.
+    has_network: bool,
 }
 
 impl Network {
@@ -252,14 +231,11 @@ impl Network {
     pub fn move_to(&self, namespaces: impl Into<Namespaces>) -> Result<(), NetworkError> {
         let namespaces = namespaces.into();
         let has_network = !namespaces.network.is_host();
-        let thread = NamespaceThread::get()?;
         let reaper = Reaper::get().map_err(failed("thread for the processes of sandboxes"))?;
         let start = move || SandboxProcess::start(&reaper);
-        let started = thread.inside(namespaces.opened()?, start);
-        let started = started.map_err(failed("enter the namespaces"))?;
+        let started = STARTS.inside(namespaces, start)?;
         let (process, signals) = started.map_err(failed("process of the sandbox"))?;
-        let thread = has_network.then_some(thread);
-        let own = Own { process, signals: Mutex::new(Some(signals)), thread };
+        let own = Own { process, signals: Mutex::new(Some(signals)), has_network };
         // A second process is refused and ends with its handle.
         let twice = |_| io::Error::other("there is one already");
         self.own.set(own).map_err(twice).map_err(failed("process of the sandbox"))
@@ -287,77 +263,90 @@ impl Network {
         call: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         match self.own.get() {
-            Some(Own { process, thread: Some(thread), .. }) => {
+            Some(Own { process, has_network: true, .. }) => {
                 // `setns(2)` takes the pidfd of a process for its namespaces. None is kept open: a
                 // node has more sandboxes than sockets that are being made.
-                thread.inside(vec![(NamespaceKind::Network, process.open()?)], call)
+                let network = Entrance::Opened(process.open()?.into());
+                CALLS.inside(network.into(), call).map_err(io::Error::other)
             }
             _ => Ok(call()),
         }
     }
 }
 
-/// The only thread of this process that enters namespaces of sandboxes and returns from them.
-#[derive(Clone, Debug)]
+/// A thread that enters namespaces of sandboxes and returns from them, once it is needed.
 struct NamespaceThread {
-    jobs: mpsc::Sender<Job>,
+    /// Its name, at most 15 bytes.
+    name: &'static str,
+    jobs: Mutex<Option<Jobs>>,
 }
+
+type Jobs = mpsc::Sender<Job>;
 
 struct Job {
-    namespaces: Vec<Opened>,
+    namespaces: Namespaces,
     /// Called inside, or with the reason for that it is not.
-    call: Box<dyn FnOnce(io::Result<()>) + Send>,
+    call: Box<dyn FnOnce(Result<(), NetworkError>) + Send>,
 }
 
-/// The thread, once it is needed.
-static THREAD: Mutex<Option<NamespaceThread>> = Mutex::new(None);
+/// The thread for the starts of sandboxes' processes, which end with it.
+static STARTS: NamespaceThread = NamespaceThread::new("sandboxes");
+
+/// The thread for calls of guests. Apart from the starts: the kernel takes its time for a new
+/// network.
+static CALLS: NamespaceThread = NamespaceThread::new("namespaces");
 
 impl NamespaceThread {
-    /// Starts the thread if it does not run.
-    fn get() -> Result<Self, NetworkError> {
-        get_or_start(&mut THREAD.lock(), Self::start).map(|started| started.clone())
+    const fn new(name: &'static str) -> Self {
+        Self { name, jobs: Mutex::new(None) }
     }
 
-    fn start() -> Result<Self, NetworkError> {
+    /// Starts the thread if it does not run.
+    fn get(&self) -> Result<Jobs, NetworkError> {
+        get_or_start(&mut self.jobs.lock(), || self.start()).cloned()
+    }
+
+    fn start(&self) -> Result<Jobs, NetworkError> {
         let kinds = [NamespaceKind::Network, NamespaceKind::Ipc, NamespaceKind::Uts];
         let home = kinds.into_iter().map(own).collect::<Result<Vec<_>, _>>()?;
         let (jobs, todo) = mpsc::channel();
         // Sandboxes without this thread would have no network, and look healthy from outside.
         let work = move || panics::fatal(|| todo.iter().for_each(|job| serve(job, &home)));
         thread::Builder::new()
-            .name("namespaces".into())
+            .name(self.name.into())
             .stack_size(STACK)
             .spawn(work)
             .map_err(failed("thread for the namespaces of sandboxes"))?;
-        Ok(Self { jobs })
+        Ok(jobs)
     }
 
     /// Runs `call` in these namespaces and waits for it.
     fn inside<T: Send + 'static>(
         &self,
-        namespaces: Vec<Opened>,
+        namespaces: Namespaces,
         call: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<T> {
+    ) -> Result<T, NetworkError> {
         let (sender, answer) = mpsc::sync_channel(1);
-        let call = move |entered: io::Result<()>| {
+        let call = move |entered: Result<(), NetworkError>| {
             // Cannot fail: the caller waits for the answer below.
             let _ = sender.send(entered.map(|()| call()));
         };
-        let gone = |_| io::Error::other("the thread of the namespaces is gone");
+        let gone = |_| failed("namespaces of a sandbox")(io::Error::other("their thread is gone"));
         let job = Job { namespaces, call: Box::new(call) };
-        self.jobs.send(job).map_err(|_| gone(mpsc::RecvError))?;
+        self.get()?.send(job).map_err(|_| gone(mpsc::RecvError))?;
         answer.recv().map_err(gone)?
     }
 }
 
 /// Makes a call in its namespaces and returns to those of the process.
-fn serve(Job { namespaces, call }: Job, home: &[Opened]) {
-    let enter = |(kind, fd): &Opened| sys::enter_namespace(fd.as_fd(), *kind);
-    call(namespaces.iter().try_for_each(enter));
-    for left in &namespaces {
-        let back = home.iter().filter(|(kind, _)| *kind == left.0).try_for_each(enter);
+fn serve(Job { namespaces, call }: Job, home: &[(NamespaceKind, File)]) {
+    call(namespaces.enter());
+    let left = namespaces.all().into_iter().filter(|(_, entrance)| !entrance.is_host());
+    for (left, _) in left {
+        let back = |(_, file): &(NamespaceKind, File)| sys::enter_namespace(file.as_fd(), left);
+        let back = home.iter().filter(|(kind, _)| *kind == left).try_for_each(back);
         // The next call would be made in the namespace of a stranger.
-        back.unwrap_or_else(|error| panic!("leave the {} namespace: {error}", left.0.name()));
+        back.unwrap_or_else(|error| panic!("leave the {} namespace: {error}", left.name()));
     }
 }
 

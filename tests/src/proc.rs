@@ -60,7 +60,7 @@ pub fn is_sandbox(pid: u32) -> bool {
 /// it.
 fn has_name_of_a_sandbox(pid: u32) -> bool {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    matches!(name.trim_end(), "sandbox" | "namespaces")
+    matches!(name.trim_end(), "sandbox" | "sandboxes")
 }
 
 fn parent(pid: u32) -> Option<u32> {
