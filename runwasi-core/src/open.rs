@@ -35,6 +35,20 @@ pub struct How {
     pub read: bool,
     /// Open for writing.
     pub write: bool,
+    /// Completion of each write.
+    pub synchronized: Synchronized,
+}
+
+/// Completion of a write, as the flags `O_DSYNC` and `O_SYNC` of `open(2)` ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronized {
+    /// When the kernel has the data.
+    #[default]
+    No,
+    /// When the storage has the data.
+    Data,
+    /// When the storage has the data and all metadata.
+    File,
 }
 
 /// An opened file that is no FIFO and no socket.
@@ -95,6 +109,11 @@ fn flags(how: How) -> OFlags {
     flags.set(OFlags::EXCL, how.exclusive);
     flags.set(OFlags::TRUNC, how.truncate);
     flags.set(OFlags::NOFOLLOW, !how.follow);
+    flags |= match how.synchronized {
+        Synchronized::No => OFlags::empty(),
+        Synchronized::Data => OFlags::DSYNC,
+        Synchronized::File => OFlags::SYNC,
+    };
     flags
 }
 
@@ -126,6 +145,7 @@ mod tests {
         truncate: false,
         read: true,
         write: false,
+        synchronized: Synchronized::No,
     };
 
     fn directory() -> (TempDir, File) {
@@ -177,6 +197,23 @@ mod tests {
         fs::create_dir(place.path().join("inner")).unwrap();
         let inner = open(&directory, "inner", READ).await.unwrap();
         assert!(matches!(inner, Opened::Directory(_)));
+    }
+
+    #[tokio::test]
+    async fn synchronized_files_stay_so() {
+        let (_place, directory) = directory();
+        for (synchronized, wanted) in [
+            (Synchronized::No, OFlags::empty()),
+            (Synchronized::Data, OFlags::DSYNC),
+            (Synchronized::File, OFlags::SYNC),
+        ] {
+            let how = How { create: true, write: true, synchronized, ..READ };
+            let Opened::File(file) = open(&directory, "file", how).await.unwrap() else {
+                panic!("a directory");
+            };
+            // `O_SYNC` includes the bit of `O_DSYNC`.
+            assert_eq!(fcntl_getfl(&file).unwrap() & OFlags::SYNC, wanted);
+        }
     }
 
     /// Opens `leased` for writing, and gives the lease back after a while.

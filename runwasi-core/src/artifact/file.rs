@@ -171,7 +171,8 @@ fn unreadable(path: &Path, error: io::Error) -> ArtifactError {
 fn checked(file: &File, metadata: &Metadata) -> io::Result<Result<(), String>> {
     let length = metadata.len();
     if !metadata.is_file() {
-        return Ok(Err("is not a regular file".into()));
+        // Docker ends with 126 by these words, as execve(2) fails for a directory.
+        return Ok(Err("is not a regular file: permission denied".into()));
     }
     if length > MAX_BYTES {
         return Ok(Err(format!("has {length} bytes, more than {MAX_BYTES}")));

@@ -88,7 +88,11 @@ pub enum ArtifactKind {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// No file of that name exists at any of the searched paths.
-    #[error("{name}: not found in the container (looked at {looked_at}{})", image_reason(image))]
+    // Docker ends with 127 by the words "no such file or directory", as runc's error has them.
+    #[error(
+        "{name}: no such file or directory in the container (looked at {looked_at}{})",
+        image_reason(image)
+    )]
     NotFound {
         /// `args[0]` without the export.
         name: String,

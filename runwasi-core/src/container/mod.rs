@@ -1,6 +1,7 @@
 //! One container: its bundle, its file systems and its processes (the init and the execs).
 
 pub mod error;
+mod home;
 pub mod host;
 mod pause;
 pub(crate) mod prepare;
@@ -211,8 +212,9 @@ impl Container {
         &self.execs
     }
 
-    /// Checks the working directory of a further process and locates its program.
-    async fn find(&self, config: ProcessConfig) -> Result<(ProcessConfig, Files), ExecError> {
+    /// Checks the working directory of a further process, completes its environment and locates its
+    /// program.
+    async fn find(&self, mut config: ProcessConfig) -> Result<(ProcessConfig, Files), ExecError> {
         // A reference that never had a target: the pause container of a pod.
         if self.rootfs.ptr_eq(&Weak::new()) {
             return Err(ExecError::NoPrograms);
@@ -221,6 +223,7 @@ impl Container {
         // System calls on file systems may block for long, so not on a worker of the runtime.
         let work = move || {
             rootfs.check_cwd(&config.cwd)?;
+            home::set(&mut config, &rootfs);
             let program = file::locate(&config.args, &config.cwd, config.env("PATH"), &rootfs);
             Ok((config, Files { rootfs, program }))
         };

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{error::CreateError, host::Host, pause::Pause, request::CreateRequest};
+use super::{error::CreateError, home, host::Host, pause::Pause, request::CreateRequest};
 use crate::{
     artifact::{ArtifactError, Program, file},
     blocking::blocking,
@@ -63,11 +63,11 @@ pub(super) async fn prepare(
         if !roots.is_empty() {
             allowed_roots::check(&bundle, &roots)?;
         }
-        let config = Config::load(&bundle)?;
+        let mut config = Config::load(&bundle)?;
         let settings = options.read()?;
         let files = match config.kind {
             ContainerKind::Sandbox => None,
-            ContainerKind::Container => Some(files(&bundle, &config, &mounts)?),
+            ContainerKind::Container => Some(files(&bundle, &mut config, &mounts)?),
         };
         // Last, when the file systems stand: a failure before it leaves no file.
         let path = bundle.join(PID_FILE);
@@ -78,10 +78,11 @@ pub(super) async fn prepare(
     blocking(work, lost).await
 }
 
-fn files(bundle: &Path, config: &Config, mounts: &[MountConfig]) -> Result<Files, CreateError> {
+fn files(bundle: &Path, config: &mut Config, mounts: &[MountConfig]) -> Result<Files, CreateError> {
     let rootfs = Rootfs::mount(bundle, config, mounts)?;
-    let process = &config.process;
+    let process = &mut config.process;
     rootfs.check_cwd(&process.cwd)?;
+    home::set(process, &rootfs);
     let program = file::locate(&process.args, &process.cwd, process.env("PATH"), &rootfs);
     Ok(Files { rootfs: Arc::new(rootfs), program })
 }

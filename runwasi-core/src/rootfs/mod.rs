@@ -163,7 +163,8 @@ impl Rootfs {
             let volumes = config.volumes.iter().map(|volume| Volume::open(bundle, volume, &host));
             let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
             may_wait |= volumes.iter().any(|volume| volume.may_wait(bundle, &host));
-            let attached = attach(&path, root, volumes, read_only)?;
+            let cwd = volumes::clean(&config.process.cwd);
+            let attached = attach(&path, root, volumes, read_only, &cwd)?;
             interfaces::warn(bundle, &attached.left_out);
             (attached.trees, attached.directories)
         } else {
@@ -259,12 +260,14 @@ struct Attached {
     left_out: Vec<LeftOut>,
 }
 
-/// Attaches the root and its volumes in the private namespace.
+/// Attaches the root and its volumes in the private namespace, and makes a missing working
+/// directory.
 fn attach(
     path: &Path,
     root: Copy,
     mut volumes: Vec<Volume<'_>>,
     read_only: bool,
+    cwd: &Path,
 ) -> Result<Attached, RootfsError> {
     let Copy { mount: root, has_mounts } = root;
     let failed = RootfsError::directory("root.path", path);
@@ -275,8 +278,11 @@ fn attach(
         let restriction = MountRestriction { read_only, recursive: true };
         attributes::restrict(&inside, &root, restriction).map_err(&failed)
     };
-    // With volumes the root stays writable until their mount points exist.
-    restrict_root(read_only && volumes.is_empty())?;
+    let in_volume = volumes.iter().any(|volume| volume.contains(cwd));
+    let makes_cwd = cwd != Path::new("/") && !in_volume;
+    // The root stays writable until the mount points and the working directory exist.
+    let late = makes_cwd || !volumes.is_empty();
+    restrict_root(read_only && !late)?;
     let mut left_out = Vec::new();
     if has_mounts {
         // Before the volumes: their mount points must not lie in an interface.
@@ -290,8 +296,11 @@ fn attach(
             rest[0].make_place(&root)?;
         }
     }
-    if read_only && !volumes.is_empty() {
-        // After the mount points; before the volumes, which may be writable.
+    if makes_cwd {
+        volumes::make_directory(&root, cwd)?;
+    }
+    if read_only && late {
+        // Before the volumes, which may be writable.
         restrict_root(true)?;
     }
     let mut beside = Vec::new();
@@ -300,6 +309,9 @@ fn attach(
             trees.push(tree);
             beside.push(directory);
         }
+    }
+    if in_volume {
+        volumes::make_directory(&root, cwd)?;
     }
     // `read_only` is false because the kernel refuses writes. An engine that did so would also
     // refuse writes to writable volumes in the tree.

@@ -101,6 +101,11 @@ impl<'a> Volume<'a> {
         self.destination != other.destination && self.destination.starts_with(&other.destination)
     }
 
+    /// True if this path is its destination or lies below it.
+    pub(super) fn contains(&self, path: &Path) -> bool {
+        path.starts_with(&self.destination)
+    }
+
     /// Finds its mount point in the root file system and creates it if it is missing.
     pub(super) fn make_place(&mut self, root: &OwnedFd) -> Result<(), RootfsError> {
         match place(root, &self.destination, self.is_directory()) {
@@ -176,8 +181,18 @@ fn is_read_only(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
+/// Makes the working directory and its parents if they are missing, as runc does.
+pub(super) fn make_directory(root: &OwnedFd, cwd: &Path) -> Result<(), RootfsError> {
+    match place(root, cwd, true) {
+        Ok(_) => Ok(()),
+        // The check of the working directory has the better error if it is missing.
+        Err(error) if is_read_only(&error) => Ok(()),
+        Err(source) => Err(RootfsError::Cwd { path: cwd.to_owned(), source }),
+    }
+}
+
 /// Resolves `.` and `..` by the text alone, as runc does for `mounts[].destination`.
-fn clean(path: &Path) -> PathBuf {
+pub(super) fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::from("/");
     for component in path.components() {
         match component {

@@ -14,7 +14,7 @@
 
 use std::{io, time::Duration};
 
-use runwasi_core::open::How;
+use runwasi_core::open::{How, Synchronized};
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::{
     I32Exit, p0,
@@ -134,6 +134,8 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
         Ok(file) => file,
         Err(error) => return Ok(errno(&error)),
     };
+    // wasmtime-wasi refuses the flags that the file has already.
+    let flags = flags & !(DSYNC | RSYNC | SYNC);
     let added = match files.add(wasi, descriptor, &found, file, flags).await? {
         Ok(added) => added,
         Err(errno) => return Ok(errno),
@@ -158,10 +160,22 @@ fn request(lookup: i32, how: i32, rights: i64, inheriting: i64, flags: i32) -> O
             truncate: how & 1 << 3 != 0,
             read: rights & 1 << 1 != 0,
             write: rights & 1 << 6 != 0,
+            synchronized: synchronized(flags),
         },
         directory: how & 1 << 1 != 0,
-        synchronized: flags & (DSYNC | RSYNC | SYNC) != 0,
     })
+}
+
+/// The completion of writes in the flags of `path_open`.
+fn synchronized(flags: i32) -> Synchronized {
+    // Linux has no `O_RSYNC` of its own: it is `O_SYNC`.
+    if flags & (RSYNC | SYNC) != 0 {
+        Synchronized::File
+    } else if flags & DSYNC != 0 {
+        Synchronized::Data
+    } else {
+        Synchronized::No
+    }
 }
 
 /// A copy of a path argument. The inner error is an `errno`.

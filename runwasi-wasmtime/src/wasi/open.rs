@@ -31,16 +31,11 @@ pub(crate) struct Request {
     pub(crate) how: How,
     /// Refuse anything but a directory.
     pub(crate) directory: bool,
-    /// A kind of synchronized writing, which wasmtime-wasi does not have.
-    pub(crate) synchronized: bool,
 }
 
 /// Opens a path below a directory of the guest. The errors are those that a file system gives.
 pub(crate) async fn open(directory: &Dir, path: &str, request: Request) -> io::Result<Descriptor> {
-    let Request { mut how, directory: only_directory, synchronized } = request;
-    if synchronized {
-        return Err(error(libc::EOPNOTSUPP));
-    }
+    let Request { mut how, directory: only_directory } = request;
     if only_directory && (how.create || how.exclusive || how.truncate) {
         return Err(error(libc::EINVAL));
     }

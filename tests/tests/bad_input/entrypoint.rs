@@ -27,10 +27,10 @@ pub(crate) fn missing_rootfs_is_refused(c: &mut Containers) -> Result<()> {
     super::says(&said, &[&dir], super::MISSING)
 }
 
-pub(crate) fn missing_working_directory_is_refused(c: &mut Containers) -> Result<()> {
-    let run = c.run_command(&["--rm", "--cwd", "/no/such/dir"], &c.id("bad"), &["echo", "x"]);
+pub(crate) fn file_as_working_directory_is_refused(c: &mut Containers) -> Result<()> {
+    let run = c.run_command(&["--rm", "--cwd", "/etc/motd"], &c.id("bad"), &["echo", "x"]);
     let said = super::refused(c, run)?;
-    super::says(&said, &["/no/such/dir"], &["no such file", "does not exist"])
+    super::says(&said, &["process.cwd", "/etc/motd"], &["not a directory"])
 }
 
 pub(crate) fn relative_working_directory_is_refused(c: &mut Containers) -> Result<()> {

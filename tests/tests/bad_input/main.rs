@@ -57,10 +57,10 @@ runwasi_tests::suite! { any_wasmtime = Wasmtime, any_wasmtimed = Wasmtimed, any_
         missing_rootfs_is_refused;
 }}
 
-// runc makes a missing working directory and knows nothing of these annotations' values.
+// runc has other words for a working directory, and knows nothing of these annotations' values.
 runwasi_tests::suite! { own_wasmtime = Wasmtime, own_wasmtimed = Wasmtimed, own_native = Native; {
     entrypoint:
-        missing_working_directory_is_refused
+        file_as_working_directory_is_refused
         relative_working_directory_is_refused
         unknown_container_type_is_refused
         sandbox_id_with_a_path_is_refused
@@ -138,7 +138,7 @@ runwasi_tests::played! { mount_wasmtime = Wasmtime, mount_wasmtimed = Wasmtimed;
 runwasi_tests::suite! { runwasi_tests::check_on_1_7: wasmtime_1_7 = Wasmtime, wasmtimed_1_7 = Wasmtimed; {
     entrypoint:
         missing_program_is_refused
-        missing_working_directory_is_refused;
+        file_as_working_directory_is_refused;
     module:
         text_that_is_no_module_is_refused;
 }}
@@ -146,7 +146,7 @@ runwasi_tests::suite! { runwasi_tests::check_on_1_7: wasmtime_1_7 = Wasmtime, wa
 runwasi_tests::suite! { runwasi_tests::check_on_2: wasmtime_2 = Wasmtime, wasmtimed_2 = Wasmtimed; {
     entrypoint:
         missing_program_is_refused
-        missing_working_directory_is_refused;
+        file_as_working_directory_is_refused;
     module:
         text_that_is_no_module_is_refused;
 }}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use runwasi_tests::Containers;
+use runwasi_tests::{Containers, Output};
 use serde_json::json;
 
 use crate::fixture::Tree;
@@ -31,6 +31,34 @@ pub(crate) fn files_belong_to_the_containers_user(c: &mut Containers) -> Result<
     ensure!(of(&tree.volume().join("g"))? == (0, 0, 0o644));
     tree.user(json!({ "uid": 0, "gid": 7 })).run(c, &["write", "/data/h", "root's"])?.ok()?;
     ensure!(of(&tree.volume().join("h"))? == (0, 7, 0o644));
+    Ok(())
+}
+
+pub(crate) fn home_is_that_of_the_user(c: &mut Containers) -> Result<()> {
+    let mut tree = Tree::new(c)?;
+    let passwd = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/srv/app:/bin/sh\n";
+    fs::write(tree.inside("etc/passwd"), passwd)?;
+    for (uid, home) in [(0, "/root"), (1000, "/srv/app"), (1234, "/")] {
+        tree.user(json!({ "uid": uid, "gid": uid }));
+        tells_home(&tree.run(c, &["env"])?.ok()?, home)?;
+    }
+    // An exec has a user of its own.
+    let id = c.next_id();
+    tree.user(json!({ "uid": 0, "gid": 0 }));
+    tree.command(c, &["--detach"], &id, &["sleep", "600"])?.run()?.ok()?;
+    let guest = c.runtime.guest();
+    let exec =
+        c.exec_command(&["--user", "1000:1000"], &id, "home", &[guest, "env"]).run()?.ok()?;
+    tells_home(&exec, "/srv/app")?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    tree.bundle.config["process"]["env"] = json!(["HOME=/given"]);
+    tells_home(&tree.run(c, &["env"])?.ok()?, "/given")
+}
+
+fn tells_home(env: &Output, home: &str) -> Result<()> {
+    let out = env.out();
+    let told: Vec<_> = out.lines().filter(|line| line.starts_with("HOME=")).collect();
+    ensure!(told == [format!("HOME={home}")], "{env}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod special;
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
     identity:
         files_belong_to_the_containers_user
+        home_is_that_of_the_user
         umask_is_the_processes_own
         files_of_others_are_refused
         directories_of_others_are_refused_also_below_an_open_one
@@ -24,6 +25,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         read_only_root_refuses_writes_and_volumes_take_them
         single_files_are_mounted
         missing_places_are_made
+        missing_working_directory_is_made
         volumes_lie_in_the_order_of_the_config
         tmpfs_holds_what_it_may_and_no_more
         null_swallows_and_gives_nothing;
@@ -55,6 +57,7 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
 runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
     identity:
         files_belong_to_the_containers_user
+        home_is_that_of_the_user
         umask_is_the_processes_own
         files_of_others_are_refused
         directories_of_others_are_refused_also_below_an_open_one
@@ -70,6 +73,7 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         there_is_no_proc;
     mounts:
         read_only_root_refuses_writes_and_volumes_take_them
+        missing_working_directory_is_made
         single_files_are_mounted
         dev_is_our_own_and_small;
     special:

@@ -1,6 +1,7 @@
 //! What `config.json` mounts; the cases are listed in `main.rs`.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
@@ -53,6 +54,25 @@ pub(crate) fn missing_places_are_made(c: &mut Containers) -> Result<()> {
     tree.bundle.config["root"]["readonly"] = json!(true);
     ensure!(tree.run(c, &["cat", "/new/deep/f"])?.ok()?.out() == "found");
     ensure!(tree.run(c, &["cat", "/other/deep/d/g"])?.ok()?.out() == "found, too");
+    Ok(())
+}
+
+pub(crate) fn missing_working_directory_is_made(c: &mut Containers) -> Result<()> {
+    let mut tree = Tree::new(c)?;
+    tree.bundle.config["root"]["readonly"] = json!(true);
+    fs::create_dir(tree.inside("there"))?;
+    symlink("/there", tree.inside("link"))?;
+    let made = [
+        ("/made/deep", tree.inside("made/deep")),
+        ("/link/behind", tree.inside("there/behind")),
+        ("/data/work", tree.volume().join("work")),
+    ];
+    for (cwd, place) in made {
+        tree.bundle.config["process"]["cwd"] = json!(cwd);
+        ensure!(tree.run(c, &["echo", "begun"])?.ok()?.out() == "begun\n", "{cwd}");
+        let made = fs::metadata(&place).with_context(|| format!("{cwd} was not made"))?;
+        ensure!(made.is_dir() && made.mode() & 0o7777 == 0o755, "{cwd}: {:o}", made.mode());
+    }
     Ok(())
 }
 

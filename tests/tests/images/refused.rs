@@ -13,7 +13,7 @@ use runwasi_tests::{Containers, ShimDriver, says};
 use crate::{fixture, layers};
 
 /// How the shim says that there is no program.
-const NOT_FOUND: &[&str] = &["not found in the container"];
+const NOT_FOUND: &[&str] = &["no such file or directory in the container"];
 
 pub(crate) fn name_that_no_layer_has_is_an_error_with_those_there_are(
     c: &mut Containers,

@@ -9,7 +9,7 @@
 
 use std::io;
 
-use runwasi_core::open::How;
+use runwasi_core::open::{How, Synchronized};
 use wasmtime::{
     StoreContextMut,
     component::{Accessor, Linker, Resource, ResourceTable},
@@ -56,16 +56,22 @@ macro_rules! request {
                 truncate: $how.contains(OpenFlags::TRUNCATE),
                 read: $flags.contains(DescriptorFlags::READ),
                 write: $flags.contains(DescriptorFlags::WRITE),
+                // Linux has no `O_RSYNC` of its own: it is `O_SYNC`.
+                synchronized: if $flags.intersects(
+                    DescriptorFlags::FILE_INTEGRITY_SYNC | DescriptorFlags::REQUESTED_WRITE_SYNC,
+                ) {
+                    Synchronized::File
+                } else if $flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC) {
+                    Synchronized::Data
+                } else {
+                    Synchronized::No
+                },
             },
             directory: $how.contains(OpenFlags::DIRECTORY),
-            synchronized: $flags.intersects(
-                DescriptorFlags::FILE_INTEGRITY_SYNC
-                    | DescriptorFlags::DATA_INTEGRITY_SYNC
-                    | DescriptorFlags::REQUESTED_WRITE_SYNC,
-            ),
         }
     }};
 }
+
 /// A directory of the guest; absent for a file. A descriptor that is not in the table traps.
 fn directory_of(table: &ResourceTable, directory: &Directory) -> wasmtime::Result<Option<Dir>> {
     Ok(match table.get(directory)? {
