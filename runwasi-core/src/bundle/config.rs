@@ -299,12 +299,11 @@ fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
             // Of any other type: a guest gets only our own harmless devices.
             Source::Devices
         } else if kind == "tmpfs"
-            && !["/dev", "/proc", "/sys"].iter().any(|system| destination.starts_with(system))
+            && !["/proc", "/sys"].iter().any(|system| destination.starts_with(system))
         {
             Source::Tmpfs { options }
         } else if kind == "tmpfs" || NEVER.contains(&kind) {
-            // A tmpfs here lies below `/dev`, `/proc` or `/sys`. Of these a guest has only our
-            // `/dev`.
+            // A tmpfs here lies below `/proc` or `/sys`, which a guest does not have.
             continue;
         } else {
             let reason = format!("{kind:?} is not one of bind, tmpfs, or the system's {NEVER:?}");
@@ -512,6 +511,7 @@ mod tests {
         let mounts = r#"{"destination":"/proc","type":"proc","source":"proc"},
             {"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["nosuid","size=65536k"]},
             {"destination":"/dev/shm","type":"tmpfs","source":"shm"},
+            {"destination":"/sys/fs/x","type":"tmpfs","source":"tmpfs"},
             {"destination":"/run","type":"tmpfs","source":"tmpfs","options":["size=1m"]},
             {"destination":"/data","type":"bind","source":"/srv","options":["rbind","ro"]}"#;
         let volume = |destination: &str, source, read_only| VolumeConfig {
@@ -521,6 +521,7 @@ mod tests {
         };
         let wanted = [
             volume("/dev", Source::Devices, false),
+            volume("/dev/shm", Source::Tmpfs { options: vec![] }, false),
             volume("/run", Source::Tmpfs { options: vec!["size=1m".into()] }, false),
             volume("/data", Source::Bind { path: "/srv".into(), recursive: true }, true),
         ];

@@ -32,6 +32,9 @@ pub(super) fn make_tmpfs<'a>(
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
+/// Name of the mount point in our `/dev` that most containers have a mount for.
+pub(super) const SHM: &str = "shm";
+
 /// Creates our own detached `/dev`: harmless devices and the mount point of `/dev/shm`.
 pub(super) fn make_devices() -> io::Result<OwnedFd> {
     let made = make_tmpfs([("mode", Some("755"))])?;
@@ -41,6 +44,6 @@ pub(super) fn make_devices() -> io::Result<OwnedFd> {
         chmodat(&made, name, Mode::from(0o666), AtFlags::empty())?;
     }
     // Guests see `/dev` read-only, so the mount point has to exist before.
-    mkdirat(&made, "shm", Mode::from(0o755))?;
+    mkdirat(&made, SHM, Mode::from(0o755))?;
     Ok(made)
 }

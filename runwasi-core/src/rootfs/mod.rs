@@ -27,6 +27,7 @@ mod volumes;
 mod waiting;
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io,
     os::fd::OwnedFd,
@@ -304,8 +305,11 @@ fn attach(
         restrict_root(true)?;
     }
     let mut beside = Vec::new();
-    for volume in volumes {
-        if let Some((tree, directory)) = volume.attach(&inside, &root, &mut left_out)? {
+    let mut rest = VecDeque::from(volumes);
+    while let Some(volume) = rest.pop_front() {
+        if volume.is_devices_with(&rest) {
+            volume.attach_devices(&inside, &root, &mut rest)?;
+        } else if let Some((tree, directory)) = volume.attach(&inside, &root, &mut left_out)? {
             trees.push(tree);
             beside.push(directory);
         }

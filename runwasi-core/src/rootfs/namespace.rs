@@ -45,6 +45,10 @@ use crate::{lock::Mutex, sys};
 /// Name of our own `/dev` in the root directory of the namespace.
 const DEVICES: &str = "dev";
 
+/// Flags of a `/dev`. Without `nodev`, because guests may open its devices.
+const DEVICES_FLAGS: MountFlags =
+    MountFlags::BIND.union(MountFlags::RDONLY).union(MountFlags::NOSUID).union(MountFlags::NOEXEC);
+
 /// The private namespace, and the descriptors with which a thread returns from it.
 pub(super) struct MountNamespace {
     namespace: OwnedFd,
@@ -165,9 +169,8 @@ fn make_namespace(host: &Host, proc: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)>
     mkdirat(&root, DEVICES, Mode::from(0o755))?;
     let devices = devices::make_devices()?;
     move_mount(&devices, "", &root, DEVICES, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    // The clones inherit these flags. Without `nodev`, because guests may open these devices.
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount_remount(DEVICES, flags, "")?;
+    // The clones inherit these flags.
+    mount_remount(DEVICES, DEVICES_FLAGS, "")?;
     let namespace = openat(proc, NAMESPACE_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     Ok((namespace, root))
 }
@@ -197,6 +200,19 @@ impl Inside {
     pub(super) fn devices(&self) -> io::Result<OwnedFd> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         Ok(open_tree(&self.namespace.root, DEVICES, flags)?)
+    }
+
+    /// Attaches a new `/dev` at a place in an attached tree. It is writable until
+    /// [`Inside::restrict_devices`].
+    pub(super) fn attach_devices(&self, place: impl AsFd) -> io::Result<OwnedFd> {
+        let devices = devices::make_devices()?;
+        self.attach(&devices, place)?;
+        Ok(devices)
+    }
+
+    /// Gives an attached `/dev` the flags of the clones.
+    pub(super) fn restrict_devices(&self, devices: &OwnedFd) -> io::Result<()> {
+        self.with_path(devices, |path| Ok(mount_remount(path, DEVICES_FLAGS, "")?))
     }
 
     /// Calls `act` with a path of the file open at `fd`, for system calls that take only paths. The

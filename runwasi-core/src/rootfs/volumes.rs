@@ -2,6 +2,7 @@
 //! container's tree.
 
 use std::{
+    collections::VecDeque,
     ffi::OsString,
     io,
     os::{
@@ -22,7 +23,7 @@ use rustix::{
 use super::{
     attributes,
     copy::{Copy, HostMounts, copy_directory},
-    devices::make_tmpfs,
+    devices::{self, make_tmpfs},
     directory::Directory,
     error::RootfsError,
     interfaces::{self, LeftOut},
@@ -106,6 +107,11 @@ impl<'a> Volume<'a> {
         path.starts_with(&self.destination)
     }
 
+    /// True if its destination is this path or lies below it.
+    fn contained_in(&self, path: &Path) -> bool {
+        self.destination.starts_with(path)
+    }
+
     /// Finds its mount point in the root file system and creates it if it is missing.
     pub(super) fn make_place(&mut self, root: &OwnedFd) -> Result<(), RootfsError> {
         match place(root, &self.destination, self.is_directory()) {
@@ -117,6 +123,35 @@ impl<'a> Volume<'a> {
             Err(error) if self.is_directory() && is_read_only(&error) => Ok(()),
             Err(error) => Err(RootfsError::destination(&self.config.destination)(error)),
         }
+    }
+
+    /// True for `/dev` with mounts below it for which our `/dev` has no place.
+    pub(super) fn is_devices_with(&self, rest: &VecDeque<Self>) -> bool {
+        let shm = self.destination.join(devices::SHM);
+        matches!(self.opened, Opened::Devices)
+            && self.place.is_some()
+            && rest.iter().any(|volume| volume.is_below(self) && !volume.contained_in(&shm))
+    }
+
+    /// Attaches a `/dev` that is the container's alone, with places for the volumes below it.
+    pub(super) fn attach_devices(
+        self,
+        inside: &Inside,
+        root: &OwnedFd,
+        rest: &mut VecDeque<Self>,
+    ) -> Result<(), RootfsError> {
+        let failed = RootfsError::destination(&self.config.destination);
+        let Some(place) = &self.place else { return Ok(()) };
+        let devices = inside.attach_devices(place).map_err(&failed)?;
+        for n in 0..rest.len() {
+            let volume = &rest[n];
+            // Inside another volume its place is looked up later.
+            let direct = |other: &Self| !(volume.is_below(other) && other.is_below(&self));
+            if volume.is_below(&self) && rest.iter().all(direct) {
+                rest[n].make_place(root)?;
+            }
+        }
+        inside.restrict_devices(&devices).map_err(&failed)
     }
 
     /// Attaches the volume to the tree of `root`, or as a tree of its own if that one has no mount

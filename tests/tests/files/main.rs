@@ -47,7 +47,8 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
         kernel_interfaces_are_refused
         host_root_comes_without_its_proc
         unknown_types_are_named
-        dev_is_our_own_and_small;
+        dev_is_our_own_and_small
+        mounts_below_dev_are_in_the_containers_own;
     special:
         fifo_of_an_image_is_refused_and_holds_no_thread
         socket_of_an_image_is_refused;
@@ -75,7 +76,8 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         read_only_root_refuses_writes_and_volumes_take_them
         missing_working_directory_is_made
         single_files_are_mounted
-        dev_is_our_own_and_small;
+        dev_is_our_own_and_small
+        mounts_below_dev_are_in_the_containers_own;
     special:
         devices_of_an_image_are_refused
         process_has_so_many_files_and_no_more

@@ -1,7 +1,7 @@
 //! What `config.json` mounts; the cases are listed in `main.rs`.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
@@ -129,6 +129,32 @@ pub(crate) fn dev_is_our_own_and_small(c: &mut Containers) -> Result<()> {
     ensure!(listed == "full\nnull\nrandom\nshm\nurandom\nzero\n", "{listed}");
     tree.run(c, &["write", "/dev/new", "x"])?.status_is(1)?;
     tree.run(c, &["write", "/dev/full", "x"])?.status_is(1)?;
+    Ok(())
+}
+
+pub(crate) fn mounts_below_dev_are_in_the_containers_own(c: &mut Containers) -> Result<()> {
+    let shm = json!({
+        "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+        "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=1m"],
+    });
+    let log = json!({
+        "destination": "/dev/termination-log", "type": "bind", "source": "log",
+        "options": ["rbind", "rw"],
+    });
+    let tree = with_dev(c)?;
+    fs::write(tree.outside("log"), "")?;
+    fs::set_permissions(tree.outside("log"), PermissionsExt::from_mode(0o666))?;
+    let mut tree = tree.mount(shm).mount(log);
+    tree.user(json!({ "uid": 1000, "gid": 1000 }));
+    tree.run(c, &["write", "/dev/termination-log", "the end"])?.ok()?;
+    ensure!(fs::read_to_string(tree.outside("log"))? == "the end");
+    tree.run(c, &["fill", "/dev/shm/f", "512"])?.ok()?;
+    tree.run(c, &["fill", "/dev/shm/f", "2048"])?.status_is(1)?;
+    tree.user(json!({ "uid": 0, "gid": 0 })).run(c, &["write", "/dev/new", "x"])?.status_is(1)?;
+    let listed = tree.run(c, &["ls", "/dev"])?.ok()?.out();
+    ensure!(listed == "full\nnull\nrandom\nshm\ntermination-log\nurandom\nzero\n", "{listed}");
+    let others = with_dev(c)?.run(c, &["ls", "/dev"])?.ok()?.out();
+    ensure!(others == "full\nnull\nrandom\nshm\nurandom\nzero\n", "{others}");
     Ok(())
 }
 
