@@ -14,7 +14,9 @@ use runwasi_core::{
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 pub use crate::config::config;
-use crate::{hooks::Hooks, instance::WasmtimeInstance, pool::Pool, settings::Settings};
+use crate::{
+    annotations, hooks::Hooks, instance::WasmtimeInstance, pool::Pool, settings::Settings,
+};
 
 /// The wasmtime engine: core modules with WASI preview 1, components with WASI p2 and p3.
 pub struct WasmtimeEngine {
@@ -122,6 +124,10 @@ impl Engine for WasmtimeEngine {
         count_maps(&pool).await?;
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
         Ok(Arc::new(WasmtimeInstance::new(ready, &program, spec, pool)?))
+    }
+
+    fn annotations(&self) -> &[&'static str] {
+        &annotations::NAMES
     }
 
     async fn configure(&self, written: &RawSettings) -> Result<(), EngineError> {

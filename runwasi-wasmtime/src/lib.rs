@@ -31,6 +31,7 @@
 //!
 //! Only this crate uses wasmtime's types. `runwasi-core` does not depend on wasmtime.
 
+mod annotations;
 pub mod builder;
 mod codegen;
 mod compile_job;

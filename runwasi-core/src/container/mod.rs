@@ -1,5 +1,6 @@
 //! One container: its bundle, its file systems and its processes (the init and the execs).
 
+mod annotations;
 pub mod error;
 mod home;
 pub mod host;

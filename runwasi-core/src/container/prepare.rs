@@ -7,7 +7,9 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{error::CreateError, home, host::Host, pause::Pause, request::CreateRequest};
+use super::{
+    annotations, error::CreateError, home, host::Host, pause::Pause, request::CreateRequest,
+};
 use crate::{
     artifact::{ArtifactError, Program, file},
     blocking::blocking,
@@ -143,6 +145,7 @@ impl PreparedInit {
         prepared: Prepared,
     ) -> Result<Self, CreateError> {
         let Prepared { config, files, .. } = prepared;
+        annotations::check(&config.annotations, host.engine.annotations())?;
         let limits = config.resources;
         let memory = Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory);
         let context = ProcessContext {

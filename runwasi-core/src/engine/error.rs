@@ -26,6 +26,10 @@ pub enum EngineError {
         /// The reason why it is not supported.
         why: String,
     },
+    /// A setting of the container is unknown or invalid: an annotation, or a variable of its
+    /// environment. The text names it.
+    #[error("{0}")]
+    Annotation(String),
     /// A setting is unknown or invalid, or can no longer be changed.
     #[error(transparent)]
     Settings(#[from] SettingsError),

@@ -19,6 +19,7 @@ use crate::{artifact::Artifact, settings::RawSettings};
 /// | method | caller | moment | drop of the future |
 /// |---|---|---|---|
 /// | [`configure`](Self::configure) | container, control runtime | `Create` with settings | no effect |
+/// | [`annotations`](Self::annotations) | container, control runtime | `Create` | not async |
 /// | [`prepare`](Self::prepare) | container, control runtime | `Create` and `Exec` | cancels |
 /// | [`precompile`](Self::precompile) | command `precompile` | before any guest | cancels the wait |
 /// | [`release_unused`](Self::release_unused) | daemon, blocking pool | guests have ended | not async |
@@ -38,6 +39,15 @@ pub trait Engine: Send + Sync + 'static {
     /// the preparation and must free its resources; work that others wait for may go on. A prepared
     /// instance that is never started is dropped without a call of [`Instance::run`].
     async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError>;
+
+    /// Names of the annotations `io.runwasi.*` that the engine reads. A name that ends with a dot
+    /// stands for all that begin with it.
+    ///
+    /// Called by the container for every `Create`. A container with another annotation
+    /// `io.runwasi.*` is refused. The default implementation reads none.
+    fn annotations(&self) -> &[&'static str] {
+        &[]
+    }
 
     /// Applies settings from containerd's runtime options.
     ///

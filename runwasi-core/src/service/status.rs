@@ -104,9 +104,10 @@ fn create(cause: &CreateError) -> Code {
 
 fn engine(cause: &EngineError) -> Code {
     match cause {
-        EngineError::Artifact(_) | EngineError::Invalid { .. } | EngineError::Settings(_) => {
-            Code::INVALID_ARGUMENT
-        }
+        EngineError::Artifact(_)
+        | EngineError::Invalid { .. }
+        | EngineError::Annotation(_)
+        | EngineError::Settings(_) => Code::INVALID_ARGUMENT,
         EngineError::Unsupported { .. } => Code::UNIMPLEMENTED,
         EngineError::Exhausted { .. } => Code::RESOURCE_EXHAUSTED,
         EngineError::Failed(_) => Code::UNKNOWN,

@@ -38,7 +38,7 @@ impl Settings {
     /// Reads the settings of a container.
     pub(super) fn new(spec: &InstanceSpec) -> Result<Self, EngineError> {
         let annotation = |key: &str| spec.annotations.get(key).map(String::as_str);
-        Self::read(annotation, spec.env(ADDRESS_VARIABLE)).map_err(EngineError::Failed)
+        Self::read(annotation, spec.env(ADDRESS_VARIABLE)).map_err(EngineError::Annotation)
     }
 
     fn read<'a>(
@@ -125,6 +125,7 @@ mod tests {
     fn read(annotations: &str, variable: Option<&str>) -> Result<Settings, String> {
         let lines = || annotations.split(' ').filter_map(|line| line.split_once('='));
         let annotation = |key: &str| {
+            assert!(crate::annotations::NAMES.contains(&key), "the engine does not announce {key}");
             let key = key.strip_prefix("io.runwasi.http.").unwrap();
             lines().find(|(known, _)| *known == key).map(|(_, value)| value)
         };

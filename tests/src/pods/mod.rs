@@ -4,7 +4,7 @@
 //! [`Pods`] removes the pods and fails when something of them is left.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,6 +160,21 @@ impl Pods {
 
     /// Makes a pod with a network of its own or in the host's.
     pub fn run_in(&self, name: &str, network: NamespaceMode) -> Result<Pod> {
+        self.run_with(name, network, BTreeMap::new())
+    }
+
+    /// Makes a pod with a network of its own and an annotation.
+    pub fn run_annotated(&self, name: &str, key: &str, value: &str) -> Result<Pod> {
+        let annotations = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        self.run_with(name, NamespaceMode::Pod, annotations)
+    }
+
+    fn run_with(
+        &self,
+        name: &str,
+        network: NamespaceMode,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Pod> {
         let options = NamespaceOption { network: network.into() };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
         let config = PodSandboxConfig {
@@ -176,6 +191,7 @@ impl Pods {
                 .join(name)
                 .to_string_lossy()
                 .into_owned(),
+            annotations,
             linux: Some(LinuxPodSandboxConfig { security_context: Some(security) }),
         };
         let id = self.cri.run_pod(&config, HANDLER)?;

@@ -32,7 +32,8 @@ pub(super) fn configuration(runtime: Runtime, network: &Network) -> String {
          [plugins.\"io.containerd.grpc.v1.cri\".containerd]\n\
          default_runtime_name = \"{HANDLER}\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{HANDLER}]\n\
-         runtime_type = \"{name}\"\n"
+         runtime_type = \"{name}\"\n\
+         pod_annotations = [\"io.runwasi.*\"]\n"
     )
 }
 

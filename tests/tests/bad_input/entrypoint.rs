@@ -50,6 +50,10 @@ pub(crate) fn sandbox_id_of_4000_characters_is_refused(c: &mut Containers) -> Re
     annotation_is_refused(c, "io.kubernetes.cri.sandbox-id", &"x".repeat(4000), "xxx")
 }
 
+pub(crate) fn misspelt_annotation_is_refused(c: &mut Containers) -> Result<()> {
+    annotation_is_refused(c, "io.runwasi.memory.onlimit", "kill", "io.runwasi.memory.on-limit")
+}
+
 fn annotation_is_refused(c: &Containers, name: &str, value: &str, shown: &str) -> Result<()> {
     let run = c.run_command(
         &["--rm", "--annotation", &format!("{name}={value}")],

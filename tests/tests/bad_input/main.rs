@@ -63,6 +63,7 @@ runwasi_tests::suite! { own_wasmtime = Wasmtime, own_wasmtimed = Wasmtimed, own_
         file_as_working_directory_is_refused
         relative_working_directory_is_refused
         unknown_container_type_is_refused
+        misspelt_annotation_is_refused
         sandbox_id_with_a_path_is_refused
         sandbox_id_of_4000_characters_is_refused;
 }}

@@ -33,7 +33,8 @@ runwasi_tests::suite! { runwasi_tests::check_pods: wasmtime = Wasmtime, wasmtime
 // runc has an OS process for each container, and one that outlives its shim.
 runwasi_tests::suite! { runwasi_tests::check_pods: shared_wasmtime = Wasmtime, shared_wasmtimed = Wasmtimed; {
     shared:
-        containers_of_a_pod_share_its_pid;
+        containers_of_a_pod_share_its_pid
+        annotations_of_a_pod_reach_the_runtime;
     network:
         server_in_a_pod_answers_at_the_pods_address;
     recovery:

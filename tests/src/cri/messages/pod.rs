@@ -1,6 +1,6 @@
 //! The CRI's messages about pods; sent and received by `super::super::Cri`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::{Enumeration, Message};
 
@@ -66,6 +66,9 @@ pub struct PodSandboxConfig {
     /// Where the logs of its containers go.
     #[prost(string, tag = "3")]
     pub log_directory: String,
+    /// For the runtime, if containerd's `pod_annotations` has them.
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub annotations: BTreeMap<String, String>,
     /// What is Linux' own.
     #[prost(message, optional, tag = "8")]
     pub linux: Option<LinuxPodSandboxConfig>,

@@ -1,0 +1,16 @@
+//! Names of the annotations that the engine reads, for
+//! [`Engine::annotations`](runwasi_core::Engine::annotations).
+
+/// The names. One that ends with a dot is a prefix.
+pub(crate) const NAMES: [&str; 10] = [
+    "io.runwasi.config.",
+    "io.runwasi.http.address",
+    "io.runwasi.http.header-timeout",
+    "io.runwasi.http.idle-timeout",
+    "io.runwasi.http.max-connections",
+    "io.runwasi.http.max-requests",
+    "io.runwasi.http.max-reuse",
+    "io.runwasi.http.queue-timeout",
+    "io.runwasi.http.request-timeout",
+    "io.runwasi.network.outbound",
+];
