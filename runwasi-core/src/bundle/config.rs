@@ -15,6 +15,7 @@ use super::{
     cgroups_path::CgroupsPath,
     error::{Wrong, wrong},
     hooks::HooksConfig,
+    json::{self, JsonError},
     process::ProcessConfig,
     resources::ResourcesConfig,
 };
@@ -143,8 +144,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// Not JSON, or JSON of another schema than the OCI runtime spec's. The source names line and
-    /// column.
+    /// Not JSON. The source names line and column.
     #[error("{}: {source}", path.display())]
     Syntax {
         /// The file.
@@ -152,7 +152,7 @@ pub enum ConfigError {
         /// The parser's error.
         source: serde_json::Error,
     },
-    /// A field is missing or has an invalid value.
+    /// A field is missing or has an invalid value or type.
     #[error("{}: {field}: {reason}", path.display())]
     Field {
         /// The file.
@@ -174,7 +174,13 @@ impl Config {
     /// Reads and checks `<bundle>/config.json`.
     pub fn load(bundle: &Path) -> Result<Self, ConfigError> {
         let path = bundle.join(CONFIG_FILE);
-        let spec: Spec = parse(&path)?;
+        let spec: Spec = match json::parse(&read_bounded(&path)?, &[]) {
+            Err(JsonError::Field((field, reason))) => {
+                return Err(ConfigError::Field { path, field, reason });
+            }
+            Err(JsonError::Syntax(source)) => return Err(ConfigError::Syntax { path, source }),
+            Ok(spec) => spec,
+        };
         Self::from_spec(&spec).map_err(|(field, reason)| ConfigError::Field { path, field, reason })
     }
 

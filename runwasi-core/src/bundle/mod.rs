@@ -6,5 +6,6 @@ pub mod cgroups_path;
 pub mod config;
 mod error;
 pub mod hooks;
+mod json;
 pub mod process;
 pub mod resources;

@@ -7,7 +7,10 @@ use std::{path::PathBuf, sync::Arc};
 use oci_spec::runtime::{PosixRlimitType, Process, User};
 use rustix::process::Gid;
 
-use super::error::{Wrong, wrong};
+use super::{
+    error::{Wrong, wrong},
+    json::{self, JsonError},
+};
 use crate::{
     stdio::pty::Size,
     sys::credentials::{Credentials, DEFAULT_UMASK},
@@ -39,10 +42,10 @@ pub struct ProcessConfig {
 /// Invalid process of an exec.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessConfigError {
-    /// Not JSON, or JSON of another schema than the spec's. The source names line and column.
+    /// Not JSON. The source names line and column.
     #[error("process: {0}")]
     Syntax(#[source] serde_json::Error),
-    /// A field is missing or has an invalid value.
+    /// A field is missing or has an invalid value or type.
     #[error("{field}: {reason}")]
     Field {
         /// The field, as in the spec.
@@ -52,10 +55,19 @@ pub enum ProcessConfigError {
     },
 }
 
+impl From<JsonError> for ProcessConfigError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Syntax(error) => Self::Syntax(error),
+            JsonError::Field((field, reason)) => Self::Field { field, reason },
+        }
+    }
+}
+
 impl ProcessConfig {
     /// Parses and checks the JSON of containerd's `Exec`.
     pub fn parse(json: &[u8]) -> Result<Self, ProcessConfigError> {
-        let process: Process = serde_json::from_slice(json).map_err(ProcessConfigError::Syntax)?;
+        let process: Process = json::parse(json, &["process"])?;
         Self::from_spec(&process, true)
             .map_err(|(field, reason)| ProcessConfigError::Field { field, reason })
     }

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::error::{Wrong, wrong};
+use super::{
+    error::{Wrong, wrong},
+    json::{self, JsonError},
+};
 
 /// The kernel's bounds for `cpu.cfs_period_us`, in microseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
@@ -66,7 +69,7 @@ impl<T> Limit<T> {
 /// Invalid resources of an update.
 #[derive(Debug, thiserror::Error)]
 pub enum ResourcesConfigError {
-    /// Not JSON, or JSON of another schema than the spec's. The source names line and column.
+    /// Not JSON. The source names line and column.
     #[error("resources: {0}")]
     Syntax(#[source] serde_json::Error),
     /// A field has an invalid value.
@@ -77,6 +80,15 @@ pub enum ResourcesConfigError {
         /// The reason.
         reason: String,
     },
+}
+
+impl From<JsonError> for ResourcesConfigError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Syntax(error) => Self::Syntax(error),
+            JsonError::Field((field, reason)) => Self::Field { field, reason },
+        }
+    }
 }
 
 impl ResourcesConfig {
@@ -91,8 +103,7 @@ impl ResourcesConfig {
 
     /// Parses and checks the JSON of containerd's `Update`.
     pub fn parse(json: &[u8]) -> Result<Self, ResourcesConfigError> {
-        let resources: LinuxResources =
-            serde_json::from_slice(json).map_err(ResourcesConfigError::Syntax)?;
+        let resources: LinuxResources = json::parse(json, &["linux", "resources"])?;
         Self::from_spec(&resources)
             .map_err(|(field, reason)| ResourcesConfigError::Field { field, reason })
     }
