@@ -14,7 +14,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, Write},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::Path,
     sync::{Arc, OnceLock, mpsc},
@@ -22,7 +22,10 @@ use std::{
 };
 
 use crate::{
-    bundle::config::{NamespaceConfig, NamespacesConfig},
+    bundle::{
+        config::{NamespaceConfig, NamespacesConfig},
+        sysctls::Sysctl,
+    },
     lock::{Mutex, get_or_start},
     panics,
     sandbox_process::{Reaper, SandboxProcess, Signals},
@@ -55,6 +58,8 @@ pub struct Namespaces {
     pub uts: Entrance,
     /// Host name for a new UTS namespace.
     pub hostname: Option<String>,
+    /// Parameters of the network, which is not that of this process.
+    pub sysctls: Vec<Sysctl>,
 }
 
 /// Why a namespace cannot be used.
@@ -67,6 +72,16 @@ pub enum NetworkError {
         field: &'static str,
         /// The path.
         path: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A parameter of the network cannot be set.
+    #[error("linux.sysctl[{name:?}] = {value:?}: {source}")]
+    Sysctl {
+        /// The name.
+        name: String,
+        /// The value.
+        value: String,
         /// The system's error.
         source: io::Error,
     },
@@ -128,6 +143,7 @@ impl Namespaces {
             ipc: Entrance::open(NamespaceKind::Ipc, &config.ipc)?,
             uts: Entrance::open(NamespaceKind::Uts, &config.uts)?,
             hostname: config.hostname.clone(),
+            sysctls: config.sysctls.clone(),
         })
     }
 
@@ -135,7 +151,7 @@ impl Namespaces {
     /// ones besides.
     pub fn at(field: &'static str, path: &Path) -> Result<Self, NetworkError> {
         let network = Entrance::at(NamespaceKind::Network, field, path)?;
-        Ok(Self { network, ipc: Entrance::New, uts: Entrance::New, hostname: None })
+        Ok(Self { network, ipc: Entrance::New, uts: Entrance::New, ..Self::default() })
     }
 
     /// True if all are those of this process.
@@ -162,7 +178,10 @@ impl Namespaces {
                     .map_err(failed("enter the namespaces"))?,
             }
         }
-        if new.is_empty() { Ok(()) } else { make(&new, self.hostname.as_deref()) }
+        if !new.is_empty() {
+            make(&new, self.hostname.as_deref())?;
+        }
+        self.sysctls.iter().try_for_each(set)
     }
 }
 
@@ -188,6 +207,18 @@ fn make(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<(), NetworkEr
         }
     }
     Ok(())
+}
+
+/// Sets a parameter of the calling thread's network.
+// The kernel shows the parameters of the network of the thread that opens the file.
+fn set(sysctl: &Sysctl) -> Result<(), NetworkError> {
+    let opened = OpenOptions::new().write(true).open(sysctl.file());
+    let written = opened.and_then(|mut file| file.write_all(sysctl.value.as_bytes()));
+    written.map_err(|source| NetworkError::Sysctl {
+        name: sysctl.name.clone(),
+        value: sysctl.value.clone(),
+        source,
+    })
 }
 
 /// Opens the calling thread's namespace.
@@ -405,6 +436,25 @@ mod tests {
             fs::read_to_string("/proc/sys/kernel/hostname").unwrap()
         });
         assert_eq!(inside.join().unwrap(), "inside\n");
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_new_network() {
+        let name = "net.ipv4.ip_unprivileged_port_start".to_owned();
+        let sysctl = Sysctl { name: name.clone(), value: "77".into() };
+        let host = fs::read_to_string(sysctl.file()).unwrap();
+        let namespaces = |sysctl: &Sysctl| Namespaces {
+            network: Entrance::New,
+            sysctls: vec![sysctl.clone()],
+            ..Namespaces::default()
+        };
+        let network = Network::with_process(namespaces(&sysctl)).unwrap();
+        let file = sysctl.file();
+        let inside = network.run(move || fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!((inside.as_str(), fs::read_to_string(sysctl.file()).unwrap()), ("77\n", host));
+        let unknown = Sysctl { name: "net.ipv4.no_such_thing".into(), value: "1".into() };
+        let error = Network::with_process(namespaces(&unknown)).unwrap_err().to_string();
+        assert!(error.contains("linux.sysctl[\"net.ipv4.no_such_thing\"] = \"1\""), "{error}");
     }
 
     #[test]

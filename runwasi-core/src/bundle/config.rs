@@ -18,6 +18,7 @@ use super::{
     json::{self, JsonError},
     process::ProcessConfig,
     resources::ResourcesConfig,
+    sysctls::{self, Sysctl},
 };
 use crate::{
     id::{Id, IdError},
@@ -113,6 +114,8 @@ pub struct NamespacesConfig {
     pub uts: NamespaceConfig,
     /// `hostname`, for a new UTS namespace.
     pub hostname: Option<String>,
+    /// Parameters of the network.
+    pub sysctls: Vec<Sysctl>,
 }
 
 /// A namespace of `linux.namespaces`.
@@ -346,12 +349,17 @@ fn annotation(name: &str) -> String {
 }
 
 fn namespaces(spec: &Spec) -> Result<NamespacesConfig, Wrong> {
-    Ok(NamespacesConfig {
+    let mut namespaces = NamespacesConfig {
         network: namespace(spec, "network", LinuxNamespaceType::Network)?,
         ipc: namespace(spec, "ipc", LinuxNamespaceType::Ipc)?,
         uts: namespace(spec, "uts", LinuxNamespaceType::Uts)?,
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
-    })
+        sysctls: Vec::new(),
+    };
+    if let Some(given) = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) {
+        namespaces.sysctls = sysctls::of_network(given, &namespaces)?;
+    }
+    Ok(namespaces)
 }
 
 fn namespace(spec: &Spec, name: &str, kind: LinuxNamespaceType) -> Result<NamespaceConfig, Wrong> {
@@ -500,7 +508,9 @@ mod tests {
         let config = with(r#"{"type":"network"},{"type":"ipc"},{"type":"uts","path":"/a"}"#);
         let uts = NamespaceConfig::Path("/a".into());
         let new = NamespaceConfig::New;
-        let expected = NamespacesConfig { network: new.clone(), ipc: new, uts, hostname: None };
+        let hostname = None;
+        let sysctls = Vec::new();
+        let expected = NamespacesConfig { network: new.clone(), ipc: new, uts, hostname, sysctls };
         assert_eq!(config, expected);
         assert_eq!(
             with(r#"{"type":"network","path":"/proc/7/ns/net"}"#).network,

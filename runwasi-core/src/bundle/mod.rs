@@ -9,3 +9,4 @@ pub mod hooks;
 mod json;
 pub mod process;
 pub mod resources;
+pub mod sysctls;

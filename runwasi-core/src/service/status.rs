@@ -64,7 +64,10 @@ fn lifecycle(cause: &LifecycleError) -> Code {
         LifecycleError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
         LifecycleError::NotCreated { .. } => Code::FAILED_PRECONDITION,
         LifecycleError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
-        LifecycleError::Network { source: NetworkError::Path { .. }, .. } => Code::INVALID_ARGUMENT,
+        LifecycleError::Network {
+            source: NetworkError::Path { .. } | NetworkError::Sysctl { .. },
+            ..
+        } => Code::INVALID_ARGUMENT,
         LifecycleError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
     }
 }

@@ -2,7 +2,7 @@
 //! `docs/config-json.md`, the cases are listed in `main.rs`.
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::ShimDriver;
+use runwasi_tests::{Command, ShimDriver};
 use serde_json::{Value, json};
 
 const ID: &str = "fields";
@@ -34,7 +34,7 @@ fn without_meaning() -> Vec<(&'static str, Value)> {
         ),
         ("/linux/maskedPaths", json!(["/proc/kcore", "/sys/firmware"])),
         ("/linux/readonlyPaths", json!(["/proc/sys"])),
-        ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" })),
+        ("/linux/sysctl", json!({ "kernel.shm_rmid_forced": "1" })),
         (
             "/linux/devices",
             json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438 }]),
@@ -68,6 +68,22 @@ fn without_meaning() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// Accepted with a warning: values of a later spec or kernel.
+fn unknown() -> Vec<(&'static str, Value)> {
+    vec![
+        ("/process/capabilities", json!({ "bounding": ["CAP_OF_NEXT_YEAR"] })),
+        (
+            "/process/rlimits",
+            json!([{ "type": "RLIMIT_OF_NEXT_YEAR", "soft": 0, "hard": 0 }, { "type": "RLIMIT_NOFILE", "soft": 64, "hard": 64 }]),
+        ),
+        ("/process/scheduler", json!({ "policy": "SCHED_OF_NEXT_YEAR" })),
+        ("/process/ioPriority", json!({ "class": "IOPRIO_OF_NEXT_YEAR" })),
+        ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_OF_NEXT_YEAR" })),
+        ("/linux/personality", json!({ "domain": "LINUX128" })),
+        ("/linux/resources", json!({ "devices": [{ "allow": false, "type": "x" }] })),
+    ]
+}
+
 /// Refused: whoever relies on them would be less safe, or get other files than asked for.
 fn refused() -> Vec<(&'static str, Value, &'static str)> {
     vec![
@@ -98,6 +114,10 @@ fn refused() -> Vec<(&'static str, Value, &'static str)> {
             "mounts[0].destination",
         ),
         ("/process/user/umask", json!(0o10000), "process.user.umask"),
+        ("/process/user/uid", json!("root"), "process.user.uid: invalid type"),
+        ("/process/cwd", json!(["/"]), "process.cwd: invalid type"),
+        ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" }), "linux.sysctl[\"net.ipv4"),
+        ("/linux/sysctl", json!({ "kernel.panic": "1" }), "linux.sysctl[\"kernel.panic\"]"),
         ("/linux/resources", json!({ "cpu": { "period": 1 } }), "linux.resources.cpu.period"),
         ("/hooks", json!({ "poststop": [{ "path": "relative" }] }), "hooks.poststop[0].path"),
     ]
@@ -131,6 +151,34 @@ fn runs(p: &ShimDriver, fields: &[(&str, Value)]) -> Result<()> {
     client.delete(ID)?;
     p.finish(&client, ID, bundle.path())?;
     std::fs::remove_dir_all(bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn unknown_values_without_a_meaning_for_a_guest_change_nothing(
+    p: &ShimDriver,
+) -> Result<()> {
+    for (pointer, value) in unknown() {
+        runs(p, &[(pointer, value)]).with_context(|| pointer.to_owned())?;
+    }
+    runs(p, &unknown()).context("all of them at once")
+}
+
+pub(crate) fn parameters_of_the_network_are_set(p: &ShimDriver) -> Result<()> {
+    let name = "net.ipv4.ip_unprivileged_port_start";
+    let mut bundle = p.bundle(ID, &[p.runtime().guest(), "sleep", "100"])?;
+    bundle.add_guests()?;
+    set(&mut bundle.config, "/linux/namespaces", json!([{ "type": "network" }]))?;
+    set(&mut bundle.config, "/linux/sysctl", json!({ name: "77" }))?;
+    bundle.write()?;
+    let client = p.connect(ID, bundle.path())?;
+    let pid = client.create(ID, bundle.path(), &[])?.pid.to_string();
+    let file = format!("/proc/sys/{}", name.replace('.', "/"));
+    let seen = Command::new("nsenter").args(["-t", &pid, "-n", "cat", &file]).run()?.ok()?;
+    ensure!(seen.out() == "77\n", "{seen}");
+    client.kill(ID, 9)?;
+    client.wait(ID)?;
+    client.delete(ID)?;
+    p.finish(&client, ID, bundle.path())?;
     p.becomes_clean()
 }
 

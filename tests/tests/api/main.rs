@@ -11,6 +11,8 @@ runwasi_tests::played! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         calls_in_the_wrong_state_are_refused;
     fields:
         fields_without_a_meaning_for_a_guest_change_nothing
+        unknown_values_without_a_meaning_for_a_guest_change_nothing
+        parameters_of_the_network_are_set
         fields_that_cannot_be_honoured_are_refused;
     hooks:
         hooks_run_at_their_points_with_the_containers_state
