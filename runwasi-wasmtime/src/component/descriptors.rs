@@ -17,12 +17,9 @@ use runwasi_core::{
     resources::descriptors::{self, Held},
 };
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{filesystem::Descriptor, p2, sockets};
+use wasmtime_wasi::{p2, sockets};
 
-use crate::{
-    outbound::Room,
-    wasi::open::{file_of, open_at_start},
-};
+use crate::{outbound::Room, wasi::open::open_at_start};
 
 /// Open files of a guest, and its limit.
 pub(super) struct Descriptors {
@@ -60,7 +57,7 @@ impl Descriptors {
     }
 
     /// Counts an opened file until it is closed.
-    pub(super) fn opened(&mut self, descriptor: &Descriptor) {
-        self.files.push(Arc::downgrade(file_of(descriptor)));
+    pub(super) fn opened(&mut self, file: &Arc<File>) {
+        self.files.push(Arc::downgrade(file));
     }
 }

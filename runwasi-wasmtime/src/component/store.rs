@@ -1,13 +1,13 @@
 //! The store of a component: its state and its construction.
 
-use std::sync::Arc;
+use std::{fs::File, sync::Arc};
 
 use runwasi_core::{
     EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions,
     resources::memory::BeyondLimit,
 };
 use wasmtime::{Engine, Store, component::ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, filesystem::Descriptor};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::descriptors::Descriptors;
@@ -150,8 +150,8 @@ impl Component {
     }
 
     /// Counts an opened file.
-    pub(super) fn opened(&mut self, descriptor: &Descriptor) {
-        self.descriptors.opened(descriptor);
+    pub(super) fn opened(&mut self, file: &Arc<File>) {
+        self.descriptors.opened(file);
     }
 
     /// Resource table and context of `wasi:nn`.

@@ -26,7 +26,10 @@ use wasmtime_wasi::{
 };
 use wiggle::GuestMemory;
 
-use crate::wasi::open::{STREAMS, file_of, open_at_start};
+use crate::wasi::{
+    directory::Listing,
+    open::{STREAMS, file_of, open_at_start},
+};
 
 /// Values of `errno` in the specification.
 pub(super) const SUCCESS: i32 = 0;
@@ -47,6 +50,9 @@ pub(super) struct FileTable {
     limit: u32,
     /// Open file descriptors, counted for the container.
     counted: Held,
+    /// Directories that are being read, by the guest's descriptors. Each has a file descriptor of
+    /// its own.
+    listings: BTreeMap<u32, Listing>,
 }
 
 /// A directory of the guest, for one call.
@@ -59,7 +65,7 @@ pub(super) struct Found {
 impl FileTable {
     pub(super) fn new(spec: &InstanceSpec, mut counted: Held) -> Self {
         counted.set(open_at_start(spec));
-        Self { entries: None, limit: spec.open_files, counted }
+        Self { entries: None, limit: spec.open_files, counted, listings: BTreeMap::new() }
     }
 
     /// The `errno` if the guest, its container or this OS process may open no further file.
@@ -116,8 +122,37 @@ impl FileTable {
         Ok(Ok(added))
     }
 
+    /// The listing of a directory, which goes on behind `cookie`. To be given back by
+    /// [`FileTable::keep_listing`], unless it is at its end.
+    pub(super) fn listing(
+        &mut self,
+        descriptor: i32,
+        found: &Found,
+        cookie: u64,
+    ) -> io::Result<Listing> {
+        match self.take_listing(descriptor) {
+            // From the begin on, all entries are read again.
+            Some(kept) if cookie != 0 => Ok(kept),
+            _ => Listing::new(&found.directory.dir),
+        }
+    }
+
+    /// Keeps a listing for the next call, unless the container may have no further descriptor.
+    pub(super) fn keep_listing(&mut self, descriptor: i32, listing: Listing) {
+        if self.counted.add() {
+            self.listings.insert(descriptor.cast_unsigned(), listing);
+        }
+    }
+
+    fn take_listing(&mut self, descriptor: i32) -> Option<Listing> {
+        let listing = self.listings.remove(&descriptor.cast_unsigned())?;
+        self.counted.remove();
+        Some(listing)
+    }
+
     /// Follows an `fd_close` that has succeeded.
     pub(super) fn closed(&mut self, descriptor: i32) {
+        self.take_listing(descriptor);
         self.counted.remove();
         if let Some(entries) = &mut self.entries {
             entries.remove(&descriptor.cast_unsigned());
@@ -130,6 +165,9 @@ impl FileTable {
             return;
         }
         self.counted.remove();
+        for changed in [from, to] {
+            self.take_listing(changed);
+        }
         let Some(entries) = &mut self.entries else { return };
         // The file of `to` is closed by the call. Absent for a standard stream.
         entries.remove(&to.cast_unsigned());

@@ -2,7 +2,7 @@
 //!
 //! The library's reads and examines the whole directory at every call, whatever fits the guest's
 //! buffer. Here a call reads what fits, in batches, and ends the guest's turn after each. Cookies
-//! are those of the kernel.
+//! are those of the kernel. A directory stays open between the calls for its listing.
 
 use rustix::fs::FileType;
 use wasmtime::{Caller, Linker};
@@ -13,10 +13,7 @@ use super::{
     preview1::{ILSEQ, MODULES, enter, errno, write},
     store::Guest,
 };
-use crate::{
-    turns,
-    wasi::directory::{self, Entry},
-};
+use crate::{turns, wasi::directory::Entry};
 
 /// Size of `dirent`.
 const DIRENT: usize = 24;
@@ -45,15 +42,22 @@ async fn list(mut caller: Caller<'_, Guest>, arguments: Arguments) -> wasmtime::
         // Not a directory: the library has the right error.
         return library::fd_readdir(wasi, &mut memory, fd, buffer, arguments.2, cookie, used).await;
     };
-    let directory = found.directory.dir;
     let mut cookie = cookie.cast_unsigned();
+    let mut listing = match files.listing(fd, &found, cookie) {
+        Ok(listing) => listing,
+        Err(error) => return Ok(errno(&error)),
+    };
     let mut filled = 0;
+    let mut ended = false;
     while filled < length {
-        let entries = match directory::batch(&directory, cookie) {
+        let entries = match listing.behind(cookie) {
             Ok(entries) => entries,
             Err(error) => return Ok(errno(&error)),
         };
-        let Some(last) = entries.last() else { break };
+        let Some(last) = entries.last() else {
+            ended = true;
+            break;
+        };
         cookie = last.next;
         if entries.iter().any(|entry| std::str::from_utf8(&entry.name).is_err()) {
             return Ok(ILSEQ);
@@ -68,7 +72,10 @@ async fn list(mut caller: Caller<'_, Guest>, arguments: Arguments) -> wasmtime::
         filled += bytes.len();
         turns::end().await;
     }
-    let (mut memory, _) = enter(&mut caller)?;
+    let (mut memory, guest) = enter(&mut caller)?;
+    if !ended {
+        guest.files.keep_listing(fd, listing);
+    }
     write(&mut memory, used, &u32::try_from(filled)?.to_le_bytes())?;
     Ok(SUCCESS)
 }

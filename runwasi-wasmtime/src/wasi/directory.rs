@@ -2,8 +2,11 @@
 //!
 //! wasmtime-wasi reads a whole directory before it returns the first entry, with several system
 //! calls for each. A batch here is one `getdents64(2)` of a small buffer and one `fstatat(2)` for
-//! each of its entries. The next batch begins at the cookie of the last entry, which the kernel
-//! gives: nothing is read twice, and nothing is kept between the batches.
+//! each of its entries.
+//!
+//! A listing keeps its directory open, as `opendir(3)` does. The cookies of tmpfs before Linux 6.6
+//! and of overlayfs are positions: in a directory that is opened again, a guest that removes files
+//! while it reads would miss one entry for each removed one.
 
 use std::{
     ffi::CStr,
@@ -12,6 +15,7 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::AsFd,
+    sync::Arc,
 };
 
 use rustix::{
@@ -40,22 +44,59 @@ impl Entry {
     }
 }
 
-/// Reads the entries behind `cookie`, which is 0 or that of an entry. Empty at the end.
-pub(crate) fn batch(directory: &File, cookie: u64) -> io::Result<Vec<Entry>> {
-    // Opened again: the position of `directory` is shared by all processes of the container.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = openat(directory, c".", flags, Mode::empty())?;
-    if cookie != 0 {
-        seek(&opened, SeekFrom::Start(cookie))?;
+/// A directory that a guest reads.
+pub(crate) struct Listing {
+    opened: Arc<File>,
+    /// Cookie of the entries in `batch`.
+    begin: u64,
+    /// The entries that were read last.
+    batch: Vec<Entry>,
+}
+
+impl Listing {
+    /// Begins to read a directory.
+    pub(crate) fn new(directory: &File) -> io::Result<Self> {
+        // Opened again: the position of `directory` is shared by all processes of the container.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(directory, c".", flags, Mode::empty())?;
+        Ok(Self { opened: Arc::new(opened.into()), begin: 0, batch: Vec::new() })
     }
+
+    /// The open directory.
+    pub(crate) fn file(&self) -> &Arc<File> {
+        &self.opened
+    }
+
+    /// Some of the entries behind `cookie`, which is 0 or that of an entry. Empty at the end.
+    pub(crate) fn behind(&mut self, cookie: u64) -> io::Result<&[Entry]> {
+        // Not read again: a position would count removed entries no more.
+        let known = match self.batch.iter().position(|entry| entry.next == cookie) {
+            _ if cookie == self.begin => Some(0),
+            Some(last) => Some(last + 1),
+            None => None,
+        };
+        if let Some(first) = known.filter(|first| *first < self.batch.len()) {
+            return Ok(&self.batch[first..]);
+        }
+        if known.is_none() {
+            seek(&*self.opened, SeekFrom::Start(cookie))?;
+        }
+        self.batch = batch(&self.opened)?;
+        self.begin = cookie;
+        Ok(&self.batch)
+    }
+}
+
+/// Reads the entries at the directory's position. Empty at the end.
+fn batch(opened: &File) -> io::Result<Vec<Entry>> {
     let mut buffer = [MaybeUninit::uninit(); BUFFER];
-    let mut raw = RawDir::new(&opened, &mut buffer);
+    let mut raw = RawDir::new(opened, &mut buffer);
     let mut entries = Vec::new();
     while let Some(entry) = raw.next() {
         let entry = entry?;
         let next = entry.next_entry_cookie();
         // A file that is gone since has no entry.
-        if let Some(entry) = look(&opened, entry.file_name(), next)? {
+        if let Some(entry) = look(opened, entry.file_name(), next)? {
             entries.push(entry);
         }
         // Only this buffer. If all its files are gone, the next one has to tell where to go on.
@@ -96,13 +137,51 @@ mod tests {
     use super::*;
 
     fn all(directory: &File) -> Vec<Entry> {
+        let mut listing = Listing::new(directory).unwrap();
         let mut entries = Vec::new();
         loop {
-            let read = batch(directory, entries.last().map_or(0, |last: &Entry| last.next));
-            match read.unwrap() {
-                batch if batch.is_empty() => return entries,
-                batch => entries.extend(batch),
+            let cookie = entries.last().map_or(0, |last: &Entry| last.next);
+            match listing.behind(cookie).unwrap() {
+                [] => return entries,
+                batch => entries.extend_from_slice(batch),
             }
+        }
+    }
+
+    /// The guest's buffer ends in the middle of a batch.
+    #[test]
+    fn removal_while_reading_loses_no_entry() {
+        // A tmpfs, whose cookies are positions in older kernels.
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        for n in 0..3000 {
+            fs::write(directory.path().join(format!("a-file-{n}")), "").unwrap();
+        }
+        let mut listing = Listing::new(&File::open(directory.path()).unwrap()).unwrap();
+        let mut cookie = 0;
+        loop {
+            let batch = listing.behind(cookie).unwrap();
+            let Some(last) = batch.iter().take(7).next_back() else { break };
+            cookie = last.next;
+            for entry in batch.iter().take(7).filter(|entry| !entry.is_relative()) {
+                let name = std::str::from_utf8(&entry.name).unwrap();
+                fs::remove_file(directory.path().join(name)).unwrap();
+            }
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn any_cookie_of_the_listing_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        for n in 0..1000 {
+            fs::write(directory.path().join(format!("a-file-{n}")), "").unwrap();
+        }
+        let opened = File::open(directory.path()).unwrap();
+        let entries = all(&opened);
+        let mut listing = Listing::new(&opened).unwrap();
+        for n in [0, 700, 3, 998] {
+            let found = listing.behind(entries[n].next).unwrap();
+            assert_eq!(found[0], entries[n + 1], "behind entry {n}");
         }
     }
 
@@ -114,8 +193,9 @@ mod tests {
             fs::write(directory.path().join(name), "").unwrap();
         }
         let opened = File::open(directory.path()).unwrap();
-        let first = batch(&opened, 0).unwrap();
-        assert!((10..400).contains(&first.len()), "{}", first.len());
+        let mut listing = Listing::new(&opened).unwrap();
+        let first = listing.behind(0).unwrap().len();
+        assert!((10..400).contains(&first), "{first}");
         let entries = all(&opened);
         assert_eq!(entries.len(), names.len() + 2);
         let found = entries.iter().filter(|entry| !entry.is_relative());

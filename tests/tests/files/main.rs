@@ -26,6 +26,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         single_files_are_mounted
         missing_places_are_made
         missing_working_directory_is_made
+        removal_while_reading_removes_every_file
         volumes_lie_in_the_order_of_the_config
         tmpfs_holds_what_it_may_and_no_more
         null_swallows_and_gives_nothing;
@@ -75,6 +76,7 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
     mounts:
         read_only_root_refuses_writes_and_volumes_take_them
         missing_working_directory_is_made
+        removal_while_reading_removes_every_file
         single_files_are_mounted
         dev_is_our_own_and_small
         mounts_below_dev_are_in_the_containers_own;

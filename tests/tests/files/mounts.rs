@@ -1,11 +1,14 @@
 //! What `config.json` mounts; the cases are listed in `main.rs`.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Containers;
 use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 
 use crate::fixture::Tree;
@@ -88,6 +91,49 @@ pub(crate) fn volumes_lie_in_the_order_of_the_config(c: &mut Containers) -> Resu
     ensure!(tree.run(c, &["cat", "/v/f"])?.ok()?.out() == "below");
     ensure!(tree.run(c, &["cat", "/v/inner/f"])?.ok()?.out() == "above");
     ensure!(!tree.outside("below/inner/f").exists());
+    Ok(())
+}
+
+/// An overlay whose directories are merged: there the kernel numbers entries by their positions.
+struct Merged(PathBuf);
+
+impl Merged {
+    fn new(tree: &Tree) -> Result<Self> {
+        let [lower, upper, work, merged] =
+            ["lower", "upper", "work", "merged"].map(|name| tree.outside(name));
+        for directory in [&lower.join("many"), &upper.join("many"), &work, &merged] {
+            fs::create_dir_all(directory)?;
+        }
+        for n in 0..3000 {
+            fs::write(lower.join(format!("many/{n}")), "")?;
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        mount("overlay", &merged, "overlay", MountFlags::empty(), &*CString::new(options)?)?;
+        Ok(Self(merged))
+    }
+}
+
+impl Drop for Merged {
+    fn drop(&mut self) {
+        if let Err(error) = unmount(&self.0, UnmountFlags::DETACH) {
+            eprintln!("unmount {}: {error}", self.0.display());
+        }
+    }
+}
+
+pub(crate) fn removal_while_reading_removes_every_file(c: &mut Containers) -> Result<()> {
+    let tree = Tree::new(c)?;
+    let merged = Merged::new(&tree)?;
+    let at =
+        json!({ "destination": "/m", "type": "bind", "source": "merged", "options": ["bind"] });
+    let mut tree = tree.mount(at);
+    tree.run(c, &["remove-all", "/m/many"])?.ok()?;
+    ensure!(!merged.0.join("many").exists());
     Ok(())
 }
 

@@ -82,7 +82,7 @@ fn directory_of(table: &ResourceTable, directory: &Directory) -> wasmtime::Resul
 
 /// Gives the guest an opened file.
 fn add(component: &mut Component, opened: Descriptor) -> wasmtime::Result<Directory> {
-    component.opened(&opened);
+    component.opened(open::file_of(&opened));
     Ok(component.ctx().table.push(opened)?)
 }
 

@@ -9,7 +9,7 @@
 //!
 //! The functions of p3 may give fewer random bytes than asked for: the WASI context limits them.
 
-use std::{fs::File, io, sync::Arc, vec};
+use std::{fs::File, io, vec};
 
 use rustix::fs::FileType;
 use wasmtime::{
@@ -35,7 +35,7 @@ use crate::{
     turns,
     wasi::{
         context::RANDOM_PART,
-        directory::{self, Entry},
+        directory::{Entry, Listing},
     },
 };
 
@@ -68,9 +68,9 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut files = linker.instance(&format!("wasi:filesystem/types@{P2_VERSION}"))?;
     files.resource(
         "directory-entry-stream",
-        ResourceType::host::<Listing>(),
+        ResourceType::host::<Entries>(),
         |mut store, rep| {
-            store.data_mut().ctx().table.delete(Resource::<Listing>::new_own(rep))?;
+            store.data_mut().ctx().table.delete(Resource::<Entries>::new_own(rep))?;
             Ok(())
         },
     )?;
@@ -108,48 +108,66 @@ async fn random_bytes(
 }
 
 /// Stream of the entries of a directory.
-struct Listing {
-    directory: Arc<File>,
+struct Entries {
+    listing: Listing,
     /// Cookie of the last entry of `batch`.
     cookie: u64,
     batch: vec::IntoIter<Entry>,
 }
 
+impl Entries {
+    fn new(directory: &File) -> io::Result<Self> {
+        let mut entries =
+            Self { listing: Listing::new(directory)?, cookie: 0, batch: Vec::new().into_iter() };
+        // The first batch tells whether the guest may read the directory.
+        entries.read()?;
+        Ok(entries)
+    }
+
+    /// Reads the next batch. It is empty at the end.
+    fn read(&mut self) -> io::Result<()> {
+        let batch = self.listing.behind(self.cookie)?.to_vec();
+        self.cookie = batch.last().map_or(self.cookie, |last| last.next);
+        self.batch = batch.into_iter();
+        Ok(())
+    }
+}
+
 async fn list(
     mut store: StoreContextMut<'_, Component>,
     (directory,): (Resource<Descriptor>,),
-) -> Answer<Resource<Listing>> {
+) -> Answer<Resource<Entries>> {
     let component = store.data_mut();
+    if component.descriptors_left() == 0 {
+        // As for `open-at`: WASI p2 has no error code for a full descriptor table.
+        return Ok((Err(ErrorCode::InsufficientMemory),));
+    }
     let table = component.ctx().table;
     let Descriptor::Dir(opened) = table.get(&directory)? else {
         return Ok((Err(ErrorCode::NotDirectory),));
     };
-    let directory = opened.dir.clone();
-    // The first batch tells whether the guest may read it.
-    let entries = match directory::batch(&directory, 0) {
+    let entries = match Entries::new(&opened.dir) {
         Ok(entries) => entries,
         Err(error) => return Ok((Err(code(error)?),)),
     };
-    let cookie = entries.last().map_or(0, |last| last.next);
-    let listing = Listing { directory, cookie, batch: entries.into_iter() };
-    Ok((Ok(component.ctx().table.push(listing)?),))
+    component.opened(entries.listing.file());
+    Ok((Ok(component.ctx().table.push(entries)?),))
 }
 
 async fn next(
     mut store: StoreContextMut<'_, Component>,
-    (listing,): (Resource<Listing>,),
+    (entries,): (Resource<Entries>,),
 ) -> Answer<Option<DirectoryEntry>> {
     let component = store.data_mut();
-    let listing = component.ctx().table.get_mut(&listing)?;
+    let entries = component.ctx().table.get_mut(&entries)?;
     loop {
-        let Some(entry) = listing.batch.next() else {
-            let entries = match directory::batch(&listing.directory, listing.cookie) {
-                Ok(entries) => entries,
-                Err(error) => return Ok((Err(code(error)?),)),
-            };
-            let Some(last) = entries.last() else { return Ok((Ok(None),)) };
-            listing.cookie = last.next;
-            listing.batch = entries.into_iter();
+        let Some(entry) = entries.batch.next() else {
+            if let Err(error) = entries.read() {
+                return Ok((Err(code(error)?),));
+            }
+            if entries.batch.as_slice().is_empty() {
+                return Ok((Ok(None),));
+            }
             continue;
         };
         if entry.is_relative() {
