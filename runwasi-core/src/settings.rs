@@ -76,10 +76,15 @@ impl RawSettings {
             let elements = value.get_ref().as_array().into_iter().flatten();
             let elements = elements.map(|element| place(element.span().start)).collect();
             let key_text = format!("{prefix}{}", key.get_ref());
-            // An integer beyond 64 bits is out of every range.
-            let value = Value::deserialize(value.clone().into_deserializer());
-            let value = value.unwrap_or(Value::Integer(i64::MAX));
-            Entry { key: key_text, value, place: place(key.span().start), elements }
+            let place = place(key.span().start);
+            match Value::deserialize(value.clone().into_deserializer()) {
+                Ok(value) => Ok(Entry { key: key_text, value, place, elements }),
+                // Nothing else that TOML allows is too much for `Value`.
+                Err(_) => {
+                    let reason = format_args!("{} is beyond 64 bits", &text[value.span()]);
+                    Err(SettingsError::new(format!("{place}: {key_text}"), reason))
+                }
+            }
         };
         let entries = table.get_ref().iter().flat_map(|(key, value)| match value.get_ref() {
             DeValue::Table(table) if flat(key.get_ref()) => {
@@ -88,7 +93,7 @@ impl RawSettings {
             }
             _ => vec![entry("", key, value)],
         });
-        Ok(Self { entries: entries.collect() })
+        Ok(Self { entries: entries.collect::<Result<_, _>>()? })
     }
 
     /// Deserializes a settings struct, with the values of `base` for missing keys. The struct has a
