@@ -3,7 +3,8 @@
 //! Read are Markdown files and the heads (`//!`) of Rust files. A reference is a relative link, with
 //! the heading after its `#`, or a name in backticks that looks like a file: a path below an entry
 //! of the root, or a name that ends with `.rs`. Examples in fences are left out. The head of a
-//! `lib.rs` also has to name every module that the file declares.
+//! `lib.rs` also has to name every module that the file declares, and the first cells of its table
+//! no others.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
@@ -44,29 +45,41 @@ pub(crate) fn dangling(root: &Path, crates: &[Vec<Source>]) -> Result<Vec<Dangli
             }
         }
     }
-    found.extend(crates.iter().flatten().flat_map(unnamed_modules));
+    found.extend(crates.iter().flatten().flat_map(wrong_modules));
     Ok(found)
 }
 
-/// The modules of a `lib.rs` that its head does not name.
-fn unnamed_modules(source: &Source) -> Vec<Dangling> {
+/// The modules of a `lib.rs` that its head does not name, and those in its table that are none.
+fn wrong_modules(source: &Source) -> Vec<Dangling> {
     if !source.path.ends_with("src/lib.rs") {
         return Vec::new();
     }
-    let head: Vec<_> = source.production_lines().filter(|(_, line)| is_head(line)).collect();
-    let named: Vec<_> = head.iter().flat_map(|(_, line)| in_backticks(line)).collect();
+    let dangling = |line, reference: &str, missing| Dangling {
+        path: source.path.clone(),
+        line,
+        reference: reference.to_owned(),
+        missing,
+    };
     let modules = source.syntax.items.iter().filter_map(|item| match item {
-        Item::Mod(module) if !is_test(&module.attrs) => Some(module),
+        Item::Mod(module) if !is_test(&module.attrs) => Some(module.ident.clone()),
         _ => None,
     });
-    let unnamed = modules.filter(|module| !named.iter().any(|name| module.ident == name));
-    let dangling = |module: &syn::ItemMod| Dangling {
-        path: source.path.clone(),
-        line: module.ident.span().start().line,
-        reference: module.ident.to_string(),
-        missing: "name of this module in the head of the file",
-    };
-    unnamed.map(dangling).collect()
+    let modules: Vec<_> = modules.collect();
+    let head: Vec<_> = source.production_lines().filter(|(_, line)| is_head(line)).collect();
+    let named: Vec<_> = head.iter().flat_map(|(_, line)| in_backticks(line)).collect();
+    let unnamed = modules.iter().filter(|module| !named.iter().any(|name| *module == name));
+    let unnamed = unnamed.map(|module| {
+        let line = module.span().start().line;
+        dangling(line, &module.to_string(), "name of this module in the head of the file")
+    });
+    let rows = head.iter().filter_map(|(line, text)| {
+        let cells = text.strip_prefix("//! |")?;
+        Some((*line, cells.split('|').next()?))
+    });
+    let listed = rows.flat_map(|(line, cell)| in_backticks(cell).map(move |name| (line, name)));
+    let others = listed.filter(|(_, name)| !modules.iter().any(|module| module == name));
+    let others = others.map(|(line, name)| dangling(line, name, "module"));
+    unnamed.chain(others).collect()
 }
 
 /// The files of the repository, relative to its root.
@@ -275,11 +288,16 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_the_head_of_lib_does_not_name_are_found() {
-        let text = "//! `a`, [`b`]\n\nmod a;\npub mod b;\nmod c;\n#[cfg(test)]\nmod tests;\n";
+    fn head_of_lib_names_all_modules_and_its_table_no_others() {
+        let text = "//! | module | `e` |\n//! | `a`, [`b`] | `f` |\n//! | `d` | |\n\n\
+            mod a;\npub mod b;\nmod c;\n#[cfg(test)]\nmod tests;\n";
         let files = [("lib.rs", text), ("a.rs", "mod d;"), ("b.rs", ""), ("c.rs", "")];
-        let found: Vec<_> = sources(&files).iter().flat_map(unnamed_modules).collect();
+        let found: Vec<_> = sources(&files).iter().flat_map(wrong_modules).collect();
         let found: Vec<_> = found.iter().map(Dangling::to_string).collect();
-        assert_eq!(found, ["x/src/lib.rs:5: c: no name of this module in the head of the file"]);
+        let expected = [
+            "x/src/lib.rs:7: c: no name of this module in the head of the file",
+            "x/src/lib.rs:3: d: no module",
+        ];
+        assert_eq!(found, expected);
     }
 }
