@@ -92,11 +92,12 @@ test-vm: ## the smoke test in a virtual machine; SUITES="files limits" or SUITES
 
 # runwasi-lint depends on no other crate of the project: it compiles syn, and no wasmtime. `--bin` without
 # `--package`, so that syn has the features that BUILD gives it and is compiled once.
-lint: ## format, import circles, language and clippy, as CI does
+lint: ## format, import circles, language, references, clippy and docs, as CI does
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/guests/Cargo.toml
 	cargo run --release --quiet --bin runwasi-lint
 	cargo clippy --release --workspace --all-targets $(PEERS) -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --release --quiet --no-deps --workspace $(PEERS)
 
 bench: ## the benchmarks; figures also go to target/bench/results.json (needs root)
 	@scripts/setup test bench

@@ -1,15 +1,15 @@
 //! `make bench`: measures the shims of this machine, prints a table and writes `target/bench/results.json`.
 //!
-//! - [`options`]: the command line.
-//! - [`interrupt`]: two OS processes, so that an interrupted run cleans up as well.
-//! - [`ctr_run`], [`memory`], [`thin_start`], [`pods`], [`rate`], [`output`], [`compute`], [`scheduling`], [`density`], [`large`],
-//!   [`http`]: the benchmarks.
+//! - `options`: the command line.
+//! - `interrupt`: two OS processes, so that an interrupted run cleans up as well.
+//! - `ctr_run`, `memory`, `thin_start`, `pods`, `rate`, `output`, `compute`, `scheduling`, `density`, `large`,
+//!   `http`: the benchmarks.
 //!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
-//! - [`fake`]: containerd, played by this program.
-//! - [`processes`]: what the OS processes of a pod use.
-//! - [`levels`]: what one OS process holds.
-//! - [`stats`]: medians and intervals.
-//! - [`results`]: rows, the table and the file.
+//! - `fake_containerd`: containerd, played by this program.
+//! - `processes`: what the OS processes of a pod use.
+//! - `levels`: what one OS process holds.
+//! - `stats`: medians and intervals.
+//! - `results`: rows, the table and the file.
 //!
 //! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. Pods have
 //! containerds of their own, the others a fake each.

@@ -1,7 +1,7 @@
 //! The namespaces of a sandbox, its OS process and its network, for engines.
 //!
 //! A sandbox with namespaces of its own has an OS process that stands in them and runs nothing
-//! ([`SandboxProcess`]). Its pid is what containerd is told: users of that pid, such as the CRI and
+//! (`SandboxProcess`). Its pid is what containerd is told: users of that pid, such as the CRI and
 //! `ctr run --cni`, look for `/proc/<pid>/ns/net`.
 //!
 //! All other code stays in the namespaces of this process, and so do the programs that it starts.

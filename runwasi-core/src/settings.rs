@@ -76,10 +76,15 @@ impl RawSettings {
             let elements = value.get_ref().as_array().into_iter().flatten();
             let elements = elements.map(|element| place(element.span().start)).collect();
             let key_text = format!("{prefix}{}", key.get_ref());
-            // An integer beyond 64 bits is out of every range.
-            let value = Value::deserialize(value.clone().into_deserializer());
-            let value = value.unwrap_or(Value::Integer(i64::MAX));
-            Entry { key: key_text, value, place: place(key.span().start), elements }
+            let place = place(key.span().start);
+            match Value::deserialize(value.clone().into_deserializer()) {
+                Ok(value) => Ok(Entry { key: key_text, value, place, elements }),
+                // Nothing else that TOML allows is too much for `Value`.
+                Err(_) => {
+                    let reason = format_args!("{} is beyond 64 bits", &text[value.span()]);
+                    Err(SettingsError::new(format!("{place}: {key_text}"), reason))
+                }
+            }
         };
         let entries = table.get_ref().iter().flat_map(|(key, value)| match value.get_ref() {
             DeValue::Table(table) if flat(key.get_ref()) => {
@@ -88,7 +93,7 @@ impl RawSettings {
             }
             _ => vec![entry("", key, value)],
         });
-        Ok(Self { entries: entries.collect() })
+        Ok(Self { entries: entries.collect::<Result<_, _>>()? })
     }
 
     /// Deserializes a settings struct, with the values of `base` for missing keys. The struct has a
@@ -123,33 +128,26 @@ pub fn to_toml(values: Table, around: impl Fn(&str) -> (&'static str, &'static s
 }
 
 impl Entry {
-    /// The value, or the elements of an array, as texts with their places, for errors.
-    pub fn texts(&self) -> Vec<(String, String)> {
-        let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+    /// The value of a type (`a string`, `an integer` or `an array of strings`) as a text with its
+    /// place. Of an array, each element.
+    pub fn texts(&self, wanted: &str) -> Result<Vec<(String, String)>, SettingsError> {
         let place = |place: &String| format!("{place}: {}", self.key);
-        match &self.value {
-            Value::Array(all) => {
-                self.elements.iter().map(place).zip(all.iter().map(text)).collect()
+        let element = |(value, at): (&Value, &String)| match value.as_str() {
+            Some(text) => Ok((place(at), text.to_owned())),
+            None => {
+                let reason = format_args!("an element is {}, not a string", kind(value));
+                Err(SettingsError::new(place(at), reason))
             }
-            other => vec![(place(&self.place), text(other))],
-        }
-    }
-
-    /// Checks the type of the value: `a string`, `an integer` or `an array of strings`.
-    pub fn check_type(&self, wanted: &str) -> Result<(), SettingsError> {
-        if wanted == "an array of strings"
-            && let Value::Array(elements) = &self.value
-        {
-            let mut elements = elements.iter().zip(&self.elements);
-            let Some((wrong, place)) = elements.find(|(element, _)| !element.is_str()) else {
-                return Ok(());
-            };
-            let reason = format_args!("an element is {}, not a string", kind(wrong));
-            return Err(SettingsError::new(format!("{place}: {}", self.key), reason));
-        }
-        match kind(&self.value) {
-            kind if kind == wanted => Ok(()),
-            kind => Err(self.error(format_args!("is {kind}, not {wanted}"))),
+        };
+        match &self.value {
+            Value::Array(elements) if wanted == "an array of strings" => {
+                elements.iter().zip(&self.elements).map(element).collect()
+            }
+            value if kind(value) == wanted => {
+                let text = value.as_str().map_or(value.to_string(), str::to_owned);
+                Ok(vec![(place(&self.place), text)])
+            }
+            value => Err(self.error(format_args!("is {}, not {wanted}", kind(value)))),
         }
     }
 

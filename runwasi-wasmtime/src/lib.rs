@@ -7,6 +7,7 @@
 //! | [`builder`], `hooks` | an engine with host functions of the embedder |
 //! | `pool` | one wasmtime engine with its slots |
 //! | `config` | its `wasmtime::Config` |
+//! | `shares`, `maps` | the shares of containers in the pool; its memory maps |
 //! | `epoch` | the clock that makes guests yield |
 //! | [`settings`] | configuration of an engine |
 //! | `compiler` | artifact → linked code, from a cache or compiled once for all requests |

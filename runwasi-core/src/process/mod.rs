@@ -1,6 +1,6 @@
 //! Process of a container: a cheap handle for RPC handlers.
 //!
-//! Commands go to the [`driver`], which acts on them as the table in [`state`] decides. The status
+//! Commands go to the `driver`, which acts on them as the table in [`state`] decides. The status
 //! comes back.
 
 pub(crate) mod driver;

@@ -4,7 +4,7 @@
 //! It counts everything that a guest can grow: linear memories, tables and stacks, in bytes of the
 //! guest's addresses. A page that was never touched counts, too. The host's own memory for the
 //! guests (their instances, buffers, handles) counts beyond its first 4 MiB, if the binary has the
-//! [allocator](super::allocator) that sees it.
+//! [allocator] that sees it.
 
 use std::{
     fmt,

@@ -1,17 +1,17 @@
 //! Root file system and volumes of a container: one tree of mounts without an entry in the host's
 //! mount table.
 //!
-//! The tree is attached in the process's private mount [`namespace`], and its descriptor is the
+//! The tree is attached in the process's private mount `namespace`, and its descriptor is the
 //! guest's preopen. When the process ends, also by SIGKILL, the kernel removes the namespace and
 //! all trees. All mounts of a guest are `nodev,nosuid`: a device node or a setuid file in an image
 //! is a plain file. The exception is our own `/dev`, which is not `nodev`.
 //!
 //! | step | mount namespace | file |
 //! |---|---|---|
-//! | open the root and the volumes as detached mounts | host's | [`copy`], [`mounts`], [`volumes`] |
-//! | attach the root, find the places, attach the volumes | private | [`namespace`], [`volumes`] |
-//! | `nodev`, `nosuid`, `ro` | private | [`attributes`] |
-//! | take kernel interfaces of the host out | private | [`interfaces`] |
+//! | open the root and the volumes as detached mounts | host's | `copy`, `mounts`, `volumes` |
+//! | attach the root, find the places, attach the volumes | private | `namespace`, `volumes` |
+//! | `nodev`, `nosuid`, `ro` | private | `attributes` |
+//! | take kernel interfaces of the host out | private | `interfaces` |
 
 mod attributes;
 mod copy;

@@ -13,7 +13,7 @@
 //! A lane that is paused or has used up its [`bandwidth`](super::bandwidth) is not eligible. The
 //! futures of a stopped process are parked, and the rest of its lane goes on.
 //!
-//! The decisions are those of the pure [`State`]. Here are the handles around it: the lock, the
+//! The decisions are those of the pure `State`. Here are the handles around it: the lock, the
 //! wakers and the timers.
 
 use std::{

@@ -3,9 +3,9 @@
 //! | containerd gives             | the guest has       | its reader                             |
 //! |------------------------------|---------------------|----------------------------------------|
 //! | nothing, `/dev/null`         | an empty stream     | no reader                              |
-//! | a path                       | a pipe: [`fifo`]    | any process that opens the FIFO        |
+//! | a path                       | a pipe: `fifo`      | any process that opens the FIFO        |
 //! | `file:///var/log/x`          | the file: [`file`]  | any reader of the file                 |
-//! | `binary:///bin/logger?k=v`   | a pipe: [`logger`]  | the logger, one for both streams       |
+//! | `binary:///bin/logger?k=v`   | a pipe: `logger`    | the logger, one for both streams       |
 //! | a terminal and any of these  | a pty: [`terminal`] | the copy of its master in one of these |
 //!
 //! The schemes are those of `containerd-shim-runc-v2` (`pkg/process/io.go` there).

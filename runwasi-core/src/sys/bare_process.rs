@@ -11,6 +11,8 @@
 //!                                                      └──── SIGCONT of ours ◀─────┘
 //! ```
 //!
+//! The wait for its end finds the stop, too, so a signal is reported without a descriptor or a pipe.
+//!
 //! Why this is sound, although the process shares memory without being a thread of Rust:
 //!
 //! - It executes nothing but the instructions of one `asm!` block, which it never leaves. They use

@@ -95,7 +95,8 @@ pub(crate) fn lower_priority() -> io::Result<()> {
 /// Ends this process as soon as the pipe on its stdin has no writer any more.
 pub fn end_with_stdin() -> io::Result<()> {
     // The kernel sends SIGIO when the last writer closes, which costs no thread. Its default is the
-    // end of the process.
+    // end of the process. A death signal would come too early: at the end of the thread that has
+    // started this process, and threads of the blocking pool end.
     // SAFETY: no handler is set, only the default.
     if unsafe { libc::signal(libc::SIGIO, libc::SIG_DFL) } == libc::SIG_ERR {
         return Err(io::Error::last_os_error());

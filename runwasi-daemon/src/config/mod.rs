@@ -116,8 +116,7 @@ fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
             let known = KEYS.map(|(key, ..)| key).join(", ");
             return Err(entry.unknown(&format!("{known}, and the table engine")));
         };
-        entry.check_type(kind)?;
-        let texts = entry.texts();
+        let texts = entry.texts(kind)?;
         if texts.is_empty() {
             return Err(entry.error("is empty; at least one directory is needed"));
         }

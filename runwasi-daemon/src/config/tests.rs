@@ -136,7 +136,8 @@ CONFIG= => CONFIG: is empty"#;
 fn wrong_files_are_refused_with_their_line_even_if_a_flag_wins() {
     let rows = r#"⏎⏎grace = 99999 => FILE:3: grace: 99999 is not between 0 and 3600 (seconds)
 slots = 0 => FILE:1: slots: 0 is not between 1 and 100000
-slots = 1000000000000000000000 => FILE:1: slots: 9223372036854775807 is not between 1 and 100000
+slots = 1000000000000000000000 => FILE:1: slots: 1000000000000000000000 is beyond 64 bits
+cache-size = -10000000000000000000 => FILE:1: cache-size: -10000000000000000000 is beyond 64 bits
 # é⏎socket = 'x' => FILE:2: socket: "x" is not an absolute path
 cache = "/a\u0000" => FILE:1: cache: "/a\0" contains a NUL byte, nor "off"
 bundle-roots = ['/run/../x'] => FILE:1: bundle-roots: "/run/../x" contains "..", and what is…

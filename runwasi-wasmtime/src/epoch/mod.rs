@@ -175,13 +175,14 @@ pub struct During<F> {
 impl<F: Future> Future for During<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let shared = self.ticker.shared.clone();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { ticker, future } = self.get_mut();
+        let shared = &ticker.shared;
         shared.init_workers();
         shared.enter();
         // A guard, so that a panicking poll is counted out, too.
-        let _leave = Leave(&shared);
-        self.future.as_mut().poll(cx)
+        let _leave = Leave(shared);
+        future.as_mut().poll(cx)
     }
 }
 

@@ -1,9 +1,12 @@
-//! The binary `runwasi-lint`: checks of the production sources that neither rustfmt nor clippy has.
+//! The binary `runwasi-lint`: checks of the sources and the documentation that neither rustfmt nor
+//! clippy has.
+//!
 //! Prints what it finds, and exits with 1 if a check fails, with 2 if it cannot read the sources.
 
 mod circles;
 mod imports;
 mod language;
+mod references;
 mod source;
 
 use std::ffi::OsString;
@@ -16,14 +19,16 @@ use lexopt::prelude::*;
 
 use crate::circles::circles;
 use crate::language::{Figure, Language};
+use crate::references::dangling;
 use crate::source::{Source, read_crate};
 
 const USAGE: &str = "\
 usage: runwasi-lint [--list] [CHECK...]
 
-Run it in the project's root. Without CHECK, both are made:
-  circles    files of a crate that import each other, and the lines that import
-  language   figures of comments and code lines, with their bounds; --list shows the lines
+Run it in the project's root. Without CHECK, all are made:
+  circles      files of a crate that import each other, and the lines that import
+  language     figures of comments and code lines, with their bounds; --list shows the lines
+  references   files, headings and modules that the documentation names and that are not there
 ";
 
 const CRATES: [&str; 3] = ["runwasi-core", "runwasi-wasmtime", "runwasi-daemon"];
@@ -32,8 +37,15 @@ const CRATES: [&str; 3] = ["runwasi-core", "runwasi-wasmtime", "runwasi-daemon"]
 struct Options {
     help: bool,
     list: bool,
-    circles: bool,
-    language: bool,
+    /// All checks if it is empty.
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    Circles,
+    Language,
+    References,
 }
 
 fn main() -> ExitCode {
@@ -58,17 +70,18 @@ impl Options {
             match argument {
                 Long("help") | Short('h') => options.help = true,
                 Long("list") => options.list = true,
-                Value(check) if check == "circles" => options.circles = true,
-                Value(check) if check == "language" => options.language = true,
+                Value(check) if check == "circles" => options.checks.push(Check::Circles),
+                Value(check) if check == "language" => options.checks.push(Check::Language),
+                Value(check) if check == "references" => options.checks.push(Check::References),
                 Value(other) => bail!("{other:?} is not a check\n{USAGE}"),
                 _ => return Err(argument.unexpected().into()),
             }
         }
-        if !options.circles && !options.language {
-            options.circles = true;
-            options.language = true;
-        }
         Ok(options)
+    }
+
+    fn makes(&self, check: Check) -> bool {
+        self.checks.is_empty() || self.checks.contains(&check)
     }
 }
 
@@ -81,11 +94,14 @@ fn run(options: &Options, root: &Path, out: &mut impl Write) -> Result<bool> {
     let crates = CRATES.into_iter().map(|name| read_crate(root, name));
     let crates = crates.collect::<Result<Vec<_>>>()?;
     let mut passes = true;
-    if options.circles {
+    if options.makes(Check::Circles) {
         passes &= check_circles(&crates, out)?;
     }
-    if options.language {
+    if options.makes(Check::Language) {
         passes &= check_language(&crates, options.list, out)?;
+    }
+    if options.makes(Check::References) {
+        passes &= check_references(root, &crates, out)?;
     }
     Ok(passes)
 }
@@ -117,12 +133,21 @@ fn check_language(crates: &[Vec<Source>], list: bool, out: &mut impl Write) -> R
     Ok(kept)
 }
 
+fn check_references(root: &Path, crates: &[Vec<Source>], out: &mut impl Write) -> Result<bool> {
+    let found = dangling(root, crates)?;
+    for dangling in &found {
+        writeln!(out, "{dangling}")?;
+    }
+    writeln!(out, "references {} that lead nowhere, at most 0", found.len())?;
+    Ok(found.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::source::tests::write_crate;
 
-    const CLEAN: &str = "//! Root of the crate.\n\n// A reason.\nmod a;\nmod b;\n";
+    const CLEAN: &str = "//! Root of the crate: `a`, `b`.\n\n// A reason.\nmod a;\nmod b;\n";
 
     /// The result and the output for a project whose last crate has this text in `a.rs`.
     fn checked(arguments: &[&str], text: &str) -> (bool, String) {
@@ -139,10 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn clean_project_passes_both_checks() {
+    fn clean_project_passes_all_checks() {
         let (passes, out) = checked(&[], "use std::io;\n");
         assert!(passes, "{out}");
-        assert!(out.contains("circles ") && out.contains("reasons "), "{out}");
+        for check in ["circles ", "reasons ", "references "] {
+            assert!(out.contains(check), "{out}");
+        }
     }
 
     #[test]
@@ -158,6 +185,13 @@ mod tests {
         let line = "runwasi-daemon/src/a.rs:1: word: // Nobody knows.";
         assert!(!passes && out.contains(line), "{out}");
         assert!(checked(&["circles"], "// Nobody knows.\n").0);
+    }
+
+    #[test]
+    fn name_of_a_missing_file_fails() {
+        let (passes, out) = checked(&["references"], "//! See `gone.rs`.\n");
+        assert!(!passes && out.contains("runwasi-daemon/src/a.rs:1: gone.rs: no file"), "{out}");
+        assert!(checked(&["circles", "language"], "//! See `gone.rs`.\n").0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the shim owes containerd and its users besides containers: its command line's answers, file systems given back,
-//! `make install` and `make load`; run by `make test`.
+//! `make install` and `make load`; and what the libraries bring to an integrator's crate. Run by `make test`.
 
 mod bootstrap;
+mod integrator;
 mod make;
 mod rootfs;
