@@ -4,6 +4,7 @@
 //! HTTP/2 are members of their own.
 
 use std::{
+    convert::Infallible,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
@@ -11,11 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::service::service_fn;
-use hyper_util::server::conn::auto;
+use http::{HeaderValue, Request, Version, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::{
     net::TcpStream,
-    time::{Sleep, sleep_until},
+    time::{Sleep, sleep, sleep_until},
 };
 
 use super::{
@@ -31,6 +33,8 @@ const BUFFER: usize = 64 << 10;
 const STREAMS: u32 = 128;
 /// Largest head of an HTTP/2 request, in bytes.
 const HEADERS: u32 = 32 << 10;
+/// Time that an idle connection of a draining server stays open.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// Settings of hyper, shared by all connections of a server.
 pub(super) fn builder(spawner: Spawner) -> auto::Builder<Spawner> {
@@ -61,12 +65,25 @@ pub(super) async fn serve(
     let answer = {
         let serving = serving.clone();
         let activity = activity.clone();
-        move |request| handler::answer(serving.clone(), activity.clone(), request)
+        let drain = drain.drain().clone();
+        move |request: Request<Incoming>| {
+            let version = request.version();
+            let answered = handler::answer(serving.clone(), activity.clone(), request);
+            let drain = drain.clone();
+            async move {
+                let mut response = answered.await?;
+                if drain.has_begun() && version != Version::HTTP_2 {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
+        }
     };
-    let wire = Wire::new(stream, activity.clone());
+    let wire = TokioIo::new(Wire::new(stream, activity.clone()));
     let mut connection = pin!(builder.serve_connection(wire, service_fn(answer)));
     let watch = Watch { activity: &activity, timer: None };
-    let mut end = End { watch, drain, closing: false, head: settings.header_timeout };
+    let mut end = End { watch, drain, linger: None, closing: false, head: settings.header_timeout };
     poll_fn(|cx| {
         activity.turn_begins();
         loop {
@@ -103,6 +120,8 @@ enum Ending {
 struct End<'a> {
     watch: Watch<'a>,
     drain: drain::Listener,
+    /// Made when the drain finds the connection idle.
+    linger: Option<Pin<Box<Sleep>>>,
     /// A graceful end has begun.
     closing: bool,
     /// Time for the head of a request.
@@ -110,11 +129,23 @@ struct End<'a> {
 }
 
 impl End<'_> {
+    /// True if a graceful end cuts no request that a draining server has still to answer.
+    fn may_close(&mut self, cx: &mut Context<'_>) -> bool {
+        let activity = self.watch.activity;
+        if activity.is_idle() {
+            // A client may have sent a request that has not arrived yet.
+            let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+            return linger.as_mut().poll(cx).is_ready();
+        }
+        // Between its first byte and its end, hyper would drop the head of a request.
+        activity.is_busy()
+    }
+
     /// Ready when the connection has to end: with [`Ending::Graceful`] once, then with
     /// [`Ending::Drop`].
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         // Looked at until the connection is closing: then a drain asks for nothing more.
-        let draining = !self.closing && self.drain.poll(cx).is_ready();
+        let draining = !self.closing && self.drain.poll(cx).is_ready() && self.may_close(cx);
         match self.watch.poll(cx) {
             Poll::Ready(Verdict::Drop) => return Poll::Ready(Ending::Drop),
             // The graceful end began earlier, and its time is over.

@@ -38,7 +38,7 @@ impl Drain {
         self.notify.notify_waiters();
     }
 
-    fn has_begun(&self) -> bool {
+    pub(super) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::SeqCst)
     }
 
@@ -51,6 +51,10 @@ impl Drain {
 }
 
 impl Listener {
+    pub(super) fn drain(&self) -> &Arc<Drain> {
+        &self.drain
+    }
+
     /// Ready if the drain has begun. If not, the task is woken when it begins.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.drain.has_begun() {

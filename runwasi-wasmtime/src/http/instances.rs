@@ -164,22 +164,32 @@ impl Serving {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
-            if error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>() {
-                let now = Instant::now();
-                // The wait begins with the first failure.
-                if now >= *until.get_or_insert(now + self.settings.queue_timeout) {
-                    return Err(Failure::Busy);
-                }
-                sleep(POOL_LOOK).await;
+            let lack = if error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>() {
+                Failure::Busy
             } else if error.is::<OutOfMemory>() {
                 // The memory may be held by instances that wait for requests: they go first.
-                if !self.guest.forget_kept() {
+                if self.guest.forget_kept() {
+                    continue;
+                }
+                if self.is_alone() {
                     return Err(Failure::NoMemory);
                 }
+                Failure::NoMemory
             } else {
                 return Err(self.failed(&error).await);
+            };
+            let now = Instant::now();
+            // The wait begins with the first failure.
+            if now >= *until.get_or_insert(now + self.settings.queue_timeout) {
+                return Err(lack);
             }
+            sleep(POOL_LOOK).await;
         }
+    }
+
+    /// True if no other request is being worked on, whose end would free memory.
+    fn is_alone(&self) -> bool {
+        self.requests.available_permits() + 1 >= self.settings.max_requests as usize
     }
 
     async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {

@@ -1,45 +1,67 @@
-//! Socket of a connection as hyper requires it. Reports reads and writes to [`Activity`].
+//! Socket of a connection. Reports reads and writes to [`Activity`], and keeps the end of a client's
+//! data back for a while.
+//!
+//! A client may close its sending side and wait for the answer. On the wire this looks like a client
+//! that has left. hyper ends a request at the end of the data, so a pending request gets
+//! [`HALF_CLOSED`] until then.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
 
 use super::timeouts::Activity;
 
+/// Time for the answer to a client that has closed its sending side.
+const HALF_CLOSED: Duration = Duration::from_secs(2);
+
 pub(super) struct Wire {
-    stream: TokioIo<TcpStream>,
+    stream: TcpStream,
     activity: Arc<Activity>,
+    /// Made at the end of the client's data.
+    end: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream: TokioIo::new(stream), activity }
+        Self { stream, activity, end: None }
     }
 }
 
-impl Read for Wire {
+impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if polled.is_ready() {
-            // The end of the stream and errors count as well: the connection ends then anyway.
+        if self.end.is_none() {
+            let filled = buffer.filled().len();
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+            // Errors count as well: the connection ends then anyway.
             self.activity.read();
+            read?;
+            if buffer.filled().len() > filled || buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        polled
+        if !self.activity.owes_an_answer() {
+            return Poll::Ready(Ok(()));
+        }
+        let end = self.end.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
+        end.as_mut().poll(cx).map(Ok)
     }
 }
 
-impl Write for Wire {
+impl AsyncWrite for Wire {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -43,7 +43,7 @@ mod settings;
 mod ticket;
 mod timeouts;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use runwasi_core::{
     EngineError, ExitStatus, GuestContext, InstanceSpec,
@@ -53,7 +53,7 @@ use runwasi_core::{
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use wasmtime::component::InstancePre;
@@ -182,6 +182,15 @@ impl Server {
         let connections = Arc::new(Semaphore::new(most as usize));
         let builder = Arc::new(connection::builder(spawner.clone()));
         let mut drain = self.drain.listener();
+        let serve = |place: (Option<OwnedSemaphorePermit>, Held), stream| {
+            let connection =
+                connection::serve(serving.clone(), builder.clone(), stream, self.drain.listener());
+            spawner.spawn(async move {
+                connection.await;
+                // The place is free only when the connection has ended.
+                drop(place);
+            });
+        };
         loop {
             let next = async {
                 // The place comes first: a connection beyond the limit waits in the backlog. `ok`
@@ -197,13 +206,14 @@ impl Server {
                 () = self.guest.tidy() => continue,
                 () = drain.begun() => break,
             };
-            let connection =
-                connection::serve(serving.clone(), builder.clone(), stream, self.drain.listener());
-            spawner.spawn(async move {
-                connection.await;
-                // The place is free only when the connection has ended.
-                drop(place);
-            });
+            serve(place, stream);
+        }
+        // Clients in the backlog count as connected.
+        for _ in 0..BACKLOG {
+            let place = connections.clone().acquire_owned().await.ok();
+            let held = descriptor(descriptors).await;
+            let Some(stream) = waiting(&listener).await else { break };
+            serve((place, held), stream);
         }
         // From here on the kernel refuses new clients.
         drop(listener);
@@ -238,6 +248,18 @@ async fn descriptor(descriptors: &Arc<Descriptors>) -> Held {
         sleep(PAUSE).await;
     }
     held
+}
+
+/// Accepts a client that is in the backlog already.
+async fn waiting(listener: &TcpListener) -> Option<TcpStream> {
+    let waiting = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    });
+    let (stream, _) = waiting.await?;
+    // Cannot fail, as below.
+    let _ = stream.set_nodelay(true);
+    Some(stream)
 }
 
 /// Accepts the next client.

@@ -12,6 +12,10 @@ const ADDRESS: &str = "io.runwasi.http.address";
 /// Environment variable of the container: listening address, if no annotation gives one.
 const ADDRESS_VARIABLE: &str = "RUNWASI_HTTP_ADDRESS";
 
+/// Longer than that of load balancers, commonly 60 s: they would send a request over a connection
+/// that the server is just closing.
+const IDLE_TIMEOUT: &str = "75s";
+
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +67,7 @@ impl Settings {
             queue_timeout: setting("io.runwasi.http.queue-timeout", "5s").time()?,
             header_timeout: setting("io.runwasi.http.header-timeout", "10s").time()?,
             request_timeout: setting("io.runwasi.http.request-timeout", "60s").time()?,
-            idle_timeout: setting("io.runwasi.http.idle-timeout", "60s").time()?,
+            idle_timeout: setting("io.runwasi.http.idle-timeout", IDLE_TIMEOUT).time()?,
             max_reuse: setting("io.runwasi.http.max-reuse", "1000").count(1_000_000)?,
         })
     }
@@ -155,7 +159,7 @@ mod tests {
             queue_timeout: seconds(5),
             header_timeout: seconds(10),
             request_timeout: seconds(60),
-            idle_timeout: seconds(60),
+            idle_timeout: seconds(75),
             max_reuse: 1000,
         };
         assert_eq!(read("", None), Ok(default));

@@ -114,6 +114,20 @@ impl Activity {
         }
     }
 
+    /// True while a request of HTTP/1 is worked on. Its client waits, also without a word.
+    pub(super) fn owes_an_answer(&self) -> bool {
+        let state = self.state();
+        matches!(state.doing, Doing::Busy(_)) && !state.http2
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.state().doing, Doing::Busy(_))
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.state().doing == Doing::Idle
+    }
+
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
         let state = self.state();
         // In every state: a guest that writes to a stalled client would be busy without end.

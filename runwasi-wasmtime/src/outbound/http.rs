@@ -113,8 +113,14 @@ async fn serve(
     }
     let Some(connection) = connection else { return };
     select! {
-        // A failed send: the guest has dropped the response meanwhile.
-        moved = connection => drop(done.send(moved.map_err(|error| meaning(&error)))),
+        // The body has the error if it is not complete. After a complete one it means nothing to
+        // the guest. A failed send: the guest has dropped the response meanwhile.
+        moved = connection => {
+            if let Err(error) = moved {
+                tracing::debug!(%error, "an outgoing connection has failed");
+            }
+            drop(done.send(Ok(())));
+        }
         // The library drops `io` with the response: nothing is left to transfer.
         () = done.closed() => {}
     }
@@ -140,18 +146,20 @@ async fn exchange(
         Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
     let mut open = true;
     let head = async {
+        let mut failure = None;
         let mut sending = std::pin::pin!(sender.send_request(request));
         loop {
             select! {
-                // In this order a head that has already arrived counts, even if the connection
-                // fails in this poll.
                 biased;
-                head = &mut sending => return head.map_err(|error| meaning(&error)),
+                // A head counts that has arrived before the connection failed.
+                head = &mut sending => {
+                    return head.map_err(|error| meaning(failure.as_ref().unwrap_or(&error)));
+                }
                 // The connection moves its bytes only while it is polled. After its end it must not
                 // be polled, while `sending` still has to return the head or its error.
                 moved = &mut connection, if open => {
                     open = false;
-                    moved.map_err(|error| meaning(&error))?;
+                    failure = moved.err();
                 }
             }
         }

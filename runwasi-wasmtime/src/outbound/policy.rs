@@ -22,12 +22,15 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use runwasi_core::lock::Mutex;
 
 /// Annotation: a list of items with commas in between, or one of the words `all` and `none`. The
 /// default is `all`, as for any container.
 pub(crate) const ANNOTATION: &str = "io.runwasi.network.outbound";
+
+/// Bits before the IPv4 address in an IPv4-mapped address (RFC 4291, 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 
 /// Largest number of items of a list.
 // Every connection and datagram searches the list, and no hand-written list has more.
@@ -175,17 +178,26 @@ fn target(text: &str) -> Result<Target, &'static str> {
 /// Parses an address or a network, if the text looks like one.
 fn network(text: &str) -> Result<Option<IpNet>, &'static str> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(Some(IpNet::from(address)));
+        return Ok(Some(IpNet::from(address.to_canonical())));
     }
     let Ok(network) = text.parse::<IpNet>() else {
         return if text.contains('/') { Err("is no network: ADDRESS/BITS") } else { Ok(None) };
     };
     // Else it is unclear if the author meant the address or the network.
-    if network.addr() == network.network() {
-        Ok(Some(network))
-    } else {
-        Err("has bits of its address beyond its prefix")
+    if network.addr() != network.network() {
+        return Err("has bits of its address beyond its prefix");
     }
+    of_ipv4(network).map(Some)
+}
+
+/// The IPv4 network that a network of IPv4-mapped addresses stands for; any other as it is.
+// A destination `::ffff:10.0.0.1` is checked as 10.0.0.1, which a mapped network would not contain.
+fn of_ipv4(network: IpNet) -> Result<IpNet, &'static str> {
+    let IpNet::V6(mapped) = network else { return Ok(network) };
+    let Some(address) = mapped.addr().to_ipv4_mapped() else { return Ok(network) };
+    let bits = mapped.prefix_len().checked_sub(MAPPED_BITS);
+    let network = bits.and_then(|bits| Ipv4Net::new(address, bits).ok());
+    network.map(IpNet::V4).ok_or("holds more than the IPv4-mapped addresses")
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -314,6 +326,22 @@ mod tests {
             assert_eq!(rules.allows(to(address)), allowed, "{address}");
         }
         assert!(!rules.allows_lookup("example.com") && !rules.goes_by_names());
+    }
+
+    #[test]
+    fn mapped_addresses_in_a_list_are_those_of_ipv4() {
+        let rules = rules("::ffff:192.0.2.1,[::ffff:10.0.0.0/104]:80");
+        for (address, allowed) in [
+            ("192.0.2.1:5", true),
+            ("[::ffff:192.0.2.1]:5", true),
+            ("192.0.2.2:5", false),
+            ("10.9.9.9:80", true),
+            ("[::ffff:10.9.9.9]:80", true),
+            ("10.9.9.9:81", false),
+            ("11.9.9.9:80", false),
+        ] {
+            assert_eq!(rules.allows(to(address)), allowed, "{address}");
+        }
     }
 
     #[test]

@@ -157,6 +157,30 @@ async fn sigterm_lets_requests_finish_and_closes_what_is_idle() -> Result {
 }
 
 #[tokio::test]
+async fn sigterm_cuts_no_client_in_the_backlog_and_no_request_on_its_way() -> Result {
+    let bed = Bed::new().await?;
+    let setup = bed.setup("c", APP)?.annotation("max-connections", "1");
+    let server = bed.start(setup).await?;
+    let address = server.address;
+    let mut kept = Client::connect(address).await?;
+    kept.get("/hello").await?;
+    // They are connected, and not accepted: there is one place.
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        waiting.push(Client::connect(address).await?);
+    }
+    server.kill(SIGTERM).await?;
+    let reply = kept.get("/hello").await?;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.headers.get("connection").map(String::as_str), Some("close"), "{reply:?}");
+    for mut client in waiting {
+        assert_eq!(client.get("/hello").await?.status, 200);
+    }
+    assert_eq!(timeout(SOON, server.ended()).await??.status, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_polite_signal_drains_and_others_do_what_they_always_do() -> Result {
     const SIGHUP: u32 = 1;
     let bed = Bed::new().await?;

@@ -95,7 +95,8 @@ async fn requests_whose_instances_do_not_fit_are_told_to_come_later() -> Result 
     let bed = Bed::new().await?;
     for guest in [APP, P3] {
         // Room for a few instances, each of a little more than a megabyte.
-        let server = bed.start(bed.setup("c", guest)?.memory_limit(8 * MIB)).await?;
+        let setup = bed.setup("c", guest)?.memory_limit(8 * MIB);
+        let server = bed.start(setup.annotation("queue-timeout", "100ms")).await?;
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..30 {
             let address = server.address;
@@ -111,6 +112,48 @@ async fn requests_whose_instances_do_not_fit_are_told_to_come_later() -> Result 
         let (served, refused) = (of((200, false)), of((503, true)));
         assert!(served >= 2 && refused >= 10 && served + refused == 30, "{guest}: {answers:?}");
         assert_eq!(server.get("/hello").await?.status, 200);
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_whose_instances_do_not_fit_wait_for_others_to_end() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        // Room for a few instances, each of a little more than a megabyte.
+        let setup = bed.setup("c", guest)?.memory_limit(8 * MIB);
+        let server = bed.start(setup.annotation("queue-timeout", "60s")).await?;
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let address = server.address;
+            all.spawn(async move {
+                let reply = Client::connect(address).await?.get("/slow?ms=200").await?;
+                Result::Ok(reply.status.as_u16())
+            });
+        }
+        for answer in all.join_all().await {
+            assert_eq!(answer?, 200, "{guest}");
+        }
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn client_that_closes_its_sending_side_gets_its_answer() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        for path in ["/hello", "/slow?ms=500"] {
+            let mut stream = TcpStream::connect(server.address).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            stream.shutdown().await?;
+            let mut answer = String::new();
+            timeout(SOON, stream.read_to_string(&mut answer)).await??;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{guest} {path}: {answer}");
+        }
         server.stop().await?;
     }
     Ok(())

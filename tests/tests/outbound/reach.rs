@@ -9,7 +9,7 @@ use runwasi_tests::network::Namespace;
 use runwasi_tests::{Containers, poll_until};
 
 use crate::fixture::{Guest, Network, P2, P3};
-use crate::servers::{listen, serve};
+use crate::servers::{listen, serve, serve_badly};
 
 pub(crate) fn sandboxes_reach_the_servers_of_their_own_network_only(
     c: &mut Containers,
@@ -36,6 +36,22 @@ pub(crate) fn sandboxes_reach_the_servers_of_their_own_network_only(
         stranger.fails_with(c, &["http-get", &url], "ConnectionRefused")?;
     }
     drop((one, two));
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn complete_answer_is_delivered_although_its_connection_ends_badly(
+    c: &mut Containers,
+) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    let url = format!("http://127.0.0.1:{}/", serve_badly(&network.namespace, "whole")?);
+    for program in [P2, P3] {
+        let mut guest = Guest::new(c, Some(&network))?.of(program);
+        for round in 0..10 {
+            let said = guest.prints(c, &["http-get", &url])?;
+            ensure!(said == "200\nwhole", "{program} {round}: {said}");
+        }
+    }
+    drop(network);
     c.fixture.becomes_clean()
 }
 

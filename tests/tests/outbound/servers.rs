@@ -4,9 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use runwasi_tests::network::Namespace;
+use rustix::net::sockopt::set_socket_linger;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Packet, QTYPE, RCODE, ResourceRecord, TYPE};
@@ -111,6 +113,25 @@ fn answer(stream: &mut (impl Read + Write), word: &str) -> io::Result<()> {
     head(stream)?;
     write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{word}", word.len())?;
     stream.flush()
+}
+
+/// Answers completely, and then ends the connection badly: by bytes that belong to no answer, or by
+/// a reset. Gives its port.
+pub(crate) fn serve_badly(namespace: &Namespace, word: &'static str) -> Result<String> {
+    let (listener, port) = listen(namespace)?;
+    thread::spawn(move || {
+        for (n, mut stream) in listener.incoming().flatten().enumerate() {
+            let answered = answer(&mut stream, word);
+            let ended = match n % 2 {
+                0 => stream.write_all(b"stray bytes\r\n\r\n"),
+                // Without time to linger, closing is a reset.
+                _ => set_socket_linger(&stream, Some(Duration::ZERO)).map_err(io::Error::from),
+            };
+            // A guest that has left already sees neither.
+            drop((answered, ended));
+        }
+    });
+    Ok(port)
 }
 
 /// Reads a request up to the empty line behind its headers.
