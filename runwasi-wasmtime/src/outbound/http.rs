@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  guest ── send ──▶ member of the process's group:
-//!    ▲                 look up ─▶ connect ─▶ TLS ─▶ send ─▶ drive the connection
+//!    ▲                 an idle connection, or look up ─▶ connect ─▶ TLS ─▶ send ─▶ drive it
 //!    │                                               │        │ oneshot
 //!    │                                       oneshot │        ▼
 //!    └── response ◀──────────────────────────────────┘       `io` of the response
@@ -10,22 +10,27 @@
 //!
 //! The library runs the future of [`send`], and later `io`, as tasks of its own. Such tasks are not
 //! paused, metered or throttled with the guest. So these two only wait, and a member of the group
-//! does the work. The member ends when the guest drops the pending request or the response, and at
-//! the latest with the process.
+//! does the work. The member ends when the guest drops the pending request or the response. After a
+//! complete response it goes on to drive the connection, which waits in the [`Pool`] for further
+//! requests, for some seconds and at the latest until the end of the process.
 
-use std::{error::Error as _, io, net::SocketAddr, time::Duration};
+use std::{error::Error as _, io, net::SocketAddr, pin::pin, time::Duration};
 
-use http::{Request, Response, Uri, uri::Scheme};
-use http_body_util::BodyExt;
-use hyper::client::conn::http1::{self, Connection, SendRequest};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, Connection},
+};
 use hyper_util::rt::TokioIo;
-use runwasi_core::resources::descriptors;
+use runwasi_core::resources::descriptors::{self, Held};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     select,
-    sync::oneshot,
-    time::{Instant, timeout},
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::rustls::pki_types::ServerName;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -33,6 +38,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use super::{
     Outbound,
     informational::{Informational, Limited},
+    pool::{self, Connected, Pool, Server},
     resolver::LookupError,
     sockets, tls,
 };
@@ -42,6 +48,9 @@ use crate::timed_body::TimedBody;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Least time to connect to one of several addresses.
 const PER_ADDRESS: Duration = Duration::from_secs(2);
+
+/// Pause in which an idle connection that was given up ends.
+const FREED: Duration = Duration::from_millis(5);
 
 /// Future with the outcome of the exchange, for the library.
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -72,31 +81,19 @@ async fn send(
     answered.await.unwrap_or(Err(Error::ConnectionTerminated))
 }
 
-/// Runs a request as a member of the group, from the lookup to the end of the connection.
+/// Runs a request as a member of the group, and then the connection that it has opened.
 async fn serve(
     outbound: Outbound,
     request: Request<WasiBody>,
     options: RequestOptions,
     mut answer: oneshot::Sender<Result<Sent, Error>>,
 ) {
-    // Not waited for: a guest that holds all its connections would wait for itself.
-    let Ok(_permit) = outbound.access.connections.clone().try_acquire_owned() else {
-        // Fails if the guest has dropped the request: it needs no answer then.
-        let _ = answer.send(Err(Error::ConnectionLimitReached));
-        return;
-    };
-    let mut held = outbound.descriptors.hold();
-    if !held.add() || !descriptors::left_for_guests() {
-        // The same.
-        let _ = answer.send(Err(Error::ConnectionLimitReached));
-        return;
-    }
     let exchanged = select! {
         exchanged = exchange(&outbound, request, &options) => exchanged,
-        // The guest has dropped the request. Returning closes the connection.
+        // The guest has dropped the request. Returning closes a connection of its own.
         () = answer.closed() => return,
     };
-    let (response, connection) = match exchanged {
+    let (response, connected, opened) = match exchanged {
         Ok(exchanged) => exchanged,
         Err(error) => {
             tracing::debug!(%error, "an outgoing request has failed");
@@ -105,89 +102,204 @@ async fn serve(
             return;
         }
     };
-    let (mut done, ended) = oneshot::channel();
-    // An error: the connection has ended in `exchange` without a failure, or the process is ending.
+    let (done, ended) = oneshot::channel();
+    // An error: the member has ended, and nothing is left to transfer.
     let io = async move { ended.await.unwrap_or(Ok(())) };
     if answer.send(Ok((response, Box::new(io)))).is_err() {
         return;
     }
-    let Some(connection) = connection else { return };
-    select! {
-        // The body has the error if it is not complete. After a complete one it means nothing to
-        // the guest. A failed send: the guest has dropped the response meanwhile.
-        moved = connection => {
-            if let Err(error) = moved {
-                tracing::debug!(%error, "an outgoing connection has failed");
-            }
-            drop(done.send(Ok(())));
-        }
-        // The library drops `io` with the response: nothing is left to transfer.
-        () = done.closed() => {}
+    let id = connected.id();
+    let received = received(&outbound.pool, connected, done);
+    match opened {
+        None => drop(received.await),
+        Some(opened) => opened.drive(&outbound.pool, id, received).await,
     }
 }
 
-type Open = Connection<TokioIo<Limited<Box<dyn Stream>>>, WasiBody>;
-type Exchanged = (Response<WasiBody>, Option<Open>);
+/// Waits until the response is complete, and keeps its connection for further requests. False if
+/// the connection is of no further use.
+async fn received(
+    pool: &Pool,
+    mut connected: Connected,
+    mut done: oneshot::Sender<Result<(), Error>>,
+) -> bool {
+    let ready = select! {
+        biased;
+        // An error: the connection has ended, or ends with this response.
+        ready = connected.sender.ready() => ready.is_ok(),
+        // The guest has dropped the response, of which something is left to transfer.
+        () = done.closed() => false,
+    };
+    if ready {
+        pool.keep(connected);
+    }
+    // The body has the error if it is not complete. A failed send: the guest has dropped the
+    // response meanwhile.
+    let _ = done.send(Ok(()));
+    ready
+}
 
-/// Sends the request and receives the head. Returns the connection if it is still open.
+type Driver = Connection<TokioIo<Limited<Box<dyn Stream>>>, WasiBody>;
+
+/// A connection that this member has opened, with its shares of the container's limits.
+struct Opened {
+    /// Absent after its end.
+    driver: Option<Driver>,
+    _permit: OwnedSemaphorePermit,
+    _held: Held,
+}
+
+impl Opened {
+    /// Drives the connection until it ends or has been idle for too long. `received` is the wait
+    /// for the first response.
+    async fn drive(mut self, pool: &Pool, id: u64, received: impl Future<Output = bool>) {
+        let mut received = pin!(received);
+        let mut first = true;
+        let mut look = pin!(sleep(pool::LONGEST));
+        while let Some(driver) = &mut self.driver {
+            select! {
+                moved = driver => {
+                    if let Err(error) = moved {
+                        tracing::debug!(%error, "an outgoing connection has failed");
+                    }
+                    // Dropped, so that its sending side is closed.
+                    self.driver = None;
+                }
+                kept = &mut received, if first => {
+                    first = false;
+                    if !kept {
+                        return;
+                    }
+                }
+                () = &mut look => {
+                    if pool.expired(id) {
+                        return;
+                    }
+                    look.as_mut().reset(Instant::now() + pool::LONGEST);
+                }
+            }
+        }
+        if first {
+            received.await;
+        }
+    }
+}
+
+/// A response, its connection, and that again if this request has opened it.
+type Exchanged = (Response<WasiBody>, Connected, Option<Opened>);
+
+/// Sends the request and receives the head of the response.
 async fn exchange(
     outbound: &Outbound,
     mut request: Request<WasiBody>,
     options: &RequestOptions,
 ) -> Result<Exchanged, Error> {
-    let patience = options.connect_timeout.unwrap_or(PATIENCE);
-    let opened = timeout(patience, open(outbound, request.uri(), patience)).await;
-    let (mut sender, mut connection, informational) =
-        opened.unwrap_or(Err(Error::ConnectionTimeout))?;
-    informational.count(&mut request);
+    let server = Server::of(request.uri())?;
     // Only the path: the absolute form of a URI is meant for proxies. hyper sends what it is given.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() =
         Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
-    let mut open = true;
-    let head = async {
-        let mut failure = None;
-        let mut sending = std::pin::pin!(sender.send_request(request));
-        loop {
-            select! {
-                biased;
-                // A head counts that has arrived before the connection failed.
-                head = &mut sending => {
-                    return head.map_err(|error| meaning(failure.as_ref().unwrap_or(&error)));
-                }
-                // The connection moves its bytes only while it is polled. After its end it must not
-                // be polled, while `sending` still has to return the head or its error.
-                moved = &mut connection, if open => {
-                    open = false;
-                    failure = moved.err();
-                }
+    let first_byte = options.first_byte_timeout.unwrap_or(PATIENCE);
+    let received = |response: Response<Incoming>| {
+        let pause = options.between_bytes_timeout.unwrap_or(PATIENCE);
+        response
+            .map(|incoming| TimedBody::new(incoming, pause, |error| meaning(&error)).boxed_unsync())
+    };
+    while let Some(mut connected) = outbound.pool.take(&server, &outbound.access.rules) {
+        let again = Again::of(&request);
+        connected.informational.count(&mut request);
+        let sent = connected.sender.try_send_request(request);
+        match timeout(first_byte, sent).await.map_err(|_| Error::ConnectionReadTimeout)? {
+            Ok(response) => return Ok((received(response), connected, None)),
+            // The server has closed the connection meanwhile.
+            Err(mut failed) => match failed.take_message().or_else(|| again?.request()) {
+                Some(unsent) => request = unsent,
+                None => return Err(meaning(failed.error())),
+            },
+        }
+    }
+    let patience = options.connect_timeout.unwrap_or(PATIENCE);
+    let opened = timeout(patience, open(outbound, server, patience)).await;
+    let (mut connected, mut opened) = opened.unwrap_or(Err(Error::ConnectionTimeout))?;
+    connected.informational.count(&mut request);
+    let head = head(&mut connected, &mut opened.driver, request);
+    let head = timeout(first_byte, head).await;
+    let response = head.unwrap_or(Err(Error::ConnectionReadTimeout))?;
+    Ok((received(response), connected, Some(opened)))
+}
+
+/// Sends a request over a new connection, which moves only while this polls it.
+async fn head(
+    connected: &mut Connected,
+    driver: &mut Option<Driver>,
+    request: Request<WasiBody>,
+) -> Result<Response<Incoming>, Error> {
+    let mut failure = None;
+    let mut sending = pin!(connected.sender.send_request(request));
+    loop {
+        let moving = async {
+            match driver.as_mut() {
+                Some(driver) => driver.await,
+                // Ended: `sending` still has to return the head or its error.
+                None => std::future::pending().await,
+            }
+        };
+        select! {
+            biased;
+            // A head counts that has arrived before the connection failed.
+            head = &mut sending => {
+                return head.map_err(|error| meaning(failure.as_ref().unwrap_or(&error)));
+            }
+            moved = moving => {
+                *driver = None;
+                failure = moved.err();
             }
         }
-    };
-    let head = timeout(options.first_byte_timeout.unwrap_or(PATIENCE), head).await;
-    let response = head.unwrap_or(Err(Error::ConnectionReadTimeout))?;
-    let pause = options.between_bytes_timeout.unwrap_or(PATIENCE);
-    let response = response
-        .map(|incoming| TimedBody::new(incoming, pause, |error| meaning(&error)).boxed_unsync());
-    Ok((response, open.then_some(connection)))
+    }
+}
+
+/// A request that may be sent a second time, if the server may have got the first: one without a
+/// body and of a method that changes nothing (RFC 9110, 9.2.2).
+struct Again {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Again {
+    fn of(request: &Request<WasiBody>) -> Option<Self> {
+        let repeatable = request.method().is_safe() && request.body().is_end_stream();
+        repeatable.then(|| Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+        })
+    }
+
+    fn request(self) -> Option<Request<WasiBody>> {
+        let none = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let mut request = Request::new(none);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        Some(request)
+    }
 }
 
 /// Connects, with TLS if the scheme demands it.
 async fn open(
     outbound: &Outbound,
-    uri: &Uri,
+    server: Server,
     patience: Duration,
-) -> Result<(SendRequest<WasiBody>, Open, Informational), Error> {
-    let secure = uri.scheme() == Some(&Scheme::HTTPS);
-    let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let stream = connect(outbound, host, port, patience).await?;
+) -> Result<(Connected, Opened), Error> {
+    let (permit, held) = shares(outbound).await?;
+    let (stream, peer) = connect(outbound, &server, patience).await?;
     // Else small pieces of a request wait until earlier ones are acknowledged (Nagle's algorithm).
     // A failure only makes the request slower, so it is ignored.
     let _ = stream.set_nodelay(true);
-    let stream: Box<dyn Stream> = if secure {
+    let stream: Box<dyn Stream> = if server.secure {
         // A URI has IPv6 addresses in brackets, rustls wants them without.
-        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = server.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(name).map_err(|_| Error::HttpRequestUriInvalid)?;
         let connector = tls::connector().await?;
         Box::new(connector.connect(name, stream).await.map_err(|error| tls::meaning(&error))?)
@@ -196,8 +308,30 @@ async fn open(
     };
     let informational = Informational::default();
     let io = TokioIo::new(informational.limit(stream));
-    let (sender, connection) = http1::handshake(io).await.map_err(|error| meaning(&error))?;
-    Ok((sender, connection, informational))
+    let (sender, driver) = http1::handshake(io).await.map_err(|error| meaning(&error))?;
+    let connected = outbound.pool.connected(server, peer, sender, informational);
+    Ok((connected, Opened { driver: Some(driver), _permit: permit, _held: held }))
+}
+
+/// The shares of a connection in the limits of the container. Idle connections go first.
+async fn shares(outbound: &Outbound) -> Result<(OwnedSemaphorePermit, Held), Error> {
+    loop {
+        let permit = outbound.access.connections.clone().try_acquire_owned();
+        let mut held = outbound.descriptors.hold();
+        if let Ok(permit) = permit
+            && descriptors::left_for_guests()
+            && held.add()
+        {
+            return Ok((permit, held));
+        }
+        // Not waited for if none is idle: a guest that holds all its connections would wait for
+        // itself.
+        if !outbound.pool.give_up_one() {
+            return Err(Error::ConnectionLimitReached);
+        }
+        // The member that drives it frees its shares.
+        sleep(FREED).await;
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -206,16 +340,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Tries one address after the other, each with its share of the time.
 async fn connect(
     outbound: &Outbound,
-    host: &str,
-    port: u16,
+    server: &Server,
     patience: Duration,
-) -> Result<TcpStream, Error> {
+) -> Result<(TcpStream, SocketAddr), Error> {
     let deadline = Instant::now() + patience;
-    let found = outbound.resolver().look_up(host).await.map_err(unknown)?;
+    let found = outbound.resolver().look_up(&server.host).await.map_err(unknown)?;
     // The policy checks addresses, not the name: see `policy` on DNS rebinding.
     let allowed = found
         .into_iter()
-        .map(|address| SocketAddr::new(address, port))
+        .map(|address| SocketAddr::new(address, server.port))
         .filter(|to| outbound.access.rules.allows(*to));
     let allowed: Vec<_> = allowed.collect();
     // Remains if the policy allows no address: a lookup never returns an empty list.
@@ -227,7 +360,7 @@ async fn connect(
         let part = (deadline.saturating_duration_since(Instant::now()) / rest).max(PER_ADDRESS);
         let connecting = async { sockets::tcp(outbound.network(), *to)?.connect(*to).await };
         match timeout(part, connecting).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => return Ok((stream, *to)),
             Ok(Err(error)) => last = unreachable(&error),
             Err(_) => last = Error::ConnectionTimeout,
         }

@@ -19,13 +19,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Most informational responses before the response. Servers send one or two.
 const LIMIT: usize = 64;
 
-/// Number of informational responses of one connection.
+/// Number of informational responses to the last request of one connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Informational(Arc<AtomicUsize>);
 
 impl Informational {
     /// Counts the informational responses to `request`.
     pub(super) fn count<B>(&self, request: &mut Request<B>) {
+        self.0.store(0, Ordering::Relaxed);
         let seen = self.0.clone();
         // Relaxed: the same task counts and reads.
         hyper::ext::on_informational(request, move |_| {

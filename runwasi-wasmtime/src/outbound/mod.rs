@@ -7,12 +7,14 @@
 //! | `sockets` | sockets that the host opens in the sandbox's network |
 //! | `resolver` | name resolution by the container's own files |
 //! | `http` | outgoing HTTP requests |
+//! | `pool` | idle connections of them |
 //! | `informational` | limit of informational responses |
 //! | `tls` | root certificates of outgoing HTTPS |
 
 mod http;
 mod informational;
 mod policy;
+mod pool;
 pub(crate) mod resolver;
 mod sockets;
 mod tls;
@@ -41,6 +43,7 @@ use wasmtime_wasi::{
 
 use self::{
     policy::{OutboundRules, Policy},
+    pool::Pool,
     resolver::{LookupError, Resolver},
 };
 
@@ -168,6 +171,8 @@ pub(crate) struct Outbound {
     pub(crate) room: Arc<Room>,
     /// The process's group of futures: outgoing requests are spawned as members of it.
     pub(crate) context: GuestContext,
+    /// Idle connections of outgoing HTTP.
+    pool: Arc<Pool>,
 }
 
 impl Outbound {
@@ -184,7 +189,14 @@ impl Outbound {
         access.resolver.begin().await.map_err(failed)?;
         let room = Arc::new(Room::default());
         let sockets = Arc::new(sockets_for(access.rules.clone(), room.clone()));
-        Ok(Self { access: access.clone(), descriptors, sockets, room, context: context.clone() })
+        Ok(Self {
+            access: access.clone(),
+            descriptors,
+            sockets,
+            room,
+            context: context.clone(),
+            pool: Arc::default(),
+        })
     }
 
     pub(crate) fn network(&self) -> &Network {

@@ -35,6 +35,7 @@ runwasi_tests::suite! { crate::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed
     reach:
         sandboxes_reach_the_servers_of_their_own_network_only
         containers_on_the_hosts_network_reach_the_host
+        connections_of_http_are_used_again
         complete_answer_is_delivered_although_its_connection_ends_badly
         guest_that_listens_is_reached_inside_its_network;
     names:

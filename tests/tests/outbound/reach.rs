@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -9,7 +10,7 @@ use runwasi_tests::network::Namespace;
 use runwasi_tests::{Containers, poll_until};
 
 use crate::fixture::{Guest, Network, P2, P3};
-use crate::servers::{listen, serve, serve_badly};
+use crate::servers::{listen, serve, serve_badly, serve_often};
 
 pub(crate) fn sandboxes_reach_the_servers_of_their_own_network_only(
     c: &mut Containers,
@@ -49,6 +50,27 @@ pub(crate) fn complete_answer_is_delivered_although_its_connection_ends_badly(
         for round in 0..10 {
             let said = guest.prints(c, &["http-get", &url])?;
             ensure!(said == "200\nwhole", "{program} {round}: {said}");
+        }
+    }
+    drop(network);
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn connections_of_http_are_used_again(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    for program in [P2, P3] {
+        let mut guest = Guest::new(c, Some(&network))?.of(program);
+        // Whatever the server does with a connection that is idle, the guest gets its answers.
+        for (answers, least, most) in [(usize::MAX, 1, 1), (5, 6, 8), (1, 30, 30)] {
+            let (port, connections) = serve_often(&network.namespace, answers)?;
+            let url = format!("http://127.0.0.1:{port}/");
+            let said = guest.prints(c, &["http-get", &url, "30"])?;
+            ensure!(said == "200\nagain".repeat(30), "{program} {answers}: {said}");
+            let connections = connections.load(Ordering::Relaxed);
+            ensure!(
+                (least..=most).contains(&connections),
+                "{program}: {connections} connections of {answers} answers"
+            );
         }
     }
     drop(network);

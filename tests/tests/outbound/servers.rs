@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -113,6 +114,27 @@ fn answer(stream: &mut (impl Read + Write), word: &str) -> io::Result<()> {
     head(stream)?;
     write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{word}", word.len())?;
     stream.flush()
+}
+
+/// Answers so many requests of each connection, and closes it without a word. Gives its port and the
+/// number of connections.
+pub(crate) fn serve_often(
+    namespace: &Namespace,
+    answers: usize,
+) -> Result<(String, Arc<AtomicUsize>)> {
+    let (listener, port) = listen(namespace)?;
+    let connections = Arc::<AtomicUsize>::default();
+    let counted = connections.clone();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            thread::spawn(move || {
+                // An error: the guest has closed it.
+                (0..answers).try_for_each(|_| answer(&mut stream, "again")).ok();
+            });
+        }
+    });
+    Ok((port, connections))
 }
 
 /// Answers completely, and then ends the connection badly: by bytes that belong to no answer, or by

@@ -24,7 +24,7 @@ usage: net COMMAND
   udp-send HOST PORT TEXT     send TEXT in a datagram, print the one that comes back
   udp-echo PORT               print \"listening\", send one datagram back to where it came from
   resolve NAME                print the addresses of NAME, one a line
-  http-get URL                print the status and the body
+  http-get URL [COUNT]        print the status and the body, so often
   config KEY                  print a value of wasi:config, or \"none\"
   config-all                  print all of them, one NAME=VALUE a line, sorted
   kv                          set, get, count, list and delete in wasi:keyvalue, print each result
@@ -56,6 +56,7 @@ fn run(words: &[&str]) -> Outcome {
             name::resolve(name)?.into_iter().try_for_each(|ip| print(&name::shown(ip)))
         }
         ["http-get", url] => http::get(url),
+        ["http-get", url, count] => (0..count.parse::<u32>()?).try_for_each(|_| http::get(url)),
         ["config", key] => store::config(key),
         ["config-all"] => store::config_all(),
         ["kv"] => store::keyvalue(),

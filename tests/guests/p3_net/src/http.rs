@@ -6,6 +6,14 @@ use wasip3::wit_future;
 
 use crate::Outcome;
 
+pub(crate) async fn get_often(url: &str, count: &str) -> Outcome {
+    let mut answers = String::new();
+    for _ in 0..count.parse::<u32>()? {
+        answers += &get(url).await?;
+    }
+    Ok(answers)
+}
+
 pub(crate) async fn get(url: &str) -> Outcome {
     let (scheme, rest) = url.split_once("://").ok_or("a URL begins with a scheme")?;
     let scheme = match scheme {

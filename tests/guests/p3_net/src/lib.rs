@@ -14,7 +14,7 @@ usage: p3_net COMMAND
   tcp-connect ADDRESS PORT TEXT  send TEXT and the end of the stream, print what comes back
   udp-send ADDRESS PORT TEXT     send TEXT in a datagram, print the one that comes back
   resolve NAME                   print the addresses of NAME, one a line
-  http-get URL                   print the status and the body
+  http-get URL [COUNT]           print the status and the body, so often
   open-many PATH COUNT           open PATH that often, print how many were opened and refused
   rename FROM TO                 rename a file
 ";
@@ -33,6 +33,7 @@ impl Guest for Program {
             ["udp-send", address, port, text] => sockets::udp(address, port, text).await,
             ["resolve", name] => sockets::resolve(name).await,
             ["http-get", url] => http::get(url).await,
+            ["http-get", url, count] => http::get_often(url, count).await,
             ["open-many", path, count] => files::open_many(path, count).await,
             ["rename", from, to] => files::rename(from, to).await,
             _ => Err(format!("cannot make sense of {words:?}\n{USAGE}")),
