@@ -11,6 +11,7 @@ mod mounts;
 mod neighbours;
 mod shares;
 mod signals;
+mod stop;
 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
@@ -131,4 +132,11 @@ runwasi_tests::suite! { bounds_wasmtime = Wasmtime, bounds_wasmtimed = Wasmtimed
         a_poll_has_a_limited_number_of_subscriptions
         a_directory_is_listed_once_with_any_buffer
         a_large_write_is_complete;
+}}
+
+runwasi_tests::suite! { crate::stop::check: stop_wasmtime = Wasmtime, stop_wasmtimed = Wasmtimed; {
+    stop:
+        stop_tells_the_guests_own_status_once
+        stop_is_quick_without_a_client_and_delete_repeats_the_status
+        stopping_sandbox_takes_no_container;
 }}
