@@ -6,6 +6,7 @@ mod files;
 mod guests;
 mod hooks;
 mod hung;
+mod log;
 mod memory;
 mod mounts;
 mod neighbours;
@@ -139,4 +140,16 @@ runwasi_tests::suite! { crate::stop::check: stop_wasmtime = Wasmtime, stop_wasmt
         stop_tells_the_guests_own_status_once
         stop_is_quick_without_a_client_and_delete_repeats_the_status
         stopping_sandbox_takes_no_container;
+}}
+
+// The other cases of logs are tests of their own: each has its own settings of a daemon.
+runwasi_tests::suite! { log_wasmtime = Wasmtime; {
+    log:
+        sighup_ends_no_shim;
+}}
+
+// A thin shim of the daemon logs nothing.
+runwasi_tests::played! { log_played_wasmtime = Wasmtime; {
+    log:
+        log_fifo_that_is_never_read_stops_no_shim;
 }}
