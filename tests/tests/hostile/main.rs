@@ -13,6 +13,7 @@ mod neighbours;
 mod shares;
 mod signals;
 mod stop;
+mod streams;
 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
@@ -152,4 +153,14 @@ runwasi_tests::suite! { log_wasmtime = Wasmtime; {
 runwasi_tests::played! { log_played_wasmtime = Wasmtime; {
     log:
         log_fifo_that_is_never_read_stops_no_shim;
+}}
+
+runwasi_tests::played! { streams_played_wasmtime = Wasmtime, streams_played_wasmtimed = Wasmtimed; {
+    streams:
+        exit_is_told_although_a_reader_never_reads;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_alone: streams_wasmtime = Wasmtime, streams_wasmtimed = Wasmtimed; {
+    streams:
+        megabyte_through_a_terminal_arrives_whole;
 }}
