@@ -317,7 +317,8 @@ impl Sandbox {
     /// A process for a client that asks for its state.
     pub(crate) fn state(&self, id: &Id, exec: &str) -> Result<View, SandboxError> {
         if exec.is_empty() {
-            self.note_question(&*self.container(id)?);
+            let container = self.container(id)?;
+            self.note_question(&container);
         }
         self.view(id, exec)
     }

@@ -39,10 +39,14 @@ impl Log {
     /// Fills it, so that any further write would wait.
     fn fill(&mut self) -> Result<()> {
         for size in [4096, 1] {
-            while match self.file.write(&vec![b'x'; size]) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-                result => result? > 0,
-            } {}
+            let block = vec![b'x'; size];
+            loop {
+                match self.file.write(&block) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
         Ok(())
     }
