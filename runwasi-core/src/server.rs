@@ -12,7 +12,7 @@ use containerd_shim_protos::ttrpc::r#async::{Server, Service, transport::Listene
 use futures_core::Stream;
 use tokio::{
     net::{UnixListener, UnixStream},
-    time::{Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep, timeout},
 };
 
 use crate::{
@@ -51,9 +51,12 @@ pub async fn serve(
     stopped(&sandbox).await;
     // No new connections from here on. Existing ones are served until `disconnect`.
     server.stop_listen().await;
+    // The last quarter of the grace is for replies and events.
+    let deadline = Instant::now() + tasks.grace() * 3 / 4;
     sandbox.mark_stopping();
     end_guests(&sandbox, &tasks).await;
     sandbox.mark_stopped();
+    sandbox.await_deletes(deadline).await;
     // Waits for the handlers under way, the one that answers `Shutdown` among them. A handler that
     // exceeds this time is abandoned: the shutdown must stay within the grace.
     let _ = timeout(tasks.grace() / 4, server.disconnect()).await;

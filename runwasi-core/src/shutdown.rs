@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! stop() ──▶ token cancelled: accepting ends, drivers end their guests
-//!        ──▶ grace runs: replies are written, events delivered
+//!        ──▶ grace runs: containerd deletes its tasks, replies are written, events delivered
 //!        ──▶ grace over: tasks that still wait give up
 //! ```
 
@@ -48,6 +48,11 @@ impl Tasks {
         self.token.cancel();
         // The tracker's `wait` returns only when it is closed. Tasks can still be spawned.
         self.tracker.close();
+    }
+
+    /// True once `stop` was called.
+    pub fn is_stopped(&self) -> bool {
+        self.token.is_cancelled()
     }
 
     /// The time that tasks have after `stop`.

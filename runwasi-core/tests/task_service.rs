@@ -500,3 +500,81 @@ async fn a_container_of_type_sandbox_needs_no_guest() -> Result {
     harness.stop().await;
     Ok(())
 }
+
+/// Stops the server as a signal does, and returns the time that it took.
+async fn stopped_by_signal(harness: &Harness) -> Result<Duration> {
+    let begin = Instant::now();
+    harness.tasks().stop();
+    tokio::time::timeout(Duration::from_secs(10), harness.tasks().drained()).await?;
+    Ok(begin.elapsed())
+}
+
+/// The exit that a stopped server has left in the bundle of a container.
+fn left_exit(harness: &Harness, id: &str) -> Option<String> {
+    let file = harness.directory().join("bundles").join(id).join("exit.status");
+    let text = std::fs::read_to_string(file).ok()?;
+    Some(text.split(' ').next()?.to_owned())
+}
+
+#[tokio::test]
+async fn stopping_server_answers_until_its_tasks_are_deleted() -> Result {
+    let (harness, client) = harness().await?;
+    for (id, args) in [("polite", "graceful"), ("plain", "wait")] {
+        create(&harness, &client, id, &[args]).await?;
+        client.start(id).await?;
+    }
+    let calls = async {
+        harness.tasks().stopped().await;
+        for (id, status) in [("polite", 0), ("plain", 143)] {
+            assert_eq!(client.wait(id).await?, status);
+            assert_eq!(client.state(id).await?.status, "STOPPED");
+            let late = harness.bundle("late", &["wait"]).write()?;
+            let refused = client.create("late", &late, &Default::default(), &[]).await;
+            assert_eq!(code(refused), "FAILED_PRECONDITION");
+            // Longer than the pause for tasks that no client asks about.
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            assert_eq!(client.delete(id).await?.1, status);
+            assert_eq!(left_exit(&harness, id), None);
+        }
+        client.shutdown("plain").await?;
+        Ok(())
+    };
+    let (took, called): (Result<Duration>, Result) =
+        tokio::join!(stopped_by_signal(&harness), calls);
+    called?;
+    // With a task that is not deleted it takes 3 s.
+    let took = took?;
+    assert!(took < Duration::from_millis(2900), "{took:?}");
+    let events = harness.events().summary();
+    assert_eq!(events.iter().filter(|event| event.starts_with("exited")).count(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn stop_waits_a_moment_for_a_task_without_a_client_and_leaves_its_exit() -> Result {
+    let (harness, client) = harness().await?;
+    create(&harness, &client, "c", &["wait"]).await?;
+    client.start("c").await?;
+    // Before the stop: a client that lists tasks, and deletes none.
+    client.state("c").await?;
+    let took = stopped_by_signal(&harness).await?;
+    assert!(took > Duration::from_millis(900), "{took:?}");
+    assert!(took < Duration::from_millis(2900), "{took:?}");
+    assert_eq!(left_exit(&harness, "c").as_deref(), Some("143"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn stop_waits_for_a_client_within_the_grace_only() -> Result {
+    let (harness, client) = harness().await?;
+    create(&harness, &client, "c", &["wait"]).await?;
+    client.start("c").await?;
+    let (took, status) = tokio::join!(stopped_by_signal(&harness), client.wait("c"));
+    assert_eq!(status?, 143);
+    // Three quarters of the grace of 4 s.
+    let took = took?;
+    assert!(took > Duration::from_millis(2900), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(left_exit(&harness, "c").as_deref(), Some("143"));
+    Ok(())
+}

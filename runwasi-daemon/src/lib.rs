@@ -90,7 +90,8 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
     done.unwrap_or_else(|error| {
         // The only place that reports an error of the daemon. With stderr closed, there is no other
         // place to report it to. Sanitized, since errors quote paths and text from outside.
-        let _ = writeln!(io::stderr(), "{program}: {}", sanitize::text(&error.to_string()));
+        // Not by `eprintln!`: a reader that does not read must not hold up the end of a daemon.
+        logging::print_error(&format!("{program}: {}", sanitize::text(&error.to_string())));
         ExitCode::FAILURE
     })
 }

@@ -3,8 +3,9 @@
 //! ```text
 //! limits ─▶ engine ─▶ sweep ─▶ bind daemons/<pid>.sock, manager.sock ─▶ serve ─▶ ready
 //!                                                                   ─▶ retire the predecessors
-//! SIGTERM, SIGINT, SIGHUP: drain; a second one: exit at once
+//! SIGTERM, SIGINT: drain; a second one: exit at once
 //! SIGUSR2: retire
+//! SIGHUP: nothing
 //! ```
 
 use std::{
@@ -280,6 +281,7 @@ async fn follow(
         };
         match (received, draining) {
             (Received::Retire, _) => daemon.retire(),
+            (Received::Hangup, _) => tracing::info!("SIGHUP is ignored"),
             (Received::Leave, None) => {
                 supervisor.stopping();
                 let sandboxes = daemon.drain();
@@ -297,6 +299,8 @@ async fn follow(
 enum Received {
     Leave,
     Retire,
+    /// The terminal that the daemon was started from is closed, which must end no container.
+    Hangup,
 }
 
 /// The signals that a daemon handles.
@@ -322,7 +326,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Received::Leave,
             _ = self.interrupt.recv() => Received::Leave,
-            _ = self.hangup.recv() => Received::Leave,
+            _ = self.hangup.recv() => Received::Hangup,
             _ = self.retire.recv() => Received::Retire,
         }
     }

@@ -8,14 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::{api::DeleteResponse, protobuf::Message};
 use tokio::{runtime::Runtime, time::timeout};
 
 use super::{BootstrapError, invocation::Invocation, io_error, protocol, socket};
 use crate::{
     bundle::hooks,
     cgroups,
-    container::prepare::PID_FILE,
+    container::{left_exit, prepare::PID_FILE},
     containerd::task_client::{CallError, TaskClient},
     engine::exit::{Exit, ExitStatus},
     rootfs, runtime,
@@ -94,7 +94,7 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
 }
 
 /// The part without a server: unmounts leftovers, removes the cgroups, runs the `poststop` hooks
-/// and encodes the answer. The status is 137 if no better one is known.
+/// and encodes the answer. The status is 137 if no exit is known.
 pub fn finish(
     bundle: &Path,
     ended: Option<Ended>,
@@ -104,12 +104,23 @@ pub fn finish(
     cgroups::remove(bundle);
     // Last: `poststop` hooks expect that the container is gone.
     hooks::stopped(bundle, Some(deadline.end()));
-    let Ended { pid, status } =
-        ended.unwrap_or_else(|| Ended { pid: read_pid(bundle), status: ExitStatus::KILLED.get() });
+    response(bundle, ended)
+        .write_to_bytes()
+        .map_err(|error| BootstrapError::Encode(error.to_string()))
+}
+
+/// The answer: the exit that a living server has told, else the one that a stopped server has left
+/// in the bundle, else that of a killed container.
+// containerd publishes a second exit event with this status and time (`sandbox::stop`).
+fn response(bundle: &Path, ended: Option<Ended>) -> DeleteResponse {
+    let Some(Ended { pid, status }) = ended else {
+        let exit = left_exit::read(bundle).unwrap_or_else(|| Exit::now(ExitStatus::KILLED));
+        return convert::delete_response(read_pid(bundle), exit);
+    };
     let mut response = convert::delete_response(pid, Exit::now(ExitStatus::KILLED));
     // Replaced, since the server tells a plain number and not an `ExitStatus`.
     response.exit_status = status;
-    response.write_to_bytes().map_err(|error| BootstrapError::Encode(error.to_string()))
+    response
 }
 
 fn read_pid(bundle: &Path) -> u32 {

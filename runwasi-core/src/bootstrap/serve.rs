@@ -1,7 +1,7 @@
 //! The sandbox's server, from the socket that `start` has bound to the last event: the shim's
 //! long-lived process.
 
-use std::{ffi::CString, fs, sync::Arc, time::Duration};
+use std::{ffi::CString, fs, future::pending, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -120,19 +120,25 @@ fn prepare_rootfs() {
     std::thread::spawn(|| panics::fatal(rootfs::prepare));
 }
 
-/// Begins the drain on SIGTERM, SIGINT and SIGHUP.
+/// Begins the drain on SIGTERM and SIGINT. SIGHUP is ignored: the terminal of containerd may be
+/// closed without an end of its containers.
 fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("SIGTERM handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("SIGINT handler"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(io_error("SIGHUP handler"))?;
     let stopping = tasks.clone();
     tasks.spawn(async move {
+        // A handler and not `SIG_IGN`, which hooks and loggers would inherit.
+        let ignoring = async {
+            while hangup.recv().await.is_some() {}
+            pending::<()>().await;
+        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM"),
             _ = interrupt.recv() => tracing::info!("SIGINT"),
-            _ = hangup.recv() => tracing::info!("SIGHUP"),
             // Ends this task, too, when another cause has begun the drain.
             () = stopping.stopped() => {}
+            () = ignoring => {}
         }
         stopping.stop();
     });

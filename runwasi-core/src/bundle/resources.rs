@@ -104,7 +104,8 @@ impl ResourcesConfig {
     /// Parses and checks the JSON of containerd's `Update`.
     pub fn parse(json: &[u8]) -> Result<Self, ResourcesConfigError> {
         let resources: LinuxResources = json::parse(json, &["linux", "resources"])?;
-        Self::from_spec(&resources)
+        check_change(&resources)
+            .and_then(|()| Self::from_spec(&resources))
             .map_err(|(field, reason)| ResourcesConfigError::Field { field, reason })
     }
 
@@ -126,17 +127,41 @@ impl ResourcesConfig {
     }
 }
 
+/// The spec's value for unlimited.
+const UNLIMITED: i64 = -1;
+
+/// Refuses values of an `Update` that no client can mean: a mistake must not lift a limit.
+// A new container may have them, as with runc.
+fn check_change(resources: &LinuxResources) -> Result<(), Wrong> {
+    let limit = resources.memory().as_ref().and_then(|memory| memory.limit());
+    check_negative("linux.resources.memory.limit", limit)?;
+    let Some(cpu) = resources.cpu() else { return Ok(()) };
+    check_negative("linux.resources.cpu.quota", cpu.quota())?;
+    // Docker sends both as 0 if it changes neither.
+    match (cpu.period(), cpu.quota()) {
+        (Some(0), quota) if quota != Some(0) => check_period(0),
+        _ => Ok(()),
+    }
+}
+
+fn check_negative(field: &'static str, value: Option<i64>) -> Result<(), Wrong> {
+    let Some(value) = value.filter(|value| *value < UNLIMITED) else { return Ok(()) };
+    Err(wrong(field, format!("{value} is negative, and only {UNLIMITED} is unlimited")))
+}
+
+fn check_period(period: u64) -> Result<(), Wrong> {
+    if PERIODS.contains(&period) {
+        return Ok(());
+    }
+    let reason =
+        format!("{period} is not between {} and {} microseconds", PERIODS.start(), PERIODS.end());
+    Err(wrong("linux.resources.cpu.period", reason))
+}
+
 /// Checks quota and period together. A period without a quota limits nothing.
 fn quota(quota: Option<i64>, period: Option<u64>) -> Result<Option<Limit<Quota>>, Wrong> {
     let period = period.filter(|period| *period > 0).unwrap_or(DEFAULT_PERIOD);
-    if !PERIODS.contains(&period) {
-        let reason = format!(
-            "{period} is not between {} and {} microseconds",
-            PERIODS.start(),
-            PERIODS.end()
-        );
-        return Err(wrong("linux.resources.cpu.period", reason));
-    }
+    check_period(period)?;
     // 0 is unset. A negative quota means unlimited, as with the kernel.
     let Some(quota) = quota.filter(|quota| *quota != 0) else { return Ok(None) };
     let Ok(time) = u64::try_from(quota) else { return Ok(Some(Limit::None)) };
@@ -218,10 +243,23 @@ mod tests {
             (r#"{"cpu":{"quota":999}}"#, "linux.resources.cpu.quota: 999 is less than"),
             (r#"{"cpu":{"period":999}}"#, "linux.resources.cpu.period: 999 is not between"),
             (r#"{"cpu":{"quota":5000,"period":1000001}}"#, "linux.resources.cpu.period: 1000001"),
+            (r#"{"cpu":{"period":0}}"#, "linux.resources.cpu.period: 0 is not between"),
+            (r#"{"cpu":{"quota":5000,"period":0}}"#, "linux.resources.cpu.period: 0 is not"),
+            (r#"{"memory":{"limit":-2}}"#, "linux.resources.memory.limit: -2 is negative"),
+            (r#"{"cpu":{"quota":-5000}}"#, "linux.resources.cpu.quota: -5000 is negative"),
             ("[]x", "resources: "),
         ] {
             let error = parse(json).unwrap_err();
             assert!(error.contains(wanted), "{json}: {error}");
         }
+    }
+    #[test]
+    fn new_container_may_have_what_an_update_may_not() {
+        let json = r#"{"memory":{"limit":-2},"cpu":{"quota":20000,"period":0}}"#;
+        let resources: LinuxResources = serde_json::from_str(json).unwrap();
+        let config = ResourcesConfig::from_spec(&resources).unwrap();
+        assert_eq!(config.memory, Some(Limit::None));
+        let quota = config.quota.and_then(Limit::get).unwrap();
+        assert_eq!(quota.period, Duration::from_micros(DEFAULT_PERIOD));
     }
 }

@@ -14,7 +14,10 @@
 use std::{
     env,
     io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    os::{
+        fd::OwnedFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -217,6 +220,8 @@ fn spawn() -> io::Result<Child> {
     Command::new(PROGRAM)
         .arg(ARGUMENT)
         .env_clear()
+        // The signals of a terminal that this process was started from are not for the compiler.
+        .process_group(0)
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

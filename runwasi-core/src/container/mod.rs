@@ -4,13 +4,17 @@ mod annotations;
 pub mod error;
 mod home;
 pub mod host;
+pub(crate) mod left_exit;
 mod pause;
 pub(crate) mod prepare;
 pub mod request;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -52,6 +56,8 @@ pub struct Container {
     // Weak, because only the processes hold the file systems: they are unmounted after the last
     // one.
     rootfs: Weak<Rootfs>,
+    /// True once a client has asked about its end during a stop (`sandbox::stop`).
+    asked_about: AtomicBool,
 }
 
 impl Container {
@@ -113,7 +119,20 @@ impl Container {
             ..process.into_parts(&context, host, group, on_deleted)
         };
         let init = driver::spawn(parts, &host.tasks);
-        Self { bundle: request.bundle, init, execs, context, hooks, kernel_limits, rootfs }
+        let bundle = request.bundle;
+        let asked_about = AtomicBool::new(false);
+        Self { bundle, init, execs, context, hooks, kernel_limits, rootfs, asked_about }
+    }
+
+    /// Notes that a client asks about its end.
+    // Relaxed: the flag guards no other data.
+    pub(crate) fn note_question(&self) {
+        self.asked_about.store(true, Ordering::Relaxed);
+    }
+
+    /// True once a client has asked about its end.
+    pub(crate) fn is_asked_about(&self) -> bool {
+        self.asked_about.load(Ordering::Relaxed)
     }
 
     /// Runs the `poststart` hooks.

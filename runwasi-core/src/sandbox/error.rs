@@ -36,6 +36,12 @@ pub enum SandboxError {
         /// The container's id.
         id: Id,
     },
+    /// The server of the sandbox is being stopped, and takes no further work.
+    #[error("container {id}: its sandbox is being stopped")]
+    Stopping {
+        /// The container's id.
+        id: Id,
+    },
     /// The OS process of the sandbox was killed, which has ended the sandbox.
     #[error("container {id}: process {pid} of its sandbox was killed, which has ended the sandbox")]
     Killed {

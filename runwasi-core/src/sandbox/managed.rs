@@ -123,6 +123,8 @@ impl Sandbox {
         }
         lifecycle.stopping();
         let tasks = self.tasks().clone();
+        // Before the stop: containerd deletes nothing in this sandbox any more.
+        self.note_end_request();
         self.tasks().spawn(async move {
             // An error: the time has passed without another call that stops the server.
             let _ = timeout(ANSWER_TO_END, tasks.stopped()).await;

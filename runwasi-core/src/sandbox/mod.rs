@@ -7,6 +7,7 @@ pub mod error;
 pub mod lifecycle;
 mod managed;
 mod signals;
+mod stop;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -19,6 +20,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use self::{error::SandboxError, lifecycle::Lifecycle};
 use crate::{
@@ -51,13 +53,15 @@ struct Shared {
     /// Locked for single look-ups and changes, never across an await: a slow create stalls no other
     /// call.
     containers: Mutex<HashMap<Id, Slot>>,
-    /// Notified when the sandbox comes into use and when it becomes empty.
+    /// Notified when the number of containers changes, and when a managed sandbox comes into use.
     used: Notify,
     /// Time of the last signal, see [`KILL_TO_SHUTDOWN`].
     killed: Mutex<Option<Instant>>,
     /// Present if containerd manages the sandbox by its Sandbox API. Otherwise it lives as long as
     /// its containers.
     lifecycle: Option<Box<Lifecycle>>,
+    /// Cancelled when containerd has asked for the end of the sandbox, see [`stop`].
+    end_requested: CancellationToken,
 }
 
 /// Least time from the answer to a `Kill` to the answer to a `Shutdown`.
@@ -104,8 +108,9 @@ impl Sandbox {
         let containers = Mutex::default();
         let used = Notify::new();
         let killed = Mutex::default();
-        let sandbox =
-            Self { shared: Arc::new(Shared { host, containers, used, killed, lifecycle }) };
+        let end_requested = CancellationToken::new();
+        let shared = Shared { host, containers, used, killed, lifecycle, end_requested };
+        let sandbox = Self { shared: Arc::new(shared) };
         sandbox.follow_signals();
         sandbox
     }
@@ -174,6 +179,9 @@ impl Sandbox {
         // First: the kill has stopped a managed sandbox, too, and is the better reason.
         if self.network().has_ended() {
             return Err(SandboxError::Killed { id: container.clone(), pid: self.pid() });
+        }
+        if self.tasks().is_stopped() {
+            return Err(SandboxError::Stopping { id: container.clone() });
         }
         match &self.shared.lifecycle {
             Some(lifecycle) if !lifecycle.takes_containers() => {
@@ -275,6 +283,9 @@ impl Sandbox {
         // Looked up before the request: after the init's deletion there is no container to find.
         let container = self.container(id)?;
         let process = self.view(id, exec)?.process;
+        if exec.is_empty() {
+            self.note_question(&container);
+        }
         self.request(id, &process, Request::Delete).await?;
         if exec.is_empty() {
             container.deleted(patience).await;
@@ -294,8 +305,22 @@ impl Sandbox {
 
     /// Waits for the end of a process. Any number of callers may wait at the same time.
     pub async fn wait(&self, id: &Id, exec: &str) -> Result<Exit, SandboxError> {
+        let container = self.container(id)?;
         let process = self.view(id, exec)?.process;
-        process.wait().await.map_err(|source| SandboxError::Process { id: id.clone(), source })
+        let waited = process.wait().await;
+        if exec.is_empty() {
+            self.note_question(&container);
+        }
+        waited.map_err(|source| SandboxError::Process { id: id.clone(), source })
+    }
+
+    /// A process for a client that asks for its state.
+    pub(crate) fn state(&self, id: &Id, exec: &str) -> Result<View, SandboxError> {
+        if exec.is_empty() {
+            let container = self.container(id)?;
+            self.note_question(&container);
+        }
+        self.view(id, exec)
     }
 
     /// A process and its bundle. `exec` is empty for the init.
@@ -354,6 +379,7 @@ impl Sandbox {
             sleep_until(killed + KILL_TO_SHUTDOWN).await;
         }
         tracing::debug!("the sandbox is over");
+        self.note_end_request();
         self.tasks().stop();
     }
 
@@ -377,38 +403,6 @@ impl Sandbox {
         &self.shared.host.tasks
     }
 
-    /// Signals the init of every container and waits for their ends. The caller bounds the wait.
-    pub async fn end_all(&self, signal: Signal) {
-        let inits: Vec<Process> = self.inits();
-        // All signals before the first wait, and without their answers: containers end at the same
-        // time, and a slow one does not delay the others.
-        for process in &inits {
-            process.tell(Request::Kill(signal)).await;
-        }
-        for process in &inits {
-            // An error: the process has been deleted meanwhile.
-            let _ = process.wait().await;
-        }
-    }
-
-    /// Forgets every container without a delete. The drivers end with their last handles.
-    // The server is leaving, and no client can ask for these containers any more.
-    pub fn clear(&self) {
-        let containers = self.shared.change(std::mem::take);
-        // Outside the lock, which `change` has released.
-        drop(containers);
-    }
-
-    fn inits(&self) -> Vec<Process> {
-        self.shared
-            .containers
-            .lock()
-            .values()
-            .filter_map(Slot::ready)
-            .map(|container| container.init.clone())
-            .collect()
-    }
-
     async fn request(
         &self,
         id: &Id,
@@ -423,12 +417,12 @@ impl Sandbox {
 }
 
 impl Shared {
-    /// Changes the table. Notifies if the sandbox has come into use or become empty.
+    /// Changes the table. Notifies if the number of containers has changed.
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<Id, Slot>) -> T) -> T {
         let mut containers = self.containers.lock();
-        let before = containers.is_empty();
+        let before = containers.len();
         let result = change(&mut containers);
-        if containers.is_empty() != before {
+        if containers.len() != before {
             self.used.notify_waiters();
         }
         result

@@ -22,7 +22,7 @@ impl Sandbox {
     }
 
     /// Resolves when no container is left.
-    async fn emptied(&self) {
+    pub(super) async fn emptied(&self) {
         loop {
             // Before the check, see `idle_for`.
             let changed = self.shared.used.notified();

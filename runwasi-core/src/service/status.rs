@@ -50,7 +50,9 @@ fn sandbox(cause: &SandboxError) -> Code {
     match cause {
         SandboxError::NotFound { .. } | SandboxError::ProcessNotFound { .. } => Code::NOT_FOUND,
         SandboxError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
-        SandboxError::NotReady { .. } | SandboxError::Killed { .. } => Code::FAILED_PRECONDITION,
+        SandboxError::NotReady { .. }
+        | SandboxError::Stopping { .. }
+        | SandboxError::Killed { .. } => Code::FAILED_PRECONDITION,
         SandboxError::Create { source, .. } => create(source),
         SandboxError::Exec { source, .. } => exec(source),
         SandboxError::Hook { .. } => Code::UNKNOWN,

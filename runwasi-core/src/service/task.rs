@@ -61,7 +61,9 @@ fn unsupported<T>(what: &str, why: &str) -> ttrpc::Result<T> {
 #[async_trait]
 impl Task for TaskService {
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
-        Ok(convert::state_response(&self.sandbox.view(&container(&request.id)?, &request.exec_id)?))
+        Ok(convert::state_response(
+            &self.sandbox.state(&container(&request.id)?, &request.exec_id)?,
+        ))
     }
 
     async fn create(

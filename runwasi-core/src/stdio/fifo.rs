@@ -133,9 +133,8 @@ struct OutputPipe {
     /// The reading end held here. `drained` closes it to look for another reader. Locked for that
     /// only.
     reader: Mutex<Option<File>>,
-    /// True if no reader has to be waited for: the pipe was full after a write, which the guest can
-    /// pass only with a reader, or the logger is gone.
-    proven: AtomicBool,
+    /// True if the reader is gone for good, which only a logger can be.
+    gone: AtomicBool,
     /// True once something has been written, for a reader to read.
     written: AtomicBool,
 }
@@ -166,16 +165,16 @@ impl Output {
     }
 
     fn of(sender: pipe::Sender, reader: Option<File>) -> Self {
-        let proven = AtomicBool::new(false);
+        let gone = AtomicBool::new(false);
         let written = AtomicBool::new(false);
-        Self(Some(Arc::new(OutputPipe { sender, reader: Mutex::new(reader), proven, written })))
+        Self(Some(Arc::new(OutputPipe { sender, reader: Mutex::new(reader), gone, written })))
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0.as_ref().map_or(Ok(bytes.len()), |pipe| pipe.try_write(bytes))
     }
 
-    /// Waits until a reader that is present has begun to read.
+    /// Waits until a reader that is present has read everything.
     pub(super) async fn drained(&self, deadline: Instant) {
         if let Some(pipe) = &self.0 {
             pipe.drained(deadline).await;
@@ -198,27 +197,22 @@ impl OutputPipe {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let result = self.sender.try_write(bytes);
         match &result {
-            // The guest passes a full pipe only if a reader reads. Before the first write,
-            // `WouldBlock` may come from Tokio, which has not yet seen the pipe ready. Relaxed: the
-            // flags guard no other data.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.proven.fetch_or(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
             // Only a logger can be gone: a FIFO has a reader here. Its end is no reason to end its
-            // container.
+            // container. Relaxed: the flags guard no other data.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                if !self.proven.swap(true, Ordering::Relaxed) {
+                if !self.gone.swap(true, Ordering::Relaxed) {
                     tracing::warn!("a logger is gone: what its container prints is lost");
                 }
                 return Ok(bytes.len());
             }
-            _ => self.written.store(true, Ordering::Relaxed),
+            Err(_) => {}
+            Ok(_) => self.written.store(true, Ordering::Relaxed),
         }
         result
     }
 
     async fn drained(&self, deadline: Instant) {
-        if self.proven.load(Ordering::Relaxed) || !self.written.load(Ordering::Relaxed) {
+        if self.gone.load(Ordering::Relaxed) || !self.written.load(Ordering::Relaxed) {
             return;
         }
         // Closed before the look at the pipe: with this end open there would always be a reader.

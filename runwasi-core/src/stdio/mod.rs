@@ -114,7 +114,7 @@ impl Stdio {
         self.terminal.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
-    /// Waits, after the guest's end, until the readers of the output have begun to read and the
+    /// Waits, after the guest's end, until the readers of the output have read it and the
     /// output of a terminal has been copied. Returns at once without a reader or without output.
     /// After [`Drain::hurry`], readers are not waited for.
     pub(crate) async fn drained(&self, drain: &mut Drain) {

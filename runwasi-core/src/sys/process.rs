@@ -34,7 +34,8 @@ pub fn fork_with_pid() -> io::Result<Option<Pid>> {
 }
 
 /// Lets `command` start a process that is not a child of this one: the system's reaper of orphans
-/// waits for its end. Must be called before any other `pre_exec` of the command.
+/// waits for its end. It has a process group of its own: signals of a terminal that this process was
+/// started from are not for it. Must be called before any other `pre_exec` of the command.
 // A fork runs fork handlers: wasmtime's reopens its `pagemap`. Such a handler may put a file in the
 // place of a descriptor that was arranged before this second fork.
 pub(crate) fn orphan(command: &mut Command) {
@@ -43,7 +44,11 @@ pub(crate) fn orphan(command: &mut Command) {
         // from here on do nothing but that or `_exit`.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
-            0 => Ok(()),
+            // SAFETY: takes no pointer. It cannot fail for a process that leads no session.
+            0 => match unsafe { libc::setpgid(0, 0) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            },
             // SAFETY: the intermediate process has nothing to clean up.
             _ => unsafe { libc::_exit(0) },
         }

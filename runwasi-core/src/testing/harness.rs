@@ -180,8 +180,9 @@ impl Harness {
         self.directory.path()
     }
 
-    /// Stops guests and server, and waits for their end.
+    /// Stops guests and server, and waits for their end. What is not deleted stays undeleted.
     pub async fn stop(&self) {
+        self.sandbox.note_end_request();
         self.tasks.stop();
         self.tasks.drained().await;
     }

@@ -188,7 +188,8 @@ impl Daemon {
     }
 
     fn spawn(&mut self, stdin: Stdio) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log_file())?;
+        let log = self.settings.stderr.clone().unwrap_or_else(|| self.log_file());
+        let log = File::options().create(true).append(true).open(log)?;
         let mut command = std::process::Command::new("sh");
         // The shell becomes the daemon, so the pid is the daemon's. Readiness comes on its stdout, by a number of
         // its own, since 3 and following may be sockets handed over.

@@ -1,6 +1,7 @@
 //! What is unusual about a test's daemon; given by tests to a fixture or shim driver, read by [`Daemon`](super::Daemon).
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use crate::restrictions::Restrictions;
 
@@ -11,6 +12,7 @@ pub struct Settings {
     pub(crate) config: String,
     pub(crate) before: String,
     pub(crate) env: Vec<(String, OsString)>,
+    pub(crate) stderr: Option<PathBuf>,
     pub(crate) restrictions: Restrictions,
 }
 
@@ -37,6 +39,12 @@ impl Settings {
     /// Restricts it as its service manager would.
     pub fn restricted(mut self, restrictions: Restrictions) -> Self {
         self.restrictions = restrictions;
+        self
+    }
+
+    /// Another file than that of [`Daemon::log`](super::Daemon::log) for its stderr, such as a FIFO.
+    pub fn stderr(mut self, path: impl Into<PathBuf>) -> Self {
+        self.stderr = Some(path.into());
         self
     }
 

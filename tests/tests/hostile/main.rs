@@ -6,11 +6,14 @@ mod files;
 mod guests;
 mod hooks;
 mod hung;
+mod log;
 mod memory;
 mod mounts;
 mod neighbours;
 mod shares;
 mod signals;
+mod stop;
+mod streams;
 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
@@ -131,4 +134,33 @@ runwasi_tests::suite! { bounds_wasmtime = Wasmtime, bounds_wasmtimed = Wasmtimed
         a_poll_has_a_limited_number_of_subscriptions
         a_directory_is_listed_once_with_any_buffer
         a_large_write_is_complete;
+}}
+
+runwasi_tests::suite! { crate::stop::check: stop_wasmtime = Wasmtime, stop_wasmtimed = Wasmtimed; {
+    stop:
+        stop_tells_the_guests_own_status_once
+        stop_is_quick_without_a_client_and_delete_repeats_the_status
+        stopping_sandbox_takes_no_container;
+}}
+
+// The other cases of logs are tests of their own: each has its own settings of a daemon.
+runwasi_tests::suite! { log_wasmtime = Wasmtime; {
+    log:
+        sighup_ends_no_shim;
+}}
+
+// A thin shim of the daemon logs nothing.
+runwasi_tests::played! { log_played_wasmtime = Wasmtime; {
+    log:
+        log_fifo_that_is_never_read_stops_no_shim;
+}}
+
+runwasi_tests::played! { streams_played_wasmtime = Wasmtime, streams_played_wasmtimed = Wasmtimed; {
+    streams:
+        exit_is_told_although_a_reader_never_reads;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_alone: streams_wasmtime = Wasmtime, streams_wasmtimed = Wasmtimed; {
+    streams:
+        megabyte_through_a_terminal_arrives_whole;
 }}

@@ -120,6 +120,13 @@ pub(crate) fn wrong_updates_are_refused_with_the_field(c: &mut Containers) -> Re
         (r#"{"memory":{"limit":"much"}}"#, "line 1"),
         (r#"{"cpu":{"quota":1}}"#, "linux.resources.cpu.quota: 1 is less than"),
         (r#"{"cpu":{"period":5}}"#, "linux.resources.cpu.period: 5 is not"),
+        (r#"{"cpu":{"period":0}}"#, "linux.resources.cpu.period: 0 is not"),
+        (r#"{"cpu":{"quota":20000,"period":0}}"#, "linux.resources.cpu.period: 0 is not"),
+        (r#"{"cpu":{"quota":-20000}}"#, "linux.resources.cpu.quota: -20000 is negative"),
+        (
+            r#"{"memory":{"limit":-33554432}}"#,
+            "linux.resources.memory.limit: -33554432 is negative",
+        ),
     ] {
         let said =
             update(c, &id, json).err().with_context(|| format!("{json} was accepted"))?.to_string();

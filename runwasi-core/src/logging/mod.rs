@@ -1,21 +1,26 @@
 //! Log output: containerd's `log` FIFO in the bundle, or stderr. Set up once in a process.
+//!
+//! No thread ever waits for the reader of the log ([`lossy`]).
+
+mod lossy;
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::Write,
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::Path,
-    sync::Arc,
 };
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
 
+use self::lossy::Lossy;
+
 /// Logs to the FIFO `log` in the current directory, which containerd has made. Without that FIFO
 /// nothing is logged.
 pub fn to_containerd(debug: bool) {
-    if let Some(fifo) = Fifo::open(Path::new("log")) {
-        install(level(debug), fifo);
+    if let Some(fifo) = fifo(Path::new("log")) {
+        install(level(debug), Lossy::file(fifo));
     }
 }
 
@@ -26,7 +31,17 @@ pub fn to_stderr(debug: bool) {
 
 /// Logs to stderr, which systemd puts into its journal. For daemons.
 pub fn to_stderr_at(level: LevelFilter) {
-    install(level, io::stderr);
+    if let Some(stderr) = Lossy::stderr() {
+        install(level, stderr);
+    }
+}
+
+/// Writes the error that ends a program to stderr, as far as that takes no waiting.
+pub fn print_error(text: &str) {
+    if let Some(mut stderr) = Lossy::stderr() {
+        // Never an error.
+        let _ = stderr.write_all(format!("{text}\n").as_bytes());
+    }
 }
 
 fn level(debug: bool) -> LevelFilter {
@@ -46,45 +61,17 @@ fn install(level: LevelFilter, writer: impl for<'a> MakeWriter<'a> + Send + Sync
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// containerd's log FIFO. Its reader may be absent (containerd restarts) or slow: a line that does
-/// not fit is dropped, and no write ever waits.
-#[derive(Clone)]
-struct Fifo(Arc<File>);
-
-impl Fifo {
-    fn open(path: &Path) -> Option<Self> {
-        let mut options = OpenOptions::new();
-        // Opened for reading, too: with a reader in this process, no write fails with `EPIPE`.
-        let file = options
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(path)
-            .ok()?;
-        file.metadata().ok()?.file_type().is_fifo().then(|| Self(Arc::new(file)))
-    }
-}
-
-impl Write for Fifo {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match (&*self.0).write(line) {
-            // The pipe is full. The dropped line counts as written: logging must not fail.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(line.len()),
-            result => result,
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Fifo {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
+/// Opens containerd's log FIFO, whose reader may be absent (containerd restarts) or slow.
+fn fifo(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    // Opened for reading, too: with a reader in this process, no write fails with `EPIPE`.
+    let file = options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .ok()?;
+    file.metadata().ok()?.file_type().is_fifo().then_some(file)
 }
 
 #[cfg(test)]
@@ -100,7 +87,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
-        let mut fifo = Fifo::open(&path).unwrap();
+        let mut fifo = Lossy::file(fifo(&path).unwrap());
         // More than any pipe holds.
         for _ in 0..40_000 {
             fifo.write_all(b"a line of a log that nobody reads\n").unwrap();
@@ -115,6 +102,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         std::fs::write(&path, "").unwrap();
-        assert!(Fifo::open(&path).is_none());
+        assert!(fifo(&path).is_none());
     }
 }
