@@ -28,6 +28,7 @@ use crate::{
     panics,
     sandbox_process::{Reaper, SandboxProcess, Signals},
     sys::{self, NamespaceKind},
+    task_limits,
 };
 
 /// Stack of the thread `namespaces`, and of one that makes namespaces. Both make short calls. The
@@ -187,6 +188,7 @@ fn make(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<Vec<Opened>, 
             .name("namespaces".into())
             .stack_size(STACK)
             .spawn_scoped(scope, || panics::fatal(|| make_here(kinds, hostname)))
+            .map_err(task_limits::named)
             .map_err(failed("thread for new namespaces"))?;
         // An error is a panic, which has ended the process.
         making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -328,6 +330,7 @@ impl NamespaceThread {
             .name("namespaces".into())
             .stack_size(STACK)
             .spawn(work)
+            .map_err(task_limits::named)
             .map_err(failed("thread for the namespaces of sandboxes"))?;
         Ok(Self { jobs })
     }
