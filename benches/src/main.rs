@@ -3,7 +3,7 @@
 //! - `options`: the command line.
 //! - `interrupt`: two OS processes, so that an interrupted run cleans up as well.
 //! - `ctr_run`, `memory`, `thin_start`, `pods`, `rate`, `output`, `compute`, `scheduling`, `density`, `large`,
-//!   `http`: the benchmarks.
+//!   `http`, `files`: the benchmarks.
 //!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
 //! - `fake_containerd`: containerd, played by this program.
 //! - `processes`: what the OS processes of a pod use.
@@ -18,6 +18,7 @@ mod compute;
 mod ctr_run;
 mod density;
 mod fake_containerd;
+mod files;
 mod http;
 mod interrupt;
 mod large;
@@ -47,7 +48,7 @@ use crate::results::Row;
 type Measure = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// The benchmarks by their names for `--only`, in the order they run.
-pub(crate) const BENCHMARKS: [(&str, Measure); 11] = [
+pub(crate) const BENCHMARKS: [(&str, Measure); 12] = [
     ("ctr_run", ctr_run::measure),
     ("memory", memory::measure),
     ("thin_start", thin_start::measure),
@@ -59,6 +60,7 @@ pub(crate) const BENCHMARKS: [(&str, Measure); 11] = [
     ("density", density::measure),
     ("large", large::measure),
     ("http", http::measure),
+    ("files", files::measure),
 ];
 
 /// What every benchmark works with.

@@ -10,10 +10,11 @@ use crate::BENCHMARKS;
 
 /// What it prints for `--help` and after a wrong argument.
 pub(crate) const USAGE: &str = "\
-usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]]
+usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
-                rate, output, compute, scheduling, density, large, http); default all";
+                rate, output, compute, scheduling, density, large, http, files); default all
+  --before DIR  directory with the programs of an earlier build, which files measures beside this one";
 
 /// The runtimes compared.
 pub(crate) const RUNTIMES: [Runtime; 4] =
@@ -26,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) runtimes: Vec<Runtime>,
     /// Names of the benchmarks.
     pub(crate) benchmarks: Vec<&'static str>,
+    /// Directory with the programs of an earlier build.
+    pub(crate) before: Option<PathBuf>,
 }
 
 /// The short name of a runtime: `wasmtime` of `io.containerd.wasmtime.v1`.
@@ -36,8 +39,12 @@ pub(crate) fn short(runtime: Runtime) -> &'static str {
 impl Options {
     /// None if help was asked for.
     pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
-        let mut options =
-            Self { rounds: 50, runtimes: RUNTIMES.to_vec(), benchmarks: names().collect() };
+        let mut options = Self {
+            rounds: 50,
+            runtimes: RUNTIMES.to_vec(),
+            benchmarks: names().collect(),
+            before: None,
+        };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
@@ -46,6 +53,7 @@ impl Options {
                     options.rounds = value()?.parse().context("--rounds needs a number")?
                 }
                 "--only" => options.restrict(&value()?)?,
+                "--before" => options.before = Some(value()?.into()),
                 "--help" | "-h" => return Ok(None),
                 other => bail!("unknown argument {other}\n{USAGE}"),
             }
@@ -81,6 +89,12 @@ impl Options {
 
     /// Fails if a program that is to be measured is missing, naming what makes it.
     pub(crate) fn demand_programs(&self) -> Result<()> {
+        if let Some(directory) = &self.before {
+            for runtime in self.wasm_runtimes() {
+                let file = directory.join(runtime.shim());
+                demand(file.exists(), &file, "an earlier build made it")?;
+            }
+        }
         for runtime in &self.runtimes {
             let (there, file) = match runtime.program_file() {
                 Some(file) => (file.exists(), file),
@@ -133,8 +147,8 @@ mod tests {
     fn everything_is_measured_by_default() {
         let options = parsed(&[]).unwrap().unwrap();
         assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
-        let all =
-            "ctr_run memory thin_start pods rate output compute scheduling density large http";
+        let all = "ctr_run memory thin_start pods rate output compute scheduling density large http \
+            files";
         assert_eq!(options.benchmarks.join(" "), all);
     }
 
@@ -154,6 +168,7 @@ mod tests {
             &["--rounds"],
             &["--rounds", "x"],
             &["--rounds", "5"],
+            &["--before"],
             &["--fast"],
         ] {
             assert!(parsed(args).is_err(), "{args:?}");

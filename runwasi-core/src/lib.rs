@@ -13,6 +13,7 @@
 //! | `panics` | the log of panics, and the end of the process where one cannot be contained |
 //! | `runtime` | the control and the guest Tokio runtimes |
 //! | `blocking` | work on the blocking pool |
+//! | `task_limits` | the kernel's limits of threads and processes, in errors |
 //! | `shutdown` | cancel token and task tracker; the only spawn on the control runtime |
 //! | `server` | one listening socket, its services, and the bounded drain |
 //! | `service` | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
@@ -99,6 +100,8 @@ pub mod shutdown;
 pub mod stdio;
 #[doc(hidden)]
 pub mod sys;
+#[doc(hidden)]
+pub mod task_limits;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -30,6 +30,7 @@ use crate::{
     panics,
     sandbox_process::{Reaper, SandboxProcess, Signals},
     sys::{self, NamespaceKind},
+    task_limits,
 };
 
 /// Stack of the threads, which make short calls. The minimum is 16 KiB.
@@ -347,6 +348,7 @@ impl NamespaceThread {
             .name(self.name.into())
             .stack_size(STACK)
             .spawn(work)
+            .map_err(task_limits::named)
             .map_err(failed("thread for the namespaces of sandboxes"))?;
         Ok(jobs)
     }

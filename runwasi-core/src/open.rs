@@ -10,7 +10,7 @@
 
 use std::{ffi::CString, fs::File, io, os::fd::AsFd, time::Duration};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fcntl_getfl, fcntl_setfl, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fcntl_setfl, fstat, openat2};
 
 /// Pause before the second try. It doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -123,16 +123,21 @@ fn look(file: File) -> io::Result<Opened> {
     if matches!(kind, FileType::Fifo | FileType::Socket | FileType::Unknown) {
         return Err(rustix::io::Errno::ACCESS.into());
     }
-    let flags = fcntl_getfl(file.as_fd())?;
-    fcntl_setfl(file.as_fd(), flags - OFlags::NONBLOCK)?;
-    Ok(if kind == FileType::Directory { Opened::Directory(file) } else { Opened::File(file) })
+    match kind {
+        FileType::Directory => return Ok(Opened::Directory(file)),
+        // The kernel ignores `NONBLOCK` in the calls of a regular file.
+        FileType::RegularFile => {}
+        // The flag is the only one of ours that this call changes.
+        _ => fcntl_setfl(file.as_fd(), OFlags::empty())?,
+    }
+    Ok(Opened::File(file))
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::symlink, path::Path, time::Instant};
 
-    use rustix::fs::{CWD, mknodat};
+    use rustix::fs::{CWD, fcntl_getfl, mknodat};
     use tempfile::TempDir;
 
     use super::*;
@@ -186,12 +191,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn opened_files_wait_as_usual_and_get_the_umasks_mode() {
+    async fn devices_wait_as_usual_and_new_files_are_created_once() {
         let (place, directory) = directory();
         let how = How { create: true, exclusive: true, write: true, ..READ };
         let opened = open(&directory, "new", how).await.unwrap();
-        let Opened::File(file) = opened else { panic!("a directory") };
-        assert!(!fcntl_getfl(&file).unwrap().contains(OFlags::NONBLOCK));
+        assert!(matches!(opened, Opened::File(_)));
+        let devices = File::open("/dev").unwrap();
+        let null = open(&devices, "null", How { write: true, ..READ }).await.unwrap();
+        let Opened::File(null) = null else { panic!("a directory") };
+        let flags = fcntl_getfl(&null).unwrap();
+        assert!(!flags.contains(OFlags::NONBLOCK) && flags.contains(OFlags::RDWR), "{flags:?}");
         let again = open(&directory, "new", how).await;
         assert_eq!(code(again), rustix::io::Errno::EXIST);
         fs::create_dir(place.path().join("inner")).unwrap();

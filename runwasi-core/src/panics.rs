@@ -13,7 +13,9 @@
 //! of the process is reported by containerd (per-pod shim), or systemd starts it again (daemon).
 
 use std::{
+    any::Any,
     backtrace::{Backtrace, BacktraceStatus},
+    cell::Cell,
     future::Future,
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook},
     pin::Pin,
@@ -21,7 +23,12 @@ use std::{
     thread,
 };
 
-use crate::{sanitize, sys};
+use crate::{sanitize, sys, task_limits};
+
+thread_local! {
+    /// True while a panic of this thread is expected.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Sends the messages of panics to the log: the stderr of a shim's server is `/dev/null`.
 pub fn log() {
@@ -29,7 +36,10 @@ pub fn log() {
 }
 
 fn log_one(info: &PanicHookInfo<'_>) {
-    let message = text(info.payload());
+    if EXPECTED.get() {
+        return;
+    }
+    let message = explained(text(info.payload()));
     // A message may quote untrusted text of any length.
     let message = sanitize::text(&message);
     let location = info.location().map(ToString::to_string).unwrap_or_default();
@@ -45,10 +55,32 @@ fn log_one(info: &PanicHookInfo<'_>) {
     }
 }
 
-fn text(payload: &(dyn std::any::Any + Send)) -> String {
+/// Names the kernel's limits in the message of a thread that Tokio could not make for a guest.
+fn explained(message: String) -> String {
+    match message.starts_with(NO_THREAD) {
+        true => format!("{message}: {}", task_limits::RAISED_BY),
+        false => message,
+    }
+}
+
+fn text(payload: &(dyn Any + Send)) -> String {
     // A `panic!` with a literal carries a `&str`, one with arguments a `String`.
     let literal = payload.downcast_ref::<&str>().map(ToString::to_string);
     literal.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Runs a call that panics for want of a thread, without a line in the log for that.
+pub(crate) fn expected<T>(call: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    let before = EXPECTED.replace(true);
+    // Nothing of the closure's is seen after a panic.
+    let result = catch_unwind(AssertUnwindSafe(call));
+    EXPECTED.set(before);
+    result
+}
+
+/// Ends [`expected`] before the end of its call: the rest of it may panic by mistake only.
+pub(crate) fn unexpected() {
+    EXPECTED.set(false);
 }
 
 /// Ends the process if `work` panics: for the whole life of a thread.
@@ -88,6 +120,9 @@ impl Drop for EndOnPanic {
         }
     }
 }
+
+/// Begin of Tokio's message for a thread that the kernel refuses.
+const NO_THREAD: &str = "OS can't spawn worker thread";
 
 /// Exit status of a Rust program after a panic of its main thread.
 const PANIC_STATUS: i32 = 101;

@@ -25,6 +25,7 @@ use crate::{
     lock::{Mutex, get_or_start},
     panics,
     sys::{self, BareProcess, Change},
+    task_limits,
 };
 
 /// Stack of the thread `reaper`, which makes short calls. The minimum is 16 KiB.
@@ -69,8 +70,8 @@ impl Reaper {
 
     fn start() -> io::Result<Self> {
         let work = || panics::fatal(reap);
-        let started = thread::Builder::new().name("reaper".into()).stack_size(STACK).spawn(work)?;
-        Ok(Self { thread: started.thread().clone() })
+        let started = thread::Builder::new().name("reaper".into()).stack_size(STACK).spawn(work);
+        Ok(Self { thread: started.map_err(task_limits::named)?.thread().clone() })
     }
 }
 
@@ -80,7 +81,7 @@ impl SandboxProcess {
     pub(crate) fn start(reaper: &Reaper) -> io::Result<(Self, Signals)> {
         // Locked before the start: the reaper finds every process in the table.
         let mut processes = PROCESSES.lock();
-        let process = BareProcess::start()?;
+        let process = BareProcess::start().map_err(task_limits::named)?;
         let pid = process.pid();
         let ended = Arc::<AtomicBool>::default();
         let (signals, received) = mpsc::unbounded_channel();

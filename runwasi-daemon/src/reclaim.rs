@@ -6,8 +6,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runwasi_core::{Engine, shutdown::Tasks, sys};
-use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
+use runwasi_core::{Engine, blocking::blocking, shutdown::Tasks, sys};
+use tokio::{sync::Notify, time::timeout};
 
 /// Time without the end of a sandbox after which memory is returned.
 // Within it the next guest may well come and use the memory again.
@@ -53,13 +53,18 @@ async fn reclaim_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
             .await;
         let engine = engine.clone();
         // On the blocking pool: both calls block for milliseconds or more.
-        let released = spawn_blocking(move || {
-            // In this order: the allocator can return only the memory that the engine has freed.
-            engine.release_unused();
-            sys::trim_memory();
-        });
+        let released = blocking(
+            move || {
+                // In this order: the allocator can return only the memory that the engine has freed.
+                engine.release_unused();
+                sys::trim_memory();
+                Ok(())
+            },
+            |lost| lost,
+        );
         if let Err(error) = released.await {
-            // A panic, which fails this return only. The memory is left to the next guests.
+            // A panic or no thread, which fails this return only. The memory is left to the next
+            // guests.
             tracing::error!(%error, "memory is not given back");
         }
     }

@@ -21,6 +21,7 @@ use std::{
 
 use runwasi_core::{
     Engine, EngineError,
+    blocking::blocking,
     bootstrap::{
         BootstrapError,
         socket::{self, SocketFile},
@@ -36,7 +37,6 @@ use runwasi_core::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
-    task::spawn_blocking,
     time::timeout,
 };
 
@@ -224,7 +224,7 @@ async fn run(
     // After readiness: the predecessors serve until this daemon does.
     let predecessors = sockets.predecessors.clone();
     let program = sockets.program;
-    let retirements = spawn_blocking(move || retire(&predecessors, program));
+    let retirements = blocking(move || Ok(retire(&predecessors, program)), |lost| lost);
     let retiring = daemon.clone();
     let stopping = tasks.clone();
     let manager_file = sockets.manager_file.clone();
@@ -238,16 +238,21 @@ async fn run(
         manager.stop_listen().await;
         // Keeps the socket that a successor has put in its place. On the blocking pool, since it
         // waits for the lock of the directory.
-        let removed = spawn_blocking(move || manager_file.map_or(Ok(()), |file| file.remove()));
-        if let Ok(Err(error)) = removed.await {
+        let remove = move || manager_file.map_or(Ok(()), |file| file.remove());
+        let removed = blocking(remove, |source| BootstrapError::Io {
+            what: "remove the manager socket".into(),
+            source,
+        });
+        if let Err(error) = removed.await {
             tracing::error!(%error, "the manager socket stays behind");
         }
         // An error: `run` has returned without waiting for it.
         let _ = give_back.send(manager);
     });
-    // An error is a panic, which is logged. A predecessor that was not retired goes on beside this
-    // daemon.
-    let _ = retirements.await;
+    // A predecessor that was not retired goes on beside this daemon.
+    if let Err(error) = retirements.await {
+        tracing::error!(%error, "predecessors are not retired");
+    }
     let ended = follow(&daemon, tasks, &mut signals, &supervisor).await;
     // Replies that are under way, such as that to `Retire` or `Reload`.
     let answered = async {

@@ -27,6 +27,7 @@ use std::{
     process::{Child, Command, ExitCode, ExitStatus},
 };
 
+use runwasi_core::task_limits;
 use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::{Pid, Signal, kill_process},
@@ -142,7 +143,7 @@ impl Guard {
         if let Some(manager) = &manager {
             command.arg("--listen-fd").arg(manager.as_raw_fd().to_string());
         }
-        let process = command.spawn()?;
+        let process = command.spawn().map_err(task_limits::named)?;
         let socket = ours.try_clone()?;
         ours.set_nonblocking(true)?;
         let signs = BufReader::new(tokio::net::UnixStream::from_std(ours)?).lines();

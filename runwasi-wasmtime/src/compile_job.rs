@@ -14,11 +14,12 @@ use std::{
 
 use runwasi_core::{
     artifact::Artifact,
+    blocking,
     code_cache::{single_flight::Leader, store::CompileLock},
     digest::Digest,
     sys::trim_memory,
 };
-use tokio::{select, task::spawn_blocking, time::sleep};
+use tokio::{runtime::Handle, select, time::sleep};
 
 use crate::{
     codegen::{Codegen, Slot},
@@ -131,7 +132,7 @@ impl CompileJob {
             }
         };
         match code {
-            Ok(code) => blocking(move || self.store(lock, code)).await,
+            Ok(code) => blocking(move || self.store(lock, code), Err).await,
             Err(reason) => Some(Err(reason.into())),
         }
     }
@@ -140,8 +141,8 @@ impl CompileJob {
     async fn load(&self) -> Option<Option<Outcome>> {
         let loader = self.loader.clone();
         let digest = self.digest;
-        let cached = blocking(move || loader.load(&digest)).await?;
-        Some(cached.map(|ready| made(ready, How::Kept)))
+        let work = move || loader.load(&digest).map(|ready| made(ready, How::Kept));
+        blocking(work, |reason| Some(Err(reason))).await
     }
 
     /// Waits for a slot and for the compile lock, if there is one. Returns nothing once all waiters
@@ -225,7 +226,14 @@ fn text(error: &wasmtime::Error) -> Arc<str> {
     format!("{error:#}").into()
 }
 
-/// Runs `work` on the blocking pool. Returns nothing if it panics, which the panic hook logs.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    spawn_blocking(work).await.ok()
+/// Runs `work` on the blocking pool. `refused` makes the result if there can be no thread for it.
+/// Returns nothing if it panics, which the panic hook logs.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    refused: impl FnOnce(Arc<str>) -> T,
+) -> Option<T> {
+    match blocking::start(&Handle::current(), work) {
+        Ok(running) => running.result().await.ok(),
+        Err(error) => Some(refused(error.to_string().into())),
+    }
 }

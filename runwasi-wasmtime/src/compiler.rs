@@ -15,11 +15,11 @@ use std::{sync::Arc, time::Duration};
 use runwasi_core::{
     EngineError, InstanceSpec,
     artifact::{Artifact, Program},
-    blocking::blocking,
+    blocking::{blocking, eventually},
     code_cache::{digests::DigestIndex, single_flight::SingleFlight, store::CodeCache},
     engine::Precompiled,
 };
-use tokio::task::spawn_blocking;
+use tokio::runtime::Handle;
 use wasmtime::Linker;
 
 pub(crate) use crate::module_cache::Ready;
@@ -123,12 +123,12 @@ impl Compiler {
         let Some(seen) = self.seen.clone() else { return };
         // Detached: this start does not need the entry. A failure is logged and costs the next
         // process one read of the file.
-        drop(spawn_blocking(move || {
+        eventually(&Handle::current(), move || {
             if let Err(error) = seen.put(&identity, &digest) {
                 let path = path.display();
                 tracing::warn!(%path, %error, "the next process reads the file again");
             }
-        }));
+        });
     }
 
     /// Ensures that the code cache contains the compiled code of an artifact.

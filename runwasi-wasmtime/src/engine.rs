@@ -7,7 +7,7 @@ use runwasi_core::{
     Engine, EngineError, Instance, InstanceSpec,
     artifact::Artifact,
     blocking::blocking,
-    engine::Precompiled,
+    engine::{FileThreads, Precompiled},
     resources::descriptors::{self, TooFew},
     settings::RawSettings,
 };
@@ -149,6 +149,11 @@ impl Engine for WasmtimeEngine {
                 blocking(remake, |error| EngineError::Failed(error.to_string())).await
             }
         }
+    }
+
+    async fn file_threads(&self) -> FileThreads {
+        let limit = self.state.read().await.settings.container_file_threads;
+        FileThreads { limit, setting: "engine.container-file-threads" }
     }
 
     async fn precompile(&self, artifact: Artifact) -> Result<Precompiled, EngineError> {

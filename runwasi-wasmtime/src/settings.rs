@@ -6,6 +6,7 @@
 use std::{env, path::PathBuf, time::Duration};
 
 use runwasi_core::{
+    engine::FileThreads,
     resources::descriptors,
     settings::{
         Entry, OFF, RawSettings, SettingsError, absolute_path, in_force, or_off, to_toml, within,
@@ -114,6 +115,12 @@ pub struct Settings {
         deserialize_with = "within::<_, _, 1, 1_000_000>"
     )]
     pub container_descriptors: Option<u32>,
+    /// Threads that file calls of one container may hold while the kernel does not end them.
+    #[serde(
+        rename = "engine.container-file-threads",
+        deserialize_with = "within::<_, _, 1, 1000>"
+    )]
+    pub container_file_threads: u32,
 }
 
 /// The goal of the compiler.
@@ -161,6 +168,7 @@ impl Default for Settings {
             container_memories: None,
             container_tables: None,
             container_descriptors: None,
+            container_file_threads: FileThreads::default().limit,
         }
     }
 }
@@ -301,7 +309,7 @@ mod tests {
             quantum = 5000 # microseconds\nmemories = 8\ntables = 9\nmodule-memories = 2\n\
             module-tables = 3\ntable-elements = 10\ncomponent-instances = 11\n\
             container-stacks = 4\ncontainer-memories = 5\ncontainer-tables = 6\n\
-            container-descriptors = 7\n";
+            container-descriptors = 7\ncontainer-file-threads = 12\n";
         let read = read(&format!("{top}{engine}")).unwrap();
         assert_eq!((read.slots, read.cache.as_deref()), (7, Some("/c".as_ref())));
         assert_eq!(read.to_toml().unwrap(), engine);

@@ -52,6 +52,9 @@ impl ShimDriver {
     /// The same with an unusual node daemon, if the runtime needs one.
     pub fn with(runtime: Runtime, daemon: Settings) -> Result<Self> {
         let mut shim_driver = Self::prepared(runtime)?;
+        if let Some(directory) = &daemon.programs {
+            shim_driver.program = directory.join(runtime.shim());
+        }
         shim_driver.comes_back()?;
         shim_driver.start_daemon(daemon)?;
         Ok(shim_driver)

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::Mount;
 use runwasi_tests::bundle::{Bundle, fifo};
-use runwasi_tests::daemon::SOCKET_VARIABLE;
+use runwasi_tests::daemon::{SOCKET_VARIABLE, Settings};
 use runwasi_tests::runtime::{guest_sources, target_dir};
 use runwasi_tests::{Runtime, ShimDriver, poll_until};
 use serde_json::json;
@@ -77,6 +77,17 @@ impl FakeContainerd {
         let mut fake = Self::new(ShimDriver::with_cache(runtime, &cache)?, storage)?;
         fake.cache = cache;
         fake.played(measure)
+    }
+
+    /// The same with the programs of another build, which lie in `directory`.
+    pub(crate) fn with_build<T>(
+        runtime: Runtime,
+        directory: &Path,
+        storage: Storage,
+        measure: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let settings = Settings::default().programs(directory);
+        Self::new(ShimDriver::with(runtime, settings)?, storage)?.played(measure)
     }
 
     fn played<T>(self, measure: impl FnOnce(&Self) -> Result<T>) -> Result<T> {

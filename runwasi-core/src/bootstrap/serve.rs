@@ -1,7 +1,7 @@
 //! The sandbox's server, from the socket that `start` has bound to the last event: the shim's
 //! long-lived process.
 
-use std::{ffi::CString, fs, future::pending, sync::Arc, time::Duration};
+use std::{ffi::CString, fs, future::pending, sync::Arc, thread::Builder, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -117,7 +117,9 @@ fn run<E: Engine>(
 // The thread and its result may be dropped: the first container waits for the namespace and reports
 // a failure.
 fn prepare_rootfs() {
-    std::thread::spawn(|| panics::fatal(rootfs::prepare));
+    let prepare = || panics::fatal(rootfs::prepare);
+    // Without the thread, too: the first container prepares it then.
+    drop(Builder::new().spawn(prepare));
 }
 
 /// Begins the drain on SIGTERM and SIGINT. SIGHUP is ignored: the terminal of containerd may be

@@ -14,6 +14,7 @@ use crate::{
     network::Namespaces,
     requirements,
     sys::{self, Fork},
+    task_limits,
 };
 
 /// Role of this process after [`start`].
@@ -80,7 +81,7 @@ fn become_server(bundle: &Path) -> Result<Fork, BootstrapError> {
         File::options().read(true).write(true).open("/dev/null").map_err(io_error("/dev/null"))?;
     // Without an `exec`, which would only load and relocate the same program again: this process
     // has one thread and holds nothing but the results of its checks.
-    let fork = sys::fork().map_err(io_error("fork the server"))?;
+    let fork = sys::fork().map_err(task_limits::named).map_err(io_error("fork the server"))?;
     if fork == Fork::Child {
         // Our streams are replaced, since containerd reads stdout until it is closed.
         let detached = rustix::process::setpgid(None, None)

@@ -34,6 +34,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::error::{Wrong, wrong};
+use crate::{blocking::NoThread, task_limits};
 
 /// File in the bundle with the `poststop` hooks that are still to be run.
 const OWED_FILE: &str = "poststop.owed";
@@ -71,14 +72,22 @@ struct Owed {
 
 /// A hook failed.
 #[derive(Debug, thiserror::Error)]
-#[error("hooks.{name}[{place}] {}: {reason}", path.display())]
-pub struct HookError {
-    /// Kind of the hook, as in the spec.
-    name: &'static str,
-    /// Index among the hooks of this kind.
-    place: usize,
-    path: PathBuf,
-    reason: String,
+pub enum HookError {
+    /// It did not run, or not to a good end.
+    #[error("hooks.{name}[{place}] {}: {reason}", path.display())]
+    Failed {
+        /// Kind of the hook, as in the spec.
+        name: &'static str,
+        /// Index among the hooks of this kind.
+        place: usize,
+        /// Its program.
+        path: PathBuf,
+        /// Status with the beginning of its stderr, or an error.
+        reason: String,
+    },
+    /// None ran.
+    #[error("hooks: {0}")]
+    NoThread(#[from] NoThread),
 }
 
 impl ContainerState {
@@ -230,7 +239,7 @@ fn run_all(name: &'static str, hooks: &[Hook], state: &ContainerState) -> Result
 }
 
 fn failed(name: &'static str, place: usize, hook: &Hook, reason: String) -> HookError {
-    HookError { name, place, path: hook.path().clone(), reason }
+    HookError::Failed { name, place, path: hook.path().clone(), reason }
 }
 
 /// Runs a hook to its end, within its own timeout and within `patience`. The error is a text with
@@ -281,8 +290,8 @@ fn execute(
     command.env_clear().envs(env).current_dir(&state.bundle);
     // A process group of its own, which is killed with all that the hook has started.
     command.process_group(0);
-    let mut child =
-        command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?).spawn()?;
+    command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?);
+    let mut child = command.spawn().map_err(task_limits::named)?;
     // A pidfd, because `poll` can wait for it with a timeout and `wait` cannot.
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
     let limit = limit.map(TryInto::try_into).transpose().map_err(io::Error::other)?;

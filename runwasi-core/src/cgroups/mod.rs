@@ -37,6 +37,7 @@ use self::{
     version::CgroupVersion as Version,
 };
 use crate::{
+    blocking,
     bundle::{cgroups_path::CgroupsPath, resources::ResourcesConfig},
     lock::Mutex,
     runtime::Threads,
@@ -160,7 +161,7 @@ impl Drop for KernelLimits {
         match tokio::runtime::Handle::try_current() {
             // Dropped on the control thread, which must not wait for the kernel. The task may run
             // unobserved: if this process ends before, `bootstrap::delete` does the same work.
-            Ok(runtime) => drop(runtime.spawn_blocking(move || leave(joined))),
+            Ok(runtime) => blocking::eventually(&runtime, move || leave(joined)),
             Err(_) => leave(joined),
         }
     }

@@ -29,7 +29,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{blocking::blocking, sys};
+use crate::{
+    blocking::{blocking, eventually},
+    sys, task_limits,
+};
 
 /// First argument of the process. No caller of a shim or a daemon has a reason to give it.
 pub const ARGUMENT: &str = "compile-worker";
@@ -194,7 +197,7 @@ impl Drop for Guarded {
         // Its memory is freed before its end, which takes milliseconds.
         let mut reap = move || drop(child.wait());
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(reap)),
+            Ok(runtime) => eventually(&runtime, reap),
             Err(_) => reap(),
         }
     }
@@ -227,6 +230,7 @@ fn spawn() -> io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
+        .map_err(task_limits::named)
 }
 
 #[cfg(test)]

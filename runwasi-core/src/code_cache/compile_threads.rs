@@ -13,10 +13,10 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
 };
 
 use crate::{
+    blocking::{self, Running},
     lock::{Mutex, get_or_start},
     panics, sys,
 };
@@ -71,7 +71,7 @@ impl Slot {
         let running = self.pool.spawn(work).inspect_err(|error| {
             tracing::error!(%error, "the threads that compile cannot be had");
         });
-        running.ok()?.await.ok()
+        running.ok()?.result().await.ok()
     }
 }
 
@@ -79,10 +79,10 @@ impl Pool {
     fn spawn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<JoinHandle<T>> {
+    ) -> io::Result<Running<T>> {
         let mut runtime = self.runtime.lock();
         let runtime = get_or_start(&mut runtime, || self.start())?;
-        Ok(runtime.spawn_blocking(work))
+        Ok(blocking::start(runtime.handle(), work)?)
     }
 
     fn start(&self) -> io::Result<Runtime> {

@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use tokio::task::spawn_blocking;
+use tokio::runtime::Handle;
 
 use crate::{
     artifact::oci::Images,
+    blocking::eventually,
     bundle::{cgroups_path::CgroupsPath, process::ProcessConfig, resources::ResourcesConfig},
     cgroups::{Cgroups, KernelLimits},
     engine::Engine,
@@ -76,7 +77,7 @@ impl Host {
             let backed = kernel_limits.clone();
             // Not awaited, since cgroups only back the limits of the scheduler. `KernelLimits::end`
             // waits for a call in progress, and a later call has no effect.
-            drop(spawn_blocking(move || backed.limit(&limits)));
+            eventually(&Handle::current(), move || backed.limit(&limits));
         }
         Some(kernel_limits)
     }

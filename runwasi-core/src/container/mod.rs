@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::spawn_blocking;
+use tokio::runtime::Handle;
 
 use self::{
     error::{CreateError, ExecError},
@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     artifact::file,
-    blocking::blocking,
+    blocking::{self, blocking},
     bundle::{
         hooks::{self, HookError, HooksConfig},
         process::ProcessConfig,
@@ -98,7 +98,7 @@ impl Container {
             kernel_limits,
             limits,
             rootfs,
-            may_wait,
+            files,
             unmounted,
         } = init;
         // Before the driver starts, which publishes the later events of the process.
@@ -108,10 +108,8 @@ impl Container {
             rootfs: request.mounts,
         });
         let group = Group::new(host.guests.clone(), &limits, process.credentials.clone())
-            .charged_to(context.memory.clone());
-        if may_wait {
-            group.files_may_wait();
-        }
+            .charged_to(context.memory.clone())
+            .with_files(files);
         let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
             unmounted,
@@ -269,7 +267,8 @@ async fn release(kernel_limits: Option<Arc<KernelLimits>>) {
 async fn run_hooks(
     run: impl FnOnce() -> Result<(), HookError> + Send + 'static,
 ) -> Result<(), HookError> {
-    match spawn_blocking(run).await {
+    let running = blocking::start(&Handle::current(), run)?;
+    match running.result().await {
         Ok(result) => result,
         // The caller's request answers the panic with an error (`panics`).
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

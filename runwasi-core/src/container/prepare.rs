@@ -25,7 +25,7 @@ use crate::{
     process::{Info, driver},
     resources::memory::Memory,
     rootfs::{Gone, MountConfig, Rootfs},
-    scheduler::group::Group,
+    scheduler::{file_calls::FileCalls, group::Group},
     settings::RawSettings,
     stdio::{Stdio, error::StdioError},
     sys::credentials::Credentials,
@@ -131,8 +131,8 @@ pub(super) struct PreparedInit {
     pub(super) limits: ResourcesConfig,
     /// Never had a target if the container has no file systems.
     pub(super) rootfs: Weak<Rootfs>,
-    /// True if a file call may wait for more than a local disk.
-    pub(super) may_wait: bool,
+    /// Bound of its file calls.
+    pub(super) files: FileCalls,
     /// Resolves when the file systems are gone.
     pub(super) unmounted: Gone,
 }
@@ -154,7 +154,7 @@ impl PreparedInit {
             extensions: Arc::default(),
         };
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
-        let may_wait = files.as_ref().is_some_and(|files| files.rootfs.may_wait());
+        let slow = files.as_ref().map(|files| files.rootfs.slow().to_vec()).unwrap_or_default();
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let info = Info {
             container: request.id.clone(),
@@ -167,7 +167,10 @@ impl PreparedInit {
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
         let hooks = (!config.hooks.is_empty()).then(|| Arc::new(config.hooks));
-        Ok(Self { process, context, hooks, kernel_limits, limits, rootfs, may_wait, unmounted })
+        // After `Engine::configure`, which may have changed the bound.
+        let threads = host.engine.file_threads().await;
+        let files = FileCalls::new(request.id.clone(), threads, slow);
+        Ok(Self { process, context, hooks, kernel_limits, limits, rootfs, files, unmounted })
     }
 }
 

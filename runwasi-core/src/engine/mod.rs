@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::{error::EngineError, instance::Instance, spec::InstanceSpec};
+pub use crate::scheduler::file_calls::FileThreads;
 use crate::{artifact::Artifact, settings::RawSettings};
 
 /// Compiles artifacts and creates instances. All containers of an OS process share one engine.
@@ -21,6 +22,7 @@ use crate::{artifact::Artifact, settings::RawSettings};
 /// | [`configure`](Self::configure) | container, control runtime | `Create` with settings | no effect |
 /// | [`annotations`](Self::annotations) | container, control runtime | `Create` | not async |
 /// | [`prepare`](Self::prepare) | container, control runtime | `Create` and `Exec` | cancels |
+/// | [`file_threads`](Self::file_threads) | container, control runtime | `Create`, after `prepare` | no effect |
 /// | [`precompile`](Self::precompile) | command `precompile` | before any guest | cancels the wait |
 /// | [`release_unused`](Self::release_unused) | daemon, blocking pool | guests have ended | not async |
 ///
@@ -59,6 +61,15 @@ pub trait Engine: Send + Sync + 'static {
     async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
         let first = settings.entries.first();
         first.map_or(Ok(()), |entry| Err(entry.unknown("none").into()))
+    }
+
+    /// Bound of the threads that the file calls of one container may hold while the kernel does not
+    /// end them: on a file system whose server does not answer, for example.
+    ///
+    /// Called by the container on the control runtime, once for its init, after
+    /// [`Engine::prepare`]. The default implementation allows 16.
+    async fn file_threads(&self) -> FileThreads {
+        FileThreads::default()
     }
 
     /// Compiles an artifact for later starts, unless that was done before.

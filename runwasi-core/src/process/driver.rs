@@ -433,12 +433,9 @@ impl Driver {
         if threads > 0 {
             // Relaxed: a counter that publishes no other memory.
             let total = GIVEN_UP.fetch_add(threads, Ordering::Relaxed) + threads;
-            tracing::warn!(
-                container = %self.info.container,
-                threads,
-                total,
-                "ended with threads in file calls that the kernel does not end: given up"
-            );
+            if let Some(files) = self.group.files() {
+                files.given_up(threads, total);
+            }
         }
     }
 

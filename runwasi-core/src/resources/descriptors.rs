@@ -27,8 +27,11 @@ const RESERVE: u64 = 1000;
 const RESERVED_PART: u64 = 4;
 /// Part of the reserve that new containers leave to requests about others, as a divisor.
 const KEPT_PART: u64 = 2;
-/// Openings of guests between two looks at the numbers, at most. Far below any reserve.
-const OPENINGS: u32 = 8;
+/// Openings of guests between two looks at the numbers, at most. Far below the reserve of a process
+/// that has so many left.
+const OPENINGS: u32 = 64;
+/// Part of the descriptors left that may be opened until the next look, as a divisor.
+const UNSEEN_PART: u64 = 8;
 
 /// Openings of guests that need no look at the numbers.
 static UNSEEN: AtomicU32 = AtomicU32::new(0);
@@ -51,7 +54,7 @@ pub fn left_for_guests() -> bool {
         return true;
     }
     let left = within_limits().saturating_sub(lowest_free());
-    let unseen = u32::try_from(left).unwrap_or(u32::MAX).min(OPENINGS);
+    let unseen = u32::try_from(left.div_ceil(UNSEEN_PART)).unwrap_or(OPENINGS).min(OPENINGS);
     // The opening that has looked is one of them. Another thread may look at the same time: then
     // both allow a few, which the reserve has room for.
     UNSEEN.store(unseen.saturating_sub(1), Relaxed);

@@ -51,6 +51,7 @@ pub use self::{
     mounts::{MountConfig, unmount_leftovers},
 };
 use crate::{
+    blocking,
     bundle::config::{Config, Source},
     digest::Digest,
     sys::MountRestriction,
@@ -77,7 +78,7 @@ pub struct Rootfs {
     /// `Some` until the drop.
     mounts: Option<Mounts>,
     layers: Option<Layers>,
-    may_wait: bool,
+    slow: Vec<PathBuf>,
     gone: watch::Receiver<()>,
 }
 
@@ -128,7 +129,7 @@ impl Drop for Rootfs {
         match tokio::runtime::Handle::try_current() {
             // Removing a file system writes back its dirty pages and can take long. The task may
             // run unobserved: `Gone` tells its end.
-            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(mounts))),
+            Ok(runtime) => blocking::eventually(&runtime, move || drop(mounts)),
             Err(_) => drop(mounts),
         }
     }
@@ -159,11 +160,15 @@ impl Rootfs {
         // The last mount lies on top, so its options decide.
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
         let (sender, gone) = watch::channel(());
-        let mut may_wait = waiting::root(&root.mount, mounts);
+        let mut slow = Vec::new();
+        if waiting::root(&root.mount, mounts) {
+            slow.push(PathBuf::from("/"));
+        }
         let (trees, directories) = if rustix::process::geteuid().is_root() {
             let volumes = config.volumes.iter().map(|volume| Volume::open(bundle, volume, &host));
             let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
-            may_wait |= volumes.iter().any(|volume| volume.may_wait(bundle, &host));
+            let waiting = volumes.iter().filter(|volume| volume.may_wait(bundle, &host));
+            slow.extend(waiting.map(|volume| volume.destination().to_owned()));
             let cwd = volumes::clean(&config.process.cwd);
             let attached = attach(&path, root, volumes, read_only, &cwd)?;
             interfaces::warn(bundle, &attached.left_out);
@@ -172,7 +177,7 @@ impl Rootfs {
             (Vec::new(), beside(bundle, root.mount, config, read_only)?)
         };
         let mounts = Mounts { _trees: trees, directories, _gone: sender };
-        Ok(Self { mounts: Some(mounts), layers, may_wait, gone })
+        Ok(Self { mounts: Some(mounts), layers, slow, gone })
     }
 
     /// Digest of the layers that contain this file, if `/` is an overlay and the file lies in `/`
@@ -182,9 +187,9 @@ impl Rootfs {
         (mount_id(file)? == layers.mount).then_some(layers.digest)
     }
 
-    /// True if file calls of the guest may wait for more than a local disk.
-    pub(crate) fn may_wait(&self) -> bool {
-        self.may_wait
+    /// Directories of the guest whose calls may wait for more than a local disk.
+    pub(crate) fn slow(&self) -> &[PathBuf] {
+        &self.slow
     }
 
     /// A notification of the end of these file systems.

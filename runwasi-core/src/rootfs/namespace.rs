@@ -40,7 +40,7 @@ use rustix::{
 };
 
 use super::devices;
-use crate::{lock::Mutex, sys};
+use crate::{lock::Mutex, sys, task_limits};
 
 /// Name of our own `/dev` in the root directory of the namespace.
 const DEVICES: &str = "dev";
@@ -112,7 +112,8 @@ impl MountNamespace {
         let builder = thread::Builder::new().name("mounts".into());
         let panicked = |_| io::Error::other("the thread that makes it has panicked");
         let (namespace, root) = thread::scope(|scope| {
-            let thread = builder.spawn_scoped(scope, || make_namespace(&host, &proc))?;
+            let thread = builder.spawn_scoped(scope, || make_namespace(&host, &proc));
+            let thread = thread.map_err(task_limits::named)?;
             thread.join().map_err(panicked)?
         })?;
         Ok(Self { namespace, root, host, proc, descriptors, next: AtomicU64::new(0) })

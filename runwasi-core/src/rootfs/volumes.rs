@@ -93,6 +93,11 @@ impl<'a> Volume<'a> {
         }
     }
 
+    /// Path in the container.
+    pub(super) fn destination(&self) -> &Path {
+        &self.destination
+    }
+
     fn is_directory(&self) -> bool {
         !matches!(self.opened, Opened::File(_))
     }

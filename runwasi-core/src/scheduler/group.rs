@@ -19,16 +19,18 @@
 //! A file call is made by the polling thread, so its CPU time is metered and throttled like any
 //! other. If the container has files whose calls may wait, its polls run beside the workers
 //! ([`block_in_place`]), and a turn that waits in the kernel gives its permit back: it holds neither
-//! a worker nor a turn of another container. Such turns are bounded for each container.
+//! a worker nor a turn of another container. Such turns are bounded for each container
+//! ([`file_calls`](super::file_calls)).
 
 use std::{
     future::Future,
+    panic::resume_unwind,
     pin::Pin,
     sync::{
         Arc, MutexGuard, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -40,19 +42,26 @@ use tokio::{
 use super::{
     Guests,
     bandwidth::Throttling,
+    file_calls::FileCalls,
     lane::DEFAULT_WEIGHT,
-    queue::{Lane, RunningTurn, Seat},
+    queue::{Lane, RunningTurn, Seat, ThreadTurn},
+    state::Held,
 };
 use crate::{
+    blocking::eventually,
     bundle::resources::{Limit, ResourcesConfig},
     credentials,
     lock::Mutex,
+    panics,
     resources::memory::Memory,
     sys::{self, credentials::Credentials},
 };
 
 /// How long a turn may wait in the kernel with its permit.
 const HOLD_PATIENCE: Duration = Duration::from_millis(10);
+
+/// Pause of a member for whose poll there is no thread.
+const THREAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// Time without the CPU within a poll that is suspected to be a wait in the kernel.
 const WAITED: Duration = Duration::from_millis(2);
@@ -83,6 +92,8 @@ struct Shared {
     credentials: Option<Arc<Credentials>>,
     /// Locked for the length of one spawn, one poll or one abort, never across an await.
     members: Mutex<Members>,
+    /// Turns that run beside the workers. Locked for one change or copy.
+    beside: Mutex<Vec<Arc<ThreadTurn>>>,
 }
 
 /// CPU usage and throttling of a container.
@@ -104,8 +115,8 @@ struct Container {
     cpu_nanos: AtomicU64,
     /// Account of what its members make the host allocate, if they are charged.
     memory: OnceLock<Arc<Memory>>,
-    /// True if the calls of a file may wait for more than a local disk.
-    files_may_wait: AtomicBool,
+    /// Set by the container's init; absent for a container without files.
+    files: OnceLock<FileCalls>,
     /// Polls that still run beside the workers, since an earlier one has waited.
     beside: AtomicU32,
     /// Polls that still count their waits, since an earlier one is suspected of one.
@@ -118,17 +129,28 @@ impl Container {
             lane,
             cpu_nanos: AtomicU64::new(0),
             memory: OnceLock::new(),
-            files_may_wait: AtomicBool::new(false),
+            files: OnceLock::new(),
             beside: AtomicU32::new(0),
             counted: AtomicU32::new(0),
+        }
+    }
+
+    /// True if calls of the container's files may wait for more than a local disk.
+    fn files_may_wait(&self) -> bool {
+        self.files.get().is_some_and(FileCalls::may_wait)
+    }
+
+    /// Notes the numbers of turns that wait in the kernel, one of them a turn of this container.
+    fn held(&self, held: Held) {
+        if let Some(files) = self.files.get() {
+            files.held(held.lane, held.all);
         }
     }
 
     /// True if the next poll is to run beside the workers.
     fn polls_beside(&self) -> bool {
         // Relaxed: a hint that publishes no other memory.
-        let waits =
-            self.files_may_wait.load(Ordering::Relaxed) || self.beside.load(Ordering::Relaxed) > 0;
+        let waits = self.files_may_wait() || self.beside.load(Ordering::Relaxed) > 0;
         // Runtimes of one thread are those of tests: they have no other thread for the workers.
         waits && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
     }
@@ -206,13 +228,23 @@ impl Group {
     ) -> Self {
         let members = Mutex::new(Members { set: JoinSet::new(), open: true });
         let process = container.lane.process();
-        Self { shared: Arc::new(Shared { guests, container, process, credentials, members }) }
+        let beside = Mutex::default();
+        let shared = Shared { guests, container, process, credentials, members, beside };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Notes that calls of the container's files may wait for more than a local disk, for a server
-    /// that does not answer for example.
-    pub(crate) fn files_may_wait(&self) {
-        self.shared.container.files_may_wait.store(true, Ordering::Relaxed);
+    /// Describes and bounds the container's file calls.
+    pub(crate) fn with_files(self, files: FileCalls) -> Self {
+        let container = &self.shared.container;
+        container.lane.bound_held(files.threads().limit, files.may_wait());
+        // The group of a container's init calls this, once.
+        container.files.get_or_init(|| files);
+        self
+    }
+
+    /// The container's file calls.
+    pub(crate) fn files(&self) -> Option<&FileCalls> {
+        self.shared.container.files.get()
     }
 
     /// Number of members whose thread waits in the kernel.
@@ -224,6 +256,7 @@ impl Group {
     /// waits in the kernel. No kill ends those: each goes when its call returns. Cancel safe.
     pub async fn ended_or_held(&self) {
         while tokio::time::timeout(LOOK, self.ended()).await.is_err() {
+            self.shared.look_at_turns();
             let held = self.held();
             if held > 0 && held >= self.members().set.len() {
                 return;
@@ -333,9 +366,8 @@ impl<F: Send + 'static> Drop for Guest<F> {
     fn drop(&mut self) {
         let future = self.future.take();
         // Closing a file is a call, too, which its server may never answer.
-        if self.shared.container.files_may_wait.load(Ordering::Relaxed) {
-            // Without its result: the thread has nothing to report.
-            drop(self.shared.guests.runtime().spawn_blocking(move || drop(future)));
+        if self.shared.container.files_may_wait() {
+            eventually(self.shared.guests.runtime(), move || drop(future));
         }
     }
 }
@@ -366,8 +398,82 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Guest<F> {
         // The thread may belong to the blocking pool afterwards, whose work is the host's.
         let _host = credentials::HostAtEnd;
         // First the permit's end is arranged, then the thread leaves the workers.
-        let _watch = meter.turn.watch(HOLD_PATIENCE);
-        block_in_place(poll)
+        let beside = Beside::begin(shared, meter.turn.on_this_thread());
+        let container = shared.container.clone();
+        let _watch = beside.turn.watch(HOLD_PATIENCE, move |held| container.held(held));
+        beside_the_workers(poll).unwrap_or_else(|| {
+            shared.lack_thread(waker.clone());
+            Poll::Pending
+        })
+    }
+}
+
+/// Calls `poll` while another thread does the worker's work. Returns nothing if there can be no such
+/// thread: then `poll` is not called.
+fn beside_the_workers<T>(poll: impl FnOnce() -> T) -> Option<T> {
+    let mut begun = false;
+    let call = || {
+        block_in_place(|| {
+            begun = true;
+            panics::unexpected();
+            poll()
+        })
+    };
+    // Tokio panics for want of a thread, after it has queued the worker's work for the next one.
+    // This thread takes it when the poll is over.
+    match panics::expected(call) {
+        Ok(polled) => Some(polled),
+        Err(panic) if begun => resume_unwind(panic),
+        Err(_) => None,
+    }
+}
+
+/// A turn beside the workers, until its drop.
+struct Beside<'a> {
+    shared: &'a Shared,
+    turn: Arc<ThreadTurn>,
+}
+
+impl<'a> Beside<'a> {
+    fn begin(shared: &'a Shared, turn: ThreadTurn) -> Self {
+        let turn = Arc::new(turn);
+        shared.beside.lock().push(turn.clone());
+        Self { shared, turn }
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        self.shared.beside.lock().retain(|turn| !Arc::ptr_eq(turn, &self.turn));
+    }
+}
+
+impl Shared {
+    /// Does what the watches of turns do. Those need a worker, and all of them may wait in the
+    /// kernel, if there were no threads to take their places.
+    fn look_at_turns(&self) {
+        let turns = self.beside.lock().clone();
+        for turn in &turns {
+            if let Some(held) = turn.look() {
+                self.container.held(held);
+            }
+        }
+        if !turns.is_empty() {
+            // By now there may be a thread: it takes the first work that waits for one, a worker's.
+            eventually(self.guests.runtime(), || ());
+        }
+    }
+
+    /// Lets a member whose poll needs a thread beside the workers try again later.
+    fn lack_thread(&self, waker: Waker) {
+        if let Some(files) = self.container.files.get() {
+            files.lacked_thread();
+        }
+        // Fatal: without it the member would never be polled again.
+        self.guests.runtime().spawn(panics::fatal_future(async move {
+            tokio::time::sleep(THREAD_PAUSE).await;
+            waker.wake();
+        }));
     }
 }
 
@@ -404,10 +510,19 @@ impl Drop for Meter<'_> {
 mod tests {
     use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-    use super::*;
-    use crate::bundle::resources::Quota;
+    use super::{
+        super::{file_calls::FileThreads, queue::FairQueue},
+        *,
+    };
+    use crate::{bundle::resources::Quota, id::Id};
 
     const SOON: Duration = Duration::from_secs(5);
+
+    /// Files of a server that may not answer.
+    fn slow() -> FileCalls {
+        let container = Id::parse("id", "c1").unwrap();
+        FileCalls::new(container, FileThreads::default(), vec!["/v".into()])
+    }
 
     fn group() -> Group {
         limited(&ResourcesConfig::default())
@@ -495,8 +610,8 @@ mod tests {
     async fn member_that_waits_in_the_kernel_holds_neither_worker_nor_kill() {
         let guests = Guests::new(Handle::current(), 1);
         let waiting = Group::new(guests.clone(), &ResourcesConfig::default(), None);
+        let waiting = waiting.with_files(slow());
         let other = Group::new(guests, &ResourcesConfig::default(), None);
-        waiting.files_may_wait();
         // A read of an empty pipe stands for a file call without an answer.
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         waiting.spawn(async move {
@@ -523,13 +638,37 @@ mod tests {
         assert_eq!(waiting.held(), 0);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn killed_member_that_waits_is_held_without_a_worker_for_its_watch() {
+        // Without a drive no watch runs, as if every worker waited in the kernel.
+        let undriven = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let queue = FairQueue::new(1, undriven.handle().clone());
+        let guests = Guests { runtime: Handle::current(), queue };
+        let group = Group::new(guests, &ResourcesConfig::default(), None).with_files(slow());
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let (sender, begun) = oneshot::channel();
+        group.spawn(async move {
+            let _ = sender.send(());
+            let mut byte = [0];
+            assert_eq!(rustix::io::read(&reader, &mut byte), Ok(0));
+        });
+        timeout(SOON, begun).await.unwrap().unwrap();
+        assert_eq!(group.held(), 0);
+        group.abort();
+        timeout(SOON, group.ended_or_held()).await.unwrap();
+        assert_eq!(group.held(), 1);
+        drop(writer);
+        timeout(SOON, group.ended()).await.unwrap();
+        undriven.shutdown_background();
+    }
+
     #[tokio::test]
     async fn thread_of_a_poll_beside_the_workers_has_the_hosts_credentials_again() {
         let guests = crate::runtime::GuestRuntime::start(1).unwrap();
         let user = Credentials { uid: 1000, gid: 1000, groups: Vec::new(), umask: 0o077 };
         let limits = ResourcesConfig::default();
         let group = Group::new(guests.guests().clone(), &limits, Some(Arc::new(user)));
-        group.files_may_wait();
+        let group = group.with_files(slow());
         let (sender, receiver) = oneshot::channel();
         let begun = async move {
             let _ = sender.send(fs_uid());

@@ -3,6 +3,7 @@
 //! The order rests on two invariants, which [`Order::update`] restores after every change:
 //!
 //! 1. The order lists exactly the lanes that may run and have a waiting seat, each at its `used`.
+//!    While it is full, lanes whose turns may wait in the kernel may not run.
 //! 2. No listed lane is before the present. A lane joins at the present or later. The present only
 //!    moves when a turn is granted, to the time of the first lane, and no listed lane is before
 //!    that. `used` never decreases.
@@ -20,11 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::bandwidth::Bandwidth;
-
-/// Most turns of a lane that may wait in the kernel without a permit: the threads that its file calls
-/// may hold.
-pub(super) const MOST_HELD: usize = 16;
+use super::{bandwidth::Bandwidth, file_calls::FileThreads};
 
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub(super) const DEFAULT_WEIGHT: u64 = 1024;
@@ -38,6 +35,13 @@ pub(super) struct LaneState {
     /// Virtual time used, in nanoseconds at the default weight.
     pub(super) used: u64,
     weight: u64,
+    /// Most turns that may wait in the kernel without a permit: the threads that its file calls may
+    /// hold.
+    pub(super) most_held: u32,
+    /// Its turns that are granted or run.
+    pub(super) turns: u32,
+    /// True if its turns may wait in the kernel at any time.
+    pub(super) may_wait: bool,
     /// Paused: no seat of it is granted.
     pub(super) paused: bool,
     /// In the order of their wake-ups; may name seats that are gone or whose process has stopped.
@@ -66,6 +70,9 @@ impl LaneState {
         let mut lane = Self {
             used,
             weight,
+            most_held: FileThreads::default().limit,
+            turns: 0,
+            may_wait: false,
             paused: false,
             waiting: VecDeque::new(),
             listed: None,
@@ -92,9 +99,11 @@ impl LaneState {
         self.rare.as_ref().is_some_and(|rare| rare.stopped.contains(&process))
     }
 
-    /// True if as many of its turns as may wait in the kernel do.
+    /// True if it has as many turns as may wait in the kernel, and some do or may do at any time.
+    // Those that run count, too: each may wait before it is seen to.
     fn is_held(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.held.len() >= MOST_HELD)
+        let waits = self.may_wait || self.rare.as_ref().is_some_and(|rare| !rare.held.is_empty());
+        waits && self.turns >= self.most_held
     }
 
     /// Books the CPU time of a turn. Returns the time of the next check, if that throttles the
@@ -123,6 +132,9 @@ pub(super) struct Order {
     /// The present: the virtual time of the lane that was granted last.
     present: u64,
     eligible: BTreeSet<(u64, LaneId)>,
+    /// True if as many turns of all lanes wait in the kernel as may: lanes whose turns may wait are
+    /// not eligible then.
+    pub(super) full: bool,
 }
 
 impl Order {
@@ -145,7 +157,7 @@ impl Order {
 
     /// Lists a lane as it is after a change.
     pub(super) fn update(&mut self, id: LaneId, lane: &mut LaneState) {
-        if !lane.is_eligible() {
+        if !lane.is_eligible() || self.full && lane.may_wait {
             return self.remove(id, lane);
         }
         if lane.listed.is_none() {

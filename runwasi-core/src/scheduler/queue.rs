@@ -22,13 +22,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::thread::gettid;
+use rustix::{process::Pid, thread::gettid};
 use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{
     bandwidth::Throttling,
+    file_calls::most_held,
     lane::{LaneId, ProcessId, SeatId},
-    state::{Check, State, TurnAnswer},
+    state::{Check, Held, State, TurnAnswer},
 };
 use crate::{bundle::resources::Quota, lock::Mutex, panics, sys};
 
@@ -135,6 +136,11 @@ impl Lane {
         self.change(|state, lane| state.set_weight(lane, weight));
     }
 
+    /// Sets how many of its turns may wait in the kernel, and if they may do so at any time.
+    pub(super) fn bound_held(&self, most: u32, may_wait: bool) {
+        self.change(|state, lane| state.bound_held(lane, most, may_wait));
+    }
+
     /// Replaces or removes the quota.
     pub(super) fn set_quota(&self, quota: Option<Quota>) {
         self.change(|state, lane| state.set_quota(lane, quota, Instant::now()));
@@ -212,6 +218,18 @@ impl Drop for Seat {
     }
 }
 
+impl SeatHandle {
+    /// Takes the permit of a turn that waits in the kernel. Returns how many do.
+    fn hold(&self, number: u32) -> Option<Held> {
+        // Without the lock: the first call reads the limits of this process.
+        let most = most_held();
+        let mut state = self.queue.state.lock();
+        let held = state.hold_turn(self.id, number, most)?;
+        self.queue.grant(state);
+        Some(held)
+    }
+}
+
 impl Wake for SeatHandle {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -234,25 +252,50 @@ pub(super) struct RunningTurn<'a> {
 }
 
 impl RunningTurn<'_> {
-    /// Takes the permit of this turn if its thread, the calling one, waits in the kernel after
-    /// `patience`. Until the drop of the answer. For a thread that is no worker during the turn.
-    pub(super) fn watch(&self, patience: Duration) -> TurnWatch {
-        let handle = self.handle.clone();
-        let number = self.number;
-        let thread = gettid();
+    /// This turn on the calling thread, for looks from others.
+    pub(super) fn on_this_thread(&self) -> ThreadTurn {
+        ThreadTurn { handle: self.handle.clone(), number: self.number, thread: gettid() }
+    }
+}
+
+/// A turn on a thread that is no worker meanwhile and may wait in the kernel.
+pub(super) struct ThreadTurn {
+    handle: Arc<SeatHandle>,
+    number: u32,
+    thread: Pid,
+}
+
+impl ThreadTurn {
+    /// Looks at the turn after each `patience`, until its thread waits in the kernel or the answer
+    /// is dropped. `told` is called with the numbers of turns that wait then.
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        patience: Duration,
+        told: impl FnOnce(Held) + Send + 'static,
+    ) -> TurnWatch {
+        let turn = self.clone();
         // Fatal: a turn that kept its permit for good would take it from all guests.
         let held = panics::fatal_future(async move {
             tokio::time::sleep(patience).await;
             // A thread that computes, or that others keep from the CPU, needs its permit.
-            while !sys::waits(thread) {
+            while !sys::waits(turn.thread) {
                 tokio::time::sleep(patience).await;
             }
-            let mut state = handle.queue.state.lock();
-            if state.hold_turn(handle.id, number) {
-                handle.queue.grant(state);
+            if let Some(held) = turn.hold() {
+                told(held);
             }
         });
         TurnWatch(self.handle.queue.timers.spawn(held).abort_handle())
+    }
+
+    /// Takes the permit of the turn if its thread waits in the kernel now. Returns how many turns
+    /// do; nothing if it was taken before.
+    pub(super) fn look(&self) -> Option<Held> {
+        sys::waits(self.thread).then(|| self.hold()).flatten()
+    }
+
+    fn hold(&self) -> Option<Held> {
+        self.handle.hold(self.number)
     }
 }
 
@@ -285,10 +328,7 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
     };
 
-    use super::{
-        super::lane::{DEFAULT_WEIGHT, MOST_HELD},
-        *,
-    };
+    use super::{super::lane::DEFAULT_WEIGHT, *};
 
     /// A future that is always ready: counts its turns and the wake-ups of its task.
     struct Spinner {
@@ -365,12 +405,9 @@ mod tests {
         }
     }
 
-    /// Holds a turn as the timer of its watch does.
-    fn hold(queue: &FairQueue, turn: &RunningTurn<'_>) -> bool {
-        let mut state = queue.state.lock();
-        let held = state.hold_turn(turn.handle.id, turn.number);
-        queue.grant(state);
-        held
+    /// Holds a turn as its watch does.
+    fn hold(turn: &RunningTurn<'_>) -> Option<usize> {
+        turn.handle.hold(turn.number).map(|held| held.lane)
     }
 
     #[test]
@@ -379,7 +416,7 @@ mod tests {
         let [one, two] = [(); 2].map(|()| Spinner::new(&queue, DEFAULT_WEIGHT));
         let first = one.take().unwrap();
         assert!(two.take().is_none());
-        assert!(hold(&queue, &first) && !hold(&queue, &first));
+        assert_eq!([hold(&first), hold(&first)], [Some(1), None]);
         let second = two.take().unwrap();
         drop(first);
         assert_eq!(queue.state.lock().free_permits(), 0, "its permit belongs to the other turn");
@@ -390,21 +427,64 @@ mod tests {
     #[test]
     fn lane_holds_a_bounded_number_of_threads() {
         let queue = queue(1);
+        const MOST: usize = 3;
         let lane = queue.lane(DEFAULT_WEIGHT);
+        lane.bound_held(3, true);
         let process = lane.process();
-        let seats: Vec<_> = (0..=MOST_HELD).map(|_| lane.seat(process)).collect();
+        let seats: Vec<_> = (0..=MOST).map(|_| lane.seat(process)).collect();
         let woken = Arc::<Count>::default();
         let mut turns = Vec::new();
-        for seat in &seats[..MOST_HELD] {
+        for (n, seat) in seats[..MOST].iter().enumerate() {
             turns.push(take(seat, &woken).unwrap());
-            assert!(hold(&queue, &turns[turns.len() - 1]));
+            assert_eq!(hold(&turns[n]), Some(n + 1));
         }
-        assert_eq!(lane.held(process), MOST_HELD);
-        assert!(take(&seats[MOST_HELD], &woken).is_none(), "one more than it may hold");
+        assert_eq!(lane.held(process), MOST);
+        assert!(take(&seats[MOST], &woken).is_none(), "one more than it may hold");
         let other = Spinner::new(&queue, DEFAULT_WEIGHT);
         assert!(other.take().is_some(), "other lanes go on");
         turns.pop();
-        assert!(take(&seats[MOST_HELD], &woken).is_some());
+        assert!(take(&seats[MOST], &woken).is_some());
+    }
+
+    #[test]
+    fn lane_that_may_wait_has_no_more_turns_than_threads() {
+        let queue = queue(2);
+        let lane = queue.lane(DEFAULT_WEIGHT);
+        lane.bound_held(2, true);
+        let process = lane.process();
+        let seats = [(); 3].map(|()| lane.seat(process));
+        let woken = Arc::<Count>::default();
+        let turns = [&seats[0], &seats[1]].map(|seat| take(seat, &woken).unwrap());
+        assert_eq!(hold(&turns[0]), Some(1));
+        assert!(take(&seats[2], &woken).is_none(), "the second one may wait, too");
+        assert_eq!(hold(&turns[1]), Some(2));
+        drop(turns);
+        assert!(take(&seats[2], &woken).is_some());
+    }
+
+    #[test]
+    fn lanes_that_may_wait_get_no_turn_while_as_many_of_all_wait_as_may() {
+        let mut state = State::<()>::new(2);
+        let lanes = [true, true, false].map(|may_wait| {
+            let lane = state.add_lane(DEFAULT_WEIGHT);
+            state.bound_held(lane, 16, may_wait);
+            lane
+        });
+        let seats = lanes.map(|lane| {
+            let process = state.add_process();
+            state.add_seat(lane, process)
+        });
+        let take = |state: &mut State<()>, seat| {
+            let _ = state.wake(seat);
+            while state.grant().is_some() {}
+            state.take_turn(seat, |()| true, || ())
+        };
+        let TurnAnswer::Run(number) = take(&mut state, seats[0]) else { panic!("no turn") };
+        assert_eq!(state.hold_turn(seats[0], number, 1), Some(Held { lane: 1, all: 1 }));
+        assert_eq!(take(&mut state, seats[1]), TurnAnswer::Wait, "it may wait");
+        assert!(matches!(take(&mut state, seats[2]), TurnAnswer::Run(_)), "it does not wait");
+        state.end_turn(seats[0], Duration::ZERO, Instant::now);
+        assert!(matches!(take(&mut state, seats[1]), TurnAnswer::Run(_)), "again");
     }
 
     #[test]

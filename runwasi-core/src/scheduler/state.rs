@@ -31,6 +31,8 @@ pub(super) struct State<W> {
     order: Order,
     lanes: HashMap<LaneId, LaneState>,
     seats: HashMap<SeatId, SeatState<W>>,
+    /// Turns of all lanes that wait in the kernel.
+    held: usize,
     /// The last id of any kind; ids are never reused.
     last_id: u64,
 }
@@ -73,6 +75,15 @@ pub(super) enum TurnAnswer {
     Wait,
 }
 
+/// Turns that wait in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Those of the lane.
+    pub(super) lane: usize,
+    /// Those of all lanes.
+    pub(super) all: usize,
+}
+
 /// A lane has used up its quota: [`State::check_throttling`] is due at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Check {
@@ -87,6 +98,7 @@ impl<W: Clone> State<W> {
             order: Order::default(),
             lanes: HashMap::new(),
             seats: HashMap::new(),
+            held: 0,
             last_id: 0,
         }
     }
@@ -132,6 +144,7 @@ impl<W: Clone> State<W> {
         shrink(&mut self.seats);
         if seat.turn == Turn::Granted {
             self.free_permits += 1;
+            self.change(seat.lane, |lane| lane.turns -= 1);
         }
         seat.notify
     }
@@ -195,8 +208,9 @@ impl<W: Clone> State<W> {
         };
         let was_held = mem::take(&mut seat.held);
         let process = seat.process;
-        if !was_held {
-            self.free_permits += 1;
+        match was_held {
+            true => self.held -= 1,
+            false => self.free_permits += 1,
         }
         let is_woken = seat.turn == Turn::Woken;
         seat.turn = Turn::Idle;
@@ -204,6 +218,7 @@ impl<W: Clone> State<W> {
         // Charged before it waits again: the next grant compares up-to-date virtual times.
         let mut check = None;
         if let Some(lane) = self.lanes.get_mut(&lane_id) {
+            lane.turns -= 1;
             if was_held {
                 let held = &mut lane.rare().held;
                 if let Some(n) = held.iter().position(|one| *one == process) {
@@ -213,6 +228,9 @@ impl<W: Clone> State<W> {
             check = lane.charge(time, now).map(|at| Check { lane: lane_id, at });
             self.order.update(lane_id, lane);
         }
+        if was_held {
+            self.set_full(false);
+        }
         if is_woken {
             self.wait(id);
         }
@@ -220,20 +238,39 @@ impl<W: Clone> State<W> {
     }
 
     /// Takes the permit of a turn whose thread waits in the kernel: other lanes get turns meanwhile.
-    /// Returns false if that turn is over.
+    /// Returns how many turns wait now, or nothing if that turn is over. From `most` turns of all
+    /// lanes on, lanes whose turns may wait get no further ones.
     #[must_use]
-    pub(super) fn hold_turn(&mut self, id: SeatId, number: u32) -> bool {
-        let Some(seat) = self.seats.get_mut(&id) else { return false };
+    pub(super) fn hold_turn(&mut self, id: SeatId, number: u32, most: usize) -> Option<Held> {
+        let seat = self.seats.get_mut(&id)?;
         let runs = matches!(seat.turn, Turn::Running | Turn::Woken) && seat.number == number;
         if !runs || seat.held {
-            return false;
+            return None;
         }
         seat.held = true;
         self.free_permits += 1;
+        self.held += 1;
         let process = seat.process;
         let lane = seat.lane;
-        self.change(lane, |lane| lane.rare().held.push(process));
-        true
+        let mut held = 0;
+        self.change(lane, |lane| {
+            lane.rare().held.push(process);
+            held = lane.rare().held.len();
+        });
+        if self.held >= most {
+            self.set_full(true);
+        }
+        Some(Held { lane: held, all: self.held })
+    }
+
+    /// Lets the lanes whose turns may wait get no turns, or get them again.
+    fn set_full(&mut self, full: bool) {
+        if self.order.full != full {
+            self.order.full = full;
+            for (id, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.may_wait) {
+                self.order.update(*id, lane);
+            }
+        }
     }
 
     /// Number of turns of a process that wait in the kernel.
@@ -270,6 +307,7 @@ impl<W: Clone> State<W> {
                 }
                 Some(seat) => {
                     seat.turn = Turn::Granted;
+                    lane.turns += 1;
                     self.free_permits -= 1;
                     self.order.advance();
                     Some(Granted { notify: seat.notify.clone() })
@@ -297,6 +335,14 @@ impl<W: Clone> State<W> {
 
     pub(super) fn set_weight(&mut self, lane: LaneId, weight: u64) {
         self.change(lane, |lane| lane.set_weight(weight));
+    }
+
+    /// Sets how many turns of the lane may wait in the kernel, and if they may do so at any time.
+    pub(super) fn bound_held(&mut self, lane: LaneId, most: u32, may_wait: bool) {
+        self.change(lane, |lane| {
+            lane.most_held = most;
+            lane.may_wait = may_wait;
+        });
     }
 
     /// Replaces or removes the quota.

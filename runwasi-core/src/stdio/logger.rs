@@ -20,7 +20,7 @@ use tokio::{net::unix::pipe, time::timeout};
 use url::Url;
 
 use super::{error::StdioError, fifo::Output, owner::Owner};
-use crate::{blocking::blocking, sys};
+use crate::{blocking::blocking, sys, task_limits};
 
 /// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,7 +69,8 @@ async fn run(mut command: Command) -> io::Result<(Output, Output)> {
     // On a blocking thread: the fork of a process with as much memory mapped as that of a node
     // takes its time. The closure drops `command`, which closes the logger's pipe ends in this
     // process. The wait is for the intermediate process of `sys::orphan`, which exits at once.
-    blocking(move || command.spawn()?.wait().map(drop), identity).await?;
+    blocking(move || command.spawn().map_err(task_limits::named)?.wait().map(drop), identity)
+        .await?;
     let late = |_| {
         io::Error::new(
             io::ErrorKind::TimedOut,

@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::panics;
+use runwasi_core::{panics, task_limits};
 use tokio::runtime::Handle;
 
 use self::pace::{Pace, Wait};
@@ -81,7 +81,8 @@ impl Ticker {
         let engine = engine.clone();
         // Fatal, because without this thread no guest would ever yield.
         let tick = move || panics::fatal(|| ticking.run(quantum, || engine.increment_epoch()));
-        let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick)?;
+        let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick);
+        let thread = thread.map_err(task_limits::named)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

@@ -48,6 +48,16 @@ const LIBRARY: &str = r#"(component
     (export "test:lib/other" (instance $other)))"#;
 
 #[tokio::test]
+async fn stream_of_a_file_is_read_at_once() -> Result {
+    let bed = Bed::new(10).await?;
+    let bundle = bed.harness.bundle("c", &["/c.wat#go"]);
+    let bundle = bundle.file("/c.wat", include_str!("stream.wat")).file("/f", "hello");
+    let ran = bed.run_bundle(bundle).await?;
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_p2_command_prints_and_ends() -> Result {
     let bed = Bed::new(10).await?;
     let bundle =

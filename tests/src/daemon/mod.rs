@@ -64,7 +64,7 @@ impl Daemon {
     }
 
     fn prepared(home: &Path, settings: Settings) -> Result<Self> {
-        let program = runtime::daemon_file();
+        let program = settings.program();
         ensure!(program.exists(), "{} is missing: `make build` makes it", program.display());
         let (home, state) = (home.to_owned(), State::of(home));
         fs::write(home.join("daemon.toml"), &settings.config)?;
@@ -194,7 +194,7 @@ impl Daemon {
         // The shell becomes the daemon, so the pid is the daemon's. Readiness comes on its stdout, by a number of
         // its own, since 3 and following may be sockets handed over.
         command.arg("-c").arg(format!("{}exec \"$@\" 9>&1 >&2", self.settings.before)).arg("sh");
-        command.arg(runtime::daemon_file().canonicalize()?);
+        command.arg(self.settings.program().canonicalize()?);
         command
             .arg("--config")
             .arg(self.home.join("daemon.toml"))

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::restrictions::Restrictions;
+use crate::runtime;
 
 /// How a daemon is to be started, besides what all of them get.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +15,8 @@ pub struct Settings {
     pub(crate) env: Vec<(String, OsString)>,
     pub(crate) stderr: Option<PathBuf>,
     pub(crate) restrictions: Restrictions,
+    /// The directory of another build.
+    pub(crate) programs: Option<PathBuf>,
 }
 
 impl Settings {
@@ -34,6 +37,21 @@ impl Settings {
         self.before.push_str(command);
         self.before.push('\n');
         self
+    }
+
+    /// The programs of another build, in this directory: the daemon's, and a shim driver's shim.
+    pub fn programs(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.programs = Some(directory.into());
+        self
+    }
+
+    /// The daemon's program.
+    pub(crate) fn program(&self) -> PathBuf {
+        let ours = runtime::daemon_file();
+        match (&self.programs, ours.file_name()) {
+            (Some(directory), Some(name)) => directory.join(name),
+            _ => ours,
+        }
     }
 
     /// Restricts it as its service manager would.

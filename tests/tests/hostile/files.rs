@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::bundle::{self, Bundle};
-use runwasi_tests::{Containers, Meter, ShimDriver, best_of, poll_until, proc};
+use runwasi_tests::daemon::Settings;
+use runwasi_tests::{
+    Containerd, Containers, Meter, Runtime, ShimDriver, best_of, check_with, poll_until, proc,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
@@ -272,6 +275,70 @@ pub(crate) fn hung_file_system_below_a_volume_holds_only_its_reader(
     poll_until("every reader waits", SOON, || (hung.reads() >= ids.len()).then_some(()))?;
     pod.answers(c)?;
     end(c, &ids)?;
+    drop(hung);
+    c.fixture.becomes_clean()
+}
+
+/// Engine settings with few threads for file calls.
+const FEW_THREADS: &str = "[engine]\ncontainer-file-threads = 2\n";
+
+/// A fixture whose engine has [`FEW_THREADS`].
+#[track_caller]
+pub(crate) fn check_few_threads(
+    runtime: Runtime,
+    case: impl FnOnce(&mut Containers) -> Result<()>,
+) {
+    let fixture = Containerd::builder();
+    let fixture = match runtime.needs_daemon() {
+        true => fixture.daemon(Settings::default().config(FEW_THREADS)),
+        false => fixture,
+    };
+    check_with(runtime, fixture, case);
+}
+
+pub(crate) fn container_holds_no_more_threads_than_its_setting_allows(
+    c: &mut Containers,
+) -> Result<()> {
+    let pod = Pod::new(c);
+    let dir = volume()?;
+    let hung = Hung::mount(&dir.path().join("hung"))?;
+    let options = c.fixture.dir().join("options.toml");
+    fs::write(&options, FEW_THREADS)?;
+    let options = options.display().to_string();
+    let flags = match c.runtime.needs_daemon() {
+        true => vec!["-d"],
+        false => vec!["-d", "--runtime-config-path", &options],
+    };
+    let id = c.id("few");
+    let mut bundle = pod.bundle(c, dir.path(), "few", &dir.path().join("hung"), 0)?;
+    bundle.file(c.runtime.guest(), fs::read(c.runtime.guest_file())?)?;
+    let program = [c.runtime.guest(), "sleep", "1000"];
+    c.run_config(&mut bundle, &flags, &id, &program)?.run()?.ok()?;
+    // In the background: the start of an exec is answered once its guest runs.
+    let exec = |n| {
+        let program = [c.runtime.guest(), "cat", "/v/f"];
+        c.exec_command(&["--detach"], &id, &format!("e{n}"), &program).spawn()
+    };
+    let execs = (0..4).map(exec).collect::<Result<Vec<_>>>()?;
+    let log = |c: &mut Containers| {
+        c.fixture.log() + &c.fixture.daemon().map(|daemon| daemon.log()).unwrap_or_default()
+    };
+    let wanted = "limit=2, which engine.container-file-threads raises places=/v";
+    poll_until("a warning", SOON, || {
+        let log = log(c);
+        log.lines().any(|line| line.contains(&id) && line.contains(wanted)).then_some(())
+    })
+    .with_context(|| format!("no warning with {id} and {wanted}"))?;
+    ensure!(hung.reads() == 2, "{} reads at once", hung.reads());
+    // Others of the node have threads.
+    pod.answers(c)?;
+    end(c, &[id.clone()])?;
+    for exec in execs {
+        exec.wait()?;
+    }
+    let log = log(c);
+    let given_up = |line: &str| line.contains("given up") && line.contains(&id);
+    ensure!(log.lines().any(|line| given_up(line) && line.contains(wanted)), "{id} not given up");
     drop(hung);
     c.fixture.becomes_clean()
 }

@@ -14,6 +14,7 @@ mod shares;
 mod signals;
 mod stop;
 mod streams;
+mod tasks;
 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
@@ -89,6 +90,28 @@ runwasi_tests::suite! { runwasi_tests::check_alone: files_component_wasmtime = W
     files:
         file_under_a_lease_of_another_process_holds_no_worker
         file_on_a_hung_file_system_holds_only_its_reader;
+}}
+
+runwasi_tests::suite! { crate::files::check_few_threads: held_wasmtime = Wasmtime, held_wasmtimed = Wasmtimed; {
+    files:
+        container_holds_no_more_threads_than_its_setting_allows;
+}}
+
+runwasi_tests::suite! { tasks_wasmtime = Wasmtime, tasks_wasmtimed = Wasmtimed; {
+    tasks:
+        server_without_further_threads_refuses_by_name_and_works_again
+        container_on_a_slow_file_system_waits_for_a_thread;
+}}
+
+// Each sandbox of a daemon has a process; a shim has one sandbox.
+runwasi_tests::suite! { crate::tasks::check_few_tasks: few_tasks = Wasmtimed; {
+    tasks:
+        daemon_with_few_tasks_lives_on_under_load;
+}}
+
+runwasi_tests::suite! { no_tasks = Wasmtimed; {
+    tasks:
+        daemon_without_its_threads_does_not_start_and_says_why;
 }}
 
 // A daemon's thin shim asks the daemon, which answers for itself.

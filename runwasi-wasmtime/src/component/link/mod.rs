@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `linker` | the linker with all interfaces |
 //! | `files` | replacements for wasmtime-wasi's file functions |
+//! | `streams` | replacements for wasmtime-wasi's streams of files of p2 |
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
 //! | `parts` | replacements for functions with long work, in parts |
@@ -18,6 +19,7 @@ mod names;
 mod nn;
 mod parts;
 mod sockets;
+mod streams;
 
 /// Version of WASI p2 under which wasmtime-wasi links its functions. Ours replace them only under
 /// the same version.
