@@ -224,7 +224,13 @@ async fn run(
     // After readiness: the predecessors serve until this daemon does.
     let predecessors = sockets.predecessors.clone();
     let program = sockets.program;
-    let retirements = blocking(move || Ok(retire(&predecessors, program)), |lost| lost);
+    let retirements = blocking(
+        move || {
+            retire(&predecessors, program);
+            Ok(())
+        },
+        |lost| lost,
+    );
     let retiring = daemon.clone();
     let stopping = tasks.clone();
     let manager_file = sockets.manager_file.clone();
