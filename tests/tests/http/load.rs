@@ -139,7 +139,9 @@ pub(crate) fn cpu_of_requests_is_in_the_metrics(c: &mut Containers) -> Result<()
 
 pub(crate) fn memory_limit_is_for_all_requests_together(c: &mut Containers) -> Result<()> {
     let id = c.id("memory");
-    let address = serve(c, &["--memory-limit", &(24u64 << 20).to_string()], &id, APP)?;
+    let memory = (24u64 << 20).to_string();
+    let flags = ["--memory-limit", &memory, "--annotation", "io.runwasi.http.queue-timeout=500ms"];
+    let address = serve(c, &flags, &id, APP)?;
     ensure!(get(address, "/alloc?mib=10")?.status == 200);
     ensure!(get(address, "/alloc?mib=100")?.status == 500);
     let held = asking(address, "/slow?ms=5000", 60)?;

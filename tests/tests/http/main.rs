@@ -3,6 +3,7 @@
 mod life;
 mod load;
 mod network;
+mod outcomes;
 mod patience;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
@@ -17,6 +18,11 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         failing_requests_fail_alone;
     load:
         memory_limit_is_for_all_requests_together;
+    outcomes:
+        half_closing_client_gets_its_answer
+        complete_response_before_a_bad_end_is_delivered
+        requests_in_the_backlog_at_sigterm_are_answered
+        request_that_does_not_fit_the_memory_waits;
     patience:
         servers_that_keep_a_request_waiting_are_given_up;
 }}
