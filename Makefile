@@ -4,9 +4,10 @@ PREFIX ?= /usr/local
 ADDRESS ?= $(or $(CONTAINERD_ADDRESS),/run/containerd/containerd.sock)
 NAMESPACE ?= default
 
-# How long `fuzz` runs each target, and which of fuzz/targets: all without a name.
+# How long `fuzz` runs each target, and which of fuzz/targets: all without a name. How many container lives `soak` makes.
 SECONDS ?= 60
 TARGET ?=
+LIVES ?= 100000
 
 # What `test-vm` runs, and the Debian that it runs in.
 SUITES ?= smoke
@@ -36,7 +37,7 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load demo test test-vm tried fuzz lint bench bench-http clean
+.PHONY: help setup build install uninstall images load demo test test-vm tried fuzz lint bench bench-http soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -120,6 +121,13 @@ bench-http: ## of them the one of HTTP servers, against the loop of `wasmtime se
 	$(BUILD) $(BENCH)
 	scripts/guests
 	target/release/runwasi-bench --only http
+
+# Not in CI: ten minutes and more.
+soak: ## 100,000 container lives on each runtime; fails if memory or anything else grows; LIVES=1000 (needs root)
+	@scripts/setup test
+	$(BUILD) $(BENCH)
+	scripts/guests
+	target/release/runwasi-bench --soak $(LIVES)
 
 clean: ## remove everything built
 	cargo clean
