@@ -80,7 +80,7 @@ test: ## all tests, with a real containerd and in a virtual machine (needs root)
 	scripts/setup test
 	$(BUILD)
 	scripts/guests
-	cargo test --release --workspace
+	scripts/tests
 	@scripts/tried facts | scripts/tried record host 'all tests passed'
 	scripts/fuzz 60
 	scripts/test-vm smoke
