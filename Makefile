@@ -78,7 +78,7 @@ demo: ## from nothing to "Hello from wasm!" on both runtimes of a private contai
 
 test: ## all tests, with a real containerd and in a virtual machine (needs root)
 	scripts/setup test
-	$(BUILD)
+	scripts/together '$(BUILD)' 'scripts/guests --compile' 'scripts/vm-image $(DEBIAN)'
 	scripts/guests
 	scripts/tests
 	@scripts/tried facts | scripts/tried record host 'all tests passed'
