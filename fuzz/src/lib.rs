@@ -31,8 +31,8 @@ mod engine_settings;
 
 pub use memory::bounded;
 
-/// A directory in memory for the files of this process. Removed by the system's reboot at the
-/// latest: libFuzzer ends the process without its destructors.
+/// A directory for the files of this process, in the temporary directory that `scripts/fuzz` removes:
+/// libFuzzer ends the process without its destructors.
 fn directory() -> std::path::PathBuf {
     let directory = std::env::temp_dir().join(format!("runwasi-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("directory of the target");
