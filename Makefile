@@ -4,6 +4,11 @@ PREFIX ?= /usr/local
 ADDRESS ?= $(or $(CONTAINERD_ADDRESS),/run/containerd/containerd.sock)
 NAMESPACE ?= default
 
+# How long `fuzz` runs each target, and which of fuzz/targets: all without a name. How many container lives `soak` makes.
+SECONDS ?= 60
+TARGET ?=
+LIVES ?= 100000
+
 # What `test-vm` runs, and the Debian that it runs in.
 SUITES ?= smoke
 export DEBIAN ?= bookworm
@@ -32,7 +37,7 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load demo test test-vm tried lint bench bench-http clean
+.PHONY: help setup build install uninstall images load demo test test-vm tried fuzz lint bench bench-http soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -73,10 +78,11 @@ demo: ## from nothing to "Hello from wasm!" on both runtimes of a private contai
 
 test: ## all tests, with a real containerd and in a virtual machine (needs root)
 	scripts/setup test
-	$(BUILD)
+	scripts/together '$(BUILD)' 'scripts/guests --compile' 'scripts/vm-image $(DEBIAN)'
 	scripts/guests
-	cargo test --release --workspace
+	scripts/tests
 	@scripts/tried facts | scripts/tried record host 'all tests passed'
+	scripts/fuzz 60
 	scripts/test-vm smoke
 
 tried: test ## all tests, here and on two kernels; then the README's table of what they ran on (needs root)
@@ -90,11 +96,17 @@ test-vm: ## the smoke test in a virtual machine; SUITES="files limits" or SUITES
 	scripts/guests
 	scripts/test-vm $(SUITES)
 
+# In each `make test` a minute; by hand longer: `make fuzz SECONDS=3600 TARGET=config_json`.
+fuzz: ## the fuzz targets; SECONDS=3600 for each of them, TARGET=config_json for one (needs root)
+	@scripts/setup fuzz
+	scripts/fuzz $(SECONDS) $(TARGET)
+
 # runwasi-lint depends on no other crate of the project: it compiles syn, and no wasmtime. `--bin` without
 # `--package`, so that syn has the features that BUILD gives it and is compiled once.
 lint: ## format, import circles, language, references, clippy and docs, as CI does
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/guests/Cargo.toml
+	cargo fmt --all --check --manifest-path fuzz/Cargo.toml
 	cargo run --release --quiet --bin runwasi-lint
 	cargo clippy --release --workspace --all-targets $(PEERS) -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --release --quiet --no-deps --workspace $(PEERS)
@@ -110,6 +122,13 @@ bench-http: ## of them the one of HTTP servers, against the loop of `wasmtime se
 	$(BUILD) $(BENCH)
 	scripts/guests
 	target/release/runwasi-bench --only http
+
+# Not in CI: ten minutes and more.
+soak: ## 100,000 container lives on each runtime; fails if memory or anything else grows; LIVES=1000 (needs root)
+	@scripts/setup test
+	$(BUILD) $(BENCH)
+	scripts/guests
+	target/release/runwasi-bench --soak $(LIVES)
 
 clean: ## remove everything built
 	cargo clean

@@ -9,6 +9,7 @@
 //! - `processes`: what the OS processes of a pod use.
 //! - `levels`: what one OS process holds.
 //! - `stats`: medians and intervals.
+//! - `soak`: many container lives, and what stays of them.
 //! - `results`: rows, the table and the file.
 //!
 //! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. Pods have
@@ -31,6 +32,7 @@ mod processes;
 mod rate;
 mod results;
 mod scheduling;
+mod soak;
 mod stats;
 mod thin_start;
 
@@ -73,8 +75,12 @@ pub(crate) struct Bench {
 impl Bench {
     /// Prints a line. Not `println!`, which panics when nobody reads: `| head` shall end in a clean fixture, too.
     pub(crate) fn say(&self, text: &str) -> Result<()> {
-        writeln!(std::io::stdout(), "{text}").context("cannot print")
+        say(text)
     }
+}
+
+fn say(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("cannot print")
 }
 
 fn main() -> ExitCode {
@@ -94,9 +100,12 @@ fn work(args: &[String]) -> Result<()> {
     let Some(options) = Options::parse(args.iter().cloned())? else {
         return writeln!(std::io::stdout(), "{USAGE}").context("cannot print");
     };
-    results::forget()?;
     options.demand_programs()?;
     let interrupt = Interrupt::watch();
+    if let Some(lives) = options.soak {
+        return soak::run(&options.wasm_runtimes(), lives, &interrupt, &say);
+    }
+    results::forget()?;
     let fixture = start_containerd(&options)?;
     let mut bench = Bench { fixture, options, interrupt };
     let rows = measure_all(&mut bench)?;

@@ -7,14 +7,18 @@ use runwasi_tests::Runtime;
 use runwasi_tests::runtime::daemon_file;
 
 use crate::BENCHMARKS;
+use crate::soak::FEWEST;
 
 /// What it prints for `--help` and after a wrong argument.
 pub(crate) const USAGE: &str = "\
 usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR]
+       runwasi-bench --soak N [--only NAME[,NAME...]]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
                 rate, output, compute, scheduling, density, large, http, files); default all
-  --before DIR  directory with the programs of an earlier build, which files measures beside this one";
+  --before DIR  directory with the programs of an earlier build, which files measures beside this one
+  --soak N      no benchmarks, but N container lives, at least 500, on each runtime with wasm guests;
+                fails if memory or anything else that their server or the node holds grows";
 
 /// The runtimes compared.
 pub(crate) const RUNTIMES: [Runtime; 4] =
@@ -29,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) benchmarks: Vec<&'static str>,
     /// Directory with the programs of an earlier build.
     pub(crate) before: Option<PathBuf>,
+    /// Container lives in the place of the benchmarks.
+    pub(crate) soak: Option<usize>,
 }
 
 /// The short name of a runtime: `wasmtime` of `io.containerd.wasmtime.v1`.
@@ -44,6 +50,7 @@ impl Options {
             runtimes: RUNTIMES.to_vec(),
             benchmarks: names().collect(),
             before: None,
+            soak: None,
         };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
@@ -52,6 +59,7 @@ impl Options {
                 "--rounds" => {
                     options.rounds = value()?.parse().context("--rounds needs a number")?
                 }
+                "--soak" => options.soak = Some(value()?.parse().context("--soak needs a number")?),
                 "--only" => options.restrict(&value()?)?,
                 "--before" => options.before = Some(value()?.into()),
                 "--help" | "-h" => return Ok(None),
@@ -59,6 +67,11 @@ impl Options {
             }
         }
         ensure!(options.rounds >= 6, "an interval needs at least 6 rounds, not {}", options.rounds);
+        let lives = options.soak.unwrap_or(FEWEST);
+        ensure!(lives >= FEWEST, "--soak needs at least {FEWEST} lives, not {lives}");
+        if options.soak.is_some() {
+            options.runtimes = options.wasm_runtimes();
+        }
         Ok(Some(options))
     }
 
@@ -169,10 +182,22 @@ mod tests {
             &["--rounds", "x"],
             &["--rounds", "5"],
             &["--before"],
+            &["--soak", "499"],
             &["--fast"],
         ] {
             assert!(parsed(args).is_err(), "{args:?}");
         }
         assert_eq!(parsed(&["--help"]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_soak_is_of_runtimes_with_wasm_guests() {
+        let options = parsed(&["--soak", "500"]).unwrap().unwrap();
+        assert_eq!(options.runtimes, [Runtime::Wasmtime, Runtime::Wasmtimed]);
+        let options = parsed(&["--soak", "500", "--only", "wasmtimed"]).unwrap().unwrap();
+        assert_eq!(
+            (options.runtimes.as_slice(), options.soak),
+            (&[Runtime::Wasmtimed][..], Some(500))
+        );
     }
 }

@@ -39,6 +39,7 @@
 //! | `regular_file` | bounded reads of files whose kind is not known |
 //! | `lock` | a mutex without poisoning |
 //! | [`digest`], [`id`], `sanitize` | SHA-256 digests; checked ids; sanitized untrusted text |
+//! | `fuzzing` (feature) | entries of the fuzz targets |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
 pub mod artifact;
@@ -62,6 +63,9 @@ pub mod digest;
 pub mod engine;
 #[doc(hidden)]
 pub mod events;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod id;
 #[doc(hidden)]
 pub mod lock;

@@ -1,61 +1,94 @@
-//! The machine as something that the tests of one program share; taken by what runs a case.
+//! The machine as something that tests share; taken by what runs a case.
 //!
-//! Cargo runs one test program after the other and a few tests of each at once. Most do not mind. A case that compares times has
-//! the machine to itself, and since others than our tests may be busy on it, too, it may be tried more than once.
+//! A few cases of each test program run at once, and a few test programs. Most do not mind. A case
+//! that compares times has the machine to itself, and since others than our tests may be busy on
+//! it, too, it may be tried more than once.
+//!
+//! The shares are locks of files, because the programs are OS processes: the kernel releases those
+//! of one that dies.
+//!
+//! ```text
+//! shared: gate (shared), use (shared), gate released        alone: gate (alone), use (alone)
+//! ```
+//!
+//! A case that waits to be alone holds the gate, so that no other begins before it has had its
+//! turn.
 
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, target_dir};
 
-/// Who uses it now. Not an `RwLock`: a case that plays a second part beside its first takes its share again, which must not wait
-/// for somebody who waits to be alone.
-static USERS: Mutex<Users> = Mutex::new(Users { sharing: 0, alone: false });
-static CHANGED: Condvar = Condvar::new();
-
-struct Users {
-    sharing: usize,
-    alone: bool,
+thread_local! {
+    /// Shares that this thread holds.
+    static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A share of the machine, or all of it; given back when dropped.
 pub(crate) struct Use {
-    alone: bool,
+    /// Locked until the drop.
+    _files: Vec<File>,
 }
 
 impl Use {
     /// For a case that may run beside others.
+    #[track_caller]
     pub(crate) fn shared() -> Self {
-        wait(|users| users.alone).sharing += 1;
-        Self { alone: false }
+        Self::taken(shared(&directory()))
     }
 
     /// For a case that measures.
+    #[track_caller]
     pub(crate) fn alone() -> Self {
-        wait(|users| users.alone || users.sharing > 0).alone = true;
-        Self { alone: true }
+        Self::taken(alone(&directory()))
+    }
+
+    #[track_caller]
+    fn taken(files: io::Result<Vec<File>>) -> Self {
+        let files = files.unwrap_or_else(|error| panic!("no share of the machine: {error}"));
+        HELD.set(HELD.get() + 1);
+        Self { _files: files }
     }
 }
 
 impl Drop for Use {
     fn drop(&mut self) {
-        let mut users = lock();
-        match self.alone {
-            true => users.alone = false,
-            false => users.sharing -= 1,
-        }
-        CHANGED.notify_all();
+        HELD.set(HELD.get() - 1);
     }
 }
 
-fn lock() -> MutexGuard<'static, Users> {
-    USERS.lock().unwrap_or_else(PoisonError::into_inner)
+fn directory() -> PathBuf {
+    target_dir().join("machine")
 }
 
-fn wait(taken: impl Fn(&mut Users) -> bool) -> MutexGuard<'static, Users> {
-    CHANGED.wait_while(lock(), |users| taken(users)).unwrap_or_else(PoisonError::into_inner)
+fn shared(directory: &Path) -> io::Result<Vec<File>> {
+    // A case that plays a second part beside its first takes its share again, and must not wait for
+    // another that waits for the first.
+    let gate = (HELD.get() == 0).then(|| open(directory, "gate")).transpose()?;
+    if let Some(gate) = &gate {
+        gate.lock_shared()?;
+    }
+    let share = open(directory, "use")?;
+    share.lock_shared()?;
+    Ok(vec![share])
+}
+
+fn alone(directory: &Path) -> io::Result<Vec<File>> {
+    let gate = open(directory, "gate")?;
+    gate.lock()?;
+    let all = open(directory, "use")?;
+    all.lock()?;
+    Ok(vec![all, gate])
+}
+
+fn open(directory: &Path, name: &str) -> io::Result<File> {
+    fs::create_dir_all(directory)?;
+    File::options().write(true).create(true).truncate(false).open(directory.join(name))
 }
 
 /// For a figure that noise can only make worse: one try of `tries` that succeeds shows what can be done, and what cannot be done
@@ -118,20 +151,42 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_waits_for_all_others_and_they_for_it() {
-        let (first, second) = (Use::shared(), Use::shared());
+    fn a_case_that_is_alone_waits_for_all_others_and_they_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let share = || shared(directory.path()).unwrap();
+        let shares = [share(), share()];
         let (sender, receiver) = std::sync::mpsc::channel();
-        let measuring = std::thread::spawn(move || {
-            let _all = Use::alone();
-            sender.send(lock().sharing).unwrap();
+        let (begin, wait) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let place = directory.path();
+            scope.spawn(move || {
+                let _all = alone(place).unwrap();
+                sender.send("alone").unwrap();
+                wait.recv().unwrap();
+            });
+            // Until it waits: it has the gate then.
+            let gate = open(directory.path(), "gate").unwrap();
+            while gate.try_lock_shared().is_ok() {
+                gate.unlock().unwrap();
+                std::thread::yield_now();
+            }
+            assert!(receiver.try_recv().is_err(), "it does not wait");
+            drop(shares);
+            assert_eq!(receiver.recv(), Ok("alone"));
+            let use_file = open(directory.path(), "use").unwrap();
+            assert!(use_file.try_lock_shared().is_err(), "others do not wait for it");
+            begin.send(()).unwrap();
         });
+        drop(share());
+    }
+
+    #[test]
+    fn a_second_share_of_a_case_does_not_wait_for_one_that_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let gate = open(directory.path(), "gate").unwrap();
+        gate.lock().unwrap();
+        let first = Use::taken(Ok(Vec::new()));
+        drop(shared(directory.path()).unwrap());
         drop(first);
-        // Somebody waits to be alone, or is about to.
-        drop(Use::shared());
-        assert!(receiver.try_recv().is_err());
-        drop(second);
-        assert_eq!(receiver.recv().unwrap(), 0);
-        measuring.join().unwrap();
-        assert!(!lock().alone);
     }
 }

@@ -228,9 +228,14 @@ impl FakeContainerd {
         &self.shim_driver
     }
 
+    /// The snapshot of a container.
+    pub(crate) fn snapshot(&self, id: &str) -> PathBuf {
+        self.shim_driver.dir().join(storage::SNAPSHOTS).join(id)
+    }
+
     /// The mount that containerd's overlay snapshotter describes.
     fn overlay(&self, id: &str) -> Result<Mount> {
-        let snapshot = self.shim_driver.dir().join(storage::SNAPSHOTS).join(id);
+        let snapshot = self.snapshot(id);
         let part = |name: &str| -> Result<String> {
             let path = snapshot.join(name);
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;

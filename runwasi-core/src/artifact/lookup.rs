@@ -24,7 +24,7 @@ pub(crate) async fn find(
         // A file that exists decides, also if it cannot be read: a layer must not replace it.
         found_or_failed => return found_or_failed.clone(),
     };
-    match oci::find(images, container, &name).await {
+    match oci::find_layer(images, container, &name).await {
         Ok(layer) => {
             let path = PathBuf::from(layer.name());
             let (_, function) = split_function(args);

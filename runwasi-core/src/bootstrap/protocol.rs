@@ -42,9 +42,14 @@ impl StartInput {
         if !stdin.is_terminal() {
             stdin.lock().take(MAX_STDIN).read_to_end(&mut bytes).map_err(io_error("stdin"))?;
         }
+        Ok(Self::decode(&bytes, invocation))
+    }
+
+    /// Decodes the bytes of stdin.
+    pub(crate) fn decode(bytes: &[u8], invocation: &Invocation) -> Self {
         // The runtime options are not kept: containerd sends them again with each `Create`.
-        let params = decode_params(&bytes, invocation.id.as_str(), invocation.namespace.as_str());
-        Ok(Self { params })
+        let params = decode_params(bytes, invocation.id.as_str(), invocation.namespace.as_str());
+        Self { params }
     }
 
     /// Path of the socket of the container's group.

@@ -177,14 +177,16 @@ impl Config {
     /// Reads and checks `<bundle>/config.json`.
     pub fn load(bundle: &Path) -> Result<Self, ConfigError> {
         let path = bundle.join(CONFIG_FILE);
-        let spec: Spec = match json::parse(&read_bounded(&path)?, &[]) {
-            Err(JsonError::Field((field, reason))) => {
-                return Err(ConfigError::Field { path, field, reason });
-            }
-            Err(JsonError::Syntax(source)) => return Err(ConfigError::Syntax { path, source }),
-            Ok(spec) => spec,
-        };
-        Self::from_spec(&spec).map_err(|(field, reason)| ConfigError::Field { path, field, reason })
+        Self::from_json(&path, &read_bounded(&path)?)
+    }
+
+    /// Checks the content of `config.json`. Errors name the path.
+    pub(crate) fn from_json(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
+        let spec: Spec = json::parse(bytes, &[]).map_err(|error| match error {
+            JsonError::Field(wrong) => field_error(path)(wrong),
+            JsonError::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
+        })?;
+        Self::from_spec(&spec).map_err(field_error(path))
     }
 
     fn from_spec(spec: &Spec) -> Result<Self, Wrong> {
@@ -249,6 +251,15 @@ impl SandboxConfig {
 
 /// Reads only the group of [`SandboxConfig`].
 pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
+    let path = bundle.join(CONFIG_FILE);
+    match read_bounded(&path) {
+        Err(error) if error.is_missing() => Ok(id.clone()),
+        bytes => group_in(&path, &bytes?, id),
+    }
+}
+
+/// The group in the content of `config.json`. Errors name the path.
+pub(crate) fn group_in(path: &Path, bytes: &[u8], id: &Id) -> Result<Id, ConfigError> {
     // Parses only the annotations: the node daemon's shim needs nothing else of `config.json`, and
     // a small program starts fast.
     #[derive(Deserialize)]
@@ -257,20 +268,19 @@ pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
         annotations: Option<HashMap<String, String>>,
     }
 
-    let path = bundle.join(CONFIG_FILE);
-    let config: Annotated = match parse(&path) {
-        Err(error) if error.is_missing() => return Ok(id.clone()),
-        other => other?,
-    };
-    let pod = pod(&config.annotations.unwrap_or_default());
-    let pod = pod.map_err(|(field, reason)| ConfigError::Field { path, field, reason })?;
+    let config: Annotated = parse(path, bytes)?;
+    let pod = pod(&config.annotations.unwrap_or_default()).map_err(field_error(path))?;
     Ok(pod.unwrap_or_else(|| id.clone()))
 }
 
-fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let bytes = read_bounded(path)?;
-    serde_json::from_slice(&bytes)
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
+    serde_json::from_slice(bytes)
         .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
+}
+
+fn field_error(path: &Path) -> impl FnOnce(Wrong) -> ConfigError {
+    let path = path.to_owned();
+    move |(field, reason)| ConfigError::Field { path, field, reason }
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {

@@ -8,7 +8,7 @@
 pub mod contained;
 pub(crate) mod convert;
 pub mod metrics;
-mod options;
+pub(crate) mod options;
 pub(crate) mod sandbox;
 pub(crate) mod status;
 pub mod task;

@@ -21,7 +21,7 @@ struct Options {
 }
 
 /// Decodes the options, which are empty if they are meant for another runtime.
-pub(super) fn decode(any: &Any) -> Result<RuntimeOptions, DecodeError> {
+pub(crate) fn decode(any: &Any) -> Result<RuntimeOptions, DecodeError> {
     // Some versions write a host before the name.
     if any.type_url.rsplit('/').next() != Some(TYPE) {
         if !any.type_url.is_empty() {

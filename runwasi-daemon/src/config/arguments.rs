@@ -193,7 +193,8 @@ pub(super) fn command(identity: &Identity) -> Command {
         };
         let is_socket = long == "socket";
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let arg = arg.allow_hyphen_values(true).help(help + &names);
+        let takes_value = arg.get_action().takes_values();
+        let arg = arg.allow_hyphen_values(takes_value).help(help + &names);
         if is_socket { arg.default_value(identity.socket().into_os_string()) } else { arg }
     })
 }

@@ -115,6 +115,17 @@ precompile a.wasm --guard => --guard: is not for `precompile`
 }
 
 #[test]
+fn only_flags_with_a_value_take_one_that_begins_with_a_hyphen() {
+    let mut command = arguments::command(&TEST);
+    // Adds the flags of clap itself.
+    command.build();
+    for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+        let takes_value = arg.get_action().takes_values();
+        assert_eq!(arg.is_allow_hyphen_values_set(), takes_value, "{}", arg.get_id());
+    }
+}
+
+#[test]
 fn wrong_variables_are_refused_even_if_a_flag_wins() {
     let rows = r#"SOCKET= => SOCKET: is empty
 BUNDLE_ROOTS=/run: => BUNDLE_ROOTS: is empty

@@ -45,7 +45,7 @@ pub trait Images: Debug + Send + Sync + 'static {
 }
 
 /// The layer of a container's image that `name` selects.
-pub(super) async fn find(
+pub(crate) async fn find_layer(
     images: &dyn Images,
     container: &Id,
     name: &str,
