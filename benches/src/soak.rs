@@ -176,7 +176,7 @@ fn joins(fake: &FakeContainerd, sandbox: &Sandbox, life: usize) -> Result<Arc<Li
     let is_killed = life % KILLED == 1;
     let args: &[&str] = if is_killed { &["sleep", "1000000"] } else { &[] };
     let mut container = fake.joining(&sandbox.id, &format!("life{life}"), args)?;
-    if life % 2 == 0 {
+    if life.is_multiple_of(2) {
         let mut linux = container.bundle.config["linux"].clone();
         linux["resources"] = json!({ "memory": { "limit": 64 << 20 }, "cpu": { "shares": 512 } });
         container.configure("linux", linux)?;
