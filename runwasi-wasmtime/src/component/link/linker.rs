@@ -8,7 +8,7 @@ use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
-use super::{config, files, keyvalue, names, parts, sockets};
+use super::{config, files, keyvalue, names, parts, sockets, streams};
 use crate::component::store::Component;
 
 /// Builds a linker with all interfaces.
@@ -24,6 +24,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     sockets::link(&mut linker)?;
     names::link(&mut linker)?;
     parts::link(&mut linker)?;
+    streams::link(&mut linker)?;
     linker.allow_shadowing(false);
     config::link(&mut linker)?;
     keyvalue::link(&mut linker)?;

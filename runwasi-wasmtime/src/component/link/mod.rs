@@ -7,6 +7,7 @@
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
 //! | `parts` | replacements for functions with long work, in parts |
+//! | `streams` | replacements for the file streams of p3, in parts |
 //! | `keyvalue`, `config`, `nn` (feature `wasi-nn`) | the interfaces of these names |
 
 mod config;
@@ -18,6 +19,7 @@ mod names;
 mod nn;
 mod parts;
 mod sockets;
+mod streams;
 
 /// Version of WASI p2 under which wasmtime-wasi links its functions. Ours replace them only under
 /// the same version.
