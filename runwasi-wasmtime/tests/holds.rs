@@ -107,9 +107,11 @@ impl Instance for TimedInstance {
     ) -> std::result::Result<ExitStatus, EngineError> {
         let mut run = pin!(self.instance.clone().run(context));
         poll_fn(|cx| {
+            let waited = waited_for_cpu();
             let began = Instant::now();
             let polled = run.as_mut().poll(cx);
             let took = began.elapsed();
+            let took = took.saturating_sub(waited_for_cpu().saturating_sub(waited));
             let mut longest = self.longest.lock().unwrap_or_else(PoisonError::into_inner);
             *longest = took.max(*longest);
             polled
@@ -120,6 +122,15 @@ impl Instance for TimedInstance {
     fn signal(&self, signal: Signal) -> SignalResponse {
         self.instance.signal(signal)
     }
+}
+
+/// Time that the calling thread was ready to run, and others had the CPU. That is no hold of the
+/// guest's.
+fn waited_for_cpu() -> Duration {
+    let all = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = all.split(' ').nth(1).and_then(|nanos| nanos.parse().ok());
+    // A kernel without this figure: 0, with which other work of the machine counts.
+    Duration::from_nanos(waited.unwrap_or(0))
 }
 
 /// The longest poll of the guest in its quickest run.
@@ -187,12 +198,12 @@ fn polls(count: u32) -> String {
 /// Writes 57 MB to a file, and reads them back if wanted.
 fn transfers(and_back: bool) -> String {
     let read = "(if (call $read (i32.load (i32.const 32)) (i32.const 40) (i32.const 1)
-             (i64.const 0) (i32.const 48)) (then unreachable))
+             (i32.const 48)) (then unreachable))
          (if (i32.ne (i32.load (i32.const 48)) (i32.const 57000000)) (then unreachable))";
     calls(
         r#""path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-          (import "wasi_snapshot_preview1" "fd_pread"
-            (func $read (param i32 i32 i32 i64 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_read"
+            (func $read (param i32 i32 i32 i32) (result i32)))
           (import "wasi_snapshot_preview1" "fd_pwrite"
             (func $write (param i32 i32 i32 i64 i32) (result i32))"#,
         920,
@@ -222,7 +233,7 @@ fn host_calls() -> Vec<Case> {
         Case::new("`poll_oneoff` with 512 subscriptions", polls(512)),
         Case::new("`poll_oneoff` with 400,000 subscriptions", polls(400_000)),
         Case::new("`fd_pwrite` of 57 MB", transfers(false)),
-        Case::new("`fd_pwrite`, then `fd_pread` of 57 MB", transfers(true)),
+        Case::new("`fd_pwrite`, then `fd_read` of 57 MB", transfers(true)),
         Case::new(
             "`fd_readdir` of 20,000 names",
             calls(

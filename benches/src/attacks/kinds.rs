@@ -145,7 +145,7 @@ pub(crate) static ATTACKS: [Attack; 23] = [
     attack("gc_heap", "objects of a GC heap without end", |_| {
         Ok(ending(137, program::OBJECTS.replace("COUNT", "-1")))
     }),
-    attack("gc", "lists of 500,000 objects, built and let go", |c| {
+    attack("gc", "lists of 200,000 objects, built and let go", |c| {
         two(c, |c| with_memory(c, program::COLLECT))
     }),
     attack("fill", "`memory.fill` of 58 MB", |c| two(c, |c| with_memory(c, program::FILL))),

@@ -4,7 +4,9 @@
 //! | function | part |
 //! |---|---|
 //! | `random_get` | [`RANDOM`] bytes |
-//! | `fd_read`, `fd_pread`, `fd_write`, `fd_pwrite` | [`TRANSFER`] bytes |
+//! | `fd_read`, `fd_write`, `fd_pwrite` | [`TRANSFER`] bytes |
+//!
+//! `fd_pread` of the library reads 64 KiB at most.
 //!
 //! The result of a call is that of the library's: all bytes, or as many as were read or written.
 
@@ -44,22 +46,19 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
                 name,
                 move |caller: Caller<'_, Guest>,
                       (fd, vectors, count, done): (i32, i32, i32, i32)| {
-                    let call = Transfer { kind, fd, vectors, count, offset: None };
-                    Box::new(transfer(caller, call, done))
+                    Box::new(transfer(caller, Transfer { kind, fd, vectors, count }, done))
                 },
             )?;
         }
         type At = (i32, i32, i32, i64, i32);
-        for (name, kind) in [("fd_pread", Kind::Read), ("fd_pwrite", Kind::Write)] {
-            linker.func_wrap_async(
-                module,
-                name,
-                move |caller: Caller<'_, Guest>, (fd, vectors, count, offset, done): At| {
-                    let call = Transfer { kind, fd, vectors, count, offset: Some(offset) };
-                    Box::new(transfer(caller, call, done))
-                },
-            )?;
-        }
+        linker.func_wrap_async(
+            module,
+            "fd_pwrite",
+            |caller: Caller<'_, Guest>, (fd, vectors, count, offset, done): At| {
+                let kind = Kind::WriteAt(offset);
+                Box::new(transfer(caller, Transfer { kind, fd, vectors, count }, done))
+            },
+        )?;
     }
     Ok(())
 }
@@ -81,20 +80,21 @@ async fn random(mut caller: Caller<'_, Guest>, at: u32, length: u32) -> wasmtime
     }
 }
 
+/// `fd_read`, `fd_write`, or `fd_pwrite` with its offset.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Read,
     Write,
+    WriteAt(i64),
 }
 
-/// Arguments of `fd_read` and `fd_write`, and of `fd_pread` and `fd_pwrite` with an offset.
+/// Arguments of a call.
 #[derive(Clone, Copy)]
 struct Transfer {
     kind: Kind,
     fd: i32,
     vectors: i32,
     count: i32,
-    offset: Option<i64>,
 }
 
 impl Transfer {
@@ -105,16 +105,23 @@ impl Transfer {
         memory: &mut GuestMemory<'_>,
         done: i32,
     ) -> wasmtime::Result<i32> {
-        let Self { kind, fd, vectors, count, offset } = self;
-        match (kind, offset) {
-            (Kind::Read, None) => library::fd_read(wasi, memory, fd, vectors, count, done).await,
-            (Kind::Read, Some(offset)) => {
-                library::fd_pread(wasi, memory, fd, vectors, count, offset, done).await
-            }
-            (Kind::Write, None) => library::fd_write(wasi, memory, fd, vectors, count, done).await,
-            (Kind::Write, Some(offset)) => {
+        let Self { kind, fd, vectors, count } = self;
+        match kind {
+            Kind::Read => library::fd_read(wasi, memory, fd, vectors, count, done).await,
+            Kind::Write => library::fd_write(wasi, memory, fd, vectors, count, done).await,
+            Kind::WriteAt(offset) => {
                 library::fd_pwrite(wasi, memory, fd, vectors, count, offset, done).await
             }
+        }
+    }
+
+    /// The same call behind so many bytes.
+    fn behind(self, done: u32) -> Self {
+        match self.kind {
+            Kind::WriteAt(offset) => {
+                Self { kind: Kind::WriteAt(offset.wrapping_add(done.into())), ..self }
+            }
+            Kind::Read | Kind::Write => self,
         }
     }
 }
@@ -136,9 +143,7 @@ async fn transfer(
     while done < length {
         let part = TRANSFER.min(length - done);
         let at = start.wrapping_add(done).cast_signed();
-        let offset = call.offset.map(|offset| offset.wrapping_add(done.into()));
-        let (errno, count) =
-            transfer_part(&mut caller, Transfer { offset, ..call }, at, part).await?;
+        let (errno, count) = transfer_part(&mut caller, call.behind(done), at, part).await?;
         // After a first part the call succeeds: the next one meets the error again.
         if errno != SUCCESS && done == 0 {
             return Ok(errno);
@@ -184,7 +189,9 @@ async fn transfer_part(
     own.extend([0; VECTOR as usize]);
     match call.kind {
         Kind::Read => own.resize((BYTES + length) as usize, 0),
-        Kind::Write => own.extend(read(&memory, at, length as usize).unwrap_or_default()),
+        Kind::Write | Kind::WriteAt(_) => {
+            own.extend(read(&memory, at, length as usize).unwrap_or_default())
+        }
     }
     let mut own = GuestMemory::Unshared(&mut own);
     let call = Transfer { vectors: 0, count: 1, ..call };

@@ -243,14 +243,14 @@ pub const FILL: &str = r#"(module (memory (export "memory") 1)
       (memory.fill (i32.const 0) (i32.const 1) (i32.const 58000000))
       (br $l))))"#;
 
-/// Builds a list of 500,000 objects (24 MB) and lets go of it, for ever.
+/// Builds a list of 200,000 objects (10 MB) and lets go of it, for ever.
 pub const COLLECT: &str = r#"(module
   (type $n (struct (field (ref null $n)) (field i64)))
   (func $list (local $r (ref null $n)) (local $i i32)
     (loop $l
       (local.set $r (struct.new $n (local.get $r) (i64.const 1)))
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
-      (br_if $l (i32.lt_u (local.get $i) (i32.const 500000)))))
+      (br_if $l (i32.lt_u (local.get $i) (i32.const 200000)))))
   (func (export "_start") (loop $again (call $list) (br $again))))"#;
 
 /// Fills random bytes into 58 MB of memory, for ever.
