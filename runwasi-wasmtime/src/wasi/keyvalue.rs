@@ -141,7 +141,9 @@ impl Data {
         keys: Vec<String>,
     ) -> Result<Vec<Option<(String, Value)>>, Error> {
         // The guest gets a copy of each, also of a value that it asks for several times.
-        let most = (MAX_VALUES as u64).min(self.charge.memory().room());
+        // A value of the largest size fits with its key.
+        let all = (MAX_VALUES + MAX_KEY) as u64 + ENTRY;
+        let most = all.min(self.charge.memory().room());
         let mut bytes = 0;
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
@@ -150,7 +152,7 @@ impl Data {
             if bytes > most {
                 return refused(format!(
                     "the values have more than {most} bytes, which is the rest of the container's \
-                     memory limit (resources.memory.limit), {MAX_VALUES} at most"
+                     memory limit (resources.memory.limit), {all} at most"
                 ));
             }
             found.push(value.map(|value| (key, value)));
