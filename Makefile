@@ -37,7 +37,7 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load demo test test-vm tried fuzz lint bench bench-http soak clean
+.PHONY: help setup build install uninstall images load demo test test-vm tried fuzz lint bench bench-http bench-programs figures soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -111,17 +111,23 @@ lint: ## format, import circles, language, references, clippy and docs, as CI do
 	cargo clippy --release --workspace --all-targets $(PEERS) -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --release --quiet --no-deps --workspace $(PEERS)
 
-bench: ## the benchmarks; figures also go to target/bench/results.json (needs root)
-	@scripts/setup test bench
-	$(BUILD) $(BENCH)
-	scripts/guests
+bench: bench-programs ## the benchmarks; figures also go to target/bench/results.json (needs root)
 	target/release/runwasi-bench
 
-bench-http: ## of them the one of HTTP servers, against the loop of `wasmtime serve` (needs root)
+bench-http: bench-programs ## of them the one of HTTP servers, against the loop of `wasmtime serve` (needs root)
+	target/release/runwasi-bench --only http
+
+# What the benchmarks run. No help line: scripts/figures and the targets above call it.
+bench-programs:
 	@scripts/setup test bench
 	$(BUILD) $(BENCH)
 	scripts/guests
-	target/release/runwasi-bench --only http
+
+figures: ## measure the tables of docs/security.md and write them there (needs root)
+	scripts/figures measure attacks
+	scripts/figures write attacks
+	scripts/figures measure holds
+	scripts/figures write holds
 
 # Not in CI: ten minutes and more.
 soak: ## 100,000 container lives on each runtime; fails if memory or anything else grows; LIVES=1000 (needs root)

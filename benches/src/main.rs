@@ -3,7 +3,7 @@
 //! - `options`: the command line.
 //! - `interrupt`: two OS processes, so that an interrupted run cleans up as well.
 //! - `ctr_run`, `memory`, `thin_start`, `pods`, `rate`, `output`, `compute`, `scheduling`, `density`, `large`,
-//!   `http`, `files`: the benchmarks.
+//!   `http`, `files`, `attacks`: the benchmarks.
 //!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
 //! - `fake_containerd`: containerd, played by this program.
 //! - `processes`: what the OS processes of a pod use.
@@ -15,6 +15,7 @@
 //! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. Pods have
 //! containerds of their own, the others a fake each.
 
+mod attacks;
 mod compute;
 mod ctr_run;
 mod density;
@@ -63,6 +64,7 @@ pub(crate) const BENCHMARKS: [(&str, Measure); 12] = [
     ("large", large::measure),
     ("http", http::measure),
     ("files", files::measure),
+    ("attacks", attacks::measure),
 ];
 
 /// What every benchmark works with.
@@ -76,6 +78,26 @@ impl Bench {
     /// Prints a line. Not `println!`, which panics when nobody reads: `| head` shall end in a clean fixture, too.
     pub(crate) fn say(&self, text: &str) -> Result<()> {
         say(text)
+    }
+
+    /// What the figures depend on besides the code.
+    pub(crate) fn machine(&self) -> Result<String> {
+        let read = |file: &str| {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
+        };
+        let version = self.fixture.ctr(["version"])?.ok()?.out();
+        let server = version.lines().skip_while(|line| !line.starts_with("Server"));
+        let server = server.filter_map(|line| line.split_once("Version:")).next();
+        let (_, server) = server.context("ctr names no server version")?;
+        let cpus = std::thread::available_parallelism()?;
+        let load = read("/proc/loadavg")?;
+        let kernel = read("/proc/sys/kernel/osrelease")?;
+        Ok(format!(
+            "containerd {}, kernel {}, {cpus} CPUs, load average {}",
+            server.trim(),
+            kernel.trim(),
+            load.split(' ').next().unwrap_or_default()
+        ))
     }
 }
 
@@ -126,7 +148,7 @@ fn start_containerd(options: &Options) -> Result<Containerd> {
 
 fn measure_all(bench: &mut Bench) -> Result<Vec<Row>> {
     load_images(bench)?;
-    print_machine(bench)?;
+    bench.say(&bench.machine()?)?;
     let mut rows = Vec::new();
     for (name, measure) in BENCHMARKS {
         if bench.options.benchmarks.contains(&name) {
@@ -145,24 +167,4 @@ fn load_images(bench: &Bench) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What the figures depend on besides the code.
-fn print_machine(bench: &Bench) -> Result<()> {
-    let read =
-        |file: &str| std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
-    let version = bench.fixture.ctr(["version"])?.ok()?.out();
-    let server = version.lines().skip_while(|line| !line.starts_with("Server")).find_map(|line| {
-        let (_, version) = line.split_once("Version:")?;
-        Some(version.trim().to_owned())
-    });
-    let cpus = std::thread::available_parallelism()?;
-    let load = read("/proc/loadavg")?;
-    let kernel = read("/proc/sys/kernel/osrelease")?;
-    bench.say(&format!(
-        "containerd {}, kernel {}, {cpus} CPUs, load average {}",
-        server.context("ctr names no server version")?,
-        kernel.trim(),
-        load.split(' ').next().unwrap_or_default()
-    ))
 }

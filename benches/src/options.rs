@@ -7,6 +7,7 @@ use runwasi_tests::Runtime;
 use runwasi_tests::runtime::daemon_file;
 
 use crate::BENCHMARKS;
+use crate::attacks::ATTACKS;
 use crate::soak::FEWEST;
 
 /// What it prints for `--help` and after a wrong argument.
@@ -15,7 +16,8 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR]
        runwasi-bench --soak N [--only NAME[,NAME...]]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
-                rate, output, compute, scheduling, density, large, http, files); default all
+                rate, output, compute, scheduling, density, large, http, files, attacks; attacks/NAME is
+                one attack); default all
   --before DIR  directory with the programs of an earlier build, which files measures beside this one
   --soak N      no benchmarks, but N container lives, at least 500, on each runtime with wasm guests;
                 fails if memory or anything else that their server or the node holds grows";
@@ -23,6 +25,9 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR]
 /// The runtimes compared.
 pub(crate) const RUNTIMES: [Runtime; 4] =
     [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Runc, Runtime::Floor];
+
+/// The benchmark of which parts can be selected.
+const ATTACKS_NAME: &str = "attacks";
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) before: Option<PathBuf>,
     /// Container lives in the place of the benchmarks.
     pub(crate) soak: Option<usize>,
+    /// Names of the attacks, if the benchmark of them is wanted.
+    pub(crate) attacks: Vec<&'static str>,
 }
 
 /// The short name of a runtime: `wasmtime` of `io.containerd.wasmtime.v1`.
@@ -51,6 +58,7 @@ impl Options {
             benchmarks: names().collect(),
             before: None,
             soak: None,
+            attacks: attacks().collect(),
         };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
@@ -79,18 +87,28 @@ impl Options {
         let wanted: Vec<&str> = only.split(',').collect();
         for name in &wanted {
             let known = names().any(|known| known == *name)
-                || RUNTIMES.iter().any(|known| short(*known) == *name);
+                || RUNTIMES.iter().any(|known| short(*known) == *name)
+                || attacks().any(|known| attack(name) == Some(known));
             ensure!(known, "--only {name}: no such runtime or benchmark\n{USAGE}");
         }
         // Naming only runtimes leaves all benchmarks, and the other way round.
         let runtimes: Vec<_> =
             RUNTIMES.into_iter().filter(|runtime| wanted.contains(&short(*runtime))).collect();
-        let benchmarks: Vec<_> = names().filter(|name| wanted.contains(name)).collect();
+        let attacks: Vec<_> = attacks()
+            .filter(|known| wanted.iter().any(|name| attack(name) == Some(known)))
+            .collect();
+        let of_attacks = |name: &&str| *name == ATTACKS_NAME && !attacks.is_empty();
+        let benchmarks: Vec<_> =
+            names().filter(|name| wanted.contains(name) || of_attacks(name)).collect();
         if !runtimes.is_empty() {
             self.runtimes = runtimes;
         }
         if !benchmarks.is_empty() {
             self.benchmarks = benchmarks;
+        }
+        // All of them if the benchmark itself is named.
+        if !attacks.is_empty() && !wanted.contains(&ATTACKS_NAME) {
+            self.attacks = attacks;
         }
         Ok(())
     }
@@ -143,6 +161,15 @@ fn names() -> impl Iterator<Item = &'static str> {
     BENCHMARKS.iter().map(|(name, _)| *name)
 }
 
+fn attacks() -> impl Iterator<Item = &'static str> {
+    ATTACKS.iter().map(|attack| attack.name)
+}
+
+/// The attack in `attacks/NAME`.
+fn attack(name: &str) -> Option<&str> {
+    name.strip_prefix(ATTACKS_NAME)?.strip_prefix('/')
+}
+
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).exists())
@@ -161,7 +188,7 @@ mod tests {
         let options = parsed(&[]).unwrap().unwrap();
         assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
         let all = "ctr_run memory thin_start pods rate output compute scheduling density large http \
-            files";
+            files attacks";
         assert_eq!(options.benchmarks.join(" "), all);
     }
 
@@ -172,6 +199,16 @@ mod tests {
         assert_eq!(options.benchmarks.len(), BENCHMARKS.len());
         let options = parsed(&["--only", "memory"]).unwrap().unwrap();
         assert_eq!((options.runtimes.len(), options.benchmarks.as_slice()), (4, &["memory"][..]));
+    }
+
+    #[test]
+    fn one_attack_can_be_selected() {
+        let options = parsed(&["--only", "wasmtimed,attacks/poll,attacks/spin"]).unwrap().unwrap();
+        assert_eq!(options.runtimes, [Runtime::Wasmtimed]);
+        assert_eq!((options.benchmarks, options.attacks), (vec!["attacks"], vec!["poll", "spin"]));
+        let options = parsed(&["--only", "attacks/poll,attacks"]).unwrap().unwrap();
+        assert_eq!(options.attacks.len(), ATTACKS.len());
+        assert!(parsed(&["--only", "attacks/peace"]).is_err());
     }
 
     #[test]

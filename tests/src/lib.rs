@@ -17,6 +17,7 @@
 //! - [`sink`]: the event service such a shim reports to.
 //! - [`bundle`]: the bundle directories such a shim is given.
 //! - [`hooks`]: such bundles with hooks.
+//! - [`hostile`]: hostile guests, and the neighbours that judge them.
 //! - [`code`]: containers whose compiled code is kept in a directory of their own.
 //! - [`network`]: network namespaces and their links; a host of a test's own.
 //! - [`connection`]: a connection to one, in whatever network.
@@ -54,6 +55,7 @@ pub mod daemon;
 pub mod events;
 mod grpc;
 pub mod hooks;
+pub mod hostile;
 pub mod http;
 pub mod machine;
 pub mod meter;

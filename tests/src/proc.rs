@@ -117,6 +117,20 @@ pub fn server_of(pid: u32) -> Result<u32> {
     server.with_context(|| format!("no process {pid}"))
 }
 
+/// A figure of `/proc/PID/status` in bytes, like `VmRSS` or `VmHWM`.
+pub fn memory(pid: u32, field: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kib = line.with_context(|| format!("no {field}"))?.trim().trim_end_matches(" kB");
+    Ok(kib.parse::<u64>()? << 10)
+}
+
+/// Begins a new peak of an OS process's memory. Returns its present memory.
+pub fn reset_peak(pid: u32) -> Result<u64> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+    memory(pid, "VmRSS")
+}
+
 /// Mount points at or below `path`, innermost last.
 pub fn mounts_below(path: &Path) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

@@ -3,7 +3,7 @@
 use wasmtime::Linker;
 use wasmtime_wasi::{p0, p1};
 
-use super::{parts, preview1, readdir, store::Guest};
+use super::{parts, paths, preview1, readdir, store::Guest};
 
 /// Adds WASI preview 1, and its predecessor under its old name `wasi_unstable`.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -14,6 +14,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     preview1::link(linker)?;
     parts::link(linker)?;
+    paths::link(linker)?;
     readdir::link(linker)?;
     linker.allow_shadowing(false);
     Ok(())

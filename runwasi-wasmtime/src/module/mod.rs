@@ -7,11 +7,13 @@
 //! | `link` | imports of a module |
 //! | `preview1` | host functions that replace the library's |
 //! | `parts` | host functions with long work, in parts |
+//! | `paths` | a bound for paths |
 //! | `readdir` | `fd_readdir` |
 
 mod files;
 pub(crate) mod link;
 mod parts;
+mod paths;
 mod preview1;
 mod readdir;
 pub(crate) mod store;

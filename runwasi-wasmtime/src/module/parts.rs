@@ -4,9 +4,11 @@
 //! | function | part |
 //! |---|---|
 //! | `random_get` | [`RANDOM`] bytes |
-//! | `fd_write`, `fd_pwrite` | [`WRITE`] bytes |
+//! | `fd_read`, `fd_write`, `fd_pwrite` | [`TRANSFER`] bytes |
 //!
-//! The result of a call is that of the library's: all bytes, or as many as were written.
+//! `fd_pread` of the library reads 64 KiB at most.
+//!
+//! The result of a call is that of the library's: all bytes, or as many as were read or written.
 
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1 as library};
@@ -21,9 +23,9 @@ use crate::{turns, wasi::context::RANDOM_PART};
 
 /// Bytes of one part of `random_get`.
 const RANDOM: u32 = RANDOM_PART as u32;
-/// Bytes of one part of a write: half a millisecond in the page cache.
-const WRITE: u32 = 1 << 20;
-/// Most vectors of one write, as in Linux (`IOV_MAX`).
+/// Bytes of one part of a read or write: half a millisecond in the page cache.
+const TRANSFER: u32 = 1 << 20;
+/// Most vectors of one read or write, as in Linux (`IOV_MAX`).
 const VECTORS: u32 = 1024;
 /// Size of a vector: pointer and length.
 const VECTOR: u32 = 8;
@@ -38,20 +40,23 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
                 Box::new(random(caller, at.cast_unsigned(), length.cast_unsigned()))
             },
         )?;
-        linker.func_wrap_async(
-            module,
-            "fd_write",
-            |caller: Caller<'_, Guest>, (fd, vectors, count, written): (i32, i32, i32, i32)| {
-                Box::new(write_all(caller, Write { fd, vectors, count, offset: None }, written))
-            },
-        )?;
+        for (name, kind) in [("fd_read", Kind::Read), ("fd_write", Kind::Write)] {
+            linker.func_wrap_async(
+                module,
+                name,
+                move |caller: Caller<'_, Guest>,
+                      (fd, vectors, count, done): (i32, i32, i32, i32)| {
+                    Box::new(transfer(caller, Transfer { kind, fd, vectors, count }, done))
+                },
+            )?;
+        }
         type At = (i32, i32, i32, i64, i32);
         linker.func_wrap_async(
             module,
             "fd_pwrite",
-            |caller: Caller<'_, Guest>, (fd, vectors, count, offset, written): At| {
-                let call = Write { fd, vectors, count, offset: Some(offset) };
-                Box::new(write_all(caller, call, written))
+            |caller: Caller<'_, Guest>, (fd, vectors, count, offset, done): At| {
+                let kind = Kind::WriteAt(offset);
+                Box::new(transfer(caller, Transfer { kind, fd, vectors, count }, done))
             },
         )?;
     }
@@ -75,37 +80,56 @@ async fn random(mut caller: Caller<'_, Guest>, at: u32, length: u32) -> wasmtime
     }
 }
 
-/// Arguments of `fd_write`, and of `fd_pwrite` with an offset.
+/// `fd_read`, `fd_write`, or `fd_pwrite` with its offset.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+    WriteAt(i64),
+}
+
+/// Arguments of a call.
 #[derive(Clone, Copy)]
-struct Write {
+struct Transfer {
+    kind: Kind,
     fd: i32,
     vectors: i32,
     count: i32,
-    offset: Option<i64>,
 }
 
-impl Write {
-    /// Calls the library.
+impl Transfer {
+    /// Calls the library, which puts the number of bytes at `done`.
     async fn call(
         self,
         wasi: &mut WasiP1Ctx,
         memory: &mut GuestMemory<'_>,
-        written: i32,
+        done: i32,
     ) -> wasmtime::Result<i32> {
-        let Self { fd, vectors, count, offset } = self;
-        match offset {
-            None => library::fd_write(wasi, memory, fd, vectors, count, written).await,
-            Some(offset) => {
-                library::fd_pwrite(wasi, memory, fd, vectors, count, offset, written).await
+        let Self { kind, fd, vectors, count } = self;
+        match kind {
+            Kind::Read => library::fd_read(wasi, memory, fd, vectors, count, done).await,
+            Kind::Write => library::fd_write(wasi, memory, fd, vectors, count, done).await,
+            Kind::WriteAt(offset) => {
+                library::fd_pwrite(wasi, memory, fd, vectors, count, offset, done).await
             }
+        }
+    }
+
+    /// The same call behind so many bytes.
+    fn behind(self, done: u32) -> Self {
+        match self.kind {
+            Kind::WriteAt(offset) => {
+                Self { kind: Kind::WriteAt(offset.wrapping_add(done.into())), ..self }
+            }
+            Kind::Read | Kind::Write => self,
         }
     }
 }
 
-async fn write_all(
+async fn transfer(
     mut caller: Caller<'_, Guest>,
-    call: Write,
-    written: i32,
+    call: Transfer,
+    transferred: i32,
 ) -> wasmtime::Result<i32> {
     // Already the search for the first one with bytes could take long.
     if call.count.cast_unsigned() > VECTORS {
@@ -113,15 +137,14 @@ async fn write_all(
     }
     let (mut memory, guest) = enter(&mut caller)?;
     let Some((start, length)) = long_vector(&memory, call.vectors, call.count) else {
-        return call.call(&mut guest.wasi, &mut memory, written).await;
+        return call.call(&mut guest.wasi, &mut memory, transferred).await;
     };
     let mut done = 0;
     while done < length {
-        let part = WRITE.min(length - done);
+        let part = TRANSFER.min(length - done);
         let at = start.wrapping_add(done).cast_signed();
-        let offset = call.offset.map(|offset| offset.wrapping_add(done.into()));
-        let (errno, count) = write_part(&mut caller, Write { offset, ..call }, at, part).await?;
-        // After a part has been written the call succeeds: the next one meets the error again.
+        let (errno, count) = transfer_part(&mut caller, call.behind(done), at, part).await?;
+        // After a first part the call succeeds: the next one meets the error again.
         if errno != SUCCESS && done == 0 {
             return Ok(errno);
         }
@@ -132,12 +155,12 @@ async fn write_all(
         turns::end().await;
     }
     let (mut memory, _) = enter(&mut caller)?;
-    write(&mut memory, written, &done.to_le_bytes())?;
+    write(&mut memory, transferred, &done.to_le_bytes())?;
     Ok(SUCCESS)
 }
 
-/// First vector with bytes, if it is longer than a part and inside the memory. The library writes
-/// no other vector.
+/// First vector with bytes, if it is longer than a part and inside the memory. The library uses no
+/// other vector.
 fn long_vector(memory: &GuestMemory<'_>, vectors: i32, count: i32) -> Option<(u32, u32)> {
     let vectors = read(memory, vectors, (count.cast_unsigned() * VECTOR) as usize)?;
     let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
@@ -145,29 +168,41 @@ fn long_vector(memory: &GuestMemory<'_>, vectors: i32, count: i32) -> Option<(u3
     let (start, length) = all.find(|(_, length)| *length > 0)?;
     // The library traps on one outside.
     read(memory, start.cast_signed(), length as usize)?;
-    (length > WRITE).then_some((start, length))
+    (length > TRANSFER).then_some((start, length))
 }
 
-/// Writes one part. Returns the `errno` and the number of bytes written.
-async fn write_part(
+/// Reads or writes one part. Returns the `errno` and the number of bytes.
+async fn transfer_part(
     caller: &mut Caller<'_, Guest>,
-    call: Write,
+    call: Transfer,
     at: i32,
     length: u32,
 ) -> wasmtime::Result<(i32, u32)> {
     // A memory of its own, since the guest's has no vector of this part: the vector, the number of
-    // bytes written, and the bytes.
-    const WRITTEN: i32 = VECTOR as i32;
+    // bytes done, and the bytes.
+    const DONE: i32 = VECTOR as i32;
     const BYTES: u32 = 2 * VECTOR;
-    let (memory, guest) = enter(caller)?;
-    let bytes = read(&memory, at, length as usize).unwrap_or_default();
-    let mut own = Vec::with_capacity(BYTES as usize + bytes.len());
+    let (mut memory, guest) = enter(caller)?;
+    let mut own = Vec::with_capacity((BYTES + length) as usize);
     own.extend(BYTES.to_le_bytes());
     own.extend(length.to_le_bytes());
     own.extend([0; VECTOR as usize]);
-    own.extend(bytes);
+    match call.kind {
+        Kind::Read => own.resize((BYTES + length) as usize, 0),
+        Kind::Write | Kind::WriteAt(_) => {
+            own.extend(read(&memory, at, length as usize).unwrap_or_default())
+        }
+    }
     let mut own = GuestMemory::Unshared(&mut own);
-    let call = Write { vectors: 0, count: 1, ..call };
-    let errno = call.call(&mut guest.wasi, &mut own, WRITTEN).await?;
-    Ok((errno, if errno == SUCCESS { read_u32(&own, WRITTEN)? } else { 0 }))
+    let call = Transfer { vectors: 0, count: 1, ..call };
+    let errno = call.call(&mut guest.wasi, &mut own, DONE).await?;
+    if errno != SUCCESS {
+        return Ok((errno, 0));
+    }
+    let count = read_u32(&own, DONE)?;
+    if call.kind == Kind::Read {
+        let bytes = read(&own, BYTES.cast_signed(), count as usize).unwrap_or_default();
+        write(&mut memory, at, bytes)?;
+    }
+    Ok((errno, count))
 }

@@ -37,7 +37,7 @@ pub(super) const MODULES: [&str; 2] = [PREVIEW1, UNSTABLE];
 pub(super) const ILSEQ: i32 = 25;
 pub(super) const INVAL: i32 = 28;
 const IO: i32 = 29;
-const NAMETOOLONG: i32 = 37;
+pub(super) const NAMETOOLONG: i32 = 37;
 
 /// The kernel's errors of an opening, and the specification's numbers for them.
 const ERRNOS: [(i32, i32); 24] = [
@@ -68,7 +68,7 @@ const ERRNOS: [(i32, i32); 24] = [
 ];
 
 /// Linux's `PATH_MAX`.
-const PATH_MAX: usize = 4096;
+pub(super) const PATH_MAX: usize = 4096;
 /// All rights of the specification.
 const RIGHTS: i64 = (1 << 30) - 1;
 /// Flags of a descriptor for synchronized calls.

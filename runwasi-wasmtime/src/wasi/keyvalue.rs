@@ -20,6 +20,8 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 const MAX_BYTES: u64 = 64 << 20;
 const MAX_BUCKETS: usize = 64;
 const MAX_KEY: usize = 4096;
+/// Most bytes of the values of one call: some milliseconds to copy them from or to the guest.
+const MAX_VALUES: usize = 8 << 20;
 /// Overhead of an entry besides its key and value, in bytes.
 const ENTRY: u64 = 128;
 /// Most keys in one result of `list-keys`.
@@ -98,6 +100,16 @@ pub(crate) fn fits_batch(keys: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// An error if the values of one call have too many bytes.
+pub(crate) fn fits_values(bytes: usize) -> Result<(), Error> {
+    if bytes > MAX_VALUES {
+        return refused(format!(
+            "a call has values of {bytes} bytes, and {MAX_VALUES} are allowed"
+        ));
+    }
+    Ok(())
+}
+
 fn refused<T>(why: impl Into<String>) -> Result<T, Error> {
     Err(Error::Other(why.into()))
 }
@@ -129,7 +141,9 @@ impl Data {
         keys: Vec<String>,
     ) -> Result<Vec<Option<(String, Value)>>, Error> {
         // The guest gets a copy of each, also of a value that it asks for several times.
-        let most = MAX_BYTES.min(self.charge.memory().room());
+        // A value of the largest size fits with its key.
+        let all = (MAX_VALUES + MAX_KEY) as u64 + ENTRY;
+        let most = all.min(self.charge.memory().room());
         let mut bytes = 0;
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
@@ -138,7 +152,7 @@ impl Data {
             if bytes > most {
                 return refused(format!(
                     "the values have more than {most} bytes, which is the rest of the container's \
-                     memory limit (resources.memory.limit), {MAX_BYTES} at most"
+                     memory limit (resources.memory.limit), {all} at most"
                 ));
             }
             found.push(value.map(|value| (key, value)));
@@ -292,16 +306,22 @@ mod tests {
     fn results_are_bounded_by_the_rest_of_the_memory() {
         let (memory, store) = store();
         let mut data = store.data();
-        data.set("b", "k".into(), vec![1; 8 << 20]).unwrap();
+        data.set("b", "k".into(), vec![1; 1 << 20]).unwrap();
         let wanted = |times: usize| vec!["k".to_owned(); times];
         let found = data.get_many("b", wanted(7)).unwrap();
         assert!(found.iter().all(|found| found.as_ref().is_some_and(|(_, value)| value[0] == 1)));
         let Err(Error::Other(reason)) = data.get_many("b", wanted(400)) else { panic!() };
         assert!(reason.contains("resources.memory.limit"), "{reason}");
         let mut others = memory.charge();
-        others.reserve(60 << 20).unwrap();
+        others.reserve(96 << 20).unwrap();
         assert!(data.get_many("b", wanted(5)).is_err());
         assert_eq!(data.get_many("b", vec!["absent".into(); 3]), Ok(vec![None, None, None]));
+    }
+
+    #[test]
+    fn values_of_one_call_are_bounded() {
+        assert_eq!(fits_values(MAX_VALUES), Ok(()));
+        assert!(fits_values(MAX_VALUES + 1).is_err());
     }
 
     #[test]

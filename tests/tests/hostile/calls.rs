@@ -1,30 +1,25 @@
 //! Host calls whose work the guest makes as long as it likes: none holds a worker. The timer of the
 //! neighbours is the judge.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Containers, Output, best_of};
-
-use super::{guests::Guest, neighbours::Neighbours};
+use runwasi_tests::{
+    Containers, Output, best_of,
+    hostile::{
+        guests::Guest,
+        neighbours::Neighbours,
+        programs::{
+            self, GET_MANY, LIST_STREAM, LOOKUP, RANDOM, READ_STREAM, READDIR, SPIN, module, polls,
+            reads, streams, streams_for_ever, writes,
+        },
+    },
+};
 
 /// Memory limit of the attackers.
 const LIMIT: u64 = 64 << 20;
 /// A user other than root: its file calls are made on the worker.
 const USER: u32 = 1000;
-
-/// Imports, memory and start of a module with one host function, which `body` calls.
-fn module(import: &str, body: &str) -> String {
-    format!(
-        r#"(module
-          (import "wasi_snapshot_preview1" {import})
-          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-          (memory (export "memory") 1)
-          (func (export "_start") (local $i i32)
-            (drop (memory.grow (i32.const 920)))
-            {body}))"#
-    )
-}
 
 /// Demands that two attackers at once do not delay the timer.
 fn judged(c: &Containers, name: &str, attacker: impl Fn() -> Result<Guest>) -> Result<()> {
@@ -40,11 +35,8 @@ fn ran(c: &Containers, mut guest: Guest) -> Result<Output> {
     guest.command(c, &["--rm"], &c.next_id())?.run()
 }
 
-const RANDOM: &str = r#""random_get" (func $random (param i32 i32) (result i32))"#;
-
 pub(crate) fn random_bytes_hold_no_worker(c: &mut Containers) -> Result<()> {
-    let body = "(loop $l (drop (call $random (i32.const 0) (i32.const 58000000))) (br $l))";
-    let text = module(RANDOM, body);
+    let text = programs::random();
     judged(c, "random_get of 58 MB", || Ok(Guest::new(c, &text)?.memory(LIMIT)))
 }
 
@@ -56,23 +48,6 @@ pub(crate) fn random_bytes_are_complete(c: &mut Containers) -> Result<()> {
         (call $exit (i32.const 7))";
     ran(c, Guest::new(c, &module(RANDOM, body))?)?.status_is(7)?;
     c.fixture.becomes_clean()
-}
-
-const POLL: &str = r#""poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32))"#;
-
-/// Calls `poll_oneoff` with `count` timers of a millisecond.
-fn polls(count: u32, then: &str) -> String {
-    let body = format!(
-        "(loop $i
-           (i64.store offset=24 (i32.mul (local.get $i) (i32.const 48)) (i64.const 1000000))
-           (local.set $i (i32.add (local.get $i) (i32.const 1)))
-           (br_if $i (i32.lt_u (local.get $i) (i32.const {count}))))
-         (loop $l
-           (local.set $i
-             (call $poll (i32.const 0) (i32.const 30000000) (i32.const {count}) (i32.const 60000000)))
-           {then})"
-    );
-    module(POLL, &body)
 }
 
 pub(crate) fn many_subscriptions_hold_no_worker(c: &mut Containers) -> Result<()> {
@@ -94,8 +69,6 @@ pub(crate) fn a_poll_has_a_limited_number_of_subscriptions(c: &mut Containers) -
     c.fixture.becomes_clean()
 }
 
-const READDIR: &str = r#""fd_readdir" (func $list (param i32 i32 i32 i64 i32) (result i32))"#;
-
 /// A guest in a root file system with so many more files.
 fn in_directory(c: &Containers, text: &str, files: u32) -> Result<Guest> {
     let guest = Guest::new(c, text)?;
@@ -106,11 +79,7 @@ fn in_directory(c: &Containers, text: &str, files: u32) -> Result<Guest> {
 }
 
 pub(crate) fn a_large_directory_holds_no_worker(c: &mut Containers) -> Result<()> {
-    let body = "(loop $l
-        (drop (call $list
-          (i32.const 3) (i32.const 0) (i32.const 58000000) (i64.const 0) (i32.const 58000008)))
-        (br $l))";
-    let text = module(READDIR, body);
+    let text = programs::list();
     judged(c, "fd_readdir of 100,000", || {
         Ok(in_directory(c, &text, 100_000)?.memory(LIMIT).user(USER))
     })
@@ -159,40 +128,76 @@ pub(crate) fn a_directory_is_listed_once_with_any_buffer(c: &mut Containers) -> 
     c.fixture.becomes_clean()
 }
 
-/// Opens `/data/out` and writes 57 MB to it.
-fn writes(then: &str) -> String {
-    format!(
-        r#"(module
-          (import "wasi_snapshot_preview1" "path_open"
-            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-          (import "wasi_snapshot_preview1" "fd_pwrite"
-            (func $write (param i32 i32 i32 i64 i32) (result i32)))
-          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-          (memory (export "memory") 920)
-          (data (i32.const 16) "data/out")
-          (func (export "_start")
-            (if (call $open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 8) (i32.const 1)
-                  (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 32))
-              (then (call $exit (i32.const 9))))
-            (i32.store (i32.const 40) (i32.const 100))
-            (i32.store (i32.const 44) (i32.const 57000000))
-            (i32.store8 (i32.const 57000099) (i32.const 33))
-            (loop $l
-              (if (call $write (i32.load (i32.const 32)) (i32.const 40) (i32.const 1) (i64.const 5)
-                    (i32.const 48))
-                (then (call $exit (i32.const 8))))
-              {then})))"#
-    )
-}
-
 fn writer(c: &Containers, then: &str) -> Result<Guest> {
     let guest = Guest::new(c, &writes(then))?.memory(LIMIT).user(USER);
-    fs::set_permissions(guest.inside("data"), PermissionsExt::from_mode(0o777))?;
+    open_to_all(&guest.inside("data"))?;
     Ok(guest)
 }
 
 pub(crate) fn a_large_write_holds_no_worker(c: &mut Containers) -> Result<()> {
     judged(c, "fd_pwrite of 57 MB", || writer(c, "(br $l)"))
+}
+
+pub(crate) fn a_large_read_holds_no_worker(c: &mut Containers) -> Result<()> {
+    judged(c, "fd_read of 57 MB", || on_file(c, &reads("(br $l)")))
+}
+
+pub(crate) fn a_large_read_is_complete(c: &mut Containers) -> Result<()> {
+    // The last byte of the file, and the first one behind it.
+    let then = "(call $exit (i32.add
+        (i32.and (i32.eq (i32.load (i32.const 48)) (i32.const 57000000))
+          (i32.eq (i32.load8_u (i32.const 57000099)) (i32.const 33)))
+        (i32.load8_u (i32.const 57000100))))";
+    let mut guest = on_file(c, &reads(then))?;
+    let file = guest.inside("data/out");
+    let mut content = vec![0; 57_000_000];
+    content[56_999_999] = 33;
+    fs::write(&file, content)?;
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o666))?;
+    guest.command(c, &["--rm"], &c.next_id())?.run()?.status_is(1)?;
+    c.fixture.becomes_clean()
+}
+
+/// A guest with a file of 57 MB.
+fn on_file(c: &Containers, text: &str) -> Result<Guest> {
+    let guest = Guest::new(c, text)?.memory(LIMIT).user(USER);
+    open_to_all(&guest.inside("data"))?;
+    let file = guest.inside("data/out");
+    fs::write(&file, vec![0; 57_000_000])?;
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o666))?;
+    Ok(guest)
+}
+
+pub(crate) fn a_large_stream_holds_no_worker(c: &mut Containers) -> Result<()> {
+    let text = streams_for_ever(READ_STREAM, 0);
+    judged(c, "streams of 57 MB to a file and back", || {
+        let guest = Guest::new(c, &text)?.memory(2 * LIMIT).user(USER);
+        open_to_all(&guest.inside("data"))?;
+        Ok(guest)
+    })
+}
+
+pub(crate) fn a_large_stream_is_complete(c: &mut Containers) -> Result<()> {
+    let mut guest = Guest::new(c, streams(READ_STREAM, 0))?.user(USER);
+    open_to_all(&guest.inside("data"))?;
+    guest.command(c, &["--rm"], &c.next_id())?.run()?.ok()?;
+    ensure!(fs::metadata(guest.inside("data/out"))?.len() == 57_000_000);
+    // Besides: the guest, and the three directories of the fixture.
+    ran(c, in_directory(c, &streams(LIST_STREAM, 504), 500)?.user(USER))?.ok()?;
+    let said = ran(c, in_directory(c, &streams(LIST_STREAM, 505), 500)?.user(USER))?;
+    said.status_is(134)?;
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn a_large_directory_by_a_stream_holds_no_worker(c: &mut Containers) -> Result<()> {
+    let text = streams_for_ever(LIST_STREAM, 100_000);
+    judged(c, "read-directory of 100,000", || {
+        Ok(in_directory(c, &text, 100_000)?.memory(2 * LIMIT).user(USER))
+    })
+}
+
+fn open_to_all(path: &Path) -> Result<()> {
+    Ok(fs::set_permissions(path, PermissionsExt::from_mode(0o777))?)
 }
 
 pub(crate) fn a_large_write_is_complete(c: &mut Containers) -> Result<()> {
@@ -204,14 +209,8 @@ pub(crate) fn a_large_write_is_complete(c: &mut Containers) -> Result<()> {
     c.fixture.becomes_clean()
 }
 
-/// Looks up the name `a` for ever, or once; see the file.
-const LOOKUP: &str = include_str!("lookup.wat");
-
 pub(crate) fn a_name_with_many_addresses_holds_no_worker(c: &mut Containers) -> Result<()> {
-    let lines = (0..90_000u32).map(|n| format!("{} a\n", std::net::Ipv4Addr::from(n + (10 << 24))));
-    let hosts: String = lines.collect();
-    // Within the bound of the file.
-    let hosts = hosts.get(..(1 << 20) - 1).unwrap_or(&hosts).to_owned();
+    let hosts = programs::hosts();
     judged(c, "lookup of 90,000 addresses", || {
         let guest = Guest::new(c, LOOKUP)?.export("go").memory(LIMIT);
         fs::write(guest.inside("etc/hosts"), &hosts).context("hosts")?;
@@ -219,12 +218,15 @@ pub(crate) fn a_name_with_many_addresses_holds_no_worker(c: &mut Containers) -> 
     })
 }
 
-/// Asks for a million missing keys for ever.
-const GET_MANY: &str = include_str!("get_many.wat");
-
 pub(crate) fn a_million_missing_keys_hold_no_worker(c: &mut Containers) -> Result<()> {
     // A call may take a quarter of the limit from its guest. The keys need 24 MB; a guest with less
     // is ended by its first call.
     let guest = || Ok(Guest::new(c, GET_MANY)?.export("go").memory(4 * LIMIT));
     judged(c, "get-many of 1,000,000", guest)
+}
+
+/// Guests that only compute are paced, and the neighbours do not notice.
+pub(crate) fn spinning_guests_do_not_delay_their_neighbours(c: &mut Containers) -> Result<()> {
+    let spinners = vec![Guest::new(c, SPIN)?, Guest::new(c, SPIN)?];
+    Neighbours::start(c)?.judge("computation", spinners)?.timer_goes_on()
 }

@@ -1,7 +1,6 @@
 //! Modules that take much of the compiler, which runs in an OS process of its own; the cases are listed in `main.rs`. All
 //! inputs are harmless: ordinary modules of some size, and low limits.
 
-use std::fmt::Write;
 use std::fs;
 use std::num::NonZero;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::code::{CodeFixture as Fixture, run_code_case as run};
+use runwasi_tests::hostile::programs::functions;
 use runwasi_tests::{Command, Runtime, poll_until, proc, says};
 
 /// For what compiles something large, on a machine that has other things to do.
@@ -89,26 +89,6 @@ fn printing(imports: &str, definitions: &str) -> String {
         (func (export "_start")
             (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))"#
     )
-}
-
-/// Functions without a purpose, 8 KiB of text each.
-fn functions(number: usize) -> String {
-    let mut text = String::new();
-    for function in 0..number {
-        text.push_str("(func (param i32) (result i32) ");
-        for line in 0..60 {
-            let factor = function * 7 + line;
-            let turn = line % 31 + 1;
-            // A `String` takes everything.
-            let _ = write!(
-                text,
-                "(local.set 0 (i32.add (i32.rotl (i32.mul (local.get 0) (i32.const {factor})) (i32.const {turn})) \
-                 (i32.load (i32.and (local.get 0) (i32.const 255)))))"
-            );
-        }
-        text.push_str("(local.get 0))\n");
-    }
-    text
 }
 
 fn large(number: usize) -> String {

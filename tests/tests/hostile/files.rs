@@ -1,8 +1,7 @@
 //! Files whose calls never return: FIFOs in a file's place, files under a lease, file systems without a server; and the CPU time
 //! of file calls. The cases are listed in `main.rs`.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread::available_parallelism;
@@ -11,6 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::bundle::{self, Bundle};
 use runwasi_tests::daemon::Settings;
+use runwasi_tests::hostile::hung::Hung;
+use runwasi_tests::hostile::lease::Lease;
+use runwasi_tests::hostile::programs::{OPEN, SWAP};
 use runwasi_tests::{
     Containerd, Containers, Meter, Runtime, ShimDriver, best_of, check_with, poll_until, proc,
 };
@@ -18,42 +20,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::hung::Hung;
-
 const SANDBOX: &str = "io.kubernetes.cri.sandbox-id";
 const KIND: &str = "io.kubernetes.cri.container-type=container";
 
 const SOON: Duration = Duration::from_secs(20);
 /// Users whose guests are attackers.
 const USERS: [u32; 2] = [0, 1000];
-
-/// Gives the files `a` and `b` of a volume each other's name, for ever.
-const SWAP: &str = r#"(module
-  (import "wasi_snapshot_preview1" "path_rename"
-    (func $rename (param i32 i32 i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 100) "v/a") (data (i32.const 110) "v/t") (data (i32.const 120) "v/b")
-  (func $name (param $from i32) (param $to i32)
-    (drop (call $rename
-      (i32.const 3) (local.get $from) (i32.const 3) (i32.const 3) (local.get $to) (i32.const 3))))
-  (func (export "_start") (loop $again
-    (call $name (i32.const 100) (i32.const 110))
-    (call $name (i32.const 120) (i32.const 100))
-    (call $name (i32.const 110) (i32.const 120))
-    (br $again))))"#;
-
-/// Opens and closes `a`, for ever.
-const OPEN: &str = r#"(module
-  (import "wasi_snapshot_preview1" "path_open"
-    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 100) "v/a")
-  (func (export "_start") (loop $again
-    (if (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 3)
-        (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 8)))
-      (then (drop (call $close (i32.load (i32.const 8))))))
-    (br $again))))"#;
 
 /// One more attacker than the machine has cores, so that one is left over if each holds a worker.
 fn attackers() -> usize {
@@ -198,25 +170,6 @@ pub(crate) fn fifo_swapped_in_by_another_container_holds_no_worker(
     c.fixture.becomes_clean()
 }
 
-/// `F_SETSIG` of `fcntl(2)`, which the crate `libc` lacks.
-const F_SETSIG: libc::c_int = 10;
-
-/// A write lease of this process: every other opening waits until it is dropped.
-struct Lease(File);
-
-impl Lease {
-    fn write(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        // `SIGURG` does nothing by itself; the usual `SIGIO` would end this process.
-        // SAFETY: the call takes integers only.
-        let told = unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) };
-        // SAFETY: as above.
-        let leased = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
-        ensure!(told == 0 && leased == 0, "no lease: {}", std::io::Error::last_os_error());
-        Ok(Self(file))
-    }
-}
-
 pub(crate) fn file_under_a_lease_of_another_process_holds_no_worker(
     c: &mut Containers,
 ) -> Result<()> {
@@ -235,7 +188,7 @@ pub(crate) fn file_under_a_lease_of_another_process_holds_no_worker(
         let killed = ids.split_off(1);
         end(c, &killed)?;
         c.is_running(&ids[0])?;
-        drop(lease.0);
+        drop(lease);
         ensure!(c.finish(&ids[0])? == 0, "not read after the lease was given back");
     }
     c.fixture.becomes_clean()
@@ -332,7 +285,7 @@ pub(crate) fn container_holds_no_more_threads_than_its_setting_allows(
     ensure!(hung.reads() == 2, "{} reads at once", hung.reads());
     // Others of the node have threads.
     pod.answers(c)?;
-    end(c, &[id.clone()])?;
+    end(c, std::slice::from_ref(&id))?;
     for exec in execs {
         exec.wait()?;
     }

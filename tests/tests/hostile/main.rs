@@ -3,13 +3,10 @@
 mod calls;
 mod compilation;
 mod files;
-mod guests;
 mod hooks;
-mod hung;
 mod log;
 mod memory;
 mod mounts;
-mod neighbours;
 mod shares;
 mod signals;
 mod stop;
@@ -145,9 +142,11 @@ runwasi_tests::suite! { runwasi_tests::check_alone: calls_wasmtime = Wasmtime, c
         most_subscriptions_hold_no_worker
         a_large_directory_holds_no_worker
         a_large_write_holds_no_worker
+        a_large_read_holds_no_worker
+        a_large_stream_holds_no_worker
+        a_large_directory_by_a_stream_holds_no_worker
         a_name_with_many_addresses_holds_no_worker
-        a_million_missing_keys_hold_no_worker;
-    neighbours:
+        a_million_missing_keys_hold_no_worker
         spinning_guests_do_not_delay_their_neighbours;
 }}
 
@@ -156,7 +155,9 @@ runwasi_tests::suite! { bounds_wasmtime = Wasmtime, bounds_wasmtimed = Wasmtimed
         random_bytes_are_complete
         a_poll_has_a_limited_number_of_subscriptions
         a_directory_is_listed_once_with_any_buffer
-        a_large_write_is_complete;
+        a_large_write_is_complete
+        a_large_read_is_complete
+        a_large_stream_is_complete;
 }}
 
 runwasi_tests::suite! { crate::stop::check: stop_wasmtime = Wasmtime, stop_wasmtimed = Wasmtimed; {

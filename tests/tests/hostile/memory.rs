@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::events::Events;
-use runwasi_tests::{Command, Containers, poll_until};
+use runwasi_tests::hostile::programs::{BODIES, FIELDS, HTTP, KEYVALUE, OBJECTS};
+use runwasi_tests::{Command, Containers, poll_until, proc};
 
 const MIB: u64 = 1 << 20;
 /// The limit of each guest.
@@ -18,45 +19,11 @@ const SLACK: u64 = 8 * MIB;
 /// Time after which a file counts as unchanged.
 const UNCHANGED: Duration = Duration::from_millis(2500);
 
-const KEYVALUE: &str = include_str!("guests/kv.wat");
-const HTTP: &str = include_str!("guests/http.wat");
-
-/// Requests whose bodies have a buffer of a megabyte, none of them sent.
-const BODIES: &str = "(loop $l
-    (call $body (call $req (call $fields)) (i32.const 16))
-    (call $bwrite (i32.load (i32.const 20)) (i32.const 24))
-    (call $check (i32.load (i32.const 28)) (i32.const 32))
-    (call $swrite (i32.load (i32.const 28)) (i32.const 131072)
-        (i32.wrap_i64 (i64.load (i32.const 40))) (i32.const 48))
-    (br $l))";
-
-/// Fields of 120 KB each.
-const FIELDS: &str = "(memory.fill (i32.const 65536) (i32.const 118) (i32.const 4000))
-    (loop $l
-        (local.set $f (call $fields))
-        (local.set $i (i32.const 0))
-        (loop $k
-            (call $append (local.get $f) (i32.const 100) (i32.const 1)
-                (i32.const 65536) (i32.const 4000) (i32.const 16))
-            (local.set $i (i32.add (local.get $i) (i32.const 1)))
-            (br_if $k (i32.lt_u (local.get $i) (i32.const 30))))
-        (br $l))";
-
 /// 20,000 handles at once, as a program has them whose garbage collector has not yet run.
 const HANDLES: &str = "(loop $l
     (drop (call $fields))
     (local.set $n (i32.add (local.get $n) (i32.const 1)))
     (br_if $l (i32.lt_u (local.get $n) (i32.const 20000))))";
-
-/// Builds a list of that many objects.
-const OBJECTS: &str = "(module
-    (type $n (struct (field (ref null $n)) (field i64)))
-    (func (export \"nothing\"))
-    (func (export \"go\") (local $r (ref null $n)) (local $i i32)
-        (loop $l
-            (local.set $r (struct.new $n (local.get $r) (i64.const 1)))
-            (local.set $i (i32.add (local.get $i) (i32.const 1)))
-            (br_if $l (i32.lt_u (local.get $i) (i32.const COUNT))))))";
 
 pub(crate) fn get_many_of_a_large_value_is_bounded(c: &mut Containers) -> Result<()> {
     // The guest traps unless it gets an error.
@@ -182,7 +149,7 @@ impl Guest {
         c.becomes(&id, "STOPPED")?;
         let shims = c.fixture.shims();
         let server = shims.iter().find(|shim| shim.id == id).context("no server")?;
-        let peak = bytes_of(server.pid, "VmHWM")?;
+        let peak = proc::memory(server.pid, "VmHWM")?;
         let ended = c.finish(&id)?;
         ensure!(ended == status, "{function} has ended with {ended} instead of {status}");
         Ok(peak)
@@ -193,8 +160,7 @@ impl Guest {
 fn reset_peak_of_node(c: &mut Containers) -> Result<u64> {
     ensure!(c.runtime.needs_daemon());
     let pid = c.fixture.daemon()?.pid()?;
-    fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
-    bytes_of(pid, "VmRSS")
+    proc::reset_peak(pid)
 }
 
 fn peak_of_node(c: &mut Containers) -> Result<Option<u64>> {
@@ -202,13 +168,5 @@ fn peak_of_node(c: &mut Containers) -> Result<Option<u64>> {
         return Ok(None);
     }
     let pid = c.fixture.daemon()?.pid()?;
-    bytes_of(pid, "VmHWM").map(Some)
-}
-
-/// A figure of `/proc/PID/status`.
-fn bytes_of(pid: u32, field: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kib = line.context("no such field")?.trim().trim_end_matches(" kB");
-    Ok(kib.parse::<u64>()? << 10)
+    proc::memory(pid, "VmHWM").map(Some)
 }

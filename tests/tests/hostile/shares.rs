@@ -14,6 +14,7 @@ use runwasi_tests::{
     Command, Containerd, Containers, Runtime, check_with,
     connection::{Connection, address, guests},
     daemon::Settings,
+    hostile::programs::{OPENER, component},
     http::get,
     poll_until, proc, says,
     server::APP,
@@ -24,30 +25,6 @@ use tempfile::TempDir;
 const SETTINGS: &str = "slots = 12\n[engine]\nmemories = 20\ntables = 60\ncontainer-stacks = 4\n\
     container-memories = 8\ncontainer-tables = 10\ncomponent-instances = 30\ncontainer-descriptors = 40\n";
 
-/// Opens files until that is refused, and then sleeps for an hour. It prints the last `errno` as a
-/// letter, `A` for 0.
-const OPENER: &str = r#"(module
-  (import "wasi_snapshot_preview1" "path_open"
-    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 200) "f")
-  (func $one (result i32)
-    (call $open (i32.const 3) (i32.const 0) (i32.const 200) (i32.const 1) (i32.const 1)
-      (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 0)))
-  (func (export "_start") (local $errno i32)
-    (loop $more
-      (local.set $errno (call $one))
-      (br_if $more (i32.eqz (local.get $errno))))
-    (i32.store (i32.const 208) (i32.const 216))
-    (i32.store (i32.const 212) (i32.const 1))
-    (i32.store8 (i32.const 216) (i32.add (i32.const 65) (local.get $errno)))
-    (drop (call $write (i32.const 1) (i32.const 208) (i32.const 1) (i32.const 220)))
-    (i32.store (i32.const 16) (i32.const 1))
-    (i64.store (i32.const 24) (i64.const 3600000000000))
-    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
-
 /// Opens, closes and opens again: its exit status is the last `errno`.
 const EMFILE: &str = include_str!("guests/emfile.wat");
 
@@ -56,28 +33,6 @@ const LISTEN: &str = include_str!("guests/listen.wat");
 
 /// A module that ends at once.
 const NOTHING: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
-
-/// A component of `instances` core instances of one module that has only `parts`. It sleeps for an
-/// hour.
-fn component(instances: usize, parts: &str) -> String {
-    let all = "(core instance (instantiate $m))".repeat(instances);
-    format!(
-        r#"(component (component $c (core module $m {parts}) {all}) (instance (instantiate $c))
-  (core module $g (import "h" "w" (func $w (param i64) (result i32)))
-    (import "h" "b" (func $b (param i32)))
-    (func (export "go") (call $b (call $w (i64.const 3600000000000)))))
-  (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type $p (sub resource)))
-    (export "[method]pollable.block" (func (param "self" (borrow $p))))))
-  (alias export $poll "pollable" (type $pollable))
-  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clk (alias outer 1 $pollable (type $p))
-    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
-  (core func $w (canon lower (func $clk "subscribe-duration")))
-  (core func $b (canon lower (func $poll "[method]pollable.block")))
-  (core instance $i (instantiate $g
-    (with "h" (instance (export "w" (func $w)) (export "b" (func $b))))))
-  (func $go (canon lift (core func $i "go"))) (export "go" (func $go)))"#
-    )
-}
 
 /// Guests in a directory, and the flags of a pod that all of them share.
 struct Guests {

@@ -55,7 +55,7 @@ impl<'a> Unread<'a> {
         Ok(exit.exit_status)
     }
 
-    fn is_over(self) -> Result<()> {
+    fn over(self) -> Result<()> {
         self.client.delete(self.id)?;
         self.p.finish(&self.client, self.id, self.bundle.path())
     }
@@ -72,7 +72,7 @@ pub(crate) fn exit_is_told_although_a_reader_never_reads(p: &ShimDriver) -> Resu
         let took = begin.elapsed();
         ensure!(took < PATIENCE + Duration::from_secs(5), "{} told after {took:?}", ended.id);
         ensure!(took > PATIENCE / 2, "{} waited for its reader only for {took:?}", ended.id);
-        ended.is_over()?;
+        ended.over()?;
     }
     // The guest waits for room: its kill does not wait for the reader.
     let large = Unread::started(p, "large", 1 << 20, false)?;
@@ -81,7 +81,7 @@ pub(crate) fn exit_is_told_although_a_reader_never_reads(p: &ShimDriver) -> Resu
     ensure!(large.exit_status()? == 137);
     let took = begin.elapsed();
     ensure!(took < Duration::from_secs(5), "a kill was told after {took:?}");
-    large.is_over()?;
+    large.over()?;
     p.becomes_clean()
 }
 

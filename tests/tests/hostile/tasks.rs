@@ -9,10 +9,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use runwasi_tests::{
-    Containerd, Containers, Runtime, check_with, daemon::Settings, poll_until, proc, says,
+    Containerd, Containers, Runtime, check_with, daemon::Settings, hostile::hung::Hung, poll_until,
+    proc, says,
 };
-
-use crate::hung::Hung;
 
 const SANDBOX: &str = "io.kubernetes.cri.sandbox-id";
 const KIND: &str = "io.kubernetes.cri.container-type=container";

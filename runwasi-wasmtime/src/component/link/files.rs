@@ -29,7 +29,7 @@ use crate::{
 /// Versions under which wasmtime-wasi links its functions. A test checks that ours are called
 /// (`guests/components.rs`).
 const P2: &str = "wasi:filesystem/types@0.2.12";
-const P3: &str = "wasi:filesystem/types@0.3.0";
+pub(super) const P3: &str = "wasi:filesystem/types@0.3.0";
 
 type Directory = Resource<Descriptor>;
 type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;

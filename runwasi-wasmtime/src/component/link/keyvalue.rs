@@ -50,6 +50,26 @@ fn with_batch<P: Lift, T>(
     with(store, &bucket, |data, name| work(data, name, items))
 }
 
+fn set_many(
+    mut store: StoreContextMut<'_, Component>,
+    (bucket, entries): Batch<(String, WasmList<u8>)>,
+) -> Answer<()> {
+    if let Err(error) = keyvalue::fits_batch(entries.len()) {
+        return Ok((Err(error),));
+    }
+    let entries = entries.iter(store.as_context_mut())?.collect::<wasmtime::Result<Vec<_>>>()?;
+    let bytes = entries.iter().map(|(_, value)| value.len()).sum();
+    if let Err(error) = keyvalue::fits_values(bytes) {
+        return Ok((Err(error),));
+    }
+    let copied = |(key, value): (String, WasmList<u8>)| (key, value.as_le_slice(&store).to_vec());
+    let entries: Vec<_> = entries.into_iter().map(copied).collect();
+    with(store, &bucket, |data, name| {
+        // Stops at the first failure; the interface allows that earlier entries are set.
+        entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
+    })
+}
+
 /// Adds the interfaces to the linker.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     link_store(linker)?;
@@ -82,7 +102,11 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     })?;
     store.func_wrap(
         "[method]bucket.set",
-        |store, (bucket, key, value): (Resource<Bucket>, String, Vec<u8>)| {
+        |store, (bucket, key, value): (Resource<Bucket>, String, WasmList<u8>)| {
+            if let Err(error) = keyvalue::fits_values(value.len()) {
+                return Ok((Err(error),));
+            }
+            let value = value.as_le_slice(&store).to_vec();
             with(store, &bucket, |data, name| data.set(name, key, value))
         },
     )?;
@@ -114,12 +138,7 @@ fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     batch.func_wrap("get-many", |store, keys: Batch<String>| {
         with_batch(store, keys, |data, name, keys| data.get_many(name, keys))
     })?;
-    batch.func_wrap("set-many", |store, entries: Batch<(String, Vec<u8>)>| {
-        with_batch(store, entries, |data, name, entries| {
-            // Stops at the first failure; the interface allows that earlier entries are set.
-            entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
-        })
-    })?;
+    batch.func_wrap("set-many", set_many)?;
     batch.func_wrap("delete-many", |store, keys: Batch<String>| {
         with_batch(store, keys, |data, name, keys| {
             keys.iter().for_each(|key| data.delete(name, key));

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `linker` | the linker with all interfaces |
 //! | `files` | replacements for wasmtime-wasi's file functions |
-//! | `streams` | replacements for wasmtime-wasi's streams of files of p2 |
+//! | `streams_p2` | replacements for wasmtime-wasi's streams of files of p2 |
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
 //! | `parts` | replacements for functions with long work, in parts |
+//! | `streams_p3` | replacements for the file streams of p3, in parts |
 //! | `keyvalue`, `config`, `nn` (feature `wasi-nn`) | the interfaces of these names |
 
 mod config;
@@ -19,7 +20,8 @@ mod names;
 mod nn;
 mod parts;
 mod sockets;
-mod streams;
+mod streams_p2;
+mod streams_p3;
 
 /// Version of WASI p2 under which wasmtime-wasi links its functions. Ours replace them only under
 /// the same version.

@@ -15,9 +15,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Containers, Running};
 
 use super::guests::Guest;
+use crate::{Containers, Running, poll_until};
 
 /// Length of each part of a measurement.
 const PART: Duration = Duration::from_secs(4);
@@ -25,7 +25,7 @@ const PART: Duration = Duration::from_secs(4);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Time between two starts of the hello.
 const EVERY: Duration = Duration::from_millis(100);
-/// Fewest measurements of the timer in one part. A worker held for seconds gives fewer, and their
+/// Fewest measurements of the timer. A worker held for seconds gives fewer, and their
 /// median alone would not tell.
 const FEWEST: usize = 20;
 
@@ -75,7 +75,7 @@ const TIMER: &str = r#"(module
       (br $tick))))"#;
 
 /// The neighbours while they run.
-pub(crate) struct Neighbours<'a> {
+pub struct Neighbours<'a> {
     c: &'a Containers,
     hello: Guest,
     // Its files have to last as long as its process.
@@ -86,37 +86,53 @@ pub(crate) struct Neighbours<'a> {
 
 /// Median and 99th percentile.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Percentiles {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
+pub struct Percentiles {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
 }
 
-/// What each neighbour needs in one part, in milliseconds.
+/// Times that the neighbours have needed, in milliseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// Sleeps of the timer.
+    pub timer: Vec<f64>,
+    /// Starts of the hello, each until its end.
+    pub hello: Vec<f64>,
+}
+
+/// What each neighbour needs, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
-    pub(crate) timer: Percentiles,
-    pub(crate) hello: Percentiles,
+pub struct Figures {
+    /// A sleep of 5 ms.
+    pub timer: Percentiles,
+    /// A hello from its start to its end.
+    pub hello: Percentiles,
 }
 
 /// Figures with the attackers, as ratios to those without.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Verdict {
-    pub(crate) without: Figures,
-    pub(crate) timer: Percentiles,
-    pub(crate) hello: Percentiles,
+pub struct Verdict {
+    /// Figures without the attackers.
+    pub without: Figures,
+    /// Ratios of the timer.
+    pub timer: Percentiles,
+    /// Ratios of the hello.
+    pub hello: Percentiles,
     /// Longest time from the request to kill an attacker to the report of its exit.
-    pub(crate) kill: Duration,
+    pub kill: Duration,
 }
 
 impl<'a> Neighbours<'a> {
     /// Starts the guest with the timer and waits for its first ticks.
-    pub(crate) fn start(c: &'a Containers) -> Result<Self> {
+    pub fn start(c: &'a Containers) -> Result<Self> {
         let timer_id = c.next_id();
         let mut guest = Guest::new(c, TIMER)?;
         let timer = guest.command(c, &["--rm"], &timer_id)?.spawn()?;
         let hello = Guest::new(c, HELLO)?;
         let started = Self { c, hello, _timer: guest, timer, timer_id };
-        runwasi_tests::poll_until("the timer's ticks", Duration::from_secs(20), || {
+        poll_until("the timer's ticks", Duration::from_secs(20), || {
             (started.ticks().len() >= FEWEST).then_some(())
         })
         .with_context(|| started.timer.stderr_so_far())?;
@@ -126,15 +142,15 @@ impl<'a> Neighbours<'a> {
     /// Measures, starts the attackers, measures again, kills them, and prints the verdict.
     ///
     /// The attackers have to run until they are killed.
-    pub(crate) fn judge(mut self, name: &str, mut attackers: Vec<Guest>) -> Result<Verdict> {
+    pub fn judge(mut self, name: &str, mut attackers: Vec<Guest>) -> Result<Verdict> {
         ensure!(!attackers.is_empty(), "no attacker");
-        let without = self.measure()?;
+        let without = self.measure(PART)?.figures()?;
         let started = attackers.iter_mut().map(|attacker| attacker.detached(self.c));
         let ids = started.collect::<Result<Vec<_>>>()?;
         rest(SETTLE);
-        let with = self.measure();
+        let with = self.measure(PART);
         let kill = self.kill(&ids)?;
-        let with = with?;
+        let with = with?.figures()?;
         self.end()?;
         let verdict = Verdict {
             without,
@@ -146,23 +162,21 @@ impl<'a> Neighbours<'a> {
         Ok(verdict)
     }
 
-    /// Measures both neighbours for [`PART`].
-    fn measure(&mut self) -> Result<Figures> {
+    /// Measures both neighbours for this time.
+    pub fn measure(&mut self, part: Duration) -> Result<Samples> {
         let before = self.ticks().len();
-        let hello = percentiles(self.hellos()?).context("no hello has been measured")?;
-        let ticks = self.ticks().split_off(before);
-        ensure!(ticks.len() >= FEWEST, "the timer has only {} ticks in {PART:?}", ticks.len());
-        Ok(Figures { timer: percentiles(ticks).context("no tick")?, hello })
+        let hello = self.hellos(part)?;
+        Ok(Samples { timer: self.ticks().split_off(before), hello })
     }
 
     /// Starts a hello every 100 ms, whether the last one has ended or not. Returns the time of each
     /// from its start to its end.
-    fn hellos(&mut self) -> Result<Vec<f64>> {
+    fn hellos(&mut self, part: Duration) -> Result<Vec<f64>> {
         let began = Instant::now();
         thread::scope(|scope| {
             let mut started = Vec::new();
             let mut next = began;
-            while began.elapsed() < PART {
+            while began.elapsed() < part {
                 let command = self.hello.command(self.c, &["--rm"], &self.c.next_id())?;
                 started.push(scope.spawn(move || -> Result<f64> {
                     let said = command.run()?.ok()?;
@@ -187,7 +201,7 @@ impl<'a> Neighbours<'a> {
     }
 
     /// Kills the attackers, each of which must still run. Returns the longest time.
-    fn kill(&self, attackers: &[String]) -> Result<Duration> {
+    pub fn kill(&self, attackers: &[String]) -> Result<Duration> {
         let mut longest = Duration::ZERO;
         for id in attackers {
             self.c.is_running(id)?;
@@ -204,23 +218,40 @@ impl<'a> Neighbours<'a> {
         Ok(longest)
     }
 
-    fn end(&self) -> Result<()> {
+    /// Ends the timer, and demands that nothing is left.
+    pub fn end(&self) -> Result<()> {
         self.c.kill(&self.timer_id, "SIGKILL")?;
         // `ctr run --rm` removes it.
         self.c.fixture.becomes_clean()
     }
 }
 
+impl Samples {
+    /// Adds others.
+    pub fn extend(&mut self, others: &Self) {
+        self.timer.extend(&others.timer);
+        self.hello.extend(&others.hello);
+    }
+
+    /// Their percentiles, if there are enough.
+    pub fn figures(self) -> Result<Figures> {
+        let ticks = self.timer.len();
+        ensure!(ticks >= FEWEST, "the timer has only {ticks} ticks");
+        let hello = percentiles(self.hello).context("no hello has been measured")?;
+        Ok(Figures { timer: percentiles(self.timer).context("no tick")?, hello })
+    }
+}
+
 impl Percentiles {
     /// Ratios to another pair.
-    fn to(self, other: Self) -> Self {
+    pub fn to(self, other: Self) -> Self {
         Self { p50: self.p50 / other.p50, p99: self.p99 / other.p99 }
     }
 }
 
 impl Verdict {
     /// Checks the median of the timer, which a held worker changes first.
-    pub(crate) fn timer_goes_on(&self) -> Result<()> {
+    pub fn timer_goes_on(&self) -> Result<()> {
         ensure!(self.timer.p50 <= P50, "the timer's p50 is above {P50}×: {self}");
         Ok(())
     }
@@ -251,7 +282,7 @@ fn milliseconds(time: Duration) -> f64 {
 }
 
 /// Lets time pass: there is nothing to poll for.
-fn rest(time: Duration) {
+pub fn rest(time: Duration) {
     let (_sender, receiver) = channel::<()>();
     let waited = receiver.recv_timeout(time);
     debug_assert_eq!(waited, Err(RecvTimeoutError::Timeout));
@@ -263,14 +294,6 @@ fn percentiles(mut figures: Vec<f64>) -> Option<Percentiles> {
     let last = figures.len().checked_sub(1)?;
     let at = |part: usize| figures[(figures.len() * part / 100).min(last)];
     Some(Percentiles { p50: at(50), p99: at(99) })
-}
-
-/// Guests that only compute are paced, and the neighbours do not notice.
-pub(crate) fn spinning_guests_do_not_delay_their_neighbours(c: &mut Containers) -> Result<()> {
-    let spin = r#"(module (memory (export "memory") 1)
-      (func (export "_start") (loop $l (br $l))))"#;
-    let spinners = vec![Guest::new(c, spin)?, Guest::new(c, spin)?];
-    Neighbours::start(c)?.judge("computation", spinners)?.timer_goes_on()
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ const ROOT: u64 = 1;
 const HEADER: usize = 40;
 
 /// The mounted file system; ends with all its calls when dropped.
-pub(crate) struct Hung {
+pub struct Hung {
     directory: PathBuf,
     hung: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
@@ -45,7 +45,7 @@ pub(crate) struct Hung {
 
 impl Hung {
     /// Mounts it at a new directory. Its file is `f`.
-    pub(crate) fn mount(directory: &Path) -> Result<Self> {
+    pub fn mount(directory: &Path) -> Result<Self> {
         fs::create_dir(directory)?;
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
         let options =
@@ -64,7 +64,7 @@ impl Hung {
     }
 
     /// How many reads wait for an answer, or have waited.
-    pub(crate) fn reads(&self) -> usize {
+    pub fn reads(&self) -> usize {
         self.hung.load(Ordering::SeqCst)
     }
 }

@@ -7,15 +7,16 @@ use std::{
 };
 
 use anyhow::Result;
-use runwasi_tests::{Command, Containers, bundle::Bundle};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::{Command, Containers, bundle::Bundle};
 
 /// Name of the guest in its root file system.
 const GUEST: &str = "/guest.wat";
 
 /// A container whose root file system holds one guest. `config` can be changed until it runs.
-pub(crate) struct Guest {
+pub struct Guest {
     // Holds the directory of the bundle until the container is gone.
     _dir: TempDir,
     bundle: Bundle,
@@ -25,7 +26,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// A guest of the pod that all guests of a case share: on the per-pod shim they are neighbours
     /// in one process only then.
-    pub(crate) fn new(c: &Containers, text: &str) -> Result<Self> {
+    pub fn new(c: &Containers, text: impl AsRef<[u8]>) -> Result<Self> {
         let dir = TempDir::new()?;
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
         let cgroup = format!("/{}", c.fixture.namespace());
@@ -43,40 +44,53 @@ impl Guest {
     }
 
     /// Another export than `_start`; for components, too.
-    pub(crate) fn export(mut self, name: &str) -> Self {
+    pub fn export(mut self, name: &str) -> Self {
         self.program = format!("{GUEST}#{name}");
         self
     }
 
     /// A memory limit in bytes.
-    pub(crate) fn memory(mut self, limit: u64) -> Self {
+    pub fn memory(mut self, limit: u64) -> Self {
         self.config()["linux"]["resources"]["memory"]["limit"] = json!(limit);
         self
     }
 
     /// A user other than root.
-    pub(crate) fn user(mut self, id: u32) -> Self {
+    pub fn user(mut self, id: u32) -> Self {
         self.config()["process"]["user"] = json!({ "uid": id, "gid": id });
         self
     }
 
+    /// A host directory at this path.
+    pub fn volume(mut self, source: &Path, destination: &str) -> Self {
+        self.config()["mounts"] = json!([{ "destination": destination, "type": "bind",
+            "source": source, "options": ["rbind", "rw"] }]);
+        self
+    }
+
+    /// One more annotation.
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.config()["annotations"][key] = json!(value);
+        self
+    }
+
     /// Config of the container.
-    pub(crate) fn config(&mut self) -> &mut Value {
+    pub fn config(&mut self) -> &mut Value {
         &mut self.bundle.config
     }
 
     /// A path in the root file system, on the host.
-    pub(crate) fn inside(&self, path: &str) -> PathBuf {
+    pub fn inside(&self, path: &str) -> PathBuf {
         self.bundle.path().join("rootfs").join(Path::new(path.trim_start_matches('/')))
     }
 
     /// `ctr run FLAGS --config … ID` of the guest.
-    pub(crate) fn command(&mut self, c: &Containers, flags: &[&str], id: &str) -> Result<Command> {
+    pub fn command(&mut self, c: &Containers, flags: &[&str], id: &str) -> Result<Command> {
         c.run_config(&mut self.bundle, flags, id, &[&self.program])
     }
 
     /// Starts it in the background and returns its id.
-    pub(crate) fn detached(&mut self, c: &Containers) -> Result<String> {
+    pub fn detached(&mut self, c: &Containers) -> Result<String> {
         let id = c.next_id();
         self.command(c, &["-d"], &id)?.run()?.ok()?;
         Ok(id)

@@ -1,0 +1,312 @@
+//! Replacements for wasmtime-wasi's file streams of p3, which do their work in parts.
+//!
+//! wasmtime-wasi fills or empties the whole buffer of the guest in one step of a stream, and reads
+//! a directory to its end. Here a step has a bound, and the guest's call returns with so many items:
+//!
+//! | function | step |
+//! |---|---|
+//! | `read-via-stream`, `write-via-stream`, `append-via-stream` | [`PART`] bytes |
+//! | `read-directory` | a batch of entries |
+//!
+//! The file calls are made by the thread that polls the guest, like all of a component.
+
+use std::{
+    fs::File,
+    io::{self, IoSlice},
+    iter,
+    os::unix::fs::FileExt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use rustix::{
+    fs::FileType,
+    io::{ReadWriteFlags, pwritev2},
+};
+use tokio::sync::oneshot;
+use wasmtime::{
+    StoreContextMut,
+    component::{
+        Destination, FutureReader, Lift, Linker, Lower, Resource, Source, StreamConsumer,
+        StreamProducer, StreamReader, StreamResult, VecBuffer,
+    },
+};
+use wasmtime_wasi::{
+    WasiView,
+    filesystem::Descriptor,
+    p3::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode},
+};
+
+use super::files::P3;
+use crate::{
+    component::store::Component,
+    wasi::directory::{Entry, Listing},
+};
+
+/// Most bytes of one step: half a millisecond in the page cache.
+const PART: usize = 1 << 20;
+/// Bytes of one step if the other end is the host, which has a buffer of this size.
+const HOST_PART: usize = 8 << 10;
+
+type Store<'a> = StoreContextMut<'a, Component>;
+type Outcome = Result<(), ErrorCode>;
+type Stream<T> = wasmtime::Result<((StreamReader<T>, FutureReader<Outcome>),)>;
+type Answer = wasmtime::Result<(FutureReader<Outcome>,)>;
+
+/// Replaces the functions that wasmtime-wasi has linked.
+pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+    let mut files = linker.instance(P3)?;
+    files.func_wrap("[method]descriptor.read-via-stream", |store, (file, offset)| {
+        read(store, &file, offset)
+    })?;
+    files.func_wrap(
+        "[method]descriptor.write-via-stream",
+        |store, (file, data, offset): (_, _, u64)| write(store, &file, data, Some(offset)),
+    )?;
+    files.func_wrap("[method]descriptor.append-via-stream", |store, (file, data)| {
+        write(store, &file, data, None)
+    })?;
+    files.func_wrap("[method]descriptor.read-directory", |store, (directory,)| {
+        list(store, &directory)
+    })
+}
+
+/// The sender of a stream's outcome. A stream that is dropped before its end has nothing to report.
+struct End(Option<oneshot::Sender<Outcome>>);
+
+impl End {
+    fn new() -> (Self, oneshot::Receiver<Outcome>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    fn with(&mut self, outcome: Outcome) -> StreamResult {
+        if let Some(sender) = self.0.take() {
+            // An error: the guest has dropped the future and does not want to know.
+            let _ = sender.send(outcome);
+        }
+        StreamResult::Dropped
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.with(Ok(()));
+    }
+}
+
+fn read(mut store: Store<'_>, file: &Resource<Descriptor>, offset: u64) -> Stream<u8> {
+    let opened = match store.data_mut().ctx().table.get(file)? {
+        Descriptor::File(opened) => Ok(opened.file.clone()),
+        Descriptor::Dir(_) => Err(ErrorCode::IsDirectory),
+    };
+    let (end, outcome) = End::new();
+    answer(store, opened, outcome, |file| Reading { file, offset, end })
+}
+
+/// A stream, or an empty one and the error.
+fn answer<T, P, O>(
+    mut store: Store<'_>,
+    opened: Result<O, ErrorCode>,
+    outcome: oneshot::Receiver<Outcome>,
+    producer: impl FnOnce(O) -> P,
+) -> Stream<T>
+where
+    T: Lift + Lower + Send + Sync + 'static,
+    P: StreamProducer<Component, Item = T>,
+{
+    Ok((match opened {
+        Ok(opened) => (
+            StreamReader::new(&mut store, producer(opened))?,
+            FutureReader::new(&mut store, outcome)?,
+        ),
+        Err(code) => (
+            StreamReader::new(&mut store, iter::empty())?,
+            FutureReader::new(&mut store, async move { wasmtime::error::Ok(Err(code)) })?,
+        ),
+    },))
+}
+
+struct Reading {
+    file: Arc<File>,
+    offset: u64,
+    end: End,
+}
+
+impl StreamProducer<Component> for Reading {
+    type Item = u8;
+    type Buffer = VecBuffer<u8>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: Store<'a>,
+        destination: Destination<'a, u8, VecBuffer<u8>>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let mut destination = destination.as_direct(store, HOST_PART);
+        let buffer = destination.remaining();
+        let length = buffer.len().min(PART);
+        // An empty buffer asks if there is something to read.
+        if length == 0 {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        Poll::Ready(Ok(match self.file.read_at(&mut buffer[..length], self.offset) {
+            Ok(0) => self.end.with(Ok(())),
+            Ok(read) => {
+                destination.mark_written(read);
+                self.offset = self.offset.saturating_add(read as u64);
+                StreamResult::Completed
+            }
+            Err(error) => self.end.with(Err(error.into())),
+        }))
+    }
+}
+
+/// Writes at an offset, or at the end of the file.
+fn write(
+    mut store: Store<'_>,
+    file: &Resource<Descriptor>,
+    mut data: StreamReader<u8>,
+    offset: Option<u64>,
+) -> Answer {
+    let opened = match store.data_mut().ctx().table.get(file)? {
+        Descriptor::Dir(_) => Err(ErrorCode::BadDescriptor),
+        Descriptor::File(opened) if opened.perms.write_not_permitted() => {
+            Err(ErrorCode::NotPermitted)
+        }
+        Descriptor::File(opened) => Ok(opened.file.clone()),
+    };
+    let (mut end, outcome) = End::new();
+    match opened {
+        Ok(file) => data.pipe(&mut store, Writing { file, offset, end })?,
+        Err(code) => {
+            data.close(&mut store)?;
+            end.with(Err(code));
+        }
+    }
+    Ok((FutureReader::new(&mut store, outcome)?,))
+}
+
+struct Writing {
+    file: Arc<File>,
+    offset: Option<u64>,
+    end: End,
+}
+
+impl Writing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(offset) = self.offset else {
+            let written = pwritev2(&self.file, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND)?;
+            return Ok(written);
+        };
+        let written = self.file.write_at(bytes, offset)?;
+        self.offset = Some(offset.saturating_add(written as u64));
+        Ok(written)
+    }
+}
+
+impl StreamConsumer<Component> for Writing {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: Store<'_>,
+        source: Source<'_, u8>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let mut source = source.as_direct(store);
+        let bytes = source.remaining();
+        let part = &bytes[..bytes.len().min(PART)];
+        Poll::Ready(Ok(match self.write(part) {
+            Ok(written) => {
+                source.mark_read(written);
+                StreamResult::Completed
+            }
+            Err(error) => self.end.with(Err(error.into())),
+        }))
+    }
+}
+
+fn list(mut store: Store<'_>, directory: &Resource<Descriptor>) -> Stream<DirectoryEntry> {
+    let component = store.data_mut();
+    let left = component.descriptors_left();
+    let opened = match component.ctx().table.get(directory)? {
+        // The code of p2 for a full table.
+        Descriptor::Dir(_) if left == 0 => Err(ErrorCode::InsufficientMemory),
+        Descriptor::Dir(opened) => Listing::new(&opened.dir).map_err(ErrorCode::from),
+        Descriptor::File(_) => Err(ErrorCode::NotDirectory),
+    };
+    if let Ok(listing) = &opened {
+        component.opened(listing.file());
+    }
+    let (end, outcome) = End::new();
+    answer(store, opened, outcome, |listing| Entries { listing, cookie: 0, end })
+}
+
+struct Entries {
+    listing: Listing,
+    /// Cookie of the last entry that was read.
+    cookie: u64,
+    end: End,
+}
+
+impl Entries {
+    /// Entries of the next batch that has any for the guest. Empty at the end.
+    fn batch(&mut self) -> Result<Vec<DirectoryEntry>, ErrorCode> {
+        loop {
+            let entries = self.listing.behind(self.cookie)?;
+            let Some(last) = entries.last() else { return Ok(Vec::new()) };
+            self.cookie = last.next;
+            let entries = entries.iter().filter(|entry| !entry.is_relative()).cloned();
+            let entries = entries.map(shown).collect::<Result<Vec<_>, _>>()?;
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+        }
+    }
+}
+
+impl StreamProducer<Component> for Entries {
+    type Item = DirectoryEntry;
+    type Buffer = VecBuffer<DirectoryEntry>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut store: Store<'a>,
+        mut destination: Destination<'a, DirectoryEntry, VecBuffer<DirectoryEntry>>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        // An empty buffer asks if there is something to read.
+        if destination.remaining(&mut store) == Some(0) {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        Poll::Ready(Ok(match self.batch() {
+            Ok(entries) if entries.is_empty() => self.end.with(Ok(())),
+            Ok(entries) => {
+                destination.set_buffer(entries.into());
+                StreamResult::Completed
+            }
+            Err(code) => self.end.with(Err(code)),
+        }))
+    }
+}
+
+fn shown(entry: Entry) -> Result<DirectoryEntry, ErrorCode> {
+    let type_ = match entry.kind {
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::Directory => DescriptorType::Directory,
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        // As wasmtime-wasi says it.
+        FileType::Fifo | FileType::Socket | FileType::Unknown => DescriptorType::Other(None),
+    };
+    match String::from_utf8(entry.name) {
+        Ok(name) => Ok(DirectoryEntry { type_, name }),
+        Err(_) => Err(ErrorCode::IllegalByteSequence),
+    }
+}
