@@ -42,6 +42,7 @@ pub mod engine;
 #[doc(hidden)]
 pub mod epoch;
 mod exit;
+mod exports;
 mod hooks;
 mod http;
 mod instance;
@@ -55,6 +56,7 @@ mod outline;
 mod pool;
 pub mod settings;
 mod shares;
+mod spare;
 mod start;
 mod timed_body;
 mod turns;
