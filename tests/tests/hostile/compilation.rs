@@ -260,7 +260,11 @@ pub(crate) fn module_with_an_unknown_import_is_refused_before_it_is_compiled(
     let component = format!(
         r#"(component
             (import "nowhere:to/be-found" (instance (export "nothing" (func))))
-            (core module (memory 1) {body}))"#
+            (core module $m (memory 1) (func (export "run") (result i32) (i32.const 0)) {body})
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $cli (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $cli)))"#
     );
     for (name, content, words) in [
         ("module.wat", module, ["nowhere::nothing", "unknown import"]),
