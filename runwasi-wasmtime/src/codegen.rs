@@ -1,7 +1,9 @@
 //! Code generation: "compile these bytes", and nothing else. It happens in an OS process of its own
 //! ([`compile_process`]), or on threads of low priority if the program has no such process.
 //!
-//! Small artifacts and large ones have a *lane* each, so that neither waits behind the other.
+//! Small artifacts and large ones have a *lane* each, so that neither waits behind the other. A large
+//! one is compiled by several threads: they have a low priority, so what other processes leave of the
+//! cores is shared by the artifacts that are compiled at once.
 
 use std::{
     io,
@@ -25,16 +27,30 @@ use wasmtime::Engine;
 use crate::{
     compile_process::{self, Refusal, tag},
     settings::Settings,
+    spare::Spare,
+    world::Wanted,
 };
 
 /// Largest artifact of the lane for small ones, in bytes.
 const SMALL: usize = 256 << 10;
+
+/// Bytes of an artifact for each thread of its process: compiling them takes far longer than the
+/// start of a thread.
+const BYTES_PER_THREAD: usize = 16 << 10;
+
+/// Memory limit of a process for each of its threads, in MiB. Each may need some of it.
+const MIB_PER_THREAD: u32 = 128;
+
+/// Most threads of a process.
+const MOST_THREADS: usize = 16;
 
 /// Code generator of one engine. Clones share its slots.
 #[derive(Clone)]
 pub(crate) struct Codegen {
     engine: Engine,
     settings: Arc<Settings>,
+    spare: Spare,
+    cores: usize,
     small: CompileThreads,
     large: CompileThreads,
 }
@@ -43,6 +59,9 @@ pub(crate) struct Codegen {
 pub(crate) struct Slot {
     engine: Engine,
     settings: Arc<Settings>,
+    spare: Spare,
+    /// Most threads of the process.
+    cores: usize,
     thread: compile_threads::Slot,
 }
 
@@ -50,28 +69,37 @@ pub(crate) struct Slot {
 pub(crate) type Check = Box<dyn FnOnce(Vec<u8>) -> Result<(), String> + Send>;
 
 impl Codegen {
-    pub(crate) fn new(engine: Engine, settings: &Settings) -> Self {
+    /// `keeps_spare`: a process that compiles waits for the next artifact.
+    pub(crate) fn new(engine: Engine, settings: &Settings, keeps_spare: bool) -> Self {
         // In each lane as many as there are cores: a lane that is alone uses all.
         let cores = available_parallelism().map_or(1, NonZero::get);
         let lane = || CompileThreads::new(cores);
         let settings = Arc::new(settings.clone());
-        Self { engine, settings, small: lane(), large: lane() }
+        let spare = Spare::new(settings.clone(), keeps_spare);
+        Self { engine, settings, spare, cores, small: lane(), large: lane() }
     }
 
     /// Waits for a free slot for an artifact of so many bytes.
     pub(crate) async fn slot(&self, bytes: usize) -> Slot {
         let lane = if bytes <= SMALL { &self.small } else { &self.large };
         let thread = lane.slot().await;
-        Slot { engine: self.engine.clone(), settings: self.settings.clone(), thread }
+        Slot {
+            engine: self.engine.clone(),
+            settings: self.settings.clone(),
+            spare: self.spare.clone(),
+            cores: self.cores,
+            thread,
+        }
     }
 }
 
 impl Slot {
-    /// Compiles the bytes of an artifact, if `check` accepts its outline. An error is the reason
-    /// for the user. A dropped future ends the process that compiles; a thread goes on.
+    /// Compiles the bytes of an artifact, if it has the wanted entry and `check` accepts its outline.
+    /// An error is the reason for the user. A dropped future ends the process that compiles; a
+    /// thread goes on.
     pub(crate) async fn compile(
         &self,
-        artifact: Artifact,
+        (artifact, wanted): (Artifact, Wanted),
         check: Check,
     ) -> Result<Vec<u8>, String> {
         let path = artifact.path.clone();
@@ -79,8 +107,8 @@ impl Slot {
         let begun = Instant::now();
         let told = |bytes: usize| tracing::info!(%path, bytes, "compiling");
         let code = match compile_process::is_available() {
-            true => self.in_process(artifact, check, told).await,
-            false => self.on_thread(artifact, check, told).await,
+            true => self.in_process((artifact, wanted), check, told).await,
+            false => self.on_thread((artifact, wanted), check, told).await,
         }?;
         tracing::info!(%path, bytes = code.len(), took = ?begun.elapsed(), "compiled");
         Ok(code)
@@ -88,13 +116,16 @@ impl Slot {
 
     async fn in_process(
         &self,
-        artifact: Artifact,
+        wanted: (Artifact, Wanted),
         check: Check,
         told: impl Fn(usize),
     ) -> Result<Vec<u8>, String> {
         let seconds = self.settings.compile_time;
-        let compiled = self.by_frames(artifact, check, told);
-        timeout(Duration::from_secs(seconds.into()), compiled).await.unwrap_or_else(|_| {
+        let compiled = self.by_frames(wanted, check, told);
+        let code = timeout(Duration::from_secs(seconds.into()), compiled).await;
+        // Others of its kind may follow.
+        self.spare.refill();
+        code.unwrap_or_else(|_| {
             Err(format!(
                 "compiling it takes more than {seconds} s: the setting engine.compile-time raises \
                  the limit"
@@ -105,13 +136,13 @@ impl Slot {
     /// Starts the process and speaks with it.
     async fn by_frames(
         &self,
-        artifact: Artifact,
+        (artifact, wanted): (Artifact, Wanted),
         check: Check,
         told: impl Fn(usize),
     ) -> Result<Vec<u8>, String> {
         let failed = |error: io::Error| format!("its compiler cannot be started: {error}");
-        let mut process = CompileProcess::spawn().await.map_err(failed)?;
-        let outline = match self.outline(&mut process, &artifact).await {
+        let mut process = self.spare.take().await.map_err(failed)?;
+        let outline = match self.outline(&mut process, &artifact, &wanted).await {
             Ok(frame) => self.answer(frame, tag::OUTLINE)?,
             Err(_) => return Err(self.death(process).await),
         };
@@ -130,13 +161,19 @@ impl Slot {
         &self,
         process: &mut CompileProcess,
         artifact: &Artifact,
+        wanted: &Wanted,
     ) -> io::Result<Frame> {
-        let settings = self.settings.to_toml().map_err(io::Error::other)?;
         let kind = match artifact.kind {
             ArtifactKind::Module => tag::MODULE,
             ArtifactKind::Component => tag::COMPONENT,
         };
-        process.send(tag::SETTINGS, settings.as_bytes()).await?;
+        let threads = threads(artifact.bytes.len(), self.cores, self.settings.compile_memory);
+        process.send(tag::THREADS, &(threads as u64).to_le_bytes()).await?;
+        match wanted {
+            Wanted::Any => {}
+            Wanted::Entry(None) => process.send(tag::ENTRY, &[]).await?,
+            Wanted::Entry(Some(name)) => process.send(tag::EXPORT, name.as_bytes()).await?,
+        }
         process.send(kind, &artifact.bytes).await?;
         process.receive(self.settings.compile_bytes()).await
     }
@@ -179,7 +216,7 @@ impl Slot {
 
     async fn on_thread(
         &self,
-        artifact: Artifact,
+        (artifact, wanted): (Artifact, Wanted),
         check: Check,
         told: impl Fn(usize),
     ) -> Result<Vec<u8>, String> {
@@ -196,8 +233,10 @@ impl Slot {
         let bytes = artifact.bytes.len();
         let engine = self.engine.clone();
         let settings = self.settings.clone();
-        let prepare =
-            move || compile_process::prepare(&engine, &settings, kind, artifact.bytes.to_vec());
+        let prepare = move || {
+            let bytes = artifact.bytes.to_vec();
+            compile_process::prepare(&engine, &settings, (kind, &wanted), bytes)
+        };
         let prepared = self.thread.run(prepare).await.ok_or_else(crashed)?;
         let (wasm, outline) = prepared.map_err(text)?;
         checked(check, outline.unwrap_or_default()).await?;
@@ -208,10 +247,31 @@ impl Slot {
     }
 }
 
+/// Threads for an artifact of so many bytes.
+fn threads(bytes: usize, cores: usize, compile_memory: u32) -> usize {
+    let by_memory = (compile_memory / MIB_PER_THREAD) as usize;
+    (bytes / BYTES_PER_THREAD).min(cores).min(by_memory).clamp(1, MOST_THREADS)
+}
+
 /// Checks an outline, unless it is empty.
 async fn checked(check: Check, outline: Vec<u8>) -> Result<(), String> {
     if outline.is_empty() {
         return Ok(());
     }
     blocking(move || check(outline), |lost| lost.to_string()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_follow_the_size_of_an_artifact_and_are_bounded() {
+        let few = [150, BYTES_PER_THREAD, 3 * BYTES_PER_THREAD].map(|size| threads(size, 8, 1024));
+        assert_eq!(few, [1, 1, 3]);
+        assert_eq!(threads(12 << 20, 4, 1024), 4, "by the cores");
+        assert_eq!(threads(12 << 20, 64, 1024), 8, "by the memory");
+        assert_eq!(threads(12 << 20, 64, 1 << 20), MOST_THREADS);
+        assert_eq!(threads(12 << 20, 64, 64), 1);
+    }
 }

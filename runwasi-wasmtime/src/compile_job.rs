@@ -25,6 +25,7 @@ use crate::{
     codegen::{Codegen, Slot},
     loader::Loader,
     module_cache::Ready,
+    world::Wanted,
 };
 
 /// Longest wait for the compilation of another process.
@@ -32,6 +33,11 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Interval between two attempts to take the lock of another process.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// A compilation: the artifact, and the entry that is checked before.
+// One with a missing entry is refused, and others of the same artifact are not. If both are under
+// way, the second waits for the compile lock.
+pub(crate) type Flight = (Digest, Wanted);
 
 /// Result of loading or compiling an artifact. The error is the reason.
 pub(crate) type Outcome = Result<Made, Arc<str>>;
@@ -83,8 +89,8 @@ enum LockAttempt {
 pub(crate) fn start(
     loader: Loader,
     codegen: Codegen,
-    artifact: Artifact,
-    mut leader: Leader<Outcome>,
+    (artifact, wanted): (Artifact, Wanted),
+    mut leader: Leader<Flight, Outcome>,
     keep: impl Send + 'static,
 ) {
     let path = artifact.path.clone();
@@ -92,7 +98,7 @@ pub(crate) fn start(
     let bytes = artifact.bytes.len();
     let job = CompileJob { loader, codegen, path, bytes, digest, waiting_since: None };
     drop(tokio::spawn(async move {
-        let outcome = job.outcome(artifact, &mut leader).await;
+        let outcome = job.outcome((artifact, wanted), &mut leader).await;
         // By now the compile lock is released: with its last waiter this OS process may end, before
         // a later drop could remove the temporary file. Without an outcome, the drop of the leader
         // ends all waits.
@@ -107,8 +113,8 @@ impl CompileJob {
     /// Returns nothing if all waiters have left before the code is there, and after a panic.
     async fn outcome(
         mut self,
-        artifact: Artifact,
-        leader: &mut Leader<Outcome>,
+        wanted: (Artifact, Wanted),
+        leader: &mut Leader<Flight, Outcome>,
     ) -> Option<Outcome> {
         // An earlier compilation may have completed between the caller's lookup and its `join`.
         if let Some(cached) = self.load().await? {
@@ -124,7 +130,7 @@ impl CompileJob {
         let loader = self.loader.clone();
         let check = move |outline| loader.check(outline).map_err(|error| format!("{error:#}"));
         let code = select! {
-            code = slot.compile(artifact, Box::new(check)) => code,
+            code = slot.compile(wanted, Box::new(check)) => code,
             () = leader.unwanted() => {
                 let path = self.path.display();
                 tracing::info!(%path, "compiling is stopped: no start waits for it any more");
@@ -147,7 +153,10 @@ impl CompileJob {
 
     /// Waits for a slot and for the compile lock, if there is one. Returns nothing once all waiters
     /// have left.
-    async fn turn(&mut self, leader: &mut Leader<Outcome>) -> Option<(Slot, Option<CompileLock>)> {
+    async fn turn(
+        &mut self,
+        leader: &mut Leader<Flight, Outcome>,
+    ) -> Option<(Slot, Option<CompileLock>)> {
         loop {
             let slot = self.codegen.slot(self.bytes).await;
             if leader.cancel_if_unwanted() {

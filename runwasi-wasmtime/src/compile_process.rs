@@ -3,7 +3,10 @@
 //! ```text
 //! parent                                   process
 //! SETTINGS ─────────────────────────────▶  makes its engine, then confines itself
-//! MODULE or COMPONENT, with the bytes ──▶  parses them, checks their bounds
+//! perhaps WARM_UP ──────────────────────▶  compiles an empty module, waits
+//! THREADS, their number ────────────────▶  starts them, then seals itself
+//! perhaps ENTRY or EXPORT, with its name
+//! MODULE or COMPONENT, with the bytes ──▶  parses them, checks their bounds and exports
 //! links the outline  ◀───────────────────  OUTLINE, empty if there is none
 //! GO ───────────────────────────────────▶  compiles
 //!                    ◀───────────────────  CODE
@@ -17,6 +20,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use rayon::ThreadPoolBuilder;
 use runwasi_core::{
     artifact::ArtifactKind,
     code_cache::compile_process::{self as process, Frame},
@@ -24,11 +28,21 @@ use runwasi_core::{
 };
 use wasmtime::{Engine, OutOfMemory};
 
-use crate::{config::config, outline, settings::Settings};
+use crate::{
+    config::config,
+    exports::Uncompiled,
+    outline,
+    settings::Settings,
+    world::{self, Wanted},
+};
 
 /// Tags of frames.
 pub(crate) mod tag {
     pub(crate) const SETTINGS: u8 = b's';
+    pub(crate) const WARM_UP: u8 = b'w';
+    pub(crate) const THREADS: u8 = b't';
+    pub(crate) const ENTRY: u8 = b'e';
+    pub(crate) const EXPORT: u8 = b'f';
     pub(crate) const MODULE: u8 = b'm';
     pub(crate) const COMPONENT: u8 = b'c';
     pub(crate) const OUTLINE: u8 = b'o';
@@ -37,6 +51,12 @@ pub(crate) mod tag {
     pub(crate) const REFUSED: u8 = b'r';
     pub(crate) const NO_MEMORY: u8 = b'n';
 }
+
+/// Largest artifact without an outline, in bytes: compiling it takes no longer than its outline.
+const SOON: usize = 4 << 10;
+
+/// Smallest module.
+const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
 
 /// True if the `main` of this program answers as a compiler.
 // `Relaxed`: it is set before any other thread exists.
@@ -85,11 +105,12 @@ pub(crate) fn is_available() -> bool {
     ANSWERS.load(Ordering::Relaxed)
 }
 
-/// Checks the bounds of an artifact. Returns it in the binary format, and its compiled outline.
+/// Checks the bounds and the wanted entry of an artifact. Returns it in the binary format, and its
+/// compiled outline.
 pub(crate) fn prepare(
     engine: &Engine,
     settings: &Settings,
-    kind: ArtifactKind,
+    (kind, wanted): (ArtifactKind, &Wanted),
     bytes: Vec<u8>,
 ) -> Result<(Vec<u8>, Option<Vec<u8>>), Refusal> {
     let parsed = wat::parse_bytes(&bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
@@ -98,6 +119,12 @@ pub(crate) fn prepare(
         std::borrow::Cow::Borrowed(_) => bytes,
     };
     outline::check_bounds(&wasm, settings).map_err(Refusal::Invalid)?;
+    if let Some(exports) = Uncompiled::read(kind, &wasm) {
+        world::check(kind, &exports, wanted).map_err(Refusal::Invalid)?;
+    }
+    if wasm.len() <= SOON {
+        return Ok((wasm, None));
+    }
     // What is wrong with an outline is wrong with the whole, whose errors are clearer.
     let outline =
         outline::outline(kind, &wasm).and_then(|outline| compile(engine, kind, &outline).ok());
@@ -128,15 +155,15 @@ fn answer() -> io::Result<()> {
     let settings: Settings = RawSettings::parse("settings", &settings.bytes, |_| true)
         .and_then(|raw| raw.read(&Settings::default()))
         .map_err(io::Error::other)?;
-    let engine = Engine::new(&config(&settings)).map_err(io::Error::other)?;
-    process::confine(settings.compile_bytes())?;
+    // By as many threads as the parent orders, which may be this one alone.
+    let engine =
+        Engine::new(config(&settings).parallel_compilation(true)).map_err(io::Error::other)?;
+    process::confine()?;
+    start_threads(threads(&mut stdin, &settings)?, &settings)?;
+    process::seal()?;
     // Untrusted from here on.
-    let Frame { tag, bytes } = Frame::read(&mut stdin)?;
-    let kind = match tag {
-        tag::MODULE => ArtifactKind::Module,
-        _ => ArtifactKind::Component,
-    };
-    let wasm = match prepare(&engine, &settings, kind, bytes) {
+    let (kind, wanted, bytes) = artifact(&mut stdin)?;
+    let wasm = match prepare(&engine, &settings, (kind, &wanted), bytes) {
         Ok((wasm, outline)) => {
             send(tag::OUTLINE, &outline.unwrap_or_default())?;
             wasm
@@ -149,6 +176,56 @@ fn answer() -> io::Result<()> {
     match compile(&engine, kind, &wasm) {
         Ok(code) => send(tag::CODE, &code),
         Err(refusal) => refuse(&refusal),
+    }
+}
+
+/// Waits for the number of threads, and begins nothing untrusted meanwhile.
+fn threads(stdin: &mut impl io::Read, settings: &Settings) -> io::Result<usize> {
+    loop {
+        let Frame { tag, bytes } = Frame::read(&mut *stdin)?;
+        match tag {
+            // Its code and tables are in memory then. It is not sent.
+            tag::WARM_UP => warm_up(settings)?,
+            tag::THREADS => {
+                let number: [u8; 8] =
+                    bytes.try_into().map_err(|_| io::Error::other("no number"))?;
+                return usize::try_from(u64::from_le_bytes(number)).map_err(io::Error::other);
+            }
+            other => return Err(io::Error::other(format!("a frame with tag {other}"))),
+        }
+    }
+}
+
+fn warm_up(settings: &Settings) -> io::Result<()> {
+    // With an engine that needs no threads: there are none before their number is known.
+    let engine = Engine::new(&config(settings)).map_err(io::Error::other)?;
+    engine.precompile_module(EMPTY).map(drop).map_err(io::Error::other)
+}
+
+/// Starts the threads that compile. This one is the first of them.
+fn start_threads(number: usize, settings: &Settings) -> io::Result<()> {
+    process::bound(settings.compile_bytes(), number)?;
+    ThreadPoolBuilder::new()
+        .num_threads(number)
+        .use_current_thread()
+        .stack_size(process::STACK)
+        .build_global()
+        .map_err(|error| io::Error::other(format!("{number} threads cannot be had: {error}")))
+}
+
+fn artifact(stdin: &mut impl io::Read) -> io::Result<(ArtifactKind, Wanted, Vec<u8>)> {
+    let mut wanted = Wanted::Any;
+    loop {
+        let Frame { tag, bytes } = Frame::read(&mut *stdin)?;
+        match tag {
+            tag::ENTRY => wanted = Wanted::Entry(None),
+            tag::EXPORT => {
+                let name = String::from_utf8(bytes).map_err(io::Error::other)?;
+                wanted = Wanted::Entry(Some(name));
+            }
+            tag::MODULE => return Ok((ArtifactKind::Module, wanted, bytes)),
+            _ => return Ok((ArtifactKind::Component, wanted, bytes)),
+        }
     }
 }
 

@@ -25,11 +25,12 @@ use wasmtime::Linker;
 pub(crate) use crate::module_cache::Ready;
 use crate::{
     codegen::Codegen,
-    compile_job::{self, How, Made, Outcome},
+    compile_job::{self, Flight, How, Made, Outcome},
     hooks::Hooks,
     loader::Loader,
     module::store::Guest,
     settings::Settings,
+    world::Wanted,
 };
 
 /// Compiler of one engine and lookup of code compiled before. Clones share all state.
@@ -38,19 +39,20 @@ pub(crate) struct Compiler {
     loader: Loader,
     codegen: Codegen,
     seen: Option<DigestIndex>,
-    single_flight: SingleFlight<Outcome>,
+    single_flight: SingleFlight<Flight, Outcome>,
 }
 
 impl Compiler {
+    /// `keeps_spare`: a process that compiles may wait for the next artifact.
     pub(crate) fn new(
         linker: Linker<Guest>,
         hooks: Arc<Hooks>,
         key: String,
         (cache, seen): (Option<CodeCache>, Option<DigestIndex>),
-        settings: &Settings,
+        (settings, keeps_spare): (&Settings, bool),
     ) -> Self {
         Self {
-            codegen: Codegen::new(linker.engine().clone(), settings),
+            codegen: Codegen::new(linker.engine().clone(), settings, keeps_spare),
             loader: Loader::new(linker, hooks, key, cache),
             seen,
             single_flight: SingleFlight::default(),
@@ -77,7 +79,8 @@ impl Compiler {
         if let Some(ready) = self.loader.module_cache().get(&artifact.digest) {
             return Ok((program, ready));
         }
-        Ok((program, self.made(artifact, keep).await?.ready))
+        let wanted = Wanted::Entry(program.function.clone());
+        Ok((program, self.made(artifact, wanted, keep).await?.ready))
     }
 
     /// Looks the program up in the module cache without reading it.
@@ -140,7 +143,7 @@ impl Compiler {
         if !self.loader.has_code_cache() {
             return Err(EngineError::Failed("no compiled code is kept: there is no cache".into()));
         }
-        match self.made(artifact, keep).await?.how {
+        match self.made(artifact, Wanted::Any, keep).await?.how {
             How::Kept => Ok(Precompiled::Kept),
             How::Compiled => Ok(Precompiled::Compiled),
             How::NotKept => {
@@ -157,13 +160,15 @@ impl Compiler {
     async fn made(
         &self,
         artifact: Artifact,
+        wanted: Wanted,
         keep: impl Send + 'static,
     ) -> Result<Made, EngineError> {
         let path = artifact.path.clone();
-        let waiter = self.single_flight.join(artifact.digest, |leader| {
+        let flight = (artifact.digest, wanted.clone());
+        let waiter = self.single_flight.join(flight, |leader| {
             let loader = self.loader.clone();
             let codegen = self.codegen.clone();
-            compile_job::start(loader, codegen, artifact, leader, keep);
+            compile_job::start(loader, codegen, (artifact, wanted), leader, keep);
         });
         let still = |since: Duration| {
             let path = path.display();
@@ -198,7 +203,7 @@ mod tests {
     fn compiler(directory: &Path) -> Compiler {
         let linker = Linker::new(&Engine::default());
         let kept = (Some(cache(directory)), None);
-        Compiler::new(linker, Arc::default(), KEY.into(), kept, &Settings::default())
+        Compiler::new(linker, Arc::default(), KEY.into(), kept, (&Settings::default(), false))
     }
 
     fn artifact(bytes: &[u8]) -> Artifact {
@@ -216,20 +221,20 @@ mod tests {
     async fn concurrent_requests_share_one_compilation() {
         let directory = tempfile::tempdir().unwrap();
         let compiler = compiler(directory.path());
-        let first = compiler.made(artifact(BYTES), ());
-        let second = compiler.made(artifact(BYTES), ());
+        let first = compiler.made(artifact(BYTES), Wanted::Any, ());
+        let second = compiler.made(artifact(BYTES), Wanted::Any, ());
         let both = tokio::join!(first, second);
         let first = both.0.unwrap();
         assert!(first.how == How::Compiled);
         assert!(Arc::ptr_eq(&first.ready, &both.1.unwrap().ready));
-        assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::Kept);
+        assert!(compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::Kept);
     }
 
     #[tokio::test]
     async fn refused_bytes_are_invalid_and_leave_no_lock() {
         let directory = tempfile::tempdir().unwrap();
         let bytes = b"(module nonsense)";
-        let error = compiler(directory.path()).made(artifact(bytes), ()).await.err();
+        let error = compiler(directory.path()).made(artifact(bytes), Wanted::Any, ()).await.err();
         assert!(matches!(error, Some(EngineError::Invalid { .. })), "{error:?}");
         let lock = cache(directory.path()).reserve(KEY, &Digest::of(bytes)).unwrap();
         assert!(lock.is_some());
@@ -240,11 +245,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let compiler = compiler(directory.path());
         let lock = cache(directory.path()).reserve(KEY, &Digest::of(BYTES)).unwrap().unwrap();
-        let mut request = pin!(compiler.made(artifact(BYTES), ()));
+        let mut request = pin!(compiler.made(artifact(BYTES), Wanted::Any, ()));
         let early = timeout(Duration::from_millis(200), &mut request).await;
         assert!(early.is_err(), "compiled without the lock");
         // Other artifacts are compiled meanwhile.
-        let other = timeout(LIMIT, compiler.made(artifact(b"(module $b)"), ())).await.unwrap();
+        let other =
+            timeout(LIMIT, compiler.made(artifact(b"(module $b)"), Wanted::Any, ())).await.unwrap();
         assert!(other.unwrap().how == How::Compiled);
         lock.fill(&Engine::default().precompile_module(BYTES).unwrap()).unwrap();
         assert!(timeout(LIMIT, request).await.unwrap().unwrap().how == How::Kept);
@@ -257,21 +263,25 @@ mod tests {
         let cache = cache(directory.path());
         let digest = Digest::of(BYTES);
         let lock = cache.reserve(KEY, &digest).unwrap().unwrap();
-        let waiting = timeout(Duration::from_millis(100), compiler.made(artifact(BYTES), ()));
+        let waiting =
+            timeout(Duration::from_millis(100), compiler.made(artifact(BYTES), Wanted::Any, ()));
         assert!(waiting.await.is_err());
         // Longer than the pause between two attempts: the job has seen that its waiter has left.
         sleep(Duration::from_millis(200)).await;
         drop(lock);
         sleep(Duration::from_millis(200)).await;
         assert!(cache.find(KEY, &digest).is_none(), "compiled without a request");
-        assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::Compiled);
+        assert!(
+            compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::Compiled
+        );
     }
 
     #[tokio::test]
     async fn code_is_linked_without_a_cache_and_not_kept() {
         let linker = Linker::new(&Engine::default());
         let settings = Settings::default();
-        let compiler = Compiler::new(linker, Arc::default(), KEY.into(), (None, None), &settings);
-        assert!(compiler.made(artifact(BYTES), ()).await.unwrap().how == How::NotKept);
+        let compiler =
+            Compiler::new(linker, Arc::default(), KEY.into(), (None, None), (&settings, false));
+        assert!(compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::NotKept);
     }
 }

@@ -22,7 +22,7 @@ pub fn config(settings: &Settings) -> Config {
     config.native_unwind_info(false);
     config.wasm_gc(settings.gc).wasm_function_references(settings.gc);
     config.collector(Collector::DeferredReferenceCounting);
-    // A slot of the compiler is one core (see `codegen`).
+    // A process that serves guests compiles at most outlines; one that compiles has its own threads.
     config.parallel_compilation(false);
     config.wasm_exceptions(settings.exceptions);
     config.wasm_threads(settings.threads);

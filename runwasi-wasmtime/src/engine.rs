@@ -30,6 +30,8 @@ pub struct WasmtimeEngine {
 struct State {
     settings: Settings,
     hooks: Arc<Hooks>,
+    /// True for the engine of a node, false for that of a pod.
+    is_node: bool,
     /// Absent after a failed attempt to build it again.
     pool: Option<Arc<Pool>>,
 }
@@ -56,8 +58,10 @@ impl WasmtimeEngine {
         base: Option<Settings>,
         hooks: Arc<Hooks>,
     ) -> Result<Self, EngineError> {
-        let pool = Some(Arc::new(Pool::new(&settings, &hooks)?));
-        let state = State { settings, hooks: hooks.clone(), pool };
+        // A node has new modules again and again, a pod at its start.
+        let is_node = base.is_none();
+        let pool = Some(Arc::new(Pool::new(&settings, &hooks, is_node)?));
+        let state = State { settings, hooks: hooks.clone(), is_node, pool };
         Ok(Self { state: Arc::new(RwLock::new(state)), base, hooks })
     }
 
@@ -87,7 +91,7 @@ impl State {
         // Drops the old pool first: the address space may have no room for two.
         self.pool = None;
         self.settings = settings;
-        self.pool = Some(Arc::new(Pool::new(&self.settings, &self.hooks)?));
+        self.pool = Some(Arc::new(Pool::new(&self.settings, &self.hooks, self.is_node)?));
         Ok(())
     }
 }

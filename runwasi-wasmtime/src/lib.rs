@@ -44,6 +44,7 @@ pub mod engine;
 #[doc(hidden)]
 pub mod epoch;
 mod exit;
+mod exports;
 mod hooks;
 mod http;
 mod instance;
@@ -57,6 +58,7 @@ mod outline;
 mod pool;
 pub mod settings;
 mod shares;
+mod spare;
 mod start;
 mod timed_body;
 mod turns;

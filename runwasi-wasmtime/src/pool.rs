@@ -48,7 +48,12 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(settings: &Settings, hooks: &Arc<Hooks>) -> Result<Self, EngineError> {
+    /// `keeps_spare`: see [`Compiler::new`].
+    pub(crate) fn new(
+        settings: &Settings,
+        hooks: &Arc<Hooks>,
+        keeps_spare: bool,
+    ) -> Result<Self, EngineError> {
         let engine = build(settings)?;
         let mut linker = Linker::new(&engine);
         link::link(&mut linker).map_err(failed)?;
@@ -56,7 +61,10 @@ impl Pool {
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
         let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
         let (cache, seen) = open_cache(settings);
-        let compiler = Compiler::new(linker, hooks.clone(), key(&engine), (cache, seen), settings);
+        let kept = (cache, seen);
+        let settings_of_compiler = (settings, keeps_spare);
+        let compiler =
+            Compiler::new(linker, hooks.clone(), key(&engine), kept, settings_of_compiler);
         Ok(Self {
             compiler,
             ticker: Arc::new(ticker),

@@ -1,15 +1,15 @@
 //! Entry points: selects the export of a guest to run.
 //!
 //! The choice is made when the instance is prepared, so that a wrong name fails containerd's
-//! `Create`.
+//! `Create`. The same rules are applied to an artifact before it is compiled.
 
-use wasmtime::{
-    ExternType, Module,
-    component::{
-        Component, ComponentExportIndex,
-        types::{ComponentFunc, ComponentItem},
-    },
-};
+use runwasi_core::artifact::ArtifactKind;
+use wasmtime::component::{Component, ComponentExportIndex};
+
+use crate::exports::{Exports, Function, Item};
+
+/// Names in an error message.
+const LISTED: usize = 20;
 
 /// Entry point of a core module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,25 +54,60 @@ pub(crate) struct ComponentFunction {
     pub(crate) index: ComponentExportIndex,
 }
 
+/// The entry that a compilation is wanted for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Wanted {
+    /// Any: the code is compiled in advance.
+    Any,
+    /// The entry of a process, with the export that the user named.
+    Entry(Option<String>),
+}
+
+/// Entry point of a component, by its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ComponentEntry {
+    Server(Wasi),
+    Run(Wasi),
+    Function { interface: Option<String>, name: String },
+}
+
+/// Checks that an artifact has the wanted entry, before it is compiled.
+pub(crate) fn check(
+    kind: ArtifactKind,
+    exports: &impl Exports,
+    wanted: &Wanted,
+) -> Result<(), String> {
+    match (wanted, kind) {
+        (Wanted::Any, _) => Ok(()),
+        (Wanted::Entry(function), ArtifactKind::Module) => {
+            module_entry(exports, function.as_deref()).map(drop)
+        }
+        (Wanted::Entry(function), ArtifactKind::Component) => {
+            component_entry(exports, function.as_deref()).map(drop)
+        }
+    }
+}
+
 /// Selects the entry of a core module: `_start` of a command, or the export that the user named
 /// with `#name`.
-pub(crate) fn module_entry(module: &Module, function: Option<&str>) -> Result<ModuleEntry, String> {
+pub(crate) fn module_entry(
+    module: &impl Exports,
+    function: Option<&str>,
+) -> Result<ModuleEntry, String> {
     let name = function.unwrap_or("_start");
-    match module.get_export(name) {
-        Some(ExternType::Func(signature)) if signature.params().len() == 0 => {}
-        Some(ExternType::Func(_)) => {
+    match module.item(name) {
+        Some(Item::Function(0)) => {}
+        Some(Item::Function(_)) => {
             return Err(format!("export {name:?} takes parameters, nobody gives them"));
         }
-        Some(_) => return Err(format!("export {name:?} is not a function")),
+        Some(Item::Other) => return Err(format!("export {name:?} is not a function")),
         None => {
-            return Err(format!(
-                "has no export {name:?} (functions it exports: {})",
-                functions(module)
-            ));
+            let functions = functions(&module.functions());
+            return Err(format!("has no export {name:?} (functions it exports: {functions})"));
         }
     }
     // A command has no `_initialize`: its `_start` initializes the module itself.
-    let initialize = function.is_some() && module.get_export("_initialize").is_some();
+    let initialize = function.is_some() && module.item("_initialize").is_some();
     Ok(ModuleEntry { initialize, function: name.to_owned() })
 }
 
@@ -81,25 +116,39 @@ pub(crate) fn component_world(
     component: &Component,
     function: Option<&str>,
 ) -> Result<World, String> {
+    Ok(match component_entry(component, function)? {
+        ComponentEntry::Server(version) => World::Server(version),
+        ComponentEntry::Run(version) => World::Command(Command::Run(version)),
+        ComponentEntry::Function { interface, name } => {
+            let parent = interface.and_then(|name| component.get_export_index(None, &name));
+            let index = component.get_export_index(parent.as_ref(), &name);
+            // It is among the exports, so this error never occurs.
+            let index = index.ok_or_else(|| format!("has no function {name:?}"))?;
+            World::Command(Command::Function(ComponentFunction { name, index }))
+        }
+    })
+}
+
+fn component_entry(
+    component: &impl Exports,
+    function: Option<&str>,
+) -> Result<ComponentEntry, String> {
     if let Some(name) = function {
-        return named_function(component, name)
-            .map(|function| World::Command(Command::Function(function)));
+        return named_function(component, name);
     }
-    let engine = component.engine();
-    let ty = component.component_type();
-    let exports = || ty.exports(engine).map(|(name, _)| name);
     // In order of preference. A component that is both a server and a command is a server. The user
     // runs its command by name.
     let worlds = [
-        ("wasi:http/handler@0.3.", World::Server(Wasi::P3)),
-        ("wasi:http/incoming-handler@0.2.", World::Server(Wasi::P2)),
-        ("wasi:cli/run@0.3.", World::Command(Command::Run(Wasi::P3))),
-        ("wasi:cli/run@0.2.", World::Command(Command::Run(Wasi::P2))),
+        ("wasi:http/handler@0.3.", ComponentEntry::Server(Wasi::P3)),
+        ("wasi:http/incoming-handler@0.2.", ComponentEntry::Server(Wasi::P2)),
+        ("wasi:cli/run@0.3.", ComponentEntry::Run(Wasi::P3)),
+        ("wasi:cli/run@0.2.", ComponentEntry::Run(Wasi::P2)),
     ];
+    let names = component.names();
     let found =
-        worlds.into_iter().find(|(prefix, _)| exports().any(|name| name.starts_with(prefix)));
-    found.map(|(_, world)| world).ok_or_else(|| {
-        let exported = listed(exports());
+        worlds.into_iter().find(|(prefix, _)| names.iter().any(|name| name.starts_with(prefix)));
+    found.map(|(_, entry)| entry).ok_or_else(|| {
+        let exported = listed(names.iter().map(String::as_str));
         format!(
             "exports neither wasi:cli/run nor a wasi:http handler, of a version this engine \
              knows (it exports: {exported})"
@@ -108,54 +157,33 @@ pub(crate) fn component_world(
 }
 
 /// Finds the only function of this name among the exports of the component and its interfaces.
-fn named_function(component: &Component, name: &str) -> Result<ComponentFunction, String> {
-    let engine = component.engine();
-    let ty = component.component_type();
-    let mut found = Vec::new();
-    let mut functions = Vec::new();
-    for (export, item) in ty.exports(engine) {
-        match item.ty {
-            ComponentItem::ComponentFunc(func) => {
-                functions.push(export.to_owned());
-                if export == name {
-                    found.push((component.get_export_index(None, export), func));
-                }
-            }
-            ComponentItem::ComponentInstance(instance) => {
-                let parent = component.get_export_index(None, export);
-                for (inner, item) in instance.exports(engine) {
-                    let ComponentItem::ComponentFunc(func) = item.ty else { continue };
-                    functions.push(format!("{export}#{inner}"));
-                    if inner == name {
-                        found.push((component.get_export_index(parent.as_ref(), inner), func));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    let exported = || listed(functions.iter().map(String::as_str));
-    let mut found = found.into_iter();
+fn named_function(component: &impl Exports, name: &str) -> Result<ComponentEntry, String> {
+    let all = component.functions();
+    let mut found = all.iter().filter(|function| function.name == name);
     match (found.next(), found.next()) {
-        (Some((Some(index), func)), None) => {
-            callable(&func).map_err(|reason| format!("export {name:?} {reason}"))?;
-            Ok(ComponentFunction { name: name.to_owned(), index })
+        (Some(Function { interface, parameters: 0, .. }), None) => {
+            let interface = interface.clone();
+            Ok(ComponentEntry::Function { interface, name: name.to_owned() })
         }
+        (Some(_), None) => Err(format!("export {name:?} takes parameters, nobody gives them")),
         (Some(_), Some(_)) => Err(format!(
             "has more than one function {name:?} (functions it exports: {})",
-            exported()
+            functions(&all)
         )),
-        _ => Err(format!("has no function {name:?} (functions it exports: {})", exported())),
+        (None, _) => {
+            Err(format!("has no function {name:?} (functions it exports: {})", functions(&all)))
+        }
     }
 }
 
-fn callable(func: &ComponentFunc) -> Result<(), &'static str> {
-    if func.params().len() == 0 { Ok(()) } else { Err("takes parameters, nobody gives them") }
-}
-
-fn functions(module: &Module) -> String {
-    let functions = module.exports().filter(|export| matches!(export.ty(), ExternType::Func(_)));
-    listed(functions.map(|export| export.name()))
+/// Lists functions for an error message.
+fn functions(all: &[Function]) -> String {
+    let names = all.iter().take(LISTED).map(|function| match &function.interface {
+        Some(interface) => format!("{interface}#{}", function.name),
+        None => function.name.clone(),
+    });
+    let names: Vec<_> = names.collect();
+    listed(names.iter().map(String::as_str))
 }
 
 /// Lists names for an error message.
@@ -163,15 +191,16 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     // The names are untrusted: their number and lengths are limited, special characters escaped.
     let shown =
         |name: &str| name.chars().take(64).flat_map(char::escape_default).collect::<String>();
-    let names: Vec<_> = names.map(shown).take(20).collect();
+    let names: Vec<_> = names.map(shown).take(LISTED).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 #[cfg(test)]
 mod tests {
-    use wasmtime::Engine;
+    use wasmtime::{Engine, Module};
 
     use super::*;
+    use crate::exports::Uncompiled;
 
     fn of(text: &str, function: Option<&str>) -> Result<ModuleEntry, String> {
         module_entry(&Module::new(&Engine::default(), text).unwrap(), function)
@@ -210,5 +239,29 @@ mod tests {
         );
         assert!(of(module, Some("m")).unwrap_err().contains("not a function"));
         assert!(of(module, Some("add")).unwrap_err().contains("takes parameters"));
+    }
+
+    #[test]
+    fn missing_entry_is_found_before_the_compilation() {
+        let refusal = |kind, text: &str, wanted: Option<&str>| {
+            let exports = Uncompiled::read(kind, &wat::parse_str(text).unwrap()).unwrap();
+            check(kind, &exports, &Wanted::Any).unwrap();
+            check(kind, &exports, &Wanted::Entry(wanted.map(Into::into))).err()
+        };
+        let module = r#"(module (memory (export "m") 1) (func (export "_start")))"#;
+        assert_eq!(refusal(ArtifactKind::Module, module, None), None);
+        let said = refusal(ArtifactKind::Module, module, Some("f")).unwrap();
+        assert!(said.contains("no export \"f\" (functions it exports: _start)"), "{said}");
+        let component = r#"(component
+            (core module $m (func (export "f")))
+            (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i "f")))
+            (instance $x (export "go" (func $f)))
+            (export "a:b/c" (instance $x)))"#;
+        assert_eq!(refusal(ArtifactKind::Component, component, Some("go")), None);
+        let said = refusal(ArtifactKind::Component, component, None).unwrap();
+        assert!(said.contains("neither wasi:cli/run") && said.contains("a:b/c"), "{said}");
+        let said = refusal(ArtifactKind::Component, component, Some("stop")).unwrap();
+        assert!(said.contains("no function \"stop\"") && said.contains("a:b/c#go"), "{said}");
     }
 }

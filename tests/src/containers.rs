@@ -95,11 +95,20 @@ impl Containers {
 
     /// The OS processes that compile for these containers now.
     pub fn compilers(&mut self) -> Vec<u32> {
-        let servers = match self.fixture.daemon() {
+        proc::compilers_of(&self.servers())
+    }
+
+    /// The OS processes that wait to compile for these containers.
+    pub fn waiting_compilers(&mut self) -> Vec<u32> {
+        proc::waiting_compilers_of(&self.servers())
+    }
+
+    /// The daemon, or all shims.
+    pub fn servers(&mut self) -> Vec<u32> {
+        match self.fixture.daemon() {
             Ok(daemon) => daemon.pid().into_iter().collect(),
-            Err(_) => self.fixture.shims().iter().map(|shim| shim.pid).collect::<Vec<_>>(),
-        };
-        proc::compilers_of(&servers)
+            Err(_) => self.fixture.shims().iter().map(|shim| shim.pid).collect(),
+        }
     }
 
     /// A container id of this fixture.

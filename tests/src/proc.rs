@@ -39,10 +39,23 @@ pub fn with_argument(wanted: &str) -> Vec<u32> {
     pids().into_iter().filter(has).collect()
 }
 
-/// The OS processes that compile for one of these.
+/// The OS processes that compile for one of these, without those that wait for work.
 pub fn compilers_of(parents: &[u32]) -> Vec<u32> {
+    named_children(parents, "compile")
+}
+
+/// The OS processes that wait to compile for one of these.
+pub fn waiting_compilers_of(parents: &[u32]) -> Vec<u32> {
+    named_children(parents, "compile-waits")
+}
+
+fn named_children(parents: &[u32], name: &str) -> Vec<u32> {
     let all = with_argument("compile-worker").into_iter();
-    all.filter(|pid| parent(*pid).is_some_and(|parent| parents.contains(&parent))).collect()
+    let is_one = |pid: &u32| {
+        let own = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        own.trim_end() == name && parent(*pid).is_some_and(|parent| parents.contains(&parent))
+    };
+    all.filter(is_one).collect()
 }
 
 /// Processes of the sandboxes that this OS process serves: they share its memory and arguments.

@@ -16,10 +16,13 @@
 //!   the cgroup of the first container, and after its end that of a container that is left. On v1
 //!   the memory of the process stays outside the pod: the pod's memory is meant for its guests, not
 //!   for a shim beside them. On v2 the process must be inside, as the parent of a threaded cgroup.
+//! * A process that compiles is in neither: it works for the service that has started this one, as
+//!   the unpacking of an image does, and has a bound of its own.
 //! * The kernel's limits are a second line of defence. If they cannot be set, this is logged, and
 //!   the limits of the shim remain.
 
 mod files;
+mod origin;
 mod policy;
 pub mod version;
 
@@ -30,7 +33,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-pub(crate) use self::files::remove;
+pub(crate) use self::{files::remove, origin::bring_back};
 use self::{
     files::write,
     policy::{Hierarchies, Leaf},
@@ -183,6 +186,7 @@ impl Cgroups {
     pub fn of_process(workers: Threads, reported: u32) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mut cgroups = Self::at(Path::new(files::ROOT), version::host_cgroups(), &own, workers);
+        origin::record(&cgroups.hierarchies, &own);
         if reported != process::id() {
             cgroups.processes.push(reported);
         }
@@ -380,6 +384,24 @@ mod tests {
         assert!(fixture.at("k8s/c1/memory.max").parse::<u64>().unwrap() > 1_000_000);
         drop(joined);
         assert_eq!(fixture.at("pods/shim/cgroup.procs"), process::id().to_string());
+    }
+
+    #[test]
+    fn child_of_a_process_in_a_container_is_brought_back_to_the_service() {
+        for (version, own, places) in [
+            (Version::V1, OWN_V1, &["cpu/pods/shim", "memory/pods/shim"][..]),
+            (Version::V2, OWN_V2, &["pods/shim"][..]),
+        ] {
+            let fixture = Fixture::new(version);
+            let origin = origin::Origin::new(&fixture.cgroups.hierarchies, own);
+            let moved = || -> Vec<String> {
+                places.iter().map(|place| fixture.at(&format!("{place}/cgroup.procs"))).collect()
+            };
+            origin.bring(72, own).unwrap();
+            assert_eq!(moved(), vec![""; places.len()], "it is there");
+            origin.bring(73, "0::/k8s/c1\n").unwrap();
+            assert_eq!(moved(), vec!["73"; places.len()]);
+        }
     }
 
     fn relative() -> CgroupsPath {

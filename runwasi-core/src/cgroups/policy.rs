@@ -16,8 +16,8 @@ use crate::bundle::{
 const SPARE_TIME: Duration = Duration::from_millis(5);
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Bytes beyond the container's limit and the present memory of the process: for compiling the
-/// module of an exec, buffers and stacks.
+/// Bytes beyond the container's limit and the present memory of the process: for the code of an
+/// exec, buffers and stacks.
 pub(super) const SPARE_MEMORY: u64 = 64 << 20;
 
 /// The hierarchies of the host, and the cgroups of the process before any change.

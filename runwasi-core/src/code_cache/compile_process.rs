@@ -1,4 +1,5 @@
-//! An OS process that compiles: this program, started again for one artifact, and gone after it.
+//! An OS process that compiles: this program, started again for one artifact, and gone after it. It
+//! may have waited for its artifact, and compiles no second one.
 //!
 //! ```text
 //!          stdin: frames ──────▶ ┌──────────────────┐
@@ -31,7 +32,7 @@ use tokio::{
 
 use crate::{
     blocking::{blocking, eventually},
-    sys, task_limits,
+    cgroups, sys, task_limits,
 };
 
 /// First argument of the process. No caller of a shim or a daemon has a reason to give it.
@@ -42,6 +43,13 @@ const PROGRAM: &str = "/proc/self/exe";
 
 /// Most bytes of stderr that are read.
 const SAID: u64 = 64 << 10;
+
+/// Bytes of the stack of a thread that compiles: as many as those of the first one.
+pub const STACK: usize = 8 << 20;
+
+/// Address space that a further thread reserves and does not use: its stack, and 64 MiB for a heap
+/// of glibc's allocator.
+const RESERVED: u64 = STACK as u64 + (64 << 20);
 
 /// Message of Rust's runtime before it aborts.
 const NO_MEMORY: &str = "memory allocation of ";
@@ -84,9 +92,28 @@ pub fn begin() -> io::Result<()> {
     sys::close_inherited()
 }
 
-/// Confines the calling process, which must have one thread: see [`sys::confine`].
-pub fn confine(address_space: u64) -> io::Result<()> {
-    sys::confine(address_space)
+/// Confines the calling process, which must have one thread: see [`sys::confine`]. It may wait for
+/// its work then, and make threads.
+pub fn confine() -> io::Result<()> {
+    sys::name_process(c"compile-waits");
+    sys::confine()
+}
+
+/// Bounds what [`seal`] leaves unbounded, before the threads of the calling process start:
+/// `memory` in bytes, shared by so many threads.
+pub fn bound(memory: u64, threads: usize) -> io::Result<()> {
+    sys::name_process(c"compile");
+    // Not before: on busy cores it would wait for milliseconds until it hears of its work.
+    sys::lower_priority()?;
+    // Its allocator has a heap per thread.
+    sys::limit_heaps(threads);
+    let reserved = RESERVED.saturating_mul(threads.saturating_sub(1) as u64);
+    sys::bound_address_space(memory.saturating_add(reserved))
+}
+
+/// Refuses all but a few system calls to the threads of the calling process: see [`sys::seal`].
+pub fn seal() -> io::Result<()> {
+    sys::seal()
 }
 
 /// Ends the calling process as soon as its parent closes its stdin or ends.
@@ -169,6 +196,11 @@ impl CompileProcess {
         }
     }
 
+    /// True if the process has not ended yet.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.0.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
     /// The end of the process after a failure of [`send`](Self::send) or
     /// [`receive`](Self::receive).
     pub async fn death(mut self) -> io::Result<Death> {
@@ -220,7 +252,7 @@ impl Death {
 fn spawn() -> io::Result<Child> {
     // No `pre_exec`: with one, the process would be forked, and not be spawned in the memory of
     // this one, which can be large.
-    Command::new(PROGRAM)
+    let child = Command::new(PROGRAM)
         .arg(ARGUMENT)
         .env_clear()
         // The signals of a terminal that this process was started from are not for the compiler.
@@ -230,7 +262,13 @@ fn spawn() -> io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(task_limits::named)
+        .map_err(task_limits::named)?;
+    // The limit of a container is for its guests. A compilation beyond it would end for a reason
+    // that its user cannot see, and has a bound of its own.
+    if let Err(error) = cgroups::bring_back(child.id()) {
+        tracing::warn!(%error, "compiling is bounded by the limits of a container");
+    }
+    Ok(child)
 }
 
 #[cfg(test)]

@@ -1,109 +1,68 @@
-//! Threads that compile: of low priority, bounded in number, present only while there is work. They
-//! serve programs that cannot compile in a process of its own ([`compile_process`]).
+//! Slots to compile, and threads for programs without a process that compiles ([`compile_process`]):
+//! of low priority, bounded by the slots, each for one step of the work. These programs are tests of
+//! engines, and embedders whose `main` has no place for the process. The shim and the daemon use the
+//! slots alone, and start no such thread.
 //!
 //! [`compile_process`]: super::compile_process
 //!
-//! The blocking pool of a Tokio runtime of their own provides them. The pool of the control runtime
-//! is not suitable: all its threads are equal, so a hundred compilations would delay the file
-//! accesses of all guests. A caller on the control side starts the threads, so they have its
-//! credentials and belong to no container's cgroup.
+//! The blocking pool of the control runtime is not suitable: all its threads are equal, so a hundred
+//! compilations would delay the file accesses of all guests. A caller on the control side starts the
+//! threads, so they have its credentials and belong to no container's cgroup.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, thread};
 
-use tokio::{
-    runtime::{Builder, Runtime},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{
-    blocking::{self, Running},
-    lock::{Mutex, get_or_start},
-    panics, sys,
-};
+use crate::sys;
 
-/// Idle time after which a thread ends.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
-
-/// A bounded number of threads. All clones share them.
+/// A bounded number of slots. All clones share them.
 #[derive(Clone)]
-pub struct CompileThreads {
-    pool: Arc<Pool>,
-    slots: Arc<Semaphore>,
-}
+pub struct CompileThreads(Arc<Semaphore>);
 
-/// Right to use one of the threads, until its drop.
+/// Right to compile, until its drop.
 pub struct Slot {
-    pool: Arc<Pool>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Runtime with the threads in its blocking pool.
-struct Pool {
-    max_threads: usize,
-    /// Present from the first work until the drop: most programs compile in processes only.
-    runtime: Mutex<Option<Runtime>>,
-}
-
 impl CompileThreads {
-    /// Bounds the number of threads, which start with the first work.
-    pub fn new(max_threads: usize) -> Self {
-        // Without a thread no work would ever run.
-        let max_threads = max_threads.max(1);
-        let pool = Arc::new(Pool { max_threads, runtime: Mutex::default() });
-        Self { pool, slots: Arc::new(Semaphore::new(max_threads)) }
+    /// Bounds the number of slots.
+    pub fn new(most: usize) -> Self {
+        // Without a slot no work would ever run.
+        Self(Arc::new(Semaphore::new(most.max(1))))
     }
 
-    /// Waits for a free thread. Callers get one in the order of their calls.
+    /// Waits for a free slot. Callers get one in the order of their calls.
     pub async fn slot(&self) -> Slot {
         // Always there: only a closed semaphore refuses, and this one is never closed.
-        let permit = self.slots.clone().acquire_owned().await.ok();
-        Slot { pool: self.pool.clone(), _permit: permit }
+        Slot { _permit: self.0.clone().acquire_owned().await.ok() }
     }
 }
 
 impl Slot {
-    /// Runs `work` on the thread. Returns nothing if it panics, which the panic hook logs, or if
-    /// there can be no thread.
+    /// Runs `work` on a thread of its own. Returns nothing if it panics, which the panic hook logs,
+    /// or if there can be no thread.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let running = self.pool.spawn(work).inspect_err(|error| {
-            tracing::error!(%error, "the threads that compile cannot be had");
-        });
-        running.ok()?.result().await.ok()
-    }
-}
-
-impl Pool {
-    fn spawn<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<Running<T>> {
-        let mut runtime = self.runtime.lock();
-        let runtime = get_or_start(&mut runtime, || self.start())?;
-        Ok(blocking::start(runtime.handle(), work)?)
-    }
-
-    fn start(&self) -> io::Result<Runtime> {
-        Builder::new_current_thread()
-            .thread_name("compile")
-            .max_blocking_threads(self.max_threads)
-            .thread_keep_alive(KEEP_ALIVE)
-            .on_thread_start(|| panics::fatal(lower_priority))
+        let (sender, receiver) = oneshot::channel();
+        let work = move || {
+            lower_priority();
+            // Without a receiver no caller waits any more.
+            let _ = sender.send(work());
             // The compiler's freed megabytes would otherwise stay with the allocator, in a pod that
             // may run for months without another compilation.
-            .on_thread_stop(sys::trim_memory)
-            .build()
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.lock().take() {
-            // Without a wait, which Tokio forbids on a thread of another runtime.
-            runtime.shutdown_background();
-        }
+            sys::trim_memory();
+        };
+        let started = thread::Builder::new().name("compile".into()).spawn(work);
+        // The thread is detached: its result says that it has ended.
+        started
+            .map(drop)
+            .inspect_err(|error| {
+                tracing::error!(%error, "a thread that compiles cannot be had");
+            })
+            .ok()?;
+        receiver.await.ok()
     }
 }
 
@@ -120,7 +79,7 @@ mod tests {
     use std::{
         fs,
         sync::atomic::{AtomicUsize, Ordering},
-        time::Instant,
+        time::{Duration, Instant},
     };
 
     use tokio::{task::JoinSet, time::timeout};
@@ -176,17 +135,5 @@ mod tests {
             assert!(Instant::now() < deadline, "a thread stays");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-
-    #[tokio::test]
-    async fn last_drop_within_a_runtime_does_not_wait_for_the_work() {
-        let threads = CompileThreads::new(1);
-        let slot = threads.slot().await;
-        let begun = Instant::now();
-        let work = slot.run(|| sys::pause(Duration::from_secs(2)));
-        assert!(timeout(Duration::from_millis(50), work).await.is_err());
-        drop(slot);
-        drop(threads);
-        assert!(begun.elapsed() < Duration::from_secs(1));
     }
 }

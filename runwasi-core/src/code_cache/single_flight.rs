@@ -12,6 +12,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{
         Arc, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -21,20 +22,19 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use crate::digest::Digest;
 use crate::lock::Mutex;
 
 /// Interval between the reports of a compilation in progress.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Compilations in progress, by digest. All clones share them.
+/// Compilations in progress, by what is compiled. All clones share them.
 #[derive(Debug)]
-pub struct SingleFlight<T> {
+pub struct SingleFlight<K, T> {
     /// Locked for single look-ups and changes.
-    map: Map<T>,
+    map: Map<K, T>,
 }
 
-type Map<T> = Arc<Mutex<HashMap<Digest, Flight<T>>>>;
+type Map<K, T> = Arc<Mutex<HashMap<K, Flight<T>>>>;
 
 /// A compilation in progress. It holds no receiver: those are the waiters.
 #[derive(Debug)]
@@ -55,22 +55,22 @@ pub struct Waiter<T> {
 
 /// Handle of the task that compiles. Its drop without a result ends all waits.
 #[derive(Debug)]
-pub struct Leader<T> {
-    digest: Digest,
+pub struct Leader<K: Eq + Hash, T> {
+    key: K,
     result: watch::Sender<Option<T>>,
-    map: Map<T>,
+    map: Map<K, T>,
     /// True once this compilation is no longer in the map.
     // Another one may have taken its entry, which the drop of this leader must not remove.
     removed: bool,
 }
 
-impl<T> Default for SingleFlight<T> {
+impl<K, T> Default for SingleFlight<K, T> {
     fn default() -> Self {
         Self { map: Arc::default() }
     }
 }
 
-impl<T> Clone for SingleFlight<T> {
+impl<K, T> Clone for SingleFlight<K, T> {
     fn clone(&self) -> Self {
         Self { map: self.map.clone() }
     }
@@ -82,11 +82,11 @@ impl<T> Clone for Waiter<T> {
     }
 }
 
-impl<T> SingleFlight<T> {
+impl<K: Clone + Eq + Hash, T> SingleFlight<K, T> {
     /// Joins the compilation of an artifact. Without one in progress, `begin` has to start it.
-    pub fn join(&self, digest: Digest, begin: impl FnOnce(Leader<T>)) -> Waiter<T> {
+    pub fn join(&self, key: K, begin: impl FnOnce(Leader<K, T>)) -> Waiter<T> {
         let mut map = lock(&self.map);
-        if let Some(flight) = map.get(&digest) {
+        if let Some(flight) = map.get(&key) {
             return flight.waiter();
         }
         let result = watch::Sender::new(None);
@@ -94,10 +94,10 @@ impl<T> SingleFlight<T> {
             Flight { result: result.clone(), begun: Instant::now(), reported: Arc::default() };
         let waiter = flight.waiter();
         // Before `begin`: requests from here on join this compilation.
-        map.insert(digest, flight);
+        map.insert(key.clone(), flight);
         // `begin` may drop its leader, and that takes this lock.
         drop(map);
-        begin(Leader { digest, result, map: self.map.clone(), removed: false });
+        begin(Leader { key, result, map: self.map.clone(), removed: false });
         waiter
     }
 }
@@ -138,14 +138,14 @@ impl<T: Clone> Waiter<T> {
     }
 }
 
-impl<T> Leader<T> {
+impl<K: Eq + Hash, T> Leader<K, T> {
     /// Cancels the compilation if it has no waiters left, and returns true then. A later request
     /// starts another one.
     pub fn cancel_if_unwanted(&mut self) -> bool {
         let mut map = lock(&self.map);
         // New waiters are created only under this lock, so the count misses no waiter.
         if !self.removed && self.result.receiver_count() == 0 {
-            map.remove(&self.digest);
+            map.remove(&self.key);
             // The drop of `self` must not remove the entry of a successor.
             self.removed = true;
         }
@@ -171,15 +171,15 @@ impl<T> Leader<T> {
     }
 }
 
-impl<T> Drop for Leader<T> {
+impl<K: Eq + Hash, T> Drop for Leader<K, T> {
     fn drop(&mut self) {
         if !self.removed {
-            lock(&self.map).remove(&self.digest);
+            lock(&self.map).remove(&self.key);
         }
     }
 }
 
-fn lock<T>(map: &Map<T>) -> MutexGuard<'_, HashMap<Digest, Flight<T>>> {
+fn lock<K, T>(map: &Map<K, T>) -> MutexGuard<'_, HashMap<K, Flight<T>>> {
     // Only map operations happen under the lock, so a panic elsewhere cannot have damaged the map.
     map.lock()
 }
@@ -189,12 +189,13 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::digest::Digest;
 
     /// Joins a compilation, and gets its leader if it has just begun.
     fn join(
-        single_flight: &SingleFlight<i32>,
+        single_flight: &SingleFlight<Digest, i32>,
         digest: Digest,
-    ) -> (Waiter<i32>, Option<Leader<i32>>) {
+    ) -> (Waiter<i32>, Option<Leader<Digest, i32>>) {
         let mut leader = None;
         let waiter = single_flight.join(digest, |begun| leader = Some(begun));
         (waiter, leader)
@@ -256,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_one_waiter_reports_progress() {
-        let single_flight = SingleFlight::<()>::default();
+        let single_flight = SingleFlight::<_, ()>::default();
         let mut leader = None;
         let mut waiter = single_flight.join(Digest::of(b"wasm"), |begun| leader = Some(begun));
         waiter.begun = Instant::now().checked_sub(REPORT_INTERVAL * 2).unwrap();

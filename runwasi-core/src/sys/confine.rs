@@ -1,7 +1,8 @@
 //! Confinement of the calling process: a user without privileges, no network, no file system, a
-//! bounded memory. For a process with one thread that reads untrusted bytes from its stdin.
+//! bounded memory. For a process that reads untrusted bytes from its stdin. Its further threads
+//! start between [`confine`] and [`seal`]: they inherit the former, and can be made by then only.
 
-use std::{fs, io, process};
+use std::{ffi::CStr, fs, io, process};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -66,24 +67,36 @@ const ALLOWED_OLD: &[libc::c_long] = &[libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_OLD: &[libc::c_long] = &[];
 
-/// Confines this process for the rest of its life. Its memory takes `address_space` bytes at most.
-pub fn confine(address_space: u64) -> io::Result<()> {
+/// Takes what this process does not need, for the rest of its life: all but the calls that
+/// [`seal`] refuses.
+pub fn confine() -> io::Result<()> {
     // Not granted everywhere. The limits below bound this process without it.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-    lower_priority()?;
-    // For `ps` and `top`. A failure leaves the old name.
-    let _ = set_name(c"compile");
     if rustix::process::geteuid().is_root() {
         // Refused to a root without CAP_SYS_ADMIN. The filter below has no call for sockets anyway.
         let _ = unshare_namespaces(&[NamespaceKind::Network]);
         become_nobody()?;
     }
-    limit(Resource::As, address_space)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Bounds the address space of this process in bytes. It can be lowered again, and not raised.
+pub fn bound_address_space(most: u64) -> io::Result<()> {
+    limit(Resource::As, most)
+}
+
+/// Refuses all but a few system calls to all threads of this process, for the rest of its life.
+pub fn seal() -> io::Result<()> {
     // Also sets `no_new_privs`.
-    seccompiler::apply_filter(&filter(process::id())?).map_err(io::Error::other)
+    seccompiler::apply_filter_all_threads(&filter(process::id())?).map_err(io::Error::other)
+}
+
+/// Names this process, which has one thread, for `ps` and `top`.
+pub fn name_process(name: &CStr) {
+    // A failure leaves the old name.
+    let _ = set_name(name);
 }
 
 /// Lowers the priority of the calling thread. Never raises it: that would need CAP_SYS_NICE.

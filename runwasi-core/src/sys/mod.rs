@@ -26,11 +26,11 @@ pub(crate) use self::{
     thread::{in_directory, thread_waits, unshare_file_attributes, waits},
 };
 pub use self::{
-    confine::{close_inherited, confine, end_with_stdin},
+    confine::{bound_address_space, close_inherited, confine, end_with_stdin, name_process, seal},
     credentials::RefusedCall,
     descriptor::{adopt_fd, has_no_reader},
     mount::{MountRestriction, restrict_mount},
     namespaces::{NamespaceKind, set_loopback_up},
-    process::{Fork, fork, fork_with_pid, trim_memory},
+    process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},
     thread::{pause, thread_cpu_time},
 };

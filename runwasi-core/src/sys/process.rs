@@ -75,6 +75,18 @@ pub fn trim_memory() {
     }
 }
 
+/// Lets the allocator keep so many heaps (`mallopt(3)`): each reserves address space. Does nothing
+/// with another allocator than glibc's.
+pub fn limit_heaps(most: usize) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes integers. A refused value leaves the old one.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, i32::try_from(most).unwrap_or(i32::MAX));
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = most;
+}
+
 /// The kernel's release (`uname(2)`).
 pub(crate) fn kernel_release() -> String {
     // By libc: rustix has it behind a feature of its own, with which wasmtime would be compiled

@@ -46,7 +46,7 @@ pub(crate) fn random_bytes_are_complete(c: &mut Containers) -> Result<()> {
         (if (i64.eqz (i64.load (i32.const 50000008))) (then unreachable))
         (if (i64.ne (i64.load (i32.const 50000016)) (i64.const 0)) (then unreachable))
         (call $exit (i32.const 7))";
-    ran(c, Guest::new(c, &module(RANDOM, body))?)?.status_is(7)?;
+    ran(c, Guest::new(c, module(RANDOM, body))?)?.status_is(7)?;
     c.fixture.becomes_clean()
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn a_directory_is_listed_once_with_any_buffer(c: &mut Containers) -> 
 }
 
 fn writer(c: &Containers, then: &str) -> Result<Guest> {
-    let guest = Guest::new(c, &writes(then))?.memory(LIMIT).user(USER);
+    let guest = Guest::new(c, writes(then))?.memory(LIMIT).user(USER);
     open_to_all(&guest.inside("data"))?;
     Ok(guest)
 }

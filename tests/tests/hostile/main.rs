@@ -53,7 +53,19 @@ runwasi_tests::suite! { crate::compilation::check: compile_wasmtime = Wasmtime, 
         compilation_that_is_not_wanted_any_more_is_stopped
         module_with_an_unknown_import_is_refused_before_it_is_compiled
         module_beyond_the_pool_is_refused_before_it_is_compiled
+        artifact_without_its_entry_is_refused_before_it_is_compiled
+        compiler_of_an_exec_is_outside_the_limits_of_its_container
         killed_compiler_is_a_start_error;
+}}
+
+runwasi_tests::suite! { crate::compilation::check: compile_spare = Wasmtimed; {
+    compilation:
+        waiting_compiler_serves_one_module_of_a_daemon_and_is_replaced;
+}}
+
+runwasi_tests::suite! { crate::compilation::check: compile_spare_shim = Wasmtime; {
+    compilation:
+        shim_of_a_pod_keeps_no_compiler;
 }}
 
 runwasi_tests::suite! { crate::compilation::check_little_memory: little_wasmtime = Wasmtime, little_wasmtimed = Wasmtimed; {
