@@ -184,6 +184,50 @@ mod tests {
         assert!(seen > 0, "not even a procfs is mounted");
     }
 
+    /// A mount table of a tree with one mount of each kind below its top.
+    fn table_of(kinds: &[&str]) -> MountTable {
+        let mut text = "10 1 0:1 / /t rw - tmpfs tmpfs rw\n".to_owned();
+        for (number, kind) in kinds.iter().enumerate() {
+            let id = 11 + number;
+            text += &format!("{id} 10 0:{id} / /t/{kind} rw - {kind} {kind} rw\n");
+        }
+        MountTable::parse(&text)
+    }
+
+    #[test]
+    fn every_kernel_interface_below_a_tree_is_found() {
+        let interfaces = [
+            "proc",
+            "sysfs",
+            "cgroup",
+            "cgroup2",
+            "mqueue",
+            "devpts",
+            "debugfs",
+            "tracefs",
+            "securityfs",
+            "bpf",
+            "binfmt_misc",
+            "configfs",
+            "efivarfs",
+            "fusectl",
+            "pstore",
+            "resctrl",
+            "selinuxfs",
+        ];
+        let table = table_of(&interfaces);
+        let mut found: Vec<_> =
+            reachable_interfaces(&table, 10).iter().map(|entry| entry.kind.as_str()).collect();
+        found.sort_unstable();
+        let mut wanted = interfaces;
+        wanted.sort_unstable();
+        assert_eq!(found, wanted);
+        // File systems for data come along.
+        let data =
+            table_of(&["tmpfs", "ext4", "overlay", "xfs", "nfs4", "fuse.sshfs", "hugetlbfs"]);
+        assert!(reachable_interfaces(&data, 10).is_empty());
+    }
+
     /// Both ways of making a tree private.
     #[test]
     fn interfaces_go_from_the_copy_and_stay_on_the_host() {
