@@ -4,8 +4,13 @@ use wasmtime::{Collector, Config, Inlining, OptLevel};
 
 use crate::{
     limits::STACK,
-    settings::{Optimise, Settings},
+    settings::{GcCollector, Optimise, Settings},
 };
+
+/// First size of a guest's heap of collected objects, in bytes. wasmtime begins with a page and
+/// enlarges a heap only if it is full of objects in use. So a guest that drops most of what it
+/// makes would collect after every 32 KiB.
+const FIRST_GC_HEAP: u64 = 1 << 20;
 
 /// wasmtime's configuration without the pool. Public for benchmarks, which change parts of it and
 /// compare the speed of guests.
@@ -21,7 +26,12 @@ pub fn config(settings: &Settings) -> Config {
     // wasmtime unwinds guests itself. The system's unwind tables would only enlarge the code files.
     config.native_unwind_info(false);
     config.wasm_gc(settings.gc).wasm_function_references(settings.gc);
-    config.collector(Collector::DeferredReferenceCounting);
+    match settings.gc_collector {
+        GcCollector::Copying => {
+            config.collector(Collector::Copying).gc_heap_initial_size(FIRST_GC_HEAP)
+        }
+        GcCollector::Drc => config.collector(Collector::DeferredReferenceCounting),
+    };
     // A process that serves guests compiles at most outlines; one that compiles has its own threads.
     config.parallel_compilation(false);
     config.wasm_exceptions(settings.exceptions);

@@ -97,14 +97,14 @@ impl State {
 }
 
 /// Error of a start that the file descriptors of this process do not suffice for.
-fn too_few(spec: &InstanceSpec, error: &TooFew) -> EngineError {
-    let reason = format!("container {}: {error}", spec.container);
-    EngineError::Exhausted { what: "file descriptors", reason }
+fn too_few(error: &TooFew) -> EngineError {
+    EngineError::Exhausted { what: "file descriptors", reason: error.to_string() }
 }
 
-/// Counts the memory maps of this process before a start, if they may be scarce.
-async fn count_maps(pool: &Pool) -> Result<(), EngineError> {
-    if !pool.account.start() {
+/// Counts the memory maps of this process before a start with this number of memories, if they may
+/// be scarce.
+async fn count_maps(pool: &Pool, memories: u32) -> Result<(), EngineError> {
+    if !pool.account.start(memories) {
         return Ok(());
     }
     let account = pool.account.clone();
@@ -118,16 +118,18 @@ async fn count_maps(pool: &Pool) -> Result<(), EngineError> {
 #[async_trait]
 impl Engine for WasmtimeEngine {
     async fn prepare(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, EngineError> {
-        descriptors::check_start().map_err(|error| too_few(&spec, &error))?;
+        descriptors::check_start().map_err(|error| too_few(&error))?;
         // First, since a refused process must not make the pool count as used.
         self.hooks.prepare(&spec)?;
         let pool = self.pool().await?;
         // Counted before any use of the pool: from now on `configure` treats it as used. `Relaxed`
         // is enough, since the counter guards no other data.
         pool.made.fetch_add(1, Ordering::Relaxed);
-        count_maps(&pool).await?;
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
-        Ok(Arc::new(WasmtimeInstance::new(ready, &program, spec, pool)?))
+        let instance = WasmtimeInstance::new(ready, &program, spec, pool.clone())?;
+        // Now that its memories are known: a count then corrects an estimate that would refuse it.
+        count_maps(&pool, instance.memories()).await?;
+        Ok(Arc::new(instance))
     }
 
     fn annotations(&self) -> &[&'static str] {

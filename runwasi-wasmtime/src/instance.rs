@@ -78,6 +78,11 @@ impl WasmtimeInstance {
         Ok(Self { ready, entry, spec, pool, shares })
     }
 
+    /// Linear memories of one of its stores.
+    pub(crate) fn memories(&self) -> u32 {
+        self.shares.memories()
+    }
+
     async fn run_module(
         &self,
         pre: &InstancePre<store::Guest>,

@@ -135,8 +135,12 @@ impl Loader {
         })
     }
 
-    /// Deserializes compiled code of the given kind.
+    /// Deserializes compiled code of the given kind. Refuses code that exceeds a bound of the pool.
     fn deserialize(&self, kind: Option<Precompiled>, code: Code) -> wasmtime::Result<Loadable> {
+        self.deserialize_any(kind, code).map_err(with_setting)
+    }
+
+    fn deserialize_any(&self, kind: Option<Precompiled>, code: Code) -> wasmtime::Result<Loadable> {
         let engine = &self.engine;
         // SAFETY: see `Code`.
         Ok(unsafe {
@@ -178,6 +182,16 @@ impl Loader {
         // Two threads may have built one at the same time. The first counts.
         Ok(self.components.get_or_init(|| linker))
     }
+}
+
+/// Adds the setting that raises the bound to the refusal of a component with too many instances.
+fn with_setting(error: wasmtime::Error) -> wasmtime::Error {
+    let text = format!("{error:#}");
+    // wasmtime's error has no other form than its text.
+    if !text.contains("core module instances") {
+        return error;
+    }
+    wasmtime::Error::msg(format!("{text}: the setting engine.component-instances raises the limit"))
 }
 
 /// Loaded code, not yet linked.

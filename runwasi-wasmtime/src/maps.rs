@@ -1,13 +1,16 @@
 //! Budget of memory maps: an estimate of what the pool uses, corrected by counts.
 //!
-//! A linear memory in use splits the map of the pool. A slot stays split afterwards, and is used
-//! again before new ones, so the number of maps follows the highest number of memories in use.
+//! A linear memory in use splits the map of the pool. Its slot stays split afterwards. wasmtime
+//! uses such a slot again, but not before every new one: each thread has a part of the pool, whose
+//! new slots come before the used ones of other threads. So in time all slots may be split. By
+//! default the pool has no more of them than the maps suffice for. With more, by the settings:
 //!
 //! ```text
 //!   maps = counted at the last look + 4 × memories in use beyond those of that look + new modules
 //! ```
 //!
-//! The estimate is an upper bound. Before it would refuse a guest that fits, a start counts again.
+//! The estimate is an upper bound as long as no guests end and others begin. Before it would refuse
+//! a guest that fits, a start counts again.
 
 use std::{
     io,
@@ -18,7 +21,7 @@ use std::{
 use runwasi_core::{lock::Mutex, resources::maps};
 
 /// Maps of one memory: the parts before, in and after the image of its data, and the guard.
-const PER_MEMORY: u64 = 4;
+pub(crate) const PER_MEMORY: u64 = 4;
 /// Maps of a module that is loaded, and of threads that its start needs.
 const PER_START: u64 = 6;
 /// Part of the limit from which on starts count, in quarters.
@@ -30,6 +33,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Maps {
     limit: u64,
+    /// The limit is that of the kernel, and not of a setting.
+    is_kernels: bool,
     /// Maps at the last look, and those of starts since.
     counted: AtomicU64,
     /// Memories in use at the last look.
@@ -39,19 +44,34 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    /// The budget of this process.
-    pub(crate) fn of_process() -> Self {
-        Self::new(maps::limit().saturating_sub(maps::RESERVE))
+    /// The budget of this process: what the kernel allows less the reserve, or `most` if that is
+    /// less.
+    pub(crate) fn of_process(most: Option<u32>) -> Self {
+        let kernel = maps::limit_for_guests();
+        match most.map(u64::from) {
+            Some(most) if most < kernel => Self::new(most, false),
+            _ => Self::new(kernel, true),
+        }
     }
 
-    fn new(limit: u64) -> Self {
-        let counted = AtomicU64::new(0);
-        Self { limit, counted, memories: AtomicU32::new(0), looked: Mutex::default() }
+    fn new(limit: u64, is_kernels: bool) -> Self {
+        Self {
+            limit,
+            is_kernels,
+            counted: AtomicU64::new(0),
+            memories: AtomicU32::new(0),
+            looked: Mutex::default(),
+        }
     }
 
-    /// Limit for everything that guests cause.
+    /// Limit of the maps in use at which no guest starts any more.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// True if `vm.max_map_count` decides, and not a setting.
+    pub(crate) fn is_kernels(&self) -> bool {
+        self.is_kernels
     }
 
     /// Estimate with this number of memories in use.
@@ -62,7 +82,8 @@ impl Maps {
         self.counted.load(Relaxed) + PER_MEMORY * u64::from(more)
     }
 
-    /// Counts a start. True if the caller has to look: maps are scarce, by the estimate.
+    /// Counts a start, with which this number of memories is in use. True if the caller has to
+    /// look: maps are scarce, by the estimate.
     pub(crate) fn start(&self, memories: u32) -> bool {
         self.counted.fetch_add(PER_START, Relaxed);
         let mut looked = self.looked.lock();
@@ -100,16 +121,25 @@ mod tests {
 
     #[test]
     fn memories_beyond_the_last_look_count_at_most() {
-        let maps = Maps::new(1000);
+        let maps = Maps::new(1000, true);
         maps.set(100, 10);
         assert_eq!([0, 10, 11, 20].map(|memories| maps.estimate(memories)), [100, 100, 104, 140]);
     }
 
     #[test]
+    fn lower_one_of_both_bounds_decides() {
+        let kernel = Maps::of_process(None);
+        let bounds = |maps: &Maps| (maps.limit(), maps.is_kernels());
+        assert!(kernel.is_kernels());
+        assert_eq!(bounds(&Maps::of_process(Some(1))), (1, false));
+        assert_eq!(bounds(&Maps::of_process(Some(u32::MAX))), bounds(&kernel));
+    }
+
+    #[test]
     fn start_looks_first_and_then_only_if_maps_are_scarce() {
-        let maps = Maps::new(1000);
+        let maps = Maps::new(1000, true);
         assert!(maps.start(0), "the first look");
-        maps.set(100, 0);
+        maps.set_for_tests(100);
         assert!(!maps.start(1));
         assert!(!maps.start(500), "too soon for a second look");
         *maps.looked.lock() = Instant::now().checked_sub(PAUSE);

@@ -142,3 +142,19 @@ fn or_warn<T>(directory: &Path, opened: io::Result<T>, lost: &str) -> Option<T> 
         |error: &io::Error| tracing::warn!(directory = %directory.display(), %error, "{lost}");
     opened.inspect_err(warn).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::GcCollector;
+
+    #[test]
+    fn code_of_another_collector_has_another_key() {
+        let key = |gc_collector| {
+            let settings = Settings { gc_collector, ..Settings::default() };
+            key(&wasmtime::Engine::new(&config(&settings)).unwrap())
+        };
+        assert_eq!(key(GcCollector::Copying), key(GcCollector::Copying));
+        assert_ne!(key(GcCollector::Copying), key(GcCollector::Drc));
+    }
+}

@@ -7,12 +7,14 @@ use std::{env, path::PathBuf, time::Duration};
 
 use runwasi_core::{
     engine::FileThreads,
-    resources::descriptors,
+    resources::{descriptors, maps},
     settings::{
         Entry, OFF, RawSettings, SettingsError, absolute_path, in_force, or_off, to_toml, within,
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
+
+use crate::maps::PER_MEMORY;
 
 /// Environment variable: where shims keep compiled code, or `off`. Runtime options win over it.
 pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
@@ -22,6 +24,9 @@ pub const CACHE_DIRECTORY: &str = "/var/cache/runwasi";
 
 /// Each takes 4 GiB of the 128 TiB that a process can address.
 const MAX_MEMORIES: u32 = 20_000;
+
+/// Memory maps of a stack: the stack and its guard.
+const MAPS_PER_STACK: u64 = 2;
 
 /// Share of a container in a pool, as a divisor of the pool.
 const SHARE: u32 = 8;
@@ -51,6 +56,9 @@ pub struct Settings {
     /// Structs, arrays, typed function references.
     #[serde(rename = "engine.gc")]
     pub gc: bool,
+    /// Collector of structs and arrays.
+    #[serde(rename = "engine.gc-collector")]
+    pub gc_collector: GcCollector,
     /// `try_table`, `throw`.
     #[serde(rename = "engine.exceptions")]
     pub exceptions: bool,
@@ -85,6 +93,13 @@ pub struct Settings {
     /// Tables at once; by `slots` if it is not set.
     #[serde(rename = "engine.tables", deserialize_with = "within::<_, _, 1, 200_000>")]
     pub tables: Option<u32>,
+    /// Memory maps of the OS process at which no further guest starts; by `vm.max_map_count` if it
+    /// is not set.
+    #[serde(
+        rename = "engine.memory-maps",
+        deserialize_with = "within::<_, _, 100, 1_000_000_000>"
+    )]
+    pub memory_maps: Option<u32>,
     /// Memories of one module.
     #[serde(rename = "engine.module-memories", deserialize_with = "within::<_, _, 1, 100>")]
     pub module_memories: u32,
@@ -123,6 +138,16 @@ pub struct Settings {
     pub container_file_threads: u32,
 }
 
+/// Collector of structs and arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GcCollector {
+    /// Copies what is in use from one half of the heap to the other. Frees cycles.
+    Copying,
+    /// Deferred reference counting: uses the whole heap, and never frees cycles.
+    Drc,
+}
+
 /// The goal of the compiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -145,6 +170,7 @@ impl Default for Settings {
             cache: Some(CACHE_DIRECTORY.into()),
             cache_size: 1024,
             gc: true,
+            gc_collector: GcCollector::Copying,
             exceptions: true,
             threads: true,
             memory64: true,
@@ -156,6 +182,7 @@ impl Default for Settings {
             quantum: 1000,
             memories: None,
             tables: None,
+            memory_maps: None,
             // Generous: more is a clear error at the start of a module. Reference types give
             // toolchains reasons for a second table, and large programs reach 20,000 functions in
             // one, wasmtime's default.
@@ -208,6 +235,7 @@ impl Settings {
             "compile-memory" => ("", " # MiB"),
             "compile-time" => ("", " # seconds"),
             _ if set.contains_key(&format!("engine.{key}")) => ("", ""),
+            "memory-maps" => ("# ", " # by vm.max_map_count"),
             "container-memories" => ("# ", " # by memories"),
             "container-tables" => ("# ", " # by tables"),
             "container-descriptors" => ("# ", " # by RLIMIT_NOFILE"),
@@ -221,6 +249,7 @@ impl Settings {
         Self {
             memories: Some(self.room_for_memories()),
             tables: Some(self.room_for_tables()),
+            memory_maps: Some(self.room_for_maps()),
             container_stacks: Some(self.share_of_stacks()),
             container_memories: Some(self.share_of_memories()),
             container_tables: Some(self.share_of_tables()),
@@ -232,12 +261,26 @@ impl Settings {
     /// Linear memories that there is room for.
     pub(crate) fn room_for_memories(&self) -> u32 {
         // One guest may have several, but hardly all have; nor can all have an address space each.
-        self.memories.unwrap_or_else(|| self.slots.saturating_add(self.slots / 2)).min(MAX_MEMORIES)
+        let by_slots = || self.slots.saturating_add(self.slots / 2).min(self.memories_by_maps());
+        self.memories.unwrap_or_else(by_slots).min(MAX_MEMORIES)
+    }
+
+    /// Memories whose maps suffice even if each was in use once: its maps stay.
+    fn memories_by_maps(&self) -> u32 {
+        let stacks = u64::from(self.slots) + u64::from(self.slots / SHARE);
+        let left = u64::from(self.room_for_maps()).saturating_sub(MAPS_PER_STACK * stacks);
+        u32::try_from(left / PER_MEMORY).unwrap_or(u32::MAX).max(1)
     }
 
     /// Tables that there is room for.
     pub(crate) fn room_for_tables(&self) -> u32 {
         self.tables.unwrap_or_else(|| self.slots.saturating_mul(2))
+    }
+
+    /// Memory maps of the OS process at which no further guest starts.
+    fn room_for_maps(&self) -> u32 {
+        let kernel = u32::try_from(maps::limit_for_guests()).unwrap_or(u32::MAX);
+        self.memory_maps.map_or(kernel, |most| most.min(kernel))
     }
 
     /// Stacks of one container: its processes and requests at once.
@@ -303,10 +346,11 @@ mod tests {
     #[test]
     fn every_key_is_read_and_printed() {
         let top = "slots = 7\ncache = \"/c\"\ncache-size = 2\n";
-        let engine = "[engine]\ngc = false\nexceptions = false\nthreads = false\n\
-            memory64 = false\nsimd = false\ntail-calls = false\noptimise = \"none\"\n\
+        let engine = "[engine]\ngc = false\ngc-collector = \"drc\"\nexceptions = false\n\
+            threads = false\nmemory64 = false\nsimd = false\ntail-calls = false\noptimise = \"none\"\n\
             compile-memory = 100 # MiB\ncompile-time = 5 # seconds\n\
-            quantum = 5000 # microseconds\nmemories = 8\ntables = 9\nmodule-memories = 2\n\
+            quantum = 5000 # microseconds\nmemories = 8\ntables = 9\nmemory-maps = 200\n\
+            module-memories = 2\n\
             module-tables = 3\ntable-elements = 10\ncomponent-instances = 11\n\
             container-stacks = 4\ncontainer-memories = 5\ncontainer-tables = 6\n\
             container-descriptors = 7\ncontainer-file-threads = 12\n";
@@ -327,6 +371,16 @@ mod tests {
             parse(&printed).read(&Settings { memories: None, ..settings.clone() }),
             Ok(settings)
         );
+    }
+
+    #[test]
+    fn memories_by_default_are_no_more_than_the_maps_suffice_for() {
+        let memories = |text| read(text).unwrap().room_for_memories();
+        assert_eq!(memories("slots = 100\n[engine]\nmemory-maps = 1000"), 150);
+        // 1000 less two for each of 225 stacks, by four.
+        assert_eq!(memories("slots = 200\n[engine]\nmemory-maps = 1000"), 137);
+        assert_eq!(memories("slots = 1000\n[engine]\nmemory-maps = 1000"), 1);
+        assert_eq!(memories("slots = 200\n[engine]\nmemory-maps = 1000\nmemories = 300"), 300);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use runwasi_core::{EngineError, InstanceSpec, id::Id, resources::descriptors::Descriptors};
+use runwasi_core::{EngineError, InstanceSpec, resources::descriptors::Descriptors};
 use wasmtime::ResourcesRequired;
 
 use crate::{maps::Maps, settings::Settings};
@@ -23,8 +23,10 @@ pub(crate) enum Resource {
     Stacks,
     Memories,
     Tables,
-    /// Memory maps. They are estimated, not reserved.
+    /// Memory maps, by the bound of the settings. They are estimated, not reserved.
     Maps,
+    /// Memory maps, by the kernel's bound.
+    KernelMaps,
 }
 
 const RESOURCES: [Resource; 3] = [Resource::Stacks, Resource::Memories, Resource::Tables];
@@ -38,7 +40,7 @@ impl Resource {
             Self::Stacks => "instance slots",
             Self::Memories => "linear memories",
             Self::Tables => "tables",
-            Self::Maps => "memory maps",
+            Self::Maps | Self::KernelMaps => "memory maps",
         }
     }
 
@@ -48,7 +50,8 @@ impl Resource {
             Self::Stacks => "slots",
             Self::Memories => "engine.memories",
             Self::Tables => "engine.tables",
-            Self::Maps => "vm.max_map_count",
+            Self::Maps => "engine.memory-maps",
+            Self::KernelMaps => "vm.max_map_count",
         }
     }
 
@@ -57,7 +60,7 @@ impl Resource {
         match self {
             Self::Stacks => "engine.container-stacks",
             // A container's maps are bounded by its memories.
-            Self::Memories | Self::Maps => "engine.container-memories",
+            Self::Memories | Self::Maps | Self::KernelMaps => "engine.container-memories",
             Self::Tables => "engine.container-tables",
         }
     }
@@ -85,7 +88,7 @@ impl Account {
     /// The account of all containers.
     pub(crate) fn of_node(settings: &Settings) -> Self {
         let limits = [settings.slots, settings.room_for_memories(), settings.room_for_tables()];
-        Self { maps: Some(Maps::of_process()), ..Self::new(limits) }
+        Self { maps: Some(Maps::of_process(settings.memory_maps)), ..Self::new(limits) }
     }
 
     /// The account of one container.
@@ -117,14 +120,17 @@ impl Account {
     /// Checks the maps of memories that are reserved already.
     fn check_maps(&self, numbers: &Numbers) -> Result<(), Lack> {
         let Some(maps) = &self.maps else { return Ok(()) };
-        let estimate = maps.estimate(self.memories());
+        let memories = self.memories();
+        let estimate = maps.estimate(memories);
         if estimate <= maps.limit() {
             return Ok(());
         }
         let number = |maps: u64| u32::try_from(maps).unwrap_or(u32::MAX);
-        let wanted = numbers[Resource::Memories as usize];
-        let limit = number(maps.limit());
-        Err(Lack { resource: Resource::Maps, wanted, used: number(estimate), limit })
+        let before = memories.saturating_sub(numbers[Resource::Memories as usize]);
+        let used = maps.estimate(before);
+        let wanted = number(estimate - used);
+        let resource = if maps.is_kernels() { Resource::KernelMaps } else { Resource::Maps };
+        Err(Lack { resource, wanted, used: number(used), limit: number(maps.limit()) })
     }
 
     /// Memories in use.
@@ -132,9 +138,11 @@ impl Account {
         self.used[Resource::Memories as usize].load(Relaxed)
     }
 
-    /// Counts the start of a container or exec. True if [`Account::look_at_maps`] is due.
-    pub(crate) fn start(&self) -> bool {
-        self.maps.as_ref().is_some_and(|maps| maps.start(self.memories()))
+    /// Counts the start of a container or exec with this number of memories. True if
+    /// [`Account::look_at_maps`] is due.
+    pub(crate) fn start(&self, memories: u32) -> bool {
+        let with_it = self.memories().saturating_add(memories);
+        self.maps.as_ref().is_some_and(|maps| maps.start(with_it))
     }
 
     /// Counts the maps of this process. Blocks.
@@ -170,7 +178,6 @@ pub(crate) struct Shares {
     container: Arc<Account>,
     /// File descriptors of the container.
     pub(crate) descriptors: Arc<Descriptors>,
-    id: Id,
     /// Needs of one store.
     numbers: Numbers,
 }
@@ -186,10 +193,14 @@ impl Shares {
         let container = spec.extensions.get_or_make(|| Account::of_container(settings));
         let descriptors =
             spec.extensions.get_or_make(|| Descriptors::new(settings.share_of_descriptors()));
-        let id = spec.container.clone();
-        let shares = Self { node, container, descriptors, id, numbers: numbers(required) };
+        let shares = Self { node, container, descriptors, numbers: numbers(required) };
         shares.check_limits()?;
         Ok(shares)
+    }
+
+    /// Linear memories of one store.
+    pub(crate) fn memories(&self) -> u32 {
+        self.numbers[Resource::Memories as usize]
     }
 
     /// Stores that the container can have at once.
@@ -203,10 +214,10 @@ impl Shares {
     pub(crate) fn take(&self) -> Result<Share, Shortage> {
         self.container
             .reserve(&self.numbers)
-            .map_err(|lack| Shortage { container: Some(self.id.clone()), lack })?;
+            .map_err(|lack| Shortage { scope: Scope::Container, lack })?;
         if let Err(lack) = self.node.reserve(&self.numbers) {
             self.container.release(&self.numbers);
-            return Err(Shortage { container: None, lack });
+            return Err(Shortage { scope: Scope::Node, lack });
         }
         Ok(Share {
             node: self.node.clone(),
@@ -216,14 +227,14 @@ impl Shares {
     }
 
     fn check_limits(&self) -> Result<(), EngineError> {
-        let accounts = [(&self.container, Some(&self.id)), (&self.node, None)];
-        for (account, container) in accounts {
+        let accounts = [(&self.container, Scope::Container), (&self.node, Scope::Node)];
+        for (account, scope) in accounts {
             for (index, resource) in RESOURCES.into_iter().enumerate() {
                 let wanted = self.numbers[index];
                 let limit = account.limits[index];
                 if wanted > limit {
                     let lack = Lack { resource, wanted, used: 0, limit };
-                    return Err(Shortage { container: container.cloned(), lack }.into());
+                    return Err(Shortage { scope, lack }.into());
                 }
             }
         }
@@ -254,32 +265,27 @@ impl Drop for Share {
 }
 
 /// A reservation beyond the share of a container, or beyond the pool of the node.
+// Without the container's id: the error of the request names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shortage {
-    /// The container, if its share is too small.
-    container: Option<Id>,
+    scope: Scope,
     lack: Lack,
+}
+
+/// Owner of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Container,
+    Node,
 }
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Lack { resource, wanted, used, limit } = self.lack;
-        if resource == Resource::Maps {
-            let setting = resource.node_setting();
-            return write!(
-                f,
-                "{wanted} memories more make about {used}, beyond the {limit} that {setting} leaves \
-                 to guests"
-            );
-        }
-        let setting = match &self.container {
-            Some(id) => {
-                write!(f, "container {id}: ")?;
-                resource.container_setting()
-            }
-            None => resource.node_setting(),
+        let (scope, setting) = match self.scope {
+            Scope::Container => ("one container", resource.container_setting()),
+            Scope::Node => ("all containers", resource.node_setting()),
         };
-        let scope = if self.container.is_some() { "one container" } else { "all containers" };
         write!(
             f,
             "{wanted} more than the {used} in use are beyond the {limit} of {scope}, which {setting} \
@@ -301,10 +307,9 @@ mod tests {
     use super::*;
 
     fn shares(node: Numbers, container: Numbers, numbers: Numbers) -> Shares {
-        let id = Id::parse("container", "c").unwrap();
         let node = Arc::new(Account::new(node));
         let descriptors = Arc::new(Descriptors::new(1));
-        Shares { node, container: Arc::new(Account::new(container)), descriptors, id, numbers }
+        Shares { node, container: Arc::new(Account::new(container)), descriptors, numbers }
     }
 
     #[test]
@@ -315,7 +320,7 @@ mod tests {
         let refused = EngineError::from(shares.take().unwrap_err()).to_string();
         assert_eq!(
             refused,
-            "out of linear memories: container c: 2 more than the 4 in use are beyond the 4 of one \
+            "out of linear memories: 2 more than the 4 in use are beyond the 4 of one \
              container, which engine.container-memories raises"
         );
         drop(one);
@@ -343,15 +348,19 @@ mod tests {
     #[test]
     fn memories_whose_maps_do_not_fit_are_refused() {
         let mut shares = shares([9, 9, 9], [9, 9, 9], [1, 2, 0]);
-        let maps = Maps::of_process();
+        let maps = Maps::of_process(None);
         let limit = maps.limit();
         // Counts as if nothing were left but the maps of three memories.
         maps.set_for_tests(limit - 12);
         shares.node = Arc::new(Account { maps: Some(maps), ..Account::new([9, 9, 9]) });
         let _first = shares.take().unwrap();
         let error = EngineError::from(shares.take().unwrap_err()).to_string();
-        assert!(error.starts_with("out of memory maps: 2 memories more"), "{error}");
-        assert!(error.contains("vm.max_map_count"), "{error}");
+        let wanted = format!(
+            "out of memory maps: 8 more than the {} in use are beyond the {limit} of all \
+             containers, which vm.max_map_count raises",
+            limit - 4
+        );
+        assert_eq!(error, wanted);
         assert_eq!((shares.node.memories(), shares.container.memories()), (2, 2));
     }
 

@@ -23,6 +23,11 @@ pub fn limit() -> u64 {
     read.and_then(|count| count.trim().parse().ok()).unwrap_or(DEFAULT)
 }
 
+/// Maps that guests may cause: the limit less the reserve.
+pub fn limit_for_guests() -> u64 {
+    limit().saturating_sub(RESERVE)
+}
+
 /// Counts the maps of this process. Blocks: some 10 ms for the usual limit.
 pub fn count() -> io::Result<u64> {
     let mut maps = File::open("/proc/self/maps")?;

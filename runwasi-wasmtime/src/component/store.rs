@@ -18,6 +18,10 @@ use crate::{
     wasi::{config::Values, context, keyvalue},
 };
 
+/// Handles of one store: as many as entries of the tables below. wasmtime's own 100,000 would end
+/// guests with a garbage collector, which drop handles late.
+const MOST_HANDLES: usize = 1_000_000;
+
 /// Host state behind the guest's imports, shared by all stores of a process. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Imports {
@@ -121,6 +125,7 @@ impl Component {
         };
         let mut store = Store::new(engine, component);
         store.set_hostcall_fuel(limits::call_bytes(&spec.memory));
+        store.set_max_component_handles(MOST_HANDLES);
         store.limiter(|component| &mut component.limits);
         // The guest yields at the first tick, so no guest computes longer than from one tick to the
         // next.

@@ -32,6 +32,11 @@ pub(crate) fn check_all_off(runtime: Runtime, case: impl FnOnce(&mut Fixture) ->
 }
 
 #[track_caller]
+pub(crate) fn check_counting(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, "code", "[engine]\ngc-collector = 'drc'\n", None), case);
+}
+
+#[track_caller]
 pub(crate) fn check_inlined(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
     run(Fixture::new(runtime, "code", "[engine]\noptimise = 'speed-at-any-size'\n", None), case);
 }

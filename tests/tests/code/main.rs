@@ -37,6 +37,7 @@ runwasi_tests::suite! { crate::fixture::check_unwritable: wasmtime_unwritable = 
 runwasi_tests::suite! { crate::fixture::check: defaults_shim = Wasmtime, defaults_daemon = Wasmtimed; {
     settings:
         finished_proposals_are_on
+        cycles_are_collected
         shared_memory_is_refused;
 }}
 
@@ -44,6 +45,11 @@ runwasi_tests::suite! { crate::fixture::check_all_off: off_shim = Wasmtime, off_
     settings:
         what_is_off_is_refused_by_its_name
         plain_module_needs_none_of_them;
+}}
+
+runwasi_tests::suite! { crate::fixture::check_counting: counting_shim = Wasmtime, counting_daemon = Wasmtimed; {
+    settings:
+        reference_counting_keeps_cycles;
 }}
 
 runwasi_tests::suite! { crate::fixture::check_inlined: inlined_shim = Wasmtime, inlined_daemon = Wasmtimed; {

@@ -31,6 +31,38 @@ pub(crate) fn plain_module_needs_none_of_them(b: &mut Fixture) -> Result<()> {
     b.fixture.becomes_clean()
 }
 
+/// Makes a million pairs of objects that refer to each other, and drops them.
+const CYCLES: [&str; 2] = [
+    "(type $n (struct (field (mut (ref null $n)))))",
+    "(local $one (ref null $n)) (local $other (ref null $n)) (local $i i32)
+    (loop $again
+        (local.set $one (struct.new $n (ref.null $n)))
+        (local.set $other (struct.new $n (local.get $one)))
+        (struct.set $n 0 (local.get $one) (local.get $other))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $again (i32.lt_u (local.get $i) (i32.const 1000000))))",
+];
+
+/// The status of [`CYCLES`] under a limit of 16 MiB.
+fn status_of_cycles(b: &Fixture) -> Result<i32> {
+    b.module("cycles.wat", printing(CYCLES[0], CYCLES[1]))?;
+    let out = b.start(&["--rm", "--memory-limit", "16777216"], &b.next_id(), "cycles.wat").run()?;
+    b.fixture.becomes_clean()?;
+    Ok(out.status)
+}
+
+pub(crate) fn cycles_are_collected(b: &mut Fixture) -> Result<()> {
+    let status = status_of_cycles(b)?;
+    ensure!(status == 0, "ended with {status}");
+    Ok(())
+}
+
+pub(crate) fn reference_counting_keeps_cycles(b: &mut Fixture) -> Result<()> {
+    let status = status_of_cycles(b)?;
+    ensure!(status == 137, "ended with {status}");
+    Ok(())
+}
+
 /// Its growth could not be counted.
 pub(crate) fn shared_memory_is_refused(b: &mut Fixture) -> Result<()> {
     b.module("guest.wat", printing("(memory $shared 1 2 shared)", ""))?;

@@ -59,7 +59,9 @@ fn runs(b: &Fixture, name: &str) -> Result<()> {
 
 /// The error of a start, with nothing left of it.
 fn refusal(b: &Fixture, name: &str) -> Result<String> {
-    let said = start(b, name).run()?.refused()?;
+    let id = b.next_id();
+    let said = b.start(&["--rm"], &id, name).deadline(PATIENCE).run()?.refused()?;
+    ensure!(said.matches(&id).count() == 1, "{id} is not named once in: {said}");
     b.fixture.becomes_clean()?;
     Ok(said)
 }

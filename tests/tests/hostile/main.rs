@@ -12,15 +12,19 @@ mod signals;
 mod stop;
 mod streams;
 mod tasks;
+mod threads;
 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
         get_many_of_a_large_value_is_bounded
         unsent_bodies_are_bounded
         fields_are_bounded
-        component_may_hold_twenty_thousand_handles
+        component_may_hold_a_hundred_and_ten_thousand_handles
+        what_an_asynchronous_component_holds_is_bounded
+        error_contexts_are_off
         gc_heap_beyond_the_limit_is_killed_and_reported
         gc_heap_is_usable_up_to_the_limit
+        cyclic_garbage_is_freed
         damaged_artifact_is_refused_by_its_sections;
 }}
 
@@ -32,18 +36,27 @@ runwasi_tests::suite! { runwasi_tests::check_alone: memory_of_the_node = Wasmtim
 
 runwasi_tests::suite! { crate::shares::check: shares_wasmtime = Wasmtime, shares_wasmtimed = Wasmtimed; {
     shares:
-        component_has_a_bounded_number_of_memories
+        a_component_has_a_bounded_number_of_memories
         component_has_a_bounded_number_of_tables
         start_that_does_not_fit_names_what_is_exhausted
+        each_refusal_names_container_resource_limit_and_setting_once
+        processes_of_a_container_are_bounded
         http_server_leaves_stacks_to_others
         guest_that_closes_its_files_can_open_again
         listener_of_p3_accepts_within_its_share;
 }}
 
+runwasi_tests::suite! { crate::shares::check_few_maps: maps_wasmtime = Wasmtime, maps_wasmtimed = Wasmtimed; {
+    shares:
+        start_beyond_the_memory_maps_is_refused_and_a_new_module_starts
+        memory_maps_are_counted_before_a_start_is_refused;
+}}
+
 // A shim without descriptors harms its own pod only.
 runwasi_tests::suite! { crate::shares::check_few_descriptors: shares_of_the_node = Wasmtimed; {
     shares:
-        guests_leave_descriptors_to_the_daemon;
+        guests_leave_descriptors_to_the_daemon
+        start_without_descriptors_is_refused_by_name;
 }}
 
 runwasi_tests::suite! { crate::compilation::check: compile_wasmtime = Wasmtime, compile_wasmtimed = Wasmtimed; {
@@ -139,6 +152,8 @@ runwasi_tests::suite! { signals_wasmtime = Wasmtime, signals_wasmtimed = Wasmtim
         sandbox_processes_go_with_a_killed_daemon;
     hooks:
         loggers_run_in_the_runtimes_network;
+    threads:
+        container_is_killed_and_deleted_while_no_thread_can_be_started;
 }}
 
 runwasi_tests::played! { played_wasmtime = Wasmtime, played_wasmtimed = Wasmtimed; {

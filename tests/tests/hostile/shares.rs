@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -25,6 +25,16 @@ use tempfile::TempDir;
 const SETTINGS: &str = "slots = 12\n[engine]\nmemories = 20\ntables = 60\ncontainer-stacks = 4\n\
     container-memories = 8\ncontainer-tables = 10\ncomponent-instances = 30\ncontainer-descriptors = 40\n";
 
+/// A pool with far more memories than the memory maps suffice for.
+const FEW_MAPS: &str = "slots = 30\n[engine]\nmemories = 1500\nmemory-maps = 1000\n\
+    container-memories = 600\ncomponent-instances = 200\n";
+
+/// Memories whose data lies in the middle, as in [`component`]: each splits the pool's map.
+const MAPPED: &str = r#"(memory $a 3)(data (memory $a) (i32.const 65536) "x")
+  (memory $b 3)(data (memory $b) (i32.const 65536) "x")
+  (memory $c 3)(data (memory $c) (i32.const 65536) "x")
+  (memory $d 3)(data (memory $d) (i32.const 65536) "x")"#;
+
 /// Opens, closes and opens again: its exit status is the last `errno`.
 const EMFILE: &str = include_str!("guests/emfile.wat");
 
@@ -42,10 +52,14 @@ struct Guests {
 
 impl Guests {
     fn new(c: &Containers) -> Result<Self> {
+        Self::with(c, SETTINGS)
+    }
+
+    fn with(c: &Containers, settings: &str) -> Result<Self> {
         let dir = TempDir::new()?;
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
         let options = dir.path().join("options.toml");
-        fs::write(&options, SETTINGS)?;
+        fs::write(&options, settings)?;
         let mut flags = vec![
             "--net-host".into(),
             "--annotation".into(),
@@ -88,9 +102,32 @@ impl Guests {
         Ok(id)
     }
 
+    /// Starts a guest in the background, as soon as the memory maps are counted again.
+    fn starts_after_a_count(&self, c: &Containers, program: &str) -> Result<String> {
+        // There is a second at least between two counts.
+        poll_until("a start with a new count", Duration::from_secs(20), || {
+            let id = c.next_id();
+            let started = self.run(c, &["-d"], &id, program).run().and_then(|out| out.ok());
+            if started.is_err() {
+                // Refused: what `ctr run -d` leaves. Either may be gone already.
+                drop(c.delete_task(&id));
+                drop(c.delete_container(&id));
+            }
+            started.is_ok().then_some(id)
+        })
+    }
+
     /// The refusal of a start, which names the container.
     fn refused(&self, c: &Containers, program: &str) -> Result<String> {
-        self.run(c, &["--rm"], &c.next_id(), program).run()?.refused()
+        self.refused_with(c, &[], program)
+    }
+
+    fn refused_with(&self, c: &Containers, flags: &[&str], program: &str) -> Result<String> {
+        let id = c.next_id();
+        let flags = [&["--rm"], flags].concat();
+        let said = self.run(c, &flags, &id, program).run()?.refused()?;
+        names_once(&said, &[&id])?;
+        Ok(said)
     }
 
     /// Runs an innocent guest of the same pod.
@@ -101,12 +138,36 @@ impl Guests {
     }
 }
 
+/// Demands that each of these words is in a refusal, and not twice.
+fn names_once(said: &str, words: &[&str]) -> Result<()> {
+    for word in words {
+        let times = said.matches(word).count();
+        ensure!(times == 1, "{word:?} is {times} times in: {said}");
+    }
+    Ok(())
+}
+
 /// A fixture whose engine has [`SETTINGS`].
 #[track_caller]
 pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    check_engine(runtime, SETTINGS, case);
+}
+
+/// A fixture whose engine has [`FEW_MAPS`].
+#[track_caller]
+pub(crate) fn check_few_maps(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    check_engine(runtime, FEW_MAPS, case);
+}
+
+#[track_caller]
+fn check_engine(
+    runtime: Runtime,
+    settings: &str,
+    case: impl FnOnce(&mut Containers) -> Result<()>,
+) {
     let builder = Containerd::builder();
     let fixture = if runtime.needs_daemon() {
-        builder.daemon(Settings::default().config(SETTINGS))
+        builder.daemon(Settings::default().config(settings))
     } else {
         builder
     };
@@ -120,7 +181,7 @@ fn end(c: &Containers, ids: &[String]) -> Result<()> {
     c.fixture.becomes_clean()
 }
 
-pub(crate) fn component_has_a_bounded_number_of_memories(c: &mut Containers) -> Result<()> {
+pub(crate) fn a_component_has_a_bounded_number_of_memories(c: &mut Containers) -> Result<()> {
     let g = Guests::new(c)?;
     let memories = "(memory 0)(memory 0)(memory 0)(memory 0)";
     g.write("two.wat", &component(2, memories))?;
@@ -164,6 +225,130 @@ pub(crate) fn start_that_does_not_fit_names_what_is_exhausted(c: &mut Containers
         ensure!(c.kill_and_finish(&id)? == 137);
     }
     g.neighbour_runs(c)?;
+    end(c, &ids)
+}
+
+pub(crate) fn each_refusal_names_container_resource_limit_and_setting_once(
+    c: &mut Containers,
+) -> Result<()> {
+    let g = Guests::new(c)?;
+    let module = |parts: String| {
+        format!(r#"(module (memory (export "memory") 1) {parts} (func (export "_start")))"#)
+    };
+    let memories = component(3, "(memory 0)(memory 0)(memory 0)(memory 0)");
+    let tables = component(6, "(table 1 funcref)(table 1 funcref)");
+    let limit = ["--memory-limit", "1048576"];
+    let rows: [(_, _, &[&str], _); 7] = [
+        (
+            "/g/memories.wat#go",
+            memories,
+            &[],
+            ["linear memories", "the 8 of one container", "engine.container-memories"],
+        ),
+        (
+            "/g/tables.wat#go",
+            tables,
+            &[],
+            ["out of tables", "the 10 of one container", "engine.container-tables"],
+        ),
+        (
+            "/g/instances.wat#go",
+            component(30, ""),
+            &[],
+            ["31 core module instances", "maximum of 30", "engine.component-instances"],
+        ),
+        (
+            "/g/module-memories.wat",
+            module("(memory 1)".repeat(4)),
+            &[],
+            ["5 memories", "at most 4", "engine.module-memories"],
+        ),
+        (
+            "/g/module-tables.wat",
+            module("(table 1 funcref)".repeat(9)),
+            &[],
+            ["9 tables", "at most 8", "engine.module-tables"],
+        ),
+        (
+            "/g/elements.wat",
+            module("(table 200001 funcref)".into()),
+            &[],
+            ["200001 elements", "at most 200000", "engine.table-elements"],
+        ),
+        (
+            "/g/begins.wat",
+            module("(memory 31)".into()),
+            &limit,
+            ["out of memory", "limit of 1048576", "resources.memory.limit"],
+        ),
+    ];
+    for (program, text, flags, words) in rows {
+        let file = program.trim_start_matches("/g/").trim_end_matches("#go");
+        g.write(file, &text)?;
+        names_once(&g.refused_with(c, flags, program)?, &words)?;
+    }
+    g.neighbour_runs(c)?;
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn processes_of_a_container_are_bounded(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    g.write("none.wat", &component(1, ""))?;
+    let id = g.start(c, "/g/none.wat#go")?;
+    for exec in ["e1", "e2", "e3"] {
+        c.exec_command(&["--detach"], &id, exec, &["/g/none.wat#go"]).run()?.ok()?;
+    }
+    let said = c.exec_command(&[], &id, "more", &["/g/none.wat#go"]).run()?.refused()?;
+    let words = ["instance slots", "the 4 of one container", "engine.container-stacks"];
+    names_once(&said, &[&[id.as_str()], &words[..]].concat())?;
+    g.neighbour_runs(c)?;
+    end(c, &[id])
+}
+
+/// Memory maps of the OS process that serves a container.
+fn maps_of(c: &Containers, id: &str) -> Result<usize> {
+    // The process of the sandbox has the same memory.
+    let pid = c.is_running(id)?.pid;
+    Ok(fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().count())
+}
+
+pub(crate) fn start_beyond_the_memory_maps_is_refused_and_a_new_module_starts(
+    c: &mut Containers,
+) -> Result<()> {
+    let g = Guests::with(c, FEW_MAPS)?;
+    g.write("many.wat", &component(40, MAPPED))?;
+    let id = g.start(c, "/g/many.wat#go")?;
+    let used = maps_of(c, &id)?;
+    // 160 memories once more do not fit, however many maps each takes.
+    ensure!(used > 500, "the pool uses only {used} memory maps: it shows nothing");
+    let said = g.refused(c, "/g/many.wat#go")?;
+    let words = ["out of memory maps", "the 1000 of all containers", "engine.memory-maps"];
+    names_once(&said, &words)?;
+    // New to the node: its code takes maps as well.
+    g.write("new.wat", &NOTHING.replace("_start\"", "_start\")) (func (export \"new\""))?;
+    g.run(c, &["--rm"], &c.next_id(), "/g/new.wat").run()?.ok()?;
+    let used = maps_of(c, &id)?;
+    ensure!(used <= 1000, "{used} memory maps");
+    end(c, &[id])
+}
+
+pub(crate) fn memory_maps_are_counted_before_a_start_is_refused(c: &mut Containers) -> Result<()> {
+    let g = Guests::with(c, FEW_MAPS)?;
+    g.write("none.wat", &component(1, ""))?;
+    let mut ids = vec![g.start(c, "/g/none.wat#go")?];
+    let first = maps_of(c, &ids[0])?;
+    // Without data: two maps each, where the estimate has four.
+    let plain = "(memory 1)(memory 1)(memory 1)(memory 1)";
+    g.write("many.wat", &component(40, plain))?;
+    ids.push(g.start(c, "/g/many.wat#go")?);
+    let used = maps_of(c, &ids[0])?;
+    println!("160 memories take {} memory maps", used - first);
+    let memories = (1000 - used) / 4 - 12;
+    ensure!(first + 4 * (160 + memories) > 1000, "the estimate allows it, too: it shows nothing");
+    g.write("more.wat", &component(memories / 4, plain))?;
+    ids.push(g.starts_after_a_count(c, "/g/more.wat#go")?);
+    let used = maps_of(c, &ids[0])?;
+    ensure!(used <= 1000, "{used} memory maps");
     end(c, &ids)
 }
 
@@ -276,4 +461,27 @@ pub(crate) fn guests_leave_descriptors_to_the_daemon(c: &mut Containers) -> Resu
         ensure!(ended.status == 137, "{ended}");
     }
     c.fixture.becomes_clean()
+}
+
+pub(crate) fn start_without_descriptors_is_refused_by_name(c: &mut Containers) -> Result<()> {
+    let g = Guests::new(c)?;
+    g.write("none.wat", &component(1, ""))?;
+    g.write("nothing.wat", NOTHING)?;
+    let id = g.start(c, "/g/none.wat#go")?;
+    let address = fs::read_to_string(c.fixture.bundle(&id).join("address"))?;
+    let socket = address.trim().trim_start_matches("unix://");
+    // Connections of clients take descriptors that no guest may take.
+    let mut clients = Vec::new();
+    let patience = Duration::from_secs(60);
+    let said = poll_until("a refusal", patience, || {
+        clients.extend((0..40).filter_map(|_| UnixStream::connect(socket).ok()));
+        let id = c.next_id();
+        let said = g.run(c, &["--rm"], &id, "/g/nothing.wat").run().ok()?.refused().ok()?;
+        Some((id, said))
+    });
+    let (next, said) = said?;
+    names_once(&said, &[&next, "out of file descriptors", "this process's 400", "RLIMIT_NOFILE"])?;
+    drop(clients);
+    poll_until("a start", patience, || g.neighbour_runs(c).ok())?;
+    end(c, &[id])
 }
