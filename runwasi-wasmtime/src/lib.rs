@@ -9,12 +9,12 @@
 //! | `config` | its `wasmtime::Config` |
 //! | `shares`, `maps` | the shares of containers in the pool; its memory maps |
 //! | `epoch` | the clock that makes guests yield |
-//! | [`settings`] | configuration of an engine |
+//! | [`settings`], `annotations` | configuration of an engine; names of the annotations it reads |
 //! | `compiler` | artifact → linked code, from a cache or compiled once for all requests |
 //! | `compile_job` | the compilation of one artifact: slot, compile lock, store |
 //! | `codegen` | bytes → compiled code, in an OS process of its own |
-//! | `compile_process` | the `main` of that process |
-//! | `outline` | imports and bounds of an artifact that is not compiled yet |
+//! | `compile_process`, `spare` | the `main` of that process; one that waits for the next artifact |
+//! | `outline`, `exports` | imports, bounds and exports of an artifact that is not compiled yet |
 //! | `loader` | compiled code → linked code, through the code cache |
 //! | `module_cache` | linked code that guests run or ran recently |
 //! | `world` | kind of a guest and its entry point |

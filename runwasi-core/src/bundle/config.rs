@@ -18,7 +18,7 @@ use super::{
     json::{self, JsonError},
     process::ProcessConfig,
     resources::ResourcesConfig,
-    sysctls::{self, Sysctl},
+    sysctls::{self, Own, Sysctl},
 };
 use crate::{
     id::{Id, IdError},
@@ -128,6 +128,12 @@ pub enum NamespaceConfig {
     New,
     /// The namespace at this path.
     Path(PathBuf),
+}
+
+impl NamespaceConfig {
+    fn is_host(&self) -> bool {
+        matches!(self, Self::Host)
+    }
 }
 
 /// Unreadable or invalid `config.json`.
@@ -367,7 +373,8 @@ fn namespaces(spec: &Spec) -> Result<NamespacesConfig, Wrong> {
         sysctls: Vec::new(),
     };
     if let Some(given) = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) {
-        namespaces.sysctls = sysctls::of_network(given, &namespaces)?;
+        let own = Own { network: !namespaces.network.is_host(), ipc: !namespaces.ipc.is_host() };
+        namespaces.sysctls = sysctls::of_network(given, own)?;
     }
     Ok(namespaces)
 }

@@ -4,10 +4,7 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use super::{
-    config::{NamespaceConfig, NamespacesConfig},
-    error::{Wrong, wrong},
-};
+use super::error::{Wrong, wrong};
 
 const ROOT: &str = "/proc/sys";
 
@@ -40,17 +37,24 @@ impl Sysctl {
     }
 }
 
+/// Namespaces that are not the host's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    pub(super) network: bool,
+    pub(super) ipc: bool,
+}
+
 /// Checks the parameters and returns those of the network, by name.
 pub(super) fn of_network(
     sysctls: &HashMap<String, String>,
-    namespaces: &NamespacesConfig,
+    own: Own,
 ) -> Result<Vec<Sysctl>, Wrong> {
     let mut checked = Vec::new();
     for (name, value) in sysctls {
         let refused = |reason: &str| Err(wrong(format!("linux.sysctl[{name:?}]"), reason));
         let is_ipc = IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
         if name.starts_with("net.") {
-            if namespaces.network == NamespaceConfig::Host {
+            if !own.network {
                 return refused("belongs to the host's network, which this container has");
             }
             if !is_name(name) || value.contains(['\0', '\n']) {
@@ -61,7 +65,7 @@ pub(super) fn of_network(
             return refused(
                 "belongs to no namespace of a container: only net.* and those of IPC do",
             );
-        } else if namespaces.ipc == NamespaceConfig::Host {
+        } else if !own.ipc {
             return refused("belongs to the host's IPC, which this container has");
         }
     }
@@ -81,37 +85,32 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const NEW: NamespacesConfig = NamespacesConfig {
-        network: NamespaceConfig::New,
-        ipc: NamespaceConfig::New,
-        uts: NamespaceConfig::Host,
-        hostname: None,
-        sysctls: Vec::new(),
-    };
+    const BOTH: Own = Own { network: true, ipc: true };
+    const NEITHER: Own = Own { network: false, ipc: false };
 
-    fn checked(name: &str, namespaces: &NamespacesConfig) -> Result<Vec<Sysctl>, String> {
+    fn checked(name: &str, own: Own) -> Result<Vec<Sysctl>, String> {
         let sysctls = HashMap::from([(name.to_owned(), "1".to_owned())]);
-        of_network(&sysctls, namespaces).map_err(|(field, reason)| format!("{field} {reason}"))
+        of_network(&sysctls, own).map_err(|(field, reason)| format!("{field} {reason}"))
     }
 
     #[test]
     fn parameters_belong_to_a_namespace_of_the_sandbox() {
-        let found = checked("net.ipv4.ip_unprivileged_port_start", &NEW).unwrap();
+        let found = checked("net.ipv4.ip_unprivileged_port_start", BOTH).unwrap();
         let file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
         assert_eq!(found[0].file(), PathBuf::from(file));
         for ipc in ["kernel.shm_rmid_forced", "fs.mqueue.msg_max"] {
-            assert_eq!(checked(ipc, &NEW), Ok(Vec::new()));
+            assert_eq!(checked(ipc, BOTH), Ok(Vec::new()));
         }
-        for (name, namespaces) in [
-            ("net.ipv4.ip_forward", &NamespacesConfig::default()),
-            ("kernel.shmmax", &NamespacesConfig::default()),
-            ("kernel.panic", &NEW),
-            ("vm.max_map_count", &NEW),
-            ("net.../kernel/panic", &NEW),
-            ("net.ipv4./../x", &NEW),
-            ("net.", &NEW),
+        for (name, own) in [
+            ("net.ipv4.ip_forward", NEITHER),
+            ("kernel.shmmax", NEITHER),
+            ("kernel.panic", BOTH),
+            ("vm.max_map_count", BOTH),
+            ("net.../kernel/panic", BOTH),
+            ("net.ipv4./../x", BOTH),
+            ("net.", BOTH),
         ] {
-            let error = checked(name, namespaces).unwrap_err();
+            let error = checked(name, own).unwrap_err();
             assert!(error.contains(&format!("linux.sysctl[{name:?}] ")), "{error}");
         }
     }
