@@ -110,11 +110,9 @@ bench-programs:
 	$(BUILD) $(BENCH)
 	scripts/guests
 
-figures: ## measure the tables of docs/security.md and write them there (needs root)
+figures: ## measure the table of docs/security.md and write it there (needs root)
 	scripts/figures measure attacks
 	scripts/figures write attacks
-	scripts/figures measure holds
-	scripts/figures write holds
 
 clean: ## remove everything built
 	cargo clean
