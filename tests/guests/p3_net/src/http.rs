@@ -8,7 +8,7 @@ use crate::Outcome;
 
 pub(crate) async fn get_often(url: &str, count: &str) -> Outcome {
     let mut answers = String::new();
-    for _ in 0..count.parse::<u32>()? {
+    for _ in 0..count.parse::<u32>().map_err(|error| error.to_string())? {
         answers += &get(url).await?;
     }
     Ok(answers)
