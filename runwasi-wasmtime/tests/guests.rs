@@ -202,7 +202,7 @@ async fn what_cannot_run_is_refused_with_file_and_reason() -> Result {
     let no_start = r#"(module (func (export "run")))"#;
     let mistyped = r#"(module (func (export "_start") (result i32)))"#;
     for (program, bytes, reasons) in [
-        ("/missing.wasm", "", &["/missing.wasm", "not found"][..]),
+        ("/missing.wasm", "", &["/missing.wasm", "no such file or directory"][..]),
         ("/elf", "\x7fELF and more", &["/elf", "native program"]),
         ("/script", "#!/bin/sh", &["/script", "script"]),
         ("/empty", "", &["/empty", "empty"]),
@@ -335,7 +335,7 @@ async fn arguments_environment_and_working_directory_reach_the_guest() -> Result
     let bundle =
         bed.harness.bundle("c", &["/m", "one", "two words"]).file("/m", module).file("/work/x", "");
     let ran = bed.run_bundle(bundle.env("A=1").env("B=x=y").cwd("/work")).await?;
-    assert_eq!(ran.stdout, "/m\0one\0two words\0A=1\0B=x=y\0PWD=/work\0");
+    assert_eq!(ran.stdout, "/m\0one\0two words\0A=1\0B=x=y\0HOME=/\0PWD=/work\0");
     Ok(())
 }
 

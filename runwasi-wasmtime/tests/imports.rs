@@ -403,7 +403,7 @@ async fn config_has_annotations_before_the_environment() -> Result {
             .annotation("io.runwasi.config.a.b", "dotted"))
     };
     let all = bed.run_bundle(with(&["config-all"])?).await?.printed()?;
-    assert_eq!(all, "A=annotation\nB=environment\na.b=dotted\n");
+    assert_eq!(all, "A=annotation\nB=environment\nHOME=/\na.b=dotted\n");
     assert_eq!(bed.run_bundle(with(&["config", "A"])?).await?.printed()?, "annotation\n");
     assert_eq!(bed.run_bundle(with(&["config", "C"])?).await?.printed()?, "none\n");
     Ok(())

@@ -59,13 +59,23 @@ impl Access {
 }
 
 /// Answers a request. A failure becomes a response, too.
-pub(super) async fn answer(
+pub(super) fn answer(
     serving: Arc<Serving>,
     activity: Arc<Activity>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    // From here on the connection is busy: its timeouts must not fire while the request waits.
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    // From here on the connection is busy: its timeouts must not fire while the request waits. Not
+    // from the first poll on, before which hyper looks for the end of the client's data.
     let busy = Busy::new(activity.clone(), request.version() == Version::HTTP_2);
+    answered_by(serving, activity, busy, request)
+}
+
+async fn answered_by(
+    serving: Arc<Serving>,
+    activity: Arc<Activity>,
+    busy: Busy,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
     if activity.turn_is_over() {
         // A client may send many requests at once. One turn must not answer them all: other guests
         // wait for theirs.

@@ -16,9 +16,8 @@
 
 use std::{error::Error as _, io, net::SocketAddr, pin::pin, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body::Body;
-use http_body_util::{BodyExt, Empty};
+use http::{Request, Response, Uri};
+use http_body_util::BodyExt;
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, Connection},
@@ -37,6 +36,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::{
     Outbound,
+    again::Again,
     informational::{Informational, Limited},
     pool::{self, Connected, Pool, Server},
     resolver::LookupError,
@@ -206,9 +206,9 @@ async fn exchange(
             .map(|incoming| TimedBody::new(incoming, pause, |error| meaning(&error)).boxed_unsync())
     };
     while let Some(mut connected) = outbound.pool.take(&server, &outbound.access.rules) {
-        let again = Again::of(&request);
-        connected.informational.count(&mut request);
-        let sent = connected.sender.try_send_request(request);
+        let (mut repeatable, again) = Again::of(request);
+        connected.informational.count(&mut repeatable);
+        let sent = connected.sender.try_send_request(repeatable);
         match timeout(first_byte, sent).await.map_err(|_| Error::ConnectionReadTimeout)? {
             Ok(response) => return Ok((received(response), connected, None)),
             // The server has closed the connection meanwhile.
@@ -255,34 +255,6 @@ async fn head(
                 failure = moved.err();
             }
         }
-    }
-}
-
-/// A request that may be sent a second time, if the server may have got the first: one without a
-/// body and of a method that changes nothing (RFC 9110, 9.2.2).
-struct Again {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Again {
-    fn of(request: &Request<WasiBody>) -> Option<Self> {
-        let repeatable = request.method().is_safe() && request.body().is_end_stream();
-        repeatable.then(|| Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-        })
-    }
-
-    fn request(self) -> Option<Request<WasiBody>> {
-        let none = Empty::new().map_err(|never| match never {}).boxed_unsync();
-        let mut request = Request::new(none);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        Some(request)
     }
 }
 

@@ -7,10 +7,11 @@
 //! | `sockets` | sockets that the host opens in the sandbox's network |
 //! | `resolver` | name resolution by the container's own files |
 //! | `http` | outgoing HTTP requests |
-//! | `pool` | idle connections of them |
+//! | `pool`, `again` | idle connections of them; repetition of a request |
 //! | `informational` | limit of informational responses |
 //! | `tls` | root certificates of outgoing HTTPS |
 
+mod again;
 mod http;
 mod informational;
 mod policy;

@@ -41,7 +41,7 @@ pub(crate) fn complete_response_before_a_bad_end_is_delivered(c: &mut Containers
         for (stray, reset) in [("STRAY", false), ("", true)] {
             let server = upstream(stray, reset)?;
             for n in 0..TRIES {
-                let answer = get(address, &format!("/get?url=http%3A//{server}/"))?;
+                let answer = get(address, &format!("/get?url=http://{server}/"))?;
                 let expected = Answer { status: 200, body: "whole".into() };
                 ensure!(answer == expected, "{world}, {n}, reset {reset}: {answer:?}");
             }

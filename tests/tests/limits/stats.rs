@@ -117,7 +117,7 @@ pub(crate) fn wrong_updates_are_refused_with_the_field(c: &mut Containers) -> Re
     for (json, wanted) in [
         ("", "resources: "),
         ("{", "line 1"),
-        (r#"{"memory":{"limit":"much"}}"#, "line 1"),
+        (r#"{"memory":{"limit":"much"}}"#, "linux.resources.memory.limit: invalid type"),
         (r#"{"cpu":{"quota":1}}"#, "linux.resources.cpu.quota: 1 is less than"),
         (r#"{"cpu":{"period":5}}"#, "linux.resources.cpu.period: 5 is not"),
         (r#"{"cpu":{"period":0}}"#, "linux.resources.cpu.period: 0 is not"),
