@@ -83,7 +83,7 @@ pub(crate) fn container_is_killed_and_deleted_while_no_thread_can_be_started(
     if c.runtime.needs_daemon() {
         let next = c.id("next");
         let said = c.run(&next, &["echo", "next"])?.refused()?;
-        ensure!(said.contains("no thread can be started"), "{said}");
+        ensure!(said.contains("no thread can be made"), "{said}");
         // The daemon's own work after the end of a sandbox does not end it either.
         poll_until("the return of memory", PATIENCE, || {
             let log = c.fixture.daemon().ok()?.log();
