@@ -1,6 +1,6 @@
 //! Log output: containerd's `log` FIFO in the bundle, or stderr. Set up once in a process.
 //!
-//! No thread ever waits for the reader of the log ([`lossy`]).
+//! No thread ever waits for the reader of the log (`lossy`).
 
 mod lossy;
 
