@@ -28,6 +28,10 @@ pub mod ttrpc_frames;
 #[path = "../../runwasi-wasmtime/src/settings.rs"]
 #[allow(dead_code, reason = "the engine uses the rest")]
 mod engine_settings;
+// A constant of it bounds one of these settings.
+#[path = "../../runwasi-wasmtime/src/maps.rs"]
+#[allow(dead_code, reason = "the engine uses the rest")]
+mod maps;
 
 pub use memory::bounded;
 

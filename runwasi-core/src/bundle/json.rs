@@ -46,7 +46,7 @@ const MOST: usize = 16;
 /// Invalid JSON.
 #[derive(Debug)]
 pub(super) enum JsonError {
-    /// Not JSON. The error names line and column.
+    /// Not JSON, or a field is there twice. The error names line and column.
     Syntax(serde_json::Error),
     /// A field has a value of another type than the spec's.
     Field(Wrong),
@@ -55,8 +55,13 @@ pub(super) enum JsonError {
 /// Parses a document that is the field `root` of `config.json`, or the whole if that is empty.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8], root: &[&str]) -> Result<T, JsonError> {
     // Nearly every document is read in this pass.
-    if let Ok(parsed) = serde_json::from_slice(json) {
-        return Ok(parsed);
+    let first: serde_json::Error = match serde_json::from_slice(json) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    // The passes below would take the last of two equal fields without a word.
+    if first.to_string().starts_with("duplicate field") {
+        return Err(JsonError::Syntax(first));
     }
     let mut value: Value = serde_json::from_slice(json).map_err(JsonError::Syntax)?;
     for left_out in 0.. {
@@ -174,6 +179,15 @@ mod tests {
         assert!(process.capabilities().is_none());
         let limits = process.rlimits().as_deref().unwrap();
         assert!(limits.len() == 1 && limits[0].soft() == 77, "{limits:?}");
+    }
+
+    #[test]
+    fn fields_that_are_there_twice_are_refused() {
+        let json = r#"{"cwd":"/","cwd":"/other","user":{"uid":0,"gid":0}}"#;
+        match parse::<Process>(json.as_bytes(), &["process"]) {
+            Err(JsonError::Syntax(error)) => assert!(error.to_string().contains("cwd"), "{error}"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
