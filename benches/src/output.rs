@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::{Command, Runtime};
 use serde_json::json;
 
-use crate::fake_containerd::{Container, FakeContainerd, Storage};
+use crate::fake_containerd::{FakeContainerd, Storage};
 use crate::options::short;
 use crate::results::Row;
 use crate::{Bench, stats};
@@ -130,16 +130,7 @@ impl Source<'_> {
         container.configure("process", process)?;
         let fifo = container.pipe_output()?.to_owned();
         let reader = std::thread::spawn(move || read(&fifo));
-        let sandbox = self.fake.sandbox(&container)?;
-        let Container { id, .. } = &container;
-        let status = self.fake.run(async {
-            sandbox.tasks.create(&container).await?;
-            sandbox.tasks.start(id).await?;
-            let status = sandbox.tasks.wait(id).await?;
-            sandbox.tasks.delete(id).await.map(|()| status)
-        })?;
-        ensure!(status == 0, "{id} ended with {status}");
-        self.fake.leave(sandbox);
+        self.fake.run_to_success(&container)?;
         let took = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
         Ok(BYTES as f64 / 1e6 / took.as_secs_f64())
     }

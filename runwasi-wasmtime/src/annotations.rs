@@ -1,9 +1,11 @@
 //! Names of the annotations that the engine reads, for
 //! [`Engine::annotations`](runwasi_core::Engine::annotations).
 
+use crate::{outbound::policy, wasi::config};
+
 /// The names. One that ends with a dot is a prefix.
 pub(crate) const NAMES: [&str; 10] = [
-    "io.runwasi.config.",
+    config::ANNOTATION,
     "io.runwasi.http.address",
     "io.runwasi.http.header-timeout",
     "io.runwasi.http.idle-timeout",
@@ -12,5 +14,5 @@ pub(crate) const NAMES: [&str; 10] = [
     "io.runwasi.http.max-reuse",
     "io.runwasi.http.queue-timeout",
     "io.runwasi.http.request-timeout",
-    "io.runwasi.network.outbound",
+    policy::ANNOTATION,
 ];

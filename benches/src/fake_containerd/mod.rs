@@ -179,6 +179,21 @@ impl FakeContainerd {
         Ok(Sandbox { id: container.id.clone(), tasks })
     }
 
+    /// Runs a container in a sandbox of its own, which is taken down. A status other than 0 is an error.
+    pub(crate) fn run_to_success(&self, container: &Container) -> Result<()> {
+        let sandbox = self.sandbox(container)?;
+        let id = &container.id;
+        let status = self.run(async {
+            sandbox.tasks.create(container).await?;
+            sandbox.tasks.start(id).await?;
+            let status = sandbox.tasks.wait(id).await?;
+            sandbox.tasks.delete(id).await.map(|()| status)
+        })?;
+        ensure!(status == 0, "{id} ended with {status}");
+        self.leave(sandbox);
+        Ok(())
+    }
+
     /// Takes down an empty sandbox.
     pub(crate) fn leave(&self, sandbox: Sandbox) {
         self.run(sandbox.tasks.shutdown(&sandbox.id));

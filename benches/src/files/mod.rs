@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use runwasi_tests::Runtime;
 use serde_json::json;
 
-use crate::fake_containerd::{Container, FakeContainerd, Storage};
+use crate::fake_containerd::{FakeContainerd, Storage};
 use crate::options::short;
 use crate::results::Row;
 use crate::{Bench, stats};
@@ -186,16 +186,7 @@ fn container(fake: &FakeContainerd, volume: &Path, uid: u32, id: &str) -> Result
         fs::File::open(&fifo)?.read_to_string(&mut said)?;
         Ok::<_, std::io::Error>(said)
     });
-    let sandbox = fake.sandbox(&container)?;
-    let Container { id, .. } = &container;
-    let status = fake.run(async {
-        sandbox.tasks.create(&container).await?;
-        sandbox.tasks.start(id).await?;
-        let status = sandbox.tasks.wait(id).await?;
-        sandbox.tasks.delete(id).await.map(|()| status)
-    })?;
-    ensure!(status == 0, "{id} ended with {status}");
-    fake.leave(sandbox);
+    fake.run_to_success(&container)?;
     reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?.context("no output")
 }
 

@@ -13,11 +13,11 @@ pub(super) fn check(
     annotations: &HashMap<String, String>,
     engine: &[&str],
 ) -> Result<(), EngineError> {
-    let known: Vec<_> = engine.iter().copied().chain([ON_LIMIT]).collect();
+    let known = || engine.iter().copied().chain([ON_LIMIT]);
     let is_known = |name: &str| {
-        known.iter().any(|known| match known.ends_with('.') {
+        known().any(|known| match known.ends_with('.') {
             true => name.starts_with(known),
-            false => name == *known,
+            false => name == known,
         })
     };
     let unknown =
@@ -26,13 +26,13 @@ pub(super) fn check(
         None => Ok(()),
         Some(name) => Err(EngineError::Annotation(format!(
             "annotation {name} is unknown; known are {}",
-            known.iter().map(shown).collect::<Vec<_>>().join(", ")
+            known().map(shown).collect::<Vec<_>>().join(", ")
         ))),
     }
 }
 
 /// A name for users, with a star for the rest behind a prefix.
-fn shown(name: &&str) -> String {
+fn shown(name: &str) -> String {
     let rest = if name.ends_with('.') { "*" } else { "" };
     format!("{name}{rest}")
 }

@@ -14,7 +14,7 @@
 mod again;
 mod http;
 mod informational;
-mod policy;
+pub(crate) mod policy;
 mod pool;
 pub(crate) mod resolver;
 mod sockets;

@@ -7,7 +7,7 @@ use runwasi_core::InstanceSpec;
 use wasmtime_wasi_config::WasiConfigVariables;
 
 /// Prefix of the annotations. The rest of the key is the value's name.
-const ANNOTATION: &str = "io.runwasi.config.";
+pub(crate) const ANNOTATION: &str = "io.runwasi.config.";
 
 /// The values of a process.
 pub(crate) struct Values(pub(crate) WasiConfigVariables);

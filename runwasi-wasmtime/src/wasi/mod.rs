@@ -5,6 +5,7 @@
 //! | `context` | the WASI context of a process |
 //! | `directory` | entries of a directory, in batches |
 //! | `open` | opening of files, without waiting |
+//! | `sink` | writes of a stream to a file |
 //! | `stdio` | the process's streams as WASI streams |
 //! | `config` | values of `wasi:config` of a process |
 //! | `keyvalue` | data of `wasi:keyvalue` of a container |
@@ -17,4 +18,5 @@ pub(crate) mod keyvalue;
 #[cfg(feature = "wasi-nn")]
 pub(crate) mod nn;
 pub(crate) mod open;
+pub(crate) mod sink;
 mod stdio;

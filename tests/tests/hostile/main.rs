@@ -12,7 +12,6 @@ mod signals;
 mod stop;
 mod streams;
 mod tasks;
-mod threads;
 
 runwasi_tests::suite! { runwasi_tests::check_alone: memory_wasmtime = Wasmtime, memory_wasmtimed = Wasmtimed; {
     memory:
@@ -152,7 +151,7 @@ runwasi_tests::suite! { signals_wasmtime = Wasmtime, signals_wasmtimed = Wasmtim
         sandbox_processes_go_with_a_killed_daemon;
     hooks:
         loggers_run_in_the_runtimes_network;
-    threads:
+    tasks:
         container_is_killed_and_deleted_while_no_thread_can_be_started;
 }}
 

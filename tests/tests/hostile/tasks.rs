@@ -120,6 +120,37 @@ pub(crate) fn server_without_further_threads_refuses_by_name_and_works_again(
     c.fixture.becomes_clean()
 }
 
+pub(crate) fn container_is_killed_and_deleted_while_no_thread_can_be_started(
+    c: &mut Containers,
+) -> Result<()> {
+    let id = c.id("sleeps");
+    c.detached(&id, &["sleep", "1000"])?;
+    let server = match c.runtime.needs_daemon() {
+        true => c.fixture.daemon()?.pid()?,
+        false => c.fixture.shims().first().context("no shim")?.pid,
+    };
+    let tasks = Tasks::new(&c.id("threads"))?;
+    tasks.take(server)?;
+    becomes_idle(server)?;
+    tasks.limit("1")?;
+    ensure!(c.kill_and_finish(&id)? == 137);
+    if c.runtime.needs_daemon() {
+        let next = c.id("next");
+        let said = c.run(&next, &["echo", "next"])?.refused()?;
+        ensure!(said.contains("no thread can be made"), "{said}");
+        // The daemon's own work after the end of a sandbox does not end it either.
+        poll_until("the return of memory", SOON, || {
+            let log = c.fixture.daemon().ok()?.log();
+            log.contains("memory is not given back").then_some(())
+        })?;
+    }
+    tasks.limit("max")?;
+    let out = c.run(&c.id("last"), &["echo", "last"])?.ok()?;
+    ensure!(out.out() == "last\n", "{out}");
+    drop(tasks);
+    c.fixture.becomes_clean()
+}
+
 /// Each of its turns needs a thread that does the worker's work meanwhile.
 pub(crate) fn container_on_a_slow_file_system_waits_for_a_thread(c: &mut Containers) -> Result<()> {
     let hung = Hung::mount(&c.fixture.dir().join("hung"))?;

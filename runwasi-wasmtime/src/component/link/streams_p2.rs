@@ -4,15 +4,9 @@
 //! wasmtime-wasi gives those calls that must not block to the blocking pool. There they escape the
 //! container's quota and meter, and its bound of threads where a file's server does not answer.
 
-use std::{
-    fs::File,
-    io::{self, IoSlice},
-    os::unix::fs::FileExt,
-    sync::Arc,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use rustix::io::{ReadWriteFlags, pwritev2};
 use wasmtime::{
     StoreContextMut,
     component::{Linker, Resource},
@@ -27,7 +21,10 @@ use wasmtime_wasi::{
 };
 
 use super::P2_VERSION;
-use crate::component::store::Component;
+use crate::{
+    component::store::Component,
+    wasi::sink::{Sink, uninterrupted},
+};
 
 /// Most bytes of one read or write, as in wasmtime-wasi.
 const PART: usize = 64 << 10;
@@ -85,7 +82,8 @@ fn write(
         Descriptor::File(file) => file.file.clone(),
         Descriptor::Dir(_) => return Ok((Err(ErrorCode::BadDescriptor),)),
     };
-    let stream: DynOutputStream = Box::new(Writer { file, position, closed: false });
+    let stream: DynOutputStream =
+        Box::new(Writer { sink: Sink::new(file, position), closed: false });
     Ok((Ok(table.push(stream)?),))
 }
 
@@ -131,9 +129,7 @@ impl InputStream for Reader {
 }
 
 struct Writer {
-    file: Arc<File>,
-    /// Absent: each write goes to the end of the file.
-    position: Option<u64>,
+    sink: Sink,
     /// Set by an error.
     closed: bool,
 }
@@ -141,18 +137,11 @@ struct Writer {
 impl Writer {
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let written = uninterrupted(|| match self.position {
-                Some(position) => self.file.write_at(bytes, position),
-                None => {
-                    let bytes = [IoSlice::new(bytes)];
-                    Ok(pwritev2(&*self.file, &bytes, 0, ReadWriteFlags::APPEND)?)
-                }
-            })?;
+            let written = self.sink.write(bytes)?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             bytes = &bytes[written..];
-            self.position = self.position.map(|position| position + written as u64);
         }
         Ok(())
     }
@@ -185,16 +174,6 @@ impl OutputStream for Writer {
     }
 }
 
-/// Repeats a call that a signal has interrupted.
-fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -224,10 +203,10 @@ mod tests {
     #[test]
     fn writes_go_to_their_position_or_to_the_end() {
         let (directory, file) = open("abcdef");
-        let mut writer = Writer { file: file.clone(), position: Some(4), closed: false };
+        let mut writer = Writer { sink: Sink::new(file.clone(), Some(4)), closed: false };
         writer.write("XY".into()).unwrap();
         writer.write("Z".into()).unwrap();
-        let mut appender = Writer { file, position: None, closed: false };
+        let mut appender = Writer { sink: Sink::new(file, None), closed: false };
         appender.write("!".into()).unwrap();
         appender.flush().unwrap();
         let content = fs::read_to_string(directory.path().join("f")).unwrap();
@@ -240,7 +219,7 @@ mod tests {
     fn failed_operation_is_told_once_and_closes_the_stream() {
         let (directory, _) = open("");
         let file = Arc::new(File::open(directory.path().join("f")).unwrap());
-        let mut writer = Writer { file, position: Some(0), closed: false };
+        let mut writer = Writer { sink: Sink::new(file, Some(0)), closed: false };
         let failed = writer.write("a".into());
         let Err(StreamError::LastOperationFailed(error)) = failed else { panic!("{failed:?}") };
         assert!(error.downcast_ref::<io::Error>().is_some(), "{error}");

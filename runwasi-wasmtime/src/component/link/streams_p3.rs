@@ -12,7 +12,6 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice},
     iter,
     os::unix::fs::FileExt,
     pin::Pin,
@@ -20,10 +19,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::{
-    fs::FileType,
-    io::{ReadWriteFlags, pwritev2},
-};
+use rustix::fs::FileType;
 use tokio::sync::oneshot;
 use wasmtime::{
     StoreContextMut,
@@ -41,7 +37,10 @@ use wasmtime_wasi::{
 use super::files::P3;
 use crate::{
     component::store::Component,
-    wasi::directory::{Entry, Listing},
+    wasi::{
+        directory::{Entry, Listing},
+        sink::{Sink, uninterrupted},
+    },
 };
 
 /// Most bytes of one step: half a millisecond in the page cache.
@@ -152,15 +151,17 @@ impl StreamProducer<Component> for Reading {
         if length == 0 {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        Poll::Ready(Ok(match self.file.read_at(&mut buffer[..length], self.offset) {
-            Ok(0) => self.end.with(Ok(())),
-            Ok(read) => {
-                destination.mark_written(read);
-                self.offset = self.offset.saturating_add(read as u64);
-                StreamResult::Completed
-            }
-            Err(error) => self.end.with(Err(error.into())),
-        }))
+        Poll::Ready(Ok(
+            match uninterrupted(|| self.file.read_at(&mut buffer[..length], self.offset)) {
+                Ok(0) => self.end.with(Ok(())),
+                Ok(read) => {
+                    destination.mark_written(read);
+                    self.offset = self.offset.saturating_add(read as u64);
+                    StreamResult::Completed
+                }
+                Err(error) => self.end.with(Err(error.into())),
+            },
+        ))
     }
 }
 
@@ -180,7 +181,7 @@ fn write(
     };
     let (mut end, outcome) = End::new();
     match opened {
-        Ok(file) => data.pipe(&mut store, Writing { file, offset, end })?,
+        Ok(file) => data.pipe(&mut store, Writing { sink: Sink::new(file, offset), end })?,
         Err(code) => {
             data.close(&mut store)?;
             end.with(Err(code));
@@ -190,21 +191,8 @@ fn write(
 }
 
 struct Writing {
-    file: Arc<File>,
-    offset: Option<u64>,
+    sink: Sink,
     end: End,
-}
-
-impl Writing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(offset) = self.offset else {
-            let written = pwritev2(&self.file, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND)?;
-            return Ok(written);
-        };
-        let written = self.file.write_at(bytes, offset)?;
-        self.offset = Some(offset.saturating_add(written as u64));
-        Ok(written)
-    }
 }
 
 impl StreamConsumer<Component> for Writing {
@@ -220,7 +208,7 @@ impl StreamConsumer<Component> for Writing {
         let mut source = source.as_direct(store);
         let bytes = source.remaining();
         let part = &bytes[..bytes.len().min(PART)];
-        Poll::Ready(Ok(match self.write(part) {
+        Poll::Ready(Ok(match self.sink.write(part) {
             Ok(written) => {
                 source.mark_read(written);
                 StreamResult::Completed
