@@ -126,10 +126,10 @@ fn charge(bytes: usize) -> *const Account {
 
 /// Takes bytes off the account of their allocation, or adds them.
 fn settle(account: *const Account, bytes: i64) {
+    if account.is_null() {
+        return;
+    }
     CURRENT.with(|current| {
-        if account.is_null() {
-            return;
-        }
         if current.account.get() == account {
             count(current, bytes);
             return;

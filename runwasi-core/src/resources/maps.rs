@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
+    sync::LazyLock,
 };
 
 /// Maps that are kept for everything but guests.
@@ -16,11 +17,15 @@ const DEFAULT: u64 = 65_530;
 /// Bytes of one read.
 const BUFFER: usize = 64 << 10;
 
-/// `vm.max_map_count`: the limit of memory maps of one process.
+/// `vm.max_map_count`: the limit of memory maps of one process. It is read once: the shares of each
+/// container depend on it.
 pub fn limit() -> u64 {
-    let read = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
-    // The kernel's default where the file cannot be read.
-    read.and_then(|count| count.trim().parse().ok()).unwrap_or(DEFAULT)
+    static LIMIT: LazyLock<u64> = LazyLock::new(|| {
+        let read = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+        // The kernel's default where the file cannot be read.
+        read.and_then(|count| count.trim().parse().ok()).unwrap_or(DEFAULT)
+    });
+    *LIMIT
 }
 
 /// Maps that guests may cause: the limit less the reserve.
