@@ -123,9 +123,11 @@ bench-programs:
 	$(BUILD) $(BENCH)
 	scripts/guests
 
-figures: ## measure the table of docs/security.md and write it there (needs root)
+figures: ## measure the tables of docs/security.md and write them there (needs root)
 	scripts/figures measure attacks
 	scripts/figures write attacks
+	scripts/figures measure holds
+	scripts/figures write holds
 
 # Not in CI: ten minutes and more.
 soak: ## 100,000 container lives on each runtime; fails if memory or anything else grows; LIVES=1000 (needs root)

@@ -8,12 +8,16 @@ use wasmtime_wasi::WasiView;
 
 use crate::{
     component::store::Component,
+    turns,
     wasi::keyvalue::{self, Data, Error},
 };
 
 const STORE: &str = "wasi:keyvalue/store@0.2.0-draft";
 const ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft";
 const BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft";
+
+/// Bytes of one part of a copy.
+const PART: usize = 1 << 20;
 
 /// Resource of a guest for a bucket, by its name.
 struct Bucket(String);
@@ -50,7 +54,27 @@ fn with_batch<P: Lift, T>(
     with(store, &bucket, |data, name| work(data, name, items))
 }
 
-fn set_many(
+/// Copies a value out of the guest's memory, with a turn for each part.
+async fn copied(store: &mut StoreContextMut<'_, Component>, value: &WasmList<u8>) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(value.len());
+    while copy.len() < value.len() {
+        if !copy.is_empty() {
+            turns::end().await;
+        }
+        let rest = &value.as_le_slice(&*store)[copy.len()..];
+        copy.extend_from_slice(&rest[..rest.len().min(PART)]);
+    }
+    copy
+}
+
+/// Ends the turn before the copy of a long result to the guest, which has no parts.
+async fn before_copy_of(bytes: usize) {
+    if bytes > PART {
+        turns::end().await;
+    }
+}
+
+async fn set_many(
     mut store: StoreContextMut<'_, Component>,
     (bucket, entries): Batch<(String, WasmList<u8>)>,
 ) -> Answer<()> {
@@ -62,11 +86,13 @@ fn set_many(
     if let Err(error) = keyvalue::fits_values(bytes) {
         return Ok((Err(error),));
     }
-    let copied = |(key, value): (String, WasmList<u8>)| (key, value.as_le_slice(&store).to_vec());
-    let entries: Vec<_> = entries.into_iter().map(copied).collect();
+    let mut copies = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        copies.push((key, copied(&mut store, &value).await));
+    }
     with(store, &bucket, |data, name| {
         // Stops at the first failure; the interface allows that earlier entries are set.
-        entries.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
+        copies.into_iter().try_for_each(|(key, value)| data.set(name, key, value))
     })
 }
 
@@ -97,17 +123,27 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
         }
         Ok((Ok(component.ctx().table.push(Bucket(identifier))?),))
     })?;
-    store.func_wrap("[method]bucket.get", |store, (bucket, key): (Resource<Bucket>, String)| {
-        with(store, &bucket, |data, name| Ok(data.get(name, &key).cloned()))
-    })?;
-    store.func_wrap(
+    store.func_wrap_async(
+        "[method]bucket.get",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            Box::new(async move {
+                let got = with(store, &bucket, |data, name| Ok(data.get(name, &key).cloned()))?;
+                let value = got.0.as_ref().ok().and_then(Option::as_ref);
+                before_copy_of(value.map_or(0, |value| value.len())).await;
+                Ok(got)
+            })
+        },
+    )?;
+    store.func_wrap_async(
         "[method]bucket.set",
-        |store, (bucket, key, value): (Resource<Bucket>, String, WasmList<u8>)| {
-            if let Err(error) = keyvalue::fits_values(value.len()) {
-                return Ok((Err(error),));
-            }
-            let value = value.as_le_slice(&store).to_vec();
-            with(store, &bucket, |data, name| data.set(name, key, value))
+        |mut store, (bucket, key, value): (Resource<Bucket>, String, WasmList<u8>)| {
+            Box::new(async move {
+                if let Err(error) = keyvalue::fits_values(value.len()) {
+                    return Ok((Err(error),));
+                }
+                let value = copied(&mut store, &value).await;
+                with(store, &bucket, |data, name| data.set(name, key, value))
+            })
         },
     )?;
     store.func_wrap(
@@ -135,10 +171,15 @@ fn link_store(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
 
 fn link_batch(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut batch = linker.instance(BATCH)?;
-    batch.func_wrap("get-many", |store, keys: Batch<String>| {
-        with_batch(store, keys, |data, name, keys| data.get_many(name, keys))
+    batch.func_wrap_async("get-many", |store, keys: Batch<String>| {
+        Box::new(async move {
+            let got = with_batch(store, keys, |data, name, keys| data.get_many(name, keys))?;
+            let values = got.0.iter().flatten().flatten();
+            before_copy_of(values.map(|(_, value)| value.len()).sum()).await;
+            Ok(got)
+        })
     })?;
-    batch.func_wrap("set-many", set_many)?;
+    batch.func_wrap_async("set-many", |store, entries| Box::new(set_many(store, entries)))?;
     batch.func_wrap("delete-many", |store, keys: Batch<String>| {
         with_batch(store, keys, |data, name, keys| {
             keys.iter().for_each(|key| data.delete(name, key));
