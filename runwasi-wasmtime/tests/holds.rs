@@ -41,7 +41,7 @@ const RUNS: usize = 8;
 /// Longest time for one guest.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Fewest polls of a call in parts.
-const PARTS: u32 = 20;
+const PARTS: u32 = 4;
 const MIB: u64 = 1 << 20;
 const SIGKILL: u32 = 9;
 const SPINNERS: [&str; 2] = ["spin-1", "spin-2"];
