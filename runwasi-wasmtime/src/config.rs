@@ -7,11 +7,6 @@ use crate::{
     settings::{GcCollector, Optimise, Settings},
 };
 
-/// First size of a guest's heap of collected objects, in bytes. wasmtime begins with a page and
-/// enlarges a heap only if it is full of objects in use. So a guest that drops most of what it
-/// makes would collect after every 32 KiB.
-const FIRST_GC_HEAP: u64 = 1 << 20;
-
 /// wasmtime's configuration without the pool. Public for benchmarks, which change parts of it and
 /// compare the speed of guests.
 pub fn config(settings: &Settings) -> Config {
@@ -27,9 +22,8 @@ pub fn config(settings: &Settings) -> Config {
     config.native_unwind_info(false);
     config.wasm_gc(settings.gc).wasm_function_references(settings.gc);
     match settings.gc_collector {
-        GcCollector::Copying => {
-            config.collector(Collector::Copying).gc_heap_initial_size(FIRST_GC_HEAP)
-        }
+        // Rounded up to a page, which tells `gc_heap` that a guest has a heap.
+        GcCollector::Copying => config.collector(Collector::Copying).gc_heap_initial_size(1),
         GcCollector::Drc => config.collector(Collector::DeferredReferenceCounting),
     };
     // A process that serves guests compiles at most outlines; one that compiles has its own threads.

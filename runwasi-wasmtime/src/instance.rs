@@ -14,7 +14,7 @@ use crate::{
         command,
         store::{Component, Imports},
     },
-    exit,
+    exit, gc_heap,
     http::Server,
     limits,
     module::{self, store},
@@ -108,6 +108,7 @@ impl WasmtimeInstance {
             Err(error) => return start::failed_start(error, &self.spec).await,
         };
         store.data_mut().started();
+        gc_heap::enlarge(&mut store, gc_heap::OF_PROCESS).map_err(start::failed)?;
         context.ready();
         let run = async {
             match command {

@@ -27,6 +27,7 @@
 //! | `timed_body` | body of a request or a response with a time limit |
 //! | `turns` | turns of host calls with long work |
 //! | `wasi` | WASI context of a process: streams, values, data; models (feature `wasi-nn`) |
+//! | `gc_heap` | first size of a guest's heap of collected objects |
 //! | `limits` | store limiter: charges the growth of guests to their container |
 //! | `exit` | exit status of a guest |
 //!
@@ -45,6 +46,7 @@ pub mod engine;
 pub mod epoch;
 mod exit;
 mod exports;
+mod gc_heap;
 mod hooks;
 mod http;
 mod instance;

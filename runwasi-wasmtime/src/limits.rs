@@ -32,6 +32,8 @@ pub(crate) struct Limits {
     pending: u64,
     /// True once the guest has started.
     running: bool,
+    /// True while no memory may grow.
+    held: bool,
     /// The last growth that was refused.
     refused: Option<BeyondLimit>,
 }
@@ -91,13 +93,23 @@ impl Limits {
     /// Creates the limiter and charges the stack.
     pub(crate) fn new(mut charge: Charge) -> Result<Self, BeyondLimit> {
         charge.reserve(STACK as u64)?;
-        Ok(Self { charge, pending: 0, running: false, refused: None })
+        Ok(Self { charge, pending: 0, running: false, held: false, refused: None })
     }
 
     /// Marks the end of the instantiation.
     pub(crate) fn started(&mut self) {
         // From now on a growth can be refused. Without its initial memory a guest cannot start.
         self.running = true;
+    }
+
+    /// Lets no memory grow, or again.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Bytes left below the container's limit.
+    pub(crate) fn room(&self) -> u64 {
+        self.charge.memory().room()
     }
 
     /// The cause of a guest's end. wasmtime reports a GC heap that the limiter does not let grow as
@@ -140,8 +152,12 @@ impl ResourceLimiter for Limits {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // A GC heap only ever doubles. Its last doubling would nearly always miss the limit, by the
-        // guest's stack at least, and leave half of the memory unused.
+        if self.held {
+            return Ok(false);
+        }
+        // A GC heap only ever doubles. Without a first size that fits (see `gc_heap`), its last
+        // doubling would nearly always miss the limit, by the guest's stack at least, and leave
+        // half of the memory unused.
         let doubles = current > 0 && desired == current.saturating_mul(2);
         self.grow(desired.saturating_sub(current), if doubles { SLACK } else { 0 })
     }

@@ -56,8 +56,13 @@ pub(crate) async fn failed_start(
     }
     Err(match error.downcast_ref() {
         Some(OutOfMemory(error)) => limits::beyond(*error),
-        None => EngineError::Failed(format!("instantiate: {error:#}")),
+        None => failed(error),
     })
+}
+
+/// Error of an instantiation that fails for no reason of the guest.
+pub(crate) fn failed(error: wasmtime::Error) -> EngineError {
+    EngineError::Failed(format!("instantiate: {error:#}"))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::descriptors::Descriptors;
 use crate::{
+    gc_heap::Limited,
     limits::{self, Limits},
     outbound::{NetworkAccess, Outbound},
     shares::{Share, Shares},
@@ -163,6 +164,12 @@ impl Component {
     #[cfg(feature = "wasi-nn")]
     pub(crate) fn nn(&mut self) -> (&mut ResourceTable, &mut wasmtime_wasi_nn::wit::WasiNnCtx) {
         (&mut self.table, &mut self.nn)
+    }
+}
+
+impl Limited for Component {
+    fn limits(&mut self) -> &mut Limits {
+        &mut self.limits
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     component::store::{Component, Imports},
     epoch::Ticker,
-    exit,
+    exit, gc_heap,
     limits::{self, OutOfMemory},
     shares::{Shares, Shortage},
     timed_body::TimedBody,
@@ -202,6 +202,7 @@ impl Serving {
         let instance = self.guest.instantiate(&mut store).await?;
         // Only now: up to here, memory that is refused means that the instance does not fit.
         store.data_mut().started();
+        gc_heap::enlarge(&mut store, gc_heap::OF_REQUEST)?;
         Ok((store, instance))
     }
 

@@ -22,7 +22,7 @@ use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
 use wasmtime::{Instance, InstancePre, Store, Val};
 
 use self::store::Guest;
-use crate::{exit, limits, shares::Shares, start, world::ModuleEntry};
+use crate::{exit, gc_heap, limits, shares::Shares, start, world::ModuleEntry};
 
 /// Instantiates a module and runs it to its end.
 pub(crate) async fn run(
@@ -41,6 +41,7 @@ pub(crate) async fn run(
     // From here on a refused growth can be the result of the guest's `memory.grow`. Before, it
     // fails the start.
     store.data_mut().limits.started();
+    gc_heap::enlarge(&mut store, gc_heap::OF_PROCESS).map_err(start::failed)?;
     // Reports an instantiation that was never pending; `ready_if_long` has reported any other.
     context.ready();
     let called = limits::bounded(&spec.memory, call(entry, &mut store, &instance)).await;

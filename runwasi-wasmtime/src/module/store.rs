@@ -8,6 +8,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::files::FileTable;
 use crate::{
+    gc_heap::Limited,
     limits::{self, Limits},
     shares::Shares,
     wasi::context,
@@ -27,6 +28,12 @@ impl Guest {
     /// Values of the container, shared by the stores of all its processes.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+}
+
+impl Limited for Guest {
+    fn limits(&mut self) -> &mut Limits {
+        &mut self.limits
     }
 }
 
