@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         runtime: "io.containerd.native.v1",
         version: env!("CARGO_PKG_VERSION"),
         engine: "native",
+        annotations: &[],
     };
     cli::main(about, || Ok(Native))
 }

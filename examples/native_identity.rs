@@ -8,6 +8,7 @@ pub(crate) const IDENTITY: Identity = Identity {
     runtime: "io.containerd.natived.v1",
     version: env!("CARGO_PKG_VERSION"),
     engine: "native",
+    annotations: &[],
     state_directory: "/run/io.containerd.natived.v1",
     config_file: "/etc/containerd-natived.toml",
     environment_prefix: "CONTAINERD_NATIVED",

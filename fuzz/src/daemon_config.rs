@@ -21,6 +21,7 @@ const IDENTITY: Identity = Identity {
     runtime: "io.containerd.wasmtimed.v1",
     version: "0",
     engine: "fuzz",
+    annotations: &[],
     state_directory: "/run/io.containerd.wasmtime.v1",
     config_file: "/etc/containerd-wasmtimed.toml",
     environment_prefix: "CONTAINERD_WASMTIMED",

@@ -17,6 +17,8 @@ pub struct Identity {
     pub version: &'static str,
     /// The engine and its version.
     pub engine: &'static str,
+    /// Names of the annotations `io.runwasi.*` that the engine reads.
+    pub annotations: &'static [&'static str],
     /// State directory, absolute. The default manager socket is `manager.sock` in it.
     pub state_directory: &'static str,
     /// Settings file that is read if no other is named, absolute. It may be missing.
@@ -28,7 +30,12 @@ pub struct Identity {
 impl Identity {
     /// Identity of the thin shim, for `-v` and `-info`.
     pub const fn about(&self) -> About {
-        About { runtime: self.runtime, version: self.version, engine: self.engine }
+        About {
+            runtime: self.runtime,
+            version: self.version,
+            engine: self.engine,
+            annotations: self.annotations,
+        }
     }
 
     /// The manager socket, unless the settings name another.
@@ -49,6 +56,7 @@ pub(crate) const TEST: Identity = Identity {
     runtime: "io.containerd.wasmtimed.v1",
     version: "0",
     engine: "test",
+    annotations: &[],
     state_directory: "/run/io.containerd.wasmtime.v1",
     config_file: "/etc/containerd-wasmtimed.toml",
     environment_prefix: "CONTAINERD_WASMTIMED",

@@ -12,6 +12,18 @@ pub const IDENTITY: Identity = Identity {
     runtime: "io.containerd.wasmtimed.v1",
     version: env!("CARGO_PKG_VERSION"),
     engine: "wasmtime 48",
+    annotations: &[
+        "io.runwasi.config.",
+        "io.runwasi.http.address",
+        "io.runwasi.http.header-timeout",
+        "io.runwasi.http.idle-timeout",
+        "io.runwasi.http.max-connections",
+        "io.runwasi.http.max-requests",
+        "io.runwasi.http.max-reuse",
+        "io.runwasi.http.queue-timeout",
+        "io.runwasi.http.request-timeout",
+        "io.runwasi.network.outbound",
+    ],
     state_directory: "/run/io.containerd.wasmtime.v1",
     config_file: "/etc/containerd-wasmtimed.toml",
     environment_prefix: "CONTAINERD_WASMTIMED",
@@ -24,7 +36,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn daemon_and_shim_per_pod_tell_one_version() {
+    fn daemon_and_shim_per_pod_tell_the_same() {
         assert_eq!((IDENTITY.version, IDENTITY.engine), (ABOUT.version, ABOUT.engine));
+        assert_eq!(IDENTITY.annotations, ABOUT.annotations);
     }
 }

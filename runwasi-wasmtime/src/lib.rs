@@ -82,4 +82,5 @@ pub const ABOUT: About = About {
     runtime: "io.containerd.wasmtime.v1",
     version: env!("CARGO_PKG_VERSION"),
     engine: "wasmtime 48",
+    annotations: &annotations::NAMES,
 };

@@ -9,6 +9,7 @@ use containerd_shim_protos::api::{
     Mount, ShutdownRequest, StartRequest, StartResponse, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::proto::{Request, Status};
 use containerd_shim_protos::ttrpc::{self, Client};
 
@@ -70,6 +71,20 @@ impl TaskClient {
         request.id = id.to_owned();
         request.bundle = bundle.to_string_lossy().into_owned();
         request.rootfs = rootfs.to_vec();
+        self.call("Create", &request, LIMIT)
+    }
+
+    /// `Create` with a root file system that is there already, and runtime options.
+    pub fn create_with_options(
+        &self,
+        id: &str,
+        bundle: &Path,
+        options: Option<Any>,
+    ) -> Result<CreateTaskResponse, ttrpc::Error> {
+        let mut request = CreateTaskRequest::new();
+        request.id = id.to_owned();
+        request.bundle = bundle.to_string_lossy().into_owned();
+        request.options = options.into();
         self.call("Create", &request, LIMIT)
     }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::ttrpc::{self, Code};
 use rustix::fs::OFlags;
 
 use crate::bundle::{self, Bundle};
@@ -41,6 +43,15 @@ pub struct ShimDriver {
     sink: Option<Sink>,
     // The reading ends of the bundles' log FIFOs, as containerd holds them; printed when a test fails.
     logs: Mutex<Vec<File>>,
+}
+
+/// A refusal of a container.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The status code of `Create`. None if `start` has failed: containerd sees an exit status of that.
+    pub code: Option<Code>,
+    /// The message.
+    pub text: String,
 }
 
 impl ShimDriver {
@@ -204,19 +215,32 @@ impl ShimDriver {
 
     /// The shim's refusal of this bundle, at `start` or at `Create`, with everything cleaned up as containerd does it.
     pub fn refusal(&self, id: &str, bundle: &Bundle) -> Result<String> {
+        Ok(self.refused_create(id, bundle, None)?.text)
+    }
+
+    /// The same with its status code, and with runtime options.
+    pub fn refused_create(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: Option<Any>,
+    ) -> Result<Refusal> {
         let started = self.start(id, bundle.path())?;
         if started.status != 0 {
             self.becomes_clean()?;
-            return started.refused();
+            return Ok(Refusal { code: None, text: started.refused()? });
         }
         let client = TaskClient::connect(started.out().trim())?;
-        let said = match client.create(id, bundle.path(), &[]) {
-            Ok(_) => bail!("created"),
-            Err(error) => reason(&error),
+        let Err(error) = client.create_with_options(id, bundle.path(), options) else {
+            bail!("created");
+        };
+        let code = match &error {
+            ttrpc::Error::RpcStatus(status) => Some(status.code()),
+            _ => None,
         };
         self.finish(&client, id, bundle.path())?;
         self.becomes_clean()?;
-        Ok(said)
+        Ok(Refusal { code, text: reason(&error) })
     }
 
     /// What containerd does after a container's end or failed creation: shut the shim down, run its `delete`.

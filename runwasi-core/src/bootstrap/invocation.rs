@@ -16,6 +16,9 @@ pub struct About {
     pub version: &'static str,
     /// The engine and its version.
     pub engine: &'static str,
+    /// Names of the annotations `io.runwasi.*` that the engine reads, as in
+    /// [`Engine::annotations`](crate::engine::Engine::annotations).
+    pub annotations: &'static [&'static str],
 }
 
 /// A checked invocation by containerd.

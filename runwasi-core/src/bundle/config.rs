@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
@@ -16,6 +16,8 @@ use super::{
     error::{Wrong, wrong},
     hooks::HooksConfig,
     json::{self, JsonError},
+    mount_options::{Propagation, propagation, propagations},
+    mounts::{VolumeConfig, volumes},
     process::ProcessConfig,
     resources::ResourcesConfig,
     sysctls::{self, Own, Sysctl},
@@ -43,8 +45,14 @@ pub struct Config {
     pub root: PathBuf,
     /// True if the root file system refuses writes.
     pub read_only: bool,
+    /// Propagation of the host's later mounts below its directory.
+    pub root_propagation: Propagation,
     /// Mounts for the guest, in the order of mounting.
     pub volumes: Vec<VolumeConfig>,
+    /// Files and directories of the guest that refuse writes.
+    pub read_only_paths: Vec<PathBuf>,
+    /// Files and directories of the guest that are empty.
+    pub masked_paths: Vec<PathBuf>,
     /// All annotations.
     pub annotations: Arc<HashMap<String, String>>,
     /// The pod of this container, if it has one.
@@ -62,36 +70,6 @@ pub struct Config {
     pub cgroup: Option<CgroupsPath>,
     /// Programs of the host that run at points of its lifecycle.
     pub hooks: HooksConfig,
-}
-
-/// A mount of `config.json`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VolumeConfig {
-    /// Path in the guest, absolute.
-    pub destination: PathBuf,
-    /// Source of the mount.
-    pub source: Source,
-    /// True if it refuses writes.
-    pub read_only: bool,
-}
-
-/// Source of a mount of `config.json`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A directory or a file of the host.
-    Bind {
-        /// Absolute or relative to the bundle.
-        path: PathBuf,
-        /// True if the mounts below it are included.
-        recursive: bool,
-    },
-    /// A new file system in memory.
-    Tmpfs {
-        /// The options of `mount(8)`.
-        options: Vec<String>,
-    },
-    /// Our own `/dev`.
-    Devices,
 }
 
 /// The annotation `io.kubernetes.cri.container-type`.
@@ -188,10 +166,7 @@ impl Config {
 
     /// Checks the content of `config.json`. Errors name the path.
     pub(crate) fn from_json(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
-        let spec: Spec = json::parse(bytes, &[]).map_err(|error| match error {
-            JsonError::Field(wrong) => field_error(path)(wrong),
-            JsonError::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
-        })?;
+        let spec: Spec = parse(path, bytes)?;
         Self::from_spec(&spec).map_err(field_error(path))
     }
 
@@ -203,14 +178,23 @@ impl Config {
         let process = ProcessConfig::from_spec(process, kind == ContainerKind::Container)?;
         let root = spec.root().as_ref().ok_or_else(|| wrong("root", "is missing"))?;
         refuse_user_namespace(spec)?;
+        refuse_devices(spec)?;
+        let linux = spec.linux().as_ref();
         Ok(Self {
             process,
             root: root.path().clone(),
             read_only: root.readonly().unwrap_or(false),
+            root_propagation: root_propagation(spec)?,
             volumes: volumes(spec.mounts().as_deref().unwrap_or_default())?,
+            read_only_paths: paths(spec, Linux::readonly_paths),
+            masked_paths: paths(spec, Linux::masked_paths),
             pod: pod(&annotations)?,
             kind,
-            namespaces: namespaces(spec)?,
+            namespaces: namespaces(
+                linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default(),
+                spec.hostname().clone(),
+                linux.and_then(|linux| linux.sysctl().as_ref()),
+            )?,
             resources: resources(spec)?,
             refuse_memory: refuse_memory(&annotations)?,
             cgroup: cgroup(spec)?,
@@ -237,21 +221,42 @@ pub struct SandboxConfig {
 }
 
 impl SandboxConfig {
-    /// Reads and checks the `config.json` of the bundle made for `id`, if it has one.
+    /// Reads the `config.json` of the bundle made for `id`, if it has one. Other fields are not
+    /// checked: `Create` refuses a wrong one with a status code, and a failed start has none.
     pub fn load(bundle: &Path, id: &Id) -> Result<Self, ConfigError> {
-        match Config::load(bundle) {
-            Ok(config) => {
-                let group = config.pod.unwrap_or_else(|| id.clone());
-                Ok(Self { group, namespaces: config.namespaces, managed: false })
-            }
+        let path = bundle.join(CONFIG_FILE);
+        match read_bounded(&path) {
             // For its Sandbox API containerd creates a bundle without `config.json`, named as the
             // sandbox.
             Err(error) if error.is_missing() => {
                 let namespaces = NamespacesConfig::default();
                 Ok(Self { group: id.clone(), namespaces, managed: true })
             }
-            Err(error) => Err(error),
+            bytes => Self::from_json(&path, &bytes?, id),
         }
+    }
+
+    fn from_json(path: &Path, bytes: &[u8], id: &Id) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        struct Part {
+            annotations: Option<HashMap<String, String>>,
+            hostname: Option<String>,
+            linux: Option<LinuxPart>,
+        }
+
+        #[derive(Deserialize)]
+        struct LinuxPart {
+            namespaces: Option<Vec<LinuxNamespace>>,
+            sysctl: Option<HashMap<String, String>>,
+        }
+
+        let Part { annotations, hostname, linux } = parse(path, bytes)?;
+        let pod = pod(&annotations.unwrap_or_default()).map_err(field_error(path))?;
+        let (listed, sysctls) =
+            linux.map_or((None, None), |linux| (linux.namespaces, linux.sysctl));
+        let namespaces = namespaces(&listed.unwrap_or_default(), hostname, sysctls.as_ref());
+        let namespaces = namespaces.map_err(field_error(path))?;
+        Ok(Self { group: pod.unwrap_or_else(|| id.clone()), namespaces, managed: false })
     }
 }
 
@@ -280,8 +285,10 @@ pub(crate) fn group_in(path: &Path, bytes: &[u8], id: &Id) -> Result<Id, ConfigE
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
-    serde_json::from_slice(bytes)
-        .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
+    json::parse(bytes, &[]).map_err(|error| match error {
+        JsonError::Field(wrong) => field_error(path)(wrong),
+        JsonError::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
+    })
 }
 
 fn field_error(path: &Path) -> impl FnOnce(Wrong) -> ConfigError {
@@ -294,49 +301,6 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigError> {
         ReadError::TooLarge { .. } => ConfigError::TooLarge { path: path.to_owned() },
         other => ConfigError::Read { path: path.to_owned(), source: other.into() },
     })
-}
-
-/// Types of the host's kernel interfaces. A guest never gets these mounts.
-// Left out and not refused, since every engine's default config lists them.
-const NEVER: [&str; 7] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "devtmpfs"];
-
-fn volumes(mounts: &[Mount]) -> Result<Vec<VolumeConfig>, Wrong> {
-    let mut volumes = Vec::new();
-    for (i, mount) in mounts.iter().enumerate() {
-        let options = mount.options().clone().unwrap_or_default();
-        let has = |name: &str| options.iter().any(|option| option == name);
-        let kind = mount.typ().as_deref().unwrap_or("none");
-        let destination = mount.destination().clone();
-        if !destination.is_absolute() {
-            return Err(wrong(
-                format!("mounts[{i}].destination"),
-                format!("{:?} is not absolute", destination.display().to_string()),
-            ));
-        }
-        let read_only = has("ro");
-        let source = if kind == "bind" || has("bind") || has("rbind") {
-            let path = mount
-                .source()
-                .clone()
-                .ok_or_else(|| wrong(format!("mounts[{i}].source"), "is missing"))?;
-            Source::Bind { path, recursive: has("rbind") }
-        } else if destination == Path::new("/dev") {
-            // Of any other type: a guest gets only our own harmless devices.
-            Source::Devices
-        } else if kind == "tmpfs"
-            && !["/proc", "/sys"].iter().any(|system| destination.starts_with(system))
-        {
-            Source::Tmpfs { options }
-        } else if kind == "tmpfs" || NEVER.contains(&kind) {
-            // A tmpfs here lies below `/proc` or `/sys`, which a guest does not have.
-            continue;
-        } else {
-            let reason = format!("{kind:?} is not one of bind, tmpfs, or the system's {NEVER:?}");
-            return Err(wrong(format!("mounts[{i}].type"), reason));
-        };
-        volumes.push(VolumeConfig { destination, source, read_only });
-    }
-    Ok(volumes)
 }
 
 fn pod(annotations: &HashMap<String, String>) -> Result<Option<Id>, Wrong> {
@@ -364,25 +328,31 @@ fn annotation(name: &str) -> String {
     format!("annotations[{name:?}]")
 }
 
-fn namespaces(spec: &Spec) -> Result<NamespacesConfig, Wrong> {
+fn namespaces(
+    listed: &[LinuxNamespace],
+    hostname: Option<String>,
+    sysctls: Option<&HashMap<String, String>>,
+) -> Result<NamespacesConfig, Wrong> {
     let mut namespaces = NamespacesConfig {
-        network: namespace(spec, "network", LinuxNamespaceType::Network)?,
-        ipc: namespace(spec, "ipc", LinuxNamespaceType::Ipc)?,
-        uts: namespace(spec, "uts", LinuxNamespaceType::Uts)?,
-        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+        network: namespace(listed, "network", LinuxNamespaceType::Network)?,
+        ipc: namespace(listed, "ipc", LinuxNamespaceType::Ipc)?,
+        uts: namespace(listed, "uts", LinuxNamespaceType::Uts)?,
+        hostname: hostname.filter(|name| !name.is_empty()),
         sysctls: Vec::new(),
     };
-    if let Some(given) = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) {
+    if let Some(given) = sysctls {
         let own = Own { network: !namespaces.network.is_host(), ipc: !namespaces.ipc.is_host() };
         namespaces.sysctls = sysctls::of_network(given, own)?;
     }
     Ok(namespaces)
 }
 
-fn namespace(spec: &Spec, name: &str, kind: LinuxNamespaceType) -> Result<NamespaceConfig, Wrong> {
-    let namespaces =
-        spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let Some(namespace) = namespaces.iter().find(|namespace| namespace.typ() == kind) else {
+fn namespace(
+    listed: &[LinuxNamespace],
+    name: &str,
+    kind: LinuxNamespaceType,
+) -> Result<NamespaceConfig, Wrong> {
+    let Some(namespace) = listed.iter().find(|namespace| namespace.typ() == kind) else {
         return Ok(NamespaceConfig::Host);
     };
     match namespace.path() {
@@ -395,6 +365,15 @@ fn namespace(spec: &Spec, name: &str, kind: LinuxNamespaceType) -> Result<Namesp
         // An empty path means a new namespace, as a missing one does.
         _ => Ok(NamespaceConfig::New),
     }
+}
+
+/// Refuses devices of the host's network.
+fn refuse_devices(spec: &Spec) -> Result<(), Wrong> {
+    let devices = spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
+    if devices.is_none_or(HashMap::is_empty) {
+        return Ok(());
+    }
+    Err(wrong("linux.netDevices", "no device of the host is moved into a container's network"))
 }
 
 /// Refuses user namespaces and mappings of ids.
@@ -419,6 +398,23 @@ fn refuse_user_namespace(spec: &Spec) -> Result<(), Wrong> {
 fn cgroup(spec: &Spec) -> Result<Option<CgroupsPath>, Wrong> {
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     path.map_or(Ok(None), CgroupsPath::parse)
+}
+
+/// One of the lists of paths in `linux`.
+fn paths(spec: &Spec, list: impl Fn(&Linux) -> &Option<Vec<String>>) -> Vec<PathBuf> {
+    let given = spec.linux().as_ref().and_then(|linux| list(linux).as_ref());
+    given.into_iter().flatten().map(PathBuf::from).collect()
+}
+
+fn root_propagation(spec: &Spec) -> Result<Propagation, Wrong> {
+    let given = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    let Some(given) = given.filter(|given| !given.is_empty()) else {
+        return Ok(Propagation::default());
+    };
+    propagation(given).ok_or_else(|| {
+        let reason = format!("{given:?} is not one of {}", propagations().join(", "));
+        wrong("linux.rootfsPropagation", reason)
+    })
 }
 
 fn resources(spec: &Spec) -> Result<ResourcesConfig, Wrong> {
@@ -502,6 +498,21 @@ mod tests {
     }
 
     #[test]
+    fn propagation_of_the_root_is_known() {
+        let with = |value: &str| {
+            let linux = format!(r#","linux":{{"rootfsPropagation":"{value}"}}"#);
+            let config = load(&minimal(r#""cwd":"/","args":["/a"]"#, &linux));
+            config.map(|config| config.root_propagation)
+        };
+        let slave = |recursive| Ok(Propagation::Slave { recursive });
+        assert_eq!(with("rslave"), slave(true));
+        assert_eq!(with("shared"), slave(false));
+        assert_eq!(with("rprivate"), Ok(Propagation::Private));
+        assert_eq!(with(""), Ok(Propagation::Private));
+        assert!(with("ro").unwrap_err().contains("linux.rootfsPropagation: \"ro\" is not one of"));
+    }
+
+    #[test]
     fn a_missing_or_huge_file_is_an_error_with_its_path() {
         let bundle = tempfile::tempdir().unwrap();
         let error = Config::load(bundle.path()).unwrap_err().to_string();
@@ -533,35 +544,5 @@ mod tests {
             with(r#"{"type":"network","path":"/proc/7/ns/net"}"#).network,
             NamespaceConfig::Path("/proc/7/ns/net".into())
         );
-    }
-
-    #[test]
-    fn mounts_are_kept_replaced_left_out_or_refused() {
-        let with = |mounts: &str| {
-            load(&minimal(r#""cwd":"/","args":["/a"]"#, &format!(r#","mounts":[{mounts}]"#)))
-                .map(|config| config.volumes)
-        };
-        let mounts = r#"{"destination":"/proc","type":"proc","source":"proc"},
-            {"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["nosuid","size=65536k"]},
-            {"destination":"/dev/shm","type":"tmpfs","source":"shm"},
-            {"destination":"/sys/fs/x","type":"tmpfs","source":"tmpfs"},
-            {"destination":"/run","type":"tmpfs","source":"tmpfs","options":["size=1m"]},
-            {"destination":"/data","type":"bind","source":"/srv","options":["rbind","ro"]}"#;
-        let volume = |destination: &str, source, read_only| VolumeConfig {
-            destination: destination.into(),
-            source,
-            read_only,
-        };
-        let wanted = [
-            volume("/dev", Source::Devices, false),
-            volume("/dev/shm", Source::Tmpfs { options: vec![] }, false),
-            volume("/run", Source::Tmpfs { options: vec!["size=1m".into()] }, false),
-            volume("/data", Source::Bind { path: "/srv".into(), recursive: true }, true),
-        ];
-        assert_eq!(with(mounts).unwrap(), wanted);
-        let error = with(r#"{"destination":"/x","type":"ext4","source":"/dev/vda"}"#).unwrap_err();
-        assert!(error.contains("mounts[0].type: \"ext4\" is not one of bind"), "{error}");
-        let error = with(r#"{"destination":"x","type":"tmpfs","source":"tmpfs"}"#).unwrap_err();
-        assert!(error.contains("mounts[0].destination: \"x\" is not absolute"), "{error}");
     }
 }

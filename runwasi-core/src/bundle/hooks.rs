@@ -116,6 +116,9 @@ impl ContainerState {
     }
 }
 
+/// Names of the hooks that run.
+pub const NAMES: [&str; 4] = ["prestart", "createRuntime", "poststart", "poststop"];
+
 impl HooksConfig {
     pub(super) fn from_spec(hooks: &Hooks) -> Result<Self, Wrong> {
         let refused = [

@@ -11,10 +11,11 @@ use serde_path_to_error::{Path, Segment};
 use super::error::{Wrong, wrong};
 
 /// Fields without an effect. `*` stands for one element of a list, which alone is left out.
-const WITHOUT_EFFECT: [&[&str]; 26] = [
+const WITHOUT_EFFECT: [&[&str]; 30] = [
     &["domainname"],
     &["linux", "devices", "*"],
     &["linux", "intelRdt"],
+    &["linux", "memoryPolicy"],
     &["linux", "mountLabel"],
     &["linux", "personality"],
     &["linux", "resources", "blockIO"],
@@ -24,20 +25,23 @@ const WITHOUT_EFFECT: [&[&str]; 26] = [
     &["linux", "resources", "pids"],
     &["linux", "resources", "rdma"],
     &["linux", "resources", "unified"],
-    &["linux", "rootfsPropagation"],
     &["linux", "seccomp"],
     &["linux", "timeOffsets"],
     &["process", "apparmorProfile"],
     &["process", "capabilities"],
+    &["process", "commandLine"],
+    &["process", "execCPUAffinity"],
     &["process", "ioPriority"],
     &["process", "noNewPrivileges"],
     &["process", "oomScoreAdj"],
     &["process", "rlimits", "*"],
     &["process", "scheduler"],
     &["process", "selinuxLabel"],
+    &["process", "user", "username"],
     &["solaris"],
     &["vm"],
     &["windows"],
+    &["zos"],
 ];
 
 /// Most values that are left out of one document, each after a further pass over it.
@@ -75,11 +79,24 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8], root: &[&str]) -> Result<T
             && without_effect(&place)
                 .is_some_and(|depth| remove(&mut value, &place[root.len()..depth]));
         if !removed {
-            return Err(JsonError::Field(wrong(shown(&place), reason)));
+            return Err(JsonError::Field(named(place, reason)));
         }
         tracing::warn!(field = shown(&place), reason = brief(&reason), "left out");
     }
     unreachable!("the range has no end")
+}
+
+/// The field and the reason. A missing field is named itself, and not what it is missing in.
+fn named(mut place: Vec<String>, reason: String) -> Wrong {
+    let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match missing {
+        Some(name) => {
+            place.push(name.to_owned());
+            wrong(shown(&place), "is missing")
+        }
+        None if place.is_empty() => wrong("the document", reason),
+        None => wrong(shown(&place), reason),
+    }
 }
 
 /// The names and indices of a field, from the root of `config.json`.
@@ -167,6 +184,14 @@ mod tests {
         let json = r#"{"cwd":"/","args":["a"],"user":{"uid":"root","gid":0}}"#;
         let text = field_of::<Process>(json, &["process"]);
         assert!(text.starts_with("process.user.uid: invalid type"), "{text}");
+        for (json, wanted) in [
+            ("7", "the document: invalid type"),
+            (r#"{"ociVersion":"1.0","process":{"user":{}}}"#, "process.cwd: is missing"),
+            (r#"{"ociVersion":"1.0","annotations":{"a":7}}"#, "annotations.a: invalid type"),
+        ] {
+            let text = field_of::<Spec>(json, &[]);
+            assert!(text.starts_with(wanted), "{json}: {text}");
+        }
     }
 
     #[test]

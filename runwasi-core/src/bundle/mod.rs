@@ -7,6 +7,8 @@ pub mod config;
 mod error;
 pub mod hooks;
 mod json;
+pub mod mount_options;
+pub mod mounts;
 pub mod process;
 pub mod resources;
 pub mod sysctls;

@@ -1,4 +1,4 @@
-//! Attributes of a guest's mounts: `nodev`, `nosuid`, private propagation and, on request, `ro`.
+//! Attributes of a guest's mounts: `nodev`, `nosuid`, private propagation, and those of its options.
 //!
 //! `mount_setattr(2)` sets them for a whole tree of mounts. Linux 5.10 and 5.11 lack this system
 //! call: there, each mount of the tree is remounted separately.
@@ -8,24 +8,22 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount};
+use rustix::mount::{
+    MountAttrFlags, MountFlags, MountPropagationFlags, mount_change, mount_remount,
+};
 
 use super::{
     mount_table::{Entry, MountTable, mount_id},
     namespace::Inside,
 };
-use crate::sys::{self, MountRestriction};
+use crate::sys::{self, MountAttributes, MountChange};
 
-/// Restricts an attached mount.
-pub(super) fn restrict(
-    inside: &Inside,
-    mount: &OwnedFd,
-    restriction: MountRestriction,
-) -> io::Result<()> {
-    match sys::restrict_mount(mount, restriction) {
+/// Changes an attached mount.
+pub(super) fn change(inside: &Inside, mount: &OwnedFd, change: MountChange) -> io::Result<()> {
+    match sys::change_mount(mount, change) {
         // Linux before 5.12.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            remount_tree(inside, mount, restriction)
+            remount_tree(inside, mount, change)
         }
         result => result,
     }
@@ -34,42 +32,61 @@ pub(super) fn restrict(
 pub(super) fn remount_tree(
     inside: &Inside,
     mount: &OwnedFd,
-    restriction: MountRestriction,
+    change: MountChange,
 ) -> io::Result<()> {
     let id = mount_id(mount).ok_or(io::ErrorKind::Unsupported)?;
     let table = MountTable::parse(&inside.mount_table()?);
     let top = table.get(id).ok_or(io::ErrorKind::NotFound)?;
-    let mut propagation = MountPropagationFlags::PRIVATE;
-    // In one call for the whole tree, hence also for the mounts that no path reaches: an unmount in
-    // a tree that is still shared would reach the host's own mounts.
-    propagation.set(MountPropagationFlags::REC, restriction.recursive);
-    inside.with_path(mount, |path| Ok(mount_change(path, propagation)?))?;
-    remount(inside, mount, top, restriction)?;
-    if !restriction.recursive {
+    if change.private {
+        let mut propagation = MountPropagationFlags::PRIVATE;
+        // In one call for the whole tree, hence also for the mounts that no path reaches: an
+        // unmount in a tree that is still shared would reach the host's own mounts.
+        propagation.set(MountPropagationFlags::REC, change.recursive);
+        inside.with_path(mount, |path| Ok(mount_change(path, propagation)?))?;
+    }
+    remount(inside, mount, top, change.attributes)?;
+    if !change.recursive {
         return Ok(());
     }
     for entry in table.below(id) {
         // No path reaches a hidden mount, and no guest can uncover it.
         if !table.is_hidden(entry) {
-            remount(inside, entry.open(inside)?, entry, restriction)?;
+            remount(inside, entry.open(inside)?, entry, change.attributes)?;
         }
     }
     Ok(())
 }
 
-/// Adds the restriction to the flags of one mount.
+/// Changes the flags of one mount.
 fn remount(
     inside: &Inside,
     mount: impl AsFd,
     entry: &Entry,
-    restriction: MountRestriction,
+    attributes: MountAttributes,
 ) -> io::Result<()> {
     // A remount replaces all flags, so the present ones are passed again. `BIND` limits it to this
     // mount; without it the remount would change the whole file system.
-    let mut flags = entry.flags | MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
-    flags
-        .set(MountFlags::RDONLY, restriction.read_only || entry.flags.contains(MountFlags::RDONLY));
+    let kept = entry.flags.difference(flags(attributes.clear));
+    let flags = kept | flags(attributes.set) | MountFlags::BIND;
     inside.with_path(mount, |path| Ok(mount_remount(path, flags, "")?))
+}
+
+/// The flags of `mount(2)` for attributes of `mount_setattr(2)`.
+fn flags(attributes: MountAttrFlags) -> MountFlags {
+    let pairs = [
+        (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
+        (MountAttrFlags::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+        (MountAttrFlags::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+        (MountAttrFlags::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+        (MountAttrFlags::MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
+        (MountAttrFlags::MOUNT_ATTR_STRICTATIME, MountFlags::STRICTATIME),
+        (MountAttrFlags::MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
+        (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
+        // All ways to note accesses together: `relatime` is the one without a bit of its own.
+        (MountAttrFlags::MOUNT_ATTR__ATIME, MountFlags::RELATIME),
+    ];
+    let found = pairs.iter().filter(|(attribute, _)| attributes.contains(*attribute));
+    found.fold(MountFlags::empty(), |all, (_, flag)| all | *flag)
 }
 
 #[cfg(test)]
@@ -112,8 +129,7 @@ mod tests {
         let tree = clone_tree(directory.path(), true).unwrap();
         let inside = MountNamespace::of_process().unwrap().enter().unwrap();
         let attached = inside.attach_root(&tree).unwrap();
-        let restriction = MountRestriction { read_only: false, recursive: true };
-        remount_tree(&inside, &tree, restriction).unwrap();
+        remount_tree(&inside, &tree, MountChange::RESTRICTED).unwrap();
         let of = |name: &str| {
             let opened = openat(&tree, name, OFlags::PATH, Mode::empty()).unwrap();
             fstatvfs(opened).unwrap().f_flag
@@ -124,7 +140,8 @@ mod tests {
         assert!(!of("a b").contains(StatVfsMountFlags::RDONLY));
         assert!(of("read-only").contains(StatVfsMountFlags::RDONLY));
 
-        let read_only = MountRestriction { read_only: true, recursive: true };
+        let read_only = MountAttributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
+        let read_only = MountChange::RESTRICTED.with(read_only);
         remount_tree(&inside, &tree, read_only).unwrap();
         assert!(of("a b").contains(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOEXEC));
         drop(inside);

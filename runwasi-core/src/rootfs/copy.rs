@@ -8,21 +8,25 @@ use rustix::{
 };
 
 use super::{
+    following::Following,
     interfaces,
     mount_table::{Entry, MountTable},
 };
+use crate::bundle::mount_options::Propagation;
 
 /// A detached copy of a mount.
 pub(super) struct Copy {
     pub(super) mount: OwnedFd,
     /// True if mounts of the host may lie below it. Kernel interfaces among them have to go.
     pub(super) has_mounts: bool,
+    /// Mounts of the host that are taken over below it. Then the copy itself has none.
+    pub(super) following: Option<Following>,
 }
 
 impl Copy {
     /// A copy without any mount below it.
     pub(super) fn single(mount: OwnedFd) -> Self {
-        Self { mount, has_mounts: false }
+        Self { mount, has_mounts: false, following: None }
     }
 }
 
@@ -42,17 +46,34 @@ impl HostMounts {
 
 /// Copies a directory of the host, with the mounts below it if `recursive`. Refuses a kernel
 /// interface.
-pub(super) fn copy_directory(path: &Path, recursive: bool, host: &HostMounts) -> io::Result<Copy> {
+pub(super) fn copy_directory(
+    path: &Path,
+    recursive: bool,
+    propagation: Propagation,
+    host: &HostMounts,
+) -> io::Result<Copy> {
+    if let Propagation::Slave { recursive: deep } = propagation
+        && rustix::process::geteuid().is_root()
+    {
+        let (following, mount) = Following::open(path, clone_tree(path, recursive)?, deep)?;
+        refuse_interface(&mount)?;
+        return Ok(Copy { mount, has_mounts: false, following: Some(following) });
+    }
     // Not recursive if there is nothing below: then the copy needs no look for interfaces, also if
     // the host mounts one just now.
     let has_mounts = recursive && host.below(path).is_none_or(|found| !found.is_empty());
     let mount = clone_tree(path, has_mounts)?;
+    refuse_interface(&mount)?;
+    Ok(Copy { mount, has_mounts, following: None })
+}
+
+fn refuse_interface(mount: &OwnedFd) -> io::Result<()> {
     // Asked of the copy: the path may lead to another mount by now.
-    if interfaces::is_interface(&mount)? {
+    if interfaces::is_interface(mount)? {
         let reason = "is a kernel interface of the host, which no guest gets";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
-    Ok(Copy { mount, has_mounts })
+    Ok(())
 }
 
 /// Clones the mount at `path`, and the mounts below it if `recursive`, as a detached tree.

@@ -23,13 +23,20 @@ pub(super) fn make_tmpfs<'a>(
 ) -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in settings {
-        match value {
-            Some(value) => fsconfig_set_string(context.as_fd(), key, value)?,
-            None => fsconfig_set_flag(context.as_fd(), key)?,
-        }
+        let set = match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), key, value),
+            None => fsconfig_set_flag(context.as_fd(), key),
+        };
+        set.map_err(|error| refused(key, value, error.into()))?;
     }
     fsconfig_create(context.as_fd())?;
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+/// Names the setting that a tmpfs does not take.
+fn refused(key: &str, value: Option<&str>, error: io::Error) -> io::Error {
+    let setting = value.map_or_else(|| key.to_owned(), |value| format!("{key}={value}"));
+    io::Error::new(error.kind(), format!("options: {setting:?} is wrong: {error}"))
 }
 
 /// Name of the mount point in our `/dev` that most containers have a mount for.

@@ -40,6 +40,16 @@ pub enum RootfsError {
         /// The system's error.
         source: io::Error,
     },
+    /// A path of the container cannot be restricted.
+    #[error("{field}: {}: {source}", path.display())]
+    Path {
+        /// The field of `config.json`.
+        field: &'static str,
+        /// The path in the container.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The working directory does not exist.
     #[error("process.cwd {}: {source}", path.display())]
     Cwd {
@@ -54,6 +64,11 @@ impl RootfsError {
     /// Returns a conversion that names the directory of the host and its purpose.
     pub(super) fn directory(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::Directory { what, path: path.to_owned(), source: with_kernel(source) }
+    }
+
+    /// Returns a conversion that names the field and the path in the container.
+    pub(super) fn path(field: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Path { field, path: path.to_owned(), source: with_kernel(source) }
     }
 
     /// Returns a conversion that names the destination in the container.

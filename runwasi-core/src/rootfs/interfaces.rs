@@ -96,11 +96,20 @@ pub(super) fn is_interface(mount: impl AsFd) -> io::Result<bool> {
 
 /// Takes the kernel interfaces below an attached and private mount out of its tree.
 pub(super) fn leave_out(inside: &Inside, mount: &OwnedFd) -> io::Result<Vec<LeftOut>> {
+    take_out(inside, mount, |entry| is_interface_name(&entry.kind))
+}
+
+/// Takes mounts below an attached and private mount out of its tree.
+pub(super) fn take_out(
+    inside: &Inside,
+    mount: &OwnedFd,
+    is_meant: impl Fn(&Entry) -> bool,
+) -> io::Result<Vec<LeftOut>> {
     let top = mount_id(mount).ok_or(io::ErrorKind::Unsupported)?;
     let mut left_out = Vec::new();
     for _ in 0..LOOKS {
         let table = MountTable::parse(&inside.mount_table()?);
-        let found = reachable_interfaces(&table, top);
+        let found = reachable(&table, top, &is_meant);
         if found.is_empty() {
             return Ok(left_out);
         }
@@ -118,11 +127,15 @@ pub(super) fn leave_out(inside: &Inside, mount: &OwnedFd) -> io::Result<Vec<Left
     Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
-fn reachable_interfaces(table: &MountTable, top: u64) -> Vec<&Entry> {
+/// True if a file system of this name is a kernel interface.
+pub(super) fn is_interface_name(kind: &str) -> bool {
+    INTERFACES.iter().any(|(name, _)| *name == kind)
+}
+
+/// The mounts below another that a path reaches.
+fn reachable(table: &MountTable, top: u64, is_meant: impl Fn(&Entry) -> bool) -> Vec<&Entry> {
     let mut found = table.below(top);
-    found.retain(|entry| {
-        INTERFACES.iter().any(|(name, _)| *name == entry.kind) && !table.is_hidden(entry)
-    });
+    found.retain(|entry| is_meant(entry) && !table.is_hidden(entry));
     found
 }
 
@@ -144,14 +157,12 @@ mod tests {
     use super::*;
     use crate::{
         rootfs::{
-            attributes::{remount_tree, restrict},
+            attributes::{change, remount_tree},
             copy::clone_tree,
             namespace::MountNamespace,
         },
-        sys::MountRestriction,
+        sys::MountChange,
     };
-
-    const RESTRICTION: MountRestriction = MountRestriction { read_only: false, recursive: true };
 
     /// Mounts on drop gone, hence also after a failed assertion.
     struct Mounted(PathBuf);
@@ -182,6 +193,10 @@ mod tests {
             }
         }
         assert!(seen > 0, "not even a procfs is mounted");
+    }
+
+    fn reachable_interfaces(table: &MountTable, top: u64) -> Vec<&Entry> {
+        reachable(table, top, |entry| is_interface_name(&entry.kind))
     }
 
     /// A mount table of a tree with one mount of each kind below its top.
@@ -232,7 +247,7 @@ mod tests {
     #[test]
     fn interfaces_go_from_the_copy_and_stay_on_the_host() {
         assert!(rustix::process::geteuid().is_root(), "this test mounts and must run as root");
-        for make_private in [restrict, remount_tree] {
+        for make_private in [change, remount_tree] {
             let directory = tempfile::tempdir().unwrap();
             // Shared, as systemd makes all mounts of a host.
             let top = mounted("tmpfs", directory.path());
@@ -250,7 +265,7 @@ mod tests {
             let tree = clone_tree(&top.0, true).unwrap();
             let inside = MountNamespace::of_process().unwrap().enter().unwrap();
             let attached = inside.attach_root(&tree).unwrap();
-            make_private(&inside, &tree, RESTRICTION).unwrap();
+            make_private(&inside, &tree, MountChange::RESTRICTED).unwrap();
             let mut left_out = leave_out(&inside, &tree).unwrap();
             left_out.sort_by(|a, b| a.place.cmp(&b.place));
             let places: Vec<_> = left_out.iter().map(|one| one.place.to_str().unwrap()).collect();

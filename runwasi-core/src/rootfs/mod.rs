@@ -12,13 +12,18 @@
 //! | attach the root, find the places, attach the volumes | private | `namespace`, `volumes` |
 //! | `nodev`, `nosuid`, `ro` | private | `attributes` |
 //! | take kernel interfaces of the host out | private | `interfaces` |
+//! | bring later mounts of the host in | private | `following` |
+//! | hide and restrict paths of `config.json` | private | `masks` |
 
 mod attributes;
 mod copy;
+mod copy_up;
 mod devices;
 mod directory;
 mod error;
+mod following;
 mod interfaces;
+mod masks;
 mod mount_table;
 mod mounts;
 mod namespace;
@@ -35,16 +40,19 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags, openat2},
+    mount::MountAttrFlags,
+};
 use tokio::sync::watch;
 
 use self::{
     copy::{Copy, HostMounts},
     directory::Directory,
-    interfaces::LeftOut,
+    following::Following,
     mount_table::mount_id,
     namespace::{MountNamespace, Tree},
-    volumes::Volume,
+    volumes::{Attached, Volume},
 };
 pub use self::{
     error::RootfsError,
@@ -52,9 +60,9 @@ pub use self::{
 };
 use crate::{
     blocking,
-    bundle::config::{Config, Source},
+    bundle::{config::Config, mount_options::MountOptions, mounts::Source},
     digest::Digest,
-    sys::MountRestriction,
+    sys::{MountAttributes, MountChange},
 };
 
 /// Creates the mount namespace of this process before the first container needs it. Blocks.
@@ -93,9 +101,12 @@ struct Layers {
 
 #[derive(Debug)]
 struct Mounts {
+    /// Volumes whose later mounts are taken over.
+    // Dropped before the trees, to which nothing more may come.
+    _following: Vec<Following>,
     /// That of `/`, and those of the directories without a mount point in it. None for an ordinary
     /// user, since attaching mounts needs root.
-    // The first field, hence dropped first: after it only descriptors hold the file systems.
+    // Dropped before the directories: after it only descriptors hold the file systems.
     _trees: Vec<Tree>,
     /// `/` first, then the directories without a mount point in its tree.
     directories: Vec<Directory>,
@@ -155,28 +166,36 @@ impl Rootfs {
     ) -> Result<Self, RootfsError> {
         let path = bundle.join(&config.root);
         let host = HostMounts::default();
-        let root = mounts::open_root(bundle, &path, mounts, &host)?;
+        let propagation = config.root_propagation;
+        let root = mounts::open_root(bundle, &path, mounts, propagation, &host)?;
         let layers = Layers::of(mounts, &root.mount);
         // The last mount lies on top, so its options decide.
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
         let (sender, gone) = watch::channel(());
         let mut slow = Vec::new();
-        if waiting::root(&root.mount, mounts) {
+        // A later mount may be of any file system.
+        if root.following.is_some() || waiting::root(&root.mount, mounts) {
             slow.push(PathBuf::from("/"));
         }
+        let mut following = Vec::new();
         let (trees, directories) = if rustix::process::geteuid().is_root() {
             let volumes = config.volumes.iter().map(|volume| Volume::open(bundle, volume, &host));
             let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
             let waiting = volumes.iter().filter(|volume| volume.may_wait(bundle, &host));
             slow.extend(waiting.map(|volume| volume.destination().to_owned()));
-            let cwd = volumes::clean(&config.process.cwd);
-            let attached = attach(&path, root, volumes, read_only, &cwd)?;
+            let attached = attach(&path, root, volumes, read_only, config)?;
             interfaces::warn(bundle, &attached.left_out);
+            for one in &attached.following {
+                one.follow().map_err(RootfsError::directory("propagation", &path))?;
+            }
+            following = attached.following;
             (attached.trees, attached.directories)
         } else {
-            (Vec::new(), beside(bundle, root.mount, config, read_only)?)
+            let directories = beside(bundle, root.mount, config, read_only)?;
+            masks::refuse(&directories, config)?;
+            (Vec::new(), directories)
         };
-        let mounts = Mounts { _trees: trees, directories, _gone: sender };
+        let mounts = Mounts { _following: following, _trees: trees, directories, _gone: sender };
         Ok(Self { mounts: Some(mounts), layers, slow, gone })
     }
 
@@ -258,43 +277,35 @@ impl Layers {
     }
 }
 
-/// File systems of a container in the private namespace.
-struct Attached {
-    trees: Vec<Tree>,
-    /// `/` and the volumes without a mount point in its tree.
-    directories: Vec<Directory>,
-    left_out: Vec<LeftOut>,
-}
-
-/// Attaches the root and its volumes in the private namespace, and makes a missing working
-/// directory.
+/// Attaches the root and its volumes in the private namespace, makes a missing working directory,
+/// and restricts paths.
 fn attach(
     path: &Path,
     root: Copy,
     mut volumes: Vec<Volume<'_>>,
     read_only: bool,
-    cwd: &Path,
+    config: &Config,
 ) -> Result<Attached, RootfsError> {
-    let Copy { mount: root, has_mounts } = root;
+    let cwd = volumes::clean(&config.process.cwd);
     let failed = RootfsError::directory("root.path", path);
     let namespace = MountNamespace::of_process().map_err(|error| failed(named(&error)))?;
     let inside = namespace.enter().map_err(|error| failed(named(&error)))?;
-    let mut trees = vec![inside.attach_root(&root).map_err(&failed)?];
-    let restrict_root = |read_only| {
-        let restriction = MountRestriction { read_only, recursive: true };
-        attributes::restrict(&inside, &root, restriction).map_err(&failed)
-    };
-    let in_volume = volumes.iter().any(|volume| volume.contains(cwd));
+    let mut attached = Attached::default();
+    attached.trees.push(inside.attach_root(&root.mount).map_err(&failed)?);
+    let in_volume = volumes.iter().any(|volume| volume.contains(&cwd));
     let makes_cwd = cwd != Path::new("/") && !in_volume;
     // The root stays writable until the mount points and the working directory exist.
     let late = makes_cwd || !volumes.is_empty();
-    restrict_root(read_only && !late)?;
-    let mut left_out = Vec::new();
-    if has_mounts {
-        // Before the volumes: their mount points must not lie in an interface.
-        let found = interfaces::leave_out(&inside, &root).map_err(&failed)?;
-        left_out.extend(found.into_iter().map(|one| one.below(Path::new("/"))));
+    let read_only_tree = MountAttributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    let mut options = MountOptions::default();
+    if read_only && !late {
+        options.tree = read_only_tree;
     }
+    // Before the volumes: their mount points must not lie in an interface.
+    let found = volumes::settle(&inside, &root, &options, false).map_err(&failed)?;
+    attached.left_out.extend(found.into_iter().map(|one| one.below(Path::new("/"))));
+    let Copy { mount: root, following, .. } = root;
+    attached.following.extend(following);
     for n in 0..volumes.len() {
         let (before, rest) = volumes.split_at_mut(n);
         // The mount point of a volume inside another is looked up once the other is attached.
@@ -303,30 +314,33 @@ fn attach(
         }
     }
     if makes_cwd {
-        volumes::make_directory(&root, cwd)?;
+        volumes::make_directory(&root, &cwd)?;
     }
     if read_only && late {
         // Before the volumes, which may be writable.
-        restrict_root(true)?;
+        let change = MountChange::RESTRICTED.with(read_only_tree);
+        attributes::change(&inside, &root, change).map_err(&failed)?;
     }
-    let mut beside = Vec::new();
     let mut rest = VecDeque::from(volumes);
     while let Some(volume) = rest.pop_front() {
         if volume.is_devices_with(&rest) {
             volume.attach_devices(&inside, &root, &mut rest)?;
-        } else if let Some((tree, directory)) = volume.attach(&inside, &root, &mut left_out)? {
-            trees.push(tree);
-            beside.push(directory);
+        } else {
+            volume.attach(&inside, &root, &mut attached)?;
         }
     }
     if in_volume {
-        volumes::make_directory(&root, cwd)?;
+        volumes::make_directory(&root, &cwd)?;
+    }
+    for mount in &attached.late {
+        let change = MountChange::single(read_only_tree);
+        attributes::change(&inside, mount, change).map_err(&failed)?;
     }
     // `read_only` is false because the kernel refuses writes. An engine that did so would also
     // refuse writes to writable volumes in the tree.
-    let mut directories = vec![Directory::new(PathBuf::from("/"), root, false)];
-    directories.extend(beside);
-    Ok(Attached { trees, directories, left_out })
+    attached.directories.insert(0, Directory::new(PathBuf::from("/"), root, false));
+    masks::apply(&inside, &attached.directories, config)?;
+    Ok(attached)
 }
 
 /// The preopens for an ordinary user (examples and tests): without attached mounts and without new

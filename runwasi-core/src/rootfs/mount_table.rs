@@ -24,13 +24,17 @@ pub(super) struct MountTable(Vec<Entry>);
 pub(super) struct Entry {
     /// The kernel's number of the mount.
     pub(super) id: u64,
-    parent: u64,
+    /// The number of the mount that carries it.
+    pub(super) parent: u64,
     /// Its mount point.
     pub(super) path: PathBuf,
     /// Flags of the mount itself.
     pub(super) flags: MountFlags,
     /// Name of the file system, as in `mount -t`.
     pub(super) kind: String,
+    /// Device, root, place, options and kind. A number can be another mount's a moment later; with
+    /// the same of these it is a mount of the same content at the same place.
+    pub(super) signature: String,
 }
 
 impl MountTable {
@@ -97,21 +101,28 @@ impl Entry {
         let (mount, file_system) = line.split_once(" - ")?;
         let fields: Vec<&str> = mount.split(' ').collect();
         // Optional fields of variable number follow; nothing here needs them.
-        let [id, parent, _device, _root, path, options, ..] = fields[..] else { return None };
+        let [id, parent, device, root, path, options, ..] = fields[..] else { return None };
         let flags = options.split(',').filter_map(mount_flag);
+        let kind = file_system.split(' ').next()?;
         Some(Self {
             id: id.parse().ok()?,
             parent: parent.parse().ok()?,
             path: unescape(path),
             flags: flags.fold(MountFlags::empty(), |all, one| all | one),
-            kind: file_system.split(' ').next()?.to_owned(),
+            kind: kind.to_owned(),
+            signature: [device, root, path, options, kind].join(" "),
         })
     }
 
     /// Opens the root of this mount, which is one of the private namespace.
     pub(super) fn open(&self, inside: &Inside) -> io::Result<OwnedFd> {
+        self.open_with(inside, ResolveFlags::empty())
+    }
+
+    /// The same with further rules for the path.
+    pub(super) fn open_with(&self, inside: &Inside, rules: ResolveFlags) -> io::Result<OwnedFd> {
         // The path must resolve to this mount itself, not through a link to another one.
-        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | rules;
         let path = self.path.strip_prefix("/").unwrap_or(&self.path);
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let opened = openat2(inside.root(), path, flags, Mode::empty(), resolve)?;

@@ -18,11 +18,17 @@ use super::{
     error::RootfsError,
     options::mount_flag,
 };
-use crate::sys;
+use crate::{
+    bundle::mount_options::Propagation,
+    sys::{self, LoopDevice},
+};
 
 /// Directory in the bundle. A file system that the kernel cannot create detached is mounted here
 /// for an instant.
 const MOUNT_POINT: &str = "rootfs";
+
+/// Option of a source that is a file with a file system in it, as the snapshotter `blockfile` has.
+const LOOP: &str = "loop";
 
 /// The kernel's limit for one string of `fsconfig(2)`, including its NUL.
 const FSCONFIG_STRING: usize = 256;
@@ -62,13 +68,15 @@ pub(super) fn open_root(
     bundle: &Path,
     path: &Path,
     mounts: &[MountConfig],
+    propagation: Propagation,
     host: &HostMounts,
 ) -> Result<Copy, RootfsError> {
     // Independent of `root.path`: containerd's own shims mount here, and `delete` looks here.
     let target = bundle.join(MOUNT_POINT);
     match mounts {
-        [] => copy_directory(path, true, host).map_err(RootfsError::directory("root.path", path)),
-        [only] => mount_detached(only, &target, host),
+        [] => copy_directory(path, true, propagation, host)
+            .map_err(RootfsError::directory("root.path", path)),
+        [only] => mount_detached(only, &target, propagation, host),
         several => attach_and_clone(several, &target),
     }
 }
@@ -78,10 +86,12 @@ pub(super) fn open_root(
 fn mount_detached(
     config: &MountConfig,
     target: &Path,
+    propagation: Propagation,
     host: &HostMounts,
 ) -> Result<Copy, RootfsError> {
     if config.kind == "bind" || config.has("bind") || config.has("rbind") {
-        let copy = copy_directory(Path::new(&config.source), config.has("rbind"), host);
+        let source = Path::new(&config.source);
+        let copy = copy_directory(source, config.has("rbind"), propagation, host);
         return copy.map_err(|source| config.failed(source));
     }
     let detached = match config.kind.as_str() {
@@ -174,7 +184,9 @@ fn attach_and_clone(mounts: &[MountConfig], target: &Path) -> Result<Copy, Rootf
     // Unmounts, but not before the clone, which holds the file systems from here on.
     drop(attached);
     // A recursive bind among them has brought mounts of the host along.
-    Ok(Copy { mount: tree?, has_mounts: mounts.iter().any(|mount| mount.has("rbind")) })
+    let has_mounts = mounts.iter().any(|mount| mount.has("rbind"));
+    // No path of the host leads to what was mounted, so nothing can be mounted below it later.
+    Ok(Copy { mount: tree?, has_mounts, following: None })
 }
 
 /// Number of mounts stacked on `target`. Dropping it unmounts all of them, also after an error.
@@ -196,14 +208,21 @@ impl Drop for Attached<'_> {
 fn attach(config: &MountConfig, target: &Path) -> io::Result<()> {
     let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
     let mut data = Vec::new();
-    for option in &config.options {
+    for option in config.options.iter().filter(|option| *option != LOOP) {
         match mount_flag(option) {
             Some(flag) => flags |= flag,
             None => data.push(option.as_str()),
         }
     }
     let data = CString::new(data.join(","))?;
-    Ok(mount(config.source.as_str(), target, config.kind.as_str(), flags, data.as_c_str())?)
+    let device = config.has(LOOP).then(|| {
+        let device = LoopDevice::of(Path::new(&config.source), config.has("ro"));
+        device.map_err(|error| io::Error::new(error.kind(), format!("loop device: {error}")))
+    });
+    // Open until the end of the mount, which then keeps the device.
+    let device = device.transpose()?;
+    let source = device.as_ref().map_or(Path::new(&config.source), LoopDevice::path);
+    Ok(mount(source, target, config.kind.as_str(), flags, data.as_c_str())?)
 }
 
 /// Unmounts all mounts that a crash may have left on `<bundle>/rootfs`. Does nothing without

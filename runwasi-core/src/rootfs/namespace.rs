@@ -4,9 +4,13 @@
 //! ```text
 //! /         tmpfs, 0700
 //! ├── dev   our own /dev, read-only; each container gets a clone
+//! ├── empty an empty directory, read-only; masked directories get a clone
+//! ├── new   place of a mount that is checked before a tree gets it
 //! ├── 0     tree of one container: its root file system with its volumes
 //! └── 1     …
 //! ```
+//!
+//! A second namespace of the same kind holds what no guest sees: the copies of `following`.
 //!
 //! Linux before 6.15 can neither mount on a detached tree nor clone a detached tree. An attached
 //! tree accepts mounts, and a descriptor of it shows them from every namespace. Trees are therefore
@@ -45,11 +49,18 @@ use crate::{lock::Mutex, sys, task_limits};
 /// Name of our own `/dev` in the root directory of the namespace.
 const DEVICES: &str = "dev";
 
+/// Name of the empty directory.
+const EMPTY: &str = "empty";
+
+/// Name of the place for a mount that is not checked yet.
+const NEW: &str = "new";
+
 /// Flags of a `/dev`. Without `nodev`, because guests may open its devices.
 const DEVICES_FLAGS: MountFlags =
     MountFlags::BIND.union(MountFlags::RDONLY).union(MountFlags::NOSUID).union(MountFlags::NOEXEC);
 
-/// The private namespace, and the descriptors with which a thread returns from it.
+/// A private namespace, and the descriptors with which a thread returns from it.
+#[derive(Debug)]
 pub(super) struct MountNamespace {
     namespace: OwnedFd,
     /// Root directory of the namespace.
@@ -64,6 +75,7 @@ pub(super) struct MountNamespace {
     next: AtomicU64,
 }
 
+#[derive(Debug)]
 struct Host {
     namespace: OwnedFd,
     root: OwnedFd,
@@ -74,6 +86,7 @@ struct Host {
 /// systems themselves last as long as a descriptor of them.
 #[derive(Debug)]
 pub(super) struct Tree {
+    namespace: &'static MountNamespace,
     name: u64,
 }
 
@@ -86,21 +99,31 @@ pub(super) struct Inside {
 }
 
 impl MountNamespace {
-    /// The namespace of this process. The first call creates it and blocks for a fraction of a
-    /// millisecond.
+    /// The namespace of the containers of this process. The first call creates it and blocks for a
+    /// fraction of a millisecond.
     pub(super) fn of_process() -> io::Result<&'static Self> {
         static NAMESPACE: OnceLock<MountNamespace> = OnceLock::new();
-        // Serializes the creation, so that no thread creates a second namespace for nothing. A bare
+        Self::of(&NAMESPACE)
+    }
+
+    /// The namespace for what no guest sees. The first call creates it.
+    pub(super) fn of_copies() -> io::Result<&'static Self> {
+        static NAMESPACE: OnceLock<MountNamespace> = OnceLock::new();
+        Self::of(&NAMESPACE)
+    }
+
+    fn of(kept: &'static OnceLock<Self>) -> io::Result<&'static Self> {
+        // Serializes the creation, so that no thread creates another namespace for nothing. A bare
         // `get_or_init` cannot return the error of a failed creation.
         static MAKING: Mutex<()> = Mutex::new(());
-        if let Some(made) = NAMESPACE.get() {
+        if let Some(made) = kept.get() {
             return Ok(made);
         }
         // The mutex guards no data, so a panic of its last owner leaves nothing inconsistent.
         let _making = MAKING.lock();
-        match NAMESPACE.get() {
+        match kept.get() {
             Some(made) => Ok(made),
-            None => Self::make().map(|made| NAMESPACE.get_or_init(|| made)),
+            None => Self::make().map(|made| kept.get_or_init(|| made)),
         }
     }
 
@@ -130,6 +153,7 @@ impl MountNamespace {
 }
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 const NAMESPACE_FILE: &str = "thread-self/ns/mnt";
 
 impl Host {
@@ -170,8 +194,13 @@ fn make_namespace(host: &Host, proc: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)>
     mkdirat(&root, DEVICES, Mode::from(0o755))?;
     let devices = devices::make_devices()?;
     move_mount(&devices, "", &root, DEVICES, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    mkdirat(&root, EMPTY, Mode::from(0o755))?;
+    let empty = devices::make_tmpfs([("size", Some("4k"))])?;
+    move_mount(&empty, "", &root, EMPTY, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    mkdirat(&root, NEW, Mode::from(0o700))?;
     // The clones inherit these flags.
     mount_remount(DEVICES, DEVICES_FLAGS, "")?;
+    mount_remount(EMPTY, DEVICES_FLAGS | MountFlags::NODEV, "")?;
     let namespace = openat(proc, NAMESPACE_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     Ok((namespace, root))
 }
@@ -183,7 +212,7 @@ impl Inside {
         let name = self.namespace.next.fetch_add(1, Ordering::Relaxed);
         mkdirat(&self.namespace.root, name.to_string(), Mode::from(0o700))?;
         // Before the mount: if that fails, the drop removes the directory again.
-        let tree = Tree { name };
+        let tree = Tree { namespace: self.namespace, name };
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(mount, "", &self.namespace.root, name.to_string(), flags)?;
         Ok(tree)
@@ -197,10 +226,53 @@ impl Inside {
         Ok(move_mount(mount, "", &self.namespace.descriptors, place, flags)?)
     }
 
+    /// Attaches a detached mount where no guest sees it and lets `check` look at it. It goes to the
+    /// place that `check` returns, or away.
+    pub(super) fn attach_checked<T: AsFd>(
+        &self,
+        mount: &OwnedFd,
+        check: impl FnOnce() -> io::Result<Option<T>>,
+    ) -> io::Result<bool> {
+        // The mutex guards the place for new mounts: a second one would lie on the first.
+        static CHECKING: Mutex<()> = Mutex::new(());
+        let _checking = CHECKING.lock();
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(mount, "", &self.namespace.root, NEW, flags)?;
+        let attached = check().and_then(|place| match place {
+            Some(place) => self.attach(mount, place).map(|()| true),
+            None => Ok(false),
+        });
+        if !matches!(attached, Ok(true)) {
+            self.unmount(mount)?;
+        }
+        attached
+    }
+
+    /// Takes an attached mount out of its tree, with all that lies on it.
+    pub(super) fn unmount(&self, mount: &OwnedFd) -> io::Result<()> {
+        self.with_path(mount, |path| Ok(unmount(path, UnmountFlags::DETACH)?))
+    }
+
     /// A detached clone of our own `/dev`.
     pub(super) fn devices(&self) -> io::Result<OwnedFd> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        Ok(open_tree(&self.namespace.root, DEVICES, flags)?)
+        Ok(open_tree(&self.namespace.root, DEVICES, CLONE)?)
+    }
+
+    /// A detached clone of our own `/dev/null`.
+    pub(super) fn null(&self) -> io::Result<OwnedFd> {
+        Ok(open_tree(&self.namespace.root, "dev/null", CLONE)?)
+    }
+
+    /// A detached and empty directory, read-only.
+    pub(super) fn empty(&self) -> io::Result<OwnedFd> {
+        Ok(open_tree(&self.namespace.root, EMPTY, CLONE)?)
+    }
+
+    /// A detached clone of a mount of this namespace, or of a part of it.
+    pub(super) fn clone_of(&self, opened: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
+        let mut flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH;
+        flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+        Ok(open_tree(opened, "", flags)?)
     }
 
     /// Attaches a new `/dev` at a place in an attached tree. It is writable until
@@ -231,9 +303,14 @@ impl Inside {
 
     /// The mount table of the namespace (`proc_pid_mountinfo(5)`).
     pub(super) fn mount_table(&self) -> io::Result<String> {
+        io::read_to_string(self.open_mount_table()?)
+    }
+
+    /// The file of the mount table. It stays that of this namespace wherever the thread goes.
+    pub(super) fn open_mount_table(&self) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = openat(&self.namespace.proc, "thread-self/mountinfo", flags, Mode::empty())?;
-        io::read_to_string(File::from(file))
+        Ok(file.into())
     }
 
     /// Root directory of the namespace. The paths of the mount table are relative to it.
@@ -246,11 +323,14 @@ impl Inside {
         // `umount2(2)` takes no directory descriptor, so the name has to be relative to this
         // directory.
         fchdir(&self.namespace.root)?;
-        let unmounted = unmount(&*name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-        match unmounted {
-            // EINVAL: nothing is attached there, as after a failed `attach_root`.
-            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-            Err(error) => return Err(error.into()),
+        loop {
+            match unmount(&*name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                // A mask can lie on the tree.
+                Ok(()) => {}
+                // Nothing is attached there any more, or never was after a failed `attach_root`.
+                Err(rustix::io::Errno::INVAL) => break,
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(unlinkat(&self.namespace.root, &*name, rustix::fs::AtFlags::REMOVEDIR)?)
     }
@@ -269,9 +349,7 @@ impl Drop for Inside {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        let detached = MountNamespace::of_process()
-            .and_then(MountNamespace::enter)
-            .and_then(|inside| inside.detach(self));
+        let detached = self.namespace.enter().and_then(|inside| inside.detach(self));
         if let Err(error) = detached {
             tracing::error!(%error, tree = self.name, "mounts of a container stay behind");
         }

@@ -16,8 +16,13 @@ pub(super) fn mount_flag(option: &str) -> Option<MountFlags> {
         "strictatime" => MountFlags::STRICTATIME,
         "sync" => MountFlags::SYNCHRONOUS,
         "dirsync" => MountFlags::DIRSYNC,
+        "lazytime" => MountFlags::LAZYTIME,
+        "mand" => MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
+        "silent" => MountFlags::SILENT,
         "rw" | "nodev" | "nosuid" | "dev" | "suid" | "exec" | "atime" | "diratime" | "async"
-        | "defaults" => MountFlags::empty(),
+        | "loud" | "nolazytime" | "nomand" | "norelatime" | "nostrictatime" | "defaults" => {
+            MountFlags::empty()
+        }
         _ => return None,
     })
 }

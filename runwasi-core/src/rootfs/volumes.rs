@@ -14,26 +14,31 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, mknodat, openat2, readlinkat,
-        statat,
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, chmodat, fstat, mkdirat, mknodat, openat2,
+        readlinkat,
     },
     io::Errno,
+    mount::MountAttrFlags,
 };
 
 use super::{
     attributes,
     copy::{Copy, HostMounts, copy_directory},
+    copy_up,
     devices::{self, make_tmpfs},
     directory::Directory,
     error::RootfsError,
+    following::Following,
     interfaces::{self, LeftOut},
     namespace::{Inside, Tree},
-    options::mount_flag,
     waiting,
 };
 use crate::{
-    bundle::config::{Source, VolumeConfig},
-    sys::MountRestriction,
+    bundle::{
+        mount_options::{MountOptions, Propagation},
+        mounts::{Source, VolumeConfig},
+    },
+    sys::{MountAttributes, MountChange},
 };
 
 /// Default size of a tmpfs. containerd gives `/dev/shm` and `/run` the same size.
@@ -41,6 +46,19 @@ const TMPFS_SIZE: &str = "65536k";
 
 /// Maximum of symbolic links in a path to a place. The kernel has the same limit.
 const MAX_LINKS: usize = 40;
+
+/// File systems of a container in the private namespace.
+#[derive(Default)]
+pub(super) struct Attached {
+    pub(super) trees: Vec<Tree>,
+    /// `/` and the volumes without a mount point in its tree.
+    pub(super) directories: Vec<Directory>,
+    pub(super) left_out: Vec<LeftOut>,
+    /// Volumes whose later mounts are taken over.
+    pub(super) following: Vec<Following>,
+    /// Mounts that become read-only when all others are attached.
+    pub(super) late: Vec<OwnedFd>,
+}
 
 /// A mount of `config.json`, opened and not yet attached.
 pub(super) struct Volume<'a> {
@@ -70,11 +88,14 @@ impl<'a> Volume<'a> {
     ) -> Result<Self, RootfsError> {
         let opened = match &config.source {
             Source::Devices => Opened::Devices,
-            Source::Tmpfs { options } => {
-                let failed = RootfsError::directory("tmpfs", &config.destination);
-                Opened::Directory(Copy::single(tmpfs(options).map_err(failed)?))
+            Source::Tmpfs => {
+                let made = tmpfs(&config.options.rest);
+                let made = made.map_err(RootfsError::destination(&config.destination))?;
+                Opened::Directory(Copy::single(made))
             }
-            Source::Bind { path, recursive } => bind(&bundle.join(path), *recursive, host)?,
+            Source::Bind { path, recursive } => {
+                bind(&bundle.join(path), *recursive, config.options.propagation, host)?
+            }
         };
         let destination = clean(&config.destination);
         Ok(Self { config, destination, opened, place: None })
@@ -84,6 +105,8 @@ impl<'a> Volume<'a> {
     pub(super) fn may_wait(&self, bundle: &Path, host: &HostMounts) -> bool {
         let Source::Bind { path, .. } = &self.config.source else { return false };
         match &self.opened {
+            // A later mount may be of any file system.
+            Opened::Directory(copy) if copy.following.is_some() => true,
             Opened::Directory(copy) => {
                 waiting::volume(&copy.mount)
                     || copy.has_mounts && waiting::below(host.below(&bundle.join(path)))
@@ -160,13 +183,13 @@ impl<'a> Volume<'a> {
     }
 
     /// Attaches the volume to the tree of `root`, or as a tree of its own if that one has no mount
-    /// point for it. Returns the latter as a separate preopen.
+    /// point for it.
     pub(super) fn attach(
         self,
         inside: &Inside,
         root: &OwnedFd,
-        left_out: &mut Vec<LeftOut>,
-    ) -> Result<Option<(Tree, Directory)>, RootfsError> {
+        attached: &mut Attached,
+    ) -> Result<(), RootfsError> {
         let failed = RootfsError::destination(&self.config.destination);
         let is_directory = self.is_directory();
         let found = self.place.map_or_else(|| place(root, &self.destination, is_directory), Ok);
@@ -175,30 +198,40 @@ impl<'a> Volume<'a> {
             Err(error) if is_directory && is_read_only(&error) => None,
             Err(error) => return Err(failed(error)),
         };
-        let read_only = self.config.read_only;
-        let restriction = MountRestriction { read_only, recursive: true };
-        let (copy, restriction) = match self.opened {
-            // Already restricted on creation. `nodev` would make its devices unusable.
-            Opened::Devices => (Copy::single(inside.devices().map_err(&failed)?), None),
-            Opened::Directory(copy) => (copy, Some(restriction)),
-            Opened::File(mount) => (Copy::single(mount), Some(restriction)),
+        let options = &self.config.options;
+        let is_devices = matches!(self.opened, Opened::Devices);
+        let copy = match self.opened {
+            Opened::Devices => Copy::single(inside.devices().map_err(&failed)?),
+            Opened::Directory(copy) => copy,
+            Opened::File(mount) => Copy::single(mount),
         };
-        let Copy { mount, has_mounts } = copy;
+        if self.config.source == Source::Tmpfs
+            && let Some(place) = &place
+        {
+            begin_tmpfs(&copy.mount, place, options).map_err(&failed)?;
+        }
         let own_tree = match &place {
-            Some(place) => inside.attach(&mount, place).map(|()| None),
+            Some(place) => inside.attach(&copy.mount, place).map(|()| None),
             // Attached all the same: only the mounts of an attached tree can be told and taken out.
-            None => inside.attach_root(&mount).map(Some),
+            None => inside.attach_root(&copy.mount).map(Some),
         };
         let own_tree = own_tree.map_err(&failed)?;
-        if let Some(restriction) = restriction {
-            attributes::restrict(inside, &mount, restriction).map_err(&failed)?;
+        // `/dev` was restricted on creation. `nodev` would make its devices unusable.
+        if !is_devices {
+            let late = self.config.source == Source::Tmpfs && options.is_read_only();
+            let found = settle(inside, &copy, options, late).map_err(&failed)?;
+            attached.left_out.extend(found.into_iter().map(|one| one.below(&self.destination)));
+            if late {
+                attached.late.push(copy.mount.try_clone().map_err(&failed)?);
+            }
         }
-        if has_mounts {
-            let found = interfaces::leave_out(inside, &mount).map_err(&failed)?;
-            left_out.extend(found.into_iter().map(|one| one.below(&self.destination)));
+        attached.following.extend(copy.following);
+        if let Some(tree) = own_tree {
+            attached.trees.push(tree);
+            let read_only = options.is_read_only();
+            attached.directories.push(Directory::new(self.destination, copy.mount, read_only));
         }
-        let beside = |tree| (tree, Directory::new(self.destination, mount, read_only));
-        Ok(own_tree.map(beside))
+        Ok(())
     }
 
     /// Returns the directory as a separate preopen, for an ordinary user without the right to
@@ -206,7 +239,8 @@ impl<'a> Volume<'a> {
     pub(super) fn beside(self) -> Result<Directory, RootfsError> {
         match self.opened {
             Opened::Directory(Copy { mount, .. }) => {
-                Ok(Directory::new(self.destination, mount, self.config.read_only))
+                let read_only = self.config.options.is_read_only();
+                Ok(Directory::new(self.destination, mount, read_only))
             }
             Opened::File(_) | Opened::Devices => {
                 let reason = "only root can mount a single file";
@@ -215,6 +249,48 @@ impl<'a> Volume<'a> {
             }
         }
     }
+}
+
+/// Restricts an attached copy, gives it the attributes of its options and takes kernel interfaces
+/// out. A tmpfs with mounts below it stays writable until these are made.
+pub(super) fn settle(
+    inside: &Inside,
+    copy: &Copy,
+    options: &MountOptions,
+    stays_writable: bool,
+) -> io::Result<Vec<LeftOut>> {
+    let mut top = options.top;
+    let mut tree = options.tree;
+    if stays_writable {
+        top.set.remove(MountAttrFlags::MOUNT_ATTR_RDONLY);
+        tree.set.remove(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    }
+    let all = MountChange::RESTRICTED.with(tree);
+    let Copy { mount, has_mounts, following } = copy;
+    if let Some(following) = following {
+        attributes::change(inside, mount, all.with(top))?;
+        following.begin(inside, mount, tree)?;
+        return Ok(Vec::new());
+    }
+    if !has_mounts {
+        // One change for both: there is nothing below.
+        attributes::change(inside, mount, all.with(top))?;
+        return Ok(Vec::new());
+    }
+    attributes::change(inside, mount, all)?;
+    if top != MountAttributes::NONE {
+        attributes::change(inside, mount, MountChange::single(top))?;
+    }
+    interfaces::leave_out(inside, mount)
+}
+
+/// Gives a new tmpfs the mode and, on request, the content of the directory below it, as runc does.
+fn begin_tmpfs(mount: &OwnedFd, place: &OwnedFd, options: &MountOptions) -> io::Result<()> {
+    if !options.rest.iter().any(|option| option.starts_with("mode=")) {
+        let mode = Mode::from_raw_mode(fstat(place)?.st_mode);
+        chmodat(mount, ".", mode, AtFlags::empty())?;
+    }
+    if options.copy_up { copy_up::copy_up(place, mount) } else { Ok(()) }
 }
 
 fn is_read_only(error: &io::Error) -> bool {
@@ -246,7 +322,12 @@ pub(super) fn clean(path: &Path) -> PathBuf {
 }
 
 /// Clones the mount of a directory or file of the host.
-fn bind(source: &Path, recursive: bool, host: &HostMounts) -> Result<Opened, RootfsError> {
+fn bind(
+    source: &Path,
+    recursive: bool,
+    propagation: Propagation,
+    host: &HostMounts,
+) -> Result<Opened, RootfsError> {
     let failed = RootfsError::directory("volume", source);
     // Checked before the clone, which would also accept a socket or a device.
     let kind = std::fs::metadata(source).map_err(&failed)?.file_type();
@@ -254,62 +335,26 @@ fn bind(source: &Path, recursive: bool, host: &HostMounts) -> Result<Opened, Roo
         let reason = "is neither a directory nor a regular file";
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
     }
-    // A recursive bind of `/` would bring the host's own `/proc` and `/sys` along.
-    let whole_host = recursive && is_host_root(source);
-    if whole_host {
-        tracing::warn!(
-            "the host's root is mounted without the mounts below it: its /proc is no guest's"
-        );
-    }
     // Of a file nothing can be below, so the host's mounts are not asked.
-    let recursive = recursive && kind.is_dir() && !whole_host;
-    let copy = copy_directory(source, recursive, host).map_err(&failed)?;
+    let propagation = if kind.is_dir() { propagation } else { Propagation::Private };
+    let recursive = recursive && kind.is_dir();
+    let copy = copy_directory(source, recursive, propagation, host).map_err(&failed)?;
     Ok(if kind.is_dir() { Opened::Directory(copy) } else { Opened::File(copy.mount) })
 }
 
-/// True if `source` is the host's root directory, by device and inode number.
-fn is_host_root(source: &Path) -> bool {
-    let id = |path: &Path| {
-        let found = statat(CWD, path, AtFlags::empty()).ok()?;
-        Some((found.st_dev, found.st_ino))
-    };
-    let root = id(Path::new("/"));
-    // Two failures are no equality.
-    root.is_some() && root == id(source)
-}
-
-/// Creates a detached tmpfs with options of `mount(8)`. Flags of the mount itself are left to the
-/// caller.
+/// Creates a detached tmpfs with options of `mount(8)` that are not of the mount itself.
 fn tmpfs(options: &[String]) -> io::Result<OwnedFd> {
-    let of_the_file_system = |option: &&String| {
-        // `tmpcopyup` is an option of runc: it copies the image's files from below the mount.
-        // Guests do not get this copy.
-        mount_flag(option).is_none() && !is_propagation(option) && *option != "tmpcopyup"
-    };
-    let options = options.iter().filter(of_the_file_system);
-    let settings = options.map(|option| match option.split_once('=') {
+    let settings = options.iter().map(|option| match option.split_once('=') {
         Some((key, value)) => (key, Some(value)),
         None => (option.as_str(), None),
     });
     // The default size comes first, so that a size among the options replaces it.
-    make_tmpfs([("size", Some(TMPFS_SIZE))].into_iter().chain(settings))
-}
-
-/// True for the options of `mount(8)` that set the propagation.
-fn is_propagation(option: &str) -> bool {
-    // Ignored, since every mount of a container is private: later mounts of the host do not appear
-    // in the container, nor the other way round.
-    matches!(
-        option,
-        "private"
-            | "rprivate"
-            | "shared"
-            | "rshared"
-            | "slave"
-            | "rslave"
-            | "unbindable"
-            | "runbindable"
-    )
+    let made = make_tmpfs([("size", Some(TMPFS_SIZE))].into_iter().chain(settings));
+    made.map_err(|error| match error.raw_os_error() {
+        // Of all options together, or of the system.
+        Some(_) => io::Error::new(error.kind(), format!("options: {}: {error}", options.join(","))),
+        None => error,
+    })
 }
 
 /// Finds the mount point at `path` inside the tree of `root`, and creates it if it is missing. No
@@ -367,7 +412,7 @@ fn step_to(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<Step>
     inside(root, &reached, OFlags::PATH).map(Step::Arrived)
 }
 
-fn inside(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+pub(super) fn inside(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     Ok(openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
 }

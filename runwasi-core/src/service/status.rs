@@ -2,6 +2,8 @@
 //!
 //! containerd's `errdefs` reads the code, users read the text.
 
+use std::io::ErrorKind;
+
 use containerd_shim_protos::ttrpc::{self, Code};
 
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
     id::IdError,
     network::NetworkError,
     process::{ProcessError, state::Denial},
+    rootfs::RootfsError,
     sandbox::{error::SandboxError, lifecycle::LifecycleError},
     sanitize,
     stdio::error::StdioError,
@@ -79,7 +82,7 @@ fn exec(cause: &ExecError) -> Code {
         ExecError::AlreadyExists => Code::ALREADY_EXISTS,
         ExecError::Ended | ExecError::NoPrograms => Code::FAILED_PRECONDITION,
         ExecError::Config(_) => Code::INVALID_ARGUMENT,
-        ExecError::Rootfs(_) => Code::UNKNOWN,
+        ExecError::Rootfs(cause) => rootfs(cause),
         ExecError::Init(cause) => process(cause),
         ExecError::Stdio(cause) => stdio(cause),
         ExecError::Engine(cause) => engine(cause),
@@ -101,9 +104,31 @@ fn create(cause: &CreateError) -> Code {
         CreateError::Config(_) | CreateError::Place(_) | CreateError::Options(_) => {
             Code::INVALID_ARGUMENT
         }
-        CreateError::Rootfs(_) | CreateError::Hook(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
+        CreateError::Rootfs(cause) => rootfs(cause),
+        CreateError::Hook(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
         CreateError::Stdio(cause) => stdio(cause),
         CreateError::Engine(cause) => engine(cause),
+    }
+}
+
+fn rootfs(cause: &RootfsError) -> Code {
+    match cause {
+        // Of containerd's snapshotter.
+        RootfsError::Mount { .. } => Code::UNKNOWN,
+        // A value of `config.json`, or the state of the host: the system's error tells.
+        RootfsError::Directory { source, .. }
+        | RootfsError::Destination { source, .. }
+        | RootfsError::Path { source, .. }
+        | RootfsError::Cwd { source, .. } => match source.kind() {
+            ErrorKind::InvalidInput
+            | ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidFilename => Code::INVALID_ARGUMENT,
+            _ => Code::UNKNOWN,
+        },
     }
 }
 

@@ -160,7 +160,11 @@ impl Drain {
 /// twice.
 async fn outputs(paths: &StdioPaths, owner: Owner<'_>) -> Result<(Output, Output), StdioError> {
     let stdout = place("stdout", &paths.stdout)?;
-    let stderr = place("stderr", &paths.stderr)?;
+    // The output of a terminal is one stream: a path of stderr is ignored, as by runc's shim.
+    let stderr = match paths.terminal {
+        true => StreamTarget::Nothing,
+        false => place("stderr", &paths.stderr)?,
+    };
     if let StreamTarget::Logger(uri) = &stdout {
         let (stdout, stderr) = logger::start(uri, owner).await?;
         return Ok((Output::Fifo(stdout), Output::Fifo(stderr)));

@@ -7,6 +7,7 @@ pub mod credentials;
 mod descriptor;
 #[cfg(test)]
 mod lease;
+mod loop_device;
 mod mount;
 mod namespaces;
 mod process;
@@ -20,6 +21,7 @@ pub(crate) use self::{
     confine::lower_priority,
     credentials::{set_file_credentials, try_file_credentials},
     descriptor::watch,
+    loop_device::LoopDevice,
     mount::unshare_mounts,
     namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
     process::{end_process, kernel_release, orphan},
@@ -29,7 +31,7 @@ pub use self::{
     confine::{bound_address_space, close_inherited, confine, end_with_stdin, name_process, seal},
     credentials::RefusedCall,
     descriptor::{adopt_fd, has_no_reader},
-    mount::{MountRestriction, restrict_mount},
+    mount::{MountAttributes, MountChange, change_mount},
     namespaces::{NamespaceKind, set_loopback_up},
     process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},
     thread::{pause, thread_cpu_time},

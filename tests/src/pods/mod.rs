@@ -18,7 +18,7 @@ use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::cri::messages::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption,
     PodSandboxConfig, PodSandboxMetadata,
 };
 use crate::machine::{Use, tried};
@@ -223,11 +223,24 @@ impl Pods {
         image: &str,
         command: &[&str],
     ) -> Result<String> {
+        self.create_mounted(pod, name, image, command, Vec::new())
+    }
+
+    /// The same with volumes.
+    pub fn create_mounted(
+        &self,
+        pod: &Pod,
+        name: &str,
+        image: &str,
+        command: &[&str],
+        mounts: Vec<Mount>,
+    ) -> Result<String> {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned() }),
             image: Some(ImageSpec { image: image.to_owned() }),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             args: Vec::new(),
+            mounts,
             log_path: format!("{name}.log"),
         };
         self.cri.create(&pod.id, config, &pod.config)

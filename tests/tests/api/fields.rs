@@ -2,13 +2,15 @@
 //! `docs/config-json.md`, the cases are listed in `main.rs`.
 
 use anyhow::{Context, Result, ensure};
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::ttrpc::Code;
 use runwasi_tests::{Command, ShimDriver};
 use serde_json::{Value, json};
 
 const ID: &str = "fields";
 
 /// Accepted: what they restrict, a guest cannot reach anyway, or it has no process that they could concern.
-fn without_meaning() -> Vec<(&'static str, Value)> {
+pub(crate) fn without_meaning() -> Vec<(&'static str, Value)> {
     let capabilities = json!(["CAP_SYS_ADMIN", "CAP_NET_RAW"]);
     vec![
         (
@@ -26,21 +28,22 @@ fn without_meaning() -> Vec<(&'static str, Value)> {
             json!([{ "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }, { "type": "RLIMIT_NPROC", "soft": 1, "hard": 1 }]),
         ),
         ("/process/terminal", json!(true)),
+        ("/process/user/username", json!("guest")),
+        ("/process/commandLine", json!("guest.exe")),
+        ("/process/execCPUAffinity", json!({ "initial": "0", "final": "0" })),
+        ("/ociVersion", json!("1.99.0")),
         ("/hostname", json!("guest")),
         ("/domainname", json!("example.org")),
         (
             "/linux/seccomp",
             json!({ "defaultAction": "SCMP_ACT_KILL_PROCESS", "architectures": ["SCMP_ARCH_X86_64"] }),
         ),
-        ("/linux/maskedPaths", json!(["/proc/kcore", "/sys/firmware"])),
-        ("/linux/readonlyPaths", json!(["/proc/sys"])),
         ("/linux/sysctl", json!({ "kernel.shm_rmid_forced": "1" })),
         (
             "/linux/devices",
             json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438 }]),
         ),
         ("/linux/mountLabel", json!("system_u:object_r:svirt_sandbox_file_t:s0:c715,c811")),
-        ("/linux/rootfsPropagation", json!("slave")),
         ("/linux/personality", json!({ "domain": "LINUX" })),
         ("/linux/timeOffsets", json!({ "monotonic": { "secs": 10, "nanosecs": 0 } })),
         ("/linux/intelRdt", json!({ "closID": "guaranteed" })),
@@ -52,16 +55,29 @@ fn without_meaning() -> Vec<(&'static str, Value)> {
             "/linux/resources",
             json!({
                 "devices": [{ "allow": false, "access": "rwm" }],
-                "cpu": { "cpus": "0", "mems": "0", "realtimeRuntime": 950_000 },
-                "memory": { "swap": 1 << 30, "swappiness": 60, "kernel": 1 << 20, "reservation": 1 << 20 },
+                "cpu": {
+                    "cpus": "0", "mems": "0", "realtimeRuntime": 950_000, "realtimePeriod": 1_000_000,
+                    "burst": 1000, "idle": 1,
+                },
+                "memory": {
+                    "swap": 1 << 30, "swappiness": 60, "kernel": 1 << 20, "kernelTCP": 1 << 20,
+                    "reservation": 1 << 20, "disableOOMKiller": true, "useHierarchy": true,
+                    "checkBeforeUpdate": true,
+                },
                 "pids": { "limit": 1 },
                 "blockIO": { "weight": 10 },
                 "hugepageLimits": [{ "pageSize": "2MB", "limit": 0 }],
                 "network": { "classID": 1_048_577 },
+                "rdma": { "mlx5_1": { "hcaHandles": 3 } },
                 "unified": { "memory.high": "1" },
             }),
         ),
         ("/linux/cgroupsPath", json!("/nowhere/at/all")),
+        ("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "0" })),
+        ("/windows", json!({ "layerFolders": ["C:"] })),
+        ("/zos", json!({ "namespaces": [] })),
+        ("/uidMappings", json!([])),
+        ("/gidMappings", json!([])),
         ("/vm", json!({ "kernel": { "path": "/kernel" } })),
         ("/solaris", json!({ "milestone": "x" })),
         ("/unknown", json!({ "of": "a later spec" })),
@@ -85,7 +101,7 @@ fn unknown() -> Vec<(&'static str, Value)> {
 }
 
 /// Refused: whoever relies on them would be less safe, or get other files than asked for.
-fn refused() -> Vec<(&'static str, Value, &'static str)> {
+pub(crate) fn refused() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         (
             "/linux/uidMappings",
@@ -98,6 +114,7 @@ fn refused() -> Vec<(&'static str, Value, &'static str)> {
             "linux.gidMappings",
         ),
         ("/linux/namespaces", json!([{ "type": "user" }]), "linux.namespaces[user]"),
+        ("/linux/netDevices", json!({ "eth0": { "name": "eth1" } }), "linux.netDevices"),
         (
             "/mounts",
             json!([{ "destination": "/data", "type": "nfs", "source": "server:/" }]),
@@ -120,8 +137,80 @@ fn refused() -> Vec<(&'static str, Value, &'static str)> {
         ("/linux/sysctl", json!({ "kernel.panic": "1" }), "linux.sysctl[\"kernel.panic\"]"),
         ("/linux/resources", json!({ "cpu": { "period": 1 } }), "linux.resources.cpu.period"),
         ("/hooks", json!({ "poststop": [{ "path": "relative" }] }), "hooks.poststop[0].path"),
+        ("/hooks", json!({ "startContainer": [{ "path": "/a" }] }), "hooks.startContainer"),
+        ("/process", json!(null), "process: is missing"),
+        ("/root", json!(null), "root: is missing"),
+        ("/root/path", json!("nowhere"), "root.path"),
+        ("/process/args", json!([]), "process.args: is empty"),
+        ("/process/args", json!(["/a", "b\0c"]), "process.args[1]: holds a NUL byte"),
+        ("/process/env", json!(["x"]), "process.env[0]"),
+        ("/process/cwd", json!("relative"), "process.cwd"),
+        ("/process/rlimits", json!({ "type": "RLIMIT_NOFILE" }), "process.rlimits: invalid type"),
+        ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation: \"sideways\""),
+        ("/linux/maskedPaths", json!([7]), "linux.maskedPaths[0]: invalid type"),
+        ("/linux/readonlyPaths", json!("/a"), "linux.readonlyPaths: invalid type"),
+        ("/linux/cgroupsPath", json!("/../x"), "linux.cgroupsPath"),
+        (
+            "/linux/resources",
+            json!({ "memory": { "limit": "1g" } }),
+            "linux.resources.memory.limit",
+        ),
+        ("/linux/resources", json!({ "cpu": { "quota": 1 } }), "linux.resources.cpu.quota"),
+        ("/linux/namespaces", json!([{ "type": "planet" }]), "linux.namespaces[0].type"),
+        (
+            "/linux/namespaces",
+            json!([{ "type": "network", "path": "relative" }]),
+            "linux.namespaces[network].path",
+        ),
+        (
+            "/mounts",
+            json!([mount("tmpfs", &["size=banana"])]),
+            "mounts: /data: options: \"size=banana\"",
+        ),
+        ("/mounts", json!([mount("tmpfs", &["no-such"])]), "mounts: /data: options: \"no-such\""),
+        ("/mounts", json!([mount("bind", &["idmap"])]), "mounts[0].options: \"idmap\""),
+        ("/mounts", json!([mount("bind", &["rbind"])]), "volume /nowhere"),
+        ("/mounts", json!([{ "destination": "/a", "type": "bind" }]), "mounts[0].source"),
+        ("/annotations", json!({ "a": 7 }), "annotations.a: invalid type"),
+        (
+            "/annotations",
+            annotation("io.runwasi.memory.on-limit", "cry"),
+            "io.runwasi.memory.on-limit",
+        ),
+        (
+            "/annotations",
+            annotation("io.runwasi.network.outbond", "none"),
+            "io.runwasi.network.outbond",
+        ),
+        (
+            "/annotations",
+            annotation("io.runwasi.network.outbound", "10.0.0.1/99"),
+            "io.runwasi.network.outbound",
+        ),
+        (
+            "/annotations",
+            annotation("io.kubernetes.cri.container-type", "banana"),
+            "io.kubernetes.cri.container-type",
+        ),
+        (
+            "/annotations",
+            annotation("io.kubernetes.cri.sandbox-id", "../x"),
+            "io.kubernetes.cri.sandbox-id",
+        ),
     ]
 }
+
+fn annotation(name: &str, value: &str) -> Value {
+    json!({ name: value })
+}
+
+fn mount(kind: &str, options: &[&str]) -> Value {
+    json!({ "destination": "/data", "type": kind, "source": "/nowhere", "options": options })
+}
+
+/// Fields without which there is no sandbox. They are refused by the shim's `start`, whose failure has no code.
+const OF_THE_SANDBOX: [&str; 4] =
+    ["linux.sysctl", "linux.namespaces[network]", "linux.namespaces[0]", "annotations"];
 
 /// Sets the value at a JSON pointer whose parent is there.
 fn set(config: &mut Value, pointer: &str, value: Value) -> Result<()> {
@@ -182,14 +271,49 @@ pub(crate) fn parameters_of_the_network_are_set(p: &ShimDriver) -> Result<()> {
     p.becomes_clean()
 }
 
-pub(crate) fn fields_that_cannot_be_honoured_are_refused(p: &ShimDriver) -> Result<()> {
+pub(crate) fn wrong_values_are_invalid_arguments(p: &ShimDriver) -> Result<()> {
     for (pointer, value, named) in refused() {
         let mut bundle = p.bundle(ID, &[p.runtime().guest(), "exit", "7"])?;
         bundle.add_guests()?;
-        set(&mut bundle.config, pointer, value)?;
+        set(&mut bundle.config, pointer, value.clone())?;
         bundle.write()?;
-        let said = p.refusal(ID, &bundle).with_context(|| pointer.to_owned())?;
+        let refusal =
+            p.refused_create(ID, &bundle, None).with_context(|| format!("{pointer} {value}"))?;
+        let said = refusal.text;
         ensure!(said.contains(named), "{pointer}: {said}");
+        match refusal.code {
+            Some(code) => ensure!(code == Code::INVALID_ARGUMENT, "{pointer}: {code:?} {said}"),
+            None => ensure!(
+                OF_THE_SANDBOX.iter().any(|field| said.contains(field)),
+                "{pointer}: refused by start: {said}"
+            ),
+        }
+        std::fs::remove_dir_all(bundle.path())?;
+    }
+    Ok(())
+}
+
+/// Runtime options as containerd hands over what stands in its configuration.
+fn options(body: &str) -> Result<Any> {
+    let length = u8::try_from(body.len())?;
+    let url = "runtimeoptions.v1.Options".to_owned();
+    let value = [&[0x1a, length], body.as_bytes()].concat();
+    Ok(Any { type_url: url, value, ..Any::default() })
+}
+
+pub(crate) fn wrong_runtime_options_are_invalid_arguments(p: &ShimDriver) -> Result<()> {
+    for (body, named) in [
+        ("[engine", "runtime options"),
+        ("[engine]\nno-such = 1", "no-such"),
+        ("[engine]\ngc = 7", "gc"),
+        ("unknown = true", "unknown"),
+    ] {
+        let bundle = p.bundle(ID, &[p.runtime().guest(), "exit", "7"])?;
+        bundle.add_guests()?;
+        bundle.write()?;
+        let refusal = p.refused_create(ID, &bundle, Some(options(body)?)).context(body)?;
+        ensure!(refusal.text.contains(named), "{body}: {}", refusal.text);
+        ensure!(refusal.code == Some(Code::INVALID_ARGUMENT), "{body}: {:?}", refusal.code);
         std::fs::remove_dir_all(bundle.path())?;
     }
     Ok(())

@@ -4,6 +4,8 @@
 mod calls;
 mod fields;
 mod hooks;
+mod schema;
+mod table;
 
 runwasi_tests::played! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     calls:
@@ -13,7 +15,8 @@ runwasi_tests::played! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         fields_without_a_meaning_for_a_guest_change_nothing
         unknown_values_without_a_meaning_for_a_guest_change_nothing
         parameters_of_the_network_are_set
-        fields_that_cannot_be_honoured_are_refused;
+        wrong_values_are_invalid_arguments
+        wrong_runtime_options_are_invalid_arguments;
     hooks:
         hooks_run_at_their_points_with_the_containers_state
         failing_hook_before_the_start_fails_the_creation

@@ -120,6 +120,7 @@ runwasi_tests::played! { strict_wasmtime = Wasmtime, strict_wasmtimed = Wasmtime
     stdio:
         unread_output_does_not_outlive_a_kill
         little_unread_output_does_not_delay_the_exit
+        path_of_stderr_is_ignored_at_a_terminal
         log_nobody_reads_does_not_hang_start;
 }}
 

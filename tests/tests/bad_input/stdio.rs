@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use containerd_shim_protos::api::{CreateTaskRequest, CreateTaskResponse};
 use runwasi_tests::ShimDriver;
 use runwasi_tests::bundle::fifo;
-use runwasi_tests::shim::reason;
+use runwasi_tests::shim::{LIMIT, reason};
 
 pub(crate) fn unread_output_does_not_outlive_a_kill(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("mute", &[p.runtime().guest(), "bytes", "1000000"])?;
@@ -50,6 +51,31 @@ pub(crate) fn missing_fifo_is_refused(p: &ShimDriver) -> Result<()> {
         client.create_with_output("pipeless", bundle.path(), &stdout).err().context("created")?;
     super::says(&reason(&error), &[&stdout.to_string_lossy()], &["no such file"])?;
     p.finish(&client, "pipeless", bundle.path())?;
+    p.becomes_clean()
+}
+
+pub(crate) fn path_of_stderr_is_ignored_at_a_terminal(p: &ShimDriver) -> Result<()> {
+    let mut bundle = p.bundle("screen", &[p.runtime().guest(), "echo", "shown"])?;
+    bundle.add_guests()?;
+    bundle.config["process"]["terminal"] = serde_json::json!(true);
+    bundle.write()?;
+    let client = p.connect("screen", bundle.path())?;
+    let stdout = p.dir().join("out");
+    fifo(&stdout)?;
+    let mut request = CreateTaskRequest::new();
+    request.id = "screen".to_owned();
+    request.bundle = bundle.path().to_string_lossy().into_owned();
+    request.terminal = true;
+    request.stdout = stdout.to_string_lossy().into_owned();
+    request.stderr = p.dir().join("nowhere/err").to_string_lossy().into_owned();
+    client.call::<CreateTaskResponse>("Create", &request, LIMIT)?;
+    let reader = std::thread::spawn(move || std::fs::read_to_string(stdout));
+    client.start("screen")?;
+    ensure!(client.wait("screen")?.exit_status == 0);
+    let said = reader.join().ok().context("the reader has panicked")??;
+    ensure!(said == "shown\r\n", "{said:?}");
+    client.delete("screen")?;
+    p.finish(&client, "screen", bundle.path())?;
     p.becomes_clean()
 }
 

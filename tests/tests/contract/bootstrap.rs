@@ -15,7 +15,8 @@ use containerd_shim_protos::types::introspection::RuntimeInfo;
 use runwasi_tests::bundle::{self, Bundle};
 use runwasi_tests::runtime::daemon_file;
 use runwasi_tests::shim::{LIMIT, SANDBOX, TASK_V3, TaskClient};
-use runwasi_tests::{Runtime, ShimDriver, poll_until, run_case};
+use runwasi_tests::{Command, Runtime, ShimDriver, poll_until, run_case};
+use serde_json::Value;
 
 /// The engine as `-v` names it begins with this.
 fn engine(runtime: Runtime) -> &'static str {
@@ -68,6 +69,53 @@ fn info_is_a_runtime_info_whatever_is_on_stdin() {
             Ok(())
         });
     }
+}
+
+fn features(p: &ShimDriver) -> Result<(String, Value)> {
+    let said = p.command("x", p.dir()).args(["-info"]).run()?.ok()?;
+    let info = RuntimeInfo::parse_from_bytes(&said.stdout)?;
+    let features = info.features.into_option().context("no features")?;
+    Ok((features.type_url, serde_json::from_slice(&features.value)?))
+}
+
+#[test]
+fn info_tells_features_in_the_form_of_the_runc_shim() {
+    for runtime in [Runtime::Wasmtime, Runtime::Native, Runtime::Wasmtimed] {
+        run_case(runtime, |p| {
+            let (name, told) = features(p)?;
+            ensure!(
+                name == "types.containerd.io/opencontainers/runtime-spec/1/features/Features",
+                "{name}"
+            );
+            let has = |key: &str, wanted: &str| {
+                told[key].as_array().is_some_and(|list| list.iter().any(|one| one == wanted))
+            };
+            ensure!(has("mountOptions", "rro") && has("mountOptions", "rslave"), "{told}");
+            ensure!(!has("mountOptions", "idmap") && !has("mountOptions", "remount"), "{told}");
+            ensure!(has("hooks", "createRuntime") && !has("hooks", "createContainer"), "{told}");
+            let annotations = "potentiallyUnsafeConfigAnnotations";
+            ensure!(has(annotations, "io.runwasi.memory.on-limit"), "{told}");
+            let outbound = has(annotations, "io.runwasi.network.outbound");
+            ensure!(outbound == (runtime != Runtime::Native), "{told}");
+            Ok(())
+        });
+    }
+}
+
+/// runc's own list, as it prints it, is known but for what cannot be honoured.
+#[test]
+fn mount_options_of_runc_are_known() -> Result<()> {
+    let runc: Value =
+        serde_json::from_str(&Command::new("runc").args(["features"]).run()?.ok()?.out())?;
+    let known = Vec::from_iter(runc["mountOptions"].as_array().context("no options")?.clone());
+    run_case(Runtime::Wasmtime, |p| {
+        let (_, told) = features(p)?;
+        let ours = told["mountOptions"].as_array().context("no options")?;
+        let missing: Vec<_> = known.iter().filter(|one| !ours.contains(one)).collect();
+        ensure!(missing == ["remount"], "{missing:?}");
+        Ok(())
+    });
+    Ok(())
 }
 
 #[test]

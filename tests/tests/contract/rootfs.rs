@@ -2,15 +2,16 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use containerd_shim_protos::api::Mount;
 use runwasi_tests::shim::LIMIT;
-use runwasi_tests::{Runtime, ShimDriver, poll_until, run_case};
+use runwasi_tests::{Command, Runtime, ShimDriver, poll_until, run_case};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::json;
 
 /// What is written before each delete.
 const SIZE: usize = 4 << 20;
@@ -111,5 +112,67 @@ fn is_refused_meanwhile(p: &ShimDriver, overlay: &Mount) -> Result<()> {
             unmount(&target, UnmountFlags::DETACH)?;
             bail!("the kernel lets two overlays share an upper directory: nothing would be tested")
         }
+    }
+}
+
+/// A file with an ext4 in it, which has the guest.
+fn disk(p: &ShimDriver) -> Result<PathBuf> {
+    let content = p.bundle("content", &[])?;
+    content.add_guests()?;
+    let file = p.dir().join("disk.img");
+    fs::File::create(&file)?.set_len(64 << 20)?;
+    let from = content.path().join("rootfs");
+    fs::create_dir(from.join("dev"))?;
+    let make = Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).args([&from, &file]);
+    make.run()?.ok()?;
+    fs::remove_dir_all(content.path())?;
+    Ok(file)
+}
+
+fn runs_from(p: &ShimDriver, source: &Path, options: &[&str]) -> Result<()> {
+    let mut mount = Mount::new();
+    mount.type_ = "ext4".to_owned();
+    mount.source = source.to_string_lossy().into_owned();
+    mount.options = options.iter().map(|option| (*option).to_owned()).collect();
+    let mut bundle = p.bundle("disk", &[p.runtime().guest(), "exit", "7"])?;
+    // runc makes its devices there, also on a root file system that is read-only.
+    let dev = json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs" });
+    bundle.config["mounts"].as_array_mut().context("no mounts")?.push(dev);
+    bundle.write()?;
+    let client = p.connect("disk", bundle.path())?;
+    client.create("disk", bundle.path(), &[mount])?;
+    client.start("disk")?;
+    ensure!(client.wait("disk")?.exit_status == 7);
+    client.delete("disk")?;
+    p.finish(&client, "disk", bundle.path())?;
+    fs::remove_dir_all(bundle.path())?;
+    p.becomes_clean()
+}
+
+/// The loop devices of a file, as `losetup` lists them.
+fn loops(file: &Path) -> Result<String> {
+    Ok(Command::new("losetup").args(["-n", "-O", "NAME", "-j"]).args([file]).run()?.ok()?.out())
+}
+
+/// As the snapshotter `blockfile` has it: a file and the option `loop`. And as `devmapper` has it: a
+/// device with options of its file system.
+#[test]
+fn file_systems_on_block_devices_are_mounted() {
+    for runtime in [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Runc] {
+        run_case(runtime, |p| {
+            let file = disk(p)?;
+            for options in [["loop", "rw"], ["loop", "ro"]] {
+                runs_from(p, &file, &options).with_context(|| format!("{options:?}"))?;
+                poll_until("the loop device free again", LIMIT, || {
+                    loops(&file).is_ok_and(|found| found.is_empty()).then_some(())
+                })?;
+            }
+            let attached = Command::new("losetup").args(["-f", "--show"]).args([&file]).run()?;
+            let device = attached.ok()?.out();
+            let device = Path::new(device.trim());
+            let ran = runs_from(p, device, &["rw", "discard", "errors=remount-ro"]);
+            Command::new("losetup").args(["-d"]).args([device]).run()?.ok()?;
+            ran.context("a device with options")
+        });
     }
 }

@@ -8,6 +8,7 @@ mod network;
 mod options;
 mod recovery;
 mod shared;
+mod volumes;
 
 runwasi_tests::suite! { runwasi_tests::check_pods: wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
     life:
@@ -28,6 +29,8 @@ runwasi_tests::suite! { runwasi_tests::check_pods: wasmtime = Wasmtime, wasmtime
     recovery:
         restarted_containerd_still_knows_a_pod
         log_has_every_line_over_a_restart_of_containerd;
+    volumes:
+        later_mounts_of_the_host_reach_a_pod;
 }}
 
 // runc has an OS process for each container, and one that outlives its shim.

@@ -4,6 +4,7 @@ mod escape;
 mod fixture;
 mod identity;
 mod mounts;
+mod restricted;
 mod special;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
@@ -30,6 +31,12 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         volumes_lie_in_the_order_of_the_config
         tmpfs_holds_what_it_may_and_no_more
         null_swallows_and_gives_nothing;
+    restricted:
+        masked_paths_are_empty
+        read_only_paths_refuse_writes
+        ro_spares_the_mounts_below_and_rro_does_not
+        later_mounts_of_the_host_appear_below_a_slave
+        tmpfs_begins_with_what_it_covers_on_request;
     special:
         devices_of_an_image_are_refused
         process_has_so_many_files_and_no_more;
@@ -50,6 +57,9 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
         unknown_types_are_named
         dev_is_our_own_and_small
         mounts_below_dev_are_in_the_containers_own;
+    restricted:
+        later_kernel_interfaces_of_the_host_stay_out
+        wrong_options_are_named;
     special:
         fifo_of_an_image_is_refused_and_holds_no_thread
         socket_of_an_image_is_refused;
@@ -80,6 +90,10 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         single_files_are_mounted
         dev_is_our_own_and_small
         mounts_below_dev_are_in_the_containers_own;
+    restricted:
+        masked_paths_are_empty
+        read_only_paths_refuse_writes
+        later_mounts_of_the_host_appear_below_a_slave;
     special:
         devices_of_an_image_are_refused
         process_has_so_many_files_and_no_more

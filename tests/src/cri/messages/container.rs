@@ -30,9 +30,38 @@ pub struct ContainerConfig {
     /// Instead of the image's arguments.
     #[prost(string, repeated, tag = "4")]
     pub args: Vec<String>,
+    /// Its volumes.
+    #[prost(message, repeated, tag = "7")]
+    pub mounts: Vec<Mount>,
     /// Its log, below the pod's `log_directory`.
     #[prost(string, tag = "11")]
     pub log_path: String,
+}
+
+/// A volume: a directory of the host in a container.
+#[derive(Clone, PartialEq, Message)]
+pub struct Mount {
+    /// Its place in the container.
+    #[prost(string, tag = "1")]
+    pub container_path: String,
+    /// The directory.
+    #[prost(string, tag = "2")]
+    pub host_path: String,
+    /// The way of later mounts.
+    #[prost(enumeration = "MountPropagation", tag = "5")]
+    pub propagation: i32,
+}
+
+/// The way of mounts that are made later below a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
+#[repr(i32)]
+pub enum MountPropagation {
+    /// None.
+    Private = 0,
+    /// From the host to the container.
+    HostToContainer = 1,
+    /// Both ways.
+    Bidirectional = 2,
 }
 
 /// A request or an answer that is a container's id and nothing else.

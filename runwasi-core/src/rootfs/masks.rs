@@ -1,0 +1,127 @@
+//! `linux.readonlyPaths` and `linux.maskedPaths` of `config.json`, in the container's own tree, as
+//! runc does it:
+//!
+//! | path | read-only | masked |
+//! |---|---|---|
+//! | a directory | a bind of itself, `ro` | an empty directory, `ro` |
+//! | a file | the same | our own `/dev/null` |
+//! | missing | ignored | ignored |
+//!
+//! Links are resolved inside the tree.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{FileType, OFlags, fstat},
+    mount::MountAttrFlags,
+};
+
+use super::{attributes, directory::Directory, error::RootfsError, namespace::Inside, volumes};
+use crate::{
+    bundle::config::Config,
+    sys::{MountAttributes, MountChange},
+};
+
+const READ_ONLY: &str = "linux.readonlyPaths";
+const MASKED: &str = "linux.maskedPaths";
+
+/// Restricts the paths of a tree that is complete.
+pub(super) fn apply(
+    inside: &Inside,
+    directories: &[Directory],
+    config: &Config,
+) -> Result<(), RootfsError> {
+    // Read-only first: a masked path below a read-only one stays masked.
+    for path in &config.read_only_paths {
+        let done = find(directories, path).and_then(|found| make_read_only(inside, found));
+        done.map_err(RootfsError::path(READ_ONLY, path))?;
+    }
+    for path in &config.masked_paths {
+        let done = find(directories, path).and_then(|found| mask(inside, found));
+        done.map_err(RootfsError::path(MASKED, path))?;
+    }
+    Ok(())
+}
+
+/// Refuses paths that are there, for an ordinary user, who can restrict none.
+pub(super) fn refuse(directories: &[Directory], config: &Config) -> Result<(), RootfsError> {
+    let listed = |field, paths: &'_ [PathBuf]| {
+        for path in paths {
+            if matches!(find(directories, path), Ok(Found::Missing)) {
+                continue;
+            }
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, "only root can mount");
+            return Err(RootfsError::path(field, path)(error));
+        }
+        Ok(())
+    };
+    listed(READ_ONLY, &config.read_only_paths)?;
+    listed(MASKED, &config.masked_paths)
+}
+
+enum Found<'a> {
+    Missing,
+    /// A preopened directory itself.
+    Top(&'a Directory),
+    /// A file or directory below one.
+    Below(OwnedFd),
+}
+
+/// Looks a path up in the preopened directory that contains it.
+fn find<'a>(directories: &'a [Directory], path: &Path) -> io::Result<Found<'a>> {
+    let path = volumes::clean(path);
+    let containing = directories.iter().filter(|directory| path.starts_with(&directory.path));
+    let deepest = containing.max_by_key(|directory| directory.path.as_os_str().len());
+    let Some(directory) = deepest else { return Ok(Found::Missing) };
+    let inner = path.strip_prefix(&directory.path).unwrap_or(&path);
+    if inner.as_os_str().is_empty() {
+        return Ok(Found::Top(directory));
+    }
+    match volumes::inside(&*directory.file(), inner, OFlags::PATH) {
+        Ok(found) => Ok(Found::Below(found)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Found::Missing),
+            _ => Err(error),
+        },
+    }
+}
+
+fn make_read_only(inside: &Inside, found: Found<'_>) -> io::Result<()> {
+    let mount = match found {
+        Found::Missing => return Ok(()),
+        Found::Top(directory) => OwnedFd::from(directory.file().try_clone()?),
+        Found::Below(place) => {
+            // With the mounts on it, which keep their own attributes.
+            let mount = inside.clone_of(&place, true)?;
+            inside.attach(&mount, &place)?;
+            mount
+        }
+    };
+    let read_only = MountAttributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    attributes::change(inside, &mount, MountChange::single(read_only))
+}
+
+fn mask(inside: &Inside, found: Found<'_>) -> io::Result<()> {
+    match found {
+        Found::Missing => Ok(()),
+        Found::Top(directory) => {
+            let empty = inside.empty()?;
+            inside.attach(&empty, &*directory.file())?;
+            // The guest's descriptor is of what is covered now.
+            *directory.file.lock() = Arc::new(File::from(empty));
+            Ok(())
+        }
+        Found::Below(place) => {
+            let is_directory =
+                FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory;
+            let cover = if is_directory { inside.empty()? } else { inside.null()? };
+            inside.attach(&cover, &place)
+        }
+    }
+}
