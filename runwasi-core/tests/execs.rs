@@ -163,8 +163,6 @@ async fn what_is_wrong_with_an_exec_is_named_and_leaves_its_id_free() -> Result 
         ("e1", "{".to_owned(), "INVALID_ARGUMENT", "line 1"),
         ("e1", String::new(), "INVALID_ARGUMENT", "process: EOF"),
         ("e1", spec(&[]), "INVALID_ARGUMENT", "process.args: is empty"),
-        ("e1", spec(&["no-such-script"]), "INVALID_ARGUMENT", "unknown script"),
-        ("e1", spec(&["wait"]).replace("\"/\"", "\"/no/where\""), "UNKNOWN", "/no/where"),
         ("../e1", spec(&["wait"]), "INVALID_ARGUMENT", "exec id \"../e1\" is invalid"),
         ("", spec(&["wait"]), "INVALID_ARGUMENT", "exec id is empty"),
     ] {
@@ -175,6 +173,41 @@ async fn what_is_wrong_with_an_exec_is_named_and_leaves_its_id_free() -> Result 
     exec(&client, "e1", &["wait"]).await?;
     let (code, text) = error(exec(&client, "e1", &["wait"]).await);
     assert!(code == "ALREADY_EXISTS" && text.contains("exec e1 in container c1"), "{code}: {text}");
+    harness.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn exec_that_cannot_run_fails_at_its_start_without_an_exit_event() -> Result {
+    let (harness, client) = running(&["wait"]).await?;
+    let none = StdioPaths::default();
+    for (spec, code, text) in [
+        (spec(&["no-such-script"]), "INVALID_ARGUMENT", "unknown script"),
+        (spec(&["wait"]).replace("\"/\"", "\"/no/where\""), "UNKNOWN", "/no/where"),
+        (spec(&["fail"]), "UNKNOWN", "told to fail"),
+    ] {
+        client.exec("c1", "e1", &spec, &none).await?;
+        assert_eq!(client.state(("c1", "e1")).await?.status, "CREATED");
+        let answer = error(client.start(("c1", "e1")).await);
+        assert!(answer.0 == code && answer.1.contains(text), "{spec}: {answer:?}");
+        // A client that waits for the end of the exec is not left alone.
+        client.wait(("c1", "e1")).await?;
+        client.delete(("c1", "e1")).await?;
+    }
+    assert_eq!(client.state("c1").await?.status, "RUNNING");
+    let added = "added c1/e1";
+    assert_eq!(harness.events().summary(), ["created c1", "started c1", added, added, added]);
+    harness.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn delete_of_an_exec_that_never_started_is_0() -> Result {
+    let (harness, client) = running(&["wait"]).await?;
+    exec(&client, "e1", &["exit", "7"]).await?;
+    assert_eq!(client.delete(("c1", "e1")).await?.1, 0);
+    assert_eq!(error(client.state(("c1", "e1")).await).0, "NOT_FOUND");
+    assert_eq!(harness.events().summary(), ["created c1", "started c1", "added c1/e1"]);
     harness.stop().await;
     Ok(())
 }

@@ -50,3 +50,20 @@ fn report(error: &wasmtime::Error) -> String {
     }
     report
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use runwasi_core::resources::memory::Memory;
+
+    use super::*;
+
+    #[test]
+    fn report_of_an_end_by_memory_has_its_text_once() {
+        let beyond = Arc::new(Memory::new(Some(1), false)).charge().reserve(2).unwrap_err();
+        let text = beyond.to_string();
+        let report = report(&wasmtime::Error::from(OutOfMemory(beyond)).context("in the guest"));
+        assert_eq!(report, format!("Error: in the guest\nCaused by: out of memory: {text}\n"));
+    }
+}

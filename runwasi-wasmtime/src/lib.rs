@@ -25,6 +25,7 @@
 //! | `http` | a component that answers HTTP |
 //! | `outbound` | network access of a component |
 //! | `timed_body` | body of a request or a response with a time limit |
+//! | `timer` | exact sleeps of guests |
 //! | `turns` | turns of host calls with long work |
 //! | `wasi` | WASI context of a process: streams, values, data; models (feature `wasi-nn`) |
 //! | `gc_heap` | first size of a guest's heap of collected objects |
@@ -63,6 +64,7 @@ mod shares;
 mod spare;
 mod start;
 mod timed_body;
+mod timer;
 mod turns;
 mod wasi;
 mod world;

@@ -41,7 +41,8 @@ pub(crate) struct Limits {
 /// Growth beyond the limit that ends the guest.
 #[derive(Debug, thiserror::Error)]
 #[error("out of memory: {0}")]
-pub(crate) struct OutOfMemory(#[source] pub(crate) BeyondLimit);
+// Not its source: a report would have the text twice.
+pub(crate) struct OutOfMemory(pub(crate) BeyondLimit);
 
 /// Error of a start: the guest's initial memory exceeds the limit of its container.
 pub(crate) fn beyond(error: BeyondLimit) -> EngineError {

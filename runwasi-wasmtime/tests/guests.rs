@@ -25,6 +25,8 @@ mod host_functions;
 mod hostile;
 #[path = "guests/layers.rs"]
 mod layers;
+#[path = "guests/sleep.rs"]
+mod sleep;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 

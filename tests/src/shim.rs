@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd_shim_protos::api::{
-    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, KillRequest,
-    Mount, ShutdownRequest, StartRequest, StartResponse, WaitRequest, WaitResponse,
+    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty,
+    ExecProcessRequest, KillRequest, Mount, ShutdownRequest, StartRequest, StartResponse,
+    StateRequest, StateResponse, WaitRequest, WaitResponse,
 };
-use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::ttrpc::proto::{Request, Status};
 use containerd_shim_protos::ttrpc::{self, Client};
+use serde_json::json;
 
 /// For calls that should take milliseconds.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -129,6 +131,25 @@ impl TaskClient {
         let mut request = DeleteRequest::new();
         request.id = id.to_owned();
         self.call("Delete", &request, LIMIT)
+    }
+
+    /// `Exec`: adds a process with these arguments.
+    pub fn exec(&self, id: &str, exec: &str, args: &[&str]) -> Result<Empty, ttrpc::Error> {
+        let process = json!({ "cwd": "/", "args": args, "user": { "uid": 0, "gid": 0 } });
+        let mut request = ExecProcessRequest::new();
+        request.id = id.to_owned();
+        request.exec_id = exec.to_owned();
+        let spec = Any { value: process.to_string().into_bytes(), ..Any::new() };
+        request.spec = MessageField::some(spec);
+        self.call("Exec", &request, LIMIT)
+    }
+
+    /// `State`; of the init process if `exec` is empty.
+    pub fn state(&self, id: &str, exec: &str) -> Result<StateResponse, ttrpc::Error> {
+        let mut request = StateRequest::new();
+        request.id = id.to_owned();
+        request.exec_id = exec.to_owned();
+        self.call("State", &request, LIMIT)
     }
 
     /// `Shutdown`, which containerd sends after each container's removal. The shim may be gone before it can answer.

@@ -28,6 +28,12 @@ const MIN_AGE: i64 = 1;
 /// Bytes that are read and hashed at a time.
 const PIECE: u64 = 256 << 10;
 
+/// Init programs that clients put before the program of a container: Docker, nerdctl, Podman.
+const INITS: [&str; 3] = ["/sbin/docker-init", "/sbin/tini", "/run/podman-init"];
+/// Advice for a container with one of them.
+const NO_INIT: &str = "; it is an init for native programs, so run the container without --init (in Docker's \
+     daemon.json and in compose files: without \"init\")";
+
 impl FileIdentity {
     fn of(metadata: &Metadata, layers: Option<Digest>) -> Option<Self> {
         let identity = Self {
@@ -115,7 +121,7 @@ impl Opened {
             }
             Err(reason) => reason,
         };
-        Err(ArtifactError::NotWasm { path: path.clone(), reason })
+        Err(not_wasm(path, reason))
     }
 
     /// Length of the file.
@@ -144,7 +150,7 @@ impl Opened {
             hashed(&file, metadata.len()).map_err(|error| unreadable(path, error))?;
         let kind = match kind(&bytes) {
             Ok(kind) => kind,
-            Err(reason) => return Err(ArtifactError::NotWasm { path: path.clone(), reason }),
+            Err(reason) => return Err(not_wasm(path, reason)),
         };
         // If the file changed during the read, its bytes belong to no identity.
         let after = file.metadata().map_err(|error| unreadable(path, error))?;
@@ -161,6 +167,12 @@ impl Opened {
             identity,
         })
     }
+}
+
+fn not_wasm(path: &Path, reason: String) -> ArtifactError {
+    let is_init = INITS.iter().any(|init| path == Path::new(init));
+    let advice = if is_init { NO_INIT } else { "" };
+    ArtifactError::NotWasm { path: path.to_owned(), reason: format!("{reason}{advice}") }
 }
 
 fn unreadable(path: &Path, error: io::Error) -> ArtifactError {
@@ -247,6 +259,17 @@ mod tests {
         assert_eq!(FileIdentity::of(&old, None), None);
         let new = tempfile::tempfile().unwrap().metadata().unwrap();
         assert_eq!(FileIdentity::of(&new, layers), None);
+    }
+
+    #[test]
+    fn an_init_for_native_programs_is_refused_with_advice() {
+        let text = |path| not_wasm(Path::new(path), "is not wasm".into()).to_string();
+        assert_eq!(text("/bin/sh"), "/bin/sh: is not wasm");
+        let refusal = text("/sbin/docker-init");
+        assert!(
+            refusal.contains("is not wasm; ") && refusal.contains("without --init"),
+            "{refusal}"
+        );
     }
 
     #[test]

@@ -66,13 +66,10 @@ pub enum ExecError {
     /// The process's specification is invalid.
     #[error(transparent)]
     Config(#[from] ProcessConfigError),
-    /// The working directory is missing.
-    #[error(transparent)]
-    Rootfs(#[from] RootfsError),
     /// A stream could not be opened.
     #[error(transparent)]
     Stdio(#[from] StdioError),
-    /// The engine refused the process.
+    /// The process could not be prepared.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

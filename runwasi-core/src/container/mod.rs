@@ -7,6 +7,7 @@ pub mod host;
 pub(crate) mod left_exit;
 mod pause;
 pub(crate) mod prepare;
+mod refused;
 pub mod request;
 
 use std::{
@@ -39,7 +40,7 @@ use crate::{
     events::Event,
     process::{Info, Process, driver, execs::Execs, state::Request},
     resources::usage::Usage,
-    rootfs::Rootfs,
+    rootfs::{Rootfs, RootfsError},
     scheduler::group::Group,
 };
 
@@ -157,14 +158,14 @@ impl Container {
         let _: Result<(), ()> = blocking(work, drop).await;
     }
 
-    /// Prepares a further process. Its guest does not run yet. Dropping the future undoes the
-    /// preparation.
+    /// Prepares a further process. Its guest does not run yet; one that is refused fails at its
+    /// start. Dropping the future undoes the preparation.
     pub(crate) async fn exec(&self, host: &Host, request: ExecRequest) -> Result<(), ExecError> {
         // Reserves the id, so that a concurrent request with the same id fails at once.
         let place = self.execs.reserve(&request.id)?;
         self.init.request(Request::Exec).await.map_err(ExecError::Init)?;
         let config = ProcessConfig::parse(&request.spec)?;
-        let (config, files) = self.find(config).await?;
+        let (config, found) = self.find(config).await?;
         let init = self.init.info();
         let info = Info {
             container: init.container.clone(),
@@ -172,7 +173,7 @@ impl Container {
             pid: init.pid,
             stdio: request.stdio,
         };
-        let process = self.context.instance::<ExecError>(host, info, config, Some(files)).await?;
+        let process = self.context.exec(host, info, config, found).await?;
         // Weak, because the process in the table would hold its own table.
         let execs = Arc::downgrade(&self.execs);
         let id = request.id;
@@ -231,8 +232,11 @@ impl Container {
     }
 
     /// Checks the working directory of a further process, completes its environment and locates its
-    /// program.
-    async fn find(&self, mut config: ProcessConfig) -> Result<(ProcessConfig, Files), ExecError> {
+    /// program. The inner error is for the start.
+    async fn find(
+        &self,
+        mut config: ProcessConfig,
+    ) -> Result<(ProcessConfig, Result<Files, RootfsError>), ExecError> {
         // A reference that never had a target: the pause container of a pod.
         if self.rootfs.ptr_eq(&Weak::new()) {
             return Err(ExecError::NoPrograms);
@@ -240,10 +244,12 @@ impl Container {
         let rootfs = self.rootfs.upgrade().ok_or(ExecError::Ended)?;
         // System calls on file systems may block for long, so not on a worker of the runtime.
         let work = move || {
-            rootfs.check_cwd(&config.cwd)?;
+            if let Err(error) = rootfs.check_cwd(&config.cwd) {
+                return Ok((config, Err(error)));
+            }
             home::set(&mut config, &rootfs);
             let program = file::locate(&config.args, &config.cwd, config.env("PATH"), &rootfs);
-            Ok((config, Files { rootfs, program }))
+            Ok((config, Ok(Files { rootfs, program })))
         };
         blocking(work, |error| EngineError::Failed(error.to_string()).into()).await
     }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    annotations, error::CreateError, home, host::Host, pause::Pause, request::CreateRequest,
+    annotations, error::CreateError, home, host::Host, pause::Pause, refused::Refused,
+    request::CreateRequest,
 };
 use crate::{
     artifact::{ArtifactError, Program, file},
@@ -24,7 +25,7 @@ use crate::{
     engine::{error::EngineError, extensions::Extensions, instance::Instance, spec::InstanceSpec},
     process::{Info, driver},
     resources::memory::Memory,
-    rootfs::{Gone, MountConfig, Rootfs},
+    rootfs::{Gone, MountConfig, Rootfs, RootfsError},
     scheduler::{file_calls::FileCalls, group::Group},
     settings::RawSettings,
     stdio::{Stdio, error::StdioError},
@@ -162,7 +163,7 @@ impl PreparedInit {
             pid: host.network.pid(),
             stdio: request.stdio.clone(),
         };
-        let process = context.instance::<CreateError>(host, info, config.process, files).await?;
+        let process = context.init(host, info, config.process, files).await?;
         let single = config.pod.is_none();
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
@@ -187,15 +188,15 @@ impl ProcessContext {
         ContainerState::new(init.container.as_str(), init.pid, bundle, &self.annotations)
     }
 
-    /// Opens the streams of a process and has the engine prepare its instance. A process without
-    /// file systems is the pause container of a pod.
-    pub(super) async fn instance<E: From<StdioError> + From<EngineError>>(
+    /// Opens the streams of an init and has the engine prepare its instance. An init without file
+    /// systems is the pause container of a pod.
+    async fn init(
         &self,
         host: &Host,
         info: Info,
         config: ProcessConfig,
         files: Option<Files>,
-    ) -> Result<PreparedProcess, E> {
+    ) -> Result<PreparedProcess, CreateError> {
         let stdio = host.stdio(&info.container, &info.stdio, &config).await?;
         let credentials = config.credentials.clone();
         let instance: Arc<dyn Instance> = match files {
@@ -205,6 +206,25 @@ impl ProcessContext {
                 host.engine.prepare(spec).await?
             }
         };
+        Ok(PreparedProcess { info: Arc::new(info), credentials, instance, stdio })
+    }
+
+    /// Opens the streams of a further process and has the engine prepare its instance. A process
+    /// that is refused fails at its start.
+    pub(super) async fn exec(
+        &self,
+        host: &Host,
+        info: Info,
+        config: ProcessConfig,
+        found: Result<Files, RootfsError>,
+    ) -> Result<PreparedProcess, StdioError> {
+        let stdio = host.stdio(&info.container, &info.stdio, &config).await?;
+        let credentials = config.credentials.clone();
+        let prepared = match found {
+            Ok(files) => host.engine.prepare(self.spec(host, &info, config, files, &stdio)).await,
+            Err(error) => Err(EngineError::Failed(error.to_string())),
+        };
+        let instance = prepared.unwrap_or_else(|error| Arc::new(Refused::new(error)));
         Ok(PreparedProcess { info: Arc::new(info), credentials, instance, stdio })
     }
 

@@ -420,7 +420,14 @@ impl Driver {
         }
         self.give_up();
         // Before the reply: a client that has it finds the process stopped.
-        self.stop(outcome.status(run.signal, run.starting.is_some())).await;
+        let status = outcome.status(run.signal, run.starting.is_some());
+        if run.starting.is_some() && self.info.exec.is_some() {
+            // As containerd's own shims, which know no exit of an exec that has not started:
+            // clients would take its status for one of the program.
+            self.end(status).await;
+        } else {
+            self.stop(status).await;
+        }
         if let Some(reply) = run.starting {
             // The caller may have gone. The exit event tells containerd in any case.
             let _ = reply.send(Err(outcome.start_error(run.signal)));
@@ -439,8 +446,14 @@ impl Driver {
         }
     }
 
-    /// Ends the container's other processes, closes the streams, then reports the exit.
+    /// Ends the process, then reports the exit.
     async fn stop(&mut self, status: ExitStatus) {
+        let exit = self.end(status).await;
+        self.publish(Event::Exited { process: self.info.clone(), exit });
+    }
+
+    /// Ends the container's other processes and closes the streams.
+    async fn end(&mut self, status: ExitStatus) -> Exit {
         // First: as in a pid namespace, the execs end before the end of their init is known.
         if let Some(execs) = self.execs.take() {
             // Boxed: needed once, by an init only, but part of the size of every driver.
@@ -455,7 +468,7 @@ impl Driver {
         // Before the event: a client that reacts to it finds the process stopped. `send_replace`
         // stores the value without a receiver, too.
         self.status.send_replace(Status { state: State::Stopped, exit: Some(exit) });
-        self.publish(Event::Exited { process: self.info.clone(), exit });
+        exit
     }
 
     async fn delete(&mut self) -> Result<(), ProcessError> {
@@ -463,8 +476,13 @@ impl Driver {
             Decision::Deny(denial) => return Err(denial.into()),
             Decision::Accept(_) | Decision::Ignore => {}
         }
-        if self.state() != State::Stopped {
-            self.stop(ExitStatus::KILLED).await;
+        match (self.state(), &self.info.exec) {
+            (State::Stopped, _) => {}
+            // As containerd's own shims: an exec that never ran has neither a status nor an exit.
+            (_, Some(_)) => {
+                self.end(ExitStatus::SUCCESS).await;
+            }
+            (_, None) => self.stop(ExitStatus::KILLED).await,
         }
         // containerd removes the snapshot next. The wait is bounded, since a host call that
         // outlives its guest may still hold a file.

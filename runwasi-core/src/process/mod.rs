@@ -128,14 +128,10 @@ impl Process {
 
     /// Sets the size of the terminal. Without a terminal it succeeds and does nothing.
     pub(crate) fn resize(&self, size: Size) -> Result<(), ProcessError> {
-        match (self.terminal.upgrade(), self.status().state) {
-            (Some(terminal), _) => terminal.resize(size).map_err(ProcessError::Terminal),
-            (None, state @ State::Stopped) if self.info.stdio.terminal => {
-                Err(Denial::WrongState { verb: "resize", state }.into())
-            }
-            // No error: clients send a size without asking for a terminal first.
-            (None, _) => Ok(()),
-        }
+        // Absent is no error: clients send a size without asking for a terminal first, and that of
+        // a process that has ended meanwhile is gone.
+        let terminal = self.terminal.upgrade();
+        terminal.map_or(Ok(()), |terminal| terminal.resize(size).map_err(ProcessError::Terminal))
     }
 
     /// Its group of futures.

@@ -120,7 +120,8 @@ impl State {
             (Request::CloseStdin, Stopped) => Ignore,
             (Request::CloseStdin, _) => Accept(self),
 
-            // containerd deletes containers that were never started. Clients that wait get 137.
+            // containerd deletes containers that were never started. Clients that wait get 137, and
+            // 0 for an exec.
             (Request::Delete, Created | Stopped) => Accept(Stopped),
             (Request::Delete, _) => wrong("delete"),
         }

@@ -82,7 +82,6 @@ fn exec(cause: &ExecError) -> Code {
         ExecError::AlreadyExists => Code::ALREADY_EXISTS,
         ExecError::Ended | ExecError::NoPrograms => Code::FAILED_PRECONDITION,
         ExecError::Config(_) => Code::INVALID_ARGUMENT,
-        ExecError::Rootfs(cause) => rootfs(cause),
         ExecError::Init(cause) => process(cause),
         ExecError::Stdio(cause) => stdio(cause),
         ExecError::Engine(cause) => engine(cause),

@@ -6,8 +6,9 @@
 //!   kill cannot end that ([`crate::wasi::open`]). The number of file descriptors is limited here as
 //!   well.
 //! - `fd_close`, `fd_renumber`: the file behind each descriptor must be known to `path_open`.
-//! - `poll_oneoff`: the library's sleep blocks the polling thread, since it makes the file calls.
-//!   The number of subscriptions is limited here as well.
+//! - `poll_oneoff`: the library's sleep blocks the polling thread, since it makes the file calls, and
+//!   its other waits end milliseconds late ([`crate::timer`]). The number of subscriptions is limited
+//!   here as well.
 //!
 //! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, except for
 //! the structures of `poll_oneoff`.
@@ -18,7 +19,10 @@ use runwasi_core::open::{How, Synchronized};
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::{
     I32Exit, p0,
-    p1::wasi_snapshot_preview1::{self as library, WasiSnapshotPreview1},
+    p1::{
+        WasiP1Ctx,
+        wasi_snapshot_preview1::{self as library, WasiSnapshotPreview1},
+    },
 };
 use wiggle::GuestMemory;
 
@@ -26,7 +30,10 @@ use super::{
     files::{MFILE, NFILE, SUCCESS},
     store::Guest,
 };
-use crate::wasi::open::{self, Request};
+use crate::{
+    timer,
+    wasi::open::{self, Request},
+};
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 const UNSTABLE: &str = "wasi_unstable";
@@ -292,13 +299,18 @@ fn link_poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 /// Layout of a subscription of `poll_oneoff`: offsets of the fields of a clock, and the size.
 struct Subscription {
+    id: i32,
     timeout: i32,
     flags: i32,
     size: i32,
 }
 
-const SUBSCRIPTION: Subscription = Subscription { timeout: 24, flags: 40, size: 48 };
-const UNSTABLE_SUBSCRIPTION: Subscription = Subscription { timeout: 32, flags: 48, size: 56 };
+const SUBSCRIPTION: Subscription = Subscription { id: 16, timeout: 24, flags: 40, size: 48 };
+// The clock of the predecessor has an identifier in front.
+const UNSTABLE_SUBSCRIPTION: Subscription =
+    Subscription { id: 24, timeout: 32, flags: 48, size: 56 };
+/// Clocks with times that a guest can wait for: the real time and the monotonic one.
+const CLOCKS: [i32; 2] = [0, 1];
 /// Offset of the tag of a subscription, and the tag of a clock.
 const TAG: i32 = 8;
 const CLOCK: u8 = 0;
@@ -309,29 +321,31 @@ const ABSTIME: u16 = 1;
 // type (clock), and fields without a meaning for a clock.
 const EVENT: usize = 32;
 
-/// Handles a poll for a single relative timer: waits, and writes the event. Returns false for any
-/// other poll.
+/// Handles a poll for a single timer: waits, and writes the event. Returns false for any other poll.
 async fn poll_timer(
     caller: &mut Caller<'_, Guest>,
     arguments: PollArguments,
     at: &Subscription,
 ) -> wasmtime::Result<bool> {
     let (subscription, event, count, counted) = arguments;
-    let (memory, _) = enter(caller)?;
+    let (memory, guest) = enter(caller)?;
     // The library traps on a subscription outside the memory.
     if count != 1 || read(&memory, subscription, at.size as usize).is_none() {
         return Ok(false);
     }
     // Pointers are unsigned: one below 2 GiB may have a field beyond.
     let [tag] = bytes::<1>(&memory, subscription.wrapping_add(TAG))?;
+    let clock = i32::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.id))?);
     let flags = u16::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.flags))?);
-    // Only for a single relative time does the library block the thread.
-    if tag != CLOCK || flags & ABSTIME != 0 {
+    let is_absolute = flags & ABSTIME != 0;
+    // The library refuses a time of another clock.
+    if tag != CLOCK || is_absolute && !CLOCKS.contains(&clock) {
         return Ok(false);
     }
     let timeout = u64::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.timeout))?);
     let userdata: [u8; 8] = bytes(&memory, subscription)?;
-    tokio::time::sleep(Duration::from_nanos(timeout)).await;
+    let now = if is_absolute { self::now(&mut guest.wasi, clock)? } else { 0 };
+    timer::sleep(Duration::from_nanos(timeout.saturating_sub(now))).await;
     // Again, so that no borrow of the guest's memory is held during the sleep.
     let (mut memory, _) = enter(caller)?;
     let mut answer = [0; EVENT];
@@ -339,6 +353,14 @@ async fn poll_timer(
     write(&mut memory, event, &answer)?;
     write(&mut memory, counted, &1u32.to_le_bytes())?;
     Ok(true)
+}
+
+/// The present time of a clock of the guest, in nanoseconds.
+fn now(wasi: &mut WasiP1Ctx, clock: i32) -> wasmtime::Result<u64> {
+    let mut now = [0; size_of::<u64>()];
+    // In a memory of its own. The error is that of an unknown clock.
+    library::clock_time_get(wasi, &mut GuestMemory::Unshared(&mut now), clock, 0, 0)?;
+    Ok(u64::from_le_bytes(now))
 }
 
 pub(super) fn read<'a>(memory: &'a GuestMemory<'_>, at: i32, length: usize) -> Option<&'a [u8]> {

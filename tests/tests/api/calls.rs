@@ -10,9 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use containerd_shim_protos::api::{
     CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
-    CreateTaskResponse, Empty, ExecProcessRequest, PauseRequest, PidsRequest, PidsResponse,
-    ResizePtyRequest, ResumeRequest, StateRequest, StateResponse, StatsRequest, StatsResponse,
-    Status, UpdateTaskRequest,
+    CreateTaskResponse, Empty, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest,
+    ResumeRequest, StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
 };
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
@@ -54,11 +53,7 @@ impl<'a> Stage<'a> {
     }
 
     fn state(&self) -> Result<StateResponse> {
-        Ok(self.client.call(
-            "State",
-            &StateRequest { id: ID.to_owned(), ..StateRequest::new() },
-            LIMIT,
-        )?)
+        Ok(self.client.state(ID, "")?)
     }
 
     fn is(&self, status: Status) -> Result<()> {
@@ -91,13 +86,8 @@ impl<'a> Stage<'a> {
     }
 
     fn exec(&self) -> Result<()> {
-        let process = json!({ "cwd": "/", "args": [self.p.runtime().guest(), "sleep", "1000"], "user": { "uid": 0, "gid": 0 } });
-        let mut request = ExecProcessRequest::new();
-        request.id = ID.to_owned();
-        request.exec_id = "second".to_owned();
-        request.spec =
-            MessageField::some(Any { value: serde_json::to_vec(&process)?, ..Any::new() });
-        self.asks("Exec", &request)
+        self.client.exec(ID, "second", &[self.p.runtime().guest(), "sleep", "1000"])?;
+        Ok(())
     }
 
     /// Ends and removes it, whatever has become of it, and demands that nothing is left.
@@ -164,9 +154,7 @@ fn call(name: &str, p: &ShimDriver, service: &'static str) -> Result<()> {
         }
         "Exec" => {
             stage.exec()?;
-            let mut request = StateRequest { id: ID.to_owned(), ..StateRequest::new() };
-            request.exec_id = "second".to_owned();
-            let state: StateResponse = stage.client.call("State", &request, LIMIT)?;
+            let state = stage.client.state(ID, "second")?;
             ensure!(state.status() == Status::CREATED && state.exec_id == "second", "{state:?}");
         }
         // The suite `stdio` has one with a terminal.

@@ -4,6 +4,7 @@
 mod calls;
 mod fields;
 mod hooks;
+mod processes;
 mod schema;
 mod table;
 
@@ -24,10 +25,19 @@ runwasi_tests::played! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         hook_that_hangs_is_killed_at_its_timeout
         hooks_after_the_end_run_also_for_a_killed_shim
         hooks_of_the_image_are_refused;
+    processes:
+        exec_without_a_program_fails_at_its_start
+        delete_of_an_exec_that_never_started_is_0
+        running_process_has_no_time_of_an_exit
+        size_of_the_terminal_of_an_ended_process_is_ignored
+        init_for_native_programs_is_refused_with_advice;
 }}
 
 // runc shows that a native container's hooks fail in the same way. When it runs those after the start depends on its version.
 runwasi_tests::played! { runc = Runc; {
     hooks:
         failing_hook_before_the_start_fails_the_creation;
+    processes:
+        exec_without_a_program_fails_at_its_start
+        delete_of_an_exec_that_never_started_is_0;
 }}

@@ -29,6 +29,7 @@ pub(crate) fn growth_beyond_the_limit_ends_with_137_and_an_oom_event(
     let out =
         c.run_command(&["--rm", &flag, &bytes], &id, &["alloc", "128"]).run()?.status_is(137)?;
     ensure!(out.err().contains("out of memory") && out.err().contains("67108864"), "{out}");
+    ensure!(out.err().matches("memory limit").count() == 1, "the text is not there once: {out}");
     let seen = events.until_delete(&id)?;
     let topics: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
     ensure!(topics == ["create", "start", "oom", "exit", "delete"], "{topics:?}");

@@ -2,6 +2,7 @@
 
 mod guest;
 mod pause;
+mod sleep;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     guest:
@@ -18,6 +19,8 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         pausing_what_does_not_run_is_an_error
         paused_task_can_be_deleted_by_force
         paused_task_can_be_killed;
+    sleep:
+        millisecond_of_sleep_ends_as_exactly_as_a_native_one;
 }}
 
 // The guest as a component.
@@ -29,6 +32,8 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         paused_guest_goes_on_where_it_was
         paused_sleeper_does_not_do_its_timers_work
         paused_task_can_be_killed;
+    sleep:
+        millisecond_of_sleep_ends_as_exactly_as_a_native_one;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_alone:

@@ -8,7 +8,7 @@ use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
-use super::{config, files, keyvalue, names, parts, sockets, streams_p2, streams_p3};
+use super::{clocks, config, files, keyvalue, names, parts, sockets, streams_p2, streams_p3};
 use crate::component::store::Component;
 
 /// Builds a linker with all interfaces.
@@ -24,6 +24,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     streams_p2::link(&mut linker)?;
     sockets::link(&mut linker)?;
     names::link(&mut linker)?;
+    clocks::link(&mut linker)?;
     parts::link(&mut linker)?;
     streams_p3::link(&mut linker)?;
     linker.allow_shadowing(false);

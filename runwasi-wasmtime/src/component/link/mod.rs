@@ -7,10 +7,12 @@
 //! | `streams_p2` | replacements for wasmtime-wasi's streams of files of p2 |
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
+//! | `clocks` | replacements for the waits of `wasi:clocks`, exact ones |
 //! | `parts` | replacements for functions with long work, in parts |
 //! | `streams_p3` | replacements for the file streams of p3, in parts |
 //! | `keyvalue`, `config`, `nn` (feature `wasi-nn`) | the interfaces of these names |
 
+mod clocks;
 mod config;
 mod files;
 mod keyvalue;
