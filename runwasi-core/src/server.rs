@@ -79,7 +79,7 @@ fn services(sandbox: &Sandbox) -> HashMap<String, Service> {
 // must not leave a server behind for ever.
 const EMPTY: Duration = Duration::from_secs(30);
 
-/// Waits for `Shutdown`, or for the end of a sandbox without containers.
+/// Waits for `Shutdown`, or for the end of a sandbox without containers or without a record.
 async fn stopped(sandbox: &Sandbox) {
     tokio::select! {
         () = sandbox.tasks().stopped() => {}
@@ -87,6 +87,7 @@ async fn stopped(sandbox: &Sandbox) {
             tracing::info!("no container for {} s", EMPTY.as_secs());
             sandbox.tasks().stop();
         }
+        () = sandbox.forgotten() => sandbox.tasks().stop(),
     }
 }
 

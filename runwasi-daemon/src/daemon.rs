@@ -219,6 +219,7 @@ impl Daemon {
         } = opened.keep()?;
         // Tasks of its own: the end of this sandbox must not stop others.
         let tasks = Tasks::new(self.grace);
+        let images = Arc::new(images::ImageClient::new(&grpc_address, &namespace));
         let host = Host {
             engine: self.engine.clone(),
             // On the daemon's tasks: the queue is shared and delivers events after this sandbox.
@@ -227,12 +228,12 @@ impl Daemon {
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
-            images: Arc::new(images::ImageClient::new(&grpc_address, &namespace)),
+            images: images.clone(),
             // The process serves many sandboxes, so no limit of one sandbox fits its cgroups.
             cgroups: None,
             network,
         };
-        let sandbox = if managed { Sandbox::managed(host) } else { Sandbox::new(host) };
+        let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
         tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
         let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record });
         self.served.fetch_add(1, Ordering::SeqCst);

@@ -84,6 +84,8 @@ fn run<E: Engine>(
     let control = runtime::control().map_err(io_error("control runtime"))?;
     let result = control.block_on(async {
         let tasks = Tasks::new(GRACE);
+        let images = images::ImageClient::new(&invocation.address, &invocation.namespace);
+        let images = Arc::new(images);
         let queue = Queue::start(events::EventForwarder::new(&ttrpc_address), &tasks);
         let host = Host {
             engine,
@@ -92,11 +94,11 @@ fn run<E: Engine>(
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
             namespace: invocation.namespace.clone(),
-            images: Arc::new(images::ImageClient::new(&invocation.address, &invocation.namespace)),
+            images: images.clone(),
             cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone(), network.pid()))),
             network,
         };
-        let sandbox = if managed { Sandbox::managed(host) } else { Sandbox::new(host) };
+        let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
         // Only the sandbox keeps the queue open then: its task ends after the sandbox's last event.
         drop(queue);
         stop_on_signals(&tasks)?;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::{
     cgroups_path::CgroupsPath,
@@ -92,6 +95,8 @@ pub enum Source {
     },
     /// Our own `/dev`.
     Devices,
+    /// The `/dev/shm` of a pod without a pause container.
+    PodMemory,
 }
 
 /// The annotation `io.kubernetes.cri.container-type`.
@@ -188,11 +193,7 @@ impl Config {
 
     /// Checks the content of `config.json`. Errors name the path.
     pub(crate) fn from_json(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
-        let spec: Spec = json::parse(bytes, &[]).map_err(|error| match error {
-            JsonError::Field(wrong) => field_error(path)(wrong),
-            JsonError::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
-        })?;
-        Self::from_spec(&spec).map_err(field_error(path))
+        Self::from_spec(&spec(path, bytes)?).map_err(field_error(path))
     }
 
     fn from_spec(spec: &Spec) -> Result<Self, Wrong> {
@@ -244,15 +245,45 @@ impl SandboxConfig {
                 let group = config.pod.unwrap_or_else(|| id.clone());
                 Ok(Self { group, namespaces: config.namespaces, managed: false })
             }
-            // For its Sandbox API containerd creates a bundle without `config.json`, named as the
-            // sandbox.
-            Err(error) if error.is_missing() => {
+            // For its Sandbox API containerd creates a bundle named as the sandbox. It has no
+            // `config.json`, or the one of `ctr sandboxes run`, which has no process.
+            Err(error) if error.is_missing() || is_of_sandbox(bundle) => {
                 let namespaces = NamespacesConfig::default();
                 Ok(Self { group: id.clone(), namespaces, managed: true })
             }
             Err(error) => Err(error),
         }
     }
+
+    /// The namespaces in the `config.json` of a managed sandbox, if it has one.
+    pub fn namespaces_of_managed(bundle: &Path) -> Result<NamespacesConfig, ConfigError> {
+        let path = bundle.join(CONFIG_FILE);
+        let bytes = match read_bounded(&path) {
+            Err(error) if error.is_missing() => return Ok(NamespacesConfig::default()),
+            bytes => bytes?,
+        };
+        let spec = spec(&path, &bytes)?;
+        refuse_user_namespace(&spec).map_err(field_error(&path))?;
+        namespaces(&spec).map_err(field_error(&path))
+    }
+}
+
+fn spec(path: &Path, bytes: &[u8]) -> Result<Spec, ConfigError> {
+    json::parse(bytes, &[]).map_err(|error| match error {
+        JsonError::Field(wrong) => field_error(path)(wrong),
+        JsonError::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
+    })
+}
+
+/// True if `config.json` is a JSON object that describes no process, which no container is without.
+fn is_of_sandbox(bundle: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct WithProcess {
+        process: Option<IgnoredAny>,
+    }
+    let read = read_bounded(&bundle.join(CONFIG_FILE));
+    let parsed = read.ok().and_then(|bytes| serde_json::from_slice::<WithProcess>(&bytes).ok());
+    parsed.is_some_and(|config| config.process.is_none())
 }
 
 /// Reads only the group of [`SandboxConfig`].
@@ -499,6 +530,23 @@ mod tests {
             let error = load(&json).unwrap_err();
             assert!(error.contains(expected) && error.contains("config.json"), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn bundle_without_a_process_is_that_of_a_managed_sandbox() {
+        let bundle = tempfile::tempdir().unwrap();
+        let id = Id::parse("id", "s").unwrap();
+        let load = |json: &str| {
+            std::fs::write(bundle.path().join("config.json"), json).unwrap();
+            SandboxConfig::load(bundle.path(), &id)
+        };
+        for json in [r#"{"ociVersion":""}"#, r#"{"ociVersion":"1.1.0","hostname":"a"}"#] {
+            let sandbox = load(json).unwrap();
+            assert!(sandbox.managed && sandbox.group == id, "{sandbox:?}");
+        }
+        let process = minimal(r#""cwd":"/","args":["/a.wasm"]"#, "");
+        assert!(!load(&process).unwrap().managed);
+        assert!(load(r#"{"process":{}}"#).is_err() && load("{").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A container's bundle: its `config.json` ([`config`]), its processes ([`process`]), its hooks
-//! ([`hooks`]) and the directories that may contain bundles ([`allowed_roots`]).
+//! ([`hooks`]) and the directories that may contain bundles ([`allowed_roots`]); the configuration
+//! of a pod without a pause container ([`pod`]).
 
 pub mod allowed_roots;
 pub mod cgroups_path;
@@ -7,6 +8,7 @@ pub mod config;
 mod error;
 pub mod hooks;
 mod json;
+pub mod pod;
 pub mod process;
 pub mod resources;
 pub mod sysctls;

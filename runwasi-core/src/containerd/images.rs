@@ -61,7 +61,7 @@ impl ImageClient {
         Self { address, namespace: namespace.clone() }
     }
 
-    async fn unary<Q, A>(
+    pub(super) async fn unary<Q, A>(
         &self,
         path: &'static str,
         what: &str,

@@ -29,6 +29,7 @@ use super::{
     interfaces::{self, LeftOut},
     namespace::{Inside, Tree},
     options::mount_flag,
+    shared_memory::SharedMemory,
     waiting,
 };
 use crate::{
@@ -47,18 +48,20 @@ pub(super) struct Volume<'a> {
     config: &'a VolumeConfig,
     /// Path in the container without `.` and `..`.
     destination: PathBuf,
-    opened: Opened,
+    opened: Opened<'a>,
     /// Mount point, created before the root file system becomes read-only.
     place: Option<OwnedFd>,
 }
 
-enum Opened {
+enum Opened<'a> {
     /// Our own `/dev`. Its clone is made inside the private namespace.
     Devices,
     /// A detached mount of a directory.
     Directory(Copy),
     /// A detached mount of a single file.
     File(OwnedFd),
+    /// The pod's `/dev/shm`. Its clone is made inside the private namespace.
+    Memory(&'a SharedMemory),
 }
 
 impl<'a> Volume<'a> {
@@ -67,9 +70,14 @@ impl<'a> Volume<'a> {
         bundle: &Path,
         config: &'a VolumeConfig,
         host: &HostMounts,
+        memory: Option<&'a SharedMemory>,
     ) -> Result<Self, RootfsError> {
         let opened = match &config.source {
             Source::Devices => Opened::Devices,
+            Source::PodMemory => {
+                let failed = RootfsError::directory("/dev/shm of the pod", &config.destination);
+                Opened::Memory(memory.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?)
+            }
             Source::Tmpfs { options } => {
                 let failed = RootfsError::directory("tmpfs", &config.destination);
                 Opened::Directory(Copy::single(tmpfs(options).map_err(failed)?))
@@ -89,7 +97,7 @@ impl<'a> Volume<'a> {
                     || copy.has_mounts && waiting::below(host.below(&bundle.join(path)))
             }
             Opened::File(file) => waiting::volume(file),
-            Opened::Devices => false,
+            Opened::Devices | Opened::Memory(_) => false,
         }
     }
 
@@ -182,6 +190,9 @@ impl<'a> Volume<'a> {
             Opened::Devices => (Copy::single(inside.devices().map_err(&failed)?), None),
             Opened::Directory(copy) => (copy, Some(restriction)),
             Opened::File(mount) => (Copy::single(mount), Some(restriction)),
+            Opened::Memory(memory) => {
+                (Copy::single(memory.copy(inside).map_err(&failed)?), Some(restriction))
+            }
         };
         let Copy { mount, has_mounts } = copy;
         let own_tree = match &place {
@@ -208,7 +219,7 @@ impl<'a> Volume<'a> {
             Opened::Directory(Copy { mount, .. }) => {
                 Ok(Directory::new(self.destination, mount, self.config.read_only))
             }
-            Opened::File(_) | Opened::Devices => {
+            Opened::File(_) | Opened::Devices | Opened::Memory(_) => {
                 let reason = "only root can mount a single file";
                 let error = io::Error::new(io::ErrorKind::PermissionDenied, reason);
                 Err(RootfsError::destination(&self.config.destination)(error))
@@ -246,7 +257,7 @@ pub(super) fn clean(path: &Path) -> PathBuf {
 }
 
 /// Clones the mount of a directory or file of the host.
-fn bind(source: &Path, recursive: bool, host: &HostMounts) -> Result<Opened, RootfsError> {
+fn bind(source: &Path, recursive: bool, host: &HostMounts) -> Result<Opened<'static>, RootfsError> {
     let failed = RootfsError::directory("volume", source);
     // Checked before the clone, which would also accept a socket or a device.
     let kind = std::fs::metadata(source).map_err(&failed)?.file_type();
