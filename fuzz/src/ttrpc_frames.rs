@@ -180,7 +180,10 @@ impl Engine for Scripts {
 
 async fn check_connection(host: Host, input: &[u8]) {
     let (kind, calls) = input.split_first().unwrap_or((&0, &[]));
-    let sandbox = if kind % 2 == 0 { Sandbox::new(host) } else { Sandbox::managed(host) };
+    let sandbox = match kind % 2 {
+        0 => Sandbox::new(host),
+        _ => Sandbox::managed(host, Arc::new(ImageStore::default())),
+    };
     let tasks = sandbox.tasks().clone();
     // Absent at the first input, and after a sandbox that has ended.
     let _ = fs::remove_file(SOCKET);

@@ -1,8 +1,14 @@
 //! containerd's Sandbox API over a real socket, with a scripted engine in place of wasm: a sandbox that lives by itself.
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use containerd_shim_protos::{
+    protobuf::well_known_types::any::Any,
     sandbox_api::{
         CreateSandboxRequest, PingRequest, PlatformRequest, SandboxMetricsRequest,
         SandboxStatusRequest, SandboxStatusResponse, ShutdownSandboxRequest, StartSandboxRequest,
@@ -19,7 +25,10 @@ use runwasi_core::{
     Id,
     containerd::task_client::TaskClient,
     network::{Entrance, Network},
-    sandbox::lifecycle::{LifecycleError, Phase},
+    sandbox::{
+        lifecycle::{LifecycleError, Phase},
+        managed::SandboxRequest,
+    },
     testing::{Harness, ScriptedEngine},
 };
 
@@ -39,7 +48,18 @@ fn patience() -> Context {
 
 impl Bed {
     async fn new() -> Result<Self> {
-        let harness = Harness::start_managed(ScriptedEngine)?;
+        Self::on(Harness::start_managed(ScriptedEngine)?).await
+    }
+
+    /// With a containerd that has a record of the sandbox, or none.
+    async fn recorded(recorded: bool) -> Result<Self> {
+        let recorded = Arc::new(AtomicBool::new(recorded));
+        let bed = Self::on(Harness::start_recorded(ScriptedEngine, recorded)?).await?;
+        bed.create(ID, "").await?;
+        Ok(bed)
+    }
+
+    async fn on(harness: Harness) -> Result<Self> {
         let client = Client::connect(&format!("unix://{}", harness.socket().display())).await?;
         let tasks = harness.client().await?;
         Ok(Self { harness, sandbox: SandboxClient::new(client), tasks })
@@ -96,6 +116,10 @@ impl Bed {
         self.tasks.start(id).await?;
         Ok(())
     }
+}
+
+fn in_network(path: &str) -> SandboxRequest {
+    SandboxRequest { network: Some(path.into()), ..SandboxRequest::default() }
 }
 
 fn code<T: std::fmt::Debug>(result: ttrpc::Result<T>) -> Code {
@@ -208,10 +232,7 @@ async fn who_waits_for_what_comes_to_nothing_is_told() -> Result {
     let (sandbox, id) = (bed.harness.sandbox(), Id::parse("sandbox id", ID)?);
     // The creation begins first, and fails when the other waits.
     let both = async {
-        tokio::join!(
-            sandbox.create_sandbox(&id, Some("/nowhere".into())),
-            sandbox.wait_sandbox(&id)
-        )
+        tokio::join!(sandbox.create_sandbox(&id, in_network("/nowhere")), sandbox.wait_sandbox(&id))
     };
     let (created, waited) = tokio::time::timeout(Duration::from_secs(10), both).await?;
     assert!(created.is_err());
@@ -263,7 +284,7 @@ async fn create_whose_caller_has_gone_is_brought_to_its_end() -> Result {
     // Polled once, then dropped.
     tokio::select! {
         biased;
-        created = bed.harness.sandbox().create_sandbox(&id, Some("/proc/self/ns/net".into())) => panic!("{created:?}"),
+        created = bed.harness.sandbox().create_sandbox(&id, in_network("/proc/self/ns/net")) => panic!("{created:?}"),
         () = std::future::ready(()) => {}
     }
     assert_eq!(code(bed.create(ID, "").await), Code::ALREADY_EXISTS);
@@ -344,6 +365,114 @@ async fn metrics_are_those_of_all_containers_and_the_platform_is_an_images() -> 
     assert_eq!(platform.os, "linux");
     let expected = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     assert_eq!(platform.architecture, expected);
+    bed.harness.stop().await;
+    Ok(())
+}
+
+/// A field of protobuf with bytes for its content.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(content.len()).expect("a short field");
+    [&[number << 3 | 2, length], content].concat()
+}
+
+/// The CRI's `PodSandboxConfig` with a host name, a name server and a parameter of the kernel.
+fn pod(sysctl: &str, value: &str) -> Any {
+    let dns = field(1, b"192.0.2.53");
+    let sysctl = [field(1, sysctl.as_bytes()), field(2, value.as_bytes())].concat();
+    let linux = field(3, &sysctl);
+    let value = [field(2, b"web-0"), field(4, &dns), field(8, &linux)].concat();
+    Any { type_url: "runtime.v1.PodSandboxConfig".into(), value, ..Any::default() }
+}
+
+/// Needs root, as a namespace does.
+#[tokio::test]
+async fn sandbox_has_the_names_and_parameters_of_its_pod() -> Result {
+    let (bed, network) = (Bed::new().await?, Network::with_process(Entrance::New)?);
+    let bundle = bed.harness.directory().join("sandbox");
+    fs::create_dir_all(&bundle)?;
+    let create = async |options: Any, netns: String| {
+        let request = CreateSandboxRequest {
+            sandbox_id: ID.into(),
+            bundle_path: bundle.display().to_string(),
+            netns_path: netns,
+            options: Some(options).into(),
+            ..Default::default()
+        };
+        bed.sandbox.create_sandbox(patience(), &request).await.map(drop)
+    };
+    let netns = format!("/proc/{}/ns/net", network.pid());
+    let parameter = "net.ipv4.ip_unprivileged_port_start";
+    for (options, netns, text) in [
+        (pod("kernel.panic", "1"), netns.clone(), "linux.sysctl[\"kernel.panic\"]"),
+        (pod("net.ipv4.none", "1"), netns.clone(), "linux.sysctl[\"net.ipv4.none\"] = \"1\""),
+        (pod(parameter, "1"), String::new(), "belongs to the host's network"),
+        (Any { type_url: "a.b".into(), ..Any::default() }, netns.clone(), "options: \"a.b\""),
+    ] {
+        let refused = create(options, netns).await;
+        let error = format!("{refused:?}");
+        assert_eq!(code(refused), Code::INVALID_ARGUMENT);
+        assert!(error.replace('\\', "").contains(text), "{error}");
+    }
+    create(pod(parameter, "77"), netns).await?;
+    let pid = bed.start(ID).await?;
+    let inside = move || {
+        fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("a parameter")
+    };
+    assert_eq!(network.run(inside)?, "77\n");
+    assert_ne!(inside(), "77\n", "the host's");
+    let read = |name: &str| fs::read_to_string(bundle.join("pod").join(name));
+    assert_eq!(read("hostname")?, "web-0\n");
+    assert_eq!(read("resolv.conf")?, "nameserver 192.0.2.53\n");
+    let uts = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/uts"));
+    assert_ne!(uts(pid)?, uts(std::process::id())?);
+    bed.harness.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn sandbox_that_containerd_forgets_before_its_start_ends_by_itself() -> Result {
+    let (forgotten, known) = (Bed::recorded(false).await?, Bed::recorded(true).await?);
+    let started = Bed::recorded(false).await?;
+    started.start(ID).await?;
+    tokio::time::timeout(Duration::from_secs(20), forgotten.harness.tasks().stopped()).await?;
+    let stopped = |bed: &Bed| bed.harness.tasks().is_stopped();
+    // Created after the other: their first question comes later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!stopped(&known) && !stopped(&started));
+    for bed in [&forgotten, &known, &started] {
+        bed.harness.stop().await;
+    }
+    Ok(())
+}
+
+/// That of `ctr sandboxes run`.
+#[tokio::test]
+async fn config_of_a_sandbox_gives_its_namespaces() -> Result {
+    let bed = Bed::new().await?;
+    let bundle = bed.harness.directory().join("sandbox");
+    fs::create_dir_all(&bundle)?;
+    let create = async |config: &str| {
+        fs::write(bundle.join("config.json"), config).expect("written");
+        let request = CreateSandboxRequest {
+            sandbox_id: ID.into(),
+            bundle_path: bundle.display().to_string(),
+            ..Default::default()
+        };
+        bed.sandbox.create_sandbox(patience(), &request).await.map(drop)
+    };
+    let of_network = |more: &str| {
+        format!(r#"{{"ociVersion":"","linux":{{"namespaces":[{{"type":"network"{more}}}]}}}}"#)
+    };
+    let refused = create(&of_network(r#","path":"/nowhere""#)).await;
+    assert!(format!("{refused:?}").contains("linux.namespaces[network].path /nowhere"));
+    assert_eq!(code(refused), Code::INVALID_ARGUMENT);
+    create(&of_network("")).await?;
+    let pid = bed.start(ID).await?;
+    let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net"));
+    assert_ne!(network(pid)?, network(std::process::id())?);
+    bed.run("c", &["exit", "3"]).await?;
+    assert_eq!(bed.tasks.wait("c").await?, 3);
+    assert!(!Path::new(&bundle).join("pod").exists(), "files of a pod without a pod");
     bed.harness.stop().await;
     Ok(())
 }

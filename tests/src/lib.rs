@@ -24,6 +24,7 @@
 //! - [`cni`]: a bridge of a fixture's own, for containers' networks.
 //! - [`version`]: which containerd a fixture has.
 //! - [`records`]: what only containerd's gRPC API can say about a container.
+//! - [`sandboxes`]: containerd's services for sandboxes.
 //! - [`registry`]: where images are pulled from.
 //! - [`cri`]: the gRPC calls of Kubernetes' CRI.
 //! - [`pods`]: a containerd with its CRI, and what a test does with its pods.
@@ -68,6 +69,7 @@ pub mod registry;
 pub mod restrictions;
 pub mod running;
 pub mod runtime;
+pub mod sandboxes;
 pub mod server;
 pub mod shim;
 pub mod shim_driver;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::{
     cgroups_path::CgroupsPath,
@@ -237,26 +240,52 @@ impl SandboxConfig {
     }
 
     fn from_json(path: &Path, bytes: &[u8], id: &Id) -> Result<Self, ConfigError> {
-        #[derive(Deserialize)]
-        struct Part {
-            annotations: Option<HashMap<String, String>>,
-            hostname: Option<String>,
-            linux: Option<LinuxPart>,
+        let part: SandboxPart = parse(path, bytes)?;
+        // That of `ctr sandboxes run`, which describes no process. No container is without one.
+        if part.process.is_none() {
+            let namespaces = NamespacesConfig::default();
+            return Ok(Self { group: id.clone(), namespaces, managed: true });
         }
-
-        #[derive(Deserialize)]
-        struct LinuxPart {
-            namespaces: Option<Vec<LinuxNamespace>>,
-            sysctl: Option<HashMap<String, String>>,
-        }
-
-        let Part { annotations, hostname, linux } = parse(path, bytes)?;
-        let pod = pod(&annotations.unwrap_or_default()).map_err(field_error(path))?;
-        let (listed, sysctls) =
-            linux.map_or((None, None), |linux| (linux.namespaces, linux.sysctl));
-        let namespaces = namespaces(&listed.unwrap_or_default(), hostname, sysctls.as_ref());
-        let namespaces = namespaces.map_err(field_error(path))?;
+        let annotations = part.annotations.as_ref();
+        let pod = annotations.map_or(Ok(None), pod).map_err(field_error(path))?;
+        let namespaces = part.namespaces().map_err(field_error(path))?;
         Ok(Self { group: pod.unwrap_or_else(|| id.clone()), namespaces, managed: false })
+    }
+
+    /// The namespaces in the `config.json` of a managed sandbox, if it has one.
+    pub fn namespaces_of_managed(bundle: &Path) -> Result<NamespacesConfig, ConfigError> {
+        let path = bundle.join(CONFIG_FILE);
+        let bytes = match read_bounded(&path) {
+            Err(error) if error.is_missing() => return Ok(NamespacesConfig::default()),
+            bytes => bytes?,
+        };
+        let spec: Spec = parse(&path, &bytes)?;
+        refuse_user_namespace(&spec).map_err(field_error(&path))?;
+        let part: SandboxPart = parse(&path, &bytes)?;
+        part.namespaces().map_err(field_error(&path))
+    }
+}
+
+/// The fields of `config.json` that concern the whole sandbox.
+#[derive(Deserialize)]
+struct SandboxPart {
+    annotations: Option<HashMap<String, String>>,
+    hostname: Option<String>,
+    linux: Option<LinuxPart>,
+    process: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct LinuxPart {
+    namespaces: Option<Vec<LinuxNamespace>>,
+    sysctl: Option<HashMap<String, String>>,
+}
+
+impl SandboxPart {
+    fn namespaces(self) -> Result<NamespacesConfig, Wrong> {
+        let (listed, sysctls) =
+            self.linux.map_or((None, None), |linux| (linux.namespaces, linux.sysctl));
+        namespaces(&listed.unwrap_or_default(), self.hostname, sysctls.as_ref())
     }
 }
 
@@ -510,6 +539,23 @@ mod tests {
         assert_eq!(with("rprivate"), Ok(Propagation::Private));
         assert_eq!(with(""), Ok(Propagation::Private));
         assert!(with("ro").unwrap_err().contains("linux.rootfsPropagation: \"ro\" is not one of"));
+    }
+
+    #[test]
+    fn bundle_without_a_process_is_that_of_a_managed_sandbox() {
+        let bundle = tempfile::tempdir().unwrap();
+        let id = Id::parse("id", "s").unwrap();
+        let load = |json: &str| {
+            std::fs::write(bundle.path().join("config.json"), json).unwrap();
+            SandboxConfig::load(bundle.path(), &id)
+        };
+        for json in [r#"{"ociVersion":""}"#, r#"{"ociVersion":"1.1.0","hostname":"a"}"#] {
+            let sandbox = load(json).unwrap();
+            assert!(sandbox.managed && sandbox.group == id, "{sandbox:?}");
+        }
+        let process = minimal(r#""cwd":"/","args":["/a.wasm"]"#, "");
+        assert!(!load(&process).unwrap().managed);
+        assert!(load("{").is_err());
     }
 
     #[test]

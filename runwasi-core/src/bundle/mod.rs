@@ -1,5 +1,6 @@
 //! A container's bundle: its `config.json` ([`config`]), its processes ([`process`]), its hooks
-//! ([`hooks`]) and the directories that may contain bundles ([`allowed_roots`]).
+//! ([`hooks`]) and the directories that may contain bundles ([`allowed_roots`]); the configuration
+//! of a pod without a pause container ([`pod`]).
 
 pub mod allowed_roots;
 pub mod cgroups_path;
@@ -9,6 +10,7 @@ pub mod hooks;
 mod json;
 pub mod mount_options;
 pub mod mounts;
+pub mod pod;
 pub mod process;
 pub mod resources;
 pub mod sysctls;

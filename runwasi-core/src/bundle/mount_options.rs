@@ -147,6 +147,12 @@ impl MountOptions {
         Ok(parsed)
     }
 
+    /// The option `ro` alone.
+    pub(crate) fn read_only() -> Self {
+        let top = MountAttributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
+        Self { top, ..Self::default() }
+    }
+
     /// True if the mount itself refuses writes.
     pub fn is_read_only(&self) -> bool {
         self.top.is_read_only() || self.tree.is_read_only()

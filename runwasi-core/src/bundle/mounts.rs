@@ -34,6 +34,8 @@ pub enum Source {
     Tmpfs,
     /// Our own `/dev`.
     Devices,
+    /// The `/dev/shm` of a pod without a pause container.
+    PodMemory,
 }
 
 /// Types of the host's kernel interfaces. A guest never gets these mounts.

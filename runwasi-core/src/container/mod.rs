@@ -6,6 +6,7 @@ mod home;
 pub mod host;
 pub(crate) mod left_exit;
 mod pause;
+pub mod pod_files;
 pub(crate) mod prepare;
 mod refused;
 pub mod request;
@@ -24,6 +25,7 @@ use tokio::runtime::Handle;
 use self::{
     error::{CreateError, ExecError},
     host::Host,
+    pod_files::PodFiles,
     prepare::{Files, PreparedInit, ProcessContext, prepare},
     request::{CreateRequest, ExecRequest},
 };
@@ -66,9 +68,11 @@ impl Container {
     pub(crate) async fn create(
         host: &Host,
         request: CreateRequest,
+        pod_files: Option<Arc<PodFiles>>,
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, CreateError> {
-        let prepared = prepare(&request, host.network.pid(), host.bundle_roots.clone()).await?;
+        let roots = host.bundle_roots.clone();
+        let prepared = prepare(&request, host.network.pid(), roots, pod_files).await?;
         // Before `Engine::prepare`, which may depend on them.
         if !prepared.settings.entries.is_empty() {
             host.engine.configure(&prepared.settings).await?;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    annotations, error::CreateError, home, host::Host, pause::Pause, refused::Refused,
-    request::CreateRequest,
+    annotations, error::CreateError, home, host::Host, pause::Pause, pod_files::PodFiles,
+    refused::Refused, request::CreateRequest,
 };
 use crate::{
     artifact::{ArtifactError, Program, file},
@@ -57,6 +57,7 @@ pub(super) async fn prepare(
     request: &CreateRequest,
     pid: u32,
     roots: Arc<[PathBuf]>,
+    pod_files: Option<Arc<PodFiles>>,
 ) -> Result<Prepared, CreateError> {
     let bundle = request.bundle.clone();
     let mounts = request.mounts.clone();
@@ -70,7 +71,10 @@ pub(super) async fn prepare(
         let settings = options.read()?;
         let files = match config.kind {
             ContainerKind::Sandbox => None,
-            ContainerKind::Container => Some(files(&bundle, &mut config, &mounts)?),
+            ContainerKind::Container => {
+                let pod_files = pod_files.as_deref();
+                Some(files(&bundle, &mut config, &mounts, pod_files)?)
+            }
         };
         // Last, when the file systems stand: a failure before it leaves no file.
         let path = bundle.join(PID_FILE);
@@ -81,8 +85,17 @@ pub(super) async fn prepare(
     blocking(work, lost).await
 }
 
-fn files(bundle: &Path, config: &mut Config, mounts: &[MountConfig]) -> Result<Files, CreateError> {
-    let rootfs = Rootfs::mount(bundle, config, mounts)?;
+fn files(
+    bundle: &Path,
+    config: &mut Config,
+    mounts: &[MountConfig],
+    pod_files: Option<&PodFiles>,
+) -> Result<Files, CreateError> {
+    if let Some(pod_files) = pod_files {
+        pod_files.add_to(config);
+    }
+    let memory = pod_files.and_then(PodFiles::memory);
+    let rootfs = Rootfs::mount_in_pod(bundle, config, mounts, memory)?;
     let process = &mut config.process;
     rootfs.check_cwd(&process.cwd)?;
     home::set(process, &rootfs);

@@ -28,6 +28,7 @@ mod mount_table;
 mod mounts;
 mod namespace;
 mod options;
+mod shared_memory;
 mod volumes;
 mod waiting;
 
@@ -57,6 +58,7 @@ use self::{
 pub use self::{
     error::RootfsError,
     mounts::{MountConfig, unmount_leftovers},
+    shared_memory::SharedMemory,
 };
 use crate::{
     blocking,
@@ -164,6 +166,16 @@ impl Rootfs {
         config: &Config,
         mounts: &[MountConfig],
     ) -> Result<Self, RootfsError> {
+        Self::mount_in_pod(bundle, config, mounts, None)
+    }
+
+    /// Like [`Rootfs::mount`], for a container of a pod with this `/dev/shm`.
+    pub(crate) fn mount_in_pod(
+        bundle: &Path,
+        config: &Config,
+        mounts: &[MountConfig],
+        memory: Option<&SharedMemory>,
+    ) -> Result<Self, RootfsError> {
         let path = bundle.join(&config.root);
         let host = HostMounts::default();
         let propagation = config.root_propagation;
@@ -179,7 +191,8 @@ impl Rootfs {
         }
         let mut following = Vec::new();
         let (trees, directories) = if rustix::process::geteuid().is_root() {
-            let volumes = config.volumes.iter().map(|volume| Volume::open(bundle, volume, &host));
+            let volumes = config.volumes.iter();
+            let volumes = volumes.map(|volume| Volume::open(bundle, volume, &host, memory));
             let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
             let waiting = volumes.iter().filter(|volume| volume.may_wait(bundle, &host));
             slow.extend(waiting.map(|volume| volume.destination().to_owned()));
@@ -354,7 +367,7 @@ fn beside(
     let mut directories = vec![Directory::new(PathBuf::from("/"), root, read_only)];
     for volume in &config.volumes {
         if matches!(volume.source, Source::Bind { .. }) {
-            let volume = Volume::open(bundle, volume, &HostMounts::default())?;
+            let volume = Volume::open(bundle, volume, &HostMounts::default(), None)?;
             directories.push(volume.beside()?);
         }
     }

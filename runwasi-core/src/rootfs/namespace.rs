@@ -275,6 +275,12 @@ impl Inside {
         Ok(open_tree(opened, "", flags)?)
     }
 
+    /// A detached clone of the mount at the root of a tree.
+    pub(super) fn copy(&self, tree: &Tree) -> io::Result<OwnedFd> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(open_tree(&self.namespace.root, tree.name.to_string(), flags)?)
+    }
+
     /// Attaches a new `/dev` at a place in an attached tree. It is writable until
     /// [`Inside::restrict_devices`].
     pub(super) fn attach_devices(&self, place: impl AsFd) -> io::Result<OwnedFd> {

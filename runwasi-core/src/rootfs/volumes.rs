@@ -31,6 +31,7 @@ use super::{
     following::Following,
     interfaces::{self, LeftOut},
     namespace::{Inside, Tree},
+    shared_memory::SharedMemory,
     waiting,
 };
 use crate::{
@@ -65,18 +66,20 @@ pub(super) struct Volume<'a> {
     config: &'a VolumeConfig,
     /// Path in the container without `.` and `..`.
     destination: PathBuf,
-    opened: Opened,
+    opened: Opened<'a>,
     /// Mount point, created before the root file system becomes read-only.
     place: Option<OwnedFd>,
 }
 
-enum Opened {
+enum Opened<'a> {
     /// Our own `/dev`. Its clone is made inside the private namespace.
     Devices,
     /// A detached mount of a directory.
     Directory(Copy),
     /// A detached mount of a single file.
     File(OwnedFd),
+    /// The pod's `/dev/shm`. Its clone is made inside the private namespace.
+    Memory(&'a SharedMemory),
 }
 
 impl<'a> Volume<'a> {
@@ -85,9 +88,14 @@ impl<'a> Volume<'a> {
         bundle: &Path,
         config: &'a VolumeConfig,
         host: &HostMounts,
+        memory: Option<&'a SharedMemory>,
     ) -> Result<Self, RootfsError> {
         let opened = match &config.source {
             Source::Devices => Opened::Devices,
+            Source::PodMemory => {
+                let failed = RootfsError::directory("/dev/shm of the pod", &config.destination);
+                Opened::Memory(memory.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?)
+            }
             Source::Tmpfs => {
                 let made = tmpfs(&config.options.rest);
                 let made = made.map_err(RootfsError::destination(&config.destination))?;
@@ -112,7 +120,7 @@ impl<'a> Volume<'a> {
                     || copy.has_mounts && waiting::below(host.below(&bundle.join(path)))
             }
             Opened::File(file) => waiting::volume(file),
-            Opened::Devices => false,
+            Opened::Devices | Opened::Memory(_) => false,
         }
     }
 
@@ -204,6 +212,7 @@ impl<'a> Volume<'a> {
             Opened::Devices => Copy::single(inside.devices().map_err(&failed)?),
             Opened::Directory(copy) => copy,
             Opened::File(mount) => Copy::single(mount),
+            Opened::Memory(memory) => Copy::single(memory.copy(inside).map_err(&failed)?),
         };
         if self.config.source == Source::Tmpfs
             && let Some(place) = &place
@@ -242,7 +251,7 @@ impl<'a> Volume<'a> {
                 let read_only = self.config.options.is_read_only();
                 Ok(Directory::new(self.destination, mount, read_only))
             }
-            Opened::File(_) | Opened::Devices => {
+            Opened::File(_) | Opened::Devices | Opened::Memory(_) => {
                 let reason = "only root can mount a single file";
                 let error = io::Error::new(io::ErrorKind::PermissionDenied, reason);
                 Err(RootfsError::destination(&self.config.destination)(error))
@@ -327,7 +336,7 @@ fn bind(
     recursive: bool,
     propagation: Propagation,
     host: &HostMounts,
-) -> Result<Opened, RootfsError> {
+) -> Result<Opened<'static>, RootfsError> {
     let failed = RootfsError::directory("volume", source);
     // Checked before the clone, which would also accept a socket or a device.
     let kind = std::fs::metadata(source).map_err(&failed)?.file_type();

@@ -14,7 +14,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::{id::Id, lock::Mutex, network::NetworkError};
+use crate::{
+    bundle::{allowed_roots::BundleError, config::ConfigError, pod::PodConfigError},
+    container::pod_files::PodFilesError,
+    id::Id,
+    lock::Mutex,
+    network::NetworkError,
+};
 
 /// Status of a managed sandbox, and its changes.
 #[derive(Default)]
@@ -82,14 +88,34 @@ pub enum LifecycleError {
         /// The time that they had.
         time: Duration,
     },
-    /// Its network cannot be used.
+    /// It cannot be made as the request describes it.
     #[error("sandbox {id}: {source}")]
-    Network {
+    Create {
         /// Its id.
         id: Id,
         /// Why.
-        source: NetworkError,
+        source: CreateSandboxError,
     },
+}
+
+/// Why a managed sandbox could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateSandboxError {
+    /// Its network cannot be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A field of the pod's configuration is wrong.
+    #[error(transparent)]
+    Pod(#[from] PodConfigError),
+    /// A file of the pod cannot be made.
+    #[error(transparent)]
+    Files(#[from] PodFilesError),
+    /// The bundle has a wrong `config.json`.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The bundle lies outside the allowed directories.
+    #[error(transparent)]
+    Place(#[from] BundleError),
 }
 
 impl Lifecycle {
@@ -136,7 +162,8 @@ impl Lifecycle {
             Some(_) if has_network => {}
             _ => *now = None,
         });
-        // Wakes callers that wait for a sandbox of a failed creation: it is not found any more.
+        // Wakes callers that wait for a sandbox of a failed creation, which is not found any more,
+        // and those that wait for a creation.
         self.changed.notify_waiters();
     }
 
@@ -184,6 +211,25 @@ impl Lifecycle {
             }
             changed.await;
         }
+    }
+
+    /// Resolves when the sandbox has been created and not started. Returns its id.
+    pub(super) async fn until_created(&self) -> Id {
+        loop {
+            // Before the check, see `until_stopped`.
+            let changed = self.changed.notified();
+            let created = |status: &LifecycleStatus| status.phase == Phase::Created;
+            let id = |status: &LifecycleStatus| status.id.clone();
+            if let Some(id) = self.with(|now| now.as_ref().filter(|now| created(now)).map(id)) {
+                return id;
+            }
+            changed.await;
+        }
+    }
+
+    /// True if the sandbox has been created and not started.
+    pub(super) fn is_only_created(&self) -> bool {
+        self.with(|now| now.as_ref().is_some_and(|status| status.phase == Phase::Created))
     }
 
     pub(super) fn status(&self, id: &Id) -> Result<LifecycleStatus, LifecycleError> {

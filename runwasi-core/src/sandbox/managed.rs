@@ -1,25 +1,33 @@
 //! Calls of the Sandbox API on a managed sandbox.
 
 use std::{
+    future::pending,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use tokio::{
     sync::oneshot::{self, error::RecvError},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
     Sandbox,
-    lifecycle::{Lifecycle, LifecycleError, LifecycleStatus},
+    lifecycle::{CreateSandboxError, Lifecycle, LifecycleError, LifecycleStatus},
 };
 use crate::{
     blocking::blocking,
+    bundle::{
+        allowed_roots,
+        config::{NamespacesConfig, SandboxConfig},
+        pod::PodConfig,
+    },
+    container::pod_files::PodFiles,
     engine::signal::Signal,
     id::Id,
-    network::{Namespaces, Network, NetworkError},
+    network::{Entrance, Namespaces, Network, NetworkError},
 };
 
 /// Time from the answer to a `ShutdownSandbox` to the end of the server.
@@ -27,31 +35,82 @@ use crate::{
 // pod. It runs our `delete` next, which ends the server without waiting for this time.
 const ANSWER_TO_END: Duration = Duration::from_secs(1);
 
+/// Content of `CreateSandbox`.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxRequest {
+    /// Bundle of the sandbox.
+    pub bundle: Option<PathBuf>,
+    /// Path of its network namespace. Absent for a sandbox in the network of its bundle's
+    /// `config.json`, by default the host's.
+    pub network: Option<PathBuf>,
+    /// Configuration of its pod. Absent for clients other than the CRI.
+    pub pod: Option<PodConfig>,
+}
+
+/// Time between two questions. The first is asked after it, too: a sandbox is usually started at
+/// once.
+const RECORD_INTERVAL: Duration = Duration::from_secs(5);
+
 impl Sandbox {
-    /// Creates the sandbox in the network namespace at the path `network`, by default in the
-    /// host's. A creation that has begun runs to completion even if the future is dropped.
+    /// Creates the sandbox: its namespaces, its process and the files of its pod. A creation that
+    /// has begun runs to completion even if the future is dropped.
     pub async fn create_sandbox(
         &self,
         id: &Id,
-        network: Option<PathBuf>,
+        request: SandboxRequest,
     ) -> Result<(), LifecycleError> {
         self.lifecycle(id)?.begin(id)?;
         // From here on the sandbox is in use: ends the idle time in `idle_for`.
         self.shared.used.notify_waiters();
         let sandbox = self.clone();
         let entered = self.run_to_completion(async move {
-            let entered = enter(sandbox.network().clone(), network).await;
+            let roots = sandbox.shared.host.bundle_roots.clone();
+            let made = make(sandbox.network().clone(), request, roots).await;
             sandbox.follow_signals();
-            if let Some(lifecycle) = &sandbox.shared.lifecycle {
-                lifecycle.settle(entered.is_ok());
+            let created = made.map(|files| sandbox.settle(files));
+            if let (Err(_), Some(lifecycle)) = (&created, sandbox.own_life()) {
+                lifecycle.settle(false);
             }
             // After a failure the sandbox is unused again: the idle time starts anew.
             sandbox.shared.used.notify_waiters();
-            entered
+            created
         });
         // The outer error: the task is gone without an answer.
-        let entered = entered.await.unwrap_or_else(|error| Err(lost(error)));
-        entered.map_err(|source| LifecycleError::Network { id: id.clone(), source })
+        let entered = entered.await.unwrap_or_else(|error| Err(lost(error).into()));
+        entered.map_err(|source| LifecycleError::Create { id: id.clone(), source })
+    }
+
+    /// Ends a creation that has succeeded.
+    fn settle(&self, files: Option<PodFiles>) {
+        let Some(managed) = &self.shared.managed else { return };
+        if let Some(files) = files {
+            // Empty until now: only one creation succeeds.
+            let _ = managed.files.set(Arc::new(files));
+        }
+        // After the files, which the first container may ask for at once.
+        managed.lifecycle.settle(true);
+    }
+
+    /// Resolves when containerd has forgotten a managed sandbox that has not been started. Never
+    /// resolves for other sandboxes.
+    // containerd 2.3 pulls the pause image between `CreateSandbox` and `StartSandbox`, also for
+    // pods that need none. If the pull fails, it deletes its record of the sandbox and never ends
+    // the sandbox. The next try makes another one.
+    pub(crate) async fn forgotten(&self) {
+        let Some(managed) = &self.shared.managed else { return pending().await };
+        loop {
+            let id = managed.lifecycle.until_created().await;
+            sleep(RECORD_INTERVAL).await;
+            // Asked about after the time: the sandbox may have been started in it. A sandbox that
+            // is started between the answer and the end is known to containerd.
+            if managed.lifecycle.is_only_created()
+                && managed.records.has(&id).await == Some(false)
+                && managed.lifecycle.is_only_created()
+            {
+                tracing::info!(sandbox = %id, "containerd has forgotten it before its start");
+                return;
+            }
+        }
     }
 
     /// Starts the sandbox, which takes containers from now on.
@@ -135,33 +194,75 @@ impl Sandbox {
 
     /// Marks the sandbox as stopping: the server is about to end the containers.
     pub(crate) fn mark_stopping(&self) {
-        if let Some(lifecycle) = &self.shared.lifecycle {
+        if let Some(lifecycle) = self.own_life() {
             lifecycle.stopping();
         }
     }
 
     /// Marks the sandbox as stopped and wakes its waiters: the containers have ended.
     pub(crate) fn mark_stopped(&self) {
-        if let Some(lifecycle) = &self.shared.lifecycle {
+        if let Some(lifecycle) = self.own_life() {
             lifecycle.stop();
         }
     }
 
     fn lifecycle(&self, id: &Id) -> Result<&Lifecycle, LifecycleError> {
-        self.shared.lifecycle.as_deref().ok_or_else(|| LifecycleError::NotFound { id: id.clone() })
+        self.own_life().ok_or_else(|| LifecycleError::NotFound { id: id.clone() })
     }
 }
 
-async fn enter(network: Network, path: Option<PathBuf>) -> Result<(), NetworkError> {
+/// Makes the files of the pod, then enters its namespaces.
+async fn make(
+    network: Network,
+    request: SandboxRequest,
+    roots: Arc<[PathBuf]>,
+) -> Result<Option<PodFiles>, CreateSandboxError> {
     let work = move || {
-        let namespaces = path
-            .map_or_else(|| Ok(Namespaces::default()), |path| Namespaces::at("netns_path", &path));
-        network.move_to(namespaces?)
+        let bundle = request.bundle.as_deref();
+        if let Some(bundle) = bundle.filter(|_| !roots.is_empty()) {
+            // Before the first access to the bundle.
+            allowed_roots::check(bundle, &roots)?;
+        }
+        let namespaces = namespaces(&request)?;
+        let files = request.pod.as_ref().zip(bundle).map(|(pod, bundle)| {
+            // Before the process of the sandbox, which a failure would leave behind.
+            PodFiles::make(bundle, pod)
+        });
+        let files = files.transpose()?;
+        network.move_to(namespaces)?;
+        Ok(files)
     };
     // On the blocking pool: it waits for the start of a thread.
-    blocking(work, lost).await
+    blocking(work, |error| lost(error).into()).await
+}
+
+/// The namespaces of a managed sandbox. `netns_path` and the pod come before `config.json`.
+fn namespaces(request: &SandboxRequest) -> Result<Namespaces, CreateSandboxError> {
+    let config = request.bundle.as_deref().map(of_bundle).transpose()?.unwrap_or_default();
+    let mut namespaces = Namespaces::open(&config)?;
+    if let Some(path) = &request.network {
+        let Namespaces { network, ipc, uts, .. } = Namespaces::at("netns_path", path)?;
+        namespaces = Namespaces { network, ipc, uts, ..namespaces };
+    }
+    if let Some(pod) = &request.pod {
+        pod.check()?;
+        let own_network = request.network.is_some();
+        namespaces.sysctls = pod.network_sysctls(own_network)?;
+        if own_network {
+            namespaces.hostname = Some(pod.hostname.clone()).filter(|name| !name.is_empty());
+        }
+        if pod.host_ipc {
+            namespaces.ipc = Entrance::Host;
+        }
+    }
+    Ok(namespaces)
+}
+
+/// The namespaces of the `config.json` that `ctr sandboxes run` gives a bundle.
+fn of_bundle(bundle: &Path) -> Result<NamespacesConfig, CreateSandboxError> {
+    Ok(SandboxConfig::namespaces_of_managed(bundle)?)
 }
 
 fn lost(error: impl std::error::Error + Send + Sync + 'static) -> NetworkError {
-    NetworkError::Enter { what: "enter the sandbox's network", source: io::Error::other(error) }
+    NetworkError::Enter { what: "create the sandbox", source: io::Error::other(error) }
 }

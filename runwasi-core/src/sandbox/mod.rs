@@ -1,11 +1,12 @@
 //! Sandbox: the containers behind one socket, a Kubernetes pod or one container of `ctr`.
 //!
 //! It lives as long as its containers. A sandbox that containerd manages has a life of its own
-//! ([`lifecycle`]).
+//! ([`lifecycle`], [`managed`], [`records`]).
 
 pub mod error;
 pub mod lifecycle;
-mod managed;
+pub mod managed;
+pub mod records;
 mod signals;
 mod stop;
 
@@ -22,7 +23,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{error::SandboxError, lifecycle::Lifecycle};
+use self::{
+    error::SandboxError,
+    lifecycle::Lifecycle,
+    records::{Managed, SandboxRecords},
+};
 use crate::{
     blocking::blocking,
     bundle::{config::Config, resources::ResourcesConfig},
@@ -59,7 +64,7 @@ struct Shared {
     killed: Mutex<Option<Instant>>,
     /// Present if containerd manages the sandbox by its Sandbox API. Otherwise it lives as long as
     /// its containers.
-    lifecycle: Option<Box<Lifecycle>>,
+    managed: Option<Box<Managed>>,
     /// Cancelled when containerd has asked for the end of the sandbox, see [`stop`].
     end_requested: CancellationToken,
 }
@@ -96,20 +101,20 @@ pub struct View {
 impl Sandbox {
     /// An empty sandbox that lives as long as its containers.
     pub fn new(host: Host) -> Self {
-        Self::with_lifecycle(host, None)
+        Self::with(host, None)
     }
 
     /// An empty sandbox that containerd manages by its Sandbox API.
-    pub fn managed(host: Host) -> Self {
-        Self::with_lifecycle(host, Some(Box::default()))
+    pub fn managed(host: Host, records: Arc<dyn SandboxRecords>) -> Self {
+        Self::with(host, Some(Box::new(Managed::new(records))))
     }
 
-    fn with_lifecycle(host: Host, lifecycle: Option<Box<Lifecycle>>) -> Self {
+    fn with(host: Host, managed: Option<Box<Managed>>) -> Self {
         let containers = Mutex::default();
         let used = Notify::new();
         let killed = Mutex::default();
         let end_requested = CancellationToken::new();
-        let shared = Shared { host, containers, used, killed, lifecycle, end_requested };
+        let shared = Shared { host, containers, used, killed, managed, end_requested };
         let sandbox = Self { shared: Arc::new(shared) };
         sandbox.follow_signals();
         sandbox
@@ -117,7 +122,12 @@ impl Sandbox {
 
     /// True if containerd manages it by its Sandbox API.
     pub fn is_managed(&self) -> bool {
-        self.shared.lifecycle.is_some()
+        self.shared.managed.is_some()
+    }
+
+    /// Life of a managed sandbox.
+    fn own_life(&self) -> Option<&Lifecycle> {
+        self.shared.managed.as_ref().map(|managed| &managed.lifecycle)
     }
 
     /// Resolves when the sandbox has been empty ([`Sandbox::is_empty`]) for `time`, from now on.
@@ -152,7 +162,8 @@ impl Sandbox {
         let shared = Arc::downgrade(&self.shared);
         let deleted = id.clone();
         let on_deleted = Box::new(move || forget(&shared, &deleted));
-        let created = Container::create(&self.shared.host, request, on_deleted).await;
+        let files = self.shared.managed.as_ref().and_then(|managed| managed.files());
+        let created = Container::create(&self.shared.host, request, files, on_deleted).await;
         let container = created.map_err(|source| SandboxError::Create { id, source })?;
         let pid = container.init.info().pid;
         reservation.fill(container);
@@ -183,7 +194,7 @@ impl Sandbox {
         if self.tasks().is_stopped() {
             return Err(SandboxError::Stopping { id: container.clone() });
         }
-        match &self.shared.lifecycle {
+        match self.own_life() {
             Some(lifecycle) if !lifecycle.takes_containers() => {
                 Err(SandboxError::NotReady { id: container.clone() })
             }
@@ -366,7 +377,7 @@ impl Sandbox {
     /// Ends the sandbox if it is empty or if `id` is its own.
     // containerd asks after every delete. Only that of the last container may end the sandbox.
     pub async fn shutdown(&self, id: &str) {
-        let itself = self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.is_of(id));
+        let itself = self.own_life().is_some_and(|lifecycle| lifecycle.is_of(id));
         if itself || self.is_empty() {
             self.leave().await;
         }
@@ -385,8 +396,7 @@ impl Sandbox {
 
     /// True if it has no container, is creating no container and is not held by a managed life.
     pub fn is_empty(&self) -> bool {
-        self.shared.containers.lock().is_empty()
-            && !self.shared.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.holds())
+        self.shared.containers.lock().is_empty() && !self.own_life().is_some_and(Lifecycle::holds)
     }
 
     /// The pid that containerd is told for the processes of this sandbox.

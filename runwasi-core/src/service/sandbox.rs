@@ -32,13 +32,14 @@ use containerd_shim_protos::{
 use serde_json::json;
 use tracing::Instrument;
 
-use super::{convert, metrics, rpc};
+use super::{convert, metrics, pod, rpc};
 use crate::{
     cgroups::version,
     id::Id,
     sandbox::{
         Sandbox,
         lifecycle::{LifecycleStatus, Phase},
+        managed::SandboxRequest,
     },
 };
 
@@ -85,10 +86,15 @@ impl SandboxApi for SandboxService {
         request: CreateSandboxRequest,
     ) -> ttrpc::Result<CreateSandboxResponse> {
         let id = sandbox_id(&request.sandbox_id)?;
-        // The path is empty for a pod in the host's network.
-        let network = Some(request.netns_path).filter(|path| !path.is_empty()).map(PathBuf::from);
+        // A path is empty if there is none, as that of a pod in the host's network.
+        let path = |path: String| Some(path).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let wanted = SandboxRequest {
+            bundle: path(request.bundle_path),
+            network: path(request.netns_path),
+            pod: request.options.as_ref().map_or(Ok(None), pod::config)?,
+        };
         self.sandbox
-            .create_sandbox(&id, network)
+            .create_sandbox(&id, wanted)
             .instrument(rpc("create_sandbox", &request.sandbox_id))
             .await?;
         Ok(CreateSandboxResponse::default())

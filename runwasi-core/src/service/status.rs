@@ -14,7 +14,10 @@ use crate::{
     network::NetworkError,
     process::{ProcessError, state::Denial},
     rootfs::RootfsError,
-    sandbox::{error::SandboxError, lifecycle::LifecycleError},
+    sandbox::{
+        error::SandboxError,
+        lifecycle::{CreateSandboxError, LifecycleError},
+    },
     sanitize,
     stdio::error::StdioError,
 };
@@ -69,11 +72,19 @@ fn lifecycle(cause: &LifecycleError) -> Code {
         LifecycleError::AlreadyExists { .. } => Code::ALREADY_EXISTS,
         LifecycleError::NotCreated { .. } => Code::FAILED_PRECONDITION,
         LifecycleError::NotEnding { .. } => Code::DEADLINE_EXCEEDED,
-        LifecycleError::Network {
-            source: NetworkError::Path { .. } | NetworkError::Sysctl { .. },
-            ..
-        } => Code::INVALID_ARGUMENT,
-        LifecycleError::Network { source: NetworkError::Enter { .. }, .. } => Code::UNKNOWN,
+        LifecycleError::Create { source, .. } => create_sandbox(source),
+    }
+}
+
+fn create_sandbox(cause: &CreateSandboxError) -> Code {
+    match cause {
+        CreateSandboxError::Network(NetworkError::Path { .. } | NetworkError::Sysctl { .. })
+        | CreateSandboxError::Pod(_)
+        | CreateSandboxError::Config(_)
+        | CreateSandboxError::Place(_) => Code::INVALID_ARGUMENT,
+        CreateSandboxError::Network(NetworkError::Enter { .. }) | CreateSandboxError::Files(_) => {
+            Code::UNKNOWN
+        }
     }
 }
 

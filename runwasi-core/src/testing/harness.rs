@@ -4,10 +4,14 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use async_trait::async_trait;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
@@ -27,7 +31,7 @@ use crate::{
     id::Id,
     network::Network,
     runtime::{self, GuestRuntime},
-    sandbox::{Sandbox, error::SandboxError},
+    sandbox::{Sandbox, error::SandboxError, records::SandboxRecords},
     server,
     shutdown::Tasks,
     stdio::paths::StdioPaths,
@@ -39,6 +43,17 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Timeout of the calls of a test.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// containerd's records of sandboxes: all of them, or none.
+#[derive(Debug)]
+struct Records(Arc<AtomicBool>);
+
+#[async_trait]
+impl SandboxRecords for Records {
+    async fn has(&self, _: &Id) -> Option<bool> {
+        Some(self.0.load(Ordering::SeqCst))
+    }
+}
 
 /// Server of one sandbox with all it needs. It runs on the Tokio runtime that started it (the
 /// control runtime); its guests have a runtime of their own. [`Harness::stop`] shuts it down
@@ -62,12 +77,20 @@ impl Harness {
 
     /// Like [`Harness::start`], for a sandbox that containerd manages through its Sandbox API.
     pub fn start_managed(engine: impl Engine) -> Result<Self, BootstrapError> {
-        Self::serve(
-            engine,
-            Network::of_process(),
-            Arc::new(ImageStore::default()),
-            Sandbox::managed,
-        )
+        Self::serve(engine, Network::of_process(), Arc::new(ImageStore::default()), |host| {
+            Sandbox::managed(host, Arc::new(ImageStore::default()))
+        })
+    }
+
+    /// Like [`Harness::start_managed`], for a containerd that has a record of the sandbox as long
+    /// as the flag is true.
+    pub fn start_recorded(
+        engine: impl Engine,
+        recorded: Arc<AtomicBool>,
+    ) -> Result<Self, BootstrapError> {
+        Self::serve(engine, Network::of_process(), Arc::new(ImageStore::default()), |host| {
+            Sandbox::managed(host, Arc::new(Records(recorded)))
+        })
     }
 
     /// Like [`Harness::start`], for a sandbox in this network.
@@ -88,7 +111,7 @@ impl Harness {
         engine: impl Engine,
         network: Network,
         images: Arc<dyn Images>,
-        sandbox: fn(Host) -> Sandbox,
+        sandbox: impl FnOnce(Host) -> Sandbox,
     ) -> Result<Self, BootstrapError> {
         let failed = |source| BootstrapError::Io { what: "harness".into(), source };
         let directory = tempfile::tempdir().map_err(failed)?;

@@ -16,6 +16,7 @@ use crate::{
     digest::Digest,
     id::Id,
     lock::Mutex,
+    sandbox::records::SandboxRecords,
 };
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -80,6 +81,14 @@ impl ImageStore {
 }
 
 #[async_trait]
+impl SandboxRecords for ImageStore {
+    /// Never answers.
+    async fn has(&self, _: &Id) -> Option<bool> {
+        None
+    }
+}
+
+#[async_trait]
 impl Images for ImageStore {
     async fn of_container(&self, _container: &Id) -> Result<String, ImageError> {
         lock(&self.image).as_ref().map(|(name, _)| name.clone()).ok_or(ImageError::NoImage)
@@ -96,6 +105,10 @@ impl Images for ImageStore {
         }
         let bytes = lock(&self.blobs).get(&blob.digest.to_string()).cloned();
         bytes.ok_or(ImageError::Missing { digest: blob.digest })
+    }
+
+    async fn all(&self) -> Result<Vec<(String, Blob)>, ImageError> {
+        Ok(lock(&self.image).iter().cloned().collect())
     }
 }
 

@@ -160,24 +160,25 @@ impl Pods {
 
     /// Makes a pod with a network of its own or in the host's.
     pub fn run_in(&self, name: &str, network: NamespaceMode) -> Result<Pod> {
-        self.run_with(name, network, BTreeMap::new())
+        self.run_as(name, network, |_| ())
     }
 
     /// Makes a pod with a network of its own and an annotation.
     pub fn run_annotated(&self, name: &str, key: &str, value: &str) -> Result<Pod> {
         let annotations = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        self.run_with(name, NamespaceMode::Pod, annotations)
+        self.run_as(name, NamespaceMode::Pod, |config| config.annotations = annotations)
     }
 
-    fn run_with(
+    /// Makes a pod with something unusual in its configuration.
+    pub fn run_as(
         &self,
         name: &str,
         network: NamespaceMode,
-        annotations: BTreeMap<String, String>,
+        change: impl FnOnce(&mut PodSandboxConfig),
     ) -> Result<Pod> {
         let options = NamespaceOption { network: network.into() };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
-        let config = PodSandboxConfig {
+        let mut config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
                 name: name.to_owned(),
                 uid: self.fixture.id(name),
@@ -191,9 +192,13 @@ impl Pods {
                 .join(name)
                 .to_string_lossy()
                 .into_owned(),
-            annotations,
-            linux: Some(LinuxPodSandboxConfig { security_context: Some(security) }),
+            linux: Some(LinuxPodSandboxConfig {
+                security_context: Some(security),
+                ..LinuxPodSandboxConfig::default()
+            }),
+            ..PodSandboxConfig::default()
         };
+        change(&mut config);
         let id = self.cri.run_pod(&config, HANDLER)?;
         self.ever.borrow_mut().insert(id.clone());
         Ok(Pod { id, config })
@@ -220,7 +225,7 @@ impl Pods {
         &self,
         pod: &Pod,
         name: &str,
-        image: &str,
+        image: impl Into<ImageSpec>,
         command: &[&str],
     ) -> Result<String> {
         self.create_mounted(pod, name, image, command, Vec::new())
@@ -237,7 +242,7 @@ impl Pods {
     ) -> Result<String> {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned() }),
-            image: Some(ImageSpec { image: image.to_owned() }),
+            image: Some(image.into()),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             args: Vec::new(),
             mounts,
@@ -306,6 +311,11 @@ impl Pods {
     pub fn finish(&self, pod: &Pod) -> Result<()> {
         self.cri.stop_pod(&pod.id)?;
         self.cri.remove_pod(&pod.id)
+    }
+
+    /// Imports an image of wasm layers from a file of the test's.
+    pub fn import(&self, name: &str, tar: &Path) -> Result<()> {
+        self.load(name, tar, true)
     }
 
     /// Imports an image and waits until the CRI, which learns of it by an event, knows it: it would pull it otherwise.

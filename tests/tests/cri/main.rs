@@ -4,9 +4,11 @@
 
 mod fixture;
 mod life;
+mod names;
 mod network;
 mod options;
 mod recovery;
+mod sandbox_api;
 mod shared;
 mod volumes;
 
@@ -84,12 +86,19 @@ runwasi_tests::suite! { runwasi_tests::check_managed_pods: managed_wasmtime = Wa
         pods_are_in_different_networks
         networks_vanish_with_their_pods
         server_in_a_pod_answers_at_the_pods_address;
+    names:
+        containers_have_the_dns_and_the_names_of_their_pod
+        containers_of_a_pod_share_its_memory
+        parameters_of_a_pod_are_those_of_its_network;
     shared:
         containers_of_a_pod_share_its_pid;
     recovery:
         restarted_containerd_still_knows_a_pod
         log_has_every_line_over_a_restart_of_containerd
         pod_is_removed_after_what_served_it_was_killed;
+    sandbox_api:
+        sandbox_with_a_spec_without_a_process_runs
+        sandbox_forgotten_before_its_start_leaves_by_itself;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_pods_on_2: wasmtime_2 = Wasmtime, wasmtimed_2 = Wasmtimed, runc_2 = Runc; {
@@ -102,6 +111,10 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_2: wasmtime_2 = Wasmtime, w
         ended_container_is_replaced_in_its_pod;
     network:
         containers_are_in_the_network_of_their_pod;
+    names:
+        containers_have_the_dns_and_the_names_of_their_pod
+        containers_of_a_pod_share_its_memory
+        parameters_of_a_pod_are_those_of_its_network;
     recovery:
         restarted_containerd_still_knows_a_pod;
 }}

@@ -66,11 +66,17 @@ runwasi_tests::suite! { runwasi_tests::check_pods: pods_wasmtime = Wasmtime, pod
 runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: pods_wasmtime_1_7 = Wasmtime, pods_wasmtimed_1_7 = Wasmtimed; {
     pods:
         imported_wasm_images_run_in_a_pod
-        pulled_wasm_images_run_in_a_pod;
+        pulled_wasm_images_run_in_a_pod
+        images_of_one_config_are_refused_if_the_pod_names_none;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_pods_on_2: pods_wasmtime_2 = Wasmtime, pods_wasmtimed_2 = Wasmtimed; {
     pods:
         imported_wasm_images_run_in_a_pod
-        pulled_wasm_images_run_in_a_pod;
+        pulled_wasm_images_run_in_a_pod
+        image_that_a_pod_names_runs_although_another_has_its_config
+        images_of_one_config_are_refused_if_the_pod_names_none;
 }}
+
+runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: explore_1_7 = Wasmtime; { pods: explore_index; }}
+runwasi_tests::suite! { runwasi_tests::check_pods_on_2: explore_2 = Wasmtime; { pods: explore_index; }}

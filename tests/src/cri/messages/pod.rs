@@ -49,9 +49,29 @@ pub struct LinuxSandboxSecurityContext {
 /// What of a pod's configuration is Linux' own.
 #[derive(Clone, PartialEq, Message)]
 pub struct LinuxPodSandboxConfig {
+    /// The cgroup that those of its containers lie in.
+    #[prost(string, tag = "1")]
+    pub cgroup_parent: String,
     /// Its security.
     #[prost(message, optional, tag = "2")]
     pub security_context: Option<LinuxSandboxSecurityContext>,
+    /// Parameters of the kernel.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// What a pod's `/etc/resolv.conf` has.
+#[derive(Clone, PartialEq, Message)]
+pub struct DnsConfig {
+    /// Addresses of name servers.
+    #[prost(string, repeated, tag = "1")]
+    pub servers: Vec<String>,
+    /// Search domains.
+    #[prost(string, repeated, tag = "2")]
+    pub searches: Vec<String>,
+    /// Options.
+    #[prost(string, repeated, tag = "3")]
+    pub options: Vec<String>,
 }
 
 /// What a pod is to be.
@@ -66,6 +86,9 @@ pub struct PodSandboxConfig {
     /// Where the logs of its containers go.
     #[prost(string, tag = "3")]
     pub log_directory: String,
+    /// Its name servers; without them the host's.
+    #[prost(message, optional, tag = "4")]
+    pub dns_config: Option<DnsConfig>,
     /// For the runtime, if containerd's `pod_annotations` has them.
     #[prost(btree_map = "string, string", tag = "7")]
     pub annotations: BTreeMap<String, String>,
