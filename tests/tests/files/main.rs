@@ -4,6 +4,7 @@ mod escape;
 mod fixture;
 mod identity;
 mod mounts;
+mod paths;
 mod special;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc; {
@@ -30,6 +31,10 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         volumes_lie_in_the_order_of_the_config
         tmpfs_holds_what_it_may_and_no_more
         null_swallows_and_gives_nothing;
+    paths:
+        absolute_links_resolve_inside_the_container
+        read_only_file_systems_and_other_mounts_are_told_as_such
+        mount_places_go_through_links_and_dots;
     special:
         devices_of_an_image_are_refused
         process_has_so_many_files_and_no_more;
@@ -50,6 +55,9 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
         unknown_types_are_named
         dev_is_our_own_and_small
         mounts_below_dev_are_in_the_containers_own;
+    paths:
+        components_of_both_versions_see_links_and_errors
+        modules_of_both_versions_see_links_and_errors;
     special:
         fifo_of_an_image_is_refused_and_holds_no_thread
         socket_of_an_image_is_refused;
@@ -80,6 +88,10 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         single_files_are_mounted
         dev_is_our_own_and_small
         mounts_below_dev_are_in_the_containers_own;
+    paths:
+        absolute_links_resolve_inside_the_container
+        read_only_file_systems_and_other_mounts_are_told_as_such
+        mount_places_go_through_links_and_dots;
     special:
         devices_of_an_image_are_refused
         process_has_so_many_files_and_no_more
