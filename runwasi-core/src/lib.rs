@@ -35,6 +35,7 @@
 //! | `bundle` | `config.json` of a container |
 //! | [`credentials`] | the user, groups and umask that a guest's files are opened with |
 //! | `open` | opening of a guest's files without waiting |
+//! | `paths` | a guest's paths as a chroot resolves them, and the calls that take one |
 //! | `sys` | raw system calls; all unsafe code of this crate |
 //! | `regular_file` | bounded reads of files whose kind is not known |
 //! | `lock` | a mutex without poisoning |
@@ -77,6 +78,8 @@ pub mod open;
 pub mod options;
 #[doc(hidden)]
 pub mod panics;
+#[doc(hidden)]
+pub mod paths;
 #[doc(hidden)]
 pub mod process;
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! Opening of a guest's files below a directory, without waiting.
+//! Opening of a guest's files below one of its directories ([`crate::paths`]), without waiting.
 //!
 //! Opening a FIFO waits for its other end, and opening a file under another process's lease waits
 //! until the lease is given back: a kill could not end either. So every opening is non-blocking,
@@ -8,17 +8,16 @@
 //! The kernel answers the opening of a file under a lease at once, and asks the holder to give it
 //! back. The opening is then tried again, with pauses in which no thread is held.
 
-use std::{ffi::CString, fs::File, io, os::fd::AsFd, time::Duration};
+use std::{
+    ffi::{CStr, CString},
+    fs::File,
+    io,
+    os::fd::AsFd,
+};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fcntl_setfl, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat};
 
-/// Pause before the second try. It doubles up to [`MAX_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const MAX_PAUSE: Duration = Duration::from_millis(64);
-
-/// Tries in a row of a path that leads through `..`: the kernel gives up such a path if anything on
-/// the host is renamed meanwhile.
-const TRIES: usize = 4;
+use crate::paths::{Start, patiently};
 
 /// Manner of an opening.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,37 +59,17 @@ pub enum Opened {
     File(File),
 }
 
-/// Opens a path that stays below `directory`, with the credentials of the calling thread. Dropping the future ends the tries.
-pub async fn open(directory: &File, path: &str, how: How) -> io::Result<Opened> {
+/// Opens a path with the credentials of the calling thread. Dropping the future ends the tries.
+pub async fn open(start: Start<'_>, path: &str, how: How) -> io::Result<Opened> {
     let path = CString::new(path)?;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match open_now(directory, &path, how) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            opened => return opened,
-        }
-        tokio::time::sleep(pause).await;
-        pause = MAX_PAUSE.min(pause * 2);
-    }
+    patiently(|| open_now(start, &path, how)).await
 }
 
 /// One opening. The error `WouldBlock` stands for a lease, or for renames during every try.
-fn open_now(directory: &File, path: &CString, how: How) -> io::Result<Opened> {
-    let flags = flags(how);
+fn open_now(start: Start<'_>, path: &CStr, how: How) -> io::Result<Opened> {
     let mode = if how.create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let mut opened = openat2(directory, path, flags, mode, resolve);
-    for _ in 1..TRIES {
-        // A lease answers likewise. It costs these tries only.
-        if !matches!(opened, Err(rustix::io::Errno::AGAIN)) {
-            break;
-        }
-        opened = openat2(directory, path, flags, mode, resolve);
-    }
-    match opened {
+    match start.open(path, flags(how), mode) {
         Ok(file) => look(file.into()),
-        // The path leads out of the directory.
-        Err(rustix::io::Errno::XDEV) => Err(rustix::io::Errno::PERM.into()),
         // A socket, or a FIFO without a reader.
         Err(rustix::io::Errno::NXIO) => Err(rustix::io::Errno::ACCESS.into()),
         Err(error) => Err(error.into()),
@@ -135,13 +114,18 @@ fn look(file: File) -> io::Result<Opened> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, path::Path, time::Instant};
+    use std::{
+        fs,
+        os::unix::fs::symlink,
+        path::Path,
+        time::{Duration, Instant},
+    };
 
     use rustix::fs::{CWD, fcntl_getfl, mknodat};
     use tempfile::TempDir;
 
     use super::*;
-    use crate::sys::Lease;
+    use crate::{paths::Roots, sys::Lease};
 
     const READ: How = How {
         follow: true,
@@ -157,6 +141,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let opened = File::open(directory.path()).unwrap();
         (directory, opened)
+    }
+
+    async fn open(directory: &File, path: &str, how: How) -> io::Result<Opened> {
+        super::open(Start::new(directory, false, &Roots::default()), path, how).await
     }
 
     fn code(opened: io::Result<Opened>) -> rustix::io::Errno {

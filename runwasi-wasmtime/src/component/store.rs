@@ -3,7 +3,7 @@
 use std::{fs::File, sync::Arc};
 
 use runwasi_core::{
-    EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions,
+    EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions, paths::Roots,
     resources::memory::BeyondLimit,
 };
 use wasmtime::{Engine, Store, component::ResourceTable};
@@ -67,6 +67,8 @@ pub struct Component {
     #[cfg(feature = "wasi-nn")]
     nn: wasmtime_wasi_nn::wit::WasiNnCtx,
     descriptors: Descriptors,
+    /// Directories that bound its paths.
+    roots: Roots,
     limits: Limits,
     /// Reservation of the store's part of the pool, held for its drop.
     _share: Share,
@@ -92,6 +94,7 @@ impl Component {
             Self::with_context(engine, spec, context, imports, share).map_err(limits::beyond)?;
         // After the store, because only a view of the store gives access to the preopens.
         context::share_preopens(store.data_mut(), spec)?;
+        store.data_mut().roots = Roots::of(&spec.rootfs);
         Ok(store)
     }
 
@@ -120,6 +123,7 @@ impl Component {
             #[cfg(feature = "wasi-nn")]
             nn: crate::wasi::nn::context(),
             descriptors,
+            roots: Roots::of(&spec.rootfs),
             limits,
             _share: share,
             extensions: spec.extensions.clone(),
@@ -153,6 +157,11 @@ impl Component {
     /// Number of files and sockets that the guest may still open.
     pub(super) fn descriptors_left(&mut self) -> usize {
         self.descriptors.left(&mut self.table)
+    }
+
+    /// Directories that bound the paths of the guest.
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// Counts an opened file.

@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, fs::File, io, mem, sync::OnceLock};
 use runwasi_core::{
     InstanceSpec,
     credentials::as_host,
+    paths::Roots,
     resources::descriptors::{self, Held},
 };
 use wasmtime::component::{Resource, ResourceTable};
@@ -29,13 +30,14 @@ use wiggle::GuestMemory;
 use crate::wasi::{
     directory::Listing,
     open::{STREAMS, file_of, open_at_start},
+    paths::Place,
 };
 
 /// Values of `errno` in the specification.
 pub(super) const SUCCESS: i32 = 0;
 const BADF: i32 = 8;
-pub(super) const MFILE: i32 = 33;
-pub(super) const NFILE: i32 = 41;
+const MFILE: i32 = 33;
+const NFILE: i32 = 41;
 const NOTDIR: i32 = 54;
 /// The right to read, in the rights of `path_open`.
 const RIGHT_READ: i64 = 1 << 1;
@@ -60,6 +62,13 @@ pub(super) struct Found {
     entry: u32,
     /// A copy of its description.
     pub(super) directory: Dir,
+}
+
+impl Found {
+    /// The directory for a call with a path.
+    pub(super) fn place(&self, roots: &Roots) -> Place {
+        Place::new(self.directory.clone(), roots.clone())
+    }
 }
 
 impl FileTable {
@@ -90,6 +99,18 @@ impl FileTable {
             Descriptor::Dir(directory) => Ok(Found { entry, directory: directory.clone() }),
             Descriptor::File(_) => Err(NOTDIR),
         })
+    }
+
+    /// The file or directory behind a descriptor. None for a standard stream.
+    pub(super) fn descriptor(
+        &mut self,
+        wasi: &mut WasiP1Ctx,
+        descriptor: i32,
+    ) -> wasmtime::Result<Option<Descriptor>> {
+        let Some(&entry) = self.entries(wasi)?.get(&descriptor.cast_unsigned()) else {
+            return Ok(None);
+        };
+        Ok(Some(wasi.ctx().table.get(&key(entry))?.clone()))
     }
 
     /// Gives the guest an opened file: returns its descriptor, or an `errno`. `descriptor` is that

@@ -7,7 +7,7 @@
 //! | `link` | imports of a module |
 //! | `preview1` | host functions that replace the library's |
 //! | `parts` | host functions with long work, in parts |
-//! | `paths` | a bound for paths |
+//! | `paths` | calls with a path, and attributes of files |
 //! | `readdir` | `fd_readdir` |
 
 mod files;

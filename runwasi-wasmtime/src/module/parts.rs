@@ -16,10 +16,13 @@ use wiggle::GuestMemory;
 
 use super::{
     files::SUCCESS,
-    preview1::{INVAL, MODULES, enter, read, read_u32, write},
+    preview1::{MODULES, enter, read, read_u32, write},
     store::Guest,
 };
-use crate::{turns, wasi::context::RANDOM_PART};
+use crate::{
+    turns,
+    wasi::{context::RANDOM_PART, errno::INVAL},
+};
 
 /// Bytes of one part of `random_get`.
 const RANDOM: u32 = RANDOM_PART as u32;

@@ -13,7 +13,7 @@
 //! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, except for
 //! the structures of `poll_oneoff`.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use runwasi_core::open::{How, Synchronized};
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
@@ -26,56 +26,26 @@ use wasmtime_wasi::{
 };
 use wiggle::GuestMemory;
 
-use super::{
-    files::{MFILE, NFILE, SUCCESS},
-    store::Guest,
-};
+use super::{files::SUCCESS, store::Guest};
 use crate::{
     timer,
-    wasi::open::{self, Request},
+    wasi::{
+        errno::{self, INVAL},
+        open::Request,
+    },
 };
 
-const PREVIEW1: &str = "wasi_snapshot_preview1";
-const UNSTABLE: &str = "wasi_unstable";
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(super) const UNSTABLE: &str = "wasi_unstable";
 /// Names of preview 1 and of its predecessor.
 pub(super) const MODULES: [&str; 2] = [PREVIEW1, UNSTABLE];
 
 /// Values of `errno` in the specification.
 pub(super) const ILSEQ: i32 = 25;
-pub(super) const INVAL: i32 = 28;
-const IO: i32 = 29;
-pub(super) const NAMETOOLONG: i32 = 37;
-
-/// The kernel's errors of an opening, and the specification's numbers for them.
-const ERRNOS: [(i32, i32); 24] = [
-    (libc::EACCES, 2),
-    (libc::EBADF, 8),
-    (libc::EBUSY, 10),
-    (libc::EDQUOT, 19),
-    (libc::EEXIST, 20),
-    (libc::EFBIG, 22),
-    (libc::EINTR, 27),
-    (libc::EINVAL, INVAL),
-    (libc::EIO, IO),
-    (libc::EISDIR, 31),
-    (libc::ELOOP, 32),
-    (libc::EMFILE, MFILE),
-    (libc::ENAMETOOLONG, NAMETOOLONG),
-    (libc::ENFILE, NFILE),
-    (libc::ENODEV, 43),
-    (libc::ENOENT, 44),
-    (libc::ENOMEM, 48),
-    (libc::ENOSPC, 51),
-    (libc::ENOTDIR, 54),
-    (libc::EOPNOTSUPP, 58),
-    (libc::EOVERFLOW, 61),
-    (libc::EPERM, 63),
-    (libc::EROFS, 69),
-    (libc::ETXTBSY, 74),
-];
+const NAMETOOLONG: i32 = 37;
 
 /// Linux's `PATH_MAX`.
-pub(super) const PATH_MAX: usize = 4096;
+const PATH_MAX: usize = 4096;
 /// All rights of the specification.
 const RIGHTS: i64 = (1 << 30) - 1;
 /// Flags of a descriptor for synchronized calls.
@@ -129,7 +99,7 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
         Ok(path) => path,
         Err(errno) => return Ok(errno),
     };
-    let Guest { wasi, files, .. } = guest;
+    let Guest { wasi, files, roots, .. } = guest;
     let found = match files.directory(wasi, descriptor)? {
         Ok(found) => found,
         Err(errno) => return Ok(errno),
@@ -137,9 +107,9 @@ async fn open(mut caller: Caller<'_, Guest>, arguments: OpenArguments) -> wasmti
     if let Some(errno) = files.lack(wasi)? {
         return Ok(errno);
     }
-    let file = match open::open(&found.directory, &path, request).await {
+    let file = match found.place(roots).open(&path, request).await {
         Ok(file) => file,
-        Err(error) => return Ok(errno(&error)),
+        Err(error) => return Ok(errno::preview1(&error)),
     };
     // wasmtime-wasi refuses the flags that the file has already.
     let flags = flags & !(DSYNC | RSYNC | SYNC);
@@ -186,7 +156,7 @@ fn synchronized(flags: i32) -> Synchronized {
 }
 
 /// A copy of a path argument. The inner error is an `errno`.
-fn path_of(
+pub(super) fn path_of(
     memory: &GuestMemory<'_>,
     path: i32,
     length: i32,
@@ -198,14 +168,6 @@ fn path_of(
     }
     let bytes = read(memory, path, length).ok_or_else(outside)?;
     Ok(str::from_utf8(bytes).map(str::to_owned).map_err(|_| ILSEQ))
-}
-
-/// The `errno` of the specification for an error of the file system.
-pub(super) fn errno(error: &io::Error) -> i32 {
-    // Without a number: a path with a zero byte.
-    let Some(code) = error.raw_os_error() else { return INVAL };
-    let known = ERRNOS.iter().find(|(host, _)| *host == code);
-    known.map_or(IO, |(_, guest)| *guest)
 }
 
 /// Follows the descriptors of files, whose opening is our own.

@@ -10,10 +10,13 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1 as library;
 
 use super::{
     files::SUCCESS,
-    preview1::{ILSEQ, MODULES, enter, errno, write},
+    preview1::{ILSEQ, MODULES, enter, write},
     store::Guest,
 };
-use crate::{turns, wasi::directory::Entry};
+use crate::{
+    turns,
+    wasi::{directory::Entry, errno},
+};
 
 /// Size of `dirent`.
 const DIRENT: usize = 24;
@@ -45,14 +48,14 @@ async fn list(mut caller: Caller<'_, Guest>, arguments: Arguments) -> wasmtime::
     let mut cookie = cookie.cast_unsigned();
     let mut listing = match files.listing(fd, &found, cookie) {
         Ok(listing) => listing,
-        Err(error) => return Ok(errno(&error)),
+        Err(error) => return Ok(errno::preview1(&error)),
     };
     let mut filled = 0;
     let mut ended = false;
     while filled < length {
         let entries = match listing.behind(cookie) {
             Ok(entries) => entries,
-            Err(error) => return Ok(errno(&error)),
+            Err(error) => return Ok(errno::preview1(&error)),
         };
         let Some(last) = entries.last() else {
             ended = true;
@@ -93,7 +96,7 @@ fn append(bytes: &mut Vec<u8>, entry: &Entry) {
 }
 
 /// `filetype` of the specification. It has none for a FIFO, and none for a socket of either kind.
-fn kind(kind: FileType) -> u8 {
+pub(super) fn kind(kind: FileType) -> u8 {
     match kind {
         FileType::BlockDevice => 1,
         FileType::CharacterDevice => 2,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runwasi_core::{EngineError, InstanceSpec, engine::extensions::Extensions};
+use runwasi_core::{EngineError, InstanceSpec, engine::extensions::Extensions, paths::Roots};
 use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -21,6 +21,8 @@ pub struct Guest {
     pub(crate) limits: Limits,
     /// Open files of the guest.
     pub(super) files: FileTable,
+    /// Directories that bound its paths.
+    pub(super) roots: Roots,
     extensions: Arc<Extensions>,
 }
 
@@ -48,7 +50,8 @@ pub(super) fn store(
     let wasi = context::module_context(spec)?;
     let files = FileTable::new(spec, shares.descriptors.hold());
     let extensions = spec.extensions.clone();
-    let guest = Guest { wasi, limits, files, extensions };
+    let roots = Roots::of(&spec.rootfs);
+    let guest = Guest { wasi, limits, files, roots, extensions };
     let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     // The guest yields at the first tick of every poll, so no guest computes longer than the time

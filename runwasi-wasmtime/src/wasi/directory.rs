@@ -31,7 +31,7 @@ const BUFFER: usize = 4 << 10;
 pub(crate) struct Entry {
     pub(crate) name: Vec<u8>,
     pub(crate) kind: FileType,
-    /// Hash of device and inode, as wasmtime-wasi makes it.
+    /// Hash of device and inode.
     pub(crate) identity: u64,
     /// Cookie of the entries behind this one.
     pub(crate) next: u64,
@@ -124,7 +124,8 @@ fn look(directory: impl AsFd, name: &CStr, next: u64) -> io::Result<Option<Entry
     Ok(Some(Entry { name, kind, identity: identity(seen.st_dev, seen.st_ino), next }))
 }
 
-fn identity(device: u64, inode: u64) -> u64 {
+/// Hash of device and inode, as wasmtime-wasi makes it.
+pub(crate) fn identity(device: u64, inode: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     (device, inode).hash(&mut hasher);
     hasher.finish()

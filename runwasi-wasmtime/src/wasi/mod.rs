@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `context` | the WASI context of a process |
 //! | `directory` | entries of a directory, in batches |
+//! | `errno` | errors of the kernel in all versions of WASI |
 //! | `open` | opening of files, without waiting |
+//! | `paths` | calls with a path |
 //! | `sink` | writes of a stream to a file |
 //! | `stdio` | the process's streams as WASI streams |
 //! | `config` | values of `wasi:config` of a process |
@@ -14,9 +16,11 @@
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod directory;
+pub(crate) mod errno;
 pub(crate) mod keyvalue;
 #[cfg(feature = "wasi-nn")]
 pub(crate) mod nn;
 pub(crate) mod open;
+pub(crate) mod paths;
 pub(crate) mod sink;
 mod stdio;

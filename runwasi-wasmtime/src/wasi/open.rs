@@ -9,9 +9,10 @@ use std::{fs::File, io, sync::Arc};
 use runwasi_core::{
     InstanceSpec,
     open::{self, How, Opened},
+    paths::Start,
 };
 use wasmtime_wasi::{
-    OpenMode,
+    FsPerms, OpenMode,
     filesystem::{self, Descriptor, Dir},
 };
 
@@ -34,7 +35,12 @@ pub(crate) struct Request {
 }
 
 /// Opens a path below a directory of the guest. The errors are those that a file system gives.
-pub(crate) async fn open(directory: &Dir, path: &str, request: Request) -> io::Result<Descriptor> {
+pub(crate) async fn open(
+    start: Start<'_>,
+    permissions: FsPerms,
+    path: &str,
+    request: Request,
+) -> io::Result<Descriptor> {
     let Request { mut how, directory: only_directory } = request;
     if only_directory && (how.create || how.exclusive || how.truncate) {
         return Err(error(libc::EINVAL));
@@ -44,18 +50,15 @@ pub(crate) async fn open(directory: &Dir, path: &str, request: Request) -> io::R
     how.write |= how.create || how.truncate;
     how.exclusive &= how.create;
     how.read |= !given.write;
-    if directory.perms.write_not_permitted() && how.write {
-        return Err(error(libc::EPERM));
+    if permissions.write_not_permitted() && how.write {
+        return Err(error(libc::EROFS));
     }
     let mode = mode(how);
-    match open::open(&directory.dir, path, how).await? {
-        Opened::Directory(opened) => {
-            Ok(Descriptor::Dir(Dir::new(opened, directory.perms, mode, true)))
-        }
+    match open::open(start, path, how).await? {
+        Opened::Directory(opened) => Ok(Descriptor::Dir(Dir::new(opened, permissions, mode, true))),
         Opened::File(_) if only_directory => Err(error(libc::ENOTDIR)),
         Opened::File(opened) => {
-            let file = filesystem::File::new(opened, directory.perms, mode, true);
-            Ok(Descriptor::File(file))
+            Ok(Descriptor::File(filesystem::File::new(opened, permissions, mode, true)))
         }
     }
 }

@@ -4,6 +4,7 @@ mod escape;
 mod fixture;
 mod identity;
 mod mounts;
+mod paths;
 mod restricted;
 mod special;
 
@@ -37,6 +38,10 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         ro_spares_the_mounts_below_and_rro_does_not
         later_mounts_of_the_host_appear_below_a_slave
         tmpfs_begins_with_what_it_covers_on_request;
+    paths:
+        absolute_links_resolve_inside_the_container
+        read_only_file_systems_and_other_mounts_are_told_as_such
+        mount_places_go_through_links_and_dots;
     special:
         devices_of_an_image_are_refused
         process_has_so_many_files_and_no_more;
@@ -60,6 +65,9 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
     restricted:
         later_kernel_interfaces_of_the_host_stay_out
         wrong_options_are_named;
+    paths:
+        components_of_both_versions_see_links_and_errors
+        modules_of_both_versions_see_links_and_errors;
     special:
         fifo_of_an_image_is_refused_and_holds_no_thread
         socket_of_an_image_is_refused;
@@ -94,6 +102,10 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         masked_paths_are_empty
         read_only_paths_refuse_writes
         later_mounts_of_the_host_appear_below_a_slave;
+    paths:
+        absolute_links_resolve_inside_the_container
+        read_only_file_systems_and_other_mounts_are_told_as_such
+        mount_places_go_through_links_and_dots;
     special:
         devices_of_an_image_are_refused
         process_has_so_many_files_and_no_more

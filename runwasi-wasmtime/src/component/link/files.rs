@@ -7,28 +7,28 @@
 //! component blocks this thread: `poll` of p2 and the clocks of both previews wait as futures. (A
 //! component adapted from preview 1 has the adapter's `poll_oneoff`, which calls `poll` of p2.)
 
-use std::io;
-
 use runwasi_core::open::{How, Synchronized};
 use wasmtime::{
     StoreContextMut,
-    component::{Accessor, Linker, Resource, ResourceTable},
+    component::{Accessor, Linker, Resource},
 };
 use wasmtime_wasi::{
-    WasiView,
-    filesystem::{Descriptor, Dir},
-    p2::bindings::filesystem::types as p2,
+    WasiView, filesystem::Descriptor, p2::bindings::filesystem::types as p2,
     p3::bindings::filesystem::types as p3,
 };
 
+use super::place::place;
 use crate::{
     component::store::Component,
-    wasi::open::{self, Request},
+    wasi::{
+        errno,
+        open::{self, Request},
+    },
 };
 
 /// Versions under which wasmtime-wasi links its functions. A test checks that ours are called
 /// (`guests/components.rs`).
-const P2: &str = "wasi:filesystem/types@0.2.12";
+pub(super) const P2: &str = "wasi:filesystem/types@0.2.12";
 pub(super) const P3: &str = "wasi:filesystem/types@0.3.0";
 
 type Directory = Resource<Descriptor>;
@@ -72,14 +72,6 @@ macro_rules! request {
     }};
 }
 
-/// A directory of the guest; absent for a file. A descriptor that is not in the table traps.
-fn directory_of(table: &ResourceTable, directory: &Directory) -> wasmtime::Result<Option<Dir>> {
-    Ok(match table.get(directory)? {
-        Descriptor::Dir(directory) => Some(directory.clone()),
-        Descriptor::File(_) => None,
-    })
-}
-
 /// Gives the guest an opened file.
 fn add(component: &mut Component, opened: Descriptor) -> wasmtime::Result<Directory> {
     component.opened(open::file_of(&opened));
@@ -101,14 +93,13 @@ async fn open_p2(
         // WASI p2 has no error code for a full descriptor table.
         return Ok((Err(p2::ErrorCode::InsufficientMemory),));
     }
-    let Some(directory) = directory_of(component.ctx().table, &directory)? else {
-        return Ok((Err(p2::ErrorCode::NotDirectory),));
+    let place = match place(component, &directory)? {
+        Ok(place) => place,
+        Err(error) => return Ok((Err(errno::p2(&error)),)),
     };
-    let opened = open::open(&directory, &path, request!(p2: lookup, how, flags)).await;
-    Ok((match opened {
+    Ok((match place.open(&path, request!(p2: lookup, how, flags)).await {
         Ok(opened) => Ok(add(component, opened)?),
-        Err(error) if is_read_only(&error) => Err(p2::ErrorCode::ReadOnly),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(errno::p2(&error)),
     },))
 }
 
@@ -123,28 +114,20 @@ async fn open_p3(
     ),
 ) -> Answer<Directory, p3::ErrorCode> {
     // Access to the store must not last across an await, since other tasks of the guest run then.
-    let (left, directory) = accessor.with(|mut access| -> wasmtime::Result<_> {
+    let (left, place) = accessor.with(|mut access| -> wasmtime::Result<_> {
         let component = access.get();
-        let left = component.descriptors_left();
-        let directory = directory_of(component.ctx().table, &directory)?;
-        Ok((left, directory))
+        Ok((component.descriptors_left(), place(component, &directory)?))
     })?;
     // The code of p2 for a full table; see `open_p2`.
     if left == 0 {
         return Ok((Err(p3::ErrorCode::InsufficientMemory),));
     }
-    let Some(directory) = directory else {
-        return Ok((Err(p3::ErrorCode::NotDirectory),));
+    let place = match place {
+        Ok(place) => place,
+        Err(error) => return Ok((Err(errno::p3(&error)),)),
     };
-    let opened = open::open(&directory, &path, request!(p3: lookup, how, flags)).await;
-    Ok((match opened {
+    Ok((match place.open(&path, request!(p3: lookup, how, flags)).await {
         Ok(opened) => Ok(accessor.with(|mut access| add(access.get(), opened))?),
-        Err(error) if is_read_only(&error) => Err(p3::ErrorCode::ReadOnly),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(errno::p3(&error)),
     },))
-}
-
-/// True for a file system that is mounted read-only, an error that wasmtime-wasi does not know.
-fn is_read_only(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }

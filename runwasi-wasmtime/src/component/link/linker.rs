@@ -8,7 +8,9 @@ use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
-use super::{clocks, config, files, keyvalue, names, parts, sockets, streams_p2, streams_p3};
+use super::{
+    clocks, config, files, keyvalue, names, parts, paths, sockets, streams_p2, streams_p3,
+};
 use crate::component::store::Component;
 
 /// Builds a linker with all interfaces.
@@ -21,6 +23,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     // Only for our replacements: any other duplicate definition is a mistake.
     linker.allow_shadowing(true);
     files::link(&mut linker)?;
+    paths::link(&mut linker)?;
     streams_p2::link(&mut linker)?;
     sockets::link(&mut linker)?;
     names::link(&mut linker)?;

@@ -3,7 +3,9 @@
 //! | module | one thing |
 //! |---|---|
 //! | `linker` | the linker with all interfaces |
-//! | `files` | replacements for wasmtime-wasi's file functions |
+//! | `files` | replacements for wasmtime-wasi's opening of files |
+//! | `place` | directory of a call with a path |
+//! | `paths` | replacements for its other functions with a path |
 //! | `streams_p2` | replacements for wasmtime-wasi's streams of files of p2 |
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
@@ -21,6 +23,8 @@ mod names;
 #[cfg(feature = "wasi-nn")]
 mod nn;
 mod parts;
+mod paths;
+mod place;
 mod sockets;
 mod streams_p2;
 mod streams_p3;

@@ -20,12 +20,9 @@ use wasmtime::{
 use wasmtime_wasi::{
     WasiView,
     filesystem::{Descriptor, WasiFilesystemView},
-    p2::{
-        FsError,
-        bindings::{
-            filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode, HostDescriptor},
-            random::{insecure, random},
-        },
+    p2::bindings::{
+        filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode, HostDescriptor},
+        random::{insecure, random},
     },
     random::WasiRandomView,
 };
@@ -37,6 +34,7 @@ use crate::{
     wasi::{
         context::RANDOM_PART,
         directory::{Entry, Listing},
+        errno,
     },
 };
 
@@ -149,7 +147,7 @@ async fn list(
     };
     let entries = match Entries::new(&opened.dir) {
         Ok(entries) => entries,
-        Err(error) => return Ok((Err(code(error)?),)),
+        Err(error) => return Ok((Err(errno::p2(&error)),)),
     };
     component.opened(entries.listing.file());
     Ok((Ok(component.ctx().table.push(entries)?),))
@@ -164,7 +162,7 @@ async fn next(
     loop {
         let Some(entry) = entries.batch.next() else {
             if let Err(error) = entries.read() {
-                return Ok((Err(code(error)?),));
+                return Ok((Err(errno::p2(&error)),));
             }
             if entries.batch.as_slice().is_empty() {
                 return Ok((Ok(None),));
@@ -183,7 +181,7 @@ async fn next(
 }
 
 /// Type of a file, with those for which wasmtime-wasi has no other as `Unknown`.
-fn kind(kind: FileType) -> DescriptorType {
+pub(super) fn kind(kind: FileType) -> DescriptorType {
     match kind {
         FileType::BlockDevice => DescriptorType::BlockDevice,
         FileType::CharacterDevice => DescriptorType::CharacterDevice,
@@ -192,10 +190,6 @@ fn kind(kind: FileType) -> DescriptorType {
         FileType::Symlink => DescriptorType::SymbolicLink,
         FileType::Fifo | FileType::Socket | FileType::Unknown => DescriptorType::Unknown,
     }
-}
-
-fn code(error: io::Error) -> wasmtime::Result<ErrorCode> {
-    FsError::from(error).downcast()
 }
 
 async fn write(

@@ -39,6 +39,7 @@ use crate::{
     component::store::Component,
     wasi::{
         directory::{Entry, Listing},
+        errno,
         sink::{Sink, uninterrupted},
     },
 };
@@ -159,7 +160,7 @@ impl StreamProducer<Component> for Reading {
                     self.offset = self.offset.saturating_add(read as u64);
                     StreamResult::Completed
                 }
-                Err(error) => self.end.with(Err(error.into())),
+                Err(error) => self.end.with(Err(errno::p3(&error))),
             },
         ))
     }
@@ -213,7 +214,7 @@ impl StreamConsumer<Component> for Writing {
                 source.mark_read(written);
                 StreamResult::Completed
             }
-            Err(error) => self.end.with(Err(error.into())),
+            Err(error) => self.end.with(Err(errno::p3(&error))),
         }))
     }
 }
@@ -224,7 +225,7 @@ fn list(mut store: Store<'_>, directory: &Resource<Descriptor>) -> Stream<Direct
     let opened = match component.ctx().table.get(directory)? {
         // The code of p2 for a full table.
         Descriptor::Dir(_) if left == 0 => Err(ErrorCode::InsufficientMemory),
-        Descriptor::Dir(opened) => Listing::new(&opened.dir).map_err(ErrorCode::from),
+        Descriptor::Dir(opened) => Listing::new(&opened.dir).map_err(|error| errno::p3(&error)),
         Descriptor::File(_) => Err(ErrorCode::NotDirectory),
     };
     if let Ok(listing) = &opened {
@@ -245,7 +246,7 @@ impl Entries {
     /// Entries of the next batch that has any for the guest. Empty at the end.
     fn batch(&mut self) -> Result<Vec<DirectoryEntry>, ErrorCode> {
         loop {
-            let entries = self.listing.behind(self.cookie)?;
+            let entries = self.listing.behind(self.cookie).map_err(|error| errno::p3(&error))?;
             let Some(last) = entries.last() else { return Ok(Vec::new()) };
             self.cookie = last.next;
             let entries = entries.iter().filter(|entry| !entry.is_relative()).cloned();
@@ -284,17 +285,21 @@ impl StreamProducer<Component> for Entries {
 }
 
 fn shown(entry: Entry) -> Result<DirectoryEntry, ErrorCode> {
-    let type_ = match entry.kind {
+    let type_ = kind(entry.kind);
+    match String::from_utf8(entry.name) {
+        Ok(name) => Ok(DirectoryEntry { type_, name }),
+        Err(_) => Err(ErrorCode::IllegalByteSequence),
+    }
+}
+
+/// Type of a file, with those for which wasmtime-wasi has no other as `Other`.
+pub(super) fn kind(kind: FileType) -> DescriptorType {
+    match kind {
         FileType::BlockDevice => DescriptorType::BlockDevice,
         FileType::CharacterDevice => DescriptorType::CharacterDevice,
         FileType::Directory => DescriptorType::Directory,
         FileType::RegularFile => DescriptorType::RegularFile,
         FileType::Symlink => DescriptorType::SymbolicLink,
-        // As wasmtime-wasi says it.
         FileType::Fifo | FileType::Socket | FileType::Unknown => DescriptorType::Other(None),
-    };
-    match String::from_utf8(entry.name) {
-        Ok(name) => Ok(DirectoryEntry { type_, name }),
-        Err(_) => Err(ErrorCode::IllegalByteSequence),
     }
 }
