@@ -28,6 +28,7 @@
 //! - [`registry`]: where images are pulled from.
 //! - [`cri`]: the gRPC calls of Kubernetes' CRI.
 //! - [`pods`]: a containerd with its CRI, and what a test does with its pods.
+//! - [`docker`]: a Docker Engine above a containerd, and what a test does with its containers.
 //! - [`proc`]: the OS processes, threads, mounts and sockets of a fixture.
 //! - [`machine`]: who may run beside whom, and figures that noise makes worse.
 //! - [`suite!`], [`played!`]: one list of cases, instantiated for several runtimes.
@@ -53,6 +54,7 @@ pub mod containerd;
 pub mod containers;
 pub mod cri;
 pub mod daemon;
+pub mod docker;
 pub mod events;
 mod grpc;
 pub mod hooks;
@@ -87,6 +89,7 @@ pub use console::Console;
 pub use containerd::Containerd;
 pub use containers::{Containers, check, check_alone, check_with};
 pub use daemon::Daemon;
+pub use docker::{Docker, check_docker, check_docker_26};
 pub use machine::best_of;
 pub use meter::Meter;
 pub use network::on_own_host;

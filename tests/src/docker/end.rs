@@ -1,0 +1,102 @@
+//! The end of a Docker Engine: stopped, killed, or dropped with everything that its containers
+//! left.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Docker, UP_OR_DOWN};
+use crate::poll::poll_until;
+use crate::proc;
+
+impl Docker {
+    /// Ends it as its service manager would.
+    pub fn stop(&mut self) -> Result<()> {
+        self.end(Signal::TERM)
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.killed = true;
+        self.end(Signal::KILL)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        let mut child = self.process.take().context("dockerd is stopped")?;
+        kill_process(Pid::from_child(&child), signal).context("cannot signal dockerd")?;
+        let ended = poll_until("end of dockerd", UP_OR_DOWN, || child.try_wait().ok().flatten());
+        if ended.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        ended.map(drop)
+    }
+
+    /// Removes all containers and networks through it.
+    fn remove_all(&mut self) -> Result<()> {
+        if self.process.is_none() {
+            self.start_again()?;
+        }
+        let all = self.says(&["ps", "-aq", "--no-trunc"])?;
+        for id in all.lines() {
+            self.fixture.socket(id);
+            // One with `--rm` may be gone by itself: what counts is what is left.
+            self.docker(["rm", "-f", "-v", id]).run()?;
+        }
+        let left = self.says(&["ps", "-aq"])?;
+        ensure!(left.is_empty(), "containers are left: {left}");
+        self.says(&["network", "prune", "-f"]).map(drop)
+    }
+
+    /// Cgroups of its containers, and their parents, in every hierarchy.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let below = Path::new("/sys/fs/cgroup");
+        let hierarchies = fs::read_dir(below).into_iter().flatten().flatten();
+        let all = hierarchies.map(|entry| entry.path()).chain([below.to_owned()]);
+        all.map(|place| place.join(self.fixture.namespace()))
+            .filter(|place| place.is_dir())
+            .collect()
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of dockerd\n{}---", self.log());
+        }
+        let mut faults = Vec::new();
+        if let Err(error) = self.remove_all() {
+            faults.push(format!("removing Docker's containers: {error:#}"));
+        }
+        if self.process.is_some()
+            && let Err(error) = self.stop()
+        {
+            faults.push(format!("stopping dockerd: {error:#}"));
+        }
+        // Its own cgroup parent, empty by now: an engine leaves it.
+        for place in self.cgroups() {
+            // One of a container that has just ended is in use for a moment.
+            let gone = || (fs::remove_dir(&place).is_ok() || !place.exists()).then_some(());
+            if let Err(error) = poll_until("removal", UP_OR_DOWN, gone) {
+                faults.push(format!("cgroup {}: {error:#}", place.display()));
+            }
+        }
+        let mounts = proc::mounts_below(&self.home());
+        if self.killed {
+            // Those of its own start: its next one did not know them, and mounted over them.
+            for place in mounts.iter().rev() {
+                // What stays shows below.
+                unmount(place, UnmountFlags::DETACH).ok();
+            }
+        }
+        let mounts = proc::mounts_below(&self.home());
+        faults.extend(mounts.iter().map(|place| format!("mount of dockerd {}", place.display())));
+        if !faults.is_empty() {
+            eprintln!("left by Docker of {}: {faults:#?}", self.fixture.namespace());
+            assert!(std::thread::panicking(), "Docker was not clean: {faults:#?}");
+        }
+    }
+}
