@@ -102,6 +102,7 @@ fn pool(settings: &Settings) -> PoolingAllocationConfig {
     pool.max_core_instances_per_component(settings.component_instances);
     pool.total_component_instances(stacks);
     pool.total_memories(settings.room_for_memories());
+    pool.max_memory_size(usize::try_from(settings.memory_bytes()).unwrap_or(usize::MAX));
     pool.max_memories_per_module(settings.module_memories);
     pool.total_tables(settings.room_for_tables());
     pool.max_tables_per_module(settings.module_tables);
