@@ -3,7 +3,7 @@
 //! - `options`: the command line.
 //! - `interrupt`: two OS processes, so that an interrupted run cleans up as well.
 //! - `ctr_run`, `memory`, `thin_start`, `pods`, `rate`, `output`, `compute`, `scheduling`, `density`, `large`,
-//!   `http`, `files`, `attacks`: the benchmarks.
+//!   `http`, `files`, `sleep`, `attacks`: the benchmarks.
 //!   Each is one function from the bench to its rows; a new one is a module and a line in `BENCHMARKS`.
 //! - `fake_containerd`: containerd, played by this program.
 //! - `processes`: what the OS processes of a pod use.
@@ -33,6 +33,7 @@ mod processes;
 mod rate;
 mod results;
 mod scheduling;
+mod sleep;
 mod soak;
 mod stats;
 mod thin_start;
@@ -51,7 +52,7 @@ use crate::results::Row;
 type Measure = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// The benchmarks by their names for `--only`, in the order they run.
-pub(crate) const BENCHMARKS: [(&str, Measure); 13] = [
+pub(crate) const BENCHMARKS: [(&str, Measure); 14] = [
     ("ctr_run", ctr_run::measure),
     ("memory", memory::measure),
     ("thin_start", thin_start::measure),
@@ -64,6 +65,7 @@ pub(crate) const BENCHMARKS: [(&str, Measure); 13] = [
     ("large", large::measure),
     ("http", http::measure),
     ("files", files::measure),
+    ("sleep", sleep::measure),
     ("attacks", attacks::measure),
 ];
 

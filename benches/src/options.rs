@@ -16,7 +16,7 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR]
        runwasi-bench --soak N [--only NAME[,NAME...]]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
-                rate, output, compute, scheduling, density, large, http, files, attacks; attacks/NAME is
+                rate, output, compute, scheduling, density, large, http, files, sleep, attacks; attacks/NAME is
                 one attack); default all
   --before DIR  directory with the programs of an earlier build, which files measures beside this one
   --soak N      no benchmarks, but N container lives, at least 500, on each runtime with wasm guests;

@@ -33,6 +33,12 @@ pub fn config(settings: &Settings) -> Config {
     config.wasm_memory64(settings.memory64);
     config.wasm_simd(settings.simd).wasm_relaxed_simd(settings.simd);
     config.wasm_tail_call(settings.tail_calls);
+    config.wasm_wide_arithmetic(settings.wide_arithmetic);
+    for proposal in &settings.unfinished_proposals {
+        proposal.enable(&mut config);
+    }
+    // The pool has one size for both.
+    config.memory_reservation(settings.memory_bytes()).gc_heap_reservation(settings.memory_bytes());
     let (level, inlining) = match settings.optimise {
         Optimise::None => (OptLevel::None, Inlining::No),
         Optimise::Speed => (OptLevel::Speed, Inlining::No),

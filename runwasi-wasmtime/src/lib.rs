@@ -10,6 +10,7 @@
 //! | `shares`, `maps` | the shares of containers in the pool; its memory maps |
 //! | `epoch` | the clock that makes guests yield |
 //! | [`settings`], `annotations` | configuration of an engine; names of the annotations it reads |
+//! | [`proposals`] | unfinished proposals that guests may use |
 //! | `compiler` | artifact → linked code, from a cache or compiled once for all requests |
 //! | `compile_job` | the compilation of one artifact: slot, compile lock, store |
 //! | `codegen` | bytes → compiled code, in an OS process of its own |
@@ -59,6 +60,7 @@ mod module_cache;
 mod outbound;
 mod outline;
 mod pool;
+pub mod proposals;
 pub mod settings;
 mod shares;
 mod spare;

@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use runwasi_core::artifact::ArtifactKind;
 use wasmparser::{
-    CompositeInnerType, FuncType, Parser, Payload, RecGroup, SectionLimited, TypeRef, ValType,
+    CompositeInnerType, FuncType, MemoryType, Parser, Payload, RecGroup, SectionLimited, TypeRef,
+    ValType,
 };
 
 use crate::settings::Settings;
@@ -47,6 +48,7 @@ pub(crate) fn check_bounds(wasm: &[u8], settings: &Settings) -> Result<(), Strin
             Payload::MemorySection(memories) => {
                 let key = "module-memories";
                 at_most("memories", memories.count(), settings.module_memories, key)?;
+                memories.into_iter().flatten().try_for_each(|memory| size(&memory, settings))?;
             }
             Payload::TableSection(tables) => {
                 at_most("tables", tables.count(), settings.module_tables, "module-tables")?;
@@ -59,6 +61,15 @@ pub(crate) fn check_bounds(wasm: &[u8], settings: &Settings) -> Result<(), Strin
         }
     }
     Ok(())
+}
+
+/// Checks the first size of a memory.
+fn size(memory: &MemoryType, settings: &Settings) -> Result<(), String> {
+    /// 64 KiB as a power of two, the largest page.
+    const PAGE: u32 = 16;
+    let bytes = u128::from(memory.initial) << memory.page_size_log2.unwrap_or(PAGE).min(PAGE);
+    let gib = u32::try_from(bytes.div_ceil(1 << 30)).unwrap_or(u32::MAX);
+    at_most("GiB in one memory", gib, settings.memory_size, "memory-size")
 }
 
 fn at_most(what: &str, defined: u32, most: u32, key: &str) -> Result<(), String> {
@@ -279,11 +290,12 @@ mod tests {
             ("(module (memory 1) (memory 1))", "engine.module-memories", "2 memories, at most 1"),
             ("(module (table 1 funcref) (table 1 funcref))", "engine.module-tables", "2 tables"),
             ("(component (core module (table 11 funcref)))", "engine.table-elements", "11 elem"),
+            ("(module (memory i64 65537))", "engine.memory-size", "5 GiB in one memory, at most 4"),
         ] {
             let error = refusal(text);
             assert!(error.contains(key) && error.contains(numbers), "{error}");
         }
-        let fits = wat::parse_str("(module (memory 1) (table 10 funcref))").unwrap();
+        let fits = wat::parse_str("(module (memory i64 65536) (table 10 funcref))").unwrap();
         assert_eq!(check_bounds(&fits, &settings), Ok(()));
     }
 }

@@ -15,7 +15,7 @@ use wasmtime::{Enabled, Linker, PoolingAllocationConfig};
 
 use crate::{
     compiler::Compiler, config::config, epoch::Ticker, hooks::Hooks, module::link,
-    settings::Settings, shares::Account,
+    settings::Settings, shares::Account, timer,
 };
 
 /// Largest instance state (globals and other bookkeeping) in a slot, in bytes.
@@ -60,6 +60,7 @@ impl Pool {
         hooks.link_modules(&mut linker).map_err(failed)?;
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
         let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
+        timer::start().map_err(unavailable)?;
         let (cache, seen) = open_cache(settings);
         let kept = (cache, seen);
         let settings_of_compiler = (settings, keeps_spare);
@@ -101,6 +102,7 @@ fn pool(settings: &Settings) -> PoolingAllocationConfig {
     pool.max_core_instances_per_component(settings.component_instances);
     pool.total_component_instances(stacks);
     pool.total_memories(settings.room_for_memories());
+    pool.max_memory_size(usize::try_from(settings.memory_bytes()).unwrap_or(usize::MAX));
     pool.max_memories_per_module(settings.module_memories);
     pool.total_tables(settings.room_for_tables());
     pool.max_tables_per_module(settings.module_tables);

@@ -1,9 +1,9 @@
 //! Settings of the engine: one struct, which containerd's runtime options and the daemon's file fill.
 //!
-//! The wasm features are those that wasmtime has on by default: finished proposals, which toolchains
-//! use without asking. They cost a guest that does not use them nothing.
+//! The wasm features that are on are finished proposals, which toolchains use without asking. They
+//! cost a guest that does not use them nothing.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, env, path::PathBuf, time::Duration};
 
 use runwasi_core::{
     engine::FileThreads,
@@ -14,7 +14,7 @@ use runwasi_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use crate::maps::PER_MEMORY;
+use crate::{maps::PER_MEMORY, proposals::Unfinished};
 
 /// Environment variable: where shims keep compiled code, or `off`. Runtime options win over it.
 pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
@@ -22,8 +22,10 @@ pub const CACHE_VARIABLE: &str = "RUNWASI_CACHE";
 /// Where compiled code is kept, if nothing else is set.
 pub const CACHE_DIRECTORY: &str = "/var/cache/runwasi";
 
-/// Each takes 4 GiB of the 128 TiB that a process can address.
+/// Most memories of 4 GiB: they take 80 of the 128 TiB that a process can address.
 const MAX_MEMORIES: u32 = 20_000;
+/// Least size of a memory, in GiB: compiled code counts on it for addresses of 32 bits.
+const MEMORY_SIZE: u32 = 4;
 
 /// Memory maps of a stack: the stack and its guard.
 const MAPS_PER_STACK: u64 = 2;
@@ -74,6 +76,12 @@ pub struct Settings {
     /// `return_call`.
     #[serde(rename = "engine.tail-calls")]
     pub tail_calls: bool,
+    /// `i64.add128`, `i64.mul_wide_s` and the like.
+    #[serde(rename = "engine.wide-arithmetic")]
+    pub wide_arithmetic: bool,
+    /// Further proposals that guests may use.
+    #[serde(rename = "engine.unfinished-proposals")]
+    pub unfinished_proposals: BTreeSet<Unfinished>,
     /// The goal of the compiler.
     #[serde(rename = "engine.optimise")]
     pub optimise: Optimise,
@@ -90,6 +98,9 @@ pub struct Settings {
     /// Linear memories at once; by `slots` if it is not set.
     #[serde(rename = "engine.memories", deserialize_with = "within::<_, _, 1, MAX_MEMORIES>")]
     pub memories: Option<u32>,
+    /// Largest linear memory, in GiB. Each takes as much address space.
+    #[serde(rename = "engine.memory-size", deserialize_with = "within::<_, _, MEMORY_SIZE, 1024>")]
+    pub memory_size: u32,
     /// Tables at once; by `slots` if it is not set.
     #[serde(rename = "engine.tables", deserialize_with = "within::<_, _, 1, 200_000>")]
     pub tables: Option<u32>,
@@ -176,19 +187,24 @@ impl Default for Settings {
             memory64: true,
             simd: true,
             tail_calls: true,
+            // As wasmtime has it from 49 on.
+            wide_arithmetic: true,
+            unfinished_proposals: BTreeSet::new(),
             optimise: Optimise::Speed,
             compile_memory: 1024,
             compile_time: 60,
             quantum: 1000,
             memories: None,
+            memory_size: MEMORY_SIZE,
             tables: None,
             memory_maps: None,
             // Generous: more is a clear error at the start of a module. Reference types give
-            // toolchains reasons for a second table, and large programs reach 20,000 functions in
-            // one, wasmtime's default.
-            module_memories: 4,
+            // toolchains reasons for a second table, tools for tests make six memories, and a
+            // program of GHC has 707,000 elements in its table. An element takes 8 bytes of address
+            // space in each table of the pool, and no memory until it is used.
+            module_memories: 10,
             module_tables: 8,
-            table_elements: 200_000,
+            table_elements: 1_000_000,
             // A component of a large toolchain has some tens.
             component_instances: 500,
             container_stacks: None,
@@ -234,6 +250,7 @@ impl Settings {
             "quantum" => ("", " # microseconds"),
             "compile-memory" => ("", " # MiB"),
             "compile-time" => ("", " # seconds"),
+            "memory-size" => ("", " # GiB"),
             _ if set.contains_key(&format!("engine.{key}")) => ("", ""),
             "memory-maps" => ("# ", " # by vm.max_map_count"),
             "container-memories" => ("# ", " # by memories"),
@@ -262,7 +279,8 @@ impl Settings {
     pub(crate) fn room_for_memories(&self) -> u32 {
         // One guest may have several, but hardly all have; nor can all have an address space each.
         let by_slots = || self.slots.saturating_add(self.slots / 2).min(self.memories_by_maps());
-        self.memories.unwrap_or_else(by_slots).min(MAX_MEMORIES)
+        let by_addresses = (MAX_MEMORIES * MEMORY_SIZE / self.memory_size).max(1);
+        self.memories.unwrap_or_else(by_slots).min(by_addresses)
     }
 
     /// Memories whose maps suffice even if each was in use once: its maps stay.
@@ -307,6 +325,11 @@ impl Settings {
         })
     }
 
+    /// Largest linear memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_size) << 30
+    }
+
     /// Memory of the process that compiles one artifact, in bytes.
     pub(crate) fn compile_bytes(&self) -> u64 {
         u64::from(self.compile_memory) << 20
@@ -347,9 +370,12 @@ mod tests {
     fn every_key_is_read_and_printed() {
         let top = "slots = 7\ncache = \"/c\"\ncache-size = 2\n";
         let engine = "[engine]\ngc = false\ngc-collector = \"drc\"\nexceptions = false\n\
-            threads = false\nmemory64 = false\nsimd = false\ntail-calls = false\noptimise = \"none\"\n\
+            threads = false\nmemory64 = false\nsimd = false\ntail-calls = false\n\
+            wide-arithmetic = false\nunfinished-proposals = [\"custom-page-sizes\"]\n\
+            optimise = \"none\"\n\
             compile-memory = 100 # MiB\ncompile-time = 5 # seconds\n\
-            quantum = 5000 # microseconds\nmemories = 8\ntables = 9\nmemory-maps = 200\n\
+            quantum = 5000 # microseconds\nmemories = 8\nmemory-size = 16 # GiB\ntables = 9\n\
+            memory-maps = 200\n\
             module-memories = 2\n\
             module-tables = 3\ntable-elements = 10\ncomponent-instances = 11\n\
             container-stacks = 4\ncontainer-memories = 5\ncontainer-tables = 6\n\
@@ -366,7 +392,8 @@ mod tests {
     fn printed_settings_show_the_values_in_force_and_read_back() {
         let settings = read("slots = 1000\n[engine]\nmemories = 3").unwrap();
         let printed = settings.to_toml().unwrap();
-        assert!(printed.contains("\nmemories = 3\n# tables = 2000 # by slots\n"), "{printed}");
+        let lines = "\nmemories = 3\nmemory-size = 4 # GiB\n# tables = 2000 # by slots\n";
+        assert!(printed.contains(lines), "{printed}");
         assert_eq!(
             parse(&printed).read(&Settings { memories: None, ..settings.clone() }),
             Ok(settings)
@@ -381,6 +408,9 @@ mod tests {
         assert_eq!(memories("slots = 200\n[engine]\nmemory-maps = 1000"), 137);
         assert_eq!(memories("slots = 1000\n[engine]\nmemory-maps = 1000"), 1);
         assert_eq!(memories("slots = 200\n[engine]\nmemory-maps = 1000\nmemories = 300"), 300);
+        // 80,000 GiB of addresses.
+        assert_eq!(memories("[engine]\nmemories = 20000"), 20_000);
+        assert_eq!(memories("[engine]\nmemories = 20000\nmemory-size = 64"), 1250);
     }
 
     #[test]
@@ -396,10 +426,13 @@ mod tests {
         let all = in_force(&Settings::default().with_room()).unwrap();
         let known = all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let levels = "speed, speed-at-any-size, speed-and-size, none";
+        let proposals = Unfinished::NAMES.join(", ");
         let rows = r#"slots = 0 => f:1: slots: 0 is not between 1 and 100000
 [engine]⏎⏎gc = 1 => f:3: engine.gc: is an integer, not a boolean
 [engine]⏎quantum = '1ms' => f:2: engine.quantum: is a string, not an integer
 [engine]⏎quantum = 1.5 => f:2: engine.quantum: is a float, not an integer
+[engine]⏎memory-size = 3 => f:2: engine.memory-size: 3 is not between 4 and 1024
+[engine]⏎unfinished-proposals = ['x'] => f:2: engine.unfinished-proposals: ["x"] is none of PROPOSALS
 [engine]⏎optimise = 1 => f:2: engine.optimise: is an integer, not a string
 [engine]⏎optimise = 'fast' => f:2: engine.optimise: "fast" is none of LEVELS
 cache = 'c' => f:1: cache: "c" is no absolute path without "..", nor "off"
@@ -410,6 +443,7 @@ slots = 1⏎slot = 2 => f:2: unknown key "slot", expected one of KNOWN
 engine = 1 => f:1: unknown key "engine", expected one of KNOWN"#;
         for (text, error) in rows.lines().filter_map(|row| row.split_once(" => ")) {
             let error = error.replace("KNOWN", &known).replace("LEVELS", levels);
+            let error = error.replace("PROPOSALS", &proposals);
             assert_eq!(read(&text.replace('⏎', "\n")), Err(error));
         }
     }

@@ -45,10 +45,17 @@ const BATCH: usize = 128;
 /// Stack of the thread. It calls few functions.
 const STACK: usize = 64 << 10;
 
-/// The timer of this process, made by its first sleep.
+/// The timer of this process.
 static TIMER: OnceLock<Arc<Timer>> = OnceLock::new();
 /// Held while the timer is made, so that there is one.
 static MAKING: Mutex<()> = Mutex::new(());
+
+/// Makes the timer, unless there is one.
+// Not by the first sleep: the thread of a guest may be in the cgroup of its container, and with it
+// every thread that it starts.
+pub(crate) fn start() -> io::Result<()> {
+    timer().map(drop)
+}
 
 /// Waits until `end`.
 pub(crate) async fn sleep_until(end: Instant) {

@@ -4,10 +4,14 @@
 //! body also polls the call. So a handler needs no future beside its connection's. A client that
 //! does not read slows its guest down, and a client that disconnects ends it. The work of a guest
 //! after its complete response continues as a member of the group.
+//!
+//! A body that ends too early ends its connection. At such an error hyper drops what it has not
+//! written yet, perhaps even the head. So the error is held back until all that the guest has
+//! written is on its way.
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -37,6 +41,10 @@ pub(super) struct GuestBody {
     /// The client gets the complete response, even if the guest ends now: hyper has got its last
     /// frame, or takes no frame at all.
     complete: bool,
+    /// The call has failed. What it has written before is still sent.
+    failed: bool,
+    /// Early end that is held back.
+    cut: Option<Cut>,
     /// Held until all work for the request is done.
     ticket: Option<Ticket>,
 }
@@ -46,6 +54,8 @@ pub(super) struct GuestBody {
 pub(super) enum Cut {
     #[error("the handler failed in the middle of its response")]
     Failed,
+    #[error("the body is {0} bytes shorter than its declared length")]
+    Short(u64),
     #[error("the body: {0}")]
     Body(Error),
 }
@@ -70,24 +80,50 @@ impl GuestBody {
         let bodiless = *method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let complete = bodiless || left == Some(0);
-        let body = Self { body, call, left, complete, ticket: Some(ticket) };
+        let ticket = Some(ticket);
+        let body = Self { body, call, left, complete, failed: false, cut: None, ticket };
         Response::from_parts(head, ResponseBody::Guest(body))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.cut.is_some() {
+            return self.release();
+        }
         // The call comes first: a frame that it writes in this poll is sent in this poll. Both
         // polls register the waker of this task, so progress of either continues the response.
-        if self.drive(cx).is_err() {
-            // hyper aborts the message on an error: a client cannot take it for complete.
-            return Poll::Ready(Some(Err(Cut::Failed)));
-        }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.complete |= match &frame {
-            Some(Ok(frame)) => self.is_last(frame),
-            Some(Err(_)) => false,
-            None => true,
+        self.failed |= self.drive(cx).is_err();
+        let cut = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.complete |= self.is_last(&frame);
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(Some(Err(_))) | Poll::Ready(None) | Poll::Pending if self.failed => {
+                Cut::Failed
+            }
+            Poll::Ready(Some(Err(error))) => Cut::Body(error),
+            Poll::Ready(None) => match self.left {
+                Some(left @ 1..) if !self.complete => Cut::Short(left),
+                _ => {
+                    self.complete = true;
+                    return Poll::Ready(None);
+                }
+            },
+            Poll::Pending => return Poll::Pending,
         };
-        Poll::Ready(frame.map(|frame| frame.map_err(Cut::Body)))
+        self.cut = Some(cut);
+        // hyper writes what it has after this poll, and polls again.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ends the message with the error that is held back. hyper aborts it: a client cannot take it
+    /// for complete.
+    fn release(&mut self) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.ticket.as_ref().is_some_and(Ticket::is_stalled) {
+            // The socket wakes this task when the client has taken something.
+            return Poll::Pending;
+        }
+        Poll::Ready(self.cut.take().map(Err))
     }
 
     /// Polls the call, unless it has returned.

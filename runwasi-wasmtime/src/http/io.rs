@@ -35,6 +35,15 @@ impl Wire {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self { stream, activity, end: None }
     }
+
+    /// Reports a write. One that has to wait means that the socket's buffer is full: the client
+    /// does not read.
+    fn wrote(&self, cx: &mut Context<'_>, taken: bool) {
+        if self.activity.wrote(taken) {
+            // A body may wait for the end of the stall to end its message (`body`).
+            cx.waker().wake_by_ref();
+        }
+    }
 }
 
 impl AsyncRead for Wire {
@@ -68,8 +77,7 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        // Pending means that the socket's buffer is full: the client does not read.
-        self.activity.wrote(polled.is_ready());
+        self.wrote(cx, polled.is_ready());
         polled
     }
 
@@ -92,7 +100,7 @@ impl AsyncWrite for Wire {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.activity.wrote(polled.is_ready());
+        self.wrote(cx, polled.is_ready());
         polled
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Ticket {
     serving: Arc<Serving>,
     /// Slot of the concurrent requests.
     _slot: OwnedSemaphorePermit,
-    _busy: Busy,
+    busy: Busy,
 }
 
 /// Counts a request of the connection for as long as it lives.
@@ -22,13 +22,18 @@ pub(super) struct Busy(Arc<Activity>);
 
 impl Ticket {
     pub(super) fn new(serving: Arc<Serving>, slot: OwnedSemaphorePermit, busy: Busy) -> Self {
-        Self { serving, _slot: slot, _busy: busy }
+        Self { serving, _slot: slot, busy }
+    }
+
+    /// True while the client does not take what is written to it.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.busy.0.is_stalled()
     }
 
     /// Continues the call of a guest after its complete response, as a member of the group.
     pub(super) fn go_on(self, call: Call) {
         // `_busy` ends with this function: for the connection the request is done.
-        let Self { serving, _slot, _busy } = self;
+        let Self { serving, _slot, busy: _busy } = self;
         // As long as the guest might have taken for its response.
         let patience = serving.settings.request_timeout;
         serving.spawner.clone().spawn(async move {

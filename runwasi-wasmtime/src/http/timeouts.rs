@@ -87,15 +87,21 @@ impl Activity {
         }
     }
 
-    /// Takes note of a write: `taken` if the system had room for bytes of it.
-    pub(super) fn wrote(&self, taken: bool) {
+    /// Takes note of a write: `taken` if the system had room for bytes of it. Returns `true` if that
+    /// ends a stall.
+    pub(super) fn wrote(&self, taken: bool) -> bool {
         let mut state = self.state();
-        match taken {
-            true => state.stalled = None,
-            // The first stall counts: further attempts must not move the deadline. The reference to
-            // it is of no use here.
-            false => drop(state.stalled.get_or_insert_with(Instant::now)),
+        if taken {
+            return state.stalled.take().is_some();
         }
+        // The first stall counts: further attempts must not move the deadline.
+        state.stalled.get_or_insert_with(Instant::now);
+        false
+    }
+
+    /// True while the client does not take what is written to it.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.state().stalled.is_some()
     }
 
     pub(super) fn request_begins(&self, http2: bool) {

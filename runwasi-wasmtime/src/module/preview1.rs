@@ -13,9 +13,10 @@
 //! The predecessor of preview 1, `wasi_unstable`, has the same signatures and numbers, except for
 //! the structures of `poll_oneoff`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runwasi_core::open::{How, Synchronized};
+use tokio::select;
 use wasmtime::{AsContextMut, Caller, Extern, Linker};
 use wasmtime_wasi::{
     I32Exit, p0,
@@ -222,41 +223,50 @@ fn beyond(arguments: PollArguments) -> bool {
 }
 
 fn link_poll(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    // One function for each version, since the layout of a subscription differs.
-    linker.func_wrap_async(
-        PREVIEW1,
-        "poll_oneoff",
-        |mut caller: Caller<'_, Guest>, a: PollArguments| {
-            Box::new(async move {
-                if beyond(a) {
-                    return Ok(INVAL);
-                }
-                if poll_timer(&mut caller, a, &SUBSCRIPTION).await? {
-                    return Ok(SUCCESS);
-                }
-                let (mut memory, guest) = enter(&mut caller)?;
-                library::poll_oneoff(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3).await
-            })
-        },
-    )?;
-    linker.func_wrap_async(
-        UNSTABLE,
-        "poll_oneoff",
-        |mut caller: Caller<'_, Guest>, a: PollArguments| {
-            Box::new(async move {
-                if beyond(a) {
-                    return Ok(INVAL);
-                }
-                if poll_timer(&mut caller, a, &UNSTABLE_SUBSCRIPTION).await? {
-                    return Ok(SUCCESS);
-                }
-                let (mut memory, guest) = enter(&mut caller)?;
-                p0::wasi_unstable::poll_oneoff(&mut guest.wasi, &mut memory, a.0, a.1, a.2, a.3)
-                    .await
-            })
-        },
-    )?;
+    for version in [Version::Preview1, Version::Unstable] {
+        linker.func_wrap_async(
+            version.module(),
+            "poll_oneoff",
+            move |caller: Caller<'_, Guest>, arguments: PollArguments| {
+                Box::new(poll(caller, arguments, version))
+            },
+        )?;
+    }
     Ok(())
+}
+
+/// Preview 1, or its predecessor.
+#[derive(Clone, Copy)]
+enum Version {
+    Preview1,
+    Unstable,
+}
+
+impl Version {
+    fn module(self) -> &'static str {
+        match self {
+            Self::Preview1 => PREVIEW1,
+            Self::Unstable => UNSTABLE,
+        }
+    }
+
+    fn subscription(self) -> &'static Subscription {
+        match self {
+            Self::Preview1 => &SUBSCRIPTION,
+            Self::Unstable => &UNSTABLE_SUBSCRIPTION,
+        }
+    }
+
+    /// The library's function.
+    async fn poll(self, caller: &mut Caller<'_, Guest>, a: PollArguments) -> wasmtime::Result<i32> {
+        let (mut memory, Guest { wasi, .. }) = enter(caller)?;
+        match self {
+            Self::Preview1 => library::poll_oneoff(wasi, &mut memory, a.0, a.1, a.2, a.3).await,
+            Self::Unstable => {
+                p0::wasi_unstable::poll_oneoff(wasi, &mut memory, a.0, a.1, a.2, a.3).await
+            }
+        }
+    }
 }
 
 /// Layout of a subscription of `poll_oneoff`: offsets of the fields of a clock, and the size.
@@ -283,38 +293,92 @@ const ABSTIME: u16 = 1;
 // type (clock), and fields without a meaning for a clock.
 const EVENT: usize = 32;
 
-/// Handles a poll for a single timer: waits, and writes the event. Returns false for any other poll.
-async fn poll_timer(
-    caller: &mut Caller<'_, Guest>,
+/// Clock among the subscriptions.
+struct Clock {
+    left: Duration,
+    userdata: [u8; 8],
+}
+
+/// Waits for the first clock with the exact timer, for everything else with the library.
+async fn poll(
+    mut caller: Caller<'_, Guest>,
     arguments: PollArguments,
+    version: Version,
+) -> wasmtime::Result<i32> {
+    if beyond(arguments) {
+        return Ok(INVAL);
+    }
+    let begin = Instant::now();
+    let clocks = clocks(&mut caller, arguments, version.subscription())?;
+    let Some(first) = clocks.iter().map(|clock| clock.left).min() else {
+        return version.poll(&mut caller, arguments).await;
+    };
+    if clocks.len() == arguments.2.cast_unsigned() as usize {
+        timer::sleep(first).await;
+    } else {
+        select! {
+            // Asked first: what is ready counts, also after the time of a clock.
+            biased;
+            polled = version.poll(&mut caller, arguments) => return polled,
+            () = timer::sleep(first) => {}
+        }
+    }
+    let passed = begin.elapsed().max(first);
+    tell(&mut caller, arguments, clocks.iter().filter(|clock| clock.left <= passed))
+}
+
+/// The clocks among the subscriptions. None of them if the library has to refuse one.
+fn clocks(
+    caller: &mut Caller<'_, Guest>,
+    (subscriptions, _, count, _): PollArguments,
     at: &Subscription,
-) -> wasmtime::Result<bool> {
-    let (subscription, event, count, counted) = arguments;
+) -> wasmtime::Result<Vec<Clock>> {
+    let mut found = Vec::new();
     let (memory, guest) = enter(caller)?;
-    // The library traps on a subscription outside the memory.
-    if count != 1 || read(&memory, subscription, at.size as usize).is_none() {
-        return Ok(false);
+    for n in 0..count {
+        // Pointers are unsigned: one below 2 GiB may have a field beyond.
+        let subscription = subscriptions.wrapping_add(n.wrapping_mul(at.size));
+        // The library traps on a subscription outside the memory.
+        if read(&memory, subscription, at.size as usize).is_none() {
+            return Ok(Vec::new());
+        }
+        let [tag] = bytes::<1>(&memory, subscription.wrapping_add(TAG))?;
+        if tag != CLOCK {
+            continue;
+        }
+        let clock = i32::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.id))?);
+        let flags = u16::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.flags))?);
+        let timeout = u64::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.timeout))?);
+        let now = match flags & ABSTIME {
+            0 => 0,
+            _ if CLOCKS.contains(&clock) => now(&mut guest.wasi, clock)?,
+            // The library refuses a time of another clock.
+            _ => return Ok(Vec::new()),
+        };
+        let left = Duration::from_nanos(timeout.saturating_sub(now));
+        found.push(Clock { left, userdata: bytes(&memory, subscription)? });
     }
-    // Pointers are unsigned: one below 2 GiB may have a field beyond.
-    let [tag] = bytes::<1>(&memory, subscription.wrapping_add(TAG))?;
-    let clock = i32::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.id))?);
-    let flags = u16::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.flags))?);
-    let is_absolute = flags & ABSTIME != 0;
-    // The library refuses a time of another clock.
-    if tag != CLOCK || is_absolute && !CLOCKS.contains(&clock) {
-        return Ok(false);
-    }
-    let timeout = u64::from_le_bytes(bytes(&memory, subscription.wrapping_add(at.timeout))?);
-    let userdata: [u8; 8] = bytes(&memory, subscription)?;
-    let now = if is_absolute { self::now(&mut guest.wasi, clock)? } else { 0 };
-    timer::sleep(Duration::from_nanos(timeout.saturating_sub(now))).await;
-    // Again, so that no borrow of the guest's memory is held during the sleep.
+    Ok(found)
+}
+
+/// Writes the events of clocks, and their number.
+fn tell<'a>(
+    caller: &mut Caller<'_, Guest>,
+    (_, events, _, counted): PollArguments,
+    clocks: impl Iterator<Item = &'a Clock>,
+) -> wasmtime::Result<i32> {
+    // Again, so that no borrow of the guest's memory is held during the wait.
     let (mut memory, _) = enter(caller)?;
-    let mut answer = [0; EVENT];
-    answer[..userdata.len()].copy_from_slice(&userdata);
-    write(&mut memory, event, &answer)?;
-    write(&mut memory, counted, &1u32.to_le_bytes())?;
-    Ok(true)
+    let mut count = 0u32;
+    for clock in clocks {
+        let mut event = [0; EVENT];
+        event[..clock.userdata.len()].copy_from_slice(&clock.userdata);
+        let at = events.wrapping_add((count * EVENT as u32).cast_signed());
+        write(&mut memory, at, &event)?;
+        count += 1;
+    }
+    write(&mut memory, counted, &count.to_le_bytes())?;
+    Ok(SUCCESS)
 }
 
 /// The present time of a clock of the guest, in nanoseconds.

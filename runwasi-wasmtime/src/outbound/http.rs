@@ -273,7 +273,7 @@ async fn open(
         // A URI has IPv6 addresses in brackets, rustls wants them without.
         let name = server.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(name).map_err(|_| Error::HttpRequestUriInvalid)?;
-        let connector = tls::connector().await?;
+        let connector = outbound.access.trust.connector().await?;
         Box::new(connector.connect(name, stream).await.map_err(|error| tls::meaning(&error))?)
     } else {
         Box::new(stream)

@@ -9,7 +9,8 @@
 //! | `http` | outgoing HTTP requests |
 //! | `pool`, `again` | idle connections of them; repetition of a request |
 //! | `informational` | limit of informational responses |
-//! | `tls` | root certificates of outgoing HTTPS |
+//! | `tls` | trust of outgoing HTTPS |
+//! | `roots` | root certificates of a container |
 
 mod again;
 mod http;
@@ -17,6 +18,7 @@ mod informational;
 pub(crate) mod policy;
 mod pool;
 pub(crate) mod resolver;
+mod roots;
 mod sockets;
 mod tls;
 
@@ -46,6 +48,7 @@ use self::{
     policy::{OutboundRules, Policy},
     pool::Pool,
     resolver::{LookupError, Resolver},
+    tls::Trust,
 };
 
 /// Network access of a container: policy, resolver and limits. All its processes share one.
@@ -53,6 +56,7 @@ pub(crate) struct NetworkAccess {
     network: Network,
     rules: Arc<OutboundRules>,
     resolver: Arc<Resolver>,
+    trust: Trust,
     /// Permits for requests with an open connection.
     connections: Arc<Semaphore>,
 }
@@ -78,7 +82,8 @@ impl NetworkAccess {
         // A connection of HTTP is no descriptor in the guest's table, so the descriptor limit does
         // not count it. This semaphore applies the same number to connections.
         let connections = Arc::new(Semaphore::new(spec.open_files as usize));
-        Self { network: spec.network.clone(), rules, resolver, connections }
+        let trust = Trust::of(spec);
+        Self { network: spec.network.clone(), rules, resolver, trust, connections }
     }
 }
 

@@ -1,25 +1,85 @@
-//! Trust of outgoing HTTPS: the root certificates of the system this process runs on, as OpenSSL
-//! finds them. `SSL_CERT_FILE` and `SSL_CERT_DIR` of this process name others.
+//! Trust of outgoing HTTPS: the container's own root certificates ([`roots`]), read once at its first
+//! request that needs them.
 //!
-//! The container's own certificates do not count: an image does not decide which roots its host
-//! trusts. The roots are read once for all containers, at the first request that needs them. A
-//! change of the roots needs a restart.
+//! Without any, those of the system this process runs on, as OpenSSL finds them. `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` of this process name others. They are read once for all containers, and a change of
+//! them needs a restart.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use runwasi_core::blocking::blocking;
+use runwasi_core::{
+    Id, InstanceSpec, blocking::blocking, resources::memory::Memory, rootfs::Rootfs,
+};
 use tokio::sync::OnceCell;
 use tokio_rustls::{
     TlsConnector,
-    rustls::{AlertDescription, ClientConfig, Error as TlsError, RootCertStore, crypto::ring},
+    rustls::{
+        AlertDescription, ClientConfig, Error as TlsError, RootCertStore, crypto::ring,
+        pki_types::CertificateDer,
+    },
 };
 use wasmtime_wasi_http::Error;
 
-/// Configuration of all connections, with the system's root certificates.
+use super::roots::Named;
+
+/// Configuration with the system's root certificates.
 static CONFIG: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
 
-/// Connector for outgoing TLS connections.
-pub(super) async fn connector() -> Result<TlsConnector, Error> {
+/// Trust of a container, shared by its processes.
+pub(super) struct Trust {
+    container: Id,
+    named: Named,
+    // Weak: the file systems go with the container's last process.
+    rootfs: Weak<Rootfs>,
+    memory: Arc<Memory>,
+    /// Absent inside if the container has no certificates. An error is kept, too: a guest could have
+    /// the files read again and again.
+    own: OnceCell<Result<Option<Arc<ClientConfig>>, String>>,
+}
+
+impl Trust {
+    pub(super) fn of(spec: &InstanceSpec) -> Self {
+        Self {
+            container: spec.container.clone(),
+            named: Named::of(spec),
+            rootfs: Arc::downgrade(&spec.rootfs),
+            memory: spec.memory.clone(),
+            own: OnceCell::new(),
+        }
+    }
+
+    /// Connector for outgoing TLS connections.
+    pub(super) async fn connector(&self) -> Result<TlsConnector, Error> {
+        match self.own.get_or_init(|| self.read()).await {
+            Ok(Some(config)) => Ok(config.clone().into()),
+            Ok(None) => connector().await,
+            Err(reason) => Err(Error::InternalError(Some(reason.clone()))),
+        }
+    }
+
+    async fn read(&self) -> Result<Option<Arc<ClientConfig>>, String> {
+        // Absent: the last process of the container is ending.
+        let rootfs = self.rootfs.upgrade().ok_or("the container is ending")?;
+        let named = self.named.clone();
+        let memory = self.memory.clone();
+        let read = move || -> Result<_, String> {
+            // Charged: the image decides on the number of certificates.
+            let _charged = memory.enter();
+            let Some(certificates) = named.read(&rootfs)? else { return Ok(None) };
+            let config = trusting(certificates).map_err(|error| error.to_string())?;
+            Ok(Some(Arc::new(config)))
+        };
+        let read = blocking(read, |error| error.to_string()).await;
+        read.map_err(|reason| {
+            let reason = format!("the container's root certificates: {reason}");
+            tracing::warn!(container = %self.container, reason, "outgoing HTTPS fails");
+            reason
+        })
+    }
+}
+
+/// Connector with the system's root certificates.
+async fn connector() -> Result<TlsConnector, Error> {
     // The cell stores no error: after a failure the next request tries again.
     let config = CONFIG.get_or_try_init(|| async {
         // On the blocking pool: many files, and milliseconds of parsing.
@@ -34,11 +94,17 @@ fn load() -> Result<ClientConfig, Error> {
     for error in &found.errors {
         tracing::warn!(%error, "some of the system's root certificates cannot be read");
     }
+    trusting(found.certs).inspect_err(|_| {
+        tracing::warn!("the system has no root certificates: outgoing HTTPS fails");
+    })
+}
+
+/// Configuration of connections that trust these root certificates.
+fn trusting(certificates: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
+    let (added, ignored) = roots.add_parsable_certificates(certificates);
     tracing::debug!(added, ignored, "root certificates");
     if roots.is_empty() {
-        tracing::warn!("the system has no root certificates: outgoing HTTPS fails");
         return Err(Error::TlsCertificateError);
     }
     // The provider is named, so that no feature of another crate can change it.

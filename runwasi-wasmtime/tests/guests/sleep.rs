@@ -24,15 +24,19 @@ fn module(setup: &str, most: Duration) -> String {
             (func $now (result i64)
                 (drop (call $clock (i32.const 1) (i64.const 0) (i32.const 512)))
                 (i64.load (i32.const 512)))
-            (func (export "_start") (local $left i32) (local $begin i64)
+            (func (export "_start") (local $left i32) (local $begin i64) (local $count i32)
+                (i64.store (i32.const 0) (i64.const 42))
                 (i32.store (i32.const 16) (i32.const 1))
+                (local.set $count (i32.const 1))
                 (local.set $left (i32.const {SLEEPS}))
                 (local.set $begin (call $now))
                 (loop $more
                     {setup}
-                    (if (call $poll (i32.const 0) (i32.const 256) (i32.const 1) (i32.const 300))
+                    (if (call $poll (i32.const 0) (i32.const 256) (local.get $count) (i32.const 400))
                         (then unreachable))
-                    (if (i32.ne (i32.load (i32.const 300)) (i32.const 1)) (then unreachable))
+                    ;; One event, that of the clock.
+                    (if (i32.ne (i32.load (i32.const 400)) (i32.const 1)) (then unreachable))
+                    (if (i64.ne (i64.load (i32.const 256)) (i64.const 42)) (then unreachable))
                     (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
                 (if (i64.gt_u (i64.sub (call $now) (local.get $begin)) (i64.const {}))
                     (then (call $exit (i32.const 1))))))"#,
@@ -51,6 +55,16 @@ fn absolute() -> String {
         "(i32.store16 (i32.const 40) (i32.const 1))
          (i64.store (i32.const 24) (i64.add (call $now) (i64.const {})))",
         SLEEP.as_nanos()
+    )
+}
+
+/// The same, and a second subscription, for what stdin has: it has nothing.
+fn with_stdin() -> String {
+    let relative = relative();
+    format!(
+        "(local.set $count (i32.const 2))
+         (i32.store8 (i32.const 56) (i32.const 1)) (i32.store (i32.const 64) (i32.const 0))
+         {relative}"
     )
 }
 
@@ -97,15 +111,32 @@ async fn native() -> Result<Duration> {
     Ok(tokio::task::spawn_blocking(timed).await?)
 }
 
+/// Runs the guest, with a stdin that has nothing and does not end.
+async fn status(bed: &Bed, guest: Vec<u8>) -> Result<(u32, String)> {
+    let bundle = bed.harness.bundle("c", &["/sleep"]).file("/sleep", guest).write()?;
+    // Of the run before. None is there at first.
+    let _ = std::fs::remove_dir_all(bed.harness.directory().join("fifo"));
+    let pipes = bed.harness.pipes("c")?;
+    let stdin = pipes.write_stdin()?;
+    let (stdout, stderr) = (pipes.read_stdout(), pipes.read_stderr());
+    bed.client.create("c", &bundle, &pipes.paths, &[]).await?;
+    bed.client.start("c").await?;
+    let status = bed.client.wait("c").await?;
+    bed.client.delete("c").await?;
+    drop(stdin);
+    std::fs::remove_dir_all(bundle)?;
+    stdout.await??;
+    Ok((status, String::from_utf8_lossy(&stderr.await??).into_owned()))
+}
+
 /// Fails if the guest never sleeps as exactly as this process does.
 async fn sleeps_exactly(guest: impl Fn(Duration) -> Result<Vec<u8>>) -> Result {
     let bed = Bed::new(10).await?;
     for _ in 0..ATTEMPTS {
         let most = native().await? * MOST;
-        let bundle = bed.harness.bundle("c", &["/sleep"]).file("/sleep", guest(most)?);
-        match bed.run_bundle(bundle).await? {
-            ran if ran.status == 0 => return Ok(()),
-            ran => assert_eq!((ran.status, ran.stderr.as_str()), (1, "")),
+        match status(&bed, guest(most)?).await? {
+            (0, _) => return Ok(()),
+            late => assert_eq!(late, (1, String::new())),
         }
     }
     Err(format!("never less than {MOST} times the time of native sleeps").into())
@@ -113,7 +144,7 @@ async fn sleeps_exactly(guest: impl Fn(Duration) -> Result<Vec<u8>>) -> Result {
 
 #[tokio::test]
 async fn sleeps_of_a_module_end_exactly() -> Result {
-    for setup in [relative(), absolute()] {
+    for setup in [relative(), absolute(), with_stdin()] {
         sleeps_exactly(|most| Ok(module(&setup, most).into_bytes())).await?;
     }
     Ok(())
@@ -121,7 +152,7 @@ async fn sleeps_of_a_module_end_exactly() -> Result {
 
 #[tokio::test]
 async fn sleeps_of_a_p2_component_end_exactly() -> Result {
-    for setup in [relative(), absolute()] {
+    for setup in [relative(), absolute(), with_stdin()] {
         sleeps_exactly(|most| components::command(&module(&setup, most))).await?;
     }
     Ok(())

@@ -7,7 +7,11 @@ pub(crate) use runwasi_tests::code::{CodeFixture as Fixture, SEEN, names};
 
 /// All proposals that can be switched off, switched off.
 const ALL_OFF: &str = "[engine]\ngc = false\nexceptions = false\nthreads = false\nmemory64 = false\nsimd = false\n\
-    tail-calls = false\n";
+    tail-calls = false\nwide-arithmetic = false\n";
+/// Room for memories beyond 4 GiB.
+const LARGE_MEMORIES: &str = "[engine]\nmemory-size = 8\n";
+/// Proposals that are off otherwise.
+const UNFINISHED: &str = "[engine]\nunfinished-proposals = ['custom-page-sizes']\n";
 
 #[track_caller]
 pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
@@ -29,6 +33,19 @@ pub(crate) fn check_unwritable(runtime: Runtime, case: impl FnOnce(&mut Fixture)
 #[track_caller]
 pub(crate) fn check_all_off(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
     run(Fixture::new(runtime, "code", ALL_OFF, None), case);
+}
+
+#[track_caller]
+pub(crate) fn check_large_memories(
+    runtime: Runtime,
+    case: impl FnOnce(&mut Fixture) -> Result<()>,
+) {
+    run(Fixture::new(runtime, "code", LARGE_MEMORIES, None), case);
+}
+
+#[track_caller]
+pub(crate) fn check_unfinished(runtime: Runtime, case: impl FnOnce(&mut Fixture) -> Result<()>) {
+    run(Fixture::new(runtime, "code", UNFINISHED, None), case);
 }
 
 #[track_caller]

@@ -37,6 +37,9 @@ runwasi_tests::suite! { crate::fixture::check_unwritable: wasmtime_unwritable = 
 runwasi_tests::suite! { crate::fixture::check: defaults_shim = Wasmtime, defaults_daemon = Wasmtimed; {
     settings:
         finished_proposals_are_on
+        what_toolchains_emit_runs
+        unfinished_proposal_is_refused
+        memory_of_more_than_the_largest_size_is_refused_by_its_setting
         cycles_are_collected
         shared_memory_is_refused;
 }}
@@ -45,6 +48,16 @@ runwasi_tests::suite! { crate::fixture::check_all_off: off_shim = Wasmtime, off_
     settings:
         what_is_off_is_refused_by_its_name
         plain_module_needs_none_of_them;
+}}
+
+runwasi_tests::suite! { crate::fixture::check_large_memories: large_shim = Wasmtime, large_daemon = Wasmtimed; {
+    settings:
+        memory_beyond_4_gib_is_used_and_grows_no_further_than_its_setting;
+}}
+
+runwasi_tests::suite! { crate::fixture::check_unfinished: unfinished_shim = Wasmtime, unfinished_daemon = Wasmtimed; {
+    settings:
+        unfinished_proposal_runs_where_it_is_on;
 }}
 
 runwasi_tests::suite! { crate::fixture::check_counting: counting_shim = Wasmtime, counting_daemon = Wasmtimed; {

@@ -91,5 +91,14 @@ pub(crate) fn proposals() -> Vec<Proposal> {
             "(if (i32.ne (i32x4.extract_lane 2 (i32x4.splat (i32.const 9))) (i32.const 9)) (then unreachable))",
             &["simd"],
         ),
+        proposal(
+            "wide-arithmetic",
+            "",
+            "(local $low i64) (local $high i64)
+             (i64.add128 (i64.const -1) (i64.const 0) (i64.const 1) (i64.const 0))
+             (local.set $high) (local.set $low)
+             (if (i64.ne (local.get $high) (i64.const 1)) (then unreachable))",
+            &["wide arithmetic", "wide_arithmetic"],
+        ),
     ]
 }

@@ -31,6 +31,66 @@ pub(crate) fn plain_module_needs_none_of_them(b: &mut Fixture) -> Result<()> {
     b.fixture.becomes_clean()
 }
 
+/// A table as GHC's programs have it, and memories as tools for tests and coverage add them.
+pub(crate) fn what_toolchains_emit_runs(b: &mut Fixture) -> Result<()> {
+    let table = printing(
+        "(table $large 707000 funcref) (func $one (result i32) (i32.const 7))
+         (elem (table $large) (i32.const 706999) func $one)",
+        "(if (i32.ne (call_indirect $large (result i32) (i32.const 706999)) (i32.const 7))
+         (then unreachable))",
+    );
+    // The sixth is the module's own.
+    let memories = printing(
+        &"(memory 1)".repeat(5),
+        "(i32.store 5 (i32.const 65532) (i32.const 7))
+         (if (i32.ne (i32.load 5 (i32.const 65532)) (i32.const 7)) (then unreachable))",
+    );
+    for (name, module) in [("table.wat", table), ("memories.wat", memories)] {
+        b.module(name, module)?;
+        b.runs(name).context(name)?;
+    }
+    b.fixture.becomes_clean()
+}
+
+/// A memory of 5000 bytes.
+fn small_pages() -> String {
+    printing(
+        "(memory $small 5000 (pagesize 1))",
+        "(i32.store8 $small (i32.const 4999) (i32.const 1))",
+    )
+}
+
+pub(crate) fn unfinished_proposal_is_refused(b: &mut Fixture) -> Result<()> {
+    b.module("pages.wat", small_pages())?;
+    says(&b.refusal("pages.wat")?, &["/pages.wat"], &["custom page sizes", "custom-page-sizes"])
+}
+
+pub(crate) fn unfinished_proposal_runs_where_it_is_on(b: &mut Fixture) -> Result<()> {
+    b.module("pages.wat", small_pages())?;
+    b.runs("pages.wat")?;
+    b.fixture.becomes_clean()
+}
+
+pub(crate) fn memory_of_more_than_the_largest_size_is_refused_by_its_setting(
+    b: &mut Fixture,
+) -> Result<()> {
+    b.module("memory.wat", printing("(memory $large i64 65537)", ""))?;
+    says(&b.refusal("memory.wat")?, &["/memory.wat", "engine.memory-size", "at most 4"], &[])
+}
+
+pub(crate) fn memory_beyond_4_gib_is_used_and_grows_no_further_than_its_setting(
+    b: &mut Fixture,
+) -> Result<()> {
+    // 5 GiB, of which one page is used, then 8 GiB, and one page more.
+    let body = "(i32.store $large (i64.const 0x120000000) (i32.const 7))
+        (if (i32.ne (i32.load $large (i64.const 0x120000000)) (i32.const 7)) (then unreachable))
+        (if (i64.ne (memory.grow $large (i64.const 49152)) (i64.const 81920)) (then unreachable))
+        (if (i64.ne (memory.grow $large (i64.const 1)) (i64.const -1)) (then unreachable))";
+    b.module("memory.wat", printing("(memory $large i64 81920)", body))?;
+    b.runs("memory.wat")?;
+    b.fixture.becomes_clean()
+}
+
 /// Makes a million pairs of objects that refer to each other, and drops them.
 const CYCLES: [&str; 2] = [
     "(type $n (struct (field (mut (ref null $n)))))",

@@ -391,9 +391,10 @@ pub(crate) fn module_beyond_the_pool_is_refused_before_it_is_compiled(
 ) -> Result<()> {
     let body = functions(100);
     for (definitions, key) in [
-        ("(memory 1)".repeat(4), "engine.module-memories"),
+        ("(memory 1)".repeat(10), "engine.module-memories"),
         ("(table 1 funcref)".repeat(9), "engine.module-tables"),
-        ("(table 200001 funcref)".to_owned(), "engine.table-elements"),
+        ("(table 1000001 funcref)".to_owned(), "engine.table-elements"),
+        ("(memory i64 65537)".to_owned(), "engine.memory-size"),
     ] {
         b.module("beyond.wat", printing("", &format!("{definitions}{body}")))?;
         says(&refusal(b, "beyond.wat")?, &["/beyond.wat", key], &["at most"])?;

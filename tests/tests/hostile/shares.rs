@@ -259,9 +259,9 @@ pub(crate) fn each_refusal_names_container_resource_limit_and_setting_once(
         ),
         (
             "/g/module-memories.wat",
-            module("(memory 1)".repeat(4)),
+            module("(memory 1)".repeat(10)),
             &[],
-            ["5 memories", "at most 4", "engine.module-memories"],
+            ["11 memories", "at most 10", "engine.module-memories"],
         ),
         (
             "/g/module-tables.wat",
@@ -271,9 +271,9 @@ pub(crate) fn each_refusal_names_container_resource_limit_and_setting_once(
         ),
         (
             "/g/elements.wat",
-            module("(table 200001 funcref)".into()),
+            module("(table 1000001 funcref)".into()),
             &[],
-            ["200001 elements", "at most 200000", "engine.table-elements"],
+            ["1000001 elements", "at most 1000000", "engine.table-elements"],
         ),
         (
             "/g/begins.wat",

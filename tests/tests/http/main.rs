@@ -21,6 +21,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     outcomes:
         half_closing_client_gets_its_answer
         complete_response_before_a_bad_end_is_delivered
+        short_response_is_delivered_as_far_as_it_goes
         requests_in_the_backlog_at_sigterm_are_answered
         request_that_does_not_fit_the_memory_waits;
     patience:

@@ -51,6 +51,28 @@ pub(crate) fn complete_response_before_a_bad_end_is_delivered(c: &mut Containers
     c.fixture.becomes_clean()
 }
 
+/// Its head and its bytes, then the end of the connection; the next request has another one.
+pub(crate) fn short_response_is_delivered_as_far_as_it_goes(c: &mut Containers) -> Result<()> {
+    for (world, guest) in [("p2", APP), ("p3", P3)] {
+        let id = c.id(world);
+        let address = serve(c, &[], &id, guest)?;
+        for _ in 0..TRIES {
+            let mut client = TcpStream::connect(address)?;
+            client.set_read_timeout(Some(PATIENCE))?;
+            write!(client, "GET /short?length=10 HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+            let mut answer = String::new();
+            client.read_to_string(&mut answer)?;
+            ensure!(answer.starts_with("HTTP/1.1 200"), "{world}: {answer:?}");
+            ensure!(answer.contains("content-length: 10\r\n"), "{world}: {answer:?}");
+            ensure!(answer.ends_with("\r\n\r\nfive!"), "{world}: {answer:?}");
+        }
+        let whole = get(address, "/short?length=5")?;
+        ensure!(whole == Answer { status: 200, body: "five!".into() }, "{world}: {whole:?}");
+        ensure!(c.kill_and_finish(&id)? == 137);
+    }
+    c.fixture.becomes_clean()
+}
+
 /// Starts a server that sends a complete response, then `stray` bytes or a reset.
 fn upstream(stray: &'static str, reset: bool) -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

@@ -71,6 +71,20 @@ fn path(c: &Containers, id: &str) -> String {
 const LIMITS: [&str; 6] =
     ["--cpu-quota", "20000", "--cpu-period", "100000", "--memory-limit", "50000000"];
 
+/// Its timer is the shim's, which stays where it is.
+pub(crate) fn cgroup_of_a_sleeping_container_has_workers_only_and_goes_with_it(
+    c: &mut Containers,
+) -> Result<()> {
+    let id = c.id("sleeps");
+    c.detached_with(&LIMITS, &id, &["sleep", "1000"])?;
+    let [cpu, _] = places(&path(c, &id));
+    let workers = threads(&cpu, shim(c)?)?;
+    ensure!(!workers.is_empty() && workers.iter().all(|name| name == "guest"), "{workers:?}");
+    ensure!(c.kill_and_finish(&id)? == 137);
+    gone(&path(c, &id))?;
+    c.fixture.becomes_clean()
+}
+
 pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers) -> Result<()> {
     let id = c.id("limited");
     c.detached_with(&LIMITS, &id, &["spin"])?;

@@ -35,6 +35,7 @@ runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, a
 // The guests of the daemon are not told apart by the kernel.
 runwasi_tests::suite! { shim = Wasmtime; {
     cgroups:
+        cgroup_of_a_sleeping_container_has_workers_only_and_goes_with_it
         kernel_stands_behind_the_limits_of_a_container
         container_without_limits_needs_no_cgroup
         guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not

@@ -1,7 +1,8 @@
 //! A network of a test's own, and containers in it that run the guests `net` and `p3_net`; made by the cases.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use runwasi_tests::bundle::Bundle;
@@ -92,7 +93,33 @@ impl Guest {
 
     /// A file of its image.
     pub(crate) fn file(self, path: &str, text: &str) -> Result<Self> {
-        self.bundle.file(path, text)?;
+        let place = self.place(path)?;
+        fs::write(&place, text).with_context(|| format!("cannot write {}", place.display()))?;
+        Ok(self)
+    }
+
+    /// A directory of its image.
+    pub(crate) fn directory(self, path: &str) -> Result<Self> {
+        fs::create_dir(self.place(path)?)?;
+        Ok(self)
+    }
+
+    /// A symbolic link of its image.
+    pub(crate) fn link(self, path: &str, target: &Path) -> Result<Self> {
+        symlink(target, self.place(path)?)?;
+        Ok(self)
+    }
+
+    /// A path of its image, whose directory is there.
+    fn place(&self, path: &str) -> Result<PathBuf> {
+        let place = self.bundle.path().join("rootfs").join(path.trim_start_matches('/'));
+        fs::create_dir_all(place.parent().context("a path of a file")?)?;
+        Ok(place)
+    }
+
+    /// `NAME=VALUE` of its environment.
+    pub(crate) fn env(mut self, entry: &str) -> Result<Self> {
+        push(&mut self.bundle.config["process"]["env"], json!(entry));
         Ok(self)
     }
 

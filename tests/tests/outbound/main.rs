@@ -43,7 +43,10 @@ runwasi_tests::suite! { crate::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed
         search_domain_whose_server_fails_is_passed_over
         hosts_of_the_container_win;
     tls:
-        https_trusts_the_systems_roots_and_nobody_else;
+        https_trusts_the_systems_roots_and_nobody_else
+        https_trusts_the_containers_own_roots_instead
+        roots_that_cannot_be_read_fail_the_request_with_their_name
+        roots_of_the_container_are_those_inside_its_root;
     policy:
         none_lets_nothing_out
         list_lets_out_what_it_names

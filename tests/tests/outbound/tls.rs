@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use runwasi_tests::Containers;
 
 use crate::authority::Authority;
-use crate::fixture::{Guest, Network};
+use crate::fixture::{Guest, Network, P2, P3};
 use crate::servers::serve_tls;
 
 pub(crate) fn https_trusts_the_systems_roots_and_nobody_else(c: &mut Containers) -> Result<()> {
@@ -24,12 +24,89 @@ pub(crate) fn https_trusts_the_systems_roots_and_nobody_else(c: &mut Containers)
     for url in [get("other.test", &right), get("web.test", &wrong), get("web.test", &by_address)] {
         guest.fails_with(c, &["http-get", &url], "TlsCertificateError")?;
     }
-    // What the container itself believes does not count.
-    let roots = std::fs::read_to_string(stranger.file()?.path())?;
-    let mut believer = Guest::new(c, Some(&network))?
+    drop(network);
+    c.fixture.becomes_clean()
+}
+
+/// Where a container has its certificates.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Bundle,
+    File,
+    Directory,
+}
+
+/// A guest that knows `web.test` and has these root certificates in its image.
+fn with_roots(
+    c: &Containers,
+    network: &Network,
+    program: &'static str,
+    place: Place,
+    roots: &str,
+) -> Result<Guest> {
+    let guest = Guest::new(c, Some(network))?.of(program);
+    let guest = guest.file("/etc/hosts", "127.0.0.1 web.test\n")?;
+    match place {
+        Place::Bundle => guest.file("/etc/ssl/certs/ca-certificates.crt", roots),
+        Place::File => guest.file("/own/ca.pem", roots)?.env("SSL_CERT_FILE=/own/ca.pem"),
+        Place::Directory => guest.file("/own/1234.0", roots)?.env("SSL_CERT_DIR=/none-here:/own"),
+    }
+}
+
+pub(crate) fn https_trusts_the_containers_own_roots_instead(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    let own = Authority::new()?;
+    let right = serve_tls(&network.namespace, own.server("web.test")?, "own")?;
+    let of_host = Authority::of_tests()?.server("web.test")?;
+    let wrong = serve_tls(&network.namespace, of_host, "host")?;
+    let roots = std::fs::read_to_string(own.file()?.path())?;
+    for program in [P2, P3] {
+        for place in [Place::Bundle, Place::File, Place::Directory] {
+            let mut guest = with_roots(c, &network, program, place, &roots)?;
+            if matches!(place, Place::Directory) {
+                guest = guest.directory("/none-here")?;
+            }
+            let said = guest.prints(c, &["http-get", &format!("https://web.test:{right}/")])?;
+            ensure!(said == "200\nown", "{program}, {place:?}: {said}");
+            let url = format!("https://web.test:{wrong}/");
+            guest.fails_with(c, &["http-get", &url], "TlsCertificateError")?;
+        }
+    }
+    drop(network);
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn roots_that_cannot_be_read_fail_the_request_with_their_name(
+    c: &mut Containers,
+) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    let of_host = Authority::of_tests()?.server("web.test")?;
+    let port = serve_tls(&network.namespace, of_host, "host")?;
+    let url = format!("https://web.test:{port}/");
+    let large = "x".repeat((4 << 20) + 1);
+    for (place, text, reason) in [
+        (Place::Bundle, "nothing", "no certificates"),
+        (Place::File, large.as_str(), "/own/ca.pem: has more than 4194304 bytes"),
+        (Place::Directory, "nothing", "/none-here: No such file"),
+    ] {
+        let mut guest = with_roots(c, &network, P2, place, text)?;
+        guest.fails_with(c, &["http-get", &url], reason)?;
+    }
+    drop(network);
+    c.fixture.becomes_clean()
+}
+
+/// A link in the image must not lead to the host's files.
+pub(crate) fn roots_of_the_container_are_those_inside_its_root(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    let stranger = Authority::new()?;
+    let port = serve_tls(&network.namespace, stranger.server("web.test")?, "stranger")?;
+    let outside = stranger.file()?;
+    let mut guest = Guest::new(c, Some(&network))?
         .file("/etc/hosts", "127.0.0.1 web.test\n")?
-        .file("/etc/ca.pem", &roots)?;
-    believer.fails_with(c, &["http-get", &get("web.test", &wrong)], "TlsCertificateError")?;
+        .link("/etc/ssl/certs/ca-certificates.crt", outside.path())?;
+    let url = format!("https://web.test:{port}/");
+    guest.fails_with(c, &["http-get", &url], "TlsCertificateError")?;
     drop(network);
     c.fixture.becomes_clean()
 }

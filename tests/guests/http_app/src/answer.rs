@@ -26,6 +26,13 @@ impl Answer {
         Self { out, response: OutgoingResponse::new(Fields::new()) }
     }
 
+    /// Declares the length of the body.
+    pub(crate) fn of_length(self, length: u64) -> Result<Self, String> {
+        let length = ("content-length".to_owned(), length.to_string().into_bytes());
+        let fields = Fields::from_list(&[length]).map_err(|error| format!("{error:?}"))?;
+        Ok(Self { out: self.out, response: OutgoingResponse::new(fields) })
+    }
+
     pub(crate) fn status(self, code: u16) -> Result<Self, String> {
         self.response.set_status_code(code).map_err(|()| format!("{code} is not a status"))?;
         Ok(self)

@@ -36,6 +36,7 @@ const PATHS: &str = "\
 /headers                the request's headers, one NAME: VALUE a line
 /count                  how many requests this very instance has had
 /status?code=N          an empty answer with that status
+/short?length=N         five bytes, and the head declares N
 /get?url=URL            makes a request of its own, passes status and body on; it waits for connect-ms=N, first-byte-ms=N,
                         between-bytes-ms=N
 ";
@@ -95,6 +96,7 @@ fn serve(
         "/headers" => answer.text(&headers(&request)),
         "/count" => answer.text(&format!("{count}\n")),
         "/status" => answer.status(query.number("code", 200) as u16)?.text(""),
+        "/short" => answer.of_length(query.number("length", 10))?.text("five!"),
         "/get" => outgoing::get(query, answer),
         _ => answer.status(404)?.text("not found\n"),
     }

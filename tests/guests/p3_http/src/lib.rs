@@ -17,6 +17,7 @@ const PATHS: &str = "\
 /slow-body?ms=N five lines \"chunk I\", N milliseconds before each
 /count          how many requests this very instance has had
 /log            prints a line to standard output
+/short?length=N five bytes, and the head declares N
 /spin           computes for ever
 /trap           executes the unreachable instruction
 /get?url=URL    makes a request of its own, passes status and body on
@@ -42,6 +43,7 @@ impl Guest for Service {
                 Ok(text(200, "late\n"))
             }
             "/slow-body" => Ok(slow_body(value.to_owned())),
+            "/short" => Ok(short(value)),
             "/count" => Ok(text(200, &format!("{count}\n"))),
             "/log" => {
                 println!("p3 {path}");
@@ -73,9 +75,23 @@ fn text(status: u16, text: &str) -> Response {
     response(status, body)
 }
 
+/// Declares a length, and has five bytes.
+fn short(length: &str) -> Response {
+    let (mut to, body) = wit_stream::new();
+    spawn(async move {
+        to.write_all(b"five!".to_vec()).await;
+    });
+    let length = ("content-length".to_owned(), length.as_bytes().to_vec());
+    with_fields(200, Fields::from_list(&[length]).expect("a number"), body)
+}
+
 fn response(status: u16, body: StreamReader<u8>) -> Response {
+    with_fields(status, Fields::new(), body)
+}
+
+fn with_fields(status: u16, fields: Fields, body: StreamReader<u8>) -> Response {
     let (_, trailers) = wit_future::new(|| Ok(None));
-    let (response, _sent) = Response::new(Fields::new(), Some(body), trailers);
+    let (response, _sent) = Response::new(fields, Some(body), trailers);
     response.set_status_code(status).expect("a status of this program, or of a server's answer");
     response
 }
