@@ -40,6 +40,7 @@ runwasi_tests::suite! { crate::check: wasmtime = Wasmtime, wasmtimed = Wasmtimed
         guest_that_listens_is_reached_inside_its_network;
     names:
         name_servers_of_the_container_are_asked_in_its_network
+        search_domain_whose_server_fails_is_passed_over
         hosts_of_the_container_win;
     tls:
         https_trusts_the_systems_roots_and_nobody_else;

@@ -38,6 +38,20 @@ pub(crate) fn name_servers_of_the_container_are_asked_in_its_network(
     c.fixture.becomes_clean()
 }
 
+pub(crate) fn search_domain_whose_server_fails_is_passed_over(c: &mut Containers) -> Result<()> {
+    let network = Network::new(c, "net")?;
+    serve_names(&network.namespace, "web.corp.test")?;
+    let search = format!("search failing.test refused.test\n{RESOLV_CONF}");
+    let search = search.replacen("\nsearch", "", 1);
+    let mut guest = Guest::new(c, Some(&network))?.file("/etc/resolv.conf", &search)?;
+    let said = guest.prints(c, &["resolve", "web"])?;
+    ensure!(said == "127.0.0.1\n", "{said}");
+    // The answer for the name as it is decides.
+    guest.fails_with(c, &["resolve", "db"], "name-unresolvable")?;
+    drop(network);
+    c.fixture.becomes_clean()
+}
+
 pub(crate) fn hosts_of_the_container_win(c: &mut Containers) -> Result<()> {
     let network = Network::new(c, "net")?;
     serve_names(&network.namespace, "web.test")?;

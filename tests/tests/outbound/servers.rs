@@ -68,7 +68,8 @@ pub(crate) fn listen(namespace: &Namespace) -> Result<(TcpListener, String)> {
     Ok((listener, port))
 }
 
-/// The name server of a network; it knows this name only, and that it means this host.
+/// The name server of a network; it knows this name only, and that it means this host. For names below `failing.test` it fails, and
+/// those below `refused.test` it refuses.
 pub(crate) fn serve_names(namespace: &Namespace, known: &'static str) -> Result<()> {
     let socket = name_server_socket(namespace)?;
     thread::spawn(move || {
@@ -94,8 +95,13 @@ fn name_answer(question: &[u8], known: &str) -> Result<Vec<u8>> {
     let mut packet = Packet::new_reply(question.id());
     packet.questions = question.questions.clone();
     let asked = question.questions.first().context("no question")?;
-    if asked.qname.to_string() != known {
-        *packet.rcode_mut() = RCODE::NameError;
+    let name = asked.qname.to_string();
+    if name != known {
+        *packet.rcode_mut() = match name.split_once('.') {
+            Some((_, "failing.test")) => RCODE::ServerFailure,
+            Some((_, "refused.test")) => RCODE::Refused,
+            _ => RCODE::NameError,
+        };
     } else if asked.qtype == QTYPE::TYPE(TYPE::A) {
         let address = RData::A(A { address: Ipv4Addr::LOCALHOST.to_bits() });
         packet.answers.push(ResourceRecord::new(asked.qname.clone(), CLASS::IN, 60, address));

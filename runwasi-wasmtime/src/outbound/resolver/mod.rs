@@ -60,6 +60,15 @@ pub(crate) enum LookupError {
     Permanent,
 }
 
+/// Why the servers have given no answer to one query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unanswered {
+    /// None of them has answered, or can be reached.
+    Silent,
+    /// One has said that it has failed or refuses (`SERVFAIL`, `REFUSED`).
+    Failed,
+}
+
 /// Resolver of a container. Shared by its processes.
 #[derive(Debug)]
 pub(crate) struct Resolver {
@@ -149,17 +158,22 @@ impl Resolver {
             self.learn(name, &name.text, &loopback);
             return Ok(loopback);
         }
+        let mut verdict = Verdict::default();
         for candidate in candidates(name, &files.resolver)
             .iter()
             .filter(|candidate| self.may_ask(name, candidate))
         {
-            let found = self.ask_servers(candidate, &files.resolver).await?;
-            if !found.is_empty() {
-                self.learn(name, candidate, &found);
-                return Ok(found);
+            match self.ask_servers(candidate, &files.resolver).await {
+                Ok(found) if !found.is_empty() => {
+                    self.learn(name, candidate, &found);
+                    return Ok(found);
+                }
+                // Another candidate would only wait for the same servers.
+                Err(Unanswered::Silent) => return Err(LookupError::Temporary),
+                answer => verdict.add(answer.is_err(), *candidate == name.text),
             }
         }
-        Err(LookupError::NoAddress)
+        Err(verdict.error())
     }
 
     /// Checks the policy for the name of the guest and for the candidate.
@@ -181,7 +195,7 @@ impl Resolver {
         &self,
         name: &str,
         config: &ResolverConfig,
-    ) -> Result<Vec<IpAddr>, LookupError> {
+    ) -> Result<Vec<IpAddr>, Unanswered> {
         // Relaxed: the counter only spreads the load, and no other data depends on it.
         let first = if config.rotate { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let ipv6 = async {
@@ -206,8 +220,9 @@ impl Resolver {
         family: Family,
         config: &ResolverConfig,
         first: usize,
-    ) -> Result<Vec<IpAddr>, LookupError> {
+    ) -> Result<Vec<IpAddr>, Unanswered> {
         let servers = config.servers.len();
+        let mut why = Unanswered::Silent;
         for n in 0..servers * config.attempts as usize {
             let server = config.servers[(first + n) % servers];
             match dns::ask(&self.network, server, name, family, config.tcp, config.timeout).await {
@@ -217,10 +232,15 @@ impl Resolver {
                 }
                 // Final: another server would say the same, or refuse the name as well.
                 Ok(Answer::NoName) | Err(dns::DnsError::BadName) => return Ok(Vec::new()),
-                Err(error) => tracing::debug!(name, %server, %error, "asking the next name server"),
+                Err(error) => {
+                    if matches!(error, dns::DnsError::Refused(_)) {
+                        why = Unanswered::Failed;
+                    }
+                    tracing::debug!(name, %server, %error, "asking the next name server");
+                }
             }
         }
-        Err(LookupError::Temporary)
+        Err(why)
     }
 
     /// Sorts addresses with a route before those without, then IPv6 before IPv4.
@@ -262,6 +282,32 @@ fn has_routes(addresses: &[IpAddr]) -> Vec<bool> {
         connected && connect_unspec(socket).is_ok()
     };
     addresses.iter().map(has_route).collect()
+}
+
+/// Outcome of a lookup whose candidates have no address.
+// As glibc has it: a search domain that fails does not end the lookup, and the answer for the name
+// as it is decides.
+#[derive(Default)]
+struct Verdict {
+    failed: bool,
+    /// The answer for the name as it is, once it was asked for: true if the servers failed.
+    as_it_is: Option<bool>,
+}
+
+impl Verdict {
+    fn add(&mut self, failed: bool, as_it_is: bool) {
+        self.failed |= failed;
+        if as_it_is {
+            self.as_it_is = Some(failed);
+        }
+    }
+
+    fn error(&self) -> LookupError {
+        match self.as_it_is.unwrap_or(self.failed) {
+            true => LookupError::Temporary,
+            false => LookupError::NoAddress,
+        }
+    }
 }
 
 /// Text that a guest looks up.
@@ -353,6 +399,19 @@ mod tests {
         for bad in ["", ".", "a..b", "a b", "a/b", "a:80", &"a".repeat(64), &"a.".repeat(128)] {
             assert_eq!(name(bad).err(), Some(LookupError::Invalid), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn answer_for_the_name_as_it_is_decides() {
+        let verdict = |answers: &[(bool, bool)]| {
+            let mut verdict = Verdict::default();
+            answers.iter().for_each(|(failed, as_it_is)| verdict.add(*failed, *as_it_is));
+            verdict.error()
+        };
+        assert_eq!(verdict(&[(true, false), (false, true)]), LookupError::NoAddress);
+        assert_eq!(verdict(&[(true, true), (false, false)]), LookupError::Temporary);
+        assert_eq!(verdict(&[(true, false), (false, false)]), LookupError::Temporary);
+        assert_eq!(verdict(&[]), LookupError::NoAddress);
     }
 
     #[test]

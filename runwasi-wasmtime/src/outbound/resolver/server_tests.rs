@@ -135,6 +135,8 @@ fn answer(question: &[u8], behavior: Behavior) -> Vec<u8> {
         ("one.test" | "one.corp.test", QTYPE::TYPE(TYPE::A)) => {
             give(RData::A(A { address: 0xc000_0201 }))
         }
+        _ if name.ends_with(".failing.test") => *packet.rcode_mut() = RCODE::ServerFailure,
+        _ if name.ends_with(".refused.test") => *packet.rcode_mut() = RCODE::Refused,
         ("one.test", QTYPE::TYPE(TYPE::AAAA)) => give(RData::AAAA(AAAA { address: 1 })),
         ("many.test", QTYPE::TYPE(TYPE::A)) => {
             // 99 records need more than the 512 bytes of a datagram.
@@ -235,6 +237,25 @@ async fn search_domains_are_tried_and_rotating_servers_take_turns() {
     // Two lookups begin with each server. A lookup sends a query for each family.
     assert_eq!((first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)), (4, 4));
     assert_eq!(scene.look_up("one.").await, Err(LookupError::NoAddress), "absolute");
+}
+
+#[tokio::test]
+async fn search_domain_that_fails_or_refuses_does_not_end_the_lookup() {
+    let domains = ["failing.test", "refused.test", "failing.test refused.test"];
+    for domains in domains {
+        let resolv_conf = format!("search {domains} corp.test\n{LOCAL}options ndots:2\n");
+        let scene = Scene::new("", &resolv_conf, "all");
+        let asked = scene.serve("127.0.0.1", Behavior::Answer);
+        assert_eq!(scene.look_up("one").await, Ok(vec!["192.0.2.1".into()]), "{domains}");
+        // The name as it is comes last.
+        assert_eq!(scene.look_up("one.test").await.map(|found| found.len()), Ok(2), "{domains}");
+        assert_eq!(scene.look_up("none").await, Err(LookupError::NoAddress), "{domains}");
+        // Two families, two rounds of servers that fail, one for each candidate.
+        let failing = domains.split(' ').count();
+        let each = |candidates: usize| 2 * (2 * failing + candidates);
+        let expected = each(1) + each(2) + each(2);
+        assert_eq!(asked.load(Ordering::Relaxed), expected, "{domains}");
+    }
 }
 
 #[tokio::test]
