@@ -43,12 +43,23 @@ pub async fn serve(
     listener: std::os::unix::net::UnixListener,
     sandbox: Sandbox,
 ) -> Result<(), ServeError> {
+    serve_until(listener, sandbox, async {}).await
+}
+
+/// Like [`serve`], with work between the stop and the end of the listener: the removal of its file
+/// ([`SocketFile`](crate::bootstrap::socket::SocketFile)).
+pub async fn serve_until(
+    listener: std::os::unix::net::UnixListener,
+    sandbox: Sandbox,
+    leave: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let tasks = sandbox.tasks().clone();
     let mut server = Server::new()
         .add_listener(Listener::new(Accept::new(listener)?))
         .register_service(contained(services(&sandbox)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     stopped(&sandbox).await;
+    leave.await;
     // No new connections from here on. Existing ones are served until `disconnect`.
     server.stop_listen().await;
     // The last quarter of the grace is for replies and events.

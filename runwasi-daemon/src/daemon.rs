@@ -244,28 +244,23 @@ impl Daemon {
     /// Serves a sandbox to its end and removes its socket and record.
     async fn serve(self: Arc<Self>, listener: UnixListener, served: Arc<ServedSandbox>) {
         let tasks = served.sandbox.tasks().clone();
-        let daemon = self.clone();
-        let leaving = served.clone();
-        tasks.spawn(async move {
-            leaving.sandbox.tasks().stopped().await;
-            // At the start of the drain and not at its end: from here on a `Create` for the same
-            // group makes a new sandbox.
-            daemon.remove(&leaving).await;
-        });
-        if let Err(error) = server::serve(listener, served.sandbox.clone()).await {
+        // At the start of the drain and not at its end: from here on a `Create` for the same group
+        // makes a new sandbox.
+        let leave = self.remove(&served, SocketFile::remove);
+        if let Err(error) = server::serve_until(listener, served.sandbox.clone(), leave).await {
             tracing::error!(
                 %error,
                 socket = %served.record.socket.display(),
                 "a sandbox is not served"
             );
         }
-        // After an error nothing else has stopped the task above.
+        // After an error nothing else has stopped them.
         tasks.stop();
         tasks.drained().await;
         // A second try: the first one may have failed for lack of file descriptors, and the end of
         // the sandbox has freed some.
         if served.own.as_ref().is_some_and(|own| !own.is_removed()) {
-            self.remove(&served).await;
+            self.remove(&served, SocketFile::remove_left).await;
         }
         tracing::info!(namespace = %served.namespace, group = %served.group, "sandbox is gone");
         self.reclaim.sandbox_ended();
@@ -273,7 +268,11 @@ impl Daemon {
         self.stop_if_done();
     }
 
-    async fn remove(&self, served: &Arc<ServedSandbox>) {
+    async fn remove(
+        &self,
+        served: &Arc<ServedSandbox>,
+        socket: fn(&SocketFile) -> Result<(), BootstrapError>,
+    ) {
         self.sandboxes.forget(served);
         let state = self.state.clone();
         let removed = served.clone();
@@ -282,7 +281,7 @@ impl Daemon {
         let remove = move || -> Result<(), DaemonError> {
             // The error is returned later: the socket must go even if the record stays.
             let record = state.remove(&removed.record);
-            removed.own.as_ref().map_or(Ok(()), SocketFile::remove)?;
+            removed.own.as_ref().map_or(Ok(()), socket)?;
             Ok(record?)
         };
         if let Err(error) = blocking(remove, lost("remove the sandbox")).await {
@@ -465,7 +464,10 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let Some(Parts { own, record, .. }) = self.parts.take() else { return };
+        // With the listener: its file is removed while it is open.
+        let Some(Parts { own, record, listener: _listener, .. }) = self.parts.take() else {
+            return;
+        };
         // Blocks the thread that drops it, which is rare and short enough for any thread.
         let removed = self.state.remove(&record).map_err(DaemonError::from);
         if let Err(error) = removed.and_then(|()| Ok(own.map_or(Ok(()), |own| own.remove())?)) {

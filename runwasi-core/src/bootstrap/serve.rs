@@ -13,6 +13,7 @@ use super::{
     start::Handover,
 };
 use crate::{
+    blocking::blocking,
     cgroups::Cgroups,
     container::host::Host,
     containerd::{events, images},
@@ -51,7 +52,7 @@ pub fn serve<E: Engine>(
     }
     if let Some(own) = own {
         // Usually removed already at the start of the drain.
-        own.remove()?;
+        own.remove_left()?;
     }
     served
 }
@@ -102,8 +103,7 @@ fn run<E: Engine>(
         // Only the sandbox keeps the queue open then: its task ends after the sandbox's last event.
         drop(queue);
         stop_on_signals(&tasks)?;
-        remove_socket_when_stopped(&tasks, own);
-        let served = server::serve(listener, sandbox).await;
+        let served = server::serve_until(listener, sandbox, remove_socket(own)).await;
         // Also after an error of the server, which stops no task itself.
         tasks.stop();
         tasks.drained().await;
@@ -151,16 +151,13 @@ fn stop_on_signals(tasks: &Tasks) -> Result<(), BootstrapError> {
 
 /// Removes the socket at the start of the drain.
 // From then on a `start` of the same group makes a new server instead of joining this one.
-fn remove_socket_when_stopped(tasks: &Tasks, own: Option<Arc<SocketFile>>) {
-    let stopping = tasks.clone();
-    tasks.spawn(async move {
-        stopping.stopped().await;
-        if let Some(own) = own
-            && let Err(error) = own.remove()
-        {
-            tracing::error!(%error, "the socket stays behind");
-        }
-    });
+async fn remove_socket(own: Option<Arc<SocketFile>>) {
+    let Some(own) = own else { return };
+    // On the blocking pool: it waits for the lock of the directory.
+    let removed = blocking(move || own.remove(), io_error("remove the socket"));
+    if let Err(error) = removed.await {
+        tracing::error!(%error, "the socket is not removed yet");
+    }
 }
 
 /// Sets our OOM score to one above containerd's, which we have inherited.

@@ -173,15 +173,17 @@ fn look_at(path: &Path) -> io::Result<Seen> {
     }
 }
 
-/// A server's own socket file, identified by its inode.
-// In the drain a `start` of the same group may bind a new socket under the same name, which is not
-// ours to remove.
+/// A server's own socket file, identified by its inode while its listener is open.
+///
+/// A listener holds the inode of its file, so no other file has the same number. Once it is closed,
+/// a `start` of the same group may bind a new socket under the same name, and the file system may
+/// give that the same number. So a server removes its file first ([`SocketFile::remove`]) and
+/// closes its listener afterwards.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
     /// Set by the removal.
-    // The inode then says nothing: the file system gives its number to the next socket.
     removed: AtomicBool,
 }
 
@@ -209,8 +211,8 @@ impl SocketFile {
         self.removed.load(Ordering::SeqCst)
     }
 
-    /// Removes the file, so that later containers find no socket. Succeeds if it is gone or
-    /// replaced. After a success further calls do nothing.
+    /// Removes the file, so that later containers find no socket. The listener must be open.
+    /// Succeeds if the file is gone or replaced. After a success further calls do nothing.
     pub fn remove(&self) -> Result<(), BootstrapError> {
         if self.removed.load(Ordering::SeqCst) {
             return Ok(());
@@ -221,6 +223,16 @@ impl SocketFile {
             remove(&self.path)?;
         }
         self.removed.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Removes the file after the end of the listener, if [`SocketFile::remove`] has not, or has
+    /// failed. A socket with a listener belongs to a successor and stays.
+    pub fn remove_left(&self) -> Result<(), BootstrapError> {
+        if !self.removed.load(Ordering::SeqCst) {
+            remove_if_dead(&self.path)?;
+            self.removed.store(true, Ordering::SeqCst);
+        }
         Ok(())
     }
 }
@@ -323,6 +335,44 @@ mod tests {
         };
         own.remove().unwrap();
         assert!(path.exists());
+    }
+
+    #[test]
+    fn late_predecessor_removes_no_socket_of_its_successor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let bound = || match bind_or_join(&path).unwrap() {
+            Bound::New(listener) => listener,
+            Bound::Existing => panic!("another server answers"),
+        };
+        // Many: a file system gives the number of an inode again some of the times.
+        for _ in 0..100 {
+            let first = bound();
+            let own = SocketFile::of(&first).unwrap();
+            drop(first);
+            let second = bound();
+            own.remove_left().unwrap();
+            assert!(is_alive(&path), "removed");
+            drop(second);
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_other_socket_has_the_inode_of_an_open_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        for _ in 0..100 {
+            let first = listener(&path).unwrap();
+            let own = SocketFile::of(&first).unwrap();
+            // By another program.
+            fs::remove_file(&path).unwrap();
+            let second = listener(&path).unwrap();
+            own.remove().unwrap();
+            assert!(is_alive(&path), "removed");
+            drop((first, second));
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

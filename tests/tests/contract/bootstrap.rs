@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
@@ -210,4 +211,35 @@ fn life(p: &ShimDriver, address: &str, id: &str, bundle: &Bundle) -> Result<()> 
     p.finish(&client, id, bundle.path())?;
     p.becomes_clean()?;
     p.hears(&["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"])
+}
+
+/// The next server may come when the last one has closed its socket; on ext4 both files have one inode number then.
+#[test]
+fn successor_of_an_ending_server_keeps_its_address() {
+    for runtime in [Runtime::Wasmtime, Runtime::Wasmtimed] {
+        run_case(runtime, |p| {
+            let bundle = p.bundle("again", &["exit", "0"])?;
+            let (path, socket) = (bundle.path(), p.socket("again"));
+            let limit = Duration::from_secs(20);
+            let gone = || p.shims().is_empty().then_some(());
+            for round in 0..20 {
+                p.connect("again", path)?.shutdown("again");
+                p.start("again", path)?.ok()?;
+                // The second start has made a server, or has found the first and ends with it.
+                let settled = || {
+                    let servers = p.shims().len();
+                    (servers == 0 || servers == 1 && socket.exists()).then_some(())
+                };
+                poll_until("a server with its address, or none", limit, settled)
+                    .with_context(|| format!("{runtime:?}, round {round}: {:?}", p.shims()))?;
+                // An error: it was the first server, which has left.
+                if let Ok(server) = p.connect("again", path) {
+                    server.shutdown("again");
+                }
+                poll_until("end of the servers", limit, gone)?;
+            }
+            p.delete("again", path)?.ok()?;
+            p.becomes_clean()
+        });
+    }
 }
