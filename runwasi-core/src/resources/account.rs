@@ -109,9 +109,19 @@ impl Account {
         self.used.load(Relaxed).saturating_add(self.charged_host())
     }
 
+    /// Bytes of the host that are not charged.
+    pub(super) fn uncharged_host(&self) -> u64 {
+        self.own_host().min(FREE)
+    }
+
     fn charged_host(&self) -> u64 {
+        self.own_host().saturating_sub(FREE)
+    }
+
+    /// Bytes of the host that no reservation counts.
+    fn own_host(&self) -> u64 {
         let host = self.host.load(Relaxed) - self.reserved_host.load(Relaxed);
-        u64::try_from(host).unwrap_or(0).saturating_sub(FREE)
+        u64::try_from(host).unwrap_or(0)
     }
 
     /// Counts `bytes` more, unless they exceed the limit by more than `slack`. Returns the total.
@@ -173,9 +183,11 @@ mod tests {
         let account = Account::open(100);
         assert!(!account.add_host(FREE as i64));
         assert_eq!((account.total(), account.check()), (0, Ok(())));
+        assert_eq!(account.uncharged_host(), FREE);
         account.reserve(60, 0).unwrap();
         assert!(!account.add_host(40));
         assert_eq!((account.total(), account.check()), (100, Ok(())));
+        assert_eq!(account.uncharged_host(), FREE);
         assert!(account.reserve(1, 0).is_err(), "the host has the rest");
         assert!(account.add_host(2), "beyond");
         assert!(!account.add_host(2), "announced before");

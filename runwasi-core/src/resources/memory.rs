@@ -44,6 +44,9 @@ pub struct Memory {
 pub struct MemoryUsage {
     /// Present usage.
     pub used: u64,
+    /// Bytes that the host keeps for the container and that do not count against the limit: at most
+    /// the first 4 MiB. A server between two requests has only these.
+    pub uncharged: u64,
     /// Highest usage until now. Of the host's memory, as far as it was looked at.
     pub peak: u64,
     /// The limit, if there is one.
@@ -136,6 +139,7 @@ impl Memory {
         let used = self.account.total();
         MemoryUsage {
             used,
+            uncharged: self.account.uncharged_host(),
             peak: self.peak.load(Relaxed).max(used),
             limit: (limit != u64::MAX).then_some(limit),
             failures: self.failures.load(Relaxed),
@@ -256,7 +260,14 @@ mod tests {
         other.reserve(40).unwrap();
         assert_eq!(
             memory.usage(),
-            MemoryUsage { used: 100, peak: 100, limit: Some(100), failures: 1, kills: 0 }
+            MemoryUsage {
+                used: 100,
+                uncharged: 0,
+                peak: 100,
+                limit: Some(100),
+                failures: 1,
+                kills: 0
+            }
         );
         drop(one);
         assert_eq!(memory.usage().used, 40);

@@ -27,6 +27,7 @@ impl Sum for Usage {
             },
             memory: MemoryUsage {
                 used: sum.memory.used + one.memory.used,
+                uncharged: sum.memory.uncharged + one.memory.uncharged,
                 peak: sum.memory.peak + one.memory.peak,
                 // Every container has a limit of its own; the sum has no limit.
                 limit: None,

@@ -27,7 +27,19 @@ pub(crate) fn metrics(cgroups: CgroupVersion, usage: &Usage) -> ttrpc::Result<An
     }
 }
 
-fn metrics_v1(Usage { cpu, memory, processes }: &Usage) -> v1::Metrics {
+/// Memory that a container holds: a server without a request has no instance, and still its
+/// connections and buffers. Never more than the limit, unless the charged part alone is.
+fn held(usage: &Usage) -> u64 {
+    let memory = &usage.memory;
+    // After the last process the rest is the runtime's.
+    let uncharged = if usage.processes == 0 { 0 } else { memory.uncharged };
+    let limit = memory.limit.unwrap_or(u64::MAX).max(memory.used);
+    memory.used.saturating_add(uncharged).min(limit)
+}
+
+fn metrics_v1(usage: &Usage) -> v1::Metrics {
+    let Usage { cpu, memory, processes } = usage;
+    let held = held(usage);
     let total = nanos(cpu.time);
     // The meter reads thread CPU time, which does not tell user from system time.
     let usage = v1::CPUUsage { total, user: total, ..Default::default() };
@@ -45,9 +57,9 @@ fn metrics_v1(Usage { cpu, memory, processes }: &Usage) -> v1::Metrics {
     // "No limit" is the largest number.
     let limit = memory.limit.unwrap_or(u64::MAX);
     let entry = v1::MemoryEntry {
-        usage: memory.used,
+        usage: held,
         limit,
-        max: memory.peak,
+        max: memory.peak.max(held),
         failcnt: memory.failures,
         ..Default::default()
     };
@@ -63,7 +75,9 @@ fn metrics_v1(Usage { cpu, memory, processes }: &Usage) -> v1::Metrics {
     }
 }
 
-fn metrics_v2(Usage { cpu, memory, processes }: &Usage) -> v2::Metrics {
+fn metrics_v2(usage: &Usage) -> v2::Metrics {
+    let Usage { cpu, memory, processes } = usage;
+    let held = held(usage);
     // As in v1: the meter does not tell user from system time.
     let usage_usec = micros(cpu.time);
     let cpu = v2::CPUStat {
@@ -76,9 +90,9 @@ fn metrics_v2(Usage { cpu, memory, processes }: &Usage) -> v2::Metrics {
     };
     // The message has no field for the peak.
     let stat = v2::MemoryStat {
-        usage: memory.used,
+        usage: held,
         usage_limit: memory.limit.unwrap_or(u64::MAX),
-        anon: memory.used,
+        anon: held,
         ..Default::default()
     };
     // A growth beyond the limit both meets it (`max`) and fails (`oom`).
@@ -120,7 +134,14 @@ mod tests {
             throttled: 4,
             throttled_time: Duration::from_millis(70),
         },
-        memory: MemoryUsage { used: 10, peak: 20, limit: Some(30), failures: 2, kills: 1 },
+        memory: MemoryUsage {
+            used: 10,
+            uncharged: 0,
+            peak: 20,
+            limit: Some(30),
+            failures: 2,
+            kills: 1,
+        },
         processes: 3,
     };
 
@@ -148,6 +169,19 @@ mod tests {
         assert_eq!((message.memory.usage, message.memory.usage_limit), (10, 30));
         assert_eq!((message.memory_events.max, message.memory_events.oom_kill), (2, 1));
         assert_eq!(message.pids.current, 3);
+    }
+
+    #[test]
+    fn memory_is_what_is_held_within_the_limit() {
+        let usage = |used, uncharged, limit, processes| {
+            let memory = MemoryUsage { used, uncharged, limit, ..USAGE.memory };
+            held(&Usage { memory, processes, ..USAGE })
+        };
+        assert_eq!(usage(10, 7, None, 1), 17);
+        assert_eq!(usage(0, 7, Some(30), 1), 7);
+        assert_eq!(usage(28, 7, Some(30), 1), 30);
+        assert_eq!(usage(40, 7, Some(30), 1), 40, "an update below the usage");
+        assert_eq!(usage(0, 7, None, 0), 0, "without a process");
     }
 
     #[test]

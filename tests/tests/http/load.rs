@@ -155,7 +155,9 @@ pub(crate) fn memory_limit_is_for_all_requests_together(c: &mut Containers) -> R
     }
     ensure!(served > 10 && refused > 0, "{served} served, {refused} refused");
     let usage = Usage::of(c, &id)?;
-    ensure!(usage.oom_kills() == 0 && usage.memory().0 == 0, "{usage:?}");
+    // Without a request it has no instance, only what it keeps for the next one.
+    let held = usage.memory().0;
+    ensure!(usage.oom_kills() == 0 && held > 0 && held < 4 << 20, "{usage:?}");
     c.is_running(&id)?;
     ensure!(c.kill_and_finish(&id)? == 137);
     c.fixture.becomes_clean()
