@@ -51,7 +51,7 @@ pub async fn find_layer(
     container: &Id,
     name: &str,
 ) -> Result<Layer, ImageError> {
-    oci::find_layer(images, container, name).await
+    oci::named::find_layer(images, container, None, name).await
 }
 
 /// An identity of a file.

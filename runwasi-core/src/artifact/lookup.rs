@@ -13,10 +13,12 @@ use super::{
 use crate::{blocking::blocking, digest::Digest, id::Id, rootfs::Rootfs};
 
 /// The file that [`locate`](file::locate) found, or else a wasm layer of the container's image.
+/// `named` is the image's name in the annotation of the CRI.
 pub(crate) async fn find(
     located: &Result<Program, ArtifactError>,
     args: &[String],
     container: &Id,
+    named: Option<&str>,
     images: &dyn Images,
 ) -> Result<Program, ArtifactError> {
     let (name, looked_at) = match located {
@@ -24,7 +26,7 @@ pub(crate) async fn find(
         // A file that exists decides, also if it cannot be read: a layer must not replace it.
         found_or_failed => return found_or_failed.clone(),
     };
-    match oci::find_layer(images, container, &name).await {
+    match oci::named::find_layer(images, container, named, &name).await {
         Ok(layer) => {
             let path = PathBuf::from(layer.name());
             let (_, function) = split_function(args);

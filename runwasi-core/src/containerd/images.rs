@@ -21,8 +21,8 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use super::messages::{
-    GetContainerRequest, GetContainerResponse, GetImageRequest, GetImageResponse,
-    ReadContentRequest, ReadContentResponse,
+    Descriptor, GetContainerRequest, GetContainerResponse, GetImageRequest, GetImageResponse,
+    Image, ListImagesRequest, ListImagesResponse, ReadContentRequest, ReadContentResponse,
 };
 use crate::{
     artifact::oci::{Images, blob::Blob, error::ImageError},
@@ -45,6 +45,7 @@ const NAMESPACE: &str = "containerd-namespace";
 
 const GET_CONTAINER: &str = "/containerd.services.containers.v1.Containers/Get";
 const GET_IMAGE: &str = "/containerd.services.images.v1.Images/Get";
+const LIST_IMAGES: &str = "/containerd.services.images.v1.Images/List";
 const READ_CONTENT: &str = "/containerd.services.content.v1.Content/Read";
 
 /// Client for the images of one containerd in one of its namespaces.
@@ -193,18 +194,31 @@ impl Images for ImageClient {
             Code::NotFound => ImageError::Unknown { image: image.to_owned() },
             _ => refused(&what, &status),
         })?;
-        let target = answer.image.and_then(|image| image.target).unwrap_or_default();
-        let digest =
-            Digest::parse(&target.digest).ok_or(ImageError::Digest { digest: target.digest })?;
-        // containerd stores no negative lengths. One would become too large to be read.
-        let bytes = u64::try_from(target.size).unwrap_or(u64::MAX);
-        Ok(Blob { media_type: target.media_type, digest, bytes })
+        blob(answer.image.and_then(|image| image.target).unwrap_or_default())
     }
 
     async fn read(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
         // Each piece has a timeout of its own; this one bounds their sum.
         self.within(READ_TIMEOUT, &format!("content {}", blob.digest), self.pieces(blob)).await?
     }
+
+    async fn all(&self) -> Result<Vec<(String, Blob)>, ImageError> {
+        let what = "the list of images";
+        let answer: Result<ListImagesResponse, Status> =
+            self.unary(LIST_IMAGES, what, ListImagesRequest {}).await?;
+        let images = answer.map_err(|status| refused(what, &status))?.images;
+        // Others have digests that nothing here could verify.
+        let named = |image: Image| Some((image.name, blob(image.target?).ok()?));
+        Ok(images.into_iter().filter_map(named).collect())
+    }
+}
+
+fn blob(target: Descriptor) -> Result<Blob, ImageError> {
+    let digest =
+        Digest::parse(&target.digest).ok_or(ImageError::Digest { digest: target.digest })?;
+    // containerd stores no negative lengths. One would become too large to be read.
+    let bytes = u64::try_from(target.size).unwrap_or(u64::MAX);
+    Ok(Blob { media_type: target.media_type, digest, bytes })
 }
 
 fn refused(what: &str, status: &Status) -> ImageError {

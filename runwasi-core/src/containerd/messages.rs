@@ -46,9 +46,22 @@ pub(super) struct GetImageResponse {
 /// containerd's record of an image.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Image {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
     /// The blob that the name refers to: an index or a manifest.
     #[prost(message, optional, tag = "3")]
     pub(super) target: Option<Descriptor>,
+}
+
+/// Request of `Images.List` without a filter.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListImagesRequest {}
+
+/// Response of `Images.List`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListImagesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) images: Vec<Image>,
 }
 
 /// Reference to a blob: its type, digest and length.

@@ -4,7 +4,10 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use super::extensions::Extensions;
 use crate::{
-    artifact::{Artifact, ArtifactError, Program, lookup, oci::Images},
+    artifact::{
+        Artifact, ArtifactError, Program, lookup,
+        oci::{Images, named::IMAGE_NAME},
+    },
     credentials::Credentials,
     id::Id,
     network::Network,
@@ -65,7 +68,8 @@ impl InstanceSpec {
     pub async fn find(&self) -> Result<Program, ArtifactError> {
         // Lazily, since the image costs a request to containerd. An engine without wasm programs
         // uses only `file`.
-        lookup::find(&self.file, &self.args, &self.container, &*self.images).await
+        let named = self.annotations.get(IMAGE_NAME).map(String::as_str);
+        lookup::find(&self.file, &self.args, &self.container, named, &*self.images).await
     }
 
     /// Reads a program returned by [`InstanceSpec::find`].

@@ -106,6 +106,10 @@ impl Images for ImageStore {
         let bytes = lock(&self.blobs).get(&blob.digest.to_string()).cloned();
         bytes.ok_or(ImageError::Missing { digest: blob.digest })
     }
+
+    async fn all(&self) -> Result<Vec<(String, Blob)>, ImageError> {
+        Ok(lock(&self.image).iter().cloned().collect())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

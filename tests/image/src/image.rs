@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::image::{
-    Arch, Config, ConfigBuilder, ImageConfigurationBuilder, MediaType, Os, Platform,
-    PlatformBuilder, RootFsBuilder,
+    Arch, Config, ConfigBuilder, History, HistoryBuilder, ImageConfigurationBuilder, MediaType, Os,
+    Platform, PlatformBuilder, RootFsBuilder,
 };
 use serde_json::json;
 
@@ -24,6 +24,7 @@ pub const WASM_LAYERS: [&str; 3] = [
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
 ];
 /// The annotation that names a layer among several.
+const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
 const TITLE: &str = "org.opencontainers.image.title";
 
 /// Both kinds exist: containerd only takes a command and environment from a config of the standard media type.
@@ -33,6 +34,8 @@ pub enum WasmForm {
     Artifact,
     /// A standard image config (entrypoint, environment) above wasm layers.
     ImageConfig,
+    /// The empty config, as general tools for artifacts write it. It is the same for all artifacts.
+    EmptyConfig,
 }
 
 /// One module or component of a wasm image.
@@ -138,7 +141,7 @@ impl ImageBuilder {
         let layer = Blob::new(MediaType::ImageLayer, self.files.to_tar()?);
         let platform = platform(Arch::default(), Os::Linux)?;
         // The layer is uncompressed, so its digest is also its diff id.
-        let config = self.image_config(&platform, vec![layout::digest(&layer.content)])?;
+        let config = self.image_config(&platform, vec![layout::digest(&layer.content)], &[])?;
         self.layout(platform, config, vec![layer])
     }
 
@@ -153,12 +156,15 @@ impl ImageBuilder {
         let platform = platform(Arch::Wasm, Os::Other(os.to_owned()))?;
         let config = match form {
             // containerd compares these with the layers it can unpack, and of those there are none.
-            WasmForm::ImageConfig => self.image_config(&platform, Vec::new())?,
-            WasmForm::Artifact if self.has_process() => {
+            WasmForm::ImageConfig => self.image_config(&platform, Vec::new(), &layers)?,
+            WasmForm::Artifact | WasmForm::EmptyConfig if self.has_process() => {
                 bail!(
                     "{}: a wasm artifact's config has no place for entrypoint, cmd, env, workdir or user",
                     self.name
                 )
+            }
+            WasmForm::EmptyConfig => {
+                Blob::new(MediaType::Other(EMPTY_CONFIG.to_owned()), b"{}".to_vec())
             }
             // The optional member "component" is left out: it would repeat what the layer itself says.
             WasmForm::Artifact => {
@@ -199,12 +205,18 @@ impl ImageBuilder {
         Ok(())
     }
 
-    /// The standard image config.
-    fn image_config(&self, platform: &Platform, diff_ids: Vec<String>) -> Result<Blob> {
+    /// The standard image config. Wasm layers, which cannot be unpacked, are in its history.
+    fn image_config(
+        &self,
+        platform: &Platform,
+        diff_ids: Vec<String>,
+        wasm: &[Blob],
+    ) -> Result<Blob> {
         let config = ImageConfigurationBuilder::default()
             .architecture(platform.architecture().clone())
             .os(platform.os().clone())
             .config(self.process_config()?)
+            .history(wasm.iter().map(history).collect::<Result<Vec<_>>>()?)
             .rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?)
             .build()?;
         Ok(Blob::new(MediaType::ImageConfig, layout::to_json(&config)?))
@@ -230,6 +242,13 @@ impl ImageBuilder {
         }
         Ok(config.build()?)
     }
+}
+
+/// The entry of a wasm layer in the history of a config.
+// The CRI knows images by their configs: without it two modules would be one image.
+fn history(layer: &Blob) -> Result<History> {
+    let by = format!("wasm layer {}", layout::digest(&layer.content));
+    Ok(HistoryBuilder::default().created_by(by).empty_layer(true).build()?)
 }
 
 fn platform(architecture: Arch, os: Os) -> Result<Platform> {

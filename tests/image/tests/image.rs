@@ -153,6 +153,9 @@ fn a_wasm_image_with_standard_config_has_nothing_for_containerd_to_unpack() {
     assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
     assert_eq!(layers, [MODULE]);
     assert_eq!(config["rootfs"]["diff_ids"], json!([]));
+    // Images of the same process and other modules have other configs, by which the CRI knows them.
+    let by = format!("wasm layer {}", digest(MODULE));
+    assert_eq!(config["history"], json!([{"created_by": by, "empty_layer": true}]));
 }
 
 #[test]

@@ -50,15 +50,23 @@ impl Cri {
 
     /// `ImageStatus`: whether the CRI knows an image of this name.
     pub fn has_image(&self, name: &str) -> Result<bool> {
-        let image = Some(ImageSpec { image: name.to_owned() });
+        let image = Some(ImageSpec::from(name));
         let answer: ImageStatusResponse =
             self.call(IMAGES, "ImageStatus", ImageStatusRequest { image })?;
         Ok(answer.image.is_some())
     }
 
+    /// `ImageStatus`: the id of an image.
+    pub fn image_id(&self, name: &str) -> Result<String> {
+        let image = Some(ImageSpec::from(name));
+        let answer: ImageStatusResponse =
+            self.call(IMAGES, "ImageStatus", ImageStatusRequest { image })?;
+        Ok(answer.image.with_context(|| format!("no image {name}"))?.id)
+    }
+
     /// `PullImage`; gives the image's id.
     pub fn pull(&self, name: &str) -> Result<String> {
-        let image = Some(ImageSpec { image: name.to_owned() });
+        let image = Some(ImageSpec::from(name));
         let answer: PullImageResponse =
             self.call(IMAGES, "PullImage", PullImageRequest { image })?;
         Ok(answer.image_ref)

@@ -225,12 +225,12 @@ impl Pods {
         &self,
         pod: &Pod,
         name: &str,
-        image: &str,
+        image: impl Into<ImageSpec>,
         command: &[&str],
     ) -> Result<String> {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned() }),
-            image: Some(ImageSpec { image: image.to_owned() }),
+            image: Some(image.into()),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             args: Vec::new(),
             log_path: format!("{name}.log"),
@@ -298,6 +298,11 @@ impl Pods {
     pub fn finish(&self, pod: &Pod) -> Result<()> {
         self.cri.stop_pod(&pod.id)?;
         self.cri.remove_pod(&pod.id)
+    }
+
+    /// Imports an image of wasm layers from a file of the test's.
+    pub fn import(&self, name: &str, tar: &Path) -> Result<()> {
+        self.load(name, tar, true)
     }
 
     /// Imports an image and waits until the CRI, which learns of it by an event, knows it: it would pull it otherwise.

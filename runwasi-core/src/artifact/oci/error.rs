@@ -42,6 +42,19 @@ pub enum ImageError {
         /// Name of the image in the container's record.
         image: String,
     },
+    /// The CRI cannot tell two images apart.
+    #[error(
+        "images {image} and {other} have the same config ({config}), so in pods either may be run \
+         in place of the other: push them with configs that depend on their content"
+    )]
+    SameConfig {
+        /// Name of the image in the container's record.
+        image: String,
+        /// Name of the other image.
+        other: String,
+        /// Digest of the config.
+        config: Digest,
+    },
     /// The image has no wasm layer.
     #[error("image {image} has no wasm layer, only {}", list(layers))]
     NoWasm {

@@ -28,10 +28,18 @@ const MANIFESTS: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
+/// The parts of a manifest that are used.
+pub(super) struct Manifest {
+    /// Its config. Absent if its digest cannot be verified.
+    pub(super) config: Option<Blob>,
+    /// Its layers, wasm or not.
+    pub(super) layers: Vec<Layer>,
+}
+
 /// Content of a parsed blob.
 pub(super) enum Parsed {
-    /// A manifest, with its layers.
-    Manifest(Vec<Layer>),
+    /// A manifest.
+    Manifest(Manifest),
     /// An index, with the selected entry: a manifest or a further index.
     Next(Blob),
 }
@@ -49,7 +57,10 @@ pub(super) fn parse(image: &str, blob: &Blob, bytes: &[u8]) -> Result<Parsed, Im
     if MANIFESTS.contains(&media_type) {
         let manifest: ImageManifest =
             serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-        return layers(image, &manifest).map(Parsed::Manifest);
+        let layers = layers(image, &manifest)?;
+        // Not an error: only pods need it.
+        let config = self::blob(manifest.config()).ok();
+        return Ok(Parsed::Manifest(Manifest { config, layers }));
     }
     Err(malformed(format!("its type is {media_type:?}")))
 }
@@ -186,7 +197,7 @@ mod tests {
 
     fn wasm_of(media_type: &str, layers: &[Value]) -> Result<Vec<Layer>, ImageError> {
         match parsed(media_type, &manifest(layers))? {
-            Parsed::Manifest(found) => wasm(IMAGE, found),
+            Parsed::Manifest(found) => wasm(IMAGE, found.layers),
             Parsed::Next(_) => panic!("a manifest is no index"),
         }
     }

@@ -11,6 +11,7 @@
 pub mod blob;
 pub mod error;
 mod manifest;
+pub(crate) mod named;
 
 use std::fmt::Debug;
 
@@ -19,7 +20,7 @@ use async_trait::async_trait;
 use self::{
     blob::{Blob, Layer},
     error::ImageError,
-    manifest::Parsed,
+    manifest::{Manifest, Parsed},
 };
 use super::MAX_BYTES;
 use crate::{digest::Digest, id::Id};
@@ -42,16 +43,9 @@ pub trait Images: Debug + Send + Sync + 'static {
 
     /// The bytes of a blob, at most its declared length. The caller verifies the digest.
     async fn read(&self, blob: &Blob) -> Result<Vec<u8>, ImageError>;
-}
 
-/// The layer of a container's image that `name` selects.
-pub(crate) async fn find_layer(
-    images: &dyn Images,
-    container: &Id,
-    name: &str,
-) -> Result<Layer, ImageError> {
-    let image = images.of_container(container).await?;
-    choose(layers(images, &image).await?, &image, name)
+    /// All images: their names and what these refer to.
+    async fn all(&self) -> Result<Vec<(String, Blob)>, ImageError>;
 }
 
 /// All wasm layers of an image in their order; at least one.
@@ -61,11 +55,16 @@ async fn layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, ImageErr
 
 /// All layers of an image in their order, wasm or not.
 pub async fn all_layers(images: &dyn Images, image: &str) -> Result<Vec<Layer>, ImageError> {
+    Ok(resolve(images, image).await?.layers)
+}
+
+/// The manifest of an image.
+async fn resolve(images: &dyn Images, image: &str) -> Result<Manifest, ImageError> {
     let mut blob = images.target(image).await?;
     // One more than MAX_DEPTH: below the last index is the manifest.
     for _ in 0..=MAX_DEPTH {
         match manifest::parse(image, &blob, &checked(images, &blob, MAX_MANIFEST).await?)? {
-            Parsed::Manifest(layers) => return Ok(layers),
+            Parsed::Manifest(manifest) => return Ok(manifest),
             Parsed::Next(next) => blob = next,
         }
     }
@@ -215,6 +214,10 @@ mod tests {
         async fn read(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
             let found = self.0.iter().find(|(known, _)| known.digest == blob.digest);
             found.map(|(_, bytes)| bytes.clone()).ok_or(ImageError::Missing { digest: blob.digest })
+        }
+
+        async fn all(&self) -> Result<Vec<(String, Blob)>, ImageError> {
+            Ok(Vec::new())
         }
     }
 

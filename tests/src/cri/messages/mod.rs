@@ -17,6 +17,15 @@ pub struct ImageSpec {
     /// Its name or id.
     #[prost(string, tag = "1")]
     pub image: String,
+    /// Its name as the pod has it; the kubelet gives the id besides.
+    #[prost(string, tag = "18")]
+    pub user_specified_image: String,
+}
+
+impl From<&str> for ImageSpec {
+    fn from(image: &str) -> Self {
+        Self { image: image.to_owned(), user_specified_image: String::new() }
+    }
 }
 
 /// Asks for `Version`.
