@@ -24,9 +24,9 @@ use super::{
 pub type Times = Timestamps;
 
 /// Nanoseconds of a time that stays, and of the present one.
-pub const KEPT: i64 = UTIME_OMIT as i64;
+pub const KEPT: i64 = UTIME_OMIT;
 /// See [`KEPT`].
-pub const NOW: i64 = UTIME_NOW as i64;
+pub const NOW: i64 = UTIME_NOW;
 
 /// The directory of a path's last name.
 enum Parent<'a> {

@@ -236,7 +236,7 @@ impl Pods {
         &self,
         pod: &Pod,
         name: &str,
-        image: &str,
+        image: impl Into<ImageSpec>,
         command: &[&str],
         mounts: Vec<Mount>,
     ) -> Result<String> {

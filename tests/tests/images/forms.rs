@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::runtime::WasmImage;
-use runwasi_tests::{Containers, Image};
+use runwasi_tests::{Containers, Image, says};
 
 use crate::fixture;
 
@@ -20,6 +20,21 @@ pub(crate) fn every_form_runs_from_the_content_store(c: &mut Containers) -> Resu
         c.fixture.becomes_clean()?;
     }
     Ok(())
+}
+
+pub(crate) fn import_of_a_wasm_image_needs_its_flags(c: &mut Containers) -> Result<()> {
+    let image = Image::Wasm(WasmImage::Artifact);
+    let tar = image.tar().to_string_lossy().into_owned();
+    let refused = c.fixture.ctr(["image", "import", "--no-unpack", &tar])?.refused()?;
+    says(&refused, &["filtered out"], &[])?;
+    for flags in [&["--all-platforms"][..], &["--platform", "wasip1/wasm"]] {
+        let line = [&["image", "import", "--no-unpack"], flags, &[&tar]].concat();
+        c.fixture.ctr(line)?.ok()?;
+        let images = c.fixture.ctr(["image", "ls", "-q"])?.ok()?.out();
+        ensure!(images.contains(image.name()), "{flags:?}: {images}");
+        c.fixture.ctr(["image", "rm", image.name()])?.ok()?;
+    }
+    c.fixture.becomes_clean()
 }
 
 pub(crate) fn images_with_the_standard_config_run_by_ctr(c: &mut Containers) -> Result<()> {

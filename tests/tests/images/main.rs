@@ -11,6 +11,7 @@ mod refused;
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
     forms:
         every_form_runs_from_the_content_store
+        import_of_a_wasm_image_needs_its_flags
         file_of_the_rootfs_comes_before_the_layer;
     layers:
         name_chooses_among_several_layers
@@ -32,6 +33,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
 runwasi_tests::suite! { runwasi_tests::check_on_1_7: wasmtime_1_7 = Wasmtime, wasmtimed_1_7 = Wasmtimed; {
     forms:
         every_form_runs_from_the_content_store
+        import_of_a_wasm_image_needs_its_flags
         images_with_the_standard_config_run_by_ctr;
     layers:
         exec_runs_another_layer;
@@ -43,6 +45,7 @@ runwasi_tests::suite! { runwasi_tests::check_on_1_7: wasmtime_1_7 = Wasmtime, wa
 runwasi_tests::suite! { runwasi_tests::check_on_2: wasmtime_2 = Wasmtime, wasmtimed_2 = Wasmtimed; {
     forms:
         every_form_runs_from_the_content_store
+        import_of_a_wasm_image_needs_its_flags
         images_with_the_standard_config_run_by_ctr;
     layers:
         exec_runs_another_layer;
@@ -67,6 +70,7 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: pods_wasmtime_1_7 = Wa
     pods:
         imported_wasm_images_run_in_a_pod
         pulled_wasm_images_run_in_a_pod
+        index_for_wasm_alone_is_not_pulled_for_a_pod
         images_of_one_config_are_refused_if_the_pod_names_none;
 }}
 
@@ -75,8 +79,6 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_2: pods_wasmtime_2 = Wasmti
         imported_wasm_images_run_in_a_pod
         pulled_wasm_images_run_in_a_pod
         image_that_a_pod_names_runs_although_another_has_its_config
+        index_for_wasm_alone_is_not_pulled_for_a_pod
         images_of_one_config_are_refused_if_the_pod_names_none;
 }}
-
-runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: explore_1_7 = Wasmtime; { pods: explore_index; }}
-runwasi_tests::suite! { runwasi_tests::check_pods_on_2: explore_2 = Wasmtime; { pods: explore_index; }}
