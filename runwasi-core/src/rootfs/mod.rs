@@ -38,6 +38,7 @@ use std::{
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use tokio::sync::watch;
 
+pub(crate) use self::devices::standard_stream;
 use self::{
     copy::{Copy, HostMounts},
     directory::Directory,

@@ -179,7 +179,8 @@ fn link_p3(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
             Box::pin(async move {
                 let from = accessor.with(|mut access| place(access.get(), &from))?;
                 let to = accessor.with(|mut access| place(access.get(), &to))?;
-                let (from, to) = (given!(p3: from), given!(p3: to));
+                let from = given!(p3: from);
+                let to = given!(p3: to);
                 Ok((Ok(given!(p3: from.rename(&old, &to, &new).await)),))
             })
         },
@@ -191,7 +192,8 @@ fn link_p3(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
             Box::pin(async move {
                 let from = accessor.with(|mut access| place(access.get(), &from))?;
                 let to = accessor.with(|mut access| place(access.get(), &to))?;
-                let (from, to) = (given!(p3: from), given!(p3: to));
+                let from = given!(p3: from);
+                let to = given!(p3: to);
                 let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
                 Ok((Ok(given!(p3: from.link(&old, follow, &to, &new).await)),))
             })
