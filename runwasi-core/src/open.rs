@@ -17,7 +17,10 @@ use std::{
 
 use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat};
 
-use crate::paths::{Start, patiently};
+use crate::{
+    paths::{Start, patiently},
+    rootfs::standard_stream,
+};
 
 /// Manner of an opening.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +60,9 @@ pub enum Opened {
     Directory(File),
     /// A regular file, or a character device of the container's `/dev`.
     File(File),
+    /// A standard stream, by its number, and a descriptor of its name in `/dev`. The name has nothing
+    /// to read or to write: the engine has the stream itself.
+    Stream(u32, File),
 }
 
 /// Opens a path with the credentials of the calling thread. Dropping the future ends the tries.
@@ -70,9 +76,22 @@ fn open_now(start: Start<'_>, path: &CStr, how: How) -> io::Result<Opened> {
     let mode = if how.create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
     match start.open(path, flags(how), mode) {
         Ok(file) => look(file.into()),
-        // A socket, or a FIFO without a reader.
-        Err(rustix::io::Errno::NXIO) => Err(rustix::io::Errno::ACCESS.into()),
+        // A standard stream, a socket, or a FIFO without a reader.
+        Err(rustix::io::Errno::NXIO) => stream(start, path, how),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The standard stream with this path.
+fn stream(start: Start<'_>, path: &CStr, how: How) -> io::Result<Opened> {
+    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+    flags.set(OFlags::NOFOLLOW, !how.follow);
+    let node = start.open(path, flags, Mode::empty())?;
+    let seen = fstat(&node)?;
+    let is_device = FileType::from_raw_mode(seen.st_mode) == FileType::CharacterDevice;
+    match standard_stream(seen.st_rdev).filter(|_| is_device) {
+        Some(number) => Ok(Opened::Stream(number, node.into())),
+        None => Err(rustix::io::Errno::ACCESS.into()),
     }
 }
 

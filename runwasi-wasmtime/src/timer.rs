@@ -122,7 +122,7 @@ impl Queue {
     }
 
     /// The moment to set the descriptor to, if it is not yet set early enough.
-    fn to_set(&mut self) -> Option<u64> {
+    fn next_setting(&mut self) -> Option<u64> {
         let (first, _) = *self.waiting.keys().next()?;
         if self.set.is_some_and(|set| set <= first) {
             return None;
@@ -194,7 +194,7 @@ impl Timer {
     /// Sets the descriptor to the first moment, if it has to be.
     // Under the lock of the queue: a later call would else overtake an earlier one.
     fn set(&self, queue: &mut Queue) {
-        let Some(moment) = queue.to_set() else { return };
+        let Some(moment) = queue.next_setting() else { return };
         let left = moment.saturating_sub(self.nanos(Instant::now()));
         // 0 would disarm it.
         let left = Duration::from_nanos(left.max(1));
@@ -284,19 +284,19 @@ mod tests {
     #[test]
     fn the_descriptor_is_set_only_for_a_sleep_that_comes_first() {
         let mut queue = Queue::default();
-        assert_eq!(queue.to_set(), None);
+        assert_eq!(queue.next_setting(), None);
         let late = queue.add(50, waker());
-        assert_eq!((queue.to_set(), queue.to_set()), (Some(50), None));
+        assert_eq!((queue.next_setting(), queue.next_setting()), (Some(50), None));
         let early = queue.add(20, waker());
-        assert_eq!(queue.to_set(), Some(20));
+        assert_eq!(queue.next_setting(), Some(20));
         // Its sleep is gone, and the thread finds the next one at that moment.
         queue.waiting.remove(&early);
-        assert_eq!(queue.to_set(), None);
+        assert_eq!(queue.next_setting(), None);
         assert!(queue.take_due(20).is_empty());
-        assert_eq!(queue.to_set(), Some(50));
+        assert_eq!(queue.next_setting(), Some(50));
         assert_eq!(queue.take_due(50).len(), 1);
         assert!(!queue.waiting.contains_key(&late));
-        assert_eq!(queue.to_set(), None);
+        assert_eq!(queue.next_setting(), None);
     }
 
     #[test]

@@ -18,13 +18,15 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `start` | directories of a guest, and an opening below one |
+//! | `start` | directories of a guest |
+//! | `resolve` | an opening below one |
 //! | `walk` | the way of links that lead out of a directory |
 //! | `calls` | calls that take a path |
 //! | `patience` | repetition of calls that renames on the host disturb |
 
 mod calls;
 mod patience;
+mod resolve;
 mod start;
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,9 @@
-//! Directories of a guest, and an opening below one of them.
+//! Directories of a guest, in which its paths begin and which bound them.
 
-use std::{
-    ffi::CStr,
-    fs::File,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
-};
+use std::{fs::File, sync::Arc};
 
-use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, openat2},
-    io::{Errno, Result},
-};
+use rustix::fs::OFlags;
 
-use super::{
-    patience::at_once,
-    walk::{End, Walk},
-};
 use crate::rootfs::Rootfs;
 
 /// The preopened directories of a guest: its `/` and the volumes outside its tree. Cheap to clone.
@@ -63,55 +51,4 @@ impl<'a> Start<'a> {
         let root = roots.0.first().filter(|root| root.read_only == read_only);
         Self { directory, roots, root: root.map(|root| &*root.directory) }
     }
-
-    /// Opens a path. [`Errno::AGAIN`] stands for a lease, or for renames during every try.
-    pub(crate) fn open(&self, path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
-        if path.to_bytes().starts_with(b"/") {
-            return Err(Errno::PERM);
-        }
-        let resolve = match self.root {
-            Some(root) if std::ptr::eq(root, self.directory) && !has_dots(path) => {
-                ResolveFlags::IN_ROOT
-            }
-            _ => ResolveFlags::BENEATH,
-        };
-        match open_with(self.directory.as_fd(), path, flags, mode, resolve) {
-            // The path leads out of the directory.
-            Err(Errno::XDEV) => self.open_around(path, flags, mode),
-            opened => opened,
-        }
-    }
-
-    fn open_around(&self, path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
-        let exclusive = flags.contains(OFlags::CREATE | OFlags::EXCL);
-        let follow = !flags.contains(OFlags::NOFOLLOW) && !exclusive;
-        match Walk::new(*self, path).run(follow)? {
-            End::Root(rest) => {
-                let root = self.root.ok_or(Errno::PERM)?;
-                open_with(root.as_fd(), &rest, flags, mode, ResolveFlags::IN_ROOT)
-            }
-            End::Name(directory, name) => {
-                let directory = directory.as_ref().map_or(self.directory.as_fd(), AsFd::as_fd);
-                let opened = open_with(directory, &name, flags, mode, ResolveFlags::BENEATH);
-                // It has become a link since.
-                opened.map_err(|error| if error == Errno::XDEV { Errno::AGAIN } else { error })
-            }
-        }
-    }
-}
-
-fn open_with(
-    directory: BorrowedFd<'_>,
-    path: &CStr,
-    flags: OFlags,
-    mode: Mode,
-    resolve: ResolveFlags,
-) -> Result<OwnedFd> {
-    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
-    at_once(|| openat2(directory, path, flags, mode, resolve))
-}
-
-/// True if a name of the path is `..`.
-fn has_dots(path: &CStr) -> bool {
-    path.to_bytes().split(|byte| *byte == b'/').any(|name| name == b"..")
 }

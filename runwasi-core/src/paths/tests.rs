@@ -52,7 +52,8 @@ impl Container {
         write("secret", "host");
         let config = r#"{"ociVersion":"1.1.0","root":{"path":"rootfs"},
             "process":{"user":{"uid":0,"gid":0},"cwd":"/","args":["/a"]},
-            "mounts":[{"destination":"/v","type":"bind","source":"volume","options":["bind"]}]}"#;
+            "mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs"},
+                {"destination":"/v","type":"bind","source":"volume","options":["bind"]}]}"#;
         fs::write(directory.path().join("config.json"), config).unwrap();
         let config = Config::load(directory.path()).unwrap();
         let rootfs = Rootfs::mount(directory.path(), &config, &[]).unwrap();
@@ -91,6 +92,7 @@ impl Container {
                 Ok(text)
             }
             Ok(Opened::Directory(_)) => Err(Errno::ISDIR),
+            Ok(Opened::Stream(..)) => Err(Errno::NXIO),
             Err(error) => Err(code(&error)),
         }
     }
@@ -228,6 +230,25 @@ async fn renames_and_links_across_mounts_are_refused_as_such() {
     assert_eq!(code(&renamed.unwrap_err()), Errno::XDEV);
     let linked = super::link(start, "secret", start, "v/secret").await;
     assert_eq!(code(&linked.unwrap_err()), Errno::XDEV);
+}
+
+#[tokio::test]
+async fn names_of_standard_streams_are_told_by_their_nodes() {
+    let container = Container::new();
+    container.link("/dev/stderr", "var/error.log");
+    let root = container.directory("/");
+    let write = How { read: false, write: true, create: true, truncate: true, ..READ };
+    for (path, how, wanted) in [
+        ("dev/stdin", READ, 0),
+        ("dev/stdout", write, 1),
+        ("dev/fd/1", write, 1),
+        ("var/error.log", write, 2),
+    ] {
+        let opened = open::open(container.start(&root), path, how).await.unwrap();
+        assert!(matches!(opened, Opened::Stream(number, _) if number == wanted), "{path}");
+    }
+    let null = open::open(container.start(&root), "dev/null", write).await.unwrap();
+    assert!(matches!(null, Opened::File(_)));
 }
 
 /// Another process exchanges a directory and links that lead out, all the time.

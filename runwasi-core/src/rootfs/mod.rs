@@ -47,6 +47,7 @@ use rustix::{
 };
 use tokio::sync::watch;
 
+pub(crate) use self::devices::standard_stream;
 use self::{
     copy::{Copy, HostMounts},
     directory::Directory,

@@ -1,10 +1,13 @@
 //! The store of a component: its state and its construction.
 
-use std::{fs::File, sync::Arc};
+use std::{
+    fs::File,
+    sync::{Arc, Weak},
+};
 
 use runwasi_core::{
     EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions, paths::Roots,
-    resources::memory::BeyondLimit,
+    resources::memory::BeyondLimit, stdio::Stdio,
 };
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -16,7 +19,7 @@ use crate::{
     limits::{self, Limits},
     outbound::{NetworkAccess, Outbound},
     shares::{Share, Shares},
-    wasi::{config::Values, context, keyvalue},
+    wasi::{config::Values, context, keyvalue, stdio::Standard},
 };
 
 /// Handles of one store: as many as entries of the tables below. wasmtime's own 100,000 would end
@@ -69,6 +72,10 @@ pub struct Component {
     descriptors: Descriptors,
     /// Directories that bound its paths.
     roots: Roots,
+    stdio: Stdio,
+    /// Standard streams that were opened by their names in `/dev`.
+    // Weak, as the files that `Descriptors` counts.
+    streams: Vec<(Weak<File>, Standard)>,
     limits: Limits,
     /// Reservation of the store's part of the pool, held for its drop.
     _share: Share,
@@ -124,6 +131,8 @@ impl Component {
             nn: crate::wasi::nn::context(),
             descriptors,
             roots: Roots::of(&spec.rootfs),
+            stdio: spec.stdio.clone(),
+            streams: Vec::new(),
             limits,
             _share: share,
             extensions: spec.extensions.clone(),
@@ -162,6 +171,18 @@ impl Component {
     /// Directories that bound the paths of the guest.
     pub(super) fn roots(&self) -> &Roots {
         &self.roots
+    }
+
+    /// Notes that an opened file stands for a standard stream.
+    pub(super) fn opened_stream(&mut self, file: &Arc<File>, number: u32) {
+        self.streams.retain(|(file, _)| file.strong_count() > 0);
+        self.streams.push((Arc::downgrade(file), Standard::of(&self.stdio, number)));
+    }
+
+    /// The standard stream that an opened file stands for.
+    pub(super) fn stream(&self, file: &Arc<File>) -> Option<Standard> {
+        let found = self.streams.iter().find(|(opened, _)| opened.as_ptr() == Arc::as_ptr(file));
+        found.map(|(_, stream)| stream.clone())
     }
 
     /// Counts an opened file.

@@ -14,6 +14,7 @@ use runwasi_core::{
     credentials::as_host,
     paths::Roots,
     resources::descriptors::{self, Held},
+    stdio::Stdio,
 };
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{
@@ -29,8 +30,9 @@ use wiggle::GuestMemory;
 
 use crate::wasi::{
     directory::Listing,
-    open::{STREAMS, file_of, open_at_start},
+    open::{OpenedFile, STREAMS, file_of, open_at_start},
     paths::Place,
+    stdio::Standard,
 };
 
 /// Values of `errno` in the specification.
@@ -55,6 +57,9 @@ pub(super) struct FileTable {
     /// Directories that are being read, by the guest's descriptors. Each has a file descriptor of
     /// its own.
     listings: BTreeMap<u32, Listing>,
+    /// Standard streams that were opened by their names in `/dev`, by the guest's descriptors.
+    streams: BTreeMap<u32, Standard>,
+    stdio: Stdio,
 }
 
 /// A directory of the guest, for one call.
@@ -74,7 +79,14 @@ impl Found {
 impl FileTable {
     pub(super) fn new(spec: &InstanceSpec, mut counted: Held) -> Self {
         counted.set(open_at_start(spec));
-        Self { entries: None, limit: spec.open_files, counted, listings: BTreeMap::new() }
+        Self {
+            entries: None,
+            limit: spec.open_files,
+            counted,
+            listings: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            stdio: spec.stdio.clone(),
+        }
     }
 
     /// The `errno` if the guest, its container or this OS process may open no further file.
@@ -120,9 +132,10 @@ impl FileTable {
         wasi: &mut WasiP1Ctx,
         descriptor: i32,
         directory: &Found,
-        opened: Descriptor,
+        opened: OpenedFile,
         flags: i32,
     ) -> wasmtime::Result<Result<u32, i32>> {
+        let OpenedFile { descriptor: opened, stream } = opened;
         let stand_in = stand_in()?;
         let name = if matches!(opened, Descriptor::Dir(_)) { "." } else { "null" };
         let table = wasi.ctx().table;
@@ -139,8 +152,16 @@ impl FileTable {
         };
         *table.get_mut(&key(next))? = opened;
         self.entries(wasi)?.insert(added, next);
+        if let Some(number) = stream {
+            self.streams.insert(added, Standard::of(&self.stdio, number));
+        }
         self.counted.set(self.counted.number() + 1);
         Ok(Ok(added))
+    }
+
+    /// The standard stream behind a descriptor that was opened by its name in `/dev`.
+    pub(super) fn stream(&self, descriptor: i32) -> Option<Standard> {
+        self.streams.get(&descriptor.cast_unsigned()).cloned()
     }
 
     /// The listing of a directory, which goes on behind `cookie`. To be given back by
@@ -174,6 +195,7 @@ impl FileTable {
     /// Follows an `fd_close` that has succeeded.
     pub(super) fn closed(&mut self, descriptor: i32) {
         self.take_listing(descriptor);
+        self.streams.remove(&descriptor.cast_unsigned());
         self.counted.remove();
         if let Some(entries) = &mut self.entries {
             entries.remove(&descriptor.cast_unsigned());
@@ -188,6 +210,10 @@ impl FileTable {
         self.counted.remove();
         for changed in [from, to] {
             self.take_listing(changed);
+        }
+        self.streams.remove(&to.cast_unsigned());
+        if let Some(stream) = self.streams.remove(&from.cast_unsigned()) {
+            self.streams.insert(to.cast_unsigned(), stream);
         }
         let Some(entries) = &mut self.entries else { return };
         // The file of `to` is closed by the call. Absent for a standard stream.

@@ -16,12 +16,16 @@ use wiggle::GuestMemory;
 
 use super::{
     files::SUCCESS,
-    preview1::{MODULES, enter, read, read_u32, write},
+    preview1::{MODULES, enter, outside, read, read_u32, write},
     store::Guest,
 };
 use crate::{
     turns,
-    wasi::{context::RANDOM_PART, errno::INVAL},
+    wasi::{
+        context::RANDOM_PART,
+        errno::{self, INVAL},
+        stdio::Standard,
+    },
 };
 
 /// Bytes of one part of `random_get`.
@@ -30,6 +34,8 @@ const RANDOM: u32 = RANDOM_PART as u32;
 const TRANSFER: u32 = 1 << 20;
 /// Most vectors of one read or write, as in Linux (`IOV_MAX`).
 const VECTORS: u32 = 1024;
+/// `errno` of a stream that has no positions.
+const SPIPE: i32 = 70;
 /// Size of a vector: pointer and length.
 const VECTOR: u32 = 8;
 
@@ -139,6 +145,9 @@ async fn transfer(
         return Ok(INVAL);
     }
     let (mut memory, guest) = enter(&mut caller)?;
+    if let Some(stream) = guest.files.stream(call.fd) {
+        return transfer_stream(caller, &stream, call, transferred).await;
+    }
     let Some((start, length)) = long_vector(&memory, call.vectors, call.count) else {
         return call.call(&mut guest.wasi, &mut memory, transferred).await;
     };
@@ -162,16 +171,54 @@ async fn transfer(
     Ok(SUCCESS)
 }
 
+/// Reads or writes a standard stream that was opened by its name in `/dev`.
+async fn transfer_stream(
+    mut caller: Caller<'_, Guest>,
+    stream: &Standard,
+    call: Transfer,
+    transferred: i32,
+) -> wasmtime::Result<i32> {
+    let (memory, _) = enter(&mut caller)?;
+    let (start, length) = first_vector(&memory, call.vectors, call.count).unwrap_or_default();
+    let place = read(&memory, start.cast_signed(), length as usize).ok_or_else(outside)?;
+    let part = &place[..place.len().min(TRANSFER as usize)];
+    let done = match call.kind {
+        Kind::WriteAt(_) => return Ok(SPIPE),
+        Kind::Read => {
+            let size = part.len();
+            stream.read(size).await.map(|bytes| (bytes.len(), bytes))
+        }
+        Kind::Write => {
+            let bytes = part.to_vec();
+            stream.write(&bytes).await.map(|()| (bytes.len(), Vec::new()))
+        }
+    };
+    let (count, bytes) = match done {
+        Ok(done) => done,
+        Err(error) => return Ok(errno::preview1(&error)),
+    };
+    // Again, so that no borrow of the guest's memory is held while the stream waits.
+    let (mut memory, _) = enter(&mut caller)?;
+    write(&mut memory, start.cast_signed(), &bytes)?;
+    write(&mut memory, transferred, &u32::try_from(count)?.to_le_bytes())?;
+    Ok(SUCCESS)
+}
+
 /// First vector with bytes, if it is longer than a part and inside the memory. The library uses no
 /// other vector.
 fn long_vector(memory: &GuestMemory<'_>, vectors: i32, count: i32) -> Option<(u32, u32)> {
-    let vectors = read(memory, vectors, (count.cast_unsigned() * VECTOR) as usize)?;
-    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
-    let mut all = vectors.chunks_exact(VECTOR as usize).map(|v| (word(&v[..4]), word(&v[4..])));
-    let (start, length) = all.find(|(_, length)| *length > 0)?;
+    let (start, length) = first_vector(memory, vectors, count)?;
     // The library traps on one outside.
     read(memory, start.cast_signed(), length as usize)?;
     (length > TRANSFER).then_some((start, length))
+}
+
+/// First vector with bytes.
+fn first_vector(memory: &GuestMemory<'_>, vectors: i32, count: i32) -> Option<(u32, u32)> {
+    let vectors = read(memory, vectors, (count.cast_unsigned() * VECTOR) as usize)?;
+    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default();
+    let mut all = vectors.chunks_exact(VECTOR as usize).map(|v| (word(&v[..4]), word(&v[4..])));
+    all.find(|(_, length)| *length > 0)
 }
 
 /// Reads or writes one part. Returns the `errno` and the number of bytes.

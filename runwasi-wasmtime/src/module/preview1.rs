@@ -403,7 +403,7 @@ pub(super) fn bytes<const N: usize>(
     bytes.ok_or_else(outside)
 }
 
-fn outside() -> wasmtime::Error {
+pub(super) fn outside() -> wasmtime::Error {
     wasmtime::Error::msg("a pointer leads out of the guest's memory")
 }
 

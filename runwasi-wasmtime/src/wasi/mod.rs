@@ -23,4 +23,4 @@ pub(crate) mod nn;
 pub(crate) mod open;
 pub(crate) mod paths;
 pub(crate) mod sink;
-mod stdio;
+pub(crate) mod stdio;

@@ -34,13 +34,20 @@ pub(crate) struct Request {
     pub(crate) directory: bool,
 }
 
+/// A file that was opened for a guest.
+pub(crate) struct OpenedFile {
+    pub(crate) descriptor: Descriptor,
+    /// Number of the standard stream that it stands for.
+    pub(crate) stream: Option<u32>,
+}
+
 /// Opens a path below a directory of the guest. The errors are those that a file system gives.
 pub(crate) async fn open(
     start: Start<'_>,
     permissions: FsPerms,
     path: &str,
     request: Request,
-) -> io::Result<Descriptor> {
+) -> io::Result<OpenedFile> {
     let Request { mut how, directory: only_directory } = request;
     if only_directory && (how.create || how.exclusive || how.truncate) {
         return Err(error(libc::EINVAL));
@@ -54,13 +61,21 @@ pub(crate) async fn open(
         return Err(error(libc::EROFS));
     }
     let mode = mode(how);
-    match open::open(start, path, how).await? {
-        Opened::Directory(opened) => Ok(Descriptor::Dir(Dir::new(opened, permissions, mode, true))),
-        Opened::File(_) if only_directory => Err(error(libc::ENOTDIR)),
-        Opened::File(opened) => {
-            Ok(Descriptor::File(filesystem::File::new(opened, permissions, mode, true)))
+    let mut stream = None;
+    let descriptor = match open::open(start, path, how).await? {
+        Opened::Directory(opened) => Descriptor::Dir(Dir::new(opened, permissions, mode, true)),
+        Opened::File(_) | Opened::Stream(..) if only_directory => {
+            return Err(error(libc::ENOTDIR));
         }
-    }
+        Opened::File(opened) => {
+            Descriptor::File(filesystem::File::new(opened, permissions, mode, true))
+        }
+        Opened::Stream(number, node) => {
+            stream = Some(number);
+            Descriptor::File(filesystem::File::new(node, permissions, mode, true))
+        }
+    };
+    Ok(OpenedFile { descriptor, stream })
 }
 
 /// The file of a descriptor.

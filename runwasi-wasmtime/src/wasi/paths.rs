@@ -12,7 +12,7 @@ use wasmtime_wasi::filesystem::{Descriptor, Dir};
 
 use super::{
     directory::identity,
-    open::{self, Request, file_of},
+    open::{self, OpenedFile, Request, file_of},
 };
 
 /// A directory of the guest, for one call.
@@ -66,7 +66,7 @@ impl Place {
     }
 
     /// Opens a file.
-    pub(crate) async fn open(&self, path: &str, request: Request) -> io::Result<Descriptor> {
+    pub(crate) async fn open(&self, path: &str, request: Request) -> io::Result<OpenedFile> {
         open::open(self.start(), self.directory.perms, path, request).await
     }
 

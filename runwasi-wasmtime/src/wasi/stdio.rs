@@ -12,7 +12,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use runwasi_core::stdio::streams::{Input, Output};
+use runwasi_core::stdio::{
+    Stdio,
+    streams::{Input, Output},
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdinStream, StdoutStream},
@@ -29,6 +32,44 @@ pub(crate) struct Stdin(pub(crate) Input);
 /// Stdout or stderr of a guest.
 #[derive(Clone)]
 pub(crate) struct Stdout(pub(crate) Output);
+
+/// A standard stream that a guest has opened by its name in `/dev`.
+#[derive(Clone)]
+pub(crate) enum Standard {
+    Input(Stdin),
+    Output(Stdout),
+}
+
+impl Standard {
+    /// The stream with this number.
+    pub(crate) fn of(stdio: &Stdio, number: u32) -> Self {
+        match number {
+            0 => Self::Input(Stdin(stdio.stdin.clone())),
+            1 => Self::Output(Stdout(stdio.stdout.clone())),
+            _ => Self::Output(Stdout(stdio.stderr.clone())),
+        }
+    }
+
+    /// Reads some bytes. None at the end.
+    pub(crate) async fn read(&self, size: usize) -> io::Result<Vec<u8>> {
+        let Self::Input(Stdin(input)) = self else { return Err(bad()) };
+        let mut buffer = vec![0; size.min(CHUNK)];
+        let read = input.read(&mut buffer).await?;
+        buffer.truncate(read);
+        Ok(buffer)
+    }
+
+    /// Writes all bytes.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let Self::Output(Stdout(output)) = self else { return Err(bad()) };
+        output.write_all(bytes).await
+    }
+}
+
+/// Error of a stream that goes the other way.
+fn bad() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADF)
+}
 
 impl IsTerminal for Stdin {
     fn is_terminal(&self) -> bool {

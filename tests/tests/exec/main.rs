@@ -9,6 +9,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         another_program_of_the_image_runs
         stdin_of_an_exec_is_its_own
         stderr_of_an_exec_is_apart
+        names_of_the_standard_streams_are_the_execs_own
         environment_and_working_directory_are_the_execs
         program_that_is_missing_is_an_error_and_its_id_stays_free
         id_of_a_running_exec_is_taken
@@ -32,7 +33,8 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
     run:
         environment_and_working_directory_are_the_execs
         another_program_of_the_image_runs
-        stdin_of_an_exec_is_its_own;
+        stdin_of_an_exec_is_its_own
+        names_of_the_standard_streams_are_the_execs_own;
     life:
         end_of_the_init_ends_its_execs
         execs_leave_no_file_descriptors_behind;

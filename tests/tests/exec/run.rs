@@ -53,6 +53,15 @@ pub(crate) fn stderr_of_an_exec_is_apart(c: &mut Containers) -> Result<()> {
     over(c, &id)
 }
 
+pub(crate) fn names_of_the_standard_streams_are_the_execs_own(c: &mut Containers) -> Result<()> {
+    let id = waiting(c)?;
+    let out = c.exec(&id, "out", &["write", "/dev/stdout", "of the exec"])?.ok()?;
+    ensure!(out.out() == "of the exec" && out.err().is_empty(), "{out}");
+    let out = c.exec(&id, "err", &["write", "/dev/stderr", "of the exec"])?.ok()?;
+    ensure!(out.err() == "of the exec" && out.out().is_empty(), "{out}");
+    over(c, &id)
+}
+
 pub(crate) fn environment_and_working_directory_are_the_execs(c: &mut Containers) -> Result<()> {
     let id = waiting(c)?;
     let env =

@@ -61,6 +61,7 @@ runwasi_tests::suite! { wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {
         host_root_comes_without_its_proc
         unknown_types_are_named
         dev_is_our_own_and_small
+        names_of_the_standard_streams_are_the_processes_own
         mounts_below_dev_are_in_the_containers_own;
     restricted:
         later_kernel_interfaces_of_the_host_stay_out
@@ -97,6 +98,7 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         removal_while_reading_removes_every_file
         single_files_are_mounted
         dev_is_our_own_and_small
+        names_of_the_standard_streams_are_the_processes_own
         mounts_below_dev_are_in_the_containers_own;
     restricted:
         masked_paths_are_empty

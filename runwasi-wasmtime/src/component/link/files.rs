@@ -22,7 +22,7 @@ use crate::{
     component::store::Component,
     wasi::{
         errno,
-        open::{self, Request},
+        open::{self, OpenedFile, Request},
     },
 };
 
@@ -73,8 +73,12 @@ macro_rules! request {
 }
 
 /// Gives the guest an opened file.
-fn add(component: &mut Component, opened: Descriptor) -> wasmtime::Result<Directory> {
+fn add(component: &mut Component, opened: OpenedFile) -> wasmtime::Result<Directory> {
+    let OpenedFile { descriptor: opened, stream } = opened;
     component.opened(open::file_of(&opened));
+    if let Some(number) = stream {
+        component.opened_stream(open::file_of(&opened), number);
+    }
     Ok(component.ctx().table.push(opened)?)
 }
 

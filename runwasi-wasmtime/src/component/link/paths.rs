@@ -127,7 +127,7 @@ fn link_p2(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let from = given!(p2: place(store.data_mut(), &from)?);
                 let to = given!(p2: place(store.data_mut(), &to)?);
-                Ok((Ok(given!(p2: from.rename(&old, &to, &new).await)),))
+                Ok((from.rename(&old, &to, &new).await.map_err(|error| errno::p2(&error)),))
             })
         },
     )?;
@@ -139,7 +139,7 @@ fn link_p2(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
                 let from = given!(p2: place(store.data_mut(), &from)?);
                 let to = given!(p2: place(store.data_mut(), &to)?);
                 let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
-                Ok((Ok(given!(p2: from.link(&old, follow, &to, &new).await)),))
+                Ok((from.link(&old, follow, &to, &new).await.map_err(|error| errno::p2(&error)),))
             })
         },
     )?;
@@ -155,7 +155,7 @@ fn link_p2(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
         |mut store: Store<'_>, (file, accessed, modified): Times| {
             Box::new(async move {
                 let times = (accessed.try_into(), modified.try_into());
-                Ok((Ok(given!(p2: set_times(store.data_mut(), &file, times)?)),))
+                Ok((set_times(store.data_mut(), &file, times)?.map_err(|error| errno::p2(&error)),))
             })
         },
     )?;
@@ -179,8 +179,9 @@ fn link_p3(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
             Box::pin(async move {
                 let from = accessor.with(|mut access| place(access.get(), &from))?;
                 let to = accessor.with(|mut access| place(access.get(), &to))?;
-                let (from, to) = (given!(p3: from), given!(p3: to));
-                Ok((Ok(given!(p3: from.rename(&old, &to, &new).await)),))
+                let from = given!(p3: from);
+                let to = given!(p3: to);
+                Ok((from.rename(&old, &to, &new).await.map_err(|error| errno::p3(&error)),))
             })
         },
     )?;
@@ -191,9 +192,10 @@ fn link_p3(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
             Box::pin(async move {
                 let from = accessor.with(|mut access| place(access.get(), &from))?;
                 let to = accessor.with(|mut access| place(access.get(), &to))?;
-                let (from, to) = (given!(p3: from), given!(p3: to));
+                let from = given!(p3: from);
+                let to = given!(p3: to);
                 let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
-                Ok((Ok(given!(p3: from.link(&old, follow, &to, &new).await)),))
+                Ok((from.link(&old, follow, &to, &new).await.map_err(|error| errno::p3(&error)),))
             })
         },
     )?;
@@ -213,7 +215,7 @@ fn link_p3(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
             Box::pin(async move {
                 let times = (accessed.try_into(), modified.try_into());
                 let set = accessor.with(|mut access| set_times(access.get(), &file, times))?;
-                Ok((Ok(given!(p3: set)),))
+                Ok((set.map_err(|error| errno::p3(&error)),))
             })
         },
     )

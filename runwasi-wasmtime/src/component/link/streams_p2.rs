@@ -13,6 +13,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{
     WasiView, async_trait,
+    cli::{StdinStream, StdoutStream},
     filesystem::Descriptor,
     p2::{
         DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError,
@@ -23,7 +24,10 @@ use wasmtime_wasi::{
 use super::P2_VERSION;
 use crate::{
     component::store::Component,
-    wasi::sink::{Sink, uninterrupted},
+    wasi::{
+        sink::{Sink, uninterrupted},
+        stdio::Standard,
+    },
 };
 
 /// Most bytes of one read or write, as in wasmtime-wasi.
@@ -59,13 +63,17 @@ fn read(
     file: &Resource<Descriptor>,
     position: u64,
 ) -> Answer<DynInputStream> {
-    let table = store.data_mut().ctx().table;
-    let file = match table.get(file)? {
+    let component = store.data_mut();
+    let file = match component.ctx().table.get(file)? {
         Descriptor::File(file) => file.file.clone(),
         Descriptor::Dir(_) => return Ok((Err(ErrorCode::IsDirectory),)),
     };
-    let stream: DynInputStream = Box::new(Reader { file, position, closed: false });
-    Ok((Ok(table.push(stream)?),))
+    let stream: DynInputStream = match component.stream(&file) {
+        Some(Standard::Input(stdin)) => stdin.p2_stream(),
+        Some(Standard::Output(_)) => return Ok((Err(ErrorCode::BadDescriptor),)),
+        None => Box::new(Reader { file, position, closed: false }),
+    };
+    Ok((Ok(component.ctx().table.push(stream)?),))
 }
 
 /// `position` is absent for a stream that appends.
@@ -74,17 +82,20 @@ fn write(
     file: &Resource<Descriptor>,
     position: Option<u64>,
 ) -> Answer<DynOutputStream> {
-    let table = store.data_mut().ctx().table;
-    let file = match table.get(file)? {
+    let component = store.data_mut();
+    let file = match component.ctx().table.get(file)? {
         Descriptor::File(file) if file.perms.write_not_permitted() => {
             return Ok((Err(ErrorCode::NotPermitted),));
         }
         Descriptor::File(file) => file.file.clone(),
         Descriptor::Dir(_) => return Ok((Err(ErrorCode::BadDescriptor),)),
     };
-    let stream: DynOutputStream =
-        Box::new(Writer { sink: Sink::new(file, position), closed: false });
-    Ok((Ok(table.push(stream)?),))
+    let stream: DynOutputStream = match component.stream(&file) {
+        Some(Standard::Output(stdout)) => stdout.p2_stream(),
+        Some(Standard::Input(_)) => return Ok((Err(ErrorCode::BadDescriptor),)),
+        None => Box::new(Writer { sink: Sink::new(file, position), closed: false }),
+    };
+    Ok((Ok(component.ctx().table.push(stream)?),))
 }
 
 struct Reader {

@@ -20,7 +20,10 @@ use std::{
 };
 
 use rustix::fs::FileType;
-use tokio::sync::oneshot;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
 use wasmtime::{
     StoreContextMut,
     component::{
@@ -41,6 +44,7 @@ use crate::{
         directory::{Entry, Listing},
         errno,
         sink::{Sink, uninterrupted},
+        stdio::{Standard, Stdin, Stdout},
     },
 };
 
@@ -102,6 +106,14 @@ fn read(mut store: Store<'_>, file: &Resource<Descriptor>, offset: u64) -> Strea
         Descriptor::Dir(_) => Err(ErrorCode::IsDirectory),
     };
     let (end, outcome) = End::new();
+    let stream = opened.as_ref().ok().and_then(|file| store.data_mut().stream(file));
+    if let Some(stream) = stream {
+        let stdin = match stream {
+            Standard::Input(stdin) => Ok(stdin),
+            Standard::Output(_) => Err(ErrorCode::BadDescriptor),
+        };
+        return answer(store, stdin, outcome, |stdin| StandardReading { stdin, end });
+    }
     answer(store, opened, outcome, |file| Reading { file, offset, end })
 }
 
@@ -166,6 +178,46 @@ impl StreamProducer<Component> for Reading {
     }
 }
 
+/// Reads a standard stream that was opened by its name in `/dev`.
+struct StandardReading {
+    stdin: Stdin,
+    end: End,
+}
+
+impl StreamProducer<Component> for StandardReading {
+    type Item = u8;
+    type Buffer = VecBuffer<u8>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: Store<'a>,
+        destination: Destination<'a, u8, VecBuffer<u8>>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let mut destination = destination.as_direct(store, HOST_PART);
+        let buffer = destination.remaining();
+        let length = buffer.len().min(PART);
+        // An empty buffer asks if there is something to read.
+        if length == 0 {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let mut buffer = ReadBuf::new(&mut buffer[..length]);
+        Poll::Ready(Ok(match Pin::new(&mut self.stdin).poll_read(cx, &mut buffer) {
+            Poll::Pending if finish => StreamResult::Cancelled,
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) => match buffer.filled().len() {
+                0 => self.end.with(Ok(())),
+                read => {
+                    destination.mark_written(read);
+                    StreamResult::Completed
+                }
+            },
+            Poll::Ready(Err(error)) => self.end.with(Err(errno::p3(&error))),
+        }))
+    }
+}
+
 /// Writes at an offset, or at the end of the file.
 fn write(
     mut store: Store<'_>,
@@ -181,6 +233,15 @@ fn write(
         Descriptor::File(opened) => Ok(opened.file.clone()),
     };
     let (mut end, outcome) = End::new();
+    let stream = opened.as_ref().ok().and_then(|file| store.data_mut().stream(file));
+    let opened = match stream {
+        Some(Standard::Output(stdout)) => {
+            data.pipe(&mut store, StandardWriting { stdout, end })?;
+            return Ok((FutureReader::new(&mut store, outcome)?,));
+        }
+        Some(Standard::Input(_)) => Err(ErrorCode::BadDescriptor),
+        None => opened,
+    };
     match opened {
         Ok(file) => data.pipe(&mut store, Writing { sink: Sink::new(file, offset), end })?,
         Err(code) => {
@@ -215,6 +276,41 @@ impl StreamConsumer<Component> for Writing {
                 StreamResult::Completed
             }
             Err(error) => self.end.with(Err(errno::p3(&error))),
+        }))
+    }
+}
+
+/// Writes to a standard stream that was opened by its name in `/dev`.
+struct StandardWriting {
+    stdout: Stdout,
+    end: End,
+}
+
+impl StreamConsumer<Component> for StandardWriting {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: Store<'_>,
+        source: Source<'_, u8>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let mut source = source.as_direct(store);
+        let bytes = source.remaining();
+        // An empty buffer asks if something may be written.
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let part = &bytes[..bytes.len().min(PART)];
+        Poll::Ready(Ok(match Pin::new(&mut self.stdout).poll_write(cx, part) {
+            Poll::Pending if finish => StreamResult::Cancelled,
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(written)) => {
+                source.mark_read(written);
+                StreamResult::Completed
+            }
+            Poll::Ready(Err(error)) => self.end.with(Err(errno::p3(&error))),
         }))
     }
 }
