@@ -37,13 +37,14 @@ pub(super) fn apply(
     directories: &[Directory],
     config: &Config,
 ) -> Result<(), RootfsError> {
+    let mut places = Places::of(directories);
     // Read-only first: a masked path below a read-only one stays masked.
     for path in &config.read_only_paths {
-        let done = find(directories, path).and_then(|found| make_read_only(inside, found));
+        let done = places.find(path).and_then(|found| make_read_only(inside, found));
         done.map_err(RootfsError::path(READ_ONLY, path))?;
     }
     for path in &config.masked_paths {
-        let done = find(directories, path).and_then(|found| mask(inside, found));
+        let done = places.find(path).and_then(|found| mask(inside, found));
         done.map_err(RootfsError::path(MASKED, path))?;
     }
     Ok(())
@@ -51,9 +52,10 @@ pub(super) fn apply(
 
 /// Refuses paths that are there, for an ordinary user, who can restrict none.
 pub(super) fn refuse(directories: &[Directory], config: &Config) -> Result<(), RootfsError> {
-    let listed = |field, paths: &'_ [PathBuf]| {
+    let mut places = Places::of(directories);
+    let mut listed = |field, paths: &'_ [PathBuf]| {
         for path in paths {
-            if matches!(find(directories, path), Ok(Found::Missing)) {
+            if matches!(places.find(path), Ok(Found::Missing)) {
                 continue;
             }
             let error = io::Error::new(io::ErrorKind::PermissionDenied, "only root can mount");
@@ -73,22 +75,49 @@ enum Found<'a> {
     Below(OwnedFd),
 }
 
-/// Looks a path up in the preopened directory that contains it.
-fn find<'a>(directories: &'a [Directory], path: &Path) -> io::Result<Found<'a>> {
-    let path = volumes::clean(path);
-    let containing = directories.iter().filter(|directory| path.starts_with(&directory.path));
-    let deepest = containing.max_by_key(|directory| directory.path.as_os_str().len());
-    let Some(directory) = deepest else { return Ok(Found::Missing) };
-    let inner = path.strip_prefix(&directory.path).unwrap_or(&path);
-    if inner.as_os_str().is_empty() {
-        return Ok(Found::Top(directory));
+/// Places of paths in the preopened directories that contain them.
+struct Places<'a> {
+    directories: &'a [Directory],
+    /// Directories that are missing. Every engine's default config lists a dozen files of `/proc`,
+    /// and the image of a wasm program often has no such directory.
+    missing: Vec<PathBuf>,
+}
+
+impl<'a> Places<'a> {
+    fn of(directories: &'a [Directory]) -> Self {
+        Self { directories, missing: Vec::new() }
     }
-    match volumes::inside(&*directory.file(), inner, OFlags::PATH) {
-        Ok(found) => Ok(Found::Below(found)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Found::Missing),
-            _ => Err(error),
-        },
+
+    fn find(&mut self, path: &Path) -> io::Result<Found<'a>> {
+        let path = volumes::clean(path);
+        if self.missing.iter().any(|missing| path.starts_with(missing)) {
+            return Ok(Found::Missing);
+        }
+        let found = self.look_up(&path)?;
+        if let (Found::Missing, Some(parent)) = (&found, path.parent())
+            && matches!(self.look_up(parent), Ok(Found::Missing))
+        {
+            self.missing.push(parent.to_owned());
+        }
+        Ok(found)
+    }
+
+    fn look_up(&self, path: &Path) -> io::Result<Found<'a>> {
+        let containing =
+            self.directories.iter().filter(|directory| path.starts_with(&directory.path));
+        let deepest = containing.max_by_key(|directory| directory.path.as_os_str().len());
+        let Some(directory) = deepest else { return Ok(Found::Missing) };
+        let inner = path.strip_prefix(&directory.path).unwrap_or(path);
+        if inner.as_os_str().is_empty() {
+            return Ok(Found::Top(directory));
+        }
+        match volumes::inside(&*directory.file(), inner, OFlags::PATH) {
+            Ok(found) => Ok(Found::Below(found)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Found::Missing),
+                _ => Err(error),
+            },
+        }
     }
 }
 

@@ -100,8 +100,15 @@ fn unknown() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// A field, its value, and a part of the refusal.
+type Refused = (&'static str, Value, &'static str);
+
 /// Refused: whoever relies on them would be less safe, or get other files than asked for.
-pub(crate) fn refused() -> Vec<(&'static str, Value, &'static str)> {
+pub(crate) fn refused() -> Vec<Refused> {
+    [refused_values(), refused_mounts(), refused_annotations()].concat()
+}
+
+fn refused_values() -> Vec<Refused> {
     vec![
         (
             "/linux/uidMappings",
@@ -115,21 +122,6 @@ pub(crate) fn refused() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("/linux/namespaces", json!([{ "type": "user" }]), "linux.namespaces[user]"),
         ("/linux/netDevices", json!({ "eth0": { "name": "eth1" } }), "linux.netDevices"),
-        (
-            "/mounts",
-            json!([{ "destination": "/data", "type": "nfs", "source": "server:/" }]),
-            "mounts[0].type",
-        ),
-        (
-            "/mounts",
-            json!([{ "destination": "/data", "type": "bind", "source": "/proc/sys" }]),
-            "volume /proc/sys",
-        ),
-        (
-            "/mounts",
-            json!([{ "destination": "data", "type": "bind", "source": "/tmp" }]),
-            "mounts[0].destination",
-        ),
         ("/process/user/umask", json!(0o10000), "process.user.umask"),
         ("/process/user/uid", json!("root"), "process.user.uid: invalid type"),
         ("/process/cwd", json!(["/"]), "process.cwd: invalid type"),
@@ -139,8 +131,6 @@ pub(crate) fn refused() -> Vec<(&'static str, Value, &'static str)> {
         ("/hooks", json!({ "poststop": [{ "path": "relative" }] }), "hooks.poststop[0].path"),
         ("/hooks", json!({ "startContainer": [{ "path": "/a" }] }), "hooks.startContainer"),
         ("/process", json!(null), "process: is missing"),
-        ("/root", json!(null), "root: is missing"),
-        ("/root/path", json!("nowhere"), "root.path"),
         ("/process/args", json!([]), "process.args: is empty"),
         ("/process/args", json!(["/a", "b\0c"]), "process.args[1]: holds a NUL byte"),
         ("/process/env", json!(["x"]), "process.env[0]"),
@@ -162,6 +152,28 @@ pub(crate) fn refused() -> Vec<(&'static str, Value, &'static str)> {
             json!([{ "type": "network", "path": "relative" }]),
             "linux.namespaces[network].path",
         ),
+    ]
+}
+
+fn refused_mounts() -> Vec<Refused> {
+    vec![
+        (
+            "/mounts",
+            json!([{ "destination": "/data", "type": "nfs", "source": "server:/" }]),
+            "mounts[0].type",
+        ),
+        (
+            "/mounts",
+            json!([{ "destination": "/data", "type": "bind", "source": "/proc/sys" }]),
+            "volume /proc/sys",
+        ),
+        (
+            "/mounts",
+            json!([{ "destination": "data", "type": "bind", "source": "/tmp" }]),
+            "mounts[0].destination",
+        ),
+        ("/root", json!(null), "root: is missing"),
+        ("/root/path", json!("nowhere"), "root.path"),
         (
             "/mounts",
             json!([mount("tmpfs", &["size=banana"])]),
@@ -171,6 +183,11 @@ pub(crate) fn refused() -> Vec<(&'static str, Value, &'static str)> {
         ("/mounts", json!([mount("bind", &["idmap"])]), "mounts[0].options: \"idmap\""),
         ("/mounts", json!([mount("bind", &["rbind"])]), "volume /nowhere"),
         ("/mounts", json!([{ "destination": "/a", "type": "bind" }]), "mounts[0].source"),
+    ]
+}
+
+fn refused_annotations() -> Vec<Refused> {
+    vec![
         ("/annotations", json!({ "a": 7 }), "annotations.a: invalid type"),
         (
             "/annotations",
