@@ -62,6 +62,17 @@ impl Docker {
     }
 }
 
+/// Removes a cgroup that no process is in, and those below. One whose container has just ended is
+/// in use for a moment, and on a busy machine its shim leaves it behind with a warning.
+fn removed(place: &Path) -> bool {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            fs::remove_dir(entry.path()).ok();
+        }
+    }
+    fs::remove_dir(place).is_ok() || !place.exists()
+}
+
 impl Drop for Docker {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -78,8 +89,7 @@ impl Drop for Docker {
         }
         // Its own cgroup parent, empty by now: an engine leaves it.
         for place in self.cgroups() {
-            // One of a container that has just ended is in use for a moment.
-            let gone = || (fs::remove_dir(&place).is_ok() || !place.exists()).then_some(());
+            let gone = || removed(&place).then_some(());
             if let Err(error) = poll_until("removal", UP_OR_DOWN, gone) {
                 faults.push(format!("cgroup {}: {error:#}", place.display()));
             }
