@@ -188,7 +188,7 @@ mod tests {
         let options = parsed(&[]).unwrap().unwrap();
         assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
         let all = "ctr_run memory thin_start pods rate output compute scheduling density large http \
-            files attacks";
+            files sleep attacks";
         assert_eq!(options.benchmarks.join(" "), all);
     }
 

@@ -62,7 +62,7 @@ pub(crate) fn remove(bundle: &Path) {
     let Ok(lines) = fs::read_to_string(&path) else { return };
     let (made, missing) = lines.split_once("\n\n").unwrap_or((&lines, ""));
     for directory in made.lines() {
-        remove_directory(Path::new(directory));
+        remove_directory(Path::new(directory), made);
     }
     for directory in missing.lines() {
         // Fails if other containers use the directory, which must then stay.
@@ -85,11 +85,17 @@ fn make_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(parent).and_then(|()| fs::create_dir(path))
 }
 
-fn remove_directory(directory: &Path) {
-    for _ in 0..REMOVE_TRIES {
+/// Removes one of the directories `made`, a line each.
+fn remove_directory(directory: &Path, made: &str) {
+    for attempt in 0..REMOVE_TRIES {
         match fs::remove_dir(directory) {
             // The last thread of a killed process has not ended yet.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => sys::pause(REMOVE_PAUSE),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                if attempt == 0 {
+                    made.lines().map(Path::new).for_each(lift_quota);
+                }
+                sys::pause(REMOVE_PAUSE);
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return tracing::warn!(
                     %error,
@@ -101,6 +107,18 @@ fn remove_directory(directory: &Path) {
         }
     }
     tracing::warn!(directory = %directory.display(), "a cgroup is still in use and stays behind");
+}
+
+/// Lifts a CPU quota. A killed thread that is throttled does not end before it may run again.
+fn lift_quota(directory: &Path) {
+    for (file, none) in [("cpu.cfs_quota_us", "-1"), ("cpu.max", "max")] {
+        let path = directory.join(file);
+        // Only the hierarchy of CPU limits has one of these files.
+        if path.exists() {
+            // A directory whose quota stays is removed when the thread has run, or stays behind.
+            let _ = fs::write(path, none);
+        }
+    }
 }
 
 /// v2: enables the controllers for the cgroup, from the root down. Enabling one twice succeeds.
@@ -131,4 +149,50 @@ pub(super) fn write(path: impl AsRef<Path>, value: impl ToString) -> io::Result<
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A cgroup with a quota of a millisecond in a second.
+    fn throttled(name: &str) -> PathBuf {
+        let root = Path::new(ROOT);
+        if !root.join("cgroup.controllers").exists() {
+            let path = root.join("cpu").join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("cpu.cfs_period_us"), "1000000").unwrap();
+            fs::write(path.join("cpu.cfs_quota_us"), "1000").unwrap();
+            return path;
+        }
+        fs::write(root.join("cgroup.subtree_control"), "+cpu").unwrap();
+        let path = root.join(name);
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("cpu.max"), "1000 1000000").unwrap();
+        path
+    }
+
+    fn spinner(cgroup: &Path) -> Child {
+        let script = format!("echo $$ > {}/cgroup.procs; while :; do :; done", cgroup.display());
+        Command::new("sh").args(["-c", &script]).spawn().unwrap()
+    }
+
+    #[test]
+    fn cgroup_of_a_throttled_process_is_removed_after_its_kill() {
+        assert!(rustix::process::geteuid().is_root(), "this test makes cgroups: run it as root");
+        let bundle = tempfile::tempdir().unwrap();
+        let cgroup = throttled(&format!("runwasi-test-{}", std::process::id()));
+        fs::write(bundle.path().join(MADE_FILE), format!("{}\n\n", cgroup.display())).unwrap();
+        let mut child = spinner(&cgroup);
+        // Its quota is used up when it is in the cgroup and has computed for a while.
+        sys::pause(Duration::from_millis(100));
+        child.kill().unwrap();
+        remove(bundle.path());
+        let is_left = cgroup.exists();
+        child.wait().unwrap();
+        let _ = fs::remove_dir(&cgroup);
+        assert!(!is_left, "the cgroup stayed behind");
+    }
 }
