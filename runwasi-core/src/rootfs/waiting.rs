@@ -56,11 +56,20 @@ const LOCAL_NAMES: [&str; 17] = [
 
 /// True if calls of the root file system may wait. `mounts` are those of containerd.
 pub(super) fn root(root: impl AsFd, mounts: &[MountConfig]) -> bool {
+    if let [only] = mounts
+        && only.kind == "overlay"
+    {
+        return layers_wait(mounts);
+    }
     let Ok(kind) = fstatfs(root) else { return true };
     match magic(kind.f_type) {
-        OVERLAY => mounts.is_empty() || mounts.iter().flat_map(layers).any(|layer| path(&layer)),
+        OVERLAY => mounts.is_empty() || layers_wait(mounts),
         kind => !LOCAL.contains(&kind),
     }
+}
+
+fn layers_wait(mounts: &[MountConfig]) -> bool {
+    mounts.iter().flat_map(layers).any(|layer| path(&layer))
 }
 
 /// True if calls of a volume itself may wait, without the mounts below it.
