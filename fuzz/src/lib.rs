@@ -33,6 +33,10 @@ mod engine_settings;
 #[allow(dead_code, reason = "the engine uses the rest")]
 mod maps;
 
+// Names that one of these settings has.
+#[path = "../../runwasi-wasmtime/src/proposals.rs"]
+mod proposals;
+
 pub use memory::bounded;
 
 /// A directory for the files of this process, in the temporary directory that `scripts/fuzz` removes:

@@ -4,6 +4,7 @@ use wasmtime::{Collector, Config, Inlining, OptLevel};
 
 use crate::{
     limits::STACK,
+    proposals::Unfinished,
     settings::{GcCollector, Optimise, Settings},
 };
 
@@ -35,7 +36,7 @@ pub fn config(settings: &Settings) -> Config {
     config.wasm_tail_call(settings.tail_calls);
     config.wasm_wide_arithmetic(settings.wide_arithmetic);
     for proposal in &settings.unfinished_proposals {
-        proposal.enable(&mut config);
+        enable(*proposal, &mut config);
     }
     // The pool has one size for both.
     config.memory_reservation(settings.memory_bytes()).gc_heap_reservation(settings.memory_bytes());
@@ -49,4 +50,21 @@ pub fn config(settings: &Settings) -> Config {
     };
     config.cranelift_opt_level(level).compiler_inlining(inlining);
     config
+}
+
+/// Lets guests use a proposal.
+fn enable(proposal: Unfinished, config: &mut Config) {
+    match proposal {
+        Unfinished::BranchHinting => config.wasm_branch_hinting(true),
+        Unfinished::CustomPageSizes => config.wasm_custom_page_sizes(true),
+        Unfinished::AsyncBuiltins => config.wasm_component_model_more_async_builtins(true),
+        Unfinished::AsyncStackful => config.wasm_component_model_async_stackful(true),
+        Unfinished::ErrorContext => config.wasm_component_model_error_context(true),
+        Unfinished::FixedLengthLists => config.wasm_component_model_fixed_length_lists(true),
+        Unfinished::ComponentGc => config.wasm_component_model_gc(true),
+        Unfinished::Implements => config.wasm_component_model_implements(true),
+        Unfinished::Maps => config.wasm_component_model_map(true),
+        Unfinished::ComponentMemory64 => config.wasm_component_model_memory64(true),
+        Unfinished::Threads => config.wasm_component_model_threading(true),
+    };
 }
