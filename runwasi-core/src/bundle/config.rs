@@ -182,7 +182,6 @@ impl Config {
         let root = spec.root().as_ref().ok_or_else(|| wrong("root", "is missing"))?;
         refuse_user_namespace(spec)?;
         refuse_devices(spec)?;
-        let linux = spec.linux().as_ref();
         Ok(Self {
             process,
             root: root.path().clone(),
@@ -193,11 +192,7 @@ impl Config {
             masked_paths: paths(spec, Linux::masked_paths),
             pod: pod(&annotations)?,
             kind,
-            namespaces: namespaces(
-                linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default(),
-                spec.hostname().clone(),
-                linux.and_then(|linux| linux.sysctl().as_ref()),
-            )?,
+            namespaces: namespaces_of(spec)?,
             resources: resources(spec)?,
             refuse_memory: refuse_memory(&annotations)?,
             cgroup: cgroup(spec)?,
@@ -260,9 +255,8 @@ impl SandboxConfig {
             bytes => bytes?,
         };
         let spec: Spec = parse(&path, &bytes)?;
-        refuse_user_namespace(&spec).map_err(field_error(&path))?;
-        let part: SandboxPart = parse(&path, &bytes)?;
-        part.namespaces().map_err(field_error(&path))
+        let namespaces = refuse_user_namespace(&spec).and_then(|()| namespaces_of(&spec));
+        namespaces.map_err(field_error(&path))
     }
 }
 
@@ -355,6 +349,15 @@ fn container_kind(annotations: &HashMap<String, String>) -> Result<ContainerKind
 
 fn annotation(name: &str) -> String {
     format!("annotations[{name:?}]")
+}
+
+fn namespaces_of(spec: &Spec) -> Result<NamespacesConfig, Wrong> {
+    let linux = spec.linux().as_ref();
+    namespaces(
+        linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default(),
+        spec.hostname().clone(),
+        linux.and_then(|linux| linux.sysctl().as_ref()),
+    )
 }
 
 fn namespaces(
