@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use sha2::{Digest, Sha256};
+
+use crate::poll::poll_until;
 
 /// What serves one sandbox: an OS process that runs a shim, known by its arguments, or a node daemon's part in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,18 @@ pub struct Shim {
     pub namespace: String,
     /// All arguments, or the daemon's line, for messages.
     pub line: String,
+}
+
+/// Ends a service of a fixture by a signal. One that has not ended in time is killed, and that is an error.
+pub fn end(mut child: Child, name: &str, signal: Signal, limit: Duration) -> Result<()> {
+    let pid = rustix::process::Pid::from_child(&child);
+    kill_process(pid, signal).with_context(|| format!("cannot signal {name}"))?;
+    let ended = poll_until(&format!("end of {name}"), limit, || child.try_wait().ok().flatten());
+    if ended.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    ended.map(drop)
 }
 
 /// The shims whose `-address` is this containerd's, short-lived `start` and `delete` calls left out.

@@ -162,20 +162,21 @@ impl Traces {
         if !self.mounts().is_empty() {
             return vec![format!("kept, something is still mounted below {}", self.dir.display())];
         }
-        self.remove_cgroups();
+        for place in self.cgroups() {
+            // As with runc it stays when the last container goes that did not make it. Fails for one in which a container has
+            // left something.
+            fs::remove_dir(place).ok();
+        }
         let removed = fs::remove_dir_all(&self.dir);
         removed.err().map(|error| format!("{}: {error}", self.dir.display())).into_iter().collect()
     }
 
-    /// Removes the cgroup of the namespace, in which runtimes make those of containers. As with runc it stays when the last
-    /// container goes that did not make it.
-    fn remove_cgroups(&self) {
+    /// The cgroups of the namespace that exist now, in every hierarchy: runtimes make those of containers in them.
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let root = Path::new("/sys/fs/cgroup");
         let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
-        for hierarchy in hierarchies.map(|entry| entry.path()).chain([root.to_owned()]) {
-            // Fails for the hierarchies without it, and for one that a container has left something in.
-            fs::remove_dir(hierarchy.join(&self.namespace)).ok();
-        }
+        let all = hierarchies.map(|entry| entry.path()).chain([root.to_owned()]);
+        all.map(|place| place.join(&self.namespace)).filter(|place| place.is_dir()).collect()
     }
 
     /// Reports what was left; a test that has not failed yet fails by it.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::{Containerd, UP_OR_DOWN};
 use crate::daemon::Daemon;
-use crate::poll::poll_until;
+use crate::proc;
 
 impl Containerd {
     /// Ends containerd as its service manager would; shims stay.
@@ -26,14 +26,8 @@ impl Containerd {
     }
 
     fn end(&mut self, signal: Signal) -> Result<()> {
-        let mut child = self.process.take().context("containerd is stopped")?;
-        kill_process(Pid::from_child(&child), signal).context("cannot signal containerd")?;
-        let ended = poll_until("end of containerd", UP_OR_DOWN, || child.try_wait().ok().flatten());
-        if ended.is_err() {
-            child.kill()?;
-            child.wait()?;
-        }
-        ended.map(drop)
+        let child = self.process.take().context("containerd is stopped")?;
+        proc::end(child, "containerd", signal, UP_OR_DOWN)
     }
 
     /// Ends all tasks and removes all containers through containerd itself.

@@ -76,6 +76,11 @@ impl Containerd {
         self.traces.namespace()
     }
 
+    /// The cgroups of the namespace that exist now.
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
+        self.traces.cgroups()
+    }
+
     /// A container id no other fixture of the machine uses: FIFO directories are told apart by it.
     pub fn id(&self, name: &str) -> String {
         format!("{name}-{}", self.namespace())

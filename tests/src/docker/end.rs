@@ -2,11 +2,11 @@
 //! left.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::{Docker, UP_OR_DOWN};
 use crate::poll::poll_until;
@@ -25,14 +25,8 @@ impl Docker {
     }
 
     fn end(&mut self, signal: Signal) -> Result<()> {
-        let mut child = self.process.take().context("dockerd is stopped")?;
-        kill_process(Pid::from_child(&child), signal).context("cannot signal dockerd")?;
-        let ended = poll_until("end of dockerd", UP_OR_DOWN, || child.try_wait().ok().flatten());
-        if ended.is_err() {
-            child.kill()?;
-            child.wait()?;
-        }
-        ended.map(drop)
+        let child = self.process.take().context("dockerd is stopped")?;
+        proc::end(child, "dockerd", signal, UP_OR_DOWN)
     }
 
     /// Removes all containers and networks through it.
@@ -49,16 +43,6 @@ impl Docker {
         let left = self.says(&["ps", "-aq"])?;
         ensure!(left.is_empty(), "containers are left: {left}");
         self.says(&["network", "prune", "-f"]).map(drop)
-    }
-
-    /// Cgroups of its containers, and their parents, in every hierarchy.
-    fn cgroups(&self) -> Vec<PathBuf> {
-        let below = Path::new("/sys/fs/cgroup");
-        let hierarchies = fs::read_dir(below).into_iter().flatten().flatten();
-        let all = hierarchies.map(|entry| entry.path()).chain([below.to_owned()]);
-        all.map(|place| place.join(self.fixture.namespace()))
-            .filter(|place| place.is_dir())
-            .collect()
     }
 }
 
@@ -88,7 +72,7 @@ impl Drop for Docker {
             faults.push(format!("stopping dockerd: {error:#}"));
         }
         // Its own cgroup parent, empty by now: an engine leaves it.
-        for place in self.cgroups() {
+        for place in self.fixture.cgroups() {
             let gone = || removed(&place).then_some(());
             if let Err(error) = poll_until("removal", UP_OR_DOWN, gone) {
                 faults.push(format!("cgroup {}: {error:#}", place.display()));
