@@ -8,6 +8,9 @@ NAMESPACE ?= default
 SECONDS ?= 60
 TARGET ?=
 LIVES ?= 100000
+# How many pods `scale` makes, and for how many seconds `chaos` kills on each runtime.
+PODS ?= 200
+KILLING ?= 600
 
 # What `test-vm` runs, and the Debian that it runs in.
 SUITES ?= smoke
@@ -37,7 +40,7 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load demo test test-vm tried fuzz lint bench bench-http bench-programs figures soak clean
+.PHONY: help setup build install uninstall images load demo test test-vm tried fuzz lint bench bench-http bench-programs figures scale chaos soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -130,6 +133,18 @@ figures: ## measure the tables of docs/security.md and write them there (needs r
 	scripts/figures write holds
 
 # Not in CI: ten minutes and more.
+scale: ## 200 pods on a node, and a rollout under traffic, beside runc; PODS=50 (needs root)
+	@scripts/setup test
+	$(BUILD) $(BENCH)
+	scripts/guests
+	target/release/runwasi-bench --scale $(PODS)
+
+chaos: ## pods whose containerd, daemon, shims and client are killed at random; KILLING=60 seconds (needs root)
+	@scripts/setup test
+	$(BUILD) $(BENCH)
+	scripts/guests
+	target/release/runwasi-bench --chaos $(KILLING)
+
 soak: ## 100,000 container lives on each runtime; fails if memory or anything else grows; LIVES=1000 (needs root)
 	@scripts/setup test
 	$(BUILD) $(BENCH)

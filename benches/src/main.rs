@@ -10,12 +10,16 @@
 //! - `levels`: what one OS process holds.
 //! - `stats`: medians and intervals.
 //! - `soak`: many container lives, and what stays of them.
+//! - `scale`: a node full of pods, and a rollout under traffic.
+//! - `chaos`: pods whose makers are killed.
+//! - `machine`: CPU time and memory of the whole machine.
 //! - `results`: rows, the table and the file.
 //!
 //! The benchmarks that use `ctr` share one private containerd, which takes everything with it when it is dropped. Pods have
 //! containerds of their own, the others a fake each.
 
 mod attacks;
+mod chaos;
 mod compute;
 mod ctr_run;
 mod density;
@@ -25,6 +29,7 @@ mod http;
 mod interrupt;
 mod large;
 mod levels;
+mod machine;
 mod memory;
 mod options;
 mod output;
@@ -32,6 +37,7 @@ mod pods;
 mod processes;
 mod rate;
 mod results;
+mod scale;
 mod scheduling;
 mod sleep;
 mod soak;
@@ -128,6 +134,13 @@ fn work(args: &[String]) -> Result<()> {
     let interrupt = Interrupt::watch();
     if let Some(lives) = options.soak {
         return soak::run(&options.wasm_runtimes(), lives, &interrupt, &say);
+    }
+    if let Some(count) = options.scale {
+        let rows = scale::run(&options.runtimes, count, &interrupt, &say)?;
+        return say(results::table(&rows).trim_end());
+    }
+    if let Some(time) = options.chaos {
+        return chaos::run(&options.runtimes, time, &interrupt, &say);
     }
     results::forget()?;
     let fixture = start_containerd(&options)?;

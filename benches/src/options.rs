@@ -1,6 +1,7 @@
 //! The command line of the benchmark program; read by `main`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use runwasi_tests::Runtime;
@@ -8,19 +9,24 @@ use runwasi_tests::runtime::daemon_file;
 
 use crate::BENCHMARKS;
 use crate::attacks::ATTACKS;
+use crate::scale::MOST;
 use crate::soak::FEWEST;
 
 /// What it prints for `--help` and after a wrong argument.
 pub(crate) const USAGE: &str = "\
 usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR]
-       runwasi-bench --soak N [--only NAME[,NAME...]]
+       runwasi-bench --soak N | --scale N | --chaos SECONDS [--only NAME[,NAME...]]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
                 rate, output, compute, scheduling, density, large, http, files, sleep, attacks; attacks/NAME is
                 one attack); default all
   --before DIR  directory with the programs of an earlier build, which files measures beside this one
   --soak N      no benchmarks, but N container lives, at least 500, on each runtime with wasm guests;
-                fails if memory or anything else that their server or the node holds grows";
+                fails if memory or anything else that their server or the node holds grows
+  --scale N     no benchmarks, but a node that is filled with N pods and emptied, at most 240, for each runtime, and
+                a rollout of a quarter of them under traffic; fails if a request fails or anything is left
+  --chaos SECONDS  no benchmarks, but pods of each runtime while containerd, the daemon or shims, and the pods' client
+                are killed at random; fails if a wanted pod is missing at the end or anything is left";
 
 /// The runtimes compared.
 pub(crate) const RUNTIMES: [Runtime; 4] =
@@ -40,6 +46,10 @@ pub(crate) struct Options {
     pub(crate) before: Option<PathBuf>,
     /// Container lives in the place of the benchmarks.
     pub(crate) soak: Option<usize>,
+    /// Pods in the place of the benchmarks.
+    pub(crate) scale: Option<usize>,
+    /// Time of random kills in the place of the benchmarks.
+    pub(crate) chaos: Option<Duration>,
     /// Names of the attacks, if the benchmark of them is wanted.
     pub(crate) attacks: Vec<&'static str>,
 }
@@ -58,6 +68,8 @@ impl Options {
             benchmarks: names().collect(),
             before: None,
             soak: None,
+            scale: None,
+            chaos: None,
             attacks: attacks().collect(),
         };
         let mut args = args.into_iter();
@@ -68,6 +80,13 @@ impl Options {
                     options.rounds = value()?.parse().context("--rounds needs a number")?
                 }
                 "--soak" => options.soak = Some(value()?.parse().context("--soak needs a number")?),
+                "--scale" => {
+                    options.scale = Some(value()?.parse().context("--scale needs a number")?)
+                }
+                "--chaos" => {
+                    let seconds = value()?.parse().context("--chaos needs seconds")?;
+                    options.chaos = Some(Duration::from_secs(seconds));
+                }
                 "--only" => options.restrict(&value()?)?,
                 "--before" => options.before = Some(value()?.into()),
                 "--help" | "-h" => return Ok(None),
@@ -77,6 +96,8 @@ impl Options {
         ensure!(options.rounds >= 6, "an interval needs at least 6 rounds, not {}", options.rounds);
         let lives = options.soak.unwrap_or(FEWEST);
         ensure!(lives >= FEWEST, "--soak needs at least {FEWEST} lives, not {lives}");
+        let pods = options.scale.unwrap_or(MOST);
+        ensure!((1..=MOST).contains(&pods), "--scale needs 1 to {MOST} pods, not {pods}");
         if options.soak.is_some() {
             options.runtimes = options.wasm_runtimes();
         }
@@ -220,6 +241,8 @@ mod tests {
             &["--rounds", "5"],
             &["--before"],
             &["--soak", "499"],
+            &["--scale", "241"],
+            &["--chaos", "long"],
             &["--fast"],
         ] {
             assert!(parsed(args).is_err(), "{args:?}");

@@ -63,6 +63,17 @@ impl Network {
         address.starts_with(&self.subnet)
     }
 
+    /// Gives the host an address on the bridge, so that it reaches containers. The bridge comes with the first of them.
+    pub fn join_host(&self) -> Result<()> {
+        let address = format!("{}254/24", self.subnet);
+        // A bridge without an address of its own takes that of one of its links, so it changes as containers come and go, and
+        // answers to the host are lost.
+        let hardware = ["link", "set", "dev", &self.name, "address", "02:00:c6:12:00:fe"];
+        self.host.ip(&hardware)?;
+        self.host.ip(&["address", "add", &address, "dev", &self.name])?;
+        Ok(())
+    }
+
     /// Containers whose address is still theirs, one a line: what the plugins and their users remember.
     pub fn taken(&self) -> Vec<String> {
         let leases =
@@ -84,7 +95,11 @@ impl Network {
     }
 
     fn configure(&self) -> Result<()> {
-        let range = json!([[{ "subnet": format!("{}0/24", self.subnet) }]]);
+        // The last address of the network is the host's: see `join_host`.
+        let range = json!([[{
+            "subnet": format!("{}0/24", self.subnet),
+            "rangeEnd": format!("{}253", self.subnet),
+        }]]);
         let addresses = json!({ "type": "host-local", "ranges": range, "dataDir": self.leases() });
         let bridge = json!({
             "type": "bridge",

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hyper_util::rt::TokioIo;
@@ -20,6 +21,7 @@ use crate::command::DEADLINE;
 pub(crate) struct Client {
     socket: PathBuf,
     namespace: Option<String>,
+    patience: Duration,
     runtime: Runtime,
 }
 
@@ -28,7 +30,13 @@ impl Client {
     pub(crate) fn new(socket: &Path, namespace: Option<&str>) -> Result<Self> {
         let runtime =
             Builder::new_current_thread().enable_all().build().context("no Tokio runtime")?;
-        Ok(Self { socket: socket.to_owned(), namespace: namespace.map(str::to_owned), runtime })
+        let namespace = namespace.map(str::to_owned);
+        Ok(Self { socket: socket.to_owned(), namespace, patience: DEADLINE, runtime })
+    }
+
+    /// The same client with another deadline. A call that reaches it loses its connection, as that of a client that was killed.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Calls `/SERVICE/METHOD`.
@@ -37,12 +45,13 @@ impl Client {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
+        let patience = self.patience;
         let answer =
-            async { tokio::time::timeout(DEADLINE, self.answer(service, method, request)).await };
+            async { tokio::time::timeout(patience, self.answer(service, method, request)).await };
         let answer = self
             .runtime
             .block_on(answer)
-            .with_context(|| format!("{method} hung for {DEADLINE:?}"))?;
+            .with_context(|| format!("{method} hung for {patience:?}"))?;
         answer.with_context(|| format!("{method} failed"))
     }
 

@@ -54,9 +54,24 @@ pub fn get_when_up(server: SocketAddr, path: &str) -> Result<Answer> {
     answer.with_context(|| format!("last: {last:?}"))
 }
 
+/// The same as [`get`] on a connection that was just made.
+pub fn get_on(stream: TcpStream, server: SocketAddr, path: &str) -> Result<Answer> {
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n");
+    request_on(stream, server, &head, b"")
+}
+
 fn request(server: SocketAddr, head: &str, body: &[u8]) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&server, SILENCE)
+    let stream = TcpStream::connect_timeout(&server, SILENCE)
         .with_context(|| format!("no server at {server}"))?;
+    request_on(stream, server, head, body)
+}
+
+fn request_on(
+    mut stream: TcpStream,
+    server: SocketAddr,
+    head: &str,
+    body: &[u8],
+) -> Result<Answer> {
     stream.set_read_timeout(Some(SILENCE))?;
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;

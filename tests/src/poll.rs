@@ -25,10 +25,11 @@ pub fn poll_until<T>(
     }
 }
 
+/// For a wait that is no condition's; of a random time, for example.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place of the fixture that sleeps: between two probes"
+    reason = "the one place of the fixture that sleeps: between two probes, and at random"
 )]
-fn nap(pause: Duration) {
+pub(crate) fn nap(pause: Duration) {
     std::thread::sleep(pause);
 }

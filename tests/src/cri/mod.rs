@@ -1,6 +1,7 @@
 //! containerd's CRI plugin as the kubelet asks it, over gRPC, each call with a deadline; held by `pods`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prost::Message;
@@ -32,6 +33,11 @@ impl Cri {
     /// A client of the containerd at this gRPC socket.
     pub fn new(socket: &Path) -> Result<Self> {
         Ok(Self { client: Client::new(socket, None)? })
+    }
+
+    /// The same client with another deadline for each call.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { client: self.client.with_patience(patience) }
     }
 
     /// `Version`.

@@ -46,6 +46,12 @@ impl Pods {
         lines.into_iter().chain(records).collect()
     }
 
+    /// Removes all pods, and waits until nothing of any is left.
+    pub fn becomes_clean_after_removal(&mut self) -> Result<()> {
+        self.remove_all()?;
+        self.becomes_clean()
+    }
+
     fn remove_all(&mut self) -> Result<()> {
         if self.fixture.pid().is_err() {
             self.fixture.start_again()?;

@@ -30,6 +30,9 @@ use crate::version::Version;
 use setup::{HANDLER, PAUSE};
 
 mod end;
+pub mod many;
+pub mod reconcile;
+pub mod service;
 mod setup;
 
 /// The containerd namespace of all that the CRI makes.
@@ -176,9 +179,18 @@ impl Pods {
         network: NamespaceMode,
         change: impl FnOnce(&mut PodSandboxConfig),
     ) -> Result<Pod> {
+        let mut config = self.pod_config(name, network);
+        change(&mut config);
+        let id = self.cri.run_pod(&config, HANDLER)?;
+        self.ever.borrow_mut().insert(id.clone());
+        Ok(Pod { id, config })
+    }
+
+    /// The configuration of an ordinary pod.
+    pub fn pod_config(&self, name: &str, network: NamespaceMode) -> PodSandboxConfig {
         let options = NamespaceOption { network: network.into() };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
-        let mut config = PodSandboxConfig {
+        PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
                 name: name.to_owned(),
                 uid: self.fixture.id(name),
@@ -197,11 +209,7 @@ impl Pods {
                 ..LinuxPodSandboxConfig::default()
             }),
             ..PodSandboxConfig::default()
-        };
-        change(&mut config);
-        let id = self.cri.run_pod(&config, HANDLER)?;
-        self.ever.borrow_mut().insert(id.clone());
-        Ok(Pod { id, config })
+        }
     }
 
     /// Makes a container in a pod that runs the guest with these arguments; its log is `NAME.log`.
@@ -240,14 +248,7 @@ impl Pods {
         command: &[&str],
         mounts: Vec<Mount>,
     ) -> Result<String> {
-        let config = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.to_owned() }),
-            image: Some(image.into()),
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            args: Vec::new(),
-            mounts,
-            log_path: format!("{name}.log"),
-        };
+        let config = ContainerConfig { mounts, ..container_config(name, image, command) };
         self.cri.create(&pod.id, config, &pod.config)
     }
 
@@ -333,6 +334,22 @@ impl Pods {
     fn bundles(&self, top: &str) -> [PathBuf; 2] {
         let of = |plugin| self.fixture.dir().join(top).join(plugin).join(NAMESPACE);
         ["io.containerd.runtime.v2.task", "io.containerd.sandbox.controller.v1.shim"].map(of)
+    }
+}
+
+/// The configuration of a container that runs this command of an image; without `command` it runs what the image says.
+pub fn container_config(
+    name: &str,
+    image: impl Into<ImageSpec>,
+    command: &[&str],
+) -> ContainerConfig {
+    ContainerConfig {
+        metadata: Some(ContainerMetadata { name: name.to_owned() }),
+        image: Some(image.into()),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        args: Vec::new(),
+        mounts: Vec::new(),
+        log_path: format!("{name}.log"),
     }
 }
 

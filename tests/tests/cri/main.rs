@@ -9,6 +9,7 @@ mod network;
 mod options;
 mod recovery;
 mod sandbox_api;
+mod scale;
 mod shared;
 mod volumes;
 
@@ -44,6 +45,10 @@ runwasi_tests::suite! { runwasi_tests::check_pods: shared_wasmtime = Wasmtime, s
         server_in_a_pod_answers_at_the_pods_address;
     recovery:
         pod_is_removed_after_what_served_it_was_killed;
+    scale:
+        many_pods_at_once_run_and_leave_nothing
+        replaced_servers_fail_no_request
+        wanted_pods_are_there_after_random_kills;
 }}
 
 // runc has options of its own.

@@ -165,6 +165,9 @@ pub struct PodSandbox {
     /// Its id.
     #[prost(string, tag = "1")]
     pub id: String,
+    /// What names it.
+    #[prost(message, optional, tag = "2")]
+    pub metadata: Option<PodSandboxMetadata>,
     /// Whether it is ready.
     #[prost(enumeration = "PodState", tag = "3")]
     pub state: i32,
