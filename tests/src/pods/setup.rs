@@ -37,6 +37,15 @@ pub(super) fn configuration(runtime: Runtime, network: &Network) -> String {
     )
 }
 
+/// Whether a containerd of this version pulls the pods' own image also for pods that the shim makes: from 2.3 on, see
+/// docs/kubernetes.md.
+pub(super) fn pulls_in_vain(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map_while(|n| n.parse().ok());
+    let major_minor: (u32, u32) =
+        (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    major_minor >= (2, 3)
+}
+
 /// Writes the pods' own image: the native guest, asleep. runc runs it.
 pub(super) fn pause_image(dir: &Path) -> Result<PathBuf> {
     let (tool, tar) = (target_dir().join("release/oci-image"), dir.join("pause.tar"));
@@ -49,4 +58,18 @@ pub(super) fn pause_image(dir: &Path) -> Result<PathBuf> {
         ["linux", "--name", PAUSE, "--output", &output, "--entrypoint", "/pause", "--file", &file];
     Command::new(tool).args(what).args(["--cmd", "sleep", "--cmd", "100000"]).run()?.ok()?;
     Ok(tar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (version, pulls) in
+            [("v2.3.4", true), ("2.10.0-rc.0", true), ("2.1.9~ds", false), ("1.7.24", false)]
+        {
+            assert_eq!(pulls_in_vain(version), pulls, "{version}");
+        }
+    }
 }
