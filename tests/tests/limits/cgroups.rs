@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -157,11 +158,14 @@ pub(crate) fn guests_of_a_pod_go_to_another_cgroup_when_their_first_container_en
 ) -> Result<()> {
     let (pod, first, other) = (c.id("pod"), c.id("first"), c.id("other"));
     c.join(&pod, "container", &first, &["sleep", "1000"])?;
-    let before = threads(&places(&path(c, &first))[0], shim(c)?)?;
+    threads(&places(&path(c, &first))[0], shim(c)?)?;
     c.join(&pod, "container", &other, &["spin"])?;
     ensure!(c.kill_and_finish(&first)? == 137);
-    let workers = threads(&places(&path(c, &other))[0], shim(c)?)?;
-    ensure!(!workers.is_empty() && workers == before, "{workers:?} instead of {before:?}");
+    let moved = threads(&places(&path(c, &other))[0], shim(c)?)?;
+    // All workers of the shim; and threads for file calls, which end after a second without work.
+    let workers = thread::available_parallelism()?.get().min(4);
+    let are_guests = moved.iter().all(|name| name == "guest");
+    ensure!(moved.len() >= workers && are_guests, "{moved:?} instead of {workers} workers");
     gone(&path(c, &first))?;
     ensure!(c.kill_and_finish(&other)? == 137);
     gone(&path(c, &other))?;
