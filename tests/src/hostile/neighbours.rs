@@ -20,7 +20,7 @@ use super::guests::Guest;
 use crate::{Containers, Running, poll_until};
 
 /// Length of each part of a measurement.
-const PART: Duration = Duration::from_secs(4);
+const PART: Duration = Duration::from_secs(2);
 /// Pause between the start of the attackers and the measurement.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Time between two starts of the hello.
