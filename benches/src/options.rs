@@ -167,6 +167,8 @@ fn maker(runtime: Runtime) -> &'static str {
         | Runtime::Wasmtimed
         | Runtime::WasmtimeComponent
         | Runtime::WasmtimedComponent
+        | Runtime::WasmtimeLinux
+        | Runtime::WasmtimedLinux
         | Runtime::Native => "`make build` builds it",
         Runtime::Floor => "`make bench` builds it",
         Runtime::Runc => "`make setup` installs it",

@@ -28,6 +28,7 @@ use runwasi_core::{
     Engine, EngineError, Id, Instance, InstanceSpec, Signal,
     bootstrap::socket,
     container::host::Host,
+    native::NativeHost,
     network::Network,
     runtime::{self, GuestRuntime},
     sandbox::Sandbox,
@@ -159,6 +160,7 @@ fn host(guests: &GuestRuntime, network: Network) -> Host {
         namespace: Id::parse("namespace", "fuzz").expect("a valid id"),
         images: Arc::new(ImageStore::default()),
         cgroups: None,
+        native: NativeHost::off(),
         network,
     }
 }

@@ -13,6 +13,7 @@
 //! | `panics` | the log of panics, and the end of the process where one cannot be contained |
 //! | `runtime` | the control and the guest Tokio runtimes |
 //! | `blocking` | work on the blocking pool |
+//! | `child` | programs of the host that run for a bounded time |
 //! | `task_limits` | the kernel's limits of threads and processes, in errors |
 //! | `shutdown` | cancel token and task tracker; the only spawn on the control runtime |
 //! | `server` | one listening socket, its services, and the bounded drain |
@@ -25,6 +26,7 @@
 //! | `containerd` | clients of containerd: images, events, its side of the Task service |
 //! | [`engine`] | the traits that an integrator implements |
 //! | `options`, [`settings`] | containerd's runtime options; settings of an engine as written |
+//! | `native` | native containers, which containerd's own shim for runc runs |
 //! | `cgroups` | the kernel's limits behind those of the engine |
 //! | [`resources`] | resource usage of a container; its memory account |
 //! | [`artifact`] | the artifact to run: a file of the container or a layer of its image |
@@ -52,6 +54,7 @@ pub mod bootstrap;
 pub mod bundle;
 #[doc(hidden)]
 pub mod cgroups;
+mod child;
 pub mod cli;
 #[doc(hidden)]
 pub mod code_cache;
@@ -71,6 +74,8 @@ pub mod id;
 #[doc(hidden)]
 pub mod lock;
 pub mod logging;
+#[doc(hidden)]
+pub mod native;
 pub mod network;
 #[doc(hidden)]
 pub mod open;

@@ -27,6 +27,7 @@ use runwasi_core::{
     container::host::Host,
     containerd::images,
     id::IdError,
+    native::{NativeHost, setting::NativeRuntime},
     network::{Namespaces, Network, NetworkError},
     sandbox::{Sandbox, error::SandboxError},
     scheduler::Guests,
@@ -55,6 +56,7 @@ pub struct Daemon {
     grace: Duration,
     /// Directories with the bundles of all sandboxes.
     bundle_roots: Arc<[PathBuf]>,
+    native_runtime: NativeRuntime,
     engine: Arc<dyn Engine>,
     guests: Guests,
     /// Tasks of the whole daemon, among them one per sandbox and the event queues.
@@ -161,6 +163,7 @@ impl Daemon {
             // A shorter grace would cut off the replies and events of the guests that end in it.
             grace: Duration::from_secs(settings.grace.into()).max(LEAST_GRACE),
             bundle_roots: settings.bundle_roots.into(),
+            native_runtime: settings.native_runtime,
             engine,
             guests,
             tasks,
@@ -231,6 +234,12 @@ impl Daemon {
             images: images.clone(),
             // The process serves many sandboxes, so no limit of one sandbox fits its cgroups.
             cgroups: None,
+            native: NativeHost {
+                runtime: self.native_runtime.clone(),
+                fixed: true,
+                grpc_address,
+                ttrpc_address,
+            },
             network,
         };
         let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };

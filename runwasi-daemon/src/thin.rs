@@ -148,7 +148,7 @@ fn delete(identity: &Identity, invocation: &Invocation) -> Result<Vec<u8>, ThinE
         }
         clean_up(identity, socket)?;
     }
-    Ok(delete::finish(&invocation.bundle, ended, deadline)?)
+    Ok(delete::finish(invocation, ended, deadline)?)
 }
 
 fn ask_to_delete(

@@ -107,7 +107,7 @@ pub fn best_of<T>(tries: usize, mut attempt: impl FnMut() -> Result<T>) -> Resul
 /// Of runc a case shows that it is right, for which one success is enough: its shim and `ctr` lose a race now and then. All others
 /// succeed at once.
 pub(crate) fn tried(runtime: Runtime, check: impl Fn()) {
-    let again = if runtime == Runtime::Runc { 2 } else { 0 };
+    let again = if runtime.runs_by_runc() { 2 } else { 0 };
     for _ in 0..again {
         if catch_unwind(AssertUnwindSafe(&check)).is_ok() {
             return;

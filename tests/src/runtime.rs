@@ -13,6 +13,10 @@ pub enum Runtime {
     WasmtimeComponent,
     /// The second with that guest.
     WasmtimedComponent,
+    /// The first of them with a native program, which runc's shim runs for it.
+    WasmtimeLinux,
+    /// The second with that program.
+    WasmtimedLinux,
     /// The example engine whose guest is a plain async Rust function, with the same commands as the wasm guest.
     Native,
     /// runc with the guest compiled natively: it shows that the tests are right.
@@ -108,8 +112,12 @@ impl Runtime {
     /// The name for `ctr --runtime`.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Wasmtime | Self::WasmtimeComponent => "io.containerd.wasmtime.v1",
-            Self::Wasmtimed | Self::WasmtimedComponent => "io.containerd.wasmtimed.v1",
+            Self::Wasmtime | Self::WasmtimeComponent | Self::WasmtimeLinux => {
+                "io.containerd.wasmtime.v1"
+            }
+            Self::Wasmtimed | Self::WasmtimedComponent | Self::WasmtimedLinux => {
+                "io.containerd.wasmtimed.v1"
+            }
             Self::Native => "io.containerd.native.v1",
             Self::Runc => "io.containerd.runc.v2",
             Self::Floor => "io.containerd.floor.v1",
@@ -119,8 +127,12 @@ impl Runtime {
     /// The shim's file name, as containerd derives it from the runtime's name.
     pub fn shim(self) -> &'static str {
         match self {
-            Self::Wasmtime | Self::WasmtimeComponent => "containerd-shim-wasmtime-v1",
-            Self::Wasmtimed | Self::WasmtimedComponent => "containerd-shim-wasmtimed-v1",
+            Self::Wasmtime | Self::WasmtimeComponent | Self::WasmtimeLinux => {
+                "containerd-shim-wasmtime-v1"
+            }
+            Self::Wasmtimed | Self::WasmtimedComponent | Self::WasmtimedLinux => {
+                "containerd-shim-wasmtimed-v1"
+            }
             Self::Native => "containerd-shim-native-v1",
             Self::Runc => "containerd-shim-runc-v2",
             Self::Floor => "containerd-shim-floor-v1",
@@ -140,7 +152,7 @@ impl Runtime {
     /// The image with a guest this runtime can run.
     pub fn image(self) -> Image {
         match self {
-            Self::Runc => Image::WasmtestNative,
+            Self::Runc | Self::WasmtimeLinux | Self::WasmtimedLinux => Image::WasmtestNative,
             Self::WasmtimeComponent | Self::WasmtimedComponent => Image::WasmtestComponent,
             Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => Image::Wasmtest,
         }
@@ -174,12 +186,20 @@ impl Runtime {
 
     /// Whether guests are wasm, run by wasmtime.
     pub fn is_wasm(self) -> bool {
-        matches!(self, Self::Wasmtime | Self::WasmtimeComponent) || self.needs_daemon()
+        matches!(
+            self,
+            Self::Wasmtime | Self::WasmtimeComponent | Self::Wasmtimed | Self::WasmtimedComponent
+        )
+    }
+
+    /// Whether guests are OS processes that runc runs.
+    pub fn runs_by_runc(self) -> bool {
+        matches!(self, Self::Runc | Self::WasmtimeLinux | Self::WasmtimedLinux)
     }
 
     /// Whether all its sandboxes are served by a daemon that must run before.
     pub fn needs_daemon(self) -> bool {
-        matches!(self, Self::Wasmtimed | Self::WasmtimedComponent)
+        matches!(self, Self::Wasmtimed | Self::WasmtimedComponent | Self::WasmtimedLinux)
     }
 
     /// Whether the socket file goes when the shim was killed. runc's `delete` leaves it to the next start.
@@ -197,7 +217,7 @@ impl Runtime {
     /// has no use for, ignores PIPE and looks for stack overflows at BUS and SEGV.
     pub fn handled_signals(self) -> &'static [i32] {
         match self {
-            Self::Runc => &[7, 11, 13],
+            _ if self.runs_by_runc() => &[7, 11, 13],
             _ => &[],
         }
     }
@@ -207,7 +227,7 @@ impl Runtime {
         match self {
             // The first process of a pid namespace is deaf to signals it has no handler for, so it must not
             // be the first. runc resolves the path: its own namespace is the host's.
-            Self::Runc => &["--with-ns", "pid:/proc/self/ns/pid"],
+            _ if self.runs_by_runc() => &["--with-ns", "pid:/proc/self/ns/pid"],
             _ => &[],
         }
     }

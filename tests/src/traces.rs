@@ -15,6 +15,16 @@ use crate::daemon::{self, State};
 use crate::poll::poll_until;
 use crate::proc::{self, Shim};
 
+/// Where runtimes keep the directories of runc's shims that run native containers for them.
+const DELEGATES: &str = "/run/runwasi/native";
+
+/// End of the `-id` of such a shim.
+const DELEGATE: &str = "-native";
+
+fn is_delegate(shim: &Shim) -> bool {
+    shim.id.ends_with(DELEGATE)
+}
+
 /// The directory, the containerd namespace and the names that one fixture used.
 #[derive(Debug)]
 pub struct Traces {
@@ -80,6 +90,7 @@ impl Traces {
     /// Shims of this address that run now; for each sandbox in a node daemon there is one, with the daemon's pid.
     pub fn shims(&self) -> Vec<Shim> {
         let mut shims = proc::shims_of(&self.address());
+        shims.retain(|shim| !is_delegate(shim));
         match self.node.sandboxes() {
             Ok(all) => shims.extend(
                 all.into_iter().filter(|one| one.namespace == self.namespace).map(Shim::from),
@@ -90,6 +101,23 @@ impl Traces {
             }
         }
         shims
+    }
+
+    /// runc's shims that run native containers for other shims of this address now.
+    pub fn delegates(&self) -> Vec<Shim> {
+        let mut shims = proc::shims_of(&self.address());
+        shims.retain(is_delegate);
+        shims
+    }
+
+    /// The directories of these that exist now.
+    fn delegate_directories(&self) -> Vec<PathBuf> {
+        let all = fs::read_dir(DELEGATES).into_iter().flatten().flatten();
+        let ours = format!("{}.", self.namespace);
+        let is_ours = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&ours))
+        };
+        all.map(|entry| entry.path()).filter(is_ours).collect()
     }
 
     fn silent(&self, pid: u32, error: &anyhow::Error) -> Shim {
@@ -103,7 +131,8 @@ impl Traces {
         let paths: Vec<_> = self
             .lock()
             .iter()
-            .map(|group| proc::socket_path(&address, &self.namespace, group))
+            .flat_map(|group| [group.clone(), format!("{group}{DELEGATE}")])
+            .map(|group| proc::socket_path(&address, &self.namespace, &group))
             .collect();
         paths.into_iter().filter(|path| path.exists()).collect()
     }
@@ -129,12 +158,17 @@ impl Traces {
         let sockets = self.sockets().into_iter().map(|path| format!("socket {}", path.display()));
         let records = self.records().into_iter().map(|path| format!("record {}", path.display()));
         let mounts = self.mounts().into_iter().map(|path| format!("mount {}", path.display()));
-        shims.chain(sockets).chain(records).chain(mounts).collect()
+        let delegates = self.delegates().into_iter();
+        let delegates = delegates.map(|shim| format!("native runtime {}: {}", shim.pid, shim.line));
+        let directories = self.delegate_directories().into_iter();
+        let directories = directories.map(|path| format!("directory {}", path.display()));
+        let left = shims.chain(sockets).chain(records).chain(mounts);
+        left.chain(delegates).chain(directories).collect()
     }
 
     /// Ends by force all shims that run, and removes their socket files.
     pub fn end_shims(&self) {
-        for shim in self.shims() {
+        for shim in self.shims().into_iter().chain(self.delegates()) {
             if let Some(pid) = i32::try_from(shim.pid).ok().and_then(Pid::from_raw) {
                 // Fails only if it ended by itself in between.
                 kill_process(pid, Signal::KILL).ok();
@@ -142,6 +176,9 @@ impl Traces {
         }
         for path in self.sockets() {
             fs::remove_file(path).ok();
+        }
+        for directory in self.delegate_directories() {
+            fs::remove_dir_all(directory).ok();
         }
     }
 

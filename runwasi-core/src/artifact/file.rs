@@ -170,9 +170,13 @@ impl Opened {
 }
 
 fn not_wasm(path: &Path, reason: String) -> ArtifactError {
-    let is_init = INITS.iter().any(|init| path == Path::new(init));
-    let advice = if is_init { NO_INIT } else { "" };
+    let advice = if is_init(path) { NO_INIT } else { "" };
     ArtifactError::NotWasm { path: path.to_owned(), reason: format!("{reason}{advice}") }
+}
+
+/// True for an init program that a client has put before the program of a container.
+pub(crate) fn is_init(path: &Path) -> bool {
+    INITS.iter().any(|init| path == Path::new(init))
 }
 
 fn unreadable(path: &Path, error: io::Error) -> ArtifactError {

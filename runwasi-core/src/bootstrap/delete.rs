@@ -18,6 +18,7 @@ use crate::{
     container::{left_exit, prepare::PID_FILE},
     containerd::task_client::{CallError, TaskClient},
     engine::exit::{Exit, ExitStatus},
+    native::orphan::Orphan,
     rootfs, runtime,
     service::convert,
 };
@@ -89,17 +90,19 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
         left = left.filter(|_| socket::is_alive(&path));
     }
     // In any case: what can be removed is, also beside a server that does not answer.
-    let response = finish(&invocation.bundle, ended, deadline)?;
+    let response = finish(invocation, ended, deadline)?;
     left.map_or(Ok(response), Err)
 }
 
 /// The part without a server: unmounts leftovers, removes the cgroups, runs the `poststop` hooks
 /// and encodes the answer. The status is 137 if no exit is known.
 pub fn finish(
-    bundle: &Path,
+    invocation: &Invocation,
     ended: Option<Ended>,
     deadline: Deadline,
 ) -> Result<Vec<u8>, BootstrapError> {
+    let bundle = &invocation.bundle;
+    let ended = ended.or_else(|| end_native(invocation, deadline));
     rootfs::unmount_leftovers(bundle);
     cgroups::remove(bundle);
     // Last: `poststop` hooks expect that the container is gone.
@@ -128,6 +131,13 @@ fn read_pid(bundle: &Path) -> u32 {
         .ok()
         .and_then(|pid| pid.trim().parse().ok())
         .unwrap_or(0)
+}
+
+/// Ends a native container that a killed server has left, and its delegate after its last one.
+fn end_native(invocation: &Invocation, deadline: Deadline) -> Option<Ended> {
+    let orphan = Orphan::find(&invocation.bundle, &invocation.id, &invocation.namespace)?;
+    let (pid, exit) = orphan.end(&invocation.address, deadline.end())?;
+    Some(Ended { pid, status: exit.status.get() })
 }
 
 /// Ends this container only. The server may be serving the rest of the pod, or have lost its

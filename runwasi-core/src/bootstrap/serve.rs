@@ -20,6 +20,7 @@ use crate::{
     engine::{Engine, error::EngineError},
     events::Queue,
     logging,
+    native::{NativeHost, setting::NativeRuntime},
     network::Network,
     panics, rootfs,
     runtime::{self, GuestRuntime},
@@ -97,6 +98,12 @@ fn run<E: Engine>(
             namespace: invocation.namespace.clone(),
             images: images.clone(),
             cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone(), network.pid()))),
+            native: NativeHost {
+                runtime: NativeRuntime::default(),
+                fixed: false,
+                grpc_address: invocation.address.clone(),
+                ttrpc_address,
+            },
             network,
         };
         let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };

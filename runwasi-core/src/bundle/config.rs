@@ -163,8 +163,15 @@ impl ConfigError {
 impl Config {
     /// Reads and checks `<bundle>/config.json`.
     pub fn load(bundle: &Path) -> Result<Self, ConfigError> {
+        let (path, bytes) = Self::read(bundle)?;
+        Self::from_json(&path, &bytes)
+    }
+
+    /// The file and its content, unchecked.
+    pub(super) fn read(bundle: &Path) -> Result<(PathBuf, Vec<u8>), ConfigError> {
         let path = bundle.join(CONFIG_FILE);
-        Self::from_json(&path, &read_bounded(&path)?)
+        let bytes = read_bounded(&path)?;
+        Ok((path, bytes))
     }
 
     /// Checks the content of `config.json`. Errors name the path.

@@ -26,15 +26,14 @@ use std::{
 };
 
 use oci_spec::runtime::{Hook, Hooks};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    fs::{MemfdFlags, memfd_create},
-    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
-};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Wrong, wrong};
-use crate::{blocking::NoThread, task_limits};
+use crate::{
+    blocking::NoThread,
+    child::{memory_file, wait_within},
+    task_limits,
+};
 
 /// File in the bundle with the `poststop` hooks that are still to be run.
 const OWED_FILE: &str = "poststop.owed";
@@ -256,7 +255,7 @@ fn run(hook: &Hook, state: &ContainerState, patience: Option<Duration>) -> Resul
     let limit = own.into_iter().chain(patience).min();
     let text = |error: io::Error| error.to_string();
     // A file instead of a pipe: nothing has to read while the hook runs.
-    let mut stderr = anonymous_file().map_err(text)?;
+    let mut stderr = memory_file("hook").map_err(text)?;
     let status = execute(hook, state, &stderr, limit).map_err(text)?;
     match status {
         Some(status) if status.success() => Ok(()),
@@ -279,7 +278,7 @@ fn execute(
     limit: Option<Duration>,
 ) -> io::Result<Option<ExitStatus>> {
     // A file instead of a pipe: writing to it does not block on a hook that never reads.
-    let mut stdin = anonymous_file()?;
+    let mut stdin = memory_file("hook")?;
     serde_json::to_writer(&stdin, state)?;
     stdin.flush()?;
     stdin.rewind()?;
@@ -295,25 +294,7 @@ fn execute(
     command.process_group(0);
     command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?);
     let mut child = command.spawn().map_err(task_limits::named)?;
-    // A pidfd, because `poll` can wait for it with a timeout and `wait` cannot.
-    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-    let limit = limit.map(TryInto::try_into).transpose().map_err(io::Error::other)?;
-    let ended = loop {
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], limit.as_ref()) {
-            Err(rustix::io::Errno::INTR) => {}
-            ready => break ready? > 0,
-        }
-    };
-    if !ended {
-        kill_process_group(Pid::from_child(&child), Signal::KILL)?;
-    }
-    // Also after the kill, so that no zombie remains.
-    let status = child.wait()?;
-    Ok(ended.then_some(status))
-}
-
-fn anonymous_file() -> io::Result<File> {
-    Ok(memfd_create("hook", MemfdFlags::CLOEXEC)?.into())
+    wait_within(&mut child, limit)
 }
 
 #[cfg(test)]

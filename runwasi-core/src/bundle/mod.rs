@@ -1,6 +1,6 @@
 //! A container's bundle: its `config.json` ([`config`]), its processes ([`process`]), its hooks
 //! ([`hooks`]) and the directories that may contain bundles ([`allowed_roots`]); the configuration
-//! of a pod without a pause container ([`pod`]).
+//! of a pod without a pause container ([`pod`]); the part that native containers need (`program`).
 
 pub mod allowed_roots;
 pub mod cgroups_path;
@@ -12,5 +12,6 @@ pub mod mount_options;
 pub mod mounts;
 pub mod pod;
 pub mod process;
+pub(crate) mod program;
 pub mod resources;
 pub mod sysctls;

@@ -8,6 +8,7 @@ use crate::{
         process::ProcessConfigError,
     },
     engine::error::EngineError,
+    native::NativeError,
     process::{ProcessError, execs::ExecsError},
     rootfs::RootfsError,
     settings::SettingsError,
@@ -38,6 +39,20 @@ pub enum CreateError {
     /// The runtime options cannot be read.
     #[error(transparent)]
     Options(#[from] SettingsError),
+    /// The program is native, and native containers cannot be run.
+    #[error("{} is a native program: {source}", path.display())]
+    Native {
+        /// The program's path in the container.
+        path: PathBuf,
+        /// Why.
+        source: NativeError,
+    },
+    /// A guest cannot go on from a checkpoint.
+    #[error("restoring a checkpoint is not supported: a guest's state cannot be written down")]
+    Checkpoint,
+    /// The creation was given up.
+    #[error("its creation was given up")]
+    Lost,
     /// A file of the bundle could not be written.
     #[error("{}: {source}", path.display())]
     Bundle {

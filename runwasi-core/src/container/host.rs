@@ -15,6 +15,7 @@ use crate::{
     engine::Engine,
     events::Publisher,
     id::Id,
+    native::NativeHost,
     network::Network,
     scheduler::Guests,
     shutdown::Tasks,
@@ -40,6 +41,8 @@ pub struct Host {
     pub images: Arc<dyn Images>,
     /// The cgroups of the process, if it serves this sandbox alone.
     pub cgroups: Option<Arc<Cgroups>>,
+    /// The runtime of its native containers.
+    pub native: NativeHost,
     /// The sandbox's network. containerd gets its pid as the pid of every process.
     pub network: Network,
 }

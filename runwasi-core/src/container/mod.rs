@@ -26,7 +26,7 @@ use self::{
     error::{CreateError, ExecError},
     host::Host,
     pod_files::PodFiles,
-    prepare::{Files, PreparedInit, ProcessContext, prepare},
+    prepare::{Files, NativeProgram, Outcome, PreparedInit, ProcessContext, prepare},
     request::{CreateRequest, ExecRequest},
 };
 use crate::{
@@ -45,6 +45,14 @@ use crate::{
     rootfs::{Rootfs, RootfsError},
     scheduler::group::Group,
 };
+
+/// Result of a creation.
+pub(crate) enum Created {
+    /// A container that the engine runs.
+    Guest(Container),
+    /// A container that the engine does not run. Nothing of it exists yet.
+    Native(NativeProgram),
+}
 
 /// A container.
 pub struct Container {
@@ -70,9 +78,12 @@ impl Container {
         request: CreateRequest,
         pod_files: Option<Arc<PodFiles>>,
         on_deleted: Box<dyn FnOnce() + Send>,
-    ) -> Result<Self, CreateError> {
+    ) -> Result<Created, CreateError> {
         let roots = host.bundle_roots.clone();
-        let prepared = prepare(&request, host.network.pid(), roots, pod_files).await?;
+        let prepared = match prepare(&request, host.network.pid(), roots, pod_files).await? {
+            Outcome::Guest(prepared) => *prepared,
+            Outcome::Native(program) => return Ok(Created::Native(program)),
+        };
         // Before `Engine::prepare`, which may depend on them.
         if !prepared.settings.entries.is_empty() {
             host.engine.configure(&prepared.settings).await?;
@@ -86,7 +97,7 @@ impl Container {
                 return Err(error.into());
             }
         }
-        Ok(Self::start_driver(host, request, init, on_deleted))
+        Ok(Created::Guest(Self::start_driver(host, request, init, on_deleted)))
     }
 
     /// Publishes the creation and starts the driver of the init.

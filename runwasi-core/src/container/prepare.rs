@@ -19,10 +19,12 @@ use crate::{
         config::{Config, ContainerKind},
         hooks::{ContainerState, HooksConfig},
         process::ProcessConfig,
+        program::ProgramConfig,
         resources::{Limit, ResourcesConfig},
     },
     cgroups::KernelLimits,
     engine::{error::EngineError, extensions::Extensions, instance::Instance, spec::InstanceSpec},
+    native::{detect, setting::NativeRuntime},
     process::{Info, driver},
     resources::memory::Memory,
     rootfs::{Gone, MountConfig, Rootfs, RootfsError},
@@ -37,6 +39,25 @@ use crate::{
 pub(crate) const PID_FILE: &str = "init.pid";
 
 /// Result of [`prepare`].
+pub(super) enum Outcome {
+    /// The engine runs the container.
+    Guest(Box<Prepared>),
+    /// Its program is native. Nothing of ours is left in its bundle, and nothing is mounted.
+    Native(NativeProgram),
+}
+
+/// A container whose program the engine does not run.
+#[derive(Debug)]
+pub(crate) struct NativeProgram {
+    /// Path of the program in the container.
+    pub(crate) path: PathBuf,
+    /// Its runtime by the runtime options, if they name one.
+    pub(crate) runtime: Option<NativeRuntime>,
+    /// True if systemd makes its cgroup.
+    pub(crate) systemd_cgroup: bool,
+}
+
+/// A container with file systems and settings.
 pub(super) struct Prepared {
     pub(super) config: Config,
     /// Settings from the runtime options.
@@ -58,49 +79,100 @@ pub(super) async fn prepare(
     pid: u32,
     roots: Arc<[PathBuf]>,
     pod_files: Option<Arc<PodFiles>>,
-) -> Result<Prepared, CreateError> {
+) -> Result<Outcome, CreateError> {
     let bundle = request.bundle.clone();
     let mounts = request.mounts.clone();
     let options = request.options.clone();
+    let checkpoint = request.checkpoint;
     let work = move || {
         // Before the first access to the bundle.
         if !roots.is_empty() {
             allowed_roots::check(&bundle, &roots)?;
         }
-        let mut config = Config::load(&bundle)?;
-        let settings = options.read()?;
-        let files = match config.kind {
-            ContainerKind::Sandbox => None,
-            ContainerKind::Container => {
-                let pod_files = pod_files.as_deref();
-                Some(files(&bundle, &mut config, &mounts, pod_files)?)
+        let mut settings = options.read()?;
+        let runtime = NativeRuntime::take_from(&mut settings)?;
+        let (config, files) = match container(&bundle, &mounts, pod_files.as_deref()) {
+            Ok(Found::Guest(config, files)) => (config, files),
+            Ok(Found::Native(path, gone)) => {
+                return native(&bundle, path, runtime).map(|native| (native, gone));
+            }
+            Err(error) => {
+                let (path, gone) = native_anyway(&bundle, &mounts).ok_or(error)?;
+                return native(&bundle, path, runtime).map(|native| (native, gone));
             }
         };
+        if checkpoint {
+            return Err(CreateError::Checkpoint);
+        }
         // Last, when the file systems stand: a failure before it leaves no file.
         let path = bundle.join(PID_FILE);
         fs::write(&path, pid.to_string()).map_err(|source| CreateError::Bundle { path, source })?;
-        Ok(Prepared { config, settings, files })
+        let prepared = Prepared { config: *config, settings, files };
+        Ok((Outcome::Guest(Box::new(prepared)), Gone::already()))
     };
     let lost = |source| CreateError::Bundle { path: request.bundle.clone(), source };
-    blocking(work, lost).await
+    let (outcome, mut gone) = blocking(work, lost).await?;
+    // runc mounts the same layers, and a directory for writes belongs to one mount at a time.
+    gone.wait().await;
+    Ok(outcome)
 }
 
-fn files(
+/// A container as its bundle describes it.
+enum Found {
+    /// With file systems, unless it is of type `sandbox`.
+    Guest(Box<Config>, Option<Files>),
+    /// With the path of its program, and file systems that are being unmounted.
+    Native(PathBuf, Gone),
+}
+
+fn container(
     bundle: &Path,
-    config: &mut Config,
     mounts: &[MountConfig],
     pod_files: Option<&PodFiles>,
-) -> Result<Files, CreateError> {
+) -> Result<Found, CreateError> {
+    let mut config = Box::new(Config::load(bundle)?);
+    if config.kind == ContainerKind::Sandbox {
+        return Ok(Found::Guest(config, None));
+    }
     if let Some(pod_files) = pod_files {
-        pod_files.add_to(config);
+        pod_files.add_to(&mut config);
     }
     let memory = pod_files.and_then(PodFiles::memory);
-    let rootfs = Rootfs::mount_in_pod(bundle, config, mounts, memory)?;
+    let rootfs = Rootfs::mount_in_pod(bundle, &config, mounts, memory)?;
     let process = &mut config.process;
     rootfs.check_cwd(&process.cwd)?;
     home::set(process, &rootfs);
     let program = file::locate(&process.args, &process.cwd, process.env("PATH"), &rootfs);
-    Ok(Files { rootfs: Arc::new(rootfs), program })
+    if let Ok(located) = &program
+        && let Some(path) = native_path(located, process, &rootfs)
+    {
+        return Ok(Found::Native(path, rootfs.gone()));
+    }
+    Ok(Found::Guest(config, Some(Files { rootfs: Arc::new(rootfs), program })))
+}
+
+fn native_path(program: &Program, process: &ProcessConfig, rootfs: &Rootfs) -> Option<PathBuf> {
+    detect::native(program, &process.args, &process.cwd, process.env("PATH"), rootfs)
+}
+
+/// The same for a container that no engine could run: its file systems, its working directory or
+/// fields of its `config.json` are refused. runc may take them if the program is native.
+fn native_anyway(bundle: &Path, mounts: &[MountConfig]) -> Option<(PathBuf, Gone)> {
+    let ProgramConfig { config, .. } = ProgramConfig::load(bundle).ok()?;
+    let rootfs = Rootfs::mount_in_pod(bundle, &config, mounts, None).ok()?;
+    let process = &config.process;
+    let program = file::locate(&process.args, &process.cwd, process.env("PATH"), &rootfs).ok()?;
+    let path = native_path(&program, process, &rootfs)?;
+    Some((path, rootfs.gone()))
+}
+
+fn native(
+    bundle: &Path,
+    path: PathBuf,
+    runtime: Option<NativeRuntime>,
+) -> Result<Outcome, CreateError> {
+    let ProgramConfig { systemd_cgroup, .. } = ProgramConfig::load(bundle)?;
+    Ok(Outcome::Native(NativeProgram { path, runtime, systemd_cgroup }))
 }
 
 /// A process without a driver: its streams are open, and the engine has prepared its instance.

@@ -17,6 +17,8 @@ pub struct CreateRequest {
     pub stdio: StdioPaths,
     /// Settings for the engine.
     pub options: RuntimeOptions,
+    /// True if the container is to go on from a checkpoint.
+    pub checkpoint: bool,
 }
 
 /// Content of containerd's `Exec`.

@@ -1,8 +1,10 @@
 //! Clients: containerd's images ([`images`]), its records of sandboxes, its event service
-//! ([`events`]), and the Task service of a shim as containerd calls it ([`task_client`]).
+//! ([`events`]), the Task service of a shim as containerd calls it ([`task_client`]), and that of
+//! another shim, to which calls are forwarded (`shim_client`).
 
 pub mod events;
 pub mod images;
 mod messages;
 mod sandboxes;
+pub(crate) mod shim_client;
 pub mod task_client;

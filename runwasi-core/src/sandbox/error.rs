@@ -76,6 +76,14 @@ pub enum SandboxError {
         /// The hook and its error.
         source: HookError,
     },
+    /// The native runtime of the container failed.
+    #[error("container {id}: native runtime: {reason}")]
+    Native {
+        /// The container's id.
+        id: Id,
+        /// The runtime's own words.
+        reason: String,
+    },
     /// The process refused or failed.
     #[error("container {id}: {source}")]
     Process {

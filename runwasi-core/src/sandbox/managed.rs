@@ -151,7 +151,7 @@ impl Sandbox {
     }
 
     /// Runs `work` in a task of its own, so that a caller that goes away does not interrupt it.
-    async fn run_to_completion<T: Send + 'static>(
+    pub(crate) async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, RecvError> {

@@ -1,11 +1,13 @@
 //! Sandbox: the containers behind one socket, a Kubernetes pod or one container of `ctr`.
 //!
 //! It lives as long as its containers. A sandbox that containerd manages has a life of its own
-//! ([`lifecycle`], [`managed`], [`records`]).
+//! ([`lifecycle`], [`managed`], [`records`]). Containers that are no wasm are run by another shim
+//! (`native`).
 
 pub mod error;
 pub mod lifecycle;
 pub mod managed;
+pub(crate) mod native;
 pub mod records;
 mod signals;
 mod stop;
@@ -26,13 +28,14 @@ use tokio_util::sync::CancellationToken;
 use self::{
     error::SandboxError,
     lifecycle::Lifecycle,
+    native::{Current, NativeContainer, NativePlace},
     records::{Managed, SandboxRecords},
 };
 use crate::{
     blocking::blocking,
     bundle::{config::Config, resources::ResourcesConfig},
     container::{
-        Container,
+        Container, Created,
         error::CreateError,
         host::Host,
         request::{CreateRequest, ExecRequest},
@@ -58,6 +61,9 @@ struct Shared {
     /// Locked for single look-ups and changes, never across an await: a slow create stalls no other
     /// call.
     containers: Mutex<HashMap<Id, Slot>>,
+    /// The delegate of the native containers, while there are any. Locked during its start and its
+    /// end.
+    delegate: tokio::sync::Mutex<Option<Current>>,
     /// Notified when the number of containers changes, and when a managed sandbox comes into use.
     used: Notify,
     /// Time of the last signal, see [`KILL_TO_SHUTDOWN`].
@@ -79,13 +85,22 @@ enum Slot {
     /// Reserved by a `Create` that has not finished.
     Creating,
     Ready(Arc<Container>),
+    Native(Arc<NativeContainer>),
+}
+
+/// Result of [`Sandbox::create`].
+pub(crate) enum Creation {
+    /// The container exists. The pid is that of its init.
+    Done(u32),
+    /// The container is native, and its delegate is to create it.
+    Native(Box<NativePlace>),
 }
 
 impl Slot {
     fn ready(&self) -> Option<Arc<Container>> {
         match self {
             Self::Ready(container) => Some(container.clone()),
-            Self::Creating => None,
+            Self::Creating | Self::Native(_) => None,
         }
     }
 }
@@ -114,7 +129,8 @@ impl Sandbox {
         let used = Notify::new();
         let killed = Mutex::default();
         let end_requested = CancellationToken::new();
-        let shared = Shared { host, containers, used, killed, managed, end_requested };
+        let delegate = tokio::sync::Mutex::default();
+        let shared = Shared { host, containers, delegate, used, killed, managed, end_requested };
         let sandbox = Self { shared: Arc::new(shared) };
         sandbox.follow_signals();
         sandbox
@@ -149,9 +165,8 @@ impl Sandbox {
         self.shared.containers.lock().len()
     }
 
-    /// Creates a container and returns the pid of its init. Dropping the future undoes what was
-    /// done.
-    pub async fn create(&self, request: CreateRequest) -> Result<u32, SandboxError> {
+    /// Creates a container. Dropping the future undoes what was done.
+    pub(crate) async fn create(&self, request: CreateRequest) -> Result<Creation, SandboxError> {
         let id = request.id.clone();
         self.check_ready(&request).await?;
         // Before the creation: of two concurrent calls for one id, one must fail. An error or a
@@ -163,11 +178,20 @@ impl Sandbox {
         let deleted = id.clone();
         let on_deleted = Box::new(move || forget(&shared, &deleted));
         let files = self.shared.managed.as_ref().and_then(|managed| managed.files());
-        let created = Container::create(&self.shared.host, request, files, on_deleted).await;
-        let container = created.map_err(|source| SandboxError::Create { id, source })?;
-        let pid = container.init.info().pid;
-        reservation.fill(container);
-        Ok(pid)
+        let bundle = request.bundle.clone();
+        let failed = |source| SandboxError::Create { id, source };
+        match Container::create(&self.shared.host, request, files, on_deleted).await {
+            Ok(Created::Guest(container)) => {
+                let pid = container.init.info().pid;
+                reservation.fill(container);
+                Ok(Creation::Done(pid))
+            }
+            Ok(Created::Native(program)) => {
+                let place = self.native_place(reservation, bundle, program).await;
+                place.map(|place| Creation::Native(Box::new(place))).map_err(failed)
+            }
+            Err(source) => Err(failed(source)),
+        }
     }
 
     /// Checks that the sandbox takes containers.
@@ -307,6 +331,9 @@ impl Sandbox {
 
     /// Ends a container in any state and forgets it. Its `poststop` hooks have `patience` together.
     pub async fn end(&self, id: &Id, patience: Duration) -> Result<(u32, Exit), SandboxError> {
+        if let Some(container) = self.native(id.as_str()) {
+            return self.end_native(&container).await;
+        }
         // An error: the init has ended, or there is no container, which `delete` reports.
         if self.kill(id, "", Some(Signal::KILL)).await.is_ok() {
             self.wait(id, "").await?;

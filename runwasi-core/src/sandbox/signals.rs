@@ -37,6 +37,9 @@ impl Sandbox {
         for process in self.inits() {
             process.tell(Request::Kill(signal)).await;
         }
+        for container in self.natives() {
+            container.tell(signal).await;
+        }
     }
 
     /// Ends the sandbox after the end of its process.

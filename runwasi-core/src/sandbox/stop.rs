@@ -42,20 +42,31 @@ impl Sandbox {
     /// Signals the init of every container and waits for their ends. The caller bounds the wait.
     pub async fn end_all(&self, signal: Signal) {
         let inits: Vec<Process> = self.inits();
+        let natives = self.natives();
         // All signals before the first wait, and without their answers: containers end at the same
         // time, and a slow one does not delay the others.
         for process in &inits {
             process.tell(Request::Kill(signal)).await;
         }
+        for container in &natives {
+            container.tell(signal).await;
+        }
         for process in &inits {
             // An error: the process has been deleted meanwhile.
             let _ = process.wait().await;
+        }
+        for container in &natives {
+            container.wait().await;
         }
     }
 
     /// Forgets every container without a delete. The drivers end with their last handles.
     // The server is leaving, and no client can ask for these containers any more.
     pub fn clear(&self) {
+        for container in self.natives() {
+            // Its delegate stays for `delete`, which finds it by the record in the bundle.
+            container.delegate.leave();
+        }
         let containers = self.shared.change(std::mem::take);
         // Outside the lock, which `change` has released.
         drop(containers);
@@ -125,7 +136,11 @@ impl Sandbox {
 
     fn is_asked_about(&self) -> bool {
         let containers = self.shared.containers.lock();
-        containers.values().filter_map(Slot::ready).any(|container| container.is_asked_about())
+        containers.values().any(|slot| match slot {
+            Slot::Ready(container) => container.is_asked_about(),
+            Slot::Native(container) => container.is_asked_about(),
+            Slot::Creating => false,
+        })
     }
 
     /// Leaves the exit of each container in its bundle.
@@ -150,9 +165,13 @@ impl Sandbox {
 
     fn exits(&self) -> Vec<(PathBuf, Exit)> {
         let containers = self.shared.containers.lock();
-        let ready = containers.values().filter_map(Slot::ready);
-        ready
-            .filter_map(|container| Some((container.bundle.clone(), container.init.status().exit?)))
-            .collect()
+        let exit = |slot: &Slot| match slot {
+            Slot::Ready(container) => {
+                Some((container.bundle.clone(), container.init.status().exit?))
+            }
+            Slot::Native(container) => Some((container.bundle.clone(), container.exit()?)),
+            Slot::Creating => None,
+        };
+        containers.values().filter_map(exit).collect()
     }
 }

@@ -67,9 +67,10 @@ pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<Create
     let options = options
         .map_err(|wrong| error(Code::INVALID_ARGUMENT, format!("runtime options: {wrong}")))?;
     let bundle = request.bundle.into();
+    let checkpoint = !request.checkpoint.is_empty();
     let mounts = mounts.collect();
     let options = options.unwrap_or_default();
-    Ok(CreateRequest { id, bundle, mounts, stdio, options })
+    Ok(CreateRequest { id, bundle, mounts, stdio, options, checkpoint })
 }
 
 pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecRequest> {

@@ -12,12 +12,32 @@ use crate::options::RuntimeOptions;
 
 const TYPE: &str = "runtimeoptions.v1.Options";
 
+/// The type of runc's options.
+const RUNC_TYPE: &str = "containerd.runc.v1.Options";
+
 #[derive(Message)]
 struct Options {
     #[prost(string, tag = "2")]
     config_path: String,
     #[prost(string, tag = "3")]
     config_body: String,
+}
+
+#[derive(Message)]
+struct RuncOptions {
+    #[prost(bool, tag = "9")]
+    systemd_cgroup: bool,
+}
+
+/// The options for runc's shim. Those that are meant for it stay as they are; ours do not reach it.
+pub(super) fn for_runc(given: Option<Any>, systemd_cgroup: bool) -> Option<Any> {
+    let of_runc = |any: &Any| any.type_url.rsplit('/').next() == Some(RUNC_TYPE);
+    if let Some(given) = given.filter(of_runc) {
+        return Some(given);
+    }
+    let value = RuncOptions { systemd_cgroup }.encode_to_vec();
+    let options = Any { type_url: RUNC_TYPE.to_owned(), value, ..Any::default() };
+    systemd_cgroup.then_some(options)
 }
 
 /// Decodes the options, which are empty if they are meant for another runtime.
@@ -43,6 +63,20 @@ mod tests {
 
     fn options(type_url: &str, value: &[u8]) -> Result<RuntimeOptions, DecodeError> {
         decode(&Any { type_url: type_url.into(), value: value.into(), ..Any::default() })
+    }
+
+    #[test]
+    fn only_options_of_runc_reach_runc() {
+        let of_runc = Any { type_url: RUNC_TYPE.into(), value: vec![8, 1], ..Any::default() };
+        let ours = Any { type_url: TYPE.into(), value: vec![26, 1, 97], ..Any::default() };
+        let systemd = Any { type_url: RUNC_TYPE.into(), value: vec![72, 1], ..Any::default() };
+        for systemd_cgroup in [false, true] {
+            assert_eq!(for_runc(Some(of_runc.clone()), systemd_cgroup), Some(of_runc.clone()));
+        }
+        for given in [None, Some(ours)] {
+            assert_eq!(for_runc(given.clone(), false), None);
+            assert_eq!(for_runc(given, true), Some(systemd.clone()));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     container::error::{CreateError, ExecError},
     engine::error::EngineError,
     id::IdError,
+    native::NativeError,
     network::NetworkError,
     process::{ProcessError, state::Denial},
     rootfs::RootfsError,
@@ -61,7 +62,7 @@ fn sandbox(cause: &SandboxError) -> Code {
         | SandboxError::Killed { .. } => Code::FAILED_PRECONDITION,
         SandboxError::Create { source, .. } => create(source),
         SandboxError::Exec { source, .. } => exec(source),
-        SandboxError::Hook { .. } => Code::UNKNOWN,
+        SandboxError::Hook { .. } | SandboxError::Native { .. } => Code::UNKNOWN,
         SandboxError::Process { source, .. } => process(source),
     }
 }
@@ -115,9 +116,18 @@ fn create(cause: &CreateError) -> Code {
             Code::INVALID_ARGUMENT
         }
         CreateError::Rootfs(cause) => rootfs(cause),
-        CreateError::Hook(_) | CreateError::Bundle { .. } => Code::UNKNOWN,
+        CreateError::Hook(_) | CreateError::Bundle { .. } | CreateError::Lost => Code::UNKNOWN,
+        CreateError::Checkpoint => Code::UNIMPLEMENTED,
+        CreateError::Native { source, .. } => native(source),
         CreateError::Stdio(cause) => stdio(cause),
         CreateError::Engine(cause) => engine(cause),
+    }
+}
+
+fn native(cause: &NativeError) -> Code {
+    match cause {
+        NativeError::Off | NativeError::Missing { .. } => Code::FAILED_PRECONDITION,
+        NativeError::Failed { .. } | NativeError::Directory { .. } => Code::UNKNOWN,
     }
 }
 

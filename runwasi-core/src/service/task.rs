@@ -23,10 +23,18 @@ use containerd_shim_protos::{
 };
 use tracing::Instrument;
 
-use super::{convert, metrics, rpc, status::error};
+use super::{
+    convert, metrics,
+    native::{self, Native},
+    rpc,
+    status::error,
+};
 use crate::{
-    bundle::resources::ResourcesConfig, cgroups::version, engine::signal::Signal, id::Id,
-    sandbox::Sandbox,
+    bundle::resources::ResourcesConfig,
+    cgroups::version,
+    engine::signal::Signal,
+    id::Id,
+    sandbox::{Creation, Sandbox},
 };
 
 /// The name that containerd before 2.0 asks for.
@@ -60,7 +68,14 @@ fn unsupported<T>(what: &str, why: &str) -> ttrpc::Result<T> {
 
 #[async_trait]
 impl Task for TaskService {
-    async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
+    async fn state(
+        &self,
+        context: &TtrpcContext,
+        request: StateRequest,
+    ) -> ttrpc::Result<StateResponse> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.state(context, &request).await;
+        }
         Ok(convert::state_response(
             &self.sandbox.state(&container(&request.id)?, &request.exec_id)?,
         ))
@@ -68,18 +83,27 @@ impl Task for TaskService {
 
     async fn create(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> ttrpc::Result<CreateTaskResponse> {
-        if !request.checkpoint.is_empty() {
-            return unsupported("restoring a checkpoint", "a guest's state cannot be written down");
-        }
         let span = rpc("create", &request.id);
-        let pid = self.sandbox.create(convert::create_request(request)?).instrument(span).await?;
-        Ok(CreateTaskResponse { pid, ..Default::default() })
+        let wanted = convert::create_request(request.clone())?;
+        match self.sandbox.create(wanted).instrument(span).await? {
+            Creation::Done(pid) => Ok(CreateTaskResponse { pid, ..Default::default() }),
+            Creation::Native(place) => {
+                native::create(&self.sandbox, *place, context, request).await
+            }
+        }
     }
 
-    async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
+    async fn start(
+        &self,
+        context: &TtrpcContext,
+        request: StartRequest,
+    ) -> ttrpc::Result<StartResponse> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("Start", context, &request).await;
+        }
         let span = rpc("start", &request.id);
         let pid =
             self.sandbox.start(&container(&request.id)?, &request.exec_id).instrument(span).await?;
@@ -91,6 +115,9 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.delete(context, &request).await;
+        }
         let span = rpc("delete", &request.id);
         let (pid, exit) = self
             .sandbox
@@ -100,7 +127,14 @@ impl Task for TaskService {
         Ok(convert::delete_response(pid, exit))
     }
 
-    async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
+    async fn pids(
+        &self,
+        context: &TtrpcContext,
+        request: PidsRequest,
+    ) -> ttrpc::Result<PidsResponse> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.pids(context, &request).await;
+        }
         // The init is listed even if it is stopped: containerd takes an empty answer for a leaked
         // shim and forgets the exit status.
         let processes = self.sandbox.processes(&container(&request.id)?)?;
@@ -112,12 +146,18 @@ impl Task for TaskService {
         Ok(PidsResponse { processes, ..Default::default() })
     }
 
-    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
+    async fn pause(&self, context: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("Pause", context, &request).await;
+        }
         self.sandbox.pause(&container(&request.id)?).instrument(rpc("pause", &request.id)).await?;
         Ok(Empty::default())
     }
 
-    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
+    async fn resume(&self, context: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("Resume", context, &request).await;
+        }
         self.sandbox
             .resume(&container(&request.id)?)
             .instrument(rpc("resume", &request.id))
@@ -125,11 +165,21 @@ impl Task for TaskService {
         Ok(Empty::default())
     }
 
-    async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
+    async fn checkpoint(
+        &self,
+        context: &TtrpcContext,
+        request: CheckpointTaskRequest,
+    ) -> ttrpc::Result<Empty> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("Checkpoint", context, &request).await;
+        }
         unsupported("checkpoint", "a guest's state cannot be written down")
     }
 
-    async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
+    async fn kill(&self, context: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("Kill", context, &request).await;
+        }
         let invalid = || {
             error(
                 Code::INVALID_ARGUMENT,
@@ -149,7 +199,14 @@ impl Task for TaskService {
         Ok(Empty::default())
     }
 
-    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
+    async fn exec(
+        &self,
+        context: &TtrpcContext,
+        request: ExecProcessRequest,
+    ) -> ttrpc::Result<Empty> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.exec(context, &request).await;
+        }
         let span = rpc("exec", &request.id);
         let id = container(&request.id)?;
         self.sandbox.exec(&id, convert::exec_request(request)?).instrument(span).await?;
@@ -158,15 +215,25 @@ impl Task for TaskService {
 
     async fn resize_pty(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: ResizePtyRequest,
     ) -> ttrpc::Result<Empty> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("ResizePty", context, &request).await;
+        }
         let size = convert::size(&request)?;
         self.sandbox.resize(&container(&request.id)?, &request.exec_id, size)?;
         Ok(Empty::default())
     }
 
-    async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> ttrpc::Result<Empty> {
+    async fn close_io(
+        &self,
+        context: &TtrpcContext,
+        request: CloseIORequest,
+    ) -> ttrpc::Result<Empty> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("CloseIO", context, &request).await;
+        }
         let id = container(&request.id)?;
         if request.stdin {
             self.sandbox.close_stdin(&id, &request.exec_id).await?;
@@ -174,7 +241,14 @@ impl Task for TaskService {
         Ok(Empty::default())
     }
 
-    async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
+    async fn update(
+        &self,
+        context: &TtrpcContext,
+        request: UpdateTaskRequest,
+    ) -> ttrpc::Result<Empty> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("Update", context, &request).await;
+        }
         // The type is that of the OCI spec's `LinuxResources`. Only the value counts, as in
         // containerd's own shims.
         let json = request.resources.into_option().map(|any| any.value).unwrap_or_default();
@@ -182,7 +256,14 @@ impl Task for TaskService {
         Ok(Empty::default())
     }
 
-    async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {
+    async fn wait(
+        &self,
+        context: &TtrpcContext,
+        request: WaitRequest,
+    ) -> ttrpc::Result<WaitResponse> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.wait(context, &request).await;
+        }
         let exit = self.sandbox.wait(&container(&request.id)?, &request.exec_id).await?;
         Ok(WaitResponse {
             exit_status: exit.status.get(),
@@ -191,7 +272,14 @@ impl Task for TaskService {
         })
     }
 
-    async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
+    async fn stats(
+        &self,
+        context: &TtrpcContext,
+        request: StatsRequest,
+    ) -> ttrpc::Result<StatsResponse> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("Stats", context, &request).await;
+        }
         let usage = self.sandbox.usage(&container(&request.id)?)?;
         let stats = metrics::metrics(version::host_cgroups(), &usage)?;
         Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
@@ -199,9 +287,12 @@ impl Task for TaskService {
 
     async fn connect(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: ConnectRequest,
     ) -> ttrpc::Result<ConnectResponse> {
+        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+            return native.forward("Connect", context, &request).await;
+        }
         // Only the form of the id is checked: containerd asks with that of any container of the
         // sandbox, also before its creation.
         container(&request.id)?;

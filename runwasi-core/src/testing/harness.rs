@@ -29,6 +29,7 @@ use crate::{
     container::host::Host,
     containerd::task_client::{CallError, TaskClient},
     id::Id,
+    native::NativeHost,
     network::Network,
     runtime::{self, GuestRuntime},
     sandbox::{Sandbox, error::SandboxError, records::SandboxRecords},
@@ -132,6 +133,7 @@ impl Harness {
             namespace: Id::parse("namespace", "harness")?,
             images,
             cgroups: None,
+            native: NativeHost::off(),
             network,
         });
         let serving = server::serve(listener, sandbox.clone());

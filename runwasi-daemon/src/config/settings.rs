@@ -8,8 +8,9 @@ use std::{
 };
 
 use clap::Args;
-use runwasi_core::settings::{
-    OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml,
+use runwasi_core::{
+    native::setting::{DEFAULT, NativeRuntime},
+    settings::{OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml},
 };
 use serde::{Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
@@ -47,6 +48,10 @@ pub struct Settings {
     #[arg(long, value_name = "MIB", default_value = "1024")]
     #[arg(value_parser = |word: &str| whole_number(word, 1..=1 << 20, " (MiB)"))]
     pub cache_size: u32,
+    /// Program that runs native containers: its path, its name on PATH, or `off`.
+    #[arg(long, value_name = "PROGRAM", value_parser = NativeRuntime::parse)]
+    #[arg(default_value = DEFAULT)]
+    pub native_runtime: NativeRuntime,
     /// Messages that are logged: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", value_parser = log_level, default_value = "info")]
     #[serde(serialize_with = "show")]

@@ -172,6 +172,11 @@ impl Containerd {
         self.traces.shims()
     }
 
+    /// runc's shims that run native containers for these shims now.
+    pub fn delegates(&self) -> Vec<Shim> {
+        self.traces.delegates()
+    }
+
     /// The socket file of the group `group` (a pod's id, or the container's).
     pub fn socket(&self, group: &str) -> PathBuf {
         self.traces.socket(group)

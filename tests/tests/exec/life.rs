@@ -104,7 +104,7 @@ pub(crate) fn end_of_the_init_ends_its_execs(c: &mut Containers) -> Result<()> {
 }
 
 pub(crate) fn paused_container_takes_no_exec(c: &mut Containers) -> Result<()> {
-    if c.runtime == Runtime::Runc {
+    if c.runtime.runs_by_runc() {
         // It freezes by cgroup, which a container's place in the hierarchy may not allow.
         return Ok(());
     }
@@ -177,7 +177,7 @@ pub(crate) fn restarted_containerd_still_knows_a_running_exec(c: &mut Containers
 }
 
 pub(crate) fn killed_shim_takes_its_execs_with_it(c: &mut Containers) -> Result<()> {
-    if c.runtime == Runtime::Runc {
+    if c.runtime.runs_by_runc() {
         // Its guests are OS processes and outlive it until `delete`.
         return Ok(());
     }

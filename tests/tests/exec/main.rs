@@ -39,3 +39,22 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         end_of_the_init_ends_its_execs
         execs_leave_no_file_descriptors_behind;
 }}
+
+// A native program under the runtimes for wasm.
+runwasi_tests::suite! { linux_wasmtime = WasmtimeLinux, linux_wasmtimed = WasmtimedLinux; {
+    run:
+        exec_prints_and_passes_its_status_on
+        another_program_of_the_image_runs
+        stdin_of_an_exec_is_its_own
+        environment_and_working_directory_are_the_execs
+        program_that_is_missing_is_an_error_and_its_id_stays_free
+        megabytes_of_output_arrive_intact;
+    life:
+        exec_is_killed_on_its_own
+        every_process_is_killed_at_once
+        end_of_the_init_ends_its_execs
+        ps_names_the_execs
+        exec_gives_added_started_and_exit
+        twenty_execs_run_at_once
+        restarted_containerd_still_knows_a_running_exec;
+}}

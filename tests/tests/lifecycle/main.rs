@@ -54,6 +54,47 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, native = Nat
         killed_container_gives_one_exit;
 }}
 
+// A native program under the runtimes for wasm.
+runwasi_tests::suite! { linux_wasmtime = WasmtimeLinux, linux_wasmtimed = WasmtimedLinux; {
+    run:
+        arguments_reach_the_guest
+        entrypoint_is_found_as_in_any_container
+        environment_reaches_the_guest
+        exit_status_is_passed_on
+        hello_is_printed
+        megabytes_of_output_arrive_intact
+        megabytes_of_stdin_pass_through
+        rm_leaves_nothing
+        stderr_is_apart_from_stdout
+        trap_ends_with_134
+        working_directory_reaches_the_guest;
+    task:
+        attach_gets_later_output_and_the_exit_status
+        created_container_starts_once
+        delete_gives_the_exit_status
+        delete_while_running_is_denied
+        detached_task_is_running_with_a_pid
+        ended_task_is_stopped_until_deleted
+        forced_delete_ends_a_running_task
+        ps_names_a_process;
+    signals:
+        signals_have_their_default_action
+        sigterm_ends_an_endless_loop
+        signal_after_the_end_is_an_error;
+    recovery:
+        killed_shim_is_seen_as_exit_137
+        id_of_a_killed_shim_can_be_used_again
+        restarted_containerd_still_knows_a_running_task
+        killed_containerd_still_knows_a_running_task
+        restarted_containerd_still_knows_an_exit_status
+        task_that_ends_without_containerd_keeps_its_exit_status;
+    concurrency:
+        twenty_containers_run_at_once;
+    events:
+        run_gives_create_start_exit_delete
+        killed_container_gives_one_exit;
+}}
+
 // runc's shim stays.
 runwasi_tests::suite! { left_wasmtime = Wasmtime, left_wasmtimed = Wasmtimed; {
     recovery:
@@ -163,4 +204,32 @@ runwasi_tests::suite! { runwasi_tests::check_on_2: runc_2 = Runc; {
         id_of_a_killed_shim_can_be_used_again
         restarted_containerd_still_knows_a_running_task
         killed_containerd_still_knows_a_running_task;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_on_1_7: linux_wasmtime_1_7 = WasmtimeLinux, linux_wasmtimed_1_7 = WasmtimedLinux; {
+    run:
+        exit_status_is_passed_on
+        rm_leaves_nothing;
+    task:
+        attach_gets_later_output_and_the_exit_status
+        ps_names_a_process;
+    recovery:
+        killed_shim_is_seen_as_exit_137
+        killed_containerd_still_knows_a_running_task;
+    events:
+        run_gives_create_start_exit_delete;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_on_2: linux_wasmtime_2 = WasmtimeLinux, linux_wasmtimed_2 = WasmtimedLinux; {
+    run:
+        exit_status_is_passed_on
+        rm_leaves_nothing;
+    task:
+        attach_gets_later_output_and_the_exit_status
+        ps_names_a_process;
+    recovery:
+        killed_shim_is_seen_as_exit_137
+        killed_containerd_still_knows_a_running_task;
+    events:
+        run_gives_create_start_exit_delete;
 }}

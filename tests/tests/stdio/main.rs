@@ -55,3 +55,16 @@ runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmti
         what_is_typed_is_echoed_edited_and_read
         ctrl_c_and_ctrl_backslash_end_a_guest;
 }}
+
+// A native program under the runtimes for wasm.
+runwasi_tests::suite! { linux_wasmtime = WasmtimeLinux, linux_wasmtimed = WasmtimedLinux; {
+    terminal:
+        guest_at_a_terminal_sees_one_and_another_none
+        exit_status_passes_through_a_terminal
+        exec_gets_a_terminal_of_its_own
+        size_of_the_clients_terminal_is_the_guests;
+    file:
+        output_of_a_detached_container_goes_to_a_file;
+    logger:
+        logger_gets_both_streams_apart;
+}}

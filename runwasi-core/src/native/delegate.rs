@@ -1,0 +1,255 @@
+//! A running delegate, from its start to its end.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use containerd_shim_protos::ttrpc;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{CWD, FileType, Mode, mknodat},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, unix::AsyncFd},
+    net::unix::pipe,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{NativeError, launcher::Launcher, record::Record};
+use crate::{
+    blocking::blocking,
+    bootstrap::socket,
+    containerd::shim_client::{ShimAddress, ShimClient},
+    id::Id,
+    shutdown::Tasks,
+    sys,
+};
+
+/// Directory of the directories of all delegates of the node.
+const DIRECTORIES: &str = "/run/runwasi/native";
+
+/// FIFO in the directory that the delegate writes its log to.
+const LOG: &str = "log";
+
+/// Time for a delegate to end after it was asked to.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
+
+/// A running delegate, or one that has ended.
+pub(crate) struct Delegate {
+    pub(crate) launcher: Launcher,
+    pub(crate) client: ShimClient,
+    id: String,
+    address: ShimAddress,
+    directory: PathBuf,
+    pid: u32,
+    /// Readable when the process has ended.
+    pidfd: AsyncFd<fs::File>,
+    /// Cancelled when nothing waits for the delegate any more: it was asked to end, or our server
+    /// leaves it behind.
+    left: CancellationToken,
+}
+
+impl Delegate {
+    /// Starts a delegate that is named after the first container of it.
+    pub(crate) async fn start(
+        launcher: Launcher,
+        first: &Id,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, NativeError> {
+        let id = format!("{first}-native");
+        let name = format!("{}.{id}", launcher.namespace);
+        let directory = Directory(Path::new(DIRECTORIES).join(name));
+        let starting = launcher.clone();
+        let delegate_id = id.clone();
+        let start = move || {
+            directory.make()?;
+            let log = directory.open_log()?;
+            let address = starting.start(&delegate_id, &directory.0)?;
+            Ok((directory, log, address))
+        };
+        let (directory, log, address) = blocking(start, |error| launcher.failed(error)).await?;
+        let connected = Self::connect(launcher.clone(), id, directory.0.clone(), address).await;
+        let delegate = Arc::new(connected.map_err(|error| launcher.failed(error))?);
+        directory.keep();
+        tasks.spawn(follow_log(log, delegate.clone()));
+        tracing::debug!(pid = delegate.pid, "a native runtime has started");
+        Ok(delegate)
+    }
+
+    async fn connect(
+        launcher: Launcher,
+        id: String,
+        directory: PathBuf,
+        address: ShimAddress,
+    ) -> ttrpc::Result<Self> {
+        let other = |error: io::Error| ttrpc::Error::Others(error.to_string());
+        let client = ShimClient::connect(&address, &launcher.namespace).await?;
+        let pid = client.pid(&id).await?;
+        let gone = || ttrpc::Error::Others(format!("its process {pid} has ended"));
+        let process = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
+        let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| gone())?;
+        let pidfd = sys::watch(fs::File::from(pidfd)).map_err(other)?;
+        let left = CancellationToken::new();
+        Ok(Self { launcher, client, id, address, directory, pid, pidfd, left })
+    }
+
+    /// Resolves when its process has ended.
+    pub(crate) async fn ended(&self) {
+        // An error: the runtime is shutting down, and drops this future, too.
+        let _ready = self.pidfd.readable().await;
+    }
+
+    /// True if its process has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Asked of the kernel: the runtime may not have noticed yet.
+        let mut polled = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Resolves when nothing waits for it any more.
+    pub(crate) async fn left(&self) {
+        self.left.cancelled().await;
+    }
+
+    /// Ends all waiting for it.
+    pub(crate) fn leave(&self) {
+        self.left.cancel();
+    }
+
+    /// Pid of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The record for the bundles of its containers.
+    pub(crate) fn record(&self) -> Record {
+        Record {
+            program: self.launcher.program.clone(),
+            directory: self.directory.clone(),
+            address: self.address.clone(),
+            pid: self.pid,
+        }
+    }
+
+    /// Ends it after its last container, and removes what it leaves.
+    pub(crate) async fn shut_down(&self) {
+        self.leave();
+        let asked = async {
+            // An error: it has ended already, or the kill below ends it.
+            let _ = self.client.shutdown(&self.id).await;
+            self.ended().await;
+        };
+        if timeout(SHUTDOWN_LIMIT, asked).await.is_err() {
+            tracing::warn!(pid = self.pid, "a native runtime does not end, and is killed");
+            // An error: it has ended meanwhile.
+            let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+            // Bounded: a process in the kernel's hands may not end at once.
+            let _ = timeout(SHUTDOWN_LIMIT, self.ended()).await;
+        }
+        self.remove_traces().await;
+    }
+
+    /// Removes its directory and its socket, after its end.
+    pub(crate) async fn remove_traces(&self) {
+        let record = self.record();
+        let work = move || {
+            remove_traces(&record);
+            Ok(())
+        };
+        // An error: our process is ending, and `delete` does the same.
+        let _: Result<(), ()> = blocking(work, drop).await;
+    }
+}
+
+/// Removes the directory and the socket of a delegate that has ended. Blocks.
+pub(crate) fn remove_traces(record: &Record) {
+    if let Some(path) = record.address.address.strip_prefix("unix://")
+        && let Err(error) = socket::remove_if_dead(Path::new(path))
+    {
+        tracing::warn!(%error, "the socket of a native runtime stays behind");
+    }
+    remove(&record.directory);
+}
+
+fn remove(directory: &Path) {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, directory = %directory.display(), "a directory stays behind");
+        }
+        _ => {}
+    }
+}
+
+/// Directory of a delegate. Removed with the value, unless it is kept.
+struct Directory(PathBuf);
+
+impl Directory {
+    /// Makes it with all that the program looks for in a bundle.
+    fn make(&self) -> Result<(), NativeError> {
+        // Left by a delegate whose server was killed together with containerd.
+        remove(&self.0);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        made.map_err(|source| self.failed("", source))?;
+        let config = "config.json";
+        // Without annotations: the program names its socket by its id then, and not by a group.
+        fs::write(self.0.join(config), "{}").map_err(|source| self.failed(config, source))
+    }
+
+    /// Makes the FIFO of the log and opens it for reading, before the program opens it.
+    fn open_log(&self) -> Result<fs::File, NativeError> {
+        let path = self.0.join(LOG);
+        let failed = |source| self.failed(LOG, source);
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .map_err(|error| failed(error.into()))?;
+        // Also for writing: a reader without any writer would get the end of the file at once.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        fs::File::options().read(true).write(true).custom_flags(flags).open(&path).map_err(failed)
+    }
+
+    fn keep(mut self) {
+        self.0 = PathBuf::new();
+    }
+
+    fn failed(&self, name: &str, source: io::Error) -> NativeError {
+        NativeError::Directory { path: self.0.join(name), source }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            remove(&self.0);
+        }
+    }
+}
+
+/// Writes the lines of a delegate's log into ours until nothing waits for it.
+async fn follow_log(log: fs::File, delegate: Arc<Delegate>) {
+    let log = match pipe::Receiver::from_file_unchecked(log) {
+        Ok(log) => log,
+        Err(error) => return tracing::warn!(%error, "the log of a native runtime is lost"),
+    };
+    let mut lines = BufReader::new(log).lines();
+    loop {
+        let line = tokio::select! {
+            line = lines.next_line() => line,
+            () = delegate.left() => return,
+            () = delegate.ended() => return,
+        };
+        match line {
+            Ok(Some(line)) if line.contains("level=error") || line.contains("level=warning") => {
+                tracing::warn!(pid = delegate.pid, "native runtime: {line}");
+            }
+            Ok(Some(line)) => tracing::debug!(pid = delegate.pid, "native runtime: {line}"),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The command lines of the delegate's program: `start` and `delete`, as containerd runs them.
+//!
+//! A process keeps the restrictions of the one that starts it, and runc needs nearly all that a
+//! system's manager can take away: namespaces, capabilities, system calls, new privileges. So the
+//! server of a hardened unit has systemd start the program, as a transient service.
+
+use std::{
+    fs,
+    io::{self, Read, Seek, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use super::{NativeError, setting::search_path};
+use crate::{
+    child::{memory_file, wait_within},
+    containerd::shim_client::{self, ShimAddress},
+    engine::exit::Exit,
+    id::Id,
+    sanitize, task_limits,
+};
+
+/// Time for `start`, which takes less than 0.1 s on an idle machine.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// True if the last `start` had containerd's params on stdin. Shims since containerd 2.3 need them;
+/// the earlier ones that read stdin take them for options of an unknown type.
+static TAKES_PARAMS: AtomicBool = AtomicBool::new(false);
+
+/// Exists where systemd runs as the system's manager (`sd_booted(3)`).
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// The program with what it is told about containerd.
+#[derive(Clone, Debug)]
+pub(crate) struct Launcher {
+    pub(crate) program: PathBuf,
+    pub(crate) namespace: Id,
+    pub(crate) grpc_address: String,
+    pub(crate) ttrpc_address: String,
+}
+
+impl Launcher {
+    /// Starts the delegate `id` in its directory and returns its address. Blocks.
+    pub(crate) fn start(&self, id: &str, directory: &Path) -> Result<ShimAddress, NativeError> {
+        // Relaxed: a wrong guess costs a second try.
+        let takes_params = TAKES_PARAMS.load(Ordering::Relaxed);
+        let started = self.start_with(takes_params, id, directory).or_else(|first| {
+            let again = self.start_with(!takes_params, id, directory);
+            TAKES_PARAMS.store(takes_params ^ again.is_ok(), Ordering::Relaxed);
+            // One of the errors may only be about the form that the program does not take.
+            again.map_err(|second| format!("{first}; {second}"))
+        });
+        let stdout = started.map_err(|reason| self.failed(reason))?;
+        let unknown = || self.failed(format!("prints no address: {:?}", text(&stdout)));
+        ShimAddress::parse(&stdout).ok_or_else(unknown)
+    }
+
+    fn start_with(&self, params: bool, id: &str, directory: &Path) -> Result<Vec<u8>, String> {
+        let command = self.command(id, directory, &["start"]);
+        let params = params.then(|| {
+            let Self { namespace, grpc_address, ttrpc_address, .. } = self;
+            shim_client::bootstrap_params(id, namespace, grpc_address, ttrpc_address)
+        });
+        let input = params.unwrap_or_default();
+        match is_restricted() {
+            false => run(command, &input, START_LIMIT),
+            true => start_service(&command, directory, &input),
+        }
+    }
+
+    /// Kills and removes what is left of a container without a living delegate. Blocks.
+    pub(crate) fn delete(
+        &self,
+        id: &Id,
+        bundle: &Path,
+        limit: Duration,
+    ) -> Result<(u32, Exit), NativeError> {
+        let bundle_flag = bundle.display().to_string();
+        let shim = self.command(id.as_str(), bundle, &["-bundle", &bundle_flag, "delete"]);
+        let command = match is_restricted() {
+            false => shim,
+            true => by_systemd(&shim, bundle, &["--pipe", "--wait"]),
+        };
+        let stdout = run(command, &[], limit).map_err(|reason| self.failed(reason))?;
+        let unknown = || self.failed("prints no exit status".to_owned());
+        shim_client::deleted(&stdout).ok_or_else(unknown)
+    }
+
+    fn command(&self, id: &str, directory: &Path, action: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["-namespace", self.namespace.as_str(), "-id", id])
+            .args(["-address", &self.grpc_address])
+            .args(action)
+            .current_dir(directory)
+            .env("PATH", search_path())
+            .env("TTRPC_ADDRESS", &self.ttrpc_address)
+            .env("GRPC_ADDRESS", &self.grpc_address)
+            .env("NAMESPACE", self.namespace.as_str())
+            .env("MAX_SHIM_VERSION", "3");
+        // That of our own service: the program must not speak for it.
+        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+        command
+    }
+
+    /// An error of the program.
+    pub(crate) fn failed(&self, reason: impl ToString) -> NativeError {
+        NativeError::Failed { program: self.program.clone(), reason: reason.to_string() }
+    }
+}
+
+/// True below a unit whose restrictions children inherit, where systemd can start the program
+/// instead.
+// Any unit that filters system calls or takes privileges away has this bit, too: systemd demands it.
+fn is_restricted() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line == "NoNewPrivs:\t1") && Path::new(SYSTEMD).exists()
+}
+
+/// Has systemd start the delegate as a service that lasts as long as the delegate. Its streams are
+/// files in its directory: `systemd-run` returns before the end, and could not connect them to ours.
+fn start_service(command: &Command, directory: &Path, input: &[u8]) -> Result<Vec<u8>, String> {
+    let text_of = |error: io::Error| error.to_string();
+    let file = |name: &str| directory.join(name);
+    fs::write(file("stdin"), input).map_err(text_of)?;
+    let stream =
+        |stream: &str, name: &str| format!("Standard{stream}=file:{}", file(name).display());
+    // The delegate is left to itself by a stop of the service, as by that of containerd's.
+    let properties = [
+        "Type=forking".to_owned(),
+        "KillMode=process".to_owned(),
+        stream("Input", "stdin"),
+        stream("Output", "stdout"),
+        stream("Error", "stderr"),
+    ];
+    let flags: Vec<&str> = properties.iter().flat_map(|property| ["-p", property]).collect();
+    let started = run(by_systemd(command, directory, &flags), &[], START_LIMIT);
+    let said = |name: &str| fs::read(file(name)).unwrap_or_default();
+    started.map_err(|reason| format!("{reason} {}", text(&said("stderr"))))?;
+    Ok(said("stdout"))
+}
+
+/// The same command as a transient service of systemd.
+fn by_systemd(command: &Command, directory: &Path, flags: &[&str]) -> Command {
+    let mut outer = Command::new("systemd-run");
+    outer.args(["--quiet", "--collect"]).args(flags);
+    outer.arg("-p").arg(format!("WorkingDirectory={}", directory.display()));
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            let mut pair = name.to_owned();
+            pair.push("=");
+            pair.push(value);
+            outer.arg("-E").arg(pair);
+        }
+    }
+    outer.arg("--").arg(command.get_program()).args(command.get_args());
+    outer.env("PATH", search_path());
+    outer
+}
+
+/// Runs a command and returns its stdout. The error is its status with the beginning of its stderr.
+fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Vec<u8>, String> {
+    let text_of = |error: io::Error| error.to_string();
+    // Files instead of pipes: nothing has to read while the program runs.
+    let mut stdin = memory_file("native").map_err(text_of)?;
+    let mut stdout = memory_file("native").map_err(text_of)?;
+    let mut stderr = memory_file("native").map_err(text_of)?;
+    stdin.write_all(input).and_then(|()| stdin.rewind()).map_err(text_of)?;
+    let stream = |file: &fs::File| file.try_clone().map(Stdio::from).map_err(text_of);
+    command.stdin(stdin).stdout(stream(&stdout)?).stderr(stream(&stderr)?).process_group(0);
+    let mut child = command.spawn().map_err(task_limits::named).map_err(text_of)?;
+    let status = wait_within(&mut child, Some(limit)).map_err(text_of)?;
+    let said = |file: &mut fs::File| {
+        let mut bytes = Vec::new();
+        file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(text_of)?;
+        Ok::<_, String>(bytes)
+    };
+    match status {
+        Some(status) if status.success() => said(&mut stdout),
+        Some(status) => Err(format!("{status}: {}", text(&said(&mut stderr)?))),
+        None => Err(format!("killed after {} s", limit.as_secs())),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    sanitize::text(String::from_utf8_lossy(bytes).trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_program_gets_its_input_and_returns_its_output_or_its_words() {
+        let limit = Duration::from_secs(20);
+        assert_eq!(run(shell("cat"), b"params", limit).unwrap(), b"params");
+        let error = run(shell("echo no luck >&2; exit 3"), b"", limit).unwrap_err();
+        assert_eq!(error, "exit status: 3: no luck");
+        let error = run(shell("sleep 1000"), b"", Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error, "killed after 0 s");
+    }
+
+    #[test]
+    fn a_transient_service_gets_the_whole_command() {
+        let launcher = Launcher {
+            program: "/bin/shim".into(),
+            namespace: Id::parse("namespace", "n").unwrap(),
+            grpc_address: "/run/c.sock".to_owned(),
+            ttrpc_address: "/run/c.sock.ttrpc".to_owned(),
+        };
+        let inner = launcher.command("c1", Path::new("/d"), &["start"]);
+        let outer = by_systemd(&inner, Path::new("/d"), &["-p", "Type=forking"]);
+        let args: Vec<_> = outer.get_args().map(|arg| arg.to_str().unwrap()).collect();
+        let text = args.join(" ");
+        for part in [
+            "-p Type=forking -p WorkingDirectory=/d -E ",
+            "-E TTRPC_ADDRESS=/run/c.sock.ttrpc",
+            "-- /bin/shim -namespace n -id c1 -address /run/c.sock start",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("NOTIFY_SOCKET"), "{text}");
+    }
+}

@@ -1,0 +1,92 @@
+//! Native containers: programs that are no wasm, which containerd's own shim for runc runs.
+//!
+//! ```text
+//! containerd ─ Task ─▶ our server ─ Task ─▶ containerd-shim-runc-v2 ─▶ runc ─▶ the container
+//!      ▲                                           │
+//!      └────────────────── events ─────────────────┘
+//! ```
+//!
+//! The *delegate* is that shim: one for all native containers of a sandbox, started with the first
+//! of them and ended after the last. It gets each request unchanged and tells containerd the events
+//! itself. It has a directory of its own, and not a bundle: the group in a bundle's `config.json`
+//! would lead it to the socket of our own server.
+//!
+//! | file | one thing |
+//! |---|---|
+//! | `setting` | the setting `native-runtime` |
+//! | `detect` | which programs are native |
+//! | `launcher` | the command lines of the delegate's program |
+//! | `delegate` | the running delegate, from its start to its end |
+//! | `orphan` | a container whose server was killed |
+//! | `record` | the file in a bundle by which `delete` finds the delegate after our server's death |
+
+pub(crate) mod delegate;
+pub(crate) mod detect;
+pub(crate) mod launcher;
+pub(crate) mod orphan;
+pub(crate) mod record;
+pub mod setting;
+
+use std::{io, path::PathBuf};
+
+use self::setting::NativeRuntime;
+
+/// The setting of a sandbox's server, and the containerd that the delegate tells its events.
+#[derive(Clone, Debug)]
+pub struct NativeHost {
+    /// The program that runs native containers.
+    pub runtime: NativeRuntime,
+    /// True if runtime options cannot choose another program.
+    pub fixed: bool,
+    /// containerd's gRPC socket.
+    pub grpc_address: String,
+    /// containerd's ttrpc socket, where it takes events.
+    pub ttrpc_address: String,
+}
+
+impl NativeHost {
+    /// For a sandbox without native containers.
+    pub fn off() -> Self {
+        Self {
+            runtime: NativeRuntime::off(),
+            fixed: true,
+            grpc_address: String::new(),
+            ttrpc_address: String::new(),
+        }
+    }
+}
+
+/// A native container has no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum NativeError {
+    /// The setting refuses all.
+    #[error("native containers are off (native-runtime = \"off\")")]
+    Off,
+    /// No such program is installed.
+    #[error(
+        "native containers need {program}, which is not {place}: install it (it is part of \
+         containerd's packages, and needs runc), or set native-runtime"
+    )]
+    Missing {
+        /// The name or path in the setting.
+        program: String,
+        /// The searched place.
+        place: String,
+    },
+    /// The delegate does not start, or does not answer.
+    #[error("native runtime {}: {reason}", program.display())]
+    Failed {
+        /// Its program.
+        program: PathBuf,
+        /// The program's own words, or the system's error.
+        reason: String,
+    },
+    /// The directory of the delegate cannot be made.
+    #[error("directory of the native runtime: {}: {source}", path.display())]
+    Directory {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,75 @@
+//! The file in the bundle of a native container that names its delegate: `delete` finds it there
+//! after the death of our server.
+
+use std::{fs, io, path::Path, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::containerd::shim_client::ShimAddress;
+
+/// Name of the file.
+const FILE: &str = "native.json";
+
+/// Content of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Record {
+    /// The delegate's program.
+    pub(crate) program: PathBuf,
+    /// Its directory.
+    pub(crate) directory: PathBuf,
+    /// Its socket.
+    pub(crate) address: ShimAddress,
+    /// Its pid.
+    pub(crate) pid: u32,
+}
+
+impl Record {
+    /// Writes it into a bundle, completely or not at all. Blocks.
+    pub(crate) fn write(&self, bundle: &Path) -> io::Result<()> {
+        let temporary = bundle.join(".native.json");
+        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        fs::rename(temporary, bundle.join(FILE))
+    }
+
+    /// The record of a bundle, if it has one. Blocks.
+    pub(crate) fn read(bundle: &Path) -> Option<Self> {
+        let bytes = fs::read(bundle.join(FILE)).ok()?;
+        let read = serde_json::from_slice(&bytes);
+        if let Err(error) = &read {
+            tracing::error!(%error, bundle = %bundle.display(), "damaged record of a native container");
+        }
+        read.ok()
+    }
+
+    /// Removes the record of a bundle. Blocks.
+    pub(crate) fn remove(bundle: &Path) {
+        match fs::remove_file(bundle.join(FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, bundle = %bundle.display(), "a record stays behind");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_until_it_is_removed() {
+        let bundle = tempfile::tempdir().unwrap();
+        assert_eq!(Record::read(bundle.path()), None);
+        Record::remove(bundle.path());
+        let record = Record {
+            program: "/bin/shim".into(),
+            directory: "/run/d".into(),
+            address: ShimAddress { address: "unix:///s".to_owned(), version: 2 },
+            pid: 7,
+        };
+        record.write(bundle.path()).unwrap();
+        assert_eq!(Record::read(bundle.path()), Some(record));
+        Record::remove(bundle.path());
+        assert_eq!(Record::read(bundle.path()), None);
+    }
+}

@@ -1,0 +1,405 @@
+//! Native containers of a sandbox, and the delegate that runs them.
+//!
+//! ```text
+//! first container ─▶ delegate starts ─▶ further containers join ─▶ last is deleted ─▶ it ends
+//!                                         │ it is killed
+//!                                         ▼
+//!                    its containers are killed, their exits published, and they wait for Delete
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Reservation, Sandbox, Shared, Slot, error::SandboxError};
+use crate::{
+    blocking::blocking,
+    container::{error::CreateError, prepare::NativeProgram},
+    engine::{
+        exit::{Exit, ExitStatus},
+        signal::Signal,
+    },
+    events::Event,
+    id::Id,
+    lock::Mutex,
+    native::{
+        NativeError, NativeHost,
+        delegate::Delegate,
+        launcher::Launcher,
+        record::Record,
+        setting::{KEY, NativeRuntime},
+    },
+    process::Info,
+    settings::SettingsError,
+    stdio::paths::StdioPaths,
+};
+
+/// Time to remove what is left of one container of a delegate that was killed.
+const REMOVAL: Duration = Duration::from_secs(10);
+
+/// A native container.
+pub(crate) struct NativeContainer {
+    /// Its id.
+    pub(crate) id: Id,
+    /// Its bundle directory.
+    pub(crate) bundle: PathBuf,
+    /// The delegate that runs it.
+    pub(crate) delegate: Arc<Delegate>,
+    /// Pid of its init.
+    pub(crate) pid: u32,
+    /// The init's streams.
+    pub(crate) stdio: StdioPaths,
+    /// The init's exit. Set by one task, which waits for it.
+    exit: watch::Sender<Option<Exit>>,
+    /// Ids of its execs that have not been deleted: their ends are told if the delegate is killed.
+    execs: Mutex<BTreeSet<String>>,
+    /// Cancelled when the container is deleted.
+    deleted: CancellationToken,
+    /// True once a client has asked about its end during a stop (`sandbox::stop`).
+    asked_about: AtomicBool,
+}
+
+/// The delegate of a sandbox, with the number of containers that exist or are being created.
+pub(super) struct Current {
+    delegate: Arc<Delegate>,
+    users: usize,
+}
+
+/// A native container that is being created. Its id is reserved, and its delegate runs.
+pub(crate) struct NativePlace {
+    sandbox: Sandbox,
+    reservation: Reservation,
+    /// The delegate that is to create it.
+    pub(crate) delegate: Arc<Delegate>,
+    /// Its bundle directory.
+    pub(crate) bundle: PathBuf,
+    /// True if systemd makes its cgroup.
+    pub(crate) systemd_cgroup: bool,
+}
+
+impl NativeContainer {
+    /// The init's exit, once it is known.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        *self.exit.borrow()
+    }
+
+    /// Waits for the init's exit. No result after the deletion.
+    pub(crate) async fn wait(&self) -> Option<Exit> {
+        let mut exit = self.exit.subscribe();
+        tokio::select! {
+            // Never an error: the sender is in `self`.
+            exit = exit.wait_for(Option::is_some) => exit.ok().and_then(|exit| *exit),
+            () = self.deleted.cancelled() => self.exit(),
+        }
+    }
+
+    /// Sends a signal to the init. An error is logged: the caller waits for the end with a limit.
+    pub(super) async fn tell(&self, signal: Signal) {
+        if self.exit().is_none()
+            && let Err(error) = self.delegate.client.kill(self.id.as_str(), signal.number()).await
+        {
+            tracing::debug!(%error, container = %self.id, "a native container gets no signal");
+        }
+    }
+
+    /// Notes an exec.
+    pub(crate) fn exec_added(&self, exec: &str) {
+        self.execs.lock().insert(exec.to_owned());
+    }
+
+    /// Forgets an exec.
+    pub(crate) fn exec_deleted(&self, exec: &str) {
+        self.execs.lock().remove(exec);
+    }
+
+    /// True for an exec that has not been deleted.
+    pub(crate) fn has_exec(&self, exec: &str) -> bool {
+        self.execs.lock().contains(exec)
+    }
+
+    /// True once a client has asked about its end.
+    // Relaxed: the flag guards no other data.
+    pub(super) fn is_asked_about(&self) -> bool {
+        self.asked_about.load(Ordering::Relaxed)
+    }
+
+    fn info(&self, exec: Option<Id>) -> Arc<Info> {
+        let container = self.id.clone();
+        Arc::new(Info { container, exec, pid: self.pid, stdio: self.stdio.clone() })
+    }
+}
+
+impl NativePlace {
+    /// Enters the container that the delegate has created.
+    pub(crate) fn fill(self, pid: u32, stdio: StdioPaths) {
+        let Self { sandbox, mut reservation, delegate, bundle, .. } = self;
+        let Some(id) = reservation.id.take() else { return };
+        let container = Arc::new(NativeContainer {
+            id: id.clone(),
+            bundle,
+            delegate,
+            pid,
+            stdio,
+            exit: watch::Sender::new(None),
+            execs: Mutex::default(),
+            deleted: CancellationToken::new(),
+            asked_about: AtomicBool::new(false),
+        });
+        let slot = Slot::Native(container.clone());
+        sandbox.shared.change(|containers| containers.insert(id, slot));
+        sandbox.tasks().spawn(follow_exit(container));
+    }
+
+    /// Gives the place up: the delegate has not created the container.
+    pub(crate) async fn give_up(self) {
+        let Self { sandbox, reservation, delegate, bundle, .. } = self;
+        remove_record(bundle).await;
+        drop(reservation);
+        sandbox.release(&delegate).await;
+    }
+}
+
+impl Sandbox {
+    /// The native container of an id, if it is one.
+    pub(crate) fn native(&self, id: &str) -> Option<Arc<NativeContainer>> {
+        // By text: an id that is not valid has no container.
+        let containers = self.shared.containers.lock();
+        let (_, slot) = containers.get_key_value(id)?;
+        match slot {
+            Slot::Native(container) => Some(container.clone()),
+            Slot::Creating | Slot::Ready(_) => None,
+        }
+    }
+
+    pub(super) fn natives(&self) -> Vec<Arc<NativeContainer>> {
+        self.shared.natives()
+    }
+
+    /// Notes that a client asks about the end of a native container (`sandbox::stop`).
+    pub(crate) fn note_native_question(&self, container: &NativeContainer) {
+        if self.tasks().is_stopped() {
+            container.asked_about.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The place of a native container with the delegate that is to create it.
+    pub(super) async fn native_place(
+        &self,
+        reservation: Reservation,
+        bundle: PathBuf,
+        program: NativeProgram,
+    ) -> Result<NativePlace, CreateError> {
+        let NativeProgram { path, runtime, systemd_cgroup } = program;
+        let id = reservation.id.clone().ok_or(CreateError::Lost)?;
+        let runtime = self.native_runtime(runtime)?;
+        let failed = |source| CreateError::Native { path, source };
+        let delegate = self.acquire(&id, runtime).await.map_err(failed)?;
+        let sandbox = self.clone();
+        let place = NativePlace { sandbox, reservation, delegate, bundle, systemd_cgroup };
+        // Before the container exists: `delete` finds its delegate at any time.
+        let record = place.delegate.record();
+        let directory = place.bundle.clone();
+        let write = move || record.write(&directory);
+        if let Err(source) = blocking(write, |error| error).await {
+            let path = place.bundle.clone();
+            place.give_up().await;
+            return Err(CreateError::Bundle { path, source });
+        }
+        Ok(place)
+    }
+
+    /// The setting in force for a container.
+    fn native_runtime(&self, option: Option<NativeRuntime>) -> Result<NativeRuntime, CreateError> {
+        let NativeHost { runtime, fixed, .. } = &self.shared.host.native;
+        match option {
+            Some(option) if *fixed && option != *runtime => {
+                let reason =
+                    "this node's daemon, whose own configuration decides, has another value";
+                Err(CreateError::Options(SettingsError::new(KEY, reason)))
+            }
+            option => Ok(option.unwrap_or_else(|| runtime.clone())),
+        }
+    }
+
+    /// The delegate for a further container. Starts it for the first one.
+    async fn acquire(&self, id: &Id, runtime: NativeRuntime) -> Result<Arc<Delegate>, NativeError> {
+        // Held during the start: of two first containers one starts the delegate.
+        let mut current = self.shared.delegate.lock().await;
+        if let Some(Current { delegate, users }) = current.as_mut()
+            && !delegate.has_ended()
+        {
+            *users += 1;
+            return Ok(delegate.clone());
+        }
+        let program = blocking(
+            move || runtime.find(),
+            |source| NativeError::Directory { path: PathBuf::from("PATH"), source },
+        )
+        .await?;
+        let host = &self.shared.host;
+        let launcher = Launcher {
+            program,
+            namespace: host.namespace.clone(),
+            grpc_address: host.native.grpc_address.clone(),
+            ttrpc_address: host.native.ttrpc_address.clone(),
+        };
+        let delegate = Delegate::start(launcher, id, self.tasks()).await?;
+        self.tasks().spawn(follow_end(Arc::downgrade(&self.shared), delegate.clone()));
+        *current = Some(Current { delegate: delegate.clone(), users: 1 });
+        Ok(delegate)
+    }
+
+    /// Ends the delegate after its last container.
+    async fn release(&self, delegate: &Arc<Delegate>) {
+        let mut current = self.shared.delegate.lock().await;
+        // Another one has taken the place of a delegate that was killed.
+        let own = |current: &&mut Current| Arc::ptr_eq(&current.delegate, delegate);
+        let Some(Current { users, .. }) = current.as_mut().filter(own) else { return };
+        *users -= 1;
+        if *users == 0 {
+            *current = None;
+            // Under the lock: a new delegate of the same name starts after the end of this one.
+            delegate.shut_down().await;
+        }
+    }
+
+    /// Forgets a native container that its delegate has deleted.
+    pub(crate) async fn native_deleted(&self, container: &Arc<NativeContainer>) {
+        container.deleted.cancel();
+        remove_record(container.bundle.clone()).await;
+        let removed = self.shared.change(|containers| containers.remove(&container.id));
+        // Of several deletions one has removed it.
+        if removed.is_some() {
+            let sandbox = self.clone();
+            let delegate = container.delegate.clone();
+            // Not awaited: containerd need not wait for the end of the delegate. The end of this
+            // server does.
+            self.tasks().spawn(async move { sandbox.release(&delegate).await });
+        }
+    }
+
+    /// Deletes a container whose delegate was killed. Its leftovers are gone already.
+    pub(crate) async fn delete_orphan(&self, container: &Arc<NativeContainer>) -> Option<Exit> {
+        // After `follow_end` has removed what was left of it.
+        let exit = container.wait().await?;
+        let process = container.info(None);
+        self.shared.host.publisher.publish(Event::Deleted { process, exit });
+        self.native_deleted(container).await;
+        Some(exit)
+    }
+
+    /// Ends a native container in any state and forgets it.
+    pub(super) async fn end_native(
+        &self,
+        container: &Arc<NativeContainer>,
+    ) -> Result<(u32, Exit), SandboxError> {
+        let id = container.id.clone();
+        match container.delegate.client.end(id.as_str()).await {
+            Ok(ended) => {
+                self.native_deleted(container).await;
+                Ok(ended)
+            }
+            Err(_) if container.delegate.has_ended() => {
+                let exit = self.delete_orphan(container).await;
+                let exit = exit.ok_or(SandboxError::NotFound { id })?;
+                Ok((container.pid, exit))
+            }
+            Err(error) => Err(SandboxError::Native { id, reason: error.to_string() }),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn natives(&self) -> Vec<Arc<NativeContainer>> {
+        let containers = self.containers.lock();
+        let native = |slot: &Slot| match slot {
+            Slot::Native(container) => Some(container.clone()),
+            Slot::Creating | Slot::Ready(_) => None,
+        };
+        containers.values().filter_map(native).collect()
+    }
+}
+
+/// Waits for the exit of a container's init.
+async fn follow_exit(container: Arc<NativeContainer>) {
+    let delegate = &container.delegate;
+    let exit = tokio::select! {
+        exit = delegate.client.wait(container.id.as_str()) => exit,
+        () = container.deleted.cancelled() => return,
+        // Told by `follow_end`, or not any more.
+        () = delegate.ended() => return,
+        () = delegate.left() => return,
+    };
+    match exit {
+        Ok(exit) => drop(container.exit.send_replace(Some(exit))),
+        // The container is being deleted, or its delegate is ending.
+        Err(error) => tracing::debug!(%error, container = %container.id, "no exit"),
+    }
+}
+
+/// Waits for a delegate that ends without being asked to, by SIGKILL for example. Kills its
+/// containers, removes what is left of them and tells their exits.
+async fn follow_end(shared: Weak<Shared>, delegate: Arc<Delegate>) {
+    tokio::select! {
+        () = delegate.ended() => {}
+        () = delegate.left() => return,
+    }
+    let Some(shared) = shared.upgrade() else { return };
+    let mut orphans = shared.natives();
+    orphans.retain(|container| Arc::ptr_eq(&container.delegate, &delegate));
+    tracing::error!(
+        pid = delegate.pid(),
+        containers = orphans.len(),
+        "a native runtime has ended: its containers are killed"
+    );
+    for container in orphans {
+        remove_orphan(&container).await;
+        tell_exits(&shared, &container);
+    }
+    delegate.remove_traces().await;
+    delegate.leave();
+}
+
+async fn remove_orphan(container: &NativeContainer) {
+    let launcher = container.delegate.launcher.clone();
+    let id = container.id.clone();
+    let bundle = container.bundle.clone();
+    let remove = move || launcher.delete(&id, &bundle, REMOVAL).map_err(|error| error.to_string());
+    if let Err(error) = blocking(remove, |error| error.to_string()).await {
+        tracing::error!(%error, container = %container.id, "a native container stays behind");
+    }
+}
+
+fn tell_exits(shared: &Shared, container: &NativeContainer) {
+    let killed = Exit::now(ExitStatus::KILLED);
+    let publish = |exec: Option<Id>| {
+        let process = container.info(exec);
+        shared.host.publisher.publish(Event::Exited { process, exit: killed });
+    };
+    for exec in container.execs.lock().iter() {
+        // Always an id: containerd has made the exec by it.
+        publish(Id::parse("exec id", exec).ok());
+    }
+    if container.exit().is_none() {
+        publish(None);
+        container.exit.send_replace(Some(killed));
+    }
+}
+
+async fn remove_record(bundle: PathBuf) {
+    let work = move || {
+        Record::remove(&bundle);
+        Ok(())
+    };
+    // An error: this process is ending. `delete` then finds a record without a container.
+    let _: Result<(), ()> = blocking(work, drop).await;
+}

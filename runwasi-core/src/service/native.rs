@@ -1,0 +1,233 @@
+//! Calls for native containers: each goes to the delegate unchanged, and so does its answer.
+//!
+//! The calls that change what the sandbox knows (`Create`, `Exec`, `Delete`) and those that are
+//! answered without a delegate that was killed (`State`, `Wait`, `Pids`, `Delete`) have
+//! functions of their own.
+
+use std::sync::Arc;
+
+use containerd_shim_protos::{
+    api::{
+        CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty,
+        ExecProcessRequest, PidsRequest, PidsResponse, StateRequest, StateResponse, Status,
+        WaitRequest, WaitResponse,
+    },
+    protobuf::{EnumOrUnknown, Message},
+    ttrpc::{self, Code, r#async::TtrpcContext},
+    types::task::ProcessInfo,
+};
+
+use super::{convert, options, status::error};
+use crate::{
+    engine::exit::{Exit, ExitStatus},
+    sandbox::{
+        Sandbox,
+        native::{NativeContainer, NativePlace},
+    },
+    stdio::paths::StdioPaths,
+};
+
+/// A native container that a call is for.
+pub(super) struct Native {
+    sandbox: Sandbox,
+    container: Arc<NativeContainer>,
+}
+
+/// Has the delegate create a container. The creation runs to its end even if the caller goes away:
+/// nothing could take it back.
+pub(super) async fn create(
+    sandbox: &Sandbox,
+    place: NativePlace,
+    context: &TtrpcContext,
+    mut request: CreateTaskRequest,
+) -> ttrpc::Result<CreateTaskResponse> {
+    let given = request.options.take();
+    request.options = options::for_runc(given, place.systemd_cgroup).into();
+    let metadata = context.metadata.clone();
+    let timeout = context.timeout_nano;
+    let work = async move {
+        let stdio = StdioPaths {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        let client = place.delegate.client.clone();
+        let created: ttrpc::Result<CreateTaskResponse> =
+            client.forward("Create", &request, metadata, timeout).await;
+        match &created {
+            Ok(created) => place.fill(created.pid, stdio),
+            Err(_) => place.give_up().await,
+        }
+        created
+    };
+    let lost = |_| error(Code::UNAVAILABLE, "the sandbox is ending");
+    sandbox.run_to_completion(work).await.map_err(lost)?
+}
+
+impl Native {
+    /// The native container of an id, if it is one.
+    pub(super) fn find(sandbox: &Sandbox, id: &str) -> Option<Self> {
+        let container = sandbox.native(id)?;
+        Some(Self { sandbox: sandbox.clone(), container })
+    }
+
+    /// Forwards a call.
+    pub(super) async fn forward<Q: Message, A: Message>(
+        &self,
+        method: &str,
+        context: &TtrpcContext,
+        request: &Q,
+    ) -> ttrpc::Result<A> {
+        let client = &self.container.delegate.client;
+        let metadata = context.metadata.clone();
+        let answer = client.forward(method, request, metadata, context.timeout_nano).await;
+        answer.map_err(|cause| match cause {
+            answered @ ttrpc::Error::RpcStatus(_) => answered,
+            broken => self.broken(&broken),
+        })
+    }
+
+    fn broken(&self, cause: &ttrpc::Error) -> ttrpc::Error {
+        let NativeContainer { id, delegate, .. } = &*self.container;
+        let pid = delegate.pid();
+        let text = format!("container {id}: its native runtime (process {pid}): {cause}");
+        // The code that containerd's clients take for "it has ended anyway".
+        let code = if delegate.has_ended() { Code::NOT_FOUND } else { Code::UNAVAILABLE };
+        error(code, text)
+    }
+
+    fn is_orphan(&self) -> bool {
+        self.container.delegate.has_ended()
+    }
+
+    /// `State`.
+    pub(super) async fn state(
+        &self,
+        context: &TtrpcContext,
+        request: &StateRequest,
+    ) -> ttrpc::Result<StateResponse> {
+        self.note_question(&request.exec_id);
+        let answer = self.forward("State", context, request).await;
+        if answer.is_ok() || !self.is_orphan() {
+            return answer;
+        }
+        let exit = self.exit_of_orphan(&request.exec_id).await?;
+        let NativeContainer { id, bundle, pid, stdio, .. } = &*self.container;
+        Ok(StateResponse {
+            id: id.to_string(),
+            bundle: bundle.display().to_string(),
+            pid: *pid,
+            status: EnumOrUnknown::new(Status::STOPPED),
+            stdin: stdio.stdin.clone(),
+            stdout: stdio.stdout.clone(),
+            stderr: stdio.stderr.clone(),
+            terminal: stdio.terminal,
+            exit_status: exit.status.get(),
+            exited_at: convert::timestamp(exit.at),
+            exec_id: request.exec_id.clone(),
+            ..StateResponse::default()
+        })
+    }
+
+    /// `Wait`.
+    pub(super) async fn wait(
+        &self,
+        context: &TtrpcContext,
+        request: &WaitRequest,
+    ) -> ttrpc::Result<WaitResponse> {
+        let answer = self.forward("Wait", context, request).await;
+        self.note_question(&request.exec_id);
+        if answer.is_ok() || !self.is_orphan() {
+            return answer;
+        }
+        let exit = self.exit_of_orphan(&request.exec_id).await?;
+        Ok(WaitResponse {
+            exit_status: exit.status.get(),
+            exited_at: convert::timestamp(exit.at),
+            ..WaitResponse::default()
+        })
+    }
+
+    /// `Pids`. The init is listed even if it is stopped, see the Task service.
+    pub(super) async fn pids(
+        &self,
+        context: &TtrpcContext,
+        request: &PidsRequest,
+    ) -> ttrpc::Result<PidsResponse> {
+        let answer = self.forward("Pids", context, request).await;
+        if answer.is_ok() || !self.is_orphan() {
+            return answer;
+        }
+        let init = ProcessInfo { pid: self.container.pid, ..ProcessInfo::default() };
+        Ok(PidsResponse { processes: vec![init], ..PidsResponse::default() })
+    }
+
+    /// `Exec`.
+    pub(super) async fn exec(
+        &self,
+        context: &TtrpcContext,
+        request: &ExecProcessRequest,
+    ) -> ttrpc::Result<Empty> {
+        let answer = self.forward("Exec", context, request).await?;
+        self.container.exec_added(&request.exec_id);
+        Ok(answer)
+    }
+
+    /// `Delete`.
+    pub(super) async fn delete(
+        &self,
+        context: &TtrpcContext,
+        request: &DeleteRequest,
+    ) -> ttrpc::Result<DeleteResponse> {
+        self.note_question(&request.exec_id);
+        let answer = self.forward("Delete", context, request).await;
+        let orphan = answer.is_err() && self.is_orphan();
+        match (answer, request.exec_id.as_str()) {
+            (Ok(answer), "") => {
+                self.sandbox.native_deleted(&self.container).await;
+                Ok(answer)
+            }
+            (Ok(answer), exec) => {
+                self.container.exec_deleted(exec);
+                Ok(answer)
+            }
+            (Err(_), "") if orphan => {
+                let exit = self.sandbox.delete_orphan(&self.container).await;
+                let exit = exit.ok_or_else(|| self.not_found())?;
+                Ok(convert::delete_response(self.container.pid, exit))
+            }
+            (Err(_), exec) if orphan => {
+                let exit = self.exit_of_orphan(exec).await?;
+                self.container.exec_deleted(exec);
+                Ok(convert::delete_response(0, exit))
+            }
+            (Err(cause), _) => Err(cause),
+        }
+    }
+
+    fn note_question(&self, exec: &str) {
+        if exec.is_empty() {
+            self.sandbox.note_native_question(&self.container);
+        }
+    }
+
+    fn not_found(&self) -> ttrpc::Error {
+        error(Code::NOT_FOUND, format!("container {}: not found", self.container.id))
+    }
+
+    /// The exit of a process whose delegate was killed, once all of its container is gone.
+    async fn exit_of_orphan(&self, exec: &str) -> ttrpc::Result<Exit> {
+        let ended = self.container.wait().await.ok_or_else(|| self.not_found())?;
+        match exec {
+            "" => Ok(ended),
+            exec if self.container.has_exec(exec) => {
+                Ok(Exit { status: ExitStatus::KILLED, at: ended.at })
+            }
+            exec => Err(error(
+                Code::NOT_FOUND,
+                format!("process {exec} in container {}: not found", self.container.id),
+            )),
+        }
+    }
+}
