@@ -52,6 +52,8 @@ pub struct Pods {
     pub network: Network,
     /// Whether the shim makes the pods: then a pod has no `config.json`.
     pub managed: bool,
+    /// The name of the runtime in containerd's configuration, for the pods that are made from now on.
+    pub handler: String,
     links: Vec<String>,
     // The pods there have been, whose sockets must be gone. A cell, so that cases may share a fixture's pods.
     ever: RefCell<BTreeSet<String>>,
@@ -139,8 +141,8 @@ impl Pods {
         let cri = Cri::new(&fixture.address())?;
         // Without the plugin this fails at once.
         cri.becomes_ready().with_context(|| fixture.log())?;
-        let (managed, ever) = (setup.managed, RefCell::default());
-        let pods = Self { cri, runtime, fixture, network, managed, links, ever };
+        let (managed, ever, handler) = (setup.managed, RefCell::default(), HANDLER.to_owned());
+        let pods = Self { cri, runtime, fixture, network, managed, handler, links, ever };
         if !pods.managed {
             pods.load(PAUSE, &setup::pause_image(pods.fixture.dir())?, false)?;
         }
@@ -199,7 +201,7 @@ impl Pods {
             ..PodSandboxConfig::default()
         };
         change(&mut config);
-        let id = self.cri.run_pod(&config, HANDLER)?;
+        let id = self.cri.run_pod(&config, &self.handler)?;
         self.ever.borrow_mut().insert(id.clone());
         Ok(Pod { id, config })
     }
