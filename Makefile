@@ -12,6 +12,9 @@ LIVES ?= 100000
 PODS ?= 200
 KILLING ?= 600
 
+# The name of the node installer's image: a full reference.
+IMAGE ?= docker.io/library/runwasi-node:latest
+
 # What `test-vm` runs, and the Debian that it runs in.
 SUITES ?= smoke
 export DEBIAN ?= bookworm
@@ -40,11 +43,11 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load demo test test-vm tried fuzz lint bench bench-http bench-programs figures scale chaos soak clean
+.PHONY: help setup build install uninstall images load node-image shim-archive demo test test-vm tried fuzz lint bench bench-http bench-programs figures scale chaos soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
-		printf '  make %-10s %s\n' "$$target" "$$text"; done
+		printf '  make %-12s %s\n' "$$target" "$$text"; done
 
 setup: ## install what building and testing need on Debian (says first what; needs root)
 	@scripts/setup test
@@ -75,6 +78,19 @@ images: ## build the guests and their images into target/images
 
 load: ## import the images into a containerd (ADDRESS=/run/containerd/containerd.sock NAMESPACE=default)
 	@scripts/load '$(ADDRESS)' '$(NAMESPACE)'
+
+node-image: ## write the image that installs on Kubernetes nodes: target/images/runwasi-node.tar (IMAGE=its name)
+	@scripts/setup build
+	$(BUILD) $(addprefix --bin ,$(PRODUCTS) runwasi-node-installer oci-image)
+	@mkdir -p target/images
+	scripts/node-image target/images/runwasi-node.tar '$(IMAGE)'
+
+# One file without a directory, owner and time: the same program gives the same archive.
+shim-archive: build ## write the shim per pod for runtime-class-manager: target/images/containerd-shim-wasmtime-v1.tar.gz
+	@mkdir -p target/images
+	tar --create --owner=0 --group=0 --numeric-owner --mtime=@0 --directory=target/release containerd-shim-wasmtime-v1 | \
+		gzip --no-name >target/images/containerd-shim-wasmtime-v1.tar.gz
+	@sha256sum target/images/containerd-shim-wasmtime-v1.tar.gz
 
 demo: ## from nothing to "Hello from wasm!" on both runtimes of a private containerd, then clean up (needs root)
 	@scripts/demo
@@ -126,11 +142,13 @@ bench-programs:
 	$(BUILD) $(BENCH)
 	scripts/guests
 
-figures: ## measure the tables of docs/security.md and write them there (needs root)
+figures: ## measure the tables of docs/security.md and docs/nodes.md and write them there (needs root)
 	scripts/figures measure attacks
 	scripts/figures write attacks
 	scripts/figures measure holds
 	scripts/figures write holds
+	scripts/figures measure overhead
+	scripts/figures write overhead
 
 # Not in CI: ten minutes and more.
 scale: ## 200 pods on a node, and a rollout under traffic, beside runc; PODS=50 (needs root)

@@ -55,6 +55,8 @@ pub struct Pods {
     pub network: Network,
     /// Whether the shim makes the pods: then a pod has no `config.json`.
     pub managed: bool,
+    /// The name of the runtime in containerd's configuration, for the pods that are made from now on.
+    pub handler: String,
     links: Vec<String>,
     // The pods there have been, whose sockets must be gone. A cell, so that cases may share a fixture's pods.
     ever: RefCell<BTreeSet<String>>,
@@ -142,8 +144,8 @@ impl Pods {
         let cri = Cri::new(&fixture.address())?;
         // Without the plugin this fails at once.
         let version = cri.becomes_ready().with_context(|| fixture.log())?.runtime_version;
-        let (managed, ever) = (setup.managed, RefCell::default());
-        let pods = Self { cri, runtime, fixture, network, managed, links, ever };
+        let (managed, ever, handler) = (setup.managed, RefCell::default(), HANDLER.to_owned());
+        let pods = Self { cri, runtime, fixture, network, managed, handler, links, ever };
         if !pods.managed || setup::pulls_in_vain(&version) {
             pods.load(PAUSE, &setup::pause_image(pods.fixture.dir())?, false)?;
         }
@@ -181,7 +183,7 @@ impl Pods {
     ) -> Result<Pod> {
         let mut config = self.pod_config(name, network);
         change(&mut config);
-        let id = self.cri.run_pod(&config, HANDLER)?;
+        let id = self.cri.run_pod(&config, &self.handler)?;
         self.ever.borrow_mut().insert(id.clone());
         Ok(Pod { id, config })
     }

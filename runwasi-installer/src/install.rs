@@ -1,0 +1,242 @@
+//! Installs, or brings a node up to date.
+//!
+//! ```text
+//! decide ─▶ record ─▶ files ─▶ sysctl, daemon ─▶ record ─▶ configuration ─▶ containerd ─▶ what is not wanted any more
+//! ```
+//!
+//! The programs are there before containerd knows of them, and the daemon serves before a pod asks for it.
+
+use std::collections::BTreeSet;
+
+use crate::Error;
+use crate::containerd::distribution::Distribution;
+use crate::containerd::plan::{Plan, plan};
+use crate::files::{self, Follows, Found, PROGRAM, Wanted};
+use crate::host::Host;
+use crate::options::Options;
+use crate::record::{Record, Shelf};
+use crate::removal::{remove_files, unconfigure};
+use crate::restart::restart;
+use crate::root::{Access, Root, parent};
+use crate::service::Services;
+
+/// Installs what the options name; gives a line for each change.
+pub fn install(options: &Options, host: &dyn Host) -> Result<Vec<String>, Error> {
+    install_in(&Root::open(&options.root)?, options, host)
+}
+
+/// The same in an open root.
+pub(crate) fn install_in(
+    root: &Root,
+    options: &Options,
+    host: &dyn Host,
+) -> Result<Vec<String>, Error> {
+    let distribution = Distribution::of(root, options)?;
+    let bin_dir = options.bin_dir.as_deref().unwrap_or(distribution.bin_dir());
+    let plan = plan(root, options, distribution, bin_dir)?;
+    let wanted = files::wanted(options, bin_dir)?;
+    let mut fresh = Record::new(bin_dir);
+    fresh.will_make(root, parent(&options.record_dir));
+    let shelf = Shelf::open(root, &options.record_dir, true)?;
+    let shelf = shelf.ok_or_else(|| Error::file(&options.record_dir, "cannot be made"))?;
+    let record = shelf.load()?.unwrap_or(fresh);
+    let services = Services::new(host, options, distribution);
+    let mut run = Run { root, options, services, shelf, record, done: Vec::new() };
+    run.install(&plan, &wanted, bin_dir)?;
+    Ok(run.done)
+}
+
+struct Run<'a> {
+    root: &'a Root,
+    options: &'a Options,
+    services: Services<'a>,
+    shelf: Shelf<'a>,
+    record: Record,
+    done: Vec<String>,
+}
+
+impl Run<'_> {
+    fn install(&mut self, plan: &Plan, wanted: &[Wanted], bin_dir: &str) -> Result<(), Error> {
+        if self.record.due.previous.is_none() {
+            // Of a run that was killed before it removed it.
+            self.shelf.drop_kept()?;
+        }
+        let changed = self.changed(wanted)?;
+        self.intend(&changed, plan, bin_dir)?;
+        for file in &changed {
+            let directory = parent(&file.path);
+            self.root.make_directories(directory)?;
+            self.root.write(&file.path, &file.content, Access::Root(file.mode))?;
+            self.done.push(format!("{}: written", file.path));
+        }
+        self.follow_files(wanted)?;
+        self.configure(plan)?;
+        self.restart(plan)?;
+        self.remove_unwanted(wanted)?;
+        self.settle(wanted)
+    }
+
+    /// Files that are not there as wanted. One that is another's is an error, before anything is written.
+    fn changed<'w>(&self, wanted: &'w [Wanted]) -> Result<Vec<&'w Wanted>, Error> {
+        let mut changed = Vec::new();
+        for file in wanted {
+            let ours: Vec<&str> = self.digests(&file.path).map(String::as_str).collect();
+            match files::found(self.root, &file.path, &[&file.digest])? {
+                Found::Same => {}
+                Found::Missing => changed.push(file),
+                Found::Other => match files::found(self.root, &file.path, &ours)? {
+                    Found::Other => {
+                        let reason =
+                            "is not of runwasi-node-installer, or was changed: remove it first";
+                        return Err(Error::file(&file.path, reason));
+                    }
+                    Found::Same | Found::Missing => changed.push(file),
+                },
+            }
+        }
+        Ok(changed)
+    }
+
+    fn digests(&self, path: &str) -> impl Iterator<Item = &String> {
+        self.record.files.get(path).into_iter().flatten()
+    }
+
+    /// Writes down what is going to change. A file that is there as wanted without a record is another's, and stays so.
+    fn intend(&mut self, changed: &[&Wanted], plan: &Plan, bin_dir: &str) -> Result<(), Error> {
+        let before = self.record.clone();
+        self.record.bin_dir = bin_dir.to_owned();
+        for file in changed {
+            let digests = self.record.files.entry(file.path.clone()).or_default();
+            digests.insert(file.digest.clone());
+            self.record.due.programs |= file.mode == PROGRAM;
+            match file.follows {
+                Follows::Nothing => {}
+                Follows::Daemon => self.record.due.daemon = true,
+                Follows::Sysctl => self.record.due.sysctl = true,
+            }
+            self.record.will_make(self.root, parent(&file.path));
+        }
+        if self.changes(plan) {
+            self.record.configurations.insert(plan.file.clone());
+            self.record.will_make(self.root, parent(&plan.file));
+        }
+        if self.record != before {
+            self.shelf.save(&self.record)?;
+        }
+        Ok(())
+    }
+
+    fn changes(&self, plan: &Plan) -> bool {
+        plan.before.as_ref() != Some(&plan.after)
+    }
+
+    fn follow_files(&mut self, wanted: &[Wanted]) -> Result<(), Error> {
+        if !self.options.restart {
+            return Ok(());
+        }
+        self.try_programs(wanted)?;
+        let due = self.record.due.clone();
+        let sysctl = wanted.iter().find(|file| file.follows == Follows::Sysctl);
+        if let (true, Some(file)) = (due.sysctl, sysctl) {
+            // A node that does not take the value has room for fewer guests; it is no reason to have none.
+            let refused = self.services.apply_sysctl(&file.path)?;
+            let line =
+                refused.map_or("applied".to_owned(), |reason| format!("not applied: {reason}"));
+            self.done.push(format!("{}: {line}", file.path));
+            self.record.due.sysctl = false;
+        }
+        if due.daemon && wanted.iter().any(|file| file.follows == Follows::Daemon) {
+            self.services.start_daemon()?;
+            self.done.push("containerd-wasmtimed: started".to_owned());
+            self.record.due.daemon = false;
+        }
+        self.record.due.programs = false;
+        if self.record.due != due {
+            self.shelf.save(&self.record)?;
+        }
+        Ok(())
+    }
+
+    /// Starts each new program once, on the host: one that is linked for another system fails here, and not with the first
+    /// pod.
+    fn try_programs(&self, wanted: &[Wanted]) -> Result<(), Error> {
+        let due = &self.record.due;
+        if !due.programs {
+            return Ok(());
+        }
+        let programs = wanted.iter().filter(|file| file.mode == PROGRAM);
+        programs.map(|file| &file.path).try_for_each(|path| self.services.try_program(path))
+    }
+
+    /// Changes containerd's configuration, and takes back what an earlier run did in another file of it.
+    fn configure(&mut self, plan: &Plan) -> Result<(), Error> {
+        if self.changes(plan) {
+            self.write_configuration(plan)?;
+        }
+        let Self { root, options, shelf, record, .. } = self;
+        let lines = unconfigure(root, options, shelf, record, Some(&plan.file))?;
+        self.record.configurations.retain(|file| *file == plan.file);
+        self.done.extend(lines);
+        Ok(())
+    }
+
+    /// Writes it. What it said is kept, unless what containerd runs with is kept already.
+    fn write_configuration(&mut self, plan: &Plan) -> Result<(), Error> {
+        let before = plan.before.as_deref();
+        self.shelf.keep_previous(&mut self.record, &plan.file, before, Some(&plan.after))?;
+        self.record.due.containerd = true;
+        self.shelf.save(&self.record)?;
+        self.root.make_directories(parent(&plan.file))?;
+        self.root.write(&plan.file, plan.after.as_bytes(), Access::Same(0o644))?;
+        self.done.push(format!("{}: written", plan.file));
+        Ok(())
+    }
+
+    /// Restarts containerd if it has not seen its configuration, and goes back if it does not take it.
+    fn restart(&mut self, plan: &Plan) -> Result<(), Error> {
+        if !self.record.due.containerd {
+            return Ok(());
+        }
+        if !self.options.restart {
+            self.done.push("containerd: to be restarted".to_owned());
+            return Ok(());
+        }
+        restart(self.root, &self.shelf, &self.services, &mut self.record, &plan.socket)?;
+        self.done.push("containerd: restarted".to_owned());
+        Ok(())
+    }
+
+    /// Removes files of a runtime that is not wanted any more, or of another directory.
+    fn remove_unwanted(&mut self, wanted: &[Wanted]) -> Result<(), Error> {
+        let names: BTreeSet<&String> = wanted.iter().map(|file| &file.path).collect();
+        let recorded: Vec<String> = self.record.files.keys().cloned().collect();
+        let unwanted: Vec<String> =
+            recorded.into_iter().filter(|path| !names.contains(path)).collect();
+        let unit = |path: &String| files::UNITS.iter().any(|unit| path.ends_with(unit));
+        let has_daemon = wanted.iter().any(|file| file.follows == Follows::Daemon);
+        let units = self.options.restart && unwanted.iter().any(unit);
+        if units && !has_daemon {
+            self.services.stop_daemon()?;
+        }
+        let lines = remove_files(self.root, &mut self.record, &unwanted)?;
+        self.done.extend(lines);
+        if units {
+            self.services.reload_units()?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the digests of replaced files.
+    fn settle(&mut self, wanted: &[Wanted]) -> Result<(), Error> {
+        let before = self.shelf.load()?;
+        for file in wanted {
+            if let Some(digests) = self.record.files.get_mut(&file.path) {
+                digests.retain(|digest| *digest == file.digest);
+            }
+        }
+        if before.as_ref() != Some(&self.record) {
+            self.shelf.save(&self.record)?;
+        }
+        Ok(())
+    }
+}

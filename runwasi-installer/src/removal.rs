@@ -1,0 +1,62 @@
+//! The removal of files and of blocks in configurations. Called by `install`, for what is not wanted any more, and by
+//! `uninstall`.
+
+use crate::Error;
+use crate::containerd::plan;
+use crate::files::{self, Found};
+use crate::options::Options;
+use crate::record::{Record, Shelf};
+use crate::root::{Access, Root};
+
+/// Removes files that are as this program wrote them, and forgets all of them. Others stay.
+pub(crate) fn remove_files(
+    root: &Root,
+    record: &mut Record,
+    paths: &[String],
+) -> Result<Vec<String>, Error> {
+    let mut done = Vec::new();
+    for path in paths {
+        let digests = record.files.remove(path).unwrap_or_default();
+        let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
+        match files::found(root, path, &digests)? {
+            Found::Missing => root.remove(path)?,
+            Found::Same => {
+                root.remove(path)?;
+                done.push(format!("{path}: removed"));
+            }
+            Found::Other => done.push(format!("{path}: stays, another has changed it")),
+        }
+    }
+    Ok(done)
+}
+
+/// Cuts our blocks out of all recorded configurations `except` one. All are understood before the first is written.
+pub(crate) fn unconfigure(
+    root: &Root,
+    options: &Options,
+    shelf: &Shelf<'_>,
+    record: &mut Record,
+    except: Option<&str>,
+) -> Result<Vec<String>, Error> {
+    let mut done = Vec::new();
+    let mut cuts = Vec::new();
+    for file in record.configurations.iter().filter(|file| Some(file.as_str()) != except) {
+        root.remove_unfinished(file)?;
+        let Some(before) = root.read_text(file)? else { continue };
+        let after = plan::restored(file, &before, options.force)?;
+        if after.as_ref() != Some(&before) {
+            cuts.push((file.clone(), before, after));
+        }
+    }
+    for (file, before, after) in cuts {
+        shelf.keep_previous(record, &file, Some(&before), after.as_deref())?;
+        record.due.containerd = true;
+        shelf.save(record)?;
+        match after {
+            Some(after) => root.write(&file, after.as_bytes(), Access::Same(0o644))?,
+            None => root.remove(&file)?,
+        }
+        done.push(format!("{file}: restored"));
+    }
+    Ok(done)
+}

@@ -1,0 +1,229 @@
+//! What is not understood or another's: it is refused with file and line, and nothing is written.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+
+use super::{CONFIG, Node, VERSION_3, rendered};
+
+/// The error for a configuration.
+fn refused(text: &str) -> String {
+    Node::new(&[(CONFIG, text)]).refuses()
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_line() {
+    let error = refused("version = 3\n[plugins\n");
+    assert!(error.starts_with("/etc/containerd/config.toml:2: not TOML"), "{error}");
+    let node = Node::new(&[]);
+    fs::create_dir(node.path("/etc/containerd")).unwrap();
+    fs::write(node.path(CONFIG), b"version = 3\n# \xff\n").unwrap();
+    assert_eq!(node.refuses(), "/etc/containerd/config.toml:2: not UTF-8");
+}
+
+#[test]
+fn unknown_version_is_refused_with_its_line() {
+    let error = refused("# x\nversion = 5\n");
+    assert_eq!(error, "/etc/containerd/config.toml:2: unknown version 5; known are 2 to 4");
+    let error = refused("version = \"2\"\n");
+    assert_eq!(error, "/etc/containerd/config.toml:1: is not a number");
+}
+
+#[test]
+fn configuration_without_a_version_is_refused() {
+    let error = refused("[plugins.cri]\n");
+    assert!(error.starts_with("/etc/containerd/config.toml:1: has no version"), "{error}");
+}
+
+#[test]
+fn runtime_of_our_name_that_another_wrote_is_refused_with_its_line() {
+    for text in [
+        "version = 3\n[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmtime]\nx = 1\n",
+        "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd]\nruntimes.wasmtime.x = 1\n",
+    ] {
+        let error = refused(text);
+        let line = text.lines().position(|line| line.contains("wasmtime")).unwrap() + 1;
+        let wanted = format!("/etc/containerd/config.toml:{line}: a runtime \"wasmtime\"");
+        assert!(error.starts_with(&wanted), "{error}");
+    }
+}
+
+#[test]
+fn runtime_of_our_name_in_an_imported_file_is_refused_with_its_line() {
+    let other = "\n[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmtimed]\n";
+    let node = Node::new(&[
+        (CONFIG, "version = 3\nimports = [\"conf.d/*.toml\"]\n"),
+        ("/etc/containerd/conf.d/other.toml", other),
+    ]);
+    let error = node.refuses();
+    assert!(error.starts_with("/etc/containerd/conf.d/other.toml:2: a runtime"), "{error}");
+}
+
+#[test]
+fn line_of_a_foreign_runtime_counts_the_lines_of_our_own_block() {
+    let node = Node::new(&[(CONFIG, "version = 3\n")]);
+    let mut options = node.options.clone();
+    options.runtimes.truncate(1);
+    crate::install(&options, &node.host).unwrap();
+    let before = node.read(CONFIG);
+    let foreign = "[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmtimed]\n";
+    fs::write(node.path(CONFIG), format!("{before}{foreign}")).unwrap();
+    let error = node.try_install().unwrap_err().to_string();
+    let line = before.lines().count() + 1;
+    assert!(
+        error.starts_with(&format!("/etc/containerd/config.toml:{line}: a runtime")),
+        "{error}"
+    );
+}
+
+#[test]
+fn runtime_of_our_name_in_a_template_is_refused_with_its_line() {
+    for line in ["[plugins.\"x\".containerd.runtimes.\"wasmtime\"]", "runtimes.wasmtime = {}"] {
+        let rendered = rendered("version = 3\n");
+        let template = format!("{{{{ template \"base\" . }}}}\n{line}\n");
+        let node = Node::new(&[
+            (rendered[0].0, &rendered[0].1),
+            ("/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl", &template),
+        ]);
+        let error = node.refuses();
+        assert!(error.contains("config-v3.toml.tmpl:2: a runtime"), "{error}");
+    }
+}
+
+#[test]
+fn table_that_cannot_be_added_to_is_refused_with_its_line() {
+    let error = refused("version = 3\nplugins = {}\n");
+    assert!(
+        error.starts_with("/etc/containerd/config.toml:2: tables of runtimes do not fit"),
+        "{error}"
+    );
+}
+
+#[test]
+fn disabled_cri_is_refused_with_its_line() {
+    let error = refused("version = 2\ndisabled_plugins = [\n  \"io.containerd.grpc.v1.cri\",\n]\n");
+    assert!(
+        error.starts_with("/etc/containerd/config.toml:3: containerd's CRI is disabled"),
+        "{error}"
+    );
+}
+
+#[test]
+fn import_that_cannot_be_followed_is_refused_with_its_line() {
+    let error = refused("version = 3\nimports = [\"/etc/*/x.toml\"]\n");
+    assert!(error.starts_with("/etc/containerd/config.toml:2: cannot tell"), "{error}");
+}
+
+#[test]
+fn edited_block_is_refused_with_its_line_and_replaced_by_force() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let edited = node.read(CONFIG).replace("io.runwasi.*", "io.*");
+    fs::write(node.path(CONFIG), &edited).unwrap();
+    for error in [node.try_install().unwrap_err(), node.try_uninstall().unwrap_err()] {
+        let error = error.to_string();
+        assert!(error.starts_with("/etc/containerd/config.toml:6: this block"), "{error}");
+    }
+    assert_eq!(node.read(CONFIG), edited);
+    node.options.force = true;
+    node.uninstall();
+    assert_eq!(node.read(CONFIG), VERSION_3);
+}
+
+#[test]
+fn block_without_its_end_is_refused() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let cut = node.read(CONFIG).replace("# <<< runwasi-node-installer\n", "");
+    fs::write(node.path(CONFIG), cut).unwrap();
+    assert!(node.try_install().unwrap_err().to_string().contains("config.toml:6: this block"));
+}
+
+#[test]
+fn sandboxer_is_refused_in_a_version_that_has_none() {
+    let mut node = Node::new(&[(CONFIG, "version = 2\n")]);
+    node.options.sandboxer = true;
+    assert!(node.refuses().contains("version 2 of the configuration has no `sandboxer`"));
+}
+
+#[test]
+fn node_of_two_distributions_is_refused() {
+    let node = Node::new(&[]);
+    for name in ["k3s", "rke2"] {
+        let directory = format!("/var/lib/rancher/{name}/agent/etc/containerd");
+        fs::create_dir_all(node.path(&directory)).unwrap();
+    }
+    assert!(node.refuses().contains("--containerd-config"));
+}
+
+#[test]
+fn k3s_that_has_rendered_nothing_is_refused() {
+    let node = Node::new(&[]);
+    fs::create_dir_all(node.path("/var/lib/rancher/k3s/agent/etc/containerd")).unwrap();
+    assert!(node.refuses().contains("is not there yet"));
+}
+
+#[test]
+fn program_that_another_installed_is_not_replaced() {
+    let node =
+        Node::new(&[(CONFIG, VERSION_3), ("/usr/local/bin/containerd-wasmtimed", "another's")]);
+    let error = node.refuses();
+    assert!(error.starts_with("/usr/local/bin/containerd-wasmtimed: is not of"), "{error}");
+}
+
+#[test]
+fn configuration_that_is_no_file_is_refused() {
+    let node = Node::new(&[]);
+    fs::create_dir(node.path("/etc/containerd")).unwrap();
+    let _listener = UnixListener::bind(node.path(CONFIG)).unwrap();
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.starts_with("/etc/containerd/config.toml: "), "{error}");
+}
+
+#[test]
+fn missing_asset_is_named_before_anything_is_written() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    fs::remove_file(node.options.assets.join("containerd-wasmtimed")).unwrap();
+    assert!(node.refuses().contains("assets/containerd-wasmtimed: No such file"));
+}
+
+#[test]
+fn second_run_at_the_same_time_is_refused() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    let root = node.root();
+    let shelf = crate::record::Shelf::open(&root, &node.options.record_dir, true).unwrap();
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.contains("another run of runwasi-node-installer is at work"), "{error}");
+    drop(shelf);
+    node.install();
+}
+
+#[test]
+fn containers_that_run_forbid_to_uninstall() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let bundles = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+    node.write(&format!("{bundles}/native/shim-binary-path"), "/usr/bin/containerd-shim-runc-v2");
+    let shim = "/usr/local/bin/containerd-shim-wasmtimed-v1";
+    node.write(&format!("{bundles}/pod/shim-binary-path"), shim);
+    let before = node.tree();
+    let error = node.try_uninstall().unwrap_err().to_string();
+    assert!(
+        error.starts_with(
+            "1 pods or containers of these runtimes are there, the first is k8s.io/pod"
+        ),
+        "{error}"
+    );
+    assert_eq!(node.tree(), before);
+    fs::remove_dir_all(node.path(&format!("{bundles}/pod"))).unwrap();
+    node.uninstall();
+}
+
+#[test]
+fn record_of_another_format_is_refused() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let file = "/var/lib/runwasi-node-installer/record.json";
+    let text = node.read(file).replace("\"format\": 1", "\"format\": 2");
+    fs::write(node.path(file), text).unwrap();
+    assert!(node.try_install().unwrap_err().to_string().contains("has the format 2, not 1"));
+}

@@ -1,0 +1,168 @@
+//! What is restarted, when, and what happens if it does not come back.
+
+use super::{CONFIG, Node, VERSION_3, rendered};
+
+const ENABLE: &str =
+    "systemctl enable --now containerd-wasmtimed.socket containerd-wasmtimed.service";
+const DISABLE: &str =
+    "systemctl disable --now containerd-wasmtimed.socket containerd-wasmtimed.service";
+const RELOAD: &str = "systemctl daemon-reload";
+const SYSCTL: &str = "sysctl -p /etc/sysctl.d/60-containerd-wasmtimed.conf";
+const ACTIVE: &str = "systemctl is-active --quiet containerd-wasmtimed";
+
+#[test]
+fn daemon_serves_before_containerd_is_restarted_and_ends_after_it() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.host.fail(ACTIVE, "inactive", 1);
+    node.install();
+    assert_eq!(node.host.taken(), [SYSCTL, RELOAD, ENABLE, "systemctl restart containerd"]);
+    node.uninstall();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd", DISABLE, RELOAD]);
+}
+
+#[test]
+fn new_daemon_takes_over_from_one_that_runs() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    node.assets("2");
+    node.host.taken();
+    node.install();
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, "systemctl restart containerd-wasmtimed"]);
+}
+
+#[test]
+fn only_the_active_service_of_k3s_is_restarted() {
+    let rendered = rendered("version = 3\n");
+    let node = Node::new(&rendered.each_ref().map(|(path, text)| (*path, text.as_str())));
+    node.host.fail("systemctl is-active --quiet k3s", "inactive", 1);
+    node.install();
+    assert!(node.host.taken().contains(&"systemctl restart k3s-agent".to_owned()));
+}
+
+#[test]
+fn containerd_is_asked_at_the_socket_that_its_configuration_names() {
+    let node = Node::new(&[(CONFIG, "version = 3\n[grpc]\n  address = \"/run/other.sock\"\n")]);
+    node.install();
+    let asked = node.host.asked.borrow();
+    assert!(asked.contains(&"ctr --address /run/other.sock plugins ls".to_owned()), "{asked:?}");
+}
+
+#[test]
+fn unit_of_the_options_is_restarted() {
+    let mut node = Node::new(&[("/etc/k0s/containerd.toml", VERSION_3)]);
+    node.options.containerd_config = Some("/etc/k0s/containerd.toml".to_owned());
+    node.options.containerd_unit = Some("k0sworker".to_owned());
+    node.install();
+    assert!(node.host.taken().contains(&"systemctl restart k0sworker".to_owned()));
+    assert!(node.read("/etc/k0s/containerd.toml").contains("runtimes.wasmtime]"));
+}
+
+#[test]
+fn previous_configuration_is_restored_if_containerd_does_not_restart() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.host.fail("systemctl restart containerd", "no", 1);
+    // The service of the same beginning is not meant.
+    node.host.fail(ACTIVE, "inactive", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    let wanted = "containerd is not back with the new configuration: systemctl restart containerd: no; \
+                  /etc/containerd/config.toml was restored, and containerd runs with it";
+    assert_eq!(error, wanted);
+    assert_eq!(node.read(CONFIG), VERSION_3);
+    assert!(!node.exists("/var/lib/runwasi-node-installer/previous"));
+    node.install();
+    assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+}
+
+#[test]
+fn previous_configuration_is_restored_if_containerd_runs_without_its_cri() {
+    let node = Node::new(&[]);
+    let table = "TYPE ID PLATFORMS STATUS\nio.containerd.cri.v1 runtime linux/amd64 error\n";
+    *node.host.plugins.borrow_mut() = Some(table.to_owned());
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(
+        error.contains("containerd's plugin io.containerd.cri.v1 runtime linux/amd64 error"),
+        "{error}"
+    );
+    assert!(!node.exists(CONFIG), "made by the run, and not restored");
+}
+
+#[test]
+fn configuration_that_another_changed_meanwhile_is_not_overwritten() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.options.restart = false;
+    node.install();
+    let changed = node.read(CONFIG) + "[metrics]\n";
+    node.write(CONFIG, &changed);
+    node.options.restart = true;
+    node.host.fail("systemctl restart containerd", "no", 1);
+    node.host.fail(ACTIVE, "inactive", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.contains("config.toml was changed meanwhile and has no block"), "{error}");
+    assert_eq!(node.read(CONFIG), format!("{VERSION_3}\n[metrics]\n"));
+}
+
+#[test]
+fn containerd_that_comes_late_is_waited_for() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.host.fail("ctr --address", "connection refused", 100);
+    node.install();
+    let asked = node.host.asked.borrow();
+    assert_eq!(asked.iter().filter(|line| line.ends_with("plugins ls")).count(), 101);
+}
+
+#[test]
+fn without_ctr_the_word_of_systemd_counts() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.host.missing = vec!["ctr"];
+    node.install();
+    assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+}
+
+#[test]
+fn sysctl_that_the_kernel_refuses_is_reported_and_no_reason_to_stop() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.host.fail("sysctl", "permission denied", 1);
+    let done = node.install();
+    let line = "/etc/sysctl.d/60-containerd-wasmtimed.conf: not applied: permission denied";
+    assert!(done.contains(&line.to_owned()), "{done:?}");
+}
+
+#[test]
+fn without_restart_no_program_runs_and_the_next_run_does_what_is_due() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.options.restart = false;
+    node.install();
+    assert_eq!(node.host.taken(), [""; 0]);
+    node.options.restart = true;
+    node.host.fail(ACTIVE, "inactive", 1);
+    node.install();
+    assert_eq!(node.host.taken(), [SYSCTL, RELOAD, ENABLE, "systemctl restart containerd"]);
+}
+
+#[test]
+fn daemon_that_does_not_start_leaves_containerd_alone() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.host.fail("systemctl enable", "no such unit", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.ends_with("failed on the host: no such unit"), "{error}");
+    assert_eq!(node.read(CONFIG), VERSION_3);
+    node.install();
+    assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+}
+
+#[test]
+fn program_that_does_not_run_on_the_host_leaves_containerd_alone() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    let shim = "/usr/local/bin/containerd-shim-wasmtime-v1";
+    node.host.fail(shim, "version `GLIBC_2.99' not found", 2);
+    for _ in 0..2 {
+        let error = node.try_install().unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("{shim}: does not run on this host: version")),
+            "{error}"
+        );
+    }
+    assert_eq!(node.read(CONFIG), VERSION_3);
+    node.install();
+    assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+}

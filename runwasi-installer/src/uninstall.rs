@@ -1,0 +1,104 @@
+//! Takes away what an installation put onto a node, and nothing else.
+//!
+//! ```text
+//! decide ─▶ record ─▶ configuration ─▶ containerd ─▶ daemon ─▶ files ─▶ directories ─▶ record
+//! ```
+
+use crate::Error;
+use crate::containerd::distribution::Distribution;
+use crate::containerd::plan;
+use crate::files::UNITS;
+use crate::host::Host;
+use crate::options::{Options, Runtime};
+use crate::record::Shelf;
+use crate::removal::{remove_files, unconfigure};
+use crate::restart::restart;
+use crate::root::Root;
+use crate::service::Services;
+
+/// containerd's plugins that have bundles, below its state directory.
+const BUNDLES: [&str; 2] =
+    ["io.containerd.runtime.v2.task", "io.containerd.sandbox.controller.v1.shim"];
+
+/// Removes what was installed; gives a line for each change, and for each file that stays.
+pub fn uninstall(options: &Options, host: &dyn Host) -> Result<Vec<String>, Error> {
+    uninstall_in(&Root::open(&options.root)?, options, host)
+}
+
+/// The same in an open root.
+pub(crate) fn uninstall_in(
+    root: &Root,
+    options: &Options,
+    host: &dyn Host,
+) -> Result<Vec<String>, Error> {
+    let Some(shelf) = Shelf::open(root, &options.record_dir, false)? else {
+        return Ok(Vec::new());
+    };
+    let mut done = Vec::new();
+    let Some(mut record) = shelf.load()? else {
+        // Of a run that ended before it did anything.
+        shelf.remove(&[])?;
+        return Ok(done);
+    };
+    let distribution = Distribution::of(root, options)?;
+    if !options.force {
+        refuse_in_use(root, options, distribution, &record.bin_dir)?;
+    }
+    let services = Services::new(host, options, distribution);
+    done.extend(unconfigure(root, options, &shelf, &mut record, None)?);
+    if record.due.containerd && options.restart {
+        let socket = plan::socket_of(root, options, distribution)?;
+        restart(root, &shelf, &services, &mut record, &socket)?;
+        done.push("containerd: restarted".to_owned());
+    } else if record.due.containerd {
+        done.push("containerd: to be restarted".to_owned());
+    }
+    let units = record.files.keys().any(|path| UNITS.iter().any(|unit| path.ends_with(unit)));
+    if units && options.restart {
+        stop_daemon(root, options, &services)?;
+    }
+    let recorded: Vec<String> = record.files.keys().cloned().collect();
+    done.extend(remove_files(root, &mut record.clone(), &recorded)?);
+    if units && options.restart {
+        services.reload_units()?;
+    }
+    shelf.remove(&record.directories)?;
+    Ok(done)
+}
+
+/// Not if its unit is gone already, in a run that was killed.
+fn stop_daemon(root: &Root, options: &Options, services: &Services<'_>) -> Result<(), Error> {
+    let unit = format!("{}/{}", options.unit_dir, UNITS[0]);
+    match root.read(&unit)? {
+        Some(_) => services.stop_daemon(),
+        None => Ok(()),
+    }
+}
+
+/// Containers of our runtimes, by the shim that containerd notes in each bundle: without their shims they could not be
+/// removed.
+fn refuse_in_use(
+    root: &Root,
+    options: &Options,
+    distribution: Distribution,
+    bin_dir: &str,
+) -> Result<(), Error> {
+    let state = plan::state(root, options, distribution)?;
+    let ours = Runtime::ALL.map(|runtime| format!("{bin_dir}/{}", runtime.shim()));
+    let mut found = Vec::new();
+    for plugin in BUNDLES {
+        let plugin = format!("{state}/{plugin}");
+        for namespace in root.list(&plugin)? {
+            for id in root.list(&format!("{plugin}/{namespace}"))? {
+                let shim = root.read(&format!("{plugin}/{namespace}/{id}/shim-binary-path"))?;
+                if shim.is_some_and(|shim| ours.iter().any(|path| path.as_bytes() == shim)) {
+                    found.push(format!("{namespace}/{id}"));
+                }
+            }
+        }
+    }
+    match found.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::InUse { count: found.len(), first: first.clone() }),
+    }
+}
