@@ -18,8 +18,9 @@ use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::cri::messages::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, PodSandboxMetadata,
+    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
+    PodSandboxMetadata,
 };
 use crate::machine::{Use, tried};
 use crate::network::on_own_host;
@@ -176,7 +177,8 @@ impl Pods {
         network: NamespaceMode,
         change: impl FnOnce(&mut PodSandboxConfig),
     ) -> Result<Pod> {
-        let options = NamespaceOption { network: network.into() };
+        let options =
+            NamespaceOption { network: network.into(), pid: NamespaceMode::Container.into() };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
         let mut config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
@@ -240,14 +242,32 @@ impl Pods {
         command: &[&str],
         mounts: Vec<Mount>,
     ) -> Result<String> {
-        let config = ContainerConfig {
+        self.create_as(pod, name, image, command, |config| config.mounts = mounts)
+    }
+
+    /// The same with something unusual in its configuration.
+    pub fn create_as(
+        &self,
+        pod: &Pod,
+        name: &str,
+        image: impl Into<ImageSpec>,
+        command: &[&str],
+        change: impl FnOnce(&mut ContainerConfig),
+    ) -> Result<String> {
+        // The kubelet gives a container the namespaces of its pod.
+        let security = pod.config.linux.as_ref().and_then(|linux| linux.security_context.clone());
+        let namespace_options = security.and_then(|security| security.namespace_options);
+        let security_context = Some(LinuxContainerSecurityContext { namespace_options });
+        let mut config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned() }),
             image: Some(image.into()),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             args: Vec::new(),
-            mounts,
+            mounts: Vec::new(),
             log_path: format!("{name}.log"),
+            linux: Some(LinuxContainerConfig { resources: None, security_context }),
         };
+        change(&mut config);
         self.cri.create(&pod.id, config, &pod.config)
     }
 
