@@ -25,13 +25,14 @@ pub struct Targets {
 }
 
 /// The keys of settings, with their flags and their types in the file.
-pub(super) const KEYS: [(&str, &str, &str); 7] = [
+pub(super) const KEYS: [(&str, &str, &str); 8] = [
     ("socket", "--socket", "a string"),
     ("bundle-roots", "--bundle-root", "an array of strings"),
     ("grace", "--grace", "an integer"),
     ("slots", "--slots", "an integer"),
     ("cache", "--cache-dir", "a string"),
     ("cache-size", "--cache-size", "an integer"),
+    ("native-runtime", "--native-runtime", "a string"),
     ("log-level", "--log-level", "a string"),
 ];
 

@@ -18,8 +18,9 @@ use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::cri::messages::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, PodSandboxMetadata,
+    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
+    PodSandboxMetadata,
 };
 use crate::machine::{Use, tried};
 use crate::network::on_own_host;
@@ -190,7 +191,8 @@ impl Pods {
 
     /// The configuration of an ordinary pod.
     pub fn pod_config(&self, name: &str, network: NamespaceMode) -> PodSandboxConfig {
-        let options = NamespaceOption { network: network.into() };
+        let options =
+            NamespaceOption { network: network.into(), pid: NamespaceMode::Container.into() };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
         PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
@@ -250,7 +252,25 @@ impl Pods {
         command: &[&str],
         mounts: Vec<Mount>,
     ) -> Result<String> {
-        let config = ContainerConfig { mounts, ..container_config(name, image, command) };
+        self.create_as(pod, name, image, command, |config| config.mounts = mounts)
+    }
+
+    /// The same with something unusual in its configuration.
+    pub fn create_as(
+        &self,
+        pod: &Pod,
+        name: &str,
+        image: impl Into<ImageSpec>,
+        command: &[&str],
+        change: impl FnOnce(&mut ContainerConfig),
+    ) -> Result<String> {
+        let mut config = container_config(name, image, command);
+        // The kubelet gives a container the namespaces of its pod.
+        let security = pod.config.linux.as_ref().and_then(|linux| linux.security_context.clone());
+        let namespace_options = security.and_then(|security| security.namespace_options);
+        let security_context = Some(LinuxContainerSecurityContext { namespace_options });
+        config.linux = Some(LinuxContainerConfig { resources: None, security_context });
+        change(&mut config);
         self.cri.create(&pod.id, config, &pod.config)
     }
 
@@ -352,6 +372,7 @@ pub fn container_config(
         args: Vec::new(),
         mounts: Vec::new(),
         log_path: format!("{name}.log"),
+        linux: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use prost::{Enumeration, Message};
 
 use super::ImageSpec;
-use super::pod::PodSandboxConfig;
+use super::pod::{NamespaceOption, PodSandboxConfig};
 
 /// What names a container within its pod.
 #[derive(Clone, PartialEq, Message)]
@@ -36,6 +36,28 @@ pub struct ContainerConfig {
     /// Its log, below the pod's `log_directory`.
     #[prost(string, tag = "11")]
     pub log_path: String,
+    /// What is Linux' own.
+    #[prost(message, optional, tag = "15")]
+    pub linux: Option<LinuxContainerConfig>,
+}
+
+/// What of a container's configuration is Linux' own.
+#[derive(Clone, PartialEq, Message)]
+pub struct LinuxContainerConfig {
+    /// Its limits.
+    #[prost(message, optional, tag = "1")]
+    pub resources: Option<LinuxContainerResources>,
+    /// Its namespaces.
+    #[prost(message, optional, tag = "2")]
+    pub security_context: Option<LinuxContainerSecurityContext>,
+}
+
+/// A container's security, of which only namespaces matter here.
+#[derive(Clone, PartialEq, Message)]
+pub struct LinuxContainerSecurityContext {
+    /// Its namespaces.
+    #[prost(message, optional, tag = "3")]
+    pub namespace_options: Option<NamespaceOption>,
 }
 
 /// A volume: a directory of the host in a container.

@@ -36,6 +36,9 @@ pub struct NamespaceOption {
     /// The network's.
     #[prost(enumeration = "NamespaceMode", tag = "1")]
     pub network: i32,
+    /// That of process ids.
+    #[prost(enumeration = "NamespaceMode", tag = "2")]
+    pub pid: i32,
 }
 
 /// A pod's security, of which only namespaces matter here.

@@ -1,0 +1,43 @@
+//! Native programs under the runtimes for wasm: what runc's shim does for them, and the ends of all three; run by `make test`.
+//!
+//! The suites `lifecycle`, `exec`, `stdio` and `cri` run their own cases with a native program, too.
+
+mod config;
+mod ends;
+mod group;
+mod setting;
+
+runwasi_tests::suite! { wasmtime = WasmtimeLinux, wasmtimed = WasmtimedLinux; {
+    config:
+        script_is_run_by_its_interpreter
+        hook_in_the_namespaces_of_the_container_runs
+        init_of_a_client_is_native_if_its_program_is;
+    ends:
+        killed_native_runtime_is_seen_as_exit_137_of_its_containers
+        container_runs_after_the_native_runtime_was_killed
+        killed_shim_and_native_runtime_leave_nothing;
+    group:
+        containers_of_a_pod_share_a_native_runtime
+        wasm_and_native_programs_are_in_one_pod
+        metrics_of_a_native_container_are_those_of_its_cgroup;
+}}
+
+runwasi_tests::suite! { crate::ends::check_with_short_grace: stopped_wasmtime = WasmtimeLinux, stopped_wasmtimed = WasmtimedLinux; {
+    ends:
+        stopped_server_ends_its_native_containers;
+}}
+
+runwasi_tests::suite! { crate::setting::check_off: off_wasmtime = WasmtimeLinux, off_wasmtimed = WasmtimedLinux; {
+    setting:
+        native_program_is_refused_and_wasm_runs;
+}}
+
+runwasi_tests::suite! { crate::setting::check_missing: missing_wasmtime = WasmtimeLinux, missing_wasmtimed = WasmtimedLinux; {
+    setting:
+        missing_native_runtime_is_named;
+}}
+
+runwasi_tests::suite! { daemon = WasmtimedLinux; {
+    setting:
+        options_do_not_override_the_daemon;
+}}
