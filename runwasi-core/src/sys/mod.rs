@@ -30,7 +30,7 @@ pub(crate) use self::{
 pub use self::{
     confine::{bound_address_space, close_inherited, confine, end_with_stdin, name_process, seal},
     credentials::RefusedCall,
-    descriptor::{adopt_fd, has_no_reader},
+    descriptor::{adopt_fd, has_no_reader, ignore_connects},
     mount::{MountAttributes, MountChange, change_mount},
     namespaces::{NamespaceKind, set_loopback_up},
     process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},
