@@ -18,8 +18,9 @@ use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::cri::messages::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, PodSandboxMetadata,
+    LinuxContainerConfig, LinuxContainerResources, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
+    PodSandboxMetadata,
 };
 use crate::machine::{Use, tried};
 use crate::network::on_own_host;
@@ -231,7 +232,21 @@ impl Pods {
         self.create_mounted(pod, name, image, command, Vec::new())
     }
 
-    /// The same with volumes.
+    /// Makes a container that runs the guest with these arguments and has limits.
+    pub fn create_limited(
+        &self,
+        pod: &Pod,
+        name: &str,
+        args: &[&str],
+        limits: LinuxContainerResources,
+    ) -> Result<String> {
+        let command = [&[self.runtime.guest()], args].concat();
+        let linux = Some(LinuxContainerConfig { resources: Some(limits) });
+        let config = config(name, self.runtime.image().name(), &command);
+        self.cri.create(&pod.id, ContainerConfig { linux, ..config }, &pod.config)
+    }
+
+    /// The same as [`create_of`](Self::create_of) with volumes.
     pub fn create_mounted(
         &self,
         pod: &Pod,
@@ -240,14 +255,7 @@ impl Pods {
         command: &[&str],
         mounts: Vec<Mount>,
     ) -> Result<String> {
-        let config = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.to_owned() }),
-            image: Some(image.into()),
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            args: Vec::new(),
-            mounts,
-            log_path: format!("{name}.log"),
-        };
+        let config = ContainerConfig { mounts, ..config(name, image, command) };
         self.cri.create(&pod.id, config, &pod.config)
     }
 
@@ -345,4 +353,15 @@ fn pid(info: &std::collections::HashMap<String, String>) -> Result<u32> {
         .filter(|pid| *pid > 0)
         .with_context(|| format!("no pid in {text}"))?;
     Ok(u32::try_from(pid)?)
+}
+
+/// A container with this name, image and command, and its log in `NAME.log`.
+fn config(name: &str, image: impl Into<ImageSpec>, command: &[&str]) -> ContainerConfig {
+    ContainerConfig {
+        metadata: Some(ContainerMetadata { name: name.to_owned() }),
+        image: Some(image.into()),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        log_path: format!("{name}.log"),
+        ..ContainerConfig::default()
+    }
 }

@@ -36,6 +36,17 @@ pub struct ContainerConfig {
     /// Its log, below the pod's `log_directory`.
     #[prost(string, tag = "11")]
     pub log_path: String,
+    /// What it has on Linux.
+    #[prost(message, optional, tag = "15")]
+    pub linux: Option<LinuxContainerConfig>,
+}
+
+/// What a container has on Linux.
+#[derive(Clone, PartialEq, Message)]
+pub struct LinuxContainerConfig {
+    /// Its limits.
+    #[prost(message, optional, tag = "1")]
+    pub resources: Option<LinuxContainerResources>,
 }
 
 /// A volume: a directory of the host in a container.
