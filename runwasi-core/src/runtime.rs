@@ -18,7 +18,7 @@ use rustix::thread::gettid;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{credentials, lock::Mutex, panics, requirements, scheduler::Guests, task_limits};
+use crate::{credentials, lock::Mutex, panics, requirements, scheduler::Guests, sys, task_limits};
 
 /// Most workers of a pod. A pod that can use more cores at once is rare, and the idle threads of
 /// every other pod would cost memory.
@@ -72,6 +72,7 @@ impl GuestRuntime {
         // Before any thread starts: a worker that lacks a capability panics.
         requirements::check().map_err(io::Error::other)?;
         try_threads(workers).map_err(task_limits::named)?;
+        sys::return_freed_ends();
         let threads = Threads::default();
         let started = threads.clone();
         let stopped = threads.clone();

@@ -41,6 +41,8 @@ pub struct Connection {
     host: SocketAddr,
     /// Read and not used yet.
     rest: Vec<u8>,
+    /// The last answer was the last of the connection.
+    is_last: bool,
 }
 
 impl Connection {
@@ -49,7 +51,7 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)
             .with_context(|| format!("connect to {address}"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, host: address, rest: Vec::new() })
+        Ok(Self { stream, host: address, rest: Vec::new(), is_last: false })
     }
 
     /// From inside a namespace.
@@ -61,6 +63,11 @@ impl Connection {
     pub fn get(&mut self, path: &str) -> Result<Answer> {
         self.send(path)?;
         self.answer().with_context(|| format!("GET {path} of {}", self.host))
+    }
+
+    /// The server closes the connection after its last answer, as the head of that has told.
+    pub fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// Asks only.
@@ -84,6 +91,7 @@ impl Connection {
                 .find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(str::to_owned));
             line.map(|value| value.trim().to_owned())
         };
+        self.is_last = value("connection:").is_some_and(|value| value == "close");
         let body = match (value("content-length:"), value("transfer-encoding:")) {
             (Some(length), _) => self.exactly(length.parse()?)?,
             (None, Some(_)) => self.chunks()?,

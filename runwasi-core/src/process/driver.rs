@@ -13,6 +13,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
@@ -24,6 +25,7 @@ use super::{
     state::{Decision, Event as GroupEvent, Request, State},
 };
 use crate::{
+    blocking,
     engine::{
         error::EngineError,
         exit::{Exit, ExitStatus},
@@ -36,6 +38,7 @@ use crate::{
     scheduler::group::Group,
     shutdown::Tasks,
     stdio::{Drain, Stdio},
+    sys,
 };
 
 /// Capacity of the command channel of a process.
@@ -464,6 +467,11 @@ impl Driver {
         }
         // Closes the FIFOs before any client learns of the exit.
         self.guest = None;
+        if self.memory.take_large_host() {
+            // The allocator keeps what was freed, and the next such guest may run on a worker with
+            // another heap.
+            blocking::eventually(&Handle::current(), sys::trim_memory);
+        }
         let exit = Exit::now(status);
         // Before the event: a client that reacts to it finds the process stopped. `send_replace`
         // stores the value without a receiver, too.

@@ -51,6 +51,8 @@ pub(super) struct Account {
     /// Bytes that the host has allocated for the container's guests. Briefly negative, since
     /// threads add their part with a delay.
     host: AtomicI64,
+    /// Highest value of `host` since it was last asked for.
+    host_peak: AtomicI64,
     /// Part of `host` that is in `used`, too.
     reserved_host: AtomicI64,
     /// An allocation beyond the limit has been announced and not yet been looked at.
@@ -63,6 +65,7 @@ impl Account {
         let account = Self::unused().unwrap_or_else(|| Box::leak(Box::new(Self::new())));
         account.used.store(0, Relaxed);
         account.limit.store(limit, Relaxed);
+        account.host_peak.store(0, Relaxed);
         account.reserved_host.store(0, Relaxed);
         account.announced.store(false, Relaxed);
         account
@@ -86,6 +89,7 @@ impl Account {
             used: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
             host: AtomicI64::new(0),
+            host_peak: AtomicI64::new(0),
             reserved_host: AtomicI64::new(0),
             announced: AtomicBool::new(false),
         }
@@ -152,8 +156,18 @@ impl Account {
     /// container is beyond its limit now, and nothing has announced it yet.
     // Called by the allocator: neither allocates nor locks.
     pub(super) fn add_host(&self, bytes: i64) -> bool {
-        self.host.fetch_add(bytes, Relaxed);
+        let host = self.host.fetch_add(bytes, Relaxed) + bytes;
+        if host > self.host_peak.load(Relaxed) {
+            self.host_peak.fetch_max(host, Relaxed);
+        }
         bytes > 0 && self.is_beyond() && !self.announced.swap(true, AcqRel)
+    }
+
+    /// The most bytes that the host had allocated since the last call. Begins again with the present
+    /// ones.
+    pub(super) fn take_host_peak(&self) -> u64 {
+        let peak = self.host_peak.swap(self.host.load(Relaxed), Relaxed);
+        u64::try_from(peak).unwrap_or(0)
     }
 
     fn is_beyond(&self) -> bool {
@@ -209,6 +223,19 @@ mod tests {
         account.add_host(-(FREE as i64) - 80);
         account.add_reserved_host(-80);
         account.release(80);
+        account.retire();
+    }
+
+    #[test]
+    fn peak_of_the_hosts_memory_begins_again_when_it_is_taken() {
+        let account = Account::open(u64::MAX);
+        account.add_host(50);
+        account.add_host(-20);
+        assert_eq!(account.take_host_peak(), 50);
+        account.add_host(5);
+        account.add_host(-35);
+        assert_eq!(account.take_host_peak(), 35);
+        assert_eq!(account.take_host_peak(), 0);
         account.retire();
     }
 

@@ -13,6 +13,9 @@
 //!                         └─▶ free, on any thread and at any time: taken off it
 //! ```
 //!
+//! An allocation is charged with what it takes from the system's allocator ([`footprint`]): the
+//! entries of a table may be so small that this is twice their own size.
+//!
 //! An allocator cannot refuse without ending the process. Beyond the limit it calls the container's
 //! alarm, which makes the guest yield; after that poll the engine looks at the account and ends the
 //! guest ([`Memory::check`](super::memory::Memory::check)). What one call of the host allocates
@@ -113,12 +116,13 @@ fn add(current: &Current, bytes: i64) {
     }
 }
 
-/// Charges a new allocation to this thread's account, which is returned. Null without one.
-fn charge(bytes: usize) -> *const Account {
+/// Charges a new allocation of `size` bytes to this thread's account, which is returned. Null
+/// without one.
+fn charge(size: usize) -> *const Account {
     CURRENT.with(|current| {
         let account = current.account.get();
         if !account.is_null() {
-            count(current, signed(bytes));
+            count(current, signed(footprint(size)));
         }
         account
     })
@@ -156,6 +160,14 @@ fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// Bytes that glibc's allocator takes for an allocation of `size` bytes: with the size in front of
+/// them, in steps of 16, and 32 at least.
+// Without the rest of the last page of a large one, which has pages of its own.
+const fn footprint(size: usize) -> usize {
+    let chunk = size.saturating_add(size_of::<usize>() + 15) & !15;
+    if chunk < 32 { 32 } else { chunk }
+}
+
 /// Layout of an allocation with its account in front, and the offset of the caller's bytes.
 fn with_account(layout: Layout) -> Option<(Layout, usize)> {
     let offset = layout.align().max(size_of::<*const Account>());
@@ -166,15 +178,15 @@ fn with_account(layout: Layout) -> Option<(Layout, usize)> {
 /// Writes the account in front of the caller's bytes. Returns the address of these.
 ///
 /// # Safety
-/// `base` is null, or an allocation with the layout that belongs to `offset`.
-unsafe fn named(base: *mut u8, offset: usize, bytes: usize) -> *mut u8 {
+/// `base` is null, or an allocation with the layout `whole` that belongs to `offset`.
+unsafe fn named(base: *mut u8, offset: usize, whole: Layout) -> *mut u8 {
     if base.is_null() {
         return base;
     }
     // SAFETY: `offset` is within the allocation, and at least a pointer's size from its begin.
     let user = unsafe { base.add(offset) };
     // SAFETY: in front of `user` is room for a pointer, aligned like `user`, at least to 8 bytes.
-    unsafe { user.cast::<*const Account>().sub(1).write(charge(bytes)) };
+    unsafe { user.cast::<*const Account>().sub(1).write(charge(whole.size())) };
     user
 }
 
@@ -193,20 +205,20 @@ unsafe impl GlobalAlloc for Charging {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some((whole, offset)) = with_account(layout) else { return ptr::null_mut() };
         // SAFETY: the size is not 0.
-        unsafe { named(System.alloc(whole), offset, layout.size()) }
+        unsafe { named(System.alloc(whole), offset, whole) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some((whole, offset)) = with_account(layout) else { return ptr::null_mut() };
         // SAFETY: the size is not 0.
-        unsafe { named(System.alloc_zeroed(whole), offset, layout.size()) }
+        unsafe { named(System.alloc_zeroed(whole), offset, whole) }
     }
 
     unsafe fn dealloc(&self, user: *mut u8, layout: Layout) {
         // Never absent: the allocation has succeeded with the same layout.
         let Some((whole, offset)) = with_account(layout) else { return };
         // SAFETY: the caller got `user` from this allocator.
-        settle(unsafe { account_of(user) }, -signed(layout.size()));
+        settle(unsafe { account_of(user) }, -signed(footprint(whole.size())));
         // SAFETY: the begin and the layout of the allocation.
         unsafe { System.dealloc(user.sub(offset), whole) };
     }
@@ -221,7 +233,7 @@ unsafe impl GlobalAlloc for Charging {
         if base.is_null() {
             return base;
         }
-        settle(account, signed(size) - signed(layout.size()));
+        settle(account, signed(footprint(total)) - signed(footprint(whole.size())));
         // SAFETY: `offset` is within the allocation.
         unsafe { base.add(offset) }
     }
@@ -270,6 +282,11 @@ mod tests {
         }
     }
 
+    /// Size of an allocation that is charged with so many bytes.
+    fn charged_with(bytes: u64) -> usize {
+        usize::try_from(bytes).unwrap() - size_of::<*const Account>() - size_of::<usize>()
+    }
+
     /// Charged bytes, without the free part.
     fn charged(account: &Account) -> u64 {
         flush();
@@ -281,26 +298,44 @@ mod tests {
         let account = Account::open(u64::MAX);
         let before = Bytes::new(1 << 20, 8);
         let entered = enter(account, None);
-        let free = Bytes::new(FREE as usize, 8);
+        let free = Bytes::new(charged_with(FREE), 8);
         assert_eq!(charged(account), 0);
         let mut kept: Vec<_> = [1, 8, 16, 64, 4096].map(|align| Bytes::new(1000, align)).into();
-        assert_eq!(charged(account), 5000);
+        // Each with its account, padded to its alignment, in front.
+        assert_eq!(charged(account), 3 * 1024 + 1072 + 5104);
         kept[0].resize(3000);
         kept[4].resize(500);
-        assert_eq!(charged(account), 6500);
+        assert_eq!(charged(account), 3024 + 2 * 1024 + 1072 + 4608);
         drop(before);
-        assert_eq!(charged(account), 6500, "it was not this guest's");
+        assert_eq!(charged(account), 3024 + 2 * 1024 + 1072 + 4608, "it was not this guest's");
         let inner = enter(Account::open(u64::MAX), None);
         drop(kept.pop());
         drop(inner);
-        assert_eq!(charged(account), 6000);
+        assert_eq!(charged(account), 3024 + 2 * 1024 + 1072);
         drop(entered);
         kept[1].resize(2000);
-        assert_eq!(charged(account), 7000, "it stays the guest's");
+        assert_eq!(charged(account), 3024 + 2016 + 1024 + 1072, "it stays the guest's");
         std::thread::spawn(move || drop(kept)).join().unwrap();
         assert_eq!(charged(account), 0);
         drop(free);
         account.retire();
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn footprint_is_what_the_systems_allocator_takes() {
+        for size in (1..5000).step_by(7) {
+            let layout = Layout::from_size_align(size, 8).unwrap();
+            // SAFETY: the size is not 0.
+            let begin = unsafe { System.alloc(layout) };
+            // SAFETY: an allocation of this allocator.
+            let usable = unsafe { libc::malloc_usable_size(begin.cast()) };
+            // SAFETY: the allocation, with its layout.
+            unsafe { System.dealloc(begin, layout) };
+            // A part of a freed one that is too small for others may be given with it.
+            let taken = usable + size_of::<usize>();
+            assert!((footprint(size)..footprint(size) + 32).contains(&taken), "{size}: {taken}");
+        }
     }
 
     #[test]
@@ -312,7 +347,7 @@ mod tests {
             counter.fetch_add(1, Ordering::Relaxed);
         });
         let entered = enter(account, Some(&alarm));
-        let within = Bytes::new((FREE as usize) + (1 << 20), 8);
+        let within = Bytes::new(charged_with(FREE + (1 << 20)), 8);
         assert_eq!(raised.load(Ordering::Relaxed), 0);
         let beyond: Vec<_> = (0..4).map(|_| Bytes::new(BATCH as usize, 8)).collect();
         assert_eq!(raised.load(Ordering::Relaxed), 1);

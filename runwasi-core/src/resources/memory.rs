@@ -24,6 +24,11 @@ use super::{
 /// status 137, as the kernel would. `refuse` lets the guest's `memory.grow` fail.
 pub const ON_LIMIT: &str = "io.runwasi.memory.on-limit";
 
+/// Bytes of the host for a guest that are returned to the system when it has ended.
+// Less than the memory that a container may have beyond its limit, and more than what guests have
+// usually: for those the next one uses it again.
+const LARGE_HOST: u64 = 8 << 20;
+
 /// A container's memory. Shared by all its processes.
 pub struct Memory {
     refuse: bool,
@@ -120,6 +125,12 @@ impl Memory {
     pub fn kill(&self) {
         self.kills.fetch_add(1, Relaxed);
         self.unreported_kills.fetch_add(1, Relaxed);
+    }
+
+    /// True if the host's memory for the guests was so much, since the last call, that the allocator
+    /// may keep a large part of it after their end.
+    pub(crate) fn take_large_host(&self) -> bool {
+        self.account.take_host_peak() > LARGE_HOST
     }
 
     /// Number of kills counted since the last call.

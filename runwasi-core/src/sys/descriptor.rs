@@ -2,12 +2,15 @@
 
 use std::{
     fs::File,
-    io,
-    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+    io, mem,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
+
+/// Flag of a TCP segment that asks for a connection.
+const SYN: u8 = 0x02;
 
 /// Takes ownership of a file descriptor that this process got by number, in an argument or from
 /// systemd. Fails if it is not open.
@@ -39,4 +42,62 @@ pub fn has_no_reader(fd: impl AsFd) -> bool {
     let ready = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
     // `poll(2)` reports a missing reader as `POLLERR`, even without requested events.
     ready.is_ok() && polled[0].revents().contains(PollFlags::ERR)
+}
+
+/// Lets the kernel drop what asks a listening TCP socket for a new connection. Handshakes that have
+/// begun end as usual, and clients ask again after a second.
+pub fn ignore_connects(listener: impl AsFd) -> io::Result<()> {
+    let op = |code: u32, k, jt, jf| {
+        // All codes are below 256.
+        libc::sock_filter { code: code as u16, jt, jf, k }
+    };
+    // Of the 14th byte of the TCP header, which has the flags: 0 bytes of a segment with SYN are
+    // taken, and all of another one.
+    let mut program = [
+        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 13, 0, 0),
+        op(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, u32::from(SYN), 0, 1),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        op(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel reads the program and its description, which live until it returns.
+    let set = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            mem::size_of_val(&filter) as libc::socklen_t,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{ErrorKind, Read, Write},
+        net::{TcpListener, TcpStream},
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[test]
+    fn connections_are_ignored_from_then_on_and_those_before_live_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut before = TcpStream::connect(address).unwrap();
+        ignore_connects(&listener).unwrap();
+        let after = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        assert_eq!(after.unwrap_err().kind(), ErrorKind::TimedOut);
+        let (mut accepted, _) = listener.accept().unwrap();
+        before.write_all(b"asked").unwrap();
+        let mut bytes = [0; 5];
+        accepted.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"asked");
+        drop(listener);
+        let refused = TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
 }

@@ -24,13 +24,13 @@ pub(crate) use self::{
     loop_device::LoopDevice,
     mount::unshare_mounts,
     namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
-    process::{end_process, kernel_release, orphan},
+    process::{end_process, kernel_release, orphan, return_freed_ends},
     thread::{in_directory, thread_waits, unshare_file_attributes, waits},
 };
 pub use self::{
     confine::{bound_address_space, close_inherited, confine, end_with_stdin, name_process, seal},
     credentials::RefusedCall,
-    descriptor::{adopt_fd, has_no_reader},
+    descriptor::{adopt_fd, has_no_reader, ignore_connects},
     mount::{MountAttributes, MountChange, change_mount},
     namespaces::{NamespaceKind, set_loopback_up},
     process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},

@@ -63,6 +63,14 @@ pub(crate) fn end_process(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Freed bytes at the end of a heap that the allocator keeps.
+#[cfg(target_env = "gnu")]
+const KEPT_END: libc::c_int = 2 << 20;
+
+/// Size from which an allocation has pages of its own, which its end returns.
+#[cfg(target_env = "gnu")]
+const OWN_PAGES: libc::c_int = 1 << 20;
+
 /// Returns freed memory to the system (`malloc_trim(3)`). Takes milliseconds. Does nothing with
 /// another allocator than glibc's.
 // The allocator keeps freed memory: a node that has stopped a thousand guests would still hold
@@ -72,6 +80,20 @@ pub fn trim_memory() {
     // SAFETY: takes no pointer, and glibc's allocator may be trimmed at any time from any thread.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Lets the allocator return what is freed at the end of a heap (`mallopt(3)`). Does nothing with
+/// another allocator than glibc's.
+// By default it raises both bounds, to 64 MiB for each heap, when a large allocation is freed: what
+// guests have used then stays in the heaps of all workers. `malloc_trim` does not return the ends of
+// heaps that belong to threads.
+pub(crate) fn return_freed_ends() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes integers. A refused value leaves the old one.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_END);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES);
     }
 }
 

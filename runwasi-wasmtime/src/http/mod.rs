@@ -50,6 +50,7 @@ use runwasi_core::{
     artifact::Program,
     network::Network,
     resources::descriptors::{self, Descriptors, Held},
+    sys,
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -72,6 +73,8 @@ use crate::{
     start::{failed_start, ready_if_long},
 };
 
+/// Time for handshakes that are under way when a drain begins.
+const HANDSHAKE: Duration = Duration::from_millis(50);
 /// Connections that wait to be accepted. The kernel's `net.core.somaxconn` is a further limit.
 const BACKLOG: u32 = 1024;
 /// Pause of accepting when the system has no file descriptor left.
@@ -181,7 +184,7 @@ impl Server {
         let most = self.settings.max_connections;
         let connections = Arc::new(Semaphore::new(most as usize));
         let builder = Arc::new(connection::builder(spawner.clone()));
-        let mut drain = self.drain.listener();
+        let mut closing = Box::pin(closing(self.drain.listener(), &listener));
         let serve = |place: (Option<OwnedSemaphorePermit>, Held), stream| {
             let connection =
                 connection::serve(serving.clone(), builder.clone(), stream, self.drain.listener());
@@ -204,7 +207,7 @@ impl Server {
                 next = next => next,
                 // Never ends. It is polled here because this future lives as long as the server.
                 () = self.guest.tidy() => continue,
-                () = drain.begun() => break,
+                () = &mut closing => break,
             };
             serve(place, stream);
         }
@@ -215,7 +218,9 @@ impl Server {
             let Some(stream) = waiting(&listener).await else { break };
             serve((place, held), stream);
         }
-        // From here on the kernel refuses new clients.
+        // It borrows the listener.
+        drop(closing);
+        // From here on the kernel refuses clients.
         drop(listener);
         // All places are free when all connections have ended. The semaphore is never closed.
         let _ = connections.acquire_many(most).await;
@@ -238,6 +243,16 @@ fn listen(network: &Network, address: SocketAddr) -> Result<TcpListener, EngineE
         socket.listen(BACKLOG)
     };
     open().map_err(|error| EngineError::Failed(format!("listen on {address}: {error}")))
+}
+
+/// Completes when the server drains and no further client can connect: those that are in the backlog
+/// then are the last.
+async fn closing(mut drain: drain::Listener, listener: &TcpListener) {
+    drain.begun().await;
+    // A client that connected just before the close would be cut. Its handshake is not answered
+    // from here on; it tries again when the socket is closed. An error: the kernel has no memory.
+    let _ = sys::ignore_connects(listener);
+    sleep(HANDSHAKE).await;
 }
 
 /// Waits until the container may have one more connection, and counts it.

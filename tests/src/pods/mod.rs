@@ -18,9 +18,9 @@ use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::cri::messages::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ImageSpec,
-    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxMetadata,
+    LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata,
 };
 use crate::machine::{Use, tried};
 use crate::network::on_own_host;
@@ -243,7 +243,21 @@ impl Pods {
         self.create_mounted(pod, name, image, command, Vec::new())
     }
 
-    /// The same with volumes.
+    /// Makes a container that runs the guest with these arguments and has limits.
+    pub fn create_limited(
+        &self,
+        pod: &Pod,
+        name: &str,
+        args: &[&str],
+        limits: LinuxContainerResources,
+    ) -> Result<String> {
+        let command = [&[self.runtime.guest()], args].concat();
+        self.create_as(pod, name, self.runtime.image().name(), &command, |config| {
+            config.linux.get_or_insert_default().resources = Some(limits);
+        })
+    }
+
+    /// The same as [`create_of`](Self::create_of) with volumes.
     pub fn create_mounted(
         &self,
         pod: &Pod,

@@ -21,6 +21,8 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         sleeps_at_the_same_time_overlap
         exit_status_is_passed_on
         stdin_passes_through
+        names_of_the_standard_streams_are_its_own
+        file_is_written_and_read_by_streams
         trap_gives_134
         spinner_is_paused_and_killed
         sigterm_ends_a_sleeper;

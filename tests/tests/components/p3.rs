@@ -53,6 +53,44 @@ pub(crate) fn stdin_passes_through(c: &mut Containers) -> Result<()> {
     Ok(())
 }
 
+/// By the name that a program opens, and by the streams of that file.
+pub(crate) fn names_of_the_standard_streams_are_its_own(c: &mut Containers) -> Result<()> {
+    let sent: Vec<u8> = (0..251u8).cycle().take(1_000_000).collect();
+    for path in ["/dev/stdin", "/dev/fd/0"] {
+        let out = command(c, &[], &[GUEST, "read", path])?.stdin(sent.clone()).run()?.ok()?;
+        ensure!(out.stdout == sent, "{path}: {} bytes", out.stdout.len());
+    }
+    for how in ["write", "append"] {
+        for path in ["/dev/stdout", "/dev/fd/1"] {
+            let out = run(c, &[], &[GUEST, how, path, "logged"])?.ok()?;
+            ensure!(out.out() == "logged" && out.err().is_empty(), "{how} {path}: {out}");
+        }
+        for path in ["/dev/stderr", "/dev/fd/2"] {
+            let out = run(c, &[], &[GUEST, how, path, "logged"])?.ok()?;
+            ensure!(out.err() == "logged" && out.out().is_empty(), "{how} {path}: {out}");
+        }
+    }
+    // The wrong way, and a descriptor that there is not.
+    for (how, path) in [("read", "/dev/stdout"), ("write", "/dev/stdin"), ("read", "/dev/fd/3")] {
+        let out =
+            run(c, &[], &[&[GUEST, how, path][..], &["x"][usize::from(how == "read")..]].concat())?;
+        ensure!(out.status == 1 && !out.err().is_empty(), "{how} {path}: {out}");
+    }
+    Ok(())
+}
+
+pub(crate) fn file_is_written_and_read_by_streams(c: &mut Containers) -> Result<()> {
+    let volume = tempfile::TempDir::new()?;
+    let bind = format!("type=bind,src={},dst=/v,options=rbind:rw", volume.path().display());
+    let flags = ["--mount", &bind];
+    std::fs::write(volume.path().join("f"), "0123456789")?;
+    run(c, &flags, &[GUEST, "write", "/v/f", "abc"])?.ok()?;
+    run(c, &flags, &[GUEST, "append", "/v/f", "end"])?.ok()?;
+    let out = run(c, &flags, &[GUEST, "read", "/v/f"])?.ok()?;
+    ensure!(out.out() == "abc3456789end", "{out}");
+    Ok(())
+}
+
 pub(crate) fn trap_gives_134(c: &mut Containers) -> Result<()> {
     let out = run(c, &[], &[GUEST, "trap"])?.status_is(134)?;
     ensure!(out.err().contains("unreachable"), "{out}");

@@ -103,6 +103,19 @@ pub(crate) fn limits_are_changed_while_a_guest_runs(pods: &mut Pods) -> Result<(
     pods.becomes_clean()
 }
 
+pub(crate) fn container_beyond_its_memory_limit_is_oom_killed(pods: &mut Pods) -> Result<()> {
+    let pod = pods.run("oom")?;
+    let limits = LinuxContainerResources { memory_limit_in_bytes: 15 << 20, ..Default::default() };
+    let eater = pods.create_limited(&pod, "eater", &["alloc", "400"], limits)?;
+    let other = pods.start_in(&pod, "other", &["sleep", "100"])?;
+    pods.cri.start(&eater)?;
+    let status = pods.becomes(&eater, ContainerState::Exited)?;
+    ensure!(status.exit_code == 137 && status.reason == "OOMKilled", "{status:?}");
+    ensure!(pods.status(&other)?.state() == ContainerState::Running);
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
 pub(crate) fn stopped_pod_ends_its_containers(pods: &mut Pods) -> Result<()> {
     let pod = pods.run("stopped")?;
     let containers =

@@ -19,6 +19,7 @@ runwasi_tests::suite! { runwasi_tests::check_pods: wasmtime = Wasmtime, wasmtime
         output_of_the_guest_is_in_its_log
         stats_tell_what_a_guest_computes
         limits_are_changed_while_a_guest_runs
+        container_beyond_its_memory_limit_is_oom_killed
         stopped_pod_ends_its_containers
         pod_is_removed_with_what_still_runs
         refused_container_does_not_disturb_its_pod
@@ -81,6 +82,7 @@ runwasi_tests::suite! { runwasi_tests::check_managed_pods: managed_wasmtime = Wa
         output_of_the_guest_is_in_its_log
         stats_tell_what_a_guest_computes
         limits_are_changed_while_a_guest_runs
+        container_beyond_its_memory_limit_is_oom_killed
         stopped_pod_ends_its_containers
         pod_is_removed_with_what_still_runs
         refused_container_does_not_disturb_its_pod
@@ -111,6 +113,7 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_2: wasmtime_2 = Wasmtime, w
         pod_with_two_containers_lives_and_leaves_nothing
         output_of_the_guest_is_in_its_log
         stats_tell_what_a_guest_computes
+        container_beyond_its_memory_limit_is_oom_killed
         pod_is_removed_with_what_still_runs
         refused_container_does_not_disturb_its_pod
         ended_container_is_replaced_in_its_pod;

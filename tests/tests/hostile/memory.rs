@@ -16,6 +16,9 @@ const LIMIT: u64 = 64 * MIB;
 /// By how much the host may exceed it.
 const SLACK: u64 = 8 * MIB;
 
+/// Guests one after the other: each may run on a worker with another heap.
+const RUNS: usize = 3;
+
 /// For a guest that fills its memory, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -53,7 +56,8 @@ pub(crate) fn unsent_bodies_are_bounded(c: &mut Containers) -> Result<()> {
     guest.is_bounded(c, 137)?;
     let seen = events.until_delete(&c.id("go"))?;
     let topics: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
-    ensure!(topics == ["create", "start", "oom", "exit", "delete"], "{topics:?}");
+    let mut lives = topics.chunks(5);
+    ensure!(lives.all(|life| life == ["create", "start", "oom", "exit", "delete"]), "{topics:?}");
     Ok(())
 }
 
@@ -75,7 +79,7 @@ pub(crate) fn what_an_asynchronous_component_holds_is_bounded(c: &mut Containers
     ] {
         let guest = Guest::write(c, &P3.replace("(; GO ;)", go))?;
         // Each entry is in several tables, and each table doubles before the guest can yield.
-        guest.is_bounded_with(c, 137, 3 * SLACK).context(what)?;
+        guest.is_bounded_with(c, 137, SLACK * 3 / 2).context(what)?;
     }
     Ok(())
 }
@@ -188,7 +192,8 @@ impl Guest {
         c.fixture.ctr_command([line.concat(), vec![program]].concat())
     }
 
-    /// Runs `go` to its end and demands this status, and that its server has grown by no more than the guest's limit.
+    /// Runs `go` to its end, three times one after the other, and demands this status, and that its server has grown by no more
+    /// than the limit of one guest: what one has freed is returned before the next.
     fn is_bounded(&self, c: &mut Containers, status: i32) -> Result<()> {
         self.is_bounded_with(c, status, SLACK)
     }
@@ -197,10 +202,12 @@ impl Guest {
         // What the server needs for any guest of this kind: its code, its pools.
         let first = self.peak(c, "nothing", 0)?;
         let before = reset_peak_of_node(c).unwrap_or(first);
-        let peak = self.peak(c, "go", status)?;
-        let grown = peak.saturating_sub(before);
-        println!("{:?}: {} MiB more", c.runtime, grown / MIB);
-        ensure!(grown <= self.limit + slack, "grown by {} KiB", grown >> 10);
+        for run in 1..=RUNS {
+            let peak = self.peak(c, "go", status)?;
+            let grown = peak.saturating_sub(before);
+            println!("{:?}: {} MiB more after run {run}", c.runtime, grown / MIB);
+            ensure!(grown <= self.limit + slack, "run {run}: grown by {} KiB", grown >> 10);
+        }
         c.fixture.becomes_clean()
     }
 

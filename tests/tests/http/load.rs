@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use runwasi_tests::connection::Connection;
 use runwasi_tests::http::get;
-use runwasi_tests::server::{APP, serve};
+use runwasi_tests::server::{APP, P3, serve};
 use runwasi_tests::usage::Usage;
 use runwasi_tests::{Containers, Meter, best_of, poll_until};
 
@@ -160,6 +160,73 @@ pub(crate) fn memory_limit_is_for_all_requests_together(c: &mut Containers) -> R
     ensure!(usage.oom_kills() == 0 && held > 0 && held < 4 << 20, "{usage:?}");
     c.is_running(&id)?;
     ensure!(c.kill_and_finish(&id)? == 137);
+    c.fixture.becomes_clean()
+}
+
+/// Requests of one client, until no connection is accepted any more.
+#[derive(Debug, Default)]
+struct Asked {
+    answered: u64,
+    /// Requests without a whole answer, with their number on their connection.
+    cut: Vec<String>,
+}
+
+impl Asked {
+    fn of(address: SocketAddr, client: usize, total: &AtomicU64) -> Self {
+        let mut asked = Self::default();
+        while let Ok(mut connection) = Connection::to(address) {
+            for number in 0.. {
+                // Some wait within the guest, some are between two answers at the drain.
+                let path = ["/hello", "/slow?ms=3"][(client + number) % 2];
+                match connection.get(path) {
+                    Ok(answer) if answer.status == 200 => {
+                        asked.answered += 1;
+                        total.fetch_add(1, Ordering::Relaxed);
+                    }
+                    other => {
+                        asked.cut.push(format!("request {number} of a connection: {other:?}"));
+                        break;
+                    }
+                }
+                if connection.is_last() {
+                    break;
+                }
+            }
+        }
+        asked
+    }
+}
+
+/// Clients of a server that is drained, each with as many connections as it needs.
+const DRAINED: usize = 48;
+/// Answers before the drain.
+const BEFORE: u64 = 500;
+
+/// The drain meets each of the clients in one moment of its requests, hence several drains.
+pub(crate) fn drain_under_load_cuts_no_request(c: &mut Containers) -> Result<()> {
+    let mut answered = 0;
+    for (name, guest) in [("p2", APP), ("p3", P3)] {
+        for drain in 0..4 {
+            let id = c.id(&format!("{name}-{drain}"));
+            let address = serve(c, &[], &id, guest)?;
+            let total = Arc::<AtomicU64>::default();
+            let client = |n| {
+                let total = total.clone();
+                thread::spawn(move || Asked::of(address, n, &total))
+            };
+            let clients: Vec<_> = (0..DRAINED).map(client).collect();
+            let enough = || (total.load(Ordering::Relaxed) >= BEFORE).then_some(());
+            poll_until("answers", Duration::from_secs(60), enough)?;
+            c.kill(&id, "SIGTERM")?;
+            ensure!(c.finish(&id)? == 0);
+            for client in clients {
+                let asked = client.join().expect("a client that panics");
+                ensure!(asked.cut.is_empty(), "{name}: {:?}", asked.cut);
+                answered += asked.answered;
+            }
+        }
+    }
+    println!("{:?}: {answered} requests, none cut", c.runtime);
     c.fixture.becomes_clean()
 }
 

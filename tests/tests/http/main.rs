@@ -17,7 +17,8 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         output_of_requests_is_the_containers
         failing_requests_fail_alone;
     load:
-        memory_limit_is_for_all_requests_together;
+        memory_limit_is_for_all_requests_together
+        drain_under_load_cuts_no_request;
     outcomes:
         half_closing_client_gets_its_answer
         complete_response_before_a_bad_end_is_delivered

@@ -12,11 +12,11 @@
 
 use std::{
     fs::File,
-    iter,
+    io, iter,
     os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use rustix::fs::FileType;
@@ -101,20 +101,17 @@ impl Drop for End {
 }
 
 fn read(mut store: Store<'_>, file: &Resource<Descriptor>, offset: u64) -> Stream<u8> {
-    let opened = match store.data_mut().ctx().table.get(file)? {
+    let file = match store.data_mut().ctx().table.get(file)? {
         Descriptor::File(opened) => Ok(opened.file.clone()),
         Descriptor::Dir(_) => Err(ErrorCode::IsDirectory),
     };
+    let opened = file.and_then(|file| match store.data_mut().stream(&file) {
+        None => Ok(Origin::File { file, offset }),
+        Some(Standard::Input(stdin)) => Ok(Origin::Standard(stdin)),
+        Some(Standard::Output(_)) => Err(ErrorCode::BadDescriptor),
+    });
     let (end, outcome) = End::new();
-    let stream = opened.as_ref().ok().and_then(|file| store.data_mut().stream(file));
-    if let Some(stream) = stream {
-        let stdin = match stream {
-            Standard::Input(stdin) => Ok(stdin),
-            Standard::Output(_) => Err(ErrorCode::BadDescriptor),
-        };
-        return answer(store, stdin, outcome, |stdin| StandardReading { stdin, end });
-    }
-    answer(store, opened, outcome, |file| Reading { file, offset, end })
+    answer(store, opened, outcome, |origin| Reading { origin, end })
 }
 
 /// A stream, or an empty one and the error.
@@ -140,51 +137,40 @@ where
     },))
 }
 
+/// Bytes that a guest reads by a stream.
+enum Origin {
+    File {
+        file: Arc<File>,
+        offset: u64,
+    },
+    /// Opened by its name in `/dev`.
+    Standard(Stdin),
+}
+
+impl Origin {
+    /// Reads some bytes. None at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::File { file, offset } => {
+                let read = uninterrupted(|| file.read_at(buffer, *offset))?;
+                *offset = offset.saturating_add(read as u64);
+                Poll::Ready(Ok(read))
+            }
+            Self::Standard(stdin) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(stdin).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+        }
+    }
+}
+
 struct Reading {
-    file: Arc<File>,
-    offset: u64,
+    origin: Origin,
     end: End,
 }
 
 impl StreamProducer<Component> for Reading {
-    type Item = u8;
-    type Buffer = VecBuffer<u8>;
-
-    fn poll_produce<'a>(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        store: Store<'a>,
-        destination: Destination<'a, u8, VecBuffer<u8>>,
-        _: bool,
-    ) -> Poll<wasmtime::Result<StreamResult>> {
-        let mut destination = destination.as_direct(store, HOST_PART);
-        let buffer = destination.remaining();
-        let length = buffer.len().min(PART);
-        // An empty buffer asks if there is something to read.
-        if length == 0 {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        Poll::Ready(Ok(
-            match uninterrupted(|| self.file.read_at(&mut buffer[..length], self.offset)) {
-                Ok(0) => self.end.with(Ok(())),
-                Ok(read) => {
-                    destination.mark_written(read);
-                    self.offset = self.offset.saturating_add(read as u64);
-                    StreamResult::Completed
-                }
-                Err(error) => self.end.with(Err(errno::p3(&error))),
-            },
-        ))
-    }
-}
-
-/// Reads a standard stream that was opened by its name in `/dev`.
-struct StandardReading {
-    stdin: Stdin,
-    end: End,
-}
-
-impl StreamProducer<Component> for StandardReading {
     type Item = u8;
     type Buffer = VecBuffer<u8>;
 
@@ -202,17 +188,14 @@ impl StreamProducer<Component> for StandardReading {
         if length == 0 {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        let mut buffer = ReadBuf::new(&mut buffer[..length]);
-        Poll::Ready(Ok(match Pin::new(&mut self.stdin).poll_read(cx, &mut buffer) {
+        Poll::Ready(Ok(match self.origin.poll_read(cx, &mut buffer[..length]) {
             Poll::Pending if finish => StreamResult::Cancelled,
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(())) => match buffer.filled().len() {
-                0 => self.end.with(Ok(())),
-                read => {
-                    destination.mark_written(read);
-                    StreamResult::Completed
-                }
-            },
+            Poll::Ready(Ok(0)) => self.end.with(Ok(())),
+            Poll::Ready(Ok(read)) => {
+                destination.mark_written(read);
+                StreamResult::Completed
+            }
             Poll::Ready(Err(error)) => self.end.with(Err(errno::p3(&error))),
         }))
     }
@@ -225,25 +208,21 @@ fn write(
     mut data: StreamReader<u8>,
     offset: Option<u64>,
 ) -> Answer {
-    let opened = match store.data_mut().ctx().table.get(file)? {
+    let file = match store.data_mut().ctx().table.get(file)? {
         Descriptor::Dir(_) => Err(ErrorCode::BadDescriptor),
         Descriptor::File(opened) if opened.perms.write_not_permitted() => {
             Err(ErrorCode::NotPermitted)
         }
         Descriptor::File(opened) => Ok(opened.file.clone()),
     };
-    let (mut end, outcome) = End::new();
-    let stream = opened.as_ref().ok().and_then(|file| store.data_mut().stream(file));
-    let opened = match stream {
-        Some(Standard::Output(stdout)) => {
-            data.pipe(&mut store, StandardWriting { stdout, end })?;
-            return Ok((FutureReader::new(&mut store, outcome)?,));
-        }
+    let opened = file.and_then(|file| match store.data_mut().stream(&file) {
+        None => Ok(Target::File(Sink::new(file, offset))),
+        Some(Standard::Output(stdout)) => Ok(Target::Standard(stdout)),
         Some(Standard::Input(_)) => Err(ErrorCode::BadDescriptor),
-        None => opened,
-    };
+    });
+    let (mut end, outcome) = End::new();
     match opened {
-        Ok(file) => data.pipe(&mut store, Writing { sink: Sink::new(file, offset), end })?,
+        Ok(target) => data.pipe(&mut store, Writing { target, end })?,
         Err(code) => {
             data.close(&mut store)?;
             end.with(Err(code));
@@ -252,41 +231,29 @@ fn write(
     Ok((FutureReader::new(&mut store, outcome)?,))
 }
 
+/// Destination of the bytes that a guest writes by a stream.
+enum Target {
+    File(Sink),
+    /// Opened by its name in `/dev`.
+    Standard(Stdout),
+}
+
+impl Target {
+    /// Writes some of the bytes. Returns their number.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::File(sink) => Poll::Ready(sink.write(bytes)),
+            Self::Standard(stdout) => Pin::new(stdout).poll_write(cx, bytes),
+        }
+    }
+}
+
 struct Writing {
-    sink: Sink,
+    target: Target,
     end: End,
 }
 
 impl StreamConsumer<Component> for Writing {
-    type Item = u8;
-
-    fn poll_consume(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        store: Store<'_>,
-        source: Source<'_, u8>,
-        _: bool,
-    ) -> Poll<wasmtime::Result<StreamResult>> {
-        let mut source = source.as_direct(store);
-        let bytes = source.remaining();
-        let part = &bytes[..bytes.len().min(PART)];
-        Poll::Ready(Ok(match self.sink.write(part) {
-            Ok(written) => {
-                source.mark_read(written);
-                StreamResult::Completed
-            }
-            Err(error) => self.end.with(Err(errno::p3(&error))),
-        }))
-    }
-}
-
-/// Writes to a standard stream that was opened by its name in `/dev`.
-struct StandardWriting {
-    stdout: Stdout,
-    end: End,
-}
-
-impl StreamConsumer<Component> for StandardWriting {
     type Item = u8;
 
     fn poll_consume(
@@ -303,7 +270,7 @@ impl StreamConsumer<Component> for StandardWriting {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let part = &bytes[..bytes.len().min(PART)];
-        Poll::Ready(Ok(match Pin::new(&mut self.stdout).poll_write(cx, part) {
+        Poll::Ready(Ok(match self.target.poll_write(cx, part) {
             Poll::Pending if finish => StreamResult::Cancelled,
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(written)) => {

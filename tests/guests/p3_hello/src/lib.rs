@@ -6,6 +6,10 @@ use std::time::Duration;
 use wasip3::cli::{environment, exit, stderr, stdin, stdout};
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::exports::cli::run::Guest;
+use wasip3::filesystem::preopens;
+use wasip3::filesystem::types::{
+    Descriptor, DescriptorFlags, ErrorCode, Filesize, OpenFlags, PathFlags,
+};
 use wasip3::{spawn, wit_stream};
 
 const USAGE: &str = "\
@@ -17,6 +21,9 @@ usage: p3_hello [COMMAND]
   exit CODE      end with this exit code
   fail           end with a failure and no code
   cat            copy standard input to standard output
+  read PATH      copy a file to standard output
+  write PATH TEXT   write to a file from its begin, without an end of line
+  append PATH TEXT  write to the end of a file, without an end of line
   env            print the environment, one NAME=VALUE a line
   cwd            print the directory that the guest was started in, or \"none\"
   spin           compute for ever
@@ -47,6 +54,9 @@ impl Guest for Program {
             }
             ["fail"] => Err(()),
             ["cat"] => cat().await,
+            ["read", path] => said(read(path).await).await,
+            ["write", path, text] => said(write(path, text, Some(0)).await).await,
+            ["append", path, text] => said(write(path, text, None).await).await,
             ["env"] => {
                 let all = environment::get_environment();
                 print(
@@ -65,11 +75,7 @@ impl Guest for Program {
             },
             ["trap"] => core::arch::wasm32::unreachable(),
             _ => {
-                let (mut to, from) = wit_stream::new();
-                let written = stderr::write_via_stream(from);
-                to.write_all(USAGE.as_bytes().to_vec()).await;
-                drop(to);
-                written.await.map_err(drop)?;
+                complain(USAGE).await?;
                 Err(())
             }
         }
@@ -89,6 +95,21 @@ async fn print(text: &str) -> Result<(), ()> {
     written.await.map_err(drop)
 }
 
+async fn complain(text: &str) -> Result<(), ()> {
+    let (mut to, from) = wit_stream::new();
+    let written = stderr::write_via_stream(from);
+    to.write_all(text.as_bytes().to_vec()).await;
+    drop(to);
+    written.await.map_err(drop)
+}
+
+/// Tells the code of an error.
+async fn said(done: Result<(), ErrorCode>) -> Result<(), ()> {
+    let Err(code) = done else { return Ok(()) };
+    complain(&format!("{code:?}\n")).await?;
+    Err(())
+}
+
 async fn sleep(millis: &str) -> Result<(), ()> {
     let nanos = Duration::from_millis(millis.parse().map_err(drop)?).as_nanos();
     wait_for(u64::try_from(nanos).map_err(drop)?).await;
@@ -100,4 +121,32 @@ async fn cat() -> Result<(), ()> {
     let (input, read) = stdin::read_via_stream();
     stdout::write_via_stream(input).await.map_err(drop)?;
     read.await.map_err(drop)
+}
+
+async fn open(path: &str, flags: DescriptorFlags) -> Result<Descriptor, ErrorCode> {
+    let mut roots = preopens::get_directories().into_iter();
+    let (root, _) = roots.find(|(_, name)| name == "/").ok_or(ErrorCode::NoEntry)?;
+    let path = path.trim_start_matches('/').to_owned();
+    root.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::empty(), flags).await
+}
+
+async fn read(path: &str) -> Result<(), ErrorCode> {
+    let file = open(path, DescriptorFlags::READ).await?;
+    let (bytes, read) = file.read_via_stream(0);
+    stdout::write_via_stream(bytes).await.map_err(|_| ErrorCode::Pipe)?;
+    read.await
+}
+
+async fn write(path: &str, text: &str, offset: Option<Filesize>) -> Result<(), ErrorCode> {
+    let file = open(path, DescriptorFlags::WRITE).await?;
+    let (mut to, from) = wit_stream::new();
+    let written = match offset {
+        Some(offset) => file.write_via_stream(from, offset),
+        None => file.append_via_stream(from),
+    };
+    let text = text.as_bytes().to_vec();
+    spawn(async move {
+        to.write_all(text).await;
+    });
+    written.await
 }
