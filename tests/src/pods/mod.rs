@@ -177,8 +177,7 @@ impl Pods {
         network: NamespaceMode,
         change: impl FnOnce(&mut PodSandboxConfig),
     ) -> Result<Pod> {
-        let options =
-            NamespaceOption { network: network.into(), pid: NamespaceMode::Container.into() };
+        let options = NamespaceOption { network: network.into(), pid: NamespaceMode::Pod.into() };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
         let mut config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
