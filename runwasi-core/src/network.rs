@@ -17,7 +17,11 @@ use std::{
     io::{self, Write},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::Path,
-    sync::{Arc, OnceLock, mpsc},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -57,6 +61,9 @@ pub struct Namespaces {
     pub ipc: Entrance,
     /// Its host name.
     pub uts: Entrance,
+    /// True if its processes are among the host's. Otherwise native containers that share a PID
+    /// namespace get one of the sandbox.
+    pub host_pids: bool,
     /// Host name for a new UTS namespace.
     pub hostname: Option<String>,
     /// Parameters of the network, which is not that of this process.
@@ -143,6 +150,7 @@ impl Namespaces {
             network: Entrance::open(NamespaceKind::Network, &config.network)?,
             ipc: Entrance::open(NamespaceKind::Ipc, &config.ipc)?,
             uts: Entrance::open(NamespaceKind::Uts, &config.uts)?,
+            host_pids: config.host_pids,
             hostname: config.hostname.clone(),
             sysctls: config.sysctls.clone(),
         })
@@ -232,6 +240,8 @@ fn own(kind: NamespaceKind) -> Result<(NamespaceKind, File), NetworkError> {
 pub struct Network {
     /// Empty for a sandbox without a process of its own.
     own: Arc<OnceLock<Own>>,
+    /// See [`Namespaces::host_pids`].
+    host_pids: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -246,7 +256,20 @@ struct Own {
 impl Network {
     /// The network of this process.
     pub fn of_process() -> Self {
-        Self { own: Arc::default() }
+        Self { own: Arc::default(), host_pids: Arc::default() }
+    }
+
+    /// The namespaces of this process, which the sandbox has asked for.
+    pub fn of_host(namespaces: &Namespaces) -> Self {
+        let network = Self::of_process();
+        network.host_pids.store(namespaces.host_pids, Ordering::Relaxed);
+        network
+    }
+
+    /// True if the sandbox's processes are among the host's.
+    // Relaxed: set before the sandbox has containers.
+    pub(crate) fn has_host_pids(&self) -> bool {
+        self.host_pids.load(Ordering::Relaxed)
     }
 
     /// A network with a process of its own in these namespaces. Blocks as long as it takes to start
@@ -263,6 +286,7 @@ impl Network {
     pub fn move_to(&self, namespaces: impl Into<Namespaces>) -> Result<(), NetworkError> {
         let namespaces = namespaces.into();
         let has_network = !namespaces.network.is_host();
+        self.host_pids.store(namespaces.host_pids, Ordering::Relaxed);
         let reaper = Reaper::get().map_err(failed("thread for the processes of sandboxes"))?;
         let start = move || SandboxProcess::start(&reaper);
         let started = STARTS.inside(namespaces, start)?;
@@ -271,6 +295,16 @@ impl Network {
         // A second process is refused and ends with its handle.
         let twice = |_| io::Error::other("there is one already");
         self.own.set(own).map_err(twice).map_err(failed("process of the sandbox"))
+    }
+
+    /// Starts the first process of a PID namespace for this sandbox. It lives as long as its handle.
+    /// Blocks as long as it takes to start a thread.
+    pub(crate) fn start_first() -> Result<SandboxProcess, NetworkError> {
+        let reaper = Reaper::get().map_err(failed("thread for the processes of sandboxes"))?;
+        // On the thread that lives as long as this process: the new one ends with its parent.
+        let start = move || SandboxProcess::start_first(&reaper);
+        let started = STARTS.inside(Namespaces::default(), start)?;
+        started.map_err(failed("first process of a PID namespace"))
     }
 
     /// The pid that containerd is told: its namespaces are the sandbox's. Never 0.

@@ -77,7 +77,7 @@ fn run<E: Engine>(
     prepare_rootfs();
     // This process stays in the host's namespaces, as hooks and loggers must.
     let network = if namespaces.are_host() {
-        Network::of_process()
+        Network::of_host(&namespaces)
     } else {
         Network::with_process(namespaces)?
     };

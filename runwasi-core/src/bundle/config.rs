@@ -93,6 +93,8 @@ pub struct NamespacesConfig {
     pub ipc: NamespaceConfig,
     /// Host name.
     pub uts: NamespaceConfig,
+    /// True if its processes are among the host's: no PID namespace is listed.
+    pub host_pids: bool,
     /// `hostname`, for a new UTS namespace.
     pub hostname: Option<String>,
     /// Parameters of the network.
@@ -376,6 +378,7 @@ fn namespaces(
         network: namespace(listed, "network", LinuxNamespaceType::Network)?,
         ipc: namespace(listed, "ipc", LinuxNamespaceType::Ipc)?,
         uts: namespace(listed, "uts", LinuxNamespaceType::Uts)?,
+        host_pids: !listed.iter().any(|one| one.typ() == LinuxNamespaceType::Pid),
         hostname: hostname.filter(|name| !name.is_empty()),
         sysctls: Vec::new(),
     };
@@ -594,7 +597,9 @@ mod tests {
         let new = NamespaceConfig::New;
         let hostname = None;
         let sysctls = Vec::new();
-        let expected = NamespacesConfig { network: new.clone(), ipc: new, uts, hostname, sysctls };
+        let network = new.clone();
+        let host_pids = true;
+        let expected = NamespacesConfig { network, ipc: new, uts, host_pids, hostname, sysctls };
         assert_eq!(config, expected);
         assert_eq!(
             with(r#"{"type":"network","path":"/proc/7/ns/net"}"#).network,

@@ -22,6 +22,8 @@ pub struct PodConfig {
     pub sysctls: HashMap<String, String>,
     /// True if the pod has the IPC namespace of the host, and with it the host's `/dev/shm`.
     pub host_ipc: bool,
+    /// True if the processes of the pod are among the host's.
+    pub host_pids: bool,
 }
 
 /// The CRI's `DNSConfig`.

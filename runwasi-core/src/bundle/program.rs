@@ -1,7 +1,10 @@
 //! The fields of `config.json` that tell which program a container runs. A native container may have
 //! others that no wasm container has: devices, user namespaces, hooks in its namespaces.
 
-use std::path::Path;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Map, Value, json};
 
@@ -17,6 +20,8 @@ pub(crate) struct ProgramConfig {
     pub(crate) config: Config,
     /// True if systemd makes the container's cgroup.
     pub(crate) systemd_cgroup: bool,
+    /// The PID namespace that the container joins.
+    pub(crate) pid_namespace: Option<PathBuf>,
 }
 
 impl ProgramConfig {
@@ -40,8 +45,34 @@ impl ProgramConfig {
         });
         let config = Config::from_json(path, reduced.to_string().as_bytes())?;
         let cgroup = spec["linux"]["cgroupsPath"].as_str().unwrap_or_default();
-        Ok(Self { config, systemd_cgroup: is_systemd(cgroup) })
+        let listed = spec["linux"]["namespaces"].as_array().into_iter().flatten();
+        let pid_namespace = listed
+            .filter(|namespace| namespace["type"] == "pid")
+            .find_map(|namespace| namespace["path"].as_str().map(PathBuf::from));
+        Ok(Self { config, systemd_cgroup: is_systemd(cgroup), pid_namespace })
     }
+}
+
+/// Names another PID namespace in `<bundle>/config.json`, which then is another file. Blocks.
+pub(crate) fn join_pid_namespace(bundle: &Path, namespace: &Path) -> Result<(), ConfigError> {
+    let (path, bytes) = Config::read(bundle)?;
+    let written = joined(&bytes, namespace).and_then(|json| {
+        let temporary = bundle.join(".config.json");
+        // With the mode of the old file, which may hold secrets.
+        fs::copy(&path, &temporary)?;
+        fs::write(&temporary, json)?;
+        fs::rename(temporary, &path)
+    });
+    written.map_err(|source| ConfigError::Read { path, source })
+}
+
+fn joined(bytes: &[u8], namespace: &Path) -> io::Result<Vec<u8>> {
+    let mut spec: Value = serde_json::from_slice(bytes)?;
+    let listed = spec["linux"]["namespaces"].as_array_mut().into_iter().flatten();
+    for one in listed.filter(|one| one["type"] == "pid") {
+        one["path"] = json!(namespace);
+    }
+    Ok(serde_json::to_vec(&spec)?)
 }
 
 /// True for the form of runc's systemd driver: `slice:prefix:name`.
@@ -60,6 +91,7 @@ mod tests {
               "rlimits":"no list"},
             "hooks":{"createContainer":[{"path":"/a"}]},
             "linux":{"uidMappings":[{"containerID":0,"hostID":1,"size":1}],"devices":7,
+              "namespaces":[{"type":"network"},{"type":"pid","path":"/proc/7/ns/pid"}],
               "cgroupsPath":"a.slice:cri:x"}}"#;
         let path = Path::new("config.json");
         assert!(Config::from_json(path, json.as_bytes()).is_err());
@@ -68,8 +100,25 @@ mod tests {
         assert_eq!(read.config.process.cwd, Path::new("/w"));
         assert_eq!(read.config.process.env("PATH"), Some("/b"));
         assert!(read.systemd_cgroup);
+        assert_eq!(read.pid_namespace.as_deref(), Some(Path::new("/proc/7/ns/pid")));
         assert!(ProgramConfig::from_json(path, b"{").is_err());
         assert!(ProgramConfig::from_json(path, br#"{"ociVersion":"1.2.0"}"#).is_err());
+    }
+
+    #[test]
+    fn only_the_pid_namespace_is_replaced() {
+        let bundle = tempfile::tempdir().unwrap();
+        let file = bundle.path().join("config.json");
+        let json = |path: &str| {
+            let namespaces =
+                json!([{ "type": "network", "path": "/n" }, { "type": "pid", "path": path }]);
+            json!({ "a": 1.5, "linux": { "namespaces": namespaces, "b": [null] } })
+        };
+        fs::write(&file, json("/proc/1/ns/pid").to_string()).unwrap();
+        join_pid_namespace(bundle.path(), Path::new("/proc/2/ns/pid")).unwrap();
+        let read: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert_eq!(read, json("/proc/2/ns/pid"));
+        assert_eq!(fs::read_dir(bundle.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::{
         process::ProcessConfigError,
     },
     engine::error::EngineError,
-    native::NativeError,
+    native::error::NativeError,
+    network::NetworkError,
     process::{ProcessError, execs::ExecsError},
     rootfs::RootfsError,
     settings::SettingsError,
@@ -47,6 +48,9 @@ pub enum CreateError {
         /// Why.
         source: NativeError,
     },
+    /// The PID namespace of the sandbox cannot be made.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A guest cannot go on from a checkpoint.
     #[error("restoring a checkpoint is not supported: a guest's state cannot be written down")]
     Checkpoint,

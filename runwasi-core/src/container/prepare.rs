@@ -55,6 +55,8 @@ pub(crate) struct NativeProgram {
     pub(crate) runtime: Option<NativeRuntime>,
     /// True if systemd makes its cgroup.
     pub(crate) systemd_cgroup: bool,
+    /// The PID namespace that it joins.
+    pub(crate) pid_namespace: Option<PathBuf>,
 }
 
 /// A container with file systems and settings.
@@ -171,8 +173,8 @@ fn native(
     path: PathBuf,
     runtime: Option<NativeRuntime>,
 ) -> Result<Outcome, CreateError> {
-    let ProgramConfig { systemd_cgroup, .. } = ProgramConfig::load(bundle)?;
-    Ok(Outcome::Native(NativeProgram { path, runtime, systemd_cgroup }))
+    let ProgramConfig { systemd_cgroup, pid_namespace, .. } = ProgramConfig::load(bundle)?;
+    Ok(Outcome::Native(NativeProgram { path, runtime, systemd_cgroup, pid_namespace }))
 }
 
 /// A process without a driver: its streams are open, and the engine has prepared its instance.

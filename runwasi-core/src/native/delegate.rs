@@ -22,10 +22,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{NativeError, launcher::Launcher, record::Record};
+use super::{error::NativeError, launcher::Launcher, record::Record, socket};
 use crate::{
     blocking::blocking,
-    bootstrap::socket,
     containerd::shim_client::{ShimAddress, ShimClient},
     id::Id,
     shutdown::Tasks,
@@ -171,11 +170,7 @@ impl Delegate {
 
 /// Removes the directory and the socket of a delegate that has ended. Blocks.
 pub(crate) fn remove_traces(record: &Record) {
-    if let Some(path) = record.address.address.strip_prefix("unix://")
-        && let Err(error) = socket::remove_if_dead(Path::new(path))
-    {
-        tracing::warn!(%error, "the socket of a native runtime stays behind");
-    }
+    socket::remove_left(&record.address);
     remove(&record.directory);
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use super::{NativeError, setting::search_path};
+use super::{error::NativeError, setting::search_path};
 use crate::{
     child::{memory_file, wait_within},
     containerd::shim_client::{self, ShimAddress},
@@ -45,6 +45,9 @@ pub(crate) struct Launcher {
 impl Launcher {
     /// Starts the delegate `id` in its directory and returns its address. Blocks.
     pub(crate) fn start(&self, id: &str, directory: &Path) -> Result<ShimAddress, NativeError> {
+        if is_restricted() && !Path::new(SYSTEMD).exists() {
+            return Err(NativeError::Restricted);
+        }
         // Relaxed: a wrong guess costs a second try.
         let takes_params = TAKES_PARAMS.load(Ordering::Relaxed);
         let started = self.start_with(takes_params, id, directory).or_else(|first| {
@@ -112,12 +115,12 @@ impl Launcher {
     }
 }
 
-/// True below a unit whose restrictions children inherit, where systemd can start the program
-/// instead.
-// Any unit that filters system calls or takes privileges away has this bit, too: systemd demands it.
+/// True below a unit whose restrictions children inherit.
+// That of the daemon has this one among them, and runc could keep no promise with it alone: setuid
+// programs of containers would have no effect.
 fn is_restricted() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().any(|line| line == "NoNewPrivs:\t1") && Path::new(SYSTEMD).exists()
+    status.lines().any(|line| line == "NoNewPrivs:\t1")
 }
 
 /// Has systemd start the delegate as a service that lasts as long as the delegate. Its streams are

@@ -14,20 +14,22 @@
 //! | file | one thing |
 //! |---|---|
 //! | `setting` | the setting `native-runtime` |
+//! | `error` | why there is no native container |
 //! | `detect` | which programs are native |
 //! | `launcher` | the command lines of the delegate's program |
 //! | `delegate` | the running delegate, from its start to its end |
 //! | `orphan` | a container whose server was killed |
+//! | `socket` | the delegate's socket, as far as it is looked at from outside |
 //! | `record` | the file in a bundle by which `delete` finds the delegate after our server's death |
 
 pub(crate) mod delegate;
 pub(crate) mod detect;
+pub mod error;
 pub(crate) mod launcher;
 pub(crate) mod orphan;
 pub(crate) mod record;
 pub mod setting;
-
-use std::{io, path::PathBuf};
+mod socket;
 
 use self::setting::NativeRuntime;
 
@@ -54,39 +56,4 @@ impl NativeHost {
             ttrpc_address: String::new(),
         }
     }
-}
-
-/// A native container has no runtime.
-#[derive(Debug, thiserror::Error)]
-pub enum NativeError {
-    /// The setting refuses all.
-    #[error("native containers are off (native-runtime = \"off\")")]
-    Off,
-    /// No such program is installed.
-    #[error(
-        "native containers need {program}, which is not {place}: install it (it is part of \
-         containerd's packages, and needs runc), or set native-runtime"
-    )]
-    Missing {
-        /// The name or path in the setting.
-        program: String,
-        /// The searched place.
-        place: String,
-    },
-    /// The delegate does not start, or does not answer.
-    #[error("native runtime {}: {reason}", program.display())]
-    Failed {
-        /// Its program.
-        program: PathBuf,
-        /// The program's own words, or the system's error.
-        reason: String,
-    },
-    /// The directory of the delegate cannot be made.
-    #[error("directory of the native runtime: {}: {source}", path.display())]
-    Directory {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
 }

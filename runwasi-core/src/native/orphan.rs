@@ -8,10 +8,8 @@ use std::{
 use containerd_shim_protos::ttrpc;
 use tokio::time::{sleep, timeout};
 
-use super::{delegate, launcher::Launcher, record::Record};
-use crate::{
-    bootstrap::socket, containerd::shim_client::ShimClient, engine::exit::Exit, id::Id, runtime,
-};
+use super::{delegate, launcher::Launcher, record::Record, socket};
+use crate::{containerd::shim_client::ShimClient, engine::exit::Exit, id::Id, runtime};
 
 /// Time between two looks whether a delegate has ended.
 const POLL: Duration = Duration::from_millis(10);
@@ -44,19 +42,14 @@ impl Orphan {
         if ended.is_some() {
             Record::remove(&self.bundle);
         }
-        if !self.delegate_lives() {
+        if !socket::is_served(&self.record.address) {
             delegate::remove_traces(&self.record);
         }
         ended
     }
 
-    fn delegate_lives(&self) -> bool {
-        let path = self.record.address.address.strip_prefix("unix://");
-        path.is_some_and(|path| socket::is_alive(Path::new(path)))
-    }
-
     fn by_delegate(&self, limit: Duration) -> Option<(u32, Exit)> {
-        if !self.delegate_lives() {
+        if !socket::is_served(&self.record.address) {
             return None;
         }
         let control = runtime::control().ok()?;
@@ -83,7 +76,7 @@ impl Orphan {
     }
 
     async fn delegate_ended(&self) {
-        while self.delegate_lives() {
+        while socket::is_served(&self.record.address) {
             sleep(POLL).await;
         }
     }

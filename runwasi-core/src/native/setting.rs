@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::NativeError;
+use super::error::NativeError;
 use crate::settings::{OFF, RawSettings, SettingsError, absolute_path};
 
 /// Name of the setting.

@@ -251,8 +251,12 @@ fn namespaces(request: &SandboxRequest) -> Result<Namespaces, CreateSandboxError
         if own_network {
             namespaces.hostname = Some(pod.hostname.clone()).filter(|name| !name.is_empty());
         }
-        if pod.host_ipc {
-            namespaces.ipc = Entrance::Host;
+        namespaces.host_pids = pod.host_pids;
+        match (pod.host_ipc, &namespaces.ipc) {
+            (true, _) => namespaces.ipc = Entrance::Host,
+            // Of a pod in the host's network: native containers get that of the sandbox's process.
+            (false, Entrance::Host) => namespaces.ipc = Entrance::New,
+            (false, _) => {}
         }
     }
     Ok(namespaces)

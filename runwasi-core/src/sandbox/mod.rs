@@ -4,10 +4,12 @@
 //! ([`lifecycle`], [`managed`], [`records`]). Containers that are no wasm are run by another shim
 //! (`native`).
 
+pub(crate) mod create;
 pub mod error;
 pub mod lifecycle;
 pub mod managed;
 pub(crate) mod native;
+pub(crate) mod native_container;
 pub mod records;
 mod signals;
 mod stop;
@@ -20,7 +22,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, OnceCell},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,24 +30,19 @@ use tokio_util::sync::CancellationToken;
 use self::{
     error::SandboxError,
     lifecycle::Lifecycle,
-    native::{Current, NativeContainer, NativePlace},
+    native_container::{Current, NativeContainer},
     records::{Managed, SandboxRecords},
 };
 use crate::{
-    blocking::blocking,
-    bundle::{config::Config, resources::ResourcesConfig},
-    container::{
-        Container, Created,
-        error::CreateError,
-        host::Host,
-        request::{CreateRequest, ExecRequest},
-    },
+    bundle::resources::ResourcesConfig,
+    container::{Container, host::Host, request::ExecRequest},
     engine::{exit::Exit, signal::Signal},
     id::Id,
     lock::Mutex,
     network::Network,
     process::{Process, state::Request},
     resources::usage::Usage,
+    sandbox_process::SandboxProcess,
     shutdown::Tasks,
     stdio::pty::Size,
 };
@@ -64,6 +61,8 @@ struct Shared {
     /// The delegate of the native containers, while there are any. Locked during its start and its
     /// end.
     delegate: tokio::sync::Mutex<Option<Current>>,
+    /// The first process of the PID namespace that native containers share, once one does.
+    first_process: OnceCell<SandboxProcess>,
     /// Notified when the number of containers changes, and when a managed sandbox comes into use.
     used: Notify,
     /// Time of the last signal, see [`KILL_TO_SHUTDOWN`].
@@ -86,14 +85,6 @@ enum Slot {
     Creating,
     Ready(Arc<Container>),
     Native(Arc<NativeContainer>),
-}
-
-/// Result of [`Sandbox::create`].
-pub(crate) enum Creation {
-    /// The container exists. The pid is that of its init.
-    Done(u32),
-    /// The container is native, and its delegate is to create it.
-    Native(Box<NativePlace>),
 }
 
 impl Slot {
@@ -130,7 +121,17 @@ impl Sandbox {
         let killed = Mutex::default();
         let end_requested = CancellationToken::new();
         let delegate = tokio::sync::Mutex::default();
-        let shared = Shared { host, containers, delegate, used, killed, managed, end_requested };
+        let first_process = OnceCell::new();
+        let shared = Shared {
+            host,
+            containers,
+            delegate,
+            first_process,
+            used,
+            killed,
+            managed,
+            end_requested,
+        };
         let sandbox = Self { shared: Arc::new(shared) };
         sandbox.follow_signals();
         sandbox
@@ -163,51 +164,6 @@ impl Sandbox {
     /// Number of containers, including those being created.
     pub fn count(&self) -> usize {
         self.shared.containers.lock().len()
-    }
-
-    /// Creates a container. Dropping the future undoes what was done.
-    pub(crate) async fn create(&self, request: CreateRequest) -> Result<Creation, SandboxError> {
-        let id = request.id.clone();
-        self.check_ready(&request).await?;
-        // Before the creation: of two concurrent calls for one id, one must fail. An error or a
-        // drop frees the id again.
-        let reservation = Reservation::take(&self.shared, &id)?;
-        // Weak: the driver holds this callback and lives as long as the process's handles, which
-        // are in `shared`. A strong reference would close a cycle.
-        let shared = Arc::downgrade(&self.shared);
-        let deleted = id.clone();
-        let on_deleted = Box::new(move || forget(&shared, &deleted));
-        let files = self.shared.managed.as_ref().and_then(|managed| managed.files());
-        let bundle = request.bundle.clone();
-        let failed = |source| SandboxError::Create { id, source };
-        match Container::create(&self.shared.host, request, files, on_deleted).await {
-            Ok(Created::Guest(container)) => {
-                let pid = container.init.info().pid;
-                reservation.fill(container);
-                Ok(Creation::Done(pid))
-            }
-            Ok(Created::Native(program)) => {
-                let place = self.native_place(reservation, bundle, program).await;
-                place.map(|place| Creation::Native(Box::new(place))).map_err(failed)
-            }
-            Err(source) => Err(failed(source)),
-        }
-    }
-
-    /// Checks that the sandbox takes containers.
-    async fn check_ready(&self, request: &CreateRequest) -> Result<(), SandboxError> {
-        let Err(refusal) = self.is_ready_for(&request.id) else { return Ok(()) };
-        // A bundle that has lost its `config.json` makes `start` serve a managed sandbox, which no
-        // client has created. The error of the configuration is then the one to report.
-        let bundle = request.bundle.clone();
-        let load = move || Config::load(&bundle).map_err(Some);
-        match blocking(load, |_lost| None).await {
-            Err(Some(wrong)) => Err(SandboxError::Create {
-                id: request.id.clone(),
-                source: CreateError::Config(wrong),
-            }),
-            Ok(_) | Err(None) => Err(refusal),
-        }
     }
 
     fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {

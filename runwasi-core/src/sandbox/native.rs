@@ -8,71 +8,38 @@
 //! ```
 
 use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-use super::{Reservation, Sandbox, Shared, Slot, error::SandboxError};
+use super::{
+    Reservation, Sandbox, Shared, Slot,
+    error::SandboxError,
+    native_container::{Current, NativeContainer},
+};
 use crate::{
     blocking::blocking,
+    bundle::program::join_pid_namespace,
     container::{error::CreateError, prepare::NativeProgram},
-    engine::{
-        exit::{Exit, ExitStatus},
-        signal::Signal,
-    },
+    engine::exit::{Exit, ExitStatus},
     events::Event,
     id::Id,
-    lock::Mutex,
     native::{
-        NativeError, NativeHost,
+        NativeHost,
         delegate::Delegate,
+        error::NativeError,
         launcher::Launcher,
         record::Record,
         setting::{KEY, NativeRuntime},
     },
-    process::Info,
+    network::{Network, NetworkError},
     settings::SettingsError,
     stdio::paths::StdioPaths,
 };
 
 /// Time to remove what is left of one container of a delegate that was killed.
 const REMOVAL: Duration = Duration::from_secs(10);
-
-/// A native container.
-pub(crate) struct NativeContainer {
-    /// Its id.
-    pub(crate) id: Id,
-    /// Its bundle directory.
-    pub(crate) bundle: PathBuf,
-    /// The delegate that runs it.
-    pub(crate) delegate: Arc<Delegate>,
-    /// Pid of its init.
-    pub(crate) pid: u32,
-    /// The init's streams.
-    pub(crate) stdio: StdioPaths,
-    /// The init's exit. Set by one task, which waits for it.
-    exit: watch::Sender<Option<Exit>>,
-    /// Ids of its execs that have not been deleted: their ends are told if the delegate is killed.
-    execs: Mutex<BTreeSet<String>>,
-    /// Cancelled when the container is deleted.
-    deleted: CancellationToken,
-    /// True once a client has asked about its end during a stop (`sandbox::stop`).
-    asked_about: AtomicBool,
-}
-
-/// The delegate of a sandbox, with the number of containers that exist or are being created.
-pub(super) struct Current {
-    delegate: Arc<Delegate>,
-    users: usize,
-}
 
 /// A native container that is being created. Its id is reserved, and its delegate runs.
 pub(crate) struct NativePlace {
@@ -86,74 +53,13 @@ pub(crate) struct NativePlace {
     pub(crate) systemd_cgroup: bool,
 }
 
-impl NativeContainer {
-    /// The init's exit, once it is known.
-    pub(crate) fn exit(&self) -> Option<Exit> {
-        *self.exit.borrow()
-    }
-
-    /// Waits for the init's exit. No result after the deletion.
-    pub(crate) async fn wait(&self) -> Option<Exit> {
-        let mut exit = self.exit.subscribe();
-        tokio::select! {
-            // Never an error: the sender is in `self`.
-            exit = exit.wait_for(Option::is_some) => exit.ok().and_then(|exit| *exit),
-            () = self.deleted.cancelled() => self.exit(),
-        }
-    }
-
-    /// Sends a signal to the init. An error is logged: the caller waits for the end with a limit.
-    pub(super) async fn tell(&self, signal: Signal) {
-        if self.exit().is_none()
-            && let Err(error) = self.delegate.client.kill(self.id.as_str(), signal.number()).await
-        {
-            tracing::debug!(%error, container = %self.id, "a native container gets no signal");
-        }
-    }
-
-    /// Notes an exec.
-    pub(crate) fn exec_added(&self, exec: &str) {
-        self.execs.lock().insert(exec.to_owned());
-    }
-
-    /// Forgets an exec.
-    pub(crate) fn exec_deleted(&self, exec: &str) {
-        self.execs.lock().remove(exec);
-    }
-
-    /// True for an exec that has not been deleted.
-    pub(crate) fn has_exec(&self, exec: &str) -> bool {
-        self.execs.lock().contains(exec)
-    }
-
-    /// True once a client has asked about its end.
-    // Relaxed: the flag guards no other data.
-    pub(super) fn is_asked_about(&self) -> bool {
-        self.asked_about.load(Ordering::Relaxed)
-    }
-
-    fn info(&self, exec: Option<Id>) -> Arc<Info> {
-        let container = self.id.clone();
-        Arc::new(Info { container, exec, pid: self.pid, stdio: self.stdio.clone() })
-    }
-}
-
 impl NativePlace {
     /// Enters the container that the delegate has created.
     pub(crate) fn fill(self, pid: u32, stdio: StdioPaths) {
         let Self { sandbox, mut reservation, delegate, bundle, .. } = self;
         let Some(id) = reservation.id.take() else { return };
-        let container = Arc::new(NativeContainer {
-            id: id.clone(),
-            bundle,
-            delegate,
-            pid,
-            stdio,
-            exit: watch::Sender::new(None),
-            execs: Mutex::default(),
-            deleted: CancellationToken::new(),
-            asked_about: AtomicBool::new(false),
-        });
+        let container = NativeContainer::new(id.clone(), bundle, delegate, pid, stdio);
+        let container = Arc::new(container);
         let slot = Slot::Native(container.clone());
         sandbox.shared.change(|containers| containers.insert(id, slot));
         sandbox.tasks().spawn(follow_exit(container));
@@ -187,7 +93,7 @@ impl Sandbox {
     /// Notes that a client asks about the end of a native container (`sandbox::stop`).
     pub(crate) fn note_native_question(&self, container: &NativeContainer) {
         if self.tasks().is_stopped() {
-            container.asked_about.store(true, Ordering::Relaxed);
+            container.note_question();
         }
     }
 
@@ -198,9 +104,12 @@ impl Sandbox {
         bundle: PathBuf,
         program: NativeProgram,
     ) -> Result<NativePlace, CreateError> {
-        let NativeProgram { path, runtime, systemd_cgroup } = program;
+        let NativeProgram { path, runtime, systemd_cgroup, pid_namespace } = program;
         let id = reservation.id.clone().ok_or(CreateError::Lost)?;
         let runtime = self.native_runtime(runtime)?;
+        if let Some(namespace) = pid_namespace {
+            self.join_pid_namespace(&bundle, &namespace).await?;
+        }
         let failed = |source| CreateError::Native { path, source };
         let delegate = self.acquire(&id, runtime).await.map_err(failed)?;
         let sandbox = self.clone();
@@ -215,6 +124,26 @@ impl Sandbox {
             return Err(CreateError::Bundle { path, source });
         }
         Ok(place)
+    }
+
+    /// Gives a container that joins the PID namespace of the sandbox's process one of the sandbox.
+    ///
+    /// The sandbox's process runs in the host's: no guest sees a process, and most pods share none.
+    /// So the first native container that shares makes the namespace.
+    async fn join_pid_namespace(&self, bundle: &Path, wanted: &Path) -> Result<(), CreateError> {
+        let of_sandbox = format!("/proc/{}/ns/pid", self.pid());
+        if wanted != Path::new(&of_sandbox) || self.network().has_host_pids() {
+            return Ok(());
+        }
+        let make = || async {
+            let lost = |source| NetworkError::Enter { what: "PID namespace", source };
+            blocking(Network::start_first, lost).await
+        };
+        let first = self.shared.first_process.get_or_try_init(make).await?;
+        let namespace = PathBuf::from(format!("/proc/{}/ns/pid", first.pid()));
+        let place = bundle.to_owned();
+        let write = move || Ok(join_pid_namespace(&place, &namespace)?);
+        blocking(write, |source| CreateError::Bundle { path: bundle.to_owned(), source }).await
     }
 
     /// The setting in force for a container.

@@ -20,10 +20,7 @@ use containerd_shim_protos::{
 use super::{convert, options, status::error};
 use crate::{
     engine::exit::{Exit, ExitStatus},
-    sandbox::{
-        Sandbox,
-        native::{NativeContainer, NativePlace},
-    },
+    sandbox::{Sandbox, native::NativePlace, native_container::NativeContainer},
     stdio::paths::StdioPaths,
 };
 

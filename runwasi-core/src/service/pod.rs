@@ -56,6 +56,8 @@ struct SecurityContext {
 
 #[derive(Clone, PartialEq, Message)]
 struct NamespaceOption {
+    #[prost(enumeration = "NamespaceMode", tag = "2")]
+    pid: i32,
     #[prost(enumeration = "NamespaceMode", tag = "3")]
     ipc: i32,
 }
@@ -86,12 +88,13 @@ impl From<PodSandboxConfig> for PodConfig {
     fn from(config: PodSandboxConfig) -> Self {
         let linux = config.linux.unwrap_or_default();
         let security = linux.security_context.unwrap_or_default();
-        let ipc = security.namespace_options.unwrap_or_default().ipc();
+        let options = security.namespace_options.unwrap_or_default();
         Self {
             hostname: config.hostname,
             dns: config.dns_config.map(DnsConfig::from),
             sysctls: linux.sysctls,
-            host_ipc: ipc == NamespaceMode::Node,
+            host_ipc: options.ipc() == NamespaceMode::Node,
+            host_pids: options.pid() == NamespaceMode::Node,
         }
     }
 }
@@ -113,7 +116,10 @@ mod tests {
     #[test]
     fn options_are_a_pod_or_nothing() {
         assert_eq!(config(&Any::default()).unwrap(), None);
-        let namespace_options = Some(NamespaceOption { ipc: NamespaceMode::Node.into() });
+        let namespace_options = Some(NamespaceOption {
+            pid: NamespaceMode::Pod.into(),
+            ipc: NamespaceMode::Node.into(),
+        });
         let sysctls = HashMap::from([("net.core.somaxconn".to_owned(), "77".to_owned())]);
         let sent = PodSandboxConfig {
             hostname: "web-0".into(),
@@ -124,7 +130,8 @@ mod tests {
             }),
         };
         let dns = Some(DnsConfig { servers: vec!["192.0.2.1".into()], ..DnsConfig::default() });
-        let read = PodConfig { hostname: "web-0".into(), dns, sysctls, host_ipc: true };
+        let hostname = "web-0".into();
+        let read = PodConfig { hostname, dns, sysctls, host_ipc: true, host_pids: false };
         let sent = any("runtime.v1.PodSandboxConfig", sent.encode_to_vec());
         assert_eq!(config(&sent).unwrap(), Some(read));
         for wrong in [

@@ -11,7 +11,7 @@ use crate::{
     container::error::{CreateError, ExecError},
     engine::error::EngineError,
     id::IdError,
-    native::NativeError,
+    native::error::NativeError,
     network::NetworkError,
     process::{ProcessError, state::Denial},
     rootfs::RootfsError,
@@ -116,7 +116,10 @@ fn create(cause: &CreateError) -> Code {
             Code::INVALID_ARGUMENT
         }
         CreateError::Rootfs(cause) => rootfs(cause),
-        CreateError::Hook(_) | CreateError::Bundle { .. } | CreateError::Lost => Code::UNKNOWN,
+        CreateError::Hook(_)
+        | CreateError::Bundle { .. }
+        | CreateError::Network(_)
+        | CreateError::Lost => Code::UNKNOWN,
         CreateError::Checkpoint => Code::UNIMPLEMENTED,
         CreateError::Native { source, .. } => native(source),
         CreateError::Stdio(cause) => stdio(cause),
@@ -126,7 +129,9 @@ fn create(cause: &CreateError) -> Code {
 
 fn native(cause: &NativeError) -> Code {
     match cause {
-        NativeError::Off | NativeError::Missing { .. } => Code::FAILED_PRECONDITION,
+        NativeError::Off | NativeError::Missing { .. } | NativeError::Restricted => {
+            Code::FAILED_PRECONDITION
+        }
         NativeError::Failed { .. } | NativeError::Directory { .. } => Code::UNKNOWN,
     }
 }

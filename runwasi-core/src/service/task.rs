@@ -34,7 +34,7 @@ use crate::{
     cgroups::version,
     engine::signal::Signal,
     id::Id,
-    sandbox::{Creation, Sandbox},
+    sandbox::{Sandbox, create::Creation},
 };
 
 /// The name that containerd before 2.0 asks for.

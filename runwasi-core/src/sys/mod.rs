@@ -5,6 +5,7 @@ mod bare_process;
 mod confine;
 pub mod credentials;
 mod descriptor;
+mod first_process;
 #[cfg(test)]
 mod lease;
 mod loop_device;

@@ -191,8 +191,7 @@ impl Pods {
 
     /// The configuration of an ordinary pod.
     pub fn pod_config(&self, name: &str, network: NamespaceMode) -> PodSandboxConfig {
-        let options =
-            NamespaceOption { network: network.into(), pid: NamespaceMode::Container.into() };
+        let options = NamespaceOption { network: network.into(), pid: NamespaceMode::Pod.into() };
         let security = LinuxSandboxSecurityContext { namespace_options: Some(options) };
         PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {

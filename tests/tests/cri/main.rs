@@ -4,6 +4,7 @@
 
 mod fixture;
 mod life;
+mod mixed;
 mod names;
 mod network;
 mod options;
@@ -125,4 +126,62 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_2: wasmtime_2 = Wasmtime, w
         parameters_of_a_pod_are_those_of_its_network;
     recovery:
         restarted_containerd_still_knows_a_pod;
+}}
+
+// Native programs in pods of the runtimes for wasm, alone and beside wasm.
+runwasi_tests::suite! { runwasi_tests::check_pods: linux_wasmtime = WasmtimeLinux, linux_wasmtimed = WasmtimedLinux; {
+    life:
+        pod_with_two_containers_lives_and_leaves_nothing
+        output_of_the_guest_is_in_its_log
+        stats_tell_what_a_guest_computes
+        limits_are_changed_while_a_guest_runs
+        stopped_pod_ends_its_containers
+        pod_is_removed_with_what_still_runs
+        ended_container_is_replaced_in_its_pod;
+    mixed:
+        native_init_container_writes_for_a_wasm_container
+        native_and_wasm_containers_have_the_namespaces_of_their_pod
+        native_container_that_comes_later_sees_the_volume
+        native_container_without_memory_is_killed_alone
+        native_containers_share_the_pid_namespace_of_their_pod_if_asked
+        native_container_on_the_host_is_on_the_host;
+    network:
+        containers_are_in_the_network_of_their_pod;
+    recovery:
+        restarted_containerd_still_knows_a_pod;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: linux_wasmtime_1_7 = WasmtimeLinux, linux_wasmtimed_1_7 = WasmtimedLinux; {
+    life:
+        pod_with_two_containers_lives_and_leaves_nothing;
+    mixed:
+        native_and_wasm_containers_have_the_namespaces_of_their_pod
+        native_container_without_memory_is_killed_alone;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_pods_on_2: linux_wasmtime_2 = WasmtimeLinux, linux_wasmtimed_2 = WasmtimedLinux; {
+    life:
+        pod_with_two_containers_lives_and_leaves_nothing
+        stats_tell_what_a_guest_computes
+        pod_is_removed_with_what_still_runs;
+    mixed:
+        native_init_container_writes_for_a_wasm_container
+        native_and_wasm_containers_have_the_namespaces_of_their_pod
+        native_container_that_comes_later_sees_the_volume
+        native_container_without_memory_is_killed_alone
+        native_containers_share_the_pid_namespace_of_their_pod_if_asked
+        native_container_on_the_host_is_on_the_host;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_managed_pods: linux_managed_wasmtime = WasmtimeLinux, linux_managed_wasmtimed = WasmtimedLinux; {
+    life:
+        pod_with_two_containers_lives_and_leaves_nothing
+        stopped_pod_ends_its_containers
+        pod_is_removed_with_what_still_runs;
+    mixed:
+        native_init_container_writes_for_a_wasm_container
+        native_and_wasm_containers_have_the_namespaces_of_their_pod
+        native_container_that_comes_later_sees_the_volume
+        native_container_without_memory_is_killed_alone
+        native_containers_share_the_pid_namespace_of_their_pod_if_asked;
 }}

@@ -37,6 +37,11 @@ runwasi_tests::suite! { crate::setting::check_missing: missing_wasmtime = Wasmti
         missing_native_runtime_is_named;
 }}
 
+runwasi_tests::suite! { crate::setting::check_restricted: restricted_wasmtimed = WasmtimedLinux; {
+    setting:
+        restricted_daemon_names_the_way_out;
+}}
+
 runwasi_tests::suite! { daemon = WasmtimedLinux; {
     setting:
         options_do_not_override_the_daemon;

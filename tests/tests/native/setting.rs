@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use runwasi_tests::daemon::Settings;
-use runwasi_tests::{Containerd, Containers, Image, Runtime, check_with, says};
+use runwasi_tests::{Containerd, Containers, Image, Restrictions, Runtime, check_with, says};
 
 const MISSING: &str = "/nonexistent/native-runtime";
 
@@ -29,6 +29,16 @@ pub(crate) fn check_off(runtime: Runtime, case: impl FnOnce(&mut Containers) -> 
 #[track_caller]
 pub(crate) fn check_missing(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
     check(runtime, MISSING, case);
+}
+
+/// A fixture whose daemon has the restrictions of its unit.
+#[track_caller]
+pub(crate) fn check_restricted(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/containerd-wasmtimed.service");
+    let unit = fs::read_to_string(file).map_err(anyhow::Error::from);
+    let restrictions = unit.and_then(|unit| Restrictions::of_unit(&unit));
+    let settings = Settings::default().restricted(restrictions.expect("the daemon's unit"));
+    check_with(runtime, Containerd::builder().daemon(settings), case);
 }
 
 /// The flags that give the same setting to a shim per pod.
@@ -66,5 +76,13 @@ pub(crate) fn options_do_not_override_the_daemon(c: &mut Containers) -> Result<(
     fs::write(&file, "native-runtime = \"off\"\n")?;
     let flags = ["--runtime-config-path".to_owned(), file.display().to_string()];
     says(&refusal(c, &flags)?, &["native-runtime"], &["this node's daemon"])?;
+    c.fixture.becomes_clean()
+}
+
+/// There is no systemd on the machines of the tests, which would start the native runtime.
+pub(crate) fn restricted_daemon_names_the_way_out(c: &mut Containers) -> Result<()> {
+    ensure!(!std::path::Path::new("/run/systemd/system").exists(), "systemd runs here");
+    let said = refusal(c, &[])?;
+    says(&said, &["/wasmtest is a native program", "NoNewPrivileges="], &["shims per pod"])?;
     c.fixture.becomes_clean()
 }

@@ -1,0 +1,65 @@
+//! Creation of a container in a sandbox.
+
+use std::sync::Arc;
+
+use super::{Reservation, Sandbox, error::SandboxError, forget, native::NativePlace};
+use crate::{
+    blocking::blocking,
+    bundle::config::Config,
+    container::{Container, Created, error::CreateError, request::CreateRequest},
+};
+
+/// Result of [`Sandbox::create`].
+pub(crate) enum Creation {
+    /// The container exists. The pid is that of its init.
+    Done(u32),
+    /// The container is native, and its delegate is to create it.
+    Native(Box<NativePlace>),
+}
+
+impl Sandbox {
+    /// Creates a container. Dropping the future undoes what was done.
+    pub(crate) async fn create(&self, request: CreateRequest) -> Result<Creation, SandboxError> {
+        let id = request.id.clone();
+        self.check_ready(&request).await?;
+        // Before the creation: of two concurrent calls for one id, one must fail. An error or a
+        // drop frees the id again.
+        let reservation = Reservation::take(&self.shared, &id)?;
+        // Weak: the driver holds this callback and lives as long as the process's handles, which
+        // are in `shared`. A strong reference would close a cycle.
+        let shared = Arc::downgrade(&self.shared);
+        let deleted = id.clone();
+        let on_deleted = Box::new(move || forget(&shared, &deleted));
+        let files = self.shared.managed.as_ref().and_then(|managed| managed.files());
+        let bundle = request.bundle.clone();
+        let failed = |source| SandboxError::Create { id, source };
+        match Container::create(&self.shared.host, request, files, on_deleted).await {
+            Ok(Created::Guest(container)) => {
+                let pid = container.init.info().pid;
+                reservation.fill(container);
+                Ok(Creation::Done(pid))
+            }
+            Ok(Created::Native(program)) => {
+                let place = self.native_place(reservation, bundle, program).await;
+                place.map(|place| Creation::Native(Box::new(place))).map_err(failed)
+            }
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// Checks that the sandbox takes containers.
+    async fn check_ready(&self, request: &CreateRequest) -> Result<(), SandboxError> {
+        let Err(refusal) = self.is_ready_for(&request.id) else { return Ok(()) };
+        // A bundle that has lost its `config.json` makes `start` serve a managed sandbox, which no
+        // client has created. The error of the configuration is then the one to report.
+        let bundle = request.bundle.clone();
+        let load = move || Config::load(&bundle).map_err(Some);
+        match blocking(load, |_lost| None).await {
+            Err(Some(wrong)) => Err(SandboxError::Create {
+                id: request.id.clone(),
+                source: CreateError::Config(wrong),
+            }),
+            Ok(_) | Err(None) => Err(refusal),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Native containers beside wasm ones in a pod; the cases are listed in `main.rs`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::cri::messages::{
+    ContainerState, LinuxContainerResources, Mount, MountPropagation, NamespaceMode,
+};
+use runwasi_tests::network::Namespace;
+use runwasi_tests::{Command, Image, Pod, Pods, http, poll_until};
+
+const WASM: &str = "/wasmtest.wasm";
+const NATIVE: &str = "/wasmtest";
+
+/// A directory of the host as the volume `/v`.
+fn volume(pods: &Pods) -> Result<Mount> {
+    let directory = pods.fixture.dir().join("volume");
+    fs::create_dir_all(&directory)?;
+    Ok(Mount {
+        container_path: "/v".to_owned(),
+        host_path: directory.display().to_string(),
+        propagation: MountPropagation::Private.into(),
+    })
+}
+
+/// Makes and starts a container with the volume.
+fn start(pods: &Pods, pod: &Pod, name: &str, program: &[&str]) -> Result<String> {
+    let image = if program[0] == WASM { Image::Wasmtest } else { Image::WasmtestNative };
+    let mounts = vec![volume(pods)?];
+    let container = pods.create_mounted(pod, name, image.name(), program, mounts)?;
+    pods.cri.start(&container)?;
+    Ok(container)
+}
+
+/// The one line that a container has printed when it has ended.
+fn line(pods: &Pods, container: &str) -> Result<String> {
+    let status = pods.becomes(container, ContainerState::Exited)?;
+    ensure!(status.exit_code == 0, "{status:?}");
+    let log = poll_until("a line in the log", Duration::from_secs(20), || {
+        fs::read_to_string(&status.log_path).ok().filter(|log| log.ends_with('\n'))
+    })?;
+    Ok(log.trim_end().splitn(4, ' ').last().unwrap_or_default().to_owned())
+}
+
+fn namespace(pid: u32, kind: &str) -> Result<PathBuf> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    fs::read_link(&path).context(path)
+}
+
+pub(crate) fn native_init_container_writes_for_a_wasm_container(pods: &mut Pods) -> Result<()> {
+    pods.load_image(Image::Wasmtest)?;
+    let pod = pods.run("init")?;
+    let init = start(pods, &pod, "init", &[NATIVE, "write", "/v/ready", "prepared\n"])?;
+    ensure!(pods.becomes(&init, ContainerState::Exited)?.exit_code == 0);
+    let main = start(pods, &pod, "main", &[WASM, "cat", "/v/ready"])?;
+    ensure!(line(pods, &main)? == "prepared");
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+pub(crate) fn native_and_wasm_containers_have_the_namespaces_of_their_pod(
+    pods: &mut Pods,
+) -> Result<()> {
+    pods.load_image(Image::Wasmguests)?;
+    let pod = pods.run("together")?;
+    let web = pods.create_of(&pod, "web", Image::Wasmguests.name(), &["/http_hello.wasm"])?;
+    pods.cri.start(&web)?;
+    let native = pods.start_in(&pod, "native", &["sleep", "100"])?;
+    let (of_pod, of_native) = (pods.pid_of_pod(&pod)?, pods.pid(&native)?);
+    ensure!(of_pod != of_native && pods.pid(&web)? == of_pod);
+    for kind in ["net", "ipc", "uts"] {
+        let found = namespace(of_native, kind)?;
+        ensure!(found == namespace(of_pod, kind)?, "{kind}: {} is not the pod's", found.display());
+        ensure!(found != namespace(std::process::id(), kind)?, "{kind} is the host's");
+    }
+    let pid = of_native.to_string();
+    let name = Command::new("nsenter").args(["-t", &pid, "-u", "hostname"]).run()?.ok()?.out();
+    ensure!(name == "together\n", "{name}");
+    // Over localhost, from where the native container is.
+    let answer =
+        Namespace::of(of_native)?.inside(|| http::get("127.0.0.1:8080".parse()?, "/"))??;
+    ensure!(answer.body == "Hello from wasm!\n", "{answer:?}");
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+/// As an ephemeral container of `kubectl debug`.
+pub(crate) fn native_container_that_comes_later_sees_the_volume(pods: &mut Pods) -> Result<()> {
+    pods.load_image(Image::Wasmtest)?;
+    let pod = pods.run("debug")?;
+    let writer = start(pods, &pod, "writer", &[WASM, "write", "/v/left", "by wasm\n"])?;
+    pods.becomes(&writer, ContainerState::Exited)?;
+    let main = start(pods, &pod, "main", &[WASM, "sleep", "100"])?;
+    let debug = start(pods, &pod, "debug", &[NATIVE, "cat", "/v/left"])?;
+    ensure!(line(pods, &debug)? == "by wasm");
+    ensure!(pods.status(&main)?.state() == ContainerState::Running);
+    pods.cri.remove(&debug)?;
+    ensure!(pods.status(&main)?.state() == ContainerState::Running);
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+pub(crate) fn native_container_without_memory_is_killed_alone(pods: &mut Pods) -> Result<()> {
+    pods.load_image(Image::Wasmtest)?;
+    let pod = pods.run("memory")?;
+    let wasm = start(pods, &pod, "wasm", &[WASM, "sleep", "100"])?;
+    let native = start(pods, &pod, "native", &[NATIVE, "sleep", "100"])?;
+    let image = Image::WasmtestNative.name();
+    let greedy = pods.create_as(&pod, "greedy", image, &[NATIVE, "alloc", "500"], |config| {
+        let resources = Some(LinuxContainerResources {
+            memory_limit_in_bytes: 32 << 20,
+            ..LinuxContainerResources::default()
+        });
+        if let Some(linux) = &mut config.linux {
+            linux.resources = resources;
+        }
+    })?;
+    pods.cri.start(&greedy)?;
+    let status = pods.becomes(&greedy, ContainerState::Exited)?;
+    ensure!(status.exit_code == 137 && status.reason == "OOMKilled", "{status:?}");
+    for container in [&wasm, &native] {
+        ensure!(pods.status(container)?.state() == ContainerState::Running);
+    }
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+fn pod_with_pids(pods: &Pods, name: &str, pids: NamespaceMode) -> Result<Pod> {
+    pods.run_as(name, NamespaceMode::Pod, |config| {
+        let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+        if let Some(options) = security.and_then(|one| one.namespace_options.as_mut()) {
+            options.pid = pids.into();
+        }
+    })
+}
+
+/// Kubernetes' `shareProcessNamespace`.
+pub(crate) fn native_containers_share_the_pid_namespace_of_their_pod_if_asked(
+    pods: &mut Pods,
+) -> Result<()> {
+    let host = namespace(std::process::id(), "pid")?;
+    for (name, mode, shared) in
+        [("shared", NamespaceMode::Pod, true), ("apart", NamespaceMode::Container, false)]
+    {
+        let pod = pod_with_pids(pods, name, mode)?;
+        let a = pods.start_in(&pod, "a", &["sleep", "100"])?;
+        let b = pods.start_in(&pod, "b", &["sleep", "100"])?;
+        let [of_a, of_b] = [namespace(pods.pid(&a)?, "pid")?, namespace(pods.pid(&b)?, "pid")?];
+        ensure!(of_a != host && of_b != host, "{name}: in the host's PID namespace");
+        ensure!((of_a == of_b) == shared, "{name}: {} and {}", of_a.display(), of_b.display());
+        let status = fs::read_to_string(format!("/proc/{}/status", pods.pid(&a)?))?;
+        let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let inside = inside.and_then(|pids| pids.split_whitespace().last()).context("NSpid")?;
+        ensure!((inside == "1") != shared, "{name}: pid {inside} in the namespace");
+        // The end of one does not end the other.
+        pods.cri.stop(&a, 0)?;
+        ensure!(pods.status(&b)?.state() == ContainerState::Running);
+        pods.finish(&pod)?;
+    }
+    pods.becomes_clean()
+}
+
+/// Kubernetes' `hostPID` and `hostNetwork`.
+pub(crate) fn native_container_on_the_host_is_on_the_host(pods: &mut Pods) -> Result<()> {
+    let own = std::process::id();
+    let pod = pods.run_as("host", NamespaceMode::Node, |config| {
+        let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+        if let Some(options) = security.and_then(|one| one.namespace_options.as_mut()) {
+            options.pid = NamespaceMode::Node.into();
+        }
+    })?;
+    let native = pods.start_in(&pod, "native", &["sleep", "100"])?;
+    let pid = pods.pid(&native)?;
+    ensure!(Namespace::of(pid)? == Namespace::own()?, "not in the host's network");
+    ensure!(namespace(pid, "pid")? == namespace(own, "pid")?, "not among the host's processes");
+    ensure!(namespace(pid, "ipc")? != namespace(own, "ipc")?, "in the host's IPC namespace");
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
