@@ -19,6 +19,7 @@ use crate::removal::{remove_files, unconfigure};
 use crate::restart::restart;
 use crate::root::{Access, Root, parent};
 use crate::service::Services;
+use crate::usage::{in_use, is_shim};
 
 /// Installs what the options name; gives a line for each change.
 pub fn install(options: &Options, host: &dyn Host) -> Result<Vec<String>, Error> {
@@ -33,15 +34,18 @@ pub(crate) fn install_in(
 ) -> Result<Vec<String>, Error> {
     let distribution = Distribution::of(root, options)?;
     let bin_dir = options.bin_dir.as_deref().unwrap_or(distribution.bin_dir());
-    let plan = plan(root, options, distribution, bin_dir)?;
+    // Nothing is written if this fails, not even the record's directory.
+    plan(root, options, distribution, bin_dir)?;
     let wanted = files::wanted(options, bin_dir)?;
     let mut fresh = Record::new(bin_dir);
     fresh.will_make(root, parent(&options.record_dir));
     let shelf = Shelf::open(root, &options.record_dir, true)?;
     let shelf = shelf.ok_or_else(|| Error::file(&options.record_dir, "cannot be made"))?;
     let record = shelf.load()?.unwrap_or(fresh);
+    // Once more, behind the lock: another run may have ended in between.
+    let plan = plan(root, options, distribution, bin_dir)?;
     let services = Services::new(host, options, distribution);
-    let mut run = Run { root, options, services, shelf, record, done: Vec::new() };
+    let mut run = Run { root, options, distribution, services, shelf, record, done: Vec::new() };
     run.install(&plan, &wanted, bin_dir)?;
     Ok(run.done)
 }
@@ -49,6 +53,7 @@ pub(crate) fn install_in(
 struct Run<'a> {
     root: &'a Root,
     options: &'a Options,
+    distribution: Distribution,
     services: Services<'a>,
     shelf: Shelf<'a>,
     record: Record,
@@ -187,6 +192,9 @@ impl Run<'_> {
         self.record.due.containerd = true;
         self.shelf.save(&self.record)?;
         self.root.make_directories(parent(&plan.file))?;
+        if self.root.read_text(&plan.file)? != plan.before {
+            return Err(Error::file(&plan.file, "was changed by another meanwhile: run again"));
+        }
         self.root.write(&plan.file, plan.after.as_bytes(), Access::Same(0o644))?;
         self.done.push(format!("{}: written", plan.file));
         Ok(())
@@ -212,6 +220,11 @@ impl Run<'_> {
         let recorded: Vec<String> = self.record.files.keys().cloned().collect();
         let unwanted: Vec<String> =
             recorded.into_iter().filter(|path| !names.contains(path)).collect();
+        let shims = unwanted.iter().filter(|path| is_shim(path)).cloned().collect();
+        if let Some(pod) = in_use(self.root, self.options, self.distribution, &shims)?.first() {
+            self.done.push(format!("files of earlier runs stay: {pod} uses them"));
+            return Ok(());
+        }
         let unit = |path: &String| files::UNITS.iter().any(|unit| path.ends_with(unit));
         let has_daemon = wanted.iter().any(|file| file.follows == Follows::Daemon);
         let units = self.options.restart && unwanted.iter().any(unit);

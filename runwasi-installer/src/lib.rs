@@ -6,6 +6,7 @@
 //! cli ─▶ install ──┬─▶ containerd   which file gets the runtimes, and its new text: decided before any write
 //!        uninstall ├─▶ files        programs, units, sysctl: what is wanted, what is there
 //!        status    ├─▶ record       what was done and what is still due, written before it is done
+//!                  ├─▶ usage        pods that need what is installed
 //!                  ├─▶ removal      files and blocks that are not wanted any more
 //!                  ├─▶ restart      containerd with the new configuration, and the way back
 //!                  │     └─▶ service   systemd units of the host
@@ -32,6 +33,7 @@ mod root;
 mod service;
 mod status;
 mod uninstall;
+mod usage;
 
 pub use error::Error;
 pub use install::install;

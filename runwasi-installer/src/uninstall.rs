@@ -9,16 +9,13 @@ use crate::containerd::distribution::Distribution;
 use crate::containerd::plan;
 use crate::files::UNITS;
 use crate::host::Host;
-use crate::options::{Options, Runtime};
+use crate::options::Options;
 use crate::record::Shelf;
 use crate::removal::{remove_files, unconfigure};
 use crate::restart::restart;
 use crate::root::Root;
 use crate::service::Services;
-
-/// containerd's plugins that have bundles, below its state directory.
-const BUNDLES: [&str; 2] =
-    ["io.containerd.runtime.v2.task", "io.containerd.sandbox.controller.v1.shim"];
+use crate::usage::{in_use, shims};
 
 /// Removes what was installed; gives a line for each change, and for each file that stays.
 pub fn uninstall(options: &Options, host: &dyn Host) -> Result<Vec<String>, Error> {
@@ -41,8 +38,9 @@ pub(crate) fn uninstall_in(
         return Ok(done);
     };
     let distribution = Distribution::of(root, options)?;
-    if !options.force {
-        refuse_in_use(root, options, distribution, &record.bin_dir)?;
+    let pods = in_use(root, options, distribution, &shims(&record))?;
+    if let (false, Some(first)) = (options.force, pods.first()) {
+        return Err(Error::InUse { count: pods.len(), first: first.clone() });
     }
     let services = Services::new(host, options, distribution);
     done.extend(unconfigure(root, options, &shelf, &mut record, None)?);
@@ -72,33 +70,5 @@ fn stop_daemon(root: &Root, options: &Options, services: &Services<'_>) -> Resul
     match root.read(&unit)? {
         Some(_) => services.stop_daemon(),
         None => Ok(()),
-    }
-}
-
-/// Containers of our runtimes, by the shim that containerd notes in each bundle: without their shims they could not be
-/// removed.
-fn refuse_in_use(
-    root: &Root,
-    options: &Options,
-    distribution: Distribution,
-    bin_dir: &str,
-) -> Result<(), Error> {
-    let state = plan::state(root, options, distribution)?;
-    let ours = Runtime::ALL.map(|runtime| format!("{bin_dir}/{}", runtime.shim()));
-    let mut found = Vec::new();
-    for plugin in BUNDLES {
-        let plugin = format!("{state}/{plugin}");
-        for namespace in root.list(&plugin)? {
-            for id in root.list(&format!("{plugin}/{namespace}"))? {
-                let shim = root.read(&format!("{plugin}/{namespace}/{id}/shim-binary-path"))?;
-                if shim.is_some_and(|shim| ours.iter().any(|path| path.as_bytes() == shim)) {
-                    found.push(format!("{namespace}/{id}"));
-                }
-            }
-        }
-    }
-    match found.first() {
-        None => Ok(()),
-        Some(first) => Err(Error::InUse { count: found.len(), first: first.clone() }),
     }
 }

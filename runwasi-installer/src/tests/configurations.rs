@@ -217,3 +217,21 @@ fn runtimes_that_are_not_asked_for_are_taken_away_with_their_files() {
         ["systemctl restart containerd", stop, "systemctl daemon-reload"]
     );
 }
+
+#[test]
+fn shims_of_another_directory_stay_as_long_as_a_pod_uses_them() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let old = "/usr/local/bin/containerd-shim-wasmtime-v1";
+    let bundle = "/run/containerd/io.containerd.sandbox.controller.v1.shim/k8s.io/pod";
+    node.write(&format!("{bundle}/shim-binary-path"), old);
+    node.options.bin_dir = Some("/opt/new".to_owned());
+    let done = node.install();
+    let line = "files of earlier runs stay: k8s.io/pod uses them".to_owned();
+    assert!(done.contains(&line) && node.exists(old), "{done:?}");
+    assert!(node.read(CONFIG).contains("\"/opt/new/containerd-shim-wasmtime-v1\""));
+    assert!(node.try_uninstall().unwrap_err().to_string().contains("k8s.io/pod"));
+    fs::remove_dir_all(node.path("/run")).unwrap();
+    node.install();
+    assert!(!node.exists(old) && node.exists("/opt/new/containerd-shim-wasmtime-v1"));
+}

@@ -37,6 +37,16 @@ pub(crate) fn assets(directory: &Path) -> Result<PathBuf> {
     Ok(assets)
 }
 
+/// As [`options`], with programs of a few bytes, for a case that starts none.
+pub(crate) fn without_programs(directory: &Path) -> Result<Options> {
+    let options = Options { restart: false, ..options(directory)? };
+    for name in PROGRAMS {
+        fs::remove_file(options.assets.join(name))?;
+        fs::write(options.assets.join(name), name)?;
+    }
+    Ok(options)
+}
+
 /// Options by which everything lies in the fixture's directory, and containerd's configuration is the fixture's.
 pub(crate) fn options(directory: &Path) -> Result<Options> {
     let at = |name: &str| -> Result<String> {

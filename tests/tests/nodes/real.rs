@@ -14,7 +14,7 @@ use runwasi_tests::{
     Command, Pod, Pods, Runtime, Setup, Version, check_pods_with, poll_until, says,
 };
 
-use crate::fixture::{Node, options};
+use crate::fixture::{Node, options, without_programs};
 
 /// A fixture that has a daemon and knows the wasm guest; `installed` is its case.
 fn check(version: Version, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
@@ -47,6 +47,32 @@ fn file_in_an_imported_directory_runs_pods_that_the_shim_makes() {
         migrate(pods)?;
         let node = Node::new(pods);
         installed(&node, &options, "conf.d/runwasi.toml")
+    });
+}
+
+#[test]
+fn configuration_is_back_if_containerd_comes_back_without_its_cri() {
+    check(Version::V2, |pods| {
+        let mut options = options(pods.fixture.dir())?;
+        options.runtimes.truncate(1);
+        let file = pods.fixture.dir().join("config.toml");
+        let good = fs::read_to_string(&file)?;
+        // Read at the next start alone: until then nobody has noticed it.
+        let bad = good
+            .replace("default_runtime_name = \"under-test\"", "default_runtime_name = \"none\"");
+        ensure!(bad != good, "{good}");
+        fs::write(&file, &bad)?;
+        let node = Node::new(pods);
+        let refused = install(&options, &node).err().context("installed")?.to_string();
+        let names = ["containerd's plugin io.containerd.", "config.toml was restored"];
+        says(&refused, &names, &["error"])?;
+        ensure!(fs::read_to_string(&file)? == bad, "the configuration is another");
+        fs::write(&file, &good)?;
+        let mut pods = node.pods.borrow_mut();
+        pods.fixture.stop()?;
+        pods.fixture.start_again()?;
+        pods.cri.becomes_ready()?;
+        pods.becomes_clean()
     });
 }
 
@@ -156,8 +182,7 @@ fn mounts_of(process: u32) -> Result<()> {
 fn each_containerd_reads_a_made_configuration_and_keeps_its_own_runtime() -> Result<()> {
     for version in [Version::Machine, Version::V1_7, Version::V2] {
         let directory = tempfile::tempdir()?;
-        let mut options = options(directory.path())?;
-        options.restart = false;
+        let options = without_programs(directory.path())?;
         install(&options, &HostOf::default())?;
         let names = ["runc", "wasmtime", "wasmtimed"];
         dump_names(version, &directory.path().join("config.toml"), &names)?;
@@ -170,8 +195,7 @@ fn table_in_the_last_import_reaches_each_containerd() -> Result<()> {
     let table = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.other]\n  runtime_type = \"o\"\n";
     for version in [Version::Machine, Version::V1_7, Version::V2] {
         let directory = tempfile::tempdir()?;
-        let mut options = options(directory.path())?;
-        options.restart = false;
+        let options = without_programs(directory.path())?;
         let imports =
             format!("imports = [\"{}/conf.d/*.toml\"]\n{table}", directory.path().display());
         fs::write(directory.path().join("config.toml"), imports)?;
