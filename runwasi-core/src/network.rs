@@ -66,7 +66,7 @@ pub struct Namespaces {
     pub host_pids: bool,
     /// Host name for a new UTS namespace.
     pub hostname: Option<String>,
-    /// Parameters of the network, which is not that of this process.
+    /// Parameters of the network and of the IPC namespace, which are not those of this process.
     pub sysctls: Vec<Sysctl>,
 }
 
@@ -83,7 +83,7 @@ pub enum NetworkError {
         /// The system's error.
         source: io::Error,
     },
-    /// A parameter of the network cannot be set.
+    /// A parameter of a namespace cannot be set.
     #[error("linux.sysctl[{name:?}] = {value:?}: {source}")]
     Sysctl {
         /// The name.
@@ -218,8 +218,8 @@ fn make(kinds: &[NamespaceKind], hostname: Option<&str>) -> Result<(), NetworkEr
     Ok(())
 }
 
-/// Sets a parameter of the calling thread's network.
-// The kernel shows the parameters of the network of the thread that opens the file.
+/// Sets a parameter of the calling thread's network or IPC namespace.
+// The kernel shows the parameters of the namespaces of the thread that opens the file.
 fn set(sysctl: &Sysctl) -> Result<(), NetworkError> {
     let opened = OpenOptions::new().write(true).open(sysctl.file());
     let written = opened.and_then(|mut file| file.write_all(sysctl.value.as_bytes()));

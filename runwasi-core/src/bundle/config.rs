@@ -384,7 +384,7 @@ fn namespaces(
     };
     if let Some(given) = sysctls {
         let own = Own { network: !namespaces.network.is_host(), ipc: !namespaces.ipc.is_host() };
-        namespaces.sysctls = sysctls::of_network(given, own)?;
+        namespaces.sysctls = sysctls::of_sandbox(given, own)?;
     }
     Ok(namespaces)
 }

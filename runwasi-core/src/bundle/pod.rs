@@ -70,10 +70,11 @@ impl PodConfig {
         Ok(())
     }
 
-    /// The parameters of the pod's network. `own_network` is false for a pod in the host's.
-    pub fn network_sysctls(&self, own_network: bool) -> Result<Vec<Sysctl>, PodConfigError> {
+    /// The parameters of the pod's network and IPC. `own_network` is false for a pod in the host's
+    /// network.
+    pub fn namespace_sysctls(&self, own_network: bool) -> Result<Vec<Sysctl>, PodConfigError> {
         let own = Own { network: own_network, ipc: !self.host_ipc };
-        Ok(sysctls::of_network(&self.sysctls, own)?)
+        Ok(sysctls::of_sandbox(&self.sysctls, own)?)
     }
 }
 
@@ -130,8 +131,8 @@ mod tests {
     fn parameters_of_the_hosts_network_are_refused() {
         let sysctls = HashMap::from([("net.ipv4.ip_forward".to_owned(), "1".to_owned())]);
         let pod = PodConfig { sysctls, ..PodConfig::default() };
-        assert_eq!(pod.network_sysctls(true).unwrap().len(), 1);
-        let error = pod.network_sysctls(false).unwrap_err().to_string();
+        assert_eq!(pod.namespace_sysctls(true).unwrap().len(), 1);
+        let error = pod.namespace_sysctls(false).unwrap_err().to_string();
         assert!(error.starts_with("linux.sysctl[\"net.ipv4.ip_forward\"]: "), "{error}");
     }
 }

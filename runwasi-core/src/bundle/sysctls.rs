@@ -8,8 +8,8 @@ use super::error::{Wrong, wrong};
 
 const ROOT: &str = "/proc/sys";
 
-/// Parameters of an IPC namespace (`ipc_namespaces(7)`). They are accepted and have no effect:
-/// WASI has no System V IPC and no message queues.
+/// Parameters of an IPC namespace (`ipc_namespaces(7)`). They are for the native containers of a
+/// pod: WASI has no System V IPC and no message queues.
 const IPC: [&str; 8] = [
     "kernel.msgmax",
     "kernel.msgmnb",
@@ -21,7 +21,7 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// A parameter of a network namespace.
+/// A parameter of a network or IPC namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sysctl {
     /// With dots, as in the spec.
@@ -44,8 +44,8 @@ pub(super) struct Own {
     pub(super) ipc: bool,
 }
 
-/// Checks the parameters and returns those of the network, by name.
-pub(super) fn of_network(
+/// Checks the parameters and returns them by name.
+pub(super) fn of_sandbox(
     sysctls: &HashMap<String, String>,
     own: Own,
 ) -> Result<Vec<Sysctl>, Wrong> {
@@ -53,21 +53,21 @@ pub(super) fn of_network(
     for (name, value) in sysctls {
         let refused = |reason: &str| Err(wrong(format!("linux.sysctl[{name:?}]"), reason));
         let is_ipc = IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
-        if name.starts_with("net.") {
-            if !own.network {
-                return refused("belongs to the host's network, which this container has");
-            }
-            if !is_name(name) || value.contains(['\0', '\n']) {
-                return refused("is no name of a parameter, or has a value of several lines");
-            }
-            checked.push(Sysctl { name: name.clone(), value: value.clone() });
-        } else if !is_ipc {
+        if !is_ipc && !name.starts_with("net.") {
             return refused(
                 "belongs to no namespace of a container: only net.* and those of IPC do",
             );
-        } else if !own.ipc {
+        }
+        if is_ipc && !own.ipc {
             return refused("belongs to the host's IPC, which this container has");
         }
+        if !is_ipc && !own.network {
+            return refused("belongs to the host's network, which this container has");
+        }
+        if !is_name(name) || value.contains(['\0', '\n']) {
+            return refused("is no name of a parameter, or has a value of several lines");
+        }
+        checked.push(Sysctl { name: name.clone(), value: value.clone() });
     }
     checked.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(checked)
@@ -90,7 +90,7 @@ mod tests {
 
     fn checked(name: &str, own: Own) -> Result<Vec<Sysctl>, String> {
         let sysctls = HashMap::from([(name.to_owned(), "1".to_owned())]);
-        of_network(&sysctls, own).map_err(|(field, reason)| format!("{field} {reason}"))
+        of_sandbox(&sysctls, own).map_err(|(field, reason)| format!("{field} {reason}"))
     }
 
     #[test]
@@ -98,8 +98,11 @@ mod tests {
         let found = checked("net.ipv4.ip_unprivileged_port_start", BOTH).unwrap();
         let file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
         assert_eq!(found[0].file(), PathBuf::from(file));
-        for ipc in ["kernel.shm_rmid_forced", "fs.mqueue.msg_max"] {
-            assert_eq!(checked(ipc, BOTH), Ok(Vec::new()));
+        for (ipc, file) in [
+            ("kernel.shm_rmid_forced", "/proc/sys/kernel/shm_rmid_forced"),
+            ("fs.mqueue.msg_max", "/proc/sys/fs/mqueue/msg_max"),
+        ] {
+            assert_eq!(checked(ipc, BOTH).unwrap()[0].file(), PathBuf::from(file));
         }
         for (name, own) in [
             ("net.ipv4.ip_forward", NEITHER),
@@ -109,6 +112,7 @@ mod tests {
             ("net.../kernel/panic", BOTH),
             ("net.ipv4./../x", BOTH),
             ("net.", BOTH),
+            ("fs.mqueue./../panic", BOTH),
         ] {
             let error = checked(name, own).unwrap_err();
             assert!(error.contains(&format!("linux.sysctl[{name:?}] ")), "{error}");

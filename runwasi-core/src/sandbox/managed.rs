@@ -247,7 +247,7 @@ fn namespaces(request: &SandboxRequest) -> Result<Namespaces, CreateSandboxError
     if let Some(pod) = &request.pod {
         pod.check()?;
         let own_network = request.network.is_some();
-        namespaces.sysctls = pod.network_sysctls(own_network)?;
+        namespaces.sysctls = pod.namespace_sysctls(own_network)?;
         if own_network {
             namespaces.hostname = Some(pod.hostname.clone()).filter(|name| !name.is_empty());
         }

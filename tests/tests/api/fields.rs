@@ -38,7 +38,6 @@ pub(crate) fn without_meaning() -> Vec<(&'static str, Value)> {
             "/linux/seccomp",
             json!({ "defaultAction": "SCMP_ACT_KILL_PROCESS", "architectures": ["SCMP_ARCH_X86_64"] }),
         ),
-        ("/linux/sysctl", json!({ "kernel.shm_rmid_forced": "1" })),
         (
             "/linux/devices",
             json!([{ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438 }]),
@@ -269,18 +268,23 @@ pub(crate) fn unknown_values_without_a_meaning_for_a_guest_change_nothing(
     runs(p, &unknown()).context("all of them at once")
 }
 
-pub(crate) fn parameters_of_the_network_are_set(p: &ShimDriver) -> Result<()> {
-    let name = "net.ipv4.ip_unprivileged_port_start";
+pub(crate) fn parameters_of_the_network_and_of_ipc_are_set(p: &ShimDriver) -> Result<()> {
+    let names = ["net.ipv4.ip_unprivileged_port_start", "kernel.msgmni"];
     let mut bundle = p.bundle(ID, &[p.runtime().guest(), "sleep", "100"])?;
     bundle.add_guests()?;
-    set(&mut bundle.config, "/linux/namespaces", json!([{ "type": "network" }]))?;
-    set(&mut bundle.config, "/linux/sysctl", json!({ name: "77" }))?;
+    set(
+        &mut bundle.config,
+        "/linux/namespaces",
+        json!([{ "type": "network" }, { "type": "ipc" }]),
+    )?;
+    set(&mut bundle.config, "/linux/sysctl", json!({ names[0]: "77", names[1]: "77" }))?;
     bundle.write()?;
     let client = p.connect(ID, bundle.path())?;
     let pid = client.create(ID, bundle.path(), &[])?.pid.to_string();
-    let file = format!("/proc/sys/{}", name.replace('.', "/"));
-    let seen = Command::new("nsenter").args(["-t", &pid, "-n", "cat", &file]).run()?.ok()?;
-    ensure!(seen.out() == "77\n", "{seen}");
+    let files = names.map(|name| format!("/proc/sys/{}", name.replace('.', "/")));
+    let inside = ["-t", &pid, "-n", "-i", "cat", &files[0], &files[1]];
+    let seen = Command::new("nsenter").args(inside).run()?.ok()?;
+    ensure!(seen.out() == "77\n77\n", "{seen}");
     client.kill(ID, 9)?;
     client.wait(ID)?;
     client.delete(ID)?;
