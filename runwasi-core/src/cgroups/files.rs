@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -23,8 +23,11 @@ pub(super) const MADE_FILE: &str = "cgroups.made";
 /// directory above it, between two steps of another one.
 const MAKE_TRIES: u32 = 10;
 
-/// Attempts to remove a cgroup: the last thread of a killed process may need time to end.
-const REMOVE_TRIES: u32 = 100;
+/// How long a cgroup of a killed process is tried to be removed: its last thread may need time to
+/// end.
+pub(super) const OF_KILLED: Duration = Duration::from_millis(500);
+/// How long that of a living one is: a thread that ends on a busy machine may wait for a CPU.
+pub(super) const OF_LIVING: Duration = Duration::from_secs(2);
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Makes the directories of a cgroup, and writes their list into the bundle.
@@ -58,18 +61,28 @@ pub(super) fn set(settings: Vec<Setting>) -> io::Result<()> {
 /// Removes the cgroup of the container of this bundle, if one was made, also after its shim was
 /// killed. Blocks.
 pub(crate) fn remove(bundle: &Path) {
+    remove_within(OF_KILLED, bundle, &|| ());
+}
+
+/// The same. Calls `evict` before each further attempt while the cgroup is in use.
+pub(super) fn remove_within(patience: Duration, bundle: &Path, evict: &dyn Fn()) {
     let path = bundle.join(MADE_FILE);
     let Ok(lines) = fs::read_to_string(&path) else { return };
     let (made, missing) = lines.split_once("\n\n").unwrap_or((&lines, ""));
+    let until = Instant::now() + patience;
+    let mut stays = false;
     for directory in made.lines() {
-        remove_directory(Path::new(directory), made);
+        stays |= !remove_directory(Path::new(directory), made, until, evict);
     }
     for directory in missing.lines() {
         // Fails if other containers use the directory, which must then stay.
         let _ = fs::remove_dir(directory);
     }
-    // A file that stays is removed with the bundle, by containerd.
-    let _ = fs::remove_file(path);
+    // The list of what stays is for the `delete` after the end of this process.
+    if !stays {
+        // A file that stays is removed with the bundle, by containerd.
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// Makes a directory, and those above it. One that exists belongs to another container: an error.
@@ -85,28 +98,27 @@ fn make_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(parent).and_then(|()| fs::create_dir(path))
 }
 
-/// Removes one of the directories `made`, a line each.
-fn remove_directory(directory: &Path, made: &str) {
-    for attempt in 0..REMOVE_TRIES {
+/// Removes one of the directories `made`, a line each. Returns false if it stays.
+fn remove_directory(directory: &Path, made: &str, until: Instant, evict: &dyn Fn()) -> bool {
+    loop {
         match fs::remove_dir(directory) {
             // The last thread of a killed process has not ended yet.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                if attempt == 0 {
-                    made.lines().map(Path::new).for_each(lift_quota);
-                }
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < until => {
+                made.lines().map(Path::new).for_each(lift_quota);
+                evict();
                 sys::pause(REMOVE_PAUSE);
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return tracing::warn!(
+                tracing::warn!(
                     %error,
                     directory = %directory.display(),
                     "a cgroup stays behind"
                 );
+                return false;
             }
-            _ => return,
+            _ => return true,
         }
     }
-    tracing::warn!(directory = %directory.display(), "a cgroup is still in use and stays behind");
 }
 
 /// Lifts a CPU quota. A killed thread that is throttled does not end before it may run again.

@@ -274,14 +274,33 @@ impl Cgroups {
         self.workers.each(|thread| write(&file, thread))
     }
 
+    /// Directory for threads that leave the CPU cgroup.
+    fn outside(&self, leaf: &Leaf) -> Option<PathBuf> {
+        match self.hierarchies.version {
+            Version::V1 => Some(self.hierarchies.original_directory(0)),
+            // On v2 a thread can only move to a cgroup within that of its process.
+            Version::V2 => leaf.memory.clone(),
+        }
+    }
+
+    /// Moves threads of this process that are still in the CPU cgroup: a thread begins where the one
+    /// is that starts it.
+    fn evict(&self, leaf: &Leaf) {
+        let Some(to) = self.outside(leaf) else { return };
+        let version = self.hierarchies.version;
+        let inside = fs::read_to_string(Leaf::threads(version, &leaf.cpu)).unwrap_or_default();
+        for thread in inside.lines() {
+            if Path::new("/proc/self/task").join(thread).exists() {
+                // An error: it has ended. One that stays keeps its cgroup busy, and `remove` logs it.
+                let _ = write(Leaf::threads(version, &to), thread);
+            }
+        }
+    }
+
     /// Moves the process back to its original cgroups.
     fn leave(&self, leaf: &Leaf) {
         // An error may be dropped: a thread that stays keeps its cgroup busy, and `remove` logs it.
-        let _ = match self.hierarchies.version {
-            Version::V1 => self.move_workers(&self.hierarchies.original_directory(0)),
-            // On v2 a thread can only move to a cgroup within that of its process.
-            Version::V2 => leaf.memory.as_ref().map_or(Ok(()), |memory| self.move_workers(memory)),
-        };
+        let _ = self.outside(leaf).map_or(Ok(()), |outside| self.move_workers(&outside));
         if leaf.memory.is_some() {
             // Dropped for the same reason.
             let _ = self.move_processes(&self.hierarchies.original_directory(1));
@@ -303,7 +322,7 @@ impl Drop for Joined {
     fn drop(&mut self) {
         // The kernel removes no cgroup that has a thread in it.
         self.cgroups.leave(&self.leaf);
-        remove(&self.bundle);
+        files::remove_within(files::OF_LIVING, &self.bundle, &|| self.cgroups.evict(&self.leaf));
     }
 }
 
@@ -370,6 +389,17 @@ mod tests {
         drop(joined);
         assert_eq!(fixture.at("cpu/pods/shim/tasks"), "71");
         assert_eq!(fixture.at("memory/pods/shim/cgroup.procs"), process::id().to_string());
+    }
+
+    #[test]
+    fn thread_that_began_in_a_cgroup_is_taken_out_of_it() {
+        let fixture = Fixture::new(Version::V1);
+        let joined = fixture.join(LIMITS, true).unwrap();
+        let own = rustix::thread::gettid().as_raw_nonzero().to_string();
+        // The other one is of no thread of this process.
+        fs::write(fixture.root.path().join("cpu/k8s/c1/tasks"), format!("{own}\n1\n")).unwrap();
+        fixture.cgroups.evict(&joined.leaf);
+        assert_eq!(fixture.at("cpu/pods/shim/tasks"), own);
     }
 
     #[test]

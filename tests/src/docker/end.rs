@@ -2,6 +2,7 @@
 //! left.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -46,15 +47,19 @@ impl Docker {
     }
 }
 
-/// Removes a cgroup that no process is in, and those below. One whose container has just ended is
-/// in use for a moment, and on a busy machine its shim leaves it behind with a warning.
-fn removed(place: &Path) -> bool {
-    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            fs::remove_dir(entry.path()).ok();
-        }
-    }
-    fs::remove_dir(place).is_ok() || !place.exists()
+/// Removes the cgroup parent of an engine, which leaves it. Fails if a container has left its own
+/// in it.
+fn remove_parent(place: &Path) -> Result<()> {
+    let gone = || match fs::remove_dir(place) {
+        Err(error) if error.kind() != ErrorKind::NotFound => None,
+        _ => Some(()),
+    };
+    // A cgroup is in use for a moment after the end of its container.
+    poll_until("removal", UP_OR_DOWN, gone).with_context(|| {
+        let below = fs::read_dir(place).into_iter().flatten().flatten();
+        let left = below.filter(|entry| entry.path().is_dir()).map(|entry| entry.path());
+        format!("cgroup {} with {:?}", place.display(), left.collect::<Vec<_>>())
+    })
 }
 
 impl Drop for Docker {
@@ -71,12 +76,8 @@ impl Drop for Docker {
         {
             faults.push(format!("stopping dockerd: {error:#}"));
         }
-        // Its own cgroup parent, empty by now: an engine leaves it.
         for place in self.fixture.cgroups() {
-            let gone = || removed(&place).then_some(());
-            if let Err(error) = poll_until("removal", UP_OR_DOWN, gone) {
-                faults.push(format!("cgroup {}: {error:#}", place.display()));
-            }
+            faults.extend(remove_parent(&place).err().map(|error| format!("{error:#}")));
         }
         let mounts = proc::mounts_below(&self.home());
         if self.killed {
