@@ -167,7 +167,9 @@ fn maker(runtime: Runtime) -> &'static str {
         | Runtime::Wasmtimed
         | Runtime::WasmtimeComponent
         | Runtime::WasmtimedComponent
-        | Runtime::Native => "`make build` builds it",
+        | Runtime::Native
+        | Runtime::Wasmi
+        | Runtime::Wasmid => "`make build` builds it",
         Runtime::Floor => "`make bench` builds it",
         Runtime::Runc => "`make setup` installs it",
     }

@@ -15,6 +15,10 @@ pub enum Runtime {
     WasmtimedComponent,
     /// The example engine whose guest is a plain async Rust function, with the same commands as the wasm guest.
     Native,
+    /// The example shim with an interpreter as its engine, and the same wasm guest.
+    Wasmi,
+    /// The example node daemon with that engine, by its thin shim.
+    Wasmid,
     /// runc with the guest compiled natively: it shows that the tests are right.
     Runc,
     /// The benches' shim that does nothing.
@@ -111,6 +115,8 @@ impl Runtime {
             Self::Wasmtime | Self::WasmtimeComponent => "io.containerd.wasmtime.v1",
             Self::Wasmtimed | Self::WasmtimedComponent => "io.containerd.wasmtimed.v1",
             Self::Native => "io.containerd.native.v1",
+            Self::Wasmi => "io.containerd.wasmi.v1",
+            Self::Wasmid => "io.containerd.wasmid.v1",
             Self::Runc => "io.containerd.runc.v2",
             Self::Floor => "io.containerd.floor.v1",
         }
@@ -122,6 +128,8 @@ impl Runtime {
             Self::Wasmtime | Self::WasmtimeComponent => "containerd-shim-wasmtime-v1",
             Self::Wasmtimed | Self::WasmtimedComponent => "containerd-shim-wasmtimed-v1",
             Self::Native => "containerd-shim-native-v1",
+            Self::Wasmi => "containerd-shim-wasmi-v1",
+            Self::Wasmid => "containerd-shim-wasmid-v1",
             Self::Runc => "containerd-shim-runc-v2",
             Self::Floor => "containerd-shim-floor-v1",
         }
@@ -143,6 +151,7 @@ impl Runtime {
             Self::Runc => Image::WasmtestNative,
             Self::WasmtimeComponent | Self::WasmtimedComponent => Image::WasmtestComponent,
             Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => Image::Wasmtest,
+            Self::Wasmi | Self::Wasmid => Image::Wasmtest,
         }
     }
 
@@ -172,14 +181,20 @@ impl Runtime {
         target_dir().join("guests").join(name)
     }
 
-    /// Whether guests are wasm, run by wasmtime.
+    /// Whether guests are wasm.
     pub fn is_wasm(self) -> bool {
-        matches!(self, Self::Wasmtime | Self::WasmtimeComponent) || self.needs_daemon()
+        let shims = [Self::Wasmtime, Self::WasmtimeComponent, Self::Wasmi];
+        shims.contains(&self) || self.needs_daemon()
+    }
+
+    /// Whether guests have the files of their container. The interpreter's example leaves them out.
+    pub fn has_files(self) -> bool {
+        !matches!(self, Self::Wasmi | Self::Wasmid)
     }
 
     /// Whether all its sandboxes are served by a daemon that must run before.
     pub fn needs_daemon(self) -> bool {
-        matches!(self, Self::Wasmtimed | Self::WasmtimedComponent)
+        matches!(self, Self::Wasmtimed | Self::WasmtimedComponent | Self::Wasmid)
     }
 
     /// Whether the socket file goes when the shim was killed. runc's `delete` leaves it to the next start.
@@ -243,6 +258,11 @@ impl Image {
         };
         target_dir().join("images").join(file)
     }
+}
+
+/// The program of the node daemon with an interpreter.
+pub fn interpreter_daemon_file() -> PathBuf {
+    target_dir().join("release/containerd-wasmid")
 }
 
 /// The node daemon's program.
