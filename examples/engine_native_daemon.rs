@@ -11,29 +11,8 @@ mod native_identity;
 
 use std::process::ExitCode;
 
-use runwasi_core::{EngineError, settings::SettingsError};
-use runwasi_daemon::serve::{EngineSettings, NodeEngine};
-
 use crate::{native::Native, native_identity::IDENTITY};
 
-/// The engine of a node.
-struct NativeNode;
-
-impl NodeEngine for NativeNode {
-    type Engine = Native;
-
-    fn table(settings: &EngineSettings) -> Result<String, SettingsError> {
-        match settings.written.entries.first() {
-            Some(entry) => Err(entry.unknown("none")),
-            None => Ok("[engine]\n".to_owned()),
-        }
-    }
-
-    fn make(_: &EngineSettings) -> Result<Native, EngineError> {
-        Ok(Native)
-    }
-}
-
 fn main() -> ExitCode {
-    runwasi_daemon::main::<NativeNode>(&IDENTITY)
+    runwasi_daemon::main::<Native>(&IDENTITY)
 }

@@ -8,6 +8,7 @@ use runwasi_core::{Engine, EngineError, ExitStatus, GuestContext, Instance, Inst
 use tokio::{task::yield_now, time::sleep};
 
 /// An engine without compiled code.
+#[derive(Default)]
 pub(crate) struct Native;
 
 #[async_trait]

@@ -169,7 +169,9 @@ fn maker(runtime: Runtime) -> &'static str {
         | Runtime::WasmtimedComponent
         | Runtime::WasmtimeLinux
         | Runtime::WasmtimedLinux
-        | Runtime::Native => "`make build` builds it",
+        | Runtime::Native
+        | Runtime::Wasmi
+        | Runtime::Wasmid => "`make build` builds it",
         Runtime::Floor => "`make bench` builds it",
         Runtime::Runc => "`make setup` installs it",
     }

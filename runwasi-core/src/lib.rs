@@ -12,7 +12,7 @@
 //! | [`logging`] | tracing onto containerd's `log` FIFO |
 //! | `panics` | the log of panics, and the end of the process where one cannot be contained |
 //! | `runtime` | the control and the guest Tokio runtimes |
-//! | `blocking` | work on the blocking pool |
+//! | [`blocking`] | work on the blocking pool |
 //! | `child` | programs of the host that run for a bounded time |
 //! | `task_limits` | the kernel's limits of threads and processes, in errors |
 //! | `shutdown` | cancel token and task tracker; the only spawn on the control runtime |
@@ -46,7 +46,6 @@
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
 pub mod artifact;
-#[doc(hidden)]
 pub mod blocking;
 #[doc(hidden)]
 pub mod bootstrap;
@@ -121,7 +120,9 @@ pub use engine::{
     Engine,
     error::EngineError,
     exit::ExitStatus,
+    fault::Fault,
     instance::{GuestContext, Instance, SignalResponse},
+    prepared::Prepared,
     signal::Signal,
     spec::InstanceSpec,
 };

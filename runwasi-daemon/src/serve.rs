@@ -76,11 +76,26 @@ pub trait NodeEngine {
     type Engine: Engine;
 
     /// Validates the table `[engine]`. Returns it with every key and the value in force, as
-    /// `--print-config` shows it. Called before anything is opened.
-    fn table(settings: &EngineSettings) -> Result<String, SettingsError>;
+    /// `--print-config` shows it. Called before anything is opened. The default implementation has
+    /// no settings and refuses all.
+    fn table(settings: &EngineSettings) -> Result<String, SettingsError> {
+        match settings.written.entries.first() {
+            Some(entry) => Err(entry.unknown("none")),
+            None => Ok("[engine]\n".to_owned()),
+        }
+    }
 
     /// Builds the engine. Called once, before any other thread exists.
     fn make(settings: &EngineSettings) -> Result<Self::Engine, EngineError>;
+}
+
+/// An engine without settings is that of a node as it is.
+impl<E: Engine + Default> NodeEngine for E {
+    type Engine = E;
+
+    fn make(_: &EngineSettings) -> Result<E, EngineError> {
+        Ok(E::default())
+    }
 }
 
 impl EngineSettings {

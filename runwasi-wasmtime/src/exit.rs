@@ -1,15 +1,9 @@
 //! Conversion of a guest's end into an exit status.
 
-use std::time::Duration;
-
-use runwasi_core::{ExitStatus, InstanceSpec};
-use tokio::time::timeout;
+use runwasi_core::{ExitStatus, Fault, InstanceSpec};
 use wasmtime_wasi::I32Exit;
 
 use crate::limits::OutOfMemory;
-
-/// Longest wait for the reader of stderr to take the report of a trap.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Exit status of a guest: success after a return, the code of `proc_exit`, `KILLED` after a growth
 /// beyond the memory limit, otherwise `TRAP`. A report of the last two goes to the guest's stderr.
@@ -18,26 +12,13 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> 
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return ExitStatus::code(*code);
     }
-    let status = match error.downcast_ref() {
-        Some(OutOfMemory(_)) => {
-            // Counted before the process ends: its driver then reports the kill to containerd.
-            spec.memory.kill();
-            ExitStatus::KILLED
-        }
-        None => ExitStatus::TRAP,
-    };
-    tell(&error, spec).await;
-    status
+    let fault = if error.is::<OutOfMemory>() { Fault::OutOfMemory } else { Fault::Trap };
+    spec.fault(fault, &report(&error)).await
 }
 
 /// Writes the reason of a guest's end to its container's stderr.
 pub(crate) async fn tell(error: &wasmtime::Error, spec: &InstanceSpec) {
-    let report = report(error);
-    let stderr = &spec.stdio.stderr;
-    // Bounded: the guest is dead, and a full pipe without a reader must not delay its exit.
-    if !matches!(timeout(REPORT_TIMEOUT, stderr.write_all(report.as_bytes())).await, Ok(Ok(()))) {
-        tracing::warn!(trap = report, "the guest's stderr does not take its trap");
-    }
+    spec.report(&report(error)).await;
 }
 
 /// The error's message with the wasm backtrace, and its causes.

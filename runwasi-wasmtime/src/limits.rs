@@ -11,8 +11,11 @@ use std::{
 };
 
 use runwasi_core::{
-    EngineError, InstanceSpec,
-    resources::memory::{BeyondLimit, Charge, Memory},
+    InstanceSpec,
+    resources::{
+        growth::Growth,
+        memory::{BeyondLimit, Charge, Memory},
+    },
 };
 use wasmtime::{Engine, GcHeapOutOfMemory, ResourceLimiter};
 
@@ -27,15 +30,9 @@ const SLACK: u64 = 4 << 20;
 
 /// Memory charge of one store, behind wasmtime's limiter interface.
 pub(crate) struct Limits {
-    charge: Charge,
-    /// Bytes reserved for the current growth, released if it fails for another reason.
-    pending: u64,
-    /// True once the guest has started.
-    running: bool,
+    growth: Growth,
     /// True while no memory may grow.
     held: bool,
-    /// The last growth that was refused.
-    refused: Option<BeyondLimit>,
 }
 
 /// Growth beyond the limit that ends the guest.
@@ -43,14 +40,6 @@ pub(crate) struct Limits {
 #[error("out of memory: {0}")]
 // Not its source: a report would have the text twice.
 pub(crate) struct OutOfMemory(pub(crate) BeyondLimit);
-
-/// Error of a start: the guest's initial memory exceeds the limit of its container.
-pub(crate) fn beyond(error: BeyondLimit) -> EngineError {
-    EngineError::Exhausted {
-        what: "memory",
-        reason: format!("what the guest begins with: {error}"),
-    }
-}
 
 /// Most bytes that one call of the host takes from a guest, with this memory limit.
 // All of it is allocated before the call can look at the limit. Lists may name the same bytes
@@ -92,15 +81,13 @@ pub(crate) async fn bounded<T>(
 
 impl Limits {
     /// Creates the limiter and charges the stack.
-    pub(crate) fn new(mut charge: Charge) -> Result<Self, BeyondLimit> {
-        charge.reserve(STACK as u64)?;
-        Ok(Self { charge, pending: 0, running: false, held: false, refused: None })
+    pub(crate) fn new(charge: Charge) -> Result<Self, BeyondLimit> {
+        Ok(Self { growth: Growth::new(charge, STACK as u64)?, held: false })
     }
 
     /// Marks the end of the instantiation.
     pub(crate) fn started(&mut self) {
-        // From now on a growth can be refused. Without its initial memory a guest cannot start.
-        self.running = true;
+        self.growth.started();
     }
 
     /// Lets no memory grow, or again.
@@ -110,39 +97,25 @@ impl Limits {
 
     /// Bytes left below the container's limit.
     pub(crate) fn room(&self) -> u64 {
-        self.charge.memory().room()
+        self.growth.memory().room()
     }
 
     /// The cause of a guest's end. wasmtime reports a GC heap that the limiter does not let grow as
     /// an allocation that does not fit.
     pub(crate) fn explain(&self, error: wasmtime::Error) -> wasmtime::Error {
-        match self.refused {
+        match self.growth.refused() {
             Some(beyond) if error.is::<GcHeapOutOfMemory<()>>() => OutOfMemory(beyond).into(),
             _ => error,
         }
     }
 
     fn grow(&mut self, bytes: usize, slack: u64) -> wasmtime::Result<bool> {
-        let bytes = bytes as u64;
-        // A growth that has not failed by now has succeeded: its bytes stay charged.
-        self.pending = 0;
-        match self.charge.reserve_with_slack(bytes, slack) {
-            Ok(()) => {
-                self.pending = bytes;
-                Ok(true)
-            }
-            // `memory.grow` or `table.grow` returns -1 to the guest.
-            Err(_) if self.running && self.charge.memory().refuses() => Ok(false),
-            // An error of the limiter ends the guest; `exit::status` turns it into a kill.
-            Err(beyond) => {
-                self.refused = Some(beyond);
-                Err(OutOfMemory(beyond).into())
-            }
-        }
+        // An error of the limiter ends the guest; `exit::status` turns it into a kill.
+        Ok(self.growth.grow(bytes, slack).map_err(OutOfMemory)?)
     }
 
     fn failed(&mut self) {
-        self.charge.release(std::mem::take(&mut self.pending));
+        self.growth.failed();
     }
 }
 

@@ -5,10 +5,7 @@ use std::future::{Future, poll_fn};
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
-use crate::{
-    exit,
-    limits::{self, OutOfMemory},
-};
+use crate::{exit, limits::OutOfMemory};
 
 /// Instantiates a guest and reports it as ready as soon as its own code waits or yields.
 pub(crate) fn ready_if_long<'a, T>(
@@ -55,7 +52,7 @@ pub(crate) async fn failed_start(
         return Err(exhausted(&error));
     }
     Err(match error.downcast_ref() {
-        Some(OutOfMemory(error)) => limits::beyond(*error),
+        Some(OutOfMemory(error)) => EngineError::begins_beyond(*error),
         None => failed(error),
     })
 }

@@ -80,7 +80,7 @@ impl Builder {
 
     /// The same with a daemon as usual, and only if this runtime needs one.
     pub fn daemon_for(self, runtime: Runtime) -> Self {
-        if runtime.needs_daemon() { self.daemon(Settings::default()) } else { self }
+        if runtime.needs_daemon() { self.daemon(Settings::of(runtime)) } else { self }
     }
 
     /// Lets the thin shims ask the node daemon of another fixture, which must outlive this one.

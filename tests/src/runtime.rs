@@ -19,6 +19,10 @@ pub enum Runtime {
     WasmtimedLinux,
     /// The example engine whose guest is a plain async Rust function, with the same commands as the wasm guest.
     Native,
+    /// The example shim with an interpreter as its engine, and the same wasm guest.
+    Wasmi,
+    /// The example node daemon with that engine, by its thin shim.
+    Wasmid,
     /// runc with the guest compiled natively: it shows that the tests are right.
     Runc,
     /// The benches' shim that does nothing.
@@ -119,6 +123,8 @@ impl Runtime {
                 "io.containerd.wasmtimed.v1"
             }
             Self::Native => "io.containerd.native.v1",
+            Self::Wasmi => "io.containerd.wasmi.v1",
+            Self::Wasmid => "io.containerd.wasmid.v1",
             Self::Runc => "io.containerd.runc.v2",
             Self::Floor => "io.containerd.floor.v1",
         }
@@ -134,6 +140,8 @@ impl Runtime {
                 "containerd-shim-wasmtimed-v1"
             }
             Self::Native => "containerd-shim-native-v1",
+            Self::Wasmi => "containerd-shim-wasmi-v1",
+            Self::Wasmid => "containerd-shim-wasmid-v1",
             Self::Runc => "containerd-shim-runc-v2",
             Self::Floor => "containerd-shim-floor-v1",
         }
@@ -155,6 +163,7 @@ impl Runtime {
             Self::Runc | Self::WasmtimeLinux | Self::WasmtimedLinux => Image::WasmtestNative,
             Self::WasmtimeComponent | Self::WasmtimedComponent => Image::WasmtestComponent,
             Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => Image::Wasmtest,
+            Self::Wasmi | Self::Wasmid => Image::Wasmtest,
         }
     }
 
@@ -184,12 +193,16 @@ impl Runtime {
         target_dir().join("guests").join(name)
     }
 
-    /// Whether guests are wasm, run by wasmtime.
+    /// Whether guests are wasm.
     pub fn is_wasm(self) -> bool {
-        matches!(
-            self,
-            Self::Wasmtime | Self::WasmtimeComponent | Self::Wasmtimed | Self::WasmtimedComponent
-        )
+        let shims = [Self::Wasmtime, Self::WasmtimeComponent, Self::Wasmi];
+        let by_daemon = [Self::Wasmtimed, Self::WasmtimedComponent, Self::Wasmid];
+        shims.contains(&self) || by_daemon.contains(&self)
+    }
+
+    /// Whether guests have the files of their container. The interpreter's example leaves them out.
+    pub fn has_files(self) -> bool {
+        !matches!(self, Self::Wasmi | Self::Wasmid)
     }
 
     /// Whether guests are OS processes that runc runs.
@@ -199,7 +212,10 @@ impl Runtime {
 
     /// Whether all its sandboxes are served by a daemon that must run before.
     pub fn needs_daemon(self) -> bool {
-        matches!(self, Self::Wasmtimed | Self::WasmtimedComponent | Self::WasmtimedLinux)
+        matches!(
+            self,
+            Self::Wasmtimed | Self::WasmtimedComponent | Self::WasmtimedLinux | Self::Wasmid
+        )
     }
 
     /// Whether the socket file goes when the shim was killed. runc's `delete` leaves it to the next start.
@@ -263,6 +279,11 @@ impl Image {
         };
         target_dir().join("images").join(file)
     }
+}
+
+/// The program of the node daemon with an interpreter.
+pub fn interpreter_daemon_file() -> PathBuf {
+    target_dir().join("release/containerd-wasmid")
 }
 
 /// The node daemon's program.

@@ -1,8 +1,8 @@
 //! Errors of an engine.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
-use crate::{artifact::ArtifactError, settings::SettingsError};
+use crate::{artifact::ArtifactError, resources::memory::BeyondLimit, settings::SettingsError};
 
 /// An engine could not prepare or run an instance. The text reaches the user through containerd.
 #[derive(Debug, thiserror::Error)]
@@ -44,4 +44,19 @@ pub enum EngineError {
     /// Any other failure of the engine.
     #[error("{0}")]
     Failed(String),
+}
+
+impl EngineError {
+    /// Error of a start: the guest's first memory is beyond the limit of its container.
+    pub fn begins_beyond(limit: BeyondLimit) -> Self {
+        let reason = format!("what the guest begins with: {limit}");
+        Self::Exhausted { what: "memory", reason }
+    }
+}
+
+/// For errors of the system without a variant of their own.
+impl From<io::Error> for EngineError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
 }

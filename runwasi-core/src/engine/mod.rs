@@ -3,7 +3,9 @@
 pub mod error;
 pub mod exit;
 pub mod extensions;
+pub mod fault;
 pub mod instance;
+pub mod prepared;
 pub mod signal;
 pub mod spec;
 
@@ -34,7 +36,7 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// Called by the container once for every process, by containerd's `Create` or `Exec`, on the
     /// control runtime, for several processes concurrently. It must not block the thread (long work
-    /// belongs on `tokio::task::spawn_blocking`) and must not run guest code. Every error that can
+    /// belongs on [`blocking`](crate::blocking::blocking)) and must not run guest code. Every error that can
     /// be detected early should be returned here, since `ctr` prints it.
     ///
     /// The future is dropped before its end if containerd gives up the request. The drop cancels

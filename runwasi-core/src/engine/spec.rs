@@ -1,6 +1,6 @@
 //! Specification of the process for which an engine prepares an instance.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, path::PathBuf, sync::Arc};
 
 use super::extensions::Extensions;
 use crate::{
@@ -75,6 +75,13 @@ impl InstanceSpec {
     /// Reads a program returned by [`InstanceSpec::find`].
     pub async fn read(&self, program: &Program) -> Result<Artifact, ArtifactError> {
         lookup::load(program, &self.rootfs, &*self.images).await
+    }
+
+    /// The environment of a guest without a working directory of its own, like that of WASI preview
+    /// 1: `PWD` is [`InstanceSpec::cwd`], unless the container sets it.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        let pwd = self.env("PWD").is_none().then(|| ("PWD", self.cwd.to_string_lossy()));
+        self.env.iter().map(|(name, value)| (name.as_str(), value.into())).chain(pwd)
     }
 
     /// The value of an environment variable. The last entry counts if there are several.

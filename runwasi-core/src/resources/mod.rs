@@ -5,6 +5,7 @@
 mod account;
 pub mod allocator;
 pub mod descriptors;
+pub mod growth;
 pub mod maps;
 pub mod memory;
 pub mod usage;

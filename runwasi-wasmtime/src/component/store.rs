@@ -97,8 +97,8 @@ impl Component {
         // First, so that a guest that does not fit fails before its files are opened.
         let share = imports.shares.take()?;
         let context = context::component_context(spec)?;
-        let mut store =
-            Self::with_context(engine, spec, context, imports, share).map_err(limits::beyond)?;
+        let mut store = Self::with_context(engine, spec, context, imports, share)
+            .map_err(EngineError::begins_beyond)?;
         // After the store, because only a view of the store gives access to the preopens.
         context::share_preopens(store.data_mut(), spec)?;
         store.data_mut().roots = Roots::of(&spec.rootfs);

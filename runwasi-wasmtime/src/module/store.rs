@@ -7,12 +7,7 @@ use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::files::FileTable;
-use crate::{
-    gc_heap::Limited,
-    limits::{self, Limits},
-    shares::Shares,
-    wasi::context,
-};
+use crate::{gc_heap::Limited, limits::Limits, shares::Shares, wasi::context};
 
 /// Data of a module's store: the `T` of [`Caller`](wasmtime::Caller) in host functions for core
 /// modules. Public as `ModuleState`. Dropped with the instance, at the end of its process.
@@ -46,7 +41,7 @@ pub(super) fn store(
 ) -> Result<Store<Guest>, EngineError> {
     // Charges the stack. First, so that a guest beyond its memory limit fails before its files are
     // opened.
-    let limits = Limits::new(spec.memory.charge()).map_err(limits::beyond)?;
+    let limits = Limits::new(spec.memory.charge()).map_err(EngineError::begins_beyond)?;
     let wasi = context::module_context(spec)?;
     let files = FileTable::new(spec, shares.descriptors.hold());
     let extensions = spec.extensions.clone();

@@ -58,9 +58,9 @@ fn builder(spec: &InstanceSpec) -> Result<WasiCtxBuilder, EngineError> {
 /// Prepares a context without directories.
 fn surroundings(spec: &InstanceSpec) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
-    builder.args(&spec.args).envs(&spec.env);
-    if spec.env("PWD").is_none() {
-        builder.env("PWD", spec.cwd.to_string_lossy());
+    builder.args(&spec.args);
+    for (name, value) in spec.environment() {
+        builder.env(name, value);
     }
     builder.stdin(Stdin(spec.stdio.stdin.clone()));
     builder.stdout(Stdout(spec.stdio.stdout.clone()));

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::builder::{Builder, Node};
 use crate::command::{Command, Output};
 use crate::config;
-use crate::daemon::{Daemon, SOCKET_VARIABLE, State};
+use crate::daemon::{Daemon, INTERPRETER_SOCKET_VARIABLE, SOCKET_VARIABLE, State};
 use crate::poll::poll_until;
 use crate::proc::Shim;
 use crate::runtime::{Image, Runtime};
@@ -213,6 +213,7 @@ impl Containerd {
         let mut command = std::process::Command::new(program);
         command.arg("--config").arg(self.dir().join("config.toml"));
         command.env(SOCKET_VARIABLE, self.node().socket());
+        command.env(INTERPRETER_SOCKET_VARIABLE, self.node().socket());
         command.env("PATH", self.search_path()?).envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.options.restrictions.put_on(&mut command);
@@ -245,7 +246,9 @@ impl Containerd {
         fs::write(self.dir().join("config.toml"), text)?;
         let shims = self.dir().join("bin");
         fs::create_dir(&shims)?;
-        for runtime in [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Native, Runtime::Floor] {
+        let products = [Runtime::Wasmtime, Runtime::Wasmtimed];
+        let others = [Runtime::Native, Runtime::Wasmi, Runtime::Wasmid, Runtime::Floor];
+        for runtime in products.into_iter().chain(others) {
             if let Some(file) = runtime.program_file().and_then(|file| file.canonicalize().ok()) {
                 symlink(file, shims.join(runtime.shim()))?;
             }

@@ -28,6 +28,8 @@ pub use state::{Sandbox, State};
 
 /// The variable that tells daemon and thin shim another manager socket than the machine's.
 pub const SOCKET_VARIABLE: &str = "CONTAINERD_WASMTIMED_SOCKET";
+/// The same of the daemon with an interpreter.
+pub const INTERPRETER_SOCKET_VARIABLE: &str = "CONTAINERD_WASMID_SOCKET";
 /// How long a daemon may take to come up, or to leave without guests, on a busy machine.
 const UP_OR_DOWN: Duration = Duration::from_secs(20);
 /// How long one that does not start may take to say why.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::restrictions::Restrictions;
-use crate::runtime;
+use crate::runtime::{self, Runtime};
 
 /// How a daemon is to be started, besides what all of them get.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +17,8 @@ pub struct Settings {
     pub(crate) restrictions: Restrictions,
     /// The directory of another build.
     pub(crate) programs: Option<PathBuf>,
+    /// Another program, with another engine.
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Settings {
@@ -45,9 +47,15 @@ impl Settings {
         self
     }
 
+    /// Those of a daemon with the engine of this runtime.
+    pub fn of(runtime: Runtime) -> Self {
+        let program = (runtime == Runtime::Wasmid).then(runtime::interpreter_daemon_file);
+        Self { program, ..Self::default() }
+    }
+
     /// The daemon's program.
     pub(crate) fn program(&self) -> PathBuf {
-        let ours = runtime::daemon_file();
+        let ours = self.program.clone().unwrap_or_else(runtime::daemon_file);
         match (&self.programs, ours.file_name()) {
             (Some(directory), Some(name)) => directory.join(name),
             _ => ours,

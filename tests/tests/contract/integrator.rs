@@ -1,6 +1,7 @@
-//! Dependencies of an integrator's crate: the daemon's library without its feature `wasmtime` brings
-//! no wasmtime.
+//! An integrator's crate: the daemon's library without its feature `wasmtime` brings no wasmtime, and
+//! the tutorial makes the example of an interpreter.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -54,5 +55,40 @@ fn framework_brings_no_wasmtime() -> Result<()> {
     let names = crates("runwasi-core = { path = 'ROOT/runwasi-core', features = ['testing'] }")?;
     ensure!(names.iter().any(|name| name == "tokio"), "{names:?}");
     ensure!(of_engine(&names).is_empty(), "{:?}", of_engine(&names));
+    Ok(())
+}
+
+/// The files that the blocks of the tutorial make, in the order of the text.
+fn made_by(tutorial: &str) -> Result<BTreeMap<&str, String>> {
+    let mut files = BTreeMap::<_, String>::new();
+    for block in tutorial.split("```rust\n// ").skip(1) {
+        let (file, rest) = block.split_once('\n').context("a block without a file")?;
+        let (text, _) = rest.split_once("```").context("a block without an end")?;
+        files.entry(file).or_default().push_str(text);
+    }
+    Ok(files)
+}
+
+/// The lines that the compiler sees, and the comments among them.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with("//!")).collect()
+}
+
+#[test]
+fn blocks_of_the_tutorial_are_the_example_in_250_lines() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let example = root.join("examples/shim-wasmi");
+    let text = fs::read_to_string(root.join("docs/embedding.md"))?;
+    let (_, tutorial) = text.split_once("\n## An engine of your own\n").context("the section")?;
+    let files = made_by(tutorial)?;
+    let mut plain = 0;
+    for file in files.keys().copied().chain(["src/wasi.rs"]) {
+        let ours = fs::read_to_string(example.join(file))?;
+        let is_made = files.get(file).is_none_or(|made| lines(made) == lines(&ours));
+        ensure!(is_made, "{file} is another one in docs/embedding.md");
+        plain += lines(&ours).iter().filter(|line| !line.trim_start().starts_with("//")).count();
+    }
+    ensure!(files.len() == 5, "{:?}", files.keys());
+    ensure!(plain <= 250, "{plain} plain lines");
     Ok(())
 }

@@ -28,6 +28,16 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, runc = Runc;
         killed_shim_takes_its_execs_with_it;
 }}
 
+// An interpreter.
+runwasi_tests::suite! { wasmi = Wasmi; {
+    run:
+        environment_and_working_directory_are_the_execs
+        stdin_of_an_exec_is_its_own;
+    life:
+        exec_is_killed_on_its_own
+        end_of_the_init_ends_its_execs;
+}}
+
 // The guest as a component.
 runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
     run:

@@ -10,7 +10,8 @@ mod run;
 mod signals;
 mod task;
 
-runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed, native = Native, runc = Runc; {
+runwasi_tests::suite! {
+    wasmtime = Wasmtime, wasmtimed = Wasmtimed, native = Native, wasmi = Wasmi, runc = Runc; {
     run:
         arguments_reach_the_guest
         entrypoint_is_found_as_in_any_container
@@ -93,6 +94,23 @@ runwasi_tests::suite! { linux_wasmtime = WasmtimeLinux, linux_wasmtimed = Wasmti
     events:
         run_gives_create_start_exit_delete
         killed_container_gives_one_exit;
+}}
+
+// The daemon with an interpreter: what a daemon does otherwise than a shim.
+runwasi_tests::suite! { wasmid = Wasmid; {
+    run:
+        hello_is_printed
+        megabytes_of_stdin_pass_through
+        rm_leaves_nothing
+        trap_ends_with_134;
+    task:
+        detached_task_is_running_with_a_pid;
+    signals:
+        sigkill_ends_an_endless_loop;
+    recovery:
+        restarted_containerd_still_knows_a_running_task;
+    concurrency:
+        twenty_containers_run_at_once;
 }}
 
 // runc's shim stays.

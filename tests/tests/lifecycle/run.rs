@@ -41,13 +41,18 @@ pub(crate) fn environment_reaches_the_guest(c: &mut Containers) -> Result<()> {
 }
 
 pub(crate) fn working_directory_reaches_the_guest(c: &mut Containers) -> Result<()> {
-    let absolute = c.run(&c.id("abs"), &["cat", "/etc/motd"])?.ok()?;
-    ensure!(!absolute.stdout.is_empty(), "{absolute}");
     let inside = ["--rm", "--cwd", "/etc"];
     if c.runtime.is_wasm() {
         // Preview 1 has no working directory and its libc starts at `/`: the variable is what a guest can go by.
         let out = c.run_command(&inside, &c.id("pwd"), &["env"]).run()?.ok()?;
         ensure!(out.out().lines().any(|line| line == "PWD=/etc"), "{out}");
+    }
+    if !c.runtime.has_files() {
+        return Ok(());
+    }
+    let absolute = c.run(&c.id("abs"), &["cat", "/etc/motd"])?.ok()?;
+    ensure!(!absolute.stdout.is_empty(), "{absolute}");
+    if c.runtime.is_wasm() {
         return Ok(());
     }
     let relative = c.run_command(&inside, &c.id("rel"), &["cat", "motd"]).run()?.ok()?;

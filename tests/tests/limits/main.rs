@@ -32,6 +32,23 @@ runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, a
         cpu_of_two_spinners_adds_up;
 }}
 
+// An interpreter.
+runwasi_tests::suite! { wasmi = Wasmi; {
+    memory:
+        guest_within_its_limit_runs
+        growth_beyond_the_limit_ends_with_137_and_an_oom_event
+        growth_beyond_the_limit_fails_if_the_container_wants_it_so
+        guest_that_begins_with_more_than_its_limit_is_refused
+        init_and_execs_share_the_limit;
+    stats:
+        memory_and_processes_are_counted;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmi = Wasmi; {
+    cpu:
+        quota_bounds_a_spinner;
+}}
+
 // The guests of the daemon are not told apart by the kernel.
 runwasi_tests::suite! { shim = Wasmtime; {
     cgroups:

@@ -23,6 +23,15 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         millisecond_of_sleep_ends_as_exactly_as_a_native_one;
 }}
 
+// An interpreter, whose clock is fuel. Its sleeps end by Tokio's timer, which counts milliseconds.
+runwasi_tests::suite! { wasmi = Wasmi; {
+    guest:
+        memory_that_a_guest_allocates_is_there;
+    pause:
+        paused_task_is_listed_computes_nothing_and_goes_on
+        paused_task_can_be_killed;
+}}
+
 // The guest as a component.
 runwasi_tests::suite! { component_wasmtime = WasmtimeComponent, component_wasmtimed = WasmtimedComponent; {
     guest:
