@@ -36,8 +36,6 @@ runwasi_tests::suite! { runwasi_tests::check_docker: linux_wasmtime = WasmtimeLi
         exec_runs_beside_the_program;
     files:
         volumes_are_mounted;
-    life:
-        stop_and_kill_give_the_signals_status;
     limits:
         memory_limit_is_an_oom_kill;
 }}
