@@ -19,7 +19,7 @@ use crate::proc::{self, Shim};
 const DELEGATES: &str = "/run/runwasi/native";
 
 /// End of the `-id` of such a shim.
-const DELEGATE: &str = "-native";
+const DELEGATE: &str = "--native";
 
 fn is_delegate(shim: &Shim) -> bool {
     shim.id.ends_with(DELEGATE)

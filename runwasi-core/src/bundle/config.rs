@@ -499,9 +499,11 @@ mod tests {
             load(&minimal(r#""cwd":"/","args":["/a.wasm","x"],"env":["A=1=2","B="]"#, "")).unwrap();
         assert_eq!(config.process.args, ["/a.wasm", "x"]);
         assert_eq!(config.process.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
+        // Without a list of namespaces, all are the host's.
+        let host = NamespacesConfig { host_pids: true, ..NamespacesConfig::default() };
         assert_eq!(
             (config.namespaces, config.kind, config.pod),
-            (NamespacesConfig::default(), ContainerKind::Container, None)
+            (host, ContainerKind::Container, None)
         );
     }
 

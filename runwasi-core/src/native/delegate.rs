@@ -62,7 +62,9 @@ impl Delegate {
         first: &Id,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, NativeError> {
-        let id = format!("{first}-native");
+        // With two hyphens, as no id of containerd's has them: the delegate's socket is named by it,
+        // and would else be that of a container of this name under runc.
+        let id = format!("{first}--native");
         let name = format!("{}.{id}", launcher.namespace);
         let directory = Directory(Path::new(DIRECTORIES).join(name));
         let starting = launcher.clone();

@@ -25,7 +25,7 @@ pub(crate) fn stop_and_kill_give_the_signals_status(d: &mut Docker) -> Result<()
     ensure!(state.status == "running" && proc::alive(state.pid), "{state:?}");
     // The first process of runc's pid namespace is deaf to SIGTERM, and so killed after the
     // time-out.
-    let of_stop = if d.runtime == Runtime::Runc { 137 } else { 143 };
+    let of_stop = if d.runtime.runs_by_runc() { 137 } else { 143 };
     let began = Instant::now();
     d.says(&["stop", "-t", "3", "main"])?;
     ensure!(of_stop == 137 || began.elapsed() < Duration::from_secs(3), "it was killed");
@@ -44,7 +44,7 @@ pub(crate) fn stop_and_kill_give_the_signals_status(d: &mut Docker) -> Result<()
     ensure!(waiting.wait()?.ok()?.out() == "137\n");
     let state = d.state("main")?;
     ensure!(state.exit_code == 137 && !state.oom_killed, "{state:?}");
-    if d.runtime != Runtime::Runc {
+    if !d.runtime.runs_by_runc() {
         d.says(&["start", "main"])?;
         d.says(&["kill", "-s", "HUP", "main"])?;
         ensure!(d.becomes("main", "ended", |state| state.status == "exited")?.exit_code == 129);

@@ -33,13 +33,9 @@ runwasi_tests::suite! { runwasi_tests::check_docker: wasmtime = Wasmtime, wasmti
 // A native program under the runtimes for wasm.
 runwasi_tests::suite! { runwasi_tests::check_docker: linux_wasmtime = WasmtimeLinux, linux_wasmtimed = WasmtimedLinux; {
     run:
-        program_gets_what_docker_run_says
-        exit_statuses_are_those_of_docker
         exec_runs_beside_the_program;
     files:
         volumes_are_mounted;
-    life:
-        stop_and_kill_give_the_signals_status;
     limits:
         memory_limit_is_an_oom_kill;
 }}

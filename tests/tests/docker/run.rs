@@ -2,7 +2,7 @@
 //! `main.rs`.
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::{Command, Docker, Runtime, says};
+use runwasi_tests::{Command, Docker, says};
 
 pub(crate) fn program_gets_what_docker_run_says(d: &mut Docker) -> Result<()> {
     let image = d.runtime.image().name();
@@ -10,7 +10,7 @@ pub(crate) fn program_gets_what_docker_run_says(d: &mut Docker) -> Result<()> {
     ensure!(hello.out() == "Hello from wasm!\n", "{hello}");
     let flags = ["-e", "A=b c", "-w", "/etc", "-u", "1000:1001", "--hostname", "named"];
     let out = d.run(&flags, &["env"]).run()?.ok()?.out();
-    let directory = if d.runtime == Runtime::Runc { "A=b c" } else { "PWD=/etc" };
+    let directory = if d.runtime.runs_by_runc() { "A=b c" } else { "PWD=/etc" };
     for wanted in ["A=b c", "HOSTNAME=named", "HOME=/", directory] {
         ensure!(out.lines().any(|line| line == wanted), "{wanted} is not in {out}");
     }
@@ -45,7 +45,7 @@ pub(crate) fn exit_statuses_are_those_of_docker(d: &mut Docker) -> Result<()> {
     says(&refused(&["--gpus", "all"], 125)?, &[], &["gpu"])?;
     // A trap is an abort of wasm's; a native program has SIGILL or SIGSEGV.
     let trapped = d.run(&[], &["trap"]).run()?.status;
-    ensure!(d.runtime == Runtime::Runc || trapped == 134, "a trap is {trapped}");
+    ensure!(d.runtime.runs_by_runc() || trapped == 134, "a trap is {trapped}");
     Ok(())
 }
 
