@@ -12,6 +12,7 @@ make_load_imports_the_images() {
     make -C "$here/../.." load
     # Not among them: the tests' own.
     ctr image import "$here/../../target/images/wasmguests.tar"
+    ctr image import "$here/../../target/images/wasmtest-native.tar"
 }
 
 # For `ctr run --cni`, which looks for both at these places.
