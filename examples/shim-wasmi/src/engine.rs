@@ -13,7 +13,6 @@ use runwasi_core::{
 };
 use tokio::task::yield_now;
 use wasmi::{Config, Error, Func, Memory, Module, ResourceLimiter, ResumableCall, Store, Val};
-use wasmi_core::LimiterError;
 
 use crate::wasi::{self, HostCall};
 
@@ -55,7 +54,9 @@ fn instantiate(artifact: &Artifact, charge: Charge) -> Result<Ready, EngineError
     let invalid = |reason| EngineError::Invalid { path: artifact.path.clone(), reason };
     let wrong = |error: Error| invalid(error.to_string());
     let mut config = Config::default();
-    // No start function, which would be guest code.
+    // No start function, which would be guest code. Code that is made at its first call takes fuel
+    // from the guest, and a call that is out of it there cannot go on.
+    config.compilation_mode(wasmi::CompilationMode::Eager);
     config.consume_fuel(true).allow_start_fn(false).set_max_recursion_depth(DEPTH);
     let engine = wasmi::Engine::new(&config);
     let module = Module::new(&engine, &artifact.bytes[..]).map_err(wrong)?;
@@ -116,12 +117,12 @@ async fn drive(ready: &mut Ready, spec: &InstanceSpec) -> Result<ExitStatus, Err
 /// Charges what a guest grows to the memory of its container.
 pub(crate) struct Limiter(Growth);
 
-type Grown<T = bool> = Result<T, LimiterError>;
+type Grown<T = bool> = Result<T, wasmi_core::LimiterError>;
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, now: usize, wanted: usize, _: Option<usize>) -> Grown {
         let grown = self.0.grow(wanted - now, 0);
-        grown.map_err(|_| LimiterError::ResourceLimiterDeniedAllocation)
+        grown.map_err(|_| wasmi_core::LimiterError::ResourceLimiterDeniedAllocation)
     }
 
     fn table_growing(&mut self, now: usize, wanted: usize, _: Option<usize>) -> Grown {
