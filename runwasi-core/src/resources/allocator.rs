@@ -13,7 +13,7 @@
 //!                         └─▶ free, on any thread and at any time: taken off it
 //! ```
 //!
-//! An allocation is charged with what it takes from the system's allocator ([`footprint`]): the
+//! An allocation is charged with what it takes from the system's allocator (`footprint`): the
 //! entries of a table may be so small that this is twice their own size.
 //!
 //! An allocator cannot refuse without ending the process. Beyond the limit it calls the container's

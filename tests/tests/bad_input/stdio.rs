@@ -68,8 +68,9 @@ pub(crate) fn path_of_stderr_is_ignored_at_a_terminal(p: &ShimDriver) -> Result<
     request.terminal = true;
     request.stdout = stdout.to_string_lossy().into_owned();
     request.stderr = p.dir().join("nowhere/err").to_string_lossy().into_owned();
-    client.call::<CreateTaskResponse>("Create", &request, LIMIT)?;
+    // Before the creation, as clients do: one that opens after the end would wait for ever.
     let reader = std::thread::spawn(move || std::fs::read_to_string(stdout));
+    client.call::<CreateTaskResponse>("Create", &request, LIMIT)?;
     client.start("screen")?;
     ensure!(client.wait("screen")?.exit_status == 0);
     let said = reader.join().ok().context("the reader has panicked")??;
