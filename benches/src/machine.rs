@@ -4,10 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use runwasi_tests::poll_until;
+use runwasi_tests::{poll_until, proc::TICKS};
 
-/// Clock ticks a second in `/proc/stat`, `USER_HZ` of `proc_stat(5)`; it is the same on all of Linux' machines but one.
-const TICKS: u64 = 100;
 /// The machine is quiet when at most this share of one CPU is busy for this long.
 const QUIET: Duration = Duration::from_millis(500);
 const QUIET_SHARE: f64 = 0.2;
@@ -48,7 +46,7 @@ fn busy_in(stat: &str) -> Option<Duration> {
     let line = stat.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = line.split_whitespace().map_while(|field| field.parse().ok()).collect();
     let [user, nice, system, _, _, irq, softirq, ..] = ticks[..] else { return None };
-    Some(Duration::from_millis((user + nice + system + irq + softirq) * 1000 / TICKS))
+    Some(Duration::from_secs(user + nice + system + irq + softirq) / TICKS)
 }
 
 #[cfg(test)]

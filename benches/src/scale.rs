@@ -101,14 +101,14 @@ fn fill(runtime: Runtime, count: usize) -> Result<Figures> {
     let begin = Instant::now();
     pods.finish_many(&started, AT_A_TIME)?;
     let remove = per_pod(begin.elapsed().as_secs_f64() * 1e3);
-    pods.becomes_clean().with_context(|| format!("left: {:#?}", pods.leftovers()))?;
+    pods.becomes_clean()?;
     Ok(Figures { start, remove, cpu, memory: per_pod(held / f64::from(1 << 20)) })
 }
 
 fn roll_out(runtime: Runtime, count: usize) -> Result<String> {
     let pods = Pods::start(runtime, &setup())?;
     let rollout = pods.roll_out(count, SURGE)?;
-    pods.becomes_clean().with_context(|| format!("left: {:#?}", pods.leftovers()))?;
+    pods.becomes_clean()?;
     let failed = rollout.failed.len();
     let some = rollout.failed.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n");
     ensure!(failed == 0, "{failed} of {} requests failed:\n{some}", failed + rollout.answered);

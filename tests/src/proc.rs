@@ -245,8 +245,8 @@ pub fn cpu_nanos(pid: u32) -> Result<u64> {
     Ok(Duration::from(now).as_nanos().try_into()?)
 }
 
-/// Ticks a second in `/proc/PID/stat`: what `sysconf(_SC_CLK_TCK)` says on all machines of today.
-const TICKS: u32 = 100;
+/// Ticks a second in `/proc/stat` and `/proc/PID/stat`: what `sysconf(_SC_CLK_TCK)` says on all machines of today.
+pub const TICKS: u32 = 100;
 
 /// CPU time that the OS process which serves this pid has used, that of ended threads included, as `/proc/PID/stat` tells it.
 pub fn cpu_time(pid: u32) -> Result<Duration> {

@@ -162,8 +162,12 @@ impl Runtime {
         match self {
             Self::Runc | Self::WasmtimeLinux | Self::WasmtimedLinux => Image::WasmtestNative,
             Self::WasmtimeComponent | Self::WasmtimedComponent => Image::WasmtestComponent,
-            Self::Wasmtime | Self::Wasmtimed | Self::Native | Self::Floor => Image::Wasmtest,
-            Self::Wasmi | Self::Wasmid => Image::Wasmtest,
+            Self::Wasmtime
+            | Self::Wasmtimed
+            | Self::Native
+            | Self::Wasmi
+            | Self::Wasmid
+            | Self::Floor => Image::Wasmtest,
         }
     }
 

@@ -1,13 +1,13 @@
 //! Many pods, some of them under way at a time, as on a node that is filled or emptied; called by tests and benchmarks of
 //! crowded nodes.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::setup::HANDLER;
 use super::{Pod, Pods};
 use crate::cri::Cri;
 use crate::cri::messages::{ContainerConfig, NamespaceMode, PodSandboxConfig};
@@ -34,8 +34,9 @@ impl Pods {
         let config = |name: &String| self.pod_config(name, NamespaceMode::Pod);
         let configs: Vec<PodSandboxConfig> = names.iter().map(config).collect();
         let socket = self.fixture.address();
+        let handler = &self.handler;
         let started = each(&socket, at_a_time, &configs, |cri, config| {
-            let pod = Pod { id: cri.run_pod(config, HANDLER)?, config: config.clone() };
+            let pod = Pod { id: cri.run_pod(config, handler)?, config: config.clone() };
             let id = cri.create(&pod.id, container.clone(), config)?;
             cri.start(&id)?;
             let status = cri.pod_status(&pod.id)?.status.context("no status of a new pod")?;
@@ -79,7 +80,7 @@ pub(super) fn each<T: Sync, R: Send>(
         let threads: Vec<_> = (0..at_a_time).map(|_| scope.spawn(worker)).collect();
         let joined = threads
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         joined.collect::<Result<Vec<_>>>()
     })?
     .into_iter()

@@ -5,6 +5,7 @@
 //! a moment is that of a killed client: its connection ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -12,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::setup::HANDLER;
 use super::{Pods, container_config};
 use crate::command::DEADLINE;
 use crate::cri::Cri;
@@ -48,15 +48,24 @@ pub struct Kills {
 /// The pods that are wanted, and the container in each.
 #[derive(Debug)]
 struct Wanted {
+    handler: String,
     pods: BTreeMap<String, PodSandboxConfig>,
     container: ContainerConfig,
+}
+
+/// Counters that the clients share with the killer.
+#[derive(Debug, Default)]
+struct Counts {
+    rounds: AtomicUsize,
+    killed: AtomicUsize,
+    made: AtomicUsize,
 }
 
 /// A client for one look at all pods.
 struct Client<'a> {
     cri: Cri,
     wanted: &'a Wanted,
-    made: &'a AtomicUsize,
+    counts: &'a Counts,
 }
 
 impl Pods {
@@ -65,21 +74,19 @@ impl Pods {
         let wanted = self.wanted(count);
         let socket = self.fixture.address();
         let over = AtomicBool::new(false);
-        let counts = [const { AtomicUsize::new(0) }; 3];
-        let [rounds, clients, made] = &counts;
+        let counts = Counts::default();
         let mut kills = thread::scope(|scope| {
-            let client = || run(&socket, &wanted, &over, [rounds, clients, made]);
-            let client = scope.spawn(client);
+            let client = scope.spawn(|| run(&socket, &wanted, &over, &counts));
             let kills = self.kill(time);
             over.store(true, Ordering::Relaxed);
-            client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            client.join().unwrap_or_else(|panic| resume_unwind(panic));
             kills
         })?;
         self.all_run()?;
-        self.settle(&wanted, made)?;
-        kills.rounds = rounds.load(Ordering::Relaxed);
-        kills.client = clients.load(Ordering::Relaxed);
-        kills.made = made.load(Ordering::Relaxed);
+        self.settle(&wanted, &counts)?;
+        kills.rounds = counts.rounds.load(Ordering::Relaxed);
+        kills.client = counts.killed.load(Ordering::Relaxed);
+        kills.made = counts.made.load(Ordering::Relaxed);
         Ok(kills)
     }
 
@@ -90,7 +97,8 @@ impl Pods {
             let name = format!("wanted{n}");
             (name.clone(), self.pod_config(&name, NamespaceMode::Pod))
         };
-        Wanted { pods: (0..count).map(config).collect(), container }
+        let pods = (0..count).map(config).collect();
+        Wanted { handler: self.handler.clone(), pods, container }
     }
 
     /// Kills containerd or what serves the pods, again and again, and starts it again.
@@ -137,10 +145,10 @@ impl Pods {
     }
 
     /// Waits until the pods that are there are those that are wanted, each with its container, which runs.
-    fn settle(&self, wanted: &Wanted, made: &AtomicUsize) -> Result<()> {
+    fn settle(&self, wanted: &Wanted, counts: &Counts) -> Result<()> {
         let mut last = None;
         let settled = poll_until("the wanted pods", SETTLED, || {
-            let client = Client { cri: Cri::new(&self.fixture.address()).ok()?, wanted, made };
+            let client = Client { cri: Cri::new(&self.fixture.address()).ok()?, wanted, counts };
             let looked = client.look().and_then(|()| self.check(wanted));
             last = looked.err();
             last.is_none().then_some(())
@@ -171,22 +179,17 @@ impl Pods {
 }
 
 /// One client after the other, some of which are killed in the middle of a call.
-fn run(
-    socket: &Path,
-    wanted: &Wanted,
-    over: &AtomicBool,
-    [rounds, killed, made]: [&AtomicUsize; 3],
-) {
+fn run(socket: &Path, wanted: &Wanted, over: &AtomicBool, counts: &Counts) {
     while !over.load(Ordering::Relaxed) {
         let brief = fastrand::u8(..4) == 0;
         let patience = if brief { BRIEF.mul_f64(fastrand::f64()) } else { DEADLINE };
         let Ok(cri) = Cri::new(socket) else { continue };
-        let client = Client { cri: cri.with_patience(patience), wanted, made };
+        let client = Client { cri: cri.with_patience(patience), wanted, counts };
         // While something is down most calls fail; what counts is the end.
         if client.look().is_err() && brief {
-            killed.fetch_add(1, Ordering::Relaxed);
+            counts.killed.fetch_add(1, Ordering::Relaxed);
         }
-        rounds.fetch_add(1, Ordering::Relaxed);
+        counts.rounds.fetch_add(1, Ordering::Relaxed);
         nap(Duration::from_millis(20));
     }
 }
@@ -212,7 +215,7 @@ impl Client<'_> {
         for (name, config) in &self.wanted.pods {
             let pod = match ready.get(name) {
                 Some(pod) => pod.clone(),
-                None => self.counted(self.cri.run_pod(config, HANDLER))?,
+                None => self.counted(self.cri.run_pod(config, &self.wanted.handler))?,
             };
             self.look_into(&pod, config, &containers)?;
         }
@@ -243,7 +246,7 @@ impl Client<'_> {
 
     fn counted(&self, made: Result<String>) -> Result<String> {
         let made = made?;
-        self.made.fetch_add(1, Ordering::Relaxed);
+        self.counts.made.fetch_add(1, Ordering::Relaxed);
         Ok(made)
     }
 }

@@ -6,6 +6,7 @@
 //! connection that it has got before, the unaccepted included, has to be answered.
 
 use std::net::{SocketAddr, TcpStream};
+use std::panic::resume_unwind;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -113,9 +114,9 @@ impl Pods {
             let replaced = self.replace_pods(&service, &old, at_a_time, &names("new", 0..count));
             let time = begin.elapsed();
             service.over.store(true, Ordering::Relaxed);
-            let failed = clients.into_iter().flat_map(|client| {
-                client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
+            let failed = clients
+                .into_iter()
+                .flat_map(|client| client.join().unwrap_or_else(|panic| resume_unwind(panic)));
             let failed = failed.collect();
             let answered = service.answered.load(Ordering::Relaxed);
             served.and(replaced).map(|new| (Rollout { answered, before, failed, time }, new))
