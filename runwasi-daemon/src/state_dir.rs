@@ -14,9 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use runwasi_core::bootstrap::{
-    BootstrapError,
-    socket::{self, Lock},
+use runwasi_core::{
+    bootstrap::{
+        BootstrapError,
+        socket::{self, Lock},
+    },
+    sys,
 };
 use serde::{Deserialize, Serialize};
 
@@ -235,7 +238,7 @@ impl StateDirectory {
 /// The pid in the name of a daemon's own socket, if there is no such process any more.
 fn ended_daemon(socket: &Path) -> Option<u32> {
     let pid = socket.file_stem()?.to_str()?.parse().ok()?;
-    started(pid).is_err().then_some(pid)
+    sys::start_time(pid).is_err().then_some(pid)
 }
 
 /// True for the temporary file of a living writer: `<name>.<pid>.tmp`.
@@ -246,7 +249,7 @@ fn being_written(path: &Path) -> bool {
         .then(|| parts.next().and_then(|pid| pid.parse().ok()))
         .flatten();
     // A later process with the same pid only delays the removal until the next sweep.
-    pid.is_some_and(|pid| started(pid).is_ok())
+    pid.is_some_and(|pid| sys::start_time(pid).is_ok())
 }
 
 /// Paths of all entries of a directory.
@@ -259,29 +262,13 @@ impl Owner {
     /// This process.
     pub fn this(state: &StateDirectory) -> Result<Self, RecordError> {
         let pid = std::process::id();
-        let started = started(pid).map_err(failed(Path::new("/proc/self/stat")))?;
+        let started = sys::start_time(pid).map_err(failed(Path::new("/proc/self/stat")))?;
         Ok(Self { pid, started, manager: state.daemon_socket(pid) })
     }
 
     /// True while the process runs.
     pub fn is_alive(&self) -> bool {
-        started(self.pid).is_ok_and(|started| started == self.started)
-    }
-}
-
-/// Start time of a process in ticks since boot. Fails if there is no such process.
-fn started(pid: u32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Counted from the last parenthesis: field 2 is the name in parentheses, which may contain any
-    // character.
-    let mut fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ')).into_iter().flatten();
-    let state = fields.next();
-    // The state is field 3, so the next one is field 4.
-    let started = fields.nth(22 - 4).and_then(|field| field.parse().ok());
-    match (state, started) {
-        // A zombie has ended: its sockets are closed, and its parent has not reaped it yet.
-        (Some("Z" | "X") | None, _) | (_, None) => Err(io::ErrorKind::NotFound.into()),
-        (Some(_), Some(started)) => Ok(started),
+        sys::start_time(self.pid).is_ok_and(|started| started == self.started)
     }
 }
 

@@ -16,7 +16,7 @@ use wasmtime::{
     StorageType, Store, Val,
 };
 
-use crate::limits::Limits;
+use crate::limits::Limited;
 
 /// Page of a heap, in bytes.
 const PAGE: u64 = 64 << 10;
@@ -33,12 +33,6 @@ const HEADER: u64 = 64;
 pub(crate) const OF_PROCESS: u64 = 64;
 /// The same for a guest that answers requests, of which a container has many at once.
 pub(crate) const OF_REQUEST: u64 = 8;
-
-/// Data of a store with the limits of its guest.
-pub(crate) trait Limited {
-    /// The limits.
-    fn limits(&mut self) -> &mut Limits;
-}
 
 /// Enlarges the heap of a guest that has just been instantiated, if it has one.
 pub(crate) fn enlarge<T: Limited + 'static>(

@@ -17,7 +17,7 @@ use runwasi_core::{
         memory::{BeyondLimit, Charge, Memory},
     },
 };
-use wasmtime::{Engine, GcHeapOutOfMemory, ResourceLimiter};
+use wasmtime::{Engine, GcHeapOutOfMemory, ResourceLimiter, Store, UpdateDeadline};
 
 /// Size of a table element, in bytes.
 const ELEMENT: usize = size_of::<usize>();
@@ -33,6 +33,12 @@ pub(crate) struct Limits {
     growth: Growth,
     /// True while no memory may grow.
     held: bool,
+}
+
+/// Data of a store with the limits of its guest.
+pub(crate) trait Limited {
+    /// The limits.
+    fn limits(&mut self) -> &mut Limits;
 }
 
 /// Growth beyond the limit that ends the guest.
@@ -59,6 +65,21 @@ pub(crate) fn watch(spec: &InstanceSpec, engine: &Engine) {
         // The deadline of every guest is one tick away.
         if let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
+        }
+    });
+}
+
+/// Has a guest yield at the first tick of every poll, so that it computes no longer than from one
+/// tick to the next. It ends there if the host's memory for it is beyond the limit.
+// Not only after the poll, in `bounded`: the event loop of an asynchronous component polls the guest
+// again within one poll of ours, and the guest would grow until the next tick.
+pub(crate) fn yield_at_ticks<T: Limited>(store: &mut Store<T>) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut store| {
+        let memory = store.data_mut().limits().growth.memory();
+        match memory.excess() {
+            Some(beyond) => Err(OutOfMemory(beyond).into()),
+            None => Ok(UpdateDeadline::Yield(1)),
         }
     });
 }

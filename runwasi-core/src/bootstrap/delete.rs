@@ -135,7 +135,9 @@ fn read_pid(bundle: &Path) -> u32 {
 
 /// Ends a native container that a killed server has left, and its delegate after its last one.
 fn end_native(invocation: &Invocation, deadline: Deadline) -> Option<Ended> {
-    let orphan = Orphan::find(&invocation.bundle, &invocation.id, &invocation.namespace)?;
+    let Invocation { bundle, id, namespace, .. } = invocation;
+    let served = protocol::read_address(bundle).is_some_and(|path| socket::is_alive(&path));
+    let orphan = Orphan::find(bundle, id, namespace, served)?;
     let (pid, exit) = orphan.end(&invocation.address, deadline.end())?;
     Some(Ended { pid, status: exit.status.get() })
 }

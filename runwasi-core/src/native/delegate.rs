@@ -22,7 +22,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{error::NativeError, launcher::Launcher, record::Record, socket};
+use super::{
+    error::NativeError, host_process::HostProcess, launcher::Launcher, record::Record, socket,
+};
 use crate::{
     blocking::blocking,
     containerd::shim_client::{ShimAddress, ShimClient},
@@ -47,7 +49,8 @@ pub(crate) struct Delegate {
     id: String,
     address: ShimAddress,
     directory: PathBuf,
-    pid: u32,
+    process: HostProcess,
+    server: HostProcess,
     /// Readable when the process has ended.
     pidfd: AsyncFd<fs::File>,
     /// Cancelled when nothing waits for the delegate any more: it was asked to end, or our server
@@ -80,7 +83,7 @@ impl Delegate {
         let delegate = Arc::new(connected.map_err(|error| launcher.failed(error))?);
         directory.keep();
         tasks.spawn(follow_log(log, delegate.clone()));
-        tracing::debug!(pid = delegate.pid, "a native runtime has started");
+        tracing::debug!(pid = delegate.pid(), "a native runtime has started");
         Ok(delegate)
     }
 
@@ -94,11 +97,13 @@ impl Delegate {
         let client = ShimClient::connect(&address, &launcher.namespace).await?;
         let pid = client.pid(&id).await?;
         let gone = || ttrpc::Error::Others(format!("its process {pid} has ended"));
-        let process = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
-        let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| gone())?;
+        let process = HostProcess::of(pid).map_err(|_| gone())?;
+        let raw = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|_| gone())?;
         let pidfd = sys::watch(fs::File::from(pidfd)).map_err(other)?;
+        let server = HostProcess::this().map_err(other)?;
         let left = CancellationToken::new();
-        Ok(Self { launcher, client, id, address, directory, pid, pidfd, left })
+        Ok(Self { launcher, client, id, address, directory, process, server, pidfd, left })
     }
 
     /// Resolves when its process has ended.
@@ -127,7 +132,7 @@ impl Delegate {
 
     /// Pid of its process.
     pub(crate) fn pid(&self) -> u32 {
-        self.pid
+        self.process.pid()
     }
 
     /// The record for the bundles of its containers.
@@ -136,7 +141,8 @@ impl Delegate {
             program: self.launcher.program.clone(),
             directory: self.directory.clone(),
             address: self.address.clone(),
-            pid: self.pid,
+            delegate: self.process,
+            server: self.server,
         }
     }
 
@@ -149,7 +155,7 @@ impl Delegate {
             self.ended().await;
         };
         if timeout(SHUTDOWN_LIMIT, asked).await.is_err() {
-            tracing::warn!(pid = self.pid, "a native runtime does not end, and is killed");
+            tracing::warn!(pid = self.pid(), "a native runtime does not end, and is killed");
             // An error: it has ended meanwhile.
             let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
             // Bounded: a process in the kernel's hands may not end at once.
@@ -243,9 +249,9 @@ async fn follow_log(log: fs::File, delegate: Arc<Delegate>) {
         };
         match line {
             Ok(Some(line)) if line.contains("level=error") || line.contains("level=warning") => {
-                tracing::warn!(pid = delegate.pid, "native runtime: {line}");
+                tracing::warn!(pid = delegate.pid(), "native runtime: {line}");
             }
-            Ok(Some(line)) => tracing::debug!(pid = delegate.pid, "native runtime: {line}"),
+            Ok(Some(line)) => tracing::debug!(pid = delegate.pid(), "native runtime: {line}"),
             Ok(None) | Err(_) => return,
         }
     }

@@ -1,18 +1,16 @@
-//! A native container whose server was killed: `delete` ends it, and its delegate after the last one.
+//! A native container whose server was killed: `delete` ends it.
+//!
+//! The delegate is killed first. It would publish the container's exit, and containerd publishes one
+//! after each `delete`: there would be two. Its other containers have lost their server, too, and
+//! get a `delete` of their own.
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use containerd_shim_protos::ttrpc;
-use tokio::time::{sleep, timeout};
-
 use super::{delegate, launcher::Launcher, record::Record, socket};
-use crate::{containerd::shim_client::ShimClient, engine::exit::Exit, id::Id, runtime};
-
-/// Time between two looks whether a delegate has ended.
-const POLL: Duration = Duration::from_millis(10);
+use crate::{engine::exit::Exit, id::Id};
 
 /// A container with the record that its server has left.
 pub(crate) struct Orphan {
@@ -23,9 +21,13 @@ pub(crate) struct Orphan {
 }
 
 impl Orphan {
-    /// The container of a bundle, if it is native and was not deleted.
-    pub(crate) fn find(bundle: &Path, id: &Id, namespace: &Id) -> Option<Self> {
-        let record = Record::read(bundle)?;
+    /// The container of a bundle, if it is native, was not deleted, and has no server any more.
+    /// `served`: a process listens at the socket of its sandbox.
+    pub(crate) fn find(bundle: &Path, id: &Id, namespace: &Id, served: bool) -> Option<Self> {
+        // Both: a process that ends closes its sockets first, and another server may have made the
+        // socket anew.
+        let has_server = |record: &Record| served && record.server.is_alive();
+        let record = Record::read(bundle).filter(|record| !has_server(record))?;
         Some(Self {
             id: id.clone(),
             namespace: namespace.clone(),
@@ -34,54 +36,12 @@ impl Orphan {
         })
     }
 
-    /// Ends the container in any state until the deadline. Its delegate ends it if it lives, else
-    /// the delegate's program. Blocks.
+    /// Ends the container in any state until the deadline, by its delegate's program. Blocks.
     pub(crate) fn end(&self, grpc_address: &str, deadline: Instant) -> Option<(u32, Exit)> {
         let left = || deadline.saturating_duration_since(Instant::now());
-        let ended = self.by_delegate(left()).or_else(|| self.by_program(grpc_address, left()));
-        if ended.is_some() {
-            Record::remove(&self.bundle);
+        if let Err(error) = self.record.delegate.kill(left()) {
+            tracing::warn!(%error, container = %self.id, "its native runtime does not end");
         }
-        if !socket::is_served(&self.record.address) {
-            delegate::remove_traces(&self.record);
-        }
-        ended
-    }
-
-    fn by_delegate(&self, limit: Duration) -> Option<(u32, Exit)> {
-        if !socket::is_served(&self.record.address) {
-            return None;
-        }
-        let control = runtime::control().ok()?;
-        let ended = control.block_on(async { timeout(limit, self.call()).await });
-        control.shutdown_background();
-        match ended {
-            Ok(Ok(ended)) => Some(ended),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, container = %self.id, "its native runtime does not end it");
-                None
-            }
-            Err(_) => None,
-        }
-    }
-
-    async fn call(&self) -> ttrpc::Result<(u32, Exit)> {
-        let client = ShimClient::connect(&self.record.address, &self.namespace).await?;
-        let ended = client.end(self.id.as_str()).await?;
-        // It ends only without containers. An error does not change this container's exit.
-        let _ = client.shutdown(self.id.as_str()).await;
-        // Bounded by the caller. A delegate with further containers is still asked by them.
-        let _ = timeout(Duration::from_secs(1), self.delegate_ended()).await;
-        Ok(ended)
-    }
-
-    async fn delegate_ended(&self) {
-        while socket::is_served(&self.record.address) {
-            sleep(POLL).await;
-        }
-    }
-
-    fn by_program(&self, grpc_address: &str, limit: Duration) -> Option<(u32, Exit)> {
         let launcher = Launcher {
             program: self.record.program.clone(),
             namespace: self.namespace.clone(),
@@ -89,9 +49,15 @@ impl Orphan {
             // It tells no events: containerd does after its `delete`.
             ttrpc_address: String::new(),
         };
-        let ended = launcher.delete(&self.id, &self.bundle, limit);
-        if let Err(error) = &ended {
-            tracing::error!(%error, container = %self.id, "a native container stays behind");
+        let ended = launcher.delete(&self.id, &self.bundle, left());
+        match &ended {
+            Ok(_) => Record::remove(&self.bundle),
+            Err(error) => {
+                tracing::error!(%error, container = %self.id, "a native container stays behind");
+            }
+        }
+        if !socket::is_served(&self.record.address) {
+            delegate::remove_traces(&self.record);
         }
         ended.ok()
     }

@@ -5,6 +5,7 @@ use std::{fs, io, path::Path, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::host_process::HostProcess;
 use crate::containerd::shim_client::ShimAddress;
 
 /// Name of the file.
@@ -19,8 +20,10 @@ pub(crate) struct Record {
     pub(crate) directory: PathBuf,
     /// Its socket.
     pub(crate) address: ShimAddress,
-    /// Its pid.
-    pub(crate) pid: u32,
+    /// Its process.
+    pub(crate) delegate: HostProcess,
+    /// The server that has started it.
+    pub(crate) server: HostProcess,
 }
 
 impl Record {
@@ -65,7 +68,8 @@ mod tests {
             program: "/bin/shim".into(),
             directory: "/run/d".into(),
             address: ShimAddress { address: "unix:///s".to_owned(), version: 2 },
-            pid: 7,
+            delegate: HostProcess::this().unwrap(),
+            server: HostProcess::this().unwrap(),
         };
         record.write(bundle.path()).unwrap();
         assert_eq!(Record::read(bundle.path()), Some(record));

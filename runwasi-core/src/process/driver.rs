@@ -49,6 +49,10 @@ const COMMANDS: usize = 32;
 // Less than containerd's own patience of 5 s.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(4);
 
+/// How long a delete waits for the return of the guest's memory.
+// It takes milliseconds; the blocking pool may have other work.
+const TRIM_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Threads of this OS process that were given up so far.
 static GIVEN_UP: AtomicUsize = AtomicUsize::new(0);
 
@@ -86,6 +90,8 @@ struct Driver {
     /// Taken by the end of the process, which ends them.
     execs: Option<Arc<Execs>>,
     memory: Arc<Memory>,
+    /// Resolves when the memory of a large guest was returned to the system, which a delete awaits.
+    returned: Option<oneshot::Receiver<()>>,
     publisher: Arc<dyn Publisher>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
@@ -177,6 +183,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         own_commands,
         execs: parts.execs,
         memory: parts.memory,
+        returned: None,
         publisher: parts.publisher,
         commands,
         status,
@@ -468,9 +475,7 @@ impl Driver {
         // Closes the FIFOs before any client learns of the exit.
         self.guest = None;
         if self.memory.take_large_host() {
-            // The allocator keeps what was freed, and the next such guest may run on a worker with
-            // another heap.
-            blocking::eventually(&Handle::current(), sys::trim_memory);
+            self.returned = Some(return_memory());
         }
         let exit = Exit::now(status);
         // Before the event: a client that reacts to it finds the process stopped. `send_replace`
@@ -502,6 +507,10 @@ impl Driver {
                 "deleted while its file systems are still in use"
             );
         }
+        if let Some(returned) = self.returned.take() {
+            // An error: it is returned later.
+            let _ = timeout(TRIM_PATIENCE, returned).await;
+        }
         let exit = self.status.borrow().exit;
         // Not for an exec: containerd's own shims publish no delete event for it either.
         if let (Some(exit), None) = (exit, &self.info.exec) {
@@ -529,6 +538,19 @@ impl Driver {
     fn publish(&self, event: Event) {
         self.publisher.publish(event);
     }
+}
+
+/// Returns to the system what a guest has left in the allocator: the next one may run on a worker
+/// with another heap, and comes on top. The receiver ends with that.
+fn return_memory() -> oneshot::Receiver<()> {
+    let (done, returned) = oneshot::channel();
+    let trim = move || {
+        sys::trim_memory();
+        // An error: nothing waits any more.
+        let _ = done.send(());
+    };
+    blocking::eventually(&Handle::current(), trim);
+    returned
 }
 
 #[cfg(test)]

@@ -109,6 +109,12 @@ impl Memory {
         })
     }
 
+    /// By how much the host's memory for the guests has carried the container beyond its limit.
+    pub fn excess(&self) -> Option<BeyondLimit> {
+        allocator::flush();
+        self.account.check().err()
+    }
+
     /// Bytes left below the limit. To be asked before one call of the host allocates much.
     pub fn room(&self) -> u64 {
         allocator::flush();

@@ -34,6 +34,6 @@ pub use self::{
     descriptor::{adopt_fd, has_no_reader, ignore_connects},
     mount::{MountAttributes, MountChange, change_mount},
     namespaces::{NamespaceKind, set_loopback_up},
-    process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},
+    process::{Fork, fork, fork_with_pid, limit_heaps, start_time, trim_memory},
     thread::{pause, thread_cpu_time},
 };

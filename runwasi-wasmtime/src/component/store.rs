@@ -15,8 +15,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::descriptors::Descriptors;
 use crate::{
-    gc_heap::Limited,
-    limits::{self, Limits},
+    limits::{self, Limited, Limits},
     outbound::{NetworkAccess, Outbound},
     shares::{Share, Shares},
     wasi::{config::Values, context, keyvalue, stdio::Standard},
@@ -141,10 +140,7 @@ impl Component {
         store.set_hostcall_fuel(limits::call_bytes(&spec.memory));
         store.set_max_component_handles(MOST_HANDLES);
         store.limiter(|component| &mut component.limits);
-        // The guest yields at the first tick, so no guest computes longer than from one tick to the
-        // next.
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        limits::yield_at_ticks(&mut store);
         Ok(store)
     }
 

@@ -7,7 +7,11 @@ use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::files::FileTable;
-use crate::{gc_heap::Limited, limits::Limits, shares::Shares, wasi::context};
+use crate::{
+    limits::{self, Limited, Limits},
+    shares::Shares,
+    wasi::context,
+};
 
 /// Data of a module's store: the `T` of [`Caller`](wasmtime::Caller) in host functions for core
 /// modules. Public as `ModuleState`. Dropped with the instance, at the end of its process.
@@ -49,9 +53,6 @@ pub(super) fn store(
     let guest = Guest { wasi, limits, files, roots, extensions };
     let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
-    // The guest yields at the first tick of every poll, so no guest computes longer than the time
-    // from one tick to the next.
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_async_yield_and_update(1);
+    limits::yield_at_ticks(&mut store);
     Ok(store)
 }

@@ -78,8 +78,10 @@ pub(crate) fn what_an_asynchronous_component_holds_is_bounded(c: &mut Containers
         ("subtasks", "(drop (call $wait (i64.const 1000000000000)))"),
     ] {
         let guest = Guest::write(c, &P3.replace("(; GO ;)", go))?;
-        // Each entry is in several tables, and each table doubles before the guest can yield.
-        guest.is_bounded_with(c, 137, SLACK * 3 / 2).context(what)?;
+        // Each entry is in several tables, and each table doubles before the guest can yield. Of
+        // small allocations, made by several workers, heaps also keep up to a fifth: 60 to 87 MiB
+        // were seen on a loaded machine.
+        guest.is_bounded_with(c, 137, SLACK * 3).context(what)?;
     }
     Ok(())
 }

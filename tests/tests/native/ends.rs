@@ -102,6 +102,33 @@ pub(crate) fn killed_shim_and_native_runtime_leave_nothing(c: &mut Containers) -
     c.fixture.becomes_clean()
 }
 
+pub(crate) fn killed_shim_gives_each_container_one_exit(c: &mut Containers) -> Result<()> {
+    let events = [Events::listen(c)?, Events::listen(c)?];
+    let pod = c.id("pod");
+    let (sandbox, first, second) = (c.id("sandbox"), c.id("first"), c.id("second"));
+    c.join(&pod, "sandbox", &sandbox, &["sleep", "100"])?;
+    c.join(&pod, "container", &first, &["sleep", "100"])?;
+    c.join(&pod, "container", &second, &["sleep", "100"])?;
+    let pids = [c.is_running(&first)?.pid, c.is_running(&second)?.pid, delegate(c)?];
+    let server = c.fixture.shims().first().context("a shim")?.pid;
+    proc::kill9(server)?;
+    for pid in pids {
+        gone(pid)?;
+    }
+    for id in [&sandbox, &first, &second] {
+        c.becomes_stopped_or_gone(id)?;
+        c.fixture.ctr(["task", "delete", id])?;
+        c.delete_container(id)?;
+    }
+    for (events, id) in events.into_iter().zip([&first, &second]) {
+        let seen = events.until_delete(id)?;
+        let exits: Vec<_> = seen.iter().filter(|(topic, _)| topic == "exit").collect();
+        ensure!(exits.len() == 1 && exits[0].1["exit_status"] == 137, "{seen:?}");
+    }
+    c.restart_daemon()?;
+    c.fixture.becomes_clean()
+}
+
 pub(crate) fn stopped_server_ends_its_native_containers(c: &mut Containers) -> Result<()> {
     let id = c.id("stopped");
     // The first process of a pid namespace ignores SIGTERM without a handler: SIGKILL follows.

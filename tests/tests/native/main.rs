@@ -15,7 +15,8 @@ runwasi_tests::suite! { wasmtime = WasmtimeLinux, wasmtimed = WasmtimedLinux; {
     ends:
         killed_native_runtime_is_seen_as_exit_137_of_its_containers
         container_runs_after_the_native_runtime_was_killed
-        killed_shim_and_native_runtime_leave_nothing;
+        killed_shim_and_native_runtime_leave_nothing
+        killed_shim_gives_each_container_one_exit;
     group:
         containers_of_a_pod_share_a_native_runtime
         wasm_and_native_programs_are_in_one_pod
