@@ -29,6 +29,7 @@
 //! | `native` | native containers, which containerd's own shim for runc runs |
 //! | `cgroups` | the kernel's limits behind those of the engine |
 //! | [`resources`] | resource usage of a container; its memory account |
+//! | `metrics` | counters of all of these, and their text for a scrape |
 //! | [`artifact`] | the artifact to run: a file of the container or a layer of its image |
 //! | `code_cache` | compiled code on disk, compiled once |
 //! | `scheduler` | the group of futures of a process and how they are polled |
@@ -73,6 +74,8 @@ pub mod id;
 #[doc(hidden)]
 pub mod lock;
 pub mod logging;
+#[doc(hidden)]
+pub mod metrics;
 #[doc(hidden)]
 pub mod native;
 pub mod network;

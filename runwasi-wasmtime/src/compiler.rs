@@ -17,7 +17,8 @@ use runwasi_core::{
     artifact::{Artifact, Program},
     blocking::{blocking, eventually},
     code_cache::{digests::DigestIndex, single_flight::SingleFlight, store::CodeCache},
-    engine::Precompiled,
+    engine::{KeptCode, Precompiled},
+    metrics::code::{Lookup, looked_up},
 };
 use tokio::runtime::Handle;
 use wasmtime::Linker;
@@ -68,19 +69,25 @@ impl Compiler {
     ) -> Result<(Program, Arc<Ready>), EngineError> {
         let program = spec.find().await?;
         if let Some(ready) = self.known(&program) {
+            looked_up(Lookup::Memory);
             return Ok((program, ready));
         }
         if let Some(ready) = self.unread(&program).await? {
+            looked_up(Lookup::Disk);
             return Ok((program, ready));
         }
         // Only now, since reading and hashing a large file costs more than all lookups above.
         let artifact = spec.read(&program).await?;
         self.remember(&artifact);
         if let Some(ready) = self.loader.module_cache().get(&artifact.digest) {
+            looked_up(Lookup::Memory);
             return Ok((program, ready));
         }
         let wanted = Wanted::Entry(program.function.clone());
-        Ok((program, self.made(artifact, wanted, keep).await?.ready))
+        let made = self.made(artifact, wanted, keep).await;
+        let is_kept = made.as_ref().is_ok_and(|made| made.how == How::Kept);
+        looked_up(if is_kept { Lookup::Disk } else { Lookup::Miss });
+        Ok((program, made?.ready))
     }
 
     /// Looks the program up in the module cache without reading it.
@@ -150,6 +157,11 @@ impl Compiler {
                 Err(EngineError::Failed("the compiled code could not be kept, see the log".into()))
             }
         }
+    }
+
+    /// Compiled code on disk.
+    pub(crate) fn kept_code(&self) -> Option<KeptCode> {
+        self.loader.kept_code()
     }
 
     /// Unloads all code that no guest runs.

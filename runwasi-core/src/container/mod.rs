@@ -40,6 +40,7 @@ use crate::{
     cgroups::KernelLimits,
     engine::error::EngineError,
     events::Event,
+    metrics::lives::{self, Phase},
     process::{Info, Process, driver, execs::Execs, state::Request},
     resources::usage::Usage,
     rootfs::{Rootfs, RootfsError},
@@ -80,10 +81,12 @@ impl Container {
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Created, CreateError> {
         let roots = host.bundle_roots.clone();
+        let begun = Instant::now();
         let prepared = match prepare(&request, host.network.pid(), roots, pod_files).await? {
             Outcome::Guest(prepared) => *prepared,
             Outcome::Native(program) => return Ok(Created::Native(program)),
         };
+        lives::took_since(Phase::Prepare, begun);
         // Before `Engine::prepare`, which may depend on them.
         if !prepared.settings.entries.is_empty() {
             host.engine.configure(&prepared.settings).await?;

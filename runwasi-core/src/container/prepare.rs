@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use super::{
@@ -24,6 +25,7 @@ use crate::{
     },
     cgroups::KernelLimits,
     engine::{error::EngineError, extensions::Extensions, instance::Instance, spec::InstanceSpec},
+    metrics::lives::{self, Phase},
     native::{detect, setting::NativeRuntime},
     process::{Info, driver},
     resources::memory::Memory,
@@ -290,7 +292,10 @@ impl ProcessContext {
             None => Arc::new(Pause),
             Some(files) => {
                 let spec = self.spec(host, &info, config, files, &stdio);
-                host.engine.prepare(spec).await?
+                let begun = Instant::now();
+                let instance = host.engine.prepare(spec).await?;
+                lives::took_since(Phase::Engine, begun);
+                instance
             }
         };
         Ok(PreparedProcess { info: Arc::new(info), credentials, instance, stdio })

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -33,6 +33,7 @@ use crate::{
         signal::{Action, Signal},
     },
     events::{Event, Publisher},
+    metrics::lives::{self, Condition, CountedProcess, Kind, Phase},
     resources::memory::Memory,
     rootfs::Gone,
     scheduler::group::Group,
@@ -89,12 +90,14 @@ struct Driver {
     publisher: Arc<dyn Publisher>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
+    counted: CountedProcess,
     /// Present while futures of the process exist.
     run: Option<Run>,
 }
 
 /// The running half of a process.
 struct Run {
+    begun: Instant,
     /// Resolves when the guest reports itself ready, closes when it never will. Absent after
     /// either.
     ready: Option<oneshot::Receiver<()>>,
@@ -169,6 +172,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         terminal,
         info: info.clone(),
     };
+    let kind = info.kind();
     let mut driver = Driver {
         info: info.clone(),
         guest: Some((parts.instance, parts.stdio)),
@@ -180,6 +184,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         publisher: parts.publisher,
         commands,
         status,
+        counted: CountedProcess::created(kind),
         run: None,
     };
     let exec = info.exec.as_ref().map_or("", |exec| exec.as_str());
@@ -330,6 +335,7 @@ impl Driver {
             let _ = sender.send(result);
         });
         self.run = Some(Run {
+            begun: Instant::now(),
             ready: Some(ready),
             done,
             starting: Some(reply),
@@ -376,6 +382,9 @@ impl Driver {
             self.enter(next);
         }
         drop(self.take_ready());
+        if let (Some(run), Kind::Container) = (&self.run, self.info.kind()) {
+            lives::took_since(Phase::Instantiate, run.begun);
+        }
         let reply = self.run.as_mut().and_then(|run| run.starting.take());
         self.publish(Event::Started { process: self.info.clone() });
         if let Some(reply) = reply {
@@ -441,6 +450,7 @@ impl Driver {
     fn give_up(&self) {
         let threads = self.group.held();
         if threads > 0 {
+            lives::gave_up_threads(threads);
             // Relaxed: a counter that publishes no other memory.
             let total = GIVEN_UP.fetch_add(threads, Ordering::Relaxed) + threads;
             if let Some(files) = self.group.files() {
@@ -476,6 +486,7 @@ impl Driver {
         // Before the event: a client that reacts to it finds the process stopped. `send_replace`
         // stores the value without a receiver, too.
         self.status.send_replace(Status { state: State::Stopped, exit: Some(exit) });
+        self.counted.set(Condition::Stopped);
         exit
     }
 
@@ -522,12 +533,23 @@ impl Driver {
         }
     }
 
-    fn enter(&self, state: State) {
+    fn enter(&mut self, state: State) {
+        self.counted.set(condition(state));
         self.status.send_modify(|status| status.state = state);
     }
 
     fn publish(&self, event: Event) {
         self.publisher.publish(event);
+    }
+}
+
+fn condition(state: State) -> Condition {
+    match state {
+        State::Created => Condition::Created,
+        State::Starting => Condition::Starting,
+        State::Running => Condition::Running,
+        State::Paused => Condition::Paused,
+        State::Stopped => Condition::Stopped,
     }
 }
 

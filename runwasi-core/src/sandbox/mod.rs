@@ -39,6 +39,7 @@ use crate::{
     engine::{exit::Exit, signal::Signal},
     id::Id,
     lock::Mutex,
+    metrics::lives::CountedSandbox,
     network::Network,
     process::{Process, state::Request},
     resources::usage::Usage,
@@ -72,6 +73,7 @@ struct Shared {
     managed: Option<Box<Managed>>,
     /// Cancelled when containerd has asked for the end of the sandbox, see [`stop`].
     end_requested: CancellationToken,
+    counted: CountedSandbox,
 }
 
 /// Least time from the answer to a `Kill` to the answer to a `Shutdown`.
@@ -131,6 +133,7 @@ impl Sandbox {
             killed,
             managed,
             end_requested,
+            counted: CountedSandbox::default(),
         };
         let sandbox = Self { shared: Arc::new(shared) };
         sandbox.follow_signals();
@@ -140,6 +143,11 @@ impl Sandbox {
     /// True if containerd manages it by its Sandbox API.
     pub fn is_managed(&self) -> bool {
         self.shared.managed.is_some()
+    }
+
+    /// Notes that its server is ending.
+    pub(crate) fn note_end(&self) {
+        self.shared.counted.ends();
     }
 
     /// Life of a managed sandbox.

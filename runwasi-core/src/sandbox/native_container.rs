@@ -16,6 +16,7 @@ use crate::{
     engine::{exit::Exit, signal::Signal},
     id::Id,
     lock::Mutex,
+    metrics::lives::{self, CountedNative},
     native::delegate::Delegate,
     process::Info,
     stdio::paths::StdioPaths,
@@ -41,6 +42,7 @@ pub(crate) struct NativeContainer {
     pub(super) deleted: CancellationToken,
     /// True once a client has asked about its end during a stop (`sandbox::stop`).
     asked_about: AtomicBool,
+    _counted: CountedNative,
 }
 
 /// The delegate of a sandbox, with the number of containers that exist or are being created.
@@ -62,7 +64,8 @@ impl NativeContainer {
         let execs = Mutex::default();
         let deleted = CancellationToken::new();
         let asked_about = AtomicBool::new(false);
-        Self { id, bundle, delegate, pid, stdio, exit, execs, deleted, asked_about }
+        let _counted = lives::native_container();
+        Self { id, bundle, delegate, pid, stdio, exit, execs, deleted, asked_about, _counted }
     }
 
     /// The init's exit, once it is known.

@@ -3,7 +3,10 @@
 //! A turn cannot be cut short, so a lane can exceed its quota. The debt is paid in the periods that
 //! follow, and unused time is not carried over. Over several periods the lane gets its quota exactly.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::{AddAssign, Sub},
+    time::{Duration, Instant},
+};
 
 use crate::bundle::resources::Quota;
 
@@ -16,6 +19,27 @@ pub struct Throttling {
     pub throttled: u64,
     /// Total time throttled.
     pub time: Duration,
+}
+
+impl AddAssign for Throttling {
+    fn add_assign(&mut self, more: Self) {
+        self.periods += more.periods;
+        self.throttled += more.throttled;
+        self.time += more.time;
+    }
+}
+
+/// What has been added since an earlier look at the same counters.
+impl Sub for Throttling {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            periods: self.periods - before.periods,
+            throttled: self.throttled - before.throttled,
+            time: self.time - before.time,
+        }
+    }
 }
 
 /// A lane's quota and the time left of it in this period.

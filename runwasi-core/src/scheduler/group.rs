@@ -52,6 +52,7 @@ use crate::{
     bundle::resources::{Limit, ResourcesConfig},
     credentials,
     lock::Mutex,
+    metrics::lives,
     panics,
     resources::memory::Memory,
     sys::{self, credentials::Credentials},
@@ -499,6 +500,7 @@ impl Drop for Meter<'_> {
         let used = sys::thread_cpu_time().saturating_sub(self.before);
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
         self.container.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        lives::used_cpu(nanos);
         let waits = self.waits.map(|before| sys::thread_waits() - before);
         self.container.polled(self.begin.elapsed(), used, waits);
         // `turn` is a field and drops after this: it charges the lane with the time set here.

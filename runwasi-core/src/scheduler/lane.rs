@@ -21,7 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{bandwidth::Bandwidth, file_calls::FileThreads};
+use super::{
+    bandwidth::{Bandwidth, Throttling},
+    file_calls::FileThreads,
+};
 
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub(super) const DEFAULT_WEIGHT: u64 = 1024;
@@ -93,6 +96,11 @@ impl LaneState {
 
     pub(super) fn is_throttled(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.bandwidth.is_throttled())
+    }
+
+    /// Its throttling counters.
+    pub(super) fn throttling(&self) -> Throttling {
+        self.rare.as_ref().map(|rare| rare.bandwidth.throttling()).unwrap_or_default()
     }
 
     pub(super) fn has_stopped(&self, process: ProcessId) -> bool {
@@ -175,6 +183,11 @@ impl Order {
         if let Some(used) = lane.listed.take() {
             self.eligible.remove(&(used, id));
         }
+    }
+
+    /// Number of eligible lanes.
+    pub(super) fn len(&self) -> usize {
+        self.eligible.len()
     }
 
     #[cfg(test)]

@@ -42,6 +42,19 @@ pub struct FairQueue {
     timers: Handle,
 }
 
+/// Figures of all containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueFigures {
+    /// Throttling of all containers there have been.
+    pub throttling: Throttling,
+    /// Containers that wait for a worker.
+    pub waiting: u64,
+    /// Threads that wait in the kernel for file calls of guests.
+    pub file_threads: u64,
+    /// Most such threads.
+    pub most_file_threads: u64,
+}
+
 impl FairQueue {
     /// A queue for a runtime of `permits` workers; its timers run on `timers`.
     pub fn new(permits: usize, timers: Handle) -> Self {
@@ -52,6 +65,19 @@ impl FairQueue {
     pub(super) fn lane(&self, weight: u64) -> Lane {
         let id = self.state.lock().add_lane(weight);
         Lane { queue: self.clone(), id }
+    }
+
+    /// Figures of all lanes.
+    pub(super) fn figures(&self) -> QueueFigures {
+        // Without the lock: the first call reads the limits of this process.
+        let most = most_held();
+        let state = self.state.lock();
+        QueueFigures {
+            throttling: state.total_throttling(),
+            waiting: state.waiting_lanes() as u64,
+            file_threads: state.total_held() as u64,
+            most_file_threads: most as u64,
+        }
     }
 
     /// Checks a throttled lane when its debt is paid.

@@ -33,6 +33,8 @@ pub(super) struct State<W> {
     seats: HashMap<SeatId, SeatState<W>>,
     /// Turns of all lanes that wait in the kernel.
     held: usize,
+    /// Throttling of all lanes, also of those that are gone.
+    throttling: Throttling,
     /// The last id of any kind; ids are never reused.
     last_id: u64,
 }
@@ -99,6 +101,7 @@ impl<W: Clone> State<W> {
             lanes: HashMap::new(),
             seats: HashMap::new(),
             held: 0,
+            throttling: Throttling::default(),
             last_id: 0,
         }
     }
@@ -218,6 +221,7 @@ impl<W: Clone> State<W> {
         // Charged before it waits again: the next grant compares up-to-date virtual times.
         let mut check = None;
         if let Some(lane) = self.lanes.get_mut(&lane_id) {
+            let before = lane.throttling();
             lane.turns -= 1;
             if was_held {
                 let held = &mut lane.rare().held;
@@ -226,6 +230,7 @@ impl<W: Clone> State<W> {
                 }
             }
             check = lane.charge(time, now).map(|at| Check { lane: lane_id, at });
+            self.throttling += lane.throttling() - before;
             self.order.update(lane_id, lane);
         }
         if was_held {
@@ -386,13 +391,29 @@ impl<W: Clone> State<W> {
     }
 
     pub(super) fn throttling(&self, lane: LaneId) -> Throttling {
-        let rare = self.lanes.get(&lane).and_then(|lane| lane.rare.as_ref());
-        rare.map(|rare| rare.bandwidth.throttling()).unwrap_or_default()
+        self.lanes.get(&lane).map(LaneState::throttling).unwrap_or_default()
+    }
+
+    /// Throttling of all lanes there have been.
+    pub(super) fn total_throttling(&self) -> Throttling {
+        self.throttling
+    }
+
+    /// Number of lanes that wait for a permit.
+    pub(super) fn waiting_lanes(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Number of turns that wait in the kernel.
+    pub(super) fn total_held(&self) -> usize {
+        self.held
     }
 
     fn change(&mut self, id: LaneId, change: impl FnOnce(&mut LaneState)) {
         if let Some(lane) = self.lanes.get_mut(&id) {
+            let before = lane.throttling();
             change(lane);
+            self.throttling += lane.throttling() - before;
             self.order.update(id, lane);
         }
     }
