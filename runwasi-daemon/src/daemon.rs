@@ -231,6 +231,7 @@ impl Daemon {
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
+            sandbox: group.clone(),
             images: images.clone(),
             // The process serves many sandboxes, so no limit of one sandbox fits its cgroups.
             cgroups: None,

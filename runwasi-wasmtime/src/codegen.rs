@@ -5,13 +5,7 @@
 //! one is compiled by several threads: they have a low priority, so what other processes leave of the
 //! cores is shared by the artifacts that are compiled at once.
 
-use std::{
-    io,
-    num::NonZero,
-    sync::Arc,
-    thread::available_parallelism,
-    time::{Duration, Instant},
-};
+use std::{io, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
 use runwasi_core::{
     artifact::{Artifact, ArtifactKind},
@@ -104,14 +98,11 @@ impl Slot {
     ) -> Result<Vec<u8>, String> {
         let path = artifact.path.clone();
         let path = path.display();
-        let begun = Instant::now();
-        let told = |bytes: usize| tracing::info!(%path, bytes, "compiling");
-        let code = match compile_process::is_available() {
+        let told = |bytes: usize| tracing::debug!(%path, bytes, "compiling");
+        match compile_process::is_available() {
             true => self.in_process((artifact, wanted), check, told).await,
             false => self.on_thread((artifact, wanted), check, told).await,
-        }?;
-        tracing::info!(%path, bytes = code.len(), took = ?begun.elapsed(), "compiled");
-        Ok(code)
+        }
     }
 
     async fn in_process(

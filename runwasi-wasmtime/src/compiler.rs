@@ -18,6 +18,7 @@ use runwasi_core::{
     blocking::{blocking, eventually},
     code_cache::{digests::DigestIndex, single_flight::SingleFlight, store::CodeCache},
     engine::Precompiled,
+    observe::Subject,
 };
 use tokio::runtime::Handle;
 use wasmtime::Linker;
@@ -80,7 +81,8 @@ impl Compiler {
             return Ok((program, ready));
         }
         let wanted = Wanted::Entry(program.function.clone());
-        Ok((program, self.made(artifact, wanted, keep).await?.ready))
+        let made = self.made((artifact, wanted), Some(spec.subject.clone()), keep).await?;
+        Ok((program, made.ready))
     }
 
     /// Looks the program up in the module cache without reading it.
@@ -143,7 +145,7 @@ impl Compiler {
         if !self.loader.has_code_cache() {
             return Err(EngineError::Failed("no compiled code is kept: there is no cache".into()));
         }
-        match self.made(artifact, Wanted::Any, keep).await?.how {
+        match self.made((artifact, Wanted::Any), None, keep).await?.how {
             How::Kept => Ok(Precompiled::Kept),
             How::Compiled => Ok(Precompiled::Compiled),
             How::NotKept => {
@@ -159,8 +161,8 @@ impl Compiler {
 
     async fn made(
         &self,
-        artifact: Artifact,
-        wanted: Wanted,
+        (artifact, wanted): (Artifact, Wanted),
+        subject: Option<Arc<Subject>>,
         keep: impl Send + 'static,
     ) -> Result<Made, EngineError> {
         let path = artifact.path.clone();
@@ -168,7 +170,7 @@ impl Compiler {
         let waiter = self.single_flight.join(flight, |leader| {
             let loader = self.loader.clone();
             let codegen = self.codegen.clone();
-            compile_job::start(loader, codegen, (artifact, wanted), leader, keep);
+            compile_job::start((loader, codegen, subject), (artifact, wanted), leader, keep);
         });
         let still = |since: Duration| {
             let path = path.display();

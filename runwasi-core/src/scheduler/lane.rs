@@ -18,10 +18,12 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{bandwidth::Bandwidth, file_calls::FileThreads};
+use crate::observe::Subject;
 
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub(super) const DEFAULT_WEIGHT: u64 = 1024;
@@ -49,6 +51,8 @@ pub(super) struct LaneState {
     pub(super) waiting: VecDeque<SeatId>,
     /// The time at which [`Order`] lists the lane.
     listed: Option<u64>,
+    /// The container in the log.
+    pub(super) subject: Option<Arc<Subject>>,
     /// State that few lanes need.
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -76,6 +80,7 @@ impl LaneState {
             paused: false,
             waiting: VecDeque::new(),
             listed: None,
+            subject: None,
             rare: None,
         };
         lane.set_weight(weight);
