@@ -20,6 +20,7 @@
 //! | `service` | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
 //! | `sandbox` | the containers behind one socket |
 //! | `container` | one container: bundle, rootfs, processes |
+//! | `observe` | the life events of containers, each told once |
 //! | `process` | a process: its state table, its driver, its execs |
 //! | [`stdio`] | the standard streams of a process |
 //! | `events` | the ordered queue to containerd |
@@ -79,6 +80,8 @@ pub mod metrics;
 #[doc(hidden)]
 pub mod native;
 pub mod network;
+#[doc(hidden)]
+pub mod observe;
 #[doc(hidden)]
 pub mod open;
 #[doc(hidden)]

@@ -27,6 +27,10 @@ use runwasi_core::{
     container::host::Host,
     containerd::images,
     id::IdError,
+    metrics::{
+        exposition::{Build, Exposition, Format, Sources, States},
+        lives::{self, Call, Phase},
+    },
     native::{NativeHost, setting::NativeRuntime},
     network::{Namespaces, Network, NetworkError},
     sandbox::{Sandbox, error::SandboxError},
@@ -40,7 +44,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     event_queues::EventQueues,
-    manager::messages::{CreateRequest, DeleteRequest, SandboxEntry},
+    manager::messages::{
+        CreateRequest, DeleteRequest, MetricsReply, MetricsRequest, SandboxEntry,
+    },
     reclaim::Reclaim,
     sandboxes::{Sandboxes, ServedSandbox},
     state_dir::{Owner, Record, RecordError, StateDirectory},
@@ -74,6 +80,19 @@ pub struct Daemon {
     retired: CancellationToken,
     /// Cancelled when sandboxes that are being created must not be served either.
     draining: CancellationToken,
+    /// Series of this process.
+    exposition: Arc<Exposition>,
+}
+
+/// The states of a daemon in the metrics.
+const STATES: [&str; 3] = ["serving", "retired", "draining"];
+
+fn states(retired: CancellationToken, draining: CancellationToken) -> States {
+    Box::new(move || {
+        // A drain cancels both.
+        let state = usize::from(retired.is_cancelled()) + usize::from(draining.is_cancelled());
+        (&STATES, STATES[state])
+    })
 }
 
 /// Reason for a refusal or a failure of the daemon.
@@ -155,10 +174,19 @@ impl Daemon {
         guests: Guests,
         tasks: Tasks,
         successors: Option<Successors>,
+        build: Build,
     ) -> Result<Arc<Self>, RecordError> {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
         let reclaim = Reclaim::start(engine.clone(), &tasks);
+        let retired = CancellationToken::default();
+        let draining = CancellationToken::default();
+        let exposition = Arc::new(Exposition::new(Sources {
+            build,
+            states: states(retired.clone(), draining.clone()),
+            engine: engine.clone(),
+            guests: guests.clone(),
+        }));
         Ok(Arc::new(Self {
             // A shorter grace would cut off the replies and events of the guests that end in it.
             grace: Duration::from_secs(settings.grace.into()).max(LEAST_GRACE),
@@ -174,13 +202,25 @@ impl Daemon {
             reclaim,
             successors,
             served: AtomicUsize::default(),
-            retired: CancellationToken::default(),
-            draining: CancellationToken::default(),
+            retired,
+            draining,
+            exposition,
         }))
     }
 
     /// Address and pid of the sandbox that a container belongs to. Creates a missing sandbox.
     pub(crate) async fn create(
+        self: &Arc<Self>,
+        request: CreateRequest,
+    ) -> Result<(String, u32), DaemonError> {
+        if let Some(took) = request.age() {
+            lives::took(Phase::Thin, took);
+        }
+        let created = self.create_or_join(request).await;
+        created.inspect_err(|_| lives::refused(Call::Sandbox))
+    }
+
+    async fn create_or_join(
         self: &Arc<Self>,
         request: CreateRequest,
     ) -> Result<(String, u32), DaemonError> {
@@ -200,6 +240,7 @@ impl Daemon {
     }
 
     async fn make(self: &Arc<Self>, wanted: Wanted) -> Result<Arc<ServedSandbox>, DaemonError> {
+        let begun = Instant::now();
         let state = self.state.clone();
         let owner = self.owner.clone();
         let open = move || open(wanted, &state, owner);
@@ -231,6 +272,7 @@ impl Daemon {
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
+            sandbox: group.clone(),
             images: images.clone(),
             // The process serves many sandboxes, so no limit of one sandbox fits its cgroups.
             cgroups: None,
@@ -247,6 +289,7 @@ impl Daemon {
         let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record });
         self.served.fetch_add(1, Ordering::SeqCst);
         self.tasks.spawn(self.clone().serve(listener, served.clone()));
+        lives::took_since(Phase::Sandbox, begun);
         Ok(served)
     }
 
@@ -371,6 +414,32 @@ impl Daemon {
     /// Resolves when the daemon takes no new sandboxes any more.
     pub(crate) async fn retired(&self) {
         self.retired.cancelled().await;
+    }
+
+    /// Resolves when another daemon takes the new sandboxes in place of this one.
+    pub(crate) async fn replaced(&self) {
+        self.retired.cancelled().await;
+        if self.draining.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Series of this process.
+    pub(crate) fn exposition(&self) -> &Arc<Exposition> {
+        &self.exposition
+    }
+
+    /// Series of this process, for the daemon that serves those of all.
+    pub(crate) async fn metrics(
+        &self,
+        request: &MetricsRequest,
+    ) -> Result<MetricsReply, DaemonError> {
+        let format =
+            if request.open_metrics { Format::OpenMetrics } else { Format::Prometheus };
+        let exposition = self.exposition.clone();
+        let text = blocking(move || Ok(exposition.text(format)), lost("metrics")).await?;
+        let retired = self.retired.is_cancelled();
+        Ok(MetricsReply { text, pid: std::process::id(), retired })
     }
 
     /// Ends all sandboxes: their guests get SIGTERM, after half the grace SIGKILL. Returns the

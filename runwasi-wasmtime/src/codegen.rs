@@ -5,13 +5,7 @@
 //! one is compiled by several threads: they have a low priority, so what other processes leave of the
 //! cores is shared by the artifacts that are compiled at once.
 
-use std::{
-    io,
-    num::NonZero,
-    sync::Arc,
-    thread::available_parallelism,
-    time::{Duration, Instant},
-};
+use std::{io, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
 use runwasi_core::{
     artifact::{Artifact, ArtifactKind},
@@ -131,17 +125,14 @@ impl Slot {
     ) -> Result<Vec<u8>, String> {
         let path = artifact.path.clone();
         let path = path.display();
-        let begun = Instant::now();
+        let told = |bytes: usize| tracing::debug!(%path, bytes, "compiling");
         let mut counted = CountedCompilation::begin();
-        let told = |bytes: usize| tracing::info!(%path, bytes, "compiling");
         let code = match compile_process::is_available() {
             true => self.in_process((artifact, wanted), check, told).await,
             false => self.on_thread((artifact, wanted), check, told).await,
         };
         counted.ends(code.is_ok());
-        let code = code?;
-        tracing::info!(%path, bytes = code.len(), took = ?begun.elapsed(), "compiled");
-        Ok(code)
+        code
     }
 
     async fn in_process(

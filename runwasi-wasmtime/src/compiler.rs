@@ -19,6 +19,7 @@ use runwasi_core::{
     code_cache::{digests::DigestIndex, single_flight::SingleFlight, store::CodeCache},
     engine::{KeptCode, Precompiled},
     metrics::code::{Lookup, looked_up},
+    observe::Subject,
 };
 use tokio::runtime::Handle;
 use wasmtime::Linker;
@@ -84,7 +85,7 @@ impl Compiler {
             return Ok((program, ready));
         }
         let wanted = Wanted::Entry(program.function.clone());
-        let made = self.made(artifact, wanted, keep).await;
+        let made = self.made((artifact, wanted), Some(spec.subject.clone()), keep).await;
         let is_kept = made.as_ref().is_ok_and(|made| made.how == How::Kept);
         looked_up(if is_kept { Lookup::Disk } else { Lookup::Miss });
         Ok((program, made?.ready))
@@ -150,7 +151,7 @@ impl Compiler {
         if !self.loader.has_code_cache() {
             return Err(EngineError::Failed("no compiled code is kept: there is no cache".into()));
         }
-        match self.made(artifact, Wanted::Any, keep).await?.how {
+        match self.made((artifact, Wanted::Any), None, keep).await?.how {
             How::Kept => Ok(Precompiled::Kept),
             How::Compiled => Ok(Precompiled::Compiled),
             How::NotKept => {
@@ -171,8 +172,8 @@ impl Compiler {
 
     async fn made(
         &self,
-        artifact: Artifact,
-        wanted: Wanted,
+        (artifact, wanted): (Artifact, Wanted),
+        subject: Option<Arc<Subject>>,
         keep: impl Send + 'static,
     ) -> Result<Made, EngineError> {
         let path = artifact.path.clone();
@@ -180,7 +181,7 @@ impl Compiler {
         let waiter = self.single_flight.join(flight, |leader| {
             let loader = self.loader.clone();
             let codegen = self.codegen.clone();
-            compile_job::start(loader, codegen, (artifact, wanted), leader, keep);
+            compile_job::start((loader, codegen, subject), (artifact, wanted), leader, keep);
         });
         let still = |since: Duration| {
             let path = path.display();

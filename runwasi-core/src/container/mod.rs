@@ -41,6 +41,7 @@ use crate::{
     engine::error::EngineError,
     events::Event,
     metrics::lives::{self, Phase},
+    observe::{self, Kind, Subject},
     process::{Info, Process, driver, execs::Execs, state::Request},
     resources::usage::Usage,
     rootfs::{Rootfs, RootfsError},
@@ -80,8 +81,8 @@ impl Container {
         pod_files: Option<Arc<PodFiles>>,
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Created, CreateError> {
-        let roots = host.bundle_roots.clone();
         let begun = Instant::now();
+        let roots = host.bundle_roots.clone();
         let prepared = match prepare(&request, host.network.pid(), roots, pod_files).await? {
             Outcome::Guest(prepared) => *prepared,
             Outcome::Native(program) => return Ok(Created::Native(program)),
@@ -100,14 +101,15 @@ impl Container {
                 return Err(error.into());
             }
         }
-        Ok(Created::Guest(Self::start_driver(host, request, init, on_deleted)))
+        let container = Self::start_driver(host, request, (init, begun), on_deleted);
+        Ok(Created::Guest(container))
     }
 
     /// Publishes the creation and starts the driver of the init.
     fn start_driver(
         host: &Host,
         request: CreateRequest,
-        init: PreparedInit,
+        (init, begun): (PreparedInit, Instant),
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let PreparedInit {
@@ -117,6 +119,7 @@ impl Container {
             kernel_limits,
             limits,
             rootfs,
+            kind,
             files,
             unmounted,
         } = init;
@@ -126,7 +129,9 @@ impl Container {
             bundle: request.bundle.display().to_string(),
             rootfs: request.mounts,
         });
+        observe::created(&context.subject, None, kind, begun.elapsed());
         let group = Group::new(host.guests.clone(), &limits, process.credentials.clone())
+            .of(context.subject.clone())
             .charged_to(context.memory.clone())
             .with_files(files);
         let execs = Arc::<Execs>::default();
@@ -150,6 +155,11 @@ impl Container {
     /// True once a client has asked about its end.
     pub(crate) fn is_asked_about(&self) -> bool {
         self.asked_about.load(Ordering::Relaxed)
+    }
+
+    /// The container in the log.
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.context.subject
     }
 
     /// Runs the `poststart` hooks.
@@ -180,6 +190,7 @@ impl Container {
     /// start. Dropping the future undoes the preparation.
     pub(crate) async fn exec(&self, host: &Host, request: ExecRequest) -> Result<(), ExecError> {
         // Reserves the id, so that a concurrent request with the same id fails at once.
+        let begun = Instant::now();
         let place = self.execs.reserve(&request.id)?;
         self.init.request(Request::Exec).await.map_err(ExecError::Init)?;
         let config = ProcessConfig::parse(&request.spec)?;
@@ -206,7 +217,10 @@ impl Container {
         // Under the lock of the table: the init either has ended before, which is an error here, or
         // it ends this process, too.
         place.fill(|| {
+            let exec = info.exec.clone();
             host.publisher.publish(Event::ExecAdded { process: info });
+            let subject = &self.context.subject;
+            observe::created(subject, exec.as_ref(), Kind::Wasm, begun.elapsed());
             driver::spawn(parts, &host.tasks)
         })?;
         Ok(())

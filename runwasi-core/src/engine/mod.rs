@@ -6,6 +6,7 @@ pub mod extensions;
 pub mod fault;
 pub mod instance;
 pub mod prepared;
+mod report;
 pub mod signal;
 pub mod spec;
 

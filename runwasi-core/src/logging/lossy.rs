@@ -26,7 +26,7 @@ use tracing_subscriber::fmt::{
     time::{FormatTime, SystemTime},
 };
 
-use crate::lock::Mutex;
+use crate::{lock::Mutex, metrics::delivery};
 
 /// Most bytes that a pipe with room takes without waiting (`PIPE_BUF` of `pipe(7)`).
 const PIPE_BUF: usize = 4096;
@@ -92,6 +92,7 @@ impl State {
     fn line(&mut self, line: &[u8]) {
         if !self.tell_dropped() || !self.put(line) {
             self.dropped += 1;
+            delivery::lost_log_line();
         }
     }
 

@@ -76,8 +76,10 @@ label! {
         Killed = "killed",
         /// Another signal.
         Signal = "signal",
-        /// It could not be started, or its engine has failed.
+        /// Its engine has failed.
         Error = "error",
+        /// It was deleted before its start.
+        NeverStarted = "never-started",
     }
 }
 

@@ -29,11 +29,13 @@ use crate::{
     engine::{
         error::EngineError,
         exit::{Exit, ExitStatus},
+        fault::{Fault, FaultRecord},
         instance::{GuestContext, Instance, SignalResponse},
         signal::{Action, Signal},
     },
     events::{Event, Publisher},
     metrics::lives::{self, Condition, CountedProcess, Kind, Phase},
+    observe::{self, Cause, ExitUsage, Exited, Step, Subject},
     resources::memory::Memory,
     rootfs::Gone,
     scheduler::group::Group,
@@ -56,6 +58,10 @@ static GIVEN_UP: AtomicUsize = AtomicUsize::new(0);
 /// Parts of a driver.
 pub(crate) struct Parts {
     pub(crate) info: Arc<Info>,
+    /// The container in the log.
+    pub(crate) subject: Arc<Subject>,
+    /// Fault of the instance.
+    pub(crate) faults: Arc<FaultRecord>,
     pub(crate) instance: Arc<dyn Instance>,
     pub(crate) stdio: Stdio,
     /// Resolves when the container's file systems are gone.
@@ -75,6 +81,8 @@ type Reply = oneshot::Sender<Result<(), ProcessError>>;
 
 struct Driver {
     info: Arc<Info>,
+    subject: Arc<Subject>,
+    faults: Arc<FaultRecord>,
     /// Instance and streams, until the process ends.
     // Dropped together: the instance may hold a clone of the streams, and readers see the end of
     // the output when the last clone closes the FIFOs.
@@ -97,6 +105,7 @@ struct Driver {
 
 /// The running half of a process.
 struct Run {
+    /// Time of the request to start.
     begun: Instant,
     /// Resolves when the guest reports itself ready, closes when it never will. Absent after
     /// either.
@@ -129,6 +138,17 @@ impl Outcome {
             Self::Failed(_) => ExitStatus::TRAP,
             // Dropped without a signal: the future of `run` has panicked.
             Self::Dropped => signal.map_or(ExitStatus::TRAP, ExitStatus::signalled),
+        }
+    }
+
+    /// Cause of the exit, in the log.
+    fn cause<'a>(&'a self, signal: Option<Signal>, fault: Option<&'a Fault>) -> Cause<'a> {
+        match (self, fault) {
+            (Self::Returned(_), Some(Fault::Trap(kind))) => Cause::Trap(kind),
+            (Self::Returned(_), Some(Fault::OutOfMemory)) => Cause::OutOfMemory,
+            (Self::Returned(_), None) => Cause::Exit,
+            (Self::Failed(error), _) => Cause::Failed(error),
+            (Self::Dropped, _) => signal.map_or(Cause::Panic, Cause::Signal),
         }
     }
 
@@ -175,6 +195,8 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
     let kind = info.kind();
     let mut driver = Driver {
         info: info.clone(),
+        subject: parts.subject,
+        faults: parts.faults,
         guest: Some((parts.instance, parts.stdio)),
         unmounted: parts.unmounted,
         group: parts.group,
@@ -322,6 +344,7 @@ impl Driver {
         if let Err(error) = stdio.begin(interrupt) {
             return drop(reply.send(Err(error.into())));
         }
+        let begun = Instant::now();
         let (context, ready) = GuestContext::new(self.group.clone());
         let (sender, done) = oneshot::channel();
         let instance = instance.clone();
@@ -335,7 +358,7 @@ impl Driver {
             let _ = sender.send(result);
         });
         self.run = Some(Run {
-            begun: Instant::now(),
+            begun,
             ready: Some(ready),
             done,
             starting: Some(reply),
@@ -349,7 +372,8 @@ impl Driver {
     async fn signal(&mut self, signal: Signal) {
         let Some(run) = self.run.as_mut() else {
             // Created: no future exists yet, so there is no end to wait for.
-            return self.stop(ExitStatus::signalled(signal)).await;
+            let status = ExitStatus::signalled(signal);
+            return self.stop(status, Cause::Signal(signal), None).await;
         };
         if run.outcome.is_some() {
             // The outcome stands, so the signal can only end the wait for readers.
@@ -387,6 +411,8 @@ impl Driver {
         }
         let reply = self.run.as_mut().and_then(|run| run.starting.take());
         self.publish(Event::Started { process: self.info.clone() });
+        let took = self.run.as_ref().map_or(Duration::ZERO, |run| run.begun.elapsed());
+        observe::started(&self.subject, self.info.exec.as_ref(), took);
         if let Some(reply) = reply {
             // The caller may have gone. The guest runs all the same.
             let _ = reply.send(Ok(()));
@@ -438,11 +464,16 @@ impl Driver {
             // clients would take its status for one of the program.
             self.end(status).await;
         } else {
-            self.stop(status).await;
+            // A clone of the handle: the cause borrows from it, and not from the driver.
+            let faults = self.faults.clone();
+            let cause = outcome.cause(run.signal, faults.get());
+            self.stop(status, cause, Some(run.begun.elapsed())).await;
         }
         if let Some(reply) = run.starting {
+            let error = outcome.start_error(run.signal);
+            observe::refused(&self.subject, self.info.exec.as_ref(), Step::Start, &error);
             // The caller may have gone. The exit event tells containerd in any case.
-            let _ = reply.send(Err(outcome.start_error(run.signal)));
+            let _ = reply.send(Err(error));
         }
     }
 
@@ -459,10 +490,17 @@ impl Driver {
         }
     }
 
-    /// Ends the process, then reports the exit.
-    async fn stop(&mut self, status: ExitStatus) {
+    /// Ends the process, then reports the exit. `run` is absent for a process that never ran.
+    async fn stop(&mut self, status: ExitStatus, cause: Cause<'_>, run: Option<Duration>) {
         let exit = self.end(status).await;
         self.publish(Event::Exited { process: self.info.clone(), exit });
+        let usage = ExitUsage {
+            cpu: self.group.own_cpu(),
+            memory_peak: self.memory.usage().peak,
+            throttled: self.group.cpu().throttled_time,
+        };
+        let exited = Exited { status, cause, run, usage: Some(usage) };
+        observe::exited(&self.subject, self.info.exec.as_ref(), &exited);
     }
 
     /// Ends the container's other processes and closes the streams.
@@ -501,7 +539,7 @@ impl Driver {
             (_, Some(_)) => {
                 self.end(ExitStatus::SUCCESS).await;
             }
-            (_, None) => self.stop(ExitStatus::KILLED).await,
+            (_, None) => self.stop(ExitStatus::KILLED, Cause::NeverStarted, None).await,
         }
         // containerd removes the snapshot next. The wait is bounded, since a host call that
         // outlives its guest may still hold a file.
@@ -518,18 +556,20 @@ impl Driver {
         if let (Some(exit), None) = (exit, &self.info.exec) {
             self.publish(Event::Deleted { process: self.info.clone(), exit });
         }
+        observe::deleted(&self.subject, self.info.exec.as_ref());
         Ok(())
     }
 
     /// Ends a process without handles. Its exit is still published, so containerd learns of it.
     async fn abandon(&mut self) {
-        if self.run.is_some() {
+        let run = self.run.as_ref().map(|run| run.begun.elapsed());
+        if run.is_some() {
             self.group.abort();
             self.group.ended_or_held().await;
             self.give_up();
         }
         if self.state() != State::Stopped {
-            self.stop(ExitStatus::KILLED).await;
+            self.stop(ExitStatus::KILLED, Cause::Signal(Signal::KILL), run).await;
         }
     }
 

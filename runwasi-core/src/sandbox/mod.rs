@@ -41,6 +41,7 @@ use crate::{
     lock::Mutex,
     metrics::lives::CountedSandbox,
     network::Network,
+    observe::{self, Step},
     process::{Process, state::Request},
     resources::usage::Usage,
     sandbox_process::SandboxProcess,
@@ -195,6 +196,9 @@ impl Sandbox {
         let container = self.container(id)?;
         let exec = request.id.clone();
         let added = container.exec(&self.shared.host, request).await;
+        if let Err(error) = &added {
+            observe::refused(container.subject(), Some(&exec), Step::Exec, error);
+        }
         added.map_err(|source| SandboxError::Exec { id: id.clone(), exec, source: source.into() })
     }
 
@@ -218,6 +222,7 @@ impl Sandbox {
         // An error: the container has been deleted meanwhile, and its hooks are pointless.
         let Ok(container) = self.container(id) else { return Ok(()) };
         let Err(source) = container.started().await else { return Ok(()) };
+        observe::refused(container.subject(), None, Step::Start, &source);
         // An error: the init has ended and needs no signal.
         let _ = container.init.request(Request::Kill(Signal::KILL)).await;
         Err(SandboxError::Hook { id: id.clone(), source })

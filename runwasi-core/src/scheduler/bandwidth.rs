@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::bundle::resources::Quota;
+use super::long_throttling::LongThrottling;
+use crate::{bundle::resources::Quota, observe::Throttled};
 
 /// Throttling counters of a lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub(super) struct Bandwidth {
     ends: Option<Instant>,
     throttled_since: Option<Instant>,
     throttling: Throttling,
+    long: LongThrottling,
+    /// What `long` has found and nobody has taken.
+    found: Option<Throttled>,
 }
 
 impl Bandwidth {
@@ -101,9 +105,16 @@ impl Bandwidth {
         self.throttling
     }
 
+    /// A long throttling that has not been taken yet.
+    pub(super) fn take_long(&mut self) -> Option<Throttled> {
+        self.found.take()
+    }
+
     fn wake(&mut self, now: Instant) {
         if let Some(since) = self.throttled_since.take() {
             self.throttling.time += now.saturating_duration_since(since);
+            let found = self.long.ended(since, now, self.throttling.time);
+            self.found = found.or(self.found);
         }
     }
 

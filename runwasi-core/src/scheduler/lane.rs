@@ -18,6 +18,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,7 @@ use super::{
     bandwidth::{Bandwidth, Throttling},
     file_calls::FileThreads,
 };
+use crate::observe::Subject;
 
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub(super) const DEFAULT_WEIGHT: u64 = 1024;
@@ -52,6 +54,8 @@ pub(super) struct LaneState {
     pub(super) waiting: VecDeque<SeatId>,
     /// The time at which [`Order`] lists the lane.
     listed: Option<u64>,
+    /// The container in the log.
+    pub(super) subject: Option<Arc<Subject>>,
     /// State that few lanes need.
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -79,6 +83,7 @@ impl LaneState {
             paused: false,
             waiting: VecDeque::new(),
             listed: None,
+            subject: None,
             rare: None,
         };
         lane.set_weight(weight);

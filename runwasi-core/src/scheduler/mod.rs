@@ -4,6 +4,7 @@ pub mod bandwidth;
 pub mod file_calls;
 pub mod group;
 mod lane;
+mod long_throttling;
 #[cfg(test)]
 mod model;
 pub mod queue;

@@ -31,7 +31,12 @@ use super::{
     lane::{LaneId, ProcessId, SeatId},
     state::{Check, Held, State, TurnAnswer},
 };
-use crate::{bundle::resources::Quota, lock::Mutex, panics, sys};
+use crate::{
+    bundle::resources::Quota,
+    lock::Mutex,
+    observe::{self, Subject},
+    panics, sys,
+};
 
 /// The queue of one guest runtime. Cheap to clone.
 #[derive(Clone)]
@@ -92,12 +97,18 @@ impl FairQueue {
 
     fn check(&self, lane: LaneId) {
         let mut state = self.state.lock();
-        match state.check_throttling(lane, Instant::now()) {
+        let again = state.check_throttling(lane, Instant::now());
+        let long = state.take_long_throttling(lane);
+        match again {
             Some(again) => {
                 drop(state);
                 self.check_later(again);
             }
             None => self.grant(state),
+        }
+        // Without the lock.
+        if let Some((subject, throttled)) = long {
+            observe::throttled(&subject, &throttled);
         }
     }
 
@@ -124,6 +135,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Names the container in the log.
+    pub(super) fn describe(&self, subject: Arc<Subject>) {
+        self.queue.state.lock().describe(self.id, subject);
+    }
+
     /// A new id for one process of the container.
     pub(super) fn process(&self) -> ProcessId {
         self.queue.state.lock().add_process()

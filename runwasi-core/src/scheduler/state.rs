@@ -16,6 +16,7 @@
 use std::{
     collections::HashMap,
     mem,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,7 +24,10 @@ use super::{
     bandwidth::Throttling,
     lane::{LaneId, LaneState, Order, ProcessId, SeatId},
 };
-use crate::bundle::resources::Quota;
+use crate::{
+    bundle::resources::Quota,
+    observe::{Subject, Throttled},
+};
 
 /// State of a queue. `W` notifies a seat of its grant; the state keeps it and never uses it.
 pub(super) struct State<W> {
@@ -116,6 +120,11 @@ impl<W: Clone> State<W> {
         // Starts at the present: a new lane does not catch up with the time before it.
         self.lanes.insert(id, LaneState::new(self.order.present(), weight));
         id
+    }
+
+    /// Names the container of a lane in the log.
+    pub(super) fn describe(&mut self, id: LaneId, subject: Arc<Subject>) {
+        self.change(id, |lane| lane.subject = Some(subject));
     }
 
     pub(super) fn remove_lane(&mut self, id: LaneId) {
@@ -388,6 +397,16 @@ impl<W: Clone> State<W> {
             at = lane.rare.as_mut().and_then(|rare| rare.bandwidth.look(now));
         });
         at.map(|at| Check { lane, at })
+    }
+
+    /// A long throttling of a lane that has not been told yet.
+    pub(super) fn take_long_throttling(
+        &mut self,
+        lane: LaneId,
+    ) -> Option<(Arc<Subject>, Throttled)> {
+        let lane = self.lanes.get_mut(&lane)?;
+        let long = lane.rare.as_mut()?.bandwidth.take_long()?;
+        Some((lane.subject.clone()?, long))
     }
 
     pub(super) fn throttling(&self, lane: LaneId) -> Throttling {

@@ -102,7 +102,7 @@ impl Task for TaskService {
         request: StartRequest,
     ) -> ttrpc::Result<StartResponse> {
         if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("Start", context, &request).await;
+            return native.start(context, &request).await;
         }
         let span = rpc("start", &request.id);
         let pid =
