@@ -5,7 +5,13 @@
 //! one is compiled by several threads: they have a low priority, so what other processes leave of the
 //! cores is shared by the artifacts that are compiled at once.
 
-use std::{io, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
+use std::{
+    io,
+    num::NonZero,
+    sync::Arc,
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
 
 use runwasi_core::{
     artifact::{Artifact, ArtifactKind},

@@ -11,6 +11,7 @@
 //! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
 //! - [`daemon`]: a private node daemon, for the runtime that needs one.
 //! - [`events`]: what `ctr events` prints.
+//! - [`exposition`]: the metrics of a daemon.
 //! - [`http`]: a request to a server in a container.
 //! - [`shim_driver`]: a shim driven by its command line and socket alone, for what `ctr` cannot ask for.
 //! - [`shim`]: that socket.
@@ -56,6 +57,7 @@ pub mod cri;
 pub mod daemon;
 pub mod docker;
 pub mod events;
+pub mod exposition;
 mod grpc;
 pub mod hooks;
 pub mod hostile;

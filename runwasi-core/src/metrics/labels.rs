@@ -2,14 +2,11 @@
 
 /// The values of a label.
 pub(crate) trait Label: Copy + 'static {
-    /// All values, each at the index of its discriminant.
+    /// All values.
     const ALL: &'static [Self];
 
     /// The value's text.
     fn text(self) -> &'static str;
-
-    /// Its place among all values.
-    fn index(self) -> usize;
 }
 
 /// Declares an enum whose variants are the values of a label.
@@ -33,10 +30,6 @@ macro_rules! label {
                 match self {
                     $(Self::$variant => $text,)*
                 }
-            }
-
-            fn index(self) -> usize {
-                self as usize
             }
         }
     };
