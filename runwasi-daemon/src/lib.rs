@@ -108,7 +108,7 @@ fn serve<N: NodeEngine>(settings: Settings, program: &'static str) -> Outcome {
     // The guard needs no engine and no runtime of guests: these belong to its hosts.
     if settings.guard {
         let arguments = settings.of_hosts;
-        logging::to_stderr_at(settings.log_level);
+        logging::to_stderr_at(settings.log_level, settings.log_format);
         return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;

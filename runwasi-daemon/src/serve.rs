@@ -159,7 +159,7 @@ pub(crate) struct Start {
 
 /// Serves until the daemon is stopped, or has retired and its last sandbox has ended.
 pub(crate) fn serve<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), ServeFailure> {
-    logging::to_stderr_at(settings.log_level);
+    logging::to_stderr_at(settings.log_level, settings.log_format);
     panics::log();
     // The main thread runs every task of the control side: a panic must not leave a half-dead
     // process behind.

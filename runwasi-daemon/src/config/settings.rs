@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 use runwasi_core::{
+    logging::LogFormat,
     native::setting::{DEFAULT, NativeRuntime},
     settings::{OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml},
 };
@@ -56,6 +57,9 @@ pub struct Settings {
     #[arg(long, value_name = "LEVEL", value_parser = log_level, default_value = "info")]
     #[serde(serialize_with = "show")]
     pub log_level: LevelFilter,
+    /// Form of the log: text (to the journal with fields, if stderr is the journal) or json.
+    #[arg(long, value_name = "FORMAT", value_parser = LogFormat::parse, default_value = "text")]
+    pub log_format: LogFormat,
     /// Write "ready" to this open descriptor (3 or more) and close it, when serving.
     #[arg(long, value_name = "N", value_parser = open_fd)]
     #[serde(skip)]
