@@ -189,6 +189,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         let sockets = Sockets::open(&socket, manager, program)?;
         tracing::info!(
             pid = std::process::id(),
+            version = env!("CARGO_PKG_VERSION"),
             socket = %socket.display(),
             slots,
             open_files,

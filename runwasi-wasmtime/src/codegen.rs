@@ -98,7 +98,7 @@ impl Slot {
     ) -> Result<Vec<u8>, String> {
         let path = artifact.path.clone();
         let path = path.display();
-        let told = |bytes: usize| tracing::debug!(%path, bytes, "compiling");
+        let told = |bytes: usize| tracing::info!(%path, bytes, "compiling");
         match compile_process::is_available() {
             true => self.in_process((artifact, wanted), check, told).await,
             false => self.on_thread((artifact, wanted), check, told).await,
