@@ -2,12 +2,15 @@
 //!
 //! A hello is created, started, waited for and deleted, several at a time. Bundles and overlay directories are prepared
 //! before the clock starts, as they are containerd's work. The client takes its part of the CPUs, as containerd would.
+//!
+//! The cost of the log is measured between two daemons in turns: one that logs each life, one that logs nothing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::daemon::Settings;
 use runwasi_tests::{Command, Runtime};
 use tokio::task::JoinSet;
 
@@ -27,6 +30,12 @@ const SANDBOXES: usize = 16;
 
 /// The least, a second.
 const GOAL: f64 = 2_000.0;
+
+/// Rounds of each of two daemons that are compared.
+const PAIRS: usize = 9;
+
+/// The most of the rate that the log may take, in percent.
+const LOG_COST: f64 = 5.0;
 
 /// For writing back what a whole machine has dirtied.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
@@ -65,6 +74,9 @@ const PLANS: [Plan; 5] = [
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for runtime in &bench.options.runtimes {
+        if *runtime == Runtime::Wasmtimed {
+            rows.push(log_cost(bench)?);
+        }
         for storage in [Storage::Memory, Storage::Disk] {
             let fits = |plan: &&Plan| plan.runtime == *runtime && plan.storage == storage;
             let plans: Vec<_> = PLANS.iter().filter(fits).collect();
@@ -93,6 +105,37 @@ fn one(bench: &Bench, fake: &FakeContainerd, plan: &Plan) -> Result<Row> {
     close(fake, sandboxes)?;
     let row = Row::new(plan.figure, name, stats::median(&rates[1..])?, "1/s");
     Ok(if plan.goal { row.at_least(GOAL) } else { row })
+}
+
+/// The part of the rate that the log takes: the median over pairs of rounds.
+fn log_cost(bench: &Bench) -> Result<Row> {
+    bench.say("rate: a daemon that logs each life beside one that logs nothing")?;
+    let plan = &PLANS[0];
+    let quiet = Settings::default().flags(["--log-level", "error"]);
+    let costs = FakeContainerd::with(plan.runtime, plan.storage, |telling| {
+        FakeContainerd::with_settings(plan.runtime, quiet, plan.storage, |quiet| {
+            let of_telling = open(telling, plan)?;
+            let of_quiet = open(quiet, plan)?;
+            let pairs = (0..=PAIRS).map(|number| {
+                bench.interrupt.check()?;
+                // Each is the first of a pair as often as the second.
+                let mut rates = [0.0; 2];
+                for turn in [number % 2, 1 - number % 2] {
+                    rates[turn] = match turn {
+                        0 => round(telling, &of_telling, plan, number)?,
+                        _ => round(quiet, &of_quiet, plan, number)?,
+                    };
+                }
+                Ok((1.0 - rates[0] / rates[1]) * 100.0)
+            });
+            let costs = pairs.collect::<Result<Vec<f64>>>()?;
+            close(telling, of_telling)?;
+            close(quiet, of_quiet)?;
+            Ok(costs)
+        })
+    })?;
+    let median = stats::median(&costs[1..])?;
+    Ok(Row::new("rate_log_cost", short(plan.runtime), median, "%").at_most(LOG_COST))
 }
 
 /// The sandboxes, each with a container that holds it.

@@ -285,7 +285,7 @@ impl Daemon {
             network,
         };
         let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
-        tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
+        tracing::info!(%namespace, sandbox = %group, pid = sandbox.pid(), "sandbox created");
         let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record });
         self.served.fetch_add(1, Ordering::SeqCst);
         self.tasks.spawn(self.clone().serve(listener, served.clone()));
@@ -314,7 +314,11 @@ impl Daemon {
         if served.own.as_ref().is_some_and(|own| !own.is_removed()) {
             self.remove(&served, SocketFile::remove_left).await;
         }
-        tracing::info!(namespace = %served.namespace, group = %served.group, "sandbox is gone");
+        tracing::info!(
+            namespace = %served.namespace,
+            sandbox = %served.group,
+            "sandbox ended"
+        );
         self.reclaim.sandbox_ended();
         self.served.fetch_sub(1, Ordering::SeqCst);
         self.stop_if_done();

@@ -110,7 +110,7 @@ fn serve<N: NodeEngine>(settings: Settings, build: Build) -> Outcome {
     // The guard needs no engine and no runtime of guests: these belong to its hosts.
     if settings.guard {
         let arguments = settings.of_hosts;
-        logging::to_stderr_at(settings.log_level);
+        logging::to_stderr_at(settings.log_level, settings.log_format);
         return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;

@@ -169,7 +169,7 @@ pub(crate) struct Start {
 
 /// Serves until the daemon is stopped, or has retired and its last sandbox has ended.
 pub(crate) fn serve<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), ServeFailure> {
-    logging::to_stderr_at(settings.log_level);
+    logging::to_stderr_at(settings.log_level, settings.log_format);
     panics::log();
     // The main thread runs every task of the control side: a panic must not leave a half-dead
     // process behind.
@@ -206,6 +206,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         let answers = Answers::new(daemon.exposition().clone(), state, program);
         tracing::info!(
             pid = std::process::id(),
+            version = env!("CARGO_PKG_VERSION"),
             socket = %socket.display(),
             slots,
             open_files,

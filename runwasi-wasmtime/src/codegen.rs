@@ -131,7 +131,7 @@ impl Slot {
     ) -> Result<Vec<u8>, String> {
         let path = artifact.path.clone();
         let path = path.display();
-        let told = |bytes: usize| tracing::debug!(%path, bytes, "compiling");
+        let told = |bytes: usize| tracing::info!(%path, bytes, "compiling");
         let mut counted = CountedCompilation::begin();
         let code = match compile_process::is_available() {
             true => self.in_process((artifact, wanted), check, told).await,

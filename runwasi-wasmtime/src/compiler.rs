@@ -234,20 +234,23 @@ mod tests {
     async fn concurrent_requests_share_one_compilation() {
         let directory = tempfile::tempdir().unwrap();
         let compiler = compiler(directory.path());
-        let first = compiler.made(artifact(BYTES), Wanted::Any, ());
-        let second = compiler.made(artifact(BYTES), Wanted::Any, ());
+        let first = compiler.made((artifact(BYTES), Wanted::Any), None, ());
+        let second = compiler.made((artifact(BYTES), Wanted::Any), None, ());
         let both = tokio::join!(first, second);
         let first = both.0.unwrap();
         assert!(first.how == How::Compiled);
         assert!(Arc::ptr_eq(&first.ready, &both.1.unwrap().ready));
-        assert!(compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::Kept);
+        assert!(
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how == How::Kept
+        );
     }
 
     #[tokio::test]
     async fn refused_bytes_are_invalid_and_leave_no_lock() {
         let directory = tempfile::tempdir().unwrap();
         let bytes = b"(module nonsense)";
-        let error = compiler(directory.path()).made(artifact(bytes), Wanted::Any, ()).await.err();
+        let error =
+            compiler(directory.path()).made((artifact(bytes), Wanted::Any), None, ()).await.err();
         assert!(matches!(error, Some(EngineError::Invalid { .. })), "{error:?}");
         let lock = cache(directory.path()).reserve(KEY, &Digest::of(bytes)).unwrap();
         assert!(lock.is_some());
@@ -258,12 +261,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let compiler = compiler(directory.path());
         let lock = cache(directory.path()).reserve(KEY, &Digest::of(BYTES)).unwrap().unwrap();
-        let mut request = pin!(compiler.made(artifact(BYTES), Wanted::Any, ()));
+        let mut request = pin!(compiler.made((artifact(BYTES), Wanted::Any), None, ()));
         let early = timeout(Duration::from_millis(200), &mut request).await;
         assert!(early.is_err(), "compiled without the lock");
         // Other artifacts are compiled meanwhile.
         let other =
-            timeout(LIMIT, compiler.made(artifact(b"(module $b)"), Wanted::Any, ())).await.unwrap();
+            timeout(LIMIT, compiler.made((artifact(b"(module $b)"), Wanted::Any), None, ()))
+                .await
+                .unwrap();
         assert!(other.unwrap().how == How::Compiled);
         lock.fill(&Engine::default().precompile_module(BYTES).unwrap()).unwrap();
         assert!(timeout(LIMIT, request).await.unwrap().unwrap().how == How::Kept);
@@ -276,8 +281,10 @@ mod tests {
         let cache = cache(directory.path());
         let digest = Digest::of(BYTES);
         let lock = cache.reserve(KEY, &digest).unwrap().unwrap();
-        let waiting =
-            timeout(Duration::from_millis(100), compiler.made(artifact(BYTES), Wanted::Any, ()));
+        let waiting = timeout(
+            Duration::from_millis(100),
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()),
+        );
         assert!(waiting.await.is_err());
         // Longer than the pause between two attempts: the job has seen that its waiter has left.
         sleep(Duration::from_millis(200)).await;
@@ -285,7 +292,8 @@ mod tests {
         sleep(Duration::from_millis(200)).await;
         assert!(cache.find(KEY, &digest).is_none(), "compiled without a request");
         assert!(
-            compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::Compiled
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how
+                == How::Compiled
         );
     }
 
@@ -295,6 +303,9 @@ mod tests {
         let settings = Settings::default();
         let compiler =
             Compiler::new(linker, Arc::default(), KEY.into(), (None, None), (&settings, false));
-        assert!(compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::NotKept);
+        assert!(
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how
+                == How::NotKept
+        );
     }
 }

@@ -9,6 +9,7 @@
 //! - [`command`]: a child process with captured output and a deadline; `ctr` calls are these.
 //! - [`running`]: such a process while it runs.
 //! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
+//! - [`log`]: the lines that shims and daemons write.
 //! - [`daemon`]: a private node daemon, for the runtime that needs one.
 //! - [`events`]: what `ctr events` prints.
 //! - [`exposition`]: the metrics of a daemon.
@@ -62,6 +63,7 @@ mod grpc;
 pub mod hooks;
 pub mod hostile;
 pub mod http;
+pub mod log;
 pub mod machine;
 pub mod meter;
 pub mod network;

@@ -40,7 +40,7 @@ pub fn serve<E: Engine>(
     mut handover: Handover,
     engine: impl FnOnce() -> Result<E, EngineError>,
 ) -> Result<(), BootstrapError> {
-    logging::to_containerd(invocation.debug);
+    logging::to_containerd(invocation.debug, about.runtime);
     panics::log();
     if let Err(error) = rustix::thread::set_name(&process_name(about.runtime)) {
         tracing::debug!(%error, "the process keeps its name");

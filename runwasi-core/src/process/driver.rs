@@ -617,6 +617,24 @@ mod tests {
     }
 
     #[test]
+    fn cause_of_an_exit_follows_from_outcome_signal_and_fault() {
+        let kill = Some(Signal::KILL);
+        let trap = Fault::Trap("unreachable".into());
+        let returned = || Outcome::Returned(ExitStatus::TRAP);
+        for (outcome, signal, fault, cause) in [
+            (returned(), None, None, "exit"),
+            (returned(), None, Some(&trap), "trap"),
+            (returned(), kill, Some(&Fault::OutOfMemory), "oom"),
+            (failed(), None, None, "error"),
+            (Outcome::Dropped, kill, None, "signal"),
+            (Outcome::Dropped, kill, Some(&trap), "signal"),
+            (Outcome::Dropped, None, None, "panic"),
+        ] {
+            assert_eq!(outcome.cause(signal, fault).name(), cause);
+        }
+    }
+
+    #[test]
     fn start_error_names_the_failure_before_the_signal() {
         let kill = Some(Signal::KILL);
         let text = |outcome: Outcome, signal| outcome.start_error(signal).to_string();

@@ -217,8 +217,7 @@ impl Native {
         request: &DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
         self.note_question(&request.exec_id);
-        let answer: ttrpc::Result<DeleteResponse> =
-            self.forward("Delete", context, request).await;
+        let answer: ttrpc::Result<DeleteResponse> = self.forward("Delete", context, request).await;
         let orphan = answer.is_err() && self.is_orphan();
         match (answer, request.exec_id.as_str()) {
             (Ok(answer), "") => {

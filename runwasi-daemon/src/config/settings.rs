@@ -10,6 +10,7 @@ use std::{
 
 use clap::{ArgAction, Args};
 use runwasi_core::{
+    logging::LogFormat,
     native::setting::{DEFAULT, NativeRuntime},
     settings::{OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml},
 };
@@ -57,6 +58,9 @@ pub struct Settings {
     #[arg(long, value_name = "LEVEL", value_parser = log_level, default_value = "info")]
     #[serde(serialize_with = "show")]
     pub log_level: LevelFilter,
+    /// Form of the log: text (to the journal with fields, if stderr is the journal) or json.
+    #[arg(long, value_name = "FORMAT", value_parser = LogFormat::parse, default_value = "text")]
+    pub log_format: LogFormat,
     /// Where metrics are served: `IP:PORT` of the loopback device, the path of a socket, or `off`.
     #[arg(long, value_name = "ADDRESS", value_parser = Address::parse, default_value = OFF)]
     pub metrics_address: Address,

@@ -59,8 +59,8 @@ fn check_refusals(rows: &str, read: impl Fn(&str) -> Result<Command, String>) {
 }
 
 const FILE: &str = "socket = '/file/s'\nbundle-roots = ['/file']\ngrace = 1\nslots = 1
-cache = '/file'\ncache-size = 1\nnative-runtime = '/file/n'\nlog-level = 'error'
-metrics-address = '127.0.0.1:1'\nmetrics-beyond-loopback = false\n";
+cache = '/file'\ncache-size = 1\nnative-runtime = '/file/n'\nlog-level = 'error'\n\
+log-format = 'json'\nmetrics-address = '127.0.0.1:1'\nmetrics-beyond-loopback = false\n";
 const VARIABLES: &str = "CONTAINERD_WASMTIMED_SOCKET=/variable/s
 CONTAINERD_WASMTIMED_BUNDLE_ROOTS=/variable:/two
 CONTAINERD_WASMTIMED_GRACE=2
@@ -69,11 +69,12 @@ CONTAINERD_WASMTIMED_CACHE=off
 CONTAINERD_WASMTIMED_CACHE_SIZE=2
 CONTAINERD_WASMTIMED_NATIVE_RUNTIME=off
 CONTAINERD_WASMTIMED_LOG_LEVEL=warn
+CONTAINERD_WASMTIMED_LOG_FORMAT=text
 CONTAINERD_WASMTIMED_METRICS_ADDRESS=[::1]:2
 CONTAINERD_WASMTIMED_METRICS_BEYOND_LOOPBACK=true";
 const FLAGS: &str = "--socket=/flag/s --bundle-root=//flag/./ --grace 3 --slots=3
 --cache-dir /flag --cache-size=3 --native-runtime=flag --log-level=debug
---metrics-address=/flag/m --metrics-beyond-loopback true";
+--log-format=json --metrics-address=/flag/m --metrics-beyond-loopback true";
 
 #[test]
 fn wrong_command_lines_are_refused() {
@@ -150,6 +151,7 @@ CACHE=Off => CACHE: "Off" is not an absolute path, nor "off"
 CACHE_SIZE=0 => CACHE_SIZE: 0 is not between 1 and 1048576 (MiB)
 METRICS_ADDRESS=x => METRICS_ADDRESS: "x" is no IP address with a port, …
 LOG_LEVEL=INFO => LOG_LEVEL: "INFO" is none of error, warn, info, debug, trace
+LOG_FORMAT=xml => LOG_FORMAT: "xml" is neither text nor json
 CONFIG= => CONFIG: is empty"#;
     let prefix = "CONTAINERD_WASMTIMED_";
     check_refusals(rows, |variable| {
@@ -182,7 +184,7 @@ grace = 1⏎⏎[socket]⏎path = '/x' => FILE:3: socket: is a table, not a strin
 grace = 1⏎socket.path = '/x' => FILE:2: socket: is a table, not a string
 ⏎[[socket]] => FILE:2: socket: is an array, not a string
 ⏎[daemon]⏎grace = 1 => FILE:2: unknown key "daemon", expected one of socket, bundle-roots, grace,…
-gracee = 5 => FILE:1: unknown key "gracee", …cache, cache-size, native-runtime, log-level, metrics-address, metrics-beyond-loopback, and the table engine
+gracee = 5 => FILE:1: unknown key "gracee", …cache, cache-size, native-runtime, log-level, log-format, metrics-address, metrics-beyond-loopback, and the table engine
 "\u001b[2J" = 1 => FILE:1: unknown key "\u{1b}[2J", …
 ready-fd = 3 => FILE:1: unknown key "ready-fd", …
 engine = true => FILE:1: unknown key "engine", …
@@ -230,23 +232,24 @@ fn sockets_have_short_paths_and_clients_read_the_variable_only() {
 
 #[test]
 fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
-    let shown = |source, roots, number, cache, native, level, metrics: (&str, bool)| {
-        let (address, beyond) = metrics;
+    let shown = |source, roots, number, cache, native, (level, format), metrics| {
+        let (address, beyond): (&str, bool) = metrics;
         format!(
             "socket = \"/{source}/s\"\nbundle-roots = [{roots}]\ngrace = {number} # seconds\n\
             slots = {number}\ncache = \"{cache}\"\ncache-size = {number} # MiB\n\
-            native-runtime = \"{native}\"\nlog-level = \"{level}\"\n\
+            native-runtime = \"{native}\"\nlog-level = \"{level}\"\nlog-format = \"{format}\"\n\
             metrics-address = \"{address}\"\nmetrics-beyond-loopback = {beyond}\n"
         )
     };
-    let of_file = ("127.0.0.1:1", false);
-    let file = shown("file", "\"/file\"", 1, "/file", "/file/n", "error", of_file);
-    assert_eq!(toml("", "", FILE), file);
-    let variables = shown("variable", "\"/variable\", \"/two\"", 2, "off", "off", "warn", ("[::1]:2", true));
+    let metrics = ("127.0.0.1:1", false);
+    let of_file = shown("file", "\"/file\"", 1, "/file", "/file/n", ("error", "json"), metrics);
+    assert_eq!(toml("", "", FILE), of_file);
+    let roots = "\"/variable\", \"/two\"";
+    let variables = shown("variable", roots, 2, "off", "off", ("warn", "text"), ("[::1]:2", true));
     assert_eq!(toml("", VARIABLES, FILE), variables);
     assert_eq!(
         toml(FLAGS, VARIABLES, FILE),
-        shown("flag", "\"/flag\"", 3, "/flag", "flag", "debug", ("/flag/m", true))
+        shown("flag", "\"/flag\"", 3, "/flag", "flag", ("debug", "json"), ("/flag/m", true))
     );
     let mixed = settings("--grace=0", "CONTAINERD_WASMTIMED_SLOTS=100000", "cache-size = 0x10");
     assert_eq!((mixed.grace, mixed.slots, mixed.cache_size), (0, Some(100_000), 16));
