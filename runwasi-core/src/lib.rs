@@ -31,6 +31,7 @@
 //! | `cgroups` | the kernel's limits behind those of the engine |
 //! | [`resources`] | resource usage of a container; its memory account |
 //! | `metrics` | counters of all of these, and their text for a scrape |
+//! | `traces` | spans of starts and requests, for a tracer |
 //! | [`artifact`] | the artifact to run: a file of the container or a layer of its image |
 //! | `code_cache` | compiled code on disk, compiled once |
 //! | `scheduler` | the group of futures of a process and how they are polled |
@@ -121,6 +122,8 @@ pub mod sys;
 pub mod task_limits;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[doc(hidden)]
+pub mod traces;
 
 pub use engine::{
     Engine,

@@ -38,15 +38,14 @@ use runwasi_core::{
     server,
     shutdown::Tasks,
     sys,
+    traces::start::ThinStart,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
     event_queues::EventQueues,
-    manager::messages::{
-        CreateRequest, DeleteRequest, MetricsReply, MetricsRequest, SandboxEntry,
-    },
+    manager::messages::{CreateRequest, DeleteRequest, MetricsReply, MetricsRequest, SandboxEntry},
     reclaim::Reclaim,
     sandboxes::{Sandboxes, ServedSandbox},
     state_dir::{Owner, Record, RecordError, StateDirectory},
@@ -216,14 +215,21 @@ impl Daemon {
         if let Some(took) = request.age() {
             lives::took(Phase::Thin, took);
         }
+        let asked = SystemTime::now();
+        let thin = request.began().zip(Id::parse("container id", &request.id).ok());
         let created = self.create_or_join(request).await;
-        created.inspect_err(|_| lives::refused(Call::Sandbox))
+        let (address, served) = created.inspect_err(|_| lives::refused(Call::Sandbox))?;
+        if let Some((began, id)) = thin {
+            let start = ThinStart { began, asked, made: SystemTime::now() };
+            served.sandbox.note_thin_start(id, start);
+        }
+        Ok((address, served.sandbox.pid()))
     }
 
     async fn create_or_join(
         self: &Arc<Self>,
         request: CreateRequest,
-    ) -> Result<(String, u32), DaemonError> {
+    ) -> Result<(String, Arc<ServedSandbox>), DaemonError> {
         let roots = self.bundle_roots.clone();
         let wanted =
             blocking(move || Wanted::check(&request, &roots), lost("check the bundle")).await?;
@@ -236,7 +242,7 @@ impl Daemon {
         // waiting for this creation alone.
         let _look = StopIfDone(self);
         let served = self.sandboxes.get_or_make(&socket, self.make(wanted)).await?;
-        Ok((socket::address(&socket), served.sandbox.pid()))
+        Ok((socket::address(&socket), served))
     }
 
     async fn make(self: &Arc<Self>, wanted: Wanted) -> Result<Arc<ServedSandbox>, DaemonError> {
@@ -438,8 +444,7 @@ impl Daemon {
         &self,
         request: &MetricsRequest,
     ) -> Result<MetricsReply, DaemonError> {
-        let format =
-            if request.open_metrics { Format::OpenMetrics } else { Format::Prometheus };
+        let format = if request.open_metrics { Format::OpenMetrics } else { Format::Prometheus };
         let exposition = self.exposition.clone();
         let text = blocking(move || Ok(exposition.text(format)), lost("metrics")).await?;
         let retired = self.retired.is_cancelled();

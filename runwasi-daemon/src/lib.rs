@@ -23,6 +23,7 @@
 //! | `reclaim` | return of memory after sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
 //! | [`state_dir`] | records for successors and thin shims |
+//! | `traces` | traces by OTLP |
 //! | `wasmtime` (feature) | wasmtime as the engine of a node |
 
 pub mod config;
@@ -41,6 +42,7 @@ pub mod state_dir;
 mod successor;
 mod supervisor;
 pub mod thin;
+mod traces;
 #[cfg(feature = "wasmtime")]
 pub mod wasmtime;
 mod watchdog;

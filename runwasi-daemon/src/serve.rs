@@ -55,6 +55,7 @@ use crate::{
     readiness::{self, Sign, Supervisor},
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
+    traces::{self, TracesError},
     watchdog,
 };
 
@@ -136,6 +137,9 @@ pub enum ServeFailure {
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] ListenError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The engine could not be built.
     #[error("engine: {0}")]
     Engine(#[from] EngineError),
@@ -194,10 +198,17 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         let Start { build, manager, ready, supervisor } = start;
         let program = build.program;
         let metrics_address = settings.metrics_address.clone();
+        traces::start(build, &tasks)?;
         let successors =
             Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
-        let daemon =
-            Daemon::new(settings, engine, guests.guests().clone(), tasks.clone(), successors, build)?;
+        let daemon = Daemon::new(
+            settings,
+            engine,
+            guests.guests().clone(),
+            tasks.clone(),
+            successors,
+            build,
+        )?;
         let sockets = Sockets::open(&socket, manager, program)?;
         let state = StateDirectory::of(&socket);
         let succeeds = !sockets.predecessors.is_empty();

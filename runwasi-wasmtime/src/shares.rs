@@ -12,9 +12,7 @@ use std::{
     },
 };
 
-use runwasi_core::{
-    EngineError, InstanceSpec, engine::Pool, resources::descriptors::Descriptors,
-};
+use runwasi_core::{EngineError, InstanceSpec, engine::Pool, resources::descriptors::Descriptors};
 use wasmtime::ResourcesRequired;
 
 use crate::{maps::Maps, settings::Settings};

@@ -106,7 +106,9 @@ pub fn grow(server: SocketAddr, before: &Scrape, expected: &[(&str, f64)]) -> Re
         let now = Scrape::of(server).ok()?;
         let differences: Vec<_> = expected
             .iter()
-            .map(|(series, _)| Some((*series, now.value(series).ok()? - before.value(series).ok()?)))
+            .map(|(series, _)| {
+                Some((*series, now.value(series).ok()? - before.value(series).ok()?))
+            })
             .collect();
         let is_done = differences.iter().flatten().eq(expected);
         last = Some(differences);

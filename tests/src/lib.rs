@@ -11,6 +11,7 @@
 //! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
 //! - [`log`]: the lines that shims and daemons write.
 //! - [`daemon`]: a private node daemon, for the runtime that needs one.
+//! - [`collector`]: a collector of traces.
 //! - [`events`]: what `ctr events` prints.
 //! - [`exposition`]: the metrics of a daemon.
 //! - [`http`]: a request to a server in a container.
@@ -48,6 +49,7 @@ pub mod builder;
 pub mod bundle;
 pub mod cni;
 pub mod code;
+pub mod collector;
 pub mod command;
 pub mod config;
 pub mod connection;

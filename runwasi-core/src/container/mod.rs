@@ -83,11 +83,13 @@ impl Container {
     ) -> Result<Created, CreateError> {
         let begun = Instant::now();
         let roots = host.bundle_roots.clone();
+        let span = request.trace.part("prepare");
         let prepared = match prepare(&request, host.network.pid(), roots, pod_files).await? {
             Outcome::Guest(prepared) => *prepared,
             Outcome::Native(program) => return Ok(Created::Native(program)),
         };
         lives::took_since(Phase::Prepare, begun);
+        drop(span);
         // Before `Engine::prepare`, which may depend on them.
         if !prepared.settings.entries.is_empty() {
             host.engine.configure(&prepared.settings).await?;
@@ -138,6 +140,7 @@ impl Container {
         let parts = driver::Parts {
             unmounted,
             execs: Some(execs.clone()),
+            trace: request.trace,
             ..process.into_parts(&context, host, group, on_deleted)
         };
         let init = driver::spawn(parts, &host.tasks);

@@ -38,6 +38,7 @@ use crate::{
     settings::RawSettings,
     stdio::{Stdio, error::StdioError},
     sys::credentials::Credentials,
+    traces::start::StartTrace,
 };
 
 /// File in the bundle with the pid that was reported to containerd. `delete` reads it after the
@@ -216,6 +217,7 @@ impl PreparedProcess {
             group,
             // Only the end of the init ends other processes.
             execs: None,
+            trace: StartTrace::default(),
             memory: context.memory.clone(),
             publisher: host.publisher.clone(),
             on_deleted,
@@ -268,7 +270,8 @@ impl PreparedInit {
             pid: host.network.pid(),
             stdio: request.stdio.clone(),
         };
-        let process = context.init(host, info, config.process, files).await?;
+        request.trace.describe(&context.subject);
+        let process = context.init(host, info, config.process, (files, &request.trace)).await?;
         let single = config.pod.is_none();
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
@@ -302,9 +305,11 @@ impl ProcessContext {
         host: &Host,
         info: Info,
         config: ProcessConfig,
-        files: Option<Files>,
+        (files, trace): (Option<Files>, &StartTrace),
     ) -> Result<PreparedProcess, CreateError> {
+        let span = trace.part("streams");
         let stdio = host.stdio(&info.container, &info.stdio, &config).await?;
+        drop(span);
         let credentials = config.credentials.clone();
         let faults = Arc::<FaultRecord>::default();
         let instance: Arc<dyn Instance> = match files {
@@ -312,6 +317,7 @@ impl ProcessContext {
             Some(files) => {
                 let spec = self.spec(host, (&info, &faults), config, files, &stdio);
                 let begun = Instant::now();
+                let _span = trace.part("engine");
                 let instance = host.engine.prepare(spec).await?;
                 lives::took_since(Phase::Engine, begun);
                 instance

@@ -13,8 +13,7 @@ use prometheus_client::{
 };
 
 use super::{
-    code,
-    delivery,
+    code, delivery,
     families::{Families, bytes, each, family, only, seconds, signed},
     http,
     lives::{self, Kind},
@@ -129,7 +128,8 @@ impl All {
         let labels = vec![("program", program), ("version", version), ("engine", engine)];
         families.gauges(family("runwasi_build_info", "Names of the program."), [(labels, 1)])?;
         let (states, present) = (self.sources.states)();
-        let samples = states.iter().map(|state| (vec![("state", *state)], i64::from(*state == present)));
+        let samples =
+            states.iter().map(|state| (vec![("state", *state)], i64::from(*state == present)));
         families.gauges(family("runwasi_daemon_state", "1 for the state of the daemon."), samples)
     }
 
@@ -153,11 +153,14 @@ impl All {
         families.gauge(family("runwasi_containers_waiting", help), Some(waiting))?;
         let free = most_file_threads.saturating_sub(file_threads);
         let samples = used_and_free("", file_threads, free);
-        let help = "Threads that wait in the kernel for file calls of guests, and how many more may.";
+        let help =
+            "Threads that wait in the kernel for file calls of guests, and how many more may.";
         families.gauges(family("runwasi_file_threads", help), samples)?;
         let help = "Threads in file calls that the kernel did not end with their container.";
-        families
-            .counters(family("runwasi_file_threads_given_up", help), only(lives::values::given_up()))
+        families.counters(
+            family("runwasi_file_threads_given_up", help),
+            only(lives::values::given_up()),
+        )
     }
 
     fn pools(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -169,10 +172,8 @@ impl All {
 
     fn code(&self, families: &mut Families<'_>) -> fmt::Result {
         let help = "Lookups of compiled code by the start of a process.";
-        families.counters(
-            family("runwasi_code_lookups", help),
-            each("found", code::values::lookups),
-        )?;
+        families
+            .counters(family("runwasi_code_lookups", help), each("found", code::values::lookups))?;
         let help = "Compilations that have ended.";
         families.counters(
             family("runwasi_compilations", help),
@@ -181,7 +182,8 @@ impl All {
         let times = seconds("runwasi_compilation", "Time of a compilation.");
         families.histograms(times, only(code::values::times()))?;
         let help = "Compilations under way.";
-        families.gauges(family("runwasi_compilations_running", help), only(code::values::running()))?;
+        families
+            .gauges(family("runwasi_compilations_running", help), only(code::values::running()))?;
         let kept = self.sources.engine.kept_code();
         let help = "Files of compiled code on disk.";
         families.gauge(family("runwasi_code_cache_files", help), kept.map(|kept| kept.files))?;
@@ -200,7 +202,10 @@ fn process(families: &mut Families<'_>, began: Duration) -> fmt::Result {
     families.gauge(bytes("process_virtual_memory", "Address space."), figures.virtual_bytes)?;
     families.gauge(family("process_threads", "Threads."), figures.threads)?;
     families.gauge(family("process_open_fds", "Open file descriptors."), figures.open_files)?;
-    families.gauge(family("process_max_fds", "File descriptors that may be open."), figures.most_files)?;
+    families.gauge(
+        family("process_max_fds", "File descriptors that may be open."),
+        figures.most_files,
+    )?;
     let start = seconds("process_start_time", "Time at which the process began to serve.");
     families.fraction(start, began.as_secs_f64())
 }
@@ -242,7 +247,8 @@ fn lives(families: &mut Families<'_>) -> fmt::Result {
 fn deliveries(families: &mut Families<'_>) -> fmt::Result {
     use delivery::values;
     let waiting = only(values::waiting_events());
-    families.gauges(family("runwasi_events_waiting", "Events that wait for containerd."), waiting)?;
+    families
+        .gauges(family("runwasi_events_waiting", "Events that wait for containerd."), waiting)?;
     let events = each("fate", values::events);
     families.counters(family("runwasi_events", "Events for containerd by fate."), events)?;
     let lines = only(values::lost_log_lines());
@@ -292,7 +298,7 @@ fn used_and_free(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::engine::ScriptedEngine;
+    use crate::testing::ScriptedEngine;
 
     fn exposition() -> Exposition {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -300,7 +306,7 @@ mod tests {
         Exposition::new(Sources {
             build: Build { program: "p", version: "1.2", engine: "e \"3\"\n" },
             states,
-            engine: Arc::new(ScriptedEngine::default()),
+            engine: Arc::new(ScriptedEngine),
             guests: Guests::new(runtime.handle().clone(), 1),
         })
     }

@@ -5,10 +5,7 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{
-        AtomicI64, AtomicU64, AtomicUsize,
-        Ordering::Relaxed,
-    },
+    sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 

@@ -42,6 +42,7 @@ use crate::{
     shutdown::Tasks,
     stdio::{Drain, Stdio},
     sys,
+    traces::{Span, start::StartTrace},
 };
 
 /// Capacity of the command channel of a process.
@@ -72,6 +73,8 @@ pub(crate) struct Parts {
     /// Memory account of the container.
     pub(crate) memory: Arc<Memory>,
     pub(crate) publisher: Arc<dyn Publisher>,
+    /// Trace of the start; nothing for an exec.
+    pub(crate) trace: StartTrace,
     /// Removes the process from its container. Called after the deletion, before the delete is
     /// answered.
     pub(crate) on_deleted: Box<dyn FnOnce() + Send>,
@@ -99,6 +102,7 @@ struct Driver {
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
     counted: CountedProcess,
+    trace: StartTrace,
     /// Present while futures of the process exist.
     run: Option<Run>,
 }
@@ -107,6 +111,8 @@ struct Driver {
 struct Run {
     /// Time of the request to start.
     begun: Instant,
+    /// Present until the guest is ready.
+    span: Option<Span>,
     /// Resolves when the guest reports itself ready, closes when it never will. Absent after
     /// either.
     ready: Option<oneshot::Receiver<()>>,
@@ -207,6 +213,7 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         commands,
         status,
         counted: CountedProcess::created(kind),
+        trace: parts.trace,
         run: None,
     };
     let exec = info.exec.as_ref().map_or("", |exec| exec.as_str());
@@ -359,6 +366,7 @@ impl Driver {
         });
         self.run = Some(Run {
             begun,
+            span: Some(self.trace.part("instantiate")),
             ready: Some(ready),
             done,
             starting: Some(reply),
@@ -406,9 +414,13 @@ impl Driver {
             self.enter(next);
         }
         drop(self.take_ready());
-        if let (Some(run), Kind::Container) = (&self.run, self.info.kind()) {
-            lives::took_since(Phase::Instantiate, run.begun);
+        if let Some(run) = &mut self.run {
+            drop(run.span.take());
+            if self.info.kind() == Kind::Container {
+                lives::took_since(Phase::Instantiate, run.begun);
+            }
         }
+        self.trace.started();
         let reply = self.run.as_mut().and_then(|run| run.starting.take());
         self.publish(Event::Started { process: self.info.clone() });
         let took = self.run.as_ref().map_or(Duration::ZERO, |run| run.begun.elapsed());
@@ -472,6 +484,7 @@ impl Driver {
         if let Some(reply) = run.starting {
             let error = outcome.start_error(run.signal);
             observe::refused(&self.subject, self.info.exec.as_ref(), Step::Start, &error);
+            self.trace.failed(&error);
             // The caller may have gone. The exit event tells containerd in any case.
             let _ = reply.send(Err(error));
         }

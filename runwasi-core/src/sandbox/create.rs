@@ -12,6 +12,7 @@ use crate::{
     container::{Container, Created, error::CreateError, request::CreateRequest},
     id::Id,
     observe::{self, Step, Subject},
+    traces::start::StartTrace,
 };
 
 /// Result of [`Sandbox::create`].
@@ -24,11 +25,18 @@ pub(crate) enum Creation {
 
 impl Sandbox {
     /// Creates a container. Dropping the future undoes what was done.
-    pub(crate) async fn create(&self, request: CreateRequest) -> Result<Creation, SandboxError> {
+    pub(crate) async fn create(
+        &self,
+        mut request: CreateRequest,
+    ) -> Result<Creation, SandboxError> {
         let id = request.id.clone();
+        let thin = self.shared.thin_starts.take(&id);
+        let trace = StartTrace::begin(thin, request.parent.as_ref());
+        request.trace = trace.clone();
         let bundle = request.bundle.clone();
         let created = self.create_container(request).await;
         if let Err(error) = &created {
+            trace.failed(error);
             self.tell_refused(&id, bundle, error).await;
         }
         created

@@ -47,6 +47,7 @@ use crate::{
     sandbox_process::SandboxProcess,
     shutdown::Tasks,
     stdio::pty::Size,
+    traces::start::{ThinStart, ThinStarts},
 };
 
 /// A sandbox. Cheap to clone.
@@ -75,6 +76,8 @@ struct Shared {
     /// Cancelled when containerd has asked for the end of the sandbox, see [`stop`].
     end_requested: CancellationToken,
     counted: CountedSandbox,
+    /// Starts of thin shims whose `Create` has not come.
+    thin_starts: ThinStarts,
 }
 
 /// Least time from the answer to a `Kill` to the answer to a `Shutdown`.
@@ -135,6 +138,7 @@ impl Sandbox {
             managed,
             end_requested,
             counted: CountedSandbox::default(),
+            thin_starts: ThinStarts::default(),
         };
         let sandbox = Self { shared: Arc::new(shared) };
         sandbox.follow_signals();
@@ -144,6 +148,12 @@ impl Sandbox {
     /// True if containerd manages it by its Sandbox API.
     pub fn is_managed(&self) -> bool {
         self.shared.managed.is_some()
+    }
+
+    /// Notes the times of a thin shim that has asked for this sandbox, for the trace of its
+    /// container.
+    pub fn note_thin_start(&self, container: Id, start: ThinStart) {
+        self.shared.thin_starts.note(container, start);
     }
 
     /// Notes that its server is ending.

@@ -56,9 +56,10 @@ pub(crate) fn start(metrics: Metrics, answers: Answers, daemon: Arc<Daemon>, tas
             () = &mut ended => {}
         }
         // On the blocking pool, since it waits for the lock of the directory.
-        let removed = blocking(move || listener.remove().map_err(|error| error.to_string()), |lost| {
-            lost.to_string()
-        });
+        let removed = blocking(
+            move || listener.remove().map_err(|error| error.to_string()),
+            |lost| lost.to_string(),
+        );
         if let Err(error) = removed.await {
             tracing::error!(%error, "the socket of the metrics stays behind");
         }

@@ -28,7 +28,7 @@ use super::{
     ticket::{Busy, Call, Ticket},
     timeouts::Activity,
 };
-use crate::timed_body::TimedBody;
+use crate::{timed_body::TimedBody, trace};
 
 /// Fields of a request in the access log.
 struct Access {
@@ -47,7 +47,13 @@ impl Access {
         })
     }
 
-    fn log(self, serving: &Serving, status: StatusCode, duration: Duration, failure: Option<&Failure>) {
+    fn log(
+        self,
+        serving: &Serving,
+        status: StatusCode,
+        duration: Duration,
+        failure: Option<&Failure>,
+    ) {
         let Self { method, path } = self;
         let status = status.as_u16();
         let failure = failure.map(ToString::to_string);
@@ -72,7 +78,7 @@ async fn answered_by(
     serving: Arc<Serving>,
     activity: Arc<Activity>,
     busy: Busy,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     if activity.turn_is_over() {
         // A client may send many requests at once. One turn must not answer them all: other guests
@@ -81,14 +87,19 @@ async fn answered_by(
     }
     let began = Instant::now();
     let access = Access::of(&request);
+    let mut span = trace::of_request(&mut request, &serving.spec);
     let answer = handle(&serving, busy, request).await;
     let status = match &answer {
         Ok(response) => response.status(),
         Err(failure) => {
             metrics::failed(failure.counted());
+            span.fail(failure);
             failure.status()
         }
     };
+    span.set_number("http.response.status_code", status.as_u16().into());
+    // Ends at the head of the response, as the time in the metrics does.
+    drop(span);
     let duration = began.elapsed();
     metrics::answered(status.as_u16(), duration);
     if let Some(access) = access {

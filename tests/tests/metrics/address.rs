@@ -45,7 +45,10 @@ fn address_that_cannot_be_had_fails_the_start_with_its_reason() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     let refused = refusal(&["--metrics-address", &address])?;
-    ensure!(refused.contains(&format!("metrics-address {address}: Address already in use")), "{refused}");
+    ensure!(
+        refused.contains(&format!("metrics-address {address}: Address already in use")),
+        "{refused}"
+    );
     // An address for documentation, which no machine has.
     let foreign = ["--metrics-address", "192.0.2.1:9", "--metrics-beyond-loopback", "true"];
     let refused = refusal(&foreign)?;

@@ -61,7 +61,11 @@ fn table_of_the_documentation_is_what_is_exported() -> Result<()> {
         build.labels.values_mut().for_each(BTreeSet::clear);
     }
     for (name, family) in &exported {
-        ensure!(documented.get(name) == Some(family), "{name}: {:?}, exported {family:?}", documented.get(name));
+        ensure!(
+            documented.get(name) == Some(family),
+            "{name}: {:?}, exported {family:?}",
+            documented.get(name)
+        );
     }
     ensure!(documented.len() == exported.len(), "documented, not exported: {:?}", {
         documented.keys().filter(|name| !exported.contains_key(*name)).collect::<Vec<_>>()
@@ -91,7 +95,11 @@ fn matchers(text: &str) -> Vec<(String, String, String)> {
         for matcher in inner.split(',').filter(|_| name.starts_with("runwasi_")) {
             if let Some((label, values)) = matcher.split_once('=') {
                 for value in values.trim_start_matches('~').trim_matches('"').split('|') {
-                    found.push((name.to_owned(), label.trim_end_matches('!').to_owned(), value.to_owned()));
+                    found.push((
+                        name.to_owned(),
+                        label.trim_end_matches('!').to_owned(),
+                        value.to_owned(),
+                    ));
                 }
             }
         }
@@ -117,7 +125,8 @@ fn dashboard_and_alerts_name_what_is_exported() -> Result<()> {
             if ["instance", "job", "retired"].contains(&label.as_str()) {
                 continue;
             }
-            let family = families.get(series.trim_end_matches("_bucket")).context(series.clone())?;
+            let family =
+                families.get(series.trim_end_matches("_bucket")).context(series.clone())?;
             let known = family.labels.get(&label).is_some_and(|values| values.contains(&value));
             ensure!(known, "{name}: {series} has no {label}={value:?}: {family:?}");
         }
@@ -148,7 +157,11 @@ fn promtool() -> Result<PathBuf> {
 #[test]
 fn promtool_accepts_the_metrics() -> Result<()> {
     let text = exported()?.text;
-    let out = Command::new(promtool()?).args(["check", "metrics"]).stdin(text.into_bytes()).run()?.ok()?;
+    let out = Command::new(promtool()?)
+        .args(["check", "metrics"])
+        .stdin(text.into_bytes())
+        .run()?
+        .ok()?;
     ensure!(out.err().is_empty() && out.out().is_empty(), "{out}");
     Ok(())
 }
@@ -156,7 +169,8 @@ fn promtool_accepts_the_metrics() -> Result<()> {
 #[test]
 fn promtool_accepts_the_alerts() -> Result<()> {
     let rules = file(RULES).display().to_string();
-    let out = Command::new(promtool()?).args(["check", "rules", "--lint=all", &rules]).run()?.ok()?;
+    let out =
+        Command::new(promtool()?).args(["check", "rules", "--lint=all", &rules]).run()?.ok()?;
     ensure!(out.out().contains("SUCCESS"), "{out}");
     Ok(())
 }

@@ -62,6 +62,8 @@ fn scraped(settings: Settings, address: SocketAddr) -> Settings {
 /// A daemon without a containerd, and its directory.
 fn daemon(settings: Settings) -> Result<(TempDir, Daemon)> {
     let home = TempDir::new()?;
+    let cache = home.path().join("code").display().to_string();
+    let settings = settings.flags(["--cache-dir", &cache]);
     let daemon = Daemon::start(home.path(), settings).context("the daemon")?;
     Ok((home, daemon))
 }

@@ -21,8 +21,8 @@ pub(crate) fn successor_serves_the_series_of_its_predecessor(
     let retired = format!(r#"runwasi_containers{{state="running",retired="{pid}"}}"#);
     let state = format!(r#"runwasi_daemon_state{{state="retired",retired="{pid}"}}"#);
     let scrape = become_equal(metrics, &[(running, 0.0), (&retired, 1.0), (&state, 1.0)])?;
-    let [of_retired, of_present] =
-        [format!("{start}{{retired=\"{pid}\"}}"), start.to_owned()].map(|series| scrape.value(&series));
+    let [of_retired, of_present] = [format!("{start}{{retired=\"{pid}\"}}"), start.to_owned()]
+        .map(|series| scrape.value(&series));
     ensure!(of_retired? == began && of_present? > began, "{}", scrape.text);
     c.detached(&new, &["sleep", "100"])?;
     become_equal(metrics, &[(running, 1.0), (&retired, 1.0)])?;
