@@ -75,7 +75,7 @@ pub(crate) fn log_answers_what_happened_in_the_night(c: &mut CodeFixture) -> Res
     let log = c.log();
     // Who has run out of memory, and at what size?
     let ended = end(&log, &leaky)?;
-    has(&ended, &[("cause", "oom"), ("status", "137")])?;
+    has(&ended, &[("cause", "oom"), ("status", "137"), ("memory_limit", &limit)])?;
     ensure!(number(&ended, "memory_peak")? <= f64::from(32 << 20), "{ended:?}");
     // Who was slow, and why?
     let throttled = lines(&log, "container throttled");
