@@ -80,8 +80,7 @@ impl Containers {
         self.fixture.log() + &daemon
     }
 
-    /// The lines about the life of a container, in their order. Their messages without the noun:
-    /// `created`.
+    /// The lines about the life of a container, in their order.
     pub fn life(&mut self, id: &str) -> Vec<Line> {
         let log = self.log();
         let lines = log.lines().filter_map(|line| text(line).or_else(|| json(line)));
@@ -106,11 +105,10 @@ impl Containers {
 
 /// True for the lines that tell a life, and not trouble in it.
 fn is_of_life(line: &Line) -> bool {
-    let words = ["created", "started", "exited", "deleted", "refused", "throttled", "compiled"];
+    let words = ["created", "started", "exited", "deleted", "refused", "throttled"];
     let message = line.get("msg").and_then(|message| message.split_once(' '));
-    message.is_some_and(|(noun, word)| {
-        ["container", "exec", "artifact"].contains(&noun) && words.contains(&word)
-    })
+    message
+        .is_some_and(|(noun, word)| ["container", "exec"].contains(&noun) && words.contains(&word))
 }
 
 /// Demands fields of a line.

@@ -73,6 +73,8 @@ pub struct ExitUsage {
     pub cpu: Duration,
     /// Highest memory of the container until now, in bytes.
     pub memory_peak: u64,
+    /// Memory limit of the container, in bytes, if it has one.
+    pub memory_limit: Option<u64>,
     /// Total time that the container was throttled.
     pub throttled: Duration,
 }
@@ -251,6 +253,7 @@ pub fn exited(subject: &Subject, exec: Option<&Id>, exited: &Exited<'_>) {
         cpu_seconds = usage.map(|usage| seconds(usage.cpu)),
         throttled_seconds = usage.map(|usage| seconds(usage.throttled)),
         memory_peak = usage.map(|usage| usage.memory_peak),
+        memory_limit = usage.and_then(|usage| usage.memory_limit),
     );
 }
 

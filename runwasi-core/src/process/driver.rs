@@ -507,9 +507,11 @@ impl Driver {
     async fn stop(&mut self, status: ExitStatus, cause: Cause<'_>, run: Option<Duration>) {
         let exit = self.end(status).await;
         self.publish(Event::Exited { process: self.info.clone(), exit });
+        let memory = self.memory.usage();
         let usage = ExitUsage {
             cpu: self.group.own_cpu(),
-            memory_peak: self.memory.usage().peak,
+            memory_peak: memory.peak,
+            memory_limit: memory.limit,
             throttled: self.group.cpu().throttled_time,
         };
         let exited = Exited { status, cause, run, usage: Some(usage) };

@@ -102,7 +102,7 @@ pub(crate) fn entries_of_the_journal_have_fields(
         let entry = journal.next_of(&id)?;
         let message = &entry["MESSAGE"];
         ensure!(message.starts_with(&format!("container {word} namespace=")), "{message}");
-        ensure!(message.contains(&format!(" container={id} sandbox={id} ")), "{message}");
+        ensure!(message.contains(&format!(" container={id} sandbox={id}")), "{message}");
         has(&entry, &[("PRIORITY", "6"), ("SYSLOG_IDENTIFIER", "containerd-wasmtimed")])?;
         has(&entry, &[("RUNWASI_SANDBOX", &id), ("RUNWASI_NAMESPACE", c.fixture.namespace())])?;
         if word == "exited" {

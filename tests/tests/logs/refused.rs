@@ -15,16 +15,21 @@ pub(crate) fn refused_container_is_told_once_with_the_reason(c: &mut Containers)
     let annotations = ["--annotation", "io.kubernetes.cri.sandbox-name=web-0"];
     let said = c.run_command(&[&flags[..], &annotations].concat(), &tiny, &["exit", "0"]);
     let said = said.run()?.refused()?;
-    let lines = c.whole_life(&tiny, &["container refused"])?;
-    has(&lines[0], &[("step", "create"), ("sandbox", &tiny), ("pod", "web-0")])?;
+    // Its memory is missing at its start.
+    let messages =
+        ["container created", "container exited", "container refused", "container deleted"];
+    let lines = c.whole_life(&tiny, &messages)?;
+    has(&lines[1], &[("status", "128"), ("cause", "error")])?;
+    has(&lines[2], &[("step", "start"), ("sandbox", &tiny), ("pod", "web-0")])?;
     // What the user of `ctr` reads is what the log tells.
-    ensure!(said.contains(&lines[0]["reason"]), "{:?} is not in {said}", lines[0]["reason"]);
-    ensure!(lines[0]["reason"].contains("600000"), "{:?}", lines[0]);
+    ensure!(said.contains(&lines[2]["reason"]), "{:?} is not in {said}", lines[2]["reason"]);
+    ensure!(lines[2]["reason"].contains("600000"), "{:?}", lines[2]);
 
     let absent = c.id("absent");
     let image = c.runtime.image();
     c.run_of(image, &["--rm"], &absent, &["/absent.wasm"]).run()?.refused()?;
     let lines = c.whole_life(&absent, &["container refused"])?;
+    has(&lines[0], &[("step", "create"), ("sandbox", &absent)])?;
     ensure!(lines[0]["reason"].contains("/absent.wasm"), "{:?}", lines[0]);
 
     let unread = c.id("unread");
