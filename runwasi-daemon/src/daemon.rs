@@ -28,7 +28,7 @@ use runwasi_core::{
     containerd::images,
     id::IdError,
     metrics::{
-        exposition::{Build, Exposition, Format, Sources, States},
+        exposition::{Build, Exposition, Format, ProgramState, Sources, States},
         lives::{self, Call, Phase},
     },
     native::{NativeHost, setting::NativeRuntime},
@@ -90,7 +90,7 @@ fn states(retired: CancellationToken, draining: CancellationToken) -> States {
     Box::new(move || {
         // A drain cancels both.
         let state = usize::from(retired.is_cancelled()) + usize::from(draining.is_cancelled());
-        (&STATES, STATES[state])
+        ProgramState { all: &STATES, present: STATES[state] }
     })
 }
 

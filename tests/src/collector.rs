@@ -1,6 +1,7 @@
-//! A collector of traces, played: takes spans by OTLP over HTTP, and keeps them; called by the tests of traces.
+//! A collector of traces, played: takes spans by OTLP over HTTP or gRPC, and keeps them; called by the tests of traces.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -8,6 +9,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use prost::Message;
@@ -76,6 +84,21 @@ impl Collector {
         Ok(Self { address, spans })
     }
 
+    /// Starts one that speaks gRPC.
+    pub fn by_grpc() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let spans = Arc::<Mutex<Vec<Span>>>::default();
+        let taken = spans.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::spawn(move || {
+            // An error: no client can be accepted any more.
+            drop(runtime.block_on(serve_grpc(listener, taken)));
+        });
+        Ok(Self { address, spans })
+    }
+
     /// The environment of a daemon that exports to it, soon after a span has ended.
     pub fn environment(&self) -> [(&'static str, String); 2] {
         let endpoint = format!("http://{}", self.address);
@@ -104,6 +127,43 @@ impl Collector {
         });
         parts.with_context(|| format!("spans: {:#?}", self.spans()))
     }
+}
+
+/// Calls of the trace service by gRPC.
+async fn serve_grpc(listener: TcpListener, taken: Arc<Mutex<Vec<Span>>>) -> Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let taken = taken.clone();
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let taken = taken.clone();
+            exported(request, taken)
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), answer);
+        connections.spawn(connection);
+    }
+}
+
+/// One call: a message of 5 bytes and the request.
+async fn exported(
+    request: Request<Incoming>,
+    taken: Arc<Mutex<Vec<Span>>>,
+) -> Result<Response<impl Body<Data = Bytes, Error = Infallible>>> {
+    let path = request.uri().path().to_owned();
+    ensure!(path == "/opentelemetry.proto.collector.trace.v1.TraceService/Export", "{path}");
+    let body = request.into_body().collect().await?.to_bytes();
+    let spans = decode(body.get(5..).context("no message")?)?;
+    if let Ok(mut taken) = taken.lock() {
+        taken.extend(spans);
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    // An empty message.
+    let body = Full::from(vec![0; 5]).with_trailers(async { Some(Ok(trailers)) });
+    let response = Response::builder().header("content-type", "application/grpc");
+    Ok(response.body(body)?)
 }
 
 /// Requests of one connection.

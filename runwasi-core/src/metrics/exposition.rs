@@ -55,8 +55,17 @@ pub struct Build {
     pub engine: &'static str,
 }
 
-/// The states that a process may be in, and the one it is in now.
-pub type States = Box<dyn Fn() -> (&'static [&'static str], &'static str) + Send + Sync>;
+/// State of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramState {
+    /// The states that it may be in.
+    pub all: &'static [&'static str],
+    /// The one it is in now.
+    pub present: &'static str,
+}
+
+/// Tells the state of a program.
+pub type States = Box<dyn Fn() -> ProgramState + Send + Sync>;
 
 /// What is asked at each scrape.
 pub struct Sources {
@@ -127,9 +136,9 @@ impl All {
         let Build { program, version, engine } = self.sources.build;
         let labels = vec![("program", program), ("version", version), ("engine", engine)];
         families.gauges(family("runwasi_build_info", "Names of the program."), [(labels, 1)])?;
-        let (states, present) = (self.sources.states)();
-        let samples =
-            states.iter().map(|state| (vec![("state", *state)], i64::from(*state == present)));
+        let ProgramState { all, present } = (self.sources.states)();
+        let sample = |state: &&'static str| (vec![("state", *state)], i64::from(*state == present));
+        let samples = all.iter().map(sample);
         families.gauges(family("runwasi_daemon_state", "1 for the state of the daemon."), samples)
     }
 
@@ -302,7 +311,8 @@ mod tests {
 
     fn exposition() -> Exposition {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let states: States = Box::new(|| (&["serving", "retired"], "serving"));
+        let states: States =
+            Box::new(|| ProgramState { all: &["serving", "retired"], present: "serving" });
         Exposition::new(Sources {
             build: Build { program: "p", version: "1.2", engine: "e \"3\"\n" },
             states,

@@ -25,7 +25,7 @@ use runwasi_core::{metrics::exposition::Build, shutdown::Tasks, traces};
 
 use self::{
     export::Export,
-    settings::{Protocol, TraceSettings},
+    settings::{Protocol, TraceSettings, VariableError},
     tracer::OtlpTracer,
 };
 
@@ -33,13 +33,8 @@ use self::{
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
     /// A variable has a wrong value.
-    #[error("{name}: {reason}")]
-    Variable {
-        /// The variable.
-        name: &'static str,
-        /// The value, and what is allowed.
-        reason: String,
-    },
+    #[error(transparent)]
+    Variable(#[from] VariableError),
     /// The exporter refuses its settings.
     #[error("traces: {0}")]
     Exporter(#[from] ExporterBuildError),

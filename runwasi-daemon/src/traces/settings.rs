@@ -2,7 +2,14 @@
 
 use std::{str::FromStr, time::Duration};
 
-use super::TracesError;
+/// A variable with a wrong value.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {reason}")]
+pub struct VariableError {
+    name: &'static str,
+    /// The value, and what is allowed.
+    reason: String,
+}
 
 /// What the variables say.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +46,7 @@ const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORT
 
 impl TraceSettings {
     /// Reads the variables. Nothing if they name no collector, or switch traces off.
-    pub(super) fn of(variables: Variables<'_>) -> Result<Option<Self>, TracesError> {
+    pub(super) fn of(variables: Variables<'_>) -> Result<Option<Self>, VariableError> {
         let is_off = set(variables, "OTEL_SDK_DISABLED").is_some_and(|text| text == "true")
             || set(variables, "OTEL_TRACES_EXPORTER").is_some_and(|text| text == "none");
         let Some((name, endpoint)) = first(variables, ENDPOINTS).filter(|_| !is_off) else {
@@ -71,7 +78,7 @@ fn first(variables: Variables<'_>, names: [&'static str; 2]) -> Option<(&'static
     names.into_iter().find_map(|name| Some((name, set(variables, name)?)))
 }
 
-fn check_endpoint(name: &'static str, endpoint: &str) -> Result<(), TracesError> {
+fn check_endpoint(name: &'static str, endpoint: &str) -> Result<(), VariableError> {
     if endpoint.starts_with("http://") {
         return Ok(());
     }
@@ -80,17 +87,17 @@ fn check_endpoint(name: &'static str, endpoint: &str) -> Result<(), TracesError>
     } else {
         format!("{endpoint:?} does not begin with http://")
     };
-    Err(TracesError::Variable { name, reason })
+    Err(VariableError { name, reason })
 }
 
-fn protocol(variables: Variables<'_>) -> Result<Protocol, TracesError> {
+fn protocol(variables: Variables<'_>) -> Result<Protocol, VariableError> {
     match first(variables, PROTOCOLS) {
         None => Ok(Protocol::Http),
         Some((_, text)) if text == "http/protobuf" => Ok(Protocol::Http),
         Some((_, text)) if text == "grpc" => Ok(Protocol::Grpc),
         Some((name, text)) => {
             let reason = format!("{text:?} is none of http/protobuf, grpc");
-            Err(TracesError::Variable { name, reason })
+            Err(VariableError { name, reason })
         }
     }
 }
@@ -99,7 +106,7 @@ fn millis(
     variables: Variables<'_>,
     name: &'static str,
     default: u64,
-) -> Result<Duration, TracesError> {
+) -> Result<Duration, VariableError> {
     // A day: the clock of the runtime has a bound.
     Ok(Duration::from_millis(number(variables, name, default)?.min(86_400_000)))
 }
@@ -108,12 +115,10 @@ fn number<N: FromStr>(
     variables: Variables<'_>,
     name: &'static str,
     default: N,
-) -> Result<N, TracesError> {
+) -> Result<N, VariableError> {
     let Some(text) = set(variables, name) else { return Ok(default) };
-    text.parse().map_err(|_| TracesError::Variable {
-        name,
-        reason: format!("{text:?} is not a whole number"),
-    })
+    text.parse()
+        .map_err(|_| VariableError { name, reason: format!("{text:?} is not a whole number") })
 }
 
 #[cfg(test)]

@@ -22,6 +22,11 @@ runwasi_tests::suite! { crate::check_traced: traced = Wasmtimed; {
         request_without_a_context_begins_a_trace;
 }}
 
+runwasi_tests::suite! { crate::check_traced_by_grpc: by_grpc = Wasmtimed; {
+    start:
+        start_is_one_trace_from_the_shim_to_the_guest;
+}}
+
 runwasi_tests::suite! { crate::check_traced_call: called = Wasmtimed; {
     parent:
         context_of_containerds_call_is_the_parent;
@@ -43,6 +48,17 @@ fn check_traced(runtime: Runtime, case: fn(&mut Containers, &Collector) -> Resul
     let collector = started();
     let fixture = Containerd::builder().daemon(exporting(&collector));
     check_with(runtime, fixture, |c| case(c, &collector));
+}
+
+/// The same with a collector that speaks gRPC.
+#[track_caller]
+fn check_traced_by_grpc(runtime: Runtime, case: fn(&mut Containers, &Collector) -> Result<()>) {
+    let collector = match Collector::by_grpc() {
+        Ok(collector) => collector,
+        Err(error) => panic!("no collector: {error:?}"),
+    };
+    let settings = exporting(&collector).env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    check_with(runtime, Containerd::builder().daemon(settings), |c| case(c, &collector));
 }
 
 /// The same over a shim driver.
