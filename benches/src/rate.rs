@@ -2,12 +2,20 @@
 //!
 //! A hello is created, started, waited for and deleted, several at a time. Bundles and overlay directories are prepared
 //! before the clock starts, as they are containerd's work. The client takes its part of the CPUs, as containerd would.
+//!
+//! The cost of the log is measured between two daemons in turns: one that logs each life, one that logs nothing. That of
+//! the metrics likewise: one that is scraped ten times a second, one that is not. Both count.
 
 use std::collections::VecDeque;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use runwasi_tests::daemon::Settings;
+use runwasi_tests::exposition::Scrape;
+use runwasi_tests::http::free_address;
 use runwasi_tests::{Command, Runtime};
 use tokio::task::JoinSet;
 
@@ -27,6 +35,18 @@ const SANDBOXES: usize = 16;
 
 /// The least, a second.
 const GOAL: f64 = 2_000.0;
+
+/// Rounds of each of two daemons that are compared.
+const PAIRS: usize = 9;
+
+/// The most of the rate that the log may take, in percent.
+const LOG_COST: f64 = 5.0;
+
+/// The same for scrapes of the metrics.
+const SCRAPE_COST: f64 = 3.0;
+
+/// Time between two scrapes. Prometheus scrapes every 15 s or less often.
+const SCRAPE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// For writing back what a whole machine has dirtied.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
@@ -65,6 +85,10 @@ const PLANS: [Plan; 5] = [
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for runtime in &bench.options.runtimes {
+        if *runtime == Runtime::Wasmtimed {
+            rows.push(log_cost(bench)?);
+            rows.push(scrape_cost(bench)?);
+        }
         for storage in [Storage::Memory, Storage::Disk] {
             let fits = |plan: &&Plan| plan.runtime == *runtime && plan.storage == storage;
             let plans: Vec<_> = PLANS.iter().filter(fits).collect();
@@ -93,6 +117,63 @@ fn one(bench: &Bench, fake: &FakeContainerd, plan: &Plan) -> Result<Row> {
     close(fake, sandboxes)?;
     let row = Row::new(plan.figure, name, stats::median(&rates[1..])?, "1/s");
     Ok(if plan.goal { row.at_least(GOAL) } else { row })
+}
+
+/// The part of the rate that the log takes.
+fn log_cost(bench: &Bench) -> Result<Row> {
+    bench.say("rate: a daemon that logs each life beside one that logs nothing")?;
+    let quiet = Settings::default().flags(["--log-level", "error"]);
+    let median = cost(bench, Settings::default(), quiet)?;
+    Ok(Row::new("rate_log_cost", short(PLANS[0].runtime), median, "%").at_most(LOG_COST))
+}
+
+/// The part of the rate that scrapes of the metrics take.
+fn scrape_cost(bench: &Bench) -> Result<Row> {
+    bench.say("rate: a daemon whose metrics are scraped beside one without them")?;
+    let address = free_address()?;
+    let served = Settings::default().flags(["--metrics-address", &address.to_string()]);
+    let (over, wait) = channel::<()>();
+    let scraper = thread::spawn(move || {
+        // The sender never sends: the end of the wait is its drop.
+        while wait.recv_timeout(SCRAPE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            // An error: the daemon does not serve yet, or no longer.
+            drop(Scrape::of(address));
+        }
+    });
+    let median = cost(bench, served, Settings::default());
+    drop(over);
+    scraper.join().map_err(|_| anyhow!("the scraper panicked"))?;
+    let row = Row::new("rate_scrape_cost", short(PLANS[0].runtime), median?, "%");
+    Ok(row.at_most(SCRAPE_COST))
+}
+
+/// The part of the rate by which a daemon with the first settings is slower than one with the second, in percent: the
+/// median over pairs of rounds.
+fn cost(bench: &Bench, dear: Settings, cheap: Settings) -> Result<f64> {
+    let plan = &PLANS[0];
+    let costs = FakeContainerd::with_settings(plan.runtime, dear, plan.storage, |telling| {
+        FakeContainerd::with_settings(plan.runtime, cheap, plan.storage, |quiet| {
+            let of_telling = open(telling, plan)?;
+            let of_quiet = open(quiet, plan)?;
+            let pairs = (0..=PAIRS).map(|number| {
+                bench.interrupt.check()?;
+                // Each is the first of a pair as often as the second.
+                let mut rates = [0.0; 2];
+                for turn in [number % 2, 1 - number % 2] {
+                    rates[turn] = match turn {
+                        0 => round(telling, &of_telling, plan, number)?,
+                        _ => round(quiet, &of_quiet, plan, number)?,
+                    };
+                }
+                Ok((1.0 - rates[0] / rates[1]) * 100.0)
+            });
+            let costs = pairs.collect::<Result<Vec<f64>>>()?;
+            close(telling, of_telling)?;
+            close(quiet, of_quiet)?;
+            Ok(costs)
+        })
+    })?;
+    stats::median(&costs[1..])
 }
 
 /// The sandboxes, each with a container that holds it.

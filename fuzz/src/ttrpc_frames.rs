@@ -158,6 +158,7 @@ fn host(guests: &GuestRuntime, network: Network) -> Host {
         tasks: Tasks::new(GRACE),
         bundle_roots: Arc::default(),
         namespace: Id::parse("namespace", "fuzz").expect("a valid id"),
+        sandbox: Id::parse("sandbox id", "fuzz").expect("a valid id"),
         images: Arc::new(ImageStore::default()),
         cgroups: None,
         native: NativeHost::off(),

@@ -13,7 +13,14 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::{engine::exit::Exit, id::Id, process::Info, rootfs::MountConfig, shutdown::Tasks};
+use crate::{
+    engine::exit::Exit,
+    id::Id,
+    metrics::delivery::{self, EventFate, WaitingEvent},
+    process::Info,
+    rootfs::MountConfig,
+    shutdown::Tasks,
+};
 
 /// An event in the life of a container.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +147,7 @@ struct Entry {
     namespace: Id,
     event: Event,
     at: SystemTime,
+    _waiting: WaitingEvent,
 }
 
 impl Queue {
@@ -196,17 +204,21 @@ struct NamespacePublisher {
 
 impl Publisher for NamespacePublisher {
     fn publish(&self, event: Event) {
-        let entry = Entry { namespace: self.namespace.clone(), event, at: SystemTime::now() };
+        let namespace = self.namespace.clone();
+        let waiting = delivery::waiting_event();
+        let entry = Entry { namespace, event, at: SystemTime::now(), _waiting: waiting };
         // Never waits: the driver of a container must not depend on containerd. A queue that is
         // full, or that has ended with the grace, loses the event.
         if let Err(error) = self.queue.sender.try_send(entry) {
+            delivery::events(EventFate::Lost, 1);
             tracing::error!(%error, "an event is lost");
         }
     }
 }
 
 async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward, tasks: Tasks) {
-    while let Some(Entry { namespace, event, at }) = receiver.recv().await {
+    while let Some(Entry { namespace, event, at, _waiting }) = receiver.recv().await {
+        let mut fate = EventFate::Delivered;
         let mut pause = BACKOFF.0;
         let mut answers = 0;
         let mut orphaned = None;
@@ -215,6 +227,7 @@ async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward,
             answers += u32::from(matches!(error, ForwardError::NotNow { .. }));
             if answers == ANSWERS || matches!(error, ForwardError::Refused { .. }) {
                 tracing::error!(%error, ?event, "an event is lost");
+                fate = EventFate::Lost;
                 break;
             }
             // Only the first failure of an event is logged.
@@ -229,21 +242,20 @@ async fn deliver(mut receiver: mpsc::Receiver<Entry>, forward: &mut dyn Forward,
             if receiver.sender_strong_count() == 0
                 && orphaned.get_or_insert_with(Instant::now).elapsed() > ORPHANED
             {
-                return tracing::error!(
-                    left = receiver.len() + 1,
-                    "containerd stays away, its events are lost"
-                );
+                let left = receiver.len() + 1;
+                delivery::events(EventFate::Lost, left);
+                return tracing::error!(left, "containerd stays away, its events are lost");
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
                 () = tasks.grace_over() => {
-                    return tracing::error!(
-                        left = receiver.len() + 1,
-                        "leaving with events undelivered"
-                    );
+                    let left = receiver.len() + 1;
+                    delivery::events(EventFate::Lost, left);
+                    return tracing::error!(left, "leaving with events undelivered");
                 }
             }
         }
+        delivery::events(fate, 1);
     }
 }
 

@@ -20,6 +20,7 @@
 //! | `service` | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
 //! | `sandbox` | the containers behind one socket |
 //! | `container` | one container: bundle, rootfs, processes |
+//! | `observe` | the life events of containers, each told once |
 //! | `process` | a process: its state table, its driver, its execs |
 //! | [`stdio`] | the standard streams of a process |
 //! | `events` | the ordered queue to containerd |
@@ -29,6 +30,8 @@
 //! | `native` | native containers, which containerd's own shim for runc runs |
 //! | `cgroups` | the kernel's limits behind those of the engine |
 //! | [`resources`] | resource usage of a container; its memory account |
+//! | `metrics` | counters of all of these, and their text for a scrape |
+//! | `traces` | spans of starts and requests, for a tracer |
 //! | [`artifact`] | the artifact to run: a file of the container or a layer of its image |
 //! | `code_cache` | compiled code on disk, compiled once |
 //! | `scheduler` | the group of futures of a process and how they are polled |
@@ -74,8 +77,12 @@ pub mod id;
 pub mod lock;
 pub mod logging;
 #[doc(hidden)]
+pub mod metrics;
+#[doc(hidden)]
 pub mod native;
 pub mod network;
+#[doc(hidden)]
+pub mod observe;
 #[doc(hidden)]
 pub mod open;
 #[doc(hidden)]
@@ -115,6 +122,8 @@ pub mod sys;
 pub mod task_limits;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[doc(hidden)]
+pub mod traces;
 
 pub use engine::{
     Engine,

@@ -49,7 +49,11 @@ fn log_one(info: &PanicHookInfo<'_>) {
     match backtrace.status() {
         // Captured only if `RUST_BACKTRACE` asks for it.
         BacktraceStatus::Captured => {
-            tracing::error!(thread, location, "panic: {message}\n{backtrace}")
+            tracing::error!(thread, location, "panic: {message}");
+            // A line each: a line of the log is bounded, and has no line breaks.
+            for frame in backtrace.to_string().lines() {
+                tracing::error!(thread, "{frame}");
+            }
         }
         _ => tracing::error!(thread, location, "panic: {message}"),
     }

@@ -1,6 +1,8 @@
 //! Sanitizes and truncates untrusted text. Errors quote images, configs and ids, which may have any
 //! length and any characters.
 
+use std::borrow::Cow;
+
 /// Longest text that is kept whole, in bytes.
 const MAX: usize = 4096;
 /// Bytes kept of a longer text: its beginning, which names the place, and its end, which names the
@@ -10,13 +12,18 @@ const TAIL: usize = MAX - HEAD;
 
 /// Truncates the text and escapes the control characters that a terminal would obey.
 pub fn text(text: &str) -> String {
+    plain(&bounded(text))
+}
+
+/// Truncates the text only.
+pub fn bounded(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX {
-        return plain(text);
+        return text.into();
     }
     // A slice must begin and end at a character's boundary.
     let head = text.floor_char_boundary(HEAD);
     let tail = text.ceil_char_boundary(text.len() - TAIL);
-    format!("{} … {}", plain(&text[..head]), plain(&text[tail..]))
+    format!("{} … {}", &text[..head], &text[tail..]).into()
 }
 
 fn plain(text: &str) -> String {

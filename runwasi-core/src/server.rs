@@ -59,6 +59,7 @@ pub async fn serve_until(
         .register_service(contained(services(&sandbox)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     stopped(&sandbox).await;
+    sandbox.note_end();
     leave.await;
     // No new connections from here on. Existing ones are served until `disconnect`.
     server.stop_listen().await;

@@ -29,7 +29,10 @@ fn main() -> ExitCode {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{case}: {said}");
         let place = "runwasi-core/tests/panics.rs";
-        assert!(said.contains("ERROR panic: on purpose") && said.contains(place), "{case}: {said}");
+        assert!(
+            said.contains("level=error msg=\"panic: on purpose") && said.contains(place),
+            "{case}: {said}"
+        );
     }
     println!("panics outside of guests end the process with their message");
     ExitCode::SUCCESS

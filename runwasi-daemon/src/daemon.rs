@@ -27,6 +27,10 @@ use runwasi_core::{
     container::host::Host,
     containerd::images,
     id::IdError,
+    metrics::{
+        exposition::{Build, Exposition, Format, ProgramState, Sources, States},
+        lives::{self, Call, Phase},
+    },
     native::{NativeHost, setting::NativeRuntime},
     network::{Namespaces, Network, NetworkError},
     sandbox::{Sandbox, error::SandboxError},
@@ -34,13 +38,14 @@ use runwasi_core::{
     server,
     shutdown::Tasks,
     sys,
+    traces::start::ThinStart,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
     event_queues::EventQueues,
-    manager::messages::{CreateRequest, DeleteRequest, SandboxEntry},
+    manager::messages::{CreateRequest, DeleteRequest, MetricsReply, MetricsRequest, SandboxEntry},
     reclaim::Reclaim,
     sandboxes::{Sandboxes, ServedSandbox},
     state_dir::{Owner, Record, RecordError, StateDirectory},
@@ -74,6 +79,19 @@ pub struct Daemon {
     retired: CancellationToken,
     /// Cancelled when sandboxes that are being created must not be served either.
     draining: CancellationToken,
+    /// Series of this process.
+    exposition: Arc<Exposition>,
+}
+
+/// The states of a daemon in the metrics.
+const STATES: [&str; 3] = ["serving", "retired", "draining"];
+
+fn states(retired: CancellationToken, draining: CancellationToken) -> States {
+    Box::new(move || {
+        // A drain cancels both.
+        let state = usize::from(retired.is_cancelled()) + usize::from(draining.is_cancelled());
+        ProgramState { all: &STATES, present: STATES[state] }
+    })
 }
 
 /// Reason for a refusal or a failure of the daemon.
@@ -155,10 +173,19 @@ impl Daemon {
         guests: Guests,
         tasks: Tasks,
         successors: Option<Successors>,
+        build: Build,
     ) -> Result<Arc<Self>, RecordError> {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
         let reclaim = Reclaim::start(engine.clone(), &tasks);
+        let retired = CancellationToken::default();
+        let draining = CancellationToken::default();
+        let exposition = Arc::new(Exposition::new(Sources {
+            build,
+            states: states(retired.clone(), draining.clone()),
+            engine: engine.clone(),
+            guests: guests.clone(),
+        }));
         Ok(Arc::new(Self {
             // A shorter grace would cut off the replies and events of the guests that end in it.
             grace: Duration::from_secs(settings.grace.into()).max(LEAST_GRACE),
@@ -174,8 +201,9 @@ impl Daemon {
             reclaim,
             successors,
             served: AtomicUsize::default(),
-            retired: CancellationToken::default(),
-            draining: CancellationToken::default(),
+            retired,
+            draining,
+            exposition,
         }))
     }
 
@@ -184,6 +212,24 @@ impl Daemon {
         self: &Arc<Self>,
         request: CreateRequest,
     ) -> Result<(String, u32), DaemonError> {
+        if let Some(took) = request.age() {
+            lives::took(Phase::Thin, took);
+        }
+        let asked = SystemTime::now();
+        let thin = request.began().zip(Id::parse("container id", &request.id).ok());
+        let created = self.create_or_join(request).await;
+        let (address, served) = created.inspect_err(|_| lives::refused(Call::Sandbox))?;
+        if let Some((began, id)) = thin {
+            let start = ThinStart { began, asked, made: SystemTime::now() };
+            served.sandbox.note_thin_start(id, start);
+        }
+        Ok((address, served.sandbox.pid()))
+    }
+
+    async fn create_or_join(
+        self: &Arc<Self>,
+        request: CreateRequest,
+    ) -> Result<(String, Arc<ServedSandbox>), DaemonError> {
         let roots = self.bundle_roots.clone();
         let wanted =
             blocking(move || Wanted::check(&request, &roots), lost("check the bundle")).await?;
@@ -196,10 +242,11 @@ impl Daemon {
         // waiting for this creation alone.
         let _look = StopIfDone(self);
         let served = self.sandboxes.get_or_make(&socket, self.make(wanted)).await?;
-        Ok((socket::address(&socket), served.sandbox.pid()))
+        Ok((socket::address(&socket), served))
     }
 
     async fn make(self: &Arc<Self>, wanted: Wanted) -> Result<Arc<ServedSandbox>, DaemonError> {
+        let begun = Instant::now();
         let state = self.state.clone();
         let owner = self.owner.clone();
         let open = move || open(wanted, &state, owner);
@@ -231,6 +278,7 @@ impl Daemon {
             tasks,
             bundle_roots: self.bundle_roots.clone(),
             namespace: namespace.clone(),
+            sandbox: group.clone(),
             images: images.clone(),
             // The process serves many sandboxes, so no limit of one sandbox fits its cgroups.
             cgroups: None,
@@ -243,10 +291,11 @@ impl Daemon {
             network,
         };
         let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
-        tracing::info!(%namespace, %group, pid = sandbox.pid(), "sandbox");
+        tracing::info!(%namespace, sandbox = %group, pid = sandbox.pid(), "sandbox created");
         let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record });
         self.served.fetch_add(1, Ordering::SeqCst);
         self.tasks.spawn(self.clone().serve(listener, served.clone()));
+        lives::took_since(Phase::Sandbox, begun);
         Ok(served)
     }
 
@@ -271,7 +320,11 @@ impl Daemon {
         if served.own.as_ref().is_some_and(|own| !own.is_removed()) {
             self.remove(&served, SocketFile::remove_left).await;
         }
-        tracing::info!(namespace = %served.namespace, group = %served.group, "sandbox is gone");
+        tracing::info!(
+            namespace = %served.namespace,
+            sandbox = %served.group,
+            "sandbox ended"
+        );
         self.reclaim.sandbox_ended();
         self.served.fetch_sub(1, Ordering::SeqCst);
         self.stop_if_done();
@@ -371,6 +424,31 @@ impl Daemon {
     /// Resolves when the daemon takes no new sandboxes any more.
     pub(crate) async fn retired(&self) {
         self.retired.cancelled().await;
+    }
+
+    /// Resolves when another daemon takes the new sandboxes in place of this one.
+    pub(crate) async fn replaced(&self) {
+        self.retired.cancelled().await;
+        if self.draining.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Series of this process.
+    pub(crate) fn exposition(&self) -> &Arc<Exposition> {
+        &self.exposition
+    }
+
+    /// Series of this process, for the daemon that serves those of all.
+    pub(crate) async fn metrics(
+        &self,
+        request: &MetricsRequest,
+    ) -> Result<MetricsReply, DaemonError> {
+        let format = if request.open_metrics { Format::OpenMetrics } else { Format::Prometheus };
+        let exposition = self.exposition.clone();
+        let text = blocking(move || Ok(exposition.text(format)), lost("metrics")).await?;
+        let retired = self.retired.is_cancelled();
+        Ok(MetricsReply { text, pid: std::process::id(), retired })
     }
 
     /// Ends all sandboxes: their guests get SIGTERM, after half the grace SIGKILL. Returns the

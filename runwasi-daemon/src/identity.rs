@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use runwasi_core::cli::About;
+use runwasi_core::{cli::About, metrics::exposition::Build};
 
 /// Identity of a node daemon and its thin shim, given by the integrator. Both programs must be
 /// built with the same value: the shim finds the daemon by it.
@@ -36,6 +36,11 @@ impl Identity {
             engine: self.engine,
             annotations: self.annotations,
         }
+    }
+
+    /// Names of the daemon, for its metrics.
+    pub(crate) fn build(&self) -> Build {
+        Build { program: self.program, version: self.version, engine: self.engine }
     }
 
     /// The manager socket, unless the settings name another.

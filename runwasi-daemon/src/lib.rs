@@ -19,9 +19,11 @@
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the sandboxes that are served |
 //! | `event_queues` | one event connection per containerd |
+//! | [`metrics`] | metrics over HTTP, for Prometheus |
 //! | `reclaim` | return of memory after sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
 //! | [`state_dir`] | records for successors and thin shims |
+//! | `traces` | traces by OTLP |
 //! | `wasmtime` (feature) | wasmtime as the engine of a node |
 
 pub mod config;
@@ -30,6 +32,7 @@ mod event_queues;
 pub mod identity;
 mod limits;
 pub mod manager;
+pub mod metrics;
 mod precompile;
 mod readiness;
 mod reclaim;
@@ -39,6 +42,7 @@ pub mod state_dir;
 mod successor;
 mod supervisor;
 pub mod thin;
+mod traces;
 #[cfg(feature = "wasmtime")]
 pub mod wasmtime;
 mod watchdog;
@@ -53,7 +57,7 @@ use std::{
 };
 
 pub use identity::Identity;
-use runwasi_core::{logging, sanitize, sys};
+use runwasi_core::{logging, metrics::exposition::Build, sanitize, sys};
 
 use crate::{
     config::{Command, Settings},
@@ -74,7 +78,7 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let file = Path::new(identity.config_file);
     let done = match config::read(identity, &arguments, &|name| env::var_os(name), file, &engine) {
-        Ok(Command::Serve(settings)) => serve::<N>(settings, program),
+        Ok(Command::Serve(settings)) => serve::<N>(settings, identity.build()),
         Ok(Command::Precompile(settings, targets)) => {
             precompile::run::<N>(program, &settings, &targets)
         }
@@ -98,7 +102,7 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
-fn serve<N: NodeEngine>(settings: Settings, program: &'static str) -> Outcome {
+fn serve<N: NodeEngine>(settings: Settings, build: Build) -> Outcome {
     // Before anything else is opened: a wrong number must not become that of a later descriptor.
     let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let manager = match settings.listen_fd {
@@ -108,11 +112,11 @@ fn serve<N: NodeEngine>(settings: Settings, program: &'static str) -> Outcome {
     // The guard needs no engine and no runtime of guests: these belong to its hosts.
     if settings.guard {
         let arguments = settings.of_hosts;
-        logging::to_stderr_at(settings.log_level);
+        logging::to_stderr_at(settings.log_level, settings.log_format);
         return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;
-    serve::serve::<N>(settings, Start { program, manager, ready, supervisor })?;
+    serve::serve::<N>(settings, Start { build, manager, ready, supervisor })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -26,7 +26,9 @@ use runwasi_core::{
         BootstrapError,
         socket::{self, SocketFile},
     },
-    logging, panics,
+    logging,
+    metrics::exposition::Build,
+    panics,
     requirements::{self, RequirementError},
     rootfs,
     runtime::{self, GuestRuntime},
@@ -45,9 +47,15 @@ use crate::{
     daemon::{Daemon, LEAST_GRACE},
     limits,
     manager::{client::Client, server},
+    metrics::{
+        self,
+        answer::Answers,
+        listener::{ListenError, Metrics},
+    },
     readiness::{self, Sign, Supervisor},
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
+    traces::{self, TracesError},
     watchdog,
 };
 
@@ -126,6 +134,12 @@ pub enum ServeFailure {
     /// The state directory is unusable.
     #[error(transparent)]
     State(#[from] RecordError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] ListenError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The engine could not be built.
     #[error("engine: {0}")]
     Engine(#[from] EngineError),
@@ -147,8 +161,8 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeFailure {
 
 /// Name of a daemon, and the descriptors it inherits from the process that started it.
 pub(crate) struct Start {
-    /// Name of the daemon's program, for messages.
-    pub(crate) program: &'static str,
+    /// Names of the daemon.
+    pub(crate) build: Build,
     /// The listening manager socket, if the parent process or systemd has opened it.
     pub(crate) manager: Option<OwnedFd>,
     /// Descriptor that gets `ready` when the daemon serves.
@@ -159,7 +173,7 @@ pub(crate) struct Start {
 
 /// Serves until the daemon is stopped, or has retired and its last sandbox has ended.
 pub(crate) fn serve<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), ServeFailure> {
-    logging::to_stderr_at(settings.log_level);
+    logging::to_stderr_at(settings.log_level, settings.log_format);
     panics::log();
     // The main thread runs every task of the control side: a panic must not leave a half-dead
     // process behind.
@@ -181,19 +195,36 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         // Stopped when every sandbox has had its own grace: only events are left to deliver.
         let tasks = Tasks::new(LEAST_GRACE);
         let socket = settings.socket.clone();
-        let Start { program, manager, ready, supervisor } = start;
+        let Start { build, manager, ready, supervisor } = start;
+        let program = build.program;
+        let metrics_address = settings.metrics_address.clone();
+        traces::start(build, &tasks)?;
         let successors =
             Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
-        let daemon =
-            Daemon::new(settings, engine, guests.guests().clone(), tasks.clone(), successors)?;
+        let daemon = Daemon::new(
+            settings,
+            engine,
+            guests.guests().clone(),
+            tasks.clone(),
+            successors,
+            build,
+        )?;
         let sockets = Sockets::open(&socket, manager, program)?;
+        let state = StateDirectory::of(&socket);
+        let succeeds = !sockets.predecessors.is_empty();
+        // Before readiness: an address that cannot be had must fail the start.
+        let metrics = Metrics::open(&metrics_address, &state, succeeds)?;
+        let answers = Answers::new(daemon.exposition().clone(), state, program);
         tracing::info!(
             pid = std::process::id(),
+            version = env!("CARGO_PKG_VERSION"),
             socket = %socket.display(),
             slots,
             open_files,
+            metrics = %metrics_address,
             "serving"
         );
+        metrics::server::start(metrics, answers, daemon.clone(), &tasks);
         watchdog::start(&supervisor, guests.guests().clone(), &tasks);
         let connections = limits::manager_connections(open_files);
         let ended = run(daemon, &sockets, &tasks, (ready, supervisor), connections).await;

@@ -8,7 +8,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use runwasi_core::{
@@ -67,6 +67,8 @@ pub fn main(identity: &Identity) -> ExitCode {
 }
 
 fn start(identity: &Identity, invocation: &Invocation) -> Result<Vec<u8>, ThinError> {
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let began = u64::try_from(began).unwrap_or_default();
     let input = StartInput::read(invocation)?;
     let group = config::group(&invocation.bundle, &invocation.id).map_err(BootstrapError::from)?;
     let manager = Manager::of(identity)?;
@@ -79,6 +81,7 @@ fn start(identity: &Identity, invocation: &Invocation) -> Result<Vec<u8>, ThinEr
         containerd_address: invocation.address.clone(),
         ttrpc_address: input.ttrpc_address(invocation),
         socket_directory: input.socket_directory().unwrap_or_default().to_owned(),
+        began,
     };
     let sandbox = create(&manager, &input.socket(invocation, &group)?, &request)?;
     Ok(input.reply(&sandbox)?)

@@ -20,6 +20,10 @@ use runwasi_core::{
         compile_process::{CompileProcess, Death, Frame},
         compile_threads::{self, CompileThreads},
     },
+    metrics::{
+        Present,
+        code::{Compilation, compiled, compiling},
+    },
 };
 use tokio::time::timeout;
 use wasmtime::Engine;
@@ -68,6 +72,29 @@ pub(crate) struct Slot {
 /// Check of a compiled outline, which blocks. An error is the reason of a refusal.
 pub(crate) type Check = Box<dyn FnOnce(Vec<u8>) -> Result<(), String> + Send>;
 
+/// A compilation that the metrics count. Dropped with its future, it was abandoned.
+struct CountedCompilation {
+    begun: Instant,
+    result: Compilation,
+    _running: Present,
+}
+
+impl CountedCompilation {
+    fn begin() -> Self {
+        Self { begun: Instant::now(), result: Compilation::Abandoned, _running: compiling() }
+    }
+
+    fn ends(&mut self, is_compiled: bool) {
+        self.result = if is_compiled { Compilation::Compiled } else { Compilation::Refused };
+    }
+}
+
+impl Drop for CountedCompilation {
+    fn drop(&mut self) {
+        compiled(self.result, self.begun.elapsed());
+    }
+}
+
 impl Codegen {
     /// `keeps_spare`: a process that compiles waits for the next artifact.
     pub(crate) fn new(engine: Engine, settings: &Settings, keeps_spare: bool) -> Self {
@@ -104,14 +131,14 @@ impl Slot {
     ) -> Result<Vec<u8>, String> {
         let path = artifact.path.clone();
         let path = path.display();
-        let begun = Instant::now();
         let told = |bytes: usize| tracing::info!(%path, bytes, "compiling");
+        let mut counted = CountedCompilation::begin();
         let code = match compile_process::is_available() {
             true => self.in_process((artifact, wanted), check, told).await,
             false => self.on_thread((artifact, wanted), check, told).await,
-        }?;
-        tracing::info!(%path, bytes = code.len(), took = ?begun.elapsed(), "compiled");
-        Ok(code)
+        };
+        counted.ends(code.is_ok());
+        code
     }
 
     async fn in_process(

@@ -17,6 +17,7 @@ use runwasi_core::{
     blocking,
     code_cache::{single_flight::Leader, store::CompileLock},
     digest::Digest,
+    observe::{self, Compiled, Subject},
     sys::trim_memory,
 };
 use tokio::{runtime::Handle, select, time::sleep};
@@ -64,6 +65,8 @@ pub(crate) enum How {
 struct CompileJob {
     loader: Loader,
     codegen: Codegen,
+    /// The container that was the first to need it.
+    subject: Option<Arc<Subject>>,
     path: PathBuf,
     bytes: usize,
     digest: Digest,
@@ -87,8 +90,7 @@ enum LockAttempt {
     reason = "no owner waits for it: it outlives its callers, and no exit waits for a compiler"
 )]
 pub(crate) fn start(
-    loader: Loader,
-    codegen: Codegen,
+    (loader, codegen, subject): (Loader, Codegen, Option<Arc<Subject>>),
     (artifact, wanted): (Artifact, Wanted),
     mut leader: Leader<Flight, Outcome>,
     keep: impl Send + 'static,
@@ -96,7 +98,7 @@ pub(crate) fn start(
     let path = artifact.path.clone();
     let digest = artifact.digest;
     let bytes = artifact.bytes.len();
-    let job = CompileJob { loader, codegen, path, bytes, digest, waiting_since: None };
+    let job = CompileJob { loader, codegen, subject, path, bytes, digest, waiting_since: None };
     drop(tokio::spawn(async move {
         let outcome = job.outcome((artifact, wanted), &mut leader).await;
         // By now the compile lock is released: with its last waiter this OS process may end, before
@@ -129,6 +131,7 @@ impl CompileJob {
         }
         let loader = self.loader.clone();
         let check = move |outline| loader.check(outline).map_err(|error| format!("{error:#}"));
+        let begun = Instant::now();
         let code = select! {
             code = slot.compile(wanted, Box::new(check)) => code,
             () = leader.unwanted() => {
@@ -137,10 +140,24 @@ impl CompileJob {
                 return None;
             }
         };
+        if let Ok(code) = &code {
+            self.tell_compiled(code.len(), begun.elapsed());
+        }
         match code {
             Ok(code) => blocking(move || self.store(lock, code), Err).await,
             Err(reason) => Some(Err(reason.into())),
         }
+    }
+
+    fn tell_compiled(&self, code_bytes: usize, took: Duration) {
+        let compiled = Compiled {
+            path: &self.path,
+            digest: &self.digest,
+            wasm_bytes: self.bytes as u64,
+            code_bytes: code_bytes as u64,
+            took,
+        };
+        observe::compiled(self.subject.as_deref(), &compiled);
     }
 
     /// Loads cached code, if there is any.

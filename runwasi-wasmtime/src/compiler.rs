@@ -17,7 +17,9 @@ use runwasi_core::{
     artifact::{Artifact, Program},
     blocking::{blocking, eventually},
     code_cache::{digests::DigestIndex, single_flight::SingleFlight, store::CodeCache},
-    engine::Precompiled,
+    engine::{KeptCode, Precompiled},
+    metrics::code::{Lookup, looked_up},
+    observe::Subject,
 };
 use tokio::runtime::Handle;
 use wasmtime::Linker;
@@ -68,19 +70,25 @@ impl Compiler {
     ) -> Result<(Program, Arc<Ready>), EngineError> {
         let program = spec.find().await?;
         if let Some(ready) = self.known(&program) {
+            looked_up(Lookup::Memory);
             return Ok((program, ready));
         }
         if let Some(ready) = self.unread(&program).await? {
+            looked_up(Lookup::Disk);
             return Ok((program, ready));
         }
         // Only now, since reading and hashing a large file costs more than all lookups above.
         let artifact = spec.read(&program).await?;
         self.remember(&artifact);
         if let Some(ready) = self.loader.module_cache().get(&artifact.digest) {
+            looked_up(Lookup::Memory);
             return Ok((program, ready));
         }
         let wanted = Wanted::Entry(program.function.clone());
-        Ok((program, self.made(artifact, wanted, keep).await?.ready))
+        let made = self.made((artifact, wanted), Some(spec.subject.clone()), keep).await;
+        let is_kept = made.as_ref().is_ok_and(|made| made.how == How::Kept);
+        looked_up(if is_kept { Lookup::Disk } else { Lookup::Miss });
+        Ok((program, made?.ready))
     }
 
     /// Looks the program up in the module cache without reading it.
@@ -143,13 +151,18 @@ impl Compiler {
         if !self.loader.has_code_cache() {
             return Err(EngineError::Failed("no compiled code is kept: there is no cache".into()));
         }
-        match self.made(artifact, Wanted::Any, keep).await?.how {
+        match self.made((artifact, Wanted::Any), None, keep).await?.how {
             How::Kept => Ok(Precompiled::Kept),
             How::Compiled => Ok(Precompiled::Compiled),
             How::NotKept => {
                 Err(EngineError::Failed("the compiled code could not be kept, see the log".into()))
             }
         }
+    }
+
+    /// Compiled code on disk.
+    pub(crate) fn kept_code(&self) -> Option<KeptCode> {
+        self.loader.kept_code()
     }
 
     /// Unloads all code that no guest runs.
@@ -159,8 +172,8 @@ impl Compiler {
 
     async fn made(
         &self,
-        artifact: Artifact,
-        wanted: Wanted,
+        (artifact, wanted): (Artifact, Wanted),
+        subject: Option<Arc<Subject>>,
         keep: impl Send + 'static,
     ) -> Result<Made, EngineError> {
         let path = artifact.path.clone();
@@ -168,7 +181,7 @@ impl Compiler {
         let waiter = self.single_flight.join(flight, |leader| {
             let loader = self.loader.clone();
             let codegen = self.codegen.clone();
-            compile_job::start(loader, codegen, (artifact, wanted), leader, keep);
+            compile_job::start((loader, codegen, subject), (artifact, wanted), leader, keep);
         });
         let still = |since: Duration| {
             let path = path.display();
@@ -221,20 +234,23 @@ mod tests {
     async fn concurrent_requests_share_one_compilation() {
         let directory = tempfile::tempdir().unwrap();
         let compiler = compiler(directory.path());
-        let first = compiler.made(artifact(BYTES), Wanted::Any, ());
-        let second = compiler.made(artifact(BYTES), Wanted::Any, ());
+        let first = compiler.made((artifact(BYTES), Wanted::Any), None, ());
+        let second = compiler.made((artifact(BYTES), Wanted::Any), None, ());
         let both = tokio::join!(first, second);
         let first = both.0.unwrap();
         assert!(first.how == How::Compiled);
         assert!(Arc::ptr_eq(&first.ready, &both.1.unwrap().ready));
-        assert!(compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::Kept);
+        assert!(
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how == How::Kept
+        );
     }
 
     #[tokio::test]
     async fn refused_bytes_are_invalid_and_leave_no_lock() {
         let directory = tempfile::tempdir().unwrap();
         let bytes = b"(module nonsense)";
-        let error = compiler(directory.path()).made(artifact(bytes), Wanted::Any, ()).await.err();
+        let error =
+            compiler(directory.path()).made((artifact(bytes), Wanted::Any), None, ()).await.err();
         assert!(matches!(error, Some(EngineError::Invalid { .. })), "{error:?}");
         let lock = cache(directory.path()).reserve(KEY, &Digest::of(bytes)).unwrap();
         assert!(lock.is_some());
@@ -245,12 +261,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let compiler = compiler(directory.path());
         let lock = cache(directory.path()).reserve(KEY, &Digest::of(BYTES)).unwrap().unwrap();
-        let mut request = pin!(compiler.made(artifact(BYTES), Wanted::Any, ()));
+        let mut request = pin!(compiler.made((artifact(BYTES), Wanted::Any), None, ()));
         let early = timeout(Duration::from_millis(200), &mut request).await;
         assert!(early.is_err(), "compiled without the lock");
         // Other artifacts are compiled meanwhile.
         let other =
-            timeout(LIMIT, compiler.made(artifact(b"(module $b)"), Wanted::Any, ())).await.unwrap();
+            timeout(LIMIT, compiler.made((artifact(b"(module $b)"), Wanted::Any), None, ()))
+                .await
+                .unwrap();
         assert!(other.unwrap().how == How::Compiled);
         lock.fill(&Engine::default().precompile_module(BYTES).unwrap()).unwrap();
         assert!(timeout(LIMIT, request).await.unwrap().unwrap().how == How::Kept);
@@ -263,8 +281,10 @@ mod tests {
         let cache = cache(directory.path());
         let digest = Digest::of(BYTES);
         let lock = cache.reserve(KEY, &digest).unwrap().unwrap();
-        let waiting =
-            timeout(Duration::from_millis(100), compiler.made(artifact(BYTES), Wanted::Any, ()));
+        let waiting = timeout(
+            Duration::from_millis(100),
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()),
+        );
         assert!(waiting.await.is_err());
         // Longer than the pause between two attempts: the job has seen that its waiter has left.
         sleep(Duration::from_millis(200)).await;
@@ -272,7 +292,8 @@ mod tests {
         sleep(Duration::from_millis(200)).await;
         assert!(cache.find(KEY, &digest).is_none(), "compiled without a request");
         assert!(
-            compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::Compiled
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how
+                == How::Compiled
         );
     }
 
@@ -282,6 +303,9 @@ mod tests {
         let settings = Settings::default();
         let compiler =
             Compiler::new(linker, Arc::default(), KEY.into(), (None, None), (&settings, false));
-        assert!(compiler.made(artifact(BYTES), Wanted::Any, ()).await.unwrap().how == How::NotKept);
+        assert!(
+            compiler.made((artifact(BYTES), Wanted::Any), None, ()).await.unwrap().how
+                == How::NotKept
+        );
     }
 }

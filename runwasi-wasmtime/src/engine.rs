@@ -7,7 +7,7 @@ use runwasi_core::{
     Engine, EngineError, Instance, InstanceSpec,
     artifact::Artifact,
     blocking::blocking,
-    engine::{FileThreads, Precompiled},
+    engine::{self, FileThreads, KeptCode, Precompiled},
     resources::descriptors::{self, TooFew},
     settings::RawSettings,
 };
@@ -165,6 +165,17 @@ impl Engine for WasmtimeEngine {
     async fn precompile(&self, artifact: Artifact) -> Result<Precompiled, EngineError> {
         let pool = self.pool().await?;
         pool.compiler.precompile(artifact, pool.clone()).await
+    }
+
+    fn pools(&self) -> Vec<engine::Pool> {
+        // The caller runs on the blocking pool, so blocking here is allowed.
+        let state = self.state.blocking_read();
+        state.pool.as_ref().map(|pool| pool.account.pools()).unwrap_or_default()
+    }
+
+    fn kept_code(&self) -> Option<KeptCode> {
+        let compiler = self.state.blocking_read().pool.as_ref()?.compiler.clone();
+        compiler.kept_code()
     }
 
     fn release_unused(&self) {

@@ -1,6 +1,7 @@
 //! Conversion of a guest's end into an exit status.
 
 use runwasi_core::{ExitStatus, Fault, InstanceSpec};
+use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
 use crate::limits::OutOfMemory;
@@ -12,8 +13,20 @@ pub(crate) async fn status(ended: wasmtime::Result<()>, spec: &InstanceSpec) -> 
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return ExitStatus::code(*code);
     }
-    let fault = if error.is::<OutOfMemory>() { Fault::OutOfMemory } else { Fault::Trap };
+    let fault = match error.is::<OutOfMemory>() {
+        true => Fault::OutOfMemory,
+        false => Fault::Trap(trap_kind(&error)),
+    };
     spec.fault(fault, &report(&error)).await
+}
+
+/// Kind of a trap: the name that wasmtime gives it, or the error of the host that has ended the guest.
+fn trap_kind(error: &wasmtime::Error) -> String {
+    let text = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    text.strip_prefix("wasm trap: ").map(str::to_owned).unwrap_or(text)
 }
 
 /// Writes the reason of a guest's end to its container's stderr.

@@ -27,6 +27,7 @@
 //! | `outbound` | network access of a component |
 //! | `timed_body` | body of a request or a response with a time limit |
 //! | `timer` | exact sleeps of guests |
+//! | `trace` | spans of HTTP requests |
 //! | `turns` | turns of host calls with long work |
 //! | `wasi` | WASI context of a process: streams, values, data; models (feature `wasi-nn`) |
 //! | `gc_heap` | first size of a guest's heap of collected objects |
@@ -67,6 +68,7 @@ mod spare;
 mod start;
 mod timed_body;
 mod timer;
+mod trace;
 mod turns;
 mod wasi;
 mod world;

@@ -12,6 +12,7 @@ use std::{
 use runwasi_core::{
     code_cache::store::{CodeCache, CompileLock, UncheckedFile},
     digest::Digest,
+    engine::KeptCode,
 };
 use wasmtime::{
     Engine, Linker, Module, Precompiled,
@@ -64,6 +65,11 @@ impl Loader {
 
     pub(crate) fn has_code_cache(&self) -> bool {
         self.cache.is_some()
+    }
+
+    /// Compiled code on disk. Blocks.
+    pub(crate) fn kept_code(&self) -> Option<KeptCode> {
+        self.cache.as_ref().map(CodeCache::usage)
     }
 
     /// Tries to take the compile lock of an artifact. Returns nothing without a code cache.

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use runwasi_core::{EngineError, InstanceSpec, resources::descriptors::Descriptors};
+use runwasi_core::{EngineError, InstanceSpec, engine::Pool, resources::descriptors::Descriptors};
 use wasmtime::ResourcesRequired;
 
 use crate::{maps::Maps, settings::Settings};
@@ -131,6 +131,22 @@ impl Account {
         let wanted = number(estimate - used);
         let resource = if maps.is_kernels() { Resource::KernelMaps } else { Resource::Maps };
         Err(Lack { resource, wanted, used: number(used), limit: number(maps.limit()) })
+    }
+
+    /// The bounded resources, for the metrics.
+    pub(crate) fn pools(&self) -> Vec<Pool> {
+        let pool = |(resource, name)| {
+            let index = resource as usize;
+            let used = self.used[index].load(Relaxed).into();
+            Pool { name, used, limit: self.limits[index].into() }
+        };
+        let names = ["stacks", "memories", "tables"];
+        let mut pools: Vec<_> = RESOURCES.into_iter().zip(names).map(pool).collect();
+        if let Some(maps) = &self.maps {
+            let used = maps.estimate(self.memories());
+            pools.push(Pool { name: "maps", used, limit: maps.limit() });
+        }
+        pools
     }
 
     /// Memories in use.

@@ -127,16 +127,9 @@ impl CodeFixture {
         Ok(file.to_string_lossy().into_owned())
     }
 
-    /// What shims and daemon have logged.
-    pub fn log(&mut self) -> String {
-        let shims = self.fixture.log();
-        let daemon = self.fixture.daemon().map(|daemon| daemon.log()).unwrap_or_default();
-        shims + &daemon
-    }
-
     /// How often a module was compiled.
     pub fn compilations(&mut self, name: &str) -> usize {
-        let line = format!(" compiling path=/{name} ");
+        let line = format!("msg=compiling path=/{name} ");
         self.log().lines().filter(|logged| logged.contains(&line)).count()
     }
 

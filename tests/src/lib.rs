@@ -9,8 +9,11 @@
 //! - [`command`]: a child process with captured output and a deadline; `ctr` calls are these.
 //! - [`running`]: such a process while it runs.
 //! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
+//! - [`log`]: the lines that shims and daemons write.
 //! - [`daemon`]: a private node daemon, for the runtime that needs one.
+//! - [`collector`]: a collector of traces.
 //! - [`events`]: what `ctr events` prints.
+//! - [`exposition`]: the metrics of a daemon.
 //! - [`http`]: a request to a server in a container.
 //! - [`shim_driver`]: a shim driven by its command line and socket alone, for what `ctr` cannot ask for.
 //! - [`shim`]: that socket.
@@ -46,6 +49,7 @@ pub mod builder;
 pub mod bundle;
 pub mod cni;
 pub mod code;
+pub mod collector;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -56,10 +60,12 @@ pub mod cri;
 pub mod daemon;
 pub mod docker;
 pub mod events;
+pub mod exposition;
 mod grpc;
 pub mod hooks;
 pub mod hostile;
 pub mod http;
+pub mod log;
 pub mod machine;
 pub mod meter;
 pub mod network;

@@ -11,7 +11,7 @@ use containerd_shim_protos::api::{
 };
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
-use containerd_shim_protos::ttrpc::proto::{Request, Status};
+use containerd_shim_protos::ttrpc::proto::{KeyValue, Request, Status};
 use containerd_shim_protos::ttrpc::{self, Client};
 use serde_json::json;
 
@@ -51,7 +51,19 @@ impl TaskClient {
         request: &impl Message,
         limit: Duration,
     ) -> Result<A, ttrpc::Error> {
+        self.call_with(method, request, &[], limit)
+    }
+
+    /// The same with metadata, such as that of traces.
+    pub fn call_with<A: Message>(
+        &self,
+        method: &str,
+        request: &impl Message,
+        metadata: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<A, ttrpc::Error> {
         let mut message = Request::new();
+        message.metadata = metadata.iter().map(|(key, value)| pair(key, value)).collect();
         message.service = self.service.to_owned();
         message.method = method.to_owned();
         message.timeout_nano = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX);
@@ -158,6 +170,13 @@ impl TaskClient {
         request.id = id.to_owned();
         drop(self.call::<Empty>("Shutdown", &request, LIMIT));
     }
+}
+
+fn pair(key: &str, value: &str) -> KeyValue {
+    let mut pair = KeyValue::new();
+    pair.key = key.to_owned();
+    pair.value = value.to_owned();
+    pair
 }
 
 /// What a shim said when it refused, or the transport's error.

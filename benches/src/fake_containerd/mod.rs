@@ -86,7 +86,16 @@ impl FakeContainerd {
         storage: Storage,
         measure: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
-        let settings = Settings::default().programs(directory);
+        Self::with_settings(runtime, Settings::default().programs(directory), storage, measure)
+    }
+
+    /// The same with these settings of the daemon.
+    pub(crate) fn with_settings<T>(
+        runtime: Runtime,
+        settings: Settings,
+        storage: Storage,
+        measure: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
         Self::new(ShimDriver::with(runtime, settings)?, storage)?.played(measure)
     }
 

@@ -40,7 +40,7 @@ pub fn serve<E: Engine>(
     mut handover: Handover,
     engine: impl FnOnce() -> Result<E, EngineError>,
 ) -> Result<(), BootstrapError> {
-    logging::to_containerd(invocation.debug);
+    logging::to_containerd(invocation.debug, about.runtime);
     panics::log();
     if let Err(error) = rustix::thread::set_name(&process_name(about.runtime)) {
         tracing::debug!(%error, "the process keeps its name");
@@ -72,7 +72,7 @@ fn run<E: Engine>(
     engine: impl FnOnce() -> Result<E, EngineError>,
     own: Option<Arc<SocketFile>>,
 ) -> Result<(), BootstrapError> {
-    let Handover { listener, namespaces, managed, ttrpc_address, .. } = handover;
+    let Handover { listener, namespaces, group, managed, ttrpc_address, .. } = handover;
     raise_oom_score();
     prepare_rootfs();
     // This process stays in the host's namespaces, as hooks and loggers must.
@@ -96,6 +96,7 @@ fn run<E: Engine>(
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
             namespace: invocation.namespace.clone(),
+            sandbox: group,
             images: images.clone(),
             cgroups: Some(Arc::new(Cgroups::of_process(guests.threads().clone(), network.pid()))),
             native: NativeHost {

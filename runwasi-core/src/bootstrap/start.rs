@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     bundle::config::SandboxConfig,
+    id::Id,
     network::Namespaces,
     requirements,
     sys::{self, Fork},
@@ -32,6 +33,8 @@ pub struct Handover {
     /// The listener's file, for the server to remove.
     pub(super) own: Option<SocketFile>,
     pub(super) namespaces: Namespaces,
+    /// Id of the sandbox.
+    pub(super) group: Id,
     /// True if containerd manages the sandbox by its Sandbox API.
     pub(super) managed: bool,
     /// Address at which containerd takes events.
@@ -61,7 +64,14 @@ pub fn start(invocation: &Invocation) -> Result<Started, BootstrapError> {
         Ok(Fork::Parent) => Ok(Started::Reply(reply)),
         Ok(Fork::Child) => {
             let ttrpc_address = input.ttrpc_address(invocation);
-            Ok(Started::Server(Handover { listener, own, namespaces, managed, ttrpc_address }))
+            Ok(Started::Server(Handover {
+                listener,
+                own,
+                namespaces,
+                group,
+                managed,
+                ttrpc_address,
+            }))
         }
         Err(error) => {
             // The socket has no server and never will. The caller gets the error of the fork, and

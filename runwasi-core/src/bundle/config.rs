@@ -292,6 +292,22 @@ impl SandboxPart {
     }
 }
 
+/// Reads only the annotations, for the log of a container that is refused. Empty if they cannot be
+/// read.
+pub(crate) fn annotations(bundle: &Path) -> HashMap<String, String> {
+    let path = bundle.join(CONFIG_FILE);
+    let read = read_bounded(&path).and_then(|bytes| parse::<Annotated>(&path, &bytes));
+    read.ok().and_then(|config| config.annotations).unwrap_or_default()
+}
+
+/// The annotations of `config.json`.
+// Nothing else is parsed: the node daemon's shim needs nothing else, and a small program starts fast.
+#[derive(Deserialize)]
+struct Annotated {
+    #[serde(default)]
+    annotations: Option<HashMap<String, String>>,
+}
+
 /// Reads only the group of [`SandboxConfig`].
 pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
     let path = bundle.join(CONFIG_FILE);
@@ -303,14 +319,6 @@ pub fn group(bundle: &Path, id: &Id) -> Result<Id, ConfigError> {
 
 /// The group in the content of `config.json`. Errors name the path.
 pub(crate) fn group_in(path: &Path, bytes: &[u8], id: &Id) -> Result<Id, ConfigError> {
-    // Parses only the annotations: the node daemon's shim needs nothing else of `config.json`, and
-    // a small program starts fast.
-    #[derive(Deserialize)]
-    struct Annotated {
-        #[serde(default)]
-        annotations: Option<HashMap<String, String>>,
-    }
-
     let config: Annotated = parse(path, bytes)?;
     let pod = pod(&config.annotations.unwrap_or_default()).map_err(field_error(path))?;
     Ok(pod.unwrap_or_else(|| id.clone()))

@@ -28,7 +28,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::digest::Digest;
+use crate::{digest::Digest, engine::KeptCode};
 
 const MAGIC: &[u8; 8] = b"runwasi1";
 const TRAILER: usize = 16;
@@ -99,6 +99,21 @@ impl CodeCache {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
+    }
+
+    /// Number and size of the files, and the limit of their size. Of a directory that cannot be
+    /// read, nothing.
+    pub fn usage(&self) -> KeptCode {
+        let mut kept = KeptCode { limit: self.max_bytes, ..KeptCode::default() };
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let is_code = Path::new(&entry.file_name()).extension() == Some(OsStr::new(EXTENSION));
+            // An error: another process has removed the file.
+            if is_code && let Ok(metadata) = entry.metadata() {
+                kept.files += 1;
+                kept.bytes += metadata.len();
+            }
+        }
+        kept
     }
 
     fn path(&self, engine_key: &str, digest: &Digest) -> PathBuf {

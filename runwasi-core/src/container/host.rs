@@ -37,6 +37,8 @@ pub struct Host {
     pub bundle_roots: Arc<[PathBuf]>,
     /// Their containerd namespace.
     pub namespace: Id,
+    /// Id of their sandbox.
+    pub sandbox: Id,
     /// Access to their images.
     pub images: Arc<dyn Images>,
     /// The cgroups of the process, if it serves this sandbox alone.

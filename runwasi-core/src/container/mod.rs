@@ -40,6 +40,8 @@ use crate::{
     cgroups::KernelLimits,
     engine::error::EngineError,
     events::Event,
+    metrics::lives::{self, Phase},
+    observe::{self, Kind, Subject},
     process::{Info, Process, driver, execs::Execs, state::Request},
     resources::usage::Usage,
     rootfs::{Rootfs, RootfsError},
@@ -79,11 +81,15 @@ impl Container {
         pod_files: Option<Arc<PodFiles>>,
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Created, CreateError> {
+        let begun = Instant::now();
         let roots = host.bundle_roots.clone();
+        let span = request.trace.part("prepare");
         let prepared = match prepare(&request, host.network.pid(), roots, pod_files).await? {
             Outcome::Guest(prepared) => *prepared,
             Outcome::Native(program) => return Ok(Created::Native(program)),
         };
+        lives::took_since(Phase::Prepare, begun);
+        drop(span);
         // Before `Engine::prepare`, which may depend on them.
         if !prepared.settings.entries.is_empty() {
             host.engine.configure(&prepared.settings).await?;
@@ -97,14 +103,15 @@ impl Container {
                 return Err(error.into());
             }
         }
-        Ok(Created::Guest(Self::start_driver(host, request, init, on_deleted)))
+        let container = Self::start_driver(host, request, (init, begun), on_deleted);
+        Ok(Created::Guest(container))
     }
 
     /// Publishes the creation and starts the driver of the init.
     fn start_driver(
         host: &Host,
         request: CreateRequest,
-        init: PreparedInit,
+        (init, begun): (PreparedInit, Instant),
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let PreparedInit {
@@ -114,6 +121,7 @@ impl Container {
             kernel_limits,
             limits,
             rootfs,
+            kind,
             files,
             unmounted,
         } = init;
@@ -123,13 +131,16 @@ impl Container {
             bundle: request.bundle.display().to_string(),
             rootfs: request.mounts,
         });
+        observe::created(&context.subject, None, kind, begun.elapsed());
         let group = Group::new(host.guests.clone(), &limits, process.credentials.clone())
+            .of(context.subject.clone())
             .charged_to(context.memory.clone())
             .with_files(files);
         let execs = Arc::<Execs>::default();
         let parts = driver::Parts {
             unmounted,
             execs: Some(execs.clone()),
+            trace: request.trace,
             ..process.into_parts(&context, host, group, on_deleted)
         };
         let init = driver::spawn(parts, &host.tasks);
@@ -147,6 +158,11 @@ impl Container {
     /// True once a client has asked about its end.
     pub(crate) fn is_asked_about(&self) -> bool {
         self.asked_about.load(Ordering::Relaxed)
+    }
+
+    /// The container in the log.
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.context.subject
     }
 
     /// Runs the `poststart` hooks.
@@ -177,6 +193,7 @@ impl Container {
     /// start. Dropping the future undoes the preparation.
     pub(crate) async fn exec(&self, host: &Host, request: ExecRequest) -> Result<(), ExecError> {
         // Reserves the id, so that a concurrent request with the same id fails at once.
+        let begun = Instant::now();
         let place = self.execs.reserve(&request.id)?;
         self.init.request(Request::Exec).await.map_err(ExecError::Init)?;
         let config = ProcessConfig::parse(&request.spec)?;
@@ -203,7 +220,10 @@ impl Container {
         // Under the lock of the table: the init either has ended before, which is an error here, or
         // it ends this process, too.
         place.fill(|| {
+            let exec = info.exec.clone();
             host.publisher.publish(Event::ExecAdded { process: info });
+            let subject = &self.context.subject;
+            observe::created(subject, exec.as_ref(), Kind::Wasm, begun.elapsed());
             driver::spawn(parts, &host.tasks)
         })?;
         Ok(())

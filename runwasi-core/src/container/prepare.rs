@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use super::{
@@ -16,15 +17,20 @@ use crate::{
     blocking::blocking,
     bundle::{
         allowed_roots,
-        config::{Config, ContainerKind},
+        config::{Config, ContainerKind, annotations as annotations_of},
         hooks::{ContainerState, HooksConfig},
         process::ProcessConfig,
         program::ProgramConfig,
         resources::{Limit, ResourcesConfig},
     },
     cgroups::KernelLimits,
-    engine::{error::EngineError, extensions::Extensions, instance::Instance, spec::InstanceSpec},
+    engine::{
+        error::EngineError, extensions::Extensions, fault::FaultRecord, instance::Instance,
+        spec::InstanceSpec,
+    },
+    metrics::lives::{self, Phase},
     native::{detect, setting::NativeRuntime},
+    observe::{Kind, Subject},
     process::{Info, driver},
     resources::memory::Memory,
     rootfs::{Gone, MountConfig, Rootfs, RootfsError},
@@ -32,6 +38,7 @@ use crate::{
     settings::RawSettings,
     stdio::{Stdio, error::StdioError},
     sys::credentials::Credentials,
+    traces::start::StartTrace,
 };
 
 /// File in the bundle with the pid that was reported to containerd. `delete` reads it after the
@@ -57,6 +64,8 @@ pub(crate) struct NativeProgram {
     pub(crate) systemd_cgroup: bool,
     /// The PID namespace that it joins.
     pub(crate) pid_namespace: Option<PathBuf>,
+    /// The annotations of its `config.json`.
+    pub(crate) annotations: HashMap<String, String>,
 }
 
 /// A container with file systems and settings.
@@ -174,7 +183,9 @@ fn native(
     runtime: Option<NativeRuntime>,
 ) -> Result<Outcome, CreateError> {
     let ProgramConfig { systemd_cgroup, pid_namespace, .. } = ProgramConfig::load(bundle)?;
-    Ok(Outcome::Native(NativeProgram { path, runtime, systemd_cgroup, pid_namespace }))
+    let annotations = annotations_of(bundle);
+    let native = NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations };
+    Ok(Outcome::Native(native))
 }
 
 /// A process without a driver: its streams are open, and the engine has prepared its instance.
@@ -182,6 +193,7 @@ pub(super) struct PreparedProcess {
     pub(super) info: Arc<Info>,
     pub(super) credentials: Option<Arc<Credentials>>,
     instance: Arc<dyn Instance>,
+    faults: Arc<FaultRecord>,
     stdio: Stdio,
 }
 
@@ -196,6 +208,8 @@ impl PreparedProcess {
     ) -> driver::Parts {
         driver::Parts {
             info: self.info,
+            subject: context.subject.clone(),
+            faults: self.faults,
             instance: self.instance,
             stdio: self.stdio,
             // The container's file systems outlive an exec; only the init waits for their end.
@@ -203,6 +217,7 @@ impl PreparedProcess {
             group,
             // Only the end of the init ends other processes.
             execs: None,
+            trace: StartTrace::default(),
             memory: context.memory.clone(),
             publisher: host.publisher.clone(),
             on_deleted,
@@ -219,6 +234,8 @@ pub(super) struct PreparedInit {
     pub(super) limits: ResourcesConfig,
     /// Never had a target if the container has no file systems.
     pub(super) rootfs: Weak<Rootfs>,
+    /// Its program, in the log.
+    pub(super) kind: Kind,
     /// Bound of its file calls.
     pub(super) files: FileCalls,
     /// Resolves when the file systems are gone.
@@ -236,12 +253,15 @@ impl PreparedInit {
         annotations::check(&config.annotations, host.engine.annotations())?;
         let limits = config.resources;
         let memory = Memory::new(limits.memory.and_then(Limit::get), config.refuse_memory);
+        let ids = (&host.namespace, &host.sandbox);
         let context = ProcessContext {
+            subject: Arc::new(Subject::new(ids, &request.id, &config.annotations)),
             annotations: config.annotations,
             memory: Arc::new(memory),
             extensions: Arc::default(),
         };
         let unmounted = files.as_ref().map_or_else(Gone::already, |files| files.rootfs.gone());
+        let kind = if files.is_some() { Kind::Wasm } else { Kind::Pause };
         let slow = files.as_ref().map(|files| files.rootfs.slow().to_vec()).unwrap_or_default();
         let rootfs = files.as_ref().map_or_else(Weak::new, |files| Arc::downgrade(&files.rootfs));
         let info = Info {
@@ -250,7 +270,8 @@ impl PreparedInit {
             pid: host.network.pid(),
             stdio: request.stdio.clone(),
         };
-        let process = context.init(host, info, config.process, files).await?;
+        request.trace.describe(&context.subject);
+        let process = context.init(host, info, config.process, (files, &request.trace)).await?;
         let single = config.pod.is_none();
         let kernel_limits =
             host.mirror_limits(config.cgroup, &request.bundle, limits.clone(), single);
@@ -258,12 +279,14 @@ impl PreparedInit {
         // After `Engine::configure`, which may have changed the bound.
         let threads = host.engine.file_threads().await;
         let files = FileCalls::new(request.id.clone(), threads, slow);
-        Ok(Self { process, context, hooks, kernel_limits, limits, rootfs, files, unmounted })
+        Ok(Self { process, context, hooks, kernel_limits, limits, rootfs, kind, files, unmounted })
     }
 }
 
 /// Context that all processes of a container share.
 pub(super) struct ProcessContext {
+    /// The container in the log.
+    pub(super) subject: Arc<Subject>,
     pub(super) annotations: Arc<HashMap<String, String>>,
     pub(super) memory: Arc<Memory>,
     pub(super) extensions: Arc<Extensions>,
@@ -282,18 +305,25 @@ impl ProcessContext {
         host: &Host,
         info: Info,
         config: ProcessConfig,
-        files: Option<Files>,
+        (files, trace): (Option<Files>, &StartTrace),
     ) -> Result<PreparedProcess, CreateError> {
+        let span = trace.part("streams");
         let stdio = host.stdio(&info.container, &info.stdio, &config).await?;
+        drop(span);
         let credentials = config.credentials.clone();
+        let faults = Arc::<FaultRecord>::default();
         let instance: Arc<dyn Instance> = match files {
             None => Arc::new(Pause),
             Some(files) => {
-                let spec = self.spec(host, &info, config, files, &stdio);
-                host.engine.prepare(spec).await?
+                let spec = self.spec(host, (&info, &faults), config, files, &stdio);
+                let begun = Instant::now();
+                let _span = trace.part("engine");
+                let instance = host.engine.prepare(spec).await?;
+                lives::took_since(Phase::Engine, begun);
+                instance
             }
         };
-        Ok(PreparedProcess { info: Arc::new(info), credentials, instance, stdio })
+        Ok(PreparedProcess { info: Arc::new(info), credentials, instance, faults, stdio })
     }
 
     /// Opens the streams of a further process and has the engine prepare its instance. A process
@@ -307,18 +337,22 @@ impl ProcessContext {
     ) -> Result<PreparedProcess, StdioError> {
         let stdio = host.stdio(&info.container, &info.stdio, &config).await?;
         let credentials = config.credentials.clone();
+        let faults = Arc::<FaultRecord>::default();
         let prepared = match found {
-            Ok(files) => host.engine.prepare(self.spec(host, &info, config, files, &stdio)).await,
+            Ok(files) => {
+                let spec = self.spec(host, (&info, &faults), config, files, &stdio);
+                host.engine.prepare(spec).await
+            }
             Err(error) => Err(EngineError::Failed(error.to_string())),
         };
         let instance = prepared.unwrap_or_else(|error| Arc::new(Refused::new(error)));
-        Ok(PreparedProcess { info: Arc::new(info), credentials, instance, stdio })
+        Ok(PreparedProcess { info: Arc::new(info), credentials, instance, faults, stdio })
     }
 
     fn spec(
         &self,
         host: &Host,
-        info: &Info,
+        (info, faults): (&Info, &Arc<FaultRecord>),
         config: ProcessConfig,
         files: Files,
         stdio: &Stdio,
@@ -338,6 +372,8 @@ impl ProcessContext {
             memory: self.memory.clone(),
             extensions: self.extensions.clone(),
             network: host.network.clone(),
+            subject: self.subject.clone(),
+            faults: faults.clone(),
         }
     }
 }

@@ -2,7 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::{id::Id, options::RuntimeOptions, rootfs::MountConfig, stdio::paths::StdioPaths};
+use crate::{
+    id::Id,
+    options::RuntimeOptions,
+    rootfs::MountConfig,
+    stdio::paths::StdioPaths,
+    traces::{context::SpanContext, start::StartTrace},
+};
 
 /// Content of containerd's `Create`.
 #[derive(Clone, Debug)]
@@ -19,6 +25,10 @@ pub struct CreateRequest {
     pub options: RuntimeOptions,
     /// True if the container is to go on from a checkpoint.
     pub checkpoint: bool,
+    /// The span that containerd's call belongs to, if it names one.
+    pub parent: Option<SpanContext>,
+    /// Trace of the start. Begun by the sandbox.
+    pub trace: StartTrace,
 }
 
 /// Content of containerd's `Exec`.

@@ -85,7 +85,7 @@ pub(crate) fn deleted(stdout: &[u8]) -> Option<(u32, Exit)> {
     DeleteResponse::parse_from_bytes(stdout).ok().map(of_delete)
 }
 
-fn of_delete(response: DeleteResponse) -> (u32, Exit) {
+pub(crate) fn of_delete(response: DeleteResponse) -> (u32, Exit) {
     (response.pid, exit(response.exit_status, response.exited_at))
 }
 

@@ -6,6 +6,7 @@ pub mod extensions;
 pub mod fault;
 pub mod instance;
 pub mod prepared;
+mod report;
 pub mod signal;
 pub mod spec;
 
@@ -27,6 +28,7 @@ use crate::{artifact::Artifact, settings::RawSettings};
 /// | [`file_threads`](Self::file_threads) | container, control runtime | `Create`, after `prepare` | no effect |
 /// | [`precompile`](Self::precompile) | command `precompile` | before any guest | cancels the wait |
 /// | [`release_unused`](Self::release_unused) | daemon, blocking pool | guests have ended | not async |
+/// | [`pools`](Self::pools), [`kept_code`](Self::kept_code) | daemon, blocking pool | scrape of the metrics | not async |
 ///
 /// The engine itself is dropped at the end of the OS process, after its last instance, or never:
 /// a shim that is killed drops nothing.
@@ -91,6 +93,44 @@ pub trait Engine: Send + Sync + 'static {
     /// from time to time while guests keep ending. Never called by a shim of one pod. It may block,
     /// and runs to its end. The default implementation keeps nothing.
     fn release_unused(&self) {}
+
+    /// Bounded resources that all guests share, for the metrics.
+    ///
+    /// Called by the node daemon on the blocking pool, at each scrape. The names must be the same
+    /// each time. The default implementation has none.
+    fn pools(&self) -> Vec<Pool> {
+        Vec::new()
+    }
+
+    /// Compiled code on disk, for the metrics.
+    ///
+    /// Called by the node daemon on the blocking pool, at each scrape. It may block. The default
+    /// implementation keeps none.
+    fn kept_code(&self) -> Option<KeptCode> {
+        None
+    }
+}
+
+/// A bounded resource of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name.
+    pub name: &'static str,
+    /// What guests have of it.
+    pub used: u64,
+    /// All of it.
+    pub limit: u64,
+}
+
+/// Compiled code on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptCode {
+    /// Number of files.
+    pub files: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The size that they may have.
+    pub limit: u64,
 }
 
 /// Result of [`Engine::precompile`].

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, path::PathBuf, sync::Arc};
 
-use super::extensions::Extensions;
+use super::{extensions::Extensions, fault::FaultRecord};
 use crate::{
     artifact::{
         Artifact, ArtifactError, Program, lookup,
@@ -11,6 +11,7 @@ use crate::{
     credentials::Credentials,
     id::Id,
     network::Network,
+    observe::Subject,
     resources::memory::Memory,
     rootfs::Rootfs,
     stdio::Stdio,
@@ -60,6 +61,10 @@ pub struct InstanceSpec {
     pub extensions: Arc<Extensions>,
     /// The sandbox's network. A guest's sockets have to be created inside it, see [`Network::run`].
     pub network: Network,
+    /// Identity of the container in the log.
+    pub subject: Arc<Subject>,
+    /// Fault that ends the process, see [`InstanceSpec::fault`].
+    pub(crate) faults: Arc<FaultRecord>,
 }
 
 impl InstanceSpec {

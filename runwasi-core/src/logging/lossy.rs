@@ -21,12 +21,10 @@ use rustix::{
     fs::{FileType, fstat},
     net::{SendFlags, send},
 };
-use tracing_subscriber::fmt::{
-    MakeWriter, format,
-    time::{FormatTime, SystemTime},
-};
+use tracing_subscriber::fmt::MakeWriter;
 
-use crate::lock::Mutex;
+use super::{form::Form, journal::JournalSocket};
+use crate::{lock::Mutex, metrics::delivery};
 
 /// Most bytes that a pipe with room takes without waiting (`PIPE_BUF` of `pipe(7)`).
 const PIPE_BUF: usize = 4096;
@@ -38,6 +36,8 @@ pub(super) struct Lossy(Arc<Mutex<State>>);
 
 struct State {
     target: Target,
+    /// Form of the line with the count.
+    form: Form,
     /// Lines that were dropped since the last one that was written.
     dropped: u64,
     /// True if the last line was written in part.
@@ -51,18 +51,20 @@ enum Target {
     Socket(OwnedFd),
     /// The same for what cannot be opened anew: looked at before each write.
     Shared(File),
+    /// An entry is a datagram.
+    Journal(JournalSocket),
 }
 
 impl Lossy {
-    fn to(target: Target) -> Self {
-        Self(Arc::new(Mutex::new(State { target, dropped: 0, torn: false })))
+    fn to(target: Target, form: Form) -> Self {
+        Self(Arc::new(Mutex::new(State { target, form, dropped: 0, torn: false })))
     }
 
     /// Writes to stderr. Returns no writer if it is closed.
-    pub(super) fn stderr() -> Option<Self> {
+    pub(super) fn stderr(form: Form) -> Option<Self> {
         let stderr = io::stderr().as_fd().try_clone_to_owned().ok()?;
         let kind = FileType::from_raw_mode(fstat(&stderr).ok()?.st_mode);
-        Some(Self::to(match kind {
+        let target = match kind {
             FileType::Socket => Target::Socket(stderr),
             FileType::Fifo | FileType::CharacterDevice => {
                 // Opened anew: the flag on the present description would be that of all processes
@@ -74,12 +76,23 @@ impl Lossy {
             }
             // A copy: a new description would overwrite the file from its beginning.
             _ => Target::File(stderr.into()),
-        }))
+        };
+        Some(Self::to(target, form))
     }
 
     /// Writes to a file that was opened so that no write waits.
-    pub(super) fn file(file: File) -> Self {
-        Self::to(Target::File(file))
+    pub(super) fn file(file: File, form: Form) -> Self {
+        Self::to(Target::File(file), form)
+    }
+
+    /// Sends to the journal, in its form.
+    pub(super) fn journal(socket: JournalSocket) -> Self {
+        Self::to(Target::Journal(socket), Form::journal())
+    }
+
+    /// The form of its lines.
+    pub(super) fn form(&self) -> Form {
+        self.0.lock().form.clone()
     }
 }
 
@@ -92,6 +105,7 @@ impl State {
     fn line(&mut self, line: &[u8]) {
         if !self.tell_dropped() || !self.put(line) {
             self.dropped += 1;
+            delivery::lost_log_line();
         }
     }
 
@@ -100,11 +114,7 @@ impl State {
         if self.dropped == 0 {
             return true;
         }
-        let mut notice = String::new();
-        // An error: only the time is missing.
-        let _ = SystemTime.format_time(&mut format::Writer::new(&mut notice));
-        let text = "lines of this log were dropped: its reader did not take them";
-        notice.push_str(&format!("  WARN {text} lines={}\n", self.dropped));
+        let notice = self.form.dropped(self.dropped);
         let told = self.put(notice.as_bytes());
         if told {
             self.dropped = 0;
@@ -152,6 +162,7 @@ impl Target {
                 }
                 file.write(&bytes[..bytes.len().min(PIPE_BUF)])
             }
+            Self::Journal(socket) => socket.send(bytes),
         }
     }
 }
@@ -187,13 +198,17 @@ impl<'a> MakeWriter<'a> for Lossy {
 mod tests {
     use std::{
         io::Read,
-        os::{fd::AsRawFd, unix::net::UnixStream},
+        os::{
+            fd::AsRawFd,
+            unix::net::{UnixDatagram, UnixStream},
+        },
     };
 
     use super::*;
 
     /// A number of lines that no pipe and no socket holds.
     const MANY: u64 = 40_000;
+    const TEXT: Form = Form::Text { runtime: None };
     const LINE: &str = "a line of a log that is not read\n";
 
     /// Each target over a pipe or a socket, and its reader.
@@ -202,7 +217,7 @@ mod tests {
             let (reader, writer) = io::pipe().unwrap();
             rustix::io::ioctl_fionbio(&reader, true).unwrap();
             let reader: Box<dyn Read> = Box::new(reader);
-            (Lossy::to(make(writer)), reader)
+            (Lossy::to(make(writer), TEXT), reader)
         };
         let own = |writer: io::PipeWriter| {
             let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
@@ -211,7 +226,7 @@ mod tests {
         let shared = |writer: io::PipeWriter| Target::Shared(File::from(OwnedFd::from(writer)));
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let socket = Lossy::to(Target::Socket(ours.into()));
+        let socket = Lossy::to(Target::Socket(ours.into()), TEXT);
         vec![pipe(&own), pipe(&shared), (socket, Box::new(theirs))]
     }
 
@@ -237,7 +252,7 @@ mod tests {
             let after: Vec<&str> = after.trim_start().lines().collect();
             assert_eq!(after.len(), 2, "{after:?}");
             assert!(after[0].ends_with(&format!("lines={}", MANY - whole)), "{}", after[0]);
-            assert!(after[0].contains("  WARN lines of this log were dropped"), "{}", after[0]);
+            assert!(after[0].contains(" level=warning msg=\"lines of this log"), "{}", after[0]);
             assert_eq!(after[1], "later");
             log.write_all(b"and then\n").unwrap();
             assert_eq!(read(&mut *reader), "and then\n", "told twice");
@@ -254,6 +269,28 @@ mod tests {
             let after = read(&mut *reader);
             assert!(after.starts_with('\n') && after.ends_with("lines=1\nlater\n"), "{after}");
         }
+    }
+
+    #[test]
+    fn entries_that_the_journal_does_not_take_are_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        journal.set_nonblocking(true).unwrap();
+        let entry = || {
+            let mut entry = [0; 1024];
+            journal.recv(&mut entry).map(|length| String::from_utf8_lossy(&entry[..length]).into())
+        };
+        let mut log = Lossy::journal(JournalSocket::open(&path).unwrap());
+        for _ in 0..1000 {
+            log.write_all(b"MESSAGE=a\n").unwrap();
+        }
+        let whole = std::iter::from_fn(|| entry().ok()).collect::<Vec<String>>().len();
+        assert!(whole > 0 && whole < 1000, "{whole}");
+        log.write_all(b"MESSAGE=later\n").unwrap();
+        let told: String = entry().unwrap();
+        assert!(told.ends_with(&format!("RUNWASI_LINES={}\n", 1000 - whole)), "{told}");
+        assert_eq!(entry().unwrap(), "MESSAGE=later\n");
     }
 
     #[test]

@@ -1,7 +1,16 @@
-//! Log output: containerd's `log` FIFO in the bundle, or stderr. Set up once in a process.
+//! Log output: containerd's `log` FIFO in the bundle, stderr, or systemd's journal. Set up once in a
+//! process.
 //!
-//! No thread ever waits for the reader of the log (`lossy`).
+//! | module | one thing |
+//! |---|---|
+//! | `filter` | which lines are logged |
+//! | `form`, `escape` | a line as text, as JSON or for the journal; untrusted text in it |
+//! | `lossy`, `journal` | where lines go; no thread ever waits for the reader of the log |
 
+mod escape;
+mod filter;
+mod form;
+mod journal;
 mod lossy;
 
 use std::{
@@ -11,34 +20,68 @@ use std::{
     path::Path,
 };
 
+use serde::Serialize;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
+use tracing_subscriber::{Layer, layer::SubscriberExt};
 
-use self::lossy::Lossy;
+use self::{
+    form::{Form, SpanFields},
+    journal::JournalSocket,
+    lossy::Lossy,
+};
+
+/// Form of the lines of a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Text as containerd writes it. If stderr is the journal, entries with fields go there.
+    Text,
+    /// A JSON object in each line.
+    Json,
+}
+
+impl LogFormat {
+    /// The format of that name.
+    pub fn parse(word: &str) -> Result<Self, String> {
+        match word {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("{word:?} is neither text nor json")),
+        }
+    }
+}
 
 /// Logs to the FIFO `log` in the current directory, which containerd has made. Without that FIFO
-/// nothing is logged.
-pub fn to_containerd(debug: bool) {
+/// nothing is logged. Lines have the form of containerd's own shims, and name the `runtime`.
+pub fn to_containerd(debug: bool, runtime: &'static str) {
     if let Some(fifo) = fifo(Path::new("log")) {
-        install(level(debug), Lossy::file(fifo));
+        let form = Form::Text { runtime: Some(runtime) };
+        install(level(debug), Lossy::file(fifo, form));
     }
 }
 
 /// Logs to stderr. For programs that a person starts.
 pub fn to_stderr(debug: bool) {
-    to_stderr_at(level(debug));
+    to_stderr_at(level(debug), LogFormat::Text);
 }
 
-/// Logs to stderr, which systemd puts into its journal. For daemons.
-pub fn to_stderr_at(level: LevelFilter) {
-    if let Some(stderr) = Lossy::stderr() {
-        install(level, stderr);
+/// Logs to stderr, or to the journal if stderr is connected to it. For daemons.
+pub fn to_stderr_at(level: LevelFilter, format: LogFormat) {
+    let log = match format {
+        LogFormat::Json => Lossy::stderr(Form::Json),
+        LogFormat::Text => match JournalSocket::of_stderr() {
+            Some(journal) => Some(Lossy::journal(journal)),
+            None => Lossy::stderr(Form::Text { runtime: None }),
+        },
+    };
+    if let Some(log) = log {
+        install(level, log);
     }
 }
 
 /// Writes the error that ends a program to stderr, as far as that takes no waiting.
 pub fn print_error(text: &str) {
-    if let Some(mut stderr) = Lossy::stderr() {
+    if let Some(mut stderr) = Lossy::stderr(Form::Text { runtime: None }) {
         // Never an error.
         let _ = stderr.write_all(format!("{text}\n").as_bytes());
     }
@@ -48,17 +91,20 @@ fn level(debug: bool) -> LevelFilter {
     if debug { LevelFilter::DEBUG } else { LevelFilter::INFO }
 }
 
-fn install(level: LevelFilter, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
-    let format =
-        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
-    // The warnings of wasmtime's libraries are about the behaviour of guests, as often as guests
-    // like: they do not belong in the log of a node.
-    let targets = Targets::new().with_default(level).with_target("wasmtime", LevelFilter::ERROR);
+fn install(level: LevelFilter, log: Lossy) {
+    let format = tracing_subscriber::fmt::layer()
+        .event_format(log.form())
+        .fmt_fields(SpanFields)
+        .with_writer(log);
+    let (targets, wrong) = filter::of_process(level);
     let subscriber = tracing_subscriber::registry().with(format.with_filter(targets));
     // Without the bridge from the `log` crate: ttrpc logs every failed accept, thousands a second
     // when file descriptors run out.
     // A second call (several tests in one process) fails and keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
+    if let Some(error) = wrong {
+        tracing::warn!(%error, "RUST_LOG is ignored: it is no list of LEVEL or TARGET=LEVEL");
+    }
 }
 
 /// Opens containerd's log FIFO, whose reader may be absent (containerd restarts) or slow.
@@ -87,7 +133,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
-        let mut fifo = Lossy::file(fifo(&path).unwrap());
+        let form = Form::Text { runtime: None };
+        let mut fifo = Lossy::file(fifo(&path).unwrap(), form);
         // More than any pipe holds.
         for _ in 0..40_000 {
             fifo.write_all(b"a line of a log that nobody reads\n").unwrap();

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -29,16 +29,20 @@ use crate::{
     engine::{
         error::EngineError,
         exit::{Exit, ExitStatus},
+        fault::{Fault, FaultRecord},
         instance::{GuestContext, Instance, SignalResponse},
         signal::{Action, Signal},
     },
     events::{Event, Publisher},
+    metrics::lives::{self, Condition, CountedProcess, Kind, Phase},
+    observe::{self, Cause, ExitUsage, Exited, Step, Subject},
     resources::memory::Memory,
     rootfs::Gone,
     scheduler::group::Group,
     shutdown::Tasks,
     stdio::{Drain, Stdio},
     sys,
+    traces::{Span, start::StartTrace},
 };
 
 /// Capacity of the command channel of a process.
@@ -59,6 +63,10 @@ static GIVEN_UP: AtomicUsize = AtomicUsize::new(0);
 /// Parts of a driver.
 pub(crate) struct Parts {
     pub(crate) info: Arc<Info>,
+    /// The container in the log.
+    pub(crate) subject: Arc<Subject>,
+    /// Fault of the instance.
+    pub(crate) faults: Arc<FaultRecord>,
     pub(crate) instance: Arc<dyn Instance>,
     pub(crate) stdio: Stdio,
     /// Resolves when the container's file systems are gone.
@@ -69,6 +77,8 @@ pub(crate) struct Parts {
     /// Memory account of the container.
     pub(crate) memory: Arc<Memory>,
     pub(crate) publisher: Arc<dyn Publisher>,
+    /// Trace of the start; nothing for an exec.
+    pub(crate) trace: StartTrace,
     /// Removes the process from its container. Called after the deletion, before the delete is
     /// answered.
     pub(crate) on_deleted: Box<dyn FnOnce() + Send>,
@@ -78,6 +88,8 @@ type Reply = oneshot::Sender<Result<(), ProcessError>>;
 
 struct Driver {
     info: Arc<Info>,
+    subject: Arc<Subject>,
+    faults: Arc<FaultRecord>,
     /// Instance and streams, until the process ends.
     // Dropped together: the instance may hold a clone of the streams, and readers see the end of
     // the output when the last clone closes the FIFOs.
@@ -95,12 +107,18 @@ struct Driver {
     publisher: Arc<dyn Publisher>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
+    counted: CountedProcess,
+    trace: StartTrace,
     /// Present while futures of the process exist.
     run: Option<Run>,
 }
 
 /// The running half of a process.
 struct Run {
+    /// Time of the request to start.
+    begun: Instant,
+    /// Present until the guest is ready.
+    span: Option<Span>,
     /// Resolves when the guest reports itself ready, closes when it never will. Absent after
     /// either.
     ready: Option<oneshot::Receiver<()>>,
@@ -132,6 +150,17 @@ impl Outcome {
             Self::Failed(_) => ExitStatus::TRAP,
             // Dropped without a signal: the future of `run` has panicked.
             Self::Dropped => signal.map_or(ExitStatus::TRAP, ExitStatus::signalled),
+        }
+    }
+
+    /// Cause of the exit, in the log.
+    fn cause<'a>(&'a self, signal: Option<Signal>, fault: Option<&'a Fault>) -> Cause<'a> {
+        match (self, fault) {
+            (Self::Returned(_), Some(Fault::Trap(kind))) => Cause::Trap(kind),
+            (Self::Returned(_), Some(Fault::OutOfMemory)) => Cause::OutOfMemory,
+            (Self::Returned(_), None) => Cause::Exit,
+            (Self::Failed(error), _) => Cause::Failed(error),
+            (Self::Dropped, _) => signal.map_or(Cause::Panic, Cause::Signal),
         }
     }
 
@@ -175,8 +204,11 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         terminal,
         info: info.clone(),
     };
+    let kind = info.kind();
     let mut driver = Driver {
         info: info.clone(),
+        subject: parts.subject,
+        faults: parts.faults,
         guest: Some((parts.instance, parts.stdio)),
         unmounted: parts.unmounted,
         group: parts.group,
@@ -187,6 +219,8 @@ pub(crate) fn spawn(parts: Parts, tasks: &Tasks) -> Process {
         publisher: parts.publisher,
         commands,
         status,
+        counted: CountedProcess::created(kind),
+        trace: parts.trace,
         run: None,
     };
     let exec = info.exec.as_ref().map_or("", |exec| exec.as_str());
@@ -324,6 +358,7 @@ impl Driver {
         if let Err(error) = stdio.begin(interrupt) {
             return drop(reply.send(Err(error.into())));
         }
+        let begun = Instant::now();
         let (context, ready) = GuestContext::new(self.group.clone());
         let (sender, done) = oneshot::channel();
         let instance = instance.clone();
@@ -337,6 +372,8 @@ impl Driver {
             let _ = sender.send(result);
         });
         self.run = Some(Run {
+            begun,
+            span: Some(self.trace.part("instantiate")),
             ready: Some(ready),
             done,
             starting: Some(reply),
@@ -350,7 +387,8 @@ impl Driver {
     async fn signal(&mut self, signal: Signal) {
         let Some(run) = self.run.as_mut() else {
             // Created: no future exists yet, so there is no end to wait for.
-            return self.stop(ExitStatus::signalled(signal)).await;
+            let status = ExitStatus::signalled(signal);
+            return self.stop(status, Cause::Signal(signal), None).await;
         };
         if run.outcome.is_some() {
             // The outcome stands, so the signal can only end the wait for readers.
@@ -383,8 +421,17 @@ impl Driver {
             self.enter(next);
         }
         drop(self.take_ready());
+        if let Some(run) = &mut self.run {
+            drop(run.span.take());
+            if self.info.kind() == Kind::Container {
+                lives::took_since(Phase::Instantiate, run.begun);
+            }
+        }
+        self.trace.started();
         let reply = self.run.as_mut().and_then(|run| run.starting.take());
         self.publish(Event::Started { process: self.info.clone() });
+        let took = self.run.as_ref().map_or(Duration::ZERO, |run| run.begun.elapsed());
+        observe::started(&self.subject, self.info.exec.as_ref(), took);
         if let Some(reply) = reply {
             // The caller may have gone. The guest runs all the same.
             let _ = reply.send(Ok(()));
@@ -436,11 +483,17 @@ impl Driver {
             // clients would take its status for one of the program.
             self.end(status).await;
         } else {
-            self.stop(status).await;
+            // A clone of the handle: the cause borrows from it, and not from the driver.
+            let faults = self.faults.clone();
+            let cause = outcome.cause(run.signal, faults.get());
+            self.stop(status, cause, Some(run.begun.elapsed())).await;
         }
         if let Some(reply) = run.starting {
+            let error = outcome.start_error(run.signal);
+            observe::refused(&self.subject, self.info.exec.as_ref(), Step::Start, &error);
+            self.trace.failed(&error);
             // The caller may have gone. The exit event tells containerd in any case.
-            let _ = reply.send(Err(outcome.start_error(run.signal)));
+            let _ = reply.send(Err(error));
         }
     }
 
@@ -448,6 +501,7 @@ impl Driver {
     fn give_up(&self) {
         let threads = self.group.held();
         if threads > 0 {
+            lives::gave_up_threads(threads);
             // Relaxed: a counter that publishes no other memory.
             let total = GIVEN_UP.fetch_add(threads, Ordering::Relaxed) + threads;
             if let Some(files) = self.group.files() {
@@ -456,10 +510,19 @@ impl Driver {
         }
     }
 
-    /// Ends the process, then reports the exit.
-    async fn stop(&mut self, status: ExitStatus) {
+    /// Ends the process, then reports the exit. `run` is absent for a process that never ran.
+    async fn stop(&mut self, status: ExitStatus, cause: Cause<'_>, run: Option<Duration>) {
         let exit = self.end(status).await;
         self.publish(Event::Exited { process: self.info.clone(), exit });
+        let memory = self.memory.usage();
+        let usage = ExitUsage {
+            cpu: self.group.own_cpu(),
+            memory_peak: memory.peak,
+            memory_limit: memory.limit,
+            throttled: self.group.cpu().throttled_time,
+        };
+        let exited = Exited { status, cause, run, usage: Some(usage) };
+        observe::exited(&self.subject, self.info.exec.as_ref(), &exited);
     }
 
     /// Ends the container's other processes and closes the streams.
@@ -481,6 +544,7 @@ impl Driver {
         // Before the event: a client that reacts to it finds the process stopped. `send_replace`
         // stores the value without a receiver, too.
         self.status.send_replace(Status { state: State::Stopped, exit: Some(exit) });
+        self.counted.set(Condition::Stopped);
         exit
     }
 
@@ -495,7 +559,7 @@ impl Driver {
             (_, Some(_)) => {
                 self.end(ExitStatus::SUCCESS).await;
             }
-            (_, None) => self.stop(ExitStatus::KILLED).await,
+            (_, None) => self.stop(ExitStatus::KILLED, Cause::NeverStarted, None).await,
         }
         // containerd removes the snapshot next. The wait is bounded, since a host call that
         // outlives its guest may still hold a file.
@@ -516,22 +580,25 @@ impl Driver {
         if let (Some(exit), None) = (exit, &self.info.exec) {
             self.publish(Event::Deleted { process: self.info.clone(), exit });
         }
+        observe::deleted(&self.subject, self.info.exec.as_ref());
         Ok(())
     }
 
     /// Ends a process without handles. Its exit is still published, so containerd learns of it.
     async fn abandon(&mut self) {
-        if self.run.is_some() {
+        let run = self.run.as_ref().map(|run| run.begun.elapsed());
+        if run.is_some() {
             self.group.abort();
             self.group.ended_or_held().await;
             self.give_up();
         }
         if self.state() != State::Stopped {
-            self.stop(ExitStatus::KILLED).await;
+            self.stop(ExitStatus::KILLED, Cause::Signal(Signal::KILL), run).await;
         }
     }
 
-    fn enter(&self, state: State) {
+    fn enter(&mut self, state: State) {
+        self.counted.set(condition(state));
         self.status.send_modify(|status| status.state = state);
     }
 
@@ -551,6 +618,16 @@ fn return_memory() -> oneshot::Receiver<()> {
     };
     blocking::eventually(&Handle::current(), trim);
     returned
+}
+
+fn condition(state: State) -> Condition {
+    match state {
+        State::Created => Condition::Created,
+        State::Starting => Condition::Starting,
+        State::Running => Condition::Running,
+        State::Paused => Condition::Paused,
+        State::Stopped => Condition::Stopped,
+    }
 }
 
 #[cfg(test)]
@@ -573,6 +650,24 @@ mod tests {
             (Outcome::Dropped, None, false, ExitStatus::TRAP),
         ] {
             assert_eq!(outcome.status(signal, is_starting), status);
+        }
+    }
+
+    #[test]
+    fn cause_of_an_exit_follows_from_outcome_signal_and_fault() {
+        let kill = Some(Signal::KILL);
+        let trap = Fault::Trap("unreachable".into());
+        let returned = || Outcome::Returned(ExitStatus::TRAP);
+        for (outcome, signal, fault, cause) in [
+            (returned(), None, None, "exit"),
+            (returned(), None, Some(&trap), "trap"),
+            (returned(), kill, Some(&Fault::OutOfMemory), "oom"),
+            (failed(), None, None, "error"),
+            (Outcome::Dropped, kill, None, "signal"),
+            (Outcome::Dropped, kill, Some(&trap), "signal"),
+            (Outcome::Dropped, None, None, "panic"),
+        ] {
+            assert_eq!(outcome.cause(signal, fault).name(), cause);
         }
     }
 

@@ -18,6 +18,7 @@ use self::state::{Denial, Request, State};
 use crate::{
     engine::{error::EngineError, exit::Exit},
     id::Id,
+    metrics::lives::Kind,
     scheduler::group::Group,
     stdio::{error::StdioError, paths::StdioPaths, pty::Size, terminal::Terminal},
 };
@@ -47,6 +48,13 @@ pub struct Info {
     pub pid: u32,
     /// Paths of the standard streams, as containerd gave them.
     pub stdio: StdioPaths,
+}
+
+impl Info {
+    /// Its kind, for the metrics.
+    pub(crate) fn kind(&self) -> Kind {
+        if self.exec.is_some() { Kind::Exec } else { Kind::Container }
+    }
 }
 
 /// State of a process and its exit.

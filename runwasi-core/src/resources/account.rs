@@ -18,6 +18,9 @@ use crate::lock::Mutex;
 // the list of trusted certificates, is allocated by the first guest that needs it.
 pub(super) const FREE: u64 = 4 << 20;
 
+/// All accounts, for their sum. None is ever removed.
+static ALL: Mutex<Vec<&'static Account>> = Mutex::new(Vec::new());
+
 /// Accounts without a container, in the order of their retirement.
 static RETIRED: Mutex<VecDeque<&'static Account>> = Mutex::new(VecDeque::new());
 
@@ -62,13 +65,27 @@ pub(super) struct Account {
 impl Account {
     /// An account with no bytes on it.
     pub(super) fn open(limit: u64) -> &'static Self {
-        let account = Self::unused().unwrap_or_else(|| Box::leak(Box::new(Self::new())));
+        let account = Self::unused().unwrap_or_else(Self::leaked);
         account.used.store(0, Relaxed);
         account.limit.store(limit, Relaxed);
         account.host_peak.store(0, Relaxed);
         account.reserved_host.store(0, Relaxed);
         account.announced.store(false, Relaxed);
         account
+    }
+
+    fn leaked() -> &'static Self {
+        let account: &'static Self = Box::leak(Box::new(Self::new()));
+        ALL.lock().push(account);
+        account
+    }
+
+    /// Bytes of all accounts: of the guests, and of the host for them.
+    pub(super) fn sum() -> (u64, u64) {
+        let all = ALL.lock();
+        let guests = all.iter().map(|account| account.of_guests()).sum();
+        let host = all.iter().map(|account| account.of_host()).sum();
+        (guests, host)
     }
 
     /// A retired account whose last allocation is gone.
@@ -116,6 +133,17 @@ impl Account {
     /// Bytes of the host that are not charged.
     pub(super) fn uncharged_host(&self) -> u64 {
         self.own_host().min(FREE)
+    }
+
+    /// Bytes that were reserved for what guests can grow.
+    fn of_guests(&self) -> u64 {
+        let host = u64::try_from(self.reserved_host.load(Relaxed)).unwrap_or(0);
+        self.used.load(Relaxed).saturating_sub(host)
+    }
+
+    /// Bytes that the host has allocated.
+    fn of_host(&self) -> u64 {
+        u64::try_from(self.host.load(Relaxed)).unwrap_or(0)
     }
 
     fn charged_host(&self) -> u64 {

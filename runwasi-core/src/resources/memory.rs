@@ -62,6 +62,21 @@ pub struct MemoryUsage {
     pub kills: u64,
 }
 
+/// Memory of all containers of this process, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TotalMemory {
+    /// What guests can grow: linear memories, tables, stacks, collected objects.
+    pub guest: u64,
+    /// What the host has allocated for them.
+    pub host: u64,
+}
+
+/// The memory of all containers.
+pub fn of_all_containers() -> TotalMemory {
+    let (guest, host) = Account::sum();
+    TotalMemory { guest, host }
+}
+
 impl Memory {
     /// The memory of a container, unlimited without `limit`. `refuse`: a growth beyond the limit
     /// fails in the guest.

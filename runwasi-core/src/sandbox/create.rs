@@ -1,12 +1,18 @@
 //! Creation of a container in a sandbox.
 
-use std::sync::Arc;
+use std::{fmt::Display, path::PathBuf, sync::Arc};
 
 use super::{Reservation, Sandbox, error::SandboxError, forget, native::NativePlace};
 use crate::{
     blocking::blocking,
-    bundle::config::Config,
+    bundle::{
+        allowed_roots,
+        config::{Config, annotations},
+    },
     container::{Container, Created, error::CreateError, request::CreateRequest},
+    id::Id,
+    observe::{self, Step, Subject},
+    traces::start::StartTrace,
 };
 
 /// Result of [`Sandbox::create`].
@@ -19,7 +25,24 @@ pub(crate) enum Creation {
 
 impl Sandbox {
     /// Creates a container. Dropping the future undoes what was done.
-    pub(crate) async fn create(&self, request: CreateRequest) -> Result<Creation, SandboxError> {
+    pub(crate) async fn create(
+        &self,
+        mut request: CreateRequest,
+    ) -> Result<Creation, SandboxError> {
+        let id = request.id.clone();
+        let thin = self.shared.thin_starts.take(&id);
+        let trace = StartTrace::begin(thin, request.parent.as_ref());
+        request.trace = trace.clone();
+        let bundle = request.bundle.clone();
+        let created = self.create_container(request).await;
+        if let Err(error) = &created {
+            trace.failed(error);
+            self.tell_refused(&id, bundle, error).await;
+        }
+        created
+    }
+
+    async fn create_container(&self, request: CreateRequest) -> Result<Creation, SandboxError> {
         let id = request.id.clone();
         self.check_ready(&request).await?;
         // Before the creation: of two concurrent calls for one id, one must fail. An error or a
@@ -45,6 +68,26 @@ impl Sandbox {
             }
             Err(source) => Err(failed(source)),
         }
+    }
+
+    /// Logs a creation that has failed.
+    pub(crate) async fn tell_refused(
+        &self,
+        id: &Id,
+        bundle: PathBuf,
+        error: &(dyn Display + Sync),
+    ) {
+        let host = &self.shared.host;
+        let roots = host.bundle_roots.clone();
+        // Read anew: the creation may have failed before its annotations were known. Not outside of
+        // the allowed directories.
+        let read = move || match roots.is_empty() || allowed_roots::check(&bundle, &roots).is_ok() {
+            true => Ok(annotations(&bundle)),
+            false => Err(()),
+        };
+        let annotations = blocking(read, drop).await.unwrap_or_default();
+        let subject = Subject::new((&host.namespace, &host.sandbox), id, &annotations);
+        observe::refused(&subject, None, Step::Create, error);
     }
 
     /// Checks that the sandbox takes containers.

@@ -39,12 +39,15 @@ use crate::{
     engine::{exit::Exit, signal::Signal},
     id::Id,
     lock::Mutex,
+    metrics::lives::CountedSandbox,
     network::Network,
+    observe::{self, Step},
     process::{Process, state::Request},
     resources::usage::Usage,
     sandbox_process::SandboxProcess,
     shutdown::Tasks,
     stdio::pty::Size,
+    traces::start::{ThinStart, ThinStarts},
 };
 
 /// A sandbox. Cheap to clone.
@@ -72,6 +75,9 @@ struct Shared {
     managed: Option<Box<Managed>>,
     /// Cancelled when containerd has asked for the end of the sandbox, see [`stop`].
     end_requested: CancellationToken,
+    counted: CountedSandbox,
+    /// Starts of thin shims whose `Create` has not come.
+    thin_starts: ThinStarts,
 }
 
 /// Least time from the answer to a `Kill` to the answer to a `Shutdown`.
@@ -131,6 +137,8 @@ impl Sandbox {
             killed,
             managed,
             end_requested,
+            counted: CountedSandbox::default(),
+            thin_starts: ThinStarts::default(),
         };
         let sandbox = Self { shared: Arc::new(shared) };
         sandbox.follow_signals();
@@ -140,6 +148,17 @@ impl Sandbox {
     /// True if containerd manages it by its Sandbox API.
     pub fn is_managed(&self) -> bool {
         self.shared.managed.is_some()
+    }
+
+    /// Notes the times of a thin shim that has asked for this sandbox, for the trace of its
+    /// container.
+    pub fn note_thin_start(&self, container: Id, start: ThinStart) {
+        self.shared.thin_starts.note(container, start);
+    }
+
+    /// Notes that its server is ending.
+    pub(crate) fn note_end(&self) {
+        self.shared.counted.ends();
     }
 
     /// Life of a managed sandbox.
@@ -187,6 +206,9 @@ impl Sandbox {
         let container = self.container(id)?;
         let exec = request.id.clone();
         let added = container.exec(&self.shared.host, request).await;
+        if let Err(error) = &added {
+            observe::refused(container.subject(), Some(&exec), Step::Exec, error);
+        }
         added.map_err(|source| SandboxError::Exec { id: id.clone(), exec, source: source.into() })
     }
 
@@ -210,6 +232,7 @@ impl Sandbox {
         // An error: the container has been deleted meanwhile, and its hooks are pointless.
         let Ok(container) = self.container(id) else { return Ok(()) };
         let Err(source) = container.started().await else { return Ok(()) };
+        observe::refused(container.subject(), None, Step::Start, &source);
         // An error: the init has ended and needs no signal.
         let _ = container.init.request(Request::Kill(Signal::KILL)).await;
         Err(SandboxError::Hook { id: id.clone(), source })

@@ -8,9 +8,10 @@
 //! ```
 
 use std::{
+    fmt::Display,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -22,7 +23,10 @@ use crate::{
     blocking::blocking,
     bundle::program::join_pid_namespace,
     container::{error::CreateError, prepare::NativeProgram},
-    engine::exit::{Exit, ExitStatus},
+    engine::{
+        exit::{Exit, ExitStatus},
+        signal::Signal,
+    },
     events::Event,
     id::Id,
     native::{
@@ -34,6 +38,7 @@ use crate::{
         setting::{KEY, NativeRuntime},
     },
     network::{Network, NetworkError},
+    observe::{self, Cause, Kind, Step, Subject},
     settings::SettingsError,
     stdio::paths::StdioPaths,
 };
@@ -45,6 +50,10 @@ const REMOVAL: Duration = Duration::from_secs(10);
 pub(crate) struct NativePlace {
     sandbox: Sandbox,
     reservation: Reservation,
+    /// The container in the log.
+    subject: Arc<Subject>,
+    /// Time of the request.
+    begun: Instant,
     /// The delegate that is to create it.
     pub(crate) delegate: Arc<Delegate>,
     /// Its bundle directory.
@@ -56,9 +65,10 @@ pub(crate) struct NativePlace {
 impl NativePlace {
     /// Enters the container that the delegate has created.
     pub(crate) fn fill(self, pid: u32, stdio: StdioPaths) {
-        let Self { sandbox, mut reservation, delegate, bundle, .. } = self;
+        let Self { sandbox, mut reservation, subject, begun, delegate, bundle, .. } = self;
         let Some(id) = reservation.id.take() else { return };
-        let container = NativeContainer::new(id.clone(), bundle, delegate, pid, stdio);
+        observe::created(&subject, None, Kind::Native, begun.elapsed());
+        let container = NativeContainer::new(subject, bundle, delegate, pid, stdio);
         let container = Arc::new(container);
         let slot = Slot::Native(container.clone());
         sandbox.shared.change(|containers| containers.insert(id, slot));
@@ -66,7 +76,12 @@ impl NativePlace {
     }
 
     /// Gives the place up: the delegate has not created the container.
-    pub(crate) async fn give_up(self) {
+    pub(crate) async fn give_up(self, reason: &(dyn Display + Sync)) {
+        observe::refused(&self.subject, None, Step::Create, reason);
+        self.leave().await;
+    }
+
+    async fn leave(self) {
         let Self { sandbox, reservation, delegate, bundle, .. } = self;
         remove_record(bundle).await;
         drop(reservation);
@@ -104,7 +119,8 @@ impl Sandbox {
         bundle: PathBuf,
         program: NativeProgram,
     ) -> Result<NativePlace, CreateError> {
-        let NativeProgram { path, runtime, systemd_cgroup, pid_namespace } = program;
+        let begun = Instant::now();
+        let NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations } = program;
         let id = reservation.id.clone().ok_or(CreateError::Lost)?;
         let runtime = self.native_runtime(runtime)?;
         if let Some(namespace) = pid_namespace {
@@ -113,14 +129,18 @@ impl Sandbox {
         let failed = |source| CreateError::Native { path, source };
         let delegate = self.acquire(&id, runtime).await.map_err(failed)?;
         let sandbox = self.clone();
-        let place = NativePlace { sandbox, reservation, delegate, bundle, systemd_cgroup };
+        let host = &self.shared.host;
+        let subject = Subject::new((&host.namespace, &host.sandbox), &id, &annotations);
+        let subject = Arc::new(subject);
+        let place =
+            NativePlace { sandbox, reservation, subject, begun, delegate, bundle, systemd_cgroup };
         // Before the container exists: `delete` finds its delegate at any time.
         let record = place.delegate.record();
         let directory = place.bundle.clone();
         let write = move || record.write(&directory);
         if let Err(source) = blocking(write, |error| error).await {
             let path = place.bundle.clone();
-            place.give_up().await;
+            place.leave().await;
             return Err(CreateError::Bundle { path, source });
         }
         Ok(place)
@@ -208,6 +228,7 @@ impl Sandbox {
         let removed = self.shared.change(|containers| containers.remove(&container.id));
         // Of several deletions one has removed it.
         if removed.is_some() {
+            observe::deleted(&container.subject, None);
             let sandbox = self.clone();
             let delegate = container.delegate.clone();
             // Not awaited: containerd need not wait for the end of the delegate. The end of this
@@ -234,6 +255,7 @@ impl Sandbox {
         let id = container.id.clone();
         match container.delegate.client.end(id.as_str()).await {
             Ok(ended) => {
+                container.set_exit(ended.1, Cause::Exit);
                 self.native_deleted(container).await;
                 Ok(ended)
             }
@@ -269,7 +291,7 @@ async fn follow_exit(container: Arc<NativeContainer>) {
         () = delegate.left() => return,
     };
     match exit {
-        Ok(exit) => drop(container.exit.send_replace(Some(exit))),
+        Ok(exit) => container.set_exit(exit, Cause::Exit),
         // The container is being deleted, or its delegate is ending.
         Err(error) => tracing::debug!(%error, container = %container.id, "no exit"),
     }
@@ -310,17 +332,20 @@ async fn remove_orphan(container: &NativeContainer) {
 
 fn tell_exits(shared: &Shared, container: &NativeContainer) {
     let killed = Exit::now(ExitStatus::KILLED);
+    let cause = Cause::Signal(Signal::KILL);
     let publish = |exec: Option<Id>| {
         let process = container.info(exec);
         shared.host.publisher.publish(Event::Exited { process, exit: killed });
     };
     for exec in container.execs.lock().iter() {
         // Always an id: containerd has made the exec by it.
-        publish(Id::parse("exec id", exec).ok());
+        let exec = Id::parse("exec id", exec).ok();
+        container.tell_exit(exec.as_ref(), killed, cause);
+        publish(exec);
     }
     if container.exit().is_none() {
         publish(None);
-        container.exit.send_replace(Some(killed));
+        container.set_exit(killed, cause);
     }
 }
 

@@ -4,9 +4,10 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use tokio::sync::watch;
@@ -16,7 +17,9 @@ use crate::{
     engine::{exit::Exit, signal::Signal},
     id::Id,
     lock::Mutex,
+    metrics::lives::{self, CountedNative},
     native::delegate::Delegate,
+    observe::{self, Cause, Exited, Subject},
     process::Info,
     stdio::paths::StdioPaths,
 };
@@ -25,6 +28,8 @@ use crate::{
 pub(crate) struct NativeContainer {
     /// Its id.
     pub(crate) id: Id,
+    /// The container in the log.
+    pub(crate) subject: Arc<Subject>,
     /// Its bundle directory.
     pub(crate) bundle: PathBuf,
     /// The delegate that runs it.
@@ -37,10 +42,13 @@ pub(crate) struct NativeContainer {
     pub(super) exit: watch::Sender<Option<Exit>>,
     /// Ids of its execs that have not been deleted: their ends are told if the delegate is killed.
     pub(super) execs: Mutex<BTreeSet<String>>,
+    /// Time of the init's start.
+    started: OnceLock<Instant>,
     /// Cancelled when the container is deleted.
     pub(super) deleted: CancellationToken,
     /// True once a client has asked about its end during a stop (`sandbox::stop`).
     asked_about: AtomicBool,
+    _counted: CountedNative,
 }
 
 /// The delegate of a sandbox, with the number of containers that exist or are being created.
@@ -52,17 +60,32 @@ pub(super) struct Current {
 impl NativeContainer {
     /// A container that its delegate has just created.
     pub(super) fn new(
-        id: Id,
+        subject: Arc<Subject>,
         bundle: PathBuf,
         delegate: Arc<Delegate>,
         pid: u32,
         stdio: StdioPaths,
     ) -> Self {
+        let id = subject.container.clone();
+        let started = OnceLock::new();
         let exit = watch::Sender::new(None);
         let execs = Mutex::default();
         let deleted = CancellationToken::new();
         let asked_about = AtomicBool::new(false);
-        Self { id, bundle, delegate, pid, stdio, exit, execs, deleted, asked_about }
+        Self {
+            id,
+            subject,
+            bundle,
+            delegate,
+            pid,
+            stdio,
+            exit,
+            execs,
+            started,
+            deleted,
+            asked_about,
+            _counted: lives::native_container(),
+        }
     }
 
     /// The init's exit, once it is known.
@@ -87,6 +110,34 @@ impl NativeContainer {
         {
             tracing::debug!(%error, container = %self.id, "a native container gets no signal");
         }
+    }
+
+    /// Notes the start of its init.
+    pub(crate) fn note_start(&self, at: Instant) {
+        self.started.get_or_init(|| at);
+    }
+
+    /// Sets the init's exit, unless it is known.
+    pub(crate) fn set_exit(&self, exit: Exit, cause: Cause<'_>) {
+        let is_new = self.exit.send_if_modified(|known| {
+            let is_new = known.is_none();
+            known.get_or_insert(exit);
+            is_new
+        });
+        if is_new {
+            self.tell_exit(None, exit, cause);
+        }
+    }
+
+    /// Logs an exit. Without an exec, that of its init.
+    pub(crate) fn tell_exit(&self, exec: Option<&Id>, exit: Exit, cause: Cause<'_>) {
+        let started = self.started.get().filter(|_| exec.is_none());
+        let run = started.map(Instant::elapsed);
+        observe::exited(
+            &self.subject,
+            exec,
+            &Exited { status: exit.status, cause, run, usage: None },
+        );
     }
 
     /// Notes an exec.

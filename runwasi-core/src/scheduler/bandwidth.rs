@@ -3,9 +3,13 @@
 //! A turn cannot be cut short, so a lane can exceed its quota. The debt is paid in the periods that
 //! follow, and unused time is not carried over. Over several periods the lane gets its quota exactly.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::{AddAssign, Sub},
+    time::{Duration, Instant},
+};
 
-use crate::bundle::resources::Quota;
+use super::long_throttling::LongThrottling;
+use crate::{bundle::resources::Quota, observe::Throttled};
 
 /// Throttling counters of a lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +22,27 @@ pub struct Throttling {
     pub time: Duration,
 }
 
+impl AddAssign for Throttling {
+    fn add_assign(&mut self, more: Self) {
+        self.periods += more.periods;
+        self.throttled += more.throttled;
+        self.time += more.time;
+    }
+}
+
+/// What has been added since an earlier look at the same counters.
+impl Sub for Throttling {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            periods: self.periods - before.periods,
+            throttled: self.throttled - before.throttled,
+            time: self.time - before.time,
+        }
+    }
+}
+
 /// A lane's quota and the time left of it in this period.
 #[derive(Debug, Default)]
 pub(super) struct Bandwidth {
@@ -28,6 +53,9 @@ pub(super) struct Bandwidth {
     ends: Option<Instant>,
     throttled_since: Option<Instant>,
     throttling: Throttling,
+    long: LongThrottling,
+    /// What `long` has found and nobody has taken.
+    found: Option<Throttled>,
 }
 
 impl Bandwidth {
@@ -77,9 +105,16 @@ impl Bandwidth {
         self.throttling
     }
 
+    /// A long throttling that has not been taken yet.
+    pub(super) fn take_long(&mut self) -> Option<Throttled> {
+        self.found.take()
+    }
+
     fn wake(&mut self, now: Instant) {
         if let Some(since) = self.throttled_since.take() {
             self.throttling.time += now.saturating_duration_since(since);
+            let found = self.long.ended(since, now, self.throttling.time);
+            self.found = found.or(self.found);
         }
     }
 

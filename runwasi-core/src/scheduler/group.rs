@@ -52,6 +52,8 @@ use crate::{
     bundle::resources::{Limit, ResourcesConfig},
     credentials,
     lock::Mutex,
+    metrics::lives,
+    observe::Subject,
     panics,
     resources::memory::Memory,
     sys::{self, credentials::Credentials},
@@ -88,6 +90,8 @@ struct Shared {
     container: Arc<Container>,
     /// Its id in the container's lane.
     process: u64,
+    /// CPU time of its members.
+    cpu_nanos: AtomicU64,
     /// The user, groups and umask for its members' file accesses.
     credentials: Option<Arc<Credentials>>,
     /// Locked for the length of one spawn, one poll or one abort, never across an await.
@@ -209,6 +213,12 @@ impl Group {
         Self::within(guests, Arc::new(Container::new(lane)), credentials)
     }
 
+    /// Names the container in the log.
+    pub(crate) fn of(self, subject: Arc<Subject>) -> Self {
+        self.shared.container.lane.describe(subject);
+        self
+    }
+
     /// Charges what the container's members make the host allocate to `memory`.
     pub(crate) fn charged_to(self, memory: Arc<Memory>) -> Self {
         // The group of a container's init calls this, once.
@@ -229,7 +239,8 @@ impl Group {
         let members = Mutex::new(Members { set: JoinSet::new(), open: true });
         let process = container.lane.process();
         let beside = Mutex::default();
-        let shared = Shared { guests, container, process, credentials, members, beside };
+        let cpu_nanos = AtomicU64::new(0);
+        let shared = Shared { guests, container, process, cpu_nanos, credentials, members, beside };
         Self { shared: Arc::new(shared) }
     }
 
@@ -348,6 +359,12 @@ impl Group {
         CpuUsage { time: Duration::from_nanos(used), periods, throttled, throttled_time: time }
     }
 
+    /// CPU time of the members of this group alone.
+    pub(crate) fn own_cpu(&self) -> Duration {
+        // Relaxed: as above.
+        Duration::from_nanos(self.shared.cpu_nanos.load(Ordering::Relaxed))
+    }
+
     fn members(&self) -> MutexGuard<'_, Members> {
         self.shared.members.lock()
     }
@@ -385,7 +402,7 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Guest<F> {
         // On this thread: the kernel checks file accesses against the thread's filesystem ids.
         credentials::enter(shared.credentials.as_ref());
         // A guard, so that a poll that panics is charged, too.
-        let meter = Meter::begin(&shared.container, turn);
+        let meter = Meter::begin(shared, turn);
         let memory = shared.container.memory.get();
         let mut poll = || {
             // Dropped before the meter, and charges nothing of the meter's.
@@ -477,9 +494,10 @@ impl Shared {
     }
 }
 
-/// Charges the thread's CPU time from its creation to its drop to the container and to the turn.
+/// Charges the thread's CPU time from its creation to its drop to the process, the container and the
+/// turn.
 struct Meter<'a> {
-    container: &'a Container,
+    shared: &'a Shared,
     turn: RunningTurn<'a>,
     before: Duration,
     begin: Instant,
@@ -488,9 +506,9 @@ struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    fn begin(container: &'a Container, turn: RunningTurn<'a>) -> Self {
-        let waits = container.counts_waits().then(sys::thread_waits);
-        Self { container, turn, before: sys::thread_cpu_time(), begin: Instant::now(), waits }
+    fn begin(shared: &'a Shared, turn: RunningTurn<'a>) -> Self {
+        let waits = shared.container.counts_waits().then(sys::thread_waits);
+        Self { shared, turn, before: sys::thread_cpu_time(), begin: Instant::now(), waits }
     }
 }
 
@@ -498,9 +516,12 @@ impl Drop for Meter<'_> {
     fn drop(&mut self) {
         let used = sys::thread_cpu_time().saturating_sub(self.before);
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
-        self.container.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        let Shared { container, cpu_nanos, .. } = self.shared;
+        cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        container.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        lives::used_cpu(nanos);
         let waits = self.waits.map(|before| sys::thread_waits() - before);
-        self.container.polled(self.begin.elapsed(), used, waits);
+        container.polled(self.begin.elapsed(), used, waits);
         // `turn` is a field and drops after this: it charges the lane with the time set here.
         self.turn.used = used;
     }

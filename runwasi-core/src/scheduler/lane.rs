@@ -18,10 +18,15 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{bandwidth::Bandwidth, file_calls::FileThreads};
+use super::{
+    bandwidth::{Bandwidth, Throttling},
+    file_calls::FileThreads,
+};
+use crate::observe::Subject;
 
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub(super) const DEFAULT_WEIGHT: u64 = 1024;
@@ -49,6 +54,8 @@ pub(super) struct LaneState {
     pub(super) waiting: VecDeque<SeatId>,
     /// The time at which [`Order`] lists the lane.
     listed: Option<u64>,
+    /// The container in the log.
+    pub(super) subject: Option<Arc<Subject>>,
     /// State that few lanes need.
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -76,6 +83,7 @@ impl LaneState {
             paused: false,
             waiting: VecDeque::new(),
             listed: None,
+            subject: None,
             rare: None,
         };
         lane.set_weight(weight);
@@ -93,6 +101,11 @@ impl LaneState {
 
     pub(super) fn is_throttled(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.bandwidth.is_throttled())
+    }
+
+    /// Its throttling counters.
+    pub(super) fn throttling(&self) -> Throttling {
+        self.rare.as_ref().map(|rare| rare.bandwidth.throttling()).unwrap_or_default()
     }
 
     pub(super) fn has_stopped(&self, process: ProcessId) -> bool {
@@ -175,6 +188,11 @@ impl Order {
         if let Some(used) = lane.listed.take() {
             self.eligible.remove(&(used, id));
         }
+    }
+
+    /// Number of eligible lanes.
+    pub(super) fn len(&self) -> usize {
+        self.eligible.len()
     }
 
     #[cfg(test)]

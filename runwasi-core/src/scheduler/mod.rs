@@ -4,6 +4,7 @@ pub mod bandwidth;
 pub mod file_calls;
 pub mod group;
 mod lane;
+mod long_throttling;
 #[cfg(test)]
 mod model;
 pub mod queue;
@@ -11,7 +12,7 @@ mod state;
 
 use tokio::runtime::Handle;
 
-use self::queue::FairQueue;
+use self::queue::{FairQueue, QueueFigures};
 
 /// The guest runtime and the queue that orders its polls. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +34,11 @@ impl Guests {
     pub async fn answer(&self) -> bool {
         // Past the queue: an answer must not depend on a permit.
         self.runtime.spawn(async {}).await.is_ok()
+    }
+
+    /// Figures of all containers.
+    pub fn figures(&self) -> QueueFigures {
+        self.queue.figures()
     }
 
     pub(crate) fn runtime(&self) -> &Handle {

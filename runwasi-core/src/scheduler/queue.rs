@@ -31,7 +31,12 @@ use super::{
     lane::{LaneId, ProcessId, SeatId},
     state::{Check, Held, State, TurnAnswer},
 };
-use crate::{bundle::resources::Quota, lock::Mutex, panics, sys};
+use crate::{
+    bundle::resources::Quota,
+    lock::Mutex,
+    observe::{self, Subject},
+    panics, sys,
+};
 
 /// The queue of one guest runtime. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +45,19 @@ pub struct FairQueue {
     state: Arc<Mutex<State<Waker>>>,
     /// The runtime for the timers of throttled lanes.
     timers: Handle,
+}
+
+/// Figures of all containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueFigures {
+    /// Throttling of all containers there have been.
+    pub throttling: Throttling,
+    /// Containers that wait for a worker.
+    pub waiting: u64,
+    /// Threads that wait in the kernel for file calls of guests.
+    pub file_threads: u64,
+    /// Most such threads.
+    pub most_file_threads: u64,
 }
 
 impl FairQueue {
@@ -54,6 +72,19 @@ impl FairQueue {
         Lane { queue: self.clone(), id }
     }
 
+    /// Figures of all lanes.
+    pub(super) fn figures(&self) -> QueueFigures {
+        // Without the lock: the first call reads the limits of this process.
+        let most = most_held();
+        let state = self.state.lock();
+        QueueFigures {
+            throttling: state.total_throttling(),
+            waiting: state.waiting_lanes() as u64,
+            file_threads: state.total_held() as u64,
+            most_file_threads: most as u64,
+        }
+    }
+
     /// Checks a throttled lane when its debt is paid.
     fn check_later(&self, check: Check) {
         let queue = self.clone();
@@ -66,12 +97,18 @@ impl FairQueue {
 
     fn check(&self, lane: LaneId) {
         let mut state = self.state.lock();
-        match state.check_throttling(lane, Instant::now()) {
+        let again = state.check_throttling(lane, Instant::now());
+        let long = state.take_long_throttling(lane);
+        match again {
             Some(again) => {
                 drop(state);
                 self.check_later(again);
             }
             None => self.grant(state),
+        }
+        // Without the lock.
+        if let Some((subject, throttled)) = long {
+            observe::throttled(&subject, &throttled);
         }
     }
 
@@ -98,6 +135,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Names the container in the log.
+    pub(super) fn describe(&self, subject: Arc<Subject>) {
+        self.queue.state.lock().describe(self.id, subject);
+    }
+
     /// A new id for one process of the container.
     pub(super) fn process(&self) -> ProcessId {
         self.queue.state.lock().add_process()

@@ -16,6 +16,7 @@
 use std::{
     collections::HashMap,
     mem,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,7 +24,10 @@ use super::{
     bandwidth::Throttling,
     lane::{LaneId, LaneState, Order, ProcessId, SeatId},
 };
-use crate::bundle::resources::Quota;
+use crate::{
+    bundle::resources::Quota,
+    observe::{Subject, Throttled},
+};
 
 /// State of a queue. `W` notifies a seat of its grant; the state keeps it and never uses it.
 pub(super) struct State<W> {
@@ -33,6 +37,8 @@ pub(super) struct State<W> {
     seats: HashMap<SeatId, SeatState<W>>,
     /// Turns of all lanes that wait in the kernel.
     held: usize,
+    /// Throttling of all lanes, also of those that are gone.
+    throttling: Throttling,
     /// The last id of any kind; ids are never reused.
     last_id: u64,
 }
@@ -99,6 +105,7 @@ impl<W: Clone> State<W> {
             lanes: HashMap::new(),
             seats: HashMap::new(),
             held: 0,
+            throttling: Throttling::default(),
             last_id: 0,
         }
     }
@@ -113,6 +120,11 @@ impl<W: Clone> State<W> {
         // Starts at the present: a new lane does not catch up with the time before it.
         self.lanes.insert(id, LaneState::new(self.order.present(), weight));
         id
+    }
+
+    /// Names the container of a lane in the log.
+    pub(super) fn describe(&mut self, id: LaneId, subject: Arc<Subject>) {
+        self.change(id, |lane| lane.subject = Some(subject));
     }
 
     pub(super) fn remove_lane(&mut self, id: LaneId) {
@@ -218,6 +230,7 @@ impl<W: Clone> State<W> {
         // Charged before it waits again: the next grant compares up-to-date virtual times.
         let mut check = None;
         if let Some(lane) = self.lanes.get_mut(&lane_id) {
+            let before = lane.throttling();
             lane.turns -= 1;
             if was_held {
                 let held = &mut lane.rare().held;
@@ -226,6 +239,7 @@ impl<W: Clone> State<W> {
                 }
             }
             check = lane.charge(time, now).map(|at| Check { lane: lane_id, at });
+            self.throttling += lane.throttling() - before;
             self.order.update(lane_id, lane);
         }
         if was_held {
@@ -385,14 +399,40 @@ impl<W: Clone> State<W> {
         at.map(|at| Check { lane, at })
     }
 
+    /// A long throttling of a lane that has not been told yet.
+    pub(super) fn take_long_throttling(
+        &mut self,
+        lane: LaneId,
+    ) -> Option<(Arc<Subject>, Throttled)> {
+        let lane = self.lanes.get_mut(&lane)?;
+        let long = lane.rare.as_mut()?.bandwidth.take_long()?;
+        Some((lane.subject.clone()?, long))
+    }
+
     pub(super) fn throttling(&self, lane: LaneId) -> Throttling {
-        let rare = self.lanes.get(&lane).and_then(|lane| lane.rare.as_ref());
-        rare.map(|rare| rare.bandwidth.throttling()).unwrap_or_default()
+        self.lanes.get(&lane).map(LaneState::throttling).unwrap_or_default()
+    }
+
+    /// Throttling of all lanes there have been.
+    pub(super) fn total_throttling(&self) -> Throttling {
+        self.throttling
+    }
+
+    /// Number of lanes that wait for a permit.
+    pub(super) fn waiting_lanes(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Number of turns that wait in the kernel.
+    pub(super) fn total_held(&self) -> usize {
+        self.held
     }
 
     fn change(&mut self, id: LaneId, change: impl FnOnce(&mut LaneState)) {
         if let Some(lane) = self.lanes.get_mut(&id) {
+            let before = lane.throttling();
             change(lane);
+            self.throttling += lane.throttling() - before;
             self.order.update(id, lane);
         }
     }

@@ -27,6 +27,7 @@ use crate::{
     rootfs::MountConfig,
     sandbox::View,
     stdio::{paths::StdioPaths, pty::Size},
+    traces::{context::SpanContext, start::StartTrace},
 };
 
 pub(crate) fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
@@ -50,7 +51,10 @@ pub(crate) fn any_named<M: Message>(name: &str, message: &M) -> ttrpc::Result<An
     Ok(Any { type_url: name.to_owned(), value, ..Any::default() })
 }
 
-pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<CreateRequest> {
+pub(super) fn create_request(
+    request: CreateTaskRequest,
+    parent: Option<SpanContext>,
+) -> ttrpc::Result<CreateRequest> {
     let id = Id::parse("container id", &request.id)?;
     let mounts = request.rootfs.into_iter().map(|mount| MountConfig {
         kind: mount.type_,
@@ -70,7 +74,8 @@ pub(super) fn create_request(request: CreateTaskRequest) -> ttrpc::Result<Create
     let checkpoint = !request.checkpoint.is_empty();
     let mounts = mounts.collect();
     let options = options.unwrap_or_default();
-    Ok(CreateRequest { id, bundle, mounts, stdio, options, checkpoint })
+    let trace = StartTrace::default();
+    Ok(CreateRequest { id, bundle, mounts, stdio, options, checkpoint, parent, trace })
 }
 
 pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecRequest> {

@@ -4,13 +4,13 @@
 //! answered without a delegate that was killed (`State`, `Wait`, `Pids`, `Delete`) have
 //! functions of their own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use containerd_shim_protos::{
     api::{
         CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty,
-        ExecProcessRequest, PidsRequest, PidsResponse, StateRequest, StateResponse, Status,
-        WaitRequest, WaitResponse,
+        ExecProcessRequest, PidsRequest, PidsResponse, StartRequest, StartResponse, StateRequest,
+        StateResponse, Status, WaitRequest, WaitResponse,
     },
     protobuf::{EnumOrUnknown, Message},
     ttrpc::{self, Code, r#async::TtrpcContext},
@@ -19,7 +19,10 @@ use containerd_shim_protos::{
 
 use super::{convert, options, status::error};
 use crate::{
+    containerd::shim_client::of_delete,
     engine::exit::{Exit, ExitStatus},
+    id::Id,
+    observe::{self, Cause, Kind, Step},
     sandbox::{Sandbox, native::NativePlace, native_container::NativeContainer},
     stdio::paths::StdioPaths,
 };
@@ -54,12 +57,17 @@ pub(super) async fn create(
             client.forward("Create", &request, metadata, timeout).await;
         match &created {
             Ok(created) => place.fill(created.pid, stdio),
-            Err(_) => place.give_up().await,
+            Err(error) => place.give_up(error).await,
         }
         created
     };
     let lost = |_| error(Code::UNAVAILABLE, "the sandbox is ending");
     sandbox.run_to_completion(work).await.map_err(lost)?
+}
+
+/// The id of an exec. Always valid: containerd has checked it, and the delegate has answered for it.
+fn exec(id: &str) -> Option<Id> {
+    Id::parse("exec id", id).ok()
 }
 
 impl Native {
@@ -96,6 +104,28 @@ impl Native {
 
     fn is_orphan(&self) -> bool {
         self.container.delegate.has_ended()
+    }
+
+    /// `Start`.
+    pub(super) async fn start(
+        &self,
+        context: &TtrpcContext,
+        request: &StartRequest,
+    ) -> ttrpc::Result<StartResponse> {
+        let begun = Instant::now();
+        let answer = self.forward("Start", context, request).await;
+        let exec = exec(&request.exec_id);
+        let subject = &self.container.subject;
+        match &answer {
+            Ok(_) => {
+                if exec.is_none() {
+                    self.container.note_start(begun);
+                }
+                observe::started(subject, exec.as_ref(), begun.elapsed());
+            }
+            Err(error) => observe::refused(subject, exec.as_ref(), Step::Start, error),
+        }
+        answer
     }
 
     /// `State`.
@@ -166,9 +196,18 @@ impl Native {
         context: &TtrpcContext,
         request: &ExecProcessRequest,
     ) -> ttrpc::Result<Empty> {
-        let answer = self.forward("Exec", context, request).await?;
-        self.container.exec_added(&request.exec_id);
-        Ok(answer)
+        let begun = Instant::now();
+        let answer = self.forward("Exec", context, request).await;
+        let exec = exec(&request.exec_id);
+        let subject = &self.container.subject;
+        match &answer {
+            Ok(_) => {
+                self.container.exec_added(&request.exec_id);
+                observe::created(subject, exec.as_ref(), Kind::Native, begun.elapsed());
+            }
+            Err(error) => observe::refused(subject, exec.as_ref(), Step::Exec, error),
+        }
+        answer
     }
 
     /// `Delete`.
@@ -178,15 +217,17 @@ impl Native {
         request: &DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
         self.note_question(&request.exec_id);
-        let answer = self.forward("Delete", context, request).await;
+        let answer: ttrpc::Result<DeleteResponse> = self.forward("Delete", context, request).await;
         let orphan = answer.is_err() && self.is_orphan();
         match (answer, request.exec_id.as_str()) {
             (Ok(answer), "") => {
+                self.container.set_exit(of_delete(answer.clone()).1, Cause::Exit);
                 self.sandbox.native_deleted(&self.container).await;
                 Ok(answer)
             }
             (Ok(answer), exec) => {
                 self.container.exec_deleted(exec);
+                self.tell_exec_deleted(exec, &answer);
                 Ok(answer)
             }
             (Err(_), "") if orphan => {
@@ -201,6 +242,14 @@ impl Native {
             }
             (Err(cause), _) => Err(cause),
         }
+    }
+
+    /// Logs the end of an exec, of which only the answer to its deletion tells.
+    fn tell_exec_deleted(&self, id: &str, answer: &DeleteResponse) {
+        let exec = exec(id);
+        let (_, exit) = of_delete(answer.clone());
+        self.container.tell_exit(exec.as_ref(), exit, Cause::Exit);
+        observe::deleted(&self.container.subject, exec.as_ref());
     }
 
     fn note_question(&self, exec: &str) {

@@ -35,6 +35,7 @@ use crate::{
     engine::signal::Signal,
     id::Id,
     sandbox::{Sandbox, create::Creation},
+    traces::context::SpanContext,
 };
 
 /// The name that containerd before 2.0 asks for.
@@ -87,7 +88,8 @@ impl Task for TaskService {
         request: CreateTaskRequest,
     ) -> ttrpc::Result<CreateTaskResponse> {
         let span = rpc("create", &request.id);
-        let wanted = convert::create_request(request.clone())?;
+        let parent = SpanContext::of_metadata(&context.metadata);
+        let wanted = convert::create_request(request.clone(), parent)?;
         match self.sandbox.create(wanted).instrument(span).await? {
             Creation::Done(pid) => Ok(CreateTaskResponse { pid, ..Default::default() }),
             Creation::Native(place) => {
@@ -102,7 +104,7 @@ impl Task for TaskService {
         request: StartRequest,
     ) -> ttrpc::Result<StartResponse> {
         if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("Start", context, &request).await;
+            return native.start(context, &request).await;
         }
         let span = rpc("start", &request.id);
         let pid =

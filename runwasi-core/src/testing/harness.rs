@@ -131,6 +131,7 @@ impl Harness {
             tasks: tasks.clone(),
             bundle_roots: Arc::default(),
             namespace: Id::parse("namespace", "harness")?,
+            sandbox: Id::parse("sandbox id", "harness")?,
             images,
             cgroups: None,
             native: NativeHost::off(),

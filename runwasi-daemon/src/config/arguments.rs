@@ -25,7 +25,7 @@ pub struct Targets {
 }
 
 /// The keys of settings, with their flags and their types in the file.
-pub(super) const KEYS: [(&str, &str, &str); 8] = [
+pub(super) const KEYS: [(&str, &str, &str); 11] = [
     ("socket", "--socket", "a string"),
     ("bundle-roots", "--bundle-root", "an array of strings"),
     ("grace", "--grace", "an integer"),
@@ -34,6 +34,9 @@ pub(super) const KEYS: [(&str, &str, &str); 8] = [
     ("cache-size", "--cache-size", "an integer"),
     ("native-runtime", "--native-runtime", "a string"),
     ("log-level", "--log-level", "a string"),
+    ("log-format", "--log-format", "a string"),
+    ("metrics-address", "--metrics-address", "a string"),
+    ("metrics-beyond-loopback", "--metrics-beyond-loopback", "a boolean"),
 ];
 
 const USAGE: &str = "{program} [FLAGS]   serve

@@ -83,6 +83,7 @@ pub fn read(
     let raw_engine = RawSettings { entries: engine_table.collect() };
     let settings = line.over(&mut parser, arguments, [variables, words(&file)?])?;
     let settings = Settings { engine: raw_engine, ..settings };
+    settings.check()?;
     let table = engine(&settings)?;
     Ok(match line.command_word() {
         Some("list") => Command::List(settings.socket),

@@ -3,12 +3,14 @@
 
 use std::{
     ffi::OsString,
+    net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use runwasi_core::{
+    logging::LogFormat,
     native::setting::{DEFAULT, NativeRuntime},
     settings::{OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml},
 };
@@ -16,7 +18,7 @@ use serde::{Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
 
 use super::socket::socket;
-use crate::limits;
+use crate::{limits, metrics::address::Address};
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
@@ -56,6 +58,16 @@ pub struct Settings {
     #[arg(long, value_name = "LEVEL", value_parser = log_level, default_value = "info")]
     #[serde(serialize_with = "show")]
     pub log_level: LevelFilter,
+    /// Form of the log: text (to the journal with fields, if stderr is the journal) or json.
+    #[arg(long, value_name = "FORMAT", value_parser = LogFormat::parse, default_value = "text")]
+    pub log_format: LogFormat,
+    /// Where metrics are served: `IP:PORT` of the loopback device, the path of a socket, or `off`.
+    #[arg(long, value_name = "ADDRESS", value_parser = Address::parse, default_value = OFF)]
+    pub metrics_address: Address,
+    /// Allow an address of metrics that other machines may reach: true or false.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value = "false")]
+    #[arg(value_parser = boolean)]
+    pub metrics_beyond_loopback: bool,
     /// Write "ready" to this open descriptor (3 or more) and close it, when serving.
     #[arg(long, value_name = "N", value_parser = open_fd)]
     #[serde(skip)]
@@ -93,6 +105,23 @@ impl Settings {
         self.slots.unwrap_or_else(limits::slots)
     }
 
+    /// Checks settings that depend on each other.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        let wrong = |reason: String| Err(SettingsError::new("metrics-address", reason));
+        match &self.metrics_address {
+            Address::Ip(address) if !is_local(*address) && !self.metrics_beyond_loopback => {
+                wrong(format!(
+                    "{address} may be reached by other machines, which read the metrics without a \
+                     password; if that is wanted, set metrics-beyond-loopback = true"
+                ))
+            }
+            Address::Unix(path) if *path == self.socket => {
+                wrong(format!("{path:?} is the manager socket"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A file with the values in force, without the table of the engine.
     pub fn to_toml(&self) -> Result<String, SettingsError> {
         let values = in_force(&Self { slots: Some(self.slots_in_force()), ..self.clone() })?;
@@ -109,6 +138,15 @@ fn whole_number(word: &str, range: RangeInclusive<u32>, unit: &str) -> Result<u3
     let [least, most] = [range.start(), range.end()];
     let wrong = |_| format!("{word:?} is not a whole number between {least} and {most}{unit}");
     number(word.parse().map_err(wrong)?, range, unit)
+}
+
+fn is_local(address: SocketAddr) -> bool {
+    // An IPv4 address may be written as one of IPv6.
+    address.ip().to_canonical().is_loopback()
+}
+
+fn boolean(word: &str) -> Result<bool, String> {
+    word.parse().map_err(|_| format!("{word:?} is neither true nor false"))
 }
 
 fn cache(word: &str) -> Result<PathBuf, String> {

@@ -59,7 +59,8 @@ fn check_refusals(rows: &str, read: impl Fn(&str) -> Result<Command, String>) {
 }
 
 const FILE: &str = "socket = '/file/s'\nbundle-roots = ['/file']\ngrace = 1\nslots = 1
-cache = '/file'\ncache-size = 1\nnative-runtime = '/file/n'\nlog-level = 'error'\n";
+cache = '/file'\ncache-size = 1\nnative-runtime = '/file/n'\nlog-level = 'error'\n\
+log-format = 'json'\nmetrics-address = '127.0.0.1:1'\nmetrics-beyond-loopback = false\n";
 const VARIABLES: &str = "CONTAINERD_WASMTIMED_SOCKET=/variable/s
 CONTAINERD_WASMTIMED_BUNDLE_ROOTS=/variable:/two
 CONTAINERD_WASMTIMED_GRACE=2
@@ -67,9 +68,13 @@ CONTAINERD_WASMTIMED_SLOTS=2
 CONTAINERD_WASMTIMED_CACHE=off
 CONTAINERD_WASMTIMED_CACHE_SIZE=2
 CONTAINERD_WASMTIMED_NATIVE_RUNTIME=off
-CONTAINERD_WASMTIMED_LOG_LEVEL=warn";
+CONTAINERD_WASMTIMED_LOG_LEVEL=warn
+CONTAINERD_WASMTIMED_LOG_FORMAT=text
+CONTAINERD_WASMTIMED_METRICS_ADDRESS=[::1]:2
+CONTAINERD_WASMTIMED_METRICS_BEYOND_LOOPBACK=true";
 const FLAGS: &str = "--socket=/flag/s --bundle-root=//flag/./ --grace 3 --slots=3
---cache-dir /flag --cache-size=3 --native-runtime=flag --log-level=debug";
+--cache-dir /flag --cache-size=3 --native-runtime=flag --log-level=debug
+--log-format=json --metrics-address=/flag/m --metrics-beyond-loopback true";
 
 #[test]
 fn wrong_command_lines_are_refused() {
@@ -104,6 +109,15 @@ precompile a.wasm --guard => --guard: is not for `precompile`
 --socket / => --socket: "/" names a directory, not a socket
 --socket /manager.sock => --socket: "/manager.sock" is in the root directory; its directory…
 --socket /run/daemons => --socket: "/run/daemons" has the name of one of the daemon's directories
+--metrics-address 127.0.0.1 => --metrics-address: "127.0.0.1" is no IP address with a port, …
+--metrics-address localhost:9 => --metrics-address: "localhost:9" is no IP address with a port, …
+--metrics-address 127.0.0.1:0 => --metrics-address: "127.0.0.1:0" has no port
+--metrics-address /run/m/ => --metrics-address: "/run/m/" names a directory, not a socket
+--metrics-address 0.0.0.0:9 => metrics-address: 0.0.0.0:9 may be reached by other machines, …
+--metrics-address [::]:9 => metrics-address: [::]:9 may be reached by other machines, …
+--metrics-address /a/s --socket /a/s => metrics-address: "/a/s" is the manager socket
+--metrics-beyond-loopback yes => --metrics-beyond-loopback: "yes" is neither true nor false
+--metrics-beyond-loopback => --metrics-beyond-loopback: needs a value
 --config /absent/x => /absent/x: No such file or directory (os error 2) (named by --config)
 --config /dev/zero => /dev/zero: not a regular file (named by --config)"#;
     check_refusals(rows, |line| read(line, "", b""));
@@ -135,7 +149,9 @@ GRACE=x => GRACE: "x" is not a whole number between 0 and 3600 (seconds)
 SLOTS= => SLOTS: "" is not a whole number between 1 and 100000
 CACHE=Off => CACHE: "Off" is not an absolute path, nor "off"
 CACHE_SIZE=0 => CACHE_SIZE: 0 is not between 1 and 1048576 (MiB)
+METRICS_ADDRESS=x => METRICS_ADDRESS: "x" is no IP address with a port, …
 LOG_LEVEL=INFO => LOG_LEVEL: "INFO" is none of error, warn, info, debug, trace
+LOG_FORMAT=xml => LOG_FORMAT: "xml" is neither text nor json
 CONFIG= => CONFIG: is empty"#;
     let prefix = "CONTAINERD_WASMTIMED_";
     check_refusals(rows, |variable| {
@@ -160,6 +176,7 @@ grace = '30' => FILE:1: grace: is a string, not an integer
 grace = 1.5 => FILE:1: grace: is a float, not an integer
 slots = true => FILE:1: slots: is a boolean, not an integer
 cache = false => FILE:1: cache: is a boolean, not a string
+metrics-beyond-loopback = 'true' => FILE:1: metrics-beyond-loopback: is a string, not a boolean
 log-level = 1979-05-27 => FILE:1: log-level: is a date or time, not a string
 bundle-roots = '/run' => FILE:1: bundle-roots: is a string, not an array of strings
 bundle-roots = [⏎'/run',⏎3] => FILE:3: bundle-roots: an element is an integer, not a string
@@ -167,7 +184,7 @@ grace = 1⏎⏎[socket]⏎path = '/x' => FILE:3: socket: is a table, not a strin
 grace = 1⏎socket.path = '/x' => FILE:2: socket: is a table, not a string
 ⏎[[socket]] => FILE:2: socket: is an array, not a string
 ⏎[daemon]⏎grace = 1 => FILE:2: unknown key "daemon", expected one of socket, bundle-roots, grace,…
-gracee = 5 => FILE:1: unknown key "gracee", …cache, cache-size, native-runtime, log-level, and the table engine
+gracee = 5 => FILE:1: unknown key "gracee", …cache, cache-size, native-runtime, log-level, log-format, metrics-address, metrics-beyond-loopback, and the table engine
 "\u001b[2J" = 1 => FILE:1: unknown key "\u{1b}[2J", …
 ready-fd = 3 => FILE:1: unknown key "ready-fd", …
 engine = true => FILE:1: unknown key "engine", …
@@ -215,19 +232,24 @@ fn sockets_have_short_paths_and_clients_read_the_variable_only() {
 
 #[test]
 fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
-    let shown = |source, roots, number, cache, native, level| {
+    let shown = |source, roots, number, cache, native, (level, format), metrics| {
+        let (address, beyond): (&str, bool) = metrics;
         format!(
             "socket = \"/{source}/s\"\nbundle-roots = [{roots}]\ngrace = {number} # seconds\n\
             slots = {number}\ncache = \"{cache}\"\ncache-size = {number} # MiB\n\
-            native-runtime = \"{native}\"\nlog-level = \"{level}\"\n"
+            native-runtime = \"{native}\"\nlog-level = \"{level}\"\nlog-format = \"{format}\"\n\
+            metrics-address = \"{address}\"\nmetrics-beyond-loopback = {beyond}\n"
         )
     };
-    assert_eq!(toml("", "", FILE), shown("file", "\"/file\"", 1, "/file", "/file/n", "error"));
-    let variables = shown("variable", "\"/variable\", \"/two\"", 2, "off", "off", "warn");
+    let metrics = ("127.0.0.1:1", false);
+    let of_file = shown("file", "\"/file\"", 1, "/file", "/file/n", ("error", "json"), metrics);
+    assert_eq!(toml("", "", FILE), of_file);
+    let roots = "\"/variable\", \"/two\"";
+    let variables = shown("variable", roots, 2, "off", "off", ("warn", "text"), ("[::1]:2", true));
     assert_eq!(toml("", VARIABLES, FILE), variables);
     assert_eq!(
         toml(FLAGS, VARIABLES, FILE),
-        shown("flag", "\"/flag\"", 3, "/flag", "flag", "debug")
+        shown("flag", "\"/flag\"", 3, "/flag", "flag", ("debug", "json"), ("/flag/m", true))
     );
     let mixed = settings("--grace=0", "CONTAINERD_WASMTIMED_SLOTS=100000", "cache-size = 0x10");
     assert_eq!((mixed.grace, mixed.slots, mixed.cache_size), (0, Some(100_000), 16));

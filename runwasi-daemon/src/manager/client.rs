@@ -14,7 +14,8 @@ use runwasi_core::bootstrap::socket::connect_within;
 use super::{
     Method, PROTOCOL, SERVICE,
     messages::{
-        CreateRequest, DeleteReply, DeleteRequest, ListReply, Plain, SandboxReply, VersionReply,
+        CreateRequest, DeleteReply, DeleteRequest, ListReply, MetricsReply, MetricsRequest, Plain,
+        SandboxReply, VersionReply,
     },
 };
 
@@ -105,6 +106,11 @@ impl Client {
     /// failure.
     pub fn reload(&self) -> Result<VersionReply, ClientError> {
         self.call(Method::Reload, &Plain { protocol: PROTOCOL })
+    }
+
+    /// Series of the daemon, in the format of OpenMetrics or in that of Prometheus.
+    pub fn metrics(&self, open_metrics: bool) -> Result<MetricsReply, ClientError> {
+        self.call(Method::Metrics, &MetricsRequest { protocol: PROTOCOL, open_metrics })
     }
 
     fn call<A: Message + Default>(

@@ -3,6 +3,8 @@
 //! Field 1 of every request is the protocol number. By it a daemon of any version can refuse a
 //! request of another protocol.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use prost::Message;
 
 /// Asks for the sandbox of a container that containerd is about to create.
@@ -33,6 +35,23 @@ pub struct CreateRequest {
     #[prost(string, tag = "8")]
     pub socket_directory: String,
     // Reserved: tags 9 and 10, which earlier thin shims send and no daemon has ever read.
+    /// Time at which the thin shim began, in nanoseconds since 1970. 0 if it is unknown.
+    #[prost(fixed64, tag = "11")]
+    pub began: u64,
+}
+
+impl CreateRequest {
+    /// Time at which the thin shim began.
+    pub fn began(&self) -> Option<SystemTime> {
+        (self.began > 0).then(|| UNIX_EPOCH + Duration::from_nanos(self.began))
+    }
+
+    /// Time since the thin shim began. Nothing if the clock has been set meanwhile, or by more than
+    /// a minute.
+    pub fn age(&self) -> Option<Duration> {
+        let age = self.began()?.elapsed().ok()?;
+        Some(age).filter(|age| *age < Duration::from_secs(60))
+    }
 }
 
 /// Address and pid of a sandbox.
@@ -130,6 +149,31 @@ pub struct VersionReply {
     pub pid: u32,
 }
 
+/// Asks for the series of the daemon that answers.
+#[derive(Clone, PartialEq, Message)]
+pub struct MetricsRequest {
+    /// [`super::PROTOCOL`].
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    /// True for the text of OpenMetrics, false for that of Prometheus.
+    #[prost(bool, tag = "2")]
+    pub open_metrics: bool,
+}
+
+/// Series of a daemon.
+#[derive(Clone, PartialEq, Message)]
+pub struct MetricsReply {
+    /// The text.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// Its pid.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// True if it takes no new sandboxes any more.
+    #[prost(bool, tag = "3")]
+    pub retired: bool,
+}
+
 /// A request of this API.
 pub trait Request: Message + Default {
     /// The protocol of its client.
@@ -146,4 +190,4 @@ macro_rules! requests {
     };
 }
 
-requests!(CreateRequest, DeleteRequest, Plain);
+requests!(CreateRequest, DeleteRequest, MetricsRequest, Plain);

@@ -44,12 +44,21 @@ pub enum Method {
     /// Ask for a successor with the settings of now, which retires this daemon:
     /// [`messages::Plain`], [`messages::VersionReply`].
     Reload,
+    /// Series of this daemon: [`messages::MetricsRequest`], [`messages::MetricsReply`].
+    Metrics,
 }
 
 impl Method {
     /// All methods.
-    pub const ALL: [Self; 6] =
-        [Self::Create, Self::Delete, Self::List, Self::Version, Self::Retire, Self::Reload];
+    pub const ALL: [Self; 7] = [
+        Self::Create,
+        Self::Delete,
+        Self::List,
+        Self::Version,
+        Self::Retire,
+        Self::Reload,
+        Self::Metrics,
+    ];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {
@@ -60,6 +69,7 @@ impl Method {
             Self::Version => "Version",
             Self::Retire => "Retire",
             Self::Reload => "Reload",
+            Self::Metrics => "Metrics",
         }
     }
 }

@@ -148,6 +148,7 @@ impl Handler {
                 daemon.reload().await?;
                 version().encode_to_vec()
             }
+            Method::Metrics => daemon.metrics(&decode(payload)?).await?.encode_to_vec(),
         })
     }
 }

@@ -46,7 +46,8 @@ pub(crate) fn run<N: NodeEngine>(
     targets: &Targets,
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
     // At most warnings, as the command prints its own progress and faults.
-    logging::to_stderr_at(settings.log_level.min(LevelFilter::WARN));
+    let level = settings.log_level.min(LevelFilter::WARN);
+    logging::to_stderr_at(level, settings.log_format);
     if settings.cache().is_none() {
         return Err("precompile: the cache is off".into());
     }

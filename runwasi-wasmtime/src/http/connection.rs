@@ -15,6 +15,7 @@ use std::{
 use http::{HeaderValue, Request, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
+use runwasi_core::metrics::http as metrics;
 use tokio::{
     net::TcpStream,
     time::{Sleep, sleep, sleep_until},
@@ -60,6 +61,7 @@ pub(super) async fn serve(
     stream: TcpStream,
     drain: drain::Listener,
 ) {
+    let _counted = metrics::connection();
     let settings = &serving.settings;
     let activity = Arc::new(Activity::new(settings.header_timeout, settings.idle_timeout));
     let answer = {

@@ -1,6 +1,7 @@
 //! Reasons why a request has no answer of the guest, and the status that its client gets instead.
 
 use http::StatusCode;
+use runwasi_core::metrics::http::Failure as Counted;
 use wasmtime_wasi_http::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,18 @@ impl Failure {
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed | Self::Silent | Self::Status => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Refused(status) => status,
+        }
+    }
+
+    /// The failure in the metrics.
+    pub(super) fn counted(self) -> Counted {
+        match self {
+            Self::Request(_) | Self::Method => Counted::Request,
+            Self::Busy => Counted::Busy,
+            Self::NoMemory => Counted::NoMemory,
+            Self::TimedOut => Counted::TimedOut,
+            Self::Failed | Self::Silent | Self::Status => Counted::Failed,
+            Self::Refused(_) => Counted::Refused,
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use runwasi_core::metrics::http as metrics;
 use tokio::{
     sync::oneshot,
     time::{Sleep, sleep},
@@ -27,13 +28,12 @@ use super::{
     ticket::{Busy, Call, Ticket},
     timeouts::Activity,
 };
-use crate::timed_body::TimedBody;
+use crate::{timed_body::TimedBody, trace};
 
 /// Fields of a request in the access log.
 struct Access {
     method: Method,
     path: String,
-    began: Instant,
 }
 
 impl Access {
@@ -44,16 +44,20 @@ impl Access {
         read.then(|| Self {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            began: Instant::now(),
         })
     }
 
-    fn log(self, serving: &Serving, answer: Result<u16, Failure>) {
-        let Self { method, path, began } = self;
-        let status = answer.unwrap_or_else(|failure| failure.status().as_u16());
-        let failure = answer.err().map(|failure| failure.to_string());
+    fn log(
+        self,
+        serving: &Serving,
+        status: StatusCode,
+        duration: Duration,
+        failure: Option<&Failure>,
+    ) {
+        let Self { method, path } = self;
+        let status = status.as_u16();
+        let failure = failure.map(ToString::to_string);
         let container = &serving.spec.container;
-        let duration = began.elapsed();
         tracing::debug!(%container, %method, path, status, ?duration, failure, "request");
     }
 }
@@ -74,18 +78,32 @@ async fn answered_by(
     serving: Arc<Serving>,
     activity: Arc<Activity>,
     busy: Busy,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     if activity.turn_is_over() {
         // A client may send many requests at once. One turn must not answer them all: other guests
         // wait for theirs.
         tokio::task::yield_now().await;
     }
+    let began = Instant::now();
     let access = Access::of(&request);
+    let mut span = trace::of_request(&mut request, &serving.spec);
     let answer = handle(&serving, busy, request).await;
+    let status = match &answer {
+        Ok(response) => response.status(),
+        Err(failure) => {
+            metrics::failed(failure.counted());
+            span.fail(failure);
+            failure.status()
+        }
+    };
+    span.set_number("http.response.status_code", status.as_u16().into());
+    // Ends at the head of the response, as the time in the metrics does.
+    drop(span);
+    let duration = began.elapsed();
+    metrics::answered(status.as_u16(), duration);
     if let Some(access) = access {
-        let status = answer.as_ref().map(|response| response.status().as_u16());
-        access.log(&serving, status.map_err(|failure| *failure));
+        access.log(&serving, status, duration, answer.as_ref().err());
     }
     Ok(answer.unwrap_or_else(failed))
 }

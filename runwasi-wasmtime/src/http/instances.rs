@@ -24,6 +24,7 @@ use crate::{
     limits::{self, OutOfMemory},
     shares::{Shares, Shortage},
     timed_body::TimedBody,
+    trace,
 };
 
 /// Interval between attempts to get an instance from the pool that all containers share.
@@ -130,7 +131,10 @@ impl Serving {
         request: Request<TimedBody>,
         head: oneshot::Sender<Head>,
     ) -> Result<(), Failure> {
+        let parent = trace::current(&request);
         let (mut store, instance) = self.instance().await?;
+        // Of the present request: an instance of p3 has served others before.
+        store.data_mut().outbound.parent = parent;
         let called = instance.call(&mut store, request, head);
         match limits::bounded(&self.spec.memory, called).await {
             Ok(()) => {

@@ -23,7 +23,10 @@ use hyper::{
     client::conn::http1::{self, Connection},
 };
 use hyper_util::rt::TokioIo;
-use runwasi_core::resources::descriptors::{self, Held};
+use runwasi_core::{
+    resources::descriptors::{self, Held},
+    traces::Span,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -42,7 +45,7 @@ use super::{
     resolver::LookupError,
     sockets, tls,
 };
-use crate::timed_body::TimedBody;
+use crate::{timed_body::TimedBody, trace};
 
 /// Default of each timeout of a request. The library has the same default.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -59,19 +62,20 @@ type Sent = (Response<WasiBody>, Done);
 impl WasiHttpHooks for Outbound {
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         // The library's own implementation ignores it, too.
         _done: Done,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        Box::new(send(self.clone(), request, options.unwrap_or_default()))
+        let span = trace::of_outgoing(&mut request, self.parent.as_ref());
+        Box::new(send(self.clone(), (request, span), options.unwrap_or_default()))
     }
 }
 
 /// Sends a request. Returns the head of the response, with a body that is yet to come.
 async fn send(
     outbound: Outbound,
-    request: Request<WasiBody>,
+    request: (Request<WasiBody>, Span),
     options: RequestOptions,
 ) -> Result<Sent, Error> {
     let (answer, answered) = oneshot::channel();
@@ -84,7 +88,7 @@ async fn send(
 /// Runs a request as a member of the group, and then the connection that it has opened.
 async fn serve(
     outbound: Outbound,
-    request: Request<WasiBody>,
+    (request, mut span): (Request<WasiBody>, Span),
     options: RequestOptions,
     mut answer: oneshot::Sender<Result<Sent, Error>>,
 ) {
@@ -97,11 +101,14 @@ async fn serve(
         Ok(exchanged) => exchanged,
         Err(error) => {
             tracing::debug!(%error, "an outgoing request has failed");
+            span.fail(&error);
             // Fails if the guest has dropped the request.
             let _ = answer.send(Err(error));
             return;
         }
     };
+    span.set_number("http.response.status_code", response.status().as_u16().into());
+    drop(span);
     let (done, ended) = oneshot::channel();
     // An error: the member has ended, and nothing is left to transfer.
     let io = async move { ended.await.unwrap_or(Ok(())) };

@@ -36,6 +36,7 @@ use runwasi_core::{
     artifact::Program,
     network::Network,
     resources::descriptors::{self, Descriptors},
+    traces::context::SpanContext,
 };
 use tokio::{sync::Semaphore, time::sleep};
 use wasmtime::component::ResourceTable;
@@ -179,6 +180,8 @@ pub(crate) struct Outbound {
     pub(crate) context: GuestContext,
     /// Idle connections of outgoing HTTP.
     pool: Arc<Pool>,
+    /// The span of the request that the guest answers, if traces are on.
+    pub(crate) parent: Option<SpanContext>,
 }
 
 impl Outbound {
@@ -202,6 +205,7 @@ impl Outbound {
             room,
             context: context.clone(),
             pool: Arc::default(),
+            parent: None,
         })
     }
 

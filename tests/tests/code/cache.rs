@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::connection::guests;
+use runwasi_tests::log::{has, number, text};
 use runwasi_tests::{poll_until, proc, says};
 
 use crate::fixture::{Fixture, SEEN, names};
@@ -76,6 +77,26 @@ pub(crate) fn damaged_code_is_compiled_again(b: &mut Fixture) -> Result<()> {
     ensure!(b.compilations("a.wat") == 2, "compiled {} times", b.compilations("a.wat"));
     ensure!(fs::read(&file)? == good, "the damaged file is still there");
     ensure!(b.log().contains("compiled code is not trusted"), "nobody was told");
+    b.fixture.becomes_clean()
+}
+
+pub(crate) fn compilation_is_told_with_its_container_its_time_and_its_sizes(
+    b: &mut Fixture,
+) -> Result<()> {
+    b.module("a.wat", printing("", ""))?;
+    let id = b.id("first");
+    b.start(&["--rm"], &id, "a.wat").run()?.ok()?;
+    b.runs("a.wat")?;
+    let log = b.log();
+    let mut lines: Vec<_> = log.lines().filter_map(text).collect();
+    lines.retain(|line| line["msg"] == "artifact compiled");
+    let [line] = &lines[..] else { anyhow::bail!("{lines:?}") };
+    has(line, &[("path", "/a.wat"), ("container", &id), ("sandbox", &id)])?;
+    ensure!(line["digest"].starts_with("sha256:"), "{line:?}");
+    for key in ["seconds", "wasm_bytes", "code_bytes"] {
+        ensure!(number(line, key)? > 0.0, "{line:?}");
+    }
+    ensure!(b.compilations("a.wat") == 1, "compiled {} times", b.compilations("a.wat"));
     b.fixture.becomes_clean()
 }
 

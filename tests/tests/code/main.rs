@@ -14,6 +14,7 @@ runwasi_tests::suite! { crate::fixture::check: wasmtime = Wasmtime, wasmtimed = 
         two_starts_of_a_new_module_compile_it_once
         killed_compiler_leaves_no_lock_and_no_half_file
         damaged_code_is_compiled_again
+        compilation_is_told_with_its_container_its_time_and_its_sizes
         program_that_was_seen_is_not_read_again
         file_of_a_volume_or_a_plain_directory_is_read_at_every_start
         compiling_is_nice_and_delays_no_other_container

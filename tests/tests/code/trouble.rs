@@ -23,7 +23,9 @@ fn runs_with_a_warning(b: &mut Fixture) -> Result<()> {
     b.runs("a.wat")?;
     b.runs("a.wat")?;
     let warned = |log: &str| {
-        log.lines().any(|line| line.contains("WARN") && line.contains("compiled code is not kept"))
+        log.lines().any(|line| {
+            line.contains("level=warning") && line.contains("compiled code is not kept")
+        })
     };
     // containerd copies the log of a shim when it gets round to it.
     poll_until("a warning", Duration::from_secs(10), || warned(&b.log()).then_some(()))?;

@@ -71,6 +71,12 @@ fn logged(b: &mut Fixture, words: &str) -> usize {
     b.log().lines().filter(|line| line.contains(words)).count()
 }
 
+/// How many lines tell of a compilation of this that has ended.
+fn compiled(b: &mut Fixture, path: &str) -> usize {
+    let line = |line: &&str| line.contains("msg=\"artifact compiled\"") && line.contains(path);
+    b.log().lines().filter(line).count()
+}
+
 /// The process that compiles, once it is confined.
 fn compiler(b: &mut Fixture) -> Result<u32> {
     poll_until("a process that compiles", PATIENCE, || {
@@ -206,8 +212,8 @@ pub(crate) fn small_module_does_not_wait_behind_large_ones(b: &mut Fixture) -> R
         (b.compilers().len() >= cores).then_some(())
     })?;
     runs(b, "small.wat")?;
-    ensure!(logged(b, " compiled path=/small.wat ") == 1, "it was not compiled");
-    let done = logged(b, " compiled path=/large");
+    ensure!(compiled(b, "path=/small.wat ") == 1, "it was not compiled");
+    let done = compiled(b, "path=/large");
     ensure!(done == 0, "{done} large modules were compiled before: it shows nothing");
     for start in starts {
         start.kill()?;
@@ -225,7 +231,7 @@ pub(crate) fn compilation_that_is_not_wanted_any_more_is_stopped(b: &mut Fixture
         (!proc::alive(pid)).then_some(())
     })?;
     ensure!(kept(b) == 0, "it was stopped after the end of its work: it shows nothing");
-    ensure!(logged(b, " compiled path=/large.wasm ") == 0, "it was compiled");
+    ensure!(compiled(b, "path=/large.wasm ") == 0, "it was compiled");
     b.module("small.wat", printing("", ""))?;
     runs(b, "small.wat")
 }
@@ -257,11 +263,11 @@ pub(crate) fn module_with_an_unknown_import_is_refused_before_it_is_compiled(
         let said = refusal(b, name)?;
         says(&said, &[&format!("/{name}"), words[0]], &[words[1]])?;
     }
-    let compiled = logged(b, " compiling path=");
+    let compiled = logged(b, "msg=compiling path=");
     ensure!(compiled == 0, "{compiled} were compiled first");
     b.module("known.wat", printing("", ""))?;
     runs(b, "known.wat")?;
-    ensure!(logged(b, " compiling path=/known.wat ") == 1, "the log does not tell compilations");
+    ensure!(logged(b, "msg=compiling path=/known.wat ") == 1, "the log does not tell compilations");
     b.fixture.becomes_clean()
 }
 
@@ -290,7 +296,7 @@ pub(crate) fn artifact_without_its_entry_is_refused_before_it_is_compiled(
         let file = program.split('#').next().unwrap_or(program);
         says(&said, &[&format!("/{file}"), words[0]], &[words[1]])?;
     }
-    let compiled = logged(b, " compiling path=");
+    let compiled = logged(b, "msg=compiling path=");
     ensure!(compiled == 0, "{compiled} were compiled first");
     ensure!(kept(b) == 0, "{} files are kept", kept(b));
     // A start with a wrong name and one with the right name share the artifact, not the refusal.
@@ -299,7 +305,7 @@ pub(crate) fn artifact_without_its_entry_is_refused_before_it_is_compiled(
     says(&wrong.wait()?.refused()?, &["stop"], &["/program.wat"])?;
     let out = right.wait()?.ok()?;
     ensure!(out.out() == "ok\n", "{out}");
-    ensure!(logged(b, " compiling path=/program.wat ") == 1, "it was not compiled once");
+    ensure!(logged(b, "msg=compiling path=/program.wat ") == 1, "it was not compiled once");
     b.fixture.becomes_clean()
 }
 
@@ -348,7 +354,7 @@ pub(crate) fn shim_of_a_pod_keeps_no_compiler(b: &mut Fixture) -> Result<()> {
     b.module("sleep.wat", SLEEP)?;
     let id = b.next_id();
     b.start(&["-d"], &id, "sleep.wat").deadline(PATIENCE).run()?.ok()?;
-    ensure!(logged(b, " compiled path=/sleep.wat ") == 1, "nothing was compiled");
+    ensure!(compiled(b, "path=/sleep.wat ") == 1, "nothing was compiled");
     let shim = *b.servers().first().context("no shim")?;
     let is_its = |pid: &u32| status(*pid, "PPid").is_ok_and(|parent| parent == shim.to_string());
     // Less than the time for which a process waits.
@@ -399,7 +405,7 @@ pub(crate) fn module_beyond_the_pool_is_refused_before_it_is_compiled(
         b.module("beyond.wat", printing("", &format!("{definitions}{body}")))?;
         says(&refusal(b, "beyond.wat")?, &["/beyond.wat", key], &["at most"])?;
     }
-    let compiled = logged(b, " compiling path=");
+    let compiled = logged(b, "msg=compiling path=");
     ensure!(compiled == 0, "{compiled} were compiled first");
     Ok(())
 }

@@ -276,7 +276,7 @@ pub(crate) fn container_holds_no_more_threads_than_its_setting_allows(
     let log = |c: &mut Containers| {
         c.fixture.log() + &c.fixture.daemon().map(|daemon| daemon.log()).unwrap_or_default()
     };
-    let wanted = "limit=2, which engine.container-file-threads raises places=/v";
+    let wanted = r#"limit="2, which engine.container-file-threads raises" places=/v"#;
     poll_until("a warning", SOON, || {
         let log = log(c);
         log.lines().any(|line| line.contains(&id) && line.contains(wanted)).then_some(())

@@ -1,0 +1,253 @@
+//! The listening socket of the metrics, and its takeover from a predecessor.
+//!
+//! A unix socket is renamed over that of the predecessor. A TCP port is free when the predecessor
+//! has retired.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use runwasi_core::bootstrap::{
+    BootstrapError,
+    socket::{self, SocketFile},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, UnixListener},
+    time::sleep,
+};
+
+use super::address::Address;
+use crate::state_dir::StateDirectory;
+
+/// Connections that wait in the kernel.
+const BACKLOG: u32 = 64;
+
+/// Pause after an accept that has failed: another attempt at once would only burn CPU time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Time between two attempts to bind the port of a predecessor.
+const TAKEOVER_POLL: Duration = Duration::from_millis(50);
+
+/// Attempts after which a port that stays in use is reported.
+const REPORTED_ATTEMPT: u32 = 200;
+
+/// The socket of the metrics.
+pub(crate) enum Metrics {
+    /// They are not served.
+    Off,
+    /// It listens.
+    Open(Listener),
+    /// A predecessor still has the port.
+    InUse(SocketAddr),
+}
+
+/// A listening socket.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+/// A connection of either kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Why metrics cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be used.
+    #[error("metrics-address {address}: {source}")]
+    Io {
+        /// The address.
+        address: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The file of a predecessor cannot be looked at.
+    #[error("metrics-address: {0}")]
+    Socket(#[from] BootstrapError),
+}
+
+fn failed(address: impl ToString) -> impl FnOnce(io::Error) -> ListenError {
+    let address = address.to_string();
+    move |source| ListenError::Io { address, source }
+}
+
+impl Metrics {
+    /// Opens the socket. `succeeds`: a predecessor may have the port until it is retired.
+    pub(crate) fn open(
+        address: &Address,
+        state: &StateDirectory,
+        succeeds: bool,
+    ) -> Result<Self, ListenError> {
+        match address {
+            Address::Off => Ok(Self::Off),
+            Address::Unix(path) => unix(path, state).map(Self::Open),
+            Address::Ip(address) => match tcp(*address) {
+                Ok(listener) => Ok(Self::Open(Listener::Tcp(listener))),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && succeeds => {
+                    Ok(Self::InUse(*address))
+                }
+                Err(error) => Err(failed(address)(error)),
+            },
+        }
+    }
+
+    /// The listener, once the port is free. No result if metrics are not served.
+    pub(super) async fn listener(self) -> Option<Listener> {
+        let address = match self {
+            Self::Off => return None,
+            Self::Open(listener) => return Some(listener),
+            Self::InUse(address) => address,
+        };
+        for attempt in 1.. {
+            match tcp(address) {
+                Ok(listener) => return Some(Listener::Tcp(listener)),
+                Err(error) if attempt == REPORTED_ATTEMPT => {
+                    tracing::error!(%address, %error, "metrics are not served until the port is free");
+                }
+                Err(_) => {}
+            }
+            sleep(TAKEOVER_POLL).await;
+        }
+        None
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of the predecessor in `TIME_WAIT` must not keep the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Binds a socket of mode 0600 beside `path` and renames it to `path`.
+fn unix(path: &Path, state: &StateDirectory) -> Result<Listener, ListenError> {
+    let refused = failed(path.display());
+    match fs::symlink_metadata(path) {
+        // `rename` would replace any kind of file.
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(refused(io::Error::other("it is not a socket")));
+        }
+        Ok(_) => {
+            if let Some(pid) = stranger(path, state) {
+                let reason = format!("is served by another program (pid {pid})");
+                return Err(refused(io::Error::new(io::ErrorKind::AddrInUse, reason)));
+            }
+        }
+        Err(_) => {}
+    }
+    let temporary = beside(path);
+    socket::remove_if_dead(&temporary)?;
+    let listener = socket::listener(&temporary).map_err(failed(path.display()))?;
+    listener.set_nonblocking(true).map_err(failed(path.display()))?;
+    let listener = UnixListener::from_std(listener).map_err(failed(path.display()))?;
+    // Read before the rename: afterwards the name may belong to a successor's socket.
+    let file = SocketFile::at(&temporary).map(|file| file.renamed(path));
+    fs::rename(&temporary, path).map_err(refused)?;
+    Ok(Listener::Unix(listener, file))
+}
+
+/// The process that listens at `path`, if it is no daemon of this state directory.
+fn stranger(path: &Path, state: &StateDirectory) -> Option<u32> {
+    let pid = socket::peer(path)?;
+    (!socket::is_alive(&state.daemon_socket(pid))).then_some(pid)
+}
+
+/// A name beside `path` that no other process uses.
+fn beside(path: &Path) -> PathBuf {
+    // No longer than the path with a suffix of 10 characters: the kernel bounds the length.
+    path.with_file_name(format!(".{}", std::process::id()))
+}
+
+impl Listener {
+    /// The next connection.
+    pub(super) async fn accept(&self) -> Box<dyn Stream> {
+        loop {
+            let accepted: io::Result<Box<dyn Stream>> = match self {
+                Self::Tcp(listener) => {
+                    listener.accept().await.map(|(stream, _)| Box::new(stream) as _)
+                }
+                Self::Unix(listener, _) => {
+                    listener.accept().await.map(|(stream, _)| Box::new(stream) as _)
+                }
+            };
+            match accepted {
+                Ok(stream) => return stream,
+                Err(error) => {
+                    tracing::debug!(%error, "no connection for metrics");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Removes the file of the socket, unless a successor has put its own there. Blocks.
+    pub(super) fn remove(&self) -> Result<(), BootstrapError> {
+        match self {
+            Self::Unix(_, Some(file)) => file.remove(),
+            Self::Unix(_, None) | Self::Tcp(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn unix_socket_is_of_mode_0600_and_goes_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::of(&directory.path().join("manager.sock"));
+        let path = directory.path().join("metrics.sock");
+        let address = Address::Unix(path.clone());
+        let Metrics::Open(listener) = Metrics::open(&address, &state, false).unwrap() else {
+            panic!("not open")
+        };
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        listener.remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_and_sockets_of_others_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::of(&directory.path().join("manager.sock"));
+        let open = |path: &Path| {
+            let opened = Metrics::open(&Address::Unix(path.to_owned()), &state, true);
+            opened.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        let file = directory.path().join("file");
+        fs::write(&file, "kept").unwrap();
+        assert!(open(&file).ends_with("/file: it is not a socket"), "{}", open(&file));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
+        let taken = directory.path().join("taken");
+        let _other = std::os::unix::net::UnixListener::bind(&taken).unwrap();
+        assert!(open(&taken).contains("is served by another program (pid "), "{}", open(&taken));
+        let nowhere = directory.path().join("absent/m");
+        assert!(open(&nowhere).contains("No such file"), "{}", open(&nowhere));
+    }
+
+    #[tokio::test]
+    async fn port_of_a_predecessor_is_waited_for_and_that_of_others_is_refused() {
+        let state = StateDirectory::of(Path::new("/absent/manager.sock"));
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Ip(other.local_addr().unwrap());
+        let error = Metrics::open(&address, &state, false).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("metrics-address {address}: ")), "{error}");
+        let metrics = Metrics::open(&address, &state, true).unwrap();
+        assert!(matches!(metrics, Metrics::InUse(_)));
+        let waiting = metrics.listener();
+        drop(other);
+        let found = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
+        assert!(matches!(found, Some(Listener::Tcp(_))));
+    }
+}

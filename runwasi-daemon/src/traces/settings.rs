@@ -1,0 +1,191 @@
+//! Environment variables of OpenTelemetry, as far as the SDK does not read them itself.
+
+use std::{str::FromStr, time::Duration};
+
+/// A variable with a wrong value.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {reason}")]
+pub struct VariableError {
+    name: &'static str,
+    /// The value, and what is allowed.
+    reason: String,
+}
+
+/// What the variables say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TraceSettings {
+    /// The collector, for the log.
+    pub(super) endpoint: String,
+    pub(super) protocol: Protocol,
+    /// True if a variable names the service.
+    pub(super) is_named: bool,
+    /// Time in which spans are collected.
+    pub(super) delay: Duration,
+    /// Time limit of one export.
+    pub(super) patience: Duration,
+    /// Spans that may wait.
+    pub(super) queue: usize,
+    /// Most spans of one export.
+    pub(super) batch: usize,
+}
+
+/// Protocol of the collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Protobuf over HTTP.
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+/// Variables with their texts.
+type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+
+impl TraceSettings {
+    /// Reads the variables. Nothing if they name no collector, or switch traces off.
+    pub(super) fn of(variables: Variables<'_>) -> Result<Option<Self>, VariableError> {
+        let is_off = set(variables, "OTEL_SDK_DISABLED").is_some_and(|text| text == "true")
+            || set(variables, "OTEL_TRACES_EXPORTER").is_some_and(|text| text == "none");
+        let Some((name, endpoint)) = first(variables, ENDPOINTS).filter(|_| !is_off) else {
+            return Ok(None);
+        };
+        check_endpoint(name, &endpoint)?;
+        let queue = number(variables, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?.clamp(1, 1 << 20);
+        let batch = number(variables, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?.clamp(1, queue);
+        let attributes = set(variables, "OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+        Ok(Some(Self {
+            endpoint,
+            protocol: protocol(variables)?,
+            is_named: set(variables, "OTEL_SERVICE_NAME").is_some()
+                || attributes.contains("service.name="),
+            delay: millis(variables, "OTEL_BSP_SCHEDULE_DELAY", 5_000)?,
+            patience: millis(variables, "OTEL_BSP_EXPORT_TIMEOUT", 30_000)?,
+            queue,
+            batch,
+        }))
+    }
+}
+
+/// A variable that is not empty: an empty one counts as unset.
+fn set(variables: Variables<'_>, name: &str) -> Option<String> {
+    variables(name).filter(|text| !text.is_empty())
+}
+
+fn first(variables: Variables<'_>, names: [&'static str; 2]) -> Option<(&'static str, String)> {
+    names.into_iter().find_map(|name| Some((name, set(variables, name)?)))
+}
+
+fn check_endpoint(name: &'static str, endpoint: &str) -> Result<(), VariableError> {
+    if endpoint.starts_with("http://") {
+        return Ok(());
+    }
+    let reason = if endpoint.starts_with("https://") {
+        format!("{endpoint:?}: TLS is not supported; run a collector on this node, which has it")
+    } else {
+        format!("{endpoint:?} does not begin with http://")
+    };
+    Err(VariableError { name, reason })
+}
+
+fn protocol(variables: Variables<'_>) -> Result<Protocol, VariableError> {
+    match first(variables, PROTOCOLS) {
+        None => Ok(Protocol::Http),
+        Some((_, text)) if text == "http/protobuf" => Ok(Protocol::Http),
+        Some((_, text)) if text == "grpc" => Ok(Protocol::Grpc),
+        Some((name, text)) => {
+            let reason = format!("{text:?} is none of http/protobuf, grpc");
+            Err(VariableError { name, reason })
+        }
+    }
+}
+
+fn millis(
+    variables: Variables<'_>,
+    name: &'static str,
+    default: u64,
+) -> Result<Duration, VariableError> {
+    // A day: the clock of the runtime has a bound.
+    Ok(Duration::from_millis(number(variables, name, default)?.min(86_400_000)))
+}
+
+fn number<N: FromStr>(
+    variables: Variables<'_>,
+    name: &'static str,
+    default: N,
+) -> Result<N, VariableError> {
+    let Some(text) = set(variables, name) else { return Ok(default) };
+    text.parse()
+        .map_err(|_| VariableError { name, reason: format!("{text:?} is not a whole number") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &str) -> Result<Option<TraceSettings>, String> {
+        let variable = |name: &str| {
+            let line = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.map(str::to_owned)
+        };
+        TraceSettings::of(&variable).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn traces_are_off_without_an_endpoint_or_by_a_switch() {
+        let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://here:4318";
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(read("OTEL_EXPORTER_OTLP_ENDPOINT="), Ok(None));
+        assert_eq!(read(&format!("{endpoint}\nOTEL_SDK_DISABLED=true")), Ok(None));
+        assert_eq!(read(&format!("{endpoint}\nOTEL_TRACES_EXPORTER=none")), Ok(None));
+        let settings = read(endpoint).unwrap().unwrap();
+        assert_eq!(
+            (settings.protocol, settings.queue, settings.batch),
+            (Protocol::Http, 2048, 512)
+        );
+        assert!(!settings.is_named && settings.delay == Duration::from_secs(5));
+    }
+
+    #[test]
+    fn variables_of_traces_win_and_numbers_are_bounded() {
+        let settings = read(
+            "OTEL_EXPORTER_OTLP_ENDPOINT=http://general\n\
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://traces\n\
+            OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\nOTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc\n\
+            OTEL_BSP_MAX_QUEUE_SIZE=10\nOTEL_BSP_MAX_EXPORT_BATCH_SIZE=100\n\
+            OTEL_BSP_SCHEDULE_DELAY=50\nOTEL_SERVICE_NAME=node",
+        );
+        let settings = settings.unwrap().unwrap();
+        assert_eq!(settings.endpoint, "http://traces");
+        assert_eq!((settings.protocol, settings.queue, settings.batch), (Protocol::Grpc, 10, 10));
+        assert!(settings.is_named && settings.delay == Duration::from_millis(50));
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_their_variable() {
+        let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://x\n";
+        for (lines, expected) in [
+            (
+                "OTEL_EXPORTER_OTLP_ENDPOINT=https://x",
+                "OTEL_EXPORTER_OTLP_ENDPOINT: \"https://x\": TLS",
+            ),
+            (
+                "OTEL_EXPORTER_OTLP_ENDPOINT=here:4317",
+                "OTEL_EXPORTER_OTLP_ENDPOINT: \"here:4317\" does",
+            ),
+            (
+                &format!("{endpoint}OTEL_EXPORTER_OTLP_PROTOCOL=http/json"),
+                "OTEL_EXPORTER_OTLP_PROTOCOL: \"http/json\" is none of",
+            ),
+            (
+                &format!("{endpoint}OTEL_BSP_MAX_QUEUE_SIZE=-1"),
+                "OTEL_BSP_MAX_QUEUE_SIZE: \"-1\" is not a whole number",
+            ),
+        ] {
+            let error = read(lines).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Refused containers and execs in the log, and text of theirs that looks like a line; the cases are
+//! listed in `main.rs`.
+
+use anyhow::{Result, ensure};
+use runwasi_tests::Containers;
+use runwasi_tests::log::{has, text};
+
+/// What would be the end of another container, if it stood in a line of its own.
+const FORGED: &str = "x\ntime=\"2026-01-01T00:00:00Z\" level=info msg=\"container exited\" \
+                      container=victim status=0";
+
+pub(crate) fn refused_container_is_told_once_with_the_reason(c: &mut Containers) -> Result<()> {
+    let tiny = c.id("tiny");
+    let flags = ["--rm", "--memory-limit", "600000"];
+    let annotations = ["--annotation", "io.kubernetes.cri.sandbox-name=web-0"];
+    let said = c.run_command(&[&flags[..], &annotations].concat(), &tiny, &["exit", "0"]);
+    let said = said.run()?.refused()?;
+    // Its memory is missing at its start.
+    let messages =
+        ["container created", "container exited", "container refused", "container deleted"];
+    let lines = c.whole_life(&tiny, &messages)?;
+    has(&lines[1], &[("status", "128"), ("cause", "error")])?;
+    has(&lines[2], &[("step", "start"), ("sandbox", &tiny), ("pod", "web-0")])?;
+    // What the user of `ctr` reads is what the log tells.
+    ensure!(said.contains(&lines[2]["reason"]), "{:?} is not in {said}", lines[2]["reason"]);
+    ensure!(lines[2]["reason"].contains("600000"), "{:?}", lines[2]);
+
+    let absent = c.id("absent");
+    let image = c.runtime.image();
+    c.run_of(image, &["--rm"], &absent, &["/absent.wasm"]).run()?.refused()?;
+    let lines = c.whole_life(&absent, &["container refused"])?;
+    has(&lines[0], &[("step", "create"), ("sandbox", &absent)])?;
+    ensure!(lines[0]["reason"].contains("/absent.wasm"), "{:?}", lines[0]);
+
+    let unread = c.id("unread");
+    let wrong = "io.kubernetes.cri.container-type=banana";
+    c.run_command(&["--rm", "--annotation", wrong], &unread, &["exit", "0"]).run()?.refused()?;
+    let lines = c.whole_life(&unread, &["container refused"])?;
+    ensure!(lines[0]["reason"].contains("banana"), "{:?}", lines[0]);
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn refused_execs_are_told(c: &mut Containers) -> Result<()> {
+    let id = c.id("host");
+    c.detached(&id, &["sleep", "1000"])?;
+    c.exec_command(&[], &id, "absent", &["/absent.wasm"]).run()?.refused()?;
+    let messages =
+        ["container created", "container started", "exec created", "exec refused", "exec deleted"];
+    let lines = c.whole_life(&id, &messages)?;
+    has(&lines[3], &[("exec", "absent"), ("step", "start")])?;
+    ensure!(lines[3]["reason"].contains("/absent.wasm"), "{:?}", lines[3]);
+    ensure!(c.kill_and_finish(&id)? == 137);
+    c.fixture.becomes_clean()
+}
+
+pub(crate) fn text_of_a_container_cannot_forge_a_line(c: &mut Containers) -> Result<()> {
+    let id = c.id("forger");
+    let pod = format!("io.kubernetes.cri.sandbox-name={FORGED}");
+    let program = format!("/{FORGED}");
+    let image = c.runtime.image();
+    let flags = ["--rm", "--annotation", &pod];
+    c.run_of(image, &flags, &id, &[&program]).run()?.refused()?;
+    let lines = c.whole_life(&id, &["container refused"])?;
+    has(&lines[0], &[("pod", FORGED)])?;
+    ensure!(lines[0]["reason"].contains(FORGED), "{:?}", lines[0]);
+    let victims = c.life("victim");
+    ensure!(victims.is_empty(), "{victims:?}");
+    // Nor is it the start of any line of containerd's log.
+    let log = c.log();
+    let forged = log.lines().find(|line| {
+        text(line).is_some_and(|line| line.get("container").is_some_and(|id| id == "victim"))
+    });
+    ensure!(forged.is_none(), "{forged:?}");
+    c.fixture.becomes_clean()
+}

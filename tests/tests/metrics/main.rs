@@ -1,0 +1,69 @@
+//! Metrics of the node daemon over HTTP; run by `make test`.
+//!
+//! Each case has a daemon of its own, whose metrics are at an address of its own.
+
+mod address;
+mod files;
+mod http;
+mod lives;
+mod server;
+mod takeover;
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use runwasi_tests::daemon::{Daemon, Settings};
+use runwasi_tests::http::free_address;
+use runwasi_tests::{Containerd, Containers, Runtime, check_with};
+use tempfile::TempDir;
+
+runwasi_tests::suite! { crate::check_scraped: scraped = Wasmtimed; {
+    lives:
+        ends_are_counted_by_their_reason
+        running_container_is_counted_in_its_state
+        throttling_is_counted
+        refusals_are_counted
+        lookups_and_compilations_are_counted;
+    http:
+        requests_are_counted_by_their_status
+        connections_are_counted;
+    takeover:
+        successor_serves_the_series_of_its_predecessor
+        killed_daemon_leaves_its_port_to_the_next;
+}}
+
+runwasi_tests::suite! { crate::check_scraped: component = WasmtimedComponent; {
+    lives:
+        ends_are_counted_by_their_reason;
+}}
+
+runwasi_tests::suite! { crate::check_scraped: interpreted = Wasmid; {
+    lives:
+        running_container_is_counted_in_its_state_without_pools;
+}}
+
+/// Runs a case on a fixture whose daemon serves metrics at an address that the case gets, and has a
+/// code cache of its own.
+#[track_caller]
+fn check_scraped(runtime: Runtime, case: fn(&mut Containers, SocketAddr) -> Result<()>) {
+    let (address, cache) = match free_address().and_then(|free| Ok((free, TempDir::new()?))) {
+        Ok(made) => made,
+        Err(error) => panic!("no address or directory: {error:?}"),
+    };
+    let settings = scraped(Settings::of(runtime), address)
+        .flags(["--cache-dir", &cache.path().join("code").display().to_string()]);
+    check_with(runtime, Containerd::builder().daemon(settings), |c| case(c, address));
+}
+
+fn scraped(settings: Settings, address: SocketAddr) -> Settings {
+    settings.flags(["--metrics-address", &address.to_string()])
+}
+
+/// A daemon without a containerd, and its directory.
+fn daemon(settings: Settings) -> Result<(TempDir, Daemon)> {
+    let home = TempDir::new()?;
+    let cache = home.path().join("code").display().to_string();
+    let settings = settings.flags(["--cache-dir", &cache]);
+    let daemon = Daemon::start(home.path(), settings).context("the daemon")?;
+    Ok((home, daemon))
+}
