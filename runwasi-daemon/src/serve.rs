@@ -43,9 +43,10 @@ use tokio::{
 use crate::{
     config::Settings,
     daemon::{Daemon, LEAST_GRACE},
-    limits,
+    journal, limits,
     manager::{client::Client, server},
     readiness::{self, Sign, Supervisor},
+    report::Facts,
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
     watchdog,
@@ -149,6 +150,8 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeFailure {
 pub(crate) struct Start {
     /// Name of the daemon's program, for messages.
     pub(crate) program: &'static str,
+    /// The engine and its version.
+    pub(crate) engine: &'static str,
     /// The listening manager socket, if the parent process or systemd has opened it.
     pub(crate) manager: Option<OwnedFd>,
     /// Descriptor that gets `ready` when the daemon serves.
@@ -174,18 +177,37 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
     let slots = settings.slots_in_force();
     // Here and not for the first container: a missing privilege must fail the start.
     rootfs::prepare().map_err(failed("root file systems of containers"))?;
-    let engine = Arc::new(N::make(&EngineSettings::of(&settings, slots))?);
+    let of_engine = EngineSettings::of(&settings, slots);
+    // Printed before it serves, while nothing else needs the time. An error is one of the settings,
+    // which have been checked.
+    let in_force =
+        settings.to_toml().and_then(|toml| Ok(format!("{toml}\n{}", N::table(&of_engine)?)));
+    let in_force = in_force.unwrap_or_else(|error| format!("# {error}\n"));
+    let engine = Arc::new(N::make(&of_engine)?);
     let guests = GuestRuntime::start(runtime::node_workers()).map_err(failed("guest runtime"))?;
     let control = runtime::control().map_err(failed("control runtime"))?;
     let result = control.block_on(async {
         // Stopped when every sandbox has had its own grace: only events are left to deliver.
         let tasks = Tasks::new(LEAST_GRACE);
         let socket = settings.socket.clone();
-        let Start { program, manager, ready, supervisor } = start;
+        let Start { program, engine: engine_name, manager, ready, supervisor } = start;
         let successors =
             Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
-        let daemon =
-            Daemon::new(settings, engine, guests.guests().clone(), tasks.clone(), successors)?;
+        let facts = Facts {
+            engine: engine_name,
+            started: journal::now(),
+            slots,
+            activated: manager.is_some(),
+            settings: in_force,
+        };
+        let daemon = Daemon::new(
+            settings,
+            engine,
+            guests.guests().clone(),
+            tasks.clone(),
+            successors,
+            facts,
+        )?;
         let sockets = Sockets::open(&socket, manager, program)?;
         tracing::info!(
             pid = std::process::id(),

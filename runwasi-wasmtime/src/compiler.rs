@@ -17,6 +17,7 @@ use runwasi_core::{
     artifact::{Artifact, Program},
     blocking::{blocking, eventually},
     code_cache::{digests::DigestIndex, single_flight::SingleFlight, store::CodeCache},
+    digest::Digest,
     engine::Precompiled,
 };
 use tokio::runtime::Handle;
@@ -81,6 +82,12 @@ impl Compiler {
         }
         let wanted = Wanted::Entry(program.function.clone());
         Ok((program, self.made(artifact, wanted, keep).await?.ready))
+    }
+
+    /// The program's digest, as far as it is known without reading the program.
+    pub(crate) fn digest(&self, program: &Program) -> Option<Digest> {
+        let of_file = || self.loader.module_cache().digest_of(&program.identity()?);
+        program.digest().or_else(of_file)
     }
 
     /// Looks the program up in the module cache without reading it.
@@ -186,7 +193,7 @@ impl Compiler {
 mod tests {
     use std::{path::Path, pin::pin};
 
-    use runwasi_core::{artifact::ArtifactKind, digest::Digest};
+    use runwasi_core::artifact::ArtifactKind;
     use tokio::time::{sleep, timeout};
     use wasmtime::Engine;
 

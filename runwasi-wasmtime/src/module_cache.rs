@@ -52,6 +52,11 @@ impl ModuleCache {
         entries.get(&digest)
     }
 
+    /// The digest of a file, if it is known.
+    pub(crate) fn digest_of(&self, identity: &FileIdentity) -> Option<Digest> {
+        self.entries.lock().known.get(identity).copied()
+    }
+
     pub(crate) fn get(&self, digest: &Digest) -> Option<Arc<Ready>> {
         self.entries.lock().get(digest)
     }

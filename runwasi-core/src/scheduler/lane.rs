@@ -22,6 +22,7 @@ use std::{
 };
 
 use super::{bandwidth::Bandwidth, file_calls::FileThreads};
+use crate::bundle::resources::Quota;
 
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub(super) const DEFAULT_WEIGHT: u64 = 1024;
@@ -85,6 +86,11 @@ impl LaneState {
     pub(super) fn set_weight(&mut self, weight: u64) {
         // A weight of 0 would divide by zero in `charge`.
         self.weight = weight.max(1);
+    }
+
+    /// Its weight and its quota.
+    pub(super) fn limits(&self) -> (u64, Option<Quota>) {
+        (self.weight, self.rare.as_ref().and_then(|rare| rare.bandwidth.quota()))
     }
 
     pub(super) fn rare(&mut self) -> &mut Rare {

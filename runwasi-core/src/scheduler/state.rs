@@ -21,7 +21,7 @@ use std::{
 
 use super::{
     bandwidth::Throttling,
-    lane::{LaneId, LaneState, Order, ProcessId, SeatId},
+    lane::{DEFAULT_WEIGHT, LaneId, LaneState, Order, ProcessId, SeatId},
 };
 use crate::bundle::resources::Quota;
 
@@ -383,6 +383,11 @@ impl<W: Clone> State<W> {
             at = lane.rare.as_mut().and_then(|rare| rare.bandwidth.look(now));
         });
         at.map(|at| Check { lane, at })
+    }
+
+    pub(super) fn limits(&self, lane: LaneId) -> (u64, Option<Quota>) {
+        let lane = self.lanes.get(&lane);
+        lane.map(LaneState::limits).unwrap_or((DEFAULT_WEIGHT, None))
     }
 
     pub(super) fn throttling(&self, lane: LaneId) -> Throttling {
