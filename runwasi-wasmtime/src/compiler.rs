@@ -84,10 +84,9 @@ impl Compiler {
         Ok((program, self.made(artifact, wanted, keep).await?.ready))
     }
 
-    /// The program's digest, as far as it is known without reading the program.
-    pub(crate) fn digest(&self, program: &Program) -> Option<Digest> {
-        let of_file = || self.loader.module_cache().digest_of(&program.identity()?);
-        program.digest().or_else(of_file)
+    /// Digest of the artifact of this code, which [`Compiler::ready`] has just returned.
+    pub(crate) fn digest(&self, ready: &Arc<Ready>) -> Option<Digest> {
+        self.loader.module_cache().digest_of(ready)
     }
 
     /// Looks the program up in the module cache without reading it.

@@ -129,7 +129,7 @@ impl Engine for WasmtimeEngine {
         // is enough, since the counter guards no other data.
         pool.made.fetch_add(1, Ordering::Relaxed);
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
-        let digest = pool.compiler.digest(&program);
+        let digest = pool.compiler.digest(&ready);
         let note = ArtifactNote { path: program.path.clone(), digest };
         spec.extensions.get_or_make(Notes::default).set_artifact(note);
         let instance = WasmtimeInstance::new(ready, &program, spec, pool.clone())?;

@@ -53,7 +53,10 @@ pub(crate) fn ask(identity: &Identity, ask: &Ask) -> Result<ExitCode, CommandErr
     match request {
         AskFor::Status { json } => return status(&node, *json),
         AskFor::List { json } => return list(&node, *json),
-        AskFor::Top { interval } => top::run(&node, *interval)?,
+        AskFor::Top { interval, batch: false } => top::run(&node, *interval)?,
+        AskFor::Top { interval, batch: true } => {
+            print(&top::batch(&node, *interval)?)?;
+        }
         AskFor::Events { json, past, time } => events::follow(&node, *json, *past, *time)?,
         AskFor::Inspect { id, namespace, json } => {
             inspect(&node, id, namespace.as_deref(), *json)?;

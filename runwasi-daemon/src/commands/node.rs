@@ -216,7 +216,18 @@ fn each<A: Send, B: Send>(all: Vec<A>, ask: impl Fn(A) -> B + Sync) -> Vec<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use async_trait::async_trait;
+    use containerd_shim_protos::ttrpc::{
+        self, Code, Response,
+        r#async::{MethodHandler, Server, Service, TtrpcContext, transport::Listener},
+    };
+    use prost::Message;
+    use runwasi_core::server::Accept;
+
     use super::*;
+    use crate::manager::{Method, SERVICE, messages::VersionReply};
 
     fn daemon(pid: u32, age: u64, answer: Answer) -> Daemon {
         let age = Duration::from_secs(age);
@@ -269,6 +280,63 @@ mod tests {
         assert!(dead.exists());
         let one = Node { socket: dead, ..node };
         assert!(absent(&one));
+    }
+
+    /// A daemon of an earlier version: it knows nothing but its version and an empty list.
+    struct Earlier(Method);
+
+    #[async_trait]
+    impl MethodHandler for Earlier {
+        async fn handler(&self, _: TtrpcContext, _: ttrpc::Request) -> ttrpc::Result<Response> {
+            let version = VersionReply { version: "0.0.9".into(), ..VersionReply::default() };
+            let payload = match self.0 {
+                Method::Version => version.encode_to_vec(),
+                _ => Vec::new(),
+            };
+            let mut response = Response { payload, ..Response::default() };
+            response.set_status(ttrpc::get_status(Code::OK, ""));
+            Ok(response)
+        }
+    }
+
+    async fn serve_earlier(socket: &Path) -> Server {
+        let known = [Method::Version, Method::List, Method::Retire].map(|method| {
+            let handler: Box<dyn MethodHandler + Send + Sync> = Box::new(Earlier(method));
+            (method.name().to_owned(), handler)
+        });
+        let service = Service { methods: known.into(), streams: HashMap::new() };
+        let listener = socket::listener(socket).unwrap();
+        let accept = Accept::new(listener).unwrap();
+        let mut server = Server::new()
+            .add_listener(Listener::new(accept))
+            .register_service([(SERVICE.to_owned(), service)].into());
+        server.start().await.unwrap();
+        server
+    }
+
+    #[tokio::test]
+    async fn daemon_of_an_earlier_version_is_recognized() {
+        let directory = tempfile::tempdir().unwrap();
+        let daemons = directory.path().join(DAEMONS);
+        fs::create_dir(&daemons).unwrap();
+        let own = daemons.join(format!("{}.sock", std::process::id()));
+        let _server = serve_earlier(&own).await;
+        let socket = directory.path().join("manager.sock");
+        let node = Node { socket, program: "daemon", patience: Duration::from_secs(10) };
+        let asked = move || {
+            let daemons = node.daemons(false).unwrap();
+            let sandboxes = node.sandboxes(&daemons);
+            let refused = node.client(&own).unwrap().status(false).unwrap_err().to_string();
+            (node.current().unwrap().pid, daemons, sandboxes, refused)
+        };
+        let (pid, daemons, sandboxes, refused) = tokio::task::spawn_blocking(asked).await.unwrap();
+        assert_eq!(pid, std::process::id());
+        assert_eq!(daemons[0].answer.state(), "earlier version");
+        assert_eq!(daemons[0].answer.version(), Some("0.0.9"));
+        let unknown = "(version 0.0.9) does not know";
+        assert!(refused.contains(&format!("{unknown} Status")), "{refused}");
+        let [Err(reason)] = &sandboxes[..] else { panic!("{sandboxes:?}") };
+        assert!(reason.contains(&format!("{unknown} Containers")), "{reason}");
     }
 
     #[test]

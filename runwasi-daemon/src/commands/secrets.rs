@@ -98,6 +98,7 @@ pub(super) fn text(text: &str) -> String {
 fn line(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut hide_next = false;
+    let mut names_secret = false;
     // With the space that follows each word.
     for piece in line.split_inclusive([' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']) {
         let end = piece.trim_end_matches([' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']);
@@ -114,9 +115,12 @@ fn line(line: &str) -> String {
             hide_next = false;
         } else {
             shown.push_str(&hide(word));
+            // `name: VALUE`, `name = VALUE` and `"name": "VALUE"`.
             let names = lower.strip_suffix([':', '=']).is_some_and(is_secret_name);
-            hide_next = names || is_scheme || hide_next;
+            let separates = names_secret && matches!(word, ":" | "=");
+            hide_next = names || separates || is_scheme || hide_next;
         }
+        names_secret = is_secret_name(&lower);
         shown.push_str(space);
     }
     shown

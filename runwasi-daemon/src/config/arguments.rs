@@ -255,7 +255,9 @@ pub(super) fn refusal(error: &Error, command: &Command, arguments: &[OsString]) 
         }
         (ErrorKind::MissingSubcommand, _) => {
             let reason = format!("needs one of {}", context(ContextKind::ValidSubcommand));
-            SettingsError::new(context(ContextKind::InvalidSubcommand), reason)
+            // It comes with the words before it.
+            let word = context(ContextKind::InvalidSubcommand);
+            SettingsError::new(word.rsplit(' ').next().unwrap_or_default(), reason)
         }
         (ErrorKind::MissingRequiredArgument, _) => {
             SettingsError::new(argument, "is missing; --help shows what there is")

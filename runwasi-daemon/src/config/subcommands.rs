@@ -47,6 +47,8 @@ pub enum AskFor {
     Top {
         /// Time between two looks.
         interval: Duration,
+        /// Print it once instead, as text.
+        batch: bool,
     },
     /// The events from now on.
     Events {
@@ -136,7 +138,7 @@ const DAYS: &str = " (days)";
 pub(super) fn all(root: &Command) -> Vec<Command> {
     let of = |flags: &[&str]| -> Vec<Arg> {
         let needed = |arg: &&Arg| arg.get_long().is_some_and(|long| flags.contains(&long));
-        root.get_arguments().filter(needed).cloned().collect()
+        root.get_arguments().filter(needed).map(last).collect()
     };
     let node = of(&["config", "socket"]);
     let cache = of(&["config", "cache-dir", "cache-size"]);
@@ -145,12 +147,13 @@ pub(super) fn all(root: &Command) -> Vec<Command> {
     let host = root
         .get_arguments()
         .filter(|arg| arg.get_long().is_some_and(|long| !serving_only.contains(&long)));
-    let host: Vec<Arg> = host.cloned().collect();
+    let host: Vec<Arg> = host.map(last).collect();
     vec![
         asking("status", "Show the daemons of the node", &node).arg(json()),
         asking("list", "List the sandboxes of all daemons of the node", &node).arg(json()),
         asking("top", "Show the containers by their CPU time, memory and requests", &node)
-            .arg(seconds("interval", "Time between two looks", 1..=3600).default_value("2")),
+            .arg(seconds("interval", "Time between two looks", 1..=3600).default_value("2"))
+            .arg(switch("batch", "Print the second look as text instead, without a terminal")),
         events(&node),
         inspect(&node),
         drain(&node),
@@ -189,6 +192,11 @@ pub(super) fn all(root: &Command) -> Vec<Command> {
                 .help("An existing directory"),
         ),
     ]
+}
+
+/// A flag of settings, in the help behind the flags of the command itself.
+fn last(arg: &Arg) -> Arg {
+    arg.clone().display_order(100)
 }
 
 fn asking(name: &'static str, about: &'static str, node: &[Arg]) -> Command {
@@ -352,7 +360,10 @@ pub(super) fn ask_for(word: &str, matches: &ArgMatches) -> Option<AskFor> {
     Some(match word {
         "status" => AskFor::Status { json: json() },
         "list" => AskFor::List { json: json() },
-        "top" => AskFor::Top { interval: time(matches, "interval").unwrap_or_default() },
+        "top" => AskFor::Top {
+            interval: time(matches, "interval").unwrap_or_default(),
+            batch: matches.get_flag("batch"),
+        },
         "events" => AskFor::Events {
             json: json(),
             past: matches.get_flag("past"),

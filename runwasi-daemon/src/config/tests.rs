@@ -85,7 +85,7 @@ fn wrong_command_lines_are_refused() {
 --bundle-root=/a --bundle-root=b => --bundle-root: "b" is not an absolute path
 --frobnicate=1 => --frobnicate: unknown; --help shows what there is
 -x => -x: unknown; --help shows what there is
-serve => "serve": unknown; --help shows what there is
+serve => "serve": unknown; did you mean events? --help shows what there is
 list list => "list": unknown; --help shows what there is
 list reload => "reload": unknown; --help shows what there is
 list precompile => "precompile": unknown; --help shows what there is
@@ -290,15 +290,16 @@ fn commands_have_their_settings() {
     assert_eq!((targets.namespace.as_deref(), targets.address), (Some("n"), None));
     assert_eq!((settings.cache(), settings.cache_size), (Some(Path::new("/c")), 2));
     let line = "cache prune --cache-dir=/c --size 5 --dry-run";
-    let Ok(Command::Cache(settings, command)) = read(line, VARIABLES, b"") else { panic!("{line}") };
+    let Ok(Command::Cache(settings, command)) = read(line, VARIABLES, b"") else {
+        panic!("{line}")
+    };
     let prune = Prune { size: Some(5), unused_days: None, all: false, dry_run: true };
     assert_eq!(command, CacheCommand::Prune(prune));
     assert_eq!((settings.cache(), settings.cache_size), (Some(Path::new("/c")), 2));
     let inspect = AskFor::Inspect { id: "x".into(), namespace: Some("n".into()), json: true };
     let line = "inspect x --namespace n --json --patience 2 --socket /s/s";
     assert_eq!(read(line, "", b""), request("/s/s", 2, inspect));
-    let events =
-        AskFor::Events { json: false, past: true, time: Some(Duration::from_secs(3)) };
+    let events = AskFor::Events { json: false, past: true, time: Some(Duration::from_secs(3)) };
     assert_eq!(read("events --past --for 3", "", b""), request(DEFAULT_SOCKET, 5, events));
     let drain = AskFor::Drain { limit: Duration::from_secs(600) };
     assert_eq!(read("drain", "", b""), request(DEFAULT_SOCKET, 5, drain));
@@ -306,7 +307,9 @@ fn commands_have_their_settings() {
     assert_eq!(read("completions zsh", "CONTAINERD_WASMTIMED_GRACE=x", b""), Ok(completions));
     let checked = Command::Checked("FILE: valid\n".into());
     let shown = read("config check", "", b"grace = 3").map(|command| match command {
-        Command::Checked(text) => Command::Checked(text.replace(text.split(':').next().unwrap(), "FILE")),
+        Command::Checked(text) => {
+            Command::Checked(text.replace(text.split(':').next().unwrap(), "FILE"))
+        }
         other => other,
     });
     assert_eq!(shown, Ok(checked));
@@ -324,7 +327,10 @@ fn debug_bundle_is_made_with_wrong_settings_too() {
         other => panic!("{other:?}"),
     };
     let (socket, output, settings) = bundle("", FILE.as_bytes());
-    assert_eq!((socket.as_path(), output.as_deref()), (Path::new("/file/s"), Some(Path::new("/x"))));
+    assert_eq!(
+        (socket.as_path(), output.as_deref()),
+        (Path::new("/file/s"), Some(Path::new("/x")))
+    );
     assert!(settings.unwrap().contains("grace = 1"));
     let (socket, _, settings) = bundle("CONTAINERD_WASMTIMED_SOCKET=/variable/s", b"damaged");
     assert_eq!(socket.as_path(), Path::new("/variable/s"));
@@ -336,7 +342,10 @@ fn help_shows_keys_variables_and_commands() {
     let wrong = "CONTAINERD_WASMTIMED_GRACE=x";
     assert_eq!(read("-v", wrong, b"damaged"), Ok(Command::Version));
     let Ok(Command::Help(help)) = read("cache prune --help", "", b"") else { panic!("help") };
-    assert!(help.contains("containerd-wasmtimed cache prune") && help.contains("--dry-run"), "{help}");
+    assert!(
+        help.contains("containerd-wasmtimed cache prune") && help.contains("--dry-run"),
+        "{help}"
+    );
     let Ok(Command::Help(help)) = read("--guard --help", wrong, b"damaged") else { panic!("help") };
     for (key, flag, _) in KEYS {
         let names = format!(" [{key}, {}]", TEST.variable(key));

@@ -6,6 +6,7 @@ mod ask;
 mod events;
 mod files;
 mod lists;
+mod recorded;
 mod upkeep;
 
 runwasi_tests::suite! { fixture = Wasmtimed; {
@@ -24,6 +25,8 @@ runwasi_tests::suite! { fixture = Wasmtimed; {
         user_without_permission_is_told_so
         stopped_daemon_is_told_in_time_and_others_are_shown
         commands_disturb_no_daemon;
+    recorded:
+        outputs_are_recorded_for_the_documentation;
     upkeep:
         drain_waits_for_the_last_sandbox
         drain_that_takes_too_long_says_what_is_left

@@ -30,7 +30,7 @@ const KEY_WAIT: Duration = Duration::from_millis(100);
 /// Shows the screen until a key ends it.
 pub(super) fn run(node: &Node, interval: Duration) -> Result<(), CommandError> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        let reason = "top needs a terminal; 'list --json' is for programs";
+        let reason = "top needs a terminal; --batch prints it once without one";
         return Err(CommandError::Other(reason.to_owned()));
     }
     // Before the screen: absence and a missing permission are told on a plain terminal.
@@ -43,6 +43,15 @@ pub(super) fn run(node: &Node, interval: Duration) -> Result<(), CommandError> {
     shown
 }
 
+/// The second of two looks, as text.
+pub(super) fn batch(node: &Node, interval: Duration) -> Result<String, CommandError> {
+    let mut model = Model::default();
+    model.take(sample(node, Instant::now())?);
+    sys::pause(interval);
+    model.take(sample(node, Instant::now())?);
+    Ok(view::plain(&model))
+}
+
 fn show(
     terminal: &mut ratatui::DefaultTerminal,
     first: Sample,
@@ -50,15 +59,21 @@ fn show(
 ) -> Result<(), CommandError> {
     let mut model = Model::default();
     model.take(first);
+    // Drawn when something has changed: a key, the size, or a sample.
+    let mut changed = true;
     loop {
-        terminal.draw(|frame| view::draw(frame, &model))?;
-        if event::poll(KEY_WAIT)? {
+        if changed {
+            terminal.draw(|frame| view::draw(frame, &model))?;
+        }
+        changed = event::poll(KEY_WAIT)?;
+        if changed {
             let key = key(&event::read()?);
             if key.is_some_and(|key| model.press(key)) {
                 return Ok(());
             }
         }
         while let Ok(sample) = samples.try_recv() {
+            changed = true;
             match sample {
                 Ok(sample) => model.take(sample),
                 // The daemons may come back: a restart takes a moment.

@@ -14,6 +14,38 @@ use crate::commands::text;
 /// Keys, as the last line shows them.
 const KEYS: &str = "c m r n sort · i invert · / filter · ↑ ↓ move · q quit";
 
+const COLUMNS: [&str; 9] = [
+    "NAMESPACE",
+    "CONTAINER",
+    "STATE",
+    "CPU%",
+    "THROTTLED%",
+    "MEMORY",
+    "LIMIT",
+    "REQ/S",
+    "REQUESTS",
+];
+
+const WIDTHS: [Constraint; 9] = [
+    Constraint::Max(12),
+    Constraint::Fill(1),
+    Constraint::Length(8),
+    Constraint::Length(7),
+    Constraint::Length(10),
+    Constraint::Length(10),
+    Constraint::Length(10),
+    Constraint::Length(8),
+    Constraint::Length(9),
+];
+
+/// Width of a terminal from which on all columns are shown, and the columns that others lack.
+const WIDE: u16 = 110;
+const WIDE_ONLY: [usize; 3] = [4, 6, 8];
+
+/// The columns that it may be sorted by.
+const SORTS: [(usize, Sort); 4] =
+    [(1, Sort::Name), (3, Sort::Cpu), (5, Sort::Memory), (7, Sort::Requests)];
+
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     let faults = u16::try_from(model.faults.len()).unwrap_or(u16::MAX).min(3);
@@ -31,6 +63,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     frame.render_widget(Paragraph::new(lines).style(bold), middle);
     containers(frame, model, body);
     frame.render_widget(Paragraph::new(footer(model)), foot);
+}
+
+/// Everything as text, without a terminal.
+pub(super) fn plain(model: &Model) -> String {
+    let faults = model.faults.iter().map(|fault| format!("{}\n", text::line(fault)));
+    // Without the spaces of units, so that columns are words.
+    let row = |line: &Line| cells(line).map(|cell| cell.replace(' ', ""));
+    let rows: Vec<_> = model.shown().map(row).collect();
+    let table = text::table(COLUMNS, &rows);
+    format!("{}\n{}{table}", summary(model), faults.collect::<String>())
 }
 
 fn summary(model: &Model) -> String {
@@ -55,37 +97,21 @@ fn footer(model: &Model) -> String {
 }
 
 fn containers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
-    let mark = |name: &'static str, sort: Sort| {
-        let way = if model.reversed { "▲" } else { "▼" };
-        if model.sort == sort { format!("{name}{way}") } else { name.to_owned() }
-    };
-    let plain = str::to_owned;
-    let header = [
-        plain("NAMESPACE"),
-        mark("CONTAINER", Sort::Name),
-        plain("STATE"),
-        mark("CPU%", Sort::Cpu),
-        plain("THROTTLED%"),
-        mark("MEMORY", Sort::Memory),
-        plain("LIMIT"),
-        mark("REQ/S", Sort::Requests),
-        plain("REQUESTS"),
-    ];
-    let widths = [
-        Constraint::Max(12),
-        Constraint::Fill(1),
-        Constraint::Length(8),
-        Constraint::Length(7),
-        Constraint::Length(10),
-        Constraint::Length(10),
-        Constraint::Length(10),
-        Constraint::Length(8),
-        Constraint::Length(9),
-    ];
+    let way = if model.reversed { "▲" } else { "▼" };
+    let mut header = COLUMNS.map(str::to_owned);
+    let sorted = SORTS.iter().filter(|(_, sort)| *sort == model.sort);
+    for (column, _) in sorted {
+        header[*column].push_str(way);
+    }
+    // In a narrow terminal the name of a container has the place of these.
+    let fits = |column: usize| area.width >= WIDE || !WIDE_ONLY.contains(&column);
+    let columns: Vec<usize> = (0..COLUMNS.len()).filter(|column| fits(*column)).collect();
+    let widths = columns.iter().map(|column| WIDTHS[*column]);
+    let choose = |cells: [String; 9]| columns.iter().map(move |column| cells[*column].clone());
     let shown = model.shown().skip(model.offset).take(area.height.into());
-    let rows = shown.map(|line| Row::new(cells(line).map(Cell::from)));
+    let rows = shown.map(|line| Row::new(choose(cells(line)).map(Cell::from)));
     let reversed = Style::new().add_modifier(Modifier::REVERSED);
-    let header = Row::new(header.map(Cell::from)).style(reversed);
+    let header = Row::new(choose(header).map(Cell::from)).style(reversed);
     frame.render_widget(Table::new(rows, widths).header(header), area);
 }
 
@@ -146,6 +172,23 @@ mod tests {
         assert!(lines[1].contains("MEMORY▲"), "{lines:?}");
         assert!(lines[2].contains(" b "), "{lines:?}");
         assert!(lines[5].starts_with("filter: b_"), "{lines:?}");
+    }
+
+    #[test]
+    fn narrow_terminal_has_place_for_names() {
+        let lines = screen(&two_samples(), 80, 6);
+        let header: Vec<_> = lines[1].split_whitespace().collect();
+        assert_eq!(header, ["NAMESPACE", "CONTAINER", "STATE", "CPU%▼", "MEMORY", "REQ/S"]);
+        assert!(lines[2].starts_with("default      a  "), "{lines:?}");
+    }
+
+    #[test]
+    fn text_has_a_word_for_each_column() {
+        let text = plain(&two_samples());
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("2 containers of 1 daemons"), "{text}");
+        let words = |line: &str| line.split_whitespace().count();
+        assert!(lines[1..].iter().all(|line| words(line) == COLUMNS.len()), "{text}");
     }
 
     #[test]
