@@ -179,7 +179,8 @@ impl Publisher for JournalPublisher {
     fn publish(&self, event: Event) {
         let at = now();
         self.times.note(&event, at);
-        let (namespace, sandbox) = (self.namespace.to_string(), self.sandbox.to_string());
+        let namespace = self.namespace.to_string();
+        let sandbox = self.sandbox.to_string();
         self.journal.note(EventEntry { at, namespace, sandbox, ..entry(&event) });
         self.inner.publish(event);
     }

@@ -169,7 +169,8 @@ fn exec(exec: &report::ExecReport) -> ExecReport {
 }
 
 fn usage(guest: &GuestReport) -> UsageReport {
-    let (cpu, memory) = (guest.usage.cpu, guest.usage.memory);
+    let cpu = guest.usage.cpu;
+    let memory = guest.usage.memory;
     UsageReport {
         cpu: nanos(cpu.time),
         shares: guest.cpu.weight,

@@ -44,7 +44,7 @@ const LOG_BYTES: u64 = 16 << 20;
 /// Most bytes of one file of the system.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// What the bundle is made of.
+/// Sources and target of a bundle.
 pub(super) struct Request<'a> {
     pub(super) output: Option<&'a Path>,
     pub(super) log_lines: u32,
@@ -117,7 +117,7 @@ pub(super) fn run(node: &Node, request: &Request<'_>) -> Result<ExitCode, Comman
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the daemons tell, as far as they live and answer.
+/// Files from the answers of the daemons.
 fn daemons(node: &Node, bundle: &mut Bundle) {
     let daemons = match node.daemons(true) {
         Ok(daemons) => daemons,

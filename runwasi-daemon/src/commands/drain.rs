@@ -44,7 +44,7 @@ pub(super) fn drain(node: &Node, limit: Duration) -> Result<(), CommandError> {
     }
 }
 
-/// Those of the daemons that still live.
+/// The daemons that still live.
 fn living(node: &Node, daemons: &[Daemon]) -> Result<Vec<Daemon>, CommandError> {
     let all = match node.daemons(false) {
         Ok(all) => all,
@@ -55,7 +55,7 @@ fn living(node: &Node, daemons: &[Daemon]) -> Result<Vec<Daemon>, CommandError> 
     Ok(all.into_iter().filter(was_there).collect())
 }
 
-/// What a drain waits for.
+/// Rest that a drain waits for.
 #[derive(Debug, PartialEq, Eq)]
 struct Left {
     daemons: usize,

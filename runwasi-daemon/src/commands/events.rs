@@ -184,7 +184,8 @@ pub(super) fn kept(node: &Node) -> Result<String, CommandError> {
 fn all_kept(client: &Client) -> Result<Vec<EventEntry>, ClientError> {
     // More than a daemon keeps: events may come while they are read.
     const MOST: usize = 10_000;
-    let (mut from, mut all) = (0, Vec::new());
+    let mut from = 0;
+    let mut all = Vec::new();
     while all.len() < MOST {
         let reply = client.events(from, Duration::ZERO)?;
         if reply.events.is_empty() {

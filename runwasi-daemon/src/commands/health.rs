@@ -5,7 +5,7 @@ use super::{
     status,
 };
 
-/// What a probe is told: a line, or the reason why it fails.
+/// Result of a probe: a line, or the reason for its failure.
 pub(super) fn verdict(daemons: &[Daemon]) -> Result<String, String> {
     let Some(daemon) = current(daemons) else {
         return Err(status::faults(daemons).join("; "));

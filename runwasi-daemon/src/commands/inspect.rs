@@ -15,7 +15,7 @@ use crate::manager::reports::{ContainerReport, SandboxReport, UsageReport};
 /// Shortest beginning of an id that stands for it.
 const SHORTEST: usize = 3;
 
-/// What an id names.
+/// Container or sandbox of an id.
 #[derive(Clone, Copy)]
 pub(super) enum Found<'a> {
     Sandbox(Row<'a>),
@@ -191,7 +191,7 @@ fn millis(micros: u64) -> String {
     format!("{}", micros as f64 / 1000.0)
 }
 
-/// What an operator may have to do something about.
+/// Conditions that an operator may have to act on.
 pub(super) fn warnings(row: &Row<'_>, container: &ContainerReport) -> Vec<String> {
     let mut warnings = Vec::new();
     if row.daemon.answer.state() == "retired" {

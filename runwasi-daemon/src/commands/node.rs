@@ -60,7 +60,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// What the daemon does with requests for new sandboxes, in a word.
+    /// State of the daemon, in a word.
     pub(super) fn state(&self) -> &'static str {
         match self {
             Self::Status(status) => match status.state() {

@@ -1,9 +1,9 @@
 //! Removal of secrets from texts for a report of a fault.
 //!
-//! What looks like a secret is replaced, also where it is none: a report is read by strangers, and
-//! loses little by it.
+//! Everything that looks like a secret is replaced. A report is read by strangers, and loses little
+//! by a word too many.
 
-/// What stands in the place of a secret.
+/// Replacement of a secret.
 pub(super) const HIDDEN: &str = "<hidden>";
 
 /// Parts of names whose values are secrets.
@@ -128,6 +128,10 @@ fn line(line: &str) -> String {
 
 /// A word without the secret in it.
 fn hide(word: &str) -> String {
+    // First: what looks like `name=value` may be base64 with its padding.
+    if is_secret_word(word) {
+        return HIDDEN.to_owned();
+    }
     if let Some((name, value)) = word.split_once('=')
         && !value.is_empty()
     {
@@ -146,7 +150,7 @@ fn hide(word: &str) -> String {
     {
         return format!("{name}:{HIDDEN}");
     }
-    if is_secret_word(word) { HIDDEN.to_owned() } else { word.to_owned() }
+    word.to_owned()
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! Texts of the commands: tables, sizes, times, and JSON; all of it pure.
 //!
-//! Ids, paths and texts come from guests and images. None of them reaches a terminal with a control
-//! character.
+//! Ids, paths and texts come from guests and images. They reach a terminal without control
+//! characters.
 
 use std::{fmt::Write, time::Duration};
 
 use runwasi_core::sanitize;
 use serde_json::Value;
 
-/// What stands in a cell without a value.
+/// Text of a cell without a value.
 pub(super) const NONE: &str = "-";
 
 /// An untrusted text on one line.
@@ -74,7 +74,9 @@ pub(super) fn bytes(bytes: u64) -> String {
 /// A duration with its two largest units.
 pub(super) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    let minutes = seconds / 60;
+    let hours = seconds / 3600;
+    let days = seconds / 86400;
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{minutes}m{:02}s", seconds % 60),
@@ -103,9 +105,12 @@ pub(super) fn elapsed(since: u64, now: u64) -> Duration {
 
 /// A time in milliseconds since 1970 as RFC 3339 has it, in UTC.
 pub(super) fn time(millis: u64) -> String {
-    let (seconds, rest) = (millis / 1000, millis % 1000);
+    let seconds = millis / 1000;
+    let rest = millis % 1000;
     let (year, month, day) = date(seconds / 86400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let hour = seconds / 3600 % 24;
+    let minute = seconds / 60 % 60;
+    let second = seconds % 60;
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{rest:03}Z")
 }
 
@@ -139,7 +144,7 @@ pub(super) fn json_line(value: &Value) -> String {
     escape(&format!("{value}\n"))
 }
 
-/// Escapes the control characters that JSON allows in its strings. Elsewhere there are none.
+/// Escapes the control characters that JSON allows in its strings. There are no others.
 fn escape(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {

@@ -25,9 +25,9 @@ pub(super) const KEYS: [(&str, &str, &str); 8] = [
     ("log-level", "--log-level", "a string"),
 ];
 
-const SOURCES: &str = "Without a command it serves. A flag wins over the environment, the environment \
-    over the file. All are\nchecked before anything is served. Paths are absolute, except that of the \
-    file.";
+const SOURCES: &str = "Without a command it serves. A flag wins over the environment, the \
+    environment over the file.\nAll are checked before anything is served. Paths are absolute, except \
+    that of the file.";
 
 #[derive(Debug, Parser)]
 #[command(after_help = SOURCES, next_line_help = true)]
@@ -64,7 +64,8 @@ impl Arguments {
     pub(super) fn parse(command: &mut Command, arguments: &[OsString]) -> Result<Self, Error> {
         let matches = command.try_get_matches_from_mut(arguments)?;
         let mut given = given(command, &matches);
-        let (mut words, mut innermost) = (Vec::new(), &matches);
+        let mut words = Vec::new();
+        let mut innermost = &matches;
         let mut definition = &*command;
         while let Some((word, inner)) = innermost.subcommand() {
             words.push(word.to_owned());
@@ -227,7 +228,7 @@ fn unknown(word: &str, nearest: &str) -> SettingsError {
     SettingsError::new(word, format_args!("unknown; {nearest}--help shows what there is"))
 }
 
-/// What comes closest to a word that is not known.
+/// The nearest known word.
 fn nearest(error: &Error) -> String {
     let similar = error.get(ContextKind::SuggestedArg);
     let similar = similar.or_else(|| error.get(ContextKind::SuggestedSubcommand));
@@ -286,8 +287,8 @@ fn unknown_argument(
         return unknown(&format!("{argument:?}"), &nearest(error));
     }
     let flag = argument.split(['=', ' ']).next().unwrap_or_default();
-    let words = arguments.iter().filter_map(|word| word.to_str());
-    let word = words.filter(|word| command.find_subcommand(word).is_some()).next();
+    let mut words = arguments.iter().filter_map(|word| word.to_str());
+    let word = words.find(|word| command.find_subcommand(word).is_some());
     match word {
         // A flag of the daemon that this command does not take.
         Some(word) if has_flag(command, flag) => not_for(flag, word),

@@ -30,7 +30,7 @@ pub struct Ask {
     pub request: AskFor,
 }
 
-/// What is asked for.
+/// Subject of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskFor {
     /// The daemons of the node.
@@ -54,7 +54,7 @@ pub enum AskFor {
     Events {
         /// As JSON, an object per line.
         json: bool,
-        /// Those that the daemons have kept, first.
+        /// Begin with the kept events.
         past: bool,
         /// End after this time.
         time: Option<Duration>,

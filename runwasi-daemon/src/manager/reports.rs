@@ -30,7 +30,7 @@ pub struct StatusReply {
     /// Its pid.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
-    /// What it does with requests for new sandboxes.
+    /// Its state: [`DaemonState`].
     #[prost(enumeration = "DaemonState", tag = "4")]
     pub state: i32,
     /// Time of its start.
@@ -218,7 +218,7 @@ pub struct UsageReport {
     /// Running processes.
     #[prost(uint64, tag = "14")]
     pub processes: u64,
-    /// Requests until now. Absent if it serves none.
+    /// Requests until now. Absent without a server.
     #[prost(uint64, optional, tag = "15")]
     pub requests: Option<u64>,
 }

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::console::Console;
 use runwasi_tests::http::get;
 use runwasi_tests::runtime::daemon_file;
 use runwasi_tests::server::{APP, serve};
@@ -128,6 +129,17 @@ pub(crate) fn retired_and_current_daemon_are_listed_together(c: &mut Containers)
     c.fixture.becomes_clean()
 }
 
+/// Waits for a text in a screen that is drawn as a whole, again and again.
+fn redrawn(top: &Console, text: &str) -> Result<()> {
+    let mut count = 0;
+    let shown = poll_until(&format!("{text:?}"), Duration::from_secs(20), || {
+        count += 1;
+        top.resize(120 + count % 20, 24).ok()?;
+        top.seen().contains(text).then_some(())
+    });
+    shown.with_context(|| format!("on the screen: {:?}", top.seen()))
+}
+
 pub(crate) fn top_draws_sorts_and_filters_at_a_terminal(c: &mut Containers) -> Result<()> {
     let (busy, idle) = (c.id("busy"), c.id("idle"));
     c.detached(&busy, &["spin"])?;
@@ -139,12 +151,10 @@ pub(crate) fn top_draws_sorts_and_filters_at_a_terminal(c: &mut Containers) -> R
     }
     // Only what changes is drawn; a new size draws everything.
     top.types("m")?;
-    top.resize(120, 24)?;
-    top.shows("MEMORY▼")?;
-    top.shows("THROTTLED%")?;
+    redrawn(&top, "MEMORY▼")?;
+    redrawn(&top, "THROTTLED%")?;
     top.types("/nothing-has-this-name")?;
-    top.resize(121, 24)?;
-    top.shows("nothing-has-this-name_")?;
+    redrawn(&top, "nothing-has-this-name_")?;
     top.types("\u{1b}")?;
     top.resize(60, 10)?;
     top.types("q")?;

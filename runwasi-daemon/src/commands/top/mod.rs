@@ -66,11 +66,14 @@ fn show(
             terminal.draw(|frame| view::draw(frame, &model))?;
         }
         changed = event::poll(KEY_WAIT)?;
-        if changed {
+        let mut pending = changed;
+        while pending {
             let key = key(&event::read()?);
             if key.is_some_and(|key| model.press(key)) {
                 return Ok(());
             }
+            // Drawn once for all that was typed.
+            pending = event::poll(Duration::ZERO)?;
         }
         while let Ok(sample) = samples.try_recv() {
             changed = true;

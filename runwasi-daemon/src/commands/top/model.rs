@@ -13,7 +13,7 @@ const PAGE: usize = 10;
 /// Longest filter.
 const LONGEST_FILTER: usize = 64;
 
-/// What the daemons have told at one moment.
+/// Answers of the daemons at one moment.
 pub(super) struct Sample {
     pub(super) at: Instant,
     pub(super) containers: Vec<Container>,
@@ -41,7 +41,8 @@ pub(super) struct Container {
 /// The containers of all daemons.
 pub(super) fn containers(rows: &[Row<'_>]) -> Vec<Container> {
     let of = |row: &Row<'_>| {
-        let (daemon, sandbox) = (row.daemon.pid, row.sandbox);
+        let daemon = row.daemon.pid;
+        let sandbox = row.sandbox;
         let one = move |container: &crate::manager::reports::ContainerReport| {
             let usage: UsageReport = container.usage.unwrap_or_default();
             let state = if container.state.is_empty() { &container.kind } else { &container.state };
@@ -204,7 +205,8 @@ impl Model {
     }
 
     fn order(&mut self) {
-        let (sort, reversed) = (self.sort, self.reversed);
+        let sort = self.sort;
+        let reversed = self.reversed;
         self.lines.sort_by(|a, b| {
             let order = compare(a, b, sort);
             if reversed { order.reverse() } else { order }
@@ -212,7 +214,7 @@ impl Model {
     }
 }
 
-/// What tells a container from all others.
+/// Identity of a container.
 fn key(container: &Container) -> (String, String, u64, u32) {
     let Container { namespace, id, created, daemon, .. } = container;
     (namespace.clone(), id.clone(), *created, *daemon)
