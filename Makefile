@@ -24,6 +24,11 @@ export DEBIAN ?= bookworm
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSCTLDIR ?= $(PREFIX)/lib/sysctl.d
 DOCDIR ?= $(PREFIX)/share/doc/runwasi
+# Where `man` and the shells look for the daemon's pages and completions.
+MANDIR ?= $(PREFIX)/share/man/man8
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 
 # The products that `install` copies, and nothing else from target/release.
 PRODUCTS := containerd-shim-wasmtime-v1 containerd-shim-wasmtimed-v1 containerd-wasmtimed
@@ -31,6 +36,11 @@ PRODUCTS := containerd-shim-wasmtime-v1 containerd-shim-wasmtimed-v1 containerd-
 UNITS := containerd-wasmtimed.service containerd-wasmtimed.socket
 SYSCTL := 60-containerd-wasmtimed.conf
 EXAMPLE := containerd-wasmtimed.toml
+# The program that writes its own man pages and completions, and what it writes.
+DAEMON := target/release/containerd-wasmtimed
+PAGES := containerd-wasmtimed*.8
+COMPLETIONS = '$(DESTDIR)$(BASHDIR)/containerd-wasmtimed' '$(DESTDIR)$(ZSHDIR)/_containerd-wasmtimed' \
+	'$(DESTDIR)$(FISHDIR)/containerd-wasmtimed.fish'
 
 # Scripts, tests and recipes name files below target/, so a target folder from outside must not move them.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -43,7 +53,7 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load node-image shim-archive demo test test-vm tried fuzz lint bench bench-http bench-programs figures scale chaos soak clean
+.PHONY: help setup build install uninstall images load node-image shim-archive demo test test-vm tried fuzz lint commands bench bench-http bench-programs figures scale chaos soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -56,7 +66,7 @@ build: ## build the shims and the daemon
 	$(BUILD) $(addprefix --bin ,$(PRODUCTS))
 
 # Not dependent on `build`: as root there is often no cargo, and root's files would block the user's next build.
-install: ## copy programs, systemd units and settings below PREFIX (PREFIX=/usr/local, DESTDIR honoured)
+install: ## copy programs, units, settings, man pages and completions below PREFIX (PREFIX=/usr/local, DESTDIR honoured)
 	@for product in $(PRODUCTS); do \
 		test -x target/release/$$product || { echo "target/release/$$product is missing: run 'make build' first" >&2; exit 1; }; done
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCTLDIR)' '$(DESTDIR)$(DOCDIR)'
@@ -65,11 +75,18 @@ install: ## copy programs, systemd units and settings below PREFIX (PREFIX=/usr/
 	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)')
 	install -m 644 packaging/$(SYSCTL) '$(DESTDIR)$(SYSCTLDIR)'
 	install -m 644 packaging/$(EXAMPLE) '$(DESTDIR)$(DOCDIR)'
+	install -d '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' '$(DESTDIR)$(FISHDIR)'
+	$(DAEMON) man '$(DESTDIR)$(MANDIR)'
+	$(DAEMON) completions bash >'$(DESTDIR)$(BASHDIR)/containerd-wasmtimed'
+	$(DAEMON) completions zsh >'$(DESTDIR)$(ZSHDIR)/_containerd-wasmtimed'
+	$(DAEMON) completions fish >'$(DESTDIR)$(FISHDIR)/containerd-wasmtimed.fish'
+	chmod 644 '$(DESTDIR)$(MANDIR)/'$(PAGES) $(COMPLETIONS)
 
 uninstall: ## remove what install copied
 	rm -f $(foreach product,$(PRODUCTS),'$(DESTDIR)$(PREFIX)/bin/$(product)') \
 		$(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)') \
-		'$(DESTDIR)$(SYSCTLDIR)/$(SYSCTL)' '$(DESTDIR)$(DOCDIR)/$(EXAMPLE)'
+		'$(DESTDIR)$(SYSCTLDIR)/$(SYSCTL)' '$(DESTDIR)$(DOCDIR)/$(EXAMPLE)' \
+		'$(DESTDIR)$(MANDIR)/'$(PAGES) $(COMPLETIONS)
 	rmdir '$(DESTDIR)$(DOCDIR)' 2>/dev/null || true
 
 images: ## build the guests and their images into target/images
@@ -141,6 +158,12 @@ bench-programs:
 	@scripts/setup test bench
 	$(BUILD) $(BENCH)
 	scripts/guests
+
+commands: ## run the commands of the daemon and write what they print into docs/commands.md (needs root)
+	$(BUILD)
+	scripts/guests
+	scripts/commands record
+	scripts/commands write
 
 figures: ## measure the tables of docs/security.md and docs/nodes.md and write them there (needs root)
 	scripts/figures measure attacks

@@ -45,8 +45,16 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     event_queues::EventQueues,
-    manager::messages::{CreateRequest, DeleteRequest, MetricsReply, MetricsRequest, SandboxEntry},
+    journal::{Journal, JournalPublisher, Times},
+    manager::{
+        messages::{CreateRequest, DeleteRequest, MetricsReply, MetricsRequest, SandboxEntry},
+        reports::{
+            ContainersReply, ContainersRequest, EventsReply, EventsRequest, StatusReply,
+            StatusRequest,
+        },
+    },
     reclaim::Reclaim,
+    report::{self, Facts, Moment},
     sandboxes::{Sandboxes, ServedSandbox},
     state_dir::{Owner, Record, RecordError, StateDirectory},
     successor::Successors,
@@ -69,6 +77,9 @@ pub struct Daemon {
     state: StateDirectory,
     owner: Owner,
     event_queues: EventQueues,
+    /// For operators.
+    journal: Journal,
+    facts: Facts,
     sandboxes: Sandboxes,
     reclaim: Reclaim,
     /// Absent without a guard.
@@ -174,6 +185,7 @@ impl Daemon {
         tasks: Tasks,
         successors: Option<Successors>,
         build: Build,
+        facts: Facts,
     ) -> Result<Arc<Self>, RecordError> {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
@@ -197,6 +209,8 @@ impl Daemon {
             state,
             owner,
             event_queues: EventQueues::default(),
+            journal: Journal::default(),
+            facts,
             sandboxes: Sandboxes::default(),
             reclaim,
             successors,
@@ -270,10 +284,17 @@ impl Daemon {
         // Tasks of its own: the end of this sandbox must not stop others.
         let tasks = Tasks::new(self.grace);
         let images = Arc::new(images::ImageClient::new(&grpc_address, &namespace));
+        let times = Arc::<Times>::default();
         let host = Host {
             engine: self.engine.clone(),
             // On the daemon's tasks: the queue is shared and delivers events after this sandbox.
-            publisher: self.event_queues.publisher(&ttrpc_address, &namespace, &self.tasks),
+            publisher: Arc::new(JournalPublisher {
+                inner: self.event_queues.publisher(&ttrpc_address, &namespace, &self.tasks),
+                journal: self.journal.clone(),
+                times: times.clone(),
+                namespace: namespace.clone(),
+                sandbox: group.clone(),
+            }),
             guests: self.guests.clone(),
             tasks,
             bundle_roots: self.bundle_roots.clone(),
@@ -292,7 +313,8 @@ impl Daemon {
         };
         let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
         tracing::info!(%namespace, sandbox = %group, pid = sandbox.pid(), "sandbox created");
-        let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record });
+        self.journal.note_sandbox("sandbox", &namespace, &group);
+        let served = Arc::new(ServedSandbox { sandbox, namespace, group, own, record, times });
         self.served.fetch_add(1, Ordering::SeqCst);
         self.tasks.spawn(self.clone().serve(listener, served.clone()));
         lives::took_since(Phase::Sandbox, begun);
@@ -325,6 +347,7 @@ impl Daemon {
             sandbox = %served.group,
             "sandbox ended"
         );
+        self.journal.note_sandbox("gone", &served.namespace, &served.group);
         self.reclaim.sandbox_ended();
         self.served.fetch_sub(1, Ordering::SeqCst);
         self.stop_if_done();
@@ -394,6 +417,28 @@ impl Daemon {
         all.iter().map(entry).collect()
     }
 
+    /// Status of the daemon.
+    pub(crate) async fn status(&self, request: &StatusRequest) -> StatusReply {
+        let turn = if request.probe { report::turn(&self.guests).await } else { None };
+        let moment = Moment {
+            retired: self.retired.is_cancelled(),
+            draining: self.draining.is_cancelled(),
+            guarded: self.successors.is_some(),
+            served: self.count(),
+        };
+        StatusReply { turn, ..report::status(&self.facts, &moment, &self.sandboxes.all()) }
+    }
+
+    /// A page of the sandboxes with their containers.
+    pub(crate) fn containers(&self, request: &ContainersRequest) -> ContainersReply {
+        report::page(request, &self.sandboxes.all())
+    }
+
+    /// Events, also those of the past that are kept.
+    pub(crate) async fn events(&self, request: &EventsRequest) -> EventsReply {
+        self.journal.read(request).await
+    }
+
     /// Takes no new sandboxes from now on. The daemon exits when the last one has ended.
     pub(crate) fn retire(&self) {
         if !self.retired.is_cancelled() {
@@ -401,6 +446,7 @@ impl Daemon {
                 sandboxes = self.sandboxes.all().len(),
                 "retired: leaving with the last sandbox"
             );
+            self.journal.note_daemon("retire", format!("pid {}", std::process::id()));
         }
         self.retired.cancel();
         self.stop_if_done();
@@ -455,6 +501,9 @@ impl Daemon {
     /// number of sandboxes.
     pub(crate) fn drain(&self) -> usize {
         self.retired.cancel();
+        if !self.draining.is_cancelled() {
+            self.journal.note_daemon("stop", format!("pid {}", std::process::id()));
+        }
         self.draining.cancel();
         let all = self.sandboxes.all();
         for served in &all {

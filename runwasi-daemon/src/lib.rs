@@ -18,24 +18,30 @@
 //! | `limits` | number of guests within the limits of the system |
 //! | [`daemon`] | one engine, many sandboxes: create, connect, delete, list |
 //! | `sandboxes` | the sandboxes that are served |
+//! | `journal` | the latest events, for the command `events` |
+//! | `report` | status of the daemon and its containers, for the commands |
 //! | `event_queues` | one event connection per containerd |
 //! | [`metrics`] | metrics over HTTP, for Prometheus |
 //! | `reclaim` | return of memory after sandboxes have ended |
 //! | `precompile` | the command that fills the code cache |
+//! | `commands` | all other commands: `status`, `list`, `top`, `events`, `inspect`, … |
 //! | [`state_dir`] | records for successors and thin shims |
 //! | `traces` | traces by OTLP |
 //! | `wasmtime` (feature) | wasmtime as the engine of a node |
 
+mod commands;
 pub mod config;
 pub mod daemon;
 mod event_queues;
 pub mod identity;
+mod journal;
 mod limits;
 pub mod manager;
 pub mod metrics;
 mod precompile;
 mod readiness;
 mod reclaim;
+mod report;
 mod sandboxes;
 pub mod serve;
 pub mod state_dir;
@@ -47,28 +53,18 @@ mod traces;
 pub mod wasmtime;
 mod watchdog;
 
-use std::{
-    env,
-    ffi::OsString,
-    io::{self, Write},
-    path::Path,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
 pub use identity::Identity;
 use runwasi_core::{logging, metrics::exposition::Build, sanitize, sys};
 
 use crate::{
+    commands::CommandError,
     config::{Command, Settings},
-    manager::{RELOAD_PATIENCE, client::Client},
     readiness::Supervisor,
     serve::{EngineSettings, NodeEngine, Start},
     supervisor::Plan,
 };
-
-/// Time limit for the reply to `list`.
-const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The `main` of a node daemon's program.
 pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
@@ -78,17 +74,21 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let file = Path::new(identity.config_file);
     let done = match config::read(identity, &arguments, &|name| env::var_os(name), file, &engine) {
-        Ok(Command::Serve(settings)) => serve::<N>(settings, identity.build()),
+        Ok(Command::Serve(settings)) => serve::<N>(settings, identity),
         Ok(Command::Precompile(settings, targets)) => {
             precompile::run::<N>(program, &settings, &targets)
         }
-        Ok(Command::List(socket)) => list(&socket, program).and_then(|list| print(&list)),
-        Ok(Command::Reload(socket)) => reload(&socket, program),
-        Ok(Command::PrintConfig(toml)) => print(&toml),
+        Ok(Command::Ask(ask)) => commands::ask(identity, &ask).map_err(Into::into),
+        Ok(Command::Cache(settings, command)) => {
+            commands::cache(&settings, &command).map_err(Into::into)
+        }
+        Ok(Command::Generate(wanted)) => commands::generate(identity, &wanted).map_err(Into::into),
+        Ok(Command::PrintConfig(text) | Command::Checked(text) | Command::Help(text)) => {
+            print(&text)
+        }
         Ok(Command::Version) => {
             print(&format!("{program} {} ({})\n", identity.version, identity.engine))
         }
-        Ok(Command::Help(text)) => print(&text),
         Err(error) => Err(error.into()),
     };
     done.unwrap_or_else(|error| {
@@ -96,13 +96,16 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
         // place to report it to. Sanitized, since errors quote paths and text from outside.
         // Not by `eprintln!`: a reader that does not read must not hold up the end of a daemon.
         logging::print_error(&format!("{program}: {}", sanitize::text(&error.to_string())));
-        ExitCode::FAILURE
+        // A script tells the absence of a daemon from a missing permission by it.
+        let of_command = error.downcast_ref::<CommandError>();
+        of_command.map_or(ExitCode::FAILURE, CommandError::exit_code)
     })
 }
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
-fn serve<N: NodeEngine>(settings: Settings, build: Build) -> Outcome {
+fn serve<N: NodeEngine>(settings: Settings, identity: &Identity) -> Outcome {
+    let program = identity.program;
     // Before anything else is opened: a wrong number must not become that of a later descriptor.
     let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let manager = match settings.listen_fd {
@@ -116,33 +119,13 @@ fn serve<N: NodeEngine>(settings: Settings, build: Build) -> Outcome {
         return Ok(supervisor::run(Plan { arguments, manager, ready })?);
     }
     let supervisor = Supervisor::of(settings.guard_fd)?;
+    let build = identity.build();
     serve::serve::<N>(settings, Start { build, manager, ready, supervisor })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Requests a reload of the daemon.
-fn reload(socket: &Path, program: &'static str) -> Outcome {
-    // The settings are valid, since they were read for the path of the socket: an invalid file is
-    // refused without a request.
-    Client::connect(socket, program, RELOAD_PATIENCE)?.reload()?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The lines of `list`, one per sandbox.
-fn list(socket: &Path, program: &'static str) -> Result<String, Box<dyn std::error::Error>> {
-    let list = Client::connect(socket, program, LIST_PATIENCE)?.list()?;
-    let lines = list.sandboxes.iter().map(|sandbox| {
-        format!(
-            "{} {} {} {} {}\n",
-            sandbox.namespace, sandbox.group, sandbox.pid, sandbox.socket, sandbox.containers
-        )
-    });
-    Ok(lines.collect())
-}
-
 fn print(text: &str) -> Outcome {
-    let mut stdout = io::stdout().lock();
-    // Flushed here: an error at the exit of the process would be lost.
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())?;
+    // A reader that has gone is no fault of the command.
+    commands::output::print(text)?;
     Ok(ExitCode::SUCCESS)
 }

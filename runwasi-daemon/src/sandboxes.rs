@@ -10,7 +10,7 @@ use std::{
 use runwasi_core::{Id, bootstrap::socket::SocketFile, lock::Mutex, sandbox::Sandbox};
 use tokio::sync::OnceCell;
 
-use crate::state_dir::Record;
+use crate::{journal::Times, state_dir::Record};
 
 /// A sandbox that is served.
 pub(crate) struct ServedSandbox {
@@ -20,6 +20,8 @@ pub(crate) struct ServedSandbox {
     /// Its socket's file.
     pub(crate) own: Option<SocketFile>,
     pub(crate) record: Record,
+    /// Times of its containers.
+    pub(crate) times: Arc<Times>,
 }
 
 /// The sandboxes of a daemon, including those that are being created.

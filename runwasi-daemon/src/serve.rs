@@ -45,7 +45,7 @@ use tokio::{
 use crate::{
     config::Settings,
     daemon::{Daemon, LEAST_GRACE},
-    limits,
+    journal, limits,
     manager::{client::Client, server},
     metrics::{
         self,
@@ -53,6 +53,7 @@ use crate::{
         listener::{ListenError, Metrics},
     },
     readiness::{self, Sign, Supervisor},
+    report::Facts,
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
     traces::{self, TracesError},
@@ -188,7 +189,13 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
     let slots = settings.slots_in_force();
     // Here and not for the first container: a missing privilege must fail the start.
     rootfs::prepare().map_err(failed("root file systems of containers"))?;
-    let engine = Arc::new(N::make(&EngineSettings::of(&settings, slots))?);
+    let of_engine = EngineSettings::of(&settings, slots);
+    // Printed before it serves, while nothing else needs the time. An error is one of the settings,
+    // which have been checked.
+    let in_force =
+        settings.to_toml().and_then(|toml| Ok(format!("{toml}\n{}", N::table(&of_engine)?)));
+    let in_force = in_force.unwrap_or_else(|error| format!("# {error}\n"));
+    let engine = Arc::new(N::make(&of_engine)?);
     let guests = GuestRuntime::start(runtime::node_workers()).map_err(failed("guest runtime"))?;
     let control = runtime::control().map_err(failed("control runtime"))?;
     let result = control.block_on(async {
@@ -201,6 +208,13 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         traces::start(build, &tasks)?;
         let successors =
             Successors::of(&supervisor, &tasks).map_err(failed("socket of the guard"))?;
+        let facts = Facts {
+            engine: build.engine,
+            started: journal::now(),
+            slots,
+            activated: manager.is_some(),
+            settings: in_force,
+        };
         let daemon = Daemon::new(
             settings,
             engine,
@@ -208,6 +222,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
             tasks.clone(),
             successors,
             build,
+            facts,
         )?;
         let sockets = Sockets::open(&socket, manager, program)?;
         let state = StateDirectory::of(&socket);

@@ -17,6 +17,7 @@ use runwasi_core::{
     artifact::{Artifact, Program},
     blocking::{blocking, eventually},
     code_cache::{digests::DigestIndex, single_flight::SingleFlight, store::CodeCache},
+    digest::Digest,
     engine::{KeptCode, Precompiled},
     metrics::code::{Lookup, looked_up},
     observe::Subject,
@@ -89,6 +90,11 @@ impl Compiler {
         let is_kept = made.as_ref().is_ok_and(|made| made.how == How::Kept);
         looked_up(if is_kept { Lookup::Disk } else { Lookup::Miss });
         Ok((program, made?.ready))
+    }
+
+    /// Digest of the artifact of this code, which [`Compiler::ready`] has just returned.
+    pub(crate) fn digest(&self, ready: &Arc<Ready>) -> Option<Digest> {
+        self.loader.module_cache().digest_of(ready)
     }
 
     /// Looks the program up in the module cache without reading it.
@@ -199,7 +205,7 @@ impl Compiler {
 mod tests {
     use std::{path::Path, pin::pin};
 
-    use runwasi_core::{artifact::ArtifactKind, digest::Digest};
+    use runwasi_core::artifact::ArtifactKind;
     use tokio::time::{sleep, timeout};
     use wasmtime::Engine;
 

@@ -7,7 +7,10 @@ use runwasi_core::{
     Engine, EngineError, Instance, InstanceSpec,
     artifact::Artifact,
     blocking::blocking,
-    engine::{self, FileThreads, KeptCode, Precompiled},
+    engine::{
+        self, FileThreads, KeptCode, Precompiled,
+        notes::{ArtifactNote, Notes},
+    },
     resources::descriptors::{self, TooFew},
     settings::RawSettings,
 };
@@ -126,6 +129,9 @@ impl Engine for WasmtimeEngine {
         // is enough, since the counter guards no other data.
         pool.made.fetch_add(1, Ordering::Relaxed);
         let (program, ready) = pool.compiler.ready(&spec, pool.clone()).await?;
+        let digest = pool.compiler.digest(&ready);
+        let note = ArtifactNote { path: program.path.clone(), digest };
+        spec.extensions.get_or_make(Notes::default).set_artifact(note);
         let instance = WasmtimeInstance::new(ready, &program, spec, pool.clone())?;
         // Now that its memories are known: a count then corrects an estimate that would refuse it.
         count_maps(&pool, instance.memories()).await?;

@@ -52,6 +52,14 @@ impl ModuleCache {
         entries.get(&digest)
     }
 
+    /// The digest of linked code that is still cached.
+    pub(crate) fn digest_of(&self, ready: &Arc<Ready>) -> Option<Digest> {
+        let entries = self.entries.lock();
+        // From the end, where the most recently used entries are.
+        let entry = entries.ready.iter().rev().find(|(_, known)| Arc::ptr_eq(known, ready))?;
+        Some(entry.0)
+    }
+
     pub(crate) fn get(&self, digest: &Digest) -> Option<Arc<Ready>> {
         self.entries.lock().get(digest)
     }

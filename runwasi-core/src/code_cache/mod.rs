@@ -5,5 +5,6 @@
 pub mod compile_process;
 pub mod compile_threads;
 pub mod digests;
+pub mod inventory;
 pub mod single_flight;
 pub mod store;

@@ -32,8 +32,8 @@ use crate::{digest::Digest, engine::KeptCode};
 
 const MAGIC: &[u8; 8] = b"runwasi1";
 const TRAILER: usize = 16;
-const EXTENSION: &str = "cwasm";
-const TEMPORARY: &str = "tmp";
+pub(super) const EXTENSION: &str = "cwasm";
+pub(super) const TEMPORARY: &str = "tmp";
 
 /// Cache in a directory, with a limit of its size.
 #[derive(Clone, Debug)]
@@ -159,8 +159,8 @@ impl CodeCache {
 /// File with compiled code before the check of its CRC: the code must not be run.
 #[derive(Debug)]
 pub struct UncheckedFile {
-    file: File,
-    path: PathBuf,
+    pub(super) file: File,
+    pub(super) path: PathBuf,
 }
 
 impl UncheckedFile {
@@ -190,7 +190,7 @@ impl UncheckedFile {
         Some(self)
     }
 
-    fn check_owner(&self) -> io::Result<()> {
+    pub(super) fn check_owner(&self) -> io::Result<()> {
         // Of the open file, since the name may lead to another one by now.
         let metadata = self.file.metadata()?;
         let ours =
@@ -202,7 +202,7 @@ impl UncheckedFile {
         }
     }
 
-    fn check_crc(&self) -> io::Result<()> {
+    pub(super) fn check_crc(&self) -> io::Result<()> {
         let mut file = &self.file;
         let Some(length) = file.metadata()?.len().checked_sub(TRAILER as u64) else {
             return invalid_data("too short");
@@ -317,7 +317,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Removes a temporary file without a lock.
-fn remove_abandoned(path: &Path) {
+pub(super) fn remove_abandoned(path: &Path) {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
     if let Ok(file) = opened
         && file.try_lock().is_ok()

@@ -38,14 +38,14 @@ use crate::{
         resources::ResourcesConfig,
     },
     cgroups::KernelLimits,
-    engine::error::EngineError,
+    engine::{error::EngineError, notes::Notes},
     events::Event,
     metrics::lives::{self, Phase},
     observe::{self, Kind, Subject},
     process::{Info, Process, driver, execs::Execs, state::Request},
     resources::usage::Usage,
     rootfs::{Rootfs, RootfsError},
-    scheduler::group::Group,
+    scheduler::group::{CpuLimits, Group},
 };
 
 /// Result of a creation.
@@ -254,6 +254,16 @@ impl Container {
             memory: self.context.memory.usage(),
             processes: running as u64,
         }
+    }
+
+    /// The CPU limits in force.
+    pub(crate) fn cpu_limits(&self) -> CpuLimits {
+        self.init.group().limits()
+    }
+
+    /// The engine's notes about the container, if it has made any.
+    pub(crate) fn notes(&self) -> Option<Arc<Notes>> {
+        self.context.extensions.get()
     }
 
     /// The init and the execs that have not been deleted. The init comes first.

@@ -5,6 +5,7 @@ pub mod exit;
 pub mod extensions;
 pub mod fault;
 pub mod instance;
+pub mod notes;
 pub mod prepared;
 mod report;
 pub mod signal;

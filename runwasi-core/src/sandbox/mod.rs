@@ -2,7 +2,7 @@
 //!
 //! It lives as long as its containers. A sandbox that containerd manages has a life of its own
 //! ([`lifecycle`], [`managed`], [`records`]). Containers that are no wasm are run by another shim
-//! (`native`).
+//! (`native`). Operators see all of them by [`report`].
 
 pub(crate) mod create;
 pub mod error;
@@ -11,6 +11,7 @@ pub mod managed;
 pub(crate) mod native;
 pub(crate) mod native_container;
 pub mod records;
+pub mod report;
 mod signals;
 mod stop;
 

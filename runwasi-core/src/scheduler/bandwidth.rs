@@ -101,6 +101,10 @@ impl Bandwidth {
         self.throttled_since.is_some()
     }
 
+    pub(super) fn quota(&self) -> Option<Quota> {
+        self.quota
+    }
+
     pub(super) fn throttling(&self) -> Throttling {
         self.throttling
     }

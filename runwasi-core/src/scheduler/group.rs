@@ -49,7 +49,7 @@ use super::{
 };
 use crate::{
     blocking::eventually,
-    bundle::resources::{Limit, ResourcesConfig},
+    bundle::resources::{Limit, Quota, ResourcesConfig},
     credentials,
     lock::Mutex,
     metrics::lives,
@@ -111,6 +111,15 @@ pub struct CpuUsage {
     pub throttled: u64,
     /// Total time throttled.
     pub throttled_time: Duration,
+}
+
+/// CPU limits of a container that are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuLimits {
+    /// Its weight, in the unit of `cpu.shares`.
+    pub weight: u64,
+    /// Its quota, if there is one.
+    pub quota: Option<Quota>,
 }
 
 /// State shared by all groups of a container.
@@ -349,6 +358,12 @@ impl Group {
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// The CPU limits in force.
+    pub fn limits(&self) -> CpuLimits {
+        let (weight, quota) = self.shared.container.lane.limits();
+        CpuLimits { weight, quota }
     }
 
     /// CPU usage of the container's members.

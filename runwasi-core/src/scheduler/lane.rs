@@ -26,7 +26,7 @@ use super::{
     bandwidth::{Bandwidth, Throttling},
     file_calls::FileThreads,
 };
-use crate::observe::Subject;
+use crate::{bundle::resources::Quota, observe::Subject};
 
 /// Default weight of a container, in the unit of `cpu.shares`.
 pub(super) const DEFAULT_WEIGHT: u64 = 1024;
@@ -93,6 +93,11 @@ impl LaneState {
     pub(super) fn set_weight(&mut self, weight: u64) {
         // A weight of 0 would divide by zero in `charge`.
         self.weight = weight.max(1);
+    }
+
+    /// Its weight and its quota.
+    pub(super) fn limits(&self) -> (u64, Option<Quota>) {
+        (self.weight, self.rare.as_ref().and_then(|rare| rare.bandwidth.quota()))
     }
 
     pub(super) fn rare(&mut self) -> &mut Rare {

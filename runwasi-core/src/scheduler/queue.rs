@@ -193,6 +193,11 @@ impl Lane {
         self.queue.state.lock().held(self.id, process)
     }
 
+    /// Weight and quota of the lane.
+    pub(super) fn limits(&self) -> (u64, Option<Quota>) {
+        self.queue.state.lock().limits(self.id)
+    }
+
     /// Throttling counters of the lane.
     pub(super) fn throttling(&self) -> Throttling {
         self.queue.state.lock().throttling(self.id)

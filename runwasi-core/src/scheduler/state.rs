@@ -22,7 +22,7 @@ use std::{
 
 use super::{
     bandwidth::Throttling,
-    lane::{LaneId, LaneState, Order, ProcessId, SeatId},
+    lane::{DEFAULT_WEIGHT, LaneId, LaneState, Order, ProcessId, SeatId},
 };
 use crate::{
     bundle::resources::Quota,
@@ -407,6 +407,11 @@ impl<W: Clone> State<W> {
         let lane = self.lanes.get_mut(&lane)?;
         let long = lane.rare.as_mut()?.bandwidth.take_long()?;
         Some((lane.subject.clone()?, long))
+    }
+
+    pub(super) fn limits(&self, lane: LaneId) -> (u64, Option<Quota>) {
+        let lane = self.lanes.get(&lane);
+        lane.map(LaneState::limits).unwrap_or((DEFAULT_WEIGHT, None))
     }
 
     pub(super) fn throttling(&self, lane: LaneId) -> Throttling {

@@ -1,28 +1,17 @@
-//! The command line: flags, and the words `list`, `reload` and `precompile`. The same parser takes
+//! The command line: the flags of a daemon, and the commands of [`subcommands`]. The same parser takes
 //! the values of variables and of the file, as flags.
 
 use std::{error::Error as _, ffi::OsString, slice};
 
 use clap::{
-    ArgAction, Command, CommandFactory, Error, FromArgMatches, Id, Parser,
+    Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches, Id, Parser,
     error::{ContextKind, ErrorKind},
     parser::ValueSource,
 };
 use runwasi_core::settings::SettingsError;
 
-use super::settings::Settings;
+use super::{settings::Settings, subcommands};
 use crate::identity::Identity;
-
-/// The files and images to precompile.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Targets {
-    /// Files and images, in their order.
-    pub names: Vec<OsString>,
-    /// The gRPC socket of the containerd that has the images.
-    pub address: Option<String>,
-    /// The namespace they are in.
-    pub namespace: Option<String>,
-}
 
 /// The keys of settings, with their flags and their types in the file.
 pub(super) const KEYS: [(&str, &str, &str); 11] = [
@@ -39,16 +28,9 @@ pub(super) const KEYS: [(&str, &str, &str); 11] = [
     ("metrics-beyond-loopback", "--metrics-beyond-loopback", "a boolean"),
 ];
 
-const USAGE: &str = "{program} [FLAGS]   serve
-       {program} list [--config FILE] [--socket PATH]
-           print the sandboxes of the daemon, a line each: NAMESPACE GROUP PID SOCKET CONTAINERS
-       {program} reload [--config FILE] [--socket PATH]
-           replace the daemon: new settings, a new version; sandboxes go on. It needs --guard
-       {program} precompile [FLAGS] FILE|IMAGE...
-           compile into the cache: wasm, or the wasm in the tar of an image or in containerd's";
-
-const SOURCES: &str = "A flag wins over the environment, the environment over the file. All are \
-    checked before anything\nis served. Paths are absolute, except that of the file.";
+const SOURCES: &str = "Without a command it serves. A flag wins over the environment, the \
+    environment over the file.\nAll are checked before anything is served. Paths are absolute, except \
+    that of the file.";
 
 #[derive(Debug, Parser)]
 #[command(after_help = SOURCES, next_line_help = true)]
@@ -56,26 +38,21 @@ const SOURCES: &str = "A flag wins over the environment, the environment over th
 pub(super) struct Arguments {
     /// TOML file with settings, at most 1 MiB
     #[arg(long, value_name = "FILE")]
-    pub(super) config: Option<OsString>,
+    config: Option<OsString>,
     #[command(flatten)]
     pub(super) settings: Settings,
     /// Print the settings in force as a file, and leave.
     #[arg(long)]
     pub(super) print_config: bool,
-    /// For precompile: containerd's gRPC socket [CONTAINERD_ADDRESS]
-    #[arg(long, value_name = "PATH")]
-    address: Option<String>,
-    /// For precompile: containerd's namespace; Kubernetes' images are in k8s.io [CONTAINERD_NAMESPACE]
-    #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
     /// Print the version.
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
-    #[arg(hide = true)]
-    words: Vec<OsString>,
     /// The flags that are there, with their values.
     #[arg(skip)]
     given: Vec<(String, Vec<OsString>)>,
+    /// The words of the command, and its arguments.
+    #[arg(skip)]
+    pub(super) command: Option<(Vec<String>, ArgMatches)>,
 }
 
 /// A setting of another source as a flag, with its place.
@@ -89,14 +66,20 @@ impl Arguments {
     /// Parses the arguments, which come without the program's name, by [`command`].
     pub(super) fn parse(command: &mut Command, arguments: &[OsString]) -> Result<Self, Error> {
         let matches = command.try_get_matches_from_mut(arguments)?;
-        let flag = |id: &Id| {
-            let long = command.get_arguments().find(|arg| arg.get_id() == id)?.get_long()?;
-            Some((format!("--{long}"), matches.get_raw(id.as_str())?.map(OsString::from).collect()))
-        };
-        let by_line =
-            |id: &&Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
-        let given = matches.ids().filter(by_line).filter_map(flag).collect();
-        Ok(Self { given, ..Self::from_arg_matches(&matches)? })
+        let mut given = given(command, &matches);
+        let mut words = Vec::new();
+        let mut innermost = &matches;
+        let mut definition = &*command;
+        while let Some((word, inner)) = innermost.subcommand() {
+            words.push(word.to_owned());
+            innermost = inner;
+            // Always there: a match has its definition.
+            let Some(found) = definition.find_subcommand(word) else { break };
+            definition = found;
+            given.extend(self::given(definition, inner));
+        }
+        let command = (!words.is_empty()).then(|| (words, innermost.clone()));
+        Ok(Self { given, command, ..Self::from_arg_matches(&matches)? })
     }
 
     /// The settings of these arguments and, as far as they set nothing, of the `layers`, the first
@@ -113,94 +96,126 @@ impl Arguments {
             for word in layer {
                 let flag = OsString::from(format!("{}={}", word.flag, word.value));
                 let checked = Self::parse(command, slice::from_ref(&flag));
-                let wrong =
-                    |error| SettingsError { place: word.place.clone(), ..refusal(&error, &[]) };
+                let wrong = |error| SettingsError {
+                    place: word.place.clone(),
+                    ..refusal(&error, command, &[])
+                };
                 checked.map_err(wrong)?;
                 all.extend(Some(flag).filter(|_| !set.contains(&word.flag)));
             }
             set.extend(layer.iter().map(|word| word.flag));
         }
-        all.extend_from_slice(arguments);
-        let settings = Self::parse(command, &all).map_err(|error| refusal(&error, &all))?.settings;
+        match &self.command {
+            None => all.extend_from_slice(arguments),
+            // Without the command, whose parser has only the flags that it needs.
+            Some(_) => all.extend(self.of_hosts_as_words()),
+        }
+        let parsed = Self::parse(command, &all);
+        let settings = parsed.map_err(|error| refusal(&error, command, &all))?.settings;
         Ok(Settings { of_hosts: self.of_hosts(), ..settings })
     }
 
-    /// `list`, `reload` or `precompile`.
-    pub(super) fn command_word(&self) -> Option<&str> {
-        self.words.first().and_then(|word| word.to_str())
+    /// The words of the command, and its arguments.
+    pub(super) fn words(&self) -> Option<(Vec<&str>, &ArgMatches)> {
+        let (words, matches) = self.command.as_ref()?;
+        Some((words.iter().map(String::as_str).collect(), matches))
     }
 
     pub(super) fn sets(&self, flag: &str) -> bool {
         self.given.iter().any(|(given, _)| given == flag)
     }
 
-    pub(super) fn targets(self) -> Targets {
-        let names = self.words.into_iter().skip(1).collect();
-        Targets { names, address: self.address, namespace: self.namespace }
+    /// The file of settings that is named.
+    pub(super) fn config(&self) -> Option<OsString> {
+        let (_, values) = self.given.iter().rev().find(|(flag, _)| flag == "--config")?;
+        values.first().cloned()
     }
 
     fn of_hosts(&self) -> Vec<OsString> {
-        let passed_on = self.given.iter().filter(|(flag, _)| is_of_hosts(flag));
-        let pairs = passed_on.flat_map(|(flag, values)| {
-            values.iter().flat_map(move |value| [flag.into(), value.clone()])
-        });
+        let pairs = self.host_flags().flat_map(|(flag, value)| [flag.into(), value.clone()]);
         pairs.collect()
     }
 
-    /// Checks that flags and words fit together.
-    pub(super) fn check(&self) -> Result<(), SettingsError> {
-        let words: Vec<_> = self.words.iter().map(|word| word.to_str().unwrap_or("")).collect();
-        let unexpected = match words[..] {
-            [] | ["precompile", ..] | ["list" | "reload"] => None,
-            ["list" | "reload", ..] => self.words.get(1),
-            _ => self.words.first(),
-        };
-        if let Some(word) = unexpected {
-            return Err(unknown(&format!("{word:?}")));
-        }
-        for (flag, _) in &self.given {
-            let of_images = flag == "--address" || flag == "--namespace";
-            let reason = match self.command_word() {
-                Some("precompile") if of_images || is_of_hosts(flag) => continue,
-                _ if of_images => "is for `precompile`".to_owned(),
-                Some("list" | "reload") if flag == "--config" || flag == "--socket" => continue,
-                Some(word) => format!("is not for `{word}`"),
-                None if flag == "--guard-fd" && self.settings.guard => {
-                    "is not for a guard".to_owned()
-                }
-                None => continue,
-            };
-            return Err(SettingsError::new(flag, reason));
-        }
-        match words[..] {
-            ["precompile"] => Err(SettingsError::new("precompile", "needs a file or an image")),
-            _ => Ok(()),
-        }
+    fn of_hosts_as_words(&self) -> impl Iterator<Item = OsString> {
+        self.host_flags().map(|(flag, value)| {
+            let mut word = OsString::from(format!("{flag}="));
+            word.push(value);
+            word
+        })
     }
+
+    fn host_flags(&self) -> impl Iterator<Item = (&str, &OsString)> {
+        let passed_on = self.given.iter().filter(|(flag, _)| is_of_hosts(flag));
+        passed_on.flat_map(|(flag, values)| values.iter().map(|value| (flag.as_str(), value)))
+    }
+
+    /// Checks that flags and command fit together.
+    pub(super) fn check(&self, command: &Command) -> Result<(), SettingsError> {
+        let Some((words, _)) = &self.command else {
+            if self.sets("--guard-fd") && self.settings.guard {
+                return Err(SettingsError::new("--guard-fd", "is not for a guard"));
+            }
+            return Ok(());
+        };
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let definition = innermost(command, &words);
+        for (flag, _) in &self.given {
+            if !has_flag(definition, flag) {
+                return Err(not_for(flag, &words.join(" ")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The flags of `definition` that the command line has, with their values.
+fn given(definition: &Command, matches: &ArgMatches) -> Vec<(String, Vec<OsString>)> {
+    let flag = |id: &Id| {
+        let long = definition.get_arguments().find(|arg| arg.get_id() == id)?.get_long()?;
+        Some((format!("--{long}"), matches.get_raw(id.as_str())?.map(OsString::from).collect()))
+    };
+    let by_line = |id: &&Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    matches.ids().filter(by_line).filter_map(flag).collect()
+}
+
+fn innermost<'a>(command: &'a Command, words: &[&str]) -> &'a Command {
+    let inner = |outer: &'a Command, word: &&str| outer.find_subcommand(word).unwrap_or(outer);
+    words.iter().fold(command, inner)
+}
+
+fn has_flag(definition: &Command, flag: &str) -> bool {
+    let long = flag.trim_start_matches('-');
+    definition.get_arguments().any(|arg| arg.get_long() == Some(long))
 }
 
 /// The parser, with the names of the daemon in its help and its defaults.
 pub(super) fn command(identity: &Identity) -> Command {
-    let Identity { program, runtime, config_file, .. } = identity;
+    let Identity { program, runtime, .. } = *identity;
     let about = format!("One wasm host for the whole node, for containerd's runtime {runtime}.");
-    let command = Arguments::command().no_binary_name(true).about(about);
-    command.override_usage(USAGE.replace("{program}", program)).mut_args(|arg| {
-        let Some(long) = arg.get_long() else { return arg };
-        let key = KEYS.iter().find(|(_, flag, _)| flag.strip_prefix("--") == Some(long));
-        let names = match key {
-            Some((key, ..)) => format!(" [{key}, {}]", identity.variable(key)),
-            None if long == "config" => {
-                let variable = identity.variable("config");
-                format!(" [{variable}] [default: {config_file}, if it exists]")
-            }
-            None => String::new(),
-        };
-        let is_socket = long == "socket";
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let takes_value = arg.get_action().takes_values();
-        let arg = arg.allow_hyphen_values(takes_value).help(help + &names);
-        if is_socket { arg.default_value(identity.socket().into_os_string()) } else { arg }
-    })
+    let root = Arguments::command().name(program).bin_name(program).no_binary_name(true);
+    let root = root.about(about).disable_help_subcommand(true);
+    let root = root.mut_args(|arg| with_names(arg, identity));
+    let commands = subcommands::all(&root);
+    root.subcommands(commands.into_iter().map(|command| command.disable_help_subcommand(true)))
+}
+
+/// A flag with its key, its variable and its default in the help.
+fn with_names(arg: Arg, identity: &Identity) -> Arg {
+    let Some(long) = arg.get_long() else { return arg };
+    let key = KEYS.iter().find(|(_, flag, _)| flag.strip_prefix("--") == Some(long));
+    let names = match key {
+        Some((key, ..)) => format!(" [{key}, {}]", identity.variable(key)),
+        None if long == "config" => {
+            let variable = identity.variable("config");
+            format!(" [{variable}] [default: {}, if it exists]", identity.config_file)
+        }
+        None => String::new(),
+    };
+    let is_socket = long == "socket";
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let takes_value = arg.get_action().takes_values();
+    let arg = arg.allow_hyphen_values(takes_value).help(help + &names);
+    if is_socket { arg.default_value(identity.socket().into_os_string()) } else { arg }
 }
 
 /// The flags that a guard passes on to the daemons it starts.
@@ -208,19 +223,49 @@ fn is_of_hosts(flag: &str) -> bool {
     flag == "--config" || KEYS.iter().any(|(_, known, _)| *known == flag)
 }
 
-fn unknown(word: &str) -> SettingsError {
-    SettingsError::new(word, "unknown; --help shows what there is")
+fn not_for(flag: &str, words: &str) -> SettingsError {
+    SettingsError::new(flag, format_args!("is not for `{words}`"))
+}
+
+fn unknown(word: &str, nearest: &str) -> SettingsError {
+    SettingsError::new(word, format_args!("unknown; {nearest}--help shows what there is"))
+}
+
+/// The nearest known word.
+fn nearest(error: &Error) -> String {
+    let similar = error.get(ContextKind::SuggestedArg);
+    let similar = similar.or_else(|| error.get(ContextKind::SuggestedSubcommand));
+    if let Some(similar) = similar {
+        return format!("did you mean {similar}? ");
+    }
+    let elsewhere = error.get(ContextKind::Suggested).map(ToString::to_string);
+    // The other text is about words that begin with a hyphen.
+    let elsewhere = elsewhere.filter(|text| text.ends_with("exists"));
+    elsewhere.map(|text| format!("{text}; ")).unwrap_or_default()
 }
 
 /// The parser's error in the words of all errors of settings.
-pub(super) fn refusal(error: &Error, arguments: &[OsString]) -> SettingsError {
+pub(super) fn refusal(error: &Error, command: &Command, arguments: &[OsString]) -> SettingsError {
     let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
     // The name of the value comes after the flag.
     let argument = context(ContextKind::InvalidArg);
     let flag = argument.split(' ').next().unwrap_or_default();
     match (error.kind(), error.source()) {
         (ErrorKind::ValueValidation, Some(reason)) => SettingsError::new(flag, reason),
-        (ErrorKind::UnknownArgument, _) => unknown(flag),
+        (ErrorKind::UnknownArgument, _) => unknown_argument(error, command, arguments, &argument),
+        (ErrorKind::InvalidSubcommand, _) => {
+            let word = context(ContextKind::InvalidSubcommand);
+            unknown(&format!("{word:?}"), &nearest(error))
+        }
+        (ErrorKind::MissingSubcommand, _) => {
+            let reason = format!("needs one of {}", context(ContextKind::ValidSubcommand));
+            // It comes with the words before it.
+            let word = context(ContextKind::InvalidSubcommand);
+            SettingsError::new(word.rsplit(' ').next().unwrap_or_default(), reason)
+        }
+        (ErrorKind::MissingRequiredArgument, _) => {
+            SettingsError::new(argument, "is missing; --help shows what there is")
+        }
         (ErrorKind::ArgumentConflict, _) => SettingsError::new(flag, "is given twice"),
         (ErrorKind::TooManyValues, _) => {
             let place = format!("unexpected argument for option '{flag}'");
@@ -232,5 +277,24 @@ pub(super) fn refusal(error: &Error, arguments: &[OsString]) -> SettingsError {
             SettingsError::new(flag, format_args!("{:?} is not UTF-8", arguments[at]))
         }
         _ => SettingsError::new(flag, "needs a value"),
+    }
+}
+
+fn unknown_argument(
+    error: &Error,
+    command: &Command,
+    arguments: &[OsString],
+    argument: &str,
+) -> SettingsError {
+    if !argument.starts_with('-') {
+        return unknown(&format!("{argument:?}"), &nearest(error));
+    }
+    let flag = argument.split(['=', ' ']).next().unwrap_or_default();
+    let mut words = arguments.iter().filter_map(|word| word.to_str());
+    let word = words.find(|word| command.find_subcommand(word).is_some());
+    match word {
+        // A flag of the daemon that this command does not take.
+        Some(word) if has_flag(command, flag) => not_for(flag, word),
+        _ => unknown(flag, &nearest(error)),
     }
 }

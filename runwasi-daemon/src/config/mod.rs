@@ -19,14 +19,15 @@ use runwasi_core::{
 
 use arguments::{Arguments, KEYS, Word};
 use socket::{Environment, variable};
+use subcommands::{Ask, AskFor, CacheCommand, Generated, Targets};
 
 use crate::identity::Identity;
 
 mod arguments;
 mod settings;
 mod socket;
+pub mod subcommands;
 
-pub use arguments::Targets;
 pub use settings::Settings;
 pub use socket::client_socket;
 
@@ -38,14 +39,18 @@ const MAX_BYTES: u64 = 1 << 20;
 pub enum Command {
     /// Serve with these settings.
     Serve(Settings),
-    /// Print the sandboxes of the daemon at this manager socket.
-    List(PathBuf),
-    /// Have the daemon at this manager socket replaced by one with the settings of now.
-    Reload(PathBuf),
+    /// Ask the daemons of the node.
+    Ask(Ask),
     /// Compile into the cache of these settings.
     Precompile(Settings, Targets),
+    /// See or clean the cache of these settings.
+    Cache(Settings, CacheCommand),
     /// Print this file, which [`read`] makes the same settings of.
     PrintConfig(String),
+    /// The settings are valid. Print this.
+    Checked(String),
+    /// Make a text of the definitions of the command line.
+    Generate(Generated),
     /// Print the version.
     Version,
     /// Print this help.
@@ -65,35 +70,141 @@ pub fn read(
 ) -> Result<Command, SettingsError> {
     // Built once: each value of the environment and of the file is parsed by it, too.
     let mut parser = arguments::command(identity);
+    let sources = Sources { identity, environment, config: None, default_file };
     let line = match Arguments::parse(&mut parser, arguments) {
         Err(error) if error.kind() == Parsed::DisplayVersion => return Ok(Command::Version),
         Err(error) if error.kind() == Parsed::DisplayHelp => {
             return Ok(Command::Help(error.to_string()));
         }
-        parsed => parsed.map_err(|error| arguments::refusal(&error, arguments))?,
+        parsed => parsed.map_err(|error| arguments::refusal(&error, &parser, arguments))?,
     };
-    line.check()?;
-    // A file that is just being edited must not keep others from asking a daemon they can name.
-    if line.command_word() == Some("list") && line.sets("--socket") {
-        return Ok(Command::List(line.settings.socket));
+    line.check(&parser)?;
+    let Some((words, matches)) = line.words() else {
+        let settings = settings(&line, &mut parser, arguments, sources)?;
+        let table = engine(&settings)?;
+        return Ok(if line.print_config {
+            Command::PrintConfig(format!("{}\n{table}", settings.to_toml()?))
+        } else {
+            Command::Serve(settings)
+        });
+    };
+    match words[..] {
+        ["reload"] => {
+            let settings = settings(&line, &mut parser, arguments, sources)?;
+            // The successor would refuse what is wrong here.
+            engine(&settings)?;
+            let patience = subcommands::patience(matches);
+            Ok(Command::Ask(Ask { socket: settings.socket, patience, request: AskFor::Reload }))
+        }
+        ["precompile"] => {
+            let settings = settings(&line, &mut parser, arguments, sources)?;
+            engine(&settings)?;
+            Ok(Command::Precompile(settings, subcommands::targets(matches)))
+        }
+        ["cache", word] => {
+            let settings = settings(&line, &mut parser, arguments, sources)?;
+            Ok(Command::Cache(settings, subcommands::cache_command(word, matches)))
+        }
+        ["config", ..] => {
+            let named = matches.get_one("file").cloned().or_else(|| line.config());
+            let sources = Sources { config: named, ..sources };
+            let shown = sources.shown();
+            let settings = settings(&line, &mut parser, arguments, sources)?;
+            engine(&settings)?;
+            Ok(Command::Checked(format!("{shown}: valid\n")))
+        }
+        ["debug", ..] => debug(&line, matches, &mut parser, (arguments, sources), engine),
+        [word] => {
+            if let Some(generated) = subcommands::generated(word, matches) {
+                return Ok(Command::Generate(generated));
+            }
+            let request = subcommands::ask_for(word, matches);
+            let request = request.ok_or_else(|| SettingsError::new(word, "unknown"))?;
+            let patience = subcommands::patience(matches);
+            let socket = socket(&line, &mut parser, arguments, sources)?;
+            Ok(Command::Ask(Ask { socket, patience, request }))
+        }
+        _ => Err(SettingsError::new(words.join(" "), "unknown")),
     }
+}
+
+/// The sources of settings besides the command line.
+#[derive(Clone)]
+struct Sources<'a> {
+    identity: &'a Identity,
+    environment: Environment<'a>,
+    /// The file that is named.
+    config: Option<OsString>,
+    default_file: &'a Path,
+}
+
+impl Sources<'_> {
+    /// Name of the file, for a message.
+    fn shown(&self) -> String {
+        let variable = || (self.environment)(&self.identity.variable("config"));
+        match self.config.clone().or_else(variable) {
+            Some(file) => Path::new(&file).display().to_string(),
+            None if self.default_file.exists() => self.default_file.display().to_string(),
+            None => format!("{} (absent, so the defaults)", self.default_file.display()),
+        }
+    }
+}
+
+/// The settings of all sources.
+fn settings(
+    line: &Arguments,
+    parser: &mut clap::Command,
+    arguments: &[OsString],
+    sources: Sources<'_>,
+) -> Result<Settings, SettingsError> {
+    let Sources { identity, environment, config, default_file } = sources;
     let variables = variables(identity, environment)?;
-    let mut file = file(identity, line.config.clone(), environment, default_file)?;
+    let config = config.or_else(|| line.config());
+    let mut file = file(identity, config, environment, default_file)?;
     let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
     let raw_engine = RawSettings { entries: engine_table.collect() };
-    let settings = line.over(&mut parser, arguments, [variables, words(&file)?])?;
+    let settings = line.over(parser, arguments, [variables, words(&file)?])?;
     let settings = Settings { engine: raw_engine, ..settings };
     settings.check()?;
-    let table = engine(&settings)?;
-    Ok(match line.command_word() {
-        Some("list") => Command::List(settings.socket),
-        Some("reload") => Command::Reload(settings.socket),
-        Some(_) => Command::Precompile(settings, line.targets()),
-        None if line.print_config => {
-            Command::PrintConfig(format!("{}\n{table}", settings.to_toml()?))
-        }
-        None => Command::Serve(settings),
-    })
+    Ok(settings)
+}
+
+/// The socket for a request to daemons.
+fn socket(
+    line: &Arguments,
+    parser: &mut clap::Command,
+    arguments: &[OsString],
+    sources: Sources<'_>,
+) -> Result<PathBuf, SettingsError> {
+    // A file that is just being edited must not keep others from asking a daemon they can name.
+    if line.sets("--socket") {
+        return Ok(line.over(parser, arguments, [Vec::new(), Vec::new()])?.socket);
+    }
+    Ok(settings(line, parser, arguments, sources)?.socket)
+}
+
+/// The command `debug bundle`, which wrong settings do not keep from its work.
+fn debug(
+    line: &Arguments,
+    matches: &clap::ArgMatches,
+    parser: &mut clap::Command,
+    (arguments, sources): (&[OsString], Sources<'_>),
+    engine: EngineTable<'_>,
+) -> Result<Command, SettingsError> {
+    let read = settings(line, parser, arguments, sources.clone());
+    let printed = read.and_then(|settings| {
+        let table = engine(&settings)?;
+        Ok(format!("{}\n{table}", settings.to_toml()?))
+    });
+    let client = || client_socket(sources.identity, sources.environment);
+    let socket = socket(line, parser, arguments, sources.clone()).or_else(|_| client())?;
+    let request = subcommands::debug_bundle(matches, printed.map_err(|error| error.to_string()));
+    Ok(Command::Ask(Ask { socket, patience: subcommands::patience(matches), request }))
+}
+
+/// The definitions of the command line, for man pages and completions.
+pub fn definitions(identity: &Identity) -> clap::Command {
+    arguments::command(identity)
 }
 
 fn variables(

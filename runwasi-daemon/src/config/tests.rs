@@ -1,11 +1,11 @@
 //! The sources, alone and together: errors, precedence, and printed settings that read back.
 
-use std::{fs, os::fd::AsRawFd, os::unix::ffi::OsStringExt};
+use std::{fs, os::fd::AsRawFd, os::unix::ffi::OsStringExt, time::Duration};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
-use super::*;
+use super::{subcommands::Prune, *};
 use crate::identity::TEST;
 
 const DEFAULT_SOCKET: &str = "/run/io.containerd.wasmtime.v1/manager.sock";
@@ -90,16 +90,32 @@ fn wrong_command_lines_are_refused() {
 --bundle-root=/a --bundle-root=b => --bundle-root: "b" is not an absolute path
 --frobnicate=1 => --frobnicate: unknown; --help shows what there is
 -x => -x: unknown; --help shows what there is
-serve => "serve": unknown; --help shows what there is
+serve => "serve": unknown; did you mean events? --help shows what there is
 list list => "list": unknown; --help shows what there is
 list reload => "reload": unknown; --help shows what there is
 list precompile => "precompile": unknown; --help shows what there is
 list --grace 3 => --grace: is not for `list`
 reload --guard => --guard: is not for `reload`
 --print-config list => --print-config: is not for `list`
-precompile => precompile: needs a file or an image
---namespace k8s.io => --namespace: is for `precompile`
-list --address=/a => --address: is for `precompile`
+precompile => <FILE|IMAGE>...: is missing; --help shows what there is
+inspect => <ID>: is missing; --help shows what there is
+--namespace k8s.io => --namespace: unknown; --help shows what there is
+list --address=/a => --address: unknown; --help shows what there is
+stats => "stats": unknown; did you mean status? --help shows what there is
+--sokcet=/a => --sokcet: unknown; did you mean --socket? --help shows what there is
+events --jsn => --jsn: unknown; did you mean --json? --help shows what there is
+cache => cache: needs one of ls, prune, verify
+cache verfy => "verfy": unknown; did you mean verify? --help shows what there is
+debug => debug: needs one of bundle
+events --for 0 => --for: 0 is not between 1 and 86400 (seconds)
+list --patience x => --patience: "x" is not a whole number between 1 and 600 (seconds)
+cache prune --size -1 => --size: -1 is not between 0 and 1048576 (MiB)
+completions nosuch => <SHELL>: "nosuch" is none of bash, fish, zsh
+cache ls --grace 3 => --grace: is not for `cache`
+--grace 3 cache ls => --grace: is not for `cache ls`
+list --socket /a/s --socket /b/s => --socket: is given twice
+--socket /a/s list --socket /b/s => --socket: is given twice
+config check /absent/x => /absent/x: No such file or directory (os error 2) (named by --config)
 precompile a.wasm --guard => --guard: is not for `precompile`
 --guard-fd 2 => --guard-fd: 2 is a standard stream; 3 or more is needed
 --ready-fd 1000000 => --ready-fd: 1000000 is not open
@@ -279,20 +295,79 @@ fn a_named_file_replaces_the_default_one() {
 
 #[test]
 fn commands_have_their_settings() {
-    let list = |socket: &str| Ok(Command::List(socket.into()));
+    let request = |socket: &str, seconds: u64, request: AskFor| {
+        let patience = Duration::from_secs(seconds);
+        Ok(Command::Ask(Ask { socket: socket.into(), patience, request }))
+    };
+    let list = |socket: &str| request(socket, 5, AskFor::List { json: false });
     assert_eq!(read("list", "", b""), list(DEFAULT_SOCKET));
     assert_eq!(read("list", VARIABLES, FILE.as_bytes()), list("/variable/s"));
     assert_eq!(read("list --socket /flag/s", VARIABLES, b"damaged"), list("/flag/s"));
+    assert_eq!(read("--socket /flag/s list", VARIABLES, b"damaged"), list("/flag/s"));
     assert!(read("list", "", b"damaged").is_err());
-    let reload = Command::Reload("/file/s".into());
-    assert_eq!(read("reload", "", FILE.as_bytes()), Ok(reload));
+    assert_eq!(read("reload", "", FILE.as_bytes()), request("/file/s", 5, AskFor::Reload));
     let line = "--cache-dir=/c precompile list --cache-size=2 --namespace n precompile";
     let Ok(Command::Precompile(settings, targets)) = read(line, "", b"") else { panic!("{line}") };
     assert_eq!(targets.names, ["list", "precompile"]);
     assert_eq!((targets.namespace.as_deref(), targets.address), (Some("n"), None));
     assert_eq!((settings.cache(), settings.cache_size), (Some(Path::new("/c")), 2));
+    let line = "cache prune --cache-dir=/c --size 5 --dry-run";
+    let Ok(Command::Cache(settings, command)) = read(line, VARIABLES, b"") else {
+        panic!("{line}")
+    };
+    let prune = Prune { size: Some(5), unused_days: None, all: false, dry_run: true };
+    assert_eq!(command, CacheCommand::Prune(prune));
+    assert_eq!((settings.cache(), settings.cache_size), (Some(Path::new("/c")), 2));
+    let inspect = AskFor::Inspect { id: "x".into(), namespace: Some("n".into()), json: true };
+    let line = "inspect x --namespace n --json --patience 2 --socket /s/s";
+    assert_eq!(read(line, "", b""), request("/s/s", 2, inspect));
+    let events = AskFor::Events { json: false, past: true, time: Some(Duration::from_secs(3)) };
+    assert_eq!(read("events --past --for 3", "", b""), request(DEFAULT_SOCKET, 5, events));
+    let drain = AskFor::Drain { limit: Duration::from_secs(600) };
+    assert_eq!(read("drain", "", b""), request(DEFAULT_SOCKET, 5, drain));
+    let completions = Command::Generate(Generated::Completions("zsh".into()));
+    assert_eq!(read("completions zsh", "CONTAINERD_WASMTIMED_GRACE=x", b""), Ok(completions));
+    let checked = Command::Checked("FILE: valid\n".into());
+    let shown = read("config check", "", b"grace = 3").map(|command| match command {
+        Command::Checked(text) => {
+            Command::Checked(text.replace(text.split(':').next().unwrap(), "FILE"))
+        }
+        other => other,
+    });
+    assert_eq!(shown, Ok(checked));
+    assert!(read("config check", "", b"grace = -3").is_err());
+}
+
+#[test]
+fn debug_bundle_is_made_with_wrong_settings_too() {
+    let bundle = |variables: &str, file: &[u8]| match read("debug bundle -o /x", variables, file) {
+        Ok(Command::Ask(Ask {
+            socket,
+            request: AskFor::DebugBundle { output, settings, log_lines: 2000 },
+            ..
+        })) => (socket, output, settings),
+        other => panic!("{other:?}"),
+    };
+    let (socket, output, settings) = bundle("", FILE.as_bytes());
+    assert_eq!(
+        (socket.as_path(), output.as_deref()),
+        (Path::new("/file/s"), Some(Path::new("/x")))
+    );
+    assert!(settings.unwrap().contains("grace = 1"));
+    let (socket, _, settings) = bundle("CONTAINERD_WASMTIMED_SOCKET=/variable/s", b"damaged");
+    assert_eq!(socket.as_path(), Path::new("/variable/s"));
+    assert!(settings.unwrap_err().contains(":1"));
+}
+
+#[test]
+fn help_shows_keys_variables_and_commands() {
     let wrong = "CONTAINERD_WASMTIMED_GRACE=x";
     assert_eq!(read("-v", wrong, b"damaged"), Ok(Command::Version));
+    let Ok(Command::Help(help)) = read("cache prune --help", "", b"") else { panic!("help") };
+    assert!(
+        help.contains("containerd-wasmtimed cache prune") && help.contains("--dry-run"),
+        "{help}"
+    );
     let Ok(Command::Help(help)) = read("--guard --help", wrong, b"damaged") else { panic!("help") };
     for (key, flag, _) in KEYS {
         let names = format!(" [{key}, {}]", TEST.variable(key));
@@ -357,7 +432,7 @@ fn another_daemon_has_its_own_names() {
     assert!(error.to_string().starts_with("NODED_SOCKET: "), "{error}");
     let help = super::read(&other, &["--help".into()], &variables, file, &engine).unwrap();
     let Command::Help(help) = help else { panic!("{help:?}") };
-    for name in ["noded list", "NODED_CONFIG", "/absent/noded.toml", "/run/noded/manager.sock"] {
+    for name in ["noded [", "NODED_CONFIG", "/absent/noded.toml", "/run/noded/manager.sock"] {
         assert!(help.contains(name), "{name}: {help}");
     }
     assert!(!help.to_lowercase().contains("wasmtimed"), "{help}");

@@ -17,6 +17,10 @@ use super::{
         CreateRequest, DeleteReply, DeleteRequest, ListReply, MetricsReply, MetricsRequest, Plain,
         SandboxReply, VersionReply,
     },
+    reports::{
+        ContainersReply, ContainersRequest, EventsReply, EventsRequest, SandboxReport, StatusReply,
+        StatusRequest,
+    },
 };
 
 /// A connection to a daemon.
@@ -51,6 +55,22 @@ pub enum ClientError {
         passing: bool,
         /// The daemon's reason.
         message: String,
+    },
+    /// A daemon of an earlier version, which does not have the method.
+    #[error(
+        "the daemon at {} (version {version}) does not know {method}: \
+         'systemctl reload {program}' starts the installed version",
+        socket.display()
+    )]
+    Unknown {
+        /// The manager socket.
+        socket: PathBuf,
+        /// Version of the daemon.
+        version: String,
+        /// Name of the method.
+        method: &'static str,
+        /// Name of the daemon's program and unit.
+        program: &'static str,
     },
     /// The connection failed, or the reply is late or invalid.
     #[error("daemon at {}: {reason}", socket.display())]
@@ -113,6 +133,55 @@ impl Client {
         self.call(Method::Metrics, &MetricsRequest { protocol: PROTOCOL, open_metrics })
     }
 
+    /// Identifies the daemon.
+    pub fn version(&self) -> Result<VersionReply, ClientError> {
+        self.call(Method::Version, &Plain { protocol: PROTOCOL })
+    }
+
+    /// The daemon's status. `probe`: after a turn of the workers of guests.
+    pub fn status(&self, probe: bool) -> Result<StatusReply, ClientError> {
+        self.call_newer(Method::Status, &StatusRequest { protocol: PROTOCOL, probe })
+    }
+
+    /// All sandboxes with their containers.
+    pub fn containers(&self) -> Result<Vec<SandboxReport>, ClientError> {
+        let mut all: Vec<SandboxReport> = Vec::new();
+        loop {
+            let last = all.last().map(|last| (last.namespace.clone(), last.group.clone()));
+            let (after_namespace, after_group) = last.unwrap_or_default();
+            let request = ContainersRequest { protocol: PROTOCOL, after_namespace, after_group };
+            let page: ContainersReply = self.call_newer(Method::Containers, &request)?;
+            let is_last = !page.more || page.sandboxes.is_empty();
+            all.extend(page.sandboxes);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Events from number `from` on. Waits for the first one for `wait`, which is less than the
+    /// patience of this client.
+    pub fn events(&self, from: u64, wait: Duration) -> Result<EventsReply, ClientError> {
+        let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        self.call_newer(Method::Events, &EventsRequest { protocol: PROTOCOL, from, wait })
+    }
+
+    /// Calls a method that daemons of an earlier version do not have.
+    fn call_newer<A: Message + Default>(
+        &self,
+        method: Method,
+        message: &impl Message,
+    ) -> Result<A, ClientError> {
+        match self.call(method, message) {
+            Err(ClientError::Unknown { socket, method, program, .. }) => {
+                // All versions answer this.
+                let version = self.version()?.version;
+                Err(ClientError::Unknown { socket, version, method, program })
+            }
+            answer => answer,
+        }
+    }
+
     fn call<A: Message + Default>(
         &self,
         method: Method,
@@ -130,6 +199,14 @@ impl Client {
         match self.client.request(request) {
             Ok(response) => {
                 A::decode(&*response.payload).map_err(|error| broken(error.to_string()))
+            }
+            Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::UNIMPLEMENTED => {
+                Err(ClientError::Unknown {
+                    socket: self.socket.clone(),
+                    version: String::new(),
+                    method: method.name(),
+                    program: self.program,
+                })
             }
             Err(ttrpc::Error::RpcStatus(status)) => Err(ClientError::Refused {
                 // A retired daemon answers so. All other refusals are final.

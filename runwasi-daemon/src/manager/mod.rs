@@ -12,6 +12,7 @@ use std::time::Duration;
 pub mod client;
 mod connections;
 pub mod messages;
+pub mod reports;
 pub(crate) mod server;
 
 /// The service's name on the wire.
@@ -20,7 +21,8 @@ pub const SERVICE: &str = "runwasi.manager.v1.Manager";
 /// The protocol of this version. A daemon refuses requests of another protocol.
 // A change that both sides survive leaves it as it is: during a takeover, shims and daemons of two
 // versions talk to each other. An unknown field is skipped and a missing one is empty, so a field
-// may come, or go with its tag reserved. A method may go if no client has ever called it.
+// may come, or go with its tag reserved. A method may come: clients recognize a daemon that does
+// not know it ([`client::ClientError::Unknown`]). It may go if no client has ever called it.
 pub const PROTOCOL: u32 = 1;
 
 /// Time limit for the reply to `Reload`.
@@ -46,11 +48,18 @@ pub enum Method {
     Reload,
     /// Series of this daemon: [`messages::MetricsRequest`], [`messages::MetricsReply`].
     Metrics,
+    /// Describe the daemon: [`reports::StatusRequest`], [`reports::StatusReply`].
+    Status,
+    /// Describe sandboxes and containers, a page at a time: [`reports::ContainersRequest`],
+    /// [`reports::ContainersReply`].
+    Containers,
+    /// Wait for events: [`reports::EventsRequest`], [`reports::EventsReply`].
+    Events,
 }
 
 impl Method {
     /// All methods.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Create,
         Self::Delete,
         Self::List,
@@ -58,6 +67,9 @@ impl Method {
         Self::Retire,
         Self::Reload,
         Self::Metrics,
+        Self::Status,
+        Self::Containers,
+        Self::Events,
     ];
 
     /// The name on the wire.
@@ -70,6 +82,9 @@ impl Method {
             Self::Retire => "Retire",
             Self::Reload => "Reload",
             Self::Metrics => "Metrics",
+            Self::Status => "Status",
+            Self::Containers => "Containers",
+            Self::Events => "Events",
         }
     }
 }

@@ -143,6 +143,9 @@ impl Handler {
                 daemon.retire();
                 version().encode_to_vec()
             }
+            Method::Status => daemon.status(&decode(payload)?).await.encode_to_vec(),
+            Method::Containers => daemon.containers(&decode(payload)?).encode_to_vec(),
+            Method::Events => daemon.events(&decode(payload)?).await.encode_to_vec(),
             Method::Reload => {
                 decode::<Plain>(payload)?;
                 daemon.reload().await?;

@@ -30,7 +30,7 @@ use self::{
     progress::{Done, Progress},
 };
 use crate::{
-    config::{Settings, Targets},
+    config::{Settings, subcommands::Targets},
     serve::{EngineSettings, NodeEngine},
 };
 

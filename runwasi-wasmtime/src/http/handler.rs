@@ -80,6 +80,7 @@ async fn answered_by(
     busy: Busy,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    serving.notes.count_request();
     if activity.turn_is_over() {
         // A client may send many requests at once. One turn must not answer them all: other guests
         // wait for theirs.

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use http::{Request, uri::Authority};
-use runwasi_core::{GuestContext, InstanceSpec};
+use runwasi_core::{GuestContext, InstanceSpec, engine::notes::Notes};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, sleep, timeout},
@@ -42,6 +42,8 @@ pub(super) struct Serving {
     imports: Imports,
     context_pool: ContextPool,
     requests: Arc<Semaphore>,
+    /// Counts requests for operators.
+    pub(super) notes: Arc<Notes>,
 }
 
 /// Starts members of the container's group, in which guest code runs.
@@ -104,7 +106,20 @@ impl Serving {
         let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
         let settings = within_share(settings, &spec, &imports.shares);
         let requests = Arc::new(Semaphore::new(settings.max_requests as usize));
-        Self { spec, settings, spawner, authority, guest, engine, imports, context_pool, requests }
+        let notes = spec.extensions.get_or_make(Notes::default);
+        notes.serves();
+        Self {
+            spec,
+            settings,
+            spawner,
+            authority,
+            guest,
+            engine,
+            imports,
+            context_pool,
+            requests,
+            notes,
+        }
     }
 
     /// Takes a slot of the concurrent requests. Waits for `queue-timeout` at most.

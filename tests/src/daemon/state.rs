@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::command::{Command, Output};
 use crate::proc::{self, Shim};
@@ -15,7 +16,7 @@ pub struct State {
     dir: PathBuf,
 }
 
-/// One line of `containerd-wasmtimed list`.
+/// A sandbox of `containerd-wasmtimed list --json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
     /// The OS process that serves it.
@@ -85,10 +86,10 @@ impl State {
         self.dir.join("sandboxes").join(socket.file_name().unwrap_or_default())
     }
 
-    /// `containerd-wasmtimed list --socket SOCKET`; its exit status is an answer.
+    /// `containerd-wasmtimed list --json --socket SOCKET`; its exit status is an answer.
     pub fn list(&self, socket: &Path) -> Result<Output> {
         Command::new(runtime::daemon_file())
-            .args(["list", "--socket", &socket.to_string_lossy()])
+            .args(["list", "--json", "--socket", &socket.to_string_lossy()])
             .run()
     }
 
@@ -100,9 +101,7 @@ impl State {
             // It may have left in between.
             if said.status == 0 || proc::alive(daemon) {
                 let text = said.ok()?.out();
-                let parse =
-                    |line| sandbox(daemon, line).with_context(|| format!("in a list: {line:?}"));
-                all.extend(text.lines().map(parse).collect::<Result<Vec<_>>>()?);
+                all.extend(sandboxes(&text).with_context(|| format!("in a list: {text}"))?);
             }
         }
         Ok(all)
@@ -117,19 +116,22 @@ impl State {
     }
 }
 
-fn sandbox(daemon: u32, line: &str) -> Option<Sandbox> {
-    let [namespace, group, pid, socket, containers] =
-        line.split_whitespace().collect::<Vec<_>>()[..]
-    else {
-        return None;
-    };
+/// The sandboxes of a list.
+fn sandboxes(json: &str) -> Option<Vec<Sandbox>> {
+    let list: Value = serde_json::from_str(json).ok()?;
+    list["sandboxes"].as_array()?.iter().map(sandbox).collect()
+}
+
+fn sandbox(value: &Value) -> Option<Sandbox> {
+    let text = |name: &str| value[name].as_str().map(str::to_owned);
+    let number = |name: &str| u32::try_from(value[name].as_u64()?).ok();
     Some(Sandbox {
-        daemon,
-        namespace: namespace.to_owned(),
-        group: group.to_owned(),
-        pid: pid.parse().ok()?,
-        socket: PathBuf::from(socket.trim_start_matches("unix://")),
-        containers: containers.parse().ok()?,
+        daemon: number("daemon")?,
+        namespace: text("namespace")?,
+        group: text("sandbox")?,
+        pid: number("pid")?,
+        socket: PathBuf::from(text("socket")?),
+        containers: value["containers"].as_array()?.len(),
     })
 }
 

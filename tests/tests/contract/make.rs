@@ -30,11 +30,36 @@ const PROGRAMS: [&str; 3] = [
     "bin/containerd-shim-wasmtimed-v1",
     "bin/containerd-wasmtimed",
 ];
-const FILES: [&str; 4] = [
+const FILES: [&str; 7] = [
     "lib/systemd/system/containerd-wasmtimed.service",
     "lib/systemd/system/containerd-wasmtimed.socket",
     "lib/sysctl.d/60-containerd-wasmtimed.conf",
     "share/doc/runwasi/containerd-wasmtimed.toml",
+    "share/bash-completion/completions/containerd-wasmtimed",
+    "share/zsh/site-functions/_containerd-wasmtimed",
+    "share/fish/vendor_completions.d/containerd-wasmtimed.fish",
+];
+/// The man pages, by the words of the commands.
+const PAGES: [&str; 19] = [
+    "",
+    "-cache",
+    "-cache-ls",
+    "-cache-prune",
+    "-cache-verify",
+    "-completions",
+    "-config",
+    "-config-check",
+    "-debug",
+    "-debug-bundle",
+    "-drain",
+    "-events",
+    "-health",
+    "-inspect",
+    "-list",
+    "-precompile",
+    "-reload",
+    "-status",
+    "-top",
 ];
 
 impl Installed {
@@ -85,8 +110,12 @@ impl Installed {
 #[test]
 fn install_copies_below_prefix_and_destdir_and_uninstall_takes_just_that_away() -> Result<()> {
     let installed = Installed::new()?;
-    ensure!(installed.files()? == PROGRAMS.into_iter().chain(FILES).map(str::to_owned).collect());
-    for (names, wanted) in [(&PROGRAMS[..], 0o755), (&FILES[..], 0o644)] {
+    let pages = PAGES.map(|words| format!("share/man/man8/containerd-wasmtimed{words}.8"));
+    let files: Vec<String> = FILES.map(str::to_owned).into_iter().chain(pages).collect();
+    let programs = PROGRAMS.map(str::to_owned);
+    let all: BTreeSet<_> = programs.iter().chain(&files).cloned().collect();
+    ensure!(installed.files()? == all, "{:?}", installed.files()?);
+    for (names, wanted) in [(&programs[..], 0o755), (&files[..], 0o644)] {
         for name in names {
             let mode = fs::metadata(installed.path(name))?.permissions().mode() & 0o7777;
             ensure!(mode == wanted, "{name}: mode {mode:o}");

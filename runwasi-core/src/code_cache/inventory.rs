@@ -1,0 +1,166 @@
+//! Inventory of a code cache for operators: its files, their state, and the removal of files.
+//!
+//! Nothing is created here, not even the directory. A removed file that a process has mapped stays
+//! usable there.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::store::{EXTENSION, TEMPORARY, UncheckedFile, remove_abandoned};
+
+/// A file with compiled code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedCode {
+    /// The file.
+    pub path: PathBuf,
+    /// Key of the engine that has compiled it: version and settings of its code.
+    pub engine_key: String,
+    /// SHA-256 of the artifact, in hexadecimal.
+    pub digest: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Time of the last use.
+    pub used: SystemTime,
+}
+
+/// Content of a code cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Compiled code, the most recently used first.
+    pub code: Vec<CachedCode>,
+    /// Files of compilations under way, or of processes that were killed.
+    pub temporary: Vec<PathBuf>,
+}
+
+impl Inventory {
+    /// Lists the directory.
+    pub fn of(directory: &Path) -> io::Result<Self> {
+        let mut inventory = Self::default();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            // Another process may have removed the file.
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            if metadata.is_file() {
+                inventory.add(path, metadata.len(), metadata.modified()?);
+            }
+        }
+        inventory.code.sort_by(|a, b| (b.used, &b.path).cmp(&(a.used, &a.path)));
+        inventory.temporary.sort();
+        Ok(inventory)
+    }
+
+    fn add(&mut self, path: PathBuf, bytes: u64, used: SystemTime) {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some(TEMPORARY) => self.temporary.push(path),
+            Some(EXTENSION) => {
+                if let Some((engine_key, digest)) = names(&path) {
+                    self.code.push(CachedCode { path, engine_key, digest, bytes, used });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Sum of the sizes.
+    pub fn bytes(&self) -> u64 {
+        self.code.iter().map(|code| code.bytes).sum()
+    }
+
+    /// Removes the temporary files that no living process has locked.
+    pub fn remove_abandoned(&self) {
+        for path in &self.temporary {
+            remove_abandoned(path);
+        }
+    }
+}
+
+impl CachedCode {
+    /// Checks owner, mode and CRC. Only such a file is loaded.
+    pub fn verify(&self) -> io::Result<()> {
+        let file = open(&self.path)?;
+        let unchecked = UncheckedFile { file, path: self.path.clone() };
+        unchecked.check_owner()?;
+        unchecked.check_crc()
+    }
+
+    /// Removes the file. True if it was there.
+    pub fn remove(&self) -> io::Result<bool> {
+        match fs::remove_file(&self.path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+/// Engine key and digest in the name of a file with code.
+fn names(path: &Path) -> Option<(String, String)> {
+    let (key, digest) = path.file_stem()?.to_str()?.rsplit_once('-')?;
+    let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then(|| (key.to_owned(), digest.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{code_cache::store::CodeCache, digest::Digest};
+
+    fn filled(code: &[&[u8]]) -> (tempfile::TempDir, PathBuf) {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("code");
+        let cache = CodeCache::open(&directory, 1 << 20).unwrap();
+        for bytes in code {
+            cache.reserve("key-1", &Digest::of(bytes)).unwrap().unwrap().fill(bytes).unwrap();
+        }
+        (parent, directory)
+    }
+
+    #[test]
+    fn code_is_listed_by_key_digest_and_size() {
+        let (_parent, directory) = filled(&[b"one", b"three"]);
+        fs::write(directory.join("stranger.txt"), "x").unwrap();
+        fs::write(directory.join("key-short.cwasm"), "x").unwrap();
+        fs::write(directory.join(".key-1.tmp"), "x").unwrap();
+        let inventory = Inventory::of(&directory).unwrap();
+        let mut digests: Vec<_> = inventory.code.iter().map(|code| code.digest.clone()).collect();
+        digests.sort();
+        let mut wanted = [Digest::of(b"one").hex(), Digest::of(b"three").hex()];
+        wanted.sort();
+        assert_eq!(digests, wanted);
+        assert!(inventory.code.iter().all(|code| code.engine_key == "key-1"));
+        assert_eq!((inventory.bytes(), inventory.temporary.len()), (3 + 5 + 32, 1));
+        inventory.remove_abandoned();
+        assert!(Inventory::of(&directory).unwrap().temporary.is_empty());
+    }
+
+    #[test]
+    fn damaged_code_is_found() {
+        let (_parent, directory) = filled(&[b"code"]);
+        let [code] = &Inventory::of(&directory).unwrap().code[..] else { panic!("one file") };
+        code.verify().unwrap();
+        let mut bytes = fs::read(&code.path).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&code.path, bytes).unwrap();
+        assert!(code.verify().unwrap_err().to_string().contains("damaged"));
+        fs::write(&code.path, "x").unwrap();
+        assert!(code.verify().unwrap_err().to_string().contains("too short"));
+        assert!(code.remove().unwrap() && !code.remove().unwrap());
+    }
+
+    #[test]
+    fn listing_creates_no_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("absent");
+        assert_eq!(Inventory::of(&directory).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!directory.exists());
+    }
+}

@@ -1,0 +1,265 @@
+//! `events`: the events of all daemons of the node, as they happen.
+//!
+//! ```text
+//! watch a daemon ─┐                       a thread per daemon
+//! watch a daemon ─┼─▶ channel ─▶ print    a new daemon is found within a second
+//! ```
+//!
+//! Every wait is bounded, so the command ends soon after its reader has gone, and when no daemon is
+//! left.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use runwasi_core::sys;
+use serde_json::{Value, json};
+
+use super::{
+    error::CommandError,
+    node::Node,
+    output::{self, print},
+    text,
+};
+use crate::manager::{
+    client::{Client, ClientError},
+    reports::{EventEntry, EventsRequest},
+};
+
+/// Time between two looks for new daemons, and for the reader of this command.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest wait of a request for events.
+const WAIT: Duration = Duration::from_secs(20);
+/// How long the command waits for another daemon after the end of the last one.
+const ALONE: Duration = Duration::from_secs(10);
+
+/// A message of the thread of one daemon.
+enum Message {
+    Event { daemon: u32, event: EventEntry },
+    Lost { daemon: u32, number: u64 },
+    Ended { daemon: u32, error: ClientError },
+}
+
+/// Prints events until the time is over, the reader has gone, or no daemon is left.
+pub(super) fn follow(
+    node: &Node,
+    as_json: bool,
+    past: bool,
+    time: Option<Duration>,
+) -> Result<(), CommandError> {
+    let ends = time.map(|time| Instant::now() + time);
+    let (sender, receiver) = channel();
+    let mut watched = Watched { node, sender, living: BTreeSet::new(), ended: BTreeSet::new() };
+    // The first look must find a daemon, and tells why it does not.
+    for (pid, socket) in node.sockets()? {
+        watched.watch(pid, socket, past);
+    }
+    let mut alone_since = None;
+    while ends.is_none_or(|ends| Instant::now() < ends) && !output::has_no_reader() {
+        let limit = ends.map_or(LOOK, |ends| ends.saturating_duration_since(Instant::now()));
+        if !take(&receiver, limit.min(LOOK), &mut watched, as_json)? {
+            return Ok(());
+        }
+        // A daemon that has started meanwhile: its events from the first one on.
+        for (pid, socket) in node.sockets().unwrap_or_default() {
+            watched.watch(pid, socket, true);
+        }
+        if !watched.living.is_empty() {
+            alone_since = None;
+        } else if alone_since.get_or_insert_with(Instant::now).elapsed() > ALONE {
+            node.sockets()?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints what comes within the limit. False if the reader has gone.
+fn take(
+    receiver: &Receiver<Message>,
+    limit: Duration,
+    watched: &mut Watched<'_>,
+    as_json: bool,
+) -> Result<bool, CommandError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Message::Event { daemon, event }) => {
+                let line =
+                    if as_json { json_line(daemon, &event) } else { text_line(daemon, &event) };
+                if !print(&line)? {
+                    return Ok(false);
+                }
+            }
+            Ok(Message::Lost { daemon, number }) => {
+                output::note(&format!("daemon {daemon} no longer has {number} earlier events"));
+            }
+            Ok(Message::Ended { daemon, error }) => watched.ended(daemon, error)?,
+            // Never disconnected: this function's caller has a sender.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(true),
+        }
+    }
+}
+
+/// The daemons whose events are followed.
+struct Watched<'a> {
+    node: &'a Node,
+    sender: Sender<Message>,
+    living: BTreeSet<u32>,
+    /// Not watched again: a pid may be that of a daemon whose socket goes last.
+    ended: BTreeSet<u32>,
+}
+
+impl Watched<'_> {
+    fn watch(&mut self, pid: u32, socket: PathBuf, past: bool) {
+        if self.ended.contains(&pid) || !self.living.insert(pid) {
+            return;
+        }
+        let node = Node { patience: self.node.patience + WAIT, ..self.node.clone() };
+        let sender = self.sender.clone();
+        // Not joined: it may wait for an answer, and the end of the process ends it.
+        thread::spawn(move || {
+            let client = node.client(&socket);
+            let error = client.and_then(|client| watch(&client, pid, past, &sender));
+            if let Err(error) = error {
+                // An error: the command is ending.
+                let _ = sender.send(Message::Ended { daemon: pid, error });
+            }
+        });
+    }
+
+    fn ended(&mut self, daemon: u32, error: ClientError) -> Result<(), CommandError> {
+        self.living.remove(&daemon);
+        self.ended.insert(daemon);
+        match error {
+            // One of several may be of an earlier version.
+            ClientError::Unknown { .. } if self.living.is_empty() => return Err(error.into()),
+            ClientError::Unknown { .. } => output::note(&error.to_string()),
+            _ => output::note(&format!("daemon {daemon} has ended, or does not answer")),
+        }
+        Ok(())
+    }
+}
+
+/// Sends the events of one daemon until it ends or the receiver has gone.
+fn watch(
+    client: &Client,
+    daemon: u32,
+    past: bool,
+    sender: &Sender<Message>,
+) -> Result<(), ClientError> {
+    let mut from = if past { 0 } else { EventsRequest::NOW };
+    loop {
+        let reply = client.events(from, WAIT)?;
+        from = reply.next;
+        // Nothing is lost to a reader that wants what is left of the past.
+        let lost = Some(reply.lost).filter(|number| *number > 0);
+        let lost = lost.map(|number| Message::Lost { daemon, number });
+        let events = reply.events.into_iter().map(|event| Message::Event { daemon, event });
+        for message in lost.into_iter().chain(events) {
+            if sender.send(message).is_err() {
+                return Ok(());
+            }
+        }
+        // A reply without a wait would otherwise be asked for without a pause.
+        sys::pause(Duration::from_millis(5));
+    }
+}
+
+/// The events that daemons have kept, for a report of a fault.
+pub(super) fn kept(node: &Node) -> Result<String, CommandError> {
+    let mut lines = String::new();
+    for (pid, socket) in node.sockets()? {
+        match node.client(&socket).and_then(|client| all_kept(&client)) {
+            Ok(events) => lines.extend(events.iter().map(|event| json_line(pid, event))),
+            Err(error) => lines.push_str(&text::json_line(&json!({ "error": error.to_string() }))),
+        }
+    }
+    Ok(lines)
+}
+
+fn all_kept(client: &Client) -> Result<Vec<EventEntry>, ClientError> {
+    // More than a daemon keeps: events may come while they are read.
+    const MOST: usize = 10_000;
+    let mut from = 0;
+    let mut all = Vec::new();
+    while all.len() < MOST {
+        let reply = client.events(from, Duration::ZERO)?;
+        if reply.events.is_empty() {
+            break;
+        }
+        from = reply.next;
+        all.extend(reply.events);
+    }
+    Ok(all)
+}
+
+/// An event for people.
+fn text_line(daemon: u32, event: &EventEntry) -> String {
+    let mut line = format!("{} {:<8}", text::time(event.at), text::line(&event.kind));
+    let mut add = |name: &str, value: &str| {
+        if !value.is_empty() {
+            line.push_str(&format!(" {name}={}", text::cell(value)));
+        }
+    };
+    add("namespace", &event.namespace);
+    add("sandbox", &event.sandbox);
+    add("container", &event.container);
+    add("exec", &event.exec);
+    add("status", &event.status.map(|status| status.to_string()).unwrap_or_default());
+    add("daemon", &daemon.to_string());
+    if !event.text.is_empty() {
+        line.push_str(&format!(": {}", text::line(&event.text)));
+    }
+    line.push('\n');
+    line
+}
+
+/// An event as JSON, on one line.
+fn json_line(daemon: u32, event: &EventEntry) -> String {
+    let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let value: Value = json!({
+        "time": text::time(event.at),
+        "event": event.kind,
+        "namespace": filled(&event.namespace),
+        "sandbox": filled(&event.sandbox),
+        "container": filled(&event.container),
+        "exec": filled(&event.exec),
+        "exit_status": event.status,
+        "text": filled(&event.text),
+        "daemon": daemon,
+    });
+    text::json_line(&value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_is_one_line() {
+        let event = EventEntry {
+            at: 1_764_374_400_000,
+            kind: "exit".into(),
+            namespace: "default".into(),
+            sandbox: "pod".into(),
+            container: "app\n".into(),
+            status: Some(137),
+            text: "killed\u{1b}".into(),
+            ..EventEntry::default()
+        };
+        let line = text_line(7, &event);
+        assert_eq!(
+            line,
+            "2025-11-29T00:00:00.000Z exit     namespace=default sandbox=pod container=app\\n \
+             status=137 daemon=7: killed\\u{1b}\n"
+        );
+        let json = json_line(7, &event);
+        assert_eq!(json.lines().count(), 1);
+        let value: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&value["exit_status"], &value["exec"]), (&json!(137), &Value::Null));
+    }
+}

@@ -1,0 +1,198 @@
+//! Removal of secrets from texts for a report of a fault.
+//!
+//! Everything that looks like a secret is replaced. A report is read by strangers, and loses little
+//! by a word too many.
+
+/// Replacement of a secret.
+pub(super) const HIDDEN: &str = "<hidden>";
+
+/// Parts of names whose values are secrets.
+const NAMES: [&str; 15] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "apikey",
+    "api-key",
+    "api_key",
+    "accesskey",
+    "access-key",
+    "access_key",
+    "private",
+    "auth",
+    "cookie",
+];
+
+/// Beginnings of well-known tokens.
+const PREFIXES: [&str; 12] = [
+    "AKIA",
+    "ASIA",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "eyJ",
+    "sk-",
+    "-----BEGIN",
+];
+
+/// Shortest word that is taken for a random one.
+const LONG: usize = 20;
+
+/// True if a variable, flag or annotation of this name has a secret as its value.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    NAMES.iter().any(|part| name.contains(part))
+        || name == "pwd"
+        || name.ends_with("-key")
+        || name.ends_with("_key")
+        || name == "key"
+}
+
+/// True if a word looks like a secret by itself.
+fn is_secret_word(word: &str) -> bool {
+    PREFIXES.iter().any(|prefix| word.starts_with(prefix)) || is_random(word)
+}
+
+/// True for a long word of mixed letters and digits, as tokens are. Digests and ids of containers
+/// are hexadecimal in lower case, and stay.
+fn is_random(word: &str) -> bool {
+    let word = word.trim_end_matches('=');
+    let of_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'-');
+    let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
+    word.len() >= LONG
+        && word.bytes().all(of_token)
+        && has(u8::is_ascii_digit)
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_lowercase)
+}
+
+/// Arguments of a program without secrets.
+pub(super) fn arguments(arguments: &[String]) -> Vec<String> {
+    let mut next_is_secret = false;
+    let mut shown = Vec::new();
+    for argument in arguments {
+        let hidden = next_is_secret && !argument.starts_with('-');
+        shown.push(if hidden { HIDDEN.to_owned() } else { text(argument) });
+        // `--password VALUE`, but not `--password=VALUE`.
+        let flag = argument.strip_prefix('-').filter(|flag| !flag.contains('='));
+        next_is_secret = flag.is_some_and(is_secret_name);
+    }
+    shown
+}
+
+/// A text, of any number of lines, without secrets.
+pub(super) fn text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        shown.push_str(&self::line(line));
+    }
+    shown
+}
+
+fn line(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut hide_next = false;
+    let mut names_secret = false;
+    // With the space that follows each word.
+    for piece in line.split_inclusive([' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']) {
+        let end = piece.trim_end_matches([' ', '\t', '\n', '"', '\'', ',', ';', '&', '{', '}']);
+        let (word, space) = piece.split_at(end.len());
+        if word.is_empty() {
+            shown.push_str(space);
+            continue;
+        }
+        let lower = word.to_ascii_lowercase();
+        // `Authorization: Bearer VALUE`.
+        let is_scheme = matches!(&*lower, "bearer" | "basic");
+        if hide_next && !is_scheme && word != "=" && word != ":" {
+            shown.push_str(HIDDEN);
+            hide_next = false;
+        } else {
+            shown.push_str(&hide(word));
+            // `name: VALUE`, `name = VALUE` and `"name": "VALUE"`.
+            let names = lower.strip_suffix([':', '=']).is_some_and(is_secret_name);
+            let separates = names_secret && matches!(word, ":" | "=");
+            hide_next = names || separates || is_scheme || hide_next;
+        }
+        names_secret = is_secret_name(&lower);
+        shown.push_str(space);
+    }
+    shown
+}
+
+/// A word without the secret in it.
+fn hide(word: &str) -> String {
+    // First: what looks like `name=value` may be base64 with its padding.
+    if is_secret_word(word) {
+        return HIDDEN.to_owned();
+    }
+    if let Some((name, value)) = word.split_once('=')
+        && !value.is_empty()
+    {
+        let value = if is_secret_name(name) { HIDDEN.to_owned() } else { hide(value) };
+        return format!("{name}={value}");
+    }
+    if let Some((scheme, rest)) = word.split_once("://")
+        && let Some((_, place)) = rest.split_once('@')
+    {
+        return format!("{scheme}://{HIDDEN}@{place}");
+    }
+    if let Some((name, value)) = word.split_once(':')
+        && !value.is_empty()
+        && !value.starts_with('/')
+        && is_secret_name(name)
+    {
+        return format!("{name}:{HIDDEN}");
+    }
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden_in_every_form() {
+        for (shown, hidden) in [
+            ("--token=abc serve", "--token=<hidden> serve"),
+            ("DB_PASSWORD=x y", "DB_PASSWORD=<hidden> y"),
+            ("password: hunter2 next", "password: <hidden> next"),
+            ("{\"secret\": \"hunter2\"}", "{\"secret\": \"<hidden>\"}"),
+            ("Authorization: Bearer abc.def", "Authorization: Bearer <hidden>"),
+            ("https://user:pass@host/path", "https://<hidden>@host/path"),
+            ("url=https://user:pass@host/", "url=https://<hidden>@host/"),
+            ("key AKIAIOSFODNN7EXAMPLE", "key <hidden>"),
+            ("x Zm9vYmFyMTIzNDU2Nzg5MA== y", "x <hidden> y"),
+            ("a=b&api_key=c", "a=b&api_key=<hidden>"),
+        ] {
+            assert_eq!(text(shown), hidden);
+        }
+    }
+
+    #[test]
+    fn other_words_stay() {
+        for stays in [
+            "pid 12 socket=/run/io.containerd.wasmtime.v1/manager.sock\n  two lines\n",
+            "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "2025-11-29T00:00:00Z INFO serving pid=12 slots=100",
+            "unix:///run/containerd/s/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
+            "",
+        ] {
+            assert_eq!(text(stays), stays);
+        }
+    }
+
+    #[test]
+    fn value_behind_a_flag_is_hidden() {
+        let all = ["/app", "--password", "hunter2", "--level", "info", "--token", "--next", "x"];
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        let wanted = ["/app", "--password", HIDDEN, "--level", "info", "--token", "--next", "x"];
+        assert_eq!(arguments(&all), wanted);
+    }
+}

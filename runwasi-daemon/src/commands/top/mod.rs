@@ -1,0 +1,133 @@
+//! `top`: the containers of the node on a screen, by their CPU time, memory and requests.
+//!
+//! ```text
+//! sampler (a thread) ── samples ─▶ model ─▶ view ─▶ terminal
+//!                          keys ──▶   │
+//! ```
+//!
+//! What is decided is in [`model`], what is drawn in [`view`]; both have no effects. A daemon that
+//! does not answer delays the samples, not the keys.
+
+mod model;
+mod view;
+
+use std::{
+    io::{self, IsTerminal},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use runwasi_core::sys;
+
+use self::model::{Key, Model, Sample};
+use super::{error::CommandError, list, node::Node, status};
+
+/// Longest wait for a key, between two looks for a sample.
+const KEY_WAIT: Duration = Duration::from_millis(100);
+
+/// Shows the screen until a key ends it.
+pub(super) fn run(node: &Node, interval: Duration) -> Result<(), CommandError> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        let reason = "top needs a terminal; --batch prints it once without one";
+        return Err(CommandError::Other(reason.to_owned()));
+    }
+    // Before the screen: absence and a missing permission are told on a plain terminal.
+    let first = sample(node, Instant::now())?;
+    let samples = sampler(node.clone(), interval);
+    // Restored at the end, and by a panic.
+    let mut terminal = ratatui::try_init()?;
+    let shown = show(&mut terminal, first, &samples);
+    ratatui::try_restore()?;
+    shown
+}
+
+/// The second of two looks, as text.
+pub(super) fn batch(node: &Node, interval: Duration) -> Result<String, CommandError> {
+    let mut model = Model::default();
+    model.take(sample(node, Instant::now())?);
+    sys::pause(interval);
+    model.take(sample(node, Instant::now())?);
+    Ok(view::plain(&model))
+}
+
+fn show(
+    terminal: &mut ratatui::DefaultTerminal,
+    first: Sample,
+    samples: &Receiver<Result<Sample, CommandError>>,
+) -> Result<(), CommandError> {
+    let mut model = Model::default();
+    model.take(first);
+    // Drawn when something has changed: a key, the size, or a sample.
+    let mut changed = true;
+    loop {
+        if changed {
+            terminal.draw(|frame| view::draw(frame, &model))?;
+        }
+        changed = event::poll(KEY_WAIT)?;
+        let mut pending = changed;
+        while pending {
+            let key = key(&event::read()?);
+            if key.is_some_and(|key| model.press(key)) {
+                return Ok(());
+            }
+            // Drawn once for all that was typed.
+            pending = event::poll(Duration::ZERO)?;
+        }
+        while let Ok(sample) = samples.try_recv() {
+            changed = true;
+            match sample {
+                Ok(sample) => model.take(sample),
+                // The daemons may come back: a restart takes a moment.
+                Err(error) => model.fail(&error.to_string()),
+            }
+        }
+    }
+}
+
+/// The meaning of an event of the terminal. A new size needs no more than the next drawing.
+fn key(event: &Event) -> Option<Key> {
+    let Event::Key(key) = event else { return None };
+    if key.kind == KeyEventKind::Release {
+        return None;
+    }
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    match key.code {
+        KeyCode::Char('c') if control => Some(Key::Interrupt),
+        KeyCode::Char(character) if !control => Some(Key::Char(character)),
+        KeyCode::Backspace => Some(Key::Backspace),
+        KeyCode::Enter => Some(Key::Enter),
+        KeyCode::Esc => Some(Key::Escape),
+        KeyCode::Up => Some(Key::Up),
+        KeyCode::Down => Some(Key::Down),
+        KeyCode::PageUp => Some(Key::PageUp),
+        KeyCode::PageDown => Some(Key::PageDown),
+        KeyCode::Home => Some(Key::Home),
+        _ => None,
+    }
+}
+
+/// Takes a sample every `interval` on a thread of its own, until the receiver has gone.
+// Not joined: it may wait for an answer, and the end of the process ends it.
+fn sampler(node: Node, interval: Duration) -> Receiver<Result<Sample, CommandError>> {
+    let (sender, receiver): (SyncSender<_>, _) = sync_channel(1);
+    thread::spawn(move || {
+        loop {
+            sys::pause(interval);
+            if sender.send(sample(&node, Instant::now())).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn sample(node: &Node, at: Instant) -> Result<Sample, CommandError> {
+    let daemons = node.daemons(false)?;
+    let sandboxes = node.sandboxes(&daemons);
+    let rows = list::rows(&daemons, &sandboxes);
+    let mut faults = status::faults(&daemons);
+    faults.extend(list::faults(&daemons, &sandboxes));
+    Ok(Sample { at, containers: model::containers(&rows), daemons: daemons.len(), faults })
+}

@@ -1,0 +1,217 @@
+//! Reports of a daemon about itself and its sandboxes, in the messages of the manager API.
+
+use std::{sync::Arc, time::Duration};
+
+use runwasi_core::{
+    sandbox::report::{self, ContainerReport as Report, GuestReport, Run},
+    scheduler::Guests,
+};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    journal::{Times, millis},
+    manager::reports::{
+        ContainerReport, ContainersReply, ContainersRequest, DaemonState, ExecReport,
+        SandboxReport, StatusReply, UsageReport,
+    },
+    sandboxes::ServedSandbox,
+};
+
+/// Containers of a page.
+// A container takes less than 2 KiB, and a message 4 MiB at most.
+const PAGE: usize = 1000;
+
+/// Longest wait for a turn of the workers of guests.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
+
+/// Facts of a daemon that do not change.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// Its engine and the engine's version.
+    pub(crate) engine: &'static str,
+    /// Time of its start, in milliseconds since 1970.
+    pub(crate) started: u64,
+    /// Guests that there is room for.
+    pub(crate) slots: u32,
+    /// True if its manager socket was inherited.
+    pub(crate) activated: bool,
+    /// The settings in force, as a file.
+    pub(crate) settings: String,
+}
+
+/// Facts of a daemon at one moment.
+pub(crate) struct Moment {
+    pub(crate) retired: bool,
+    pub(crate) draining: bool,
+    pub(crate) guarded: bool,
+    /// Sandboxes that are served, including those that are ending.
+    pub(crate) served: usize,
+}
+
+/// The status of a daemon.
+pub(crate) fn status(
+    facts: &Facts,
+    moment: &Moment,
+    sandboxes: &[Arc<ServedSandbox>],
+) -> StatusReply {
+    let containers: usize = sandboxes.iter().map(|served| served.sandbox.count()).sum();
+    StatusReply {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        engine: facts.engine.to_owned(),
+        pid: std::process::id(),
+        state: state(moment) as i32,
+        started: facts.started,
+        sandboxes: count(sandboxes.len()),
+        ending: count(moment.served.saturating_sub(sandboxes.len())),
+        containers: count(containers),
+        slots: facts.slots,
+        guarded: moment.guarded,
+        activated: facts.activated,
+        settings: facts.settings.clone(),
+        turn: None,
+    }
+}
+
+fn state(moment: &Moment) -> DaemonState {
+    match (moment.draining, moment.retired) {
+        (true, _) => DaemonState::Stopping,
+        (false, true) => DaemonState::Retired,
+        (false, false) => DaemonState::Serving,
+    }
+}
+
+/// Microseconds until a worker of guests had a turn. No result without a turn in time.
+pub(crate) async fn turn(guests: &Guests) -> Option<u64> {
+    let begun = Instant::now();
+    let had_turn = timeout(LONGEST_TURN, guests.answer()).await.is_ok_and(|answered| answered);
+    had_turn.then(|| micros(begun.elapsed()))
+}
+
+/// The page of sandboxes that a request asks for. `sandboxes` are sorted by namespace and group.
+pub(crate) fn page(
+    request: &ContainersRequest,
+    sandboxes: &[Arc<ServedSandbox>],
+) -> ContainersReply {
+    let after = (&*request.after_namespace, &*request.after_group);
+    let rest = sandboxes
+        .iter()
+        .skip_while(|served| (served.namespace.as_str(), served.group.as_str()) <= after);
+    let mut reply = ContainersReply::default();
+    let mut weight = 0;
+    for served in rest {
+        if weight >= PAGE {
+            reply.more = true;
+            break;
+        }
+        let report = sandbox(served);
+        // An empty sandbox has a size, too.
+        weight += report.containers.len() + 1;
+        reply.sandboxes.push(report);
+    }
+    reply
+}
+
+fn sandbox(served: &ServedSandbox) -> SandboxReport {
+    let reports = served.sandbox.report();
+    SandboxReport {
+        namespace: served.namespace.to_string(),
+        group: served.group.to_string(),
+        pid: served.sandbox.pid(),
+        socket: served.record.socket.display().to_string(),
+        created: u64::try_from(served.record.made / 1_000_000).unwrap_or(u64::MAX),
+        managed: served.sandbox.is_managed(),
+        containers: reports.iter().map(|report| container(report, &served.times)).collect(),
+    }
+}
+
+fn container(report: &Report, times: &Times) -> ContainerReport {
+    let times = times.of(&report.id);
+    let kind = if matches!(report.run, Run::Native) { "native" } else { "wasm" };
+    let shared = ContainerReport {
+        id: report.id.to_string(),
+        kind: kind.to_owned(),
+        state: container_state(report),
+        bundle: report.bundle.display().to_string(),
+        pid: report.pid,
+        created: times.created,
+        started: times.started,
+        exited: report.exit.map_or(0, |exit| millis(exit.at)),
+        status: report.exit.map(|exit| exit.status.get()),
+        ..ContainerReport::default()
+    };
+    let Run::Guest(guest) = &report.run else { return shared };
+    let artifact = guest.artifact.as_ref();
+    let digest = artifact.and_then(|artifact| artifact.digest);
+    ContainerReport {
+        execs: guest.execs.iter().map(exec).collect(),
+        usage: Some(usage(guest)),
+        artifact: artifact.map(|one| one.path.display().to_string()).unwrap_or_default(),
+        digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        ..shared
+    }
+}
+
+fn container_state(report: &Report) -> String {
+    match (&report.run, report.exit) {
+        (Run::Creating, _) => "creating".to_owned(),
+        (Run::Guest(guest), _) => guest.state.to_string(),
+        (Run::Native, Some(_)) => "stopped".to_owned(),
+        (Run::Native, None) => String::new(),
+    }
+}
+
+fn exec(exec: &report::ExecReport) -> ExecReport {
+    ExecReport {
+        id: exec.id.to_string(),
+        state: exec.state.to_string(),
+        status: exec.exit.map(|exit| exit.status.get()),
+    }
+}
+
+fn usage(guest: &GuestReport) -> UsageReport {
+    let cpu = guest.usage.cpu;
+    let memory = guest.usage.memory;
+    UsageReport {
+        cpu: nanos(cpu.time),
+        shares: guest.cpu.weight,
+        quota: guest.cpu.quota.map(|quota| micros(quota.time)),
+        period: guest.cpu.quota.map(|quota| micros(quota.period)),
+        periods: cpu.periods,
+        throttled: cpu.throttled,
+        throttled_time: nanos(cpu.throttled_time),
+        memory: memory.used,
+        uncharged: memory.uncharged,
+        peak: memory.peak,
+        limit: memory.limit,
+        failures: memory.failures,
+        kills: memory.kills,
+        processes: guest.usage.processes,
+        requests: guest.requests,
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drain_is_told_before_retirement() {
+        let of =
+            |draining, retired| state(&Moment { draining, retired, guarded: false, served: 0 });
+        assert_eq!(of(false, false), DaemonState::Serving);
+        assert_eq!(of(false, true), DaemonState::Retired);
+        assert_eq!(of(true, true), DaemonState::Stopping);
+    }
+}
