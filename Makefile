@@ -45,7 +45,7 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load node-image shim-archive dist demo test test-vm tried fuzz audit lint bench bench-http bench-programs figures scale chaos soak clean
+.PHONY: help setup build install uninstall images load node-image shim-archive dist demo test test-vm tried fuzz audit lint bench bench-http bench-programs figures scale chaos soak docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -181,6 +181,10 @@ soak: ## 100,000 container lives on each runtime; fails if memory or anything el
 	$(BUILD) $(BENCH)
 	scripts/guests
 	target/release/runwasi-bench --soak $(LIVES)
+
+docs: ## the documentation as a site in target/docs/site, with all its links checked
+	@scripts/setup docs
+	scripts/docs
 
 clean: ## remove everything built
 	cargo clean
