@@ -30,7 +30,9 @@ BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 
-# The products that `install` copies, and nothing else from target/release.
+# Where `install` finds the programs: `make dist` has others.
+BUILT ?= target/release
+# The products that `install` copies, and nothing else from there.
 PRODUCTS := containerd-shim-wasmtime-v1 containerd-shim-wasmtimed-v1 containerd-wasmtimed
 # The files that go with them: to UNITDIR, to SYSCTLDIR, and an example to DOCDIR.
 UNITS := containerd-wasmtimed.service containerd-wasmtimed.socket
@@ -53,7 +55,7 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load node-image shim-archive demo test test-vm tried fuzz lint commands bench bench-http bench-programs figures scale chaos soak clean
+.PHONY: help setup build install uninstall images load node-image shim-archive dist demo test test-vm tried fuzz audit lint commands bench bench-http bench-programs figures scale chaos soak docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -68,9 +70,9 @@ build: ## build the shims and the daemon
 # Not dependent on `build`: as root there is often no cargo, and root's files would block the user's next build.
 install: ## copy programs, units, settings, man pages and completions below PREFIX (PREFIX=/usr/local, DESTDIR honoured)
 	@for product in $(PRODUCTS); do \
-		test -x target/release/$$product || { echo "target/release/$$product is missing: run 'make build' first" >&2; exit 1; }; done
+		test -x '$(BUILT)'/$$product || { echo "$(BUILT)/$$product is missing: run 'make build' first" >&2; exit 1; }; done
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCTLDIR)' '$(DESTDIR)$(DOCDIR)'
-	install -m 755 $(addprefix target/release/,$(PRODUCTS)) '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 $(foreach product,$(PRODUCTS),'$(BUILT)/$(product)') '$(DESTDIR)$(PREFIX)/bin'
 	install -m 644 $(addprefix packaging/,$(UNITS)) '$(DESTDIR)$(UNITDIR)'
 	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)')
 	install -m 644 packaging/$(SYSCTL) '$(DESTDIR)$(SYSCTLDIR)'
@@ -109,6 +111,11 @@ shim-archive: build ## write the shim per pod for runtime-class-manager: target/
 		gzip --no-name >target/images/containerd-shim-wasmtime-v1.tar.gz
 	@sha256sum target/images/containerd-shim-wasmtime-v1.tar.gz
 
+# Its programs are compiled by themselves, by the profile `dist`: 15 minutes the first time.
+dist: ## write a release into target/dist: tarball, Debian packages, bill of materials, checksums
+	@scripts/setup build
+	scripts/dist
+
 demo: ## from nothing to "Hello from wasm!" on both runtimes of a private containerd, then clean up (needs root)
 	@scripts/demo
 
@@ -119,6 +126,7 @@ test: ## all tests, with a real containerd and in a virtual machine (needs root)
 	scripts/tests
 	@scripts/tried facts | scripts/tried record host 'all tests passed'
 	scripts/fuzz 60
+	scripts/test-packages
 	scripts/test-vm smoke
 
 tried: test ## all tests, here and on two kernels; then the README's table of what they ran on (needs root)
@@ -139,6 +147,11 @@ fuzz: ## the fuzz targets; SECONDS=3600 for each of them, TARGET=config_json for
 
 # runwasi-lint depends on no other crate of the project: it compiles syn, and no wasmtime. `--bin` without
 # `--package`, so that syn has the features that BUILD gives it and is compiled once.
+# Advisories are in a database elsewhere: .github/workflows/advisories.yml.
+audit: ## licences, sources and bans of all dependencies, by deny.toml
+	@scripts/setup audit
+	$$(scripts/tool cargo-deny) --locked --offline check licenses bans sources
+
 lint: ## format, import circles, language, references, clippy and docs, as CI does
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/guests/Cargo.toml
@@ -191,6 +204,10 @@ soak: ## 100,000 container lives on each runtime; fails if memory or anything el
 	$(BUILD) $(BENCH)
 	scripts/guests
 	target/release/runwasi-bench --soak $(LIVES)
+
+docs: ## the documentation as a site in target/docs/site, with all its links checked
+	@scripts/setup docs
+	scripts/docs
 
 clean: ## remove everything built
 	cargo clean

@@ -6,7 +6,9 @@
 mod circles;
 mod imports;
 mod language;
+mod messages;
 mod references;
+mod settings;
 mod source;
 
 use std::ffi::OsString;
@@ -23,12 +25,14 @@ use crate::references::dangling;
 use crate::source::{Source, read_crate};
 
 const USAGE: &str = "\
-usage: runwasi-lint [--list] [CHECK...]
+usage: runwasi-lint [--list] [--write] [CHECK...]
 
 Run it in the project's root. Without CHECK, all are made:
   circles      files of a crate that import each other, and the lines that import
   language     figures of comments and code lines, with their bounds; --list shows the lines
   references   files, headings and modules that the documentation names and that are not there
+  messages     messages that docs/troubleshooting.md quotes and that no program has
+  settings     docs/settings-reference.md, which is generated from the sources; --write renews it
 ";
 
 const CRATES: [&str; 3] = ["runwasi-core", "runwasi-wasmtime", "runwasi-daemon"];
@@ -37,6 +41,8 @@ const CRATES: [&str; 3] = ["runwasi-core", "runwasi-wasmtime", "runwasi-daemon"]
 struct Options {
     help: bool,
     list: bool,
+    /// Generated documents are written instead of compared.
+    write: bool,
     /// All checks if it is empty.
     checks: Vec<Check>,
 }
@@ -46,6 +52,8 @@ enum Check {
     Circles,
     Language,
     References,
+    Messages,
+    Settings,
 }
 
 fn main() -> ExitCode {
@@ -70,9 +78,12 @@ impl Options {
             match argument {
                 Long("help") | Short('h') => options.help = true,
                 Long("list") => options.list = true,
+                Long("write") => options.write = true,
                 Value(check) if check == "circles" => options.checks.push(Check::Circles),
                 Value(check) if check == "language" => options.checks.push(Check::Language),
                 Value(check) if check == "references" => options.checks.push(Check::References),
+                Value(check) if check == "messages" => options.checks.push(Check::Messages),
+                Value(check) if check == "settings" => options.checks.push(Check::Settings),
                 Value(other) => bail!("{other:?} is not a check\n{USAGE}"),
                 _ => return Err(argument.unexpected().into()),
             }
@@ -102,6 +113,12 @@ fn run(options: &Options, root: &Path, out: &mut impl Write) -> Result<bool> {
     }
     if options.makes(Check::References) {
         passes &= check_references(root, &crates, out)?;
+    }
+    if options.makes(Check::Messages) {
+        passes &= check_messages(root, out)?;
+    }
+    if options.makes(Check::Settings) {
+        passes &= check_settings(root, options.write, out)?;
     }
     Ok(passes)
 }
@@ -142,6 +159,31 @@ fn check_references(root: &Path, crates: &[Vec<Source>], out: &mut impl Write) -
     Ok(found.is_empty())
 }
 
+fn check_messages(root: &Path, out: &mut impl Write) -> Result<bool> {
+    let unknown = messages::unknown(root)?;
+    for messages::Unknown { line, text } in &unknown {
+        writeln!(out, "docs/troubleshooting.md:{line}: {text}: in no program")?;
+    }
+    writeln!(out, "messages   {} that no program has, at most 0", unknown.len())?;
+    Ok(unknown.is_empty())
+}
+
+fn check_settings(root: &Path, write: bool, out: &mut impl Write) -> Result<bool> {
+    let outdated = settings::outdated(root)?;
+    if let Some(document) = outdated.as_ref().filter(|_| write) {
+        settings::write(root, document)?;
+        writeln!(out, "settings   the reference was written")?;
+        return Ok(true);
+    }
+    let word = if outdated.is_some() {
+        "outdated: run `runwasi-lint --write settings`"
+    } else {
+        "current"
+    };
+    writeln!(out, "settings   the reference is {word}")?;
+    Ok(outdated.is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,17 +199,58 @@ mod tests {
             write_crate(root.path(), name, &files);
         }
         write_crate(root.path(), CRATES[2], &[("a.rs", text)]);
+        write_documents(root.path());
         let mut out = Vec::new();
         let options = Options::parse(arguments.iter().map(OsString::from)).unwrap();
         let passes = run(&options, root.path(), &mut out).unwrap();
         (passes, String::from_utf8(out).unwrap())
     }
 
+    /// What the checks `messages` and `settings` read.
+    fn write_documents(root: &Path) {
+        let settings =
+            "//! Settings.\n\nstruct Settings {\n    /// A.\n    #[arg(long)]\n    a: u32,\n}\n";
+        let reference = "<!-- settings: begin -->\n\
+            ## Of the daemon\n\n| key | flag | default | meaning |\n|---|---|---|---|\n\
+            | `a` | `--a` | `1` | A |\n\n\
+            ## Of the engine\n\n| key | default | values | meaning |\n|---|---|---|---|\n\
+            | `a` | `1` |  | A |\n<!-- settings: end -->\n";
+        for (name, text) in [
+            ("docs/settings-reference.md", reference),
+            ("docs/troubleshooting.md", ""),
+            ("packaging/containerd-wasmtimed.toml", "a = 1\n"),
+            ("runwasi-daemon/src/config/settings.rs", settings),
+            ("runwasi-wasmtime/src/settings.rs", settings),
+        ] {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn outdated_reference_fails_and_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        for name in CRATES {
+            write_crate(root.path(), name, &[("lib.rs", "")]);
+        }
+        write_documents(root.path());
+        let example = root.path().join("packaging/containerd-wasmtimed.toml");
+        std::fs::write(example, "a = 2\n").unwrap();
+        let check = |arguments: &[&str]| {
+            let options = Options::parse(arguments.iter().map(OsString::from)).unwrap();
+            run(&options, root.path(), &mut Vec::new()).unwrap()
+        };
+        assert!(!check(&["settings"]));
+        assert!(check(&["settings", "--write"]));
+        assert!(check(&["settings"]));
+    }
+
     #[test]
     fn clean_project_passes_all_checks() {
         let (passes, out) = checked(&[], "use std::io;\n");
         assert!(passes, "{out}");
-        for check in ["circles ", "reasons ", "references "] {
+        for check in ["circles ", "reasons ", "references ", "messages ", "settings "] {
             assert!(out.contains(check), "{out}");
         }
     }
