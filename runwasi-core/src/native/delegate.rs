@@ -13,11 +13,13 @@ use containerd_shim_protos::ttrpc;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, FileType, Mode, mknodat},
+    mount::{UnmountFlags, unmount},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader, unix::AsyncFd},
     net::unix::pipe,
+    sync::OnceCell,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,9 @@ const DIRECTORIES: &str = "/run/runwasi/native";
 /// FIFO in the directory that the delegate writes its log to.
 const LOG: &str = "log";
 
+/// Directory in it where the shared memory of a pod is attached for its containers.
+const MEMORY: &str = "shm";
+
 /// Time for a delegate to end after it was asked to.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -50,6 +55,8 @@ pub(crate) struct Delegate {
     pid: u32,
     /// Readable when the process has ended.
     pidfd: AsyncFd<fs::File>,
+    /// Where the shared memory of the pod is attached, once a container needs it.
+    memory: OnceCell<PathBuf>,
     /// Cancelled when nothing waits for the delegate any more: it was asked to end, or our server
     /// leaves it behind.
     left: CancellationToken,
@@ -97,8 +104,9 @@ impl Delegate {
         let process = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
         let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| gone())?;
         let pidfd = sys::watch(fs::File::from(pidfd)).map_err(other)?;
+        let memory = OnceCell::new();
         let left = CancellationToken::new();
-        Ok(Self { launcher, client, id, address, directory, pid, pidfd, left })
+        Ok(Self { launcher, client, id, address, directory, pid, pidfd, memory, left })
     }
 
     /// Resolves when its process has ended.
@@ -128,6 +136,23 @@ impl Delegate {
     /// Pid of its process.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Has the shared memory of a pod attached where its containers can mount it from, until the
+    /// end of the delegate. Returns the place.
+    pub(crate) async fn attach(
+        &self,
+        attach: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<PathBuf> {
+        let place = self.directory.join(MEMORY);
+        let made = || async {
+            let work = move || {
+                fs::create_dir(&place)?;
+                attach(&place).map(|()| place)
+            };
+            blocking(work, |lost| lost).await
+        };
+        self.memory.get_or_try_init(made).await.cloned()
     }
 
     /// The record for the bundles of its containers.
@@ -177,6 +202,8 @@ pub(crate) fn remove_traces(record: &Record) {
 }
 
 fn remove(directory: &Path) {
+    // Before the files: those of a pod are not to be removed. An error: it is not attached.
+    let _ = unmount(directory.join(MEMORY), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%error, directory = %directory.display(), "a directory stays behind");

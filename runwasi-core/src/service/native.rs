@@ -21,7 +21,6 @@ use super::{convert, options, status::error};
 use crate::{
     engine::exit::{Exit, ExitStatus},
     sandbox::{Sandbox, native::NativePlace, native_container::NativeContainer},
-    stdio::paths::StdioPaths,
 };
 
 /// A native container that a call is for.
@@ -43,17 +42,11 @@ pub(super) async fn create(
     let metadata = context.metadata.clone();
     let timeout = context.timeout_nano;
     let work = async move {
-        let stdio = StdioPaths {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-        };
         let client = place.delegate.client.clone();
         let created: ttrpc::Result<CreateTaskResponse> =
             client.forward("Create", &request, metadata, timeout).await;
         match &created {
-            Ok(created) => place.fill(created.pid, stdio),
+            Ok(created) => place.fill(created.pid, convert::stdio_paths(&request)),
             Err(_) => place.give_up().await,
         }
         created
@@ -63,10 +56,9 @@ pub(super) async fn create(
 }
 
 impl Native {
-    /// The native container of an id, if it is one.
-    pub(super) fn find(sandbox: &Sandbox, id: &str) -> Option<Self> {
-        let container = sandbox.native(id)?;
-        Some(Self { sandbox: sandbox.clone(), container })
+    /// For a call of a client.
+    pub(super) fn new(sandbox: &Sandbox, container: Arc<NativeContainer>) -> Self {
+        Self { sandbox: sandbox.clone(), container }
     }
 
     /// Forwards a call.
