@@ -103,6 +103,7 @@ pub fn finish(
 ) -> Result<Vec<u8>, BootstrapError> {
     let bundle = &invocation.bundle;
     let ended = ended.or_else(|| end_native(invocation, deadline));
+    end_joined(invocation, deadline);
     rootfs::unmount_leftovers(bundle);
     cgroups::remove(bundle);
     // Last: `poststop` hooks expect that the container is gone.
@@ -133,13 +134,27 @@ fn read_pid(bundle: &Path) -> u32 {
         .unwrap_or(0)
 }
 
-/// Ends a native container that a killed server has left, and its delegate after its last one.
+/// Ends a native container that a killed server has left, and its delegate.
 fn end_native(invocation: &Invocation, deadline: Deadline) -> Option<Ended> {
-    let Invocation { bundle, id, namespace, .. } = invocation;
-    let served = protocol::read_address(bundle).is_some_and(|path| socket::is_alive(&path));
-    let orphan = Orphan::find(bundle, id, namespace, served)?;
-    let (pid, exit) = orphan.end(&invocation.address, deadline.end())?;
+    let orphan = Orphan::find(&invocation.bundle, &invocation.id, &invocation.namespace)?;
+    let lives = server_lives(&invocation.bundle);
+    let (pid, exit) = orphan.end(&invocation.address, deadline.end(), lives)?;
     Some(Ended { pid, status: exit.status.get() })
+}
+
+/// Ends the native containers of this sandbox for which containerd runs no `delete`, if their
+/// server was killed.
+fn end_joined(invocation: &Invocation, deadline: Deadline) {
+    let Invocation { bundle, id, namespace, address, .. } = invocation;
+    if server_lives(bundle) {
+        return;
+    }
+    let orphans = Orphan::of_sandbox(bundle, id, namespace);
+    Orphan::end_joined(&orphans, address, deadline.end());
+}
+
+fn server_lives(bundle: &Path) -> bool {
+    protocol::read_address(bundle).is_some_and(|path| socket::is_alive(&path))
 }
 
 /// Ends this container only. The server may be serving the rest of the pod, or have lost its

@@ -1,6 +1,7 @@
 //! A container's bundle: its `config.json` ([`config`]), its processes ([`process`]), its hooks
 //! ([`hooks`]) and the directories that may contain bundles ([`allowed_roots`]); the configuration
-//! of a pod without a pause container ([`pod`]); the part that native containers need (`program`).
+//! of a pod without a pause container ([`pod`]); the part that native containers need (`program`)
+//! and what changes in it for their delegate (`native_config`).
 
 pub mod allowed_roots;
 pub mod cgroups_path;
@@ -10,6 +11,7 @@ pub mod hooks;
 mod json;
 pub mod mount_options;
 pub mod mounts;
+pub(crate) mod native_config;
 pub mod pod;
 pub mod process;
 pub(crate) mod program;

@@ -1,10 +1,7 @@
 //! The fields of `config.json` that tell which program a container runs. A native container may have
 //! others that no wasm container has: devices, user namespaces, hooks in its namespaces.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -53,28 +50,6 @@ impl ProgramConfig {
     }
 }
 
-/// Names another PID namespace in `<bundle>/config.json`, which then is another file. Blocks.
-pub(crate) fn join_pid_namespace(bundle: &Path, namespace: &Path) -> Result<(), ConfigError> {
-    let (path, bytes) = Config::read(bundle)?;
-    let written = joined(&bytes, namespace).and_then(|json| {
-        let temporary = bundle.join(".config.json");
-        // With the mode of the old file, which may hold secrets.
-        fs::copy(&path, &temporary)?;
-        fs::write(&temporary, json)?;
-        fs::rename(temporary, &path)
-    });
-    written.map_err(|source| ConfigError::Read { path, source })
-}
-
-fn joined(bytes: &[u8], namespace: &Path) -> io::Result<Vec<u8>> {
-    let mut spec: Value = serde_json::from_slice(bytes)?;
-    let listed = spec["linux"]["namespaces"].as_array_mut().into_iter().flatten();
-    for one in listed.filter(|one| one["type"] == "pid") {
-        one["path"] = json!(namespace);
-    }
-    Ok(serde_json::to_vec(&spec)?)
-}
-
 /// True for the form of runc's systemd driver: `slice:prefix:name`.
 fn is_systemd(cgroups_path: &str) -> bool {
     !cgroups_path.starts_with('/') && cgroups_path.split(':').count() == 3
@@ -103,22 +78,6 @@ mod tests {
         assert_eq!(read.pid_namespace.as_deref(), Some(Path::new("/proc/7/ns/pid")));
         assert!(ProgramConfig::from_json(path, b"{").is_err());
         assert!(ProgramConfig::from_json(path, br#"{"ociVersion":"1.2.0"}"#).is_err());
-    }
-
-    #[test]
-    fn only_the_pid_namespace_is_replaced() {
-        let bundle = tempfile::tempdir().unwrap();
-        let file = bundle.path().join("config.json");
-        let json = |path: &str| {
-            let namespaces =
-                json!([{ "type": "network", "path": "/n" }, { "type": "pid", "path": path }]);
-            json!({ "a": 1.5, "linux": { "namespaces": namespaces, "b": [null] } })
-        };
-        fs::write(&file, json("/proc/1/ns/pid").to_string()).unwrap();
-        join_pid_namespace(bundle.path(), Path::new("/proc/2/ns/pid")).unwrap();
-        let read: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-        assert_eq!(read, json("/proc/2/ns/pid"));
-        assert_eq!(fs::read_dir(bundle.path()).unwrap().count(), 1);
     }
 
     #[test]

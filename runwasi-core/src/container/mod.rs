@@ -40,6 +40,7 @@ use crate::{
     cgroups::KernelLimits,
     engine::{error::EngineError, notes::Notes},
     events::Event,
+    id::Id,
     metrics::lives::{self, Phase},
     observe::{self, Kind, Subject},
     process::{Info, Process, driver, execs::Execs, state::Request},
@@ -147,6 +148,16 @@ impl Container {
         let bundle = request.bundle;
         let asked_about = AtomicBool::new(false);
         Self { bundle, init, execs, context, hooks, kernel_limits, rootfs, asked_about }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> &Id {
+        &self.init.info().container
+    }
+
+    /// True if programs are run at points of its life.
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.hooks.is_some()
     }
 
     /// Notes that a client asks about its end.

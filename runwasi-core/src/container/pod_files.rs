@@ -21,6 +21,7 @@ use crate::{
         config::Config,
         mount_options::MountOptions,
         mounts::{Source, VolumeConfig},
+        native_config::PodMount,
         pod::PodConfig,
     },
     rootfs::SharedMemory,
@@ -110,6 +111,24 @@ impl PodFiles {
                 volumes.push(VolumeConfig { destination, source, options });
             }
         }
+    }
+
+    /// Attaches the shared memory, if the pod has one, to a directory of the host. Blocks.
+    pub(crate) fn attach_memory(&self, directory: &Path) -> io::Result<()> {
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.attach_at(directory))
+    }
+
+    /// The same for a native container, whose delegate mounts by paths. `memory` is where the
+    /// shared memory is attached.
+    pub(crate) fn for_native(&self, memory: Option<PathBuf>) -> Vec<PodMount> {
+        let files = FILES.map(|(name, destination)| PodMount {
+            source: self.directory.join(name),
+            destination,
+            writable: false,
+        });
+        let memory =
+            memory.map(|source| PodMount { source, destination: SHARED_MEMORY, writable: true });
+        files.into_iter().chain(memory).collect()
     }
 
     pub(crate) fn memory(&self) -> Option<&SharedMemory> {

@@ -11,10 +11,13 @@ use std::{
 use containerd_shim_protos::{
     api::{
         ConnectRequest, ConnectResponse, DeleteRequest, DeleteResponse, Empty, KillRequest,
-        ShutdownRequest, WaitRequest, WaitResponse,
+        ShutdownRequest, StateRequest, StateResponse, Status, WaitRequest, WaitResponse,
     },
-    bootstrap_api::{BootstrapParams, BootstrapResult},
-    protobuf::{Message, MessageField, well_known_types::timestamp::Timestamp},
+    bootstrap_api::{BootstrapParams, BootstrapResult, Extension},
+    protobuf::{
+        Message, MessageField,
+        well_known_types::{any::Any, timestamp::Timestamp},
+    },
     ttrpc::{self, Request, asynchronous::Client, context},
 };
 use serde::{Deserialize, Serialize};
@@ -62,18 +65,26 @@ impl ShimAddress {
     }
 }
 
-/// Input of `start` on stdin for shims since containerd 2.3.
+/// Input of `start` on stdin for shims since containerd 2.3. `options` is a protobuf `Any`, or empty.
 pub(crate) fn bootstrap_params(
     id: &str,
     namespace: &Id,
     grpc_address: &str,
     ttrpc_address: &str,
+    options: &[u8],
 ) -> Vec<u8> {
+    let extension = |bytes: &[u8]| Extension {
+        // Always an `Any`: it was encoded from one.
+        value: Any::parse_from_bytes(bytes).ok().into(),
+        ..Extension::default()
+    };
+    let given = Some(options).filter(|options| !options.is_empty());
     let params = BootstrapParams {
         instance_id: id.to_owned(),
         namespace: namespace.to_string(),
         containerd_grpc_address: grpc_address.to_owned(),
         containerd_ttrpc_address: ttrpc_address.to_owned(),
+        extensions: given.map(extension).into_iter().collect(),
         ..BootstrapParams::default()
     };
     // Never fails: the message has no required field and is small.
@@ -166,6 +177,14 @@ impl ShimClient {
         let request = WaitRequest { id: id.to_owned(), ..Default::default() };
         let answer: WaitResponse = self.forward("Wait", &request, HashMap::new(), 0).await?;
         Ok(exit(answer.exit_status, answer.exited_at))
+    }
+
+    /// The exit of a container's init, if it has ended.
+    pub(crate) async fn exit(&self, id: &str) -> ttrpc::Result<Option<Exit>> {
+        let request = StateRequest { id: id.to_owned(), ..Default::default() };
+        let answer: StateResponse = self.call("State", &request).await?;
+        let has_ended = answer.status.enum_value() == Ok(Status::STOPPED);
+        Ok(has_ended.then(|| exit(answer.exit_status, answer.exited_at)))
     }
 
     /// Deletes a container that has ended. Returns its pid and its exit.

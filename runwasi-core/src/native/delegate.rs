@@ -13,18 +13,18 @@ use containerd_shim_protos::ttrpc;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, FileType, Mode, mknodat},
+    mount::{UnmountFlags, unmount},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader, unix::AsyncFd},
     net::unix::pipe,
+    sync::OnceCell,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    error::NativeError, host_process::HostProcess, launcher::Launcher, record::Record, socket,
-};
+use super::{error::NativeError, launcher::Launcher, record::Record, socket};
 use crate::{
     blocking::blocking,
     containerd::shim_client::{ShimAddress, ShimClient},
@@ -39,6 +39,9 @@ const DIRECTORIES: &str = "/run/runwasi/native";
 /// FIFO in the directory that the delegate writes its log to.
 const LOG: &str = "log";
 
+/// Directory in it where the shared memory of a pod is attached for its containers.
+const MEMORY: &str = "shm";
+
 /// Time for a delegate to end after it was asked to.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -49,10 +52,11 @@ pub(crate) struct Delegate {
     id: String,
     address: ShimAddress,
     directory: PathBuf,
-    process: HostProcess,
-    server: HostProcess,
+    pid: u32,
     /// Readable when the process has ended.
     pidfd: AsyncFd<fs::File>,
+    /// Where the shared memory of the pod is attached, once a container needs it.
+    memory: OnceCell<PathBuf>,
     /// Cancelled when nothing waits for the delegate any more: it was asked to end, or our server
     /// leaves it behind.
     left: CancellationToken,
@@ -83,7 +87,7 @@ impl Delegate {
         let delegate = Arc::new(connected.map_err(|error| launcher.failed(error))?);
         directory.keep();
         tasks.spawn(follow_log(log, delegate.clone()));
-        tracing::debug!(pid = delegate.pid(), "a native runtime has started");
+        tracing::debug!(pid = delegate.pid, "a native runtime has started");
         Ok(delegate)
     }
 
@@ -97,13 +101,12 @@ impl Delegate {
         let client = ShimClient::connect(&address, &launcher.namespace).await?;
         let pid = client.pid(&id).await?;
         let gone = || ttrpc::Error::Others(format!("its process {pid} has ended"));
-        let process = HostProcess::of(pid).map_err(|_| gone())?;
-        let raw = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
-        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|_| gone())?;
+        let process = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
+        let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| gone())?;
         let pidfd = sys::watch(fs::File::from(pidfd)).map_err(other)?;
-        let server = HostProcess::this().map_err(other)?;
+        let memory = OnceCell::new();
         let left = CancellationToken::new();
-        Ok(Self { launcher, client, id, address, directory, process, server, pidfd, left })
+        Ok(Self { launcher, client, id, address, directory, pid, pidfd, memory, left })
     }
 
     /// Resolves when its process has ended.
@@ -132,7 +135,24 @@ impl Delegate {
 
     /// Pid of its process.
     pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
+        self.pid
+    }
+
+    /// Has the shared memory of a pod attached where its containers can mount it from, until the
+    /// end of the delegate. Returns the place.
+    pub(crate) async fn attach(
+        &self,
+        attach: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<PathBuf> {
+        let place = self.directory.join(MEMORY);
+        let made = || async {
+            let work = move || {
+                fs::create_dir(&place)?;
+                attach(&place).map(|()| place)
+            };
+            blocking(work, |lost| lost).await
+        };
+        self.memory.get_or_try_init(made).await.cloned()
     }
 
     /// The record for the bundles of its containers.
@@ -141,8 +161,7 @@ impl Delegate {
             program: self.launcher.program.clone(),
             directory: self.directory.clone(),
             address: self.address.clone(),
-            delegate: self.process,
-            server: self.server,
+            pid: self.pid,
         }
     }
 
@@ -155,7 +174,7 @@ impl Delegate {
             self.ended().await;
         };
         if timeout(SHUTDOWN_LIMIT, asked).await.is_err() {
-            tracing::warn!(pid = self.pid(), "a native runtime does not end, and is killed");
+            tracing::warn!(pid = self.pid, "a native runtime does not end, and is killed");
             // An error: it has ended meanwhile.
             let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
             // Bounded: a process in the kernel's hands may not end at once.
@@ -183,6 +202,8 @@ pub(crate) fn remove_traces(record: &Record) {
 }
 
 fn remove(directory: &Path) {
+    // Before the files: those of a pod are not to be removed. An error: it is not attached.
+    let _ = unmount(directory.join(MEMORY), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%error, directory = %directory.display(), "a directory stays behind");
@@ -249,9 +270,9 @@ async fn follow_log(log: fs::File, delegate: Arc<Delegate>) {
         };
         match line {
             Ok(Some(line)) if line.contains("level=error") || line.contains("level=warning") => {
-                tracing::warn!(pid = delegate.pid(), "native runtime: {line}");
+                tracing::warn!(pid = delegate.pid, "native runtime: {line}");
             }
-            Ok(Some(line)) => tracing::debug!(pid = delegate.pid(), "native runtime: {line}"),
+            Ok(Some(line)) => tracing::debug!(pid = delegate.pid, "native runtime: {line}"),
             Ok(None) | Err(_) => return,
         }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Launcher {
     pub(crate) namespace: Id,
     pub(crate) grpc_address: String,
     pub(crate) ttrpc_address: String,
+    /// Options of runc's type for `start`, as a protobuf `Any`: the cgroup of the delegate.
+    pub(crate) options: Vec<u8>,
 }
 
 impl Launcher {
@@ -63,11 +65,13 @@ impl Launcher {
 
     fn start_with(&self, params: bool, id: &str, directory: &Path) -> Result<Vec<u8>, String> {
         let command = self.command(id, directory, &["start"]);
-        let params = params.then(|| {
-            let Self { namespace, grpc_address, ttrpc_address, .. } = self;
-            shim_client::bootstrap_params(id, namespace, grpc_address, ttrpc_address)
-        });
-        let input = params.unwrap_or_default();
+        let input = match params {
+            true => {
+                let Self { namespace, grpc_address, ttrpc_address, options, .. } = self;
+                shim_client::bootstrap_params(id, namespace, grpc_address, ttrpc_address, options)
+            }
+            false => self.options.clone(),
+        };
         match is_restricted() {
             false => run(command, &input, START_LIMIT),
             true => start_service(&command, directory, &input),
@@ -219,6 +223,7 @@ mod tests {
             namespace: Id::parse("namespace", "n").unwrap(),
             grpc_address: "/run/c.sock".to_owned(),
             ttrpc_address: "/run/c.sock.ttrpc".to_owned(),
+            options: Vec::new(),
         };
         let inner = launcher.command("c1", Path::new("/d"), &["start"]);
         let outer = by_systemd(&inner, Path::new("/d"), &["-p", "Type=forking"]);

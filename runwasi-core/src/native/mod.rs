@@ -20,13 +20,11 @@
 //! | `delegate` | the running delegate, from its start to its end |
 //! | `orphan` | a container whose server was killed |
 //! | `socket` | the delegate's socket, as far as it is looked at from outside |
-//! | `host_process` | a process that a record names |
 //! | `record` | the file in a bundle by which `delete` finds the delegate after our server's death |
 
 pub(crate) mod delegate;
 pub(crate) mod detect;
 pub mod error;
-mod host_process;
 pub(crate) mod launcher;
 pub(crate) mod orphan;
 pub(crate) mod record;

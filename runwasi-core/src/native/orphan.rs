@@ -1,16 +1,41 @@
-//! A native container whose server was killed: `delete` ends it.
+//! Native containers whose server was killed: `delete` ends them, and their delegate.
 //!
-//! The delegate is killed first. It would publish the container's exit, and containerd publishes one
-//! after each `delete`: there would be two. Its other containers have lost their server, too, and
-//! get a `delete` of their own.
+//! | containerd runs `delete` for | exit event |
+//! |---|---|
+//! | the native container | containerd's own, after `delete`. So the delegate is killed first: it would publish another one |
+//! | its sandbox alone, since the container joined it by version 3 of the Task service | the delegate's, which ends the container |
+//!
+//! A server that still lives needs its delegate, which then ends this one container.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use containerd_shim_protos::ttrpc;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use tokio::time::timeout;
+
 use super::{delegate, launcher::Launcher, record::Record, socket};
-use crate::{engine::exit::Exit, id::Id};
+use crate::{containerd::shim_client::ShimClient, engine::exit::Exit, id::Id, runtime, sys};
+
+/// Time between two looks whether a delegate has ended.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Time for a delegate to tell the exit of a container before it is killed.
+const QUESTION: Duration = Duration::from_millis(500);
+
+/// Time for a delegate to end after its last container, or after it was killed.
+const END: Duration = Duration::from_secs(1);
+
+/// File in the bundle of a container that joined a sandbox without the action `start`: the id of
+/// the sandbox. containerd writes it.
+const SANDBOX_FILE: &str = "sandbox";
 
 /// A container with the record that its server has left.
 pub(crate) struct Orphan {
@@ -21,13 +46,9 @@ pub(crate) struct Orphan {
 }
 
 impl Orphan {
-    /// The container of a bundle, if it is native, was not deleted, and has no server any more.
-    /// `served`: a process listens at the socket of its sandbox.
-    pub(crate) fn find(bundle: &Path, id: &Id, namespace: &Id, served: bool) -> Option<Self> {
-        // Both: a process that ends closes its sockets first, and another server may have made the
-        // socket anew.
-        let has_server = |record: &Record| served && record.server.is_alive();
-        let record = Record::read(bundle).filter(|record| !has_server(record))?;
+    /// The container of a bundle, if it is native and was not deleted.
+    pub(crate) fn find(bundle: &Path, id: &Id, namespace: &Id) -> Option<Self> {
+        let record = Record::read(bundle)?;
         Some(Self {
             id: id.clone(),
             namespace: namespace.clone(),
@@ -36,29 +57,223 @@ impl Orphan {
         })
     }
 
-    /// Ends the container in any state until the deadline, by its delegate's program. Blocks.
-    pub(crate) fn end(&self, grpc_address: &str, deadline: Instant) -> Option<(u32, Exit)> {
-        let left = || deadline.saturating_duration_since(Instant::now());
-        if let Err(error) = self.record.delegate.kill(left()) {
-            tracing::warn!(%error, container = %self.id, "its native runtime does not end");
+    /// The native containers of a sandbox for which containerd runs no `delete`. `bundle` is that
+    /// of the sandbox. Blocks.
+    pub(crate) fn of_sandbox(bundle: &Path, sandbox: &Id, namespace: &Id) -> Vec<Self> {
+        // containerd's state directory, with a directory of bundles for each plugin and namespace:
+        // the bundle of a sandbox may be another plugin's than those of its containers.
+        let Some(state) = bundle.ancestors().nth(3) else { return Vec::new() };
+        let bundles = entries(state).flat_map(|plugin| entries(&plugin.join(namespace.as_str())));
+        let joined = |bundle: &PathBuf| {
+            fs::read_to_string(bundle.join(SANDBOX_FILE))
+                .is_ok_and(|id| id.trim() == sandbox.as_str())
+        };
+        let orphan = |bundle: PathBuf| {
+            let id = Id::parse("container id", bundle.file_name()?.to_str()?).ok()?;
+            Self::find(&bundle, &id, namespace)
+        };
+        bundles.filter(joined).filter_map(orphan).collect()
+    }
+
+    /// Ends the container in any state until the deadline. A delegate without a server is killed
+    /// before. Blocks.
+    pub(crate) fn end(
+        &self,
+        grpc_address: &str,
+        deadline: Instant,
+        server_lives: bool,
+    ) -> Option<(u32, Exit)> {
+        let ended = match server_lives {
+            true => self.end_by_any(grpc_address, deadline),
+            false => self.end_without_delegate(grpc_address, deadline),
+        };
+        self.clean_up();
+        ended
+    }
+
+    /// The same for containers without a `delete` of their own. Blocks.
+    pub(crate) fn end_joined(orphans: &[Self], grpc_address: &str, deadline: Instant) {
+        for orphan in orphans {
+            // Without a result: an error is in the log.
+            orphan.end_by_any(grpc_address, deadline);
         }
+        for orphan in orphans {
+            orphan.clean_up();
+        }
+    }
+
+    fn end_without_delegate(&self, grpc_address: &str, deadline: Instant) -> Option<(u32, Exit)> {
+        let told = self.exit_by_delegate();
+        self.kill_delegate();
+        let (pid, killed) = self.by_program(grpc_address, deadline)?;
+        // The program takes every container for a killed one.
+        Some((pid, told.unwrap_or(killed)))
+    }
+
+    /// Has the delegate end it, which publishes the exit, or else its program.
+    fn end_by_any(&self, grpc_address: &str, deadline: Instant) -> Option<(u32, Exit)> {
+        self.by_delegate(deadline).or_else(|| self.by_program(grpc_address, deadline))
+    }
+
+    /// Removes what its delegate leaves, if that ends.
+    fn clean_up(&self) {
+        let limit = Instant::now() + END;
+        while socket::is_served(&self.record.address) {
+            // It has further containers, whose `delete` does this.
+            if Instant::now() > limit {
+                return;
+            }
+            sys::pause(POLL);
+        }
+        delegate::remove_traces(&self.record);
+    }
+
+    /// The exit of a container that had ended before its server.
+    fn exit_by_delegate(&self) -> Option<Exit> {
+        self.ask(QUESTION, async |client| client.exit(self.id.as_str()).await).flatten()
+    }
+
+    fn by_delegate(&self, deadline: Instant) -> Option<(u32, Exit)> {
+        let ended = self.ask(left(deadline), async |client| {
+            let ended = client.end(self.id.as_str()).await;
+            // Also without the container: it ends only without any. An error does not change this
+            // container's exit.
+            let _ = client.shutdown(self.id.as_str()).await;
+            ended
+        })?;
+        Record::remove(&self.bundle);
+        Some(ended)
+    }
+
+    /// Calls the delegate, if it lives.
+    fn ask<T>(
+        &self,
+        limit: Duration,
+        call: impl AsyncFnOnce(ShimClient) -> ttrpc::Result<T>,
+    ) -> Option<T> {
+        if !socket::is_served(&self.record.address) {
+            return None;
+        }
+        let control = runtime::control().ok()?;
+        let answer = async {
+            let client = ShimClient::connect(&self.record.address, &self.namespace).await?;
+            call(client).await
+        };
+        let answered = control.block_on(async { timeout(limit, answer).await });
+        control.shutdown_background();
+        match answered {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, container = %self.id, "no answer of its native runtime");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Kills the delegate and waits for its end.
+    fn kill_delegate(&self) {
+        let Some(pid) = Pid::from_raw(self.record.pid.cast_signed()) else { return };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        // Only the delegate works in its directory. Another process may have its number since.
+        let directory = fs::read_link(format!("/proc/{}/cwd", self.record.pid));
+        if directory.is_ok_and(|directory| directory == self.record.directory) {
+            // An error: it has ended meanwhile.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+            await_end(&mut [PollFd::new(&process, PollFlags::IN)]);
+        }
+    }
+
+    fn by_program(&self, grpc_address: &str, deadline: Instant) -> Option<(u32, Exit)> {
         let launcher = Launcher {
             program: self.record.program.clone(),
             namespace: self.namespace.clone(),
             grpc_address: grpc_address.to_owned(),
             // It tells no events: containerd does after its `delete`.
             ttrpc_address: String::new(),
+            options: Vec::new(),
         };
-        let ended = launcher.delete(&self.id, &self.bundle, left());
-        match &ended {
-            Ok(_) => Record::remove(&self.bundle),
+        match launcher.delete(&self.id, &self.bundle, left(deadline)) {
+            Ok(ended) => {
+                Record::remove(&self.bundle);
+                Some(ended)
+            }
             Err(error) => {
                 tracing::error!(%error, container = %self.id, "a native container stays behind");
+                None
             }
         }
-        if !socket::is_served(&self.record.address) {
-            delegate::remove_traces(&self.record);
+    }
+}
+
+/// Paths in a directory, none if it cannot be read.
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Waits for the end of a killed process.
+fn await_end(process: &mut [PollFd<'_>]) {
+    let limit = Timespec { tv_sec: END.as_secs().cast_signed(), tv_nsec: 0 };
+    // Any other error, and the limit: the program finds out what is left.
+    while poll(process, Some(&limit)) == Err(Errno::INTR) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containerd::shim_client::ShimAddress;
+
+    fn bundle(
+        state: &Path,
+        plugin: &str,
+        id: &str,
+        sandbox: Option<&str>,
+        native: bool,
+    ) -> PathBuf {
+        let bundle = state.join(plugin).join("n").join(id);
+        fs::create_dir_all(&bundle).unwrap();
+        if let Some(sandbox) = sandbox {
+            fs::write(bundle.join(SANDBOX_FILE), sandbox).unwrap();
         }
-        ended.ok()
+        if native {
+            let address = ShimAddress { address: "unix:///nowhere".to_owned(), version: 3 };
+            let record = Record {
+                program: "/p".into(),
+                directory: "/d".into(),
+                address,
+                pid: std::process::id(),
+            };
+            record.write(&bundle).unwrap();
+        }
+        bundle
+    }
+
+    #[test]
+    fn only_native_containers_that_joined_the_sandbox_are_found() {
+        let state = tempfile::tempdir().unwrap();
+        let id = |id: &str| Id::parse("id", id).unwrap();
+        let sandbox = bundle(state.path(), "sandboxes", "pod", None, false);
+        bundle(state.path(), "tasks", "joined", Some("pod"), true);
+        bundle(state.path(), "tasks", "wasm", Some("pod"), false);
+        bundle(state.path(), "tasks", "other", Some("pod2"), true);
+        bundle(state.path(), "tasks", "alone", None, true);
+        let found = Orphan::of_sandbox(&sandbox, &id("pod"), &id("n"));
+        let ids: Vec<_> = found.iter().map(|orphan| orphan.id.as_str()).collect();
+        assert_eq!(ids, ["joined"]);
+        assert!(Orphan::of_sandbox(&sandbox, &id("pod"), &id("m")).is_empty());
+        assert!(Orphan::of_sandbox(Path::new("/"), &id("pod"), &id("n")).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_is_not_the_delegate_is_not_killed() {
+        let state = tempfile::tempdir().unwrap();
+        let bundle = bundle(state.path(), "tasks", "c", None, true);
+        let id = |id: &str| Id::parse("id", id).unwrap();
+        // The record has the number of this process.
+        Orphan::find(&bundle, &id("c"), &id("n")).unwrap().kill_delegate();
     }
 }

@@ -5,7 +5,6 @@ use std::{fs, io, path::Path, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::host_process::HostProcess;
 use crate::containerd::shim_client::ShimAddress;
 
 /// Name of the file.
@@ -20,10 +19,8 @@ pub(crate) struct Record {
     pub(crate) directory: PathBuf,
     /// Its socket.
     pub(crate) address: ShimAddress,
-    /// Its process.
-    pub(crate) delegate: HostProcess,
-    /// The server that has started it.
-    pub(crate) server: HostProcess,
+    /// Its pid.
+    pub(crate) pid: u32,
 }
 
 impl Record {
@@ -68,8 +65,7 @@ mod tests {
             program: "/bin/shim".into(),
             directory: "/run/d".into(),
             address: ShimAddress { address: "unix:///s".to_owned(), version: 2 },
-            delegate: HostProcess::this().unwrap(),
-            server: HostProcess::this().unwrap(),
+            pid: 7,
         };
         record.write(bundle.path()).unwrap();
         assert_eq!(Record::read(bundle.path()), Some(record));

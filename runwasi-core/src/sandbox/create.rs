@@ -53,8 +53,9 @@ impl Sandbox {
         let shared = Arc::downgrade(&self.shared);
         let deleted = id.clone();
         let on_deleted = Box::new(move || forget(&shared, &deleted));
-        let files = self.shared.managed.as_ref().and_then(|managed| managed.files());
+        let files = self.pod_files();
         let bundle = request.bundle.clone();
+        let options = request.runc_options.clone();
         let failed = |source| SandboxError::Create { id, source };
         match Container::create(&self.shared.host, request, files, on_deleted).await {
             Ok(Created::Guest(container)) => {
@@ -63,7 +64,7 @@ impl Sandbox {
                 Ok(Creation::Done(pid))
             }
             Ok(Created::Native(program)) => {
-                let place = self.native_place(reservation, bundle, program).await;
+                let place = self.native_place(reservation, bundle, program, options).await;
                 place.map(|place| Creation::Native(Box::new(place))).map_err(failed)
             }
             Err(source) => Err(failed(source)),

@@ -17,7 +17,6 @@ mod stop;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -35,8 +34,7 @@ use self::{
     records::{Managed, SandboxRecords},
 };
 use crate::{
-    bundle::resources::ResourcesConfig,
-    container::{Container, host::Host, request::ExecRequest},
+    container::{Container, host::Host, pod_files::PodFiles, request::ExecRequest},
     engine::{exit::Exit, signal::Signal},
     id::Id,
     lock::Mutex,
@@ -87,6 +85,14 @@ struct Shared {
 // 1.7 then failed to stop a pod. A shim of processes is never that fast.
 const KILL_TO_SHUTDOWN: Duration = Duration::from_millis(5);
 
+/// A container of a sandbox.
+pub(crate) enum Member {
+    /// The engine runs it.
+    Guest(Arc<Container>),
+    /// A delegate runs it.
+    Native(Arc<NativeContainer>),
+}
+
 enum Slot {
     /// Reserved by a `Create` that has not finished.
     Creating,
@@ -101,14 +107,6 @@ impl Slot {
             Self::Creating | Self::Native(_) => None,
         }
     }
-}
-
-/// A process and the bundle of its container.
-pub struct View {
-    /// Its container's bundle.
-    pub bundle: PathBuf,
-    /// The process.
-    pub process: Process,
 }
 
 impl Sandbox {
@@ -162,6 +160,11 @@ impl Sandbox {
         self.shared.counted.ends();
     }
 
+    /// Files that the containers of a managed sandbox share.
+    fn pod_files(&self) -> Option<Arc<PodFiles>> {
+        self.shared.managed.as_ref().and_then(|managed| managed.files())
+    }
+
     /// Life of a managed sandbox.
     fn own_life(&self) -> Option<&Lifecycle> {
         self.shared.managed.as_ref().map(|managed| &managed.lifecycle)
@@ -202,170 +205,191 @@ impl Sandbox {
         }
     }
 
+    /// The container of an id, unless it is being created.
+    pub(crate) fn find(&self, id: &str) -> Option<Member> {
+        // By text: an id that is not valid has no container.
+        match self.shared.containers.lock().get(id)? {
+            Slot::Ready(container) => Some(Member::Guest(container.clone())),
+            Slot::Native(container) => Some(Member::Native(container.clone())),
+            Slot::Creating => None,
+        }
+    }
+
     /// Adds an exec process to a container.
-    pub async fn exec(&self, id: &Id, request: ExecRequest) -> Result<(), SandboxError> {
-        let container = self.container(id)?;
+    pub(crate) async fn exec(
+        &self,
+        container: &Container,
+        request: ExecRequest,
+    ) -> Result<(), SandboxError> {
         let exec = request.id.clone();
         let added = container.exec(&self.shared.host, request).await;
         if let Err(error) = &added {
             observe::refused(container.subject(), Some(&exec), Step::Exec, error);
         }
-        added.map_err(|source| SandboxError::Exec { id: id.clone(), exec, source: source.into() })
+        let id = || container.id().clone();
+        added.map_err(|source| SandboxError::Exec { id: id(), exec, source: source.into() })
     }
 
     /// Starts a process and returns its pid.
-    pub async fn start(&self, id: &Id, exec: &str) -> Result<u32, SandboxError> {
-        let view = self.view(id, exec)?;
-        self.is_ready_for(id)?;
+    pub(crate) async fn start(
+        &self,
+        container: &Container,
+        exec: &str,
+    ) -> Result<u32, SandboxError> {
+        let process = process_of(container, exec)?;
+        self.is_ready_for(container.id())?;
         if !exec.is_empty() {
             // Asked again: the container may have been paused since the exec was added.
-            self.request(id, &self.view(id, "")?.process, Request::Exec).await?;
+            request(&container.init, Request::Exec).await?;
         }
-        self.request(id, &view.process, Request::Start).await?;
+        request(&process, Request::Start).await?;
         if exec.is_empty() {
-            self.started(id).await?;
+            self.started(container).await?;
         }
-        Ok(view.process.info().pid)
+        Ok(process.info().pid)
     }
 
     /// Runs the hooks that follow the start of a container. If one fails, the container is killed.
-    async fn started(&self, id: &Id) -> Result<(), SandboxError> {
-        // An error: the container has been deleted meanwhile, and its hooks are pointless.
-        let Ok(container) = self.container(id) else { return Ok(()) };
+    async fn started(&self, container: &Container) -> Result<(), SandboxError> {
+        // If the container has been deleted meanwhile, its hooks are pointless.
+        if !container.has_hooks() || !self.has(container.id()) {
+            return Ok(());
+        }
         let Err(source) = container.started().await else { return Ok(()) };
         observe::refused(container.subject(), None, Step::Start, &source);
         // An error: the init has ended and needs no signal.
         let _ = container.init.request(Request::Kill(Signal::KILL)).await;
-        Err(SandboxError::Hook { id: id.clone(), source })
+        Err(SandboxError::Hook { id: container.id().clone(), source })
     }
 
     /// Delivers a signal. Without one (signal 0) it only checks that the process has not ended.
-    pub async fn kill(
+    pub(crate) async fn kill(
         &self,
-        id: &Id,
+        container: &Container,
         exec: &str,
         signal: Option<Signal>,
     ) -> Result<(), SandboxError> {
-        let view = self.view(id, exec)?;
-        self.request(id, &view.process, signal.map_or(Request::Probe, Request::Kill)).await?;
-        *self.shared.killed.lock() = Some(Instant::now());
+        let process = process_of(container, exec)?;
+        request(&process, signal.map_or(Request::Probe, Request::Kill)).await?;
+        self.note_signal();
         Ok(())
     }
 
     /// Delivers a signal to every process of a container.
-    pub async fn kill_all(&self, id: &Id, signal: Option<Signal>) -> Result<(), SandboxError> {
-        let container = self.container(id)?;
-        let request = signal.map_or(Request::Probe, Request::Kill);
+    pub(crate) async fn kill_all(
+        &self,
+        container: &Container,
+        signal: Option<Signal>,
+    ) -> Result<(), SandboxError> {
+        let wanted = signal.map_or(Request::Probe, Request::Kill);
         for exec in container.execs().all() {
             // An error: this process has ended, which is no reason to spare the others.
-            let _ = exec.request(request).await;
+            let _ = exec.request(wanted).await;
         }
         // The init decides the answer: a container with an ended init is "not found".
-        self.request(id, &container.init, request).await?;
-        *self.shared.killed.lock() = Some(Instant::now());
+        request(&container.init, wanted).await?;
+        self.note_signal();
         Ok(())
     }
 
     /// Pauses a container.
-    pub async fn pause(&self, id: &Id) -> Result<(), SandboxError> {
-        self.request(id, &self.view(id, "")?.process, Request::Pause).await
+    pub(crate) async fn pause(&self, container: &Container) -> Result<(), SandboxError> {
+        request(&container.init, Request::Pause).await
     }
 
     /// Resumes a paused container.
-    pub async fn resume(&self, id: &Id) -> Result<(), SandboxError> {
-        self.request(id, &self.view(id, "")?.process, Request::Resume).await
+    pub(crate) async fn resume(&self, container: &Container) -> Result<(), SandboxError> {
+        request(&container.init, Request::Resume).await
     }
 
     /// Closes the stdin of a process.
-    pub async fn close_stdin(&self, id: &Id, exec: &str) -> Result<(), SandboxError> {
-        self.request(id, &self.view(id, exec)?.process, Request::CloseStdin).await
+    pub(crate) async fn close_stdin(
+        &self,
+        container: &Container,
+        exec: &str,
+    ) -> Result<(), SandboxError> {
+        request(&process_of(container, exec)?, Request::CloseStdin).await
     }
 
     /// Sets the size of a process's terminal, if it has one.
-    pub fn resize(&self, id: &Id, exec: &str, size: Size) -> Result<(), SandboxError> {
-        let process = self.view(id, exec)?.process;
-        process.resize(size).map_err(|source| SandboxError::Process { id: id.clone(), source })
+    pub(crate) fn resize(
+        &self,
+        container: &Container,
+        exec: &str,
+        size: Size,
+    ) -> Result<(), SandboxError> {
+        let id = || container.id().clone();
+        let resized = process_of(container, exec)?.resize(size);
+        resized.map_err(|source| SandboxError::Process { id: id(), source })
+    }
+
+    fn note_signal(&self) {
+        *self.shared.killed.lock() = Some(Instant::now());
     }
 
     /// Forgets a process that does not run. Deleting the init deletes its container, whose
     /// `poststop` hooks have `patience` together.
-    pub async fn delete(
+    pub(crate) async fn delete(
         &self,
-        id: &Id,
+        container: &Container,
         exec: &str,
         patience: Option<Duration>,
     ) -> Result<(u32, Exit), SandboxError> {
-        // Looked up before the request: after the init's deletion there is no container to find.
-        let container = self.container(id)?;
-        let process = self.view(id, exec)?.process;
+        let process = process_of(container, exec)?;
         if exec.is_empty() {
-            self.note_question(&container);
+            self.note_question(container);
         }
-        self.request(id, &process, Request::Delete).await?;
+        request(&process, Request::Delete).await?;
         if exec.is_empty() {
             container.deleted(patience).await;
         }
-        let gone = || SandboxError::NotFound { id: id.clone() };
+        let gone = || SandboxError::NotFound { id: container.id().clone() };
         Ok((process.info().pid, process.status().exit.ok_or_else(gone)?))
     }
 
     /// Ends a container in any state and forgets it. Its `poststop` hooks have `patience` together.
     pub async fn end(&self, id: &Id, patience: Duration) -> Result<(u32, Exit), SandboxError> {
-        if let Some(container) = self.native(id.as_str()) {
-            return self.end_native(&container).await;
+        let container = match self.find(id.as_str()) {
+            Some(Member::Guest(container)) => container,
+            Some(Member::Native(container)) => return self.end_native(&container).await,
+            None => return Err(SandboxError::NotFound { id: id.clone() }),
+        };
+        // An error: the init has ended.
+        if self.kill(&container, "", Some(Signal::KILL)).await.is_ok() {
+            self.wait(&container, "").await?;
         }
-        // An error: the init has ended, or there is no container, which `delete` reports.
-        if self.kill(id, "", Some(Signal::KILL)).await.is_ok() {
-            self.wait(id, "").await?;
-        }
-        self.delete(id, "", Some(patience)).await
+        self.delete(&container, "", Some(patience)).await
     }
 
     /// Waits for the end of a process. Any number of callers may wait at the same time.
-    pub async fn wait(&self, id: &Id, exec: &str) -> Result<Exit, SandboxError> {
-        let container = self.container(id)?;
-        let process = self.view(id, exec)?.process;
+    pub(crate) async fn wait(
+        &self,
+        container: &Container,
+        exec: &str,
+    ) -> Result<Exit, SandboxError> {
+        let process = process_of(container, exec)?;
         let waited = process.wait().await;
         if exec.is_empty() {
-            self.note_question(&container);
+            self.note_question(container);
         }
-        waited.map_err(|source| SandboxError::Process { id: id.clone(), source })
+        let id = || container.id().clone();
+        waited.map_err(|source| SandboxError::Process { id: id(), source })
     }
 
     /// A process for a client that asks for its state.
-    pub(crate) fn state(&self, id: &Id, exec: &str) -> Result<View, SandboxError> {
+    pub(crate) fn state(&self, container: &Container, exec: &str) -> Result<Process, SandboxError> {
         if exec.is_empty() {
-            let container = self.container(id)?;
-            self.note_question(&container);
+            self.note_question(container);
         }
-        self.view(id, exec)
-    }
-
-    /// A process and its bundle. `exec` is empty for the init.
-    pub fn view(&self, id: &Id, exec: &str) -> Result<View, SandboxError> {
-        let container = self.container(id)?;
-        let missing = || SandboxError::ProcessNotFound { id: id.clone(), exec: exec.to_owned() };
-        let process = match exec {
-            "" => container.init.clone(),
-            exec => container.execs().get(exec).ok_or_else(missing)?,
-        };
-        Ok(View { bundle: container.bundle.clone(), process })
-    }
-
-    /// The processes of a container that have not been deleted, the init first.
-    pub fn processes(&self, id: &Id) -> Result<Vec<Process>, SandboxError> {
-        Ok(self.container(id)?.processes().collect())
-    }
-
-    /// Applies the limits that `limits` sets; the others stay as they are.
-    pub async fn update(&self, id: &Id, limits: ResourcesConfig) -> Result<(), SandboxError> {
-        self.container(id)?.update(limits).await;
-        Ok(())
+        process_of(container, exec)
     }
 
     /// Usage of a container, also after its end.
     pub fn usage(&self, id: &Id) -> Result<Usage, SandboxError> {
-        Ok(self.container(id)?.usage())
+        match self.find(id.as_str()) {
+            Some(Member::Guest(container)) => Ok(container.usage()),
+            Some(Member::Native(_)) | None => Err(SandboxError::NotFound { id: id.clone() }),
+        }
     }
 
     /// Summed usage of all containers. The peak of the sandbox is at most the sum of the peaks.
@@ -376,9 +400,8 @@ impl Sandbox {
         containers.iter().map(|container| container.usage()).sum()
     }
 
-    fn container(&self, id: &Id) -> Result<Arc<Container>, SandboxError> {
-        let ready = self.shared.containers.lock().get(id).and_then(Slot::ready);
-        ready.ok_or_else(|| SandboxError::NotFound { id: id.clone() })
+    fn has(&self, id: &Id) -> bool {
+        self.shared.containers.lock().contains_key(id)
     }
 
     /// Ends the sandbox if it is empty or if `id` is its own.
@@ -419,18 +442,24 @@ impl Sandbox {
     pub fn tasks(&self) -> &Tasks {
         &self.shared.host.tasks
     }
+}
 
-    async fn request(
-        &self,
-        id: &Id,
-        process: &Process,
-        request: Request,
-    ) -> Result<(), SandboxError> {
-        process
-            .request(request)
-            .await
-            .map_err(|source| SandboxError::Process { id: id.clone(), source })
+/// A process of a container. `exec` is empty for the init.
+fn process_of(container: &Container, exec: &str) -> Result<Process, SandboxError> {
+    let id = || container.id().clone();
+    match exec {
+        "" => Ok(container.init.clone()),
+        exec => container
+            .execs()
+            .get(exec)
+            .ok_or_else(|| SandboxError::ProcessNotFound { id: id(), exec: exec.to_owned() }),
     }
+}
+
+/// Has the driver of a process decide about a request and act on it.
+async fn request(process: &Process, request: Request) -> Result<(), SandboxError> {
+    let id = || process.info().container.clone();
+    process.request(request).await.map_err(|source| SandboxError::Process { id: id(), source })
 }
 
 impl Shared {

@@ -21,8 +21,11 @@ use super::{
 };
 use crate::{
     blocking::blocking,
-    bundle::program::join_pid_namespace,
-    container::{error::CreateError, prepare::NativeProgram},
+    bundle::{
+        config::ConfigError,
+        native_config::{add_mounts, join_pid_namespace},
+    },
+    container::{error::CreateError, pod_files::PodFiles, prepare::NativeProgram},
     engine::{
         exit::{Exit, ExitStatus},
         signal::Signal,
@@ -75,6 +78,12 @@ impl NativePlace {
         sandbox.tasks().spawn(follow_exit(container));
     }
 
+    /// Attaches the shared memory of the pod for its native containers.
+    async fn attach(&self, files: Arc<PodFiles>) -> Result<PathBuf, CreateError> {
+        let attached = self.delegate.attach(move |place| files.attach_memory(place)).await;
+        attached.map_err(|source| CreateError::Bundle { path: self.bundle.clone(), source })
+    }
+
     /// Gives the place up: the delegate has not created the container.
     pub(crate) async fn give_up(self, reason: &(dyn Display + Sync)) {
         observe::refused(&self.subject, None, Step::Create, reason);
@@ -90,17 +99,6 @@ impl NativePlace {
 }
 
 impl Sandbox {
-    /// The native container of an id, if it is one.
-    pub(crate) fn native(&self, id: &str) -> Option<Arc<NativeContainer>> {
-        // By text: an id that is not valid has no container.
-        let containers = self.shared.containers.lock();
-        let (_, slot) = containers.get_key_value(id)?;
-        match slot {
-            Slot::Native(container) => Some(container.clone()),
-            Slot::Creating | Slot::Ready(_) => None,
-        }
-    }
-
     pub(super) fn natives(&self) -> Vec<Arc<NativeContainer>> {
         self.shared.natives()
     }
@@ -118,6 +116,7 @@ impl Sandbox {
         reservation: Reservation,
         bundle: PathBuf,
         program: NativeProgram,
+        options: Vec<u8>,
     ) -> Result<NativePlace, CreateError> {
         let begun = Instant::now();
         let NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations } = program;
@@ -127,23 +126,38 @@ impl Sandbox {
             self.join_pid_namespace(&bundle, &namespace).await?;
         }
         let failed = |source| CreateError::Native { path, source };
-        let delegate = self.acquire(&id, runtime).await.map_err(failed)?;
+        let delegate = self.acquire(&id, runtime, options).await.map_err(failed)?;
         let sandbox = self.clone();
         let host = &self.shared.host;
         let subject = Subject::new((&host.namespace, &host.sandbox), &id, &annotations);
         let subject = Arc::new(subject);
         let place =
             NativePlace { sandbox, reservation, subject, begun, delegate, bundle, systemd_cgroup };
+        match self.prepare_bundle(&place).await {
+            Ok(()) => Ok(place),
+            Err(error) => {
+                place.leave().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the container the files of its pod, and leaves the record of its delegate.
+    async fn prepare_bundle(&self, place: &NativePlace) -> Result<(), CreateError> {
+        if let Some(files) = self.pod_files() {
+            let memory = match files.memory() {
+                Some(_) => Some(place.attach(files.clone()).await?),
+                None => None,
+            };
+            let mounts = files.for_native(memory);
+            change_config(&place.bundle, move |bundle| add_mounts(bundle, &mounts)).await?;
+        }
         // Before the container exists: `delete` finds its delegate at any time.
         let record = place.delegate.record();
         let directory = place.bundle.clone();
         let write = move || record.write(&directory);
-        if let Err(source) = blocking(write, |error| error).await {
-            let path = place.bundle.clone();
-            place.leave().await;
-            return Err(CreateError::Bundle { path, source });
-        }
-        Ok(place)
+        let failed = |source| CreateError::Bundle { path: place.bundle.clone(), source };
+        blocking(write, |lost| lost).await.map_err(failed)
     }
 
     /// Gives a container that joins the PID namespace of the sandbox's process one of the sandbox.
@@ -161,9 +175,7 @@ impl Sandbox {
         };
         let first = self.shared.first_process.get_or_try_init(make).await?;
         let namespace = PathBuf::from(format!("/proc/{}/ns/pid", first.pid()));
-        let place = bundle.to_owned();
-        let write = move || Ok(join_pid_namespace(&place, &namespace)?);
-        blocking(write, |source| CreateError::Bundle { path: bundle.to_owned(), source }).await
+        change_config(bundle, move |bundle| join_pid_namespace(bundle, &namespace)).await
     }
 
     /// The setting in force for a container.
@@ -180,7 +192,12 @@ impl Sandbox {
     }
 
     /// The delegate for a further container. Starts it for the first one.
-    async fn acquire(&self, id: &Id, runtime: NativeRuntime) -> Result<Arc<Delegate>, NativeError> {
+    async fn acquire(
+        &self,
+        id: &Id,
+        runtime: NativeRuntime,
+        options: Vec<u8>,
+    ) -> Result<Arc<Delegate>, NativeError> {
         // Held during the start: of two first containers one starts the delegate.
         let mut current = self.shared.delegate.lock().await;
         if let Some(Current { delegate, users }) = current.as_mut()
@@ -200,6 +217,7 @@ impl Sandbox {
             namespace: host.namespace.clone(),
             grpc_address: host.native.grpc_address.clone(),
             ttrpc_address: host.native.ttrpc_address.clone(),
+            options,
         };
         let delegate = Delegate::start(launcher, id, self.tasks()).await?;
         self.tasks().spawn(follow_end(Arc::downgrade(&self.shared), delegate.clone()));
@@ -267,6 +285,16 @@ impl Sandbox {
             Err(error) => Err(SandboxError::Native { id, reason: error.to_string() }),
         }
     }
+}
+
+/// Changes the `config.json` of a bundle.
+async fn change_config(
+    bundle: &Path,
+    change: impl FnOnce(&Path) -> Result<(), ConfigError> + Send + 'static,
+) -> Result<(), CreateError> {
+    let place = bundle.to_owned();
+    let work = move || Ok(change(&place)?);
+    blocking(work, |source| CreateError::Bundle { path: bundle.to_owned(), source }).await
 }
 
 impl Shared {

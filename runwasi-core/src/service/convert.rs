@@ -1,6 +1,9 @@
 //! Conversion between our types and containerd's messages.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use containerd_shim_protos::{
     api::{
@@ -23,9 +26,8 @@ use crate::{
     engine::exit::Exit,
     events::Event,
     id::Id,
-    process::{Info, state::State},
+    process::{Info, Process, state::State},
     rootfs::MountConfig,
-    sandbox::View,
     stdio::{paths::StdioPaths, pty::Size},
     traces::{context::SpanContext, start::StartTrace},
 };
@@ -52,30 +54,39 @@ pub(crate) fn any_named<M: Message>(name: &str, message: &M) -> ttrpc::Result<An
 }
 
 pub(super) fn create_request(
-    request: CreateTaskRequest,
+    request: &CreateTaskRequest,
     parent: Option<SpanContext>,
 ) -> ttrpc::Result<CreateRequest> {
     let id = Id::parse("container id", &request.id)?;
-    let mounts = request.rootfs.into_iter().map(|mount| MountConfig {
-        kind: mount.type_,
-        source: mount.source,
-        options: mount.options,
+    let mounts = request.rootfs.iter().map(|mount| MountConfig {
+        kind: mount.type_.clone(),
+        source: mount.source.clone(),
+        options: mount.options.clone(),
     });
-    let stdio = StdioPaths {
-        stdin: request.stdin,
-        stdout: request.stdout,
-        stderr: request.stderr,
-        terminal: request.terminal,
-    };
-    let options = request.options.into_option().map(|any| options::decode(&any)).transpose();
+    let options = request.options.as_ref().map(options::decode).transpose();
     let options = options
         .map_err(|wrong| error(Code::INVALID_ARGUMENT, format!("runtime options: {wrong}")))?;
-    let bundle = request.bundle.into();
-    let checkpoint = !request.checkpoint.is_empty();
-    let mounts = mounts.collect();
-    let options = options.unwrap_or_default();
-    let trace = StartTrace::default();
-    Ok(CreateRequest { id, bundle, mounts, stdio, options, checkpoint, parent, trace })
+    Ok(CreateRequest {
+        id,
+        bundle: request.bundle.clone().into(),
+        mounts: mounts.collect(),
+        stdio: stdio_paths(request),
+        options: options.unwrap_or_default(),
+        runc_options: request.options.as_ref().map(options::of_runc).unwrap_or_default(),
+        checkpoint: !request.checkpoint.is_empty(),
+        parent,
+        trace: StartTrace::default(),
+    })
+}
+
+/// The streams of a container's init.
+pub(super) fn stdio_paths(request: &CreateTaskRequest) -> StdioPaths {
+    StdioPaths {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
+    }
 }
 
 pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecRequest> {
@@ -104,12 +115,12 @@ pub(super) fn size(request: &ResizePtyRequest) -> ttrpc::Result<Size> {
     })
 }
 
-pub(super) fn state_response(view: &View) -> StateResponse {
-    let info = view.process.info();
-    let status = view.process.status();
+pub(super) fn state_response(bundle: &Path, process: &Process) -> StateResponse {
+    let info = process.info();
+    let status = process.status();
     let mut response = StateResponse {
         id: info.container.to_string(),
-        bundle: view.bundle.display().to_string(),
+        bundle: bundle.display().to_string(),
         pid: info.pid,
         status: EnumOrUnknown::new(wire_status(status.state)),
         stdin: info.stdio.stdin.clone(),

@@ -24,7 +24,6 @@ use crate::{
     id::Id,
     observe::{self, Cause, Kind, Step},
     sandbox::{Sandbox, native::NativePlace, native_container::NativeContainer},
-    stdio::paths::StdioPaths,
 };
 
 /// A native container that a call is for.
@@ -46,17 +45,11 @@ pub(super) async fn create(
     let metadata = context.metadata.clone();
     let timeout = context.timeout_nano;
     let work = async move {
-        let stdio = StdioPaths {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-        };
         let client = place.delegate.client.clone();
         let created: ttrpc::Result<CreateTaskResponse> =
             client.forward("Create", &request, metadata, timeout).await;
         match &created {
-            Ok(created) => place.fill(created.pid, stdio),
+            Ok(created) => place.fill(created.pid, convert::stdio_paths(&request)),
             Err(error) => place.give_up(error).await,
         }
         created
@@ -71,10 +64,9 @@ fn exec(id: &str) -> Option<Id> {
 }
 
 impl Native {
-    /// The native container of an id, if it is one.
-    pub(super) fn find(sandbox: &Sandbox, id: &str) -> Option<Self> {
-        let container = sandbox.native(id)?;
-        Some(Self { sandbox: sandbox.clone(), container })
+    /// For a call of a client.
+    pub(super) fn new(sandbox: &Sandbox, container: Arc<NativeContainer>) -> Self {
+        Self { sandbox: sandbox.clone(), container }
     }
 
     /// Forwards a call.

@@ -5,7 +5,7 @@
 //! TOML. It also comes from `ctr run --runtime-config-path`. Options of another type are meant for
 //! other runtimes: some clients send runc's to every runtime.
 
-use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{self, well_known_types::any::Any};
 use prost::{DecodeError, Message};
 
 use crate::options::RuntimeOptions;
@@ -29,10 +29,22 @@ struct RuncOptions {
     systemd_cgroup: bool,
 }
 
+/// The message with options for runc's shim; empty if the options are meant for another one.
+pub(super) fn of_runc(given: &Any) -> Vec<u8> {
+    match is_of_runc(given) {
+        // Never fails: the message has no required field and is small.
+        true => protobuf::Message::write_to_bytes(given).unwrap_or_default(),
+        false => Vec::new(),
+    }
+}
+
+fn is_of_runc(any: &Any) -> bool {
+    any.type_url.rsplit('/').next() == Some(RUNC_TYPE)
+}
+
 /// The options for runc's shim. Those that are meant for it stay as they are; ours do not reach it.
 pub(super) fn for_runc(given: Option<Any>, systemd_cgroup: bool) -> Option<Any> {
-    let of_runc = |any: &Any| any.type_url.rsplit('/').next() == Some(RUNC_TYPE);
-    if let Some(given) = given.filter(of_runc) {
+    if let Some(given) = given.filter(is_of_runc) {
         return Some(given);
     }
     let value = RuncOptions { systemd_cgroup }.encode_to_vec();
@@ -63,6 +75,15 @@ mod tests {
 
     fn options(type_url: &str, value: &[u8]) -> Result<RuntimeOptions, DecodeError> {
         decode(&Any { type_url: type_url.into(), value: value.into(), ..Any::default() })
+    }
+
+    #[test]
+    fn only_options_of_runc_reach_its_start() {
+        let of_type = |name: &str| {
+            of_runc(&Any { type_url: name.into(), value: vec![26, 0], ..Any::default() })
+        };
+        assert!(of_type(RUNC_TYPE).ends_with(&[18, 2, 26, 0]));
+        assert!(of_type(TYPE).is_empty() && of_type("").is_empty());
     }
 
     #[test]

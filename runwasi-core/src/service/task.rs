@@ -32,9 +32,10 @@ use super::{
 use crate::{
     bundle::resources::ResourcesConfig,
     cgroups::version,
+    container::Container,
     engine::signal::Signal,
     id::Id,
-    sandbox::{Sandbox, create::Creation},
+    sandbox::{Member, Sandbox, create::Creation, error::SandboxError},
     traces::context::SpanContext,
 };
 
@@ -50,7 +51,26 @@ struct TaskService {
     sandbox: Sandbox,
 }
 
-fn container(id: &str) -> ttrpc::Result<Id> {
+/// The container that a call is for.
+enum Found {
+    /// The engine runs it.
+    Guest(Arc<Container>),
+    /// Its delegate answers.
+    Native(Native),
+}
+
+impl TaskService {
+    /// The container of a call. It is looked up once for each call.
+    fn find(&self, id: &str) -> ttrpc::Result<Found> {
+        match self.sandbox.find(id) {
+            Some(Member::Guest(guest)) => Ok(Found::Guest(guest)),
+            Some(Member::Native(native)) => Ok(Found::Native(Native::new(&self.sandbox, native))),
+            None => Err(SandboxError::NotFound { id: container_id(id)? }.into()),
+        }
+    }
+}
+
+fn container_id(id: &str) -> ttrpc::Result<Id> {
     Ok(Id::parse("container id", id)?)
 }
 
@@ -74,12 +94,13 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: StateRequest,
     ) -> ttrpc::Result<StateResponse> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.state(context, &request).await;
+        match self.find(&request.id)? {
+            Found::Native(native) => native.state(context, &request).await,
+            Found::Guest(guest) => {
+                let process = self.sandbox.state(&guest, &request.exec_id)?;
+                Ok(convert::state_response(&guest.bundle, &process))
+            }
         }
-        Ok(convert::state_response(
-            &self.sandbox.state(&container(&request.id)?, &request.exec_id)?,
-        ))
     }
 
     async fn create(
@@ -89,7 +110,7 @@ impl Task for TaskService {
     ) -> ttrpc::Result<CreateTaskResponse> {
         let span = rpc("create", &request.id);
         let parent = SpanContext::of_metadata(&context.metadata);
-        let wanted = convert::create_request(request.clone(), parent)?;
+        let wanted = convert::create_request(&request, parent)?;
         match self.sandbox.create(wanted).instrument(span).await? {
             Creation::Done(pid) => Ok(CreateTaskResponse { pid, ..Default::default() }),
             Creation::Native(place) => {
@@ -103,13 +124,15 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: StartRequest,
     ) -> ttrpc::Result<StartResponse> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.start(context, &request).await;
-        }
         let span = rpc("start", &request.id);
-        let pid =
-            self.sandbox.start(&container(&request.id)?, &request.exec_id).instrument(span).await?;
-        Ok(StartResponse { pid, ..Default::default() })
+        match self.find(&request.id)? {
+            Found::Native(native) => native.start(context, &request).await,
+            Found::Guest(guest) => {
+                let started = self.sandbox.start(&guest, &request.exec_id);
+                let pid = started.instrument(span).await?;
+                Ok(StartResponse { pid, ..Default::default() })
+            }
+        }
     }
 
     async fn delete(
@@ -117,16 +140,16 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.delete(context, &request).await;
-        }
         let span = rpc("delete", &request.id);
-        let (pid, exit) = self
-            .sandbox
-            .delete(&container(&request.id)?, &request.exec_id, time_for_hooks(context))
-            .instrument(span)
-            .await?;
-        Ok(convert::delete_response(pid, exit))
+        match self.find(&request.id)? {
+            Found::Native(native) => native.delete(context, &request).await,
+            Found::Guest(guest) => {
+                let patience = time_for_hooks(context);
+                let deleted = self.sandbox.delete(&guest, &request.exec_id, patience);
+                let (pid, exit) = deleted.instrument(span).await?;
+                Ok(convert::delete_response(pid, exit))
+            }
+        }
     }
 
     async fn pids(
@@ -134,37 +157,41 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: PidsRequest,
     ) -> ttrpc::Result<PidsResponse> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.pids(context, &request).await;
-        }
+        let guest = match self.find(&request.id)? {
+            Found::Native(native) => return native.pids(context, &request).await,
+            Found::Guest(guest) => guest,
+        };
         // The init is listed even if it is stopped: containerd takes an empty answer for a leaked
         // shim and forgets the exit status.
-        let processes = self.sandbox.processes(&container(&request.id)?)?;
-        let infos = processes
-            .iter()
+        let listed = guest
+            .processes()
             .filter(|process| process.info().exec.is_none() || process.is_running());
-        let processes =
-            infos.map(|process| convert::process_info(process.info())).collect::<Result<_, _>>()?;
+        let processes = listed
+            .map(|process| convert::process_info(process.info()))
+            .collect::<Result<_, _>>()?;
         Ok(PidsResponse { processes, ..Default::default() })
     }
 
     async fn pause(&self, context: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("Pause", context, &request).await;
+        let span = rpc("pause", &request.id);
+        match self.find(&request.id)? {
+            Found::Native(native) => native.forward("Pause", context, &request).await,
+            Found::Guest(guest) => {
+                self.sandbox.pause(&guest).instrument(span).await?;
+                Ok(Empty::default())
+            }
         }
-        self.sandbox.pause(&container(&request.id)?).instrument(rpc("pause", &request.id)).await?;
-        Ok(Empty::default())
     }
 
     async fn resume(&self, context: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("Resume", context, &request).await;
+        let span = rpc("resume", &request.id);
+        match self.find(&request.id)? {
+            Found::Native(native) => native.forward("Resume", context, &request).await,
+            Found::Guest(guest) => {
+                self.sandbox.resume(&guest).instrument(span).await?;
+                Ok(Empty::default())
+            }
         }
-        self.sandbox
-            .resume(&container(&request.id)?)
-            .instrument(rpc("resume", &request.id))
-            .await?;
-        Ok(Empty::default())
     }
 
     async fn checkpoint(
@@ -172,16 +199,18 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: CheckpointTaskRequest,
     ) -> ttrpc::Result<Empty> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+        if let Some(Member::Native(native)) = self.sandbox.find(&request.id) {
+            let native = Native::new(&self.sandbox, native);
             return native.forward("Checkpoint", context, &request).await;
         }
         unsupported("checkpoint", "a guest's state cannot be written down")
     }
 
     async fn kill(&self, context: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("Kill", context, &request).await;
-        }
+        let guest = match self.find(&request.id)? {
+            Found::Native(native) => return native.forward("Kill", context, &request).await,
+            Found::Guest(guest) => guest,
+        };
         let invalid = || {
             error(
                 Code::INVALID_ARGUMENT,
@@ -192,11 +221,10 @@ impl Task for TaskService {
             0 => None,
             number => Some(Signal::new(number).ok_or_else(invalid)?),
         };
-        let id = container(&request.id)?;
         // An exec has no processes besides itself, so `all` counts for the init only.
         match (request.all, request.exec_id.as_str()) {
-            (true, "") => self.sandbox.kill_all(&id, signal).await?,
-            (_, exec) => self.sandbox.kill(&id, exec, signal).await?,
+            (true, "") => self.sandbox.kill_all(&guest, signal).await?,
+            (_, exec) => self.sandbox.kill(&guest, exec, signal).await?,
         }
         Ok(Empty::default())
     }
@@ -206,13 +234,15 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: ExecProcessRequest,
     ) -> ttrpc::Result<Empty> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.exec(context, &request).await;
-        }
         let span = rpc("exec", &request.id);
-        let id = container(&request.id)?;
-        self.sandbox.exec(&id, convert::exec_request(request)?).instrument(span).await?;
-        Ok(Empty::default())
+        match self.find(&request.id)? {
+            Found::Native(native) => native.exec(context, &request).await,
+            Found::Guest(guest) => {
+                let wanted = convert::exec_request(request)?;
+                self.sandbox.exec(&guest, wanted).instrument(span).await?;
+                Ok(Empty::default())
+            }
+        }
     }
 
     async fn resize_pty(
@@ -220,12 +250,14 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: ResizePtyRequest,
     ) -> ttrpc::Result<Empty> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("ResizePty", context, &request).await;
+        match self.find(&request.id)? {
+            Found::Native(native) => native.forward("ResizePty", context, &request).await,
+            Found::Guest(guest) => {
+                let size = convert::size(&request)?;
+                self.sandbox.resize(&guest, &request.exec_id, size)?;
+                Ok(Empty::default())
+            }
         }
-        let size = convert::size(&request)?;
-        self.sandbox.resize(&container(&request.id)?, &request.exec_id, size)?;
-        Ok(Empty::default())
     }
 
     async fn close_io(
@@ -233,14 +265,15 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: CloseIORequest,
     ) -> ttrpc::Result<Empty> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("CloseIO", context, &request).await;
+        match self.find(&request.id)? {
+            Found::Native(native) => native.forward("CloseIO", context, &request).await,
+            Found::Guest(guest) => {
+                if request.stdin {
+                    self.sandbox.close_stdin(&guest, &request.exec_id).await?;
+                }
+                Ok(Empty::default())
+            }
         }
-        let id = container(&request.id)?;
-        if request.stdin {
-            self.sandbox.close_stdin(&id, &request.exec_id).await?;
-        }
-        Ok(Empty::default())
     }
 
     async fn update(
@@ -248,13 +281,14 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: UpdateTaskRequest,
     ) -> ttrpc::Result<Empty> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("Update", context, &request).await;
-        }
+        let guest = match self.find(&request.id)? {
+            Found::Native(native) => return native.forward("Update", context, &request).await,
+            Found::Guest(guest) => guest,
+        };
         // The type is that of the OCI spec's `LinuxResources`. Only the value counts, as in
         // containerd's own shims.
         let json = request.resources.into_option().map(|any| any.value).unwrap_or_default();
-        self.sandbox.update(&container(&request.id)?, ResourcesConfig::parse(&json)?).await?;
+        guest.update(ResourcesConfig::parse(&json)?).await;
         Ok(Empty::default())
     }
 
@@ -263,10 +297,11 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: WaitRequest,
     ) -> ttrpc::Result<WaitResponse> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.wait(context, &request).await;
-        }
-        let exit = self.sandbox.wait(&container(&request.id)?, &request.exec_id).await?;
+        let guest = match self.find(&request.id)? {
+            Found::Native(native) => return native.wait(context, &request).await,
+            Found::Guest(guest) => guest,
+        };
+        let exit = self.sandbox.wait(&guest, &request.exec_id).await?;
         Ok(WaitResponse {
             exit_status: exit.status.get(),
             exited_at: convert::timestamp(exit.at),
@@ -279,12 +314,13 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: StatsRequest,
     ) -> ttrpc::Result<StatsResponse> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
-            return native.forward("Stats", context, &request).await;
+        match self.find(&request.id)? {
+            Found::Native(native) => native.forward("Stats", context, &request).await,
+            Found::Guest(guest) => {
+                let stats = metrics::metrics(version::host_cgroups(), &guest.usage())?;
+                Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
+            }
         }
-        let usage = self.sandbox.usage(&container(&request.id)?)?;
-        let stats = metrics::metrics(version::host_cgroups(), &usage)?;
-        Ok(StatsResponse { stats: MessageField::some(stats), ..Default::default() })
     }
 
     async fn connect(
@@ -292,12 +328,13 @@ impl Task for TaskService {
         context: &TtrpcContext,
         request: ConnectRequest,
     ) -> ttrpc::Result<ConnectResponse> {
-        if let Some(native) = Native::find(&self.sandbox, &request.id) {
+        if let Some(Member::Native(native)) = self.sandbox.find(&request.id) {
+            let native = Native::new(&self.sandbox, native);
             return native.forward("Connect", context, &request).await;
         }
         // Only the form of the id is checked: containerd asks with that of any container of the
         // sandbox, also before its creation.
-        container(&request.id)?;
+        container_id(&request.id)?;
         let shim_pid = std::process::id();
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(ConnectResponse {

@@ -132,7 +132,7 @@ impl Containerd {
     }
 
     /// The beginning of a `ctr` call in another namespace.
-    pub(crate) fn ctr_in(&self, namespace: &str) -> Command {
+    pub fn ctr_in(&self, namespace: &str) -> Command {
         let ctr = match &self.options.containerd {
             Some(containerd) => containerd.with_file_name("ctr"),
             None => PathBuf::from("ctr"),

@@ -143,12 +143,16 @@ runwasi_tests::suite! { runwasi_tests::check_pods: linux_wasmtime = WasmtimeLinu
         native_and_wasm_containers_have_the_namespaces_of_their_pod
         native_container_that_comes_later_sees_the_volume
         native_container_without_memory_is_killed_alone
+        native_sidecar_is_started_again_beside_a_wasm_container
+        containers_of_a_mixed_pod_are_stopped_in_order_with_their_grace
+        paused_native_container_stands_still_beside_a_wasm_one
         native_containers_share_the_pid_namespace_of_their_pod_if_asked
         native_container_on_the_host_is_on_the_host;
     network:
         containers_are_in_the_network_of_their_pod;
     recovery:
-        restarted_containerd_still_knows_a_pod;
+        restarted_containerd_still_knows_a_pod
+        pod_is_removed_after_what_served_it_was_killed;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_pods_on_1_7: linux_wasmtime_1_7 = WasmtimeLinux, linux_wasmtimed_1_7 = WasmtimedLinux; {
@@ -169,8 +173,13 @@ runwasi_tests::suite! { runwasi_tests::check_pods_on_2: linux_wasmtime_2 = Wasmt
         native_and_wasm_containers_have_the_namespaces_of_their_pod
         native_container_that_comes_later_sees_the_volume
         native_container_without_memory_is_killed_alone
+        native_sidecar_is_started_again_beside_a_wasm_container
+        containers_of_a_mixed_pod_are_stopped_in_order_with_their_grace
+        paused_native_container_stands_still_beside_a_wasm_one
         native_containers_share_the_pid_namespace_of_their_pod_if_asked
         native_container_on_the_host_is_on_the_host;
+    recovery:
+        pod_is_removed_after_what_served_it_was_killed;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_managed_pods: linux_managed_wasmtime = WasmtimeLinux, linux_managed_wasmtimed = WasmtimedLinux; {
@@ -183,5 +192,13 @@ runwasi_tests::suite! { runwasi_tests::check_managed_pods: linux_managed_wasmtim
         native_and_wasm_containers_have_the_namespaces_of_their_pod
         native_container_that_comes_later_sees_the_volume
         native_container_without_memory_is_killed_alone
+        native_sidecar_is_started_again_beside_a_wasm_container
+        containers_of_a_mixed_pod_are_stopped_in_order_with_their_grace
+        native_and_wasm_containers_share_the_memory_of_their_pod
         native_containers_share_the_pid_namespace_of_their_pod_if_asked;
+    names:
+        containers_have_the_dns_and_the_names_of_their_pod
+        containers_of_a_pod_share_its_memory;
+    recovery:
+        pod_is_removed_after_what_served_it_was_killed;
 }}

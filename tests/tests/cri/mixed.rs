@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::cri::messages::{
@@ -123,6 +123,111 @@ pub(crate) fn native_container_without_memory_is_killed_alone(pods: &mut Pods) -
     for container in [&wasm, &native] {
         ensure!(pods.status(container)?.state() == ContainerState::Running);
     }
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+/// A container of Kubernetes' `restartPolicy: Always`: the kubelet makes a new one for one that has ended.
+pub(crate) fn native_sidecar_is_started_again_beside_a_wasm_container(
+    pods: &mut Pods,
+) -> Result<()> {
+    pods.load_image(Image::Wasmtest)?;
+    let pod = pods.run("sidecar")?;
+    let main = start(pods, &pod, "main", &[WASM, "sleep", "100"])?;
+    let mut last: Option<String> = None;
+    for attempt in 0..3 {
+        let name = format!("sidecar-{attempt}");
+        let sidecar = start(pods, &pod, &name, &[NATIVE, "exit", "3"])?;
+        let status = pods.becomes(&sidecar, ContainerState::Exited)?;
+        ensure!(status.exit_code == 3, "{status:?}");
+        ensure!(pods.status(&main)?.state() == ContainerState::Running);
+        if let Some(before) = last.replace(sidecar) {
+            pods.cri.remove(&before)?;
+        }
+    }
+    let sidecar = start(pods, &pod, "sidecar", &[NATIVE, "sleep", "100"])?;
+    pods.cri.stop(&main, 0)?;
+    ensure!(pods.status(&sidecar)?.state() == ContainerState::Running);
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+/// The kubelet stops the main containers first, then the sidecars, each with its grace, then the pod.
+pub(crate) fn containers_of_a_mixed_pod_are_stopped_in_order_with_their_grace(
+    pods: &mut Pods,
+) -> Result<()> {
+    pods.load_image(Image::Wasmtest)?;
+    // The first process of a PID namespace is deaf to SIGTERM without a handler.
+    for (name, mode, deaf) in
+        [("deaf", NamespaceMode::Container, true), ("shared", NamespaceMode::Pod, false)]
+    {
+        let pod = pod_with_pids(pods, name, mode)?;
+        let main = start(pods, &pod, "main", &[WASM, "sleep", "100"])?;
+        let sidecar = start(pods, &pod, "sidecar", &[NATIVE, "sleep", "100"])?;
+        let stop = |container: &str, grace: i64| -> Result<(i32, Duration)> {
+            let began = Instant::now();
+            pods.cri.stop(container, grace)?;
+            Ok((pods.status(container)?.exit_code, began.elapsed()))
+        };
+        let (status, took) = stop(&main, 30)?;
+        ensure!(status == 143 && took < Duration::from_secs(15), "{name}: {status}, {took:?}");
+        ensure!(pods.status(&sidecar)?.state() == ContainerState::Running);
+        let grace = if deaf { 2 } else { 30 };
+        let (status, took) = stop(&sidecar, grace)?;
+        ensure!(status == if deaf { 137 } else { 143 }, "{name}: {status}");
+        ensure!((took >= Duration::from_secs(2)) == deaf, "{name}: {took:?}");
+        pods.finish(&pod)?;
+    }
+    pods.becomes_clean()
+}
+
+/// Kubernetes' `/dev/shm` of a pod, which the shim makes here.
+pub(crate) fn native_and_wasm_containers_share_the_memory_of_their_pod(
+    pods: &mut Pods,
+) -> Result<()> {
+    pods.load_image(Image::Wasmtest)?;
+    let pod = pods.run("memory")?;
+    for (writer, reader) in [(WASM, NATIVE), (NATIVE, WASM)] {
+        let name = if writer == WASM { "wasm" } else { "native" };
+        let write = [writer, "write", "/dev/shm/x", name];
+        let writing = start(pods, &pod, &format!("{name}-writes"), &write)?;
+        pods.becomes(&writing, ContainerState::Exited)?;
+        let read = [reader, "cat", "/dev/shm/x"];
+        let reading = start(pods, &pod, &format!("{name}-is-read"), &read)?;
+        ensure!(line(pods, &reading)? == name);
+    }
+    pods.finish(&pod)?;
+    pods.becomes_clean()
+}
+
+/// The CRI knows no pause, so this is that of `ctr` and Docker, in a pod.
+pub(crate) fn paused_native_container_stands_still_beside_a_wasm_one(
+    pods: &mut Pods,
+) -> Result<()> {
+    pods.load_image(Image::Wasmtest)?;
+    let pod = pods.run("paused")?;
+    let wasm = start(pods, &pod, "wasm", &[WASM, "count"])?;
+    let native = start(pods, &pod, "native", &[NATIVE, "count"])?;
+    let ticks = |container: &str| -> Result<usize> {
+        let log = fs::read_to_string(pods.status(container)?.log_path).unwrap_or_default();
+        Ok(log.lines().count())
+    };
+    let ticks_on = |container: &str| -> Result<()> {
+        let before = ticks(container)?;
+        poll_until("two ticks", Duration::from_secs(20), || {
+            (ticks(container).ok()? >= before + 2).then_some(())
+        })
+    };
+    let task = |verb: &str| pods.fixture.ctr_in("k8s.io").args(["task", verb, &native]).run()?.ok();
+    ticks_on(&native)?;
+    task("pause")?;
+    // What was on its way arrives.
+    ticks_on(&wasm)?;
+    let before = ticks(&native)?;
+    ticks_on(&wasm)?;
+    ensure!(ticks(&native)? == before, "it runs on");
+    task("resume")?;
+    ticks_on(&native)?;
     pods.finish(&pod)?;
     pods.becomes_clean()
 }

@@ -56,6 +56,7 @@ pub(crate) fn log_has_every_line_over_a_restart_of_containerd(pods: &mut Pods) -
 pub(crate) fn pod_is_removed_after_what_served_it_was_killed(pods: &mut Pods) -> Result<()> {
     let pod = pods.run("killed")?;
     let container = pods.start_in(&pod, "app", &["sleep", "100"])?;
+    let pid = pods.pid(&container)?;
     if pods.runtime.needs_daemon() {
         pods.fixture.daemon()?.kill9()?;
     } else {
@@ -67,6 +68,10 @@ pub(crate) fn pod_is_removed_after_what_served_it_was_killed(pods: &mut Pods) ->
     poll_until("end of the pod", Duration::from_secs(20), || {
         let status = pods.cri.pod_status(&pod.id).ok()?.status?;
         (status.state() == PodState::NotReady).then_some(())
+    })?;
+    // Native programs end with the server that has started them.
+    poll_until("end of the program", Duration::from_secs(20), || {
+        (!proc::alive(pid) && pods.fixture.delegates().is_empty()).then_some(())
     })?;
     // What made it is not needed to remove it.
     pods.finish(&pod)?;

@@ -33,11 +33,19 @@ runwasi_tests::suite! { runwasi_tests::check_docker: wasmtime = Wasmtime, wasmti
 // A native program under the runtimes for wasm.
 runwasi_tests::suite! { runwasi_tests::check_docker: linux_wasmtime = WasmtimeLinux, linux_wasmtimed = WasmtimedLinux; {
     run:
+        program_gets_what_docker_run_says
+        exit_statuses_are_those_of_docker
         exec_runs_beside_the_program;
     files:
         volumes_are_mounted;
+    life:
+        stop_and_kill_give_the_signals_status
+        paused_container_stands_still
+        on_failure_starts_it_again_so_often
+        always_starts_it_again_after_its_process_was_killed;
     limits:
-        memory_limit_is_an_oom_kill;
+        memory_limit_is_an_oom_kill
+        limits_are_shown_and_changed;
 }}
 
 runwasi_tests::suite! { runwasi_tests::check_docker: wasm_wasmtime = Wasmtime, wasm_wasmtimed = Wasmtimed; {

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use runwasi_tests::Containers;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use runwasi_tests::bundle::Bundle;
+use runwasi_tests::{Containers, ShimDriver};
 use serde_json::json;
 
 /// A bundle with the guest as `/wasmtest`.
@@ -42,6 +43,55 @@ pub(crate) fn hook_in_the_namespaces_of_the_container_runs(c: &mut Containers) -
     ensure!(out.run()?.ok()?.out() == "ran\n");
     ensure!(fs::read_to_string(&told)? == "x\n");
     c.fixture.becomes_clean()
+}
+
+/// A cgroup that is removed with the value, after its last process.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn make(name: &str) -> Result<Self> {
+        let root = Path::new("/sys/fs/cgroup");
+        let is_v2 = root.join("cgroup.procs").exists();
+        let place = if is_v2 { root.join(name) } else { root.join("devices").join(name) };
+        fs::create_dir_all(&place)?;
+        Ok(Self(place))
+    }
+
+    fn processes(&self) -> Result<Vec<String>> {
+        let listed = fs::read_to_string(self.0.join("cgroup.procs"))?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Fails if a failed test has left a process in it.
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+/// The cgroup of a shim (`shim_cgroup`): the program beside a native container is the native runtime.
+pub(crate) fn options_of_runc_choose_the_cgroup_of_the_native_runtime(
+    p: &ShimDriver,
+) -> Result<()> {
+    let name = format!("{}-shim", p.namespace());
+    let cgroup = Cgroup::make(&name)?;
+    let bundle = p.bundle("c", &["/wasmtest", "sleep", "100"])?;
+    bundle.add_guests()?;
+    let client = p.connect("c", bundle.path())?;
+    let path = format!("/{name}");
+    // Field 3 of `containerd.runc.v1.Options`.
+    let value = [&[0x1a, u8::try_from(path.len())?], path.as_bytes()].concat();
+    let options =
+        Any { type_url: "containerd.runc.v1.Options".to_owned(), value, ..Any::default() };
+    client.create_with_options("c", bundle.path(), Some(options))?;
+    let processes = cgroup.processes()?;
+    ensure!(processes.len() == 1, "{processes:?}");
+    let command = fs::read(format!("/proc/{}/cmdline", processes[0]))?;
+    let command = String::from_utf8_lossy(&command).into_owned();
+    ensure!(command.contains("c--native"), "{command}");
+    p.finish(&client, "c", bundle.path())?;
+    p.becomes_clean()
 }
 
 /// As `docker run --init` does it: the init is native in any case.

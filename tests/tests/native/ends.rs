@@ -80,6 +80,52 @@ pub(crate) fn container_runs_after_the_native_runtime_was_killed(c: &mut Contain
     c.fixture.becomes_clean()
 }
 
+fn kill_server(c: &mut Containers) -> Result<()> {
+    match c.runtime.needs_daemon() {
+        true => c.fixture.daemon()?.kill9(),
+        false => proc::kill9(c.fixture.shims().first().context("a shim")?.pid),
+    }
+}
+
+fn is_cleared_after_the_end_of_the_server(c: &mut Containers, id: &str) -> Result<()> {
+    c.becomes_stopped_or_gone(id)?;
+    // An error: containerd has forgotten the task already.
+    let _ = c.fixture.ctr(["task", "delete", id]);
+    c.delete_container(id)?;
+    c.restart_daemon()?;
+    c.fixture.becomes_clean()
+}
+
+/// containerd publishes the exit after its `delete`. The native runtime, which lives, is to publish none.
+pub(crate) fn native_container_of_a_killed_server_exits_once(c: &mut Containers) -> Result<()> {
+    let events = Events::listen(c)?;
+    let id = c.id("once");
+    c.detached(&id, &["sleep", "100"])?;
+    let (pid, runtime) = (c.is_running(&id)?.pid, delegate(c)?);
+    kill_server(c)?;
+    gone(pid)?;
+    gone(runtime)?;
+    let seen = events.until_delete(&id)?;
+    in_order(&seen)?;
+    ensure!(seen[2].1["exit_status"] == 137, "{:?}", seen[2]);
+    is_cleared_after_the_end_of_the_server(c, &id)
+}
+
+/// containerd publishes another exit in any case, which is to repeat the first.
+pub(crate) fn exit_of_a_native_container_outlives_its_server(c: &mut Containers) -> Result<()> {
+    let events = Events::listen(c)?;
+    let id = c.id("ended");
+    c.detached(&id, &["exit", "3"])?;
+    c.becomes(&id, "STOPPED")?;
+    let runtime = delegate(c)?;
+    kill_server(c)?;
+    gone(runtime)?;
+    let seen = events.until_delete(&id)?;
+    let mut exits = seen.iter().filter(|(topic, _)| topic == "exit");
+    ensure!(exits.all(|(_, event)| event["exit_status"] == 3), "{seen:?}");
+    is_cleared_after_the_end_of_the_server(c, &id)
+}
+
 pub(crate) fn killed_shim_and_native_runtime_leave_nothing(c: &mut Containers) -> Result<()> {
     let id = c.id("both");
     c.detached(&id, &["sleep", "100"])?;
@@ -98,33 +144,6 @@ pub(crate) fn killed_shim_and_native_runtime_leave_nothing(c: &mut Containers) -
     gone(pid)?;
     c.fixture.ctr(["task", "delete", &id])?;
     c.delete_container(&id)?;
-    c.restart_daemon()?;
-    c.fixture.becomes_clean()
-}
-
-pub(crate) fn killed_shim_gives_each_container_one_exit(c: &mut Containers) -> Result<()> {
-    let events = [Events::listen(c)?, Events::listen(c)?];
-    let pod = c.id("pod");
-    let (sandbox, first, second) = (c.id("sandbox"), c.id("first"), c.id("second"));
-    c.join(&pod, "sandbox", &sandbox, &["sleep", "100"])?;
-    c.join(&pod, "container", &first, &["sleep", "100"])?;
-    c.join(&pod, "container", &second, &["sleep", "100"])?;
-    let pids = [c.is_running(&first)?.pid, c.is_running(&second)?.pid, delegate(c)?];
-    let server = c.fixture.shims().first().context("a shim")?.pid;
-    proc::kill9(server)?;
-    for pid in pids {
-        gone(pid)?;
-    }
-    for id in [&sandbox, &first, &second] {
-        c.becomes_stopped_or_gone(id)?;
-        c.fixture.ctr(["task", "delete", id])?;
-        c.delete_container(id)?;
-    }
-    for (events, id) in events.into_iter().zip([&first, &second]) {
-        let seen = events.until_delete(id)?;
-        let exits: Vec<_> = seen.iter().filter(|(topic, _)| topic == "exit").collect();
-        ensure!(exits.len() == 1 && exits[0].1["exit_status"] == 137, "{seen:?}");
-    }
     c.restart_daemon()?;
     c.fixture.becomes_clean()
 }

@@ -15,8 +15,9 @@ runwasi_tests::suite! { wasmtime = WasmtimeLinux, wasmtimed = WasmtimedLinux; {
     ends:
         killed_native_runtime_is_seen_as_exit_137_of_its_containers
         container_runs_after_the_native_runtime_was_killed
-        killed_shim_and_native_runtime_leave_nothing
-        killed_shim_gives_each_container_one_exit;
+        native_container_of_a_killed_server_exits_once
+        exit_of_a_native_container_outlives_its_server
+        killed_shim_and_native_runtime_leave_nothing;
     group:
         containers_of_a_pod_share_a_native_runtime
         wasm_and_native_programs_are_in_one_pod
@@ -41,6 +42,11 @@ runwasi_tests::suite! { crate::setting::check_missing: missing_wasmtime = Wasmti
 runwasi_tests::suite! { crate::setting::check_restricted: restricted_wasmtimed = WasmtimedLinux; {
     setting:
         restricted_daemon_names_the_way_out;
+}}
+
+runwasi_tests::played! { played_wasmtime = WasmtimeLinux, played_wasmtimed = WasmtimedLinux; {
+    config:
+        options_of_runc_choose_the_cgroup_of_the_native_runtime;
 }}
 
 runwasi_tests::suite! { daemon = WasmtimedLinux; {
