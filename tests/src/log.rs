@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::containerd::Containerd;
 use crate::containers::Containers;
 use crate::poll::poll_until;
 
@@ -73,16 +74,16 @@ pub fn json(line: &str) -> Option<Line> {
     Some(fields.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
-impl Containers {
+impl Containerd {
     /// Everything that containerd, its shims and the daemon have logged.
-    pub fn log(&mut self) -> String {
-        let daemon = self.fixture.daemon().map(|daemon| daemon.log()).unwrap_or_default();
-        self.fixture.log() + &daemon
+    pub fn whole_log(&mut self) -> String {
+        let daemon = self.daemon().map(|daemon| daemon.log()).unwrap_or_default();
+        self.log() + &daemon
     }
 
     /// The lines about the life of a container, in their order.
     pub fn life(&mut self, id: &str) -> Vec<Line> {
-        let log = self.log();
+        let log = self.whole_log();
         let lines = log.lines().filter_map(|line| text(line).or_else(|| json(line)));
         let ours =
             lines.filter(|line| line.get("container").is_some_and(|container| container == id));
@@ -100,6 +101,23 @@ impl Containers {
         complete.with_context(|| format!("{id}: {said:?}"))?;
         ensure!(said == messages, "{id}: {said:?} instead of {messages:?}");
         Ok(seen)
+    }
+}
+
+impl Containers {
+    /// As [`Containerd::whole_log`].
+    pub fn log(&mut self) -> String {
+        self.fixture.whole_log()
+    }
+
+    /// As [`Containerd::life`].
+    pub fn life(&mut self, id: &str) -> Vec<Line> {
+        self.fixture.life(id)
+    }
+
+    /// As [`Containerd::whole_life`].
+    pub fn whole_life(&mut self, id: &str, messages: &[&str]) -> Result<Vec<Line>> {
+        self.fixture.whole_life(id, messages)
     }
 }
 

@@ -71,8 +71,9 @@ fn volume(n: usize, mount: &Mount) -> Result<Option<VolumeConfig>, Wrong> {
         wrong(field("options"), format!("{option:?} cannot be honoured: {reason}"))
     })?;
     let Some(source) = source(mount, &options, field)? else { return Ok(None) };
-    if source != Source::Tmpfs && !options.rest.is_empty() {
-        // As with runc, where the kernel does not look at them.
+    if matches!(source, Source::Bind { .. }) && !options.rest.is_empty() {
+        // As with runc, where the kernel does not look at them. Those of `/dev` belong to the file
+        // system that ours stands for, and clients give them to each container.
         let options = options.rest.join(",");
         tracing::warn!(field = field("options"), options, "left out: unknown");
     }

@@ -105,16 +105,15 @@ impl Native {
         request: &StartRequest,
     ) -> ttrpc::Result<StartResponse> {
         let begun = Instant::now();
-        let answer = self.forward("Start", context, request).await;
         let exec = exec(&request.exec_id);
+        if exec.is_none() {
+            // Before the answer: the exit of a short one may be known first.
+            self.container.note_start(begun);
+        }
+        let answer = self.forward("Start", context, request).await;
         let subject = &self.container.subject;
         match &answer {
-            Ok(_) => {
-                if exec.is_none() {
-                    self.container.note_start(begun);
-                }
-                observe::started(subject, exec.as_ref(), begun.elapsed());
-            }
+            Ok(_) => observe::started(subject, exec.as_ref(), begun.elapsed()),
             Err(error) => observe::refused(subject, exec.as_ref(), Step::Start, error),
         }
         answer

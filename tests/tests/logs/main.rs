@@ -4,6 +4,7 @@ mod daemon;
 mod life;
 mod native;
 mod night;
+mod pods;
 mod refused;
 
 runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
@@ -44,6 +45,17 @@ runwasi_tests::suite! { native_wasmtime = WasmtimeLinux, native_wasmtimed = Wasm
         life_of_a_native_container_is_told
         exec_of_a_native_container_is_told
         refused_native_container_is_told;
+}}
+
+runwasi_tests::suite! { runwasi_tests::check_pods: pods_wasmtime = Wasmtime, pods_wasmtimed = Wasmtimed; {
+    pods:
+        every_line_of_a_pod_names_it;
+}}
+
+// Pods that the shim makes have no pause container.
+runwasi_tests::suite! { runwasi_tests::check_managed_pods: managed_wasmtime = Wasmtime, managed_wasmtimed = Wasmtimed; {
+    pods:
+        lines_of_a_managed_pod_name_it;
 }}
 
 // The shim's cache is damaged, too, but no shim is upgraded under its containers.
