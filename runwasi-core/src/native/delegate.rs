@@ -45,6 +45,9 @@ const MEMORY: &str = "shm";
 /// Time for a delegate to end after it was asked to.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
+/// Time from the close of a delegate's sockets to its end.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// A running delegate, or one that has ended.
 pub(crate) struct Delegate {
     pub(crate) launcher: Launcher,
@@ -121,6 +124,12 @@ impl Delegate {
         // Asked of the kernel: the runtime may not have noticed yet.
         let mut polled = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
         poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// True if its process has ended, or ends now: after a broken connection.
+    // A process closes its sockets before its end is told.
+    pub(crate) async fn is_ending(&self) -> bool {
+        self.has_ended() || timeout(ENDING, self.ended()).await.is_ok()
     }
 
     /// Resolves when nothing waits for it any more.

@@ -255,7 +255,7 @@ impl Sandbox {
                 self.native_deleted(container).await;
                 Ok(ended)
             }
-            Err(_) if container.delegate.has_ended() => {
+            Err(_) if container.delegate.is_ending().await => {
                 let exit = self.delete_orphan(container).await;
                 let exit = exit.ok_or(SandboxError::NotFound { id })?;
                 Ok((container.pid, exit))
