@@ -107,6 +107,9 @@ impl Delegate {
         let process = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
         let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| gone())?;
         let pidfd = sys::watch(fs::File::from(pidfd)).map_err(other)?;
+        if launcher.keeps_oom_score {
+            copy_oom_score(pid);
+        }
         let memory = OnceCell::new();
         let left = CancellationToken::new();
         Ok(Self { launcher, client, id, address, directory, pid, pidfd, memory, left })
@@ -201,6 +204,15 @@ impl Delegate {
         };
         // An error: our process is ending, and `delete` does the same.
         let _: Result<(), ()> = blocking(work, drop).await;
+    }
+}
+
+/// Gives a process the OOM score of this one. Its `start` has given it one more than its parent's.
+fn copy_oom_score(pid: u32) {
+    let copied = fs::read("/proc/self/oom_score_adj")
+        .and_then(|score| fs::write(format!("/proc/{pid}/oom_score_adj"), score));
+    if let Err(error) = copied {
+        tracing::warn!(%error, pid, "the OOM score of a native runtime stays as it is");
     }
 }
 

@@ -198,6 +198,7 @@ impl Sandbox {
             grpc_address: host.native.grpc_address.clone(),
             ttrpc_address: host.native.ttrpc_address.clone(),
             options,
+            keeps_oom_score: host.native.is_shim,
         };
         let delegate = Delegate::start(launcher, id, self.tasks()).await?;
         self.tasks().spawn(follow_end(Arc::downgrade(&self.shared), delegate.clone()));
