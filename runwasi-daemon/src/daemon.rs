@@ -306,6 +306,7 @@ impl Daemon {
             native: NativeHost {
                 runtime: self.native_runtime.clone(),
                 fixed: true,
+                is_shim: false,
                 grpc_address,
                 ttrpc_address,
             },

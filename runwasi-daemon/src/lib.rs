@@ -56,7 +56,7 @@ mod watchdog;
 use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
 pub use identity::Identity;
-use runwasi_core::{logging, metrics::exposition::Build, sanitize, sys};
+use runwasi_core::{logging, sanitize, sys};
 
 use crate::{
     commands::CommandError,
@@ -105,7 +105,6 @@ pub fn main<N: NodeEngine>(identity: &Identity) -> ExitCode {
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn serve<N: NodeEngine>(settings: Settings, identity: &Identity) -> Outcome {
-    let program = identity.program;
     // Before anything else is opened: a wrong number must not become that of a later descriptor.
     let ready = settings.ready_fd.map(sys::adopt_fd).transpose()?;
     let manager = match settings.listen_fd {

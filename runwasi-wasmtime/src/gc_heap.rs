@@ -99,6 +99,7 @@ mod tests {
     use super::*;
     use crate::{
         config::config,
+        limits::Limits,
         settings::{GcCollector, Settings},
     };
 

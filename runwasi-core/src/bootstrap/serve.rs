@@ -102,6 +102,7 @@ fn run<E: Engine>(
             native: NativeHost {
                 runtime: NativeRuntime::default(),
                 fixed: false,
+                is_shim: true,
                 grpc_address: invocation.address.clone(),
                 ttrpc_address,
             },

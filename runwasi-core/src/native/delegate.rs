@@ -45,6 +45,9 @@ const MEMORY: &str = "shm";
 /// Time for a delegate to end after it was asked to.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
+/// Time from the close of a delegate's sockets to its end.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// A running delegate, or one that has ended.
 pub(crate) struct Delegate {
     pub(crate) launcher: Launcher,
@@ -104,6 +107,9 @@ impl Delegate {
         let process = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
         let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| gone())?;
         let pidfd = sys::watch(fs::File::from(pidfd)).map_err(other)?;
+        if launcher.keeps_oom_score {
+            copy_oom_score(pid);
+        }
         let memory = OnceCell::new();
         let left = CancellationToken::new();
         Ok(Self { launcher, client, id, address, directory, pid, pidfd, memory, left })
@@ -121,6 +127,12 @@ impl Delegate {
         // Asked of the kernel: the runtime may not have noticed yet.
         let mut polled = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
         poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// True if its process has ended, or ends now: after a broken connection.
+    // A process closes its sockets before its end is told.
+    pub(crate) async fn is_ending(&self) -> bool {
+        self.has_ended() || timeout(ENDING, self.ended()).await.is_ok()
     }
 
     /// Resolves when nothing waits for it any more.
@@ -192,6 +204,15 @@ impl Delegate {
         };
         // An error: our process is ending, and `delete` does the same.
         let _: Result<(), ()> = blocking(work, drop).await;
+    }
+}
+
+/// Gives a process the OOM score of this one. Its `start` has given it one more than its parent's.
+fn copy_oom_score(pid: u32) {
+    let copied = fs::read("/proc/self/oom_score_adj")
+        .and_then(|score| fs::write(format!("/proc/{pid}/oom_score_adj"), score));
+    if let Err(error) = copied {
+        tracing::warn!(%error, pid, "the OOM score of a native runtime stays as it is");
     }
 }
 

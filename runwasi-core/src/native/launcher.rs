@@ -42,6 +42,8 @@ pub(crate) struct Launcher {
     pub(crate) ttrpc_address: String,
     /// Options of runc's type for `start`, as a protobuf `Any`: the cgroup of the delegate.
     pub(crate) options: Vec<u8>,
+    /// True if the delegate gets the OOM score of this process.
+    pub(crate) keeps_oom_score: bool,
 }
 
 impl Launcher {
@@ -50,17 +52,35 @@ impl Launcher {
         if is_restricted() && !Path::new(SYSTEMD).exists() {
             return Err(NativeError::Restricted);
         }
+        let started = match self.options.is_empty() {
+            true => self.start_by_trial(id, directory),
+            // A program would not refuse the other form, but read something else in it.
+            false => self.start_with(self.takes_params(), id, directory),
+        };
+        let stdout = started.map_err(|reason| self.failed(reason))?;
+        let unknown = || self.failed(format!("prints no address: {:?}", text(&stdout)));
+        ShimAddress::parse(&stdout).ok_or_else(unknown)
+    }
+
+    /// Finds out by a try which form of input the program takes.
+    fn start_by_trial(&self, id: &str, directory: &Path) -> Result<Vec<u8>, String> {
         // Relaxed: a wrong guess costs a second try.
         let takes_params = TAKES_PARAMS.load(Ordering::Relaxed);
-        let started = self.start_with(takes_params, id, directory).or_else(|first| {
+        self.start_with(takes_params, id, directory).or_else(|first| {
             let again = self.start_with(!takes_params, id, directory);
             TAKES_PARAMS.store(takes_params ^ again.is_ok(), Ordering::Relaxed);
             // One of the errors may only be about the form that the program does not take.
             again.map_err(|second| format!("{first}; {second}"))
-        });
-        let stdout = started.map_err(|reason| self.failed(reason))?;
-        let unknown = || self.failed(format!("prints no address: {:?}", text(&stdout)));
-        ShimAddress::parse(&stdout).ok_or_else(unknown)
+        })
+    }
+
+    /// True if the program takes containerd's params, by its version.
+    fn takes_params(&self) -> bool {
+        let mut command = Command::new(&self.program);
+        command.arg("-v");
+        // An error: `start` has a better one.
+        let told = run(command, &[], START_LIMIT).unwrap_or_default();
+        is_since_2_3(&String::from_utf8_lossy(&told))
     }
 
     fn start_with(&self, params: bool, id: &str, directory: &Path) -> Result<Vec<u8>, String> {
@@ -192,6 +212,19 @@ fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Vec<u8>, S
     }
 }
 
+/// True for the output of `-v` of containerd 2.3 or later, or of another program.
+fn is_since_2_3(told: &str) -> bool {
+    let version = told.lines().find_map(|line| line.trim().strip_prefix("Version:"));
+    let Some(version) = version.map(|version| version.trim().trim_start_matches('v')) else {
+        return true;
+    };
+    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= (2, 3),
+        _ => true,
+    }
+}
+
 fn text(bytes: &[u8]) -> String {
     sanitize::text(String::from_utf8_lossy(bytes).trim())
 }
@@ -217,6 +250,23 @@ mod tests {
     }
 
     #[test]
+    fn the_version_tells_the_form_of_the_input() {
+        for (version, since) in [
+            ("1.6.20~ds1", false),
+            ("2.1.9+unknown", false),
+            ("v2.2.7", false),
+            ("v2.3.4", true),
+            ("2.10.0-rc.0", true),
+            ("3.0.0", true),
+            ("devel", true),
+        ] {
+            let told = format!("shim:\n  Version:  {version}\n  Revision: x\n");
+            assert_eq!(is_since_2_3(&told), since, "{version}");
+        }
+        assert!(is_since_2_3(""));
+    }
+
+    #[test]
     fn a_transient_service_gets_the_whole_command() {
         let launcher = Launcher {
             program: "/bin/shim".into(),
@@ -224,6 +274,7 @@ mod tests {
             grpc_address: "/run/c.sock".to_owned(),
             ttrpc_address: "/run/c.sock.ttrpc".to_owned(),
             options: Vec::new(),
+            keeps_oom_score: false,
         };
         let inner = launcher.command("c1", Path::new("/d"), &["start"]);
         let outer = by_systemd(&inner, Path::new("/d"), &["-p", "Type=forking"]);

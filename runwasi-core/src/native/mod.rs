@@ -40,6 +40,9 @@ pub struct NativeHost {
     pub runtime: NativeRuntime,
     /// True if runtime options cannot choose another program.
     pub fixed: bool,
+    /// True if the server is a shim and has its OOM score, one above containerd's: its delegates get
+    /// the same, where their `start` would add another one.
+    pub is_shim: bool,
     /// containerd's gRPC socket.
     pub grpc_address: String,
     /// containerd's ttrpc socket, where it takes events.
@@ -52,6 +55,7 @@ impl NativeHost {
         Self {
             runtime: NativeRuntime::off(),
             fixed: true,
+            is_shim: false,
             grpc_address: String::new(),
             ttrpc_address: String::new(),
         }

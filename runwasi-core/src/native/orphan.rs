@@ -192,6 +192,7 @@ impl Orphan {
             // It tells no events: containerd does after its `delete`.
             ttrpc_address: String::new(),
             options: Vec::new(),
+            keeps_oom_score: false,
         };
         match launcher.delete(&self.id, &self.bundle, left(deadline)) {
             Ok(ended) => {

@@ -218,6 +218,7 @@ impl Sandbox {
             grpc_address: host.native.grpc_address.clone(),
             ttrpc_address: host.native.ttrpc_address.clone(),
             options,
+            keeps_oom_score: host.native.is_shim,
         };
         let delegate = Delegate::start(launcher, id, self.tasks()).await?;
         self.tasks().spawn(follow_end(Arc::downgrade(&self.shared), delegate.clone()));
@@ -277,7 +278,7 @@ impl Sandbox {
                 self.native_deleted(container).await;
                 Ok(ended)
             }
-            Err(_) if container.delegate.has_ended() => {
+            Err(_) if container.delegate.is_ending().await => {
                 let exit = self.delete_orphan(container).await;
                 let exit = exit.ok_or(SandboxError::NotFound { id })?;
                 Ok((container.pid, exit))

@@ -78,19 +78,20 @@ impl Native {
     ) -> ttrpc::Result<A> {
         let client = &self.container.delegate.client;
         let metadata = context.metadata.clone();
-        let answer = client.forward(method, request, metadata, context.timeout_nano).await;
-        answer.map_err(|cause| match cause {
-            answered @ ttrpc::Error::RpcStatus(_) => answered,
-            broken => self.broken(&broken),
-        })
+        match client.forward(method, request, metadata, context.timeout_nano).await {
+            Ok(answer) => Ok(answer),
+            Err(answered @ ttrpc::Error::RpcStatus(_)) => Err(answered),
+            Err(broken) => Err(self.broken(&broken).await),
+        }
     }
 
-    fn broken(&self, cause: &ttrpc::Error) -> ttrpc::Error {
+    async fn broken(&self, cause: &ttrpc::Error) -> ttrpc::Error {
         let NativeContainer { id, delegate, .. } = &*self.container;
         let pid = delegate.pid();
         let text = format!("container {id}: its native runtime (process {pid}): {cause}");
         // The code that containerd's clients take for "it has ended anyway".
-        let code = if delegate.has_ended() { Code::NOT_FOUND } else { Code::UNAVAILABLE };
+        let ending = delegate.is_ending().await;
+        let code = if ending { Code::NOT_FOUND } else { Code::UNAVAILABLE };
         error(code, text)
     }
 

@@ -90,6 +90,11 @@ pub(crate) fn options_of_runc_choose_the_cgroup_of_the_native_runtime(
     let command = fs::read(format!("/proc/{}/cmdline", processes[0]))?;
     let command = String::from_utf8_lossy(&command).into_owned();
     ensure!(command.contains("c--native"), "{command}");
+    // As runc's own shim: one above the score of what starts shims.
+    let score = |pid: &str| -> Result<i32> {
+        Ok(fs::read_to_string(format!("/proc/{pid}/oom_score_adj"))?.trim().parse()?)
+    };
+    ensure!(score(&processes[0])? == score("self")? + 1);
     p.finish(&client, "c", bundle.path())?;
     p.becomes_clean()
 }

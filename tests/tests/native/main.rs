@@ -5,6 +5,7 @@
 mod config;
 mod ends;
 mod group;
+mod joined;
 mod setting;
 
 runwasi_tests::suite! { wasmtime = WasmtimeLinux, wasmtimed = WasmtimedLinux; {
@@ -47,6 +48,11 @@ runwasi_tests::suite! { crate::setting::check_restricted: restricted_wasmtimed =
 runwasi_tests::played! { played_wasmtime = WasmtimeLinux, played_wasmtimed = WasmtimedLinux; {
     config:
         options_of_runc_choose_the_cgroup_of_the_native_runtime;
+}}
+
+runwasi_tests::suite! { crate::joined::check: joined_wasmtime = WasmtimeLinux, joined_wasmtimed = WasmtimedLinux; {
+    joined:
+        joined_native_container_ends_with_its_killed_server;
 }}
 
 runwasi_tests::suite! { daemon = WasmtimedLinux; {

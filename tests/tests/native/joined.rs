@@ -1,0 +1,63 @@
+//! A native container that joined its sandbox as containerd 2.3 has it join: without an action `start` of its own, and without a
+//! `delete`. containerd is played. The case is listed in `main.rs`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::bundle::Bundle;
+use runwasi_tests::{Runtime, ShimDriver, poll_until, proc, run_case_with};
+use serde_json::json;
+
+const POD: &str = "pod";
+
+/// A shim driver that a case may change.
+#[track_caller]
+pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut ShimDriver) -> Result<()>) {
+    run_case_with(ShimDriver::new(runtime), case);
+}
+
+/// A bundle of the pod where containerd has it: in a directory for the plugin and the namespace.
+fn bundle(p: &ShimDriver, id: &str, kind: &str) -> Result<Bundle> {
+    let directory = p.dir().join("state/tasks").join(p.namespace()).join(id);
+    let cgroup = format!("/{}/{id}", p.namespace());
+    let mut bundle = Bundle::create(directory, &["/wasmtest", "sleep", "100"], &cgroup)?;
+    bundle.add_guests()?;
+    bundle.config["annotations"] = json!({
+        "io.kubernetes.cri.sandbox-id": POD,
+        "io.kubernetes.cri.container-type": kind,
+    });
+    bundle.write()?;
+    Ok(bundle)
+}
+
+pub(crate) fn joined_native_container_ends_with_its_killed_server(
+    p: &mut ShimDriver,
+) -> Result<()> {
+    let (pod, app) = (bundle(p, POD, "sandbox")?, bundle(p, "app", "container")?);
+    let client = p.connect(POD, pod.path())?;
+    client.create(POD, pod.path(), &[])?;
+    client.start(POD)?;
+    fs::write(app.path().join("sandbox"), POD)?;
+    client.create("app", app.path(), &[])?;
+    let pid = client.start("app")?.pid;
+    ensure!(proc::alive(pid));
+    if p.runtime().needs_daemon() {
+        p.daemon()?.kill9()?;
+    } else {
+        proc::kill9(p.shims().first().context("a shim")?.pid)?;
+    }
+    ensure!(proc::alive(pid), "it does not outlive its server, and the case shows nothing");
+    p.delete(POD, pod.path())?.ok()?;
+    poll_until("end of the program", Duration::from_secs(20), || {
+        (!proc::alive(pid)).then_some(())
+    })?;
+    let exits = |p: &ShimDriver| p.topics().iter().filter(|topic| topic.ends_with("/exit")).count();
+    poll_until("the exit", Duration::from_secs(20), || (exits(p) > 0).then_some(()))?;
+    if p.runtime().needs_daemon() {
+        p.daemon()?.start_again()?;
+    }
+    p.becomes_clean()?;
+    ensure!(exits(p) == 1, "{:?}", p.topics());
+    Ok(())
+}
