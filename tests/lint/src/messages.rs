@@ -16,7 +16,7 @@ const DOCUMENT: &str = "docs/troubleshooting.md";
 const FOLDERS: [&str; 5] =
     ["runwasi-core", "runwasi-wasmtime", "runwasi-daemon", "runwasi-installer", "tests"];
 /// Messages of wasmtime that programs pass on.
-const OF_OTHERS: [&str; 1] = ["The component transitively contains"];
+const OF_OTHERS: [&str; 2] = ["The component transitively contains", "core module instances"];
 /// Texts that a program puts together of more parts are not told from chance.
 const PARTS: usize = 3;
 
