@@ -14,9 +14,9 @@ use proc_macro2::{TokenStream, TokenTree};
 const DOCUMENT: &str = "docs/troubleshooting.md";
 /// Folders whose Rust files have texts of the programs, or quote those of dependencies.
 const FOLDERS: [&str; 5] =
-    ["runwasi-core", "runwasi-wasmtime", "runwasi-daemon", "runwasi-installer", "tests"];
+    ["runwasi-core", "runwasi-wasmtime", "runwasi-daemon", "runwasi-installer", "tests/tests"];
 /// Messages of wasmtime that programs pass on.
-const OF_OTHERS: [&str; 1] = ["The component transitively contains"];
+const OF_OTHERS: [&str; 2] = ["The component transitively contains", "core module instances"];
 /// Texts that a program puts together of more parts are not told from chance.
 const PARTS: usize = 3;
 
