@@ -1,7 +1,8 @@
 //! Clients: containerd's images ([`images`]), its records of sandboxes, its event service
 //! ([`events`]), the Task service of a shim as containerd calls it ([`task_client`]), and that of
-//! another shim, to which calls are forwarded (`shim_client`).
+//! another shim, to which calls are forwarded (`shim_client`; for `delete` `blocking_shim_client`).
 
+pub(crate) mod blocking_shim_client;
 pub mod events;
 pub mod images;
 mod messages;

@@ -11,14 +11,14 @@ use std::{
 use containerd_shim_protos::{
     api::{
         ConnectRequest, ConnectResponse, DeleteRequest, DeleteResponse, Empty, KillRequest,
-        ShutdownRequest, StateRequest, StateResponse, Status, WaitRequest, WaitResponse,
+        ShutdownRequest, StateResponse, Status, WaitRequest, WaitResponse,
     },
     bootstrap_api::{BootstrapParams, BootstrapResult, Extension},
     protobuf::{
-        Message, MessageField,
+        self, Message, MessageField,
         well_known_types::{any::Any, timestamp::Timestamp},
     },
-    ttrpc::{self, Request, asynchronous::Client, context},
+    ttrpc::{self, Request, Response, asynchronous::Client, context},
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,9 +31,9 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Key of the metadata by which shims know containerd's namespace.
-const NAMESPACE: &str = "containerd-namespace-ttrpc";
+pub(super) const NAMESPACE: &str = "containerd-namespace-ttrpc";
 
-const SIGKILL: u32 = 9;
+pub(super) const SIGKILL: u32 = 9;
 
 /// Address of a shim and the version of its Task service.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -114,6 +114,39 @@ fn exit(status: u32, at: MessageField<Timestamp>) -> Exit {
     }
 }
 
+/// The exit of a container's init, if it has ended.
+pub(super) fn of_state(answer: StateResponse) -> Option<Exit> {
+    let has_ended = answer.status.enum_value() == Ok(Status::STOPPED);
+    has_ended.then(|| exit(answer.exit_status, answer.exited_at))
+}
+
+/// A call on the wire. A timeout of 0 is none.
+pub(super) fn encode<Q: Message>(
+    service: &str,
+    method: &str,
+    request: &Q,
+    metadata: HashMap<String, Vec<String>>,
+    timeout_nano: i64,
+) -> ttrpc::Result<Request> {
+    Ok(Request {
+        service: service.to_owned(),
+        method: method.to_owned(),
+        payload: request.write_to_bytes().map_err(other)?,
+        timeout_nano,
+        metadata: context::to_pb(metadata),
+        ..Request::default()
+    })
+}
+
+/// The answer of a call.
+pub(super) fn decode<A: Message>(response: &Response) -> ttrpc::Result<A> {
+    A::parse_from_bytes(&response.payload).map_err(other)
+}
+
+fn other(error: protobuf::Error) -> ttrpc::Error {
+    ttrpc::Error::Others(error.to_string())
+}
+
 /// A connection to a shim. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ShimClient {
@@ -137,20 +170,9 @@ impl ShimClient {
         mut metadata: HashMap<String, Vec<String>>,
         timeout_nano: i64,
     ) -> ttrpc::Result<A> {
-        let other = |error: containerd_shim_protos::protobuf::Error| {
-            ttrpc::Error::Others(error.to_string())
-        };
         metadata.entry(NAMESPACE.to_owned()).or_insert_with(|| vec![self.namespace.clone()]);
-        let call = Request {
-            service: self.service.to_owned(),
-            method: method.to_owned(),
-            payload: request.write_to_bytes().map_err(other)?,
-            timeout_nano,
-            metadata: context::to_pb(metadata),
-            ..Request::default()
-        };
-        let response = self.client.request(call).await?;
-        A::parse_from_bytes(&response.payload).map_err(other)
+        let call = encode(self.service, method, request, metadata, timeout_nano)?;
+        decode(&self.client.request(call).await?)
     }
 
     async fn call<Q: Message, A: Message>(&self, method: &str, request: &Q) -> ttrpc::Result<A> {
@@ -177,14 +199,6 @@ impl ShimClient {
         let request = WaitRequest { id: id.to_owned(), ..Default::default() };
         let answer: WaitResponse = self.forward("Wait", &request, HashMap::new(), 0).await?;
         Ok(exit(answer.exit_status, answer.exited_at))
-    }
-
-    /// The exit of a container's init, if it has ended.
-    pub(crate) async fn exit(&self, id: &str) -> ttrpc::Result<Option<Exit>> {
-        let request = StateRequest { id: id.to_owned(), ..Default::default() };
-        let answer: StateResponse = self.call("State", &request).await?;
-        let has_ended = answer.status.enum_value() == Ok(Status::STOPPED);
-        Ok(has_ended.then(|| exit(answer.exit_status, answer.exited_at)))
     }
 
     /// Deletes a container that has ended. Returns its pid and its exit.

@@ -19,10 +19,11 @@ use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use tokio::time::timeout;
 
 use super::{delegate, launcher::Launcher, record::Record, socket};
-use crate::{containerd::shim_client::ShimClient, engine::exit::Exit, id::Id, runtime, sys};
+use crate::{
+    containerd::blocking_shim_client::BlockingShimClient, engine::exit::Exit, id::Id, sys,
+};
 
 /// Time between two looks whether a delegate has ended.
 const POLL: Duration = Duration::from_millis(10);
@@ -130,45 +131,34 @@ impl Orphan {
 
     /// The exit of a container that had ended before its server.
     fn exit_by_delegate(&self) -> Option<Exit> {
-        self.ask(QUESTION, async |client| client.exit(self.id.as_str()).await).flatten()
+        let client = self.delegate(Instant::now() + QUESTION)?;
+        self.told(client.exit(self.id.as_str())).flatten()
     }
 
     fn by_delegate(&self, deadline: Instant) -> Option<(u32, Exit)> {
-        let ended = self.ask(left(deadline), async |client| {
-            let ended = client.end(self.id.as_str()).await;
-            // Also without the container: it ends only without any. An error does not change this
-            // container's exit.
-            let _ = client.shutdown(self.id.as_str()).await;
-            ended
-        })?;
+        let client = self.delegate(deadline)?;
+        let ended = client.end(self.id.as_str());
+        // Also without the container: it ends only without any. An error does not change this
+        // container's exit.
+        let _ = client.shutdown(self.id.as_str());
+        let ended = self.told(ended)?;
         Record::remove(&self.bundle);
         Some(ended)
     }
 
-    /// Calls the delegate, if it lives.
-    fn ask<T>(
-        &self,
-        limit: Duration,
-        call: impl AsyncFnOnce(ShimClient) -> ttrpc::Result<T>,
-    ) -> Option<T> {
+    /// A connection to the delegate, if it lives.
+    fn delegate(&self, deadline: Instant) -> Option<BlockingShimClient> {
         if !socket::is_served(&self.record.address) {
             return None;
         }
-        let control = runtime::control().ok()?;
-        let answer = async {
-            let client = ShimClient::connect(&self.record.address, &self.namespace).await?;
-            call(client).await
-        };
-        let answered = control.block_on(async { timeout(limit, answer).await });
-        control.shutdown_background();
-        match answered {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, container = %self.id, "no answer of its native runtime");
-                None
-            }
-            Err(_) => None,
-        }
+        self.told(BlockingShimClient::connect(&self.record.address, &self.namespace, deadline))
+    }
+
+    fn told<T>(&self, answer: ttrpc::Result<T>) -> Option<T> {
+        let told = answer.inspect_err(|error| {
+            tracing::warn!(%error, container = %self.id, "no answer of its native runtime");
+        });
+        told.ok()
     }
 
     /// Kills the delegate and waits for its end.
