@@ -60,7 +60,7 @@ impl ShimAddress {
         address.starts_with("unix://").then_some(Self { address, version })
     }
 
-    fn service(&self) -> &'static str {
+    pub(super) fn service(&self) -> &'static str {
         if self.version >= 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" }
     }
 }
