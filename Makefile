@@ -150,7 +150,7 @@ fuzz: ## the fuzz targets; SECONDS=3600 for each of them, TARGET=config_json for
 # Advisories are in a database elsewhere: .github/workflows/advisories.yml.
 audit: ## licences, sources and bans of all dependencies, by deny.toml
 	@scripts/setup audit
-	$$(scripts/tool cargo-deny) --locked --offline check licenses bans sources
+	$$(scripts/tool cargo-deny) --locked check licenses bans sources
 
 lint: ## format, import circles, language, references, clippy and docs, as CI does
 	cargo fmt --all --check
