@@ -39,7 +39,7 @@ UNITS := containerd-wasmtimed.service containerd-wasmtimed.socket
 SYSCTL := 60-containerd-wasmtimed.conf
 EXAMPLE := containerd-wasmtimed.toml
 # The program that writes its own man pages and completions, and what it writes.
-DAEMON := target/release/containerd-wasmtimed
+DAEMON := $(BUILT)/containerd-wasmtimed
 PAGES := containerd-wasmtimed*.8
 COMPLETIONS = '$(DESTDIR)$(BASHDIR)/containerd-wasmtimed' '$(DESTDIR)$(ZSHDIR)/_containerd-wasmtimed' \
 	'$(DESTDIR)$(FISHDIR)/containerd-wasmtimed.fish'

@@ -40,8 +40,8 @@ impl BlockingShimClient {
         let stream = connect_within(Path::new(path), left(deadline)).map_err(failed)?;
         // ttrpc takes ownership of the descriptor and closes it.
         let client = ttrpc::Client::new(stream.into_raw_fd())?;
-        let (service, namespace) = (address.service(), namespace.to_string());
-        Ok(Self { client, service, namespace, deadline })
+        let service = address.service();
+        Ok(Self { client, service, namespace: namespace.to_string(), deadline })
     }
 
     /// The exit of a container's init, if it has ended.

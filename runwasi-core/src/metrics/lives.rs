@@ -97,6 +97,8 @@ label! {
     }
 }
 
+// Statics, and no registry: a count is one atomic addition, without a look-up by name and without a
+// lock. They are read when the exposition is asked for.
 static SANDBOXES: [Gauge; SandboxCondition::COUNT] =
     [const { Gauge::new() }; SandboxCondition::COUNT];
 static NATIVE: Gauge = Gauge::new();
@@ -109,6 +111,7 @@ static EXITED: [[Counter; Reason::COUNT]; Kind::COUNT] =
     [const { [const { Counter::new() }; Reason::COUNT] }; Kind::COUNT];
 static REFUSED: [Counter; Call::COUNT] = [const { Counter::new() }; Call::COUNT];
 static PHASES: [Histogram; Phase::COUNT] = [const { Histogram::new(FAST) }; Phase::COUNT];
+// Added to in each poll by all workers, which would contend for one counter.
 static CPU_NANOS: Sharded<Counter> = Sharded::counter();
 static GIVEN_UP: Counter = Counter::new();
 
@@ -180,6 +183,7 @@ impl CountedProcess {
 
     /// Changes its state.
     pub(crate) fn set(&mut self, condition: Condition) {
+        // Held before the present one is dropped: the sum over all states never falls.
         self.present = PROCESSES[self.kind as usize][condition as usize].hold();
     }
 }

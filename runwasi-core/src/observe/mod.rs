@@ -146,6 +146,7 @@ impl Cause<'_> {
         match self {
             Self::Exit if status == ExitStatus::SUCCESS => lives::Reason::Success,
             Self::Exit => lives::Reason::Failure,
+            // Apart from other signals: programs that ignore SIGTERM are found by it.
             Self::Signal(Signal::KILL) => lives::Reason::Killed,
             Self::Signal(_) => lives::Reason::Signal,
             Self::OutOfMemory => lives::Reason::OutOfMemory,
@@ -203,6 +204,8 @@ fn counted(exec: Option<&Id>) -> lives::Kind {
 }
 
 /// One line: the ids of the container and of the exec, then the fields of the event.
+// A macro and not a function: tracing keeps the fields of a call site in a static, and looks at none
+// of the values if the level is off.
 macro_rules! line {
     ($subject:expr, $exec:expr, $event:literal, $($fields:tt)*) => {
         tracing::info!(
@@ -239,6 +242,7 @@ pub fn started(subject: &Subject, exec: Option<&Id>, took: Duration) {
 /// A process has ended.
 pub fn exited(subject: &Subject, exec: Option<&Id>, exited: &Exited<'_>) {
     let Exited { status, cause, run, usage } = exited;
+    // Before the line: it is counted whatever the level of the log is.
     lives::exited(counted(exec), cause.counted(*status));
     line!(
         subject,
@@ -273,6 +277,7 @@ pub fn refused(subject: &Subject, exec: Option<&Id>, step: Step, reason: &dyn Di
 /// compiled in advance.
 pub fn compiled(subject: Option<&Subject>, compiled: &Compiled<'_>) {
     let Compiled { path, digest, wasm_bytes, code_bytes, took } = compiled;
+    // Not by `line!`: code that is compiled in advance has no container whose ids it could name.
     tracing::info!(
         target: TARGET,
         namespace = subject.map(|subject| subject.namespace.as_str()),
@@ -303,6 +308,7 @@ pub fn throttled(subject: &Subject, throttled: &Throttled) {
 }
 
 /// Seconds to the microsecond.
+// Nanoseconds as a float would be printed with up to seventeen digits.
 fn seconds(time: Duration) -> f64 {
     Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).as_secs_f64()
 }

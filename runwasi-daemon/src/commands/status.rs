@@ -22,6 +22,7 @@ fn row(daemon: &Daemon) -> [String; 9] {
     let number = |number: Option<u32>| number.map_or_else(none, |number| number.to_string());
     [
         daemon.pid.to_string(),
+        // Without spaces, at which scripts split a line.
         daemon.answer.state().replace(' ', "-"),
         text::cell(daemon.answer.version().unwrap_or_default()),
         process.map_or_else(none, |process| text::duration(process.age)),
@@ -34,6 +35,7 @@ fn row(daemon: &Daemon) -> [String; 9] {
 }
 
 fn sandboxes(status: &crate::manager::reports::StatusReply) -> String {
+    // Apart: those that are ending hold guests and memory, and take no containers.
     match status.ending {
         0 => status.sandboxes.to_string(),
         ending => format!("{}+{ending}", status.sandboxes),
@@ -51,6 +53,7 @@ pub(super) fn faults(daemons: &[Daemon]) -> Vec<String> {
 
 fn fault(daemon: &Daemon) -> Option<String> {
     let Answer::Failed(reason) = &daemon.answer else { return None };
+    // A stopped process is silent like one that hangs, and is started again in another way.
     let stopped = daemon.process.is_some_and(|process| process.stopped);
     let why = if stopped { "its process is stopped: " } else { "" };
     Some(format!("daemon {}: {why}{reason}", daemon.pid))
