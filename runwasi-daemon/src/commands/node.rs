@@ -352,7 +352,9 @@ mod tests {
         let [daemon] = &node.daemons(false).unwrap()[..] else { panic!("one daemon") };
         assert_eq!((daemon.pid, daemon.answer.state()), (pid, "no answer"));
         assert!(matches!(node.current(), Err(CommandError::NoneServes { .. })));
-        let [Err(reason)] = &node.sandboxes(&[daemon.clone()])[..] else { panic!("an error") };
+        let [Err(reason)] = &node.sandboxes(std::slice::from_ref(daemon))[..] else {
+            panic!("an error")
+        };
         assert!(reason.contains("no answer"), "{reason}");
     }
 }
