@@ -47,7 +47,7 @@ impl Gauge {
     }
 }
 
-/// One thing that a [`Gauge`] counts, until it is dropped.
+/// One thing that a `Gauge` counts, until it is dropped.
 #[derive(Debug)]
 pub struct Present(&'static Gauge);
 

@@ -1,7 +1,7 @@
 //! The trace of a container's start: from the `main` of the thin shim to the first instruction of
 //! its guest.
 //!
-//! The thin shim sends its time, and the daemon notes it ([`ThinStarts`]). The trace begins at that
+//! The thin shim sends its time, and the daemon notes it (`ThinStarts`). The trace begins at that
 //! time when containerd's `Create` has come, which may name the parent of the trace.
 
 use std::{collections::HashMap, fmt::Display, sync::Arc, time::SystemTime};

@@ -106,7 +106,8 @@ pub(crate) fn limits_are_changed_while_a_guest_runs(pods: &mut Pods) -> Result<(
 pub(crate) fn container_beyond_its_memory_limit_is_oom_killed(pods: &mut Pods) -> Result<()> {
     let pod = pods.run("oom")?;
     let limits = LinuxContainerResources { memory_limit_in_bytes: 15 << 20, ..Default::default() };
-    let eater = pods.create_limited(&pod, "eater", &["alloc", "400"], limits)?;
+    // Not at once: runc's shim sees only what is killed after it has answered Start.
+    let eater = pods.create_limited(&pod, "eater", &["alloc-later", "400"], limits)?;
     let other = pods.start_in(&pod, "other", &["sleep", "100"])?;
     pods.cri.start(&eater)?;
     let status = pods.becomes(&eater, ContainerState::Exited)?;

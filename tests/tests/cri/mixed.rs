@@ -108,7 +108,9 @@ pub(crate) fn native_container_without_memory_is_killed_alone(pods: &mut Pods) -
     let wasm = start(pods, &pod, "wasm", &[WASM, "sleep", "100"])?;
     let native = start(pods, &pod, "native", &[NATIVE, "sleep", "100"])?;
     let image = Image::WasmtestNative.name();
-    let greedy = pods.create_as(&pod, "greedy", image, &[NATIVE, "alloc", "500"], |config| {
+    // Not at once: runc's shim sees only what is killed after it has answered Start.
+    let words = [NATIVE, "alloc-later", "500"];
+    let greedy = pods.create_as(&pod, "greedy", image, &words, |config| {
         let resources = Some(LinuxContainerResources {
             memory_limit_in_bytes: 32 << 20,
             ..LinuxContainerResources::default()

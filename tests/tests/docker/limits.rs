@@ -7,7 +7,8 @@ use serde_json::Value;
 const MIB: f64 = 1_048_576.0;
 
 pub(crate) fn memory_limit_is_an_oom_kill(d: &mut Docker) -> Result<()> {
-    d.detached("over", &["--memory", "32m", "--memory-swap", "32m"], &["alloc", "64"])?;
+    // Not at once: runc's shim sees only what is killed after it has answered Start.
+    d.detached("over", &["--memory", "32m", "--memory-swap", "32m"], &["alloc-later", "64"])?;
     let over = d.becomes("over", "ended", |state| state.status == "exited")?;
     ensure!(over.oom_killed && over.exit_code == 137, "{over:?}");
     d.detached("below", &["--memory", "64m", "--memory-swap", "64m"], &["alloc", "16"])?;

@@ -27,6 +27,7 @@ usage: wasmtest [COMMAND]
   spin               compute for ever
   count              compute for ever, print a line \"tick N\" now and then
   alloc MIB          allocate, touch every page, print \"done\"
+  alloc-later MIB    the same after a second
   try-alloc MIB      ask for memory; print \"done\" or, if there is none, \"refused\"
   hold MIB           allocate, touch every page, keep it and sleep for ever
   trap               execute the unreachable instruction
@@ -95,6 +96,10 @@ fn run(args: &[String]) -> Outcome {
         },
         ["count"] => count(),
         ["alloc", mib] => alloc(number("number of MiB", mib)?),
+        ["alloc-later", mib] => {
+            thread::sleep(Duration::from_secs(1));
+            alloc(number("number of MiB", mib)?)
+        }
         ["try-alloc", mib] => try_alloc(number("number of MiB", mib)?),
         ["hold", mib] => hold(number("number of MiB", mib)?),
         ["trap"] => trap(),
