@@ -168,7 +168,7 @@ pub(crate) mod tests {
                  \"license\":\"MIT/Apache-2.0\",\"description\":null,\"source\":{source}}}"
             )
         };
-        let registry = "\"registry+https://github.com/rust-lang/crates.io-index\"";
+        let registry = "\"registry+https://registry.example/index\"";
         let packages = [
             package("app", "null"),
             package("a", registry),
