@@ -10,6 +10,8 @@ install_package() {
 
 package_enables_and_starts_the_daemon() {
     install_package 1.0.0
+    # containerd remembers where it has found a shim, and that of `make install` is gone.
+    systemctl restart containerd
     prints active systemctl is-active $unit
     prints enabled systemctl is-enabled $unit
     prints 1048576 cat /proc/sys/vm/max_map_count
