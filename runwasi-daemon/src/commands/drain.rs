@@ -87,7 +87,7 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{node::Answer, status::tests::daemon},
+        super::{node::Answer, tests::daemon},
         *,
     };
     use crate::manager::reports::DaemonState;

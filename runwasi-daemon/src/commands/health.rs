@@ -29,7 +29,7 @@ pub(super) fn verdict(daemons: &[Daemon]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::status::tests::daemon, *};
+    use super::{super::tests::daemon, *};
     use crate::manager::reports::{DaemonState, StatusReply};
 
     #[test]

@@ -251,7 +251,7 @@ fn sandbox_place(sandbox: &SandboxReport) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::status::tests::daemon, *};
+    use super::{super::tests::daemon, *};
     use crate::{commands::node::Daemon, manager::reports::DaemonState};
 
     fn container(id: &str) -> ContainerReport {

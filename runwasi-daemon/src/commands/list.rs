@@ -118,7 +118,7 @@ pub(super) fn one(daemon: u32, sandbox: &SandboxReport) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::status::tests::daemon, *};
+    use super::{super::tests::daemon, *};
     use crate::manager::reports::{DaemonState, UsageReport};
 
     fn sandbox(group: &str, states: &[&str]) -> SandboxReport {

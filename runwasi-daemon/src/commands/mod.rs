@@ -24,6 +24,8 @@ pub(crate) mod output;
 mod process;
 mod secrets;
 mod status;
+#[cfg(test)]
+mod tests;
 mod text;
 mod top;
 

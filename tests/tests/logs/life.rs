@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use runwasi_tests::daemon::Settings;
-use runwasi_tests::log::{has, number};
+use runwasi_tests::log::{Line, has, number};
 use runwasi_tests::{Containerd, Containers, Runtime, check_with, poll_until};
 
 /// The messages of a container that ran.
-const WHOLE: [&str; 4] =
+pub(crate) const WHOLE: [&str; 4] =
     ["container created", "container started", "container exited", "container deleted"];
 
 const MIB: f64 = (1 << 20) as f64;
@@ -90,10 +90,10 @@ pub(crate) fn signals_are_told(c: &mut Containers) -> Result<()> {
     c.fixture.becomes_clean()
 }
 
-pub(crate) fn exec_is_told_with_its_id(c: &mut Containers) -> Result<()> {
-    let id = c.id("host");
-    c.detached(&id, &["sleep", "1000"])?;
-    c.exec(&id, "again", &["exit", "7"])?.status_is(7)?;
+/// Lines of a container until its exec `again` was deleted, which has ended with 7.
+pub(crate) fn lines_of_an_exec(c: &mut Containers, id: &str) -> Result<Vec<Line>> {
+    c.detached(id, &["sleep", "1000"])?;
+    c.exec(id, "again", &["exit", "7"])?.status_is(7)?;
     let messages = [
         "container created",
         "container started",
@@ -102,7 +102,12 @@ pub(crate) fn exec_is_told_with_its_id(c: &mut Containers) -> Result<()> {
         "exec exited",
         "exec deleted",
     ];
-    let lines = c.whole_life(&id, &messages)?;
+    c.whole_life(id, &messages)
+}
+
+pub(crate) fn exec_is_told_with_its_id(c: &mut Containers) -> Result<()> {
+    let id = c.id("host");
+    let lines = lines_of_an_exec(c, &id)?;
     for line in &lines[2..] {
         has(line, &[("exec", "again"), ("sandbox", &id)])?;
     }

@@ -4,13 +4,13 @@ use anyhow::{Result, ensure};
 use runwasi_tests::Containers;
 use runwasi_tests::log::{has, number};
 
+use crate::life::{WHOLE, lines_of_an_exec};
+
 pub(crate) fn life_of_a_native_container_is_told(c: &mut Containers) -> Result<()> {
     let id = c.id("native");
     // Longer than an answer takes: runc's shim tells the start and the end by answers of their own.
     c.run(&id, &["sleep", "0.5"])?.ok()?;
-    let messages =
-        ["container created", "container started", "container exited", "container deleted"];
-    let lines = c.whole_life(&id, &messages)?;
+    let lines = c.whole_life(&id, &WHOLE)?;
     for line in &lines {
         has(line, &[("sandbox", &id), ("level", "info")])?;
     }
@@ -23,17 +23,7 @@ pub(crate) fn life_of_a_native_container_is_told(c: &mut Containers) -> Result<(
 
 pub(crate) fn exec_of_a_native_container_is_told(c: &mut Containers) -> Result<()> {
     let id = c.id("host");
-    c.detached(&id, &["sleep", "1000"])?;
-    c.exec(&id, "again", &["exit", "7"])?.status_is(7)?;
-    let messages = [
-        "container created",
-        "container started",
-        "exec created",
-        "exec started",
-        "exec exited",
-        "exec deleted",
-    ];
-    let lines = c.whole_life(&id, &messages)?;
+    let lines = lines_of_an_exec(c, &id)?;
     has(&lines[4], &[("exec", "again"), ("status", "7")])?;
     ensure!(c.kill_and_finish(&id)? == 137);
     c.fixture.becomes_clean()

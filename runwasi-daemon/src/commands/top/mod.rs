@@ -9,6 +9,8 @@
 //! does not answer delays the samples, not the keys.
 
 mod model;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{

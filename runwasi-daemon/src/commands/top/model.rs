@@ -260,37 +260,11 @@ fn compare(a: &Line, b: &Line, sort: Sort) -> Ordering {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub(in super::super) fn container(id: &str, cpu: u64, memory: u64, requests: u64) -> Container {
-        Container {
-            namespace: "default".into(),
-            sandbox: format!("pod-{id}"),
-            id: id.into(),
-            state: "running".into(),
-            daemon: 7,
-            created: 1,
-            cpu: Duration::from_millis(cpu),
-            memory,
-            limit: Some(64 << 20),
-            requests: Some(requests),
-            ..Container::default()
-        }
-    }
-
-    pub(in super::super) fn sample(at: Instant, containers: Vec<Container>) -> Sample {
-        Sample { at, containers, daemons: 1, faults: Vec::new() }
-    }
-
-    pub(in super::super) fn two_samples() -> Model {
-        let begun = Instant::now();
-        let mut model = Model::default();
-        model.take(sample(begun, vec![container("a", 100, 9, 10), container("b", 5000, 5, 0)]));
-        let later = begun + Duration::from_secs(2);
-        model.take(sample(later, vec![container("a", 1100, 9, 30), container("b", 5000, 10, 0)]));
-        model
-    }
+mod tests {
+    use super::{
+        super::tests::{container, sample, two_samples},
+        *,
+    };
 
     fn ids(model: &Model) -> Vec<&str> {
         model.shown().map(|line| line.container.id.as_str()).collect()

@@ -136,8 +136,8 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::{
-        super::model::{
-            Container, Key,
+        super::{
+            model::{Container, Key},
             tests::{container, sample, two_samples},
         },
         *,
