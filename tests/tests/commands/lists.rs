@@ -155,9 +155,9 @@ pub(crate) fn top_draws_sorts_and_filters_at_a_terminal(c: &mut Containers) -> R
     redrawn(&top, "THROTTLED%")?;
     top.types("/nothing-has-this-name")?;
     redrawn(&top, "nothing-has-this-name_")?;
-    top.types("\u{1b}")?;
     top.resize(60, 10)?;
-    top.types("q")?;
+    // Escape and `q` in one read: a terminal sends the same for Alt and `q`.
+    top.types("\u{1b}q")?;
     let (status, seen) = top.wait()?;
     ensure!(status == 0, "{status}: {seen:?}");
     // The screen is left, and the cursor is back.

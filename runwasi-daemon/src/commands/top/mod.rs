@@ -8,6 +8,7 @@
 //! What is decided is in [`model`], what is drawn in [`view`]; both have no effects. A daemon that
 //! does not answer delays the samples, not the keys.
 
+mod keys;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::event;
 use runwasi_core::sys;
 
 use self::model::{Key, Model, Sample};
@@ -70,8 +71,8 @@ fn show(
         changed = event::poll(KEY_WAIT)?;
         let mut pending = changed;
         while pending {
-            let key = key(&event::read()?);
-            if key.is_some_and(|key| model.press(key)) {
+            let event = event::read()?;
+            if keys::of(&event).into_iter().any(|key| model.press(key)) {
                 return Ok(());
             }
             // Drawn once for all that was typed.
@@ -85,28 +86,6 @@ fn show(
                 Err(error) => model.fail(&error.to_string()),
             }
         }
-    }
-}
-
-/// The meaning of an event of the terminal. A new size needs no more than the next drawing.
-fn key(event: &Event) -> Option<Key> {
-    let Event::Key(key) = event else { return None };
-    if key.kind == KeyEventKind::Release {
-        return None;
-    }
-    let control = key.modifiers.contains(KeyModifiers::CONTROL);
-    match key.code {
-        KeyCode::Char('c') if control => Some(Key::Interrupt),
-        KeyCode::Char(character) if !control => Some(Key::Char(character)),
-        KeyCode::Backspace => Some(Key::Backspace),
-        KeyCode::Enter => Some(Key::Enter),
-        KeyCode::Esc => Some(Key::Escape),
-        KeyCode::Up => Some(Key::Up),
-        KeyCode::Down => Some(Key::Down),
-        KeyCode::PageUp => Some(Key::PageUp),
-        KeyCode::PageDown => Some(Key::PageDown),
-        KeyCode::Home => Some(Key::Home),
-        _ => None,
     }
 }
 
