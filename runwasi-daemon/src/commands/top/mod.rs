@@ -24,7 +24,7 @@ use std::{
 use ratatui::crossterm::event;
 use runwasi_core::sys;
 
-use self::model::{Key, Model, Sample};
+use self::model::{Model, Sample};
 use super::{error::CommandError, list, node::Node, status};
 
 /// Longest wait for a key, between two looks for a sample.
