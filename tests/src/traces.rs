@@ -230,9 +230,11 @@ impl Traces {
     }
 }
 
+/// Longest life of what is left. A shim whose containerd was killed before its first container ends after 30 s.
+const LEFT: Duration = Duration::from_secs(40);
+
 /// Waits until `left` gives nothing: shims leave a moment after their last container's removal.
 pub fn becomes_clean(left: impl Fn() -> Vec<String>) -> Result<()> {
-    let limit = Duration::from_secs(20);
-    let clean = poll_until("nothing left", limit, || left().is_empty().then_some(()));
+    let clean = poll_until("nothing left", LEFT, || left().is_empty().then_some(()));
     clean.with_context(|| format!("left: {:#?}", left()))
 }
