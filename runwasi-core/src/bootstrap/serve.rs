@@ -3,7 +3,11 @@
 
 use std::{ffi::CString, fs, future::pending, sync::Arc, thread::Builder, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 use super::{
     BootstrapError,
@@ -13,7 +17,7 @@ use super::{
     start::Handover,
 };
 use crate::{
-    blocking::blocking,
+    blocking::{self, blocking},
     cgroups::Cgroups,
     container::host::Host,
     containerd::{events, images},
@@ -27,11 +31,16 @@ use crate::{
     sandbox::Sandbox,
     server,
     shutdown::Tasks,
+    sys,
 };
 
 /// Time for guests, replies and events after the end has been requested.
 // containerd gives a shim's `Shutdown` 3 s and a `delete` 5 s.
 const GRACE: Duration = Duration::from_secs(4);
+
+/// How long after its start a server returns memory that only the start has needed.
+// Longer than a start, and short beside the life of a pod.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Serves until the sandbox is over or a signal comes.
 pub fn serve<E: Engine>(
@@ -74,6 +83,8 @@ fn run<E: Engine>(
 ) -> Result<(), BootstrapError> {
     let Handover { listener, namespaces, group, managed, ttrpc_address, .. } = handover;
     raise_oom_score();
+    // Each heap of a thread takes pages of its own. One for each worker, and one for all others.
+    sys::limit_heaps(runtime::pod_workers() + 1);
     prepare_rootfs();
     // This process stays in the host's namespaces, as hooks and loggers must.
     let network = if namespaces.are_host() {
@@ -112,6 +123,7 @@ fn run<E: Engine>(
         // Only the sandbox keeps the queue open then: its task ends after the sandbox's last event.
         drop(queue);
         stop_on_signals(&tasks)?;
+        return_memory_of_start(&tasks);
         let served = server::serve_until(listener, sandbox, remove_socket(own)).await;
         // Also after an error of the server, which stops no task itself.
         tasks.stop();
@@ -131,6 +143,16 @@ fn prepare_rootfs() {
     let prepare = || panics::fatal(rootfs::prepare);
     // Without the thread, too: the first container prepares it then.
     drop(Builder::new().spawn(prepare));
+}
+
+/// Returns to the system what the start of the pod has left in the allocator.
+fn return_memory_of_start(tasks: &Tasks) {
+    let stopped = tasks.clone();
+    tasks.spawn(async move {
+        if timeout(SETTLED, stopped.stopped()).await.is_err() {
+            blocking::eventually(&Handle::current(), sys::trim_memory);
+        }
+    });
 }
 
 /// Begins the drain on SIGTERM and SIGINT. SIGHUP is ignored: the terminal of containerd may be

@@ -240,6 +240,22 @@ fn thin_shim_is_linked_without_the_engine() -> Result<()> {
     Ok(())
 }
 
+/// Addresses for the loader to correct cost each start of a shim time, and each shim memory of its own.
+#[test]
+fn programs_have_no_addresses_that_the_loader_corrects() -> Result<()> {
+    let shims = [Runtime::Wasmtime, Runtime::Wasmtimed].map(Runtime::program_file);
+    let programs = shims.into_iter().flatten().chain([daemon_file()]).collect::<Vec<_>>();
+    ensure!(programs.len() == 3, "{programs:?}");
+    for program in programs {
+        let told = Command::new("readelf").args(["-rW"]).args([&program]).run()?.ok()?;
+        // One line each, by a name of the machine's: R_X86_64_RELATIVE, R_AARCH64_RELATIVE.
+        let relative = told.out().matches("_RELATIVE").count();
+        ensure!(relative == 0, "{}: {relative} relative relocations", program.display());
+        ensure!(told.out().contains("_GLOB_DAT"), "{}: {}", program.display(), told.out());
+    }
+    Ok(())
+}
+
 /// A bundle with the guest and a `log` FIFO in it.
 fn bundle(p: &ShimDriver, id: &str) -> Result<Bundle> {
     let bundle = p.bundle(id, &[p.runtime().guest(), "exit", "5"])?;
