@@ -11,6 +11,8 @@ LIVES ?= 100000
 # How many pods `scale` makes, and for how many seconds `chaos` kills on each runtime.
 PODS ?= 200
 KILLING ?= 600
+# Options of the benchmarks.
+OPTIONS ?=
 
 # The name of the node installer's image: a full reference.
 IMAGE ?= docker.io/library/runwasi-node:latest
@@ -55,7 +57,7 @@ PEERS := --features runwasi-bench-peers/programs
 BENCH := $(PEERS) $(foreach package,bench tests,--config profile.release.package.runwasi-$(package).opt-level=3)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install uninstall images load node-image shim-archive dist demo test test-vm tried fuzz audit lint commands bench bench-http bench-programs figures scale chaos soak docs clean
+.PHONY: help setup build install uninstall images load node-image shim-archive dist demo test test-vm tried fuzz audit lint commands bench bench-http bench-programs performance figures scale chaos soak docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -160,8 +162,14 @@ lint: ## format, import circles, language, references, clippy and docs, as CI do
 	cargo clippy --release --workspace --all-targets $(PEERS) -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --release --quiet --no-deps --workspace $(PEERS)
 
-bench: bench-programs ## the benchmarks; figures also go to target/bench/results.json (needs root)
-	target/release/runwasi-bench
+# OPTIONS are those of runwasi-bench: OPTIONS='--before DIR --peer upstream=PATH'.
+bench: bench-programs ## the benchmarks; figures also go to target/bench/results.json; OPTIONS= (needs root)
+	target/release/runwasi-bench $(OPTIONS)
+
+# On a machine that is idle otherwise, in about an hour.
+performance: ## measure and write docs/performance.md and its plots; OPTIONS='--before DIR --peer NAME=PATH' (needs root)
+	scripts/figures measure performance $(OPTIONS)
+	scripts/figures write performance
 
 bench-http: bench-programs ## of them the one of HTTP servers, against the loop of `wasmtime serve` (needs root)
 	target/release/runwasi-bench --only http

@@ -1,19 +1,24 @@
-//! What ten pods with one sleeping guest each hold: memory, OS processes, threads; called by `main`.
+//! What pods with one sleeping guest each hold: memory, OS processes, threads of ten of them, and memory over their number;
+//! called by `main`.
 //!
-//! A pod is a container of its own here, so it has a shim of its own. All ten live at the same time, because what
+//! A pod is a container of its own here, so it has a shim of its own. All live at the same time, because what
 //! shims share shows only then. The memory of a pod is the proportional set size (PSS) of all its OS processes; pods in a
-//! node daemon have a tenth of the daemon each.
+//! node daemon have their part of the daemon each.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::Runtime;
 
-use crate::options::short;
 use crate::processes::{Usage, at_rest, of_pod, usage};
 use crate::results::Row;
+use crate::subject::Subject;
 use crate::{Bench, stats};
 
+/// Pods at which all memory is measured.
+const COUNTS: [usize; 4] = [1, PODS, 40, 100];
+
+/// Of them each pod is measured.
 const PODS: usize = 10;
 
 /// The most a pod may hold, in megabytes of a million bytes.
@@ -25,64 +30,99 @@ const GOAL_THREADS: f64 = 8.0;
 /// A guest that has used no CPU for this long sleeps, and its shim is done with starting it.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Measures one runtime after the other; the floor is left out, as it runs no guest.
+/// Measures one subject after the other; the floor is left out, as it runs no guest.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
-    let runtimes =
-        bench.options.runtimes.iter().copied().filter(|runtime| *runtime != Runtime::Floor);
+    let floor = Subject::Ours(Runtime::Floor);
+    let subjects = Subject::all(&bench.options).into_iter().filter(|subject| *subject != floor);
     let mut rows = Vec::new();
-    for runtime in runtimes.collect::<Vec<_>>() {
+    for subject in subjects {
         bench.say(&format!(
-            "memory, OS processes and threads of {PODS} pods with a sleeping guest each: {}",
-            short(runtime)
+            "memory, OS processes and threads of up to {} pods with a sleeping guest each: {}",
+            COUNTS[COUNTS.len() - 1],
+            subject.name()
         ))?;
-        let ids: Vec<String> = (0..PODS)
-            .map(|pod| bench.fixture.id(&format!("pod{pod}-{}", short(runtime))))
-            .collect();
-        for id in &ids {
-            start(bench, runtime, id)?;
+        let mut ids = Vec::new();
+        for count in COUNTS {
+            while ids.len() < count {
+                ids.push(start(bench, subject, ids.len())?);
+            }
+            rows.extend(at(bench, subject, &ids)?);
         }
-        rows.extend(match runtime.needs_daemon() {
-            true => figures_of_daemon(runtime, &settled_daemon(bench)?),
-            false => figures(runtime, &settled(bench, &ids)?)?,
-        });
         for id in &ids {
-            remove(bench, id)?;
+            remove(bench, subject, id)?;
         }
+    }
+    let ratios = to_before(&rows);
+    rows.extend(ratios);
+    Ok(rows)
+}
+
+/// The rows of so many pods.
+fn at(bench: &Bench, subject: Subject, ids: &[String]) -> Result<Vec<Row>> {
+    let count = ids.len();
+    let total =
+        |pss: u64| Row::new(format!("memory_at_{count}"), subject.name(), pss as f64 / 1e6, "MB");
+    if subject.runtime().needs_daemon() {
+        let daemon = settled_daemon(bench, subject)?;
+        let mut rows = vec![total(daemon.pss)];
+        if count == PODS {
+            rows.extend(figures_of_daemon(subject, &daemon));
+        }
+        return Ok(rows);
+    }
+    let pods = settled(bench, subject, ids)?;
+    let mut rows = vec![total(pods.iter().map(|pod| pod.pss).sum())];
+    if count == PODS {
+        rows.extend(figures(subject, &pods)?);
     }
     Ok(rows)
 }
 
-fn start(bench: &Bench, runtime: Runtime, id: &str) -> Result<()> {
-    bench.interrupt.check()?;
-    let (name, image, guest) = (runtime.name(), runtime.image().name(), runtime.guest());
-    bench.fixture.ctr(["run", "-d", "--runtime", name, image, id, guest, "sleep", "1000"])?.ok()?;
-    Ok(())
+/// Each total of ours beside that of the earlier build.
+fn to_before(rows: &[Row]) -> Vec<Row> {
+    let ratio = |row: &Row| {
+        let before = format!("{}-before", row.runtime);
+        let same = |other: &&Row| other.name == row.name && other.runtime == before;
+        let before = rows.iter().find(same)?;
+        let name = format!("{}_to_before", row.name);
+        Some(Row::new(name, &row.runtime, row.value / before.value, "x"))
+    };
+    rows.iter().filter(|row| row.name.starts_with("memory_at_")).filter_map(ratio).collect()
 }
 
-fn remove(bench: &Bench, id: &str) -> Result<()> {
+fn start(bench: &Bench, subject: Subject, number: usize) -> Result<String> {
     bench.interrupt.check()?;
-    bench.fixture.ctr(["task", "delete", "-f", id])?;
-    bench.fixture.ctr(["container", "delete", id])?.ok()?;
+    let id = subject.id(bench, &format!("pod{number}"))?;
+    let guest = subject.runtime().guest();
+    subject.run(bench, &["-d"], &id, &[guest, "sleep", "100000"])?.run()?.ok()?;
+    Ok(id)
+}
+
+fn remove(bench: &Bench, subject: Subject, id: &str) -> Result<()> {
+    bench.interrupt.check()?;
+    let fixture = subject.fixture(bench)?;
+    fixture.ctr(["task", "delete", "-f", id])?;
+    fixture.ctr(["container", "delete", id])?.ok()?;
     Ok(())
 }
 
 /// What each pod uses, once all of them have been quiet for a while.
-fn settled(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
+fn settled(bench: &Bench, subject: Subject, ids: &[String]) -> Result<Vec<Usage>> {
     at_rest(&bench.interrupt, QUIET, || {
-        Ok(usages(bench, ids)?.iter().map(|pod| pod.ticks).sum::<u64>())
+        Ok(usages(bench, subject, ids)?.iter().map(|pod| pod.ticks).sum::<u64>())
     })?;
-    usages(bench, ids)
+    usages(bench, subject, ids)
 }
 
 /// The same for the daemon that has all of them.
-fn settled_daemon(bench: &Bench) -> Result<Usage> {
-    let daemons = bench.fixture.node().daemons();
+fn settled_daemon(bench: &Bench, subject: Subject) -> Result<Usage> {
+    let daemons = subject.fixture(bench)?.node().daemons();
     at_rest(&bench.interrupt, QUIET, || Ok(usage(&daemons)?.ticks))?;
     usage(&daemons)
 }
 
-fn usages(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
-    let address = bench.fixture.address();
+fn usages(bench: &Bench, subject: Subject, ids: &[String]) -> Result<Vec<Usage>> {
+    let address = subject.fixture(bench)?.address();
     let pod = |id: &String| {
         let pids = of_pod(&address, id);
         ensure!(!pids.is_empty(), "{id} has no OS process");
@@ -91,7 +131,7 @@ fn usages(bench: &Bench, ids: &[String]) -> Result<Vec<Usage>> {
     ids.iter().map(pod).collect()
 }
 
-fn figures(runtime: Runtime, pods: &[Usage]) -> Result<Vec<Row>> {
+fn figures(subject: Subject, pods: &[Usage]) -> Result<Vec<Row>> {
     let megabytes = |field: fn(&Usage) -> u64| {
         pods.iter().map(|pod| field(pod) as f64 / 1e6).collect::<Vec<_>>()
     };
@@ -99,10 +139,10 @@ fn figures(runtime: Runtime, pods: &[Usage]) -> Result<Vec<Row>> {
     let counts =
         |field: fn(&Usage) -> usize| pods.iter().map(|pod| field(pod) as f64).collect::<Vec<_>>();
     let pss = megabytes(|pod| pod.pss);
-    let name = short(runtime);
+    let name = subject.name();
     let row = |figure, value, unit, goal: f64| {
         let row = Row::new(figure, name, value, unit);
-        if runtime == Runtime::Wasmtime { row.at_most(goal) } else { row }
+        if subject == Subject::Ours(Runtime::Wasmtime) { row.at_most(goal) } else { row }
     };
     Ok(vec![
         Row::new("memory_pod_pss_mean", name, stats::mean(&pss)?, "MB"),
@@ -125,9 +165,9 @@ fn figures(runtime: Runtime, pods: &[Usage]) -> Result<Vec<Row>> {
 }
 
 /// A pod's part of the daemon, which holds much that does not grow with the pods.
-fn figures_of_daemon(runtime: Runtime, daemon: &Usage) -> Vec<Row> {
+fn figures_of_daemon(subject: Subject, daemon: &Usage) -> Vec<Row> {
     let row = |figure, bytes: u64| {
-        Row::new(figure, short(runtime), bytes as f64 / 1e6 / PODS as f64, "MB")
+        Row::new(figure, subject.name(), bytes as f64 / 1e6 / PODS as f64, "MB")
     };
     vec![
         row("memory_pod_pss_mean", daemon.pss),
@@ -152,10 +192,24 @@ mod tests {
         };
         let bad = Usage { pss: 4_500_000, threads: 9, ..good };
         let met = |pods: &[Usage], runtime| -> Vec<_> {
-            figures(runtime, pods).unwrap().iter().filter_map(Row::met).collect()
+            figures(Subject::Ours(runtime), pods).unwrap().iter().filter_map(Row::met).collect()
         };
         assert_eq!(met(&[good, good], Runtime::Wasmtime), [true, true, true]);
         assert_eq!(met(&[good, bad], Runtime::Wasmtime), [false, true, false]);
         assert!(met(&[good, bad], Runtime::Runc).is_empty());
+    }
+
+    #[test]
+    fn totals_are_compared_with_those_of_as_many_pods() {
+        let row = |name, runtime, value| Row::new(name, runtime, value, "MB");
+        let rows = [
+            row("memory_at_1", "wasmtime", 3.0),
+            row("memory_at_10", "wasmtime", 10.0),
+            row("memory_at_10", "wasmtime-before", 40.0),
+            row("memory_at_10", "runc", 80.0),
+        ];
+        let ratios = to_before(&rows);
+        assert_eq!((ratios.len(), ratios[0].name.as_str()), (1, "memory_at_10_to_before"));
+        assert_eq!((ratios[0].runtime.as_str(), ratios[0].value), ("wasmtime", 0.25));
     }
 }

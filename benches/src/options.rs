@@ -9,18 +9,26 @@ use runwasi_tests::runtime::daemon_file;
 
 use crate::BENCHMARKS;
 use crate::attacks::ATTACKS;
+use crate::peers::Peers;
 use crate::scale::MOST;
 use crate::soak::FEWEST;
 
 /// What it prints for `--help` and after a wrong argument.
 pub(crate) const USAGE: &str = "\
-usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR]
+usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR] [--peer NAME=PATH]...
+       runwasi-bench --page RESULTS DIRECTORY
        runwasi-bench --soak N | --scale N | --chaos SECONDS [--only NAME[,NAME...]]
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
-                rate, output, compute, scheduling, density, large, http, files, sleep, attacks; attacks/NAME is
-                one attack); default all
-  --before DIR  directory with the programs of an earlier build, which files measures beside this one
+                rate, exec, output, compute, scheduling, density, large, http, clients, files, sleep, attacks;
+                attacks/NAME is one attack); default all
+  --before DIR  directory with the programs of an earlier build, which ctr_run, memory, thin_start, rate, density,
+                large, files and sleep measure beside this one
+  --peer NAME=PATH
+                a program to compare with: upstream (containerd-shim-wasmtime-v1 of the runwasi project), crun (with
+                wasmtime) or wasmtime (the command line); without it its rows have no ratio
+  --page RESULTS DIRECTORY
+                no benchmarks: prints the tables of a file of results, its plots go to DIRECTORY
   --soak N      no benchmarks, but N container lives, at least 500, on each runtime with wasm guests;
                 fails if memory or anything else that their server or the node holds grows
   --scale N     no benchmarks, but a node that is filled with N pods and emptied, at most 240, for each runtime, and
@@ -44,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) benchmarks: Vec<&'static str>,
     /// Directory with the programs of an earlier build.
     pub(crate) before: Option<PathBuf>,
+    /// Programs of others.
+    pub(crate) peers: Peers,
     /// Container lives in the place of the benchmarks.
     pub(crate) soak: Option<usize>,
     /// Pods in the place of the benchmarks.
@@ -67,6 +77,7 @@ impl Options {
             runtimes: RUNTIMES.to_vec(),
             benchmarks: names().collect(),
             before: None,
+            peers: Peers::default(),
             soak: None,
             scale: None,
             chaos: None,
@@ -89,6 +100,7 @@ impl Options {
                 }
                 "--only" => options.restrict(&value()?)?,
                 "--before" => options.before = Some(value()?.into()),
+                "--peer" => options.peers.add(&value()?)?,
                 "--help" | "-h" => return Ok(None),
                 other => bail!("unknown argument {other}\n{USAGE}"),
             }
@@ -144,6 +156,11 @@ impl Options {
         if let Some(directory) = &self.before {
             for runtime in self.wasm_runtimes() {
                 let file = directory.join(runtime.shim());
+                demand(file.exists(), &file, "an earlier build made it")?;
+            }
+            if self.runtimes.iter().any(|runtime| runtime.needs_daemon()) {
+                let name = daemon_file();
+                let file = directory.join(name.file_name().unwrap_or_default());
                 demand(file.exists(), &file, "an earlier build made it")?;
             }
         }
@@ -212,8 +229,8 @@ mod tests {
     fn everything_is_measured_by_default() {
         let options = parsed(&[]).unwrap().unwrap();
         assert_eq!((options.rounds, options.runtimes.as_slice()), (50, &RUNTIMES[..]));
-        let all = "ctr_run memory thin_start pods rate output compute scheduling density large http \
-            files sleep attacks";
+        let all = "ctr_run memory thin_start pods rate exec output compute scheduling density large http \
+            clients files sleep attacks";
         assert_eq!(options.benchmarks.join(" "), all);
     }
 
@@ -244,6 +261,8 @@ mod tests {
             &["--rounds", "x"],
             &["--rounds", "5"],
             &["--before"],
+            &["--peer", "upstream"],
+            &["--peer", "crun=/nowhere"],
             &["--soak", "499"],
             &["--scale", "241"],
             &["--chaos", "long"],

@@ -2,6 +2,7 @@
 //!
 //! This OS process plays containerd and reads the FIFO, as a client does. A round runs every program once, in a random order: what
 //! a wasm guest prints and copies, and what the system's own `cat` copies through runc, where runc's shim stands in between.
+//! Small writes, of 4 KiB, are compared with those of `dd`, also by the CPU time that they take.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,7 +16,7 @@ use serde_json::json;
 use crate::fake_containerd::{FakeContainerd, Storage};
 use crate::options::short;
 use crate::results::Row;
-use crate::{Bench, stats};
+use crate::{Bench, machine, stats};
 
 /// Enough for a tenth of a second.
 const BYTES: u64 = 256 << 20;
@@ -31,6 +32,12 @@ const FILE: &str = "/zeros";
 
 /// The system's own, with its libraries.
 const CAT: &str = "/bin/cat";
+const DD: &str = "/bin/dd";
+
+/// Writes 4 KiB at a time, in the text format.
+const WRITER: &str = include_str!("writer.wat");
+const WRITER_FILE: &str = "/writer.wat";
+const FOUR_K: &str = "output_4k";
 
 /// One program of one runtime.
 struct Source<'a> {
@@ -40,6 +47,8 @@ struct Source<'a> {
     args: Vec<String>,
     /// Megabytes a second.
     rates: Vec<f64>,
+    /// CPU time of the whole machine for a run, in milliseconds; the reader's is in it.
+    cpu: Vec<f64>,
 }
 
 /// What is measured with a fake for every runtime.
@@ -60,9 +69,12 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
             fastrand::shuffle(&mut sources);
             for source in &mut sources {
                 bench.interrupt.check()?;
+                let before = machine::busy()?;
                 let rate = source.run(round)?;
                 if round >= WARM_UP {
                     source.rates.push(rate);
+                    let cpu = machine::busy()?.saturating_sub(before);
+                    source.cpu.push(cpu.as_secs_f64() * 1e3);
                 }
             }
         }
@@ -90,25 +102,37 @@ fn on_stages(
 fn of(runtime: Runtime, fake: &FakeContainerd) -> Result<Vec<Source<'_>>> {
     let source = |figure, args: &[&str]| {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Source { fake, runtime, figure, args, rates: Vec::new() }
+        Source { fake, runtime, figure, args, rates: Vec::new(), cpu: Vec::new() }
     };
     // Sparse: reading it costs a copy and nothing else.
     File::create(inside(fake.layer(), FILE))?.set_len(BYTES)?;
     if runtime == Runtime::Runc {
-        install(fake.layer())?;
-        return Ok(vec![source("output_native_cat", &[CAT, FILE])]);
+        for program in [CAT, DD] {
+            install(fake.layer(), program)?;
+        }
+        let count = format!("count={}", BYTES >> 12);
+        return Ok(vec![
+            source("output_native_cat", &[CAT, FILE]),
+            source(
+                "output_native_4k",
+                &[DD, &format!("if={FILE}"), "bs=4096", &count, "status=none"],
+            ),
+        ]);
     }
+    let writer = WRITER.replace("COUNT", &(BYTES >> 12).to_string());
+    fs::write(inside(fake.layer(), WRITER_FILE), writer)?;
     let guest = runtime.guest();
     Ok(vec![
         source("output_bytes", &[guest, "bytes", &BYTES.to_string()]),
         source("output_cat", &[guest, "cat", FILE]),
+        source(FOUR_K, &[WRITER_FILE]),
     ])
 }
 
-/// Puts the system's `cat` into the layer, and what it is linked with.
-fn install(layer: &Path) -> Result<()> {
-    let linked = Command::new("ldd").args([CAT]).run()?.ok()?.out();
-    for path in linked.split_whitespace().filter(|word| word.starts_with('/')).chain([CAT]) {
+/// Puts a program of the system into the layer, and what it is linked with.
+fn install(layer: &Path, program: &str) -> Result<()> {
+    let linked = Command::new("ldd").args([program]).run()?.ok()?.out();
+    for path in linked.split_whitespace().filter(|word| word.starts_with('/')).chain([program]) {
         let to = inside(layer, path);
         fs::create_dir_all(to.parent().context("no parent")?)?;
         fs::copy(path, &to).with_context(|| format!("cannot copy {path}"))?;
@@ -157,25 +181,25 @@ fn read(fifo: &Path) -> Result<Duration> {
 
 fn rows(mut sources: Vec<Source<'_>>) -> Result<Vec<Row>> {
     sources.sort_by_key(|source| (source.figure, short(source.runtime)));
-    let native = sources
-        .iter()
-        .find(|source| source.runtime == Runtime::Runc)
-        .map(|source| source.rates.clone());
+    let native = |figure: &str| {
+        let name = if figure == FOUR_K { "output_native_4k" } else { "output_native_cat" };
+        sources.iter().find(|source| source.figure == name)
+    };
     let mut rows = Vec::new();
-    for Source { runtime, figure, rates, .. } in &sources {
-        rows.push(Row::new(*figure, short(*runtime), stats::median(rates)?, "MB/s"));
-        if let Some(native) = native.as_ref().filter(|_| *runtime != Runtime::Runc) {
-            let ratios: Vec<_> =
-                rates.iter().zip(native).map(|(rate, native)| rate / native).collect();
-            rows.push(
-                Row::new(
-                    format!("{figure}_to_native"),
-                    short(*runtime),
-                    stats::median(&ratios)?,
-                    "x",
-                )
-                .at_least(GOAL),
-            );
+    for Source { runtime, figure, rates, cpu, .. } in &sources {
+        let name = short(*runtime);
+        rows.push(Row::new(*figure, name, stats::median(rates)?, "MB/s"));
+        if figure.ends_with("_4k") {
+            rows.push(Row::new(format!("{figure}_cpu"), name, stats::mean(cpu)?, "ms"));
+        }
+        let Some(native) = native(figure).filter(|_| *runtime != Runtime::Runc) else { continue };
+        let ratios: Vec<_> =
+            rates.iter().zip(&native.rates).map(|(rate, native)| rate / native).collect();
+        let ratio = Row::new(format!("{figure}_to_native"), name, stats::median(&ratios)?, "x");
+        rows.push(if *figure == FOUR_K { ratio } else { ratio.at_least(GOAL) });
+        if *figure == FOUR_K {
+            let ratio = stats::mean(cpu)? / stats::mean(&native.cpu)?;
+            rows.push(Row::new(format!("{figure}_cpu_to_native"), name, ratio, "x"));
         }
     }
     Ok(rows)

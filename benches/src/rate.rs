@@ -7,6 +7,7 @@
 //! the metrics likewise: one that is scraped ten times a second, one that is not. Both count.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -89,6 +90,9 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
             rows.push(log_cost(bench)?);
             rows.push(scrape_cost(bench)?);
         }
+        if let (Some(directory), true) = (&bench.options.before, runtime.is_wasm()) {
+            rows.push(to_before(bench, directory, *runtime)?);
+        }
         for storage in [Storage::Memory, Storage::Disk] {
             let fits = |plan: &&Plan| plan.runtime == *runtime && plan.storage == storage;
             let plans: Vec<_> = PLANS.iter().filter(fits).collect();
@@ -99,6 +103,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
             }
         }
     }
+    let ratios = ratios(&rows);
+    rows.extend(ratios);
     Ok(rows)
 }
 
@@ -151,29 +157,74 @@ fn scrape_cost(bench: &Bench) -> Result<Row> {
 /// median over pairs of rounds.
 fn cost(bench: &Bench, dear: Settings, cheap: Settings) -> Result<f64> {
     let plan = &PLANS[0];
-    let costs = FakeContainerd::with_settings(plan.runtime, dear, plan.storage, |telling| {
+    let pairs = FakeContainerd::with_settings(plan.runtime, dear, plan.storage, |telling| {
         FakeContainerd::with_settings(plan.runtime, cheap, plan.storage, |quiet| {
-            let of_telling = open(telling, plan)?;
-            let of_quiet = open(quiet, plan)?;
-            let pairs = (0..=PAIRS).map(|number| {
-                bench.interrupt.check()?;
-                // Each is the first of a pair as often as the second.
-                let mut rates = [0.0; 2];
-                for turn in [number % 2, 1 - number % 2] {
-                    rates[turn] = match turn {
-                        0 => round(telling, &of_telling, plan, number)?,
-                        _ => round(quiet, &of_quiet, plan, number)?,
-                    };
-                }
-                Ok((1.0 - rates[0] / rates[1]) * 100.0)
-            });
-            let costs = pairs.collect::<Result<Vec<f64>>>()?;
-            close(telling, of_telling)?;
-            close(quiet, of_quiet)?;
-            Ok(costs)
+            pairs(bench, plan, telling, quiet)
         })
     })?;
-    stats::median(&costs[1..])
+    let costs: Vec<_> = pairs.iter().map(|[dear, cheap]| (1.0 - dear / cheap) * 100.0).collect();
+    stats::median(&costs)
+}
+
+/// The rate beside that of an earlier build.
+fn to_before(bench: &Bench, directory: &Path, runtime: Runtime) -> Result<Row> {
+    bench.say(&format!("rate: {} beside the earlier build's", short(runtime)))?;
+    let fits = |plan: &&Plan| plan.runtime == runtime && plan.sandboxes == 1;
+    let plan = PLANS.iter().find(fits).context("no plan")?;
+    let pairs =
+        FakeContainerd::with_before(runtime, Some(directory), plan.storage, |fake, before| {
+            pairs(bench, plan, fake, before.context("no earlier build")?)
+        })?;
+    let ratios: Vec<_> = pairs.iter().map(|[now, before]| now / before).collect();
+    let name = format!("{}_to_before", plan.figure);
+    Ok(Row::new(name, short(runtime), stats::median(&ratios)?, "x"))
+}
+
+/// The rates of two fakes in pairs of rounds, after one to warm up.
+fn pairs(
+    bench: &Bench,
+    plan: &Plan,
+    one: &FakeContainerd,
+    other: &FakeContainerd,
+) -> Result<Vec<[f64; 2]>> {
+    let (of_one, of_other) = (open(one, plan)?, open(other, plan)?);
+    let mut all = Vec::new();
+    for number in 0..=PAIRS {
+        bench.interrupt.check()?;
+        // Each is the first of a pair as often as the second.
+        let mut rates = [0.0; 2];
+        for turn in [number % 2, 1 - number % 2] {
+            rates[turn] = match turn {
+                0 => round(one, &of_one, plan, number)?,
+                _ => round(other, &of_other, plan, number)?,
+            };
+        }
+        all.push(rates);
+    }
+    close(one, of_one)?;
+    close(other, of_other)?;
+    all.remove(0);
+    Ok(all)
+}
+
+/// The rate of the daemon beside runc's, and that on disk beside that in memory.
+fn ratios(rows: &[Row]) -> Vec<Row> {
+    let value = |name: &str, runtime: &str| {
+        let is = |row: &&Row| row.name == name && row.runtime == runtime;
+        rows.iter().find(is).map(|row| row.value)
+    };
+    let ratio = |name: &str, runtime: &str, over: Option<f64>, under: Option<f64>| {
+        Some(Row::new(name, runtime, over? / under?, "x"))
+    };
+    let one = "rate_one_sandbox";
+    let runc = value(one, short(Runtime::Runc));
+    let mut all = Vec::new();
+    for runtime in [Runtime::Wasmtime, Runtime::Wasmtimed].map(short) {
+        all.extend(ratio("rate_one_sandbox_to_runc", runtime, value(one, runtime), runc));
+        let disk = value("rate_one_sandbox_disk", runtime);
+        all.extend(ratio("rate_one_sandbox_disk_to_memory", runtime, disk, value(one, runtime)));
+    }
+    all
 }
 
 /// The sandboxes, each with a container that holds it.
@@ -236,5 +287,23 @@ async fn worker(work: Arc<Mutex<VecDeque<(Tasks, Container)>>>) -> Result<()> {
         let status = tasks.wait(id).await?;
         ensure!(status == 0, "{id} ended with {status}");
         tasks.delete(id).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_need_both_sides() {
+        let row = |name, runtime, value| Row::new(name, runtime, value, "1/s");
+        let mut rows = vec![
+            row("rate_one_sandbox", "wasmtimed", 4000.0),
+            row("rate_one_sandbox_disk", "wasmtimed", 1000.0),
+        ];
+        let only = ratios(&rows);
+        assert_eq!((only.len(), only[0].value), (1, 0.25));
+        rows.push(row("rate_one_sandbox", "runc", 25.0));
+        assert_eq!(ratios(&rows)[0].value, 160.0);
     }
 }

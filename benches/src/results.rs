@@ -1,4 +1,5 @@
-//! The figures of a run: every benchmark returns rows, `main` prints them and writes them to `target/bench/results.json`.
+//! The figures of a run: every benchmark returns rows, `main` prints them and writes them to `target/bench/results.json`,
+//! with the machine and the targets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use runwasi_tests::runtime::target_dir;
 use serde_json::{Value, json};
+
+use crate::ratios::Base;
+use crate::targets::Outcome;
 
 /// One measured figure.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,28 +53,38 @@ impl Row {
 
     /// Whether the goal is met; none without a goal.
     pub(crate) fn met(&self) -> Option<bool> {
-        self.goal.map(|goal| match goal {
-            Goal::AtMost(most) => self.value <= most,
-            Goal::AtLeast(least) => self.value >= least,
-        })
+        self.goal.map(|goal| goal.is_met_by(self.value))
+    }
+
+    /// What it is a ratio of; none if it is no ratio.
+    pub(crate) fn of(&self) -> Option<&'static str> {
+        Base::of(&self.name).filter(|_| self.unit == "x").map(|base| base.what)
     }
 
     fn json(&self) -> Value {
         json!({
             "name": self.name, "runtime": self.runtime, "value": self.value, "unit": self.unit,
             "goal": self.goal.map(Goal::value), "bound": self.goal.map(Goal::bound), "met": self.met(),
+            "of": self.of(),
         })
     }
 }
 
 impl Goal {
-    fn value(self) -> f64 {
+    pub(crate) fn is_met_by(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+
+    pub(crate) fn value(self) -> f64 {
         match self {
             Self::AtMost(value) | Self::AtLeast(value) => value,
         }
     }
 
-    fn bound(self) -> &'static str {
+    pub(crate) fn bound(self) -> &'static str {
         match self {
             Self::AtMost(_) => "<=",
             Self::AtLeast(_) => ">=",
@@ -93,10 +107,19 @@ pub(crate) fn forget() -> Result<()> {
     }
 }
 
-/// Writes all rows at once.
-pub(crate) fn write(rows: &[Row], file: &Path) -> Result<()> {
-    let list = Value::Array(rows.iter().map(Row::json).collect());
-    let text = serde_json::to_string_pretty(&list)? + "\n";
+/// Writes all at once.
+pub(crate) fn write(
+    machine: &Value,
+    rows: &[Row],
+    targets: &[Outcome<'_>],
+    file: &Path,
+) -> Result<()> {
+    let all = json!({
+        "machine": machine,
+        "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
+        "targets": targets.iter().map(Outcome::json).collect::<Vec<_>>(),
+    });
+    let text = serde_json::to_string_pretty(&all)? + "\n";
     let folder = file.parent().context("results need a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
@@ -105,7 +128,7 @@ pub(crate) fn write(rows: &[Row], file: &Path) -> Result<()> {
 /// The rows as a table, then what became of the goals.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text =
-        format!("{:<34} {:<10} {:>10} {:<8} {:>8}\n", "figure", "runtime", "value", "unit", "goal");
+        format!("{:<34} {:<16} {:>10} {:<8} {:>8}\n", "figure", "runtime", "value", "unit", "goal");
     for row in rows {
         let goal =
             row.goal.map(|goal| format!("{} {}", goal.bound(), goal.value())).unwrap_or_default();
@@ -114,8 +137,9 @@ pub(crate) fn table(rows: &[Row]) -> String {
             Some(false) => " MISSED",
             None => "",
         };
+        let of = row.of().map(|of| format!("  of {of}")).unwrap_or_default();
         let line = format!(
-            "{:<34} {:<10} {:>10.2} {:<8} {goal:>8}{met}",
+            "{:<34} {:<16} {:>10.2} {:<8} {goal:>8}{met}{of}",
             row.name, row.runtime, row.value, row.unit
         );
         text.push_str(line.trim_end());
@@ -143,18 +167,21 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_a_goal_have_null_in_the_file() {
+    fn file_has_the_machine_and_null_for_rows_without_a_goal() {
         let file =
             std::env::temp_dir().join(format!("results-{}/results.json", std::process::id()));
-        let rows = [Row::new("a", "x", 1.5, "ms"), Row::new("b", "y", 2.0, "MB").at_most(1.0)];
-        write(&rows, &file).unwrap();
+        let rows =
+            [Row::new("a", "x", 1.5, "ms"), Row::new("b_to_runc", "y", 2.0, "x").at_most(1.0)];
+        write(&json!({ "kernel": "6" }), &rows, &[], &file).unwrap();
         let read: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         fs::remove_dir_all(file.parent().unwrap()).unwrap();
         let wanted = json!([
-            {"name": "a", "runtime": "x", "value": 1.5, "unit": "ms", "goal": null, "bound": null, "met": null},
-            {"name": "b", "runtime": "y", "value": 2.0, "unit": "MB", "goal": 1.0, "bound": "<=", "met": false},
+            {"name": "a", "runtime": "x", "value": 1.5, "unit": "ms", "goal": null, "bound": null, "met": null,
+                "of": null},
+            {"name": "b_to_runc", "runtime": "y", "value": 2.0, "unit": "x", "goal": 1.0, "bound": "<=", "met": false,
+                "of": "runc with a native guest"},
         ]);
-        assert_eq!(read, wanted);
+        assert_eq!(read, json!({ "machine": { "kernel": "6" }, "rows": wanted, "targets": [] }));
     }
 
     #[test]

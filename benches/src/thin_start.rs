@@ -32,6 +32,8 @@ const RUNTIME: Runtime = Runtime::Wasmtimed;
 struct Times {
     shim: Vec<f64>,
     nothing: Vec<f64>,
+    /// Of an earlier build.
+    before: Vec<f64>,
 }
 
 /// Measures and prints; the rows are the figures.
@@ -42,19 +44,25 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let rounds = bench.options.rounds;
     bench
         .say(&format!("start of {} and /bin/true, {rounds} interleaved rounds", RUNTIME.shim()))?;
-    let mut rows = FakeContainerd::with(RUNTIME, Storage::Memory, |fake| {
-        let mut times = Times::default();
-        for round in 0..WARM_UP + rounds {
-            bench.interrupt.check()?;
-            let container = fake.container(&format!("thin{round}"), &[])?;
-            let (shim, nothing) = pair(fake, &container)?;
-            if round >= WARM_UP {
-                times.shim.push(shim);
-                times.nothing.push(nothing);
+    let before = bench.options.before.as_deref();
+    let mut rows =
+        FakeContainerd::with_before(RUNTIME, before, Storage::Memory, |fake, before| {
+            let mut times = Times::default();
+            for round in 0..WARM_UP + rounds {
+                bench.interrupt.check()?;
+                let container = fake.container(&format!("thin{round}"), &[])?;
+                let (shim, nothing) = pair(fake, &container)?;
+                let earlier =
+                    before.map(|fake| start(fake, &fake.container(&format!("thin{round}"), &[])?));
+                let earlier = earlier.transpose()?;
+                if round >= WARM_UP {
+                    times.shim.push(shim);
+                    times.nothing.push(nothing);
+                    times.before.extend(earlier);
+                }
             }
-        }
-        figures(&times)
-    })?;
+            figures(&times)
+        })?;
     rows.push(
         Row::new("thin_start_size", short(RUNTIME), stripped_size()? as f64 / 1e6, "MB")
             .at_most(GOAL_SIZE),
@@ -62,19 +70,25 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// One of each, in a random order; the sandbox is gone afterwards.
+/// One of each, in a random order.
 fn pair(fake: &FakeContainerd, container: &Container) -> Result<(f64, f64)> {
     let first = fastrand::bool();
     let mut nothing = 0.0;
     if first {
         nothing = took(Command::new("/bin/true"))?;
     }
-    let shim = took(fake.start_command(container)?)?;
+    let shim = start(fake, container)?;
     if !first {
         nothing = took(Command::new("/bin/true"))?;
     }
-    fake.shim_driver().delete(&container.id, container.bundle.path())?.ok()?;
     Ok((shim, nothing))
+}
+
+/// One `start`; the sandbox is gone afterwards.
+fn start(fake: &FakeContainerd, container: &Container) -> Result<f64> {
+    let shim = took(fake.start_command(container)?)?;
+    fake.shim_driver().delete(&container.id, container.bundle.path())?.ok()?;
+    Ok(shim)
 }
 
 /// From before the spawn until the end was seen and its output read, as containerd reads the address.
@@ -95,14 +109,20 @@ fn took(mut command: Command) -> Result<f64> {
 fn figures(times: &Times) -> Result<Vec<Row>> {
     let row = |name, value| Row::new(name, short(RUNTIME), value, "ms");
     let above = stats::difference(&times.shim, &times.nothing)?;
-    Ok(vec![
+    let mut rows = vec![
         row("thin_start_median", stats::median(&times.shim)?).at_most(GOAL),
         row("thin_start_p90", stats::quantile(&times.shim, 0.9)?),
         row("thin_start_of_true", stats::median(&times.nothing)?),
         row("thin_start_above_true", above.median),
         row("thin_start_above_true_ci95_low", above.low),
         row("thin_start_above_true_ci95_high", above.high),
-    ])
+    ];
+    if !times.before.is_empty() {
+        let ratios = times.shim.iter().zip(&times.before).map(|(now, before)| now / before);
+        let ratio = stats::median(&ratios.collect::<Vec<_>>())?;
+        rows.push(Row::new("thin_start_to_before", short(RUNTIME), ratio, "x"));
+    }
+    Ok(rows)
 }
 
 /// The size of a stripped copy.
@@ -124,13 +144,14 @@ mod tests {
 
     #[test]
     fn the_whole_run_is_judged_and_the_difference_is_told() {
-        let times = Times { shim: vec![3.5; 20], nothing: vec![1.0; 20] };
+        let times = Times { shim: vec![3.5; 20], nothing: vec![1.0; 20], before: vec![7.0; 20] };
         let rows = figures(&times).unwrap();
         let judged: Vec<_> =
             rows.iter().filter_map(|row| Some((row.name.as_str(), row.met()?))).collect();
         assert_eq!(judged, [("thin_start_median", false)]);
         let above = rows.iter().find(|row| row.name == "thin_start_above_true").unwrap();
         assert_eq!(above.value, 2.5);
+        assert_eq!(rows.iter().find(|row| row.unit == "x").unwrap().value, 0.5);
     }
 
     #[test]

@@ -73,8 +73,13 @@ impl ShimDriver {
 
     /// The same with another place for compiled code.
     pub fn with_cache(runtime: Runtime, directory: &Path) -> Result<Self> {
-        let mut shim_driver =
-            Self::with(runtime, Settings::default().env("CONTAINERD_WASMTIMED_CACHE", directory))?;
+        Self::with_cache_and(runtime, directory, Settings::default())
+    }
+
+    /// The same with an unusual node daemon, if the runtime needs one.
+    pub fn with_cache_and(runtime: Runtime, directory: &Path, daemon: Settings) -> Result<Self> {
+        let daemon = daemon.env("CONTAINERD_WASMTIMED_CACHE", directory);
+        let mut shim_driver = Self::with(runtime, daemon)?;
         shim_driver.env.push(("RUNWASI_CACHE", directory.into()));
         Ok(shim_driver)
     }
@@ -138,6 +143,11 @@ impl ShimDriver {
         self.traces.namespace()
     }
 
+    /// The shim's program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The runtime whose shim this drives.
     pub fn runtime(&self) -> Runtime {
         self.runtime
@@ -157,6 +167,12 @@ impl ShimDriver {
     /// The shim's `start` for container `id`, with the bundle as working directory and a `log` FIFO in it; one
     /// that is there already stays without a reader.
     pub fn start(&self, id: &str, bundle: &Path) -> Result<Output> {
+        self.open_log(bundle)?;
+        self.command(id, bundle).args(["start"]).run()
+    }
+
+    /// The `log` FIFO of a bundle, which `start` makes by itself.
+    pub fn open_log(&self, bundle: &Path) -> Result<()> {
         let log = bundle.join("log");
         if !log.exists() {
             bundle::fifo(&log)?;
@@ -164,7 +180,7 @@ impl ShimDriver {
             let open = File::options().read(true).write(true).custom_flags(NONBLOCK).open(&log)?;
             self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(open);
         }
-        self.command(id, bundle).args(["start"]).run()
+        Ok(())
     }
 
     /// The shim's `delete` for container `id`.
@@ -269,10 +285,18 @@ impl ShimDriver {
 
     /// The shim's program with the flags containerd gives it, to add a subcommand to.
     pub fn command(&self, id: &str, bundle: &Path) -> Command {
+        self.with_flags(Command::new(&self.program), id, bundle)
+    }
+
+    /// The same, run by another program: a tracer, for instance, whose last argument is the program that it runs.
+    pub fn command_under(&self, tracer: Command, id: &str, bundle: &Path) -> Command {
+        self.with_flags(tracer.args([&self.program]), id, bundle)
+    }
+
+    fn with_flags(&self, command: Command, id: &str, bundle: &Path) -> Command {
         self.traces.name(id);
         let address = self.traces.address().to_string_lossy().into_owned();
         let place = ["-namespace", self.namespace(), "-address", &address];
-        let command = Command::new(&self.program);
         let command =
             self.env.iter().fold(command, |command, (name, value)| command.env(name, value));
         command

@@ -11,15 +11,19 @@
 //! beside it. The last way is judged against the first, too: it is what a guest can have that must be stoppable. It wins by itself,
 //! not by fewer looks at the epoch alone.
 //!
+//! With `--peer wasmtime=PATH` the programs run under wasmtime's command line as well, which cannot stop them either.
+//!
 //! All four run the same work in this OS process, alone on runtimes with as many workers as the shims have, so that ticks come
 //! as they do while a worker is free. A round runs each once, in a random order; what is compared is the CPU time of all threads: that of
 //! the clock and of a worker that is woken for nothing is in it, that of others on the machine is not.
 
+mod cli;
 mod runner;
 mod work;
 
 use anyhow::{Context, Result};
 
+use crate::peers::Peer;
 use crate::results::Row;
 use crate::{Bench, stats};
 use runner::{Runner, Runtimes, Way};
@@ -54,6 +58,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         }
     }
     let mut rows = all.iter().map(Series::rows).collect::<Result<Vec<_>>>()?.concat();
+    rows.extend(beside_cli(bench, &all)?);
     let programs: Vec<_> =
         all.iter().filter(|series| series.work.is_program()).map(|series| &series.times).collect();
     for (figure, way) in [("epochs_add", Way::Epochs), ("inlined_adds", Way::Inlined)] {
@@ -64,6 +69,30 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         rows.push(Row::new(format!("compute_{name}_inlined_compile_time"), RUNTIME, time, "x"));
         rows.push(Row::new(format!("compute_{name}_inlined_code_size"), RUNTIME, bytes, "x"));
     }
+    Ok(rows)
+}
+
+/// Programs with epochs beside wasmtime's command line, which has none; nothing without it.
+fn beside_cli(bench: &Bench, all: &[Series<'_>]) -> Result<Vec<Row>> {
+    let Some(program) = bench.options.peers.get(Peer::Cli) else { return Ok(Vec::new()) };
+    bench.say("the same programs by wasmtime's command line")?;
+    let mut rows = Vec::new();
+    let mut ratios = Vec::new();
+    for series in all.iter().filter(|series| series.work.is_program()) {
+        bench.interrupt.check()?;
+        let cli = cli::cpu_time(program, series.runner.code, series.work)?.as_secs_f64() * 1e3;
+        let ratio = stats::median(&series.times.0[Way::Epochs as usize])? / cli;
+        let name = series.work.name;
+        rows.push(Row::new(format!("compute_{name}_bare"), Peer::Cli.name(), cli, "ms"));
+        rows.push(Row::new(format!("compute_{name}_to_cli"), RUNTIME, ratio, "x"));
+        ratios.push(ratio);
+    }
+    let logarithms: Vec<_> = ratios.iter().map(|ratio: &f64| ratio.ln()).collect();
+    let worst = ratios.iter().copied().fold(0.0, f64::max);
+    let row =
+        |figure: &str, value| Row::new(format!("compute_programs_{figure}"), RUNTIME, value, "x");
+    rows.push(row("mean_to_cli", stats::mean(&logarithms)?.exp()));
+    rows.push(row("worst_to_cli", worst));
     Ok(rows)
 }
 

@@ -8,6 +8,7 @@
 //! containers   1,000 sandboxes with ten containers each; idle for a while when they had one each
 //! networks     50 sandboxes with a network namespace and a container each
 //! cycles       500 sandboxes come and go three times: what the second and the third time leave differs by what leaks
+//! thousand     1,000 sandboxes with a container each: memory and page tables of one, also beside an earlier build's
 //! ```
 //!
 //! All guests sleep and neither wake up nor end by themselves.
@@ -16,6 +17,7 @@ mod figures;
 mod population;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -53,7 +55,61 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     }
     raise_file_limit()?;
     let parts = [sandboxes, containers, networks, cycles];
-    Ok(parts.into_iter().map(|measure| part(bench, measure)).collect::<Result<Vec<_>>>()?.concat())
+    let parts =
+        parts.into_iter().map(|measure| part(bench, measure)).collect::<Result<Vec<_>>>()?;
+    let mut rows = parts.concat();
+    rows.extend(thousand(bench)?);
+    Ok(rows)
+}
+
+/// What a sandbox takes of a daemon with a thousand of them.
+fn thousand(bench: &Bench) -> Result<Vec<Row>> {
+    let of = |build: Option<&Path>| match build {
+        None => FakeContainerd::with(RUNTIME, Storage::Memory, |fake| of_thousand(bench, fake)),
+        Some(directory) => {
+            FakeContainerd::with_build(RUNTIME, directory, Storage::Memory, |fake| {
+                of_thousand(bench, fake)
+            })
+        }
+    };
+    let (pss, tables) = of(None)?;
+    let before =
+        bench.options.before.as_deref().map(|directory| of(Some(directory))).transpose()?;
+    let mut rows = vec![
+        row("density_1000_sandbox_pss", pss, "KiB"),
+        row("density_1000_sandbox_page_tables", tables, "KiB"),
+    ];
+    if let Some((before, before_tables)) = before {
+        rows.push(row("density_1000_sandbox_pss_to_before", pss / before, "x"));
+        rows.push(row("density_1000_sandbox_page_tables_to_before", tables / before_tables, "x"));
+    }
+    Ok(rows)
+}
+
+/// Memory and page tables, in KiB for each.
+fn of_thousand(bench: &Bench, fake: &FakeContainerd) -> Result<(f64, f64)> {
+    bench.say(&format!("density: what one of {PODS} sandboxes with a sleeping guest takes"))?;
+    let mut population = Population::new(bench, fake, "t");
+    population.fill(EARLY, |population| population.add_sandbox(false))?;
+    let levels = || {
+        let daemon = fake.daemon()?;
+        Ok::<_, anyhow::Error>((Level::settled(daemon, &bench.interrupt)?, page_tables(daemon)?))
+    };
+    let (early, early_tables) = levels()?;
+    population.fill(PODS, |population| population.add_sandbox(false))?;
+    let (full, tables) = levels()?;
+    let count = population.len() - EARLY;
+    population.remove_all()?;
+    let pss = full.growth_per(&early, count, kib);
+    Ok((pss, (tables - early_tables) / count as f64))
+}
+
+/// `VmPTE` of `proc_pid_status(5)`, in KiB.
+fn page_tables(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPTE:"));
+    let size = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    size.with_context(|| format!("no VmPTE of {pid}"))
 }
 
 /// A part on a fake of its own, warmed up.

@@ -71,10 +71,23 @@ impl FakeContainerd {
         storage: Storage,
         measure: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
+        Self::play_with_empty_cache_of(runtime, None, storage, measure)
+    }
+
+    /// The same with the programs of another build, if one is given.
+    pub(crate) fn play_with_empty_cache_of<T>(
+        runtime: Runtime,
+        build: Option<&Path>,
+        storage: Storage,
+        measure: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
         let place = tempfile::tempdir().context("no directory for compiled code")?;
         // Made by who writes there: one that others could read is refused.
         let cache = place.path().join("code");
-        let mut fake = Self::new(ShimDriver::with_cache(runtime, &cache)?, storage)?;
+        let settings = Settings::default();
+        let settings = build.map_or(settings.clone(), |build| settings.programs(build));
+        let shim_driver = ShimDriver::with_cache_and(runtime, &cache, settings)?;
+        let mut fake = Self::new(shim_driver, storage)?;
         fake.cache = cache;
         fake.played(measure)
     }
@@ -87,6 +100,21 @@ impl FakeContainerd {
         measure: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
         Self::with_settings(runtime, Settings::default().programs(directory), storage, measure)
+    }
+
+    /// The same with two of them: one with this build's programs, and one with those in `before`, if that is given.
+    pub(crate) fn with_before<T>(
+        runtime: Runtime,
+        before: Option<&Path>,
+        storage: Storage,
+        measure: impl FnOnce(&Self, Option<&Self>) -> Result<T>,
+    ) -> Result<T> {
+        Self::with(runtime, storage, |fake| match before {
+            None => measure(fake, None),
+            Some(directory) => {
+                Self::with_build(runtime, directory, storage, |before| measure(fake, Some(before)))
+            }
+        })
     }
 
     /// The same with these settings of the daemon.
@@ -210,9 +238,7 @@ impl FakeContainerd {
 
     /// The shim's `start` as `sandbox` runs it, for whom the time is the figure.
     pub(crate) fn start_command(&self, container: &Container) -> Result<Command> {
-        let program =
-            self.shim_driver.runtime().program_file().context("not a program of the workspace")?;
-        let mut command = Command::new(program.canonicalize()?);
+        let mut command = Command::new(self.shim_driver.program().canonicalize()?);
         let address = self.address();
         command.args(["-namespace", self.shim_driver.namespace(), "-address"]).arg(&address);
         command.args(["-publish-binary", "/bin/true", "-id", &container.id, "start"]);

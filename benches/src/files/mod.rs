@@ -2,8 +2,8 @@
 //!
 //! The guest measures itself by its own clock. It runs in a container of each wasm runtime, in one of
 //! an earlier build (`--before`), and in this OS process as `wasmtime run` does it: with the library's
-//! own calls, made by the thread of the guest. All have the same files, in memory. A round runs each
-//! once, in a random order; what counts is the ratio within a round.
+//! own calls, made by the thread of the guest, and by `wasmtime run` itself (`--peer wasmtime=PATH`). All have the same files,
+//! in memory. A round runs each once, in a random order; what counts is the ratio within a round.
 
 mod peer;
 
@@ -12,11 +12,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::Runtime;
+use runwasi_tests::{Command, Runtime};
 use serde_json::json;
 
 use crate::fake_containerd::{FakeContainerd, Storage};
 use crate::options::short;
+use crate::peers;
 use crate::results::Row;
 use crate::{Bench, stats};
 use peer::Peer;
@@ -50,6 +51,8 @@ enum Place<'a> {
         before: bool,
     },
     Peer(&'a Peer),
+    /// wasmtime's command line, and the guest's `/`.
+    Cli(&'a Path, &'a Path),
 }
 
 /// What one place needed for the calls, as one user.
@@ -72,6 +75,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
         bench.say("without an earlier build beside it: --before DIR names its programs")?;
     }
     let files = Files::new()?;
+    fs::write(files.0.path().join(GUEST_FILE), GUEST)?;
     let peer = Peer::new(GUEST, files.0.path())?;
     let builds = bench.options.wasm_runtimes().into_iter().flat_map(|runtime| {
         let before = bench.options.before.clone();
@@ -79,7 +83,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     });
     let builds: Vec<_> = builds.collect();
     on_fakes(&builds, &Vec::new(), &mut |fakes| {
-        let mut all = series(fakes, &peer);
+        let cli = bench.options.peers.get(peers::Peer::Cli);
+        let mut all = series(fakes, &peer, cli.map(|program| Place::Cli(program, files.0.path())));
         for round in 0..=rounds {
             fastrand::shuffle(&mut all);
             for (n, series) in all.iter_mut().enumerate() {
@@ -114,12 +119,13 @@ fn on_fakes(
     }
 }
 
-fn series<'a>(fakes: &Fakes<'a>, peer: &'a Peer) -> Vec<Series<'a>> {
+fn series<'a>(fakes: &Fakes<'a>, peer: &'a Peer, cli: Option<Place<'a>>) -> Vec<Series<'a>> {
     let containers =
         fakes.iter().map(|&(runtime, before, fake)| Place::Containers { fake, runtime, before });
     let containers: Vec<_> = containers.collect();
     let of = |place, (uid, user)| Series { place, uid, user, times: Vec::new() };
     let mut all = vec![of(Place::Peer(peer), USERS[0])];
+    all.extend(cli.map(|place| of(place, USERS[0])));
     for user in USERS {
         all.extend(containers.iter().map(|place| of(*place, user)));
     }
@@ -151,6 +157,7 @@ impl Series<'_> {
     fn run(&self, files: &Files, id: &str) -> Result<[f64; CALLS.len()]> {
         let said = match self.place {
             Place::Peer(peer) => peer.run()?,
+            Place::Cli(program, directory) => cli(program, directory)?,
             Place::Containers { fake, .. } => container(fake, &files.volume(), self.uid, id)?,
         };
         let numbers = said.lines().map(str::parse::<f64>).collect::<Result<Vec<_>, _>>();
@@ -163,12 +170,20 @@ impl Series<'_> {
         match self.place {
             Place::Containers { runtime, .. } => short(runtime),
             Place::Peer(_) => "run",
+            Place::Cli(..) => peers::Peer::Cli.name(),
         }
     }
 
     fn is_before(&self) -> bool {
         matches!(self.place, Place::Containers { before: true, .. })
     }
+}
+
+/// What the guest has printed under `wasmtime run`.
+fn cli(program: &Path, directory: &Path) -> Result<String> {
+    let guests = format!("{}::/", directory.display());
+    let command = Command::new(program).args(["run", "--dir", &guests]);
+    Ok(command.args([directory.join(GUEST_FILE)]).run()?.ok()?.out())
 }
 
 /// One life of a container; what its guest has printed.
@@ -193,14 +208,21 @@ fn container(fake: &FakeContainerd, volume: &Path, uid: u32, id: &str) -> Result
 fn rows(all: &[Series<'_>]) -> Result<Vec<Row>> {
     let peer = all.iter().find(|series| matches!(series.place, Place::Peer(_)));
     let peer = peer.context("no peer")?;
+    let cli = all.iter().find(|series| matches!(series.place, Place::Cli(..)));
     let mut rows = Vec::new();
     for (n, call) in CALLS.into_iter().enumerate() {
-        rows.push(Row::new(format!("files_{call}"), peer.name(), median(peer, n)?, "us"));
+        for peer in [peer].into_iter().chain(cli) {
+            rows.push(Row::new(format!("files_{call}"), peer.name(), median(peer, n)?, "us"));
+        }
         for series in sorted(all) {
             let figure = format!("files_{call}_{}", series.user);
             rows.push(Row::new(&figure, series.name(), median(series, n)?, "us"));
             let ratio = ratio(series, peer, n)?;
             rows.push(Row::new(format!("{figure}_to_run"), series.name(), ratio, "x"));
+            if let Some(cli) = cli {
+                let ratio = self::ratio(series, cli, n)?;
+                rows.push(Row::new(format!("{figure}_to_cli"), series.name(), ratio, "x"));
+            }
             let same = |other: &&Series<'_>| {
                 other.is_before() && other.name() == series.name() && other.uid == series.uid
             };

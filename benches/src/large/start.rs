@@ -1,13 +1,17 @@
 //! How long large programs take from the shim's `start` to its end; used by `large`.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use runwasi_tests::Runtime;
+use runwasi_tests::runtime::target_dir;
+use runwasi_tests::{Command, Image, Runtime};
 
 use crate::fake_containerd::{Container, FakeContainerd, Storage};
 use crate::options::short;
+use crate::peers::Peer;
 use crate::results::Row;
+use crate::subject::Subject;
 use crate::{Bench, stats};
 
 /// A file that has changed just now may change again unseen, and is read at every start. Those of an image are older.
@@ -21,6 +25,9 @@ const WARM_UP: usize = 3;
 
 /// First starts, each with a cache of its own.
 const FIRST_STARTS: usize = 3;
+
+/// Far above what compiling takes.
+const COMPILATION: Duration = Duration::from_secs(120);
 
 /// The most a component may take above a hello, in milliseconds.
 const GOAL_ABOVE_HELLO: f64 = 3.0;
@@ -75,34 +82,85 @@ pub(super) fn above_hello(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
     })
 }
 
-/// The first start compiles, the second does not; both render the picture.
+/// The first start compiles, the second does not; both render the picture. Beside the first, in the same round, what compiles
+/// as well: an earlier build, and the peers that there are.
 pub(super) fn second_to_first(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
     let name = short(runtime);
     bench
         .say(&format!("large: {MODULE} renders a picture, twice with each of {FIRST_STARTS} empty caches of {name}"))?;
     let (mut first, mut second, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..FIRST_STARTS {
+    let mut others: Vec<(&str, Vec<f64>)> = Vec::new();
+    for round in 0..FIRST_STARTS {
         bench.interrupt.check()?;
-        let [one, two] = FakeContainerd::play_with_empty_cache(runtime, Storage::Memory, |fake| {
-            fake.add_guest(MODULE)?;
-            fake.add_source(PICTURE)?;
-            let render = |id| {
-                took(
-                    fake,
-                    &fake.program(id, &[&format!("/{MODULE}"), &format!("/{PICTURE}"), "-c"])?,
-                )
-            };
-            Ok([render("first")?, render("second")?])
-        })?;
+        let [one, two] = first_and_second(runtime, None)?;
         first.push(one);
         second.push(two);
         ratios.push(two / one);
+        for (other, took) in beside(bench, runtime, round)? {
+            match others.iter_mut().find(|(known, _)| *known == other) {
+                Some((_, times)) => times.push(one / took),
+                None => others.push((other, vec![one / took])),
+            }
+        }
     }
-    Ok(vec![
+    let mut rows = vec![
         Row::new("large_first_start", name, stats::median(&first)?, "ms"),
         Row::new("large_second_start", name, stats::median(&second)?, "ms"),
         Row::new("large_second_to_first", name, stats::median(&ratios)?, "x").at_most(GOAL_SECOND),
-    ])
+    ];
+    for (other, ratios) in &others {
+        let figure = format!("large_first_start_to_{other}");
+        rows.push(Row::new(figure, name, stats::median(ratios)?, "x"));
+    }
+    Ok(rows)
+}
+
+/// The first start with an empty cache and the second, by this build or that in a directory.
+fn first_and_second(runtime: Runtime, build: Option<&Path>) -> Result<[f64; 2]> {
+    FakeContainerd::play_with_empty_cache_of(runtime, build, Storage::Memory, |fake| {
+        fake.add_guest(MODULE)?;
+        fake.add_source(PICTURE)?;
+        let (module, picture) = (format!("/{MODULE}"), format!("/{PICTURE}"));
+        let words = [&*module, &*picture, "-c"];
+        let render = |id| took(fake, &fake.program(id, &words)?);
+        Ok([render("first")?, render("second")?])
+    })
+}
+
+/// What else compiles the program, in milliseconds, by the end of the ratio's name.
+fn beside(bench: &Bench, runtime: Runtime, round: usize) -> Result<Vec<(&'static str, f64)>> {
+    let mut all = Vec::new();
+    if let Some(directory) = &bench.options.before {
+        all.push(("before", first_and_second(runtime, Some(directory))?[0]));
+    }
+    if bench.options.peers.get(Peer::Upstream).is_some() {
+        all.push(("upstream", upstream(bench, runtime, round)?));
+    }
+    if let Some(program) = bench.options.peers.get(Peer::Cli) {
+        all.push(("cli", compile(program)?));
+    }
+    Ok(all)
+}
+
+/// The whole of `ctr run`: upstream's shim asks containerd about the image, so it needs a real one. It keeps no code of a
+/// program in a Linux image, and so compiles each time.
+fn upstream(bench: &Bench, runtime: Runtime, round: usize) -> Result<f64> {
+    let peer = Subject::Peer(Peer::Upstream);
+    bench.fixture.load(Image::Resvg)?;
+    let id = peer.id(bench, &format!("resvg{round}-{}", short(runtime)))?;
+    let (module, picture) = (format!("/{MODULE}"), format!("/{PICTURE}"));
+    let words = [&*module, &*picture, "-c"];
+    let run = peer.run_of(bench, &["--rm"], Image::Resvg.name(), &id, &words)?;
+    Ok(run.deadline(COMPILATION).run()?.ok()?.took.as_secs_f64() * 1e3)
+}
+
+/// `wasmtime compile` alone, which runs nothing.
+fn compile(program: &Path) -> Result<f64> {
+    let place = tempfile::tempdir()?;
+    let source = target_dir().join("guests").join(MODULE);
+    let command = Command::new(program).args(["compile", "-o"]);
+    let command = command.args([place.path().join("code.cwasm"), source]);
+    Ok(command.deadline(COMPILATION).run()?.ok()?.took.as_secs_f64() * 1e3)
 }
 
 /// From the shim's `start` to the guest's end, in milliseconds; then the sandbox is taken away.

@@ -32,10 +32,16 @@ const ROUNDS: usize = 15;
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for runtime in bench.options.wasm_runtimes() {
-        rows.extend(FakeContainerd::with(runtime, Storage::Memory, |fake| {
-            let of_sleep = |sleep| rows_of(bench, fake, runtime, sleep);
-            SLEEPS.into_iter().map(of_sleep).collect::<Result<Vec<_>>>()
-        })?);
+        let before = bench.options.before.as_deref();
+        rows.extend(FakeContainerd::with_before(
+            runtime,
+            before,
+            Storage::Memory,
+            |fake, before| {
+                let of_sleep = |sleep| rows_of(bench, fake, before, runtime, sleep);
+                SLEEPS.into_iter().map(of_sleep).collect::<Result<Vec<_>>>()
+            },
+        )?);
     }
     Ok(rows.concat())
 }
@@ -43,6 +49,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 fn rows_of(
     bench: &Bench,
     fake: &FakeContainerd,
+    before: Option<&FakeContainerd>,
     runtime: Runtime,
     (length, count, name, goal): (Duration, u32, &'static str, f64),
 ) -> Result<Vec<Row>> {
@@ -51,21 +58,37 @@ fn rows_of(
     let nanos = length.as_nanos().to_string();
     let text = GUEST.replace("NANOS", &nanos).replace("COUNT", &count.to_string());
     let file = format!("{name}.wat");
-    fs::write(fake.layer().join(&file), text)?;
+    for fake in [fake].into_iter().chain(before) {
+        fs::write(fake.layer().join(&file), &text)?;
+    }
     let mut guests = Vec::new();
-    let mut ratios = Vec::new();
+    let (mut to_native, mut to_before) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         bench.interrupt.check()?;
         let native = native(length, count)?;
-        let guest = guest(fake, &file, &format!("{name}-{round}"))? / 1e3 / f64::from(count);
+        let slept = |fake| {
+            let slept = guest(fake, &file, &format!("{name}-{round}"))?;
+            Ok::<_, anyhow::Error>(slept / 1e3 / f64::from(count))
+        };
+        let (guest, earlier) = (slept(fake)?, before.map(slept).transpose()?);
         if round > 0 {
             guests.push(guest);
-            ratios.push(guest / native);
+            to_native.push(guest / native);
+            to_before.extend(earlier.map(|earlier| guest / earlier));
         }
     }
-    let to_native =
-        Row::new(format!("{name}_to_native"), short(runtime), stats::median(&ratios)?, "x");
-    Ok(vec![Row::new(name, short(runtime), stats::median(&guests)?, "us"), to_native.at_most(goal)])
+    let ratio = |end, ratios: &[f64]| {
+        let name = format!("{name}_to_{end}");
+        Ok::<_, anyhow::Error>(Row::new(name, short(runtime), stats::median(ratios)?, "x"))
+    };
+    let mut rows = vec![
+        Row::new(name, short(runtime), stats::median(&guests)?, "us"),
+        ratio("native", &to_native)?.at_most(goal),
+    ];
+    if !to_before.is_empty() {
+        rows.push(ratio("before", &to_before)?);
+    }
+    Ok(rows)
 }
 
 /// Microseconds of a sleep of this program.
