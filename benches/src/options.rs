@@ -9,6 +9,7 @@ use runwasi_tests::runtime::daemon_file;
 
 use crate::BENCHMARKS;
 use crate::attacks::ATTACKS;
+use crate::http::PARTS;
 use crate::peers::Peers;
 use crate::scale::MOST;
 use crate::soak::FEWEST;
@@ -21,9 +22,10 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR] [--peer
   --rounds N    rounds of the timed benchmarks, at least 6 (default 50)
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
                 rate, exec, output, compute, scheduling, density, large, http, clients, files, sleep, attacks;
-                attacks/NAME is one attack); default all
+                attacks/NAME is one attack, http/NAME one part of http: hello, p3-hello, wait, p3-wait, body, get,
+                p3-get, log); default all
   --before DIR  directory with the programs of an earlier build, which ctr_run, memory, thin_start, rate, density,
-                large, files and sleep measure beside this one
+                large, http, files and sleep measure beside this one
   --peer NAME=PATH
                 a program to compare with: upstream (containerd-shim-wasmtime-v1 of the runwasi project), crun (with
                 wasmtime) or wasmtime (the command line); without it its rows have no ratio
@@ -40,8 +42,8 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR] [--peer
 pub(crate) const RUNTIMES: [Runtime; 4] =
     [Runtime::Wasmtime, Runtime::Wasmtimed, Runtime::Runc, Runtime::Floor];
 
-/// The benchmark of which parts can be selected.
-const ATTACKS_NAME: &str = "attacks";
+/// A part of a benchmark that can be selected: the benchmark and its own name.
+type Part = (&'static str, &'static str);
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,8 +62,8 @@ pub(crate) struct Options {
     pub(crate) scale: Option<usize>,
     /// Time of random kills in the place of the benchmarks.
     pub(crate) chaos: Option<Duration>,
-    /// Names of the attacks, if the benchmark of them is wanted.
-    pub(crate) attacks: Vec<&'static str>,
+    /// Parts of those benchmarks that have parts.
+    pub(crate) parts: Vec<Part>,
 }
 
 /// The short name of a runtime: `wasmtime` of `io.containerd.wasmtime.v1`.
@@ -81,7 +83,7 @@ impl Options {
             soak: None,
             scale: None,
             chaos: None,
-            attacks: attacks().collect(),
+            parts: parts().collect(),
         };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
@@ -121,29 +123,34 @@ impl Options {
         for name in &wanted {
             let known = names().any(|known| known == *name)
                 || RUNTIMES.iter().any(|known| short(*known) == *name)
-                || attacks().any(|known| attack(name) == Some(known));
+                || parts().any(|known| is_part(name, known));
             ensure!(known, "--only {name}: no such runtime or benchmark\n{USAGE}");
         }
         // Naming only runtimes leaves all benchmarks, and the other way round.
         let runtimes: Vec<_> =
             RUNTIMES.into_iter().filter(|runtime| wanted.contains(&short(*runtime))).collect();
-        let attacks: Vec<_> = attacks()
-            .filter(|known| wanted.iter().any(|name| attack(name) == Some(known)))
-            .collect();
-        let of_attacks = |name: &&str| *name == ATTACKS_NAME && !attacks.is_empty();
+        let selected: Vec<_> =
+            parts().filter(|known| wanted.iter().any(|name| is_part(name, *known))).collect();
+        let has_part = |name: &str| selected.iter().any(|(benchmark, _)| *benchmark == name);
         let benchmarks: Vec<_> =
-            names().filter(|name| wanted.contains(name) || of_attacks(name)).collect();
+            names().filter(|name| wanted.contains(name) || has_part(name)).collect();
+        // All parts of a benchmark that is named itself, or of which none is named.
+        self.parts.retain(|part| {
+            let (benchmark, _) = part;
+            wanted.contains(benchmark) || !has_part(benchmark) || selected.contains(part)
+        });
         if !runtimes.is_empty() {
             self.runtimes = runtimes;
         }
         if !benchmarks.is_empty() {
             self.benchmarks = benchmarks;
         }
-        // All of them if the benchmark itself is named.
-        if !attacks.is_empty() && !wanted.contains(&ATTACKS_NAME) {
-            self.attacks = attacks;
-        }
         Ok(())
+    }
+
+    /// True if that part of a benchmark is wanted.
+    pub(crate) fn wants(&self, benchmark: &str, part: &str) -> bool {
+        self.parts.contains(&(benchmark, part))
     }
 
     /// The runtimes asked for whose guests are wasm.
@@ -203,13 +210,14 @@ fn names() -> impl Iterator<Item = &'static str> {
     BENCHMARKS.iter().map(|(name, _)| *name)
 }
 
-fn attacks() -> impl Iterator<Item = &'static str> {
-    ATTACKS.iter().map(|attack| attack.name)
+fn parts() -> impl Iterator<Item = Part> {
+    let attacks = ATTACKS.iter().map(|attack| ("attacks", attack.name));
+    attacks.chain(PARTS.map(|name| ("http", name)))
 }
 
-/// The attack in `attacks/NAME`.
-fn attack(name: &str) -> Option<&str> {
-    name.strip_prefix(ATTACKS_NAME)?.strip_prefix('/')
+/// True if that is the name of a part: `BENCHMARK/PART`.
+fn is_part(name: &str, (benchmark, part): Part) -> bool {
+    name.split_once('/') == Some((benchmark, part))
 }
 
 fn in_path(program: &str) -> bool {
@@ -244,12 +252,24 @@ mod tests {
     }
 
     #[test]
-    fn one_attack_can_be_selected() {
+    fn parts_of_benchmarks_can_be_selected() {
+        let of = |options: &Options, name| {
+            let parts = options.parts.iter().filter(|(benchmark, _)| *benchmark == name);
+            parts.map(|(_, part)| *part).collect::<Vec<_>>()
+        };
         let options = parsed(&["--only", "wasmtimed,attacks/poll,attacks/spin"]).unwrap().unwrap();
         assert_eq!(options.runtimes, [Runtime::Wasmtimed]);
-        assert_eq!((options.benchmarks, options.attacks), (vec!["attacks"], vec!["poll", "spin"]));
-        let options = parsed(&["--only", "attacks/poll,attacks"]).unwrap().unwrap();
-        assert_eq!(options.attacks.len(), ATTACKS.len());
+        assert_eq!(
+            (of(&options, "attacks"), of(&options, "http").len()),
+            (vec!["poll", "spin"], PARTS.len())
+        );
+        assert_eq!(options.benchmarks, ["attacks"]);
+        let options = parsed(&["--only", "attacks/poll,attacks,http/wait"]).unwrap().unwrap();
+        assert_eq!(
+            (of(&options, "attacks").len(), of(&options, "http")),
+            (ATTACKS.len(), vec!["wait"])
+        );
+        assert!(options.wants("http", "wait") && !options.wants("http", "hello"));
         assert!(parsed(&["--only", "attacks/peace"]).is_err());
     }
 

@@ -92,6 +92,18 @@ impl Compiler {
         Ok((program, made?.ready))
     }
 
+    /// Links code that another engine of this OS process has loaded. Blocks.
+    pub(crate) fn ready_from(
+        &self,
+        digest: &Digest,
+        code: Vec<u8>,
+    ) -> wasmtime::Result<Arc<Ready>> {
+        match self.loader.module_cache().get(digest) {
+            Some(ready) => Ok(ready),
+            None => self.loader.load_fresh(digest, code),
+        }
+    }
+
     /// Digest of the artifact of this code, which [`Compiler::ready`] has just returned.
     pub(crate) fn digest(&self, ready: &Arc<Ready>) -> Option<Digest> {
         self.loader.module_cache().digest_of(ready)

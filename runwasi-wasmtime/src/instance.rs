@@ -15,7 +15,7 @@ use crate::{
         store::{Component, Imports},
     },
     exit, gc_heap,
-    http::Server,
+    http::{Further, Server},
     limits,
     module::{self, store},
     module_cache::Ready,
@@ -52,7 +52,7 @@ impl WasmtimeInstance {
         spec: InstanceSpec,
         pool: Arc<Pool>,
     ) -> Result<Self, EngineError> {
-        limits::watch(&spec, ready.engine());
+        limits::watch(&spec, &pool.ticker);
         let function = program.function.as_deref();
         let invalid = |reason: String| EngineError::Invalid { path: program.path.clone(), reason };
         let shares = shares(&ready, &spec, &pool)?;
@@ -148,7 +148,9 @@ impl Instance for WasmtimeInstance {
                 ticker.during(self.run_component(pre, command, access, &context)).await
             }
             (_, Entry::Server(server)) => {
-                ticker.during(server.run(&self.spec, ticker.clone(), &context, &self.shares)).await
+                let further = Further::of(&self.pool, &self.ready, &self.spec);
+                let rooms = (&self.shares, further);
+                ticker.during(server.run(&self.spec, ticker.clone(), &context, rooms)).await
             }
             // `new` pairs the two, so this is never reached.
             _ => Err(EngineError::Failed("the guest is of another kind than its entry".into())),

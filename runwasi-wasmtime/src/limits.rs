@@ -7,6 +7,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
+    sync::Arc,
     task::Poll,
 };
 
@@ -17,7 +18,9 @@ use runwasi_core::{
         memory::{BeyondLimit, Charge, Memory},
     },
 };
-use wasmtime::{Engine, GcHeapOutOfMemory, ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{GcHeapOutOfMemory, ResourceLimiter, Store, UpdateDeadline};
+
+use crate::epoch::Ticker;
 
 /// Size of a table element, in bytes.
 const ELEMENT: usize = size_of::<usize>();
@@ -58,13 +61,13 @@ pub(crate) fn call_bytes(memory: &Memory) -> usize {
 }
 
 /// Makes the container's guests yield as soon as the host's memory for them is beyond the limit.
-pub(crate) fn watch(spec: &InstanceSpec, engine: &Engine) {
+pub(crate) fn watch(spec: &InstanceSpec, ticker: &Arc<Ticker>) {
     // Weak: the container may outlive the engine, though none of its guests does.
-    let engine = engine.weak();
+    let ticker = Arc::downgrade(ticker);
     spec.memory.on_excess(move || {
         // The deadline of every guest is one tick away.
-        if let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
+        if let Some(ticker) = ticker.upgrade() {
+            ticker.tick();
         }
     });
 }
@@ -181,8 +184,6 @@ impl ResourceLimiter for Limits {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]

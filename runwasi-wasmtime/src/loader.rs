@@ -87,7 +87,8 @@ impl Loader {
         Some(self.link(digest, &code))
     }
 
-    /// Links code that this engine has compiled a moment ago. Blocks.
+    /// Links code that this program has compiled, for this engine or one with the same settings of
+    /// code. Blocks.
     pub(crate) fn load_fresh(
         &self,
         digest: &Digest,
@@ -213,7 +214,8 @@ enum Code {
     /// undamaged. They are replaced by rename and never changed in place.
     Kept(File),
     /// Compiled a moment ago by this program: in this process, or in one that this process has
-    /// started for it and whose pipes have no other user.
+    /// started for it and whose pipes have no other user. Or loaded by another engine of this process
+    /// already.
     Fresh(Vec<u8>),
 }
 

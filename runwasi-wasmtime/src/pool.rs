@@ -8,14 +8,22 @@ use std::{
 };
 
 use runwasi_core::{
-    EngineError,
+    EngineError, InstanceSpec,
+    blocking::blocking,
     code_cache::{digests::DigestIndex, store::CodeCache},
 };
-use wasmtime::{Enabled, Linker, PoolingAllocationConfig};
+use tokio::sync::OnceCell;
+use wasmtime::{Enabled, Linker, PoolingAllocationConfig, ResourcesRequired};
 
 use crate::{
-    compiler::Compiler, config::config, epoch::Ticker, hooks::Hooks, module::link,
-    settings::Settings, shares::Account, timer,
+    compiler::Compiler,
+    config::config,
+    epoch::Ticker,
+    hooks::Hooks,
+    module::link,
+    settings::Settings,
+    shares::{Account, Shares},
+    timer,
 };
 
 /// Largest instance state (globals and other bookkeeping) in a slot, in bytes.
@@ -45,6 +53,15 @@ pub(crate) struct Pool {
     // wasmtime's pool counts as well, but reports what is exhausted only when a guest that has
     // started needs it.
     pub(crate) account: Arc<Account>,
+    hooks: Arc<Hooks>,
+    requests: Requests,
+}
+
+/// Slots for requests beyond those of the pool.
+struct Requests {
+    /// Absent if there are none.
+    room: Option<(Settings, Arc<Account>)>,
+    pool: OnceCell<Arc<Pool>>,
 }
 
 impl Pool {
@@ -55,24 +72,69 @@ impl Pool {
         keeps_spare: bool,
     ) -> Result<Self, EngineError> {
         let engine = build(settings)?;
-        let mut linker = Linker::new(&engine);
-        link::link(&mut linker).map_err(failed)?;
-        hooks.link_modules(&mut linker).map_err(failed)?;
         let unavailable = |error: io::Error| EngineError::Failed(error.to_string());
         let ticker = Ticker::start(&engine, settings.quantum()).map_err(unavailable)?;
         timer::start().map_err(unavailable)?;
+        let account = Arc::new(Account::of_node(settings));
+        Self::of((&engine, Arc::new(ticker)), settings, hooks, keeps_spare, account)
+    }
+
+    fn of(
+        (engine, ticker): (&wasmtime::Engine, Arc<Ticker>),
+        settings: &Settings,
+        hooks: &Arc<Hooks>,
+        keeps_spare: bool,
+        account: Arc<Account>,
+    ) -> Result<Self, EngineError> {
+        let mut linker = Linker::new(engine);
+        link::link(&mut linker).map_err(failed)?;
+        hooks.link_modules(&mut linker).map_err(failed)?;
         let (cache, seen) = open_cache(settings);
         let kept = (cache, seen);
         let settings_of_compiler = (settings, keeps_spare);
         let compiler =
-            Compiler::new(linker, hooks.clone(), key(&engine), kept, settings_of_compiler);
+            Compiler::new(linker, hooks.clone(), key(engine), kept, settings_of_compiler);
+        let room = settings.of_requests().map(|settings| {
+            let account = Arc::new(Account::of_node(&settings));
+            (settings, account)
+        });
         Ok(Self {
             compiler,
-            ticker: Arc::new(ticker),
+            ticker,
             made: AtomicUsize::new(0),
             settings: settings.clone(),
-            account: Arc::new(Account::of_node(settings)),
+            account,
+            hooks: hooks.clone(),
+            requests: Requests { room, pool: OnceCell::new() },
         })
+    }
+
+    /// Shares of the slots for requests. Absent if there are none, or too few for the program.
+    pub(crate) fn shares_of_requests(
+        &self,
+        required: Option<&ResourcesRequired>,
+        spec: &InstanceSpec,
+    ) -> Option<Shares> {
+        let (settings, account) = self.requests.room.as_ref()?;
+        Shares::of_requests(required, spec, settings, account.clone()).ok()
+    }
+
+    /// The pool with the slots for requests, made by the first call.
+    pub(crate) async fn of_requests(&self) -> Result<Arc<Self>, EngineError> {
+        let make = || async {
+            let Some((settings, account)) = self.requests.room.clone() else {
+                return Err(EngineError::Failed("there are no slots for requests alone".into()));
+            };
+            let (ticker, hooks) = (self.ticker.clone(), self.hooks.clone());
+            let work = move || {
+                let engine = build(&settings)?;
+                ticker.also(&engine);
+                Self::of((&engine, ticker), &settings, &hooks, false, account).map(Arc::new)
+            };
+            tracing::info!("makes the slots for requests beyond those of all guests");
+            blocking(work, |lost| EngineError::Failed(lost.to_string())).await
+        };
+        self.requests.pool.get_or_try_init(make).await.cloned()
     }
 }
 

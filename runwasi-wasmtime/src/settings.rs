@@ -49,6 +49,10 @@ pub struct Settings {
     /// Guests that can run at once.
     #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
     pub slots: u32,
+    /// Guests that can run at once if those beyond `slots` are instances for requests. Their slots
+    /// are made when requests first need them. None if memories, tables, maps or shares are set.
+    #[serde(rename = "engine.request-slots", deserialize_with = "within::<_, _, 0, 100_000>")]
+    pub request_slots: u32,
     /// Where compiled code is kept; `None`: compiled code is not kept.
     #[serde(serialize_with = "or_off", deserialize_with = "directory")]
     pub cache: Option<PathBuf>,
@@ -178,6 +182,7 @@ impl Default for Settings {
         Self {
             // A pod's. 100 slots cost 0.6 ms and 0.6 MB at the start.
             slots: 100,
+            request_slots: 1000,
             cache: Some(CACHE_DIRECTORY.into()),
             cache_size: 1024,
             gc: true,
@@ -275,6 +280,30 @@ impl Settings {
         }
     }
 
+    /// Settings of a second pool, with the slots for requests beyond `slots`. Absent without such.
+    pub(crate) fn of_requests(&self) -> Option<Self> {
+        let bounds = [
+            self.memories,
+            self.tables,
+            self.memory_maps,
+            self.container_stacks,
+            self.container_memories,
+            self.container_tables,
+        ];
+        // A bound that was set holds for all there is.
+        if bounds.iter().any(Option::is_some) {
+            return None;
+        }
+        let slots = self.request_slots.saturating_sub(self.slots);
+        // Its code is that of the first pool, not from the cache.
+        let settings = Self { slots, request_slots: 0, cache: None, ..self.clone() };
+        let stacks = u64::from(slots) + u64::from(slots / SHARE);
+        let maps = MAPS_PER_STACK * stacks + PER_MEMORY * u64::from(settings.room_for_memories());
+        // The rest is for the first pool, which does not count these.
+        let fits = maps <= u64::from(self.room_for_maps() / REST);
+        (slots > 0 && fits).then_some(settings)
+    }
+
     /// Linear memories that there is room for.
     pub(crate) fn room_for_memories(&self) -> u32 {
         // One guest may have several, but hardly all have; nor can all have an address space each.
@@ -369,7 +398,7 @@ mod tests {
     #[test]
     fn every_key_is_read_and_printed() {
         let top = "slots = 7\ncache = \"/c\"\ncache-size = 2\n";
-        let engine = "[engine]\ngc = false\ngc-collector = \"drc\"\nexceptions = false\n\
+        let engine = "[engine]\nrequest-slots = 8\ngc = false\ngc-collector = \"drc\"\nexceptions = false\n\
             threads = false\nmemory64 = false\nsimd = false\ntail-calls = false\n\
             wide-arithmetic = false\nunfinished-proposals = [\"custom-page-sizes\"]\n\
             optimise = \"none\"\n\
@@ -411,6 +440,20 @@ mod tests {
         // 80,000 GiB of addresses.
         assert_eq!(memories("[engine]\nmemories = 20000"), 20_000);
         assert_eq!(memories("[engine]\nmemories = 20000\nmemory-size = 64"), 1250);
+    }
+
+    #[test]
+    fn slots_for_requests_are_those_beyond_all_slots() {
+        let slots = |text| read(text).unwrap().of_requests().map(|settings| settings.slots);
+        assert_eq!(slots(""), Some(900));
+        assert_eq!(slots("slots = 300\n[engine]\nrequest-slots = 400"), Some(100));
+        for none in ["slots = 1000", "[engine]\nrequest-slots = 0", "[engine]\nrequest-slots = 99"] {
+            assert_eq!(slots(none), None, "{none}");
+        }
+        for set in ["memories", "tables", "memory-maps", "container-stacks"] {
+            assert_eq!(slots(&format!("[engine]\n{set} = 1000")), None, "{set}");
+        }
+        assert_eq!(slots("[engine]\nrequest-slots = 100000"), None, "memory maps");
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub(crate) struct Account {
     maps: Option<Maps>,
 }
 
+/// Account of one container in the slots for requests.
+struct OfRequests(Arc<Account>);
+
 /// A resource that an account lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lack {
@@ -207,6 +210,22 @@ impl Shares {
         node: Arc<Account>,
     ) -> Result<Self, EngineError> {
         let container = spec.extensions.get_or_make(|| Account::of_container(settings));
+        let descriptors =
+            spec.extensions.get_or_make(|| Descriptors::new(settings.share_of_descriptors()));
+        let shares = Self { node, container, descriptors, numbers: numbers(required) };
+        shares.check_limits()?;
+        Ok(shares)
+    }
+
+    /// Shares of the slots for requests: `settings` and `node` are those of their pool.
+    pub(crate) fn of_requests(
+        required: Option<&ResourcesRequired>,
+        spec: &InstanceSpec,
+        settings: &Settings,
+        node: Arc<Account>,
+    ) -> Result<Self, EngineError> {
+        let make = || OfRequests(Arc::new(Account::of_container(settings)));
+        let container = spec.extensions.get_or_make(make).0.clone();
         let descriptors =
             spec.extensions.get_or_make(|| Descriptors::new(settings.share_of_descriptors()));
         let shares = Self { node, container, descriptors, numbers: numbers(required) };

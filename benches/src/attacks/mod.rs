@@ -81,13 +81,14 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
 }
 
 fn on(bench: &Bench, runtime: Runtime) -> Result<Vec<Judged>> {
-    let names = &bench.options.attacks;
-    bench.say(&format!("attacks: {} on {}", names.len(), short(runtime)))?;
+    let wanted: Vec<_> =
+        ATTACKS.iter().filter(|attack| bench.options.wants("attacks", attack.name)).collect();
+    bench.say(&format!("attacks: {} on {}", wanted.len(), short(runtime)))?;
     let containers = Containers::start(runtime)?;
     let mut neighbours = Neighbours::start(&containers)?;
     let mut before = neighbours.measure(ALONE)?;
     let mut all = Vec::new();
-    for attack in ATTACKS.iter().filter(|attack| names.contains(&attack.name)) {
+    for attack in wanted {
         bench.interrupt.check()?;
         let named = || format!("{} on {}", attack.name, short(runtime));
         let attacked = attacked(&containers, &mut neighbours, attack).with_context(named)?;

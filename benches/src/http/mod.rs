@@ -2,161 +2,183 @@
 //!
 //! All servers stand on the host's loopback at the same time; a round loads each of them once, in a random order, with `wrk`,
 //! which takes its part of the CPUs from all of them alike. What counts is the ratio within a round.
+//!
+//! - `server`: the servers.
+//! - `wrk`: the load.
+//! - `series`: rounds, and the figures of one server in all of them.
+//! - `logging`: a line of output for each request.
 
+mod logging;
+mod series;
 mod server;
 mod wrk;
 
 use anyhow::{Context, Result};
-use runwasi_tests::{Image, Runtime};
+use runwasi_tests::Image;
 
 use crate::results::Row;
 use crate::{Bench, stats};
+use series::{Series, ratio, rounds};
 use server::Server;
-use wrk::Load;
+use wrk::Request;
 
-/// Rounds that count, after one to warm up.
-const ROUNDS: usize = 7;
+/// The parts that can be selected, each a function of `measure`.
+pub(crate) const PARTS: [&str; 8] =
+    ["hello", "p3-hello", "wait", "p3-wait", "body", "get", "p3-get", "log"];
 
-/// Of the rate of `wasmtime serve`, by a guest of p2.
-const GOAL_RATIO: f64 = 1.6;
+/// Of a large body.
+const BODY: usize = 1 << 20;
 
-/// Of the rate without a line on standard output.
-const GOAL_LOGGING: f64 = 0.8;
+/// Clients that wait at once, more than any limit of instances by default.
+const WAITING: usize = 256;
 
-/// Measures an instance a request (p2), instances that are used again (p3), and a guest that prints.
+/// A guest under one kind of load.
+struct Case {
+    figure: &'static str,
+    guest: &'static str,
+    request: Request,
+    /// Of the rate of `wasmtime serve`.
+    goal: Option<f64>,
+}
+
+/// Measures instances that serve one request (p2) and several (p3), and a guest that prints.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     bench.fixture.load(Image::Wasmguests)?;
-    let mut rows = against_the_loop(bench, "http_hello", "http_hello.wasm", "", Some(GOAL_RATIO))?;
-    rows.extend(against_the_loop(bench, "http_p3_hello", "p3_http.wasm", "hello", None)?);
-    for runtime in bench.options.wasm_runtimes() {
-        rows.extend(logging(bench, runtime)?);
+    let wants = |part: &str| bench.options.wants("http", part);
+    let mut rows = Vec::new();
+    for (part, case) in cases() {
+        if wants(part) {
+            rows.extend(against_the_loop(bench, &case)?);
+        }
+    }
+    if wants("body") {
+        rows.extend(large_bodies(bench)?);
+    }
+    for (part, figure, guest) in
+        [("get", "http_get", "http_app.wasm"), ("p3-get", "http_p3_get", "p3_http.wasm")]
+    {
+        if wants(part) {
+            rows.extend(outgoing(bench, figure, guest)?);
+        }
+    }
+    if wants("log") {
+        for runtime in bench.options.wasm_runtimes() {
+            rows.extend(logging::measure(bench, runtime)?);
+        }
     }
     Ok(rows)
 }
 
-/// What a server does under load, a figure a round.
-struct Series {
-    server: Server,
-    path: &'static str,
-    loads: Vec<Load>,
+fn cases() -> [(&'static str, Case); 4] {
+    let case = |figure, guest, request, goal| Case { figure, guest, request, goal: Some(goal) };
+    let waits = || Request::get("slow?ms=20").by(WAITING);
+    [
+        ("hello", case("http_hello", "http_hello.wasm", Request::get(""), 2.5)),
+        ("p3-hello", case("http_p3_hello", "p3_http.wasm", Request::get("hello"), 1.25)),
+        ("wait", case("http_wait", "http_app.wasm", waits(), 1.5)),
+        ("p3-wait", case("http_p3_wait", "p3_http.wasm", waits(), 1.2)),
+    ]
 }
 
-impl Series {
-    fn new(server: Server, path: &'static str) -> Self {
-        Self { server, path, loads: Vec::new() }
+/// Bodies of requests and of responses in both worlds; the worst of the four is to reach the goal.
+fn large_bodies(bench: &Bench) -> Result<Vec<Row>> {
+    const GOAL: f64 = 1.3;
+    let post = || Request::get("length").post(BODY);
+    let get = || Request::get(&format!("bytes?count={BODY}"));
+    let cases = [
+        ("http_body_request", "http_app.wasm", post()),
+        ("http_body_response", "http_app.wasm", get()),
+        ("http_body_p3_request", "p3_http.wasm", post()),
+        ("http_body_p3_response", "p3_http.wasm", get()),
+    ];
+    let mut rows = Vec::new();
+    for (figure, guest, request) in cases {
+        rows.extend(against_the_loop(bench, &Case { figure, guest, request, goal: None })?);
     }
-
-    fn rates(&self) -> Vec<f64> {
-        self.loads.iter().map(|load| load.rate).collect()
+    let mut worst: Vec<Row> = Vec::new();
+    for row in rows.iter().filter(|row| row.name.ends_with(TO_SERVE)) {
+        let name = format!("http_body_worst{TO_SERVE}");
+        let this = Row::new(name, &row.runtime, row.value, row.unit).at_least(GOAL);
+        match worst.iter_mut().find(|worst| worst.runtime == this.runtime) {
+            Some(worst) => worst.value = worst.value.min(this.value),
+            None => worst.push(this),
+        }
     }
-
-    /// The figures without a goal.
-    fn rows(&self, figure: &str) -> Result<Vec<Row>> {
-        let median =
-            |of: fn(&Load) -> f64| stats::median(&self.loads.iter().map(of).collect::<Vec<_>>());
-        let row = |name: &str, value, unit| {
-            Row::new(format!("{figure}_{name}"), self.server.name(), value, unit)
-        };
-        Ok(vec![
-            row("rate", median(|load| load.rate)?, "1/s"),
-            row("p50", median(|load| load.p50)?, "ms"),
-            row("p99", median(|load| load.p99)?, "ms"),
-        ])
-    }
+    rows.extend(worst);
+    Ok(rows)
 }
 
-fn against_the_loop(
-    bench: &Bench,
-    figure: &str,
-    guest: &str,
-    path: &'static str,
-    goal: Option<f64>,
-) -> Result<Vec<Row>> {
-    bench.say(&format!(
-        "{figure}: {ROUNDS} interleaved rounds after one to warm up, {} connections",
-        wrk::CONNECTIONS
-    ))?;
-    let mut all = vec![Series::new(Server::serve_loop(guest)?, path)];
+/// End of the name of a ratio to `wasmtime serve`.
+const TO_SERVE: &str = "_ratio_to_serve";
+
+/// The servers that one case compares; the loop of `wasmtime serve` is the first.
+fn servers(bench: &Bench, guest: &str) -> Result<Vec<Server>> {
+    let mut all = vec![Server::serve_loop(guest)?];
     for runtime in bench.options.wasm_runtimes() {
-        all.push(Series::new(Server::container(bench, runtime, guest)?, path));
+        all.push(Server::container(bench, runtime, guest)?);
+        if let Some(directory) = &bench.options.before {
+            all.extend(Server::before(bench, runtime, guest, directory)?);
+        }
     }
+    Ok(all)
+}
+
+fn against_the_loop(bench: &Bench, case: &Case) -> Result<Vec<Row>> {
+    let Case { figure, guest, request, goal } = case;
+    bench.say(&format!(
+        "{figure}: {} interleaved rounds after one to warm up, {request}",
+        series::ROUNDS
+    ))?;
+    let all = servers(bench, guest)?;
+    let mut all: Vec<_> = all.into_iter().map(|one| Series::new(one, request.clone())).collect();
     rounds(bench, &mut all)?;
     let mut rows = Vec::new();
-    let serve = all[0].rates();
     for series in &all {
         rows.extend(series.rows(figure)?);
-        if !series.server.is_container() {
-            continue;
-        }
-        let ratio = ratio(&series.rates(), &serve)?;
-        let row = Row::new(format!("{figure}_ratio_to_serve"), series.server.name(), ratio, "x");
+    }
+    for (name, ratio) in ratios(&all, Series::rates)? {
+        let row = Row::new(format!("{figure}{TO_SERVE}"), name, ratio, "x");
         rows.push(match goal {
-            Some(goal) => row.at_least(goal),
-            None => row,
+            // An earlier build has no goal to reach.
+            Some(goal) if !name.ends_with(server::BEFORE) => row.at_least(*goal),
+            _ => row,
         });
     }
     end(bench, all)?;
     Ok(rows)
 }
 
-/// The same server answers with and without a line to its output, which goes to a file.
-///
-/// A guest that prints through its language's library has an adapter between the library and WASI p2, as `/env` does. In every new
-/// instance it makes the memory grow for itself first, which costs more than the line does.
-fn logging(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
-    let server = Server::container(bench, runtime, "http_app.wasm")?;
-    bench.say(&format!("http_log: with and without a line a request, by {}", server.name()))?;
-    let mut all = ["hello", "log", "println", "env"].map(|path| Series::new(server.clone(), path));
+/// CPU time of a guest's own request, whose response it passes on. Another loop answers it.
+fn outgoing(bench: &Bench, figure: &str, guest: &str) -> Result<Vec<Row>> {
+    const GOAL: f64 = 0.8;
+    let peer = Server::serve_loop("http_hello.wasm")?;
+    let request = Request::get(&format!("get?url=http://{}/", peer.address()));
+    bench.say(&format!("{figure}: CPU time of a request that makes a request, {request}"))?;
+    let all = servers(bench, guest)?;
+    let mut all: Vec<_> = all.into_iter().map(|one| Series::new(one, request.clone())).collect();
     rounds(bench, &mut all)?;
     let mut rows = Vec::new();
     for series in &all {
-        rows.extend(series.rows(&format!("http_app_{}", series.path))?);
+        rows.extend(series.rows(figure)?);
+        let cpu = stats::median(&series.cpu()).context("no rounds")?;
+        rows.push(Row::new(format!("{figure}_cpu"), series.server.name(), cpu, "us"));
     }
-    let [quiet, log, println, env] = all.each_ref().map(Series::rates);
-    let row = |figure: &str, ratio| Row::new(figure, server.name(), ratio, "x");
-    rows.extend([
-        row("http_log_ratio_to_quiet", ratio(&log, &quiet)?).at_least(GOAL_LOGGING),
-        row("http_println_ratio_to_quiet", ratio(&println, &quiet)?),
-        row("http_println_ratio_to_env", ratio(&println, &env)?),
-    ]);
-    server.end(bench)?;
+    for (name, ratio) in ratios(&all, Series::cpu)? {
+        let row = Row::new(format!("{figure}_cpu{TO_SERVE}"), name, ratio, "x");
+        rows.push(if name.ends_with(server::BEFORE) { row } else { row.at_most(GOAL) });
+    }
+    end(bench, all)?;
+    peer.end(bench)?;
     Ok(rows)
 }
 
-fn rounds(bench: &Bench, all: &mut [Series]) -> Result<()> {
-    for round in 0..=ROUNDS {
-        let mut order: Vec<usize> = (0..all.len()).collect();
-        fastrand::shuffle(&mut order);
-        for place in order {
-            bench.interrupt.check()?;
-            let series = &mut all[place];
-            let load = wrk::load(series.server.address(), series.path);
-            let load =
-                load.with_context(|| format!("{} at /{}", series.server.name(), series.path))?;
-            if round > 0 {
-                series.loads.push(load);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The median of the ratios within the rounds.
-fn ratio(ours: &[f64], theirs: &[f64]) -> Result<f64> {
-    stats::median(&ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
+/// The figure of each container over that of the loop, with the container's name.
+fn ratios(all: &[Series], figure: fn(&Series) -> Vec<f64>) -> Result<Vec<(&'static str, f64)>> {
+    let (serve, containers) = all.split_first().context("no servers")?;
+    let theirs = figure(serve);
+    containers.iter().map(|one| Ok((one.server.name(), ratio(&figure(one), &theirs)?))).collect()
 }
 
 fn end(bench: &Bench, all: Vec<Series>) -> Result<()> {
     all.into_iter().try_for_each(|series| series.server.end(bench))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ratio_is_taken_within_rounds() {
-        // A machine that is slow for a round is slow for both.
-        assert_eq!(ratio(&[200.0, 20.0, 210.0], &[100.0, 10.0, 100.0]).unwrap(), 2.0);
-    }
 }

@@ -1,21 +1,28 @@
 //! The servers that are compared: a container of ours, or the loop of `wasmtime serve` as an OS process; used by `http`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::running::Running;
 use runwasi_tests::runtime::target_dir;
-use runwasi_tests::{Command, Image, Runtime, http};
+use runwasi_tests::{Command, Image, Runtime, http, proc};
 
 use crate::Bench;
 use crate::options::short;
+
+/// End of the name of an earlier build's server.
+pub(crate) const BEFORE: &str = "-before";
 
 /// A server that has answered.
 #[derive(Clone)]
 pub(crate) struct Server {
     name: &'static str,
     address: SocketAddr,
+    /// Pid of its OS process, or of a process that it serves.
+    pid: u32,
     kind: Kind,
 }
 
@@ -42,12 +49,32 @@ impl Server {
             Command::new(program).args([address.to_string().as_ref(), file.as_os_str()]).spawn()?;
         let up = http::get_when_up(address, "/").map(drop);
         up.with_context(|| format!("serve-loop says {}", process.stderr_so_far()))?;
-        Ok(Self { name: "serve", address, kind: Kind::Loop { _process: Rc::new(process) } })
+        let pid = process.pid();
+        Ok(Self { name: "serve", address, pid, kind: Kind::Loop { _process: Rc::new(process) } })
     }
 
     /// A container on the host's network, its output in a file.
     pub(crate) fn container(bench: &Bench, runtime: Runtime, guest: &str) -> Result<Self> {
-        let (address, name) = (http::free_address()?, short(runtime));
+        Self::of_shim(bench, runtime.name(), short(runtime), guest)
+    }
+
+    /// The same by the shim of an earlier build; nothing for a daemon, of which there is one.
+    pub(crate) fn before(
+        bench: &Bench,
+        runtime: Runtime,
+        guest: &str,
+        directory: &Path,
+    ) -> Result<Option<Self>> {
+        if runtime != Runtime::Wasmtime {
+            return Ok(None);
+        }
+        let shim = directory.join(runtime.shim());
+        let shim = shim.to_str().context("a directory whose name is no text")?;
+        Self::of_shim(bench, shim, "wasmtime-before", guest).map(Some)
+    }
+
+    fn of_shim(bench: &Bench, shim: &str, name: &'static str, guest: &str) -> Result<Self> {
+        let address = http::free_address()?;
         let id = bench.fixture.id(&format!("{}-{name}", guest.trim_end_matches(".wasm")));
         let place = format!("io.runwasi.http.address={address}");
         let log =
@@ -62,7 +89,7 @@ impl Server {
             "--log-uri",
             &log,
             "--runtime",
-            runtime.name(),
+            shim,
         ];
         bench
             .fixture
@@ -70,7 +97,8 @@ impl Server {
             .ok()?;
         // It listens since it runs.
         http::get(address, "/")?;
-        Ok(Self { name, address, kind: Kind::Container { id } })
+        let pid = pid_of(bench, &id)?;
+        Ok(Self { name, address, pid, kind: Kind::Container { id } })
     }
 
     /// Which runtime it is.
@@ -82,8 +110,9 @@ impl Server {
         self.address
     }
 
-    pub(crate) fn is_container(&self) -> bool {
-        matches!(self.kind, Kind::Container { .. })
+    /// CPU time that its OS process has used, which may serve other containers, too.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        proc::cpu_nanos(self.pid).map(Duration::from_nanos)
     }
 
     /// Takes it away.
@@ -94,4 +123,14 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// What containerd takes for the container's process.
+fn pid_of(bench: &Bench, id: &str) -> Result<u32> {
+    let tasks = bench.fixture.ctr(["task", "list"])?.ok()?.out();
+    let pid = tasks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        (fields.next() == Some(id)).then(|| fields.next()?.parse().ok()).flatten()
+    });
+    pid.with_context(|| format!("no pid of {id} in:\n{tasks}"))
 }

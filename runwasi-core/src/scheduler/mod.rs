@@ -9,6 +9,7 @@ mod long_throttling;
 mod model;
 pub mod queue;
 mod state;
+mod turn_clock;
 
 use tokio::runtime::Handle;
 

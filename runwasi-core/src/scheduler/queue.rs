@@ -299,6 +299,11 @@ pub(super) struct RunningTurn<'a> {
 }
 
 impl RunningTurn<'_> {
+    /// True if the future has been woken in this turn and goes on with it.
+    pub(super) fn goes_on(&self) -> bool {
+        self.handle.queue.state.lock().go_on(self.handle.id)
+    }
+
     /// This turn on the calling thread, for looks from others.
     pub(super) fn on_this_thread(&self) -> ThreadTurn {
         ThreadTurn { handle: self.handle.clone(), number: self.number, thread: gettid() }

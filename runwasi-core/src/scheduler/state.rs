@@ -3,9 +3,10 @@
 //! ```text
 //!         wake             permit free, lane is first            take_turn
 //!   Idle ────────▶ Waiting ────────────────────────────▶ Granted ──────▶ Running
-//!    ▲                ▲                                                    │  │ wake
-//!    │                └──────── end_turn ◀─── Woken ◀──────────────────────┼──┘
-//!    └────────────────────────────────────────────── end_turn ◀────────────┘
+//!    ▲                ▲                                                   ▲ │  │ wake
+//!    │                └──────── end_turn ◀─── Woken ◀─────────────────────┼─┼──┘
+//!    │                                          └───────── go_on ─────────┘ │
+//!    └────────────────────────────────────────────── end_turn ◀─────────────┘
 //! ```
 //!
 //! A permit is free, or belongs to a seat that is granted, running or woken. A turn whose thread waits
@@ -205,6 +206,23 @@ impl<W: Clone> State<W> {
             }
             Turn::Waiting | Turn::Running | Turn::Woken => TurnAnswer::Wait,
         }
+    }
+
+    /// Continues the turn of a seat that was woken in it. False if it was not, or if the seat gets no
+    /// turns now.
+    pub(super) fn go_on(&mut self, id: SeatId) -> bool {
+        let Some(seat) = self.seats.get_mut(&id) else { return false };
+        if seat.turn != Turn::Woken || seat.held {
+            return false;
+        }
+        let runs = |lane: &LaneState| {
+            !lane.paused && !lane.is_throttled() && !lane.has_stopped(seat.process)
+        };
+        if !self.lanes.get(&seat.lane).is_some_and(runs) {
+            return false;
+        }
+        seat.turn = Turn::Running;
+        true
     }
 
     /// Ends a turn that has used that CPU time. `now` is called for a lane with rare state only.

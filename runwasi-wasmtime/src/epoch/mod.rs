@@ -44,7 +44,22 @@ const STACK: usize = 64 << 10;
 /// The clock of one engine. Dropping it ends the thread.
 pub struct Ticker {
     shared: Arc<Shared>,
+    engines: Arc<Engines>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The engines whose epoch a clock advances. Locked for a tick, and to add one.
+#[derive(Default)]
+struct Engines(Mutex<Vec<wasmtime::Engine>>);
+
+impl Engines {
+    fn tick(&self) {
+        self.lock().iter().for_each(wasmtime::Engine::increment_epoch);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<wasmtime::Engine>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// State shared by the thread and the pollers.
@@ -78,12 +93,23 @@ impl Ticker {
     pub fn start(engine: &wasmtime::Engine, quantum: Duration) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let ticking = shared.clone();
-        let engine = engine.clone();
+        let engines = Arc::new(Engines(Mutex::new(vec![engine.clone()])));
+        let ticked = engines.clone();
         // Fatal, because without this thread no guest would ever yield.
-        let tick = move || panics::fatal(|| ticking.run(quantum, || engine.increment_epoch()));
+        let tick = move || panics::fatal(|| ticking.run(quantum, || ticked.tick()));
         let thread = Builder::new().name("epoch".into()).stack_size(STACK).spawn(tick);
         let thread = thread.map_err(task_limits::named)?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, engines, thread: Some(thread) })
+    }
+
+    /// Advances the epoch of a further engine, too.
+    pub(crate) fn also(&self, engine: &wasmtime::Engine) {
+        self.engines.lock().push(engine.clone());
+    }
+
+    /// Advances the epoch now: guests that compute yield.
+    pub(crate) fn tick(&self) {
+        self.engines.tick();
     }
 
     /// Wraps a future that runs guest code, so that the clock ticks while it is polled.

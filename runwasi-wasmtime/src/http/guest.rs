@@ -85,6 +85,14 @@ impl Guest {
         ServicePre::new(pre).map(|pre| Self::P3(pre, IdleInstances::default()))
     }
 
+    /// The same guest, linked for another pool.
+    pub(super) fn in_another_pool(&self, pre: InstancePre<Component>) -> wasmtime::Result<Self> {
+        match self {
+            Self::P2(_) => Self::p2(pre),
+            Self::P3(..) => Self::p3(pre),
+        }
+    }
+
     pub(super) async fn instantiate(
         &self,
         store: &mut Store<Component>,

@@ -5,15 +5,16 @@ use std::{future::Future, sync::Arc, time::Duration};
 use http::{Request, uri::Authority};
 use runwasi_core::{GuestContext, InstanceSpec, engine::notes::Notes};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, sleep, timeout},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, timeout, timeout_at},
 };
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
+use wasmtime::{PoolConcurrencyLimitError, Store};
 use wasmtime_wasi::WasiView;
 
 use super::{
     context_pool::ContextPool,
     error::Failure,
+    further::Further,
     guest::{Guest, Head, Instance},
     settings::Settings,
 };
@@ -30,6 +31,8 @@ use crate::{
 /// Interval between attempts to get an instance from the pool that all containers share.
 // The pool does not notify when an instance becomes free.
 const POOL_LOOK: Duration = Duration::from_millis(5);
+/// The same while other requests are worked on, whose ends notify.
+const OTHERS_LOOK: Duration = Duration::from_millis(50);
 
 pub(super) struct Serving {
     pub(super) spec: InstanceSpec,
@@ -38,10 +41,13 @@ pub(super) struct Serving {
     /// Authority of requests that name no host.
     pub(super) authority: Authority,
     guest: Arc<Guest>,
-    engine: Engine,
+    /// Room for instances beyond the container's share of the engine's pool.
+    further: Option<Further>,
     imports: Imports,
     context_pool: ContextPool,
     requests: Arc<Semaphore>,
+    /// Notified of each instance that is free or gone, for one request that waits for it.
+    freed: Notify,
     /// Counts requests for operators.
     pub(super) notes: Arc<Notes>,
 }
@@ -73,8 +79,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner
 }
 
 /// Settings with the number of concurrent requests for which the container's share has room.
-fn within_share(mut settings: Settings, spec: &InstanceSpec, shares: &Shares) -> Settings {
-    let most = shares.most_stores();
+fn within_share(mut settings: Settings, spec: &InstanceSpec, most: u32) -> Settings {
     if settings.max_requests > most {
         // Without a warning if nothing was set: the default is more than a small pod has.
         tracing::info!(
@@ -88,23 +93,38 @@ fn within_share(mut settings: Settings, spec: &InstanceSpec, shares: &Shares) ->
     settings
 }
 
+/// True if a pool has no slot left, or none for this container.
+fn lacks_slot(error: &wasmtime::Error) -> bool {
+    error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>()
+}
+
+/// Lets a waiting request try again, when it is dropped.
+struct Freed<'a>(&'a Notify);
+
+impl Drop for Freed<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 impl Serving {
     /// `first` is the store of an instance that was made only to check that it can be made.
     pub(super) fn new(
         spec: InstanceSpec,
         settings: Settings,
         spawner: Spawner,
-        guest: Arc<Guest>,
+        (guest, further): (Arc<Guest>, Option<Further>),
         mut first: Store<Component>,
         imports: Imports,
     ) -> Self {
-        let engine = first.engine().clone();
         let context_pool = ContextPool::new(first.data_mut().ctx().ctx.filesystem().clone());
         context_pool.put_back(first.into_data().into_context());
         let authority = settings.address.to_string();
         // An address with its port is always an authority: the fallback only avoids a panic.
         let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
-        let settings = within_share(settings, &spec, &imports.shares);
+        let of_further = further.as_ref().map_or(0, |further| further.shares().most_stores());
+        let most = imports.shares.most_stores().saturating_add(of_further);
+        let settings = within_share(settings, &spec, most);
         let requests = Arc::new(Semaphore::new(settings.max_requests as usize));
         let notes = spec.extensions.get_or_make(Notes::default);
         notes.serves();
@@ -114,10 +134,11 @@ impl Serving {
             spawner,
             authority,
             guest,
-            engine,
+            further,
             imports,
             context_pool,
             requests,
+            freed: Notify::new(),
             notes,
         }
     }
@@ -147,6 +168,8 @@ impl Serving {
         head: oneshot::Sender<Head>,
     ) -> Result<(), Failure> {
         let parent = trace::current(&request);
+        // Dropped after the store.
+        let _freed = Freed(&self.freed);
         let (mut store, instance) = self.instance().await?;
         // Of the present request: an instance of p3 has served others before.
         store.data_mut().outbound.parent = parent;
@@ -183,7 +206,7 @@ impl Serving {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
-            let lack = if error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>() {
+            let lack = if lacks_slot(&error) {
                 Failure::Busy
             } else if error.is::<OutOfMemory>() {
                 // The memory may be held by instances that wait for requests: they go first.
@@ -199,10 +222,16 @@ impl Serving {
             };
             let now = Instant::now();
             // The wait begins with the first failure.
-            if now >= *until.get_or_insert(now + self.settings.queue_timeout) {
+            let until = *until.get_or_insert(now + self.settings.queue_timeout);
+            if now >= until {
                 return Err(lack);
             }
-            sleep(POOL_LOOK).await;
+            let look = if self.is_alone() { POOL_LOOK } else { OTHERS_LOOK };
+            // Either end of the wait is a reason to try again.
+            let _ = timeout_at(until.min(now + look), self.freed.notified()).await;
+            if let Some(kept) = self.guest.kept() {
+                return Ok(kept);
+            }
         }
     }
 
@@ -211,14 +240,31 @@ impl Serving {
         self.requests.available_permits() + 1 >= self.settings.max_requests as usize
     }
 
+    /// Makes an instance in the pool of the engine, or in the further one.
     async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
+        let error = match self.instantiate_in(&self.imports.shares, &self.guest).await {
+            Err(error) if lacks_slot(&error) => error,
+            made => return made,
+        };
+        let Some(further) = &self.further else { return Err(error) };
+        match further.guest(&self.guest).await {
+            Some(guest) => self.instantiate_in(further.shares(), guest).await,
+            None => Err(error),
+        }
+    }
+
+    async fn instantiate_in(
+        &self,
+        shares: &Shares,
+        guest: &Guest,
+    ) -> wasmtime::Result<(Store<Component>, Instance)> {
+        let share = shares.take()?;
         let imports = self.imports.clone();
-        let share = imports.shares.take()?;
         let context = self.context_pool.take(&self.spec);
-        let store = Component::with_context(&self.engine, &self.spec, context, imports, share);
+        let store = Component::with_context(guest.engine(), &self.spec, context, imports, share);
         // Handled like a growth beyond the limit: the new store's stack counts as memory, too.
         let mut store = store.map_err(OutOfMemory)?;
-        let instance = self.guest.instantiate(&mut store).await?;
+        let instance = guest.instantiate(&mut store).await?;
         // Only now: up to here, memory that is refused means that the instance does not fit.
         store.data_mut().started();
         gc_heap::enlarge(&mut store, gc_heap::OF_REQUEST)?;

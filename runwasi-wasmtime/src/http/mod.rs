@@ -25,6 +25,7 @@
 //! | `body` | body of a response, which drives the guest |
 //! | `ticket` | resources of a request until all its work is done |
 //! | `instances` | from a request to an instance |
+//! | `further` | instances beyond the slots of the engine's pool |
 //! | `guest` | the two worlds |
 //! | `context_pool` | reuse of WASI contexts |
 //! | `error` | failures, and their status for the client |
@@ -34,6 +35,7 @@ mod connection;
 mod context_pool;
 mod drain;
 mod error;
+mod further;
 mod guest;
 mod handler;
 mod instances;
@@ -59,6 +61,7 @@ use tokio::{
 };
 use wasmtime::component::InstancePre;
 
+pub(crate) use self::further::Further;
 use self::{
     drain::Drain,
     guest::Guest,
@@ -129,12 +132,13 @@ impl Server {
     }
 
     /// Serves until it is stopped. Reports ready when it listens and an instance has been made.
+    /// `further`: the room for instances beyond the shares.
     pub(crate) async fn run(
         &self,
         spec: &InstanceSpec,
         ticker: Arc<Ticker>,
         context: &GuestContext,
-        shares: &Shares,
+        (shares, further): (&Shares, Option<Further>),
     ) -> Result<ExitStatus, EngineError> {
         let settings = &self.settings;
         // Clients that connect while the first instance is made wait in the backlog.
@@ -163,7 +167,7 @@ impl Server {
             spec.clone(),
             settings.clone(),
             spawner.clone(),
-            self.guest.clone(),
+            (self.guest.clone(), further),
             store,
             imports,
         );

@@ -55,6 +55,14 @@ const PER_ADDRESS: Duration = Duration::from_secs(2);
 /// Pause in which an idle connection that was given up ends.
 const FREED: Duration = Duration::from_millis(5);
 
+/// Writes of a p2 guest to a body that wait to be sent.
+// A guest's library writes 4 KiB at a time and waits until all of it is taken. Hyper sends as many
+// pieces by one system call.
+const BODY_CHUNKS: usize = 16;
+/// Largest piece of a body that a guest writes.
+// One that the allocator has at hand: for larger ones it asks the kernel, whose pages then fault.
+const BODY_CHUNK: usize = 64 << 10;
+
 /// Future with the outcome of the exchange, for the library.
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = (Response<WasiBody>, Done);
@@ -69,6 +77,18 @@ impl WasiHttpHooks for Outbound {
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let span = trace::of_outgoing(&mut request, self.parent.as_ref());
         Box::new(send(self.clone(), (request, span), options.unwrap_or_default()))
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_CHUNKS
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
     }
 }
 

@@ -14,6 +14,7 @@ use wasip2::cli::stdout::get_stdout;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{IncomingRequest, Method, ResponseOutparam};
+use wasip2::io::streams::StreamError;
 
 use crate::answer::Answer;
 use crate::query::Query;
@@ -24,6 +25,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 const PATHS: &str = "\
 /hello                  a short text
 /echo                   the request's body, as it comes
+/length                 how many bytes the request's body has
 /slow?ms=N              the answer after a while
 /slow-body?chunks=N&ms=M  N lines \"chunk I\", M milliseconds before each
 /bytes?count=N          N bytes; byte number i is i modulo 251
@@ -70,6 +72,7 @@ fn serve(
         "/" => answer.text(PATHS),
         "/hello" => answer.text("Hello from wasm!\n"),
         "/echo" => echo(request, answer),
+        "/length" => answer.text(&format!("{}\n", length(request)?)),
         "/slow" => {
             sleep(query.number("ms", 1000));
             answer.text("late\n")
@@ -112,6 +115,20 @@ fn sleep(millis: u64) {
 fn echo(request: IncomingRequest, answer: Answer) -> Outcome {
     let body = request.consume().map_err(|()| "the body was taken")?;
     answer.begin()?.pass_on(body)
+}
+
+/// Reads the body to its end.
+fn length(request: IncomingRequest) -> Result<u64, Box<dyn std::error::Error>> {
+    let body = request.consume().map_err(|()| "the body was taken")?;
+    let stream = body.stream().map_err(|()| "the stream was taken")?;
+    let mut length = 0;
+    loop {
+        match stream.blocking_read(64 << 10) {
+            Ok(piece) => length += piece.len() as u64,
+            Err(StreamError::Closed) => return Ok(length),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn slow_body(chunks: u64, millis: u64, answer: Answer) -> Outcome {

@@ -7,12 +7,14 @@ use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
 use wasip3::http::{client, types::Scheme};
-use wasip3::wit_bindgen::StreamReader;
+use wasip3::wit_bindgen::{StreamReader, StreamResult};
 use wasip3::{spawn, wit_future, wit_stream};
 
 const PATHS: &str = "\
 /hello          a short text
 /echo           the request's body, as it comes
+/length         how many bytes the request's body has
+/bytes?count=N  N bytes; byte number i is i modulo 251
 /slow?ms=N      the answer after a while
 /slow-body?ms=N five lines \"chunk I\", N milliseconds before each
 /count          how many requests this very instance has had
@@ -38,6 +40,8 @@ impl Guest for Service {
             "/" => Ok(text(200, PATHS)),
             "/hello" => Ok(text(200, "Hello from p3!\n")),
             "/echo" => Ok(echo(request)),
+            "/length" => Ok(text(200, &format!("{}\n", length(request).await))),
+            "/bytes" => Ok(bytes(value.parse().unwrap_or(1 << 20))),
             "/slow" => {
                 sleep(value).await;
                 Ok(text(200, "late\n"))
@@ -100,6 +104,38 @@ fn with_fields(status: u16, fields: Fields, body: StreamReader<u8>) -> Response 
 fn echo(request: Request) -> Response {
     let (_, taken) = wit_future::new(|| Ok(()));
     let (body, _trailers) = Request::consume_body(request, taken);
+    response(200, body)
+}
+
+/// Reads the body to its end.
+async fn length(request: Request) -> u64 {
+    let (_, taken) = wit_future::new(|| Ok(()));
+    let (mut body, _trailers) = Request::consume_body(request, taken);
+    let mut length = 0;
+    let mut buffer = Vec::with_capacity(64 << 10);
+    loop {
+        let (result, mut piece) = body.read(buffer).await;
+        length += piece.len() as u64;
+        if matches!(result, StreamResult::Dropped) {
+            return length;
+        }
+        piece.clear();
+        buffer = piece;
+    }
+}
+
+fn bytes(count: usize) -> Response {
+    let (mut to, body) = wit_stream::new();
+    spawn(async move {
+        // A multiple of the pattern's period, so that every piece is the same.
+        let pattern: Vec<u8> = (0..251u8).cycle().take(251 * 256).collect();
+        let mut left = count;
+        while left > 0 {
+            let part = left.min(pattern.len());
+            to.write_all(pattern[..part].to_vec()).await;
+            left -= part;
+        }
+    });
     response(200, body)
 }
 
