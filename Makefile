@@ -26,6 +26,8 @@ export DEBIAN ?= bookworm
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSCTLDIR ?= $(PREFIX)/lib/sysctl.d
 DOCDIR ?= $(PREFIX)/share/doc/runwasi
+# Files for other programs: a dashboard for Grafana, alerts and a scrape for Prometheus.
+DATADIR ?= $(PREFIX)/share/runwasi
 # Where `man` and the shells look for the daemon's pages and completions.
 MANDIR ?= $(PREFIX)/share/man/man8
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
@@ -40,6 +42,8 @@ PRODUCTS := containerd-shim-wasmtime-v1 containerd-shim-wasmtimed-v1 containerd-
 UNITS := containerd-wasmtimed.service containerd-wasmtimed.socket
 SYSCTL := 60-containerd-wasmtimed.conf
 EXAMPLE := containerd-wasmtimed.toml
+# Below packaging, and the same below DATADIR.
+MONITORING := grafana/runwasi.json prometheus/runwasi.rules.yml prometheus/runwasi.scrape.yml
 # The program that writes its own man pages and completions, and what it writes.
 DAEMON := $(BUILT)/containerd-wasmtimed
 PAGES := containerd-wasmtimed*.8
@@ -70,7 +74,7 @@ build: ## build the shims and the daemon
 	$(BUILD) $(addprefix --bin ,$(PRODUCTS))
 
 # Not dependent on `build`: as root there is often no cargo, and root's files would block the user's next build.
-install: ## copy programs, units, settings, man pages and completions below PREFIX (PREFIX=/usr/local, DESTDIR honoured)
+install: ## copy programs, units, settings, monitoring, man pages, completions below PREFIX (PREFIX=/usr/local, DESTDIR honoured)
 	@for product in $(PRODUCTS); do \
 		test -x '$(BUILT)'/$$product || { echo "$(BUILT)/$$product is missing: run 'make build' first" >&2; exit 1; }; done
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCTLDIR)' '$(DESTDIR)$(DOCDIR)'
@@ -79,6 +83,8 @@ install: ## copy programs, units, settings, man pages and completions below PREF
 	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)')
 	install -m 644 packaging/$(SYSCTL) '$(DESTDIR)$(SYSCTLDIR)'
 	install -m 644 packaging/$(EXAMPLE) '$(DESTDIR)$(DOCDIR)'
+	install -d '$(DESTDIR)$(DATADIR)/grafana' '$(DESTDIR)$(DATADIR)/prometheus'
+	$(foreach file,$(MONITORING),install -m 644 packaging/$(file) '$(DESTDIR)$(DATADIR)/$(file)' &&) true
 	install -d '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' '$(DESTDIR)$(FISHDIR)'
 	$(DAEMON) man '$(DESTDIR)$(MANDIR)'
 	$(DAEMON) completions bash >'$(DESTDIR)$(BASHDIR)/containerd-wasmtimed'
@@ -90,8 +96,10 @@ uninstall: ## remove what install copied
 	rm -f $(foreach product,$(PRODUCTS),'$(DESTDIR)$(PREFIX)/bin/$(product)') \
 		$(foreach unit,$(UNITS),'$(DESTDIR)$(UNITDIR)/$(unit)') \
 		'$(DESTDIR)$(SYSCTLDIR)/$(SYSCTL)' '$(DESTDIR)$(DOCDIR)/$(EXAMPLE)' \
+		$(foreach file,$(MONITORING),'$(DESTDIR)$(DATADIR)/$(file)') \
 		'$(DESTDIR)$(MANDIR)/'$(PAGES) $(COMPLETIONS)
-	rmdir '$(DESTDIR)$(DOCDIR)' 2>/dev/null || true
+	rmdir '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(DATADIR)/grafana' '$(DESTDIR)$(DATADIR)/prometheus' '$(DESTDIR)$(DATADIR)' \
+		2>/dev/null || true
 
 images: ## build the guests and their images into target/images
 	@scripts/setup build guests resvg

@@ -10,6 +10,7 @@ use crate::{
     bootstrap::{self, start::Started},
     engine::{Engine, error::EngineError},
     sanitize,
+    suggestion::nearest,
 };
 
 /// The arguments, as `--help` prints them.
@@ -19,6 +20,21 @@ A shim: containerd starts it, in the directory of a bundle.
   -namespace N -id I -address A [-bundle B] delete  remove the rest of a container, print its end
   -v | -info                                        print the version, or the features
 ";
+
+/// Flags of containerd's command line.
+const FLAGS: [&str; 11] = [
+    "address",
+    "bundle",
+    "debug",
+    "help",
+    "id",
+    "info",
+    "namespace",
+    "publish-binary",
+    "socket",
+    "v",
+    "version",
+];
 
 /// A complete shim. `engine` is called in the serving process only, before any thread exists.
 ///
@@ -78,17 +94,31 @@ fn answer<F: From<BootstrapError>>(
         return Ok(USAGE.into());
     }
     let flags = containerd_shim::parse(arguments)
-        .map_err(|error| BootstrapError::Arguments(error.to_string()))?;
+        .map_err(|error| BootstrapError::Arguments(with_nearest_flag(error.to_string())))?;
     if flags.version {
         return Ok(version(about).into_bytes());
     }
     if flags.info {
         return Ok(bootstrap::info::runtime_info(about)?);
     }
-    // An invalid flag is reported before an unknown action.
-    let action = Action::parse(&flags.action);
+    // An unknown word is reported before a missing flag, and a missing word after it: containerd
+    // sets all of them.
+    let action = match Action::parse(&flags.action) {
+        Err(unknown) if !flags.action.is_empty() => return Err(unknown.into()),
+        action => action,
+    };
     let invocation = Invocation::check(flags)?;
     act(action?, &invocation)
+}
+
+/// An error of the command line, with the known flag that is nearest to the unknown one.
+fn with_nearest_flag(error: String) -> String {
+    // By its text: the parser's error has no field for the flag.
+    let unknown = error.rsplit_once(" not defined: -").map(|(_, flag)| flag);
+    match unknown.and_then(|flag| nearest(flag, &FLAGS)) {
+        Some(flag) => format!("{error}; did you mean -{flag}? -help shows what there is"),
+        None => error,
+    }
 }
 
 impl Action {
@@ -99,7 +129,13 @@ impl Action {
             "" => Err(BootstrapError::Arguments(
                 "no action: containerd calls this program with start or delete".into(),
             )),
-            other => Err(BootstrapError::Arguments(format!("unknown action {other:?}"))),
+            other => {
+                let nearest = nearest(other, &["start", "delete"]);
+                let meant =
+                    nearest.map(|word| format!(" did you mean {word}?")).unwrap_or_default();
+                let text = format!("unknown action {other:?};{meant} -help shows what there is");
+                Err(BootstrapError::Arguments(text))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! missed so many events must list tasks anyway.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -50,6 +51,9 @@ pub enum Event {
         process: Arc<Info>,
         /// Its exit.
         exit: Exit,
+        /// Cause that the status does not tell, such as a trap and its kind. Untrusted text, empty
+        /// if there is none. containerd's event has no field for it.
+        cause: Cow<'static, str>,
     },
     /// A container was deleted. The deletion of an exec has no event, as with containerd's own
     /// shims.

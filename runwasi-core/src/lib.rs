@@ -31,6 +31,7 @@
 //! | `cgroups` | the kernel's limits behind those of the engine |
 //! | [`resources`] | resource usage of a container; its memory account |
 //! | `metrics` | counters of all of these, and their text for a scrape |
+//! | `scrape` | that text over HTTP |
 //! | `traces` | spans of starts and requests, for a tracer |
 //! | [`artifact`] | the artifact to run: a file of the container or a layer of its image |
 //! | `code_cache` | compiled code on disk, compiled once |
@@ -45,6 +46,7 @@
 //! | `regular_file` | bounded reads of files whose kind is not known |
 //! | `lock` | a mutex without poisoning |
 //! | [`digest`], [`id`], `sanitize` | SHA-256 digests; checked ids; sanitized untrusted text |
+//! | `suggestion` | the nearest known word to an unknown one |
 //! | `fuzzing` (feature) | entries of the fuzz targets |
 //! | `testing` (feature) | harness, scripted engine, recording publisher |
 
@@ -109,6 +111,8 @@ pub mod sanitize;
 #[doc(hidden)]
 pub mod scheduler;
 #[doc(hidden)]
+pub mod scrape;
+#[doc(hidden)]
 pub mod server;
 #[doc(hidden)]
 pub mod service;
@@ -116,6 +120,7 @@ pub mod settings;
 #[doc(hidden)]
 pub mod shutdown;
 pub mod stdio;
+mod suggestion;
 #[doc(hidden)]
 pub mod sys;
 #[doc(hidden)]

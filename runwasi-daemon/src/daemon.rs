@@ -194,7 +194,7 @@ impl Daemon {
         let draining = CancellationToken::default();
         let exposition = Arc::new(Exposition::new(Sources {
             build,
-            states: states(retired.clone(), draining.clone()),
+            states: Some(states(retired.clone(), draining.clone())),
             engine: engine.clone(),
             guests: guests.clone(),
         }));

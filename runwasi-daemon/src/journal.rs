@@ -192,7 +192,11 @@ fn entry(event: &Event) -> EventEntry {
         Event::Created { process, .. } => of_process("create", process, None),
         Event::ExecAdded { process } => of_process("exec", process, None),
         Event::Started { process } => of_process("start", process, None),
-        Event::Exited { process, exit } => of_process("exit", process, Some(exit.status.get())),
+        Event::Exited { process, exit, cause } => {
+            // containerd's event has no field for it: here is the only event that tells.
+            let text = cause.clone().into_owned();
+            EventEntry { text, ..of_process("exit", process, Some(exit.status.get())) }
+        }
         Event::Deleted { process, exit } => of_process("delete", process, Some(exit.status.get())),
         Event::OutOfMemory { container } => of_container("oom", container),
         Event::Paused { container } => of_container("pause", container),
@@ -292,8 +296,10 @@ mod tests {
         times.note(&Event::Started { process: info(Some("e")) }, 3);
         assert_eq!(times.of(&id), ContainerTimes { created: 1, started: 2 });
         let exit = Exit::now(ExitStatus::code(3));
-        let entry = entry(&Event::Exited { process: info(Some("e")), exit });
+        let cause = "trap: x".into();
+        let entry = entry(&Event::Exited { process: info(Some("e")), exit, cause });
         assert_eq!((&*entry.kind, &*entry.exec, entry.status), ("exit", "e", Some(3)));
+        assert_eq!(entry.text, "trap: x");
         times.note(&Event::Deleted { process: info(None), exit }, 4);
         assert_eq!(times.of(&id), ContainerTimes::default());
     }

@@ -49,7 +49,6 @@ use crate::{
     manager::{client::Client, server},
     metrics::{
         self,
-        answer::Answers,
         listener::{ListenError, Metrics},
     },
     readiness::{self, Sign, Supervisor},
@@ -229,7 +228,7 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         let succeeds = !sockets.predecessors.is_empty();
         // Before readiness: an address that cannot be had must fail the start.
         let metrics = Metrics::open(&metrics_address, &state, succeeds)?;
-        let answers = Answers::new(daemon.exposition().clone(), state, program);
+        let answers = metrics::retired::answers(daemon.exposition().clone(), state, program);
         tracing::info!(
             pid = std::process::id(),
             version = env!("CARGO_PKG_VERSION"),

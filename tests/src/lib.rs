@@ -10,6 +10,7 @@
 //! - [`running`]: such a process while it runs.
 //! - [`containers`]: what a test does with the containers of one runtime, in `ctr` calls.
 //! - [`log`]: the lines that shims and daemons write.
+//! - [`ask`]: commands that ask the daemons of a fixture.
 //! - [`daemon`]: a private node daemon, for the runtime that needs one.
 //! - [`collector`]: a collector of traces.
 //! - [`events`]: what `ctr events` prints.
@@ -44,6 +45,7 @@
 //!
 //! Everything here needs root and a containerd; where one is missing the error says so, nothing is skipped.
 
+pub mod ask;
 pub mod assertions;
 pub mod builder;
 pub mod bundle;

@@ -83,11 +83,7 @@ impl Containerd {
 
     /// The lines about the life of a container, in their order.
     pub fn life(&mut self, id: &str) -> Vec<Line> {
-        let log = self.whole_log();
-        let lines = log.lines().filter_map(|line| text(line).or_else(|| json(line)));
-        let ours =
-            lines.filter(|line| line.get("container").is_some_and(|container| container == id));
-        ours.filter(is_of_life).collect()
+        life(&self.whole_log(), id)
     }
 
     /// The same once the last of these lines is there: all that are to come must be named.
@@ -119,6 +115,13 @@ impl Containers {
     pub fn whole_life(&mut self, id: &str, messages: &[&str]) -> Result<Vec<Line>> {
         self.fixture.whole_life(id, messages)
     }
+}
+
+/// The lines of a log about the life of a container, in their order.
+pub fn life(log: &str, id: &str) -> Vec<Line> {
+    let lines = log.lines().filter_map(|line| text(line).or_else(|| json(line)));
+    let ours = lines.filter(|line| line.get("container").is_some_and(|container| container == id));
+    ours.filter(is_of_life).collect()
 }
 
 /// True for the lines that tell a life, and not trouble in it.

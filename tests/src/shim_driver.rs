@@ -43,6 +43,8 @@ pub struct ShimDriver {
     sink: Option<Sink>,
     // The reading ends of the bundles' log FIFOs, as containerd holds them; printed when a test fails.
     logs: Mutex<Vec<File>>,
+    // What they have held until now.
+    logged: Mutex<Vec<u8>>,
 }
 
 /// A refusal of a container.
@@ -112,6 +114,7 @@ impl ShimDriver {
             env: Vec::new(),
             sink: None,
             logs: Mutex::default(),
+            logged: Mutex::default(),
         })
     }
 
@@ -181,6 +184,17 @@ impl ShimDriver {
             self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(open);
         }
         Ok(())
+    }
+
+    /// Everything that the shims and the daemon have logged until now.
+    pub fn log(&self) -> String {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut file in self.logs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // Ends with an error, "would block", once it is empty.
+            file.read_to_end(&mut logged).err();
+        }
+        let daemon = self.daemon.as_ref().map(Daemon::log).unwrap_or_default();
+        String::from_utf8_lossy(&logged).into_owned() + &daemon
     }
 
     /// The shim's `delete` for container `id`.
@@ -312,20 +326,8 @@ impl ShimDriver {
 
 impl Drop for ShimDriver {
     fn drop(&mut self) {
-        let mut log = Vec::new();
-        for file in self.logs.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            // Ends with an error, "would block", once it is empty.
-            file.read_to_end(&mut log).err();
-        }
         if std::thread::panicking() {
-            eprintln!(
-                "--- log of the shims of {}\n{}---",
-                self.namespace(),
-                String::from_utf8_lossy(&log)
-            );
-            self.daemon
-                .iter()
-                .for_each(|daemon| eprintln!("--- log of its daemon\n{}---", daemon.log()));
+            eprintln!("--- log of {} and its daemon\n{}---", self.namespace(), self.log());
         }
         let mut faults = match self.becomes_clean() {
             Ok(()) => Vec::new(),

@@ -13,13 +13,14 @@ use tokio::{runtime::Runtime, time::timeout};
 
 use super::{BootstrapError, invocation::Invocation, io_error, protocol, socket};
 use crate::{
-    bundle::hooks,
+    bundle::{config::SandboxConfig, hooks},
     cgroups,
     container::{left_exit, prepare::PID_FILE},
     containerd::task_client::{CallError, TaskClient},
     engine::exit::{Exit, ExitStatus},
     native::orphan::Orphan,
     rootfs, runtime,
+    scrape::shim,
     service::convert,
 };
 
@@ -86,12 +87,24 @@ pub fn delete(invocation: &Invocation) -> Result<Vec<u8>, BootstrapError> {
         }
         // A server that was being killed at this moment may still have listened above.
         socket::remove_if_dead(&path)?;
+        // A living server removes its own at its end.
+        if shim::is_on() && !socket::is_alive(&path) {
+            remove_metrics(invocation);
+        }
         // A server that has ended meanwhile has taken the container with it.
         left = left.filter(|_| socket::is_alive(&path));
     }
     // In any case: what can be removed is, also beside a server that does not answer.
     let response = finish(invocation, ended, deadline)?;
     left.map_or(Ok(response), Err)
+}
+
+/// Removes the socket for metrics of a killed server.
+fn remove_metrics(invocation: &Invocation) {
+    // An error: the bundle has lost its `config.json`. The next server of this sandbox replaces it.
+    if let Ok(config) = SandboxConfig::load(&invocation.bundle, &invocation.id) {
+        shim::remove_left(&invocation.namespace, &config.group);
+    }
 }
 
 /// The part without a server: unmounts leftovers, removes the cgroups, runs the `poststop` hooks

@@ -24,11 +24,13 @@ use crate::{
     engine::{Engine, error::EngineError},
     events::Queue,
     logging,
+    metrics::exposition::{Build, Exposition, Sources},
     native::{NativeHost, setting::NativeRuntime},
     network::Network,
     panics, rootfs,
     runtime::{self, GuestRuntime},
     sandbox::Sandbox,
+    scrape::shim,
     server,
     shutdown::Tasks,
     sys,
@@ -55,7 +57,7 @@ pub fn serve<E: Engine>(
         tracing::debug!(%error, "the process keeps its name");
     }
     let own = handover.own.take().map(Arc::new);
-    let served = panics::fatal(|| run(invocation, handover, engine, own.clone()));
+    let served = panics::fatal(|| run((about, invocation), handover, engine, own.clone()));
     if let Err(error) = &served {
         // Our stderr is /dev/null, so the log is the only place for the error.
         tracing::error!(%error, "the server failed");
@@ -76,7 +78,7 @@ fn process_name(runtime: &str) -> CString {
 }
 
 fn run<E: Engine>(
-    invocation: &Invocation,
+    (about, invocation): (&About, &Invocation),
     handover: Handover,
     engine: impl FnOnce() -> Result<E, EngineError>,
     own: Option<Arc<SocketFile>>,
@@ -119,6 +121,7 @@ fn run<E: Engine>(
             },
             network,
         };
+        serve_metrics(about, &host);
         let sandbox = if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) };
         // Only the sandbox keeps the queue open then: its task ends after the sandbox's last event.
         drop(queue);
@@ -134,6 +137,22 @@ fn run<E: Engine>(
     guests.end();
     control.shutdown_background();
     result
+}
+
+/// Serves the metrics of this process, if the environment asks for them.
+fn serve_metrics(about: &About, host: &Host) {
+    // Looked at first: most shims need no registry.
+    if !shim::is_on() {
+        return;
+    }
+    let build = Build { program: about.runtime, version: about.version, engine: about.engine };
+    let exposition = Exposition::new(Sources {
+        build,
+        states: None,
+        engine: host.engine.clone(),
+        guests: host.guests.clone(),
+    });
+    shim::start(exposition, &host.namespace, &host.sandbox, &host.tasks);
 }
 
 /// Prepares the mount namespace while containerd connects.

@@ -22,6 +22,7 @@
 //!   the limits of the shim remain.
 
 mod files;
+pub(crate) mod kills;
 mod origin;
 mod policy;
 pub mod version;

@@ -28,7 +28,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{digest::Digest, engine::KeptCode};
+use crate::{digest::Digest, engine::KeptCode, metrics::code as metrics};
 
 const MAGIC: &[u8; 8] = b"runwasi1";
 const TRAILER: usize = 16;
@@ -180,6 +180,7 @@ impl UncheckedFile {
 
     fn trusted(self, look: impl FnOnce(&Self) -> io::Result<()>) -> Option<Self> {
         if let Err(error) = look(&self) {
+            metrics::distrusted();
             tracing::warn!(
                 path = %self.path.display(),
                 %error,

@@ -208,7 +208,9 @@ impl Container {
         let place = self.execs.reserve(&request.id)?;
         self.init.request(Request::Exec).await.map_err(ExecError::Init)?;
         let config = ProcessConfig::parse(&request.spec)?;
+        let span = request.trace.part("prepare");
         let (config, found) = self.find(config).await?;
+        drop(span);
         let init = self.init.info();
         let info = Info {
             container: init.container.clone(),
@@ -216,6 +218,7 @@ impl Container {
             pid: init.pid,
             stdio: request.stdio,
         };
+        let found = (found, &request.trace);
         let process = self.context.exec(host, info, config, found).await?;
         // Weak, because the process in the table would hold its own table.
         let execs = Arc::downgrade(&self.execs);
@@ -227,7 +230,10 @@ impl Container {
         };
         let info = process.info.clone();
         let group = self.init.group().sibling(process.credentials.clone());
-        let parts = process.into_parts(&self.context, host, group, Box::new(on_deleted));
+        let parts = driver::Parts {
+            trace: request.trace,
+            ..process.into_parts(&self.context, host, group, Box::new(on_deleted))
+        };
         // Under the lock of the table: the init either has ended before, which is an error here, or
         // it ends this process, too.
         place.fill(|| {

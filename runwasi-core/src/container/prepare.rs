@@ -333,14 +333,17 @@ impl ProcessContext {
         host: &Host,
         info: Info,
         config: ProcessConfig,
-        found: Result<Files, RootfsError>,
+        (found, trace): (Result<Files, RootfsError>, &StartTrace),
     ) -> Result<PreparedProcess, StdioError> {
+        let span = trace.part("streams");
         let stdio = host.stdio(&info.container, &info.stdio, &config).await?;
+        drop(span);
         let credentials = config.credentials.clone();
         let faults = Arc::<FaultRecord>::default();
         let prepared = match found {
             Ok(files) => {
                 let spec = self.spec(host, (&info, &faults), config, files, &stdio);
+                let _span = trace.part("engine");
                 host.engine.prepare(spec).await
             }
             Err(error) => Err(EngineError::Failed(error.to_string())),

@@ -43,4 +43,8 @@ pub struct ExecRequest {
     pub spec: Vec<u8>,
     /// Its streams.
     pub stdio: StdioPaths,
+    /// The span that containerd's call belongs to, if it names one.
+    pub parent: Option<SpanContext>,
+    /// Trace of the start. Begun by the sandbox.
+    pub trace: StartTrace,
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::signal::Signal;
+use super::signal::{Action, Signal};
 
 /// An exit status in containerd's form: the guest's own code, or 128 + n after an end by signal n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,12 @@ impl ExitStatus {
     pub fn signalled(signal: Signal) -> Self {
         // A shell's convention, which containerd's own shims follow.
         Self(128 + signal.number())
+    }
+
+    /// The signal that ends a program with this status, if there is one.
+    pub fn signal(self) -> Option<Signal> {
+        let signal = Signal::new(self.0.checked_sub(128)?)?;
+        matches!(signal.action(), Action::Kill | Action::Terminate).then_some(signal)
     }
 
     /// The number for containerd.
@@ -61,5 +67,13 @@ mod tests {
         assert_eq!(ExitStatus::code(42).get(), 42);
         assert_eq!(ExitStatus::code(256).get(), 0);
         assert_eq!(ExitStatus::code(-1).get(), 255);
+    }
+
+    #[test]
+    fn signal_of_a_status_is_one_that_ends_programs() {
+        let signal = |code| ExitStatus::code(code).signal().map(Signal::number);
+        assert_eq!([137, 143, 139].map(signal), [Some(9), Some(15), Some(11)]);
+        // None, SIGCHLD, SIGSTOP, beyond the last signal.
+        assert_eq!([0, 1, 128, 145, 147, 255].map(signal), [None; 6]);
     }
 }

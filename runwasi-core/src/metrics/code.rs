@@ -35,10 +35,17 @@ static LOOKUPS: [Counter; Lookup::COUNT] = [const { Counter::new() }; Lookup::CO
 static COMPILATIONS: [Counter; Compilation::COUNT] = [const { Counter::new() }; Compilation::COUNT];
 static TIMES: Histogram = Histogram::new(SLOW);
 static RUNNING: Gauge = Gauge::new();
+static DISTRUSTED: Counter = Counter::new();
 
 /// Counts a lookup of a start.
 pub fn looked_up(lookup: Lookup) {
     LOOKUPS[lookup as usize].add(1);
+}
+
+/// Counts a look at a file of the code cache that was damaged, or that others could have written.
+pub(crate) fn distrusted() {
+    // A look, and not a file: until it is compiled again each start looks.
+    DISTRUSTED.add(1);
 }
 
 /// Counts a compilation that is under way, for as long as the returned value lives.
@@ -63,6 +70,10 @@ pub(super) mod values {
 
     pub(in crate::metrics) fn compilations(compilation: Compilation) -> u64 {
         COMPILATIONS[compilation as usize].get()
+    }
+
+    pub(in crate::metrics) fn distrusted() -> u64 {
+        DISTRUSTED.get()
     }
 
     pub(in crate::metrics) fn running() -> i64 {

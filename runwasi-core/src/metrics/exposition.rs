@@ -71,8 +71,8 @@ pub type States = Box<dyn Fn() -> ProgramState + Send + Sync>;
 pub struct Sources {
     /// Names of the program.
     pub build: Build,
-    /// State of the program.
-    pub states: States,
+    /// State of the program, if it has several.
+    pub states: Option<States>,
     /// Its engine.
     pub engine: Arc<dyn Engine>,
     /// The scheduler of its guests.
@@ -136,7 +136,9 @@ impl All {
         let Build { program, version, engine } = self.sources.build;
         let labels = vec![("program", program), ("version", version), ("engine", engine)];
         families.gauges(family("runwasi_build_info", "Names of the program."), [(labels, 1)])?;
-        let ProgramState { all, present } = (self.sources.states)();
+        // A shim has one state: it serves until its process ends.
+        let Some(states) = &self.sources.states else { return Ok(()) };
+        let ProgramState { all, present } = states();
         let sample = |state: &&'static str| (vec![("state", *state)], i64::from(*state == present));
         let samples = all.iter().map(sample);
         families.gauges(family("runwasi_daemon_state", "1 for the state of the daemon."), samples)
@@ -183,6 +185,9 @@ impl All {
         let help = "Lookups of compiled code by the start of a process.";
         families
             .counters(family("runwasi_code_lookups", help), each("found", code::values::lookups))?;
+        let help = "Looks at files of compiled code that were not trusted.";
+        let distrusted = only(code::values::distrusted());
+        families.counters(family("runwasi_code_distrusted", help), distrusted)?;
         let help = "Compilations that have ended.";
         families.counters(
             family("runwasi_compilations", help),
@@ -272,6 +277,9 @@ fn http_services(families: &mut Families<'_>) -> fmt::Result {
     let connections = only(values::connections());
     let help = "Open connections to HTTP services.";
     families.gauges(family("runwasi_http_connections", help), connections)?;
+    let under_way = only(values::requests_under_way());
+    let help = "Requests to HTTP services whose response has not been sent to its end.";
+    families.gauges(family("runwasi_http_requests_in_flight", help), under_way)?;
     let answers = each("status", values::answers);
     let help = "Answered requests to HTTP services by status class.";
     families.counters(family("runwasi_http_requests", help), answers)?;
@@ -315,7 +323,7 @@ mod tests {
             Box::new(|| ProgramState { all: &["serving", "retired"], present: "serving" });
         Exposition::new(Sources {
             build: Build { program: "p", version: "1.2", engine: "e \"3\"\n" },
-            states,
+            states: Some(states),
             engine: Arc::new(ScriptedEngine),
             guests: Guests::new(runtime.handle().clone(), 1),
         })

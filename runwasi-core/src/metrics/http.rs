@@ -47,6 +47,11 @@ static ANSWERS: Sharded<[Counter; Status::COUNT]> = Sharded::counters();
 static TIMES: Sharded<Histogram> = Sharded::of_fast();
 static FAILURES: [Counter; Failure::COUNT] = [const { Counter::new() }; Failure::COUNT];
 static CONNECTIONS: Gauge = Gauge::new();
+/// Requests that have begun, and that have ended. Not a gauge: all workers would write to one cache
+/// line, twice for each request.
+static REQUESTS: Sharded<[Counter; 2]> = Sharded::counters();
+const BEGUN: usize = 0;
+const ENDED: usize = 1;
 
 /// Counts an answered request, and the time until the head of its response.
 pub fn answered(status: u16, time: Duration) {
@@ -64,6 +69,22 @@ pub fn answered(status: u16, time: Duration) {
 /// Counts a request that the server has answered in place of the guest.
 pub fn failed(failure: Failure) {
     FAILURES[failure as usize].add(1);
+}
+
+/// A request under way, until it is dropped.
+#[derive(Debug)]
+pub struct UnderWay(());
+
+/// Counts a request under way for as long as the returned value lives.
+pub fn request() -> UnderWay {
+    REQUESTS.local()[BEGUN].add(1);
+    UnderWay(())
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        REQUESTS.local()[ENDED].add(1);
+    }
 }
 
 /// Counts a connection for as long as the returned value lives.
@@ -88,6 +109,12 @@ pub(super) mod values {
         TIMES.get()
     }
 
+    pub(in crate::metrics) fn requests_under_way() -> i64 {
+        // In this order: a request that ends in between is not subtracted before it was added.
+        let ended = REQUESTS.sum_of(ENDED);
+        i64::try_from(REQUESTS.sum_of(BEGUN).saturating_sub(ended)).unwrap_or(i64::MAX)
+    }
+
     pub(in crate::metrics) fn connections() -> i64 {
         CONNECTIONS.get()
     }
@@ -107,5 +134,14 @@ mod tests {
         let after = Status::ALL.iter().map(|class| values::answers(*class));
         let added: Vec<_> = after.zip(before).map(|(after, before)| after - before).collect();
         assert_eq!(added, [1, 2, 1, 1, 3]);
+    }
+
+    #[test]
+    fn requests_are_under_way_until_they_are_dropped_by_any_thread() {
+        let before = values::requests_under_way();
+        let held = [request(), request()];
+        assert_eq!(values::requests_under_way(), before + 2);
+        std::thread::spawn(move || drop(held)).join().unwrap();
+        assert_eq!(values::requests_under_way(), before);
     }
 }

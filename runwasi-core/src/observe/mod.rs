@@ -7,7 +7,7 @@
 
 mod subject;
 
-use std::{fmt::Display, path::Path, time::Duration};
+use std::{borrow::Cow, fmt::Display, path::Path, time::Duration};
 
 use tracing::field::{DisplayValue, display};
 
@@ -21,6 +21,9 @@ use crate::{
 
 /// Target of the lines, for filters such as `RUST_LOG=lifecycle=off`.
 pub const TARGET: &str = "lifecycle";
+
+/// Longest text of a cause in an event, in bytes.
+const LONGEST_CAUSE: usize = 256;
 
 /// Program of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +52,12 @@ pub struct Exited<'a> {
 /// Cause of an exit.
 #[derive(Clone, Copy)]
 pub enum Cause<'a> {
-    /// It has returned or called for its exit. Also that of native processes, whose delegate tells
-    /// the status alone.
+    /// It has returned or called for its exit.
     Exit,
-    /// A signal that it did not handle.
+    /// A signal that it did not handle. Of native processes, whose delegate tells the status alone,
+    /// it is known by the status.
     Signal(Signal),
-    /// A growth beyond its memory limit.
+    /// A growth beyond its memory limit; of a native process, the kernel's OOM killer.
     OutOfMemory,
     /// A trap of this kind. Untrusted text.
     Trap(&'a str),
@@ -141,6 +144,18 @@ impl Cause<'_> {
         }
     }
 
+    /// What the exit status does not tell, for an event.
+    pub fn beyond_status(&self) -> Cow<'static, str> {
+        match self {
+            Self::Exit => Cow::Borrowed(""),
+            // Also of a status that shows it: a program may return the same number itself.
+            Self::Signal(signal) => Cow::Owned(format!("signal {}", signal.number())),
+            Self::Trap(kind) => Cow::Owned(bounded("trap", kind)),
+            Self::Failed(error) => Cow::Owned(bounded("error", error)),
+            Self::OutOfMemory | Self::Panic | Self::NeverStarted => Cow::Borrowed(self.name()),
+        }
+    }
+
     /// The exit in the metrics.
     fn counted(&self, status: ExitStatus) -> lives::Reason {
         match self {
@@ -196,6 +211,13 @@ impl Step {
             Self::Start => lives::Call::Start,
         }
     }
+}
+
+/// An untrusted text after its kind.
+fn bounded(kind: &str, text: impl Display) -> String {
+    let mut text = format!("{kind}: {text}");
+    text.truncate(text.floor_char_boundary(LONGEST_CAUSE));
+    text
 }
 
 /// The kind of process in the metrics.
@@ -311,4 +333,19 @@ pub fn throttled(subject: &Subject, throttled: &Throttled) {
 // Nanoseconds as a float would be printed with up to seventeen digits.
 fn seconds(time: Duration) -> f64 {
     Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cause_beyond_the_status_is_bounded() {
+        assert_eq!(Cause::Exit.beyond_status(), "");
+        assert_eq!(Cause::OutOfMemory.beyond_status(), "oom");
+        assert_eq!(Cause::Signal(Signal::KILL).beyond_status(), "signal 9");
+        assert_eq!(Cause::Trap("unreachable").beyond_status(), "trap: unreachable");
+        let long = "ä".repeat(1000);
+        assert_eq!(Cause::Failed(&long).beyond_status().len(), LONGEST_CAUSE - 1);
+    }
 }

@@ -77,7 +77,7 @@ pub(crate) struct Parts {
     /// Memory account of the container.
     pub(crate) memory: Arc<Memory>,
     pub(crate) publisher: Arc<dyn Publisher>,
-    /// Trace of the start; nothing for an exec.
+    /// Trace of the start.
     pub(crate) trace: StartTrace,
     /// Removes the process from its container. Called after the deletion, before the delete is
     /// answered.
@@ -513,7 +513,9 @@ impl Driver {
     /// Ends the process, then reports the exit. `run` is absent for a process that never ran.
     async fn stop(&mut self, status: ExitStatus, cause: Cause<'_>, run: Option<Duration>) {
         let exit = self.end(status).await;
-        self.publish(Event::Exited { process: self.info.clone(), exit });
+        let process = self.info.clone();
+        // With the cause: of two ends with the same status one may be a trap.
+        self.publish(Event::Exited { process, exit, cause: cause.beyond_status() });
         let memory = self.memory.usage();
         let usage = ExitUsage {
             cpu: self.group.own_cpu(),

@@ -34,7 +34,7 @@ impl Sandbox {
         let trace = StartTrace::begin(thin, request.parent.as_ref());
         request.trace = trace.clone();
         let bundle = request.bundle.clone();
-        let created = self.create_container(request).await;
+        let created = self.create_container(request, &trace).await;
         if let Err(error) = &created {
             trace.failed(error);
             self.tell_refused(&id, bundle, error).await;
@@ -42,7 +42,11 @@ impl Sandbox {
         created
     }
 
-    async fn create_container(&self, request: CreateRequest) -> Result<Creation, SandboxError> {
+    async fn create_container(
+        &self,
+        request: CreateRequest,
+        trace: &StartTrace,
+    ) -> Result<Creation, SandboxError> {
         let id = request.id.clone();
         self.check_ready(&request).await?;
         // Before the creation: of two concurrent calls for one id, one must fail. An error or a
@@ -64,6 +68,7 @@ impl Sandbox {
                 Ok(Creation::Done(pid))
             }
             Ok(Created::Native(program)) => {
+                let bundle = (bundle, trace);
                 let place = self.native_place(reservation, bundle, program, options).await;
                 place.map(|place| Creation::Native(Box::new(place))).map_err(failed)
             }

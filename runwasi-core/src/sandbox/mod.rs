@@ -46,7 +46,7 @@ use crate::{
     sandbox_process::SandboxProcess,
     shutdown::Tasks,
     stdio::pty::Size,
-    traces::start::{ThinStart, ThinStarts},
+    traces::start::{StartTrace, ThinStart, ThinStarts},
 };
 
 /// A sandbox. Cheap to clone.
@@ -219,11 +219,14 @@ impl Sandbox {
     pub(crate) async fn exec(
         &self,
         container: &Container,
-        request: ExecRequest,
+        mut request: ExecRequest,
     ) -> Result<(), SandboxError> {
         let exec = request.id.clone();
+        let trace = StartTrace::of_exec(container.subject(), &exec, request.parent.as_ref());
+        request.trace = trace.clone();
         let added = container.exec(&self.shared.host, request).await;
         if let Err(error) = &added {
+            trace.failed(error);
             observe::refused(container.subject(), Some(&exec), Step::Exec, error);
         }
         let id = || container.id().clone();

@@ -25,6 +25,7 @@ use crate::{
         config::ConfigError,
         native_config::{add_mounts, join_pid_namespace},
     },
+    cgroups::kills::OomKills,
     container::{error::CreateError, pod_files::PodFiles, prepare::NativeProgram},
     engine::{
         exit::{Exit, ExitStatus},
@@ -44,6 +45,7 @@ use crate::{
     observe::{self, Cause, Kind, Step, Subject},
     settings::SettingsError,
     stdio::paths::StdioPaths,
+    traces::{Span, start::StartTrace},
 };
 
 /// Time to remove what is left of one container of a delegate that was killed.
@@ -57,6 +59,8 @@ pub(crate) struct NativePlace {
     subject: Arc<Subject>,
     /// Time of the request.
     begun: Instant,
+    /// Trace of the start.
+    trace: StartTrace,
     /// The delegate that is to create it.
     pub(crate) delegate: Arc<Delegate>,
     /// Its bundle directory.
@@ -67,15 +71,23 @@ pub(crate) struct NativePlace {
 
 impl NativePlace {
     /// Enters the container that the delegate has created.
-    pub(crate) fn fill(self, pid: u32, stdio: StdioPaths) {
-        let Self { sandbox, mut reservation, subject, begun, delegate, bundle, .. } = self;
+    pub(crate) async fn fill(self, pid: u32, stdio: StdioPaths) {
+        // Before its start, and so before its end. An error: this process is ending.
+        let kills: Result<_, ()> = blocking(move || Ok(OomKills::of(pid)), drop).await;
+        let init = (pid, kills.ok().flatten());
+        let Self { sandbox, mut reservation, subject, begun, trace, delegate, bundle, .. } = self;
         let Some(id) = reservation.id.take() else { return };
         observe::created(&subject, None, Kind::Native, begun.elapsed());
-        let container = NativeContainer::new(subject, bundle, delegate, pid, stdio);
+        let container = NativeContainer::new((subject, trace), bundle, delegate, init, stdio);
         let container = Arc::new(container);
         let slot = Slot::Native(container.clone());
         sandbox.shared.change(|containers| containers.insert(id, slot));
         sandbox.tasks().spawn(follow_exit(container));
+    }
+
+    /// Begins a part of the start.
+    pub(crate) fn part(&self, name: &'static str) -> Span {
+        self.trace.part(name)
     }
 
     /// Attaches the shared memory of the pod for its native containers.
@@ -87,6 +99,7 @@ impl NativePlace {
     /// Gives the place up: the delegate has not created the container.
     pub(crate) async fn give_up(self, reason: &(dyn Display + Sync)) {
         observe::refused(&self.subject, None, Step::Create, reason);
+        self.trace.failed(reason);
         self.leave().await;
     }
 
@@ -114,7 +127,7 @@ impl Sandbox {
     pub(super) async fn native_place(
         &self,
         reservation: Reservation,
-        bundle: PathBuf,
+        (bundle, trace): (PathBuf, &StartTrace),
         program: NativeProgram,
         options: Vec<u8>,
     ) -> Result<NativePlace, CreateError> {
@@ -126,13 +139,26 @@ impl Sandbox {
             self.join_pid_namespace(&bundle, &namespace).await?;
         }
         let failed = |source| CreateError::Native { path, source };
-        let delegate = self.acquire(&id, runtime, options).await.map_err(failed)?;
         let sandbox = self.clone();
         let host = &self.shared.host;
         let subject = Subject::new((&host.namespace, &host.sandbox), &id, &annotations);
+        trace.describe(&subject);
         let subject = Arc::new(subject);
-        let place =
-            NativePlace { sandbox, reservation, subject, begun, delegate, bundle, systemd_cgroup };
+        // Short if there is a delegate: the first container of a sandbox waits for its start.
+        let span = trace.part("delegate");
+        let delegate = self.acquire(&id, runtime, options).await.map_err(failed)?;
+        drop(span);
+        let trace = trace.clone();
+        let place = NativePlace {
+            sandbox,
+            reservation,
+            subject,
+            begun,
+            trace,
+            delegate,
+            bundle,
+            systemd_cgroup,
+        };
         match self.prepare_bundle(&place).await {
             Ok(()) => Ok(place),
             Err(error) => {
@@ -274,7 +300,7 @@ impl Sandbox {
         let id = container.id.clone();
         match container.delegate.client.end(id.as_str()).await {
             Ok(ended) => {
-                container.set_exit(ended.1, Cause::Exit);
+                container.set_exit(ended.1, None);
                 self.native_deleted(container).await;
                 Ok(ended)
             }
@@ -320,7 +346,11 @@ async fn follow_exit(container: Arc<NativeContainer>) {
         () = delegate.left() => return,
     };
     match exit {
-        Ok(exit) => container.set_exit(exit, Cause::Exit),
+        Ok(exit) => {
+            // Before containerd deletes it, and its cgroup with it.
+            container.look_for_oom().await;
+            container.set_exit(exit, None);
+        }
         // The container is being deleted, or its delegate is ending.
         Err(error) => tracing::debug!(%error, container = %container.id, "no exit"),
     }
@@ -361,12 +391,13 @@ async fn remove_orphan(container: &NativeContainer) {
 
 fn tell_exits(shared: &Shared, container: &NativeContainer) {
     let killed = Exit::now(ExitStatus::KILLED);
-    let cause = Cause::Signal(Signal::KILL);
+    let cause = Some(Cause::Signal(Signal::KILL));
     let publish = |exec: Option<Id>| {
         let process = container.info(exec);
-        shared.host.publisher.publish(Event::Exited { process, exit: killed });
+        let cause = "its native runtime has ended".into();
+        shared.host.publisher.publish(Event::Exited { process, exit: killed, cause });
     };
-    for exec in container.execs.lock().iter() {
+    for exec in container.execs.lock().keys() {
         // Always an id: containerd has made the exec by it.
         let exec = Id::parse("exec id", exec).ok();
         container.tell_exit(exec.as_ref(), killed, cause);

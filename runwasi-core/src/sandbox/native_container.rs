@@ -1,7 +1,7 @@
 //! One native container, and the delegate of a sandbox with its users.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -14,7 +14,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{exit::Exit, signal::Signal},
+    blocking::blocking,
+    cgroups::kills::OomKills,
+    engine::{
+        exit::{Exit, ExitStatus},
+        signal::Signal,
+    },
     id::Id,
     lock::Mutex,
     metrics::lives::{self, CountedNative},
@@ -22,6 +27,7 @@ use crate::{
     observe::{self, Cause, Exited, Subject},
     process::Info,
     stdio::paths::StdioPaths,
+    traces::start::StartTrace,
 };
 
 /// A native container.
@@ -40,8 +46,13 @@ pub(crate) struct NativeContainer {
     pub(crate) stdio: StdioPaths,
     /// The init's exit. Set by one task, which waits for it.
     pub(super) exit: watch::Sender<Option<Exit>>,
-    /// Ids of its execs that have not been deleted: their ends are told if the delegate is killed.
-    pub(super) execs: Mutex<BTreeSet<String>>,
+    /// Its execs that have not been deleted, with the traces of their starts. Their ends are told if
+    /// the delegate is killed.
+    pub(super) execs: Mutex<BTreeMap<String, StartTrace>>,
+    /// Trace of the init's start.
+    trace: StartTrace,
+    /// OOM kills of its cgroup. Absent if the cgroup is not known.
+    kills: Option<Arc<OomKills>>,
     /// Time of the init's start.
     started: OnceLock<Instant>,
     /// Cancelled when the container is deleted.
@@ -60,10 +71,10 @@ pub(super) struct Current {
 impl NativeContainer {
     /// A container that its delegate has just created.
     pub(super) fn new(
-        subject: Arc<Subject>,
+        (subject, trace): (Arc<Subject>, StartTrace),
         bundle: PathBuf,
         delegate: Arc<Delegate>,
-        pid: u32,
+        (pid, kills): (u32, Option<OomKills>),
         stdio: StdioPaths,
     ) -> Self {
         let id = subject.container.clone();
@@ -81,6 +92,8 @@ impl NativeContainer {
             stdio,
             exit,
             execs,
+            trace,
+            kills: kills.map(Arc::new),
             started,
             deleted,
             asked_about,
@@ -117,8 +130,38 @@ impl NativeContainer {
         self.started.get_or_init(|| at);
     }
 
-    /// Sets the init's exit, unless it is known.
-    pub(crate) fn set_exit(&self, exit: Exit, cause: Cause<'_>) {
+    /// The trace of a start. Without an exec, that of its init.
+    pub(crate) fn trace(&self, exec: &str) -> StartTrace {
+        match exec {
+            "" => self.trace.clone(),
+            exec => self.execs.lock().get(exec).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Reads the number of OOM kills while its cgroup exists.
+    pub(crate) async fn look_for_oom(&self) {
+        let Some(kills) = self.kills.clone() else { return };
+        let look = move || {
+            kills.look();
+            Ok(())
+        };
+        // An error: this process is ending.
+        let _: Result<(), ()> = blocking(look, drop).await;
+    }
+
+    /// Cause of an exit with this status, all that the delegate tells. A program that returns 128 + n
+    /// itself is told as one that signal n has ended.
+    fn cause_of(&self, status: ExitStatus) -> Cause<'static> {
+        // Only then: the kernel may have ended a child, which the program has survived.
+        let killed = status == ExitStatus::KILLED;
+        if killed && self.kills.as_ref().is_some_and(|kills| kills.take()) {
+            return Cause::OutOfMemory;
+        }
+        status.signal().map_or(Cause::Exit, Cause::Signal)
+    }
+
+    /// Sets the init's exit, unless it is known. Without a cause, that of its status.
+    pub(crate) fn set_exit(&self, exit: Exit, cause: Option<Cause<'_>>) {
         let is_new = self.exit.send_if_modified(|known| {
             let is_new = known.is_none();
             known.get_or_insert(exit);
@@ -129,8 +172,9 @@ impl NativeContainer {
         }
     }
 
-    /// Logs an exit. Without an exec, that of its init.
-    pub(crate) fn tell_exit(&self, exec: Option<&Id>, exit: Exit, cause: Cause<'_>) {
+    /// Logs an exit. Without an exec, that of its init; without a cause, that of its status.
+    pub(crate) fn tell_exit(&self, exec: Option<&Id>, exit: Exit, cause: Option<Cause<'_>>) {
+        let cause = cause.unwrap_or_else(|| self.cause_of(exit.status));
         let started = self.started.get().filter(|_| exec.is_none());
         let run = started.map(Instant::elapsed);
         observe::exited(
@@ -141,8 +185,8 @@ impl NativeContainer {
     }
 
     /// Notes an exec.
-    pub(crate) fn exec_added(&self, exec: &str) {
-        self.execs.lock().insert(exec.to_owned());
+    pub(crate) fn exec_added(&self, exec: &str, trace: StartTrace) {
+        self.execs.lock().insert(exec.to_owned(), trace);
     }
 
     /// Forgets an exec.
@@ -152,7 +196,7 @@ impl NativeContainer {
 
     /// True for an exec that has not been deleted.
     pub(crate) fn has_exec(&self, exec: &str) -> bool {
-        self.execs.lock().contains(exec)
+        self.execs.lock().contains_key(exec)
     }
 
     /// Notes that a client has asked about its end.

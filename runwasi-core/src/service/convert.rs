@@ -89,7 +89,10 @@ pub(super) fn stdio_paths(request: &CreateTaskRequest) -> StdioPaths {
     }
 }
 
-pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecRequest> {
+pub(super) fn exec_request(
+    request: ExecProcessRequest,
+    parent: Option<SpanContext>,
+) -> ttrpc::Result<ExecRequest> {
     let id = Id::parse("exec id", &request.exec_id)?;
     // The type is that of the OCI spec's `Process`. Only the value counts, as in containerd's own
     // shims.
@@ -100,7 +103,7 @@ pub(super) fn exec_request(request: ExecProcessRequest) -> ttrpc::Result<ExecReq
         stderr: request.stderr,
         terminal: request.terminal,
     };
-    Ok(ExecRequest { id, spec, stdio })
+    Ok(ExecRequest { id, spec, stdio, parent, trace: StartTrace::default() })
 }
 
 pub(super) fn size(request: &ResizePtyRequest) -> ttrpc::Result<Size> {
@@ -201,7 +204,7 @@ pub(crate) fn event(event: &Event) -> ttrpc::Result<(&'static str, Any)> {
                 })?,
             ),
         },
-        Event::Exited { process, exit } => (
+        Event::Exited { process, exit, .. } => (
             topic::TASK_EXIT_EVENT_TOPIC,
             any(&wire::TaskExit {
                 container_id: process.container.to_string(),

@@ -22,8 +22,9 @@ use crate::{
     containerd::shim_client::of_delete,
     engine::exit::{Exit, ExitStatus},
     id::Id,
-    observe::{self, Cause, Kind, Step},
+    observe::{self, Kind, Step},
     sandbox::{Sandbox, native::NativePlace, native_container::NativeContainer},
+    traces::{context::SpanContext, start::StartTrace},
 };
 
 /// A native container that a call is for.
@@ -46,10 +47,12 @@ pub(super) async fn create(
     let timeout = context.timeout_nano;
     let work = async move {
         let client = place.delegate.client.clone();
+        let span = place.part("create");
         let created: ttrpc::Result<CreateTaskResponse> =
             client.forward("Create", &request, metadata, timeout).await;
+        drop(span);
         match &created {
-            Ok(created) => place.fill(created.pid, convert::stdio_paths(&request)),
+            Ok(created) => place.fill(created.pid, convert::stdio_paths(&request)).await,
             Err(error) => place.give_up(error).await,
         }
         created
@@ -111,11 +114,21 @@ impl Native {
             // Before the answer: the exit of a short one may be known first.
             self.container.note_start(begun);
         }
+        // Ours is the delegate's answer: what runc does before the first instruction is in it.
+        let trace = self.container.trace(&request.exec_id);
+        let span = trace.part("start");
         let answer = self.forward("Start", context, request).await;
+        drop(span);
         let subject = &self.container.subject;
         match &answer {
-            Ok(_) => observe::started(subject, exec.as_ref(), begun.elapsed()),
-            Err(error) => observe::refused(subject, exec.as_ref(), Step::Start, error),
+            Ok(_) => {
+                trace.started();
+                observe::started(subject, exec.as_ref(), begun.elapsed());
+            }
+            Err(error) => {
+                trace.failed(error);
+                observe::refused(subject, exec.as_ref(), Step::Start, error);
+            }
         }
         answer
     }
@@ -189,15 +202,23 @@ impl Native {
         request: &ExecProcessRequest,
     ) -> ttrpc::Result<Empty> {
         let begun = Instant::now();
-        let answer = self.forward("Exec", context, request).await;
         let exec = exec(&request.exec_id);
         let subject = &self.container.subject;
+        let parent = SpanContext::of_metadata(&context.metadata);
+        let trace = exec.as_ref().map(|exec| StartTrace::of_exec(subject, exec, parent.as_ref()));
+        let trace = trace.unwrap_or_default();
+        let span = trace.part("create");
+        let answer = self.forward("Exec", context, request).await;
+        drop(span);
         match &answer {
             Ok(_) => {
-                self.container.exec_added(&request.exec_id);
+                self.container.exec_added(&request.exec_id, trace);
                 observe::created(subject, exec.as_ref(), Kind::Native, begun.elapsed());
             }
-            Err(error) => observe::refused(subject, exec.as_ref(), Step::Exec, error),
+            Err(error) => {
+                trace.failed(error);
+                observe::refused(subject, exec.as_ref(), Step::Exec, error);
+            }
         }
         answer
     }
@@ -209,11 +230,13 @@ impl Native {
         request: &DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
         self.note_question(&request.exec_id);
+        // Before the deletion of the cgroup.
+        self.container.look_for_oom().await;
         let answer: ttrpc::Result<DeleteResponse> = self.forward("Delete", context, request).await;
         let orphan = answer.is_err() && self.is_orphan();
         match (answer, request.exec_id.as_str()) {
             (Ok(answer), "") => {
-                self.container.set_exit(of_delete(answer.clone()).1, Cause::Exit);
+                self.container.set_exit(of_delete(answer.clone()).1, None);
                 self.sandbox.native_deleted(&self.container).await;
                 Ok(answer)
             }
@@ -240,7 +263,7 @@ impl Native {
     fn tell_exec_deleted(&self, id: &str, answer: &DeleteResponse) {
         let exec = exec(id);
         let (_, exit) = of_delete(answer.clone());
-        self.container.tell_exit(exec.as_ref(), exit, Cause::Exit);
+        self.container.tell_exit(exec.as_ref(), exit, None);
         observe::deleted(&self.container.subject, exec.as_ref());
     }
 

@@ -238,7 +238,8 @@ impl Task for TaskService {
         match self.find(&request.id)? {
             Found::Native(native) => native.exec(context, &request).await,
             Found::Guest(guest) => {
-                let wanted = convert::exec_request(request)?;
+                let parent = SpanContext::of_metadata(&context.metadata);
+                let wanted = convert::exec_request(request, parent)?;
                 self.sandbox.exec(&guest, wanted).instrument(span).await?;
                 Ok(Empty::default())
             }

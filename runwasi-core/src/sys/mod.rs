@@ -12,6 +12,7 @@ mod loop_device;
 mod mount;
 mod namespaces;
 mod process;
+mod stat;
 pub(crate) mod terminal;
 mod thread;
 
@@ -34,6 +35,7 @@ pub use self::{
     descriptor::{adopt_fd, has_no_reader, ignore_connects},
     mount::{MountAttributes, MountChange, change_mount},
     namespaces::{NamespaceKind, set_loopback_up},
-    process::{Fork, fork, fork_with_pid, limit_heaps, start_time, trim_memory},
+    process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},
+    stat::{ProcessStat, start_time},
     thread::{pause, thread_cpu_time},
 };

@@ -57,22 +57,6 @@ pub(crate) fn orphan(command: &mut Command) {
     unsafe { command.pre_exec(fork_again) };
 }
 
-/// Start time of a process in ticks since boot. Fails if there is no such process, and for a zombie:
-/// its sockets are closed, and its parent has not reaped it yet.
-pub fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Counted from the last parenthesis: field 2 is the name in parentheses, which may contain any
-    // character.
-    let mut fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ')).into_iter().flatten();
-    let state = fields.next();
-    // The state is field 3, so the next one is field 4.
-    let started = fields.nth(22 - 4).and_then(|field| field.parse().ok());
-    match (state, started) {
-        (Some("Z" | "X") | None, _) | (_, None) => Err(io::ErrorKind::NotFound.into()),
-        (Some(_), Some(started)) => Ok(started),
-    }
-}
-
 /// Ends the process at once, without unwinding and without a core dump (`_exit(2)`).
 pub(crate) fn end_process(status: i32) -> ! {
     // SAFETY: takes no pointer and does not return. Buffers that are not flushed are lost.

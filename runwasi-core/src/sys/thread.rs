@@ -9,6 +9,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use super::stat::ProcessStat;
+
 /// CPU time of the calling thread.
 pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -29,9 +31,7 @@ pub(crate) fn thread_waits() -> i64 {
 /// True if a thread of this process waits in the kernel: it neither runs nor could run.
 pub(crate) fn waits(thread: Pid) -> bool {
     let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
-    let Ok(stat) = std::fs::read_to_string(path) else { return false };
-    // The state follows the name, which stands in brackets and may contain anything.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('R'))
+    ProcessStat::read(Path::new(&path)).is_ok_and(|stat| stat.state != 'R')
 }
 
 /// Sleeps on the calling thread, for programs without a runtime and for the blocking pool. It must

@@ -59,7 +59,7 @@ fn summary(event: &Event) -> String {
         Event::Created { process, .. } => format!("created {}", process.container),
         Event::ExecAdded { process } => format!("added {}", name(process)),
         Event::Started { process } => format!("started {}", name(process)),
-        Event::Exited { process, exit } => {
+        Event::Exited { process, exit, .. } => {
             format!("exited {} {}", name(process), exit.status.get())
         }
         Event::Deleted { process, exit } => {

@@ -7,13 +7,15 @@
 //! thin shim ── time ──▶ daemon ─▶ ThinStarts ─┐
 //! containerd ── traceparent ──▶ Create ───────┴─▶ StartTrace: container start
 //!                                                   ├─ shim, sandbox, prepare, streams, engine
-//!                                                   └─ instantiate ─▶ first instruction
+//!                                                   ├─ instantiate ─▶ first instruction
+//!                                                   └─ delegate, create, start: native ones
+//! containerd ── traceparent ──▶ Exec ────────────────▶ StartTrace: exec start, with such parts
 //! ```
 //!
 //! | module | one thing |
 //! |---|---|
 //! | [`context`] | identity of a span, in W3C's header fields |
-//! | [`start`] | the trace of a container's start |
+//! | [`start`] | the trace of the start of a container or an exec |
 
 pub mod context;
 pub mod start;

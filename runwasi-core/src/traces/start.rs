@@ -1,5 +1,6 @@
-//! The trace of a container's start: from the `main` of the thin shim to the first instruction of
-//! its guest.
+//! The trace of a start. That of a container begins with the `main` of the thin shim, that of an
+//! exec with containerd's `Exec`. Both end at the first instruction of the guest, or when the
+//! delegate has started a native process.
 //!
 //! The thin shim sends its time, and the daemon notes it (`ThinStarts`). The trace begins at that
 //! time when containerd's `Create` has come, which may name the parent of the trace.
@@ -42,8 +43,8 @@ impl ThinStarts {
     }
 }
 
-/// The span of a container's start. Clones are the same span; it ends when the guest runs, when the
-/// start has failed, or with the last clone.
+/// The span of the start of a container or an exec. Clones are the same span; it ends when the
+/// program runs, when the start has failed, or with the last clone.
 #[derive(Clone, Debug, Default)]
 pub struct StartTrace(Option<Arc<Mutex<Span>>>);
 
@@ -68,6 +69,19 @@ impl StartTrace {
         Self(Some(Arc::new(Mutex::new(span))))
     }
 
+    /// Begins the trace of an exec.
+    pub(crate) fn of_exec(subject: &Subject, exec: &Id, parent: Option<&SpanContext>) -> Self {
+        if !is_on() {
+            return Self(None);
+        }
+        // Without a start of the thin shim: containerd sends an exec to the server that there is.
+        let mut span = Span::begin("exec start", Kind::Internal, parent);
+        span.set_text("runwasi.exec.id", exec.as_str());
+        let trace = Self(Some(Arc::new(Mutex::new(span))));
+        trace.describe(subject);
+        trace
+    }
+
     /// Begins a part of the start.
     pub(crate) fn part(&self, name: &'static str) -> Span {
         self.0.as_ref().map(|span| span.lock().child(name)).unwrap_or_default()
@@ -86,7 +100,7 @@ impl StartTrace {
         }
     }
 
-    /// Ends the trace: the guest runs.
+    /// Ends the trace: the program runs.
     pub(crate) fn started(&self) {
         if let Some(span) = &self.0 {
             drop(std::mem::take(&mut *span.lock()));
@@ -117,5 +131,7 @@ mod tests {
         assert!(trace.part("x").context().is_none());
         trace.started();
         trace.failed(&"no");
+        let subject = Subject::new((&id, &id), &id, &HashMap::new());
+        assert!(StartTrace::of_exec(&subject, &id, None).part("x").context().is_none());
     }
 }

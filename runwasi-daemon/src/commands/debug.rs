@@ -125,8 +125,9 @@ fn daemons(node: &Node, bundle: &mut Bundle) {
     };
     bundle.add_json("daemons.json", status::json(&daemons, true));
     let sandboxes = node.sandboxes(&daemons);
-    for fault in list::faults(&daemons, &sandboxes) {
-        bundle.miss("containers.json", &fault);
+    let faults = list::faults(&daemons, &sandboxes);
+    for fault in faults.iter().chain(&list::unknown(&daemons, &sandboxes, node.program)) {
+        bundle.miss("containers.json", fault);
     }
     let rows = list::rows(&daemons, &sandboxes);
     let all: Vec<Value> = rows.iter().map(sandbox).collect();
@@ -152,7 +153,7 @@ fn count(directory: &str) -> String {
 
 /// A sandbox with the configuration of its containers.
 fn sandbox(row: &Row<'_>) -> Value {
-    let mut value = list::one(row.daemon.pid, row.sandbox);
+    let mut value = list::one(row);
     let configs = row.sandbox.containers.iter().map(|container| config(&container.bundle));
     value["configs"] = Value::Array(configs.collect());
     value

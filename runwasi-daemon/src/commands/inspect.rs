@@ -74,17 +74,23 @@ fn name(found: &Found<'_>) -> String {
 /// A sandbox with its containers, for people.
 pub(super) fn sandbox_text(row: &Row<'_>, now: u64) -> String {
     let sandbox = row.sandbox;
+    let known = |text: String| if row.is_known() { text } else { NONE.to_owned() };
+    let managed = if sandbox.managed { "by containerd's Sandbox API" } else { "no" };
     let mut fields = vec![
         ("sandbox", text::line(&format!("{}/{}", sandbox.namespace, sandbox.group))),
-        ("state", list::state(sandbox).to_owned()),
+        ("state", row.state().to_owned()),
         ("created", moment(sandbox.created, now)),
         ("process", sandbox.pid.to_string()),
         ("socket", text::line(&sandbox.socket)),
-        ("managed", if sandbox.managed { "by containerd's Sandbox API" } else { "no" }.to_owned()),
+        ("managed", known(managed.to_owned())),
         ("daemon", daemon(row)),
-        ("CPU", text::cpu(list::cpu(sandbox))),
-        ("memory", text::bytes(list::memory(sandbox))),
+        ("CPU", known(text::cpu(list::cpu(sandbox)))),
+        ("memory", known(text::bytes(list::memory(sandbox)))),
     ];
+    // Instead of their lines below, of which there are none.
+    if let Some(number) = row.counted {
+        fields.push(("containers", format!("{number}, of which its daemon tells nothing else")));
+    }
     for container in &sandbox.containers {
         let state = if container.state.is_empty() { &container.kind } else { &container.state };
         fields.push(("container", text::line(&format!("{} ({state})", container.id))));
@@ -296,8 +302,10 @@ mod tests {
 
     fn with<T>(sandboxes: &[SandboxReport], check: impl FnOnce(&[Row<'_>]) -> T) -> T {
         let daemon: Daemon = daemon(7, DaemonState::Retired);
-        let rows: Vec<_> =
-            sandboxes.iter().map(|sandbox| Row { daemon: &daemon, sandbox }).collect();
+        let rows: Vec<_> = sandboxes
+            .iter()
+            .map(|sandbox| Row { daemon: &daemon, sandbox, counted: None })
+            .collect();
         check(&rows)
     }
 
@@ -353,6 +361,11 @@ mod tests {
             assert_eq!(json["config_error"], "gone");
             let sandbox = sandbox_text(&row, 62_000);
             assert!(sandbox.contains("container  app (paused)\n"), "{sandbox}");
+            let empty = SandboxReport::default();
+            let counted = Row { sandbox: &empty, counted: Some(2), ..row };
+            let sandbox = sandbox_text(&counted, 62_000);
+            assert!(sandbox.contains("state       -\n"), "{sandbox}");
+            assert!(sandbox.contains("containers  2, of which"), "{sandbox}");
         });
     }
 }

@@ -4,23 +4,50 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{facts, node::Daemon, status, text};
+use super::{
+    facts,
+    node::Daemon,
+    sandbox::{Answers, Sandbox},
+    status,
+    text::{self, NONE},
+};
 use crate::manager::reports::{ContainerReport, SandboxReport};
 
 /// A sandbox and its daemon.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Row<'a> {
     pub(super) daemon: &'a Daemon,
     pub(super) sandbox: &'a SandboxReport,
+    /// Number of its containers if its daemon tells nothing else of them.
+    pub(super) counted: Option<u32>,
+}
+
+impl Row<'_> {
+    /// True if its daemon tells of its containers.
+    pub(super) fn is_known(&self) -> bool {
+        self.counted.is_none()
+    }
+
+    /// Number of its containers.
+    pub(super) fn containers(&self) -> usize {
+        self.counted.map_or(self.sandbox.containers.len(), |number| number as usize)
+    }
+
+    /// The state of a sandbox in a word: that of its containers, the liveliest first.
+    pub(super) fn state(&self) -> &'static str {
+        if self.is_known() { state(self.sandbox) } else { NONE }
+    }
 }
 
 /// The sandboxes of the daemons that have answered, sorted by namespace and group.
-pub(super) fn rows<'a>(
-    daemons: &'a [Daemon],
-    sandboxes: &'a [Result<Vec<SandboxReport>, String>],
-) -> Vec<Row<'a>> {
-    let of = |(daemon, answer): (&'a Daemon, &'a Result<Vec<SandboxReport>, String>)| {
-        answer.iter().flatten().map(move |sandbox| Row { daemon, sandbox })
+pub(super) fn rows<'a>(daemons: &'a [Daemon], sandboxes: &'a Answers) -> Vec<Row<'a>> {
+    let of = |(daemon, answer): (&'a Daemon, &'a Result<Vec<Sandbox>, String>)| {
+        let row = move |sandbox: &'a Sandbox| Row {
+            daemon,
+            sandbox: &sandbox.report,
+            counted: sandbox.counted,
+        };
+        answer.iter().flatten().map(row)
     };
     let mut rows: Vec<_> = daemons.iter().zip(sandboxes).flat_map(of).collect();
     rows.sort_by_key(|row| (&row.sandbox.namespace, &row.sandbox.group, row.daemon.pid));
@@ -35,7 +62,9 @@ pub(super) fn table(rows: &[Row<'_>], now: u64) -> String {
     text::table(header, &rows)
 }
 
-fn line(Row { daemon, sandbox }: &Row<'_>, now: u64) -> [String; 9] {
+fn line(row: &Row<'_>, now: u64) -> [String; 9] {
+    let Row { daemon, sandbox, .. } = row;
+    let known = |text: String| if row.is_known() { text } else { NONE.to_owned() };
     let serving = daemon.answer.state();
     let daemon = match serving {
         "serving" => daemon.pid.to_string(),
@@ -44,18 +73,17 @@ fn line(Row { daemon, sandbox }: &Row<'_>, now: u64) -> [String; 9] {
     [
         text::cell(&sandbox.namespace),
         text::cell(&sandbox.group),
-        state(sandbox).to_owned(),
-        sandbox.containers.len().to_string(),
+        row.state().to_owned(),
+        row.containers().to_string(),
         text::age(sandbox.created, now),
-        text::cpu(cpu(sandbox)),
-        text::bytes(memory(sandbox)).replace(' ', ""),
+        known(text::cpu(cpu(sandbox))),
+        known(text::bytes(memory(sandbox)).replace(' ', "")),
         sandbox.pid.to_string(),
         daemon,
     ]
 }
 
-/// The state of a sandbox in a word: that of its containers, the liveliest first.
-pub(super) fn state(sandbox: &SandboxReport) -> &'static str {
+fn state(sandbox: &SandboxReport) -> &'static str {
     const ORDER: [&str; 6] = ["running", "paused", "starting", "created", "creating", "stopped"];
     let has = |state: &&&str| sandbox.containers.iter().any(|one| one.state == **state);
     match ORDER.iter().find(has) {
@@ -79,10 +107,7 @@ pub(super) fn memory(sandbox: &SandboxReport) -> u64 {
 }
 
 /// Faults of the question, a line each.
-pub(super) fn faults(
-    daemons: &[Daemon],
-    sandboxes: &[Result<Vec<SandboxReport>, String>],
-) -> Vec<String> {
+pub(super) fn faults(daemons: &[Daemon], sandboxes: &Answers) -> Vec<String> {
     let fault = |(daemon, answer): (&Daemon, &Result<_, String>)| {
         let reason = answer.as_ref().err()?;
         Some(format!("the sandboxes of daemon {} are not known: {reason}", daemon.pid))
@@ -90,36 +115,63 @@ pub(super) fn faults(
     daemons.iter().zip(sandboxes).filter_map(fault).collect()
 }
 
+/// What daemons of an earlier version do not tell, a line each. It is no fault: they need not know.
+pub(super) fn unknown(
+    daemons: &[Daemon],
+    sandboxes: &Answers,
+    program: &'static str,
+) -> Vec<String> {
+    let missing = |(daemon, answer): (&Daemon, &Result<Vec<Sandbox>, String>)| {
+        let sandboxes = answer.as_ref().ok()?;
+        // Empty sandboxes hide nothing.
+        let containers: u32 = sandboxes.iter().filter_map(|sandbox| sandbox.counted).sum();
+        let version = text::cell(daemon.answer.version().unwrap_or_default());
+        (containers > 0).then(|| {
+            format!(
+                "daemon {} (version {version}) tells of its {containers} containers no more than \
+                 their number: 'systemctl reload {program}' starts the installed version",
+                daemon.pid
+            )
+        })
+    };
+    daemons.iter().zip(sandboxes).filter_map(missing).collect()
+}
+
 /// Daemons and sandboxes as JSON.
 pub(super) fn json(daemons: &[Daemon], rows: &[Row<'_>]) -> Value {
-    let sandboxes: Vec<Value> = rows.iter().map(|row| one(row.daemon.pid, row.sandbox)).collect();
+    let sandboxes: Vec<Value> = rows.iter().map(one).collect();
     let mut value = status::json(daemons, false);
     value["sandboxes"] = json!(sandboxes);
     value
 }
 
-/// A sandbox as JSON.
-pub(super) fn one(daemon: u32, sandbox: &SandboxReport) -> Value {
-    let containers: Vec<Value> = sandbox.containers.iter().map(facts::container_json).collect();
+/// A sandbox as JSON. What its daemon does not tell is null.
+pub(super) fn one(row: &Row<'_>) -> Value {
+    let sandbox = row.sandbox;
+    let containers = || sandbox.containers.iter().map(facts::container_json).collect::<Vec<_>>();
     json!({
         "namespace": sandbox.namespace,
         "sandbox": sandbox.group,
-        "daemon": daemon,
+        "daemon": row.daemon.pid,
         "pid": sandbox.pid,
         "socket": sandbox.socket,
-        "state": state(sandbox),
-        "managed": sandbox.managed,
+        "state": row.is_known().then(|| state(sandbox)),
+        "managed": row.is_known().then_some(sandbox.managed),
         "created": text::time_or_none(sandbox.created),
-        "cpu_seconds": cpu(sandbox).as_secs_f64(),
-        "memory_bytes": memory(sandbox),
-        "containers": containers,
+        "cpu_seconds": row.is_known().then(|| cpu(sandbox).as_secs_f64()),
+        "memory_bytes": row.is_known().then(|| memory(sandbox)),
+        "container_count": row.containers(),
+        "containers": row.is_known().then(containers),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::tests::daemon, *};
-    use crate::manager::reports::{DaemonState, UsageReport};
+    use crate::manager::{
+        messages::SandboxEntry,
+        reports::{DaemonState, UsageReport},
+    };
 
     fn sandbox(group: &str, states: &[&str]) -> SandboxReport {
         let container = |state: &&str| ContainerReport {
@@ -147,9 +199,10 @@ mod tests {
     fn rows_are_sorted_over_all_daemons_and_name_the_retired_one() {
         let daemons = [daemon(7, DaemonState::Retired), daemon(8, DaemonState::Serving)];
         let sandboxes = [
-            Ok(vec![sandbox("b", &["running", "stopped"])]),
-            Ok(vec![sandbox("a\n", &["paused"]), sandbox("c", &[])]),
+            Ok(vec![sandbox("b", &["running", "stopped"]).into()]),
+            Ok(vec![sandbox("a\n", &["paused"]).into(), sandbox("c", &[]).into()]),
         ];
+        let sandboxes = sandboxes.to_vec();
         let rows = rows(&daemons, &sandboxes);
         let table = table(&rows, 61_000);
         let lines: Vec<Vec<_>> =
@@ -163,6 +216,22 @@ mod tests {
         let json = json(&daemons, &rows);
         assert_eq!(json["sandboxes"][1]["daemon"], 7);
         assert_eq!(json["sandboxes"][1]["containers"][0]["state"], "running");
+        assert_eq!(json["sandboxes"][1]["container_count"], 2);
+        assert!(unknown(&daemons, &sandboxes, "daemon").is_empty());
+    }
+
+    #[test]
+    fn what_an_earlier_version_does_not_tell_is_null() {
+        let daemons = [daemon(7, DaemonState::Serving)];
+        let entry = SandboxEntry { group: "a".into(), containers: 3, ..SandboxEntry::default() };
+        let sandboxes = vec![Ok(vec![entry.into()])];
+        let rows = rows(&daemons, &sandboxes);
+        let json = json(&daemons, &rows);
+        let sandbox = &json["sandboxes"][0];
+        for key in ["state", "managed", "created", "cpu_seconds", "memory_bytes", "containers"] {
+            assert_eq!(sandbox[key], Value::Null, "{key}");
+        }
+        assert_eq!(sandbox["container_count"], 3);
     }
 
     #[test]
@@ -176,7 +245,7 @@ mod tests {
     #[test]
     fn daemon_without_an_answer_is_a_fault_and_hides_no_other() {
         let daemons = [daemon(7, DaemonState::Serving), daemon(8, DaemonState::Serving)];
-        let answers = [Err("no answer".to_owned()), Ok(vec![sandbox("a", &[])])];
+        let answers = vec![Err("no answer".to_owned()), Ok(vec![sandbox("a", &[]).into()])];
         assert_eq!(rows(&daemons, &answers).len(), 1);
         assert_eq!(faults(&daemons, &answers).len(), 1);
     }

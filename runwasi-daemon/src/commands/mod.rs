@@ -22,6 +22,7 @@ mod list;
 mod node;
 pub(crate) mod output;
 mod process;
+mod sandbox;
 mod secrets;
 mod status;
 #[cfg(test)]
@@ -103,6 +104,10 @@ fn list(node: &Node, as_json: bool) -> Result<ExitCode, CommandError> {
     let rows = list::rows(&daemons, &sandboxes);
     let json = || text::json(&list::json(&daemons, &rows));
     print(&if as_json { json() } else { list::table(&rows, now()) })?;
+    // After the table, and without an effect on the exit status: the answer is as good as it can be.
+    for unknown in list::unknown(&daemons, &sandboxes, node.program) {
+        note(&unknown);
+    }
     Ok(code(&list::faults(&daemons, &sandboxes)))
 }
 
@@ -115,12 +120,13 @@ fn inspect(
     let daemons = node.daemons(false)?;
     let sandboxes = node.sandboxes(&daemons);
     let rows = list::rows(&daemons, &sandboxes);
-    // Not found where a daemon does not answer: it may have it.
-    for fault in list::faults(&daemons, &sandboxes) {
-        note(&fault);
+    // Not found where a daemon does not answer, or does not tell its containers: it may have it.
+    let faults = list::faults(&daemons, &sandboxes);
+    for fault in faults.iter().chain(&list::unknown(&daemons, &sandboxes, node.program)) {
+        note(fault);
     }
     let text = match inspect::find(&rows, id, namespace).map_err(CommandError::Other)? {
-        Found::Sandbox(row) if as_json => text::json(&list::one(row.daemon.pid, row.sandbox)),
+        Found::Sandbox(row) if as_json => text::json(&list::one(&row)),
         Found::Sandbox(row) => inspect::sandbox_text(&row, now()),
         Found::Container(row, container) => {
             let config = config::read(&container.bundle);

@@ -12,10 +12,15 @@ use std::{
 
 use runwasi_core::bootstrap::socket;
 
-use super::{error::CommandError, process, process::ProcessFacts};
+use super::{
+    error::CommandError,
+    process,
+    process::ProcessFacts,
+    sandbox::{self, Answers},
+};
 use crate::manager::{
     client::{Client, ClientError},
-    reports::{DaemonState, SandboxReport, StatusReply},
+    reports::{DaemonState, StatusReply},
 };
 
 /// Name of the directory with the daemons' own sockets.
@@ -149,13 +154,13 @@ impl Node {
     }
 
     /// All sandboxes of these daemons. A daemon that does not answer is an error in its place.
-    pub(super) fn sandboxes(&self, daemons: &[Daemon]) -> Vec<Result<Vec<SandboxReport>, String>> {
+    pub(super) fn sandboxes(&self, daemons: &[Daemon]) -> Answers {
         each(daemons.to_vec(), |daemon| match &daemon.answer {
             // A second wait would end like the first.
             Answer::Failed(reason) => Err(reason.clone()),
             _ => {
                 let client = self.client(&daemon.socket).map_err(|error| error.to_string())?;
-                client.containers().map_err(|error| error.to_string())
+                sandbox::ask(&client).map_err(|error| error.to_string())
             }
         })
     }
@@ -227,7 +232,16 @@ mod tests {
     use runwasi_core::server::Accept;
 
     use super::*;
-    use crate::manager::{Method, SERVICE, messages::VersionReply};
+    use crate::{
+        commands::{
+            inspect::{self, Found},
+            list, top,
+        },
+        manager::{
+            Method, SERVICE,
+            messages::{ListReply, SandboxEntry, VersionReply},
+        },
+    };
 
     fn daemon(pid: u32, age: u64, answer: Answer) -> Daemon {
         let age = Duration::from_secs(age);
@@ -282,15 +296,23 @@ mod tests {
         assert!(absent(&one));
     }
 
-    /// A daemon of an earlier version: it knows nothing but its version and an empty list.
+    /// A daemon of an earlier version: it knows nothing but its version and a list.
     struct Earlier(Method);
 
     #[async_trait]
     impl MethodHandler for Earlier {
         async fn handler(&self, _: TtrpcContext, _: ttrpc::Request) -> ttrpc::Result<Response> {
             let version = VersionReply { version: "0.0.9".into(), ..VersionReply::default() };
+            let sandbox = SandboxEntry {
+                namespace: "default".into(),
+                group: "pod".into(),
+                pid: 5,
+                socket: "/s".into(),
+                containers: 2,
+            };
             let payload = match self.0 {
                 Method::Version => version.encode_to_vec(),
+                Method::List => ListReply { sandboxes: vec![sandbox] }.encode_to_vec(),
                 _ => Vec::new(),
             };
             let mut response = Response { payload, ..Response::default() };
@@ -315,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn daemon_of_an_earlier_version_is_recognized() {
+    async fn daemon_of_an_earlier_version_is_asked_for_less() {
         let directory = tempfile::tempdir().unwrap();
         let daemons = directory.path().join(DAEMONS);
         fs::create_dir(&daemons).unwrap();
@@ -327,16 +349,27 @@ mod tests {
             let daemons = node.daemons(false).unwrap();
             let sandboxes = node.sandboxes(&daemons);
             let refused = node.client(&own).unwrap().status(false).unwrap_err().to_string();
-            (node.current().unwrap().pid, daemons, sandboxes, refused)
+            let top = top::batch(&node, Duration::from_millis(1)).unwrap();
+            (node.current().unwrap().pid, daemons, sandboxes, (refused, top))
         };
-        let (pid, daemons, sandboxes, refused) = tokio::task::spawn_blocking(asked).await.unwrap();
+        let asked = tokio::task::spawn_blocking(asked).await.unwrap();
+        let (pid, daemons, sandboxes, (refused, top)) = asked;
         assert_eq!(pid, std::process::id());
         assert_eq!(daemons[0].answer.state(), "earlier version");
         assert_eq!(daemons[0].answer.version(), Some("0.0.9"));
         let unknown = "(version 0.0.9) does not know";
         assert!(refused.contains(&format!("{unknown} Status")), "{refused}");
-        let [Err(reason)] = &sandboxes[..] else { panic!("{sandboxes:?}") };
-        assert!(reason.contains(&format!("{unknown} Containers")), "{reason}");
+        assert!(list::faults(&daemons, &sandboxes).is_empty(), "{sandboxes:?}");
+        let rows = list::rows(&daemons, &sandboxes);
+        let table = list::table(&rows, 1000);
+        let words: Vec<_> = table.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(words[..8], ["default", "pod", "-", "2", "-", "-", "-", "5"], "{table}");
+        assert_eq!(words[9..], ["(earlier", "version)"], "{table}");
+        let [note] = &list::unknown(&daemons, &sandboxes, "daemon")[..] else { panic!("a note") };
+        assert!(note.contains("(version 0.0.9) tells of its 2 containers"), "{note}");
+        assert!(top.contains(note) && top.starts_with("0 containers of 1 daemons"), "{top}");
+        let Ok(Found::Sandbox(row)) = inspect::find(&rows, "pod", None) else { panic!("pod") };
+        assert!(inspect::sandbox_text(&row, 0).contains("containers  2, of which"), "{rows:?}");
     }
 
     #[test]

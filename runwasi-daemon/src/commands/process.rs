@@ -2,9 +2,7 @@
 
 use std::{fs, io, time::Duration};
 
-/// Ticks per second of the times in `/proc/<pid>/stat`.
-// `USER_HZ` of every architecture that Rust's standard library runs on.
-const TICKS: u64 = 100;
+use runwasi_core::sys::ProcessStat;
 
 /// Facts of a process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,24 +19,20 @@ pub(super) struct ProcessFacts {
 
 /// Reads the facts of a process.
 pub(super) fn read(pid: u32) -> io::Result<ProcessFacts> {
-    let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
+    let stat = ProcessStat::of(pid)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let uptime = fs::read_to_string("/proc/uptime")?;
-    parse(&file("stat")?, &file("status")?, &uptime).ok_or(io::ErrorKind::InvalidData.into())
+    facts(&stat, &status, &uptime).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-fn parse(stat: &str, status: &str, uptime: &str) -> Option<ProcessFacts> {
-    // From the last parenthesis: the name before it may contain any character.
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    // The first of these is field 3 of proc(5).
-    let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000 / TICKS));
+fn facts(stat: &ProcessStat, status: &str, uptime: &str) -> Option<ProcessFacts> {
     let up: f64 = uptime.split(' ').next()?.parse().ok()?;
     let up = Duration::try_from_secs_f64(up).ok()?;
     Some(ProcessFacts {
-        age: up.saturating_sub(time(ticks(22)?)),
-        cpu: time(ticks(14)?.saturating_add(ticks(15)?)),
+        age: up.saturating_sub(stat.boot_to_start()),
+        cpu: stat.cpu,
         memory: resident(status).unwrap_or_default(),
-        stopped: matches!(fields.first(), Some(&("T" | "t"))),
+        stopped: stat.is_stopped(),
     })
 }
 
@@ -54,13 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_are_found_behind_any_name() {
-        let stat = "7 (a) b) (c) T 1 7 7 0 -1 0 0 0 0 0 250 50 0 0 20 0 9 0 4000 0 0 0";
-        let facts = parse(stat, "Name:\tx\nVmRSS:\t    2048 kB\n", "100.50 10.0\n").unwrap();
-        assert_eq!(facts.cpu, Duration::from_secs(3));
-        assert_eq!(facts.age, Duration::from_millis(60_500));
+    fn age_is_the_time_since_the_start() {
+        let cpu = Duration::from_secs(3);
+        let stat = ProcessStat { state: 'T', cpu, started: 4000 };
+        let facts = facts(&stat, "Name:\tx\nVmRSS:\t    2048 kB\n", "100.50 10.0\n").unwrap();
+        assert_eq!((facts.age, facts.cpu), (Duration::from_millis(60_500), cpu));
         assert_eq!((facts.memory, facts.stopped), (2 << 20, true));
-        assert_eq!(parse("7 (a) S 1", "", "1 1"), None);
     }
 
     #[test]

@@ -11,12 +11,15 @@ use std::{
     time::Duration,
 };
 
-use runwasi_core::bootstrap::{
-    BootstrapError,
-    socket::{self, SocketFile},
+use async_trait::async_trait;
+use runwasi_core::{
+    bootstrap::{
+        BootstrapError,
+        socket::{self, SocketFile},
+    },
+    scrape::connections::{Listen, Stream},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, UnixListener},
     time::sleep,
 };
@@ -51,10 +54,6 @@ pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, Option<SocketFile>),
 }
-
-/// A connection of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Why metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -165,9 +164,9 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{}", std::process::id()))
 }
 
-impl Listener {
-    /// The next connection.
-    pub(super) async fn accept(&self) -> Box<dyn Stream> {
+#[async_trait]
+impl Listen for Listener {
+    async fn accept(&self) -> Box<dyn Stream> {
         loop {
             let accepted: io::Result<Box<dyn Stream>> = match self {
                 Self::Tcp(listener) => {
@@ -186,7 +185,9 @@ impl Listener {
             }
         }
     }
+}
 
+impl Listener {
     /// Removes the file of the socket, unless a successor has put its own there. Blocks.
     pub(super) fn remove(&self) -> Result<(), BootstrapError> {
         match self {

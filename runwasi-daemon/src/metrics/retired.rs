@@ -5,11 +5,17 @@
 //! `retired` with their pid to each of their samples. Sums go on without a step: a counter without
 //! that label begins anew, as after a restart.
 
-use std::{collections::HashMap, fmt::Write, path::PathBuf, time::Duration};
+use std::{collections::HashMap, fmt::Write, path::PathBuf, sync::Arc, time::Duration};
 
-use runwasi_core::metrics::exposition::Format;
+use runwasi_core::{
+    metrics::exposition::{Exposition, Format},
+    scrape::answer::Answers,
+};
 
-use crate::manager::{client::Client, messages::MetricsReply};
+use crate::{
+    manager::{client::Client, messages::MetricsReply},
+    state_dir::StateDirectory,
+};
 
 /// Most daemons that are asked. Each has been the daemon of the node before.
 const MOST: usize = 8;
@@ -24,13 +30,23 @@ struct Family<'a> {
     samples: Vec<&'a str>,
 }
 
-/// The text `own` with the series of the retired daemons at the sockets `others`. Blocks.
-pub(super) fn with_retired(
-    own: String,
-    others: &[PathBuf],
+/// The series of this process, and of the retired daemons of `state`, whose program is `program`.
+pub(crate) fn answers(
+    exposition: Arc<Exposition>,
+    state: StateDirectory,
     program: &'static str,
-    format: Format,
-) -> String {
+) -> Answers {
+    // Asked anew for each scrape: daemons retire and end in between.
+    Answers::new(move |format| {
+        let own = exposition.text(format);
+        // An error: the directory has gone, and with it all that could be asked.
+        let others = state.others().unwrap_or_default();
+        with_retired(own, &others, program, format)
+    })
+}
+
+/// The text `own` with the series of the retired daemons at the sockets `others`. Blocks.
+fn with_retired(own: String, others: &[PathBuf], program: &'static str, format: Format) -> String {
     let ask = |socket: &PathBuf| {
         let reply = Client::connect(socket, program, PATIENCE)
             .and_then(|client| client.metrics(format == Format::OpenMetrics));

@@ -1,36 +1,15 @@
-//! Connections for metrics: one request each, bounded in number, size and time.
-//!
-//! A reader that is slow, or a client that sends nothing, has its connection for [`PATIENCE`]. At
-//! the bound a new connection takes the place of the oldest one: silent clients cannot keep a
-//! scrape out.
+//! The metrics of the daemon, from the address of a predecessor to the address of a successor.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use runwasi_core::{blocking::blocking, shutdown::Tasks};
-use tokio::{
-    task::{AbortHandle, JoinSet},
-    time::timeout,
+use runwasi_core::{
+    blocking::blocking,
+    scrape::{answer::Answers, connections::serve},
+    shutdown::Tasks,
 };
 
-use super::{
-    answer::Answers,
-    listener::{Listener, Metrics, Stream},
-};
+use super::listener::Metrics;
 use crate::daemon::Daemon;
-
-/// Most connections at the same time.
-const MOST: usize = 16;
-
-/// Longest life of a connection.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Largest head of a request, in bytes. The least that hyper takes.
-const HEAD: usize = 8 << 10;
-
-/// Most header fields of a request.
-const FIELDS: usize = 64;
 
 /// Serves metrics until a successor does, or the tasks stop.
 pub(crate) fn start(metrics: Metrics, answers: Answers, daemon: Arc<Daemon>, tasks: &Tasks) {
@@ -64,40 +43,4 @@ pub(crate) fn start(metrics: Metrics, answers: Answers, daemon: Arc<Daemon>, tas
             tracing::error!(%error, "the socket of the metrics stays behind");
         }
     });
-}
-
-/// Accepts connections. Dropped, it ends them all.
-async fn serve(listener: &Listener, answers: Arc<Answers>) {
-    let mut connections = JoinSet::new();
-    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        let stream = listener.accept().await;
-        while connections.try_join_next().is_some() {}
-        oldest_first.retain(|connection| !connection.is_finished());
-        if oldest_first.len() == MOST
-            && let Some(oldest) = oldest_first.pop_front()
-        {
-            oldest.abort();
-        }
-        oldest_first.push_back(connections.spawn(connection(stream, answers.clone())));
-    }
-}
-
-/// One connection, with one request.
-async fn connection(stream: Box<dyn Stream>, answers: Arc<Answers>) {
-    let answer = service_fn(move |request| {
-        let answers = answers.clone();
-        async move { answers.answer(&request).await }
-    });
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        .half_close(true)
-        .max_buf_size(HEAD)
-        .max_headers(FIELDS)
-        .serve_connection(TokioIo::new(stream), answer);
-    match timeout(PATIENCE, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection for metrics has failed"),
-        Err(_) => tracing::debug!("a connection for metrics takes too long"),
-    }
 }

@@ -7,26 +7,34 @@
 //!
 //! | module | one thing |
 //! |---|---|
-//! | `settings` | the variables |
+//! | `settings` | what the variables say |
+//! | `variables` | a variable: look-up, parsing, refusal |
+//! | `tls` | connections to a collector with TLS |
 //! | `tracer` | spans of `runwasi-core` as those of OpenTelemetry's SDK |
 //! | `export` | queue and batches |
 
 mod export;
 mod settings;
+mod tls;
 mod tracer;
+mod variables;
 
 use opentelemetry::{KeyValue, trace::TracerProvider};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     trace::{SdkTracerProvider, SpanExporter as _},
 };
 use runwasi_core::{metrics::exposition::Build, shutdown::Tasks, traces};
+use tonic::transport::{Channel, Endpoint};
 
 use self::{
     export::Export,
-    settings::{Protocol, TraceSettings, VariableError},
+    settings::{Protocol, TraceSettings},
+    tls::{Connector, TlsSettings},
     tracer::OtlpTracer,
+    variables::VariableError,
 };
 
 /// Why traces cannot be exported.
@@ -44,10 +52,7 @@ pub enum TracesError {
 pub(crate) fn start(build: Build, tasks: &Tasks) -> Result<(), TracesError> {
     let variables = |name: &str| std::env::var(name).ok();
     let Some(settings) = TraceSettings::of(&variables)? else { return Ok(()) };
-    let mut exporter = match settings.protocol {
-        Protocol::Http => SpanExporter::builder().with_http().build()?,
-        Protocol::Grpc => SpanExporter::builder().with_tonic().build()?,
-    };
+    let mut exporter = exporter(&settings)?;
     let resource = resource(build, settings.is_named);
     exporter.set_resource(&resource);
     let queue = export::start(exporter, Export::of(&settings), tasks);
@@ -57,6 +62,45 @@ pub(crate) fn start(build: Build, tasks: &Tasks) -> Result<(), TracesError> {
     traces::install(Box::new(OtlpTracer { tracer, _provider: provider }));
     tracing::info!(collector = %settings.endpoint, "traces are exported");
     Ok(())
+}
+
+fn exporter(settings: &TraceSettings) -> Result<SpanExporter, TracesError> {
+    let connector = |protocol: &[u8]| {
+        let connector = |tls: &TlsSettings| tls.connector(settings.variable, protocol);
+        settings.tls.as_ref().map(connector).transpose()
+    };
+    let built = match settings.protocol {
+        Protocol::Http => {
+            let builder = SpanExporter::builder().with_http();
+            let builder = match connector(b"http/1.1")? {
+                Some(tls) => {
+                    builder.with_http_client(HyperClient::new(tls, settings.request, None))
+                }
+                None => builder,
+            };
+            builder.build()
+        }
+        Protocol::Grpc => {
+            let builder = SpanExporter::builder().with_tonic();
+            let builder = match connector(b"h2")? {
+                Some(tls) => builder.with_channel(channel(settings, tls)?),
+                None => builder,
+            };
+            builder.build()
+        }
+    };
+    Ok(built?)
+}
+
+/// A channel of gRPC that connects with its first call.
+fn channel(settings: &TraceSettings, tls: Connector) -> Result<Channel, VariableError> {
+    let refused = |error: tonic::transport::Error| {
+        VariableError::new(settings.variable, format!("{:?}: {error}", settings.endpoint))
+    };
+    let endpoint = Endpoint::from_shared(settings.endpoint.clone()).map_err(refused)?;
+    // By the connector, and not by tonic's own TLS, whose features would change those of others.
+    let endpoint = endpoint.timeout(settings.request).connect_timeout(settings.request);
+    Ok(endpoint.connect_with_connector_lazy(tls))
 }
 
 /// The process, as a collector sees it. `is_named`: the environment has a name for the service.

@@ -1,21 +1,23 @@
 //! Environment variables of OpenTelemetry, as far as the SDK does not read them itself.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
-/// A variable with a wrong value.
-#[derive(Debug, thiserror::Error)]
-#[error("{name}: {reason}")]
-pub struct VariableError {
-    name: &'static str,
-    /// The value, and what is allowed.
-    reason: String,
-}
+use super::{
+    tls::TlsSettings,
+    variables::{VariableError, Variables, first, millis, number, set},
+};
 
 /// What the variables say.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TraceSettings {
-    /// The collector, for the log.
+    /// The collector.
     pub(super) endpoint: String,
+    /// The variable that names it.
+    pub(super) variable: &'static str,
+    /// Absent for a collector without TLS.
+    pub(super) tls: Option<TlsSettings>,
+    /// Time limit of one request.
+    pub(super) request: Duration,
     pub(super) protocol: Protocol,
     /// True if a variable names the service.
     pub(super) is_named: bool,
@@ -38,10 +40,8 @@ pub(super) enum Protocol {
     Grpc,
 }
 
-/// Variables with their texts.
-type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 
 impl TraceSettings {
@@ -52,12 +52,19 @@ impl TraceSettings {
         let Some((name, endpoint)) = first(variables, ENDPOINTS).filter(|_| !is_off) else {
             return Ok(None);
         };
-        check_endpoint(name, &endpoint)?;
+        let tls = match is_secure(name, &endpoint)? {
+            true => Some(TlsSettings::of(variables)?),
+            false => None,
+        };
+        let timeout = first(variables, TIMEOUTS).map_or(TIMEOUTS[1], |(name, _)| name);
         let queue = number(variables, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)?.clamp(1, 1 << 20);
         let batch = number(variables, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?.clamp(1, queue);
         let attributes = set(variables, "OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
         Ok(Some(Self {
             endpoint,
+            variable: name,
+            tls,
+            request: millis(variables, timeout, 10_000)?,
             protocol: protocol(variables)?,
             is_named: set(variables, "OTEL_SERVICE_NAME").is_some()
                 || attributes.contains("service.name="),
@@ -69,25 +76,16 @@ impl TraceSettings {
     }
 }
 
-/// A variable that is not empty: an empty one counts as unset.
-fn set(variables: Variables<'_>, name: &str) -> Option<String> {
-    variables(name).filter(|text| !text.is_empty())
-}
-
-fn first(variables: Variables<'_>, names: [&'static str; 2]) -> Option<(&'static str, String)> {
-    names.into_iter().find_map(|name| Some((name, set(variables, name)?)))
-}
-
-fn check_endpoint(name: &'static str, endpoint: &str) -> Result<(), VariableError> {
+/// True for a collector with TLS.
+fn is_secure(name: &'static str, endpoint: &str) -> Result<bool, VariableError> {
     if endpoint.starts_with("http://") {
-        return Ok(());
+        return Ok(false);
     }
-    let reason = if endpoint.starts_with("https://") {
-        format!("{endpoint:?}: TLS is not supported; run a collector on this node, which has it")
-    } else {
-        format!("{endpoint:?} does not begin with http://")
-    };
-    Err(VariableError { name, reason })
+    if endpoint.starts_with("https://") {
+        return Ok(true);
+    }
+    let reason = format!("{endpoint:?} does not begin with http:// or https://");
+    Err(VariableError::new(name, reason))
 }
 
 fn protocol(variables: Variables<'_>) -> Result<Protocol, VariableError> {
@@ -97,28 +95,9 @@ fn protocol(variables: Variables<'_>) -> Result<Protocol, VariableError> {
         Some((_, text)) if text == "grpc" => Ok(Protocol::Grpc),
         Some((name, text)) => {
             let reason = format!("{text:?} is none of http/protobuf, grpc");
-            Err(VariableError { name, reason })
+            Err(VariableError::new(name, reason))
         }
     }
-}
-
-fn millis(
-    variables: Variables<'_>,
-    name: &'static str,
-    default: u64,
-) -> Result<Duration, VariableError> {
-    // A day: the clock of the runtime has a bound.
-    Ok(Duration::from_millis(number(variables, name, default)?.min(86_400_000)))
-}
-
-fn number<N: FromStr>(
-    variables: Variables<'_>,
-    name: &'static str,
-    default: N,
-) -> Result<N, VariableError> {
-    let Some(text) = set(variables, name) else { return Ok(default) };
-    text.parse()
-        .map_err(|_| VariableError { name, reason: format!("{text:?} is not a whole number") })
 }
 
 #[cfg(test)]
@@ -161,6 +140,13 @@ mod tests {
         assert_eq!(settings.endpoint, "http://traces");
         assert_eq!((settings.protocol, settings.queue, settings.batch), (Protocol::Grpc, 10, 10));
         assert!(settings.is_named && settings.delay == Duration::from_millis(50));
+        assert_eq!((settings.variable, settings.tls), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None));
+        let settings = read(
+            "OTEL_EXPORTER_OTLP_ENDPOINT=https://x\nOTEL_EXPORTER_OTLP_TIMEOUT=20\n\
+            OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=30",
+        );
+        let settings = settings.unwrap().unwrap();
+        assert!(settings.tls.is_some() && settings.request == Duration::from_millis(30));
     }
 
     #[test]
@@ -168,8 +154,8 @@ mod tests {
         let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://x\n";
         for (lines, expected) in [
             (
-                "OTEL_EXPORTER_OTLP_ENDPOINT=https://x",
-                "OTEL_EXPORTER_OTLP_ENDPOINT: \"https://x\": TLS",
+                "OTEL_EXPORTER_OTLP_ENDPOINT=https://x\nOTEL_EXPORTER_OTLP_CLIENT_KEY=/k",
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY: /k",
             ),
             (
                 "OTEL_EXPORTER_OTLP_ENDPOINT=here:4317",

@@ -2,6 +2,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+use runwasi_core::metrics::http::{self as metrics, UnderWay};
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{error::Failure, instances::Serving, timeouts::Activity};
@@ -17,8 +18,8 @@ pub(super) struct Ticket {
     busy: Busy,
 }
 
-/// Counts a request of the connection for as long as it lives.
-pub(super) struct Busy(Arc<Activity>);
+/// Counts a request, of the connection and in the metrics, for as long as it lives.
+pub(super) struct Busy(Arc<Activity>, UnderWay);
 
 impl Ticket {
     pub(super) fn new(serving: Arc<Serving>, slot: OwnedSemaphorePermit, busy: Busy) -> Self {
@@ -49,7 +50,8 @@ impl Ticket {
 impl Busy {
     pub(super) fn new(activity: Arc<Activity>, http2: bool) -> Self {
         activity.request_begins(http2);
-        Self(activity)
+        // In one value: both end with the last byte, or with the failure.
+        Self(activity, metrics::request())
     }
 }
 

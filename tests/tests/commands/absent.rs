@@ -5,12 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::ask::{command, line, parsed};
 use runwasi_tests::runtime::daemon_file;
-use runwasi_tests::{Command, Containers, Ticks, says};
+use runwasi_tests::{Command, Containers, Runtime, Ticks, says};
 use rustix::process::Signal;
-
-use crate::ask::{command, line, parsed};
 
 /// All commands that ask a daemon and end by themselves.
 const ASKING: [&[&str]; 7] = [
@@ -57,6 +56,24 @@ fn unknown_words_suggest_the_nearest() -> Result<()> {
         let said = Command::new(daemon_file()).args(words).run()?.status_is(1)?;
         says(&said.err(), &[wanted], &[])?;
         ensure!(said.err().lines().count() == 1, "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn unknown_words_of_the_shims_suggest_the_nearest() -> Result<()> {
+    for runtime in [Runtime::Wasmtime, Runtime::Wasmtimed] {
+        let program = runtime.program_file().context("a program")?;
+        for (words, wanted) in [
+            (&["strat"][..], "unknown action \"strat\"; did you mean start? -help shows"),
+            (&["-namspace", "x", "start"], "-namspace; did you mean -namespace? -help shows"),
+            (&["--hlep"], "did you mean -help?"),
+            (&["serve"], "unknown action \"serve\"; -help shows"),
+        ] {
+            let said = Command::new(&program).args(words).run()?.status_is(1)?;
+            says(&said.err(), &[wanted], &[])?;
+            ensure!(said.err().lines().count() == 1 && said.out().is_empty(), "{said}");
+        }
     }
     Ok(())
 }

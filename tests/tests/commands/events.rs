@@ -4,11 +4,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::ask::{command, text};
 use runwasi_tests::runtime::daemon_file;
 use runwasi_tests::{Containers, poll_until};
 use serde_json::Value;
-
-use crate::ask::{command, text};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -41,7 +40,7 @@ pub(crate) fn lives_are_told_as_they_happen_and_afterwards(c: &mut Containers) -
     ensure!(kinds.starts_with(&wanted), "{kinds:?}");
     ensure!(!text.contains(&before), "an event of the past: {text}");
     drop(following);
-    let past = crate::ask::text(c, &["events", "--past", "--json", "--for", "1"])?;
+    let past = runwasi_tests::ask::text(c, &["events", "--past", "--json", "--for", "1"])?;
     let events: Vec<Value> =
         past.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("JSON")?;
     let exit = |event: &&Value| event["container"] == *before && event["event"] == "exit";

@@ -5,13 +5,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::ask::{command, json, line, text};
 use runwasi_tests::console::Console;
 use runwasi_tests::http::get;
 use runwasi_tests::runtime::daemon_file;
 use runwasi_tests::server::{APP, serve};
 use runwasi_tests::{Containers, poll_until, says};
-
-use crate::ask::{command, json, line, text};
 
 pub(crate) fn running_and_paused_containers_are_shown_by_every_command(
     c: &mut Containers,

@@ -2,7 +2,6 @@
 //! without permission and without an answer, and what they must not disturb; run by `make test`.
 
 mod absent;
-mod ask;
 mod events;
 mod files;
 mod lists;

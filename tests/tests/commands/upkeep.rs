@@ -6,11 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::ask::{command, json, text};
 use runwasi_tests::runtime::daemon_file;
 use runwasi_tests::{Command, Containers, poll_until, says};
 use rustix::process::Signal;
-
-use crate::ask::{command, json, text};
 
 const LIMIT: Duration = Duration::from_secs(20);
 

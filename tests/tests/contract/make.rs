@@ -30,7 +30,7 @@ const PROGRAMS: [&str; 3] = [
     "bin/containerd-shim-wasmtimed-v1",
     "bin/containerd-wasmtimed",
 ];
-const FILES: [&str; 7] = [
+const FILES: [&str; 10] = [
     "lib/systemd/system/containerd-wasmtimed.service",
     "lib/systemd/system/containerd-wasmtimed.socket",
     "lib/sysctl.d/60-containerd-wasmtimed.conf",
@@ -38,6 +38,9 @@ const FILES: [&str; 7] = [
     "share/bash-completion/completions/containerd-wasmtimed",
     "share/zsh/site-functions/_containerd-wasmtimed",
     "share/fish/vendor_completions.d/containerd-wasmtimed.fish",
+    "share/runwasi/grafana/runwasi.json",
+    "share/runwasi/prometheus/runwasi.rules.yml",
+    "share/runwasi/prometheus/runwasi.scrape.yml",
 ];
 /// The man pages, by the words of the commands.
 const PAGES: [&str; 19] = [
@@ -125,6 +128,7 @@ fn install_copies_below_prefix_and_destdir_and_uninstall_takes_just_that_away() 
     fs::write(installed.path(stranger), "")?;
     installed.make("uninstall")?;
     ensure!(installed.files()? == [stranger.to_owned()].into());
+    ensure!(!installed.path("share/runwasi").exists(), "an empty directory stays");
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use runwasi_tests::daemon::Settings;
-use runwasi_tests::log::{Line, has, number};
-use runwasi_tests::{Containerd, Containers, Runtime, check_with, poll_until};
+use runwasi_tests::log::{Line, has, life, number};
+use runwasi_tests::{Containerd, Containers, Runtime, ShimDriver, check_with, poll_until};
 
 /// The messages of a container that ran.
 pub(crate) const WHOLE: [&str; 4] =
@@ -131,6 +131,26 @@ pub(crate) fn long_throttling_is_told_once(c: &mut Containers) -> Result<()> {
     let lines = c.whole_life(&id, &messages)?;
     ensure!(number(&lines[3], "throttled_seconds")? > 5.0, "{:?}", lines[3]);
     c.fixture.becomes_clean()
+}
+
+pub(crate) fn container_that_was_never_started_is_told_as_such(driver: &ShimDriver) -> Result<()> {
+    const ID: &str = "unstarted";
+    let bundle = driver.bundle(ID, &[driver.runtime().guest(), "exit", "0"])?;
+    bundle.add_guests()?;
+    let client = driver.connect(ID, bundle.path())?;
+    client.create(ID, bundle.path(), &[])?;
+    let deleted = client.delete(ID)?;
+    ensure!(deleted.exit_status == 137, "{deleted:?}");
+    let lines = poll_until("all lines of a life", LONG, || {
+        let lines = life(&driver.log(), ID);
+        (lines.len() >= 3).then_some(lines)
+    })?;
+    let said: Vec<&str> = lines.iter().map(|line| line["msg"].as_str()).collect();
+    ensure!(said == ["container created", "container exited", "container deleted"], "{said:?}");
+    has(&lines[1], &[("cause", "never-started"), ("status", "137"), ("sandbox", ID)])?;
+    ensure!(!lines[1].contains_key("run_seconds"), "{:?}", lines[1]);
+    driver.finish(&client, ID, bundle.path())?;
+    driver.becomes_clean()
 }
 
 /// With a filter in the environment of shims and daemon.

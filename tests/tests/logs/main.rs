@@ -20,6 +20,11 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         text_of_a_container_cannot_forge_a_line;
 }}
 
+runwasi_tests::played! { played_wasmtime = Wasmtime, played_wasmtimed = Wasmtimed; {
+    life:
+        container_that_was_never_started_is_told_as_such;
+}}
+
 runwasi_tests::suite! { runwasi_tests::check_alone: alone_wasmtime = Wasmtime, alone_wasmtimed = Wasmtimed; {
     life:
         long_throttling_is_told_once;
@@ -43,6 +48,7 @@ runwasi_tests::suite! { crate::daemon::check_journal: journal_wasmtimed = Wasmti
 runwasi_tests::suite! { native_wasmtime = WasmtimeLinux, native_wasmtimed = WasmtimedLinux; {
     native:
         life_of_a_native_container_is_told
+        cause_of_a_native_end_is_told
         exec_of_a_native_container_is_told
         refused_native_container_is_told;
 }}
@@ -61,5 +67,5 @@ runwasi_tests::suite! { runwasi_tests::check_managed_pods: managed_wasmtime = Wa
 // The shim's cache is damaged, too, but no shim is upgraded under its containers.
 runwasi_tests::suite! { crate::night::check: night_wasmtimed = Wasmtimed; {
     night:
-        log_answers_what_happened_in_the_night;
+        what_happened_in_the_night_is_told_by_log_metrics_and_commands;
 }}

@@ -71,3 +71,22 @@ fn second_daemon_does_not_disturb_the_metrics_of_the_first() -> Result<()> {
     ensure!(first.terminate()? == 0);
     Ok(())
 }
+
+#[test]
+fn second_daemon_that_does_not_start_leaves_the_first_its_address() -> Result<()> {
+    let address = free_address()?;
+    let (home, mut first) = daemon(scraped(Settings::default(), address))?;
+    let start = "process_start_time_seconds";
+    let began = Scrape::of(address)?.value(start)?;
+    // Of the same state directory: it would take over if its address could be had.
+    let foreign = ["--metrics-address", "192.0.2.1:9", "--metrics-beyond-loopback", "true"];
+    let refused = Daemon::start(home.path(), Settings::default().flags(foreign)).err();
+    let refused = format!("{:?}", refused.context("it serves")?);
+    ensure!(refused.contains("Cannot assign"), "{refused}");
+    let scrape = Scrape::of(address)?;
+    ensure!(scrape.value(start)? == began, "{}", scrape.text);
+    ensure!(scrape.value(r#"runwasi_daemon_state{state="serving"}"#)? == 1.0, "{}", scrape.text);
+    ensure!(first.list()?.status == 0, "{}", first.list()?);
+    ensure!(first.terminate()? == 0);
+    Ok(())
+}

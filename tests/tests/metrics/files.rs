@@ -14,6 +14,7 @@ use crate::{daemon, scraped};
 
 const DASHBOARD: &str = "packaging/grafana/runwasi.json";
 const RULES: &str = "packaging/prometheus/runwasi.rules.yml";
+const SCRAPE: &str = "packaging/prometheus/runwasi.scrape.yml";
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
@@ -163,6 +164,14 @@ fn promtool_accepts_the_metrics() -> Result<()> {
         .run()?
         .ok()?;
     ensure!(out.err().is_empty() && out.out().is_empty(), "{out}");
+    Ok(())
+}
+
+#[test]
+fn promtool_accepts_the_scrape() -> Result<()> {
+    let scrape = file(SCRAPE).display().to_string();
+    let out = Command::new(promtool()?).args(["check", "config", &scrape]).run()?.ok()?;
+    ensure!(out.out().contains("SUCCESS"), "{out}");
     Ok(())
 }
 

@@ -72,3 +72,27 @@ pub(crate) fn connections_are_counted(c: &mut Containers, metrics: SocketAddr) -
     become_equal(metrics, &[("runwasi_http_connections", 0.0)])?;
     c.fixture.becomes_clean()
 }
+
+pub(crate) fn requests_in_flight_are_counted_until_their_last_byte(
+    c: &mut Containers,
+    metrics: SocketAddr,
+) -> Result<()> {
+    const IN_FLIGHT: &str = "runwasi_http_requests_in_flight";
+    let id = c.id("server");
+    let address = serve(c, &[], &id, APP)?;
+    become_equal(metrics, &[(IN_FLIGHT, 0.0)])?;
+    let mut slow = Connection::to(address)?;
+    slow.send("/slow-body?chunks=20&ms=100")?;
+    // The head comes at once, the body later.
+    let head = slow.head()?;
+    ensure!(head.contains("200"), "{head}");
+    become_equal(metrics, &[(IN_FLIGHT, 1.0), ("runwasi_http_request_seconds_count", 1.0)])?;
+    let mut other = Connection::to(address)?;
+    other.send("/slow-body?chunks=1000&ms=100")?;
+    become_equal(metrics, &[(IN_FLIGHT, 1.0)])?;
+    // A client that goes, and a server that is killed.
+    drop(slow);
+    ensure!(c.kill_and_finish(&id)? == 137);
+    become_equal(metrics, &[(IN_FLIGHT, 0.0)])?;
+    c.fixture.becomes_clean()
+}

@@ -1,12 +1,13 @@
-//! Metrics of the node daemon over HTTP; run by `make test`.
+//! Metrics of the node daemon and of shims over HTTP; run by `make test`.
 //!
-//! Each case has a daemon of its own, whose metrics are at an address of its own.
+//! Each case has a daemon of its own, whose metrics are at an address of its own, or shims with sockets.
 
 mod address;
 mod files;
 mod http;
 mod lives;
 mod server;
+mod shim;
 mod takeover;
 
 use std::net::SocketAddr;
@@ -26,7 +27,8 @@ runwasi_tests::suite! { crate::check_scraped: scraped = Wasmtimed; {
         lookups_and_compilations_are_counted;
     http:
         requests_are_counted_by_their_status
-        connections_are_counted;
+        connections_are_counted
+        requests_in_flight_are_counted_until_their_last_byte;
     takeover:
         successor_serves_the_series_of_its_predecessor
         killed_daemon_leaves_its_port_to_the_next;
@@ -40,6 +42,17 @@ runwasi_tests::suite! { crate::check_scraped: component = WasmtimedComponent; {
 runwasi_tests::suite! { crate::check_scraped: interpreted = Wasmid; {
     lives:
         running_container_is_counted_in_its_state_without_pools;
+}}
+
+runwasi_tests::suite! { crate::shim::check: shims = Wasmtime; {
+    shim:
+        each_shim_serves_its_own_at_a_socket_of_its_sandbox
+        socket_of_a_killed_shim_is_removed;
+}}
+
+runwasi_tests::suite! { crate::shim::check_wrong: wrong_shims = Wasmtime; {
+    shim:
+        wrong_directory_is_told_and_refuses_no_container;
 }}
 
 /// Runs a case on a fixture whose daemon serves metrics at an address that the case gets, and has a

@@ -36,7 +36,7 @@ fn ask(server: SocketAddr, request: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn request(method: &str, path: &str, fields: &str) -> String {
+pub(crate) fn request(method: &str, path: &str, fields: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: here\r\n{fields}\r\n")
 }
 
@@ -141,28 +141,30 @@ fn unix_socket_is_private_and_goes_with_the_daemon() -> Result<()> {
     let (home, mut daemon) = daemon(Settings::default().flags(flag.clone()))?;
     let mode = std::fs::metadata(&path)?.permissions().mode();
     ensure!(mode & 0o7777 == 0o600, "mode {mode:o}");
-    let text = by_socket(&path)?;
+    let ask = request("GET", "/metrics", "");
+    let text = by_socket(&path, &ask)?;
     ensure!(text.contains("runwasi_daemon_state{state=\"serving\"} 1\n"), "{text}");
     let mut successor = daemon.successor()?;
     ensure!(daemon.ends(LATE)? == 0);
-    let of_successor = by_socket(&path).context("after a takeover")?;
+    let of_successor = by_socket(&path, &ask).context("after a takeover")?;
     ensure!(of_successor != text);
     // Another state directory: the socket is that of a stranger.
     let other = TempDir::new()?;
     let refused = Daemon::start(other.path(), Settings::default().flags(flag)).err();
     let refused = format!("{:?}", refused.context("the other daemon serves")?);
     ensure!(refused.contains("is served by another program"), "{refused}");
-    by_socket(&path).context("after another daemon's attempt")?;
+    by_socket(&path, &ask).context("after another daemon's attempt")?;
     ensure!(successor.terminate()? == 0);
     ensure!(!path.exists(), "the socket stays");
     drop(home);
     Ok(())
 }
 
-fn by_socket(path: &std::path::Path) -> Result<String> {
+/// The answer to a request at a unix socket.
+pub(crate) fn by_socket(path: &std::path::Path, request: &str) -> Result<String> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(LATE))?;
-    stream.write_all(request("GET", "/metrics", "").as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

@@ -53,7 +53,6 @@ pub(crate) fn absent_collector_delays_nothing_and_spans_are_counted(
 #[test]
 fn wrong_variables_fail_the_start_with_their_name() -> Result<()> {
     for (name, value, reason) in [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318", "TLS is not supported"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector", "does not begin with http://"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "is none of http/protobuf, grpc"),
     ] {
@@ -65,6 +64,19 @@ fn wrong_variables_fail_the_start_with_their_name() -> Result<()> {
         let refused = format!("{refused:?}");
         ensure!(refused.contains(name) && refused.contains(reason), "{refused}");
     }
+    Ok(())
+}
+
+#[test]
+fn missing_certificate_fails_the_start_with_its_variable() -> Result<()> {
+    let home = TempDir::new()?;
+    let settings = Settings::default()
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:9")
+        .env("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such.pem");
+    let refused = Daemon::start(home.path(), settings).err().context("it serves")?;
+    let refused = format!("{refused:?}");
+    let named = ["OTEL_EXPORTER_OTLP_CERTIFICATE: /no/such.pem", "No such file"];
+    ensure!(named.iter().all(|part| refused.contains(part)), "{refused}");
     Ok(())
 }
 

@@ -110,5 +110,6 @@ fn sample(node: &Node, at: Instant) -> Result<Sample, CommandError> {
     let rows = list::rows(&daemons, &sandboxes);
     let mut faults = status::faults(&daemons);
     faults.extend(list::faults(&daemons, &sandboxes));
+    faults.extend(list::unknown(&daemons, &sandboxes, node.program));
     Ok(Sample { at, containers: model::containers(&rows), daemons: daemons.len(), faults })
 }

@@ -6,36 +6,25 @@ use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
-use runwasi_core::{
-    blocking::blocking,
-    metrics::exposition::{Exposition, Format},
-};
 use tokio::sync::Semaphore;
 
-use super::retired;
-use crate::state_dir::StateDirectory;
+use crate::{blocking::blocking, metrics::exposition::Format};
 
 /// Path of the metrics.
 const PATH: &str = "/metrics";
 
 /// What answers need.
-pub(crate) struct Answers {
-    exposition: Arc<Exposition>,
-    state: StateDirectory,
-    /// Name of the daemon's program, for messages.
-    program: &'static str,
+pub struct Answers {
+    /// Makes the text. Blocks.
+    text: Arc<dyn Fn(Format) -> String + Send + Sync>,
     /// One text is made at a time: scrapes must not use up the threads for containers.
     making: Semaphore,
 }
 
 impl Answers {
-    /// Answers with the series of this process, and of the retired daemons of `state`.
-    pub(crate) fn new(
-        exposition: Arc<Exposition>,
-        state: StateDirectory,
-        program: &'static str,
-    ) -> Self {
-        Self { exposition, state, program, making: Semaphore::new(1) }
+    /// Answers with the text of `text`, which may block.
+    pub fn new(text: impl Fn(Format) -> String + Send + Sync + 'static) -> Self {
+        Self { text: Arc::new(text), making: Semaphore::new(1) }
     }
 
     pub(super) async fn answer<B>(
@@ -64,16 +53,8 @@ impl Answers {
     async fn text(&self, format: Format) -> io::Result<String> {
         // Never an error: the semaphore is not closed.
         let _turn = self.making.acquire().await;
-        let exposition = self.exposition.clone();
-        let state = self.state.clone();
-        let program = self.program;
-        let work = move || {
-            let own = exposition.text(format);
-            // An error: the directory has gone, and with it all that could be asked.
-            let others = state.others().unwrap_or_default();
-            Ok(retired::with_retired(own, &others, program, format))
-        };
-        blocking(work, |lost| lost).await
+        let text = self.text.clone();
+        blocking(move || Ok(text(format)), |lost| lost).await
     }
 }
 

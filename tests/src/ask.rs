@@ -1,35 +1,37 @@
-//! A command of the daemon's program, for the daemons of a fixture.
+//! A command of the daemon's program, for the daemons of a fixture; called by tests.
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::runtime::daemon_file;
-use runwasi_tests::{Command, Containers, Output};
 use serde_json::Value;
 
+use crate::command::{Command, Output};
+use crate::containers::Containers;
+use crate::runtime::daemon_file;
+
 /// `containerd-wasmtimed WORDS --socket …`.
-pub(crate) fn command(c: &Containers, words: &[&str]) -> Command {
+pub fn command(c: &Containers, words: &[&str]) -> Command {
     let socket = c.fixture.node().socket();
     Command::new(daemon_file()).args(words).args(["--socket", &socket.to_string_lossy()])
 }
 
 /// What it prints; it has to succeed without a word on stderr.
-pub(crate) fn text(c: &Containers, words: &[&str]) -> Result<String> {
+pub fn text(c: &Containers, words: &[&str]) -> Result<String> {
     let output = command(c, words).run()?.ok()?;
     ensure!(output.stderr.is_empty(), "{output}");
     Ok(output.out())
 }
 
 /// The JSON it prints.
-pub(crate) fn json(c: &Containers, words: &[&str]) -> Result<Value> {
+pub fn json(c: &Containers, words: &[&str]) -> Result<Value> {
     parsed(&command(c, words).run()?.ok()?)
 }
 
 /// The JSON of an output.
-pub(crate) fn parsed(output: &Output) -> Result<Value> {
+pub fn parsed(output: &Output) -> Result<Value> {
     serde_json::from_slice(&output.stdout).with_context(|| format!("no JSON: {output}"))
 }
 
 /// The line of a table that has this word.
-pub(crate) fn line<'a>(table: &'a str, word: &str) -> Result<Vec<&'a str>> {
+pub fn line<'a>(table: &'a str, word: &str) -> Result<Vec<&'a str>> {
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines.find(|words| words.contains(&word)).with_context(|| format!("no {word} in {table}"))
 }

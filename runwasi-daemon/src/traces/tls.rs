@@ -1,0 +1,235 @@
+//! TLS to the collector: rustls, with the certificates that the variables of OpenTelemetry name.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use hyper::{
+    Uri,
+    rt::{Read, ReadBufCursor, Write},
+};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tower::Service;
+
+use super::variables::{VariableError, Variables, first};
+
+const ROOTS: [&str; 2] =
+    ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
+const CERTIFICATES: [&str; 2] =
+    ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
+const KEYS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
+
+/// Port of a collector whose endpoint names none.
+const PORT: u16 = 443;
+
+/// Files of certificates and keys, in PEM.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct TlsSettings {
+    /// Trusted certificates; without one those of the system.
+    roots: Option<NamedFile>,
+    /// Certificate and key of this client.
+    client: Option<(NamedFile, NamedFile)>,
+}
+
+/// A file and the variable that names it.
+#[derive(Debug, PartialEq, Eq)]
+struct NamedFile {
+    variable: &'static str,
+    path: PathBuf,
+}
+
+impl NamedFile {
+    fn of(variables: Variables<'_>, names: [&'static str; 2]) -> Option<Self> {
+        let (variable, path) = first(variables, names)?;
+        Some(Self { variable, path: path.into() })
+    }
+
+    fn refused(&self, reason: impl fmt::Display) -> VariableError {
+        VariableError::new(self.variable, format!("{}: {reason}", self.path.display()))
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, VariableError> {
+        let all = CertificateDer::pem_file_iter(&self.path);
+        let all = all.and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let all = all.map_err(|error| self.refused(error))?;
+        if all.is_empty() { Err(self.refused("no certificate")) } else { Ok(all) }
+    }
+}
+
+impl TlsSettings {
+    pub(super) fn of(variables: Variables<'_>) -> Result<Self, VariableError> {
+        let client = match (NamedFile::of(variables, CERTIFICATES), NamedFile::of(variables, KEYS))
+        {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(certificate), None) => return Err(certificate.refused("its key is not named")),
+            (None, Some(key)) => return Err(key.refused("its certificate is not named")),
+        };
+        Ok(Self { roots: NamedFile::of(variables, ROOTS), client })
+    }
+
+    /// Connector for this protocol. Reads the files. `endpoint` is the variable of the collector.
+    pub(super) fn connector(
+        &self,
+        endpoint: &'static str,
+        protocol: &[u8],
+    ) -> Result<Connector, VariableError> {
+        let refused = |error: rustls::Error| VariableError::new(endpoint, error.to_string());
+        let roots = self.trusted(endpoint)?;
+        // The provider is named, so that no feature of another crate can change it.
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(refused)?
+            .with_root_certificates(roots);
+        let mut config = match &self.client {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                // Read once: a new key needs a reload, as new settings do.
+                let secret = PrivateKeyDer::from_pem_file(&key.path);
+                let secret = secret.map_err(|error| key.refused(error))?;
+                let config = config.with_client_auth_cert(certificate.certificates()?, secret);
+                config.map_err(|error| key.refused(error))?
+            }
+        };
+        // One only: an exporter speaks one protocol.
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(Connector(Arc::new(config).into()))
+    }
+
+    fn trusted(&self, endpoint: &'static str) -> Result<RootCertStore, VariableError> {
+        let mut store = RootCertStore::empty();
+        let Some(file) = &self.roots else {
+            // One unreadable file is no reason to distrust the rest.
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let none =
+                || VariableError::new(endpoint, "the system has no root certificates".into());
+            return if store.is_empty() { Err(none()) } else { Ok(store) };
+        };
+        for certificate in file.certificates()? {
+            store.add(certificate).map_err(|error| file.refused(error))?;
+        }
+        Ok(store)
+    }
+}
+
+/// Makes connections to the collector.
+#[derive(Clone)]
+pub(super) struct Connector(TlsConnector);
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the configuration, which has a key.
+        formatter.write_str("Connector")
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = Secured;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Secured>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, collector: Uri) -> Self::Future {
+        let tls = self.0.clone();
+        Box::pin(async move {
+            // Brackets are of the URI, and not of an IPv6 address.
+            let host = collector.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            let port = collector.port_u16().unwrap_or(PORT);
+            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+            let stream = TcpStream::connect((host, port)).await?;
+            Ok(Secured(TokioIo::new(tls.connect(name, stream).await?)))
+        })
+    }
+}
+
+/// A connection to the collector.
+#[derive(Debug)]
+pub(super) struct Secured(TokioIo<TlsStream<TcpStream>>);
+
+impl Connection for Secured {
+    fn connected(&self) -> Connected {
+        // Not as HTTP/2: the client that asks is made for HTTP/1.1.
+        Connected::new()
+    }
+}
+
+impl Read for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &'static str) -> Result<TlsSettings, String> {
+        let variable = |name: &str| {
+            let line = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.map(str::to_owned)
+        };
+        TlsSettings::of(&variable).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn client_has_both_files_or_none() {
+        assert_eq!(read(""), Ok(TlsSettings::default()));
+        let error = read("OTEL_EXPORTER_OTLP_CLIENT_KEY=/k").unwrap_err();
+        assert_eq!(error, "OTEL_EXPORTER_OTLP_CLIENT_KEY: /k: its certificate is not named");
+        let error = read("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE=/c").unwrap_err();
+        assert!(error.ends_with("/c: its key is not named"), "{error}");
+    }
+
+    #[test]
+    fn missing_and_empty_files_are_refused_with_their_variable() {
+        let variable = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        for path in ["/no/such.pem".into(), empty.path().to_owned()] {
+            let roots = Some(NamedFile { variable, path });
+            let settings = TlsSettings { roots, client: None };
+            let error = settings.connector("ENDPOINT", b"h2").unwrap_err().to_string();
+            assert!(error.starts_with(variable), "{error}");
+        }
+    }
+}
