@@ -3,21 +3,17 @@
 //! A hello is created, started, waited for and deleted, several at a time. Bundles and overlay directories are prepared
 //! before the clock starts, as they are containerd's work. The client takes its part of the CPUs, as containerd would.
 //!
-//! The cost of the log is measured between two daemons in turns: one that logs each life, one that logs nothing. That of
-//! the metrics likewise: one that is scraped ten times a second, one that is not. Both count.
+//! - `cost`: what the log and the metrics cost.
+
+mod cost;
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use runwasi_tests::daemon::Settings;
-use runwasi_tests::exposition::Scrape;
-use runwasi_tests::http::free_address;
-use runwasi_tests::{Command, Runtime};
+use anyhow::{Context, Result, ensure};
+use runwasi_tests::{Command, Runtime, proc};
 use tokio::task::JoinSet;
 
 use crate::fake_containerd::{Container, FakeContainerd, Sandbox, Storage, Tasks};
@@ -39,15 +35,6 @@ const GOAL: f64 = 2_000.0;
 
 /// Rounds of each of two daemons that are compared.
 const PAIRS: usize = 9;
-
-/// The most of the rate that the log may take, in percent.
-const LOG_COST: f64 = 5.0;
-
-/// The same for scrapes of the metrics.
-const SCRAPE_COST: f64 = 3.0;
-
-/// Time between two scrapes. Prometheus scrapes every 15 s or less often.
-const SCRAPE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// For writing back what a whole machine has dirtied.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
@@ -87,8 +74,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for runtime in &bench.options.runtimes {
         if *runtime == Runtime::Wasmtimed {
-            rows.push(log_cost(bench)?);
-            rows.push(scrape_cost(bench)?);
+            rows.push(cost::of_log(bench)?);
+            rows.push(cost::of_scrapes(bench)?);
         }
         if let (Some(directory), true) = (&bench.options.before, runtime.is_wasm()) {
             rows.push(to_before(bench, directory, *runtime)?);
@@ -119,51 +106,10 @@ fn one(bench: &Bench, fake: &FakeContainerd, plan: &Plan) -> Result<Row> {
         bench.interrupt.check()?;
         round(fake, &sandboxes, plan, number)
     });
-    let rates = rounds.collect::<Result<Vec<f64>>>()?;
+    let rates = rounds.map(|round| Ok(round?.rate)).collect::<Result<Vec<f64>>>()?;
     close(fake, sandboxes)?;
     let row = Row::new(plan.figure, name, stats::median(&rates[1..])?, "1/s");
     Ok(if plan.goal { row.at_least(GOAL) } else { row })
-}
-
-/// The part of the rate that the log takes.
-fn log_cost(bench: &Bench) -> Result<Row> {
-    bench.say("rate: a daemon that logs each life beside one that logs nothing")?;
-    let quiet = Settings::default().flags(["--log-level", "error"]);
-    let median = cost(bench, Settings::default(), quiet)?;
-    Ok(Row::new("rate_log_cost", short(PLANS[0].runtime), median, "%").at_most(LOG_COST))
-}
-
-/// The part of the rate that scrapes of the metrics take.
-fn scrape_cost(bench: &Bench) -> Result<Row> {
-    bench.say("rate: a daemon whose metrics are scraped beside one without them")?;
-    let address = free_address()?;
-    let served = Settings::default().flags(["--metrics-address", &address.to_string()]);
-    let (over, wait) = channel::<()>();
-    let scraper = thread::spawn(move || {
-        // The sender never sends: the end of the wait is its drop.
-        while wait.recv_timeout(SCRAPE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            // An error: the daemon does not serve yet, or no longer.
-            drop(Scrape::of(address));
-        }
-    });
-    let median = cost(bench, served, Settings::default());
-    drop(over);
-    scraper.join().map_err(|_| anyhow!("the scraper panicked"))?;
-    let row = Row::new("rate_scrape_cost", short(PLANS[0].runtime), median?, "%");
-    Ok(row.at_most(SCRAPE_COST))
-}
-
-/// The part of the rate by which a daemon with the first settings is slower than one with the second, in percent: the
-/// median over pairs of rounds.
-fn cost(bench: &Bench, dear: Settings, cheap: Settings) -> Result<f64> {
-    let plan = &PLANS[0];
-    let pairs = FakeContainerd::with_settings(plan.runtime, dear, plan.storage, |telling| {
-        FakeContainerd::with_settings(plan.runtime, cheap, plan.storage, |quiet| {
-            pairs(bench, plan, telling, quiet)
-        })
-    })?;
-    let costs: Vec<_> = pairs.iter().map(|[dear, cheap]| (1.0 - dear / cheap) * 100.0).collect();
-    stats::median(&costs)
 }
 
 /// The rate beside that of an earlier build.
@@ -175,31 +121,31 @@ fn to_before(bench: &Bench, directory: &Path, runtime: Runtime) -> Result<Row> {
         FakeContainerd::with_before(runtime, Some(directory), plan.storage, |fake, before| {
             pairs(bench, plan, fake, before.context("no earlier build")?)
         })?;
-    let ratios: Vec<_> = pairs.iter().map(|[now, before]| now / before).collect();
+    let ratios: Vec<_> = pairs.iter().map(|[now, before]| now.rate / before.rate).collect();
     let name = format!("{}_to_before", plan.figure);
     Ok(Row::new(name, short(runtime), stats::median(&ratios)?, "x"))
 }
 
-/// The rates of two fakes in pairs of rounds, after one to warm up.
+/// Two fakes in pairs of rounds, after one to warm up.
 fn pairs(
     bench: &Bench,
     plan: &Plan,
     one: &FakeContainerd,
     other: &FakeContainerd,
-) -> Result<Vec<[f64; 2]>> {
+) -> Result<Vec<[Round; 2]>> {
     let (of_one, of_other) = (open(one, plan)?, open(other, plan)?);
     let mut all = Vec::new();
     for number in 0..=PAIRS {
         bench.interrupt.check()?;
         // Each is the first of a pair as often as the second.
-        let mut rates = [0.0; 2];
+        let mut pair = [Round::default(); 2];
         for turn in [number % 2, 1 - number % 2] {
-            rates[turn] = match turn {
+            pair[turn] = match turn {
                 0 => round(one, &of_one, plan, number)?,
                 _ => round(other, &of_other, plan, number)?,
             };
         }
-        all.push(rates);
+        all.push(pair);
     }
     close(one, of_one)?;
     close(other, of_other)?;
@@ -250,8 +196,21 @@ fn close(fake: &FakeContainerd, sandboxes: Vec<Sandbox>) -> Result<()> {
     Ok(())
 }
 
-/// Containers a second in one round.
-fn round(fake: &FakeContainerd, sandboxes: &[Sandbox], plan: &Plan, number: usize) -> Result<f64> {
+/// What one round of containers took.
+#[derive(Clone, Copy, Default)]
+struct Round {
+    /// Containers a second.
+    rate: f64,
+    /// CPU time of the daemon in nanoseconds; of a shim per pod 0.
+    cpu: u64,
+}
+
+fn round(
+    fake: &FakeContainerd,
+    sandboxes: &[Sandbox],
+    plan: &Plan,
+    number: usize,
+) -> Result<Round> {
     let prepare = |count: usize| {
         let sandbox = &sandboxes[count % sandboxes.len()];
         let container =
@@ -263,7 +222,11 @@ fn round(fake: &FakeContainerd, sandboxes: &[Sandbox], plan: &Plan, number: usiz
     let work = Arc::new(Mutex::new(work));
     // Unmounting an overlay writes back what is dirty: the preparation's part of that is not to be measured.
     Command::new("sync").deadline(SYNC_LIMIT).run()?.ok()?;
-    let begin = Instant::now();
+    let cpu = || match plan.runtime.needs_daemon() {
+        true => proc::cpu_nanos(fake.daemon()?),
+        false => Ok(0),
+    };
+    let (begin, before) = (Instant::now(), cpu()?);
     fake.run(async {
         let mut workers = JoinSet::new();
         for _ in 0..IN_FLIGHT {
@@ -274,7 +237,8 @@ fn round(fake: &FakeContainerd, sandboxes: &[Sandbox], plan: &Plan, number: usiz
         }
         Ok::<_, anyhow::Error>(())
     })?;
-    Ok(plan.containers as f64 / begin.elapsed().as_secs_f64())
+    let rate = plan.containers as f64 / begin.elapsed().as_secs_f64();
+    Ok(Round { rate, cpu: cpu()? - before })
 }
 
 async fn worker(work: Arc<Mutex<VecDeque<(Tasks, Container)>>>) -> Result<()> {
