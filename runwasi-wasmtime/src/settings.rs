@@ -447,7 +447,8 @@ mod tests {
         let slots = |text| read(text).unwrap().of_requests().map(|settings| settings.slots);
         assert_eq!(slots(""), Some(900));
         assert_eq!(slots("slots = 300\n[engine]\nrequest-slots = 400"), Some(100));
-        for none in ["slots = 1000", "[engine]\nrequest-slots = 0", "[engine]\nrequest-slots = 99"] {
+        for none in ["slots = 1000", "[engine]\nrequest-slots = 0", "[engine]\nrequest-slots = 99"]
+        {
             assert_eq!(slots(none), None, "{none}");
         }
         for set in ["memories", "tables", "memory-maps", "container-stacks"] {
