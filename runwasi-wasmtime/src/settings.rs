@@ -182,7 +182,7 @@ impl Default for Settings {
         Self {
             // A pod's. 100 slots cost 0.6 ms and 0.6 MB at the start.
             slots: 100,
-            request_slots: 1000,
+            request_slots: 600,
             cache: Some(CACHE_DIRECTORY.into()),
             cache_size: 1024,
             gc: true,
@@ -296,7 +296,12 @@ impl Settings {
         }
         let slots = self.request_slots.saturating_sub(self.slots);
         // Its code is that of the first pool, not from the cache.
-        let settings = Self { slots, request_slots: 0, cache: None, ..self.clone() };
+        let mut settings = Self { slots, request_slots: 0, cache: None, ..self.clone() };
+        // No guest but servers draws from it, so one of them may take most of it.
+        let most = |total: u32| Some(total - total / REST);
+        settings.container_memories = most(settings.room_for_memories());
+        settings.container_tables = most(settings.room_for_tables());
+        settings.container_stacks = most(slots);
         let stacks = u64::from(slots) + u64::from(slots / SHARE);
         let maps = MAPS_PER_STACK * stacks + PER_MEMORY * u64::from(settings.room_for_memories());
         // The rest is for the first pool, which does not count these.
@@ -445,7 +450,9 @@ mod tests {
     #[test]
     fn slots_for_requests_are_those_beyond_all_slots() {
         let slots = |text| read(text).unwrap().of_requests().map(|settings| settings.slots);
-        assert_eq!(slots(""), Some(900));
+        assert_eq!(slots(""), Some(500));
+        let settings = Settings::default().of_requests().unwrap();
+        assert_eq!((settings.share_of_stacks(), settings.share_of_tables()), (375, 750));
         assert_eq!(slots("slots = 300\n[engine]\nrequest-slots = 400"), Some(100));
         for none in ["slots = 1000", "[engine]\nrequest-slots = 0", "[engine]\nrequest-slots = 99"]
         {

@@ -13,7 +13,8 @@
 //! The thread waits in the kernel for the first moment of all sleeps. A sleep that comes before it
 //! sets the descriptor itself, so the thread wakes only when something is due, or when the first
 //! sleep has been dropped. Moments are rounded up to a grid: however many guests sleep for however
-//! short a time, the thread wakes once for each point of it.
+//! short a time, the thread wakes once for each point of it. The grid of a long sleep is coarser, a
+//! sixty-fourth of it at most: a server whose requests wait has many such sleeps.
 //!
 //! A woken guest gets its turn by the rules of the scheduler, like after any other wait.
 
@@ -38,8 +39,10 @@ use rustix::{
     },
 };
 
-/// Grid of the moments, in nanoseconds.
+/// Finest grid of the moments, in nanoseconds.
 const GRID: u64 = 16_000;
+/// Largest part of a sleep that is a step of its grid, as a divisor.
+const PART: u64 = 64;
 /// Sleeps that are woken at once. Others can begin and end between two such batches.
 const BATCH: usize = 128;
 /// Stack of the thread. It calls few functions.
@@ -213,10 +216,18 @@ impl Timer {
         u64::try_from(since).unwrap_or(u64::MAX)
     }
 
-    /// The point of the grid for the end of a sleep.
-    fn moment(&self, end: Instant) -> u64 {
-        self.nanos(end).div_ceil(GRID).saturating_mul(GRID)
+    /// The point of the grid for the end of a sleep that begins now.
+    fn moment(&self, end: Instant, now: Instant) -> u64 {
+        let grid = grid(self.nanos(end).saturating_sub(self.nanos(now)));
+        self.nanos(end).div_ceil(grid).saturating_mul(grid)
     }
+}
+
+/// The grid for a sleep of that length. Each grid has every second point of the next finer one, so
+/// that sleeps of different lengths end together.
+fn grid(nanos: u64) -> u64 {
+    let doubled = (nanos / PART / GRID).max(1).ilog2();
+    GRID << doubled
 }
 
 /// A sleep. Its drop leaves nothing in the queue.
@@ -232,7 +243,8 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // The thread takes a sleep only when its moment has come, which is not before its end.
-        if Instant::now() >= self.end {
+        let now = Instant::now();
+        if now >= self.end {
             return Poll::Ready(());
         }
         let mut queue = self.timer.queue.lock();
@@ -240,7 +252,7 @@ impl Future for Sleep {
             waker.clone_from(cx.waker());
             return Poll::Pending;
         }
-        let key = queue.add(self.timer.moment(self.end), cx.waker().clone());
+        let key = queue.add(self.timer.moment(self.end, now), cx.waker().clone());
         self.timer.set(&mut queue);
         drop(queue);
         self.key = Some(key);
@@ -310,10 +322,23 @@ mod tests {
         assert_eq!(queue.waiting.len(), 19);
     }
 
+    #[test]
+    fn grid_is_fine_for_short_sleeps_and_a_small_part_of_long_ones() {
+        for short in [0, 100_000, 1_000_000, 2_000_000] {
+            assert_eq!(grid(short), GRID);
+        }
+        for long in [2_100_000, 20_000_000, 1_000_000_000, u64::MAX] {
+            let grid = grid(long);
+            assert!(grid <= long / PART && grid > long / PART / 2, "{long}: {grid}");
+            assert!((grid / GRID).is_power_of_two() && grid.is_multiple_of(GRID));
+        }
+    }
+
     /// Sleeps in the queue of this process that end far from now.
     fn waiting() -> usize {
         let timer = timer().unwrap();
-        let far = timer.moment(Instant::now() + Duration::from_secs(1000));
+        let now = Instant::now();
+        let far = timer.moment(now + Duration::from_secs(1000), now);
         timer.queue.lock().waiting.range((far, 0)..).count()
     }
 

@@ -49,7 +49,6 @@ pub struct Ticker {
 }
 
 /// The engines whose epoch a clock advances. Locked for a tick, and to add one.
-#[derive(Default)]
 struct Engines(Mutex<Vec<wasmtime::Engine>>);
 
 impl Engines {

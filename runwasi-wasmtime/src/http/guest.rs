@@ -41,8 +41,10 @@ use crate::{component::store::Component, timed_body::TimedBody};
 
 /// Time that an instance waits for its next request.
 const KEPT_FOR: Duration = Duration::from_secs(5);
-/// Largest number of waiting instances.
+/// Largest number of waiting instances with few requests under way.
 const KEPT: usize = 16;
+/// The same with many, as a divisor of their number.
+const KEPT_OF_MANY: usize = 4;
 
 /// Head of a guest's response, as the guest's call hands it over.
 pub(super) type Head = Result<Response<WasiBody>, Failure>;
@@ -120,17 +122,19 @@ impl Guest {
         Some((store, instance))
     }
 
-    /// Keeps an instance after the return of its handler, or gives its store back.
+    /// Keeps an instance after the return of its handler, or gives its store back. `under_way`: the
+    /// requests that are worked on.
     pub(super) fn keep(
         &self,
         store: Store<Component>,
         instance: Instance,
         settings: &Settings,
+        under_way: usize,
     ) -> Option<Store<Component>> {
         let Self::P3(_, idle) = self else { return Some(store) };
         let Instance::P3(service, served) = instance else { return Some(store) };
         let mut kept = idle.kept();
-        if served + 1 >= settings.max_reuse || kept.len() == KEPT {
+        if served + 1 >= settings.max_reuse || kept.len() >= KEPT.max(under_way / KEPT_OF_MANY) {
             return Some(store);
         }
         kept.push(IdleInstance {

@@ -23,7 +23,7 @@ use crate::{
     epoch::Ticker,
     exit, gc_heap,
     limits::{self, OutOfMemory},
-    shares::{Shares, Shortage},
+    shares::{Share, Shortage},
     timed_body::TimedBody,
     trace,
 };
@@ -91,11 +91,6 @@ fn within_share(mut settings: Settings, spec: &InstanceSpec, most: u32) -> Setti
         settings.max_requests = most;
     }
     settings
-}
-
-/// True if a pool has no slot left, or none for this container.
-fn lacks_slot(error: &wasmtime::Error) -> bool {
-    error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>()
 }
 
 /// Lets a waiting request try again, when it is dropped.
@@ -176,7 +171,8 @@ impl Serving {
         let called = instance.call(&mut store, request, head);
         match limits::bounded(&self.spec.memory, called).await {
             Ok(()) => {
-                if let Some(store) = self.guest.keep(store, instance, &self.settings) {
+                let under_way = self.under_way();
+                if let Some(store) = self.guest.keep(store, instance, &self.settings, under_way) {
                     self.context_pool.put_back(store.into_data().into_context());
                 }
                 Ok(())
@@ -206,7 +202,7 @@ impl Serving {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
-            let lack = if lacks_slot(&error) {
+            let lack = if error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>() {
                 Failure::Busy
             } else if error.is::<OutOfMemory>() {
                 // The memory may be held by instances that wait for requests: they go first.
@@ -235,30 +231,35 @@ impl Serving {
         }
     }
 
+    /// Number of requests that are being worked on.
+    fn under_way(&self) -> usize {
+        (self.settings.max_requests as usize).saturating_sub(self.requests.available_permits())
+    }
+
     /// True if no other request is being worked on, whose end would free memory.
     fn is_alone(&self) -> bool {
-        self.requests.available_permits() + 1 >= self.settings.max_requests as usize
+        self.under_way() <= 1
     }
 
     /// Makes an instance in the pool of the engine, or in the further one.
     async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
-        let error = match self.instantiate_in(&self.imports.shares, &self.guest).await {
-            Err(error) if lacks_slot(&error) => error,
-            made => return made,
+        let shortage = match self.imports.shares.take() {
+            Ok(share) => return self.instantiate_with(share, &self.guest).await,
+            Err(shortage) => shortage,
         };
-        let Some(further) = &self.further else { return Err(error) };
+        let Some(further) = &self.further else { return Err(shortage.into()) };
+        let share = further.shares().take()?;
         match further.guest(&self.guest).await {
-            Some(guest) => self.instantiate_in(further.shares(), guest).await,
-            None => Err(error),
+            Some(guest) => self.instantiate_with(share, guest).await,
+            None => Err(shortage.into()),
         }
     }
 
-    async fn instantiate_in(
+    async fn instantiate_with(
         &self,
-        shares: &Shares,
+        share: Share,
         guest: &Guest,
     ) -> wasmtime::Result<(Store<Component>, Instance)> {
-        let share = shares.take()?;
         let imports = self.imports.clone();
         let context = self.context_pool.take(&self.spec);
         let store = Component::with_context(guest.engine(), &self.spec, context, imports, share);

@@ -63,7 +63,7 @@ impl Settings {
         Ok(Self {
             address: address.address()?,
             max_connections: setting("io.runwasi.http.max-connections", "1024").count(100_000)?,
-            max_requests: setting("io.runwasi.http.max-requests", "1000").count(100_000)?,
+            max_requests: setting("io.runwasi.http.max-requests", "400").count(100_000)?,
             queue_timeout: setting("io.runwasi.http.queue-timeout", "5s").time()?,
             header_timeout: setting("io.runwasi.http.header-timeout", "10s").time()?,
             request_timeout: setting("io.runwasi.http.request-timeout", "60s").time()?,
@@ -155,7 +155,7 @@ mod tests {
         let default = Settings {
             address: ([0, 0, 0, 0], 8080).into(),
             max_connections: 1024,
-            max_requests: 1000,
+            max_requests: 400,
             queue_timeout: seconds(5),
             header_timeout: seconds(10),
             request_timeout: seconds(60),

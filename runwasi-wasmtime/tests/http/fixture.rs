@@ -93,7 +93,17 @@ impl Bed {
     }
 
     pub(crate) async fn in_network(network: Network) -> Result<Self> {
-        let settings = Settings { cache: Some(cache()), ..Settings::default() };
+        Self::of(Settings::default(), network).await
+    }
+
+    /// With that many slots, and guests at once if those beyond are requests.
+    pub(crate) async fn with_slots(slots: u32, request_slots: u32) -> Result<Self> {
+        let settings = Settings { slots, request_slots, ..Settings::default() };
+        Self::of(settings, Network::of_process()).await
+    }
+
+    async fn of(settings: Settings, network: Network) -> Result<Self> {
+        let settings = Settings { cache: Some(cache()), ..settings };
         let harness = Harness::start_in(WasmtimeEngine::new(&settings)?, network)?;
         let client = harness.client().await?;
         Ok(Self { harness, client })

@@ -118,6 +118,33 @@ async fn requests_whose_instances_do_not_fit_are_told_to_come_later() -> Result 
 }
 
 #[tokio::test]
+async fn requests_beyond_the_slots_of_all_guests_get_slots_of_their_own() -> Result {
+    for (request_slots, all_fit) in [(40, true), (0, false)] {
+        let bed = Bed::with_slots(4, request_slots).await?;
+        for guest in [APP, P3] {
+            let setup = bed.setup("c", guest)?.annotation("queue-timeout", "500ms");
+            let server = bed.start(setup).await?;
+            let mut all = tokio::task::JoinSet::new();
+            for _ in 0..12 {
+                let address = server.address;
+                all.spawn(async move {
+                    let reply = Client::connect(address).await?.get("/slow?ms=2000").await?;
+                    Result::Ok(reply.status.as_u16())
+                });
+            }
+            let answers = all.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
+            let served = answers.iter().filter(|status| **status == 200).count();
+            // Three quarters of the slots at most.
+            let wanted = if all_fit { 12..=12 } else { 1..=3 };
+            assert!(wanted.contains(&served), "{guest}: {answers:?}");
+            assert_eq!(server.get("/hello").await?.status, 200);
+            server.stop().await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn requests_whose_instances_do_not_fit_wait_for_others_to_end() -> Result {
     let bed = Bed::new().await?;
     for guest in [APP, P3] {
