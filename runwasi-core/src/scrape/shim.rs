@@ -9,7 +9,7 @@
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, FileTypeExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -117,12 +117,9 @@ fn open(path: &Path) -> io::Result<ShimSocket> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     // Shims of other pods make it at the same time, which is no error.
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    match fs::symlink_metadata(path) {
-        // `rename` would replace any kind of file.
-        Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
-            return Err(io::Error::other("it is not a socket"));
-        }
-        Ok(_) | Err(_) => {}
+    // `rename` would replace any kind of file.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(io::Error::other("it is not a socket"));
     }
     // Not longer than the path: a sandbox has a name of at least one character.
     let temporary = directory.join(format!(".{}", std::process::id()));

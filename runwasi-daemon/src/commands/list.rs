@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     facts,
     node::Daemon,
-    sandbox::{Answers, Sandbox},
+    sandbox::{Listed, Sandbox},
     status,
     text::{self, NONE},
 };
@@ -40,8 +40,8 @@ impl Row<'_> {
 }
 
 /// The sandboxes of the daemons that have answered, sorted by namespace and group.
-pub(super) fn rows<'a>(daemons: &'a [Daemon], sandboxes: &'a Answers) -> Vec<Row<'a>> {
-    let of = |(daemon, answer): (&'a Daemon, &'a Result<Vec<Sandbox>, String>)| {
+pub(super) fn rows<'a>(daemons: &'a [Daemon], sandboxes: &'a [Listed]) -> Vec<Row<'a>> {
+    let of = |(daemon, answer): (&'a Daemon, &'a Listed)| {
         let row = move |sandbox: &'a Sandbox| Row {
             daemon,
             sandbox: &sandbox.report,
@@ -107,8 +107,8 @@ pub(super) fn memory(sandbox: &SandboxReport) -> u64 {
 }
 
 /// Faults of the question, a line each.
-pub(super) fn faults(daemons: &[Daemon], sandboxes: &Answers) -> Vec<String> {
-    let fault = |(daemon, answer): (&Daemon, &Result<_, String>)| {
+pub(super) fn faults(daemons: &[Daemon], sandboxes: &[Listed]) -> Vec<String> {
+    let fault = |(daemon, answer): (&Daemon, &Listed)| {
         let reason = answer.as_ref().err()?;
         Some(format!("the sandboxes of daemon {} are not known: {reason}", daemon.pid))
     };
@@ -118,10 +118,10 @@ pub(super) fn faults(daemons: &[Daemon], sandboxes: &Answers) -> Vec<String> {
 /// What daemons of an earlier version do not tell, a line each. It is no fault: they need not know.
 pub(super) fn unknown(
     daemons: &[Daemon],
-    sandboxes: &Answers,
+    sandboxes: &[Listed],
     program: &'static str,
 ) -> Vec<String> {
-    let missing = |(daemon, answer): (&Daemon, &Result<Vec<Sandbox>, String>)| {
+    let missing = |(daemon, answer): (&Daemon, &Listed)| {
         let sandboxes = answer.as_ref().ok()?;
         // Empty sandboxes hide nothing.
         let containers: u32 = sandboxes.iter().filter_map(|sandbox| sandbox.counted).sum();
@@ -198,11 +198,10 @@ mod tests {
     #[test]
     fn rows_are_sorted_over_all_daemons_and_name_the_retired_one() {
         let daemons = [daemon(7, DaemonState::Retired), daemon(8, DaemonState::Serving)];
-        let sandboxes = [
+        let sandboxes: [Listed; 2] = [
             Ok(vec![sandbox("b", &["running", "stopped"]).into()]),
             Ok(vec![sandbox("a\n", &["paused"]).into(), sandbox("c", &[]).into()]),
         ];
-        let sandboxes = sandboxes.to_vec();
         let rows = rows(&daemons, &sandboxes);
         let table = table(&rows, 61_000);
         let lines: Vec<Vec<_>> =
@@ -224,7 +223,7 @@ mod tests {
     fn what_an_earlier_version_does_not_tell_is_null() {
         let daemons = [daemon(7, DaemonState::Serving)];
         let entry = SandboxEntry { group: "a".into(), containers: 3, ..SandboxEntry::default() };
-        let sandboxes = vec![Ok(vec![entry.into()])];
+        let sandboxes: [Listed; 1] = [Ok(vec![entry.into()])];
         let rows = rows(&daemons, &sandboxes);
         let json = json(&daemons, &rows);
         let sandbox = &json["sandboxes"][0];
@@ -245,7 +244,8 @@ mod tests {
     #[test]
     fn daemon_without_an_answer_is_a_fault_and_hides_no_other() {
         let daemons = [daemon(7, DaemonState::Serving), daemon(8, DaemonState::Serving)];
-        let answers = vec![Err("no answer".to_owned()), Ok(vec![sandbox("a", &[]).into()])];
+        let answers: [Listed; 2] =
+            [Err("no answer".to_owned()), Ok(vec![sandbox("a", &[]).into()])];
         assert_eq!(rows(&daemons, &answers).len(), 1);
         assert_eq!(faults(&daemons, &answers).len(), 1);
     }

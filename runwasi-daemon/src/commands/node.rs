@@ -16,7 +16,7 @@ use super::{
     error::CommandError,
     process,
     process::ProcessFacts,
-    sandbox::{self, Answers},
+    sandbox::{self, Listed},
 };
 use crate::manager::{
     client::{Client, ClientError},
@@ -154,7 +154,7 @@ impl Node {
     }
 
     /// All sandboxes of these daemons. A daemon that does not answer is an error in its place.
-    pub(super) fn sandboxes(&self, daemons: &[Daemon]) -> Answers {
+    pub(super) fn sandboxes(&self, daemons: &[Daemon]) -> Vec<Listed> {
         each(daemons.to_vec(), |daemon| match &daemon.answer {
             // A second wait would end like the first.
             Answer::Failed(reason) => Err(reason.clone()),

@@ -15,8 +15,8 @@ pub(super) struct Sandbox {
     pub(super) counted: Option<u32>,
 }
 
-/// Answers of daemons, in the order of the daemons. The error is a text.
-pub(super) type Answers = Vec<Result<Vec<Sandbox>, String>>;
+/// The sandboxes of one daemon, or the reason why they are not known.
+pub(super) type Listed = Result<Vec<Sandbox>, String>;
 
 /// Asks a daemon. One of an earlier version knows a shorter answer.
 pub(super) fn ask(client: &Client) -> Result<Vec<Sandbox>, ClientError> {

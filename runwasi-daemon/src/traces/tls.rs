@@ -6,7 +6,10 @@ use std::{
     io,
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -109,7 +112,7 @@ impl TlsSettings {
         };
         // One only: an exporter speaks one protocol.
         config.alpn_protocols = vec![protocol.to_vec()];
-        Ok(Connector(Arc::new(config).into()))
+        Ok(Connector { tls: Arc::new(config).into(), has_failed: Arc::default() })
     }
 
     fn trusted(&self, endpoint: &'static str) -> Result<RootCertStore, VariableError> {
@@ -130,7 +133,23 @@ impl TlsSettings {
 
 /// Makes connections to the collector.
 #[derive(Clone)]
-pub(super) struct Connector(TlsConnector);
+pub(super) struct Connector {
+    tls: TlsConnector,
+    /// True if the last attempt has failed: only the first failure is logged. Shared with clones.
+    has_failed: Arc<AtomicBool>,
+}
+
+impl Connector {
+    /// Connects and shakes hands.
+    async fn connect(&self, collector: &Uri) -> io::Result<TlsStream<TcpStream>> {
+        // Brackets are of the URI, and not of an IPv6 address.
+        let host = collector.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = collector.port_u16().unwrap_or(PORT);
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        let stream = TcpStream::connect((host, port)).await?;
+        self.tls.connect(name, stream).await
+    }
+}
 
 impl fmt::Debug for Connector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,14 +168,18 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, collector: Uri) -> Self::Future {
-        let tls = self.0.clone();
+        let connector = self.clone();
         Box::pin(async move {
-            // Brackets are of the URI, and not of an IPv6 address.
-            let host = collector.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let port = collector.port_u16().unwrap_or(PORT);
-            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-            let stream = TcpStream::connect((host, port)).await?;
-            Ok(Secured(TokioIo::new(tls.connect(name, stream).await?)))
+            let connected = connector.connect(&collector).await;
+            // Relaxed: the flag guards no other data.
+            let failed_before = connector.has_failed.swap(connected.is_err(), Ordering::Relaxed);
+            if let Err(error) = &connected
+                && !failed_before
+            {
+                // Here: the exporter tells no more than that there was an error of the network.
+                tracing::warn!(%collector, %error, "no connection to the collector");
+            }
+            Ok(Secured(TokioIo::new(connected?)))
         })
     }
 }
