@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use runwasi_core::{artifact::FileIdentity, digest::Digest, lock::Mutex};
-use wasmtime::{Engine, InstancePre, component};
+use wasmtime::{InstancePre, component};
 
 use crate::{component::store::Component, module::store::Guest};
 
@@ -16,16 +16,6 @@ const KNOWN: usize = 4096;
 pub(crate) enum Ready {
     Module(InstancePre<Guest>),
     Component(component::InstancePre<Component>),
-}
-
-impl Ready {
-    /// The engine that has compiled it.
-    pub(crate) fn engine(&self) -> &Engine {
-        match self {
-            Self::Module(pre) => pre.module().engine(),
-            Self::Component(pre) => pre.engine(),
-        }
-    }
 }
 
 /// Cache of linked code. Clones share all entries.
