@@ -94,6 +94,8 @@ impl Pool {
         let settings_of_compiler = (settings, keeps_spare);
         let compiler =
             Compiler::new(linker, hooks.clone(), key(engine), kept, settings_of_compiler);
+        // Counted from the start, so that a server knows its number of requests before the second
+        // pool is made.
         let room = settings.of_requests().map(|settings| {
             let account = Arc::new(Account::of_node(&settings));
             (settings, account)
@@ -125,7 +127,9 @@ impl Pool {
             let Some((settings, account)) = self.requests.room.clone() else {
                 return Err(EngineError::Failed("there are no slots for requests alone".into()));
             };
-            let (ticker, hooks) = (self.ticker.clone(), self.hooks.clone());
+            // One clock for both: a connection is polled with guests of both pools.
+            let ticker = self.ticker.clone();
+            let hooks = self.hooks.clone();
             let work = move || {
                 let engine = build(&settings)?;
                 ticker.also(&engine);

@@ -224,6 +224,7 @@ impl Shares {
         settings: &Settings,
         node: Arc<Account>,
     ) -> Result<Self, EngineError> {
+        // Beside the container's account in the first pool: a server draws from both.
         let make = || OfRequests(Arc::new(Account::of_container(settings)));
         let container = spec.extensions.get_or_make(make).0.clone();
         let descriptors =

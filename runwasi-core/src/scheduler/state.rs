@@ -212,6 +212,7 @@ impl<W: Clone> State<W> {
     /// turns now.
     pub(super) fn go_on(&mut self, id: SeatId) -> bool {
         let Some(seat) = self.seats.get_mut(&id) else { return false };
+        // A turn that has given its permit back must end to take part again.
         if seat.turn != Turn::Woken || seat.held {
             return false;
         }

@@ -15,8 +15,10 @@ use std::{
 use crate::sys;
 
 /// Longest turn that is measured by the monotonic clock alone.
+// Most turns of a server are shorter, and those of guests that compute are far longer.
 const SHORT: Duration = Duration::from_micros(100);
 /// Age at which a reading is renewed at the begin of a turn.
+// A long turn is charged with what the thread did since, so the reading must not be much older.
 const OLD: Duration = Duration::from_millis(1);
 
 thread_local! {

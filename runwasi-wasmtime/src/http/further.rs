@@ -21,6 +21,8 @@ pub(crate) struct Further {
     digest: Option<Digest>,
     shares: Shares,
     /// The guest, linked for the second pool. Absent if that cannot be.
+    // Not tried again: what fails once, like the address space, fails each time, and costs more than
+    // the requests that wait.
     guest: OnceCell<Option<Guest>>,
 }
 
@@ -52,7 +54,8 @@ impl Further {
 
     async fn link(&self, first: &Guest) -> Result<Guest, EngineError> {
         let pool = self.pool.of_requests().await?;
-        let (code, digest) = (self.code.clone(), self.digest);
+        let code = self.code.clone();
+        let digest = self.digest;
         let failed = |error: wasmtime::Error| EngineError::Failed(format!("{error:#}"));
         let work = move || {
             // Not from the code cache: it may be off, and the container may have changed its file.

@@ -243,11 +243,13 @@ impl Serving {
 
     /// Makes an instance in the pool of the engine, or in the further one.
     async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
+        // Asked before anything is made: beyond its share, a server comes here with each request.
         let shortage = match self.imports.shares.take() {
             Ok(share) => return self.instantiate_with(share, &self.guest).await,
             Err(shortage) => shortage,
         };
         let Some(further) = &self.further else { return Err(shortage.into()) };
+        // Before the pool is made, which a refused request does not need.
         let share = further.shares().take()?;
         match further.guest(&self.guest).await {
             Some(guest) => self.instantiate_with(share, guest).await,
