@@ -196,14 +196,16 @@ fn table(page: &mut String, rows: &[Row<'_>]) -> Result<()> {
         });
         let others = of.iter().filter(|row| !COLUMNS.contains(&row.runtime));
         let others: Vec<_> = others.map(|row| format!("{} {}", row.runtime, cell(row))).collect();
-        let goal = of.iter().map(|row| row.goal.as_str()).find(|goal| !goal.is_empty());
+        let mut goals: Vec<_> = of.iter().map(|row| row.goal.as_str()).collect();
+        goals.retain(|goal| !goal.is_empty());
+        goals.dedup();
         writeln!(
             page,
             "| `{name}` | {} | {} | {} | {} | {} |",
             of[0].unit,
             cells.join(" | "),
             others.join(", "),
-            goal.unwrap_or_default(),
+            goals.join(" / "),
             of[0].of
         )?;
     }

@@ -98,6 +98,10 @@ impl State {
         let mut all = Vec::new();
         for daemon in self.daemons().into_iter().filter(|pid| proc::alive(*pid)) {
             let said = self.list(&self.socket_of(daemon))?;
+            // One of an earlier build may not tell in words that are understood; without a record it has nothing.
+            if said.status != 0 && is_of_another_build(daemon) && self.records().is_empty() {
+                continue;
+            }
             // It may have left in between.
             if said.status == 0 || proc::alive(daemon) {
                 let text = said.ok()?.out();
@@ -114,6 +118,11 @@ impl State {
         let manager = self.socket().exists().then(|| "the manager socket".to_owned());
         records.chain(sockets).chain(manager).collect()
     }
+}
+
+fn is_of_another_build(daemon: u32) -> bool {
+    let own = fs::read_link(format!("/proc/{daemon}/exe")).ok();
+    own.is_some_and(|own| runtime::daemon_file().canonicalize().is_ok_and(|ours| own != ours))
 }
 
 /// The sandboxes of a list.
