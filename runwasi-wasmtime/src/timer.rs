@@ -14,7 +14,8 @@
 //! sets the descriptor itself, so the thread wakes only when something is due, or when the first
 //! sleep has been dropped. Moments are rounded up to a grid: however many guests sleep for however
 //! short a time, the thread wakes once for each point of it. The grid of a long sleep is coarser, a
-//! sixty-fourth of it at most: a server whose requests wait has many such sleeps.
+//! sixty-fourth of it at most and never more than a millisecond: a server whose requests wait has many
+//! such sleeps.
 //!
 //! A woken guest gets its turn by the rules of the scheduler, like after any other wait.
 
@@ -44,6 +45,8 @@ const GRID: u64 = 16_000;
 /// Largest part of a sleep that is a step of its grid, as a divisor.
 // Sleeps of up to 2 ms keep the finest grid, and no guest notices a sixty-fourth of a longer one.
 const PART: u64 = 64;
+/// Doublings of the grid for the longest sleeps, which end a millisecond late at most.
+const MOST_DOUBLED: u32 = 6;
 /// Sleeps that are woken at once. Others can begin and end between two such batches.
 const BATCH: usize = 128;
 /// Stack of the thread. It calls few functions.
@@ -228,7 +231,7 @@ impl Timer {
 /// that sleeps of different lengths end together.
 fn grid(nanos: u64) -> u64 {
     let doubled = (nanos / PART / GRID).max(1).ilog2();
-    GRID << doubled
+    GRID << doubled.min(MOST_DOUBLED)
 }
 
 /// A sleep. Its drop leaves nothing in the queue.
@@ -328,10 +331,13 @@ mod tests {
         for short in [0, 100_000, 1_000_000, 2_000_000] {
             assert_eq!(grid(short), GRID);
         }
-        for long in [2_100_000, 20_000_000, 1_000_000_000, u64::MAX] {
+        for long in [2_100_000, 20_000_000, 65_000_000] {
             let grid = grid(long);
             assert!(grid <= long / PART && grid > long / PART / 2, "{long}: {grid}");
             assert!((grid / GRID).is_power_of_two() && grid.is_multiple_of(GRID));
+        }
+        for longest in [1_000_000_000, u64::MAX] {
+            assert_eq!(grid(longest), 1_024_000);
         }
     }
 

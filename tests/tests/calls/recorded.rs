@@ -22,7 +22,7 @@ const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/calls/recorde
 const GROWTH: f64 = 0.1;
 
 /// Calls that the order of threads may add to a small phase.
-const SLACK: usize = 2;
+const SLACK: usize = 4;
 
 /// Of each phase and call.
 pub(crate) fn median(lives: &[Phases]) -> Phases {
@@ -141,11 +141,11 @@ mod tests {
 
     #[test]
     fn a_tenth_more_calls_are_told_by_their_names() {
-        let recorded = BTreeMap::from([("create", counts(&[("openat", 10), ("read", 10)]))]);
-        let same = Phases::from([("create", counts(&[("openat", 11), ("read", 10)]))]);
+        let recorded = BTreeMap::from([("create", counts(&[("openat", 20), ("read", 20)]))]);
+        let same = Phases::from([("create", counts(&[("openat", 21), ("read", 20)]))]);
         assert!(grown(&recorded, &same).is_empty());
-        let more = Phases::from([("create", counts(&[("openat", 9), ("read", 12), ("stat", 2)]))]);
-        let told = "create makes 23 system calls instead of 20: read 10 -> 12, stat 0 -> 2";
+        let more = Phases::from([("create", counts(&[("openat", 19), ("read", 24), ("stat", 3)]))]);
+        let told = "create makes 46 system calls instead of 40: read 20 -> 24, stat 0 -> 3";
         assert_eq!(grown(&recorded, &more)[0], told);
         assert_eq!(grown(&recorded, &more).len(), 2);
     }
@@ -155,11 +155,11 @@ mod tests {
         let recorded = BTreeMap::from([("create", counts(&[("openat", 100)]))]);
         let more = Phases::from([
             ("create", counts(&[("openat", 100)])),
-            ("wait", counts(&[("read", 3)])),
+            ("wait", counts(&[("read", 5)])),
         ]);
         assert_eq!(
             grown(&recorded, &more),
-            ["wait makes 3 system calls instead of 0: read 0 -> 3"]
+            ["wait makes 5 system calls instead of 0: read 0 -> 5"]
         );
     }
 
