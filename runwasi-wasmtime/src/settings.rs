@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn slots_for_requests_are_those_beyond_all_slots() {
-        let slots = |text| read(text).unwrap().of_requests().map(|settings| settings.slots);
+        let slots = |text: &str| read(text).unwrap().of_requests().map(|settings| settings.slots);
         assert_eq!(slots(""), Some(500));
         let settings = Settings::default().of_requests().unwrap();
         assert_eq!((settings.share_of_stacks(), settings.share_of_tables()), (375, 750));
