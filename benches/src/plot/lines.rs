@@ -88,7 +88,7 @@ pub(crate) fn lines(titles: &Titles<'_>, scale: Scale, lines: &[Line]) -> String
 }
 
 /// Each name at the end of its line, moved down where two would overlap and up at the bottom.
-fn names<'a>(lines: &'a [Line], y: impl Fn(f64) -> f64) -> Vec<(&'a str, f64)> {
+fn names(lines: &[Line], y: impl Fn(f64) -> f64) -> Vec<(&str, f64)> {
     let ends = lines
         .iter()
         .filter_map(|line| line.points.last().map(|(_, value)| (line.name.as_str(), y(*value))));
