@@ -107,9 +107,9 @@ pub fn check_pods_on_2(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> 
 
 /// The same with pods that the shim makes.
 #[track_caller]
-pub fn check_managed_pods(runtime: Runtime, case: impl FnOnce(&mut Pods) -> Result<()> + Send) {
+pub fn check_managed_pods(runtime: Runtime, case: impl Fn(&mut Pods) -> Result<()> + Sync) {
     let setup = Setup { version: Version::V2, managed: true, ..Setup::default() };
-    check_pods_with(runtime, &setup, case);
+    tried(runtime, || check_pods_with(runtime, &setup, &case));
 }
 
 /// As [`check_pods`], on a fixture with something unusual.
