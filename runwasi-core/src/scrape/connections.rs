@@ -1,6 +1,6 @@
 //! Connections for metrics: one request each, bounded in number, size and time.
 //!
-//! A reader that is slow, or a client that sends nothing, has its connection for [`PATIENCE`]. At
+//! A reader that is slow, or a client that sends nothing, has its connection for `PATIENCE`. At
 //! the bound a new connection takes the place of the oldest one: silent clients cannot keep a
 //! scrape out.
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`connections`] | connections and their bounds |
 //! | [`answer`] | one request |
-//! | [`shim`] | the socket of a shim per pod |
+//! | `shim` | the socket of a shim per pod |
 
 pub mod answer;
 pub mod connections;
