@@ -52,7 +52,7 @@ impl Peer {
         match self {
             Self::Upstream => {
                 "--peer upstream=PATH: containerd-shim-wasmtime-v1 of a release of \
-                 https://github.com/containerd/runwasi; crates.io has its library only, containerd-shim-wasm"
+                 https://github.com/containerd/runwasi; the Rust registry has its library only, containerd-shim-wasm"
             }
             Self::Crun => {
                 "--peer crun=PATH: a crun that was configured --with-wasmtime; `crun --version` says +WASM:wasmtime, which \
