@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use containerd_shim_protos::api::Mount;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
@@ -95,4 +96,23 @@ impl Bundle {
 pub fn fifo(path: &Path) -> Result<()> {
     mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0)
         .with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// The mount that containerd's overlay snapshotter describes for a snapshot of one layer.
+pub fn overlay(snapshot: &Path, layer: &Path) -> Result<Mount> {
+    let part = |name: &str| -> Result<String> {
+        let path = snapshot.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path.to_string_lossy().into_owned())
+    };
+    let mut mount = Mount::new();
+    mount.type_ = "overlay".to_owned();
+    mount.source = "overlay".to_owned();
+    mount.options = vec![
+        "index=off".to_owned(),
+        format!("workdir={}", part("work")?),
+        format!("upperdir={}", part("fs")?),
+        format!("lowerdir={}", layer.display()),
+    ];
+    Ok(mount)
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::Mount;
-use runwasi_tests::bundle::{Bundle, fifo};
+use runwasi_tests::bundle::{Bundle, fifo, overlay};
 use runwasi_tests::daemon::{SOCKET_VARIABLE, Settings};
 use runwasi_tests::runtime::{guest_sources, target_dir};
 use runwasi_tests::{Runtime, ShimDriver, poll_until};
@@ -183,7 +183,7 @@ impl FakeContainerd {
         Ok(Container {
             id: id.to_owned(),
             bundle,
-            rootfs: self.overlay(id)?,
+            rootfs: overlay(&self.snapshot(id), &self.layer)?,
             stdin: None,
             stdout: None,
         })
@@ -281,26 +281,6 @@ impl FakeContainerd {
     /// The snapshot of a container.
     pub(crate) fn snapshot(&self, id: &str) -> PathBuf {
         self.shim_driver.dir().join(storage::SNAPSHOTS).join(id)
-    }
-
-    /// The mount that containerd's overlay snapshotter describes.
-    fn overlay(&self, id: &str) -> Result<Mount> {
-        let snapshot = self.snapshot(id);
-        let part = |name: &str| -> Result<String> {
-            let path = snapshot.join(name);
-            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-            Ok(path.to_string_lossy().into_owned())
-        };
-        let mut mount = Mount::new();
-        mount.type_ = "overlay".to_owned();
-        mount.source = "overlay".to_owned();
-        mount.options = vec![
-            "index=off".to_owned(),
-            format!("workdir={}", part("work")?),
-            format!("upperdir={}", part("fs")?),
-            format!("lowerdir={}", self.layer.display()),
-        ];
-        Ok(mount)
     }
 }
 

@@ -11,7 +11,7 @@
 mod logging;
 mod series;
 mod server;
-mod wrk;
+pub(crate) mod wrk;
 
 use anyhow::{Context, Result};
 use runwasi_tests::Image;
@@ -19,7 +19,7 @@ use runwasi_tests::Image;
 use crate::results::Row;
 use crate::{Bench, stats};
 use series::{Series, ratio, rounds};
-use server::Server;
+pub(crate) use server::Server;
 use wrk::Request;
 
 /// The parts that can be selected, each a function of `measure`.

@@ -1,4 +1,4 @@
-//! The servers that are compared: a container of ours, or the loop of `wasmtime serve` as an OS process; used by `http`.
+//! The servers that are compared: a container of ours, or the loop of `wasmtime serve` as an OS process; used by `http` and `clients`.
 
 use std::net::SocketAddr;
 use std::path::Path;

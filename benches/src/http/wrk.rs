@@ -1,4 +1,4 @@
-//! The load: Debian's `wrk`, for a few seconds on one server; called by `http`.
+//! The load: Debian's `wrk`, for a few seconds on one server; called by `http` and `clients`.
 
 use std::fmt;
 use std::io::Write;
@@ -161,5 +161,6 @@ Transfer/sec:      1.67MB
         );
         assert!(parse(&cut).is_err());
         assert!(parse("Requests/sec: 5").is_err());
+        assert!(parse("nothing").is_err());
     }
 }

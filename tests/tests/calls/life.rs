@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::Mount;
-use runwasi_tests::bundle::Bundle;
+use runwasi_tests::bundle::{Bundle, overlay};
 use runwasi_tests::shim::TaskClient;
 use runwasi_tests::{Runtime, ShimDriver};
 
@@ -130,23 +130,4 @@ fn bundle(shim_driver: &ShimDriver, id: &str) -> Result<Bundle> {
     let bundles = shim_driver.dir().join("state/io.containerd.runtime.v2.task").join(namespace);
     let args = [shim_driver.runtime().guest()];
     Bundle::create(bundles.join(id), &args, &format!("/{namespace}/{id}"))
-}
-
-/// As containerd's snapshotter describes it.
-fn overlay(snapshot: &Path, layer: &Path) -> Result<Mount> {
-    let part = |name: &str| -> Result<String> {
-        let path = snapshot.join(name);
-        fs::create_dir_all(&path)?;
-        Ok(path.to_string_lossy().into_owned())
-    };
-    let mut mount = Mount::new();
-    mount.type_ = "overlay".to_owned();
-    mount.source = "overlay".to_owned();
-    mount.options = vec![
-        "index=off".to_owned(),
-        format!("workdir={}", part("work")?),
-        format!("upperdir={}", part("fs")?),
-        format!("lowerdir={}", layer.display()),
-    ];
-    Ok(mount)
 }
