@@ -81,7 +81,9 @@ fn upstream(stray: &'static str, reset: bool) -> Result<SocketAddr> {
         for _ in 0..TRIES {
             let (mut client, _) = listener.accept()?;
             ensure!(client.read(&mut [0; 4096])? > 0, "an empty request");
-            write!(client, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole{stray}")?;
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole{stray}");
+            // In one piece: a reset drops what the kernel still holds (Nagle's algorithm).
+            client.write_all(answer.as_bytes())?;
             if reset {
                 set_socket_linger(&client, Some(Duration::ZERO))?;
             }

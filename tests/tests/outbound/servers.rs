@@ -118,7 +118,10 @@ fn echo(mut stream: TcpStream, word: &str) -> io::Result<()> {
 
 fn answer(stream: &mut (impl Read + Write), word: &str) -> io::Result<()> {
     head(stream)?;
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{word}", word.len())?;
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{word}", word.len());
+    // In one piece: the kernel holds further small ones until the first is acknowledged (Nagle's
+    // algorithm), and a reset drops what it holds.
+    stream.write_all(answer.as_bytes())?;
     stream.flush()
 }
 
