@@ -4,7 +4,7 @@
 //! the bound a new connection takes the place of the oldest one: silent clients cannot keep a
 //! scrape out.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use hyper::{server::conn::http1, service::service_fn};
@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::{AbortHandle, JoinSet},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::answer::Answers;
@@ -22,6 +22,9 @@ const MOST: usize = 16;
 
 /// Longest life of a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pause after an accept that has failed: another attempt at once would only burn CPU time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Largest head of a request, in bytes. The least that hyper takes.
 const HEAD: usize = 8 << 10;
@@ -36,8 +39,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A listening socket of any kind.
 #[async_trait]
 pub trait Listen: Send + Sync {
-    /// The next connection.
-    async fn accept(&self) -> Box<dyn Stream>;
+    /// The next connection. An error, such as no file descriptor being left, does not end the
+    /// listening.
+    async fn accept(&self) -> io::Result<Box<dyn Stream>>;
 }
 
 /// Accepts connections. Dropped, it ends them all.
@@ -45,7 +49,14 @@ pub async fn serve(listener: &dyn Listen, answers: Arc<Answers>) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = listener.accept().await;
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "no connection for metrics");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         while connections.try_join_next().is_some() {}
         oldest_first.retain(|connection| !connection.is_finished());
         if oldest_first.len() == MOST

@@ -12,11 +12,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileTypeExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::{net::UnixListener, time::sleep};
+use tokio::net::UnixListener;
 
 use super::{
     answer::Answers,
@@ -36,9 +35,6 @@ use crate::{
 
 /// The variable of containerd's environment that names the directory.
 const VARIABLE: &str = "RUNWASI_METRICS";
-
-/// Pause after an accept that has failed: another attempt at once would only burn CPU time.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The socket of one sandbox.
 struct ShimSocket {
@@ -135,16 +131,9 @@ fn open(path: &Path) -> io::Result<ShimSocket> {
 
 #[async_trait]
 impl Listen for ShimSocket {
-    async fn accept(&self) -> Box<dyn Stream> {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => return Box::new(stream),
-                Err(error) => {
-                    tracing::debug!(%error, "no connection for metrics");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        let (stream, _) = self.listener.accept().await?;
+        Ok(Box::new(stream))
     }
 }
 

@@ -30,9 +30,6 @@ use crate::state_dir::StateDirectory;
 /// Connections that wait in the kernel.
 const BACKLOG: u32 = 64;
 
-/// Pause after an accept that has failed: another attempt at once would only burn CPU time.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Time between two attempts to bind the port of a predecessor.
 const TAKEOVER_POLL: Duration = Duration::from_millis(50);
 
@@ -166,24 +163,11 @@ fn beside(path: &Path) -> PathBuf {
 
 #[async_trait]
 impl Listen for Listener {
-    async fn accept(&self) -> Box<dyn Stream> {
-        loop {
-            let accepted: io::Result<Box<dyn Stream>> = match self {
-                Self::Tcp(listener) => {
-                    listener.accept().await.map(|(stream, _)| Box::new(stream) as _)
-                }
-                Self::Unix(listener, _) => {
-                    listener.accept().await.map(|(stream, _)| Box::new(stream) as _)
-                }
-            };
-            match accepted {
-                Ok(stream) => return stream,
-                Err(error) => {
-                    tracing::debug!(%error, "no connection for metrics");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        })
     }
 }
 
