@@ -14,7 +14,7 @@
 //! complete response it goes on to drive the connection, which waits in the [`Pool`] for further
 //! requests, for some seconds and at the latest until the end of the process.
 
-use std::{error::Error as _, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{error::Error as _, future::poll_fn, io, net::SocketAddr, pin::pin, time::Duration};
 
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
@@ -41,7 +41,7 @@ use super::{
     Outbound,
     again::Again,
     informational::{Informational, Limited},
-    pool::{self, Connected, Pool, Server},
+    pool::{self, Connected, Pool, ResponseId, Server},
     resolver::LookupError,
     sockets, tls,
 };
@@ -129,37 +129,38 @@ async fn serve(
     };
     span.set_number("http.response.status_code", response.status().as_u16().into());
     drop(span);
+    let id = connected.id();
+    // Before the guest has the response, and so before its next request.
+    let under_way = outbound.pool.keep(connected);
     let (done, ended) = oneshot::channel();
     // An error: the member has ended, and nothing is left to transfer.
     let io = async move { ended.await.unwrap_or(Ok(())) };
     if answer.send(Ok((response, Box::new(io)))).is_err() {
+        outbound.pool.give_up(under_way);
         return;
     }
-    let id = connected.id();
-    let received = received(&outbound.pool, connected, done);
+    let received = received(&outbound.pool, under_way, done);
     match opened {
         None => drop(received.await),
         Some(opened) => opened.drive(&outbound.pool, id, received).await,
     }
 }
 
-/// Waits until the response is complete, and keeps its connection for further requests. False if
-/// the connection is of no further use.
+/// Waits until the response is complete. False if its connection is of no further use.
 async fn received(
     pool: &Pool,
-    mut connected: Connected,
+    response: ResponseId,
     mut done: oneshot::Sender<Result<(), Error>>,
 ) -> bool {
     let ready = select! {
         biased;
-        // An error: the connection has ended, or ends with this response.
-        ready = connected.sender.ready() => ready.is_ok(),
+        ready = poll_fn(|cx| pool.poll_received(response, cx)) => ready,
         // The guest has dropped the response, of which something is left to transfer.
-        () = done.closed() => false,
+        () = done.closed() => {
+            pool.give_up(response);
+            false
+        }
     };
-    if ready {
-        pool.keep(connected);
-    }
     // The body has the error if it is not complete. A failed send: the guest has dropped the
     // response meanwhile.
     let _ = done.send(Ok(()));
