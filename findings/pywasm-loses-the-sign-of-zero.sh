@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Behaviour: pywasm rounds -0.0 to 0.0, as it does every number from -1 to 0 and every float type;
-#   `min` and `max` of the two zeros depend on their order, and `f32.convert_i64_s` rounds twice.
+# Behaviour: pywasm's `trunc`, `ceil` and `nearest` give 0.0 where the result is -0.0; `min` of the
+#   two zeros is the first one, and `f32.convert_i64_s` rounds twice.
 # Versions: PyPI pywasm 2.2.3, PyPI wasmtime 50.0.1.
 # Expected: the specification (numerics: ftrunc, fmin, convert); wasmtime has it so.
 # Seen: trunc(-0.0): 0, not -0; ceil(-0.5): 0, not -0; nearest(-0.5): 0, not -0; min(0, -0): 0, not

@@ -6,8 +6,8 @@
 # Expected: what a named manifest refers to is in use. The image specification lets a layout have
 #   manifests of other types, and `ctr images export` writes this one.
 # Seen: exported, then cleaned: status 0, blobs of the image 3 before and 1 after
-# Here: images of the node's containerd are exported so; after a clean-up of the layout they cannot
-#   be imported again.
+# Here: an image of Docker's build leaves the node's containerd so; after a clean-up of the layout
+#   its name is still there, and its layers are not.
 set -euo pipefail
 dir=$(mktemp -d)
 pids=()
