@@ -19,7 +19,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fdatasync, fstat, fsync, openat, openat2, syncfs},
+    fs::{
+        CWD, FileType, Mode, OFlags, ResolveFlags, fdatasync, fstat, fsync, openat, openat2, syncfs,
+    },
     io::Errno,
 };
 use tokio::sync::Semaphore;
@@ -78,8 +80,8 @@ enum Found {
 impl Upper {
     /// `root` is the attached root of the overlay.
     pub(super) fn new(directory: PathBuf, root: &File) -> Option<Self> {
-        let (mount, top) = (mount_id(root)?, path(root).ok()?);
-        Some(Self { directory, mount, top, syncs: Arc::new(Semaphore::new(MOST)) })
+        let syncs = Arc::new(Semaphore::new(MOST));
+        Some(Self { directory, mount: mount_id(root)?, top: path(root).ok()?, syncs })
     }
 
     /// True for a file of the overlay: one whose own `fsync(2)` does nothing.
@@ -192,7 +194,8 @@ mod tests {
             fs::write(path(name), "of the image").unwrap();
         }
         let process = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["/a"]}"#;
-        let config = format!(r#"{{"ociVersion":"1.0.2","root":{{"path":"rootfs"}},"process":{process}}}"#);
+        let config =
+            format!(r#"{{"ociVersion":"1.0.2","root":{{"path":"rootfs"}},"process":{process}}}"#);
         fs::write(path("config.json"), config).unwrap();
         let config = Config::load(bundle.path()).unwrap();
         let option = |name: &str| format!("{name}dir={}", path(name).display());
@@ -222,9 +225,8 @@ mod tests {
     async fn files_of_the_overlay_are_found_in_the_upper_directory() {
         let (bundle, rootfs) = container();
         let upper = rootfs.upper().expect("the overlay is volatile");
-        let inode = |path: &str| {
-            Some(fs::metadata(bundle.path().join("upper").join(path)).unwrap().ino())
-        };
+        let inode =
+            |path: &str| Some(fs::metadata(bundle.path().join("upper").join(path)).unwrap().ino());
         let write = OFlags::RDWR | OFlags::CREATE;
         let new = open(&rootfs, "new", write);
         assert!(upper.has(&new) && !upper.has(&File::open("/dev/shm").unwrap()));

@@ -165,7 +165,8 @@ fn directories(mount: &MountConfig) -> Option<(PathBuf, PathBuf)> {
         // The kernel reads a backslash as an escape.
         (path.starts_with('/') && !path.contains('\\')).then(|| PathBuf::from(path))
     };
-    let (upper, work) = (path("upperdir")?, path("workdir")?);
+    let upper = path("upperdir")?;
+    let work = path("workdir")?;
     // Nothing is written back from memory.
     (!waiting::is_in_memory(&upper)).then_some((upper, work))
 }

@@ -163,7 +163,12 @@ const WASM: [Runtime; 2] = [Runtime::Wasmtime, Runtime::Wasmtimed];
 fn only_what_a_guest_syncs_reaches_the_disk_at_once() {
     for runtime in [WASM, [Runtime::WasmtimeComponent, Runtime::WasmtimedComponent]].concat() {
         on_disk(runtime, |p, disk, snapshot| {
-            snapshot.run(p, "plain", &["/guest.wasm", "write", "/plain", "never-synced"], || Ok(()))?;
+            snapshot.run(
+                p,
+                "plain",
+                &["/guest.wasm", "write", "/plain", "never-synced"],
+                || Ok(()),
+            )?;
             ensure!(!disk.has("never-synced")?, "the end of the container was a sync");
             for (command, text) in [("sync", "synced-whole"), ("sync-data", "synced-content")] {
                 let file = format!("/{command}");
@@ -219,12 +224,7 @@ fn snapshot_can_be_used_again_by_anybody() {
     for runtime in WASM {
         run_case(runtime, |p| {
             let snapshot = Snapshot::new(p, p.dir())?;
-            snapshot.run(p, "first", &["/guest.wasm", "write", "/kept", "text"], || {
-                ensure!(!snapshot.has_marker(), "a marker");
-                let boot = fs::read("/proc/sys/kernel/random/boot_id")?;
-                ensure!(snapshot.attribute() == Some(boot.trim_ascii().to_vec()), "no attribute");
-                Ok(())
-            })?;
+            snapshot.run(p, "first", &["/guest.wasm", "write", "/kept", "text"], || Ok(()))?;
             snapshot.is_clean(p)?;
             snapshot.run(p, "second", &["/guest.wasm", "rename", "/kept", "/moved"], || Ok(()))?;
             ensure!(fs::read_to_string(snapshot.file("moved"))? == "text");
@@ -249,9 +249,12 @@ fn killed_server_leaves_no_marker() {
             let client = p.connect("killed", bundle.path())?;
             client.create("killed", bundle.path(), std::slice::from_ref(&snapshot.mount))?;
             client.start("killed")?;
+            ensure!(!snapshot.has_marker(), "a marker while it runs");
             kill(p)?;
             p.delete("killed", bundle.path())?.ok()?;
             ensure!(!snapshot.has_marker(), "a marker");
+            let boot = fs::read("/proc/sys/kernel/random/boot_id")?;
+            ensure!(snapshot.attribute() == Some(boot.trim_ascii().to_vec()), "no attribute");
             if runtime.needs_daemon() {
                 p.daemon()?.start_again()?;
             }

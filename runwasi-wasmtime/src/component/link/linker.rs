@@ -9,8 +9,7 @@ use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use super::{
-    clocks, config, files, keyvalue, names, parts, paths, sockets, streams_p2, streams_p3,
-    sync,
+    clocks, config, files, keyvalue, names, parts, paths, sockets, streams_p2, streams_p3, sync,
 };
 use crate::component::store::Component;
 

@@ -19,17 +19,15 @@ use crate::{
 
 type Answer<E> = wasmtime::Result<(Result<(), E>,)>;
 
-const FUNCTIONS: [(&str, Extent); 2] = [
-    ("[method]descriptor.sync", Extent::All),
-    ("[method]descriptor.sync-data", Extent::Data),
-];
+const FUNCTIONS: [(&str, Extent); 2] =
+    [("[method]descriptor.sync", Extent::All), ("[method]descriptor.sync-data", Extent::Data)];
 
 /// Replaces the functions that wasmtime-wasi has linked.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     for (name, extent) in FUNCTIONS {
-        linker.instance(P2)?.func_wrap_async(name, move |store, (file,)| {
-            Box::new(sync_p2(store, file, extent))
-        })?;
+        linker
+            .instance(P2)?
+            .func_wrap_async(name, move |store, (file,)| Box::new(sync_p2(store, file, extent)))?;
         linker.instance(P3)?.func_wrap_concurrent(name, move |accessor, (file,)| {
             Box::pin(sync_p3(accessor, file, extent))
         })?;
