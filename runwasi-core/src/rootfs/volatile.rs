@@ -7,7 +7,7 @@
 //! the id of the boot:
 //!
 //! ```text
-//! mount: look for an attribute ─▶ set it ─▶ overlay, marker ─▶ remove the marker
+//! mount: look for an attribute ─▶ set it ─▶ overlay, marker ─▶ set the marker aside
 //! end:   unmount ─▶ remove the attribute
 //! ```
 //!
@@ -16,7 +16,7 @@
 //! | no attribute | a clean end | mounts |
 //! | that of this boot | a killed OS process. The kernel has all that was written | mounts |
 //! | that of another boot | a crash of the machine: writes without an `fsync` may be missing | warns, mounts |
-//! | a marker and an attribute | killed between mount and removal | removes the marker first |
+//! | a marker and an attribute | killed right after the mount | removes the marker first |
 //! | a marker alone | an overlay of another program | is refused, as ever |
 //!
 //! The marker need not stay as long as the overlay: the kernel reads it in a mount and at no other
@@ -45,9 +45,13 @@ const ATTRIBUTE: &str = "trusted.runwasi.volatile";
 /// The mount option.
 const OPTION: &str = "volatile";
 
-/// The kernel's marker in the work directory: its parts, innermost first.
-const MARKER: [&str; 3] =
-    ["work/incompat/volatile/dirty", "work/incompat/volatile", "work/incompat"];
+/// The kernel's marker in the work directory, and the file in it.
+const MARKER: &str = "work/incompat/volatile";
+const DIRTY: &str = "work/incompat/volatile/dirty";
+
+/// Where in the work directory a marker does nothing. It goes with the snapshot: a file system takes
+/// more time to remove two directories than to move one.
+const ASIDE: &str = "runwasi.volatile";
 
 /// The kernel creates a new random id at each boot.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
@@ -80,7 +84,7 @@ impl Volatile {
         }
         let (upper, work) = directories(only)?;
         // Another program's. Without the option the kernel tells its reason.
-        if work.join(MARKER[1]).exists() {
+        if work.join(MARKER).exists() {
             return None;
         }
         setxattr(&work, ATTRIBUTE, boot()?.as_bytes(), XattrFlags::empty()).ok()?;
@@ -88,7 +92,7 @@ impl Volatile {
         config.options.push(OPTION.to_owned());
         let mounted = overlay(&config);
         // Also after an error, which may be one of the last step.
-        let removed = remove_marker(&work);
+        let removed = set_aside(&work);
         if let Err(error) = &removed {
             warn_of_rest(&work, error);
         }
@@ -137,18 +141,22 @@ fn left_in(work: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&value[..length]).into_owned())
 }
 
+fn set_aside(work: &Path) -> io::Result<()> {
+    match existing(fs::rename(work.join(MARKER), work.join(ASIDE))) {
+        // That of an earlier container lies there.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => remove_marker(work),
+        done => done,
+    }
+}
+
 fn remove_marker(work: &Path) -> io::Result<()> {
-    let [dirty, marker, features] = MARKER.map(|part| work.join(part));
-    existing(fs::remove_file(dirty))?;
-    existing(fs::remove_dir(marker))?;
-    // An error: the marker of another feature is in it.
-    let _ = fs::remove_dir(features);
-    Ok(())
+    existing(fs::remove_file(work.join(DIRTY)))?;
+    existing(fs::remove_dir(work.join(MARKER)))
 }
 
 /// The result of a removal, also of what does not exist.
-fn existing(removed: io::Result<()>) -> io::Result<()> {
-    removed.or_else(|error| match error.kind() {
+fn existing(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
     })
@@ -204,7 +212,7 @@ mod tests {
     }
 
     fn has_marker(bundle: &Path) -> bool {
-        bundle.join("work/work/incompat").exists()
+        bundle.join("work").join(MARKER).exists()
     }
 
     fn attribute(bundle: &Path) -> Option<String> {

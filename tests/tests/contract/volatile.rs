@@ -60,7 +60,7 @@ impl Snapshot {
     }
 
     fn has_marker(&self) -> bool {
-        self.work().join("work/incompat").exists()
+        self.work().join("work/incompat/volatile").exists()
     }
 
     fn attribute(&self) -> Option<Vec<u8>> {

@@ -56,7 +56,7 @@ pub(crate) fn container_of_a_killed_shim_can_be_started_again(c: &mut Containers
     };
     let kept = found("*/fs/kept")?;
     ensure!(fs::read_to_string(kept.trim())? == "text");
-    ensure!(found("*/work/incompat")?.is_empty(), "a marker of the kernel");
+    ensure!(found("*/work/incompat/volatile")?.is_empty(), "a marker of the kernel");
     c.restart_daemon()?;
     c.fixture.ctr(["task", "start", "-d", &id])?.ok()?;
     ensure!(c.finish(&id)? == 0);
