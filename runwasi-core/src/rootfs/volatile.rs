@@ -123,7 +123,7 @@ fn remove_left(bundle: &Path, work: &Path) {
         );
     }
     match remove_marker(work) {
-        // An error: the next mount looks again.
+        // An error: the next mount finds it again.
         Ok(()) => drop(removexattr(work, ATTRIBUTE)),
         // The mount tells that the kernel refuses it.
         Err(error) => warn_of_rest(work, &error),
@@ -154,7 +154,7 @@ fn remove_marker(work: &Path) -> io::Result<()> {
     existing(fs::remove_dir(work.join(MARKER)))
 }
 
-/// The result of a removal, also of what does not exist.
+/// Success, also without the file that was to go.
 fn existing(done: io::Result<()>) -> io::Result<()> {
     done.or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(()),
