@@ -163,6 +163,10 @@ impl Engine for WasmtimeEngine {
         }
     }
 
+    fn replaces_sync(&self) -> bool {
+        true
+    }
+
     async fn file_threads(&self) -> FileThreads {
         let limit = self.state.read().await.settings.container_file_threads;
         FileThreads { limit, setting: "engine.container-file-threads" }

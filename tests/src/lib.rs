@@ -71,6 +71,7 @@ pub mod log;
 pub mod machine;
 pub mod meter;
 pub mod network;
+pub mod paths_component;
 pub mod pods;
 pub mod poll;
 pub mod proc;

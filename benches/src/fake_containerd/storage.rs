@@ -12,6 +12,9 @@ use anyhow::{Context, Result, ensure};
 /// Where a fake keeps its snapshots.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
+/// Size of the file with a file system, most of it never written.
+const JOURNALED: u64 = 4 << 30;
+
 /// Where the shim driver makes bundles.
 const BUNDLES: &str = "b";
 
@@ -22,6 +25,9 @@ pub(crate) enum Storage {
     Memory,
     /// Bundles in memory, snapshots on the file system of `/tmp`.
     Disk,
+    /// Bundles in memory, snapshots on an ext4 with a journal in a file on that file system. A machine for tests may have a disk
+    /// without one: a sync costs less there, and a new inode more, than on the disk of a node.
+    Journal,
 }
 
 impl Storage {
@@ -29,13 +35,18 @@ impl Storage {
     pub(super) fn prepare(self, directory: &Path) -> Result<Vec<Mounted>> {
         let in_memory = match self {
             Self::Memory => &[BUNDLES, SNAPSHOTS][..],
-            Self::Disk => &[BUNDLES],
+            Self::Disk | Self::Journal => &[BUNDLES],
         };
-        in_memory.iter().map(|name| Mounted::tmpfs(directory.join(name))).collect()
+        let mounted = in_memory.iter().map(|name| Mounted::tmpfs(directory.join(name)));
+        let mut mounted: Vec<_> = mounted.collect::<Result<_>>()?;
+        if self == Self::Journal {
+            mounted.push(Mounted::ext4(directory.join(SNAPSHOTS))?);
+        }
+        Ok(mounted)
     }
 }
 
-/// A tmpfs; unmounted when it is dropped.
+/// A file system; unmounted when it is dropped.
 pub(super) struct Mounted {
     path: PathBuf,
 }
@@ -48,6 +59,21 @@ impl Mounted {
             .arg(&path)
             .status();
         ensure!(mounted.context("mount")?.success(), "no tmpfs at {}", path.display());
+        Ok(Self { path })
+    }
+
+    fn ext4(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let file = path.with_extension("img");
+        fs::File::create(&file)?.set_len(JOURNALED)?;
+        for (program, flags) in [("mkfs.ext4", &["-q", "-F"][..]), ("mount", &["-o", "loop"])] {
+            let mut command = Command::new(program);
+            command.args(flags).arg(&file);
+            if program == "mount" {
+                command.arg(&path);
+            }
+            ensure!(command.status().context(program)?.success(), "{program} {}", file.display());
+        }
         Ok(Self { path })
     }
 }

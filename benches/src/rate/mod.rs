@@ -55,15 +55,16 @@ const fn plan(runtime: Runtime, figure: &'static str, sandboxes: usize, containe
 }
 
 /// The same with snapshots on a disk, whose speed is the disk's, and so has no goal.
-const fn on_disk(plan: Plan, figure: &'static str) -> Plan {
-    Plan { storage: Storage::Disk, figure, goal: false, ..plan }
+const fn stored(plan: Plan, storage: Storage, figure: &'static str) -> Plan {
+    Plan { storage, figure, goal: false, ..plan }
 }
 
 /// A round takes about a second.
-const PLANS: [Plan; 5] = [
+const PLANS: [Plan; 6] = [
     plan(Runtime::Wasmtimed, "rate_one_sandbox", 1, 2_000),
     plan(Runtime::Wasmtimed, "rate_16_sandboxes", SANDBOXES, 2_000),
-    on_disk(plan(Runtime::Wasmtimed, "", 1, 1_000), "rate_one_sandbox_disk"),
+    stored(plan(Runtime::Wasmtimed, "", 1, 1_000), Storage::Disk, "rate_one_sandbox_disk"),
+    stored(plan(Runtime::Wasmtimed, "", 1, 1_000), Storage::Journal, "rate_one_sandbox_journal"),
     plan(Runtime::Wasmtime, "rate_one_sandbox", 1, 1_000),
     plan(Runtime::Runc, "rate_one_sandbox", 1, 30),
 ];
@@ -78,9 +79,12 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
             rows.push(cost::of_scrapes(bench)?);
         }
         if let (Some(directory), true) = (&bench.options.before, runtime.is_wasm()) {
-            rows.push(to_before(bench, directory, *runtime)?);
+            for plan in PLANS.iter().filter(|plan| plan.runtime == *runtime && plan.sandboxes == 1)
+            {
+                rows.push(to_before(bench, directory, plan)?);
+            }
         }
-        for storage in [Storage::Memory, Storage::Disk] {
+        for storage in [Storage::Memory, Storage::Disk, Storage::Journal] {
             let fits = |plan: &&Plan| plan.runtime == *runtime && plan.storage == storage;
             let plans: Vec<_> = PLANS.iter().filter(fits).collect();
             if !plans.is_empty() {
@@ -113,10 +117,13 @@ fn one(bench: &Bench, fake: &FakeContainerd, plan: &Plan) -> Result<Row> {
 }
 
 /// The rate beside that of an earlier build.
-fn to_before(bench: &Bench, directory: &Path, runtime: Runtime) -> Result<Row> {
-    bench.say(&format!("rate: {} beside the earlier build's", short(runtime)))?;
-    let fits = |plan: &&Plan| plan.runtime == runtime && plan.sandboxes == 1;
-    let plan = PLANS.iter().find(fits).context("no plan")?;
+fn to_before(bench: &Bench, directory: &Path, plan: &Plan) -> Result<Row> {
+    let runtime = plan.runtime;
+    bench.say(&format!(
+        "rate: {} of {} beside the earlier build's",
+        plan.figure,
+        short(runtime)
+    ))?;
     let pairs =
         FakeContainerd::with_before(runtime, Some(directory), plan.storage, |fake, before| {
             pairs(bench, plan, fake, before.context("no earlier build")?)
@@ -167,8 +174,12 @@ fn ratios(rows: &[Row]) -> Vec<Row> {
     let mut all = Vec::new();
     for runtime in [Runtime::Wasmtime, Runtime::Wasmtimed].map(short) {
         all.extend(ratio("rate_one_sandbox_to_runc", runtime, value(one, runtime), runc));
-        let disk = value("rate_one_sandbox_disk", runtime);
-        all.extend(ratio("rate_one_sandbox_disk_to_memory", runtime, disk, value(one, runtime)));
+        for (stored, name) in [
+            ("rate_one_sandbox_disk", "rate_one_sandbox_disk_to_memory"),
+            ("rate_one_sandbox_journal", "rate_one_sandbox_journal_to_memory"),
+        ] {
+            all.extend(ratio(name, runtime, value(stored, runtime), value(one, runtime)));
+        }
     }
     all
 }

@@ -83,7 +83,7 @@ impl Container {
         on_deleted: Box<dyn FnOnce() + Send>,
     ) -> Result<Created, CreateError> {
         let begun = Instant::now();
-        let roots = host.bundle_roots.clone();
+        let roots = (host.bundle_roots.clone(), host.engine.replaces_sync());
         let span = request.trace.part("prepare");
         let prepared = match prepare(&request, host.network.pid(), roots, pod_files).await? {
             Outcome::Guest(prepared) => *prepared,

@@ -84,11 +84,12 @@ pub(super) struct Files {
     pub(super) program: Result<Program, ArtifactError>,
 }
 
-/// Reads the config, mounts the file systems and locates the program.
+/// Reads the config, mounts the file systems and locates the program. `volatile` is true if the root
+/// file system may ignore `fsync(2)`.
 pub(super) async fn prepare(
     request: &CreateRequest,
     pid: u32,
-    roots: Arc<[PathBuf]>,
+    (roots, volatile): (Arc<[PathBuf]>, bool),
     pod_files: Option<Arc<PodFiles>>,
 ) -> Result<Outcome, CreateError> {
     let bundle = request.bundle.clone();
@@ -102,13 +103,13 @@ pub(super) async fn prepare(
         }
         let mut settings = options.read()?;
         let runtime = NativeRuntime::take_from(&mut settings)?;
-        let (config, files) = match container(&bundle, &mounts, pod_files.as_deref()) {
+        let (config, files) = match container(&bundle, &mounts, pod_files.as_deref(), volatile) {
             Ok(Found::Guest(config, files)) => (config, files),
             Ok(Found::Native(path, gone)) => {
                 return native(&bundle, path, runtime).map(|native| (native, gone));
             }
             Err(error) => {
-                let (path, gone) = native_anyway(&bundle, &mounts).ok_or(error)?;
+                let (path, gone) = native_anyway(&bundle, &mounts, volatile).ok_or(error)?;
                 return native(&bundle, path, runtime).map(|native| (native, gone));
             }
         };
@@ -140,6 +141,7 @@ fn container(
     bundle: &Path,
     mounts: &[MountConfig],
     pod_files: Option<&PodFiles>,
+    volatile: bool,
 ) -> Result<Found, CreateError> {
     let mut config = Box::new(Config::load(bundle)?);
     if config.kind == ContainerKind::Sandbox {
@@ -149,7 +151,7 @@ fn container(
         pod_files.add_to(&mut config);
     }
     let memory = pod_files.and_then(PodFiles::memory);
-    let rootfs = Rootfs::mount_in_pod(bundle, &config, mounts, memory)?;
+    let rootfs = Rootfs::mount_in_pod(bundle, &config, mounts, (memory, volatile))?;
     let process = &mut config.process;
     rootfs.check_cwd(&process.cwd)?;
     home::set(process, &rootfs);
@@ -168,9 +170,9 @@ fn native_path(program: &Program, process: &ProcessConfig, rootfs: &Rootfs) -> O
 
 /// The same for a container that no engine could run: its file systems, its working directory or
 /// fields of its `config.json` are refused. runc may take them if the program is native.
-fn native_anyway(bundle: &Path, mounts: &[MountConfig]) -> Option<(PathBuf, Gone)> {
+fn native_anyway(bundle: &Path, mounts: &[MountConfig], volatile: bool) -> Option<(PathBuf, Gone)> {
     let ProgramConfig { config, .. } = ProgramConfig::load(bundle).ok()?;
-    let rootfs = Rootfs::mount_in_pod(bundle, &config, mounts, None).ok()?;
+    let rootfs = Rootfs::mount_in_pod(bundle, &config, mounts, (None, volatile)).ok()?;
     let process = &config.process;
     let program = file::locate(&process.args, &process.cwd, process.env("PATH"), &rootfs).ok()?;
     let path = native_path(&program, process, &rootfs)?;

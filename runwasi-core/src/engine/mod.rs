@@ -26,6 +26,7 @@ use crate::{artifact::Artifact, settings::RawSettings};
 /// | [`configure`](Self::configure) | container, control runtime | `Create` with settings | no effect |
 /// | [`annotations`](Self::annotations) | container, control runtime | `Create` | not async |
 /// | [`prepare`](Self::prepare) | container, control runtime | `Create` and `Exec` | cancels |
+/// | [`replaces_sync`](Self::replaces_sync) | container, control runtime | `Create`, before `prepare` | not async |
 /// | [`file_threads`](Self::file_threads) | container, control runtime | `Create`, after `prepare` | no effect |
 /// | [`precompile`](Self::precompile) | command `precompile` | before any guest | cancels the wait |
 /// | [`release_unused`](Self::release_unused) | daemon, blocking pool | guests have ended | not async |
@@ -66,6 +67,16 @@ pub trait Engine: Send + Sync + 'static {
     async fn configure(&self, settings: &RawSettings) -> Result<(), EngineError> {
         let first = settings.entries.first();
         first.map_or(Ok(()), |entry| Err(entry.unknown("none").into()))
+    }
+
+    /// True if the engine syncs the files of a guest by [`Upper::sync`](crate::rootfs::Upper::sync)
+    /// wherever [`Rootfs::upper`](crate::rootfs::Rootfs::upper) says so.
+    ///
+    /// Called by the container for every `Create`. Only then its root file system can be one that
+    /// ignores `fsync(2)`, with an end that does not wait for the disk. The default implementation
+    /// does not, and is given no such file system.
+    fn replaces_sync(&self) -> bool {
+        false
     }
 
     /// Bound of the threads that the file calls of one container may hold while the kernel does not

@@ -8,12 +8,14 @@
 //!
 //! | step | mount namespace | file |
 //! |---|---|---|
-//! | open the root and the volumes as detached mounts | host's | `copy`, `mounts`, `volumes` |
+//! | open the root and the volumes as detached mounts | host's | `volatile`, `mounts`, `copy`, `volumes` |
 //! | attach the root, find the places, attach the volumes | private | `namespace`, `volumes` |
 //! | `nodev`, `nosuid`, `ro` | private | `attributes` |
 //! | take kernel interfaces of the host out | private | `interfaces` |
 //! | bring later mounts of the host in | private | `following` |
 //! | hide and restrict paths of `config.json` | private | `masks` |
+//!
+//! `upper` is for the guest's `fsync(2)` while it runs.
 
 mod attributes;
 mod copy;
@@ -29,6 +31,8 @@ mod mounts;
 mod namespace;
 mod options;
 mod shared_memory;
+mod upper;
+mod volatile;
 mod volumes;
 mod waiting;
 
@@ -54,12 +58,14 @@ use self::{
     following::Following,
     mount_table::mount_id,
     namespace::{MountNamespace, Tree},
+    volatile::Volatile,
     volumes::{Attached, Volume},
 };
 pub use self::{
     error::RootfsError,
     mounts::{MountConfig, unmount_leftovers},
     shared_memory::SharedMemory,
+    upper::{Extent, Upper},
 };
 use crate::{
     blocking,
@@ -89,6 +95,7 @@ pub struct Rootfs {
     /// `Some` until the drop.
     mounts: Option<Mounts>,
     layers: Option<Layers>,
+    upper: Option<Arc<Upper>>,
     slow: Vec<PathBuf>,
     gone: watch::Receiver<()>,
 }
@@ -113,6 +120,8 @@ struct Mounts {
     _trees: Vec<Tree>,
     /// `/` first, then the directories without a mount point in its tree.
     directories: Vec<Directory>,
+    // Dropped when the overlay is unmounted.
+    _volatile: Option<Volatile>,
     // The last field, hence dropped last: its receivers are told after the end of all mounts.
     _gone: watch::Sender<()>,
 }
@@ -167,20 +176,25 @@ impl Rootfs {
         config: &Config,
         mounts: &[MountConfig],
     ) -> Result<Self, RootfsError> {
-        Self::mount_in_pod(bundle, config, mounts, None)
+        Self::mount_in_pod(bundle, config, mounts, (None, false))
     }
 
-    /// Like [`Rootfs::mount`], for a container of a pod with this `/dev/shm`.
+    /// Like [`Rootfs::mount`], for a container of a pod with this `/dev/shm`. `may_be_volatile` if the
+    /// engine syncs files by [`Rootfs::upper`].
     pub(crate) fn mount_in_pod(
         bundle: &Path,
         config: &Config,
         mounts: &[MountConfig],
-        memory: Option<&SharedMemory>,
+        (memory, may_be_volatile): (Option<&SharedMemory>, bool),
     ) -> Result<Self, RootfsError> {
         let path = bundle.join(&config.root);
         let host = HostMounts::default();
         let propagation = config.root_propagation;
-        let root = mounts::open_root(bundle, &path, mounts, propagation, &host)?;
+        let volatile = Volatile::mount(bundle, mounts, may_be_volatile);
+        let (root, volatile) = match volatile {
+            Some((root, volatile)) => (Copy::single(root), Some(volatile)),
+            None => (mounts::open_root(bundle, &path, mounts, propagation, &host)?, None),
+        };
         let layers = Layers::of(mounts, &root.mount);
         // The last mount lies on top, so its options decide.
         let read_only = config.read_only || mounts.last().is_some_and(|mount| mount.has("ro"));
@@ -209,8 +223,17 @@ impl Rootfs {
             masks::refuse(&directories, config)?;
             (Vec::new(), directories)
         };
-        let mounts = Mounts { _following: following, _trees: trees, directories, _gone: sender };
-        Ok(Self { mounts: Some(mounts), layers, slow, gone })
+        let upper = volatile.as_ref().zip(directories.first()).and_then(|(volatile, root)| {
+            Some(Arc::new(Upper::new(volatile.upper.clone(), &root.file())?))
+        });
+        let mounts = Mounts {
+            _following: following,
+            _trees: trees,
+            directories,
+            _volatile: volatile,
+            _gone: sender,
+        };
+        Ok(Self { mounts: Some(mounts), layers, upper, slow, gone })
     }
 
     /// Digest of the layers that contain this file, if `/` is an overlay and the file lies in `/`
@@ -218,6 +241,12 @@ impl Rootfs {
     pub(crate) fn layers_of(&self, file: &File) -> Option<Digest> {
         let layers = self.layers.as_ref()?;
         (mount_id(file)? == layers.mount).then_some(layers.digest)
+    }
+
+    /// The upper directory, if `/` is a volatile overlay: `fsync(2)` of its files does nothing, and
+    /// has to be replaced by [`Upper::sync`].
+    pub fn upper(&self) -> Option<&Arc<Upper>> {
+        self.upper.as_ref()
     }
 
     /// Directories of the guest whose calls may wait for more than a local disk.

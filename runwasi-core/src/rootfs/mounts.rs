@@ -102,7 +102,8 @@ fn mount_detached(
     detached.map(Copy::single).or_else(|_| attach_and_clone(std::slice::from_ref(config), target))
 }
 
-fn overlay(config: &MountConfig) -> io::Result<OwnedFd> {
+/// Makes an overlay as a detached mount.
+pub(super) fn overlay(config: &MountConfig) -> io::Result<OwnedFd> {
     match config.overlay_option("lowerdir") {
         Some(layers) if layers.len() >= FSCONFIG_STRING => {
             overlay_of_single_layers(config).or_else(|_| overlay_of_relative_layers(config, layers))

@@ -83,6 +83,11 @@ pub(super) fn below(mounts: Option<Vec<&Entry>>) -> bool {
     mounts.is_none_or(|mounts| mounts.iter().any(waits))
 }
 
+/// True if a directory lies in memory, and also if it cannot be looked at.
+pub(super) fn is_in_memory(directory: &Path) -> bool {
+    statfs(directory).map_or(true, |kind| [TMPFS, RAMFS].contains(&magic(kind.f_type)))
+}
+
 fn path(path: &Path) -> bool {
     is_not_local(statfs(path))
 }

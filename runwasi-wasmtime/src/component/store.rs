@@ -7,7 +7,7 @@ use std::{
 
 use runwasi_core::{
     EngineError, GuestContext, InstanceSpec, engine::extensions::Extensions, paths::Roots,
-    resources::memory::BeyondLimit, stdio::Stdio,
+    resources::memory::BeyondLimit, rootfs::Upper, stdio::Stdio,
 };
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -71,6 +71,8 @@ pub struct Component {
     descriptors: Descriptors,
     /// Directories that bound its paths.
     roots: Roots,
+    /// Where its writes to a volatile root file system go.
+    upper: Option<Arc<Upper>>,
     stdio: Stdio,
     /// Standard streams that were opened by their names in `/dev`.
     // Weak, as the files that `Descriptors` counts.
@@ -130,6 +132,7 @@ impl Component {
             nn: crate::wasi::nn::context(),
             descriptors,
             roots: Roots::of(&spec.rootfs),
+            upper: spec.rootfs.upper().cloned(),
             stdio: spec.stdio.clone(),
             streams: Vec::new(),
             limits,
@@ -167,6 +170,11 @@ impl Component {
     /// Directories that bound the paths of the guest.
     pub(super) fn roots(&self) -> &Roots {
         &self.roots
+    }
+
+    /// Where writes to a volatile root file system go.
+    pub(super) fn upper(&self) -> Option<Arc<Upper>> {
+        self.upper.clone()
     }
 
     /// Notes that an opened file stands for a standard stream.

@@ -3,7 +3,7 @@
 use wasmtime::Linker;
 use wasmtime_wasi::{p0, p1};
 
-use super::{parts, paths, preview1, readdir, store::Guest};
+use super::{parts, paths, preview1, readdir, store::Guest, sync};
 
 /// Adds WASI preview 1, and its predecessor under its old name `wasi_unstable`.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -16,6 +16,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     parts::link(linker)?;
     paths::link(linker)?;
     readdir::link(linker)?;
+    sync::link(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! | `parts` | host functions with long work, in parts |
 //! | `paths` | calls with a path, and attributes of files |
 //! | `readdir` | `fd_readdir` |
+//! | `sync` | `fd_sync` and `fd_datasync` |
 
 mod files;
 pub(crate) mod link;
@@ -17,6 +18,7 @@ mod paths;
 mod preview1;
 mod readdir;
 pub(crate) mod store;
+mod sync;
 
 use runwasi_core::{EngineError, ExitStatus, GuestContext, InstanceSpec};
 use wasmtime::{Instance, InstancePre, Store, Val};

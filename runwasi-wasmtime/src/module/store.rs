@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use runwasi_core::{EngineError, InstanceSpec, engine::extensions::Extensions, paths::Roots};
+use runwasi_core::{
+    EngineError, InstanceSpec, engine::extensions::Extensions, paths::Roots, rootfs::Upper,
+};
 use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -22,6 +24,8 @@ pub struct Guest {
     pub(super) files: FileTable,
     /// Directories that bound its paths.
     pub(super) roots: Roots,
+    /// Where its writes to a volatile root file system go.
+    pub(super) upper: Option<Arc<Upper>>,
     extensions: Arc<Extensions>,
 }
 
@@ -50,7 +54,8 @@ pub(super) fn store(
     let files = FileTable::new(spec, shares.descriptors.hold());
     let extensions = spec.extensions.clone();
     let roots = Roots::of(&spec.rootfs);
-    let guest = Guest { wasi, limits, files, roots, extensions };
+    let upper = spec.rootfs.upper().cloned();
+    let guest = Guest { wasi, limits, files, roots, upper, extensions };
     let mut store = Store::new(pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     limits::yield_at_ticks(&mut store);

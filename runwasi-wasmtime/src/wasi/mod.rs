@@ -9,6 +9,7 @@
 //! | `paths` | calls with a path |
 //! | `sink` | writes of a stream to a file |
 //! | `stdio` | the process's streams as WASI streams |
+//! | `sync` | `fsync(2)` and `fdatasync(2)` |
 //! | `config` | values of `wasi:config` of a process |
 //! | `keyvalue` | data of `wasi:keyvalue` of a container |
 //! | `nn` (feature `wasi-nn`) | `wasi:nn`: models that a component runs |
@@ -24,3 +25,4 @@ pub(crate) mod open;
 pub(crate) mod paths;
 pub(crate) mod sink;
 pub(crate) mod stdio;
+pub(crate) mod sync;

@@ -8,3 +8,4 @@ mod integrator;
 mod make;
 mod release;
 mod rootfs;
+mod volatile;

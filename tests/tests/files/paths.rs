@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use anyhow::{Result, ensure};
-use runwasi_tests::Containers;
+use runwasi_tests::{Containers, paths_component};
 use serde_json::json;
 
 use crate::fixture::Tree;
@@ -87,97 +87,6 @@ pub(crate) fn read_only_file_systems_and_other_mounts_are_told_as_such(
     Ok(())
 }
 
-/// Error codes of p2. p3 has no `would-block`.
-const CODES: [&str; 37] = [
-    "access",
-    "would-block",
-    "already",
-    "bad-descriptor",
-    "busy",
-    "deadlock",
-    "quota",
-    "exist",
-    "file-too-large",
-    "illegal-byte-sequence",
-    "in-progress",
-    "interrupted",
-    "invalid",
-    "io",
-    "is-directory",
-    "loop",
-    "too-many-links",
-    "message-size",
-    "name-too-long",
-    "no-device",
-    "no-entry",
-    "no-lock",
-    "insufficient-memory",
-    "insufficient-space",
-    "not-directory",
-    "not-empty",
-    "not-recoverable",
-    "unsupported",
-    "no-tty",
-    "no-such-device",
-    "overflow",
-    "not-permitted",
-    "pipe",
-    "read-only",
-    "invalid-seek",
-    "text-file-busy",
-    "cross-device",
-];
-
-/// Types of files of both versions. p2 has `unknown` in front.
-const KINDS: [&str; 7] = [
-    "block-device",
-    "character-device",
-    "directory",
-    "fifo",
-    "symbolic-link",
-    "regular-file",
-    "socket",
-];
-
-/// The component for p2, or for p3.
-fn component(version: &str) -> String {
-    let p2 = version.starts_with("0.2");
-    let codes: Vec<_> = CODES.into_iter().filter(|code| p2 || *code != "would-block").collect();
-    let number = |wanted: &str| {
-        codes.iter().position(|code| *code == wanted).map_or_else(String::new, |n| n.to_string())
-    };
-    let plain = |names: &[&str]| {
-        format!("(enum {})", names.iter().map(|n| format!("{n:?} ")).collect::<String>())
-    };
-    let open = |names: &[&str]| {
-        let cases: String = names.iter().map(|name| format!("(case {name:?}) ")).collect();
-        format!("(variant {cases} (case \"other\" (option string)))")
-    };
-    let (errors, kind) = if p2 {
-        (plain(&codes), plain(&[&["unknown"], &KINDS[..]].concat()))
-    } else {
-        (open(&codes), open(&KINDS))
-    };
-    let mut text = include_str!("paths.wat").to_owned();
-    for (name, value) in [
-        ("CLOCK", if p2 { "clocks/wall-clock" } else { "clocks/system-clock" }),
-        ("VERSION", version),
-        ("TIME", if p2 { "datetime" } else { "instant" }),
-        ("SECONDS", if p2 { "u64" } else { "s64" }),
-        ("ENUM", &errors),
-        ("KIND", &kind),
-        ("CODE", if p2 { "257" } else { "260" }),
-        // Behind the tag, the kind and the number of links.
-        ("SIZE", if p2 { "280" } else { "288" }),
-        ("ASYNC", if p2 { "" } else { "async" }),
-        ("ROFS", &number("read-only")),
-        ("XDEV", &number("cross-device")),
-    ] {
-        text = text.replace(name, value);
-    }
-    text
-}
-
 pub(crate) fn components_of_both_versions_see_links_and_errors(c: &mut Containers) -> Result<()> {
     for version in ["0.2.0", "0.3.0"] {
         let tree = with_links(c)?;
@@ -185,8 +94,8 @@ pub(crate) fn components_of_both_versions_see_links_and_errors(c: &mut Container
         let mut tree = tree.mount(json!({
             "destination": "/fixed", "type": "bind", "source": "fixed", "options": ["bind", "ro"],
         }));
-        fs::write(tree.inside("c.wat"), component(version))?;
-        for call in ["stat", "readlink", "mkdir", "rename"] {
+        fs::write(tree.inside("c.wat"), paths_component::text(version))?;
+        for call in ["stat", "readlink", "mkdir", "rename", "sync"] {
             let program = format!("/c.wat#{call}");
             let id = c.next_id();
             let out = c.run_config(&mut tree.bundle, &["--rm"], &id, &[&program])?.run()?;

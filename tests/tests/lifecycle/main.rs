@@ -116,6 +116,7 @@ runwasi_tests::suite! { wasmid = Wasmid; {
 // runc's shim stays.
 runwasi_tests::suite! { left_wasmtime = Wasmtime, left_wasmtimed = Wasmtimed; {
     recovery:
+        container_of_a_killed_shim_can_be_started_again
         shim_that_nobody_shuts_down_leaves;
 }}
 

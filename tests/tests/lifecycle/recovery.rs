@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use runwasi_tests::events::{Events, in_order};
-use runwasi_tests::{Containers, poll_until, proc};
+use runwasi_tests::{Command, Containers, poll_until, proc};
 
 pub(crate) fn killed_shim_is_seen_as_exit_137(c: &mut Containers) -> Result<()> {
     let events = Events::listen(c)?;
@@ -40,6 +40,26 @@ pub(crate) fn id_of_a_killed_shim_can_be_used_again(c: &mut Containers) -> Resul
     })??
     .ok()?;
     ensure!(out.out() == "anew\n", "{out}");
+    c.fixture.becomes_clean()
+}
+
+/// What was written is there, and the kernel does not take the root file system for one of a crashed machine.
+pub(crate) fn container_of_a_killed_shim_can_be_started_again(c: &mut Containers) -> Result<()> {
+    let id = c.id("restarted");
+    c.detached(&id, &["write", "/kept", "text"])?;
+    c.becomes(&id, "STOPPED")?;
+    kill_shim(c)?;
+    c.becomes_stopped_or_gone(&id)?;
+    c.fixture.ctr(["task", "delete", &id])?;
+    let found = |what: &str| -> Result<String> {
+        Ok(Command::new("find").args([c.fixture.dir()]).args(["-path", what]).run()?.ok()?.out())
+    };
+    let kept = found("*/fs/kept")?;
+    ensure!(fs::read_to_string(kept.trim())? == "text");
+    ensure!(found("*/work/incompat/volatile")?.is_empty(), "a marker of the kernel");
+    c.restart_daemon()?;
+    c.fixture.ctr(["task", "start", "-d", &id])?.ok()?;
+    ensure!(c.finish(&id)? == 0);
     c.fixture.becomes_clean()
 }
 

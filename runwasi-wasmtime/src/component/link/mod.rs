@@ -6,6 +6,7 @@
 //! | `files` | replacements for wasmtime-wasi's opening of files |
 //! | `place` | directory of a call with a path |
 //! | `paths` | replacements for its other functions with a path |
+//! | `sync` | replacements for its syncs of files |
 //! | `streams_p2` | replacements for wasmtime-wasi's streams of files of p2 |
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
@@ -28,6 +29,7 @@ mod place;
 mod sockets;
 mod streams_p2;
 mod streams_p3;
+mod sync;
 
 /// Version of WASI p2 under which wasmtime-wasi links its functions. Ours replace them only under
 /// the same version.

@@ -19,6 +19,8 @@ usage: wasmtest [COMMAND]
   sleep SECONDS      sleep; fractions are allowed
   exit CODE          end with this exit code (0 to 255)
   write FILE TEXT    write exactly TEXT to FILE
+  sync FILE TEXT     write exactly TEXT to FILE and wait until the disk has the file
+  sync-data FILE TEXT  the same for its content
   fill FILE KIB      write that many KiB to FILE
   cat [FILE]         copy FILE, or standard input until its end, to standard output
   env                print the environment, one NAME=VALUE a line
@@ -79,6 +81,12 @@ fn run(args: &[String]) -> Outcome {
             fs::write(file, text).map_err(|error| format!("write {file}: {error}"))?;
             done()
         }
+        ["sync", file, text] => {
+            named("sync", file, synced(file, text, fs::File::sync_all))
+        }
+        ["sync-data", file, text] => {
+            named("sync", file, synced(file, text, fs::File::sync_data))
+        }
         ["fill", file, kib] => named(
             "fill",
             file,
@@ -125,6 +133,12 @@ fn run(args: &[String]) -> Outcome {
 fn named(what: &str, path: &str, result: io::Result<()>) -> Outcome {
     result.map_err(|error| format!("{what} {path}: {error}"))?;
     done()
+}
+
+fn synced(file: &str, text: &str, sync: fn(&fs::File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = fs::File::create(file)?;
+    file.write_all(text.as_bytes())?;
+    sync(&file)
 }
 
 fn open_many(file: &str, count: usize) -> Outcome {
