@@ -9,10 +9,10 @@ use runwasi_tests::runtime::daemon_file;
 
 use crate::BENCHMARKS;
 use crate::attacks::ATTACKS;
-use crate::http::PARTS;
 use crate::peers::Peers;
 use crate::scale::MOST;
 use crate::soak::FEWEST;
+use crate::{http, rate};
 
 /// What it prints for `--help` and after a wrong argument.
 pub(crate) const USAGE: &str = "\
@@ -23,7 +23,7 @@ usage: runwasi-bench [--rounds N] [--only NAME[,NAME...]] [--before DIR] [--peer
   --only NAMES  runtimes (wasmtime, wasmtimed, runc, floor) and benchmarks (ctr_run, memory, thin_start, pods,
                 rate, exec, output, compute, scheduling, density, large, http, clients, files, sleep, attacks;
                 attacks/NAME is one attack, http/NAME one part of http: hello, p3-hello, wait, p3-wait, body, get,
-                p3-get, log); default all
+                p3-get, log, rate/NAME one part of rate: lives, before, cost); default all
   --before DIR  directory with the programs of an earlier build, which ctr_run, memory, thin_start, rate, density,
                 large, http, files and sleep measure beside this one
   --peer NAME=PATH
@@ -212,7 +212,8 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 fn parts() -> impl Iterator<Item = Part> {
     let attacks = ATTACKS.iter().map(|attack| ("attacks", attack.name));
-    attacks.chain(PARTS.map(|name| ("http", name)))
+    let of_http = http::PARTS.map(|name| ("http", name));
+    attacks.chain(of_http).chain(rate::PARTS.map(|name| ("rate", name)))
 }
 
 /// True if that is the name of a part: `BENCHMARK/PART`.
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(options.runtimes, [Runtime::Wasmtimed]);
         assert_eq!(
             (of(&options, "attacks"), of(&options, "http").len()),
-            (vec!["poll", "spin"], PARTS.len())
+            (vec!["poll", "spin"], http::PARTS.len())
         );
         assert_eq!(options.benchmarks, ["attacks"]);
         let options = parsed(&["--only", "attacks/poll,attacks,http/wait"]).unwrap().unwrap();

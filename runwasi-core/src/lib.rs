@@ -17,6 +17,7 @@
 //! | `task_limits` | the kernel's limits of threads and processes, in errors |
 //! | `shutdown` | cancel token and task tracker; the only spawn on the control runtime |
 //! | `server` | one listening socket, its services, and the bounded drain |
+//! | `buffered` | few reads of a connection |
 //! | `service` | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
 //! | `sandbox` | the containers behind one socket |
 //! | `container` | one container: bundle, rootfs, processes |
@@ -54,6 +55,7 @@ pub mod artifact;
 pub mod blocking;
 #[doc(hidden)]
 pub mod bootstrap;
+mod buffered;
 #[doc(hidden)]
 pub mod bundle;
 #[doc(hidden)]

@@ -9,7 +9,8 @@
 //! sandbox and return at once:
 //!
 //! - `sandboxes` makes the new ones and starts the sandbox's process in them. It lives as long as
-//!   this process, as the sandboxes' processes do, which end with it.
+//!   this process, as the sandboxes' processes do, which end with it. A node's keeps spare networks
+//!   ([`spares`]).
 //! - `namespaces` makes a call that must be made inside: opening a socket.
 
 use std::{
@@ -20,9 +21,10 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -37,8 +39,17 @@ use crate::{
     task_limits,
 };
 
+pub mod spares;
+
+use self::spares::Spares;
+
 /// Stack of the threads, which make short calls. The minimum is 16 KiB.
 const STACK: usize = 64 << 10;
+
+/// How long the thread that makes namespaces has had nothing to do before it makes a spare one.
+// A start that comes meanwhile waits for the kernel as if there were no spare. Longer than the time
+// between two starts of a node that starts many at once.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// A namespace that has been checked and can be entered.
 #[derive(Debug, Default)]
@@ -177,14 +188,20 @@ impl Namespaces {
     }
 
     /// Makes the new ones and enters all, with the calling thread. An error leaves it in some.
-    fn enter(&self) -> Result<(), NetworkError> {
+    fn enter(&self, spares: &mut Spares) -> Result<(), NetworkError> {
         let mut new = Vec::new();
+        let enter = |file: &File, kind| {
+            sys::enter_namespace(file.as_fd(), kind).map_err(failed("enter the namespaces"))
+        };
         for (kind, entrance) in self.all() {
-            match entrance {
-                Entrance::Host => {}
-                Entrance::New => new.push(kind),
-                Entrance::Opened(file) => sys::enter_namespace(file.as_fd(), kind)
-                    .map_err(failed("enter the namespaces"))?,
+            match (entrance, kind) {
+                (Entrance::Host, _) => {}
+                (Entrance::New, NamespaceKind::Network) => match spares.take() {
+                    Some(spare) => enter(&spare, kind)?,
+                    None => new.push(kind),
+                },
+                (Entrance::New, _) => new.push(kind),
+                (Entrance::Opened(file), _) => enter(file, kind)?,
             }
         }
         if !new.is_empty() {
@@ -377,7 +394,7 @@ impl NamespaceThread {
         let home = kinds.into_iter().map(own).collect::<Result<Vec<_>, _>>()?;
         let (jobs, todo) = mpsc::channel();
         // Sandboxes without this thread would have no network, and look healthy from outside.
-        let work = move || panics::fatal(|| todo.iter().for_each(|job| serve(job, &home)));
+        let work = move || panics::fatal(|| serve_all(&todo, &home));
         thread::Builder::new()
             .name(self.name.into())
             .stack_size(STACK)
@@ -405,16 +422,43 @@ impl NamespaceThread {
     }
 }
 
-/// Makes a call in its namespaces and returns to those of the process.
-fn serve(Job { namespaces, call }: Job, home: &[(NamespaceKind, File)]) {
-    call(namespaces.enter());
-    let left = namespaces.all().into_iter().filter(|(_, entrance)| !entrance.is_host());
-    for (left, _) in left {
-        let back = |(_, file): &(NamespaceKind, File)| sys::enter_namespace(file.as_fd(), left);
-        let back = home.iter().filter(|(kind, _)| *kind == left).try_for_each(back);
-        // The next call would be made in the namespace of a stranger.
-        back.unwrap_or_else(|error| panic!("leave the {} namespace: {error}", left.name()));
+/// Serves all jobs, and makes spare networks in between.
+fn serve_all(todo: &mpsc::Receiver<Job>, home: &[(NamespaceKind, File)]) {
+    let mut spares = Spares::default();
+    loop {
+        let job = match spares.lack(spares::kept()) {
+            true => todo.recv_timeout(QUIET),
+            false => todo.recv().map_err(RecvTimeoutError::from),
+        };
+        match job {
+            Ok(job) => serve(job, home, &mut spares),
+            Err(RecvTimeoutError::Timeout) => spares.add(spare(home)),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
+}
+
+/// Makes a call in its namespaces and returns to those of the process.
+fn serve(Job { namespaces, call }: Job, home: &[(NamespaceKind, File)], spares: &mut Spares) {
+    call(namespaces.enter(spares));
+    let left = namespaces.all().into_iter().filter(|(_, entrance)| !entrance.is_host());
+    left.for_each(|(kind, _)| leave(kind, home));
+}
+
+/// Makes a network for a sandbox to come. Nothing if the kernel refuses it: that sandbox tells why.
+fn spare(home: &[(NamespaceKind, File)]) -> Option<File> {
+    let made = make(&[NamespaceKind::Network], None);
+    let opened = made.and_then(|()| own(NamespaceKind::Network));
+    leave(NamespaceKind::Network, home);
+    opened.ok().map(|(_, file)| file)
+}
+
+/// Returns to the process's namespace of this kind.
+fn leave(kind: NamespaceKind, home: &[(NamespaceKind, File)]) {
+    let back = |(_, file): &(NamespaceKind, File)| sys::enter_namespace(file.as_fd(), kind);
+    let back = home.iter().filter(|(of, _)| *of == kind).try_for_each(back);
+    // The next call would be made in the namespace of a stranger.
+    back.unwrap_or_else(|error| panic!("leave the {} namespace: {error}", kind.name()));
 }
 
 #[cfg(test)]
@@ -453,6 +497,35 @@ mod tests {
         let pid = one.pid();
         drop(one);
         until_gone(pid);
+    }
+
+    /// Networks other than the host's that this process holds open.
+    fn held() -> Vec<PathBuf> {
+        let host = namespace_of(std::process::id());
+        let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let links = files.filter_map(|file| fs::read_link(file.path()).ok());
+        let is_network = |link: &PathBuf| link.to_string_lossy().starts_with("net:[");
+        links.filter(|link| is_network(link) && *link != host).collect()
+    }
+
+    #[test]
+    fn spare_network_is_made_for_the_next_sandbox_and_is_like_a_new_one() {
+        spares::keep(1);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // Repeated: another test may take the spare.
+        let network = loop {
+            assert!(Instant::now() < deadline, "no spare is used");
+            let made = held();
+            let network = Network::with_process(Entrance::New).unwrap();
+            if made.contains(&namespace_of(network.pid())) {
+                break network;
+            }
+            sys::pause(2 * QUIET);
+        };
+        let listener = network.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = move || TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        assert!(network.run(connect).unwrap().is_ok(), "its loopback device is up");
     }
 
     #[test]

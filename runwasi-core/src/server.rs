@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    buffered::Buffered,
     engine::signal::Signal,
     sandbox::Sandbox,
     service::{
@@ -55,7 +56,7 @@ pub async fn serve_until(
 ) -> Result<(), ServeError> {
     let tasks = sandbox.tasks().clone();
     let mut server = Server::new()
-        .add_listener(Listener::new(Accept::new(listener)?))
+        .add_listener(Listener::new(BufferedAccept(Accept::new(listener)?)))
         .register_service(contained(services(&sandbox)));
     server.start().await.map_err(|error| ServeError::Ttrpc(error.to_string()))?;
     stopped(&sandbox).await;
@@ -140,6 +141,17 @@ impl Stream for Accept {
                 }
             }
         }
+    }
+}
+
+/// The same connections, read in few system calls.
+struct BufferedAccept(Accept);
+
+impl Stream for BufferedAccept {
+    type Item = std::io::Result<Buffered<UnixStream>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0).poll_next(cx).map(|next| next.map(|stream| stream.map(Buffered::new)))
     }
 }
 

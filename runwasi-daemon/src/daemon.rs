@@ -32,7 +32,7 @@ use runwasi_core::{
         lives::{self, Call, Phase},
     },
     native::{NativeHost, setting::NativeRuntime},
-    network::{Namespaces, Network, NetworkError},
+    network::{Namespaces, Network, NetworkError, spares},
     sandbox::{Sandbox, error::SandboxError},
     scheduler::Guests,
     server,
@@ -62,6 +62,10 @@ use crate::{
 
 /// Lower bound of the grace, for replies and events.
 pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(4);
+
+/// Network namespaces that are kept for the next sandboxes.
+// For the starts of a few seconds: one is made in a millisecond as soon as there is time for it.
+const SPARE_NETWORKS: usize = 4;
 
 /// One WebAssembly host for many sandboxes.
 pub struct Daemon {
@@ -190,6 +194,7 @@ impl Daemon {
         let state = StateDirectory::of(&settings.socket);
         let owner = Owner::this(&state)?;
         let reclaim = Reclaim::start(engine.clone(), &tasks);
+        spares::keep(SPARE_NETWORKS);
         let retired = CancellationToken::default();
         let draining = CancellationToken::default();
         let exposition = Arc::new(Exposition::new(Sources {

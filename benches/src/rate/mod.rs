@@ -21,6 +21,9 @@ use crate::options::short;
 use crate::results::Row;
 use crate::{Bench, stats};
 
+/// What can be measured alone: the rates, those beside an earlier build, the cost of the log and the metrics.
+pub(crate) const PARTS: [&str; 3] = ["lives", "before", "cost"];
+
 /// Rounds whose median is the figure, after one to warm up.
 const ROUNDS: usize = 3;
 
@@ -33,8 +36,8 @@ const SANDBOXES: usize = 16;
 /// The least, a second.
 const GOAL: f64 = 2_000.0;
 
-/// Rounds of each of two daemons that are compared.
-const PAIRS: usize = 9;
+/// Pairs of rounds of each of two servers that are compared.
+const PAIRS: usize = 6;
 
 /// For writing back what a whole machine has dirtied.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
@@ -74,15 +77,20 @@ const PLANS: [Plan; 6] = [
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for runtime in &bench.options.runtimes {
-        if *runtime == Runtime::Wasmtimed {
+        let wants = |part| bench.options.wants("rate", part);
+        if *runtime == Runtime::Wasmtimed && wants("cost") {
             rows.push(cost::of_log(bench)?);
             rows.push(cost::of_scrapes(bench)?);
         }
-        if let (Some(directory), true) = (&bench.options.before, runtime.is_wasm()) {
+        let of_before = runtime.is_wasm() && wants("before");
+        if let (Some(directory), true) = (&bench.options.before, of_before) {
             for plan in PLANS.iter().filter(|plan| plan.runtime == *runtime && plan.sandboxes == 1)
             {
-                rows.push(to_before(bench, directory, plan)?);
+                rows.extend(to_before(bench, directory, plan)?);
             }
+        }
+        if !wants("lives") {
+            continue;
         }
         for storage in [Storage::Memory, Storage::Disk, Storage::Journal] {
             let fits = |plan: &&Plan| plan.runtime == *runtime && plan.storage == storage;
@@ -116,8 +124,8 @@ fn one(bench: &Bench, fake: &FakeContainerd, plan: &Plan) -> Result<Row> {
     Ok(if plan.goal { row.at_least(GOAL) } else { row })
 }
 
-/// The rate beside that of an earlier build.
-fn to_before(bench: &Bench, directory: &Path, plan: &Plan) -> Result<Row> {
+/// The rate and the CPU time of the server beside those of an earlier build.
+fn to_before(bench: &Bench, directory: &Path, plan: &Plan) -> Result<Vec<Row>> {
     let runtime = plan.runtime;
     bench.say(&format!(
         "rate: {} of {} beside the earlier build's",
@@ -128,12 +136,19 @@ fn to_before(bench: &Bench, directory: &Path, plan: &Plan) -> Result<Row> {
         FakeContainerd::with_before(runtime, Some(directory), plan.storage, |fake, before| {
             pairs(bench, plan, fake, before.context("no earlier build")?)
         })?;
-    let ratios: Vec<_> = pairs.iter().map(|[now, before]| now.rate / before.rate).collect();
-    let name = format!("{}_to_before", plan.figure);
-    Ok(Row::new(name, short(runtime), stats::median(&ratios)?, "x"))
+    let row = |figure: &str, ratio: fn(&[Round; 2]) -> f64| {
+        let ratios: Vec<_> = pairs.iter().map(ratio).collect();
+        let name = format!("{figure}_to_before");
+        Ok::<_, anyhow::Error>(Row::new(name, short(runtime), stats::median(&ratios)?, "x"))
+    };
+    let of_cpu = plan.figure.replace("rate_one_sandbox", "rate_cpu");
+    let cpu = row(&of_cpu, |[now, before]| now.cpu as f64 / before.cpu as f64);
+    Ok(vec![row(plan.figure, |[now, before]| now.rate / before.rate)?, cpu?])
 }
 
 /// Two fakes in pairs of rounds, after one to warm up.
+// Each is once the first and once the second of a pair: rounds in that place differ. With one order
+// more often than the other, two copies of one build differed by a tenth.
 fn pairs(
     bench: &Bench,
     plan: &Plan,
@@ -144,15 +159,12 @@ fn pairs(
     let mut all = Vec::new();
     for number in 0..=PAIRS {
         bench.interrupt.check()?;
-        // Each is the first of a pair as often as the second.
-        let mut pair = [Round::default(); 2];
-        for turn in [number % 2, 1 - number % 2] {
-            pair[turn] = match turn {
-                0 => round(one, &of_one, plan, number)?,
-                _ => round(other, &of_other, plan, number)?,
-            };
-        }
-        all.push(pair);
+        let (early, late) = (2 * number, 2 * number + 1);
+        let first = round(one, &of_one, plan, early)?;
+        let second = round(other, &of_other, plan, early)?;
+        let third = round(other, &of_other, plan, late)?;
+        let fourth = round(one, &of_one, plan, late)?;
+        all.push([first.and(fourth), second.and(third)]);
     }
     close(one, of_one)?;
     close(other, of_other)?;
@@ -212,8 +224,16 @@ fn close(fake: &FakeContainerd, sandboxes: Vec<Sandbox>) -> Result<()> {
 struct Round {
     /// Containers a second.
     rate: f64,
-    /// CPU time of the daemon in nanoseconds; of a shim per pod 0.
+    /// CPU time of the server in nanoseconds; 0 for a runtime whose containers are processes.
     cpu: u64,
+}
+
+impl Round {
+    /// Both together, with as many containers in each.
+    fn and(self, other: Self) -> Self {
+        let rate = 2.0 / (1.0 / self.rate + 1.0 / other.rate);
+        Self { rate, cpu: self.cpu + other.cpu }
+    }
 }
 
 fn round(
@@ -233,8 +253,8 @@ fn round(
     let work = Arc::new(Mutex::new(work));
     // Unmounting an overlay writes back what is dirty: the preparation's part of that is not to be measured.
     Command::new("sync").deadline(SYNC_LIMIT).run()?.ok()?;
-    let cpu = || match plan.runtime.needs_daemon() {
-        true => proc::cpu_nanos(fake.daemon()?),
+    let cpu = || match plan.runtime.is_wasm() {
+        true => proc::cpu_nanos(server(fake, plan.runtime)?),
         false => Ok(0),
     };
     let (begin, before) = (Instant::now(), cpu()?);
@@ -250,6 +270,15 @@ fn round(
     })?;
     let rate = plan.containers as f64 / begin.elapsed().as_secs_f64();
     Ok(Round { rate, cpu: cpu()? - before })
+}
+
+/// The OS process that serves the first sandbox.
+fn server(fake: &FakeContainerd, runtime: Runtime) -> Result<u32> {
+    if runtime.needs_daemon() {
+        return fake.daemon();
+    }
+    let shims = proc::shims_of(&fake.address());
+    Ok(shims.first().context("no shim")?.pid)
 }
 
 async fn worker(work: Arc<Mutex<VecDeque<(Tasks, Container)>>>) -> Result<()> {
@@ -268,6 +297,12 @@ async fn worker(work: Arc<Mutex<VecDeque<(Tasks, Container)>>>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_rounds_take_the_time_of_both() {
+        let both = Round { rate: 100.0, cpu: 7 }.and(Round { rate: 300.0, cpu: 5 });
+        assert_eq!((both.rate.round(), both.cpu), (150.0, 12));
+    }
 
     #[test]
     fn ratios_need_both_sides() {

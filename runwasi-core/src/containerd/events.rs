@@ -1,6 +1,9 @@
 //! Delivery of events to containerd: `containerd.services.events.ttrpc.v1.Events/Forward`.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt::Display,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -8,10 +11,15 @@ use containerd_shim_protos::{
     protobuf::MessageField,
     shim::event::Envelope,
     shim_async::EventsClient,
-    ttrpc::{self, asynchronous::Client, context},
+    ttrpc::{
+        self,
+        asynchronous::{Client, transport::Socket},
+        context,
+    },
 };
 
 use crate::{
+    buffered::Buffered,
     events::{Event, Forward, ForwardError},
     id::Id,
     service::convert,
@@ -35,15 +43,16 @@ impl EventForwarder {
     async fn client(&mut self) -> Result<&EventsClient, ForwardError> {
         // Opened here and not in `new`, because containerd may be down when a sandbox starts.
         if self.client.is_none() {
-            let connected =
-                Client::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
+            let socket =
+                Socket::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
+            let connected = Client::new(Socket::new(Buffered::new(socket)));
             self.client = Some(EventsClient::new(connected));
         }
         // Set above, so the error never occurs.
         self.client.as_ref().ok_or_else(|| self.unreachable(&ttrpc::Error::LocalClosed))
     }
 
-    fn unreachable(&self, error: &ttrpc::Error) -> ForwardError {
+    fn unreachable(&self, error: &dyn Display) -> ForwardError {
         ForwardError::Unreachable { address: self.address.clone(), reason: error.to_string() }
     }
 
