@@ -132,18 +132,21 @@ mod tests {
         let mut server = Buffered::new(server);
         let sent: Vec<u8> = (0..60_000_u32).map(|n| (n % 251) as u8).collect();
         let expected = sent.clone();
-        let writing = tokio::spawn(async move { client.write_all(&sent).await.unwrap() });
-        let mut got = Vec::new();
-        for length in [1, 7, CHUNK - 1, CHUNK, CHUNK + 1, 10, 2 * CHUNK].into_iter().cycle() {
-            let mut part = vec![0; length.min(expected.len() - got.len())];
-            server.read_exact(&mut part).await.unwrap();
-            got.extend(part);
-            if got.len() == expected.len() {
-                break;
+        let write = async move { client.write_all(&sent).await.unwrap() };
+        let read = async {
+            let mut got = Vec::new();
+            for length in [1, 7, CHUNK - 1, CHUNK, CHUNK + 1, 10, 2 * CHUNK].into_iter().cycle() {
+                let mut part = vec![0; length.min(expected.len() - got.len())];
+                server.read_exact(&mut part).await.unwrap();
+                got.extend(part);
+                if got.len() == expected.len() {
+                    break;
+                }
             }
-        }
+            got
+        };
+        let ((), got) = tokio::join!(write, read);
         assert_eq!(got, expected);
-        writing.await.unwrap();
         // The other end is gone.
         assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0);
     }
