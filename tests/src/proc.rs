@@ -106,10 +106,21 @@ pub fn threads(pid: u32) -> Result<usize> {
     Ok(fs::read_dir(&tasks).with_context(|| tasks)?.count())
 }
 
-/// How many file descriptors an OS process has open.
+/// Networks that a daemon keeps ready for its next sandboxes, made at any time that is quiet.
+const SPARE_NETWORKS: usize = 4;
+
+/// How many file descriptors an OS process has open, but for spare networks.
 pub fn fds(pid: u32) -> Result<usize> {
     let open = format!("/proc/{pid}/fd");
-    Ok(fs::read_dir(&open).with_context(|| open)?.count())
+    let files = fs::read_dir(&open).with_context(|| open)?.flatten();
+    // An error: it was closed meanwhile.
+    let targets: Vec<_> = files.filter_map(|file| fs::read_link(file.path()).ok()).collect();
+    // Of a sandbox's process it would be the sandbox's.
+    let own = fs::read_link("/proc/self/ns/net")?;
+    let is_other_network =
+        |target: &&PathBuf| target.to_string_lossy().starts_with("net:[") && **target != own;
+    let networks = targets.iter().filter(is_other_network).count();
+    Ok(targets.len() - networks.min(SPARE_NETWORKS))
 }
 
 /// Whether this OS process exists and is no zombie.
