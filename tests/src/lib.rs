@@ -21,6 +21,7 @@
 //! - [`sink`]: the event service such a shim reports to.
 //! - [`bundle`]: the bundle directories such a shim is given.
 //! - [`hooks`]: such bundles with hooks.
+//! - [`disk`]: file systems in a file.
 //! - [`hostile`]: hostile guests, and the neighbours that judge them.
 //! - [`code`]: containers whose compiled code is kept in a directory of their own.
 //! - [`network`]: network namespaces and their links; a host of a test's own.
@@ -60,6 +61,7 @@ pub mod containerd;
 pub mod containers;
 pub mod cri;
 pub mod daemon;
+pub mod disk;
 pub mod docker;
 pub mod events;
 pub mod exposition;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use runwasi_tests::disk::mount_ext4;
 
 /// Where a fake keeps its snapshots.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
@@ -63,17 +64,7 @@ impl Mounted {
     }
 
     fn ext4(path: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        let file = path.with_extension("img");
-        fs::File::create(&file)?.set_len(JOURNALED)?;
-        for (program, flags) in [("mkfs.ext4", &["-q", "-F"][..]), ("mount", &["-o", "loop"])] {
-            let mut command = Command::new(program);
-            command.args(flags).arg(&file);
-            if program == "mount" {
-                command.arg(&path);
-            }
-            ensure!(command.status().context(program)?.success(), "{program} {}", file.display());
-        }
+        mount_ext4(&path.with_extension("img"), JOURNALED, &path, &[])?;
         Ok(Self { path })
     }
 }

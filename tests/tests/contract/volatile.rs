@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::Mount;
+use runwasi_tests::disk::mount_ext4;
 use runwasi_tests::shim::reason;
 use runwasi_tests::{
     Command, Runtime, ShimDriver, bundle, paths_component, proc, run_case, run_case_with,
@@ -111,12 +112,8 @@ struct Disk {
 impl Disk {
     fn new() -> Result<Self> {
         let disk = Self { directory: TempDir::new()? };
-        fs::File::create(disk.file())?.set_len(32 << 20)?;
-        fs::create_dir(disk.mounted())?;
-        Command::new("mkfs.ext4").args(["-q", "-F"]).args([disk.file()]).run()?.ok()?;
         // Long, so that nothing is written back by itself meanwhile.
-        let mount = Command::new("mount").args(["-o", "loop,commit=600"]);
-        mount.args([disk.file(), disk.mounted()]).run()?.ok()?;
+        mount_ext4(&disk.file(), 32 << 20, &disk.mounted(), &["commit=600"])?;
         Ok(disk)
     }
 
