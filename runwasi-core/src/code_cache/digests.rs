@@ -17,13 +17,10 @@ use std::{
 };
 
 use super::store;
-use crate::{artifact::FileIdentity, digest::Digest};
+use crate::{artifact::FileIdentity, digest::Digest, sys};
 
 /// Largest number of links. Beyond it, the older half is removed.
 const MAX_LINKS: usize = 1024;
-
-// The kernel creates a new random id at each boot.
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Index in a directory of symbolic links.
 #[derive(Clone, Debug)]
@@ -38,7 +35,7 @@ impl DigestIndex {
         let directory = code.join("seen");
         // The links decide which code runs, so no other user may write them.
         store::own_directory(&directory)?;
-        Ok(Self { directory, boot: fs::read_to_string(BOOT)? })
+        Ok(Self { directory, boot: sys::boot_id()? })
     }
 
     /// Digest of the file with this identity.

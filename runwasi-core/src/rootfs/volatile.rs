@@ -38,6 +38,7 @@ use super::{
     mounts::{MountConfig, overlay},
     waiting,
 };
+use crate::sys;
 
 /// Extended attribute of the work directory of such an overlay: the id of the boot.
 const ATTRIBUTE: &str = "trusted.runwasi.volatile";
@@ -52,9 +53,6 @@ const DIRTY: &str = "work/incompat/volatile/dirty";
 /// Where in the work directory a marker does nothing. It goes with the snapshot: a file system takes
 /// more time to remove two directories than to move one.
 const ASIDE: &str = "runwasi.volatile";
-
-/// The kernel creates a new random id at each boot.
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A volatile overlay. Dropped when it is unmounted.
 #[derive(Debug)]
@@ -181,8 +179,7 @@ fn directories(mount: &MountConfig) -> Option<(PathBuf, PathBuf)> {
 
 fn boot() -> Option<&'static str> {
     static ID: OnceLock<Option<String>> = OnceLock::new();
-    let read = || Some(fs::read_to_string(BOOT).ok()?.trim().to_owned());
-    ID.get_or_init(read).as_deref()
+    ID.get_or_init(|| sys::boot_id().ok()).as_deref()
 }
 
 #[cfg(test)]

@@ -109,6 +109,11 @@ pub fn limit_heaps(most: usize) {
     let _ = most;
 }
 
+/// The id of the boot: the kernel creates a new random one each time (`random(4)`).
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
 /// The kernel's release (`uname(2)`).
 pub(crate) fn kernel_release() -> String {
     // By libc: rustix has it behind a feature of its own, with which wasmtime would be compiled

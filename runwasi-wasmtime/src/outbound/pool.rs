@@ -68,7 +68,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// True if a request can be sent now, or the connection has ended.
+    /// True if a request can be sent now.
     fn is_free(&self) -> bool {
         self.idle_since.is_some() || self.connected.sender.is_ready()
     }
