@@ -11,12 +11,13 @@ use std::{
 use containerd_shim_protos::ttrpc::r#async::{Server, Service, transport::Listener};
 use futures_core::Stream;
 use tokio::{
+    io::BufReader,
     net::{UnixListener, UnixStream},
     time::{Instant, Sleep, sleep, timeout},
 };
 
 use crate::{
-    buffered::Buffered,
+    buffered::buffered,
     engine::signal::Signal,
     sandbox::Sandbox,
     service::{
@@ -148,10 +149,10 @@ impl Stream for Accept {
 struct BufferedAccept(Accept);
 
 impl Stream for BufferedAccept {
-    type Item = std::io::Result<Buffered<UnixStream>>;
+    type Item = std::io::Result<BufReader<UnixStream>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.0).poll_next(cx).map(|next| next.map(|stream| stream.map(Buffered::new)))
+        Pin::new(&mut self.0).poll_next(cx).map(|next| next.map(|stream| stream.map(buffered)))
     }
 }
 

@@ -148,13 +148,6 @@ fn enable(leaf: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Resident memory of the process, in bytes (`VmRSS` of `proc_pid_status(5)`, in KiB there).
-pub(super) fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
 pub(super) fn write(path: impl AsRef<Path>, value: impl ToString) -> io::Result<()> {
     fs::write(&path, value.to_string()).map_err(|error| named(path.as_ref(), &error))
 }

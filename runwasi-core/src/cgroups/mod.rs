@@ -45,6 +45,7 @@ use crate::{
     bundle::{cgroups_path::CgroupsPath, resources::ResourcesConfig},
     lock::Mutex,
     runtime::Threads,
+    sys::resident_memory,
 };
 
 /// The cgroups of a process that serves one pod.
@@ -237,7 +238,7 @@ impl Cgroups {
         if std::mem::replace(&mut *self.taken.lock(), true) {
             return None;
         }
-        let leaf = self.hierarchies.leaf(path, single, files::resident());
+        let leaf = self.hierarchies.leaf(path, single, resident_memory());
         // Before the first change: after an error, the drop leaves and removes what has been made.
         let joined = Joined { cgroups: self, leaf, bundle: bundle.to_owned() };
         let Joined { cgroups, leaf, .. } = &joined;

@@ -19,7 +19,7 @@ use containerd_shim_protos::{
 };
 
 use crate::{
-    buffered::Buffered,
+    buffered::buffered,
     events::{Event, Forward, ForwardError},
     id::Id,
     service::convert,
@@ -45,7 +45,7 @@ impl EventForwarder {
         if self.client.is_none() {
             let socket =
                 Socket::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
-            let connected = Client::new(Socket::new(Buffered::new(socket)));
+            let connected = Client::new(Socket::new(buffered(socket)));
             self.client = Some(EventsClient::new(connected));
         }
         // Set above, so the error never occurs.

@@ -223,9 +223,14 @@ impl Rootfs {
             masks::refuse(&directories, config)?;
             (Vec::new(), directories)
         };
-        let upper = volatile.as_ref().zip(directories.first()).and_then(|(volatile, root)| {
-            Some(Arc::new(Upper::new(volatile.upper.clone(), &root.file())?))
-        });
+        let upper = match (&volatile, directories.first()) {
+            (Some(volatile), Some(root)) => {
+                let upper = Upper::new(volatile.upper.clone(), &root.file());
+                // An error: without it a guest's sync would do nothing.
+                Some(Arc::new(upper.map_err(RootfsError::directory("volatile overlay", &path))?))
+            }
+            _ => None,
+        };
         let mounts = Mounts {
             _following: following,
             _trees: trees,

@@ -79,9 +79,10 @@ enum Found {
 
 impl Upper {
     /// `root` is the attached root of the overlay.
-    pub(super) fn new(directory: PathBuf, root: &File) -> Option<Self> {
+    pub(super) fn new(directory: PathBuf, root: &File) -> io::Result<Self> {
+        let mount = mount_id(root).ok_or(io::ErrorKind::Unsupported)?;
         let syncs = Arc::new(Semaphore::new(MOST));
-        Some(Self { directory, mount: mount_id(root)?, top: path(root).ok()?, syncs })
+        Ok(Self { directory, mount, top: path(root)?, syncs })
     }
 
     /// True for a file of the overlay: one whose own `fsync(2)` does nothing.

@@ -44,8 +44,9 @@ use super::{
     bandwidth::Throttling,
     file_calls::FileCalls,
     lane::DEFAULT_WEIGHT,
-    queue::{Lane, RunningTurn, Seat, ThreadTurn},
+    lane_handle::Lane,
     state::Held,
+    turn::{RunningTurn, Seat, ThreadTurn},
     turn_clock::TurnClock,
 };
 use crate::{
@@ -223,7 +224,7 @@ impl Group {
         limits: &ResourcesConfig,
         credentials: Option<Arc<Credentials>>,
     ) -> Self {
-        let lane = guests.queue().lane(limits.shares.unwrap_or(DEFAULT_WEIGHT));
+        let lane = Lane::new(guests.queue(), limits.shares.unwrap_or(DEFAULT_WEIGHT));
         lane.set_quota(limits.quota.and_then(Limit::get));
         Self::within(guests, Arc::new(Container::new(lane)), credentials)
     }

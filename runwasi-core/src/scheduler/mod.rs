@@ -4,11 +4,15 @@ pub mod bandwidth;
 pub mod file_calls;
 pub mod group;
 mod lane;
+mod lane_handle;
 mod long_throttling;
 #[cfg(test)]
 mod model;
 pub mod queue;
 mod state;
+#[cfg(test)]
+mod tests;
+mod turn;
 mod turn_clock;
 
 use tokio::runtime::Handle;

@@ -87,11 +87,14 @@ pub fn trim_memory() {
 /// another allocator than glibc's.
 // By default it raises both bounds, to 64 MiB for each heap, when a large allocation is freed: what
 // guests have used then stays in the heaps of all workers. `malloc_trim` does not return the ends of
-// heaps that belong to threads.
+// heaps that belong to threads; only the `free` that makes such an end does. Therefore no freed
+// chunk may wait in a "fast bin": `malloc_trim` would join it, and all that is free before it, to the
+// end of its heap without returning that.
 pub(crate) fn return_freed_ends() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes integers. A refused value leaves the old one.
     unsafe {
+        libc::mallopt(libc::M_MXFAST, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_END);
         libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES);
     }
@@ -109,6 +112,14 @@ pub fn limit_heaps(most: usize) {
     let _ = most;
 }
 
+/// Resident memory of the process, in bytes (`VmRSS` of `proc_pid_status(5)`, in KiB there). 0 if it
+/// cannot be read.
+pub(crate) fn resident_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
 /// The id of the boot: the kernel creates a new random one each time (`random(4)`).
 pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
@@ -124,4 +135,44 @@ pub(crate) fn kernel_release() -> String {
     let release =
         names.release.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0);
     String::from_utf8_lossy(&release.collect::<Vec<u8>>()).into_owned()
+}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Chunks that are too small for pages of their own, 40 MB in all.
+    const LARGE: (usize, usize) = (16 << 10, 2500);
+
+    /// Chunks for which the allocator has fast bins; more than a thread keeps for itself.
+    const SMALL: (usize, usize) = (64, 100);
+
+    #[test]
+    fn memory_before_small_chunks_at_the_end_of_a_threads_heap_is_returned() {
+        return_freed_ends();
+        let fill = |vectors: &mut Vec<Vec<u8>>, (size, count): (usize, usize)| {
+            vectors.extend((0..count).map(|_| vec![1; size]));
+        };
+        // Of this thread's heap, so that no free but those of the small chunks comes last.
+        let (mut large, mut small) = (Vec::with_capacity(LARGE.1), Vec::with_capacity(SMALL.1));
+        // A thread of its own has a heap of its own.
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                fill(&mut large, LARGE);
+                fill(&mut small, SMALL);
+            });
+        });
+        // What this thread keeps for itself is full then.
+        let mut own = Vec::new();
+        fill(&mut own, SMALL);
+        let used = resident_memory();
+        own.clear();
+        large.clear();
+        small.clear();
+        trim_memory();
+        let kept = resident_memory();
+        assert!(kept + (30 << 20) < used, "{kept} of {used} bytes are kept");
+    }
 }
