@@ -32,7 +32,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     bench.fixture.load(Image::Wasmguests)?;
     let mut servers = vec![Server::serve_loop(GUEST)?];
     for runtime in bench.options.wasm_runtimes() {
-        servers.push(Server::container(bench, runtime, GUEST)?);
+        servers.push(Server::container(bench, runtime, GUEST, None)?);
     }
     let of = |server| Series { server, rates: Default::default() };
     let mut all: Vec<_> = servers.into_iter().map(of).collect();

@@ -15,6 +15,7 @@ pub const IDENTITY: Identity = Identity {
     annotations: &[
         "io.runwasi.config.",
         "io.runwasi.http.address",
+        "io.runwasi.http.concurrent-reuse",
         "io.runwasi.http.header-timeout",
         "io.runwasi.http.idle-timeout",
         "io.runwasi.http.max-connections",

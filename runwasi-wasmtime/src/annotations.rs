@@ -4,9 +4,10 @@
 use crate::{outbound::policy, wasi::config};
 
 /// The names. One that ends with a dot is a prefix.
-pub(crate) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 11] = [
     config::ANNOTATION,
     "io.runwasi.http.address",
+    "io.runwasi.http.concurrent-reuse",
     "io.runwasi.http.header-timeout",
     "io.runwasi.http.idle-timeout",
     "io.runwasi.http.max-connections",

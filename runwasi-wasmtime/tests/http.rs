@@ -11,6 +11,8 @@ mod limits;
 mod messages;
 #[path = "http/protocol.rs"]
 mod protocol;
+#[path = "http/shared.rs"]
+mod shared;
 #[path = "http/world_p3.rs"]
 mod world_p3;
 

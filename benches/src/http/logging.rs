@@ -17,7 +17,7 @@ use crate::results::Row;
 const GOAL: f64 = 0.8;
 
 pub(super) fn measure(bench: &Bench, runtime: Runtime) -> Result<Vec<Row>> {
-    let server = Server::container(bench, runtime, "http_app.wasm")?;
+    let server = Server::container(bench, runtime, "http_app.wasm", None)?;
     bench.say(&format!("http_log: with and without a line a request, by {}", server.name()))?;
     let paths = ["hello", "log", "println", "env"];
     let mut all = paths.map(|path| Series::new(server.clone(), Request::get(path)));

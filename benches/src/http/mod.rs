@@ -23,8 +23,21 @@ pub(crate) use server::Server;
 use wrk::Request;
 
 /// The parts that can be selected, each a function of `measure`.
-pub(crate) const PARTS: [&str; 8] =
-    ["hello", "p3-hello", "wait", "p3-wait", "body", "get", "p3-get", "log"];
+pub(crate) const PARTS: [&str; 10] = [
+    "hello",
+    "p3-hello",
+    "p3-shared-hello",
+    "wait",
+    "p3-wait",
+    "p3-shared-wait",
+    "body",
+    "get",
+    "p3-get",
+    "log",
+];
+
+/// Lets an instance of p3 serve several requests at once, as many as the loop lets one by default.
+const SHARED: &str = "io.runwasi.http.concurrent-reuse=16";
 
 /// Of a large body.
 const BODY: usize = 1 << 20;
@@ -37,6 +50,8 @@ struct Case {
     figure: &'static str,
     guest: &'static str,
     request: Request,
+    /// Annotation of the container.
+    annotation: Option<&'static str>,
     /// Of the rate of `wasmtime serve`.
     goal: Option<f64>,
 }
@@ -69,12 +84,24 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn cases() -> [(&'static str, Case); 4] {
-    let case = |figure, guest, request, goal| Case { figure, guest, request, goal: Some(goal) };
+fn cases() -> [(&'static str, Case); 6] {
+    let case = |figure, guest, request, goal| Case {
+        figure,
+        guest,
+        request,
+        annotation: None,
+        goal: Some(goal),
+    };
+    let shared = |figure, request, goal| Case {
+        annotation: Some(SHARED),
+        ..case(figure, "p3_http.wasm", request, goal)
+    };
     let waits = || Request::get("slow?ms=20").by(WAITING);
     [
         ("hello", case("http_hello", "http_hello.wasm", Request::get(""), 2.5)),
         ("p3-hello", case("http_p3_hello", "p3_http.wasm", Request::get("hello"), 1.25)),
+        ("p3-shared-hello", shared("http_p3_shared_hello", Request::get("hello"), 1.25)),
+        ("p3-shared-wait", shared("http_p3_shared_wait", waits(), 1.2)),
         ("wait", case("http_wait", "http_app.wasm", waits(), 1.5)),
         ("p3-wait", case("http_p3_wait", "p3_http.wasm", waits(), 1.2)),
     ]
@@ -93,7 +120,10 @@ fn large_bodies(bench: &Bench) -> Result<Vec<Row>> {
     ];
     let mut rows = Vec::new();
     for (figure, guest, request) in cases {
-        rows.extend(against_the_loop(bench, &Case { figure, guest, request, goal: None })?);
+        rows.extend(against_the_loop(
+            bench,
+            &Case { figure, guest, request, annotation: None, goal: None },
+        )?);
     }
     let mut worst: Vec<Row> = Vec::new();
     for row in rows.iter().filter(|row| row.name.ends_with(TO_SERVE)) {
@@ -112,11 +142,12 @@ fn large_bodies(bench: &Bench) -> Result<Vec<Row>> {
 const TO_SERVE: &str = "_ratio_to_serve";
 
 /// The servers that one case compares; the loop of `wasmtime serve` is the first.
-fn servers(bench: &Bench, guest: &str) -> Result<Vec<Server>> {
+fn servers(bench: &Bench, guest: &str, annotation: Option<&str>) -> Result<Vec<Server>> {
     let mut all = vec![Server::serve_loop(guest)?];
     for runtime in bench.options.wasm_runtimes() {
-        all.push(Server::container(bench, runtime, guest)?);
-        if let Some(directory) = &bench.options.before {
+        all.push(Server::container(bench, runtime, guest, annotation)?);
+        // An earlier build may not know the annotation.
+        if let (Some(directory), None) = (&bench.options.before, annotation) {
             all.extend(Server::before(bench, runtime, guest, directory)?);
         }
     }
@@ -124,12 +155,12 @@ fn servers(bench: &Bench, guest: &str) -> Result<Vec<Server>> {
 }
 
 fn against_the_loop(bench: &Bench, case: &Case) -> Result<Vec<Row>> {
-    let Case { figure, guest, request, goal } = case;
+    let Case { figure, guest, request, annotation, goal } = case;
     bench.say(&format!(
         "{figure}: {} interleaved rounds after one to warm up, {request}",
         series::ROUNDS
     ))?;
-    let all = servers(bench, guest)?;
+    let all = servers(bench, guest, *annotation)?;
     let mut all: Vec<_> = all.into_iter().map(|one| Series::new(one, request.clone())).collect();
     rounds(bench, &mut all)?;
     let mut rows = Vec::new();
@@ -154,7 +185,7 @@ fn outgoing(bench: &Bench, figure: &str, guest: &str) -> Result<Vec<Row>> {
     let peer = Server::serve_loop("http_hello.wasm")?;
     let request = Request::get(&format!("get?url=http://{}/", peer.address()));
     bench.say(&format!("{figure}: CPU time of a request that makes a request, {request}"))?;
-    let all = servers(bench, guest)?;
+    let all = servers(bench, guest, None)?;
     let mut all: Vec<_> = all.into_iter().map(|one| Series::new(one, request.clone())).collect();
     rounds(bench, &mut all)?;
     let mut rows = Vec::new();

@@ -54,8 +54,13 @@ impl Server {
     }
 
     /// A container on the host's network, its output in a file.
-    pub(crate) fn container(bench: &Bench, runtime: Runtime, guest: &str) -> Result<Self> {
-        Self::of_shim(bench, runtime.name(), short(runtime), guest)
+    pub(crate) fn container(
+        bench: &Bench,
+        runtime: Runtime,
+        guest: &str,
+        annotation: Option<&str>,
+    ) -> Result<Self> {
+        Self::of_shim(bench, runtime.name(), short(runtime), guest, annotation)
     }
 
     /// The same by the shim of an earlier build; nothing for a daemon, of which there is one.
@@ -70,16 +75,23 @@ impl Server {
         }
         let shim = directory.join(runtime.shim());
         let shim = shim.to_str().context("a directory whose name is no text")?;
-        Self::of_shim(bench, shim, "wasmtime-before", guest).map(Some)
+        Self::of_shim(bench, shim, "wasmtime-before", guest, None).map(Some)
     }
 
-    fn of_shim(bench: &Bench, shim: &str, name: &'static str, guest: &str) -> Result<Self> {
+    fn of_shim(
+        bench: &Bench,
+        shim: &str,
+        name: &'static str,
+        guest: &str,
+        annotation: Option<&str>,
+    ) -> Result<Self> {
         let address = http::free_address()?;
         let id = bench.fixture.id(&format!("{}-{name}", guest.trim_end_matches(".wasm")));
         let place = format!("io.runwasi.http.address={address}");
         let log =
             format!("file://{}", bench.fixture.dir().join(&id).with_extension("out").display());
         let program = format!("/{guest}");
+        let further = annotation.map(|annotation| ["--annotation", annotation]);
         let line = [
             "run",
             "-d",
@@ -93,7 +105,14 @@ impl Server {
         ];
         bench
             .fixture
-            .ctr([&line[..], &[Image::Wasmguests.name(), &id, &program]].concat())?
+            .ctr(
+                [
+                    &line[..],
+                    further.as_ref().map_or(&[], |further| &further[..]),
+                    &[Image::Wasmguests.name(), &id, &program],
+                ]
+                .concat(),
+            )?
             .ok()?;
         // It listens since it runs.
         http::get(address, "/")?;

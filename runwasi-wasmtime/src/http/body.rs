@@ -92,7 +92,12 @@ impl GuestBody {
         // The call comes first: a frame that it writes in this poll is sent in this poll. Both
         // polls register the waker of this task, so progress of either continues the response.
         self.failed |= self.drive(cx).is_err();
-        let cut = match Pin::new(&mut self.body).poll_frame(cx) {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None)) {
+            // By the end of a shared instance, which its failure precedes.
+            self.failed |= self.drive(cx).is_err();
+        }
+        let cut = match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.complete |= self.is_last(&frame);
                 return Poll::Ready(Some(Ok(frame)));
@@ -128,7 +133,12 @@ impl GuestBody {
 
     /// Polls the call, unless it has returned.
     fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let Some(call) = &mut self.call else { return Ok(()) };
+        let call = match &mut self.call {
+            None => return Ok(()),
+            Some(Call::Shared(place)) if place.has_failed() => return Err(Failure::Failed),
+            Some(Call::Shared(_)) => return Ok(()),
+            Some(Call::Own(call)) => call,
+        };
         let Poll::Ready(returned) = call.as_mut().poll(cx) else { return Ok(()) };
         // It must not be polled again.
         self.call = None;
@@ -164,7 +174,9 @@ impl Body for ResponseBody {
         match self {
             Self::Text(text) => text.is_end_stream(),
             // hyper does not poll a body at its end, and only polls of the body run the call.
-            Self::Guest(body) => body.call.is_none() && body.body.is_end_stream(),
+            Self::Guest(body) => {
+                !matches!(body.call, Some(Call::Own(_))) && body.body.is_end_stream()
+            }
         }
     }
 
@@ -186,7 +198,7 @@ impl Drop for GuestBody {
         }
         // Complete: hyper may drop the body before its end, while the guest still has work of its
         // own. Without a call the guest has returned, and the ticket is dropped here.
-        if let (Some(call), Some(ticket)) = (self.call.take(), self.ticket.take()) {
+        if let (Some(Call::Own(call)), Some(ticket)) = (self.call.take(), self.ticket.take()) {
             ticket.go_on(call);
         }
     }

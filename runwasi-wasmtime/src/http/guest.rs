@@ -40,7 +40,7 @@ use super::{error::Failure, settings::Settings};
 use crate::{component::store::Component, timed_body::TimedBody};
 
 /// Time that an instance waits for its next request.
-const KEPT_FOR: Duration = Duration::from_secs(5);
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(5);
 /// Largest number of waiting instances with few requests under way.
 const KEPT: usize = 16;
 /// The same with many, as a divisor of their number.
@@ -112,6 +112,11 @@ impl Guest {
             Self::P2(pre) => pre.engine(),
             Self::P3(pre, _) => pre.engine(),
         }
+    }
+
+    /// True if an instance can serve several requests at once.
+    pub(super) fn may_share(&self) -> bool {
+        matches!(self, Self::P3(..))
     }
 
     /// Takes an instance that waits for a request.
@@ -239,34 +244,38 @@ async fn call_p3(
     head: oneshot::Sender<Head>,
 ) -> wasmtime::Result<()> {
     let call = async |accessor: &Accessor<Component>| {
-        let (request, sent) = accessor.with(|mut store| {
-            let view = store.get().http();
-            let (request, sent) = p3::Request::from_http(view.hooks, request);
-            // Boxed: its type would borrow from the store.
-            let sent: Sent = Box::pin(sent);
-            wasmtime::error::Ok((view.table.push(request)?, sent))
-        })?;
-        let answer = service.wasi_http_handler().call_handle(accessor, request).await?;
-        let answer = match answer {
-            Ok(response) => accessor.with(|mut store| {
-                let response = store.get().http().table.delete(response)?;
-                wasmtime::error::Ok(response.into_http(&mut store, sent)?)
-            }),
-            Err(code) => {
-                // As in `call_p2`: an error means that the request has been given up.
-                let _ = head.send(Err(Failure::of_guest(code)));
-                return settled(accessor).await;
-            }
-        }?;
-        // The same. The head goes out before the rest is waited for: the client reads meanwhile.
-        let _ = head.send(Ok(answer));
+        // An error: the request has been given up, as in `call_p2`. The head goes out before the
+        // rest is waited for: the client reads meanwhile.
+        let _ = head.send(answer_p3(service, accessor, request).await?);
         settled(accessor).await
     };
     store.run_concurrent(call).await?
 }
 
-/// Waits until the guest has nothing left to do for the request.
-async fn settled(accessor: &Accessor<Component>) -> wasmtime::Result<()> {
+/// Calls the handler until it has answered.
+pub(super) async fn answer_p3(
+    service: &Service,
+    accessor: &Accessor<Component>,
+    request: Request<TimedBody>,
+) -> wasmtime::Result<Head> {
+    let (request, sent) = accessor.with(|mut store| {
+        let view = store.get().http();
+        let (request, sent) = p3::Request::from_http(view.hooks, request);
+        // Boxed: its type would borrow from the store.
+        let sent: Sent = Box::pin(sent);
+        wasmtime::error::Ok((view.table.push(request)?, sent))
+    })?;
+    match service.wasi_http_handler().call_handle(accessor, request).await? {
+        Ok(response) => accessor.with(|mut store| {
+            let response = store.get().http().table.delete(response)?;
+            Ok(Ok(response.into_http(&mut store, sent)?))
+        }),
+        Err(code) => Ok(Err(Failure::of_guest(code))),
+    }
+}
+
+/// Waits until the guest has nothing left to do.
+pub(super) async fn settled(accessor: &Accessor<Component>) -> wasmtime::Result<()> {
     // A handler of p3 may return a response before its tasks have written the body.
     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
     Ok(())

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use runwasi_core::metrics::http as metrics;
 use tokio::{
     sync::oneshot,
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 use tracing::Level;
 use wasmtime_wasi_http::{Error, WasiBody};
@@ -25,7 +25,7 @@ use super::{
     guest::Head,
     instances::Serving,
     request,
-    ticket::{Busy, Call, Ticket},
+    ticket::{Busy, Call, OwnCall, Ticket},
     timeouts::Activity,
 };
 use crate::{timed_body::TimedBody, trace};
@@ -122,10 +122,21 @@ async fn handle(
     // A client that stops in the middle of its request is as idle as one between two requests.
     let patience = serving.settings.idle_timeout;
     let request = request.map(|body| TimedBody::new(body, patience, Error::from));
-    let (sender, head) = oneshot::channel();
-    let call: Call = Box::pin(serving.clone().call(request, sender));
+    let time = serving.settings.request_timeout;
     // A failure drops the ticket, which frees the slot, after the call, which ends the guest.
-    let (response, call) = answered(call, head, serving.settings.request_timeout).await?;
+    let (response, call) = match &serving.shared {
+        Some(shared) => {
+            let asked = timeout(time, serving.ask(shared, request)).await;
+            let (response, place) = asked.unwrap_or(Err(Failure::TimedOut))?;
+            (response, Some(Call::Shared(place)))
+        }
+        None => {
+            let (sender, head) = oneshot::channel();
+            let call = Box::pin(serving.clone().call(request, sender));
+            let (response, call) = answered(call, head, time).await?;
+            (response, call.map(Call::Own))
+        }
+    };
     if response.status().is_informational() {
         // A guest has one response. After this one its client would wait for the final response.
         return Err(Failure::Status);
@@ -136,10 +147,10 @@ async fn handle(
 /// Drives the call until the guest has answered. Returns the response and the call, unless the call
 /// has returned: it must not be polled again.
 async fn answered(
-    mut call: Call,
+    mut call: OwnCall,
     mut head: oneshot::Receiver<Head>,
     time: Duration,
-) -> Result<(Response<WasiBody>, Option<Call>), Failure> {
+) -> Result<(Response<WasiBody>, Option<OwnCall>), Failure> {
     let mut expiry: Option<Pin<Box<Sleep>>> = None;
     // Not spawned: the guest runs within this poll, in the same turn of the fair queue.
     let (response, returned) = poll_fn(|cx| {

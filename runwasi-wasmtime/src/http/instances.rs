@@ -17,6 +17,7 @@ use super::{
     further::Further,
     guest::{Guest, Head, Instance},
     settings::Settings,
+    shared::Shared,
 };
 use crate::{
     component::store::{Component, Imports},
@@ -48,6 +49,8 @@ pub(super) struct Serving {
     requests: Arc<Semaphore>,
     /// Notified of each instance that is free or gone, for one request that waits for it.
     freed: Notify,
+    /// Absent if an instance serves one request at a time.
+    pub(super) shared: Option<Arc<Shared>>,
     /// Counts requests for operators.
     pub(super) notes: Arc<Notes>,
 }
@@ -80,6 +83,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner
 
 /// Settings with the number of concurrent requests for which the container's share has room.
 fn within_share(mut settings: Settings, spec: &InstanceSpec, most: u32) -> Settings {
+    let most = most.saturating_mul(settings.concurrent_reuse);
     if settings.max_requests > most {
         // Without a warning if nothing was set: the default is more than a small pod has.
         tracing::info!(
@@ -94,7 +98,7 @@ fn within_share(mut settings: Settings, spec: &InstanceSpec, most: u32) -> Setti
 }
 
 /// Lets a waiting request try again, when it is dropped.
-struct Freed<'a>(&'a Notify);
+pub(super) struct Freed<'a>(&'a Notify);
 
 impl Drop for Freed<'_> {
     fn drop(&mut self) {
@@ -119,7 +123,12 @@ impl Serving {
         let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
         let of_further = further.as_ref().map_or(0, |further| further.shares().most_stores());
         let most = imports.shares.most_stores().saturating_add(of_further);
+        let mut settings = settings;
+        if !guest.may_share() {
+            settings.concurrent_reuse = 1;
+        }
         let settings = within_share(settings, &spec, most);
+        let shared = Shared::new(&settings);
         let requests = Arc::new(Semaphore::new(settings.max_requests as usize));
         let notes = spec.extensions.get_or_make(Notes::default);
         notes.serves();
@@ -134,6 +143,7 @@ impl Serving {
             context_pool,
             requests,
             freed: Notify::new(),
+            shared,
             notes,
         }
     }
@@ -164,7 +174,7 @@ impl Serving {
     ) -> Result<(), Failure> {
         let parent = trace::current(&request);
         // Dropped after the store.
-        let _freed = Freed(&self.freed);
+        let _freed = self.freed();
         let (mut store, instance) = self.instance().await?;
         // Of the present request: an instance of p3 has served others before.
         store.data_mut().outbound.parent = parent;
@@ -173,7 +183,7 @@ impl Serving {
             Ok(()) => {
                 let under_way = self.under_way();
                 if let Some(store) = self.guest.keep(store, instance, &self.settings, under_way) {
-                    self.context_pool.put_back(store.into_data().into_context());
+                    self.put_back(store);
                 }
                 Ok(())
             }
@@ -191,8 +201,26 @@ impl Serving {
         }
     }
 
+    /// Lets a waiting request try again, when the answer is dropped.
+    pub(super) fn freed(&self) -> Freed<'_> {
+        Freed(&self.freed)
+    }
+
+    /// Takes back what the next instance can use.
+    pub(super) fn put_back(&self, store: Store<Component>) {
+        self.context_pool.put_back(store.into_data().into_context());
+    }
+
+    /// Ends the instances that no request uses. To be called when there are none any more.
+    pub(super) async fn end(&self) {
+        self.guest.forget_kept();
+        if let Some(shared) = &self.shared {
+            shared.end().await;
+        }
+    }
+
     /// Takes a waiting instance or makes one. Waits for `queue-timeout` at most.
-    async fn instance(&self) -> Result<(Store<Component>, Instance), Failure> {
+    pub(super) async fn instance(&self) -> Result<(Store<Component>, Instance), Failure> {
         if let Some(kept) = self.guest.kept() {
             return Ok(kept);
         }
@@ -242,7 +270,7 @@ impl Serving {
     }
 
     /// Makes an instance in the pool of the engine, or in the further one.
-    async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
+    pub(super) async fn instantiate(&self) -> wasmtime::Result<(Store<Component>, Instance)> {
         // Asked before anything is made: beyond its share, a server comes here with each request.
         let shortage = match self.imports.shares.take() {
             Ok(share) => return self.instantiate_with(share, &self.guest).await,
@@ -274,7 +302,7 @@ impl Serving {
         Ok((store, instance))
     }
 
-    async fn failed(&self, error: &wasmtime::Error) -> Failure {
+    pub(super) async fn failed(&self, error: &wasmtime::Error) -> Failure {
         exit::tell(error, &self.spec).await;
         Failure::Failed
     }

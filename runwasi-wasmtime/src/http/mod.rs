@@ -25,12 +25,14 @@
 //! | `body` | body of a response, which drives the guest |
 //! | `ticket` | resources of a request until all its work is done |
 //! | `instances` | from a request to an instance |
+//! | `shared`, `concurrent` | instances that serve several requests at once, and the way to them |
 //! | `further` | instances beyond the slots of the engine's pool |
 //! | `guest` | the two worlds |
 //! | `context_pool` | reuse of WASI contexts |
 //! | `error` | failures, and their status for the client |
 
 mod body;
+mod concurrent;
 mod connection;
 mod context_pool;
 mod drain;
@@ -42,6 +44,7 @@ mod instances;
 mod io;
 mod request;
 mod settings;
+mod shared;
 mod ticket;
 mod timeouts;
 
@@ -231,7 +234,7 @@ impl Server {
         // A guest may go on after its response, and so after its connection.
         serving.idle().await;
         // The server itself may live longer than its last request: waiting instances must not.
-        self.guest.forget_kept();
+        serving.end().await;
     }
 }
 

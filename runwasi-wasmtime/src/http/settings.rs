@@ -36,6 +36,8 @@ pub(super) struct Settings {
     pub(super) idle_timeout: Duration,
     /// Number of requests that an instance of a WASI p3 component serves, one after another.
     pub(super) max_reuse: u32,
+    /// Number of requests that an instance of a WASI p3 component serves at once.
+    pub(super) concurrent_reuse: u32,
 }
 
 impl Settings {
@@ -69,6 +71,7 @@ impl Settings {
             request_timeout: setting("io.runwasi.http.request-timeout", "60s").time()?,
             idle_timeout: setting("io.runwasi.http.idle-timeout", IDLE_TIMEOUT).time()?,
             max_reuse: setting("io.runwasi.http.max-reuse", "1000").count(1_000_000)?,
+            concurrent_reuse: setting("io.runwasi.http.concurrent-reuse", "1").count(10_000)?,
         })
     }
 }
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn every_setting_is_read_and_has_a_default() {
         let all = "max-connections=1 max-requests=2 queue-timeout=3ms header-timeout=4s \
-            request-timeout=5m idle-timeout=6h max-reuse=7";
+            request-timeout=5m idle-timeout=6h max-reuse=7 concurrent-reuse=8";
         let expected = Settings {
             address: ([0, 0, 0, 0], 8080).into(),
             max_connections: 1,
@@ -149,6 +152,7 @@ mod tests {
             request_timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(6 * 3600),
             max_reuse: 7,
+            concurrent_reuse: 8,
         };
         assert_eq!(read(all, None), Ok(expected));
         let seconds = Duration::from_secs;
@@ -161,6 +165,7 @@ mod tests {
             request_timeout: seconds(60),
             idle_timeout: seconds(75),
             max_reuse: 1000,
+            concurrent_reuse: 1,
         };
         assert_eq!(read("", None), Ok(default));
     }
@@ -180,7 +185,8 @@ mod tests {
             address=0.0.0.0:65536 max-connections=0 max-connections=+1 max-connections= \
             max-requests=many max-requests=18446744073709551616 header-timeout=10 \
             header-timeout=0s header-timeout=25h request-timeout=-1s idle-timeout=1.5s \
-            queue-timeout=s queue-timeout=99999999999999999h max-reuse=0";
+            queue-timeout=s queue-timeout=99999999999999999h max-reuse=0 \
+            concurrent-reuse=0 concurrent-reuse=10001";
         for annotation in wrong.split_whitespace() {
             let (key, value) = annotation.split_once('=').unwrap();
             let error = read(annotation, None).unwrap_err();

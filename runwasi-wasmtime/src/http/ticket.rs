@@ -5,10 +5,18 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use runwasi_core::metrics::http::{self as metrics, UnderWay};
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::{error::Failure, instances::Serving, timeouts::Activity};
+use super::{error::Failure, instances::Serving, shared::Place, timeouts::Activity};
 
-/// Call of a guest's handler. Ends when the guest has returned and its instance is kept or dropped.
-pub(super) type Call = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+/// Call of a guest's handler in an instance of its own. Ends when the guest has returned and the
+/// instance is kept or dropped.
+pub(super) type OwnCall = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Call of a guest's handler.
+pub(super) enum Call {
+    Own(OwnCall),
+    /// In an instance that other requests use, too. Its end is not that of the request.
+    Shared(Place),
+}
 
 /// Resources that a request holds until all its work is done.
 pub(super) struct Ticket {
@@ -32,7 +40,7 @@ impl Ticket {
     }
 
     /// Continues the call of a guest after its complete response, as a member of the group.
-    pub(super) fn go_on(self, call: Call) {
+    pub(super) fn go_on(self, call: OwnCall) {
         // `_busy` ends with this function: for the connection the request is done.
         let Self { serving, _slot, busy: _busy } = self;
         // As long as the guest might have taken for its response.

@@ -132,7 +132,10 @@ fn bytes(count: usize) -> Response {
         let mut left = count;
         while left > 0 {
             let part = left.min(pattern.len());
-            to.write_all(pattern[..part].to_vec()).await;
+            if !to.write_all(pattern[..part].to_vec()).await.is_empty() {
+                // The reader has gone: a further write would be a trap.
+                return;
+            }
             left -= part;
         }
     });

@@ -1,0 +1,180 @@
+//! Servers of WASI p3 whose instances serve several requests at once.
+
+use std::{
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::{join_all, try_join_all};
+
+use http_body_util::Full;
+
+use super::{
+    Result,
+    fixture::{APP, Bed, Client, P3, SIGTERM, SOON, Served, reply},
+};
+
+async fn serve(bed: &Bed, annotations: &[(&str, &str)]) -> Result<Served> {
+    let setup = bed.setup("c", P3)?.annotation("concurrent-reuse", "100");
+    bed.start(annotations.iter().fold(setup, |setup, (key, value)| setup.annotation(key, value)))
+        .await
+}
+
+/// Instances that a server makes before one of them gets a second request.
+fn workers() -> Result<usize> {
+    Ok(available_parallelism()?.get())
+}
+
+/// Waits until no instance is left.
+async fn is_free_of_instances(bed: &Bed, patience: Duration) -> Result {
+    let deadline = Instant::now() + patience;
+    while bed.usage("c")?.memory.used > 0 {
+        assert!(Instant::now() < deadline, "{:?}", bed.usage("c")?.memory);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_at_once_share_an_instance_for_each_worker() -> Result {
+    let bed = Bed::new().await?;
+    let server = serve(&bed, &[]).await?;
+    let requests = 20 * workers()?;
+    let began = Instant::now();
+    let slow = try_join_all((0..requests).map(|_| server.get("/slow?ms=500")));
+    let count = async {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        server.get("/count").await
+    };
+    let (slow, count) = tokio::join!(slow, count);
+    assert!(slow?.iter().all(|reply| reply.text() == "late\n"));
+    assert!(began.elapsed() < Duration::from_millis(500) * 10, "{:?}", began.elapsed());
+    let count: usize = count?.text().trim().parse()?;
+    assert!((18..=24).contains(&count), "the instance of the last request has had {count}");
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn shared_instance_serves_requests_up_to_its_limit_and_leaves_when_idle() -> Result {
+    let bed = Bed::new().await?;
+    let server = serve(&bed, &[("max-reuse", "3")]).await?;
+    let mut client = Client::connect(server.address).await?;
+    let mut counts = Vec::new();
+    for _ in 0..7 {
+        counts.push(client.get("/count").await?.text());
+    }
+    assert_eq!(counts.concat(), "1\n2\n3\n1\n2\n3\n1\n");
+    assert!(bed.usage("c")?.memory.used > 1 << 20, "an instance waits for the next request");
+    is_free_of_instances(&bed, 2 * SOON).await?;
+    assert_eq!(client.get("/count").await?.text(), "1\n");
+    drop(client);
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn trap_ends_the_requests_of_its_instance_and_no_others() -> Result {
+    let bed = Bed::new().await?;
+    let server = serve(&bed, &[]).await?;
+    let (address, workers) = (server.address, workers()?);
+    // One in each instance; the head of each response is there.
+    let mut bodies = Vec::new();
+    for _ in 0..workers {
+        let mut client = Client::connect(address).await?;
+        let response = client.send("GET", "/slow-body?ms=200", Full::default()).await?;
+        bodies.push((client, response));
+    }
+    assert_eq!(server.get("/trap").await?.said(), (500, "the handler failed\n".into()));
+    let bodies = bodies.into_iter().map(async |(client, response)| {
+        let reply = reply(response).await;
+        drop(client);
+        reply
+    });
+    let (whole, cut): (Vec<_>, Vec<_>) =
+        join_all(bodies).await.into_iter().partition(|reply| reply.is_ok());
+    assert_eq!((whole.len(), cut.len()), (workers - 1, 1), "{whole:?} {cut:?}");
+    assert!(whole.iter().flatten().all(|reply| reply.text().lines().count() == 5), "{whole:?}");
+    assert_eq!(server.get("/hello").await?.status, 200);
+    let stderr = server.stop().await?.stderr;
+    assert_eq!(stderr.matches("wasm backtrace").count(), 1, "{stderr}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn request_without_an_answer_in_time_costs_its_instance() -> Result {
+    let bed = Bed::new().await?;
+    let server = serve(&bed, &[("request-timeout", "1s")]).await?;
+    let began = Instant::now();
+    assert_eq!(server.get("/spin").await?.status, 504);
+    assert!(began.elapsed() < 2 * SOON, "{:?}", began.elapsed());
+    // Nothing spins any more.
+    is_free_of_instances(&bed, SOON).await?;
+    assert_eq!(server.get("/count").await?.said(), (200, "1\n".into()));
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn client_that_leaves_ends_its_instance_when_the_others_are_done() -> Result {
+    let bed = Bed::new().await?;
+    let server = serve(&bed, &[]).await?;
+    let slow: Vec<_> = (0..workers()?).map(|_| server.get("/slow?ms=1000")).collect();
+    let leaver = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut client = Client::connect(server.address).await?;
+        let asked = client.send("GET", "/slow?ms=600000", Full::default());
+        // Its connection is closed then.
+        assert!(tokio::time::timeout(Duration::from_millis(300), asked).await.is_err());
+        Result::Ok(())
+    };
+    let (slow, left) = tokio::join!(try_join_all(slow), leaver);
+    left?;
+    assert!(slow?.iter().all(|reply| reply.text() == "late\n"));
+    is_free_of_instances(&bed, 2 * SOON).await?;
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn client_that_leaves_a_body_costs_no_instance() -> Result {
+    let bed = Bed::new().await?;
+    let server = serve(&bed, &[]).await?;
+    let mut client = Client::connect(server.address).await?;
+    let response = client.send("GET", "/bytes?count=1000000000", Full::default()).await?;
+    assert_eq!(response.status(), 200);
+    drop((client, response));
+    // Nothing tells when the server has found that the client has gone.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.get("/count").await?.text(), "2\n");
+    assert_eq!(server.stop().await?.stderr, "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn drain_answers_what_shared_instances_have() -> Result {
+    let bed = Bed::new().await?;
+    let server = serve(&bed, &[]).await?;
+    let slow: Vec<_> = (0..10).map(|_| server.get("/slow?ms=500")).collect();
+    let drain = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.kill(SIGTERM).await
+    };
+    let (slow, drained) = tokio::join!(try_join_all(slow), drain);
+    drained?;
+    assert!(slow?.iter().all(|reply| reply.text() == "late\n"));
+    assert_eq!(server.ended().await?.status, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn instance_of_p2_serves_one_request_whatever_the_annotation() -> Result {
+    let bed = Bed::new().await?;
+    let setup = bed.setup("c", APP)?.annotation("concurrent-reuse", "100");
+    let server = bed.start(setup).await?;
+    for _ in 0..3 {
+        assert_eq!(server.get("/hello").await?.status, 200);
+    }
+    server.stop().await?;
+    Ok(())
+}
