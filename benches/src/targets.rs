@@ -23,7 +23,7 @@ const BOTH: &[&str] = &["wasmtime", "wasmtimed"];
 /// The engine alone, in the process of the benchmark.
 const ENGINE: &[&str] = &["in-process"];
 
-const TARGETS: [Target; 35] = [
+const TARGETS: [Target; 34] = [
     most("ctr run above the floor", "ctr_run_above_floor_to_upstream", POD, 0.07),
     most("ctr run above the floor", "ctr_run_above_floor_to_upstream", DAEMON, 0.04),
     most("CPU time of ctr run above the floor", "ctr_run_cpu_above_floor_to_runc", POD, 0.10),
@@ -49,7 +49,6 @@ const TARGETS: [Target; 35] = [
     least("requests a second, p2 hello", "http_hello_ratio_to_serve", BOTH, 2.5),
     least("1 MB bodies, worst of four", "http_body_worst_ratio_to_serve", BOTH, 1.3),
     least("requests a second, p3 hello", "http_p3_hello_ratio_to_serve", BOTH, 1.25),
-    least("the same, 16 in an instance", "http_p3_shared_hello_ratio_to_serve", BOTH, 1.25),
     least("256 clients that wait 20 ms, p3", "http_p3_wait_ratio_to_serve", BOTH, 1.2),
     least("256 clients that wait 20 ms, p2", "http_wait_ratio_to_serve", BOTH, 1.5),
     least("a line of output for each request", "http_println_ratio_to_quiet", BOTH, 0.8),

@@ -42,14 +42,18 @@ async fn requests_at_once_share_an_instance_for_each_worker() -> Result {
     let requests = 20 * workers()?;
     let began = Instant::now();
     let slow = try_join_all((0..requests).map(|_| server.get("/slow?ms=500")));
-    let count = async {
+    let look = async {
         tokio::time::sleep(Duration::from_millis(250)).await;
-        server.get("/count").await
+        Result::Ok((server.get("/count").await?.text(), bed.usage("c")?.memory.used))
     };
-    let (slow, count) = tokio::join!(slow, count);
+    let (slow, look) = tokio::join!(slow, look);
     assert!(slow?.iter().all(|reply| reply.text() == "late\n"));
     assert!(began.elapsed() < Duration::from_millis(500) * 10, "{:?}", began.elapsed());
-    let count: usize = count?.text().trim().parse()?;
+    let (count, memory) = look?;
+    // An instance of its own would cost 1.6 MB for each request.
+    println!("{memory} bytes for {requests} requests in {} instances", workers()?);
+    assert!(memory < 3_000_000 * workers()? as u64, "{memory} bytes");
+    let count: usize = count.trim().parse()?;
     assert!((18..=24).contains(&count), "the instance of the last request has had {count}");
     server.stop().await?;
     Ok(())
