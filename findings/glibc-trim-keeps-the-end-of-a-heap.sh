@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Behaviour: `malloc_trim(0)` of glibc joins freed small chunks ("fast bins") and all free memory
-#   before them to the end of a thread's heap, and returns nothing of that end: 40 MB stay resident
-#   although nothing is allocated. With chunks at the end that have no fast bin it returns all of them.
+#   before them to the end of a thread's heap, and returns nothing of that end: 40 MB stay
+#   resident although nothing is allocated. With chunks at the end that have no fast bin it returns
+#   all of them.
 # Versions: glibc 2.36 (Debian 12), Rust crate libc 0.2.189.
-# Expected: what malloc_trim(3) tells: since 2.8, the memory of all heaps and of all whole free pages.
+# Expected: what malloc_trim(3) tells: since 2.8, the memory of all heaps and of all whole free
+#   pages.
 # Seen: before chunks of 2000 bytes: 0 of 40 MB stay; before chunks of 64 bytes: 40, also after a
 #   second call; the same with M_MXFAST 0: 0
 # Here: a server that trimmed after each large guest kept up to 64 MiB of it, once in twenty times.

@@ -181,14 +181,27 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_mounted_interfaces() {
-        let table = MountTable::of_host().unwrap();
-        let mut mounted = table.inside(Path::new("/"));
-        mounted.retain(|entry| !table.is_hidden(entry));
+        let visible = || {
+            let table = MountTable::of_host().unwrap();
+            let mut mounted = table.inside(Path::new("/"));
+            mounted.retain(|entry| !table.is_hidden(entry));
+            mounted
+                .iter()
+                .map(|one| (one.id, one.path.clone(), one.kind.clone()))
+                .collect::<Vec<_>>()
+        };
+        let magic_at = |path: &Path| statfs(path).map(|found| found.f_type);
+        let mounted = visible();
+        let magics: Vec<_> = mounted.iter().map(|(_, path, _)| magic_at(path)).collect();
+        // Others mount and unmount meanwhile.
+        let still = visible();
         let mut seen = 0;
-        for entry in mounted {
-            let Ok(found) = statfs(&entry.path) else { continue };
-            if let Some((name, magic)) = INTERFACES.iter().find(|(name, _)| *name == entry.kind) {
-                assert_eq!(found.f_type, *magic, "{name}");
+        for (mount, magic) in mounted.iter().zip(magics).filter(|(mount, _)| still.contains(mount))
+        {
+            let (_, _, kind) = mount;
+            if let Some((name, expected)) = INTERFACES.iter().find(|(name, _)| name == kind) {
+                // An error: the path is not within reach.
+                assert_eq!(magic.unwrap_or(*expected), *expected, "{name}");
                 seen += 1;
             }
         }

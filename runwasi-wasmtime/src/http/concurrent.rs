@@ -1,4 +1,4 @@
-//! The way from a request to an instance that serves several at once.
+//! The way from a request to an instance that serves several at once, and the making of instances.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
     error::Failure,
     guest::Instance,
     instances::Serving,
-    shared::{Choice, Job, Place, Runner, Shared},
+    shared::{Found, Job, Making, Place, Runner, Shared},
 };
 use crate::{component::store::Component, limits, timed_body::TimedBody, trace};
 
@@ -27,62 +27,59 @@ impl Serving {
         let mut place = self.place(shared).await?;
         let (sender, head) = oneshot::channel();
         place.send(Job { request, head: sender, parent });
-        let head = head.await;
+        // An error: the instance has ended, and not by itself.
+        let head = head.await.unwrap_or(Err(Failure::Failed));
         place.answered();
-        match head {
-            Ok(answer) => Ok((answer?, place)),
-            Err(_) if place.has_failed() => Err(Failure::Failed),
-            Err(_) => Err(Failure::Silent),
-        }
+        Ok((head?, place))
     }
 
-    /// Takes a place, in a further instance if that has a worker or if the others are full. Waits
-    /// for `queue-timeout` at most.
+    /// Takes a place. Waits for `queue-timeout` at most.
     async fn place(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Place, Failure> {
-        if let Some(place) = shared.place(Choice::Spread) {
-            return Ok(place);
+        let (found, making) = shared.find();
+        if let Some(making) = making {
+            let (serving, shared) = (self.clone(), shared.clone());
+            // Not by this request, whose client may go.
+            self.spawner.spawn(async move { serving.make(&shared, making).await });
         }
-        let _making = match shared.making().try_lock() {
-            Ok(making) => making,
-            Err(_) => {
-                if let Some(place) = shared.place(Choice::Any) {
-                    return Ok(place);
-                }
-                let making = timeout(self.settings.queue_timeout, shared.making().lock()).await;
-                making.map_err(|_| Failure::Busy)?
+        match found {
+            Found::Place(place) => Ok(place),
+            Found::Later(answer) => {
+                let answer = timeout(self.settings.queue_timeout, answer).await;
+                // An error: there was no place in time, or the server has ended.
+                answer.ok().and_then(Result::ok).unwrap_or(Err(Failure::Busy))
             }
-        };
-        // Of the instance that was made meanwhile.
-        if let Some(place) = shared.place(Choice::Spread) {
-            return Ok(place);
-        }
-        if let Some(place) = shared.place(Choice::Any) {
-            // An error: there is no room for a further instance, and no need.
-            let made = self.instantiate().await;
-            return Ok(made.map_or(place, |made| self.open(shared, made)));
-        }
-        tokio::select! {
-            made = self.instance() => Ok(self.open(shared, made?)),
-            place = shared.next_place() => Ok(place),
         }
     }
 
-    /// Starts a new instance.
-    fn open(
-        self: &Arc<Self>,
-        shared: &Arc<Shared>,
-        (store, instance): (Store<Component>, Instance),
-    ) -> Place {
-        let (place, runner) = shared.open();
-        let serving = self.clone();
-        self.spawner.spawn(async move { serving.run(runner, store, instance).await });
-        place
+    /// Makes an instance, and further ones as long as requests wait.
+    async fn make(self: &Arc<Self>, shared: &Arc<Shared>, mut making: Making) {
+        loop {
+            match self.instantiate().await {
+                Ok((store, instance)) => {
+                    let (serving, runner) = (self.clone(), making.open());
+                    self.spawner.spawn(async move { serving.run(runner, store, instance).await });
+                }
+                Err(error) => match Self::lack(&error) {
+                    None => return making.fail(self.failed(&error).await),
+                    // Nothing would change that.
+                    Some(Failure::NoMemory) if !shared.is_running() => {
+                        return making.fail(Failure::NoMemory);
+                    }
+                    Some(_) if making.end() => return making.is_full(),
+                    Some(_) => self.wait_for_room().await,
+                },
+            }
+            if making.end() {
+                return;
+            }
+        }
     }
 
     /// Runs an instance to its end.
-    async fn run(&self, mut runner: Runner, mut store: Store<Component>, instance: Instance) {
+    async fn run(&self, mut runner: Runner, store: Store<Component>, instance: Instance) {
         // Dropped after the store.
         let _freed = self.freed();
+        let mut store = store;
         // Instances of p2 serve one request: no runner is made for them.
         let Instance::P3(service, _) = instance else { return };
         let served = runner.run(&mut store, &service, self.settings.request_timeout);
@@ -93,9 +90,10 @@ impl Serving {
             }
             Err(error) => {
                 let error = store.data().explain(error);
-                // Before the store ends: bodies must not seem complete.
-                runner.fail();
+                // Both before the trap is written, which may wait for a reader of stderr: requests
+                // on their way get their answer now.
                 drop(store);
+                drop(runner);
                 self.failed(&error).await;
             }
         }

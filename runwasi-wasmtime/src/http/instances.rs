@@ -83,7 +83,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner
 
 /// Settings with the number of concurrent requests for which the container's share has room.
 fn within_share(mut settings: Settings, spec: &InstanceSpec, most: u32) -> Settings {
-    let most = most.saturating_mul(settings.concurrent_reuse);
+    let most = most.saturating_mul(settings.concurrent_reuse.min(settings.max_reuse));
     if settings.max_requests > most {
         // Without a warning if nothing was set: the default is more than a small pod has.
         tracing::info!(
@@ -220,7 +220,7 @@ impl Serving {
     }
 
     /// Takes a waiting instance or makes one. Waits for `queue-timeout` at most.
-    pub(super) async fn instance(&self) -> Result<(Store<Component>, Instance), Failure> {
+    async fn instance(&self) -> Result<(Store<Component>, Instance), Failure> {
         if let Some(kept) = self.guest.kept() {
             return Ok(kept);
         }
@@ -230,20 +230,16 @@ impl Serving {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
-            let lack = if error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>() {
-                Failure::Busy
-            } else if error.is::<OutOfMemory>() {
+            let Some(lack) = Self::lack(&error) else { return Err(self.failed(&error).await) };
+            if lack == Failure::NoMemory {
                 // The memory may be held by instances that wait for requests: they go first.
                 if self.guest.forget_kept() {
                     continue;
                 }
                 if self.is_alone() {
-                    return Err(Failure::NoMemory);
+                    return Err(lack);
                 }
-                Failure::NoMemory
-            } else {
-                return Err(self.failed(&error).await);
-            };
+            }
             let now = Instant::now();
             // The wait begins with the first failure.
             let until = *until.get_or_insert(now + self.settings.queue_timeout);
@@ -257,6 +253,21 @@ impl Serving {
                 return Ok(kept);
             }
         }
+    }
+
+    /// What an instance could not be made for lack of. None if it has failed.
+    pub(super) fn lack(error: &wasmtime::Error) -> Option<Failure> {
+        if error.is::<Shortage>() || error.is::<PoolConcurrencyLimitError>() {
+            Some(Failure::Busy)
+        } else {
+            error.is::<OutOfMemory>().then_some(Failure::NoMemory)
+        }
+    }
+
+    /// Waits until there may be room for an instance.
+    pub(super) async fn wait_for_room(&self) {
+        // Either end of the wait is a reason to try again.
+        let _ = timeout(OTHERS_LOOK, self.freed.notified()).await;
     }
 
     /// Number of requests that are being worked on.

@@ -7,11 +7,23 @@
 //! - by its last request, of which there are `max-reuse`,
 //! - after a while without a request,
 //! - when a request gets no answer: its client has gone, or `request-timeout` is over. Nothing can
-//!   end a single call of a guest, so the instance ends as soon as its other requests are done,
+//!   end a single call of a guest, so the instance ends as soon as its other requests are done, or
+//!   when its guest is found to compute without an end,
 //! - when it fails, with all its requests,
 //! - when the server drains.
+//!
+//! The timers are outside the event loop of the store, which a guest that computes does not enter.
 
-use std::{pin::pin, sync::Arc, thread, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::Request;
@@ -22,12 +34,13 @@ use tokio::{
         mpsc::{self, UnboundedReceiver, UnboundedSender},
         oneshot,
     },
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use wasmtime::{Store, component::Accessor};
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::{
+    error::Failure,
     guest::{self, Head, KEPT_FOR},
     settings::Settings,
 };
@@ -37,6 +50,7 @@ use crate::{component::store::Component, timed_body::TimedBody};
 const MOST_INSTANCES: u32 = 1_000_000;
 
 /// The instances of a server.
+// Lock order: `waiting`, `open`, the state of an instance.
 pub(super) struct Shared {
     /// Requests of an instance at once.
     at_once: u32,
@@ -44,21 +58,32 @@ pub(super) struct Shared {
     max_reuse: u32,
     /// Instances for which there is a worker.
     workers: usize,
-    /// Instances that take requests. Locked for a look or a change.
+    /// Requests that wait for a place, the oldest first.
+    waiting: Mutex<VecDeque<oneshot::Sender<Answer>>>,
+    /// Instances that take requests.
     open: Mutex<Vec<Arc<SharedInstance>>>,
-    /// Held by a request that makes an instance.
-    making: tokio::sync::Mutex<()>,
-    /// Notified of a place that has become free, for one request that waits for it.
-    freed: Notify,
+    /// An instance is being made.
+    making: AtomicBool,
+    /// There was no room for an instance that no request waited for, and none has ended since.
+    full: AtomicBool,
     /// Each running instance has one of them.
     running: Arc<Semaphore>,
 }
+
+/// What a request that waits gets.
+type Answer = Result<Place, Failure>;
 
 /// An instance, as its requests see it.
 struct SharedInstance {
     state: Mutex<State>,
     /// Notified when the instance is closed and its requests are done.
     left: Notify,
+    /// Notified when a request gets no answer.
+    abandoned: Notify,
+    /// Asks the loop of the instance for a sign of life.
+    ping: Notify,
+    /// The sign.
+    alive: AtomicBool,
 }
 
 struct State {
@@ -68,6 +93,8 @@ struct State {
     under_way: u32,
     /// Places that have been taken so far.
     taken: u32,
+    /// When the last place was given back.
+    last: Instant,
     /// A request has had no answer.
     abandoned: bool,
     failed: bool,
@@ -98,13 +125,18 @@ pub(super) struct Runner {
     _running: Option<OwnedSemaphorePermit>,
 }
 
-/// Which instance a request takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Choice {
-    /// None if a further instance had a worker of its own.
-    Spread,
-    /// Any that has a free place.
-    Any,
+/// The right to make an instance. Only one is made at a time: requests that come at once must not
+/// make one each.
+pub(super) struct Making {
+    shared: Arc<Shared>,
+    has_ended: bool,
+}
+
+/// The way to a place.
+pub(super) enum Found {
+    Place(Place),
+    /// All instances are full. The answer comes when a place is free.
+    Later(oneshot::Receiver<Answer>),
 }
 
 impl Shared {
@@ -115,69 +147,80 @@ impl Shared {
             max_reuse: settings.max_reuse,
             // An error: the number is not known.
             workers: thread::available_parallelism().map_or(1, usize::from),
+            waiting: Mutex::default(),
             open: Mutex::default(),
-            making: tokio::sync::Mutex::default(),
-            freed: Notify::new(),
+            making: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             running: Arc::new(Semaphore::new(MOST_INSTANCES as usize)),
         };
         (settings.concurrent_reuse > 1).then(|| Arc::new(shared))
     }
 
-    /// Takes a place in the instance with the fewest requests.
-    pub(super) fn place(self: &Arc<Self>, choice: Choice) -> Option<Place> {
+    /// Takes a place in the instance with the fewest requests, or queues for one. Gives the right to
+    /// make an instance if a further one would have a worker, or if the others are full.
+    pub(super) fn find(self: &Arc<Self>) -> (Found, Option<Making>) {
+        let mut waiting = self.waiting.lock();
+        let (place, wants) = if waiting.is_empty() { self.place() } else { (None, true) };
+        let found = place.map_or_else(
+            || {
+                let (sender, answer) = oneshot::channel();
+                waiting.push_back(sender);
+                Found::Later(answer)
+            },
+            Found::Place,
+        );
+        // Under the lock with which a maker ends: it has seen this request, or another one begins.
+        // Relaxed: flags that publish no other memory.
+        let makes = wants && !self.making.swap(true, Ordering::Relaxed);
+        drop(waiting);
+        (found, makes.then(|| Making { shared: self.clone(), has_ended: false }))
+    }
+
+    /// A place, if there is one, and whether a further instance is wanted.
+    fn place(self: &Arc<Self>) -> (Option<Place>, bool) {
         let mut open = self.open.lock();
         let counts = open.iter().map(|instance| instance.state.lock().under_way);
-        let (index, least) = counts.enumerate().min_by_key(|(_, count)| *count)?;
-        let spread = choice == Choice::Spread && least > 0 && open.len() < self.workers;
-        if spread || least >= self.at_once {
-            return None;
+        let Some((index, least)) = counts.enumerate().min_by_key(|(_, count)| *count) else {
+            return (None, true);
+        };
+        if least >= self.at_once {
+            return (None, true);
         }
-        let instance = open.get(index)?.clone();
-        let (jobs, is_last) = instance.take(self.max_reuse)?;
+        // Relaxed: as in `find`.
+        let room = open.len() < self.workers && !self.full.load(Ordering::Relaxed);
+        let Some(instance) = open.get(index).cloned() else { return (None, true) };
+        let Some((jobs, is_last)) = instance.take(self.max_reuse) else { return (None, true) };
         if is_last {
             open.swap_remove(index);
         }
         drop(open);
-        Some(Place { shared: self.clone(), instance, jobs, waits: false })
+        (Some(Place { shared: self.clone(), instance, jobs, waits: false }), room && least > 0)
     }
 
-    /// Waits for a place in an instance that there is.
-    pub(super) async fn next_place(self: &Arc<Self>) -> Place {
+    /// Gives free places to requests that wait.
+    fn serve_waiting(self: &Arc<Self>) {
         loop {
-            self.freed.notified().await;
-            if let Some(place) = self.place(Choice::Any) {
-                return place;
+            let mut waiting = self.waiting.lock();
+            // Those whose clients have gone.
+            while waiting.front().is_some_and(oneshot::Sender::is_closed) {
+                waiting.pop_front();
+            }
+            if waiting.is_empty() {
+                return;
+            }
+            let (Some(place), _) = self.place() else { return };
+            let first = waiting.pop_front();
+            // Unlocked: a place that cannot be sent is dropped, which comes here again.
+            drop(waiting);
+            if let Some(first) = first {
+                drop(first.send(Ok(place)));
             }
         }
     }
 
-    /// Serializes the making of instances: requests that come at once must not make one each.
-    pub(super) fn making(&self) -> &tokio::sync::Mutex<()> {
-        &self.making
-    }
-
-    /// Opens an instance. Returns its first place.
-    pub(super) fn open(self: &Arc<Self>) -> (Place, Runner) {
-        let (sender, jobs) = mpsc::unbounded_channel();
-        let state = State {
-            jobs: (self.max_reuse > 1).then(|| sender.clone()),
-            under_way: 1,
-            taken: 1,
-            abandoned: false,
-            failed: false,
-        };
-        let instance = SharedInstance { state: Mutex::new(state), left: Notify::new() };
-        let instance = Arc::new(instance);
-        if self.max_reuse > 1 {
-            self.open.lock().push(instance.clone());
-        }
-        // Requests that wait find the other places.
-        self.freed.notify_waiters();
-        // An error: there are more instances than can be.
-        let running = self.running.clone().try_acquire_owned().ok();
-        let runner =
-            Runner { instance: instance.clone(), shared: self.clone(), jobs, _running: running };
-        (Place { shared: self.clone(), instance, jobs: sender, waits: false }, runner)
+    /// True if an instance runs, whose end would leave room for another one.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.available_permits() < MOST_INSTANCES as usize
     }
 
     /// Closes all instances and waits for their ends.
@@ -194,13 +237,86 @@ impl Shared {
         instance.close(change);
     }
 
-    /// Closes an instance that has no request.
-    fn close_idle(&self, instance: &Arc<SharedInstance>) {
+    /// Closes an instance that has had no request for a while. Returns when to look again.
+    fn close_idle(&self, instance: &Arc<SharedInstance>) -> Instant {
         // Under the lock with which places are taken: none is taken meanwhile.
         let mut open = self.open.lock();
-        if instance.state.lock().under_way == 0 {
+        let (is_free, last) = {
+            let state = instance.state.lock();
+            (state.under_way == 0, state.last)
+        };
+        let now = Instant::now();
+        if is_free && now >= last + KEPT_FOR {
             open.retain(|open| !Arc::ptr_eq(open, instance));
             instance.close(|_| {});
+        }
+        if is_free && now < last + KEPT_FOR { last + KEPT_FOR } else { now + KEPT_FOR }
+    }
+}
+
+impl Making {
+    /// Opens an instance. Requests that wait get its places.
+    pub(super) fn open(&self) -> Runner {
+        let shared = &self.shared;
+        let (sender, jobs) = mpsc::unbounded_channel();
+        let state = State {
+            jobs: Some(sender),
+            under_way: 0,
+            taken: 0,
+            last: Instant::now(),
+            abandoned: false,
+            failed: false,
+        };
+        let instance = Arc::new(SharedInstance {
+            state: Mutex::new(state),
+            left: Notify::new(),
+            abandoned: Notify::new(),
+            ping: Notify::new(),
+            alive: AtomicBool::new(true),
+        });
+        shared.open.lock().push(instance.clone());
+        // An error: there are more instances than can be.
+        let running = shared.running.clone().try_acquire_owned().ok();
+        shared.serve_waiting();
+        Runner { instance, shared: shared.clone(), jobs, _running: running }
+    }
+
+    /// Gives the right back if no request waits for a place. Tells if it has.
+    pub(super) fn end(&mut self) -> bool {
+        let mut waiting = self.shared.waiting.lock();
+        waiting.retain(|waits| !waits.is_closed());
+        if waiting.is_empty() {
+            self.has_ended = true;
+            self.shared.making.store(false, Ordering::Relaxed);
+        }
+        self.has_ended
+    }
+
+    /// Marks that there is no room for an instance that no request waits for.
+    pub(super) fn is_full(&self) {
+        self.shared.full.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers all requests that wait, and gives the right back.
+    pub(super) fn fail(mut self, failure: Failure) {
+        let waiting = {
+            let mut waiting = self.shared.waiting.lock();
+            self.has_ended = true;
+            self.shared.making.store(false, Ordering::Relaxed);
+            std::mem::take(&mut *waiting)
+        };
+        for waits in waiting {
+            // An error: its client has gone.
+            drop(waits.send(Err(failure)));
+        }
+    }
+}
+
+impl Drop for Making {
+    /// For a maker that was dropped. Another one may have begun after an end of its own.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.shared.making.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -226,12 +342,16 @@ impl SharedInstance {
         if state.under_way == 0 {
             self.left.notify_one();
         }
+        if state.abandoned {
+            self.abandoned.notify_one();
+        }
     }
 
     /// Gives a place back.
     fn leave(&self) {
         let mut state = self.state.lock();
         state.under_way -= 1;
+        state.last = Instant::now();
         if state.under_way == 0 && state.jobs.is_none() {
             self.left.notify_one();
         }
@@ -243,6 +363,19 @@ impl SharedInstance {
         let abandoned = { self.state.lock().abandoned };
         if !abandoned {
             sleep(patience).await;
+        }
+    }
+
+    /// Completes when a request was given up and the guest does nothing but compute.
+    async fn stuck(&self, patience: Duration) {
+        self.abandoned.notified().await;
+        loop {
+            self.alive.store(false, Ordering::Relaxed);
+            self.ping.notify_one();
+            sleep(patience).await;
+            if !self.alive.load(Ordering::Relaxed) {
+                return;
+            }
         }
     }
 }
@@ -271,13 +404,15 @@ impl Drop for Place {
             self.shared.close(&self.instance, |state| state.abandoned = true);
         }
         self.instance.leave();
-        self.shared.freed.notify_one();
+        self.shared.serve_waiting();
     }
 }
 
 impl Runner {
     /// Serves requests until the instance is closed and the guest has nothing left to do, at most
     /// for `patience` after the last response. Returns false if the guest did not end by itself.
+    /// After any other end, requests find that the instance has failed, before the store ends: by
+    /// that end a response seems complete.
     pub(super) async fn run(
         &mut self,
         store: &mut Store<Component>,
@@ -285,21 +420,27 @@ impl Runner {
         patience: Duration,
     ) -> wasmtime::Result<bool> {
         let Self { instance, shared, jobs, .. } = self;
-        let served = store.run_concurrent(async |accessor| {
-            serve(accessor, service, jobs, || shared.close_idle(instance)).await
-        });
-        // Not within the guest's event loop, which a guest that computes never enters.
-        tokio::select! {
+        let mut failing = Failing { instance, shared, has_ended: false };
+        let served =
+            store.run_concurrent(async |accessor| serve(accessor, service, jobs, instance).await);
+        let idle = async {
+            let mut look = Instant::now() + KEPT_FOR;
+            loop {
+                sleep_until(look).await;
+                look = shared.close_idle(instance);
+            }
+        };
+        let ended = tokio::select! {
             biased;
-            served = served => served?.map(|()| true),
+            served = served => served.flatten().map(|()| true),
             () = instance.overdue(patience) => Ok(false),
-        }
-    }
-
-    /// Closes the instance. From here on its requests find that it has failed. To be called before
-    /// the store is dropped, by which bodies of responses end.
-    pub(super) fn fail(&self) {
-        self.shared.close(&self.instance, |state| state.failed = true);
+            () = instance.stuck(patience) => Err(wasmtime::Error::msg(
+                "a request was given up, and the guest has computed ever since",
+            )),
+            () = idle => pending().await,
+        };
+        failing.has_ended = ended.is_ok();
+        ended
     }
 }
 
@@ -307,54 +448,70 @@ impl Drop for Runner {
     /// Closes the instance, whatever has ended its run.
     fn drop(&mut self) {
         self.shared.close(&self.instance, |_| {});
+        self.shared.full.store(false, Ordering::Relaxed);
     }
 }
 
-/// Serves the requests of an instance. `idle` is called when there has been none for a while.
+/// Marks an instance as failed when it is dropped, unless the instance has ended by then.
+struct Failing<'a> {
+    instance: &'a Arc<SharedInstance>,
+    shared: &'a Shared,
+    has_ended: bool,
+}
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.shared.close(self.instance, |state| state.failed = true);
+        }
+    }
+}
+
+/// Serves the requests of an instance until it is closed and the guest has nothing left to do.
 async fn serve(
     accessor: &Accessor<Component>,
     service: &Service,
     jobs: &mut UnboundedReceiver<Job>,
-    idle: impl Fn(),
+    instance: &SharedInstance,
 ) -> wasmtime::Result<()> {
     let mut calls = FuturesUnordered::new();
-    let mut last = Instant::now();
-    let mut look = pin!(sleep(KEPT_FOR));
-    loop {
-        tokio::select! {
-            biased;
-            Some(ended) = calls.next(), if !calls.is_empty() => {
-                ended?;
-                last = Instant::now();
-            }
-            job = jobs.recv() => match job {
-                Some(job) => {
+    let alive = async {
+        loop {
+            instance.ping.notified().await;
+            instance.alive.store(true, Ordering::Relaxed);
+        }
+    };
+    let requests = async {
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = calls.next(), if !calls.is_empty() => ended?,
+                job = jobs.recv() => {
+                    let Some(job) = job else { break };
                     // Of several at once, nothing tells which one an outgoing request belongs to.
                     let parent = job.parent.filter(|_| calls.is_empty());
                     calls.push(call(accessor, service, Job { parent, ..job }));
                 }
-                None => break,
-            },
-            () = &mut look => {
-                let now = Instant::now();
-                if now >= last + KEPT_FOR {
-                    idle();
-                    last = now;
-                }
-                // One timer for all requests.
-                look.as_mut().reset(last + KEPT_FOR);
             }
         }
+        while let Some(ended) = calls.next().await {
+            ended?;
+        }
+        guest::settled(accessor).await
+    };
+    tokio::select! {
+        biased;
+        ended = requests => ended,
+        () = alive => Ok(()),
     }
-    while let Some(ended) = calls.next().await {
-        ended?;
-    }
-    guest::settled(accessor).await
 }
 
 /// Calls the handler, until it answers or its client has gone.
 async fn call(accessor: &Accessor<Component>, service: &Service, job: Job) -> wasmtime::Result<()> {
     let Job { request, mut head, parent } = job;
+    if head.is_closed() {
+        return Ok(());
+    }
     accessor.with(|mut store| store.get().outbound.parent = parent);
     tokio::select! {
         biased;

@@ -205,10 +205,12 @@ const BEFORE: u64 = 500;
 /// The drain meets each of the clients in one moment of its requests, hence several drains.
 pub(crate) fn drain_under_load_cuts_no_request(c: &mut Containers) -> Result<()> {
     let mut answered = 0;
-    for (name, guest) in [("p2", APP), ("p3", P3)] {
+    let shared = ["--annotation", "io.runwasi.http.concurrent-reuse=16"];
+    for (name, guest, flags) in [("p2", APP, &[][..]), ("p3", P3, &[]), ("p3-shared", P3, &shared)]
+    {
         for drain in 0..4 {
             let id = c.id(&format!("{name}-{drain}"));
-            let address = serve(c, &[], &id, guest)?;
+            let address = serve(c, flags, &id, guest)?;
             let total = Arc::<AtomicU64>::default();
             let client = |n| {
                 let total = total.clone();
@@ -227,6 +229,26 @@ pub(crate) fn drain_under_load_cuts_no_request(c: &mut Containers) -> Result<()>
         }
     }
     println!("{:?}: {answered} requests, none cut", c.runtime);
+    c.fixture.becomes_clean()
+}
+
+/// Requests at once, which one instance for each CPU serves.
+const AT_ONCE: usize = 200;
+
+pub(crate) fn requests_at_once_share_instances(c: &mut Containers) -> Result<()> {
+    let id = c.id("shared");
+    let flags = ["--annotation", "io.runwasi.http.concurrent-reuse=1000"];
+    // 200 instances would need five times as much.
+    let flags = [&flags[..], &["--memory-limit", "67108864"]].concat();
+    let address = serve(c, &flags, &id, P3)?;
+    let mut asked = asking(address, "/slow?ms=1000", AT_ONCE)?;
+    for connection in &mut asked {
+        let answer = connection.answer()?;
+        ensure!(answer.status == 200 && answer.body == "late\n", "{answer:?}");
+    }
+    // A kill does not wait for what they have begun.
+    let _spinning = spinning(address, 4)?;
+    ensure!(c.kill_and_finish(&id)? == 137);
     c.fixture.becomes_clean()
 }
 

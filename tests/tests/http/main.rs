@@ -18,6 +18,7 @@ runwasi_tests::suite! { wasmtime = Wasmtime, wasmtimed = Wasmtimed; {
         failing_requests_fail_alone;
     load:
         memory_limit_is_for_all_requests_together
+        requests_at_once_share_instances
         drain_under_load_cuts_no_request;
     outcomes:
         half_closing_client_gets_its_answer

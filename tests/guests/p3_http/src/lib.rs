@@ -21,6 +21,7 @@ const PATHS: &str = "\
 /log            prints a line to standard output
 /short?length=N five bytes, and the head declares N
 /spin           computes for ever
+/spin-after     computes for ever after its answer
 /trap           executes the unreachable instruction
 /get?url=URL    makes a request of its own, passes status and body on
 ";
@@ -56,6 +57,7 @@ impl Guest for Service {
             "/spin" => loop {
                 std::hint::spin_loop();
             },
+            "/spin-after" => Ok(spin_after()),
             "/trap" => core::arch::wasm32::unreachable(),
             "/get" => get(value).await,
             _ => Ok(text(404, "not found\n")),
@@ -77,6 +79,18 @@ fn text(status: u16, text: &str) -> Response {
         to.write_all(text).await;
     });
     response(status, body)
+}
+
+fn spin_after() -> Response {
+    let (mut to, body) = wit_stream::new();
+    spawn(async move {
+        to.write_all(b"done\n".to_vec()).await;
+        drop(to);
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    response(200, body)
 }
 
 /// Declares a length, and has five bytes.
