@@ -14,8 +14,8 @@
 //! futures of a stopped process are parked, and the rest of its lane goes on.
 //!
 //! The decisions are those of the pure `State`. Here are the lock and the timers around it; the
-//! handles are a container's [`Lane`](super::lane_handle::Lane) and a future's
-//! [`Seat`](super::turn::Seat).
+//! handles are a container's `Lane` of `lane_handle` and a future's
+//! `Seat` of `turn`.
 
 use std::{
     sync::{Arc, MutexGuard},

@@ -156,7 +156,8 @@ mod tests {
             vectors.extend((0..count).map(|_| vec![1; size]));
         };
         // Of this thread's heap, so that no free but those of the small chunks comes last.
-        let (mut large, mut small) = (Vec::with_capacity(LARGE.1), Vec::with_capacity(SMALL.1));
+        let mut large = Vec::with_capacity(LARGE.1);
+        let mut small = Vec::with_capacity(SMALL.1);
         // A thread of its own has a heap of its own.
         thread::scope(|scope| {
             scope.spawn(|| {

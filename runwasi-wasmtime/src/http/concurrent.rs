@@ -37,7 +37,8 @@ impl Serving {
     async fn place(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Place, Failure> {
         let (found, making) = shared.find();
         if let Some(making) = making {
-            let (serving, shared) = (self.clone(), shared.clone());
+            let serving = self.clone();
+            let shared = shared.clone();
             // Not by this request, whose client may go.
             self.spawner.spawn(async move { serving.make(&shared, making).await });
         }
@@ -56,7 +57,8 @@ impl Serving {
         loop {
             match self.instantiate().await {
                 Ok((store, instance)) => {
-                    let (serving, runner) = (self.clone(), making.open());
+                    let serving = self.clone();
+                    let runner = making.open();
                     self.spawner.spawn(async move { serving.run(runner, store, instance).await });
                 }
                 Err(error) => match Self::lack(&error) {

@@ -81,12 +81,8 @@ fn run(args: &[String]) -> Outcome {
             fs::write(file, text).map_err(|error| format!("write {file}: {error}"))?;
             done()
         }
-        ["sync", file, text] => {
-            named("sync", file, synced(file, text, fs::File::sync_all))
-        }
-        ["sync-data", file, text] => {
-            named("sync", file, synced(file, text, fs::File::sync_data))
-        }
+        ["sync", file, text] => named("sync", file, synced(file, text, fs::File::sync_all)),
+        ["sync-data", file, text] => named("sync", file, synced(file, text, fs::File::sync_data)),
         ["fill", file, kib] => named(
             "fill",
             file,
