@@ -92,7 +92,7 @@ fn cases() -> [(&'static str, Case); 6] {
         annotation: None,
         goal: Some(goal),
     };
-    // Without a goal: it saves memory, and time only in a guest that waits.
+    // Without a goal: it saves memory, not time.
     let shared = |figure, request| Case {
         figure,
         guest: "p3_http.wasm",

@@ -108,7 +108,7 @@ impl Server {
             .ctr(
                 [
                     &line[..],
-                    further.as_ref().map_or(&[], |further| &further[..]),
+                    further.as_slice().as_flattened(),
                     &[Image::Wasmguests.name(), &id, &program],
                 ]
                 .concat(),

@@ -7,6 +7,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use crate::sys::status_field;
+
 /// Figures of this process. What cannot be read is absent.
 #[derive(Debug, Default)]
 pub(super) struct ProcessFigures {
@@ -28,22 +30,16 @@ impl ProcessFigures {
         let time = clock_gettime(ClockId::ProcessCPUTime);
         let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
         let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-        let kib = |key| Some(field(&status, key)? << 10);
+        let kib = |key| Some(status_field(&status, key)? << 10);
         Self {
             cpu: Duration::new(seconds, nanos),
             resident: kib("VmRSS:"),
             virtual_bytes: kib("VmSize:"),
-            threads: field(&status, "Threads:"),
+            threads: status_field(&status, "Threads:"),
             open_files: open_files(),
             most_files: getrlimit(Resource::Nofile).current,
         }
     }
-}
-
-/// The number of a line of `/proc/self/status`.
-fn field(status: &str, key: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 fn open_files() -> Option<u64> {

@@ -26,7 +26,10 @@ pub(crate) use self::{
     loop_device::LoopDevice,
     mount::unshare_mounts,
     namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
-    process::{boot_id, end_process, kernel_release, orphan, resident_memory, return_freed_ends},
+    process::{
+        boot_id, end_process, kernel_release, orphan, resident_memory, return_freed_ends,
+        status_field,
+    },
     thread::{in_directory, thread_waits, unshare_file_attributes, waits},
 };
 pub use self::{

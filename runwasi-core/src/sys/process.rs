@@ -116,8 +116,13 @@ pub fn limit_heaps(most: usize) {
 /// cannot be read.
 pub(crate) fn resident_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
+    status_field(&status, "VmRSS:").unwrap_or(0) << 10
+}
+
+/// The number of a line of `/proc/self/status`.
+pub(crate) fn status_field(status: &str, key: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// The id of the boot: the kernel creates a new random one each time (`random(4)`).
@@ -137,7 +142,8 @@ pub(crate) fn kernel_release() -> String {
     String::from_utf8_lossy(&release.collect::<Vec<u8>>()).into_owned()
 }
 
-#[cfg(all(test, target_env = "gnu"))]
+#[cfg(target_env = "gnu")]
+#[cfg(test)]
 mod tests {
     use std::thread;
 

@@ -93,10 +93,8 @@ impl GuestBody {
         // polls register the waker of this task, so progress of either continues the response.
         self.failed |= self.drive(cx).is_err();
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None)) {
-            // By the end of a shared instance, which its failure precedes.
-            self.failed |= self.drive(cx).is_err();
-        }
+        // After the poll: a shared instance is marked as failed before its end, which ends the body.
+        self.failed |= self.has_lost_its_instance();
         let cut = match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.complete |= self.is_last(&frame);
@@ -131,14 +129,14 @@ impl GuestBody {
         Poll::Ready(self.cut.take().map(Err))
     }
 
-    /// Polls the call, unless it has returned.
+    /// True if the instance that the request shares with others has failed.
+    fn has_lost_its_instance(&self) -> bool {
+        matches!(&self.call, Some(Call::Shared(place)) if place.has_failed())
+    }
+
+    /// Polls the call in an instance of its own, unless it has returned.
     fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let call = match &mut self.call {
-            None => return Ok(()),
-            Some(Call::Shared(place)) if place.has_failed() => return Err(Failure::Failed),
-            Some(Call::Shared(_)) => return Ok(()),
-            Some(Call::Own(call)) => call,
-        };
+        let Some(Call::Own(call)) = &mut self.call else { return Ok(()) };
         let Poll::Ready(returned) = call.as_mut().poll(cx) else { return Ok(()) };
         // It must not be polled again.
         self.call = None;

@@ -110,7 +110,7 @@ impl Serving {
     /// `first` is the store of an instance that was made only to check that it can be made.
     pub(super) fn new(
         spec: InstanceSpec,
-        settings: Settings,
+        mut settings: Settings,
         spawner: Spawner,
         (guest, further): (Arc<Guest>, Option<Further>),
         mut first: Store<Component>,
@@ -123,7 +123,6 @@ impl Serving {
         let authority = authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
         let of_further = further.as_ref().map_or(0, |further| further.shares().most_stores());
         let most = imports.shares.most_stores().saturating_add(of_further);
-        let mut settings = settings;
         if !guest.may_share() {
             settings.concurrent_reuse = 1;
         }

@@ -241,16 +241,19 @@ impl Shared {
     fn close_idle(&self, instance: &Arc<SharedInstance>) -> Instant {
         // Under the lock with which places are taken: none is taken meanwhile.
         let mut open = self.open.lock();
-        let (is_free, last) = {
-            let state = instance.state.lock();
-            (state.under_way == 0, state.last)
-        };
         let now = Instant::now();
-        if is_free && now >= last + KEPT_FOR {
-            open.retain(|open| !Arc::ptr_eq(open, instance));
-            instance.close(|_| {});
+        let since = {
+            let state = instance.state.lock();
+            if state.under_way == 0 { state.last } else { now }
+        };
+        let due = since + KEPT_FOR;
+        if due > now {
+            return due;
         }
-        if is_free && now < last + KEPT_FOR { last + KEPT_FOR } else { now + KEPT_FOR }
+        open.retain(|open| !Arc::ptr_eq(open, instance));
+        instance.close(|_| {});
+        // Looked at again until its end, which changes nothing.
+        now + KEPT_FOR
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -142,6 +142,16 @@ impl Bed {
 
     pub(crate) fn usage(&self, id: &str) -> Result<Usage> {
         Ok(self.harness.sandbox().usage(&Id::parse("container", id)?)?)
+    }
+
+    /// Waits until the server `c` has no instance left.
+    pub(crate) async fn is_free_of_instances(&self, patience: Duration) -> Result {
+        let deadline = Instant::now() + patience;
+        while self.usage("c")?.memory.used > 0 {
+            assert!(Instant::now() < deadline, "{:?}", self.usage("c")?.memory);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     pub(crate) async fn create_refused(&self, setup: Setup) -> Result<CallError> {

@@ -35,16 +35,6 @@ async fn warm(server: &Served) -> Result {
     Ok(())
 }
 
-/// Waits until no instance is left.
-async fn is_free_of_instances(bed: &Bed, patience: Duration) -> Result {
-    let deadline = Instant::now() + patience;
-    while bed.usage("c")?.memory.used > 0 {
-        assert!(Instant::now() < deadline, "{:?}", bed.usage("c")?.memory);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
-
 #[tokio::test]
 async fn requests_at_once_share_an_instance_for_each_worker() -> Result {
     let bed = Bed::new().await?;
@@ -81,7 +71,7 @@ async fn shared_instance_serves_requests_up_to_its_limit_and_leaves_when_idle() 
     }
     assert_eq!(counts.concat(), "1\n2\n3\n1\n2\n3\n1\n");
     assert!(bed.usage("c")?.memory.used > 1 << 20, "an instance waits for the next request");
-    is_free_of_instances(&bed, 2 * SOON).await?;
+    bed.is_free_of_instances(2 * SOON).await?;
     assert_eq!(client.get("/count").await?.text(), "1\n");
     drop(client);
     server.stop().await?;
@@ -125,7 +115,7 @@ async fn request_without_an_answer_in_time_costs_its_instance() -> Result {
     assert_eq!(server.get("/spin").await?.status, 504);
     assert!(began.elapsed() < 2 * SOON, "{:?}", began.elapsed());
     // Nothing spins any more.
-    is_free_of_instances(&bed, SOON).await?;
+    bed.is_free_of_instances(SOON).await?;
     assert_eq!(server.get("/count").await?.said(), (200, "1\n".into()));
     server.stop().await?;
     Ok(())
@@ -137,7 +127,7 @@ async fn guest_that_computes_after_its_answer_is_ended() -> Result {
     let server = serve(&bed, &[("request-timeout", "1s")]).await?;
     assert_eq!(server.get("/spin-after").await?.said(), (200, "done\n".into()));
     assert!(bed.usage("c")?.memory.used > 0, "it computes");
-    is_free_of_instances(&bed, 2 * SOON).await?;
+    bed.is_free_of_instances(2 * SOON).await?;
     assert_eq!(server.get("/count").await?.text(), "1\n");
     server.stop().await?;
     Ok(())
@@ -209,7 +199,7 @@ async fn client_that_leaves_ends_its_instance_when_the_others_are_done() -> Resu
     let (slow, left) = tokio::join!(try_join_all(slow), leaver);
     left?;
     assert!(slow?.iter().all(|reply| reply.text() == "late\n"));
-    is_free_of_instances(&bed, 2 * SOON).await?;
+    bed.is_free_of_instances(2 * SOON).await?;
     server.stop().await?;
     Ok(())
 }

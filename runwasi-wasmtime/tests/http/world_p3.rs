@@ -57,11 +57,7 @@ async fn instances_that_wait_leave_after_some_seconds() -> Result {
     client.get("/hello").await?;
     let used = bed.usage("c")?.memory.used;
     assert!(used > 1 << 20, "{used} bytes for an instance");
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while bed.usage("c")?.memory.used > 0 {
-        assert!(std::time::Instant::now() < deadline, "it stays");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    bed.is_free_of_instances(Duration::from_secs(20)).await?;
     assert_eq!(client.get("/count").await?.text(), "1\n");
     drop(client);
     server.stop().await?;
