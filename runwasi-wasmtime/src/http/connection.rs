@@ -139,8 +139,10 @@ impl End<'_> {
             let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
             return linger.as_mut().poll(cx).is_ready();
         }
-        // Between its first byte and its end, hyper would drop the head of a request.
-        activity.is_busy()
+        // HTTP/1: between its first byte and its end, hyper would drop the head of a request. After
+        // the head of a response that does not tell of the close, the client may send a further
+        // request. HTTP/2 names the last stream that is answered, and clients repeat later ones.
+        activity.has_streams()
     }
 
     /// Ready when the connection has to end: with [`Ending::Graceful`] once, then with

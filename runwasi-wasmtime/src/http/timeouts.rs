@@ -126,8 +126,10 @@ impl Activity {
         matches!(state.doing, Doing::Busy(_)) && !state.http2
     }
 
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self.state().doing, Doing::Busy(_))
+    /// True while requests of HTTP/2 are worked on.
+    pub(super) fn has_streams(&self) -> bool {
+        let state = self.state();
+        matches!(state.doing, Doing::Busy(_)) && state.http2
     }
 
     pub(super) fn is_idle(&self) -> bool {

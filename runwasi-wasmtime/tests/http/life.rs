@@ -5,12 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http_body_util::Full;
 use runwasi_core::network::{Entrance, Network};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Result,
-    fixture::{APP, Bed, Client, HELLO, P3, SIGKILL, SIGTERM, SOON, address},
+    fixture::{APP, Bed, Client, HELLO, P3, SIGKILL, SIGTERM, SOON, address, reply},
 };
 
 #[tokio::test]
@@ -177,6 +178,30 @@ async fn sigterm_cuts_no_client_in_the_backlog_and_no_request_on_its_way() -> Re
         assert_eq!(client.get("/hello").await?.status, 200);
     }
     assert_eq!(timeout(SOON, server.ended()).await??.status, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sigterm_within_a_response_leaves_the_connection_a_further_request() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, slow_body, at_once) in [
+        (APP, "/slow-body?chunks=5&ms=100", "1"),
+        (P3, "/slow-body?ms=100", "1"),
+        (P3, "/slow-body?ms=100", "16"),
+    ] {
+        let server =
+            bed.start(bed.setup("c", guest)?.annotation("concurrent-reuse", at_once)).await?;
+        let mut client = Client::connect(server.address).await?;
+        // Its head does not tell of a close, so the client is free to ask again.
+        let response = client.send("GET", slow_body, Full::default()).await?;
+        server.kill(SIGTERM).await?;
+        let first = reply(response).await?;
+        assert_eq!((first.text().lines().count(), first.headers.get("connection")), (5, None));
+        let further = client.get("/hello").await?;
+        assert_eq!(further.status, 200);
+        assert_eq!(further.headers.get("connection").map(String::as_str), Some("close"));
+        assert_eq!(timeout(SOON, server.ended()).await??.status, 0);
+    }
     Ok(())
 }
 

@@ -169,19 +169,28 @@ struct Asked {
     answered: u64,
     /// Requests without a whole answer, with their number on their connection.
     cut: Vec<String>,
+    /// Requests that came too late for a draining server, on a connection that it had to take for idle.
+    late: u64,
 }
 
 impl Asked {
     fn of(address: SocketAddr, client: usize, total: &AtomicU64) -> Self {
         let mut asked = Self::default();
         while let Ok(mut connection) = Connection::to(address) {
+            let mut last = Instant::now();
             for number in 0.. {
-                // Some wait within the guest, some are between two answers at the drain.
-                let path = ["/hello", "/slow?ms=3"][(client + number) % 2];
+                let is_late = std::mem::replace(&mut last, Instant::now()).elapsed() >= LINGER;
+                // At the drain some wait within the guest, some are between the head and the end of a
+                // response, some between two responses.
+                let path = ["/hello", "/slow?ms=3", "/slow-body?ms=1"][(client + number) % 3];
                 match connection.get(path) {
                     Ok(answer) if answer.status == 200 => {
                         asked.answered += 1;
                         total.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(_) if is_late => {
+                        asked.late += 1;
+                        break;
                     }
                     other => {
                         asked.cut.push(format!("request {number} of a connection: {other:?}"));
@@ -201,10 +210,12 @@ impl Asked {
 const DRAINED: usize = 48;
 /// Answers before the drain.
 const BEFORE: u64 = 500;
+/// A draining server leaves a connection open for longer after a response.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// The drain meets each of the clients in one moment of its requests, hence several drains.
 pub(crate) fn drain_under_load_cuts_no_request(c: &mut Containers) -> Result<()> {
-    let mut answered = 0;
+    let (mut answered, mut late) = (0, 0);
     let shared = ["--annotation", "io.runwasi.http.concurrent-reuse=16"];
     for (name, guest, flags) in [("p2", APP, &[][..]), ("p3", P3, &[]), ("p3-shared", P3, &shared)]
     {
@@ -225,10 +236,13 @@ pub(crate) fn drain_under_load_cuts_no_request(c: &mut Containers) -> Result<()>
                 let asked = client.join().expect("a client that panics");
                 ensure!(asked.cut.is_empty(), "{name}: {:?}", asked.cut);
                 answered += asked.answered;
+                late += asked.late;
             }
         }
     }
-    println!("{:?}: {answered} requests, none cut", c.runtime);
+    // As many as drains: clients that the machine has kept from asking in time are rare.
+    ensure!(late <= 12, "{late} clients were late");
+    println!("{:?}: {answered} requests, none cut, {late} late", c.runtime);
     c.fixture.becomes_clean()
 }
 
