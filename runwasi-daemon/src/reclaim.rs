@@ -1,13 +1,17 @@
-//! Returns unused memory to the system after sandboxes have ended.
+//! Returns unused memory to the system, after the daemon has started and after sandboxes have ended.
 //!
 //! The engine keeps resources of ended guests, so that the next guest starts faster. Without a next
 //! guest they are a waste. Some seconds after the end of the last sandbox, the engine and the
-//! allocator therefore free all that is unused. No timer runs before a sandbox ends.
+//! allocator therefore free all that is unused, and the code of the daemon leaves its resident set.
+//! No timer runs while nothing ends.
 
 use std::{sync::Arc, time::Duration};
 
 use runwasi_core::{Engine, blocking::blocking, shutdown::Tasks, sys};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 /// Time without the end of a sandbox after which memory is returned.
 // Within it the next guest may well come and use the memory again.
@@ -31,7 +35,7 @@ impl Reclaim {
         let stopping = tasks.clone();
         tasks.spawn(async move {
             tokio::select! {
-                () = reclaim_after_ends(&waiting, &engine) => {}
+                () = reclaim(&waiting, &engine) => {}
                 () = stopping.stopped() => {}
             }
         });
@@ -45,27 +49,36 @@ impl Reclaim {
     }
 }
 
-async fn reclaim_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
+/// Never returns.
+async fn reclaim(ended: &Notify, engine: &Arc<dyn Engine>) {
+    // What only the start has needed. The engine has nothing to free.
+    sleep(QUIET).await;
+    release(|| {}).await;
     loop {
         ended.notified().await;
         // Both outcomes lead to the return: a quiet period, or no such period for `LONGEST`.
         let _ = timeout(LONGEST, async { while timeout(QUIET, ended.notified()).await.is_ok() {} })
             .await;
         let engine = engine.clone();
-        // On the blocking pool: both calls block for milliseconds or more.
-        let released = blocking(
-            move || {
-                // In this order: the allocator can return only the memory that the engine has freed.
-                engine.release_unused();
-                sys::trim_memory();
-                Ok(())
-            },
-            |lost| lost,
-        );
-        if let Err(error) = released.await {
-            // A panic or no thread, which fails this return only. The memory is left to the next
-            // guests.
-            tracing::error!(%error, "memory is not given back");
-        }
+        // First: the allocator can return only the memory that the engine has freed.
+        release(move || engine.release_unused()).await;
+    }
+}
+
+/// Returns memory to the system, after `first`. On the blocking pool: it takes milliseconds or more.
+async fn release(first: impl FnOnce() + Send + 'static) {
+    let released = blocking(
+        move || {
+            first();
+            sys::trim_memory();
+            sys::unmap_program();
+            Ok(())
+        },
+        |lost| lost,
+    );
+    if let Err(error) = released.await {
+        // A panic or no thread, which fails this return only. The memory is left to the next
+        // guests.
+        tracing::error!(%error, "memory is not given back");
     }
 }

@@ -164,12 +164,15 @@ fn prepare_rootfs() {
     drop(Builder::new().spawn(prepare));
 }
 
-/// Returns to the system what the start of the pod has left in the allocator.
+/// Returns to the system what only the start of the pod has needed.
 fn return_memory_of_start(tasks: &Tasks) {
     let stopped = tasks.clone();
     tasks.spawn(async move {
         if timeout(SETTLED, stopped.stopped()).await.is_err() {
-            blocking::eventually(&Handle::current(), sys::trim_memory);
+            blocking::eventually(&Handle::current(), || {
+                sys::trim_memory();
+                sys::unmap_program();
+            });
         }
     });
 }

@@ -12,6 +12,7 @@ mod loop_device;
 mod mount;
 mod namespaces;
 mod process;
+mod program;
 mod stat;
 pub(crate) mod terminal;
 mod thread;
@@ -39,6 +40,7 @@ pub use self::{
     mount::{MountAttributes, MountChange, change_mount},
     namespaces::{NamespaceKind, set_loopback_up},
     process::{Fork, fork, fork_with_pid, limit_heaps, trim_memory},
+    program::unmap_program,
     stat::{ProcessStat, start_time},
     thread::{pause, thread_cpu_time},
 };
