@@ -2,9 +2,8 @@
 //! [`http`](crate::http)'s.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,13 +14,6 @@ use crate::runtime::target_dir;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An address of the loopback network that no other test uses.
-pub fn address() -> SocketAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    (Ipv4Addr::new(127, high, low, NEXT.fetch_add(1, Ordering::Relaxed)), 8080).into()
-}
 
 /// The folder with the guests that `scripts/guests` builds, among them the servers; they are no part of an image.
 pub fn guests() -> Result<PathBuf> {

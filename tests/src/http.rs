@@ -1,7 +1,8 @@
 //! A request to a server in a container, as small as can be; called by tests of such servers.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -20,10 +21,11 @@ pub struct Answer {
     pub body: String,
 }
 
-/// An address of the host that nobody listens at now.
-pub fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr()?)
+/// An address of the loopback network that no other test uses.
+pub fn address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    (Ipv4Addr::new(127, high, low, NEXT.fetch_add(1, Ordering::Relaxed)), 8080).into()
 }
 
 /// `GET`, by HTTP/1.0: the answer ends with the connection and has no chunks.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use crate::connection::{address, guests};
+use crate::connection::guests;
+use crate::http::address;
 use crate::{Command, Containers};
 
 /// A server of WASI p2, with a path for each thing that a test wants to see.

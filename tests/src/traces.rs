@@ -233,6 +233,14 @@ impl Traces {
 /// Longest life of what is left. A shim whose containerd was killed before its first container ends after 30 s.
 const LEFT: Duration = Duration::from_secs(40);
 
+/// The bundles in these directories, one a line. Those with a dot before their name do not count: containerd renames
+/// a bundle so before it removes it, and one that is killed in between never looks at it again.
+pub(crate) fn bundles_in(directories: &[PathBuf]) -> Vec<String> {
+    let entries = directories.iter().flat_map(fs::read_dir).flatten().flatten();
+    let whole = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    whole.map(|entry| format!("bundle {}", entry.path().display())).collect()
+}
+
 /// Waits until `left` gives nothing: shims leave a moment after their last container's removal.
 pub fn becomes_clean(left: impl Fn() -> Vec<String>) -> Result<()> {
     let clean = poll_until("nothing left", LEFT, || left().is_empty().then_some(()));

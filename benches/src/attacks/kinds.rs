@@ -10,11 +10,12 @@ use std::process::{Child, Command};
 
 use anyhow::{Context, Result};
 use runwasi_tests::bundle::fifo;
-use runwasi_tests::connection::{address, guests};
+use runwasi_tests::connection::guests;
 use runwasi_tests::hostile::guests::Guest;
 use runwasi_tests::hostile::hung::Hung;
 use runwasi_tests::hostile::lease::Lease;
 use runwasi_tests::hostile::programs as program;
+use runwasi_tests::http::address;
 use runwasi_tests::http::get_when_up;
 use runwasi_tests::{Containers, poll_until};
 use serde_json::json;

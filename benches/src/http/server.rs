@@ -44,7 +44,7 @@ impl Server {
         let file = target_dir().join("guests").join(guest);
         ensure!(program.exists(), "{} is missing: `make bench` builds it", program.display());
         ensure!(file.exists(), "{} is missing: scripts/guests makes it", file.display());
-        let address = http::free_address()?;
+        let address = http::address();
         let process =
             Command::new(program).args([address.to_string().as_ref(), file.as_os_str()]).spawn()?;
         let up = http::get_when_up(address, "/").map(drop);
@@ -85,7 +85,7 @@ impl Server {
         guest: &str,
         annotation: Option<&str>,
     ) -> Result<Self> {
-        let address = http::free_address()?;
+        let address = http::address();
         let id = bench.fixture.id(&format!("{}-{name}", guest.trim_end_matches(".wasm")));
         let place = format!("io.runwasi.http.address={address}");
         let log =

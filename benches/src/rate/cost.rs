@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::exposition::Scrape;
-use runwasi_tests::http::free_address;
+use runwasi_tests::http;
 
 use super::{PLANS, Round, pairs};
 use crate::fake_containerd::FakeContainerd;
@@ -34,7 +34,7 @@ pub(super) fn of_log(bench: &Bench) -> Result<Row> {
 /// What metrics and their scrapes add.
 pub(super) fn of_scrapes(bench: &Bench) -> Result<Row> {
     bench.say("rate: a daemon whose metrics are scraped beside one without them")?;
-    let address = free_address()?;
+    let address = http::address();
     let served = Settings::default().flags(["--metrics-address", &address.to_string()]);
     let (over, wait) = channel::<()>();
     let scraper = thread::spawn(move || {

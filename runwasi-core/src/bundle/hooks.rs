@@ -377,14 +377,14 @@ mod tests {
         let hooks = config(&format!(r#"{{"poststop":[{hook},{hook},{hook}]}}"#)).unwrap();
         hooks.create(state(bundle.path())).unwrap();
         let began = Instant::now();
-        stopped(bundle.path(), Some(began + Duration::from_millis(500)));
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        stopped(bundle.path(), Some(began + Duration::from_secs(3)));
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
         // Only the first has had any time. What it has started is dead, or a zombie of this system.
         let pids = fs::read_to_string(bundle.path().join("pids")).unwrap();
         assert_eq!(pids.lines().count(), 1, "{pids}");
         let stat = || fs::read_to_string(format!("/proc/{}/stat", pids.trim())).unwrap_or_default();
         while !stat().is_empty() && !stat().contains(") Z ") {
-            assert!(began.elapsed() < Duration::from_secs(5), "{}", stat());
+            assert!(began.elapsed() < Duration::from_secs(20), "{}", stat());
             std::thread::yield_now();
         }
     }

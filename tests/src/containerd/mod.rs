@@ -194,10 +194,8 @@ impl Containerd {
 
     /// Shims, socket files, mounts and bundles that exist now, one a line; empty when the fixture is clean.
     pub fn leftovers(&self) -> Vec<String> {
-        let dirs = ["s", "r"].map(|top| self.bundles(top));
-        let entries = dirs.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
-        let bundles = entries.map(|entry| format!("bundle {}", entry.path().display()));
-        self.traces.left().into_iter().chain(bundles).collect()
+        let bundles = ["s", "r"].map(|top| self.bundles(top));
+        self.traces.left().into_iter().chain(traces::bundles_in(&bundles)).collect()
     }
 
     /// Waits until nothing of any container is left.

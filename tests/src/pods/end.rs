@@ -17,9 +17,7 @@ impl Pods {
     /// What of pods is there, one a line.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = self.fixture.leftovers();
-        let directories = ["s", "r"].map(|top| self.bundles(top));
-        let bundles = directories.iter().flatten().flat_map(fs::read_dir).flatten().flatten();
-        left.extend(bundles.map(|entry| format!("bundle {}", entry.path().display())));
+        left.extend(traces::bundles_in(["s", "r"].map(|top| self.bundles(top)).as_flattened()));
         let sockets = self.ever.borrow().iter().map(|pod| self.socket(pod)).collect::<Vec<_>>();
         left.extend(
             sockets

@@ -34,7 +34,7 @@ pub(crate) fn two_starts_of_a_new_module_compile_it_once(b: &mut Fixture) -> Res
 }
 
 pub(crate) fn killed_compiler_leaves_no_lock_and_no_half_file(b: &mut Fixture) -> Result<()> {
-    b.module("slow.wat", large(1500))?;
+    b.module("slow.wat", large(4000))?;
     let id = b.id("killed");
     let start = b.start(&[], &id, "slow.wat").deadline(PATIENCE).spawn()?;
     // The lock of the new file is taken before the compiler says that it begins: killed in between, the log
@@ -103,7 +103,7 @@ pub(crate) fn compilation_is_told_with_its_container_its_time_and_its_sizes(
 pub(crate) fn compiling_is_nice_and_delays_no_other_container(b: &mut Fixture) -> Result<()> {
     b.module("hello.wat", printing("", ""))?;
     b.runs("hello.wat")?;
-    b.module("slow.wat", large(1500))?;
+    b.module("slow.wat", large(4000))?;
     let slow = b.start(&["--rm"], &b.id("slow"), "slow.wat").deadline(PATIENCE).spawn()?;
     poll_until("a compilation", PATIENCE, || b.is_making().then_some(()))?;
     let compiler = poll_until("the process that compiles", PATIENCE, || compiler(b))?;

@@ -104,21 +104,21 @@ pub(crate) fn stopped_daemon_is_told_in_time_and_others_are_shown(
     let mut stopped = c.fixture.replace_daemon()?;
     c.detached(&new, &["sleep", "100"])?;
     stopped.signal(Signal::STOP)?;
-    let limit = Duration::from_secs(15);
-    let list = command(c, &["list", "--patience", "1"]).deadline(limit).run()?.status_is(1)?;
+    let limit = Duration::from_secs(30);
+    let list = command(c, &["list", "--patience", "4"]).deadline(limit).run()?.status_is(1)?;
     ensure!(list.out().contains(&new) && !list.out().contains(&old), "{list}");
     says(&list.err(), &[&format!("daemon {}", stopped.pid()?), "no answer"], &[])?;
-    let status = command(c, &["status", "--patience", "1"]).deadline(limit).run()?.status_is(1)?;
+    let status = command(c, &["status", "--patience", "4"]).deadline(limit).run()?.status_is(1)?;
     ensure!(line(&status.out(), &stopped.pid()?.to_string())?[1] == "no-answer", "{status}");
     says(&status.err(), &["its process is stopped"], &[])?;
-    let json = command(c, &["list", "--json", "--patience", "1"]).deadline(limit).run()?;
+    let json = command(c, &["list", "--json", "--patience", "4"]).deadline(limit).run()?;
     let json = parsed(&json.status_is(1)?)?;
     ensure!(json["daemons"].as_array().map(Vec::len) == Some(2), "{json}");
     // The current daemon is well.
-    command(c, &["health", "--patience", "1"]).deadline(limit).run()?.ok()?;
+    command(c, &["health", "--patience", "4"]).deadline(limit).run()?.ok()?;
     let current = c.fixture.daemon()?;
     current.signal(Signal::STOP)?;
-    let sick = command(c, &["health", "--patience", "1"]).deadline(limit).run()?;
+    let sick = command(c, &["health", "--patience", "4"]).deadline(limit).run()?;
     c.fixture.daemon()?.signal(Signal::CONT)?;
     stopped.signal(Signal::CONT)?;
     says(&sick.status_is(1)?.err(), &["no answer", "no daemon takes new sandboxes"], &[])?;

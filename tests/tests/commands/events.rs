@@ -14,6 +14,12 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) fn lives_are_told_as_they_happen_and_afterwards(c: &mut Containers) -> Result<()> {
     let before = c.id("before");
     ensure!(c.run(&before, &["echo", "x"])?.ok()?.out() == "x\n");
+    // The end of its sandbox comes after that of `ctr`.
+    poll_until("the end of the sandbox", LIMIT, || {
+        let past = text(c, &["events", "--past", "--json", "--for", "1"]).ok()?;
+        let is_end = |line: &str| line.contains(&before) && line.contains("\"gone\"");
+        past.lines().any(is_end).then_some(())
+    })?;
     let following = command(c, &["events"]).spawn()?;
     let id = c.id("followed");
     // Its request may come after the first of these events.

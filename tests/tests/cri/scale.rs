@@ -32,6 +32,6 @@ pub(crate) fn replaced_servers_fail_no_request(pods: &mut Pods) -> Result<()> {
 
 pub(crate) fn wanted_pods_are_there_after_random_kills(pods: &mut Pods) -> Result<()> {
     let kills = pods.kill_at_random(5, Duration::from_secs(8))?;
-    ensure!(kills.containerd + kills.server > 2 && kills.made > 10, "{kills:?}");
+    ensure!(kills.containerd.min(kills.server) >= 2 && kills.made > 10, "{kills:?}");
     pods.becomes_clean_after_removal()
 }

@@ -5,7 +5,8 @@ use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
 use runwasi_tests::daemon::SOCKET_VARIABLE;
 use runwasi_tests::events::{Events, in_order};
-use runwasi_tests::{Command, Containerd, Containers, ShimDriver, Ticks};
+use runwasi_tests::shim::LIMIT;
+use runwasi_tests::{Command, Containerd, Containers, ShimDriver, Ticks, poll_until};
 
 use crate::sandbox;
 use crate::witness::{Witness, bundle};
@@ -73,8 +74,10 @@ pub(crate) fn namespaces_share_one_daemon(c: &mut Containers) -> Result<()> {
     // Its exit status is the task's, or 0 with a warning.
     c.fixture.ctr(["-n", &other, "task", "delete", "-f", &id])?;
     in_other(&["container", "delete", &id])?;
-    let left = c.fixture.node().records();
-    ensure!(left.is_empty(), "{left:?}");
+    // The daemon answers before the sandbox's server has ended.
+    poll_until("the end of all records", LIMIT, || {
+        c.fixture.node().records().is_empty().then_some(())
+    })?;
     c.fixture.becomes_clean()
 }
 
@@ -98,7 +101,7 @@ pub(crate) fn delete_by_hand_after_containerds_death_leaves_nothing(
     let answer = answer.current_dir(&bundle).run()?.ok()?;
     ensure!(DeleteResponse::parse_from_bytes(&answer.stdout)?.exit_status == 137, "{answer}");
     // The daemon answers before the sandbox's server has ended.
-    runwasi_tests::poll_until("the end of the sandbox", runwasi_tests::shim::LIMIT, || {
+    poll_until("the end of the sandbox", LIMIT, || {
         (!socket.exists() && !record.exists()).then_some(())
     })?;
     ensure!(c.fixture.node().sandboxes()?.is_empty(), "{:?}", c.fixture.node().sandboxes());
@@ -114,7 +117,7 @@ pub(crate) fn shutdown_ends_one_sandbox_only(p: &ShimDriver) -> Result<()> {
     brief.client().shutdown("brief");
     brief.is_undisturbed(p)?;
     brief.end(p)?;
-    runwasi_tests::poll_until("end of the sandbox", runwasi_tests::shim::LIMIT, || {
+    poll_until("end of the sandbox", LIMIT, || {
         (!socket.exists() && !p.node().record(&socket).exists()).then_some(())
     })?;
     let left = p.node().sandboxes()?;

@@ -1,7 +1,7 @@
 //! From the start of a container to its end, and over ends of its host; the cases are listed in
 //! `main.rs`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::docker::{Engine, LONG, check_docker_with};
@@ -26,9 +26,7 @@ pub(crate) fn stop_and_kill_give_the_signals_status(d: &mut Docker) -> Result<()
     // The first process of runc's pid namespace is deaf to SIGTERM, and so killed after the
     // time-out.
     let of_stop = if d.runtime.runs_by_runc() { 137 } else { 143 };
-    let began = Instant::now();
-    d.says(&["stop", "-t", "3", "main"])?;
-    ensure!(of_stop == 137 || began.elapsed() < Duration::from_secs(3), "it was killed");
+    d.says(&["stop", "-t", if of_stop == 137 { "3" } else { "20" }, "main"])?;
     let state = d.state("main")?;
     ensure!(
         (state.status.as_str(), state.exit_code, state.pid) == ("exited", of_stop, 0),

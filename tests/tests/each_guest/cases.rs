@@ -19,7 +19,7 @@ fn run(c: &Containers, program: &[&str], status: i32, printed: &str) -> Result<(
 /// A server on the host's network answers, then is killed.
 fn serves(c: &Containers, program: &str, path: &str, wanted: &str) -> Result<()> {
     c.fixture.load(Image::Wasmguests)?;
-    let (id, address) = (c.id("server"), http::free_address()?);
+    let (id, address) = (c.id("server"), http::address());
     let place = format!("io.runwasi.http.address={address}");
     let flags = ["-d", "--net-host", "--annotation", &place];
     c.run_of(Image::Wasmguests, &flags, &id, &[program]).run()?.ok()?;

@@ -12,9 +12,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use runwasi_tests::{
     Command, Containerd, Containers, Runtime, check_with,
-    connection::{Connection, address, guests},
+    connection::{Connection, guests},
     daemon::Settings,
     hostile::programs::{OPENER, component},
+    http::address,
     http::get,
     poll_until, proc, says,
     server::APP,

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use runwasi_tests::connection::{Connection, address};
+use runwasi_tests::connection::Connection;
+use runwasi_tests::http::address;
 use runwasi_tests::http::get;
 use runwasi_tests::says;
 use runwasi_tests::server::{APP, P3, command, serve};

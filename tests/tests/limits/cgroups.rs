@@ -40,10 +40,14 @@ fn threads(directory: &Path, shim: u32) -> Result<Vec<String>> {
     let file = directory.join(if unified() { "cgroup.threads" } else { "tasks" });
     let mut names = Vec::new();
     for thread in becomes(&file, |text| !text.is_empty())?.lines() {
-        let name = fs::read_to_string(format!("/proc/{shim}/task/{thread}/comm"));
-        names.push(
-            name.with_context(|| format!("{thread} is no thread of the shim"))?.trim().to_owned(),
-        );
+        match fs::read_to_string(format!("/proc/{shim}/task/{thread}/comm")) {
+            Ok(name) => names.push(name.trim().to_owned()),
+            // It has ended meanwhile, or it is no thread of the shim.
+            Err(error) => {
+                let is_other = Path::new(&format!("/proc/{thread}")).exists();
+                ensure!(!is_other, "{thread} is no thread of the shim: {error}");
+            }
+        }
     }
     names.sort();
     Ok(names)

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::daemon::{Daemon, Settings};
 use runwasi_tests::exposition::Scrape;
-use runwasi_tests::http::free_address;
+use runwasi_tests::http;
 use tempfile::TempDir;
 
 use crate::{daemon, scraped};
@@ -27,7 +27,8 @@ fn metrics_are_off_by_default() -> Result<()> {
 
 #[test]
 fn address_that_others_reach_needs_a_second_setting() -> Result<()> {
-    let port = free_address()?.port();
+    // Of all addresses: nobody else has it for now.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     for host in ["0.0.0.0", "[::]", "192.0.2.1", "[::ffff:192.0.2.1]"] {
         let refused = refusal(&["--metrics-address", &format!("{host}:{port}")])?;
         ensure!(refused.contains("metrics-beyond-loopback = true"), "{refused}");
@@ -61,7 +62,7 @@ fn address_that_cannot_be_had_fails_the_start_with_its_reason() -> Result<()> {
 
 #[test]
 fn second_daemon_does_not_disturb_the_metrics_of_the_first() -> Result<()> {
-    let address = free_address()?;
+    let address = http::address();
     let (_home, mut first) = daemon(scraped(Settings::default(), address))?;
     let before = Scrape::of(address)?;
     let refused = refusal(&["--metrics-address", &address.to_string()])?;
@@ -74,7 +75,7 @@ fn second_daemon_does_not_disturb_the_metrics_of_the_first() -> Result<()> {
 
 #[test]
 fn second_daemon_that_does_not_start_leaves_the_first_its_address() -> Result<()> {
-    let address = free_address()?;
+    let address = http::address();
     let (home, mut first) = daemon(scraped(Settings::default(), address))?;
     let start = "process_start_time_seconds";
     let began = Scrape::of(address)?.value(start)?;

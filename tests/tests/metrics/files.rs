@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use runwasi_tests::Command;
 use runwasi_tests::daemon::Settings;
 use runwasi_tests::exposition::{Family, Scrape};
-use runwasi_tests::http::free_address;
+use runwasi_tests::http;
 
 use crate::{daemon, scraped};
 
@@ -26,7 +26,7 @@ fn read(name: &str) -> Result<String> {
 
 /// What a fresh daemon exports: every series is there from the beginning.
 fn exported() -> Result<Scrape> {
-    let address = free_address()?;
+    let address = http::address();
     let (_home, mut daemon) = daemon(scraped(Settings::default(), address))?;
     let scrape = Scrape::of(address)?;
     ensure!(daemon.terminate()? == 0);

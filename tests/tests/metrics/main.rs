@@ -14,7 +14,6 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use runwasi_tests::daemon::{Daemon, Settings};
-use runwasi_tests::http::free_address;
 use runwasi_tests::{Containerd, Containers, Runtime, check_with};
 use tempfile::TempDir;
 
@@ -59,10 +58,8 @@ runwasi_tests::suite! { crate::shim::check_wrong: wrong_shims = Wasmtime; {
 /// code cache of its own.
 #[track_caller]
 fn check_scraped(runtime: Runtime, case: fn(&mut Containers, SocketAddr) -> Result<()>) {
-    let (address, cache) = match free_address().and_then(|free| Ok((free, TempDir::new()?))) {
-        Ok(made) => made,
-        Err(error) => panic!("no address or directory: {error:?}"),
-    };
+    let address = runwasi_tests::http::address();
+    let cache = TempDir::new().expect("a directory");
     let settings = scraped(Settings::of(runtime), address)
         .flags(["--cache-dir", &cache.path().join("code").display().to_string()]);
     check_with(runtime, Containerd::builder().daemon(settings), |c| case(c, address));

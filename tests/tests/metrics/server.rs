@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::daemon::{Daemon, Settings};
 use runwasi_tests::exposition::Scrape;
-use runwasi_tests::http::free_address;
+use runwasi_tests::http;
 use tempfile::TempDir;
 
 use crate::{daemon, scraped};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_secs(20);
 
 fn served() -> Result<(TempDir, Daemon, SocketAddr)> {
-    let address = free_address()?;
+    let address = http::address();
     let (home, daemon) = daemon(scraped(Settings::default(), address))?;
     Ok((home, daemon, address))
 }

@@ -57,11 +57,14 @@ pub(crate) fn each_shim_serves_its_own_at_a_socket_of_its_sandbox(
         let socket = socket(c, directory, id);
         let mode = fs::metadata(&socket)?.permissions().mode() & 0o7777;
         ensure!(mode == 0o600, "mode {mode:o}");
-        let scrape = scrape(&socket)?;
+        // Counted at the end of a turn.
+        let scrape = poll_until("CPU time", SOON, || {
+            let scrape = scrape(&socket).ok()?;
+            (scrape.value("runwasi_guest_cpu_seconds_total").ok()? > 0.0).then_some(scrape)
+        })?;
         ensure!(scrape.value(r#"runwasi_containers{state="running"}"#)? == 1.0, "{}", scrape.text);
         let exits = r#"runwasi_exits_total{kind="exec",reason="failure"}"#;
         ensure!(scrape.value(exits)? == execs, "{}", scrape.text);
-        ensure!(scrape.value("runwasi_guest_cpu_seconds_total")? > 0.0, "{}", scrape.text);
         let program = format!("program=\"{}\"", c.runtime.name());
         ensure!(scrape.text.contains(&program), "{}", scrape.text);
         ensure!(!scrape.text.contains("runwasi_daemon_state"), "{}", scrape.text);

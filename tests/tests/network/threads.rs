@@ -50,8 +50,8 @@ fn pid(c: &Containers, id: &str) -> Result<u32> {
     Ok(c.is_running(id)?.pid)
 }
 
-/// Demands that all threads of the daemon are in the network that it was started in. The one that starts the processes of
-/// sandboxes may be on its way back.
+/// Demands that all threads of the daemon are in the network that it was started in. Those that make the processes
+/// and the networks of sandboxes may be on their way back.
 fn is_inside(daemon: u32) -> Result<()> {
     let host = Namespace::own()?;
     for thread in threads(daemon)? {
@@ -59,7 +59,8 @@ fn is_inside(daemon: u32) -> Result<()> {
         // One that ended meanwhile was nowhere.
         let Ok(name) = fs::read_link(format!("{of}/ns/net")) else { continue };
         let comm = fs::read_to_string(format!("{of}/comm")).unwrap_or_default();
-        let is_back = name.as_os_str() == host.name() || comm == "namespaces\n";
+        let is_back =
+            name.as_os_str() == host.name() || ["namespaces\n", "sandboxes\n"].contains(&&*comm);
         ensure!(is_back, "{thread} ({comm}) is in {}", name.display());
     }
     Ok(())

@@ -21,8 +21,9 @@ fn in_order(whole: &Span, parts: &[Span]) -> Result<()> {
     }
     ensure!(parts.windows(2).all(|pair| pair[0].end <= pair[1].start), "{parts:#?}");
     let last = parts.last().context("no part")?;
-    // Ended by the first instruction, or by the delegate's answer.
-    ensure!(whole.end - last.end < 100_000_000, "{whole:?}, {parts:#?}");
+    // Ended by the first instruction, or by the delegate's answer, and not by the next call. A busy
+    // machine may let seconds pass.
+    ensure!(whole.end - last.end < 5_000_000_000, "{whole:?}, {parts:#?}");
     Ok(())
 }
 

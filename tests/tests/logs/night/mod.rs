@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::code::{CodeFixture, run_code_case};
 use runwasi_tests::exposition::{Scrape, become_equal};
-use runwasi_tests::http::free_address;
+use runwasi_tests::http;
 use runwasi_tests::log::{Line, text};
 use runwasi_tests::{Runtime, poll_until};
 
@@ -50,7 +50,7 @@ pub(crate) fn check(
     runtime: Runtime,
     case: impl FnOnce(&mut CodeFixture, SocketAddr) -> Result<()>,
 ) {
-    let Ok(metrics) = free_address() else { panic!("no free port") };
+    let metrics = http::address();
     let settings = format!("metrics-address = \"{metrics}\"\n");
     run_code_case(CodeFixture::new(runtime, "cache", &settings, None), |c| case(c, metrics));
 }
