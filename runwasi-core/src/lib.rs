@@ -121,6 +121,7 @@ pub mod service;
 pub mod settings;
 #[doc(hidden)]
 pub mod shutdown;
+pub mod start_memory;
 pub mod stdio;
 mod suggestion;
 #[doc(hidden)]

@@ -1,17 +1,21 @@
-//! Returns unused memory to the system, after the daemon has started and after sandboxes have ended.
+//! Returns unused memory to the system, after starts and after sandboxes have ended.
 //!
 //! The engine keeps resources of ended guests, so that the next guest starts faster. Without a next
 //! guest they are a waste. Some seconds after the end of the last sandbox, the engine and the
-//! allocator therefore free all that is unused, and the code of the daemon leaves its resident set.
-//! No timer runs while nothing ends.
+//! allocator therefore free all that is unused. Then, and some seconds after the start of the daemon
+//! and of containers, the code of the daemon leaves its resident set. No timer runs while nothing
+//! starts or ends.
 
 use std::{sync::Arc, time::Duration};
 
-use runwasi_core::{Engine, blocking::blocking, shutdown::Tasks, sys};
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
+use runwasi_core::{
+    Engine,
+    blocking::{self, blocking},
+    shutdown::Tasks,
+    start_memory::return_after_starts,
+    sys,
 };
+use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 /// Time without the end of a sandbox after which memory is returned.
 // Within it the next guest may well come and use the memory again.
@@ -35,7 +39,8 @@ impl Reclaim {
         let stopping = tasks.clone();
         tasks.spawn(async move {
             tokio::select! {
-                () = reclaim(&waiting, &engine) => {}
+                () = reclaim_after_ends(&waiting, &engine) => {}
+                () = return_after_starts(QUIET, unmap_program) => {}
                 () = stopping.stopped() => {}
             }
         });
@@ -50,35 +55,33 @@ impl Reclaim {
 }
 
 /// Never returns.
-async fn reclaim(ended: &Notify, engine: &Arc<dyn Engine>) {
-    // What only the start has needed. The engine has nothing to free.
-    sleep(QUIET).await;
-    release(|| {}).await;
+async fn reclaim_after_ends(ended: &Notify, engine: &Arc<dyn Engine>) {
     loop {
         ended.notified().await;
         // Both outcomes lead to the return: a quiet period, or no such period for `LONGEST`.
         let _ = timeout(LONGEST, async { while timeout(QUIET, ended.notified()).await.is_ok() {} })
             .await;
         let engine = engine.clone();
-        // First: the allocator can return only the memory that the engine has freed.
-        release(move || engine.release_unused()).await;
+        // On the blocking pool: this takes milliseconds or more.
+        let released = blocking(
+            move || {
+                // In this order: the allocator can return only the memory that the engine has freed.
+                engine.release_unused();
+                sys::trim_memory();
+                sys::unmap_program();
+                Ok(())
+            },
+            |lost| lost,
+        );
+        if let Err(error) = released.await {
+            // A panic or no thread, which fails this return only. The memory is left to the next
+            // guests.
+            tracing::error!(%error, "memory is not given back");
+        }
     }
 }
 
-/// Returns memory to the system, after `first`. On the blocking pool: it takes milliseconds or more.
-async fn release(first: impl FnOnce() + Send + 'static) {
-    let released = blocking(
-        move || {
-            first();
-            sys::trim_memory();
-            sys::unmap_program();
-            Ok(())
-        },
-        |lost| lost,
-    );
-    if let Err(error) = released.await {
-        // A panic or no thread, which fails this return only. The memory is left to the next
-        // guests.
-        tracing::error!(%error, "memory is not given back");
-    }
+/// On the blocking pool: other threads may map and unmap meanwhile, which waits.
+fn unmap_program() {
+    blocking::eventually(&Handle::current(), sys::unmap_program);
 }

@@ -6,7 +6,6 @@ use std::{ffi::CString, fs, future::pending, sync::Arc, thread::Builder, time::D
 use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    time::timeout,
 };
 
 use super::{
@@ -33,14 +32,14 @@ use crate::{
     scrape::shim,
     server,
     shutdown::Tasks,
-    sys,
+    start_memory, sys,
 };
 
 /// Time for guests, replies and events after the end has been requested.
 // containerd gives a shim's `Shutdown` 3 s and a `delete` 5 s.
 const GRACE: Duration = Duration::from_secs(4);
 
-/// How long after its start a server returns memory that only the start has needed.
+/// How long after a start a server returns memory that only the start has needed.
 // Longer than a start, and short beside the life of a pod.
 const SETTLED: Duration = Duration::from_secs(1);
 
@@ -126,7 +125,7 @@ fn run<E: Engine>(
         // Only the sandbox keeps the queue open then: its task ends after the sandbox's last event.
         drop(queue);
         stop_on_signals(&tasks)?;
-        return_memory_of_start(&tasks);
+        return_memory_of_starts(&tasks);
         let served = server::serve_until(listener, sandbox, remove_socket(own)).await;
         // Also after an error of the server, which stops no task itself.
         tasks.stop();
@@ -164,15 +163,19 @@ fn prepare_rootfs() {
     drop(Builder::new().spawn(prepare));
 }
 
-/// Returns to the system what only the start of the pod has needed.
-fn return_memory_of_start(tasks: &Tasks) {
+/// Returns to the system what only the starts of the pod and of its containers have needed.
+fn return_memory_of_starts(tasks: &Tasks) {
     let stopped = tasks.clone();
+    let give_back = || {
+        blocking::eventually(&Handle::current(), || {
+            sys::trim_memory();
+            sys::unmap_program();
+        });
+    };
     tasks.spawn(async move {
-        if timeout(SETTLED, stopped.stopped()).await.is_err() {
-            blocking::eventually(&Handle::current(), || {
-                sys::trim_memory();
-                sys::unmap_program();
-            });
+        tokio::select! {
+            () = start_memory::return_after_starts(SETTLED, give_back) => {}
+            () = stopped.stopped() => {}
         }
     });
 }

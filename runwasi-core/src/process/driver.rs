@@ -40,6 +40,7 @@ use crate::{
     rootfs::Gone,
     scheduler::group::Group,
     shutdown::Tasks,
+    start_memory,
     stdio::{Drain, Stdio},
     sys,
     traces::{Span, start::StartTrace},
@@ -424,6 +425,7 @@ impl Driver {
         if let Some(run) = &mut self.run {
             drop(run.span.take());
             if self.info.kind() == Kind::Container {
+                start_memory::container_started();
                 lives::took_since(Phase::Instantiate, run.begun);
             }
         }
