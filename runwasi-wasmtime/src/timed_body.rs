@@ -21,6 +21,8 @@ pub(crate) struct TimedBody {
     meaning: fn(hyper::Error) -> Error,
     /// Deadline of the next frame, set while the reader waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Dropped with the body.
+    _held: Option<Box<dyn Send + Sync>>,
 }
 
 impl TimedBody {
@@ -29,7 +31,12 @@ impl TimedBody {
         patience: Duration,
         meaning: fn(hyper::Error) -> Error,
     ) -> Self {
-        Self { incoming, patience, meaning, deadline: None }
+        Self { incoming, patience, meaning, deadline: None, _held: None }
+    }
+
+    /// Holds a value as long as the body lives.
+    pub(crate) fn holding(self, value: impl Send + Sync + 'static) -> Self {
+        Self { _held: Some(Box::new(value)), ..self }
     }
 }
 

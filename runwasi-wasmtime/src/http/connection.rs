@@ -54,7 +54,8 @@ pub(super) fn builder(spawner: Spawner) -> auto::Builder<Spawner> {
 ///     └──────────────── a head or a write takes too long ────────────────────────▲
 /// ```
 ///
-/// A closing connection finishes its requests and takes no further one.
+/// A closing connection finishes its requests and takes no further one. The drain finds an HTTP/1
+/// connection idle when its response is over, unless the head of that has told of the close.
 pub(super) async fn serve(
     serving: Arc<Serving>,
     builder: Arc<auto::Builder<Spawner>>,
@@ -135,6 +136,10 @@ impl End<'_> {
     fn may_close(&mut self, cx: &mut Context<'_>) -> bool {
         let activity = self.watch.activity;
         if activity.is_idle() {
+            // The client has not got the end of the last response.
+            if activity.is_stalled() {
+                return false;
+            }
             // A client may have sent a request that has not arrived yet.
             let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
             return linger.as_mut().poll(cx).is_ready();

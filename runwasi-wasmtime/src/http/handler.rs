@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use runwasi_core::metrics::http as metrics;
 use tokio::{
     sync::oneshot,
@@ -89,7 +89,7 @@ async fn answered_by(
     let began = Instant::now();
     let access = Access::of(&request);
     let mut span = trace::of_request(&mut request, &serving.spec);
-    let answer = handle(&serving, busy, request).await;
+    let answer = handle(&serving, &activity, busy, request).await;
     let status = match &answer {
         Ok(response) => response.status(),
         Err(failure) => {
@@ -111,6 +111,7 @@ async fn answered_by(
 
 async fn handle(
     serving: &Arc<Serving>,
+    activity: &Arc<Activity>,
     busy: Busy,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Failure> {
@@ -121,7 +122,15 @@ async fn handle(
     let method = request.method().clone();
     // A client that stops in the middle of its request is as idle as one between two requests.
     let patience = serving.settings.idle_timeout;
-    let request = request.map(|body| TimedBody::new(body, patience, Error::from));
+    let request = request.map(|body| {
+        // Most requests have none.
+        let arriving = (!body.is_end_stream()).then(|| activity.body_arrives());
+        let body = TimedBody::new(body, patience, Error::from);
+        match arriving {
+            Some(arriving) => body.holding(arriving),
+            None => body,
+        }
+    });
     let time = serving.settings.request_timeout;
     // A failure drops the ticket, which frees the slot, after the call, which ends the guest.
     let (response, call) = match &serving.shared {

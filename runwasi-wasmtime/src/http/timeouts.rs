@@ -9,12 +9,14 @@
 //!                         closed
 //! ```
 //!
+//! Bytes of a body that arrive after the response are no beginning of a head.
+//!
 //! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has
 //! no `Head` after its first request, since its frames come at any time. A client that does not
 //! take what is written to it is dropped after `idle-timeout`, whatever the state.
 
 use std::{
-    sync::MutexGuard,
+    sync::{Arc, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -34,6 +36,8 @@ pub(super) struct Activity {
 struct State {
     doing: Doing,
     since: Instant,
+    /// Bodies of requests that may not have arrived wholly.
+    arriving: usize,
     /// Time of the first write that the client did not take.
     stalled: Option<Instant>,
     http2: bool,
@@ -63,8 +67,14 @@ pub(super) enum Verdict {
 impl Activity {
     pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
         let now = Instant::now();
-        let state =
-            State { doing: Doing::Head, since: now, stalled: None, http2: false, turn: now };
+        let state = State {
+            doing: Doing::Head,
+            since: now,
+            arriving: 0,
+            stalled: None,
+            http2: false,
+            turn: now,
+        };
         Self { state: Mutex::new(state), header_timeout, idle_timeout }
     }
 
@@ -83,7 +93,8 @@ impl Activity {
         let mut state = self.state();
         // Frames of HTTP/2, such as a ping, need not be the beginning of a request.
         if state.doing == Doing::Idle && !state.http2 {
-            state.enter(Doing::Head);
+            let next = if state.arriving > 0 { Doing::Idle } else { Doing::Head };
+            state.enter(next);
         }
     }
 
@@ -118,6 +129,12 @@ impl Activity {
             Doing::Busy(requests) if requests > 1 => state.doing = Doing::Busy(requests - 1),
             _ => state.enter(Doing::Idle),
         }
+    }
+
+    /// Takes note of the body of a request, until what is returned is dropped.
+    pub(super) fn body_arrives(self: &Arc<Self>) -> Arriving {
+        self.state().arriving += 1;
+        Arriving(self.clone())
     }
 
     /// True while a request of HTTP/1 is worked on. Its client waits, also without a word.
@@ -160,6 +177,15 @@ impl Activity {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+}
+
+/// The body of a request that arrives.
+pub(super) struct Arriving(Arc<Activity>);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.state().arriving -= 1;
     }
 }
 
@@ -223,6 +249,20 @@ mod tests {
         let activity = Activity::new(IDLE, HEADER);
         let now = Instant::now();
         assert_eq!(activity.verdict(now), Verdict::LookAt(now + HEADER), "it begins as a head");
+    }
+
+    #[test]
+    fn bytes_of_a_body_after_its_response_are_no_half_head() {
+        let activity = Arc::new(Activity::new(HEADER, IDLE));
+        activity.request_begins(false);
+        let body = activity.body_arrives();
+        activity.request_ended();
+        activity.read();
+        assert!(matches!(after(&activity, HEADER), Verdict::LookAt(_)));
+        assert_eq!(after(&activity, IDLE), Verdict::Close);
+        drop(body);
+        activity.read();
+        assert_eq!(after(&activity, HEADER), Verdict::Drop);
     }
 
     #[test]

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
 use super::{
     Result,
-    fixture::{Bed, Client, P3},
+    fixture::{Bed, Client, P3, SOON},
 };
 
 #[tokio::test]
@@ -33,6 +39,29 @@ async fn requests_at_once_have_instances_of_their_own() -> Result {
     let (slow, count) = tokio::join!(after(0, "/slow?ms=1000"), after(300, "/count"));
     assert_eq!((slow?.text(), count?.text()), ("late\n".into(), "1\n".into()));
     server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn upload_that_goes_on_after_its_response_is_not_cut() -> Result {
+    let bed = Bed::new().await?;
+    for at_once in ["1", "16"] {
+        let setup = bed.setup("c", P3)?.annotation("concurrent-reuse", at_once);
+        let server = bed.start(setup.annotation("header-timeout", "1s")).await?;
+        let mut stream = TcpStream::connect(server.address).await?;
+        let head = "POST /length-later HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await?;
+        // Longer than the head of a request may take, and than the answer does.
+        for _ in 0..10 {
+            stream.write_all(&[b'x'; 100]).await?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        stream.shutdown().await?;
+        let mut answer = String::new();
+        timeout(SOON, stream.read_to_string(&mut answer)).await??;
+        assert!(answer.contains("already"), "{answer}");
+        assert_eq!(server.stop().await?.stdout, "1000 bytes\n", "{at_once} at once");
+    }
     Ok(())
 }
 

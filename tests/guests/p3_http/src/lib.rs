@@ -14,6 +14,7 @@ const PATHS: &str = "\
 /hello          a short text
 /echo           the request's body, as it comes
 /length         how many bytes the request's body has
+/length-later   an answer, then prints how many bytes the request's body has
 /bytes?count=N  N bytes; byte number i is i modulo 251
 /slow?ms=N      the answer after a while
 /slow-body?ms=N five lines \"chunk I\", N milliseconds before each
@@ -42,6 +43,7 @@ impl Guest for Service {
             "/hello" => Ok(text(200, "Hello from p3!\n")),
             "/echo" => Ok(echo(request)),
             "/length" => Ok(text(200, &format!("{}\n", length(request).await))),
+            "/length-later" => Ok(length_later(request)),
             "/bytes" => Ok(bytes(value.parse().unwrap_or(1 << 20))),
             "/slow" => {
                 sleep(value).await;
@@ -136,6 +138,11 @@ async fn length(request: Request) -> u64 {
         piece.clear();
         buffer = piece;
     }
+}
+
+fn length_later(request: Request) -> Response {
+    spawn(async move { println!("{} bytes", length(request).await) });
+    text(200, "already\n")
 }
 
 fn bytes(count: usize) -> Response {
