@@ -45,8 +45,7 @@ pub fn check(runtime: Runtime, case: impl Fn(&mut Containers) -> Result<()>) {
 /// The same for a case that measures: no other runs beside it.
 #[track_caller]
 pub fn check_alone(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
-    let _machine = Use::alone();
-    check_on(runtime, Containerd::builder().daemon_for(runtime), case);
+    check_alone_with(runtime, Containerd::builder().daemon_for(runtime), case);
 }
 
 /// The same as [`check`] on a fixture with something unusual, a daemon's settings for instance.
@@ -57,6 +56,17 @@ pub fn check_with(
     case: impl FnOnce(&mut Containers) -> Result<()>,
 ) {
     let _machine = Use::shared();
+    check_on(runtime, fixture, case);
+}
+
+/// The same for a case that measures: no other runs beside it.
+#[track_caller]
+pub fn check_alone_with(
+    runtime: Runtime,
+    fixture: Builder,
+    case: impl FnOnce(&mut Containers) -> Result<()>,
+) {
+    let _machine = Use::alone();
     check_on(runtime, fixture, case);
 }
 

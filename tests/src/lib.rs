@@ -98,7 +98,7 @@ pub use builder::Builder;
 pub use command::{Command, Output};
 pub use console::Console;
 pub use containerd::Containerd;
-pub use containers::{Containers, check, check_alone, check_with};
+pub use containers::{Containers, check, check_alone, check_alone_with, check_with};
 pub use daemon::Daemon;
 pub use docker::{Docker, check_docker, check_docker_26};
 pub use machine::best_of;

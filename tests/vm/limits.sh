@@ -53,7 +53,10 @@ kernel_backs_the_limits() {
     eventually 20 limits_memory "$cgroup"
     local thread
     for thread in $(<"$cgroup/guests/cgroup.threads"); do
-        prints guest cat "/proc/$shim/task/$thread/comm"
+        # One that has ended meanwhile was the shim's, too.
+        if [[ -e /proc/$shim/task/$thread || -e /proc/$thread ]]; then
+            prints guest cat "/proc/$shim/task/$thread/comm"
+        fi
     done
     end_guest
     eventually 20 test ! -e "$cgroup"

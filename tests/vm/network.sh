@@ -55,13 +55,19 @@ has_address() {
     [[ $(addresses) == 198.18.7.* ]]
 }
 
+is_connected() {
+    [[ -n $(ss -Htn state established "dport = :$port") ]]
+}
+
 http_server_drains() {
     ctr run --rm --net-host --runtime="$runtime" --annotation "io.runwasi.http.address=127.0.0.1:$port" \
         $guests "$id" /http_app.wasm &
     local server=$!
     eventually 120 get --output answer "http://127.0.0.1:$port/hello"
-    get --output late "http://127.0.0.1:$port/slow?ms=4000" &
+    get --output late "http://127.0.0.1:$port/slow?ms=8000" &
     local request=$!
+    # The emulated machine may take its time to connect.
+    eventually 60 is_connected
     sleep 1
     ctr task kill --signal SIGTERM "$id"
     status_is 0 wait $request

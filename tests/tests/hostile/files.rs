@@ -14,7 +14,7 @@ use runwasi_tests::hostile::hung::Hung;
 use runwasi_tests::hostile::lease::Lease;
 use runwasi_tests::hostile::programs::{OPEN, SWAP};
 use runwasi_tests::{
-    Containerd, Containers, Meter, Runtime, ShimDriver, best_of, check_with, poll_until, proc,
+    Containerd, Containers, Meter, Runtime, ShimDriver, best_of, check_alone_with, poll_until, proc,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -246,7 +246,7 @@ pub(crate) fn check_few_threads(
         true => fixture.daemon(Settings::default().config(FEW_THREADS)),
         false => fixture,
     };
-    check_with(runtime, fixture, case);
+    check_alone_with(runtime, fixture, case);
 }
 
 pub(crate) fn container_holds_no_more_threads_than_its_setting_allows(

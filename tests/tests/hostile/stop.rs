@@ -10,7 +10,9 @@ use runwasi_tests::daemon::Settings;
 use runwasi_tests::events::{Events, Seen};
 use runwasi_tests::server::{APP, serve};
 use runwasi_tests::shim::{LIMIT, TaskClient, reason};
-use runwasi_tests::{Containerd, Containers, Runtime, check_with, poll_until, proc};
+use runwasi_tests::{
+    Containerd, Containers, Runtime, check_alone_with, check_with, poll_until, proc,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Grace of the daemons, so long that a stop that waits for it is told from one that does not.
@@ -22,16 +24,17 @@ fn sigterm(pid: u32) -> Result<()> {
     Ok(kill_process(pid, Signal::TERM)?)
 }
 
-/// Runs a case with a daemon of this grace, or with shims, whose grace is 4 s.
+/// Runs a case with a daemon of this grace, or with shims, whose grace is 4 s: they have the machine
+/// to themselves.
 #[track_caller]
 pub(crate) fn check(runtime: Runtime, case: impl FnOnce(&mut Containers) -> Result<()>) {
     let builder = Containerd::builder();
-    let builder = if runtime.needs_daemon() {
-        builder.daemon(Settings::default().flags(["--grace", GRACE]))
+    if runtime.needs_daemon() {
+        let settings = Settings::default().flags(["--grace", GRACE]);
+        check_with(runtime, builder.daemon(settings), case);
     } else {
-        builder
-    };
-    check_with(runtime, builder, case);
+        check_alone_with(runtime, builder, case);
+    }
 }
 
 /// Sends SIGTERM to the daemon, or to all shims. Gives their pids.

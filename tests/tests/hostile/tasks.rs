@@ -131,8 +131,9 @@ pub(crate) fn container_is_killed_and_deleted_while_no_thread_can_be_started(
     };
     let tasks = Tasks::new(&c.id("threads"))?;
     tasks.take(server)?;
-    becomes_idle(server)?;
+    // In this order: a thread of the server's own work would serve for a second.
     tasks.limit("1")?;
+    becomes_idle(server)?;
     ensure!(c.kill_and_finish(&id)? == 137);
     if c.runtime.needs_daemon() {
         let next = c.id("next");

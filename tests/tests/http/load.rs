@@ -182,8 +182,11 @@ impl Asked {
                 // At the drain some wait within the guest, some are between the head and the end of a
                 // response, some between two responses.
                 let path = ["/hello", "/slow?ms=3", "/slow-body?ms=1"][(client + number) % 3];
+                let began = Instant::now();
                 let sent = connection.send(path);
-                let is_late = std::mem::replace(&mut last, Instant::now()).elapsed() >= LINGER;
+                // The whole time since the request before.
+                let is_late = last.elapsed() >= LINGER;
+                last = began;
                 match sent.and_then(|()| connection.answer()) {
                     Ok(answer) if answer.status == 200 => {
                         asked.answered += 1;

@@ -11,6 +11,8 @@ pub(crate) fn killed_shim_is_seen_as_exit_137(c: &mut Containers) -> Result<()> 
     let events = Events::listen(c)?;
     let id = c.id("orphan");
     c.detached(&id, &["sleep", "100"])?;
+    // Events are delivered one after the other, after the answers.
+    events.until("start", &id)?;
     kill_shim(c)?;
     // containerd runs the shim's `delete`, publishes what that prints, and drops the task by itself.
     let seen = events.until_delete(&id)?;
@@ -58,7 +60,14 @@ pub(crate) fn container_of_a_killed_shim_can_be_started_again(c: &mut Containers
     ensure!(fs::read_to_string(kept.trim())? == "text");
     ensure!(found("*/work/incompat/volatile")?.is_empty(), "a marker of the kernel");
     c.restart_daemon()?;
-    c.fixture.ctr(["task", "start", "-d", &id])?.ok()?;
+    // containerd does not show the task any more, and may still be cleaning up after the shim.
+    poll_until("a free id", Duration::from_secs(20), || {
+        match c.fixture.ctr(["task", "start", "-d", &id]) {
+            Ok(out) if out.err().contains("exists") => None,
+            other => Some(other),
+        }
+    })??
+    .ok()?;
     ensure!(c.finish(&id)? == 0);
     c.fixture.becomes_clean()
 }

@@ -71,19 +71,24 @@ pub(crate) fn size_of_the_clients_terminal_is_the_guests(c: &mut Containers) -> 
     let console = c.at_terminal(&[], &id, &["sleep", "1000"])?;
     c.becomes(&id, "RUNNING")?;
     let holder = c.is_running(&id)?.pid;
-    let becomes = |size: &str| {
+    let becomes = |size: &str, (columns, rows): (u16, u16)| {
         let mut last = None;
         let seen = poll_until(size, Duration::from_secs(20), || {
             last = Some(console::sizes_of_terminals(holder));
             let seen = last.as_ref()?.as_ref().ok()?;
-            (!seen.is_empty() && seen.iter().all(|one| one == size)).then_some(())
+            if !seen.is_empty() && seen.iter().all(|one| one == size) {
+                return Some(());
+            }
+            // `ctr` begins to listen after it has told the first size, and hears of changes only.
+            console.resize(columns + 1, rows).ok()?;
+            console.resize(columns, rows).ok()?;
+            None
         });
         seen.with_context(|| format!("{last:?}"))
     };
     // A native process has its terminal as streams; a wasm guest's is its host's, which the pid names.
-    becomes("24 80")?;
-    console.resize(101, 33)?;
-    becomes("33 101")?;
+    becomes("24 80", (80, 24))?;
+    becomes("33 101", (101, 33))?;
     c.kill(&id, "SIGKILL")?;
     ensure!(console.wait()?.0 == 137);
     c.delete_container(&id)?;
