@@ -16,6 +16,7 @@
 //! | `child` | programs of the host that run for a bounded time |
 //! | `task_limits` | the kernel's limits of threads and processes, in errors |
 //! | `shutdown` | cancel token and task tracker; the only spawn on the control runtime |
+//! | `start_memory` | return of what only starts need |
 //! | `server` | one listening socket, its services, and the bounded drain |
 //! | `buffered` | few reads of a connection |
 //! | `service` | the ttrpc services, `Task` and `Sandbox`: decode, one call, encode |
@@ -121,6 +122,7 @@ pub mod service;
 pub mod settings;
 #[doc(hidden)]
 pub mod shutdown;
+#[doc(hidden)]
 pub mod start_memory;
 pub mod stdio;
 mod suggestion;
