@@ -106,6 +106,18 @@ pub fn threads(pid: u32) -> Result<usize> {
     Ok(fs::read_dir(&tasks).with_context(|| tasks)?.count())
 }
 
+/// Bytes of its program's code that the OS process has in memory which serves this pid.
+pub fn resident_code(pid: u32) -> Result<u64> {
+    let of = PathBuf::from(format!("/proc/{}", server_of(pid)?));
+    let program = fs::read_link(of.join("exe"))?.display().to_string();
+    let maps = fs::read_to_string(of.join("smaps"))?;
+    let is_code = |line: &&str| line.contains(" r-xp ") && line.ends_with(&program);
+    let mut lines = maps.lines().skip_while(|line| !is_code(line));
+    let size = lines.find_map(|line| line.strip_prefix("Rss:")).context("no code")?;
+    let size: u64 = size.trim().trim_end_matches(" kB").parse()?;
+    Ok(size << 10)
+}
+
 /// Networks that a daemon keeps ready for its next sandboxes, made at any time that is quiet.
 const SPARE_NETWORKS: usize = 4;
 

@@ -26,6 +26,12 @@ runwasi_tests::suite! { small_wasmtime = Wasmtime, small_wasmtimed = Wasmtimed, 
         shim_has_at_most_eight_threads_with_a_pod_of_sleeping_guests;
 }}
 
+// Not for the native engine, whose program is small.
+runwasi_tests::suite! { code_wasmtime = Wasmtime, code_wasmtimed = Wasmtimed; {
+    small:
+        code_leaves_the_resident_set_while_guests_sleep;
+}}
+
 // Not for the native engine, which has every program.
 runwasi_tests::suite! { strict_wasmtime = Wasmtime, strict_wasmtimed = Wasmtimed, strict_runc = Runc; {
     pod:

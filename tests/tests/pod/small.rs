@@ -10,6 +10,8 @@ use crate::pod::{only_shim, three};
 
 /// What the project promises for a shim whose guests sleep.
 const THREADS: usize = 8;
+/// Bytes of code that a shim whose guests sleep has in memory at most.
+const LITTLE_CODE: u64 = 5 << 20;
 
 pub(crate) fn no_container_has_an_os_process_of_its_own(c: &mut Containers) -> Result<()> {
     three(c, &c.id("pod"))?;
@@ -44,6 +46,24 @@ pub(crate) fn shim_has_at_most_eight_threads_with_a_pod_of_sleeping_guests(
 ) -> Result<()> {
     three(c, &c.id("pod"))?;
     few_threads(c)
+}
+
+/// Also after a container that starts when the first ones sleep already.
+pub(crate) fn code_leaves_the_resident_set_while_guests_sleep(c: &mut Containers) -> Result<()> {
+    let pod = c.id("pod");
+    three(c, &pod)?;
+    little_code(c)?;
+    c.join(&pod, "container", &c.id("late"), &["sleep", "100"])?;
+    little_code(c)
+}
+
+/// Waits until little of the program is in memory, of the 13 MB that a start needs.
+fn little_code(c: &Containers) -> Result<()> {
+    let shim = only_shim(c)?;
+    poll_until("little code in memory", Duration::from_secs(30), || {
+        (proc::resident_code(shim).ok()? < LITTLE_CODE).then_some(())
+    })
+    .with_context(|| format!("{:?} bytes", proc::resident_code(shim)))
 }
 
 fn few_threads(c: &Containers) -> Result<()> {
