@@ -27,9 +27,9 @@ const GOAL_PSS: f64 = 4.0;
 const GOAL_PROCESSES: f64 = 2.0;
 const GOAL_THREADS: f64 = 8.0;
 
-/// A guest that has used no CPU for this long sleeps, and its shim is done with starting it: a second
-/// after the start it returns what only that has needed.
-const QUIET: Duration = Duration::from_millis(1500);
+/// A guest that has used no CPU for this long sleeps, and its shim is done with starting it: within two
+/// seconds after the start it returns what only that has needed.
+const QUIET: Duration = Duration::from_millis(2500);
 
 /// Measures one subject after the other; the floor is left out, as it runs no guest.
 pub(crate) fn measure(bench: &mut Bench) -> Result<Vec<Row>> {
