@@ -1,12 +1,17 @@
 //! The end of a fixture with pods: what is left of them, and the removal of all.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::Result;
+use rustix::mount::{UnmountFlags, unmount};
 
 use super::Pods;
 use crate::network::same_links;
 use crate::traces;
+
+/// Where containerd has the networks of pods, below its state.
+const NETWORKS: &str = "io.containerd.grpc.v1.cri/netns";
 
 impl Pods {
     /// Waits until nothing of any pod is left, besides the bridge, and the host's links are what they were.
@@ -44,10 +49,22 @@ impl Pods {
         lines.into_iter().chain(records).collect()
     }
 
-    /// Removes all pods, and waits until nothing of any is left.
+    /// Removes all pods of a containerd that may have been killed, and waits until nothing of any is left.
     pub fn becomes_clean_after_removal(&mut self) -> Result<()> {
         self.remove_all()?;
+        self.remove_lost_networks()?;
         self.becomes_clean()
+    }
+
+    /// Removes networks that belong to no pod: containerd makes the network of a pod before it writes the pod down, and
+    /// one that is killed in between never looks at it again.
+    fn remove_lost_networks(&self) -> Result<()> {
+        let is_network = |mount: &&PathBuf| mount.parent().is_some_and(|of| of.ends_with(NETWORKS));
+        for mount in self.fixture.mounts().iter().filter(is_network) {
+            unmount(mount, UnmountFlags::DETACH)?;
+            fs::remove_file(mount)?;
+        }
+        Ok(())
     }
 
     fn remove_all(&mut self) -> Result<()> {
