@@ -516,8 +516,25 @@ fn left_exit(harness: &Harness, id: &str) -> Option<String> {
     Some(text.split(' ').next()?.to_owned())
 }
 
+/// Demands that a stop takes less than the 3 s for which a server waits for its clients. Tried more
+/// than once: on a busy machine it takes longer.
+async fn ends_before_it_gives_up(stop: impl AsyncFn() -> Result<Duration>) -> Result {
+    let mut least = Duration::MAX;
+    for _ in 0..5 {
+        least = least.min(stop().await?);
+        if least < Duration::from_millis(2900) {
+            return Ok(());
+        }
+    }
+    panic!("{least:?}")
+}
+
 #[tokio::test]
 async fn stopping_server_answers_until_its_tasks_are_deleted() -> Result {
+    ends_before_it_gives_up(stop_with_a_client).await
+}
+
+async fn stop_with_a_client() -> Result<Duration> {
     let (harness, client) = harness().await?;
     for (id, args) in [("polite", "graceful"), ("plain", "wait")] {
         create(&harness, &client, id, &[args]).await?;
@@ -542,33 +559,26 @@ async fn stopping_server_answers_until_its_tasks_are_deleted() -> Result {
     let (took, called): (Result<Duration>, Result) =
         tokio::join!(stopped_by_signal(&harness), calls);
     called?;
-    took?;
     let events = harness.events().summary();
     assert_eq!(events.iter().filter(|event| event.starts_with("exited")).count(), 2);
-    Ok(())
+    took
 }
 
 #[tokio::test]
 async fn stop_waits_a_moment_for_a_task_without_a_client_and_leaves_its_exit() -> Result {
-    let mut least = Duration::MAX;
-    // More than once: on a busy machine it takes longer.
-    for _ in 0..5 {
-        let (harness, client) = harness().await?;
-        create(&harness, &client, "c", &["wait"]).await?;
-        client.start("c").await?;
-        // Before the stop: a client that lists tasks, and deletes none.
-        client.state("c").await?;
-        let took = stopped_by_signal(&harness).await?;
-        assert!(took > Duration::from_millis(900), "{took:?}");
-        assert_eq!(left_exit(&harness, "c").as_deref(), Some("143"));
-        least = least.min(took);
-        // With a client that waits it takes 3 s.
-        if least < Duration::from_millis(2900) {
-            break;
-        }
-    }
-    assert!(least < Duration::from_millis(2900), "{least:?}");
-    Ok(())
+    ends_before_it_gives_up(stop_without_a_client).await
+}
+
+async fn stop_without_a_client() -> Result<Duration> {
+    let (harness, client) = harness().await?;
+    create(&harness, &client, "c", &["wait"]).await?;
+    client.start("c").await?;
+    // Before the stop: a client that lists tasks, and deletes none.
+    client.state("c").await?;
+    let took = stopped_by_signal(&harness).await?;
+    assert!(took > Duration::from_millis(900), "{took:?}");
+    assert_eq!(left_exit(&harness, "c").as_deref(), Some("143"));
+    Ok(took)
 }
 
 #[tokio::test]

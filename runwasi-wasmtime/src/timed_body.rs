@@ -22,7 +22,7 @@ pub(crate) struct TimedBody {
     /// Deadline of the next frame, set while the reader waits.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Dropped with the body.
-    _held: Option<Box<dyn Send + Sync>>,
+    held: Option<Box<dyn Send + Sync>>,
 }
 
 impl TimedBody {
@@ -31,12 +31,13 @@ impl TimedBody {
         patience: Duration,
         meaning: fn(hyper::Error) -> Error,
     ) -> Self {
-        Self { incoming, patience, meaning, deadline: None, _held: None }
+        Self { incoming, patience, meaning, deadline: None, held: None }
     }
 
-    /// Holds a value as long as the body lives.
-    pub(crate) fn holding(self, value: impl Send + Sync + 'static) -> Self {
-        Self { _held: Some(Box::new(value)), ..self }
+    /// Holds a value, if there is one, as long as the body lives.
+    pub(crate) fn holding(mut self, value: Option<impl Send + Sync + 'static>) -> Self {
+        self.held = value.map(|value| Box::new(value) as _);
+        self
     }
 }
 

@@ -125,11 +125,7 @@ async fn handle(
     let request = request.map(|body| {
         // Most requests have none.
         let arriving = (!body.is_end_stream()).then(|| activity.body_arrives());
-        let body = TimedBody::new(body, patience, Error::from);
-        match arriving {
-            Some(arriving) => body.holding(arriving),
-            None => body,
-        }
+        TimedBody::new(body, patience, Error::from).holding(arriving)
     });
     let time = serving.settings.request_timeout;
     // A failure drops the ticket, which frees the slot, after the call, which ends the guest.
