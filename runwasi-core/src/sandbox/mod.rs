@@ -6,6 +6,7 @@
 
 pub(crate) mod create;
 pub mod error;
+mod exit_line;
 pub mod lifecycle;
 pub mod managed;
 pub(crate) mod native;

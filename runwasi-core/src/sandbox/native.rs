@@ -400,7 +400,9 @@ fn tell_exits(shared: &Shared, container: &NativeContainer) {
     for exec in container.execs.lock().keys() {
         // Always an id: containerd has made the exec by it.
         let exec = Id::parse("exec id", exec).ok();
-        container.tell_exit(exec.as_ref(), killed, cause);
+        if let Some(exec) = &exec {
+            container.tell_exec_exit(exec, killed, cause);
+        }
         publish(exec);
     }
     if container.exit().is_none() {

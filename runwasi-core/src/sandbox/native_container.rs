@@ -13,6 +13,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::exit_line::ExitLine;
 use crate::{
     blocking::blocking,
     cgroups::kills::OomKills,
@@ -55,11 +56,25 @@ pub(crate) struct NativeContainer {
     kills: Option<Arc<OomKills>>,
     /// Time of the init's start.
     started: OnceLock<Instant>,
+    /// The line of the init's exit in the log.
+    exit_line: Mutex<ExitLine>,
     /// Cancelled when the container is deleted.
     pub(super) deleted: CancellationToken,
     /// True once a client has asked about its end during a stop (`sandbox::stop`).
     asked_about: AtomicBool,
     _counted: CountedNative,
+}
+
+/// A start of an init without its answer. At its end, also if its caller goes away, the exit is logged.
+pub(crate) struct Starting<'a>(&'a NativeContainer);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        let held = self.0.exit_line.lock().answered();
+        if let Some(exited) = held {
+            observe::exited(&self.0.subject, None, &exited);
+        }
+    }
 }
 
 /// The delegate of a sandbox, with the number of containers that exist or are being created.
@@ -95,6 +110,7 @@ impl NativeContainer {
             trace,
             kills: kills.map(Arc::new),
             started,
+            exit_line: Mutex::default(),
             deleted,
             asked_about,
             _counted: lives::native_container(),
@@ -125,9 +141,11 @@ impl NativeContainer {
         }
     }
 
-    /// Notes the start of its init.
-    pub(crate) fn note_start(&self, at: Instant) {
+    /// Notes the start of its init. Its exit is not logged before the result is dropped.
+    pub(crate) fn note_start(&self, at: Instant) -> Starting<'_> {
         self.started.get_or_init(|| at);
+        self.exit_line.lock().starting();
+        Starting(self)
     }
 
     /// The trace of a start. Without an exec, that of its init.
@@ -161,27 +179,32 @@ impl NativeContainer {
     }
 
     /// Sets the init's exit, unless it is known. Without a cause, that of its status.
-    pub(crate) fn set_exit(&self, exit: Exit, cause: Option<Cause<'_>>) {
+    pub(crate) fn set_exit(&self, exit: Exit, cause: Option<Cause<'static>>) {
         let is_new = self.exit.send_if_modified(|known| {
             let is_new = known.is_none();
             known.get_or_insert(exit);
             is_new
         });
         if is_new {
-            self.tell_exit(None, exit, cause);
+            self.tell_init_exit(exit.status, cause);
         }
     }
 
-    /// Logs an exit. Without an exec, that of its init; without a cause, that of its status.
-    pub(crate) fn tell_exit(&self, exec: Option<&Id>, exit: Exit, cause: Option<Cause<'_>>) {
+    fn tell_init_exit(&self, status: ExitStatus, cause: Option<Cause<'static>>) {
+        let cause = cause.unwrap_or_else(|| self.cause_of(status));
+        let run = self.started.get().map(Instant::elapsed);
+        let exited = Exited { status, cause, run, usage: None };
+        let now = self.exit_line.lock().exited(exited);
+        if let Some(exited) = now {
+            observe::exited(&self.subject, None, &exited);
+        }
+    }
+
+    /// Logs the exit of an exec. Without a cause, that of its status.
+    pub(crate) fn tell_exec_exit(&self, exec: &Id, exit: Exit, cause: Option<Cause<'static>>) {
         let cause = cause.unwrap_or_else(|| self.cause_of(exit.status));
-        let started = self.started.get().filter(|_| exec.is_none());
-        let run = started.map(Instant::elapsed);
-        observe::exited(
-            &self.subject,
-            exec,
-            &Exited { status: exit.status, cause, run, usage: None },
-        );
+        let exited = Exited { status: exit.status, cause, run: None, usage: None };
+        observe::exited(&self.subject, Some(exec), &exited);
     }
 
     /// Notes an exec.

@@ -110,10 +110,8 @@ impl Native {
     ) -> ttrpc::Result<StartResponse> {
         let begun = Instant::now();
         let exec = exec(&request.exec_id);
-        if exec.is_none() {
-            // Before the answer: the exit of a short one may be known first.
-            self.container.note_start(begun);
-        }
+        // Before the answer: the exit of a short one may be known first.
+        let starting = exec.is_none().then(|| self.container.note_start(begun));
         // Ours is the delegate's answer: what runc does before the first instruction is in it.
         let trace = self.container.trace(&request.exec_id);
         let span = trace.part("start");
@@ -130,6 +128,7 @@ impl Native {
                 observe::refused(subject, exec.as_ref(), Step::Start, error);
             }
         }
+        drop(starting);
         answer
     }
 
@@ -261,10 +260,10 @@ impl Native {
 
     /// Logs the end of an exec, of which only the answer to its deletion tells.
     fn tell_exec_deleted(&self, id: &str, answer: &DeleteResponse) {
-        let exec = exec(id);
+        let Some(exec) = exec(id) else { return };
         let (_, exit) = of_delete(answer.clone());
-        self.container.tell_exit(exec.as_ref(), exit, None);
-        observe::deleted(&self.container.subject, exec.as_ref());
+        self.container.tell_exec_exit(&exec, exit, None);
+        observe::deleted(&self.container.subject, Some(&exec));
     }
 
     fn note_question(&self, exec: &str) {
