@@ -22,6 +22,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{
     error::Failure,
+    stream,
     ticket::{Call, Ticket},
 };
 
@@ -162,10 +163,13 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match self.get_mut() {
+        let polled = match self.get_mut() {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
             Self::Guest(body) => body.poll(cx),
-        }
+        };
+        let data = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|data| !data.is_empty());
+        stream::polled(matches!(&polled, Poll::Ready(Some(Ok(frame))) if data(frame)));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -73,14 +73,6 @@ impl Spawner {
     }
 }
 
-/// Starts each stream of HTTP/2 as a member of the group.
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, future: F) {
-        // As members, streams run on all workers, and a guest that spins delays no other stream.
-        self.spawn(future);
-    }
-}
-
 /// Settings with the number of concurrent requests for which the container's share has room.
 fn within_share(mut settings: Settings, spec: &InstanceSpec, most: u32) -> Settings {
     let most = most.saturating_mul(settings.concurrent_reuse.min(settings.max_reuse));

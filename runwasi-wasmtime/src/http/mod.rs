@@ -20,6 +20,7 @@
 //! | `drain` | graceful end: stop accepting, finish, leave |
 //! | `connection` | one connection, from its acceptance to its end |
 //! | `timeouts`, `io` | activity of a connection, and its deadlines |
+//! | `stream` | one stream of HTTP/2, and the deadline of its client's windows |
 //! | `handler` | one request: admission, the guest's call, response |
 //! | `request` | checks of a request |
 //! | `body` | body of a response, which drives the guest |
@@ -45,6 +46,7 @@ mod io;
 mod request;
 mod settings;
 mod shared;
+mod stream;
 mod ticket;
 mod timeouts;
 
@@ -70,6 +72,7 @@ use self::{
     guest::Guest,
     instances::{Serving, Spawner},
     settings::Settings,
+    stream::Streams,
 };
 use crate::{
     component::store::{Component, Imports},
@@ -190,7 +193,8 @@ impl Server {
     ) {
         let most = self.settings.max_connections;
         let connections = Arc::new(Semaphore::new(most as usize));
-        let builder = Arc::new(connection::builder(spawner.clone()));
+        let streams = Streams::new(spawner.clone(), self.settings.idle_timeout);
+        let builder = Arc::new(connection::builder(streams));
         let mut closing = Box::pin(closing(self.drain.listener(), &listener));
         let serve = |place: (Option<OwnedSemaphorePermit>, Held), stream| {
             let connection =

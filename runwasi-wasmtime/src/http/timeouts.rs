@@ -13,7 +13,8 @@
 //!
 //! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has
 //! no `Head` after its first request, since its frames come at any time. A client that does not
-//! take what is written to it is dropped after `idle-timeout`, whatever the state.
+//! take what is written to it is dropped after `idle-timeout`, whatever the state. One of HTTP/2 may
+//! also give no window, which ends the stream alone (`stream`).
 
 use std::{
     sync::{Arc, MutexGuard},

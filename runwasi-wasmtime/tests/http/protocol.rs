@@ -6,9 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
-use hyper::{client::conn::http2, rt::Executor};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http2, rt::Executor};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, time::timeout};
 
@@ -25,19 +25,34 @@ struct Client {
 
 impl Client {
     async fn connect(address: SocketAddr) -> Result<Self> {
+        Self::with(http2::Builder::new(TokioExecutor::new()), address).await
+    }
+
+    /// Gives each stream a window of so many bytes, and more only when these are read.
+    async fn with_window(address: SocketAddr, bytes: u32) -> Result<Self> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(bytes);
+        Self::with(builder, address).await
+    }
+
+    async fn with(builder: http2::Builder<TokioExecutor>, address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         TokioExecutor::new().execute(async { drop(connection.await) });
         Ok(Self { sender, address })
     }
 
-    async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<Reply> {
+    /// Until the head.
+    async fn begin(&self, method: &str, path: &str, body: Bytes) -> Result<Response<Incoming>> {
         let uri = format!("http://{}{path}", self.address);
         let request = Request::builder().method(method).uri(uri).body(Full::new(body))?;
         let mut sender = self.sender.clone();
         sender.ready().await?;
-        reply(timeout(3 * SOON, sender.send_request(request)).await??).await
+        Ok(timeout(3 * SOON, sender.send_request(request)).await??)
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<Reply> {
+        reply(self.begin(method, path, body).await?).await
     }
 
     async fn get(&self, path: &str) -> Result<Reply> {
@@ -125,5 +140,54 @@ async fn one_server_speaks_both_versions() -> Result {
     assert_eq!((new?.text(), old?.text()), ("1\n".into(), "1\n".into()));
     drop(client);
     server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn client_that_gives_no_window_keeps_neither_a_slot_nor_the_drain() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
+        let setup = bed
+            .setup("c", guest)?
+            .annotation("concurrent-reuse", at_once)
+            .annotation("idle-timeout", "300ms")
+            .annotation("queue-timeout", "20s")
+            .annotation("max-requests", "1");
+        let server = bed.start(setup).await?;
+        let client = Client::with_window(server.address, 0).await?;
+        let waits = client.begin("GET", "/hello", Bytes::new()).await?;
+        assert_eq!(waits.status(), 200);
+        assert_eq!(server.get("/hello").await?.status, 200, "{guest}: its slot is free");
+        assert!(reply(waits).await.is_err(), "{guest}: it is not complete");
+        let client = Client::with_window(server.address, 0).await?;
+        let waits = client.begin("GET", "/hello", Bytes::new()).await?;
+        server.stop().await?;
+        drop(waits);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn stream_that_is_not_read_ends_alone() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let setup = bed
+            .setup("c", guest)?
+            .annotation("idle-timeout", "1s")
+            .annotation("queue-timeout", "20s")
+            .annotation("max-requests", "2");
+        let server = bed.start(setup).await?;
+        let client = Client::with_window(server.address, 1000).await?;
+        // It goes on for longer than a request waits for its turn.
+        let mut read = client.begin("GET", "/slow-body?ms=5000", Bytes::new()).await?;
+        let unread = client.begin("GET", "/bytes?count=10000000", Bytes::new()).await?;
+        // There are two places, and one of them becomes free.
+        assert_eq!(server.get("/hello").await?.status, 200, "{guest}");
+        let frame = timeout(3 * SOON, read.frame()).await?.ok_or("the body has ended")??;
+        assert_eq!(frame.into_data().map_err(|_| "trailers")?, "chunk 0\n", "{guest}");
+        assert!(reply(unread).await.is_err(), "{guest}: it is not complete");
+        drop((read, client));
+        server.stop().await?;
+    }
     Ok(())
 }
