@@ -62,7 +62,11 @@ impl Serving {
                     self.spawner.spawn(async move { serving.run(runner, store, instance).await });
                 }
                 Err(error) => match Self::lack(&error) {
-                    None => return making.fail(self.failed(&error).await),
+                    None => {
+                        // First: the requests need not wait for a reader of stderr.
+                        making.fail(Failure::Failed);
+                        return self.tell(&error).await;
+                    }
                     // Nothing would change that.
                     Some(Failure::NoMemory) if !shared.is_running() => {
                         return making.fail(Failure::NoMemory);
@@ -96,7 +100,7 @@ impl Serving {
                 // on their way get their answer now.
                 drop(store);
                 drop(runner);
-                self.failed(&error).await;
+                self.tell(&error).await;
             }
         }
     }

@@ -118,7 +118,7 @@ async fn handle(
     // Checked first: a bad request is refused without waiting for a slot.
     request::check(&mut request, &serving.authority)?;
     let slot = serving.admit().await?;
-    let ticket = Ticket::new(serving.clone(), slot, busy);
+    let ticket = Ticket::new(serving.clone(), slot.clone(), busy);
     let method = request.method().clone();
     // A client that stops in the middle of its request is as idle as one between two requests.
     let patience = serving.settings.idle_timeout;
@@ -137,7 +137,7 @@ async fn handle(
         }
         None => {
             let (sender, head) = oneshot::channel();
-            let call = Box::pin(serving.clone().call(request, sender));
+            let call = Box::pin(serving.clone().call(request, sender, slot));
             let (response, call) = answered(call, head, time).await?;
             (response, call.map(Call::Own))
         }

@@ -35,6 +35,9 @@ const POOL_LOOK: Duration = Duration::from_millis(5);
 /// The same while other requests are worked on, whose ends notify.
 const OTHERS_LOOK: Duration = Duration::from_millis(50);
 
+/// Slot of the concurrent requests. Free when all work for its request is done.
+pub(super) type Slot = Arc<OwnedSemaphorePermit>;
+
 pub(super) struct Serving {
     pub(super) spec: InstanceSpec,
     pub(super) settings: Settings,
@@ -140,14 +143,14 @@ impl Serving {
     }
 
     /// Takes a slot of the concurrent requests. Waits for `queue-timeout` at most.
-    pub(super) async fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) async fn admit(&self) -> Result<Slot, Failure> {
         // A free slot is taken without a timer.
         if let Ok(slot) = self.requests.clone().try_acquire_owned() {
-            return Ok(slot);
+            return Ok(Arc::new(slot));
         }
         let slot =
             timeout(self.settings.queue_timeout, self.requests.clone().acquire_owned()).await;
-        slot.ok().and_then(Result::ok).ok_or(Failure::Busy)
+        slot.ok().and_then(Result::ok).map(Arc::new).ok_or(Failure::Busy)
     }
 
     /// Waits until no request is being worked on.
@@ -162,11 +165,12 @@ impl Serving {
         self: Arc<Self>,
         request: Request<TimedBody>,
         head: oneshot::Sender<Head>,
+        slot: Slot,
     ) -> Result<(), Failure> {
         let parent = trace::current(&request);
         // Dropped after the store.
         let _freed = self.freed();
-        let (mut store, instance) = self.instance().await?;
+        let (mut store, instance) = self.instance(&slot).await?;
         // Of the present request: an instance of p3 has served others before.
         store.data_mut().outbound.parent = parent;
         let called = instance.call(&mut store, request, head);
@@ -180,14 +184,14 @@ impl Serving {
             }
             Err(error) => {
                 let error = store.data().explain(error);
-                // Freed now: writing the trap may wait for a reader of stderr, and the memory need
-                // not be held until then.
+                // The body of the response ends with the store, as if it were complete. So the
+                // failure is returned without a wait in between.
                 drop(store);
                 // The pool has no stack left for the call.
                 if error.is::<PoolConcurrencyLimitError>() {
                     return Err(Failure::Busy);
                 }
-                Err(self.failed(&error).await)
+                Err(self.failed(error, &slot))
             }
         }
     }
@@ -211,7 +215,10 @@ impl Serving {
     }
 
     /// Takes a waiting instance or makes one. Waits for `queue-timeout` at most.
-    async fn instance(&self) -> Result<(Store<Component>, Instance), Failure> {
+    async fn instance(
+        self: &Arc<Self>,
+        slot: &Slot,
+    ) -> Result<(Store<Component>, Instance), Failure> {
         if let Some(kept) = self.guest.kept() {
             return Ok(kept);
         }
@@ -221,7 +228,7 @@ impl Serving {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
-            let Some(lack) = Self::lack(&error) else { return Err(self.failed(&error).await) };
+            let Some(lack) = Self::lack(&error) else { return Err(self.failed(error, slot)) };
             if lack == Failure::NoMemory {
                 // The memory may be held by instances that wait for requests: they go first.
                 if self.guest.forget_kept() {
@@ -304,8 +311,20 @@ impl Serving {
         Ok((store, instance))
     }
 
-    pub(super) async fn failed(&self, error: &wasmtime::Error) -> Failure {
-        exit::tell(error, &self.spec).await;
+    /// The failure of a request by a trap or the like, which a member tells on the container's
+    /// stderr. The request's slot is held until then: the server does not end before.
+    fn failed(self: &Arc<Self>, error: wasmtime::Error, slot: &Slot) -> Failure {
+        let serving = self.clone();
+        let slot = slot.clone();
+        self.spawner.spawn(async move {
+            serving.tell(&error).await;
+            drop(slot);
+        });
         Failure::Failed
+    }
+
+    /// Writes a failure to the container's stderr. Waits for its reader, for a while.
+    pub(super) async fn tell(&self, error: &wasmtime::Error) {
+        exit::tell(error, &self.spec).await;
     }
 }
