@@ -86,16 +86,22 @@ impl Serving {
         // Dropped after the store.
         let _freed = self.freed();
         let mut store = store;
+        // Dropped before the store, also by a kill.
+        let running = store.data_mut().outbound.run();
         // Instances of p2 serve one request: no runner is made for them.
         let Instance::P3(service, _) = instance else { return };
         let served = runner.run(&mut store, &service, self.settings.request_timeout);
         match limits::bounded(&self.spec.memory, served).await {
-            Ok(true) => self.put_back(store),
+            Ok(true) => {
+                running.returned();
+                self.put_back(store);
+            }
             Ok(false) => {
                 tracing::debug!("a guest was ended that did not return after its responses");
             }
             Err(error) => {
                 let error = store.data().explain(error);
+                drop(running);
                 // Both before the trap is written, which may wait for a reader of stderr: requests
                 // on their way get their answer now.
                 drop(store);

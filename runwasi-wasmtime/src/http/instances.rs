@@ -173,9 +173,17 @@ impl Serving {
         let (mut store, instance) = self.instance(&slot).await?;
         // Of the present request: an instance of p3 has served others before.
         store.data_mut().outbound.parent = parent;
+        // Dropped before the store, also if the request is given up.
+        let running = store.data_mut().outbound.run();
         let called = instance.call(&mut store, request, head);
         match limits::bounded(&self.spec.memory, called).await {
             Ok(()) => {
+                // What an instance of p3 has begun goes on after it, that of p2 ends with its store.
+                if self.guest.may_share() {
+                    running.returned();
+                } else {
+                    drop(running);
+                }
                 let under_way = self.under_way();
                 if let Some(store) = self.guest.keep(store, instance, &self.settings, under_way) {
                     self.put_back(store);
@@ -184,6 +192,7 @@ impl Serving {
             }
             Err(error) => {
                 let error = store.data().explain(error);
+                drop(running);
                 // The body of the response ends with the store, as if it were complete. So the
                 // failure is returned without a wait in between.
                 drop(store);

@@ -76,6 +76,7 @@ impl WasiHttpHooks for Outbound {
         _done: Done,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let span = trace::of_outgoing(&mut request, self.parent.as_ref());
+        let request = request.map(|body| self.ended.guard(body).boxed_unsync());
         Box::new(send(self.clone(), (request, span), options.unwrap_or_default()))
     }
 
