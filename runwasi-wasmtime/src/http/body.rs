@@ -7,7 +7,8 @@
 //!
 //! A body that ends too early ends its connection. At such an error hyper drops what it has not
 //! written yet, perhaps even the head. So the error is held back until all that the guest has
-//! written is on its way.
+//! written is on its way. A stream of HTTP/2 is reset without a wait for the socket, which other
+//! streams may stall.
 
 use std::{
     pin::Pin,
@@ -123,7 +124,7 @@ impl GuestBody {
     /// Ends the message with the error that is held back. hyper aborts it: a client cannot take it
     /// for complete.
     fn release(&mut self) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if self.ticket.as_ref().is_some_and(Ticket::is_stalled) {
+        if self.ticket.as_ref().is_some_and(Ticket::holds_ends) {
             // The socket wakes this task when the client has taken something.
             return Poll::Pending;
         }

@@ -38,9 +38,9 @@ impl Ticket {
         Self { serving, _slot: slot, busy }
     }
 
-    /// True while the client does not take what is written to it.
-    pub(super) fn is_stalled(&self) -> bool {
-        self.busy.0.is_stalled()
+    /// True while an early end of the response has to wait for the client.
+    pub(super) fn holds_ends(&self) -> bool {
+        self.busy.0.holds_ends()
     }
 
     /// Continues the call of a guest after its complete response, as a member of the group.

@@ -116,6 +116,13 @@ impl Activity {
         self.state().stalled.is_some()
     }
 
+    /// True if the early end of a response has to wait until the client takes what was written.
+    pub(super) fn holds_ends(&self) -> bool {
+        let state = self.state();
+        // The end of a stall wakes the task of the connection. A stream of HTTP/2 has its own.
+        state.stalled.is_some() && !state.http2
+    }
+
     pub(super) fn request_begins(&self, http2: bool) {
         let mut state = self.state();
         state.http2 |= http2;
@@ -277,6 +284,19 @@ mod tests {
         activity.read();
         assert!(matches!(after(&activity, 2 * HEADER), Verdict::LookAt(_)));
         assert_eq!(after(&activity, IDLE), Verdict::Close);
+    }
+
+    #[test]
+    fn early_ends_wait_for_stalled_clients_of_http1_alone() {
+        for (http2, holds) in [(false, true), (true, false)] {
+            let activity = Activity::new(HEADER, IDLE);
+            activity.request_begins(http2);
+            assert!(!activity.holds_ends());
+            activity.wrote(false);
+            assert_eq!(activity.holds_ends(), holds);
+            activity.wrote(true);
+            assert!(!activity.holds_ends());
+        }
     }
 
     #[test]

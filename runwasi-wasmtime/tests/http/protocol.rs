@@ -10,7 +10,12 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http2, rt::Executor};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, WriteHalf},
+    net::{TcpStream, tcp::OwnedReadHalf},
+    sync::watch,
+    time::timeout,
+};
 
 use super::{
     Result,
@@ -36,7 +41,32 @@ impl Client {
     }
 
     async fn with(builder: http2::Builder<TokioExecutor>, address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        Self::over(builder, TcpStream::connect(address).await?, address).await
+    }
+
+    /// With windows for all, and a socket that is read only while the switch says so.
+    async fn with_switch(address: SocketAddr) -> Result<(Self, watch::Sender<bool>)> {
+        let (switch, reads) = watch::channel(true);
+        let (from, mut to) = TcpStream::connect(address).await?.into_split();
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (mut written, read) = tokio::io::split(far);
+        TokioExecutor::new().execute(async { drop(pass_on(from, read, reads).await) });
+        TokioExecutor::new().execute(async move {
+            drop(tokio::io::copy(&mut written, &mut to).await);
+        });
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(1 << 30).initial_connection_window_size(1 << 30);
+        Ok((Self::over(builder, near, address).await?, switch))
+    }
+
+    async fn over<S>(
+        builder: http2::Builder<TokioExecutor>,
+        stream: S,
+        address: SocketAddr,
+    ) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         TokioExecutor::new().execute(async { drop(connection.await) });
         Ok(Self { sender, address })
@@ -57,6 +87,23 @@ impl Client {
 
     async fn get(&self, path: &str) -> Result<Reply> {
         self.send("GET", path, Bytes::new()).await
+    }
+}
+
+/// Passes on what a server sends while `reads` is true.
+async fn pass_on(
+    mut from: OwnedReadHalf,
+    mut to: WriteHalf<DuplexStream>,
+    mut reads: watch::Receiver<bool>,
+) -> Result {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        reads.wait_for(|reads| *reads).await?;
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(to.shutdown().await?);
+        }
+        to.write_all(&buffer[..count]).await?;
     }
 }
 
@@ -187,6 +234,36 @@ async fn stream_that_is_not_read_ends_alone() -> Result {
         assert_eq!(frame.into_data().map_err(|_| "trailers")?, "chunk 0\n", "{guest}");
         assert!(reply(unread).await.is_err(), "{guest}: it is not complete");
         drop((read, client));
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn stream_is_cut_also_if_the_socket_is_full_meanwhile() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let (client, switch) = Client::with_switch(server.address).await?;
+        let mut cut = client.begin("GET", "/cut?ms=4000", Bytes::new()).await?;
+        let frame = timeout(3 * SOON, cut.frame()).await?.ok_or("the body has ended")??;
+        assert_eq!(frame.into_data().map_err(|_| "trailers")?, "begun\n", "{guest}");
+        let one = bed.usage("c")?.memory.used;
+        // More than the buffers of both sockets hold.
+        let large = client.begin("GET", "/bytes?count=40000000", Bytes::new()).await?;
+        switch.send(false)?;
+        // The other instance is left.
+        let deadline = Instant::now() + 3 * SOON;
+        while bed.usage("c")?.memory.used > one * 3 / 2 {
+            assert!(Instant::now() < deadline, "{guest}: {:?}", bed.usage("c")?.memory);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // It has ended; its stream is polled once more.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        switch.send(true)?;
+        let ended = timeout(3 * SOON, cut.frame()).await?;
+        assert!(matches!(ended, Some(Err(_))), "{guest}: {ended:?}");
+        drop((cut, large, client));
         server.stop().await?;
     }
     Ok(())
