@@ -43,6 +43,8 @@ pub(super) struct GuestBody {
     /// The client gets the complete response, even if the guest ends now: hyper has got its last
     /// frame, or takes no frame at all.
     complete: bool,
+    /// The head is all that the client may get, and hyper is to be told so.
+    is_bare: bool,
     /// The call has failed. What it has written before is still sent.
     failed: bool,
     /// Early end that is held back.
@@ -78,12 +80,13 @@ impl GuestBody {
     ) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         let left = declared_length(&head.headers);
-        // hyper sends no body with these, whatever the guest writes: the head completes them.
+        // The head completes these, whatever the guest writes. hyper knows that for HTTP/1 alone.
         let bodiless = *method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let complete = bodiless || left == Some(0);
+        let is_bare = bodiless && ticket.is_http2();
         let ticket = Some(ticket);
-        let body = Self { body, call, left, complete, failed: false, cut: None, ticket };
+        let body = Self { body, call, left, complete, is_bare, failed: false, cut: None, ticket };
         Response::from_parts(head, ResponseBody::Guest(body))
     }
 
@@ -177,8 +180,11 @@ impl Body for ResponseBody {
         match self {
             Self::Text(text) => text.is_end_stream(),
             // hyper does not poll a body at its end, and only polls of the body run the call.
+            // A bare one is dropped at once, and its call goes on.
             Self::Guest(body) => {
-                !matches!(body.call, Some(Call::Own(_))) && body.body.is_end_stream()
+                let has_ended =
+                    || !matches!(body.call, Some(Call::Own(_))) && body.body.is_end_stream();
+                body.is_bare || has_ended()
             }
         }
     }

@@ -87,6 +87,8 @@ async fn answered_by(
         tokio::task::yield_now().await;
     }
     let began = Instant::now();
+    // hyper itself leaves out the body of an answer to HEAD for HTTP/1 alone.
+    let is_bare = request.version() == Version::HTTP_2 && request.method() == Method::HEAD;
     let access = Access::of(&request);
     let mut span = trace::of_request(&mut request, &serving.spec);
     let answer = handle(&serving, &activity, busy, request).await;
@@ -106,7 +108,7 @@ async fn answered_by(
     if let Some(access) = access {
         access.log(&serving, status, duration, answer.as_ref().err());
     }
-    Ok(answer.unwrap_or_else(failed))
+    Ok(answer.unwrap_or_else(|failure| failed(failure, is_bare)))
 }
 
 async fn handle(
@@ -182,9 +184,10 @@ async fn answered(
     Ok((response, (!returned).then_some(call)))
 }
 
-/// Response to the client in place of the guest's.
-fn failed(failure: Failure) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::text(format!("{failure}\n")));
+/// Response to the client in place of the guest's. A bare one has no body.
+fn failed(failure: Failure, is_bare: bool) -> Response<ResponseBody> {
+    let text = if is_bare { String::new() } else { format!("{failure}\n") };
+    let mut response = Response::new(ResponseBody::text(text));
     *response.status_mut() = failure.status();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -38,6 +38,10 @@ impl Ticket {
         Self { serving, _slot: slot, busy }
     }
 
+    pub(super) fn is_http2(&self) -> bool {
+        self.busy.0.is_http2()
+    }
+
     /// True while an early end of the response has to wait for the client.
     pub(super) fn holds_ends(&self) -> bool {
         self.busy.0.holds_ends()

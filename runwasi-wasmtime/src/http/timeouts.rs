@@ -151,6 +151,10 @@ impl Activity {
         matches!(state.doing, Doing::Busy(_)) && !state.http2
     }
 
+    pub(super) fn is_http2(&self) -> bool {
+        self.state().http2
+    }
+
     /// True while requests of HTTP/2 are worked on.
     pub(super) fn has_streams(&self) -> bool {
         let state = self.state();

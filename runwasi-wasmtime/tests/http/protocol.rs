@@ -268,3 +268,36 @@ async fn stream_is_cut_also_if_the_socket_is_full_meanwhile() -> Result {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn answers_without_a_body_are_heads_alone() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
+        let setup = bed
+            .setup("c", guest)?
+            .annotation("concurrent-reuse", at_once)
+            .annotation("max-requests", "1")
+            .annotation("queue-timeout", "2s")
+            // For the end of a shared instance whose guest still sleeps.
+            .annotation("request-timeout", "2s");
+        let server = bed.start(setup).await?;
+        let client = Client::connect(server.address).await?;
+        for _ in 0..3 {
+            let head = client.send("HEAD", "/hello", Bytes::new()).await?;
+            assert_eq!(head.said(), (200, String::new()), "{guest}, {at_once} at once");
+        }
+        if guest == APP {
+            let empty = client.send("GET", "/status?code=204", Bytes::new()).await?;
+            assert_eq!(empty.said(), (204, String::new()));
+        }
+        // The only place is taken.
+        let slow = client.begin("GET", "/slow-body?ms=60000", Bytes::new()).await?;
+        let refused = client.send("HEAD", "/hello", Bytes::new()).await?;
+        assert_eq!(refused.said(), (503, String::new()), "{guest}, {at_once} at once");
+        drop(slow);
+        assert_eq!(client.get("/hello").await?.status, 200, "the connection lives on");
+        drop(client);
+        server.stop().await?;
+    }
+    Ok(())
+}
