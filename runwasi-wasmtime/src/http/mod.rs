@@ -62,6 +62,7 @@ use runwasi_core::{
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::coop::unconstrained,
     time::{sleep, timeout},
 };
 use wasmtime::component::InstancePre;
@@ -282,7 +283,8 @@ async fn waiting(listener: &TcpListener) -> Option<TcpStream> {
         Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
         Poll::Pending => Poll::Ready(None),
     });
-    let (stream, _) = waiting.await?;
+    // With a budget, tokio says "pending" now and then although a client is there.
+    let (stream, _) = unconstrained(waiting).await?;
     // Cannot fail, as below.
     let _ = stream.set_nodelay(true);
     Some(stream)
@@ -313,4 +315,25 @@ async fn accepted(listener: &TcpListener) -> TcpStream {
 fn is_clients(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_clients_of_the_backlog_are_found() {
+        // More than the operations that tokio allows a task at a time.
+        const CLIENTS: usize = 200;
+        let listener = listen(&Network::of_process(), ([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| std::net::TcpStream::connect(address).unwrap();
+        let clients: Vec<_> = (0..CLIENTS).map(connect).collect();
+        // Its wait lets tokio see the listener.
+        let mut streams = vec![accepted(&listener).await];
+        while let Some(stream) = waiting(&listener).await {
+            streams.push(stream);
+        }
+        assert_eq!(streams.len(), clients.len());
+    }
 }
