@@ -200,12 +200,10 @@ impl Opened {
                         return;
                     }
                 }
-                () = &mut look => {
-                    if pool.expired(id) {
-                        return;
-                    }
-                    look.as_mut().reset(Instant::now() + pool::LONGEST);
-                }
+                () = &mut look => match pool.next_look(id, Instant::now()) {
+                    Some(next) => look.as_mut().reset(next),
+                    None => return,
+                },
             }
         }
         if first {
@@ -234,7 +232,8 @@ async fn exchange(
         response
             .map(|incoming| TimedBody::new(incoming, pause, |error| meaning(&error)).boxed_unsync())
     };
-    while let Some(mut connected) = outbound.pool.take(&server, &outbound.access.rules) {
+    let rules = &outbound.access.rules;
+    while let Some(mut connected) = outbound.pool.take(&server, rules, Instant::now()) {
         let (mut repeatable, again) = Again::of(request);
         connected.informational.count(&mut repeatable);
         let sent = connected.sender.try_send_request(repeatable);
