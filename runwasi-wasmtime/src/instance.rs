@@ -108,6 +108,8 @@ impl WasmtimeInstance {
             Err(error) => return start::failed_start(error, &self.spec).await,
         };
         store.data_mut().started();
+        // Dropped before the store, also by a kill.
+        let running = store.data_mut().outbound.run();
         gc_heap::enlarge(&mut store, gc_heap::OF_PROCESS).map_err(start::failed)?;
         context.ready();
         let run = async {
@@ -119,6 +121,8 @@ impl WasmtimeInstance {
         };
         let ended = limits::bounded(&self.spec.memory, run).await;
         let ended = ended.map_err(|error| store.data().explain(error));
+        // Nothing of it goes on, whether it has returned or not.
+        drop(running);
         // Freed now: the report may wait for a reader of stderr.
         drop(store);
         Ok(exit::status(ended, &self.spec).await)

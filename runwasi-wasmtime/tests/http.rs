@@ -9,6 +9,8 @@ mod life;
 mod limits;
 #[path = "http/messages.rs"]
 mod messages;
+#[path = "http/outgoing.rs"]
+mod outgoing;
 #[path = "http/protocol.rs"]
 mod protocol;
 #[path = "http/shared.rs"]

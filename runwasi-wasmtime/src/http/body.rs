@@ -7,7 +7,8 @@
 //!
 //! A body that ends too early ends its connection. At such an error hyper drops what it has not
 //! written yet, perhaps even the head. So the error is held back until all that the guest has
-//! written is on its way.
+//! written is on its way. A stream of HTTP/2 is reset without a wait for the socket, which other
+//! streams may stall.
 
 use std::{
     pin::Pin,
@@ -22,6 +23,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{
     error::Failure,
+    stream,
     ticket::{Call, Ticket},
 };
 
@@ -41,6 +43,8 @@ pub(super) struct GuestBody {
     /// The client gets the complete response, even if the guest ends now: hyper has got its last
     /// frame, or takes no frame at all.
     complete: bool,
+    /// The head is all that the client may get, and hyper is to be told so.
+    is_bare: bool,
     /// The call has failed. What it has written before is still sent.
     failed: bool,
     /// Early end that is held back.
@@ -76,12 +80,13 @@ impl GuestBody {
     ) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         let left = declared_length(&head.headers);
-        // hyper sends no body with these, whatever the guest writes: the head completes them.
+        // The head completes these, whatever the guest writes. hyper knows that for HTTP/1 alone.
         let bodiless = *method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let complete = bodiless || left == Some(0);
+        let is_bare = bodiless && ticket.is_http2();
         let ticket = Some(ticket);
-        let body = Self { body, call, left, complete, failed: false, cut: None, ticket };
+        let body = Self { body, call, left, complete, is_bare, failed: false, cut: None, ticket };
         Response::from_parts(head, ResponseBody::Guest(body))
     }
 
@@ -122,7 +127,7 @@ impl GuestBody {
     /// Ends the message with the error that is held back. hyper aborts it: a client cannot take it
     /// for complete.
     fn release(&mut self) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if self.ticket.as_ref().is_some_and(Ticket::is_stalled) {
+        if self.ticket.as_ref().is_some_and(Ticket::holds_ends) {
             // The socket wakes this task when the client has taken something.
             return Poll::Pending;
         }
@@ -162,18 +167,24 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match self.get_mut() {
+        let polled = match self.get_mut() {
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
             Self::Guest(body) => body.poll(cx),
-        }
+        };
+        let data = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|data| !data.is_empty());
+        stream::polled(matches!(&polled, Poll::Ready(Some(Ok(frame))) if data(frame)));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Text(text) => text.is_end_stream(),
             // hyper does not poll a body at its end, and only polls of the body run the call.
+            // A bare one is dropped at once, and its call goes on.
             Self::Guest(body) => {
-                !matches!(body.call, Some(Call::Own(_))) && body.body.is_end_stream()
+                let has_ended =
+                    || !matches!(body.call, Some(Call::Own(_))) && body.body.is_end_stream();
+                body.is_bare || has_ended()
             }
         }
     }

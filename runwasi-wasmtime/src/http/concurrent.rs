@@ -62,7 +62,11 @@ impl Serving {
                     self.spawner.spawn(async move { serving.run(runner, store, instance).await });
                 }
                 Err(error) => match Self::lack(&error) {
-                    None => return making.fail(self.failed(&error).await),
+                    None => {
+                        // First: the requests need not wait for a reader of stderr.
+                        making.fail(Failure::Failed);
+                        return self.tell(&error).await;
+                    }
                     // Nothing would change that.
                     Some(Failure::NoMemory) if !shared.is_running() => {
                         return making.fail(Failure::NoMemory);
@@ -82,21 +86,27 @@ impl Serving {
         // Dropped after the store.
         let _freed = self.freed();
         let mut store = store;
+        // Dropped before the store, also by a kill.
+        let running = store.data_mut().outbound.run();
         // Instances of p2 serve one request: no runner is made for them.
         let Instance::P3(service, _) = instance else { return };
         let served = runner.run(&mut store, &service, self.settings.request_timeout);
         match limits::bounded(&self.spec.memory, served).await {
-            Ok(true) => self.put_back(store),
+            Ok(true) => {
+                running.returned();
+                self.put_back(store);
+            }
             Ok(false) => {
                 tracing::debug!("a guest was ended that did not return after its responses");
             }
             Err(error) => {
                 let error = store.data().explain(error);
+                drop(running);
                 // Both before the trap is written, which may wait for a reader of stderr: requests
                 // on their way get their answer now.
                 drop(store);
                 drop(runner);
-                self.failed(&error).await;
+                self.tell(&error).await;
             }
         }
     }

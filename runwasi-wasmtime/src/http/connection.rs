@@ -23,8 +23,9 @@ use tokio::{
 
 use super::{
     drain, handler,
-    instances::{Serving, Spawner},
+    instances::Serving,
     io::Wire,
+    stream::Streams,
     timeouts::{Activity, Verdict},
 };
 
@@ -38,8 +39,8 @@ const HEADERS: u32 = 32 << 10;
 const LINGER: Duration = Duration::from_millis(250);
 
 /// Settings of hyper, shared by all connections of a server.
-pub(super) fn builder(spawner: Spawner) -> auto::Builder<Spawner> {
-    let mut builder = auto::Builder::new(spawner);
+pub(super) fn builder(streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     // `Activity` has the timeouts: hyper's would make a timer for every request.
     builder.http1().header_read_timeout(None).max_buf_size(BUFFER);
     builder.http2().max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
@@ -58,7 +59,7 @@ pub(super) fn builder(spawner: Spawner) -> auto::Builder<Spawner> {
 /// connection idle when its response is over, unless the head of that has told of the close.
 pub(super) async fn serve(
     serving: Arc<Serving>,
-    builder: Arc<auto::Builder<Spawner>>,
+    builder: Arc<auto::Builder<Streams>>,
     stream: TcpStream,
     drain: drain::Listener,
 ) {

@@ -87,6 +87,8 @@ async fn answered_by(
         tokio::task::yield_now().await;
     }
     let began = Instant::now();
+    // hyper itself leaves out the body of an answer to HEAD for HTTP/1 alone.
+    let is_bare = request.version() == Version::HTTP_2 && request.method() == Method::HEAD;
     let access = Access::of(&request);
     let mut span = trace::of_request(&mut request, &serving.spec);
     let answer = handle(&serving, &activity, busy, request).await;
@@ -106,7 +108,7 @@ async fn answered_by(
     if let Some(access) = access {
         access.log(&serving, status, duration, answer.as_ref().err());
     }
-    Ok(answer.unwrap_or_else(failed))
+    Ok(answer.unwrap_or_else(|failure| failed(failure, is_bare)))
 }
 
 async fn handle(
@@ -118,7 +120,7 @@ async fn handle(
     // Checked first: a bad request is refused without waiting for a slot.
     request::check(&mut request, &serving.authority)?;
     let slot = serving.admit().await?;
-    let ticket = Ticket::new(serving.clone(), slot, busy);
+    let ticket = Ticket::new(serving.clone(), slot.clone(), busy);
     let method = request.method().clone();
     // A client that stops in the middle of its request is as idle as one between two requests.
     let patience = serving.settings.idle_timeout;
@@ -137,7 +139,7 @@ async fn handle(
         }
         None => {
             let (sender, head) = oneshot::channel();
-            let call = Box::pin(serving.clone().call(request, sender));
+            let call = Box::pin(serving.clone().call(request, sender, slot));
             let (response, call) = answered(call, head, time).await?;
             (response, call.map(Call::Own))
         }
@@ -182,9 +184,10 @@ async fn answered(
     Ok((response, (!returned).then_some(call)))
 }
 
-/// Response to the client in place of the guest's.
-fn failed(failure: Failure) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::text(format!("{failure}\n")));
+/// Response to the client in place of the guest's. A bare one has no body.
+fn failed(failure: Failure, is_bare: bool) -> Response<ResponseBody> {
+    let text = if is_bare { String::new() } else { format!("{failure}\n") };
+    let mut response = Response::new(ResponseBody::text(text));
     *response.status_mut() = failure.status();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

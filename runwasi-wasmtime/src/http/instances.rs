@@ -35,6 +35,9 @@ const POOL_LOOK: Duration = Duration::from_millis(5);
 /// The same while other requests are worked on, whose ends notify.
 const OTHERS_LOOK: Duration = Duration::from_millis(50);
 
+/// Slot of the concurrent requests. Free when all work for its request is done.
+pub(super) type Slot = Arc<OwnedSemaphorePermit>;
+
 pub(super) struct Serving {
     pub(super) spec: InstanceSpec,
     pub(super) settings: Settings,
@@ -70,14 +73,6 @@ impl Spawner {
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         // Guest code yields only at ticks of the epoch, so the clock must tick during its polls.
         self.context.spawn(self.ticker.during(future));
-    }
-}
-
-/// Starts each stream of HTTP/2 as a member of the group.
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, future: F) {
-        // As members, streams run on all workers, and a guest that spins delays no other stream.
-        self.spawn(future);
     }
 }
 
@@ -148,14 +143,14 @@ impl Serving {
     }
 
     /// Takes a slot of the concurrent requests. Waits for `queue-timeout` at most.
-    pub(super) async fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) async fn admit(&self) -> Result<Slot, Failure> {
         // A free slot is taken without a timer.
         if let Ok(slot) = self.requests.clone().try_acquire_owned() {
-            return Ok(slot);
+            return Ok(Arc::new(slot));
         }
         let slot =
             timeout(self.settings.queue_timeout, self.requests.clone().acquire_owned()).await;
-        slot.ok().and_then(Result::ok).ok_or(Failure::Busy)
+        slot.ok().and_then(Result::ok).map(Arc::new).ok_or(Failure::Busy)
     }
 
     /// Waits until no request is being worked on.
@@ -170,16 +165,25 @@ impl Serving {
         self: Arc<Self>,
         request: Request<TimedBody>,
         head: oneshot::Sender<Head>,
+        slot: Slot,
     ) -> Result<(), Failure> {
         let parent = trace::current(&request);
         // Dropped after the store.
         let _freed = self.freed();
-        let (mut store, instance) = self.instance().await?;
+        let (mut store, instance) = self.instance(&slot).await?;
         // Of the present request: an instance of p3 has served others before.
         store.data_mut().outbound.parent = parent;
+        // Dropped before the store, also if the request is given up.
+        let running = store.data_mut().outbound.run();
         let called = instance.call(&mut store, request, head);
         match limits::bounded(&self.spec.memory, called).await {
             Ok(()) => {
+                // What an instance of p3 has begun goes on after it, that of p2 ends with its store.
+                if self.guest.may_share() {
+                    running.returned();
+                } else {
+                    drop(running);
+                }
                 let under_way = self.under_way();
                 if let Some(store) = self.guest.keep(store, instance, &self.settings, under_way) {
                     self.put_back(store);
@@ -188,14 +192,15 @@ impl Serving {
             }
             Err(error) => {
                 let error = store.data().explain(error);
-                // Freed now: writing the trap may wait for a reader of stderr, and the memory need
-                // not be held until then.
+                drop(running);
+                // The body of the response ends with the store, as if it were complete. So the
+                // failure is returned without a wait in between.
                 drop(store);
                 // The pool has no stack left for the call.
                 if error.is::<PoolConcurrencyLimitError>() {
                     return Err(Failure::Busy);
                 }
-                Err(self.failed(&error).await)
+                Err(self.failed(error, &slot))
             }
         }
     }
@@ -219,7 +224,10 @@ impl Serving {
     }
 
     /// Takes a waiting instance or makes one. Waits for `queue-timeout` at most.
-    async fn instance(&self) -> Result<(Store<Component>, Instance), Failure> {
+    async fn instance(
+        self: &Arc<Self>,
+        slot: &Slot,
+    ) -> Result<(Store<Component>, Instance), Failure> {
         if let Some(kept) = self.guest.kept() {
             return Ok(kept);
         }
@@ -229,7 +237,7 @@ impl Serving {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
-            let Some(lack) = Self::lack(&error) else { return Err(self.failed(&error).await) };
+            let Some(lack) = Self::lack(&error) else { return Err(self.failed(error, slot)) };
             if lack == Failure::NoMemory {
                 // The memory may be held by instances that wait for requests: they go first.
                 if self.guest.forget_kept() {
@@ -312,8 +320,20 @@ impl Serving {
         Ok((store, instance))
     }
 
-    pub(super) async fn failed(&self, error: &wasmtime::Error) -> Failure {
-        exit::tell(error, &self.spec).await;
+    /// The failure of a request by a trap or the like, which a member tells on the container's
+    /// stderr. The request's slot is held until then: the server does not end before.
+    fn failed(self: &Arc<Self>, error: wasmtime::Error, slot: &Slot) -> Failure {
+        let serving = self.clone();
+        let slot = slot.clone();
+        self.spawner.spawn(async move {
+            serving.tell(&error).await;
+            drop(slot);
+        });
         Failure::Failed
+    }
+
+    /// Writes a failure to the container's stderr. Waits for its reader, for a while.
+    pub(super) async fn tell(&self, error: &wasmtime::Error) {
+        exit::tell(error, &self.spec).await;
     }
 }

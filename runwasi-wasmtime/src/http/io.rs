@@ -40,7 +40,7 @@ impl Wire {
     /// does not read.
     fn wrote(&self, cx: &mut Context<'_>, taken: bool) {
         if self.activity.wrote(taken) {
-            // A body may wait for the end of the stall to end its message (`body`).
+            // A body of HTTP/1 may wait for the end of the stall to end its message (`body`).
             cx.waker().wake_by_ref();
         }
     }

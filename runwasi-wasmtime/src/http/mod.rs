@@ -20,6 +20,7 @@
 //! | `drain` | graceful end: stop accepting, finish, leave |
 //! | `connection` | one connection, from its acceptance to its end |
 //! | `timeouts`, `io` | activity of a connection, and its deadlines |
+//! | `stream` | one stream of HTTP/2, and the deadline of its client's windows |
 //! | `handler` | one request: admission, the guest's call, response |
 //! | `request` | checks of a request |
 //! | `body` | body of a response, which drives the guest |
@@ -45,6 +46,7 @@ mod io;
 mod request;
 mod settings;
 mod shared;
+mod stream;
 mod ticket;
 mod timeouts;
 
@@ -60,6 +62,7 @@ use runwasi_core::{
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::coop::unconstrained,
     time::{sleep, timeout},
 };
 use wasmtime::component::InstancePre;
@@ -70,6 +73,7 @@ use self::{
     guest::Guest,
     instances::{Serving, Spawner},
     settings::Settings,
+    stream::Streams,
 };
 use crate::{
     component::store::{Component, Imports},
@@ -190,7 +194,8 @@ impl Server {
     ) {
         let most = self.settings.max_connections;
         let connections = Arc::new(Semaphore::new(most as usize));
-        let builder = Arc::new(connection::builder(spawner.clone()));
+        let streams = Streams::new(spawner.clone(), self.settings.idle_timeout);
+        let builder = Arc::new(connection::builder(streams));
         let mut closing = Box::pin(closing(self.drain.listener(), &listener));
         let serve = |place: (Option<OwnedSemaphorePermit>, Held), stream| {
             let connection =
@@ -278,7 +283,8 @@ async fn waiting(listener: &TcpListener) -> Option<TcpStream> {
         Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
         Poll::Pending => Poll::Ready(None),
     });
-    let (stream, _) = waiting.await?;
+    // With a budget, tokio says "pending" now and then although a client is there.
+    let (stream, _) = unconstrained(waiting).await?;
     // Cannot fail, as below.
     let _ = stream.set_nodelay(true);
     Some(stream)
@@ -309,4 +315,25 @@ async fn accepted(listener: &TcpListener) -> TcpStream {
 fn is_clients(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_clients_of_the_backlog_are_found() {
+        // More than the operations that tokio allows a task at a time.
+        const CLIENTS: usize = 200;
+        let listener = listen(&Network::of_process(), ([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| std::net::TcpStream::connect(address).unwrap();
+        let clients: Vec<_> = (0..CLIENTS).map(connect).collect();
+        // Its wait lets tokio see the listener.
+        let mut streams = vec![accepted(&listener).await];
+        while let Some(stream) = waiting(&listener).await {
+            streams.push(stream);
+        }
+        assert_eq!(streams.len(), clients.len());
+    }
 }

@@ -3,9 +3,14 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use runwasi_core::metrics::http::{self as metrics, UnderWay};
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::time::timeout;
 
-use super::{error::Failure, instances::Serving, shared::Place, timeouts::Activity};
+use super::{
+    error::Failure,
+    instances::{Serving, Slot},
+    shared::Place,
+    timeouts::Activity,
+};
 
 /// Call of a guest's handler in an instance of its own. Ends when the guest has returned and the
 /// instance is kept or dropped.
@@ -21,8 +26,7 @@ pub(super) enum Call {
 /// Resources that a request holds until all its work is done.
 pub(super) struct Ticket {
     serving: Arc<Serving>,
-    /// Slot of the concurrent requests.
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
     busy: Busy,
 }
 
@@ -30,13 +34,17 @@ pub(super) struct Ticket {
 pub(super) struct Busy(Arc<Activity>, UnderWay);
 
 impl Ticket {
-    pub(super) fn new(serving: Arc<Serving>, slot: OwnedSemaphorePermit, busy: Busy) -> Self {
+    pub(super) fn new(serving: Arc<Serving>, slot: Slot, busy: Busy) -> Self {
         Self { serving, _slot: slot, busy }
     }
 
-    /// True while the client does not take what is written to it.
-    pub(super) fn is_stalled(&self) -> bool {
-        self.busy.0.is_stalled()
+    pub(super) fn is_http2(&self) -> bool {
+        self.busy.0.is_http2()
+    }
+
+    /// True while an early end of the response has to wait for the client.
+    pub(super) fn holds_ends(&self) -> bool {
+        self.busy.0.holds_ends()
     }
 
     /// Continues the call of a guest after its complete response, as a member of the group.

@@ -13,7 +13,8 @@
 //!
 //! A connection begins in `Head`: a client that connects is expected to send a request. HTTP/2 has
 //! no `Head` after its first request, since its frames come at any time. A client that does not
-//! take what is written to it is dropped after `idle-timeout`, whatever the state.
+//! take what is written to it is dropped after `idle-timeout`, whatever the state. One of HTTP/2 may
+//! also give no window, which ends the stream alone (`stream`).
 
 use std::{
     sync::{Arc, MutexGuard},
@@ -115,6 +116,13 @@ impl Activity {
         self.state().stalled.is_some()
     }
 
+    /// True if the early end of a response has to wait until the client takes what was written.
+    pub(super) fn holds_ends(&self) -> bool {
+        let state = self.state();
+        // The end of a stall wakes the task of the connection. A stream of HTTP/2 has its own.
+        state.stalled.is_some() && !state.http2
+    }
+
     pub(super) fn request_begins(&self, http2: bool) {
         let mut state = self.state();
         state.http2 |= http2;
@@ -141,6 +149,10 @@ impl Activity {
     pub(super) fn owes_an_answer(&self) -> bool {
         let state = self.state();
         matches!(state.doing, Doing::Busy(_)) && !state.http2
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.state().http2
     }
 
     /// True while requests of HTTP/2 are worked on.
@@ -276,6 +288,19 @@ mod tests {
         activity.read();
         assert!(matches!(after(&activity, 2 * HEADER), Verdict::LookAt(_)));
         assert_eq!(after(&activity, IDLE), Verdict::Close);
+    }
+
+    #[test]
+    fn early_ends_wait_for_stalled_clients_of_http1_alone() {
+        for (http2, holds) in [(false, true), (true, false)] {
+            let activity = Activity::new(HEADER, IDLE);
+            activity.request_begins(http2);
+            assert!(!activity.holds_ends());
+            activity.wrote(false);
+            assert_eq!(activity.holds_ends(), holds);
+            activity.wrote(true);
+            assert!(!activity.holds_ends());
+        }
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl WasiHttpHooks for Outbound {
         _done: Done,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let span = trace::of_outgoing(&mut request, self.parent.as_ref());
+        let request = request.map(|body| self.ended.guard(body).boxed_unsync());
         Box::new(send(self.clone(), (request, span), options.unwrap_or_default()))
     }
 
@@ -199,12 +200,10 @@ impl Opened {
                         return;
                     }
                 }
-                () = &mut look => {
-                    if pool.expired(id) {
-                        return;
-                    }
-                    look.as_mut().reset(Instant::now() + pool::LONGEST);
-                }
+                () = &mut look => match pool.next_look(id, Instant::now()) {
+                    Some(next) => look.as_mut().reset(next),
+                    None => return,
+                },
             }
         }
         if first {
@@ -233,7 +232,8 @@ async fn exchange(
         response
             .map(|incoming| TimedBody::new(incoming, pause, |error| meaning(&error)).boxed_unsync())
     };
-    while let Some(mut connected) = outbound.pool.take(&server, &outbound.access.rules) {
+    let rules = &outbound.access.rules;
+    while let Some(mut connected) = outbound.pool.take(&server, rules, Instant::now()) {
         let (mut repeatable, again) = Again::of(request);
         connected.informational.count(&mut repeatable);
         let sent = connected.sender.try_send_request(repeatable);

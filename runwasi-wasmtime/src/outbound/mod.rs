@@ -8,11 +8,13 @@
 //! | `resolver` | name resolution by the container's own files |
 //! | `http` | outgoing HTTP requests |
 //! | `pool`, `again` | idle connections of them; repetition of a request |
+//! | `ended` | bodies whose guest is ended in the middle |
 //! | `informational` | limit of informational responses |
 //! | `tls` | trust of outgoing HTTPS |
 //! | `roots` | root certificates of a container |
 
 mod again;
+mod ended;
 mod http;
 mod informational;
 pub(crate) mod policy;
@@ -46,6 +48,7 @@ use wasmtime_wasi::{
 };
 
 use self::{
+    ended::{Ended, Running},
     policy::{OutboundRules, Policy},
     pool::Pool,
     resolver::{LookupError, Resolver},
@@ -182,6 +185,8 @@ pub(crate) struct Outbound {
     pool: Arc<Pool>,
     /// The span of the request that the guest answers, if traces are on.
     pub(crate) parent: Option<SpanContext>,
+    /// Whether the guest was ended that further requests come from.
+    ended: Ended,
 }
 
 impl Outbound {
@@ -206,7 +211,15 @@ impl Outbound {
             context: context.clone(),
             pool: Arc::default(),
             parent: None,
+            ended: Ended::default(),
         })
+    }
+
+    /// Begins a run of a guest, to which the requests from here on belong.
+    pub(crate) fn run(&mut self) -> Running {
+        // A new one: the guest of an earlier run has returned, and requests of it may go on.
+        self.ended = Ended::default();
+        self.ended.running()
     }
 
     pub(crate) fn network(&self) -> &Network {

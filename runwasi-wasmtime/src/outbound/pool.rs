@@ -101,9 +101,16 @@ impl Pool {
     }
 
     /// Takes a free connection to a server, if the policy still allows its address.
-    pub(super) fn take(&self, server: &Server, rules: &OutboundRules) -> Option<Connected> {
+    pub(super) fn take(
+        &self,
+        server: &Server,
+        rules: &OutboundRules,
+        now: Instant,
+    ) -> Option<Connected> {
         let mut kept = self.kept.lock();
-        kept.retain(|kept| kept.idle_since.is_none() || !kept.connected.sender.is_closed());
+        // The member that drives an old one may not have looked yet.
+        let is_of_use = |kept: &Kept, since| now < due(since) && !kept.connected.sender.is_closed();
+        kept.retain(|kept| kept.idle_since.is_none_or(|since| is_of_use(kept, since)));
         let fits = |kept: &Kept| {
             let connected = &kept.connected;
             connected.server == *server && rules.allows(connected.peer) && kept.is_free()
@@ -151,16 +158,24 @@ impl Pool {
         give_up_one(&mut self.kept.lock())
     }
 
-    /// Gives up this connection if it has been idle for too long. True if it did.
-    pub(super) fn expired(&self, id: u64) -> bool {
+    /// Gives up this connection if it has been idle for too long. Otherwise returns when to look
+    /// again.
+    pub(super) fn next_look(&self, id: u64, now: Instant) -> Option<Instant> {
         let mut kept = self.kept.lock();
-        let is_due = |kept: &Kept| {
-            let is_old = |since: Instant| since.elapsed() >= LONGEST;
-            kept.connected.id == id && kept.idle_since.is_some_and(is_old)
-        };
-        let place = kept.iter().position(is_due);
-        place.and_then(|place| kept.remove(place)).is_some()
+        let of_id = |kept: &Kept| (kept.connected.id == id).then_some(kept.idle_since).flatten();
+        // One in use is idle from now on at the earliest.
+        let due = due(kept.iter().find_map(of_id).unwrap_or(now));
+        if now < due {
+            return Some(due);
+        }
+        kept.retain(|kept| kept.connected.id != id);
+        None
     }
+}
+
+/// When a connection has been idle for too long.
+fn due(since: Instant) -> Instant {
+    since + LONGEST
 }
 
 fn place(kept: &VecDeque<Kept>, response: ResponseId) -> Option<usize> {
@@ -175,5 +190,72 @@ fn give_up_one(kept: &mut VecDeque<Kept>) -> bool {
 impl Connected {
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use hyper::client::conn::http1::handshake;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::outbound::policy::Policy;
+
+    const INSTANT: Duration = Duration::from_millis(1);
+
+    fn server() -> Server {
+        Server { secure: false, host: "here".into(), port: 80 }
+    }
+
+    fn take(pool: &Pool, now: Instant) -> Option<Connected> {
+        pool.take(&server(), &OutboundRules::new(Policy::parse(None).unwrap()), now)
+    }
+
+    async fn connected(pool: &Pool) -> (Connected, impl Future + Unpin, DuplexStream) {
+        let (near, far) = duplex(1024);
+        let (sender, driver) = handshake(TokioIo::new(near)).await.unwrap();
+        let peer = ([127, 0, 0, 1], 80).into();
+        (pool.connected(server(), peer, sender, Informational::default()), driver, far)
+    }
+
+    /// The pool keeps the connection, which becomes idle.
+    async fn keep(pool: &Pool, connected: Connected, driver: &mut (impl Future + Unpin)) {
+        let response = pool.keep(connected);
+        tokio::select! {
+            _ = driver => panic!("the connection has ended"),
+            is_ready = poll_fn(|cx| pool.poll_received(response, cx)) => assert!(is_ready),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_given_up_as_soon_as_its_time_is_over() {
+        let pool = Pool::default();
+        let (connected, mut driver, _far) = connected(&pool).await;
+        let id = connected.id();
+        let now = Instant::now();
+        assert_eq!(pool.next_look(id, now), Some(now + LONGEST), "it is in use");
+        keep(&pool, connected, &mut driver).await;
+        let idle = Instant::now();
+        let next = pool.next_look(id, idle).unwrap();
+        assert!(next >= now + LONGEST && next <= idle + LONGEST);
+        assert_eq!(pool.next_look(id, next - INSTANT), Some(next), "a look moves nothing");
+        assert_eq!(pool.next_look(id, next), None);
+        assert!(take(&pool, idle).is_none(), "it is gone");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_idle_for_too_long_is_not_taken() {
+        let pool = Pool::default();
+        let (connected, mut driver, _far) = connected(&pool).await;
+        let id = connected.id();
+        keep(&pool, connected, &mut driver).await;
+        let last = pool.next_look(id, Instant::now()).unwrap();
+        let connected = take(&pool, last - INSTANT).unwrap();
+        keep(&pool, connected, &mut driver).await;
+        let due = pool.next_look(id, Instant::now()).unwrap();
+        assert!(take(&pool, due).is_none());
     }
 }

@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
+    io::Write,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
@@ -25,7 +27,7 @@ use runwasi_wasmtime::{Settings, WasmtimeEngine};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 
@@ -70,13 +72,16 @@ pub(crate) struct Setup {
     pub(crate) address: SocketAddr,
 }
 
+/// What a stream of a container has given, when it has ended.
+type Output = JoinHandle<std::io::Result<Vec<u8>>>;
+
 /// A container that serves.
 pub(crate) struct Served {
     pub(crate) id: String,
     pub(crate) address: SocketAddr,
     client: TaskClient,
-    stdout: JoinHandle<std::io::Result<Vec<u8>>>,
-    stderr: JoinHandle<std::io::Result<Vec<u8>>>,
+    stdout: Output,
+    stderr: Output,
 }
 
 /// How a server ended, and what it had said.
@@ -123,14 +128,37 @@ impl Bed {
     }
 
     pub(crate) async fn start(&self, setup: Setup) -> Result<Served> {
+        let pipes = self.pipes(&setup)?;
+        let stderr = pipes.read_stderr();
+        self.start_on(setup, pipes, stderr).await
+    }
+
+    /// With a stderr that is full as long as the returned file is open, and never read.
+    pub(crate) async fn start_with_full_stderr(&self, setup: Setup) -> Result<(Served, File)> {
+        let pipes = self.pipes(&setup)?;
+        let mut full = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&pipes.paths.stderr)?;
+        for part in [&[0; 4096][..], &[0]] {
+            while full.write(part).is_ok() {}
+        }
+        let unread = spawn_blocking(|| Ok(Vec::new()));
+        Ok((self.start_on(setup, pipes, unread).await?, full))
+    }
+
+    fn pipes(&self, setup: &Setup) -> Result<Pipes> {
+        // Of one of the same name that has ended.
+        let _ = fs::remove_dir_all(self.harness.directory().join("fifo").join(&setup.id));
+        Ok(self.harness.pipes(&setup.id)?)
+    }
+
+    async fn start_on(&self, setup: Setup, pipes: Pipes, stderr: Output) -> Result<Served> {
         let Setup { id, bundle, address } = setup;
         let bundle = bundle.write()?;
-        // Of one of the same name that has ended.
-        let _ = fs::remove_dir_all(self.harness.directory().join("fifo").join(&id));
-        let Pipes { paths } = self.harness.pipes(&id)?;
-        let pipes = Pipes { paths: paths.clone() };
-        let (stdout, stderr) = (pipes.read_stdout(), pipes.read_stderr());
-        self.client.create(&id, &bundle, &paths, &[]).await?;
+        let stdout = pipes.read_stdout();
+        self.client.create(&id, &bundle, &pipes.paths, &[]).await?;
         self.client.start(id.as_str()).await?;
         Ok(Served { id, address, client: self.harness.client().await?, stdout, stderr })
     }

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Result,
-    fixture::{APP, Bed, Client, P3, SOON, nothing},
+    fixture::{APP, Bed, Client, P3, SOON, nothing, raw},
 };
 
 const MIB: u64 = 1 << 20;
@@ -37,6 +37,28 @@ async fn a_request_that_traps_fails_alone_and_its_story_is_told() -> Result {
             stderr.contains("unreachable") && stderr.contains("wasm backtrace"),
             "{guest}: {stderr}"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn full_stderr_neither_completes_a_cut_response_nor_delays_a_failure() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let (server, full) = bed.start_with_full_stderr(bed.setup("c", guest)?).await?;
+        let request = b"GET /cut?ms=100 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let said = raw(server.address, request).await?;
+        assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("begun\n"), "{guest}: {said}");
+        assert!(!said.ends_with("0\r\n\r\n"), "{guest}: it looks complete: {said}");
+        let began = Instant::now();
+        for _ in 0..10 {
+            let reply = server.get("/trap").await?;
+            assert_eq!(reply.said(), (500, "the handler failed\n".into()), "{guest}");
+        }
+        // Each report waits a second for a reader.
+        assert!(began.elapsed() < Duration::from_secs(8), "{guest}: {:?}", began.elapsed());
+        server.stop().await?;
+        drop(full);
     }
     Ok(())
 }

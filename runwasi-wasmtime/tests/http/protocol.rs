@@ -6,11 +6,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
-use hyper::{client::conn::http2, rt::Executor};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http2, rt::Executor};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, WriteHalf},
+    net::{TcpStream, tcp::OwnedReadHalf},
+    sync::watch,
+    time::timeout,
+};
 
 use super::{
     Result,
@@ -25,23 +30,80 @@ struct Client {
 
 impl Client {
     async fn connect(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        Self::with(http2::Builder::new(TokioExecutor::new()), address).await
+    }
+
+    /// Gives each stream a window of so many bytes, and more only when these are read.
+    async fn with_window(address: SocketAddr, bytes: u32) -> Result<Self> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(bytes);
+        Self::with(builder, address).await
+    }
+
+    async fn with(builder: http2::Builder<TokioExecutor>, address: SocketAddr) -> Result<Self> {
+        Self::over(builder, TcpStream::connect(address).await?, address).await
+    }
+
+    /// With windows for all, and a socket that is read only while the switch says so.
+    async fn with_switch(address: SocketAddr) -> Result<(Self, watch::Sender<bool>)> {
+        let (switch, reads) = watch::channel(true);
+        let (from, mut to) = TcpStream::connect(address).await?.into_split();
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (mut written, read) = tokio::io::split(far);
+        TokioExecutor::new().execute(async { drop(pass_on(from, read, reads).await) });
+        TokioExecutor::new().execute(async move {
+            drop(tokio::io::copy(&mut written, &mut to).await);
+        });
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(1 << 30).initial_connection_window_size(1 << 30);
+        Ok((Self::over(builder, near, address).await?, switch))
+    }
+
+    async fn over<S>(
+        builder: http2::Builder<TokioExecutor>,
+        stream: S,
+        address: SocketAddr,
+    ) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         TokioExecutor::new().execute(async { drop(connection.await) });
         Ok(Self { sender, address })
     }
 
-    async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<Reply> {
+    /// Until the head.
+    async fn begin(&self, method: &str, path: &str, body: Bytes) -> Result<Response<Incoming>> {
         let uri = format!("http://{}{path}", self.address);
         let request = Request::builder().method(method).uri(uri).body(Full::new(body))?;
         let mut sender = self.sender.clone();
         sender.ready().await?;
-        reply(timeout(3 * SOON, sender.send_request(request)).await??).await
+        Ok(timeout(3 * SOON, sender.send_request(request)).await??)
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<Reply> {
+        reply(self.begin(method, path, body).await?).await
     }
 
     async fn get(&self, path: &str) -> Result<Reply> {
         self.send("GET", path, Bytes::new()).await
+    }
+}
+
+/// Passes on what a server sends while `reads` is true.
+async fn pass_on(
+    mut from: OwnedReadHalf,
+    mut to: WriteHalf<DuplexStream>,
+    mut reads: watch::Receiver<bool>,
+) -> Result {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        reads.wait_for(|reads| *reads).await?;
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(to.shutdown().await?);
+        }
+        to.write_all(&buffer[..count]).await?;
     }
 }
 
@@ -125,5 +187,117 @@ async fn one_server_speaks_both_versions() -> Result {
     assert_eq!((new?.text(), old?.text()), ("1\n".into(), "1\n".into()));
     drop(client);
     server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn client_that_gives_no_window_keeps_neither_a_slot_nor_the_drain() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
+        let setup = bed
+            .setup("c", guest)?
+            .annotation("concurrent-reuse", at_once)
+            .annotation("idle-timeout", "300ms")
+            .annotation("queue-timeout", "20s")
+            .annotation("max-requests", "1");
+        let server = bed.start(setup).await?;
+        let client = Client::with_window(server.address, 0).await?;
+        let waits = client.begin("GET", "/hello", Bytes::new()).await?;
+        assert_eq!(waits.status(), 200);
+        assert_eq!(server.get("/hello").await?.status, 200, "{guest}: its slot is free");
+        assert!(reply(waits).await.is_err(), "{guest}: it is not complete");
+        let client = Client::with_window(server.address, 0).await?;
+        let waits = client.begin("GET", "/hello", Bytes::new()).await?;
+        server.stop().await?;
+        drop(waits);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn stream_that_is_not_read_ends_alone() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let setup = bed
+            .setup("c", guest)?
+            .annotation("idle-timeout", "1s")
+            .annotation("queue-timeout", "20s")
+            .annotation("max-requests", "2");
+        let server = bed.start(setup).await?;
+        let client = Client::with_window(server.address, 1000).await?;
+        // It goes on for longer than a request waits for its turn.
+        let mut read = client.begin("GET", "/slow-body?ms=5000", Bytes::new()).await?;
+        let unread = client.begin("GET", "/bytes?count=10000000", Bytes::new()).await?;
+        // There are two places, and one of them becomes free.
+        assert_eq!(server.get("/hello").await?.status, 200, "{guest}");
+        let frame = timeout(3 * SOON, read.frame()).await?.ok_or("the body has ended")??;
+        assert_eq!(frame.into_data().map_err(|_| "trailers")?, "chunk 0\n", "{guest}");
+        assert!(reply(unread).await.is_err(), "{guest}: it is not complete");
+        drop((read, client));
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn stream_is_cut_also_if_the_socket_is_full_meanwhile() -> Result {
+    let bed = Bed::new().await?;
+    for guest in [APP, P3] {
+        let server = bed.serve(guest).await?;
+        let (client, switch) = Client::with_switch(server.address).await?;
+        let mut cut = client.begin("GET", "/cut?ms=4000", Bytes::new()).await?;
+        let frame = timeout(3 * SOON, cut.frame()).await?.ok_or("the body has ended")??;
+        assert_eq!(frame.into_data().map_err(|_| "trailers")?, "begun\n", "{guest}");
+        let one = bed.usage("c")?.memory.used;
+        // More than the buffers of both sockets hold.
+        let large = client.begin("GET", "/bytes?count=40000000", Bytes::new()).await?;
+        switch.send(false)?;
+        // The other instance is left.
+        let deadline = Instant::now() + 3 * SOON;
+        while bed.usage("c")?.memory.used > one * 3 / 2 {
+            assert!(Instant::now() < deadline, "{guest}: {:?}", bed.usage("c")?.memory);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // It has ended; its stream is polled once more.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        switch.send(true)?;
+        let ended = timeout(3 * SOON, cut.frame()).await?;
+        assert!(matches!(ended, Some(Err(_))), "{guest}: {ended:?}");
+        drop((cut, large, client));
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn answers_without_a_body_are_heads_alone() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
+        let setup = bed
+            .setup("c", guest)?
+            .annotation("concurrent-reuse", at_once)
+            .annotation("max-requests", "1")
+            .annotation("queue-timeout", "2s")
+            // For the end of a shared instance whose guest still sleeps.
+            .annotation("request-timeout", "2s");
+        let server = bed.start(setup).await?;
+        let client = Client::connect(server.address).await?;
+        for _ in 0..3 {
+            let head = client.send("HEAD", "/hello", Bytes::new()).await?;
+            assert_eq!(head.said(), (200, String::new()), "{guest}, {at_once} at once");
+        }
+        if guest == APP {
+            let empty = client.send("GET", "/status?code=204", Bytes::new()).await?;
+            assert_eq!(empty.said(), (204, String::new()));
+        }
+        // The only place is taken.
+        let slow = client.begin("GET", "/slow-body?ms=60000", Bytes::new()).await?;
+        let refused = client.send("HEAD", "/hello", Bytes::new()).await?;
+        assert_eq!(refused.said(), (503, String::new()), "{guest}, {at_once} at once");
+        drop(slow);
+        assert_eq!(client.get("/hello").await?.status, 200, "the connection lives on");
+        drop(client);
+        server.stop().await?;
+    }
     Ok(())
 }

@@ -32,6 +32,7 @@ const PATHS: &str = "\
 /spin                   computes for ever
 /alloc?mib=N            touches memory, then \"done\"
 /trap                   executes the unreachable instruction
+/cut?ms=N               a line, and after a while executes the unreachable instruction
 /log                    writes the method and path to the stream of standard output
 /println                the same as programs do it, through the language's standard library
 /env                    the environment, one NAME=VALUE a line
@@ -41,6 +42,7 @@ const PATHS: &str = "\
 /short?length=N         five bytes, and the head declares N
 /get?url=URL            makes a request of its own, passes status and body on; it waits for connect-ms=N, first-byte-ms=N,
                         between-bytes-ms=N
+/post-half?ms=N&url=URL  begins a request of its own with a body, and executes the unreachable instruction in the middle of it
 ";
 
 /// Requests that this instance has had.
@@ -84,6 +86,7 @@ fn serve(
         },
         "/alloc" => alloc(query.number("mib", 1), answer),
         "/trap" => core::arch::wasm32::unreachable(),
+        "/cut" => cut(query.number("ms", 0), answer),
         "/log" => {
             let line = format!("{} {path}\n", method(&request.method()));
             get_stdout().blocking_write_and_flush(line.as_bytes())?;
@@ -101,6 +104,7 @@ fn serve(
         "/status" => answer.status(query.number("code", 200) as u16)?.text(""),
         "/short" => answer.of_length(query.number("length", 10))?.text("five!"),
         "/get" => outgoing::get(query, answer),
+        "/post-half" => outgoing::post_half(query),
         _ => answer.status(404)?.text("not found\n"),
     }
 }
@@ -138,6 +142,13 @@ fn slow_body(chunks: u64, millis: u64, answer: Answer) -> Outcome {
         to.write(format!("chunk {chunk}\n").as_bytes())?;
     }
     to.end()
+}
+
+fn cut(millis: u64, answer: Answer) -> Outcome {
+    let mut to = answer.begin()?;
+    to.write(b"begun\n")?;
+    sleep(millis);
+    core::arch::wasm32::unreachable()
 }
 
 fn bytes(count: u64, answer: Answer) -> Outcome {

@@ -1,13 +1,13 @@
-//! `/get`: a request of the guest's own, whose answer is passed on.
+//! Requests of the guest's own: `/get`, whose answer is passed on, and `/post-half`, whose body has no end.
 
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingResponse, OutgoingRequest, RequestOptions, Scheme,
+    ErrorCode, Fields, IncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme,
 };
 
-use crate::Outcome;
 use crate::answer::Answer;
 use crate::query::Query;
+use crate::{Outcome, sleep};
 
 pub(crate) fn get(query: &Query, answer: Answer) -> Outcome {
     let Some(request) = request(query.text("url")) else {
@@ -17,6 +17,18 @@ pub(crate) fn get(query: &Query, answer: Answer) -> Outcome {
         Ok(response) => pass_on(response, answer),
         Err(error) => answer.status(502)?.text(&format!("{error:?}\n")),
     }
+}
+
+/// Traps in the middle of the body.
+pub(crate) fn post_half(query: &Query) -> Outcome {
+    let request = request(query.text("url")).ok_or("not a URL")?;
+    request.set_method(&Method::Post).map_err(|()| "not a method")?;
+    let body = request.body().map_err(|()| "the body was taken")?;
+    let stream = body.write().map_err(|()| "the stream was taken")?;
+    let _coming = handle(request, None)?;
+    stream.blocking_write_and_flush(b"half")?;
+    sleep(query.number("ms", 0));
+    core::arch::wasm32::unreachable()
 }
 
 /// How long the server is waited for: for as long as the host does, unless the query says it.

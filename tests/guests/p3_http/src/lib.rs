@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::exports::http::handler::Guest;
-use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response};
 use wasip3::http::{client, types::Scheme};
 use wasip3::wit_bindgen::{StreamReader, StreamResult};
 use wasip3::{spawn, wit_future, wit_stream};
@@ -24,7 +24,9 @@ const PATHS: &str = "\
 /spin           computes for ever
 /spin-after     computes for ever after its answer
 /trap           executes the unreachable instruction
+/cut?ms=N       a line, and after a while executes the unreachable instruction
 /get?url=URL    makes a request of its own, passes status and body on
+/post-half?ms=N&url=URL  begins a request of its own with a body, and executes the unreachable instruction in the middle of it
 ";
 
 /// Requests that this instance has had.
@@ -61,7 +63,9 @@ impl Guest for Service {
             },
             "/spin-after" => Ok(spin_after()),
             "/trap" => core::arch::wasm32::unreachable(),
+            "/cut" => Ok(cut(value.to_owned())),
             "/get" => get(value).await,
+            "/post-half" => post_half(value).await,
             _ => Ok(text(404, "not found\n")),
         }
     }
@@ -174,18 +178,51 @@ fn slow_body(millis: String) -> Response {
     response(200, body)
 }
 
-async fn get(url: &str) -> Result<Response, ErrorCode> {
-    let Some(rest) = url.strip_prefix("http://") else {
-        return Ok(text(400, "not a URL\n"));
-    };
+fn cut(millis: String) -> Response {
+    let (mut to, body) = wit_stream::new();
+    spawn(async move {
+        to.write_all(b"begun\n".to_vec()).await;
+        sleep(&millis).await;
+        core::arch::wasm32::unreachable();
+    });
+    response(200, body)
+}
+
+/// A request to what a URL has behind its scheme.
+fn request(rest: &str, body: Option<StreamReader<u8>>) -> Result<Request, ErrorCode> {
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (_, trailers) = wit_future::new(|| Ok(None));
-    let (request, _sent) = Request::new(Fields::new(), None, trailers, None);
+    let (request, _sent) = Request::new(Fields::new(), body, trailers, None);
     let invalid = |()| ErrorCode::HttpRequestUriInvalid;
     request.set_scheme(Some(&Scheme::Http)).map_err(invalid)?;
     request.set_authority(Some(authority)).map_err(invalid)?;
     request.set_path_with_query(Some(path)).map_err(invalid)?;
-    let answer = client::send(request).await?;
+    Ok(request)
+}
+
+/// Traps in the middle of the body.
+async fn post_half(value: &str) -> Result<Response, ErrorCode> {
+    let Some((millis, rest)) = value.split_once("&url=http://") else {
+        return Ok(text(400, "not a URL\n"));
+    };
+    let (mut to, body) = wit_stream::new();
+    let request = request(rest, Some(body))?;
+    request.set_method(&Method::Post).map_err(|()| ErrorCode::HttpRequestMethodInvalid)?;
+    let millis = millis.to_owned();
+    spawn(async move {
+        to.write_all(b"half".to_vec()).await;
+        sleep(&millis).await;
+        core::arch::wasm32::unreachable();
+    });
+    client::send(request).await?;
+    Ok(text(200, "answered\n"))
+}
+
+async fn get(url: &str) -> Result<Response, ErrorCode> {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return Ok(text(400, "not a URL\n"));
+    };
+    let answer = client::send(request(rest, None)?).await?;
     let status = answer.get_status_code();
     let (_, taken) = wit_future::new(|| Ok(()));
     let (body, _trailers) = Response::consume_body(answer, taken);

@@ -1,0 +1,79 @@
+//! Requests of the guests themselves.
+
+use futures_util::future::try_join_all;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::{
+    Result,
+    fixture::{APP, Bed, Client, P3, SOON, Served, nothing},
+};
+
+/// How a guest is ended in the middle of an upload.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    ClientLeaves,
+    Trap,
+}
+
+/// Accepts a request and reads until a part of its body is there.
+async fn half_of(listener: &TcpListener) -> Result<(TcpStream, Vec<u8>)> {
+    let (mut stream, _) = listener.accept().await?;
+    let mut got = Vec::new();
+    while !String::from_utf8_lossy(&got).contains("half") {
+        if stream.read_buf(&mut got).await? == 0 {
+            return Err("the request ended before its body".into());
+        }
+    }
+    Ok((stream, got))
+}
+
+/// What a server gets of a guest's request that is ended in the middle.
+async fn upload(server: &Served, end: End) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let millis = match end {
+        End::ClientLeaves => 600_000,
+        // Long enough for the beginning of the request.
+        End::Trap => 3000,
+    };
+    let path = format!("/post-half?ms={millis}&url=http://{}/", listener.local_addr()?);
+    let mut client = Client::connect(server.address).await?;
+    let mut asked = Box::pin(client.send("GET", &path, nothing()));
+    let (mut stream, mut got) = tokio::select! {
+        half = timeout(SOON, half_of(&listener)) => half??,
+        answer = &mut asked => return Err(format!("too early: {answer:?}").into()),
+    };
+    match end {
+        End::ClientLeaves => {
+            drop(asked);
+            drop(client);
+        }
+        End::Trap => assert_eq!(asked.await?.status(), 500),
+    }
+    // A reset is an end, too.
+    let _ = timeout(SOON, stream.read_to_end(&mut got)).await?;
+    Ok(String::from_utf8_lossy(&got).into_owned())
+}
+
+#[tokio::test]
+async fn upload_whose_guest_is_ended_does_not_look_complete() -> Result {
+    let bed = Bed::new().await?;
+    for (guest, at_once) in [(APP, "1"), (P3, "1"), (P3, "16")] {
+        let setup = bed.setup("c", guest)?.annotation("concurrent-reuse", at_once);
+        let server = bed.start(setup).await?;
+        for end in [End::ClientLeaves, End::Trap] {
+            // Many: it depended on which worker was faster.
+            let uploads = try_join_all((0..8).map(|_| upload(&server, end))).await?;
+            for got in uploads {
+                let head = got.starts_with("POST / HTTP/1.1\r\n");
+                assert!(head && got.contains("\r\n4\r\nhalf\r\n"), "{got}");
+                assert!(!got.contains("\r\n0\r\n"), "{guest}, {at_once} at once, {end:?}: {got}");
+            }
+        }
+        server.stop().await?;
+    }
+    Ok(())
+}
