@@ -7,6 +7,7 @@
 //! | CPU | `cpu/PATH` | `PATH/guests`, threaded | the workers of the guests |
 //! | memory | `memory/PATH` | `PATH` | the whole process |
 //!
+//! * Shares count among siblings, so on v2 they are those of `PATH`.
 //! * Only workers are throttled. Control threads, which answer `Kill` and all other calls, are not.
 //! * The meters of the shim act first. The kernel's limits lie a little higher, so that the kernel
 //!   never punishes allowed use: a throttled worker cannot drop a guest that is killed, and a
@@ -409,7 +410,8 @@ mod tests {
         let fixture = Fixture::new(Version::V2);
         let joined = fixture.join(LIMITS, true).unwrap();
         assert_eq!(fixture.at("k8s/c1/guests/cgroup.type"), "threaded");
-        assert_eq!(fixture.at("k8s/c1/guests/cpu.weight"), "20");
+        assert_eq!(fixture.at("k8s/c1/cpu.weight"), "20");
+        assert_eq!(fixture.at("k8s/c1/guests/cpu.weight"), "", "it has no siblings");
         assert_eq!(fixture.at("k8s/c1/guests/cpu.max"), "30000 100000");
         assert_eq!(fixture.at("k8s/c1/guests/cgroup.threads"), "71");
         assert_eq!(fixture.at("k8s/c1/cgroup.procs"), process::id().to_string());

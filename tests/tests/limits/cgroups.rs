@@ -129,10 +129,14 @@ pub(crate) fn container_without_limits_needs_no_cgroup(c: &mut Containers) -> Re
     let seen = poll_until("a cgroup", Duration::from_millis(500), some);
     ensure!(seen.is_err(), "{seen:?}");
     update(c, &id, r#"{"cpu":{"shares":512}}"#)?;
-    let [cpu, _] = places(&path(c, &id));
-    becomes(&cpu.join(if unified() { "cpu.weight" } else { "cpu.shares" }), |text| {
-        text == if unified() { "20" } else { "512" }
-    })?;
+    let [cpu, process] = places(&path(c, &id));
+    let (file, wanted) = match unified() {
+        // A weight counts among the children of one cgroup: those of other containers are beside
+        // the cgroup of the process.
+        true => (process.join("cpu.weight"), "20"),
+        false => (cpu.join("cpu.shares"), "512"),
+    };
+    becomes(&file, |text| text == wanted)?;
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path(c, &id))?;
     c.fixture.becomes_clean()
