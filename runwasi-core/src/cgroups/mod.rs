@@ -529,6 +529,39 @@ mod tests {
     }
 
     #[test]
+    fn cgroup_that_exists_stays_as_it_is() {
+        for (version, path, quota, none) in [
+            (Version::V1, "cpu/k8s/c1", "cpu.cfs_quota_us", "1000"),
+            (Version::V1, "memory/k8s/c1", "cpu.cfs_quota_us", "1000"),
+            (Version::V2, "k8s/c1", "cpu.max", "1000 100000"),
+        ] {
+            let fixture = Fixture::new(version);
+            let existing = fixture.root.path().join(path);
+            fs::create_dir_all(&existing).unwrap();
+            assert!(fixture.join(LIMITS, true).is_none(), "{path}");
+            assert!(existing.exists(), "{path}: an empty one");
+            fs::write(existing.join(quota), none).unwrap();
+            assert!(fixture.join(LIMITS, true).is_none(), "{path}");
+            remove(fixture.bundle.path());
+            assert_eq!(fixture.at(&format!("{path}/{quota}")), none, "{path}");
+            assert!(!fixture.bundle.path().join(MADE_FILE).exists(), "{path}");
+        }
+    }
+
+    #[test]
+    fn list_of_cgroups_that_stay_outlives_another_attempt() {
+        let fixture = Fixture::new(Version::V1);
+        let directory = fixture.root.path().join("cpu/k8s/c1");
+        fs::create_dir_all(directory.join("busy")).unwrap();
+        let list = fixture.bundle.path().join(MADE_FILE);
+        fs::write(&list, format!("{}\n\n", directory.display())).unwrap();
+        assert!(fixture.join(LIMITS, false).is_none());
+        fs::remove_dir(directory.join("busy")).unwrap();
+        remove(fixture.bundle.path());
+        assert!(!directory.exists() && !list.exists());
+    }
+
+    #[test]
     fn cgroups_are_removed_without_the_process_that_made_them() {
         let fixture = Fixture::new(Version::V1);
         let directory = fixture.root.path().join("cpu/gone");
