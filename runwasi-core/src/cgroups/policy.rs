@@ -115,7 +115,7 @@ impl Leaf {
             return settings;
         }
         settings.extend(limits.shares.and_then(|shares| self.shares(shares)));
-        if let Some(quota) = limits.quota {
+        if let Some(quota) = limits.bandwidth.quota() {
             settings.extend(self.quota(quota.get()));
         }
         if let (Some(limit), Some(directory)) = (limits.memory, &self.memory) {
