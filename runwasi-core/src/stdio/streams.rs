@@ -153,6 +153,12 @@ impl Output {
         matches!(self, Self::Terminal(_))
     }
 
+    /// True if it takes nothing more, since it is full and no process reads it. To be called at the
+    /// end of a guest.
+    pub(super) fn has_no_taker(&self) -> bool {
+        matches!(self, Self::Fifo(fifo) if fifo.has_no_taker())
+    }
+
     pub(super) async fn drained(&self, deadline: Instant) {
         // A file needs no reader. The copy of a terminal is waited for at its master.
         if let Self::Fifo(fifo) = self {

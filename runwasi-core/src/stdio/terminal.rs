@@ -20,7 +20,7 @@ use std::{
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -119,14 +119,28 @@ impl Terminal {
     }
 
     /// Waits, after the guest's end, until everything printed has been copied; at most until the
-    /// deadline.
+    /// deadline, and not for a reader that has left.
     pub(super) async fn drained(&self, deadline: Instant) {
         // The master reads to its end only once the slave is closed. A copying that has never begun
         // counts as done.
         self.slave.close();
         self.unbegun.lock().take();
-        if timeout_at(deadline, self.copied.cancelled()).await.is_err() {
+        let copied = async {
+            tokio::select! {
+                () = self.copied.cancelled() => {}
+                () = self.left() => {}
+            }
+        };
+        if timeout_at(deadline, copied).await.is_err() {
             tracing::debug!("a terminal's output is not read to its end");
+        }
+    }
+
+    /// Waits until the output takes nothing more. What it has taken is kept for `attach`.
+    async fn left(&self) {
+        // There is no event to wait for: this process has the FIFO open, too.
+        while !self.output.has_no_taker() {
+            sleep(fifo::READER_POLL).await;
         }
     }
 
@@ -216,7 +230,7 @@ mod tests {
         typing: pipe::Sender,
         seen: pipe::Receiver,
         signals: mpsc::Receiver<Signal>,
-        _directory: tempfile::TempDir,
+        directory: tempfile::TempDir,
     }
 
     impl Fixture {
@@ -234,7 +248,17 @@ mod tests {
             let (sender, signals) = mpsc::channel();
             terminal.begin(move |signal| sender.send(signal).unwrap()).unwrap();
             let typing = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
-            Self { terminal, slave, typing, seen, signals, _directory: directory }
+            Self { terminal, slave, typing, seen, signals, directory }
+        }
+
+        fn reader_leaves(&mut self) {
+            let (_writer, nothing) = pipe::pipe().unwrap();
+            self.seen = nothing;
+        }
+
+        fn reader_comes(&self) -> pipe::Receiver {
+            let path = self.directory.path().join("out");
+            pipe::OpenOptions::new().open_receiver(path).unwrap()
         }
 
         async fn sees(&self, text: &str) {
@@ -328,6 +352,36 @@ mod tests {
         let copied = fixture.terminal.copied.clone();
         drop(fixture);
         timeout(SOON, copied.cancelled()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn terminal_whose_reader_has_left_ends_before_the_deadline() {
+        let mut fixture = Fixture::new().await;
+        fixture.reader_leaves();
+        let printing = async {
+            let output = Output::Terminal(fixture.slave.clone());
+            while output.write_all(&[b'x'; 1000]).await.is_ok() {}
+        };
+        // FIFO and terminal are full then.
+        let _ = timeout(Duration::from_secs(1), printing).await;
+        let drained = fixture.terminal.drained(Instant::now() + Duration::from_secs(600));
+        timeout(SOON, drained).await.unwrap();
+        let reader = fixture.reader_comes();
+        let mut first = [0; 4];
+        timeout(SOON, reader.readable()).await.unwrap().unwrap();
+        assert_eq!(reader.try_read(&mut first).unwrap(), 4);
+        assert_eq!(&first, b"xxxx", "kept for another reader");
+    }
+
+    #[tokio::test]
+    async fn output_of_a_terminal_without_a_reader_is_kept_for_a_later_one() {
+        let mut fixture = Fixture::new().await;
+        fixture.reader_leaves();
+        Output::Terminal(fixture.slave.clone()).write_all(b"late\n").await.unwrap();
+        let drained = fixture.terminal.drained(Instant::now() + Duration::from_secs(600));
+        timeout(SOON, drained).await.unwrap();
+        fixture.seen = fixture.reader_comes();
+        fixture.sees("late\r\n").await;
     }
 
     #[tokio::test]
