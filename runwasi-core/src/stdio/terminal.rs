@@ -166,7 +166,7 @@ async fn copy_out(master: &AsyncFd<File>, output: &Output) {
     while let Ok(read @ 1..) =
         master.async_io(Interest::READABLE, |mut file| file.read(&mut buffer)).await
     {
-        if let Err(error) = output.write_all(&buffer[..read]).await
+        if let Err(error) = output.write_all_aside(&buffer[..read]).await
             && !std::mem::replace(&mut lost, true)
         {
             // A full disk, for example. Copying goes on: otherwise the guest would wait for its
@@ -219,7 +219,7 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tokio::{net::unix::pipe, time::timeout};
 
-    use super::*;
+    use super::{super::paths::StreamTarget, *};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -330,6 +330,21 @@ mod tests {
         timeout(SOON, fixture.terminal.drained(Instant::now() + SOON)).await.unwrap();
         fixture.sees(&lines.replace('\n', "\r\n")).await;
         fixture.slave.try_write(b"late").unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn everything_printed_is_in_a_file_before_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let place = StreamTarget::File(path.clone());
+        let output = Output::open("stdout", place, Instant::now()).await.unwrap();
+        let input = fifo::Input::default();
+        let (terminal, slave) = Terminal::open(input, output, &Tasks::new(SOON)).unwrap();
+        terminal.begin(|_| ()).unwrap();
+        let bytes = vec![b'x'; 100_000];
+        timeout(SOON, Output::Terminal(slave).write_all(&bytes)).await.unwrap().unwrap();
+        timeout(SOON, terminal.drained(Instant::now() + SOON)).await.unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), bytes);
     }
 
     #[tokio::test]
