@@ -169,7 +169,7 @@ pub(super) fn write(path: impl AsRef<Path>, value: impl ToString) -> io::Result<
     fs::write(&path, value.to_string()).map_err(|error| named(path.as_ref(), &error))
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

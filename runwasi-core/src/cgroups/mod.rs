@@ -19,6 +19,7 @@
 //!   for a shim beside them. On v2 the process must be inside, as the parent of a threaded cgroup.
 //! * A process that compiles is in neither: it works for the service that has started this one, as
 //!   the unpacking of an image does, and has a bound of its own.
+//! * Nor is a hook or logger: it is a program of the host, and may outlive the container.
 //! * The kernel's limits are a second line of defence. If they cannot be set, this is logged, and
 //!   the limits of the shim remain.
 
@@ -35,7 +36,10 @@ use std::{
     sync::{Arc, Weak},
 };
 
-pub(crate) use self::{files::remove, origin::bring_back};
+pub(crate) use self::{
+    files::remove,
+    origin::{bring_back, start_outside},
+};
 use self::{
     files::write,
     policy::{Hierarchies, Leaf},
@@ -435,6 +439,25 @@ mod tests {
             assert_eq!(moved(), vec![""; places.len()], "it is there");
             origin.bring(73, "0::/k8s/c1\n").unwrap();
             assert_eq!(moved(), vec!["73"; places.len()]);
+        }
+    }
+
+    #[test]
+    fn program_of_the_host_enters_the_cgroups_of_the_service_by_itself() {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        for (before, written) in [(&*own, ""), ("0::/k8s/c1\n", "0"), ("", "0")] {
+            let fixture = Fixture::new(Version::V1);
+            let origin = origin::Origin::new(&fixture.cgroups.hierarchies, before);
+            let files = ["cpu", "memory"].map(|place| format!("{place}/pods/shim/cgroup.procs"));
+            let mut command = process::Command::new("true");
+            let error = origin.receive(&mut command).unwrap_err().to_string();
+            assert!(error.contains("cgroup.procs"), "{error}");
+            for file in &files {
+                fs::write(fixture.root.path().join(file), "").unwrap();
+            }
+            origin.receive(&mut command).unwrap();
+            assert!(command.status().unwrap().success());
+            assert_eq!(files.map(|file| fixture.at(&file)), [written; 2], "{before:?}");
         }
     }
 

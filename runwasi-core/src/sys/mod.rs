@@ -29,7 +29,7 @@ pub(crate) use self::{
     namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
     process::{
         boot_id, end_process, kernel_release, orphan, resident_memory, return_freed_ends,
-        status_field,
+        start_in_cgroups, status_field,
     },
     thread::{in_directory, thread_waits, unshare_file_attributes, waits},
 };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -196,6 +197,29 @@ pub(crate) fn systemds_path_is_a_scope_in_its_slice(c: &mut Containers) -> Resul
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path)?;
     gone(&slice)?;
+    c.fixture.becomes_clean()
+}
+
+/// It is a program of the host, and holds the cgroup of no container.
+pub(crate) fn logger_of_an_exec_is_in_no_cgroup_of_its_container(c: &mut Containers) -> Result<()> {
+    let program = c.fixture.dir().join("logger");
+    let seen = c.fixture.dir().join("seen");
+    let script = "exec 5>&-; cat <&3 >/dev/null & cat <&4 >/dev/null; wait";
+    let script = format!("#!/bin/sh\ncat /proc/self/cgroup >'{}'\n{script}\n", seen.display());
+    fs::write(&program, script)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let id = c.id("logged");
+    c.detached_with(&LIMITS, &id, &["sleep", "1000"])?;
+    let [_, memory] = places(&path(c, &id));
+    let shim = shim(c)?.to_string();
+    becomes(&memory.join("cgroup.procs"), |text| text.lines().any(|line| line == shim))?;
+    let uri = format!("binary://{}", program.display());
+    let guest = [c.runtime.guest(), "echo", "logged"];
+    c.exec_command(&["--log-uri", &uri], &id, "exec", &guest).run()?.ok()?;
+    let cgroups = fs::read_to_string(&seen)?;
+    ensure!(!cgroups.is_empty() && !cgroups.contains(&path(c, &id)), "{cgroups}");
+    ensure!(c.kill_and_finish(&id)? == 137);
+    gone(&path(c, &id))?;
     c.fixture.becomes_clean()
 }
 
