@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Wrong, wrong};
 use crate::{
     blocking::NoThread,
+    cgroups,
     child::{memory_file, wait_within},
     task_limits,
 };
@@ -292,6 +293,7 @@ fn execute(
     command.env_clear().envs(env).current_dir(&state.bundle);
     // A process group of its own, which is killed with all that the hook has started.
     command.process_group(0);
+    cgroups::start_outside(&mut command);
     command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?);
     let mut child = command.spawn().map_err(task_limits::named)?;
     wait_within(&mut child, limit)

@@ -2,7 +2,7 @@
 //! an exec in containerd's request. Untrusted: every field is checked here, and an error names the
 //! field.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::{PosixRlimitType, Process, User};
 use rustix::process::Gid;
@@ -27,7 +27,7 @@ const MAX_GROUPS: usize = 65_536;
 pub struct ProcessConfig {
     /// Program and arguments.
     pub args: Vec<String>,
-    /// Environment in the given order.
+    /// Environment in the given order, each name once.
     pub env: Vec<(String, String)>,
     /// Working directory, absolute and without `.` components.
     pub cwd: PathBuf,
@@ -84,9 +84,9 @@ impl ProcessConfig {
         })
     }
 
-    /// The value of an environment variable. The last entry counts if there are several.
+    /// The value of an environment variable.
     pub fn env(&self, name: &str) -> Option<&str> {
-        self.env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -119,7 +119,17 @@ fn env(process: &Process) -> Result<Vec<(String, String)>, Wrong> {
             _ => return Err(wrong(field(), format!("{entry:?} is not NAME=value"))),
         }
     }
-    Ok(env)
+    Ok(last_of_each_name(env))
+}
+
+/// Drops the entries before the last one of a name, as runc does: `getenv(3)` of a guest takes the
+/// first.
+fn last_of_each_name(mut env: Vec<(String, String)>) -> Vec<(String, String)> {
+    env.reverse();
+    let mut names = HashSet::with_capacity(env.len());
+    env.retain(|(name, _)| names.insert(name.clone()));
+    env.reverse();
+    env
 }
 
 fn cwd(process: &Process) -> Result<PathBuf, Wrong> {
@@ -210,6 +220,18 @@ mod tests {
             let error = ProcessConfig::parse(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn last_of_several_entries_of_the_environment_stays() {
+        let json = concat!(
+            r#"{"cwd":"/","args":["/a"],"user":{"uid":0,"gid":0},"#,
+            r#""env":["A=1","B=2","A=3","C=","A=4=5"]}"#
+        );
+        let process = ProcessConfig::parse(json.as_bytes()).unwrap();
+        let entries: Vec<_> = process.env.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(entries, [("B", "2"), ("C", ""), ("A", "4=5")]);
+        assert_eq!(process.env("A"), Some("4=5"));
     }
 
     #[test]

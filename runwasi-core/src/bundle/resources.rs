@@ -17,8 +17,8 @@ use super::{
 const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
 /// The kernel's minimum for `cpu.cfs_quota_us`, in microseconds.
 const LEAST_QUOTA: u64 = 1_000;
-/// The kernel's default for `cpu.cfs_period_us`, in microseconds.
-const DEFAULT_PERIOD: u64 = 100_000;
+/// The kernel's default for `cpu.cfs_period_us`.
+const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
 
 /// The kernel's bounds for `cpu.shares`.
 const LEAST_SHARES: u64 = 2;
@@ -34,8 +34,17 @@ pub struct ResourcesConfig {
     pub memory: Option<Limit<u64>>,
     /// `cpu.shares`: relative weight where guests compete for the CPU.
     pub shares: Option<u64>,
+    /// CPU time and the period for it.
+    pub bandwidth: Bandwidth,
+}
+
+/// CPU bandwidth. A new container or an update may set only one part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
     /// CPU time in a period.
-    pub quota: Option<Limit<Quota>>,
+    pub time: Option<Limit<Duration>>,
+    /// Length of the period.
+    pub period: Option<Duration>,
 }
 
 /// A limit that the JSON sets.
@@ -63,6 +72,22 @@ impl<T> Limit<T> {
             Self::None => None,
             Self::Of(limit) => Some(limit),
         }
+    }
+}
+
+impl Bandwidth {
+    /// Both parts together. A period without a time limits nothing.
+    pub fn quota(self) -> Option<Limit<Quota>> {
+        let period = self.period.unwrap_or(DEFAULT_PERIOD);
+        Some(match self.time? {
+            Limit::None => Limit::None,
+            Limit::Of(time) => Limit::Of(Quota { time, period }),
+        })
+    }
+
+    /// The bandwidth after a change. What that does not set stays as it is, as with runc.
+    fn changed(self, change: Self) -> Self {
+        Self { time: change.time.or(self.time), period: change.period.or(self.period) }
     }
 }
 
@@ -94,9 +119,9 @@ impl From<JsonError> for ResourcesConfigError {
 impl ResourcesConfig {
     /// True if any of them restricts the container.
     pub(crate) fn bind(&self) -> bool {
-        let Self { memory, shares, quota } = self;
+        let Self { memory, shares, bandwidth } = self;
         memory.is_some_and(|limit| limit.get().is_some())
-            || quota.is_some_and(|quota| quota.get().is_some())
+            || bandwidth.quota().is_some_and(|quota| quota.get().is_some())
             // `ctr` always sends the default, which every container has anyway.
             || shares.is_some_and(|shares| shares != DEFAULT_SHARES)
     }
@@ -107,6 +132,16 @@ impl ResourcesConfig {
         check_change(&resources)
             .and_then(|()| Self::from_spec(&resources))
             .map_err(|(field, reason)| ResourcesConfigError::Field { field, reason })
+    }
+
+    /// Changes the bandwidth of a container by that of this update, which gets both parts if it has
+    /// one.
+    // The bounds are those of each part alone, so the two need no further check.
+    pub(crate) fn change(&mut self, bandwidth: &mut Bandwidth) {
+        if self.bandwidth != Bandwidth::default() {
+            *bandwidth = bandwidth.changed(self.bandwidth);
+            self.bandwidth = *bandwidth;
+        }
     }
 
     pub(super) fn from_spec(resources: &LinuxResources) -> Result<Self, Wrong> {
@@ -122,7 +157,10 @@ impl ResourcesConfig {
             // A negative limit does not fit into `u64` and means unlimited.
             memory: memory.map(|limit| u64::try_from(limit).map_or(Limit::None, Limit::Of)),
             shares: shares.map(|shares| shares.clamp(LEAST_SHARES, MOST_SHARES)),
-            quota: cpu.map(|cpu| quota(cpu.quota(), cpu.period())).transpose()?.flatten(),
+            bandwidth: cpu
+                .map(|cpu| bandwidth(cpu.quota(), cpu.period()))
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 }
@@ -158,21 +196,24 @@ fn check_period(period: u64) -> Result<(), Wrong> {
     Err(wrong("linux.resources.cpu.period", reason))
 }
 
-/// Checks quota and period together. A period without a quota limits nothing.
-fn quota(quota: Option<i64>, period: Option<u64>) -> Result<Option<Limit<Quota>>, Wrong> {
-    let period = period.filter(|period| *period > 0).unwrap_or(DEFAULT_PERIOD);
-    check_period(period)?;
-    // 0 is unset. A negative quota means unlimited, as with the kernel.
-    let Some(quota) = quota.filter(|quota| *quota != 0) else { return Ok(None) };
-    let Ok(time) = u64::try_from(quota) else { return Ok(Some(Limit::None)) };
-    if time < LEAST_QUOTA {
-        let reason = format!("{time} is less than {LEAST_QUOTA} microseconds");
-        return Err(wrong("linux.resources.cpu.quota", reason));
+/// Checks quota and period. 0 is unset, as with runc.
+fn bandwidth(quota: Option<i64>, period: Option<u64>) -> Result<Bandwidth, Wrong> {
+    let period = period.filter(|period| *period > 0);
+    period.map(check_period).transpose()?;
+    let time = quota.filter(|quota| *quota != 0).map(cpu_time).transpose()?;
+    Ok(Bandwidth { time, period: period.map(Duration::from_micros) })
+}
+
+/// A negative time means unlimited, as with the kernel.
+fn cpu_time(quota: i64) -> Result<Limit<Duration>, Wrong> {
+    match u64::try_from(quota) {
+        Err(_) => Ok(Limit::None),
+        Ok(time) if time < LEAST_QUOTA => {
+            let reason = format!("{time} is less than {LEAST_QUOTA} microseconds");
+            Err(wrong("linux.resources.cpu.quota", reason))
+        }
+        Ok(time) => Ok(Limit::Of(Duration::from_micros(time))),
     }
-    Ok(Some(Limit::Of(Quota {
-        time: Duration::from_micros(time),
-        period: Duration::from_micros(period),
-    })))
 }
 
 #[cfg(test)]
@@ -185,12 +226,11 @@ mod tests {
 
     #[test]
     fn limits_have_the_kernels_meaning() {
-        let quota = |time, period| {
-            Some(Limit::Of(Quota {
-                time: Duration::from_micros(time),
-                period: Duration::from_micros(period),
-            }))
+        let bandwidth = |time, period: Option<u64>| Bandwidth {
+            time: Some(time),
+            period: period.map(Duration::from_micros),
         };
+        let limit = |time| Limit::Of(Duration::from_micros(time));
         for (json, wanted) in [
             ("{}", ResourcesConfig::default()),
             (
@@ -205,7 +245,7 @@ mod tests {
                 ResourcesConfig {
                     memory: Some(Limit::Of(64 << 20)),
                     shares: Some(512),
-                    quota: quota(20_000, 50_000),
+                    bandwidth: bandwidth(limit(20_000), Some(50_000)),
                 },
             ),
             (
@@ -213,12 +253,15 @@ mod tests {
                 ResourcesConfig {
                     memory: Some(Limit::None),
                     shares: Some(2),
-                    quota: Some(Limit::None),
+                    bandwidth: bandwidth(Limit::None, None),
                 },
             ),
             (
                 r#"{"cpu":{"quota":300000}}"#,
-                ResourcesConfig { quota: quota(300_000, 100_000), ..ResourcesConfig::default() },
+                ResourcesConfig {
+                    bandwidth: bandwidth(limit(300_000), None),
+                    ..ResourcesConfig::default()
+                },
             ),
         ] {
             assert_eq!(parse(json).unwrap(), wanted, "{json}");
@@ -253,13 +296,42 @@ mod tests {
             assert!(error.contains(wanted), "{json}: {error}");
         }
     }
+
     #[test]
     fn new_container_may_have_what_an_update_may_not() {
         let json = r#"{"memory":{"limit":-2},"cpu":{"quota":20000,"period":0}}"#;
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let config = ResourcesConfig::from_spec(&resources).unwrap();
         assert_eq!(config.memory, Some(Limit::None));
-        let quota = config.quota.and_then(Limit::get).unwrap();
-        assert_eq!(quota.period, Duration::from_micros(DEFAULT_PERIOD));
+        let quota = config.bandwidth.quota().and_then(Limit::get).unwrap();
+        assert_eq!(quota.period, DEFAULT_PERIOD);
+    }
+
+    #[test]
+    fn update_keeps_the_part_of_a_quota_that_it_does_not_set() {
+        let quota = |time, period| {
+            let [time, period] = [time, period].map(Duration::from_millis);
+            Some(Limit::Of(Quota { time, period }))
+        };
+        let mut bandwidth =
+            parse(r#"{"cpu":{"quota":500000,"period":1000000}}"#).unwrap().bandwidth;
+        for (json, wanted) in [
+            (r#"{"cpu":{"quota":300000}}"#, quota(300, 1000)),
+            (r#"{"cpu":{"period":500000}}"#, quota(300, 500)),
+            (r#"{"cpu":{"shares":512}}"#, None),
+            (r#"{"cpu":{"quota":0,"period":0}}"#, None),
+            (r#"{"cpu":{"quota":-1}}"#, Some(Limit::None)),
+            (r#"{"cpu":{"period":200000}}"#, Some(Limit::None)),
+            (r#"{"cpu":{"quota":100000}}"#, quota(100, 200)),
+        ] {
+            let mut update = parse(json).unwrap();
+            update.change(&mut bandwidth);
+            assert_eq!(update.bandwidth.quota(), wanted, "{json}");
+        }
+        let mut bandwidth = Bandwidth::default();
+        parse(r#"{"cpu":{"period":50000}}"#).unwrap().change(&mut bandwidth);
+        assert_eq!(bandwidth.quota(), None, "a period limits nothing");
+        parse(r#"{"cpu":{"quota":10000}}"#).unwrap().change(&mut bandwidth);
+        assert_eq!(bandwidth.quota(), quota(10, 50));
     }
 }

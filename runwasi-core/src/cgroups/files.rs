@@ -30,27 +30,41 @@ pub(super) const OF_KILLED: Duration = Duration::from_millis(500);
 pub(super) const OF_LIVING: Duration = Duration::from_secs(2);
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
-/// Makes the directories of a cgroup, and writes their list into the bundle.
+/// Makes the directories of a cgroup, and writes their list into the bundle. A directory that exists
+/// belongs to another container, or to none: an error, after which it is not in the list.
 pub(super) fn make(leaf: &Leaf, bundle: &Path) -> io::Result<()> {
-    let line = |path: &Path| format!("{}\n", path.display());
-    let made: String = leaf.made.iter().map(|path| line(path)).collect();
+    // Before the list, which may be of an earlier attempt whose directories are still there.
+    if let Some(existing) = leaf.made.iter().find(|path| path.exists()) {
+        return Err(named(existing, &io::ErrorKind::AlreadyExists.into()));
+    }
     let above = leaf
         .made
         .iter()
         .filter_map(|path| path.parent())
         .filter(|parent| !leaf.made.iter().any(|m| m == parent));
     let missing = above.flat_map(|above| above.ancestors().take_while(|path| !path.exists()));
-    let missing: String = missing.map(line).collect();
+    let missing: Vec<_> = missing.collect();
     // Written before anything is made: `remove` must find it even if this process is killed.
-    fs::write(bundle.join(MADE_FILE), format!("{made}\n{missing}"))?;
+    write_list(bundle, &leaf.made, &missing)?;
     // Parents first: the list is in the order of removal.
-    for path in leaf.made.iter().rev() {
-        make_directory(path).map_err(|error| named(path, &error))?;
+    for (n, path) in leaf.made.iter().enumerate().rev() {
+        if let Err(error) = make_directory(path) {
+            // Another process may have made this one meanwhile.
+            write_list(bundle, &leaf.made[n + 1..], &missing)?;
+            return Err(named(path, &error));
+        }
     }
     if leaf.version == Version::V2 {
         enable(leaf.made.last().map_or(Path::new(ROOT), PathBuf::as_path))?;
     }
     Ok(())
+}
+
+fn write_list(bundle: &Path, made: &[PathBuf], missing: &[&Path]) -> io::Result<()> {
+    let line = |path: &Path| format!("{}\n", path.display());
+    let made: String = made.iter().map(|path| line(path)).collect();
+    let missing: String = missing.iter().map(|path| line(path)).collect();
+    fs::write(bundle.join(MADE_FILE), format!("{made}\n{missing}"))
 }
 
 /// Writes settings in their order, up to the first error.
@@ -68,7 +82,10 @@ pub(crate) fn remove(bundle: &Path) {
 pub(super) fn remove_within(patience: Duration, bundle: &Path, evict: &dyn Fn()) {
     let path = bundle.join(MADE_FILE);
     let Ok(lines) = fs::read_to_string(&path) else { return };
-    let (made, missing) = lines.split_once("\n\n").unwrap_or((&lines, ""));
+    let (made, missing) = match lines.strip_prefix('\n') {
+        Some(missing) => ("", missing),
+        None => lines.split_once("\n\n").unwrap_or((&lines, "")),
+    };
     let until = Instant::now() + patience;
     let mut stays = false;
     for directory in made.lines() {
@@ -85,7 +102,7 @@ pub(super) fn remove_within(patience: Duration, bundle: &Path, evict: &dyn Fn())
     }
 }
 
-/// Makes a directory, and those above it. One that exists belongs to another container: an error.
+/// Makes a directory, and those above it. One that exists is an error.
 fn make_directory(path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     for _ in 1..MAKE_TRIES {
@@ -152,7 +169,7 @@ pub(super) fn write(path: impl AsRef<Path>, value: impl ToString) -> io::Result<
     fs::write(&path, value.to_string()).map_err(|error| named(path.as_ref(), &error))
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -160,7 +177,8 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 mod tests {
     use std::process::{Child, Command};
 
-    use super::*;
+    use super::{super::policy::Hierarchies, *};
+    use crate::bundle::cgroups_path::CgroupsPath;
 
     /// A cgroup with a quota of a millisecond in a second.
     fn throttled(name: &str) -> PathBuf {
@@ -182,6 +200,25 @@ mod tests {
     fn spinner(cgroup: &Path) -> Child {
         let script = format!("echo $$ > {}/cgroup.procs; while :; do :; done", cgroup.display());
         Command::new("sh").args(["-c", &script]).spawn().unwrap()
+    }
+
+    #[test]
+    fn list_has_only_directories_that_were_made() {
+        for (refused, made) in [("cpu", "memory"), ("memory", "cpu")] {
+            let directory = tempfile::tempdir().unwrap();
+            let at = |path: &str| directory.path().join(path);
+            // A file instead of a cgroup: the directory in it cannot be made. `memory` comes first.
+            fs::write(at(refused), "").unwrap();
+            let hierarchies = Hierarchies::new(directory.path(), Version::V1, "");
+            let leaf = hierarchies.leaf(&CgroupsPath::Root("c1".into()), true, 0);
+            make(&leaf, directory.path()).unwrap_err();
+            let list = fs::read_to_string(at(MADE_FILE)).unwrap();
+            assert!(!list.contains(&format!("{refused}/c1")), "{list}");
+            fs::create_dir_all(at(made).join("others")).unwrap();
+            remove(directory.path());
+            assert!(at(made).join("others").exists() && !at(made).join("c1").exists(), "{list}");
+            assert!(!at(MADE_FILE).exists(), "{list}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | CPU | `cpu/PATH` | `PATH/guests`, threaded | the workers of the guests |
 //! | memory | `memory/PATH` | `PATH` | the whole process |
 //!
+//! * Shares count among siblings, so on v2 they are those of `PATH`.
 //! * Only workers are throttled. Control threads, which answer `Kill` and all other calls, are not.
 //! * The meters of the shim act first. The kernel's limits lie a little higher, so that the kernel
 //!   never punishes allowed use: a throttled worker cannot drop a guest that is killed, and a
@@ -18,6 +19,7 @@
 //!   for a shim beside them. On v2 the process must be inside, as the parent of a threaded cgroup.
 //! * A process that compiles is in neither: it works for the service that has started this one, as
 //!   the unpacking of an image does, and has a bound of its own.
+//! * Nor is a hook or logger: it is a program of the host, and may outlive the container.
 //! * The kernel's limits are a second line of defence. If they cannot be set, this is logged, and
 //!   the limits of the shim remain.
 
@@ -34,7 +36,10 @@ use std::{
     sync::{Arc, Weak},
 };
 
-pub(crate) use self::{files::remove, origin::bring_back};
+pub(crate) use self::{
+    files::remove,
+    origin::{bring_back, start_outside},
+};
 use self::{
     files::write,
     policy::{Hierarchies, Leaf},
@@ -409,7 +414,8 @@ mod tests {
         let fixture = Fixture::new(Version::V2);
         let joined = fixture.join(LIMITS, true).unwrap();
         assert_eq!(fixture.at("k8s/c1/guests/cgroup.type"), "threaded");
-        assert_eq!(fixture.at("k8s/c1/guests/cpu.weight"), "20");
+        assert_eq!(fixture.at("k8s/c1/cpu.weight"), "20");
+        assert_eq!(fixture.at("k8s/c1/guests/cpu.weight"), "", "it has no siblings");
         assert_eq!(fixture.at("k8s/c1/guests/cpu.max"), "30000 100000");
         assert_eq!(fixture.at("k8s/c1/guests/cgroup.threads"), "71");
         assert_eq!(fixture.at("k8s/c1/cgroup.procs"), process::id().to_string());
@@ -433,6 +439,25 @@ mod tests {
             assert_eq!(moved(), vec![""; places.len()], "it is there");
             origin.bring(73, "0::/k8s/c1\n").unwrap();
             assert_eq!(moved(), vec!["73"; places.len()]);
+        }
+    }
+
+    #[test]
+    fn program_of_the_host_enters_the_cgroups_of_the_service_by_itself() {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        for (before, written) in [(&*own, ""), ("0::/k8s/c1\n", "0"), ("", "0")] {
+            let fixture = Fixture::new(Version::V1);
+            let origin = origin::Origin::new(&fixture.cgroups.hierarchies, before);
+            let files = ["cpu", "memory"].map(|place| format!("{place}/pods/shim/cgroup.procs"));
+            let mut command = process::Command::new("true");
+            let error = origin.receive(&mut command).unwrap_err().to_string();
+            assert!(error.contains("cgroup.procs"), "{error}");
+            for file in &files {
+                fs::write(fixture.root.path().join(file), "").unwrap();
+            }
+            origin.receive(&mut command).unwrap();
+            assert!(command.status().unwrap().success());
+            assert_eq!(files.map(|file| fixture.at(&file)), [written; 2], "{before:?}");
         }
     }
 
@@ -524,6 +549,39 @@ mod tests {
         fs::remove_dir_all(fixture.root.path().join("cpu/k8s")).unwrap();
         kernel_limits.limit(&ResourcesConfig::parse(LIMITS.as_bytes()).unwrap());
         assert!(!made());
+    }
+
+    #[test]
+    fn cgroup_that_exists_stays_as_it_is() {
+        for (version, path, quota, none) in [
+            (Version::V1, "cpu/k8s/c1", "cpu.cfs_quota_us", "1000"),
+            (Version::V1, "memory/k8s/c1", "cpu.cfs_quota_us", "1000"),
+            (Version::V2, "k8s/c1", "cpu.max", "1000 100000"),
+        ] {
+            let fixture = Fixture::new(version);
+            let existing = fixture.root.path().join(path);
+            fs::create_dir_all(&existing).unwrap();
+            assert!(fixture.join(LIMITS, true).is_none(), "{path}");
+            assert!(existing.exists(), "{path}: an empty one");
+            fs::write(existing.join(quota), none).unwrap();
+            assert!(fixture.join(LIMITS, true).is_none(), "{path}");
+            remove(fixture.bundle.path());
+            assert_eq!(fixture.at(&format!("{path}/{quota}")), none, "{path}");
+            assert!(!fixture.bundle.path().join(MADE_FILE).exists(), "{path}");
+        }
+    }
+
+    #[test]
+    fn list_of_cgroups_that_stay_outlives_another_attempt() {
+        let fixture = Fixture::new(Version::V1);
+        let directory = fixture.root.path().join("cpu/k8s/c1");
+        fs::create_dir_all(directory.join("busy")).unwrap();
+        let list = fixture.bundle.path().join(MADE_FILE);
+        fs::write(&list, format!("{}\n\n", directory.display())).unwrap();
+        assert!(fixture.join(LIMITS, false).is_none());
+        fs::remove_dir(directory.join("busy")).unwrap();
+        remove(fixture.bundle.path());
+        assert!(!directory.exists() && !list.exists());
     }
 
     #[test]

@@ -1,9 +1,19 @@
 //! The cgroups in which this process was started: those of the service. Processes that work for the
 //! service stay there while this one is in the cgroup of a container.
 
-use std::{fs, io, path::PathBuf, sync::OnceLock};
+use std::{
+    fs::{self, File},
+    io,
+    path::PathBuf,
+    process::Command,
+    sync::OnceLock,
+};
 
-use super::{files::write, policy::Hierarchies};
+use super::{
+    files::{named, write},
+    policy::Hierarchies,
+};
+use crate::sys;
 
 /// Recorded before the first change. Absent in a process that joins no cgroups.
 static ORIGIN: OnceLock<Origin> = OnceLock::new();
@@ -33,6 +43,16 @@ impl Origin {
         }
         self.files.iter().try_for_each(|file| write(file, process))
     }
+
+    /// Lets a command start its process there.
+    pub(super) fn receive(&self, command: &mut Command) -> io::Result<()> {
+        let open = |path: &PathBuf| {
+            File::options().write(true).open(path).map_err(|error| named(path, &error))
+        };
+        let files = self.files.iter().map(open).collect::<io::Result<_>>()?;
+        sys::start_in_cgroups(command, self.own.clone(), files);
+        Ok(())
+    }
 }
 
 /// Records where this process is.
@@ -46,5 +66,13 @@ pub(crate) fn bring_back(child: u32) -> io::Result<()> {
     match ORIGIN.get() {
         None => Ok(()),
         Some(origin) => origin.bring(child, &fs::read_to_string(format!("/proc/{child}/cgroup"))?),
+    }
+}
+
+/// Lets a command start its process out of the cgroup of a container that this process is in. For
+/// programs that may start others at once, or outlive the container: they would hold its cgroup.
+pub(crate) fn start_outside(command: &mut Command) {
+    if let Some(Err(error)) = ORIGIN.get().map(|origin| origin.receive(command)) {
+        tracing::warn!(%error, "a program of the host is in the cgroup of a container");
     }
 }

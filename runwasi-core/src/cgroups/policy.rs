@@ -114,13 +114,8 @@ impl Leaf {
         if !self.limited {
             return settings;
         }
-        if let Some(shares) = limits.shares {
-            settings.push(match self.version {
-                Version::V1 => (self.cpu.join("cpu.shares"), shares.to_string()),
-                Version::V2 => (self.cpu.join("cpu.weight"), weight(shares).to_string()),
-            });
-        }
-        if let Some(quota) = limits.quota {
+        settings.extend(limits.shares.and_then(|shares| self.shares(shares)));
+        if let Some(quota) = limits.bandwidth.quota() {
             settings.extend(self.quota(quota.get()));
         }
         if let (Some(limit), Some(directory)) = (limits.memory, &self.memory) {
@@ -136,6 +131,18 @@ impl Leaf {
             });
         }
         settings
+    }
+
+    fn shares(&self, shares: u64) -> Option<Setting> {
+        match self.version {
+            Version::V1 => Some((self.cpu.join("cpu.shares"), shares.to_string())),
+            // A weight counts among siblings. The cgroup of the workers has none: those of other
+            // containers are siblings of its parent.
+            Version::V2 => {
+                let container = self.cpu.parent()?;
+                Some((container.join("cpu.weight"), weight(shares).to_string()))
+            }
+        }
     }
 
     fn quota(&self, quota: Option<Quota>) -> Vec<Setting> {

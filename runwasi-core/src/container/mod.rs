@@ -35,12 +35,13 @@ use crate::{
     bundle::{
         hooks::{self, HookError, HooksConfig},
         process::ProcessConfig,
-        resources::ResourcesConfig,
+        resources::{Bandwidth, ResourcesConfig},
     },
     cgroups::KernelLimits,
     engine::{error::EngineError, notes::Notes},
     events::Event,
     id::Id,
+    lock::Mutex,
     metrics::lives::{self, Phase},
     observe::{self, Kind, Subject},
     process::{Info, Process, driver, execs::Execs, state::Request},
@@ -67,6 +68,9 @@ pub struct Container {
     context: ProcessContext,
     hooks: Option<Arc<HooksConfig>>,
     kernel_limits: Option<Arc<KernelLimits>>,
+    /// What further updates complete. Locked for one update of the scheduler, so that of two updates
+    /// at once the second one reads what the first one has set.
+    bandwidth: Mutex<Bandwidth>,
     // Weak, because only the processes hold the file systems: they are unmounted after the last
     // one.
     rootfs: Weak<Rootfs>,
@@ -146,8 +150,9 @@ impl Container {
         };
         let init = driver::spawn(parts, &host.tasks);
         let bundle = request.bundle;
+        let bandwidth = Mutex::new(limits.bandwidth);
         let asked_about = AtomicBool::new(false);
-        Self { bundle, init, execs, context, hooks, kernel_limits, rootfs, asked_about }
+        Self { bundle, init, execs, context, hooks, kernel_limits, bandwidth, rootfs, asked_about }
     }
 
     /// Its id.
@@ -247,9 +252,9 @@ impl Container {
     }
 
     /// Changes the limits that are set in `limits`.
-    pub(crate) async fn update(&self, limits: ResourcesConfig) {
+    pub(crate) async fn update(&self, mut limits: ResourcesConfig) {
         // The scheduler applies the limits at once; the kernel only backs them.
-        self.init.group().limit(&limits);
+        self.limit_cpu(&mut limits);
         if let Some(limit) = limits.memory {
             self.context.memory.set_limit(limit.get());
         }
@@ -261,6 +266,13 @@ impl Container {
             // An error means that this process is ending, and all guests with it.
             let _: Result<(), ()> = blocking(work, drop).await;
         }
+    }
+
+    /// Has the scheduler apply an update, which gets the parts of the quota that stay.
+    fn limit_cpu(&self, limits: &mut ResourcesConfig) {
+        let mut bandwidth = self.bandwidth.lock();
+        limits.change(&mut bandwidth);
+        self.init.group().limit(limits);
     }
 
     /// Resource usage, also after the container's end.

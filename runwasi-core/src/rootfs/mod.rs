@@ -340,10 +340,12 @@ fn attach(
     let inside = namespace.enter().map_err(|error| failed(named(&error)))?;
     let mut attached = Attached::default();
     attached.trees.push(inside.attach_root(&root.mount).map_err(&failed)?);
+    let has_cwd = cwd != Path::new("/");
     let in_volume = volumes.iter().any(|volume| volume.contains(&cwd));
-    let makes_cwd = cwd != Path::new("/") && !in_volume;
+    let makes_cwd = has_cwd && !in_volume;
     // The root stays writable until the mount points and the working directory exist.
-    let late = makes_cwd || !volumes.is_empty();
+    let has_volumes = !volumes.is_empty();
+    let late = makes_cwd || has_volumes;
     let read_only_tree = MountAttributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
     let mut options = MountOptions::default();
     if read_only && !late {
@@ -377,7 +379,8 @@ fn attach(
             volume.attach(&inside, &root, &mut attached)?;
         }
     }
-    if in_volume {
+    // Again if it was made before: a link may lead into a volume.
+    if has_cwd && has_volumes {
         volumes::make_directory(&root, &cwd)?;
     }
     for mount in &attached.late {
@@ -420,7 +423,11 @@ mod tests {
     }
 
     fn config_with(bundle: &Path, mounts: &str) -> Config {
-        let process = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["/a"]}"#;
+        config_in(bundle, mounts, "/")
+    }
+
+    fn config_in(bundle: &Path, mounts: &str, cwd: &str) -> Config {
+        let process = format!(r#"{{"user":{{"uid":0,"gid":0}},"cwd":"{cwd}","args":["/a"]}}"#);
         let root = r#"{"path":"rootfs"}"#;
         let json = format!(
             r#"{{"ociVersion":"1.1.0","root":{root},"process":{process},"mounts":[{mounts}]}}"#
@@ -469,6 +476,85 @@ mod tests {
         assert_eq!(rootfs.preopens().count(), 1, "all of it is one tree");
         let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!host.contains(bundle.path().file_name().unwrap().to_str().unwrap()), "{host}");
+    }
+
+    /// A bundle whose root has `/var/run`, a link to `/run`.
+    fn with_link() -> tempfile::TempDir {
+        let bundle = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(bundle.path().join("rootfs/var")).unwrap();
+        std::os::unix::fs::symlink("/run", bundle.path().join("rootfs/var/run")).unwrap();
+        std::fs::write(bundle.path().join("single"), "single").unwrap();
+        bundle
+    }
+
+    #[test]
+    fn volume_behind_a_link_lies_in_the_volume_that_the_link_leads_to() {
+        let bundle = with_link();
+        std::fs::create_dir(bundle.path().join("inner")).unwrap();
+        std::fs::write(bundle.path().join("inner/f"), "inner").unwrap();
+        let tmpfs = r#"{"destination":"/run","type":"tmpfs","source":"tmpfs"}"#;
+        let mounts = [
+            tmpfs.to_owned(),
+            bind("inner", "/var/run/secrets/inner"),
+            bind("single", "/var/run/secrets/single"),
+        ];
+        let config = config_with(bundle.path(), &mounts.join(","));
+        let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+        for run in ["/run", "/var/run"] {
+            assert_eq!(names_in(&rootfs, &format!("{run}/secrets")), ["inner", "single"]);
+            assert_eq!(read(&rootfs, &format!("{run}/secrets/inner/f")).unwrap(), "inner");
+            assert_eq!(read(&rootfs, &format!("{run}/secrets/single")).unwrap(), "single");
+        }
+        assert_eq!(rootfs.preopens().count(), 1, "all of it is one tree");
+    }
+
+    #[test]
+    fn working_directory_behind_a_link_is_made_in_a_volume() {
+        let bundle = with_link();
+        let tmpfs = r#"{"destination":"/run","type":"tmpfs","source":"tmpfs","options":["ro"]}"#;
+        let config = config_in(bundle.path(), tmpfs, "/var/run/app");
+        let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+        rootfs.check_cwd(Path::new("/var/run/app")).unwrap();
+        assert_eq!(names_in(&rootfs, "/run"), ["app"]);
+    }
+
+    #[test]
+    fn link_in_a_volume_leads_the_mount_point_of_another_one_nowhere_else() {
+        let bundle = with_link();
+        let host = bundle.path().join("host");
+        std::fs::create_dir(&host).unwrap();
+        std::os::unix::fs::symlink("../../../..", host.join("up")).unwrap();
+        std::os::unix::fs::symlink(bundle.path(), host.join("absolute")).unwrap();
+        let mounts = [
+            bind("host", "/run"),
+            bind("single", "/var/run/up/outside"),
+            bind("single", "/var/run/absolute/outside"),
+        ];
+        let config = config_with(bundle.path(), &mounts.join(","));
+        let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+        let absolute = bundle.path().join("outside");
+        for place in [Path::new("/outside"), &absolute] {
+            assert_eq!(read(&rootfs, place.to_str().unwrap()).unwrap(), "single");
+        }
+        assert!(!absolute.exists() && !Path::new("/outside").exists());
+    }
+
+    #[test]
+    fn directory_without_a_place_in_the_volume_behind_a_link_is_a_preopen() {
+        let bundle = with_link();
+        for name in ["host", "inner"] {
+            std::fs::create_dir(bundle.path().join(name)).unwrap();
+        }
+        std::fs::write(bundle.path().join("inner/f"), "inner").unwrap();
+        let host = bind("host", "/run").replace(r#"["bind"]"#, r#"["bind","ro"]"#);
+        let mounts = |more: &str| format!("{host},{more}");
+        let config = config_with(bundle.path(), &mounts(&bind("inner", "/var/run/inner")));
+        let rootfs = Rootfs::mount(bundle.path(), &config, &[]).unwrap();
+        assert_eq!(read(&rootfs, "/var/run/inner/f").unwrap(), "inner");
+        assert_eq!(rootfs.preopens().count(), 2);
+        let config = config_with(bundle.path(), &mounts(&bind("single", "/var/run/single")));
+        let error = Rootfs::mount(bundle.path(), &config, &[]).unwrap_err().to_string();
+        assert!(error.contains("/var/run/single") && error.contains("Read-only"), "{error}");
     }
 
     #[tokio::test]

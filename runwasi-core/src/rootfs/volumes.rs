@@ -67,8 +67,8 @@ pub(super) struct Volume<'a> {
     /// Path in the container without `.` and `..`.
     destination: PathBuf,
     opened: Opened<'a>,
-    /// Mount point, created before the root file system becomes read-only.
-    place: Option<OwnedFd>,
+    /// True if its mount point is in the root file system, created before that becomes read-only.
+    has_place: bool,
 }
 
 enum Opened<'a> {
@@ -106,7 +106,7 @@ impl<'a> Volume<'a> {
             }
         };
         let destination = clean(&config.destination);
-        Ok(Self { config, destination, opened, place: None })
+        Ok(Self { config, destination, opened, has_place: false })
     }
 
     /// True if its file calls may wait for more than a local disk.
@@ -151,12 +151,13 @@ impl<'a> Volume<'a> {
     /// Finds its mount point in the root file system and creates it if it is missing.
     pub(super) fn make_place(&mut self, root: &OwnedFd) -> Result<(), RootfsError> {
         match place(root, &self.destination, self.is_directory()) {
-            Ok(found) => {
-                self.place = Some(found);
+            Ok(_) => {
+                self.has_place = true;
                 Ok(())
             }
-            // The file system itself is read-only: a directory becomes a preopen beside the tree.
-            Err(error) if self.is_directory() && is_read_only(&error) => Ok(()),
+            // The file system itself is read-only. There may be a place once other volumes are
+            // attached; else a directory becomes a preopen beside the tree.
+            Err(error) if is_read_only(&error) => Ok(()),
             Err(error) => Err(RootfsError::destination(&self.config.destination)(error)),
         }
     }
@@ -165,7 +166,7 @@ impl<'a> Volume<'a> {
     pub(super) fn is_devices_with(&self, rest: &VecDeque<Self>) -> bool {
         let shm = self.destination.join(devices::SHM);
         matches!(self.opened, Opened::Devices)
-            && self.place.is_some()
+            && self.has_place
             && rest.iter().any(|volume| volume.is_below(self) && !volume.contained_in(&shm))
     }
 
@@ -177,8 +178,8 @@ impl<'a> Volume<'a> {
         rest: &mut VecDeque<Self>,
     ) -> Result<(), RootfsError> {
         let failed = RootfsError::destination(&self.config.destination);
-        let Some(place) = &self.place else { return Ok(()) };
-        let devices = inside.attach_devices(place).map_err(&failed)?;
+        let place = place(root, &self.destination, true).map_err(&failed)?;
+        let devices = inside.attach_devices(&place).map_err(&failed)?;
         for n in 0..rest.len() {
             let volume = &rest[n];
             // Inside another volume its place is looked up later.
@@ -200,8 +201,8 @@ impl<'a> Volume<'a> {
     ) -> Result<(), RootfsError> {
         let failed = RootfsError::destination(&self.config.destination);
         let is_directory = self.is_directory();
-        let found = self.place.map_or_else(|| place(root, &self.destination, is_directory), Ok);
-        let place = match found {
+        // Now and not when it was made: a link may lead into a volume that was attached meanwhile.
+        let place = match place(root, &self.destination, is_directory) {
             Ok(place) => Some(place),
             Err(error) if is_directory && is_read_only(&error) => None,
             Err(error) => return Err(failed(error)),
@@ -370,6 +371,10 @@ fn tmpfs(options: &[String]) -> io::Result<OwnedFd> {
 /// link of the image leads out of the tree. The target of a dangling link is created inside the
 /// tree.
 fn place(root: impl AsFd, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
+    // Most are there.
+    if let Ok(place) = inside(root.as_fd(), path, OFlags::PATH) {
+        return Ok(place);
+    }
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match step_to(root.as_fd(), &path, is_directory)? {

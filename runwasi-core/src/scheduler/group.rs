@@ -225,7 +225,7 @@ impl Group {
         credentials: Option<Arc<Credentials>>,
     ) -> Self {
         let lane = Lane::new(guests.queue(), limits.shares.unwrap_or(DEFAULT_WEIGHT));
-        lane.set_quota(limits.quota.and_then(Limit::get));
+        lane.set_quota(limits.bandwidth.quota().and_then(Limit::get));
         Self::within(guests, Arc::new(Container::new(lane)), credentials)
     }
 
@@ -297,7 +297,7 @@ impl Group {
         if let Some(shares) = limits.shares {
             lane.set_weight(shares);
         }
-        if let Some(quota) = limits.quota {
+        if let Some(quota) = limits.bandwidth.quota() {
             lane.set_quota(quota.get());
         }
     }

@@ -35,7 +35,7 @@ use super::error::StdioError;
 use crate::{lock::Mutex, sys};
 
 /// Pause between two looks at a FIFO or pipe for its reader.
-const READER_POLL: Duration = Duration::from_millis(1);
+pub(super) const READER_POLL: Duration = Duration::from_millis(1);
 /// Looks at the pipe without a pause: a reader that already waits needs less time than a timer.
 const DRAIN_SPINS: u32 = 50;
 
@@ -130,8 +130,10 @@ pub struct Output(Option<Arc<OutputPipe>>);
 #[derive(Debug)]
 struct OutputPipe {
     sender: pipe::Sender,
-    /// The reading end held here. `drained` closes it to look for another reader. Locked for that
-    /// only.
+    /// True for a FIFO, false for a logger's pipe.
+    is_fifo: bool,
+    /// The reading end held here. `drained` and `has_no_taker` close it to look for another reader.
+    /// Locked for that only.
     reader: Mutex<Option<File>>,
     /// True if the reader is gone for good, which only a logger can be.
     gone: AtomicBool,
@@ -165,9 +167,11 @@ impl Output {
     }
 
     fn of(sender: pipe::Sender, reader: Option<File>) -> Self {
+        let is_fifo = reader.is_some();
+        let reader = Mutex::new(reader);
         let gone = AtomicBool::new(false);
         let written = AtomicBool::new(false);
-        Self(Some(Arc::new(OutputPipe { sender, reader: Mutex::new(reader), gone, written })))
+        Self(Some(Arc::new(OutputPipe { sender, is_fifo, reader, gone, written })))
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -179,6 +183,12 @@ impl Output {
         if let Some(pipe) = &self.0 {
             pipe.drained(deadline).await;
         }
+    }
+
+    /// True if it is full and no other process reads it. For the end of a guest: the reading end that
+    /// is held here is closed when the pipe is full.
+    pub(super) fn has_no_taker(&self) -> bool {
+        self.0.as_ref().is_some_and(|pipe| pipe.has_no_taker())
     }
 
     pub(super) async fn writable(&self) -> io::Result<()> {
@@ -197,10 +207,10 @@ impl OutputPipe {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let result = self.sender.try_write(bytes);
         match &result {
-            // Only a logger can be gone: a FIFO has a reader here. Its end is no reason to end its
-            // container. Relaxed: the flags guard no other data.
+            // The end of a reader is no reason to end its container. A FIFO has a reader here until
+            // the end of the guest. Relaxed: the flags guard no other data.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                if !self.gone.swap(true, Ordering::Relaxed) {
+                if !self.is_fifo && !self.gone.swap(true, Ordering::Relaxed) {
                     tracing::warn!("a logger is gone: what its container prints is lost");
                 }
                 return Ok(bytes.len());
@@ -209,6 +219,14 @@ impl OutputPipe {
             Ok(_) => self.written.store(true, Ordering::Relaxed),
         }
         result
+    }
+
+    fn has_no_taker(&self) -> bool {
+        if !sys::is_full(&self.sender) {
+            return false;
+        }
+        self.reader.lock().take();
+        sys::has_no_reader(&self.sender)
     }
 
     async fn drained(&self, deadline: Instant) {

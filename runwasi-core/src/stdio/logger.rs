@@ -20,7 +20,7 @@ use tokio::{net::unix::pipe, time::timeout};
 use url::Url;
 
 use super::{error::StdioError, fifo::Output, owner::Owner};
-use crate::{blocking::blocking, sys, task_limits};
+use crate::{blocking::blocking, cgroups, sys, task_limits};
 
 /// How long a logger may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,6 +62,7 @@ async fn run(mut command: Command) -> io::Result<(Output, Output)> {
     let (stderr, to_stderr) = io::pipe()?;
     let (is_ready, ready) = io::pipe()?;
     sys::orphan(&mut command);
+    cgroups::start_outside(&mut command);
     // File descriptors 3 to 5 of the protocol.
     let mappings = [(OwnedFd::from(stdout), 3), (stderr.into(), 4), (ready.into(), 5)];
     let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });

@@ -120,6 +120,14 @@ impl Output {
         Ok(())
     }
 
+    /// Does the same on a control thread, which must not wait for a disk.
+    pub(super) async fn write_all_aside(&self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) if file.is_regular() => file.write_all_aside(bytes.to_vec()).await,
+            _ => self.write_all(bytes).await,
+        }
+    }
+
     /// Writes as many bytes as fit now. On `WouldBlock`, wait for [`Output::writable`].
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -133,8 +141,7 @@ impl Output {
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Fifo(fifo) => fifo.writable().await,
-            // A write to a file waits for no reader.
-            Self::File(_) => Ok(()),
+            Self::File(file) => file.writable().await,
             Self::Terminal(slave) => slave.writable().await,
         }
     }
@@ -143,7 +150,7 @@ impl Output {
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Fifo(fifo) => fifo.poll_writable(cx),
-            Self::File(_) => Poll::Ready(Ok(())),
+            Self::File(file) => file.poll_writable(cx),
             Self::Terminal(slave) => slave.poll_writable(cx),
         }
     }
@@ -151,6 +158,12 @@ impl Output {
     /// True for a terminal (`isatty(3)`).
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Terminal(_))
+    }
+
+    /// True if it takes nothing more, since it is full and no process reads it. To be called at the
+    /// end of a guest.
+    pub(super) fn has_no_taker(&self) -> bool {
+        matches!(self, Self::Fifo(fifo) if fifo.has_no_taker())
     }
 
     pub(super) async fn drained(&self, deadline: Instant) {

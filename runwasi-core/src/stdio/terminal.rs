@@ -20,7 +20,7 @@ use std::{
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -119,14 +119,28 @@ impl Terminal {
     }
 
     /// Waits, after the guest's end, until everything printed has been copied; at most until the
-    /// deadline.
+    /// deadline, and not for a reader that has left.
     pub(super) async fn drained(&self, deadline: Instant) {
         // The master reads to its end only once the slave is closed. A copying that has never begun
         // counts as done.
         self.slave.close();
         self.unbegun.lock().take();
-        if timeout_at(deadline, self.copied.cancelled()).await.is_err() {
+        let copied = async {
+            tokio::select! {
+                () = self.copied.cancelled() => {}
+                () = self.left() => {}
+            }
+        };
+        if timeout_at(deadline, copied).await.is_err() {
             tracing::debug!("a terminal's output is not read to its end");
+        }
+    }
+
+    /// Waits until the output takes nothing more. What it has taken is kept for `attach`.
+    async fn left(&self) {
+        // There is no event to wait for: this process has the FIFO open, too.
+        while !self.output.has_no_taker() {
+            sleep(fifo::READER_POLL).await;
         }
     }
 
@@ -152,7 +166,7 @@ async fn copy_out(master: &AsyncFd<File>, output: &Output) {
     while let Ok(read @ 1..) =
         master.async_io(Interest::READABLE, |mut file| file.read(&mut buffer)).await
     {
-        if let Err(error) = output.write_all(&buffer[..read]).await
+        if let Err(error) = output.write_all_aside(&buffer[..read]).await
             && !std::mem::replace(&mut lost, true)
         {
             // A full disk, for example. Copying goes on: otherwise the guest would wait for its
@@ -205,7 +219,7 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tokio::{net::unix::pipe, time::timeout};
 
-    use super::*;
+    use super::{super::paths::StreamTarget, *};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -216,7 +230,7 @@ mod tests {
         typing: pipe::Sender,
         seen: pipe::Receiver,
         signals: mpsc::Receiver<Signal>,
-        _directory: tempfile::TempDir,
+        directory: tempfile::TempDir,
     }
 
     impl Fixture {
@@ -234,7 +248,17 @@ mod tests {
             let (sender, signals) = mpsc::channel();
             terminal.begin(move |signal| sender.send(signal).unwrap()).unwrap();
             let typing = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
-            Self { terminal, slave, typing, seen, signals, _directory: directory }
+            Self { terminal, slave, typing, seen, signals, directory }
+        }
+
+        fn reader_leaves(&mut self) {
+            let (_writer, nothing) = pipe::pipe().unwrap();
+            self.seen = nothing;
+        }
+
+        fn reader_comes(&self) -> pipe::Receiver {
+            let path = self.directory.path().join("out");
+            pipe::OpenOptions::new().open_receiver(path).unwrap()
         }
 
         async fn sees(&self, text: &str) {
@@ -309,6 +333,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn everything_printed_is_in_a_file_before_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let place = StreamTarget::File(path.clone());
+        let output = Output::open("stdout", place, Instant::now()).await.unwrap();
+        let input = fifo::Input::default();
+        let (terminal, slave) = Terminal::open(input, output, &Tasks::new(SOON)).unwrap();
+        terminal.begin(|_| ()).unwrap();
+        let bytes = vec![b'x'; 100_000];
+        timeout(SOON, Output::Terminal(slave).write_all(&bytes)).await.unwrap().unwrap();
+        timeout(SOON, terminal.drained(Instant::now() + SOON)).await.unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), bytes);
+    }
+
+    #[tokio::test]
     async fn terminal_without_a_reader_ends_by_the_deadline() {
         let fixture = Fixture::new().await;
         let printing = async {
@@ -328,6 +367,36 @@ mod tests {
         let copied = fixture.terminal.copied.clone();
         drop(fixture);
         timeout(SOON, copied.cancelled()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn terminal_whose_reader_has_left_ends_before_the_deadline() {
+        let mut fixture = Fixture::new().await;
+        fixture.reader_leaves();
+        let printing = async {
+            let output = Output::Terminal(fixture.slave.clone());
+            while output.write_all(&[b'x'; 1000]).await.is_ok() {}
+        };
+        // FIFO and terminal are full then.
+        let _ = timeout(Duration::from_secs(1), printing).await;
+        let drained = fixture.terminal.drained(Instant::now() + Duration::from_secs(600));
+        timeout(SOON, drained).await.unwrap();
+        let reader = fixture.reader_comes();
+        let mut first = [0; 4];
+        timeout(SOON, reader.readable()).await.unwrap().unwrap();
+        assert_eq!(reader.try_read(&mut first).unwrap(), 4);
+        assert_eq!(&first, b"xxxx", "kept for another reader");
+    }
+
+    #[tokio::test]
+    async fn output_of_a_terminal_without_a_reader_is_kept_for_a_later_one() {
+        let mut fixture = Fixture::new().await;
+        fixture.reader_leaves();
+        Output::Terminal(fixture.slave.clone()).write_all(b"late\n").await.unwrap();
+        let drained = fixture.terminal.drained(Instant::now() + Duration::from_secs(600));
+        timeout(SOON, drained).await.unwrap();
+        fixture.seen = fixture.reader_comes();
+        fixture.sees("late\r\n").await;
     }
 
     #[tokio::test]

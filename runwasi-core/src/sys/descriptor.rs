@@ -44,6 +44,13 @@ pub fn has_no_reader(fd: impl AsFd) -> bool {
     ready.is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }
 
+/// True if a pipe takes nothing more now. `fd` is its writing end.
+pub(crate) fn is_full(fd: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
+    let ready = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    ready.is_ok() && !polled[0].revents().contains(PollFlags::OUT)
+}
+
 /// Lets the kernel drop what asks a listening TCP socket for a new connection. Handshakes that have
 /// begun end as usual, and clients ask again after a second.
 pub fn ignore_connects(listener: impl AsFd) -> io::Result<()> {

@@ -23,13 +23,13 @@ pub(crate) use self::{
     bare_process::{BareProcess, Change, next_change},
     confine::lower_priority,
     credentials::{set_file_credentials, try_file_credentials},
-    descriptor::watch,
+    descriptor::{is_full, watch},
     loop_device::LoopDevice,
     mount::unshare_mounts,
     namespaces::{enter_namespace, is_namespace, set_hostname, unshare_namespaces},
     process::{
         boot_id, end_process, kernel_release, orphan, resident_memory, return_freed_ends,
-        status_field,
+        start_in_cgroups, status_field,
     },
     thread::{in_directory, thread_waits, unshare_file_attributes, waits},
 };

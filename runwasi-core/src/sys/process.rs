@@ -1,8 +1,17 @@
 //! Fork and end of the process, its memory, and the kernel's release.
 
-use std::{fs, io, os::unix::process::CommandExt, process::Command};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::process::CommandExt,
+    process::Command,
+};
 
-use rustix::process::Pid;
+use rustix::{
+    fs::{Mode, OFlags, open},
+    io::{Errno, read, write},
+    process::Pid,
+};
 
 /// Identity of the calling process after a [`fork`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +64,42 @@ pub(crate) fn orphan(command: &mut Command) {
     };
     // SAFETY: see above; the closure allocates nothing.
     unsafe { command.pre_exec(fork_again) };
+}
+
+/// Lets `command` start a process that enters cgroups before its program begins, so that all that it
+/// starts is there, too. `procs` are their files `cgroup.procs`. Where `/proc/self/cgroup` reads
+/// `there`, the process stays: each move takes a grace period of RCU. A move that fails is left out.
+pub(crate) fn start_in_cgroups(command: &mut Command, there: String, procs: Vec<File>) {
+    let enter = move || {
+        if !is_in_cgroups(there.as_bytes()) {
+            for file in &procs {
+                // An error is dropped: the program is of use in any cgroup.
+                let _ = write(file, b"0");
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between `fork` and `execve` the closure makes system calls only. It allocates nothing
+    // and takes no lock.
+    unsafe { command.pre_exec(enter) };
+}
+
+/// True if the calling process is in cgroups that are described so. Allocates nothing.
+fn is_in_cgroups(mut text: &[u8]) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let Ok(file) = open(c"/proc/self/cgroup", flags, Mode::empty()) else { return false };
+    let mut buffer = [0; 512];
+    loop {
+        match read(&file, &mut buffer) {
+            Ok(0) => return text.is_empty(),
+            Ok(length) => match text.strip_prefix(&buffer[..length]) {
+                Some(rest) => text = rest,
+                None => return false,
+            },
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 /// Ends the process at once, without unwinding and without a core dump (`_exit(2)`).

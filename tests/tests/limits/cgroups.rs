@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -109,6 +110,10 @@ pub(crate) fn kernel_stands_behind_the_limits_of_a_container(c: &mut Containers)
     becomes(&bytes, |text| {
         text.parse::<u64>().is_ok_and(|bytes| (50_000_000..500_000_000).contains(&bytes))
     })?;
+    // The quota stays: two fifths of a CPU instead of one fifth, a quarter more, and the reserve.
+    update(c, &id, r#"{"cpu":{"period":50000}}"#)?;
+    let wanted = if unified() { "55000 100000" } else { "55000" };
+    becomes(&cpu.join(file), |text| text == wanted)?;
     update(c, &id, r#"{"cpu":{"quota":-1},"memory":{"limit":80000000}}"#)?;
     let wanted = if unified() { "max 100000" } else { "-1" };
     becomes(&cpu.join(file), |text| text == wanted)?;
@@ -129,10 +134,14 @@ pub(crate) fn container_without_limits_needs_no_cgroup(c: &mut Containers) -> Re
     let seen = poll_until("a cgroup", Duration::from_millis(500), some);
     ensure!(seen.is_err(), "{seen:?}");
     update(c, &id, r#"{"cpu":{"shares":512}}"#)?;
-    let [cpu, _] = places(&path(c, &id));
-    becomes(&cpu.join(if unified() { "cpu.weight" } else { "cpu.shares" }), |text| {
-        text == if unified() { "20" } else { "512" }
-    })?;
+    let [cpu, process] = places(&path(c, &id));
+    let (file, wanted) = match unified() {
+        // A weight counts among the children of one cgroup: those of other containers are beside
+        // the cgroup of the process.
+        true => (process.join("cpu.weight"), "20"),
+        false => (cpu.join("cpu.shares"), "512"),
+    };
+    becomes(&file, |text| text == wanted)?;
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path(c, &id))?;
     c.fixture.becomes_clean()
@@ -188,6 +197,29 @@ pub(crate) fn systemds_path_is_a_scope_in_its_slice(c: &mut Containers) -> Resul
     ensure!(c.kill_and_finish(&id)? == 137);
     gone(&path)?;
     gone(&slice)?;
+    c.fixture.becomes_clean()
+}
+
+/// It is a program of the host, and holds the cgroup of no container.
+pub(crate) fn logger_of_an_exec_is_in_no_cgroup_of_its_container(c: &mut Containers) -> Result<()> {
+    let program = c.fixture.dir().join("logger");
+    let seen = c.fixture.dir().join("seen");
+    let script = "exec 5>&-; cat <&3 >/dev/null & cat <&4 >/dev/null; wait";
+    let script = format!("#!/bin/sh\ncat /proc/self/cgroup >'{}'\n{script}\n", seen.display());
+    fs::write(&program, script)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let id = c.id("logged");
+    c.detached_with(&LIMITS, &id, &["sleep", "1000"])?;
+    let [_, memory] = places(&path(c, &id));
+    let shim = shim(c)?.to_string();
+    becomes(&memory.join("cgroup.procs"), |text| text.lines().any(|line| line == shim))?;
+    let uri = format!("binary://{}", program.display());
+    let guest = [c.runtime.guest(), "echo", "logged"];
+    c.exec_command(&["--log-uri", &uri], &id, "exec", &guest).run()?.ok()?;
+    let cgroups = fs::read_to_string(&seen)?;
+    ensure!(!cgroups.is_empty() && !cgroups.contains(&path(c, &id)), "{cgroups}");
+    ensure!(c.kill_and_finish(&id)? == 137);
+    gone(&path(c, &id))?;
     c.fixture.becomes_clean()
 }
 

@@ -58,6 +58,7 @@ runwasi_tests::suite! { shim = Wasmtime; {
         guests_of_a_pod_are_in_its_cgroup_and_its_shim_is_not
         guests_of_a_pod_go_to_another_cgroup_when_their_first_container_ends
         systemds_path_is_a_scope_in_its_slice
+        logger_of_an_exec_is_in_no_cgroup_of_its_container
         cgroup_of_a_killed_shim_goes_with_it;
 }}
 

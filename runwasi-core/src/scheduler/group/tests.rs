@@ -6,7 +6,7 @@ use super::{
     super::{file_calls::FileThreads, queue::FairQueue},
     *,
 };
-use crate::{bundle::resources::Quota, id::Id};
+use crate::{bundle::resources::Bandwidth, id::Id};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -22,6 +22,11 @@ fn group() -> Group {
 
 fn limited(limits: &ResourcesConfig) -> Group {
     Group::new(Guests::new(Handle::current(), 1), limits, None)
+}
+
+fn within(time: Duration, period: Duration) -> ResourcesConfig {
+    let bandwidth = Bandwidth { time: Some(Limit::Of(time)), period: Some(period) };
+    ResourcesConfig { bandwidth, ..ResourcesConfig::default() }
 }
 
 #[tokio::test]
@@ -203,14 +208,8 @@ async fn spin() {
 
 #[tokio::test]
 async fn a_quota_covers_all_groups_of_a_container_and_can_be_changed() {
-    let quota = |time: u64| {
-        Some(Limit::Of(Quota {
-            time: Duration::from_millis(time),
-            period: Duration::from_millis(50),
-        }))
-    };
     // Small enough to be available beside other tests.
-    let group = limited(&ResourcesConfig { quota: quota(2), ..Default::default() });
+    let group = limited(&within(Duration::from_millis(2), Duration::from_millis(50)));
     let sibling = group.sibling(None);
     group.spawn(spin());
     sibling.spawn(spin());
@@ -227,7 +226,8 @@ async fn a_quota_covers_all_groups_of_a_container_and_can_be_changed() {
     };
     becomes(Duration::from_millis(1000), 0.034..=0.046).await;
     assert!(group.cpu().throttled > 10 && group.cpu().throttled_time > Duration::from_millis(500));
-    group.limit(&ResourcesConfig { quota: Some(Limit::None), ..Default::default() });
+    let unlimited = Bandwidth { time: Some(Limit::None), period: None };
+    group.limit(&ResourcesConfig { bandwidth: unlimited, ..Default::default() });
     becomes(Duration::from_millis(200), 0.1..=1.1).await;
     group.abort();
     sibling.abort();
@@ -238,8 +238,7 @@ async fn a_quota_covers_all_groups_of_a_container_and_can_be_changed() {
 #[tokio::test]
 async fn a_throttled_member_can_be_dropped() {
     // The next period is far away.
-    let quota = Quota { time: Duration::from_millis(1), period: Duration::from_secs(1000) };
-    let group = limited(&ResourcesConfig { quota: Some(Limit::Of(quota)), ..Default::default() });
+    let group = limited(&within(Duration::from_millis(1), Duration::from_secs(1000)));
     group.spawn(spin());
     while group.cpu().throttled == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
