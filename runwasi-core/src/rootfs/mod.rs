@@ -241,11 +241,11 @@ impl Rootfs {
         Ok(Self { mounts: Some(mounts), layers, upper, slow, gone })
     }
 
-    /// Digest of the layers that contain this file, if `/` is an overlay and the file lies in `/`
-    /// itself and not in a volume.
-    pub(crate) fn layers_of(&self, file: &File) -> Option<Digest> {
+    /// Digest of the layers that contain the files of a mount, if `/` is an overlay and the mount is
+    /// that of `/` itself and not a volume. The mount has the kernel's number of it.
+    pub(crate) fn layers_of(&self, mount: Option<u64>) -> Option<Digest> {
         let layers = self.layers.as_ref()?;
-        (mount_id(file)? == layers.mount).then_some(layers.digest)
+        (mount? == layers.mount).then_some(layers.digest)
     }
 
     /// The upper directory, if `/` is a volatile overlay: `fsync(2)` of its files does nothing, and
@@ -293,6 +293,11 @@ impl Rootfs {
     /// leave the preopen that contains it, and a FIFO does not block.
     pub fn open(&self, path: &Path) -> io::Result<File> {
         self.open_with(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
+    }
+
+    /// The same only to be looked at: also a file that cannot be opened for reading.
+    pub(crate) fn find(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH)
     }
 
     /// Checks that the working directory exists.
