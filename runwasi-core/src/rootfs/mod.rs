@@ -117,7 +117,7 @@ struct Mounts {
     /// That of `/`, and those of the directories without a mount point in it. None for an ordinary
     /// user, since attaching mounts needs root.
     // Dropped before the directories: after it only descriptors hold the file systems.
-    _trees: Vec<Tree>,
+    trees: Vec<Tree>,
     /// `/` first, then the directories without a mount point in its tree.
     directories: Vec<Directory>,
     // Dropped when the overlay is unmounted.
@@ -233,7 +233,7 @@ impl Rootfs {
         };
         let mounts = Mounts {
             _following: following,
-            _trees: trees,
+            trees,
             directories,
             _volatile: volatile,
             _gone: sender,
@@ -302,6 +302,11 @@ impl Rootfs {
 
     /// Checks that the working directory exists.
     pub fn check_cwd(&self, cwd: &Path) -> Result<(), RootfsError> {
+        // What is attached is a directory, and `/` is the top of it.
+        let is_attached = self.mounts.as_ref().is_some_and(|mounts| !mounts.trees.is_empty());
+        if is_attached && cwd == Path::new("/") {
+            return Ok(());
+        }
         let opened = self.open_with(cwd, OFlags::PATH | OFlags::DIRECTORY);
         opened.map(drop).map_err(|source| RootfsError::Cwd { path: cwd.to_owned(), source })
     }
