@@ -60,6 +60,7 @@ use self::{
     namespace::{MountNamespace, Tree},
     volatile::Volatile,
     volumes::{Attached, Volume},
+    waiting::Storage,
 };
 pub use self::{
     error::RootfsError,
@@ -190,7 +191,8 @@ impl Rootfs {
         let path = bundle.join(&config.root);
         let host = HostMounts::default();
         let propagation = config.root_propagation;
-        let volatile = Volatile::mount(bundle, mounts, may_be_volatile);
+        let upper = Storage::of_upper(mounts);
+        let volatile = Volatile::mount(bundle, mounts, (may_be_volatile, upper));
         let (root, volatile) = match volatile {
             Some((root, volatile)) => (Copy::single(root), Some(volatile)),
             None => (mounts::open_root(bundle, &path, mounts, propagation, &host)?, None),
@@ -201,7 +203,7 @@ impl Rootfs {
         let (sender, gone) = watch::channel(());
         let mut slow = Vec::new();
         // A later mount may be of any file system.
-        if root.following.is_some() || waiting::root(&root.mount, mounts) {
+        if root.following.is_some() || waiting::root(&root.mount, mounts, upper) {
             slow.push(PathBuf::from("/"));
         }
         let mut following = Vec::new();
