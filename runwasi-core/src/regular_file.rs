@@ -1,7 +1,7 @@
 //! Reads files of unknown kind and size: only regular ones, and only up to a limit.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -37,23 +37,33 @@ impl From<ReadError> for io::Error {
 
 /// Opens a regular file for reading.
 pub fn open_regular(path: &Path) -> Result<File, ReadError> {
+    open_with_metadata(path).map(|(file, _)| file)
+}
+
+fn open_with_metadata(path: &Path) -> Result<(File, Metadata), ReadError> {
     // `O_NONBLOCK`: the open of a FIFO must not wait for a writer. `O_NOCTTY`: a terminal must not
     // become that of this process.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    check_regular(&file)?;
-    Ok(file)
+    let metadata = check_regular(&file)?;
+    Ok((file, metadata))
 }
 
 /// Reads a regular file of at most `limit` bytes.
 pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-    read_opened(&open_regular(path)?, limit)
+    let (file, metadata) = open_with_metadata(path)?;
+    read_bounded(&file, &metadata, limit)
 }
 
 /// Reads an open file to its end, as [`read_regular`] does.
 pub fn read_opened(file: &File, limit: u64) -> Result<Vec<u8>, ReadError> {
-    check_regular(file)?;
-    let mut bytes = Vec::new();
+    read_bounded(file, &check_regular(file)?, limit)
+}
+
+fn read_bounded(file: &File, metadata: &Metadata, limit: u64) -> Result<Vec<u8>, ReadError> {
+    // Room for the byte that reveals the end: the file is read by one call, and its end by another.
+    let room = metadata.len().min(limit).saturating_add(1);
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
     // Bounds the read itself, since a file may grow meanwhile and those of /proc have no size. The
     // extra byte reveals a larger one.
     file.take(limit + 1).read_to_end(&mut bytes)?;
@@ -64,8 +74,9 @@ pub fn read_opened(file: &File, limit: u64) -> Result<Vec<u8>, ReadError> {
 }
 
 /// Refuses other kinds of files. Of the open file, not of its path, which may change meanwhile.
-fn check_regular(file: &File) -> Result<(), ReadError> {
-    if file.metadata()?.is_file() { Ok(()) } else { Err(ReadError::NotRegular) }
+fn check_regular(file: &File) -> Result<Metadata, ReadError> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok(metadata) } else { Err(ReadError::NotRegular) }
 }
 
 #[cfg(test)]
@@ -83,6 +94,26 @@ mod tests {
         fs::write(&path, "four").unwrap();
         assert_eq!(read_regular(&path, 4).unwrap(), b"four");
         assert!(matches!(read_regular(&path, 3), Err(ReadError::TooLarge { limit: 3 })));
+    }
+
+    #[test]
+    fn length_of_a_file_is_a_hint_and_no_bound() {
+        // The files of /proc have none.
+        let status =
+            String::from_utf8(read_regular(Path::new("/proc/self/status"), 1 << 20).unwrap());
+        assert!(status.unwrap().contains("Pid:"));
+        // One that has grown since it was looked at, and one that has shrunk.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        fs::write(&path, "four").unwrap();
+        let (file, metadata) = open_with_metadata(&path).unwrap();
+        fs::write(&path, vec![b'a'; 50_000]).unwrap();
+        assert_eq!(read_bounded(&file, &metadata, 50_000).unwrap(), vec![b'a'; 50_000]);
+        let (file, metadata) = open_with_metadata(&path).unwrap();
+        assert!(matches!(read_bounded(&file, &metadata, 49_999), Err(ReadError::TooLarge { .. })));
+        let (file, _) = open_with_metadata(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_eq!(read_bounded(&file, &metadata, 10).unwrap(), b"");
     }
 
     #[test]

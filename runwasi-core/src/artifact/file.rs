@@ -1,17 +1,19 @@
 //! Programs in the container's root file system: search by name, look at the head, bounded reads.
 
 use std::{
-    fs::{File, Metadata},
+    fs::File,
     io::{self, Read, Seek},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use rustix::fs::FileType;
+
 use super::{
     Artifact, ArtifactBytes, ArtifactError, FileIdentity, MAX_BYTES, MAX_TEXT_BYTES, Program,
     Source,
+    attributes::Attributes,
     bytes::Room,
     kind,
     sections::{self, PREAMBLE},
@@ -35,25 +37,20 @@ const NO_INIT: &str = "; it is an init for native programs, so run the container
      daemon.json and in compose files: without \"init\")";
 
 impl FileIdentity {
-    fn of(metadata: &Metadata, layers: Option<Digest>) -> Option<Self> {
-        let identity = Self {
-            layers: layers?,
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
+    fn of(attributes: &Attributes, layers: Option<Digest>) -> Option<Self> {
+        let &Attributes { inode, bytes, modified, changed, .. } = attributes;
+        let identity = Self { layers: layers?, inode, bytes, modified, changed };
         // File systems that are built as images may store times in whole seconds, so that many
         // files have the same time.
-        (identity.changed.1 != 0 && settled(metadata)).then_some(identity)
+        (changed.1 != 0 && settled(attributes)).then_some(identity)
     }
 }
 
 /// True if a later change of the file shows in its times.
-fn settled(metadata: &Metadata) -> bool {
+fn settled(attributes: &Attributes) -> bool {
     // A file that has just changed may change again within the same tick of its clock.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    i64::try_from(now).is_ok_and(|now| now - metadata.ctime() > MIN_AGE)
+    i64::try_from(now).is_ok_and(|now| now - attributes.changed.0 > MIN_AGE)
 }
 
 /// Finds the file that `args[0]` names. Blocks.
@@ -70,14 +67,14 @@ pub(crate) fn locate(
     let candidates = candidates(file, cwd, path);
     for path in &candidates {
         let failed = |source| ArtifactError::Read { path: path.clone(), source: Arc::new(source) };
-        match rootfs.open(path) {
+        // Not for reading: it is only looked at here. What cannot be read is told by `Opened`.
+        match rootfs.find(path) {
             Ok(file) => {
-                let metadata = file.metadata().map_err(failed)?;
+                let attributes = Attributes::of(file).map_err(failed)?;
                 // Like `execvp(3)`, skips a directory of that name in PATH.
-                if candidates.len() == 1 || !metadata.is_dir() {
-                    let source = Source::File {
-                        identity: FileIdentity::of(&metadata, rootfs.layers_of(&file)),
-                    };
+                if candidates.len() == 1 || attributes.kind != FileType::Directory {
+                    let layers = rootfs.layers_of(attributes.mount);
+                    let source = Source::File { identity: FileIdentity::of(&attributes, layers) };
                     return Ok(Program { path: path.clone(), function, source });
                 }
             }
@@ -102,7 +99,7 @@ pub(crate) fn locate(
 pub(super) struct Opened {
     program: Program,
     file: File,
-    metadata: Metadata,
+    attributes: Attributes,
     layers: Option<Digest>,
 }
 
@@ -113,11 +110,11 @@ impl Opened {
         // The name may lead to another file by now: everything below refers to the file opened
         // here.
         let file = rootfs.open(path).map_err(|error| unreadable(path, error))?;
-        let metadata = file.metadata().map_err(|error| unreadable(path, error))?;
-        let reason = match checked(&file, &metadata).map_err(|error| unreadable(path, error))? {
+        let attributes = Attributes::of(&file).map_err(|error| unreadable(path, error))?;
+        let reason = match checked(&file, &attributes).map_err(|error| unreadable(path, error))? {
             Ok(()) => {
-                let layers = rootfs.layers_of(&file);
-                return Ok(Self { program, file, metadata, layers });
+                let layers = rootfs.layers_of(attributes.mount);
+                return Ok(Self { program, file, attributes, layers });
             }
             Err(reason) => reason,
         };
@@ -126,35 +123,36 @@ impl Opened {
 
     /// Length of the file.
     pub(super) fn bytes(&self) -> u64 {
-        self.metadata.len()
+        self.attributes.bytes
     }
 
     /// Identifies the content for reads at the same time, unless the file has just changed.
     pub(super) fn origin(&self) -> Option<Origin> {
-        let metadata = &self.metadata;
-        settled(metadata).then(|| Origin::File {
-            layers: self.layers,
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        let Attributes { device, inode, bytes, modified, changed, .. } = self.attributes;
+        let layers = self.layers;
+        settled(&self.attributes).then_some(Origin::File {
+            layers,
+            device,
+            inode,
+            bytes,
+            modified,
+            changed,
         })
     }
 
     /// Reads the program. Blocks.
     pub(super) fn read(self, room: Option<Room>) -> Result<Artifact, ArtifactError> {
-        let Self { program, file, metadata, layers } = self;
+        let Self { program, file, attributes, layers } = self;
         let path = &program.path;
         let (bytes, digest) =
-            hashed(&file, metadata.len()).map_err(|error| unreadable(path, error))?;
+            hashed(&file, attributes.bytes).map_err(|error| unreadable(path, error))?;
         let kind = match kind(&bytes) {
             Ok(kind) => kind,
             Err(reason) => return Err(not_wasm(path, reason)),
         };
         // If the file changed during the read, its bytes belong to no identity.
-        let after = file.metadata().map_err(|error| unreadable(path, error))?;
-        let before = FileIdentity::of(&metadata, layers);
+        let after = Attributes::of(&file).map_err(|error| unreadable(path, error))?;
+        let before = FileIdentity::of(&attributes, layers);
         let after = FileIdentity::of(&after, layers);
         let identity = before.filter(|before| Some(*before) == after);
         let bytes = ArtifactBytes::within(bytes, room);
@@ -184,9 +182,9 @@ fn unreadable(path: &Path, error: io::Error) -> ArtifactError {
 }
 
 /// Checks all that its first bytes and its sections' headers tell about a file.
-fn checked(file: &File, metadata: &Metadata) -> io::Result<Result<(), String>> {
-    let length = metadata.len();
-    if !metadata.is_file() {
+fn checked(file: &File, attributes: &Attributes) -> io::Result<Result<(), String>> {
+    let length = attributes.bytes;
+    if attributes.kind != FileType::RegularFile {
         // Docker ends with 126 by these words, as execve(2) fails for a directory.
         return Ok(Err("is not a regular file: permission denied".into()));
     }
@@ -258,10 +256,11 @@ mod tests {
     fn only_settled_files_of_an_overlay_have_an_identity() {
         let layers = Some(Digest::of(b"/snapshots/2/fs:/snapshots/1/fs"));
         // Not the test's own program, which may have been linked within the last second.
-        let old = std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+        let old = File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+        let old = Attributes::of(&old).unwrap();
         assert!(FileIdentity::of(&old, layers).is_some());
         assert_eq!(FileIdentity::of(&old, None), None);
-        let new = tempfile::tempfile().unwrap().metadata().unwrap();
+        let new = Attributes::of(tempfile::tempfile().unwrap()).unwrap();
         assert_eq!(FileIdentity::of(&new, layers), None);
     }
 

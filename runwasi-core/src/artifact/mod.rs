@@ -1,6 +1,7 @@
 //! The artifact that a process runs: the file of its root file system that `args[0]` names, else a
 //! wasm layer of its image ([`oci`]).
 
+mod attributes;
 mod bytes;
 pub(crate) mod file;
 pub mod lookup;

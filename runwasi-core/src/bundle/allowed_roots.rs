@@ -3,8 +3,10 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 /// Reason for which a directory is refused as a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -16,8 +18,34 @@ pub struct BundleError {
     pub reason: String,
 }
 
-/// Returns the bundle's real path, without links, if it lies below one of the roots. Blocks.
+/// Returns the bundle's path, without links below the root, if it lies below one of the roots.
+/// Blocks.
 pub fn check(bundle: &Path, roots: &[PathBuf]) -> Result<PathBuf, BundleError> {
+    // Nearly every bundle: the rest has the reasons for which one is refused.
+    match roots.iter().find_map(|root| directly_below(bundle, root)) {
+        Some(bundle) => Ok(bundle),
+        None => resolve(bundle, roots),
+    }
+}
+
+/// The path of a directory that lies below a root by its text, if it has no links there. None says
+/// nothing.
+fn directly_below(bundle: &Path, root: &Path) -> Option<PathBuf> {
+    let rest = bundle.strip_prefix(root).ok().filter(|_| root.is_absolute())?;
+    let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
+    if rest.components().next().is_none() || !rest.components().all(is_name) {
+        return None;
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // The root itself may be reached by links.
+    let opened = openat(CWD, root, flags, Mode::empty()).ok()?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    openat2(opened, rest, flags, Mode::empty(), resolve).ok()?;
+    Some(root.join(rest))
+}
+
+/// The same for any bundle.
+fn resolve(bundle: &Path, roots: &[PathBuf]) -> Result<PathBuf, BundleError> {
     let wrong = |reason: String| BundleError { bundle: bundle.to_owned(), reason };
     if !bundle.is_absolute() {
         return Err(wrong("is not an absolute path".into()));
@@ -73,6 +101,51 @@ mod tests {
         ] {
             let error = check(path.clone()).unwrap_err();
             assert!(error.contains(reason) && error.contains(path.to_str().unwrap()), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_lies_directly_below_a_root_is_what_resolves_to_below_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |path: &str| directory.path().join(path);
+        fs::create_dir_all(place("root/a/bundle")).unwrap();
+        fs::create_dir_all(place("rooted/bundle")).unwrap();
+        fs::write(place("root/file"), "").unwrap();
+        symlink("root", place("by-link")).unwrap();
+        symlink("a", place("root/link")).unwrap();
+        symlink("../rooted", place("root/out")).unwrap();
+        let roots = ["nowhere", "root", "by-link", "root/a", "root/file"].map(place);
+        for (path, direct) in [
+            ("root/a/bundle", true),
+            ("root/./a//bundle/", true),
+            ("by-link/a/bundle", true),
+            ("root/a", true),
+            ("root/link", false),
+            ("root/link/bundle", false),
+            ("root/out/bundle", false),
+            ("root/a/..", false),
+            ("root/a/../a", false),
+            ("root/a/../../rooted/bundle", false),
+            ("root", false),
+            ("root/.", false),
+            ("by-link/", false),
+            ("rooted/bundle", false),
+            ("root/file", false),
+            ("root/file/below", false),
+            ("root/missing", false),
+            ("nowhere/bundle", false),
+        ] {
+            let path = place(path);
+            let found = roots.iter().find_map(|root| directly_below(&path, root));
+            assert_eq!(found.is_some(), direct, "{}", path.display());
+            let text = |checked: Result<PathBuf, BundleError>| {
+                let real = checked.map(|path| path.canonicalize().unwrap());
+                real.map_err(|error| error.to_string())
+            };
+            assert_eq!(text(check(&path, &roots)), text(resolve(&path, &roots)));
+            if let Some(found) = found {
+                assert_eq!(text(Ok(found)), text(resolve(&path, &roots)));
+            }
         }
     }
 }

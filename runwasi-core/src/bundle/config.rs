@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -23,6 +23,7 @@ use super::{
     mounts::{VolumeConfig, volumes},
     process::ProcessConfig,
     resources::ResourcesConfig,
+    spec::{Linux, Spec},
     sysctls::{self, Own, Sysctl},
 };
 use crate::{
@@ -179,38 +180,34 @@ impl Config {
     /// Checks the content of `config.json`. Errors name the path.
     pub(crate) fn from_json(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
         let spec: Spec = parse(path, bytes)?;
-        Self::from_spec(&spec).map_err(field_error(path))
+        Self::from_spec(spec).map_err(field_error(path))
     }
 
-    fn from_spec(spec: &Spec) -> Result<Self, Wrong> {
-        let annotations = spec.annotations().clone().unwrap_or_default();
+    fn from_spec(spec: Spec) -> Result<Self, Wrong> {
+        let annotations = spec.annotations.unwrap_or_default();
         let kind = container_kind(&annotations)?;
-        let process = spec.process().as_ref().ok_or_else(|| wrong("process", "is missing"))?;
+        let process = spec.process.as_ref().ok_or_else(|| wrong("process", "is missing"))?;
         // A pause container runs no guest, so it needs no program.
         let process = ProcessConfig::from_spec(process, kind == ContainerKind::Container)?;
-        let root = spec.root().as_ref().ok_or_else(|| wrong("root", "is missing"))?;
-        refuse_user_namespace(spec)?;
-        refuse_devices(spec)?;
+        let root = spec.root.ok_or_else(|| wrong("root", "is missing"))?;
+        let linux = spec.linux.unwrap_or_default();
+        refuse_user_namespace(&linux)?;
+        refuse_devices(&linux)?;
         Ok(Self {
             process,
             root: root.path().clone(),
             read_only: root.readonly().unwrap_or(false),
-            root_propagation: root_propagation(spec)?,
-            volumes: volumes(spec.mounts().as_deref().unwrap_or_default())?,
-            read_only_paths: paths(spec, Linux::readonly_paths),
-            masked_paths: paths(spec, Linux::masked_paths),
+            root_propagation: root_propagation(&linux)?,
+            volumes: volumes(spec.mounts.as_deref().unwrap_or_default())?,
             pod: pod(&annotations)?,
             kind,
-            namespaces: namespaces_of(spec)?,
-            resources: resources(spec)?,
+            namespaces: namespaces_of(&linux, spec.hostname)?,
+            resources: resources(&linux)?,
             refuse_memory: refuse_memory(&annotations)?,
-            cgroup: cgroup(spec)?,
-            hooks: spec
-                .hooks()
-                .as_ref()
-                .map(HooksConfig::from_spec)
-                .transpose()?
-                .unwrap_or_default(),
+            cgroup: cgroup(&linux)?,
+            read_only_paths: paths(linux.readonly_paths),
+            masked_paths: paths(linux.masked_paths),
+            hooks: spec.hooks.as_ref().map(HooksConfig::from_spec).transpose()?.unwrap_or_default(),
             annotations: Arc::new(annotations),
         })
     }
@@ -264,7 +261,9 @@ impl SandboxConfig {
             bytes => bytes?,
         };
         let spec: Spec = parse(&path, &bytes)?;
-        let namespaces = refuse_user_namespace(&spec).and_then(|()| namespaces_of(&spec));
+        let linux = spec.linux.unwrap_or_default();
+        let namespaces =
+            refuse_user_namespace(&linux).and_then(|()| namespaces_of(&linux, spec.hostname));
         namespaces.map_err(field_error(&path))
     }
 }
@@ -368,13 +367,8 @@ fn annotation(name: &str) -> String {
     format!("annotations[{name:?}]")
 }
 
-fn namespaces_of(spec: &Spec) -> Result<NamespacesConfig, Wrong> {
-    let linux = spec.linux().as_ref();
-    namespaces(
-        linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default(),
-        spec.hostname().clone(),
-        linux.and_then(|linux| linux.sysctl().as_ref()),
-    )
+fn namespaces_of(linux: &Linux, hostname: Option<String>) -> Result<NamespacesConfig, Wrong> {
+    namespaces(linux.namespaces.as_deref().unwrap_or_default(), hostname, linux.sysctl.as_ref())
 }
 
 fn namespaces(
@@ -418,24 +412,22 @@ fn namespace(
 }
 
 /// Refuses devices of the host's network.
-fn refuse_devices(spec: &Spec) -> Result<(), Wrong> {
-    let devices = spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
-    if devices.is_none_or(HashMap::is_empty) {
+fn refuse_devices(linux: &Linux) -> Result<(), Wrong> {
+    if linux.net_devices.as_ref().is_none_or(HashMap::is_empty) {
         return Ok(());
     }
     Err(wrong("linux.netDevices", "no device of the host is moved into a container's network"))
 }
 
 /// Refuses user namespaces and mappings of ids.
-fn refuse_user_namespace(spec: &Spec) -> Result<(), Wrong> {
+fn refuse_user_namespace(linux: &Linux) -> Result<(), Wrong> {
     // A guest's ids are the host's, so its files would belong to other users than requested.
-    let Some(linux) = spec.linux() else { return Ok(()) };
     let mapped =
         |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
-    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
-    let field = if mapped(linux.uid_mappings()) {
+    let namespaces = linux.namespaces.as_deref().unwrap_or_default();
+    let field = if mapped(&linux.uid_mappings) {
         "linux.uidMappings"
-    } else if mapped(linux.gid_mappings()) {
+    } else if mapped(&linux.gid_mappings) {
         "linux.gidMappings"
     } else if namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
         "linux.namespaces[user]"
@@ -445,19 +437,16 @@ fn refuse_user_namespace(spec: &Spec) -> Result<(), Wrong> {
     Err(wrong(field, "is not supported: a guest has no user namespace, its ids are the host's"))
 }
 
-fn cgroup(spec: &Spec) -> Result<Option<CgroupsPath>, Wrong> {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    path.map_or(Ok(None), CgroupsPath::parse)
+fn cgroup(linux: &Linux) -> Result<Option<CgroupsPath>, Wrong> {
+    linux.cgroups_path.as_deref().map_or(Ok(None), CgroupsPath::parse)
 }
 
-/// One of the lists of paths in `linux`.
-fn paths(spec: &Spec, list: impl Fn(&Linux) -> &Option<Vec<String>>) -> Vec<PathBuf> {
-    let given = spec.linux().as_ref().and_then(|linux| list(linux).as_ref());
+fn paths(given: Option<Vec<String>>) -> Vec<PathBuf> {
     given.into_iter().flatten().map(PathBuf::from).collect()
 }
 
-fn root_propagation(spec: &Spec) -> Result<Propagation, Wrong> {
-    let given = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+fn root_propagation(linux: &Linux) -> Result<Propagation, Wrong> {
+    let given = linux.rootfs_propagation.as_deref();
     let Some(given) = given.filter(|given| !given.is_empty()) else {
         return Ok(Propagation::default());
     };
@@ -467,8 +456,8 @@ fn root_propagation(spec: &Spec) -> Result<Propagation, Wrong> {
     })
 }
 
-fn resources(spec: &Spec) -> Result<ResourcesConfig, Wrong> {
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+fn resources(linux: &Linux) -> Result<ResourcesConfig, Wrong> {
+    let resources = linux.resources.as_ref();
     resources.map_or_else(|| Ok(ResourcesConfig::default()), ResourcesConfig::from_spec)
 }
 

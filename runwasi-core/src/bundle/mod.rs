@@ -16,4 +16,5 @@ pub mod pod;
 pub mod process;
 pub(crate) mod program;
 pub mod resources;
+mod spec;
 pub mod sysctls;

@@ -60,6 +60,7 @@ use self::{
     namespace::{MountNamespace, Tree},
     volatile::Volatile,
     volumes::{Attached, Volume},
+    waiting::Storage,
 };
 pub use self::{
     error::RootfsError,
@@ -117,7 +118,7 @@ struct Mounts {
     /// That of `/`, and those of the directories without a mount point in it. None for an ordinary
     /// user, since attaching mounts needs root.
     // Dropped before the directories: after it only descriptors hold the file systems.
-    _trees: Vec<Tree>,
+    trees: Vec<Tree>,
     /// `/` first, then the directories without a mount point in its tree.
     directories: Vec<Directory>,
     // Dropped when the overlay is unmounted.
@@ -190,7 +191,8 @@ impl Rootfs {
         let path = bundle.join(&config.root);
         let host = HostMounts::default();
         let propagation = config.root_propagation;
-        let volatile = Volatile::mount(bundle, mounts, may_be_volatile);
+        let upper = Storage::of_upper(mounts);
+        let volatile = Volatile::mount(bundle, mounts, (may_be_volatile, upper));
         let (root, volatile) = match volatile {
             Some((root, volatile)) => (Copy::single(root), Some(volatile)),
             None => (mounts::open_root(bundle, &path, mounts, propagation, &host)?, None),
@@ -201,7 +203,7 @@ impl Rootfs {
         let (sender, gone) = watch::channel(());
         let mut slow = Vec::new();
         // A later mount may be of any file system.
-        if root.following.is_some() || waiting::root(&root.mount, mounts) {
+        if root.following.is_some() || waiting::root(&root.mount, mounts, upper) {
             slow.push(PathBuf::from("/"));
         }
         let mut following = Vec::new();
@@ -233,7 +235,7 @@ impl Rootfs {
         };
         let mounts = Mounts {
             _following: following,
-            _trees: trees,
+            trees,
             directories,
             _volatile: volatile,
             _gone: sender,
@@ -241,11 +243,11 @@ impl Rootfs {
         Ok(Self { mounts: Some(mounts), layers, upper, slow, gone })
     }
 
-    /// Digest of the layers that contain this file, if `/` is an overlay and the file lies in `/`
-    /// itself and not in a volume.
-    pub(crate) fn layers_of(&self, file: &File) -> Option<Digest> {
+    /// Digest of the layers that contain the files of a mount, if `/` is an overlay and the mount is
+    /// that of `/` itself and not a volume. The mount has the kernel's number of it.
+    pub(crate) fn layers_of(&self, mount: Option<u64>) -> Option<Digest> {
         let layers = self.layers.as_ref()?;
-        (mount_id(file)? == layers.mount).then_some(layers.digest)
+        (mount? == layers.mount).then_some(layers.digest)
     }
 
     /// The upper directory, if `/` is a volatile overlay: `fsync(2)` of its files does nothing, and
@@ -295,8 +297,18 @@ impl Rootfs {
         self.open_with(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
     }
 
+    /// The same only to be looked at: also a file that cannot be opened for reading.
+    pub(crate) fn find(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH)
+    }
+
     /// Checks that the working directory exists.
     pub fn check_cwd(&self, cwd: &Path) -> Result<(), RootfsError> {
+        // What is attached is a directory, and `/` is the top of it.
+        let is_attached = self.mounts.as_ref().is_some_and(|mounts| !mounts.trees.is_empty());
+        if is_attached && cwd == Path::new("/") {
+            return Ok(());
+        }
         let opened = self.open_with(cwd, OFlags::PATH | OFlags::DIRECTORY);
         opened.map(drop).map_err(|source| RootfsError::Cwd { path: cwd.to_owned(), source })
     }

@@ -34,7 +34,8 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, mkdirat, open, openat, unlinkat},
+    fs::{AtFlags, Mode, OFlags, StatxFlags, mkdirat, open, openat, statx, unlinkat},
+    io::Errno,
     mount::{
         MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
         mount_change, mount_remount, move_mount, open_tree, unmount,
@@ -78,8 +79,10 @@ pub(super) struct MountNamespace {
 #[derive(Debug)]
 struct Host {
     namespace: OwnedFd,
-    root: OwnedFd,
-    working_directory: OwnedFd,
+    /// None if `setns(2)` leads there. The working directory is then set by it, too.
+    root: Option<OwnedFd>,
+    /// None if it is the root as well.
+    working_directory: Option<OwnedFd>,
 }
 
 /// A tree attached in the namespace. Dropping it detaches the tree with all its volumes. The file
@@ -128,14 +131,14 @@ impl MountNamespace {
     }
 
     fn make() -> io::Result<Self> {
-        let host = Host::of_process()?;
+        let mut host = Host::of_process()?;
         let proc = open("/proc", PATH, Mode::empty())?;
         let descriptors = openat(&proc, "self/fd", PATH, Mode::empty())?;
         // On a thread of its own, because `unshare(2)` cannot be undone.
         let builder = thread::Builder::new().name("mounts".into());
         let panicked = |_| io::Error::other("the thread that makes it has panicked");
         let (namespace, root) = thread::scope(|scope| {
-            let thread = builder.spawn_scoped(scope, || make_namespace(&host, &proc));
+            let thread = builder.spawn_scoped(scope, || make_namespace(&mut host, &proc));
             let thread = thread.map_err(task_limits::named)?;
             thread.join().map_err(panicked)?
         })?;
@@ -145,9 +148,14 @@ impl MountNamespace {
     /// Moves the calling thread into the namespace, until the guard is dropped. The thread gets its
     /// own root and working directory; after the drop they are the process's again.
     pub(super) fn enter(&'static self) -> io::Result<Inside> {
-        // `setns(2)` refuses a mount namespace to a thread that shares root and working directory.
-        sys::unshare_file_attributes()?;
-        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        match set_namespace(&self.namespace) {
+            // The thread shares root and working directory, as each does until its first time here.
+            Err(Errno::INVAL) => {
+                sys::unshare_file_attributes()?;
+                set_namespace(&self.namespace)?;
+            }
+            entered => entered?,
+        }
         Ok(Inside { namespace: self, _thread: PhantomData })
     }
 }
@@ -156,31 +164,67 @@ const PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 const NAMESPACE_FILE: &str = "thread-self/ns/mnt";
 
+/// Moves the calling thread into a mount namespace. Its root and its working directory become the
+/// root of the namespace.
+fn set_namespace(namespace: &OwnedFd) -> rustix::io::Result<()> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+}
+
 impl Host {
     fn of_process() -> io::Result<Self> {
         let namespace = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let root = open("/", PATH, Mode::empty())?;
-        let working_directory = open(".", PATH, Mode::empty())?;
+        let root = Some(open("/", PATH, Mode::empty())?);
+        let working_directory = Some(open(".", PATH, Mode::empty())?);
         Ok(Self { namespace, root, working_directory })
+    }
+
+    /// Moves the calling thread into the namespace, and forgets the directories to which that alone
+    /// leads. The process's own differ if it runs in a chroot or elsewhere than in `/`.
+    fn look_where_namespace_leads(&mut self) -> io::Result<()> {
+        set_namespace(&self.namespace)?;
+        let reached = identity(&open(".", PATH, Mode::empty())?);
+        let leads_to = |directory: &Option<OwnedFd>| {
+            reached.is_some() && directory.as_ref().and_then(identity) == reached
+        };
+        if leads_to(&self.root) {
+            self.root = None;
+            if leads_to(&self.working_directory) {
+                self.working_directory = None;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the calling thread to the namespace, root and working directory of the process.
     fn return_to(&self) -> io::Result<()> {
-        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
-        // `setns(2)` sets both directories to the root of the namespace. The process's own differ
-        // if it runs in a chroot.
-        fchdir(&self.root)?;
-        chroot(".")?;
-        Ok(fchdir(&self.working_directory)?)
+        set_namespace(&self.namespace)?;
+        if let Some(root) = &self.root {
+            fchdir(root)?;
+            chroot(".")?;
+        }
+        if let Some(directory) = &self.working_directory {
+            fchdir(directory)?;
+        }
+        Ok(())
     }
+}
+
+/// Mount, device and inode of a directory, the same of equal directories only. None if the kernel
+/// does not tell the mount.
+fn identity(directory: &OwnedFd) -> Option<[u64; 4]> {
+    let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+    let told = statx(directory, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+    let is_told = told.stx_mask & wanted.bits() == wanted.bits();
+    let device = [told.stx_dev_major, told.stx_dev_minor].map(u64::from);
+    is_told.then_some([told.stx_mnt_id, device[0], device[1], told.stx_ino])
 }
 
 /// Moves the calling thread into a new mount namespace without any mount of the host. Returns the
 /// namespace and its root directory.
-fn make_namespace(host: &Host, proc: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)> {
+fn make_namespace(host: &mut Host, proc: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)> {
     sys::unshare_file_attributes()?;
     // Leaves a chroot, in which pivot_root(2) fails.
-    move_into_link_name_space(host.namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    host.look_where_namespace_leads()?;
     sys::unshare_mounts()?;
     // Before any other change, so that no mount or unmount below propagates to the host.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
@@ -220,10 +264,10 @@ impl Inside {
 
     /// Attaches a detached mount at a place in an attached tree.
     pub(super) fn attach(&self, mount: impl AsFd, place: impl AsFd) -> io::Result<()> {
-        // By the place's link in procfs: its name in the tree may have become a symbolic link.
-        let place = place.as_fd().as_raw_fd().to_string();
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-        Ok(move_mount(mount, "", &self.namespace.descriptors, place, flags)?)
+        // By the place's descriptor: its name in the tree may have become a symbolic link.
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        Ok(move_mount(mount, "", place, "", flags)?)
     }
 
     /// Attaches a detached mount where no guest sees it and lets `check` look at it. It goes to the
@@ -324,21 +368,24 @@ impl Inside {
         &self.namespace.root
     }
 
-    fn detach(&self, tree: &Tree) -> io::Result<()> {
+    /// Detaches a tree and leaves.
+    // With the guard by value: it has led to the root directory of the namespace and nowhere else
+    // since, and `umount2(2)` takes no directory descriptor.
+    fn detach(self, tree: &Tree) -> io::Result<()> {
         let name = tree.name.to_string();
-        // `umount2(2)` takes no directory descriptor, so the name has to be relative to this
-        // directory.
-        fchdir(&self.namespace.root)?;
         loop {
-            match unmount(&*name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-                // A mask can lie on the tree.
-                Ok(()) => {}
+            let attached = match unmount(&*name, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                Ok(()) => true,
                 // Nothing is attached there any more, or never was after a failed `attach_root`.
-                Err(rustix::io::Errno::INVAL) => break,
+                Err(Errno::INVAL) => false,
                 Err(error) => return Err(error.into()),
+            };
+            match unlinkat(&self.namespace.root, &*name, AtFlags::REMOVEDIR) {
+                // It is still a mount point: a mask or a volume lay on the tree.
+                Err(Errno::BUSY) if attached => {}
+                removed => return Ok(removed?),
             }
         }
-        Ok(unlinkat(&self.namespace.root, &*name, rustix::fs::AtFlags::REMOVEDIR)?)
     }
 }
 
@@ -358,6 +405,70 @@ impl Drop for Tree {
         let detached = self.namespace.enter().and_then(|inside| inside.detach(self));
         if let Err(error) = detached {
             tracing::error!(%error, tree = self.name, "mounts of a container stay behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls `work` on a thread with directories of its own.
+    fn aside(work: impl FnOnce() + Send + 'static) {
+        assert!(rustix::process::geteuid().is_root(), "this test must run as root");
+        let thread = thread::spawn(|| {
+            sys::unshare_file_attributes().unwrap();
+            work();
+        });
+        thread.join().unwrap();
+    }
+
+    fn place() -> [Option<[u64; 4]>; 2] {
+        ["/", "."].map(|path| identity(&open(path, PATH, Mode::empty()).unwrap()))
+    }
+
+    #[test]
+    fn directories_that_the_namespace_does_not_lead_to_are_returned_to() {
+        let cases = [("/", "/"), ("/", "/usr"), ("/usr", "/usr/bin"), ("/usr", "/")];
+        for (root, working_directory) in cases {
+            aside(move || {
+                let mut host = Host::of_process().unwrap();
+                let opened = [root, working_directory]
+                    .map(|path| Some(open(path, PATH, Mode::empty()).unwrap()));
+                [host.root, host.working_directory] = opened;
+                host.return_to().unwrap();
+                let before = place();
+                host.look_where_namespace_leads().unwrap();
+                assert!(root == "/" || host.root.is_some());
+                assert!(working_directory == root || host.working_directory.is_some());
+                host.return_to().unwrap();
+                assert_eq!(place(), before, "{root} {working_directory}");
+            });
+        }
+    }
+
+    #[test]
+    fn tree_goes_with_all_that_lies_on_its_top() {
+        assert!(rustix::process::geteuid().is_root(), "this test mounts and must run as root");
+        let namespace = MountNamespace::of_process().unwrap();
+        for covers in 0..3 {
+            let inside = namespace.enter().unwrap();
+            let top = devices::make_tmpfs([]).unwrap();
+            let tree = inside.attach_root(&top).unwrap();
+            for _ in 0..covers {
+                inside.attach(inside.empty().unwrap(), &top).unwrap();
+            }
+            let name = tree.name.to_string();
+            let mounts = |inside: &Inside| {
+                let table = inside.mount_table().unwrap();
+                table.matches(&format!(" /{name} ")).count()
+            };
+            assert_eq!(mounts(&inside), 1 + covers);
+            drop(inside);
+            drop(tree);
+            assert_eq!(mounts(&namespace.enter().unwrap()), 0);
+            let left = openat(&namespace.root, &*name, PATH, Mode::empty());
+            assert_eq!(left.unwrap_err(), Errno::NOENT);
         }
     }
 }

@@ -36,7 +36,7 @@ use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 
 use super::{
     mounts::{MountConfig, overlay},
-    waiting,
+    waiting::Storage,
 };
 use crate::sys;
 
@@ -66,18 +66,24 @@ pub(super) struct Volatile {
 
 impl Volatile {
     /// Mounts an overlay with the option. None if it needs none, or cannot have it: the caller
-    /// mounts it without, and gets the error if there is one.
+    /// mounts it without, and gets the error if there is one. `upper` is what holds its upper
+    /// directory.
     pub(super) fn mount(
         bundle: &Path,
         mounts: &[MountConfig],
-        allowed: bool,
+        (allowed, upper): (bool, Option<Storage>),
     ) -> Option<(OwnedFd, Self)> {
+        // Nothing is written back from memory. So no overlay there has ever had the option, and the
+        // work directory lies in the file system of the upper one.
+        if upper == Some(Storage::Memory) {
+            return None;
+        }
         // Whatever is mounted now: a marker of ours would refuse it.
         for work in mounts.iter().filter_map(|mount| mount.overlay_option("workdir")) {
             remove_left(bundle, Path::new(work));
         }
         let [only] = mounts else { return None };
-        if !allowed {
+        if !allowed || upper == Some(Storage::Unknown) {
             return None;
         }
         let (upper, work) = directories(only)?;
@@ -171,10 +177,7 @@ fn directories(mount: &MountConfig) -> Option<(PathBuf, PathBuf)> {
         // The kernel reads a backslash as an escape.
         (path.starts_with('/') && !path.contains('\\')).then(|| PathBuf::from(path))
     };
-    let upper = path("upperdir")?;
-    let work = path("workdir")?;
-    // Nothing is written back from memory.
-    (!waiting::is_in_memory(&upper)).then_some((upper, work))
+    Some((path("upperdir")?, path("workdir")?))
 }
 
 fn boot() -> Option<&'static str> {
@@ -205,7 +208,12 @@ mod tests {
     }
 
     fn mount(bundle: &Path, config: &MountConfig) -> Option<(OwnedFd, Volatile)> {
-        Volatile::mount(bundle, std::slice::from_ref(config), true)
+        mount_if(bundle, config, true)
+    }
+
+    fn mount_if(bundle: &Path, config: &MountConfig, allowed: bool) -> Option<(OwnedFd, Volatile)> {
+        let mounts = std::slice::from_ref(config);
+        Volatile::mount(bundle, mounts, (allowed, Storage::of_upper(mounts)))
     }
 
     fn has_marker(bundle: &Path) -> bool {
@@ -246,7 +254,7 @@ mod tests {
         }
         // Nor one without the option.
         std::mem::forget(mount(bundle, &config).unwrap().1);
-        assert!(Volatile::mount(bundle, &[config], false).is_none());
+        assert!(mount_if(bundle, &config, false).is_none());
         assert_eq!(attribute(bundle), None);
     }
 
@@ -273,7 +281,22 @@ mod tests {
     }
 
     #[test]
-    fn only_writable_overlays_on_a_disk_are_volatile() {
+    fn overlay_in_memory_is_not_volatile() {
+        let (bundle, mut config) = overlay_config();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        for name in ["upper", "work"] {
+            let there = memory.path().join(name);
+            fs::create_dir(&there).unwrap();
+            config.options.retain(|option| !option.starts_with(name));
+            config.options.push(format!("{name}dir={}", there.display()));
+        }
+        assert!(mount(bundle.path(), &config).is_none());
+        assert_eq!(left_in(&memory.path().join("work")), None);
+        drop(overlay(&config).unwrap());
+    }
+
+    #[test]
+    fn only_writable_overlays_are_volatile() {
         let mount = |options: &[&str]| MountConfig {
             kind: "overlay".into(),
             source: "overlay".into(),
@@ -284,7 +307,6 @@ mod tests {
         assert!(!accepted(&["lowerdir=/l:/m"]));
         assert!(!accepted(&["lowerdir=/l", "upperdir=/", "workdir=w"]));
         assert!(!accepted(&["lowerdir=/l", "upperdir=/", "workdir=/w\\:x"]));
-        assert!(!accepted(&["lowerdir=/l", "upperdir=/dev/shm", "workdir=/w"]));
         assert!(!accepted(&["lowerdir=/l", "upperdir=/", "workdir=/w", "volatile"]));
     }
 }

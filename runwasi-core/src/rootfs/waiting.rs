@@ -1,10 +1,7 @@
 //! File systems whose calls may wait for more than a local disk: for the server of a FUSE or network
 //! file system, which may never answer.
 
-use std::{
-    os::fd::AsFd,
-    path::{Path, PathBuf},
-};
+use std::{os::fd::AsFd, path::Path};
 
 use rustix::fs::{StatFs, fstatfs, statfs};
 
@@ -54,12 +51,51 @@ const LOCAL_NAMES: [&str; 17] = [
     "hugetlbfs",
 ];
 
-/// True if calls of the root file system may wait. `mounts` are those of containerd.
-pub(super) fn root(root: impl AsFd, mounts: &[MountConfig]) -> bool {
+/// What holds a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// Memory of this machine.
+    Memory,
+    /// A local disk.
+    Disk,
+    /// Anything else, for which calls may wait.
+    Other,
+    /// It cannot be looked at.
+    Unknown,
+}
+
+impl Storage {
+    fn of(directory: &Path) -> Self {
+        Self::told(statfs(directory))
+    }
+
+    fn told(told: rustix::io::Result<StatFs>) -> Self {
+        match told.map(|told| magic(told.f_type)) {
+            Ok(TMPFS | RAMFS) => Self::Memory,
+            Ok(kind) if LOCAL.contains(&kind) => Self::Disk,
+            Ok(_) => Self::Other,
+            Err(_) => Self::Unknown,
+        }
+    }
+
+    /// That of the upper directory, if the root file system is a single overlay with one.
+    pub(super) fn of_upper(mounts: &[MountConfig]) -> Option<Self> {
+        let [only] = mounts else { return None };
+        only.overlay_option("upperdir").map(|upper| Self::of(Path::new(upper)))
+    }
+
+    fn may_wait(self) -> bool {
+        matches!(self, Self::Other | Self::Unknown)
+    }
+}
+
+/// True if calls of the root file system may wait. `mounts` are those of containerd, `upper` is what
+/// [`Storage::of_upper`] has told of them.
+pub(super) fn root(root: impl AsFd, mounts: &[MountConfig], upper: Option<Storage>) -> bool {
     if let [only] = mounts
         && only.kind == "overlay"
     {
-        return layers_wait(mounts);
+        return upper.is_some_and(Storage::may_wait) || lower_layers(only).any(path);
     }
     let Ok(kind) = fstatfs(root) else { return true };
     match magic(kind.f_type) {
@@ -69,12 +105,12 @@ pub(super) fn root(root: impl AsFd, mounts: &[MountConfig]) -> bool {
 }
 
 fn layers_wait(mounts: &[MountConfig]) -> bool {
-    mounts.iter().flat_map(layers).any(|layer| path(&layer))
+    mounts.iter().flat_map(layers).any(path)
 }
 
 /// True if calls of a volume itself may wait, without the mounts below it.
 pub(super) fn volume(mount: impl AsFd) -> bool {
-    is_not_local(fstatfs(mount))
+    Storage::told(fstatfs(mount)).may_wait()
 }
 
 /// True if calls of one of these mounts may wait, also if the mounts are not known.
@@ -83,17 +119,8 @@ pub(super) fn below(mounts: Option<Vec<&Entry>>) -> bool {
     mounts.is_none_or(|mounts| mounts.iter().any(waits))
 }
 
-/// True if a directory lies in memory, and also if it cannot be looked at.
-pub(super) fn is_in_memory(directory: &Path) -> bool {
-    statfs(directory).map_or(true, |kind| [TMPFS, RAMFS].contains(&magic(kind.f_type)))
-}
-
 fn path(path: &Path) -> bool {
-    is_not_local(statfs(path))
-}
-
-fn is_not_local(told: rustix::io::Result<StatFs>) -> bool {
-    told.map_or(true, |kind| !LOCAL.contains(&magic(kind.f_type)))
+    Storage::of(path).may_wait()
 }
 
 fn magic(kind: impl TryInto<i64>) -> u64 {
@@ -102,10 +129,12 @@ fn magic(kind: impl TryInto<i64>) -> u64 {
 }
 
 /// The directories of an overlay.
-fn layers(mount: &MountConfig) -> Vec<PathBuf> {
-    let lower = mount.overlay_option("lowerdir").unwrap_or_default();
-    let upper = mount.overlay_option("upperdir");
-    lower.split(':').chain(upper).map(PathBuf::from).collect()
+fn layers(mount: &MountConfig) -> impl Iterator<Item = &Path> {
+    lower_layers(mount).chain(mount.overlay_option("upperdir").map(Path::new))
+}
+
+fn lower_layers(mount: &MountConfig) -> impl Iterator<Item = &Path> {
+    mount.overlay_option("lowerdir").unwrap_or_default().split(':').map(Path::new)
 }
 
 #[cfg(test)]
@@ -118,10 +147,10 @@ mod tests {
     #[test]
     fn file_systems_of_the_kernel_do_not_wait_and_others_may() {
         let here = fs::File::open("/dev/shm").unwrap();
-        assert!(!root(&here, &[]));
+        assert!(!root(&here, &[], None));
         assert!(!volume(&here));
         let proc = fs::File::open("/proc").unwrap();
-        assert!(root(&proc, &[]) && volume(&proc));
+        assert!(root(&proc, &[], None) && volume(&proc));
     }
 
     #[test]
@@ -141,13 +170,40 @@ mod tests {
 
     #[test]
     fn layers_of_an_overlay_decide() {
-        let mount = |lower: &str| MountConfig {
+        let mount = |lower: &str, upper: &str| MountConfig {
             kind: "overlay".into(),
             source: "overlay".into(),
-            options: vec![format!("lowerdir={lower}"), "upperdir=/dev/shm".into()],
+            options: vec![format!("lowerdir={lower}"), format!("upperdir={upper}")],
         };
-        let waits = |mount: MountConfig| layers(&mount).iter().any(|layer| path(layer));
-        assert!(!waits(mount("/dev/shm:/dev/shm")));
-        assert!(waits(mount("/dev/shm:/proc")));
+        let here = fs::File::open("/dev/shm").unwrap();
+        let waits = |mounts: &[MountConfig]| {
+            let waits = layers_wait(mounts);
+            assert_eq!(root(&here, mounts, Storage::of_upper(mounts)), waits, "{mounts:?}");
+            waits
+        };
+        assert!(!waits(&[mount("/dev/shm:/dev/shm", "/dev/shm")]));
+        assert!(waits(&[mount("/dev/shm:/proc", "/dev/shm")]));
+        assert!(waits(&[mount("/dev/shm", "/proc")]));
+        assert!(waits(&[mount("/dev/shm", "/nowhere")]));
+    }
+
+    #[test]
+    fn upper_directory_is_told_by_what_holds_it() {
+        let overlay = |options: &[&str]| MountConfig {
+            kind: "overlay".into(),
+            source: "overlay".into(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+        };
+        for (upper, wanted) in [
+            ("/dev/shm", Storage::Memory),
+            ("/proc", Storage::Other),
+            ("/nowhere", Storage::Unknown),
+        ] {
+            let upper = format!("upperdir={upper}");
+            assert_eq!(Storage::of_upper(&[overlay(&["lowerdir=/", &upper])]), Some(wanted));
+        }
+        let read_only = overlay(&["lowerdir=/a:/b"]);
+        assert_eq!(Storage::of_upper(std::slice::from_ref(&read_only)), None);
+        assert_eq!(Storage::of_upper(&[read_only, overlay(&["upperdir=/dev/shm"])]), None);
     }
 }

@@ -66,7 +66,8 @@ struct Shared {
     delegate: tokio::sync::Mutex<Option<Current>>,
     /// The first process of the PID namespace that native containers share, once one does.
     first_process: OnceCell<SandboxProcess>,
-    /// Notified when the number of containers changes, and when a managed sandbox comes into use.
+    /// Notified when the sandbox gets its first container and when it loses its last one, during its
+    /// stop when it loses any, and when a managed sandbox comes into use.
     used: Notify,
     /// Time of the last signal, see [`KILL_TO_SHUTDOWN`].
     killed: Mutex<Option<Instant>>,
@@ -467,12 +468,17 @@ async fn request(process: &Process, request: Request) -> Result<(), SandboxError
 }
 
 impl Shared {
-    /// Changes the table. Notifies if the number of containers has changed.
+    /// Changes the table. Notifies of a change of the number of containers that any wait is for.
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<Id, Slot>) -> T) -> T {
         let mut containers = self.containers.lock();
         let before = containers.len();
         let result = change(&mut containers);
-        if containers.len() != before {
+        let after = containers.len();
+        // `idle_for` and `emptied` wait for a change between none and some. `questions_answered`
+        // waits for any, and only in a stop: it looks under this lock after the stop, so it either
+        // finds this change or the stop is seen here.
+        let matters = before == 0 || after == 0 || self.host.tasks.is_stopped();
+        if after != before && matters {
             self.used.notify_waiters();
         }
         result
