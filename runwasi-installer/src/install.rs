@@ -15,7 +15,7 @@ use crate::files::{self, Follows, Found, PROGRAM, Wanted};
 use crate::host::Host;
 use crate::options::Options;
 use crate::record::{Record, Shelf};
-use crate::removal::{remove_files, unconfigure};
+use crate::removal::{remove_files, stop_daemon, unconfigure};
 use crate::restart::restart;
 use crate::root::{Access, Root, parent};
 use crate::service::Services;
@@ -225,11 +225,10 @@ impl Run<'_> {
             self.done.push(format!("files of earlier runs stay: {pod} uses them"));
             return Ok(());
         }
-        let unit = |path: &String| files::UNITS.iter().any(|unit| path.ends_with(unit));
         let has_daemon = wanted.iter().any(|file| file.follows == Follows::Daemon);
-        let units = self.options.restart && unwanted.iter().any(unit);
+        let units = self.options.restart && unwanted.iter().any(|path| files::is_unit(path));
         if units && !has_daemon {
-            self.services.stop_daemon()?;
+            stop_daemon(self.root, &self.services, &unwanted)?;
         }
         let lines = remove_files(self.root, &mut self.record, &unwanted)?;
         self.done.extend(lines);

@@ -1,12 +1,27 @@
-//! The removal of files and of blocks in configurations. Called by `install`, for what is not wanted any more, and by
-//! `uninstall`.
+//! The removal of files, of the daemon that runs by them, and of blocks in configurations. Called
+//! by `install`, for what is not wanted any more, and by `uninstall`.
 
 use crate::Error;
 use crate::containerd::plan;
-use crate::files::{self, Found};
+use crate::files::{self, Found, UNITS};
 use crate::options::Options;
 use crate::record::{Record, Shelf};
 use crate::root::{Access, Root};
+use crate::service::Services;
+
+/// Stops the daemon of these files; not if its unit is gone already, in a run that was killed.
+pub(crate) fn stop_daemon(
+    root: &Root,
+    services: &Services<'_>,
+    paths: &[String],
+) -> Result<(), Error> {
+    for unit in paths.iter().filter(|path| path.ends_with(UNITS[0])) {
+        if root.read(unit)?.is_some() {
+            return services.stop_daemon();
+        }
+    }
+    Ok(())
+}
 
 /// Removes files that are as this program wrote them, and forgets all of them. Others stay.
 pub(crate) fn remove_files(

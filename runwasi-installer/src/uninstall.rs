@@ -7,11 +7,11 @@
 use crate::Error;
 use crate::containerd::distribution::Distribution;
 use crate::containerd::plan;
-use crate::files::UNITS;
+use crate::files::is_unit;
 use crate::host::Host;
 use crate::options::Options;
 use crate::record::Shelf;
-use crate::removal::{remove_files, unconfigure};
+use crate::removal::{remove_files, stop_daemon, unconfigure};
 use crate::restart::restart;
 use crate::root::Root;
 use crate::service::Services;
@@ -51,24 +51,15 @@ pub(crate) fn uninstall_in(
     } else if record.due.containerd {
         done.push("containerd: to be restarted".to_owned());
     }
-    let units = record.files.keys().any(|path| UNITS.iter().any(|unit| path.ends_with(unit)));
-    if units && options.restart {
-        stop_daemon(root, options, &services)?;
-    }
     let recorded: Vec<String> = record.files.keys().cloned().collect();
+    let units = recorded.iter().any(|path| is_unit(path));
+    if units && options.restart {
+        stop_daemon(root, &services, &recorded)?;
+    }
     done.extend(remove_files(root, &mut record.clone(), &recorded)?);
     if units && options.restart {
         services.reload_units()?;
     }
     shelf.remove(&record.directories)?;
     Ok(done)
-}
-
-/// Not if its unit is gone already, in a run that was killed.
-fn stop_daemon(root: &Root, options: &Options, services: &Services<'_>) -> Result<(), Error> {
-    let unit = format!("{}/{}", options.unit_dir, UNITS[0]);
-    match root.read(&unit)? {
-        Some(_) => services.stop_daemon(),
-        None => Ok(()),
-    }
 }

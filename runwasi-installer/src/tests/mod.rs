@@ -62,7 +62,9 @@ impl Node {
             fs::create_dir_all(path).unwrap();
         }
         let options = Options { root, assets, ..Options::default() };
-        let node = Self { directory, options, host: Programs::default() };
+        let unit = options.root.join("etc/systemd/system/containerd-wasmtimed.service");
+        let host = Programs { unit, ..Programs::default() };
+        let node = Self { directory, options, host };
         node.assets("1");
         files.iter().for_each(|(path, text)| node.write(path, text));
         node
@@ -166,6 +168,8 @@ struct Programs {
     failing: RefCell<Vec<(String, String, usize)>>,
     /// Programs that are not there.
     missing: Vec<&'static str>,
+    /// The daemon's unit: without it `systemctl disable` fails.
+    unit: PathBuf,
     /// The rows of containerd's CRI.
     plugins: RefCell<Option<String>>,
 }
@@ -197,6 +201,9 @@ impl Host for Programs {
         if let Some((_, words, times)) = failing {
             *times -= 1;
             return Ok(Answer { errors: words.clone(), ..Answer::default() });
+        }
+        if line.starts_with("systemctl disable") && !self.unit.exists() {
+            return Ok(Answer { errors: "no such unit".to_owned(), ..Answer::default() });
         }
         let table =
             "TYPE ID PLATFORMS STATUS\nio.containerd.grpc.v1 cri linux/amd64 ok\n".to_owned();

@@ -21,6 +21,18 @@ fn daemon_serves_before_containerd_is_restarted_and_ends_after_it() {
 }
 
 #[test]
+fn daemon_is_stopped_by_the_unit_that_was_installed() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    let usual = std::mem::replace(&mut node.options.unit_dir, "/opt/units".to_owned());
+    node.host.unit = node.path("/opt/units/containerd-wasmtimed.service");
+    node.install();
+    node.options.unit_dir = usual;
+    node.host.taken();
+    node.uninstall();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd", DISABLE, RELOAD]);
+}
+
+#[test]
 fn new_daemon_takes_over_from_one_that_runs() {
     let node = Node::new(&[(CONFIG, VERSION_3)]);
     node.install();
