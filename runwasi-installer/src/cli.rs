@@ -64,7 +64,7 @@ struct Flags {
     /// Run no program of the host: nothing is started or restarted
     #[arg(long)]
     no_restart: bool,
-    /// Uninstall although containers are there, and replace blocks that were edited
+    /// Take runtimes away although containers are there, and replace blocks that were edited
     #[arg(long)]
     force: bool,
 }

@@ -13,13 +13,13 @@ use crate::containerd::distribution::Distribution;
 use crate::containerd::plan::{Plan, plan};
 use crate::files::{self, Follows, Found, PROGRAM, Wanted};
 use crate::host::Host;
-use crate::options::Options;
+use crate::options::{Options, Runtime};
 use crate::record::{Record, Shelf};
 use crate::removal::{remove_files, stop_daemon, unconfigure};
 use crate::restart::restart;
 use crate::root::{Access, Root, parent};
 use crate::service::Services;
-use crate::usage::{in_use, is_shim};
+use crate::usage::{dropped, in_use, is_shim, refuse_in_use, shims};
 
 /// Installs what the options name; gives a line for each change.
 pub fn install(options: &Options, host: &dyn Host) -> Result<Vec<String>, Error> {
@@ -42,6 +42,8 @@ pub(crate) fn install_in(
     let shelf = Shelf::open(root, &options.record_dir, true)?;
     let shelf = shelf.ok_or_else(|| Error::file(&options.record_dir, "cannot be made"))?;
     let record = shelf.load()?.unwrap_or(fresh);
+    let dropped = dropped(root, options, &shelf, &record)?;
+    refuse_in_use(root, options, distribution, &shims(&record, &dropped))?;
     // Once more, behind the lock: another run may have ended in between.
     let plan = plan(root, options, distribution, bin_dir)?;
     let services = Services::new(host, options, distribution);
@@ -220,7 +222,7 @@ impl Run<'_> {
         let recorded: Vec<String> = self.record.files.keys().cloned().collect();
         let unwanted: Vec<String> =
             recorded.into_iter().filter(|path| !names.contains(path)).collect();
-        let shims = unwanted.iter().filter(|path| is_shim(path)).cloned().collect();
+        let shims = unwanted.iter().filter(|path| is_shim(path, &Runtime::ALL)).cloned().collect();
         if let Some(pod) = in_use(self.root, self.options, self.distribution, &shims)?.first() {
             self.done.push(format!("files of earlier runs stay: {pod} uses them"));
             return Ok(());

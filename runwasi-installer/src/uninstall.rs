@@ -9,13 +9,13 @@ use crate::containerd::distribution::Distribution;
 use crate::containerd::plan;
 use crate::files::is_unit;
 use crate::host::Host;
-use crate::options::Options;
+use crate::options::{Options, Runtime};
 use crate::record::Shelf;
 use crate::removal::{remove_files, stop_daemon, unconfigure};
 use crate::restart::restart;
 use crate::root::Root;
 use crate::service::Services;
-use crate::usage::{in_use, shims};
+use crate::usage::{refuse_in_use, shims};
 
 /// Removes what was installed; gives a line for each change, and for each file that stays.
 pub fn uninstall(options: &Options, host: &dyn Host) -> Result<Vec<String>, Error> {
@@ -38,10 +38,7 @@ pub(crate) fn uninstall_in(
         return Ok(done);
     };
     let distribution = Distribution::of(root, options)?;
-    let pods = in_use(root, options, distribution, &shims(&record))?;
-    if let (false, Some(first)) = (options.force, pods.first()) {
-        return Err(Error::InUse { count: pods.len(), first: first.clone() });
-    }
+    refuse_in_use(root, options, distribution, &shims(&record, &Runtime::ALL))?;
     let services = Services::new(host, options, distribution);
     done.extend(unconfigure(root, options, &shelf, &mut record, None)?);
     if record.due.containerd && options.restart {

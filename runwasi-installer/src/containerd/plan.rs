@@ -296,6 +296,12 @@ pub(crate) fn has_runtimes(file: &str, text: &str) -> Result<bool, Error> {
     Ok(Text::parse(file, text, true)?.has(Kind::Runtimes))
 }
 
+/// Whether a configuration has this runtime in a block of ours.
+pub(crate) fn has_runtime(file: &str, text: &str, runtime: Runtime) -> Result<bool, Error> {
+    let text = Text::parse(file, text, true)?;
+    Ok(text.body(Kind::Runtimes).is_some_and(|body| tables::has(body, runtime)))
+}
+
 fn files(root: &Root, options: &Options, distribution: Distribution) -> Result<Vec<Loaded>, Error> {
     let main = options.containerd_config.clone();
     let main = main.unwrap_or_else(|| format!("{}/{RENDERED}", distribution.rendered_in()));
