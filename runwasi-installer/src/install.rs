@@ -116,6 +116,7 @@ impl Run<'_> {
             let digests = self.record.files.entry(file.path.clone()).or_default();
             digests.insert(file.digest.clone());
             self.record.due.programs |= file.mode == PROGRAM;
+            self.record.due.units |= files::is_unit(&file.path);
             match file.follows {
                 Follows::Nothing => {}
                 Follows::Daemon => self.record.due.daemon = true,
@@ -153,9 +154,10 @@ impl Run<'_> {
             self.record.due.sysctl = false;
         }
         if due.daemon && wanted.iter().any(|file| file.follows == Follows::Daemon) {
-            self.services.start_daemon()?;
+            self.services.start_daemon(due.units)?;
             self.done.push("containerd-wasmtimed: started".to_owned());
             self.record.due.daemon = false;
+            self.record.due.units = false;
         }
         self.record.due.programs = false;
         if self.record.due != due {

@@ -40,6 +40,8 @@ pub(crate) struct Due {
     pub(crate) programs: bool,
     /// systemd has not seen the units, nor the daemon its new program.
     pub(crate) daemon: bool,
+    /// The daemon runs by an earlier unit, which a reload does not change.
+    pub(crate) units: bool,
     /// The kernel has not seen the sysctl file.
     pub(crate) sysctl: bool,
     /// containerd has not seen its configuration.

@@ -50,13 +50,19 @@ impl<'a> Services<'a> {
         Ok(Err(last))
     }
 
-    /// Shows new units to systemd and starts the daemon, or lets a new one take over: containers go on.
-    pub(crate) fn start_daemon(&self) -> Result<(), Error> {
+    /// Shows new units to systemd and starts the daemon, or lets a new one take over: containers go
+    /// on. With `changed` units the service is restarted, too.
+    pub(crate) fn start_daemon(&self, changed: bool) -> Result<(), Error> {
         self.must("systemctl", &["daemon-reload"])?;
         let runs = self.host.run("systemctl", &["is-active", "--quiet", DAEMON])?.success;
         let units = [format!("{DAEMON}.socket"), format!("{DAEMON}.service")];
         self.must("systemctl", &["enable", "--now", &units[0], &units[1]])?;
         if runs {
+            // If the new daemon does not start, this fails and the old one goes on: a restart
+            // begins with the retirement of the old one.
+            self.must("systemctl", &["reload", DAEMON])?;
+        }
+        if runs && changed {
             self.must("systemctl", &["restart", DAEMON])?;
         }
         Ok(())

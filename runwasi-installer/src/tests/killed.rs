@@ -73,7 +73,7 @@ fn update_that_is_killed_anywhere_is_completed_by_the_next_one() {
         assert_eq!(node.read("/usr/local/bin/containerd-wasmtimed"), "containerd-wasmtimed 2");
         assert!(node.read(CONFIG).contains("sandboxer"));
         let asked = node.host.taken();
-        for program in ["systemctl restart containerd-wasmtimed", "systemctl restart containerd"] {
+        for program in ["systemctl reload containerd-wasmtimed", "systemctl restart containerd"] {
             assert!(asked.iter().any(|line| line == program), "{steps}: {asked:?}");
         }
         if !killed {

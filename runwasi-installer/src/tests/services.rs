@@ -1,5 +1,7 @@
 //! What is restarted, when, and what happens if it does not come back.
 
+use std::fs;
+
 use super::{CONFIG, Node, VERSION_3, rendered};
 
 const ENABLE: &str =
@@ -7,6 +9,8 @@ const ENABLE: &str =
 const DISABLE: &str =
     "systemctl disable --now containerd-wasmtimed.socket containerd-wasmtimed.service";
 const RELOAD: &str = "systemctl daemon-reload";
+const TAKE_OVER: &str = "systemctl reload containerd-wasmtimed";
+const RESTART: &str = "systemctl restart containerd-wasmtimed";
 const SYSCTL: &str = "sysctl -p /etc/sysctl.d/60-containerd-wasmtimed.conf";
 const ACTIVE: &str = "systemctl is-active --quiet containerd-wasmtimed";
 
@@ -39,7 +43,38 @@ fn new_daemon_takes_over_from_one_that_runs() {
     node.assets("2");
     node.host.taken();
     node.install();
-    assert_eq!(node.host.taken(), [RELOAD, ENABLE, "systemctl restart containerd-wasmtimed"]);
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, TAKE_OVER]);
+}
+
+#[test]
+fn daemon_that_runs_is_restarted_for_a_changed_unit_after_a_new_one_took_over() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    change_unit(&node);
+    node.host.taken();
+    node.install();
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, TAKE_OVER, RESTART]);
+}
+
+#[test]
+fn daemon_that_runs_is_not_restarted_if_no_new_one_takes_over() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    change_unit(&node);
+    node.host.taken();
+    node.host.fail(TAKE_OVER, "the new daemon does not start", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.ends_with("failed on the host: the new daemon does not start"), "{error}");
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, TAKE_OVER]);
+    node.install();
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, TAKE_OVER, RESTART]);
+}
+
+/// Another version of the daemon's unit to install.
+fn change_unit(node: &Node) {
+    let unit = node.options.assets.join("containerd-wasmtimed.service");
+    let text = fs::read_to_string(&unit).unwrap();
+    fs::write(&unit, text + "# Another version.\n").unwrap();
 }
 
 #[test]
