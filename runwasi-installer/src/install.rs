@@ -4,7 +4,8 @@
 //! decide ─▶ record ─▶ files ─▶ sysctl, daemon ─▶ record ─▶ configuration ─▶ containerd ─▶ what is not wanted any more
 //! ```
 //!
-//! The programs are there before containerd knows of them, and the daemon serves before a pod asks for it.
+//! A program has run on the host before it replaces another. The programs are there before
+//! containerd knows of them, and the daemon serves before a pod asks for it.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ use crate::options::{Options, Runtime};
 use crate::record::{Record, Shelf};
 use crate::removal::{remove_files, stop_daemon, unconfigure};
 use crate::restart::restart;
-use crate::root::{Access, Root, parent};
+use crate::root::{Access, Root, parent, unfinished};
 use crate::service::Services;
 use crate::usage::{dropped, in_use, is_shim, refuse_in_use, shims};
 
@@ -70,12 +71,7 @@ impl Run<'_> {
         }
         let changed = self.changed(wanted)?;
         self.intend(&changed, plan, bin_dir)?;
-        for file in &changed {
-            let directory = parent(&file.path);
-            self.root.make_directories(directory)?;
-            self.root.write(&file.path, &file.content, Access::Root(file.mode))?;
-            self.done.push(format!("{}: written", file.path));
-        }
+        self.write_files(&changed)?;
         self.follow_files(wanted)?;
         self.configure(plan)?;
         self.restart(plan)?;
@@ -115,7 +111,7 @@ impl Run<'_> {
         for file in changed {
             let digests = self.record.files.entry(file.path.clone()).or_default();
             digests.insert(file.digest.clone());
-            self.record.due.programs |= file.mode == PROGRAM;
+            self.record.due.programs |= file.mode == PROGRAM && !self.options.restart;
             self.record.due.units |= files::is_unit(&file.path);
             match file.follows {
                 Follows::Nothing => {}
@@ -138,12 +134,33 @@ impl Run<'_> {
         plan.before.as_ref() != Some(&plan.after)
     }
 
+    /// Puts files in their places, after the programs among them were tried.
+    fn write_files(&mut self, changed: &[&Wanted]) -> Result<(), Error> {
+        for file in changed {
+            self.root.make_directories(parent(&file.path))?;
+            self.root.prepare(&file.path, &file.content, Access::Root(file.mode))?;
+        }
+        if self.options.restart
+            && let Err(error) = self.try_programs(changed.iter().copied(), unfinished)
+        {
+            changed.iter().try_for_each(|file| self.root.remove_unfinished(&file.path))?;
+            return Err(error);
+        }
+        for file in changed {
+            self.root.complete(&file.path)?;
+            self.done.push(format!("{}: written", file.path));
+        }
+        Ok(())
+    }
+
     fn follow_files(&mut self, wanted: &[Wanted]) -> Result<(), Error> {
         if !self.options.restart {
             return Ok(());
         }
-        self.try_programs(wanted)?;
         let due = self.record.due.clone();
+        if due.programs {
+            self.try_programs(wanted.iter(), str::to_owned)?;
+        }
         let sysctl = wanted.iter().find(|file| file.follows == Follows::Sysctl);
         if let (true, Some(file)) = (due.sysctl, sysctl) {
             // A node that does not take the value has room for fewer guests; it is no reason to have none.
@@ -166,15 +183,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Starts each new program once, on the host: one that is linked for another system fails here, and not with the first
-    /// pod.
-    fn try_programs(&self, wanted: &[Wanted]) -> Result<(), Error> {
-        let due = &self.record.due;
-        if !due.programs {
-            return Ok(());
-        }
-        let programs = wanted.iter().filter(|file| file.mode == PROGRAM);
-        programs.map(|file| &file.path).try_for_each(|path| self.services.try_program(path))
+    /// Starts each program once, on the host, where it is `at`: one that is linked for another
+    /// system fails here, and not with the first pod.
+    fn try_programs<'w>(
+        &self,
+        files: impl Iterator<Item = &'w Wanted>,
+        at: impl Fn(&str) -> String,
+    ) -> Result<(), Error> {
+        let mut programs = files.filter(|file| file.mode == PROGRAM);
+        programs.try_for_each(|file| self.services.try_program(&file.path, &at(&file.path)))
     }
 
     /// Changes containerd's configuration, and takes back what an earlier run did in another file of it.

@@ -36,7 +36,7 @@ pub(crate) struct Record {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Due {
-    /// A program has not been tried.
+    /// Programs are in their places that no run has tried, since it was to run none.
     pub(crate) programs: bool,
     /// systemd has not seen the units, nor the daemon its new program.
     pub(crate) daemon: bool,

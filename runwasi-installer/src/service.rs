@@ -79,9 +79,9 @@ impl<'a> Services<'a> {
         self.must("systemctl", &["daemon-reload"])
     }
 
-    /// Lets a new program say its version.
-    pub(crate) fn try_program(&self, path: &str) -> Result<(), Error> {
-        let answer = self.host.run(path, &["-v"])?;
+    /// Lets a new program say its version, `at` its place or where it waits for it.
+    pub(crate) fn try_program(&self, path: &str, at: &str) -> Result<(), Error> {
+        let answer = self.host.run(at, &["-v"])?;
         if answer.success {
             return Ok(());
         }

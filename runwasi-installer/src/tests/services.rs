@@ -12,6 +12,7 @@ const RELOAD: &str = "systemctl daemon-reload";
 const TAKE_OVER: &str = "systemctl reload containerd-wasmtimed";
 const RESTART: &str = "systemctl restart containerd-wasmtimed";
 const SYSCTL: &str = "sysctl -p /etc/sysctl.d/60-containerd-wasmtimed.conf";
+const NEW_SHIM: &str = "/usr/local/bin/.containerd-shim-wasmtime-v1.runwasi-new";
 const ACTIVE: &str = "systemctl is-active --quiet containerd-wasmtimed";
 
 #[test]
@@ -201,7 +202,7 @@ fn daemon_that_does_not_start_leaves_containerd_alone() {
 fn program_that_does_not_run_on_the_host_leaves_containerd_alone() {
     let node = Node::new(&[(CONFIG, VERSION_3)]);
     let shim = "/usr/local/bin/containerd-shim-wasmtime-v1";
-    node.host.fail(shim, "version `GLIBC_2.99' not found", 2);
+    node.host.fail(NEW_SHIM, "version `GLIBC_2.99' not found", 2);
     for _ in 0..2 {
         let error = node.try_install().unwrap_err().to_string();
         assert!(
@@ -212,4 +213,37 @@ fn program_that_does_not_run_on_the_host_leaves_containerd_alone() {
     assert_eq!(node.read(CONFIG), VERSION_3);
     node.install();
     assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+}
+
+#[test]
+fn programs_are_replaced_only_after_all_new_ones_have_run_on_the_host() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    node.assets("2");
+    node.host.taken();
+    node.host.fail(NEW_SHIM, "version `GLIBC_2.99' not found", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.contains("containerd-shim-wasmtime-v1: does not run on this host"), "{error}");
+    let programs = fs::read_dir(node.path("/usr/local/bin")).unwrap();
+    let programs: Vec<_> = programs.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(programs.len(), 3, "{programs:?}");
+    for program in &programs {
+        assert!(fs::read_to_string(program).unwrap().ends_with(" 1"), "{program:?}");
+    }
+    assert_eq!(node.host.taken(), [""; 0]);
+    node.install();
+    assert_eq!(node.read("/usr/local/bin/containerd-wasmtimed"), "containerd-wasmtimed 2");
+}
+
+#[test]
+fn programs_that_were_put_there_without_running_any_are_tried_by_the_next_run() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.options.restart = false;
+    node.install();
+    node.options.restart = true;
+    let shim = "/usr/local/bin/containerd-shim-wasmtime-v1";
+    node.host.fail(shim, "version `GLIBC_2.99' not found", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{shim}: does not run on this host")), "{error}");
+    node.install();
 }
