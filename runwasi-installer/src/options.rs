@@ -62,7 +62,7 @@ pub struct Options {
     pub sysctl_dir: String,
     /// Directory of this program's own record.
     pub record_dir: String,
-    /// containerd's configuration, or the template of it; none to look for it.
+    /// containerd's configuration, for k3s and RKE2 the rendered one; none to look for it.
     pub containerd_config: Option<String>,
     /// containerd's systemd unit; none for the distribution's.
     pub containerd_unit: Option<String>,

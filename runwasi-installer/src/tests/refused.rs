@@ -156,6 +156,15 @@ fn node_of_two_distributions_is_refused() {
 }
 
 #[test]
+fn template_is_refused_as_the_name_of_a_configuration() {
+    let rendered = rendered("version = 3\n");
+    let mut node = Node::new(&rendered.each_ref().map(|(path, text)| (*path, text.as_str())));
+    let template = rendered[0].0.replace("config.toml", "config-v3.toml.tmpl");
+    node.options.containerd_config = Some(template.clone());
+    assert!(node.refuses().starts_with(&format!("{template}: is a template")));
+}
+
+#[test]
 fn k3s_that_has_rendered_nothing_is_refused() {
     let node = Node::new(&[]);
     fs::create_dir_all(node.path("/var/lib/rancher/k3s/agent/etc/containerd")).unwrap();
