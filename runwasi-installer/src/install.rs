@@ -16,7 +16,7 @@ use crate::files::{self, Follows, Found, PROGRAM, Wanted};
 use crate::host::Host;
 use crate::options::{Options, Runtime};
 use crate::record::{Record, Shelf};
-use crate::removal::{remove_files, stop_daemon, unconfigure};
+use crate::removal::{remove_files, stay, stop_daemon, unconfigure};
 use crate::restart::restart;
 use crate::root::{Access, Root, parent, unfinished};
 use crate::service::Services;
@@ -247,19 +247,23 @@ impl Run<'_> {
             return Ok(());
         }
         let has_daemon = wanted.iter().any(|file| file.follows == Follows::Daemon);
-        let units = self.options.restart && unwanted.iter().any(|path| files::is_unit(path));
-        if units && !has_daemon {
+        let units = unwanted.iter().any(|path| files::is_unit(path));
+        let stops = units && !has_daemon;
+        if !unwanted.is_empty() && stay(self.options, &mut self.record.due, stops, &mut self.done) {
+            return Ok(());
+        }
+        if stops && self.options.restart {
             stop_daemon(self.root, &self.services, &unwanted)?;
         }
         let lines = remove_files(self.root, &mut self.record, &unwanted)?;
         self.done.extend(lines);
-        if units {
+        if units && self.options.restart {
             self.services.reload_units()?;
         }
         Ok(())
     }
 
-    /// Forgets the digests of replaced files.
+    /// Forgets the digests of replaced files, and steps of what is not wanted any more.
     fn settle(&mut self, wanted: &[Wanted]) -> Result<(), Error> {
         let before = self.shelf.load()?;
         for file in wanted {
@@ -267,6 +271,8 @@ impl Run<'_> {
                 digests.retain(|digest| *digest == file.digest);
             }
         }
+        let has_daemon = wanted.iter().any(|file| file.follows == Follows::Daemon);
+        self.record.due.stop &= !has_daemon;
         if before.as_ref() != Some(&self.record) {
             self.shelf.save(&self.record)?;
         }

@@ -68,7 +68,7 @@ pub struct Options {
     pub containerd_unit: Option<String>,
     /// Whether programs of the host are run: systemctl, sysctl and ctr.
     pub restart: bool,
-    /// Whether runtimes are taken away although containers are there, and blocks replaced that were edited.
+    /// Whether what may be in use is taken away, and blocks replaced that were edited.
     pub force: bool,
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Due {
     pub(crate) sysctl: bool,
     /// containerd has not seen its configuration.
     pub(crate) containerd: bool,
+    /// The daemon runs although its runtime is not wanted any more.
+    pub(crate) stop: bool,
     /// The configuration that containerd ran with, until it runs with the new one.
     pub(crate) previous: Option<Previous>,
 }

@@ -5,7 +5,7 @@ use crate::Error;
 use crate::containerd::plan;
 use crate::files::{self, Found, UNITS};
 use crate::options::Options;
-use crate::record::{Record, Shelf};
+use crate::record::{Due, Record, Shelf};
 use crate::root::{Access, Root};
 use crate::service::Services;
 
@@ -21,6 +21,20 @@ pub(crate) fn stop_daemon(
         }
     }
     Ok(())
+}
+
+/// Whether files that are not wanted any more stay: a run that restarts and stops nothing leaves
+/// what containerd and the daemon may use, unless it is forced. That the daemon `stops` is due then.
+pub(crate) fn stay(options: &Options, due: &mut Due, stops: bool, done: &mut Vec<String>) -> bool {
+    let stay = !options.restart && !options.force && (due.containerd || due.daemon || stops);
+    due.stop = stay && stops;
+    if due.stop {
+        done.push("containerd-wasmtimed: to be stopped".to_owned());
+    }
+    if stay {
+        done.push("files stay: a run without --no-restart removes them, or --force".to_owned());
+    }
+    stay
 }
 
 /// Removes files that are as this program wrote them, and forgets all of them. Others stay.

@@ -3,6 +3,9 @@
 //! ```text
 //! decide ─▶ record ─▶ configuration ─▶ containerd ─▶ daemon ─▶ files ─▶ directories ─▶ record
 //! ```
+//!
+//! A run that restarts and stops nothing ends after the configuration, unless it is forced: the
+//! record says what is due.
 
 use crate::Error;
 use crate::containerd::distribution::Distribution;
@@ -11,7 +14,7 @@ use crate::files::is_unit;
 use crate::host::Host;
 use crate::options::{Options, Runtime};
 use crate::record::Shelf;
-use crate::removal::{remove_files, stop_daemon, unconfigure};
+use crate::removal::{remove_files, stay, stop_daemon, unconfigure};
 use crate::restart::restart;
 use crate::root::Root;
 use crate::service::Services;
@@ -50,6 +53,10 @@ pub(crate) fn uninstall_in(
     }
     let recorded: Vec<String> = record.files.keys().cloned().collect();
     let units = recorded.iter().any(|path| is_unit(path));
+    if stay(options, &mut record.due, units, &mut done) {
+        shelf.save(&record)?;
+        return Ok(done);
+    }
     if units && options.restart {
         stop_daemon(root, &services, &recorded)?;
     }

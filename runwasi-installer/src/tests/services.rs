@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::{CONFIG, Node, VERSION_3, rendered};
+use super::{CONFIG, Node, VERSION_3, rendered, same};
+use crate::status;
 
 const ENABLE: &str =
     "systemctl enable --now containerd-wasmtimed.socket containerd-wasmtimed.service";
@@ -185,6 +186,79 @@ fn without_restart_no_program_runs_and_the_next_run_does_what_is_due() {
     node.host.fail(ACTIVE, "inactive", 1);
     node.install();
     assert_eq!(node.host.taken(), [SYSCTL, RELOAD, ENABLE, "systemctl restart containerd"]);
+}
+
+#[test]
+fn uninstall_without_restart_keeps_what_runs_and_the_next_one_does_what_is_due() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    let before = node.tree();
+    node.install();
+    node.host.taken();
+    for _ in 0..2 {
+        node.options.restart = false;
+        let done = node.uninstall();
+        let line = "files stay: a run without --no-restart removes them, or --force".to_owned();
+        assert!(done.contains(&line), "{done:?}");
+        assert_eq!(node.host.taken(), [""; 0]);
+        assert_eq!(node.read(CONFIG), VERSION_3);
+        due(&node, &["containerd: restart due", "containerd-wasmtimed: stop due"]);
+    }
+    node.options.restart = true;
+    node.uninstall();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd", DISABLE, RELOAD]);
+    same(&node.tree(), &before, "uninstalled");
+}
+
+#[test]
+fn uninstall_that_is_forced_removes_all_without_restart() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    let before = node.tree();
+    node.options.restart = false;
+    node.install();
+    node.options.force = true;
+    node.uninstall();
+    assert_eq!(node.host.taken(), [""; 0]);
+    same(&node.tree(), &before, "uninstalled");
+}
+
+#[test]
+fn runtime_that_is_dropped_without_restart_keeps_its_files_until_the_next_run() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    node.options.runtimes.truncate(1);
+    node.options.restart = false;
+    node.host.taken();
+    node.install();
+    assert!(!node.read(CONFIG).contains("wasmtimed"));
+    let unit = "/etc/systemd/system/containerd-wasmtimed.service";
+    assert!(node.exists(unit) && node.exists("/usr/local/bin/containerd-shim-wasmtimed-v1"));
+    due(&node, &["containerd: restart due", "containerd-wasmtimed: stop due"]);
+    node.options.restart = true;
+    node.install();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd", DISABLE, RELOAD]);
+    assert!(!node.exists(unit));
+    due(&node, &[]);
+}
+
+#[test]
+fn daemon_that_is_wanted_again_is_not_stopped() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    node.options.restart = false;
+    node.uninstall();
+    node.options.restart = true;
+    node.host.taken();
+    node.install();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd"]);
+    due(&node, &[]);
+}
+
+/// Demands these steps in the status, and no others.
+#[track_caller]
+fn due(node: &Node, steps: &[&str]) {
+    let status = status(&node.options).unwrap();
+    let due: Vec<_> = status.lines.iter().filter(|line| line.ends_with(" due")).collect();
+    assert_eq!(due, steps, "{status:?}");
 }
 
 #[test]
