@@ -1,6 +1,7 @@
 //! What is restarted, when, and what happens if it does not come back.
 
 use std::fs;
+use std::time::Duration;
 
 use super::{CONFIG, Node, VERSION_3, rendered, same};
 use crate::status;
@@ -93,7 +94,8 @@ fn containerd_is_asked_at_the_socket_that_its_configuration_names() {
     let node = Node::new(&[(CONFIG, "version = 3\n[grpc]\n  address = \"/run/other.sock\"\n")]);
     node.install();
     let asked = node.host.asked.borrow();
-    assert!(asked.contains(&"ctr --address /run/other.sock plugins ls".to_owned()), "{asked:?}");
+    let question = "ctr --address /run/other.sock --connect-timeout 2s --timeout 10s plugins ls";
+    assert!(asked.contains(&question.to_owned()), "{asked:?}");
 }
 
 #[test]
@@ -157,6 +159,18 @@ fn containerd_that_comes_late_is_waited_for() {
     node.install();
     let asked = node.host.asked.borrow();
     assert_eq!(asked.iter().filter(|line| line.ends_with("plugins ls")).count(), 101);
+}
+
+#[test]
+fn containerd_that_stays_away_is_given_up_by_the_clock() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.host.slow = Some(("ctr --address", Duration::from_secs(10)));
+    node.host.fail("ctr --address", "connection refused", usize::MAX);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.contains("not back with the new configuration: connection refused"), "{error}");
+    // Once with each configuration, two minutes at most and the last question.
+    let passed = node.host.passed.get();
+    assert!(passed <= 2 * Duration::from_secs(120 + 11), "{passed:?}");
 }
 
 #[test]
