@@ -271,8 +271,12 @@ impl Run<'_> {
                 digests.retain(|digest| *digest == file.digest);
             }
         }
-        let has_daemon = wanted.iter().any(|file| file.follows == Follows::Daemon);
-        self.record.due.stop &= !has_daemon;
+        let follows = |step| wanted.iter().any(|file| file.follows == step);
+        let due = &mut self.record.due;
+        due.daemon &= follows(Follows::Daemon);
+        due.units &= follows(Follows::Daemon);
+        due.sysctl &= follows(Follows::Sysctl);
+        due.stop &= !follows(Follows::Daemon);
         if before.as_ref() != Some(&self.record) {
             self.shelf.save(&self.record)?;
         }

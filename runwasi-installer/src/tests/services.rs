@@ -255,6 +255,19 @@ fn runtime_that_is_dropped_without_restart_keeps_its_files_until_the_next_run() 
 }
 
 #[test]
+fn steps_of_a_dropped_runtime_are_not_due_any_more() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.options.restart = false;
+    node.install();
+    node.options.restart = true;
+    node.options.runtimes.truncate(1);
+    node.install();
+    assert!(!node.exists("/etc/sysctl.d/60-containerd-wasmtimed.conf"));
+    due(&node, &[]);
+    assert!(status(&node.options).unwrap().complete);
+}
+
+#[test]
 fn daemon_that_is_wanted_again_is_not_stopped() {
     let mut node = Node::new(&[(CONFIG, VERSION_3)]);
     node.install();
