@@ -70,8 +70,8 @@ help: ## list the targets
 setup: ## install what building and testing need on Debian (says first what; needs root)
 	@scripts/setup test
 
-build: ## build the shims and the daemon
-	$(BUILD) $(addprefix --bin ,$(PRODUCTS))
+build: ## build the shims, the daemon and the node installer
+	$(BUILD) $(addprefix --bin ,$(PRODUCTS) runwasi-node-installer)
 
 # Not dependent on `build`: as root there is often no cargo, and root's files would block the user's next build.
 install: ## copy programs, units, settings, monitoring, man pages, completions below PREFIX (PREFIX=/usr/local, DESTDIR honoured)

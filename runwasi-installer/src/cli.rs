@@ -61,10 +61,10 @@ struct Flags {
     /// containerd's systemd unit, if it is not the usual one
     #[arg(long, value_name = "UNIT")]
     containerd_unit: Option<String>,
-    /// Run no program of the host: nothing is started or restarted
+    /// Run no program of the host: nothing is started or stopped, and what may be in use stays
     #[arg(long)]
     no_restart: bool,
-    /// Uninstall although containers are there, and replace blocks that were edited
+    /// Take away what may be in use, and replace blocks that were edited
     #[arg(long)]
     force: bool,
 }

@@ -75,6 +75,11 @@ pub(crate) fn wanted(options: &Options, bin_dir: &str) -> Result<Vec<Wanted>, Er
     Ok(files)
 }
 
+/// Whether a path is that of a unit.
+pub(crate) fn is_unit(path: &str) -> bool {
+    UNITS.iter().any(|unit| path.ends_with(unit))
+}
+
 /// How the file at a path is.
 pub(crate) fn found(root: &Root, path: &str, digests: &[&str]) -> Result<Found, Error> {
     Ok(match root.read_own(path)? {

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -22,6 +22,11 @@ pub trait Host {
 
     /// Waits between two questions.
     fn pause(&self, time: Duration);
+
+    /// The time, which bounds how long answers are waited for. A test has a clock of its own.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// How a program of the host ended.

@@ -4,7 +4,8 @@
 //! decide ─▶ record ─▶ files ─▶ sysctl, daemon ─▶ record ─▶ configuration ─▶ containerd ─▶ what is not wanted any more
 //! ```
 //!
-//! The programs are there before containerd knows of them, and the daemon serves before a pod asks for it.
+//! A program has run on the host before it replaces another. The programs are there before
+//! containerd knows of them, and the daemon serves before a pod asks for it.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +14,13 @@ use crate::containerd::distribution::Distribution;
 use crate::containerd::plan::{Plan, plan};
 use crate::files::{self, Follows, Found, PROGRAM, Wanted};
 use crate::host::Host;
-use crate::options::Options;
+use crate::options::{Options, Runtime};
 use crate::record::{Record, Shelf};
-use crate::removal::{remove_files, unconfigure};
+use crate::removal::{remove_files, stay, stop_daemon, unconfigure};
 use crate::restart::restart;
-use crate::root::{Access, Root, parent};
+use crate::root::{Access, Root, parent, unfinished};
 use crate::service::Services;
-use crate::usage::{in_use, is_shim};
+use crate::usage::{dropped, in_use, is_shim, refuse_in_use, shims};
 
 /// Installs what the options name; gives a line for each change.
 pub fn install(options: &Options, host: &dyn Host) -> Result<Vec<String>, Error> {
@@ -42,6 +43,8 @@ pub(crate) fn install_in(
     let shelf = Shelf::open(root, &options.record_dir, true)?;
     let shelf = shelf.ok_or_else(|| Error::file(&options.record_dir, "cannot be made"))?;
     let record = shelf.load()?.unwrap_or(fresh);
+    let dropped = dropped(root, options, &shelf, &record)?;
+    refuse_in_use(root, options, distribution, &shims(&record, &dropped))?;
     // Once more, behind the lock: another run may have ended in between.
     let plan = plan(root, options, distribution, bin_dir)?;
     let services = Services::new(host, options, distribution);
@@ -68,12 +71,7 @@ impl Run<'_> {
         }
         let changed = self.changed(wanted)?;
         self.intend(&changed, plan, bin_dir)?;
-        for file in &changed {
-            let directory = parent(&file.path);
-            self.root.make_directories(directory)?;
-            self.root.write(&file.path, &file.content, Access::Root(file.mode))?;
-            self.done.push(format!("{}: written", file.path));
-        }
+        self.write_files(&changed)?;
         self.follow_files(wanted)?;
         self.configure(plan)?;
         self.restart(plan)?;
@@ -113,7 +111,8 @@ impl Run<'_> {
         for file in changed {
             let digests = self.record.files.entry(file.path.clone()).or_default();
             digests.insert(file.digest.clone());
-            self.record.due.programs |= file.mode == PROGRAM;
+            self.record.due.programs |= file.mode == PROGRAM && !self.options.restart;
+            self.record.due.units |= files::is_unit(&file.path);
             match file.follows {
                 Follows::Nothing => {}
                 Follows::Daemon => self.record.due.daemon = true,
@@ -135,12 +134,33 @@ impl Run<'_> {
         plan.before.as_ref() != Some(&plan.after)
     }
 
+    /// Puts files in their places, after the programs among them were tried.
+    fn write_files(&mut self, changed: &[&Wanted]) -> Result<(), Error> {
+        for file in changed {
+            self.root.make_directories(parent(&file.path))?;
+            self.root.prepare(&file.path, &file.content, Access::Root(file.mode))?;
+        }
+        if self.options.restart
+            && let Err(error) = self.try_programs(changed.iter().copied(), unfinished)
+        {
+            changed.iter().try_for_each(|file| self.root.remove_unfinished(&file.path))?;
+            return Err(error);
+        }
+        for file in changed {
+            self.root.complete(&file.path)?;
+            self.done.push(format!("{}: written", file.path));
+        }
+        Ok(())
+    }
+
     fn follow_files(&mut self, wanted: &[Wanted]) -> Result<(), Error> {
         if !self.options.restart {
             return Ok(());
         }
-        self.try_programs(wanted)?;
         let due = self.record.due.clone();
+        if due.programs {
+            self.try_programs(wanted.iter(), str::to_owned)?;
+        }
         let sysctl = wanted.iter().find(|file| file.follows == Follows::Sysctl);
         if let (true, Some(file)) = (due.sysctl, sysctl) {
             // A node that does not take the value has room for fewer guests; it is no reason to have none.
@@ -151,9 +171,10 @@ impl Run<'_> {
             self.record.due.sysctl = false;
         }
         if due.daemon && wanted.iter().any(|file| file.follows == Follows::Daemon) {
-            self.services.start_daemon()?;
+            self.services.start_daemon(due.units)?;
             self.done.push("containerd-wasmtimed: started".to_owned());
             self.record.due.daemon = false;
+            self.record.due.units = false;
         }
         self.record.due.programs = false;
         if self.record.due != due {
@@ -162,15 +183,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Starts each new program once, on the host: one that is linked for another system fails here, and not with the first
-    /// pod.
-    fn try_programs(&self, wanted: &[Wanted]) -> Result<(), Error> {
-        let due = &self.record.due;
-        if !due.programs {
-            return Ok(());
-        }
-        let programs = wanted.iter().filter(|file| file.mode == PROGRAM);
-        programs.map(|file| &file.path).try_for_each(|path| self.services.try_program(path))
+    /// Starts each program once, on the host, where it is `at`: one that is linked for another
+    /// system fails here, and not with the first pod.
+    fn try_programs<'w>(
+        &self,
+        files: impl Iterator<Item = &'w Wanted>,
+        at: impl Fn(&str) -> String,
+    ) -> Result<(), Error> {
+        let mut programs = files.filter(|file| file.mode == PROGRAM);
+        programs.try_for_each(|file| self.services.try_program(&file.path, &at(&file.path)))
     }
 
     /// Changes containerd's configuration, and takes back what an earlier run did in another file of it.
@@ -220,26 +241,29 @@ impl Run<'_> {
         let recorded: Vec<String> = self.record.files.keys().cloned().collect();
         let unwanted: Vec<String> =
             recorded.into_iter().filter(|path| !names.contains(path)).collect();
-        let shims = unwanted.iter().filter(|path| is_shim(path)).cloned().collect();
+        let shims = unwanted.iter().filter(|path| is_shim(path, &Runtime::ALL)).cloned().collect();
         if let Some(pod) = in_use(self.root, self.options, self.distribution, &shims)?.first() {
             self.done.push(format!("files of earlier runs stay: {pod} uses them"));
             return Ok(());
         }
-        let unit = |path: &String| files::UNITS.iter().any(|unit| path.ends_with(unit));
         let has_daemon = wanted.iter().any(|file| file.follows == Follows::Daemon);
-        let units = self.options.restart && unwanted.iter().any(unit);
-        if units && !has_daemon {
-            self.services.stop_daemon()?;
+        let units = unwanted.iter().any(|path| files::is_unit(path));
+        let stops = units && !has_daemon;
+        if !unwanted.is_empty() && stay(self.options, &mut self.record.due, stops, &mut self.done) {
+            return Ok(());
+        }
+        if stops && self.options.restart {
+            stop_daemon(self.root, &self.services, &unwanted)?;
         }
         let lines = remove_files(self.root, &mut self.record, &unwanted)?;
         self.done.extend(lines);
-        if units {
+        if units && self.options.restart {
             self.services.reload_units()?;
         }
         Ok(())
     }
 
-    /// Forgets the digests of replaced files.
+    /// Forgets the digests of replaced files, and steps of what is not wanted any more.
     fn settle(&mut self, wanted: &[Wanted]) -> Result<(), Error> {
         let before = self.shelf.load()?;
         for file in wanted {
@@ -247,6 +271,12 @@ impl Run<'_> {
                 digests.retain(|digest| *digest == file.digest);
             }
         }
+        let follows = |step| wanted.iter().any(|file| file.follows == step);
+        let due = &mut self.record.due;
+        due.daemon &= follows(Follows::Daemon);
+        due.units &= follows(Follows::Daemon);
+        due.sysctl &= follows(Follows::Sysctl);
+        due.stop &= !follows(Follows::Daemon);
         if before.as_ref() != Some(&self.record) {
             self.shelf.save(&self.record)?;
         }

@@ -62,13 +62,13 @@ pub struct Options {
     pub sysctl_dir: String,
     /// Directory of this program's own record.
     pub record_dir: String,
-    /// containerd's configuration, or the template of it; none to look for it.
+    /// containerd's configuration, for k3s and RKE2 the rendered one; none to look for it.
     pub containerd_config: Option<String>,
     /// containerd's systemd unit; none for the distribution's.
     pub containerd_unit: Option<String>,
     /// Whether programs of the host are run: systemctl, sysctl and ctr.
     pub restart: bool,
-    /// Whether `uninstall` goes on although containers are there or a block was edited.
+    /// Whether what may be in use is taken away, and blocks replaced that were edited.
     pub force: bool,
 }
 

@@ -36,14 +36,18 @@ pub(crate) struct Record {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Due {
-    /// A program has not been tried.
+    /// Programs are in their places that no run has tried, since it was to run none.
     pub(crate) programs: bool,
     /// systemd has not seen the units, nor the daemon its new program.
     pub(crate) daemon: bool,
+    /// The daemon runs by an earlier unit, which a reload does not change.
+    pub(crate) units: bool,
     /// The kernel has not seen the sysctl file.
     pub(crate) sysctl: bool,
     /// containerd has not seen its configuration.
     pub(crate) containerd: bool,
+    /// The daemon runs although its runtime is not wanted any more.
+    pub(crate) stop: bool,
     /// The configuration that containerd ran with, until it runs with the new one.
     pub(crate) previous: Option<Previous>,
 }

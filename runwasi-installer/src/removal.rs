@@ -1,12 +1,41 @@
-//! The removal of files and of blocks in configurations. Called by `install`, for what is not wanted any more, and by
-//! `uninstall`.
+//! The removal of files, of the daemon that runs by them, and of blocks in configurations. Called
+//! by `install`, for what is not wanted any more, and by `uninstall`.
 
 use crate::Error;
 use crate::containerd::plan;
-use crate::files::{self, Found};
+use crate::files::{self, Found, UNITS};
 use crate::options::Options;
-use crate::record::{Record, Shelf};
+use crate::record::{Due, Record, Shelf};
 use crate::root::{Access, Root};
+use crate::service::Services;
+
+/// Stops the daemon of these files; not if its unit is gone already, in a run that was killed.
+pub(crate) fn stop_daemon(
+    root: &Root,
+    services: &Services<'_>,
+    paths: &[String],
+) -> Result<(), Error> {
+    for unit in paths.iter().filter(|path| path.ends_with(UNITS[0])) {
+        if root.read(unit)?.is_some() {
+            return services.stop_daemon();
+        }
+    }
+    Ok(())
+}
+
+/// Whether files that are not wanted any more stay: a run that restarts and stops nothing leaves
+/// what containerd and the daemon may use, unless it is forced. That the daemon `stops` is due then.
+pub(crate) fn stay(options: &Options, due: &mut Due, stops: bool, done: &mut Vec<String>) -> bool {
+    let stay = !options.restart && !options.force && (due.containerd || due.daemon || stops);
+    due.stop = stay && stops;
+    if due.stop {
+        done.push("containerd-wasmtimed: to be stopped".to_owned());
+    }
+    if stay {
+        done.push("files stay: a run without --no-restart removes them, or --force".to_owned());
+    }
+    stay
+}
 
 /// Removes files that are as this program wrote them, and forgets all of them. Others stay.
 pub(crate) fn remove_files(

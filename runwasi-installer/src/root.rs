@@ -142,6 +142,12 @@ impl Root {
 
     /// Replaces a file, or makes it. Its directory must be there. A symbolic link stays: its target is replaced.
     pub(crate) fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), Error> {
+        self.prepare(path, content, access)?;
+        self.complete(path)
+    }
+
+    /// Writes what is to replace a file beside it, where [`unfinished`] says.
+    pub(crate) fn prepare(&self, path: &str, content: &[u8], access: Access) -> Result<(), Error> {
         let place = self.target(path)?;
         let status = place.status()?;
         if let Some(status) = &status {
@@ -168,10 +174,15 @@ impl Root {
         }
         // After the owner, whose change clears bits of the mode.
         fchmod(&file, Mode::from_raw_mode(mode)).map_err(fail)?;
-        file.sync_all().map_err(|error| Error::io(path, error))?;
-        drop(file);
+        file.sync_all().map_err(|error| Error::io(path, error))
+    }
+
+    /// Puts what was prepared in the place of the file.
+    pub(crate) fn complete(&self, path: &str) -> Result<(), Error> {
+        let place = self.target(path)?;
         self.changes(path)?;
-        renameat(&place.directory, &unfinished, &place.directory, &place.name).map_err(fail)?;
+        renameat(&place.directory, place.unfinished(), &place.directory, &place.name)
+            .map_err(|error| Error::io(path, error))?;
         place.sync()
     }
 
@@ -187,7 +198,7 @@ impl Root {
         Ok(())
     }
 
-    /// Removes what a run that was killed left of a write.
+    /// Removes what was prepared and is not completed.
     pub(crate) fn remove_unfinished(&self, path: &str) -> Result<(), Error> {
         match self.place(path)? {
             None => Ok(()),
@@ -309,6 +320,16 @@ pub(crate) fn parent(path: &str) -> &str {
     }
 }
 
+/// Where a file is until it is complete.
+pub(crate) fn unfinished(path: &str) -> String {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    format!("{}/{}", parent(path), unfinished_name(name))
+}
+
+fn unfinished_name(name: &str) -> String {
+    format!(".{name}{UNFINISHED}")
+}
+
 impl Place {
     fn status(&self) -> Result<Option<Stat>, Error> {
         match statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -326,7 +347,7 @@ impl Place {
     }
 
     fn unfinished(&self) -> String {
-        format!(".{}{UNFINISHED}", self.name)
+        unfinished_name(&self.name)
     }
 
     fn unlink(&self, name: &str, flags: AtFlags) -> Result<(), Error> {

@@ -10,6 +10,8 @@ use crate::options::Options;
 /// How long containerd, or k3s with all that it starts, may take to be back.
 const BACK: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(500);
+/// Of `ctr`: for a connection to containerd, and for the question with its answer.
+const TIMEOUTS: [&str; 4] = ["--connect-timeout", "2s", "--timeout", "10s"];
 
 /// The daemon's service, without its suffix.
 const DAEMON: &str = "containerd-wasmtimed";
@@ -37,26 +39,29 @@ impl<'a> Services<'a> {
         if !restarted.success {
             return Ok(Err(format!("systemctl restart {unit}: {}", said(&restarted))));
         }
-        let tries = BACK.as_millis() / PAUSE.as_millis();
-        let mut last = String::new();
-        for _ in 0..tries {
+        let deadline = self.host.now() + BACK;
+        loop {
             match self.is_back(&unit, socket)? {
                 Ok(()) => return Ok(Ok(())),
-                Err(Waiting::Yet(reason)) => last = reason,
-                Err(Waiting::InVain(reason)) => return Ok(Err(reason)),
+                Err(Waiting::Yet(_)) if self.host.now() < deadline => self.host.pause(PAUSE),
+                Err(Waiting::Yet(reason) | Waiting::InVain(reason)) => return Ok(Err(reason)),
             }
-            self.host.pause(PAUSE);
         }
-        Ok(Err(last))
     }
 
-    /// Shows new units to systemd and starts the daemon, or lets a new one take over: containers go on.
-    pub(crate) fn start_daemon(&self) -> Result<(), Error> {
+    /// Shows new units to systemd and starts the daemon, or lets a new one take over: containers go
+    /// on. With `changed` units the service is restarted, too.
+    pub(crate) fn start_daemon(&self, changed: bool) -> Result<(), Error> {
         self.must("systemctl", &["daemon-reload"])?;
         let runs = self.host.run("systemctl", &["is-active", "--quiet", DAEMON])?.success;
         let units = [format!("{DAEMON}.socket"), format!("{DAEMON}.service")];
         self.must("systemctl", &["enable", "--now", &units[0], &units[1]])?;
         if runs {
+            // If the new daemon does not start, this fails and the old one goes on: a restart
+            // begins with the retirement of the old one.
+            self.must("systemctl", &["reload", DAEMON])?;
+        }
+        if runs && changed {
             self.must("systemctl", &["restart", DAEMON])?;
         }
         Ok(())
@@ -73,9 +78,9 @@ impl<'a> Services<'a> {
         self.must("systemctl", &["daemon-reload"])
     }
 
-    /// Lets a new program say its version.
-    pub(crate) fn try_program(&self, path: &str) -> Result<(), Error> {
-        let answer = self.host.run(path, &["-v"])?;
+    /// Lets a new program say its version, `at` its place or where it waits for it.
+    pub(crate) fn try_program(&self, path: &str, at: &str) -> Result<(), Error> {
+        let answer = self.host.run(at, &["-v"])?;
         if answer.success {
             return Ok(());
         }
@@ -105,7 +110,7 @@ impl<'a> Services<'a> {
     /// Whether containerd answers and has its CRI. With a configuration that the CRI does not take, containerd runs without it.
     fn is_back(&self, unit: &str, socket: &str) -> Result<Result<(), Waiting>, Error> {
         let (program, before) = self.distribution.ctr();
-        let arguments = [before, &["--address", socket, "plugins", "ls"]].concat();
+        let arguments = [before, &["--address", socket], &TIMEOUTS, &["plugins", "ls"]].concat();
         let answer = match self.host.run(program, &arguments) {
             Ok(answer) => answer,
             // No ctr on this host: systemd's word is all there is.

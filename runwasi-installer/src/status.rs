@@ -44,6 +44,7 @@ pub fn status(options: &Options) -> Result<Status, Error> {
         (record.due.sysctl, "sysctl: due"),
         (record.due.daemon, "containerd-wasmtimed: start due"),
         (record.due.containerd, "containerd: restart due"),
+        (record.due.stop, "containerd-wasmtimed: stop due"),
     ];
     for (_, line) in due.into_iter().filter(|(is, _)| *is) {
         status.bad(line.to_owned());

@@ -3,19 +3,22 @@
 //! ```text
 //! decide ─▶ record ─▶ configuration ─▶ containerd ─▶ daemon ─▶ files ─▶ directories ─▶ record
 //! ```
+//!
+//! A run that restarts and stops nothing ends after the configuration, unless it is forced: the
+//! record says what is due.
 
 use crate::Error;
 use crate::containerd::distribution::Distribution;
 use crate::containerd::plan;
-use crate::files::UNITS;
+use crate::files::is_unit;
 use crate::host::Host;
-use crate::options::Options;
+use crate::options::{Options, Runtime};
 use crate::record::Shelf;
-use crate::removal::{remove_files, unconfigure};
+use crate::removal::{remove_files, stay, stop_daemon, unconfigure};
 use crate::restart::restart;
 use crate::root::Root;
 use crate::service::Services;
-use crate::usage::{in_use, shims};
+use crate::usage::{refuse_in_use, shims};
 
 /// Removes what was installed; gives a line for each change, and for each file that stays.
 pub fn uninstall(options: &Options, host: &dyn Host) -> Result<Vec<String>, Error> {
@@ -38,10 +41,7 @@ pub(crate) fn uninstall_in(
         return Ok(done);
     };
     let distribution = Distribution::of(root, options)?;
-    let pods = in_use(root, options, distribution, &shims(&record))?;
-    if let (false, Some(first)) = (options.force, pods.first()) {
-        return Err(Error::InUse { count: pods.len(), first: first.clone() });
-    }
+    refuse_in_use(root, options, distribution, &shims(&record, &Runtime::ALL))?;
     let services = Services::new(host, options, distribution);
     done.extend(unconfigure(root, options, &shelf, &mut record, None)?);
     if record.due.containerd && options.restart {
@@ -51,24 +51,19 @@ pub(crate) fn uninstall_in(
     } else if record.due.containerd {
         done.push("containerd: to be restarted".to_owned());
     }
-    let units = record.files.keys().any(|path| UNITS.iter().any(|unit| path.ends_with(unit)));
-    if units && options.restart {
-        stop_daemon(root, options, &services)?;
-    }
     let recorded: Vec<String> = record.files.keys().cloned().collect();
+    let units = recorded.iter().any(|path| is_unit(path));
+    if stay(options, &mut record.due, units, &mut done) {
+        shelf.save(&record)?;
+        return Ok(done);
+    }
+    if units && options.restart {
+        stop_daemon(root, &services, &recorded)?;
+    }
     done.extend(remove_files(root, &mut record.clone(), &recorded)?);
     if units && options.restart {
         services.reload_units()?;
     }
     shelf.remove(&record.directories)?;
     Ok(done)
-}
-
-/// Not if its unit is gone already, in a run that was killed.
-fn stop_daemon(root: &Root, options: &Options, services: &Services<'_>) -> Result<(), Error> {
-    let unit = format!("{}/{}", options.unit_dir, UNITS[0]);
-    match root.read(&unit)? {
-        Some(_) => services.stop_daemon(),
-        None => Ok(()),
-    }
 }

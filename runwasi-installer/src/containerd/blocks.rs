@@ -184,6 +184,11 @@ impl Text {
         self.blocks().any(|block| block.kind == kind)
     }
 
+    /// The lines of the block of this kind.
+    pub(crate) fn body(&self, kind: Kind) -> Option<&str> {
+        self.blocks().find(|block| block.kind == kind).map(|block| block.body.as_str())
+    }
+
     /// Replaces the block of this kind, or appends one.
     pub(crate) fn set(&mut self, kind: Kind, body: String) {
         let found = self.pieces.iter_mut().find_map(|piece| match piece {

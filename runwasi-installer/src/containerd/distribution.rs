@@ -16,12 +16,15 @@ pub(crate) enum Distribution {
 }
 
 impl Distribution {
-    /// By the directories of the root, unless the options name a configuration.
+    /// Those that render a configuration.
+    const RENDERING: [Self; 2] = [Self::K3s, Self::Rke2];
+
+    /// By the configuration that the options name, else by the directories of the root.
     pub(crate) fn of(root: &Root, options: &Options) -> Result<Self, Error> {
-        if options.containerd_config.is_some() {
-            return Ok(Self::Plain);
+        if let Some(named) = &options.containerd_config {
+            return Ok(Self::of_configuration(named));
         }
-        let found: Vec<_> = [Self::K3s, Self::Rke2]
+        let found: Vec<_> = Self::RENDERING
             .into_iter()
             .filter(|one| root.is_directory(one.rendered_in()))
             .collect();
@@ -31,11 +34,19 @@ impl Distribution {
             _ => Err(Error::file(
                 Self::Rke2.rendered_in(),
                 format!(
-                    "and {} are both there: name the one in use by --containerd-config",
+                    "and {} are both there: name the config.toml in use by --containerd-config",
                     Self::K3s.rendered_in()
                 ),
             )),
         }
+    }
+
+    /// By the place of a configuration: k3s and RKE2 overwrite what they render.
+    fn of_configuration(file: &str) -> Self {
+        let has = |one: &Self| {
+            file.strip_prefix(one.rendered_in()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        Self::RENDERING.into_iter().find(has).unwrap_or(Self::Plain)
     }
 
     /// The directory in which the configuration is, for k3s and RKE2 beside its template.

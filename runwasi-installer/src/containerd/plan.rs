@@ -57,15 +57,15 @@ pub(crate) fn plan(
     let request = Request { root, options, bin_dir };
     let main = options.containerd_config.clone();
     let main = main.unwrap_or_else(|| format!("{}/{RENDERED}", distribution.rendered_in()));
-    if distribution != Distribution::Plain {
-        return request.rendered(distribution, &main);
-    }
     if main.ends_with(".tmpl") {
         let reason =
             "is a template; name the directory's config.toml, or leave --containerd-config out";
         return Err(Error::file(&main, reason));
     }
-    request.plain(distribution, &main)
+    match distribution {
+        Distribution::Plain => request.plain(distribution, &main),
+        Distribution::K3s | Distribution::Rke2 => request.rendered(distribution, &main),
+    }
 }
 
 /// What a file says after our blocks are gone; none if the file goes.
@@ -294,6 +294,12 @@ pub(crate) fn socket_of(
 /// Whether a configuration has a block of ours with runtimes.
 pub(crate) fn has_runtimes(file: &str, text: &str) -> Result<bool, Error> {
     Ok(Text::parse(file, text, true)?.has(Kind::Runtimes))
+}
+
+/// Whether a configuration has this runtime in a block of ours.
+pub(crate) fn has_runtime(file: &str, text: &str, runtime: Runtime) -> Result<bool, Error> {
+    let text = Text::parse(file, text, true)?;
+    Ok(text.body(Kind::Runtimes).is_some_and(|body| tables::has(body, runtime)))
 }
 
 fn files(root: &Root, options: &Options, distribution: Distribution) -> Result<Vec<Loaded>, Error> {

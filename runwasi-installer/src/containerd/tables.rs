@@ -50,6 +50,12 @@ pub(crate) fn runtimes(
     Ok(text)
 }
 
+/// Whether the tables that [`runtimes`] makes have one of this runtime.
+pub(crate) fn has(tables: &str, runtime: Runtime) -> bool {
+    let header = [2, 3].map(|version| header(version, runtime.handler()));
+    header.iter().any(|header| tables.contains(header))
+}
+
 /// The table of runc with its defaults. containerd 1.x has it by default only while a file has no table of a runtime: a first
 /// one replaces the whole map.
 pub(crate) fn runc(version: i64) -> String {

@@ -149,6 +149,24 @@ fn template_of_k3s_is_made_with_its_base_for_the_version_that_it_renders() {
 }
 
 #[test]
+fn template_is_changed_also_if_the_rendered_configuration_is_named() {
+    let file = format!("{K3S}/config.toml");
+    let mut node = Node::new(&[(&file, "version = 3\n")]);
+    fs::create_dir_all(node.path("/var/lib/rancher/rke2/agent/etc/containerd")).unwrap();
+    let error = node.refuses();
+    assert!(
+        error.contains(&format!("{K3S} are both there: name the config.toml in use")),
+        "{error}"
+    );
+    node.options.containerd_config = Some(file.clone());
+    node.install();
+    assert_eq!(node.read(&file), "version = 3\n");
+    assert!(node.read(&format!("{K3S}/config-v3.toml.tmpl")).contains("runtimes.wasmtimed]"));
+    assert!(node.exists("/opt/runwasi/bin/containerd-shim-wasmtime-v1"));
+    assert!(node.host.taken().contains(&"systemctl restart k3s".to_owned()));
+}
+
+#[test]
 fn template_of_rke2_keeps_what_it_has() {
     const RKE2: &str = "/var/lib/rancher/rke2/agent/etc/containerd";
     let template =

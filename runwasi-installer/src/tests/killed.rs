@@ -20,6 +20,15 @@ fn undisturbed(files: &[(&str, &str)]) -> Tree {
     node.tree()
 }
 
+/// A node with both runtimes and options that name one of them.
+fn narrowed() -> Node {
+    let mut node = Node::in_memory(&[(CONFIG, VERSION_3)]);
+    node.install();
+    node.options.runtimes.truncate(1);
+    node.host.taken();
+    node
+}
+
 #[test]
 fn install_that_is_killed_anywhere_is_completed_by_the_next_one() {
     for files in nodes() {
@@ -64,8 +73,34 @@ fn update_that_is_killed_anywhere_is_completed_by_the_next_one() {
         assert_eq!(node.read("/usr/local/bin/containerd-wasmtimed"), "containerd-wasmtimed 2");
         assert!(node.read(CONFIG).contains("sandboxer"));
         let asked = node.host.taken();
-        for program in ["systemctl restart containerd-wasmtimed", "systemctl restart containerd"] {
+        for program in ["systemctl reload containerd-wasmtimed", "systemctl restart containerd"] {
             assert!(asked.iter().any(|line| line == program), "{steps}: {asked:?}");
+        }
+        if !killed {
+            break;
+        }
+        steps += 1;
+        assert!(steps < MOST);
+    }
+}
+
+#[test]
+fn removal_of_a_runtime_that_is_killed_anywhere_is_completed_by_the_next_run() {
+    let node = narrowed();
+    node.install();
+    let wanted = node.tree();
+    let mut steps = 0;
+    loop {
+        let node = narrowed();
+        let root = node.root();
+        root.fail_after(steps);
+        let killed = install_in(&root, &node.options, &node.host).is_err();
+        drop(root);
+        node.install();
+        same(&node.tree(), &wanted, &format!("after {steps} steps"));
+        let asked = node.host.taken();
+        for program in ["systemctl restart containerd", "systemctl disable --now"] {
+            assert!(asked.iter().any(|line| line.starts_with(program)), "{steps}: {asked:?}");
         }
         if !killed {
             break;

@@ -6,13 +6,13 @@
 //! - [`refused`]: what is not touched, with file and line.
 //! - [`services`]: what is restarted, and when.
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -62,7 +62,9 @@ impl Node {
             fs::create_dir_all(path).unwrap();
         }
         let options = Options { root, assets, ..Options::default() };
-        let node = Self { directory, options, host: Programs::default() };
+        let unit = options.root.join("etc/systemd/system/containerd-wasmtimed.service");
+        let host = Programs { unit, ..Programs::default() };
+        let node = Self { directory, options, host };
         node.assets("1");
         files.iter().for_each(|(path, text)| node.write(path, text));
         node
@@ -164,8 +166,15 @@ struct Programs {
     asked: RefCell<Vec<String>>,
     /// Beginnings of command lines that fail, with what they say, and how often.
     failing: RefCell<Vec<(String, String, usize)>>,
+    /// The time, which passes by pauses and by slow programs alone.
+    begin: OnceCell<Instant>,
+    passed: Cell<Duration>,
+    /// The beginning of command lines that take so long.
+    slow: Option<(&'static str, Duration)>,
     /// Programs that are not there.
     missing: Vec<&'static str>,
+    /// The daemon's unit: without it `systemctl disable` fails.
+    unit: PathBuf,
     /// The rows of containerd's CRI.
     plugins: RefCell<Option<String>>,
 }
@@ -188,6 +197,9 @@ impl Host for Programs {
     fn run(&self, program: &str, arguments: &[&str]) -> Result<Answer, HostError> {
         let line = [&[program], arguments].concat().join(" ");
         self.asked.borrow_mut().push(line.clone());
+        if let Some((_, time)) = self.slow.filter(|(begin, _)| line.starts_with(begin)) {
+            self.pause(time);
+        }
         if self.missing.contains(&program) {
             return Err(HostError::new(program, io::ErrorKind::NotFound.into()));
         }
@@ -198,6 +210,9 @@ impl Host for Programs {
             *times -= 1;
             return Ok(Answer { errors: words.clone(), ..Answer::default() });
         }
+        if line.starts_with("systemctl disable") && !self.unit.exists() {
+            return Ok(Answer { errors: "no such unit".to_owned(), ..Answer::default() });
+        }
         let table =
             "TYPE ID PLATFORMS STATUS\nio.containerd.grpc.v1 cri linux/amd64 ok\n".to_owned();
         let table = self.plugins.borrow().clone().unwrap_or(table);
@@ -205,7 +220,13 @@ impl Host for Programs {
         Ok(Answer { success: true, output, errors: String::new() })
     }
 
-    fn pause(&self, _time: Duration) {}
+    fn pause(&self, time: Duration) {
+        self.passed.set(self.passed.get() + time);
+    }
+
+    fn now(&self) -> Instant {
+        *self.begin.get_or_init(Instant::now) + self.passed.get()
+    }
 }
 
 /// What makes a root a node of k3s whose containerd has rendered this configuration.

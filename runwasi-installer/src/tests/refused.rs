@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 
-use super::{CONFIG, Node, VERSION_3, rendered};
+use super::{CONFIG, Node, VERSION_3, rendered, same};
 
 /// The error for a configuration.
 fn refused(text: &str) -> String {
@@ -156,6 +156,15 @@ fn node_of_two_distributions_is_refused() {
 }
 
 #[test]
+fn template_is_refused_as_the_name_of_a_configuration() {
+    let rendered = rendered("version = 3\n");
+    let mut node = Node::new(&rendered.each_ref().map(|(path, text)| (*path, text.as_str())));
+    let template = rendered[0].0.replace("config.toml", "config-v3.toml.tmpl");
+    node.options.containerd_config = Some(template.clone());
+    assert!(node.refuses().starts_with(&format!("{template}: is a template")));
+}
+
+#[test]
 fn k3s_that_has_rendered_nothing_is_refused() {
     let node = Node::new(&[]);
     fs::create_dir_all(node.path("/var/lib/rancher/k3s/agent/etc/containerd")).unwrap();
@@ -216,6 +225,44 @@ fn containers_that_run_forbid_to_uninstall() {
     assert_eq!(node.tree(), before);
     fs::remove_dir_all(node.path(&format!("{bundles}/pod"))).unwrap();
     node.uninstall();
+}
+
+#[test]
+fn containers_that_run_forbid_to_drop_their_runtime() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let pod = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/pod";
+    let shim = "/usr/local/bin/containerd-shim-wasmtimed-v1";
+    node.write(&format!("{pod}/shim-binary-path"), shim);
+    node.options.runtimes.truncate(1);
+    node.host.taken();
+    let before = node.tree();
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.ends_with("the first is k8s.io/pod; remove them, or use --force"), "{error}");
+    same(&node.tree(), &before, &error);
+    assert_eq!(node.host.taken(), [""; 0]);
+    node.options.force = true;
+    node.install();
+    assert!(!node.read(CONFIG).contains("wasmtimed") && node.exists(shim));
+    // The runtime is gone, and so there is nothing left to refuse.
+    node.options.force = false;
+    node.install();
+    assert!(node.exists(shim));
+    fs::remove_dir_all(node.path(pod)).unwrap();
+    node.install();
+    assert!(!node.exists(shim));
+}
+
+#[test]
+fn containers_of_another_runtime_do_not_forbid_to_drop_one() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    let pod = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/pod";
+    let shim = "/usr/local/bin/containerd-shim-wasmtime-v1";
+    node.write(&format!("{pod}/shim-binary-path"), shim);
+    node.options.runtimes.truncate(1);
+    node.install();
+    assert!(!node.read(CONFIG).contains("wasmtimed") && node.exists(shim));
 }
 
 #[test]

@@ -1,13 +1,20 @@
 //! What is restarted, when, and what happens if it does not come back.
 
-use super::{CONFIG, Node, VERSION_3, rendered};
+use std::fs;
+use std::time::Duration;
+
+use super::{CONFIG, Node, VERSION_3, rendered, same};
+use crate::status;
 
 const ENABLE: &str =
     "systemctl enable --now containerd-wasmtimed.socket containerd-wasmtimed.service";
 const DISABLE: &str =
     "systemctl disable --now containerd-wasmtimed.socket containerd-wasmtimed.service";
 const RELOAD: &str = "systemctl daemon-reload";
+const TAKE_OVER: &str = "systemctl reload containerd-wasmtimed";
+const RESTART: &str = "systemctl restart containerd-wasmtimed";
 const SYSCTL: &str = "sysctl -p /etc/sysctl.d/60-containerd-wasmtimed.conf";
+const NEW_SHIM: &str = "/usr/local/bin/.containerd-shim-wasmtime-v1.runwasi-new";
 const ACTIVE: &str = "systemctl is-active --quiet containerd-wasmtimed";
 
 #[test]
@@ -21,13 +28,56 @@ fn daemon_serves_before_containerd_is_restarted_and_ends_after_it() {
 }
 
 #[test]
+fn daemon_is_stopped_by_the_unit_that_was_installed() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    let usual = std::mem::replace(&mut node.options.unit_dir, "/opt/units".to_owned());
+    node.host.unit = node.path("/opt/units/containerd-wasmtimed.service");
+    node.install();
+    node.options.unit_dir = usual;
+    node.host.taken();
+    node.uninstall();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd", DISABLE, RELOAD]);
+}
+
+#[test]
 fn new_daemon_takes_over_from_one_that_runs() {
     let node = Node::new(&[(CONFIG, VERSION_3)]);
     node.install();
     node.assets("2");
     node.host.taken();
     node.install();
-    assert_eq!(node.host.taken(), [RELOAD, ENABLE, "systemctl restart containerd-wasmtimed"]);
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, TAKE_OVER]);
+}
+
+#[test]
+fn daemon_that_runs_is_restarted_for_a_changed_unit_after_a_new_one_took_over() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    change_unit(&node);
+    node.host.taken();
+    node.install();
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, TAKE_OVER, RESTART]);
+}
+
+#[test]
+fn daemon_that_runs_is_not_restarted_if_no_new_one_takes_over() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    change_unit(&node);
+    node.host.taken();
+    node.host.fail(TAKE_OVER, "the new daemon does not start", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.ends_with("failed on the host: the new daemon does not start"), "{error}");
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, TAKE_OVER]);
+    node.install();
+    assert_eq!(node.host.taken(), [RELOAD, ENABLE, TAKE_OVER, RESTART]);
+}
+
+/// Another version of the daemon's unit to install.
+fn change_unit(node: &Node) {
+    let unit = node.options.assets.join("containerd-wasmtimed.service");
+    let text = fs::read_to_string(&unit).unwrap();
+    fs::write(&unit, text + "# Another version.\n").unwrap();
 }
 
 #[test]
@@ -44,7 +94,8 @@ fn containerd_is_asked_at_the_socket_that_its_configuration_names() {
     let node = Node::new(&[(CONFIG, "version = 3\n[grpc]\n  address = \"/run/other.sock\"\n")]);
     node.install();
     let asked = node.host.asked.borrow();
-    assert!(asked.contains(&"ctr --address /run/other.sock plugins ls".to_owned()), "{asked:?}");
+    let question = "ctr --address /run/other.sock --connect-timeout 2s --timeout 10s plugins ls";
+    assert!(asked.contains(&question.to_owned()), "{asked:?}");
 }
 
 #[test]
@@ -111,6 +162,18 @@ fn containerd_that_comes_late_is_waited_for() {
 }
 
 #[test]
+fn containerd_that_stays_away_is_given_up_by_the_clock() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.host.slow = Some(("ctr --address", Duration::from_secs(10)));
+    node.host.fail("ctr --address", "connection refused", usize::MAX);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.contains("not back with the new configuration: connection refused"), "{error}");
+    // Once with each configuration, two minutes at most and the last question.
+    let passed = node.host.passed.get();
+    assert!(passed <= 2 * Duration::from_secs(120 + 11), "{passed:?}");
+}
+
+#[test]
 fn without_ctr_the_word_of_systemd_counts() {
     let mut node = Node::new(&[(CONFIG, VERSION_3)]);
     node.host.missing = vec!["ctr"];
@@ -140,6 +203,92 @@ fn without_restart_no_program_runs_and_the_next_run_does_what_is_due() {
 }
 
 #[test]
+fn uninstall_without_restart_keeps_what_runs_and_the_next_one_does_what_is_due() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    let before = node.tree();
+    node.install();
+    node.host.taken();
+    for _ in 0..2 {
+        node.options.restart = false;
+        let done = node.uninstall();
+        let line = "files stay: a run without --no-restart removes them, or --force".to_owned();
+        assert!(done.contains(&line), "{done:?}");
+        assert_eq!(node.host.taken(), [""; 0]);
+        assert_eq!(node.read(CONFIG), VERSION_3);
+        due(&node, &["containerd: restart due", "containerd-wasmtimed: stop due"]);
+    }
+    node.options.restart = true;
+    node.uninstall();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd", DISABLE, RELOAD]);
+    same(&node.tree(), &before, "uninstalled");
+}
+
+#[test]
+fn uninstall_that_is_forced_removes_all_without_restart() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    let before = node.tree();
+    node.options.restart = false;
+    node.install();
+    node.options.force = true;
+    node.uninstall();
+    assert_eq!(node.host.taken(), [""; 0]);
+    same(&node.tree(), &before, "uninstalled");
+}
+
+#[test]
+fn runtime_that_is_dropped_without_restart_keeps_its_files_until_the_next_run() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    node.options.runtimes.truncate(1);
+    node.options.restart = false;
+    node.host.taken();
+    node.install();
+    assert!(!node.read(CONFIG).contains("wasmtimed"));
+    let unit = "/etc/systemd/system/containerd-wasmtimed.service";
+    assert!(node.exists(unit) && node.exists("/usr/local/bin/containerd-shim-wasmtimed-v1"));
+    due(&node, &["containerd: restart due", "containerd-wasmtimed: stop due"]);
+    node.options.restart = true;
+    node.install();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd", DISABLE, RELOAD]);
+    assert!(!node.exists(unit));
+    due(&node, &[]);
+}
+
+#[test]
+fn steps_of_a_dropped_runtime_are_not_due_any_more() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.options.restart = false;
+    node.install();
+    node.options.restart = true;
+    node.options.runtimes.truncate(1);
+    node.install();
+    assert!(!node.exists("/etc/sysctl.d/60-containerd-wasmtimed.conf"));
+    due(&node, &[]);
+    assert!(status(&node.options).unwrap().complete);
+}
+
+#[test]
+fn daemon_that_is_wanted_again_is_not_stopped() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    node.options.restart = false;
+    node.uninstall();
+    node.options.restart = true;
+    node.host.taken();
+    node.install();
+    assert_eq!(node.host.taken(), ["systemctl restart containerd"]);
+    due(&node, &[]);
+}
+
+/// Demands these steps in the status, and no others.
+#[track_caller]
+fn due(node: &Node, steps: &[&str]) {
+    let status = status(&node.options).unwrap();
+    let due: Vec<_> = status.lines.iter().filter(|line| line.ends_with(" due")).collect();
+    assert_eq!(due, steps, "{status:?}");
+}
+
+#[test]
 fn daemon_that_does_not_start_leaves_containerd_alone() {
     let node = Node::new(&[(CONFIG, VERSION_3)]);
     node.host.fail("systemctl enable", "no such unit", 1);
@@ -154,7 +303,7 @@ fn daemon_that_does_not_start_leaves_containerd_alone() {
 fn program_that_does_not_run_on_the_host_leaves_containerd_alone() {
     let node = Node::new(&[(CONFIG, VERSION_3)]);
     let shim = "/usr/local/bin/containerd-shim-wasmtime-v1";
-    node.host.fail(shim, "version `GLIBC_2.99' not found", 2);
+    node.host.fail(NEW_SHIM, "version `GLIBC_2.99' not found", 2);
     for _ in 0..2 {
         let error = node.try_install().unwrap_err().to_string();
         assert!(
@@ -165,4 +314,37 @@ fn program_that_does_not_run_on_the_host_leaves_containerd_alone() {
     assert_eq!(node.read(CONFIG), VERSION_3);
     node.install();
     assert!(node.read(CONFIG).contains("runtimes.wasmtime]"));
+}
+
+#[test]
+fn programs_are_replaced_only_after_all_new_ones_have_run_on_the_host() {
+    let node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.install();
+    node.assets("2");
+    node.host.taken();
+    node.host.fail(NEW_SHIM, "version `GLIBC_2.99' not found", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.contains("containerd-shim-wasmtime-v1: does not run on this host"), "{error}");
+    let programs = fs::read_dir(node.path("/usr/local/bin")).unwrap();
+    let programs: Vec<_> = programs.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(programs.len(), 3, "{programs:?}");
+    for program in &programs {
+        assert!(fs::read_to_string(program).unwrap().ends_with(" 1"), "{program:?}");
+    }
+    assert_eq!(node.host.taken(), [""; 0]);
+    node.install();
+    assert_eq!(node.read("/usr/local/bin/containerd-wasmtimed"), "containerd-wasmtimed 2");
+}
+
+#[test]
+fn programs_that_were_put_there_without_running_any_are_tried_by_the_next_run() {
+    let mut node = Node::new(&[(CONFIG, VERSION_3)]);
+    node.options.restart = false;
+    node.install();
+    node.options.restart = true;
+    let shim = "/usr/local/bin/containerd-shim-wasmtime-v1";
+    node.host.fail(shim, "version `GLIBC_2.99' not found", 1);
+    let error = node.try_install().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{shim}: does not run on this host")), "{error}");
+    node.install();
 }

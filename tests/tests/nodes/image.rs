@@ -25,24 +25,26 @@ fn installer_of_the_image_installs_and_uninstalls_from_a_container() -> Result<(
         fs::create_dir_all(root.join(directory))?;
     }
     fs::write(root.join("etc/containerd/config.toml"), CONFIG)?;
-    let run = |name: &str| {
+    let run = |words: &[&str]| {
         let mount = format!("type=bind,src={},dst=/host,options=rbind:rw", root.display());
-        let id = fixture.id(name);
+        let id = fixture.id(words[0]);
         let arguments = ["run", "--rm", "--mount", &mount, NAME, &id, "/runwasi-node-installer"];
-        fixture.ctr([&arguments[..], &[name, "--no-restart"]].concat())
+        fixture.ctr([&arguments[..], words, &["--no-restart"]].concat())
     };
-    run("install")?.ok()?;
+    run(&["install"])?.ok()?;
     let config = fs::read_to_string(root.join("etc/containerd/config.toml"))?;
     ensure!(config.starts_with(CONFIG) && config.contains("runtimes.wasmtimed]\n"), "{config}");
     for program in PROGRAMS {
         says_its_version(&root.join("usr/local/bin").join(program))?;
     }
     // Nothing is restarted, and so something is due.
-    run("status")?.status_is(3)?;
+    run(&["status"])?.status_is(3)?;
     let status = status(&Options { root: root.clone(), ..Options::default() })?;
     ensure!(status.lines.contains(&"containerd: restart due".to_owned()), "{status:?}");
-    run("uninstall")?.ok()?;
+    run(&["uninstall"])?.ok()?;
     ensure!(fs::read_to_string(root.join("etc/containerd/config.toml"))? == CONFIG);
+    says_its_version(&root.join("usr/local/bin").join(PROGRAMS[0]))?;
+    run(&["uninstall", "--force"])?.ok()?;
     let left = Command::new("find").args([&root]).args(["-type", "f"]).run()?.ok()?.out();
     ensure!(left.lines().count() == 1, "{left}");
     fixture.becomes_clean()
