@@ -88,11 +88,11 @@ impl Arguments {
         &self,
         command: &mut Command,
         arguments: &[OsString],
-        layers: [Vec<Word>; 2],
+        layers: &[Vec<Word>; 2],
     ) -> Result<Settings, SettingsError> {
         let mut all = Vec::new();
         let mut set: Vec<&str> = self.given.iter().map(|(flag, _)| flag.as_str()).collect();
-        for layer in &layers {
+        for layer in layers {
             for word in layer {
                 let flag = OsString::from(format!("{}={}", word.flag, word.value));
                 let checked = Self::parse(command, slice::from_ref(&flag));
@@ -113,6 +113,13 @@ impl Arguments {
         let parsed = Self::parse(command, &all);
         let settings = parsed.map_err(|error| refusal(&error, command, &all))?.settings;
         Ok(Settings { of_hosts: self.of_hosts(), ..settings })
+    }
+
+    /// The place of the value of a flag in the settings that are made of these `layers`.
+    pub(super) fn place(&self, flag: &str, layers: &[Vec<Word>; 2]) -> String {
+        let by_layers = || layers.iter().flatten().find(|word| word.flag == flag);
+        let word = if self.sets(flag) { None } else { by_layers() };
+        word.map_or_else(|| flag.to_owned(), |word| word.place.clone())
     }
 
     /// The words of the command, and its arguments.

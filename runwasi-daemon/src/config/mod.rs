@@ -163,10 +163,11 @@ fn settings(
     let mut file = file(identity, config, environment, default_file)?;
     let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
     let raw_engine = RawSettings { entries: engine_table.collect() };
-    let settings = line.over(parser, arguments, [variables, words(&file)?])?;
-    let settings = Settings { engine: raw_engine, ..settings };
-    settings.check()?;
-    Ok(settings)
+    let layers = [variables, words(&file)?];
+    let settings = line.over(parser, arguments, &layers)?;
+    let wrong = |reason| SettingsError::new(line.place("--metrics-address", &layers), reason);
+    settings.check_metrics_address().map_err(wrong)?;
+    Ok(Settings { engine: raw_engine, ..settings })
 }
 
 /// The socket for a request to daemons.
@@ -178,7 +179,7 @@ fn socket(
 ) -> Result<PathBuf, SettingsError> {
     // A file that is just being edited must not keep others from asking a daemon they can name.
     if line.sets("--socket") {
-        return Ok(line.over(parser, arguments, [Vec::new(), Vec::new()])?.socket);
+        return Ok(line.over(parser, arguments, &[Vec::new(), Vec::new()])?.socket);
     }
     Ok(settings(line, parser, arguments, sources)?.socket)
 }

@@ -105,18 +105,17 @@ impl Settings {
         self.slots.unwrap_or_else(limits::slots)
     }
 
-    /// Checks settings that depend on each other.
-    pub(super) fn check(&self) -> Result<(), SettingsError> {
-        let wrong = |reason: String| Err(SettingsError::new("metrics-address", reason));
+    /// Checks `metrics-address`, which depends on other settings.
+    pub(super) fn check_metrics_address(&self) -> Result<(), String> {
         match &self.metrics_address {
             Address::Ip(address) if !is_local(*address) && !self.metrics_beyond_loopback => {
-                wrong(format!(
+                Err(format!(
                     "{address} may be reached by other machines, which read the metrics without a \
                      password; if that is wanted, set metrics-beyond-loopback = true"
                 ))
             }
             Address::Unix(path) if *path == self.socket => {
-                wrong(format!("{path:?} is the manager socket"))
+                Err(format!("{path:?} is the manager socket"))
             }
             _ => Ok(()),
         }

@@ -129,9 +129,9 @@ precompile a.wasm --guard => --guard: is not for `precompile`
 --metrics-address localhost:9 => --metrics-address: "localhost:9" is no IP address with a port, …
 --metrics-address 127.0.0.1:0 => --metrics-address: "127.0.0.1:0" has no port
 --metrics-address /run/m/ => --metrics-address: "/run/m/" names a directory, not a socket
---metrics-address 0.0.0.0:9 => metrics-address: 0.0.0.0:9 may be reached by other machines, …
---metrics-address [::]:9 => metrics-address: [::]:9 may be reached by other machines, …
---metrics-address /a/s --socket /a/s => metrics-address: "/a/s" is the manager socket
+--metrics-address 0.0.0.0:9 => --metrics-address: 0.0.0.0:9 may be reached by other machines, …
+--metrics-address [::]:9 => --metrics-address: [::]:9 may be reached by other machines, …
+--metrics-address /a/s --socket /a/s => --metrics-address: "/a/s" is the manager socket
 --metrics-beyond-loopback yes => --metrics-beyond-loopback: "yes" is neither true nor false
 --metrics-beyond-loopback => --metrics-beyond-loopback: needs a value
 --config /absent/x => /absent/x: No such file or directory (os error 2) (named by --config)
@@ -227,6 +227,28 @@ cache = '/x => FILE:1: …
     mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     let error = read_with(&[], "", &fifo).unwrap_err();
     assert_eq!(error, "FILE: not a regular file (named by default)");
+}
+
+#[test]
+fn metrics_address_that_does_not_fit_the_other_settings_is_refused_with_its_place() {
+    let file = "\nmetrics-address = '0.0.0.0:9'";
+    let variable = "CONTAINERD_WASMTIMED_METRICS_ADDRESS=/variable/s";
+    let socket = "CONTAINERD_WASMTIMED_SOCKET=/variable/s";
+    for (line, variables, place) in [
+        ("", socket, "FILE:2: metrics-address: 0.0.0.0:9 may be reached"),
+        ("config check", socket, "FILE:2: metrics-address: 0.0.0.0:9 may be reached"),
+        (
+            "",
+            &format!("{socket}\n{variable}"),
+            "CONTAINERD_WASMTIMED_METRICS_ADDRESS: \"/variable/s\" is the manager socket",
+        ),
+        ("--metrics-address=[::]:9", variable, "--metrics-address: [::]:9 may be reached"),
+        ("config check --metrics-address=[::]:9", variable, "--metrics-address: [::]:9 may"),
+    ] {
+        let error = read(line, variables, file.as_bytes()).expect_err(line);
+        assert!(error.starts_with(place), "{line} {variables}: {error}");
+    }
+    assert!(read("--metrics-address=off", socket, file.as_bytes()).is_ok());
 }
 
 #[test]
