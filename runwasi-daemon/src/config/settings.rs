@@ -12,7 +12,9 @@ use clap::{ArgAction, Args};
 use runwasi_core::{
     logging::LogFormat,
     native::setting::{DEFAULT, NativeRuntime},
-    settings::{OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml},
+    settings::{
+        OFF, RawSettings, SettingsError, absolute_path, directory_or_off, in_force, number, to_toml,
+    },
 };
 use serde::{Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
@@ -149,10 +151,7 @@ fn boolean(word: &str) -> Result<bool, String> {
 }
 
 fn cache(word: &str) -> Result<PathBuf, String> {
-    if word == OFF {
-        return Ok(word.into());
-    }
-    absolute_path(word).map_err(|reason| format!("{reason}, nor {OFF:?}"))
+    Ok(directory_or_off(word)?.unwrap_or_else(|| OFF.into()))
 }
 
 fn log_level(word: &str) -> Result<LevelFilter, String> {
