@@ -70,7 +70,6 @@ pub fn read(
 ) -> Result<Command, SettingsError> {
     // Built once: each value of the environment and of the file is parsed by it, too.
     let mut parser = arguments::command(identity);
-    let sources = Sources { identity, environment, config: None, default_file };
     let line = match Arguments::parse(&mut parser, arguments) {
         Err(error) if error.kind() == Parsed::DisplayVersion => return Ok(Command::Version),
         Err(error) if error.kind() == Parsed::DisplayHelp => {
@@ -79,6 +78,8 @@ pub fn read(
         parsed => parsed.map_err(|error| arguments::refusal(&error, &parser, arguments))?,
     };
     line.check(&parser)?;
+    let config = line.config().map(|file| (file, "--config"));
+    let sources = Sources { identity, environment, config, default_file };
     let Some((words, matches)) = line.words() else {
         let settings = settings(&line, &mut parser, arguments, sources)?;
         let table = engine(&settings)?;
@@ -106,8 +107,9 @@ pub fn read(
             Ok(Command::Cache(settings, subcommands::cache_command(word, matches)))
         }
         ["config", ..] => {
-            let named = matches.get_one("file").cloned().or_else(|| line.config());
-            let sources = Sources { config: named, ..sources };
+            let file = matches.get_one::<OsString>("file").cloned();
+            let config = file.map(|file| (file, "the argument FILE")).or(sources.config);
+            let sources = Sources { config, ..sources };
             let shown = sources.shown();
             let settings = settings(&line, &mut parser, arguments, sources)?;
             engine(&settings)?;
@@ -133,8 +135,8 @@ pub fn read(
 struct Sources<'a> {
     identity: &'a Identity,
     environment: Environment<'a>,
-    /// The file that is named.
-    config: Option<OsString>,
+    /// The file that the command line names, and what names it.
+    config: Option<(OsString, &'static str)>,
     default_file: &'a Path,
 }
 
@@ -142,7 +144,8 @@ impl Sources<'_> {
     /// Name of the file, for a message.
     fn shown(&self) -> String {
         let variable = || (self.environment)(&self.identity.variable("config"));
-        match self.config.clone().or_else(variable) {
+        let config = self.config.clone().map(|(file, _)| file);
+        match config.or_else(variable) {
             Some(file) => Path::new(&file).display().to_string(),
             None if self.default_file.exists() => self.default_file.display().to_string(),
             None => format!("{} (absent, so the defaults)", self.default_file.display()),
@@ -159,7 +162,6 @@ fn settings(
 ) -> Result<Settings, SettingsError> {
     let Sources { identity, environment, config, default_file } = sources;
     let variables = variables(identity, environment)?;
-    let config = config.or_else(|| line.config());
     let mut file = file(identity, config, environment, default_file)?;
     let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
     let raw_engine = RawSettings { entries: engine_table.collect() };
@@ -240,14 +242,13 @@ fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
 
 fn file(
     identity: &Identity,
-    config: Option<OsString>,
+    config: Option<(OsString, &str)>,
     environment: Environment<'_>,
     default_file: &Path,
 ) -> Result<RawSettings, SettingsError> {
     let name = identity.variable("config");
     let variable = environment(&name).map(|path| (path, name.as_str()));
-    let named = config.map(|path| (path, "--config")).or(variable);
-    let (path, named_by) = named.unwrap_or((default_file.into(), "default"));
+    let (path, named_by) = config.or(variable).unwrap_or((default_file.into(), "default"));
     let name = Path::new(&path).display().to_string();
     if path.is_empty() {
         return Err(SettingsError::new(named_by, "is empty"));
