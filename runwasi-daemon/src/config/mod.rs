@@ -19,7 +19,9 @@ use runwasi_core::{
 
 use arguments::{Arguments, KEYS, Word};
 use socket::{Environment, variable};
-use subcommands::{Ask, AskFor, CacheCommand, Generated, Targets};
+use subcommands::{
+    Ask, AskFor, CacheCommand, Commands, ConfigCommand, DebugCommand, Generated, Targets,
+};
 
 use crate::identity::Identity;
 
@@ -80,54 +82,47 @@ pub fn read(
     line.check(&parser)?;
     let config = line.config().map(|file| (file, "--config"));
     let sources = Sources { identity, environment, config, default_file };
-    let Some((words, matches)) = line.words() else {
-        let settings = settings(&line, &mut parser, arguments, sources)?;
-        let table = engine(&settings)?;
-        return Ok(if line.print_config {
-            Command::PrintConfig(format!("{}\n{table}", settings.to_toml()?))
-        } else {
-            Command::Serve(settings)
-        });
-    };
-    match words[..] {
-        ["reload"] => {
+    Ok(match line.command.clone() {
+        None => {
+            let settings = settings(&line, &mut parser, arguments, sources)?;
+            let table = engine(&settings)?;
+            if line.print_config {
+                Command::PrintConfig(format!("{}\n{table}", settings.to_toml()?))
+            } else {
+                Command::Serve(settings)
+            }
+        }
+        Some(Commands::Ask(AskFor::Reload)) => {
             let settings = settings(&line, &mut parser, arguments, sources)?;
             // The successor would refuse what is wrong here.
             engine(&settings)?;
-            let patience = subcommands::patience(matches);
-            Ok(Command::Ask(Ask { socket: settings.socket, patience, request: AskFor::Reload }))
+            let patience = line.patience;
+            Command::Ask(Ask { socket: settings.socket, patience, request: AskFor::Reload })
         }
-        ["precompile"] => {
+        Some(Commands::Ask(request)) => {
+            let socket = socket(&line, &mut parser, arguments, sources)?;
+            Command::Ask(Ask { socket, patience: line.patience, request })
+        }
+        Some(Commands::Precompile(targets)) => {
             let settings = settings(&line, &mut parser, arguments, sources)?;
             engine(&settings)?;
-            Ok(Command::Precompile(settings, subcommands::targets(matches)))
+            Command::Precompile(settings, targets)
         }
-        ["cache", word] => {
-            let settings = settings(&line, &mut parser, arguments, sources)?;
-            Ok(Command::Cache(settings, subcommands::cache_command(word, matches)))
+        Some(Commands::Cache(command)) => {
+            Command::Cache(settings(&line, &mut parser, arguments, sources)?, command)
         }
-        ["config", ..] => {
-            let file = matches.get_one::<OsString>("file").cloned();
+        Some(Commands::Config(ConfigCommand::Check { file })) => {
             let config = file.map(|file| (file, "the argument FILE")).or(sources.config);
             let sources = Sources { config, ..sources };
             let shown = sources.shown();
-            let settings = settings(&line, &mut parser, arguments, sources)?;
-            engine(&settings)?;
-            Ok(Command::Checked(format!("{shown}: valid\n")))
+            engine(&settings(&line, &mut parser, arguments, sources)?)?;
+            Command::Checked(format!("{shown}: valid\n"))
         }
-        ["debug", ..] => debug(&line, matches, &mut parser, (arguments, sources), engine),
-        [word] => {
-            if let Some(generated) = subcommands::generated(word, matches) {
-                return Ok(Command::Generate(generated));
-            }
-            let request = subcommands::ask_for(word, matches);
-            let request = request.ok_or_else(|| SettingsError::new(word, "unknown"))?;
-            let patience = subcommands::patience(matches);
-            let socket = socket(&line, &mut parser, arguments, sources)?;
-            Ok(Command::Ask(Ask { socket, patience, request }))
+        Some(Commands::Debug(command)) => {
+            debug(&line, command, &mut parser, (arguments, sources), engine)?
         }
-        _ => Err(SettingsError::new(words.join(" "), "unknown")),
-    }
+        Some(Commands::Generate(text)) => Command::Generate(text),
+    })
 }
 
 /// The sources of settings besides the command line.
@@ -189,7 +184,7 @@ fn socket(
 /// The command `debug bundle`, which wrong settings do not keep from its work.
 fn debug(
     line: &Arguments,
-    matches: &clap::ArgMatches,
+    DebugCommand::Bundle { output, log_lines }: DebugCommand,
     parser: &mut clap::Command,
     (arguments, sources): (&[OsString], Sources<'_>),
     engine: EngineTable<'_>,
@@ -201,8 +196,9 @@ fn debug(
     });
     let client = || client_socket(sources.identity, sources.environment);
     let socket = socket(line, parser, arguments, sources.clone()).or_else(|_| client())?;
-    let request = subcommands::debug_bundle(matches, printed.map_err(|error| error.to_string()));
-    Ok(Command::Ask(Ask { socket, patience: subcommands::patience(matches), request }))
+    let settings = printed.map_err(|error| error.to_string());
+    let request = AskFor::DebugBundle { output, log_lines, settings };
+    Ok(Command::Ask(Ask { socket, patience: line.patience, request }))
 }
 
 /// The definitions of the command line, for man pages and completions.

@@ -135,7 +135,12 @@ impl Settings {
     }
 }
 
-fn whole_number(word: &str, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
+/// Checks a number of the command line. An error names the range, and the unit after it.
+pub(super) fn whole_number(
+    word: &str,
+    range: RangeInclusive<u32>,
+    unit: &str,
+) -> Result<u32, String> {
     let [least, most] = [range.start(), range.end()];
     let wrong = |_| format!("{word:?} is not a whole number between {least} and {most}{unit}");
     number(word.parse().map_err(wrong)?, range, unit)

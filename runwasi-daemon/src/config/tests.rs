@@ -349,7 +349,7 @@ fn commands_have_their_settings() {
     assert_eq!(read("events --past --for 3", "", b""), request(DEFAULT_SOCKET, 5, events));
     let drain = AskFor::Drain { limit: Duration::from_secs(600) };
     assert_eq!(read("drain", "", b""), request(DEFAULT_SOCKET, 5, drain));
-    let completions = Command::Generate(Generated::Completions("zsh".into()));
+    let completions = Command::Generate(Generated::Completions { shell: "zsh".into() });
     assert_eq!(read("completions zsh", "CONTAINERD_WASMTIMED_GRACE=x", b""), Ok(completions));
     let checked = Command::Checked("FILE: valid\n".into());
     let shown = read("config check", "", b"grace = 3").map(|command| match command {
