@@ -31,7 +31,7 @@ async fn main() -> Result<ExitCode> {
         None => write_bundle(own.path())?,
     };
     let harness =
-        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
+        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::default() })?)?;
     let containerd = harness.client().await?;
     let pipes = harness.pipes("bundle")?;
     let stdout = pipes.read_stdout();

@@ -64,7 +64,7 @@ fn link_component(linker: &mut component::Linker<ComponentState>) -> wasmtime::R
 
 /// An engine with the function `count`.
 fn engine() -> Result<WasmtimeEngine> {
-    let settings = Settings { cache: None, ..Settings::for_shim() };
+    let settings = Settings { cache: None, ..Settings::default() };
     let engine = WasmtimeEngine::builder(&settings)
         .module_imports(link_module)
         .component_imports(link_component)

@@ -14,7 +14,7 @@ const SIGKILL: u32 = 9;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let harness =
-        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
+        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::default() })?)?;
     let containerd = harness.client().await?;
     let bundle = harness.bundle("spin", &["/spin.wat"]).file("/spin.wat", SPIN).write()?;
 

@@ -26,7 +26,7 @@ async fn show() -> Result<ExitCode> {
     logging::to_stderr(false);
     // The same server that containerd talks to, on a socket in a temporary directory.
     let harness =
-        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?)?;
+        Harness::start(WasmtimeEngine::new(&Settings { cache: None, ..Settings::default() })?)?;
     let containerd = harness.client().await?;
 
     let mut args = vec!["/module.wasm"];

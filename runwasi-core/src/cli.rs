@@ -10,6 +10,7 @@ use crate::{
     bootstrap::{self, start::Started},
     engine::{Engine, error::EngineError},
     sanitize,
+    settings::SettingsError,
     suggestion::nearest,
 };
 
@@ -38,16 +39,32 @@ const FLAGS: [&str; 11] = [
 
 /// A complete shim. `engine` is called in the serving process only, before any thread exists.
 ///
-/// Errors go to stderr, which containerd puts into the message that `ctr` prints.
+/// Errors go to stderr, which containerd puts into the message that `ctr` prints. Those of the
+/// serving process, which has no stderr, go to the log.
 pub fn main<E: Engine>(about: About, engine: impl FnOnce() -> Result<E, EngineError>) -> ExitCode {
+    main_with_settings(about, || Ok(()), |()| engine())
+}
+
+/// The same for an engine with settings from the environment. `settings` is called first by
+/// `start`, whose errors `ctr` prints.
+pub fn main_with_settings<S, E: Engine>(
+    about: About,
+    settings: impl FnOnce() -> Result<S, SettingsError>,
+    engine: impl FnOnce(S) -> Result<E, EngineError>,
+) -> ExitCode {
     run(about, |action, invocation| match action {
-        Action::Start => match bootstrap::start::start(invocation)? {
-            Started::Reply(reply) => Ok(reply),
-            // The server has nothing to print on stdout when it ends.
-            Started::Server(handover) => {
-                bootstrap::serve::serve(&about, invocation, handover, engine).map(|()| Vec::new())
+        Action::Start => {
+            let settings = settings().map_err(BootstrapError::from)?;
+            match bootstrap::start::start(invocation)? {
+                Started::Reply(reply) => Ok(reply),
+                // The server has nothing to print on stdout when it ends.
+                Started::Server(handover) => {
+                    let engine = || engine(settings);
+                    bootstrap::serve::serve(&about, invocation, handover, engine)
+                        .map(|()| Vec::new())
+                }
             }
-        },
+        }
         Action::Delete => bootstrap::delete::delete(invocation),
     })
 }

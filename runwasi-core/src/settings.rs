@@ -198,6 +198,12 @@ pub fn number(wide: i128, range: RangeInclusive<u32>, unit: &str) -> Result<u32,
     number.ok_or_else(|| format!("{wide} is not {}", allowed()))
 }
 
+/// Checks an absolute directory, or [`OFF`] for no directory.
+pub fn directory_or_off(text: &str) -> Result<Option<PathBuf>, String> {
+    let path = (text != OFF).then(|| absolute_path(text)).transpose();
+    path.map_err(|reason| format!("{reason}, nor {OFF:?}"))
+}
+
 /// Deserializes a number within a range.
 pub fn within<'de, D: Deserializer<'de>, T: From<u32>, const MIN: u32, const MAX: u32>(
     deserializer: D,

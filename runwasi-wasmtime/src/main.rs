@@ -12,5 +12,6 @@ fn main() -> ExitCode {
     if let Some(end) = runwasi_wasmtime::answer_as_compiler() {
         return end;
     }
-    runwasi_core::cli::main(ABOUT, || WasmtimeEngine::for_pod(&Settings::for_shim()))
+    let engine = |settings| WasmtimeEngine::for_pod(&settings);
+    runwasi_core::cli::main_with_settings(ABOUT, Settings::for_shim, engine)
 }

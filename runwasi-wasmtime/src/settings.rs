@@ -3,13 +3,13 @@
 //! The wasm features that are on are finished proposals, which toolchains use without asking. They
 //! cost a guest that does not use them nothing.
 
-use std::{collections::BTreeSet, env, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, env, ffi::OsString, path::PathBuf, time::Duration};
 
 use runwasi_core::{
     engine::FileThreads,
     resources::{descriptors, maps},
     settings::{
-        Entry, OFF, RawSettings, SettingsError, absolute_path, in_force, or_off, to_toml, within,
+        Entry, OFF, RawSettings, SettingsError, directory_or_off, in_force, or_off, to_toml, within,
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -222,14 +222,18 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// For a shim that serves one pod.
-    pub fn for_shim() -> Self {
-        let cache = match env::var_os(CACHE_VARIABLE) {
-            None => Some(PathBuf::from(CACHE_DIRECTORY)),
-            Some(value) if value.is_empty() || value == OFF => None,
-            Some(directory) => Some(PathBuf::from(directory)),
-        };
-        Self { cache, ..Self::default() }
+    /// For a shim that serves one pod: the defaults, with the directory of [`CACHE_VARIABLE`].
+    pub fn for_shim() -> Result<Self, SettingsError> {
+        Self::with_cache_of(env::var_os(CACHE_VARIABLE))
+    }
+
+    fn with_cache_of(variable: Option<OsString>) -> Result<Self, SettingsError> {
+        let settings = Self::default();
+        let Some(value) = variable else { return Ok(settings) };
+        let text = value.into_string().map_err(|value| format!("{value:?} is not UTF-8"));
+        let cache = text.and_then(|text| directory_or_off(&text));
+        let cache = cache.map_err(|reason| SettingsError::new(CACHE_VARIABLE, reason))?;
+        Ok(Self { cache, ..settings })
     }
 
     /// The first entry that differs from these settings, with the value in force.
@@ -384,12 +388,13 @@ fn share(total: u32) -> u32 {
 fn directory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let refusal = format!("{text:?} is no absolute path without \"..\", nor {OFF:?}");
-    let path = (text != OFF).then(|| absolute_path(&text)).transpose();
-    path.map_err(|_| D::Error::custom(refusal))
+    directory_or_off(&text).map_err(|_| D::Error::custom(refusal))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn parse(text: &str) -> RawSettings {
@@ -420,6 +425,29 @@ mod tests {
         let default = in_force(&Settings::default().with_room()).unwrap();
         let changed = in_force(&read).unwrap();
         assert!(default.iter().all(|(key, value)| changed[key] != *value), "a key is missing");
+    }
+
+    #[test]
+    fn variable_of_the_cache_is_an_absolute_directory_or_off() {
+        let cache = |value: &[u8]| {
+            let read = Settings::with_cache_of(Some(OsString::from_vec(value.to_owned())));
+            read.map(|settings| settings.cache).map_err(|error| error.to_string())
+        };
+        assert_eq!(Settings::with_cache_of(None), Ok(Settings::default()));
+        assert_eq!(cache(b"/c//d/"), Ok(Some("/c/d".into())));
+        assert_eq!(cache(b"off"), Ok(None));
+        for (value, reason) in [
+            (&b""[..], r#"is empty, nor "off""#),
+            (b"code", r#""code" is not an absolute path, nor "off""#),
+            (b"Off", r#""Off" is not an absolute path, nor "off""#),
+            (
+                b"/c/../d",
+                r#""/c/../d" contains "..", and what is before it may be a link, nor "off""#,
+            ),
+            (b"/\xff", r#""/\xFF" is not UTF-8"#),
+        ] {
+            assert_eq!(cache(value), Err(format!("RUNWASI_CACHE: {reason}")));
+        }
     }
 
     #[test]

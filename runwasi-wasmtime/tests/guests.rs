@@ -72,7 +72,7 @@ impl Bed {
 
     async fn with_cache(slots: u32, cache: Arc<tempfile::TempDir>) -> Result<Self> {
         let directory = cache.path().join("code");
-        let settings = Settings { slots, cache: Some(directory), ..Settings::for_shim() };
+        let settings = Settings { slots, cache: Some(directory), ..Settings::default() };
         let harness = Harness::start(WasmtimeEngine::new(&settings)?)?;
         let client = harness.client().await?;
         Ok(Self { harness, client, cache })
@@ -345,7 +345,7 @@ async fn arguments_environment_and_working_directory_reach_the_guest() -> Result
 async fn a_tidied_engine_runs_guests_as_before_and_those_that_run_go_on() -> Result {
     let cache = Arc::new(tempfile::tempdir()?);
     let settings =
-        Settings { slots: 10, cache: Some(cache.path().join("code")), ..Settings::for_shim() };
+        Settings { slots: 10, cache: Some(cache.path().join("code")), ..Settings::default() };
     let engine = Arc::new(WasmtimeEngine::new(&settings)?);
     let harness = Harness::start(Shared(engine.clone()))?;
     let bed = Bed { client: harness.client().await?, harness, cache };

@@ -408,7 +408,7 @@ fn instructions() -> Vec<Case> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_host_call_holds_a_worker_for_more_than_5_ms() -> Result {
     let polls = Current::default();
-    let settings = Settings { slots: 4, cache: None, ..Settings::for_shim() };
+    let settings = Settings { slots: 4, cache: None, ..Settings::default() };
     let engine = Timed { engine: WasmtimeEngine::new(&settings)?, polls: polls.clone() };
     let harness = Harness::start(engine)?;
     let client = harness.client().await?;

@@ -68,7 +68,7 @@ fn engine() -> Result<WasmtimeEngine> {
     // Compiled once for all tests: the guest is large.
     let cache = target().join("tmp/outbound-cache");
     fs::create_dir_all(cache.parent().ok_or("a target folder")?)?;
-    Ok(WasmtimeEngine::new(&Settings { slots: 20, cache: Some(cache), ..Settings::for_shim() })?)
+    Ok(WasmtimeEngine::new(&Settings { slots: 20, cache: Some(cache), ..Settings::default() })?)
 }
 
 fn target() -> PathBuf {

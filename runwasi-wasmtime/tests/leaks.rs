@@ -122,7 +122,7 @@ fn sandboxes_that_came_and_went_leave_no_allocation() -> Result {
 }
 
 async fn compare() -> Result {
-    let engine = Arc::new(WasmtimeEngine::new(&Settings { cache: None, ..Settings::for_shim() })?);
+    let engine = Arc::new(WasmtimeEngine::new(&Settings { cache: None, ..Settings::default() })?);
     for _ in 0..WARM_UP {
         sandbox(&engine).await?;
     }

@@ -128,7 +128,7 @@ impl Runner {
 impl Interruptible {
     fn new(source: &[u8], optimise: Optimise) -> Result<Self> {
         let program = Program::new(source, &config(optimise))?;
-        let ticker = Ticker::start(program.module.engine(), Settings::for_shim().quantum())
+        let ticker = Ticker::start(program.module.engine(), Settings::default().quantum())
             .context("no ticker")?;
         Ok(Self { program, ticker: Arc::new(ticker) })
     }
@@ -179,7 +179,7 @@ impl Program {
 
 /// As the shims have it.
 fn config(optimise: Optimise) -> Config {
-    runwasi_wasmtime::engine::config(&Settings { optimise, ..Settings::for_shim() })
+    runwasi_wasmtime::engine::config(&Settings { optimise, ..Settings::default() })
 }
 
 /// CPU time of this process, of all its threads.

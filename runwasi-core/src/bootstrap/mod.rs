@@ -15,7 +15,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     bundle::config::ConfigError, engine::error::EngineError, id::IdError, network::NetworkError,
-    requirements::RequirementError, server::ServeError,
+    requirements::RequirementError, server::ServeError, settings::SettingsError,
 };
 
 /// Why an invocation failed.
@@ -73,6 +73,9 @@ pub enum BootstrapError {
     /// A message could not be encoded.
     #[error("encode the reply: {0}")]
     Encode(String),
+    /// A setting of the environment is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The engine could not be built.
     #[error("engine: {0}")]
     Engine(#[from] EngineError),

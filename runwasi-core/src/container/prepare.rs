@@ -35,7 +35,7 @@ use crate::{
     resources::memory::Memory,
     rootfs::{Gone, MountConfig, Rootfs, RootfsError},
     scheduler::{file_calls::FileCalls, group::Group},
-    settings::RawSettings,
+    settings::{Entry, RawSettings},
     stdio::{Stdio, error::StdioError},
     sys::credentials::Credentials,
     traces::start::StartTrace,
@@ -58,8 +58,8 @@ pub(super) enum Outcome {
 pub(crate) struct NativeProgram {
     /// Path of the program in the container.
     pub(crate) path: PathBuf,
-    /// Its runtime by the runtime options, if they name one.
-    pub(crate) runtime: Option<NativeRuntime>,
+    /// Its runtime by the runtime options, if they name one, and where they do.
+    pub(crate) runtime: Option<(NativeRuntime, Entry)>,
     /// True if systemd makes its cgroup.
     pub(crate) systemd_cgroup: bool,
     /// The PID namespace that it joins.
@@ -182,7 +182,7 @@ fn native_anyway(bundle: &Path, mounts: &[MountConfig], volatile: bool) -> Optio
 fn native(
     bundle: &Path,
     path: PathBuf,
-    runtime: Option<NativeRuntime>,
+    runtime: Option<(NativeRuntime, Entry)>,
 ) -> Result<Outcome, CreateError> {
     let ProgramConfig { systemd_cgroup, pid_namespace, .. } = ProgramConfig::load(bundle)?;
     let annotations = annotations_of(bundle);

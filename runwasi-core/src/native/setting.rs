@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::error::NativeError;
-use crate::settings::{OFF, RawSettings, SettingsError, absolute_path};
+use crate::settings::{Entry, OFF, RawSettings, SettingsError, absolute_path};
 
 /// Name of the setting.
 pub const KEY: &str = "native-runtime";
@@ -51,14 +51,26 @@ impl NativeRuntime {
         })
     }
 
-    /// Takes the setting out of runtime options, whose other keys are the engine's.
-    pub(crate) fn take_from(raw: &mut RawSettings) -> Result<Option<Self>, SettingsError> {
+    /// Takes the setting out of runtime options, whose other keys are the engine's. The entry has
+    /// its place.
+    pub(crate) fn take_from(raw: &mut RawSettings) -> Result<Option<(Self, Entry)>, SettingsError> {
         let Some(at) = raw.entries.iter().position(|entry| entry.key == KEY) else {
             return Ok(None);
         };
         let entry = raw.entries.remove(at);
         let word = entry.value.as_str().ok_or_else(|| entry.error("is not a string"))?;
-        Self::parse(word).map(Some).map_err(|reason| entry.error(reason))
+        match Self::parse(word) {
+            Ok(runtime) => Ok(Some((runtime, entry))),
+            Err(reason) => Err(entry.error(reason)),
+        }
+    }
+
+    /// The error of runtime options that contradict this setting of the node's daemon.
+    pub(crate) fn decides_over(&self, written: &Entry) -> SettingsError {
+        written.error(format_args!(
+            "{} cannot be had, this node's daemon, whose own configuration decides, has {:?}",
+            written.value, self.0
+        ))
     }
 
     /// The program's file. Blocks.
@@ -117,7 +129,11 @@ mod tests {
     fn the_option_is_taken_from_those_of_the_engine() {
         let parse = |text: &str| RawSettings::parse("f", text.as_bytes(), |_| true).unwrap();
         let mut raw = parse("slots = 1\nnative-runtime = 'off'\n");
-        assert_eq!(NativeRuntime::take_from(&mut raw), Ok(Some(NativeRuntime::off())));
+        let (runtime, entry) = NativeRuntime::take_from(&mut raw).unwrap().unwrap();
+        assert_eq!(runtime, NativeRuntime::off());
+        let refusal = NativeRuntime::default().decides_over(&entry).to_string();
+        let place = "f:2: native-runtime: \"off\" cannot be had, this node's daemon, ";
+        assert!(refusal.starts_with(place) && refusal.ends_with("has \"containerd-shim-runc-v2\""));
         assert_eq!(raw, parse("slots = 1\n"));
         assert_eq!(NativeRuntime::take_from(&mut raw), Ok(None));
         for (text, reason) in

@@ -34,16 +34,12 @@ use crate::{
     events::Event,
     id::Id,
     native::{
-        NativeHost,
-        delegate::Delegate,
-        error::NativeError,
-        launcher::Launcher,
-        record::Record,
-        setting::{KEY, NativeRuntime},
+        NativeHost, delegate::Delegate, error::NativeError, launcher::Launcher, record::Record,
+        setting::NativeRuntime,
     },
     network::{Network, NetworkError},
     observe::{self, Cause, Kind, Step, Subject},
-    settings::SettingsError,
+    settings::Entry,
     stdio::paths::StdioPaths,
     traces::{Span, start::StartTrace},
 };
@@ -205,15 +201,17 @@ impl Sandbox {
     }
 
     /// The setting in force for a container.
-    fn native_runtime(&self, option: Option<NativeRuntime>) -> Result<NativeRuntime, CreateError> {
+    fn native_runtime(
+        &self,
+        option: Option<(NativeRuntime, Entry)>,
+    ) -> Result<NativeRuntime, CreateError> {
         let NativeHost { runtime, fixed, .. } = &self.shared.host.native;
         match option {
-            Some(option) if *fixed && option != *runtime => {
-                let reason =
-                    "this node's daemon, whose own configuration decides, has another value";
-                Err(CreateError::Options(SettingsError::new(KEY, reason)))
+            None => Ok(runtime.clone()),
+            Some((option, entry)) if *fixed && option != *runtime => {
+                Err(CreateError::Options(runtime.decides_over(&entry)))
             }
-            option => Ok(option.unwrap_or_else(|| runtime.clone())),
+            Some((option, _)) => Ok(option),
         }
     }
 

@@ -19,8 +19,8 @@ pub(super) fn run(
     wanted: &Generated,
 ) -> Result<ExitCode, CommandError> {
     match wanted {
-        Generated::Completions(shell) => output::print_bytes(&completions(definitions, shell)?)?,
-        Generated::Man(directory) => {
+        Generated::Completions { shell } => output::print_bytes(&completions(definitions, shell)?)?,
+        Generated::Man { directory } => {
             for (name, page) in pages(&definitions, version)? {
                 write(&directory.join(name), &page)?;
             }

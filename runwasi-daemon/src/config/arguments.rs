@@ -1,7 +1,7 @@
 //! The command line: the flags of a daemon, and the commands of [`subcommands`]. The same parser takes
 //! the values of variables and of the file, as flags.
 
-use std::{error::Error as _, ffi::OsString, slice};
+use std::{error::Error as _, ffi::OsString, slice, time::Duration};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches, Id, Parser,
@@ -10,7 +10,10 @@ use clap::{
 };
 use runwasi_core::settings::SettingsError;
 
-use super::{settings::Settings, subcommands};
+use super::{
+    settings::Settings,
+    subcommands::{self, Commands},
+};
 use crate::identity::Identity;
 
 /// The keys of settings, with their flags and their types in the file.
@@ -50,9 +53,14 @@ pub(super) struct Arguments {
     /// The flags that are there, with their values.
     #[arg(skip)]
     given: Vec<(String, Vec<OsString>)>,
-    /// The words of the command, and its arguments.
+    #[command(subcommand)]
+    pub(super) command: Option<Commands>,
+    /// The words of the command.
     #[arg(skip)]
-    pub(super) command: Option<(Vec<String>, ArgMatches)>,
+    words: Vec<String>,
+    /// Time limit of each answer of a daemon.
+    #[arg(skip)]
+    pub(super) patience: Duration,
 }
 
 /// A setting of another source as a flag, with its place.
@@ -78,8 +86,9 @@ impl Arguments {
             definition = found;
             given.extend(self::given(definition, inner));
         }
-        let command = (!words.is_empty()).then(|| (words, innermost.clone()));
-        Ok(Self { given, command, ..Self::from_arg_matches(&matches)? })
+        let patience = innermost.try_get_one("patience").ok().flatten().copied();
+        let patience = patience.unwrap_or(subcommands::PATIENCE);
+        Ok(Self { given, words, patience, ..Self::from_arg_matches(&matches)? })
     }
 
     /// The settings of these arguments and, as far as they set nothing, of the `layers`, the first
@@ -88,11 +97,11 @@ impl Arguments {
         &self,
         command: &mut Command,
         arguments: &[OsString],
-        layers: [Vec<Word>; 2],
+        layers: &[Vec<Word>; 2],
     ) -> Result<Settings, SettingsError> {
         let mut all = Vec::new();
         let mut set: Vec<&str> = self.given.iter().map(|(flag, _)| flag.as_str()).collect();
-        for layer in &layers {
+        for layer in layers {
             for word in layer {
                 let flag = OsString::from(format!("{}={}", word.flag, word.value));
                 let checked = Self::parse(command, slice::from_ref(&flag));
@@ -115,10 +124,11 @@ impl Arguments {
         Ok(Settings { of_hosts: self.of_hosts(), ..settings })
     }
 
-    /// The words of the command, and its arguments.
-    pub(super) fn words(&self) -> Option<(Vec<&str>, &ArgMatches)> {
-        let (words, matches) = self.command.as_ref()?;
-        Some((words.iter().map(String::as_str).collect(), matches))
+    /// The place of the value of a flag in the settings that are made of these `layers`.
+    pub(super) fn place(&self, flag: &str, layers: &[Vec<Word>; 2]) -> String {
+        let by_layers = || layers.iter().flatten().find(|word| word.flag == flag);
+        let word = if self.sets(flag) { None } else { by_layers() };
+        word.map_or_else(|| flag.to_owned(), |word| word.place.clone())
     }
 
     pub(super) fn sets(&self, flag: &str) -> bool {
@@ -151,20 +161,14 @@ impl Arguments {
 
     /// Checks that flags and command fit together.
     pub(super) fn check(&self, command: &Command) -> Result<(), SettingsError> {
-        let Some((words, _)) = &self.command else {
-            if self.sets("--guard-fd") && self.settings.guard {
-                return Err(SettingsError::new("--guard-fd", "is not for a guard"));
-            }
-            return Ok(());
-        };
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let definition = innermost(command, &words);
-        for (flag, _) in &self.given {
-            if !has_flag(definition, flag) {
-                return Err(not_for(flag, &words.join(" ")));
-            }
+        if self.words.is_empty() && self.sets("--guard-fd") && self.settings.guard {
+            return Err(SettingsError::new("--guard-fd", "is not for a guard"));
         }
-        Ok(())
+        let definition = innermost(command, &self.words);
+        match self.given.iter().find(|(flag, _)| !has_flag(definition, flag)) {
+            Some((flag, _)) => Err(not_for(flag, &self.words.join(" "))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -178,8 +182,8 @@ fn given(definition: &Command, matches: &ArgMatches) -> Vec<(String, Vec<OsStrin
     matches.ids().filter(by_line).filter_map(flag).collect()
 }
 
-fn innermost<'a>(command: &'a Command, words: &[&str]) -> &'a Command {
-    let inner = |outer: &'a Command, word: &&str| outer.find_subcommand(word).unwrap_or(outer);
+fn innermost<'a>(command: &'a Command, words: &[String]) -> &'a Command {
+    let inner = |outer: &'a Command, word: &String| outer.find_subcommand(word).unwrap_or(outer);
     words.iter().fold(command, inner)
 }
 
@@ -194,9 +198,7 @@ pub(super) fn command(identity: &Identity) -> Command {
     let about = format!("One wasm host for the whole node, for containerd's runtime {runtime}.");
     let root = Arguments::command().name(program).bin_name(program).no_binary_name(true);
     let root = root.about(about).disable_help_subcommand(true);
-    let root = root.mut_args(|arg| with_names(arg, identity));
-    let commands = subcommands::all(&root);
-    root.subcommands(commands.into_iter().map(|command| command.disable_help_subcommand(true)))
+    subcommands::with_settings(root.mut_args(|arg| with_names(arg, identity)))
 }
 
 /// A flag with its key, its variable and its default in the help.

@@ -19,7 +19,9 @@ use runwasi_core::{
 
 use arguments::{Arguments, KEYS, Word};
 use socket::{Environment, variable};
-use subcommands::{Ask, AskFor, CacheCommand, Generated, Targets};
+use subcommands::{
+    Ask, AskFor, CacheCommand, Commands, ConfigCommand, DebugCommand, Generated, Targets,
+};
 
 use crate::identity::Identity;
 
@@ -33,6 +35,9 @@ pub use socket::client_socket;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// Name of the source of the default file.
+const DEFAULT: &str = "default";
 
 /// The meaning of a command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +75,6 @@ pub fn read(
 ) -> Result<Command, SettingsError> {
     // Built once: each value of the environment and of the file is parsed by it, too.
     let mut parser = arguments::command(identity);
-    let sources = Sources { identity, environment, config: None, default_file };
     let line = match Arguments::parse(&mut parser, arguments) {
         Err(error) if error.kind() == Parsed::DisplayVersion => return Ok(Command::Version),
         Err(error) if error.kind() == Parsed::DisplayHelp => {
@@ -79,127 +83,10 @@ pub fn read(
         parsed => parsed.map_err(|error| arguments::refusal(&error, &parser, arguments))?,
     };
     line.check(&parser)?;
-    let Some((words, matches)) = line.words() else {
-        let settings = settings(&line, &mut parser, arguments, sources)?;
-        let table = engine(&settings)?;
-        return Ok(if line.print_config {
-            Command::PrintConfig(format!("{}\n{table}", settings.to_toml()?))
-        } else {
-            Command::Serve(settings)
-        });
-    };
-    match words[..] {
-        ["reload"] => {
-            let settings = settings(&line, &mut parser, arguments, sources)?;
-            // The successor would refuse what is wrong here.
-            engine(&settings)?;
-            let patience = subcommands::patience(matches);
-            Ok(Command::Ask(Ask { socket: settings.socket, patience, request: AskFor::Reload }))
-        }
-        ["precompile"] => {
-            let settings = settings(&line, &mut parser, arguments, sources)?;
-            engine(&settings)?;
-            Ok(Command::Precompile(settings, subcommands::targets(matches)))
-        }
-        ["cache", word] => {
-            let settings = settings(&line, &mut parser, arguments, sources)?;
-            Ok(Command::Cache(settings, subcommands::cache_command(word, matches)))
-        }
-        ["config", ..] => {
-            let named = matches.get_one("file").cloned().or_else(|| line.config());
-            let sources = Sources { config: named, ..sources };
-            let shown = sources.shown();
-            let settings = settings(&line, &mut parser, arguments, sources)?;
-            engine(&settings)?;
-            Ok(Command::Checked(format!("{shown}: valid\n")))
-        }
-        ["debug", ..] => debug(&line, matches, &mut parser, (arguments, sources), engine),
-        [word] => {
-            if let Some(generated) = subcommands::generated(word, matches) {
-                return Ok(Command::Generate(generated));
-            }
-            let request = subcommands::ask_for(word, matches);
-            let request = request.ok_or_else(|| SettingsError::new(word, "unknown"))?;
-            let patience = subcommands::patience(matches);
-            let socket = socket(&line, &mut parser, arguments, sources)?;
-            Ok(Command::Ask(Ask { socket, patience, request }))
-        }
-        _ => Err(SettingsError::new(words.join(" "), "unknown")),
-    }
-}
-
-/// The sources of settings besides the command line.
-#[derive(Clone)]
-struct Sources<'a> {
-    identity: &'a Identity,
-    environment: Environment<'a>,
-    /// The file that is named.
-    config: Option<OsString>,
-    default_file: &'a Path,
-}
-
-impl Sources<'_> {
-    /// Name of the file, for a message.
-    fn shown(&self) -> String {
-        let variable = || (self.environment)(&self.identity.variable("config"));
-        match self.config.clone().or_else(variable) {
-            Some(file) => Path::new(&file).display().to_string(),
-            None if self.default_file.exists() => self.default_file.display().to_string(),
-            None => format!("{} (absent, so the defaults)", self.default_file.display()),
-        }
-    }
-}
-
-/// The settings of all sources.
-fn settings(
-    line: &Arguments,
-    parser: &mut clap::Command,
-    arguments: &[OsString],
-    sources: Sources<'_>,
-) -> Result<Settings, SettingsError> {
-    let Sources { identity, environment, config, default_file } = sources;
-    let variables = variables(identity, environment)?;
-    let config = config.or_else(|| line.config());
-    let mut file = file(identity, config, environment, default_file)?;
-    let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
-    let raw_engine = RawSettings { entries: engine_table.collect() };
-    let settings = line.over(parser, arguments, [variables, words(&file)?])?;
-    let settings = Settings { engine: raw_engine, ..settings };
-    settings.check()?;
-    Ok(settings)
-}
-
-/// The socket for a request to daemons.
-fn socket(
-    line: &Arguments,
-    parser: &mut clap::Command,
-    arguments: &[OsString],
-    sources: Sources<'_>,
-) -> Result<PathBuf, SettingsError> {
-    // A file that is just being edited must not keep others from asking a daemon they can name.
-    if line.sets("--socket") {
-        return Ok(line.over(parser, arguments, [Vec::new(), Vec::new()])?.socket);
-    }
-    Ok(settings(line, parser, arguments, sources)?.socket)
-}
-
-/// The command `debug bundle`, which wrong settings do not keep from its work.
-fn debug(
-    line: &Arguments,
-    matches: &clap::ArgMatches,
-    parser: &mut clap::Command,
-    (arguments, sources): (&[OsString], Sources<'_>),
-    engine: EngineTable<'_>,
-) -> Result<Command, SettingsError> {
-    let read = settings(line, parser, arguments, sources.clone());
-    let printed = read.and_then(|settings| {
-        let table = engine(&settings)?;
-        Ok(format!("{}\n{table}", settings.to_toml()?))
-    });
-    let client = || client_socket(sources.identity, sources.environment);
-    let socket = socket(line, parser, arguments, sources.clone()).or_else(|_| client())?;
-    let request = subcommands::debug_bundle(matches, printed.map_err(|error| error.to_string()));
-    Ok(Command::Ask(Ask { socket, patience: subcommands::patience(matches), request }))
+    let config = line.config().map(|file| (file, "--config".to_owned()));
+    let sources = Sources { identity, environment, config, default_file };
+    let command = line.command.clone();
+    Reader { line, parser, arguments, sources, engine }.read(command)
 }
 
 /// The definitions of the command line, for man pages and completions.
@@ -207,17 +94,152 @@ pub fn definitions(identity: &Identity) -> clap::Command {
     arguments::command(identity)
 }
 
-fn variables(
-    identity: &Identity,
-    environment: Environment<'_>,
-) -> Result<Vec<Word>, SettingsError> {
-    let mut words = Vec::new();
-    for (key, flag, _) in KEYS {
-        let Some((place, text)) = variable(identity, key, environment)? else { continue };
-        let texts = text.split(|character| key == "bundle-roots" && character == ':');
-        words.extend(texts.map(|text| Word { place: place.clone(), flag, value: text.to_owned() }));
+/// A command line that is parsed, and the other sources of its settings.
+struct Reader<'a> {
+    line: Arguments,
+    parser: clap::Command,
+    /// The command line as it was given.
+    arguments: &'a [OsString],
+    sources: Sources<'a>,
+    engine: EngineTable<'a>,
+}
+
+impl Reader<'_> {
+    fn read(mut self, command: Option<Commands>) -> Result<Command, SettingsError> {
+        Ok(match command {
+            None if self.line.print_config => Command::PrintConfig(self.printed()?),
+            None => Command::Serve(self.checked()?),
+            Some(Commands::Ask(AskFor::Reload)) => {
+                // The successor would refuse what is wrong here.
+                let socket = self.checked()?.socket;
+                self.ask(socket, AskFor::Reload)
+            }
+            Some(Commands::Ask(request)) => {
+                let socket = self.socket()?;
+                self.ask(socket, request)
+            }
+            Some(Commands::Precompile(targets)) => Command::Precompile(self.checked()?, targets),
+            Some(Commands::Cache(command)) => Command::Cache(self.settings()?, command),
+            Some(Commands::Config(ConfigCommand::Check { file })) => {
+                let named = file.map(|file| (file, "the argument FILE".to_owned()));
+                self.sources.config = named.or(self.sources.config);
+                self.checked()?;
+                Command::Checked(format!("{}: valid\n", self.sources.shown()))
+            }
+            Some(Commands::Debug(DebugCommand::Bundle { output, log_lines })) => {
+                // Wrong settings do not keep it from its work.
+                let settings = self.printed().map_err(|error| error.to_string());
+                let Sources { identity, environment, .. } = self.sources;
+                let socket = self.socket().or_else(|_| client_socket(identity, environment))?;
+                self.ask(socket, AskFor::DebugBundle { output, log_lines, settings })
+            }
+            Some(Commands::Generate(text)) => Command::Generate(text),
+        })
     }
-    Ok(words)
+
+    fn ask(&self, socket: PathBuf, request: AskFor) -> Command {
+        Command::Ask(Ask { socket, patience: self.line.patience, request })
+    }
+
+    /// The socket for a request to daemons.
+    fn socket(&mut self) -> Result<PathBuf, SettingsError> {
+        // A file that is just being edited must not keep others from asking a daemon they can name.
+        if self.line.sets("--socket") {
+            return Ok(self.over(&[Vec::new(), Vec::new()])?.socket);
+        }
+        Ok(self.settings()?.socket)
+    }
+
+    /// The settings in force as a file.
+    fn printed(&mut self) -> Result<String, SettingsError> {
+        let settings = self.settings()?;
+        let table = (self.engine)(&settings)?;
+        Ok(format!("{}\n{table}", settings.to_toml()?))
+    }
+
+    /// The settings, whose table of the engine is valid, too.
+    fn checked(&mut self) -> Result<Settings, SettingsError> {
+        let settings = self.settings()?;
+        (self.engine)(&settings)?;
+        Ok(settings)
+    }
+
+    /// The settings of all sources.
+    fn settings(&mut self) -> Result<Settings, SettingsError> {
+        let variables = self.sources.variables()?;
+        let mut file = self.sources.file()?;
+        let engine_table = file.entries.extract_if(.., |entry| entry.key.starts_with("engine."));
+        let raw_engine = RawSettings { entries: engine_table.collect() };
+        let layers = [variables, words(&file)?];
+        let settings = self.over(&layers)?;
+        let place = || self.line.place("--metrics-address", &layers);
+        let wrong = |reason| SettingsError::new(place(), reason);
+        settings.check_metrics_address().map_err(wrong)?;
+        Ok(Settings { engine: raw_engine, ..settings })
+    }
+
+    fn over(&mut self, layers: &[Vec<Word>; 2]) -> Result<Settings, SettingsError> {
+        self.line.over(&mut self.parser, self.arguments, layers)
+    }
+}
+
+/// The sources of settings besides the command line.
+struct Sources<'a> {
+    identity: &'a Identity,
+    environment: Environment<'a>,
+    /// The file that the command line names, and what names it.
+    config: Option<(OsString, String)>,
+    default_file: &'a Path,
+}
+
+impl Sources<'_> {
+    fn variables(&self) -> Result<Vec<Word>, SettingsError> {
+        let mut words = Vec::new();
+        for (key, flag, _) in KEYS {
+            let variable = variable(self.identity, key, self.environment)?;
+            let Some((place, text)) = variable else { continue };
+            let texts = text.split(|character| key == "bundle-roots" && character == ':');
+            let word = |text: &str| Word { place: place.clone(), flag, value: text.to_owned() };
+            words.extend(texts.map(word));
+        }
+        Ok(words)
+    }
+
+    fn file(&self) -> Result<RawSettings, SettingsError> {
+        let (path, named_by) = self.named();
+        let name = path.display().to_string();
+        if name.is_empty() {
+            return Err(SettingsError::new(named_by, "is empty"));
+        }
+        let is_missing =
+            |error: &io::Error| named_by == DEFAULT && error.kind() == io::ErrorKind::NotFound;
+        let reason = match read_regular(&path, MAX_BYTES) {
+            Ok(bytes) => return RawSettings::parse(&name, &bytes, |table| table == "engine"),
+            Err(ReadError::Io(error)) if is_missing(&error) => return Ok(RawSettings::default()),
+            Err(ReadError::Io(error)) => format!("{error} (named by {named_by})"),
+            Err(ReadError::NotRegular) => format!("not a regular file (named by {named_by})"),
+            Err(ReadError::TooLarge { limit }) => format!("larger than {limit} bytes"),
+        };
+        Err(SettingsError::new(name, reason))
+    }
+
+    /// The file, and what names it.
+    fn named(&self) -> (PathBuf, String) {
+        let name = self.identity.variable("config");
+        let variable = || Some(((self.environment)(&name)?, name));
+        match self.config.clone().or_else(variable) {
+            Some((file, named_by)) => (file.into(), named_by),
+            None => (self.default_file.to_owned(), DEFAULT.to_owned()),
+        }
+    }
+
+    /// Name of the file, for a message.
+    fn shown(&self) -> String {
+        let (path, named_by) = self.named();
+        let absent = named_by == DEFAULT && !path.exists();
+        let note = if absent { " (absent, so the defaults)" } else { "" };
+        format!("{}{note}", path.display())
+    }
 }
 
 /// The keys of the file as flags, which check the values.
@@ -235,32 +257,6 @@ fn words(file: &RawSettings) -> Result<Vec<Word>, SettingsError> {
         words.extend(texts.into_iter().map(|(place, value)| Word { place, flag, value }));
     }
     Ok(words)
-}
-
-fn file(
-    identity: &Identity,
-    config: Option<OsString>,
-    environment: Environment<'_>,
-    default_file: &Path,
-) -> Result<RawSettings, SettingsError> {
-    let name = identity.variable("config");
-    let variable = environment(&name).map(|path| (path, name.as_str()));
-    let named = config.map(|path| (path, "--config")).or(variable);
-    let (path, named_by) = named.unwrap_or((default_file.into(), "default"));
-    let name = Path::new(&path).display().to_string();
-    if path.is_empty() {
-        return Err(SettingsError::new(named_by, "is empty"));
-    }
-    let is_missing =
-        |error: &io::Error| named_by == "default" && error.kind() == io::ErrorKind::NotFound;
-    let reason = match read_regular(Path::new(&path), MAX_BYTES) {
-        Ok(bytes) => return RawSettings::parse(&name, &bytes, |table| table == "engine"),
-        Err(ReadError::Io(error)) if is_missing(&error) => return Ok(RawSettings::default()),
-        Err(ReadError::Io(error)) => format!("{error} (named by {named_by})"),
-        Err(ReadError::NotRegular) => format!("not a regular file (named by {named_by})"),
-        Err(ReadError::TooLarge { limit }) => format!("larger than {limit} bytes"),
-    };
-    Err(SettingsError::new(name, reason))
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use clap::{ArgAction, Args};
 use runwasi_core::{
     logging::LogFormat,
     native::setting::{DEFAULT, NativeRuntime},
-    settings::{OFF, RawSettings, SettingsError, absolute_path, in_force, number, to_toml},
+    settings::{
+        OFF, RawSettings, SettingsError, absolute_path, directory_or_off, in_force, number, to_toml,
+    },
 };
 use serde::{Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
@@ -105,18 +107,17 @@ impl Settings {
         self.slots.unwrap_or_else(limits::slots)
     }
 
-    /// Checks settings that depend on each other.
-    pub(super) fn check(&self) -> Result<(), SettingsError> {
-        let wrong = |reason: String| Err(SettingsError::new("metrics-address", reason));
+    /// Checks `metrics-address`, which depends on other settings.
+    pub(super) fn check_metrics_address(&self) -> Result<(), String> {
         match &self.metrics_address {
             Address::Ip(address) if !is_local(*address) && !self.metrics_beyond_loopback => {
-                wrong(format!(
+                Err(format!(
                     "{address} may be reached by other machines, which read the metrics without a \
                      password; if that is wanted, set metrics-beyond-loopback = true"
                 ))
             }
             Address::Unix(path) if *path == self.socket => {
-                wrong(format!("{path:?} is the manager socket"))
+                Err(format!("{path:?} is the manager socket"))
             }
             _ => Ok(()),
         }
@@ -134,7 +135,12 @@ impl Settings {
     }
 }
 
-fn whole_number(word: &str, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
+/// Checks a number of the command line. An error names the range, and the unit after it.
+pub(super) fn whole_number(
+    word: &str,
+    range: RangeInclusive<u32>,
+    unit: &str,
+) -> Result<u32, String> {
     let [least, most] = [range.start(), range.end()];
     let wrong = |_| format!("{word:?} is not a whole number between {least} and {most}{unit}");
     number(word.parse().map_err(wrong)?, range, unit)
@@ -150,10 +156,7 @@ fn boolean(word: &str) -> Result<bool, String> {
 }
 
 fn cache(word: &str) -> Result<PathBuf, String> {
-    if word == OFF {
-        return Ok(word.into());
-    }
-    absolute_path(word).map_err(|reason| format!("{reason}, nor {OFF:?}"))
+    Ok(directory_or_off(word)?.unwrap_or_else(|| OFF.into()))
 }
 
 fn log_level(word: &str) -> Result<LevelFilter, String> {

@@ -115,7 +115,9 @@ cache ls --grace 3 => --grace: is not for `cache`
 --grace 3 cache ls => --grace: is not for `cache ls`
 list --socket /a/s --socket /b/s => --socket: is given twice
 --socket /a/s list --socket /b/s => --socket: is given twice
-config check /absent/x => /absent/x: No such file or directory (os error 2) (named by --config)
+config check /absent/x => /absent/x: No such file or directory (os error 2) (named by the argument FILE)
+config check /dev/zero --config x => /dev/zero: not a regular file (named by the argument FILE)
+config check --config /absent/x => /absent/x: No such file or directory (os error 2) (named by --config)
 precompile a.wasm --guard => --guard: is not for `precompile`
 --guard-fd 2 => --guard-fd: 2 is a standard stream; 3 or more is needed
 --ready-fd 1000000 => --ready-fd: 1000000 is not open
@@ -129,9 +131,9 @@ precompile a.wasm --guard => --guard: is not for `precompile`
 --metrics-address localhost:9 => --metrics-address: "localhost:9" is no IP address with a port, …
 --metrics-address 127.0.0.1:0 => --metrics-address: "127.0.0.1:0" has no port
 --metrics-address /run/m/ => --metrics-address: "/run/m/" names a directory, not a socket
---metrics-address 0.0.0.0:9 => metrics-address: 0.0.0.0:9 may be reached by other machines, …
---metrics-address [::]:9 => metrics-address: [::]:9 may be reached by other machines, …
---metrics-address /a/s --socket /a/s => metrics-address: "/a/s" is the manager socket
+--metrics-address 0.0.0.0:9 => --metrics-address: 0.0.0.0:9 may be reached by other machines, …
+--metrics-address [::]:9 => --metrics-address: [::]:9 may be reached by other machines, …
+--metrics-address /a/s --socket /a/s => --metrics-address: "/a/s" is the manager socket
 --metrics-beyond-loopback yes => --metrics-beyond-loopback: "yes" is neither true nor false
 --metrics-beyond-loopback => --metrics-beyond-loopback: needs a value
 --config /absent/x => /absent/x: No such file or directory (os error 2) (named by --config)
@@ -230,6 +232,28 @@ cache = '/x => FILE:1: …
 }
 
 #[test]
+fn metrics_address_that_does_not_fit_the_other_settings_is_refused_with_its_place() {
+    let file = "\nmetrics-address = '0.0.0.0:9'";
+    let variable = "CONTAINERD_WASMTIMED_METRICS_ADDRESS=/variable/s";
+    let socket = "CONTAINERD_WASMTIMED_SOCKET=/variable/s";
+    for (line, variables, place) in [
+        ("", socket, "FILE:2: metrics-address: 0.0.0.0:9 may be reached"),
+        ("config check", socket, "FILE:2: metrics-address: 0.0.0.0:9 may be reached"),
+        (
+            "",
+            &format!("{socket}\n{variable}"),
+            "CONTAINERD_WASMTIMED_METRICS_ADDRESS: \"/variable/s\" is the manager socket",
+        ),
+        ("--metrics-address=[::]:9", variable, "--metrics-address: [::]:9 may be reached"),
+        ("config check --metrics-address=[::]:9", variable, "--metrics-address: [::]:9 may"),
+    ] {
+        let error = read(line, variables, file.as_bytes()).expect_err(line);
+        assert!(error.starts_with(place), "{line} {variables}: {error}");
+    }
+    assert!(read("--metrics-address=off", socket, file.as_bytes()).is_ok());
+}
+
+#[test]
 fn sockets_have_short_paths_and_clients_read_the_variable_only() {
     let named = |name: &str, bytes: usize| format!("/{}{name}", "d".repeat(bytes - 1 - name.len()));
     assert!(super::socket::socket(&named("/a-name-as-long-as-the-private-one", 106)).is_ok());
@@ -325,7 +349,7 @@ fn commands_have_their_settings() {
     assert_eq!(read("events --past --for 3", "", b""), request(DEFAULT_SOCKET, 5, events));
     let drain = AskFor::Drain { limit: Duration::from_secs(600) };
     assert_eq!(read("drain", "", b""), request(DEFAULT_SOCKET, 5, drain));
-    let completions = Command::Generate(Generated::Completions("zsh".into()));
+    let completions = Command::Generate(Generated::Completions { shell: "zsh".into() });
     assert_eq!(read("completions zsh", "CONTAINERD_WASMTIMED_GRACE=x", b""), Ok(completions));
     let checked = Command::Checked("FILE: valid\n".into());
     let shown = read("config check", "", b"grace = 3").map(|command| match command {

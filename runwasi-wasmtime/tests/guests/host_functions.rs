@@ -9,7 +9,7 @@ const CALLER: &str = r#"(module (import "own" "f" (func $f)) (memory (export "me
     (func (export "_start") (call $f)))"#;
 
 fn builder() -> Builder {
-    WasmtimeEngine::builder(&Settings { cache: None, slots: 10, ..Settings::for_shim() })
+    WasmtimeEngine::builder(&Settings { cache: None, slots: 10, ..Settings::default() })
 }
 
 /// Error of containerd's `Create` for a container that runs `guest`.

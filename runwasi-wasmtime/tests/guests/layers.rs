@@ -15,7 +15,7 @@ const IMAGE: &str = "docker.io/library/layers:1";
 /// A bed whose containers are made from what is on the shelf.
 async fn bed(shelf: &Arc<ImageStore>, cache: Arc<tempfile::TempDir>) -> Result<Bed> {
     let directory = cache.path().join("code");
-    let settings = Settings { slots: 10, cache: Some(directory), ..Settings::for_shim() };
+    let settings = Settings { slots: 10, cache: Some(directory), ..Settings::default() };
     let harness =
         Harness::start_with(WasmtimeEngine::new(&settings)?, Network::of_process(), shelf.clone())?;
     let client = harness.client().await?;

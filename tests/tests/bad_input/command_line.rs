@@ -45,6 +45,25 @@ pub(crate) fn namespace_with_a_path_is_refused(p: &ShimDriver) -> Result<()> {
     p.becomes_clean()
 }
 
+pub(crate) fn wrong_directory_of_compiled_code_is_refused_by_its_variable(
+    p: &ShimDriver,
+) -> Result<()> {
+    let bundle = p.bundle("x", &["/a"])?;
+    let command = |value: &str| p.command("x", bundle.path()).env("RUNWASI_CACHE", value);
+    for (value, reason) in [
+        ("", "RUNWASI_CACHE: is empty"),
+        ("code", "RUNWASI_CACHE: \"code\" is not an absolute path"),
+    ] {
+        let said = command(value).args(["start"]).run()?.refused()?;
+        super::says(&said, &[reason], &[])?;
+        p.becomes_clean()?;
+        // A container of before the variable can be removed.
+        let path = bundle.path().to_string_lossy();
+        command(value).args(["-bundle", &path, "delete"]).run()?.ok()?;
+    }
+    Ok(())
+}
+
 pub(crate) fn create_with_a_bad_id_is_refused(p: &ShimDriver) -> Result<()> {
     let bundle = p.bundle("good", &["/a"])?;
     let client = p.connect("good", bundle.path())?;

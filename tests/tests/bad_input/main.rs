@@ -130,6 +130,12 @@ runwasi_tests::played! { leaving_wasmtime = Wasmtime, leaving_native = Native; {
         leaving_shim_spares_its_successors_socket;
 }}
 
+// The daemon's variable is its own, and the native engine keeps no code.
+runwasi_tests::played! { variable_wasmtime = Wasmtime; {
+    command_line:
+        wrong_directory_of_compiled_code_is_refused_by_its_variable;
+}}
+
 // The native engine has every program: only a wasm file can be missing.
 runwasi_tests::played! { mount_wasmtime = Wasmtime, mount_wasmtimed = Wasmtimed; {
     bundle:

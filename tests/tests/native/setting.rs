@@ -75,7 +75,8 @@ pub(crate) fn options_do_not_override_the_daemon(c: &mut Containers) -> Result<(
     let file = c.fixture.dir().join("options.toml");
     fs::write(&file, "native-runtime = \"off\"\n")?;
     let flags = ["--runtime-config-path".to_owned(), file.display().to_string()];
-    says(&refusal(c, &flags)?, &["native-runtime"], &["this node's daemon"])?;
+    let place = "options.toml:1: native-runtime: \"off\" cannot be had";
+    says(&refusal(c, &flags)?, &[place], &["this node's daemon"])?;
     c.fixture.becomes_clean()
 }
 
