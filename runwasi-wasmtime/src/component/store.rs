@@ -115,7 +115,7 @@ impl Component {
         share: Share,
     ) -> Result<Store<Self>, BeyondLimit> {
         // First, because only the charge can fail.
-        let limits = Limits::new(spec.memory.charge())?;
+        let limits = Limits::new(spec.memory.charge(), imports.shares.memory_bytes)?;
         let held = imports.shares.descriptors.hold();
         let descriptors = Descriptors::new(spec, held, imports.outbound.room.clone());
         let component = Self {
