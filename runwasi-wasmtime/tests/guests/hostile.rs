@@ -258,3 +258,36 @@ async fn a_growth_that_no_memory_can_have_fails_in_the_guest_with_a_limit_and_wi
     }
     Ok(())
 }
+
+/// A start function that yields, since it computes for some hundred milliseconds, and grows beyond [`LIMIT`] then.
+const GROWS_LATE: &str = r#"(memory (export "memory") 1)
+    (func $s (local $i i32)
+        (loop $l
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $l (i32.lt_u (local.get $i) (i32.const 600000000))))
+        (drop (memory.grow (i32.const 2000))))
+    (start $s)"#;
+
+#[tokio::test]
+async fn a_growth_beyond_the_limit_in_a_long_instantiation_is_137_and_an_oom_event() -> Result {
+    let module = format!(r#"(module {GROWS_LATE} (func (export "_start")))"#);
+    let component = format!(
+        r#"(component
+            (core module $m {GROWS_LATE} (func (export "go")))
+            (core instance $i (instantiate $m))
+            (func $go (canon lift (core func $i "go")))
+            (export "go" (func $go)))"#
+    );
+    for (program, text) in [("/m", module), ("/c#go", component)] {
+        let bed = Bed::new(10).await?;
+        let file = program.trim_end_matches("#go");
+        let bundle = bed.harness.bundle("c", &[program]).file(file, text).memory_limit(LIMIT);
+        let ran = bed.run_bundle(bundle).await?;
+        assert_eq!(ran.status, 137, "{program}: {}", ran.stderr);
+        assert!(ran.stderr.contains("out of memory"), "{program}: {}", ran.stderr);
+        let events = bed.harness.events().summary();
+        let life = ["created c", "started c", "oom c", "exited c 137", "deleted c 137"];
+        assert_eq!(events, life, "{program}");
+    }
+    Ok(())
+}
