@@ -189,6 +189,11 @@ impl Component {
         found.map(|(_, stream)| stream.clone())
     }
 
+    /// Counts a dropped socket.
+    pub(super) fn closed_socket(&mut self) {
+        self.descriptors.closed();
+    }
+
     /// Counts an opened file.
     pub(super) fn opened(&mut self, file: &Arc<File>) {
         self.descriptors.opened(file);
