@@ -129,7 +129,8 @@ mod tests {
         let settings = Settings { gc_collector: collector, ..Settings::default() };
         let engine = Engine::new(&config(&settings)).unwrap();
         let memory = Arc::new(Memory::new(Some(64 << 20), false));
-        let mut store = Store::new(&engine, Limits::new(memory.charge()).unwrap());
+        let limits = Limits::new(memory.charge(), settings.memory_bytes()).unwrap();
+        let mut store = Store::new(&engine, limits);
         store.limiter(|limits| limits);
         store.set_epoch_deadline(1);
         let module = Module::new(&engine, text).unwrap();

@@ -105,7 +105,10 @@ impl WasmtimeInstance {
         let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await
         {
             Ok(instance) => instance,
-            Err(error) => return start::failed_start(error, &self.spec).await,
+            Err(error) => {
+                let error = store.data().explain(error);
+                return start::failed_start(error, &self.spec, context).await;
+            }
         };
         store.data_mut().started();
         // Dropped before the store, also by a kill.

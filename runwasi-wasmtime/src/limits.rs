@@ -6,6 +6,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    io,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -34,6 +35,8 @@ const SLACK: u64 = 4 << 20;
 /// Memory charge of one store, behind wasmtime's limiter interface.
 pub(crate) struct Limits {
     growth: Growth,
+    /// Bytes of the largest memory that the engine has room for.
+    largest: usize,
     /// True while no memory may grow.
     held: bool,
 }
@@ -104,9 +107,10 @@ pub(crate) async fn bounded<T>(
 }
 
 impl Limits {
-    /// Creates the limiter and charges the stack.
-    pub(crate) fn new(charge: Charge) -> Result<Self, BeyondLimit> {
-        Ok(Self { growth: Growth::new(charge, STACK as u64)?, held: false })
+    /// Creates the limiter and charges the stack. `largest`: the size of the engine's memories.
+    pub(crate) fn new(charge: Charge, largest: u64) -> Result<Self, BeyondLimit> {
+        let largest = usize::try_from(largest).unwrap_or(usize::MAX);
+        Ok(Self { growth: Growth::new(charge, STACK as u64)?, largest, held: false })
     }
 
     /// Marks the end of the instantiation.
@@ -137,20 +141,24 @@ impl Limits {
         // An error of the limiter ends the guest; `exit::status` turns it into a kill.
         Ok(self.growth.grow(bytes, slack).map_err(OutOfMemory)?)
     }
-
-    fn failed(&mut self) {
-        self.growth.failed();
-    }
 }
 
+/// True for a growth that the system has refused.
+fn of_system(error: &wasmtime::Error) -> bool {
+    error.is::<io::Error>() || error.is::<rustix::io::Errno>()
+}
+
+// What no memory or table can have fails in the guest, with a limit and without one: it is not
+// charged, and does not end the guest. wasmtime would refuse it only after it was allowed.
 impl ResourceLimiter for Limits {
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if self.held {
+        let most = maximum.map_or(self.largest, |maximum| maximum.min(self.largest));
+        if self.held || desired > most {
             return Ok(false);
         }
         // A GC heap only ever doubles. Without a first size that fits (see `gc_heap`), its last
@@ -162,7 +170,11 @@ impl ResourceLimiter for Limits {
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         tracing::debug!(error = format!("{error:#}"), "a memory did not grow");
-        self.failed();
+        // wasmtime also reports growths that it has never asked about: those whose size a type
+        // cannot have. The last growth that it has asked about was another one then.
+        if of_system(&error) {
+            self.growth.failed();
+        }
         Ok(())
     }
 
@@ -170,14 +182,18 @@ impl ResourceLimiter for Limits {
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
         self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT), 0)
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // Nothing is released: no growth that was allowed fails. wasmtime has not asked about one
+        // whose size overflows, and one beyond the maximum was not allowed.
         tracing::debug!(error = format!("{error:#}"), "a table did not grow");
-        self.failed();
         Ok(())
     }
 }
@@ -194,10 +210,64 @@ mod tests {
         assert_eq!((bytes(Some(4 << 30)), bytes(None)), (128 << 20, 128 << 20));
     }
 
+    fn limits(memory: &Arc<Memory>) -> Limits {
+        Limits::new(memory.charge(), 4 << 30).unwrap()
+    }
+
+    #[test]
+    fn failure_of_a_growth_that_was_not_asked_about_releases_nothing() {
+        let memory = Arc::new(Memory::new(Some(64 << 20), false));
+        let mut limits = limits(&memory);
+        for size in [10, 20, 30, 40, 50, 60].map(|size| size << 20) {
+            assert!(limits.memory_growing(size - (10 << 20), size, None).unwrap());
+            let used = memory.usage().used;
+            for _ in 0..2 {
+                limits.table_grow_failed(wasmtime::Error::msg("overflow")).unwrap();
+                limits.memory_grow_failed(wasmtime::Error::msg("the type's limits")).unwrap();
+            }
+            assert_eq!(memory.usage().used, used);
+        }
+        assert!(limits.memory_growing(60 << 20, 70 << 20, None).is_err());
+    }
+
+    #[test]
+    fn growth_that_the_system_refuses_is_released_once() {
+        let memory = Arc::new(Memory::new(Some(64 << 20), false));
+        let mut limits = limits(&memory);
+        limits.memory_growing(0, 10 << 20, None).unwrap();
+        let used = memory.usage().used;
+        let refused = || io::Error::from_raw_os_error(libc::ENOMEM).into();
+        limits.memory_growing(10 << 20, 30 << 20, None).unwrap();
+        limits.memory_grow_failed(refused()).unwrap();
+        limits.memory_grow_failed(refused()).unwrap();
+        assert_eq!(memory.usage().used, used);
+        limits.memory_growing(10 << 20, 30 << 20, None).unwrap();
+        let refused = wasmtime::Error::from(rustix::io::Errno::NOMEM).context("mmap");
+        limits.memory_grow_failed(refused).unwrap();
+        assert_eq!(memory.usage().used, used);
+    }
+
+    #[test]
+    fn growth_beyond_a_maximum_fails_in_the_guest_and_is_not_charged() {
+        for limit in [None, Some(64 << 20)] {
+            let memory = Arc::new(Memory::new(limit, false));
+            let mut limits = limits(&memory);
+            let before = memory.usage();
+            let page = 64 << 10;
+            assert!(!limits.memory_growing(page, 100 << 20, Some(2 * page)).unwrap());
+            assert!(!limits.memory_growing(page, 5 << 30, None).unwrap(), "the engine's maximum");
+            assert!(!limits.memory_growing(page, usize::MAX - page, Some(8 << 30)).unwrap());
+            assert!(!limits.table_growing(1, 20 << 20, Some(10)).unwrap());
+            assert_eq!(memory.usage(), before, "{limit:?}");
+            assert!(limits.memory_growing(page, 2 * page, Some(2 * page)).unwrap());
+            assert!(limits.table_growing(1, 10, Some(10)).unwrap());
+        }
+    }
+
     #[test]
     fn a_memory_that_doubles_may_miss_the_limit_by_the_slack() {
         let memory = Arc::new(Memory::new(Some(64 << 20), false));
-        let mut limits = Limits::new(memory.charge()).unwrap();
+        let mut limits = limits(&memory);
         limits.memory_growing(0, 32 << 20, None).unwrap();
         assert!(limits.memory_growing(32 << 20, 65 << 20, None).is_err());
         limits.memory_growing(32 << 20, 64 << 20, None).unwrap();

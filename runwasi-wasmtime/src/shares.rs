@@ -197,6 +197,8 @@ pub(crate) struct Shares {
     container: Arc<Account>,
     /// File descriptors of the container.
     pub(crate) descriptors: Arc<Descriptors>,
+    /// Size of the largest linear memory.
+    pub(crate) memory_bytes: u64,
     /// Needs of one store.
     numbers: Numbers,
 }
@@ -212,7 +214,9 @@ impl Shares {
         let container = spec.extensions.get_or_make(|| Account::of_container(settings));
         let descriptors =
             spec.extensions.get_or_make(|| Descriptors::new(settings.share_of_descriptors()));
-        let shares = Self { node, container, descriptors, numbers: numbers(required) };
+        let numbers = numbers(required);
+        let memory_bytes = settings.memory_bytes();
+        let shares = Self { node, container, descriptors, memory_bytes, numbers };
         shares.check_limits()?;
         Ok(shares)
     }
@@ -229,7 +233,9 @@ impl Shares {
         let container = spec.extensions.get_or_make(make).0.clone();
         let descriptors =
             spec.extensions.get_or_make(|| Descriptors::new(settings.share_of_descriptors()));
-        let shares = Self { node, container, descriptors, numbers: numbers(required) };
+        let numbers = numbers(required);
+        let memory_bytes = settings.memory_bytes();
+        let shares = Self { node, container, descriptors, memory_bytes, numbers };
         shares.check_limits()?;
         Ok(shares)
     }
@@ -345,7 +351,8 @@ mod tests {
     fn shares(node: Numbers, container: Numbers, numbers: Numbers) -> Shares {
         let node = Arc::new(Account::new(node));
         let descriptors = Arc::new(Descriptors::new(1));
-        Shares { node, container: Arc::new(Account::new(container)), descriptors, numbers }
+        let container = Arc::new(Account::new(container));
+        Shares { node, container, descriptors, memory_bytes: 0, numbers }
     }
 
     #[test]

@@ -39,13 +39,16 @@ fn exhausted(error: &wasmtime::Error) -> EngineError {
     EngineError::Exhausted { what, reason: format!("{text}, which {setting} raises") }
 }
 
-/// Exit status or error of a failed instantiation.
+/// Exit status or error of a failed instantiation, as the limits of its store explain it.
 pub(crate) async fn failed_start(
     error: wasmtime::Error,
     spec: &InstanceSpec,
+    context: &GuestContext,
 ) -> Result<ExitStatus, EngineError> {
-    // The guest's own code ran during the instantiation and has ended like any other guest.
-    if error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>() {
+    // The guest's own code ran during the instantiation and has ended like any other guest. So has
+    // one that is reported as running, whatever has ended it: its start cannot fail any more.
+    let has_run = error.is::<Trap>() || error.is::<wasmtime_wasi::I32Exit>();
+    if has_run || context.is_ready() {
         return Ok(exit::status(Err(error), spec).await);
     }
     if error.is::<PoolConcurrencyLimitError>() {

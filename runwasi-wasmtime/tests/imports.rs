@@ -164,6 +164,18 @@ impl Bed {
         Ok(())
     }
 
+    /// Connects inside, as soon as a guest listens.
+    async fn connect(&self, port: u16) -> Result<TcpStream> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            match self.network.run(move || TcpStream::connect(("127.0.0.1", port)))? {
+                Ok(stream) => return Ok(stream),
+                Err(error) if Instant::now() > deadline => return Err(error.into()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
     /// A listener inside.
     fn listen(&self) -> Result<(TcpListener, u16)> {
         let listener = self.network.run(|| TcpListener::bind("127.0.0.1:0"))??;
@@ -277,16 +289,9 @@ async fn a_guest_that_listens_is_reached_inside_its_network_only() -> Result {
     let bed = Bed::new().await?;
     let port = bed.listen()?.1;
     let server = bed.start(bed.bundle(&["tcp-echo", &port.to_string()])?).await?;
-    let connect = move || TcpStream::connect(("127.0.0.1", port));
-    let deadline = Instant::now() + SOON;
-    let mut stream = loop {
-        match bed.network.run(connect)? {
-            Ok(stream) => break stream,
-            Err(error) if Instant::now() > deadline => return Err(error.into()),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
-    assert!(connect().is_err(), "the host does not reach in");
+    let mut stream = bed.connect(port).await?;
+    let from_host = TcpStream::connect(("127.0.0.1", port));
+    assert!(from_host.is_err(), "the host does not reach in");
     stream.write_all(b"echo")?;
     stream.shutdown(Shutdown::Write)?;
     let mut said = String::new();
@@ -532,6 +537,38 @@ async fn a_paused_guest_moves_no_bytes_of_its_request() -> Result {
     Ok(())
 }
 
+/// Sets `RLIMIT_NOFILE` in a bundle.
+fn limit_files(bundle: &Path, most: u32) -> Result {
+    let config = bundle.join("config.json");
+    let limits = format!(
+        r#""process":{{"rlimits":[{{"type":"RLIMIT_NOFILE","soft":{most},"hard":{most}}}],"#
+    );
+    Ok(fs::write(&config, fs::read_to_string(&config)?.replace(r#""process":{"#, &limits))?)
+}
+
+#[tokio::test]
+async fn a_listener_that_met_the_limit_of_sockets_goes_on_when_they_are_closed() -> Result {
+    const PORT: u16 = 7000;
+    let bed = Bed::new().await?;
+    let listener = include_str!("imports/listener.wat");
+    let bundle = bed.harness.bundle("listener", &["/l.wat#go"]).file("/l.wat", listener).write()?;
+    // Streams and root are four, the listener is one: three clients are left.
+    limit_files(&bundle, 8)?;
+    let guest = bed.start_written(bundle).await?;
+    let closed = |mut client: TcpStream| -> Result {
+        client.set_read_timeout(Some(4 * SOON))?;
+        assert_eq!(client.read(&mut [0])?, 0);
+        Ok(())
+    };
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        clients.push(bed.connect(PORT).await?);
+    }
+    clients.into_iter().try_for_each(closed)?;
+    closed(bed.connect(PORT).await?)?;
+    bed.end(guest).await
+}
+
 #[tokio::test]
 async fn files_of_a_p3_guest_are_so_many_and_no_fifos() -> Result {
     let bed = Bed::new().await?;
@@ -544,9 +581,7 @@ async fn files_of_a_p3_guest_are_so_many_and_no_fifos() -> Result {
             0o666.into(),
             0,
         )?;
-        let config = fs::read_to_string(bundle.join("config.json"))?;
-        let limits = r#""process":{"rlimits":[{"type":"RLIMIT_NOFILE","soft":32,"hard":32}],"#;
-        fs::write(bundle.join("config.json"), config.replace(r#""process":{"#, limits))?;
+        limit_files(&bundle, 32)?;
         Ok(bundle)
     };
     let ran = bed.run_written(bundle(&["open-many", P3, "100"])?).await?;

@@ -19,7 +19,7 @@ use std::{
         fd::OwnedFd,
         unix::process::{CommandExt, ExitStatusExt},
     },
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -162,14 +162,13 @@ impl Frame {
 impl CompileProcess {
     /// Starts the process.
     pub async fn spawn() -> io::Result<Self> {
-        // On the blocking pool: it waits until the new process runs its program.
-        let mut child = blocking(spawn, |lost| lost).await?;
-        let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take());
-        let Some(((input, output), errors)) = pipes else {
+        // On the blocking pool: it waits until the new process runs its program. Guarded there, so
+        // that the process ends also if this future is dropped meanwhile.
+        let guarded = || spawn().map(|child| Guarded(Some(child)));
+        let mut child = blocking(guarded, |lost| lost).await?;
+        let Some(((input, output), errors)) = child.0.as_mut().and_then(take_pipes) else {
             return Err(io::Error::other("a pipe is missing"));
         };
-        // Before anything that can fail: its drop ends the process.
-        let child = Guarded(Some(child));
         let input = Sender::from_owned_fd(OwnedFd::from(input))?;
         let output = Receiver::from_owned_fd(OwnedFd::from(output))?;
         let errors = Receiver::from_owned_fd(OwnedFd::from(errors))?;
@@ -249,6 +248,11 @@ impl Death {
     }
 }
 
+/// The ends of stdin, stdout and stderr.
+fn take_pipes(child: &mut Child) -> Option<((ChildStdin, ChildStdout), ChildStderr)> {
+    child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take())
+}
+
 fn spawn() -> io::Result<Child> {
     // No `pre_exec`: with one, the process would be forked, and not be spawned in the memory of
     // this one, which can be large.
@@ -273,7 +277,44 @@ fn spawn() -> io::Result<Child> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, future::poll_fn, pin::pin, task::Poll, time::Instant};
+
     use super::*;
+
+    /// Children of this process that were started as [`PROGRAM`], those that have ended and were
+    /// not reaped among them: the lines of their `stat`.
+    fn children() -> Vec<String> {
+        let parent = std::process::id().to_string();
+        let stats = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            // An error: no process, or one that has gone meanwhile.
+            fs::read_to_string(entry.path().join("stat")).ok()
+        });
+        stats
+            .filter(|stat| {
+                let fields = stat.split_once(" (exe) ").map(|(_, fields)| fields.split(' '));
+                fields.is_some_and(|mut fields| fields.nth(1) == Some(parent.as_str()))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn cancelled_start_leaves_no_process() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        // With one thread, what comes last runs when all starts are over.
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            for _ in 0..4 {
+                let mut starting = pin!(CompileProcess::spawn());
+                poll_fn(|cx| Poll::Ready(drop(starting.as_mut().poll(cx)))).await;
+            }
+            blocking(|| Ok(()), |lost| lost).await.unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !children().is_empty() {
+                assert!(Instant::now() < deadline, "{:?}", children());
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
 
     #[test]
     fn frame_is_read_as_it_was_written_and_a_long_one_is_refused() {

@@ -81,6 +81,11 @@ impl GuestContext {
         }
     }
 
+    /// True once the guest is reported as running: from then on no error fails its start.
+    pub fn is_ready(&self) -> bool {
+        self.ready.lock().is_none()
+    }
+
     /// Starts a further future of this container. It is paused, metered and killed together with
     /// the guest, and dropped when `run` ends.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {

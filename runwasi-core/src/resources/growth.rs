@@ -48,6 +48,9 @@ impl Growth {
     }
 
     /// Takes the last growth back: it has failed after it was allowed.
+    ///
+    /// Only for the failure of that very growth. One that succeeded is pending until the next one,
+    /// and the failure of a growth that was never asked for would release its bytes.
     pub fn failed(&mut self) {
         self.charge.release(std::mem::take(&mut self.pending));
     }

@@ -115,7 +115,7 @@ impl Component {
         share: Share,
     ) -> Result<Store<Self>, BeyondLimit> {
         // First, because only the charge can fail.
-        let limits = Limits::new(spec.memory.charge())?;
+        let limits = Limits::new(spec.memory.charge(), imports.shares.memory_bytes)?;
         let held = imports.shares.descriptors.hold();
         let descriptors = Descriptors::new(spec, held, imports.outbound.room.clone());
         let component = Self {
@@ -187,6 +187,11 @@ impl Component {
     pub(super) fn stream(&self, file: &Arc<File>) -> Option<Standard> {
         let found = self.streams.iter().find(|(opened, _)| opened.as_ptr() == Arc::as_ptr(file));
         found.map(|(_, stream)| stream.clone())
+    }
+
+    /// Counts a dropped socket.
+    pub(super) fn closed_socket(&mut self) {
+        self.descriptors.closed();
     }
 
     /// Counts an opened file.

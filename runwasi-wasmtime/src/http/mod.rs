@@ -161,7 +161,9 @@ impl Server {
         .await;
         match begun {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return failed_start(error, spec).await,
+            Ok(Err(error)) => {
+                return failed_start(store.data().explain(error), spec, context).await;
+            }
             Err(_) => {
                 return Err(EngineError::Failed(
                     "an instance takes longer to begin than a request may take".into(),

@@ -38,7 +38,10 @@ pub(crate) async fn run(
     let instance = match start::ready_if_long(context, pre.instantiate_async(&mut store)).await {
         Ok(instance) => instance,
         // A start function of the module may have run, and its trap is an exit of the guest.
-        Err(error) => return start::failed_start(error, spec).await,
+        Err(error) => {
+            let error = store.data().limits.explain(error);
+            return start::failed_start(error, spec, context).await;
+        }
     };
     // From here on a refused growth can be the result of the guest's `memory.grow`. Before, it
     // fails the start.

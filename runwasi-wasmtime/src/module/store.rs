@@ -49,7 +49,8 @@ pub(super) fn store(
 ) -> Result<Store<Guest>, EngineError> {
     // Charges the stack. First, so that a guest beyond its memory limit fails before its files are
     // opened.
-    let limits = Limits::new(spec.memory.charge()).map_err(EngineError::begins_beyond)?;
+    let limits = Limits::new(spec.memory.charge(), shares.memory_bytes)
+        .map_err(EngineError::begins_beyond)?;
     let wasi = context::module_context(spec)?;
     let files = FileTable::new(spec, shares.descriptors.hold());
     let extensions = spec.extensions.clone();

@@ -4,6 +4,7 @@
 //! | module | one thing |
 //! |---|---|
 //! | `policy` | the outbound policy of a container |
+//! | `room` | sockets that a listener may accept |
 //! | `sockets` | sockets that the host opens in the sandbox's network |
 //! | `resolver` | name resolution by the container's own files |
 //! | `http` | outgoing HTTP requests |
@@ -20,27 +21,18 @@ mod informational;
 pub(crate) mod policy;
 mod pool;
 pub(crate) mod resolver;
+pub(crate) mod room;
 mod roots;
 mod sockets;
 mod tls;
 
-use std::{
-    future::ready,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{future::ready, sync::Arc};
 
 use runwasi_core::{
-    EngineError, GuestContext, InstanceSpec,
-    artifact::Program,
-    network::Network,
-    resources::descriptors::{self, Descriptors},
-    traces::context::SpanContext,
+    EngineError, GuestContext, InstanceSpec, artifact::Program, network::Network,
+    resources::descriptors::Descriptors, traces::context::SpanContext,
 };
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
@@ -52,6 +44,7 @@ use self::{
     policy::{OutboundRules, Policy},
     pool::Pool,
     resolver::{LookupError, Resolver},
+    room::Room,
     tls::Trust,
 };
 
@@ -97,40 +90,6 @@ fn policy_of(spec: &InstanceSpec, program: &Program) -> Result<Policy, EngineErr
         path: program.path.clone(),
         reason: error.to_string(),
     })
-}
-
-/// Interval between looks for a descriptor that was closed.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// Number of sockets that a process may still accept, by its last count of open descriptors.
-#[derive(Default)]
-pub(crate) struct Room {
-    left: AtomicUsize,
-}
-
-impl Room {
-    /// Sets the number after a count.
-    pub(crate) fn set(&self, left: usize) {
-        // Relaxed, here and below: no other data depends on the number.
-        self.left.store(left, Relaxed);
-    }
-
-    /// Counts a dropped socket.
-    pub(crate) fn closed(&self) {
-        self.left.fetch_add(1, Relaxed);
-    }
-
-    /// Waits for room and takes it.
-    async fn taken(&self) -> bool {
-        let one_less = |left: usize| left.checked_sub(1);
-        while !descriptors::left_for_guests()
-            || self.left.fetch_update(Relaxed, Relaxed, one_less).is_err()
-        {
-            // Descriptors are closed by other stores, and by the host: nothing notifies of them all.
-            sleep(LOOK).await;
-        }
-        true
-    }
 }
 
 /// The library's context for sockets, with the policy and the limit of descriptors as its address
@@ -201,7 +160,7 @@ impl Outbound {
         };
         // Reads the files before a guest can change them, if the policy goes by names.
         access.resolver.begin().await.map_err(failed)?;
-        let room = Arc::new(Room::default());
+        let room = Arc::new(Room::new(descriptors.clone()));
         let sockets = Arc::new(sockets_for(access.rules.clone(), room.clone()));
         Ok(Self {
             access: access.clone(),

@@ -47,6 +47,53 @@ const LIBRARY: &str = r#"(component
     (export "test:lib/api" (instance $api))
     (export "test:lib/other" (instance $other)))"#;
 
+/// Polls a list of COUNT times the same pollable, which is ready, and traps unless all are.
+const POLLS: &str = r#"(component
+    (import "wasi:io/poll@0.2.0" (instance $poll
+        (export "pollable" (type $p (sub resource)))
+        (export "poll" (func (param "in" (list (borrow $p))) (result (list u32))))))
+    (alias export $poll "pollable" (type $pollable))
+    (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+        (alias outer 1 $pollable (type $p))
+        (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+    (core module $libcm
+        (memory (export "memory") 4)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 131072)))
+    (core instance $libc (instantiate $libcm))
+    (core func $poll (canon lower (func $poll "poll")
+        (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+    (core func $wait (canon lower (func $clock "subscribe-duration")))
+    (core module $m
+        (import "libc" "memory" (memory 4))
+        (import "h" "poll" (func $poll (param i32 i32 i32)))
+        (import "h" "wait" (func $wait (param i64) (result i32)))
+        (func (export "go") (local $pollable i32) (local $i i32)
+            (local.set $pollable (call $wait (i64.const 0)))
+            (loop $l
+                (i32.store offset=16 (i32.mul (local.get $i) (i32.const 4)) (local.get $pollable))
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $l (i32.lt_u (local.get $i) (i32.const COUNT))))
+            (call $poll (i32.const 16) (i32.const COUNT) (i32.const 0))
+            (if (i32.ne (i32.load (i32.const 4)) (i32.const COUNT)) (then unreachable))))
+    (core instance $i (instantiate $m (with "libc" (instance $libc)) (with "h" (instance
+        (export "poll" (func $poll)) (export "wait" (func $wait))))))
+    (func $go (canon lift (core func $i "go")))
+    (export "go" (func $go)))"#;
+
+#[tokio::test]
+async fn a_poll_has_so_many_pollables_and_one_more_is_a_trap_that_says_so() -> Result {
+    let bed = Bed::new(10).await?;
+    let run = async |count: &str| {
+        bed.run(&["/c#go"], &[("/c", POLLS.replace("COUNT", count).as_str())]).await
+    };
+    let ran = run("10000").await?;
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    let ran = run("10001").await?;
+    assert_eq!(ran.status, 134, "{}", ran.stderr);
+    assert!(ran.stderr.contains("10001 pollables, and 10000 are allowed"), "{}", ran.stderr);
+    Ok(())
+}
+
 #[tokio::test]
 async fn stream_of_a_file_is_read_at_once() -> Result {
     let bed = Bed::new(10).await?;

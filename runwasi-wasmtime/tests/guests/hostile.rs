@@ -194,3 +194,100 @@ async fn names_from_an_image_reach_no_error_raw_or_at_full_length() -> Result {
     }
     Ok(())
 }
+
+/// Memory limit of the guests that grow.
+const LIMIT: u64 = 64 << 20;
+
+#[tokio::test]
+async fn a_failing_growth_of_a_table_releases_no_memory_of_the_guest() -> Result {
+    let bed = Bed::new(10).await?;
+    // Its size would not fit into 64 bits, so wasmtime reports the failure of a growth that it has not asked about.
+    let module = r#"(module
+        (memory (export "memory") 1)
+        (table $t i64 1 funcref)
+        (func (export "_start") (local $i i32)
+            (loop $more
+                (if (i32.eq (memory.grow (i32.const 160)) (i32.const -1)) (then unreachable))
+                (if (i64.ne (table.grow $t (ref.null func) (i64.const -1)) (i64.const -1))
+                    (then unreachable))
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $i) (i32.const 30))))))"#;
+    let bundle = bed.harness.bundle("c", &["/m"]).file("/m", module).memory_limit(LIMIT);
+    let ran = bed.run_bundle(bundle).await?;
+    assert_eq!(ran.status, 137, "{}", ran.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_growth_that_no_memory_can_have_fails_in_the_guest_with_a_limit_and_without() -> Result {
+    let bed = Bed::new(10).await?;
+    for (what, grows) in [
+        (
+            "memory beyond its maximum",
+            r#"(memory (export "memory") 1 2)
+            (func $grow (result i32) (i32.eq (memory.grow (i32.const 2000)) (i32.const -1)))"#,
+        ),
+        (
+            "table beyond its maximum",
+            r#"(memory (export "memory") 1) (table $t 1 10 funcref)
+            (func $grow (result i32)
+                (i32.eq (table.grow $t (ref.null func) (i32.const 20000000)) (i32.const -1)))"#,
+        ),
+        (
+            "memory beyond all addresses",
+            r#"(memory (export "memory") i64 1)
+            (func $grow (result i32)
+                (i64.eq (memory.grow (i64.const 0xffffffffffff)) (i64.const -1)))"#,
+        ),
+        (
+            "memory beyond the engine's size",
+            r#"(memory (export "memory") i64 1)
+            (func $grow (result i32)
+                (i64.eq (memory.grow (i64.const 80000)) (i64.const -1)))"#,
+        ),
+    ] {
+        let module = format!(
+            r#"(module {grows}
+                (func (export "_start") (if (i32.eqz (call $grow)) (then unreachable))))"#
+        );
+        let bundle = || bed.harness.bundle("c", &["/m"]).file("/m", &module);
+        for bundle in [bundle(), bundle().memory_limit(LIMIT)] {
+            let ran = bed.run_bundle(bundle).await?;
+            assert_eq!(ran.status, 0, "{what}: {}", ran.stderr);
+        }
+    }
+    Ok(())
+}
+
+/// A start function that yields, since it computes for some hundred milliseconds, and grows beyond [`LIMIT`] then.
+const GROWS_LATE: &str = r#"(memory (export "memory") 1)
+    (func $s (local $i i32)
+        (loop $l
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $l (i32.lt_u (local.get $i) (i32.const 600000000))))
+        (drop (memory.grow (i32.const 2000))))
+    (start $s)"#;
+
+#[tokio::test]
+async fn a_growth_beyond_the_limit_in_a_long_instantiation_is_137_and_an_oom_event() -> Result {
+    let module = format!(r#"(module {GROWS_LATE} (func (export "_start")))"#);
+    let component = format!(
+        r#"(component
+            (core module $m {GROWS_LATE} (func (export "go")))
+            (core instance $i (instantiate $m))
+            (func $go (canon lift (core func $i "go")))
+            (export "go" (func $go)))"#
+    );
+    for (program, text) in [("/m", module), ("/c#go", component)] {
+        let bed = Bed::new(10).await?;
+        let file = program.trim_end_matches("#go");
+        let bundle = bed.harness.bundle("c", &[program]).file(file, text).memory_limit(LIMIT);
+        let ran = bed.run_bundle(bundle).await?;
+        assert_eq!(ran.status, 137, "{program}: {}", ran.stderr);
+        assert!(ran.stderr.contains("out of memory"), "{program}: {}", ran.stderr);
+        let events = bed.harness.events().summary();
+        let life = ["created c", "started c", "oom c", "exited c 137", "deleted c 137"];
+        assert_eq!(events, life, "{program}");
+    }
+    Ok(())
+}

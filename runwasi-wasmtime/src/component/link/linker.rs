@@ -9,7 +9,8 @@ use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use super::{
-    clocks, config, files, keyvalue, names, parts, paths, sockets, streams_p2, streams_p3, sync,
+    clocks, config, files, keyvalue, names, parts, paths, poll, sockets, streams_p2, streams_p3,
+    sync,
 };
 use crate::component::store::Component;
 
@@ -29,6 +30,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Component>> {
     sockets::link(&mut linker)?;
     names::link(&mut linker)?;
     clocks::link(&mut linker)?;
+    poll::link(&mut linker)?;
     parts::link(&mut linker)?;
     streams_p3::link(&mut linker)?;
     linker.allow_shadowing(false);

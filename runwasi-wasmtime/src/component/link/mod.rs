@@ -11,6 +11,7 @@
 //! | `sockets` | replacements for wasmtime-wasi's functions that create sockets |
 //! | `names` | `wasi:sockets/ip-name-lookup` of both previews |
 //! | `clocks` | replacements for the waits of `wasi:clocks`, exact ones |
+//! | `poll` | `poll` of p2, with a bound |
 //! | `parts` | replacements for functions with long work, in parts |
 //! | `streams_p3` | replacements for the file streams of p3, in parts |
 //! | `keyvalue`, `config`, `nn` (feature `wasi-nn`) | the interfaces of these names |
@@ -26,6 +27,7 @@ mod nn;
 mod parts;
 mod paths;
 mod place;
+mod poll;
 mod sockets;
 mod streams_p2;
 mod streams_p3;

@@ -29,7 +29,7 @@ use wasmtime_wasi::{
 use super::P2_VERSION;
 use crate::component::store::Component;
 
-/// Replaces the functions that create sockets or accept them from a listener.
+/// Replaces the functions that create sockets, accept them from a listener or drop them.
 pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
     let mut tcp = linker.instance(&format!("wasi:sockets/tcp-create-socket@{P2_VERSION}"))?;
     tcp.func_wrap("create-tcp-socket", |store, (family,): (p2_network::IpAddressFamily,)| {
@@ -45,11 +45,25 @@ pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
         "[method]tcp-socket.accept",
         |store, (listener,): (Resource<p2::TcpSocket>,)| accept_p2(store, listener),
     )?;
+    listeners.resource(
+        "tcp-socket",
+        ResourceType::host::<p2::TcpSocket>(),
+        close::<p2::TcpSocket>,
+    )?;
+    let mut datagrams = linker.instance(&format!("wasi:sockets/udp@{P2_VERSION}"))?;
+    datagrams.resource(
+        "udp-socket",
+        ResourceType::host::<p2::UdpSocket>(),
+        close::<p2::UdpSocket>,
+    )?;
     let mut p3 = linker.instance("wasi:sockets/types@0.3.0")?;
     p3.func_wrap("[static]tcp-socket.create", |store, (family,): (p3_types::IpAddressFamily,)| {
         create_tcp_p3(store, family)
     })?;
-    p3.resource("tcp-socket", ResourceType::host::<sockets::TcpSocket>(), drop_p3)?;
+    let tcp = ResourceType::host::<sockets::TcpSocket>();
+    p3.resource("tcp-socket", tcp, close::<sockets::TcpSocket>)?;
+    let udp = ResourceType::host::<sockets::UdpSocket>();
+    p3.resource("udp-socket", udp, close::<sockets::UdpSocket>)?;
     p3.func_wrap_async(
         "[static]udp-socket.create",
         |store, (family,): (p3_types::IpAddressFamily,)| Box::new(create_udp_p3(store, family)),
@@ -108,14 +122,6 @@ fn create_tcp_p3(
     pushed(component, made.map_err(wasmtime_wasi::p3::sockets::SocketError::downcast))
 }
 
-/// Drops a socket, and lets a listener of the process accept one more.
-fn drop_p3(mut store: StoreContextMut<'_, Component>, socket: u32) -> wasmtime::Result<()> {
-    let component = store.data_mut();
-    component.ctx().table.delete(Resource::<sockets::TcpSocket>::new_own(socket))?;
-    component.outbound.room.closed();
-    Ok(())
-}
-
 async fn create_udp_p3(
     mut store: StoreContextMut<'_, Component>,
     family: p3_types::IpAddressFamily,
@@ -149,6 +155,17 @@ fn accept_p2(
         Ok(accepted) => Ok(accepted),
         Err(error) => Err(error.downcast()?),
     },))
+}
+
+/// Drops a socket, and lets a listener of the process accept one more.
+fn close<T: 'static>(
+    mut store: StoreContextMut<'_, Component>,
+    socket: u32,
+) -> wasmtime::Result<()> {
+    let component = store.data_mut();
+    component.ctx().table.delete(Resource::<T>::new_own(socket))?;
+    component.closed_socket();
+    Ok(())
 }
 
 /// Context and table for one call of wasmtime-wasi that creates a socket.
