@@ -11,6 +11,7 @@
 //! | [`identity`] | program name, runtime name, state directory, config file, variables |
 //! | [`config`] | the daemon's settings, validated before anything is opened |
 //! | [`serve`] | life of the daemon: sockets, signals, takeover, drain |
+//! | `replacement` | a socket in the place of a predecessor's |
 //! | `supervisor` | the small parent process that systemd sees |
 //! | `readiness` | signs to systemd or the guard; socket activation |
 //! | `successor` | the host's end of a reload |
@@ -41,6 +42,7 @@ pub mod metrics;
 mod precompile;
 mod readiness;
 mod reclaim;
+mod replacement;
 mod report;
 mod sandboxes;
 pub mod serve;

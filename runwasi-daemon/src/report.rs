@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use prost::Message;
 use runwasi_core::{
+    engine::notes::ArtifactNote,
     sandbox::report::{self, ContainerReport as Report, GuestReport, Run},
+    sanitize,
     scheduler::Guests,
 };
 use tokio::time::{Instant, timeout};
@@ -17,9 +20,12 @@ use crate::{
     sandboxes::ServedSandbox,
 };
 
-/// Containers of a page.
-// A container takes less than 2 KiB, and a message 4 MiB at most.
-const PAGE: usize = 1000;
+/// Bytes of a page, unless a single sandbox has more.
+// A message of ttrpc has 4 MiB at most.
+const PAGE: usize = 2 << 20;
+
+/// Most bytes of a message of a page besides itself: its key and its length.
+const ENVELOPE: usize = 6;
 
 /// Longest wait for a turn of the workers of guests.
 const LONGEST_TURN: Duration = Duration::from_secs(30);
@@ -96,16 +102,20 @@ pub(crate) fn page(
     let rest = sandboxes
         .iter()
         .skip_while(|served| (served.namespace.as_str(), served.group.as_str()) <= after);
+    filled(rest.map(|served| sandbox(served)))
+}
+
+/// A page with as many of these reports as it has room for.
+fn filled(reports: impl Iterator<Item = SandboxReport>) -> ContainersReply {
     let mut reply = ContainersReply::default();
-    let mut weight = 0;
-    for served in rest {
-        if weight >= PAGE {
+    let mut bytes = 0;
+    for report in reports {
+        // By its length and not by its number of containers: names and execs have any.
+        bytes += report.encoded_len() + ENVELOPE;
+        if bytes > PAGE && !reply.sandboxes.is_empty() {
             reply.more = true;
             break;
         }
-        let report = sandbox(served);
-        // An empty sandbox has a size, too.
-        weight += report.containers.len() + 1;
         reply.sandboxes.push(report);
     }
     reply
@@ -145,10 +155,15 @@ fn container(report: &Report, times: &Times) -> ContainerReport {
     ContainerReport {
         execs: guest.execs.iter().map(exec).collect(),
         usage: Some(usage(guest)),
-        artifact: artifact.map(|one| one.path.display().to_string()).unwrap_or_default(),
+        artifact: artifact.map(path).unwrap_or_default(),
         digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
         ..shared
     }
+}
+
+fn path(artifact: &ArtifactNote) -> String {
+    // Bounded, since it may come from an image.
+    sanitize::bounded(&artifact.path.display().to_string()).into_owned()
 }
 
 fn container_state(report: &Report) -> String {
@@ -213,5 +228,33 @@ mod tests {
         assert_eq!(of(false, false), DaemonState::Serving);
         assert_eq!(of(false, true), DaemonState::Retired);
         assert_eq!(of(true, true), DaemonState::Stopping);
+    }
+
+    #[test]
+    fn path_of_any_length_is_reported_in_short() {
+        let artifact = ArtifactNote { path: "a".repeat(5 << 20).into(), digest: None };
+        let reported = path(&artifact);
+        assert!(reported.len() < 5000, "{}", reported.len());
+        let artifact = ArtifactNote { path: "/app.wasm".into(), digest: None };
+        assert_eq!(path(&artifact), "/app.wasm");
+    }
+
+    #[test]
+    fn page_is_filled_by_its_length_and_has_one_sandbox_at_least() {
+        let with_execs = |number: usize| {
+            let exec = ExecReport { id: "e".repeat(76), ..ExecReport::default() };
+            let execs = vec![exec; number];
+            let containers = vec![ContainerReport { execs, ..ContainerReport::default() }];
+            SandboxReport { containers, ..SandboxReport::default() }
+        };
+        // 800 KiB each: two have room.
+        let page = filled(std::iter::repeat_n(with_execs(10_000), 5));
+        assert_eq!((page.sandboxes.len(), page.more), (2, true));
+        assert!(page.encoded_len() <= PAGE, "{}", page.encoded_len());
+        let page = filled([with_execs(40_000), with_execs(0)].into_iter());
+        assert_eq!((page.sandboxes.len(), page.more), (1, true));
+        let page = filled(std::iter::repeat_n(with_execs(1), 3000));
+        assert_eq!((page.sandboxes.len(), page.more), (3000, false));
+        assert_eq!(filled(std::iter::empty()), ContainersReply::default());
     }
 }

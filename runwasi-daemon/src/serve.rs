@@ -1,19 +1,16 @@
 //! Life of the daemon: from its settings to the end of its last task.
 //!
 //! ```text
-//! limits ─▶ engine ─▶ sweep ─▶ bind daemons/<pid>.sock, manager.sock ─▶ serve ─▶ ready
-//!                                                                   ─▶ retire the predecessors
+//! limits ─▶ engine ─▶ sweep ─▶ bind all sockets ─▶ rename daemons/<pid>.sock, manager.sock
+//!        ─▶ serve ─▶ ready ─▶ retire the predecessors
 //! SIGTERM, SIGINT: drain; a second one: exit at once
 //! SIGUSR2: retire
 //! SIGHUP: nothing
 //! ```
 
 use std::{
-    fs, io,
-    os::{
-        fd::OwnedFd,
-        unix::{fs::MetadataExt, net::UnixListener},
-    },
+    io,
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -22,10 +19,7 @@ use std::{
 use runwasi_core::{
     Engine, EngineError,
     blocking::blocking,
-    bootstrap::{
-        BootstrapError,
-        socket::{self, SocketFile},
-    },
+    bootstrap::{BootstrapError, socket},
     logging,
     metrics::exposition::Build,
     panics,
@@ -49,9 +43,11 @@ use crate::{
     manager::{client::Client, server},
     metrics::{
         self,
-        listener::{ListenError, Metrics},
+        address::Address,
+        listener::{ListenError, Metrics, Opened},
     },
     readiness::{self, Sign, Supervisor},
+    replacement::{OwnFile, Replacement},
     report::Facts,
     state_dir::{RecordError, StateDirectory},
     successor::Successors,
@@ -223,11 +219,8 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
             build,
             facts,
         )?;
-        let sockets = Sockets::open(&socket, manager, program)?;
+        let (sockets, metrics) = Sockets::open(&socket, manager, &metrics_address, program)?;
         let state = StateDirectory::of(&socket);
-        let succeeds = !sockets.predecessors.is_empty();
-        // Before readiness: an address that cannot be had must fail the start.
-        let metrics = Metrics::open(&metrics_address, &state, succeeds)?;
         let answers = metrics::retired::answers(daemon.exposition().clone(), state, program);
         tracing::info!(
             pid = std::process::id(),
@@ -409,20 +402,22 @@ struct Sockets {
     program: &'static str,
     /// Own sockets of the daemons that were started earlier.
     predecessors: Vec<PathBuf>,
-    manager: UnixListener,
     /// File of the manager socket. Absent for a socket that was inherited, which stays.
-    manager_file: Option<Arc<SocketFile>>,
+    manager_file: Option<Arc<OwnFile>>,
+    manager: UnixListener,
+    own_file: OwnFile,
     own: UnixListener,
-    own_file: Option<SocketFile>,
 }
 
 impl Sockets {
-    /// Binds both sockets and removes the remains of daemons that were killed.
+    /// Opens all sockets, that of the metrics too, and removes the remains of daemons that were
+    /// killed.
     fn open(
         manager: &Path,
         activated: Option<OwnedFd>,
+        metrics: &Address,
         program: &'static str,
-    ) -> Result<Self, ServeFailure> {
+    ) -> Result<(Self, Metrics), ServeFailure> {
         let state = StateDirectory::of(manager);
         state.create()?;
         // Held to the end: of several daemons that start at the same time, each sees all those
@@ -432,22 +427,31 @@ impl Sockets {
         if removed > 0 {
             tracing::info!(removed, "records of sandboxes that a killed daemon has left");
         }
+        let predecessors = state.others()?;
         let own_path = state.daemon_socket(std::process::id());
-        let (own, own_file) = bind_over(&own_path)?;
-        let (manager, manager_file) = match activated {
-            Some(fd) => (UnixListener::from(fd), None),
+        let (own_place, own) = bind_for(&own_path)?;
+        let opened = Opened::at(metrics, &state, !predecessors.is_empty())?;
+        let (manager_place, listener) = match activated {
+            Some(fd) => (None, UnixListener::from(fd)),
             None => {
                 refuse_stranger(manager, &state)?;
-                let (listener, file) = bind_over(manager)?;
-                (listener, file.map(Arc::new))
+                let (place, listener) = bind_for(manager)?;
+                (Some(place), listener)
             }
         };
-        let predecessors = state.others()?;
-        Ok(Self { program, predecessors, manager, manager_file, own, own_file })
+        // Last, and the manager socket at the very end: a start that fails leaves the predecessor
+        // its clients.
+        let own_file = own_place.rename().map_err(failed(own_path.display().to_string()))?;
+        let metrics = opened.rename().map_err(failed(format!("metrics-address {metrics}")))?;
+        let manager_file = manager_place.map(Replacement::rename).transpose();
+        let manager_file = manager_file.map_err(failed(manager.display().to_string()))?;
+        let manager_file = manager_file.map(Arc::new);
+        let manager = listener;
+        Ok((Self { program, predecessors, manager_file, manager, own_file, own }, metrics))
     }
 
     fn remove(&self) {
-        let files = self.manager_file.iter().map(Arc::as_ref).chain(&self.own_file);
+        let files = self.manager_file.iter().map(Arc::as_ref).chain([&self.own_file]);
         for error in files.filter_map(|file| file.remove().err()) {
             tracing::error!(%error, "a socket stays behind");
         }
@@ -468,25 +472,11 @@ fn refuse_stranger(manager: &Path, state: &StateDirectory) -> Result<(), ServeFa
     Err(failed(format!("manager socket {}", manager.display()))(stranger))
 }
 
-/// Binds a socket beside `path` and renames it to `path`.
-// A client finds the old socket or the new one at any time, never a missing one.
-fn bind_over(path: &Path) -> Result<(UnixListener, Option<SocketFile>), ServeFailure> {
-    match fs::symlink_metadata(path) {
-        // `rename` would replace any kind of file, also one that was put there by mistake.
-        Ok(found) if !rustix::fs::FileType::from_raw_mode(found.mode()).is_socket() => {
-            return Err(failed(path.display().to_string())(io::Error::other("it is not a socket")));
-        }
-        _ => {}
-    }
-    // One daemon at a time uses this name, under the lock of `open`. A killed one may have left it.
+/// Binds a socket that is to get the name `path`.
+fn bind_for(path: &Path) -> Result<(Replacement, UnixListener), ServeFailure> {
+    // One daemon at a time uses this name, under the lock of `open`.
     let temporary = path.with_extension("new");
-    socket::remove_if_dead(&temporary)?;
-    let listener =
-        socket::listener(&temporary).map_err(failed(format!("bind {}", temporary.display())))?;
-    // Read before the rename: afterwards the name may belong to a successor's socket.
-    let file = SocketFile::at(&temporary).map(|file| file.renamed(path));
-    fs::rename(&temporary, path).map_err(failed(path.display().to_string()))?;
-    Ok((listener, file))
+    Replacement::bind(path, temporary).map_err(failed(path.display().to_string()))
 }
 
 /// Tells the predecessors to leave all new sandboxes to this daemon. Blocks.
@@ -498,5 +488,43 @@ fn retire(predecessors: &[PathBuf], program: &'static str) {
             // Only logged: this daemon serves, even if a predecessor goes on as before.
             Err(error) => tracing::error!(%error, "a predecessor does not retire"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runwasi_core::bootstrap::socket::SocketFile;
+
+    use super::*;
+
+    fn open(manager: &Path, metrics: &str) -> Result<(Sockets, Metrics), ServeFailure> {
+        Sockets::open(manager, None, &Address::parse(metrics).unwrap(), "test")
+    }
+
+    fn files(directory: &Path) -> Vec<PathBuf> {
+        let mut files: Vec<_> =
+            directory.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    #[tokio::test]
+    async fn start_without_its_metrics_address_replaces_no_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let manager = directory.path().join("manager.sock");
+        let metrics = directory.path().join("metrics.sock").display().to_string();
+        // Played by this process: the path of its own socket is that of the refused start, too.
+        let predecessor = open(&manager, &metrics).unwrap();
+        let all = || [files(directory.path()), files(&directory.path().join("daemons"))];
+        let own = StateDirectory::of(&manager).daemon_socket(std::process::id());
+        let inodes = || [&manager, &own].map(|path| format!("{:?}", SocketFile::at(path).unwrap()));
+        let before = (all(), inodes());
+        // An address for documentation, which no machine has.
+        let refused = open(&manager, "192.0.2.1:9").err().unwrap();
+        assert!(refused.to_string().contains("metrics-address 192.0.2.1:9"), "{refused}");
+        assert_eq!((all(), inodes()), before);
+        drop(predecessor);
+        assert_eq!(files(&directory.path().join("daemons")), [] as [PathBuf; 0]);
+        assert!(!manager.exists());
     }
 }

@@ -18,6 +18,7 @@ use containerd_shim_protos::{
     },
 };
 
+use super::connect::connect;
 use crate::{
     buffered::buffered,
     events::{Event, Forward, ForwardError},
@@ -43,9 +44,8 @@ impl EventForwarder {
     async fn client(&mut self) -> Result<&EventsClient, ForwardError> {
         // Opened here and not in `new`, because containerd may be down when a sandbox starts.
         if self.client.is_none() {
-            let socket =
-                Socket::connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
-            let connected = Client::new(Socket::new(buffered(socket)));
+            let stream = connect(&self.address).await.map_err(|error| self.unreachable(&error))?;
+            let connected = Client::new(Socket::new(buffered(stream)));
             self.client = Some(EventsClient::new(connected));
         }
         // Set above, so the error never occurs.

@@ -145,10 +145,7 @@ impl ImageClient {
         };
         let mut stream =
             self.within(CALL_TIMEOUT, &what, opened).await??.map_err(failed)?.into_inner();
-        let mut bytes = Vec::new();
-        // Exact: growth by doubling would hold up to twice the blob. The caller has bounded the
-        // length, and the kernel provides memory only for the pages that are written.
-        bytes.reserve_exact(usize::try_from(blob.bytes).unwrap_or(0));
+        let mut bytes = room(blob)?;
         while let Some(piece) =
             self.within(CALL_TIMEOUT, &what, stream.message()).await?.map_err(failed)?
         {
@@ -213,6 +210,20 @@ impl Images for ImageClient {
     }
 }
 
+/// An empty vector with room for a blob.
+// Exact: growth by doubling would hold up to twice the blob. The kernel provides memory only for
+// the pages that are written, but may refuse the declared length, which must not end the process.
+fn room(blob: &Blob) -> Result<Vec<u8>, ImageError> {
+    let Blob { digest, bytes: length, .. } = *blob;
+    let mut bytes = Vec::new();
+    match bytes.try_reserve_exact(usize::try_from(length).unwrap_or(usize::MAX)) {
+        Ok(()) => Ok(bytes),
+        Err(error) => {
+            Err(ImageError::NoMemory { digest, bytes: length, reason: error.to_string() })
+        }
+    }
+}
+
 fn blob(target: Descriptor) -> Result<Blob, ImageError> {
     let digest =
         Digest::parse(&target.digest).ok_or(ImageError::Digest { digest: target.digest })?;
@@ -223,4 +234,20 @@ fn blob(target: Descriptor) -> Result<Blob, ImageError> {
 
 fn refused(what: &str, status: &Status) -> ImageError {
     ImageError::Refused { what: what.to_owned(), reason: status.message().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_without_memory_is_an_error_that_names_the_blob() {
+        let blob = |bytes| Blob { media_type: String::new(), digest: Digest::of(b"x"), bytes };
+        for length in [1 << 62, u64::MAX] {
+            let error = room(&blob(length)).unwrap_err().to_string();
+            let digest = Digest::of(b"x").to_string();
+            assert!(error.contains(&digest) && error.contains(&length.to_string()), "{error}");
+        }
+        assert_eq!(room(&blob(7)).unwrap().capacity(), 7);
+    }
 }

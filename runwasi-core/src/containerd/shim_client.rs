@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -18,10 +19,15 @@ use containerd_shim_protos::{
         self, Message, MessageField,
         well_known_types::{any::Any, timestamp::Timestamp},
     },
-    ttrpc::{self, Request, Response, asynchronous::Client, context},
+    ttrpc::{
+        self, Request, Response,
+        asynchronous::{Client, transport::Socket},
+        context,
+    },
 };
 use serde::{Deserialize, Serialize};
 
+use super::connect::connect_within;
 use crate::{
     engine::exit::{Exit, ExitStatus},
     id::Id,
@@ -158,7 +164,9 @@ pub(crate) struct ShimClient {
 impl ShimClient {
     /// Connects to a shim that serves a containerd namespace.
     pub(crate) async fn connect(address: &ShimAddress, namespace: &Id) -> ttrpc::Result<Self> {
-        let client = Client::connect(&address.address).await?;
+        let failed = |error: io::Error| ttrpc::Error::Others(error.to_string());
+        let stream = connect_within(&address.address, TIMEOUT).await.map_err(failed)?;
+        let client = Client::new(Socket::from(stream));
         Ok(Self { client, service: address.service(), namespace: namespace.to_string() })
     }
 

@@ -1,6 +1,6 @@
 //! Client of a shim's Task service, as containerd calls it.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use containerd_shim_protos::{
     api::{
@@ -10,10 +10,15 @@ use containerd_shim_protos::{
     },
     protobuf::{MessageField, well_known_types::any::Any},
     shim_async::TaskClient as TaskStub,
-    ttrpc::{self, asynchronous::Client, context},
+    ttrpc::{
+        self,
+        asynchronous::{Client, transport::Socket},
+        context,
+    },
     types::mount::Mount,
 };
 
+use super::connect::connect_within;
 use crate::stdio::paths::StdioPaths;
 
 /// A connection to a sandbox's socket. Cheap to clone.
@@ -56,6 +61,9 @@ impl<'a> From<(&'a str, &'a str)> for Target<'a> {
     }
 }
 
+/// Code of a call without an answer.
+const TRANSPORT: &str = "TRANSPORT";
+
 /// Error of a call: ttrpc's code and text.
 #[derive(Debug, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -83,7 +91,7 @@ impl From<ttrpc::Error> for CallError {
             ttrpc::Error::RpcStatus(status) => {
                 Self { code: format!("{:?}", status.code()), message: status.message().to_owned() }
             }
-            other => Self { code: "TRANSPORT".into(), message: other.to_string() },
+            other => Self { code: TRANSPORT.to_owned(), message: other.to_string() },
         }
     }
 }
@@ -95,10 +103,15 @@ pub(crate) fn with_scheme(address: &str) -> String {
 }
 
 impl TaskClient {
-    /// Connects to the socket at `address` (a path, with or without `unix://`). All calls except
-    /// `wait` fail after `timeout`.
+    /// Connects to the socket at `address` (a path, with or without `unix://`). This and all calls
+    /// except `wait` fail after `timeout`.
     pub async fn connect(address: &str, timeout: Duration) -> Result<Self, CallError> {
-        let client = Client::connect(&with_scheme(address)).await?;
+        let unreachable = |error: io::Error| CallError {
+            code: TRANSPORT.to_owned(),
+            message: format!("{address}: {error}"),
+        };
+        let stream = connect_within(address, timeout).await.map_err(unreachable)?;
+        let client = Client::new(Socket::from(stream));
         Ok(Self { task: TaskStub::new(client), timeout })
     }
 

@@ -18,13 +18,13 @@ pub struct Answers {
     /// Makes the text. Blocks.
     text: Arc<dyn Fn(Format) -> String + Send + Sync>,
     /// One text is made at a time: scrapes must not use up the threads for containers.
-    making: Semaphore,
+    making: Arc<Semaphore>,
 }
 
 impl Answers {
     /// Answers with the text of `text`, which may block.
     pub fn new(text: impl Fn(Format) -> String + Send + Sync + 'static) -> Self {
-        Self { text: Arc::new(text), making: Semaphore::new(1) }
+        Self { text: Arc::new(text), making: Arc::new(Semaphore::new(1)) }
     }
 
     pub(super) async fn answer<B>(
@@ -52,9 +52,14 @@ impl Answers {
 
     async fn text(&self, format: Format) -> io::Result<String> {
         // Never an error: the semaphore is not closed.
-        let _turn = self.making.acquire().await;
+        let turn = self.making.clone().acquire_owned().await;
         let text = self.text.clone();
-        blocking(move || Ok(text(format)), |lost| lost).await
+        let make = move || {
+            // Until the text is made: it is also if the client has gone meanwhile.
+            let _turn = turn;
+            Ok(text(format))
+        };
+        blocking(make, |lost| lost).await
     }
 }
 
@@ -83,7 +88,38 @@ fn with_type(mut response: Response<String>, kind: &'static str) -> Response<Str
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use tokio::time::{sleep, timeout};
+
     use super::*;
+    use crate::lock::Mutex;
+
+    #[tokio::test]
+    async fn text_whose_client_has_gone_keeps_its_turn() {
+        let (begin, begun) = mpsc::channel();
+        let (release, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let answers = Answers::new(move |_| {
+            begin.send(()).unwrap();
+            let _ = gate.lock().recv();
+            "text".to_owned()
+        });
+        let is_begun = async {
+            while begun.try_recv().is_err() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            _ = answers.text(Format::Prometheus) => panic!("made too early"),
+            () = is_begun => {}
+        }
+        // The first client has gone, and its text is still being made.
+        assert_eq!(answers.making.available_permits(), 0);
+        drop(release);
+        let next = timeout(Duration::from_secs(60), answers.text(Format::Prometheus)).await;
+        assert_eq!(next.unwrap().unwrap(), "text");
+    }
 
     #[test]
     fn format_follows_the_accept_header() {

@@ -40,7 +40,7 @@ use crate::journal::now;
 /// Time limit of the program that prints the log.
 const LOG_PATIENCE: Duration = Duration::from_secs(20);
 /// Most bytes of the log.
-const LOG_BYTES: u64 = 16 << 20;
+const LOG_BYTES: usize = 16 << 20;
 /// Most bytes of one file of the system.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -70,6 +70,19 @@ impl Bundle {
     /// Adds JSON whose strings have lost their secrets already.
     fn add_json(&mut self, name: &str, value: Value) {
         self.files.push((name.to_owned(), text::json(&without_secrets(value))));
+    }
+
+    fn add_log(&mut self, log: io::Result<Log>) {
+        match log {
+            Ok(Log { text, is_cut }) => {
+                self.add("log", &text);
+                if is_cut {
+                    let reason = format!("its older lines: it has its newest {LOG_BYTES} bytes");
+                    self.miss("log", &reason);
+                }
+            }
+            Err(error) => self.miss("log", &error),
+        }
     }
 
     fn miss(&mut self, what: &str, reason: &dyn std::fmt::Display) {
@@ -104,10 +117,7 @@ pub(super) fn run(node: &Node, request: &Request<'_>) -> Result<ExitCode, Comman
         Err(error) => bundle.miss("settings.toml", error),
     }
     daemons(node, &mut bundle);
-    match log(node.program, request.log_lines) {
-        Ok(log) => bundle.add("log", &log),
-        Err(error) => bundle.miss("log", &error),
-    }
+    bundle.add_log(log(journal(node.program, request.log_lines)));
     bundle.add("kernel", &system(&KERNEL));
     bundle.add("cgroups", &system(&CGROUPS));
     let readme = bundle.readme(&request.version, at);
@@ -225,18 +235,27 @@ fn system(files: &[&str]) -> String {
     all
 }
 
-/// The last lines of the daemon's unit in systemd's journal.
-fn log(program: &str, lines: u32) -> io::Result<String> {
+/// Lines of the journal.
+struct Log {
+    text: String,
+    /// True if older lines than these have no room.
+    is_cut: bool,
+}
+
+/// The command that prints the last lines of the daemon's unit in systemd's journal.
+fn journal(program: &str, lines: u32) -> Command {
     let mut command = Command::new("journalctl");
     command.args(["--no-pager", "--quiet", "--output=short-iso", "--unit", program]);
     command.arg(format!("--lines={lines}"));
+    command
+}
+
+/// The newest of the lines that a command prints.
+fn log(mut command: Command) -> io::Result<Log> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stdout.take(LOG_BYTES).read_to_end(&mut bytes).map(|_| bytes)
-    });
+    let reader = std::thread::spawn(move || newest(stdout));
     let deadline = Instant::now() + LOG_PATIENCE;
     while !reader.is_finished() && Instant::now() < deadline {
         sys::pause(Duration::from_millis(10));
@@ -247,11 +266,27 @@ fn log(program: &str, lines: u32) -> io::Result<String> {
     if !reader.is_finished() {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    let bytes = reader.join().map_err(|_| io::Error::other("the reader panicked"))??;
-    if bytes.is_empty() {
+    let log = reader.join().map_err(|_| io::Error::other("the reader panicked"))??;
+    if log.text.is_empty() {
         return Err(io::Error::other("systemd's journal has no line of the unit"));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(log)
+}
+
+/// Reads to the end, and keeps the last lines that have room.
+fn newest(mut source: impl Read) -> io::Result<Log> {
+    let mut bytes = Vec::new();
+    let mut is_cut = false;
+    while source.by_ref().take(LOG_BYTES as u64).read_to_end(&mut bytes)? > 0 {
+        let surplus = bytes.len().saturating_sub(LOG_BYTES);
+        if surplus > 0 {
+            is_cut = true;
+            // From a whole line on: a cut one could begin behind the name of a secret.
+            let end = bytes[surplus - 1..].iter().position(|byte| *byte == b'\n');
+            bytes.drain(..end.map_or(bytes.len(), |end| surplus + end));
+        }
+    }
+    Ok(Log { text: String::from_utf8_lossy(&bytes).into_owned(), is_cut })
 }
 
 fn tar(files: &[(String, String)], seconds: u64) -> io::Result<Vec<u8>> {
@@ -315,6 +350,30 @@ mod tests {
         for stays in ["--x=1", "\"DB\"", "\"plain\": \"value\"", "debug/containers.json"] {
             assert!(all.contains(stays), "{stays}: {all}");
         }
+    }
+
+    /// A program that prints lines as `journalctl` does.
+    fn printer(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn log_keeps_its_newest_lines_and_tells_that_it_was_cut() {
+        // 20 MB.
+        let all = log(printer("seq -f 'line %093.0f' 200000; echo newest")).unwrap();
+        assert!(all.is_cut && all.text.len() <= LOG_BYTES, "{}", all.text.len());
+        assert!(all.text.len() > LOG_BYTES - 200, "{}", all.text.len());
+        assert!(all.text.starts_with("line 0") && all.text.ends_with("000200000\nnewest\n"));
+        let mut bundle = Bundle::default();
+        bundle.add_log(Ok(all));
+        let readme = bundle.readme("p 1", 0);
+        assert!(readme.contains("log: its older lines"), "{readme}");
+
+        let all = log(printer("echo oldest; echo newest")).unwrap();
+        assert_eq!((all.text.as_str(), all.is_cut), ("oldest\nnewest\n", false));
+        assert!(log(printer(":")).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +34,9 @@ use crate::manager::{
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait of a request for events.
 const WAIT: Duration = Duration::from_secs(20);
+/// Messages that wait for a slow reader of this command. Then the daemons' threads wait, and a
+/// daemon tells them what it no longer has.
+const WAITING: usize = 1024;
 /// How long the command waits for another daemon after the end of the last one.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -52,7 +55,7 @@ pub(super) fn follow(
     time: Option<Duration>,
 ) -> Result<(), CommandError> {
     let ends = time.map(|time| Instant::now() + time);
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(WAITING);
     let mut watched = Watched { node, sender, living: BTreeSet::new(), ended: BTreeSet::new() };
     // The first look must find a daemon, and tells why it does not.
     for (pid, socket) in node.sockets()? {
@@ -77,7 +80,7 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// Prints what comes within the limit. False if the reader has gone.
+/// Prints what comes within the limit, and leaves a backlog for later. False if the reader has gone.
 fn take(
     receiver: &Receiver<Message>,
     limit: Duration,
@@ -86,7 +89,11 @@ fn take(
 ) -> Result<bool, CommandError> {
     let deadline = Instant::now() + limit;
     loop {
-        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(true);
+        }
+        match receiver.recv_timeout(left) {
             Ok(Message::Event { daemon, event }) => {
                 let line =
                     if as_json { json_line(daemon, &event) } else { text_line(daemon, &event) };
@@ -107,7 +114,7 @@ fn take(
 /// The daemons whose events are followed.
 struct Watched<'a> {
     node: &'a Node,
-    sender: Sender<Message>,
+    sender: SyncSender<Message>,
     living: BTreeSet<u32>,
     /// Not watched again: a pid may be that of a daemon whose socket goes last.
     ended: BTreeSet<u32>,
@@ -149,7 +156,7 @@ fn watch(
     client: &Client,
     daemon: u32,
     past: bool,
-    sender: &Sender<Message>,
+    sender: &SyncSender<Message>,
 ) -> Result<(), ClientError> {
     let mut from = if past { 0 } else { EventsRequest::NOW };
     loop {
@@ -238,6 +245,21 @@ fn json_line(daemon: u32, event: &EventEntry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn backlog_does_not_outlast_the_time() {
+        let node = Node { socket: PathBuf::new(), program: "p", patience: LOOK };
+        let (sender, receiver) = sync_channel(WAITING);
+        let mut watched = Watched {
+            node: &node,
+            sender: sender.clone(),
+            living: BTreeSet::new(),
+            ended: BTreeSet::new(),
+        };
+        sender.send(Message::Lost { daemon: 1, number: 1 }).unwrap();
+        assert!(take(&receiver, Duration::ZERO, &mut watched, false).unwrap());
+        assert!(receiver.try_recv().is_ok(), "it was printed after the time");
+    }
 
     #[test]
     fn event_is_one_line() {

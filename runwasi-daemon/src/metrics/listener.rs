@@ -4,19 +4,15 @@
 //! has retired.
 
 use std::{
-    fs, io,
+    io,
     net::SocketAddr,
-    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use runwasi_core::{
-    bootstrap::{
-        BootstrapError,
-        socket::{self, SocketFile},
-    },
+    bootstrap::{BootstrapError, socket},
     scrape::connections::{Listen, Stream},
 };
 use tokio::{
@@ -25,7 +21,10 @@ use tokio::{
 };
 
 use super::address::Address;
-use crate::state_dir::StateDirectory;
+use crate::{
+    replacement::{OwnFile, Replacement},
+    state_dir::StateDirectory,
+};
 
 /// Connections that wait in the kernel.
 const BACKLOG: u32 = 64;
@@ -46,53 +45,65 @@ pub(crate) enum Metrics {
     InUse(SocketAddr),
 }
 
+/// The socket of the metrics, where that of a predecessor is still in its place.
+pub(crate) enum Opened {
+    Ready(Metrics),
+    Unix(Replacement, UnixListener),
+}
+
 /// A listening socket.
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, Option<SocketFile>),
+    Unix(OwnFile, UnixListener),
 }
 
-/// Why metrics cannot be served.
+/// The metrics cannot be served at their address.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// The address cannot be used.
-    #[error("metrics-address {address}: {source}")]
-    Io {
-        /// The address.
-        address: String,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The file of a predecessor cannot be looked at.
-    #[error("metrics-address: {0}")]
-    Socket(#[from] BootstrapError),
+#[error("metrics-address {address}: {source}")]
+pub struct ListenError {
+    /// The address.
+    address: String,
+    /// The system's error.
+    source: io::Error,
 }
 
 fn failed(address: impl ToString) -> impl FnOnce(io::Error) -> ListenError {
     let address = address.to_string();
-    move |source| ListenError::Io { address, source }
+    move |source| ListenError { address, source }
 }
 
-impl Metrics {
+impl Opened {
     /// Opens the socket. `succeeds`: a predecessor may have the port until it is retired.
-    pub(crate) fn open(
+    pub(crate) fn at(
         address: &Address,
         state: &StateDirectory,
         succeeds: bool,
     ) -> Result<Self, ListenError> {
         match address {
-            Address::Off => Ok(Self::Off),
-            Address::Unix(path) => unix(path, state).map(Self::Open),
+            Address::Off => Ok(Self::Ready(Metrics::Off)),
+            Address::Unix(path) => unix(path, state).map_err(failed(path.display())),
             Address::Ip(address) => match tcp(*address) {
-                Ok(listener) => Ok(Self::Open(Listener::Tcp(listener))),
+                Ok(listener) => Ok(Self::Ready(Metrics::Open(Listener::Tcp(listener)))),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && succeeds => {
-                    Ok(Self::InUse(*address))
+                    Ok(Self::Ready(Metrics::InUse(*address)))
                 }
                 Err(error) => Err(failed(address)(error)),
             },
         }
     }
 
+    /// Replaces the unix socket of a predecessor.
+    pub(crate) fn rename(self) -> io::Result<Metrics> {
+        match self {
+            Self::Ready(metrics) => Ok(metrics),
+            Self::Unix(replacement, listener) => {
+                Ok(Metrics::Open(Listener::Unix(replacement.rename()?, listener)))
+            }
+        }
+    }
+}
+
+impl Metrics {
     /// The listener, once the port is free. No result if metrics are not served.
     pub(super) async fn listener(self) -> Option<Listener> {
         let address = match self {
@@ -122,31 +133,15 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Binds a socket of mode 0600 beside `path` and renames it to `path`.
-fn unix(path: &Path, state: &StateDirectory) -> Result<Listener, ListenError> {
-    let refused = failed(path.display());
-    match fs::symlink_metadata(path) {
-        // `rename` would replace any kind of file.
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(refused(io::Error::other("it is not a socket")));
-        }
-        Ok(_) => {
-            if let Some(pid) = stranger(path, state) {
-                let reason = format!("is served by another program (pid {pid})");
-                return Err(refused(io::Error::new(io::ErrorKind::AddrInUse, reason)));
-            }
-        }
-        Err(_) => {}
+/// Binds a socket of mode 0600 beside `path`.
+fn unix(path: &Path, state: &StateDirectory) -> io::Result<Opened> {
+    if let Some(pid) = stranger(path, state) {
+        let reason = format!("is served by another program (pid {pid})");
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, reason));
     }
-    let temporary = beside(path);
-    socket::remove_if_dead(&temporary)?;
-    let listener = socket::listener(&temporary).map_err(failed(path.display()))?;
-    listener.set_nonblocking(true).map_err(failed(path.display()))?;
-    let listener = UnixListener::from_std(listener).map_err(failed(path.display()))?;
-    // Read before the rename: afterwards the name may belong to a successor's socket.
-    let file = SocketFile::at(&temporary).map(|file| file.renamed(path));
-    fs::rename(&temporary, path).map_err(refused)?;
-    Ok(Listener::Unix(listener, file))
+    let (replacement, listener) = Replacement::bind(path, beside(path))?;
+    listener.set_nonblocking(true)?;
+    Ok(Opened::Unix(replacement, UnixListener::from_std(listener)?))
 }
 
 /// The process that listens at `path`, if it is no daemon of this state directory.
@@ -166,7 +161,7 @@ impl Listen for Listener {
     async fn accept(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match self {
             Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+            Self::Unix(_, listener) => Box::new(listener.accept().await?.0),
         })
     }
 }
@@ -175,15 +170,15 @@ impl Listener {
     /// Removes the file of the socket, unless a successor has put its own there. Blocks.
     pub(super) fn remove(&self) -> Result<(), BootstrapError> {
         match self {
-            Self::Unix(_, Some(file)) => file.remove(),
-            Self::Unix(_, None) | Self::Tcp(_) => Ok(()),
+            Self::Unix(file, _) => file.remove(),
+            Self::Tcp(_) => Ok(()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 
@@ -193,9 +188,8 @@ mod tests {
         let state = StateDirectory::of(&directory.path().join("manager.sock"));
         let path = directory.path().join("metrics.sock");
         let address = Address::Unix(path.clone());
-        let Metrics::Open(listener) = Metrics::open(&address, &state, false).unwrap() else {
-            panic!("not open")
-        };
+        let opened = Opened::at(&address, &state, false).unwrap();
+        let Metrics::Open(listener) = opened.rename().unwrap() else { panic!("not open") };
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         listener.remove().unwrap();
@@ -207,7 +201,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDirectory::of(&directory.path().join("manager.sock"));
         let open = |path: &Path| {
-            let opened = Metrics::open(&Address::Unix(path.to_owned()), &state, true);
+            let opened = Opened::at(&Address::Unix(path.to_owned()), &state, true);
             opened.err().map(|error| error.to_string()).unwrap_or_default()
         };
         let file = directory.path().join("file");
@@ -226,9 +220,9 @@ mod tests {
         let state = StateDirectory::of(Path::new("/absent/manager.sock"));
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Ip(other.local_addr().unwrap());
-        let error = Metrics::open(&address, &state, false).err().unwrap().to_string();
+        let error = Opened::at(&address, &state, false).err().unwrap().to_string();
         assert!(error.starts_with(&format!("metrics-address {address}: ")), "{error}");
-        let metrics = Metrics::open(&address, &state, true).unwrap();
+        let metrics = Opened::at(&address, &state, true).unwrap().rename().unwrap();
         assert!(matches!(metrics, Metrics::InUse(_)));
         let waiting = metrics.listener();
         drop(other);

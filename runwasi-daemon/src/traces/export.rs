@@ -17,7 +17,7 @@ use runwasi_core::{
 };
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::settings::TraceSettings;
@@ -71,14 +71,15 @@ pub(super) fn start(exporter: impl SpanExporter + 'static, export: Export, tasks
     let stopping = tasks.clone();
     tasks.spawn(async move {
         let mut exporter = Exporter { exporter, export, has_failed: false };
+        let over = async {
+            stopping.stopped().await;
+            sleep(LAST).await;
+        };
         tokio::select! {
-            () = exporter.run(&mut spans) => {}
-            () = stopping.stopped() => {}
+            () = exporter.run(&mut spans, &stopping) => {}
+            // The collector does not answer.
+            () = over => {}
         }
-        // The provider is never dropped, so the queue is closed here.
-        spans.close();
-        // An error: the collector does not answer.
-        let _ = timeout(LAST, exporter.run(&mut spans)).await;
     });
     Queue(sender)
 }
@@ -91,24 +92,45 @@ struct Exporter<E> {
 }
 
 impl<E: SpanExporter> Exporter<E> {
-    /// Exports until the queue is closed and empty.
-    async fn run(&mut self, spans: &mut Receiver<SpanData>) {
+    /// Exports until the tasks are stopped and the queue is empty.
+    async fn run(&mut self, spans: &mut Receiver<SpanData>, stopping: &Tasks) {
         loop {
-            let mut batch = Vec::new();
-            if spans.recv_many(&mut batch, self.export.batch).await == 0 {
+            let batch = self.gather(spans, stopping).await;
+            if batch.is_empty() {
                 return;
-            }
-            let until = Instant::now() + self.export.delay;
-            while batch.len() < self.export.batch {
-                let room = self.export.batch - batch.len();
-                match timeout_at(until, spans.recv_many(&mut batch, room)).await {
-                    Ok(1..) => {}
-                    // The time is over, or the queue is closed.
-                    Ok(0) | Err(_) => break,
-                }
             }
             self.send(batch).await;
         }
+    }
+
+    /// A batch: full, or all there was in the delay after its first span. Closes the queue when the
+    /// tasks are stopped, and then returns what is left. Empty after the last one.
+    async fn gather(&self, spans: &mut Receiver<SpanData>, stopping: &Tasks) -> Vec<SpanData> {
+        let mut batch = Vec::new();
+        let mut until = None;
+        while batch.len() < self.export.batch {
+            let room = self.export.batch - batch.len();
+            let delay_over = async move {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_open = !spans.is_closed();
+            tokio::select! {
+                number = spans.recv_many(&mut batch, room) => {
+                    // Closed and empty.
+                    if number == 0 {
+                        break;
+                    }
+                    until.get_or_insert_with(|| Instant::now() + self.export.delay);
+                }
+                // The provider is never dropped, so the queue is closed here.
+                () = stopping.stopped(), if is_open => spans.close(),
+                () = delay_over => break,
+            }
+        }
+        batch
     }
 
     async fn send(&mut self, batch: Vec<SpanData>) {
@@ -143,5 +165,57 @@ struct Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         spans(self.fate, self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::ready,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use opentelemetry::trace::{Span as _, Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    /// Counts what it is given.
+    #[derive(Clone, Debug, Default)]
+    struct Counter(Arc<AtomicUsize>);
+
+    impl SpanExporter for Counter {
+        fn export(&self, batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
+            self.0.fetch_add(batch.len(), Ordering::SeqCst);
+            ready(Ok(()))
+        }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn span_of_an_unfinished_batch_is_exported_at_the_stop() {
+        let tasks = Tasks::new(MINUTE);
+        let counter = Counter::default();
+        let export = Export { delay: MINUTE, patience: MINUTE, queue: 8, batch: 4 };
+        let queue = start(counter.clone(), export, &tasks);
+        let provider = SdkTracerProvider::builder().with_span_processor(queue).build();
+        let tracer = provider.tracer("test");
+        tracer.start("one").end();
+        // The task takes it from the queue.
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        // Still in the queue at the stop: more than one batch.
+        for _ in 0..6 {
+            tracer.start("later").end();
+        }
+        tasks.stop();
+        timeout(MINUTE, tasks.drained()).await.unwrap();
+        assert_eq!(counter.0.load(Ordering::SeqCst), 7);
     }
 }

@@ -1,11 +1,12 @@
 //! Addresses that cannot be served, and that are off.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::daemon::{Daemon, Settings};
 use runwasi_tests::exposition::Scrape;
-use runwasi_tests::http;
+use runwasi_tests::{Runtime, ShimDriver, http, run_case_with, runtime};
 use tempfile::TempDir;
 
 use crate::{daemon, scraped};
@@ -74,20 +75,39 @@ fn second_daemon_does_not_disturb_the_metrics_of_the_first() -> Result<()> {
 }
 
 #[test]
-fn second_daemon_that_does_not_start_leaves_the_first_its_address() -> Result<()> {
+fn second_daemon_that_does_not_start_leaves_the_first_its_address() {
     let address = http::address();
-    let (home, mut first) = daemon(scraped(Settings::default(), address))?;
+    let settings = scraped(Settings::default(), address);
+    run_case_with(ShimDriver::with(Runtime::Wasmtimed, settings), |p| {
+        refused_successor(p, address)
+    });
+}
+
+fn refused_successor(p: &mut ShimDriver, address: SocketAddr) -> Result<()> {
     let start = "process_start_time_seconds";
     let began = Scrape::of(address)?.value(start)?;
     // Of the same state directory: it would take over if its address could be had.
     let foreign = ["--metrics-address", "192.0.2.1:9", "--metrics-beyond-loopback", "true"];
-    let refused = Daemon::start(home.path(), Settings::default().flags(foreign)).err();
+    let refused = Daemon::start(p.dir(), Settings::default().flags(foreign)).err();
     let refused = format!("{:?}", refused.context("it serves")?);
     ensure!(refused.contains("Cannot assign"), "{refused}");
     let scrape = Scrape::of(address)?;
     ensure!(scrape.value(start)? == began, "{}", scrape.text);
     ensure!(scrape.value(r#"runwasi_daemon_state{state="serving"}"#)? == 1.0, "{}", scrape.text);
-    ensure!(first.list()?.status == 0, "{}", first.list()?);
-    ensure!(first.terminate()? == 0);
-    Ok(())
+    ensure!(p.daemon()?.list()?.status == 0, "{}", p.daemon()?.list()?);
+    // The manager socket is still that of the first, and nothing of the second is left.
+    UnixStream::connect(p.node().socket())?;
+    ensure!(p.node().daemons() == [p.daemon()?.pid()?], "{:?}", p.node().daemons());
+    ensure!(!p.node().socket().with_extension("new").exists());
+    let bundle = p.bundle("later", &[p.runtime().guest(), "echo", "served"])?;
+    let guest = runtime::target_dir().join("guests/wasmtest.wasm");
+    bundle.file(p.runtime().guest(), std::fs::read(&guest)?)?;
+    let client = p.connect("later", bundle.path())?;
+    client.create("later", bundle.path(), &[])?;
+    client.start("later")?;
+    let status = client.wait("later")?.exit_status;
+    ensure!(status == 0, "status {status}");
+    client.delete("later")?;
+    p.finish(&client, "later", bundle.path())?;
+    p.becomes_clean()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::error::ImageError;
-use crate::digest::Digest;
+use crate::{digest::Digest, sanitize};
 
 /// A blob of the content store, not yet read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,9 @@ impl Layer {
     /// Display name: `IMAGE/TITLE`, or the digest in the place of a missing title.
     pub fn name(&self) -> String {
         let title = self.title.clone().unwrap_or_else(|| self.blob.digest.to_string());
-        // Titles may be absolute paths; a second slash would be confusing.
-        format!("{}/{}", self.image, title.trim_start_matches('/'))
+        // Titles may be absolute paths; a second slash would be confusing. Bounded, since they may
+        // be as long as a manifest, and every container keeps this name.
+        format!("{}/{}", self.image, sanitize::bounded(title.trim_start_matches('/')))
     }
 }
 

@@ -113,6 +113,16 @@ pub enum ImageError {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// There is no memory for a blob.
+    #[error("no memory for the {bytes} bytes of {digest}: {reason}")]
+    NoMemory {
+        /// Digest of the blob.
+        digest: Digest,
+        /// Declared length, in bytes.
+        bytes: u64,
+        /// Error text of the allocator.
+        reason: String,
+    },
     /// A blob is no valid index or manifest.
     #[error("{digest} is no manifest of an image: {reason}")]
     Malformed {

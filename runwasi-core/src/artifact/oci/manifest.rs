@@ -218,6 +218,19 @@ mod tests {
     }
 
     #[test]
+    fn name_of_a_layer_is_short_also_with_a_title_of_megabytes() {
+        let mut layer = descriptor(WASM[0], '0');
+        let title = format!("{}.wasm", "a".repeat(2 << 20));
+        layer["annotations"] = json!({TITLE: title});
+        let found = wasm_of(MANIFESTS[0], &[layer]).unwrap();
+        let name = found[0].name();
+        assert!(name.len() < 5000, "{}", name.len());
+        assert!(name.starts_with("example/i:1/aaa") && name.ends_with("a.wasm"));
+        // The layer is still selected by its whole title.
+        assert_eq!(found[0].title.as_ref(), Some(&title));
+    }
+
+    #[test]
     fn error_for_an_image_without_wasm_lists_its_layer_types() {
         let tar = "application/vnd.oci.image.layer.v1.tar";
         let error = wasm_of(MANIFESTS[0], &[descriptor(tar, '0')]).unwrap_err().to_string();
