@@ -7,7 +7,6 @@
 pub(crate) mod create;
 pub mod error;
 mod exit_line;
-mod hand_over;
 pub mod lifecycle;
 pub mod managed;
 pub(crate) mod native;

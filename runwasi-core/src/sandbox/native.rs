@@ -14,12 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::Instrument;
-
 use super::{
     Reservation, Sandbox, Shared, Slot,
     error::SandboxError,
-    hand_over::HandOver,
     native_container::{Current, NativeContainer},
 };
 use crate::{
@@ -102,12 +99,6 @@ impl NativePlace {
         self.leave().await;
     }
 
-    /// Gives the place up in a task: its client has gone before the delegate was asked.
-    fn abandon(self) {
-        let tasks = self.sandbox.tasks().clone();
-        tasks.spawn(async move { self.give_up(&"its client has gone").await });
-    }
-
     async fn leave(self) {
         let Self { sandbox, reservation, delegate, bundle, .. } = self;
         remove_record(bundle).await;
@@ -149,35 +140,28 @@ impl Sandbox {
         let subject = Subject::new((&host.namespace, &host.sandbox), &id, &annotations);
         trace.describe(&subject);
         let subject = Arc::new(subject);
+        // Short if there is a delegate: the first container of a sandbox waits for its start.
+        let span = trace.part("delegate");
+        let delegate = self.acquire(&id, runtime, options).await.map_err(failed)?;
+        drop(span);
         let trace = trace.clone();
-        // To its end even if the caller goes away: a delegate that has started must have a user that
-        // ends it.
-        let work = async move {
-            // Short if there is a delegate: the first container of a sandbox waits for its start.
-            let span = trace.part("delegate");
-            let delegate = sandbox.acquire(&id, runtime, options).await.map_err(failed)?;
-            drop(span);
-            let place = NativePlace {
-                sandbox,
-                reservation,
-                subject,
-                begun,
-                trace,
-                delegate,
-                bundle,
-                systemd_cgroup,
-            };
-            match place.sandbox.prepare_bundle(&place).await {
-                Ok(()) => Ok(HandOver::new(place, NativePlace::abandon)),
-                Err(error) => {
-                    place.leave().await;
-                    Err(error)
-                }
-            }
+        let place = NativePlace {
+            sandbox,
+            reservation,
+            subject,
+            begun,
+            trace,
+            delegate,
+            bundle,
+            systemd_cgroup,
         };
-        let made = self.run_to_completion(work.in_current_span()).await;
-        // The outer error: the task is gone without an answer.
-        made.unwrap_or(Err(CreateError::Lost))?.take().ok_or(CreateError::Lost)
+        match self.prepare_bundle(&place).await {
+            Ok(()) => Ok(place),
+            Err(error) => {
+                place.leave().await;
+                Err(error)
+            }
+        }
     }
 
     /// Gives the container the files of its pod, and leaves the record of its delegate.
