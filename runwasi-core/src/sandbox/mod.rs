@@ -27,6 +27,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::{
     error::SandboxError,
@@ -234,10 +235,11 @@ impl Sandbox {
         added.map_err(|source| SandboxError::Exec { id: id(), exec, source: source.into() })
     }
 
-    /// Starts a process and returns its pid.
+    /// Starts a process and returns its pid. The start of an init with hooks runs to completion even
+    /// if the future is dropped.
     pub(crate) async fn start(
         &self,
-        container: &Container,
+        container: &Arc<Container>,
         exec: &str,
     ) -> Result<u32, SandboxError> {
         let process = process_of(container, exec)?;
@@ -246,17 +248,28 @@ impl Sandbox {
             // Asked again: the container may have been paused since the exec was added.
             request(&container.init, Request::Exec).await?;
         }
-        request(&process, Request::Start).await?;
-        if exec.is_empty() {
-            self.started(container).await?;
+        match exec.is_empty() && container.has_hooks() {
+            true => self.start_with_hooks(container).await?,
+            false => request(&process, Request::Start).await?,
         }
         Ok(process.info().pid)
+    }
+
+    async fn start_with_hooks(&self, container: &Arc<Container>) -> Result<(), SandboxError> {
+        let sandbox = self.clone();
+        let starting = container.clone();
+        let work = async move {
+            request(&starting.init, Request::Start).await?;
+            sandbox.started(&starting).await
+        };
+        let lost = |_| SandboxError::Stopping { id: container.id().clone() };
+        self.run_to_completion(work.in_current_span()).await.map_err(lost)?
     }
 
     /// Runs the hooks that follow the start of a container. If one fails, the container is killed.
     async fn started(&self, container: &Container) -> Result<(), SandboxError> {
         // If the container has been deleted meanwhile, its hooks are pointless.
-        if !container.has_hooks() || !self.has(container.id()) {
+        if !self.has(container.id()) {
             return Ok(());
         }
         let Err(source) = container.started().await else { return Ok(()) };
@@ -518,3 +531,6 @@ impl Drop for Reservation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
