@@ -36,7 +36,7 @@ pub(super) const NAMESPACE: &str = "containerd-namespace-ttrpc";
 pub(super) const SIGKILL: u32 = 9;
 
 /// Address of a shim and the version of its Task service.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct ShimAddress {
     pub(crate) address: String,
     pub(crate) version: i32,
