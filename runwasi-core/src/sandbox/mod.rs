@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod managed;
 pub(crate) mod native;
 pub(crate) mod native_container;
+mod pid_namespace;
 pub mod records;
 pub mod report;
 mod signals;
@@ -23,7 +24,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, OnceCell},
+    sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ use self::{
     error::SandboxError,
     lifecycle::Lifecycle,
     native_container::{Current, NativeContainer},
+    pid_namespace::SharedPids,
     records::{Managed, SandboxRecords},
 };
 use crate::{
@@ -45,7 +47,6 @@ use crate::{
     observe::{self, Step},
     process::{Process, state::Request},
     resources::usage::Usage,
-    sandbox_process::SandboxProcess,
     shutdown::Tasks,
     stdio::pty::Size,
     traces::start::{StartTrace, ThinStart, ThinStarts},
@@ -65,8 +66,8 @@ struct Shared {
     /// The delegate of the native containers, while there are any. Locked during its start and its
     /// end.
     delegate: tokio::sync::Mutex<Option<Current>>,
-    /// The first process of the PID namespace that native containers share, once one does.
-    first_process: OnceCell<SandboxProcess>,
+    /// The PID namespace that native containers share.
+    pids: SharedPids,
     /// Notified when the number of containers changes, and when a managed sandbox comes into use.
     used: Notify,
     /// Time of the last signal, see [`KILL_TO_SHUTDOWN`].
@@ -128,12 +129,12 @@ impl Sandbox {
         let killed = Mutex::default();
         let end_requested = CancellationToken::new();
         let delegate = tokio::sync::Mutex::default();
-        let first_process = OnceCell::new();
+        let pids = SharedPids::default();
         let shared = Shared {
             host,
             containers,
             delegate,
-            first_process,
+            pids,
             used,
             killed,
             managed,

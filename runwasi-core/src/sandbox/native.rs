@@ -18,6 +18,7 @@ use super::{
     Reservation, Sandbox, Shared, Slot,
     error::SandboxError,
     native_container::{Current, NativeContainer},
+    pid_namespace::PidNamespace,
 };
 use crate::{
     blocking::blocking,
@@ -41,7 +42,6 @@ use crate::{
         record::Record,
         setting::{KEY, NativeRuntime},
     },
-    network::{Network, NetworkError},
     observe::{self, Cause, Kind, Step, Subject},
     settings::SettingsError,
     stdio::paths::StdioPaths,
@@ -67,6 +67,8 @@ pub(crate) struct NativePlace {
     pub(crate) bundle: PathBuf,
     /// True if systemd makes its cgroup.
     pub(crate) systemd_cgroup: bool,
+    /// The PID namespace that it joins, open until then.
+    _pids: Option<Arc<PidNamespace>>,
 }
 
 impl NativePlace {
@@ -135,9 +137,10 @@ impl Sandbox {
         let NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations } = program;
         let id = reservation.id.clone().ok_or(CreateError::Lost)?;
         let runtime = self.native_runtime(runtime)?;
-        if let Some(namespace) = pid_namespace {
-            self.join_pid_namespace(&bundle, &namespace).await?;
-        }
+        let pids = match pid_namespace {
+            Some(wanted) => self.join_pid_namespace(&bundle, &wanted).await?,
+            None => None,
+        };
         let failed = |source| CreateError::Native { path, source };
         let sandbox = self.clone();
         let host = &self.shared.host;
@@ -158,6 +161,7 @@ impl Sandbox {
             delegate,
             bundle,
             systemd_cgroup,
+            _pids: pids,
         };
         match self.prepare_bundle(&place).await {
             Ok(()) => Ok(place),
@@ -186,22 +190,20 @@ impl Sandbox {
         blocking(write, |lost| lost).await.map_err(failed)
     }
 
-    /// Gives a container that joins the PID namespace of the sandbox's process one of the sandbox.
-    ///
-    /// The sandbox's process runs in the host's: no guest sees a process, and most pods share none.
-    /// So the first native container that shares makes the namespace.
-    async fn join_pid_namespace(&self, bundle: &Path, wanted: &Path) -> Result<(), CreateError> {
+    /// Gives a container that joins the PID namespace of the sandbox's process the one that is shared.
+    async fn join_pid_namespace(
+        &self,
+        bundle: &Path,
+        wanted: &Path,
+    ) -> Result<Option<Arc<PidNamespace>>, CreateError> {
         let of_sandbox = format!("/proc/{}/ns/pid", self.pid());
         if wanted != Path::new(&of_sandbox) || self.network().has_host_pids() {
-            return Ok(());
+            return Ok(None);
         }
-        let make = || async {
-            let lost = |source| NetworkError::Enter { what: "PID namespace", source };
-            blocking(Network::start_first, lost).await
-        };
-        let first = self.shared.first_process.get_or_try_init(make).await?;
-        let namespace = PathBuf::from(format!("/proc/{}/ns/pid", first.pid()));
-        change_config(bundle, move |bundle| join_pid_namespace(bundle, &namespace)).await
+        let shared = self.shared.pids.get().await?;
+        let path = shared.path();
+        change_config(bundle, move |bundle| join_pid_namespace(bundle, &path)).await?;
+        Ok(Some(shared))
     }
 
     /// The setting in force for a container.
