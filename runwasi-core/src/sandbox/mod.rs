@@ -2,7 +2,7 @@
 //!
 //! It lives as long as its containers. A sandbox that containerd manages has a life of its own
 //! ([`lifecycle`], [`managed`], [`records`]). Containers that are no wasm are run by another shim
-//! (`native`). Operators see all of them by [`report`].
+//! (`native`, `native_end`). Operators see all of them by [`report`].
 
 pub(crate) mod create;
 pub mod error;
@@ -11,6 +11,8 @@ pub mod lifecycle;
 pub mod managed;
 pub(crate) mod native;
 pub(crate) mod native_container;
+mod native_end;
+mod native_execs;
 mod pid_namespace;
 pub mod records;
 pub mod report;
@@ -192,7 +194,8 @@ impl Sandbox {
         self.shared.containers.lock().len()
     }
 
-    fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
+    /// Checks that a container may be created, or a process of it started.
+    pub(crate) fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
         // First: the kill has stopped a managed sandbox, too, and is the better reason.
         if self.network().has_ended() {
             return Err(SandboxError::Killed { id: container.clone(), pid: self.pid() });
