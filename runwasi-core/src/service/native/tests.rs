@@ -275,5 +275,6 @@ async fn exits_of_execs_are_told_once() {
         assert_eq!(bed.client.state((&*bed.id, exec)).await.unwrap().exit_status, status);
         assert_eq!(bed.client.delete((&*bed.id, exec)).await.unwrap().1, status);
     }
+    bed.client.delete(&bed.id).await.unwrap();
     bed.end().await;
 }
