@@ -9,6 +9,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io,
     os::fd::OwnedFd,
     sync::{
@@ -115,11 +116,20 @@ impl SandboxProcess {
 
     /// A pidfd of the process.
     pub(crate) fn open(&self) -> io::Result<OwnedFd> {
+        self.with_pid(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// The PID namespace of the process.
+    pub(crate) fn open_pid_namespace(&self) -> io::Result<File> {
+        self.with_pid(|pid| File::open(format!("/proc/{pid}/ns/pid")))
+    }
+
+    fn with_pid<T>(&self, open: impl FnOnce(Pid) -> io::Result<T>) -> io::Result<T> {
         // Under the lock: the process cannot be reaped in between, and its pid be used again.
         let _reaping = PROCESSES.lock();
         let gone = || io::Error::other(format!("process {} of the sandbox has ended", self.pid));
         let pid = Pid::from_raw(self.pid.cast_signed()).filter(|_| !self.has_ended());
-        Ok(pidfd_open(pid.ok_or_else(gone)?, PidfdFlags::empty())?)
+        open(pid.ok_or_else(gone)?)
     }
 }
 

@@ -20,7 +20,7 @@ use containerd_shim_protos::{
         well_known_types::{any::Any, timestamp::Timestamp},
     },
     ttrpc::{
-        self, Request, Response,
+        self, Code, Request, Response,
         asynchronous::{Client, transport::Socket},
         context,
     },
@@ -42,7 +42,7 @@ pub(super) const NAMESPACE: &str = "containerd-namespace-ttrpc";
 pub(super) const SIGKILL: u32 = 9;
 
 /// Address of a shim and the version of its Task service.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct ShimAddress {
     pub(crate) address: String,
     pub(crate) version: i32,
@@ -118,6 +118,16 @@ fn exit(status: u32, at: MessageField<Timestamp>) -> Exit {
         Some(at) => Exit { status, at },
         None => Exit::now(status),
     }
+}
+
+/// The exit in the answer of a `Wait`.
+pub(crate) fn of_wait(answer: &WaitResponse) -> Exit {
+    exit(answer.exit_status, answer.exited_at.clone())
+}
+
+/// True if a shim has answered with this code.
+pub(crate) fn has_code(error: &ttrpc::Error, code: Code) -> bool {
+    matches!(error, ttrpc::Error::RpcStatus(status) if status.code() == code)
 }
 
 /// The exit of a container's init, if it has ended.
@@ -202,11 +212,13 @@ impl ShimClient {
         Ok(())
     }
 
-    /// Waits for the end of a container's init, without a timeout.
-    pub(crate) async fn wait(&self, id: &str) -> ttrpc::Result<Exit> {
-        let request = WaitRequest { id: id.to_owned(), ..Default::default() };
+    /// Waits for the end of a process of a container, without a timeout. `exec` is empty for the
+    /// init.
+    pub(crate) async fn wait(&self, id: &str, exec: &str) -> ttrpc::Result<Exit> {
+        let request =
+            WaitRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..Default::default() };
         let answer: WaitResponse = self.forward("Wait", &request, HashMap::new(), 0).await?;
-        Ok(exit(answer.exit_status, answer.exited_at))
+        Ok(of_wait(&answer))
     }
 
     /// Deletes a container that has ended. Returns its pid and its exit.
@@ -219,7 +231,7 @@ impl ShimClient {
     pub(crate) async fn end(&self, id: &str) -> ttrpc::Result<(u32, Exit)> {
         // An error: it has ended already, or there is no container, which `delete` reports.
         if self.kill(id, SIGKILL).await.is_ok() {
-            self.wait(id).await?;
+            self.wait(id, "").await?;
         }
         self.delete(id).await
     }

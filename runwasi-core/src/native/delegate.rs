@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use containerd_shim_protos::ttrpc;
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{error::NativeError, launcher::Launcher, record::Record, socket};
+use super::{error::NativeError, launcher::Launcher, process, record::Record, socket};
 use crate::{
     blocking::blocking,
     containerd::shim_client::{ShimAddress, ShimClient},
@@ -39,11 +39,17 @@ const DIRECTORIES: &str = "/run/runwasi/native";
 /// FIFO in the directory that the delegate writes its log to.
 const LOG: &str = "log";
 
+/// File in it that the program notes its address in.
+const ADDRESS: &str = "address";
+
 /// Directory in it where the shared memory of a pod is attached for its containers.
 const MEMORY: &str = "shm";
 
 /// Time for a delegate to end after it was asked to.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
+
+/// Time for what a failed start has left to end after its SIGKILL.
+const KILLED: Duration = Duration::from_secs(3);
 
 /// Time from the close of a delegate's sockets to its end.
 const ENDING: Duration = Duration::from_secs(1);
@@ -65,29 +71,52 @@ pub(crate) struct Delegate {
     left: CancellationToken,
 }
 
+/// Id of a delegate, by its first container.
+// With two hyphens, as no id of containerd's has them: the delegate's socket is named by it, and
+// would else be that of a container of this name under runc.
+fn id_of(first: &Id) -> String {
+    format!("{first}--native")
+}
+
+/// The record of a delegate that is about to start with this container.
+pub(crate) fn planned(launcher: &Launcher, first: &Id) -> Record {
+    let name = format!("{}.{}", launcher.namespace, id_of(first));
+    Record {
+        program: launcher.program.clone(),
+        directory: Path::new(DIRECTORIES).join(name),
+        address: ShimAddress::default(),
+        pid: 0,
+    }
+}
+
 impl Delegate {
-    /// Starts a delegate that is named after the first container of it.
+    /// Starts a delegate that is named after the first container of it. A failed start leaves no
+    /// process. Not to be dropped: the start goes on.
     pub(crate) async fn start(
         launcher: Launcher,
         first: &Id,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, NativeError> {
-        // With two hyphens, as no id of containerd's has them: the delegate's socket is named by it,
-        // and would else be that of a container of this name under runc.
-        let id = format!("{first}--native");
-        let name = format!("{}.{id}", launcher.namespace);
-        let directory = Directory(Path::new(DIRECTORIES).join(name));
+        let id = id_of(first);
+        let mut directory = Directory { record: planned(&launcher, first), kept: false };
         let starting = launcher.clone();
         let delegate_id = id.clone();
         let start = move || {
             directory.make()?;
             let log = directory.open_log()?;
-            let address = starting.start(&delegate_id, &directory.0)?;
-            Ok((directory, log, address))
+            directory.record.address = starting.start(&delegate_id, directory.path())?;
+            Ok((directory, log))
         };
-        let (directory, log, address) = blocking(start, |error| launcher.failed(error)).await?;
-        let connected = Self::connect(launcher.clone(), id, directory.0.clone(), address).await;
-        let delegate = Arc::new(connected.map_err(|error| launcher.failed(error))?);
+        let (directory, log) = blocking(start, |error| launcher.failed(error)).await?;
+        let place = directory.path().to_owned();
+        let address = directory.record.address.clone();
+        let delegate = match Self::connect(launcher.clone(), id, place, address).await {
+            Ok(delegate) => Arc::new(delegate),
+            Err(error) => {
+                directory.give_up().await;
+                return Err(launcher.failed(error));
+            }
+        };
         directory.keep();
         tasks.spawn(follow_log(log, delegate.clone()));
         tracing::debug!(pid = delegate.pid, "a native runtime has started");
@@ -218,7 +247,16 @@ fn copy_oom_score(pid: u32) {
 
 /// Removes the directory and the socket of a delegate that has ended. Blocks.
 pub(crate) fn remove_traces(record: &Record) {
-    socket::remove_left(&record.address);
+    // Of one that was killed during its start the program has noted it, if it has come so far.
+    let noted = || {
+        fs::read(record.directory.join(ADDRESS))
+            .ok()
+            .and_then(|address| ShimAddress::parse(&address))
+    };
+    let known = Some(&record.address).filter(|known| !known.address.is_empty());
+    if let Some(address) = known.cloned().or_else(noted) {
+        socket::remove_left(&address);
+    }
     remove(&record.directory);
 }
 
@@ -233,24 +271,32 @@ fn remove(directory: &Path) {
     }
 }
 
-/// Directory of a delegate. Removed with the value, unless it is kept.
-struct Directory(PathBuf);
+/// Directory of a delegate that starts. Removed with the value, unless it is kept, together with the
+/// processes that work in it.
+struct Directory {
+    record: Record,
+    kept: bool,
+}
 
 impl Directory {
+    fn path(&self) -> &Path {
+        &self.record.directory
+    }
+
     /// Makes it with all that the program looks for in a bundle.
     fn make(&self) -> Result<(), NativeError> {
         // Left by a delegate whose server was killed together with containerd.
-        remove(&self.0);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        remove(self.path());
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(self.path());
         made.map_err(|source| self.failed("", source))?;
         let config = "config.json";
         // Without annotations: the program names its socket by its id then, and not by a group.
-        fs::write(self.0.join(config), "{}").map_err(|source| self.failed(config, source))
+        fs::write(self.path().join(config), "{}").map_err(|source| self.failed(config, source))
     }
 
     /// Makes the FIFO of the log and opens it for reading, before the program opens it.
     fn open_log(&self) -> Result<fs::File, NativeError> {
-        let path = self.0.join(LOG);
+        let path = self.path().join(LOG);
         let failed = |source| self.failed(LOG, source);
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .map_err(|error| failed(error.into()))?;
@@ -260,18 +306,29 @@ impl Directory {
     }
 
     fn keep(mut self) {
-        self.0 = PathBuf::new();
+        self.kept = true;
+    }
+
+    /// Drops it on the blocking pool.
+    async fn give_up(self) {
+        let work = move || {
+            drop(self);
+            Ok(())
+        };
+        // An error: our process is ending, and `delete` does the same.
+        let _: Result<(), ()> = blocking(work, drop).await;
     }
 
     fn failed(&self, name: &str, source: io::Error) -> NativeError {
-        NativeError::Directory { path: self.0.join(name), source }
+        NativeError::Directory { path: self.path().join(name), source }
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            remove(&self.0);
+        if !self.kept {
+            process::kill_all(self.path(), Instant::now() + KILLED);
+            remove_traces(&self.record);
         }
     }
 }

@@ -19,6 +19,7 @@
 //! | `launcher` | the command lines of the delegate's program |
 //! | `delegate` | the running delegate, from its start to its end |
 //! | `orphan` | a container whose server was killed |
+//! | `process` | the processes of a delegate, found by its directory |
 //! | `socket` | the delegate's socket, as far as it is looked at from outside |
 //! | `record` | the file in a bundle by which `delete` finds the delegate after our server's death |
 
@@ -27,6 +28,9 @@ pub(crate) mod detect;
 pub mod error;
 pub(crate) mod launcher;
 pub(crate) mod orphan;
+#[cfg(test)]
+pub(crate) mod played;
+mod process;
 pub(crate) mod record;
 pub mod setting;
 mod socket;

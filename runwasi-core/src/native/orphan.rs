@@ -14,21 +14,17 @@ use std::{
 };
 
 use containerd_shim_protos::ttrpc;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
 
-use super::{delegate, launcher::Launcher, record::Record, socket};
+use super::{delegate, launcher::Launcher, process, record::Record, socket};
 use crate::{
-    containerd::blocking_shim_client::BlockingShimClient, engine::exit::Exit, id::Id, sys,
+    container::left_exit, containerd::blocking_shim_client::BlockingShimClient, engine::exit::Exit,
+    id::Id, sys,
 };
 
 /// Time between two looks whether a delegate has ended.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Time for a delegate to tell the exit of a container before it is killed.
+/// Time for a delegate to tell the exits of its containers before it is killed.
 const QUESTION: Duration = Duration::from_millis(500);
 
 /// Time for a delegate to end after its last container, or after it was killed.
@@ -84,41 +80,57 @@ impl Orphan {
         deadline: Instant,
         server_lives: bool,
     ) -> Option<(u32, Exit)> {
+        if server_lives && self.record.is_planned() {
+            // The server is starting the delegate, and cleans up after itself.
+            return None;
+        }
         let ended = match server_lives {
             true => self.end_by_any(grpc_address, deadline),
             false => self.end_without_delegate(grpc_address, deadline),
         };
-        self.clean_up();
+        self.clean_up(deadline);
         ended
     }
 
-    /// The same for containers without a `delete` of their own. Blocks.
+    /// The same for containers without a `delete` of their own and without a server. The delegate
+    /// ends them, which publishes their exits, or else its program. Blocks.
     pub(crate) fn end_joined(orphans: &[Self], grpc_address: &str, deadline: Instant) {
-        for orphan in orphans {
+        // Half of the time for the delegate: if it does not answer, the program needs the rest.
+        let asked = share(deadline, 2);
+        let unended: Vec<&Self> = each(orphans, asked)
+            .filter(|(orphan, limit)| orphan.by_delegate(*limit).is_none())
+            .map(|(orphan, _)| orphan)
+            .collect();
+        for (orphan, limit) in each(&unended, deadline) {
+            if orphan.record.is_planned() {
+                orphan.kill_delegate(limit);
+            }
             // Without a result: an error is in the log.
-            orphan.end_by_any(grpc_address, deadline);
+            orphan.by_program(grpc_address, limit);
         }
-        for orphan in orphans {
-            orphan.clean_up();
+        for (orphan, limit) in each(orphans, deadline) {
+            orphan.clean_up(limit);
         }
     }
 
     fn end_without_delegate(&self, grpc_address: &str, deadline: Instant) -> Option<(u32, Exit)> {
-        let told = self.exit_by_delegate();
-        self.kill_delegate();
+        let told = self.exits_by_delegate(within(QUESTION, deadline));
+        self.kill_delegate(within(END, deadline));
+        // Left by the `delete` of another container of this delegate.
+        let told = told.or_else(|| left_exit::read(&self.bundle));
         let (pid, killed) = self.by_program(grpc_address, deadline)?;
         // The program takes every container for a killed one.
         Some((pid, told.unwrap_or(killed)))
     }
 
-    /// Has the delegate end it, which publishes the exit, or else its program.
+    /// Has the delegate end it, or else its program.
     fn end_by_any(&self, grpc_address: &str, deadline: Instant) -> Option<(u32, Exit)> {
         self.by_delegate(deadline).or_else(|| self.by_program(grpc_address, deadline))
     }
 
-    /// Removes what its delegate leaves, if that ends.
-    fn clean_up(&self) {
-        let limit = Instant::now() + END;
+    /// Removes what its delegate leaves, if that ends until the deadline.
+    fn clean_up(&self, deadline: Instant) {
+        let limit = within(END, deadline);
         while socket::is_served(&self.record.address) {
             // It has further containers, whose `delete` does this.
             if Instant::now() > limit {
@@ -129,10 +141,31 @@ impl Orphan {
         delegate::remove_traces(&self.record);
     }
 
-    /// The exit of a container that had ended before its server.
-    fn exit_by_delegate(&self) -> Option<Exit> {
-        let client = self.delegate(Instant::now() + QUESTION)?;
-        self.told(client.exit(self.id.as_str())).flatten()
+    /// The exit of a container that had ended before its server. Those of other containers of the
+    /// delegate are left in their bundles for their `delete`, which finds the delegate killed.
+    fn exits_by_delegate(&self, deadline: Instant) -> Option<Exit> {
+        let client = self.delegate(deadline)?;
+        let own = self.told(client.exit(self.id.as_str())).flatten();
+        for other in self.others() {
+            if let Some(exit) = other.told(client.exit(other.id.as_str())).flatten()
+                && let Err(error) = left_exit::write(&other.bundle, exit)
+            {
+                // Its `delete` then reports the container as killed.
+                tracing::warn!(%error, container = %other.id, "cannot leave an exit");
+            }
+        }
+        own
+    }
+
+    /// The other containers of its delegate, whose bundles are beside its own.
+    fn others(&self) -> impl Iterator<Item = Self> {
+        let bundles = self.bundle.parent().into_iter().flat_map(entries);
+        let other = |bundle: PathBuf| {
+            let id = Id::parse("container id", bundle.file_name()?.to_str()?).ok()?;
+            let found = Self::find(&bundle, &id, &self.namespace)?;
+            (found.record == self.record && found.id != self.id).then_some(found)
+        };
+        bundles.filter_map(other)
     }
 
     fn by_delegate(&self, deadline: Instant) -> Option<(u32, Exit)> {
@@ -161,16 +194,14 @@ impl Orphan {
         told.ok()
     }
 
-    /// Kills the delegate and waits for its end.
-    fn kill_delegate(&self) {
-        let Some(pid) = Pid::from_raw(self.record.pid.cast_signed()) else { return };
-        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-        // Only the delegate works in its directory. Another process may have its number since.
-        let directory = fs::read_link(format!("/proc/{}/cwd", self.record.pid));
-        if directory.is_ok_and(|directory| directory == self.record.directory) {
-            // An error: it has ended meanwhile.
-            let _ = pidfd_send_signal(&process, Signal::KILL);
-            await_end(&mut [PollFd::new(&process, PollFlags::IN)]);
+    /// Kills the delegate and waits for its end until the deadline.
+    fn kill_delegate(&self, deadline: Instant) {
+        let Record { directory, pid, .. } = &self.record;
+        if self.record.is_planned() {
+            // Its server has ended between the start and the note of the pid.
+            process::kill_all(directory, deadline);
+        } else if let Some(delegate) = process::open(*pid, directory) {
+            process::kill(delegate, deadline);
         }
     }
 
@@ -206,17 +237,33 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// Waits for the end of a killed process.
-fn await_end(process: &mut [PollFd<'_>]) {
-    let limit = Timespec { tv_sec: END.as_secs().cast_signed(), tv_nsec: 0 };
-    // Any other error, and the limit: the program finds out what is left.
-    while poll(process, Some(&limit)) == Err(Errno::INTR) {}
+/// The deadline of a part that has at most this time.
+fn within(limit: Duration, deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + limit)
+}
+
+/// The deadline of the next of as many parts with equal shares of the time.
+fn share(deadline: Instant, parts: u32) -> Instant {
+    Instant::now() + left(deadline) / parts
+}
+
+/// Each with the deadline of its share of the time that is left when its turn comes.
+fn each<T>(all: &[T], deadline: Instant) -> impl Iterator<Item = (&T, Instant)> {
+    let parts = u32::try_from(all.len()).unwrap_or(u32::MAX);
+    all.iter().zip((1..=parts).rev()).map(move |(one, left)| (one, share(deadline, left)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        os::unix::{fs::PermissionsExt, net::UnixListener},
+        process::Command,
+    };
+
+    use tokio::task::spawn_blocking;
+
     use super::*;
-    use crate::containerd::shim_client::ShimAddress;
+    use crate::{containerd::shim_client::ShimAddress, native::played::Played};
 
     fn bundle(
         state: &Path,
@@ -265,6 +312,82 @@ mod tests {
         let bundle = bundle(state.path(), "tasks", "c", None, true);
         let id = |id: &str| Id::parse("id", id).unwrap();
         // The record has the number of this process.
-        Orphan::find(&bundle, &id("c"), &id("n")).unwrap().kill_delegate();
+        Orphan::find(&bundle, &id("c"), &id("n")).unwrap().kill_delegate(Instant::now());
+    }
+
+    fn id(id: &str) -> Id {
+        Id::parse("id", id).unwrap()
+    }
+
+    fn later(seconds: u64) -> Instant {
+        Instant::now() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn delegate_whose_server_was_killed_during_its_start_is_killed() {
+        let state = tempfile::tempdir().unwrap();
+        let directory = state.path().canonicalize().unwrap().join("delegate");
+        fs::create_dir(&directory).unwrap();
+        let mut delegate =
+            Command::new("sleep").arg("1000").current_dir(&directory).spawn().unwrap();
+        let address = ShimAddress::default();
+        let program = "/bin/true".into();
+        let record = Record { program, directory: directory.clone(), address, pid: 0 };
+        record.write(state.path()).unwrap();
+        let orphan = Orphan::find(state.path(), &id("c"), &id("n")).unwrap();
+        assert!(orphan.end("", later(20), true).is_none(), "the server that lives starts it");
+        assert!(delegate.try_wait().unwrap().is_none() && directory.exists());
+        assert!(orphan.end("", later(20), false).is_some());
+        assert!(!delegate.wait().unwrap().success());
+        assert!(!directory.exists());
+        assert_eq!(Record::read(state.path()), None);
+    }
+
+    #[tokio::test]
+    async fn exits_of_all_containers_are_asked_for_before_their_delegate_is_killed() {
+        let (played, _server) = Played::serve().await;
+        let state = tempfile::tempdir().unwrap();
+        for (id, status) in [("a", 3), ("b", 4)] {
+            let bundle = state.path().join(id);
+            fs::create_dir(&bundle).unwrap();
+            played.record().write(&bundle).unwrap();
+            played.add(id);
+            played.exit(id, "", status);
+        }
+        for (name, status) in [("a", 3), ("b", 4)] {
+            let orphan = Orphan::find(&state.path().join(name), &id(name), &id("n")).unwrap();
+            // On a thread of its own: this one serves the played delegate.
+            let ended = spawn_blocking(move || orphan.end("", later(20), false)).await.unwrap();
+            assert_eq!(ended.unwrap().1.status.get(), status, "{name}");
+            assert!(!played.is_alive());
+        }
+    }
+
+    /// Neither the delegate nor its program answers.
+    #[test]
+    fn containers_that_joined_a_sandbox_share_the_time() {
+        let state = tempfile::tempdir().unwrap();
+        let program = state.path().join("program");
+        let script = "#!/bin/sh\necho $4 >>../ended\nsleep 1000\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let socket = state.path().join("socket");
+        let _delegate = UnixListener::bind(&socket).unwrap();
+        let address = format!("unix://{}", socket.display());
+        let address = ShimAddress { address, version: 3 };
+        let directory = state.path().join("delegate");
+        let record = Record { program, directory, address, pid: std::process::id() };
+        let joined = |name: &str| {
+            let bundle = state.path().join(name);
+            fs::create_dir(&bundle).unwrap();
+            record.write(&bundle).unwrap();
+            Orphan::find(&bundle, &id(name), &id("n")).unwrap()
+        };
+        let orphans = ["a", "b", "c", "d"].map(joined);
+        let begun = Instant::now();
+        Orphan::end_joined(&orphans, "", later(6));
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(9), "{took:?}");
+        assert_eq!(fs::read_to_string(state.path().join("ended")).unwrap(), "a\nb\nc\nd\n");
     }
 }

@@ -1,5 +1,8 @@
 //! The file in the bundle of a native container that names its delegate: `delete` finds it there
 //! after the death of our server.
+//!
+//! It is written before the container exists, and in the bundle of a delegate's first container also
+//! before the delegate does: then without a socket and a pid.
 
 use std::{fs, io, path::Path, path::PathBuf};
 
@@ -17,13 +20,18 @@ pub(crate) struct Record {
     pub(crate) program: PathBuf,
     /// Its directory.
     pub(crate) directory: PathBuf,
-    /// Its socket.
+    /// Its socket. Empty before its start.
     pub(crate) address: ShimAddress,
-    /// Its pid.
+    /// Its pid, 0 before its start.
     pub(crate) pid: u32,
 }
 
 impl Record {
+    /// True if the delegate was about to start.
+    pub(crate) fn is_planned(&self) -> bool {
+        self.pid == 0
+    }
+
     /// Writes it into a bundle, completely or not at all. Blocks.
     pub(crate) fn write(&self, bundle: &Path) -> io::Result<()> {
         let temporary = bundle.join(".native.json");

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::PathBuf, sync::Arc};
 
-use super::{Reservation, Sandbox, error::SandboxError, forget, native::NativePlace};
+use super::{Reservation, Sandbox, error::SandboxError, forget, native::NativePlan};
 use crate::{
     blocking::blocking,
     bundle::{
@@ -20,7 +20,7 @@ pub(crate) enum Creation {
     /// The container exists. The pid is that of its init.
     Done(u32),
     /// The container is native, and its delegate is to create it.
-    Native(Box<NativePlace>),
+    Native(Box<NativePlan>),
 }
 
 impl Sandbox {
@@ -60,7 +60,6 @@ impl Sandbox {
         let files = self.pod_files();
         let bundle = request.bundle.clone();
         let options = request.runc_options.clone();
-        let failed = |source| SandboxError::Create { id, source };
         match Container::create(&self.shared.host, request, files, on_deleted).await {
             Ok(Created::Guest(container)) => {
                 let pid = container.init.info().pid;
@@ -68,11 +67,12 @@ impl Sandbox {
                 Ok(Creation::Done(pid))
             }
             Ok(Created::Native(program)) => {
-                let bundle = (bundle, trace);
-                let place = self.native_place(reservation, bundle, program, options).await;
-                place.map(|place| Creation::Native(Box::new(place))).map_err(failed)
+                let sandbox = self.clone();
+                let trace = trace.clone();
+                let plan = NativePlan { sandbox, id, reservation, trace, bundle, program, options };
+                Ok(Creation::Native(Box::new(plan)))
             }
-            Err(source) => Err(failed(source)),
+            Err(source) => Err(SandboxError::Create { id, source }),
         }
     }
 

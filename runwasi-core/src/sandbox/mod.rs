@@ -2,7 +2,7 @@
 //!
 //! It lives as long as its containers. A sandbox that containerd manages has a life of its own
 //! ([`lifecycle`], [`managed`], [`records`]). Containers that are no wasm are run by another shim
-//! (`native`). Operators see all of them by [`report`].
+//! (`native`, `native_end`). Operators see all of them by [`report`].
 
 pub(crate) mod create;
 pub mod error;
@@ -11,6 +11,9 @@ pub mod lifecycle;
 pub mod managed;
 pub(crate) mod native;
 pub(crate) mod native_container;
+mod native_end;
+mod native_execs;
+mod pid_namespace;
 pub mod records;
 pub mod report;
 mod signals;
@@ -23,15 +26,17 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, OnceCell},
+    sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::{
     error::SandboxError,
     lifecycle::Lifecycle,
     native_container::{Current, NativeContainer},
+    pid_namespace::SharedPids,
     records::{Managed, SandboxRecords},
 };
 use crate::{
@@ -44,7 +49,6 @@ use crate::{
     observe::{self, Step},
     process::{Process, state::Request},
     resources::usage::Usage,
-    sandbox_process::SandboxProcess,
     shutdown::Tasks,
     stdio::pty::Size,
     traces::start::{StartTrace, ThinStart, ThinStarts},
@@ -64,8 +68,8 @@ struct Shared {
     /// The delegate of the native containers, while there are any. Locked during its start and its
     /// end.
     delegate: tokio::sync::Mutex<Option<Current>>,
-    /// The first process of the PID namespace that native containers share, once one does.
-    first_process: OnceCell<SandboxProcess>,
+    /// The PID namespace that native containers share.
+    pids: SharedPids,
     /// Notified when the sandbox gets its first container and when it loses its last one, during its
     /// stop when it loses any, and when a managed sandbox comes into use.
     used: Notify,
@@ -128,12 +132,12 @@ impl Sandbox {
         let killed = Mutex::default();
         let end_requested = CancellationToken::new();
         let delegate = tokio::sync::Mutex::default();
-        let first_process = OnceCell::new();
+        let pids = SharedPids::default();
         let shared = Shared {
             host,
             containers,
             delegate,
-            first_process,
+            pids,
             used,
             killed,
             managed,
@@ -191,7 +195,8 @@ impl Sandbox {
         self.shared.containers.lock().len()
     }
 
-    fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
+    /// Checks that a container may be created, or a process of it started.
+    pub(crate) fn is_ready_for(&self, container: &Id) -> Result<(), SandboxError> {
         // First: the kill has stopped a managed sandbox, too, and is the better reason.
         if self.network().has_ended() {
             return Err(SandboxError::Killed { id: container.clone(), pid: self.pid() });
@@ -235,10 +240,11 @@ impl Sandbox {
         added.map_err(|source| SandboxError::Exec { id: id(), exec, source: source.into() })
     }
 
-    /// Starts a process and returns its pid.
+    /// Starts a process and returns its pid. The start of an init with hooks runs to completion even
+    /// if the future is dropped.
     pub(crate) async fn start(
         &self,
-        container: &Container,
+        container: &Arc<Container>,
         exec: &str,
     ) -> Result<u32, SandboxError> {
         let process = process_of(container, exec)?;
@@ -247,17 +253,28 @@ impl Sandbox {
             // Asked again: the container may have been paused since the exec was added.
             request(&container.init, Request::Exec).await?;
         }
-        request(&process, Request::Start).await?;
-        if exec.is_empty() {
-            self.started(container).await?;
+        match exec.is_empty() && container.has_hooks() {
+            true => self.start_with_hooks(container).await?,
+            false => request(&process, Request::Start).await?,
         }
         Ok(process.info().pid)
+    }
+
+    async fn start_with_hooks(&self, container: &Arc<Container>) -> Result<(), SandboxError> {
+        let sandbox = self.clone();
+        let starting = container.clone();
+        let work = async move {
+            request(&starting.init, Request::Start).await?;
+            sandbox.started(&starting).await
+        };
+        let lost = |_| SandboxError::Stopping { id: container.id().clone() };
+        self.run_to_completion(work.in_current_span()).await.map_err(lost)?
     }
 
     /// Runs the hooks that follow the start of a container. If one fails, the container is killed.
     async fn started(&self, container: &Container) -> Result<(), SandboxError> {
         // If the container has been deleted meanwhile, its hooks are pointless.
-        if !container.has_hooks() || !self.has(container.id()) {
+        if !self.has(container.id()) {
             return Ok(());
         }
         let Err(source) = container.started().await else { return Ok(()) };
@@ -524,3 +541,6 @@ impl Drop for Reservation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! Native containers of a sandbox, and the delegate that runs them.
+//! Creation of native containers in a sandbox, and the delegate that runs them. Their ends are in
+//! `native_end`.
 //!
 //! ```text
 //! first container ─▶ delegate starts ─▶ further containers join ─▶ last is deleted ─▶ it ends
@@ -8,16 +9,21 @@
 //! ```
 
 use std::{
-    fmt::Display,
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Instant,
 };
+
+use containerd_shim_protos::ttrpc::{self, Code};
+use tokio::time::timeout;
 
 use super::{
     Reservation, Sandbox, Shared, Slot,
     error::SandboxError,
     native_container::{Current, NativeContainer},
+    native_end::{REMOVAL, end_orphan, follow_end, follow_exit, remove_left, remove_record},
+    pid_namespace::PidNamespace,
 };
 use crate::{
     blocking::blocking,
@@ -27,25 +33,90 @@ use crate::{
     },
     cgroups::kills::OomKills,
     container::{error::CreateError, pod_files::PodFiles, prepare::NativeProgram},
-    engine::{
-        exit::{Exit, ExitStatus},
-        signal::Signal,
-    },
-    events::Event,
+    containerd::shim_client::has_code,
     id::Id,
     native::{
-        NativeHost, delegate::Delegate, error::NativeError, launcher::Launcher, record::Record,
+        NativeHost,
+        delegate::{self, Delegate},
+        error::NativeError,
+        launcher::Launcher,
+        record::Record,
         setting::NativeRuntime,
     },
-    network::{Network, NetworkError},
-    observe::{self, Cause, Kind, Step, Subject},
+    observe::{self, Kind, Step, Subject},
     settings::Entry,
     stdio::paths::StdioPaths,
     traces::{Span, start::StartTrace},
 };
 
-/// Time to remove what is left of one container of a delegate that was killed.
-const REMOVAL: Duration = Duration::from_secs(10);
+/// A native container that is to be created. Its id is reserved, and nothing of it exists.
+pub(crate) struct NativePlan {
+    pub(super) sandbox: Sandbox,
+    pub(super) id: Id,
+    pub(super) reservation: Reservation,
+    pub(super) trace: StartTrace,
+    pub(super) bundle: PathBuf,
+    pub(super) program: NativeProgram,
+    /// Options of runc's type for the start of its delegate, as a protobuf `Any`.
+    pub(super) options: Vec<u8>,
+}
+
+impl NativePlan {
+    /// The place of the container with the delegate that is to create it. Not to be dropped before
+    /// its end: the delegate would be left.
+    pub(crate) async fn place(self) -> Result<NativePlace, SandboxError> {
+        let sandbox = self.sandbox.clone();
+        let id = self.id.clone();
+        let trace = self.trace.clone();
+        let bundle = self.bundle.clone();
+        let source = match self.acquire().await {
+            Ok(place) => return Ok(place),
+            Err(source) => source,
+        };
+        let error = SandboxError::Create { id: id.clone(), source };
+        trace.failed(&error);
+        sandbox.tell_refused(&id, bundle, &error).await;
+        Err(error)
+    }
+
+    async fn acquire(self) -> Result<NativePlace, CreateError> {
+        let begun = Instant::now();
+        let Self { sandbox, id, reservation, trace, bundle, program, options } = self;
+        let NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations } = program;
+        let runtime = sandbox.native_runtime(runtime)?;
+        let pids = match pid_namespace {
+            Some(wanted) => sandbox.join_pid_namespace(&bundle, &wanted).await?,
+            None => None,
+        };
+        let host = &sandbox.shared.host;
+        let subject = Subject::new((&host.namespace, &host.sandbox), &id, &annotations);
+        trace.describe(&subject);
+        let subject = Arc::new(subject);
+        // Short if there is a delegate: the first container of a sandbox waits for its start.
+        let span = trace.part("delegate");
+        let acquired = sandbox.acquire((&id, &bundle), runtime, options).await;
+        let delegate = acquired.map_err(|source| CreateError::Native { path, source })?;
+        drop(span);
+        let place = NativePlace {
+            sandbox,
+            reservation,
+            subject,
+            begun,
+            trace,
+            delegate,
+            bundle,
+            systemd_cgroup,
+            _pids: pids,
+        };
+        match place.prepare_bundle().await {
+            Ok(()) => Ok(place),
+            Err(error) => {
+                place.leave(true).await;
+                Err(error)
+            }
+        }
+    }
+}
 
 /// A native container that is being created. Its id is reserved, and its delegate runs.
 pub(crate) struct NativePlace {
@@ -63,6 +134,8 @@ pub(crate) struct NativePlace {
     pub(crate) bundle: PathBuf,
     /// True if systemd makes its cgroup.
     pub(crate) systemd_cgroup: bool,
+    /// The PID namespace that it joins, open until then.
+    _pids: Option<Arc<PidNamespace>>,
 }
 
 impl NativePlace {
@@ -78,12 +151,36 @@ impl NativePlace {
         let container = Arc::new(container);
         let slot = Slot::Native(container.clone());
         sandbox.shared.change(|containers| containers.insert(id, slot));
+        if container.delegate.has_ended() {
+            // `follow_end` may have looked for its containers before.
+            end_orphan(&sandbox.shared, &container).await;
+        }
         sandbox.tasks().spawn(follow_exit(container));
+    }
+
+    /// Checks that the sandbox still takes the container: a stop does not know it yet.
+    pub(crate) fn check_ready(&self) -> Result<(), SandboxError> {
+        self.sandbox.is_ready_for(&self.subject.container)
     }
 
     /// Begins a part of the start.
     pub(crate) fn part(&self, name: &'static str) -> Span {
         self.trace.part(name)
+    }
+
+    /// Gives the container the files of its pod, and leaves the record of its delegate.
+    async fn prepare_bundle(&self) -> Result<(), CreateError> {
+        if let Some(files) = self.sandbox.pod_files() {
+            let memory = match files.memory() {
+                Some(_) => Some(self.attach(files.clone()).await?),
+                None => None,
+            };
+            let mounts = files.for_native(memory);
+            change_config(&self.bundle, move |bundle| add_mounts(bundle, &mounts)).await?;
+        }
+        // Before the container exists: `delete` finds its delegate at any time.
+        let written = write_record(self.delegate.record(), self.bundle.clone()).await;
+        written.map_err(|source| CreateError::Bundle { path: self.bundle.clone(), source })
     }
 
     /// Attaches the shared memory of the pod for its native containers.
@@ -92,16 +189,31 @@ impl NativePlace {
         attached.map_err(|source| CreateError::Bundle { path: self.bundle.clone(), source })
     }
 
-    /// Gives the place up: the delegate has not created the container.
-    pub(crate) async fn give_up(self, reason: &(dyn Display + Sync)) {
+    /// Gives the place up: the delegate has not created the container, or it is not wanted any more.
+    pub(crate) async fn give_up(self, reason: &ttrpc::Error) {
         observe::refused(&self.subject, None, Step::Create, reason);
         self.trace.failed(reason);
-        self.leave().await;
+        // Another container of this id stays.
+        let removed = has_code(reason, Code::ALREADY_EXISTS) || self.undo().await;
+        self.leave(removed).await;
     }
 
-    async fn leave(self) {
+    /// Removes what the creation has left. True if nothing is left.
+    async fn undo(&self) -> bool {
+        let Self { subject, delegate, bundle, .. } = self;
+        let id = &subject.container;
+        // The delegate has the container if it has created it too late.
+        let ended = timeout(REMOVAL, delegate.client.end(id.as_str())).await;
+        matches!(ended, Ok(Ok(_)))
+            || remove_left(delegate.launcher.clone(), id.clone(), bundle.clone()).await
+    }
+
+    /// Forgets the container. Without the record `delete` would not find what is left of it.
+    async fn leave(self, removed: bool) {
         let Self { sandbox, reservation, delegate, bundle, .. } = self;
-        remove_record(bundle).await;
+        if removed {
+            remove_record(bundle).await;
+        }
         drop(reservation);
         sandbox.release(&delegate).await;
     }
@@ -119,85 +231,20 @@ impl Sandbox {
         }
     }
 
-    /// The place of a native container with the delegate that is to create it.
-    pub(super) async fn native_place(
+    /// Gives a container that joins the PID namespace of the sandbox's process the one that is shared.
+    async fn join_pid_namespace(
         &self,
-        reservation: Reservation,
-        (bundle, trace): (PathBuf, &StartTrace),
-        program: NativeProgram,
-        options: Vec<u8>,
-    ) -> Result<NativePlace, CreateError> {
-        let begun = Instant::now();
-        let NativeProgram { path, runtime, systemd_cgroup, pid_namespace, annotations } = program;
-        let id = reservation.id.clone().ok_or(CreateError::Lost)?;
-        let runtime = self.native_runtime(runtime)?;
-        if let Some(namespace) = pid_namespace {
-            self.join_pid_namespace(&bundle, &namespace).await?;
-        }
-        let failed = |source| CreateError::Native { path, source };
-        let sandbox = self.clone();
-        let host = &self.shared.host;
-        let subject = Subject::new((&host.namespace, &host.sandbox), &id, &annotations);
-        trace.describe(&subject);
-        let subject = Arc::new(subject);
-        // Short if there is a delegate: the first container of a sandbox waits for its start.
-        let span = trace.part("delegate");
-        let delegate = self.acquire(&id, runtime, options).await.map_err(failed)?;
-        drop(span);
-        let trace = trace.clone();
-        let place = NativePlace {
-            sandbox,
-            reservation,
-            subject,
-            begun,
-            trace,
-            delegate,
-            bundle,
-            systemd_cgroup,
-        };
-        match self.prepare_bundle(&place).await {
-            Ok(()) => Ok(place),
-            Err(error) => {
-                place.leave().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Gives the container the files of its pod, and leaves the record of its delegate.
-    async fn prepare_bundle(&self, place: &NativePlace) -> Result<(), CreateError> {
-        if let Some(files) = self.pod_files() {
-            let memory = match files.memory() {
-                Some(_) => Some(place.attach(files.clone()).await?),
-                None => None,
-            };
-            let mounts = files.for_native(memory);
-            change_config(&place.bundle, move |bundle| add_mounts(bundle, &mounts)).await?;
-        }
-        // Before the container exists: `delete` finds its delegate at any time.
-        let record = place.delegate.record();
-        let directory = place.bundle.clone();
-        let write = move || record.write(&directory);
-        let failed = |source| CreateError::Bundle { path: place.bundle.clone(), source };
-        blocking(write, |lost| lost).await.map_err(failed)
-    }
-
-    /// Gives a container that joins the PID namespace of the sandbox's process one of the sandbox.
-    ///
-    /// The sandbox's process runs in the host's: no guest sees a process, and most pods share none.
-    /// So the first native container that shares makes the namespace.
-    async fn join_pid_namespace(&self, bundle: &Path, wanted: &Path) -> Result<(), CreateError> {
+        bundle: &Path,
+        wanted: &Path,
+    ) -> Result<Option<Arc<PidNamespace>>, CreateError> {
         let of_sandbox = format!("/proc/{}/ns/pid", self.pid());
         if wanted != Path::new(&of_sandbox) || self.network().has_host_pids() {
-            return Ok(());
+            return Ok(None);
         }
-        let make = || async {
-            let lost = |source| NetworkError::Enter { what: "PID namespace", source };
-            blocking(Network::start_first, lost).await
-        };
-        let first = self.shared.first_process.get_or_try_init(make).await?;
-        let namespace = PathBuf::from(format!("/proc/{}/ns/pid", first.pid()));
-        change_config(bundle, move |bundle| join_pid_namespace(bundle, &namespace)).await
+        let shared = self.shared.pids.get().await?;
+        let path = shared.path();
+        change_config(bundle, move |bundle| join_pid_namespace(bundle, &path)).await?;
+        Ok(Some(shared))
     }
 
     /// The setting in force for a container.
@@ -218,7 +265,7 @@ impl Sandbox {
     /// The delegate for a further container. Starts it for the first one.
     async fn acquire(
         &self,
-        id: &Id,
+        (id, bundle): (&Id, &Path),
         runtime: NativeRuntime,
         options: Vec<u8>,
     ) -> Result<Arc<Delegate>, NativeError> {
@@ -244,14 +291,30 @@ impl Sandbox {
             options,
             keeps_oom_score: host.native.is_shim,
         };
-        let delegate = Delegate::start(launcher, id, self.tasks()).await?;
+        let delegate = self.start_delegate(launcher, id, bundle).await?;
         self.tasks().spawn(follow_end(Arc::downgrade(&self.shared), delegate.clone()));
         *current = Some(Current { delegate: delegate.clone(), users: 1 });
         Ok(delegate)
     }
 
+    async fn start_delegate(
+        &self,
+        launcher: Launcher,
+        id: &Id,
+        bundle: &Path,
+    ) -> Result<Arc<Delegate>, NativeError> {
+        // Before the start: `delete` finds the delegate also if this process is killed during it.
+        let written = write_record(delegate::planned(&launcher, id), bundle.to_owned()).await;
+        written.map_err(|source| NativeError::Directory { path: bundle.to_owned(), source })?;
+        let started = Delegate::start(launcher, id, self.tasks()).await;
+        if started.is_err() {
+            remove_record(bundle.to_owned()).await;
+        }
+        started
+    }
+
     /// Ends the delegate after its last container.
-    async fn release(&self, delegate: &Arc<Delegate>) {
+    pub(super) async fn release(&self, delegate: &Arc<Delegate>) {
         let mut current = self.shared.delegate.lock().await;
         // Another one has taken the place of a delegate that was killed.
         let own = |current: &&mut Current| Arc::ptr_eq(&current.delegate, delegate);
@@ -261,53 +324,6 @@ impl Sandbox {
             *current = None;
             // Under the lock: a new delegate of the same name starts after the end of this one.
             delegate.shut_down().await;
-        }
-    }
-
-    /// Forgets a native container that its delegate has deleted.
-    pub(crate) async fn native_deleted(&self, container: &Arc<NativeContainer>) {
-        container.deleted.cancel();
-        remove_record(container.bundle.clone()).await;
-        let removed = self.shared.change(|containers| containers.remove(&container.id));
-        // Of several deletions one has removed it.
-        if removed.is_some() {
-            observe::deleted(&container.subject, None);
-            let sandbox = self.clone();
-            let delegate = container.delegate.clone();
-            // Not awaited: containerd need not wait for the end of the delegate. The end of this
-            // server does.
-            self.tasks().spawn(async move { sandbox.release(&delegate).await });
-        }
-    }
-
-    /// Deletes a container whose delegate was killed. Its leftovers are gone already.
-    pub(crate) async fn delete_orphan(&self, container: &Arc<NativeContainer>) -> Option<Exit> {
-        // After `follow_end` has removed what was left of it.
-        let exit = container.wait().await?;
-        let process = container.info(None);
-        self.shared.host.publisher.publish(Event::Deleted { process, exit });
-        self.native_deleted(container).await;
-        Some(exit)
-    }
-
-    /// Ends a native container in any state and forgets it.
-    pub(super) async fn end_native(
-        &self,
-        container: &Arc<NativeContainer>,
-    ) -> Result<(u32, Exit), SandboxError> {
-        let id = container.id.clone();
-        match container.delegate.client.end(id.as_str()).await {
-            Ok(ended) => {
-                container.set_exit(ended.1, None);
-                self.native_deleted(container).await;
-                Ok(ended)
-            }
-            Err(_) if container.delegate.is_ending().await => {
-                let exit = self.delete_orphan(container).await;
-                let exit = exit.ok_or(SandboxError::NotFound { id })?;
-                Ok((container.pid, exit))
-            }
-            Err(error) => Err(SandboxError::Native { id, reason: error.to_string() }),
         }
     }
 }
@@ -322,6 +338,10 @@ async fn change_config(
     blocking(work, |source| CreateError::Bundle { path: bundle.to_owned(), source }).await
 }
 
+async fn write_record(record: Record, bundle: PathBuf) -> io::Result<()> {
+    blocking(move || record.write(&bundle), |lost| lost).await
+}
+
 impl Shared {
     pub(super) fn natives(&self) -> Vec<Arc<NativeContainer>> {
         let containers = self.containers.lock();
@@ -331,89 +351,4 @@ impl Shared {
         };
         containers.values().filter_map(native).collect()
     }
-}
-
-/// Waits for the exit of a container's init.
-async fn follow_exit(container: Arc<NativeContainer>) {
-    let delegate = &container.delegate;
-    let exit = tokio::select! {
-        exit = delegate.client.wait(container.id.as_str()) => exit,
-        () = container.deleted.cancelled() => return,
-        // Told by `follow_end`, or not any more.
-        () = delegate.ended() => return,
-        () = delegate.left() => return,
-    };
-    match exit {
-        Ok(exit) => {
-            // Before containerd deletes it, and its cgroup with it.
-            container.look_for_oom().await;
-            container.set_exit(exit, None);
-        }
-        // The container is being deleted, or its delegate is ending.
-        Err(error) => tracing::debug!(%error, container = %container.id, "no exit"),
-    }
-}
-
-/// Waits for a delegate that ends without being asked to, by SIGKILL for example. Kills its
-/// containers, removes what is left of them and tells their exits.
-async fn follow_end(shared: Weak<Shared>, delegate: Arc<Delegate>) {
-    tokio::select! {
-        () = delegate.ended() => {}
-        () = delegate.left() => return,
-    }
-    let Some(shared) = shared.upgrade() else { return };
-    let mut orphans = shared.natives();
-    orphans.retain(|container| Arc::ptr_eq(&container.delegate, &delegate));
-    tracing::error!(
-        pid = delegate.pid(),
-        containers = orphans.len(),
-        "a native runtime has ended: its containers are killed"
-    );
-    for container in orphans {
-        remove_orphan(&container).await;
-        tell_exits(&shared, &container);
-    }
-    delegate.remove_traces().await;
-    delegate.leave();
-}
-
-async fn remove_orphan(container: &NativeContainer) {
-    let launcher = container.delegate.launcher.clone();
-    let id = container.id.clone();
-    let bundle = container.bundle.clone();
-    let remove = move || launcher.delete(&id, &bundle, REMOVAL).map_err(|error| error.to_string());
-    if let Err(error) = blocking(remove, |error| error.to_string()).await {
-        tracing::error!(%error, container = %container.id, "a native container stays behind");
-    }
-}
-
-fn tell_exits(shared: &Shared, container: &NativeContainer) {
-    let killed = Exit::now(ExitStatus::KILLED);
-    let cause = Some(Cause::Signal(Signal::KILL));
-    let publish = |exec: Option<Id>| {
-        let process = container.info(exec);
-        let cause = "its native runtime has ended".into();
-        shared.host.publisher.publish(Event::Exited { process, exit: killed, cause });
-    };
-    for exec in container.execs.lock().keys() {
-        // Always an id: containerd has made the exec by it.
-        let exec = Id::parse("exec id", exec).ok();
-        if let Some(exec) = &exec {
-            container.tell_exec_exit(exec, killed, cause);
-        }
-        publish(exec);
-    }
-    if container.exit().is_none() {
-        publish(None);
-        container.set_exit(killed, cause);
-    }
-}
-
-async fn remove_record(bundle: PathBuf) {
-    let work = move || {
-        Record::remove(&bundle);
-        Ok(())
-    };
-    // An error: this process is ending. `delete` then finds a record without a container.
-    let _: Result<(), ()> = blocking(work, drop).await;
 }

@@ -1,19 +1,18 @@
 //! One native container, and the delegate of a sandbox with its users.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::exit_line::ExitLine;
+use super::{exit_line::ExitLine, native_execs::NativeExecs};
 use crate::{
     blocking::blocking,
     cgroups::kills::OomKills,
@@ -47,9 +46,8 @@ pub(crate) struct NativeContainer {
     pub(crate) stdio: StdioPaths,
     /// The init's exit. Set by one task, which waits for it.
     pub(super) exit: watch::Sender<Option<Exit>>,
-    /// Its execs that have not been deleted, with the traces of their starts. Their ends are told if
-    /// the delegate is killed.
-    pub(super) execs: Mutex<BTreeMap<String, StartTrace>>,
+    /// Its execs that have not been deleted. Their ends are told if the delegate is killed.
+    pub(super) execs: NativeExecs,
     /// Trace of the init's start.
     trace: StartTrace,
     /// OOM kills of its cgroup. Absent if the cgroup is not known.
@@ -60,6 +58,8 @@ pub(crate) struct NativeContainer {
     exit_line: Mutex<ExitLine>,
     /// Cancelled when the container is deleted.
     pub(super) deleted: CancellationToken,
+    /// True once it is being removed as one whose delegate was killed.
+    orphaned: AtomicBool,
     /// True once a client has asked about its end during a stop (`sandbox::stop`).
     asked_about: AtomicBool,
     _counted: CountedNative,
@@ -95,9 +95,7 @@ impl NativeContainer {
         let id = subject.container.clone();
         let started = OnceLock::new();
         let exit = watch::Sender::new(None);
-        let execs = Mutex::default();
         let deleted = CancellationToken::new();
-        let asked_about = AtomicBool::new(false);
         Self {
             id,
             subject,
@@ -106,13 +104,14 @@ impl NativeContainer {
             pid,
             stdio,
             exit,
-            execs,
+            execs: NativeExecs::default(),
             trace,
             kills: kills.map(Arc::new),
             started,
             exit_line: Mutex::default(),
             deleted,
-            asked_about,
+            orphaned: AtomicBool::new(false),
+            asked_about: AtomicBool::new(false),
             _counted: lives::native_container(),
         }
     }
@@ -152,7 +151,7 @@ impl NativeContainer {
     pub(crate) fn trace(&self, exec: &str) -> StartTrace {
         match exec {
             "" => self.trace.clone(),
-            exec => self.execs.lock().get(exec).cloned().unwrap_or_default(),
+            exec => self.execs.trace(exec),
         }
     }
 
@@ -209,17 +208,35 @@ impl NativeContainer {
 
     /// Notes an exec.
     pub(crate) fn exec_added(&self, exec: &str, trace: StartTrace) {
-        self.execs.lock().insert(exec.to_owned(), trace);
+        self.execs.add(exec, trace);
+    }
+
+    /// Notes a request to start an exec, or that the request was refused.
+    pub(crate) fn exec_started(&self, exec: &str, started: bool) {
+        self.execs.set_started(exec, started);
+    }
+
+    /// Notes the exit of an exec.
+    pub(crate) fn exec_ended(&self, exec: &str, exit: Exit) {
+        self.execs.set_exit(exec, exit);
     }
 
     /// Forgets an exec.
     pub(crate) fn exec_deleted(&self, exec: &str) {
-        self.execs.lock().remove(exec);
+        self.execs.remove(exec);
     }
 
-    /// True for an exec that has not been deleted.
-    pub(crate) fn has_exec(&self, exec: &str) -> bool {
-        self.execs.lock().contains_key(exec)
+    /// The exit of an exec in a container that has ended at a time. An exec that was not started has
+    /// ended with its container. No result for an unknown exec.
+    pub(crate) fn exit_of_exec(&self, exec: &str, at: SystemTime) -> Option<Exit> {
+        let killed = || Exit { status: ExitStatus::KILLED, at };
+        self.execs.has(exec).then(|| self.execs.exit(exec).unwrap_or_else(killed))
+    }
+
+    /// True for the one caller that removes it after the end of its delegate.
+    // Relaxed: the flag guards no other data.
+    pub(super) fn claim_removal(&self) -> bool {
+        !self.orphaned.swap(true, Ordering::Relaxed)
     }
 
     /// Notes that a client has asked about its end.

@@ -16,49 +16,70 @@ use containerd_shim_protos::{
     ttrpc::{self, Code, r#async::TtrpcContext},
     types::task::ProcessInfo,
 };
+use tracing::Instrument;
 
 use super::{convert, options, status::error};
 use crate::{
-    containerd::shim_client::of_delete,
-    engine::exit::{Exit, ExitStatus},
+    containerd::shim_client::{has_code, of_delete, of_wait},
+    engine::exit::Exit,
     id::Id,
     observe::{self, Kind, Step},
-    sandbox::{Sandbox, native::NativePlace, native_container::NativeContainer},
+    sandbox::{Sandbox, native::NativePlan, native_container::NativeContainer},
     traces::{context::SpanContext, start::StartTrace},
 };
 
-/// A native container that a call is for.
+/// A native container that a call is for. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Native {
     sandbox: Sandbox,
     container: Arc<NativeContainer>,
 }
 
 /// Has the delegate create a container. The creation runs to its end even if the caller goes away:
-/// nothing could take it back.
+/// what has begun of it is taken back only there.
 pub(super) async fn create(
     sandbox: &Sandbox,
-    place: NativePlace,
+    plan: NativePlan,
     context: &TtrpcContext,
     mut request: CreateTaskRequest,
 ) -> ttrpc::Result<CreateTaskResponse> {
-    let given = request.options.take();
-    request.options = options::for_runc(given, place.systemd_cgroup).into();
     let metadata = context.metadata.clone();
     let timeout = context.timeout_nano;
     let work = async move {
+        let place = plan.place().await?;
+        let given = request.options.take();
+        request.options = options::for_runc(given, place.systemd_cgroup).into();
         let client = place.delegate.client.clone();
         let span = place.part("create");
         let created: ttrpc::Result<CreateTaskResponse> =
             client.forward("Create", &request, metadata, timeout).await;
         drop(span);
+        let created = created.and_then(|created| Ok(place.check_ready().map(|()| created)?));
         match &created {
             Ok(created) => place.fill(created.pid, convert::stdio_paths(&request)).await,
             Err(error) => place.give_up(error).await,
         }
         created
     };
+    to_completion(sandbox, work).await
+}
+
+/// Runs `work` to its end even if the caller goes away.
+async fn to_completion<T: Send + 'static>(
+    sandbox: &Sandbox,
+    work: impl Future<Output = ttrpc::Result<T>> + Send + 'static,
+) -> ttrpc::Result<T> {
     let lost = |_| error(Code::UNAVAILABLE, "the sandbox is ending");
-    sandbox.run_to_completion(work).await.map_err(lost)?
+    sandbox.run_to_completion(work.in_current_span()).await.map_err(lost)?
+}
+
+/// What a call needs of its context, for a work that outlives it.
+fn owned(context: &TtrpcContext) -> TtrpcContext {
+    TtrpcContext {
+        metadata: context.metadata.clone(),
+        timeout_nano: context.timeout_nano,
+        ..TtrpcContext::default()
+    }
 }
 
 /// The id of an exec. Always valid: containerd has checked it, and the delegate has answered for it.
@@ -108,8 +129,10 @@ impl Native {
         context: &TtrpcContext,
         request: &StartRequest,
     ) -> ttrpc::Result<StartResponse> {
+        self.sandbox.is_ready_for(&self.container.id)?;
         let begun = Instant::now();
         let exec = exec(&request.exec_id);
+        self.container.exec_started(&request.exec_id, true);
         // Before the answer: the exit of a short one may be known first.
         let starting = exec.is_none().then(|| self.container.note_start(begun));
         // Ours is the delegate's answer: what runc does before the first instruction is in it.
@@ -122,8 +145,12 @@ impl Native {
             Ok(_) => {
                 trace.started();
                 observe::started(subject, exec.as_ref(), begun.elapsed());
+                if exec.is_some() {
+                    self.sandbox.follow_exec(&self.container, &request.exec_id);
+                }
             }
             Err(error) => {
+                self.container.exec_started(&request.exec_id, false);
                 trace.failed(error);
                 observe::refused(subject, exec.as_ref(), Step::Start, error);
             }
@@ -167,8 +194,11 @@ impl Native {
         context: &TtrpcContext,
         request: &WaitRequest,
     ) -> ttrpc::Result<WaitResponse> {
-        let answer = self.forward("Wait", context, request).await;
+        let answer: ttrpc::Result<WaitResponse> = self.forward("Wait", context, request).await;
         self.note_question(&request.exec_id);
+        if let Ok(ended) = &answer {
+            self.container.exec_ended(&request.exec_id, of_wait(ended));
+        }
         if answer.is_ok() || !self.is_orphan() {
             return answer;
         }
@@ -222,13 +252,25 @@ impl Native {
         answer
     }
 
-    /// `Delete`.
+    /// `Delete`. It runs to its end even if the caller goes away: the delegate may have deleted the
+    /// container, which is then not to stay here.
     pub(super) async fn delete(
+        &self,
+        context: &TtrpcContext,
+        request: DeleteRequest,
+    ) -> ttrpc::Result<DeleteResponse> {
+        self.note_question(&request.exec_id);
+        let native = self.clone();
+        let context = owned(context);
+        let work = async move { native.delete_now(&context, &request).await };
+        to_completion(&self.sandbox, work).await
+    }
+
+    async fn delete_now(
         &self,
         context: &TtrpcContext,
         request: &DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
-        self.note_question(&request.exec_id);
         // Before the deletion of the cgroup.
         self.container.look_for_oom().await;
         let answer: ttrpc::Result<DeleteResponse> = self.forward("Delete", context, request).await;
@@ -253,6 +295,10 @@ impl Native {
                 let exit = self.exit_of_orphan(exec).await?;
                 self.container.exec_deleted(exec);
                 Ok(convert::delete_response(0, exit))
+            }
+            (Err(cause), "") if has_code(&cause, Code::NOT_FOUND) => {
+                let exit = self.sandbox.native_unknown(&self.container).await;
+                Ok(convert::delete_response(self.container.pid, exit))
             }
             (Err(cause), _) => Err(cause),
         }
@@ -279,15 +325,14 @@ impl Native {
     /// The exit of a process whose delegate was killed, once all of its container is gone.
     async fn exit_of_orphan(&self, exec: &str) -> ttrpc::Result<Exit> {
         let ended = self.container.wait().await.ok_or_else(|| self.not_found())?;
-        match exec {
-            "" => Ok(ended),
-            exec if self.container.has_exec(exec) => {
-                Ok(Exit { status: ExitStatus::KILLED, at: ended.at })
-            }
-            exec => Err(error(
-                Code::NOT_FOUND,
-                format!("process {exec} in container {}: not found", self.container.id),
-            )),
+        if exec.is_empty() {
+            return Ok(ended);
         }
+        let unknown = || format!("process {exec} in container {}: not found", self.container.id);
+        let exit = self.container.exit_of_exec(exec, ended.at);
+        exit.ok_or_else(|| error(Code::NOT_FOUND, unknown()))
     }
 }
+
+#[cfg(test)]
+mod tests;

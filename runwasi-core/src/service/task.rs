@@ -111,10 +111,10 @@ impl Task for TaskService {
         let span = rpc("create", &request.id);
         let parent = SpanContext::of_metadata(&context.metadata);
         let wanted = convert::create_request(&request, parent)?;
-        match self.sandbox.create(wanted).instrument(span).await? {
+        match self.sandbox.create(wanted).instrument(span.clone()).await? {
             Creation::Done(pid) => Ok(CreateTaskResponse { pid, ..Default::default() }),
-            Creation::Native(place) => {
-                native::create(&self.sandbox, *place, context, request).await
+            Creation::Native(plan) => {
+                native::create(&self.sandbox, *plan, context, request).instrument(span).await
             }
         }
     }
@@ -142,7 +142,7 @@ impl Task for TaskService {
     ) -> ttrpc::Result<DeleteResponse> {
         let span = rpc("delete", &request.id);
         match self.find(&request.id)? {
-            Found::Native(native) => native.delete(context, &request).await,
+            Found::Native(native) => native.delete(context, request).await,
             Found::Guest(guest) => {
                 let patience = time_for_hooks(context);
                 let deleted = self.sandbox.delete(&guest, &request.exec_id, patience);

@@ -83,6 +83,20 @@ impl Harness {
         })
     }
 
+    /// Like [`Harness::start`] and, if `managed`, [`Harness::start_managed`], with this runtime for
+    /// native containers.
+    pub fn start_native(
+        engine: impl Engine,
+        native: NativeHost,
+        managed: bool,
+    ) -> Result<Self, BootstrapError> {
+        let images = Arc::new(ImageStore::default());
+        Self::serve(engine, Network::of_process(), images.clone(), |host| {
+            let host = Host { native, ..host };
+            if managed { Sandbox::managed(host, images) } else { Sandbox::new(host) }
+        })
+    }
+
     /// Like [`Harness::start_managed`], for a containerd that has a record of the sandbox as long
     /// as the flag is true.
     pub fn start_recorded(

@@ -1,0 +1,46 @@
+//! Starts of containers that are interrupted.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    stdio::paths::StdioPaths,
+    testing::{Harness, ScriptedEngine},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn until(path: &std::path::Path) {
+    let exists = async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, exists).await.unwrap();
+}
+
+#[tokio::test]
+async fn container_of_a_failed_hook_is_killed_without_the_caller_of_its_start() {
+    let harness = Harness::start(ScriptedEngine).unwrap();
+    let client = harness.client().await.unwrap();
+    let bundle = harness.bundle("c", &["wait"]).write().unwrap();
+    let config = bundle.join("config.json");
+    let mut spec: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    let begun = harness.directory().join("begun");
+    let go = harness.directory().join("go");
+    let [begin, wait] = [&begun, &go].map(|path| path.display().to_string());
+    let script = format!("touch {begin}; while [ ! -e {wait} ]; do sleep 0.1; done; exit 1");
+    spec["hooks"] = json!({ "poststart": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+    fs::write(&config, spec.to_string()).unwrap();
+    client.create("c", &bundle, &StdioPaths::default(), &[]).await.unwrap();
+    let Some(Member::Guest(container)) = harness.sandbox().find("c") else { panic!("no guest") };
+    tokio::select! {
+        started = harness.sandbox().start(&container, "") => panic!("{started:?}"),
+        () = until(&begun) => {}
+    }
+    fs::write(&go, "").unwrap();
+    assert_eq!(timeout(SOON, client.wait("c")).await.unwrap().unwrap(), 137);
+    harness.stop().await;
+}
