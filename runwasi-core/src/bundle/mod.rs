@@ -1,7 +1,8 @@
-//! A container's bundle: its `config.json` ([`config`]), its processes ([`process`]), its hooks
-//! ([`hooks`]) and the directories that may contain bundles ([`allowed_roots`]); the configuration
-//! of a pod without a pause container ([`pod`]); the part that native containers need (`program`)
-//! and what changes in it for their delegate (`native_config`).
+//! A container's bundle: its `config.json` ([`config`]) as it is parsed (`spec`), its processes
+//! ([`process`]), its hooks ([`hooks`]) and the directories that may contain bundles
+//! ([`allowed_roots`]); the configuration of a pod without a pause container ([`pod`]); the part
+//! that native containers need (`program`) and what changes in it for their delegate
+//! (`native_config`).
 
 pub mod allowed_roots;
 pub mod cgroups_path;

@@ -14,76 +14,83 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-/// The fields of `oci_spec::runtime::Spec`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "fields without an effect are only checked")]
+/// The fields of `oci_spec::runtime::Spec`, in its order.
+// In its order, because serde also takes a list for a struct. Names of the types and defaults are
+// the same for the texts of errors and for what is accepted.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct Spec {
-    pub(super) annotations: Option<HashMap<String, String>>,
-    pub(super) hooks: Option<Hooks>,
-    pub(super) hostname: Option<String>,
-    pub(super) linux: Option<Linux>,
+    oci_version: Text,
+    pub(super) root: Option<Root>,
     pub(super) mounts: Option<Vec<Mount>>,
     pub(super) process: Option<Process>,
-    pub(super) root: Option<Root>,
+    pub(super) hostname: Option<String>,
     domainname: Option<Text>,
-    gid_mappings: Option<Vec<LinuxIdMapping>>,
-    #[serde(default)]
-    oci_version: Text,
+    pub(super) hooks: Option<Hooks>,
+    pub(super) annotations: Option<HashMap<String, String>>,
+    pub(super) linux: Option<Linux>,
     solaris: Option<Solaris>,
-    uid_mappings: Option<Vec<LinuxIdMapping>>,
-    vm: Option<VM>,
     windows: Option<Windows>,
+    vm: Option<VM>,
     zos: Option<ZOS>,
+    uid_mappings: Option<Vec<LinuxIdMapping>>,
+    gid_mappings: Option<Vec<LinuxIdMapping>>,
 }
 
-/// The fields of `oci_spec::runtime::Linux`.
+/// The fields of `oci_spec::runtime::Linux`, in its order.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "fields without an effect are only checked")]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct Linux {
-    pub(super) cgroups_path: Option<PathBuf>,
-    pub(super) gid_mappings: Option<Vec<LinuxIdMapping>>,
-    pub(super) masked_paths: Option<Vec<String>>,
-    pub(super) namespaces: Option<Vec<LinuxNamespace>>,
     pub(super) net_devices: Option<HashMap<String, LinuxNetDevice>>,
-    pub(super) readonly_paths: Option<Vec<String>>,
-    pub(super) resources: Option<LinuxResources>,
-    pub(super) rootfs_propagation: Option<String>,
-    pub(super) sysctl: Option<HashMap<String, String>>,
     pub(super) uid_mappings: Option<Vec<LinuxIdMapping>>,
+    pub(super) gid_mappings: Option<Vec<LinuxIdMapping>>,
+    pub(super) sysctl: Option<HashMap<String, String>>,
+    pub(super) resources: Option<LinuxResources>,
+    pub(super) cgroups_path: Option<PathBuf>,
+    pub(super) namespaces: Option<Vec<LinuxNamespace>>,
     devices: Option<Vec<LinuxDevice>>,
+    seccomp: Option<LinuxSeccomp>,
+    pub(super) rootfs_propagation: Option<String>,
+    pub(super) masked_paths: Option<Vec<String>>,
+    pub(super) readonly_paths: Option<Vec<String>>,
+    mount_label: Option<Text>,
     intel_rdt: Option<LinuxIntelRdt>,
     memory_policy: Option<LinuxMemoryPolicy>,
-    mount_label: Option<Text>,
     personality: Option<LinuxPersonality>,
-    seccomp: Option<Seccomp>,
     time_offsets: Option<HashMap<String, LinuxTimeOffset>>,
 }
 
-/// The fields of `oci_spec::runtime::LinuxSeccomp`.
+/// The fields of `oci_spec::runtime::LinuxSeccomp`, in its order.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "it is only checked")]
-struct Seccomp {
-    architectures: Option<Each<Arch>>,
+struct LinuxSeccomp {
     default_action: LinuxSeccompAction,
+    #[serde(default)]
     default_errno_ret: Option<u32>,
+    #[serde(default)]
+    architectures: Option<Each<Arch>>,
+    #[serde(default)]
     flags: Option<Each<LinuxSeccompFilterFlag>>,
-    listener_metadata: Option<Text>,
+    #[serde(default)]
     listener_path: Option<PathBuf>,
-    syscalls: Option<Each<Syscall>>,
+    #[serde(default)]
+    listener_metadata: Option<Text>,
+    #[serde(default)]
+    syscalls: Option<Each<LinuxSyscall>>,
 }
 
-/// The fields of `oci_spec::runtime::LinuxSyscall`.
+/// The fields of `oci_spec::runtime::LinuxSyscall`, in its order.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "it is only checked")]
-struct Syscall {
-    action: LinuxSeccompAction,
-    args: Option<Each<LinuxSeccompArg>>,
-    errno_ret: Option<u32>,
+struct LinuxSyscall {
     names: Each<Text>,
+    action: LinuxSeccompAction,
+    #[serde(default)]
+    errno_ret: Option<u32>,
+    #[serde(default)]
+    args: Option<Each<LinuxSeccompArg>>,
 }
 
 /// A string that is not kept.

@@ -155,7 +155,9 @@ impl Played {
     /// Adds a container.
     pub(crate) fn add(&self, id: &str) {
         let key = (id.to_owned(), String::new());
-        self.0.processes.send_modify(|all| drop(all.insert(key, None)));
+        self.0.processes.send_modify(|all| {
+            all.insert(key, None);
+        });
     }
 
     /// Ends a process. Without an exec, the init.
@@ -229,7 +231,9 @@ impl Task for Played {
         request: CreateTaskRequest,
     ) -> ttrpc::Result<CreateTaskResponse> {
         let key = self.called("Create", &request.id, "")?;
-        self.0.processes.send_modify(|all| drop(all.insert(key, None)));
+        self.0.processes.send_modify(|all| {
+            all.insert(key, None);
+        });
         self.answer("Create").await;
         let pid = self.0.process.lock().id();
         Ok(CreateTaskResponse { pid, ..Default::default() })
@@ -243,7 +247,9 @@ impl Task for Played {
 
     async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
         let key = self.called("Exec", &request.id, &request.exec_id)?;
-        self.0.processes.send_modify(|all| drop(all.insert(key, None)));
+        self.0.processes.send_modify(|all| {
+            all.insert(key, None);
+        });
         Ok(Empty::default())
     }
 
@@ -289,7 +295,9 @@ impl Task for Played {
         let key = self.called("Delete", &request.id, &request.exec_id)?;
         let exit = self.find(&key)?;
         let exit_status = exit.ok_or_else(|| status(Code::FAILED_PRECONDITION, "it runs"))?;
-        self.0.processes.send_modify(|all| drop(all.remove(&key)));
+        self.0.processes.send_modify(|all| {
+            all.remove(&key);
+        });
         self.answer("Delete").await;
         Ok(DeleteResponse { exit_status, ..Default::default() })
     }
