@@ -234,11 +234,9 @@ fn serve_all<N: NodeEngine>(settings: Settings, start: Start) -> Result<(), Serv
         metrics::server::start(metrics, answers, daemon.clone(), &tasks);
         watchdog::start(&supervisor, guests.guests().clone(), &tasks);
         let connections = limits::manager_connections(open_files);
-        let ended = run(daemon, &sockets, &tasks, (ready, supervisor), connections).await;
-        // Also after an error, as the files of a daemon that exits would look like those of a
-        // killed one.
-        sockets.remove();
-        ended
+        // Also after an error, the files go with `sockets`: those of a daemon that exits would look
+        // like those of a killed one.
+        run(daemon, &sockets, &tasks, (ready, supervisor), connections).await
     });
     // Neither waits for its threads: no result of theirs is needed any more.
     guests.end();
@@ -405,7 +403,7 @@ struct Sockets {
     /// File of the manager socket. Absent for a socket that was inherited, which stays.
     manager_file: Option<Arc<OwnFile>>,
     manager: UnixListener,
-    own_file: OwnFile,
+    _own_file: OwnFile,
     own: UnixListener,
 }
 
@@ -439,22 +437,15 @@ impl Sockets {
                 (Some(place), listener)
             }
         };
-        // Last, and the manager socket at the very end: a start that fails leaves the predecessor
-        // its clients.
-        let own_file = own_place.rename().map_err(failed(own_path.display().to_string()))?;
+        // Last, and the manager socket at the very end: a start that fails before leaves the
+        // predecessor its clients.
+        let _own_file = own_place.rename().map_err(failed(own_path.display().to_string()))?;
         let metrics = opened.rename().map_err(failed(format!("metrics-address {metrics}")))?;
         let manager_file = manager_place.map(Replacement::rename).transpose();
         let manager_file = manager_file.map_err(failed(manager.display().to_string()))?;
         let manager_file = manager_file.map(Arc::new);
         let manager = listener;
-        Ok((Self { program, predecessors, manager_file, manager, own_file, own }, metrics))
-    }
-
-    fn remove(&self) {
-        let files = self.manager_file.iter().map(Arc::as_ref).chain([&self.own_file]);
-        for error in files.filter_map(|file| file.remove().err()) {
-            tracing::error!(%error, "a socket stays behind");
-        }
+        Ok((Self { program, predecessors, manager_file, manager, _own_file, own }, metrics))
     }
 }
 

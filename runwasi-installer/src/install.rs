@@ -136,19 +136,27 @@ impl Run<'_> {
 
     /// Puts files in their places, after the programs among them were tried.
     fn write_files(&mut self, changed: &[&Wanted]) -> Result<(), Error> {
-        for file in changed {
-            self.root.make_directories(parent(&file.path))?;
-            self.root.prepare(&file.path, &file.content, Access::Root(file.mode))?;
-        }
-        if self.options.restart
-            && let Err(error) = self.try_programs(changed.iter().copied(), unfinished)
-        {
-            changed.iter().try_for_each(|file| self.root.remove_unfinished(&file.path))?;
+        if let Err(error) = self.prepare_files(changed) {
+            for file in changed {
+                // The first error is the one to tell; the next run replaces what stays.
+                let _ = self.root.remove_unfinished(&file.path);
+            }
             return Err(error);
         }
         for file in changed {
             self.root.complete(&file.path)?;
             self.done.push(format!("{}: written", file.path));
+        }
+        Ok(())
+    }
+
+    fn prepare_files(&self, changed: &[&Wanted]) -> Result<(), Error> {
+        for file in changed {
+            self.root.make_directories(parent(&file.path))?;
+            self.root.prepare(&file.path, &file.content, Access::Root(file.mode))?;
+        }
+        if self.options.restart {
+            self.try_programs(changed.iter().copied(), unfinished)?;
         }
         Ok(())
     }

@@ -24,7 +24,8 @@ pub(crate) fn stop_daemon(
 }
 
 /// Whether files that are not wanted any more stay: a run that restarts and stops nothing leaves
-/// what containerd and the daemon may use, unless it is forced. That the daemon `stops` is due then.
+/// what containerd and the daemon may use, unless it is forced. With
+/// `stops`, the stop of the daemon is due then.
 pub(crate) fn stay(options: &Options, due: &mut Due, stops: bool, done: &mut Vec<String>) -> bool {
     let stay = !options.restart && !options.force && (due.containerd || due.daemon || stops);
     due.stop = stay && stops;

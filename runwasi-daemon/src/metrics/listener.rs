@@ -45,7 +45,8 @@ pub(crate) enum Metrics {
     InUse(SocketAddr),
 }
 
-/// The socket of the metrics, where that of a predecessor is still in its place.
+/// The socket of the metrics, before it takes the place of a predecessor's. Ready if there is none to
+/// replace.
 pub(crate) enum Opened {
     Ready(Metrics),
     Unix(Replacement, UnixListener),

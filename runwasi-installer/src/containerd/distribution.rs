@@ -16,7 +16,7 @@ pub(crate) enum Distribution {
 }
 
 impl Distribution {
-    /// Those that render a configuration.
+    /// The distributions that render the configuration of containerd.
     const RENDERING: [Self; 2] = [Self::K3s, Self::Rke2];
 
     /// By the configuration that the options name, else by the directories of the root.
