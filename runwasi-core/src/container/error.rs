@@ -54,9 +54,6 @@ pub enum CreateError {
     /// A guest cannot go on from a checkpoint.
     #[error("restoring a checkpoint is not supported: a guest's state cannot be written down")]
     Checkpoint,
-    /// The creation was given up.
-    #[error("its creation was given up")]
-    Lost,
     /// A file of the bundle could not be written.
     #[error("{}: {source}", path.display())]
     Bundle {

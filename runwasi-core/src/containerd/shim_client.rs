@@ -174,7 +174,9 @@ pub(crate) struct ShimClient {
 impl ShimClient {
     /// Connects to a shim that serves a containerd namespace.
     pub(crate) async fn connect(address: &ShimAddress, namespace: &Id) -> ttrpc::Result<Self> {
-        let failed = |error: io::Error| ttrpc::Error::Others(error.to_string());
+        let failed = |error: io::Error| {
+            ttrpc::Error::Others(format!("connect to {}: {error}", address.address))
+        };
         let stream = connect_within(&address.address, TIMEOUT).await.map_err(failed)?;
         let client = Client::new(Socket::from(stream));
         Ok(Self { client, service: address.service(), namespace: namespace.to_string() })

@@ -35,8 +35,8 @@ pub enum NativeError {
         /// The program's own words, or the system's error.
         reason: String,
     },
-    /// The directory of the delegate cannot be made.
-    #[error("directory of the native runtime: {}: {source}", path.display())]
+    /// The directory of the delegate, or the record of it, cannot be made.
+    #[error("files of the native runtime: {}: {source}", path.display())]
     Directory {
         /// The file or directory.
         path: PathBuf,

@@ -4,7 +4,10 @@
 //! It is written before the container exists, and in the bundle of a delegate's first container also
 //! before the delegate does: then without a socket and a pid.
 
-use std::{fs, io, path::Path, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +30,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// The file of a bundle's record.
+    pub(crate) fn path(bundle: &Path) -> PathBuf {
+        bundle.join(FILE)
+    }
+
     /// True if the delegate was about to start.
     pub(crate) fn is_planned(&self) -> bool {
         self.pid == 0
@@ -36,12 +44,12 @@ impl Record {
     pub(crate) fn write(&self, bundle: &Path) -> io::Result<()> {
         let temporary = bundle.join(".native.json");
         fs::write(&temporary, serde_json::to_vec(self)?)?;
-        fs::rename(temporary, bundle.join(FILE))
+        fs::rename(temporary, Self::path(bundle))
     }
 
     /// The record of a bundle, if it has one. Blocks.
     pub(crate) fn read(bundle: &Path) -> Option<Self> {
-        let bytes = fs::read(bundle.join(FILE)).ok()?;
+        let bytes = fs::read(Self::path(bundle)).ok()?;
         let read = serde_json::from_slice(&bytes);
         if let Err(error) = &read {
             tracing::error!(%error, bundle = %bundle.display(), "damaged record of a native container");
@@ -51,7 +59,7 @@ impl Record {
 
     /// Removes the record of a bundle. Blocks.
     pub(crate) fn remove(bundle: &Path) {
-        match fs::remove_file(bundle.join(FILE)) {
+        match fs::remove_file(Self::path(bundle)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%error, bundle = %bundle.display(), "a record stays behind");
             }

@@ -305,7 +305,7 @@ impl Sandbox {
     ) -> Result<Arc<Delegate>, NativeError> {
         // Before the start: `delete` finds the delegate also if this process is killed during it.
         let written = write_record(delegate::planned(&launcher, id), bundle.to_owned()).await;
-        written.map_err(|source| NativeError::Directory { path: bundle.to_owned(), source })?;
+        written.map_err(|source| NativeError::Directory { path: Record::path(bundle), source })?;
         let started = Delegate::start(launcher, id, self.tasks()).await;
         if started.is_err() {
             remove_record(bundle.to_owned()).await;

@@ -211,9 +211,14 @@ impl NativeContainer {
         self.execs.add(exec, trace);
     }
 
-    /// Notes a request to start an exec, or that the request was refused.
-    pub(crate) fn exec_started(&self, exec: &str, started: bool) {
-        self.execs.set_started(exec, started);
+    /// Notes a request to start an exec. True for the first one, and for the first after a refused one.
+    pub(crate) fn exec_started(&self, exec: &str) -> bool {
+        self.execs.start(exec)
+    }
+
+    /// Notes that the request to start an exec was refused.
+    pub(crate) fn exec_refused(&self, exec: &str) {
+        self.execs.refuse(exec);
     }
 
     /// Notes the exit of an exec.

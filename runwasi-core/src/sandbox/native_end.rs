@@ -8,6 +8,7 @@ use std::{
 };
 
 use containerd_shim_protos::ttrpc::{self, Code};
+use tokio::time::timeout;
 
 use super::{Sandbox, Shared, error::SandboxError, native_container::NativeContainer};
 use crate::{
@@ -80,7 +81,13 @@ impl Sandbox {
         container: &Arc<NativeContainer>,
     ) -> Result<(u32, Exit), SandboxError> {
         let id = container.id.clone();
-        match container.delegate.client.end(id.as_str()).await {
+        let end = container.delegate.client.end(id.as_str());
+        // An init that no signal ends, in a call of the kernel for example, must not keep this task.
+        let Ok(ended) = timeout(REMOVAL, end).await else {
+            let reason = format!("it does not end within {REMOVAL:?}");
+            return Err(SandboxError::Native { id, reason });
+        };
+        match ended {
             Ok(ended) => {
                 container.set_exit(ended.1, None);
                 self.native_deleted(container).await;

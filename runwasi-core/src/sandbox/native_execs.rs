@@ -48,10 +48,16 @@ impl NativeExecs {
         self.0.lock().get(id).map(|exec| exec.trace.clone()).unwrap_or_default()
     }
 
-    /// Notes a request to start it, or that the request was refused.
-    pub(super) fn set_started(&self, id: &str, started: bool) {
+    /// Notes a request to start it. True for the first one, and for the first after a refused one.
+    pub(super) fn start(&self, id: &str) -> bool {
+        let mut execs = self.0.lock();
+        execs.get_mut(id).is_some_and(|exec| !std::mem::replace(&mut exec.started, true))
+    }
+
+    /// Notes that the request to start it was refused.
+    pub(super) fn refuse(&self, id: &str) {
         if let Some(exec) = self.0.lock().get_mut(id) {
-            exec.started = started;
+            exec.started = false;
         }
     }
 
@@ -89,9 +95,11 @@ mod tests {
         let execs = NativeExecs::default();
         for id in ["added", "ended", "refused", "runs"] {
             execs.add(id, StartTrace::default());
-            execs.set_started(id, id != "added");
+            assert!(id == "added" || execs.start(id), "{id} was started before");
         }
-        execs.set_started("refused", false);
+        // A second request, whose refusal says nothing about the first.
+        assert!(!execs.start("runs"));
+        execs.refuse("refused");
         let killed = Exit::now(ExitStatus::KILLED);
         let own = Exit::now(ExitStatus::code(3));
         execs.set_exit("ended", own);

@@ -132,8 +132,11 @@ impl Native {
         self.sandbox.is_ready_for(&self.container.id)?;
         let begun = Instant::now();
         let exec = exec(&request.exec_id);
-        self.container.exec_started(&request.exec_id, true);
         // Before the answer: the exit of a short one may be known first.
+        let starts_exec = self.container.exec_started(&request.exec_id);
+        if starts_exec {
+            self.sandbox.follow_exec(&self.container, &request.exec_id);
+        }
         let starting = exec.is_none().then(|| self.container.note_start(begun));
         // Ours is the delegate's answer: what runc does before the first instruction is in it.
         let trace = self.container.trace(&request.exec_id);
@@ -145,12 +148,14 @@ impl Native {
             Ok(_) => {
                 trace.started();
                 observe::started(subject, exec.as_ref(), begun.elapsed());
-                if exec.is_some() {
-                    self.sandbox.follow_exec(&self.container, &request.exec_id);
-                }
             }
             Err(error) => {
-                self.container.exec_started(&request.exec_id, false);
+                // Of a broken connection (`broken`) it may run all the same.
+                let may_run =
+                    has_code(error, Code::UNAVAILABLE) || has_code(error, Code::NOT_FOUND);
+                if starts_exec && !may_run {
+                    self.container.exec_refused(&request.exec_id);
+                }
                 trace.failed(error);
                 observe::refused(subject, exec.as_ref(), Step::Start, error);
             }

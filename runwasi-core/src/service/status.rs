@@ -116,10 +116,9 @@ fn create(cause: &CreateError) -> Code {
             Code::INVALID_ARGUMENT
         }
         CreateError::Rootfs(cause) => rootfs(cause),
-        CreateError::Hook(_)
-        | CreateError::Bundle { .. }
-        | CreateError::Network(_)
-        | CreateError::Lost => Code::UNKNOWN,
+        CreateError::Hook(_) | CreateError::Bundle { .. } | CreateError::Network(_) => {
+            Code::UNKNOWN
+        }
         CreateError::Checkpoint => Code::UNIMPLEMENTED,
         CreateError::Native { source, .. } => native(source),
         CreateError::Stdio(cause) => stdio(cause),
