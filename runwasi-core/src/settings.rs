@@ -201,7 +201,7 @@ pub fn number(wide: i128, range: RangeInclusive<u32>, unit: &str) -> Result<u32,
 /// Checks an absolute directory, or [`OFF`] for no directory.
 pub fn directory_or_off(text: &str) -> Result<Option<PathBuf>, String> {
     let path = (text != OFF).then(|| absolute_path(text)).transpose();
-    path.map_err(|reason| format!("{reason}, nor {OFF:?}"))
+    path.map_err(|reason| format!("{reason}; {OFF:?} is for no directory"))
 }
 
 /// Deserializes a number within a range.

@@ -437,12 +437,12 @@ mod tests {
         assert_eq!(cache(b"/c//d/"), Ok(Some("/c/d".into())));
         assert_eq!(cache(b"off"), Ok(None));
         for (value, reason) in [
-            (&b""[..], r#"is empty, nor "off""#),
-            (b"code", r#""code" is not an absolute path, nor "off""#),
-            (b"Off", r#""Off" is not an absolute path, nor "off""#),
+            (&b""[..], r#"is empty; "off" is for no directory"#),
+            (b"code", r#""code" is not an absolute path; "off" is for no directory"#),
+            (b"Off", r#""Off" is not an absolute path; "off" is for no directory"#),
             (
                 b"/c/../d",
-                r#""/c/../d" contains "..", and what is before it may be a link, nor "off""#,
+                r#""/c/../d" contains "..", and what is before it may be a link; "off" is for no directory"#,
             ),
             (b"/\xff", r#""/\xFF" is not UTF-8"#),
         ] {

@@ -65,5 +65,6 @@ impl Descriptors {
     /// Counts an opened file until it is closed.
     pub(super) fn opened(&mut self, file: &Arc<File>) {
         self.files.add(file);
+        self.room.opened();
     }
 }

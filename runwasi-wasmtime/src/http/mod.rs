@@ -325,8 +325,8 @@ mod tests {
 
     #[tokio::test]
     async fn all_clients_of_the_backlog_are_found() {
-        // More than the operations that tokio allows a task at a time.
-        const CLIENTS: usize = 200;
+        // More than the 128 operations that tokio allows a task at a time, two of them for each client.
+        const CLIENTS: usize = 130;
         let listener = listen(&Network::of_process(), ([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let connect = |_| std::net::TcpStream::connect(address).unwrap();

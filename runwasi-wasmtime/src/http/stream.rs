@@ -2,8 +2,10 @@
 //!
 //! A client gives each stream a window of its own. For a piece of a body without a window hyper waits
 //! and polls the body no more, and the socket takes the frames of other streams meanwhile. So the
-//! body notes each piece that it hands out. A piece that finds no window within `idle-timeout` ends
-//! its stream: the drop resets it. Other streams of the connection go on.
+//! body notes each piece that it hands out. A piece that finds no room within `idle-timeout` ends its
+//! stream: the drop resets it. Other streams of the connection go on. Room is missing without a
+//! window, and where the connection is too slow for all its streams. What hyper has taken of a piece
+//! is bounded by the deadlines of the connection.
 
 use std::{
     cell::Cell,

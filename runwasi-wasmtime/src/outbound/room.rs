@@ -5,7 +5,7 @@
 //!   count ─▶ what the process and its container may still open
 //!     − accepted since
 //!     + sockets dropped since, which the store tells
-//!     + files closed since, which are looked at
+//!     − files opened since, + files closed since, which are looked at
 //! ```
 
 use std::{
@@ -81,6 +81,13 @@ impl Room {
         *self.since.lock() = Since { left, unaccounted: 0, files: files.clone() };
     }
 
+    /// Counts a file that was opened since the count, and is among its files.
+    pub(crate) fn opened(&self) {
+        let mut since = self.since.lock();
+        since.left = since.left.saturating_sub(1);
+        since.unaccounted += 1;
+    }
+
     /// Counts a dropped socket. True for one that was accepted since the count, and is not in the
     /// account of the container.
     pub(crate) fn closed(&self) -> bool {
@@ -152,6 +159,19 @@ mod tests {
         drop(opened);
         assert!(room.take() && !room.take());
         drop(held);
+        assert!(room.take() && !room.take());
+    }
+
+    #[test]
+    fn file_that_is_opened_after_the_count_takes_room() {
+        let (_, room) = room(100);
+        let files = OpenFiles::default();
+        room.set(1, &files);
+        let file = file();
+        files.add(&file);
+        room.opened();
+        assert!(!room.take());
+        drop(file);
         assert!(room.take() && !room.take());
     }
 

@@ -65,8 +65,9 @@ async fn upload_whose_guest_is_ended_does_not_look_complete() -> Result {
         let setup = bed.setup("c", guest)?.annotation("concurrent-reuse", at_once);
         let server = bed.start(setup).await?;
         for end in [End::ClientLeaves, End::Trap] {
-            // Many: it depended on which worker was faster.
-            let uploads = try_join_all((0..8).map(|_| upload(&server, end))).await?;
+            // Many: it depended on which worker was faster. A trap ends all requests of an instance.
+            let number = if matches!((at_once, end), ("16", End::Trap)) { 1 } else { 8 };
+            let uploads = try_join_all((0..number).map(|_| upload(&server, end))).await?;
             for got in uploads {
                 let head = got.starts_with("POST / HTTP/1.1\r\n");
                 assert!(head && got.contains("\r\n4\r\nhalf\r\n"), "{got}");

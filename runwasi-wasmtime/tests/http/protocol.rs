@@ -49,10 +49,10 @@ impl Client {
         let (switch, reads) = watch::channel(true);
         let (from, mut to) = TcpStream::connect(address).await?.into_split();
         let (near, far) = tokio::io::duplex(64 << 10);
-        let (mut written, read) = tokio::io::split(far);
-        TokioExecutor::new().execute(async { drop(pass_on(from, read, reads).await) });
+        let (mut from_client, to_client) = tokio::io::split(far);
+        TokioExecutor::new().execute(async { drop(pass_on(from, to_client, reads).await) });
         TokioExecutor::new().execute(async move {
-            drop(tokio::io::copy(&mut written, &mut to).await);
+            drop(tokio::io::copy(&mut from_client, &mut to).await);
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(1 << 30).initial_connection_window_size(1 << 30);

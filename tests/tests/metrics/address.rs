@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use anyhow::{Context, Result, ensure};
 use runwasi_tests::daemon::{Daemon, Settings};
 use runwasi_tests::exposition::Scrape;
-use runwasi_tests::{Runtime, ShimDriver, http, run_case_with, runtime};
+use runwasi_tests::{Runtime, ShimDriver, http, run_case_with};
 use tempfile::TempDir;
 
 use crate::{daemon, scraped};
@@ -100,8 +100,7 @@ fn refused_successor(p: &mut ShimDriver, address: SocketAddr) -> Result<()> {
     ensure!(p.node().daemons() == [p.daemon()?.pid()?], "{:?}", p.node().daemons());
     ensure!(!p.node().socket().with_extension("new").exists());
     let bundle = p.bundle("later", &[p.runtime().guest(), "echo", "served"])?;
-    let guest = runtime::target_dir().join("guests/wasmtest.wasm");
-    bundle.file(p.runtime().guest(), std::fs::read(&guest)?)?;
+    bundle.file(p.runtime().guest(), std::fs::read(p.runtime().guest_file())?)?;
     let client = p.connect("later", bundle.path())?;
     client.create("later", bundle.path(), &[])?;
     client.start("later")?;

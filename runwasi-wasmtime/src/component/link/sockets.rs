@@ -1,4 +1,5 @@
-//! Creation of guests' sockets in the network namespace of the sandbox.
+//! Creation of guests' sockets in the network namespace of the sandbox, and the count of those that
+//! are accepted and dropped.
 //!
 //! Only the creation of a socket runs inside the namespace, see [`Network::run`]. Later calls on
 //! the socket act in its namespace from any thread. wasmtime-wasi's functions that create sockets
