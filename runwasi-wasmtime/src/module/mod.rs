@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `files` | the guest's open files, and the opening of more |
+//! | `descriptors` | flags of a descriptor |
 //! | `store` | data and limits of the store |
 //! | `link` | imports of a module |
 //! | `preview1` | host functions that replace the library's |
@@ -11,6 +12,7 @@
 //! | `readdir` | `fd_readdir` |
 //! | `sync` | `fd_sync` and `fd_datasync` |
 
+mod descriptors;
 mod files;
 pub(crate) mod link;
 mod parts;

@@ -49,10 +49,11 @@ const NAMETOOLONG: i32 = 37;
 const PATH_MAX: usize = 4096;
 /// All rights of the specification.
 const RIGHTS: i64 = (1 << 30) - 1;
-/// Flags of a descriptor for synchronized calls.
-const DSYNC: i32 = 1 << 1;
-const RSYNC: i32 = 1 << 3;
-const SYNC: i32 = 1 << 4;
+/// Flags of a descriptor: for writes at the end of the file, and for synchronized calls.
+pub(super) const APPEND: i32 = 1 << 0;
+pub(super) const DSYNC: i32 = 1 << 1;
+pub(super) const RSYNC: i32 = 1 << 3;
+pub(super) const SYNC: i32 = 1 << 4;
 
 /// Arguments of `path_open` in their order.
 type OpenArguments = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
@@ -138,6 +139,7 @@ fn request(lookup: i32, how: i32, rights: i64, inheriting: i64, flags: i32) -> O
             truncate: how & 1 << 3 != 0,
             read: rights & 1 << 1 != 0,
             write: rights & 1 << 6 != 0,
+            append: flags & APPEND != 0,
             synchronized: synchronized(flags),
         },
         directory: how & 1 << 1 != 0,

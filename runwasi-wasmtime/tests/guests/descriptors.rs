@@ -92,3 +92,91 @@ async fn descriptors_name_their_files_through_closing_and_renumbering() -> Resul
     }
     Ok(())
 }
+
+/// Functions and helpers of the guests below; each checks one step after the other, as above.
+const COMMON: &str = r#"
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pread"
+    (func $pread (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pwrite"
+    (func $pwrite (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek" (func $seek (param i32 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_tell" (func $tell (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $stat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_set_flags"
+    (func $set_flags (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff"
+    (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "x") (data (i32.const 110) "d") (data (i32.const 120) "dev/stdin")
+  (data (i32.const 140) "dev/stdout") (data (i32.const 160) "abcdef")
+  (func $check (param $step i32) (param $got i32) (param $wanted i32)
+    (if (i32.ne (local.get $got) (local.get $wanted)) (then (call $exit (local.get $step)))))
+  ;; The vector at 8: bytes to read or to write.
+  (func $bytes (param $at i32) (param $length i32)
+    (i32.store (i32.const 8) (local.get $at)) (i32.store (i32.const 12) (local.get $length)))
+  ;; Opens below the root, and returns the descriptor.
+  (func $open (param $step i32) (param $name i32) (param $length i32) (param $how i32)
+    (param $rights i64) (param $flags i32) (result i32)
+    (call $check (local.get $step)
+      (call $path_open (i32.const 3) (i32.const 1) (local.get $name) (local.get $length)
+        (local.get $how) (local.get $rights) (i64.const 0) (local.get $flags) (i32.const 0))
+      (i32.const 0))
+    (i32.load (i32.const 0)))
+"#;
+
+/// Runs a guest of these steps in a container with a file and a directory.
+async fn run_steps(steps: &str) -> Result {
+    let bed = Bed::new(10).await?;
+    let module = format!("(module {COMMON} {steps})");
+    let files = [("/m", module.as_str()), ("/x", "...."), ("/d/inner", "inner")];
+    let ran = bed.run(&["/m"], &files).await?;
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    Ok(())
+}
+
+/// As Linux does it, which has no offset for a file that appends.
+#[tokio::test]
+async fn file_appends_as_long_as_its_flag_is_set() -> Result {
+    run_steps(
+        r#"(func $written (param $step i32) (param $fd i32) (param $at i32)
+          (call $bytes (local.get $at) (i32.const 1))
+          (call $check (local.get $step)
+            (call $write (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))
+            (i32.const 0)))
+        (func $written_at_1 (param $step i32) (param $fd i32) (param $at i32)
+          (call $bytes (local.get $at) (i32.const 1))
+          (call $check (local.get $step)
+            (call $pwrite (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 1) (i32.const 16))
+            (i32.const 0)))
+        (func (export "_start") (local $fd i32)
+          (local.set $fd
+            (call $open (i32.const 1) (i32.const 100) (i32.const 1) (i32.const 0) (i64.const 66)
+              (i32.const 1)))
+          (call $written (i32.const 2) (local.get $fd) (i32.const 160))
+          (call $written_at_1 (i32.const 3) (local.get $fd) (i32.const 161))
+          (call $check (i32.const 4)
+            (call $set_flags (local.get $fd) (i32.const 0)) (i32.const 0))
+          (call $written_at_1 (i32.const 5) (local.get $fd) (i32.const 162))
+          (call $check (i32.const 6)
+            (call $set_flags (local.get $fd) (i32.const 1)) (i32.const 0))
+          (call $written (i32.const 7) (local.get $fd) (i32.const 163))
+          ;; "....", then "ab" at the end, "c" at 1, and "d" at the end.
+          (call $bytes (i32.const 200) (i32.const 100))
+          (call $check (i32.const 8)
+            (call $pread (local.get $fd) (i32.const 8) (i32.const 1) (i64.const 0) (i32.const 16))
+            (i32.const 0))
+          (call $check (i32.const 9) (i32.load (i32.const 16)) (i32.const 7))
+          (call $check (i32.const 10) (i32.load (i32.const 200)) (i32.const 0x2e2e632e))
+          (call $check (i32.const 11)
+            (i32.and (i32.load (i32.const 204)) (i32.const 0xffffff)) (i32.const 0x646261))
+          (call $check (i32.const 12)
+            (call $tell (local.get $fd) (i32.const 16)) (i32.const 0))
+          (call $check (i32.const 13) (i32.load (i32.const 16)) (i32.const 7)))"#,
+    )
+    .await
+}
